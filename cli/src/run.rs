@@ -9,9 +9,9 @@ use operator_core::{Changes, Group, ObjectKey, Outcome, Translation, Translator,
 use proxy::{
     follow::LOOK_EVERY,
     handle::{Ended, Proxy},
-    log::{Event, Level, LogFormat, Notice},
+    log::{Event, Level, LogFormat, Notice, Subject},
 };
-use proxy_api::{Configuration, Transport, Version};
+use proxy_api::{Configuration, ListenerId, Transport, Version};
 use tokio::{
     pin,
     runtime::{Builder, Runtime},
@@ -234,7 +234,9 @@ impl<S: Services> Runner<'_, S> {
         let log = self.proxy.log();
         if self.format == LogFormat::Json {
             for row in &rows {
-                let (subject, message) = (row.listener.clone(), row.describe());
+                let id = row.listener.parse::<ListenerId>();
+                let subject = id.map_or_else(|_| Subject::from(&row.listener), Subject::from);
+                let message = row.describe();
                 log.emit(Event::Notice(Notice { level: Level::Info, event: "listener", subject, message }));
             }
         } else {
@@ -320,10 +322,10 @@ impl<S: Services> Runner<'_, S> {
     fn report(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>, read: &BTreeSet<String>) {
         let log = self.proxy.log();
         for problem in problems.difference(&self.reported) {
-            log.notice(Level::Error, "refused", &problem.place, describe(problem));
+            log.notice(Level::Error, "refused", problem.place.to_string(), describe(problem));
         }
         for warning in warnings.difference(&self.reported) {
-            log.notice(Level::Warn, "warning", &warning.place, describe(warning));
+            log.notice(Level::Warn, "warning", warning.place.to_string(), describe(warning));
         }
         if !self.reported.is_subset(problems) {
             let objects = verdicts::names(&self.store.objects(&[], &BTreeSet::new()).world);

@@ -44,10 +44,10 @@ async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
         let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
         (forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect(), note)
     };
-    let reading = live::sessions(cluster, targets).await?;
+    let reading = live::sessions(cluster, targets, args.session).await?;
     if let (Some(_), [(_, Err(why))]) = (&args.of, reading.as_slice()) {
         return Err(why.clone().into());
     }
-    let query = Query { sort: args.sort.into(), client: args.client, limit: args.limit };
+    let query = Query { sort: args.sort.into(), client: args.client, session: args.session, limit: args.limit };
     Ok(report(&reading, query, note))
 }

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown},
     config::ProxyConfig,
-    live::{MAX_LIMIT, Of, Reading, Request, SessionList},
+    live::{MAX_LIMIT, Of, Reading, Request, SessionId, SessionList},
     placement::key,
 };
 use operator_core::ObjectKey;
@@ -50,9 +50,13 @@ pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<List
     Ok(listed)
 }
 
-/// The sessions of these objects, in their order. Fails if the API cannot be used at all.
-pub(crate) async fn sessions(cluster: &Cluster, targets: Vec<Of>) -> Result<Vec<Reading>, Unknown> {
-    let reading = ask(cluster, targets).await;
+/// The sessions of these objects, in their order, or of them the one with this id. Fails if the API cannot be used at all.
+pub(crate) async fn sessions(
+    cluster: &Cluster,
+    targets: Vec<Of>,
+    only: Option<SessionId>,
+) -> Result<Vec<Reading>, Unknown> {
+    let reading = ask(cluster, targets, only).await;
     kubectl_core::live::usable(&reading)?;
     Ok(reading)
 }
@@ -61,16 +65,21 @@ pub(crate) async fn sessions(cluster: &Cluster, targets: Vec<Of>) -> Result<Vec<
 /// first object is asked about.
 pub(crate) async fn readings(cluster: &Cluster, mut targets: Vec<Of>) -> Vec<Reading> {
     let rest = targets.split_off(targets.len().min(1));
-    let mut reading = ask(cluster, targets).await;
+    let mut reading = ask(cluster, targets, None).await;
     if kubectl_core::live::usable(&reading).is_ok() {
-        reading.extend(ask(cluster, rest).await);
+        reading.extend(ask(cluster, rest, None).await);
     }
     reading
 }
 
-async fn ask(cluster: &Cluster, targets: Vec<Of>) -> Vec<Reading> {
+async fn ask(cluster: &Cluster, targets: Vec<Of>, only: Option<SessionId>) -> Vec<Reading> {
     let ask = |of: Of| async move {
-        let list = read::<SessionList>(cluster, &Request::sessions(&of, MAX_LIMIT)).await;
+        let all = Request::sessions(&of, MAX_LIMIT);
+        let request = match only {
+            Some(session) => all.only(session),
+            None => all,
+        };
+        let list = read::<SessionList>(cluster, &request).await;
         (of, list)
     };
     stream::iter(targets).map(ask).buffered(READ).collect().await

@@ -55,7 +55,7 @@ async fn sample(cluster: &Cluster, args: &args::Top, start: Instant) -> Result<S
     let targets = forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect();
     let (pods, sessions) = tokio::join!(
         cluster.list::<Pod>(&place, ListParams::default().labels(PROXY_LABEL)),
-        live::sessions(cluster, targets),
+        live::sessions(cluster, targets, None),
     );
     Ok(Sample { at: start.elapsed(), forwards, pods, sessions: sessions? })
 }

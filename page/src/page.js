@@ -281,7 +281,9 @@
     ["Up", (it) => it.bytesUp, bytes],
     ["Down", (it) => it.bytesDown, bytes],
     ["Age", (it) => it.seconds, age],
+    ["Session", (it) => it.session ?? "", String],
   ];
+  const isNumber = (column) => column > 3 && column < 7;
   let sort = { column: 5, down: true };
   let sessions = null;
   let reader = null; // its timer
@@ -294,7 +296,7 @@
       const [a, b] = [value(one), value(other)];
       return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
     };
-    const text = (it) => [it.listener, it.pod, it.client, it.backend, it.endpoint, it.serverName].join(" ").toLowerCase();
+    const text = (it) => [it.listener, it.pod, it.client, it.backend, it.endpoint, it.serverName, it.session].join(" ").toLowerCase();
     const rows = sessions.filter((it) => !wanted || text(it).includes(wanted));
     rows.sort((one, other) => (sort.down ? order(other, one) : order(one, other)));
     [...$("sessions").tHead.rows[0].cells].forEach((cell, at) => {
@@ -302,7 +304,7 @@
     });
     $("sessions").tBodies[0].replaceChildren(...rows.map((it) => make("tr", { role: "row" },
       ...COLUMNS.map(([label, get, show], at) => make("td",
-        { role: "cell", "data-label": label, class: at > 3 ? "number" : "" }, make("span", {}, show(get(it))))))));
+        { role: "cell", "data-label": label, class: isNumber(at) ? "number" : "" }, make("span", {}, show(get(it))))))));
     const live = Math.max(state?.totals.live ?? 0, sessions.length);
     say($("sessions-note"), rows.length === live ? `${count.format(live)} live`
       : `${count.format(rows.length)} of ${count.format(live)} live shown`);
@@ -327,10 +329,10 @@
   $("sessions").tHead.rows[0].append(...COLUMNS.map(([label], column) => {
     const button = make("button", { type: "button" }, label);
     button.addEventListener("click", () => {
-      sort = { column, down: sort.column === column ? !sort.down : column > 3 };
+      sort = { column, down: sort.column === column ? !sort.down : isNumber(column) };
       showSessions();
     });
-    return make("th", { scope: "col", role: "columnheader", class: column > 3 ? "number" : "" }, button);
+    return make("th", { scope: "col", role: "columnheader", class: isNumber(column) ? "number" : "" }, button);
   }));
   $("sessions-button").addEventListener("click", () => {
     $("sessions-panel").hidden = !$("sessions-panel").hidden;

@@ -30,6 +30,7 @@ mod listener;
 mod live;
 mod load;
 mod report;
+mod session_id;
 mod stream;
 mod surroundings;
 
@@ -51,6 +52,7 @@ pub use load::{Load, MAX_LOADS, Work};
 pub use report::{
     BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };
+pub use session_id::{SessionId, SessionIdError};
 pub use stream::{
     Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, PARTS, SERVICE, ToProxy,
     Trust,

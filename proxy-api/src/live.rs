@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListenerId, Origin, Transport};
+use crate::{ListenerId, Origin, SessionId, Transport};
 
 /// Most sessions in one answer.
 pub const MAX_LIVE: usize = 1000;
@@ -28,16 +28,21 @@ pub struct Selection {
     /// Only sessions of this object. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Only the session with this id. A proxy that knows no ids lists the others too. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
     /// Most sessions to list.
     #[serde(default)]
     pub limit: usize,
 }
 
 impl Selection {
-    /// Whether sessions of this listener are listed.
+    /// Whether a session of this listener with this id is listed; `id` is absent in the answer of a proxy that knows no
+    /// ids.
     #[must_use]
-    pub fn has(&self, listener: &ListenerId) -> bool {
+    pub fn has(&self, listener: &ListenerId, id: Option<SessionId>) -> bool {
         self.origin.as_ref().is_none_or(|origin| *origin == listener.origin)
+            && self.session.is_none_or(|wanted| id == Some(wanted))
     }
 }
 
@@ -69,6 +74,9 @@ pub struct LiveSessions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSession {
+    /// Identity of the session. Absent: the proxy knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
     /// The listener.
     pub listener: ListenerId,
     /// TCP or UDP.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proxy_api::{
     Assembler, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry, ListenerId,
-    ListenerState, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report, Selection, ToProxy, Version,
+    ListenerState, LiveSession, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report, Selection, SessionId,
+    ToProxy, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -137,7 +138,7 @@ fn new_proxy_old_operator_unknown_states_and_fields_of_a_report_are_read_as_unkn
 
 #[test]
 fn inquiries_and_their_answers_are_read_by_older_and_newer_peers() {
-    let selection = Selection { origin: Some(Origin::port_forward("shop", "db")), limit: 5 };
+    let selection = Selection { origin: Some(Origin::port_forward("shop", "db")), limit: 5, session: None };
     let inquiry = Inquiry { id: 7, selection };
     let written = serde_json::to_value(ToProxy { inquiry: Some(inquiry.clone()), ..ToProxy::default() });
     let expected = serde_json::json!({"inquiry": {"id": 7, "origin": "shop/db", "limit": 5}});
@@ -156,6 +157,25 @@ fn inquiries_and_their_answers_are_read_by_older_and_newer_peers() {
     assert_eq!((&inspected.live.sessions[0].listener, inspected.live.sessions[0].bytes_up), (&id(), 0));
     let least: FromProxy = serde_json::from_str(r#"{"inspected": {}}"#).expect("decodes");
     assert_eq!(least.inspected, Some(proxy_api::Inspected::default()));
+}
+
+#[test]
+fn ids_of_sessions_are_absent_from_what_older_peers_write_and_read() {
+    let id = SessionId(0x00c0_ffee_0000_0001);
+    let session = r#"{"listener": "shop/shop-db/pg", "protocol": "TCP", "client": "192.0.2.1:1"}"#;
+    let old: LiveSession = serde_json::from_str(session).expect("decodes");
+    assert_eq!(old.session, None);
+    assert!(serde_json::to_value(&old).expect("encodes").get("session").is_none());
+    let new = LiveSession { session: Some(id), ..old };
+    let written = serde_json::to_value(&new).expect("encodes");
+    assert_eq!(written["session"], "00c0ffee00000001");
+    assert_eq!(serde_json::from_value::<LiveSession>(written).expect("decodes"), new);
+
+    let selection = Selection { session: Some(id), limit: 5, ..Selection::default() };
+    let inquiry = Inquiry { id: 7, selection };
+    let written = serde_json::to_value(&inquiry).expect("encodes");
+    assert_eq!(written, serde_json::json!({"id": 7, "session": "00c0ffee00000001", "limit": 5}));
+    assert_eq!(serde_json::from_value::<Inquiry>(written).expect("decodes"), inquiry);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use proxy_api::{
     Digest, Failure, FailureReason, FromProxy, Held, Inspected, ListenerId, ListenerReport, ListenerState, LiveSession,
     LiveSessions, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES,
-    MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, PARTS, ReportPart, Revision, Transport, Version,
+    MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, PARTS, ReportPart, Revision, SessionId, Transport, Version,
 };
 use serde_json::{Value, json};
 
@@ -128,6 +128,7 @@ fn the_largest_answer_about_sessions_fits() {
     let text = || Some("b".repeat(MAX_NAME_BYTES));
     let address = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().expect("an address");
     let session = |at: usize| LiveSession {
+        session: Some(SessionId(u64::MAX)),
         listener: id(at, 512).parse().expect("an id"),
         protocol: Transport::Tcp,
         client: address,

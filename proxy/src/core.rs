@@ -28,6 +28,7 @@ pub mod page;
 pub mod proxy_header;
 pub mod race;
 pub mod rounds;
+pub mod session_ids;
 pub mod share;
 pub mod timers;
 pub mod touched;

@@ -274,7 +274,7 @@ async fn conns(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
         return text(StatusCode::BAD_REQUEST, "limit must be a whole number: GET /conns?limit=100\n");
     };
     let (reply, answer) = oneshot::channel();
-    let some = Selection { origin: None, limit };
+    let some = Selection { limit, ..Selection::default() };
     if view.control.send(Control::Inspect(some, reply)).await.is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
     }

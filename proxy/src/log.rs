@@ -1,10 +1,10 @@
 //! Log records pass through a bounded queue to one writer thread, so that a full pipe never stops traffic.
 
 mod recent;
+mod subject;
 mod text;
 
 use std::{
-    fmt::Display,
     io::{self, Write},
     net::SocketAddr,
     sync::{
@@ -17,12 +17,12 @@ use std::{
 };
 
 use anstream::{AutoStream, ColorChoice};
-use proxy_api::{ListenerId, Transport};
+use proxy_api::{ListenerId, SessionId, Transport};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::{recent::Recent, text::Grid};
-pub use self::{recent::Recorded, text::printable};
+pub use self::{recent::Recorded, subject::Subject, text::printable};
 use crate::{core::end::EndReason, lives::Guard};
 
 /// Longest wait for the last records when the process ends.
@@ -81,7 +81,7 @@ pub struct Notice {
     /// Kind of event, one word.
     pub event: &'static str,
     /// Object the event is about.
-    pub subject: String,
+    pub subject: Subject,
     /// What happened, and the remedy.
     pub message: String,
 }
@@ -89,6 +89,8 @@ pub struct Notice {
 /// One record of the access log.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
+    /// Identity of the session.
+    pub session: SessionId,
     /// `opened`, `open` (still live) or `closed`.
     pub phase: &'static str,
     /// The session's listener.
@@ -159,9 +161,9 @@ impl Log {
     }
 
     /// Queues a notice.
-    pub fn notice(&self, level: Level, event: &'static str, subject: impl Display, message: impl Into<String>) {
+    pub fn notice(&self, level: Level, event: &'static str, subject: impl Into<Subject>, message: impl Into<String>) {
         if level >= self.least {
-            self.emit(Event::Notice(Notice { level, event, subject: subject.to_string(), message: message.into() }));
+            self.emit(Event::Notice(Notice { level, event, subject: subject.into(), message: message.into() }));
         }
     }
 
@@ -227,14 +229,34 @@ fn json_record(time: SystemTime, event: &Event) -> Option<Value> {
     let time = humantime::format_rfc3339_millis(time).to_string();
     match event {
         Event::Lines(_) => None,
-        Event::Notice(notice) => Some(json!({
-            "time": time,
-            "level": match notice.level { Level::Info => "info", Level::Warn => "warn", Level::Error => "error" },
-            "event": notice.event,
-            "subject": notice.subject,
-            "message": notice.message,
-        })),
+        Event::Notice(notice) => Some(notice_json(&time, notice)),
         Event::Session(record) => Some(session_json(&time, record)),
+    }
+}
+
+fn notice_json(time: &str, notice: &Notice) -> Value {
+    let mut line = json!({
+        "time": time,
+        "level": match notice.level { Level::Info => "info", Level::Warn => "warn", Level::Error => "error" },
+        "event": notice.event,
+        "subject": notice.subject.to_string(),
+        "message": notice.message,
+    });
+    if let Subject::Listener(id) = &notice.subject {
+        name(&mut line, id);
+    }
+    line
+}
+
+/// Names the listener by the labels that metrics have.
+fn name(line: &mut Value, ListenerId { origin, listener }: &ListenerId) {
+    for (label, value) in [
+        ("kind", origin.kind.as_str()),
+        ("namespace", origin.namespace.as_str()),
+        ("forward", origin.name.as_str()),
+        ("listener", listener.as_str()),
+    ] {
+        line[label] = json!(value);
     }
 }
 
@@ -243,10 +265,7 @@ fn session_json(time: &str, record: &SessionRecord) -> Value {
         "time": time,
         "level": "info",
         "event": format!("session_{}", record.phase),
-        "kind": record.listener.origin.kind.as_str(),
-        "namespace": record.listener.origin.namespace,
-        "forward": record.listener.origin.name,
-        "listener": record.listener.listener,
+        "session": record.session,
         "protocol": record.transport.to_string(),
         "client": record.client.to_string(),
         "backend": record.backend.as_deref(),
@@ -257,8 +276,9 @@ fn session_json(time: &str, record: &SessionRecord) -> Value {
         "reason": record.reason.map(EndReason::as_str),
         "cause": record.cause,
     });
-    if let Some(name) = &record.name {
-        line["serverName"] = json!(name);
+    name(&mut line, &record.listener);
+    if let Some(server) = &record.name {
+        line["serverName"] = json!(server);
     }
     line
 }
@@ -266,6 +286,38 @@ fn session_json(time: &str, record: &SessionRecord) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_of_sessions_and_notices_about_a_listener_name_it_by_the_same_keys() {
+        let id: Arc<ListenerId> = Arc::new("TCPRoute/ns/f/l".parse().expect("an id"));
+        let record = |event| json_record(SystemTime::UNIX_EPOCH, &event).expect("a record");
+        let notice = |subject: Subject| {
+            record(Event::Notice(Notice { level: Level::Info, event: "bound", subject, message: String::new() }))
+        };
+        let session = record(Event::Session(Box::new(SessionRecord {
+            session: SessionId(0xab),
+            phase: "opened",
+            listener: id.clone(),
+            transport: Transport::Tcp,
+            client: ([192, 0, 2, 1], 5).into(),
+            backend: None,
+            endpoint: None,
+            name: None,
+            up: 0,
+            down: 0,
+            duration: Duration::ZERO,
+            reason: None,
+            cause: None,
+        })));
+        assert_eq!(session["session"], "00000000000000ab");
+        for line in [&session, &notice(id.into())] {
+            let keys = ["kind", "namespace", "forward", "listener"].map(|key| line[key].as_str());
+            assert_eq!(keys, ["TCPRoute", "ns", "f", "l"].map(Some), "{line}");
+        }
+        // A path may look like an id.
+        let other = notice("shop/db/forward.yaml".into());
+        assert_eq!((&other["subject"], other.get("forward")), (&json!("shop/db/forward.yaml"), None));
+    }
 
     #[test]
     fn a_full_queue_drops_and_counts_and_does_not_wait() {

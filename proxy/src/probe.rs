@@ -67,7 +67,7 @@ async fn ask(
         return Err(format!("nothing listens on {to}: the connection reached itself"));
     }
     *is_open = true;
-    let header = proxy_header::encode(send, None);
+    let header = proxy_header::encode(send, None, None);
     stream.write_all(&header).await.map_err(|error| format!("{to}: {error}"))?;
     match (&check.probe, dialogue) {
         (Probe::Http { path }, _) => get(stream, to, path).await,

@@ -13,6 +13,7 @@ use crate::{
     core::{
         capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
         limiter::{FlowRegistry, Newcomer, Victim},
+        session_ids::SessionIds,
     },
     door::Door,
     files::{self, Files, Permit},
@@ -43,6 +44,8 @@ pub struct Process {
     pub sessions: Arc<Room>,
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
+    /// Ids of sessions and flows.
+    pub session_ids: Arc<SessionIds>,
     /// The UDP flows, which give way to others.
     pub flow_registry: Arc<FlowRegistry>,
     /// Connections whose client has not yet sent its PROXY header or server name.
@@ -106,6 +109,7 @@ impl Process {
             files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
+            session_ids: Arc::new(SessionIds::new(seed())),
             flow_registry: Arc::default(),
             handshakes: Door::new(capacity.handshakes(), clock),
             doors: Doors::new(clock),
@@ -222,6 +226,14 @@ impl Process {
             (self.files.usage(), self.sessions.usage(), self.flows.usage());
         FlowBounds::of(flows, most_files, files.saturating_sub(places))
     }
+}
+
+/// A number that no other process has.
+fn seed() -> u64 {
+    // Without randomness of the system, ids are still unique in this process.
+    getrandom::u64().unwrap_or_else(|_| {
+        std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), std::process::id())
+    })
 }
 
 /// Duration histograms over all listeners.

@@ -164,7 +164,8 @@ impl Sockets {
     /// Adds the selected flows.
     pub fn list(&self, now: u64, selection: &Selection, live: &mut LiveSessions) {
         for socket in self.all() {
-            for (_, flow) in socket.flows.borrow().iter().filter(|(_, flow)| selection.has(&flow.listener.id)) {
+            let selected = |flow: &Flow| selection.has(&flow.listener.id, Some(flow.id));
+            for (_, flow) in socket.flows.borrow().iter().filter(|(_, flow)| selected(flow)) {
                 live.total += 1;
                 if live.sessions.len() < selection.limit {
                     live.sessions.push(flow.view(now));

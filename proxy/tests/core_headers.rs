@@ -7,7 +7,7 @@ use proxy::core::{
     client_hello::{self, Hello},
     proxy_header::{self, Decoded, encode},
 };
-use proxy_api::SendHeader;
+use proxy_api::{SendHeader, SessionId};
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address with a port")
@@ -16,7 +16,7 @@ fn address(text: &str) -> SocketAddr {
 /// A version 2 header for IPv4 with this many bytes of addresses and extensions.
 fn binary(rest: u16) -> Vec<u8> {
     let addresses = (address("192.0.2.1:1"), address("192.0.2.2:2"));
-    let mut header = encode(SendHeader::V2, Some(addresses));
+    let mut header = encode(SendHeader::V2, Some(addresses), None);
     header[14..16].copy_from_slice(&rest.to_be_bytes());
     header.resize(16 + usize::from(rest), 0);
     header
@@ -82,12 +82,34 @@ fn headers_are_written_as_the_specification_has_them_and_not_at_all_if_disabled(
     let four = Some((address("192.0.2.1:258"), address("192.0.2.2:2")));
     let six = Some((address("[2001:db8::1]:1"), address("[2001:db8::2]:2")));
     let signature = b"\r\n\r\n\0\r\nQUIT\n";
-    assert!(encode(SendHeader::Disabled, four).is_empty() && encode(SendHeader::Disabled, None).is_empty());
-    assert_eq!(encode(SendHeader::V1, four), b"PROXY TCP4 192.0.2.1 192.0.2.2 258 2\r\n");
-    assert_eq!(encode(SendHeader::V1, six), b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n");
+    assert!(encode(SendHeader::Disabled, four, None).is_empty() && encode(SendHeader::Disabled, None, None).is_empty());
+    assert_eq!(encode(SendHeader::V1, four, None), b"PROXY TCP4 192.0.2.1 192.0.2.2 258 2\r\n");
+    assert_eq!(encode(SendHeader::V1, six, None), b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n");
     let expected = [&signature[..], &[0x21, 0x11, 0, 12, 192, 0, 2, 1, 192, 0, 2, 2, 1, 2, 0, 2]].concat();
-    assert_eq!(encode(SendHeader::V2, four), expected);
-    assert_eq!(encode(SendHeader::V2, None), [&signature[..], &[0x20, 0, 0, 0]].concat());
-    let binary = encode(SendHeader::V2, six);
+    assert_eq!(encode(SendHeader::V2, four, None), expected);
+    assert_eq!(encode(SendHeader::V2, None, None), [&signature[..], &[0x20, 0, 0, 0]].concat());
+    let binary = encode(SendHeader::V2, six, None);
     assert_eq!((binary.len(), &binary[12..16]), (52, &[0x21, 0x21, 0, 36][..]));
+}
+
+#[test]
+fn a_binary_header_ends_with_the_id_of_the_session_which_a_receiver_skips() {
+    let session = Some(SessionId(0x0123_4567_89ab_cdef));
+    let four = (address("192.0.2.1:258"), address("192.0.2.2:2"));
+    let six = (address("[2001:db8::1]:1"), address("[2001:db8::2]:2"));
+    let id = [&[0x05, 0, 16][..], b"0123456789abcdef"].concat();
+    for (addresses, length) in [(four, 31), (six, 55)] {
+        let without = encode(SendHeader::V2, Some(addresses), None);
+        let with = encode(SendHeader::V2, Some(addresses), session);
+        assert_eq!((&with[..14], &with[14..16]), (&without[..14], &[0, length][..]));
+        assert_eq!(with[16..], [&without[16..], &id].concat());
+        assert_eq!(proxy_header::decode(&with), Decoded::Header(with.len(), Some(addresses)));
+        // Another implementation reads the extension.
+        let read = ppp::v2::Header::try_from(&with[..]).expect("a header");
+        let extensions: Vec<_> = read.tlvs().collect::<Result<_, _>>().expect("whole extensions");
+        assert_eq!(extensions.len(), 1);
+        assert_eq!((extensions[0].kind, &*extensions[0].value), (0x05, &b"0123456789abcdef"[..]));
+        assert_eq!(encode(SendHeader::V1, Some(addresses), session), encode(SendHeader::V1, Some(addresses), None));
+    }
+    assert_eq!(encode(SendHeader::V2, None, session), encode(SendHeader::V2, None, None), "of no client's session");
 }

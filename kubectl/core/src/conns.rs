@@ -5,7 +5,7 @@ use std::{cmp::Ordering, net::SocketAddr, str::FromStr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::live::{Reading, Session, notes};
+use crate::live::{Reading, Session, SessionId, notes};
 
 /// What the list begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct Query {
     pub sort: Sort,
     /// Only those of these clients.
     pub client: Option<Clients>,
+    /// Only the one with this id.
+    pub session: Option<SessionId>,
     /// Most sessions to show.
     pub limit: usize,
 }
@@ -96,13 +98,21 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+impl Query {
+    fn matches(&self, session: &Session) -> bool {
+        let id = || session.session.as_deref().and_then(|id| id.parse::<SessionId>().ok());
+        self.client.is_none_or(|client| client.has(session)) && self.session.is_none_or(|wanted| id() == Some(wanted))
+    }
+}
+
 /// The report on the sessions that were read. `more` are further notes.
 pub fn report(reading: &[Reading], query: Query, more: Option<String>) -> Report {
     let lists = || reading.iter().filter_map(|(_, read)| read.as_ref().ok());
-    let matches = |session: &&Session| query.client.is_none_or(|client| client.has(session));
-    let mut sessions: Vec<Session> = lists().flat_map(|list| &list.items).filter(matches).cloned().collect();
+    let all = lists().flat_map(|list| &list.items);
+    let mut sessions: Vec<Session> = all.filter(|session| query.matches(session)).cloned().collect();
     sessions.sort_by(|a, b| query.sort.order(a, b));
-    let matching = query.client.map(|_| sessions.len());
+    let is_filtered = query.client.is_some() || query.session.is_some();
+    let matching = is_filtered.then_some(sessions.len());
     let is_cut = sessions.len() > query.limit;
     sessions.truncate(query.limit);
     let notes = notes(reading).into_iter().chain(more).collect();
@@ -117,7 +127,8 @@ mod tests {
     use crate::live::{Of, SessionList};
 
     fn session(client: &str, bytes_up: u64, seconds: u64) -> Session {
-        Session { client: client.to_owned(), bytes_up, seconds, ..Session::default() }
+        let session = Some(SessionId(bytes_up).to_string());
+        Session { session, client: client.to_owned(), bytes_up, seconds, ..Session::default() }
     }
 
     fn shown(query: Query) -> (u64, Option<usize>, Vec<String>) {
@@ -136,21 +147,28 @@ mod tests {
 
     #[test]
     fn sessions_are_in_the_requested_order() {
-        let first = |sort| shown(Query { sort, client: None, limit: 1 }).2.join("");
+        let first = |sort| shown(Query { sort, client: None, session: None, limit: 1 }).2.join("");
         assert_eq!(first(Sort::Bytes), "10.0.0.9:1");
         assert_eq!(first(Sort::Age), "10.0.0.10:1");
-        let clients = shown(Query { sort: Sort::Client, client: None, limit: 9 }).2;
+        let clients = shown(Query { sort: Sort::Client, client: None, session: None, limit: 9 }).2;
         assert_eq!(clients, ["nonsense", "10.0.0.9:1", "10.0.0.10:1", "[::ffff:10.1.0.1]:1"], "by number, not by text");
     }
 
     #[test]
     fn a_filter_counts_what_it_matches_and_the_limit_does_not_change_the_count() {
         let client = |text: &str| Some(text.parse().expect("a network"));
-        let query = |text, limit| Query { sort: Sort::Client, client: client(text), limit };
+        let query = |text, limit| Query { sort: Sort::Client, client: client(text), session: None, limit };
         assert_eq!(shown(query("10.0.0.0/24", 1)), (4, Some(2), vec!["10.0.0.9:1".to_owned()]));
         assert_eq!(shown(query("10.1.0.1", 9)).1, Some(1), "an IPv4 address in IPv6 counts as IPv4");
         for bad in ["", "10.0.0.0/33", "shop", "10.0.0.1:80"] {
             assert_eq!(bad.parse::<Clients>(), Err(ClientsError), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_id_among_those_of_an_operator_that_lists_all() {
+        let query = |id| Query { sort: Sort::Bytes, client: None, session: Some(SessionId(id)), limit: 9 };
+        assert_eq!(shown(query(6)), (4, Some(1), vec!["[::ffff:10.1.0.1]:1".to_owned()]));
+        assert_eq!(shown(query(8)), (4, Some(0), Vec::new()));
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Fetched, Place, Unknown};
 
-pub use operator_core::live_api::{GROUP, VERSION, api::MAX_LIMIT};
+pub use operator_core::live_api::{GROUP, SessionId, VERSION, api::MAX_LIMIT};
 
 /// Whose sessions are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,12 @@ impl Request {
         let (plural, key) = of.plural_and_key();
         let request = Self::new(plural, key, "sessions");
         Self { path: format!("{}?limit={limit}", request.path), ..request }
+    }
+
+    /// The same request for sessions, but only for the one with this id. An older operator lists the others too.
+    #[must_use]
+    pub fn only(self, session: SessionId) -> Self {
+        Self { path: format!("{}&session={session}", self.path), ..self }
     }
 
     /// Asks for the configuration of the proxy of a pod.
@@ -109,6 +115,9 @@ pub struct SessionList {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Session {
+    /// Id of the session, which its records in the access log have too. Absent: the proxy is older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// The proxy's pod, as `NAMESPACE/NAME`.
     pub pod: String,
     /// The listener, as `NAMESPACE/FORWARD/LISTENER`.
@@ -202,6 +211,7 @@ mod tests {
     fn a_request_has_the_path_of_the_api() {
         let path = "/apis/live.portlane.dev/v1alpha1/namespaces/shop/portforwards/db/sessions?limit=7";
         assert_eq!(db().path, path);
+        assert_eq!(db().only(SessionId(0xab)).path, format!("{path}&session=00000000000000ab"));
         let pod = Request::config(&ObjectKey::new("shop", "../x"));
         assert_eq!(pod.path, "/apis/live.portlane.dev/v1alpha1/namespaces/shop/pods/..%2Fx/config");
     }

@@ -82,6 +82,11 @@ impl Record {
                 words.push(format!("[{text}]"));
             }
         }
+        // Absent in the log of older proxies.
+        let id = self.field("session");
+        if !id.is_empty() {
+            words.push(format!("session {id}"));
+        }
         words.join(" ")
     }
 }
@@ -136,6 +141,9 @@ mod tests {
             "2026-01-01T00:00:00.000Z shop-1 closed pg 10.0.0.1:5000 -> 10.0.0.9:5432 (svc/pg:5432) 3 B up, 7 B down \
              in 0.250 s [Closed]"
         );
+        let with_id = CLOSED.replace(r#""kind""#, r#""session":"e220a8397b1dcdaf","kind""#);
+        let text = parse(&with_id, "db").expect("a record").to_text();
+        assert_eq!(text, format!("{} session e220a8397b1dcdaf", record.to_text()));
         let json: Value = serde_json::from_str(&record.to_json()).expect("JSON");
         assert_eq!((&json["pod"], &json["forward"]), (&Value::from("shop-1"), &Value::from("db")));
     }

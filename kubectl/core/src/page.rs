@@ -241,7 +241,7 @@ impl Page {
     /// The sessions of the last reading, those with most bytes first.
     pub fn sessions(&self) -> Vec<Session> {
         let reading: &[Sessions] = self.before.as_ref().map(|sample| sample.sessions.as_slice()).unwrap_or_default();
-        conns::report(reading, Query { sort: Sort::Bytes, client: None, limit: SESSIONS }, None).sessions
+        conns::report(reading, Query { sort: Sort::Bytes, client: None, session: None, limit: SESSIONS }, None).sessions
     }
 
     fn count(&mut self, sample: &Sample) {

@@ -92,7 +92,7 @@ impl Scene {
             other => panic!("{other:?}"),
         };
         let reading: Vec<Reading> = self.responses.iter().map(reading).collect();
-        conns::report(&reading, conns::Query { sort, client, limit }, None)
+        conns::report(&reading, conns::Query { sort, client, session: None, limit }, None)
     }
 }
 

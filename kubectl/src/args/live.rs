@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kubectl_core::conns::{self, Clients};
+use kubectl_core::{
+    conns::{self, Clients},
+    live::SessionId,
+};
 
 use super::{Output, age};
 
@@ -21,6 +24,9 @@ pub(crate) struct Conns {
     /// Only sessions of clients in this network, or of this address.
     #[arg(long, value_name = "CIDR")]
     pub(crate) client: Option<Clients>,
+    /// Only the session with this id, which its records in the access log have.
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<SessionId>,
     /// Most sessions to show.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) limit: usize,
@@ -157,5 +163,13 @@ mod tests {
         let error = with("shop").expect_err("no network").to_string();
         assert!(error.contains("must be a network or an address"), "{error}");
         Cli::try_parse_from(["kubectl-portlane", "conns", "db", "-A"]).expect_err("one or the other");
+    }
+
+    #[test]
+    fn the_id_of_a_session_is_what_the_log_has() {
+        let with = |id: &str| Cli::try_parse_from(["kubectl-portlane", "conns", "db", "--session", id]);
+        with("e220a8397b1dcdaf").expect("an id");
+        let error = with("e220").expect_err("too short").to_string();
+        assert!(error.contains("16 hexadecimal digits"), "{error}");
     }
 }

@@ -5,6 +5,8 @@ pub mod carriers;
 pub mod config;
 pub mod sessions;
 
+pub use proxy_api::SessionId;
+
 /// API group.
 pub const GROUP: &str = "live.portlane.dev";
 /// Version of the API group.

@@ -28,6 +28,8 @@ pub struct Notice {
     pub namespace: String,
     /// Name of the object.
     pub name: String,
+    /// Name of the listener; absent if the change is of the whole object.
+    pub listener: Option<String>,
     /// The cause and the remedy, for a person.
     pub message: String,
 }
@@ -42,11 +44,15 @@ pub fn body(format: Format, notices: &[Notice]) -> Value {
 }
 
 fn full(notice: &Notice) -> Value {
+    let mut object = json!({"kind": notice.kind, "namespace": notice.namespace, "name": notice.name});
+    if let Some(listener) = &notice.listener {
+        object["listener"] = json!(listener);
+    }
     json!({
         "time": notice.time,
         "severity": if notice.warning { "warning" } else { "info" },
         "reason": notice.reason,
-        "object": {"kind": notice.kind, "namespace": notice.namespace, "name": notice.name},
+        "object": object,
         "message": notice.message,
     })
 }
@@ -71,6 +77,7 @@ mod tests {
             kind: "PortForward".into(),
             namespace: "shop".into(),
             name: "db".into(),
+            listener: None,
             message: "<bind> failed".into(),
         };
         let all = [notice.clone(), Notice { warning: false, reason: "ScaledOut".into(), ..notice }];
@@ -85,5 +92,7 @@ mod tests {
             (&json!("warning"), &json!("info"))
         );
         assert_eq!(full["notices"][0]["object"], json!({"kind": "PortForward", "namespace": "shop", "name": "db"}));
+        let of_listener = [Notice { listener: Some("pg".into()), ..all[0].clone() }];
+        assert_eq!(body(Format::Json, &of_listener)["notices"][0]["object"]["listener"], "pg");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hyper::StatusCode;
-use proxy_api::{LiveSessions, Origin, Selection};
+use proxy_api::{LiveSessions, Origin, Selection, SessionId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
@@ -100,7 +100,7 @@ impl LiveApi {
         let answer = match route(path, query) {
             Ok(Asked::Group) => Ok(Answer::json(StatusCode::OK, group())),
             Ok(Asked::Resources) => Ok(Answer::json(StatusCode::OK, resources())),
-            Ok(Asked::Sessions { of, limit }) => self.sessions(of, limit).await,
+            Ok(Asked::Sessions { of, limit, session }) => self.sessions(of, limit, session).await,
             Ok(Asked::Config(pod)) => self.config(pod).await,
             Ok(Asked::Nothing) => Err(not_found("no such resource")),
             Err(why) => Err(bad_request(&why)),
@@ -129,7 +129,7 @@ impl LiveApi {
         })
     }
 
-    async fn sessions(&self, of: Of, limit: usize) -> Result<Answer, Answer> {
+    async fn sessions(&self, of: Of, limit: usize, session: Option<SessionId>) -> Result<Answer, Answer> {
         let (Of::Forward(ObjectKey { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
         let places = self.places(namespace)?;
         let (reply, answer) = oneshot::channel();
@@ -139,7 +139,7 @@ impl LiveApi {
         };
         let question = Question::Live(LiveQuestion::Proxies { of, reply });
         let Some(proxies) = ask(&self.questions, question, answer).await? else { return Err(not_found(&unknown)) };
-        Ok(written(self.gather(Selection { origin, limit }, proxies).await.document(), places))
+        Ok(written(self.gather(Selection { origin, session, limit }, proxies).await.document(), places))
     }
 
     async fn config(&self, pod: ObjectKey) -> Result<Answer, Answer> {
@@ -155,18 +155,18 @@ impl LiveApi {
     /// Asks proxies for their sessions, and waits for their answers for a limited time.
     async fn gather(&self, selection: Selection, proxies: Vec<LiveProxy>) -> Gathered {
         let end = Instant::now() + WHOLE;
-        let origin = selection.origin.clone();
+        let wanted = selection.clone();
         let mut gathered = Gathered::new(selection, proxies.iter().map(|proxy| proxy.pod.clone()).collect());
         let room = Arc::new(AtomicUsize::new(gathered.room()));
         let inquiries = Arc::new(Semaphore::new(INQUIRIES));
         let mut connected = proxies.into_iter().filter_map(|proxy| Some((proxy.pod, proxy.asks?)));
         let mut asking = JoinSet::new();
         for (pod, asks) in connected.by_ref().take(MAX_PROXIES) {
-            let (inquiries, origin, room) = (inquiries.clone(), origin.clone(), room.clone());
+            let (inquiries, wanted, room) = (inquiries.clone(), wanted.clone(), room.clone());
             asking.spawn(async move {
                 // The turn ends once the answer is in the list, so that few answers are in memory.
                 let turn = inquiries.acquire_owned().await;
-                (pod, inquire(&asks, Selection { origin, limit: room.load(Relaxed) }).await, turn)
+                (pod, inquire(&asks, Selection { limit: room.load(Relaxed), ..wanted }).await, turn)
             });
         }
         let mut not_asked = connected.count();

@@ -69,7 +69,8 @@ impl Events {
     }
 }
 
-fn notice(Happened { object, warning, reason, note, .. }: &Happened) -> Notice {
+fn notice(happened: &Happened) -> Notice {
+    let Happened { object, warning, reason, note } = happened;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Notice {
         time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -78,6 +79,7 @@ fn notice(Happened { object, warning, reason, note, .. }: &Happened) -> Notice {
         kind: text(&object.kind),
         namespace: text(&object.namespace),
         name: text(&object.name),
+        listener: happened.listener().map(str::to_owned),
         message: note.clone(),
     }
 }

@@ -292,7 +292,7 @@ mod tests {
     fn asks_reach_the_newest_stream_of_a_pod() {
         let ask = || {
             let (reply, answer) = tokio::sync::oneshot::channel();
-            (Ask { selection: proxy_api::Selection { origin: None, limit: 7 }, reply }, answer)
+            (Ask { selection: proxy_api::Selection { limit: 7, ..proxy_api::Selection::default() }, reply }, answer)
         };
         let mut publisher = Publisher::new("term".to_owned());
         assert!(publisher.asks(&pod("p")).is_none() && publisher.target(&pod("p")).is_none(), "no stream");

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ppp::{v1, v2};
-use proxy_api::SendHeader;
+use proxy_api::{SendHeader, SessionId};
 
 /// Longest line of version 1, including its end (section 2.1).
 const LONGEST_LINE: usize = 107;
@@ -14,6 +14,10 @@ const LONGEST_REST: usize = 4096;
 /// Longest accepted header.
 pub const LONGEST: usize = FIXED + LONGEST_REST;
 const LINE_BEGINS: &[u8] = b"PROXY ";
+/// Type of the extension of version 2 with an id of the connection, `PP2_TYPE_UNIQUE_ID` (section 2.2.5).
+const UNIQUE_ID: u8 = 0x05;
+/// Bytes of an extension before its value: type and length (section 2.2).
+const EXTENSION_HEAD: u16 = 3;
 
 /// Result of decoding the start of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,10 +106,10 @@ fn pair(source: (IpAddr, u16), destination: (IpAddr, u16)) -> (SocketAddr, Socke
     (plain(source), plain(destination))
 }
 
-/// Encodes a header with the client's and destination addresses. Without addresses, the header marks the connection as
-/// the proxy's own (`UNKNOWN`, `LOCAL`). Empty if headers are disabled.
+/// Encodes a header with the client's and destination addresses, and in version 2 with the id of the session. Without
+/// addresses, the header marks the connection as the proxy's own (`UNKNOWN`, `LOCAL`). Empty if headers are disabled.
 #[must_use]
-pub fn encode(version: SendHeader, addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+pub fn encode(version: SendHeader, addresses: Option<(SocketAddr, SocketAddr)>, session: Option<SessionId>) -> Vec<u8> {
     let addresses = addresses.map(|(source, destination)| one_family(source, destination));
     match (version, addresses) {
         (SendHeader::Disabled, _) => Vec::new(),
@@ -115,28 +119,30 @@ pub fn encode(version: SendHeader, addresses: Option<(SocketAddr, SocketAddr)>) 
             format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
                 .into_bytes()
         }
-        (SendHeader::V2, addresses) => encode_binary(addresses),
+        (SendHeader::V2, None) => [v2::PROTOCOL_PREFIX, &[0x20, 0x00, 0, 0]].concat(),
+        (SendHeader::V2, Some((source, destination))) => encode_binary(source, destination, session),
     }
 }
 
-fn encode_binary(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+fn encode_binary(source: SocketAddr, destination: SocketAddr, session: Option<SessionId>) -> Vec<u8> {
+    let (family, addresses): (u8, u16) = if source.is_ipv4() { (0x11, 12) } else { (0x21, 36) };
+    let extensions = session.map_or(0, |_| EXTENSION_HEAD + SessionId::DIGITS);
     let mut header = v2::PROTOCOL_PREFIX.to_vec();
-    let (command, family, length): (u8, u8, u16) = match addresses {
-        None => (0x20, 0x00, 0),
-        Some((SocketAddr::V4(_), _)) => (0x21, 0x11, 12),
-        Some((SocketAddr::V6(_), _)) => (0x21, 0x21, 36),
-    };
-    header.extend([command, family]);
-    header.extend(length.to_be_bytes());
-    if let Some((source, destination)) = addresses {
-        for ip in [source.ip(), destination.ip()] {
-            match ip {
-                IpAddr::V4(ip) => header.extend(ip.octets()),
-                IpAddr::V6(ip) => header.extend(ip.octets()),
-            }
+    header.extend([0x21, family]);
+    header.extend((addresses + extensions).to_be_bytes());
+    for ip in [source.ip(), destination.ip()] {
+        match ip {
+            IpAddr::V4(ip) => header.extend(ip.octets()),
+            IpAddr::V6(ip) => header.extend(ip.octets()),
         }
-        header.extend(source.port().to_be_bytes());
-        header.extend(destination.port().to_be_bytes());
+    }
+    header.extend(source.port().to_be_bytes());
+    header.extend(destination.port().to_be_bytes());
+    if let Some(session) = session {
+        header.push(UNIQUE_ID);
+        header.extend(SessionId::DIGITS.to_be_bytes());
+        // The text is the value, so that a server logs what stands in the log of the proxy.
+        header.extend(session.to_string().bytes());
     }
     header
 }

@@ -47,7 +47,7 @@ impl Recent {
     pub(super) fn keep(&self, time: SystemTime, notice: &Notice) {
         let at = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let cut = |text: &str| printable(text).chars().take(TEXT).collect();
-        let (subject, message) = (cut(&notice.subject), cut(&notice.message));
+        let (subject, message) = (cut(&notice.subject.to_string()), cut(&notice.message));
         let mut kept = self.lock();
         kept.number += 1;
         let recorded = Recorded {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn notice(message: &str) -> Notice {
-        Notice { level: Level::Warn, event: "event", subject: "s".to_owned(), message: message.to_owned() }
+        Notice { level: Level::Warn, event: "event", subject: "s".into(), message: message.to_owned() }
     }
 
     #[test]

@@ -30,7 +30,8 @@ impl Grid {
         match event {
             Event::Lines(text) => buffer.push_str(text),
             Event::Notice(notice) => {
-                self.line(buffer, time, notice.level, [notice.event, &notice.subject, &notice.message]);
+                let subject = notice.subject.to_string();
+                self.line(buffer, time, notice.level, [notice.event, &subject, &notice.message]);
             }
             Event::Session(record) => {
                 let (listener, message) = (record.listener.to_string(), session(record));
@@ -108,6 +109,7 @@ fn session(record: &SessionRecord) -> String {
     if let Some(cause) = &record.cause {
         let _ = write!(text, " ({cause})");
     }
+    let _ = write!(text, ", session {}", record.session);
     text
 }
 
@@ -115,17 +117,18 @@ fn session(record: &SessionRecord) -> String {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use proxy_api::Transport;
+    use proxy_api::{SessionId, Transport};
 
     use super::*;
     use crate::{core::end::EndReason, log::Notice};
 
     fn notice(level: Level, subject: &str, message: &str) -> Event {
-        Event::Notice(Notice { level, event: "event", subject: subject.to_owned(), message: message.to_owned() })
+        Event::Notice(Notice { level, event: "event", subject: subject.into(), message: message.to_owned() })
     }
 
     fn closed() -> Event {
         Event::Session(Box::new(SessionRecord {
+            session: SessionId(0xab),
             phase: "closed",
             listener: Arc::new("ns/f/l".parse().expect("an id")),
             transport: Transport::Tcp,
@@ -159,7 +162,7 @@ mod tests {
             written(&mut grid, &closed()),
             format!(
                 "00:00:00  closed     ns/f/l                       192.0.2.1:5 -> 192.0.2.2:6 for db.example.com, \
-                 1 B up, 2 B down, 1.500 s, {reason}\n"
+                 1 B up, 2 B down, 1.500 s, {reason}, session 00000000000000ab\n"
             )
         );
     }

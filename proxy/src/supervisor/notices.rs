@@ -1,17 +1,20 @@
 //! Notices as values: owners return them, the supervisor writes them to the log.
 
-use std::fmt::Display;
-
 use proxy_api::ListenerId;
 
-use crate::log::{Level, Log, Notice};
+use crate::log::{Level, Log, Notice, Subject};
 
 /// A notice about this listener, whose entry in the report has changed.
 pub(super) type About = (ListenerId, Notice);
 
 /// A notice about `subject`.
-pub(super) fn notice(level: Level, event: &'static str, subject: impl Display, message: impl Into<String>) -> Notice {
-    Notice { level, event, subject: subject.to_string(), message: message.into() }
+pub(super) fn notice(
+    level: Level,
+    event: &'static str,
+    subject: impl Into<Subject>,
+    message: impl Into<String>,
+) -> Notice {
+    Notice { level, event, subject: subject.into(), message: message.into() }
 }
 
 /// Writes notices in their order.

@@ -77,7 +77,8 @@ fn header(session: &Session, client: &TcpStream, spec: &Listener) -> Vec<u8> {
     };
     let own = || client.local_addr().ok().map(|own| SocketAddr::new(own.ip().to_canonical(), own.port()));
     let destination = session.destination.get().or_else(own);
-    proxy_header::encode(protocol.send, destination.map(|destination| (session.client.get(), destination)))
+    let addresses = destination.map(|destination| (session.client.get(), destination));
+    proxy_header::encode(protocol.send, addresses, Some(session.id))
 }
 
 /// The pause after an attempt: doubled each time, up to the longest.

@@ -32,7 +32,7 @@ pub fn rest(names: &Names, now: u64) -> Vec<Notice> {
     let notice = |(why, count): (Unroutable, u64)| Notice {
         level: Level::Warn,
         event: "unrouted",
-        subject: first.id.to_string(),
+        subject: (&first.id).into(),
         message: format!("{count} more to {socket} since the last such line ({})", why.as_str()),
     };
     names.unrouted.rest(now).into_iter().map(notice).collect()

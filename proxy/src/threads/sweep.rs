@@ -191,7 +191,8 @@ pub(super) fn inspect(thread: &Thread, selection: &Selection) -> LiveSessions {
     let worker = &thread.worker;
     let now = worker.process.clock.millis();
     let mut live = LiveSessions::default();
-    for (_, session) in worker.sessions.borrow().iter().filter(|(_, it)| selection.has(&it.listener.id)) {
+    let selected = |session: &Session| selection.has(&session.listener.id, Some(session.id));
+    for (_, session) in worker.sessions.borrow().iter().filter(|(_, session)| selected(session)) {
         live.total += 1;
         if live.sessions.len() < selection.limit {
             live.sessions.push(session.view(now));

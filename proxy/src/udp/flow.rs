@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{AccessLogMode, LiveSession, Transport};
+use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{io::Interest, net::UdpSocket, task::yield_now};
@@ -45,6 +45,7 @@ const REPLIES_AT_ONCE: usize = 64;
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
+    pub(super) id: SessionId,
     pub(super) key: FlowKey,
     pub(super) listener: Arc<Shared>,
     /// Scheduled end in milliseconds of the process clock, with its reason.
@@ -130,6 +131,7 @@ impl Flow {
         let namespace = &listener.id.origin.namespace;
         let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
         Ok(Rc::new(Self {
+            id: worker.process.session_ids.next_id(),
             key,
             listener: listener.clone(),
             end_at: Cell::new(None),
@@ -355,6 +357,7 @@ impl Flow {
 
     fn log(&self, worker: &Worker, phase: &'static str, now: u64, reason: Option<EndReason>) {
         worker.process.log.emit(Event::Session(Box::new(SessionRecord {
+            session: self.id,
             phase,
             listener: self.listener.id.clone(),
             transport: Transport::Udp,
@@ -372,6 +375,7 @@ impl Flow {
 
     pub(super) fn view(&self, now: u64) -> LiveSession {
         LiveSession {
+            session: Some(self.id),
             listener: (*self.listener.id).clone(),
             protocol: Transport::Udp,
             client: self.client(),

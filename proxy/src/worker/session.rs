@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{LiveSession, Transport};
+use proxy_api::{LiveSession, SessionId, Transport};
 
 use crate::{
     core::{end::EndReason, endpoint::Endpoint, timers::TimerState},
@@ -22,6 +22,8 @@ use crate::{
 /// A live TCP session. The sweep and the control thread reach the session's task through this type.
 #[derive(Debug)]
 pub struct Session {
+    /// Identity of the session.
+    pub id: SessionId,
     /// Listener of the session.
     pub listener: Arc<Shared>,
     /// Client address: the peer, or the source in its PROXY header.
@@ -62,8 +64,15 @@ pub struct Session {
 impl Session {
     /// A session that starts now.
     #[must_use]
-    pub fn new(listener: Arc<Shared>, client: SocketAddr, name: Option<String>, now_millis: u64) -> Self {
+    pub fn new(
+        id: SessionId,
+        listener: Arc<Shared>,
+        client: SocketAddr,
+        name: Option<String>,
+        now_millis: u64,
+    ) -> Self {
         Self {
+            id,
             listener,
             client: Cell::new(client),
             destination: Cell::new(None),
@@ -174,6 +183,7 @@ impl Session {
     pub fn record(&self, phase: &'static str, now_millis: u64, reason: Option<EndReason>) -> SessionRecord {
         let to = self.to.borrow();
         SessionRecord {
+            session: self.id,
             phase,
             listener: self.listener.id.clone(),
             transport: Transport::Tcp,
@@ -197,6 +207,7 @@ impl Session {
     pub fn view(&self, now_millis: u64) -> LiveSession {
         let to = self.to.borrow();
         LiveSession {
+            session: Some(self.id),
             listener: (*self.listener.id).clone(),
             protocol: Transport::Tcp,
             client: self.client.get(),
@@ -223,7 +234,7 @@ mod tests {
         let document = Configuration::decode(text.as_bytes()).expect("v1");
         let (id, spec) = document.supported().next().expect("one");
         let listener = Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default());
-        Session::new(listener, ([192, 0, 2, 1], 1).into(), None, 0)
+        Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0)
     }
 
     #[test]

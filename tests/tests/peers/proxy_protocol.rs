@@ -119,6 +119,24 @@ fn haproxy_learns_the_client_from_our_headers_of_both_versions() {
 }
 
 #[test]
+fn haproxy_reads_the_id_that_the_session_has_in_our_log() {
+    let back = free_port();
+    let section = format!(
+        "frontend f\n  mode http\n  bind 127.0.0.1:{back} accept-proxy\n  http-request return status 200 content-type text/plain lf-string \"%[fc_pp_unique_id]\""
+    );
+    let _haproxy = Peer::haproxy(&section, back);
+    let (program, port) = portlane("{send: V2}", back);
+    let mut stream = connect(port).expect("connect");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("write");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    drop(stream);
+    let closed = program.wait("session_closed", "l");
+    let id = closed["session"].as_str().expect("an id");
+    assert!(answer.ends_with(id), "{answer:?} does not name {id}");
+}
+
+#[test]
 fn we_learn_the_client_from_nginxs_header() {
     let echo = Backend::start(Behaviour::Echo);
     let (program, port) = portlane(ACCEPT, echo.port);

@@ -210,8 +210,8 @@ fn the_tls_example_carries_a_session_to_the_server_of_each_name() {
 
 #[test]
 fn the_example_of_proxy_headers_takes_one_and_sends_one() {
-    /// The beginning of a header of version 2, and its length with two IPv4 addresses and ports.
-    const V2: (&[u8], usize) = (b"\r\n\r\n\0\r\nQUIT\n", 28);
+    /// The beginning of a header of version 2, and its length with two IPv4 addresses and ports and the id of a session.
+    const V2: (&[u8], usize) = (b"\r\n\r\n\0\r\nQUIT\n", 47);
     let (backend, port) = (Backend::start(Behaviour::Echo), free_port());
     let swaps = [
         ("host: 10.40.0.25, port: 25", local(backend.port)),

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     sync::{Arc, mpsc},
@@ -21,6 +22,7 @@ struct Headers {
     backend: Backend,
     port: u16,
     health: u16,
+    admin: u16,
 }
 
 fn start(spec: &str, protocol: &str) -> Headers {
@@ -31,9 +33,10 @@ fn start(spec: &str, protocol: &str) -> Headers {
         let _ = stream.read_to_end(&mut all);
         let _ = sent.send(all);
     })));
-    let (port, health) = (free_port(), free_port());
+    let (port, health, admin) = (free_port(), free_port(), free_port());
     let manifest = manifest(spec, protocol, port, backend.port);
-    Headers { program: Program::run(&manifest, health, &[]), received, backend, port, health }
+    let program = Program::run(&manifest, health, &["--admin-address", &format!("127.0.0.1:{admin}")]);
+    Headers { program, received, backend, port, health, admin }
 }
 
 fn manifest(spec: &str, protocol: &str, port: u16, to: u16) -> String {
@@ -152,9 +155,32 @@ fn backends_learn_the_client_address_from_a_header() {
         let got = headers.received.recv_timeout(PATIENCE).expect("received");
         let line = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", own.port(), headers.port).into_bytes();
         let ports = [own.port().to_be_bytes(), headers.port.to_be_bytes()].concat();
-        let binary = [V2, &[0x21, 0x11, 0, 12], &[127, 0, 0, 1, 127, 0, 0, 1], &ports].concat();
+        let closed = headers.program.wait("session_closed", "l");
+        let id = closed["session"].as_str().expect("an id").as_bytes();
+        let binary = [V2, &[0x21, 0x11, 0, 31], &[127, 0, 0, 1, 127, 0, 0, 1], &ports, &[0x05, 0, 16], id].concat();
         let expected = if version == "V1" { line } else { binary };
         assert_eq!(got, [&expected[..], b"payload"].concat(), "{version}");
+    }
+}
+
+#[test]
+fn a_session_has_one_id_in_the_log_in_the_list_of_the_proxy_and_in_the_header_to_the_backend() {
+    let headers = start("accessLog: {mode: OpenAndClose}", "{send: V2}");
+    let mut ids = BTreeSet::new();
+    for turn in 1..=2 {
+        let seen = headers.program.events().len();
+        let mut stream = connect(headers.port).expect("connect");
+        stream.write_all(b"payload").expect("write");
+        let opened = headers.program.wait_after(seen, "session_opened", "l");
+        let id = opened["session"].as_str().expect("an id").to_owned();
+        let (_, list) = http_get(headers.admin, "/conns").expect("the live sessions");
+        assert!(list.contains(&format!("\"session\": \"{id}\"")), "{id} is not in {list}");
+        drop(stream);
+        let got = headers.received.recv_timeout(PATIENCE).expect("received");
+        assert_eq!(got.get(28..47), Some(&[&[0x05, 0, 16][..], id.as_bytes()].concat()[..]), "{got:?}");
+        assert_eq!(headers.program.wait_after(seen, "session_closed", "l")["session"], id.as_str());
+        ids.insert(id);
+        assert_eq!(ids.len(), turn, "each session has an id of its own: {ids:?}");
     }
 }
 

@@ -84,6 +84,7 @@ fn a_flow_ends_when_it_is_idle_and_the_next_datagram_makes_a_new_one() {
     echo(&client, b"one");
     let closed = program.wait("session_closed", "u");
     assert_eq!((closed["reason"].as_str(), closed["bytesUp"].as_u64()), (Some("FlowIdle"), Some(3)));
+    assert_eq!(closed["session"].as_str().map(str::len), Some(16), "a flow has an id: {closed}");
     echo(&client, b"two");
 }
 

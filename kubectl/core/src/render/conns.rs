@@ -9,7 +9,7 @@ use super::{
 
 const COLUMNS: [Column<'_>; 8] =
     [("LISTENER", 0), ("CLIENT", 0), ("ENDPOINT", 3), ("UP", 4), ("DOWN", 4), ("AGE", 2), ("PROTOCOL", 6), ("POD", 5)];
-const WIDE: [Column<'_>; 2] = [("BACKEND", 7), ("SERVER NAME", 8)];
+const WIDE: [Column<'_>; 3] = [("SESSION", 5), ("BACKEND", 7), ("SERVER NAME", 8)];
 
 /// The report as text.
 pub fn conns(report: &Report, look: Look) -> String {
@@ -37,6 +37,7 @@ fn cells(session: &Session) -> Vec<String> {
         age(i64::try_from(session.seconds).unwrap_or(i64::MAX)),
         printable(&session.protocol),
         printable(&session.pod),
+        text(session.session.as_deref()),
         text(session.backend.as_deref()),
         printable(session.server_name.as_deref().unwrap_or_default()),
     ]

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{GROUP, VERSION, group_version};
+use super::{GROUP, SessionId, VERSION, group_version};
 use crate::{metrics_api::api::group_of, world::ObjectKey};
 
 /// Sessions that a response lists without a `limit`.
@@ -28,6 +28,8 @@ pub enum Asked {
         of: Of,
         /// Most sessions to list.
         limit: usize,
+        /// Only the session with this id.
+        session: Option<SessionId>,
     },
     /// The configuration of the proxy of this pod.
     Config(ObjectKey),
@@ -69,8 +71,8 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
         [version, "namespaces", namespace, kind, name, what] if *version == VERSION => {
             let key = ObjectKey::new(*namespace, *name);
             match (*kind, *what) {
-                ("portforwards", "sessions") => Ok(Asked::Sessions { of: Of::Forward(key), limit: limit(query)? }),
-                ("pods", "sessions") => Ok(Asked::Sessions { of: Of::Pod(key), limit: limit(query)? }),
+                ("portforwards", "sessions") => sessions(Of::Forward(key), query),
+                ("pods", "sessions") => sessions(Of::Pod(key), query),
                 ("pods", "config") => Ok(Asked::Config(key)),
                 _ => Ok(Asked::Nothing),
             }
@@ -79,16 +81,23 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
     }
 }
 
-/// The parameter `limit`.
-fn limit(query: &str) -> Result<usize, String> {
-    let mut limit = DEFAULT_LIMIT;
+/// A request for sessions, with the parameters `limit` and `session`.
+fn sessions(of: Of, query: &str) -> Result<Asked, String> {
+    let (mut limit, mut session) = (DEFAULT_LIMIT, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if name == "limit" {
-            let parsed = value.parse::<usize>();
-            limit = parsed.map_err(|_| format!("limit '{value:.20}' is not a number from 0 to {MAX_LIMIT}"))?;
+        match &*name {
+            "limit" => {
+                let parsed = value.parse::<usize>();
+                limit = parsed.map_err(|_| format!("limit '{value:.20}' is not a number from 0 to {MAX_LIMIT}"))?;
+            }
+            "session" => {
+                let parsed = value.parse::<SessionId>();
+                session = Some(parsed.map_err(|error| format!("session '{value:.20}' {error}"))?);
+            }
+            _ => {}
         }
     }
-    Ok(limit.min(MAX_LIMIT))
+    Ok(Asked::Sessions { of, limit: limit.min(MAX_LIMIT), session })
 }
 
 /// The discovery document of the group, with its only version.

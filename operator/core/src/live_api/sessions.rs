@@ -50,8 +50,10 @@ impl Gathered {
             return;
         }
         let mut sessions = live.sessions;
-        sessions.retain(|session| self.selection.has(&session.listener));
-        self.total = self.total.saturating_add(live.total.max(sessions.len() as u64)).min(HIGHEST);
+        sessions.retain(|session| self.selection.has(&session.listener, session.session));
+        // A proxy that knows no ids counts all its sessions; no list of one session is cut.
+        let total = if self.selection.session.is_some() { 0 } else { live.total };
+        self.total = self.total.saturating_add(total.max(sessions.len() as u64)).min(HIGHEST);
         for mut session in sessions {
             for number in [&mut session.bytes_up, &mut session.bytes_down, &mut session.seconds] {
                 *number = HIGHEST.min(*number);

@@ -26,6 +26,9 @@ const BACKENDS_HEALTHY: &str = "BackendsHealthy";
 /// Reason of an event: a proxy ended and cut live sessions.
 const DRAIN_CUT: &str = "DrainCut";
 
+/// Start and end of the path of a listener in its forward, in the form in which kubelet names containers.
+const LISTENER: (&str, &str) = ("spec.listeners{", "}");
+
 /// An event to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Happened {
@@ -44,6 +47,12 @@ impl Happened {
     #[must_use]
     pub fn is_notable(&self) -> bool {
         self.warning || self.reason == SCALED_OUT
+    }
+
+    /// Name of the listener that the event is about; absent if the event is about the whole object.
+    #[must_use]
+    pub fn listener(&self) -> Option<&str> {
+        self.object.field_path.as_deref()?.strip_prefix(LISTENER.0)?.strip_suffix(LISTENER.1)
     }
 }
 
@@ -180,7 +189,8 @@ pub fn of_backends(
             "listener '{}': {what}; see the log and portlane_backend_endpoints_unhealthy of the proxy",
             now.name
         );
-        let object = reference("PortForward", &forward.metadata);
+        let mut object = reference("PortForward", &forward.metadata);
+        object.field_path = Some(format!("{}{}{}", LISTENER.0, now.name, LISTENER.1));
         events.push(Happened { object, warning, reason: reason.to_owned(), note });
     }
     events

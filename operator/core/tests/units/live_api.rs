@@ -12,7 +12,7 @@ use operator_core::{
     },
     world::objects::{Object, PodInfo},
 };
-use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, MAX_NAME_BYTES, Origin, Selection, Transport};
+use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, MAX_NAME_BYTES, Origin, Selection, SessionId, Transport};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, app_pod, fleet_pod, forward, key, keys, proxy, side, web};
@@ -25,7 +25,7 @@ fn paths_name_a_forward_or_a_pod_and_what_is_asked_of_it() {
     assert_eq!(route(&format!("{BASE}/"), "timeout=32s"), Ok(Asked::Resources));
     let at = |path: &str| route(&format!("{BASE}/namespaces/shop/{path}"), "");
     let db = ObjectKey::new("shop", "db");
-    let sessions = |of| Ok(Asked::Sessions { of, limit: DEFAULT_LIMIT });
+    let sessions = |of| Ok(Asked::Sessions { of, limit: DEFAULT_LIMIT, session: None });
     assert_eq!(at("portforwards/db/sessions"), sessions(Of::Forward(db.clone())));
     assert_eq!(at("portforwards/d%62/sessions"), sessions(Of::Forward(db.clone())));
     assert_eq!(at("pods/db/sessions"), sessions(Of::Pod(db.clone())));
@@ -72,6 +72,7 @@ fn discovery_names_three_resources_to_get() {
 /// A session of the listener `a` of a forward.
 fn session(forward: &str) -> LiveSession {
     LiveSession {
+        session: None,
         listener: format!("ns/{forward}/a").parse().expect("an id"),
         protocol: Transport::Tcp,
         client: "192.0.2.1:40000".parse().expect("an address"),
@@ -89,7 +90,7 @@ fn live(total: u64, sessions: Vec<LiveSession>) -> LiveSessions {
 }
 
 fn of_web(limit: usize) -> Selection {
-    Selection { origin: Some(Origin::port_forward("ns", "web")), limit }
+    Selection { origin: Some(Origin::port_forward("ns", "web")), limit, session: None }
 }
 
 fn document(gathered: Gathered) -> Value {
@@ -139,9 +140,32 @@ fn a_proxy_that_lists_sessions_of_other_forwards_is_not_believed() {
     gathered.take(&key("p2"), live(0, vec![session("web")]));
     let list = document(gathered);
     assert_eq!((list["items"].as_array().map(Vec::len), &list["total"]), (Some(2), &json!(3)));
-    let mut all = Gathered::new(Selection { origin: None, limit: 10 }, keys(&["p1"]));
+    let mut all = Gathered::new(Selection { limit: 10, ..Selection::default() }, keys(&["p1"]));
     all.take(&key("p1"), live(2, vec![session("other"), session("web")]));
     assert_eq!(document(all)["items"].as_array().map(Vec::len), Some(2), "of a pod, all sessions are listed");
+}
+
+/// As [`session`], with an id.
+fn known(forward: &str, id: u64) -> LiveSession {
+    LiveSession { session: Some(SessionId(id)), ..session(forward) }
+}
+
+#[test]
+fn one_session_is_found_by_its_id_also_beside_proxies_that_know_no_ids() {
+    let asked = route(&format!("{BASE}/namespaces/ns/portforwards/web/sessions"), "limit=5&session=00000000000000ab");
+    let of = Of::Forward(ObjectKey::new("ns", "web"));
+    assert_eq!(asked, Ok(Asked::Sessions { of, limit: 5, session: Some(SessionId(0xab)) }));
+    for bad in ["session=", "session=ab", "session=00000000000000ag"] {
+        let why = route(&format!("{BASE}/namespaces/ns/pods/p1/sessions"), bad).expect_err(bad);
+        assert!(why.contains("16 hexadecimal digits"), "{why}");
+    }
+    let wanted = Selection { session: Some(SessionId(0xab)), ..of_web(10) };
+    let mut gathered = Gathered::new(wanted, keys(&["p1", "p2"]));
+    gathered.take(&key("p1"), live(1, vec![known("web", 0xab)]));
+    gathered.take(&key("p2"), live(900, vec![session("web"), known("web", 0xac), known("other", 0xab)]));
+    let list = document(gathered);
+    assert_eq!((&list["total"], list["items"].as_array().map(Vec::len)), (&json!(1), Some(1)));
+    assert_eq!((&list["items"][0]["pod"], &list["items"][0]["session"]), (&json!("ns/p1"), &json!("00000000000000ab")));
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn a_forward_that_becomes_ready_or_unready_is_an_event() {
     assert_eq!((event.warning, event.reason.as_str(), event.note.as_str()), (false, "Ready", "because of Ready"));
     let event = change(&ready("True", "Ready"), &ready("False", "BackendNotFound")).expect("an event");
     assert_eq!((event.warning, event.reason.as_str()), (true, "BackendNotFound"));
+    assert_eq!(event.listener(), None, "all of the forward is concerned");
     let object = event.object;
     assert_eq!(
         (object.api_version.as_deref(), object.kind.as_deref()),
@@ -104,6 +105,9 @@ fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
     let mut is = |health: Option<BackendHealth>| -> Vec<(bool, String)> {
         let events = of_backends(&manifest, &[listener("a", health)], &mut reported);
         assert!(events.iter().all(|event| event.note.contains("'a'") && event.object.name.as_deref() == Some("web")));
+        let path = |event: &Happened| event.object.field_path.clone();
+        assert!(events.iter().all(|event| path(event).as_deref() == Some("spec.listeners{a}")));
+        assert!(events.iter().all(|event| event.listener() == Some("a")));
         events.into_iter().map(|event| (event.warning, event.reason)).collect()
     };
     let (worse, better) = ((true, "BackendsUnhealthy".to_owned()), (false, "BackendsHealthy".to_owned()));

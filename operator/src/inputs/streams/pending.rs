@@ -42,7 +42,7 @@ mod tests {
 
     fn ask(limit: usize) -> (Ask, oneshot::Receiver<LiveSessions>) {
         let (reply, answer) = oneshot::channel();
-        (Ask { selection: Selection { origin: None, limit }, reply }, answer)
+        (Ask { selection: Selection { limit, ..Selection::default() }, reply }, answer)
     }
 
     fn live(total: u64) -> LiveSessions {

@@ -27,7 +27,7 @@ proptest! {
     fn what_is_written_is_read_again_and_cut_at_every_byte_it_is_incomplete((source, destination) in addresses()) {
         let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         for version in [SendHeader::V1, SendHeader::V2] {
-            let header = encode(version, Some((source, destination)));
+            let header = encode(version, Some((source, destination)), None);
             cut_at_every_byte(&header, Some((plain(source), plain(destination))));
         }
     }
@@ -44,18 +44,18 @@ proptest! {
 
 #[test]
 fn connections_of_the_sender_itself_name_nobody() {
-    cut_at_every_byte(&encode(SendHeader::V1, None), None);
-    cut_at_every_byte(&encode(SendHeader::V2, None), None);
+    cut_at_every_byte(&encode(SendHeader::V1, None, None), None);
+    cut_at_every_byte(&encode(SendHeader::V2, None, None), None);
     cut_at_every_byte(b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None);
     // LOCAL with arbitrary addresses.
-    let mut local = encode(SendHeader::V2, Some((address("192.0.2.1:1"), address("192.0.2.2:2"))));
+    let mut local = encode(SendHeader::V2, Some((address("192.0.2.1:1"), address("192.0.2.2:2"))), None);
     local[12] = 0x20;
     cut_at_every_byte(&local, None);
 }
 
 #[test]
 fn extensions_are_skipped() {
-    let mut header = encode(SendHeader::V2, Some((address("192.0.2.1:1"), address("192.0.2.2:2"))));
+    let mut header = encode(SendHeader::V2, Some((address("192.0.2.1:1"), address("192.0.2.2:2"))), None);
     header.extend([0x03, 0, 4, 1, 2, 3, 4]);
     header[15] += 7;
     cut_at_every_byte(&header, Some((address("192.0.2.1:1"), address("192.0.2.2:2"))));
@@ -63,7 +63,7 @@ fn extensions_are_skipped() {
 
 #[test]
 fn mapped_addresses_are_plain_and_two_families_are_written_as_one() {
-    let mixed = encode(SendHeader::V1, Some((address("192.0.2.1:1"), address("[2001:db8::1]:2"))));
+    let mixed = encode(SendHeader::V1, Some((address("192.0.2.1:1"), address("[2001:db8::1]:2"))), None);
     assert_eq!(mixed, b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 1 2\r\n");
     cut_at_every_byte(&mixed, Some((address("192.0.2.1:1"), address("[2001:db8::1]:2"))));
 }

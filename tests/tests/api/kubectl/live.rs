@@ -71,6 +71,12 @@ fn conns_lists_sessions(scene: &Scene<'_>) {
     assert_eq!((&of_pod["total"], &of_pod["matching"]), (&json!(1), &json!(1)), "{of_pod}");
     let of_others = document(scene, &["conns", "web", "--client", "192.0.2.0/24"]);
     assert_eq!((&of_others["total"], &of_others["matching"]), (&json!(1), &json!(0)), "{of_others}");
+    let all = document(scene, &["conns", "web"]);
+    let id = all["sessions"][0]["session"].as_str().expect("an id");
+    let by_id = document(scene, &["conns", "web", "--session", id]);
+    assert_eq!((&by_id["total"], &by_id["sessions"][0]["client"]), (&json!(1), &json!(client)), "{by_id}");
+    let of_none = document(scene, &["conns", "web", "--session", "0000000000000000"]);
+    assert_eq!((&of_none["total"], &of_none["matching"]), (&json!(0), &json!(0)), "{of_none}");
 
     let Output { errors, code, .. } = verb(scene, &["conns", "pod/nothing"]);
     assert_eq!(code, Some(3), "{errors}");

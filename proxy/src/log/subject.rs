@@ -1,0 +1,65 @@
+//! What a notice is about.
+
+use std::{fmt, sync::Arc};
+
+use proxy_api::ListenerId;
+
+/// What a notice is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A listener. Records in JSON name it as those of sessions and as metrics do.
+    Listener(Arc<ListenerId>),
+    /// Anything else: a thread, a file, a name, the process.
+    Other(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(id) => write!(f, "{id}"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+impl From<Arc<ListenerId>> for Subject {
+    fn from(id: Arc<ListenerId>) -> Self {
+        Self::Listener(id)
+    }
+}
+
+impl From<&Arc<ListenerId>> for Subject {
+    fn from(id: &Arc<ListenerId>) -> Self {
+        Self::Listener(id.clone())
+    }
+}
+
+impl From<ListenerId> for Subject {
+    fn from(id: ListenerId) -> Self {
+        Self::Listener(Arc::new(id))
+    }
+}
+
+impl From<&ListenerId> for Subject {
+    fn from(id: &ListenerId) -> Self {
+        id.clone().into()
+    }
+}
+
+impl From<String> for Subject {
+    fn from(name: String) -> Self {
+        Self::Other(name)
+    }
+}
+
+impl From<&String> for Subject {
+    fn from(name: &String) -> Self {
+        name.clone().into()
+    }
+}
+
+impl From<&str> for Subject {
+    fn from(name: &str) -> Self {
+        name.to_owned().into()
+    }
+}
