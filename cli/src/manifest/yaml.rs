@@ -8,7 +8,7 @@ use std::{
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
 
-use super::{Document, Place, Problem, document::Lines, resolve, text};
+use super::{Document, Place, Problem, document::Lines, resolve, tabs, text};
 
 /// Largest file that is read, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 8 << 20;
@@ -43,23 +43,23 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
 const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
                         example: helm template CHART | portlane validate -f -";
 
-/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced, all
-/// at once.
+/// The documents of a text. The parser wants a space where kubectl accepts a tab after a ':', so that such tabs are
+/// replaced, all at once.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
-    let after_dash_and_tab = text::after_dash_and_tab(text);
-    match build(text, &after_dash_and_tab) {
+    let text = tabs::judge(text).map_err(|refused| YamlError::new(refused.line, refused.message))?;
+    match build(&text) {
         Err(error) if error.is_of_tab => {
             // Where texts in quotes and blocks are is known once no tab is in the parser's way.
-            let texts = texts(&text::without_tabs(text, &[]));
-            build(&text::without_tabs(text, &texts), &after_dash_and_tab)
+            let texts = texts(&text::without_tabs(&text, &[]));
+            build(&text::without_tabs(&text, &texts))
         }
         result => result,
     }
 }
 
-fn build(text: &str, after_dash_and_tab: &HashMap<usize, usize>) -> Result<Vec<Document>, YamlError> {
+fn build(text: &str) -> Result<Vec<Document>, YamlError> {
     let parser = Parser::new_from_str(text);
-    Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0, after_dash_and_tab }.documents()
+    Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0 }.documents()
 }
 
 /// Where texts in quotes and blocks are, in characters, up to the first error.
@@ -118,8 +118,6 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     text: usize,
-    /// Columns of values that follow a '-' and a tab, by line.
-    after_dash_and_tab: &'a HashMap<usize, usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -216,10 +214,6 @@ impl<'a> Builder<'a> {
             let (event, span) = self.next()?;
             if event == Event::SequenceEnd {
                 return Ok(Node { value: Value::Array(items), ..node });
-            }
-            let start = span.start;
-            if self.after_dash_and_tab.get(&start.line()) == Some(&start.col()) {
-                return Err(YamlError::new(start.line(), "has a tab after '-', which kubectl refuses; write a space"));
             }
             let item = self.node(event, span, depth + 1)?;
             node.nodes += item.nodes;
@@ -368,14 +362,6 @@ mod tests {
         assert!(problem("? [1]\n: 2\n").contains("key"));
         let deep = "[".repeat(200);
         assert!(problem(&deep).contains("deep"), "{}", problem(&deep));
-    }
-
-    #[test]
-    fn a_tab_after_a_dash_is_refused_and_kept_in_texts() {
-        for text in ["a:\n-\tb: 1\n", "a:\n- \tb\n", "a:\n-\t'b'\n", "-\t-1\n"] {
-            assert!(problem(text).contains("tab after '-'"), "{text:?}: {}", problem(text));
-        }
-        assert_eq!(read("a: |\n  -\tb\nc:\n- d\n")[0].value, json!({"a": "-\tb\n", "c": ["d"]}));
     }
 
     #[test]
