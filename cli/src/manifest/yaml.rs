@@ -252,7 +252,13 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let Some(key) = resolve::key(&key.value) else {
-                return Err(YamlError::new(at, "has a key that is not a string"));
+                let kind = match key.value {
+                    Value::Array(_) => "a list",
+                    Value::Object(_) => "a mapping",
+                    _ => "null",
+                };
+                let message = format!("has {kind} as a key, which must be a text; put the key into quotes");
+                return Err(YamlError::new(at, message));
             };
             if map.contains_key(&key) && !merged.remove(&key) {
                 return Err(YamlError::new(at, format!("has the key '{key}' twice in one mapping")));
@@ -359,7 +365,8 @@ mod tests {
         assert!(problem("a: 1\na: 2\n").starts_with("f:2: has the key 'a' twice"));
         assert!(problem("a: [1, 2\nb: }\n").starts_with("f:"));
         assert!(problem("a: !thing 1\n").contains("tag"));
-        assert!(problem("? [1]\n: 2\n").contains("key"));
+        assert!(problem("? [1]\n: 2\n").contains("a list as a key"));
+        assert!(problem("? {a: b}\n: c\n").contains("a mapping as a key"));
         let deep = "[".repeat(200);
         assert!(problem(&deep).contains("deep"), "{}", problem(&deep));
     }
