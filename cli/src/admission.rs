@@ -4,6 +4,8 @@ mod hints;
 mod metadata;
 mod schema;
 
+pub(crate) use hints::host as why_no_host;
+
 use std::collections::BTreeMap;
 
 use kube_cel::{CompiledSchema, Validator, compile_schema};

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use crds::{Bind, Protocol};
 
 use crate::{
+    admission::why_no_host,
     manifest::{Document, FileChange, parse as parse_manifest},
     options::{is_url, no_url, port},
 };
@@ -109,7 +110,7 @@ fn host(text: &str) -> Result<String, String> {
     match bare {
         Some("") => Err("the host is missing".to_owned()),
         Some(bare) if bare.bytes().all(is_plain) => Ok(bare.to_owned()),
-        _ => Err(format!("'{text}' is not a host name or an address")),
+        _ => Err(format!("the host must be an IP address or a DNS name; {}", why_no_host(bare.unwrap_or(text)))),
     }
 }
 
@@ -204,7 +205,8 @@ mod tests {
             ("1:::1:2", "more than four parts"),
             ("192.0.2.7:1:db:2", "'192.0.2.7' cannot be bound alone"),
             ("1:[::1:2", "a port or the host is missing"),
-            ("1:a\"b:2", "is not a host name"),
+            ("1:a\"b:2", "must be an IP address or a DNS name"),
+            ("1:[fe80::1%eth0]:2", "fd00::/8"),
             ("5432:http://db:80", "a host has no scheme: leave out 'http://'"),
             ("http://db:80", "a host has no scheme: leave out 'http://'"),
             ("https://db:80/", "a host has no scheme: leave out 'https://'"),

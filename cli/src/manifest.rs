@@ -4,6 +4,7 @@ mod document;
 mod folder;
 mod resolve;
 mod source;
+mod tabs;
 mod text;
 mod yaml;
 

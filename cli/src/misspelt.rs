@@ -1,5 +1,7 @@
 //! Options that name an object that is not in the manifests.
 
+use std::collections::BTreeSet;
+
 use operator_core::{ObjectKey, World};
 
 use crate::{args, options::Resolve};
@@ -37,10 +39,26 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
         });
         if !is_used {
             let Resolve { service, .. } = resolve;
-            found.push(format!("--resolve {}.{}: no backend uses this Service", service.name, service.namespace));
+            let has = listed(&services(world));
+            found.push(format!(
+                "--resolve {}.{}: no backend uses this Service; the manifests use {has}",
+                service.name, service.namespace
+            ));
         }
     }
     found
+}
+
+/// The Services of all backends, each once, as the option names them.
+fn services(world: &World) -> Vec<String> {
+    let of = |(key, forward): (&ObjectKey, &crds::PortForward)| -> Vec<String> {
+        let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
+        let services = backends.filter_map(|backend| backend.service.as_ref());
+        services
+            .map(|service| format!("{}.{}", service.name, service.namespace.as_ref().unwrap_or(&key.namespace)))
+            .collect()
+    };
+    world.forwards.iter().flat_map(of).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn listed(names: &[String]) -> String {

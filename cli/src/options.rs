@@ -8,6 +8,8 @@ use std::{
 
 use operator_core::{ObjectKey, Service};
 
+use crate::admission::why_no_host;
+
 /// `--resolve`: the address of a Service.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolve {
@@ -41,7 +43,7 @@ pub(crate) fn resolve(text: &str) -> Result<Resolve, String> {
         return Err(format!("'{service}' is not SERVICE.NAMESPACE: {LABEL}"));
     }
     if !is_host(&host) {
-        return Err(format!("'{host}' is not an IP address or a DNS name"));
+        return Err(format!("the host must be an IP address or a DNS name; {}", why_no_host(&host)));
     }
     Ok(Resolve { service: ObjectKey::new(namespace, name), place: Service::External { host, port } })
 }

@@ -7,6 +7,7 @@
 mod exchange;
 mod name;
 mod question;
+mod reader;
 mod system;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     task::JoinHandle,
     time::Instant,
 };
@@ -26,7 +27,7 @@ use tokio::{
 use self::{
     name::Name,
     question::ask,
-    system::{Latest, System},
+    system::{Latest, Systems},
 };
 use crate::{
     core::dns::{
@@ -84,7 +85,7 @@ pub struct Followed {
 /// Keeps a set of names resolved.
 pub struct Resolver {
     /// The system's settings, followed from the first name on.
-    system: Option<watch::Receiver<Arc<System>>>,
+    system: Option<Systems>,
     tasks: HashMap<Followed, JoinHandle<()>>,
     shares: Shares,
     files: Arc<Files>,
@@ -170,7 +171,7 @@ impl Lookup {
     /// # Errors
     /// Why the lookup failed.
     pub async fn by_family(&mut self, host: &str) -> Result<Pair<Option<IpAddr>>, String> {
-        let system = self.0.system();
+        let system = self.0.system().await;
         if let Some(ips) = system.hosts.addresses(host) {
             return Ok(first_of_each(ips.iter().copied()));
         }

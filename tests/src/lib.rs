@@ -38,7 +38,7 @@ pub use kubernetes::{
     processes_of, resource_overrides, roots, scene,
 };
 #[cfg(target_os = "linux")]
-pub use odd::{Asked, Dns, Kind, Machine, RecordingServer, Reply};
+pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};
 pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
 
 use std::{

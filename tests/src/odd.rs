@@ -6,5 +6,5 @@ mod recording_server;
 mod records;
 
 pub use dns::{Asked, Dns, Kind, Reply};
-pub use machine::Machine;
+pub use machine::{DeadMount, Machine};
 pub use recording_server::RecordingServer;

@@ -1,5 +1,7 @@
 //! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
 
+use std::net::Ipv6Addr;
+
 use serde_json::Value;
 
 /// What a laptop writes for the placement, which only a cluster needs.
@@ -65,7 +67,8 @@ fn cut(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 
-fn host(text: &str) -> String {
+/// Why a text is no host, and what to write instead.
+pub(crate) fn host(text: &str) -> String {
     let shown = cut(text);
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = if scheme.is_some() { rest.split(['/', '?', '#']).next().unwrap_or_default() } else { rest };
@@ -77,6 +80,7 @@ fn host(text: &str) -> String {
             format!("the port goes into port: host: {}, port: {port}", quoted(&bare(host)))
         }
         (Some(_), None) => format!("a host has no scheme and no path: host: {}", quoted(&bare(authority))),
+        (None, None) if text.contains(':') && text.contains('%') => without_zone(&bare(text)),
         (None, None) if text.starts_with('[') => {
             format!("an address has no brackets here: host: {}", quoted(&bare(text)))
         }
@@ -85,10 +89,6 @@ fn host(text: &str) -> String {
             "an IPv4 address has four numbers from 0 to 255, without leading zeros".to_owned()
         }
         (None, None) if text.contains("..") => "one dot is between two parts of a name".to_owned(),
-        (None, None) if text.contains(':') && text.contains('%') => {
-            let address = text.split('%').next().unwrap_or_default();
-            format!("an address has no zone here: host: {}", quoted(&bare(address)))
-        }
         (None, None) if text.chars().any(|letter| !letter.is_ascii() && letter.is_alphabetic()) => {
             "names with other letters than a to z are written in punycode (xn--...)".to_owned()
         }
@@ -96,6 +96,17 @@ fn host(text: &str) -> String {
         (None, None) => "correct the spelling".to_owned(),
     };
     format!("'{shown}' is neither: {remedy}")
+}
+
+/// What to write instead of an IPv6 address with a zone.
+fn without_zone(text: &str) -> String {
+    let address = text.split('%').next().unwrap_or_default();
+    if address.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local()) {
+        return "a zone such as %eth0 has a meaning on one host only, and a link-local address leads nowhere without; \
+                write another address of the server, such as one of fd00::/8, or its name"
+            .to_owned();
+    }
+    format!("an address has no zone here: host: \"{address}\"")
 }
 
 /// `HOST:PORT` or `[HOST]:PORT` in parts.
@@ -175,7 +186,12 @@ mod tests {
                 "'300.1.1.1' is neither: an IPv4 address has four numbers from 0 to 255, without leading zeros",
             ),
             ("db..", "'db..' is neither: one dot is between two parts of a name"),
-            ("fe80::1%eth0", "'fe80::1%eth0' is neither: an address has no zone here: host: \"fe80::1\""),
+            ("2001:db8::1%eth0", "'2001:db8::1%eth0' is neither: an address has no zone here: host: \"2001:db8::1\""),
+            (
+                "[fe80::1%eth0]",
+                "'[fe80::1%eth0]' is neither: a zone such as %eth0 has a meaning on one host only, and a link-local \
+                 address leads nowhere without; write another address of the server, such as one of fd00::/8, or its name",
+            ),
             (
                 "bücher.example",
                 "'bücher.example' is neither: names with other letters than a to z are written in punycode (xn--...)",

@@ -1,6 +1,6 @@
 //! The text of a manifest, decoded as kubectl decodes it.
 
-use std::{collections::HashMap, iter, ops::Range};
+use std::{iter, ops::Range};
 
 /// Starts a text, or a document of it, and means nothing.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -76,28 +76,6 @@ pub(super) fn without_tabs(text: &str, kept: &[Range<usize>]) -> String {
     text.chars().enumerate().map(replace).collect()
 }
 
-/// Where a value follows a '-' and a tab, which kubectl refuses: the column, counted from 0, by the line, counted from 1.
-/// Lines of texts in quotes or blocks may look so too; no value begins there.
-pub(super) fn after_dash_and_tab(text: &str) -> HashMap<usize, usize> {
-    if !text.contains('\t') {
-        return HashMap::new();
-    }
-    let text = text.replace("\r\n", "\n");
-    let lines = iter::zip(1.., text.split(['\n', '\r']));
-    lines.filter_map(|(line, text)| Some((line, column_after_dash_and_tab(text)?))).collect()
-}
-
-fn column_after_dash_and_tab(line: &str) -> Option<usize> {
-    const BLANK: [char; 2] = [' ', '\t'];
-    let mut rest = line.trim_start_matches(BLANK);
-    let mut has_tab = false;
-    while let Some(after) = rest.strip_prefix('-').filter(|after| after.starts_with(BLANK)) {
-        has_tab = after.chars().take_while(|letter| BLANK.contains(letter)).any(|letter| letter == '\t');
-        rest = after.trim_start_matches(BLANK);
-    }
-    has_tab.then(|| line.len() - rest.len())
-}
-
 /// The line of a template expression: the given line if it has one, or else the first line that has.
 pub(super) fn template_line(text: &str, line: usize) -> Option<usize> {
     let is_template = |line: &str| {
@@ -149,12 +127,6 @@ mod tests {
         let texts = [3..8, 12..17];
         assert_eq!(without_tabs("ü: 'a:\t' b:\t'c:\t' d:\t1", &texts), "ü: 'a:\t' b: 'c:\t' d: 1");
         assert_eq!(without_tabs("a\t1", &[]), "a\t1");
-    }
-
-    #[test]
-    fn a_value_after_a_dash_and_a_tab_is_found_by_line_and_column() {
-        let found = after_dash_and_tab("a:\r\n-\tb\r\n- c:\td\n  - - \te: 1\n-\t-1\n-x\ty\n");
-        assert_eq!(found, HashMap::from([(2, 2), (4, 7), (5, 2)]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
 
-use super::{Document, Place, Problem, document::Lines, resolve, text};
+use super::{Document, Place, Problem, document::Lines, resolve, tabs, text};
 
 /// Largest file that is read, in bytes.
 pub(crate) const MAX_FILE_BYTES: usize = 8 << 20;
@@ -43,23 +43,23 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
 const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
                         example: helm template CHART | portlane validate -f -";
 
-/// The documents of a text. The parser wants a space where kubectl accepts a tab, so that such tabs are replaced, all
-/// at once.
+/// The documents of a text. The parser wants a space where kubectl accepts a tab after a ':', so that such tabs are
+/// replaced, all at once.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
-    let after_dash_and_tab = text::after_dash_and_tab(text);
-    match build(text, &after_dash_and_tab) {
+    let text = tabs::judge(text).map_err(|refused| YamlError::new(refused.line, refused.message))?;
+    match build(&text) {
         Err(error) if error.is_of_tab => {
             // Where texts in quotes and blocks are is known once no tab is in the parser's way.
-            let texts = texts(&text::without_tabs(text, &[]));
-            build(&text::without_tabs(text, &texts), &after_dash_and_tab)
+            let texts = texts(&text::without_tabs(&text, &[]));
+            build(&text::without_tabs(&text, &texts))
         }
         result => result,
     }
 }
 
-fn build(text: &str, after_dash_and_tab: &HashMap<usize, usize>) -> Result<Vec<Document>, YamlError> {
+fn build(text: &str) -> Result<Vec<Document>, YamlError> {
     let parser = Parser::new_from_str(text);
-    Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0, after_dash_and_tab }.documents()
+    Builder { parser, anchors: HashMap::new(), nodes: 0, text: 0 }.documents()
 }
 
 /// Where texts in quotes and blocks are, in characters, up to the first error.
@@ -118,8 +118,6 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     text: usize,
-    /// Columns of values that follow a '-' and a tab, by line.
-    after_dash_and_tab: &'a HashMap<usize, usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -217,10 +215,6 @@ impl<'a> Builder<'a> {
             if event == Event::SequenceEnd {
                 return Ok(Node { value: Value::Array(items), ..node });
             }
-            let start = span.start;
-            if self.after_dash_and_tab.get(&start.line()) == Some(&start.col()) {
-                return Err(YamlError::new(start.line(), "has a tab after '-', which kubectl refuses; write a space"));
-            }
             let item = self.node(event, span, depth + 1)?;
             node.nodes += item.nodes;
             node.text += item.text;
@@ -258,7 +252,13 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let Some(key) = resolve::key(&key.value) else {
-                return Err(YamlError::new(at, "has a key that is not a string"));
+                let kind = match key.value {
+                    Value::Array(_) => "a list",
+                    Value::Object(_) => "a mapping",
+                    _ => "null",
+                };
+                let message = format!("has {kind} as a key, which must be a text; put the key into quotes");
+                return Err(YamlError::new(at, message));
             };
             if map.contains_key(&key) && !merged.remove(&key) {
                 return Err(YamlError::new(at, format!("has the key '{key}' twice in one mapping")));
@@ -365,17 +365,10 @@ mod tests {
         assert!(problem("a: 1\na: 2\n").starts_with("f:2: has the key 'a' twice"));
         assert!(problem("a: [1, 2\nb: }\n").starts_with("f:"));
         assert!(problem("a: !thing 1\n").contains("tag"));
-        assert!(problem("? [1]\n: 2\n").contains("key"));
+        assert!(problem("? [1]\n: 2\n").contains("a list as a key"));
+        assert!(problem("? {a: b}\n: c\n").contains("a mapping as a key"));
         let deep = "[".repeat(200);
         assert!(problem(&deep).contains("deep"), "{}", problem(&deep));
-    }
-
-    #[test]
-    fn a_tab_after_a_dash_is_refused_and_kept_in_texts() {
-        for text in ["a:\n-\tb: 1\n", "a:\n- \tb\n", "a:\n-\t'b'\n", "-\t-1\n"] {
-            assert!(problem(text).contains("tab after '-'"), "{text:?}: {}", problem(text));
-        }
-        assert_eq!(read("a: |\n  -\tb\nc:\n- d\n")[0].value, json!({"a": "-\tb\n", "c": ["d"]}));
     }
 
     #[test]

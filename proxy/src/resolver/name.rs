@@ -3,12 +3,16 @@
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use super::{LookupSlots, News, SOCKETS, question::ask, system::System};
+use super::{
+    LookupSlots, News, SOCKETS,
+    question::ask,
+    system::{System, Systems},
+};
 use crate::{
     core::dns::{
         answer::{Answer, Family, Pair},
@@ -29,7 +33,7 @@ const LATE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Name {
     pub(super) host: String,
-    pub(super) system: watch::Receiver<Arc<System>>,
+    pub(super) system: Systems,
     /// The lookups that the namespace may have at a time.
     pub(super) slots: Arc<LookupSlots>,
     /// File descriptors of the process.
@@ -61,7 +65,11 @@ async fn keep(name: Name) {
     let (mut known, began) = (Families::default(), Instant::now());
     let mut due = Due::Whole;
     loop {
-        let system = systems.borrow_and_update().clone();
+        let latest = systems.borrow_and_update().clone();
+        let Some(system) = latest else {
+            changed(&mut systems).await;
+            continue;
+        };
         let round = Round { host: &host, system: &system, slots: &slots, files: &files, answers: &answers, began };
         let is_taken = tokio::select! {
             is_taken = round.run(due, &mut known) => is_taken,
@@ -81,7 +89,7 @@ async fn keep(name: Name) {
     }
 }
 
-async fn changed(systems: &mut watch::Receiver<Arc<System>>) {
+async fn changed(systems: &mut Systems) {
     if systems.changed().await.is_err() {
         pending::<()>().await;
     }

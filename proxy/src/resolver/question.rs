@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_be_asked_for_does_not_count_as_silence() {
-        let system = Latest::default().system();
+        let system = Latest::default().system().await;
         let answer = ask(&system, &format!("{}.test.", "a".repeat(64)), Family::Four, true).await;
         assert!(matches!(answer, Answer::Failed { is_servfail: true, .. }), "{answer:?}");
     }

@@ -1,10 +1,7 @@
 //! The system's settings: `/etc/hosts` and `/etc/resolv.conf`, read again when they change.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
-    path::Path,
+    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -17,22 +14,24 @@ use tokio::{
     time::sleep,
 };
 
-use super::{News, exchange::NameServer};
-use crate::{
-    core::dns::{
-        hosts::Hosts,
-        resolv_conf::ResolvConf,
-        tries::{self, Try},
-    },
-    follow::Stamp,
+use super::{
+    News,
+    exchange::NameServer,
+    reader::{Look, Reader, State},
+};
+use crate::core::dns::{
+    hosts::Hosts,
+    resolv_conf::ResolvConf,
+    tries::{self, Try},
 };
 
-const HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The files: hosts, and the settings of the resolver.
+const PATHS: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 /// How often the files are looked at. With the time to ask again, an edit counts within 5 s.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Most bytes of a file that count.
-const MOST_BYTES: u64 = 16 << 20;
+
+/// The settings of now; `None` until the files were looked at for the first time.
+pub(super) type Systems = watch::Receiver<Option<Arc<System>>>;
 
 /// One state of the settings.
 pub(super) struct System {
@@ -41,28 +40,34 @@ pub(super) struct System {
     servers: Vec<NameServer>,
     /// Parts that could not be read.
     problems: Vec<String>,
-    /// Whether a whole file could not be read, so that its last content is in force.
-    is_stale: bool,
+    /// Why files could not be read. Their last content is in force.
+    failures: [Option<String>; 2],
+    /// The states of the contents that are in force; `None` for a file that was never read.
+    states: [Option<State>; 2],
     /// Questions so far, for `rotate`.
     questions: AtomicUsize,
-    stamps: [Option<Stamp>; 2],
 }
 
 impl System {
-    /// Reads the settings. What `last` knows of a file stays in force while it cannot be read.
-    fn read(last: Option<&Self>) -> Self {
-        // Before the content, so that a change while it is read is seen at the next look.
-        let stamps = stamps();
+    /// The settings after a look at both files. What `last` knows of a file stays in force while it cannot be read.
+    fn after(last: Option<&Self>, looks: [Look; 2]) -> Self {
+        let mut states = last.map_or([None; 2], |last| last.states);
+        let mut failures = [None, None];
         let mut problems = Vec::new();
-        let mut read = |path: &str| match content(path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => {
-                problems.push(format!("{path}: {error}"));
-                None
+        let mut contents = [None, None];
+        let files = PATHS.iter().zip(looks).zip(&mut states).zip(&mut failures).zip(&mut contents);
+        for ((((path, look), state), failure), content) in files {
+            match look {
+                Look::Same => {}
+                Look::New(new, bytes) => (*state, *content) = (Some(new), Some(bytes)),
+                Look::Failed(why) => {
+                    let counts = if state.is_some() { "its last content counts" } else { "it counts as empty" };
+                    problems.push(format!("{path}: {why}; {counts}"));
+                    *failure = Some(why);
+                }
             }
-        };
-        let (hosts, conf) = (read(HOSTS), read(RESOLV_CONF));
-        let is_stale = hosts.is_none() || conf.is_none();
+        }
+        let [hosts, conf] = contents;
         let hosts = match (hosts, last) {
             (None, Some(last)) => last.hosts.clone(),
             (bytes, _) => Hosts::parse(&bytes.unwrap_or_default()),
@@ -71,9 +76,19 @@ impl System {
             (None, Some(last)) => last.conf.clone(),
             (bytes, _) => ResolvConf::parse(&bytes.unwrap_or_default(), &hostname()),
         };
-        problems.extend(conf.problems.iter().map(|problem| format!("{RESOLV_CONF}: {problem}")));
+        let [_, path] = PATHS;
+        problems.extend(conf.problems.iter().map(|problem| format!("{path}: {problem}")));
         let servers = conf.servers.iter().map(|server| NameServer::new(server, &conf)).collect();
-        Self { hosts, conf, servers, problems, is_stale, questions: AtomicUsize::new(0), stamps }
+        Self { hosts, conf, servers, problems, failures, states, questions: AtomicUsize::new(0) }
+    }
+
+    /// Whether these looks have found what is known.
+    fn is_as(&self, looks: &[Look; 2]) -> bool {
+        looks.iter().zip(&self.failures).all(|(look, failure)| match look {
+            Look::Same => failure.is_none(),
+            Look::New(..) => false,
+            Look::Failed(why) => failure.as_ref() == Some(why),
+        })
     }
 
     /// The tries of the next question, each with its server. Without `may_overlap`, one server is asked at a time.
@@ -89,53 +104,48 @@ fn hostname() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-fn stamps() -> [Option<Stamp>; 2] {
-    [HOSTS, RESOLV_CONF].map(|path| Stamp::of(Path::new(path)).ok())
-}
-
-/// The content of a file, as far as it counts. A file that does not exist is empty.
-fn content(path: &str) -> io::Result<Vec<u8>> {
-    // A pipe without a writer would hold up the thread, and with it all names.
-    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file?,
-    };
-    let kind = file.metadata()?.file_type();
-    // Some mount /dev/null over a file.
-    if !kind.is_file() && !kind.is_char_device() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// The settings, read again at a use after a change.
-#[derive(Default)]
-pub(super) struct Latest(Option<Arc<System>>);
+pub(super) struct Latest {
+    files: [Reader; 2],
+    last: Option<Arc<System>>,
+}
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self { files: PATHS.map(Reader::new), last: None }
+    }
+}
 
 impl Latest {
-    /// The settings of now.
-    pub(super) fn system(&mut self) -> Arc<System> {
-        let system = match self.0.take() {
-            Some(system) if !system.is_stale && system.stamps == stamps() => system,
-            last => Arc::new(System::read(last.as_deref())),
+    /// The settings of now. Waits for the file systems no longer than a look may take.
+    pub(super) async fn system(&mut self) -> Arc<System> {
+        let [hosts, conf] = &mut self.files;
+        let [known_hosts, known_conf] = self.last.as_ref().map_or([None; 2], |last| last.states);
+        let looks: [Look; 2] = tokio::join!(hosts.look(known_hosts), conf.look(known_conf)).into();
+        let system = match self.last.take() {
+            Some(last) if last.is_as(&looks) => last,
+            last => Arc::new(System::after(last.as_deref(), looks)),
         };
-        self.0.insert(system).clone()
+        self.last.insert(system).clone()
     }
 }
 
 /// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
-pub(super) fn follow(answers: mpsc::Sender<News>) -> watch::Receiver<Arc<System>> {
-    let (sender, receiver) = watch::channel(Arc::new(System::read(None)));
+pub(super) fn follow(answers: mpsc::Sender<News>) -> Systems {
+    let (sender, receiver) = watch::channel(None);
     tokio::spawn(look(sender, answers));
     receiver
 }
 
-async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<News>) {
-    let mut told = Vec::new();
+async fn look(systems: watch::Sender<Option<Arc<System>>>, answers: mpsc::Sender<News>) {
+    let (mut latest, mut told) = (Latest::default(), Vec::new());
     loop {
-        let system = systems.borrow().clone();
+        let system = latest.system().await;
+        // Each new state makes all names be asked for again; a file that cannot be read is none.
+        let is_new = systems.borrow().as_ref().is_none_or(|sent| sent.states != system.states);
+        if is_new {
+            systems.send_replace(Some(system.clone()));
+        }
         if system.problems != told {
             told.clone_from(&system.problems);
             if !told.is_empty() && answers.send(News::Unreadable(told.clone())).await.is_err() {
@@ -146,14 +156,6 @@ async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<News>) 
         if systems.is_closed() {
             return;
         }
-        let is_changed = system.stamps != stamps();
-        if is_changed || system.is_stale {
-            let fresh = System::read(Some(&system));
-            // Each new state makes all names be asked for again.
-            if is_changed || !fresh.is_stale {
-                systems.send_replace(Arc::new(fresh));
-            }
-        }
     }
 }
 
@@ -161,24 +163,29 @@ async fn look(systems: watch::Sender<Arc<System>>, answers: mpsc::Sender<News>) 
 mod tests {
     use super::*;
 
+    fn failed() -> Look {
+        Look::Failed("gone".to_owned())
+    }
+
     #[test]
-    fn a_missing_file_is_empty_and_a_directory_or_a_pipe_is_an_error() {
-        let folder = tempfile::tempdir().expect("folder");
-        let missing = folder.path().join("missing");
-        assert_eq!(content(missing.to_str().expect("a path")).expect("as if it were empty"), b"");
-        assert_eq!(content("/dev/null").expect("as if it were empty"), b"");
-        assert!(content(folder.path().to_str().expect("a path")).is_err());
-        let pipe = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
-        assert!(made.success());
-        assert!(content(pipe.to_str().expect("a path")).is_err());
+    fn a_file_that_cannot_be_read_keeps_its_last_content_and_is_named_once() {
+        let read = |text: &[u8]| Look::New(State::Missing, text.to_vec());
+        let first = System::after(None, [read(b"192.0.2.1 db\n"), failed()]);
+        assert_eq!(first.problems, ["/etc/resolv.conf: gone; it counts as empty"]);
+        let hung = System::after(Some(&first), [failed(), read(b"nameserver 192.0.2.53\n")]);
+        assert_eq!(hung.problems, ["/etc/hosts: gone; its last content counts"]);
+        assert!(hung.hosts.addresses("db").is_some() && hung.servers.len() == 1);
+        assert!(hung.is_as(&[failed(), Look::Same]), "nothing new");
+        assert!(!hung.is_as(&[Look::Same, Look::Same]), "the file can be read again");
+        let back = System::after(Some(&hung), [Look::Same, Look::Same]);
+        assert!(back.problems.is_empty() && back.states == hung.states && back.hosts == hung.hosts);
     }
 
     #[tokio::test]
     async fn each_try_has_a_server_and_settings_that_stay_are_not_read_again() {
         let mut latest = Latest::default();
-        let system = latest.system();
-        assert!(Arc::ptr_eq(&system, &latest.system()));
+        let system = latest.system().await;
+        assert!(Arc::ptr_eq(&system, &latest.system().await));
         assert_eq!(system.tries(true).count(), tries::tries(&system.conf, 0, true).len());
     }
 }

@@ -79,6 +79,23 @@ impl Machine {
         fs::rename(fresh, self.path(name)).expect("rename");
     }
 
+    /// Mounts a file system that never answers over a file of /etc, as a dead server of NFS leaves one. A reader waits
+    /// until this is dropped, and gets an error then.
+    #[must_use]
+    pub fn mount_dead(&self, name: &str) -> DeadMount {
+        // FUSE without the program that should answer.
+        const MOUNT: &str = "exec 3<>/dev/fuse; mount -i -n -t fuse \
+            -o fd=3,rootmode=100000,user_id=0,group_id=0 dead \"$0\" && echo mounted && exec cat";
+        let mut command = self.command("sh");
+        command.args(["-c", MOUNT, &format!("/etc/{name}")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut mount = DeadMount(command.spawn().expect("sh is there"));
+        let output = mount.0.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).expect("readable");
+        assert_eq!(line, "mounted\n", "the kernel needs FUSE; see the message of mount above");
+        mount
+    }
+
     fn path(&self, name: &str) -> String {
         format!("/proc/{}/root/etc/{name}", self.holder.id())
     }
@@ -164,6 +181,16 @@ impl Machine {
     /// The program did not answer.
     pub fn get(&self, path: &str) -> io::Result<(u16, String)> {
         http_get_on(self.connect(HEALTH)?, path)
+    }
+}
+
+/// A mount whose file system never answers, until it is dropped.
+pub struct DeadMount(Child);
+
+impl Drop for DeadMount {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

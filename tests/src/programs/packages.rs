@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 63] = [
+const NEEDED: [(&str, &str); 65] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -68,6 +68,8 @@ const NEEDED: [(&str, &str); 63] = [
     ("xauth", "xauth"),
     ("/usr/games/bzfs", "bzflag-server"),
     ("/usr/games/bzadmin", "bzflag-client"),
+    ("/usr/games/teeworlds-server", "teeworlds-server"),
+    ("/usr/games/teeworlds", "teeworlds"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
     ("docker-registry", "docker-registry"),
     ("prometheus", "prometheus"),

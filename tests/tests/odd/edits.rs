@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use harness::{Dns, Machine, RecordingServer, until, until_within};
+use harness::{Dns, Machine, PATIENCE, RecordingServer, until, until_within};
+use rustix::process::Signal;
 
 use crate::{QUICK, SERVE, failing, forward_to, ip, session};
 
@@ -76,4 +77,31 @@ fn a_pipe_in_the_place_of_a_file_stops_nothing_and_keeps_the_last_settings() {
     }
     machine.replace("hosts", b"127.0.0.42 db.test\n");
     reaches(&machine, "127.0.0.42");
+}
+
+#[test]
+fn a_dead_mount_over_a_file_stalls_neither_names_nor_the_start_nor_the_end() {
+    let machine = Machine::start(b"127.0.0.41 db.test\n", QUICK);
+    let _office = Dns::start(&machine, "127.0.0.1", "other.test 127.0.0.51\n");
+    let _vpn = Dns::start(&machine, "127.0.0.2", "other.test 127.0.0.52\n");
+    let _servers = [0, 1].map(|number| RecordingServer::start(&machine, "::", SERVE + number));
+    let manifest = format!("{}{}", forward_to(0, "db.test", ""), forward_to(1, "other.test", ""));
+    let mut program = machine.run(&manifest);
+    let reached = |number| session(&machine, number).ok();
+    until("both names are found", || reached(0) == Some(ip("127.0.0.41")) && reached(1) == Some(ip("127.0.0.51")));
+    let _dead = machine.mount_dead("hosts");
+    until("the log names the file and says what to do", || {
+        let is_it = |line: &str| line.contains("/etc/hosts") && line.contains("dead mount");
+        program.events().iter().any(|line| line["event"] == "resolver" && is_it(&line.to_string()))
+    });
+    assert_eq!(machine.get("/livez").expect("an answer").0, 200);
+    assert_eq!(reached(0), Some(ip("127.0.0.41")), "the last content counts");
+    machine.replace("resolv.conf", b"nameserver 127.0.0.2\noptions timeout:1 attempts:1\n");
+    until_within(SEEN, "an edit of the other file counts", || reached(1) == Some(ip("127.0.0.52")));
+    program.signal(Signal::TERM);
+    assert!(program.wait_for_end(PATIENCE).success());
+    let mut again = machine.run(&manifest);
+    until("a name of DNS is found", || reached(1) == Some(ip("127.0.0.52")));
+    again.signal(Signal::TERM);
+    assert!(again.wait_for_end(PATIENCE).success());
 }

@@ -1,11 +1,11 @@
-//! Sessions of people: `OpenSSH`, RDP and a game.
+//! Sessions of people: `OpenSSH`, RDP and games.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 use std::fs;
 
 use harness::{Listener, free_port};
 
-use crate::server::{Server, Trial, done, listens, open_folder};
+use crate::server::{Server, Trial, done, listens, open_folder, receives};
 
 #[test]
 fn openssh_serves_ssh_and_scp() {
@@ -71,4 +71,26 @@ fn bzflag_serves_bzadmin() {
         ),
     }
     .run(&mut server);
+}
+
+/// Plays until the client is in the game. The client has no end of its own, and its display outlives it.
+const PLAYER: &str = "\
+timeout 20 xvfb-run -a /usr/games/teeworlds \"gfx_fullscreen 0; snd_enable 0; connect $1\" > $HOME/log 2>&1 &
+until grep -q 'client/network.*loading done' $HOME/log; do kill -0 $! || exit 1; sleep 0.1; done
+kill $!
+wait || true
+";
+
+#[test]
+fn teeworlds_server_serves_teeworlds() {
+    let (folder, back, port) = (open_folder(), free_port(), free_port());
+    let place = folder.path().display();
+    fs::write(folder.path().join("player.sh"), PLAYER).expect("write");
+    let line = format!("HOME={place} /usr/games/teeworlds-server 'sv_port {back}; bindaddr 127.0.0.1; sv_register 0'");
+    let mut server = Server::start(folder.path(), &line, receives(back));
+    let player = format!(
+        "HOME=$(mktemp -d {place}/home.XXXXXX) unshare --pid --fork --kill-child --mount-proc sh {place}/player.sh \
+         127.0.0.1:{port}"
+    );
+    Trial { listeners: &[Listener::udp("l", port).to(back)], client: &player, load: &player }.run(&mut server);
 }

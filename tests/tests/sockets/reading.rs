@@ -77,6 +77,17 @@ fn manifests_are_read_from_files_pipes_and_standard_input() {
 }
 
 #[test]
+fn an_option_for_a_service_that_no_backend_uses_names_those_that_are_used() {
+    let folder = tempfile::tempdir().expect("folder");
+    let listener = Listener::tcp("l", 1000).backend("service: {name: pg, port: 5432}");
+    fs::write(folder.path().join("f.yaml"), forward("f", "", &[listener])).expect("write");
+    let places = "--resolve pg.default=127.0.0.1:1 --resolve pq.default=127.0.0.1:1";
+    let error = text(&shell(folder.path(), &format!("\"$0\" translate -f f.yaml {places}")).stderr);
+    let words = "--resolve pq.default: no backend uses this Service; the manifests use pg.default\n";
+    assert!(error.contains(words) && !error.contains("--resolve pg"), "{error}");
+}
+
+#[test]
 fn a_folder_does_not_fail_because_of_the_files_of_other_tools_and_names_them() {
     let folder = tempfile::tempdir().expect("folder");
     for (name, content) in [

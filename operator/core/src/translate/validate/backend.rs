@@ -1,6 +1,6 @@
 //! The backends of a listener, and where they lead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crds::{Backend, Listener};
 use proxy_api::Origin;
@@ -89,6 +89,17 @@ pub(super) fn backends(
         if in_gateway && matches!(to, Destination::Local { .. }) {
             found.add(format!("{path}.backends[{at}].local"), "needs placement.sidecar");
         }
+        if let Destination::Address { host, .. } = &to
+            && needs_zone(host)
+        {
+            found.add(
+                format!("{path}.backends[{at}].address.host"),
+                &format!(
+                    "'{host}' is a link-local address, which leads nowhere without a zone, and a zone has a meaning on \
+                     one host only; write another address of the server, such as one of fd00::/8, or its name"
+                ),
+            );
+        }
         let check_port = checked(item, at, path, found);
         let (weight, priority) = (entry.weight.unwrap_or(1), entry.priority.unwrap_or(0));
         // Sessions and metrics identify backends by these ids, so duplicates are merged and their weights added.
@@ -102,6 +113,11 @@ pub(super) fn backends(
         }
     }
     backends
+}
+
+/// Whether the system refuses to connect to this address without being told of an interface.
+fn needs_zone(host: &str) -> bool {
+    host.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local())
 }
 
 /// The port to check at the endpoints of one backend.
