@@ -10,7 +10,7 @@ use operator_core::{
     live_api::{api::Of, carriers::carriers, config::Configured},
 };
 
-use crate::inputs::live_api::{LiveProxy, LiveQuestion};
+use crate::inputs::questions::{LiveProxy, LiveQuestion};
 
 impl Driver {
     pub(super) fn answer_live(&self, leading: &Leading, question: LiveQuestion) {

@@ -8,23 +8,8 @@ use operator_core::{
     metrics_api::api::{Asked, Of, group, resources, route, values},
 };
 
-use super::aggregated::{Question, ask, bad_request, not_found};
+use super::questions::{MetricQuestion, Question, ask, bad_request, not_found};
 use crate::platform::https::Answer;
-
-/// A question about the load of pods.
-#[derive(Debug)]
-pub struct MetricQuestion {
-    /// Namespace of the pods.
-    pub namespace: String,
-    /// Selection among these pods.
-    pub of: Of,
-    /// The metric.
-    pub metric: PodMetric,
-    /// The forward that the metric is about. Absent: the sum over all forwards.
-    pub forward: Option<ObjectKey>,
-    /// Receives the names of pods with their values.
-    pub reply: oneshot::Sender<Vec<(String, u64)>>,
-}
 
 /// Answers requests for metrics.
 pub struct MetricsApi(pub mpsc::Sender<Question>);

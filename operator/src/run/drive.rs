@@ -22,7 +22,7 @@ use operator_core::{
 
 use crate::{
     driver::{Driver, Effects, Inputs},
-    inputs::{aggregated::Question, identity::Identities, streams::Streams, watch::Watches},
+    inputs::{identity::Identities, questions::Question, streams::Streams, watch::Watches},
     outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
     platform::liveness::Heartbeat,
 };
