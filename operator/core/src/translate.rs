@@ -11,6 +11,7 @@
 //! The [`Translator`] works incrementally; [`translate`] translates a whole world at once.
 
 pub(crate) mod admission;
+mod asked;
 pub(crate) mod backends;
 mod check_warnings;
 pub(crate) mod claims;
@@ -26,6 +27,7 @@ pub mod translator;
 pub mod update;
 pub mod validate;
 pub mod verdict;
+pub mod work;
 
 use proxy_api::Version;
 

@@ -37,12 +37,7 @@ use self::{
     endpoints::EndpointSets, forwards::Forwards, known::Known, ledgers::Ledgers, members::Members, programs::Programs,
 };
 use crate::{
-    translate::{
-        groups::Group,
-        program::Snapshot,
-        update::{Update, Work},
-        verdict::Verdict,
-    },
+    translate::{groups::Group, program::Snapshot, update::Update, verdict::Verdict, work::Work},
     world::{ObjectKey, World, changes::Changes},
 };
 

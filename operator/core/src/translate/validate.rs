@@ -12,6 +12,7 @@ mod idle;
 mod listener;
 mod placement;
 mod ports;
+mod protocol;
 mod settings;
 mod valid_forward;
 
@@ -24,8 +25,8 @@ pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
     backend::{Destination, ValidBackend, canonical, host_port, service_of_id},
     held::{Standing, held_in},
-    listener::transport,
     placement::Placement,
+    protocol::transport,
     valid_forward::ValidListener,
 };
 

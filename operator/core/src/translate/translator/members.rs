@@ -8,8 +8,8 @@ use super::forwards::Reread;
 use crate::{
     translate::{
         groups::{Group, Moved, SidecarGroup, Sidecars},
-        update::Work,
         validate::Placement,
+        work::Work,
     },
     world::{ObjectKey, World, changes::Changes},
 };
