@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use proxy_api::Origin;
-
 use super::{Driver, leading::Leading};
 use operator_core::{
     ObjectKey, ProxyId,
@@ -25,8 +23,8 @@ impl Driver {
     fn live_proxies(&self, leading: &Leading, of: &Of) -> Option<Vec<LiveProxy>> {
         let proxies: BTreeSet<ProxyId> = match of {
             Of::Pod(pod) => [self.known_proxy(leading, pod)?].into(),
-            Of::Forward(key) => {
-                let verdict = leading.translator.verdict(&Origin::from(key))?;
+            Of::Forward(origin) => {
+                let verdict = leading.translator.verdict(origin)?;
                 let connected = verdict.groups.iter().flat_map(|group| leading.publisher.followers(group)).cloned();
                 let mut all = carriers(verdict, leading.fleets.all(), &leading.proxies);
                 all.extend(connected);

@@ -101,11 +101,14 @@ impl LiveApi {
     }
 
     async fn sessions(&self, of: Of, limit: usize) -> Result<Answer, Answer> {
-        let (Of::Forward(ObjectKey { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
+        let (Of::Forward(Origin { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
         let places = self.places(namespace)?;
         let (reply, answer) = oneshot::channel();
         let (origin, unknown) = match &of {
-            Of::Forward(key) => (Some(Origin::from(key)), format!("PortForward {key} does not exist")),
+            Of::Forward(origin) => {
+                let Origin { kind, namespace, name } = origin;
+                (Some(origin.clone()), format!("{kind} {namespace}/{name} does not exist"))
+            }
             Of::Pod(pod) => (None, no_proxy(pod)),
         };
         let question = Question::Live(LiveQuestion::Proxies { of, reply });

@@ -1,10 +1,11 @@
 //! The metrics API (`custom.metrics.k8s.io/v1beta2`) for pods that run a proxy, which HPAs query.
 
 use hyper::StatusCode;
+use proxy_api::Origin;
 use tokio::sync::{mpsc, oneshot};
 
 use operator_core::{
-    ObjectKey, PodMetric,
+    PodMetric,
     metrics_api::api::{Asked, Of, group, resources, route, values},
 };
 
@@ -33,7 +34,7 @@ impl MetricsApi {
         namespace: String,
         of: Of,
         metric: PodMetric,
-        forward: Option<ObjectKey>,
+        forward: Option<Origin>,
     ) -> Result<Answer, Answer> {
         let (reply, answer) = oneshot::channel();
         let name = if let Of::Pod(name) = &of { Some(name.clone()) } else { None };

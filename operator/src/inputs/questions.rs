@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
+use proxy_api::Origin;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -40,7 +41,7 @@ pub struct MetricQuestion {
     /// The metric.
     pub metric: PodMetric,
     /// The forward that the metric is about. Absent: the sum over all forwards.
-    pub forward: Option<ObjectKey>,
+    pub forward: Option<Origin>,
     /// Receives the names of pods with their values.
     pub reply: oneshot::Sender<Vec<(String, u64)>>,
 }

@@ -1,6 +1,7 @@
 //! Paths and discovery documents of the live API.
 
 use percent_encoding::percent_decode_str;
+use proxy_api::Origin;
 use serde_json::{Value, json};
 
 use super::{GROUP, VERSION, group_version};
@@ -39,7 +40,7 @@ pub enum Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The sessions of this forward, in all proxies.
-    Forward(ObjectKey),
+    Forward(Origin),
     /// All sessions of the proxy of this pod.
     Pod(ObjectKey),
 }
@@ -69,7 +70,10 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
         [version, "namespaces", namespace, kind, name, what] if *version == VERSION => {
             let key = ObjectKey::new(*namespace, *name);
             match (*kind, *what) {
-                ("portforwards", "sessions") => Ok(Asked::Sessions { of: Of::Forward(key), limit: limit(query)? }),
+                ("portforwards", "sessions") => {
+                    let of = Of::Forward(Origin::port_forward(key.namespace, key.name));
+                    Ok(Asked::Sessions { of, limit: limit(query)? })
+                }
                 ("pods", "sessions") => Ok(Asked::Sessions { of: Of::Pod(key), limit: limit(query)? }),
                 ("pods", "config") => Ok(Asked::Config(key)),
                 _ => Ok(Asked::Nothing),

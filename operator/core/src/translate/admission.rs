@@ -44,7 +44,7 @@ fn found<'a>(
     key: &ObjectKey,
 ) -> Result<Option<&'a ForwardGateway>, Condition> {
     let unmet = |message: String| Err(Condition::unmet(Reason::GatewayNotFound, message));
-    let own = world.forward(&forward.origin).map(class::of_forward).unwrap_or_default();
+    let own = forward.class.as_str();
     let gateway = world.gateways.get(key);
     let other = world.foreign_gateways.get(key).map(String::as_str);
     match gateway.map(class::of_gateway).or(other) {

@@ -160,9 +160,9 @@ impl<'a> Scope<'a> {
         }
         // The message must not reveal whether the Service exists.
         let message = format!(
-            "Service {service} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
-             '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
-            from.namespace
+            "Service {service} is in another namespace and no ReferenceGrant there admits {}s of namespace '{}'; create \
+             a ReferenceGrant, or allow all Services with the chart value allowAllServices",
+            from.kind, from.namespace
         );
         Err(Condition::unmet(Reason::RefNotPermitted, message))
     }

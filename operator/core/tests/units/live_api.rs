@@ -26,8 +26,9 @@ fn paths_name_a_forward_or_a_pod_and_what_is_asked_of_it() {
     let at = |path: &str| route(&format!("{BASE}/namespaces/shop/{path}"), "");
     let db = ObjectKey::new("shop", "db");
     let sessions = |of| Ok(Asked::Sessions { of, limit: DEFAULT_LIMIT });
-    assert_eq!(at("portforwards/db/sessions"), sessions(Of::Forward(db.clone())));
-    assert_eq!(at("portforwards/d%62/sessions"), sessions(Of::Forward(db.clone())));
+    let forward = || Of::Forward(Origin::port_forward("shop", "db"));
+    assert_eq!(at("portforwards/db/sessions"), sessions(forward()));
+    assert_eq!(at("portforwards/d%62/sessions"), sessions(forward()));
     assert_eq!(at("pods/db/sessions"), sessions(Of::Pod(db.clone())));
     assert_eq!(at("pods/db/config"), Ok(Asked::Config(db)));
     for path in ["portforwards/db/config", "portforwards/db", "pods", "pods/db/sessions/x", "pods/db/log"] {

@@ -14,6 +14,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct ValidForward {
     pub(crate) origin: Origin,
+    /// Controller class; empty if the object names none.
+    pub(crate) class: String,
     /// Creation time in nanoseconds since 1970, if known.
     pub(crate) created: Option<i128>,
     pub(crate) suspended: bool,
