@@ -21,6 +21,7 @@ pub(crate) mod judge;
 pub(crate) mod last_good;
 pub mod program;
 pub(crate) mod server_names;
+mod source;
 pub(crate) mod surroundings;
 pub(crate) mod tenants;
 pub mod translator;

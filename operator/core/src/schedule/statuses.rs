@@ -230,7 +230,7 @@ impl Statuses {
         let is_current = if is_unreadable {
             verdict.accepted.reason == Reason::Unsupported
         } else {
-            translator.is_about(&key.into(), &forward)
+            translator.is_about(&key.into(), &forward.metadata)
         };
         if !is_current {
             // The verdict is about an older version of the forward; the next translation brings the current one.
