@@ -1,7 +1,7 @@
 //! Translates the world into one configuration per group and one verdict per forward.
 //!
 //! ```text
-//! World ──validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
+//! World ──source, validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
 //!       ──backends──▶ targets ──judge──▶ Verdict per forward, and its listeners to run
 //!       ──program───▶ Snapshot per group
 //! ```
