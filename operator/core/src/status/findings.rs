@@ -64,8 +64,9 @@ fn limit_reached(data_plane: &DataPlane) -> Option<Finding> {
     let limited = &data_plane.limited;
     let more = if limited.len() < NAMED { "" } else { ", …" };
     let message = format!(
-        "the proxy of {}{more} refuses sessions, because the forwards of this namespace have used up their share of it: \
-         raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or add replicas",
+        "the proxy of {}{more} refuses sessions, because the forwards of this namespace have used up their share of \
+         the proxy: raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or \
+         add replicas",
         limited.join(", ")
     );
     (!limited.is_empty()).then(|| Finding::new(ConditionType::LimitReached, Truth::True, "TenantLimit", message))
