@@ -1,7 +1,7 @@
 //! Translates the world into one configuration per group and one verdict per forward.
 //!
 //! ```text
-//! World ──source, validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
+//! World ──declared, validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
 //!       ──backends──▶ targets ──judge──▶ Verdict per forward, and its listeners to run
 //!       ──program───▶ Snapshot per group
 //! ```
@@ -15,13 +15,13 @@ mod asked;
 pub(crate) mod backends;
 mod check_warnings;
 pub(crate) mod claims;
+mod declared;
 pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
 pub(crate) mod last_good;
 pub mod program;
 pub(crate) mod server_names;
-mod source;
 pub(crate) mod surroundings;
 pub(crate) mod tenants;
 pub mod translator;

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     translate::{
+        declared::Declared,
         groups::Group,
         judge::{Compiled, Judgement},
         program,
-        source::Source,
         validate::Placement,
     },
     world::{ObjectKey, World, changes::Changes},
@@ -78,10 +78,10 @@ impl Forwards {
     fn read_one(&mut self, world: &World, key: Origin) -> Reread {
         let old = self.known.remove(&key);
         let before = old.as_ref().and_then(Known::place).cloned();
-        let known = match Source::read(world, &key) {
-            Some(source) => {
+        let known = match Declared::read(world, &key) {
+            Some(declared) => {
                 let old_gateway = old.as_ref().map_or(&[][..], Known::gateway).to_vec();
-                let known = Known::read(world, source, old);
+                let known = Known::read(world, declared, old);
                 self.dependents.set_gateway(&key, &old_gateway, known.gateway());
                 Some(known)
             }

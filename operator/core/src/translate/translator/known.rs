@@ -8,9 +8,9 @@ use crate::{
     translate::{
         admission::admitted,
         claims::Port,
+        declared::Declared,
         groups::Group,
         judge::{Compiled, Judgement},
-        source::Source,
         validate::{Placement, ValidForward, Violation},
         verdict::{Condition, Reason, Verdict},
     },
@@ -38,8 +38,8 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads an object. The judgement stays the old one until [`Known::replace`].
-    pub(super) fn read(world: &World, source: Source, mut old: Option<Self>) -> Self {
-        let Source { object, gateway: named, forward } = source;
+    pub(super) fn read(world: &World, declared: Declared, mut old: Option<Self>) -> Self {
+        let Declared { object, gateway: named, forward } = declared;
         // A recreated object (new UID) inherits nothing.
         let is_recreated = old.as_ref().is_some_and(|old| old.object.0 != object.0);
         let read = valid_and_admitted(world, forward);

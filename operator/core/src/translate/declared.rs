@@ -7,9 +7,9 @@ use crate::{
     world::{ObjectKey, World},
 };
 
-/// An object that a forward comes from, as read.
+/// What the object that a forward comes from declares.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct Declared {
     /// UID and generation of the object.
     pub(crate) object: (Option<String>, Option<i64>),
     /// The gateway that the object names, whether the object is valid or not.
@@ -18,7 +18,7 @@ pub(crate) struct Source {
     pub(crate) forward: Result<ValidForward, Vec<Violation>>,
 }
 
-impl Source {
+impl Declared {
     /// Reads the object of an origin in its last readable version; `None` if there is none.
     pub(crate) fn read(world: &World, origin: &Origin) -> Option<Self> {
         let forward = world.forward(origin)?;
