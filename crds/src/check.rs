@@ -59,7 +59,7 @@ pub struct HttpCheck {
 /// An active check by TCP connect.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.send) || has(self.expect)").message("send needs expect: without it nothing looks at the answer"))]
+#[x_kube(validation = Rule::new("!has(self.send) || has(self.expect)").message("send needs expect: without expect, no check reads the answer"))]
 pub struct TcpCheck {
     /// Port to check, 1 to 65535; required on UDP. Absent: the backend's own port.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ use crate::{
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.protocol == 'TLS') == has(self.tls)").message("tls must be set if, and only if, protocol is TLS"))]
-#[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than it"))]
+#[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than port"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
 #[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
 pub struct Listener {

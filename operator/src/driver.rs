@@ -45,7 +45,7 @@ use operator_core::{
 
 use crate::{
     inputs::{
-        aggregated::Question,
+        questions::Question,
         streams::FromStream,
         watch::{Message, Watches},
         webhook::Selectors,

@@ -4,6 +4,7 @@ pub mod aggregated;
 pub mod identity;
 pub mod live_api;
 pub mod metrics_api;
+pub mod questions;
 pub mod schemas;
 pub mod streams;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! The contract between the compiler of forwards (the operator or `portlane run`) and the proxy.
 //!
-//! Files, the wire and golden tests use the same types. Compatibility rules, tested in `tests/compat.rs`:
+//! Files, the wire and golden tests use the same types. Compatibility rules, tested in `tests/compat.rs` and
+//! `tests/earlier.rs`:
 //!
 //! 1. **Unknown top-level fields are ignored** by both sides, so a newer side may send more than an older side reads.
 //! 2. **Nothing inside a listener is ignored.** An unknown field or value makes that listener [`Offer::Unsupported`]:

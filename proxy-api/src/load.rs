@@ -14,7 +14,7 @@ pub struct Load {
     /// Sum over all forwards.
     #[serde(flatten)]
     pub sum: Work,
-    /// By forward, `NAMESPACE/NAME`; empty if there are more than [`MAX_LOADS`].
+    /// By origin, in the text form of [`crate::Origin`]; empty if there are more than [`MAX_LOADS`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::loads")]
     pub forwards: BTreeMap<String, Work>,
 }

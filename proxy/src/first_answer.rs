@@ -12,9 +12,11 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
+use proxy_api::Listener;
 use tokio::sync::Notify;
 
-use crate::{core::balance::Targets, deadline::within, shared::Shared};
+use crate::{core::balance::Targets, deadline::within};
 
 /// No name is awaited. Greater than every priority.
 const NONE: u64 = u64::MAX;
@@ -53,37 +55,39 @@ impl FirstAnswer {
         };
         priority != NONE && !has_endpoint()
     }
-}
 
-/// Waits until the session has an endpoint, or no first answer is awaited, for the connect timeout at most.
-pub async fn wait(listener: &Shared) {
-    let first = &listener.first_answer;
-    if !first.is_needed(&listener.targets.load()) {
-        return;
-    }
-    let longest = Duration::from_secs(listener.spec.load().timeouts.connect_seconds.into());
-    let mut heard = pin!(async {
-        loop {
-            // Counts from its creation on, so that an answer between the check and the wait is not missed.
-            let heard = first.heard.notified();
-            if !first.is_needed(&listener.targets.load()) {
-                return;
-            }
-            heard.await;
+    /// Waits until the session has an endpoint, or no first answer is awaited, for the connect timeout at most.
+    pub async fn wait(&self, targets: &ArcSwap<Targets>, spec: &ArcSwap<Listener>) {
+        if !self.is_needed(&targets.load()) {
+            return;
         }
-    });
-    let _ = within(longest, heard.as_mut()).await;
+        let longest = Duration::from_secs(spec.load().timeouts.connect_seconds.into());
+        let mut heard = pin!(async {
+            loop {
+                // Counts from its creation on, so that an answer between the check and the wait is not missed.
+                let heard = self.heard.notified();
+                if !self.is_needed(&targets.load()) {
+                    return;
+                }
+                heard.await;
+            }
+        });
+        let _ = within(longest, heard.as_mut()).await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use proxy_api::{Configuration, Listener, Timeouts};
+    use proxy_api::{Configuration, Timeouts};
     use tokio::time::timeout;
 
     use super::*;
-    use crate::core::{balance::Entry, endpoint::Endpoint};
+    use crate::{
+        core::{balance::Entry, endpoint::Endpoint},
+        shared::Shared,
+    };
 
     fn shared(connect_seconds: u32) -> Arc<Shared> {
         let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
@@ -121,14 +125,15 @@ mod tests {
             shared.first_answer.set(Some(0));
             shared
         };
-        timeout(bound, wait(&awaiting(0))).await.expect("after the connect timeout");
+        let wait = async |shared: Arc<Shared>| shared.first_answer.wait(&shared.targets, &shared.spec).await;
+        timeout(bound, wait(awaiting(0))).await.expect("after the connect timeout");
         let shared = awaiting(3600);
         let answer = async {
             tokio::task::yield_now().await;
             shared.targets.store(targets(1, 0));
             shared.first_answer.set(None);
         };
-        let both = async { tokio::join!(wait(&shared), answer) };
+        let both = async { tokio::join!(wait(shared.clone()), answer) };
         timeout(bound, both).await.expect("at the answer");
     }
 }

@@ -70,7 +70,7 @@ pub struct Ended;
 
 /// Threads or tasks of the proxy have panicked, which ended the proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("{} ended unexpectedly, so the proxy had to end: please report what it wrote to standard error", .0.join(", "))]
+#[error("{} ended unexpectedly, so the proxy had to end: please report the text on standard error", .0.join(", "))]
 pub struct Died(Vec<String>);
 
 /// A running proxy.

@@ -218,6 +218,11 @@ fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Resul
         })
     });
     family(out, ("portlane_datagrams_dropped", "UDP datagrams dropped, by reason."), true, dropped)?;
+    access_text(out, all)
+}
+
+/// Counts of the listeners that have access lists.
+fn access_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let with_list = all.iter().filter(|shared| shared.spec.load().access.is_some());
     let access = with_list.flat_map(|shared| {
         let counters = &shared.counters;

@@ -8,6 +8,7 @@
 pub mod conditions;
 pub mod data_plane;
 pub mod events;
+pub mod findings;
 pub mod fleets;
 pub mod forward;
 pub mod gateway;

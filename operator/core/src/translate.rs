@@ -1,7 +1,7 @@
 //! Translates the world into one configuration per group and one verdict per forward.
 //!
 //! ```text
-//! World ──validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
+//! World ──declared, validate──▶ ValidForward ──groups──▶ groups of proxies ──claims──▶ holder of each port
 //!       ──backends──▶ targets ──judge──▶ Verdict per forward, and its listeners to run
 //!       ──program───▶ Snapshot per group
 //! ```
@@ -11,9 +11,11 @@
 //! The [`Translator`] works incrementally; [`translate`] translates a whole world at once.
 
 pub(crate) mod admission;
+mod asked;
 pub(crate) mod backends;
 mod check_warnings;
 pub(crate) mod claims;
+mod declared;
 pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
@@ -26,6 +28,7 @@ pub mod translator;
 pub mod update;
 pub mod validate;
 pub mod verdict;
+pub mod work;
 
 use proxy_api::Version;
 

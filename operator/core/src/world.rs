@@ -121,6 +121,23 @@ impl World {
         self.forwards.get(&ObjectKey::from(origin)).filter(|_| origin.kind == OriginKind::PortForward)
     }
 
+    /// Whether an origin exists, readable or not.
+    #[must_use]
+    pub fn has(&self, origin: &Origin) -> bool {
+        self.forward(origin).is_some() || self.unreadable(origin).is_some()
+    }
+
+    /// Every origin, readable or not; some may come twice.
+    pub fn origins(&self) -> impl Iterator<Item = Origin> {
+        self.forwards.keys().chain(self.unreadable.keys()).map(Origin::from)
+    }
+
+    /// The origins of a namespace with a readable version.
+    pub fn origins_in(&self, namespace: &str) -> impl Iterator<Item = Origin> {
+        let here = self.forwards.range(ObjectKey::new(namespace, "")..).map(|(key, _)| key);
+        here.take_while(move |key| key.namespace == namespace).map(Origin::from)
+    }
+
     /// Why the newest version of an origin cannot be read, if so.
     #[must_use]
     pub fn unreadable(&self, origin: &Origin) -> Option<&str> {

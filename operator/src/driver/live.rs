@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use proxy_api::Origin;
-
 use super::{Driver, leading::Leading};
 use operator_core::{
     ObjectKey, ProxyId,
     live_api::{api::Of, carriers::carriers, config::Configured},
 };
 
-use crate::inputs::live_api::{LiveProxy, LiveQuestion};
+use crate::inputs::questions::{LiveProxy, LiveQuestion};
 
 impl Driver {
     pub(super) fn answer_live(&self, leading: &Leading, question: LiveQuestion) {
@@ -25,8 +23,8 @@ impl Driver {
     fn live_proxies(&self, leading: &Leading, of: &Of) -> Option<Vec<LiveProxy>> {
         let proxies: BTreeSet<ProxyId> = match of {
             Of::Pod(pod) => [self.known_proxy(leading, pod)?].into(),
-            Of::Forward(key) => {
-                let verdict = leading.translator.verdict(&Origin::from(key))?;
+            Of::Forward(origin) => {
+                let verdict = leading.translator.verdict(origin)?;
                 let connected = verdict.groups.iter().flat_map(|group| leading.publisher.followers(group)).cloned();
                 let mut all = carriers(verdict, leading.fleets.all(), &leading.proxies);
                 all.extend(connected);

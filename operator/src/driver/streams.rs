@@ -11,9 +11,8 @@ use operator_core::{
 
 use crate::{
     inputs::{
-        aggregated::Question,
         identity::Identity,
-        metrics_api::MetricQuestion,
+        questions::{MetricQuestion, Question},
         streams::{FromStream, StreamDecision},
     },
     platform::metrics::count,

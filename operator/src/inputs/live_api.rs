@@ -24,12 +24,11 @@ use operator_core::{
     ObjectKey,
     live_api::{
         api::{Asked, Of, group, resources, route},
-        config::Configured,
         sessions::{Gathered, MAX_PROXIES},
     },
 };
 
-use super::aggregated::{Question, ask, bad_request, not_found, status};
+use super::questions::{LiveProxy, LiveQuestion, Question, ask, bad_request, not_found, status};
 use crate::{
     outputs::publish::Ask,
     platform::{
@@ -49,34 +48,6 @@ const INQUIRIES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Timeout of the answers of all proxies to one request. The server closes the connection after 20 s.
 const WHOLE: Duration = Duration::from_secs(12);
-
-/// A question about proxies. The reply is absent if the forward or the pod is unknown, or the pod runs no proxy.
-#[derive(Debug)]
-pub enum LiveQuestion {
-    /// Which proxies are asked for sessions.
-    Proxies {
-        /// Whose sessions.
-        of: Of,
-        /// Receives the proxies.
-        reply: oneshot::Sender<Option<Vec<LiveProxy>>>,
-    },
-    /// What the proxy of a pod should run.
-    Config {
-        /// The pod.
-        pod: ObjectKey,
-        /// Receives the configuration and the reports of the proxy.
-        reply: oneshot::Sender<Option<Configured>>,
-    },
-}
-
-/// A proxy that may have live sessions.
-#[derive(Debug)]
-pub struct LiveProxy {
-    /// Its pod.
-    pub pod: ObjectKey,
-    /// The queue of its stream. Absent: the proxy has no stream.
-    pub asks: Option<mpsc::Sender<Ask>>,
-}
 
 /// Answers requests about proxies.
 pub struct LiveApi {
@@ -130,11 +101,14 @@ impl LiveApi {
     }
 
     async fn sessions(&self, of: Of, limit: usize, session: Option<SessionId>) -> Result<Answer, Answer> {
-        let (Of::Forward(ObjectKey { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
+        let (Of::Forward(Origin { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
         let places = self.places(namespace)?;
         let (reply, answer) = oneshot::channel();
         let (origin, unknown) = match &of {
-            Of::Forward(key) => (Some(Origin::from(key)), format!("PortForward {key} does not exist")),
+            Of::Forward(origin) => {
+                let Origin { kind, namespace, name } = origin;
+                (Some(origin.clone()), format!("{kind} {namespace}/{name} does not exist"))
+            }
             Of::Pod(pod) => (None, no_proxy(pod)),
         };
         let question = Question::Live(LiveQuestion::Proxies { of, reply });

@@ -1,30 +1,16 @@
 //! The metrics API (`custom.metrics.k8s.io/v1beta2`) for pods that run a proxy, which HPAs query.
 
 use hyper::StatusCode;
+use proxy_api::Origin;
 use tokio::sync::{mpsc, oneshot};
 
 use operator_core::{
-    ObjectKey, PodMetric,
+    PodMetric,
     metrics_api::api::{Asked, Of, group, resources, route, values},
 };
 
-use super::aggregated::{Question, ask, bad_request, not_found};
+use super::questions::{MetricQuestion, Question, ask, bad_request, not_found};
 use crate::platform::https::Answer;
-
-/// A question about the load of pods.
-#[derive(Debug)]
-pub struct MetricQuestion {
-    /// Namespace of the pods.
-    pub namespace: String,
-    /// Selection among these pods.
-    pub of: Of,
-    /// The metric.
-    pub metric: PodMetric,
-    /// The forward that the metric is about. Absent: the sum over all forwards.
-    pub forward: Option<ObjectKey>,
-    /// Receives the names of pods with their values.
-    pub reply: oneshot::Sender<Vec<(String, u64)>>,
-}
 
 /// Answers requests for metrics.
 pub struct MetricsApi(pub mpsc::Sender<Question>);
@@ -48,7 +34,7 @@ impl MetricsApi {
         namespace: String,
         of: Of,
         metric: PodMetric,
-        forward: Option<ObjectKey>,
+        forward: Option<Origin>,
     ) -> Result<Answer, Answer> {
         let (reply, answer) = oneshot::channel();
         let name = if let Of::Pod(name) = &of { Some(name.clone()) } else { None };

@@ -146,7 +146,7 @@ impl StatusWriter {
         let (outcome, version, again) = match result {
             Ok(version) => {
                 if self.failing.swap(false, Relaxed) {
-                    tracing::info!("statuses are written again");
+                    tracing::info!("status writes succeed again");
                 }
                 ("written", version, false)
             }

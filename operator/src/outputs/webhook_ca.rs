@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The bundle could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot keep the CA bundle of MutatingWebhookConfiguration {name}, so new pods may get no sidecar")]
+#[error("cannot update the CA bundle of MutatingWebhookConfiguration {name}, so new pods may get no sidecar")]
 struct WebhookError {
     name: String,
     #[source]
@@ -82,7 +82,7 @@ impl Webhook {
                 count(&self.metrics.api_errors, "request", "webhook");
                 if next.is_news {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, "cannot keep the webhook trusted, will retry");
+                    tracing::warn!(%error, cause, "cannot update the webhook's CA bundle, will retry");
                 }
             }
             ready.send_replace(is_ready);

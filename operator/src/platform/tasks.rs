@@ -15,7 +15,7 @@ pub enum Fault {
     #[error("the task '{0}' panicked; this replica exits")]
     Panicked(Cow<'static, str>),
     /// The task ended.
-    #[error("the task '{0}' ended, which it never should; this replica exits")]
+    #[error("the task '{0}' ended unexpectedly; this replica exits")]
     Ended(Cow<'static, str>),
 }
 

@@ -18,9 +18,10 @@ use operator_core::{desired::sidecar::Sidecar, live_api, metrics_api::api as met
 
 use crate::{
     inputs::{
-        aggregated::{Aggregated, Question, WAITING},
+        aggregated::Aggregated,
         live_api::LiveApi,
         metrics_api::MetricsApi,
+        questions::{Question, WAITING},
         webhook::Injector,
     },
     outputs::{metrics_service::Upkeep, notices::Notices, webhook_ca::Webhook},

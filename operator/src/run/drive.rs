@@ -22,9 +22,10 @@ use operator_core::{
 
 use crate::{
     driver::{Driver, Effects, Inputs},
-    inputs::{aggregated::Question, identity::Identities, streams::Streams, watch::Watches},
+    inputs::{identity::Identities, questions::Question, streams::Streams, watch::Watches},
     outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
     platform::liveness::Heartbeat,
+    settings::Settings,
 };
 
 /// Messages that may wait for the driver, in each channel but that of results.
@@ -61,17 +62,6 @@ pub(super) fn start(
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone());
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks);
-    let fleets = Fleets {
-        image: settings.proxy_image.clone(),
-        pull_policy: settings.proxy_pull_policy.clone(),
-        operator: settings.operator.clone(),
-        bind: settings.fleet_bind_ip,
-        namespaces: rights.fleets,
-        network_policies: settings.fleet_network_policies,
-        rollout: settings.fleet_rollout.into(),
-        pods: settings.pods(),
-        template: settings.fleet_pod_template.clone().unwrap_or_default(),
-    };
     let (applying, applied) = mpsc::channel(RESULTS);
     let effects = Effects {
         client: client.clone(),
@@ -86,13 +76,28 @@ pub(super) fn start(
         tasks: tasks.clone(),
     };
     let selectors = replica.selectors.clone();
-    let driver = Driver::new(cache, watching, synced, selectors, (fleets, trusted.clone()), effects);
+    let driver = Driver::new(cache, watching, synced, selectors, (fleets(settings), trusted.clone()), effects);
     let (reports, streams) = mpsc::channel(MESSAGES);
     let (term, lacks) = (replica.term.clone(), replica.lacks.clone());
     let inputs = Inputs { watches: watched, streams, written, applied, questions, lacks, term, heartbeat };
     tasks.service("driver", driver.run(inputs));
     let identities = Identities::new(client.clone(), metrics.clone());
     Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
+}
+
+/// What the installation writes into fleets.
+fn fleets(settings: &Settings) -> Fleets {
+    Fleets {
+        image: settings.proxy_image.clone(),
+        pull_policy: settings.proxy_pull_policy.clone(),
+        operator: settings.operator.clone(),
+        bind: settings.fleet_bind_ip,
+        namespaces: settings.fleet_namespaces.clone(),
+        network_policies: settings.fleet_network_policies,
+        rollout: settings.fleet_rollout.into(),
+        pods: settings.pods(),
+        template: settings.fleet_pod_template.clone().unwrap_or_default(),
+    }
 }
 
 /// The cluster IP of the API server, from the environment that kubelet sets in every container. `None` outside a

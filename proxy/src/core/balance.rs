@@ -10,6 +10,7 @@
 mod choice;
 mod family;
 mod plan;
+mod scatter;
 mod source_hash;
 
 use std::{

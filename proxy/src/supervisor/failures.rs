@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proxy_api::{Configuration, Failure, FailureReason, ListenerId, Offer, SocketKey};
 
-use super::sockets::Errors;
+use super::holders::Errors;
 use crate::core::diff::{Blocked, Settled};
 
 /// Further ports of a range that a message names.

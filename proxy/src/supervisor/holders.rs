@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use proxy_api::SocketKey;
 
-use super::sockets::Errors;
 use crate::{core::lacking::Why, net::BindError};
+
+/// Sockets that could not be opened.
+pub(super) type Errors = BTreeMap<SocketKey, BindError>;
 
 /// The errors of the last call by socket, each with the error of the system, and with the holder as far as it is known.
 #[derive(Debug, Default)]

@@ -41,10 +41,10 @@ impl MemoryLimit {
 }
 
 fn message(limit: Option<u64>, sessions: usize) -> String {
-    let limit = limit.map_or("the process has no memory limit now".to_owned(), |bytes| {
+    let limit = limit.map_or("no memory limit applies now".to_owned(), |bytes| {
         format!("the memory limit is {} MiB now", bytes >> 20)
     });
-    format!("{limit}: it holds {sessions} sessions")
+    format!("{limit}: the process has room for {sessions} sessions")
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_notice_names_the_limit_and_what_follows() {
-        assert_eq!(message(Some(256 << 20), 7), "the memory limit is 256 MiB now: it holds 7 sessions");
-        assert_eq!(message(None, 7), "the process has no memory limit now: it holds 7 sessions");
+        assert_eq!(message(Some(256 << 20), 7), "the memory limit is 256 MiB now: the process has room for 7 sessions");
+        assert_eq!(message(None, 7), "no memory limit applies now: the process has room for 7 sessions");
     }
 }

@@ -17,9 +17,9 @@ pub(super) fn read() -> Option<u64> {
 /// A notice of this many datagrams.
 pub(super) fn about(count: u64) -> Notice {
     let message = format!(
-        "{count} datagram(s) came for UDP ports that nobody listens on in this network namespace, while UDP flows were \
-         live. Answers from another port than the one that was asked, as TFTP's, are dropped so; answers that came after \
-         the end of their flow, and datagrams for other programs, count too"
+        "{count} datagram(s) arrived for UDP ports without a socket in this network namespace, while UDP flows were \
+         live: answers from another port than the one that was asked (as of TFTP), which are dropped; answers after \
+         the end of their flow; or datagrams for other programs"
     );
     notice(Level::Info, "datagrams_without_port", "process", message)
 }

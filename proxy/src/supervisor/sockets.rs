@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     foreign_ports::ForeignPorts,
-    holders::Holders,
+    holders::{Errors, Holders},
     listeners::ById,
     notices,
     open_socket::{OpenSocket, SocketIds},
@@ -36,8 +36,6 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// Pause between two looks at whether they have.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
-/// Sockets that could not be opened.
-pub(super) type Errors = BTreeMap<SocketKey, BindError>;
 type Opened = BTreeMap<SocketKey, Vec<OsSocket>>;
 
 /// The result of [`Sockets::bind`].

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     core::{balance::Draw, end::EndReason, endpoint::Counted, proxy_header},
-    first_answer,
     worker::{Worker, session::Session},
 };
 
@@ -51,7 +50,7 @@ async fn left(session: &Session, client: &TcpStream) {
 
 async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
     let listener = &session.listener;
-    first_answer::wait(listener).await;
+    listener.first_answer.wait(&listener.targets, &listener.spec).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
     let mut log = AttemptLog::default();
     loop {

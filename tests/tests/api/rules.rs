@@ -199,7 +199,7 @@ fn of_forwards() -> Vec<Case> {
 
 fn of_listeners() -> Vec<Case> {
     vec![
-        of_listener("endPort needs port, and must not be less than it", "endPort: 6999", "endPort: 7001"),
+        of_listener("endPort needs port, and must not be less than port", "endPort: 6999", "endPort: 7001"),
         of_listener("the listeners must not have more than 1024 ports together", "endPort: 8024", "endPort: 8023"),
         of_listener(
             "exactly one of http, tcp, mysql and postgres must be set",
@@ -207,7 +207,7 @@ fn of_listeners() -> Vec<Case> {
             "healthCheck: {tcp: {}}",
         ),
         of_listener(
-            "send needs expect: without it nothing looks at the answer",
+            "send needs expect: without expect, no check reads the answer",
             "healthCheck: {tcp: {send: a}}",
             "healthCheck: {tcp: {send: a, expect: b}}",
         ),

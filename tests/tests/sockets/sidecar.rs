@@ -41,6 +41,19 @@ fn sidecar(folder: &Path, health: &str, admin: &str) -> Command {
     command
 }
 
+/// The command of a proxy whose operator does not answer.
+fn without_operator(folder: &Path) -> Command {
+    std::fs::write(folder.join("token"), "none").expect("token");
+    let mut command = sidecar(folder, "127.0.0.1:0", "127.0.0.1:0");
+    command.args(["--operator", &format!("127.0.0.1:{}", free_port())]);
+    command.arg("--state-dir").arg(folder).arg("--token-file").arg(folder.join("token"));
+    command.env(
+        "PORTLANE_ROOTS",
+        rcgen::generate_simple_self_signed(vec!["example".to_owned()]).expect("a certificate").cert.pem(),
+    );
+    command
+}
+
 #[test]
 fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     let folder = tempfile::tempdir().expect("folder");
@@ -49,14 +62,8 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     assert!(!refused.status.success(), "no proxy is running yet");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("proxy.sock"));
 
-    std::fs::write(folder.path().join("token"), "none").expect("token");
-    let mut command = sidecar(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
-    command.args(["--operator", &format!("127.0.0.1:{}", free_port()), "--startup-seconds", "3"]);
-    command.arg("--state-dir").arg(folder.path()).arg("--token-file").arg(folder.path().join("token"));
-    command.env(
-        "PORTLANE_ROOTS",
-        rcgen::generate_simple_self_signed(vec!["example".to_owned()]).expect("a certificate").cert.pem(),
-    );
+    let mut command = without_operator(folder.path());
+    command.args(["--startup-seconds", "3"]);
     let started = Instant::now();
     let program = Program::start(command, folder);
     until("the proxy responds", || probe("live", &socket).status.success());
@@ -69,6 +76,26 @@ fn an_app_waits_for_the_first_configuration_and_not_for_ever() {
     assert!(!probe("ready", &socket).status.success(), "a gateway is not ready without a configuration");
     let event = program.wait("startup", "portlane-proxy");
     assert_eq!(event["level"], "warn", "{event}");
+}
+
+#[test]
+fn a_proxy_that_is_upgraded_without_an_operator_serves_what_the_earlier_version_kept() {
+    let (backend, port) = (Backend::start(Behaviour::Echo), free_port());
+    // The state that c7e7692 wrote, on ports of this test.
+    let state = include_str!("../../../proxy-api/tests/documents/c7e7692/configuration.json");
+    let mut state: serde_json::Value = serde_json::from_str(state).expect("JSON");
+    let mut listener = state["listeners"]["shop/mail/smtp"].take();
+    listener["socket"] = serde_json::json!({"transport": "TCP", "bind": "Loopback", "port": port});
+    listener["backends"][0]["target"]["address"] = serde_json::json!({"host": "127.0.0.1", "port": backend.port});
+    listener["destinations"] = serde_json::json!({"refuseLocal": false, "cidrs": []});
+    state["listeners"] = serde_json::json!({"shop/mail/smtp": listener});
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("configuration.json"), state.to_string()).expect("state");
+    let program = Program::start(without_operator(folder.path()), folder);
+    until("the listener is bound", || connect(port).is_ok_and(|mut session| round_trip(&mut session, b"x").is_ok()));
+    let closed = program.wait("session_closed", "smtp");
+    let origin = ["kind", "namespace", "forward"].map(|field| closed[field].as_str().unwrap_or_default());
+    assert_eq!(origin, ["PortForward", "shop", "mail"], "{closed}");
 }
 
 #[test]

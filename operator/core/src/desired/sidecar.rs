@@ -87,27 +87,8 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         }
         return refused(pod, &format!("the pod has a container of its own named {CONTAINER}: rename the container"));
     }
-    if spec["hostNetwork"] == true {
-        return refused(
-            pod,
-            "a pod with hostNetwork cannot carry a proxy, which would listen on the node: use a ForwardGateway instead",
-        );
-    }
-    if is_windows(spec) {
-        return refused(
-            pod,
-            "a Windows pod cannot carry a proxy, which runs on Linux only: use a ForwardGateway instead",
-        );
-    }
-    if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
-        return refused(
-            pod,
-            "the pod has no ServiceAccount, whose token proves the identity of the proxy: set spec.serviceAccountName",
-        );
-    }
-    let mut volumes = spec["volumes"].as_array().into_iter().flatten();
-    if let Some(name) = volumes.find_map(|volume| VOLUMES.iter().find(|name| volume["name"] == **name)) {
-        return refused(pod, &format!("the pod has a volume of its own named {name}: rename the volume"));
+    if let Some(why) = unfit(spec) {
+        return refused(pod, &why);
     }
     let annotations = &pod["metadata"]["annotations"];
     let (tuning, mut problems) = tuning(annotations, &sidecar.resources);
@@ -138,6 +119,22 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     pull_secrets(spec, &sidecar.pods, &mut patch);
     low_ports(spec, &mut patch);
     Injection::Changed(patch.0, problems)
+}
+
+/// Why a pod cannot carry a proxy, and the remedy.
+fn unfit(spec: &Value) -> Option<String> {
+    let why = if spec["hostNetwork"] == true {
+        "a pod with hostNetwork cannot carry a proxy, which would listen on the node: use a ForwardGateway instead"
+    } else if is_windows(spec) {
+        "a Windows pod cannot carry a proxy, which runs on Linux only: use a ForwardGateway instead"
+    } else if spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
+        "the pod has no ServiceAccount, whose token proves the identity of the proxy: set spec.serviceAccountName"
+    } else {
+        let mut volumes = spec["volumes"].as_array().into_iter().flatten();
+        let name = volumes.find_map(|volume| VOLUMES.iter().find(|name| volume["name"] == **name))?;
+        return Some(format!("the pod has a volume of its own named {name}: rename the volume"));
+    };
+    Some(why.to_owned())
 }
 
 /// The labels that injection sets.

@@ -1,6 +1,7 @@
 //! Paths and discovery documents of the live API.
 
 use percent_encoding::percent_decode_str;
+use proxy_api::Origin;
 use serde_json::{Value, json};
 
 use super::{GROUP, SessionId, VERSION, group_version};
@@ -41,7 +42,7 @@ pub enum Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The sessions of this forward, in all proxies.
-    Forward(ObjectKey),
+    Forward(Origin),
     /// All sessions of the proxy of this pod.
     Pod(ObjectKey),
 }
@@ -71,7 +72,9 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
         [version, "namespaces", namespace, kind, name, what] if *version == VERSION => {
             let key = ObjectKey::new(*namespace, *name);
             match (*kind, *what) {
-                ("portforwards", "sessions") => sessions(Of::Forward(key), query),
+                ("portforwards", "sessions") => {
+                    sessions(Of::Forward(Origin::port_forward(key.namespace, key.name)), query)
+                }
                 ("pods", "sessions") => sessions(Of::Pod(key), query),
                 ("pods", "config") => Ok(Asked::Config(key)),
                 _ => Ok(Asked::Nothing),

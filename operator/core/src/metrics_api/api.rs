@@ -1,10 +1,11 @@
 //! Paths and documents of the custom metrics API.
 
 use percent_encoding::percent_decode_str;
+use proxy_api::Origin;
 use serde_json::{Value, json};
 
 use super::labels::Labels;
-use crate::{status::loads::PodMetric, world::ObjectKey};
+use crate::status::loads::PodMetric;
 
 /// API group.
 pub const GROUP: &str = "custom.metrics.k8s.io";
@@ -27,7 +28,7 @@ pub enum Asked {
         /// The requested metric.
         metric: PodMetric,
         /// The forward whose share is requested; `None` requests the sum of all.
-        forward: Option<ObjectKey>,
+        forward: Option<Origin>,
     },
     /// A path that this API does not serve.
     Nothing,
@@ -71,7 +72,7 @@ fn pods(namespace: &str, name: &str, metric: PodMetric, query: &str) -> Result<A
             "metricLabelSelector" => {
                 let selector = Labels::parse(&value)?;
                 forward = match selector.only() {
-                    Some(("forward", name)) => Some(ObjectKey::new(namespace, name)),
+                    Some(("forward", name)) => Some(Origin::port_forward(namespace, name)),
                     _ if selector.is_empty() => None,
                     _ => return Err("metricLabelSelector supports only forward=NAME".to_owned()),
                 };
@@ -139,7 +140,7 @@ mod tests {
             namespace: "ns".into(),
             of: Of::All(Labels::parse("app=shop").expect("a selector")),
             metric: PodMetric::Connections,
-            forward: forward.map(|name| ObjectKey::new("ns", name)),
+            forward: forward.map(|name| Origin::port_forward("ns", name)),
         };
         assert_eq!(all("labelSelector=app%3Dshop"), Ok(expected(None)));
         assert_eq!(all("labelSelector=app%3Dshop&metricLabelSelector=forward%3Ddb"), Ok(expected(Some("db"))));

@@ -8,6 +8,7 @@ mod inputs;
 mod pace;
 mod unready;
 mod waiting;
+mod without_proxies;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,14 +18,15 @@ use std::{
 use crds::{BackendHealth, PortForward, PortForwardStatus};
 use proxy_api::doors::Bucket;
 
-use self::{counts::Counts, unready::Unready, waiting::Waiting};
+use self::{counts::Counts, unready::Unready, waiting::Waiting, without_proxies::reference_of};
 use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
         conditions::{ConditionType, Finding},
         data_plane::{DataPlane, data_plane},
-        events::{has_lacked_proxies, lacks_proxies, of_backends, of_no_proxies, of_ready, unready_reason},
-        forward::{LATE_AFTER_SECONDS, Moment, same_but_for_counts, status},
+        events::{of_backends, of_ready, unready_reason},
+        findings::LATE_AFTER_SECONDS,
+        forward::{Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
     },
     translate::{groups::Group, verdict::Reason},
@@ -43,9 +45,6 @@ const PODS_PER_EVALUATION: usize = 100_000;
 const AGAIN: Duration = Duration::from_millis(10);
 /// Pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(2);
-/// Time in which the first proxy of a fleet should become ready: its pod is scheduled, and its image pulled. Before that,
-/// a forward without proxies is not worth an event.
-const START: Duration = Duration::from_secs(120);
 /// Longest time until the cache shows a written status.
 const SHOWN: Duration = Duration::from_secs(10);
 
@@ -230,7 +229,7 @@ impl Statuses {
         let is_current = if is_unreadable {
             verdict.accepted.reason == Reason::Unsupported
         } else {
-            translator.is_about(&key.into(), &forward)
+            translator.is_about(&key.into(), &forward.metadata)
         };
         if !is_current {
             // The verdict is about an older version of the forward; the next translation brings the current one.
@@ -269,34 +268,6 @@ impl Statuses {
             self.write(key, &forward, next, is_known, now, effects);
         }
         seen.total as usize
-    }
-
-    /// Warns of a forward that has been without proxies for longer than a fleet takes to start.
-    fn wait_for_proxies(
-        &mut self,
-        key: &ObjectKey,
-        forward: &PortForward,
-        next: &PortForwardStatus,
-        (now, wall_clock): (Duration, &str),
-        effects: &mut Vec<Effect>,
-    ) {
-        let entry = self.entries.entry(key.clone()).or_default();
-        if !lacks_proxies(&next.conditions) {
-            entry.without_proxies = None;
-            return;
-        }
-        let has_lacked = |old: &PortForwardStatus| has_lacked_proxies(&old.conditions, START, wall_clock);
-        let is_known = forward.status.as_ref().is_some_and(has_lacked);
-        if is_known && entry.without_proxies.is_none() && entry.reported.is_none() {
-            // The forward was so for long enough before this term: an earlier leader has told.
-            let _ = of_no_proxies(forward, &next.conditions, &mut entry.reported);
-        }
-        let due = *entry.without_proxies.get_or_insert(now) + START;
-        if now < due {
-            self.later.insert((due, key.clone()));
-        } else {
-            effects.extend(of_no_proxies(forward, &next.conditions, &mut entry.reported).map(Effect::Event));
-        }
     }
 
     /// Since when the operator has waited for reports on a forward.
@@ -376,9 +347,10 @@ impl Statuses {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.writing = true;
         entry.wrote = Some(now);
-        let old = forward.status.as_ref().map(|old| old.conditions.as_slice()).unwrap_or_default();
-        let ready = of_ready(forward, old, &next.conditions, &mut entry.reported);
-        let backends = of_backends(forward, &next.listeners, &mut entry.health);
+        let nothing = PortForwardStatus::default();
+        let (object, old) = (reference_of(forward), forward.status.as_ref().unwrap_or(&nothing));
+        let ready = of_ready(&object, &old.conditions, &next.conditions, &mut entry.reported);
+        let backends = of_backends(&object, &old.listeners, &next.listeners, &mut entry.health);
         effects.extend(ready.into_iter().chain(backends).map(Effect::Event));
         // The rest of the status of an object that could never be read is unknown and stays untouched.
         let status = if is_known { all_of(&next) } else { findings_of(&next) };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crds::{BackendHealth, ForwardGateway, ListenerStatus, PortForward};
+use crds::{BackendHealth, ForwardGateway, ListenerStatus};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use crate::{
@@ -62,7 +62,9 @@ const TRANSIENT: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermi
 /// Reason of a forward whose gateway has no ready proxy.
 const NO_PROXIES: &str = "NoProxies";
 
-fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
+/// The object that an event is about.
+#[must_use]
+pub fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     ObjectReference {
         api_version: Some(format!("{}/{}", crds::GROUP, crds::VERSION)),
         kind: Some(kind.to_owned()),
@@ -105,7 +107,7 @@ pub fn has_lacked_proxies(conditions: &[crds::Condition], lasting: Duration, now
 /// Returns the event of a forward whose gateway has had no ready proxy for longer than a fleet takes to start. `reported`
 /// is that of [`of_ready`].
 pub fn of_no_proxies(
-    forward: &PortForward,
+    object: &ObjectReference,
     new: &[crds::Condition],
     reported: &mut Option<(String, String)>,
 ) -> Option<Happened> {
@@ -115,14 +117,13 @@ pub fn of_no_proxies(
         return None;
     }
     *reported = news;
-    let object = reference("PortForward", &forward.metadata);
-    Some(Happened { object, warning: true, reason: now.reason.clone(), note: now.message.clone() })
+    Some(Happened { object: object.clone(), warning: true, reason: now.reason.clone(), note: now.message.clone() })
 }
 
 /// Returns the event of a forward that becomes ready or unready, or is unready for another reason. `reported` holds
 /// status and reason of the last event, because a retried status write must not repeat it.
 pub fn of_ready(
-    forward: &PortForward,
+    object: &ObjectReference,
     old: &[crds::Condition],
     new: &[crds::Condition],
     reported: &mut Option<(String, String)>,
@@ -151,19 +152,19 @@ pub fn of_ready(
         return None;
     }
     *reported = news;
-    let object = reference("PortForward", &forward.metadata);
-    Some(Happened { object, warning: status == Truth::False, reason: now.reason, note: now.message })
+    Some(Happened { object: object.clone(), warning: status == Truth::False, reason: now.reason, note: now.message })
 }
 
-/// Returns the events of listeners whose backends become unhealthy or healthy again. `reported` holds the health in the
+/// Returns the events of listeners whose backends become unhealthy or healthy again. `old` are the listeners in the
+/// present status. `reported` holds the health in the
 /// last event, by listener.
 pub fn of_backends(
-    forward: &PortForward,
+    object: &ObjectReference,
+    old: &[ListenerStatus],
     new: &[ListenerStatus],
     reported: &mut BTreeMap<String, BackendHealth>,
 ) -> Vec<Happened> {
     let mut events = Vec::new();
-    let old = forward.status.as_ref().map(|status| status.listeners.as_slice()).unwrap_or_default();
     for now in new {
         // The last event counts, even if the health has been unknown since.
         let before = reported.get(&now.name).copied();
@@ -189,8 +190,8 @@ pub fn of_backends(
             "listener '{}': {what}; see the log and portlane_backend_endpoints_unhealthy of the proxy",
             now.name
         );
-        let mut object = reference("PortForward", &forward.metadata);
-        object.field_path = Some(format!("{}{}{}", LISTENER.0, now.name, LISTENER.1));
+        let field_path = Some(format!("{}{}{}", LISTENER.0, now.name, LISTENER.1));
+        let object = ObjectReference { field_path, ..object.clone() };
         events.push(Happened { object, warning, reason: reason.to_owned(), note });
     }
     events

@@ -112,7 +112,7 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
         return finding(Truth::Unknown, "Pending", "the Deployment and Service of the gateway are being applied");
     }
     if wanted == 0 {
-        return finding(Truth::False, AT_ZERO, "spec.replicas is 0, so no proxy runs: raise it");
+        return finding(Truth::False, AT_ZERO, "spec.replicas is 0, so no proxy runs: raise spec.replicas");
     }
     if facts.ready == 0 {
         let message = "no proxy of the fleet is ready yet: see the Deployment of the gateway and its pods";

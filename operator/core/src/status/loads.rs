@@ -1,11 +1,8 @@
 //! The load of pods: metrics for autoscalers, and the cost of deleting a pod.
 
-use proxy_api::Work;
+use proxy_api::{Origin, Work};
 
-use crate::{
-    status::proxies::Proxies,
-    world::{ObjectKey, proxy_id::ProxyId},
-};
+use crate::{status::proxies::Proxies, world::proxy_id::ProxyId};
 
 /// A metric of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +48,7 @@ impl Proxies {
     /// The load of a pod, in total or for one forward. `None` if the proxy has not reported, or runs too many forwards
     /// to report the load of each; 0 for a forward that the proxy does not run.
     #[must_use]
-    pub fn load(&self, proxy: &ProxyId, metric: PodMetric, forward: Option<&ObjectKey>) -> Option<u64> {
+    pub fn load(&self, proxy: &ProxyId, metric: PodMetric, forward: Option<&Origin>) -> Option<u64> {
         let load = self.get(proxy)?.load.as_ref()?;
         let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
         let work = match forward {
@@ -75,11 +72,12 @@ pub fn deletion_cost(connections: u64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::ObjectKey;
     use proxy_api::{Load, ReportPart};
 
     #[test]
     fn the_load_of_a_pod_is_known_in_total_or_for_one_forward() {
-        let (pod, db) = (ProxyId::Pod(ObjectKey::new("ns", "p")), ObjectKey::new("ns", "db"));
+        let (pod, db) = (ProxyId::Pod(ObjectKey::new("ns", "p")), Origin::port_forward("ns", "db"));
         let mut proxies = Proxies::default();
         proxies.connected(&pod);
         assert_eq!(proxies.load(&pod, PodMetric::Connections, None), None, "the proxy has not reported");
@@ -88,7 +86,13 @@ mod tests {
         proxies.loaded(&pod, load);
         assert_eq!(proxies.load(&pod, PodMetric::Connections, None), Some(9));
         assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&db)), Some(4));
-        assert_eq!(proxies.load(&pod, PodMetric::BytesPerSecond, Some(&ObjectKey::new("ns", "other"))), Some(0));
+        assert_eq!(proxies.load(&pod, PodMetric::BytesPerSecond, Some(&Origin::port_forward("ns", "other"))), Some(0));
+        let route = Origin { kind: "TCPRoute".parse().expect("a kind"), ..db.clone() };
+        assert_eq!(
+            proxies.load(&pod, PodMetric::Connections, Some(&route)),
+            Some(0),
+            "the same names are another object"
+        );
         proxies.reported(&pod, ReportPart::default(), true);
         assert_eq!(proxies.load(&pod, PodMetric::NewPerSecond, None), Some(2));
         proxies.loaded(&pod, Load { sum: work(9), ..Load::default() });

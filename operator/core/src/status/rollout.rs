@@ -52,8 +52,8 @@ pub fn outdated(behind: &Behind, image: &str) -> Finding {
         }
         Behind::Kept(next) => {
             let message = format!(
-                "the fleet keeps its pods with {image}, because this installation leaves fleets to their gateways; it \
-                 has {next}: set spec.proxyImage to roll the fleet"
+                "the fleet keeps its pods with {image}, because the chart value gateways.rollout is Pinned; the \
+                 installation has {next}: set spec.proxyImage to roll the fleet"
             );
             (PINNED, message)
         }

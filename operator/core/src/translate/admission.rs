@@ -1,59 +1,16 @@
 //! Admission of forwards by their gateway.
 
 use crds::{ForwardGateway, From};
-use proxy_api::{Listener, Transport};
 
 use crate::{
     translate::{
+        asked::Asked,
         backends, claims, tenants,
-        validate::{Placement, ValidForward, ValidListener, transport},
+        validate::{Placement, ValidForward, transport},
         verdict::{Condition, Reason},
     },
     world::{ObjectKey, World, class},
 };
-
-/// What a listener asks of its gateway.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    /// Name of the listener.
-    pub(crate) name: &'a str,
-    pub(crate) transport: Transport,
-    /// The port that the spec names; `None`: the gateway chooses.
-    pub(crate) port: Option<u16>,
-    /// The port that the gateway chose, if it did.
-    allocated: Option<u16>,
-    /// Number of ports after the first.
-    pub(crate) further: u16,
-    /// TLS server names.
-    pub(crate) hostnames: &'a [String],
-}
-
-impl<'a> Asked<'a> {
-    fn by(listener: &'a ValidListener) -> Self {
-        Self {
-            name: &listener.name,
-            transport: listener.transport,
-            port: listener.port,
-            allocated: listener.held.as_ref().map(|held| held.port),
-            further: listener.further,
-            hostnames: &listener.names,
-        }
-    }
-
-    /// What a listener asks that proxies run, and whose port the gateway chose or not.
-    pub(crate) fn by_running(name: &'a str, listener: &'a Listener, is_allocated: bool) -> Self {
-        let port = Some(listener.socket.port);
-        let (port, allocated) = if is_allocated { (None, port) } else { (port, None) };
-        Self {
-            name,
-            transport: listener.socket.transport,
-            port,
-            allocated,
-            further: listener.further_ports(),
-            hostnames: &listener.hostnames,
-        }
-    }
-}
 
 /// Checks that the gateway of a forward exists and admits the forward's namespace and ports.
 pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
@@ -87,7 +44,7 @@ fn found<'a>(
     key: &ObjectKey,
 ) -> Result<Option<&'a ForwardGateway>, Condition> {
     let unmet = |message: String| Err(Condition::unmet(Reason::GatewayNotFound, message));
-    let own = world.forward(&forward.origin).map(class::of_forward).unwrap_or_default();
+    let own = forward.class.as_str();
     let gateway = world.gateways.get(key);
     let other = world.foreign_gateways.get(key).map(String::as_str);
     match gateway.map(class::of_gateway).or(other) {

@@ -139,7 +139,7 @@ impl<'a> Scope<'a> {
             Err(_) if self.host.is_some() => {
                 if loops::is_cluster_name(host) {
                     return Err(refused(
-                        &"the name is one of the cluster's own: name the Service as `service`, which needs a \
+                        &"the name belongs to the cluster's DNS: name the Service in the field service, which needs a \
                           ReferenceGrant if the Service is in another namespace",
                     ));
                 }
@@ -160,9 +160,9 @@ impl<'a> Scope<'a> {
         }
         // The message must not reveal whether the Service exists.
         let message = format!(
-            "Service {service} is in another namespace and no ReferenceGrant there admits PortForwards of namespace \
-             '{}'; create a ReferenceGrant, or allow all Services with the chart value allowAllServices",
-            from.namespace
+            "Service {service} is in another namespace and no ReferenceGrant there admits {}s of namespace '{}'; create \
+             a ReferenceGrant, or allow all Services with the chart value allowAllServices",
+            from.kind, from.namespace
         );
         Err(Condition::unmet(Reason::RefNotPermitted, message))
     }

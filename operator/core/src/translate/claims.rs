@@ -269,6 +269,8 @@ impl Rules {
         message.push_str(if self.laptop {
             "; on a laptop all forwards share one machine: run only one of them with --only, or move one with --map or \
              --port-offset"
+        } else if shared.is_some() {
+            "; choose another hostname or port, or remove that forward"
         } else {
             "; choose another port or remove that forward"
         });

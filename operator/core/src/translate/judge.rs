@@ -90,7 +90,7 @@ impl Judge<'_> {
             resolved_refs: Condition::met(Reason::ResolvedRefs, "every backend exists and may be used"),
             listeners: Vec::new(),
             rejected: Vec::new(),
-            warnings: schema::warning(&self.world.dropped, "PortForward").into_iter().collect(),
+            warnings: schema::warning(&self.world.dropped, forward.origin.kind.as_str()).into_iter().collect(),
             placement: forward.placement.words(),
             groups: self.own.keys().map(|group| (*group).clone()).collect(),
         };

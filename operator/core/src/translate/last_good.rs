@@ -6,7 +6,8 @@
 use proxy_api::{Backend, Listener, Offer};
 
 use crate::translate::{
-    admission::{self, Asked},
+    admission,
+    asked::Asked,
     backends::Scope,
     claims::Port,
     groups::Group,

@@ -6,7 +6,7 @@ use proxy_api::{TenantLimits, Transport};
 
 use crate::{
     translate::{
-        admission::Asked,
+        asked::Asked,
         server_names::covers,
         validate::{Placement, ValidForward, transport},
     },

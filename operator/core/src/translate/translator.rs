@@ -31,18 +31,14 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_api::{Configuration, Origin, Transport, Version};
 
 use self::{
     endpoints::EndpointSets, forwards::Forwards, known::Known, ledgers::Ledgers, members::Members, programs::Programs,
 };
 use crate::{
-    translate::{
-        groups::Group,
-        program::Snapshot,
-        update::{Update, Work},
-        verdict::Verdict,
-    },
+    translate::{groups::Group, program::Snapshot, update::Update, verdict::Verdict, work::Work},
     world::{ObjectKey, World, changes::Changes},
 };
 
@@ -100,8 +96,8 @@ impl Translator {
 
     /// Whether the verdict on a forward is about this UID and generation.
     #[must_use]
-    pub fn is_about(&self, key: &Origin, forward: &crds::PortForward) -> bool {
-        self.forwards.get(key).is_some_and(|known| known.is_about(forward))
+    pub fn is_about(&self, key: &Origin, metadata: &ObjectMeta) -> bool {
+        self.forwards.get(key).is_some_and(|known| known.is_about(metadata))
     }
 
     /// Every verdict.

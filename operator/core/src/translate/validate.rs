@@ -12,6 +12,7 @@ mod idle;
 mod listener;
 mod placement;
 mod ports;
+mod protocol;
 mod settings;
 mod valid_forward;
 
@@ -20,12 +21,14 @@ use std::fmt;
 use crds::PortForward;
 use proxy_api::{Origin, OriginKind};
 
+use crate::world::class;
+
 pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
     backend::{Destination, ValidBackend, canonical, host_port, service_of_id},
     held::{Standing, held_in},
-    listener::transport,
     placement::Placement,
+    protocol::transport,
     valid_forward::ValidListener,
 };
 
@@ -80,6 +83,7 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
     match (placement, found.0.is_empty()) {
         (Some(placement), true) => Ok(ValidForward {
             created: forward.metadata.creation_timestamp.as_ref().map(|time| time.0.as_nanosecond()),
+            class: class::of_forward(forward).to_owned(),
             suspended: spec.suspend.unwrap_or(false),
             placement,
             listeners,

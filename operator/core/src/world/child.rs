@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{hash::hash, names::NAME, world::watched::Kind};
+use crate::{hash::hash, names::NAME};
 
 /// Kinds of a gateway's children. Every child has the namespace and name of its gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,18 +62,6 @@ impl ChildKind {
             Self::PodDisruptionBudget => "poddisruptionbudgets",
             Self::NetworkPolicy => "networkpolicies",
             Self::Service => "services",
-        }
-    }
-
-    /// The watch that shows children of this kind.
-    #[must_use]
-    pub fn watch(self) -> Kind {
-        match self {
-            Self::ServiceAccount => Kind::ServiceAccounts,
-            Self::Deployment => Kind::Deployments,
-            Self::PodDisruptionBudget => Kind::Budgets,
-            Self::NetworkPolicy => Kind::Policies,
-            Self::Service => Kind::Services,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Watches and their events.
 
-use crate::world::{ObjectKey, objects::Object};
+use crate::world::{ObjectKey, child::ChildKind, objects::Object};
 
 /// Identifies a watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,20 @@ impl Kind {
             Self::ServiceAccounts => "ServiceAccount",
             Self::Budgets => "PodDisruptionBudget",
             Self::Policies => "NetworkPolicy",
+        }
+    }
+}
+
+impl ChildKind {
+    /// The watch that shows children of this kind.
+    #[must_use]
+    pub fn watch(self) -> Kind {
+        match self {
+            Self::ServiceAccount => Kind::ServiceAccounts,
+            Self::Deployment => Kind::Deployments,
+            Self::PodDisruptionBudget => Kind::Budgets,
+            Self::NetworkPolicy => Kind::Policies,
+            Self::Service => Kind::Services,
         }
     }
 }

@@ -222,10 +222,10 @@ fn a_verdict_is_about_one_version_of_one_object() {
     let is_about = |uid: &str, generation: i64| {
         let mut forward = world.forwards[&key("ns", "a")].clone();
         (forward.metadata.uid, forward.metadata.generation) = (Some(uid.to_owned()), Some(generation));
-        translator.is_about(&(&key("ns", "a")).into(), &forward)
+        translator.is_about(&(&key("ns", "a")).into(), &forward.metadata)
     };
     assert!(is_about("u", 3) && !is_about("u", 4) && !is_about("v", 3));
-    assert!(!translator.is_about(&(&key("ns", "b")).into(), &world.forwards[&key("ns", "a")]));
+    assert!(!translator.is_about(&(&key("ns", "b")).into(), &world.forwards[&key("ns", "a")].metadata));
 }
 
 #[test]

@@ -26,8 +26,9 @@ fn paths_name_a_forward_or_a_pod_and_what_is_asked_of_it() {
     let at = |path: &str| route(&format!("{BASE}/namespaces/shop/{path}"), "");
     let db = ObjectKey::new("shop", "db");
     let sessions = |of| Ok(Asked::Sessions { of, limit: DEFAULT_LIMIT, session: None });
-    assert_eq!(at("portforwards/db/sessions"), sessions(Of::Forward(db.clone())));
-    assert_eq!(at("portforwards/d%62/sessions"), sessions(Of::Forward(db.clone())));
+    let forward = || Of::Forward(Origin::port_forward("shop", "db"));
+    assert_eq!(at("portforwards/db/sessions"), sessions(forward()));
+    assert_eq!(at("portforwards/d%62/sessions"), sessions(forward()));
     assert_eq!(at("pods/db/sessions"), sessions(Of::Pod(db.clone())));
     assert_eq!(at("pods/db/config"), Ok(Asked::Config(db)));
     for path in ["portforwards/db/config", "portforwards/db", "pods", "pods/db/sessions/x", "pods/db/log"] {
@@ -153,7 +154,7 @@ fn known(forward: &str, id: u64) -> LiveSession {
 #[test]
 fn one_session_is_found_by_its_id_also_beside_proxies_that_know_no_ids() {
     let asked = route(&format!("{BASE}/namespaces/ns/portforwards/web/sessions"), "limit=5&session=00000000000000ab");
-    let of = Of::Forward(ObjectKey::new("ns", "web"));
+    let of = Of::Forward(Origin::port_forward("ns", "web"));
     assert_eq!(asked, Ok(Asked::Sessions { of, limit: 5, session: Some(SessionId(0xab)) }));
     for bad in ["session=", "session=ab", "session=00000000000000ag"] {
         let why = route(&format!("{BASE}/namespaces/ns/pods/p1/sessions"), bad).expect_err(bad);

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use operator_core::{
-    ObjectKey, PodMetric,
+    PodMetric,
     metrics_api::{
         api::{Asked, Of, failure, group, resources, route, values},
         labels::Labels,
     },
 };
+use proxy_api::Origin;
 use serde_json::json;
 
 const BASE: &str = "/apis/custom.metrics.k8s.io/v1beta2";
@@ -32,7 +33,7 @@ fn paths_of_other_groups_and_versions_are_not_here() {
 #[test]
 fn one_pod_is_asked_for_by_its_name() {
     let path = format!("{BASE}/namespaces/ns/pods/p/portlane_new_connections_per_second");
-    let expected = |forward: Option<ObjectKey>| Asked::Pods {
+    let expected = |forward: Option<Origin>| Asked::Pods {
         namespace: "ns".to_owned(),
         of: Of::Pod("p".to_owned()),
         metric: PodMetric::NewPerSecond,
@@ -40,7 +41,7 @@ fn one_pod_is_asked_for_by_its_name() {
     };
     assert_eq!(route(&path, "other=x"), Ok(expected(None)));
     assert_eq!(route(&path, "metricLabelSelector="), Ok(expected(None)), "an empty selector selects everything");
-    let db = ObjectKey::new("ns", "db");
+    let db = Origin::port_forward("ns", "db");
     assert_eq!(route(&path, "metricLabelSelector=forward%3Ddb"), Ok(expected(Some(db))));
     for selector in ["forward!%3Ddb", "forward", "forward%3Ddb,x%3Dy", "forward in (a,b)", "client%3Ddb"] {
         assert!(route(&path, &format!("metricLabelSelector={selector}")).is_err(), "{selector}");

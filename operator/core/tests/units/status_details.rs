@@ -14,7 +14,9 @@ use operator_core::{
     },
     world::objects::{AutoscalerCondition, AutoscalerConditions, Object, PodInfo, ServiceInfo},
 };
-use proxy_api::{BackendHealth, ListenerId, ListenerReport, ListenerState, Load, ReportPart, Revision, Version, Work};
+use proxy_api::{
+    BackendHealth, ListenerId, ListenerReport, ListenerState, Load, Origin, ReportPart, Revision, Version, Work,
+};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, app_pod, forward, key, side};
@@ -247,7 +249,7 @@ fn an_idle_proxy_has_nothing_to_do_for_any_forward() {
     let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     proxies.connected(&pod);
     proxies.loaded(&pod, Load::default());
-    assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&key("web"))), Some(0));
+    assert_eq!(proxies.load(&pod, PodMetric::Connections, Some(&Origin::port_forward("ns", "web"))), Some(0));
 }
 
 #[test]

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use crds::{BackendHealth, Condition, ListenerStatus, PortForward, Protocol};
+use k8s_openapi::api::core::v1::ObjectReference;
 use operator_core::{
     Grown, Subject,
-    status::events::{Happened, of_backends, of_cut, of_growth, of_ready},
+    status::events::{Happened, of_backends, of_cut, of_growth, of_ready, reference},
     world::{objects::Object, watched::Kind},
 };
-use serde_json::json;
 
 use crate::scene::{Scene, app_pod, forward, key, side, web};
 
-fn manifest() -> PortForward {
-    serde_json::from_value(web("web", 80, 1)).expect("a forward")
+/// The object of the events.
+fn object() -> ObjectReference {
+    let forward: PortForward = serde_json::from_value(web("web", 80, 1)).expect("a forward");
+    reference("PortForward", &forward.metadata)
 }
 
 fn condition(type_: &str, status: &str, reason: &str) -> Condition {
@@ -33,7 +35,7 @@ fn ready(status: &str, reason: &str) -> Vec<Condition> {
 }
 
 fn change(old: &[Condition], new: &[Condition]) -> Option<Happened> {
-    of_ready(&manifest(), old, new, &mut None)
+    of_ready(&object(), old, new, &mut None)
 }
 
 #[test]
@@ -80,7 +82,7 @@ fn what_a_new_forward_lacks_may_be_on_its_way_and_a_mistake_is_not() {
 #[test]
 fn a_status_that_is_written_again_is_no_second_event() {
     let mut reported = None;
-    let mut change = |status, reason| of_ready(&manifest(), &[], &ready(status, reason), &mut reported).is_some();
+    let mut change = |status, reason| of_ready(&object(), &[], &ready(status, reason), &mut reported).is_some();
     assert!(change("True", "Ready"));
     assert!(!change("True", "Ready"), "the first write has failed");
     assert!(change("False", "Rejected") && !change("False", "Rejected"));
@@ -101,9 +103,9 @@ fn listener(name: &str, backends: Option<BackendHealth>) -> ListenerStatus {
 
 #[test]
 fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
-    let (manifest, mut reported) = (manifest(), BTreeMap::new());
+    let mut reported = BTreeMap::new();
     let mut is = |health: Option<BackendHealth>| -> Vec<(bool, String)> {
-        let events = of_backends(&manifest, &[listener("a", health)], &mut reported);
+        let events = of_backends(&object(), &[], &[listener("a", health)], &mut reported);
         assert!(events.iter().all(|event| event.note.contains("'a'") && event.object.name.as_deref() == Some("web")));
         let path = |event: &Happened| event.object.field_path.clone();
         assert!(events.iter().all(|event| path(event).as_deref() == Some("spec.listeners{a}")));
@@ -123,12 +125,8 @@ fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
 
 #[test]
 fn a_new_leader_knows_the_health_of_backends_by_the_status_of_that_listener() {
-    let mut manifest = manifest();
-    let listeners = [("b", "All"), ("a", "None")];
-    let listeners =
-        listeners.map(|(name, health)| json!({"name": name, "protocol": "TCP", "port": 80, "backends": health}));
-    manifest.status = Some(serde_json::from_value(json!({"listeners": listeners})).expect("a status"));
-    let events = |health| of_backends(&manifest, &[listener("a", Some(health))], &mut BTreeMap::new());
+    let old = [listener("b", Some(BackendHealth::All)), listener("a", Some(BackendHealth::None))];
+    let events = |health| of_backends(&object(), &old, &[listener("a", Some(health))], &mut BTreeMap::new());
     assert!(events(BackendHealth::None).is_empty());
     assert_eq!(events(BackendHealth::All)[0].reason, "BackendsHealthy");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crds::{PortForward, PortForwardStatus};
-use operator_core::{Changes, ObjectKey, Pod, Translator, Update, World, translate::update::Work};
+use operator_core::{Changes, ObjectKey, Pod, Translator, Update, World, translate::work::Work};
 use proxy_api::Version;
 use serde_json::{Value, json};
 

@@ -22,7 +22,7 @@ fn request(api: &Arc<LiveApi>, query: &'static str) -> tokio::task::JoinHandle<A
 /// Answers the next question with proxies: their names, and the queues of their streams.
 async fn has_proxies(asked: &mut mpsc::Receiver<Question>, proxies: Vec<(String, Option<mpsc::Sender<Ask>>)>) {
     let Some(Question::Live(LiveQuestion::Proxies { of, reply })) = asked.recv().await else { panic!("no question") };
-    assert_eq!(of, Of::Forward(ObjectKey::new("ns", "web")));
+    assert_eq!(of, Of::Forward(Origin::port_forward("ns", "web")));
     let proxies = proxies.into_iter().map(|(name, asks)| LiveProxy { pod: ObjectKey::new("ns", name), asks });
     reply.send(Some(proxies.collect())).expect("the request waits");
 }

@@ -44,7 +44,11 @@ impl Versions {
         let mut known = self.labels();
         let (label, is_new) = known.connected(namespace, software);
         if is_new {
-            tracing::info!(version = label, operator = OWN, "proxies of another release than the operator's connect");
+            tracing::info!(
+                version = label,
+                operator = OWN,
+                "proxies of another release than the operator's are connected"
+            );
         }
         self.metrics.proxy_versions.get_or_create(&[("version", label.clone())]).inc();
         drop(known);

@@ -85,7 +85,7 @@ impl Progress {
             self.is_listed = true;
             if self.access.listed() {
                 drop(self.refusal.take());
-                tracing::info!(source = ?self.source, "the namespace permits the watch again");
+                tracing::info!(source = ?self.source, "the operator may watch the namespace again");
             }
         }
     }
@@ -106,12 +106,17 @@ impl Progress {
             Judged::Retry => {}
             Judged::Refused => {
                 self.refusal = Some(Refusal::counted(&self.refused, source.kind.name()));
-                tracing::warn!(?source, %error, "the namespace refuses a watch; check the Role of the operator, or \
-                    remove the namespace from --watch-namespaces; will retry");
+                tracing::warn!(
+                    ?source,
+                    %error,
+                    "the operator may not watch this kind in the namespace: check the Role of the operator, or remove \
+                    the namespace from --watch-namespaces; will retry"
+                );
             }
             Judged::Withdrawn => tracing::warn!(
                 ?source,
-                "the namespace still refuses a watch, so its objects no longer count; other namespaces are not affected"
+                "the operator still may not watch this kind in the namespace: its objects there no longer count; other \
+                namespaces are not affected"
             ),
         }
         self.is_failing = true;

@@ -12,6 +12,7 @@ use proxy_api::Policy;
 use super::{
     COMPARED_MOST, Draw, Entry,
     plan::{Group, Level},
+    scatter::{scattered, step_of},
     source_hash::{Ring, mixed, rendezvous, source_hash},
 };
 use crate::core::endpoint::Endpoint;
@@ -198,30 +199,4 @@ fn at_weight<'a>(mut groups: impl Iterator<Item = &'a Group>, mut position: u64)
         position = position.saturating_sub(weight);
         here
     })
-}
-
-/// A permutation of `0..total` that scatters neighbours: steps by a number near the golden ratio and coprime to
-/// `total`.
-fn scattered(position: u64, total: u64, step: u64) -> u64 {
-    let product = u128::from(position) * u128::from(step) % u128::from(total.max(1));
-    u64::try_from(product).unwrap_or(0)
-}
-
-/// The step of [`scattered`].
-pub(super) fn step_of(total: u64) -> u64 {
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
-        reason = "a starting point for the search; any value in 1..=total works"
-    )]
-    let mut step = ((total as f64 * 0.618) as u64).max(1);
-    while gcd(step, total) != 1 {
-        step += 1;
-    }
-    step
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -6,7 +6,7 @@ use proxy_api::BackendHealth;
 
 use super::{
     Entry,
-    choice::step_of,
+    scatter::step_of,
     source_hash::{Ring, name_of},
 };
 use crate::core::endpoint::Fitness;

@@ -17,11 +17,12 @@ use std::{
 use foldhash::HashMap;
 use slab::Slab;
 
-use super::{network, recency::Mark};
+use super::{
+    network,
+    recency::{Age, Mark},
+};
 use crate::core::flows::{FlowKey, IN_USE_MILLIS};
 
-/// The place of a flow among those of its source: whether it carries a conversation, and its last use in milliseconds.
-pub(super) type Age = (bool, u64);
 /// The place of a source among those of its namespace: its number of flows, and the age of its first flow. The last
 /// one gives way first.
 type Rank = (usize, Reverse<Age>, IpAddr);

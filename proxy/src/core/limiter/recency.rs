@@ -19,8 +19,10 @@ use std::{
 
 use slab::Slab;
 
-use super::by_source::Age;
 use crate::core::flows::IN_USE_MILLIS;
+
+/// The place of a flow among those of its source: whether it carries a conversation, and its last use in milliseconds.
+pub(super) type Age = (bool, u64);
 
 /// State of a flow, shared by its worker and by admissions that may evict it.
 #[derive(Debug, Default)]

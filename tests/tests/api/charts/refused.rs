@@ -68,7 +68,7 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ),
     (
         "{doors: {unauthenticated: 32}}",
-        "doors.unauthenticatedPerSource is above doors.unauthenticated, so one source could take every place: lower it",
+        "doors.unauthenticatedPerSource is above doors.unauthenticated, so one source could take every connection: lower it",
     ),
     (
         "{monitoring: {serviceMonitor: {enabled: true}}}",

@@ -13,7 +13,7 @@ use super::{
     selectors::{Labels, Selectors},
 };
 use crate::{
-    translate::update::Work,
+    translate::work::Work,
     world::{ObjectKey, Pod, World},
 };
 

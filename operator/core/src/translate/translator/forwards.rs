@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     translate::{
+        declared::Declared,
         groups::Group,
         judge::{Compiled, Judgement},
         program,
@@ -60,20 +61,16 @@ impl Forwards {
     /// The changed forwards, and the forwards whose admission may have changed.
     fn to_read(&self, world: &World, changes: &Changes) -> BTreeSet<Origin> {
         if changes.all {
-            let existing = world.forwards.keys().chain(world.unreadable.keys()).map(Origin::from);
-            return existing.chain(self.known.keys().cloned()).collect();
+            return world.origins().chain(self.known.keys().cloned()).collect();
         }
         let mut keys: BTreeSet<Origin> = changes.forwards.iter().map(Origin::from).collect();
         for gateway in &changes.gateways {
             keys.extend(self.of_gateway(gateway).cloned());
         }
         for namespace in &changes.namespaces {
-            let first = ObjectKey::new(namespace.clone(), "");
-            let existing = world.forwards.range(first..).take_while(|(key, _)| key.namespace == *namespace);
-            // The last good version may be in a gateway although the newest one names none.
-            let runs_in_one = |key: &ObjectKey| self.get(&key.into()).is_some_and(|known| !known.gateway().is_empty());
-            let in_gateways = existing.filter(|(key, it)| it.spec.placement.gateway.is_some() || runs_in_one(key));
-            keys.extend(in_gateways.map(|(key, _)| Origin::from(key)));
+            // A forward that is not known yet is among the changed ones.
+            let in_gateway = |key: &Origin| self.get(key).is_some_and(|known| !known.gateway().is_empty());
+            keys.extend(world.origins_in(namespace).filter(in_gateway));
         }
         keys
     }
@@ -81,10 +78,10 @@ impl Forwards {
     fn read_one(&mut self, world: &World, key: Origin) -> Reread {
         let old = self.known.remove(&key);
         let before = old.as_ref().and_then(Known::place).cloned();
-        let known = match world.forward(&key) {
-            Some(forward) => {
+        let known = match Declared::read(world, &key) {
+            Some(declared) => {
                 let old_gateway = old.as_ref().map_or(&[][..], Known::gateway).to_vec();
-                let known = Known::read(world, &key, forward, old);
+                let known = Known::read(world, declared, old);
                 self.dependents.set_gateway(&key, &old_gateway, known.gateway());
                 Some(known)
             }

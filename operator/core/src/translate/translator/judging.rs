@@ -60,8 +60,7 @@ pub(super) fn judge(
 ) -> Judged {
     let mut judged = Judged::default();
     for key in due {
-        let exists = world.forward(&key).is_some() || world.unreadable(&key).is_some();
-        let judgement = exists.then(|| {
+        let judgement = world.has(&key).then(|| {
             let mut judgement = judge_one(world, &key, forwards, members, ledgers);
             judged.endpoints.extend(std::mem::take(&mut judgement.endpoints));
             judgement

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crds::PortForward;
-use proxy_api::Origin;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     translate::{
         admission::admitted,
         claims::Port,
+        declared::Declared,
         groups::Group,
         judge::{Compiled, Judgement},
-        validate::{Placement, ValidForward, validate},
+        validate::{Placement, ValidForward, Violation},
         verdict::{Condition, Reason, Verdict},
     },
     world::{ObjectKey, World},
@@ -38,8 +38,8 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads an object. The judgement stays the old one until [`Known::replace`].
-    pub(super) fn read(world: &World, key: &Origin, forward: &PortForward, mut old: Option<Self>) -> Self {
-        let object = (forward.metadata.uid.clone(), forward.metadata.generation);
+    pub(super) fn read(world: &World, declared: Declared, mut old: Option<Self>) -> Self {
+        let Declared { object, gateway: named, forward } = declared;
         // A recreated object (new UID) inherits nothing.
         let is_recreated = old.as_ref().is_some_and(|old| old.object.0 != object.0);
         let read = valid_and_admitted(world, forward);
@@ -55,9 +55,7 @@ impl Known {
         // If the gateway of the last good version admits it again, the forward is read again.
         let gateway = match place.as_ref().or(good.as_deref().map(|good| &good.placement)) {
             Some(Placement::Gateway(gateway)) => Some(gateway.clone()),
-            Some(Placement::Sidecar(_)) | None => forward.spec.placement.gateway.as_ref().map(|gateway| {
-                ObjectKey::new(gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone()), gateway.name.clone())
-            }),
+            Some(Placement::Sidecar(_)) | None => named,
         };
         Self { object, is_recreated, read, good, place, judgement, gateway, services }
     }
@@ -138,9 +136,9 @@ impl Known {
     }
 
     /// Whether this UID and generation of the object were read.
-    pub(super) fn is_about(&self, forward: &PortForward) -> bool {
+    pub(super) fn is_about(&self, metadata: &ObjectMeta) -> bool {
         let (uid, generation) = &self.object;
-        *uid == forward.metadata.uid && *generation == forward.metadata.generation
+        *uid == metadata.uid && *generation == metadata.generation
     }
 
     /// Replaces the judgement; returns the listeners of the previous one.
@@ -156,8 +154,8 @@ impl Known {
     }
 }
 
-fn valid_and_admitted(world: &World, forward: &PortForward) -> Result<ValidForward, Condition> {
-    let valid = validate(forward).map_err(|violations| {
+fn valid_and_admitted(world: &World, read: Result<ValidForward, Vec<Violation>>) -> Result<ValidForward, Condition> {
+    let valid = read.map_err(|violations| {
         let all: Vec<String> = violations.iter().map(ToString::to_string).collect();
         Condition::unmet(Reason::Invalid, all.join("; "))
     })?;

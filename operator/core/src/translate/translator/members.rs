@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::Origin;
+use proxy_api::{Origin, OriginKind};
 
 use super::forwards::Reread;
 use crate::{
     translate::{
         groups::{Group, Moved, SidecarGroup, Sidecars},
-        update::Work,
         validate::Placement,
+        work::Work,
     },
     world::{ObjectKey, World, changes::Changes},
 };
@@ -120,6 +120,10 @@ impl Members {
 
     /// Sets the selector of a forward; returns whether it changed.
     fn select(&mut self, world: &World, key: &Origin, place: Option<&Placement>) -> bool {
+        // Groups name the forwards that select their pods without a kind.
+        if key.kind != OriginKind::PortForward {
+            return false;
+        }
         let selector = match place {
             Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector),
             _ => None,

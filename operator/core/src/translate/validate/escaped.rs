@@ -16,7 +16,7 @@ pub(super) fn octets(text: &str) -> Result<Octets, String> {
     let count = bytes.len();
     Octets::new(bytes)
         .filter(|octets| !octets.is_empty())
-        .ok_or_else(|| format!("must be 1 to {MAX_CHECK_BYTES} bytes, but is {count}"))
+        .ok_or_else(|| format!("must be 1 to {MAX_CHECK_BYTES} bytes, but has {count}"))
 }
 
 /// The first byte that a text means, and the rest of the text; `None` at its end.
@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn the_bound_counts_bytes_and_not_letters() {
-        assert_eq!(bytes("").err().as_deref(), Some("must be 1 to 256 bytes, but is 0"));
+        assert_eq!(bytes("").err().as_deref(), Some("must be 1 to 256 bytes, but has 0"));
         assert_eq!(bytes(&r"\xff".repeat(256)).map(|bytes| bytes.len()), Ok(256));
-        assert_eq!(bytes(&"a".repeat(257)).err().as_deref(), Some("must be 1 to 256 bytes, but is 257"));
+        assert_eq!(bytes(&"a".repeat(257)).err().as_deref(), Some("must be 1 to 256 bytes, but has 257"));
     }
 }

@@ -68,7 +68,7 @@ fn tcp_probe(tcp: &TcpCheck, path: &str, found: &mut Violations) -> Probe {
     };
     let (send, expect) = (bytes(tcp.send.as_deref(), "send"), bytes(tcp.expect.as_deref(), "expect"));
     if tcp.send.is_some() && tcp.expect.is_none() {
-        found.add(format!("{path}.tcp"), "send needs expect: without it nothing looks at the answer");
+        found.add(format!("{path}.tcp"), "send needs expect: without expect, no check reads the answer");
     }
     expect.map_or(Probe::Tcp, |expect| Probe::Exchange { send: send.unwrap_or_default(), expect })
 }

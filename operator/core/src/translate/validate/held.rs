@@ -2,15 +2,15 @@
 
 use crds::{AcceptedHeaders, Listener, ListenerStatus, PortForward, PortForwardStatus};
 
-use super::{Placement, ValidListener, placement::SIDECAR, transport};
+use super::{Placement, placement::SIDECAR, transport};
 
 /// A port that status lists for a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) port: u16,
-    further: u16,
-    names: Vec<String>,
-    header: Option<AcceptedHeaders>,
+    pub(super) further: u16,
+    pub(super) names: Vec<String>,
+    pub(super) header: Option<AcceptedHeaders>,
 }
 
 /// Precedence of a listener's claim; smaller variants win.
@@ -36,20 +36,6 @@ impl Held {
             names: held.hostnames.clone(),
             header: held.proxy_protocol.clone(),
         })
-    }
-
-    /// Precedence of the listener's claim. A listener that requests more than status lists is new for all of its ports.
-    pub(crate) fn standing(&self, listener: &ValidListener) -> Standing {
-        // A listener without server names holds the whole port.
-        let has_whole_port = self.names.is_empty();
-        let has_names = !listener.names.is_empty() && listener.names.iter().all(|name| self.names.contains(name));
-        if listener.further > self.further || !has_whole_port && !has_names {
-            Standing::New
-        } else if has_whole_port || self.header == listener.headers_before_names() {
-            Standing::Serves
-        } else {
-            Standing::ReadsOtherHeaders
-        }
     }
 }
 

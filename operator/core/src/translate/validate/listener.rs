@@ -1,9 +1,9 @@
 //! One listener: its checks, and the defaults of its fields.
 
 use crds::{Listener, ListenerStatus};
-use proxy_api::{Bind, Origin, Outlier, Policy, Transport};
+use proxy_api::{Bind, Origin, Outlier, Policy};
 
-use super::{ValidListener, Violations, backend, guard, health, held::Held, idle, ports};
+use super::{ValidListener, Violations, backend, guard, health, held::Held, idle, ports, transport};
 
 /// Checks one listener and fills in defaults.
 pub(super) fn listener(
@@ -46,14 +46,6 @@ fn outlier(item: &Listener) -> Outlier {
     Outlier {
         consecutive_failures: item.outlier.as_ref().and_then(|o| o.consecutive_failures).unwrap_or(5).max(1),
         eject_seconds: item.outlier.as_ref().and_then(|o| o.eject_seconds).unwrap_or(30),
-    }
-}
-
-/// The transport of a protocol: TLS is passed through over TCP.
-pub(crate) fn transport(protocol: crds::Protocol) -> Transport {
-    match protocol {
-        crds::Protocol::Tcp | crds::Protocol::Tls => Transport::Tcp,
-        crds::Protocol::Udp => Transport::Udp,
     }
 }
 

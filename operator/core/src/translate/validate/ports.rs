@@ -12,7 +12,7 @@ pub(super) fn further(item: &Listener, path: &str, found: &mut Violations) -> u1
     let Some(end) = item.end_port else { return 0 };
     let path = format!("{path}.endPort");
     let Some(further) = item.port.and_then(|port| end.checked_sub(port)) else {
-        found.add(path, "needs port, and must not be less than it");
+        found.add(path, "needs port, and must not be less than port");
         return 0;
     };
     let backends = item.backends.iter();

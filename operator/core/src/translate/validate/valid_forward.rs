@@ -4,12 +4,18 @@ use crds::AcceptedHeaders;
 use ipnet::IpNet;
 use proxy_api::{AcceptHeader, Bind, Origin, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
-use super::{Placement, backend::ValidBackend, held::Held};
+use super::{
+    Placement,
+    backend::ValidBackend,
+    held::{Held, Standing},
+};
 
 /// A valid forward with all defaults filled in.
 #[derive(Clone, Debug)]
 pub struct ValidForward {
     pub(crate) origin: Origin,
+    /// Controller class; empty if the object names none.
+    pub(crate) class: String,
     /// Creation time in nanoseconds since 1970, if known.
     pub(crate) created: Option<i128>,
     pub(crate) suspended: bool,
@@ -63,6 +69,22 @@ impl ValidListener {
     /// The PROXY headers that are read before a server name, in the form of status.
     pub(crate) fn headers_before_names(&self) -> Option<AcceptedHeaders> {
         accepted_headers(self.header().filter(|_| !self.names.is_empty()))
+    }
+}
+
+impl Held {
+    /// Precedence of the listener's claim. A listener that requests more than status lists is new for all of its ports.
+    pub(crate) fn standing(&self, listener: &ValidListener) -> Standing {
+        // A listener without server names holds the whole port.
+        let has_whole_port = self.names.is_empty();
+        let has_names = !listener.names.is_empty() && listener.names.iter().all(|name| self.names.contains(name));
+        if listener.further > self.further || !has_whole_port && !has_names {
+            Standing::New
+        } else if has_whole_port || self.header == listener.headers_before_names() {
+            Standing::Serves
+        } else {
+            Standing::ReadsOtherHeaders
+        }
     }
 }
 

@@ -1,0 +1,187 @@
+//! The conditions of a forward, from its verdict and from the reports of its proxies, whatever object it comes from.
+//!
+//! Conditions follow the Kubernetes API conventions and kstatus: `Accepted`, `ResolvedRefs`, `Programmed` and their sum
+//! `Ready` are always present; `Reconciling` and `Stalled` only while true. `docs/conditions.md` explains every reason.
+
+use crds::Condition as StatusCondition;
+
+use crate::{
+    status::{
+        conditions::{ConditionType, Finding, Truth},
+        data_plane::{DataPlane, NAMED},
+    },
+    translate::verdict::{Outcome, Reason, Verdict},
+    world::proxy_id::ProxyId,
+};
+
+/// Seconds after which a proxy that has not reported is late.
+pub const LATE_AFTER_SECONDS: u64 = 30;
+
+/// Message of `Programmed` for a forward that runs.
+const PROGRAMMED: &str = "every proxy that should run the forward has bound its listeners";
+
+/// What the conditions of a forward are compared with.
+pub(crate) struct Before<'a> {
+    /// The conditions in its present status.
+    pub(crate) conditions: &'a [StatusCondition],
+    /// The present generation of its object.
+    pub(crate) generation: Option<i64>,
+    /// Seconds that the operator has waited for reports.
+    pub(crate) outstanding_seconds: u64,
+}
+
+/// All findings on a forward. The `informational` ones never affect `Ready`.
+pub(crate) fn findings(
+    before: &Before<'_>,
+    verdict: &Verdict,
+    data_plane: &DataPlane,
+    informational: impl Iterator<Item = Finding>,
+) -> Vec<Finding> {
+    let programmed = unpublished(verdict).unwrap_or_else(|| published(before, data_plane));
+    let accepted = accepted(verdict);
+    let resolved = Finding::of(ConditionType::ResolvedRefs, &verdict.resolved_refs);
+    let ready = ready(verdict, &programmed);
+    let waits = programmed.status == Truth::Unknown && verdict.accepted.status;
+    let reconciling = waits
+        .then(|| Finding::new(ConditionType::Reconciling, Truth::True, &programmed.reason, programmed.message.clone()));
+    let stalled = stalled(verdict);
+    let always = [accepted, resolved, programmed, ready].into_iter();
+    always.chain(informational).chain(limit_reached(data_plane)).chain(reconciling).chain(stalled).collect()
+}
+
+/// The condition `Accepted`. The message of an accepted forward has its first warning, and the number of the others.
+fn accepted(verdict: &Verdict) -> Finding {
+    let mut finding = Finding::of(ConditionType::Accepted, &verdict.accepted);
+    if let ([first, more @ ..], true) = (verdict.warnings.as_slice(), verdict.accepted.status) {
+        let more = if more.is_empty() { String::new() } else { format!(" (and {} more)", more.len()) };
+        finding.message = format!("{}; warning: {first}{more}", finding.message);
+    }
+    finding
+}
+
+/// The condition `LimitReached`, present only while proxies refuse sessions.
+fn limit_reached(data_plane: &DataPlane) -> Option<Finding> {
+    let limited = &data_plane.limited;
+    let more = if limited.len() < NAMED { "" } else { ", …" };
+    let message = format!(
+        "the proxy of {}{more} refuses sessions, because the forwards of this namespace have used up their share of \
+         the proxy: raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or \
+         add replicas",
+        limited.join(", ")
+    );
+    (!limited.is_empty()).then(|| Finding::new(ConditionType::LimitReached, Truth::True, "TenantLimit", message))
+}
+
+fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {
+    let unready = |cause: &str, condition: &crate::translate::verdict::Condition| {
+        let message = format!("{cause}: {}", condition.message);
+        Finding::new(ConditionType::Ready, Truth::False, condition.reason.as_str(), message)
+    };
+    if !verdict.accepted.status {
+        return unready("the forward is not accepted", &verdict.accepted);
+    }
+    if !verdict.resolved_refs.status {
+        return unready("a backend cannot be used", &verdict.resolved_refs);
+    }
+    match programmed.status {
+        Truth::True if programmed.reason == "Programmed" => {
+            Finding::new(ConditionType::Ready, Truth::True, "Ready", "every proxy runs the forward")
+        }
+        status => Finding::new(ConditionType::Ready, status, &programmed.reason, programmed.message.clone()),
+    }
+}
+
+/// The condition `Stalled`: what only a person can fix. kstatus separates that from what may still resolve by itself.
+fn stalled(verdict: &Verdict) -> Option<Finding> {
+    let lasting = |reason| {
+        !matches!(reason, Reason::Accepted | Reason::Suspended | Reason::ResolvedRefs | Reason::GatewayNotFound)
+            && reason != Reason::BackendNotFound
+    };
+    let unmet = [&verdict.accepted, &verdict.resolved_refs].into_iter().find(|condition| !condition.status)?;
+    lasting(unmet.reason)
+        .then(|| Finding::new(ConditionType::Stalled, Truth::True, unmet.reason.as_str(), unmet.message.clone()))
+}
+
+fn finding(status: Truth, reason: &str, message: impl Into<String>) -> Finding {
+    Finding::new(ConditionType::Programmed, status, reason, message)
+}
+
+/// `Programmed` of a spec that is not published to proxies, or only in part.
+fn unpublished(verdict: &Verdict) -> Option<Finding> {
+    if verdict.accepted.reason == Reason::Unsupported {
+        return Some(finding(Truth::Unknown, "Unsupported", "the previous version of the forward keeps running"));
+    }
+    if verdict.listeners.is_empty() {
+        return Some(finding(Truth::False, "NotAccepted", "nothing is published: the forward is not accepted"));
+    }
+    let mut listeners = verdict.listeners.iter();
+    if let Some(listener) = listeners.find(|listener| matches!(listener.outcome, Outcome::Refused { .. })) {
+        let message = format!(
+            "listener '{}' is left out, or its last good version keeps running: see the other conditions",
+            listener.name
+        );
+        return Some(finding(Truth::False, "ListenerLeftOut", message));
+    }
+    if verdict.accepted.reason == Reason::Suspended {
+        return Some(finding(Truth::True, "Suspended", "spec.suspend is set: no proxy listens"));
+    }
+    let is_allocating = verdict.listeners.iter().any(|listener| listener.outcome == Outcome::Allocated);
+    is_allocating.then(|| {
+        finding(Truth::Unknown, "Allocating", "a port is allocated; the listener is published once status has the port")
+    })
+}
+
+/// `Programmed` of a published spec: what its proxies report.
+fn published(before: &Before<'_>, data_plane: &DataPlane) -> Finding {
+    if let Some(first) = data_plane.rejected.first() {
+        let DataPlane { total, rejected_count, .. } = data_plane;
+        let message = format!(
+            "{rejected_count} listener rejection(s) among {total} proxies, see status.dataPlane.rejected; first: pod \
+             {}, listener '{}': {}",
+            first.pod, first.listener, first.reason
+        );
+        return finding(Truth::False, "Rejected", message);
+    }
+    if data_plane.no_proxies {
+        let message = "the gateway has no ready proxy: see the conditions of the ForwardGateway";
+        return finding(Truth::False, "NoProxies", message);
+    }
+    if data_plane.total == 0 {
+        let message = "no pod matches spec.placement.sidecar.selector yet; the forward runs in pods that match later";
+        return finding(Truth::True, "NoMatchingPods", message);
+    }
+    if data_plane.uninjected == data_plane.total {
+        return finding(Truth::True, "NoSidecars", "no matching pod has a proxy: see the condition Injected");
+    }
+    if data_plane.late.is_empty() {
+        return finding(Truth::True, "Programmed", PROGRAMMED);
+    }
+    let is_late = before.outstanding_seconds >= LATE_AFTER_SECONDS;
+    if let Some(programmed) = was_programmed(before)
+        && (programmed.reason == "Programmed" || !is_late)
+    {
+        // Proxies that join or leave do not undo `Programmed` of a generation that has run.
+        return finding(Truth::True, &programmed.reason, programmed.message.clone());
+    }
+    if !is_late {
+        return finding(Truth::Unknown, "Pending", "the spec is published; not every proxy has reported yet");
+    }
+    let late: Vec<&str> = data_plane.late.iter().map(ProxyId::name).collect();
+    let more = if late.len() < NAMED { "" } else { ", …" };
+    let message = format!(
+        "no report for {LATE_AFTER_SECONDS} s from the proxy of {}{more}: check that the proxy runs and reaches the \
+         operator",
+        late.join(", ")
+    );
+    finding(Truth::False, "ReportTimeout", message)
+}
+
+/// The condition `Programmed` of this generation, if it was true.
+fn was_programmed<'a>(before: &Before<'a>) -> Option<&'a StatusCondition> {
+    before.conditions.iter().find(|condition| {
+        condition.type_ == ConditionType::Programmed.as_str()
+            && condition.status == Truth::True.as_str()
+            && condition.reason != "Suspended"
+            && condition.observed_generation == before.generation
+    })
+}

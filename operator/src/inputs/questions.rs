@@ -1,0 +1,102 @@
+//! Questions of the aggregated APIs to the driver, and answers in the form of the Kubernetes API.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use proxy_api::Origin;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use operator_core::{
+    ObjectKey, PodMetric,
+    live_api::{api::Of, config::Configured},
+    metrics_api::api::{self as metrics_api, failure},
+};
+
+use crate::{outputs::publish::Ask, platform::https::Answer};
+
+/// Questions that may wait for the driver.
+pub const WAITING: usize = 64;
+/// Timeout of the driver's answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question to the driver. A driver that does not lead drops the sender of the reply.
+#[derive(Debug)]
+pub enum Question {
+    /// About the load of pods.
+    Metric(MetricQuestion),
+    /// About proxies.
+    Live(LiveQuestion),
+}
+
+/// A question about the load of pods.
+#[derive(Debug)]
+pub struct MetricQuestion {
+    /// Namespace of the pods.
+    pub namespace: String,
+    /// Selection among these pods.
+    pub of: metrics_api::Of,
+    /// The metric.
+    pub metric: PodMetric,
+    /// The forward that the metric is about. Absent: the sum over all forwards.
+    pub forward: Option<Origin>,
+    /// Receives the names of pods with their values.
+    pub reply: oneshot::Sender<Vec<(String, u64)>>,
+}
+
+/// A question about proxies. The reply is absent if the forward or the pod is unknown, or the pod runs no proxy.
+#[derive(Debug)]
+pub enum LiveQuestion {
+    /// Which proxies are asked for sessions.
+    Proxies {
+        /// Whose sessions.
+        of: Of,
+        /// Receives the proxies.
+        reply: oneshot::Sender<Option<Vec<LiveProxy>>>,
+    },
+    /// What the proxy of a pod should run.
+    Config {
+        /// The pod.
+        pod: ObjectKey,
+        /// Receives the configuration and the reports of the proxy.
+        reply: oneshot::Sender<Option<Configured>>,
+    },
+}
+
+/// A proxy that may have live sessions.
+#[derive(Debug)]
+pub struct LiveProxy {
+    /// Its pod.
+    pub pod: ObjectKey,
+    /// The queue of its stream. Absent: the proxy has no stream.
+    pub asks: Option<mpsc::Sender<Ask>>,
+}
+
+/// Asks the driver. The error is the answer to the client.
+pub(super) async fn ask<T>(
+    questions: &mpsc::Sender<Question>,
+    question: Question,
+    reply: oneshot::Receiver<T>,
+) -> Result<T, Answer> {
+    let known = match questions.try_send(question) {
+        Ok(()) => timeout(PATIENCE, reply).await.ok().and_then(Result::ok),
+        Err(_) => None,
+    };
+    let why = "this replica does not lead, or cannot answer yet";
+    known.ok_or_else(|| status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", why))
+}
+
+/// A Kubernetes `Status` object.
+pub(super) fn status(code: StatusCode, reason: &str, message: &str) -> Answer {
+    Answer::json(code, failure(code.as_u16(), reason, message))
+}
+
+pub(super) fn not_found(why: &str) -> Answer {
+    status(StatusCode::NOT_FOUND, "NotFound", why)
+}
+
+pub(super) fn bad_request(why: &str) -> Answer {
+    status(StatusCode::BAD_REQUEST, "BadRequest", why)
+}
