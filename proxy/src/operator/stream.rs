@@ -66,17 +66,9 @@ pub(super) async fn run(
     current: &mut Configuration,
     backoff: &mut Backoff,
 ) -> Result<Broken, Ended> {
-    let digest = current.digest();
-    let mut stream = Stream {
-        connection,
-        proxy,
-        state,
-        current,
-        assembler: Assembler::default(),
-        digest,
-        agreed: false,
-        reported: None,
-    };
+    let assembler = Assembler::of(current);
+    let digest = assembler.digest();
+    let mut stream = Stream { connection, proxy, state, current, assembler, digest, agreed: false, reported: None };
     match stream.follow(backoff).await {
         Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
@@ -217,7 +209,7 @@ impl Stream<'_> {
                 return Err(End::Stream(error.to_string().into()));
             }
         };
-        self.digest = next.digest();
+        self.digest = self.assembler.digest();
         self.agreed = digest.as_ref() == Some(&self.digest);
         let report = self.proxy.apply(next.clone()).await?;
         *self.current = next;
