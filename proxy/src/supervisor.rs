@@ -25,6 +25,7 @@ mod reporter;
 mod schedule;
 mod sockets;
 mod targets;
+mod tenants;
 mod waits;
 
 use std::{
@@ -252,7 +253,7 @@ impl Supervisor {
         notices::write(&self.process.log, waits.into_iter().chain(more));
         if let Some(resized) = self.memory_limit.follow(&self.process, at) {
             notices::write(&self.process.log, [resized]);
-            self.listeners.resize(self.process.most_sessions(), &self.running.listeners);
+            self.listeners.resize(self.process.most_sessions());
         }
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);
