@@ -238,7 +238,7 @@ impl Supervisor {
         }
         if have_ended {
             self.publish();
-            self.expose();
+            self.expose(&BTreeSet::new());
         }
     }
 

@@ -48,11 +48,6 @@ impl Listeners {
         &self.retired
     }
 
-    /// The listeners whose series are exposed.
-    pub(super) fn exposed(&self) -> Vec<Arc<Shared>> {
-        self.live.values().chain(&self.retired).cloned().collect()
-    }
-
     /// Whether listeners are kept only for their sessions.
     pub(super) fn has_old(&self) -> bool {
         !self.retired.is_empty() || !self.moved.is_empty()
@@ -339,7 +334,7 @@ mod tests {
         counters.opened.fetch_add(1, Relaxed);
         let before = place(&mut owner, &BTreeMap::new());
         owner.retire(&before);
-        assert!(owner.live().is_empty() && owner.exposed().len() == 1);
+        assert!(owner.live().is_empty() && owner.retired().len() == 1);
         assert!(!owner.forget_ended() && owner.has_old());
         counters.closed[0].fetch_add(1, Relaxed);
         assert!(owner.forget_ended() && !owner.has_old());
