@@ -3,7 +3,6 @@
 //! The running configuration stays in force whatever happens to the stream. The configuration is also on disk, so that
 //! a proxy that restarts without an operator serves at once.
 
-mod backoff;
 mod state;
 mod stream;
 
@@ -20,9 +19,9 @@ use proxy_grpc::{Connection, Endpoint, OpenError, TlsError};
 use tokio::time::{sleep, timeout};
 
 pub use self::stream::GOODBYE;
-use self::{backoff::Backoff, state::State};
+use self::state::State;
 use crate::{
-    core::dns::search::NO_ADDRESS,
+    core::{backoff::Backoff, dns::search::NO_ADDRESS},
     handle::{Ended, Proxy},
     log::Level,
     resolver::Lookup,

@@ -9,9 +9,12 @@ use proxy_api::{
 use proxy_grpc::{Connection, Status, retry_after};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::{backoff::Backoff, state::State};
+use super::state::State;
 use crate::{
-    core::load::{ByForward, load},
+    core::{
+        backoff::Backoff,
+        load::{ByForward, load},
+    },
     handle::{Ended, Proxy},
 };
 
