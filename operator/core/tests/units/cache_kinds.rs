@@ -54,6 +54,17 @@ fn a_list_is_complete_once() {
 }
 
 #[test]
+fn a_watch_that_ends_before_its_list_holds_up_nobody() {
+    let mut cache = complete();
+    cache.expect(pods_of("gone"));
+    assert!(!cache.is_synced());
+    cache.forget_pods("gone");
+    assert!(cache.is_synced());
+    assert_eq!(cache.apply(&pods_of("gone"), Seen::Restarted), Touched::default());
+    assert!(cache.is_synced(), "an event that comes late");
+}
+
+#[test]
 fn a_namespace_that_is_watched_later_holds_up_nobody() {
     let mut cache = complete();
     cache.expect(pods_of("early"));

@@ -16,7 +16,7 @@ impl Cache {
     /// Whether every watch is complete, except for those added late and those that are not required.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.sources.iter().all(|(source, state)| state.synced || state.is_late || !source.kind.is_required())
+        self.awaited.is_empty()
     }
 
     /// Whether the watch of a namespace's pods is complete.
@@ -52,6 +52,12 @@ impl Cache {
     /// The namespaces with sidecar forwards.
     pub fn sidecar_namespaces(&self) -> impl Iterator<Item = &String> {
         self.sidecars.keys()
+    }
+
+    /// Whether a namespace has sidecar forwards.
+    #[must_use]
+    pub fn has_sidecars(&self, namespace: &str) -> bool {
+        self.sidecars.contains_key(namespace)
     }
 
     /// Why a gateway cannot be read; `None` if it can.
