@@ -14,10 +14,10 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
     }
     let Some(laptop) = laptop else { return found };
     for map in &laptop.map {
-        let has = |(key, forward): (&ObjectKey, &crds::PortForward)| {
+        let has = |key: &ObjectKey, forward: &crds::PortForward| {
             key.name == map.forward && forward.spec.listeners.iter().any(|listener| listener.name == map.listener)
         };
-        if !world.forwards.iter().any(has) {
+        if !world.forwards.iter().any(|(key, forward)| has(key, forward)) {
             let listeners: Vec<String> = world
                 .forwards
                 .iter()

@@ -267,7 +267,7 @@ impl Cache {
                 } else {
                     self.scaling_forwards.remove(&key);
                 }
-                self.world.forwards.insert(key.clone(), forward);
+                self.world.forwards.insert(key.clone(), Box::new(forward));
                 only_status && !was_unreadable
             }
             Err(Unreadable { why, metadata, .. }) => {

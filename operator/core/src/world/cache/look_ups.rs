@@ -70,7 +70,7 @@ impl Cache {
     /// empty if none was.
     #[must_use]
     pub fn forward(&self, key: &ObjectKey) -> Option<Cow<'_, PortForward>> {
-        let known = self.world.forwards.get(key);
+        let known = self.world.forwards.get(key).map(|forward| &**forward);
         let Some(metadata) = self.unreadable_forwards.get(key) else { return known.map(Cow::Borrowed) };
         let mut forward = known.cloned().unwrap_or_else(|| PortForward::new(&key.name, PortForwardSpec::default()));
         forward.metadata = metadata.clone();
