@@ -118,6 +118,17 @@ fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
 }
 
 #[test]
+fn backends_that_were_always_healthy_are_not_remembered() {
+    let (manifest, mut reported) = (manifest(), BTreeMap::new());
+    for _ in 0..2 {
+        assert!(of_backends(&manifest, &[listener("a", Some(BackendHealth::All))], &mut reported).is_empty());
+    }
+    assert!(reported.is_empty());
+    assert_eq!(of_backends(&manifest, &[listener("a", Some(BackendHealth::None))], &mut reported).len(), 1);
+    assert_eq!(reported, BTreeMap::from([("a".to_owned(), BackendHealth::None)]));
+}
+
+#[test]
 fn a_new_leader_knows_the_health_of_backends_by_the_status_of_that_listener() {
     let mut manifest = manifest();
     let listeners = [("b", "All"), ("a", "None")];

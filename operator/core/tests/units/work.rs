@@ -106,6 +106,15 @@ fn validated(count: u32, labels: impl Fn(u32) -> Value) -> Work {
 }
 
 #[test]
+fn a_verdict_reserves_no_room_for_listeners_that_its_forward_does_not_have() {
+    let mut scene = Scene::default();
+    scene.put(forward("f", &sidecar(&json!({"app": "a"})), &tcp(80), 0));
+    scene.all();
+    let verdict = scene.translator.verdict(&(&key("f")).into()).expect("a verdict");
+    assert_eq!((verdict.listeners.len(), verdict.listeners.capacity()), (1, 1));
+}
+
+#[test]
 fn forwards_with_one_selector_are_validated_with_as_much_work_as_with_many() {
     // T15
     let count = 2000;
