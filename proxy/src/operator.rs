@@ -88,10 +88,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The proxy has ended.
 pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     let mut state = State::open(&operator.state);
-    let mut current = Configuration::default();
+    let mut current = Arc::<Configuration>::default();
     if let Some(kept) = state.configuration(proxy) {
-        current = kept.clone();
-        proxy.apply(kept).await?;
+        current = Arc::new(kept);
+        proxy.apply(current.clone()).await?;
     }
     let mut backoff = Backoff::new(seed(operator));
     let mut lookup = Lookup::default();

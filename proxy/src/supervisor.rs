@@ -77,7 +77,7 @@ pub enum Control {
     /// Run this configuration.
     Apply {
         /// The whole configuration.
-        configuration: Box<Configuration>,
+        configuration: Arc<Configuration>,
         /// Receives the report once the configuration is applied.
         done: Option<oneshot::Sender<Report>>,
     },
@@ -97,7 +97,7 @@ pub struct Supervisor {
     workers: Workers,
     metrics: Arc<Metrics>,
     /// The configuration in force.
-    configuration: Configuration,
+    configuration: Arc<Configuration>,
     /// The part of the configuration that runs.
     running: Running,
     /// What is around the proxy, by the configuration in force.
@@ -139,7 +139,7 @@ impl Supervisor {
             process,
             workers,
             metrics,
-            configuration: Configuration::default(),
+            configuration: Arc::default(),
             running: Running::default(),
             surroundings: Arc::default(),
             sockets,
@@ -195,7 +195,7 @@ impl Supervisor {
     async fn asked(&mut self, asked: Control) {
         match asked {
             Control::Apply { configuration, done } => {
-                let before = std::mem::replace(&mut self.configuration, *configuration);
+                let before = std::mem::replace(&mut self.configuration, configuration);
                 self.apply(Some(before)).await;
                 self.metrics.control.applied.fetch_add(1, Relaxed);
                 self.metrics.control.number.store(self.configuration.version.number, Relaxed);
@@ -217,7 +217,7 @@ impl Supervisor {
                 tokio::spawn(inspect(self.workers.handles.clone(), selection, reply));
             }
             Control::Current(reply) => {
-                let _ = reply.send(self.configuration.clone());
+                let _ = reply.send((*self.configuration).clone());
             }
             Control::Drain(_) => {}
         }

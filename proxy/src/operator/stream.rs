@@ -1,6 +1,6 @@
 //! One stream, from hello to end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proxy_api::{
     Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Inquiry, Inspected, Load, MAX_LIVE,
@@ -35,7 +35,7 @@ struct Stream<'a> {
     connection: Connection,
     proxy: &'a Proxy,
     state: &'a mut State,
-    current: &'a mut Configuration,
+    current: &'a mut Arc<Configuration>,
     assembler: Assembler,
     /// Digest of `current`.
     digest: Digest,
@@ -66,7 +66,7 @@ pub(super) async fn run(
     connection: Connection,
     proxy: &Proxy,
     state: &mut State,
-    current: &mut Configuration,
+    current: &mut Arc<Configuration>,
     backoff: &mut Backoff,
 ) -> Result<Broken, Ended> {
     let assembler = Assembler::of(current);
@@ -206,7 +206,8 @@ impl Stream<'_> {
         let digest = part.digest.clone();
         let next = match self.assembler.take(self.current, part) {
             Ok(None) => return Ok(()),
-            Ok(Some(next)) => next,
+            // Shared with the control thread and with what is persisted: a copy has tens of thousands of names.
+            Ok(Some(next)) => Arc::new(next),
             Err(error) => {
                 self.proxy.refuse(error.to_string()).await?;
                 return Err(End::Stream(error.to_string().into()));

@@ -20,7 +20,7 @@ use crate::{
 impl Supervisor {
     /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
     /// has changed but what sockets can be opened.
-    pub(super) async fn apply(&mut self, before: Option<Configuration>) {
+    pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>) {
         let desired = diff::desired(&self.configuration);
         let plan = diff::diff(&self.running, &desired);
         let Bound { settled, opened, errors } = self.sockets.bind(&plan);
