@@ -203,7 +203,8 @@ fn a_digest_kept_incrementally_equals_the_digest_of_the_remaining_items() {
 #[test]
 fn an_update_hashes_its_own_items_and_no_others_for_the_digest() {
     let ids: Vec<ListenerId> = (0..1000).map(|n| id(&format!("ns/f{n}/l"))).collect();
-    let listeners: BTreeMap<ListenerId, Offer> = ids.iter().map(|id| (id.clone(), listener(1).into())).collect();
+    let offer = Offer::from(listener(1));
+    let listeners: BTreeMap<ListenerId, Offer> = ids.iter().map(|id| (id.clone(), offer.clone())).collect();
     let sets = ["kept", "gone"].map(|name| (name.to_owned(), endpoints(1))).into();
     let mut current = Configuration { listeners, endpoints: sets, version: version(1), ..Configuration::default() };
     let mut stream = Assembler::of(&current);

@@ -62,7 +62,7 @@ mod tests {
         let (a, b, c, replaced) = (shared("a"), shared("b"), shared("c"), shared("a"));
         let mut exposed = Exposed::default();
         exposed.change([(&id("c"), Some(&c)), (&id("a"), Some(&a)), (&id("b"), Some(&b))].into_iter(), &[]);
-        exposed.change([(&id("a"), Some(&replaced)), (&id("b"), None)].into_iter(), &[b.clone()]);
+        exposed.change([(&id("a"), Some(&replaced)), (&id("b"), None)].into_iter(), std::slice::from_ref(&b));
         let all = exposed.to_vec();
         let expected = [&replaced, &c, &b];
         assert_eq!(all.len(), expected.len());
