@@ -16,10 +16,10 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
     }
     let Some(laptop) = laptop else { return found };
     for map in &laptop.map {
-        let has = |(key, forward): (&ObjectKey, &crds::PortForward)| {
+        let has = |key: &ObjectKey, forward: &crds::PortForward| {
             key.name == map.forward && forward.spec.listeners.iter().any(|listener| listener.name == map.listener)
         };
-        if !world.forwards.iter().any(has) {
+        if !world.forwards.iter().any(|(key, forward)| has(key, forward)) {
             let listeners: Vec<String> = world
                 .forwards
                 .iter()
@@ -51,14 +51,14 @@ pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::La
 
 /// The Services of all backends, each once, as the option names them.
 fn services(world: &World) -> Vec<String> {
-    let of = |(key, forward): (&ObjectKey, &crds::PortForward)| -> Vec<String> {
+    let of = |key: &ObjectKey, forward: &crds::PortForward| -> Vec<String> {
         let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
         let services = backends.filter_map(|backend| backend.service.as_ref());
         services
             .map(|service| format!("{}.{}", service.name, service.namespace.as_ref().unwrap_or(&key.namespace)))
             .collect()
     };
-    world.forwards.iter().flat_map(of).collect::<BTreeSet<_>>().into_iter().collect()
+    world.forwards.iter().flat_map(|(key, forward)| of(key, forward)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn listed(names: &[String]) -> String {

@@ -232,7 +232,7 @@ impl Objects {
                     forward.status = None;
                     let listeners = object.listener_lines.clone();
                     self.places.insert(key.clone(), ObjectPlace { object: object.place.clone(), listeners });
-                    self.world.forwards.insert(key, forward);
+                    self.world.forwards.insert(key, Box::new(forward));
                 }
             }
             _ => {

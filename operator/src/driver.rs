@@ -316,7 +316,7 @@ impl Driver {
         let watched = self.cache.watched_pods();
         for namespace in wanted.difference(&watched) {
             let source = self.watches.watch_pods(namespace);
-            self.cache.expect(source);
+            self.cache.expect(&source);
         }
         for namespace in watched.difference(&wanted) {
             self.watches.unwatch_pods(namespace);

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CONTRACT, Configuration, Digest, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Origin, Revision, Version,
+    CONTRACT, Configuration, Digest, DigestSum, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Origin, Revision,
+    Version,
 };
 
 /// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
@@ -209,15 +210,44 @@ pub enum ChangeError {
     TooMany,
 }
 
-/// Collects the parts of an update and yields the next configuration at its commit.
+/// Collects the parts of an update and yields the next configuration at its commit, with a digest for which only the
+/// items of the update are hashed.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    pending: Option<Configuration>,
+    pending: Option<Pending>,
     on_stream: bool,
+    /// Digest of the configuration in force; `None` until it is known.
+    sum: Option<DigestSum>,
+    hashed: usize,
+}
+
+/// A configuration that is being assembled.
+#[derive(Debug)]
+struct Pending {
+    next: Configuration,
+    sum: DigestSum,
 }
 
 impl Assembler {
-    /// Takes one part. `current` is the configuration in force; `Ok(Some(_))` replaces it.
+    /// An assembler for a stream that begins with this configuration in force.
+    #[must_use]
+    pub fn of(current: &Configuration) -> Self {
+        Self { sum: Some(current.digest_sum()), ..Self::default() }
+    }
+
+    /// Digest of the configuration in force: the one that the last commit led to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.sum.unwrap_or_default().digest()
+    }
+
+    /// Items of updates that were hashed for the digest. The configuration that a stream begins with does not count.
+    #[must_use]
+    pub fn hashed(&self) -> usize {
+        self.hashed
+    }
+
+    /// Takes one part. `current` is the configuration in force, the same until a commit; `Ok(Some(_))` replaces it.
     ///
     /// # Errors
     /// See [`ChangeError`]. The parts collected so far are dropped; the caller should open a new stream.
@@ -233,25 +263,67 @@ impl Assembler {
         if !current.version.admits(&part.version, !self.on_stream) {
             return Err(ChangeError::Stale { current: current.version.clone(), next: part.version });
         }
-        let mut next = match self.pending.take() {
-            Some(pending) if pending.version == part.version => pending,
-            Some(pending) => {
-                return Err(ChangeError::Mixed { expected: pending.version.number, found: part.version.number });
+        let sum = *self.sum.get_or_insert_with(|| current.digest_sum());
+        let mut pending = match self.pending.take() {
+            Some(pending) if pending.next.version == part.version => pending,
+            Some(Pending { next, .. }) => {
+                return Err(ChangeError::Mixed { expected: next.version.number, found: part.version.number });
             }
-            None => Configuration { contract: part.contract, version: part.version.clone(), ..current.clone() },
+            None => {
+                let version = part.version.clone();
+                Pending { next: Configuration { contract: part.contract, version, ..current.clone() }, sum }
+            }
         };
-        next.listeners.extend(part.upserts);
-        next.listeners.retain(|id, _| !part.removals.contains(id));
-        next.endpoints.extend(part.endpoints);
-        next.endpoints.retain(|name, _| !part.endpoint_removals.contains(name));
-        if next.listeners.len() > MAX_LISTENERS {
+        let is_last = part.commit;
+        self.hashed += pending.add(part);
+        if pending.next.listeners.len() > MAX_LISTENERS {
             return Err(ChangeError::TooMany);
         }
-        if part.commit {
+        if is_last {
             self.on_stream = true;
-            return Ok(Some(next));
+            self.sum = Some(pending.sum);
+            return Ok(Some(pending.next));
         }
-        self.pending = Some(next);
+        self.pending = Some(pending);
         Ok(None)
+    }
+}
+
+impl Pending {
+    /// Adds the items of a part; returns the number of items hashed.
+    fn add(&mut self, part: Change) -> usize {
+        let Self { next: Configuration { listeners, endpoints, .. }, sum } = self;
+        let mut hashed = 0;
+        for (id, offer) in part.upserts {
+            sum.add_listener(&id, offer.revision());
+            hashed += 1;
+            if let Some(before) = listeners.get(&id) {
+                sum.remove_listener(&id, before.revision());
+                hashed += 1;
+            }
+            listeners.insert(id, offer);
+        }
+        for id in &part.removals {
+            if let Some(before) = listeners.remove(id) {
+                sum.remove_listener(id, before.revision());
+                hashed += 1;
+            }
+        }
+        for (name, set) in part.endpoints {
+            sum.add_endpoints(&name, &set);
+            hashed += 1;
+            if let Some(before) = endpoints.get(&name) {
+                sum.remove_endpoints(&name, before);
+                hashed += 1;
+            }
+            endpoints.insert(name, set);
+        }
+        for name in &part.endpoint_removals {
+            if let Some(before) = endpoints.remove(name) {
+                sum.remove_endpoints(name, &before);
+                hashed += 1;
+            }
+        }
+        hashed
     }
 }

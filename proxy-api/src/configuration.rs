@@ -107,6 +107,12 @@ impl Configuration {
     /// The digest of all listeners and endpoint sets.
     #[must_use]
     pub fn digest(&self) -> Digest {
+        self.digest_sum().digest()
+    }
+
+    /// The digest of all listeners and endpoint sets, to be kept incrementally from here on.
+    #[must_use]
+    pub fn digest_sum(&self) -> DigestSum {
         let mut sum = DigestSum::default();
         for (id, offer) in &self.listeners {
             sum.add_listener(id, offer.revision());
@@ -114,7 +120,7 @@ impl Configuration {
         for (name, set) in &self.endpoints {
             sum.add_endpoints(name, set);
         }
-        sum.digest()
+        sum
     }
 }
 

@@ -25,6 +25,8 @@ pub use self::{
 
 /// A source may have used no more tokens of its fair share than this part of those that are left of all.
 const LEFT_PART: u64 = 8;
+/// The part of the rate of all, and of its burst, that is kept for known sources: a half.
+const KNOWN_PART: u32 = 2;
 
 /// What counts as one source: an IPv4 address, or an IPv6 /64.
 #[must_use]
@@ -52,7 +54,8 @@ pub enum Evict {
 /// The rate of all is shared fairly. Half of its burst is kept for sources that have not used up their fair share: the
 /// part of one source in half of the rate, among the strangers that are remembered and one more. The less is left of
 /// that half, the less of it goes to those that have had some. So greedy sources do not keep out one that connects now
-/// and then. Sources of which a peer has authenticated lately share a rate of the same size among themselves.
+/// and then. Half of the rate is kept for sources of which a peer has authenticated lately; they use what is left of the
+/// other half, too. Every connection counts towards the rate of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// From all sources.
@@ -146,7 +149,7 @@ pub struct Places {
     sources: Sources,
     /// The rate of all.
     bucket: Bucket,
-    /// The rate of all known sources.
+    /// What is kept for known sources.
     known_bucket: Bucket,
 }
 
@@ -329,7 +332,11 @@ impl Places {
             return Err(Refusal::SourceRate);
         }
         let is_known = now < known.known_until;
-        if !(is_known && self.known_bucket.take(rates.all, now)) {
+        if is_known && self.known_bucket.take(rates.all.part_of(KNOWN_PART), now) {
+            // Otherwise known sources and strangers together would connect twice as often as the rate allows. Known
+            // sources get in without a token; the debt, no more than they are kept, is paid by all.
+            self.bucket.spend(rates.all, 1, now);
+        } else {
             let share = self.fair_share(rates.all);
             let is_fair = known.fair.wait(share, now).is_zero()
                 && known.fair.used(share, now) <= self.bucket.left(rates.all, now) / LEFT_PART;

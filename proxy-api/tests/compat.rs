@@ -246,7 +246,11 @@ proptest! {
             let json = serde_json::to_vec(&part).expect("encodes");
             let part = serde_json::from_slice(&json).expect("decodes");
             match stream.take(&old, part).expect("taken") {
-                Some(reached) => { prop_assert_eq!(at, last); prop_assert_eq!(&reached, &new); }
+                Some(reached) => {
+                    prop_assert_eq!(at, last);
+                    prop_assert_eq!(stream.digest(), reached.digest());
+                    prop_assert_eq!(&reached, &new);
+                }
                 None => prop_assert!(at < last, "no configuration before the commit"),
             }
         }

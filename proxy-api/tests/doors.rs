@@ -238,6 +238,28 @@ fn a_known_source_gets_in_while_ever_new_sources_take_the_rate_of_all() {
 }
 
 #[test]
+fn known_sources_and_strangers_together_keep_to_the_rate_of_all_and_each_get_half_of_it() {
+    // C10
+    let mut places = with_rates((1000, 2000), (200, 400));
+    for at in 0..5 {
+        let proxy = admitted(places.admit(numbered(at), ms(0)));
+        assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+        places.release(proxy, ms(0));
+    }
+    let (mut known, mut strangers) = (0, 0);
+    for step in 0..2000_u32 {
+        let now = ms(u64::from(step) * 10);
+        known += (0..5).flat_map(|at| [at; 4]).filter(|at| connects(&mut places, numbered(*at), now)).count();
+        let new = 5 + step * 20;
+        strangers += (new..new + 20).filter(|at| connects(&mut places, numbered(*at), now)).count();
+    }
+    // Two bursts are there from the start: that of all, and the part of it that known sources may owe.
+    let most = 20 * 1000 + 2000 + 1000;
+    assert!(known + strangers <= most, "{known} and {strangers}");
+    assert!(known >= 9_500 && strangers >= 6_000, "{known} and {strangers}");
+}
+
+#[test]
 fn a_peer_that_was_connected_for_hours_is_known_when_it_comes_back() {
     let mut places = with_rates((10, 20), (10, 20));
     let good = numbered(0);

@@ -201,6 +201,41 @@ fn a_digest_kept_incrementally_equals_the_digest_of_the_remaining_items() {
 }
 
 #[test]
+fn an_update_hashes_its_own_items_and_no_others_for_the_digest() {
+    let ids: Vec<ListenerId> = (0..1000).map(|n| id(&format!("ns/f{n}/l"))).collect();
+    let offer = Offer::from(listener(1));
+    let listeners: BTreeMap<ListenerId, Offer> = ids.iter().map(|id| (id.clone(), offer.clone())).collect();
+    let sets = ["kept", "gone"].map(|name| (name.to_owned(), endpoints(1))).into();
+    let mut current = Configuration { listeners, endpoints: sets, version: version(1), ..Configuration::default() };
+    let mut stream = Assembler::of(&current);
+    assert_eq!((stream.digest(), stream.hashed()), (current.digest(), 0));
+    let part = |number| Change { contract: CONTRACT, version: version(number), commit: true, ..Change::default() };
+    let changes = [
+        (Change { upserts: BTreeMap::from([(ids[7].clone(), listener(2).into())]), ..part(2) }, 2, "old and new"),
+        (Change { removals: BTreeSet::from([ids[8].clone(), id("ns/unknown/l")]), ..part(3) }, 1, "only one was there"),
+        (Change { endpoints: BTreeMap::from([("new".to_owned(), endpoints(2))]), ..part(4) }, 1, "a new set"),
+        (Change { endpoint_removals: BTreeSet::from(["gone".to_owned()]), ..part(5) }, 1, "a set that goes"),
+        (part(6), 0, "nothing but a version"),
+    ];
+    for (change, expected, why) in changes {
+        let before = stream.hashed();
+        current = stream.take(&current, change).expect("a newer version").expect("the only part");
+        assert_eq!((stream.hashed() - before, stream.digest()), (expected, current.digest()), "{why}");
+    }
+}
+
+#[test]
+fn parts_without_a_commit_leave_the_digest_as_it_was() {
+    let current = configuration(&[("a/a/a", 1)]);
+    let mut stream = Assembler::of(&current);
+    let upserts = configuration(&[("a/a/b", 2)]).listeners;
+    let part = Change { contract: CONTRACT, version: version(0), upserts, ..Change::default() };
+    let current = Configuration { version: version(0), ..current };
+    assert_eq!(stream.take(&current, part), Ok(None));
+    assert_eq!(stream.digest(), current.digest());
+}
+
+#[test]
 fn hashes_are_the_same_in_every_release() {
     assert_eq!(v1().endpoints["shop/pg:5432"].revision(), revision("c25788390008aab7"));
     assert_eq!(v1().digest(), Digest("6a1e943d50f0098cb887bce1836c77dd".to_owned()));

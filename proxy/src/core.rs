@@ -1,5 +1,6 @@
 //! The pure core: no sockets, clock or environment. Time and randomness are arguments.
 
+pub mod backoff;
 pub mod balance;
 pub mod capacity;
 pub mod cgroup;

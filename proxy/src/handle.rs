@@ -138,9 +138,9 @@ impl Proxy {
     ///
     /// # Errors
     /// The proxy has ended.
-    pub async fn apply(&self, configuration: Configuration) -> Result<Report, Ended> {
+    pub async fn apply(&self, configuration: impl Into<Arc<Configuration>>) -> Result<Report, Ended> {
         let (done, report) = oneshot::channel();
-        let request = Control::Apply { configuration: Box::new(configuration), done: Some(done) };
+        let request = Control::Apply { configuration: configuration.into(), done: Some(done) };
         self.control.send(request).await.map_err(|_| Ended)?;
         report.await.map_err(|_| Ended)
     }

@@ -3,6 +3,7 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
+mod exposed;
 mod forwards;
 #[cfg(test)]
 mod page;
@@ -18,9 +19,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use proxy_api::{Denial, Origin};
+use proxy_api::{Denial, ListenerId, Origin};
 
 use self::{
+    exposed::Exposed,
     forwards::{limits_text, shares_text},
     pipes::pipes_text,
     series::{family, single},
@@ -70,7 +72,7 @@ pub struct Metrics {
     process: Process,
     /// Counters of the control thread.
     pub control: ControlCounters,
-    listeners: Mutex<Vec<Arc<Shared>>>,
+    listeners: Mutex<Exposed>,
     /// By port.
     unrouted: Mutex<Vec<(u16, Arc<Unrouted>)>>,
 }
@@ -87,9 +89,14 @@ impl Metrics {
         })
     }
 
-    /// Replaces the listeners whose series are exposed.
-    pub fn expose(&self, listeners: Vec<Arc<Shared>>) {
-        *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) = listeners;
+    /// Exposes the series of these live listeners in place of their former ones; a listener that is absent is not exposed
+    /// any longer. `retired` are all the removed listeners that still have sessions.
+    pub fn expose<'a>(
+        &self,
+        changed: impl Iterator<Item = (&'a ListenerId, Option<&'a Arc<Shared>>)>,
+        retired: &[Arc<Shared>],
+    ) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).change(changed, retired);
     }
 
     /// Replaces the ports shared by server names.
@@ -115,7 +122,7 @@ impl Metrics {
     #[must_use]
     pub fn by_forward(&self) -> ByForward {
         let mut all = ByForward::new();
-        for shared in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+        for shared in self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let counters = &shared.counters;
             let counts = all.entry(shared.id.origin.to_string()).or_default();
             counts.live += counters.active();
@@ -145,7 +152,7 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Collector for Exposition {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).to_vec();
         listeners_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
         shares_text(&mut out, &listeners)?;

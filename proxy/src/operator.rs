@@ -3,7 +3,6 @@
 //! The running configuration stays in force whatever happens to the stream. The configuration is also on disk, so that
 //! a proxy that restarts without an operator serves at once.
 
-mod backoff;
 mod state;
 mod stream;
 
@@ -19,10 +18,10 @@ use proxy_api::Configuration;
 use proxy_grpc::{Connection, Endpoint, OpenError, TlsError};
 use tokio::time::{sleep, timeout};
 
+use self::state::State;
 pub use self::stream::GOODBYE;
-use self::{backoff::Backoff, state::State};
 use crate::{
-    core::dns::search::NO_ADDRESS,
+    core::{backoff::Backoff, dns::search::NO_ADDRESS},
     handle::{Ended, Proxy},
     log::Level,
     resolver::Lookup,
@@ -89,10 +88,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The proxy has ended.
 pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     let mut state = State::open(&operator.state);
-    let mut current = Configuration::default();
+    let mut current = Arc::<Configuration>::default();
     if let Some(kept) = state.configuration(proxy) {
-        current = kept.clone();
-        proxy.apply(kept).await?;
+        current = Arc::new(kept);
+        proxy.apply(current.clone()).await?;
     }
     let mut backoff = Backoff::new(seed(operator));
     let mut lookup = Lookup::default();

@@ -25,6 +25,7 @@ mod reporter;
 mod schedule;
 mod sockets;
 mod targets;
+mod tenants;
 mod waits;
 
 use std::{
@@ -76,7 +77,7 @@ pub enum Control {
     /// Run this configuration.
     Apply {
         /// The whole configuration.
-        configuration: Box<Configuration>,
+        configuration: Arc<Configuration>,
         /// Receives the report once the configuration is applied.
         done: Option<oneshot::Sender<Report>>,
     },
@@ -96,7 +97,7 @@ pub struct Supervisor {
     workers: Workers,
     metrics: Arc<Metrics>,
     /// The configuration in force.
-    configuration: Configuration,
+    configuration: Arc<Configuration>,
     /// The part of the configuration that runs.
     running: Running,
     /// What is around the proxy, by the configuration in force.
@@ -138,7 +139,7 @@ impl Supervisor {
             process,
             workers,
             metrics,
-            configuration: Configuration::default(),
+            configuration: Arc::default(),
             running: Running::default(),
             surroundings: Arc::default(),
             sockets,
@@ -194,7 +195,7 @@ impl Supervisor {
     async fn asked(&mut self, asked: Control) {
         match asked {
             Control::Apply { configuration, done } => {
-                let before = std::mem::replace(&mut self.configuration, *configuration);
+                let before = std::mem::replace(&mut self.configuration, configuration);
                 self.apply(Some(before)).await;
                 self.metrics.control.applied.fetch_add(1, Relaxed);
                 self.metrics.control.number.store(self.configuration.version.number, Relaxed);
@@ -216,7 +217,7 @@ impl Supervisor {
                 tokio::spawn(inspect(self.workers.handles.clone(), selection, reply));
             }
             Control::Current(reply) => {
-                let _ = reply.send(self.configuration.clone());
+                let _ = reply.send((*self.configuration).clone());
             }
             Control::Drain(_) => {}
         }
@@ -237,7 +238,7 @@ impl Supervisor {
         }
         if have_ended {
             self.publish();
-            self.expose();
+            self.expose(&BTreeSet::new());
         }
     }
 
@@ -252,7 +253,7 @@ impl Supervisor {
         notices::write(&self.process.log, waits.into_iter().chain(more));
         if let Some(resized) = self.memory_limit.follow(&self.process, at) {
             notices::write(&self.process.log, [resized]);
-            self.listeners.resize(self.process.most_sessions(), &self.running.listeners);
+            self.listeners.resize(self.process.most_sessions());
         }
         let now = self.process.clock.seconds();
         let mut changed = self.health.observe(&self.listeners.health(now), now);

@@ -81,8 +81,8 @@ impl Serialize for ObjectKey {
 pub struct World {
     /// Where the proxies run.
     pub site: Site,
-    /// All forwards.
-    pub forwards: BTreeMap<ObjectKey, PortForward>,
+    /// All forwards. Boxed: a map of large values leaves nearly as much memory unused as it uses.
+    pub forwards: BTreeMap<ObjectKey, Box<PortForward>>,
     /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
     /// The controller class of each gateway that another operator serves.
@@ -118,7 +118,8 @@ impl World {
     /// The forward of an origin, in its last readable version.
     #[must_use]
     pub fn forward(&self, origin: &Origin) -> Option<&PortForward> {
-        self.forwards.get(&ObjectKey::from(origin)).filter(|_| origin.kind == OriginKind::PortForward)
+        let forward = self.forwards.get(&ObjectKey::from(origin)).filter(|_| origin.kind == OriginKind::PortForward);
+        forward.map(|forward| &**forward)
     }
 
     /// Whether an origin exists, readable or not.

@@ -62,7 +62,7 @@ fn the_cache_is_not_synced_before_every_list_and_after_a_gap() {
     assert!(cache.apply(&forwards, Seen::Synced).synced);
     let names: Vec<&str> = cache.world.forwards.keys().map(|key| key.name.as_str()).collect();
     assert_eq!(names, ["b"], "'a' was deleted during the gap");
-    cache.expect(Source { kind: Kind::Pods, namespace: Some("ns".into()) });
+    cache.expect(&Source { kind: Kind::Pods, namespace: Some("ns".into()) });
     assert!(!cache.is_synced(), "one more source must sync");
 }
 

@@ -230,7 +230,7 @@ fn set_forward(at: usize, spec: Option<&str>, world: &mut World, changes: &mut C
             key.namespace,
             1 + at % 3
         );
-        crds::PortForward { status, ..yaml(&text) }
+        Box::new(crds::PortForward { status, ..yaml(&text) })
     });
     put(&mut world.forwards, key.clone(), forward);
     changes.forwards.insert(key);

@@ -83,18 +83,25 @@ impl Driver {
 
     fn answer_metric(&self, leading: &Leading, question: MetricQuestion) {
         let MetricQuestion { namespace, of, metric, forward, reply } = question;
-        let first = ObjectKey::new(namespace.clone(), "");
-        let here = self.cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == namespace);
-        let asked = here.filter(|(pod, info)| match &of {
-            Of::Pod(name) => pod.name == *name,
-            Of::All(labels) => !info.leaving && labels.matches(&info.labels),
-        });
         let value = |pod: &ObjectKey| {
             let proxy = ProxyId::Pod(pod.clone());
             Some((pod.name.clone(), leading.proxies.load(&proxy, metric, forward.as_ref())?))
         };
+        let pods = &self.cache.proxy_pods;
+        let found: Vec<(String, u64)> = match of {
+            Of::Pod(name) => {
+                let pod = ObjectKey::new(namespace, name);
+                pods.contains_key(&pod).then(|| value(&pod)).flatten().into_iter().collect()
+            }
+            Of::All(labels) => {
+                let here = pods.range(ObjectKey::new(&*namespace, "")..);
+                let here = here.take_while(|(pod, _)| pod.namespace == namespace);
+                let asked = here.filter(|(_, info)| !info.leaving && labels.matches(&info.labels));
+                asked.filter_map(|(pod, _)| value(pod)).collect()
+            }
+        };
         // The caller may have given up.
-        let _ = reply.send(asked.filter_map(|(pod, _)| value(pod)).collect());
+        let _ = reply.send(found);
     }
 
     fn admit(&mut self, identity: &Identity, id: u64) -> StreamDecision {
@@ -113,7 +120,7 @@ impl Driver {
         let is_unknown = |key: &ObjectKey| {
             self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
         };
-        let is_sidecar = gateway.is_none() && self.cache.sidecar_namespaces().any(|it| *it == pod.namespace);
+        let is_sidecar = gateway.is_none() && self.cache.has_sidecars(&pod.namespace);
         // A sidecar that is not translated yet would be sent an empty configuration, and its app would start without
         // its listeners.
         let is_new = || !self.cache.knows_selected(pod, &identity.uid) || is_unseen(pod, &self.touched.changes);

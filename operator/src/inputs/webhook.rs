@@ -33,19 +33,24 @@ use crate::platform::{
 /// are read on another thread, one at a time.
 const READ_AT_ONCE: usize = 128 << 10;
 
-/// Pod selectors of sidecar forwards. The driver writes them from its cache; every request reads them.
+/// Pod selectors of sidecar forwards. The driver writes them from its cache; every request reads them. Forwards of one
+/// app, whose names are often neighbours, share a selector.
 #[derive(Debug, Default)]
-pub struct Selectors(ArcSwap<OrdMap<ObjectKey, Selector>>);
+pub struct Selectors(ArcSwap<OrdMap<ObjectKey, Arc<Selector>>>);
 
 impl Selectors {
     /// Sets the selector of a forward. Absent: the forward is gone or has no sidecar placement.
     pub fn set(&self, key: &ObjectKey, selector: Option<&Selector>) {
         let mut all = (**self.0.load()).clone();
-        if all.get(key) == selector {
+        if all.get(key).map(|known| &**known) == selector {
             return;
         }
         match selector {
-            Some(selector) => drop(all.insert(key.clone(), selector.clone())),
+            Some(selector) => {
+                let neighbours = [all.get_prev(key), all.get_next(key)].into_iter().flatten();
+                let shared = neighbours.map(|(_, known)| known).find(|known| ***known == *selector).cloned();
+                drop(all.insert(key.clone(), shared.unwrap_or_else(|| Arc::new(selector.clone()))));
+            }
             None => drop(all.remove(key)),
         }
         self.0.store(Arc::new(all));
@@ -158,5 +163,33 @@ impl Answers for Injector {
             Some(answer) => Answer::json(StatusCode::OK, answer),
             None => Answer::plain(StatusCode::BAD_REQUEST, "not an AdmissionReview"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_of_one_app_share_a_selector_and_another_selector_is_their_own() {
+        let selector = |app: &str| -> Selector {
+            let text = format!("{{\"matchLabels\": {{\"app\": \"{app}\"}}}}");
+            serde_json::from_str(&text).expect("a selector")
+        };
+        let key = |name: &str| ObjectKey::new("ns", name);
+        let selectors = Selectors::default();
+        for (name, app) in [("a", "shop"), ("c", "shop"), ("b", "shop"), ("d", "other")] {
+            selectors.set(&key(name), Some(&selector(app)));
+        }
+        let all = selectors.0.load();
+        assert!(Arc::ptr_eq(&all[&key("a")], &all[&key("b")]) && Arc::ptr_eq(&all[&key("b")], &all[&key("c")]));
+        assert_eq!(*all[&key("d")], selector("other"));
+        selectors.set(&key("b"), Some(&selector("third")));
+        let labels = |app: &str| BTreeMap::from([("app".to_owned(), app.to_owned())]);
+        assert!(["shop", "other", "third"].iter().all(|app| selectors.select("ns", &labels(app))));
+        for name in ["a", "c"] {
+            selectors.set(&key(name), None);
+        }
+        assert!(!selectors.select("ns", &labels("shop")));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ const MAX_ROOTS: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
-    unwritten: Option<Configuration>,
+    unwritten: Option<Arc<Configuration>>,
     due: Instant,
 }
 
@@ -74,7 +74,7 @@ impl State {
     }
 
     /// Schedules a configuration to be written.
-    pub(super) fn keep(&mut self, configuration: &Configuration) {
+    pub(super) fn keep(&mut self, configuration: &Arc<Configuration>) {
         self.unwritten = Some(configuration.clone());
     }
 

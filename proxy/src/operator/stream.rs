@@ -1,6 +1,6 @@
 //! One stream, from hello to end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proxy_api::{
     Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Inquiry, Inspected, Load, MAX_LIVE,
@@ -9,9 +9,12 @@ use proxy_api::{
 use proxy_grpc::{Connection, Status, retry_after};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::{backoff::Backoff, state::State};
+use super::state::State;
 use crate::{
-    core::load::{ByForward, load},
+    core::{
+        backoff::Backoff,
+        load::{ByForward, load},
+    },
     handle::{Ended, Proxy},
 };
 
@@ -32,7 +35,7 @@ struct Stream<'a> {
     connection: Connection,
     proxy: &'a Proxy,
     state: &'a mut State,
-    current: &'a mut Configuration,
+    current: &'a mut Arc<Configuration>,
     assembler: Assembler,
     /// Digest of `current`.
     digest: Digest,
@@ -63,20 +66,12 @@ pub(super) async fn run(
     connection: Connection,
     proxy: &Proxy,
     state: &mut State,
-    current: &mut Configuration,
+    current: &mut Arc<Configuration>,
     backoff: &mut Backoff,
 ) -> Result<Broken, Ended> {
-    let digest = current.digest();
-    let mut stream = Stream {
-        connection,
-        proxy,
-        state,
-        current,
-        assembler: Assembler::default(),
-        digest,
-        agreed: false,
-        reported: None,
-    };
+    let assembler = Assembler::of(current);
+    let digest = assembler.digest();
+    let mut stream = Stream { connection, proxy, state, current, assembler, digest, agreed: false, reported: None };
     match stream.follow(backoff).await {
         Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
@@ -211,13 +206,14 @@ impl Stream<'_> {
         let digest = part.digest.clone();
         let next = match self.assembler.take(self.current, part) {
             Ok(None) => return Ok(()),
-            Ok(Some(next)) => next,
+            // Shared with the control thread and with what is persisted: a copy has tens of thousands of names.
+            Ok(Some(next)) => Arc::new(next),
             Err(error) => {
                 self.proxy.refuse(error.to_string()).await?;
                 return Err(End::Stream(error.to_string().into()));
             }
         };
-        self.digest = next.digest();
+        self.digest = self.assembler.digest();
         self.agreed = digest.as_ref() == Some(&self.digest);
         let report = self.proxy.apply(next.clone()).await?;
         *self.current = next;

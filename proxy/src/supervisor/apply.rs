@@ -20,7 +20,7 @@ use crate::{
 impl Supervisor {
     /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
     /// has changed but what sockets can be opened.
-    pub(super) async fn apply(&mut self, before: Option<Configuration>) {
+    pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>) {
         let desired = diff::desired(&self.configuration);
         let plan = diff::diff(&self.running, &desired);
         let Bound { settled, opened, errors } = self.sockets.bind(&plan);
@@ -52,7 +52,10 @@ impl Supervisor {
         }
         self.publish();
         if !touched.is_empty() || self.listeners.retired().len() != retired_before {
-            self.expose();
+            self.expose(&touched.changed);
+        }
+        if !touched.sockets.is_empty() || !settled.close.is_empty() {
+            self.metrics.expose_unrouted(self.sockets.unrouted());
         }
     }
 
@@ -115,9 +118,9 @@ impl Supervisor {
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
     }
 
-    /// Exposes the series of the present listeners and of the ports that they share.
-    pub(super) fn expose(&self) {
-        self.metrics.expose(self.listeners.exposed());
-        self.metrics.expose_unrouted(self.sockets.unrouted());
+    /// Exposes the series of listeners that have changed, and those of removed ones that still have sessions.
+    pub(super) fn expose(&self, changed: &BTreeSet<ListenerId>) {
+        let live = self.listeners.live();
+        self.metrics.expose(changed.iter().map(|id| (id, live.get(id))), self.listeners.retired());
     }
 }

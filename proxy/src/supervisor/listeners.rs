@@ -2,17 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate, Origin};
+use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate};
 
+use super::tenants::Tenants;
 use crate::{
     core::{
         diff::{self, Concern, Which},
         end::EndReason,
-        limiter::Limiter,
-        share::{self, Share},
     },
     shared::{Dropped, Shared},
     worker::Ending,
@@ -30,19 +29,13 @@ pub(super) struct Listeners {
     retired: Vec<Arc<Shared>>,
     /// Listeners as they were before they moved to another socket or protocol, while they have sessions.
     moved: Vec<Arc<Shared>>,
-    /// Limits by namespace and name of the forward. Listeners and sessions keep them alive: a forward that is created
-    /// again meanwhile counts the old sessions too.
-    limiters: BTreeMap<Origin, Weak<Limiter>>,
-    /// Shares by namespace, kept alive by the limiters.
-    shares: BTreeMap<String, Weak<Share>>,
-    /// Sessions that fit into the process.
-    room: usize,
+    tenants: Tenants,
 }
 
 impl Listeners {
     /// An owner without listeners, of a process with room for this number of sessions.
     pub(super) fn new(room: usize) -> Self {
-        Self { room, ..Self::default() }
+        Self { tenants: Tenants::new(room), ..Self::default() }
     }
 
     /// The listeners that serve.
@@ -53,11 +46,6 @@ impl Listeners {
     /// Removed listeners that still have sessions.
     pub(super) fn retired(&self) -> &[Arc<Shared>] {
         &self.retired
-    }
-
-    /// The listeners whose series are exposed.
-    pub(super) fn exposed(&self) -> Vec<Arc<Shared>> {
-        self.live.values().chain(&self.retired).cloned().collect()
     }
 
     /// Whether listeners are kept only for their sessions.
@@ -91,8 +79,9 @@ impl Listeners {
             return ById::new();
         }
         let before: ById = changed.iter().filter_map(|id| Some((id.clone(), self.live.get(id)?.clone()))).collect();
-        self.limiters.retain(|_, limiter| limiter.strong_count() > 0);
-        self.shares.retain(|_, share| share.strong_count() > 0);
+        for (id, shared) in &before {
+            self.tenants.left(id, &shared.spec.load());
+        }
         for shared in self.moved.iter().filter(|shared| changed.contains(&*shared.id)) {
             // Current limits and policies apply to old sessions too.
             if let Some(spec) = next.get(&*shared.id) {
@@ -105,35 +94,22 @@ impl Listeners {
         for (id, spec) in changed.iter().filter_map(|id| Some((id, next.get(id)?))) {
             self.place_one(id, spec);
         }
-        self.share_out(next);
+        for (id, shared) in changed.iter().filter_map(|id| Some((id, self.live.get(id)?))) {
+            self.tenants.joined(id, &shared.spec.load());
+        }
+        self.tenants.share_out();
         before
     }
 
-    /// Adapts the shares to room for this number of sessions; `live` are the listeners that serve.
-    pub(super) fn resize(&mut self, room: usize, live: &BTreeMap<ListenerId, Arc<Listener>>) {
-        self.room = room;
-        self.share_out(live);
-    }
-
-    /// Sets the share of each namespace with listeners.
-    fn share_out(&self, next: &BTreeMap<ListenerId, Arc<Listener>>) {
-        let mut limits: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for (id, spec) in next {
-            let limit = spec.tenant_limits.as_deref().and_then(|limits| limits.max_connections);
-            limits.entry(&id.origin.namespace).or_default().extend(limit);
-        }
-        let namespaces = limits.len();
-        for (namespace, limits) in limits {
-            if let Some(share) = self.shares.get(namespace).and_then(Weak::upgrade) {
-                share.set(share::most(limits.into_iter(), namespaces, self.room));
-            }
-        }
+    /// Adapts the shares to room for this number of sessions.
+    pub(super) fn resize(&mut self, room: usize) {
+        self.tenants.resize(room);
     }
 
     /// A listener that moves to another socket or protocol becomes a new object, so that its old sessions can be
     /// distinguished from its new ones. It keeps its counters and what it knows of its endpoints.
     fn place_one(&mut self, id: &ListenerId, spec: &Arc<Listener>) {
-        let limiter = self.limiter(id);
+        let limiter = self.tenants.limiter(id);
         let known = self.live.get(id);
         match known {
             Some(shared) if !diff::is_another(&shared.spec.load(), spec) => {
@@ -156,26 +132,6 @@ impl Listeners {
                 self.live.insert(id.clone(), shared);
             }
         }
-    }
-
-    /// The limits of a listener's forward, which all its listeners share.
-    fn limiter(&mut self, id: &ListenerId) -> Arc<Limiter> {
-        if let Some(limiter) = self.limiters.get(&id.origin).and_then(Weak::upgrade) {
-            return limiter;
-        }
-        let limiter = Arc::new(Limiter::of(self.share(&id.origin.namespace)));
-        self.limiters.insert(id.origin.clone(), Arc::downgrade(&limiter));
-        limiter
-    }
-
-    /// The share of a namespace, which all its forwards have in common.
-    fn share(&mut self, namespace: &str) -> Arc<Share> {
-        if let Some(share) = self.shares.get(namespace).and_then(Weak::upgrade) {
-            return share;
-        }
-        let share = Arc::new(Share::default());
-        self.shares.insert(namespace.to_owned(), Arc::downgrade(&share));
-        share
     }
 
     /// The sessions that a change ends under the policies of their listeners. `before` comes from [`Self::place`].
@@ -229,7 +185,7 @@ fn has_sessions(shared: &Arc<Shared>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Sessions, TenantLimits};
+    use proxy_api::{Origin, Sessions, TenantLimits};
 
     use super::*;
     use crate::supervisor::fixtures::{id, listener, listeners};
@@ -272,7 +228,7 @@ mod tests {
         assert_eq!(shares(&owner), [None], "alone in the proxy");
         place(&mut owner, &BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
         assert_eq!(shares(&owner), [Some(50), Some(7)]);
-        owner.resize(200, &BTreeMap::from([in_namespace("a", None), in_namespace("b", Some(7))]));
+        owner.resize(200);
         assert_eq!(shares(&owner), [Some(100), Some(7)]);
         place(&mut owner, &BTreeMap::from([in_namespace("b", Some(9))]));
         assert_eq!(shares(&owner), [Some(9)]);
@@ -378,7 +334,7 @@ mod tests {
         counters.opened.fetch_add(1, Relaxed);
         let before = place(&mut owner, &BTreeMap::new());
         owner.retire(&before);
-        assert!(owner.live().is_empty() && owner.exposed().len() == 1);
+        assert!(owner.live().is_empty() && owner.retired().len() == 1);
         assert!(!owner.forget_ended() && owner.has_old());
         counters.closed[0].fetch_add(1, Relaxed);
         assert!(owner.forget_ended() && !owner.has_old());

@@ -79,7 +79,8 @@ struct Entry {
 /// The statuses of all forwards.
 #[derive(Default)]
 pub struct Statuses {
-    entries: BTreeMap<ObjectKey, Entry>,
+    /// Boxed: a map of large values leaves nearly as much memory unused as it uses.
+    entries: BTreeMap<ObjectKey, Box<Entry>>,
     /// When the leader election term began; earlier writes count as made then.
     began: Duration,
     /// Forwards to evaluate as soon as possible.

@@ -156,8 +156,7 @@ pub fn of_ready(
 }
 
 /// Returns the events of listeners whose backends become unhealthy or healthy again. `old` are the listeners in the
-/// present status. `reported` holds the health in the
-/// last event, by listener.
+/// present status. `reported` holds the health in the last event, by listener.
 pub fn of_backends(
     object: &ObjectReference,
     old: &[ListenerStatus],
@@ -175,10 +174,14 @@ pub fn of_backends(
             BackendHealth::Some => 1,
             BackendHealth::All => 2,
         };
-        reported.insert(now.name.clone(), now_is);
         if now_is == before {
+            // An absent listener counts as healthy, as nearly all of tens of thousands are.
+            if before != BackendHealth::All {
+                reported.insert(now.name.clone(), now_is);
+            }
             continue;
         }
+        reported.insert(now.name.clone(), now_is);
         let warning = rank(now_is) < rank(before);
         let what = match now_is {
             BackendHealth::All => "every backend is healthy",

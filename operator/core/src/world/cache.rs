@@ -52,6 +52,8 @@ pub struct Cache {
     /// Sidecar forwards by namespace.
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
+    /// The watches that [`Cache::is_synced`] waits for: that is asked at each event, and there may be thousands of watches.
+    awaited: BTreeSet<Source>,
     is_open: bool,
     /// Limit on the objects of each watch; `None` is unlimited.
     max_objects: Option<usize>,
@@ -75,8 +77,9 @@ impl Cache {
     /// Creates a cache that is synced once these watches are.
     #[must_use]
     pub fn new(world: World, sources: impl IntoIterator<Item = Source>) -> Self {
-        let sources = sources.into_iter().map(|source| (source, State::default())).collect();
-        Self { world, sources, ..Self::default() }
+        let sources: BTreeMap<Source, State> = sources.into_iter().map(|source| (source, State::default())).collect();
+        let awaited = sources.keys().filter(|source| source.kind.is_required()).cloned().collect();
+        Self { world, sources, awaited, ..Self::default() }
     }
 
     /// Limits the objects of each watch.
@@ -86,9 +89,20 @@ impl Cache {
     }
 
     /// Adds a watch.
-    pub fn expect(&mut self, source: Source) {
+    pub fn expect(&mut self, source: &Source) {
         let is_late = self.is_open;
-        self.sources.entry(source).or_insert_with(|| State { is_late, ..State::default() });
+        self.sources.entry(source.clone()).or_insert_with(|| State { is_late, ..State::default() });
+        self.wait_for(source);
+    }
+
+    /// Notes whether [`Cache::is_synced`] waits for this watch.
+    fn wait_for(&mut self, source: &Source) {
+        let is_missing = |state: &State| !state.synced && !state.is_late && source.kind.is_required();
+        if self.sources.get(source).is_some_and(is_missing) {
+            self.awaited.insert(source.clone());
+        } else {
+            self.awaited.remove(source);
+        }
     }
 
     /// Opens the cache: snapshots are published from now on, and a watch that is added later blocks nothing else.
@@ -110,7 +124,9 @@ impl Cache {
     pub fn forget_pods(&mut self, namespace: &str) -> Touched {
         let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
         let mut touched = Touched::default();
-        for key in self.sources.remove(&source).unwrap_or_default().known {
+        let forgotten = self.sources.remove(&source).unwrap_or_default();
+        self.wait_for(&source);
+        for key in forgotten.known {
             touched.absorb(self.remove(source.kind, &key));
         }
         touched
@@ -124,6 +140,7 @@ impl Cache {
             Seen::Restarted => {
                 (state.synced, state.is_cut) = (false, false);
                 state.listed = Some(BTreeSet::new());
+                self.wait_for(source);
                 Touched::default()
             }
             Seen::Upsert(object) => {
@@ -151,6 +168,7 @@ impl Cache {
                 let listed = state.listed.take().unwrap_or_default();
                 let gone: Vec<ObjectKey> = state.known.difference(&listed).cloned().collect();
                 state.known = listed;
+                self.wait_for(source);
                 let mut touched = Touched::default();
                 for key in &gone {
                     touched.absorb(self.remove(source.kind, key));
@@ -249,7 +267,7 @@ impl Cache {
                 } else {
                     self.scaling_forwards.remove(&key);
                 }
-                self.world.forwards.insert(key.clone(), forward);
+                self.world.forwards.insert(key.clone(), Box::new(forward));
                 only_status && !was_unreadable
             }
             Err(Unreadable { why, metadata, .. }) => {

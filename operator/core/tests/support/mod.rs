@@ -61,7 +61,7 @@ pub(crate) fn world(text: &str) -> World {
         match value["kind"].as_str() {
             Some("PortForward") => {
                 let forward: crds::PortForward = serde_json::from_value(value).expect("PortForward");
-                world.forwards.insert(of(&forward.metadata), forward);
+                world.forwards.insert(of(&forward.metadata), Box::new(forward));
             }
             Some("ForwardGateway") => {
                 let gateway: crds::ForwardGateway = serde_json::from_value(value).expect("ForwardGateway");

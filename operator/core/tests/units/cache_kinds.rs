@@ -54,14 +54,25 @@ fn a_list_is_complete_once() {
 }
 
 #[test]
+fn a_watch_that_ends_before_its_list_holds_up_nobody() {
+    let mut cache = complete();
+    cache.expect(&pods_of("gone"));
+    assert!(!cache.is_synced());
+    cache.forget_pods("gone");
+    assert!(cache.is_synced());
+    assert_eq!(cache.apply(&pods_of("gone"), Seen::Restarted), Touched::default());
+    assert!(cache.is_synced(), "an event that comes late");
+}
+
+#[test]
 fn a_namespace_that_is_watched_later_holds_up_nobody() {
     let mut cache = complete();
-    cache.expect(pods_of("early"));
+    cache.expect(&pods_of("early"));
     assert!(!cache.is_synced(), "nothing is published yet: it is waited for");
     cache.apply(&pods_of("early"), Seen::Restarted);
     cache.apply(&pods_of("early"), Seen::Synced);
     cache.open();
-    cache.expect(pods_of("late"));
+    cache.expect(&pods_of("late"));
     assert!(cache.is_synced() && !cache.knows_pods_of("late"));
     assert_eq!(cache.watched_pods(), BTreeSet::from(["early", "late", "ns"].map(str::to_owned)));
     cache.apply(&pods_of("late"), Seen::Restarted);
@@ -70,7 +81,7 @@ fn a_namespace_that_is_watched_later_holds_up_nobody() {
     assert!(cache.knows_pods_of("late"));
     cache.apply(&pods_of("late"), Seen::Restarted);
     assert!(!cache.is_synced(), "from its second list on it counts like every other");
-    cache.expect(pods_of("late"));
+    cache.expect(&pods_of("late"));
     assert!(!cache.is_synced(), "a watch that is known is not expected again");
 }
 

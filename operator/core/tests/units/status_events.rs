@@ -124,6 +124,17 @@ fn backends_that_become_unhealthy_are_a_warning_and_healthy_ones_are_not() {
 }
 
 #[test]
+fn backends_that_were_always_healthy_are_not_remembered() {
+    let mut reported = BTreeMap::new();
+    let mut count = |health| of_backends(&object(), &[], &[listener("a", Some(health))], &mut reported).len();
+    for _ in 0..2 {
+        assert_eq!(count(BackendHealth::All), 0);
+    }
+    assert_eq!(count(BackendHealth::None), 1);
+    assert_eq!(reported, BTreeMap::from([("a".to_owned(), BackendHealth::None)]));
+}
+
+#[test]
 fn a_new_leader_knows_the_health_of_backends_by_the_status_of_that_listener() {
     let old = [listener("b", Some(BackendHealth::All)), listener("a", Some(BackendHealth::None))];
     let events = |health| of_backends(&object(), &old, &[listener("a", Some(health))], &mut BTreeMap::new());

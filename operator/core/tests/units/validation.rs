@@ -310,7 +310,7 @@ fn a_backend_may_name_the_port_to_check_if_there_are_checks() {
 fn compiled(spec: &Value) -> Value {
     let mut world = World::default();
     let key = ObjectKey::new("ns", "web");
-    world.forwards.insert(key.clone(), forward(spec));
+    world.forwards.insert(key.clone(), Box::new(forward(spec)));
     world.pods.insert(ObjectKey::new("ns", "p"), Pod::default());
     let configurations = translate(&world).configurations;
     let offer = configurations.values().flat_map(|it| it.listeners.values()).next().expect("a listener");
@@ -369,7 +369,7 @@ fn a_long_selector_stands_in_status_as_a_hash() {
         let mut world = World::default();
         let mut spec = with(&[json!({})]);
         spec["placement"] = json!({"sidecar": {"selector": {"matchLabels": {"app": value}}}});
-        world.forwards.insert(ObjectKey::new("ns", "web"), forward(&spec));
+        world.forwards.insert(ObjectKey::new("ns", "web"), Box::new(forward(&spec)));
         translate(&world).verdicts[&proxy_api::Origin::port_forward("ns", "web")].placement.clone()
     };
     let value = |length: usize| "x".repeat(length);

@@ -58,7 +58,7 @@ impl Scene {
 
     fn put(&mut self, forward: PortForward) {
         let name = forward.metadata.name.clone().expect("a name");
-        self.world.forwards.insert(key(&name), forward);
+        self.world.forwards.insert(key(&name), Box::new(forward));
     }
 
     fn set(&mut self, forward: PortForward) -> Update {
@@ -103,6 +103,15 @@ fn validated(count: u32, labels: impl Fn(u32) -> Value) -> Work {
         scene.world.pods.insert(key(&name), Pod { labels, ..Pod::default() });
     }
     scene.all()
+}
+
+#[test]
+fn a_verdict_reserves_no_room_for_listeners_that_its_forward_does_not_have() {
+    let mut scene = Scene::default();
+    scene.put(forward("f", &sidecar(&json!({"app": "a"})), &tcp(80), 0));
+    scene.all();
+    let verdict = scene.translator.verdict(&(&key("f")).into()).expect("a verdict");
+    assert_eq!((verdict.listeners.len(), verdict.listeners.capacity()), (1, 1));
 }
 
 #[test]
@@ -192,7 +201,7 @@ fn a_name_contends_with_a_wildcard_of_another_namespace_around_it_and_with_no_ot
     let placement = json!({"gateway": {"name": "edge", "namespace": "ns"}});
     let mut wildcard = forward("wildcard", &placement, &named("*.h7.example"), 300);
     wildcard.metadata.namespace = Some("other".to_owned());
-    scene.world.forwards.insert(ObjectKey::new("other", "wildcard"), wildcard);
+    scene.world.forwards.insert(ObjectKey::new("other", "wildcard"), Box::new(wildcard));
     assert_eq!(scene.all().claims, 1001);
     let away = scene.set(in_edge(7, &named("x.other.example")));
     assert_eq!((away.work.claims, away.work.judged), (2, 2), "the wildcard gets its name");
@@ -225,7 +234,7 @@ fn a_listener_that_accepts_any_port_tries_ports_for_itself_alone() {
     // The status of a listener lists the port that it was given: no other listener has to search.
     let given = scene.translator.verdict(&(&key("f00500")).into()).expect("a verdict").clone();
     let listeners: Vec<_> = given.listeners.iter().filter_map(operator_core::ListenerVerdict::held).collect();
-    let mut written = scene.world.forwards[&key("f00500")].clone();
+    let mut written = (*scene.world.forwards[&key("f00500")]).clone();
     let status = PortForwardStatus { listeners, placement: Some(given.placement), ..PortForwardStatus::default() };
     written.status = Some(status);
     let work = scene.set(written).work;

@@ -27,7 +27,7 @@ pub(super) struct Selectors {
 
 #[derive(Debug)]
 struct Chosen {
-    selector: Selector,
+    selector: Arc<Selector>,
     /// Hash of the forward's name.
     hash: u64,
     /// The label by which the selector is indexed, with every value that it may have.
@@ -48,12 +48,12 @@ impl Selectors {
         self.by_name.is_empty()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Selector> {
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Selector>> {
         self.by_name.get(name).map(|chosen| &chosen.selector)
     }
 
     /// Sets the selector of a forward; `None` removes it.
-    pub(super) fn set(&mut self, name: &str, selector: Option<&Selector>) {
+    pub(super) fn set(&mut self, name: &str, selector: Option<&Arc<Selector>>) {
         if let Some((name, old)) = self.by_name.remove_entry(name) {
             self.unindex(&name, &old);
         }
@@ -142,8 +142,8 @@ impl Selectors {
 mod tests {
     use super::*;
 
-    fn selector(json: &str) -> Selector {
-        serde_json::from_str(json).expect("a selector")
+    fn selector(json: &str) -> Arc<Selector> {
+        Arc::new(serde_json::from_str(json).expect("a selector"))
     }
 
     fn labels(all: &[(&str, &str)]) -> Labels {
@@ -188,6 +188,13 @@ mod tests {
         selectors.set("f", None);
         assert!(selectors.is_empty() && selectors.any.is_empty() && selectors.by_label.is_empty());
         assert_eq!(selectors.get("f"), None);
+    }
+
+    #[test]
+    fn a_selector_is_shared_with_the_forward_that_has_it() {
+        let (mut selectors, given) = (Selectors::default(), selector("{\"matchLabels\": {\"app\": \"a\"}}"));
+        selectors.set("f", Some(&given));
+        assert!(selectors.get("f").is_some_and(|kept| Arc::ptr_eq(kept, &given)));
     }
 
     #[test]

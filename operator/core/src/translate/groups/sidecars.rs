@@ -28,7 +28,46 @@ pub(crate) struct Sidecars {
     /// The selected pods.
     placed: BTreeMap<String, Placed>,
     groups: BTreeMap<Group, Members>,
-    groups_of: BTreeMap<Arc<str>, BTreeSet<Group>>,
+    groups_of: BTreeMap<Arc<str>, GroupsOf>,
+}
+
+/// The groups of one forward. Nearly all of tens of thousands have one, which needs no node of a set.
+#[derive(Debug, PartialEq, Eq)]
+enum GroupsOf {
+    One(Group),
+    /// One or more: the groups of a forward that once had several.
+    Several(BTreeSet<Group>),
+}
+
+impl GroupsOf {
+    fn all(&self) -> BTreeSet<Group> {
+        match self {
+            Self::One(group) => BTreeSet::from([group.clone()]),
+            Self::Several(groups) => groups.clone(),
+        }
+    }
+
+    fn with(self, group: &Group) -> Self {
+        match self {
+            Self::One(only) if only == *group => Self::One(only),
+            Self::One(only) => Self::Several(BTreeSet::from([only, group.clone()])),
+            Self::Several(mut groups) => {
+                groups.insert(group.clone());
+                Self::Several(groups)
+            }
+        }
+    }
+
+    /// The groups without one of them; `None` if there is no other.
+    fn without(self, group: &Group) -> Option<Self> {
+        match self {
+            Self::One(only) => (only != *group).then_some(Self::One(only)),
+            Self::Several(mut groups) => {
+                groups.remove(group);
+                (!groups.is_empty()).then_some(Self::Several(groups))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -63,7 +102,7 @@ impl Sidecars {
 
     /// The groups of a forward.
     pub(crate) fn groups_of(&self, forward: &str) -> BTreeSet<Group> {
-        self.groups_of.get(forward).cloned().unwrap_or_default()
+        self.groups_of.get(forward).map(GroupsOf::all).unwrap_or_default()
     }
 
     /// The pods of a group.
@@ -88,7 +127,7 @@ impl Sidecars {
 
     /// Sets the selector of a forward; `None` if the forward is gone or does not run in sidecars. Returns whether it
     /// changed: pods follow when they are next placed.
-    pub(crate) fn select(&mut self, forward: &str, selector: Option<&Selector>) -> bool {
+    pub(crate) fn select(&mut self, forward: &str, selector: Option<&Arc<Selector>>) -> bool {
         if self.selectors.get(forward) == selector {
             return false;
         }
@@ -186,7 +225,7 @@ impl Sidecars {
             members.pods.remove(pod);
             if members.pods.is_empty() {
                 self.groups.remove(&group);
-                self.each_forward(&group, |groups| groups.remove(&group));
+                self.each_forward(&group, |before| before?.without(&group));
                 moved.turned.insert(group.clone());
             }
         }
@@ -198,7 +237,9 @@ impl Sidecars {
         let is_new = members.pods.is_empty();
         members.pods.insert(pod.clone());
         if is_new {
-            self.each_forward(&group, |groups| groups.insert(group.clone()));
+            self.each_forward(&group, |before| {
+                Some(before.map_or_else(|| GroupsOf::One(group.clone()), |before| before.with(&group)))
+            });
             moved.turned.insert(group.clone());
         }
         if !leaving {
@@ -218,12 +259,11 @@ impl Sidecars {
         }
     }
 
-    fn each_forward(&mut self, group: &Group, change: impl Fn(&mut BTreeSet<Group>) -> bool) {
+    fn each_forward(&mut self, group: &Group, change: impl Fn(Option<GroupsOf>) -> Option<GroupsOf>) {
         for forward in group.sidecars().map(SidecarGroup::names).unwrap_or_default() {
-            let groups = self.groups_of.entry(forward.clone()).or_default();
-            change(groups);
-            if groups.is_empty() {
-                self.groups_of.remove(forward);
+            let before = self.groups_of.remove(forward);
+            if let Some(now) = change(before) {
+                self.groups_of.insert(forward.clone(), now);
             }
         }
     }
@@ -236,4 +276,22 @@ fn common<'a>(group: Option<&'a Group>, names: &'a BTreeSet<String>) -> Vec<&'a 
         return names.iter().map(String::as_str).filter(|name| group.has(name)).collect();
     }
     group.names().iter().map(|name| &**name).filter(|name| names.contains(*name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forward_with_one_group_needs_no_set() {
+        let group = |name: &str| Group::Gateway(ObjectKey::new("ns", name));
+        let one = GroupsOf::One(group("a")).with(&group("a"));
+        assert_eq!(one, GroupsOf::One(group("a")));
+        let two = one.with(&group("b"));
+        assert_eq!(two.all(), BTreeSet::from([group("a"), group("b")]));
+        let left = two.without(&group("a")).expect("another one");
+        assert_eq!(left.all(), BTreeSet::from([group("b")]));
+        assert_eq!(left.without(&group("b")), None);
+        assert_eq!(GroupsOf::One(group("a")).without(&group("b")), Some(GroupsOf::One(group("a"))));
+    }
 }

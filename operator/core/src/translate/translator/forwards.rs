@@ -22,7 +22,8 @@ use crate::{
 /// The known forwards.
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
-    known: BTreeMap<Origin, Known>,
+    /// Boxed: a map of large values leaves nearly as much memory unused as it uses.
+    known: BTreeMap<Origin, Box<Known>>,
     dependents: Dependents,
 }
 
@@ -76,7 +77,7 @@ impl Forwards {
     }
 
     fn read_one(&mut self, world: &World, key: Origin) -> Reread {
-        let old = self.known.remove(&key);
+        let old = self.known.remove(&key).map(|known| *known);
         let before = old.as_ref().and_then(Known::place).cloned();
         let known = match Declared::read(world, &key) {
             Some(declared) => {
@@ -89,7 +90,7 @@ impl Forwards {
         };
         let after = known.as_ref().and_then(Known::place).cloned();
         if let Some(known) = known {
-            self.known.insert(key.clone(), known);
+            self.known.insert(key.clone(), Box::new(known));
         }
         Reread { key, before, after }
     }
@@ -113,7 +114,7 @@ impl Forwards {
 
     fn replace(&mut self, key: &Origin, judgement: Judgement) -> Vec<Compiled> {
         let Some(known) = self.known.get_mut(key) else {
-            self.known.insert(key.clone(), Known::never_read(judgement));
+            self.known.insert(key.clone(), Box::new(Known::never_read(judgement)));
             return Vec::new();
         };
         let needs = Needs::of(key, known.in_force(), &judgement);
@@ -129,12 +130,12 @@ impl Forwards {
 
     /// A forward as last read and judged.
     pub(super) fn get(&self, key: &Origin) -> Option<&Known> {
-        self.known.get(key)
+        self.known.get(key).map(|known| &**known)
     }
 
     /// All forwards.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Origin, &Known)> {
-        self.known.iter()
+        self.known.iter().map(|(key, known)| (key, &**known))
     }
 
     /// The listeners that a forward should run; none if the forward is not known.

@@ -63,6 +63,7 @@ pub(super) fn judge(
         let judgement = world.has(&key).then(|| {
             let mut judgement = judge_one(world, &key, forwards, members, ledgers);
             judged.endpoints.extend(std::mem::take(&mut judgement.endpoints));
+            judgement.shrink();
             judgement
         });
         judged.judgements.push((key, judgement));

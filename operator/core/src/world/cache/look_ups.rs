@@ -16,7 +16,7 @@ impl Cache {
     /// Whether every watch is complete, except for those added late and those that are not required.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.sources.iter().all(|(source, state)| state.synced || state.is_late || !source.kind.is_required())
+        self.awaited.is_empty()
     }
 
     /// Whether the watch of a namespace's pods is complete.
@@ -54,6 +54,12 @@ impl Cache {
         self.sidecars.keys()
     }
 
+    /// Whether a namespace has sidecar forwards.
+    #[must_use]
+    pub fn has_sidecars(&self, namespace: &str) -> bool {
+        self.sidecars.contains_key(namespace)
+    }
+
     /// Why a gateway cannot be read; `None` if it can.
     #[must_use]
     pub fn unreadable_gateway(&self, key: &ObjectKey) -> Option<&str> {
@@ -64,7 +70,7 @@ impl Cache {
     /// empty if none was.
     #[must_use]
     pub fn forward(&self, key: &ObjectKey) -> Option<Cow<'_, PortForward>> {
-        let known = self.world.forwards.get(key);
+        let known = self.world.forwards.get(key).map(|forward| &**forward);
         let Some(metadata) = self.unreadable_forwards.get(key) else { return known.map(Cow::Borrowed) };
         let mut forward = known.cloned().unwrap_or_else(|| PortForward::new(&key.name, PortForwardSpec::default()));
         forward.metadata = metadata.clone();

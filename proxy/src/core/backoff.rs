@@ -19,7 +19,7 @@ const MOST_ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// State of the backoff.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     /// State of the generator of jitter.
     state: u64,
     failures: u32,
@@ -29,24 +29,25 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// A backoff whose jitter differs from that of other seeds.
-    pub(super) fn new(seed: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self { state: seed, failures: 0, refusals: 0 }
     }
 
     /// Resets the backoff after a stream was established.
-    pub(super) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         (self.failures, self.refusals) = (0, 0);
     }
 
     /// The pause after a failure. `hint`: the least delay, as the operator asks.
-    pub(super) fn after_failure(&mut self, hint: Option<Duration>) -> Duration {
+    pub fn after_failure(&mut self, hint: Option<Duration>) -> Duration {
         let bound = doubled(FIRST, self.failures).min(MOST);
         self.failures = self.failures.saturating_add(1);
         self.pause(bound, hint)
     }
 
     /// The pause before another replica is tried, because this one does not lead.
-    pub(super) fn elsewhere(&mut self, hint: Option<Duration>) -> Duration {
+    pub fn elsewhere(&mut self, hint: Option<Duration>) -> Duration {
         self.refusals = self.refusals.saturating_add(1);
         let bound = doubled(ELSEWHERE, self.refusals.saturating_sub(QUICK)).min(MOST_ELSEWHERE);
         self.pause(bound, hint)

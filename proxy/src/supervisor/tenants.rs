@@ -1,0 +1,122 @@
+//! The limiters of forwards and the shares of namespaces. Each change of a listener costs what the listener concerns.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use proxy_api::{Listener, ListenerId, Origin};
+
+use crate::core::{
+    limiter::Limiter,
+    share::{Share, Tally},
+};
+
+/// Limiters below which none is looked for that nobody uses.
+const FEW: usize = 64;
+
+/// Owns what finds limiters and shares by name. Listeners and sessions keep both alive: a forward that is created again
+/// meanwhile counts the old sessions too.
+#[derive(Debug, Default)]
+pub(super) struct Tenants {
+    /// Limits by namespace and name of the forward.
+    limiters: BTreeMap<Origin, Weak<Limiter>>,
+    /// Shares by namespace, kept alive by the limiters.
+    shares: BTreeMap<String, Weak<Share>>,
+    tally: Tally,
+    /// Sessions that fit into the process.
+    room: usize,
+    /// Number of limiters at which unused ones are forgotten.
+    sweep_at: usize,
+}
+
+impl Tenants {
+    /// No tenants, in a process with room for this number of sessions.
+    pub(super) fn new(room: usize) -> Self {
+        Self { room, sweep_at: FEW, ..Self::default() }
+    }
+
+    /// A live listener has this specification from now on.
+    pub(super) fn joined(&mut self, id: &ListenerId, spec: &Listener) {
+        self.tally.add(&id.origin.namespace, limit(spec));
+    }
+
+    /// A listener that was live with this specification is not any longer.
+    pub(super) fn left(&mut self, id: &ListenerId, spec: &Listener) {
+        self.tally.remove(&id.origin.namespace, limit(spec));
+    }
+
+    /// The limits of a listener's forward, which all its listeners share.
+    pub(super) fn limiter(&mut self, id: &ListenerId) -> Arc<Limiter> {
+        if let Some(limiter) = self.limiters.get(&id.origin).and_then(Weak::upgrade) {
+            return limiter;
+        }
+        self.forget_unused();
+        let limiter = Arc::new(Limiter::of(self.share(&id.origin.namespace)));
+        self.limiters.insert(id.origin.clone(), Arc::downgrade(&limiter));
+        limiter
+    }
+
+    /// The share of a namespace, which all its forwards have in common.
+    fn share(&mut self, namespace: &str) -> Arc<Share> {
+        if let Some(share) = self.shares.get(namespace).and_then(Weak::upgrade) {
+            return share;
+        }
+        let share = Arc::new(Share::default());
+        self.shares.insert(namespace.to_owned(), Arc::downgrade(&share));
+        share
+    }
+
+    /// Forgets limiters and shares that nobody uses, whenever there are twice as many limiters as after the last time: so
+    /// the cost for each new limiter does not grow with their number.
+    fn forget_unused(&mut self) {
+        if self.limiters.len() < self.sweep_at {
+            return;
+        }
+        self.limiters.retain(|_, limiter| limiter.strong_count() > 0);
+        self.shares.retain(|_, share| share.strong_count() > 0);
+        self.sweep_at = FEW.max(2 * self.limiters.len());
+    }
+
+    /// Sets the shares that the listeners since the last call concern.
+    pub(super) fn share_out(&mut self) {
+        let touched = self.tally.take_touched();
+        self.set(touched.iter().map(String::as_str));
+    }
+
+    /// Adapts all shares to room for this number of sessions.
+    pub(super) fn resize(&mut self, room: usize) {
+        self.room = room;
+        self.set(self.tally.namespaces());
+    }
+
+    fn set<'a>(&self, namespaces: impl Iterator<Item = &'a str>) {
+        for namespace in namespaces {
+            if let Some(share) = self.shares.get(namespace).and_then(Weak::upgrade) {
+                share.set(self.tally.most(namespace, self.room));
+            }
+        }
+    }
+}
+
+/// The most sessions of its namespace that a listener carries.
+fn limit(spec: &Listener) -> Option<u32> {
+    spec.tenant_limits.as_deref().and_then(|limits| limits.max_connections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limiters_that_nobody_uses_are_forgotten_before_they_outnumber_the_others() {
+        let mut tenants = Tenants::new(100);
+        let id = |at: usize| ListenerId::new(Origin::port_forward(format!("ns{at}"), "f"), "l");
+        let kept = tenants.limiter(&id(0));
+        for at in 1..1000 {
+            drop(tenants.limiter(&id(at)));
+            assert!(tenants.limiters.len() <= FEW && tenants.shares.len() <= FEW);
+        }
+        assert!(Arc::ptr_eq(&kept, &tenants.limiter(&id(0))));
+    }
+}
