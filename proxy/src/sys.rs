@@ -75,6 +75,10 @@ pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     imp::datagrams(socket)
 }
 
+/// Whether a batch of datagrams that is shorter than it could be has found the socket empty. Other systems return one
+/// datagram at a time.
+pub const SHORT_BATCH_IS_LAST: bool = cfg!(target_os = "linux");
+
 /// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around.
 /// `None` if the kernel does not report it; 0 would look like new losses later.
 #[must_use]

@@ -5,13 +5,13 @@
 //! closes, its flows end, because replies must leave from it.
 
 mod admission;
+mod batch;
 mod flow;
 mod upstream;
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io::IoSliceMut,
     net::UdpSocket,
     os::fd::AsFd,
     rc::Rc,
@@ -19,10 +19,13 @@ use std::{
 };
 
 use proxy_api::{LiveSessions, OnUnhealthy, Selection};
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 
-use self::flow::{Flow, NotSent, SendError};
+use self::{
+    batch::{Batch, SLOT_BYTES},
+    flow::{Flow, NotSent, SendError},
+};
 use crate::{
     core::{
         end::{self, EndReason},
@@ -38,11 +41,9 @@ use crate::{
     worker::{Ending, Worker},
 };
 
-/// Largest datagram, with room to spare; also the largest train of datagrams that GRO joins.
-const DATAGRAM_BYTES: usize = 65_536;
 /// Flows that a change ends before the worker yields to its other tasks.
 const ENDS_AT_ONCE: usize = 256;
-/// Batches received before yielding to other tasks of the worker.
+/// Full batches received before yielding to other tasks of the worker.
 const TURNS: usize = 8;
 
 /// Id of an open socket, unique in the process.
@@ -186,36 +187,34 @@ impl UdpListener {
                 () = close.notified() => return,
                 ready = self.socket.readable() => match ready { Ok(ready) => ready, Err(_) => return },
             };
+            let mut batch = Batch::Full;
             for _ in 0..TURNS {
-                if !self.receive_batch(worker) {
+                batch = self.receive_batch(worker);
+                if batch != Batch::Full {
                     ready.clear_ready();
                     break;
                 }
             }
             drop(ready);
-            yield_now().await;
+            // After the last batch, the task waits for the next event, which lets the other tasks run.
+            if batch != Batch::Last {
+                yield_now().await;
+            }
         }
     }
 
-    /// Receives and forwards one batch; false if there was none, or on an error.
-    fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
-        let mut datagrams = worker.datagrams.borrow_mut();
-        // Zeroed pages use no memory until a datagram is written to them.
-        datagrams.resize(DATAGRAM_BYTES * quinn_udp::BATCH_SIZE, 0);
-        let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
-        let received = {
-            let mut chunks = datagrams.chunks_mut(DATAGRAM_BYTES);
-            let mut slices: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
-                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-            self.state.recv(UdpSockRef::from(self.socket.get_ref()), &mut slices, &mut metas)
-        };
-        let Ok(count) = received else { return false };
+    /// Receives and forwards one batch.
+    fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> Batch {
+        let mut buffer = worker.datagrams.borrow_mut();
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let socket = UdpSockRef::from(self.socket.get_ref());
+        let Ok(count) = batch::receive(&self.state, socket, &mut buffer, &mut metas) else { return Batch::Empty };
         let now = worker.process.clock.millis();
-        for (meta, bytes) in metas.iter().zip(datagrams.chunks(DATAGRAM_BYTES)).take(count) {
+        for (meta, bytes) in metas.iter().zip(buffer.chunks(SLOT_BYTES)).take(count) {
             let stride = if meta.stride == 0 { meta.len.max(1) } else { meta.stride };
             self.forward(worker, meta, &bytes[..meta.len], stride, now);
         }
-        count > 0
+        Batch::of(count, BATCH_SIZE)
     }
 
     /// Forwards a train of datagrams from one client to its endpoint.

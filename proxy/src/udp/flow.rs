@@ -1,8 +1,10 @@
 //! One UDP flow: a client and its endpoint.
 
+mod replies;
+
 use std::{
     cell::Cell,
-    io::{self, Read},
+    io,
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -12,10 +14,10 @@ use std::{
 use proxy_api::{AccessLogMode, LiveSession, Transport};
 use rustix::io::Errno;
 use socket2::SockRef;
-use tokio::{io::Interest, net::UdpSocket, task::yield_now};
+use tokio::net::UdpSocket;
 
 use super::{
-    UdpListener, count_lost, drop_datagrams,
+    UdpListener, count_lost,
     upstream::{self, Upstream},
 };
 use crate::{
@@ -33,15 +35,8 @@ use crate::{
     net,
     process::FlowPermits,
     shared::{Dropped, Shared},
-    sys,
     worker::{Ending, Worker},
 };
-
-/// What to wait for at the socket to the endpoint: replies, and ICMP errors.
-const REPLIES: Interest = Interest::READABLE.add(Interest::ERROR);
-/// Replies that a flow sends before it yields to other tasks of the worker. A turn of the listener may send as many
-/// requests as several turns of a flow answer, so few replies a turn would fill the buffer of the flow.
-const REPLIES_AT_ONCE: usize = 64;
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
@@ -80,16 +75,6 @@ pub(super) struct NotSent {
     /// Offset of the first unsent datagram.
     pub(super) from: usize,
     pub(super) why: SendError,
-}
-
-/// What a read from the endpoint found.
-enum Reply {
-    /// A reply, which was sent to the client or dropped.
-    Carried,
-    /// No reply.
-    Missing,
-    /// The system has closed the socket.
-    Closed,
 }
 
 fn classify(error: io::Error) -> SendError {
@@ -163,68 +148,6 @@ impl Flow {
         }
         let (flow, worker, socket) = (self.clone(), worker.clone(), socket.clone());
         tokio::task::spawn_local(async move { flow.carry_replies(&worker, &socket).await });
-    }
-
-    async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
-        loop {
-            let ready = tokio::select! {
-                biased;
-                () = self.mark.ended() => return socket.evict(worker, self),
-                // An ICMP error alone does not make a socket readable, and this client may never send again.
-                ready = self.upstream.ready(REPLIES) => ready,
-            };
-            // `try_io` knows one interest at a time.
-            let interest = match ready {
-                Ok(ready) if ready.is_error() => Interest::ERROR,
-                Ok(_) => Interest::READABLE,
-                Err(_) => return,
-            };
-            let mut moved = false;
-            for _ in 0..REPLIES_AT_ONCE {
-                match self.carry_reply(worker, socket, interest) {
-                    Reply::Carried => moved = true,
-                    Reply::Missing => break,
-                    Reply::Closed => return socket.end_flow(worker, self, EndReason::BackendReset),
-                }
-            }
-            if interest.is_error() {
-                sys::drop_errors(&self.upstream);
-            }
-            if moved {
-                self.endpoint.succeeded();
-                self.mark.answer();
-                socket.touch(&self.key, worker.process.clock.millis());
-            }
-            yield_now().await;
-        }
-    }
-
-    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener, interest: Interest) -> Reply {
-        let mut scratch = worker.scratch.borrow_mut();
-        let upstream = SockRef::from(&self.upstream);
-        match self.upstream.try_io(interest, || (&*upstream).read(&mut scratch)) {
-            Ok(length) => {
-                if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
-                    drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
-                    return Reply::Carried;
-                }
-                match socket.reply(self, &scratch[..length]) {
-                    Ok(()) => self.down.set(self.down.get() + length as u64),
-                    Err(reason) => drop_datagrams(&self.listener, reason, 1),
-                }
-                Reply::Carried
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Reply::Missing,
-            Err(error) if upstream::is_closed(&error) => Reply::Closed,
-            Err(error) => {
-                // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
-                // datagrams, say nothing about the endpoint.
-                if net::is_of_the_endpoint(&error) && !self.unreachable.get() {
-                    self.failed(worker, &error);
-                }
-                Reply::Missing
-            }
-        }
     }
 
     /// Sends a train of datagrams to the endpoint, each of `stride` bytes except that the last may be shorter.
