@@ -32,3 +32,4 @@ pub mod rounds;
 pub mod share;
 pub mod timers;
 pub mod touched;
+pub mod trains;
