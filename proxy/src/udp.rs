@@ -7,6 +7,8 @@
 mod admission;
 mod batch;
 mod flow;
+mod forward;
+mod fragments;
 mod upstream;
 
 use std::{
@@ -19,13 +21,10 @@ use std::{
 };
 
 use proxy_api::{LiveSessions, OnUnhealthy, Selection};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 
-use self::{
-    batch::{Batch, SLOT_BYTES},
-    flow::{Flow, NotSent, SendError},
-};
+use self::{flow::Flow, fragments::Fragments};
 use crate::{
     core::{
         end::{self, EndReason},
@@ -43,8 +42,6 @@ use crate::{
 
 /// Flows that a change ends before the worker yields to its other tasks.
 const ENDS_AT_ONCE: usize = 256;
-/// Full batches received before yielding to other tasks of the worker.
-const TURNS: usize = 8;
 
 /// Id of an open socket, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +61,9 @@ type Concerned<'a> = (&'a Ending, Vec<Rc<Flow>>);
 struct UdpListener {
     socket: AsyncFd<Arc<UdpSocket>>,
     state: UdpSocketState,
+    /// Whether the system sends trains.
+    has_trains: bool,
+    fragments: Fragments,
     route: Route,
     port: u16,
     flows: RefCell<FlowTable<Rc<Flow>>>,
@@ -96,7 +96,9 @@ impl Sockets {
         let listener = Rc::new(UdpListener {
             port: socket.local_addr().map_or(0, |own| own.port()),
             socket: watched,
+            has_trains: state.max_gso_segments() > 1,
             state,
+            fragments: Fragments::default(),
             route,
             flows: RefCell::new(flows),
             lost: Cell::new(0),
@@ -180,94 +182,6 @@ impl Sockets {
 }
 
 impl UdpListener {
-    async fn receive(self: &Rc<Self>, worker: &Rc<Worker>, close: &Notify) {
-        loop {
-            let mut ready = tokio::select! {
-                biased;
-                () = close.notified() => return,
-                ready = self.socket.readable() => match ready { Ok(ready) => ready, Err(_) => return },
-            };
-            let mut batch = Batch::Full;
-            for _ in 0..TURNS {
-                batch = self.receive_batch(worker);
-                if batch != Batch::Full {
-                    ready.clear_ready();
-                    break;
-                }
-            }
-            drop(ready);
-            // After the last batch, the task waits for the next event, which lets the other tasks run.
-            if batch != Batch::Last {
-                yield_now().await;
-            }
-        }
-    }
-
-    /// Receives and forwards one batch.
-    fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> Batch {
-        let mut buffer = worker.datagrams.borrow_mut();
-        let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let socket = UdpSockRef::from(self.socket.get_ref());
-        let Ok(count) = batch::receive(&self.state, socket, &mut buffer, &mut metas) else { return Batch::Empty };
-        let now = worker.process.clock.millis();
-        for (meta, bytes) in metas.iter().zip(buffer.chunks(SLOT_BYTES)).take(count) {
-            let stride = if meta.stride == 0 { meta.len.max(1) } else { meta.stride };
-            self.forward(worker, meta, &bytes[..meta.len], stride, now);
-        }
-        Batch::of(count, BATCH_SIZE)
-    }
-
-    /// Forwards a train of datagrams from one client to its endpoint.
-    fn forward(self: &Rc<Self>, worker: &Rc<Worker>, meta: &RecvMeta, bytes: &[u8], stride: usize, now: u64) {
-        let key = FlowKey { client: meta.addr, local: meta.dst_ip };
-        let count = |bytes: &[u8]| bytes.len().div_ceil(stride).max(1);
-        let (mut rest, mut charged) = (bytes, None);
-        for _ in 0..2 {
-            let flow = match self.flow(worker, key, now) {
-                Ok(flow) => flow,
-                Err(reason) => return drop_datagrams(self.route.load().first(), reason, count(rest)),
-            };
-            match flow.send(rest, stride, now) {
-                Ok(()) => return,
-                Err(NotSent { from, why: SendError::Dropped(reason) }) => {
-                    return drop_datagrams(&flow.listener, reason, count(&rest[from..]));
-                }
-                // The error belongs to an earlier datagram, or to the route. This datagram was not sent, so try another
-                // endpoint.
-                Err(NotSent { from, why: SendError::Unreachable(error) }) => {
-                    rest = &rest[from..];
-                    // Where no other endpoint is healthy, both tries are those of one flow: the datagram fails once.
-                    if charged.replace(flow.endpoint()) == Some(flow.endpoint()) {
-                        flow.blame();
-                    } else {
-                        flow.failed(worker, &error);
-                    }
-                }
-                Err(NotSent { from, why: SendError::Closed }) => {
-                    rest = &rest[from..];
-                    self.end_flow(worker, &flow, EndReason::BackendReset);
-                }
-            }
-        }
-        drop_datagrams(self.route.load().first(), Dropped::SendFailed, count(rest));
-    }
-
-    /// Sends a reply to a client, from the local address that the client used.
-    fn reply(&self, flow: &Flow, bytes: &[u8]) -> Result<(), Dropped> {
-        let transmit = Transmit {
-            destination: flow.key.client,
-            ecn: None,
-            contents: bytes,
-            segment_size: None,
-            src_ip: flow.key.local,
-        };
-        match self.state.try_send(UdpSockRef::from(self.socket.get_ref()), &transmit) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Dropped::SendBufferFull),
-            Err(_) => Err(Dropped::SendFailed),
-        }
-    }
-
     fn touch(&self, key: &FlowKey, now: u64) -> Option<Rc<Flow>> {
         let flow = self.flows.borrow_mut().touch(key, now).cloned()?;
         flow.touch(now);

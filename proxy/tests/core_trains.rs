@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proptest::prelude::*;
-use proxy::core::trains::{Datagram, MAX_BYTES, MAX_DATAGRAMS, Sent, Stop, Trains, join, pass, split, train};
+use proxy::core::trains::{Datagram, MAX_BYTES, MAX_DATAGRAMS, Sent, Stop, Trains, join, pass, segment, split, train};
 
 /// Datagrams of these sizes, each in a slot of its own as they are received.
 fn received(sizes: &[usize]) -> Vec<Datagram> {
@@ -63,6 +63,8 @@ fn a_train_has_one_size_and_may_end_with_a_shorter_datagram() {
     ] {
         assert_eq!(train(&received(&sizes), usize::MAX), expected, "{sizes:?}");
     }
+    assert_eq!(segment(&received(&[64, 64, 10])), Some(64));
+    assert_eq!(segment(&received(&[64])), None, "alone");
 }
 
 #[test]

@@ -52,6 +52,13 @@ pub fn train(datagrams: &[Datagram], largest: usize) -> usize {
     count.max(1)
 }
 
+/// Size of the datagrams of a train but the last; `None` for a datagram alone.
+#[must_use]
+pub fn segment(train: &[Datagram]) -> Option<u16> {
+    let is_train = train.len() > 1;
+    train.first().filter(|_| is_train).and_then(|first| u16::try_from(first.len).ok())
+}
+
 /// The bytes of a train in one piece: as they are in `bytes`, or copied to `scratch` if they are apart.
 #[must_use]
 pub fn join<'a>(bytes: &'a [u8], train: &[Datagram], scratch: &'a mut [u8]) -> &'a [u8] {

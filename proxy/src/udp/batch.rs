@@ -7,7 +7,10 @@ use std::{
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
-use crate::sys;
+use crate::{
+    core::trains::{self, Datagram},
+    sys,
+};
 
 /// Bytes of the buffer for each entry of a batch: the largest datagram, with room to spare; also the largest train of
 /// datagrams that GRO joins.
@@ -51,6 +54,11 @@ pub(super) fn receive<const SLOTS: usize>(
     let mut slots = buffer.chunks_mut(SLOT_BYTES);
     let mut slices: [IoSliceMut<'_>; SLOTS] = array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
     state.recv(socket, &mut slices, metas)
+}
+
+/// Places in the buffer of what was received into the slots from `first` on.
+pub(super) fn datagrams(metas: &[RecvMeta], first: usize) -> impl Iterator<Item = Datagram> {
+    metas.iter().zip(first..).flat_map(|(meta, slot)| trains::split(slot * SLOT_BYTES, meta.len, meta.stride))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One UDP flow: a client and its endpoint.
 
 mod replies;
+mod requests;
 
 use std::{
     cell::Cell,
@@ -12,12 +13,12 @@ use std::{
 };
 
 use proxy_api::{AccessLogMode, LiveSession, Transport};
-use rustix::io::Errno;
-use socket2::SockRef;
 use tokio::net::UdpSocket;
 
+pub(super) use self::requests::Gone;
 use super::{
     UdpListener, count_lost,
+    fragments::Fragments,
     upstream::{self, Upstream},
 };
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
         flows::FlowKey,
         limiter::{FlowSlot, Mark, Member},
         timers,
+        trains::Trains,
     },
     files::Permit,
     log::{Event, SessionRecord},
@@ -50,6 +52,13 @@ pub(super) struct Flow {
     offset: u16,
     stats: Arc<EntryStats>,
     upstream: UdpSocket,
+    fragments: Fragments,
+    /// Whether the system joins replies to trains.
+    is_joined: Cell<bool>,
+    /// Trains that the system takes towards the endpoint.
+    trains_up: Trains,
+    /// Trains that the system takes towards the client.
+    trains_down: Trains,
     started: u64,
     up: Cell<u64>,
     down: Cell<u64>,
@@ -68,36 +77,6 @@ pub(super) struct Flow {
     /// As `slot`.
     member: Cell<Option<Member>>,
     _file: Permit,
-}
-
-/// Where sending a train stopped, and why.
-pub(super) struct NotSent {
-    /// Offset of the first unsent datagram.
-    pub(super) from: usize,
-    pub(super) why: SendError,
-}
-
-fn classify(error: io::Error) -> SendError {
-    if upstream::is_closed(&error) {
-        return SendError::Closed;
-    }
-    if net::is_of_the_endpoint(&error) {
-        return SendError::Unreachable(error);
-    }
-    // A socket that reports errors is told of a full queue of the network interface too.
-    let is_full = error.kind() == io::ErrorKind::WouldBlock
-        || error.raw_os_error().is_some_and(|code| code == Errno::NOBUFS.raw_os_error());
-    SendError::Dropped(if is_full { Dropped::SendBufferFull } else { Dropped::SendFailed })
-}
-
-/// Why a datagram was not sent.
-pub(super) enum SendError {
-    /// The datagram is dropped.
-    Dropped(Dropped),
-    /// An earlier datagram was answered with an ICMP error, or this host has no route to the endpoint any more.
-    Unreachable(io::Error),
-    /// The system has closed the socket. That says nothing about the endpoint.
-    Closed,
 }
 
 impl Flow {
@@ -123,6 +102,10 @@ impl Flow {
             offset,
             stats,
             upstream: socket,
+            fragments: Fragments::default(),
+            is_joined: Cell::new(false),
+            trains_up: Trains::default(),
+            trains_down: Trains::default(),
             started,
             up: Cell::new(0),
             down: Cell::new(0),
@@ -148,26 +131,6 @@ impl Flow {
         }
         let (flow, worker, socket) = (self.clone(), worker.clone(), socket.clone());
         tokio::task::spawn_local(async move { flow.carry_replies(&worker, &socket).await });
-    }
-
-    /// Sends a train of datagrams to the endpoint, each of `stride` bytes except that the last may be shorter.
-    pub(super) fn send(&self, bytes: &[u8], stride: usize, now: u64) -> Result<(), NotSent> {
-        let socket = SockRef::from(&self.upstream);
-        let mut from = 0;
-        loop {
-            let datagram = &bytes[from..bytes.len().min(from + stride)];
-            if !self.listener.limiter.bytes.take(datagram.len(), now) {
-                return Err(NotSent { from, why: SendError::Dropped(Dropped::Bandwidth) });
-            }
-            if let Err(error) = socket.send(datagram) {
-                return Err(NotSent { from, why: classify(error) });
-            }
-            self.up.set(self.up.get() + datagram.len() as u64);
-            from += stride;
-            if from >= bytes.len() {
-                return Ok(());
-            }
-        }
     }
 
     /// Whether the flow's slot went to another flow.

@@ -1,19 +1,22 @@
 //! From the endpoint of a flow to its client.
 
-use std::{io, rc::Rc};
+use std::{convert::Infallible, io, rc::Rc};
 
 use quinn_udp::{RecvMeta, UdpSockRef};
 use tokio::{io::Interest, task::yield_now};
 
 use super::Flow;
 use crate::{
-    core::end::EndReason,
+    core::{
+        end::EndReason,
+        trains::{self, Datagram, Sent},
+    },
     net,
     shared::Dropped,
     sys,
     udp::{
         UdpListener,
-        batch::{self, Batch, SLOT_BYTES},
+        batch::{self, Batch},
         drop_datagrams, upstream,
     },
     worker::Worker,
@@ -73,17 +76,14 @@ impl Flow {
     fn carry_batch(&self, worker: &Worker, socket: &UdpListener, interest: Interest) -> Option<Batch> {
         let mut buffer = worker.datagrams.borrow_mut();
         let mut metas = [RecvMeta::default(); REPLY_SLOTS];
-        let mut batch = Batch::Empty;
-        let mut count = 0;
+        let (mut batch, mut count) = (Batch::Empty, 0);
         let read = self.upstream.try_io(interest, || {
             count = batch::receive(&socket.state, UdpSockRef::from(&self.upstream), &mut buffer, &mut metas)?;
             batch = Batch::of(count, REPLY_SLOTS);
             // The runtime then waits for the next event of the socket.
             if batch == Batch::Last { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        for (meta, bytes) in metas.iter().zip(buffer.chunks(SLOT_BYTES)).take(count) {
-            self.carry_reply(worker, socket, bytes.get(..meta.len).unwrap_or_default());
-        }
+        self.reply(worker, socket, &buffer, metas.get(..count).unwrap_or_default());
         match read {
             Err(error) if batch == Batch::Empty && upstream::is_closed(&error) => None,
             Err(error) if batch == Batch::Empty && error.kind() != io::ErrorKind::WouldBlock => {
@@ -98,13 +98,41 @@ impl Flow {
         }
     }
 
-    fn carry_reply(&self, worker: &Worker, socket: &UdpListener, bytes: &[u8]) {
-        if !self.listener.limiter.bytes.take(bytes.len(), worker.process.clock.millis()) {
-            return drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
+    /// Sends received replies to the client.
+    fn reply(&self, worker: &Worker, socket: &UdpListener, bytes: &[u8], metas: &[RecvMeta]) {
+        // Flows with one reply at a time, such as those of DNS, save the system call.
+        if metas.len() > 1 && !self.is_joined.replace(true) {
+            sys::join_datagrams(&self.upstream);
         }
-        match socket.reply(self, bytes) {
-            Ok(()) => self.down.set(self.down.get() + bytes.len() as u64),
-            Err(reason) => drop_datagrams(&self.listener, reason, 1),
+        let mut datagrams = worker.datagram_places.borrow_mut();
+        datagrams.clear();
+        datagrams.extend(batch::datagrams(metas, 0));
+        let limited_at = self.listener.limiter.bytes.is_limited().then(|| worker.process.clock.millis());
+        let trains = socket.trains(&self.trains_down, limited_at);
+        // Nothing stops an unconnected socket.
+        let _ = trains::pass(&datagrams, trains, |train| self.reply_train(worker, socket, bytes, train, limited_at));
+    }
+
+    /// Sends a train, or a datagram alone.
+    fn reply_train(
+        &self,
+        worker: &Worker,
+        socket: &UdpListener,
+        bytes: &[u8],
+        train: &[Datagram],
+        limited_at: Option<u64>,
+    ) -> Sent<Infallible> {
+        let mut scratch = worker.scratch.borrow_mut();
+        let joined = trains::join(bytes, train, &mut scratch);
+        if limited_at.is_some_and(|now| !self.listener.limiter.bytes.take(joined.len(), now)) {
+            drop_datagrams(&self.listener, Dropped::Bandwidth, train.len());
+            return Sent::Done;
         }
+        match socket.reply(self, joined, trains::segment(train)) {
+            Ok(()) => self.down.set(self.down.get() + joined.len() as u64),
+            Err(Dropped::SendFailed) if train.len() > 1 => return Sent::Refused,
+            Err(reason) => drop_datagrams(&self.listener, reason, train.len()),
+        }
+        Sent::Done
     }
 }
