@@ -33,3 +33,4 @@ pub mod session_ids;
 pub mod share;
 pub mod timers;
 pub mod touched;
+pub mod trains;

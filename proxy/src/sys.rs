@@ -75,6 +75,10 @@ pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     imp::datagrams(socket)
 }
 
+/// Whether a batch of datagrams that is shorter than it could be has found the socket empty. Other systems return one
+/// datagram at a time.
+pub const SHORT_BATCH_IS_LAST: bool = cfg!(target_os = "linux");
+
 /// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around.
 /// `None` if the kernel does not report it; 0 would look like new losses later.
 #[must_use]
@@ -94,13 +98,42 @@ pub fn drop_errors(socket: &impl AsFd) {
     imp::drop_errors(socket);
 }
 
+/// Joins received datagrams of one sender and one size to trains, where the system can. Sizes of datagrams are then known
+/// only to those who receive batches with their metadata.
+pub fn join_datagrams(socket: &impl AsFd) {
+    imp::join_datagrams(socket);
+}
+
+/// Sends a train on a connected socket, in datagrams of `segment` bytes of which the last may be shorter. A kernel without
+/// trains would send one large datagram: ask [`UdpSocketState::max_gso_segments`] first.
+///
+/// # Errors
+/// As `sendmsg(2)`. `EINVAL`, `EMSGSIZE` or `EIO` mean that this train cannot be sent; the datagrams may be sent alone.
+pub fn send_train(socket: &impl AsFd, bytes: &[u8], segment: u16) -> io::Result<()> {
+    imp::send_train(socket, bytes, segment)
+}
+
+/// Makes a socket refuse datagrams that are larger than the path takes, instead of sending them in fragments. Returns
+/// false, without effect, on a socket that marks no datagram (`net.ipv4.ip_no_pmtu_disc`).
+///
+/// The system marks a datagram as not to be fragmented on its way if it fits into one packet. It takes the size of a
+/// train for that of a datagram, unless fragments are forbidden.
+pub fn forbid_fragments(socket: &impl AsFd) -> bool {
+    imp::forbid_fragments(socket)
+}
+
+/// Undoes [`forbid_fragments`].
+pub fn allow_fragments(socket: &impl AsFd) {
+    imp::allow_fragments(socket);
+}
+
 pub use imp::{Pipe, splice_in, splice_out};
 
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "setsockopt and ioctl with a c_int; each call states its invariant")]
 mod imp {
     use std::{
-        io,
+        io::{self, IoSlice},
         net::UdpSocket,
         os::fd::{AsFd, AsRawFd, OwnedFd},
     };
@@ -110,7 +143,7 @@ mod imp {
         net::{RecvFlags, recv},
         pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
     };
-    use socket2::{Domain, Protocol, Socket, Type};
+    use socket2::{Domain, MsgHdr, Protocol, SockRef, Socket, Type};
 
     /// Option of `linux/socket.h` that reads the memory counters of a socket, which libc lacks on some targets.
     const SO_MEMINFO: libc::c_int = 55;
@@ -119,6 +152,11 @@ mod imp {
     const DROPS: usize = 8;
     /// Errors that are taken from the queue of a socket at a time. The system reports those that remain anew.
     const ERRORS_AT_ONCE: usize = 64;
+
+    /// Bytes before the value of a control message: its length and two numbers, as the kernel has them (`cmsg(3)`).
+    const CONTROL_HEADER: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
+    /// Bytes of a control message with a value of two bytes, aligned.
+    const CONTROL_BYTES: usize = CONTROL_HEADER + size_of::<usize>();
 
     pub(super) fn unacknowledged(socket: &impl AsFd) -> usize {
         let mut bytes: libc::c_int = 0;
@@ -138,8 +176,7 @@ mod imp {
         } else {
             set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
-        // Old systems join no datagrams.
-        let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+        join_datagrams(socket);
         // An option of the other address family fails without effect.
         let _ = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
         let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT);
@@ -177,6 +214,45 @@ mod imp {
                 return;
             }
         }
+    }
+
+    pub(super) fn join_datagrams(socket: &impl AsFd) {
+        // Old systems join no datagrams.
+        let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+    }
+
+    pub(super) fn send_train(socket: &impl AsFd, bytes: &[u8], segment: u16) -> io::Result<()> {
+        let mut control = [0; CONTROL_BYTES];
+        let length = (CONTROL_HEADER + size_of::<u16>()).to_ne_bytes();
+        let kind = libc::SOL_UDP.to_ne_bytes().into_iter().chain(libc::UDP_SEGMENT.to_ne_bytes());
+        let message = length.into_iter().chain(kind).chain(segment.to_ne_bytes());
+        for (to, byte) in control.iter_mut().zip(message) {
+            *to = byte;
+        }
+        let parts = [IoSlice::new(bytes)];
+        let message = MsgHdr::new().with_buffers(&parts).with_control(&control);
+        SockRef::from(socket).sendmsg(&message, 0)?;
+        Ok(())
+    }
+
+    pub(super) fn forbid_fragments(socket: &impl AsFd) -> bool {
+        let is_default = get(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) == Some(libc::IP_PMTUDISC_WANT);
+        is_default && set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO).is_ok()
+    }
+
+    pub(super) fn allow_fragments(socket: &impl AsFd) {
+        // A socket that knows the option takes the value that it had before.
+        let _ = set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
+    }
+
+    /// Reads an option.
+    fn get(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> Option<libc::c_int> {
+        let mut value: libc::c_int = 0;
+        let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: the descriptor is open while `socket` is borrowed; the system writes at most `length` bytes, one c_int.
+        let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
+        (result == 0).then_some(value)
     }
 
     /// Sets an option.
@@ -249,6 +325,18 @@ mod imp {
     pub(super) fn report_errors(_socket: &impl AsFd) {}
 
     pub(super) fn drop_errors(_socket: &impl AsFd) {}
+
+    pub(super) fn join_datagrams(_socket: &impl AsFd) {}
+
+    pub(super) fn send_train(_socket: &impl AsFd, _bytes: &[u8], _segment: u16) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn forbid_fragments(_socket: &impl AsFd) -> bool {
+        false
+    }
+
+    pub(super) fn allow_fragments(_socket: &impl AsFd) {}
 
     /// Stand-in on systems without splice.
     #[derive(Debug)]

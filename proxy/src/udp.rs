@@ -5,13 +5,15 @@
 //! closes, its flows end, because replies must leave from it.
 
 mod admission;
+mod batch;
 mod flow;
+mod forward;
+mod fragments;
 mod upstream;
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io::IoSliceMut,
     net::UdpSocket,
     os::fd::AsFd,
     rc::Rc,
@@ -19,10 +21,10 @@ use std::{
 };
 
 use proxy_api::{LiveSessions, OnUnhealthy, Selection};
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 
-use self::flow::{Flow, NotSent, SendError};
+use self::{flow::Flow, fragments::Fragments};
 use crate::{
     core::{
         end::{self, EndReason},
@@ -38,12 +40,8 @@ use crate::{
     worker::{Ending, Worker},
 };
 
-/// Largest datagram, with room to spare; also the largest train of datagrams that GRO joins.
-const DATAGRAM_BYTES: usize = 65_536;
 /// Flows that a change ends before the worker yields to its other tasks.
 const ENDS_AT_ONCE: usize = 256;
-/// Batches received before yielding to other tasks of the worker.
-const TURNS: usize = 8;
 
 /// Id of an open socket, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +61,9 @@ type Concerned<'a> = (&'a Ending, Vec<Rc<Flow>>);
 struct UdpListener {
     socket: AsyncFd<Arc<UdpSocket>>,
     state: UdpSocketState,
+    /// Whether the system sends trains.
+    has_trains: bool,
+    fragments: Fragments,
     route: Route,
     port: u16,
     flows: RefCell<FlowTable<Rc<Flow>>>,
@@ -95,7 +96,9 @@ impl Sockets {
         let listener = Rc::new(UdpListener {
             port: socket.local_addr().map_or(0, |own| own.port()),
             socket: watched,
+            has_trains: state.max_gso_segments() > 1,
             state,
+            fragments: Fragments::default(),
             route,
             flows: RefCell::new(flows),
             lost: Cell::new(0),
@@ -180,96 +183,6 @@ impl Sockets {
 }
 
 impl UdpListener {
-    async fn receive(self: &Rc<Self>, worker: &Rc<Worker>, close: &Notify) {
-        loop {
-            let mut ready = tokio::select! {
-                biased;
-                () = close.notified() => return,
-                ready = self.socket.readable() => match ready { Ok(ready) => ready, Err(_) => return },
-            };
-            for _ in 0..TURNS {
-                if !self.receive_batch(worker) {
-                    ready.clear_ready();
-                    break;
-                }
-            }
-            drop(ready);
-            yield_now().await;
-        }
-    }
-
-    /// Receives and forwards one batch; false if there was none, or on an error.
-    fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
-        let mut datagrams = worker.datagrams.borrow_mut();
-        // Zeroed pages use no memory until a datagram is written to them.
-        datagrams.resize(DATAGRAM_BYTES * quinn_udp::BATCH_SIZE, 0);
-        let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
-        let received = {
-            let mut chunks = datagrams.chunks_mut(DATAGRAM_BYTES);
-            let mut slices: [IoSliceMut<'_>; quinn_udp::BATCH_SIZE] =
-                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-            self.state.recv(UdpSockRef::from(self.socket.get_ref()), &mut slices, &mut metas)
-        };
-        let Ok(count) = received else { return false };
-        let now = worker.process.clock.millis();
-        for (meta, bytes) in metas.iter().zip(datagrams.chunks(DATAGRAM_BYTES)).take(count) {
-            let stride = if meta.stride == 0 { meta.len.max(1) } else { meta.stride };
-            self.forward(worker, meta, &bytes[..meta.len], stride, now);
-        }
-        count > 0
-    }
-
-    /// Forwards a train of datagrams from one client to its endpoint.
-    fn forward(self: &Rc<Self>, worker: &Rc<Worker>, meta: &RecvMeta, bytes: &[u8], stride: usize, now: u64) {
-        let key = FlowKey { client: meta.addr, local: meta.dst_ip };
-        let count = |bytes: &[u8]| bytes.len().div_ceil(stride).max(1);
-        let (mut rest, mut charged) = (bytes, None);
-        for _ in 0..2 {
-            let flow = match self.flow(worker, key, now) {
-                Ok(flow) => flow,
-                Err(reason) => return drop_datagrams(self.route.load().first(), reason, count(rest)),
-            };
-            match flow.send(rest, stride, now) {
-                Ok(()) => return,
-                Err(NotSent { from, why: SendError::Dropped(reason) }) => {
-                    return drop_datagrams(&flow.listener, reason, count(&rest[from..]));
-                }
-                // The error belongs to an earlier datagram, or to the route. This datagram was not sent, so try another
-                // endpoint.
-                Err(NotSent { from, why: SendError::Unreachable(error) }) => {
-                    rest = &rest[from..];
-                    // Where no other endpoint is healthy, both tries are those of one flow: the datagram fails once.
-                    if charged.replace(flow.endpoint()) == Some(flow.endpoint()) {
-                        flow.blame();
-                    } else {
-                        flow.failed(worker, &error);
-                    }
-                }
-                Err(NotSent { from, why: SendError::Closed }) => {
-                    rest = &rest[from..];
-                    self.end_flow(worker, &flow, EndReason::BackendReset);
-                }
-            }
-        }
-        drop_datagrams(self.route.load().first(), Dropped::SendFailed, count(rest));
-    }
-
-    /// Sends a reply to a client, from the local address that the client used.
-    fn reply(&self, flow: &Flow, bytes: &[u8]) -> Result<(), Dropped> {
-        let transmit = Transmit {
-            destination: flow.key.client,
-            ecn: None,
-            contents: bytes,
-            segment_size: None,
-            src_ip: flow.key.local,
-        };
-        match self.state.try_send(UdpSockRef::from(self.socket.get_ref()), &transmit) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Dropped::SendBufferFull),
-            Err(_) => Err(Dropped::SendFailed),
-        }
-    }
-
     fn touch(&self, key: &FlowKey, now: u64) -> Option<Rc<Flow>> {
         let flow = self.flows.borrow_mut().touch(key, now).cloned()?;
         flow.touch(now);

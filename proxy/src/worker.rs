@@ -19,7 +19,7 @@ use slab::Slab;
 use self::session::Session;
 use crate::route::Route;
 use crate::{
-    core::{diff::Which, end::EndReason, rounds::Occupied},
+    core::{diff::Which, end::EndReason, rounds::Occupied, trains::Datagram},
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,
@@ -85,6 +85,8 @@ pub struct Worker {
     pub scratch: RefCell<Box<[u8]>>,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
+    /// Places in that buffer of the datagrams of one flow, while they are sent.
+    pub datagram_places: RefCell<Vec<Datagram>>,
     /// Most flows per socket, if not as many as the process holds.
     pub max_flows: Option<usize>,
     /// Connections whose listener is not known yet.
@@ -105,6 +107,7 @@ impl Worker {
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             datagrams: RefCell::default(),
+            datagram_places: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),
             greeting: Cell::new(0),
             occupied: Rc::default(),

@@ -1,13 +1,13 @@
 //! The load that every subject is measured with.
 
 use std::{
-    io::{Read, Write},
+    io::{IoSlice, Read, Write},
     net::{Shutdown, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
 use harness::{PATIENCE, connect};
-use socket2::SockRef;
+use socket2::{MsgHdr, SockRef};
 
 use super::{
     subject::Subject,
@@ -17,6 +17,12 @@ use super::{
 /// Longest wait for one answer.
 const LIMIT: Duration = PATIENCE;
 const GIB: f64 = (1_u64 << 30) as f64;
+/// Datagrams of a burst, few enough for every buffer on the way.
+const BURST: usize = 20;
+/// Size of the datagrams of a burst, in bytes.
+const BURST_BYTES: u16 = 1200;
+/// Level and type of the control message with the size of the datagrams of a train (`linux/udp.h`).
+const SEGMENT: [i32; 2] = [17, 103];
 
 /// A measured quantity: one row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,10 +36,12 @@ pub(crate) enum Measure {
     IdleMemory,
     DatagramCpu,
     Datagram,
+    BurstCpu,
+    TrainCpu,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::BulkRate,
         Self::BulkCpu,
         Self::RoundTrip,
@@ -43,6 +51,8 @@ impl Measure {
         Self::IdleMemory,
         Self::Datagram,
         Self::DatagramCpu,
+        Self::BurstCpu,
+        Self::TrainCpu,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -56,6 +66,8 @@ impl Measure {
             Self::IdleMemory => "idle connection: memory",
             Self::Datagram => "datagram of 512 bytes: round trip",
             Self::DatagramCpu => "datagram round trip: CPU",
+            Self::BurstCpu => "datagram of 1200 bytes, in bursts of 20: CPU",
+            Self::TrainCpu => "datagram of 1200 bytes, in trains of 20: CPU",
         }
     }
 
@@ -64,9 +76,13 @@ impl Measure {
             Self::BulkRate | Self::BulkCpu => format!("{value:.2}"),
             Self::ConnectionRate => format!("{value:.0}"),
             Self::IdleMemory => format!("{:.1} KiB", value / 1024.0),
-            Self::RoundTrip | Self::RoundTripCpu | Self::ConnectionCpu | Self::Datagram | Self::DatagramCpu => {
-                format!("{value:.1} µs")
-            }
+            Self::RoundTrip
+            | Self::RoundTripCpu
+            | Self::ConnectionCpu
+            | Self::Datagram
+            | Self::DatagramCpu
+            | Self::BurstCpu
+            | Self::TrainCpu => format!("{value:.1} µs"),
         }
     }
 }
@@ -150,6 +166,33 @@ impl Load<'_> {
         vec![(Measure::Datagram, micros(seconds, count)), (Measure::DatagramCpu, micros(cpu, count))]
     }
 
+    /// Bursts of datagrams of one client, each sent after the answers to the previous one: datagram by datagram, or as a
+    /// train that the system parts.
+    pub(crate) fn bursts(self, datagrams: usize, measure: Measure) -> Vec<(Measure, f64)> {
+        let Some(port) = self.subject.ports.udp else { return Vec::new() };
+        let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        client.connect(("127.0.0.1", port)).expect("connect");
+        client.set_read_timeout(Some(LIMIT)).expect("option");
+        let burst = vec![3; BURST * usize::from(BURST_BYTES)];
+        let mut answer = vec![0; usize::from(BURST_BYTES)];
+        let bursts = datagrams.div_ceil(BURST);
+        let (_, cpu) = self.measured(|| {
+            for _ in 0..bursts {
+                if measure == Measure::TrainCpu {
+                    send_train(&client, &burst);
+                } else {
+                    burst.chunks(usize::from(BURST_BYTES)).for_each(|datagram| {
+                        client.send(datagram).expect("send");
+                    });
+                }
+                for _ in 0..BURST {
+                    client.recv(&mut answer).expect("echo");
+                }
+            }
+        });
+        vec![(measure, micros(cpu, bursts * BURST))]
+    }
+
     /// Returns the seconds that the work took, and the CPU seconds of the subject.
     fn measured(self, work: impl FnOnce()) -> (f64, f64) {
         let cpu = || self.subject.ids().map(cpu_seconds).sum::<f64>();
@@ -161,4 +204,17 @@ impl Load<'_> {
 
 fn micros(seconds: f64, count: usize) -> f64 {
     seconds * 1e6 / count as f64
+}
+
+/// Sends datagrams of [`BURST_BYTES`] in one call.
+fn send_train(client: &UdpSocket, burst: &[u8]) {
+    // A control message as in cmsg(3): its length, level, type and value, padded to a word.
+    let [level, kind] = SEGMENT.map(i32::to_ne_bytes);
+    let header = size_of::<usize>() + size_of::<[i32; 2]>();
+    let mut control = (header + size_of_val(&BURST_BYTES)).to_ne_bytes().to_vec();
+    control.extend(level.into_iter().chain(kind).chain(BURST_BYTES.to_ne_bytes()));
+    control.resize(header + size_of::<usize>(), 0);
+    let parts = [IoSlice::new(burst)];
+    let message = MsgHdr::new().with_buffers(&parts).with_control(&control);
+    SockRef::from(client).sendmsg(&message, 0).expect("send");
 }

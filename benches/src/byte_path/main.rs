@@ -37,7 +37,8 @@ struct Args {
     /// Number of simultaneous idle connections.
     #[arg(long, default_value_t = 2_000)]
     idle: usize,
-    /// Number of datagrams of 512 bytes, each sent after the answer to the previous one.
+    /// Number of datagrams of 512 bytes, each sent after the answer to the previous one, and of those of 1200 bytes in
+    /// bursts and in trains.
     #[arg(long, default_value_t = 20_000)]
     datagrams: usize,
 }
@@ -72,6 +73,9 @@ fn measures(args: Args, subject: &Subject) -> Vec<(Measure, f64)> {
     // socat forks a process for each connection; memory of two thousand processes would say nothing about forwarding.
     found.extend(if subject.kind.forks() { Vec::new() } else { load.idle(args.idle) });
     found.extend(load.datagrams(args.datagrams));
+    for measure in [Measure::BurstCpu, Measure::TrainCpu] {
+        found.extend(load.bursts(args.datagrams, measure));
+    }
     found
 }
 

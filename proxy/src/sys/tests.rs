@@ -71,6 +71,14 @@ fn option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> libc::c_
     value
 }
 
+fn set_option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open; the system reads one c_int.
+    #[allow(unsafe_code, reason = "sets an option that libraries do not know")]
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
 #[test]
 fn a_socket_tells_local_addresses_and_has_no_option_that_costs_the_node() {
     // D15
@@ -133,4 +141,62 @@ fn errors_are_reported_and_leave_the_queue() {
         let queued = recv(&socket, &mut [0_u8; 8], RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT);
         assert_eq!(queued.expect_err("an empty queue"), Errno::AGAIN, "{address}");
     }
+}
+
+/// A connected socket that sends, and one that receives.
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn datagram_pair(address: &str) -> Option<(UdpSocket, UdpSocket)> {
+    let receiver = UdpSocket::bind(address).ok()?;
+    receiver.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("option");
+    let sender = UdpSocket::bind(address).expect("bind");
+    sender.connect(receiver.local_addr().expect("address")).expect("connect");
+    Some((sender, receiver))
+}
+
+#[test]
+fn a_train_arrives_as_the_datagrams_it_is_made_of() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Some((sender, receiver)) = datagram_pair(address) else { continue };
+        if datagrams(&receiver).expect("a state").max_gso_segments() < 2 {
+            continue;
+        }
+        // Without a place for the size of the datagrams, joined ones would arrive as one.
+        set_option(&receiver, libc::SOL_UDP, libc::UDP_GRO, 0);
+        send_train(&sender, b"abcdefgh", 3).expect("send");
+        let arrived = [(); 3].map(|()| {
+            let mut bytes = [0; 16];
+            let length = receiver.recv(&mut bytes).expect("a datagram");
+            bytes[..length].to_vec()
+        });
+        assert_eq!(arrived, [&b"abc"[..], b"def", b"gh"], "{address}");
+    }
+}
+
+#[test]
+fn a_train_is_received_with_the_size_of_its_datagrams() {
+    let (sender, receiver) = datagram_pair("127.0.0.1:0").expect("loopback");
+    let state = datagrams(&receiver).expect("a state");
+    if state.max_gso_segments() < 2 || state.gro_segments() < 2 {
+        return;
+    }
+    send_train(&sender, &[7; 250], 100).expect("send");
+    let mut bytes = [0; 1000];
+    let mut meta = [quinn_udp::RecvMeta::default()];
+    let mut slots = [io::IoSliceMut::new(&mut bytes)];
+    let count = state.recv(quinn_udp::UdpSockRef::from(&receiver), &mut slots, &mut meta).expect("a train");
+    assert_eq!((count, meta[0].len, meta[0].stride), (1, 250, 100));
+}
+
+#[test]
+fn fragments_are_forbidden_and_allowed_again_except_where_the_system_never_forbids_them() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let discovery = || option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+    datagrams(&socket).expect("a state");
+    assert!(forbid_fragments(&socket));
+    assert_eq!(discovery(), libc::IP_PMTUDISC_DO);
+    allow_fragments(&socket);
+    assert_eq!(discovery(), libc::IP_PMTUDISC_WANT);
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+    assert!(!forbid_fragments(&socket));
+    assert_eq!(discovery(), libc::IP_PMTUDISC_DONT);
 }

@@ -1,8 +1,11 @@
 //! One UDP flow: a client and its endpoint.
 
+mod replies;
+mod requests;
+
 use std::{
     cell::Cell,
-    io::{self, Read},
+    io,
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -10,12 +13,12 @@ use std::{
 };
 
 use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
-use rustix::io::Errno;
-use socket2::SockRef;
-use tokio::{io::Interest, net::UdpSocket, task::yield_now};
+use tokio::net::UdpSocket;
 
+pub(super) use self::requests::Gone;
 use super::{
-    UdpListener, count_lost, drop_datagrams,
+    UdpListener, count_lost,
+    fragments::Fragments,
     upstream::{self, Upstream},
 };
 use crate::{
@@ -27,21 +30,15 @@ use crate::{
         flows::FlowKey,
         limiter::{FlowSlot, Mark, Member},
         timers,
+        trains::Trains,
     },
     files::Permit,
     log::{Event, SessionRecord},
     net,
     process::FlowPermits,
     shared::{Dropped, Shared},
-    sys,
     worker::{Ending, Worker},
 };
-
-/// What to wait for at the socket to the endpoint: replies, and ICMP errors.
-const REPLIES: Interest = Interest::READABLE.add(Interest::ERROR);
-/// Replies that a flow sends before it yields to other tasks of the worker. A turn of the listener may send as many
-/// requests as several turns of a flow answer, so few replies a turn would fill the buffer of the flow.
-const REPLIES_AT_ONCE: usize = 64;
 
 /// A client's flow to one endpoint.
 pub(super) struct Flow {
@@ -56,6 +53,13 @@ pub(super) struct Flow {
     offset: u16,
     stats: Arc<EntryStats>,
     upstream: UdpSocket,
+    fragments: Fragments,
+    /// Whether the system joins replies to trains.
+    is_joined: Cell<bool>,
+    /// Trains that the system takes towards the endpoint.
+    trains_up: Trains,
+    /// Trains that the system takes towards the client.
+    trains_down: Trains,
     started: u64,
     up: Cell<u64>,
     down: Cell<u64>,
@@ -74,46 +78,6 @@ pub(super) struct Flow {
     /// As `slot`.
     member: Cell<Option<Member>>,
     _file: Permit,
-}
-
-/// Where sending a train stopped, and why.
-pub(super) struct NotSent {
-    /// Offset of the first unsent datagram.
-    pub(super) from: usize,
-    pub(super) why: SendError,
-}
-
-/// What a read from the endpoint found.
-enum Reply {
-    /// A reply, which was sent to the client or dropped.
-    Carried,
-    /// No reply.
-    Missing,
-    /// The system has closed the socket.
-    Closed,
-}
-
-fn classify(error: io::Error) -> SendError {
-    if upstream::is_closed(&error) {
-        return SendError::Closed;
-    }
-    if net::is_of_the_endpoint(&error) {
-        return SendError::Unreachable(error);
-    }
-    // A socket that reports errors is told of a full queue of the network interface too.
-    let is_full = error.kind() == io::ErrorKind::WouldBlock
-        || error.raw_os_error().is_some_and(|code| code == Errno::NOBUFS.raw_os_error());
-    SendError::Dropped(if is_full { Dropped::SendBufferFull } else { Dropped::SendFailed })
-}
-
-/// Why a datagram was not sent.
-pub(super) enum SendError {
-    /// The datagram is dropped.
-    Dropped(Dropped),
-    /// An earlier datagram was answered with an ICMP error, or this host has no route to the endpoint any more.
-    Unreachable(io::Error),
-    /// The system has closed the socket. That says nothing about the endpoint.
-    Closed,
 }
 
 impl Flow {
@@ -140,6 +104,10 @@ impl Flow {
             offset,
             stats,
             upstream: socket,
+            fragments: Fragments::default(),
+            is_joined: Cell::new(false),
+            trains_up: Trains::default(),
+            trains_down: Trains::default(),
             started,
             up: Cell::new(0),
             down: Cell::new(0),
@@ -165,88 +133,6 @@ impl Flow {
         }
         let (flow, worker, socket) = (self.clone(), worker.clone(), socket.clone());
         tokio::task::spawn_local(async move { flow.carry_replies(&worker, &socket).await });
-    }
-
-    async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
-        loop {
-            let ready = tokio::select! {
-                biased;
-                () = self.mark.ended() => return socket.evict(worker, self),
-                // An ICMP error alone does not make a socket readable, and this client may never send again.
-                ready = self.upstream.ready(REPLIES) => ready,
-            };
-            // `try_io` knows one interest at a time.
-            let interest = match ready {
-                Ok(ready) if ready.is_error() => Interest::ERROR,
-                Ok(_) => Interest::READABLE,
-                Err(_) => return,
-            };
-            let mut moved = false;
-            for _ in 0..REPLIES_AT_ONCE {
-                match self.carry_reply(worker, socket, interest) {
-                    Reply::Carried => moved = true,
-                    Reply::Missing => break,
-                    Reply::Closed => return socket.end_flow(worker, self, EndReason::BackendReset),
-                }
-            }
-            if interest.is_error() {
-                sys::drop_errors(&self.upstream);
-            }
-            if moved {
-                self.endpoint.succeeded();
-                self.mark.answer();
-                socket.touch(&self.key, worker.process.clock.millis());
-            }
-            yield_now().await;
-        }
-    }
-
-    fn carry_reply(&self, worker: &Rc<Worker>, socket: &UdpListener, interest: Interest) -> Reply {
-        let mut scratch = worker.scratch.borrow_mut();
-        let upstream = SockRef::from(&self.upstream);
-        match self.upstream.try_io(interest, || (&*upstream).read(&mut scratch)) {
-            Ok(length) => {
-                if !self.listener.limiter.bytes.take(length, worker.process.clock.millis()) {
-                    drop_datagrams(&self.listener, Dropped::Bandwidth, 1);
-                    return Reply::Carried;
-                }
-                match socket.reply(self, &scratch[..length]) {
-                    Ok(()) => self.down.set(self.down.get() + length as u64),
-                    Err(reason) => drop_datagrams(&self.listener, reason, 1),
-                }
-                Reply::Carried
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Reply::Missing,
-            Err(error) if upstream::is_closed(&error) => Reply::Closed,
-            Err(error) => {
-                // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
-                // datagrams, say nothing about the endpoint.
-                if net::is_of_the_endpoint(&error) && !self.unreachable.get() {
-                    self.failed(worker, &error);
-                }
-                Reply::Missing
-            }
-        }
-    }
-
-    /// Sends a train of datagrams to the endpoint, each of `stride` bytes except that the last may be shorter.
-    pub(super) fn send(&self, bytes: &[u8], stride: usize, now: u64) -> Result<(), NotSent> {
-        let socket = SockRef::from(&self.upstream);
-        let mut from = 0;
-        loop {
-            let datagram = &bytes[from..bytes.len().min(from + stride)];
-            if !self.listener.limiter.bytes.take(datagram.len(), now) {
-                return Err(NotSent { from, why: SendError::Dropped(Dropped::Bandwidth) });
-            }
-            if let Err(error) = socket.send(datagram) {
-                return Err(NotSent { from, why: classify(error) });
-            }
-            self.up.set(self.up.get() + datagram.len() as u64);
-            from += stride;
-            if from >= bytes.len() {
-                return Ok(());
-            }
-        }
     }
 
     /// Whether the flow's slot went to another flow.

@@ -4,6 +4,7 @@
 use std::{io::ErrorKind, net::UdpSocket, time::Duration};
 
 use harness::{Listener, PATIENCE, Program, UdpEcho, forward, free_port, http_get, metric, until};
+use rustix::process::Signal;
 
 pub(super) fn client(port: u16) -> UdpSocket {
     client_at("127.0.0.1", port)
@@ -34,6 +35,45 @@ fn datagrams_of_every_size_pass_whole() {
     {
         let message: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).expect("small")).collect();
         assert_eq!(echo(&client, &message), message, "{length} bytes");
+    }
+}
+
+#[test]
+fn datagrams_that_wait_together_keep_their_boundaries_and_their_order() {
+    // Sizes that make trains of one size, with a shorter end, and datagrams that fit into none.
+    let sizes = [[64; 40].as_slice(), &[10, 0, 0, 1], &[1200; 20], &[700, 9000, 9000, 64, 65, 66], &[64; 5]].concat();
+    let server = UdpEcho::start();
+    let (port, health) = (free_port(), free_port());
+    let program = Program::run(&forward("f", "", &[Listener::udp("u", port).to(server.port)]), health, &[]);
+    let client = client(port);
+    socket2::SockRef::from(&client).set_recv_buffer_size(1 << 20).expect("option");
+    // The second round begins with a flow that has sent trains.
+    for round in 0..2_usize {
+        let message = |at: usize, length: usize| -> Vec<u8> {
+            (0..length).map(|byte| u8::try_from((round + at + byte) % 251).expect("small")).collect()
+        };
+        program.signal(Signal::STOP);
+        for (at, length) in sizes.iter().enumerate() {
+            client.send(&message(at, *length)).expect("send");
+        }
+        program.signal(Signal::CONT);
+        let mut answer = vec![0; 65_536];
+        for (at, length) in sizes.iter().enumerate() {
+            let received = client.recv(&mut answer).expect("an answer");
+            assert_eq!(&answer[..received], message(at, *length), "datagram {at} of {length} bytes");
+        }
+        // Larger than any train, and than what most paths take in one piece.
+        let large = message(0, 65_507);
+        assert_eq!(echo(&client, &large), large);
+    }
+    let all: usize = 2 * (sizes.iter().sum::<usize>() + 65_507);
+    for direction in ["up", "down"] {
+        let labels = "kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"u\"";
+        let bytes = format!("portlane_bytes_total{{{labels},direction=\"{direction}\"}}");
+        until("each byte is counted once", || {
+            let (_, text) = http_get(health, "/metrics").expect("metrics");
+            metric(&text, &bytes) == u32::try_from(all).ok().map(f64::from)
+        });
     }
 }
 

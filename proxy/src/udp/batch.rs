@@ -1,0 +1,98 @@
+//! Receives several datagrams of a socket in one system call, into the buffer of the worker.
+
+use std::{
+    array,
+    io::{self, IoSliceMut},
+};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+
+use crate::{
+    core::trains::{self, Datagram},
+    sys,
+};
+
+/// Bytes of the buffer for each entry of a batch: the largest datagram, with room to spare; also the largest train of
+/// datagrams that GRO joins.
+pub(super) const SLOT_BYTES: usize = 65_536;
+
+/// What receiving a batch has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// Datagrams; more may wait.
+    Full,
+    /// Datagrams; the socket was empty after them.
+    Last,
+    /// No datagrams, or an error.
+    Empty,
+}
+
+impl Batch {
+    /// A batch of `count` entries, received into `slots` of them. A batch that is not full has found the socket empty, so
+    /// that no further system call has to.
+    pub(super) fn of(count: usize, slots: usize) -> Self {
+        match count {
+            0 => Self::Empty,
+            _ if count < slots && sys::SHORT_BATCH_IS_LAST => Self::Last,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// Receives what waits at a socket into the first `SLOTS` slots of `buffer`, at most [`BATCH_SIZE`]. Returns the number
+/// of entries; each is a datagram, or a train of datagrams of one sender.
+pub(super) fn receive<const SLOTS: usize>(
+    state: &UdpSocketState,
+    socket: UdpSockRef<'_>,
+    buffer: &mut Vec<u8>,
+    metas: &mut [RecvMeta; SLOTS],
+) -> io::Result<usize> {
+    if buffer.is_empty() {
+        // Zeroed pages of the system use no memory until a datagram is written to them.
+        *buffer = vec![0; SLOT_BYTES * BATCH_SIZE];
+    }
+    let mut slots = buffer.chunks_mut(SLOT_BYTES);
+    let mut slices: [IoSliceMut<'_>; SLOTS] = array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+    state.recv(socket, &mut slices, metas)
+}
+
+/// Places in the buffer of what was received into the slots from `first` on.
+pub(super) fn datagrams(metas: &[RecvMeta], first: usize) -> impl Iterator<Item = Datagram> {
+    metas.iter().zip(first..).flat_map(|(meta, slot)| trains::split(slot * SLOT_BYTES, meta.len, meta.stride))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_batch_with_room_left_has_found_the_socket_empty() {
+        let short = if sys::SHORT_BATCH_IS_LAST { Batch::Last } else { Batch::Full };
+        let found = [0, 1, 2].map(|count| Batch::of(count, 2));
+        assert_eq!(found, [Batch::Empty, short, Batch::Full]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn each_datagram_of_a_batch_begins_at_a_slot_of_its_own() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let state = sys::datagrams(&socket).expect("a state");
+        socket.set_nonblocking(true).expect("option");
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        // Loopback delivers within the call.
+        for message in ["one", "", "three"] {
+            client.send_to(message.as_bytes(), socket.local_addr().expect("address")).expect("send");
+        }
+        let (mut buffer, mut metas) = (Vec::new(), [RecvMeta::default(); 2]);
+        let mut next = || {
+            let count = receive(&state, UdpSockRef::from(&socket), &mut buffer, &mut metas);
+            count.map(|count| {
+                let slots = metas.iter().zip(buffer.chunks(SLOT_BYTES)).take(count);
+                slots.map(|(meta, bytes)| bytes[..meta.len].to_vec()).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(next().expect("datagrams"), [&b"one"[..], &b""[..]]);
+        assert_eq!(next().expect("datagrams"), [&b"three"[..]]);
+        assert_eq!(next().expect_err("nothing is left").kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,129 @@
+//! What a client-facing socket receives and sends.
+
+use std::{io, rc::Rc};
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef};
+use tokio::{sync::Notify, task::yield_now};
+
+use super::{
+    UdpListener,
+    batch::{self, Batch},
+    drop_datagrams,
+    flow::{Flow, Gone},
+};
+use crate::{
+    core::{
+        end::EndReason,
+        flows::FlowKey,
+        trains::{Datagram, Stop, Trains},
+    },
+    shared::Dropped,
+    worker::Worker,
+};
+
+/// Full batches received before yielding to other tasks of the worker.
+const TURNS: usize = 8;
+/// Times that a datagram is tried, each at another endpoint if one is healthy.
+const TRIES: usize = 2;
+
+impl UdpListener {
+    /// Serves the socket until it is closed.
+    pub(super) async fn receive(self: &Rc<Self>, worker: &Rc<Worker>, close: &Notify) {
+        loop {
+            let mut ready = tokio::select! {
+                biased;
+                () = close.notified() => return,
+                ready = self.socket.readable() => match ready { Ok(ready) => ready, Err(_) => return },
+            };
+            let mut batch = Batch::Full;
+            for _ in 0..TURNS {
+                batch = self.receive_batch(worker);
+                if batch != Batch::Full {
+                    ready.clear_ready();
+                    break;
+                }
+            }
+            drop(ready);
+            // After the last batch, the task waits for the next event, which lets the other tasks run.
+            if batch != Batch::Last {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Receives and forwards one batch.
+    fn receive_batch(self: &Rc<Self>, worker: &Rc<Worker>) -> Batch {
+        let mut buffer = worker.datagrams.borrow_mut();
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let socket = UdpSockRef::from(self.socket.get_ref());
+        let Ok(count) = batch::receive(&self.state, socket, &mut buffer, &mut metas) else { return Batch::Empty };
+        let now = worker.process.clock.millis();
+        let mut datagrams = worker.datagram_places.borrow_mut();
+        let mut slot = 0;
+        let metas = metas.get(..count).unwrap_or_default();
+        for of_one_client in metas.chunk_by(|one, next| key_of(one) == key_of(next)) {
+            let Some(first) = of_one_client.first() else { continue };
+            datagrams.clear();
+            datagrams.extend(batch::datagrams(of_one_client, slot));
+            slot += of_one_client.len();
+            self.forward(worker, key_of(first), (&buffer[..], &datagrams[..]), now);
+        }
+        Batch::of(count, BATCH_SIZE)
+    }
+
+    /// Forwards datagrams of one client, which were received into a buffer, to its endpoint.
+    fn forward(self: &Rc<Self>, worker: &Rc<Worker>, key: FlowKey, (bytes, mut rest): (&[u8], &[Datagram]), now: u64) {
+        let (mut tries, mut charged) = (TRIES, None);
+        while !rest.is_empty() {
+            let flow = match self.flow(worker, key, now) {
+                Ok(flow) => flow,
+                Err(reason) => return drop_datagrams(self.route.load().first(), reason, rest.len()),
+            };
+            let Err(Stop { from, count, why }) = flow.send(worker, self, (bytes, rest), now) else { return };
+            if from > 0 {
+                (tries, charged) = (TRIES, None);
+            }
+            rest = rest.get(from..).unwrap_or_default();
+            match why {
+                // The error belongs to an earlier datagram, or to the route. This datagram was not sent, so try another
+                // endpoint. Where no other one is healthy, both tries are those of one flow: the datagram fails once.
+                Gone::Unreachable(_) if charged.replace(flow.endpoint()) == Some(flow.endpoint()) => flow.blame(),
+                Gone::Unreachable(error) => flow.failed(worker, &error),
+                Gone::Closed => self.end_flow(worker, &flow, EndReason::BackendReset),
+            }
+            tries -= 1;
+            if tries == 0 {
+                drop_datagrams(self.route.load().first(), Dropped::SendFailed, count);
+                rest = rest.get(count..).unwrap_or_default();
+                (tries, charged) = (TRIES, None);
+            }
+        }
+    }
+
+    /// Sends a reply, or a train of replies of `segment` bytes, to a client, from the local address that the client used.
+    pub(super) fn reply(&self, flow: &Flow, bytes: &[u8], segment: Option<u16>) -> Result<(), Dropped> {
+        let transmit = Transmit {
+            destination: flow.key.client,
+            ecn: None,
+            contents: bytes,
+            segment_size: segment.map(usize::from),
+            src_ip: flow.key.local,
+        };
+        let socket = self.socket.get_ref();
+        let send = || self.state.try_send(UdpSockRef::from(socket), &transmit);
+        match self.fragments.send(socket, segment.is_some(), send) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Dropped::SendBufferFull),
+            Err(_) => Err(Dropped::SendFailed),
+        }
+    }
+
+    /// The trains that a flow may send. A limit of bandwidth counts each datagram, and so does each call then.
+    pub(super) fn trains<'a>(&self, of_the_flow: &'a Trains, limited_at: Option<u64>) -> Option<&'a Trains> {
+        Some(of_the_flow).filter(|_| self.has_trains && limited_at.is_none())
+    }
+}
+
+fn key_of(meta: &RecvMeta) -> FlowKey {
+    FlowKey { client: meta.addr, local: meta.dst_ip }
+}
