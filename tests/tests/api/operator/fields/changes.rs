@@ -171,7 +171,7 @@ pub(super) fn peers(bed: &TestBed<'_>) {
     header("send: V1");
     until("send: a header of version 1", || greets(b"aPROXY TCP4 127.0.0.1 127.0.0.1 "));
     header("send: V2");
-    until("send: a header of version 2", || greets(b"a\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"));
+    until("send: a header of version 2", || greets(b"a\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1f"));
     // A proxy that accepts headers echoes "x"; any other echoes the header itself.
     let says = || {
         let mut stream = connect(bed.port).ok()?;
