@@ -1,5 +1,6 @@
 //! Log records pass through a bounded queue to one writer thread, so that a full pipe never stops traffic.
 
+mod json;
 mod recent;
 mod subject;
 mod text;
@@ -19,7 +20,6 @@ use std::{
 use anstream::{AutoStream, ColorChoice};
 use proxy_api::{ListenerId, SessionId, Transport};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use self::{recent::Recent, text::Grid};
 pub use self::{recent::Recorded, subject::Subject, text::printable};
@@ -204,120 +204,27 @@ impl LogWriter {
 }
 
 fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut output: Box<dyn Write + Send>) {
-    let mut buffer = String::new();
+    let (mut text, mut lines) = (String::new(), Vec::new());
     let mut grid = Grid::new(format == LogFormat::Coloured);
     while let Ok(first) = records.recv() {
-        buffer.clear();
+        text.clear();
+        lines.clear();
         // Batch the waiting records, up to a bound.
         for (time, event) in std::iter::once(first).chain(records.try_iter().take(256)) {
             match format {
-                LogFormat::Text | LogFormat::Coloured => grid.write(&mut buffer, time, &event),
-                LogFormat::Json => {
-                    if let Some(record) = json_record(time, &event) {
-                        buffer.push_str(&record.to_string());
-                        buffer.push('\n');
-                    }
-                }
+                LogFormat::Text | LogFormat::Coloured => grid.write(&mut text, time, &event),
+                LogFormat::Json => json::write(&mut lines, time, &event),
             }
         }
         // If the output is not read, there is nowhere to report that.
-        let _ = output.write_all(buffer.as_bytes()).and_then(|()| output.flush());
+        let written = output.write_all(text.as_bytes()).and_then(|()| output.write_all(&lines));
+        let _ = written.and_then(|()| output.flush());
     }
-}
-
-fn json_record(time: SystemTime, event: &Event) -> Option<Value> {
-    let time = humantime::format_rfc3339_millis(time).to_string();
-    match event {
-        Event::Lines(_) => None,
-        Event::Notice(notice) => Some(notice_json(&time, notice)),
-        Event::Session(record) => Some(session_json(&time, record)),
-    }
-}
-
-fn notice_json(time: &str, notice: &Notice) -> Value {
-    let mut line = json!({
-        "time": time,
-        "level": match notice.level { Level::Info => "info", Level::Warn => "warn", Level::Error => "error" },
-        "event": notice.event,
-        "subject": notice.subject.to_string(),
-        "message": notice.message,
-    });
-    if let Subject::Listener(id) = &notice.subject {
-        name(&mut line, id);
-    }
-    line
-}
-
-/// Names the listener by the labels that metrics have.
-fn name(line: &mut Value, ListenerId { origin, listener }: &ListenerId) {
-    for (label, value) in [
-        ("kind", origin.kind.as_str()),
-        ("namespace", origin.namespace.as_str()),
-        ("forward", origin.name.as_str()),
-        ("listener", listener.as_str()),
-    ] {
-        line[label] = json!(value);
-    }
-}
-
-fn session_json(time: &str, record: &SessionRecord) -> Value {
-    let mut line = json!({
-        "time": time,
-        "level": "info",
-        "event": format!("session_{}", record.phase),
-        "session": record.session,
-        "protocol": record.transport.to_string(),
-        "client": record.client.to_string(),
-        "backend": record.backend.as_deref(),
-        "endpoint": record.endpoint.map(|endpoint| endpoint.to_string()),
-        "bytesUp": record.up,
-        "bytesDown": record.down,
-        "durationSeconds": record.duration.as_secs_f64(),
-        "reason": record.reason.map(EndReason::as_str),
-        "cause": record.cause,
-    });
-    name(&mut line, &record.listener);
-    if let Some(server) = &record.name {
-        line["serverName"] = json!(server);
-    }
-    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn records_of_sessions_and_notices_about_a_listener_name_it_by_the_same_keys() {
-        let id: Arc<ListenerId> = Arc::new("TCPRoute/ns/f/l".parse().expect("an id"));
-        let record = |event| json_record(SystemTime::UNIX_EPOCH, &event).expect("a record");
-        let notice = |subject: Subject| {
-            record(Event::Notice(Notice { level: Level::Info, event: "bound", subject, message: String::new() }))
-        };
-        let session = record(Event::Session(Box::new(SessionRecord {
-            session: SessionId(0xab),
-            phase: "opened",
-            listener: id.clone(),
-            transport: Transport::Tcp,
-            client: ([192, 0, 2, 1], 5).into(),
-            backend: None,
-            endpoint: None,
-            name: None,
-            up: 0,
-            down: 0,
-            duration: Duration::ZERO,
-            reason: None,
-            cause: None,
-        })));
-        assert_eq!(session["session"], "00000000000000ab");
-        for line in [&session, &notice(id.into())] {
-            let keys = ["kind", "namespace", "forward", "listener"].map(|key| line[key].as_str());
-            assert_eq!(keys, ["TCPRoute", "ns", "f", "l"].map(Some), "{line}");
-        }
-        // A path may look like an id.
-        let other = notice("shop/db/forward.yaml".into());
-        assert_eq!((&other["subject"], other.get("forward")), (&json!("shop/db/forward.yaml"), None));
-    }
 
     #[test]
     fn a_full_queue_drops_and_counts_and_does_not_wait() {
