@@ -155,3 +155,51 @@ fn name(pod: &Pod) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     format!("{}/{}", text(&pod.metadata.namespace), text(&pod.metadata.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A pod of the sidecar placement whose proxy has this image, with more metadata and this phase.
+    fn pod(number: usize, image: &str, (key, value): (&str, serde_json::Value), phase: &str) -> Pod {
+        let mut metadata =
+            json!({"namespace": "shop", "name": format!("p{number}"), "labels": {PROXY_LABEL: "sidecar"}});
+        metadata[key] = value;
+        let spec = json!({"containers": [], "initContainers": [{"name": CONTAINER, "image": image}]});
+        let pod = json!({"metadata": metadata, "spec": spec, "status": {"phase": phase}});
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    fn check(pods: &[Pod]) -> Check {
+        proxies(Some("new"), pods).expect("the operator has an image")
+    }
+
+    fn none() -> (&'static str, serde_json::Value) {
+        ("annotations", json!({}))
+    }
+
+    #[test]
+    fn only_living_sidecars_whose_image_the_operator_chooses_are_compared() {
+        let pods = [
+            pod(0, "old", ("labels", json!({PROXY_LABEL: "gateway"})), "Running"),
+            pod(1, "old", ("annotations", json!({IMAGE: "old"})), "Running"),
+            pod(2, "old", ("deletionTimestamp", json!("2026-01-01T00:00:00Z")), "Running"),
+            pod(3, "old", none(), "Succeeded"),
+            pod(4, "old", none(), "Failed"),
+            pod(5, "new", none(), "Running"),
+        ];
+        let it = check(&pods);
+        let all = "1 pods have one, all with the image of the operator";
+        assert_eq!((it.outcome, it.detail.as_str()), (Outcome::Ok, all));
+    }
+
+    #[test]
+    fn five_old_sidecars_are_named_and_the_rest_is_counted() {
+        let old = |count| check(&(0..count).map(|at| pod(at, "old", none(), "Running")).collect::<Vec<_>>()).detail;
+        let (five, six) = (old(5), old(6));
+        assert!(five.starts_with("5 of 5 run another image") && five.ends_with("shop/p3, shop/p4"), "{five}");
+        assert!(six.starts_with("6 of 6 run another image") && six.ends_with("shop/p4, …"), "{six}");
+    }
+}
