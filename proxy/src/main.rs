@@ -23,6 +23,11 @@ use proxy::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// musl pads the blocks of a session by a third; see the pool.
+#[cfg(all(target_os = "linux", target_env = "musl"))]
+#[global_allocator]
+static POOL: proxy::sys::Pool = proxy::sys::Pool::new();
+
 /// Timeout of a probe. Kubelet has its own, which is shorter and counts: a proxy at its CPU limit may need seconds for
 /// an answer. This one ends a probe that outlived kubelet's wait.
 const PROBE: Duration = Duration::from_secs(10);

@@ -2,6 +2,8 @@
 //!
 //! Every call has a fallback, so that the proxy builds and works on other systems.
 
+mod pool;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -11,6 +13,8 @@ use std::{
 
 use quinn_udp::UdpSocketState;
 use tokio::io::{Interest, unix::AsyncFd};
+
+pub use self::pool::Pool;
 
 /// Accepts a connection as a non-blocking socket, in one system call.
 ///
