@@ -13,6 +13,7 @@
 //!
 //! Nothing here allocates, logs or panics: it would come back to itself.
 #![allow(unsafe_code, reason = "an allocator deals in raw memory; see the invariant")]
+#![allow(clippy::cast_ptr_alignment, reason = "regions and chunks are aligned to their size, and blocks to 128 bytes")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -101,6 +102,7 @@ impl Default for Pool {
 
 impl Pool {
     /// An empty pool.
+    #[allow(clippy::large_stack_arrays, reason = "the pool of a program is a static, all of it zero")]
     #[must_use]
     pub const fn new() -> Self {
         let none = Region { start: null_mut(), free: 0 };
@@ -216,13 +218,12 @@ impl Chunks {
     /// A chunk without blocks.
     fn take(&mut self) -> Option<NonNull<Chunk>> {
         let known = self.regions.get(self.first..self.count)?;
-        match known.iter().position(|region| region.free != 0) {
-            Some(at) => self.first += at,
-            None => {
-                *self.regions.get_mut(self.count)? = Region { start: region()?.as_ptr(), free: u64::MAX };
-                self.first = self.count;
-                self.count += 1;
-            }
+        if let Some(at) = known.iter().position(|region| region.free != 0) {
+            self.first += at;
+        } else {
+            *self.regions.get_mut(self.count)? = Region { start: region()?.as_ptr(), free: u64::MAX };
+            self.first = self.count;
+            self.count += 1;
         }
         let region = self.regions.get_mut(self.first)?;
         let at = region.free.trailing_zeros();
@@ -400,7 +401,7 @@ mod tests {
     #[test]
     fn a_burst_is_given_back_and_its_chunks_are_used_again() {
         let (pool, mut owned) = (pool(), Owned::new());
-        let count = if cfg!(miri) { 100 } else { 10_000 };
+        let count: usize = if cfg!(miri) { 100 } else { 10_000 };
         for round in 0..2 {
             (0..count).for_each(|_| take(&pool, &mut owned, 768, 7));
             let per_chunk = (CHUNK - ALIGN) / 768;
@@ -436,7 +437,9 @@ mod tests {
     #[test]
     fn other_layouts_are_the_systems() {
         let pool = pool();
-        for layout in [Layout::new::<[u64; 64]>(), layout(CLASSES * ALIGN + 1), Layout::from_size_align(64, 256).expect("")] {
+        for layout in
+            [Layout::new::<[u64; 64]>(), layout(CLASSES * ALIGN + 1), Layout::from_size_align(64, 256).expect("")]
+        {
             // SAFETY: the size is not zero.
             unsafe { pool.dealloc(pool.alloc(layout), layout) };
         }
