@@ -115,6 +115,25 @@ fn a_folder_does_not_fail_because_of_the_files_of_other_tools_and_names_them() {
     }
 }
 
+#[test]
+fn a_file_without_an_object_is_named_beside_a_valid_one() {
+    let nothing = ["", "# comments\n---\n# only\n", "null\n", "{apiVersion: v1, kind: List, items: []}\n"];
+    for content in nothing {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::write(folder.path().join("f.yaml"), good()).expect("write");
+        fs::write(folder.path().join("g.yaml"), content).expect("write");
+        for input in ["-f f.yaml -f g.yaml", "-f .", "-f f.yaml -f - < g.yaml"] {
+            let output = shell(folder.path(), &format!("\"$0\" validate {input}"));
+            let printed = text(&output.stdout);
+            let name = if input.contains('<') { "<stdin>" } else { "g.yaml" };
+            let (first, rest) = printed.split_once('\n').unwrap_or_default();
+            assert_eq!(first, "1 PortForward valid", "{content:?} {input}: {}", text(&output.stderr));
+            let is_named = rest.contains(name) && rest.contains("(no object)");
+            assert!(rest.starts_with("skipped: ") && is_named, "{content:?} {input}: {printed}");
+        }
+    }
+}
+
 // T10
 #[test]
 fn a_file_that_is_emptied_keeps_running_what_it_had() {
