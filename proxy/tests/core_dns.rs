@@ -301,6 +301,21 @@ fn the_hosts_file_answers_for_both_families() {
 }
 
 #[test]
+fn addresses_that_left_the_hosts_file_end_with_a_definite_answer_and_not_with_a_fault() {
+    let mut known = Families::default();
+    known.listed(&ips(&["127.0.0.1", "::1"]), seconds(0));
+    let fault = || Outcome::Nothing("timed out".to_owned());
+    assert_eq!(known.searched(fault(), seconds(1)), resolution(&[], Some("timed out")), "they stay in use");
+    let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
+    let gone = known.searched(nothing(), seconds(6));
+    assert_eq!((gone.addresses, gone.failure.as_deref()), (Some(Vec::new()), Some(NO_ADDRESS)));
+    assert_eq!(known.searched(nothing(), seconds(11)).addresses, None, "said once");
+    known.listed(&ips(&["127.0.0.1"]), seconds(12));
+    known.searched(at("a.", found(&["127.0.0.2"], 60), Answer::NoData), seconds(13));
+    assert_eq!(known.searched(nothing(), seconds(73)).addresses, None, "the addresses were of DNS");
+}
+
+#[test]
 fn a_large_answer_is_cut_to_the_same_addresses_each_time() {
     let four = |count: u16| (0..count).rev().map(|at| IpAddr::from([10, 0, at.to_be_bytes()[0], at.to_be_bytes()[1]]));
     let six = |count: u16| (0..count).map(|at| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, at]));

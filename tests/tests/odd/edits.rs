@@ -31,6 +31,20 @@ fn an_edit_of_hosts_counts_within_five_seconds() {
 }
 
 #[test]
+fn a_name_that_is_removed_from_hosts_and_is_nowhere_else_has_no_address() {
+    let machine = Machine::start(b"127.0.0.41 db.test\n", QUICK);
+    let _dns = Dns::start(&machine, "127.0.0.1", "");
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    let _program = machine.run(&forward_to(0, "db.test", ""));
+    reaches(&machine, "127.0.0.41");
+    machine.replace("hosts", b"# nothing\n");
+    assert!(machine.getent("db.test").is_empty());
+    until_within(SEEN, "the address is out of use", || session(&machine, 0).is_err());
+    machine.replace("hosts", b"127.0.0.42 db.test\n");
+    reaches(&machine, "127.0.0.42");
+}
+
+#[test]
 fn an_edit_of_resolv_conf_counts_within_five_seconds() {
     // T8
     let machine = Machine::start(b"", QUICK);

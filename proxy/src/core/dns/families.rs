@@ -24,6 +24,8 @@ pub struct Families {
     /// The full name that has the addresses.
     fqdn: Option<String>,
     states: Pair<State>,
+    /// The addresses are those of the hosts file.
+    is_listed: bool,
     /// Why the last search found nothing.
     failure: Option<String>,
     /// When both families are asked for again.
@@ -46,7 +48,8 @@ struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
-    /// those in use stay, which another namespace may have found since.
+    /// those in use stay, which another namespace may have found since. Empty: those in use were of the hosts file, which
+    /// no longer has the name.
     pub addresses: Option<Vec<IpAddr>>,
     /// How many more addresses it has.
     pub left_out: usize,
@@ -72,7 +75,7 @@ impl Families {
 
     /// Takes the addresses of a name from the hosts file, which holds for both families.
     pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Resolution {
-        *self = Self { whole: now + TTL.1, ..Self::default() };
+        *self = Self { whole: now + TTL.1, is_listed: true, ..Self::default() };
         for ip in ips {
             let family = if ip.is_ipv4() { Family::Four } else { Family::Six };
             self.states.of(family).ips.push(*ip);
@@ -85,9 +88,13 @@ impl Families {
 
     /// Takes the end of a search.
     pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
+        // A line that was removed from the hosts file ends its address, as with glibc. Addresses of DNS outlive NXDOMAIN:
+        // a server may be wrong for a while.
+        let is_removed = self.is_listed && outcome.is_definitely_nothing();
         match outcome {
             Outcome::Found { fqdn, answers } => {
                 self.move_to(&fqdn);
+                self.is_listed = false;
                 self.failure = None;
                 let ttl = answers.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
                 self.whole = now + ttl;
@@ -99,7 +106,10 @@ impl Families {
                 self.failure = Some(why);
                 self.whole = now + RETRY;
                 (self.states.four.again, self.states.six.again) = (None, None);
-                return Resolution { addresses: None, ..self.current() };
+                if is_removed {
+                    (self.states, self.is_listed) = (Pair::default(), false);
+                }
+                return Resolution { addresses: is_removed.then(Vec::new), ..self.current() };
             }
         }
         self.current()
