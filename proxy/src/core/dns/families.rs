@@ -11,9 +11,10 @@ use super::{
 pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Time until a name or family that has failed is asked for again.
 pub const RETRY: Duration = Duration::from_secs(5);
-/// Longest time until a family that keeps failing is asked for again.
+/// Longest time until a family that keeps failing, and has no addresses to keep, is asked for again.
 pub const SELDOM: Duration = Duration::from_secs(60);
-/// Failures of a family in a row after which the time until it is asked for again doubles with each further one.
+/// Failures in a row of a family without addresses after which the time until it is asked for again doubles with each
+/// further one.
 const OFTEN: u32 = 6;
 /// Most addresses of a name that are used. Sessions look at each of them.
 pub const MOST_ADDRESSES: usize = 256;
@@ -172,13 +173,16 @@ impl State {
             Answer::NoData | Answer::OtherRecords | Answer::NxDomain => *self = Self::default(),
             Answer::Failed { why, .. } | Answer::Malformed { why } => {
                 let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
-                *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };
+                // Addresses of the last answer may be wrong by now. A family without any may be one that the network
+                // drops, whose questions would keep those of other families waiting for their slots.
+                let wait = if ips.is_empty() { retry(failures) } else { RETRY };
+                *self = Self { ips, failure: Some(why), failures, again: Some(now + wait) };
             }
         }
     }
 }
 
-/// Time until a family that has failed this often in a row is asked for again.
+/// Time until a family without addresses that has failed this often in a row is asked for again.
 fn retry(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(OFTEN).min(8);
     RETRY.saturating_mul(1 << doublings).min(SELDOM)
