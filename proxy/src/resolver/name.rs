@@ -59,7 +59,8 @@ pub(super) async fn follow(name: Name) {
     }
 }
 
-/// Asks again whenever something is due or the system's settings for the name have changed, until the receiver is dropped.
+/// Asks again whenever something is due or the system's settings for the name have changed, until the receiver is
+/// dropped.
 async fn keep(name: Name) {
     let Name { host, system: mut systems, slots, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());

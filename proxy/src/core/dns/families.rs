@@ -49,8 +49,8 @@ struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
-    /// those in use stay, which another namespace may have found since. Empty: those in use were of the hosts file, which
-    /// no longer has the name.
+    /// those in use stay, which another namespace may have found since. Empty: those in use were of the hosts file,
+    /// which no longer has the name.
     pub addresses: Option<Vec<IpAddr>>,
     /// How many more addresses it has.
     pub left_out: usize,

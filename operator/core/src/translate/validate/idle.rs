@@ -1,12 +1,12 @@
-//! Settings of a listener that are valid and have no effect, or leave no backend to it. They are not refused: a listener
-//! with one backend may be about to get a second.
+//! Settings of a listener that are valid and have no effect, or leave no backend to the listener. They are not refused:
+//! a listener with one backend may be about to get a second.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crds::{Backend, Listener, LoadBalancingPolicy};
 
-/// What has no effect in a listener, or leaves no backend to it, for a person. Defaults are not mentioned. For priorities and weights, backends with
-/// weight 0 count: they may soon get sessions.
+/// What has no effect in a listener, or leaves no backend to the listener, for a person. Defaults are not mentioned. For
+/// priorities and weights, backends with weight 0 count: they may soon get sessions.
 pub(super) fn settings(item: &Listener) -> Vec<String> {
     [priority(item), weight(item), no_weight(item), policy(item)].into_iter().flatten().collect()
 }
