@@ -2,6 +2,7 @@
 
 mod document;
 mod folder;
+mod json;
 mod resolve;
 mod source;
 mod tabs;
@@ -9,7 +10,7 @@ mod text;
 mod yaml;
 
 pub(crate) use document::Document;
-pub(crate) use folder::Skipped;
+pub(crate) use folder::{NO_OBJECT, Skipped};
 pub(crate) use source::{FileChange, Sources};
 pub(crate) use yaml::{MAX_FILE_BYTES, parse};
 

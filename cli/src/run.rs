@@ -64,6 +64,7 @@ pub fn run_with<S: Services>(
     if args.print {
         return print(args);
     }
+    let hangup = hangup(runtime)?;
     let paths = args.input.paths();
     let sources = Sources::new(&paths, args.input.recursive).map_err(|error| Error::files(&paths, error))?;
     let admission = Admission::new()?;
@@ -83,11 +84,17 @@ pub fn run_with<S: Services>(
         format: settings.log_format,
         proxy,
     };
-    let served = tasks.block_on(runtime, Box::pin(runner.serve()));
+    let served = tasks.block_on(runtime, Box::pin(runner.serve(hangup)));
     // Writes the last records, which tell why nothing runs.
     let finished = runner.proxy.finish();
     served?;
     finished.map_err(Error::from)
+}
+
+/// SIGHUP from now on, which ends the process until a stream exists. A supervisor may send it right after the start.
+fn hangup(runtime: &Runtime) -> io::Result<Signal> {
+    let _context = runtime.enter();
+    signal(SignalKind::hangup())
 }
 
 /// Prints the manifests of the forwards on the command line.
@@ -117,9 +124,8 @@ struct Runner<'a, S> {
 }
 
 impl<S: Services> Runner<'_, S> {
-    async fn serve(&mut self) -> Result<(), Error> {
-        // A pipe may take long to end; until then, SIGTERM and SIGINT end the process. SIGHUP never does.
-        let mut hangup = signal(SignalKind::hangup())?;
+    async fn serve(&mut self, mut hangup: Signal) -> Result<(), Error> {
+        // A pipe may take long to end; until then, SIGTERM and SIGINT end the process.
         let mut first = self.sources.streams();
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     admission::{Admission, Admitted, Object},
-    manifest::{Document, FileChange, Place, Problem, Skipped},
+    manifest::{Document, FileChange, NO_OBJECT, Place, Problem, Skipped},
 };
 
 /// Objects by file, with the semantics of an API server: a refused version changes nothing.
@@ -80,6 +80,11 @@ impl File {
     fn no_longer_a_manifest(&mut self, name: &str) {
         self.is_no_manifest = self.objects.is_empty();
         self.keep_all(name, "is no longer a Kubernetes manifest");
+    }
+
+    /// The file was read, and has no document that can be named.
+    fn has_nothing(&self) -> bool {
+        self.objects.is_empty() && self.problems.is_empty() && self.other_kinds.is_empty()
     }
 
     /// The objects stay, which is the only problem of the file now.
@@ -153,6 +158,8 @@ impl Store {
             }
             if file.is_no_manifest {
                 all.left_out.skipped.add("not a Kubernetes manifest", name.clone());
+            } else if file.has_nothing() {
+                all.left_out.skipped.add(NO_OBJECT, name.clone());
             }
             all.world.namespaces.extend(file.namespaces.clone());
             for (identity, object) in &file.objects {

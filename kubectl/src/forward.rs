@@ -37,6 +37,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &Forward) -> Result<(), Error> 
 }
 
 async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
+    // Sessions outlive the terminal, as with `run`: a stream that exists replaces the default of SIGHUP for good.
+    let _hangup = signal(SignalKind::hangup())?;
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Fails with the address of an API server that cannot be used, before any watch does.
     cluster.now().await?;

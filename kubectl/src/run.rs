@@ -1,9 +1,13 @@
 //! `kubectl portlane run`: `portlane run` with the Services of a cluster, which are reached through the API server.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use clap::Args;
-use tokio::{runtime::Runtime, task::LocalSet};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
 
 use crate::{
     args::Connection,
@@ -33,11 +37,18 @@ impl ClusterRun {
 
 /// Runs until a signal ends the program. The end of the proxy waits for its threads, so that this is no async function.
 pub(crate) fn run(runtime: &Runtime, connection: &Connection, args: &ClusterRun) -> Result<(), Error> {
+    ignore_hangup(runtime)?;
     let tasks = LocalSet::new();
     let cluster = tasks.block_on(runtime, Box::pin(connect(connection, args)))?;
     let namespace = cluster.namespace.clone();
     let services = Attached::new(cluster, args.limits());
     portlane::run_with(&args.run, &namespace, services, runtime, &tasks).map_err(Error::from)
+}
+
+/// Keeps SIGHUP from ending the program while the cluster is asked; from then on, the proxy reads its files again.
+fn ignore_hangup(runtime: &Runtime) -> io::Result<()> {
+    let _context = runtime.enter();
+    signal(SignalKind::hangup()).map(drop)
 }
 
 async fn connect(connection: &Connection, args: &ClusterRun) -> Result<Cluster, Error> {

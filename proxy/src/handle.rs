@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_api::{Configuration, LiveSessions, Report, Selection};
+use proxy_api::{Configuration, LiveSessions, Report, Selection, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::Clock,
-    files,
+    files, holder,
     http::{self, Role, Startup, View},
     lives::{Life, Lives},
     log::{Level, Log, LogWriter},
@@ -36,12 +36,14 @@ const ANSWERS: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A health or admin address is taken or not permitted.
-    #[error("cannot listen on the {role} address {address}; choose another one")]
+    #[error("cannot listen on the {role} address {address}{}", remedy(.holder.as_deref()))]
     Address {
         /// `health` or `admin`.
         role: &'static str,
         /// The address.
         address: SocketAddr,
+        /// The process that has the address, as far as it can be known.
+        holder: Option<String>,
         /// Bind error.
         #[source]
         source: io::Error,
@@ -61,6 +63,13 @@ pub enum StartError {
     /// A thread or runtime cannot be created.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
+}
+
+fn remedy(holder: Option<&str>) -> String {
+    match holder {
+        Some(holder) => format!(", which is in use by {holder}: stop it or choose another address"),
+        None => "; choose another one".to_owned(),
+    }
 }
 
 /// The proxy has ended and accepts no more requests.
@@ -274,13 +283,23 @@ fn addresses(settings: &Settings, process: &Process) -> Result<Vec<(Role, std::n
         match http::open(address) {
             Ok(listener) => opened.push((role, listener)),
             Err(error) if settings.may_lack_addresses => {
-                let message = format!("the {name} address {address} is not served: {error}");
+                let by = holder_of(address, &error).map(|holder| format!(" by {holder}")).unwrap_or_default();
+                let message = format!("the {name} address {address} is not served: {error}{by}");
                 process.log.notice(Level::Warn, "address", "portlane-proxy", message);
             }
-            Err(source) => return Err(StartError::Address { role: name, address, source }),
+            Err(source) => {
+                let holder = holder_of(address, &source);
+                return Err(StartError::Address { role: name, address, holder, source });
+            }
         }
     }
     Ok(opened)
+}
+
+/// The process that has an address in use, as far as it can be known.
+fn holder_of(address: SocketAddr, error: &io::Error) -> Option<String> {
+    let is_in_use = error.kind() == io::ErrorKind::AddrInUse;
+    is_in_use.then(|| holder::find(&[(address, Transport::Tcp)]).remove(&0)).flatten()
 }
 
 #[cfg(test)]
@@ -294,6 +313,21 @@ mod tests {
     #[test]
     fn a_proxy_that_ends_in_order_tells_of_no_death() {
         start().finish().expect("no thread has died");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_address_in_use_names_its_holder() {
+        let held = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = held.local_addr().expect("bound");
+        let own = format!("in use by pid {} ", std::process::id());
+        for settings in [
+            Settings { health: Some(address), ..Settings::default() },
+            Settings { admin: Some(address), ..Settings::default() },
+        ] {
+            let error = Proxy::start(&settings, Box::new(io::sink())).expect_err("the address is held").to_string();
+            assert!(error.contains(&address.to_string()) && error.contains(&own), "{error}");
+        }
     }
 
     #[tokio::test]

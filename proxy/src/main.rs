@@ -259,21 +259,28 @@ fn probe(what: Probe, socket: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Until a stream exists, SIGHUP ends the process, and a supervisor may send it right after the start.
+    let hangup = hangup(&runtime)?;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
         .init();
     let proxy = Proxy::start(&args.settings(), Box::new(io::stdout()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(args, &proxy))?;
+    runtime.block_on(serve(args, &proxy, hangup))?;
     proxy.finish()?;
     Ok(())
 }
 
-async fn serve(args: &Args, proxy: &Proxy) -> Result<(), Box<dyn Error>> {
+fn hangup(runtime: &tokio::runtime::Runtime) -> io::Result<Signal> {
+    let _context = runtime.enter();
+    signal(SignalKind::hangup())
+}
+
+async fn serve(args: &Args, proxy: &Proxy, hangup: Signal) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut source = pin!(source(args, proxy, signal(SignalKind::hangup())?));
+    let mut source = pin!(source(args, proxy, hangup));
     let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);

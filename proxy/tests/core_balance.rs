@@ -68,6 +68,8 @@ fn the_health_of_a_listener_counts_only_entries_that_get_sessions() {
     targets.entries[0].endpoints[0].set_checked(Checked::Down);
     targets.entries[1].endpoints[0].set_checked(Checked::Up);
     assert_eq!(targets.health(0), BackendHealth::None, "the entry of weight 0 is ignored");
+    let closed = Targets::new(vec![entry("closed", 0, 0, &["10.0.0.1:1"])]);
+    assert_eq!(closed.health(0), BackendHealth::None, "no entry gets sessions");
 }
 
 #[test]

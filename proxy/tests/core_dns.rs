@@ -263,7 +263,18 @@ fn addresses_of_another_full_name_are_not_kept() {
 }
 
 #[test]
-fn a_family_that_keeps_failing_is_asked_more_and_more_seldom() {
+fn a_family_that_keeps_its_addresses_is_asked_every_five_seconds_however_often_it_fails() {
+    let mut known = Families::default();
+    known.searched(at("a.", found(&["127.0.0.1"], 300), found(&["::1"], 300)), seconds(0));
+    known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
+    for failures in 1..20 {
+        assert_eq!(known.due(seconds(0)), (RETRY, Due::Family(Family::Six)), "after {failures} failures");
+        known.again(Family::Six, silent(), seconds(0));
+    }
+}
+
+#[test]
+fn a_family_without_addresses_that_keeps_failing_is_asked_more_and_more_seldom() {
     let mut known = Families::default();
     known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
     let mut waits = vec![known.due(seconds(0)).0.as_secs()];
@@ -272,7 +283,7 @@ fn a_family_that_keeps_failing_is_asked_more_and_more_seldom() {
         waits.push(known.due(seconds(0)).0.as_secs());
     }
     assert_eq!(waits, [5, 5, 5, 5, 5, 5, 10, 20, 40, 60, 60, 60]);
-    known.again(Family::Six, found(&["::1"], 60), seconds(0));
+    known.again(Family::Six, Answer::NoData, seconds(0));
     known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
     assert_eq!(known.due(seconds(0)), (RETRY, Due::Family(Family::Six)), "an answer begins the count anew");
 }
@@ -298,6 +309,21 @@ fn the_hosts_file_answers_for_both_families() {
         known.listed(&ips(&["fd00::1", "10.0.0.2", "10.0.0.1"]), seconds(2)),
         resolution(&["10.0.0.1", "10.0.0.2", "fd00::1"], None)
     );
+}
+
+#[test]
+fn addresses_that_left_the_hosts_file_end_with_a_definite_answer_and_not_with_a_fault() {
+    let mut known = Families::default();
+    known.listed(&ips(&["127.0.0.1", "::1"]), seconds(0));
+    let fault = || Outcome::Nothing("timed out".to_owned());
+    assert_eq!(known.searched(fault(), seconds(1)), resolution(&[], Some("timed out")), "they stay in use");
+    let nothing = || Outcome::Nothing(NO_ADDRESS.to_owned());
+    let gone = known.searched(nothing(), seconds(6));
+    assert_eq!((gone.addresses, gone.failure.as_deref()), (Some(Vec::new()), Some(NO_ADDRESS)));
+    assert_eq!(known.searched(nothing(), seconds(11)).addresses, None, "said once");
+    known.listed(&ips(&["127.0.0.1"]), seconds(12));
+    known.searched(at("a.", found(&["127.0.0.2"], 60), Answer::NoData), seconds(13));
+    assert_eq!(known.searched(nothing(), seconds(73)).addresses, None, "the addresses were of DNS");
 }
 
 #[test]

@@ -11,6 +11,9 @@ const MAX_FILES: usize = 10_000;
 /// Most folders that `--recursive` visits under one folder.
 const MAX_FOLDERS: usize = 1000;
 
+/// Why a file is named that could be read: it is empty, or has comments, `null` or a list without items only.
+pub(crate) const NO_OBJECT: &str = "no object";
+
 /// The content of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Listing {

@@ -12,7 +12,8 @@ use proxy::follow::Followed;
 
 use super::{
     Document, MAX_FILE_BYTES, Place, Problem, Skipped,
-    folder::{self, Listing},
+    folder::{self, Listing, NO_OBJECT},
+    json::json,
     parse, text,
 };
 
@@ -97,7 +98,7 @@ impl Sources {
         absent.map(|(path, _)| path.display().to_string()).collect()
     }
 
-    /// What the folders have that is not read.
+    /// What the folders have that is not read, and files that have had no document so far.
     pub(crate) fn skipped(&self) -> &Skipped {
         &self.skipped
     }
@@ -141,6 +142,9 @@ impl Sources {
             changes.extend((is && !was).then(|| (name.clone(), FileChange::missing(&name))));
         }
         self.files.retain(|path, file| !file.gone || present.contains(path));
+        for (path, _) in self.files.iter().filter(|(_, file)| file.is_blank_so_far()) {
+            self.skipped.add(NO_OBJECT, path.display().to_string());
+        }
         changes
     }
 
@@ -216,9 +220,14 @@ impl File {
     fn blank(&mut self, name: &str) -> Option<FileChange> {
         let is_settled = self.blank_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
         (is_settled && std::mem::take(&mut self.had_content)).then(|| {
+            self.blank_since = None;
             let message = "has no document; what it had before keeps running until the file is removed".to_owned();
             FileChange::Unreadable(problem(name, 1, message))
         })
+    }
+
+    fn is_blank_so_far(&self) -> bool {
+        self.blank_since.is_some() && !self.had_content && self.absent_since.is_none()
     }
 
     fn mark_absent(&mut self) -> Option<FileChange> {
@@ -295,35 +304,9 @@ fn is_of_another_tool(documents: &[Document]) -> bool {
     !documents.is_empty() && !documents.iter().any(Document::is_manifest)
 }
 
-/// The documents of a text that is JSON throughout.
-fn json(text: &str) -> Option<Vec<Document>> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
-    let mut documents = Vec::new();
-    loop {
-        let rest = text.get(values.byte_offset()..).unwrap_or_default();
-        let at = text.len() - rest.trim_start().len();
-        let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-        match values.next() {
-            None => return (!documents.is_empty()).then_some(documents),
-            Some(value) => documents.push(Document::at_line(value.ok()?, line)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines(text: &str) -> Option<Vec<usize>> {
-        json(text).map(|documents| documents.iter().map(Document::line).collect())
-    }
-
-    #[test]
-    fn documents_in_json_know_their_line() {
-        assert_eq!(lines("{\"a\": \"\\/\"}\n{}{}\n\n{}\n"), Some(vec![1, 2, 2, 4]));
-        assert_eq!(lines("{}\nx\n"), None);
-        assert_eq!(lines(""), None);
-    }
 
     /// What a look at a file reports.
     fn words(changes: Vec<(String, FileChange)>) -> Vec<String> {
@@ -386,6 +369,20 @@ mod tests {
         for text in ["a: 1", "--- {a: 1}", "----", "# a\n- b", "\u{1b}"] {
             assert!(!has_no_document(text.as_bytes()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_file_without_a_document_so_far_is_skipped() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.yaml");
+        fs::write(&path, "# not yet\n").expect("write");
+        let mut sources = Sources::new(std::slice::from_ref(&path), false).expect("there");
+        assert_eq!(words(sources.look()), [""; 0]);
+        assert_eq!(sources.skipped().phrases().collect::<Vec<_>>(), [format!("{} (no object)", path.display())]);
+        fs::write(&path, "kind: A\n").expect("write");
+        sources.look();
+        assert_eq!(look_later(&mut sources), ["1 documents"]);
+        assert_eq!(sources.skipped().phrases().count(), 0);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Names {
     of_listener: BTreeMap<ListenerId, BTreeSet<String>>,
     /// Names of which anything was heard, be it a failure.
     heard: BTreeSet<String>,
-    /// The last good answer by name; a failure keeps it.
+    /// The last good answer by name; a failure keeps it. Empty after the name left the hosts file.
     addresses: BTreeMap<String, Vec<IpAddr>>,
     /// Names with more addresses than are used.
     truncated: BTreeSet<String>,
@@ -146,7 +146,7 @@ impl Names {
         }
         self.failing_since.insert(host.to_owned(), now);
         self.by_time.insert((now, host.to_owned()));
-        Some(Transition::Fails { keeps: self.addresses.contains_key(host) })
+        Some(Transition::Fails { keeps: !self.addresses(host).is_empty() })
     }
 
     fn resolves(&mut self, host: &str) -> Option<Transition> {

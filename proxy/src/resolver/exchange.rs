@@ -34,7 +34,7 @@ const LONGEST: usize = 65_535;
 const ANSWERS: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// A name server, and the way to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NameServer {
     address: SocketAddr,
     /// Whether no question goes by UDP.

@@ -59,7 +59,8 @@ pub(super) async fn follow(name: Name) {
     }
 }
 
-/// Asks again whenever something is due or the system's settings have changed, until the receiver is dropped.
+/// Asks again whenever something is due or the system's settings for the name have changed, until the receiver is
+/// dropped.
 async fn keep(name: Name) {
     let Name { host, system: mut systems, slots, files, answers } = name;
     let (mut known, began) = (Families::default(), Instant::now());
@@ -67,13 +68,13 @@ async fn keep(name: Name) {
     loop {
         let latest = systems.borrow_and_update().clone();
         let Some(system) = latest else {
-            changed(&mut systems).await;
+            changed(&mut systems, &host, None).await;
             continue;
         };
         let round = Round { host: &host, system: &system, slots: &slots, files: &files, answers: &answers, began };
         let is_taken = tokio::select! {
             is_taken = round.run(due, &mut known) => is_taken,
-            () = changed(&mut systems) => {
+            () = changed(&mut systems, &host, Some(system.as_ref())) => {
                 due = Due::Whole;
                 continue;
             }
@@ -84,15 +85,23 @@ async fn keep(name: Name) {
         let (wait, next) = known.due(began.elapsed());
         due = tokio::select! {
             () = sleep(wait) => next,
-            () = changed(&mut systems) => Due::Whole,
+            () = changed(&mut systems, &host, Some(system.as_ref())) => Due::Whole,
         };
     }
 }
 
-async fn changed(systems: &mut Systems) {
-    if systems.changed().await.is_err() {
-        pending::<()>().await;
+/// Waits until the settings for a host are no longer those that are `known`.
+async fn changed(systems: &mut Systems, host: &str, known: Option<&System>) {
+    while systems.changed().await.is_ok() {
+        if known.is_none_or(|known| !is_equal_for(systems, host, known)) {
+            return;
+        }
     }
+    pending::<()>().await;
+}
+
+fn is_equal_for(systems: &mut Systems, host: &str, known: &System) -> bool {
+    systems.borrow_and_update().as_ref().is_some_and(|latest| latest.is_equal_for(host, known))
 }
 
 /// One round of questions for a name.
@@ -185,7 +194,32 @@ async fn other(first: &Answer, other: impl Future<Output = Answer>) -> Answer {
 mod tests {
     use std::future::ready;
 
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::resolver::reader::{Look, State};
+
+    #[tokio::test]
+    async fn a_change_ends_the_lookups_of_the_names_that_it_concerns_only() {
+        let system = |hosts: &[u8], conf: &[u8]| {
+            let looks = [hosts, conf].map(|bytes| Look::New(State::Missing, bytes.to_vec()));
+            Some(Arc::new(System::after(None, looks)))
+        };
+        let known = system(b"192.0.2.1 db\n", b"");
+        let (sender, mut systems) = watch::channel(known.clone());
+        let mut has_changed = async |hosts: &[u8], conf: &[u8]| {
+            sender.send_replace(system(hosts, conf));
+            tokio::select! {
+                biased;
+                () = changed(&mut systems, "db", known.as_deref()) => true,
+                () = ready(()) => false,
+            }
+        };
+        assert!(!has_changed(b"# again\n192.0.2.1 db\n", b"").await);
+        assert!(!has_changed(b"192.0.2.1 db\n192.0.2.2 other\n", b"").await);
+        assert!(has_changed(b"192.0.2.2 db\n", b"").await);
+        assert!(has_changed(b"192.0.2.1 db\n", b"nameserver 192.0.2.53\n").await);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_family_that_nobody_answers_is_given_up_once_the_other_has_addresses() {

@@ -50,7 +50,7 @@ pub(super) struct System {
 
 impl System {
     /// The settings after a look at both files. What `last` knows of a file stays in force while it cannot be read.
-    fn after(last: Option<&Self>, looks: [Look; 2]) -> Self {
+    pub(super) fn after(last: Option<&Self>, looks: [Look; 2]) -> Self {
         let mut states = last.map_or([None; 2], |last| last.states);
         let mut failures = [None, None];
         let mut problems = Vec::new();
@@ -89,6 +89,21 @@ impl System {
             Look::New(..) => false,
             Look::Failed(why) => failure.as_ref() == Some(why),
         })
+    }
+
+    /// Whether the settings are equal. Files that are written again with the same settings change nothing.
+    fn is_equal(&self, other: &Self) -> bool {
+        self.hosts == other.hosts && self.is_asked_alike(other)
+    }
+
+    /// Whether the settings are equal as far as they concern this host.
+    pub(super) fn is_equal_for(&self, host: &str, other: &Self) -> bool {
+        self.hosts.addresses(host) == other.hosts.addresses(host) && self.is_asked_alike(other)
+    }
+
+    /// Whether questions are equal and go to the same servers.
+    fn is_asked_alike(&self, other: &Self) -> bool {
+        self.conf == other.conf && self.servers == other.servers
     }
 
     /// The tries of the next question, each with its server. Without `may_overlap`, one server is asked at a time.
@@ -141,8 +156,8 @@ async fn look(systems: watch::Sender<Option<Arc<System>>>, answers: mpsc::Sender
     let (mut latest, mut told) = (Latest::default(), Vec::new());
     loop {
         let system = latest.system().await;
-        // Each new state makes all names be asked for again; a file that cannot be read is none.
-        let is_new = systems.borrow().as_ref().is_none_or(|sent| sent.states != system.states);
+        // A change ends lookups. Programs such as DHCP clients write the same content again and again.
+        let is_new = systems.borrow().as_ref().is_none_or(|sent| !sent.is_equal(&system));
         if is_new {
             systems.send_replace(Some(system.clone()));
         }

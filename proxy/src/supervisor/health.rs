@@ -52,9 +52,11 @@ fn changed(id: &ListenerId, before: BackendHealth, after: BackendHealth) -> Noti
             (Level::Info, "backends_healthy", "some backends are healthy again")
         }
         BackendHealth::Some => (Level::Warn, "backends_unhealthy", "not all backends are healthy"),
-        BackendHealth::None => {
-            (Level::Error, "backends_unhealthy", "no backend is healthy; new sessions still try all of them")
-        }
+        BackendHealth::None => (
+            Level::Error,
+            "backends_unhealthy",
+            "no backend is healthy; new sessions still try all with a weight above 0",
+        ),
     };
     notices::notice(level, event, id, what)
 }

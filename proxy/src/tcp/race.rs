@@ -191,6 +191,7 @@ impl<'a> Step<'a> {
         for loser in others.iter().filter(|it| is_beaten(it.endpoint.address, winner, it.began.elapsed())) {
             self.failed(&loser.endpoint, &silent);
         }
+        keep(&stream);
         self.show(&attempt.endpoint);
         attempt.endpoint.succeeded();
         self.entry.stats.sessions.fetch_add(1, Relaxed);
@@ -251,7 +252,8 @@ async fn due(began: Instant, next: Option<Duration>) {
     }
 }
 
-/// Connects. A connection that is given up before this returns ends by reset, also if the kernel has completed it.
+/// Connects. Until [`keep`], a connection that is given up ends by reset, also if the kernel has completed it: servers
+/// such as MySQL count an end without a byte as an error of the client.
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
     let socket = net::upstream_tcp(to, keepalive_seconds)?;
     socket.set_linger(Some(Duration::ZERO))?;
@@ -264,8 +266,13 @@ async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Resu
         ));
     }
     write(&stream, header).await?;
-    SockRef::from(&stream).set_linger(None)?;
     Ok(stream)
+}
+
+/// Gives a connection to its session, whose relay decides how it ends.
+fn keep(stream: &TcpStream) {
+    // The socket is valid and the option exists, so that this cannot fail.
+    let _ = SockRef::from(stream).set_linger(None);
 }
 
 /// Writes the header. The connection is new, so the send buffer takes it at once.
@@ -302,7 +309,13 @@ mod tests {
         let (mut server, _) = listener.accept().await.expect("a connection");
         let end = server.read(&mut [0]).await.expect_err("no end of data");
         assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        // The same with one that was answered at the same moment as the winner of a race.
+        drop(dial(to, 60, b"").await.expect("connects"));
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let end = server.read(&mut [0]).await.expect_err("no end of data");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
         let kept = dial(to, 60, b"").await.expect("connects");
+        keep(&kept);
         assert_eq!(SockRef::from(&kept).linger().expect("an option"), None);
     }
 }

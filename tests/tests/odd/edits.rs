@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use harness::{Dns, Machine, PATIENCE, RecordingServer, until, until_within};
+use harness::{Dns, Kind, Machine, PATIENCE, RecordingServer, Reply, until, until_within};
 use rustix::process::Signal;
 
-use crate::{QUICK, SERVE, failing, forward_to, ip, session};
+use crate::{QUICK, SERVE, endpoints, failing, forward_to, ip, session};
 
 /// Longest time until an edit counts: five seconds, and two for a slow machine.
 const SEEN: Duration = Duration::from_secs(7);
@@ -28,6 +28,20 @@ fn an_edit_of_hosts_counts_within_five_seconds() {
     reaches(&machine, "127.0.0.42");
     machine.overwrite("hosts", b"# nothing\n");
     reaches(&machine, "127.0.0.43");
+}
+
+#[test]
+fn a_name_that_is_removed_from_hosts_and_is_nowhere_else_has_no_address() {
+    let machine = Machine::start(b"127.0.0.41 db.test\n", QUICK);
+    let _dns = Dns::start(&machine, "127.0.0.1", "");
+    let _server = RecordingServer::start(&machine, "::", SERVE);
+    let _program = machine.run(&forward_to(0, "db.test", ""));
+    reaches(&machine, "127.0.0.41");
+    machine.replace("hosts", b"# nothing\n");
+    assert!(machine.getent("db.test").is_empty());
+    until_within(SEEN, "the address is out of use", || session(&machine, 0).is_err());
+    machine.replace("hosts", b"127.0.0.42 db.test\n");
+    reaches(&machine, "127.0.0.42");
 }
 
 #[test]
@@ -59,6 +73,23 @@ fn a_search_domain_that_is_added_counts_within_five_seconds() {
     until("the name fails", || failing(&machine) >= 1.0);
     machine.overwrite("resolv.conf", b"nameserver 127.0.0.1\nsearch office.test\n");
     reaches(&machine, "127.0.0.53");
+}
+
+#[test]
+fn a_file_that_is_written_again_and_again_stops_no_lookup() {
+    let machine = Machine::start(b"127.0.0.9 other.test\n", b"nameserver 127.0.0.1\noptions timeout:5 attempts:1\n");
+    let dns = Dns::start(&machine, "127.0.0.1", "");
+    let found = Reply::addresses(120, &["127.0.0.41"]);
+    // Longer than the time between two looks at the files.
+    dns.set("db.test", Kind::A, Reply::Late(Duration::from_secs(3), Box::new(found)));
+    dns.set("db.test", Kind::Aaaa, Reply::NoName);
+    let _program = machine.run(&forward_to(0, "db.test", ""));
+    let mut writes = 0;
+    until_within(PATIENCE, "the name is found", || {
+        writes += 1;
+        machine.replace("hosts", format!("127.0.0.9 other.test # {writes}\n").as_bytes());
+        endpoints(&machine) == [1]
+    });
 }
 
 #[test]

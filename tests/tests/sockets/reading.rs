@@ -115,6 +115,25 @@ fn a_folder_does_not_fail_because_of_the_files_of_other_tools_and_names_them() {
     }
 }
 
+#[test]
+fn a_file_without_an_object_is_named_beside_a_valid_one() {
+    let nothing = ["", "# comments\n---\n# only\n", "null\n", "{apiVersion: v1, kind: List, items: []}\n"];
+    for content in nothing {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::write(folder.path().join("f.yaml"), good()).expect("write");
+        fs::write(folder.path().join("g.yaml"), content).expect("write");
+        for input in ["-f f.yaml -f g.yaml", "-f .", "-f f.yaml -f - < g.yaml"] {
+            let output = shell(folder.path(), &format!("\"$0\" validate {input}"));
+            let printed = text(&output.stdout);
+            let name = if input.contains('<') { "<stdin>" } else { "g.yaml" };
+            let (first, rest) = printed.split_once('\n').unwrap_or_default();
+            assert_eq!(first, "1 PortForward valid", "{content:?} {input}: {}", text(&output.stderr));
+            let is_named = rest.contains(name) && rest.contains("(no object)");
+            assert!(rest.starts_with("skipped: ") && is_named, "{content:?} {input}: {printed}");
+        }
+    }
+}
+
 // T10
 #[test]
 fn a_file_that_is_emptied_keeps_running_what_it_had() {
@@ -184,6 +203,56 @@ fn sighup_reads_the_files_again_and_ends_nothing() {
         assert!(told["message"].as_str().is_some_and(|text| text.contains("SIGHUP")), "{told}");
         round_trip(&mut live, b"x").expect("the session goes on");
         round_trip(&mut connect(port).expect("connect"), b"x").expect("new sessions too");
+        assert!(program.is_running());
+    }
+}
+
+/// Waits until a program has threads, and returns the signals that it handled then, as a bit mask.
+#[cfg(target_os = "linux")]
+fn handled_with_threads(program: &Program) -> u64 {
+    let path = format!("/proc/{}/status", program.id());
+    let began = std::time::Instant::now();
+    // The start takes milliseconds: without a pause, no step of it is missed.
+    while began.elapsed() < harness::PATIENCE {
+        let status = fs::read_to_string(&path).expect("the program runs");
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect("a field").trim();
+        if field("Threads:") != "1" {
+            return u64::from_str_radix(field("SigCgt:"), 16).expect("a mask");
+        }
+        std::thread::yield_now();
+    }
+    panic!("the program has no threads");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sighup_ends_nothing_during_the_start() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (one, two) = (free_port(), free_port());
+    let start = |name: &str, arguments: &[&str], content: &str| {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("f.yaml");
+        fs::write(&path, content).expect("write");
+        let mut command = Command::new(binary(name));
+        command.args(arguments).arg(&path);
+        Program::start(command, folder)
+    };
+    let manifest = |port: u16| forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let translated = {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::write(folder.path().join("f.yaml"), manifest(two)).expect("write");
+        text(&shell(folder.path(), "\"$0\" translate f.yaml").stdout)
+    };
+    let run = ["run", "--log", "json", "-f"].as_slice();
+    let proxy = ["--health-address", "none", "--admin-address", "none", "--config"].as_slice();
+    for (name, arguments, content, port) in
+        [("portlane", run, manifest(one), one), ("portlane-proxy", proxy, translated, two)]
+    {
+        let mut program = start(name, arguments, &content);
+        assert_eq!(handled_with_threads(&program) & 1, 1, "{name} handles SIGHUP before it has threads");
+        program.signal(Signal::HUP);
+        until("the forward runs", || connect(port).is_ok());
+        round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
         assert!(program.is_running());
     }
 }

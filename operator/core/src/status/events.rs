@@ -186,7 +186,7 @@ pub fn of_backends(
         let what = match now_is {
             BackendHealth::All => "every backend is healthy",
             BackendHealth::Some => "some backends are unhealthy; new sessions go to the healthy ones",
-            BackendHealth::None => "no backend is healthy; new sessions still try all of them",
+            BackendHealth::None => "no backend is healthy; new sessions still try all with a weight above 0",
         };
         let reason = if warning { BACKENDS_UNHEALTHY } else { BACKENDS_HEALTHY };
         let note = format!(

@@ -96,12 +96,14 @@ fn settings_of_balancing_without_an_effect_are_warned_about() {
     assert!(idle(&[one, local, standby], "policy: Random").is_empty());
     let weighs = |weight: u32| format!("{{address: {{host: b.example, port: 1}}, weight: {weight}}}");
     assert_eq!(idle(&[&weighs(2)], ""), ["weight 2"]);
-    assert!(idle(&[&weighs(1)], "").is_empty() && idle(&[&weighs(0)], "").is_empty());
+    assert!(idle(&[&weighs(1)], "").is_empty() && idle(&[&weighs(0), &weighs(1)], "").is_empty());
     assert!(idle(&[&weighs(2), name], "").is_empty());
     let ranked = |priority: u32| format!("{{address: {{host: c.example, port: 1}}, priority: {priority}}}");
     assert_eq!(idle(&[&ranked(3)], ""), ["priority 3"]);
     assert!(idle(&[&ranked(0)], "").is_empty() && idle(&[&ranked(3), name], "").is_empty());
     assert_eq!(idle(&[&weighs(2), &ranked(1)], ""), ["weight 2"], "alone in its priority");
+    let closed = warnings(&[off], "");
+    assert!(closed.len() == 1 && closed[0].contains("listener 'l' has a weight above 0"), "{closed:?}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Plan {
         let until = ends.filter(|until| *until > now).min().unwrap_or(u64::MAX);
         let levels = levels(entries, &open);
         let healthy = healthy(entries, &levels, now);
-        Self { changes, until, levels, health: health(&open), healthy }
+        Self { changes, until, levels, health: health(entries, &open), healthy }
     }
 
     /// Whether the plan is still right at `now` after this number of changes.
@@ -110,9 +110,12 @@ fn levels(entries: &[Entry], open: &[Open<'_>]) -> Vec<Level> {
     priorities.into_iter().map(|priority| level(priority, Fitness::Unhealthy)).collect()
 }
 
-fn health(open: &[Open<'_>]) -> BackendHealth {
+fn health(entries: &[Entry], open: &[Open<'_>]) -> BackendHealth {
     let is_healthy = |fitness: &Fitness| *fitness != Fitness::Unhealthy;
-    if open.iter().all(|open| !open.fitness.is_empty() && open.fitness.iter().all(is_healthy)) {
+    if open.is_empty() && !entries.is_empty() {
+        // All weights are 0: no session has a backend.
+        BackendHealth::None
+    } else if open.iter().all(|open| !open.fitness.is_empty() && open.fitness.iter().all(is_healthy)) {
         BackendHealth::All
     } else if open.iter().any(|open| open.fitness.iter().any(is_healthy)) {
         BackendHealth::Some

@@ -11,9 +11,10 @@ use super::{
 pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Time until a name or family that has failed is asked for again.
 pub const RETRY: Duration = Duration::from_secs(5);
-/// Longest time until a family that keeps failing is asked for again.
+/// Longest time until a family that keeps failing, and has no addresses to keep, is asked for again.
 pub const SELDOM: Duration = Duration::from_secs(60);
-/// Failures of a family in a row after which the time until it is asked for again doubles with each further one.
+/// Failures in a row of a family without addresses after which the time until it is asked for again doubles with each
+/// further one.
 const OFTEN: u32 = 6;
 /// Most addresses of a name that are used. Sessions look at each of them.
 pub const MOST_ADDRESSES: usize = 256;
@@ -24,6 +25,8 @@ pub struct Families {
     /// The full name that has the addresses.
     fqdn: Option<String>,
     states: Pair<State>,
+    /// The addresses are those of the hosts file.
+    is_listed: bool,
     /// Why the last search found nothing.
     failure: Option<String>,
     /// When both families are asked for again.
@@ -46,7 +49,8 @@ struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
-    /// those in use stay, which another namespace may have found since.
+    /// those in use stay, which another namespace may have found since. Empty: those in use were of the hosts file,
+    /// which no longer has the name.
     pub addresses: Option<Vec<IpAddr>>,
     /// How many more addresses it has.
     pub left_out: usize,
@@ -72,7 +76,7 @@ impl Families {
 
     /// Takes the addresses of a name from the hosts file, which holds for both families.
     pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Resolution {
-        *self = Self { whole: now + TTL.1, ..Self::default() };
+        *self = Self { whole: now + TTL.1, is_listed: true, ..Self::default() };
         for ip in ips {
             let family = if ip.is_ipv4() { Family::Four } else { Family::Six };
             self.states.of(family).ips.push(*ip);
@@ -85,9 +89,13 @@ impl Families {
 
     /// Takes the end of a search.
     pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
+        // A line that was removed from the hosts file ends its address, as with glibc. Addresses of DNS outlive NXDOMAIN:
+        // a server may be wrong for a while.
+        let is_removed = self.is_listed && outcome.is_definitely_nothing();
         match outcome {
             Outcome::Found { fqdn, answers } => {
                 self.move_to(&fqdn);
+                self.is_listed = false;
                 self.failure = None;
                 let ttl = answers.both().into_iter().filter_map(ttl).min().unwrap_or(RETRY);
                 self.whole = now + ttl;
@@ -99,7 +107,10 @@ impl Families {
                 self.failure = Some(why);
                 self.whole = now + RETRY;
                 (self.states.four.again, self.states.six.again) = (None, None);
-                return Resolution { addresses: None, ..self.current() };
+                if is_removed {
+                    (self.states, self.is_listed) = (Pair::default(), false);
+                }
+                return Resolution { addresses: is_removed.then(Vec::new), ..self.current() };
             }
         }
         self.current()
@@ -162,13 +173,16 @@ impl State {
             Answer::NoData | Answer::OtherRecords | Answer::NxDomain => *self = Self::default(),
             Answer::Failed { why, .. } | Answer::Malformed { why } => {
                 let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
-                *self = Self { ips, failure: Some(why), failures, again: Some(now + retry(failures)) };
+                // Addresses of the last answer may be wrong by now. A family without any may be one that the network
+                // drops, whose questions would keep those of other families waiting for their slots.
+                let wait = if ips.is_empty() { retry(failures) } else { RETRY };
+                *self = Self { ips, failure: Some(why), failures, again: Some(now + wait) };
             }
         }
     }
 }
 
-/// Time until a family that has failed this often in a row is asked for again.
+/// Time until a family without addresses that has failed this often in a row is asked for again.
 fn retry(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(OFTEN).min(8);
     RETRY.saturating_mul(1 << doublings).min(SELDOM)

@@ -49,6 +49,14 @@ pub enum Outcome {
     Nothing(String),
 }
 
+impl Outcome {
+    /// Whether servers have said that the name has no address, and none of them has failed.
+    #[must_use]
+    pub fn is_definitely_nothing(&self) -> bool {
+        matches!(self, Self::Nothing(why) if why == NO_ADDRESS)
+    }
+}
+
 impl Search {
     /// A search among these candidates. `last_found` is the one that was the name at the last search.
     #[must_use]

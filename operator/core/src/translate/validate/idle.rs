@@ -1,14 +1,14 @@
-//! Settings of a listener that are valid and have no effect. They are not refused: a listener with one backend may be
-//! about to get a second.
+//! Settings of a listener that are valid and have no effect, or leave no backend to the listener. They are not refused:
+//! a listener with one backend may be about to get a second.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crds::{Backend, Listener, LoadBalancingPolicy};
 
-/// What has no effect in a listener, for a person. Defaults are not mentioned. For priorities and weights, backends with
-/// weight 0 count: they may soon get sessions.
+/// What has no effect in a listener, or leaves no backend to the listener, for a person. Defaults are not mentioned. For
+/// priorities and weights, backends with weight 0 count: they may soon get sessions.
 pub(super) fn settings(item: &Listener) -> Vec<String> {
-    [priority(item), weight(item), policy(item)].into_iter().flatten().collect()
+    [priority(item), weight(item), no_weight(item), policy(item)].into_iter().flatten().collect()
 }
 
 fn priority_of(backend: &Backend) -> u32 {
@@ -34,6 +34,17 @@ fn weight(item: &Listener) -> Option<String> {
         "weight {weight} in listener '{}' has no effect: the backend is the only one of priority {priority}",
         item.name
     ))
+}
+
+fn no_weight(item: &Listener) -> Option<String> {
+    let has_none = !item.backends.is_empty() && item.backends.iter().all(|backend| backend.weight == Some(0));
+    has_none.then(|| {
+        format!(
+            "no backend of listener '{}' has a weight above 0, so that every session is refused: set weight to 1 or \
+             more for at least one backend",
+            item.name
+        )
+    })
 }
 
 /// A backend of weight 0 gets no sessions, so that it leaves no choice to a policy.
