@@ -253,7 +253,7 @@ async fn due(began: Instant, next: Option<Duration>) {
 }
 
 /// Connects. Until [`keep`], a connection that is given up ends by reset, also if the kernel has completed it: servers
-/// such as MySQL count an end without a byte as an error of the client.
+/// such as `MySQL` count an end without a byte as an error of the client.
 async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
     let socket = net::upstream_tcp(to, keepalive_seconds)?;
     socket.set_linger(Some(Duration::ZERO))?;
