@@ -24,7 +24,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, AnnotationValue>,
-    /// Resources of the proxy container. Absent: requests of 100m CPU and 64Mi memory, no limits.
+    /// Resources of the proxy container. Absent: requests of 100m CPU and 64Mi memory, a limit of 512Mi memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Labels that a node must have to run the pods, at most 16. Absent: any node.

@@ -9,6 +9,7 @@
 mod rates;
 mod shares;
 mod sources;
+mod turns;
 
 use std::{
     cmp::Reverse,
@@ -21,6 +22,7 @@ use self::sources::Sources;
 pub use self::{
     rates::{Bucket, Rate},
     shares::Shares,
+    turns::Turns,
 };
 
 /// A source may have used no more tokens of its fair share than this part of those that are left of all.

@@ -34,6 +34,7 @@ mod report;
 mod session_id;
 mod stream;
 mod surroundings;
+pub mod weight;
 
 pub use bounded::{MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES};
 pub use change::{Assembler, Change, ChangeError, Held};

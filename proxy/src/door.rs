@@ -105,7 +105,8 @@ impl Door {
         }
     }
 
-    fn count(&self, refusal: Refusal) {
+    /// Counts a connection that was refused, here or by another bound than the places.
+    pub fn count(&self, refusal: Refusal) {
         if let Some(index) = REFUSALS.iter().position(|other| *other == refusal) {
             self.refused[index].fetch_add(1, Relaxed);
         }

@@ -18,6 +18,7 @@ pub mod metrics_api;
 pub mod names;
 pub mod notices;
 pub mod recent;
+pub mod review;
 pub mod schedule;
 pub mod status;
 pub mod translate;

@@ -22,7 +22,9 @@ use operator_core::{
         ca::Trusted,
         sidecar::{Injection, Sidecar, inject},
     },
+    review::HEAVIEST,
 };
+use proxy_api::weight::Weight;
 
 use crate::platform::{
     https::{Answer, Answers},
@@ -63,6 +65,15 @@ impl Selectors {
         let first = ObjectKey::new(namespace, "");
         all.range(first..).take_while(|(key, _)| key.namespace == namespace).any(|(_, it)| it.matches(labels))
     }
+}
+
+/// Why a body has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// As values in memory the review would be too large.
+    TooComplex,
+    /// The body is not an `AdmissionReview`.
+    NotAReview,
 }
 
 /// Answers admission reviews.
@@ -124,17 +135,28 @@ impl Injector {
     }
 
     /// Reads a review and answers it.
-    async fn read(&self, body: Bytes) -> Option<Value> {
+    async fn read(&self, body: Bytes) -> Result<Value, Unread> {
         if body.len() <= READ_AT_ONCE {
-            return self.review(&serde_json::from_slice(&body).ok()?);
+            return self.parsed(&body);
         }
-        let (own, turn) = (self.clone(), self.large.clone().acquire_owned().await.ok()?);
+        let turn = self.large.clone().acquire_owned().await.map_err(|_| Unread::NotAReview)?;
+        let own = self.clone();
         let read = spawn_blocking(move || {
             // The turn lasts as long as the work, also if nobody waits for it any more.
             let _turn = turn;
-            own.review(&serde_json::from_slice(&body).ok()?)
+            own.parsed(&body)
         });
-        read.await.ok()?
+        read.await.unwrap_or(Err(Unread::NotAReview))
+    }
+
+    /// The answer to a review. Any pod may send one, so its weight is checked before anything of it is stored.
+    fn parsed(&self, body: &[u8]) -> Result<Value, Unread> {
+        if !Weight::of(body).is_within(HEAVIEST) {
+            count(&self.metrics.injections, "result", "too_complex");
+            return Err(Unread::TooComplex);
+        }
+        let review = serde_json::from_slice(body).map_err(|_| Unread::NotAReview)?;
+        self.review(&review).ok_or(Unread::NotAReview)
     }
 
     fn decide(&self, request: &Value) -> Option<Injection> {
@@ -160,8 +182,11 @@ impl Answers for Injector {
             return Answer::plain(StatusCode::NOT_FOUND, "not found; try POST /inject");
         }
         match self.read(body).await {
-            Some(answer) => Answer::json(StatusCode::OK, answer),
-            None => Answer::plain(StatusCode::BAD_REQUEST, "not an AdmissionReview"),
+            Ok(answer) => Answer::json(StatusCode::OK, answer),
+            Err(Unread::TooComplex) => {
+                Answer::plain(StatusCode::PAYLOAD_TOO_LARGE, "the review has too many objects or values")
+            }
+            Err(Unread::NotAReview) => Answer::plain(StatusCode::BAD_REQUEST, "not an AdmissionReview"),
         }
     }
 }
@@ -191,5 +216,26 @@ mod tests {
             selectors.set(&key(name), None);
         }
         assert!(!selectors.select("ns", &labels("shop")));
+    }
+
+    /// The status of the answer to a review.
+    async fn status(injector: &Injector, body: String) -> StatusCode {
+        injector.answer(Method::POST, "/inject".to_owned(), String::new(), body.into()).await.status
+    }
+
+    // C3
+    #[tokio::test]
+    async fn a_review_of_a_million_small_objects_is_refused_before_it_is_parsed() {
+        let metrics = Arc::new(Metrics::default());
+        let trusted = watch::channel(Trusted::default()).1;
+        let injector = Injector::new(Arc::default(), Sidecar::default(), trusted, metrics.clone());
+        let bomb = |review: &str| format!("{review}, \"more\": [{}0]}}", "{\"\":0},".repeat(1 << 20));
+        let review = r#"{"request": {"uid": "u", "kind": {"kind": "Pod"}, "object": {"metadata": {}}}"#;
+        assert_eq!(status(&injector, bomb(review)).await, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(metrics.injections.get_or_create(&[("result", "too_complex")]).get(), 1);
+        let large = format!("{review}, \"more\": \"{}\"}}", "{[,".repeat(1 << 20));
+        assert_eq!(status(&injector, large).await, StatusCode::OK);
+        assert_eq!(status(&injector, format!("{review}}}")).await, StatusCode::OK);
+        assert_eq!(status(&injector, "{}".to_owned()).await, StatusCode::BAD_REQUEST);
     }
 }

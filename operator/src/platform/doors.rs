@@ -67,7 +67,8 @@ pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Any, rates }, metrics)
 }
 
-/// The port of health and metrics. Without rates, so that a probe of kubelet always gets a place.
+/// The port of health and metrics. Without rates by source, so that a probe of kubelet always gets a place although the
+/// pods of its node may be in the same IPv6 /64. `http.rs` has a rate for each address.
 pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = HEALTH;
     door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates: None }, metrics)

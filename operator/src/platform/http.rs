@@ -21,6 +21,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_api::doors::{Rate, Refusal, Turns};
 use proxy_grpc::{Closed, Door, Place};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -37,6 +38,9 @@ const HEAD: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes that are buffered of a request, and of an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
+/// New connections, each with one request, that one address may open: per second, and at once. kubelet has the address of
+/// its node, which no pod has but those on the network of the node.
+const RATE: (u32, u32) = (500, 1000);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
 
@@ -62,11 +66,18 @@ struct Server {
 /// Serves until the runtime ends. Every connection needs a place at `door`.
 pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
     let server = Arc::new(Server { view, scrapes: Scrapes::default() });
+    let (times, burst) = RATE;
+    let (started, mut turns) = (Instant::now(), Turns::new(Rate::per_second(times, burst)));
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             sleep(ACCEPT).await;
             continue;
         };
+        // By address and not by IPv6 /64: the pods of some networks are in the /64 of their node, as kubelet is.
+        if !turns.take(peer.ip().to_canonical(), started.elapsed()) {
+            door.refuse(Refusal::SourceRate);
+            continue;
+        }
         // Without a place the connection is closed at once.
         if let Some(place) = door.admit(peer.ip()) {
             tokio::spawn(connection(stream, peer.ip(), place, server.clone()));
@@ -152,12 +163,17 @@ mod tests {
     use super::*;
 
     async fn started() -> std::net::SocketAddr {
+        counting(|_| {}).await
+    }
+
+    /// The address of a server that counts the connections which it closes.
+    async fn counting(count: impl Fn(Closed) + Send + Sync + 'static) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (_, yes) = watch::channel(true);
         let view = View { metrics: Arc::default(), synced: yes.clone(), trusted: yes, liveness: Liveness::default() };
         let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Any, rates: None };
-        tokio::spawn(serve(listener, view, Door::new(bounds, |_| {})));
+        tokio::spawn(serve(listener, view, Door::new(bounds, count)));
         address
     }
 
@@ -185,6 +201,33 @@ mod tests {
         }
         let answer = ask(address, "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+    }
+
+    // C3
+    #[tokio::test]
+    async fn an_address_that_asks_too_often_is_refused_and_another_is_answered() {
+        let (refused, was_refused) = watch::channel(false);
+        let address = counting(move |why| {
+            if why == Closed::Refused(Refusal::SourceRate) {
+                refused.send_replace(true);
+            }
+        })
+        .await;
+        for _ in 0..100_000 {
+            drop(TcpStream::connect(address).await);
+            if *was_refused.borrow() {
+                break;
+            }
+        }
+        assert!(*was_refused.borrow(), "an address may not connect as often as it likes");
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("bound");
+        let mut other = socket.connect(address).await.expect("connected");
+        other.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        let read = timeout(Duration::from_secs(10), other.read_to_string(&mut answer)).await;
+        read.expect("in time").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     // T12

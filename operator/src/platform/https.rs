@@ -10,7 +10,14 @@ mod pace;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    net::IpAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -20,6 +27,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_api::doors::{Rate, Turns, source_of};
 use proxy_grpc::{Closed, Door, Guest, Place};
 use rustls::{
     ServerConfig,
@@ -49,6 +57,9 @@ const BUFFER: usize = 64 << 10;
 /// and repeat one that was refused with `Retry-After`. So many leave places at the door for connections without a
 /// request: a newcomer takes the place of one of these, and never that of a request in work.
 const REQUESTS: usize = 192;
+/// Requests of one source: per second, and at once. Those beyond wait for their turn, for no longer than 0.4 s, because no
+/// more than [`REQUESTS`] of them wait. One thread answers some 2,000 a second.
+const REQUEST_RATE: (u32, u32) = (500, 1000);
 /// How long a connection without requests stays open after the end has begun. A client that sends a request as its
 /// connection closes gets no answer; a busy connection has closed after an answer by then.
 const LINGER: Duration = Duration::from_secs(2);
@@ -118,6 +129,9 @@ struct Server<A> {
     answers: Arc<A>,
     room: Room,
     requests: Pool,
+    started: Instant,
+    /// How often each source asks.
+    turns: Mutex<Turns>,
     ending: Ending,
 }
 
@@ -130,8 +144,7 @@ pub async fn serve(
     door: Arc<Door>,
     ending: Ending,
 ) {
-    let requests = Pool::new(usize::MAX, REQUESTS);
-    let server = Arc::new(Server { answers, room: Room::default(), requests, ending });
+    let server = Arc::new(Server::new(answers, ending));
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             sleep(ACCEPT).await;
@@ -220,6 +233,22 @@ async fn exchange<A: Answers>((stream, source): (TlsStream<TcpStream>, IpAddr), 
 }
 
 impl<A: Answers> Server<A> {
+    fn new(answers: Arc<A>, ending: Ending) -> Self {
+        let (times, burst) = REQUEST_RATE;
+        let (requests, room) = (Pool::new(usize::MAX, REQUESTS), Room::default());
+        let turns = Mutex::new(Turns::new(Rate::per_second(times, burst)));
+        Self { answers, room, requests, started: Instant::now(), turns, ending }
+    }
+
+    /// Waits until it is the turn of a request of this source.
+    async fn turn(&self, source: IpAddr) {
+        let now = self.started.elapsed();
+        let wait = self.turns.lock().unwrap_or_else(PoisonError::into_inner).wait(source_of(source), now);
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
     async fn response(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Response<Pieces> {
         let answered = self.answer(request, source).await;
         let is_refused = answered.is_err();
@@ -253,6 +282,8 @@ impl<A: Answers> Server<A> {
             body::skip(body).await;
             return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
+        // Its body stays unread meanwhile.
+        self.turn(source).await;
         match self.room.collect(source, body).await {
             Err(BodyError::Late) => refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
             Err(BodyError::TooLarge) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),

@@ -253,7 +253,7 @@ impl Metrics {
             (&self.children, "result", &["applied", "repaired", "outdated", "failed"]),
             (&self.notices, "result", &["sent", "dropped", "failed"]),
             (&self.deletion_costs, "result", &["written", "outdated", "failed"]),
-            (&self.injections, "result", &["injected", "carried", "left", "refused"]),
+            (&self.injections, "result", &["injected", "carried", "left", "refused", "too_complex"]),
         ];
         for (family, label, values) in families {
             for value in values {

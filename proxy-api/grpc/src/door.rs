@@ -96,6 +96,11 @@ impl Door {
         Some(Place { guest: Guest { door: self.clone(), id }, ended })
     }
 
+    /// Counts a connection that the caller closes because another bound than the places refuses it.
+    pub fn refuse(&self, why: Refusal) {
+        (self.count)(Closed::Refused(why));
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }

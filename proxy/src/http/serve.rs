@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy_api::doors::{Bounds, Evict};
+use proxy_api::doors::{Bounds, Evict, Rate, Refusal, Turns};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -31,6 +31,9 @@ use crate::{
 
 /// Connections to the health address.
 const HEALTH: Bounds = bounds(24, 8);
+/// New connections to the health address, each with one request, that one address may open: per second, and at once. A
+/// request costs the control thread about 0.1 ms.
+const HEALTH_RATE: (u32, u32) = (500, 1000);
 /// Connections, to any address, whose response is the metrics. The response is large, so its client can hold its place
 /// for long by not reading.
 const SCRAPES: Bounds = bounds(8, 4);
@@ -65,7 +68,10 @@ const fn bounds(all: usize, per_source: usize) -> Bounds {
 /// The connections of all HTTP addresses.
 #[derive(Debug)]
 pub struct Doors {
+    clock: Clock,
     health: Arc<Door>,
+    /// How often each address connects to the health address.
+    turns: Mutex<Turns>,
     scrapes: Arc<Door>,
     admin: Arc<Door>,
     events: Arc<Door>,
@@ -79,8 +85,11 @@ impl Doors {
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
         let door = |bounds| Door::new(bounds, clock);
+        let (times, burst) = HEALTH_RATE;
         Arc::new(Self {
+            clock,
             health: door(HEALTH),
+            turns: Mutex::new(Turns::new(Rate::per_second(times, burst))),
             scrapes: door(SCRAPES),
             admin: door(ADMIN),
             events: door(EVENTS),
@@ -107,6 +116,20 @@ impl Doors {
     /// Counts pages that were cut because they did not read.
     pub(super) fn cut_slow(&self, count: u64) {
         self.slow.fetch_add(count, Relaxed);
+    }
+
+    /// A place for a new connection. At the health address, a source that connects too often gets none.
+    fn enter(&self, role: Role, source: IpAddr) -> Result<Place, Refusal> {
+        if role == Role::Health {
+            let now = Duration::from_millis(self.clock.millis());
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // By address: others of its IPv6 /64 may be nodes.
+            if !turns.take(source.to_canonical(), now) {
+                self.health.count(Refusal::SourceRate);
+                return Err(Refusal::SourceRate);
+            }
+        }
+        self.of(role).enter(source)
     }
 
     fn of(&self, role: Role) -> &Arc<Door> {
@@ -212,7 +235,7 @@ pub async fn serve_stream(
 }
 
 fn guest(source: IpAddr, bound: IpAddr, role: Role, view: &View) -> Option<Arc<Guest>> {
-    let place = view.process.doors.of(role).enter(source).ok()?;
+    let place = view.process.doors.enter(role, source).ok()?;
     let (scrape, following) = (OnceLock::new(), OnceLock::new());
     Some(Arc::new(Guest { role, bound, source, place, scrape, following, cut: Arc::default() }))
 }
@@ -237,5 +260,22 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>
         // A client may disconnect at any time.
         _ = connection => {}
         () = guest.is_over() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C3
+    #[test]
+    fn an_address_that_connects_too_often_gets_no_place_at_the_health_address_and_another_does() {
+        let doors = Doors::new(Clock::start());
+        let source = |last: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        let refused = (0..100_000).find_map(|_| doors.enter(Role::Health, source(1)).err());
+        assert_eq!(refused, Some(Refusal::SourceRate));
+        assert!(doors.closed().any(|(door, reason, count)| (door, reason, count) == ("health", "source_rate", 1)));
+        assert!(doors.enter(Role::Health, source(2)).is_ok());
+        assert!(doors.enter(Role::Local, source(1)).is_ok(), "probes of kubelet have an address of their own");
     }
 }

@@ -40,6 +40,12 @@ const PROBE_SECONDS: u32 = 5;
 /// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
 
+/// Resources of a proxy whose gateway names none. The memory limit bounds the sessions, to about 20,000: without one
+/// they would be bounded by files only, and clients could take the memory of the node.
+fn resources() -> Value {
+    json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}})
+}
+
 /// Everything that the children of a gateway are made of.
 #[derive(Clone, Debug)]
 pub struct Desired {
@@ -254,10 +260,7 @@ impl Child<'_> {
 
     fn container(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
         let variable = |name: &str, value: String| json!({"name": name, "value": value});
-        let resources = template
-            .resources
-            .as_ref()
-            .map_or_else(|| json!({"requests": {"cpu": "100m", "memory": "64Mi"}}), |resources| json!(resources));
+        let resources = template.resources.as_ref().map_or_else(resources, |resources| json!(resources));
         json!({
             "name": PROXY_CONTAINER,
             "image": fleets.image,

@@ -357,3 +357,20 @@ fn the_newest_certificate_signs_once_it_has_been_known_for_30_days() {
     assert_eq!((roots.since(), Roots::default().since()), (0, 0));
     assert_eq!(Roots { roots: vec![root(7), root(9)] }.since(), 7);
 }
+
+/// The resources of a proxy whose gateway has this pod template.
+fn resources(template: &Value) -> Value {
+    let gateway = gateway(&json!({"podTemplate": template}));
+    let children = children(&edge(), &gateway, &fleets(false), "", &BTreeSet::new());
+    let fleet = children.iter().find(|(kind, _)| *kind == ChildKind::Deployment).expect("a fleet");
+    fleet.1["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
+}
+
+// D7
+#[test]
+fn a_fleet_has_a_memory_limit_unless_its_gateway_names_other_resources() {
+    let default = resources(&json!({}));
+    assert_eq!(default, json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}));
+    let own = json!({"requests": {"cpu": "1"}});
+    assert_eq!(resources(&json!({"resources": own})), own);
+}

@@ -22,6 +22,7 @@ mod outdated_sidecars;
 mod read_fleets;
 mod read_objects;
 mod read_surroundings;
+mod review;
 mod rights;
 mod scene;
 mod schedule_autoscalers;

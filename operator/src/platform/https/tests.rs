@@ -189,3 +189,36 @@ async fn a_replica_that_ends_answers_before_its_connections_close() {
     }
     timeout(PATIENCE, ending.all_closed()).await.expect("in time");
 }
+
+// C3
+#[tokio::test]
+async fn a_source_that_asks_all_the_time_gets_no_more_answers_a_second_than_its_share() {
+    let (leaf, root) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = TlsContext::without_client_auth(Arc::new(leaf)).expect("usable");
+    let (_, tls) = watch::channel(Some(Arc::new(tls)));
+    let bounds = Bounds { strangers: 4, per_source: 4, known: 0, evict: Evict::Any, rates: None };
+    tokio::spawn(serve(
+        listener,
+        tls,
+        Arc::new(Paths),
+        Door::new(bounds, |_| {}),
+        Ending::new(watch::channel(false).1),
+    ));
+    let mut client = connect(address, &root).await;
+    let (started, batch) = (Instant::now(), 100);
+    // The burst, and what comes in a second and a fifth.
+    let requests = usize::try_from(REQUEST_RATE.1 + REQUEST_RATE.0 * 6 / 5).expect("small");
+    for _ in 0..requests / batch {
+        client.write_all("GET /path HTTP/1.1\r\nHost: h\r\n\r\n".repeat(batch).as_bytes()).await.expect("sent");
+        let mut answers = 0;
+        while answers < batch {
+            let mut read = [0; 4096];
+            let length = timeout(PATIENCE, client.read(&mut read)).await.expect("in time").expect("answers");
+            assert_ne!(length, 0, "the connection stays open");
+            answers += read.iter().take(length).filter(|byte| **byte == b'}').count();
+        }
+    }
+    assert!(started.elapsed() > Duration::from_secs(1), "{requests} answers took {:?}", started.elapsed());
+}

@@ -4,7 +4,7 @@ use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
-use proxy_api::{FromProxy, MAX_HELLO_BYTES};
+use proxy_api::{FromProxy, MAX_HELLO_BYTES, weight::Weight};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -21,6 +21,9 @@ const SMALL: usize = MAX_HELLO_BYTES;
 const LARGE: usize = 64 << 20;
 /// Large messages that may be decoded at the same time, over all streams: a decoded message is many times larger.
 const DECODING: usize = 2;
+/// The heaviest message that is decoded: about 25 MiB in memory, of which the fields that this build does not know are
+/// the largest part. A message of a proxy has no more than 1,000 listeners, endpoint sets or sessions.
+const HEAVIEST: Weight = Weight { objects: 20_000, values: 100_000 };
 /// Longest error of decoding that is sent back, in characters.
 const ERROR: usize = 200;
 
@@ -107,9 +110,11 @@ impl<B> Messages<B> {
             self.buffer = BytesMut::new();
         }
         self.since = None;
-        let decoded = serde_json::from_slice(&message);
+        let is_bearable = Weight::of(&message).is_within(HEAVIEST);
+        let decoded = is_bearable.then(|| serde_json::from_slice(&message));
         self.reserved = None;
-        decoded.map_err(|error| {
+        let too_heavy = || Status::resource_exhausted("a message has too many objects or values");
+        decoded.ok_or_else(too_heavy)?.map_err(|error| {
             let why: String = error.to_string().chars().take(ERROR).collect();
             Status::invalid_argument(format!("cannot decode the message: {why}"))
         })
@@ -236,6 +241,20 @@ mod tests {
         let mut later = messages([announced(MAX_REPORT_BYTES + 1)], false);
         later.allow(MAX_REPORT_BYTES);
         assert_eq!(code(later.message().await), tonic::Code::ResourceExhausted);
+    }
+
+    // C2
+    #[tokio::test]
+    async fn a_message_of_many_small_values_is_refused_before_it_is_decoded() {
+        let message = |times: usize| {
+            let text = format!("{{\"load\":{{\"unknown\":[{}0]}}}}", "[0],".repeat(times));
+            let length = u32::try_from(text.len()).expect("small").to_be_bytes();
+            let mut messages = messages([Bytes::from([&[0_u8][..], &length[..], text.as_bytes()].concat())], true);
+            messages.allow(MAX_REPORT_BYTES);
+            messages
+        };
+        assert!(message(1000).message().await.expect("no error").is_some());
+        assert_eq!(code(message(HEAVIEST.values).message().await), tonic::Code::ResourceExhausted);
     }
 
     #[tokio::test]

@@ -1,0 +1,8 @@
+//! How heavy a review of a pod may be. Any pod may send reviews to the webhook.
+
+use proxy_api::weight::Weight;
+
+/// The heaviest review that is parsed. An object takes a node of about 640 bytes, and a value up to about 200 bytes beside
+/// its text, so the whole review takes no more than 70 MiB. A pod of 1.5 MiB, the largest that etcd stores, has about
+/// 25,000 objects and 90,000 values.
+pub const HEAVIEST: Weight = Weight { objects: 50_000, values: 200_000 };
