@@ -135,7 +135,8 @@ fn measure(args: &Args, shipped: &Path) -> Result<(), String> {
     let bench = Bench { programs, servers: Servers::start(), cpus: args.cpus, length };
     let plan = plan(args, &missing);
     if args.syscalls {
-        return count_calls(&bench, &plan);
+        count_calls(&bench, &plan);
+        return Ok(());
     }
     let results = rounds(&bench, &plan, args.rounds.into());
     println!(
@@ -147,6 +148,7 @@ fn measure(args: &Args, shipped: &Path) -> Result<(), String> {
         let kinds: Vec<Kind> = section.kinds(args.glibc).into_iter().filter(|kind| !missing.contains(kind)).collect();
         results.print(section, &kinds);
     }
+    results.print_failures(args.rounds.into());
     Ok(())
 }
 
@@ -182,6 +184,7 @@ fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
             for at in 0..kinds.len() {
                 let Some(kind) = kinds.get((at + round) % kinds.len()).copied() else { continue };
                 if failures.get(&kind).is_some_and(|failed| *failed >= FAILURES) {
+                    results.fail(*section, *row, kind);
                     continue;
                 }
                 let (minutes, name) = (began.elapsed().as_secs() / 60, kind.name());
@@ -190,6 +193,7 @@ fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
                 let Ok(values) = measured else {
                     eprintln!("{name} failed at {}: see the message above", row.name());
                     *failures.entry(kind).or_default() += 1;
+                    results.fail(*section, *row, kind);
                     continue;
                 };
                 for (quantity, value) in values {
@@ -202,9 +206,10 @@ fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
 }
 
 /// Counts system calls, once for each row of the first table and each forwarder.
-fn count_calls(bench: &Bench, plan: &[Planned]) -> Result<(), String> {
+fn count_calls(bench: &Bench, plan: &[Planned]) {
     if std::process::Command::new("strace").arg("-V").output().is_err() {
-        return Err("strace is not installed: no system calls are counted".to_owned());
+        eprintln!("strace is not installed: no system calls are counted");
+        return;
     }
     let mut found = BTreeMap::new();
     for Planned { row, kinds, .. } in
@@ -218,5 +223,4 @@ fn count_calls(bench: &Bench, plan: &[Planned]) -> Result<(), String> {
         }
     }
     print_calls(&found);
-    Ok(())
 }

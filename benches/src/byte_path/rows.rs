@@ -199,7 +199,7 @@ impl Row {
         match self {
             Self::Bulk1 | Self::Bulk8 | Self::Both8 => &[Rate, Cpu, Sum, Busy],
             Self::Calls64 | Self::Calls1000 => &[Rate, Cpu, Sum, Busy, P50, P99],
-            Self::OpenLoop => &[P50, P99, P999, Cpu, Sum],
+            Self::OpenLoop => &[P50, P99, P999, Cpu, Sum, Lost],
             Self::Accepts => &[P50, P99, Lost],
             Self::Idle => &[Cold, Warm, Left, Files],
             Self::Empty => &[Anon, Rss],
@@ -342,6 +342,11 @@ impl Quantity {
             Self::EffectP50 => "change to effect p50",
             Self::EffectP99 => "change to effect p99",
         }
+    }
+
+    /// Whether each unit is a failure, so that the worst round counts and not the median.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Lost | Self::Broken | Self::Refused | Self::Corrupt)
     }
 
     /// Whether more is better.

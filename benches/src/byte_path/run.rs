@@ -19,7 +19,7 @@ const MIB: f64 = (1_u64 << 20) as f64;
 /// Requests of the open loop.
 const PER_SECOND: u32 = 10_000;
 /// Datagrams on their way for each flow. All together fit into a receive buffer of usual size, but those of 1,000 flows.
-const WINDOWS: [usize; 3] = [32, 2, 1];
+const WINDOWS: [u64; 3] = [32, 2, 1];
 
 /// What is the same for all rows.
 pub(crate) struct Bench {

@@ -30,6 +30,8 @@ const FIRST_PORT: u16 = 1100;
 const END_PORT: u16 = 7000;
 /// Ports of one forwarder.
 const PORTS: u16 = 8;
+/// Name of a configuration before it replaces the present one.
+const NEXT_CONFIGURATION: &str = "next";
 /// Longest wait for one answer to a datagram.
 const DATAGRAM: Duration = Duration::from_millis(100);
 
@@ -236,11 +238,15 @@ impl Subject {
         self.processes.forwarder.iter().copied()
     }
 
-    /// Replaces the configuration of Portlane by rename-over.
-    pub(crate) fn replace_configuration(&self, document: &str) {
-        let fresh = self.folder.path().join("fresh");
-        std::fs::write(&fresh, document).expect("document");
-        std::fs::rename(fresh, portlane::path(&self.folder)).expect("rename");
+    /// Writes the next configuration of Portlane beside the present one.
+    pub(crate) fn write_configuration(&self, document: &str) {
+        write(&self.folder, NEXT_CONFIGURATION, document);
+    }
+
+    /// Replaces the configuration by the written one.
+    pub(crate) fn replace_configuration(&self) {
+        let written = self.folder.path().join(NEXT_CONFIGURATION);
+        std::fs::rename(written, portlane::path(&self.folder)).expect("rename");
     }
 
     pub(crate) fn hang_up(&self) {

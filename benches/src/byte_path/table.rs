@@ -22,7 +22,11 @@ pub(crate) struct Cell {
 
 /// Results, one value for each round.
 #[derive(Debug, Default)]
-pub(crate) struct Results(BTreeMap<Cell, Vec<f64>>);
+pub(crate) struct Results {
+    values: BTreeMap<Cell, Vec<f64>>,
+    /// Rounds without a value.
+    failed: BTreeMap<(Section, Row, Kind), usize>,
+}
 
 /// The values of a cell in short.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +38,24 @@ struct Spread {
 
 impl Results {
     pub(crate) fn add(&mut self, cell: Cell, value: f64) {
-        self.0.entry(cell).or_default().push(value);
+        self.values.entry(cell).or_default().push(value);
+    }
+
+    /// A measurement failed, or was left out because others of this forwarder had failed.
+    pub(crate) fn fail(&mut self, section: Section, row: Row, kind: Kind) {
+        *self.failed.entry((section, row, kind)).or_default() += 1;
+    }
+
+    /// Prints which medians are of fewer rounds, or missing.
+    pub(crate) fn print_failures(&self, rounds: usize) {
+        for ((section, row, kind), failed) in &self.failed {
+            let (name, title, table) = (kind.name(), row.title(), section.title());
+            println!("\n{name} failed in {failed} of {rounds} rounds at \"{title}\" (table \"{table}\").");
+        }
     }
 
     fn spread(&self, cell: Cell) -> Option<Spread> {
-        let mut sorted = self.0.get(&cell)?.clone();
+        let mut sorted = self.values.get(&cell)?.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
         let upper = *sorted.get(middle)?;
@@ -61,7 +78,8 @@ impl Results {
 
     /// The goal in words, and whether this cell reaches it.
     fn verdict(&self, cell: Cell, kinds: &[Kind]) -> Option<(String, Option<bool>)> {
-        let (own, goal) = (self.median(cell)?, cell.row.goal(cell.quantity)?);
+        let (spread, goal) = (self.spread(cell)?, cell.row.goal(cell.quantity)?);
+        let own = if cell.quantity.is_failure() { spread.most } else { spread.median };
         let unit = cell.row.unit(cell.quantity);
         let against_best = |is_met: fn(f64, f64) -> bool, factor: f64| {
             self.best_of_others(cell, kinds).map(|(_, best)| is_met(own, best * factor))
@@ -84,7 +102,7 @@ impl Results {
 
     /// Whether anything of a section was measured.
     fn has(&self, section: Section) -> bool {
-        self.0.keys().any(|cell| cell.section == section)
+        self.values.keys().any(|cell| cell.section == section)
     }
 
     /// Prints the table of a section, if anything of it was measured.
@@ -158,5 +176,58 @@ pub(crate) fn print_calls(found: &BTreeMap<(Row, Kind), Calls>) {
         let shown = shown.collect::<Vec<_>>().join(", ");
         let all: f64 = calls.values().sum();
         println!("| {} | {} | {all:.2} | {shown} |", row.title(), kind.name());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHERS: [Kind; 3] = [Kind::HaProxy, Kind::Nginx, Kind::Direct];
+
+    /// Portlane's cell, with these values for it, `HAProxy`, nginx and no forwarder.
+    fn scene(quantity: Quantity, own: &[f64], others: [f64; 3]) -> (Results, Cell, Vec<Kind>) {
+        let cell = Cell { section: Section::Compared, row: Row::Bulk8, kind: Kind::PLAIN, quantity };
+        let mut results = Results::default();
+        own.iter().for_each(|value| results.add(cell, *value));
+        for (kind, value) in OTHERS.into_iter().zip(others) {
+            results.add(Cell { kind, ..cell }, value);
+        }
+        let kinds = [Kind::PLAIN].into_iter().chain(OTHERS).collect();
+        (results, cell, kinds)
+    }
+
+    #[test]
+    fn the_median_is_that_of_all_rounds_even_or_odd() {
+        let median = |own: &[f64]| {
+            let (results, cell, _) = scene(Quantity::Rate, own, [1.0; 3]);
+            results.median(cell)
+        };
+        assert_eq!((median(&[9.0, 1.0, 2.0]), median(&[4.0, 2.0])), (Some(2.0), Some(3.0)));
+    }
+
+    #[test]
+    fn one_round_with_a_loss_misses_the_goal_of_none() {
+        let (mut results, kinds) = (Results::default(), [Kind::PLAIN]);
+        let (row, quantity) = (Row::Udp1000, Quantity::Lost);
+        let cell = Cell { section: Section::Compared, row, kind: Kind::PLAIN, quantity };
+        let mut is_met = |value: f64| {
+            results.add(cell, value);
+            results.verdict(cell, &kinds).and_then(|(_, is_met)| is_met)
+        };
+        assert_eq!([is_met(0.0), is_met(0.0), is_met(0.001)], [Some(true), Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn a_goal_is_measured_by_the_best_of_the_others_and_never_by_no_forwarder() {
+        // Eight connections up: at least 1.08 times the rate, and at most 0.9 times the CPU.
+        let is_met = |quantity, own, others| {
+            let (results, cell, kinds) = scene(quantity, &[own], others);
+            results.verdict(cell, &kinds).and_then(|(_, is_met)| is_met)
+        };
+        assert_eq!(is_met(Quantity::Rate, 1.09, [0.5, 1.0, 9.0]), Some(true));
+        assert_eq!(is_met(Quantity::Rate, 1.07, [1.0, 0.5, 9.0]), Some(false));
+        assert_eq!(is_met(Quantity::Cpu, 0.89, [2.0, 1.0, 0.1]), Some(true));
+        assert_eq!(is_met(Quantity::Cpu, 0.91, [1.0, 2.0, 0.1]), Some(false));
     }
 }

@@ -23,8 +23,10 @@ use crate::{
 
 /// Pause between two messages of a paced stream, and between two new connections.
 const PACE: Duration = Duration::from_millis(1);
-/// Bytes of a message of the stream whose stalls are measured, and of the one whose bytes are compared.
+/// Bytes of a message of a paced stream.
 const MESSAGES: [usize; 2] = [64, 16 << 10];
+/// Length of the traffic without changes, and of that with changes, in measurements.
+const LENGTHS: u32 = 2;
 /// Pause between two looks for the effect of a change.
 const LOOK: Duration = Duration::from_micros(200);
 /// Longest wait for the effect of a change.
@@ -41,20 +43,22 @@ struct Traffic {
     stall: Mutex<Duration>,
 }
 
-/// Runs traffic without changes for `length`, and with changes for five times as long.
+/// Runs traffic without changes, and then with changes for as long: of two maxima, that of the longer time is larger.
 pub(crate) fn changes_beside_traffic(subject: &Subject, variant: Variant, length: Duration) -> Vec<(Quantity, f64)> {
     let (traffic, documents) = (Traffic::default(), Documents::new(variant, subject.ports));
-    let (shared, port) = (&traffic, subject.ports.echo);
+    let (shared, echo, flip) = (&traffic, subject.ports.echo, subject.ports.flip);
     let (calm, mut effects) = thread::scope(|scope| {
         for bytes in MESSAGES {
-            scope.spawn(move || shared.stream(port, bytes));
+            scope.spawn(move || shared.stream(echo, bytes));
+            // A session of the listener that changes keeps its server.
+            scope.spawn(move || shared.stream(flip, bytes));
         }
-        scope.spawn(move || shared.knock(port));
+        scope.spawn(move || shared.knock(echo));
         // Ends the threads also if a change takes no effect.
         let _stop = Stop(&shared.stop);
-        rest(length);
+        rest(length * LENGTHS);
         let calm = shared.take_stall();
-        (calm, edit(subject, &documents, length * 5))
+        (calm, edit(subject, &documents, length * LENGTHS))
     });
     let count = |counter: &AtomicU64| counter.load(Relaxed) as f64;
     vec![
@@ -84,8 +88,9 @@ fn edit(subject: &Subject, documents: &Documents, lasting: Duration) -> Vec<Dura
     while began.elapsed() < lasting {
         is_there = !is_there;
         let (document, answer) = if is_there { (&documents.there, b'y') } else { (&documents.here, b'x') };
+        subject.write_configuration(document);
         let changed = Instant::now();
-        subject.replace_configuration(document);
+        subject.replace_configuration();
         // A changed file counts when two looks have seen the same state of it.
         subject.hang_up();
         rest(PACE);

@@ -15,6 +15,8 @@ use crate::poll::{EventFlags, Poll, Ticks, now};
 
 /// Bytes of a message.
 const MESSAGE: usize = 64;
+/// A request without an answer for so long after the end has failed.
+const LATEST: Duration = Duration::from_secs(5);
 /// Most bytes that are read at once.
 const READ: usize = 64 * MESSAGE;
 
@@ -84,18 +86,21 @@ impl Load for OpenLoop {
         let mut done = Done::default();
         let mut due = Instant::now();
         loop {
-            for ready in self.poll.wait(until) {
+            for ready in self.poll.wait(until + LATEST) {
                 match self.lanes.get_mut(ready.token) {
                     Some(lane) => lane.read(&mut done),
                     None => self.ticks.take(),
                 }
             }
             let arrived = Instant::now();
-            while due <= arrived {
+            while due <= arrived && due < until {
                 self.send(due);
                 due += self.interval;
             }
-            if arrived >= until {
+            // The answers that are late count most, so they are waited for.
+            let open: usize = if arrived >= until { self.lanes.iter().map(|lane| lane.due.len()).sum() } else { 0 };
+            if arrived >= until && (open == 0 || arrived >= until + LATEST) {
+                done.lost += open as u64;
                 return done;
             }
         }

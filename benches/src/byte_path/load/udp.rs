@@ -13,6 +13,8 @@ use crate::{
 
 /// Bytes of a datagram.
 const BYTES: usize = 64;
+/// Bytes of the number at its start.
+const NUMBER: usize = size_of::<u64>();
 /// A datagram without an answer for so long is lost.
 const LOST: Duration = Duration::from_millis(200);
 /// Pause between two looks for lost datagrams.
@@ -20,8 +22,10 @@ const LOOK: Duration = Duration::from_millis(50);
 
 struct Flow {
     socket: UdpSocket,
-    /// Datagrams without an answer.
-    open: usize,
+    /// Number of the next datagram.
+    next: u64,
+    /// Number of the next answer, if none is lost.
+    expected: u64,
     /// The last answer.
     heard: Instant,
 }
@@ -30,18 +34,18 @@ struct Flow {
 pub(crate) struct Datagrams {
     poll: Poll,
     flows: Vec<Flow>,
-    window: usize,
+    window: u64,
 }
 
 impl Datagrams {
     /// Flows with up to `window` datagrams on their way each.
-    pub(crate) fn new(port: u16, count: usize, window: usize) -> Self {
+    pub(crate) fn new(port: u16, count: usize, window: u64) -> Self {
         let poll = Poll::new();
         let open = |token| {
             let socket = udp_client(port);
             socket.set_nonblocking(true).expect("option");
             poll.add(&socket, token, EventFlags::IN);
-            Flow { socket, open: 0, heard: Instant::now() }
+            Flow { socket, next: 0, expected: 0, heard: Instant::now() }
         };
         let flows = (0..count).map(open).collect();
         Self { poll, flows, window }
@@ -49,31 +53,46 @@ impl Datagrams {
 }
 
 impl Flow {
-    fn fill(&mut self, window: usize) {
-        while self.open < window && self.socket.send(&[5; BYTES]).is_ok() {
-            self.open += 1;
+    fn fill(&mut self, window: u64) {
+        let mut datagram = [5; BYTES];
+        while self.next < self.expected + window {
+            datagram[..NUMBER].copy_from_slice(&self.next.to_le_bytes());
+            if self.socket.send(&datagram).is_err() {
+                return;
+            }
+            self.next += 1;
         }
     }
 
-    /// Takes the answers that are there; how many.
-    fn take(&mut self) -> usize {
-        let (mut buffer, mut taken) = ([0; BYTES], 0);
-        while self.open > 0 && self.socket.recv(&mut buffer).is_ok() {
-            self.open -= 1;
-            taken += 1;
+    /// Takes the answers that are there. The numbers that one skips are lost, unless their answers are only late.
+    fn take(&mut self, done: &mut Done) {
+        let mut buffer = [0; BYTES];
+        let mut number = [0; NUMBER];
+        while self.socket.recv(&mut buffer).is_ok() {
+            number.copy_from_slice(&buffer[..NUMBER]);
+            let answered = u64::from_le_bytes(number);
+            assert!(answered < self.next, "an answer to a datagram that was not sent");
+            done.operations += 1;
+            if answered < self.expected {
+                done.lost = done.lost.saturating_sub(1);
+            } else {
+                done.lost += answered - self.expected;
+                self.expected = answered + 1;
+            }
+            if self.expected >= self.next {
+                break;
+            }
         }
-        taken
     }
 
-    /// Counts the datagrams that do not come any more.
-    fn give_up(&mut self, now: Instant) -> usize {
-        if self.open == 0 || now.saturating_duration_since(self.heard) < LOST {
+    /// Counts the datagrams without an answer that no later answer has counted.
+    fn give_up(&mut self, now: Instant) -> u64 {
+        if now.saturating_duration_since(self.heard) < LOST {
             return 0;
         }
-        // Answers that are late after all belong to no datagram of the next window.
-        while self.socket.recv(&mut [0; BYTES]).is_ok() {}
-        self.heard = now;
-        std::mem::take(&mut self.open)
+        let lost = self.next.saturating_sub(self.expected);
+        (self.expected, self.heard) = (self.next, now);
+        lost
     }
 }
 
@@ -88,18 +107,15 @@ impl Load for Datagrams {
         loop {
             for ready in self.poll.wait(until.min(look + LOOK)) {
                 let Some(flow) = self.flows.get_mut(ready.token) else { continue };
-                let taken = flow.take();
-                if taken > 0 {
-                    flow.heard = Instant::now();
-                    done.operations += taken as u64;
-                }
+                flow.take(&mut done);
+                flow.heard = Instant::now();
                 flow.fill(self.window);
             }
             let now = Instant::now();
             if now >= look + LOOK {
                 look = now;
                 for flow in &mut self.flows {
-                    done.lost += flow.give_up(now) as u64;
+                    done.lost += flow.give_up(now);
                     flow.fill(self.window);
                 }
             }
