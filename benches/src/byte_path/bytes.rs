@@ -33,7 +33,7 @@ impl Bytes {
 
     /// Discards what has arrived. An end is an error.
     pub(crate) fn discard(&mut self, stream: &TcpStream) -> io::Result<u64> {
-        // TCP discards bytes that it was told to truncate, and copies none.
+        // With this flag TCP discards bytes without a copy.
         let received = recv(stream, &mut self.buffer, RecvFlags::TRUNC).map_err(io::Error::from);
         match now(received).transpose()? {
             Some((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -69,7 +69,7 @@ impl Poll {
         self.wait_for(Some(&timeout))
     }
 
-    /// Waits for events for ever.
+    /// Waits for events without a limit.
     pub(crate) fn wait_always(&mut self) -> Vec<Ready> {
         self.wait_for(None)
     }

@@ -124,7 +124,7 @@ impl Process {
         Preferred(Pid::from_child(&self.0))
     }
 
-    /// Waits for the end of a process that was told to end.
+    /// Waits for the end of a process that was asked to end.
     pub(crate) fn wait(&mut self) {
         let _ = self.0.wait();
     }

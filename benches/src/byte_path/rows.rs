@@ -1,4 +1,4 @@
-//! The rows of the tables: what is measured with which forwarders, what is to be reached, and how it is printed.
+//! The rows of the tables: what is measured with which forwarders, the goals, and how figures are printed.
 
 use crate::subject::{Kind, Variant};
 
@@ -88,18 +88,18 @@ pub(crate) enum Unit {
     Number,
 }
 
-/// What is to be reached.
+/// A goal of Portlane.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
-    /// At least so many times the best of the others.
+    /// At least this multiple of the best of the others.
     AtLeast(f64),
-    /// At most so many times the best of the others.
+    /// At most this multiple of the best of the others.
     AtMost(f64),
-    /// At most so much.
+    /// At most this value.
     Most(f64),
-    /// At most so many times the same quantity of another row.
+    /// At most this multiple of the same quantity of another row.
     Of(Row, f64),
-    /// At most so much more than another quantity of the row.
+    /// At most this much more than another quantity of the row.
     Above(Quantity, f64),
 }
 

@@ -58,7 +58,7 @@ pub(crate) enum Kind {
 pub(crate) enum Variant {
     /// As the peers: one worker, no log, no limits, the listeners of the bench.
     Plain,
-    /// So many workers, on both CPUs.
+    /// This number of workers, on both CPUs.
     Workers(u16),
     /// A record of each session when it closes.
     AccessLog,
@@ -66,7 +66,7 @@ pub(crate) enum Variant {
     Rates,
     /// A limit of sessions, out of reach.
     MaxConnections,
-    /// So many further listeners.
+    /// This number of further listeners.
     Listeners(u16),
 }
 

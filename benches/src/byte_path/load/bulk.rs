@@ -38,10 +38,10 @@ impl Load for Bulk {
             for ready in self.poll.wait(until) {
                 let Some(stream) = self.streams.get(ready.token) else { continue };
                 if ready.is_readable() {
-                    done.bytes += self.bytes.discard(stream).expect("the stream goes on");
+                    done.bytes += self.bytes.discard(stream).expect("the stream continues");
                 }
                 if ready.is_writable() {
-                    done.bytes += self.bytes.send(stream).expect("the stream goes on");
+                    done.bytes += self.bytes.send(stream).expect("the stream continues");
                 }
             }
         }

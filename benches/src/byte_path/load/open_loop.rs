@@ -15,7 +15,7 @@ use crate::poll::{EventFlags, Poll, Ticks, now};
 
 /// Bytes of a message.
 const MESSAGE: usize = 64;
-/// A request without an answer for so long after the end has failed.
+/// Longest wait for answers after the end; a request without one has failed.
 const LATEST: Duration = Duration::from_secs(5);
 /// Most bytes that are read at once.
 const READ: usize = 64 * MESSAGE;

@@ -18,7 +18,7 @@ const BURST: usize = 20;
 const BYTES: u16 = 1200;
 /// Level and type of the control message with the size of the datagrams of a train (`linux/udp.h`).
 const SEGMENT: [i32; 2] = [17, 103];
-/// A datagram without an answer for so long is lost.
+/// Time without an answer after which a datagram is lost.
 const LOST: Duration = Duration::from_millis(200);
 
 /// One client.

@@ -15,7 +15,7 @@ use crate::{
 const BYTES: usize = 64;
 /// Bytes of the number at its start.
 const NUMBER: usize = size_of::<u64>();
-/// A datagram without an answer for so long is lost.
+/// Time without an answer after which a datagram is lost.
 const LOST: Duration = Duration::from_millis(200);
 /// Pause between two looks for lost datagrams.
 const LOOK: Duration = Duration::from_millis(50);

@@ -132,17 +132,17 @@ impl Servers {
         let slot = ready.token - self.first();
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else { return };
         let (behaviour, readable) = (connection.behaviour, ready.is_readable());
-        let goes_on = match behaviour {
+        let continues = match behaviour {
             Behaviour::Echo | Behaviour::Next => {
                 let was_waiting = !connection.unsent.is_empty();
-                let goes_on = echo_bytes(connection, &mut self.buffer, readable);
+                let continues = echo_bytes(connection, &mut self.buffer, readable);
                 let waits = !connection.unsent.is_empty();
-                if goes_on && waits != was_waiting {
+                if continues && waits != was_waiting {
                     // While the peer does not read, neither does the server.
                     let flags = if waits { EventFlags::OUT } else { EventFlags::IN };
                     self.poll.modify(connection.stream.as_fd(), ready.token, flags);
                 }
-                goes_on
+                continues
             }
             Behaviour::Sink => !readable || self.bytes.discard(&connection.stream).is_ok(),
             Behaviour::Both => {
@@ -150,7 +150,7 @@ impl Servers {
                 sent && (!readable || self.bytes.discard(&connection.stream).is_ok())
             }
         };
-        if !goes_on {
+        if !continues {
             // A reset leaves no port in TIME_WAIT. What the client waits for has been sent.
             let _ = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
             self.connections[slot] = None;

@@ -17,7 +17,7 @@ use tokio::{
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
-/// A flow ends without a datagram from the server for so long.
+/// Time without a datagram from the server after which a flow ends.
 const FLOW_IDLE: Duration = Duration::from_secs(60);
 
 type Flows = Arc<Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>>;
