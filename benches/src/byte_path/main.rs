@@ -1,102 +1,226 @@
-//! The byte path compared with `HAProxy`, nginx and socat: bulk bytes, round trips, connections, idle memory and
-//! datagrams. Every round measures each subject in turn, on one CPU and with one worker.
+//! The byte path compared with `HAProxy`, nginx, rinetd, socat, plain tokio and no forwarder: bytes, connections, round
+//! trips, datagrams, memory, and changes beside traffic.
 //!
-//! `cargo run --release -p portlane-benches --bin byte-path`; the results are in `docs/performance.md`. Peers that are
-//! not installed are skipped; `cargo xtask setup node` installs `HAProxy` and nginx.
+//! Each round measures every row with every forwarder in turn, in an order that each round rotates. The forwarder has
+//! one CPU and one worker; client and servers have another CPU; all are in a network namespace of the bench's own.
+//! Portlane is the static program of its image.
+//!
+//! `cargo run --release -p portlane-benches --bin byte-path`, as root; the results are in `docs/performance.md`. Peers
+//! that are not installed are skipped: `cargo xtask setup node` installs `HAProxy` and nginx.
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 
+mod bytes;
 mod load;
+mod machine;
+mod measure;
+mod namespace;
+mod poll;
+mod roles;
+mod rows;
+mod run;
 mod subject;
-mod usage;
+mod syscalls;
+mod table;
 
-use std::collections::BTreeMap;
-
-use clap::Parser;
-use rustix::thread::{CpuSet, sched_setaffinity};
-
-use self::{
-    load::{Load, Measure},
-    subject::{KINDS, Servers, Subject},
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
 };
 
+use clap::Parser;
+
+use self::{
+    namespace::Cpus,
+    roles::Role,
+    rows::{Row, Section},
+    run::Bench,
+    subject::{Kind, Programs, Servers},
+    table::{Cell, Results, print_calls},
+};
+
+/// Failed measurements after which a forwarder is measured no more: each may wait for a minute.
+const FAILURES: usize = 4;
+
 /// Measure the byte path and compare it with other forwarders.
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Args {
-    /// Number of rounds; the median of each measure is printed.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Size of the bulk transfer, in MiB.
-    #[arg(long, default_value_t = 1024)]
-    mebibytes: usize,
-    /// Number of round trips of 64 bytes, on one connection.
-    #[arg(long, default_value_t = 20_000)]
-    round_trips: usize,
-    /// Number of connections, one after the other.
-    #[arg(long, default_value_t = 5_000)]
-    connections: usize,
-    /// Number of simultaneous idle connections.
-    #[arg(long, default_value_t = 2_000)]
-    idle: usize,
-    /// Number of datagrams of 512 bytes, each sent after the answer to the previous one, and of those of 1200 bytes in
-    /// bursts and in trains.
-    #[arg(long, default_value_t = 20_000)]
-    datagrams: usize,
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Rows and tables to measure, separated by commas. Default: all.
+    #[arg(long, value_delimiter = ',', value_parser = row_name)]
+    rows: Vec<String>,
+    /// Number of rounds; tables have the median, and the least and the most in brackets.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Seconds of one measurement.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    seconds: u16,
+    /// The CPU of the forwarder, and the CPU of client and servers.
+    #[arg(long, default_value = "0,1", value_name = "FORWARDER,LOAD")]
+    cpus: Cpus,
+    /// Measure Portlane as it is built for the libc of this machine, too.
+    #[arg(long)]
+    glibc: bool,
+    /// Count the system calls of each forwarder with strace instead of measuring.
+    #[arg(long)]
+    syscalls: bool,
+    /// The program of the image, built before the bench entered its namespace.
+    #[arg(long, hide = true)]
+    built: Option<PathBuf>,
+    /// The same for the libc of this machine.
+    #[arg(long, hide = true)]
+    built_glibc: Option<PathBuf>,
 }
 
-/// Results by subject and measure, one value per round.
-type Results = BTreeMap<(usize, Measure), Vec<f64>>;
+/// Names for `--rows`: the rows of the first table, and the other tables.
+fn names() -> Vec<&'static str> {
+    let rows = Row::COMPARED.into_iter().map(Row::name);
+    rows.chain(Section::ALL.into_iter().skip(1).map(Section::name)).collect()
+}
 
-fn main() {
+fn row_name(text: &str) -> Result<String, String> {
+    if names().contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected some of {}", names().join(", ")))
+}
+
+fn main() -> ExitCode {
     let args = Args::parse();
-    let mut one = CpuSet::new();
-    one.set(0);
-    sched_setaffinity(None, &one).expect("the first CPU");
-    let servers = Servers::start();
-    let mut results = Results::new();
-    for round in 1..=args.rounds {
-        for (at, kind) in KINDS.iter().enumerate() {
-            let Some(subject) = Subject::start(*kind, &servers) else { continue };
-            eprintln!("round {round}: {}", kind.name());
-            for (measure, value) in measures(args, &subject) {
-                results.entry((at, measure)).or_default().push(value);
+    if let Some(role) = args.role {
+        role.play();
+        return ExitCode::SUCCESS;
+    }
+    let done = match &args.built {
+        None => enter(&args),
+        Some(shipped) => measure(&args, shipped),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds what is measured, which may need the network, and runs this program again in a namespace. Returns on failure.
+fn enter(args: &Args) -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("byte-path needs root, for a network namespace of its own".to_owned());
+    }
+    let programs = Programs::build(args.glibc)?;
+    let mut further: Vec<(&str, &Path)> = vec![("--built", programs.shipped.as_path())];
+    if let Some(glibc) = &programs.glibc {
+        further.push(("--built-glibc", glibc.as_path()));
+    }
+    Err(namespace::reenter(&further))
+}
+
+fn measure(args: &Args, shipped: &Path) -> Result<(), String> {
+    namespace::prepare()?;
+    args.cpus.check()?;
+    let programs = Programs { shipped: shipped.to_owned(), glibc: args.built_glibc.clone() };
+    let compared = Kind::compared(args.glibc);
+    let missing: Vec<Kind> = compared.iter().copied().filter(|kind| machine::is_missing(*kind)).collect();
+    for kind in &missing {
+        eprintln!("{} is not installed: skipped", kind.name());
+    }
+    println!("{}\n", machine::facts(&programs, &compared));
+    args.cpus.pin_load();
+    let length = Duration::from_secs(args.seconds.into());
+    let bench = Bench { programs, servers: Servers::start(), cpus: args.cpus, length };
+    let plan = plan(args, &missing);
+    if args.syscalls {
+        count_calls(&bench, &plan);
+        return Ok(());
+    }
+    let results = rounds(&bench, &plan, args.rounds.into());
+    println!(
+        "Medians of {} rounds of {} s, the least and the most in brackets; the forwarder on CPU {}, client and servers on \
+         CPU {}; congestion control reno.",
+        args.rounds, args.seconds, args.cpus.forwarder, args.cpus.load
+    );
+    for section in Section::ALL {
+        let kinds: Vec<Kind> = section.kinds(args.glibc).into_iter().filter(|kind| !missing.contains(kind)).collect();
+        results.print(section, &kinds);
+    }
+    results.print_failures(args.rounds.into());
+    Ok(())
+}
+
+/// A row of a table, and the forwarders that it is measured with.
+struct Planned {
+    section: Section,
+    row: Row,
+    kinds: Vec<Kind>,
+}
+
+fn plan(args: &Args, missing: &[Kind]) -> Vec<Planned> {
+    let mut plan = Vec::new();
+    for section in Section::ALL {
+        for row in section.rows().iter().copied() {
+            let name = if section == Section::Compared { row.name() } else { section.name() };
+            if !args.rows.is_empty() && !args.rows.iter().any(|wanted| wanted == name) {
+                continue;
+            }
+            let kinds = section.kinds(args.glibc).into_iter();
+            let kinds = kinds.filter(|kind| row.suits(*kind) && !missing.contains(kind)).collect();
+            plan.push(Planned { section, row, kinds });
+        }
+    }
+    plan
+}
+
+/// Measures everything in rounds. A measurement that fails is reported and leaves no value.
+fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
+    let (mut results, began) = (Results::default(), Instant::now());
+    let mut failures: BTreeMap<Kind, usize> = BTreeMap::new();
+    for round in 0..rounds {
+        for Planned { section, row, kinds } in plan {
+            for at in 0..kinds.len() {
+                let Some(kind) = kinds.get((at + round) % kinds.len()).copied() else { continue };
+                if failures.get(&kind).is_some_and(|failed| *failed >= FAILURES) {
+                    results.fail(*section, *row, kind);
+                    continue;
+                }
+                let (minutes, name) = (began.elapsed().as_secs() / 60, kind.name());
+                eprintln!("{minutes} min, round {} of {rounds}: {}, {name}", round + 1, row.name());
+                let measured = catch_unwind(AssertUnwindSafe(|| bench.measure(kind, *row)));
+                let Ok(values) = measured else {
+                    eprintln!("{name} failed at {}: see the message above", row.name());
+                    *failures.entry(kind).or_default() += 1;
+                    results.fail(*section, *row, kind);
+                    continue;
+                };
+                for (quantity, value) in values {
+                    results.add(Cell { section: *section, row: *row, kind, quantity }, value);
+                }
             }
         }
     }
-    print(&results);
+    results
 }
 
-fn measures(args: Args, subject: &Subject) -> Vec<(Measure, f64)> {
-    let load = Load { subject };
-    let mut found = load.bulk(args.mebibytes);
-    found.extend(load.round_trips(args.round_trips));
-    found.extend(load.connections(args.connections));
-    // socat forks a process for each connection; memory of two thousand processes would say nothing about forwarding.
-    found.extend(if subject.kind.forks() { Vec::new() } else { load.idle(args.idle) });
-    found.extend(load.datagrams(args.datagrams));
-    for measure in [Measure::BurstCpu, Measure::TrainCpu] {
-        found.extend(load.bursts(args.datagrams, measure));
+/// Counts system calls, once for each row of the first table and each forwarder.
+fn count_calls(bench: &Bench, plan: &[Planned]) {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("strace is not installed: no system calls are counted");
+        return;
     }
-    found
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
-}
-
-/// Prints a row for each measure: the medians, and for peers the ratio to Portlane's.
-fn print(results: &Results) {
-    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name()).collect();
-    println!("| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
-    for measure in Measure::ALL {
-        let of = |at: usize| results.get(&(at, measure)).and_then(|values| median(values));
-        let own = of(0);
-        let cells = (0..names.len()).map(|at| match (at, of(at), own) {
-            (_, None, _) => String::new(),
-            (0, Some(value), _) | (_, Some(value), None) => measure.show(value),
-            (_, Some(value), Some(own)) => format!("{} (×{:.2})", measure.show(value), value / own),
-        });
-        println!("| {} | {} |", measure.name(), cells.collect::<Vec<_>>().join(" | "));
+    let mut found = BTreeMap::new();
+    for Planned { row, kinds, .. } in
+        plan.iter().filter(|it| it.section == Section::Compared && it.row.has_operations())
+    {
+        for kind in kinds.iter().copied().filter(|kind| *kind != Kind::Direct && !kind.forks()) {
+            eprintln!("system calls: {}, {}", row.name(), kind.name());
+            if let Ok(calls) = catch_unwind(AssertUnwindSafe(|| bench.system_calls(kind, *row))) {
+                found.insert((*row, kind), calls);
+            }
+        }
     }
+    print_calls(&found);
 }

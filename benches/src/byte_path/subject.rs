@@ -1,195 +1,285 @@
-//! The forwarders that are measured, all configured alike: one worker, no log, from a port to a server on loopback.
+//! The forwarders that are measured, all configured alike: one worker, no log, from ports to servers on loopback.
+
+mod haproxy;
+mod nginx;
+mod portlane;
+mod rinetd;
+mod socat;
 
 use std::{
-    fs,
-    io::Read,
-    net::{TcpStream, UdpSocket},
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    net::UdpSocket,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     time::Duration,
 };
 
-use harness::{Backend, Behaviour, Listener, Program, UdpEcho, binary, connect, forward, free_port, round_trip, until};
+use harness::{connect, round_trip, until};
 use tempfile::TempDir;
 
-/// The servers behind every subject.
-pub(crate) struct Servers {
-    echo: Backend,
-    sink: Backend,
-    udp: UdpEcho,
-}
+pub(crate) use self::portlane::{Documents, Programs};
+use crate::{
+    measure::Processes,
+    namespace::Cpus,
+    roles::{Preferred, Process, Role, port},
+};
 
-impl Servers {
-    pub(crate) fn start() -> Self {
-        let sink = Behaviour::Run(Arc::new(|mut stream: TcpStream| {
-            let mut buffer = vec![0; 256 * 1024];
-            while stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
-            let _ = std::io::Write::write_all(&mut stream, b"!");
-        }));
-        Self { echo: Backend::start(Behaviour::Echo), sink: Backend::start(sink), udp: UdpEcho::start() }
-    }
-}
+/// First port of forwarders. The following ones are below those of the servers, of further listeners and of clients.
+const FIRST_PORT: u16 = 1100;
+/// Port after the last one of forwarders.
+const END_PORT: u16 = 7000;
+/// Ports of one forwarder.
+const PORTS: u16 = 8;
+/// Name of a configuration before it replaces the present one.
+const NEXT_CONFIGURATION: &str = "next";
+/// Longest wait for one answer to a datagram.
+const DATAGRAM: Duration = Duration::from_millis(100);
 
 /// A forwarder, or a configuration of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    Portlane,
+    /// The program of the image.
+    Portlane(Variant),
+    /// The same sources built for the libc of this machine.
+    PortlaneGlibc,
     HaProxy,
     /// `HAProxy` with splice forced, which it otherwise rarely uses.
     HaProxySplice,
     Nginx,
+    Rinetd,
     Socat,
+    Tokio,
+    /// No forwarder: the client connects to the server.
+    Direct,
 }
 
-pub(crate) const KINDS: [Kind; 5] = [Kind::Portlane, Kind::HaProxy, Kind::HaProxySplice, Kind::Nginx, Kind::Socat];
+/// A configuration of Portlane. All but the first are compared with the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Variant {
+    /// As the peers: one worker, no log, no limits, the listeners of the bench.
+    Plain,
+    /// This number of workers, on both CPUs.
+    Workers(u16),
+    /// A record of each session when it closes.
+    AccessLog,
+    /// A limit of new sessions per second, and one of bytes, out of reach.
+    Rates,
+    /// A limit of sessions, out of reach.
+    MaxConnections,
+    /// This number of further listeners.
+    Listeners(u16),
+}
 
 impl Kind {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) const PLAIN: Self = Self::Portlane(Variant::Plain);
+
+    /// The forwarders that are compared; Portlane first.
+    pub(crate) fn compared(glibc: bool) -> Vec<Self> {
+        let mut kinds = vec![Self::PLAIN];
+        kinds.extend(glibc.then_some(Self::PortlaneGlibc));
+        kinds.extend([Self::HaProxy, Self::HaProxySplice, Self::Nginx, Self::Rinetd, Self::Socat]);
+        kinds.extend([Self::Tokio, Self::Direct]);
+        kinds
+    }
+
+    pub(crate) fn name(self) -> String {
         match self {
-            Self::Portlane => "Portlane",
-            Self::HaProxy => "HAProxy",
-            Self::HaProxySplice => "HAProxy, splice forced",
-            Self::Nginx => "nginx",
-            Self::Socat => "socat",
+            Self::Portlane(Variant::Plain) => "Portlane".to_owned(),
+            Self::Portlane(Variant::Workers(1)) => "1 worker".to_owned(),
+            Self::Portlane(Variant::Workers(workers)) => format!("{workers} workers"),
+            Self::Portlane(Variant::AccessLog) => "access log".to_owned(),
+            Self::Portlane(Variant::Rates) => "limits of rates".to_owned(),
+            Self::Portlane(Variant::MaxConnections) => "limit of connections".to_owned(),
+            Self::Portlane(Variant::Listeners(further)) => format!("{further} further listeners"),
+            Self::PortlaneGlibc => "Portlane, glibc".to_owned(),
+            Self::HaProxy => "HAProxy".to_owned(),
+            Self::HaProxySplice => "HAProxy, splice forced".to_owned(),
+            Self::Nginx => "nginx".to_owned(),
+            Self::Rinetd => "rinetd".to_owned(),
+            Self::Socat => "socat".to_owned(),
+            Self::Tokio => "tokio".to_owned(),
+            Self::Direct => "no forwarder".to_owned(),
         }
+    }
+
+    /// The program of the distribution, and how it prints its version.
+    pub(crate) fn program(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::HaProxy | Self::HaProxySplice => Some(("haproxy", "-v")),
+            Self::Nginx => Some(("nginx", "-v")),
+            Self::Rinetd => Some(("rinetd", "-v")),
+            Self::Socat => Some(("socat", "-V")),
+            Self::Portlane(_) | Self::PortlaneGlibc | Self::Tokio | Self::Direct => None,
+        }
+    }
+
+    pub(crate) fn is_portlane(self) -> bool {
+        matches!(self, Self::Portlane(_) | Self::PortlaneGlibc)
+    }
+
+    /// Whether the forwarder is measured with datagrams. socat forks a process for each flow that never ends, and
+    /// rinetd's answers do not arrive.
+    pub(crate) fn has_udp(self) -> bool {
+        self.is_portlane() || matches!(self, Self::Nginx | Self::Tokio | Self::Direct)
     }
 
     /// Whether the forwarder forks a process for each connection.
     pub(crate) fn forks(self) -> bool {
         self == Self::Socat
     }
+
+    fn uses_both_cpus(self) -> bool {
+        matches!(self, Self::Portlane(Variant::Workers(_)))
+    }
 }
 
-/// Ports that a subject listens on.
+/// Ports that clients connect to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) echo: u16,
     pub(crate) sink: u16,
-    pub(crate) udp: Option<u16>,
+    pub(crate) both: u16,
+    pub(crate) udp: u16,
+    /// Where the server changes; to the echo server at first. Portlane only.
+    pub(crate) flip: u16,
+    /// Endpoints of Portlane.
+    health: u16,
+}
+
+impl Ports {
+    /// Ports that no forwarder has had: connections of an earlier one may be in `TIME_WAIT`.
+    fn fresh() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(FIRST_PORT);
+        let first = NEXT.fetch_add(PORTS, Relaxed);
+        if first + 2 * PORTS >= END_PORT {
+            NEXT.store(FIRST_PORT, Relaxed);
+        }
+        let [echo, sink, both, udp, flip, health] = [0, 1, 2, 3, 4, 5].map(|offset| first + offset);
+        Self { echo, sink, both, udp, flip, health }
+    }
+
+    /// TCP ports, and the servers behind them.
+    fn tcp(self) -> [(u16, u16); 3] {
+        [(self.echo, port::ECHO), (self.sink, port::SINK), (self.both, port::BOTH)]
+    }
+}
+
+/// The servers behind every forwarder.
+pub(crate) struct Servers {
+    echo: Process,
+    sink: Process,
+}
+
+impl Servers {
+    /// Starts them on this thread's CPU.
+    pub(crate) fn start() -> Self {
+        let servers = Self { echo: Role::Echo.start(), sink: Role::Sink.start() };
+        for port in [port::ECHO, port::NEXT, port::SINK, port::BOTH] {
+            until("the servers listen", || connect(port).is_ok());
+        }
+        servers
+    }
+
+    /// Gives echoes priority over bulk, which is on the same CPU.
+    pub(crate) fn prefer_echoes(&self) -> Preferred {
+        self.echo.prefer()
+    }
 }
 
 /// A running forwarder.
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
     pub(crate) ports: Ports,
-    processes: Vec<Process>,
-    _folder: TempDir,
-}
-
-enum Process {
-    Ours(Program),
-    Theirs(Child),
-}
-
-impl Process {
-    fn id(&self) -> u32 {
-        match self {
-            Self::Ours(program) => program.id(),
-            Self::Theirs(child) => child.id(),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Self::Theirs(child) = self {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+    pub(crate) processes: Processes,
+    running: Vec<Process>,
+    folder: TempDir,
 }
 
 impl Subject {
-    /// Starts the forwarder; `None` if the program is not installed.
-    pub(crate) fn start(kind: Kind, servers: &Servers) -> Option<Self> {
+    /// Starts the forwarder and waits until it forwards.
+    ///
+    /// # Panics
+    /// The program is not installed, or does not forward in time.
+    pub(crate) fn start(kind: Kind, programs: &Programs, servers: &Servers, cpus: Cpus) -> Self {
         let folder = tempfile::tempdir().expect("folder");
-        let has_udp = !matches!(kind, Kind::HaProxy | Kind::HaProxySplice);
-        let ports = Ports { echo: free_port(), sink: free_port(), udp: has_udp.then(free_port) };
-        let processes = match kind {
-            Kind::Portlane => vec![portlane(ports, servers)],
-            Kind::HaProxy => vec![haproxy(ports, servers, &folder, "")?],
-            Kind::HaProxySplice => {
-                let splice = "  option splice-request\n  option splice-response\n";
-                vec![haproxy(ports, servers, &folder, splice)?]
+        let mut ports = Ports::fresh();
+        let commands = match kind {
+            Kind::Portlane(variant) => vec![portlane::command(&programs.shipped, variant, ports, &folder)],
+            Kind::PortlaneGlibc => {
+                let program = programs.glibc.as_ref().expect("built with --glibc");
+                vec![portlane::command(program, Variant::Plain, ports, &folder)]
             }
-            Kind::Nginx => vec![nginx(ports, servers, &folder)?],
-            Kind::Socat => socat(ports, servers)?,
+            Kind::HaProxy => vec![haproxy::command(ports, &folder, false)],
+            Kind::HaProxySplice => vec![haproxy::command(ports, &folder, true)],
+            Kind::Nginx => vec![nginx::command(ports, &folder)],
+            Kind::Rinetd => vec![rinetd::command(ports, &folder)],
+            Kind::Socat => socat::commands(ports).into(),
+            Kind::Tokio | Kind::Direct => Vec::new(),
         };
-        until(kind.name(), || connect(ports.echo).and_then(|mut it| round_trip(&mut it, b"x")).is_ok());
-        if let Some(port) = ports.udp {
-            let client = UdpSocket::bind("127.0.0.1:0").and_then(|it| it.connect(("127.0.0.1", port)).map(|()| it));
-            let client = client.expect("a socket");
-            client.set_read_timeout(Some(Duration::from_millis(100))).expect("option");
-            until("datagrams", || client.send(b"x").and_then(|_| client.recv(&mut [0; 8])).is_ok());
+        let mut running = cpus.spawn(kind.uses_both_cpus(), || {
+            let start = |mut command: Command| Process::start(&mut command).expect("the program starts");
+            commands.into_iter().map(start).collect::<Vec<_>>()
+        });
+        if kind == Kind::Tokio {
+            let Ports { echo, sink, both, udp, .. } = ports;
+            running.push(cpus.spawn(false, || Role::Tokio { echo, sink, both, udp }.start()));
         }
-        Some(Self { kind, ports, processes, _folder: folder })
+        if kind == Kind::Direct {
+            ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, udp: port::ECHO, ..ports };
+        }
+        until_forwarding(kind, ports, &mut running);
+        let forwarder = running.iter().map(Process::id).collect();
+        let processes = Processes { forwarder, servers: vec![servers.echo.id(), servers.sink.id()] };
+        Self { kind, ports, processes, running, folder }
     }
 
-    /// Process ids of the forwarder.
+    /// Ids of the forwarder's own processes.
     pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
-        self.processes.iter().map(Process::id)
+        self.processes.forwarder.iter().copied()
+    }
+
+    /// Writes the next configuration of Portlane beside the present one.
+    pub(crate) fn write_configuration(&self, document: &str) {
+        write(&self.folder, NEXT_CONFIGURATION, document);
+    }
+
+    /// Replaces the configuration by the written one.
+    pub(crate) fn replace_configuration(&self) {
+        let written = self.folder.path().join(NEXT_CONFIGURATION);
+        std::fs::rename(written, portlane::path(&self.folder)).expect("rename");
+    }
+
+    pub(crate) fn hang_up(&self) {
+        self.running.iter().for_each(|process| process.signal(rustix::process::Signal::HUP));
     }
 }
 
-fn portlane(ports: Ports, servers: &Servers) -> Process {
-    let listeners = [
-        Listener::tcp("echo", ports.echo).to(servers.echo.port),
-        Listener::tcp("sink", ports.sink).to(servers.sink.port),
-        Listener::udp("udp", ports.udp.expect("a UDP port")).to(servers.udp.port),
-    ];
-    let folder = tempfile::tempdir().expect("folder");
-    let manifest = folder.path().join("forwards.yaml");
-    fs::write(&manifest, forward("f", "accessLog: {mode: Disabled}", &listeners)).expect("manifest");
-    let translated = Command::new(binary("portlane")).arg("translate").arg("-f").arg(manifest).output();
-    let document = String::from_utf8(translated.expect("portlane runs").stdout).expect("text");
-    Process::Ours(Program::proxy(&document, free_port(), free_port(), &["--workers", "1"]))
+fn until_forwarding(kind: Kind, ports: Ports, running: &mut [Process]) {
+    if kind.is_portlane() {
+        until("Portlane is ready", || {
+            harness::http_get(ports.health, "/readyz").is_ok_and(|(status, _)| status == 200)
+        });
+    }
+    until(&kind.name(), || {
+        assert!(running.iter_mut().all(Process::is_running), "{} has ended", kind.name());
+        connect(ports.echo).and_then(|mut it| round_trip(&mut it, b"x")).is_ok()
+    });
+    if kind.has_udp() {
+        let client = udp_client(ports.udp);
+        client.set_read_timeout(Some(DATAGRAM)).expect("option");
+        until("datagrams", || client.send(b"x").and_then(|_| client.recv(&mut [0; 8])).is_ok());
+    }
 }
 
-fn haproxy(ports: Ports, servers: &Servers, folder: &TempDir, options: &str) -> Option<Process> {
-    let (Ports { echo, sink, .. }, to_echo, to_sink) = (ports, servers.echo.port, servers.sink.port);
-    let text = format!(
-        "global\n  maxconn 6000\n  maxpipes 200\n  nbthread 1\n  tune.pipesize 1048576\n\
-         defaults\n  mode tcp\n{options}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen echo\n  bind 127.0.0.1:{echo}\n  server s 127.0.0.1:{to_echo}\n\
-         listen sink\n  bind 127.0.0.1:{sink}\n  server s 127.0.0.1:{to_sink}\n"
-    );
-    let file = folder.path().join("haproxy.cfg");
-    fs::write(&file, text).expect("configuration");
-    spawn(Command::new("haproxy").args(["-db", "-f"]).arg(file))
+/// A socket of a client that sends datagrams to this port.
+pub(crate) fn udp_client(port: u16) -> UdpSocket {
+    let client = UdpSocket::bind("127.0.0.1:0").and_then(|it| it.connect(("127.0.0.1", port)).map(|()| it));
+    client.expect("a socket")
 }
 
-fn nginx(ports: Ports, servers: &Servers, folder: &TempDir) -> Option<Process> {
-    let (Ports { echo, sink, udp }, folder) = (ports, folder.path().display());
-    let (to_echo, to_sink, to_udp) = (servers.echo.port, servers.sink.port, servers.udp.port);
-    let udp = udp.expect("a UDP port");
-    let text = format!(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nmaster_process off;\npid {folder}/pid;\n\
-         error_log {folder}/error.log;\nevents {{ worker_connections 8000; }}\nstream {{\n\
-         proxy_half_close on;\n\
-         server {{ listen 127.0.0.1:{echo}; proxy_pass 127.0.0.1:{to_echo}; proxy_timeout 1h; }}\n\
-         server {{ listen 127.0.0.1:{sink}; proxy_pass 127.0.0.1:{to_sink}; proxy_timeout 1h; }}\n\
-         server {{ listen 127.0.0.1:{udp} udp; proxy_pass 127.0.0.1:{to_udp}; proxy_timeout 1m; }}\n}}\n"
-    );
-    let file = std::path::Path::new(&folder.to_string()).join("nginx.conf");
-    fs::write(&file, text).expect("configuration");
-    spawn(Command::new("nginx").arg("-c").arg(file))
-}
-
-fn socat(ports: Ports, servers: &Servers) -> Option<Vec<Process>> {
-    let tcp = |from: u16, to: u16| {
-        let listen = format!("TCP-LISTEN:{from},bind=127.0.0.1,fork,reuseaddr,backlog=1024");
-        // By default socat gives the other side half a second after one side has finished.
-        spawn(Command::new("socat").args(["-t", "60"]).arg(listen).arg(format!("TCP:127.0.0.1:{to}")))
-    };
-    let udp = ports.udp.expect("a UDP port");
-    let datagrams = spawn(
-        Command::new("socat")
-            .arg(format!("UDP4-LISTEN:{udp},bind=127.0.0.1,fork"))
-            .arg(format!("UDP4:127.0.0.1:{}", servers.udp.port)),
-    );
-    Some(vec![tcp(ports.echo, servers.echo.port)?, tcp(ports.sink, servers.sink.port)?, datagrams?])
-}
-
-fn spawn(command: &mut Command) -> Option<Process> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Process::Theirs)
+/// Writes a configuration file and returns its path.
+fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let file = folder.path().join(name);
+    std::fs::write(&file, text).expect("configuration");
+    file
 }

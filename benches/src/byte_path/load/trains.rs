@@ -1,0 +1,74 @@
+//! Bursts of large datagrams of one client, each sent after the answers to the previous one: datagram by datagram, or as
+//! a train that the system parts.
+
+use std::{
+    io::IoSlice,
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use socket2::{MsgHdr, SockRef};
+
+use super::{Done, Load};
+use crate::subject::udp_client;
+
+/// Datagrams of a burst, few enough for every buffer on the way.
+const BURST: usize = 20;
+/// Size of the datagrams, in bytes.
+const BYTES: u16 = 1200;
+/// Level and type of the control message with the size of the datagrams of a train (`linux/udp.h`).
+const SEGMENT: [i32; 2] = [17, 103];
+/// Time without an answer after which a datagram is lost.
+const LOST: Duration = Duration::from_millis(200);
+
+/// One client.
+pub(crate) struct Trains {
+    client: UdpSocket,
+    burst: Vec<u8>,
+    is_train: bool,
+}
+
+impl Trains {
+    pub(crate) fn new(port: u16, is_train: bool) -> Self {
+        let client = udp_client(port);
+        client.set_read_timeout(Some(LOST)).expect("option");
+        Self { client, burst: vec![3; BURST * usize::from(BYTES)], is_train }
+    }
+
+    fn send(&self) {
+        if self.is_train {
+            send_train(&self.client, &self.burst);
+        } else {
+            self.burst.chunks(usize::from(BYTES)).for_each(|datagram| {
+                self.client.send(datagram).expect("send");
+            });
+        }
+    }
+}
+
+impl Load for Trains {
+    fn run(&mut self, until: Instant) -> Done {
+        let mut done = Done::default();
+        let mut answer = vec![0; usize::from(BYTES)];
+        while Instant::now() < until {
+            self.send();
+            let answers = (0..BURST).take_while(|_| self.client.recv(&mut answer).is_ok()).count();
+            done.operations += answers as u64;
+            done.lost += (BURST - answers) as u64;
+        }
+        done
+    }
+}
+
+/// Sends datagrams of [`BYTES`] in one call.
+fn send_train(client: &UdpSocket, burst: &[u8]) {
+    // A control message as in cmsg(3): its length, level, type and value, padded to a word.
+    let [level, kind] = SEGMENT.map(i32::to_ne_bytes);
+    let header = size_of::<usize>() + size_of::<[i32; 2]>();
+    let mut control = (header + size_of_val(&BYTES)).to_ne_bytes().to_vec();
+    control.extend(level.into_iter().chain(kind).chain(BYTES.to_ne_bytes()));
+    control.resize(header + size_of::<usize>(), 0);
+    let parts = [IoSlice::new(burst)];
+    let message = MsgHdr::new().with_buffers(&parts).with_control(&control);
+    SockRef::from(client).sendmsg(&message, 0).expect("send");
+}

@@ -1,0 +1,104 @@
+//! What processes use: CPU, memory and files, from `/proc`.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// CPU seconds of a process, its threads and its children. Children that have ended are counted in clock ticks.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+    let nanoseconds: u64 = threads.flatten().filter_map(|thread| run_time(&thread.path().join("schedstat"))).sum();
+    let living: f64 = children(pid).map(cpu_seconds).sum();
+    nanoseconds as f64 / 1e9 + living + ended_children(pid)
+}
+
+fn children(pid: u32) -> impl Iterator<Item = u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<_>>().into_iter()
+}
+
+/// The first number of `schedstat`: nanoseconds on a CPU.
+fn run_time(path: &std::path::Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()
+}
+
+fn ended_children(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may contain spaces: fields 16 and 17 of proc(5), counted from 3.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// CPU seconds of this process, with threads that have ended.
+fn own_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// A field of `/proc/PID/status` such as `RssAnon`, in bytes. Only the process itself, not its children.
+pub(crate) fn status_bytes(pid: u32, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kibibytes.expect("a field with a size") * 1024.0
+}
+
+/// Open files of a process.
+pub(crate) fn files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// The processes that take part: the forwarder's and the servers'. The client is this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Processes {
+    pub(crate) forwarder: Vec<u32>,
+    pub(crate) servers: Vec<u32>,
+}
+
+/// CPU and time that a stretch of load took, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) seconds: f64,
+    pub(crate) forwarder: f64,
+    /// Client, forwarder and servers.
+    pub(crate) sum: f64,
+}
+
+/// Reads the usage of a stretch of load.
+pub(crate) struct Meter<'a> {
+    processes: &'a Processes,
+    began: Instant,
+    forwarder: f64,
+    sum: f64,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn start(processes: &'a Processes) -> Self {
+        let (forwarder, sum) = spent(processes);
+        Self { processes, began: Instant::now(), forwarder, sum }
+    }
+
+    pub(crate) fn stop(self) -> Usage {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let (forwarder, sum) = spent(self.processes);
+        Usage { seconds, forwarder: forwarder - self.forwarder, sum: sum - self.sum }
+    }
+}
+
+/// CPU seconds so far: of the forwarder, and of all.
+fn spent(processes: &Processes) -> (f64, f64) {
+    let of = |pids: &[u32]| pids.iter().copied().map(cpu_seconds).sum::<f64>();
+    let forwarder = of(&processes.forwarder);
+    (forwarder, forwarder + of(&processes.servers) + own_cpu_seconds())
+}
+
+/// The value that this share of all values, in thousandths, does not exceed. Zero without values.
+pub(crate) fn percentile(values: &mut [Duration], thousandths: usize) -> Duration {
+    values.sort_unstable();
+    let at = (values.len() * thousandths).div_ceil(1000);
+    values.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}

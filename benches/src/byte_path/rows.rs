@@ -1,0 +1,385 @@
+//! The rows of the tables: what is measured with which forwarders, the goals, and how figures are printed.
+
+use crate::subject::{Kind, Variant};
+
+/// A load, or a state in which memory is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Row {
+    Bulk1,
+    Bulk8,
+    Both8,
+    Connections,
+    Calls64,
+    Calls1000,
+    OpenLoop,
+    Accepts,
+    Idle,
+    Empty,
+    Udp1,
+    Udp100,
+    Udp1000,
+    Bursts,
+    Trains,
+    Changes,
+}
+
+/// A table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Section {
+    /// Portlane beside other forwarders.
+    Compared,
+    Workers,
+    AccessLog,
+    Limits,
+    Listeners,
+    Changes,
+}
+
+/// A measured quantity of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Quantity {
+    /// Operations or GiB per second.
+    Rate,
+    /// CPU of the forwarder for each operation or GiB, in seconds.
+    Cpu,
+    /// The same with client and servers.
+    Sum,
+    /// The share of the time in which the forwarder had a CPU. Far below 1, the load is what limits the rate.
+    Busy,
+    P50,
+    P99,
+    P999,
+    /// The share of datagrams that were lost, or of operations that failed.
+    Lost,
+    /// Bytes for each idle connection that has echoed 100 bytes.
+    Cold,
+    /// The same after a burst on every connection.
+    Warm,
+    /// Bytes that are left for each connection after all have ended.
+    Left,
+    /// Files for each connection.
+    Files,
+    Anon,
+    Rss,
+    /// Changes that took effect.
+    Edits,
+    Broken,
+    Refused,
+    Corrupt,
+    /// The longest wait of a paced stream without changes.
+    CalmStall,
+    /// The same with changes.
+    Stall,
+    EffectP50,
+    EffectP99,
+}
+
+/// How a value is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    PerSecond,
+    GibPerSecond,
+    SecondsPerGib,
+    Micros,
+    Millis,
+    Percent,
+    Bytes,
+    Mebibytes,
+    Number,
+}
+
+/// A goal of Portlane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Goal {
+    /// At least this multiple of the best of the others.
+    AtLeast(f64),
+    /// At most this multiple of the best of the others.
+    AtMost(f64),
+    /// At most this value.
+    Most(f64),
+    /// At most this multiple of the same quantity of another row.
+    Of(Row, f64),
+    /// At most this much more than another quantity of the row.
+    Above(Quantity, f64),
+}
+
+impl Row {
+    pub(crate) const COMPARED: [Self; 15] = [
+        Self::Bulk1,
+        Self::Bulk8,
+        Self::Both8,
+        Self::Connections,
+        Self::Calls64,
+        Self::Calls1000,
+        Self::OpenLoop,
+        Self::Accepts,
+        Self::Idle,
+        Self::Empty,
+        Self::Udp1,
+        Self::Udp100,
+        Self::Udp1000,
+        Self::Bursts,
+        Self::Trains,
+    ];
+
+    /// Name for `--rows`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bulk1 => "bulk-1",
+            Self::Bulk8 => "bulk-8",
+            Self::Both8 => "both-8",
+            Self::Connections => "connections",
+            Self::Calls64 => "calls-64",
+            Self::Calls1000 => "calls-1000",
+            Self::OpenLoop => "open-loop",
+            Self::Accepts => "accepts",
+            Self::Idle => "idle",
+            Self::Empty => "empty",
+            Self::Udp1 => "udp-1",
+            Self::Udp100 => "udp-100",
+            Self::Udp1000 => "udp-1000",
+            Self::Bursts => "bursts",
+            Self::Trains => "trains",
+            Self::Changes => "changes",
+        }
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Bulk1 => "bulk, 1 connection up",
+            Self::Bulk8 => "bulk, 8 connections up",
+            Self::Both8 => "bulk, 8 connections both ways",
+            Self::Connections => "connections",
+            Self::Calls64 => "64 busy connections of 64 B",
+            Self::Calls1000 => "1,000 busy connections of 64 B",
+            Self::OpenLoop => "open loop, 10,000/s over 200 connections",
+            Self::Accepts => "first byte of a new connection beside 8 bulk streams",
+            Self::Idle => "idle connection",
+            Self::Empty => "forwarder without connections",
+            Self::Udp1 => "UDP echo 64 B, 1 flow",
+            Self::Udp100 => "UDP echo 64 B, 100 flows",
+            Self::Udp1000 => "UDP echo 64 B, 1,000 flows",
+            Self::Bursts => "UDP 1,200 B in bursts of 20",
+            Self::Trains => "UDP 1,200 B in trains of 20",
+            Self::Changes => "changes beside traffic",
+        }
+    }
+
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Bulk1 | Self::Bulk8 | Self::Both8)
+    }
+
+    pub(crate) fn is_udp(self) -> bool {
+        matches!(self, Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains)
+    }
+
+    /// Whether the row has operations whose system calls can be counted.
+    pub(crate) fn has_operations(self) -> bool {
+        !matches!(self, Self::Idle | Self::Empty | Self::Changes | Self::Accepts)
+    }
+
+    /// Whether the row says something about this forwarder.
+    pub(crate) fn suits(self, kind: Kind) -> bool {
+        if self.is_udp() {
+            return kind.has_udp();
+        }
+        match self {
+            Self::Idle | Self::Empty => kind != Kind::Direct && !kind.forks(),
+            // A process for each connection.
+            Self::Bulk8 | Self::Both8 | Self::Calls1000 | Self::OpenLoop | Self::Accepts => !kind.forks(),
+            _ => true,
+        }
+    }
+
+    pub(crate) fn quantities(self) -> &'static [Quantity] {
+        use Quantity::{
+            Anon, Broken, Busy, CalmStall, Cold, Corrupt, Cpu, Edits, EffectP50, EffectP99, Files, Left, Lost, P50,
+            P99, P999, Rate, Refused, Rss, Stall, Sum, Warm,
+        };
+        match self {
+            Self::Bulk1 | Self::Bulk8 | Self::Both8 => &[Rate, Cpu, Sum, Busy],
+            Self::Calls64 | Self::Calls1000 => &[Rate, Cpu, Sum, Busy, P50, P99],
+            Self::OpenLoop => &[P50, P99, P999, Cpu, Sum, Lost],
+            Self::Accepts => &[P50, P99, Lost],
+            Self::Idle => &[Cold, Warm, Left, Files],
+            Self::Empty => &[Anon, Rss],
+            Self::Connections | Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains => {
+                &[Rate, Cpu, Sum, Busy, Lost]
+            }
+            Self::Changes => &[Edits, Broken, Refused, Corrupt, CalmStall, Stall, EffectP50, EffectP99],
+        }
+    }
+
+    /// What Portlane should reach beside the others.
+    #[allow(clippy::match_same_arms, reason = "one row after the other")]
+    pub(crate) fn goal(self, quantity: Quantity) -> Option<Goal> {
+        use Goal::{Above, AtLeast, AtMost, Most, Of};
+        use Quantity::{
+            Anon, Broken, CalmStall, Cold, Corrupt, Cpu, EffectP99, Files, Lost, P99, P999, Rate, Refused, Rss, Stall,
+            Warm,
+        };
+        Some(match (self, quantity) {
+            (Self::Bulk1, Rate) => AtLeast(1.2),
+            (Self::Bulk1, Cpu) => AtMost(0.8),
+            (Self::Bulk8 | Self::Both8, Rate) => AtLeast(1.08),
+            (Self::Bulk8 | Self::Both8 | Self::Connections, Cpu) => AtMost(0.9),
+            (Self::Connections, Rate) => AtLeast(1.05),
+            (Self::Calls64, Rate) => AtLeast(1.0),
+            (Self::Calls64, Cpu) => AtMost(0.95),
+            (Self::Calls64 | Self::Calls1000, P99) => AtMost(1.0),
+            (Self::OpenLoop, P99 | P999) => AtMost(0.9),
+            (Self::Accepts, P99) => Most(100e-6),
+            (Self::Idle, Cold | Warm) => Most(1800.0),
+            (Self::Idle, Files) => Most(2.0),
+            (Self::Empty, Anon) => Most(1.5 * MIB),
+            (Self::Empty, Rss) => Most(8.0 * MIB),
+            (Self::Udp1, Rate) => AtLeast(1.1),
+            (Self::Udp1, Cpu) => AtMost(0.8),
+            (Self::Udp100 | Self::Udp1000, Rate) => AtLeast(1.2),
+            (Self::Udp100 | Self::Udp1000, Cpu) => AtMost(0.7),
+            (Self::Udp1000, Lost) | (Self::Changes, Broken | Refused | Corrupt) => Most(0.0),
+            (Self::Trains, Cpu) => Of(Self::Bursts, 0.3),
+            (Self::Changes, Stall) => Above(CalmStall, 2e-3),
+            (Self::Changes, EffectP99) => Most(10e-3),
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn unit(self, quantity: Quantity) -> Unit {
+        match quantity {
+            Quantity::Rate if self.is_bulk() => Unit::GibPerSecond,
+            Quantity::Rate => Unit::PerSecond,
+            Quantity::Cpu | Quantity::Sum if self.is_bulk() => Unit::SecondsPerGib,
+            Quantity::Cpu | Quantity::Sum | Quantity::P50 | Quantity::P99 | Quantity::P999 => Unit::Micros,
+            Quantity::Busy | Quantity::Lost => Unit::Percent,
+            Quantity::Cold | Quantity::Warm | Quantity::Left => Unit::Bytes,
+            Quantity::Anon | Quantity::Rss => Unit::Mebibytes,
+            Quantity::CalmStall | Quantity::Stall | Quantity::EffectP50 | Quantity::EffectP99 => Unit::Millis,
+            Quantity::Files | Quantity::Edits | Quantity::Broken | Quantity::Refused | Quantity::Corrupt => {
+                Unit::Number
+            }
+        }
+    }
+}
+
+const MIB: f64 = (1_u64 << 20) as f64;
+
+impl Section {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Compared, Self::Workers, Self::AccessLog, Self::Limits, Self::Listeners, Self::Changes];
+
+    /// Name for `--rows`; the rows of the first table have names of their own.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Compared => "compared",
+            Self::Workers => "workers",
+            Self::AccessLog => "access-log",
+            Self::Limits => "limits",
+            Self::Listeners => "listeners",
+            Self::Changes => "changes",
+        }
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Compared => "Portlane beside other forwarders",
+            Self::Workers => {
+                "Workers, on the two CPUs that load and servers use too: what they cost, not how they scale"
+            }
+            Self::AccessLog => "The access log",
+            Self::Limits => "Limits that are not reached",
+            Self::Listeners => "Further listeners",
+            Self::Changes => "Changes of one listener beside traffic, by file",
+        }
+    }
+
+    pub(crate) fn rows(self) -> &'static [Row] {
+        match self {
+            Self::Compared => &Row::COMPARED,
+            Self::Workers => &[Row::Bulk8, Row::Connections, Row::Calls64, Row::Empty],
+            Self::AccessLog => &[Row::Connections],
+            Self::Limits => &[Row::Bulk8, Row::Connections, Row::Calls64],
+            Self::Listeners => &[Row::Connections, Row::Calls64, Row::Empty],
+            Self::Changes => &[Row::Changes],
+        }
+    }
+
+    pub(crate) fn kinds(self, glibc: bool) -> Vec<Kind> {
+        let variants: &[Variant] = match self {
+            Self::Compared => return Kind::compared(glibc),
+            Self::Workers => &[Variant::Workers(1), Variant::Workers(2), Variant::Workers(4), Variant::Workers(8)],
+            Self::AccessLog => &[Variant::Plain, Variant::AccessLog],
+            Self::Limits => &[Variant::Plain, Variant::Rates, Variant::MaxConnections],
+            Self::Listeners => &[Variant::Plain, Variant::Listeners(1000), Variant::Listeners(9000)],
+            Self::Changes => &[Variant::Plain, Variant::Listeners(9000)],
+        };
+        variants.iter().map(|variant| Kind::Portlane(*variant)).collect()
+    }
+}
+
+impl Quantity {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Cpu => "CPU of the forwarder",
+            Self::Sum => "CPU of client, forwarder and servers",
+            Self::Busy => "forwarder busy",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::P999 => "p99.9",
+            Self::Lost => "lost or failed",
+            Self::Cold | Self::Anon => "RssAnon",
+            Self::Warm => "RssAnon after a burst on each",
+            Self::Left => "RssAnon left for each after all have ended",
+            Self::Files => "files",
+            Self::Rss => "RSS",
+            Self::Edits => "changes",
+            Self::Broken => "broken",
+            Self::Refused => "refused",
+            Self::Corrupt => "corrupt",
+            Self::CalmStall => "stall without changes",
+            Self::Stall => "stall",
+            Self::EffectP50 => "change to effect p50",
+            Self::EffectP99 => "change to effect p99",
+        }
+    }
+
+    /// Whether each unit is a failure, so that the worst round counts and not the median.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Lost | Self::Broken | Self::Refused | Self::Corrupt)
+    }
+
+    /// Whether more is better.
+    pub(crate) fn is_better_if_more(self) -> bool {
+        matches!(self, Self::Rate | Self::Edits)
+    }
+}
+
+impl Unit {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::PerSecond => "per second",
+            Self::GibPerSecond => "GiB/s",
+            Self::SecondsPerGib => "s/GiB",
+            Self::Micros => "µs",
+            Self::Millis => "ms",
+            Self::Percent => "%",
+            Self::Bytes => "B",
+            Self::Mebibytes => "MiB",
+            Self::Number => "number",
+        }
+    }
+
+    /// A value without its unit.
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Self::PerSecond | Self::Bytes | Self::Number => format!("{value:.0}"),
+            Self::GibPerSecond => format!("{value:.2}"),
+            Self::SecondsPerGib => format!("{value:.3}"),
+            Self::Micros => format!("{:.1}", value * 1e6),
+            Self::Millis => format!("{:.1}", value * 1e3),
+            Self::Percent => format!("{:.1}", value * 100.0),
+            Self::Mebibytes => format!("{:.2}", value / MIB),
+        }
+    }
+}

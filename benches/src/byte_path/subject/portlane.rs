@@ -1,0 +1,144 @@
+//! Portlane: the program of the image, on a document as an operator compiles it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use images::{Checkout, Image, Platform, Profile};
+use proxy_api::{Configuration, Listener, ListenerId, Origin};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Ports, Variant, port, write};
+
+/// Port of the first further listener.
+const FURTHER: u16 = 10_000;
+/// A limit that no load reaches: of sessions, and of new sessions per second.
+const MANY: u32 = 1_000_000;
+/// The highest limit of bytes per second.
+const MANY_BYTES: u64 = 1_000_000_000_000;
+/// Name of the document in the forwarder's folder.
+const DOCUMENT: &str = "config.json";
+
+/// The programs of Portlane that are measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// The static program of the image.
+    pub(crate) shipped: PathBuf,
+    /// The program that is linked with this machine's libc.
+    pub(crate) glibc: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Builds what images contain with the function that builds images, and the other program if it is wanted.
+    pub(crate) fn build(glibc: bool) -> Result<Self, String> {
+        let (checkout, package) = (Checkout::here(), Image::Proxy.package());
+        eprintln!("building {package} as for the image");
+        let shipped = checkout.build(package, Platform::here().into(), Profile::Release);
+        let shipped = shipped.map_err(|error| harness::chain(&error))?;
+        if !glibc {
+            return Ok(Self { shipped, glibc: None });
+        }
+        eprintln!("building {package} for the libc of this machine");
+        let mut cargo = images::cargo();
+        cargo.args(["build", "--locked", "--quiet", "--release", "--package", package]);
+        cargo.current_dir(&checkout.root).env("CARGO_TARGET_DIR", &checkout.target);
+        match cargo.status() {
+            Ok(status) if status.success() => {
+                Ok(Self { shipped, glibc: Some(checkout.target.join("release").join(package)) })
+            }
+            Ok(_) => Err(format!("{package} does not build; see the messages of the compiler above")),
+            Err(error) => Err(format!("cannot run cargo: {error}")),
+        }
+    }
+}
+
+/// Path of the document that Portlane follows.
+pub(super) fn path(folder: &TempDir) -> PathBuf {
+    folder.path().join(DOCUMENT)
+}
+
+/// The command of a proxy that follows a document.
+pub(super) fn command(program: &Path, variant: Variant, ports: Ports, folder: &TempDir) -> Command {
+    let document = write(folder, DOCUMENT, &Documents::new(variant, ports).here);
+    let workers = if let Variant::Workers(workers) = variant { workers } else { 1 };
+    let mut command = Command::new(program);
+    command.arg("--config").arg(document);
+    command.arg("--health-address").arg(format!("127.0.0.1:{}", ports.health));
+    command.args(["--admin-address", "none", "--workers", &workers.to_string()]);
+    command
+}
+
+/// Two documents that differ in the server of one listener.
+pub(crate) struct Documents {
+    /// The listener `flip` leads to the echo server.
+    pub(crate) here: String,
+    /// The listener `flip` leads to the server that answers with the next byte.
+    pub(crate) there: String,
+}
+
+impl Documents {
+    pub(crate) fn new(variant: Variant, ports: Ports) -> Self {
+        let mut configuration = Configuration::default();
+        configuration.version.number = 1;
+        let mut add = |name: &str, socket: Value, to: u16| {
+            let id = ListenerId::new(Origin::port_forward("default", "bench"), name);
+            configuration.listeners.insert(id, listener(&socket, to, variant).into());
+        };
+        let loopback = |transport: &str, port: u16| json!({"transport": transport, "bind": "Loopback", "port": port});
+        add("echo", loopback("TCP", ports.echo), port::ECHO);
+        add("sink", loopback("TCP", ports.sink), port::SINK);
+        add("both", loopback("TCP", ports.both), port::BOTH);
+        add("udp", loopback("UDP", ports.udp), port::ECHO);
+        if let Variant::Listeners(further) = variant {
+            for at in FURTHER..FURTHER.saturating_add(further) {
+                // As in a gateway: one socket for both IP families.
+                add(&format!("l{at}"), json!({"transport": "TCP", "bind": "All", "port": at}), port::ECHO);
+            }
+        }
+        let mut text = |to: u16| {
+            let id = ListenerId::new(Origin::port_forward("default", "bench"), "flip");
+            let flip = listener(&loopback("TCP", ports.flip), to, variant);
+            configuration.listeners.insert(id, flip.into());
+            serde_json::to_string(&configuration).expect("a document")
+        };
+        Self { here: text(port::ECHO), there: text(port::NEXT) }
+    }
+}
+
+/// A listener with the defaults of a `PortForward`, and what the variant adds.
+fn listener(socket: &Value, to: u16, variant: Variant) -> Listener {
+    let log = if variant == Variant::AccessLog { "Close" } else { "Disabled" };
+    let mut document = json!({
+        "revision": "0",
+        "socket": socket,
+        "backends": [{
+            "id": format!("addr/127.0.0.1:{to}"),
+            "weight": 1,
+            "target": {"address": {"host": "127.0.0.1", "port": to}},
+        }],
+        "policy": "RoundRobin",
+        "outlier": {"consecutiveFailures": 5, "ejectSeconds": 30},
+        "timeouts": {
+            "connectSeconds": 5,
+            "idleSeconds": 3600,
+            "halfCloseSeconds": 300,
+            "udpIdleSeconds": 60,
+            "keepaliveSeconds": 60,
+        },
+        "retry": {"attempts": 3, "initialBackoffMillis": 50, "maxBackoffMillis": 2000},
+        "sessions": {"onUpdate": "Keep", "onUnhealthy": "Keep", "drainSeconds": 300},
+        "accessLog": {"mode": log, "intervalSeconds": 0},
+        "destinations": {"cidrs": [], "refuseLocal": false},
+    });
+    match variant {
+        Variant::Rates => {
+            document["limits"] = json!({"newConnectionsPerSecond": MANY, "bytesPerSecond": MANY_BYTES});
+        }
+        Variant::MaxConnections => document["limits"] = json!({"maxConnections": MANY}),
+        Variant::Plain | Variant::Workers(_) | Variant::AccessLog | Variant::Listeners(_) => {}
+    }
+    let listener: Listener = serde_json::from_value(document).expect("a listener");
+    listener.sealed()
+}
