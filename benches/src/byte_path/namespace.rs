@@ -53,7 +53,8 @@ impl std::str::FromStr for Cpus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+        let parsed: Option<(usize, usize)> =
+            text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
         let (forwarder, load) = parsed.ok_or_else(|| "expected two CPUs such as 0,1".to_owned())?;
         if forwarder.max(load) >= CpuSet::MAX_CPU {
             return Err(format!("no CPU has a number above {}", CpuSet::MAX_CPU - 1));

@@ -97,8 +97,8 @@ impl Ticks {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).expect("a timer");
         let interval = Timespec::try_from(interval).expect("a short time");
-        let times = Itimerspec { it_interval: interval, it_value: interval };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).expect("a timer");
+        let schedule = Itimerspec { it_interval: interval, it_value: interval };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &schedule).expect("a timer");
         Self(timer)
     }
 
