@@ -170,6 +170,7 @@ fn endpoints_without_a_pod_are_checked_at_each_port_of_a_range() {
     assert!(followed.endpoints("shop/pg:10248/TCP+5@infra/edge").is_empty(), "a port of kubelets is among them");
 }
 
+// C5, T17
 #[test]
 fn a_grant_is_not_got_round_by_the_name_of_the_service() {
     let text = "kind: World\nservices: {victim/secret: {cluster: [{protocol: TCP, port: 1}]}}\n".to_owned()

@@ -100,7 +100,7 @@ fn an_endpoint_is_a_pod_by_a_slice_that_says_so_of_a_service_with_a_selector() {
     assert!(cache.world.podless.is_empty());
 }
 
-/// A list costs one walk over Services and proxies for each fleet that the list concerns. // C11
+// C11: a list costs one walk over Services and proxies for each fleet that the list concerns.
 #[test]
 fn a_list_of_services_computes_the_reach_of_a_fleet_once() {
     let mut cache = complete();
