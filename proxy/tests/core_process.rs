@@ -37,6 +37,7 @@ fn a_process_without_a_memory_limit_has_what_the_user_asks_for() {
     assert_eq!(Capacity::of(None, some(2), HELD, 7).sessions, Some(7));
 }
 
+// D7
 #[test]
 fn sessions_fit_into_the_memory_beside_the_process_and_its_buffers() {
     // 512 MiB without 24 for the process, 2 times 3 for workers and 64 for buffers.
@@ -168,6 +169,7 @@ fn the_lowest_limit_counts_and_the_words_for_no_limit_do_not() {
     assert_eq!(lowest(["max\n", "9223372036854771712\n", ""]), None);
 }
 
+// D12
 #[test]
 fn who_is_silent_for_too_long_hangs() {
     let beats = |at: u64| [Beat { name: "worker-0", at }, Beat { name: "worker-1", at: at + 1 }];

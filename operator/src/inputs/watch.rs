@@ -303,3 +303,14 @@ impl Task {
 fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_watch_asks_for_an_end_so_that_a_dead_one_is_noticed() {
+        // C7: without this the watcher waits 295 s for an end.
+        assert_eq!(config().timeout, Some(WATCH_SECONDS));
+    }
+}

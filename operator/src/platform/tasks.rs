@@ -100,6 +100,7 @@ impl Tasks {
 mod tests {
     use super::*;
 
+    // C4
     #[tokio::test]
     async fn a_task_that_panics_is_a_fault_with_its_name() {
         let (tasks, mut supervisor) = Tasks::new();

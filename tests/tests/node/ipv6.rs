@@ -15,6 +15,7 @@ use crate::{
 const EXAMPLE: &str = include_str!("../../../examples/sidecar.yaml");
 
 /// The node is this test's own: the shared one has IPv4.
+// C13, D25
 #[test]
 fn in_a_cluster_with_ipv6_only_a_fleet_and_a_sidecar_forward_and_the_metrics_api_is_there() {
     if !shared::are_nodes_ours() {

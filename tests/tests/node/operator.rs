@@ -118,6 +118,7 @@ fn until_reason(namespace: &Namespace<'_>, reason: &str) {
     });
 }
 
+// C5, T17
 #[test]
 fn a_forward_of_another_namespace_is_let_in_when_the_gateway_says_so_and_its_story_can_be_read() {
     let host = shop(operated(), "host");

@@ -25,6 +25,7 @@ fn ask(port: u16, request: &str) -> String {
     answer
 }
 
+// D2
 #[test]
 fn silent_clients_of_the_health_address_keep_no_probe_out() {
     let health = free_port();
@@ -53,6 +54,7 @@ fn head_is_answered_as_get_without_a_body() {
     }
 }
 
+// D23
 #[test]
 fn the_admin_address_answers_nobody_who_takes_it_for_another_host() {
     let (health, admin) = (free_port(), free_port());

@@ -67,6 +67,7 @@ fn count(health: u16, family: &str, reason: &str) -> Option<f64> {
     metric(&text, &format!("{family}{{{labels},reason=\"{reason}\"}}"))
 }
 
+// D1, T16
 #[test]
 fn a_load_balancer_in_front_of_the_own_fleet_is_not_connected_to() {
     let (port, health) = (free_port(), free_port());
@@ -80,6 +81,7 @@ fn a_load_balancer_in_front_of_the_own_fleet_is_not_connected_to() {
     drop(program);
 }
 
+// D1, T16
 #[test]
 fn a_connection_that_comes_back_through_a_load_balancer_that_nobody_knows_ends_there() {
     let (port, health) = (free_port(), free_port());

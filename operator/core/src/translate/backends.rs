@@ -50,6 +50,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) destinations: Destinations,
     /// The gateway whose guest the forward is.
     host: Option<&'a ObjectKey>,
+    /// The gateway of the forward, if the forward is in the gateway's own namespace.
+    home: Option<&'a ObjectKey>,
     /// Whether a proxy of the forward listens on a port.
     listens: &'a dyn Fn(Port) -> bool,
 }
@@ -62,9 +64,13 @@ impl<'a> Scope<'a> {
             Placement::Sidecar(_) => None,
         };
         // A laptop belongs to its user, and so does every address of it.
-        let is_guest = |gateway: &&ObjectKey| gateway.namespace != forward.origin.namespace && !world.site.is_laptop();
+        let judged = gateway.filter(|_| !world.site.is_laptop());
+        let (home, host) = match judged {
+            Some(gateway) if gateway.namespace == forward.origin.namespace => (Some(gateway), None),
+            other => (None, other),
+        };
         let destinations = gateway.map(|gateway| destinations_of(world, gateway)).unwrap_or_default();
-        Self { world, forward, destinations, host: gateway.filter(is_guest), listens }
+        Self { world, forward, destinations, host, home, listens }
     }
 
     /// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.
@@ -205,12 +211,14 @@ impl<'a> Scope<'a> {
             None => return not_found(format!("Service {key} does not exist")),
         }
         let range = is_range.then_some(0);
-        let mut name = SetName { service: key.clone(), port, transport, range, checked: None, host: None };
+        let mut name =
+            SetName { service: key.clone(), port, transport, range, checked: None, host: None, is_own: false };
         let Some(mut set) = name.endpoints(world) else {
             return not_found(format!("Service {key} has no port {port}/{transport}"));
         };
         resolved.problems.extend(self.podless(key, &set, contacts));
-        if let Some(gateway) = self.host {
+        if let Some(gateway) = self.judge_of(key) {
+            name.is_own = self.host.is_none();
             (name.host, name.range) = (Some(gateway.clone()), range.map(|_| listener.further));
             name.checked = contacts.checked;
             set = name.endpoints(world).unwrap_or_default();
@@ -219,18 +227,24 @@ impl<'a> Scope<'a> {
         Ok(Target::Endpoints(name.to_string()))
     }
 
+    /// The gateway whose rules for addresses leave endpoints out of the sets of a Service. Forwards of the gateway's own
+    /// namespace share the plain set while pods back all endpoints.
+    fn judge_of(&self, service: &ObjectKey) -> Option<&'a ObjectKey> {
+        self.host.or_else(|| self.home.filter(|_| self.world.podless.contains_key(service)))
+    }
+
     /// Why an endpoint without a pod is refused at the ports that proxies connect to, if one is.
     fn podless(&self, service: &ObjectKey, set: &EndpointSet, contacts: Contacts) -> Option<Condition> {
         let podless = self.world.podless.get(service)?;
         let suspects = set.endpoints.iter().map(|endpoint| endpoint.address);
         suspects.filter(|address| podless.contains(&address.ip())).find_map(|address| {
-            let why = match self.host {
-                Some(gateway) if self.destinations.cidrs.is_empty() => closed(gateway),
-                Some(_) => {
+            let why = match (self.host, self.home) {
+                (Some(gateway), _) if self.destinations.cidrs.is_empty() => closed(gateway),
+                (Some(_), _) | (None, Some(_)) => {
                     let mut ports = contacts.ports(address.port());
                     ports.find_map(|ports| self.destinations.refuses(address.ip(), &ports))?.to_string()
                 }
-                None => self.destinations.refuses_endpoint(address.ip())?.to_string(),
+                (None, None) => self.destinations.refuses_endpoint(address.ip())?.to_string(),
             };
             let message =
                 format!("endpoint {address} of Service {service} has no pod, so the rules for addresses apply: {why}");

@@ -59,6 +59,12 @@ pub struct Cache {
     max_objects: Option<usize>,
     /// Number of objects dropped because of the limit. They stay unknown until their watch lists again.
     pub left_out: u64,
+    /// Number of times that the reach of a fleet was computed, each a walk over Services and proxies of a namespace.
+    pub reaches: u64,
+    /// Fleets whose reach is computed at the end of a list in progress, not once for each object of the list.
+    stale_reach: BTreeSet<ObjectKey>,
+    /// The event belongs to a list in progress.
+    is_listing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +142,7 @@ impl Cache {
     pub fn apply(&mut self, source: &Source, seen: Seen) -> Touched {
         let was_synced = self.is_synced();
         let Some(state) = self.sources.get_mut(source) else { return Touched::default() };
+        self.is_listing = state.listed.is_some();
         match seen {
             Seen::Restarted => {
                 (state.synced, state.is_cut) = (false, false);
@@ -173,6 +180,7 @@ impl Cache {
                 for key in &gone {
                     touched.absorb(self.remove(source.kind, key));
                 }
+                self.refresh_reach(&mut touched);
                 touched.synced = !was_synced && self.is_synced();
                 touched
             }

@@ -111,6 +111,29 @@ fn endpoints_without_a_pod_follow_the_networks_of_the_gateway_its_nodes_and_the_
 }
 
 #[test]
+fn endpoints_without_a_pod_are_addresses_for_forwards_of_the_gateways_own_namespace_too() {
+    let world = "kind: World\napiServer: ['10.0.0.7:6443']\nservices: {infra/pg: {cluster: [{protocol: TCP, port: 1, \
+                 endpoints: ['10.0.0.7:6443', '10.0.0.8:1', '10.0.0.9:10250', '10.1.0.9:1']}]}}\npodless: {infra/pg: \
+                 [10.0.0.7, 10.0.0.8, 10.0.0.9]}\n";
+    let text = world.to_owned() + EDGE + &forward("infra", "a", 80, "{service: {name: pg, port: 1}}");
+    let mut followed = Followed::new(&text);
+    let used = |followed: &Followed| (followed.endpoints("infra/pg:1/TCP@infra/edge!"), followed.reason("infra", "a"));
+    let (pod, both) = (vec!["10.1.0.9:1".to_owned()], vec!["10.0.0.8:1".to_owned(), "10.1.0.9:1".to_owned()]);
+    assert_eq!(used(&followed), (both.clone(), "AddressNotAllowed"), "without networks all but special addresses");
+    followed.allow(&["192.0.2.0/24"]);
+    assert_eq!(used(&followed), (pod, "AddressNotAllowed"));
+    followed.allow(&["10.0.0.0/24"]);
+    assert_eq!(used(&followed), (both, "AddressNotAllowed"), "the port of kubelets and the API server stay refused");
+    followed.world.podless.clear();
+    followed.update(&Changes { podless: [ObjectKey::new("infra", "pg")].into(), ..Changes::default() });
+    assert_eq!(followed.reason("infra", "a"), "ResolvedRefs");
+    assert_eq!(followed.endpoints("infra/pg:1/TCP").len(), 4, "pods are used wherever they are");
+    followed.world.podless.insert(ObjectKey::new("infra", "pg"), ips(&["10.0.0.9"]));
+    followed.update(&Changes { podless: [ObjectKey::new("infra", "pg")].into(), ..Changes::default() });
+    assert_eq!(followed.endpoints("infra/pg:1/TCP@infra/edge!").len(), 3);
+}
+
+#[test]
 fn a_verdict_follows_the_endpoints_that_no_pod_backs() {
     let world = |port: u16| {
         format!(
@@ -147,6 +170,7 @@ fn endpoints_without_a_pod_are_checked_at_each_port_of_a_range() {
     assert!(followed.endpoints("shop/pg:10248/TCP+5@infra/edge").is_empty(), "a port of kubelets is among them");
 }
 
+// C5, T17
 #[test]
 fn a_grant_is_not_got_round_by_the_name_of_the_service() {
     let text = "kind: World\nservices: {victim/secret: {cluster: [{protocol: TCP, port: 1}]}}\n".to_owned()

@@ -63,6 +63,7 @@ fn a_gate_opens_when_the_work_is_done_or_the_time_is_up_and_stays_open() {
     assert!(early.opens(false, ms(2)), "it is not shut again");
 }
 
+// C4
 #[test]
 fn a_loop_that_is_silent_for_too_long_is_named() {
     let pulses = |driver: u64, lease: u64| {

@@ -65,6 +65,7 @@ fn two_names(tenants: &str, (one, of_one): (&str, &str), (two, of_two): (&str, &
 const BOTH: [&str; 2] = ["Accepted", "Accepted"];
 const FIRST: [&str; 2] = ["Accepted", "HostnameConflict"];
 
+// C9
 #[test]
 fn no_name_lies_within_a_wildcard_of_another_namespace_whichever_came_first() {
     let wildcard = "'*.example'";
@@ -202,6 +203,7 @@ fn ports(tenants: &str, namespace: &str, count: u8) -> Vec<&'static str> {
     reasons(&(gateway(tenants, "service: {maxPorts: 10}, ") + &forwards), &names)
 }
 
+// C9
 #[test]
 fn a_namespace_without_a_number_of_its_own_holds_half_of_the_ports() {
     let mut expected = vec!["Accepted"; 5];

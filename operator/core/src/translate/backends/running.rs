@@ -13,9 +13,15 @@ impl Scope<'_> {
             self.permit(&service).ok()?;
         }
         let target = match &backend.target {
-            // The set of a guest leaves out what its gateway does not allow, so no other set will do.
+            // The set leaves out what the gateway does not allow, so no set of other rules will do.
             endpoints @ Target::Endpoints(set) => {
-                SetName::parse(set).filter(|name| name.host.as_ref() == self.host).map(|_| endpoints.clone())
+                let name = SetName::parse(set)?;
+                let is_usable = match self.host {
+                    Some(_) => name.host.as_ref() == self.host && !name.is_own,
+                    None if name.is_own => name.host.as_ref() == self.home,
+                    None => name.host.is_none() && self.judge_of(&name.service).is_none(),
+                };
+                is_usable.then(|| endpoints.clone())
             }
             Target::Address { host, port } => {
                 let contacts = Contacts { further: listener.further_ports(), checked: listener.checked_port(backend) };

@@ -21,10 +21,13 @@ const RANGE: char = '+';
 const CHECKED: char = '?';
 /// Stands before the gateway in the name of a set for guests.
 const HOST: char = '@';
+/// Stands after the gateway in the name of a set for forwards of the gateway's own namespace.
+const OWN: char = '!';
 
 /// Identifies an endpoint set. As text: `NAMESPACE/NAME:PORT/TRANSPORT`, then `+` for the pods of a range, then
 /// `@NAMESPACE/GATEWAY` for what that gateway lets forwards of other namespaces use. There the number of ports after
-/// the first follows the `+`, and a `?` stands before the port of active checks that is not the endpoint's own.
+/// the first follows the `+`, and a `?` stands before the port of active checks that is not the endpoint's own. A `!` at
+/// the end means forwards of the gateway's own namespace, for which a gateway without networks is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetName {
     pub(crate) service: ObjectKey,
@@ -35,8 +38,10 @@ pub(crate) struct SetName {
     pub(crate) range: Option<u16>,
     /// The port of active checks, for guests only: their endpoints are judged at that port as well.
     pub(crate) checked: Option<u16>,
-    /// The gateway whose guests use the set.
+    /// The gateway whose rules for addresses apply to endpoints without a pod.
     pub(crate) host: Option<ObjectKey>,
+    /// The set is for forwards of the gateway's own namespace, not for guests. Only with `host`.
+    pub(crate) is_own: bool,
 }
 
 impl fmt::Display for SetName {
@@ -48,7 +53,8 @@ impl fmt::Display for SetName {
             Some(further) => write!(f, "{RANGE}{further}")?,
         }
         self.checked.iter().try_for_each(|port| write!(f, "{CHECKED}{port}"))?;
-        self.host.iter().try_for_each(|host| write!(f, "{HOST}{host}"))
+        self.host.iter().try_for_each(|host| write!(f, "{HOST}{host}"))?;
+        if self.is_own { write!(f, "{OWN}") } else { Ok(()) }
     }
 }
 
@@ -56,8 +62,14 @@ impl SetName {
     /// Reads a name; `None` for a name of another kind, such as that of a reserved set.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (rest, host) = match text.split_once(HOST) {
-            Some((rest, host)) => (rest, Some(key(host)?)),
+            Some((rest, host)) => (rest, Some(host)),
             None => (text, None),
+        };
+        let own = host.and_then(|host| host.strip_suffix(OWN));
+        let (is_own, host) = (own.is_some(), own.or(host));
+        let host = match host {
+            Some(host) => Some(key(host)?),
+            None => None,
         };
         let (rest, checked) = match rest.split_once(CHECKED) {
             Some((rest, port)) => (rest, Some(port.parse().ok()?)),
@@ -71,7 +83,7 @@ impl SetName {
         let (service, rest) = rest.split_once(':')?;
         let (port, transport) = rest.split_once('/')?;
         let transport = [Transport::Tcp, Transport::Udp].into_iter().find(|it| it.to_string() == transport)?;
-        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, range, checked, host })
+        Some(Self { service: key(service)?, port: port.parse().ok()?, transport, range, checked, host, is_own })
     }
 
     /// The present endpoints; `None` if the Service or its port does not exist.
@@ -88,7 +100,7 @@ impl SetName {
         Some(match (&self.host, podless) {
             (Some(gateway), Some(podless)) => {
                 let contacts = Contacts { further: self.range.unwrap_or(0), checked: self.checked };
-                for_guests(world, gateway, podless, contacts, all)
+                allowed_by(world, (gateway, self.is_own), podless, contacts, all)
             }
             (None, _) | (_, None) => all,
         })
@@ -127,11 +139,11 @@ impl Contacts {
     }
 }
 
-/// The endpoints that guests of a gateway may use, at all ports that proxies connect to. An endpoint without a pod was
+/// The endpoints that guests of a gateway, or forwards of its own namespace (`is_own`), may use, at all ports that proxies connect to. An endpoint without a pod was
 /// written by a user, and is checked like an `address` backend.
-fn for_guests(
+fn allowed_by(
     world: &World,
-    gateway: &ObjectKey,
+    (gateway, is_own): (&ObjectKey, bool),
     podless: &BTreeSet<IpAddr>,
     contacts: Contacts,
     all: EndpointSet,
@@ -144,7 +156,7 @@ fn for_guests(
             let is_protected = around.protects(ip, &ports) && !destinations.names(ip);
             destinations.refuses(ip, &ports).is_none() && !is_protected
         };
-        !destinations.cidrs.is_empty() && contacts.ports(address.port()).all(is_open)
+        (is_own || !destinations.cidrs.is_empty()) && contacts.ports(address.port()).all(is_open)
     };
     let may_use = |endpoint: &Endpoint| !podless.contains(&endpoint.address.ip()) || is_allowed(endpoint.address);
     all.endpoints.into_iter().filter(may_use).collect()
@@ -157,12 +169,14 @@ mod tests {
     #[test]
     fn a_name_says_what_the_set_is_made_of() {
         let service = ObjectKey::new("shop", "pg");
-        let plain = SetName { service, port: 5432, transport: Transport::Tcp, range: None, checked: None, host: None };
+        let (transport, range, checked, host) = (Transport::Tcp, None, None, None);
+        let plain = SetName { service, port: 5432, transport, range, checked, host, is_own: false };
         let host = Some(ObjectKey::new("infra", "edge"));
         for (name, text) in [
             (plain.clone(), "shop/pg:5432/TCP"),
             (SetName { range: Some(0), ..plain.clone() }, "shop/pg:5432/TCP+"),
             (SetName { host: host.clone(), ..plain.clone() }, "shop/pg:5432/TCP@infra/edge"),
+            (SetName { host: host.clone(), is_own: true, ..plain.clone() }, "shop/pg:5432/TCP@infra/edge!"),
             (SetName { checked: Some(8008), host: host.clone(), ..plain.clone() }, "shop/pg:5432/TCP?8008@infra/edge"),
             (
                 SetName { range: Some(9), checked: Some(1), host: host.clone(), ..plain.clone() },

@@ -1,6 +1,9 @@
 //! How fleets are reached: their pods, and the Services that select the pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use super::{Cache, Touched};
 use crate::world::{
@@ -9,15 +12,31 @@ use crate::world::{
     reach::Reach,
 };
 
+/// Whether a pod's fleet is reached in the same way after a change of the pod. Readiness does not matter.
+fn is_reached_alike(before: &PodInfo, now: &PodInfo) -> bool {
+    let belongs = |pod: &PodInfo| (pod.gateway.clone(), pod.service_account.clone(), pod.leaving);
+    belongs(before) == belongs(now)
+        && before.labels == now.labels
+        && before.ips == now.ips
+        && before.node_ips == now.node_ips
+}
+
 impl Cache {
     /// Replaces or removes a pod with a proxy, and updates the fleets that it belonged or belongs to.
     pub(super) fn proxy_pod(&mut self, key: &ObjectKey, info: Option<PodInfo>, touched: &mut Touched) {
         let now = info.as_ref().and_then(|info| info.gateway.clone());
+        let is_same = match (self.proxy_pods.get(key), &info) {
+            (Some(before), Some(now)) => is_reached_alike(before, now),
+            _ => false,
+        };
         let before = match info {
             Some(info) => self.proxy_pods.insert(key.clone(), info),
             None => self.proxy_pods.remove(key),
         };
         touched.proxy_pods.insert(key.clone());
+        if is_same {
+            return;
+        }
         let gateways: BTreeSet<String> = before.and_then(|info| info.gateway).into_iter().chain(now).collect();
         for gateway in gateways {
             self.reach(&ObjectKey::new(key.namespace.clone(), gateway), touched);
@@ -34,8 +53,21 @@ impl Cache {
         }
     }
 
-    /// Updates how the fleet of a gateway is reached, and records the change.
+    /// Updates the fleets that the list which has just ended may concern.
+    pub(super) fn refresh_reach(&mut self, touched: &mut Touched) {
+        self.is_listing = false;
+        for gateway in mem::take(&mut self.stale_reach) {
+            self.reach(&gateway, touched);
+        }
+    }
+
+    /// Updates how the fleet of a gateway is reached, and records the change; during a list, only at its end.
     pub(super) fn reach(&mut self, gateway: &ObjectKey, touched: &mut Touched) {
+        if self.is_listing {
+            self.stale_reach.insert(gateway.clone());
+            return;
+        }
+        self.reaches += 1;
         let reach = if self.world.gateways.contains_key(gateway) { self.reach_of(gateway) } else { Reach::default() };
         let before = self.world.reach.remove(gateway).unwrap_or_default();
         if before != reach {

@@ -1,6 +1,9 @@
 //! Assembles Services with their endpoints from slices.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use crds::Protocol;
 
@@ -8,6 +11,7 @@ use super::{Cache, Touched};
 use crate::world::{
     ObjectKey, Service, ServicePort,
     objects::{ServiceInfo, SliceInfo},
+    reach::Front,
 };
 
 /// The gateway that a Service belongs to, by its label.
@@ -15,15 +19,23 @@ fn of_gateway(key: &ObjectKey, info: &ServiceInfo) -> Option<ObjectKey> {
     info.gateway.as_ref().map(|name| ObjectKey::new(key.namespace.clone(), name.clone()))
 }
 
+/// The parts of a Service that decide whether, and where, the Service leads to a fleet.
+fn reach_parts(info: &ServiceInfo) -> (&BTreeMap<String, String>, Option<&String>, &Front) {
+    (&info.selector, info.gateway.as_ref(), &info.front)
+}
+
 impl Cache {
     /// Replaces a Service, and touches the gateways that the Service belonged or belongs to.
     pub(super) fn take_service(&mut self, key: &ObjectKey, info: ServiceInfo, touched: &mut Touched) {
         touched.gateways.extend(of_gateway(key, &info));
         let before = self.services.insert(key.clone(), info);
-        touched.gateways.extend(before.and_then(|before| of_gateway(key, &before)));
+        touched.gateways.extend(before.as_ref().and_then(|before| of_gateway(key, before)));
         self.touch_namesake(key, touched);
         self.service(key, touched);
-        self.reach_in(&key.namespace, touched);
+        let now = self.services.get(key);
+        if before.as_ref().map(reach_parts) != now.map(reach_parts) {
+            self.reach_in(&key.namespace, touched);
+        }
     }
 
     /// Removes a Service, and touches the gateway that the Service belonged to.

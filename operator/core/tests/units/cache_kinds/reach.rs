@@ -7,13 +7,13 @@ use operator_core::{
     world::{
         objects::{Object, PodInfo, ServiceInfo, SliceInfo},
         reach::{Front, Reach},
-        watched::Kind,
+        watched::{Kind, Seen},
     },
 };
 use serde_json::json;
 
 use super::{complete, gone, see};
-use crate::scene::{fleet_pod, gateway, key, keys};
+use crate::scene::{fleet_pod, gateway, key, keys, source};
 
 fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
@@ -98,4 +98,36 @@ fn an_endpoint_is_a_pod_by_a_slice_that_says_so_of_a_service_with_a_selector() {
     assert_eq!(podless(&cache), ips(&["10.0.0.1", "10.0.0.2"]), "without a selector no controller checks a slice");
     gone(&mut cache, Kind::Services, "svc");
     assert!(cache.world.podless.is_empty());
+}
+
+// C11: a list costs one walk over Services and proxies for each fleet that the list concerns.
+#[test]
+fn a_list_of_services_computes_the_reach_of_a_fleet_once() {
+    let mut cache = complete();
+    see(&mut cache, gateway(&json!({})));
+    see(&mut cache, Object::ProxyPod(key("p1"), pod("p1", "10.0.0.1", "192.0.2.1")));
+    let before = cache.reaches;
+    cache.apply(&source(Kind::Services), Seen::Restarted);
+    for number in 0..100 {
+        see(&mut cache, Object::Service(key(&format!("s{number}")), service("edge")));
+    }
+    assert_eq!(cache.reaches, before, "the list is not complete");
+    let touched = cache.apply(&source(Kind::Services), Seen::Synced);
+    assert_eq!(cache.reaches, before + 1);
+    assert_eq!((touched.changes.fronts, fronts(&cache).len()), (keys(&["edge"]), 100));
+}
+
+#[test]
+fn readiness_and_ports_do_not_compute_the_reach_of_a_fleet() {
+    let mut cache = complete();
+    see(&mut cache, gateway(&json!({})));
+    see(&mut cache, Object::ProxyPod(key("p1"), pod("p1", "10.0.0.1", "192.0.2.1")));
+    see(&mut cache, Object::Service(key("s"), service("edge")));
+    let before = cache.reaches;
+    see(&mut cache, Object::ProxyPod(key("p1"), PodInfo { ready: false, ..pod("p1", "10.0.0.1", "192.0.2.1") }));
+    let ports = vec![("http".to_owned(), crds::Protocol::Tcp, 80)];
+    see(&mut cache, Object::Service(key("s"), ServiceInfo { ports, ..service("edge") }));
+    assert_eq!(cache.reaches, before);
+    see(&mut cache, Object::Service(key("s"), service("other")));
+    assert_eq!((cache.reaches, fronts(&cache)), (before + 1, Vec::new()));
 }

@@ -108,6 +108,7 @@ fn what_failed_is_tried_again_after_5_s_once_the_gateway_or_a_child_is_another()
     assert!(desk.at(35_000).is_empty());
 }
 
+// C8
 #[test]
 fn a_fleet_that_was_applied_before_keeps_its_status_for_30_s_of_failures() {
     let mut desk = Desk::applied_at(1000);

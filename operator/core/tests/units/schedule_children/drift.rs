@@ -55,6 +55,7 @@ fn children_that_nobody_changes_are_left_alone() {
     assert!([2000, 6000, 20_000, 600_999].iter().all(|at| desk.at(*at).is_empty()));
 }
 
+// C8
 #[test]
 fn a_child_that_somebody_deleted_is_applied_again_at_once() {
     for kind in ChildKind::ALL {
