@@ -94,6 +94,8 @@ impl Cpus {
 
 fn pin(cpus: &[usize]) {
     let mut set = CpuSet::new();
-    cpus.iter().for_each(|cpu| set.set(*cpu));
+    for cpu in cpus {
+        set.set(*cpu);
+    }
     sched_setaffinity(None, &set).expect("CPUs of this machine: see --cpus");
 }

@@ -189,7 +189,9 @@ mod tests {
     fn scene(quantity: Quantity, own: &[f64], others: [f64; 3]) -> (Results, Cell, Vec<Kind>) {
         let cell = Cell { section: Section::Compared, row: Row::Bulk8, kind: Kind::PLAIN, quantity };
         let mut results = Results::default();
-        own.iter().for_each(|value| results.add(cell, *value));
+        for value in own {
+            results.add(cell, *value);
+        }
         for (kind, value) in OTHERS.into_iter().zip(others) {
             results.add(Cell { kind, ..cell }, value);
         }

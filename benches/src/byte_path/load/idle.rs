@@ -60,6 +60,10 @@ fn open(port: u16) -> TcpStream {
 /// Echoes many bytes on several connections at the same time.
 fn burst(streams: &mut [TcpStream]) {
     let mut block = vec![9; BURST];
-    streams.iter_mut().for_each(|stream| stream.write_all(&block).expect("write"));
-    streams.iter_mut().for_each(|stream| stream.read_exact(&mut block).expect("echo"));
+    for stream in &mut *streams {
+        stream.write_all(&block).expect("write");
+    }
+    for stream in streams {
+        stream.read_exact(&mut block).expect("echo");
+    }
 }

@@ -176,7 +176,9 @@ fn echo_bytes(connection: &mut Connection, buffer: &mut [u8], readable: bool) ->
     };
     let bytes = &mut buffer[..read];
     if connection.behaviour == Behaviour::Next {
-        bytes.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        for byte in bytes.iter_mut() {
+            *byte = byte.wrapping_add(1);
+        }
     }
     let Ok(sent) = write(&mut connection.stream, bytes) else { return false };
     connection.unsent.extend_from_slice(&bytes[sent..]);
