@@ -42,7 +42,12 @@ fn section(heading: &str) -> &'static str {
 }
 
 /// A gateway whose fleet stays at its image.
-const PINNED: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: pinned}, spec: {replicas: 1, proxyImage: {tag: '0.1.0'}}}";
+const PINNED: &str = concat!(
+    "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: pinned}, spec: {replicas: 1, proxyImage: \
+     {tag: '",
+    env!("CARGO_PKG_VERSION"),
+    "'}}}"
+);
 
 #[test]
 fn every_command_of_the_page_is_followed_or_marked() {
@@ -134,7 +139,7 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     }
     assert!(load.stop() > 100, "the load ran, and no session broke");
     until_within(Duration::from_secs(60), "the old proxies are gone", || {
-        !pods(".spec.containers[0].image").contains("proxy:0.1.0")
+        !pods(".spec.containers[0].image").contains(concat!("proxy:", env!("CARGO_PKG_VERSION")))
     });
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
     let status = |name: &str, path: &str| {

@@ -35,8 +35,8 @@ pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
             let rest = text.get(place + before.len()..).unwrap_or_default();
             let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && !".-".contains(char));
             let (version, rest) = rest.split_at(end.unwrap_or(rest.len()));
-            // A sentence may end behind a version. Another tag, such as `next`, is no version.
-            let version = version.trim_end_matches('.');
+            // A sentence may end behind a version, and a name of a file goes on. Another tag, such as `next`, is no version.
+            let version = version.trim_end_matches(".tgz").trim_end_matches('.');
             if version.starts_with(|char: char| char.is_ascii_digit()) && rest.starts_with(after) {
                 found.push(version);
             }
@@ -91,6 +91,12 @@ fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
     if path == "docs/gitops.md" {
         found.push(("tag: v", "}"));
     }
+    if path == "docs/install.md" {
+        found.extend([("?ref=v", "\n"), (" --version ", " "), ("/portlane-", ""), ("/portlane-crds-", "")]);
+    }
+    if path == "docs/upgrade.md" {
+        found.push(("proxyImage: {tag: ", "}"));
+    }
     if path == "images/Dockerfile" {
         found.push(("image.version=\"", "\""));
     }
@@ -125,6 +131,9 @@ mod tests {
         assert_eq!(stated("docs/x.md", "Load portlane/proxy:0.2.0-rc.1."), ["0.2.0-rc.1"]);
         assert_eq!(stated("charts/a/Chart.yaml", "name: x\nversion: 0.1.0\nappVersion: 0.2.0\n"), ["0.1.0", "0.2.0"]);
         assert_eq!(stated("images/Dockerfile", "org.opencontainers.image.version=\"0.3.0\" \\"), ["0.3.0"]);
+        let install = "deploy?ref=v0.4.0\nhelm push p/portlane-crds-0.5.0.tgz\nhelm install x --version 0.6.0 -n y";
+        assert_eq!(stated("docs/install.md", install), ["0.4.0", "0.6.0", "0.5.0"]);
+        assert_eq!(stated("docs/upgrade.md", "  proxyImage: {tag: 0.7.0}"), ["0.7.0"]);
         assert!(stated("CHANGELOG.md", "portlane/echo:0.0.1").is_empty());
     }
 
