@@ -31,7 +31,11 @@ pub type Dropped = BTreeMap<String, Vec<String>>;
 #[must_use]
 pub fn dropped(lacks: &[Lack]) -> Dropped {
     let of_spec = |lack: &Lack| -> Vec<String> {
-        lack.fields.iter().filter(|field| field.starts_with("spec")).cloned().collect()
+        let mut named: Vec<_> = lack.fields.iter().filter(|field| field.starts_with("spec")).cloned().collect();
+        if !named.is_empty() && lack.count > lack.fields.len() {
+            named.push("and others".to_owned());
+        }
+        named
     };
     let all = lacks.iter().map(|lack| (lack.kind.clone(), of_spec(lack)));
     all.filter(|(_, fields): &(String, Vec<String>)| !fields.is_empty()).collect()

@@ -99,6 +99,8 @@ fn a_kind_that_is_not_served_lacks_everything_and_few_fields_are_named() {
     assert_eq!(lacks(&own(), &other_group)[0].count, 2, "a kind of another group is another kind");
     let empty = edited(|properties| properties["spec"] = json!({"type": "object", "properties": {}}));
     assert!(empty[0].count > 5 && empty[0].fields.len() == 5, "{empty:?}");
+    let text = warning(&dropped(&empty), "PortForward").expect("a warning");
+    assert!(text.contains(", and others;"), "{text}");
 }
 
 #[test]
