@@ -188,9 +188,8 @@ impl Process {
         if !is_full && !bounds.is_short(self.flows.usage().0, free) {
             return None;
         }
-        // What gives way for a refused flow while a connection waits is for the connection.
-        let is_for_connection = is_full && self.awaited().is_some() && !self.flow_registry.is_light(newcomer);
-        self.flow_registry.evict(Some(newcomer), if is_for_connection { bounds.kept } else { 0 }, now)
+        let keep = || bounds.left_to_flows(self.flow_registry.is_light(newcomer), self.awaited().is_some());
+        self.flow_registry.evict(Some(newcomer), if is_full { keep() } else { 0 }, now)
     }
 
     /// Called once a second: flows that have become idle give way to connections that wait.

@@ -91,8 +91,8 @@ impl Gateway {
     fn give_way(&self, newcomer: Newcomer<'_>, is_full: bool, now: u64) {
         let taken = usize::from(!is_full) * FLOW_PLACES;
         if is_full || self.bounds.is_short(self.flows.len() + taken, self.free() - taken) {
-            let is_for_connection = is_full && self.waiting > 0 && !self.registry.is_light(newcomer);
-            self.registry.evict(Some(newcomer), if is_for_connection { self.bounds.kept } else { 0 }, now);
+            let keep = || self.bounds.left_to_flows(self.registry.is_light(newcomer), self.waiting > 0);
+            self.registry.evict(Some(newcomer), if is_full { keep() } else { 0 }, now);
         }
     }
 
@@ -155,4 +155,23 @@ fn a_flood_that_keeps_all_its_flows_in_use_makes_room_for_other_sources() {
         gateway.settle(5000);
     }
     assert!(!gateway.datagram(FLOOD, u16::MAX, 5000));
+}
+
+#[test]
+fn a_burst_while_no_connection_waits_for_a_moment_gives_no_more_to_connections_than_they_may_take() {
+    let mut gateway = Gateway::new();
+    let begun = (1..u16::MAX).take_while(|port| gateway.datagram(FLOOD, *port, 0)).count();
+    assert_eq!(begun, gateway.bounds.most - gateway.bounds.spare);
+    for burst in 1..=3 {
+        let now = burst * 5000;
+        gateway.waiting = 3000;
+        (0..2000).for_each(|_| gateway.settle(now));
+        gateway.waiting = 0;
+        for port in 10_000..12_000 {
+            gateway.datagram(FLOOD, port + u16::try_from(burst).expect("small") * 2000, now);
+        }
+    }
+    gateway.waiting = 3000;
+    (0..2000).for_each(|_| gateway.settle(20_000));
+    assert!(gateway.flows.len() >= gateway.bounds.kept, "{:?}", gateway.sizes());
 }

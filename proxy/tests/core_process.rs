@@ -96,7 +96,7 @@ fn connections_and_sources_with_many_flows_leave_room_that_is_spare() {
     let bounds = FlowBounds { most: 80, kept: 15, spare: 5 };
     let left = |is_light, is_awaited| [15, 16].map(|flows| bounds.left_by_flow(flows, is_light, is_awaited));
     assert_eq!((left(true, false), left(true, true)), ([Some(0); 2], [Some(0); 2]));
-    assert_eq!((left(false, false), left(false, true)), ([Some(5); 2], [Some(2), None]));
+    assert_eq!((left(false, false), left(false, true)), ([Some(2), Some(5)], [Some(2), None]));
     assert_eq!([0, 3, 80].map(|flows| bounds.left_by_session(flows)), [0, 3, 5], "without flows, sessions take all");
     assert_eq!(FlowBounds::of(usize::MAX, 1 << 20, 0).spare, 64, "a bound");
 }

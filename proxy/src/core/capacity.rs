@@ -143,15 +143,23 @@ impl FlowBounds {
 
     /// Room that a new flow must leave free, where there are so many flows. A light one comes from a source with few
     /// flows, to which those of another give way. `None`: a connection waits, and what other flows have given up is for
-    /// the connection. Connections leave [`Self::kept`] flows. Then a source with many flows still replaces its own: the
+    /// the connection. Connections leave [`Self::kept`] flows. Of so few, a source with many still replaces its own: the
     /// new flow takes a spare place, and an older one makes up for it.
     #[must_use]
     pub fn left_by_flow(&self, flows: usize, is_light: bool, is_awaited: bool) -> Option<usize> {
         match (is_light, is_awaited) {
             (true, _) => Some(0),
+            (false, _) if flows <= self.kept => Some(self.spare / 2),
             (false, false) => Some(self.spare),
-            (false, true) => (flows <= self.kept).then_some(self.spare / 2),
+            (false, true) => None,
         }
+    }
+
+    /// Flows that stay when others give way to a flow that was refused, see [`Self::left_by_flow`]. What they give up may
+    /// go to a connection, also to one that comes a moment later. Without spare places, none can be replaced otherwise.
+    #[must_use]
+    pub fn left_to_flows(&self, is_light: bool, is_awaited: bool) -> usize {
+        if is_light || self.spare == 0 && !is_awaited { 0 } else { self.kept }
     }
 
     /// Room that a new TCP session must leave free, where there are so many flows. Without flows, sessions take all.
