@@ -12,6 +12,7 @@ use proxy::log::printable;
 use crate::{
     admission::Admission,
     args::{Input, Translate},
+    complain,
     error::Error,
     forward,
     manifest::{FileChange, Problem, Sources},
@@ -112,13 +113,13 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     let mut translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
     for problem in objects.problems.iter().chain(&refused).chain(&warnings) {
-        eprintln!("{}", line(problem));
+        complain(&line(problem));
     }
     for text in wrong.iter().chain(&idle).chain(&objects.left_out.line()) {
-        eprintln!("{}", line(text));
+        complain(&line(text));
     }
     if !objects.problems.is_empty() || !refused.is_empty() || !wrong.is_empty() {
-        eprintln!("no configuration printed; fix the problems above first");
+        complain("no configuration printed; fix the problems above first");
         return Ok(false);
     }
     let mut configuration = translation.configurations.remove(&Group::Laptop).unwrap_or_default();

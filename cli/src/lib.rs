@@ -20,7 +20,10 @@ mod terminal;
 mod verdicts;
 mod world;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::CommandFactory;
 use proxy::log::printable;
@@ -58,7 +61,12 @@ pub fn validate(input: &Input) -> bool {
 /// Whether a command has found no problem. Prints why it failed, if it did.
 fn is_success(result: Result<bool, Error>) -> bool {
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", printable(&error.with_causes()));
+        complain(&format!("error: {}", printable(&error.with_causes())));
         false
     })
+}
+
+/// Prints a line to standard error. Whoever reads it may have gone, which is no reason to fail.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -39,8 +39,10 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool
             None => None,
         }
     };
-    let events =
-        ListParams::default().fields(&format!("involvedObject.kind=PortForward,involvedObject.name={}", key.name));
+    // Those of a deleted forward of the same name are another's.
+    let uid = forward.metadata.uid.as_deref().unwrap_or_default();
+    let events = ListParams::default()
+        .fields(&format!("involvedObject.kind=PortForward,involvedObject.name={},involvedObject.uid={uid}", key.name));
     let (pods_in, events_in) = (Place::Namespace(query.namespace), Place::Namespace(key.namespace.clone()));
     let read = stream::iter(wanted).map(|key| read_service(cluster, key)).buffer_unordered(READ);
     let (gateway, read, pods, events) = tokio::join!(

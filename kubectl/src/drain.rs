@@ -160,8 +160,7 @@ fn confirm(plan: &str, yes: bool) -> Result<(), Error> {
     if !io::stdin().is_terminal() {
         return Err(Error::Unasked { plan: plan.to_owned() });
     }
-    eprint!("{} Continue? [y/N] ", printable(plan));
-    io::stderr().flush()?;
+    write!(io::stderr(), "{} Continue? [y/N] ", printable(plan)).and_then(|()| io::stderr().flush())?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Error::Declined) }

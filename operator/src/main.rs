@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    io,
+    io::{self, Write},
     panic::{PanicHookInfo, set_hook},
     process::ExitCode,
 };
@@ -19,10 +19,10 @@ fn main() -> ExitCode {
     match start(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
-                eprintln!("  caused by: {cause}");
+                let _ = writeln!(io::stderr(), "  caused by: {cause}");
                 source = cause.source();
             }
             ExitCode::FAILURE

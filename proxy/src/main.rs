@@ -230,10 +230,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
-                eprintln!("  caused by: {cause}");
+                let _ = writeln!(io::stderr(), "  caused by: {cause}");
                 source = cause.source();
             }
             ExitCode::FAILURE

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{
+    fs::File,
     io::Write,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -342,5 +343,10 @@ fn output_that_nobody_reads_is_no_crash() {
         let script = format!("\"$0\" {command} </dev/null | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}");
         let output = Command::new("bash").arg("-c").arg(script).arg(binary("portlane")).output().expect("runs");
         assert!(!text(&output.stderr).contains("panicked"), "{command}: {}", text(&output.stderr));
+    }
+    for words in [["validate", "/nosuch"], ["translate", "/nosuch"]] {
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let status = Command::new(binary("portlane")).args(words).stderr(full).status().expect("runs");
+        assert_eq!(status.code(), Some(1), "{words:?}: a panic is 101");
     }
 }
