@@ -357,7 +357,7 @@ impl Driver {
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
         let view = leading.view(&self.cache, &time);
-        if self.effects.deletion_costs {
+        if self.effects.deletion_costs.is_some() {
             effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
         }
         if let Some(Counted { count, first }) = cut_off.tick(&view, &trusted, now) {

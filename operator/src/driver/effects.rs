@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use operator_core::schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule};
 
 use crate::{
-    outputs::{autoscalers, children, deletion_costs, events::Events, status_writer::StatusWriter},
+    outputs::{autoscalers, children, deletion_costs::CostWriter, events::Events, status_writer::StatusWriter},
     platform::{metrics::Metrics, tasks::Tasks},
 };
 
@@ -29,8 +29,8 @@ pub struct Effects {
     pub statuses: StatusWriter,
     /// Writes events.
     pub events: Events,
-    /// Whether deletion costs of pods may be written.
-    pub deletion_costs: bool,
+    /// Writes deletion costs of pods; absent if the operator may not write them.
+    pub deletion_costs: Option<CostWriter>,
     /// Whether HPAs may be written.
     pub autoscaling: bool,
     /// The driver's channel for results.
@@ -91,7 +91,9 @@ impl Effects {
                 });
             }
             Effect::WriteCost(cost) => {
-                self.start("deletion costs", deletion_costs::write(client, cost, self.metrics.clone()));
+                if let Some(costs) = self.deletion_costs.clone() {
+                    self.start("deletion costs", costs.write(cost));
+                }
             }
         }
     }

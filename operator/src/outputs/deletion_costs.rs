@@ -1,6 +1,6 @@
 //! Writes the deletion costs of pods.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -13,7 +13,7 @@ use serde_json::json;
 use operator_core::{
     ObjectKey,
     names::{DELETION_COST, NAME},
-    schedule::CostWrite,
+    schedule::{CostWrite, upkeep::Cause},
     world::{objects::Cost, read::cost_of},
 };
 
@@ -22,26 +22,65 @@ use crate::{
     platform::metrics::{Metrics, count},
 };
 
-/// Writes the cost of one pod, and counts the result.
-pub async fn write(client: Client, CostWrite { pod, uid, cost }: CostWrite, metrics: Arc<Metrics>) {
-    let result = match write_cost(client, &pod, &uid, cost).await {
-        Ok(result) => result,
-        // The pod is gone, was replaced, or changed since it was read.
-        Err(error) if matches!(error.code(), Some(404 | 409)) => "outdated",
-        Err(_) => {
-            count(&metrics.api_errors, "request", "deletion-cost");
-            "failed"
-        }
-    };
-    count(&metrics.deletion_costs, "result", result);
+/// Writes costs, and logs and counts the results.
+#[derive(Clone)]
+pub struct CostWriter {
+    client: Client,
+    metrics: Arc<Metrics>,
+    /// Status code of the last failed write; the inner `None` means that the API server did not answer. The messages of
+    /// the API server name the pod, so each failure would have another cause.
+    cause: Arc<Mutex<Cause<Option<u16>>>>,
+}
+
+impl CostWriter {
+    /// Writes costs through this client.
+    #[must_use]
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics, cause: Arc::default() }
+    }
+
+    /// Writes the cost of one pod.
+    pub async fn write(self, CostWrite { pod, uid, cost }: CostWrite) {
+        let result = match write_cost(self.client.clone(), &pod, &uid, cost).await {
+            // A pod that was only read says nothing about the right to write.
+            Ok(Outcome::Outdated) => "outdated",
+            Ok(Outcome::Written) => {
+                self.cause().succeeded();
+                "written"
+            }
+            // The pod is gone, was replaced, or changed since it was read.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => "outdated",
+            Err(error) => {
+                count(&self.metrics.api_errors, "request", "deletion-cost");
+                // Logged once: a Role without the right to patch pods would mean eight lines per second.
+                if self.cause().failed(error.code()) {
+                    tracing::warn!(%pod, %error, "cannot write the deletion cost of a pod, will retry");
+                }
+                "failed"
+            }
+        };
+        count(&self.metrics.deletion_costs, "result", result);
+    }
+
+    fn cause(&self) -> MutexGuard<'_, Cause<Option<u16>>> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a cost that the API server did not refuse.
+enum Outcome {
+    /// The pod has the cost.
+    Written,
+    /// The pod was replaced, or another client has set a cost.
+    Outdated,
 }
 
 /// Writes the cost unless the pod was replaced or another client has set a cost meanwhile.
-async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<&'static str, RequestError> {
+async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Result<Outcome, RequestError> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
     let current = answer(api.get_metadata(&pod.name)).await?.metadata;
     if current.uid.as_deref() != Some(uid) || cost_of(&current) == Cost::Foreign {
-        return Ok("outdated");
+        return Ok(Outcome::Outdated);
     }
     let metadata = json!({
         "uid": uid, "resourceVersion": current.resource_version, "annotations": {DELETION_COST: cost.to_string()},
@@ -49,5 +88,5 @@ async fn write_cost(client: Client, pod: &ObjectKey, uid: &str, cost: i32) -> Re
     let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({"metadata": metadata}));
     answer(api.patch_metadata(&pod.name, &parameters, &patch)).await?;
-    Ok("written")
+    Ok(Outcome::Written)
 }

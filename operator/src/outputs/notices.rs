@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use self::send::{Sender, Sent};
-use operator_core::notices::{Format, Notice};
+use operator_core::{
+    notices::{Format, Notice},
+    schedule::upkeep::Cause,
+};
 
 use crate::platform::{
     metrics::{Metrics, count},
@@ -59,7 +62,7 @@ impl Notices {
 }
 
 async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: Arc<Metrics>) {
-    let mut failing = false;
+    let mut cause = Cause::default();
     while let Some(first) = waiting.recv().await {
         let mut batch = vec![first];
         let end = Instant::now() + COLLECT;
@@ -81,9 +84,9 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
             count(&metrics.notices, "result", word);
         }
         match result {
-            Ok(()) => failing = false,
+            Ok(()) => cause.succeeded(),
             Err(Sent::Again(why) | Sent::Refused(why)) => {
-                if !std::mem::replace(&mut failing, true) {
+                if cause.failed(why.clone()) {
                     tracing::warn!(why, notices = batch.len(), "cannot deliver notices, dropping them");
                 }
             }

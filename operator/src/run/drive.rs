@@ -23,7 +23,7 @@ use operator_core::{
 use crate::{
     driver::{Driver, Effects, Inputs},
     inputs::{identity::Identities, questions::Question, streams::Streams, watch::Watches},
-    outputs::{events::Events, notices::Notices, status_writer::StatusWriter},
+    outputs::{deletion_costs::CostWriter, events::Events, notices::Notices, status_writer::StatusWriter},
     platform::liveness::Heartbeat,
     settings::Settings,
 };
@@ -67,7 +67,7 @@ pub(super) fn start(
         client: client.clone(),
         statuses: writer,
         events,
-        deletion_costs: settings.deletion_cost,
+        deletion_costs: settings.deletion_cost.then(|| CostWriter::new(client.clone(), metrics.clone())),
         autoscaling: rights.autoscaling,
         results: applying,
         metrics: metrics.clone(),

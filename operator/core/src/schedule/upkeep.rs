@@ -25,13 +25,35 @@ pub struct Next {
     pub is_news: bool,
 }
 
+/// The cause of failures that follow each other. Only a cause that differs from the one before is worth a line in the
+/// log.
+#[derive(Clone, Debug, Default)]
+pub struct Cause<C> {
+    /// Cause of the last failure; absent after a success.
+    last: Option<C>,
+}
+
+impl<C: PartialEq> Cause<C> {
+    /// Records a failure. Returns whether the failure is news.
+    pub fn failed(&mut self, cause: C) -> bool {
+        let is_news = self.last.as_ref() != Some(&cause);
+        self.last = Some(cause);
+        is_news
+    }
+
+    /// Records a success: the next failure is news.
+    pub fn succeeded(&mut self) {
+        self.last = None;
+    }
+}
+
 /// The checks of one thing.
 #[derive(Debug)]
 pub struct Rounds {
     often: Duration,
     soon: Duration,
     backoff: Backoff,
-    failing: Option<String>,
+    cause: Cause<String>,
 }
 
 impl Rounds {
@@ -39,18 +61,17 @@ impl Rounds {
     /// grow from `soon` to `most`.
     #[must_use]
     pub const fn new(often: Duration, soon: Duration, most: Duration) -> Self {
-        Self { often, soon, backoff: Backoff::new(soon, most), failing: None }
+        Self { often, soon, backoff: Backoff::new(soon, most), cause: Cause { last: None } }
     }
 
     /// Records a check.
     pub fn checked(&mut self, checked: Checked<'_>) -> Next {
         let Checked::Failed(why) = checked else {
-            self.failing = None;
+            self.cause.succeeded();
             self.backoff.reset();
             return Next { pause: if checked == Checked::Done { self.often } else { self.soon }, is_news: false };
         };
-        let is_news = self.failing.as_deref() != Some(why);
-        self.failing = Some(why.to_owned());
+        let is_news = self.cause.failed(why.to_owned());
         Next { pause: self.backoff.pause(), is_news }
     }
 }

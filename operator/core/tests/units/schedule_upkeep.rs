@@ -5,7 +5,7 @@ use std::time::Duration;
 use operator_core::schedule::{
     backoff::Backoff,
     liveness::{Pulse, SILENCE, complaint},
-    upkeep::{Checked, Gate, Next, Rounds},
+    upkeep::{Cause, Checked, Gate, Next, Rounds},
 };
 
 use crate::scene::ms;
@@ -23,6 +23,17 @@ fn checks_are_rare_while_all_is_well_and_frequent_while_something_is_missing() {
     for _ in 0..5 {
         assert_eq!(rounds.checked(Checked::Done), Next { pause: ms(10_000), is_news: false });
     }
+}
+
+#[test]
+fn a_failure_for_another_cause_is_news_and_so_is_one_after_a_success() {
+    let mut cause = Cause::default();
+    assert!(cause.failed("unreachable"), "the first");
+    assert!(!cause.failed("unreachable"));
+    assert!(cause.failed("404"), "the first cause must not hide the second");
+    assert!(cause.failed("unreachable"), "the first cause is back");
+    cause.succeeded();
+    assert!(cause.failed("unreachable"), "writes succeeded in between");
 }
 
 #[test]
