@@ -1,5 +1,4 @@
 //! The HTTP endpoints of a proxy: health (livez, readyz, metrics) and admin (a page, config, conns, drain).
-//!
 //! The control thread serves both, so that a scrape takes no time from workers.
 
 mod events;

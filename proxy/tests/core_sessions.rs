@@ -61,11 +61,12 @@ fn only_finished_idle_and_probing_sessions_end_without_a_reset() {
     assert_eq!(clean, [EndReason::Finished, EndReason::Idle, EndReason::Probe]);
 }
 
+fn possible(listener: &Listener) -> BTreeSet<EndReason> {
+    EndReason::ALL.into_iter().filter(|reason| reason.is_possible(listener)).collect()
+}
+
 #[test]
 fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
-    let possible = |listener: &Listener| -> BTreeSet<EndReason> {
-        EndReason::ALL.into_iter().filter(|reason| reason.is_possible(listener)).collect()
-    };
     let header = |accept| {
         let protocol = ProxyProtocol { accept, trusted: Vec::new(), send: SendHeader::V1 };
         Listener { proxy_protocol: Some(Box::new(protocol)), ..listener() }

@@ -4,6 +4,8 @@ mod binary;
 mod clock;
 mod documentation;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod monitoring;
 #[cfg(test)]
 mod pages;

@@ -66,10 +66,7 @@ struct File {
 }
 
 impl Sources {
-    /// Sources for the given paths; `-` is standard input.
-    ///
-    /// # Errors
-    /// A path that does not exist.
+    /// Sources for the given paths; `-` is standard input. Fails if a path does not exist.
     pub(crate) fn new(paths: &[PathBuf], recursive: bool) -> io::Result<Self> {
         let (mut streams, mut followed) = (Vec::new(), Vec::new());
         for path in paths {

@@ -44,8 +44,7 @@ impl Desk {
         if self.statuses.due().is_none_or(|due| due > now) {
             return Vec::new();
         }
-        let view = self.scene.view();
-        self.statuses.evaluate(&view, &unscaled, room, now)
+        self.statuses.evaluate(&self.scene.view(), &unscaled, room, now)
     }
 
     /// Evaluates a forward now, for whatever reason.

@@ -15,10 +15,23 @@ spec:
 ";
 const JSON: &str = r#"{"apiVersion":"portlane.dev/v1alpha1","kind":"PortForward","metadata":{"name":"a"},"spec":{"placement":{"sidecar":{"selector":{}}},"listeners":[{"name":"l","protocol":"TCP","port":7000,"backends":[{"local":{"port":80}}]}]}}"#;
 
+/// A name, the text, and why `portlane` is stricter than kubectl here; absent if both agree.
+type Text = (&'static str, Vec<u8>, Option<&'static str>);
+
 /// A second forward, on another port.
 fn other(text: &str) -> String {
     let renamed = text.replace("name: a", "name: b").replace(r#""name":"a""#, r#""name":"b""#);
     renamed.replace("7000", "7001")
+}
+
+/// The good forward with another text in place of `from`.
+fn with(from: &str, to: &str) -> Vec<u8> {
+    GOOD.replace(from, to).into_bytes()
+}
+
+/// Two forwards with this text between them.
+fn after(separator: &str) -> Vec<u8> {
+    format!("{GOOD}{separator}{}", other(GOOD)).into_bytes()
 }
 
 fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -27,10 +40,22 @@ fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 
 /// The rows. Which of them kubectl reads is what kubectl says.
 pub(super) fn rows() -> Vec<Row> {
-    let with = |from: &str, to: &str| GOOD.replace(from, to).into_bytes();
-    let after = |separator: &str| format!("{GOOD}{separator}{}", other(GOOD)).into_bytes();
-    let stricter = |reason: &str| Some(reason.to_owned());
-    let rows: Vec<(&str, Vec<u8>, Option<String>)> = vec![
+    let rows = [encodings(), tabs(), documents()].into_iter().flatten();
+    rows.map(|(name, bytes, stricter)| Row {
+        name: format!("text: {name}"),
+        manifest: String::from_utf8_lossy(&bytes).into_owned(),
+        bytes: Some(bytes),
+        object: None,
+        stricter: stricter.map(str::to_owned),
+        other_fields: None,
+        bound: None,
+    })
+    .collect()
+}
+
+/// Encodings, and characters that YAML does not know.
+fn encodings() -> Vec<Text> {
+    vec![
         ("Latin-1 in a comment", [b"# caf\xe9\n", GOOD.as_bytes()].concat(), None),
         ("bytes that begin no character, in a comment", [b"# \xff\x80\xc0\n", GOOD.as_bytes()].concat(), None),
         ("UTF-16, little-endian", utf16(&format!("\u{feff}{GOOD}"), u16::to_le_bytes), None),
@@ -46,6 +71,12 @@ pub(super) fn rows() -> Vec<Row> {
             String::from_utf8_lossy(&after("---\n")).replace('\n', "\r\n").into_bytes(),
             None,
         ),
+    ]
+}
+
+/// Tabs, which YAML admits in some places only.
+fn tabs() -> Vec<Text> {
+    vec![
         ("a tab after a colon", with("port: 7000", "port:\t7000"), None),
         ("a tab and spaces after a colon", with("port: 7000", "port: \t 7000"), None),
         ("a tab after a colon, before a word", with("protocol: TCP", "protocol:\tTCP"), None),
@@ -74,12 +105,18 @@ pub(super) fn rows() -> Vec<Row> {
             None,
         ),
         ("JSON that is indented with tabs", JSON.replace("\"spec\":", "\n\t\"spec\":").into_bytes(), None),
+    ]
+}
+
+/// What separates documents, and what a document may be.
+fn documents() -> Vec<Text> {
+    vec![
         ("documents without content", format!("---\n---\n{GOOD}---\n# none\n").into_bytes(), None),
         ("a comment beside '---'", after("--- # next\n"), None),
         ("content beside '---'", after("--- {a: b}\n"), None),
         ("a document beside '---'", format!("--- {JSON}\n").into_bytes(), None),
         ("a document after '...' and '---'", after("...\n---\n"), None),
-        ("a document after '...'", after("...\n"), stricter("kubectl reads nothing after '...' and says nothing")),
+        ("a document after '...'", after("...\n"), Some("kubectl reads nothing after '...' and says nothing")),
         ("JSON twice", format!("{JSON}{}", other(JSON)).into_bytes(), None),
         ("JSON twice, on lines", format!("{JSON}\n{}\n", other(JSON)).into_bytes(), None),
         ("JSON and garbage", format!("{JSON} garbage").into_bytes(), None),
@@ -92,16 +129,5 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         ("a Helm template", with("port: 7000", "port: {{ .Values.port }}"), None),
         ("a Helm template with a condition", with("  listeners:", "  {{- if .Values.on }}\n  listeners:"), None),
-    ];
-    rows.into_iter()
-        .map(|(name, bytes, stricter)| Row {
-            name: format!("text: {name}"),
-            manifest: String::from_utf8_lossy(&bytes).into_owned(),
-            bytes: Some(bytes),
-            object: None,
-            stricter,
-            other_fields: None,
-            bound: None,
-        })
-        .collect()
+    ]
 }

@@ -56,6 +56,12 @@ fn blue_proxy(namespace: &Namespace<'_>, operator: &Operator) -> FleetProxy {
     proxy
 }
 
+/// The label with the class on the Deployment of a gateway.
+fn class_of(namespace: &Namespace<'_>, gateway: &str) -> Option<String> {
+    let labels = namespace.get::<Deployment>(gateway).expect("the Deployment").metadata.labels.unwrap_or_default();
+    labels.get("portlane.dev/controller-class").cloned()
+}
+
 #[test]
 fn two_operators_of_two_classes_serve_their_own_objects_and_leave_the_others_alone() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
@@ -83,11 +89,7 @@ fn two_operators_of_two_classes_serve_their_own_objects_and_leave_the_others_alo
     until("each operator knows its own forwards alone", || (known(&plain), known(&blue)) == (2.0, 1.0));
     let connected = |operator: &Operator| operator.metric("portlane_operator_connected_proxies");
     until("each operator counts its own proxies alone", || (connected(&plain), connected(&blue)) == (1.0, 1.0));
-    let class_of = |name: &str| {
-        let labels = namespace.get::<Deployment>(name).expect("the Deployment").metadata.labels.unwrap_or_default();
-        labels.get("portlane.dev/controller-class").cloned()
-    };
-    assert_eq!((class_of("edge"), class_of("side").as_deref()), (None, Some("blue")));
+    assert_eq!((class_of(&namespace, "edge"), class_of(&namespace, "side").as_deref()), (None, Some("blue")));
 
     // A forward in a gateway of another class says so.
     let astray = until_ready(&namespace, "astray", "False", "GatewayNotFound");

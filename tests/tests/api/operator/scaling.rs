@@ -91,6 +91,10 @@ fn fleet(server: &ControlPlane) {
     namespace.apply(&gateway("{replicas: 2}"));
     until("the fleet has the replicas of the spec", || replicas(namespace, "edge") == Some(2));
     until("the autoscaler is gone", || scaler(namespace, "edge").is_none());
+    comes_up_with_its_minimum(namespace);
+}
+
+fn comes_up_with_its_minimum(namespace: &Namespace<'_>) {
     // A fleet parked at zero comes up.
     namespace.apply(&gateway("{replicas: 0}"));
     until("the fleet is parked", || replicas(namespace, "edge") == Some(0));

@@ -1,0 +1,141 @@
+//! The rates of a door: strangers, known peers and greedy sources beside each other.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use proxy_api::doors::{Admission, Bounds, Evict, Places, Rate, Rates};
+
+use super::{admitted, bounds, ms};
+
+/// Whether a connection of this source, which ends at once, is admitted.
+fn connects(places: &mut Places, source: IpAddr, now: Duration) -> bool {
+    let Admission::Admit(place) = places.admit(source, now) else { return false };
+    places.release(place, now);
+    true
+}
+
+fn numbered(at: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + at))
+}
+
+/// For ten seconds, each hostile source of the step connects a hundred times a second. Returns how many of the good
+/// source's connections are refused, so many at once each second, and how many of the hostile ones are admitted.
+fn flood(
+    places: &mut Places,
+    hostile: impl Fn(u32) -> std::ops::Range<u32>,
+    (good, at_once): (IpAddr, usize),
+) -> (usize, usize) {
+    let (mut refused, mut admitted) = (0, 0);
+    for step in 0..1000_u32 {
+        let now = ms(u64::from(step) * 10);
+        admitted += hostile(step).filter(|at| connects(places, numbered(*at), now)).count();
+        if step % 100 == 50 {
+            refused += (0..at_once).filter(|_| !connects(places, good, now)).count();
+        }
+    }
+    (refused, admitted)
+}
+
+fn with_rates(all: (u32, u32), source: (u32, u32)) -> Places {
+    let rate = |(times, burst)| Rate::per_second(times, burst);
+    let rates = Rates { all: rate(all), source: rate(source) };
+    Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 5, Evict::Never) })
+}
+
+#[test]
+fn a_greedy_source_cannot_starve_others_and_uses_what_is_left() {
+    let mut places = with_rates((10, 20), (10, 20));
+    let (refused, admitted) = flood(&mut places, |_| 1..2, (numbered(0), 1));
+    assert_eq!(refused, 0);
+    assert!((90..=120).contains(&admitted), "{admitted} of about a hundred");
+}
+
+#[test]
+fn many_sources_that_take_the_rate_of_all_keep_nobody_out_who_connects_now_and_then() {
+    for count in [6, 20, 200] {
+        let mut places = with_rates((1000, 2000), (200, 400));
+        let (refused, admitted) = flood(&mut places, |_| 1..1 + count, (numbered(0), 1));
+        assert_eq!(refused, 0, "{count} hostile sources");
+        assert!(admitted <= 12_000, "{admitted}: the rate of all holds");
+    }
+}
+
+#[test]
+fn a_known_source_gets_in_while_ever_new_sources_take_the_rate_of_all() {
+    let mut places = with_rates((1000, 2000), (200, 400));
+    let good = numbered(0);
+    let proxy = admitted(places.admit(good, ms(0)));
+    assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+    places.release(proxy, ms(0));
+    let (refused, admitted) = flood(&mut places, |step| 1 + step * 20..1 + (step + 1) * 20, (good, 50));
+    assert_eq!(refused, 0);
+    assert!((11_000..=12_000).contains(&admitted), "{admitted}: nothing is left to others");
+}
+
+#[test]
+fn known_sources_and_strangers_together_keep_to_the_rate_of_all_and_each_get_half_of_it() {
+    // C10
+    let mut places = with_rates((1000, 2000), (200, 400));
+    for at in 0..5 {
+        let proxy = admitted(places.admit(numbered(at), ms(0)));
+        assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+        places.release(proxy, ms(0));
+    }
+    let (mut known, mut strangers) = (0, 0);
+    for step in 0..2000_u32 {
+        let now = ms(u64::from(step) * 10);
+        known += (0..5).flat_map(|at| [at; 4]).filter(|at| connects(&mut places, numbered(*at), now)).count();
+        let new = 5 + step * 20;
+        strangers += (new..new + 20).filter(|at| connects(&mut places, numbered(*at), now)).count();
+    }
+    // Two bursts are there from the start: that of all, and the part of it that known sources may owe.
+    let most = 20 * 1000 + 2000 + 1000;
+    assert!(known + strangers <= most, "{known} and {strangers}");
+    assert!(known >= 9_500 && strangers >= 6_000, "{known} and {strangers}");
+}
+
+#[test]
+fn a_peer_that_was_connected_for_hours_is_known_when_it_comes_back() {
+    let mut places = with_rates((10, 20), (10, 20));
+    let good = numbered(0);
+    let proxy = admitted(places.admit(good, ms(0)));
+    assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+    let end = Duration::from_secs(2 * 3600);
+    places.release(proxy, end);
+    let mut comes_back = |now| {
+        let strangers = (1..=40).filter(|at| connects(&mut places, numbered(*at), now)).count();
+        assert_eq!(strangers, 20, "nothing is left to strangers");
+        connects(&mut places, good, now)
+    };
+    assert!(comes_back(end));
+    assert!(!comes_back(end + Duration::from_secs(3600)), "it is a stranger after an hour");
+}
+
+#[test]
+fn sources_that_are_gone_are_forgotten_in_time_however_few_come_after_them() {
+    let mut places = with_rates((1000, 2000), (200, 400));
+    assert!((0..100).all(|at| connects(&mut places, numbered(at), ms(0))));
+    assert!(connects(&mut places, numbered(0), ms(11_000)));
+    assert_eq!(places.sources(), 1);
+}
+
+#[test]
+fn a_share_of_a_rate_is_never_less_than_one_token_of_its_burst() {
+    let rate = Rate::per_second(10, 20);
+    assert_eq!((rate.part_of(1000), rate.part_of(0)), (rate.part_of(20), rate));
+}
+
+#[test]
+fn newcomers_for_whom_there_is_no_room_in_the_table_share_one_rate_and_known_peers_do_not() {
+    let rates = Rates { all: Rate::per_second(1000, 100_000), source: Rate::per_second(1, 10) };
+    let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 2, Evict::Never) });
+    assert!((0..16_384).all(|at| connects(&mut places, numbered(at), ms(0))));
+    let proxy = admitted(places.admit(numbered(20_000), ms(0)));
+    assert_eq!(places.authenticate(proxy, ms(0)), Ok(None));
+    let further = (30_000..40_000).filter(|at| connects(&mut places, numbered(*at), ms(0))).count();
+    assert_eq!(further, 9, "of ten, of which the proxy took one");
+    assert!(connects(&mut places, numbered(20_000), ms(0)));
+    assert_eq!(places.sources(), 16_384 + 2);
+}
