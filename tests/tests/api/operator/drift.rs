@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{ControlPlane, Namespace, Namespaced, Operator, free_port, programs::KubernetesVersion};
+use harness::{Namespace, Namespaced, Operator, free_port, programs::KubernetesVersion};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Service, ServiceAccount},
@@ -17,13 +17,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn children_that_somebody_deletes_or_changes_come_back_within_seconds() {
-    crate::server::with(KubernetesVersion::Newest, repaired);
-}
-
-fn repaired(server: &ControlPlane) {
-    if !crate::server::without_kubelets(server) {
-        return;
-    }
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = &server.namespace("drift").with_patience(SOON);
     let operator = Operator::with(namespace, &["--fleet-network-policies", "true"]);
     namespace.apply(&gateway("{replicas: 2}"));
