@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use proxy_api::{ListenerId, Origin, OriginKind};
+use proxy_api::Origin;
 
 use super::{Driver, leading::Leading};
 use operator_core::{
     Carrier, Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut,
+    world::subject::forward_of,
 };
 
 use crate::{
@@ -40,7 +41,7 @@ impl Driver {
                 }
                 let whole = part.commit;
                 let changed = leading.proxies.reported(&proxy, *part, agreed);
-                let forwards: BTreeSet<ObjectKey> = changed.iter().filter_map(forward).collect();
+                let forwards: BTreeSet<ObjectKey> = changed.iter().filter_map(|id| forward_of(&id.origin)).collect();
                 let group = proxy.pod().and_then(|pod| leading.fleets.group_of(pod, &leading.translator));
                 self.schedules.statuses.reported((&proxy, group), forwards, whole, now);
             }
@@ -151,9 +152,4 @@ fn is_unseen(pod: &ObjectKey, changes: &Changes) -> bool {
     let first = ObjectKey::new(pod.namespace.clone(), "");
     let forward = changes.forwards.range(first..).next();
     changes.pods.contains(pod) || forward.is_some_and(|forward| forward.namespace == pod.namespace)
-}
-
-/// The `PortForward` that a listener comes from.
-fn forward(id: &ListenerId) -> Option<ObjectKey> {
-    (id.origin.kind == OriginKind::PortForward).then(|| ObjectKey::from(&id.origin))
 }

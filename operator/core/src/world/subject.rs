@@ -1,5 +1,7 @@
 //! Objects whose status the operator writes.
 
+use proxy_api::{Origin, OriginKind};
+
 use crate::world::ObjectKey;
 
 /// An object whose status the operator writes.
@@ -9,4 +11,16 @@ pub enum Subject {
     Forward(ObjectKey),
     /// A `ForwardGateway`.
     Gateway(ObjectKey),
+}
+
+/// The `PortForward` of an origin; `None` for a kind whose statuses the operator does not write.
+///
+/// Schedules and reports of proxies ask this function what an origin has a status in, so a further kind of origin does
+/// not compile until this function says so.
+#[must_use]
+pub fn forward_of(origin: &Origin) -> Option<ObjectKey> {
+    match origin.kind {
+        OriginKind::PortForward => Some(origin.into()),
+        OriginKind::Other(_) => None,
+    }
 }

@@ -131,6 +131,16 @@ fn a_service_of_another_namespace_needs_a_grant_of_that_namespace_for_that_servi
 }
 
 #[test]
+fn a_grant_counts_only_for_the_kind_that_it_names() {
+    let mut world = sidecars(&[("a", &tcp("5432", "{service: {name: pg, namespace: data, port: 5432}}"))]);
+    let port = ServicePort { protocol: crds::Protocol::Tcp, port: 5432, endpoints: BTreeSet::new() };
+    world.services.insert(key("data", "pg"), Service::Cluster(vec![port]));
+    let kind = "TCPRoute".parse().expect("a kind");
+    world.grants.insert(Grant { kind, from: "ns".to_owned(), to: "data".to_owned(), service: None });
+    assert_eq!(reason(&world), "RefNotPermitted");
+}
+
+#[test]
 fn backends_are_named_as_a_person_would_name_them() {
     let backends = "{service: {name: pg, port: 1}}, {service: {name: pg, namespace: data, port: 2}}, \
                     {address: {host: '2001:db8::1', port: 3}}, {address: {host: h.example, port: 4}}, {local: {port: 5}}";

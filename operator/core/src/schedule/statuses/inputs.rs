@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crds::PortForward;
-use proxy_api::{Origin, OriginKind};
+use proxy_api::Origin;
 
 use super::{AGAIN, Statuses};
 use crate::{
     status::fleets::{Moved, Pods},
     translate::{groups::Group, translator::Translator},
-    world::{ObjectKey, proxy_id::ProxyId},
+    world::{ObjectKey, proxy_id::ProxyId, subject::forward_of},
 };
 
 impl Statuses {
@@ -97,5 +97,5 @@ impl Statuses {
 
 /// The `PortForward`s among origins.
 fn keys(origins: impl IntoIterator<Item = Origin>) -> impl Iterator<Item = ObjectKey> {
-    origins.into_iter().filter(|origin| origin.kind == OriginKind::PortForward).map(|origin| (&origin).into())
+    origins.into_iter().filter_map(|origin| forward_of(&origin))
 }

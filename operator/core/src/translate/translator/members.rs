@@ -120,9 +120,10 @@ impl Members {
 
     /// Sets the selector of a forward; returns whether it changed.
     fn select(&mut self, world: &World, key: &Origin, place: Option<&Placement>) -> bool {
-        // Groups name the forwards that select their pods without a kind.
-        if key.kind != OriginKind::PortForward {
-            return false;
+        match key.kind {
+            OriginKind::PortForward => {}
+            // Groups name the forwards that select their pods without a kind, so only PortForwards select pods.
+            OriginKind::Other(_) => return false,
         }
         let selector = match place {
             Some(Placement::Sidecar(selector)) if !world.site.is_laptop() => Some(selector),

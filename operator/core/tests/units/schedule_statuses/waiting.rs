@@ -106,3 +106,14 @@ fn a_new_term_waits_for_nothing() {
     statuses.pods(&keys(&["p1"]), ms(10));
     assert_eq!((statuses.due(), statuses.queued()), (None, 0));
 }
+
+#[test]
+fn a_verdict_on_another_kind_evaluates_no_forward_of_the_same_name() {
+    let mut statuses = Statuses::new(ms(0));
+    let forward = proxy_api::Origin::port_forward("ns", "web");
+    let route = proxy_api::Origin { kind: "TCPRoute".parse().expect("a kind"), ..forward.clone() };
+    statuses.verdicts([route].into(), ms(0));
+    assert_eq!(statuses.queued(), 0);
+    statuses.verdicts([forward].into(), ms(0));
+    assert_eq!(statuses.queued(), 1);
+}
