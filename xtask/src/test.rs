@@ -9,6 +9,8 @@ mod limits;
 mod monitoring;
 #[cfg(test)]
 mod pages;
+#[cfg(test)]
+mod pictures;
 mod summary;
 
 use std::{env, path::Path, process::Stdio, thread, time::Instant};

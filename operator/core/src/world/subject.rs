@@ -15,8 +15,8 @@ pub enum Subject {
 
 /// The `PortForward` of an origin; `None` for a kind whose statuses the operator does not write.
 ///
-/// Schedules and reports of proxies ask this function what an origin has a status in, so a further kind of origin does
-/// not compile until this function says so.
+/// Verdicts and reports of proxies reach statuses through this function, so a further variant of [`OriginKind`] does not
+/// compile until the function decides on it.
 #[must_use]
 pub fn forward_of(origin: &Origin) -> Option<ObjectKey> {
     match origin.kind {
