@@ -11,6 +11,7 @@ pub mod changes;
 pub mod child;
 pub mod class;
 pub mod crash_loop;
+pub mod followers;
 pub mod guarded;
 pub mod managed_fields;
 pub mod objects;

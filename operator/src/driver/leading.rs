@@ -78,17 +78,13 @@ impl Leading {
 
     /// Ends the streams of pods that are gone, and of proxies whose exemption no longer holds.
     fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
-        for pod in touched.proxy_pods.iter().chain(&touched.changes.pods).filter(|pod| cache.pod(pod).is_none()) {
+        for pod in cache.gone_pods(touched) {
             let proxy = ProxyId::Pod(pod.clone());
             self.publisher.forget(&proxy);
             self.proxies.gone(&proxy);
             self.exempt.remove(&proxy);
         }
-        // An unreadable forward became readable, or is gone. Its proxies have to connect again: only a proxy that reports
-        // the listeners it holds can be brought in line.
-        let is_exempt =
-            |key: &ObjectKey| cache.world.unreadable.contains_key(key) && !cache.world.forwards.contains_key(key);
-        let outdated = |(_, forwards): &(&ProxyId, &BTreeSet<ObjectKey>)| !forwards.iter().all(is_exempt);
+        let outdated = |(_, forwards): &(&ProxyId, &BTreeSet<ObjectKey>)| !cache.are_exempt(forwards);
         let outdated: Vec<ProxyId> = self.exempt.iter().filter(outdated).map(|(proxy, _)| proxy.clone()).collect();
         for proxy in outdated {
             self.publisher.remove(&proxy);

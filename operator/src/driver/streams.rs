@@ -6,8 +6,14 @@ use proxy_api::Origin;
 
 use super::{Driver, leading::Leading};
 use operator_core::{
-    Carrier, Changes, ObjectKey, ProxyId, metrics_api::api::Of, schedule::Effect, status::events::of_cut,
-    world::subject::forward_of,
+    ObjectKey, ProxyId,
+    metrics_api::api::Of,
+    schedule::Effect,
+    status::events::of_cut,
+    world::{
+        followers::{Admission, Applicant},
+        subject::forward_of,
+    },
 };
 
 use crate::{
@@ -107,34 +113,18 @@ impl Driver {
 
     fn admit(&mut self, identity: &Identity, id: u64) -> StreamDecision {
         let Some(leading) = &mut self.leading else { return StreamDecision::NotLeader };
-        if !self.cache.is_synced() || !leading.published {
-            return StreamDecision::NotSynced;
-        }
-        let pod = &identity.pod;
-        let gateway = match self.cache.carrier(pod, &identity.uid, &identity.service_account) {
-            Carrier::Gateway(gateway) => Some(gateway),
-            Carrier::Sidecar => None,
-            Carrier::Unknown => return StreamDecision::UnknownPod,
-            Carrier::Unexpected(why) => return StreamDecision::Unexpected(why),
+        let Identity { pod, uid, service_account } = identity;
+        let applicant = Applicant { pod, uid, service_account };
+        let unreadable = match self.cache.admission(applicant, leading.published, &self.touched.changes) {
+            Admission::Follow { exempt } => exempt,
+            Admission::NotSynced => return StreamDecision::NotSynced,
+            Admission::UnknownPod => return StreamDecision::UnknownPod,
+            Admission::Unexpected(why) => return StreamDecision::Unexpected(why),
         };
-        // What the fleet of an unreadable gateway should run is unknown: its proxies keep running what they have.
-        let is_unknown = |key: &ObjectKey| {
-            self.cache.unreadable_gateway(key).is_some() && !self.cache.world.gateways.contains_key(key)
-        };
-        let is_sidecar = gateway.is_none() && self.cache.has_sidecars(&pod.namespace);
-        // A sidecar that is not translated yet would be sent an empty configuration, and its app would start without
-        // its listeners.
-        let is_new = || !self.cache.knows_selected(pod, &identity.uid) || is_unseen(pod, &self.touched.changes);
-        if gateway.as_ref().is_some_and(is_unknown) || is_sidecar && is_new() {
-            return StreamDecision::NotSynced;
-        }
         let proxy = identity.proxy();
         let target = leading.publisher.connect(&proxy, id, leading.fleets.group_of(pod, &leading.translator));
         let asks = leading.publisher.open_asks(&proxy);
         leading.proxies.connected(&proxy);
-        let world = &self.cache.world;
-        let unreadable: BTreeSet<ObjectKey> =
-            world.unreadable.keys().filter(|key| !world.forwards.contains_key(key)).cloned().collect();
         if !unreadable.is_empty() {
             leading.exempt.insert(proxy, unreadable.clone());
         }
@@ -145,11 +135,4 @@ impl Driver {
             unreadable: unreadable.into_iter().map(|key| Origin::port_forward(key.namespace, key.name)).collect(),
         }
     }
-}
-
-/// Whether a change that affects what a pod runs has not been translated yet.
-fn is_unseen(pod: &ObjectKey, changes: &Changes) -> bool {
-    let first = ObjectKey::new(pod.namespace.clone(), "");
-    let forward = changes.forwards.range(first..).next();
-    changes.pods.contains(pod) || forward.is_some_and(|forward| forward.namespace == pod.namespace)
 }

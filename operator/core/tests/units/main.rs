@@ -11,6 +11,7 @@ mod cut_off;
 mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
+mod followers;
 mod guests;
 mod hostile_proxies;
 mod installed_crds;
