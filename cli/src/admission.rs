@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    manifest::{Document, Place, Problem},
+    manifest::{Document, Lines, Place, Problem},
     spelling,
 };
 
@@ -49,8 +49,8 @@ pub(crate) struct Object {
     pub(crate) place: Place,
     /// The object without the nulls that an API server drops, and without status.
     pub(crate) value: Value,
-    /// Line of each item of `spec.listeners`.
-    pub(crate) listener_lines: Vec<usize>,
+    /// Line of each field.
+    pub(crate) lines: Lines,
 }
 
 impl Object {
@@ -118,13 +118,12 @@ impl Admission {
             fields.remove("status");
         }
         if problems.is_empty() {
-            let listeners = value["spec"]["listeners"].as_array().map_or(0, Vec::len);
             return Admitted::Object(Box::new(Object {
                 kind: kind.to_owned(),
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
                 place: Place { file: file.to_owned(), line: document.line() },
-                listener_lines: (0..listeners).map(|at| document.line_of(&format!("spec.listeners[{at}]"))).collect(),
+                lines: document.lines().clone(),
                 value,
             }));
         }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     admission::{Admission, Admitted, Object},
-    manifest::{Document, FileChange, Place, Problem, Skipped},
+    manifest::{Document, FileChange, Lines, Place, Problem, Skipped},
 };
 
 /// Objects by file, with the semantics of an API server: a refused version changes nothing.
@@ -70,9 +70,9 @@ impl LeftOut {
 /// Where an object is defined.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectPlace {
-    pub(crate) object: Place,
-    /// Line of each listener, in the order of the spec.
-    pub(crate) listeners: Vec<usize>,
+    pub(crate) file: String,
+    /// Line of the object and of each of its fields.
+    pub(crate) lines: Lines,
 }
 
 impl File {
@@ -230,8 +230,8 @@ impl Objects {
                     forward.metadata.namespace = Some(key.namespace.clone());
                     // Status comes from a cluster; on a laptop `run` fills it in from the listeners that are running.
                     forward.status = None;
-                    let listeners = object.listener_lines.clone();
-                    self.places.insert(key.clone(), ObjectPlace { object: object.place.clone(), listeners });
+                    let (file, lines) = (object.place.file.clone(), object.lines.clone());
+                    self.places.insert(key.clone(), ObjectPlace { file, lines });
                     self.world.forwards.insert(key, Box::new(forward));
                 }
             }
