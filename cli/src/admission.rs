@@ -1,5 +1,6 @@
 //! Admission as by an API server: the schema and the CEL rules of the CRDs, evaluated offline.
 
+mod autoscaler;
 mod hints;
 mod metadata;
 mod schema;
@@ -51,6 +52,8 @@ pub(crate) struct Object {
     pub(crate) value: Value,
     /// Line of each field.
     pub(crate) lines: Lines,
+    /// What an API server admits, and what will not work.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Object {
@@ -118,12 +121,14 @@ impl Admission {
             fields.remove("status");
         }
         if problems.is_empty() {
+            let warning = |(field, message): (String, String)| refuse(Some(identity.clone()), &field, message);
             return Admitted::Object(Box::new(Object {
                 kind: kind.to_owned(),
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
                 place: Place { file: file.to_owned(), line: document.line() },
                 lines: document.lines().clone(),
+                warnings: autoscaler::check(&value).into_iter().map(warning).collect(),
                 value,
             }));
         }

@@ -39,6 +39,8 @@ pub(crate) struct Objects {
     pub(crate) places: BTreeMap<ObjectKey, ObjectPlace>,
     /// Problems of files, of objects, and of objects defined twice.
     pub(crate) problems: BTreeSet<Problem>,
+    /// Warnings about valid objects.
+    pub(crate) warnings: BTreeSet<Problem>,
     /// What the files have that is not forwarded.
     pub(crate) left_out: LeftOut,
 }
@@ -226,6 +228,7 @@ impl Objects {
                 if !only.is_empty() && !only.iter().any(wanted) {
                     return;
                 }
+                self.warnings.extend(object.warnings.iter().cloned());
                 if let Some(mut forward) = self.typed::<PortForward>(object) {
                     forward.metadata.namespace = Some(key.namespace.clone());
                     // Status comes from a cluster; on a laptop `run` fills it in from the listeners that are running.
@@ -236,6 +239,7 @@ impl Objects {
                 }
             }
             _ => {
+                self.warnings.extend(object.warnings.iter().cloned());
                 if let Some(gateway) = self.typed::<ForwardGateway>(object) {
                     self.world.gateways.insert(key, gateway);
                 }

@@ -25,9 +25,9 @@ const PARTS: [(&str, &str); 8] = [
 /// The field that is wrong, if a field is, and the message.
 type Finding = (Option<String>, String);
 
-/// Problems that the translation refused, and warnings.
+/// Problems that the translation refused, and all warnings.
 pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSet<Problem>, BTreeSet<Problem>) {
-    let (mut refused, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    let (mut refused, mut warnings) = (BTreeSet::new(), objects.warnings.clone());
     for (origin, verdict) in &translation.verdicts {
         let key = ObjectKey::from(origin);
         let (place, forward) = (objects.places.get(&key), objects.world.forwards.get(&key).map(|forward| &**forward));
@@ -177,6 +177,16 @@ spec:
             "f:16: PortForward default/a: spec.listeners[0].healthCheck.tcp: healthCheck.tcp of listener 'l' connects",
         ];
         assert_begin(&validated(FORWARD), &warnings);
+        let scaled = "  autoscaling:
+    targetRef: {kind: Deployment, name: a}
+    maxReplicas: 3
+    targetConnectionsPerPod: 1
+    behavior:
+      scaleDown: {selectPolicy: Mix}
+";
+        let found = validated(&[FORWARD, scaled].concat());
+        let line = "f:22: PortForward default/a: spec.autoscaling.behavior.scaleDown.selectPolicy: must be one of Max";
+        assert!(found.len() == 4 && found.iter().any(|warning| warning.starts_with(line)), "{found:#?}");
         let refused = [
             "f:13: PortForward default/a: spec.listeners[0].backends[0].address.host: Invalid: 'fe80::1' is a link-local",
         ];

@@ -54,6 +54,13 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Violation> {
     found
 }
 
+/// Returns all violations of a value inside an object.
+pub(super) fn below(schema: &Value, value: &Value, path: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    node(schema, value, path, &mut found);
+    found
+}
+
 /// Unknown fields in `status`. Values in status are not validated, because an API server ignores them in a manifest,
 /// but it does decode the field names strictly.
 pub(super) fn unknown_in_status(schema: &Value, object: &Value) -> Vec<Violation> {
