@@ -1,5 +1,6 @@
 //! Admission as by an API server: the schema and the CEL rules of the CRDs, evaluated offline.
 
+mod autoscaler;
 mod hints;
 mod metadata;
 mod schema;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    manifest::{Document, Place, Problem},
+    manifest::{Document, Lines, Place, Problem},
     spelling,
 };
 
@@ -49,8 +50,10 @@ pub(crate) struct Object {
     pub(crate) place: Place,
     /// The object without the nulls that an API server drops, and without status.
     pub(crate) value: Value,
-    /// Line of each item of `spec.listeners`.
-    pub(crate) listener_lines: Vec<usize>,
+    /// Line of each field.
+    pub(crate) lines: Lines,
+    /// What an API server admits, and what will not work.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Object {
@@ -118,13 +121,14 @@ impl Admission {
             fields.remove("status");
         }
         if problems.is_empty() {
-            let listeners = value["spec"]["listeners"].as_array().map_or(0, Vec::len);
+            let warning = |(field, message): (String, String)| refuse(Some(identity.clone()), &field, message);
             return Admitted::Object(Box::new(Object {
                 kind: kind.to_owned(),
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
                 place: Place { file: file.to_owned(), line: document.line() },
-                listener_lines: (0..listeners).map(|at| document.line_of(&format!("spec.listeners[{at}]"))).collect(),
+                lines: document.lines().clone(),
+                warnings: autoscaler::check(&value).into_iter().map(warning).collect(),
                 value,
             }));
         }

@@ -1,6 +1,10 @@
 //! Why a command failed.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{
+    error::Error as _,
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::store::LeftOut;
 
@@ -64,7 +68,7 @@ impl Error {
     /// Names the path that does not exist, if any.
     pub(crate) fn files(paths: &[PathBuf], error: io::Error) -> Self {
         let missing = paths.iter().find(|path| path.as_os_str() != "-" && std::fs::metadata(path).is_err());
-        Self::Files(missing.map_or_else(|| "the files".to_owned(), |path| path.display().to_string()), error)
+        Self::Files(missing.map_or_else(|| "the files".to_owned(), |path| shown(path)), error)
     }
 
     /// The error and its causes in one line, outermost first.
@@ -77,5 +81,32 @@ impl Error {
             source = cause.source();
         }
         text
+    }
+}
+
+/// A path that does not exist. A pattern in quotes, which kubectl expands, has the remedy.
+fn shown(path: &Path) -> String {
+    let path = path.display().to_string();
+    if path.contains(['*', '?', '[']) {
+        return format!(
+            "{path} (patterns are not expanded: leave out the quotes, so that the shell expands them, or name the folder)"
+        );
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_in_quotes_is_refused_with_what_to_write() {
+        let missing = |path: &str| {
+            let error = io::Error::from(io::ErrorKind::NotFound);
+            Error::files(&[PathBuf::from(path)], error).with_causes()
+        };
+        let pattern = missing("/nosuch/*.yaml");
+        assert!(pattern.starts_with("cannot read /nosuch/*.yaml (patterns are not expanded: leave out"), "{pattern}");
+        assert!(!missing("/nosuch/a.yaml").contains("patterns"));
     }
 }

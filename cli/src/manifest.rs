@@ -9,7 +9,7 @@ mod tabs;
 mod text;
 mod yaml;
 
-pub(crate) use document::Document;
+pub(crate) use document::{Document, Lines};
 pub(crate) use folder::{NO_OBJECT, Skipped};
 pub(crate) use source::{FileChange, Sources};
 pub(crate) use yaml::{MAX_FILE_BYTES, parse};

@@ -2,6 +2,8 @@
 
 /// Fewest letters of a word that stands for a longer one which it begins.
 const BEGINNING: usize = 4;
+/// Percentage of the letters of the longer word that must begin both words, if only one word can be meant.
+const SHARED: usize = 60;
 
 /// The name that `word` most likely stands for: the nearest, if it is near enough for its length; or else the only one
 /// that has the same beginning.
@@ -16,15 +18,23 @@ pub(crate) fn is_near(word: &str, name: &str) -> bool {
     near(word, name).is_some()
 }
 
-/// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`.
+/// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`. Where there
+/// is one name only, most of it is enough: `Passthru` stands for `Passthrough`.
 fn begun<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
     let begins = |short: &str, long: &str| {
         let start = long.get(..short.len()).filter(|_| short.chars().count() >= BEGINNING);
         start.is_some_and(|start| start.eq_ignore_ascii_case(short))
     };
-    let mut fits = names.iter().copied().filter(|name| begins(word, name) || begins(name, word));
+    let is_alike = |name: &str| names.len() == 1 && shares_its_beginning(word, name);
+    let mut fits = names.iter().copied().filter(|name| begins(word, name) || begins(name, word) || is_alike(name));
     let (first, second) = (fits.next(), fits.next());
     first.filter(|_| second.is_none())
+}
+
+fn shares_its_beginning(word: &str, name: &str) -> bool {
+    let shared = word.chars().zip(name.chars()).take_while(|(one, other)| one.eq_ignore_ascii_case(other)).count();
+    let longer = word.chars().count().max(name.chars().count());
+    shared >= BEGINNING && shared * 100 >= longer * SHARED
 }
 
 /// The distance between two words, if one may be a misspelling of the other. In a word of three letters, one letter may
@@ -83,6 +93,9 @@ mod tests {
         assert_eq!(closest("SourceHashing", policies), Some("SourceHash"));
         assert_eq!(closest("connect", ["connectSeconds", "connectRetries"]), None, "two words begin so");
         assert_eq!(closest("sou", policies), None, "too short");
+        assert_eq!(closest("Passthru", ["Passthrough"]), Some("Passthrough"));
+        assert_eq!(closest("Passthru", ["Passthrough", "Terminate"]), None, "another word may be meant");
+        assert_eq!(closest("web-blog", ["web-shop"]), None, "too little of it");
     }
 
     #[test]

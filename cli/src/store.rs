@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     admission::{Admission, Admitted, Object},
-    manifest::{Document, FileChange, NO_OBJECT, Place, Problem, Skipped},
+    manifest::{Document, FileChange, Lines, NO_OBJECT, Place, Problem, Skipped},
 };
 
 /// Objects by file, with the semantics of an API server: a refused version changes nothing.
@@ -39,6 +39,8 @@ pub(crate) struct Objects {
     pub(crate) places: BTreeMap<ObjectKey, ObjectPlace>,
     /// Problems of files, of objects, and of objects defined twice.
     pub(crate) problems: BTreeSet<Problem>,
+    /// Warnings about valid objects.
+    pub(crate) warnings: BTreeSet<Problem>,
     /// What the files have that is not forwarded.
     pub(crate) left_out: LeftOut,
 }
@@ -70,9 +72,9 @@ impl LeftOut {
 /// Where an object is defined.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectPlace {
-    pub(crate) object: Place,
-    /// Line of each listener, in the order of the spec.
-    pub(crate) listeners: Vec<usize>,
+    pub(crate) file: String,
+    /// Line of the object and of each of its fields.
+    pub(crate) lines: Lines,
 }
 
 impl File {
@@ -227,26 +229,25 @@ fn duplicate(object: &Object, first: &Place) -> Problem {
 impl Objects {
     fn add(&mut self, object: &Object, only: &[String]) {
         let key = ObjectKey::new(&object.namespace, &object.name);
-        match object.kind.as_str() {
-            "PortForward" => {
-                let wanted = |name: &String| *name == key.name || *name == key.to_string();
-                if !only.is_empty() && !only.iter().any(wanted) {
-                    return;
-                }
-                if let Some(mut forward) = self.typed::<PortForward>(object) {
-                    forward.metadata.namespace = Some(key.namespace.clone());
-                    // Status comes from a cluster; on a laptop `run` fills it in from the listeners that are running.
-                    forward.status = None;
-                    let listeners = object.listener_lines.clone();
-                    self.places.insert(key.clone(), ObjectPlace { object: object.place.clone(), listeners });
-                    self.world.forwards.insert(key, Box::new(forward));
-                }
+        if object.kind != "PortForward" {
+            self.warnings.extend(object.warnings.iter().cloned());
+            if let Some(gateway) = self.typed::<ForwardGateway>(object) {
+                self.world.gateways.insert(key, gateway);
             }
-            _ => {
-                if let Some(gateway) = self.typed::<ForwardGateway>(object) {
-                    self.world.gateways.insert(key, gateway);
-                }
-            }
+            return;
+        }
+        let wanted = |name: &String| *name == key.name || *name == key.to_string();
+        if !only.is_empty() && !only.iter().any(wanted) {
+            return;
+        }
+        self.warnings.extend(object.warnings.iter().cloned());
+        if let Some(mut forward) = self.typed::<PortForward>(object) {
+            forward.metadata.namespace = Some(key.namespace.clone());
+            // Status comes from a cluster; on a laptop `run` fills it in from the listeners that are running.
+            forward.status = None;
+            let (file, lines) = (object.place.file.clone(), object.lines.clone());
+            self.places.insert(key.clone(), ObjectPlace { file, lines });
+            self.world.forwards.insert(key, Box::new(forward));
         }
     }
 

@@ -2,61 +2,96 @@
 
 use std::collections::BTreeSet;
 
-use operator_core::{ObjectKey, Outcome, Translation, Verdict, World};
+use crds::PortForward;
+use operator_core::{ObjectKey, Outcome, Reason, Translation, Verdict, Violation, World, validate};
 
 use crate::{
     manifest::{Place, Problem},
     store::Objects,
 };
 
-/// Problems that the translation refused, and warnings.
+/// The part of a listener that a message is about, by how the message begins.
+const PARTS: [(&str, &str); 8] = [
+    ("port ", ".port"),
+    ("hostname ", ".tls.hostnames"),
+    ("healthCheck.tcp ", ".healthCheck.tcp"),
+    ("policy ", ".loadBalancing.policy"),
+    ("backend ", ".backends"),
+    ("no backend ", ".backends"),
+    ("priority ", ".backends"),
+    ("weight ", ".backends"),
+];
+
+/// The field that is wrong, if a field is, and the message.
+type Finding = (Option<String>, String);
+
+/// Problems that the translation refused, and all warnings.
 pub(crate) fn problems(objects: &Objects, translation: &Translation) -> (BTreeSet<Problem>, BTreeSet<Problem>) {
-    let (mut refused, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    let (mut refused, mut warnings) = (BTreeSet::new(), objects.warnings.clone());
     for (origin, verdict) in &translation.verdicts {
-        let problem = |listener: Option<usize>, message: String| {
-            let place = objects.places.get(&ObjectKey::from(origin));
-            let file = place.map_or("?", |place| place.object.file.as_str()).to_owned();
-            let line = place.map_or(1, |place| {
-                listener.and_then(|at| place.listeners.get(at).copied()).unwrap_or(place.object.line)
-            });
-            Problem {
-                place: Place { file, line },
-                object: Some(format!("{} {}/{}", origin.kind.as_str(), origin.namespace, origin.name)),
-                field: listener.map(|at| format!("spec.listeners[{at}]")),
-                message,
-            }
+        let key = ObjectKey::from(origin);
+        let (place, forward) = (objects.places.get(&key), objects.world.forwards.get(&key).map(|forward| &**forward));
+        let problem = |(field, message): Finding| {
+            let file = place.map_or("?", |place| place.file.as_str()).to_owned();
+            let line = place.map_or(1, |place| place.lines.find(field.as_deref().unwrap_or_default()));
+            let object = Some(format!("{} {}/{}", origin.kind.as_str(), origin.namespace, origin.name));
+            Problem { place: Place { file, line }, object, field, message }
         };
-        refused.extend(messages(verdict).into_iter().map(|(message, listener)| problem(listener, message)));
-        warnings.extend(verdict.warnings.iter().map(|message| problem(None, message.clone())));
+        refused.extend(findings(verdict, forward).into_iter().map(problem));
+        warnings.extend(verdict.warnings.iter().map(|text| problem((concerned(forward, text), text.clone()))));
     }
     (refused, warnings)
 }
 
-/// Each problem once, with the index of its listener: a conflict is reported both in a listener and in a condition.
-fn messages(verdict: &Verdict) -> Vec<(String, Option<usize>)> {
-    let mut messages: Vec<(String, Option<usize>)> = Vec::new();
-    let mut add = |message: String, listener: Option<usize>| {
-        if !messages.iter().any(|(other, _)| *other == message) {
-            messages.push((message, listener));
+/// Each problem once, with its field: a conflict is reported both in a listener and in a condition.
+fn findings(verdict: &Verdict, forward: Option<&PortForward>) -> Vec<Finding> {
+    let violations = violations(verdict, forward);
+    let is_accepted = verdict.accepted.status || !violations.is_empty();
+    let mut findings: Vec<Finding> = violations.into_iter().map(of_violation).collect();
+    let mut add = |field: Option<String>, message: String| {
+        if !findings.iter().any(|(_, other)| *other == message) {
+            findings.push((field, message));
         }
     };
+    let path = |at: usize| format!("spec.listeners[{at}]");
     for (at, listener) in verdict.listeners.iter().enumerate() {
         if let Outcome::Refused { reason, message } = &listener.outcome {
-            add(format!("{}: {message}", reason.as_str()), Some(at));
+            add(Some(path(at)), format!("{}: {message}", reason.as_str()));
         }
     }
     for rejected in &verdict.rejected {
         let at = verdict.listeners.iter().position(|listener| listener.name == rejected.listener);
-        add(format!("PortConflict: {}", rejected.message), at);
+        add(at.map(path), format!("PortConflict: {}", rejected.message));
     }
     // The backends of a forward that is not accepted are not resolved; that condition only repeats the reason.
     let repeats = !verdict.accepted.status && verdict.resolved_refs.reason == verdict.accepted.reason;
-    for (condition, skip) in [(&verdict.accepted, false), (&verdict.resolved_refs, repeats)] {
-        if !condition.status && !skip {
-            add(format!("{}: {}", condition.reason.as_str(), condition.message), None);
+    let is_resolved = verdict.resolved_refs.status || repeats;
+    for (condition, is_met) in [(&verdict.accepted, is_accepted), (&verdict.resolved_refs, is_resolved)] {
+        if !is_met {
+            let message = format!("{}: {}", condition.reason.as_str(), condition.message);
+            add(concerned(forward, &condition.message), message);
         }
     }
-    messages
+    findings
+}
+
+/// The rules that the forward violates. The condition has all of them in one message.
+fn violations(verdict: &Verdict, forward: Option<&PortForward>) -> Vec<Violation> {
+    let invalid = forward.filter(|_| !verdict.accepted.status && verdict.accepted.reason == Reason::Invalid);
+    invalid.and_then(|forward| validate(forward).err()).unwrap_or_default()
+}
+
+fn of_violation(violation: Violation) -> Finding {
+    let message = format!("{}: {}", Reason::Invalid.as_str(), violation.message);
+    (Some(violation.field), message)
+}
+
+/// The field that a message of the translation is about: a part of the listener that the message names.
+fn concerned(forward: Option<&PortForward>, message: &str) -> Option<String> {
+    let name = message.split_once("listener '")?.1.split('\'').next()?;
+    let at = forward?.spec.listeners.iter().position(|listener| listener.name == name)?;
+    let part = PARTS.iter().find(|(beginning, _)| message.starts_with(*beginning)).map_or("", |(_, part)| *part);
+    Some(format!("spec.listeners[{at}]{part}"))
 }
 
 /// The objects of a world, as problems name them.
@@ -89,7 +124,74 @@ pub(crate) fn fixed<'a>(
 
 #[cfg(test)]
 mod tests {
+    use operator_core::translate;
+
     use super::*;
+    use crate::{
+        admission::Admission,
+        manifest::{FileChange, parse},
+        store::Store,
+        world,
+    };
+
+    const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {name: a}
+spec:
+  placement: {sidecar: {selector: {}}}
+  listeners:
+  - name: l
+    protocol: TCP
+    port: 40000
+    backends:
+    - weight: 2
+      address:
+        host: db
+        port: 3306
+    healthCheck:
+      tcp: {}
+";
+
+    /// The problems and warnings of a file, as `validate` prints them.
+    fn validated(text: &str) -> Vec<String> {
+        let mut store = Store::default();
+        let documents = FileChange::Documents(parse("f", text).expect("YAML"));
+        store.take(&Admission::new().expect("rules"), "f", documents, "default");
+        let mut objects = store.objects(&[], &BTreeSet::new());
+        objects.world = world::any_cluster(std::mem::take(&mut objects.world));
+        let (refused, warnings) = super::problems(&objects, &translate(&objects.world));
+        refused.iter().chain(&warnings).map(ToString::to_string).collect()
+    }
+
+    #[track_caller]
+    fn assert_begin(found: &[String], expected: &[&str]) {
+        let fit = found.iter().zip(expected).all(|(line, beginning)| line.starts_with(beginning));
+        assert!(fit && found.len() == expected.len(), "{expected:#?} do not begin {found:#?}");
+    }
+
+    #[test]
+    fn what_is_refused_or_warned_of_has_the_line_of_its_field() {
+        let warnings = [
+            "f:9: PortForward default/a: spec.listeners[0].port: port 40000 of listener 'l' is in the ephemeral range",
+            "f:10: PortForward default/a: spec.listeners[0].backends: weight 2 in listener 'l' has no effect",
+            "f:16: PortForward default/a: spec.listeners[0].healthCheck.tcp: healthCheck.tcp of listener 'l' connects",
+        ];
+        assert_begin(&validated(FORWARD), &warnings);
+        let scaled = "  autoscaling:
+    targetRef: {kind: Deployment, name: a}
+    maxReplicas: 3
+    targetConnectionsPerPod: 1
+    behavior:
+      scaleDown: {selectPolicy: Mix}
+";
+        let found = validated(&[FORWARD, scaled].concat());
+        let line = "f:22: PortForward default/a: spec.autoscaling.behavior.scaleDown.selectPolicy: must be one of Max";
+        assert!(found.len() == 4 && found.iter().any(|warning| warning.starts_with(line)), "{found:#?}");
+        let refused = [
+            "f:13: PortForward default/a: spec.listeners[0].backends[0].address.host: Invalid: 'fe80::1' is a link-local",
+        ];
+        assert_begin(&validated(&FORWARD.replace("host: db", "host: fe80::1")), &refused);
+    }
 
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {
         let place = || Place { file: "a.yaml".to_owned(), line: 1 };

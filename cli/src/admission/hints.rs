@@ -1,6 +1,6 @@
 //! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::Value;
 
@@ -30,6 +30,7 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
         }),
         text if text.starts_with("must be a DNS-1123") => shown(object, field),
         "must be an IP address or a DNS name" => get(object, field).and_then(Value::as_str).map(host),
+        "must be a network such as 10.0.0.0/8" => get(object, field).and_then(Value::as_str).map(network),
         "is required" if field == "spec.placement" => Some(LAPTOP.to_owned()),
         "exactly one of sidecar and gateway must be set" => Some(LAPTOP.to_owned()),
         "exactly one of service, address and local must be set" => get(object, field).map(destinations),
@@ -96,6 +97,16 @@ pub(crate) fn host(text: &str) -> String {
         (None, None) => "correct the spelling".to_owned(),
     };
     format!("'{shown}' is neither: {remedy}")
+}
+
+/// Why a text is no network, and what to write instead.
+fn network(text: &str) -> String {
+    let remedy = match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => format!("for one address write {address}/32"),
+        Ok(IpAddr::V6(address)) => format!("for one address write {address}/128"),
+        Err(_) => "write an address, '/' and the number of its leading bits that all addresses share".to_owned(),
+    };
+    format!("here it is '{}': {remedy}", cut(text))
 }
 
 /// What to write instead of an IPv6 address with a zone.

@@ -1,6 +1,7 @@
 //! Validation against the structural schema of a CRD: types, enums, patterns, bounds, required and unknown fields,
 //! list-map keys.
 
+mod remedies;
 mod words;
 
 use std::{
@@ -50,6 +51,13 @@ pub(super) fn check(schema: &Value, object: &Value) -> Vec<Violation> {
         node(schema, &Value::Object(rest), "", &mut found);
     }
     words::say_where(schema, &mut found);
+    found
+}
+
+/// Returns all violations of a value inside an object.
+pub(super) fn below(schema: &Value, value: &Value, path: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    node(schema, value, path, &mut found);
     found
 }
 
@@ -126,21 +134,15 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
             let message = format!("must be a string, but is a list, because '[' and ']' make one; {remedy}");
             wrong(Violation::blocking(path, message));
         }
-        (Some(wanted), value) => {
-            let remedy = if is_quoted(wanted, value) { "; remove the quotes" } else { "" };
-            let message = format!("must be {}, but is {}{remedy}", article(wanted), in_words(value));
-            wrong(Violation::blocking(path, message));
-        }
+        (Some(wanted), value) => wrong(wrong_type(schema, wanted, value, path, None)),
     }
 }
 
-/// Whether a string would have the wanted type without its quotes.
-fn is_quoted(wanted: &str, value: &Value) -> bool {
-    value.as_str().is_some_and(|text| match wanted {
-        "integer" => text.parse::<i64>().is_ok(),
-        "boolean" => matches!(text, "true" | "false"),
-        _ => false,
-    })
+/// A value that has another type than `wanted`. `port`: the field beside the value that belongs into it.
+fn wrong_type(schema: &Value, wanted: &str, value: &Value, path: &str, port: Option<&Value>) -> Violation {
+    let remedy = remedies::instead(schema, words::last_name(path), value, port);
+    let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+    Violation::blocking(path, format!("must be {}, but is {}{remedy}", article(wanted), in_words(value)))
 }
 
 fn article(kind: &str) -> &str {
@@ -198,9 +200,15 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
         return;
     }
     let mut strange: Vec<&str> = Vec::new();
+    let split = remedies::split(fields, known);
     for (name, value) in fields {
         let below = join(path, name);
         match (known.and_then(|known| known.get(name)), &schema["additionalProperties"]) {
+            // `{service: pg, port: 5432}` is one mistake.
+            (Some(schema), _) if split == Some(name.as_str()) => {
+                found.push(wrong_type(schema, "object", value, &below, fields.get("port")));
+            }
+            (None, _) if split.is_some() && name == "port" => {}
             (Some(schema), _) => node(schema, value, &below, found),
             (None, schema) if schema.is_object() => node(schema, value, &below, found),
             (None, _) if misspelt.contains(&name.as_str()) => {

@@ -202,6 +202,38 @@ fn messages_name_the_value_the_place_and_what_to_write() {
             "backends[0].host: host and port belong into address",
         ),
         (
+            with("{address: {host: db, port: 2}}", "{service: pg, port: 5432}"),
+            "backends[0].service: must be an object, but is the string 'pg'; write service: {name: pg, port: 5432}",
+        ),
+        (
+            with("{address: {host: db, port: 2}}", "{address: 'db:5432'}"),
+            "backends[0].address: must be an object, but is the string 'db:5432'; write address: {host: db, port: 5432}",
+        ),
+        (
+            with("[{address: {host: db, port: 2}}]", "{address: {host: db, port: 2}}"),
+            "backends: must be a list, but is an object; begin each item of the list with '- '",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    loadBalancing: LeastConnections\n"),
+            "loadBalancing: must be an object, but is the string 'LeastConnections'; write loadBalancing: {policy: LeastConnections}",
+        ),
+        (
+            with("spec:\n", "spec:\n  timeouts: {idleSeconds: 1h}\n"),
+            "idleSeconds: must be an integer, but is the string '1h'; write idleSeconds: 3600",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheck: {tcp: {}, intervalSeconds: 5s}\n"),
+            "intervalSeconds: must be an integer, but is the string '5s'; write intervalSeconds: 5",
+        ),
+        (
+            with("spec:\n", "spec:\n  access: {allowCIDRs: [10.0.0.1]}\n"),
+            "spec.access.allowCIDRs[0]: must be a network such as 10.0.0.0/8; here it is '10.0.0.1': for one address write 10.0.0.1/32",
+        ),
+        (
+            with("spec:\n", "spec:\n  access: {allowCIDRs: 10.0.0.0/8}\n"),
+            "allowCIDRs: must be a list, but is the string '10.0.0.0/8'; write allowCIDRs: ['10.0.0.0/8']",
+        ),
+        (
             with("TCP", "tcp"),
             "f:8: PortForward default/a: spec.listeners[0].protocol: must be one of TCP, UDP, TLS, but is 'tcp'; did you mean 'TCP'?",
         ),

@@ -13,7 +13,7 @@ pub(crate) struct Document {
 
 /// The line of a value, and of every value inside it.
 #[derive(Clone, Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     pub(super) line: usize,
     pub(super) fields: Vec<(String, Lines)>,
     pub(super) items: Vec<Lines>,
@@ -26,7 +26,7 @@ impl Lines {
     }
 
     /// The line of a path inside this value, or of its nearest ancestor that exists.
-    fn find(&self, path: &str) -> usize {
+    pub(crate) fn find(&self, path: &str) -> usize {
         let path = path.trim_start_matches('.');
         if let Some((number, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             let item = number.parse().ok().and_then(|at: usize| self.items.get(at));
@@ -44,6 +44,11 @@ impl Document {
     /// The line on which the document begins.
     pub(crate) fn line(&self) -> usize {
         self.lines.line
+    }
+
+    /// The lines of the document and of everything in it.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// The line of a field, or of its nearest ancestor that exists.

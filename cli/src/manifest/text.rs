@@ -2,6 +2,16 @@
 
 use std::{iter, ops::Range};
 
+/// What the parser says of an indentation that is wrong.
+const OF_INDENTATION: [&str; 7] = [
+    "mapping values are not allowed",
+    "did not find expected key",
+    "did not find expected '-'",
+    "block sequence entries are not allowed",
+    "invalid indentation",
+    "simple key expect",
+    "wrongly indented",
+];
 /// Starts a text, or a document of it, and means nothing.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -85,6 +95,31 @@ pub(super) fn template_line(text: &str, line: usize) -> Option<usize> {
     given.or_else(|| iter::zip(1.., text.lines()).find(|(_, text)| is_template(text)).map(|(line, _)| line))
 }
 
+/// A message of the parser, with what to do about the mistake if that is known. `line` is that of the mistake.
+pub(super) fn with_remedy(text: &str, line: usize, message: String) -> String {
+    let says = |words: &str| message.contains(words);
+    if says("unknown anchor") || says("scanning an anchor or alias") {
+        let value = text.lines().nth(line.saturating_sub(1)).and_then(starred);
+        let value = value.map_or_else(String::new, |value| format!(": '{value}'"));
+        return format!("{message}; a value that begins with '*' or '&' needs quotes{value}");
+    }
+    if says("unexpected character") {
+        return format!("{message}; put a value that begins with this character into quotes");
+    }
+    if OF_INDENTATION.iter().any(|words| says(words)) {
+        let colon = if says("mapping values") { ", and put a value that contains ': ' into quotes" } else { "" };
+        return format!("{message}; check the indentation of this line and of the line before{colon}");
+    }
+    message
+}
+
+/// The first value in a line that begins with '*', such as `*.example.com`.
+fn starred(line: &str) -> Option<&str> {
+    let is_end = |letter: char| letter.is_whitespace() || matches!(letter, ',' | ']' | '}' | '\'' | '"');
+    let value = line.get(line.find('*')?..)?;
+    value.split(is_end).next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +162,18 @@ mod tests {
         let texts = [3..8, 12..17];
         assert_eq!(without_tabs("ü: 'a:\t' b:\t'c:\t' d:\t1", &texts), "ü: 'a:\t' b: 'c:\t' d: 1");
         assert_eq!(without_tabs("a\t1", &[]), "a\t1");
+    }
+
+    #[test]
+    fn a_mistake_of_the_parser_has_a_remedy() {
+        let remedy = |text: &str, message: &str| with_remedy(text, 1, message.to_owned());
+        let anchor = "is not valid YAML: while parsing node, found unknown anchor";
+        let hint = "a value that begins with '*' or '&' needs quotes";
+        assert_eq!(remedy("a: [*.b.c, d]", anchor), format!("{anchor}; {hint}: '*.b.c'"));
+        assert_eq!(remedy("a: 1", anchor), format!("{anchor}; {hint}"));
+        let key = remedy("a", "is not valid YAML: while parsing a block mapping, did not find expected key");
+        assert!(key.ends_with("; check the indentation of this line and of the line before"), "{key}");
+        assert_eq!(remedy("a", "has a tag"), "has a tag");
     }
 
     #[test]

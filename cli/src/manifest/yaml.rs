@@ -33,7 +33,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     documents(text).map_err(|error| {
         let (line, message) = match text::template_line(text, error.line) {
             Some(line) => (line, TEMPLATE.to_owned()),
-            None => (error.line, error.message),
+            None => (error.line, text::with_remedy(text, error.line, error.message)),
         };
         Problem { place: Place { file: file.to_owned(), line }, object: None, field: None, message }
     })
@@ -367,6 +367,10 @@ mod tests {
         assert!(problem("a: !thing 1\n").contains("tag"));
         assert!(problem("? [1]\n: 2\n").contains("a list as a key"));
         assert!(problem("? {a: b}\n: c\n").contains("a mapping as a key"));
+        let star = problem("a:\n- x\nb: [*.db.example.com]\n");
+        assert!(star.starts_with("f:3:") && star.ends_with("needs quotes: '*.db.example.com'"), "{star}");
+        let moved = problem("a: 1\n   b: 2\n");
+        assert!(moved.starts_with("f:2:") && moved.contains("indentation of this line"), "{moved}");
         let deep = "[".repeat(200);
         assert!(problem(&deep).contains("deep"), "{}", problem(&deep));
     }

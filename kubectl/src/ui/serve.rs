@@ -12,7 +12,7 @@ use std::{
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     body::{Bytes, Frame, Incoming},
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
     http::uri::Authority,
@@ -181,9 +181,11 @@ fn answer(site: &Site, request: &Request<Incoming>) -> Response<Content> {
     let Some(path) = below(request.uri().path(), &site.token) else {
         return text(StatusCode::NOT_FOUND, "use the address that kubectl portlane ui has printed\n");
     };
-    if request.method() != Method::GET {
+    // The answer to HEAD has no body, and a page that follows is nothing but a body.
+    let allowed = if path == "events" { "GET" } else { "GET, HEAD" };
+    if !allowed.split(", ").any(|method| request.method() == method) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "the page is read with GET\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         return response;
     }
     match path {
@@ -302,6 +304,10 @@ mod tests {
             ("GET /secret/page.js", "localhost", "200"),
             ("GET /secret/conns?limit=500", "localhost", "200"),
             ("GET /secret/nothing", "localhost", "404"),
+            ("HEAD /secret/", "localhost", "200"),
+            ("HEAD /secret/page.js", "localhost", "200"),
+            ("HEAD /secret/conns", "localhost", "200"),
+            ("HEAD /secret/events", "localhost", "405"),
             ("POST /secret/", "localhost", "405"),
             ("GET /", "localhost", "404"),
             ("GET /secret", "localhost", "404"),
@@ -313,6 +319,7 @@ mod tests {
         ] {
             let (status, answer) = ask(&site, &format!("{line} HTTP/1.1\r\nHost: {host}")).await;
             assert_eq!(status, expected, "{line} of {host}: {answer}");
+            assert!(!line.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "{line} has a body: {answer}");
         }
         for path in ["events", "conns"] {
             let request = format!("GET /secret/{path} HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-site");

@@ -78,6 +78,8 @@ pub enum Reply {
     Uncut(Box<Self>),
     /// Over UDP, sends garbage and false answers first, from its own port and from another.
     Lies(Box<Self>),
+    /// Over UDP, sends a datagram of one byte first, at which the C library gives up the server.
+    Stub(Box<Self>),
 }
 
 impl Reply {
@@ -229,6 +231,10 @@ impl Server {
                 self.lie(question, client);
                 self.send(question, *truth, client);
             }
+            Reply::Stub(then) => {
+                let _ = self.udp.send_to(&[0], client);
+                self.send(question, *then, client);
+            }
             reply => {
                 if let Some(bytes) = question.datagram(reply) {
                     let _ = self.udp.send_to(&bytes, client);
@@ -250,7 +256,7 @@ impl Server {
         let mut other_name = question.clone();
         // The first letter of the name.
         other_name.section[1] ^= 1;
-        for bytes in [vec![0], vec![0xff; 40], lie(&other_id), lie(&other_name)] {
+        for bytes in [vec![0xff; 40], lie(&other_id), lie(&other_name)] {
             let _ = self.udp.send_to(&bytes, client);
         }
         let _ = self.stranger.send_to(&lie(question), client);
@@ -340,7 +346,9 @@ impl Question {
                 pause(by);
                 self.whole(*then)
             }
-            Reply::Truncated(whole) | Reply::Uncut(whole) | Reply::Lies(whole) => self.whole(*whole),
+            Reply::Truncated(whole) | Reply::Uncut(whole) | Reply::Lies(whole) | Reply::Stub(whole) => {
+                self.whole(*whole)
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 65] = [
+const NEEDED: [(&str, &str); 66] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -51,6 +51,7 @@ const NEEDED: [(&str, &str); 65] = [
     ("mosquitto_sub", "mosquitto-clients"),
     ("/usr/sbin/sshd", "openssh-server"),
     ("scp", "openssh-client"),
+    ("rsync", "rsync"),
     ("in.tftpd", "tftpd-hpa"),
     ("ganesha.nfsd", "nfs-ganesha"),
     ("/usr/share/doc/nfs-ganesha-mem", "nfs-ganesha-mem"),

@@ -8,7 +8,7 @@ use harness::{Listener, free_port};
 use crate::server::{Server, Trial, done, listens, open_folder, receives};
 
 #[test]
-fn openssh_serves_ssh_and_scp() {
+fn openssh_serves_ssh_scp_sftp_and_rsync() {
     let (folder, back, port) = (open_folder(), free_port(), free_port());
     let place = folder.path().display();
     done(&format!(
@@ -30,9 +30,12 @@ fn openssh_serves_ssh_and_scp() {
     Trial {
         listeners: &[Listener::tcp("l", port).to(back)],
         client: &format!("test $(ssh {options} -p {port} root@127.0.0.1 'echo hello') = hello"),
-        // A copy of a second: 24,000 kbit/s.
+        // A copy of a second, 24,000 kbit/s, and two short ones.
         load: &format!(
-            "scp -q -l 24000 {options} -P {port} root@127.0.0.1:{place}/file {place}/copy && cmp {place}/file {place}/copy"
+            "scp -q -l 24000 {options} -P {port} root@127.0.0.1:{place}/file {place}/scp && \
+             echo 'get {place}/file {place}/sftp' | sftp -q {options} -P {port} -b - root@127.0.0.1 && \
+             rsync -IW -e 'ssh {options} -p {port}' root@127.0.0.1:{place}/file {place}/rsync && \
+             for copy in scp sftp rsync; do cmp {place}/file {place}/$copy || exit 1; done"
         ),
     }
     .run(&mut server);

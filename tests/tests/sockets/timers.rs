@@ -138,6 +138,48 @@ fn a_drain_and_a_session_that_are_over_cut_by_a_reset_and_not_early() {
 }
 
 #[test]
+fn a_flow_that_nobody_uses_does_not_end_early() {
+    let server = UdpEcho::start();
+    let port = free_port();
+    let (program, _) = run_with("timeouts: {udpIdleSeconds: 1}", &[Listener::udp("u", port).to(server.port)], &[]);
+    let client = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    client.connect(("127.0.0.1", port)).expect("connect");
+    let sent = Instant::now();
+    client.send(b"one").expect("send");
+    assert_eq!(program.wait("session_closed", "u")["reason"], "FlowIdle");
+    assert_in_time(sent);
+}
+
+#[test]
+fn a_header_that_does_not_come_is_not_given_up_early() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let listener = Listener::tcp("l", port)
+        .to(backend.port)
+        .with("proxyProtocol: {accept: Required, trustedCIDRs: [127.0.0.0/8]}");
+    let (program, _) = run_with("timeouts: {handshakeSeconds: 1}", &[listener], &[]);
+    let began = Instant::now();
+    let mut client = connect(port).expect("connect");
+    client.write_all(b"PROXY TCP4 192.0.2.1 ").expect("half a header");
+    assert_eq!(client.read(&mut [0]).expect_err("an end without an answer").kind(), ErrorKind::ConnectionReset);
+    assert_in_time(began);
+    assert_eq!(program.wait("session_closed", "l")["reason"], "HandshakeTimeout");
+}
+
+#[test]
+fn a_connect_that_nobody_takes_is_not_given_up_early() {
+    let stuck = Stuck::start("127.0.0.1:0");
+    let port = free_port();
+    let spec = "timeouts: {connectSeconds: 1}\nretry: {attempts: 1}";
+    let (program, _) = run_with(spec, &[Listener::tcp("l", port).to(stuck.port)], &[]);
+    let began = Instant::now();
+    let mut client = connect(port).expect("connect");
+    assert_eq!(client.read(&mut [0]).expect_err("an end without an answer").kind(), ErrorKind::ConnectionReset);
+    assert_in_time(began);
+    assert_eq!(program.wait("session_closed", "l")["reason"], "NoBackend");
+}
+
+#[test]
 fn bytes_that_came_during_a_freeze_are_delivered_and_the_session_lives() {
     let backend = Backend::start(Behaviour::Echo);
     let port = free_port();

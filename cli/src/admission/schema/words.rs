@@ -50,7 +50,7 @@ pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
     }
 }
 
-fn last_name(field: &str) -> &str {
+pub(super) fn last_name(field: &str) -> &str {
     field.rsplit('.').next().unwrap_or_default()
 }
 

@@ -247,14 +247,15 @@ fn by_threads(threads: usize, rows: &[Numbered<'_>], judge: impl Fn(&Row) -> Ver
 }
 
 /// Lines are `file:line: kind namespace/name: field: message`. Of labels and annotations the server names the map and
-/// the validator the key as well.
+/// the validator the key as well. A warning refuses nothing.
 fn fields_of_validator(message: &str) -> BTreeSet<String> {
     static PROBLEM: LazyLock<Regex> = LazyLock::new(|| {
         let map = r"(metadata\.(?:labels|annotations))\.[^:]*";
         Regex::new(&format!(r"(?m)\.yaml:\d+: \w+ [^:]*: (?:{map}|(\w[^\s:]*)): ")).unwrap()
     });
     let field = |found: regex::Captures<'_>| found.get(1).or(found.get(2)).map(|field| normal(field.as_str()));
-    PROBLEM.captures_iter(message).filter_map(field).collect()
+    let problems: Vec<&str> = message.lines().filter(|line| !line.ends_with(" (warning)")).collect();
+    PROBLEM.captures_iter(&problems.join("\n")).filter_map(field).collect()
 }
 
 /// Servers of different versions name an owner by its index, or only the list of owners.

@@ -1,0 +1,146 @@
+//! What to write instead of a value of the wrong type: most such values are the short form of another tool.
+
+use serde_json::{Map, Value};
+
+use super::quoted;
+
+/// Characters of the longest text that a remedy repeats.
+const REPEATED: usize = 60;
+/// Units of time by their names, in milliseconds.
+const UNITS: [(&str, u64); 7] =
+    [("ms", 1), ("s", 1000), ("sec", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// What to write for `name` instead of a value that is not of the type `wanted`. `port`: the field `port` beside the
+/// value, which belongs into it.
+pub(super) fn instead(schema: &Value, name: &str, value: &Value, port: Option<&Value>) -> Option<String> {
+    match (schema["type"].as_str()?, value) {
+        (wanted, Value::String(text)) if is_quoted(wanted, text) => Some("remove the quotes".to_owned()),
+        ("integer", Value::String(text)) => time(name, text),
+        ("array", Value::Object(_)) => Some("begin each item of the list with '- '".to_owned()),
+        ("array", Value::String(text)) => Some(format!("write {name}: [{}]", plain(text)?)),
+        ("object", Value::Number(port)) if requires(schema, "port") => match key(schema) {
+            None => Some(format!("write {name}: {{port: {port}}}")),
+            Some(key) => Some(format!("write {name}: {{{key}: ..., port: {port}}}")),
+        },
+        ("object", Value::String(text)) => object(schema, name, text, port),
+        _ => None,
+    }
+}
+
+/// Whether a text would have the wanted type without its quotes.
+fn is_quoted(wanted: &str, text: &str) -> bool {
+    match wanted {
+        "integer" => text.parse::<i64>().is_ok(),
+        "boolean" => matches!(text, "true" | "false"),
+        _ => false,
+    }
+}
+
+/// The field whose value is a text although the `port` beside the field belongs into an object there.
+pub(super) fn split<'a>(fields: &'a Map<String, Value>, known: Option<&Map<String, Value>>) -> Option<&'a str> {
+    let known = known.filter(|known| !known.contains_key("port"))?;
+    fields.get("port")?.as_u64()?;
+    let is_split = |(name, value): &(&String, &Value)| {
+        let schema = known.get(name.as_str()).filter(|schema| schema["type"] == "object");
+        value.is_string() && schema.is_some_and(|schema| key(schema).is_some() && requires(schema, "port"))
+    };
+    fields.iter().find(is_split).map(|(name, _)| name.as_str())
+}
+
+fn object(schema: &Value, name: &str, text: &str, port: Option<&Value>) -> Option<String> {
+    let has_value = |below: &Value| below["enum"].as_array().is_some_and(|values| values.iter().any(|one| one == text));
+    let fields = schema["properties"].as_object()?;
+    if let Some((field, _)) = fields.iter().find(|(_, below)| has_value(below)) {
+        return Some(format!("write {name}: {{{field}: {text}}}"));
+    }
+    let key = key(schema)?;
+    if !requires(schema, "port") {
+        return Some(format!("write {name}: {{{key}: {}}}", plain(text)?));
+    }
+    let (host, port) = match (port, host_and_port(text)) {
+        (Some(port), _) => (text, port.to_string()),
+        (None, Some((host, port))) => (host, port.to_string()),
+        (None, None) => (text, "...".to_owned()),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(format!("write {name}: {{{key}: {}, port: {port}}}", plain(host)?))
+}
+
+/// The required field that a text alone stands for.
+fn key(schema: &Value) -> Option<&'static str> {
+    ["host", "name"].into_iter().find(|field| requires(schema, field))
+}
+
+fn requires(schema: &Value, field: &str) -> bool {
+    schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == field))
+}
+
+/// `HOST:PORT` or `[HOST]:PORT` in parts.
+fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    (!host.is_empty() && (host.ends_with(']') || !host.contains(':'))).then_some((host, port))
+}
+
+/// A time such as `1h` as the number of seconds, or of milliseconds, that a field wants.
+fn time(name: &str, text: &str) -> Option<String> {
+    let divisor = match (name.ends_with("Seconds"), name.ends_with("Millis")) {
+        (true, _) => 1000,
+        (_, true) => 1,
+        _ => return None,
+    };
+    let end = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit.trim())?;
+    let millis = number.parse::<u64>().ok()?.checked_mul(*millis)?;
+    millis.is_multiple_of(divisor).then(|| format!("write {name}: {}", millis / divisor))
+}
+
+/// A text as YAML, in quotes where they are needed; `None` if the text is too long to repeat, or has quotes.
+fn plain(text: &str) -> Option<String> {
+    if text.is_empty() || text.chars().count() > REPEATED || text.contains('\'') {
+        return None;
+    }
+    let is_plain = text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_'))
+        && text.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        || text.parse::<std::net::Ipv4Addr>().is_ok();
+    Some(if is_plain { text.to_owned() } else { quoted(text) })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema(required: &[&str]) -> Value {
+        json!({"type": "object", "required": required, "properties": {}})
+    }
+
+    #[test]
+    fn a_text_that_stands_for_an_object_is_written_as_one() {
+        let (address, service) = (schema(&["host", "port"]), schema(&["name", "port"]));
+        let text = |schema: &Value, name: &str, value: Value| instead(schema, name, &value, None).expect("a remedy");
+        assert_eq!(text(&address, "address", json!("db:5432")), "write address: {host: db, port: 5432}");
+        assert_eq!(text(&address, "address", json!("[::1]:80")), "write address: {host: '::1', port: 80}");
+        assert_eq!(text(&address, "address", json!("10.0.0.1")), "write address: {host: 10.0.0.1, port: ...}");
+        assert_eq!(text(&service, "service", json!("pg:5432")), "write service: {name: pg, port: 5432}");
+        assert_eq!(text(&schema(&["port"]), "local", json!(8080)), "write local: {port: 8080}");
+        assert_eq!(text(&schema(&["name"]), "gateway", json!("edge")), "write gateway: {name: edge}");
+        assert_eq!(instead(&address, "address", &json!("x".repeat(300)), None), None);
+    }
+
+    #[test]
+    fn a_time_with_a_unit_is_a_number_of_the_unit_of_the_field() {
+        let integer = json!({"type": "integer"});
+        let number = |name: &str, text: &str| instead(&integer, name, &json!(text), None);
+        assert_eq!(number("idleSeconds", "1h").as_deref(), Some("write idleSeconds: 3600"));
+        assert_eq!(number("intervalSeconds", "5 s").as_deref(), Some("write intervalSeconds: 5"));
+        assert_eq!(number("maxBackoffMillis", "2s").as_deref(), Some("write maxBackoffMillis: 2000"));
+        for (name, text) in [("idleSeconds", "10ms"), ("idleSeconds", "soon"), ("port", "5s"), ("idleSeconds", "1é")] {
+            assert_eq!(number(name, text), None, "{name}: {text}");
+        }
+        assert_eq!(number("idleSeconds", "99999999999999999999h"), None);
+        assert_eq!(number("idleSeconds", "18446744073709551615h"), None);
+    }
+}
