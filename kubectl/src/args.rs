@@ -1,5 +1,6 @@
 //! The command line.
 
+mod attach;
 mod live;
 
 use std::{path::PathBuf, time::Duration};
@@ -7,8 +8,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 
-pub(crate) use self::live::{Config, Conns, Drain, Top, Trace, Ui};
-use crate::{forward::Forward, run::ClusterRun};
+pub(crate) use self::{
+    attach::{ClusterRun, Forward},
+    live::{Config, Conns, Drain, Top, Trace, Ui},
+};
 
 /// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
 #[derive(Debug, Parser)]

@@ -1,7 +1,6 @@
 //! `kubectl portlane forward KIND/NAME [LOCAL:]PORT...`: listens on loopback and connects each client to a ready pod,
 //! through the API server. `kubectl portlane run` uses the same for the Services of manifests (`attached`).
 
-mod args;
 mod attach;
 mod attached;
 mod followed;
@@ -18,9 +17,9 @@ use tokio::{
     task::LocalSet,
 };
 
-pub(crate) use self::{args::Forward, attached::Attached};
+pub(crate) use self::attached::Attached;
 use self::{followed::Followed, port::Shared, source::Source};
-use crate::{cluster::Cluster, error::Error, output::write};
+use crate::{args::Forward, cluster::Cluster, error::Error, output::write};
 
 /// Bounds of sessions with pods.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +43,8 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     cluster.now().await?;
     let source = Source::open(cluster, &args.target).await?;
     raise_file_limit();
-    let shared = Rc::new(Shared::new(args.target.to_string(), &args.limits(), Rc::default()));
+    let limits = Limits { wait: Duration::from_secs(args.wait), max_sessions: args.max_sessions.into() };
+    let shared = Rc::new(Shared::new(args.target.to_string(), &limits, Rc::default()));
     let mut followed = Followed::new(cluster, source, shared.clone());
     let wanted = if args.ports.is_empty() { followed.usual() } else { args.ports.clone() };
     // All local ports are open before the first line, or none is.

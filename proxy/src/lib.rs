@@ -20,6 +20,7 @@ pub mod follow;
 pub mod handle;
 mod holder;
 pub mod http;
+pub mod http_doors;
 pub mod listen;
 pub mod lives;
 pub mod log;

@@ -17,7 +17,7 @@ use crate::{
     },
     door::Door,
     files::{self, Files, Permit},
-    http::Doors,
+    http_doors::Doors,
     lives::Lives,
     log::Log,
     room::Room,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use operator_core::ObjectKey;
 use serde_json::Value;
 
-use crate::render::{printable, printable_json};
+use crate::render::text::{printable, printable_json};
 
 /// A record of the log of a proxy.
 #[derive(Clone, Debug, PartialEq)]

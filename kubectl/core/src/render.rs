@@ -4,7 +4,7 @@ mod config;
 mod conns;
 mod describe;
 mod status;
-mod text;
+pub(crate) mod text;
 mod top;
 mod trace;
 

@@ -7,24 +7,16 @@ use tokio::{io::Interest, net::TcpStream, time::sleep};
 
 use super::{
     admission,
-    race::{AttemptLog, Step},
+    race::{AttemptLog, Connected, Step},
 };
 use crate::{
-    core::{balance::Draw, end::EndReason, endpoint::Counted, proxy_header},
+    core::{balance::Draw, end::EndReason, proxy_header},
     worker::{Worker, session::Session},
 };
 
 /// How long the connect phase takes before a client counts as gone that has finished sending without a byte. Before
 /// that, it may wait for a greeting, as `nc -N HOST 13 </dev/null` does.
 const FINISHED_COUNTS_AFTER: Duration = Duration::from_secs(1);
-
-/// An established upstream connection.
-pub struct Connected {
-    /// The upstream connection.
-    pub stream: TcpStream,
-    /// Counts the session at its endpoint until dropped.
-    pub counted: Counted,
-}
 
 /// Connects within the attempts that the listener allows.
 ///

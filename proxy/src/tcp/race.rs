@@ -28,9 +28,16 @@ use crate::{
     files::Permit,
     log::Level,
     net,
-    tcp::connect::Connected,
     worker::{Worker, session::Session},
 };
+
+/// An established upstream connection.
+pub struct Connected {
+    /// The upstream connection.
+    pub stream: TcpStream,
+    /// Counts the session at its endpoint until dropped.
+    pub counted: Counted,
+}
 
 /// The attempts that a session has made so far.
 #[derive(Debug, Default)]

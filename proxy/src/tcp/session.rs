@@ -5,12 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Durati
 use proxy_api::AccessLogMode;
 use tokio::net::TcpStream;
 
-use super::{
-    admission,
-    connect::{self, Connected},
-    direction::End,
-    greeting, relay, unrouted,
-};
+use super::{admission, connect, direction::End, greeting, race::Connected, relay, unrouted};
 use crate::{
     core::end::EndReason,
     log::Event,

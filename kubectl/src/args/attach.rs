@@ -1,11 +1,7 @@
-//! Arguments of `kubectl portlane forward`.
-
-use std::time::Duration;
+//! Arguments of the verbs that connect clients to pods through the API server.
 
 use clap::Args;
 use kubectl_core::forward::{mapping::Mapping, target::Target};
-
-use super::Limits;
 
 #[derive(Args, Debug)]
 pub(crate) struct Forward {
@@ -18,15 +14,21 @@ pub(crate) struct Forward {
     pub(crate) ports: Vec<Mapping>,
     /// Most sessions at the same time, each of which is a connection to the API server.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
-    max_sessions: u16,
+    pub(crate) max_sessions: u16,
     /// Longest time from the start of a connection until a ready pod has it, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
-    wait: u64,
+    pub(crate) wait: u64,
 }
 
-impl Forward {
-    /// Bounds of the sessions.
-    pub(super) fn limits(&self) -> Limits {
-        Limits { wait: Duration::from_secs(self.wait), max_sessions: self.max_sessions.into() }
-    }
+/// Arguments of `kubectl portlane run`.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterRun {
+    #[command(flatten)]
+    pub(crate) run: portlane::Run,
+    /// Most sessions with pods at the same time, each of which is a connection to the API server.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_attached: u16,
+    /// Longest time from the start of a connection until a ready pod has it, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) wait: u64,
 }
