@@ -3,7 +3,7 @@
 //!
 //! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
 //! state machine again when the machine is due, or at the next tick. The machines of single tasks (`access`,
-//! `discovery`, `election`, `upkeep`) work the same way with the task in place of the driver.
+//! `discovery`, `election`, `schemas`, `upkeep`) work the same way with the task in place of the driver.
 
 pub mod access;
 pub mod autoscalers;
@@ -16,6 +16,7 @@ pub mod discovery;
 pub mod election;
 pub mod liveness;
 pub mod outdated_sidecars;
+pub mod schemas;
 pub mod statuses;
 pub mod upkeep;
 

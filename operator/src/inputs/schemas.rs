@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use hyper::Request;
 use kube::Client;
 use operator_core::{
-    schedule::upkeep::{Checked, Rounds},
+    schedule::{
+        schemas::{Compared, Comparisons},
+        upkeep::{Checked, Rounds},
+    },
     world::schema::{Lack, lacks},
 };
 use serde_json::Value;
@@ -43,16 +46,16 @@ impl CrdError {
 /// that need no new field work with old CRDs.
 pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: Arc<Metrics>) {
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
-    let mut last = LastCheck::default();
+    let mut comparisons = Comparisons::default();
     loop {
         let pause = match check(&client).await {
             Ok(lacks) => {
-                let checked = report(&lacks, &mut last, &metrics);
-                // A forward reports only what two checks found, for the reason of `report`.
-                if last.is_logged || checked == Checked::Done {
+                let outcome = comparisons.compared(&lacks);
+                report(&lacks, outcome, &metrics);
+                if outcome.is_settled {
                     compared.send_replace(lacks);
                 }
-                rounds.checked(checked).pause
+                rounds.checked(outcome.checked).pause
             }
             Err(error) => {
                 count(&metrics.crd_checks, "result", "failed");
@@ -69,15 +72,6 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
     }
 }
 
-/// The last check, and what is logged of it.
-#[derive(Default)]
-struct LastCheck {
-    /// The missing fields.
-    lacks: Vec<Lack>,
-    /// The log has these fields.
-    is_logged: bool,
-}
-
 async fn check(client: &Client) -> Result<Vec<Lack>, CrdError> {
     let path = format!("/openapi/v3/apis/{}/{}", crds::GROUP, crds::VERSION);
     let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError).map_err(CrdError::Published)?;
@@ -86,32 +80,18 @@ async fn check(client: &Client) -> Result<Vec<Lack>, CrdError> {
     Ok(lacks(own.iter().map(|crd| &crd.document), &published))
 }
 
-/// Counts and logs a check. Differences are logged once two checks agree: the API server publishes the schema of a new
-/// CRD some seconds after the CRD.
-fn report(lacks: &[Lack], last: &mut LastCheck, metrics: &Metrics) -> Checked<'static> {
+/// Counts a check, and logs differences that are news.
+fn report(lacks: &[Lack], compared: Compared, metrics: &Metrics) {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     for Lack { kind, count, ignored_count, .. } in lacks {
         let kind = [("kind", kind.clone())];
         metrics.crd_fields_missing.get_or_create(&kind).set(number(*count));
         metrics.crd_fields_ignored.get_or_create(&kind).set(number(*ignored_count));
     }
-    let is_complete = lacks.iter().all(|lack| lack.count == 0);
-    let is_same = is_complete && lacks.iter().all(|lack| lack.ignored_count == 0);
-    let result = if is_same {
-        "complete"
-    } else if is_complete {
-        "newer"
-    } else {
-        "outdated"
-    };
-    count(&metrics.crd_checks, "result", result);
-    if last.lacks != lacks {
-        *last = LastCheck { lacks: lacks.to_vec(), is_logged: false };
-    } else if !is_same && !std::mem::replace(&mut last.is_logged, true) {
+    count(&metrics.crd_checks, "result", compared.result);
+    if compared.is_news {
         lacks.iter().for_each(log);
     }
-    // Until a difference is logged, the next check comes soon.
-    if is_complete && (is_same || last.is_logged) { Checked::Done } else { Checked::Incomplete }
 }
 
 fn log(Lack { kind, count, fields, ignored_count, ignored }: &Lack) {

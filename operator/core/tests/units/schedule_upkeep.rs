@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use operator_core::schedule::{
-    backoff::Backoff,
-    liveness::{Pulse, SILENCE, complaint},
-    upkeep::{Cause, Checked, Gate, Next, Rounds},
+use operator_core::{
+    schedule::{
+        backoff::Backoff,
+        liveness::{Pulse, SILENCE, complaint},
+        schemas::{Compared, Comparisons},
+        upkeep::{Cause, Checked, Gate, Next, Rounds},
+    },
+    world::schema::Lack,
 };
 
 use crate::scene::ms;
@@ -48,6 +52,35 @@ fn a_failure_is_reported_once_and_retried_ever_later() {
     assert!(!failed("no answer").is_news);
     assert_eq!(rounds.checked(Checked::Done).pause, ms(10_000));
     assert_eq!(rounds.checked(Checked::Failed("no answer")), Next { pause: ms(500), is_news: true });
+}
+
+fn lack(count: usize, ignored_count: usize) -> [Lack; 1] {
+    [Lack { kind: "PortForward".to_owned(), count, ignored_count, ..Lack::default() }]
+}
+
+#[test]
+fn a_difference_of_crds_counts_once_two_comparisons_agree_and_is_logged_once() {
+    let mut comparisons = Comparisons::default();
+    let mut compared = |count, ignored| comparisons.compared(&lack(count, ignored));
+    let first = Compared { result: "outdated", is_news: false, is_settled: false, checked: Checked::Incomplete };
+    assert_eq!(compared(2, 0), first);
+    assert_eq!(compared(1, 0), first, "another difference: the upgrade is under way");
+    assert_eq!(compared(1, 0), Compared { is_news: true, is_settled: true, ..first });
+    assert_eq!(compared(1, 0), Compared { is_settled: true, ..first });
+    let complete = Compared { result: "complete", is_news: false, is_settled: true, checked: Checked::Done };
+    assert_eq!(compared(0, 0), complete, "nothing is missing, which counts at once");
+    assert_eq!(compared(0, 0), complete);
+    assert_eq!(compared(1, 0), first, "the difference is back");
+}
+
+#[test]
+fn a_newer_crd_is_compared_again_soon_until_the_difference_is_confirmed() {
+    let mut comparisons = Comparisons::default();
+    let first = Compared { result: "newer", is_news: false, is_settled: false, checked: Checked::Incomplete };
+    assert_eq!(comparisons.compared(&lack(0, 3)), first);
+    let second = Compared { is_news: true, is_settled: true, checked: Checked::Done, ..first };
+    assert_eq!(comparisons.compared(&lack(0, 3)), second);
+    assert_eq!(comparisons.compared(&lack(0, 3)), Compared { is_news: false, ..second });
 }
 
 #[test]
