@@ -12,6 +12,7 @@ pub mod children;
 pub mod cut_off;
 pub mod debounce;
 pub mod deletion_costs;
+pub mod deliveries;
 pub mod discovery;
 pub mod election;
 pub mod liveness;

@@ -6,7 +6,7 @@
 
 mod send;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::{
     sync::mpsc,
@@ -16,7 +16,10 @@ use tokio::{
 use self::send::{Sender, Sent};
 use operator_core::{
     notices::{Format, Notice},
-    schedule::upkeep::Cause,
+    schedule::{
+        deliveries::{BATCH, COLLECT, pause},
+        upkeep::Cause,
+    },
 };
 
 use crate::platform::{
@@ -26,13 +29,6 @@ use crate::platform::{
 
 /// Notices that may wait; further notices are dropped and counted.
 const WAITING: usize = 256;
-/// Most notices in one request.
-const BATCH: usize = 50;
-/// How long the first notice of a request waits for others.
-const COLLECT: Duration = Duration::from_secs(3);
-/// Pauses between tries; after the last, the notices are dropped.
-const PAUSES: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
 
 /// The queue of notices.
 #[derive(Clone, Debug)]
@@ -72,11 +68,12 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
             batch.push(next);
         }
         let mut result = sender.send(&batch).await;
-        for pause in PAUSES {
-            if !matches!(result, Err(Sent::Again(_))) {
-                break;
-            }
+        let mut retries = 0;
+        while matches!(result, Err(Sent::Again(_)))
+            && let Some(pause) = pause(retries)
+        {
             sleep(pause).await;
+            retries += 1;
             result = sender.send(&batch).await;
         }
         let word = if result.is_ok() { "sent" } else { "failed" };

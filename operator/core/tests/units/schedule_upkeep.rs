@@ -5,6 +5,7 @@ use std::time::Duration;
 use operator_core::{
     schedule::{
         backoff::Backoff,
+        deliveries::{Answer, answer, pause},
         liveness::{Pulse, SILENCE, complaint},
         schemas::{Compared, Comparisons},
         upkeep::{Cause, Checked, Gate, Next, Rounds},
@@ -81,6 +82,16 @@ fn a_newer_crd_is_compared_again_soon_until_the_difference_is_confirmed() {
     let second = Compared { is_news: true, is_settled: true, checked: Checked::Done, ..first };
     assert_eq!(comparisons.compared(&lack(0, 3)), second);
     assert_eq!(comparisons.compared(&lack(0, 3)), Compared { is_news: false, ..second });
+}
+
+#[test]
+fn notices_are_retried_while_a_retry_may_succeed_and_dropped_after_the_fifth_try() {
+    let of = |codes: &[u16]| -> Vec<Answer> { codes.iter().map(|code| answer(*code)).collect() };
+    assert_eq!(of(&[200, 204, 299]), [Answer::Delivered; 3]);
+    assert_eq!(of(&[429, 500, 503, 599]), [Answer::Later; 4]);
+    assert_eq!(of(&[199, 301, 400, 404, 428, 430, 499, 600]), [Answer::Refused; 8]);
+    let pauses: Vec<Duration> = (0..9).map_while(pause).collect();
+    assert_eq!(pauses, [ms(1000), ms(2000), ms(5000), ms(15_000)]);
 }
 
 #[test]

@@ -9,7 +9,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use operator_core::notices::{Format, Notice, body};
+use operator_core::{
+    notices::{Format, Notice, body},
+    schedule::deliveries::{Answer, answer},
+};
 use tokio::time::timeout;
 
 /// Timeout of one request.
@@ -55,8 +58,7 @@ impl Sender {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|_| Sent::Refused("the file does not hold the URL of a webhook".to_owned()))?;
-        let answer = timeout(PATIENCE, self.client.request(request)).await;
-        match answer {
+        match timeout(PATIENCE, self.client.request(request)).await {
             Err(_) => Err(Sent::Again("no answer in time".to_owned())),
             Ok(Err(error)) if error.is_connect() => Err(Sent::Again("the webhook is unreachable".to_owned())),
             Ok(Err(_)) => Err(Sent::Again("the connection broke".to_owned())),
@@ -66,10 +68,13 @@ impl Sender {
 }
 
 fn judge(status: StatusCode) -> Result<(), Sent> {
-    match status {
-        status if status.is_success() => Ok(()),
-        StatusCode::TOO_MANY_REQUESTS => Err(Sent::Again("the webhook limits the rate of requests".to_owned())),
-        status if status.is_server_error() => Err(Sent::Again(format!("the webhook answered {status}"))),
-        status => Err(Sent::Refused(format!("the webhook answered {status}"))),
+    let why = match status {
+        StatusCode::TOO_MANY_REQUESTS => "the webhook limits the rate of requests".to_owned(),
+        status => format!("the webhook answered {status}"),
+    };
+    match answer(status.as_u16()) {
+        Answer::Delivered => Ok(()),
+        Answer::Later => Err(Sent::Again(why)),
+        Answer::Refused => Err(Sent::Refused(why)),
     }
 }
