@@ -69,8 +69,8 @@ pub struct Retry {
 #[serde(rename_all = "camelCase")]
 pub struct Sessions {
     /// Keep: affected sessions stay until they end. Drain: they are closed within `drainSeconds`, spread over that
-    /// time. Close: they are reset at once. A drain goes on if the change is undone. Sessions of an address that its
-    /// name or Service loses are not affected and stay. Absent: Keep.
+    /// time. Close: they are reset at once. A drain continues even if the change is reverted. Sessions of an address that
+    /// its name or Service loses are not affected and stay. Absent: Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_update: Option<OnUpdate>,
     /// Treatment of sessions whose endpoint is ejected as unhealthy. Keep: they stay. Close: they are reset. Absent:

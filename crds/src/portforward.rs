@@ -42,7 +42,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.placement.gateway) || self.listeners.all(l, has(l.port))").message("listeners[].port is required in a sidecar: only a gateway allocates ports"),
-    validation = Rule::new("has(self.placement.sidecar) || self.listeners.all(l, l.backends.all(b, !has(b.local)))").message("a local backend needs placement.sidecar: in a gateway there is no pod to be local to"),
+    validation = Rule::new("has(self.placement.sidecar) || self.listeners.all(l, l.backends.all(b, !has(b.local)))").message("a local backend needs placement.sidecar: a gateway has no app pod that a local backend could reach"),
     validation = Rule::new("!has(self.autoscaling) || has(self.placement.sidecar)").message("autoscaling needs placement.sidecar: a gateway scales by its own autoscaling"),
     validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.proxyProtocol) || ((!has(l.proxyProtocol.accept) || l.proxyProtocol.accept == 'Disabled') && (!has(l.proxyProtocol.send) || l.proxyProtocol.send == 'Disabled')))").message("proxyProtocol is not for UDP listeners"),
     validation = Rule::new("self.listeners.all(l, l.protocol != 'UDP' || !has(l.healthCheck) || (has(l.healthCheck.http) && has(l.healthCheck.http.port)) || (has(l.healthCheck.tcp) && has(l.healthCheck.tcp.port)) || (has(l.healthCheck.mysql) && has(l.healthCheck.mysql.port)) || (has(l.healthCheck.postgres) && has(l.healthCheck.postgres.port)) || l.backends.all(b, has(b.healthCheckPort)))").message("healthCheck of a UDP listener must name the TCP port to check"),

@@ -73,7 +73,7 @@ async fn drain_pod(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Re
     if pod.metadata.deletion_timestamp.is_none() {
         confirm(&drain::pod_plan(&pod, total).ok_or_else(no_proxy)?, args.yes)?;
         while let Some(refusal) = evict(cluster, key, uid).await? {
-            tell(&format!("the eviction is refused for now, and is tried again: {refusal}"));
+            tell(&format!("eviction refused, retrying in {} s: {refusal}", RETRY.as_secs()));
             if started.elapsed() >= args.timeout() {
                 return Err(Error::Late { what: format!("pod {key}"), left: refusal, seconds: args.timeout });
             }

@@ -87,7 +87,7 @@ impl Lives {
     pub fn complaints(&self, now: u64) -> Vec<String> {
         let died = self.died().into_iter().map(|name| format!("{name} has ended unexpectedly"));
         let hung = self.hung(now).into_iter();
-        died.chain(hung.map(|name| format!("{name} has given no sign of life for {LONGEST_SILENCE} s"))).collect()
+        died.chain(hung.map(|name| format!("{name} has not made progress for {LONGEST_SILENCE} s"))).collect()
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
         let (stuck, other) = (lives.begin("worker-1"), lives.begin("worker-0"));
         let late = LONGEST_SILENCE + 100;
         other.entry.at.store(late, Relaxed);
-        assert_eq!(lives.complaints(late), ["worker-1 has given no sign of life for 20 s"]);
+        assert_eq!(lives.complaints(late), ["worker-1 has not made progress for 20 s"]);
         stuck.entry.at.store(late, Relaxed);
         assert!(lives.complaints(late).is_empty());
     }

@@ -81,11 +81,11 @@ impl Rounds {
         }
         let hung = process.lives.hung(process.clock.seconds());
         for name in hung.difference(&self.hung) {
-            let message = "gives no sign of life; /livez fails until it does";
+            let message = "makes no progress; /livez fails until it does";
             process.log.notice(Level::Error, "hung", name, message);
         }
         for name in self.hung.difference(&hung) {
-            process.log.notice(Level::Info, "hung", name, "gives signs of life again");
+            process.log.notice(Level::Info, "hung", name, "makes progress again");
         }
         self.hung = hung;
     }

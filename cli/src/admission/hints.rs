@@ -113,8 +113,8 @@ fn network(text: &str) -> String {
 fn without_zone(text: &str) -> String {
     let address = text.split('%').next().unwrap_or_default();
     if address.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local()) {
-        return "a zone such as %eth0 has a meaning on one host only, and a link-local address leads nowhere without; \
-                write another address of the server, such as one of fd00::/8, or its name"
+        return "a zone such as %eth0 has a meaning on one host only, and a link-local address needs a zone; \
+                use another address of the server, such as one of fd00::/8, or its name"
             .to_owned();
     }
     format!("an address has no zone here: host: \"{address}\"")
@@ -201,7 +201,7 @@ mod tests {
             (
                 "[fe80::1%eth0]",
                 "'[fe80::1%eth0]' is neither: a zone such as %eth0 has a meaning on one host only, and a link-local \
-                 address leads nowhere without; write another address of the server, such as one of fd00::/8, or its name",
+                 address needs a zone; use another address of the server, such as one of fd00::/8, or its name",
             ),
             (
                 "bücher.example",

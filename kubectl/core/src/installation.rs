@@ -126,8 +126,11 @@ fn deployment(operator: &Operator, deployment: &Deployment) -> Check {
     let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
     if wanted == 0 {
         let scale = operator.kubectl(&format!("scale deployment {} --replicas=2", operator.name));
-        return Check::failed(NAME, format!("{title} has no replicas: proxies keep running, and nothing changes"))
-            .hint(scale);
+        return Check::failed(
+            NAME,
+            format!("{title} has no replicas: proxies keep running, but changes to forwards have no effect"),
+        )
+        .hint(scale);
     }
     let detail = format!("{title} has {available} of {wanted} replicas available");
     match available {

@@ -69,7 +69,7 @@ impl Shared {
         match unsaid {
             None => {}
             Some(0) => self.tell(text),
-            Some(unsaid) => self.tell(&format!("{text} (and {unsaid} before for the same reason)")),
+            Some(unsaid) => self.tell(&format!("{text} ({unsaid} more for the same reason)")),
         }
     }
 

@@ -212,7 +212,7 @@ impl Metrics {
     fn register_outputs(&mut self) {
         let registry = &mut self.registry;
         registry.register("status_writes", "Writes of status, by result", self.status_writes.clone());
-        let help = "Failed requests to the API server, by what they were for; watches are counted apart";
+        let help = "Failed requests to the API server, by purpose; watches have a metric of their own";
         registry.register("api_errors", help, self.api_errors.clone());
         registry.register("events", "Writes of Events, by result", self.events.clone());
         let help = "Applies of the children of a gateway, and of HPAs, by result";

@@ -156,7 +156,7 @@ fn of_forwards() -> Vec<Case> {
             [GATEWAY, "{name: a, protocol: TCP, backends: [{service: {name: s, port: 1}}]}", ""],
         ),
         of_forward(
-            "a local backend needs placement.sidecar: in a gateway there is no pod to be local to",
+            "a local backend needs placement.sidecar: a gateway has no app pod that a local backend could reach",
             [GATEWAY, "{name: a, protocol: TCP, backends: [{local: {port: 1}}]}", ""],
             [SIDECAR, "{name: a, protocol: TCP, port: 2, backends: [{local: {port: 1}}]}", ""],
         ),

@@ -48,7 +48,7 @@ pub(super) fn policies(facts: &Facts) -> Step {
     checks.extend(selecting(facts, &proxies, proxy, Direction::Egress, to_backends));
     let detail = match worst(checks.iter().map(|check| check.outcome)) {
         Outcome::Ok => "no NetworkPolicy selects the client or the proxies",
-        Outcome::Warning => "some select the client or the proxies, and their rules are not judged here",
+        Outcome::Warning => "some select the client or the proxies, and their rules are not evaluated",
         Outcome::Unknown | Outcome::Failed => "not all could be read",
     };
     Step { check: Check::new(NAME, worst(checks.iter().map(|check| check.outcome)), detail), items: checks }

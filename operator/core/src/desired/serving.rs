@@ -35,7 +35,7 @@ pub enum Flaw {
     #[error("is valid only in {0} s: check the clocks")]
     NotYet(u64),
     /// The certificate lacks a name that API servers call.
-    #[error("is for {has}, and API servers call {lacks}: issue it for that DNS name")]
+    #[error("is valid for {has}, but API servers call {lacks}: issue it for that DNS name")]
     OtherNames {
         /// The missing name.
         lacks: String,
@@ -211,7 +211,7 @@ mod tests {
         }
         let one = flaw(&good, &hosts(&["operator.portlane.svc", "metrics.portlane.svc"]), 150).expect("a flaw");
         let text =
-            "is for Operator.Portlane.svc, and API servers call metrics.portlane.svc: issue it for that DNS name";
+            "is valid for Operator.Portlane.svc, but API servers call metrics.portlane.svc: issue it for that DNS name";
         assert_eq!((one.to_string().as_str(), one.as_str()), (text, "other_names"));
         let none = flaw(&facts(&[]), &calls, 150).expect("a flaw").to_string();
         assert!(none.starts_with("is for no name,"), "{none}");

@@ -20,7 +20,7 @@ pub struct Pulse {
 pub fn complaint(pulses: &[Pulse], now: Duration) -> Option<String> {
     let silent = |pulse: &Pulse| {
         let silence = now.saturating_sub(pulse.last);
-        (silence > SILENCE).then(|| format!("{} has shown no sign of life for {} s", pulse.name, silence.as_secs()))
+        (silence > SILENCE).then(|| format!("{} has not made progress for {} s", pulse.name, silence.as_secs()))
     };
     let silent: Vec<String> = pulses.iter().filter_map(silent).collect();
     (!silent.is_empty()).then(|| silent.join(", "))

@@ -95,8 +95,8 @@ pub(super) fn backends(
             found.add(
                 format!("{path}.backends[{at}].address.host"),
                 &format!(
-                    "'{host}' is a link-local address, which leads nowhere without a zone, and a zone has a meaning on \
-                     one host only; write another address of the server, such as one of fd00::/8, or its name"
+                    "'{host}' is a link-local address, which needs a zone, and a zone has a meaning on one host only; \
+                     use another address of the server, such as one of fd00::/8, or its name"
                 ),
             );
         }
