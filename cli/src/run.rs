@@ -85,7 +85,7 @@ pub fn run_with<S: Services>(
         proxy,
     };
     let served = tasks.block_on(runtime, Box::pin(runner.serve(hangup)));
-    // Writes the last records, which tell why nothing runs.
+    // Writes the last records, which say why nothing runs.
     let finished = runner.proxy.finish();
     served?;
     finished.map_err(Error::from)

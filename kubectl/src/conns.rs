@@ -29,7 +29,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, E
             Ok(report) if !output::reprint(report, args.output, render::conns)? => return Ok(is_complete),
             Ok(_) => {}
             // The leader may change, and the API server may restart.
-            Err(error) => output::tell(&Error::with_causes(error)),
+            Err(error) => output::note(&Error::with_causes(error)),
         }
         tokio::time::sleep(REFRESH).await;
         latest = Box::pin(read(cluster, args)).await;

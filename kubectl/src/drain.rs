@@ -27,7 +27,7 @@ use crate::{
     cluster::{Asked, Cluster},
     error::Error,
     live::{self, REFRESH},
-    output::{tell, write},
+    output::{note, write},
 };
 
 /// Name under which the API server records who changed a field.
@@ -73,7 +73,7 @@ async fn drain_pod(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Re
     if pod.metadata.deletion_timestamp.is_none() {
         confirm(&drain::pod_plan(&pod, total).ok_or_else(no_proxy)?, args.yes)?;
         while let Some(refusal) = evict(cluster, key, uid).await? {
-            tell(&format!("eviction refused, retrying in {} s: {refusal}", RETRY.as_secs()));
+            note(&format!("eviction refused, retrying in {} s: {refusal}", RETRY.as_secs()));
             if started.elapsed() >= args.timeout() {
                 return Err(Error::Late { what: format!("pod {key}"), left: refusal, seconds: args.timeout });
             }
@@ -154,7 +154,7 @@ async fn follow(what: &str, args: &args::Drain, look: impl AsyncFn() -> Progress
 /// Asks the user, unless the arguments have the answer.
 fn confirm(plan: &str, yes: bool) -> Result<(), Error> {
     if yes {
-        tell(plan);
+        note(plan);
         return Ok(());
     }
     if !io::stdin().is_terminal() {

@@ -18,7 +18,7 @@ use crate::{
     cluster::{Asked, Cluster},
     describe::find,
     error::Error,
-    output::{tell, write},
+    output::{note, write},
 };
 
 /// Most pods whose logs are read.
@@ -41,11 +41,11 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
     let carriers = listed.items.iter().filter(|pod| carries(pod, query.container));
     let mut names: Vec<String> = carriers.filter_map(|pod| pod.metadata.name.clone()).collect();
     if names.is_empty() {
-        tell(&format!("no pod has a proxy for PortForward {key}: kubectl portlane describe {} says why", key.name));
+        note(&format!("no pod has a proxy for PortForward {key}: kubectl portlane describe {} says why", key.name));
     }
     let mut is_complete = !listed.is_cut && names.len() <= PODS;
     if !is_complete {
-        tell(&format!("reading the logs of the first {PODS} pods only"));
+        note(&format!("reading the logs of the first {PODS} pods only"));
         names.truncate(PODS);
     }
     let params = LogParams {
@@ -71,7 +71,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
         }
     }
     for problem in &problems {
-        tell(problem);
+        note(problem);
     }
     is_complete &= problems.is_empty();
     // A log that is not followed ends; a server that stays silent has gone.
@@ -127,7 +127,7 @@ async fn print<S: AsyncBufRead + Unpin>(
         if patience.is_some() {
             let (ordered, is_whole) = in_order(&mut lines, ORDERED).await;
             if !is_whole {
-                tell(&format!(
+                note(&format!(
                     "only the first {} MiB of records were read: use --since or a lower --tail",
                     ORDERED >> 20
                 ));
@@ -186,7 +186,7 @@ async fn read(
             Ok(true) => {}
             Ok(false) => return true,
             Err(error) => {
-                tell(&format!("the log of pod {pod} has ended: {error}"));
+                note(&format!("the log of pod {pod} has ended: {error}"));
                 return false;
             }
         }

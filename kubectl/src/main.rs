@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match start(&Cli::read()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            output::tell(&format!("error: {}", error.with_causes()));
+            output::note(&format!("error: {}", error.with_causes()));
             ExitCode::from(error.code())
         }
     }

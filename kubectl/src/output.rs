@@ -56,6 +56,6 @@ pub(crate) fn write(text: &str) -> io::Result<bool> {
 }
 
 /// Reports a problem on standard error. A reader that has closed the pipe is not an error, and `eprintln!` would panic.
-pub(crate) fn tell(text: &str) {
+pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }

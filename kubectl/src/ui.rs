@@ -56,7 +56,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Ui) -> Result<(), Error>
     // The file is removed at the end.
     let opened = args.open.then(|| browser::open(&url));
     if let Some(Err(error)) = &opened {
-        output::tell(&format!("cannot open a browser ({error}): open the address above"));
+        output::note(&format!("cannot open a browser ({error}): open the address above"));
     }
     let site = Arc::new(Site::new(token));
     tokio::select! {

@@ -20,7 +20,7 @@ pub async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option
 
 /// The result of a step whose time is up, if it has ended meanwhile.
 pub async fn by_now<F: Future>(mut step: Pin<&mut F>) -> Option<F::Output> {
-    // The runtime polls the sockets before it goes on here.
+    // The runtime polls the sockets before it continues here.
     yield_now().await;
     poll_fn(|cx| match step.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),

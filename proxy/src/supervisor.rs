@@ -321,7 +321,7 @@ impl Supervisor {
         drop(self.sockets);
         let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         for worker in &self.workers.handles {
-            worker.tell(Command::Drain { millis }).await;
+            worker.send(Command::Drain { millis }).await;
         }
         // Joining waits for the sessions; meanwhile the control thread keeps answering /livez.
         let _ = tokio::task::spawn_blocking(move || self.workers.join()).await;

@@ -154,7 +154,7 @@ mod imp {
     /// Number of the counters, and the position of the one of drops (`linux/sock_diag.h`).
     const COUNTERS: usize = 9;
     const DROPS: usize = 8;
-    /// Errors that are taken from the queue of a socket at a time. The system reports those that remain anew.
+    /// Errors that are taken from the queue of a socket at a time. The system reports those that remain again.
     const ERRORS_AT_ONCE: usize = 64;
 
     /// Bytes before the value of a control message: its length and two numbers, as the kernel has them (`cmsg(3)`).

@@ -87,7 +87,7 @@ impl WorkerHandle {
     }
 
     /// Sends a command; waits while the queue is full. False if the worker has ended.
-    pub async fn tell(&self, command: Command) -> bool {
+    pub async fn send(&self, command: Command) -> bool {
         self.commands.send(command).await.is_ok()
     }
 

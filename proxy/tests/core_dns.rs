@@ -285,7 +285,7 @@ fn a_family_without_addresses_that_keeps_failing_is_asked_more_and_more_seldom()
     assert_eq!(waits, [5, 5, 5, 5, 5, 5, 10, 20, 40, 60, 60, 60]);
     known.again(Family::Six, Answer::NoData, seconds(0));
     known.searched(at("a.", found(&["127.0.0.1"], 300), silent()), seconds(0));
-    assert_eq!(known.due(seconds(0)), (RETRY, Due::Family(Family::Six)), "an answer begins the count anew");
+    assert_eq!(known.due(seconds(0)), (RETRY, Due::Family(Family::Six)), "an answer starts the count again");
 }
 
 #[test]

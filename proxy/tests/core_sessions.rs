@@ -239,9 +239,9 @@ fn many_sockets_with_few_flows_each_are_spread_over_the_round() {
 #[test]
 fn the_reported_health_is_the_last_one_that_lasted_three_seconds() {
     let mut damped = Damped::default();
-    assert_eq!(damped.told(), BackendHealth::All);
+    assert_eq!(damped.reported(), BackendHealth::All);
     let changes: Vec<bool> = (0..4).map(|now| damped.observe(BackendHealth::None, now)).collect();
-    assert_eq!((changes, damped.told()), (vec![false, false, false, true], BackendHealth::None));
+    assert_eq!((changes, damped.reported()), (vec![false, false, false, true], BackendHealth::None));
     assert!(!damped.observe(BackendHealth::None, 9), "no news");
 }
 

@@ -188,7 +188,7 @@ impl Places {
         match (find(&self.texts, tab.at), tab.after.and_then(|after| find(&self.texts, after))) {
             (Some(Text::Quoted), _) => false,
             (Some(Text::Block(column)), _) => tab.column < *column,
-            // The reader of a plain text goes on behind its end, to the next word.
+            // The reader of a plain text continues behind its end, to the next word.
             (Some(Text::Plain(least)), _) | (None, Some(Text::Plain(least))) => tab.column < *least,
             (None, _) => find(&self.flows, tab.at).is_none(),
         }

@@ -227,7 +227,7 @@ impl<'a> Builder<'a> {
         self.spend(1, 0, line)?;
         let mut map = Map::new();
         let mut node = leaf(Value::Null, line, 0);
-        // Keys that only merges have set, and keys of the mapping itself that a merge has set anew.
+        // Keys that only merges have set, and keys of the mapping itself that a merge has set again.
         let (mut merged, mut replaced) = (HashSet::new(), HashSet::new());
         loop {
             let (event, span) = self.next()?;

@@ -101,7 +101,7 @@ impl Followed {
         tokio::select! {
             problem = self.source.changed(&self.cluster) => {
                 if let Some(problem) = problem {
-                    self.shared.tell(&format!("the list of pods may be out of date: {problem}"));
+                    self.shared.note(&format!("the list of pods may be out of date: {problem}"));
                 }
                 for opened in &self.ports {
                     update(&self.source, &opened.port);

@@ -59,8 +59,8 @@ impl Shared {
     }
 
     /// Reports to the person.
-    pub(super) fn tell(&self, text: &str) {
-        output::tell(&format!("{}: {text}", self.label));
+    pub(super) fn note(&self, text: &str) {
+        output::note(&format!("{}: {text}", self.label));
     }
 
     /// Counts a connection that was refused or broke, and reports it if there was no such report a moment ago.
@@ -68,14 +68,14 @@ impl Shared {
         let unsaid = self.tally.borrow_mut().went_wrong(reason, self.now());
         match unsaid {
             None => {}
-            Some(0) => self.tell(text),
-            Some(unsaid) => self.tell(&format!("{text} ({unsaid} more for the same reason)")),
+            Some(0) => self.note(text),
+            Some(unsaid) => self.note(&format!("{text} ({unsaid} more for the same reason)")),
         }
     }
 
     /// Reports all counts.
     pub(super) fn summarise(&self) {
-        self.tell(&self.tally.borrow().summary());
+        self.note(&self.tally.borrow().summary());
     }
 }
 
@@ -105,7 +105,7 @@ impl Port {
         self.pods.replace(pods);
         let before = self.problem.replace(problem.clone());
         if let Some(problem) = problem.filter(|problem| Some(problem) != before.as_ref()) {
-            self.shared.tell(&problem.to_string());
+            self.shared.note(&problem.to_string());
         }
         self.changes.send_replace(());
     }

@@ -182,7 +182,7 @@ impl Targets {
         self.planned(now, |plan| plan.levels.iter().flat_map(|level| &level.groups).any(has_fresh))
     }
 
-    /// Calls `use_it` with what is prepared for `now`, which is prepared anew if a change of health or an ejection's end
+    /// Calls `use_it` with what is prepared for `now`, prepared again if a change of health or an ejection's end
     /// made it obsolete.
     fn planned<T>(&self, now: u64, use_it: impl FnOnce(&Plan) -> T) -> T {
         let changes = self.changes.count();

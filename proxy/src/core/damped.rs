@@ -8,7 +8,7 @@ const LASTS: u64 = 3;
 /// The reported health of a listener's backends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Damped {
-    told: BackendHealth,
+    reported: BackendHealth,
     /// A different observed state, and since when (seconds of the process clock).
     other: Option<(BackendHealth, u64)>,
 }
@@ -16,19 +16,19 @@ pub struct Damped {
 impl Damped {
     /// The reported state.
     #[must_use]
-    pub fn told(&self) -> BackendHealth {
-        self.told
+    pub fn reported(&self) -> BackendHealth {
+        self.reported
     }
 
     /// Whether the reported state is that of a new listener, and no other has been observed since.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.told == BackendHealth::default() && self.other.is_none()
+        self.reported == BackendHealth::default() && self.other.is_none()
     }
 
     /// Records the state observed at `now`; returns whether the reported state changed.
     pub fn observe(&mut self, seen: BackendHealth, now: u64) -> bool {
-        if seen == self.told {
+        if seen == self.reported {
             self.other = None;
             return false;
         }
@@ -37,7 +37,7 @@ impl Damped {
         if now.saturating_sub(since) < LASTS {
             return false;
         }
-        (self.told, self.other) = (seen, None);
+        (self.reported, self.other) = (seen, None);
         true
     }
 }
@@ -51,8 +51,8 @@ mod tests {
         use BackendHealth::{All, None, Some};
         let mut damped = Damped::default();
         let seen = [All, None, Some, None, None, All, None, None, None, None, None, All, All, All, All];
-        let told: Vec<bool> = seen.iter().zip(0..).map(|(seen, now)| damped.observe(*seen, now)).collect();
-        let at: Vec<usize> = (0..seen.len()).filter(|at| told[*at]).collect();
-        assert_eq!((at, damped.told()), (vec![9, 14], All));
+        let changes: Vec<bool> = seen.iter().zip(0..).map(|(seen, now)| damped.observe(*seen, now)).collect();
+        let at: Vec<usize> = (0..seen.len()).filter(|at| changes[*at]).collect();
+        assert_eq!((at, damped.reported()), (vec![9, 14], All));
     }
 }

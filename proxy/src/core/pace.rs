@@ -11,7 +11,7 @@ pub struct Pace {
     /// The second of the last line plus one; 0: there was none.
     last: AtomicU64,
     /// Events at the last line.
-    told: AtomicU64,
+    logged: AtomicU64,
 }
 
 impl Pace {
@@ -25,14 +25,14 @@ impl Pace {
         }
         // Of two threads at once, one writes the line.
         self.last.compare_exchange(last, now + 1, Relaxed, Relaxed).ok()?;
-        Some(count.saturating_sub(self.told.swap(count, Relaxed)))
+        Some(count.saturating_sub(self.logged.swap(count, Relaxed)))
     }
 
     /// The events since the last line, if there are any and no line is due with another event: at second `now`, when
-    /// `count` have happened, so that the last of a flood are told too.
+    /// `count` have happened, so that the last of a flood are logged too.
     #[must_use]
     pub fn rest(&self, now: u64, count: u64) -> Option<u64> {
-        if count <= self.told.load(Relaxed) || self.last.load(Relaxed) == 0 {
+        if count <= self.logged.load(Relaxed) || self.last.load(Relaxed) == 0 {
             return None;
         }
         self.due(now, count).filter(|since| *since > 0)
@@ -46,9 +46,9 @@ mod tests {
     #[test]
     fn a_flood_is_one_line_at_its_start_and_one_in_a_while_with_its_size() {
         let pace = Pace::default();
-        let told: Vec<(u64, u64)> =
+        let lines: Vec<(u64, u64)> =
             (0..=2 * EVERY).filter_map(|now| pace.due(now, now + 1).map(|since| (now, since))).collect();
-        assert_eq!(told, [(0, 1), (EVERY, EVERY), (2 * EVERY, EVERY)]);
+        assert_eq!(lines, [(0, 1), (EVERY, EVERY), (2 * EVERY, EVERY)]);
     }
 
     #[test]

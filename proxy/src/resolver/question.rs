@@ -22,7 +22,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
         return Answer::NoData;
     }
     let Some(question) = Question::new(fqdn, family, system.conf.has(Flag::Edns0)) else {
-        // No server is asked, so this is no silence: the search goes on.
+        // No server is asked, so this is no silence: the search continues.
         return Answer::Failed { why: format!("{fqdn:?} is not a name of DNS"), is_servfail: true };
     };
     let mut left = system.tries(may_overlap).peekable();

@@ -153,7 +153,7 @@ pub(super) fn follow(answers: mpsc::Sender<News>) -> Systems {
 }
 
 async fn look(systems: watch::Sender<Option<Arc<System>>>, answers: mpsc::Sender<News>) {
-    let (mut latest, mut told) = (Latest::default(), Vec::new());
+    let (mut latest, mut reported) = (Latest::default(), Vec::new());
     loop {
         let system = latest.system().await;
         // A change ends lookups. Programs such as DHCP clients write the same content again and again.
@@ -161,9 +161,9 @@ async fn look(systems: watch::Sender<Option<Arc<System>>>, answers: mpsc::Sender
         if is_new {
             systems.send_replace(Some(system.clone()));
         }
-        if system.problems != told {
-            told.clone_from(&system.problems);
-            if !told.is_empty() && answers.send(News::Unreadable(told.clone())).await.is_err() {
+        if system.problems != reported {
+            reported.clone_from(&system.problems);
+            if !reported.is_empty() && answers.send(News::Unreadable(reported.clone())).await.is_err() {
                 return;
             }
         }

@@ -108,7 +108,7 @@ impl Supervisor {
         }
         let endings: Arc<[Ending]> = endings.into();
         for worker in &self.workers.handles {
-            worker.tell(Command::End(endings.clone())).await;
+            worker.send(Command::End(endings.clone())).await;
         }
     }
 

@@ -105,8 +105,8 @@ impl Checks {
             let backend = spec.backends.iter().find(|backend| *backend.id == *entry.id);
             let port = backend.map_or(check.port, |backend| spec.checked_port(backend));
             let subject = Subject { check: HealthCheck { port, ..check.clone() }, send, endpoint: endpoint.clone() };
-            let goes_on = |running: &Running| running.subject == subject && !running.task.is_finished();
-            let known = before.remove(&key).filter(goes_on);
+            let is_running = |running: &Running| running.subject == subject && !running.task.is_finished();
+            let known = before.remove(&key).filter(is_running);
             let own =
                 self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
             let turns = [own.clone(), self.turns.clone()];

@@ -18,7 +18,7 @@ pub(super) struct Health(BTreeMap<ListenerId, Damped>);
 impl Health {
     /// The reported health of a listener's backends.
     pub(super) fn of(&self, id: &ListenerId) -> BackendHealth {
-        self.0.get(id).map_or(BackendHealth::All, Damped::told)
+        self.0.get(id).map_or(BackendHealth::All, Damped::reported)
     }
 
     /// This listener is gone.
@@ -36,9 +36,9 @@ impl Health {
                 continue;
             }
             let damped = self.0.entry(id.clone()).or_default();
-            let before = damped.told();
+            let before = damped.reported();
             if damped.observe(health, now) {
-                notices.push((id.clone(), changed(id, before, damped.told())));
+                notices.push((id.clone(), changed(id, before, damped.reported())));
             }
         }
         notices

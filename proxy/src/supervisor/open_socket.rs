@@ -63,7 +63,7 @@ impl OpenSocket {
     /// Hands a socket to a worker.
     pub(super) async fn add(&mut self, id: SocketId, socket: OsSocket, worker: usize, workers: &Workers) {
         let command = Command::Listen { id, socket: socket.clone(), route: self.route.clone() };
-        workers.handles[worker].tell(command).await;
+        workers.handles[worker].send(command).await;
         self.parts.push(Part { id, socket, worker });
     }
 
@@ -82,7 +82,7 @@ impl OpenSocket {
         self.unrouted.clone()
     }
 
-    /// What to log of connections that belong to no listener and that no line has told of yet.
+    /// What to log of connections that belong to no listener and that no line of the log covers yet.
     pub(super) fn unrouted_rest(&self, now: u64) -> Vec<Notice> {
         match &**self.route.load() {
             Served::ByName(names) => unrouted::rest(names, now),
@@ -118,7 +118,7 @@ impl OpenSocket {
     /// are dropped, too.
     pub(super) async fn close(self, workers: &Workers) -> Vec<OsSocket> {
         for part in &self.parts {
-            workers.handles[part.worker].tell(Command::Close(part.id)).await;
+            workers.handles[part.worker].send(Command::Close(part.id)).await;
         }
         self.parts.into_iter().map(|part| part.socket).collect()
     }

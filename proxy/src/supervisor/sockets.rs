@@ -81,7 +81,7 @@ impl Sockets {
         by_name.map(|(key, open)| (key.port, open.unrouted())).collect()
     }
 
-    /// What to log of connections that belong to no listener and that no line has told of yet.
+    /// What to log of connections that belong to no listener and that no line of the log covers yet.
     pub(super) fn unrouted_rest(&self, now: u64) -> Vec<Notice> {
         self.open.values().flat_map(|open| open.unrouted_rest(now)).collect()
     }
@@ -340,7 +340,7 @@ mod tests {
                 }
             }
             for worker in &workers.handles {
-                worker.tell(Command::Drain { millis: 0 }).await;
+                worker.send(Command::Drain { millis: 0 }).await;
             }
         });
         workers.join();

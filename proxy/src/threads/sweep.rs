@@ -36,7 +36,7 @@ pub(super) async fn run(thread: Rc<Thread>, life: Life) {
         let at = rounds.plan(|slice| worker.occupied.has(slice));
         sleep(Duration::from_millis(at.saturating_sub(clock.millis()))).await;
         let now = clock.millis();
-        // Bytes that the sockets hold already count first: the runtime polls them before it goes on here. Once a wake,
+        // Bytes that the sockets hold already count first: the runtime polls them before it resumes here. Once a wake,
         // because it costs a pass over all that is ready; once a slice, a round of a busy worker would take 64 of them.
         yield_now().await;
         for visit in rounds.due(now) {
@@ -244,7 +244,7 @@ mod tests {
                 turns.set(turns.get() + 1);
                 sweep.as_mut().poll(cx)
             });
-            timeout(Duration::from_millis(ROUND_MILLIS * 5 / 4), counted).await.expect_err("it goes on");
+            timeout(Duration::from_millis(ROUND_MILLIS * 5 / 4), counted).await.expect_err("the sweep continues");
         });
         assert!((2..=8).contains(&turns.get()), "{} turns for 64 slices", turns.get());
     }

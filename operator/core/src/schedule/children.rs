@@ -281,7 +281,7 @@ impl Gateways {
         entry.attempts.begin(self.attempts, cause, entry.wanted.clone(), entry.seen.clone(), now);
         let image = match &entry.turn {
             Turn::Current(image) | Turn::Own(image) => image.clone(),
-            // A Deployment that is deleted meanwhile is made anew.
+            // A Deployment that is deleted meanwhile is created again.
             Turn::Kept => revision::image(gateway, &self.fleets.image),
         };
         Some(Desired {

@@ -288,7 +288,7 @@ impl Statuses {
         let published = known.map_or(now, |(at, _)| at);
         entry.published = Some((published, generation));
         let late = published + Duration::from_secs(LATE_AFTER_SECONDS);
-        // The time begins anew with each verdict, and only a status that says `Pending` plans its own end.
+        // The time starts again with each verdict, and only a status that says `Pending` plans its own end.
         if is_late && known.is_none() {
             self.later.insert((late, key.clone()));
         }

@@ -23,7 +23,7 @@ pub struct Versions {
     own: String,
     named: BTreeMap<String, Named>,
     /// Versions that were new once.
-    told: BTreeSet<String>,
+    logged: BTreeSet<String>,
 }
 
 /// A version that connected proxies name.
@@ -39,7 +39,7 @@ impl Versions {
     /// No proxy is connected. `own` is the version of the operator.
     #[must_use]
     pub fn new(own: &str) -> Self {
-        Self { own: own.to_owned(), named: BTreeMap::new(), told: BTreeSet::new() }
+        Self { own: own.to_owned(), named: BTreeMap::new(), logged: BTreeSet::new() }
     }
 
     /// A proxy of this namespace connects. Returns the label of its version, and whether it is the first one with that
@@ -57,7 +57,7 @@ impl Versions {
             return (OTHER.to_owned(), false);
         }
         self.named.insert(version.to_owned(), Named { by: namespace.to_owned(), proxies: 1 });
-        let is_new = self.told.len() < VERSIONS && self.told.insert(version.to_owned());
+        let is_new = self.logged.len() < VERSIONS && self.logged.insert(version.to_owned());
         (version.to_owned(), is_new)
     }
 

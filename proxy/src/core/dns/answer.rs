@@ -43,7 +43,7 @@ pub enum Answer {
     Failed {
         /// The last cause.
         why: String,
-        /// A server has answered SERVFAIL, or the name cannot be asked for, so the search goes on as if the name did
+        /// A server has answered SERVFAIL, or the name cannot be asked for, so the search continues as if the name did
         /// not exist.
         is_servfail: bool,
     },

@@ -49,7 +49,7 @@ pub enum Judgement {
     NextServer(Answer),
     /// The datagram was cut, or its records cannot be read. The same server is asked over TCP.
     OverTcp,
-    /// The message is no answer to the question. The wait goes on.
+    /// The message is no answer to the question. The wait continues.
     Ignored,
 }
 

@@ -118,13 +118,13 @@ impl Allocation {
         !self.todo.is_empty() || !self.freed.is_empty()
     }
 
-    /// Decides who has no decision yet, or everything if ports became free, room is short or `anew` is set. Returns the
-    /// number of ports that were tried.
-    pub(super) fn settle(&mut self, room: usize, anew: bool, requesters: &mut impl Requesters) -> u64 {
+    /// Decides who has no decision yet, or everything if ports became free, room is short or `redecide` is set. Returns
+    /// the number of ports that were tried.
+    pub(super) fn settle(&mut self, room: usize, redecide: bool, requesters: &mut impl Requesters) -> u64 {
         let is_short = self.all.len() > room;
         let was_short = std::mem::replace(&mut self.was_short, is_short);
-        let comes_too_late = is_short && !anew && self.freed.is_empty() && self.comes_too_late(room);
-        let is_again = !comes_too_late && (anew || is_short || was_short || !self.freed.is_empty());
+        let comes_too_late = is_short && !redecide && self.freed.is_empty() && self.comes_too_late(room);
+        let is_again = !comes_too_late && (redecide || is_short || was_short || !self.freed.is_empty());
         if is_again {
             self.freed.clear();
             self.given.clear();

@@ -108,7 +108,7 @@ impl Ledger {
         let is_open = std::mem::take(&mut self.has_freed) || has_other_rules || is_counted || !over;
         let mut affected = BTreeSet::new();
         let refused = if is_open { None } else { self.refused(&newcomers) };
-        let (left, anew) = if let Some((refused, left)) = refused {
+        let (left, redecide) = if let Some((refused, left)) = refused {
             *work += refused.len() as u64;
             self.dirty.clear();
             for (listener, lost) in refused {
@@ -116,15 +116,15 @@ impl Ledger {
             }
             (left, false)
         } else {
-            let anew = over || self.filled.is_some() || has_other_rules;
-            if anew {
+            let redecide = over || self.filled.is_some() || has_other_rules;
+            if redecide {
                 self.dirty.extend(self.wanted.ports().map(Place::Port));
             }
             // Ports are counted one by one only if the Service is too small.
-            (self.decide(max_ports.filter(|_| over), &mut affected, work), anew)
+            (self.decide(max_ports.filter(|_| over), &mut affected, work), redecide)
         };
         let recount = self.namespaces.take_recount(self.allocation.is_due());
-        *work += self.allocate(left, anew || recount, &mut affected);
+        *work += self.allocate(left, redecide || recount, &mut affected);
         affected
     }
 
@@ -219,10 +219,10 @@ impl Ledger {
     }
 
     /// Gives ports to the listeners that accept any port; returns the number of ports that were tried.
-    fn allocate(&mut self, room: usize, anew: bool, affected: &mut BTreeSet<Origin>) -> u64 {
+    fn allocate(&mut self, room: usize, redecide: bool, affected: &mut BTreeSet<Origin>) -> u64 {
         let Self { allocation, candidates, decided, rules, wanted, namespaces, .. } = self;
         let mut unnumbered = Unnumbered { candidates, rules, wanted, namespaces, decided, affected };
-        allocation.settle(room, anew, &mut unnumbered)
+        allocation.settle(room, redecide, &mut unnumbered)
     }
 
     fn candidate(&self, listener: &ListenerRef) -> Option<&Candidate> {

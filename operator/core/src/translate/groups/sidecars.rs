@@ -136,7 +136,7 @@ impl Sidecars {
         true
     }
 
-    /// Places these pods of the namespace, and the pods that selectors select anew or no longer. Pods that look the
+    /// Places these pods of the namespace, and the pods that selectors begin or cease to select. Pods that look the
     /// same are compared with the selectors once.
     pub(crate) fn place(
         &mut self,
@@ -161,7 +161,7 @@ impl Sidecars {
         }
     }
 
-    /// The pods that changed selectors select anew or no longer.
+    /// The pods that changed selectors begin or cease to select.
     fn reselected(&mut self, namespace: &str, world: &World, work: &mut Work) -> Vec<ObjectKey> {
         let changed = std::mem::take(&mut self.reselected);
         if changed.is_empty() {
