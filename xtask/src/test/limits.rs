@@ -69,7 +69,7 @@ fn functions(source: &str) -> Vec<(usize, usize)> {
         let first = rest.first()?;
         let indentation = first.len() - first.trim_start().len();
         let head = rest.iter().position(|line| line.ends_with(['{', '}', ';']))?;
-        match rest.get(head)?.chars().last()? {
+        match rest.get(head)?.chars().next_back()? {
             ';' => None,
             '}' => Some(head + 1),
             _ => {
