@@ -205,6 +205,46 @@ fn outputs_are_those_of_the_golden_files() {
 }
 
 #[test]
+fn no_table_is_wider_than_the_terminal() {
+    for (name, scene) in scenes() {
+        for (width, is_wide) in [(20, false), (20, true), (80, false), (80, true), (160, false), (160, true)] {
+            let text = scene.text(Look { width: Some(width), is_wide, is_coloured: false });
+            let table = |title: &str, rows: usize| {
+                let lines: Vec<&str> = text.lines().skip_while(|line| *line != title).skip(1).take(rows + 1).collect();
+                assert_eq!(lines.len(), rows + 1, "{name}: {title} is not in\n{text}");
+                assert!(lines.iter().all(|line| line.chars().count() <= width), "{name} at {width}:\n{text}");
+            };
+            if scene.head["describe"] == true {
+                let is_event = |line: &&str| !line.is_empty();
+                let rows = text.lines().skip_while(|line| *line != "events").skip(2).take_while(is_event).count();
+                assert_eq!(rows > 0, !scene.describe().events.is_empty(), "{name}:\n{text}");
+                if rows > 0 {
+                    table("events", rows);
+                }
+            } else {
+                let report = scene.status();
+                let tables = [("Gateways", report.gateways.len()), ("Forwards", report.forwards.len())];
+                for (title, rows) in tables.into_iter().filter(|(_, rows)| *rows > 0) {
+                    table(title, rows);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_line_but_a_command_is_wider_than_a_usual_terminal() {
+    for (name, scene) in scenes() {
+        for (width, is_wide) in [(80, false), (80, true), (160, false), (160, true)] {
+            let text = scene.text(Look { width: Some(width), is_wide, is_coloured: false });
+            // The next step is not wrapped: a person copies the command in it.
+            let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("> "));
+            assert!(lines.all(|line| line.chars().count() <= width), "{name} at {width}:\n{text}");
+        }
+    }
+}
+
+#[test]
 fn colours_change_no_column() {
     for (name, scene) in scenes() {
         let look = Look { width: Some(80), is_wide: false, is_coloured: true };
