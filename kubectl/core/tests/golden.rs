@@ -3,7 +3,7 @@
 //!
 //! `UPDATE=1 cargo test -p portlane-kubectl-core --test golden` rewrites the outputs; review the diff. The first document of a
 //! scene has the time, the resources that the user may not read (`forbidden`), and the forward to describe, if the scene
-//! is about one (`describe`). `crds: missing` is a cluster without the kinds of Portlane. `with: healthy` adds the objects
+//! is about one (`describe`). `sessions` has numbers of live sessions by forward. `crds: missing` is a cluster without the kinds of Portlane. `with: healthy` adds the objects
 //! of the scene `healthy` whose kinds the scene does not have itself. `names` are words of the output: the cause, and the
 //! next step.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
@@ -16,6 +16,7 @@ use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown, items},
     describe,
     installation::{Operator, OperatorFacts},
+    live::{Of, Reading, SessionList},
     render::{self, Look},
     status,
 };
@@ -122,7 +123,17 @@ impl Scene {
             proxies: self.list("Pod", "pods"),
             gateways: self.list("ForwardGateway", "forwardgateways.portlane.dev"),
             forwards: self.list("PortForward", "portforwards.portlane.dev"),
+            sessions: self.sessions(),
         })
+    }
+
+    fn sessions(&self) -> Vec<Reading> {
+        let read = |(name, total): (&String, &Value)| {
+            let (namespace, name) = name.split_once('/').expect("NAMESPACE/NAME");
+            let total = total.as_u64().expect("a number");
+            (Of::Forward(ObjectKey::new(namespace, name)), Ok(SessionList { total, ..SessionList::default() }))
+        };
+        self.head["sessions"].as_object().into_iter().flatten().map(read).collect()
     }
 
     fn describe(&self) -> describe::Report {

@@ -14,8 +14,16 @@ use super::{
 };
 
 /// The mark of a row says most of READY, which is left out early.
-const FORWARD: [Column<'_>; 7] =
-    [("NAMESPACE", 1), ("NAME", 0), ("READY", 7), ("REASON", 2), ("PROXIES", 3), ("LISTENERS", 6), ("BACKENDS", 5)];
+const FORWARD: [Column<'_>; 8] = [
+    ("NAMESPACE", 1),
+    ("NAME", 0),
+    ("READY", 7),
+    ("REASON", 2),
+    ("PROXIES", 3),
+    ("LISTENERS", 6),
+    ("BACKENDS", 5),
+    ("SESSIONS", 4),
+];
 const FORWARD_WIDE: [Column<'_>; 3] = [("TO", 10), ("PLACEMENT", 11), ("ADDRESS", 9)];
 const GATEWAY: [Column<'_>; 6] =
     [("NAMESPACE", 1), ("NAME", 0), ("READY", 7), ("REASON", 2), ("REPLICAS", 3), ("FORWARDS", 4)];
@@ -82,7 +90,8 @@ fn forward(row: &ForwardRow, look: Look) -> Line {
     let proxies = row.proxies.map_or_else(|| "-".to_owned(), |proxies| format!("{}/{}", proxies.acked, proxies.total));
     let mut cells = vec![row.namespace.clone(), row.name.clone(), shown(&row.ready), shown(&row.reason), proxies];
     let ports: Vec<&str> = row.listeners.iter().map(|listener| listener.port.as_str()).collect();
-    cells.extend([shown(&ports.join(",")), backends(&row.listeners)]);
+    let sessions = row.sessions.map_or_else(|| "-".to_owned(), |sessions| sessions.to_string());
+    cells.extend([shown(&ports.join(",")), backends(&row.listeners), sessions]);
     if look.is_wide {
         cells.extend([row.to.clone(), row.placement.clone(), row.addresses.join(",")]);
     }
