@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
+use kubectl_core::{conns::Clients, live::SessionId, logs::Filter};
 
 pub(crate) use self::{
     attach::{ClusterRun, Forward},
@@ -88,6 +89,7 @@ pub(crate) enum Command {
     /// Print the access log of a forward from all of its proxies together.
     #[command(after_help = "Examples:
   kubectl portlane logs db --since 10m
+  kubectl portlane logs db --client 10.0.0.0/8 --reason NoBackend
   kubectl portlane logs db -f -o json")]
     Logs(Logs),
     /// Listen on this machine and connect each client to a ready pod, through the API server.
@@ -186,9 +188,29 @@ pub(crate) struct Logs {
     /// Most lines to read from the end of the log of each proxy. Lines of other forwards count.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..=100_000))]
     pub(crate) tail: i64,
+    /// Only records about this listener.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: Option<String>,
+    /// Only sessions of clients in this network, or of this address.
+    #[arg(long, value_name = "CIDR")]
+    client: Option<Clients>,
+    /// Only sessions that ended for this reason, such as `ConnectionLimit`.
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only the session with this id.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
     /// Format of the output.
     #[arg(short, long, value_enum, default_value_t = LogOutput::Text)]
     pub(crate) output: LogOutput,
+}
+
+impl Logs {
+    /// Which records are printed.
+    pub(crate) fn filter(&self) -> Filter {
+        let (listener, reason) = (self.listener.clone(), self.reason.clone());
+        Filter { listener, client: self.client, reason, session: self.session }
+    }
 }
 
 /// Formats of a report.

@@ -1,6 +1,6 @@
 //! Requests to the live API.
 
-use std::time::Duration;
+use std::{pin::pin, slice::from_ref, time::Duration};
 
 use crds::PortForward;
 use futures_util::{StreamExt, stream};
@@ -8,12 +8,12 @@ use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown},
     config::ProxyConfig,
-    live::{MAX_LIMIT, Of, Reading, Request, SessionId, SessionList},
+    live::{MAX_LIMIT, Of, Reading, Request, SessionId, SessionList, usable},
     placement::key,
 };
 use operator_core::ObjectKey;
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     cluster::Cluster,
@@ -57,7 +57,7 @@ pub(crate) async fn sessions(
     only: Option<SessionId>,
 ) -> Result<Vec<Reading>, Unknown> {
     let reading = ask(cluster, targets, only).await;
-    kubectl_core::live::usable(&reading)?;
+    usable(&reading)?;
     Ok(reading)
 }
 
@@ -66,10 +66,31 @@ pub(crate) async fn sessions(
 pub(crate) async fn readings(cluster: &Cluster, mut targets: Vec<Of>) -> Vec<Reading> {
     let rest = targets.split_off(targets.len().min(1));
     let mut reading = ask(cluster, targets, None).await;
-    if kubectl_core::live::usable(&reading).is_ok() {
+    if usable(&reading).is_ok() {
         reading.extend(ask(cluster, rest, None).await);
     }
     reading
+}
+
+/// The numbers of sessions of these objects, without a list: as many as can be read in the time of one request, because
+/// each silent proxy delays the answer about each of its forwards. Where the API cannot be used at all, only the first
+/// object is asked about.
+pub(crate) async fn totals(cluster: &Cluster, targets: Vec<Of>) -> Vec<Reading> {
+    let end = Instant::now() + cluster.deadline();
+    let ask = |of: Of| async move {
+        let list = read::<SessionList>(cluster, &Request::sessions(&of, 0)).await;
+        (of, list)
+    };
+    let mut asking = pin!(stream::iter(targets).map(ask).buffered(READ));
+    let mut readings = Vec::new();
+    while let Ok(Some(reading)) = timeout_at(end, asking.next()).await {
+        let is_usable = usable(from_ref(&reading)).is_ok();
+        readings.push(reading);
+        if !is_usable {
+            break;
+        }
+    }
+    readings
 }
 
 async fn ask(cluster: &Cluster, targets: Vec<Of>, only: Option<SessionId>) -> Vec<Reading> {

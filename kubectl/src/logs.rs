@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kubectl_core::{
     access::{Fetched, Place},
-    logs::Record,
+    logs::{Filter, Record},
     placement::{carries, key, pods},
 };
 use operator_core::ObjectKey;
@@ -36,6 +36,11 @@ const ORDERED: usize = 256 << 20;
 pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Error> {
     let forward = find(cluster, &args.forward).await?;
     let (key, query) = (key(&forward), pods(&forward));
+    let listeners = &forward.spec.listeners;
+    if let Some(name) = args.listener.as_ref().filter(|name| listeners.iter().all(|it| it.name != **name)) {
+        let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
+        tell(&format!("PortForward {key} has no listener {name} now: its listeners are {}", names.join(", ")));
+    }
     let place = Place::Namespace(query.namespace.clone());
     let listed = cluster.list::<Pod>(&place, ListParams::default().labels(&query.labels)).await?;
     let carriers = listed.items.iter().filter(|pod| carries(pod, query.container));
@@ -76,7 +81,9 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
     is_complete &= problems.is_empty();
     // A log that is not followed ends; a server that stays silent has gone.
     let patience = (!args.follow).then(|| cluster.deadline());
-    is_complete &= print(streams, &key, patience, args.output).await?;
+    let filter = args.filter();
+    let wanted = Wanted { key: &key, filter: &filter, format: args.output };
+    is_complete &= print(streams, wanted, patience).await?;
     Ok(is_complete)
 }
 
@@ -89,6 +96,17 @@ async fn open(
 ) -> Fetched<impl AsyncBufRead + Unpin + use<>> {
     let api = cluster.pods(namespace);
     cluster.answer(Asked::log(namespace), api.log_stream(pod, params)).await.map(Box::pin)
+}
+
+/// Which records are printed, and how.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// The forward that they are about.
+    key: &'a ObjectKey,
+    /// What they must have.
+    filter: &'a Filter,
+    /// Their format.
+    format: LogOutput,
 }
 
 /// A record as it is printed.
@@ -115,12 +133,11 @@ impl Line {
 /// log was read to its end.
 async fn print<S: AsyncBufRead + Unpin>(
     streams: Vec<(String, S)>,
-    key: &ObjectKey,
+    wanted: Wanted<'_>,
     patience: Option<Duration>,
-    format: LogOutput,
 ) -> Result<bool, Error> {
     let (out, mut lines) = mpsc::channel::<Line>(WAITING);
-    let read = |(pod, stream): (String, S)| read(pod, stream, (key, format), patience, out.clone());
+    let read = |(pod, stream): (String, S)| read(pod, stream, wanted, patience, out.clone());
     let reading = join_all(streams.into_iter().map(read));
     drop(out);
     let printing = async move {
@@ -172,7 +189,7 @@ async fn in_order(lines: &mut mpsc::Receiver<Line>, most: usize) -> (Vec<Line>, 
 async fn read(
     pod: String,
     mut stream: impl AsyncBufRead + Unpin,
-    (key, format): (&ObjectKey, LogOutput),
+    wanted: Wanted<'_>,
     patience: Option<Duration>,
     out: mpsc::Sender<Line>,
 ) -> bool {
@@ -190,9 +207,9 @@ async fn read(
                 return false;
             }
         }
-        let record = Record::parse(&pod, &String::from_utf8_lossy(&line), key);
-        if let Some(record) = record
-            && out.send(Line::new(&record, format)).await.is_err()
+        let record = Record::parse(&pod, &String::from_utf8_lossy(&line), wanted.key);
+        if let Some(record) = record.filter(|record| wanted.filter.has(record))
+            && out.send(Line::new(&record, wanted.format)).await.is_err()
         {
             return true;
         }
@@ -266,12 +283,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_breaks_off_is_not_complete() {
-        let key = ObjectKey::new("shop", "db");
+        let (key, filter) = (ObjectKey::new("shop", "db"), Filter::default());
+        let wanted = Wanted { key: &key, filter: &filter, format: LogOutput::Text };
         for (patience, is_whole) in [(Some(Duration::from_millis(1)), false), (None, true)] {
             // A log that stays silent breaks off; an empty one ends.
             let silent = futures_util::io::BufReader::new(Silent(patience.is_some()));
             let streams = vec![("shop-1".to_owned(), silent)];
-            let printed = print(streams, &key, patience, LogOutput::Text).await.expect("printed");
+            let printed = print(streams, wanted, patience).await.expect("printed");
             assert_eq!(printed, is_whole);
         }
     }

@@ -13,11 +13,11 @@ use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown, items},
     installation::{OPERATORS, Operator, OperatorFacts},
     render,
-    status::{Facts, Verdict, report},
+    status::{Facts, Verdict, counted, report},
 };
 use operator_core::{live_api, metrics_api, names::PROXY_LABEL};
 
-use crate::{args, cluster::Cluster, error::Error, output};
+use crate::{args, cluster::Cluster, error::Error, live, output};
 
 /// Namespace of the operator that the documentation uses.
 const NAMESPACE: &str = "portlane";
@@ -42,8 +42,19 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdic
             operators.push(Box::pin(facts(cluster, operator, deployment.clone())).await);
         }
     }
-    let program = env!("CARGO_PKG_VERSION").to_owned();
-    let facts = Facts { program, now, published, place: searched, deployments, operators, proxies, gateways, forwards };
+    let sessions = Box::pin(live::totals(cluster, counted(&operators, &forwards))).await;
+    let facts = Facts {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        now,
+        published,
+        place: searched,
+        deployments,
+        operators,
+        proxies,
+        gateways,
+        forwards,
+        sessions,
+    };
     let report = report(&facts);
     output::print(&report, args.output, render::status)?;
     Ok(report.verdict())

@@ -63,8 +63,9 @@ impl FromStr for Clients {
 }
 
 impl Clients {
-    fn has(self, session: &Session) -> bool {
-        address(&session.client).is_some_and(|client| self.0.contains(&client.ip().to_canonical()))
+    /// Whether a client with this address and port is one of them.
+    pub(crate) fn has(self, client: &str) -> bool {
+        address(client).is_some_and(|client| self.0.contains(&client.ip().to_canonical()))
     }
 }
 
@@ -101,7 +102,8 @@ pub struct Report {
 impl Query {
     fn matches(&self, session: &Session) -> bool {
         let id = || session.session.as_deref().and_then(|id| id.parse::<SessionId>().ok());
-        self.client.is_none_or(|client| client.has(session)) && self.session.is_none_or(|wanted| id() == Some(wanted))
+        self.client.is_none_or(|client| client.has(&session.client))
+            && self.session.is_none_or(|wanted| id() == Some(wanted))
     }
 }
 

@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use operator_core::ObjectKey;
 use serde_json::Value;
 
-use crate::render::text::{printable, printable_json};
+use crate::{
+    conns::Clients,
+    live::SessionId,
+    render::text::{printable, printable_json},
+};
 
 /// A record of the log of a proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +35,15 @@ impl Record {
     /// The text of a field; empty if the field is absent or no text.
     pub fn field(&self, field: &str) -> &str {
         self.fields[field].as_str().unwrap_or_default()
+    }
+
+    /// Name of the listener that the record is about; empty if it is about the whole forward.
+    pub fn listener(&self) -> &str {
+        match self.field("listener") {
+            // Events of older proxies have the listener in their subject alone.
+            "" => self.field("subject").split('/').nth(2).unwrap_or_default(),
+            listener => listener,
+        }
     }
 
     /// Whether the record is about a session of this listener whose client came from the proxy's own pod, as connections
@@ -91,6 +104,31 @@ impl Record {
     }
 }
 
+/// Which records of a forward are shown. What is `None` admits every record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only records about this listener.
+    pub listener: Option<String>,
+    /// Only sessions of these clients.
+    pub client: Option<Clients>,
+    /// Only sessions that ended for this reason, in letters of any case.
+    pub reason: Option<String>,
+    /// Only the session with this id.
+    pub session: Option<SessionId>,
+}
+
+impl Filter {
+    /// Whether the record is shown. Events of a listener have no client, reason and session.
+    pub fn has(&self, record: &Record) -> bool {
+        let is_listener = self.listener.as_deref().is_none_or(|listener| listener == record.listener());
+        let is_client = self.client.is_none_or(|clients| clients.has(record.field("client")));
+        let is_reason = self.reason.as_deref().is_none_or(|reason| reason.eq_ignore_ascii_case(record.field("reason")));
+        let id = || record.field("session").parse::<SessionId>().ok();
+        let is_session = self.session.is_none_or(|wanted| id() == Some(wanted));
+        is_listener && is_client && is_reason && is_session
+    }
+}
+
 fn is_session(fields: &Value, forward: &ObjectKey) -> bool {
     // The kind is absent in the log of older proxies.
     let is_kind = fields["kind"].as_str().is_none_or(|kind| kind == "PortForward");
@@ -131,6 +169,33 @@ mod tests {
         assert!(inside.is_from_inside("pg") && !inside.is_from_inside("web"));
         assert!(!parse(CLOSED, "db").expect("a record").is_from_inside("pg"));
         assert_eq!((inside.field("reason"), inside.field("cause")), ("Closed", ""));
+    }
+
+    #[test]
+    fn a_filter_admits_the_records_that_have_all_it_names() {
+        let with_id = CLOSED.replace(r#""kind""#, r#""session":"e220a8397b1dcdaf","kind""#);
+        let closed = parse(&with_id, "db").expect("a record");
+        let open = parse(&CLOSED.replace(r#""Closed""#, "null"), "db").expect("a record");
+        let notice = r#"{"time":"t","event":"failed","subject":"shop/db/pg","message":"address in use"}"#;
+        let notice = parse(notice, "db").expect("a record");
+        let shown = |filter: &Filter| [&closed, &open, &notice].map(|record| filter.has(record));
+        let (all, text) = (Filter::default(), |text: &str| Some(text.to_owned()));
+        let client = |text: &str| text.parse::<Clients>().ok();
+        let id = |text: &str| text.parse::<SessionId>().ok();
+        for (filter, expected) in [
+            (all.clone(), [true, true, true]),
+            (Filter { listener: text("pg"), ..all.clone() }, [true, true, true]),
+            (Filter { listener: text("web"), ..all.clone() }, [false, false, false]),
+            (Filter { client: client("10.0.0.0/24"), ..all.clone() }, [true, true, false]),
+            (Filter { client: client("10.0.0.2"), ..all.clone() }, [false, false, false]),
+            (Filter { reason: text("closed"), ..all.clone() }, [true, false, false]),
+            (Filter { reason: text("Idle"), ..all.clone() }, [false, false, false]),
+            (Filter { session: id("e220a8397b1dcdaf"), ..all.clone() }, [true, false, false]),
+            (Filter { session: id("e220a8397b1dcdae"), ..all.clone() }, [false, false, false]),
+            (Filter { reason: text("Closed"), client: client("192.0.2.0/24"), ..all.clone() }, [false, false, false]),
+        ] {
+            assert_eq!(shown(&filter), expected, "{filter:?}");
+        }
     }
 
     #[test]

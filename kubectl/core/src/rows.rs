@@ -33,6 +33,9 @@ pub struct ForwardRow {
     pub proxies: Option<Proxies>,
     /// Listeners that hold a port.
     pub listeners: Vec<ListenerRow>,
+    /// Number of live sessions in the proxies that answered. Absent: nobody has counted them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u64>,
     /// Backends in one line.
     pub to: String,
     /// Where the listeners run.
@@ -153,7 +156,7 @@ fn concerns(status: &PortForwardStatus) -> Vec<String> {
     concerns
 }
 
-/// The row of a forward.
+/// The row of a forward, without its sessions: they are not part of the object.
 pub fn forward(forward: &PortForward) -> ForwardRow {
     let status = forward.status.clone().unwrap_or_default();
     let ready = condition(&status.conditions, "Ready");
@@ -180,6 +183,7 @@ pub fn forward(forward: &PortForward) -> ForwardRow {
         hint,
         proxies: status.data_plane.as_ref().map(|plane| Proxies { acked: plane.acked, total: plane.total }),
         listeners: status.listeners.iter().map(listener).collect(),
+        sessions: None,
         to: status.to.clone().unwrap_or_default(),
         placement: status.placement.clone().unwrap_or_default(),
         addresses: status.addresses.iter().map(|address| address.value.clone()).collect(),

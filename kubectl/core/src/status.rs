@@ -1,5 +1,9 @@
 //! `kubectl portlane status`: an installation, its gateways and its forwards.
 
+mod sessions;
+
+pub use self::sessions::counted;
+
 use crds::{ForwardGateway, PortForward};
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Pod},
@@ -13,6 +17,8 @@ use crate::{
     access::{Fetched, Listed, Place, items, note},
     check::{Check, Outcome},
     installation::{self, OperatorFacts},
+    live::Reading,
+    placement::key,
     rows::{self, ForwardRow, GatewayRow},
 };
 
@@ -42,6 +48,8 @@ pub struct Facts {
     pub gateways: Fetched<Listed<ForwardGateway>>,
     /// Forwards.
     pub forwards: Fetched<Listed<PortForward>>,
+    /// Numbers of sessions, as far as they could be read.
+    pub sessions: Vec<Reading>,
 }
 
 /// The state of an installation.
@@ -101,7 +109,12 @@ pub fn report(facts: &Facts) -> Report {
     }
     let mut gateways: Vec<GatewayRow> = items(&facts.gateways).iter().map(rows::gateway).collect();
     gateways.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    let mut forwards: Vec<ForwardRow> = items(&facts.forwards).iter().map(rows::forward).collect();
+    let totals = sessions::totals(&facts.sessions);
+    let forward = |forward: &PortForward| {
+        let sessions = totals.get(&key(forward)).copied();
+        ForwardRow { sessions, ..rows::forward(forward) }
+    };
+    let mut forwards: Vec<ForwardRow> = items(&facts.forwards).iter().map(forward).collect();
     forwards.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let notes = [
         installation::notes(&facts.deployments),
@@ -109,7 +122,9 @@ pub fn report(facts: &Facts) -> Report {
         note(&facts.gateways, "ForwardGateways"),
         note(&facts.forwards, "PortForwards"),
     ];
-    Report { program: facts.program.clone(), checks, gateways, forwards, notes: notes.into_iter().flatten().collect() }
+    let sessions = sessions::notes(&facts.operators, &facts.forwards, &facts.sessions);
+    let notes = notes.into_iter().flatten().chain(sessions).collect();
+    Report { program: facts.program.clone(), checks, gateways, forwards, notes }
 }
 
 /// Checks that proxies run the image that the operator gives to new ones. Fleets roll by themselves, and sidecars only

@@ -3,7 +3,7 @@
 //!
 //! `UPDATE=1 cargo test -p portlane-kubectl-core --test golden` rewrites the outputs; review the diff. The first document of a
 //! scene has the time, the resources that the user may not read (`forbidden`), and the forward to describe, if the scene
-//! is about one (`describe`). `crds: missing` is a cluster without the kinds of Portlane. `with: healthy` adds the objects
+//! is about one (`describe`). `sessions` has numbers of live sessions by forward. `crds: missing` is a cluster without the kinds of Portlane. `with: healthy` adds the objects
 //! of the scene `healthy` whose kinds the scene does not have itself. `names` are words of the output: the cause, and the
 //! next step.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
@@ -16,6 +16,7 @@ use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown, items},
     describe,
     installation::{Operator, OperatorFacts},
+    live::{Of, Reading, SessionList},
     render::{self, Look},
     status,
 };
@@ -122,7 +123,17 @@ impl Scene {
             proxies: self.list("Pod", "pods"),
             gateways: self.list("ForwardGateway", "forwardgateways.portlane.dev"),
             forwards: self.list("PortForward", "portforwards.portlane.dev"),
+            sessions: self.sessions(),
         })
+    }
+
+    fn sessions(&self) -> Vec<Reading> {
+        let read = |(name, total): (&String, &Value)| {
+            let (namespace, name) = name.split_once('/').expect("NAMESPACE/NAME");
+            let total = total.as_u64().expect("a number");
+            (Of::Forward(ObjectKey::new(namespace, name)), Ok(SessionList { total, ..SessionList::default() }))
+        };
+        self.head["sessions"].as_object().into_iter().flatten().map(read).collect()
     }
 
     fn describe(&self) -> describe::Report {
@@ -201,6 +212,46 @@ fn every_broken_installation_has_its_cause_and_the_next_step_named() {
 fn outputs_are_those_of_the_golden_files() {
     for (name, scene) in scenes() {
         golden_files::compare(&name, |look| scene.text(look));
+    }
+}
+
+#[test]
+fn no_table_is_wider_than_the_terminal() {
+    for (name, scene) in scenes() {
+        for (width, is_wide) in [(20, false), (20, true), (80, false), (80, true), (160, false), (160, true)] {
+            let text = scene.text(Look { width: Some(width), is_wide, is_coloured: false });
+            let table = |title: &str, rows: usize| {
+                let lines: Vec<&str> = text.lines().skip_while(|line| *line != title).skip(1).take(rows + 1).collect();
+                assert_eq!(lines.len(), rows + 1, "{name}: {title} is not in\n{text}");
+                assert!(lines.iter().all(|line| line.chars().count() <= width), "{name} at {width}:\n{text}");
+            };
+            if scene.head["describe"] == true {
+                let is_event = |line: &&str| !line.is_empty();
+                let rows = text.lines().skip_while(|line| *line != "events").skip(2).take_while(is_event).count();
+                assert_eq!(rows > 0, !scene.describe().events.is_empty(), "{name}:\n{text}");
+                if rows > 0 {
+                    table("events", rows);
+                }
+            } else {
+                let report = scene.status();
+                let tables = [("Gateways", report.gateways.len()), ("Forwards", report.forwards.len())];
+                for (title, rows) in tables.into_iter().filter(|(_, rows)| *rows > 0) {
+                    table(title, rows);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_line_but_a_command_is_wider_than_a_usual_terminal() {
+    for (name, scene) in scenes() {
+        for (width, is_wide) in [(80, false), (80, true), (160, false), (160, true)] {
+            let text = scene.text(Look { width: Some(width), is_wide, is_coloured: false });
+            // The next step is not wrapped: a person copies the command in it.
+            let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("> "));
+            assert!(lines.all(|line| line.chars().count() <= width), "{name} at {width}:\n{text}");
+        }
     }
 }
 

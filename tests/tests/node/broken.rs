@@ -142,7 +142,9 @@ fn a_limit_is_full(namespace: &Namespace<'_>) {
     namespace.apply(&pod("holder", "app: holder", "holder", "hold, 'edge:84'"));
     let trace = ["trace", "full", "--from", "client"];
     names(namespace, &trace, &["stops at: backend", "ConnectionLimit: the proxy refused", "raise spec.limits"]);
-    names(namespace, &["logs", "full"], &["[ConnectionLimit]"]);
+    names(namespace, &["logs", "full", "--reason", "ConnectionLimit"], &["[ConnectionLimit]"]);
+    let (text, code) = plugin(namespace, &["logs", "full", "--reason", "Idle"]);
+    assert!(code == Some(0) && !text.contains("[ConnectionLimit]"), "{text}");
     namespace.kubectl(&["delete", "portforward/full", "pod/holder"]).ok();
 }
 

@@ -4,11 +4,13 @@ use crate::describe::{EventLine, Report};
 
 use super::{
     INDENT, Look, checks, notes, printable,
-    text::{clipped, table},
+    text::{Column, clipped, flowing},
 };
 
 /// Most characters of a cell of an event. Anyone who may write Events may write one of a megabyte.
 const CELL: usize = 1024;
+/// Columns of events.
+const EVENT: [Column<'_>; 4] = [("AGE", 2), ("TYPE", 3), ("REASON", 1), ("MESSAGE", 0)];
 
 /// The report as text.
 pub fn describe(report: &Report, look: Look) -> String {
@@ -31,7 +33,7 @@ pub fn describe(report: &Report, look: Look) -> String {
         };
         let rows: Vec<(String, Vec<String>)> = report.events.iter().map(row).collect();
         text.push_str(&format!("\n{}\n", look.title("events")));
-        text.push_str(&table(&["AGE", "TYPE", "REASON", "MESSAGE"], &rows, 0));
+        text.push_str(&flowing(&EVENT, &rows, 0, look.width));
     }
     text.push_str(&notes(&report.notes, look));
     text

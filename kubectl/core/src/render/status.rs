@@ -1,5 +1,7 @@
 //! The text of `status`.
 
+use std::collections::BTreeSet;
+
 use crate::{
     check::Outcome,
     rows::{ForwardRow, GatewayRow, ListenerRow},
@@ -8,13 +10,26 @@ use crate::{
 
 use super::{
     INDENT, Look, checks, hint, notes, printable,
-    text::{table, wrapped},
+    text::{Column, fitted, wrapped},
 };
 
-const FORWARD: [&str; 7] = ["NAMESPACE", "NAME", "READY", "REASON", "PROXIES", "LISTENERS", "BACKENDS"];
-const FORWARD_WIDE: [&str; 3] = ["TO", "PLACEMENT", "ADDRESS"];
-const GATEWAY: [&str; 6] = ["NAMESPACE", "NAME", "READY", "REASON", "REPLICAS", "FORWARDS"];
-const GATEWAY_WIDE: [&str; 1] = ["ADDRESS"];
+/// The mark of a row says most of READY, which is left out early.
+const FORWARD: [Column<'_>; 8] = [
+    ("NAMESPACE", 1),
+    ("NAME", 0),
+    ("READY", 7),
+    ("REASON", 2),
+    ("PROXIES", 3),
+    ("LISTENERS", 6),
+    ("BACKENDS", 5),
+    ("SESSIONS", 4),
+];
+const FORWARD_WIDE: [Column<'_>; 3] = [("TO", 10), ("PLACEMENT", 11), ("ADDRESS", 9)];
+const GATEWAY: [Column<'_>; 6] =
+    [("NAMESPACE", 1), ("NAME", 0), ("READY", 7), ("REASON", 2), ("REPLICAS", 3), ("FORWARDS", 4)];
+const GATEWAY_WIDE: [Column<'_>; 1] = [("ADDRESS", 9)];
+/// Rank of the namespace where all rows have the same.
+const SAME: u8 = 8;
 
 /// The report as text.
 pub fn status(report: &Report, look: Look) -> String {
@@ -37,14 +52,19 @@ struct Line {
 }
 
 /// A table with the messages and next steps of the rows that need attention below it.
-fn section(title: &str, heads: &[&[&str]; 2], lines: &[Line], look: Look) -> String {
+fn section(title: &str, heads: &[&[Column<'_>]; 2], lines: &[Line], look: Look) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    let head: Vec<&str> = heads.iter().take(if look.is_wide { 2 } else { 1 }).copied().flatten().copied().collect();
+    let wide = if look.is_wide { 2 } else { 1 };
+    let mut head: Vec<Column<'_>> = heads.iter().take(wide).copied().flatten().copied().collect();
+    let namespaces: BTreeSet<&str> = lines.iter().filter_map(|line| line.cells.first()).map(String::as_str).collect();
+    if let Some((_, rank)) = head.first_mut().filter(|_| namespaces.len() == 1) {
+        *rank = SAME;
+    }
     let rows: Vec<(String, Vec<String>)> =
         lines.iter().map(|line| (look.mark(line.outcome), line.cells.clone())).collect();
-    let mut text = format!("\n{}\n{}", look.title(title), table(&head, &rows, INDENT));
+    let mut text = format!("\n{}\n{}", look.title(title), fitted(&head, &rows, INDENT, look.width));
     for line in lines.iter().filter(|line| line.outcome != Outcome::Ok && !line.message.is_empty()) {
         let name = line.cells.iter().take(2).map(String::as_str).collect::<Vec<_>>().join("/");
         let message = format!("{name}: {}", printable(&line.message));
@@ -70,7 +90,8 @@ fn forward(row: &ForwardRow, look: Look) -> Line {
     let proxies = row.proxies.map_or_else(|| "-".to_owned(), |proxies| format!("{}/{}", proxies.acked, proxies.total));
     let mut cells = vec![row.namespace.clone(), row.name.clone(), shown(&row.ready), shown(&row.reason), proxies];
     let ports: Vec<&str> = row.listeners.iter().map(|listener| listener.port.as_str()).collect();
-    cells.extend([shown(&ports.join(",")), backends(&row.listeners)]);
+    let sessions = row.sessions.map_or_else(|| "-".to_owned(), |sessions| sessions.to_string());
+    cells.extend([shown(&ports.join(",")), backends(&row.listeners), sessions]);
     if look.is_wide {
         cells.extend([row.to.clone(), row.placement.clone(), row.addresses.join(",")]);
     }
@@ -124,5 +145,31 @@ fn summary(report: &Report) -> String {
             failed(warnings, "warning", "warnings")
                 .map_or_else(|| "all is well".to_owned(), |more| format!("no failure, {more}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows;
+
+    fn row(namespace: &str) -> ForwardRow {
+        let text = format!(
+            "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db, namespace: {namespace}}}, \
+             spec: {{placement: {{gateway: {{name: edge}}}}, listeners: []}}}}"
+        );
+        rows::forward(&serde_yaml::from_str(&text).expect("a forward"))
+    }
+
+    #[test]
+    fn a_narrow_table_names_the_namespace_before_the_reason_only_if_there_are_several() {
+        let head = |other: &str| {
+            let (program, forwards) = (String::new(), vec![row("shop"), row(other)]);
+            let report = Report { program, checks: Vec::new(), gateways: Vec::new(), forwards, notes: Vec::new() };
+            let text = status(&report, Look { width: Some(22), ..Look::default() });
+            text.lines().skip_while(|line| *line != "Forwards").nth(1).unwrap_or_default().to_owned()
+        };
+        assert_eq!(head("net"), "    NAMESPACE  NAME");
+        assert_eq!(head("shop"), "    NAME  REASON");
     }
 }

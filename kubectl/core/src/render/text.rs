@@ -87,30 +87,50 @@ pub(super) type Column<'a> = (&'a str, u8);
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Rows in aligned columns, each behind its mark. A column without any text is left out.
-pub(super) fn table(head: &[&str], rows: &[(String, Vec<String>)], indent: usize) -> String {
-    let head: Vec<Column<'_>> = head.iter().map(|title| (*title, 0)).collect();
-    fitted(&head, rows, indent, None)
+/// Room in characters that the text of a last column keeps beside other columns, if it continues on further lines.
+const FLOW: usize = 12;
+
+/// A column that is shown: its place in the rows, its width in characters, and its rank.
+type Shown = (usize, usize, u8);
+
+/// The columns that have text.
+fn shown(head: &[Column<'_>], rows: &[(String, Vec<String>)]) -> Vec<Shown> {
+    let widest = |at: usize| rows.iter().map(|(_, row)| cell(row, at).chars().count()).max().unwrap_or(0);
+    let sized = head.iter().enumerate().map(|(at, (title, rank))| (at, widest(at), title.chars().count(), *rank));
+    let used = sized.filter(|(_, widest, ..)| *widest > 0);
+    used.map(|(at, widest, title, rank)| (at, widest.max(title), rank)).collect()
 }
 
-/// The same, no wider than `width`: columns are left out by their rank, and lines that are too long all the same are cut.
+fn cell(row: &[String], at: usize) -> String {
+    row.get(at).cloned().unwrap_or_default()
+}
+
+/// Width of columns, each with the gap behind it.
+fn taken(columns: &[Shown]) -> usize {
+    columns.iter().map(|(_, width, _)| width + GAP).sum()
+}
+
+/// Leaves out columns by their rank until the rest, each with the gap behind it, fits into `room`.
+fn narrow(columns: &mut Vec<Shown>, room: usize) {
+    while taken(columns) > room {
+        let ranked = columns.iter().enumerate().filter(|(_, (.., rank))| *rank > 0);
+        let Some((least, _)) = ranked.max_by_key(|(_, (.., rank))| *rank) else { break };
+        columns.remove(least);
+    }
+}
+
+/// Rows in aligned columns, each behind its mark. A column without any text is left out. No line is wider than `width`:
+/// columns are left out by their rank, and lines that are too long all the same are cut.
 pub(super) fn fitted(
     head: &[Column<'_>],
     rows: &[(String, Vec<String>)],
     indent: usize,
     width: Option<usize>,
 ) -> String {
-    let cell = |row: &[String], at: usize| row.get(at).map(String::as_str).unwrap_or_default().to_owned();
-    let widest = |at: usize| rows.iter().map(|(_, row)| cell(row, at).chars().count()).max().unwrap_or(0);
-    let sized = head.iter().enumerate().map(|(at, (title, rank))| (at, widest(at), title.chars().count(), *rank));
-    let used = sized.filter(|(_, widest, ..)| *widest > 0);
-    let mut columns: Vec<(usize, usize, u8)> =
-        used.map(|(at, widest, title, rank)| (at, widest.max(title), rank)).collect();
+    let mut columns = shown(head, rows);
     let room = width.map(|width| width.saturating_sub(indent + 2));
-    while room.is_some_and(|room| columns.iter().map(|(_, width, _)| width + GAP).sum::<usize>() > room + GAP) {
-        let ranked = columns.iter().enumerate().filter(|(_, (.., rank))| *rank > 0);
-        let Some((least, _)) = ranked.max_by_key(|(_, (.., rank))| *rank) else { break };
-        columns.remove(least);
+    if let Some(room) = room {
+        narrow(&mut columns, room + GAP);
     }
     let line = |mark: &str, text: &dyn Fn(usize) -> String| {
         let cells: Vec<String> = columns.iter().map(|(at, width, _)| padded(&text(*at), *width)).collect();
@@ -123,6 +143,56 @@ pub(super) fn fitted(
         text.push_str(&line(mark, &|at| cell(row, at)));
     }
     text
+}
+
+/// The same, where text of the last column that is too long continues on the lines below.
+pub(super) fn flowing(
+    head: &[Column<'_>],
+    rows: &[(String, Vec<String>)],
+    indent: usize,
+    width: Option<usize>,
+) -> String {
+    let (Some(width), Some(((title, _), others))) = (width, head.split_last()) else {
+        return fitted(head, rows, indent, width);
+    };
+    let longest = rows.iter().map(|(_, row)| cell(row, others.len()).chars().count()).max().unwrap_or(0);
+    let room = width.saturating_sub(indent + 2);
+    let mut columns = shown(others, rows);
+    narrow(&mut columns, room.saturating_sub(longest.min(FLOW)));
+    let room = room.saturating_sub(taken(&columns));
+    let mut lines = Vec::new();
+    for (mark, row) in rows {
+        let (mut mark, mut row) = (mark.clone(), row.clone());
+        for part in broken(&cell(&row, others.len()), room) {
+            let cells = columns.iter().map(|(at, ..)| cell(&row, *at)).chain([part]).collect();
+            lines.push((std::mem::replace(&mut mark, " ".to_owned()), cells));
+            // The lines below have only the text.
+            row.clear();
+        }
+    }
+    let titles = columns.iter().filter_map(|(at, ..)| head.get(*at)).map(|(title, _)| (*title, 0));
+    fitted(&titles.chain([(*title, 0)]).collect::<Vec<_>>(), &lines, indent, Some(width))
+}
+
+/// The text in lines of no more than `room` characters, which end between two words where they can.
+fn broken(text: &str, room: usize) -> Vec<String> {
+    let room = room.max(1);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let letters: Vec<char> = word.chars().collect();
+        for (at, part) in letters.chunks(room).enumerate() {
+            let part: String = part.iter().collect();
+            match lines.last_mut() {
+                Some(line) if line.is_empty() => *line = part,
+                Some(line) if at == 0 && line.chars().count() + 1 + part.chars().count() <= room => {
+                    line.push(' ');
+                    line.push_str(&part);
+                }
+                _ => lines.push(part),
+            }
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -150,7 +220,7 @@ mod tests {
     fn a_text_of_any_length_is_a_column_and_can_be_clipped() {
         let long = "ü".repeat(70_000);
         let row = (String::new(), vec![long.clone(), "x".to_owned()]);
-        assert!(table(&["A", "B"], &[row], 0).contains(&format!("{long}  x\n")));
+        assert!(fitted(&[("A", 0), ("B", 0)], &[row], 0, None).contains(&format!("{long}  x\n")));
         assert_eq!((clipped(&long, 2), clipped("üü", 2)), ("üü…".to_owned(), "üü".to_owned()));
     }
 
@@ -167,7 +237,8 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_those_without_text_are_left_out() {
         let row = |cells: [&str; 3]| ("*".to_owned(), cells.map(str::to_owned).to_vec());
-        let text = table(&["A", "NONE", "B"], &[row(["long", "", "x"]), row(["b", "", "y"])], 1);
+        let head = [("A", 0), ("NONE", 0), ("B", 0)];
+        let text = fitted(&head, &[row(["long", "", "x"]), row(["b", "", "y"])], 1, None);
         assert_eq!(text, "   A     B\n * long  x\n * b     y\n");
     }
 
@@ -180,5 +251,20 @@ mod tests {
         assert_eq!(lines(22), "  listener  client");
         assert_eq!(lines(12), "  listener");
         assert_eq!(lines(6), "  list");
+    }
+
+    #[test]
+    fn text_of_a_last_column_continues_below_and_other_columns_make_room_for_it() {
+        let cells = ["5m", "Warning", "Reason", "one two three-four-five"].map(str::to_owned).to_vec();
+        let rows = [("*".to_owned(), cells)];
+        let head = [("AGE", 2), ("TYPE", 3), ("REASON", 1), ("MESSAGE", 0)];
+        let shown = |width| flowing(&head, &rows, 0, width);
+        let beside = |start: &str, margin: usize| format!("{start}one two\n{}three-four-five\n", " ".repeat(margin));
+        let all = "  AGE  TYPE     REASON  MESSAGE\n* 5m   Warning  Reason  ";
+        assert_eq!(shown(None), format!("{all}one two three-four-five\n"));
+        assert_eq!(shown(Some(40)), beside(all, 24));
+        assert_eq!(shown(Some(30)), beside("  AGE  REASON  MESSAGE\n* 5m   Reason  ", 15));
+        assert_eq!(shown(Some(20)), beside("  MESSAGE\n* ", 2));
+        assert_eq!(shown(Some(10)), "  MESSAGE\n* one two\n  three-fo\n  ur-five\n", "a long word is broken");
     }
 }

@@ -67,6 +67,8 @@ fn conns_lists_sessions(scene: &Scene<'_>) {
     for part in ["LISTENER", &client, "5B", "1 session"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+    let status = document(scene, &["status"]);
+    assert_eq!(status["forwards"][0]["sessions"], 1, "{status}");
     let of_pod = document(scene, &["conns", "pod/p1", "--client", "127.0.0.0/8"]);
     assert_eq!((&of_pod["total"], &of_pod["matching"]), (&json!(1), &json!(1)), "{of_pod}");
     let of_others = document(scene, &["conns", "web", "--client", "192.0.2.0/24"]);
