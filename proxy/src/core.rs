@@ -30,6 +30,7 @@ pub mod proxy_header;
 pub mod race;
 pub mod rounds;
 pub mod session_ids;
+pub mod session_sources;
 pub mod share;
 pub mod timers;
 pub mod touched;

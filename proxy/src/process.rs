@@ -1,6 +1,7 @@
 //! State shared by all threads of a proxy.
 
 use std::{
+    net::IpAddr,
     num::NonZeroUsize,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -14,6 +15,7 @@ use crate::{
         capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
         limiter::{FlowRegistry, Newcomer, Victim},
         session_ids::SessionIds,
+        session_sources::{SessionRoom, SessionSources},
     },
     door::Door,
     files::{self, Files, Permit},
@@ -44,6 +46,8 @@ pub struct Process {
     pub sessions: Arc<Room>,
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
+    /// TCP sessions by source.
+    pub session_sources: Arc<SessionSources>,
     /// Ids of sessions and flows.
     pub session_ids: Arc<SessionIds>,
     /// The UDP flows, which give way to others.
@@ -109,6 +113,7 @@ impl Process {
             files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
+            session_sources: Arc::default(),
             session_ids: Arc::new(SessionIds::new(seed())),
             flow_registry: Arc::default(),
             handshakes: Door::new(capacity.handshakes(), clock),
@@ -138,6 +143,15 @@ impl Process {
     pub fn most_sessions(&self) -> usize {
         let ((_, places), (_, files)) = (self.sessions.usage(), self.files.usage());
         (places / SESSION_PLACES).min(files / FILES_PER_SESSION)
+    }
+
+    /// Counts a TCP session, which has its room already, for its source. False: the source has to leave the rest of the
+    /// room to others.
+    #[must_use]
+    pub fn enter_source(&self, source: IpAddr) -> bool {
+        let (places, files) = (self.sessions.free(), self.files.free());
+        let free = (places / SESSION_PLACES).min(files / FILES_PER_SESSION);
+        self.session_sources.enter(source, SessionRoom { most: self.most_sessions(), free })
     }
 
     /// Waits until there is room for a TCP session; idle UDP flows give way to it.
@@ -268,7 +282,7 @@ impl Timings {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{IpAddr, Ipv4Addr, SocketAddr},
+        net::{Ipv4Addr, SocketAddr},
         pin::pin,
         task::{Context, Waker},
     };

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -16,6 +16,7 @@ use proxy::core::{
     limiter::Refusal,
     load::{ByForward, Counts, load},
     rounds::{Occupied, SLICES, first_slice},
+    session_sources::{SessionRoom, SessionSources},
 };
 use proxy_api::{
     AcceptHeader, BackendHealth, Configuration, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier,
@@ -253,4 +254,66 @@ fn as_many_forwards_as_allowed_are_reported_one_by_one() {
     assert_eq!(load.forwards.len(), MAX_LOADS);
     let all = MAX_LOADS as u64;
     assert_eq!(load.sum, Work { connections: 2 * all, new_per_second: 3 * all, bytes_per_second: 5 * all });
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Sessions that come from a source one by one, until one is refused or the room of `most` is full with `used` before.
+fn fill(sources: &SessionSources, source: &str, (used, most): (usize, usize)) -> usize {
+    let enter = |at: &usize| sources.enter(ip(source), SessionRoom { most, free: most - used - at });
+    (1..=most - used).take_while(enter).count()
+}
+
+#[test]
+fn a_source_with_half_of_the_sessions_leaves_the_last_quarter_to_others() {
+    let sources = SessionSources::default();
+    assert_eq!(fill(&sources, "192.0.2.1", (0, 16)), 12);
+    assert_eq!(fill(&sources, "192.0.2.2", (12, 16)), 4, "the others take the rest");
+    assert!(!sources.enter(ip("192.0.2.1"), SessionRoom { most: 16, free: 3 }));
+    assert!(sources.enter(ip("192.0.2.1"), SessionRoom { most: 16, free: 4 }), "there is room again");
+    let two = SessionSources::default();
+    assert_eq!(fill(&two, "192.0.2.1", (0, 16)), 12);
+    (0..5).for_each(|_| two.leave(ip("192.0.2.1")));
+    assert_eq!(fill(&two, "192.0.2.1", (15, 16)), 1, "with less than half, it is a source as all others");
+}
+
+#[test]
+fn a_process_with_room_for_a_single_session_serves_it() {
+    for most in [0, 1] {
+        assert!(SessionSources::default().enter(ip("192.0.2.1"), SessionRoom { most, free: 0 }));
+    }
+}
+
+#[test]
+fn an_ipv6_network_is_one_source_and_loopback_is_none() {
+    let sources = SessionSources::default();
+    let full = SessionRoom { most: 2, free: 0 };
+    assert!(sources.enter(ip("2001:db8::1"), full));
+    assert!(!sources.enter(ip("2001:db8::2"), full), "of the same /64");
+    assert!(sources.enter(ip("2001:db8:0:1::1"), full));
+    for source in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        assert!((0..9).all(|_| sources.enter(ip(source), full)), "{source}");
+        sources.leave(ip(source));
+    }
+    assert_eq!(sources.len(), 2);
+}
+
+#[test]
+fn the_table_of_sources_holds_those_with_sessions_only() {
+    let sources = SessionSources::default();
+    let room = SessionRoom { most: 10_000, free: 10_000 };
+    let all = || (0..1000_u32).map(|at| IpAddr::from(at.wrapping_mul(0x0100_0193).to_be_bytes()));
+    let clients: BTreeSet<IpAddr> = all().filter(|source| !source.is_loopback()).collect();
+    for _ in 0..2 {
+        assert!(clients.iter().all(|source| sources.enter(*source, room)));
+    }
+    assert_eq!(sources.len(), clients.len());
+    for _ in 0..2 {
+        clients.iter().for_each(|source| sources.leave(*source));
+    }
+    assert!(sources.is_empty());
+    sources.leave(ip("192.0.2.1"));
+    assert!(sources.is_empty(), "a session that has not entered");
 }

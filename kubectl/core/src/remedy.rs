@@ -69,6 +69,11 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
                           or add replicas"
                 .to_owned()
         }
+        "SourceShare" => {
+            "raise the memory limit of the proxy or add replicas; a load balancer that hides its clients should \
+                          send PROXY headers"
+                .to_owned()
+        }
         "UntrustedPeer" | "BadHeader" => {
             "send a PROXY header from a network of proxyProtocol.trustedCIDRs, or do not require the header".to_owned()
         }
@@ -87,6 +92,7 @@ pub fn is_refusal(reason: &str) -> bool {
         "QueueFull",
         "QueueTimeout",
         "TenantLimit",
+        "SourceShare",
         "UntrustedPeer",
         "BadHeader",
         "HandshakeTimeout",

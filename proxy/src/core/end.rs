@@ -71,6 +71,8 @@ pub enum EndReason {
     QueueTimeout,
     /// The share of the namespace is used up: `maxConnections` of its tenant, or the proxy's default.
     TenantLimit,
+    /// The source of the client has half of the sessions of the process or more, and leaves the last quarter to others.
+    SourceShare,
     /// The session reached `maxSessionSeconds`.
     MaxSession,
     /// An internal error of the proxy.
@@ -79,7 +81,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -106,6 +108,7 @@ impl EndReason {
         Self::QueueFull,
         Self::QueueTimeout,
         Self::TenantLimit,
+        Self::SourceShare,
         Self::MaxSession,
         Self::Internal,
     ];
@@ -140,6 +143,7 @@ impl EndReason {
             Self::QueueFull => "QueueFull",
             Self::QueueTimeout => "QueueTimeout",
             Self::TenantLimit => "TenantLimit",
+            Self::SourceShare => "SourceShare",
             Self::MaxSession => "MaxSession",
             Self::Internal => "Internal",
         }
@@ -189,6 +193,7 @@ impl EndReason {
                 | Self::QueueFull
                 | Self::QueueTimeout
                 | Self::TenantLimit
+                | Self::SourceShare
         )
     }
 

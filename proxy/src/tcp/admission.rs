@@ -51,6 +51,11 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
     if !listener.counters.admits(&spec, source) {
         return Err(EndReason::AccessDenied);
     }
+    // A client in the queue takes room as well.
+    if !worker.process.enter_source(source) {
+        return Err(EndReason::SourceShare);
+    }
+    session.has_source.set(true);
     match listener.limiter.admit(source, worker.process.clock.millis()) {
         Admission::Admitted(slot) => Ok(slot),
         Admission::Refused(refusal) => Err(refusal.into()),

@@ -94,6 +94,9 @@ impl Drop for Live {
         let (worker, session) = (&self.worker, &self.session);
         worker.leave(self.key);
         session.count_bytes();
+        if session.has_source.get() {
+            worker.process.session_sources.leave(session.client.get().ip());
+        }
         session.listener.counters.closed[self.reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
         worker.process.timings.ended(Duration::from_millis(now.saturating_sub(session.started)));

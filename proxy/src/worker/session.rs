@@ -30,6 +30,8 @@ pub struct Session {
     pub client: Cell<SocketAddr>,
     /// Destination in the client's PROXY header.
     pub destination: Cell<Option<SocketAddr>>,
+    /// Whether the session is counted for the source of `client`, which stays the same from then on.
+    pub has_source: Cell<bool>,
     /// Server name from the client's `ClientHello`.
     pub name: Option<Box<str>>,
     /// Position of the session's port in the listener's range, counted from the first port.
@@ -76,6 +78,7 @@ impl Session {
             listener,
             client: Cell::new(client),
             destination: Cell::new(None),
+            has_source: Cell::new(false),
             name: name.map(String::into_boxed_str),
             offset: Cell::new(0),
             started: now_millis,

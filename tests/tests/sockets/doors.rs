@@ -160,3 +160,27 @@ fn clients_that_send_no_header_leave_for_one_that_does() {
     until("another one has left", || count(health, closed) == Some(5.0));
     drop(silent);
 }
+
+// D7
+#[test]
+fn a_source_that_has_taken_three_quarters_of_the_sessions_leaves_the_rest_to_others() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, health) = (free_port(), free_port());
+    let protocol = "proxyProtocol: {accept: Required, trustedCIDRs: [127.0.0.0/8]}";
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port).with(protocol)]);
+    // Another worker could hold room for a connection that it does not find.
+    let _program = Program::run(&manifest, health, &["--max-sessions", "16", "--workers", "1"]);
+    let come = |client: &str| {
+        let mut stream = connect(port)?;
+        stream.write_all(format!("PROXY TCP4 {client} 192.0.2.9 1111 443\r\n").as_bytes())?;
+        round_trip(&mut stream, b"x").map(|_| stream)
+    };
+    let held: Vec<TcpStream> = (0..12).map(|_| come("192.0.2.1").expect("served")).collect();
+    come("192.0.2.1").expect_err("the last quarter is for other sources");
+    let closed = "portlane_connections_closed_total{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\",reason=\"SourceShare\"}";
+    until("the refusal is counted", || count(health, closed) == Some(1.0));
+    let others: Vec<TcpStream> = (0..4).map(|_| come("192.0.2.2").expect("served")).collect();
+    until("the others have the rest", || count(health, "portlane_sessions") == Some(16.0));
+    drop((held, others));
+    until("the source is served again", || come("192.0.2.1").is_ok());
+}

@@ -134,6 +134,24 @@ fn a_connection_that_comes_back_to_a_server_name_ends_although_its_header_names_
     goes_round_once(more, &said, move |port| balancer_at(POD, port, again.clone()));
 }
 
+// D1, T16
+#[test]
+fn a_loop_that_hides_its_source_ends_before_it_has_taken_all_sessions() {
+    let (port, health) = (free_port(), free_port());
+    // As a node that translates source addresses: no address of the fleet, and always the same one.
+    let balancer = balancer_at([127, 0, 0, 3], port, header("192.0.2.77"));
+    let more = "    proxyProtocol: {accept: Required, trusted: [127.0.0.0/8]}\n";
+    let document = document_with(port, balancer.port, ("fleet", "127.0.0.2:0"), more);
+    let arguments = ["--max-sessions", "16", "--workers", "1"];
+    let program = Program::proxy(&document, health, free_port(), &arguments);
+    let mut client = connect(port).expect("connect");
+    client.write_all(&header("192.0.2.1")).expect("write");
+    until("the loop is refused", || count(health, "portlane_connections_closed_total", "SourceShare") == Some(1.0));
+    assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "the loop ends with its last session");
+    assert_eq!(balancer.count(), 12, "a quarter of the sessions is left to others");
+    drop(program);
+}
+
 /// The smallest `ClientHello` with a server name (RFC 8446, 4.1.2; RFC 6066, 3).
 pub(super) fn client_hello(name: &str) -> Vec<u8> {
     let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
