@@ -39,7 +39,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
     let listeners = &forward.spec.listeners;
     if let Some(name) = args.listener.as_ref().filter(|name| listeners.iter().all(|it| it.name != **name)) {
         let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
-        tell(&format!("PortForward {key} has no listener {name} now: its listeners are {}", names.join(", ")));
+        note(&format!("PortForward {key} has no listener {name} now: its listeners are {}", names.join(", ")));
     }
     let place = Place::Namespace(query.namespace.clone());
     let listed = cluster.list::<Pod>(&place, ListParams::default().labels(&query.labels)).await?;

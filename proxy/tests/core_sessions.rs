@@ -311,7 +311,9 @@ fn the_table_of_sources_holds_those_with_sessions_only() {
     }
     assert_eq!(sources.len(), clients.len());
     for _ in 0..2 {
-        clients.iter().for_each(|source| sources.leave(*source));
+        for source in &clients {
+            sources.leave(*source);
+        }
     }
     assert!(sources.is_empty());
     sources.leave(ip("192.0.2.1"));

@@ -102,9 +102,9 @@ mod tests {
     }
 
     /// Two forwards with a report, and one without.
-    fn forwards() -> Fetched<Listed<PortForward>> {
+    fn listed() -> Listed<PortForward> {
         let reported = "{dataPlane: {acked: 1, total: 1, summary: 1/1, rejectedCount: 0}}";
-        Ok(Listed::from(vec![forward("a", reported), forward("unread", "{}"), forward("b", reported)]))
+        Listed::from(vec![forward("a", reported), forward("unread", "{}"), forward("b", reported)])
     }
 
     fn of(name: &str) -> Of {
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn sessions_are_counted_where_a_live_api_may_know_them() {
         let known = vec![of("a"), of("b")];
-        assert_eq!(counted(&[operator(true)], &forwards()), known);
-        assert_eq!(counted(&[operator(false), operator(true)], &forwards()), known);
-        assert_eq!(counted(&[], &forwards()), known, "nobody knows what an operator serves that may not be seen");
-        assert_eq!(counted(&[operator(false)], &forwards()), Vec::<Of>::new());
+        assert_eq!(counted(&[operator(true)], &Ok(listed())), known);
+        assert_eq!(counted(&[operator(false), operator(true)], &Ok(listed())), known);
+        assert_eq!(counted(&[], &Ok(listed())), known, "nobody knows what an operator serves that may not be seen");
+        assert_eq!(counted(&[operator(false)], &Ok(listed())), Vec::<Of>::new());
     }
 
     #[test]
@@ -135,10 +135,10 @@ mod tests {
         };
         let whole = || (of("a"), list(&[]));
         let noted = |readings: &[Reading]| {
-            let noted = notes(&[operator(true)], &forwards(), readings);
-            assert_eq!(notes(&[operator(false)], &forwards(), readings), BTreeSet::new());
-            assert_eq!(notes(&[], &forwards(), readings), BTreeSet::new());
-            assert_eq!(notes(&[operator(true), operator(true)], &forwards(), readings), BTreeSet::new());
+            let noted = notes(&[operator(true)], &Ok(listed()), readings);
+            assert_eq!(notes(&[operator(false)], &Ok(listed()), readings), BTreeSet::new());
+            assert_eq!(notes(&[], &Ok(listed()), readings), BTreeSet::new());
+            assert_eq!(notes(&[operator(true), operator(true)], &Ok(listed()), readings), BTreeSet::new());
             noted.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(noted(&[whole(), (of("b"), list(&[]))]), Vec::<String>::new());
