@@ -20,10 +20,7 @@ use tokio::{
 };
 
 use super::{Role, View, answer};
-use crate::{
-    door::Place,
-    http_doors::Doors,
-};
+use crate::{door::Place, http_doors::Doors};
 
 /// An address that is not known, as at the unix socket.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
