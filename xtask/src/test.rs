@@ -11,6 +11,7 @@ mod monitoring;
 mod pages;
 #[cfg(test)]
 mod pictures;
+mod space;
 mod summary;
 
 use std::{env, path::Path, process::Stdio, thread, time::Instant};
@@ -28,9 +29,11 @@ use crate::{
 pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
     let mut summary = Summary::default();
     let started = Instant::now();
+    space::print();
     let done = run_tiers(tiers, &mut summary);
     summary.step("total", started.elapsed());
     eprint!("{summary}");
+    space::print();
     done
 }
 

@@ -64,11 +64,15 @@ impl Children {
     }
 }
 
-/// The last lines of a file.
+/// The last lines of a file. If a program of Go ended by a panic, the lines before its stack, which have the reason.
 pub(crate) fn tail(path: &Path, lines: usize) -> io::Result<String> {
-    let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+    Ok(last(&String::from_utf8_lossy(&fs::read(path)?), lines))
+}
+
+fn last(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
-    Ok(all[all.len().saturating_sub(lines)..].join("\n"))
+    let end = all.iter().rposition(|line| line.starts_with("panic: ")).map_or(all.len(), |panic| panic + 1);
+    all[end.saturating_sub(lines)..end].join("\n")
 }
 
 impl Drop for Children {
@@ -79,5 +83,18 @@ impl Drop for Children {
         for (_, child) in &mut self.running {
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last;
+
+    #[test]
+    fn the_last_lines_are_those_before_the_stack_of_a_panic() {
+        assert_eq!(last("one\ntwo\nthree\n", 2), "two\nthree");
+        assert_eq!(last("one\n", 2), "one");
+        let panicked = "started\nno space left on device\npanic: failed to create WAL\n\ngoroutine 1:\nmain.main()\n";
+        assert_eq!(last(panicked, 2), "no space left on device\npanic: failed to create WAL");
     }
 }
