@@ -84,10 +84,14 @@ fn snmpd_serves_snmpget_and_snmpwalk() {
 
 /// One end of a tunnel, as lines of shell. The interface moves into a network namespace of its own, where `then` runs;
 /// the socket stays outside, so datagrams pass the forward.
+///
+/// Both wireguard-go and wg remove the socket that a killed wireguard-go has left, and the slower of the two fails: so
+/// the lines remove it first.
 fn tunnel(folder: &Path, name: &str, own: [&str; 2], set: &str, peer: &str, then: &str) -> String {
     let ([key, address], folder) = (own, folder.display());
     format!(
         "export WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1
+rm -f /var/run/wireguard/{name}.sock
 wireguard-go -f {name} &
 until wg show {name} > /dev/null 2>&1; do sleep 0.02; done
 wg set {name} {set} private-key {folder}/{key} peer $(cat {folder}/{peer})
