@@ -236,18 +236,26 @@ pub fn set_keepalive(socket: &SockRef<'_>, seconds: u32) {
 
 /// A socket for one connection to an endpoint.
 ///
-/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection.
+/// `SO_REUSEADDR` lets a later listener bind the ephemeral port of this connection. Keepalive is for the caller: most
+/// connections end before it could matter.
 ///
 /// # Errors
 /// As `socket(2)`.
-pub fn upstream_tcp(to: SocketAddr, keepalive_seconds: u32) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+pub fn upstream_tcp(to: SocketAddr) -> io::Result<Socket> {
+    let socket = nonblocking(to, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    let options = SockRef::from(&socket);
-    set_stream_options(&options);
-    set_keepalive(&options, keepalive_seconds);
+    set_stream_options(&SockRef::from(&socket));
+    Ok(socket)
+}
+
+/// A socket that does not block, by one system call where there is one for it.
+fn nonblocking(to: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    #[cfg(target_os = "linux")]
+    let kind = kind.nonblocking();
+    let socket = Socket::new(Domain::for_address(to), kind, Some(protocol))?;
+    #[cfg(not(target_os = "linux"))]
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
@@ -256,8 +264,7 @@ pub fn upstream_tcp(to: SocketAddr, keepalive_seconds: u32) -> io::Result<Socket
 /// # Errors
 /// As `socket(2)` and `connect(2)`.
 pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
+    let socket = nonblocking(to, Type::DGRAM, Protocol::UDP)?;
     sys::report_errors(&socket);
     if socket.recv_buffer_size().is_ok_and(|size| size < FLOW_BUFFER) {
         // The system may grant less, but never refuses.

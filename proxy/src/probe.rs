@@ -24,8 +24,6 @@ use crate::{
     net,
 };
 
-/// Keepalive idle time, longer than any check lives.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Bytes that a dialogue reads at once: more than databases say at a time, as a connection that ends with bytes unread
 /// is reset. Small, because the buffer is part of each of many tasks.
 const BUFFER: usize = 1024;
@@ -105,8 +103,7 @@ async fn talk(mut stream: TcpStream, dialogue: &mut Dialogue) -> Result<(), Stri
 }
 
 async fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = net::upstream_tcp(to, u32::try_from(KEEPALIVE.as_secs()).unwrap_or(u32::MAX))?;
-    TcpSocket::from_std_stream(socket.into()).connect(to).await
+    TcpSocket::from_std_stream(net::upstream_tcp(to)?.into()).connect(to).await
 }
 
 async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String> {

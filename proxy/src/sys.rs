@@ -70,6 +70,12 @@ pub fn unacknowledged(socket: &impl AsFd) -> usize {
     imp::unacknowledged(socket)
 }
 
+/// Whether urgent data begins at the next byte of a TCP socket. A splice does not pass that place (`tcp(7)`).
+#[must_use]
+pub fn is_at_mark(socket: &impl AsFd) -> bool {
+    imp::is_at_mark(socket)
+}
+
 /// State for batches of datagrams on this socket. The socket tells the local address of each datagram and joins trains of
 /// datagrams; large datagrams may be fragmented, which `quinn-udp` disables for QUIC.
 ///
@@ -167,6 +173,16 @@ mod imp {
         // SAFETY: the descriptor is open while `socket` is borrowed; SIOCOUTQ writes one c_int to a valid place.
         let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+
+    /// `libc` does not have it for every target; `asm-generic/sockios.h` does, for all architectures of the images.
+    const SIOCATMARK: libc::Ioctl = 0x8905;
+
+    pub(super) fn is_at_mark(socket: &impl AsFd) -> bool {
+        let mut is_at_mark: libc::c_int = 0;
+        // SAFETY: the descriptor is open while `socket` is borrowed; SIOCATMARK writes one c_int to a valid place.
+        let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCATMARK, &raw mut is_at_mark) };
+        result == 0 && is_at_mark != 0
     }
 
     pub(super) fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
@@ -316,6 +332,10 @@ mod imp {
 
     pub(super) fn unacknowledged(_socket: &impl AsFd) -> usize {
         0
+    }
+
+    pub(super) fn is_at_mark(_socket: &impl AsFd) -> bool {
+        false
     }
 
     pub(super) fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod connect;
+pub mod dial;
 pub mod direction;
 pub mod greeting;
 pub mod race;

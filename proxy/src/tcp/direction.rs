@@ -140,6 +140,12 @@ impl Direction {
         self.blocked || self.kept.is_some() || self.pipe.as_ref().is_some_and(|(_, left)| *left > 0)
     }
 
+    /// Whether the direction is spliced while there are pipes.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.streaming
+    }
+
     /// Moves what can be moved now; calls `count` with the number of bytes that reached the sink.
     ///
     /// Ready when the direction has nothing left to do, pending when a waker is registered.
@@ -282,3 +288,6 @@ impl Direction {
 fn poll_source(cx: &mut Context<'_>, from: &End) -> Poll<()> {
     from.stream.poll_read_ready(cx).map(|_| ())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

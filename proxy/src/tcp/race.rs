@@ -12,12 +12,9 @@ use std::{
 };
 
 use proxy_api::Listener;
-use socket2::SockRef;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
+use super::{dial::dial, direction::End};
 use crate::{
     core::{
         balance::{Draw, Entry, Targets},
@@ -34,7 +31,7 @@ use crate::{
 /// An established upstream connection.
 pub struct Connected {
     /// The upstream connection.
-    pub stream: TcpStream,
+    pub server: End,
     /// Counts the session at its endpoint until dropped.
     pub counted: Counted,
 }
@@ -91,7 +88,7 @@ struct Attempt<'a> {
     endpoint: Arc<Endpoint>,
     counted: Counted,
     began: Instant,
-    dial: Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>,
+    dial: Pin<Box<dyn Future<Output = io::Result<End>> + 'a>>,
     /// The file descriptor, unless it is the one of the session.
     _file: Option<Permit>,
 }
@@ -118,7 +115,7 @@ impl<'a> Step<'a> {
             tokio::select! {
                 biased;
                 (attempt, result) = answered(&mut attempts) => match result {
-                    Ok(stream) => return Some(self.won(attempt, stream, attempts).await),
+                    Ok(server) => return Some(self.won(attempt, server, attempts).await),
                     Err(error) => {
                         self.failed(&attempt.endpoint, &error);
                         race.failed(began.elapsed());
@@ -151,7 +148,7 @@ impl<'a> Step<'a> {
     async fn at_deadline(self, mut attempts: Vec<Attempt<'a>>, time: Duration) -> Option<Connected> {
         while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
             match result {
-                Ok(stream) => return Some(self.won(attempt, stream, attempts).await),
+                Ok(server) => return Some(self.won(attempt, server, attempts).await),
                 Err(error) => self.failed(&attempt.endpoint, &error),
             }
         }
@@ -168,7 +165,7 @@ impl<'a> Step<'a> {
             // Counted from now on, so that concurrent connects spread over endpoints.
             counted: Counted::new(endpoint.clone()),
             began: Instant::now(),
-            dial: Box::pin(dial(to, self.spec.timeouts.keepalive_seconds, self.header)),
+            dial: Box::pin(dial(to, self.header)),
             _file: file,
         }
     }
@@ -184,7 +181,7 @@ impl<'a> Step<'a> {
     }
 
     /// Takes the connection of `attempt`. The other attempts are given up.
-    async fn won(self, attempt: Attempt<'a>, stream: TcpStream, mut others: Vec<Attempt<'a>>) -> Connected {
+    async fn won(self, attempt: Attempt<'a>, server: End, mut others: Vec<Attempt<'a>>) -> Connected {
         // What was answered at the same moment was not silent.
         while !others.is_empty()
             && let Some((loser, result)) = answered_by_now(&mut others).await
@@ -198,12 +195,11 @@ impl<'a> Step<'a> {
         for loser in others.iter().filter(|it| is_beaten(it.endpoint.address, winner, it.began.elapsed())) {
             self.failed(&loser.endpoint, &silent);
         }
-        keep(&stream);
         self.show(&attempt.endpoint);
         attempt.endpoint.succeeded();
         self.entry.stats.sessions.fetch_add(1, Relaxed);
         self.worker.process.timings.connected(attempt.began.elapsed());
-        Connected { stream, counted: attempt.counted }
+        Connected { server, counted: attempt.counted }
     }
 
     /// Ends attempts that nobody has answered within the time for the step.
@@ -232,7 +228,7 @@ impl<'a> Step<'a> {
 }
 
 /// Waits for the first answer, and takes its attempt out.
-async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Result<TcpStream>) {
+async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Result<End>) {
     poll_fn(|cx| {
         let ended = attempts.iter_mut().enumerate().find_map(|(at, attempt)| match attempt.dial.as_mut().poll(cx) {
             Poll::Ready(result) => Some((at, result)),
@@ -247,7 +243,7 @@ async fn answered<'a>(attempts: &mut Vec<Attempt<'a>>) -> (Attempt<'a>, io::Resu
 }
 
 /// The first answer among those that the sockets hold.
-async fn answered_by_now<'a>(attempts: &mut Vec<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<TcpStream>)> {
+async fn answered_by_now<'a>(attempts: &mut Vec<Attempt<'a>>) -> Option<(Attempt<'a>, io::Result<End>)> {
     by_now(pin!(answered(attempts))).await
 }
 
@@ -256,73 +252,5 @@ async fn due(began: Instant, next: Option<Duration>) {
     match next {
         Some(after) => sleep_until(began + after).await,
         None => pending().await,
-    }
-}
-
-/// Connects. Until [`keep`], a connection that is given up ends by reset, also if the kernel has completed it: servers
-/// such as `MySQL` count an end without a byte as an error of the client.
-async fn dial(to: SocketAddr, keepalive_seconds: u32, header: &[u8]) -> io::Result<TcpStream> {
-    let socket = net::upstream_tcp(to, keepalive_seconds)?;
-    socket.set_linger(Some(Duration::ZERO))?;
-    let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await?;
-    // A connect to a dead port in the ephemeral range can connect to itself.
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::Error::new(
-            io::ErrorKind::ConnectionRefused,
-            "nothing listens there: the connection reached itself",
-        ));
-    }
-    write(&stream, header).await?;
-    Ok(stream)
-}
-
-/// Gives a connection to its session, whose relay decides how it ends.
-fn keep(stream: &TcpStream) {
-    // The socket is valid and the option exists, so that this cannot fail.
-    let _ = SockRef::from(stream).set_linger(None);
-}
-
-/// Writes the header. The connection is new, so the send buffer takes it at once.
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use tokio::{io::AsyncReadExt, net::TcpListener};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_connection_that_nobody_waits_for_any_more_ends_by_reset() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let to = listener.local_addr().expect("an address");
-        // Polled once, the connection is complete for the kernel, and the runtime does not know yet.
-        tokio::select! {
-            biased;
-            result = dial(to, 60, b"") => panic!("{result:?}"),
-            () = ready(()) => {}
-        }
-        let (mut server, _) = listener.accept().await.expect("a connection");
-        let end = server.read(&mut [0]).await.expect_err("no end of data");
-        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
-        // The same with one that was answered at the same moment as the winner of a race.
-        drop(dial(to, 60, b"").await.expect("connects"));
-        let (mut server, _) = listener.accept().await.expect("a connection");
-        let end = server.read(&mut [0]).await.expect_err("no end of data");
-        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
-        let kept = dial(to, 60, b"").await.expect("connects");
-        keep(&kept);
-        assert_eq!(SockRef::from(&kept).linger().expect("an option"), None);
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -17,7 +18,7 @@ use tokio::{
 use super::direction::{Direction, End, Phase};
 use crate::{
     core::{end::EndReason, limiter::Bucket},
-    sys,
+    net, sys,
     worker::{Worker, session::Session},
 };
 
@@ -38,8 +39,9 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
                 asked => asked.is_ready(),
             };
             if session.recheck.take() || is_silent {
-                recheck(up, client);
-                recheck(down, server);
+                keep_alive(session, server);
+                recheck(up, client, is_silent);
+                recheck(down, server, is_silent);
             }
             let before = (session.up.get() + session.down.get(), session.half_closed.get());
             let limit = &session.listener.limiter.bytes;
@@ -126,9 +128,19 @@ impl Stall {
     }
 }
 
-/// Asks the socket itself for bytes, because urgent data may hide them from readiness.
-fn recheck(direction: &Direction, from: &End) {
-    if direction.phase == Phase::Open && !direction.blocked && has_unread(from) {
+/// Sets keepalive on the upstream connection, once. Accepted connections have it of their listener.
+fn keep_alive(session: &Session, server: &End) {
+    if !session.has_keepalive.replace(true) {
+        let seconds = session.listener.spec.load().timeouts.keepalive_seconds;
+        net::set_keepalive(&SockRef::from(&server.stream), seconds);
+    }
+}
+
+/// Asks the socket itself for bytes, because urgent data may hide them from readiness. A direction that streams finds
+/// them by itself, unless it is about to count as silent.
+fn recheck(direction: &Direction, from: &End, is_silent: bool) {
+    let is_hidden = direction.phase == Phase::Open && !direction.blocked && (is_silent || !direction.is_streaming());
+    if is_hidden && has_unread(from) {
         from.read_anyway.set(true);
     }
 }

@@ -129,9 +129,8 @@ async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndRe
     session.offset.set(offset(session, &client.stream));
     let _slot = admission::admit(worker, session, &client.stream).await?;
     // Connecting has the largest state by far. In place, it would be part of the size of every session to its end.
-    let Connected { stream, counted: _counted } = Box::pin(connect::connect(worker, session, &client.stream)).await?;
+    let Connected { server, counted: _counted } = Box::pin(connect::connect(worker, session, &client.stream)).await?;
     opened(worker, session);
-    let server = End::new(stream);
     let reason = relay::run(worker, session, client, &server).await;
     server.clean.set(reason.is_clean());
     Ok(reason)

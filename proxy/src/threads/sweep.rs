@@ -75,7 +75,7 @@ fn check(worker: &Worker, session: &Session, now: u64, is_judged: bool) {
     if is_judged && timers::is_silent(&state, &spec.timeouts, now) {
         return session.end(EndReason::Idle);
     }
-    if has_moved || !is_judged {
+    if has_moved || !is_judged || !session.has_keepalive.get() {
         // Urgent data ends a read early although the socket has more; one extra poll per burst finds the rest.
         session.recheck.set(true);
         session.wake();

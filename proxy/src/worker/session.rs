@@ -58,6 +58,9 @@ pub struct Session {
     pub logged_at: Cell<u64>,
     /// Set for one poll that ignores cached readiness.
     pub recheck: Cell<bool>,
+    /// Whether the upstream connection has keepalive. It gets it from the first round of the sweep, which saves sessions
+    /// that end before four system calls.
+    pub has_keepalive: Cell<bool>,
     ended: Cell<Option<EndReason>>,
     counted: Cell<(u64, u64)>,
     waker: RefCell<Option<Waker>>,
@@ -92,6 +95,7 @@ impl Session {
             end_at: Cell::new(None),
             logged_at: Cell::new(now_millis),
             recheck: Cell::new(false),
+            has_keepalive: Cell::new(false),
             ended: Cell::new(None),
             counted: Cell::new((0, 0)),
             waker: RefCell::default(),

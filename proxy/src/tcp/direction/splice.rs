@@ -32,11 +32,12 @@ impl Direction {
         limit: &Bucket,
         from: &End,
     ) -> Poll<Moved> {
-        if from.read_anyway.get() {
+        let anyway = from.read_anyway.get();
+        if anyway && sys::is_at_mark(&from.stream) {
             self.stop_streaming(worker);
             return Poll::Ready(Moved::Bytes(0));
         }
-        if poll_source(cx, from).is_pending() {
+        if !anyway && poll_source(cx, from).is_pending() {
             // Pipes are lent only to directions that stream now.
             self.release(worker);
             return Poll::Pending;
@@ -47,7 +48,10 @@ impl Direction {
             return Poll::Pending;
         };
         let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
-        let spliced = from.stream.try_io(Interest::READABLE, || sys::splice_in(&from.stream, pooled.pipe(), most));
+        let splice = || sys::splice_in(&from.stream, pooled.pipe(), most);
+        // A splice that ignores readiness is followed by one that does not, and whose result counts.
+        let anyway = from.read_anyway.take();
+        let spliced = if anyway { splice() } else { from.stream.try_io(Interest::READABLE, splice) };
         limit.give(most - spliced.as_ref().map_or(0, |moved| *moved).min(most));
         match spliced {
             Ok(0) => {
@@ -61,7 +65,8 @@ impl Direction {
                 Poll::Ready(Moved::Bytes(0))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes > 0) {
+                // Unread bytes prove nothing: they may have arrived since.
+                if sys::is_at_mark(&from.stream) {
                     self.read_plainly(worker, from);
                 }
                 Poll::Ready(Moved::Bytes(0))
@@ -80,7 +85,8 @@ impl Direction {
         match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(pooled.pipe(), &to.stream, *left)) {
             Ok(moved) => {
                 *left -= moved;
-                if *left == 0 && !self.streaming {
+                if *left == 0 {
+                    // The next stream of this worker fills it: only sinks that are full keep a pipe.
                     self.release(worker);
                 }
                 Poll::Ready(Moved::Bytes(moved))

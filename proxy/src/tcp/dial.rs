@@ -1,0 +1,99 @@
+//! One connection to an endpoint, until a session takes it.
+
+use std::{io, net::SocketAddr};
+
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+
+use super::direction::End;
+use crate::net;
+
+/// Connects and sends `header`. A connection that is given up ends by reset, also if the kernel has completed it and the
+/// runtime does not know yet: servers such as `MySQL` count an end without a byte as an error of the client.
+///
+/// # Errors
+/// Why there is no connection, as `socket(2)` and `connect(2)`.
+pub async fn dial(to: SocketAddr, header: &[u8]) -> io::Result<End> {
+    let socket = net::upstream_tcp(to)?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
+        _ => {}
+    }
+    let server = End::new(TcpStream::from_std(socket.into())?);
+    server.stream.writable().await?;
+    if let Some(error) = server.stream.take_error()? {
+        return Err(error);
+    }
+    // A connect to a dead port in the ephemeral range can connect to itself.
+    let own = server.stream.local_addr()?;
+    if (own.ip(), own.port()) == (to.ip(), to.port()) {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "nothing listens there: the connection reached itself",
+        ));
+    }
+    write(&server.stream, header).await?;
+    Ok(server)
+}
+
+/// Writes the header. The connection is new, so the send buffer takes it at once.
+async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_waits_for_any_more_ends_by_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("an address");
+        // Polled once, the connection is complete for the kernel, and the runtime does not know yet.
+        tokio::select! {
+            biased;
+            result = dial(to, b"") => panic!("{result:?}"),
+            () = ready(()) => {}
+        }
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let end = server.read(&mut [0]).await.expect_err("no end of data");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        // The same with one that was answered at the same moment as the winner of a race.
+        drop(dial(to, b"").await.expect("connects"));
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let end = server.read(&mut [0]).await.expect_err("no end of data");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_session_ends_well_ends_by_the_end_of_data() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let connected = dial(listener.local_addr().expect("an address"), b"x").await.expect("connects");
+        connected.clean.set(true);
+        drop(connected);
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let mut all = Vec::new();
+        server.read_to_end(&mut all).await.expect("the end of data");
+        assert_eq!(all, b"x");
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("an address");
+        drop(listener);
+        assert_eq!(dial(to, b"").await.expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
