@@ -82,8 +82,10 @@
     $("sum-listeners").replaceChildren(`${count.format(listeners.bound)} of ${count.format(listeners.all)} bound`);
     if (sub) $("sum-listeners").append(make("small", { class: listeners.failed ? "bad" : "warn" }, sub));
     say($("sum-live"), count.format(totals.live));
-    $("sum-new").replaceChildren(`${rate.format(perSecond(last?.totals, totals, "opened"))}/s`,
-      make("small", { class: "soft" }, `${count.format(totals.opened)} in all`));
+    // In a cluster, what was seen of sessions is less than what the proxies count.
+    const opened = state.rates?.new ?? perSecond(last?.totals, totals, "opened");
+    $("sum-new").replaceChildren(`${rate.format(opened)}/s`,
+      make("small", { class: "soft" }, `${count.format(totals.opened)} ${state.rates ? "seen" : "in all"}`));
     if (totals.refused === null) $("sum-refused").replaceChildren("–", make("small", { class: "soft" }, "counted by the proxies"));
     else $("sum-refused").replaceChildren(`${rate.format(perSecond(last?.totals, totals, "refused"))}/s`,
       make("small", { class: "soft" }, `${count.format(totals.refused)} in all`));
@@ -118,6 +120,7 @@
     const keys = ["up", "down"].map((name) => make("span", {}, make("span", { class: `key ${name}` }), text(name)));
     const since = Math.round((now.at - samples[0].at) / 1000);
     const span = make("span", { class: "soft" }, `${age(since)} shown; up is from clients to backends`);
+    if (state.rates) span.append(`; the proxies count ${bytes(state.rates.bytes)}/s`);
     $("chart-text").replaceChildren(...keys, span);
   }
 

@@ -10,6 +10,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 
 mod bytes;
+#[path = "../cpu.rs"]
+mod cpu;
 mod load;
 mod machine;
 mod measure;

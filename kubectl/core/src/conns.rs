@@ -140,7 +140,7 @@ mod tests {
             session("[::ffff:10.1.0.1]:1", 6, 2),
             session("nonsense", 0, 0),
         ];
-        let list = SessionList { total: 4, items, unanswered: Vec::new() };
+        let list = SessionList { total: 4, items, ..SessionList::default() };
         let of = Of::Forward(ObjectKey::new("shop", "db"));
         let report = report(&[(of, Ok(list))], query, None);
         assert_eq!(report.notes, Vec::<String>::new());

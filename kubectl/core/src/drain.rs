@@ -109,7 +109,7 @@ mod tests {
     #[allow(clippy::unnecessary_wraps, reason = "the form that the core takes")]
     fn sessions(total: u64, unanswered: &[&str]) -> Fetched<SessionList> {
         let unanswered = unanswered.iter().map(|pod| (*pod).to_owned()).collect();
-        Ok(SessionList { total, items: Vec::new(), unanswered })
+        Ok(SessionList { total, unanswered, ..SessionList::default() })
     }
 
     #[test]

@@ -109,6 +109,51 @@ pub struct SessionList {
     pub items: Vec<Session>,
     /// Pods whose proxies have not answered, as `NAMESPACE/NAME`.
     pub unanswered: Vec<String>,
+    /// New sessions per second in all proxies. Absent: a proxy has not reported its load, or the operator is older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_per_second: Option<u64>,
+    /// Bytes per second in all proxies, both directions together. Absent as `new_per_second`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// The proxies that have reported their load.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<RatesOfPod>,
+}
+
+impl SessionList {
+    /// The rates of all proxies together, if they are known.
+    pub fn known_rates(&self) -> Option<Rates> {
+        Some(Rates { new: self.new_per_second?, bytes: self.bytes_per_second? })
+    }
+}
+
+/// New sessions and bytes per second, as proxies count them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rates {
+    /// New sessions per second.
+    pub new: u64,
+    /// Bytes per second, both directions together.
+    pub bytes: u64,
+}
+
+impl Rates {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { new: self.new.saturating_add(other.new), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+}
+
+/// The rates of the requested sessions in one proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RatesOfPod {
+    /// The proxy's pod, as `NAMESPACE/NAME`.
+    pub pod: String,
+    /// New sessions per second.
+    pub new_per_second: u64,
+    /// Bytes per second, both directions together.
+    pub bytes_per_second: u64,
 }
 
 /// A live session.

@@ -1,7 +1,8 @@
 //! `kubectl portlane ui`: the states and notices of the page (`portlane_page`), from readings of a cluster.
 //!
 //! The page computes rates from counters. A cluster has none: the live API lists sessions that live. So a [`Page`] counts
-//! what moves between two readings, as [`crate::top`] does, and its counters are lower bounds.
+//! what moves between two readings, as [`crate::top`] does, and its counters are lower bounds. The rates of all forwards
+//! together are those that proxies count, where the operator knows them.
 
 mod listeners;
 mod notices;
@@ -17,7 +18,7 @@ use crate::{
     config::{Failure, ProxyConfig},
     conns::{self, Query, Sort},
     describe::pods::has_ended,
-    live::{Reading as Sessions, Session, notes},
+    live::{Rates, Reading as Sessions, Session, SessionList, notes},
     placement::key,
     top::{Sample, identity, known, listed, moved},
 };
@@ -81,6 +82,9 @@ pub struct State {
     pub cluster: Cluster,
     /// Counters of all listeners, shown or not.
     pub totals: Counts,
+    /// Rates of all forwards, as the proxies count them. Absent: those of a forward are unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
     /// Number of listeners.
     pub listeners: Tally,
     /// The forwards, by name.
@@ -219,7 +223,8 @@ impl Page {
         let tally = listeners::bounded(&mut rows);
         let cluster = Cluster { notes: notes_of(&reading), ..self.state.cluster.clone() };
         self.notices.take(items(&reading.events));
-        self.state = State { at: reading.at, cluster, totals: self.totals, listeners: tally, forwards: rows };
+        let (rates, totals) = (rates(&reading.sample.sessions), self.totals);
+        self.state = State { at: reading.at, cluster, totals, rates, listeners: tally, forwards: rows };
         self.before = Some(reading.sample);
         self.state.clone()
     }
@@ -267,6 +272,12 @@ impl Page {
         }
         self.counts = counts;
     }
+}
+
+/// The rates of all forwards together, if they are known of each.
+fn rates(sessions: &[Sessions]) -> Option<Rates> {
+    let known = |(_, read): &Sessions| read.as_ref().ok().and_then(SessionList::known_rates);
+    sessions.iter().try_fold(Rates::default(), |sum, reading| Some(sum.plus(known(reading)?)))
 }
 
 /// The pods whose configurations are read: those of proxies that are alive, by name.

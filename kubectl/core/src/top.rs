@@ -1,8 +1,8 @@
 //! `kubectl portlane top`: sessions, new sessions a second, bytes a second, and health, by forward and by pod.
 //!
-//! Rates are differences of two readings of live sessions. A session that began and ended between two readings is in
-//! neither, so rates are lower bounds; the metrics `portlane_connections_opened_total` and `portlane_bytes_total` of
-//! proxies count everything.
+//! Rates come from the counters of the proxies. Where the operator does not know them, rates are differences of two
+//! readings of live sessions. A session that began and ended between two readings is in neither, so these rates are
+//! lower bounds, and the report says so.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +17,7 @@ use crate::{
     access::{Fetched, Listed, items, note},
     check::Outcome,
     describe::pods,
-    live::{Of, Reading, Session, notes},
+    live::{Of, Rates, Reading, Session, SessionList, notes},
     placement::{container, key},
     rows,
 };
@@ -70,12 +70,40 @@ pub struct Row {
 pub struct Load {
     /// Live sessions.
     pub sessions: u64,
-    /// New sessions a second. Absent before the second reading.
+    /// New sessions a second. Absent before the second reading, unless proxies have reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_per_second: Option<u64>,
-    /// Bytes a second in both directions. Absent before the second reading.
+    /// Bytes a second in both directions. Absent before the second reading, unless proxies have reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// The rates are lower bounds: some come from two readings of live sessions.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
+}
+
+impl Load {
+    /// Sessions with the rates that proxies count, or else with what has changed since the reading before.
+    fn new(sessions: u64, known: Option<Rates>, seen: Change, interval: Option<Duration>) -> Self {
+        let seen = |interval| Rates { new: per_second(seen.new, interval), bytes: per_second(seen.bytes, interval) };
+        let rates = known.or_else(|| interval.map(seen));
+        Self {
+            sessions,
+            new_per_second: rates.map(|rates| rates.new),
+            bytes_per_second: rates.map(|rates| rates.bytes),
+            at_least: known.is_none() && rates.is_some(),
+        }
+    }
+
+    /// Both together: no rates if one of them has none.
+    fn plus(self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+        Self {
+            sessions: self.sessions.saturating_add(other.sessions),
+            new_per_second: sum(self.new_per_second, other.new_per_second),
+            bytes_per_second: sum(self.bytes_per_second, other.bytes_per_second),
+            at_least: self.at_least || other.at_least,
+        }
+    }
 }
 
 /// New sessions and bytes between two readings.
@@ -98,38 +126,45 @@ impl Change {
 pub fn report(before: Option<&Sample>, now: &Sample) -> Report {
     let interval = before.map(|before| now.at.saturating_sub(before.at));
     let changes = Changes::between(before, now);
-    let load = |sessions: u64, change: Change| Load {
-        sessions,
-        new_per_second: interval.map(|interval| per_second(change.new, interval)),
-        bytes_per_second: interval.map(|interval| per_second(change.bytes, interval)),
-    };
-    let totals: HashMap<String, u64> =
-        now.sessions.iter().filter_map(|(of, read)| Some((forward_name(of)?, read.as_ref().ok()?.total))).collect();
+    let lists: HashMap<String, &SessionList> =
+        now.sessions.iter().filter_map(|(of, read)| Some((forward_name(of)?, read.as_ref().ok()?))).collect();
     let forward = |forward: &PortForward| {
         let (name, row) = (key(forward).to_string(), rows::forward(forward));
-        let sessions = totals.get(&name).copied().unwrap_or(0);
-        let change = changes.forwards.get(&name).copied().unwrap_or_default();
+        let list = lists.get(&name).copied();
+        let seen = changes.forwards.get(&name).copied().unwrap_or_default();
+        let known = list.and_then(SessionList::known_rates);
+        let load = Load::new(list.map_or(0, |list| list.total), known, seen, interval);
         let health = if row.reason.is_empty() { row.message } else { row.reason };
-        Row { name, outcome: row.outcome, health, load: load(sessions, change) }
+        Row { name, outcome: row.outcome, health, load }
     };
     let mut forwards: Vec<Row> = now.forwards.items.iter().map(forward).collect();
     forwards.sort_by(order);
+    let known = rates_of_pods(now);
     let mut pods: Vec<Row> = pod_health(now, &changes)
         .into_iter()
         .map(|(name, (outcome, health))| {
-            let change = changes.pods.get(&name).copied().unwrap_or_default();
-            Row { name, outcome, health, load: load(change.sessions, change) }
+            let seen = changes.pods.get(&name).copied().unwrap_or_default();
+            let load = Load::new(seen.sessions, known.get(name.as_str()).copied(), seen, interval);
+            Row { name, outcome, health, load }
         })
         .collect();
     pods.sort_by(order);
-    let all = changes.forwards.values().fold(Change::default(), |mut sum, change| {
-        sum.add(*change);
-        sum
-    });
+    let none = Load::new(0, Some(Rates::default()), Change::default(), None);
+    let total = forwards.iter().fold(none, |sum, row| sum.plus(row.load));
     let cut = now.forwards.is_cut.then(|| format!("only the first {} forwards were read", now.forwards.items.len()));
     let notes = notes(&now.sessions).into_iter().chain(cut).chain(note(&now.pods, "pods with a proxy")).collect();
-    let sessions = totals.values().fold(0, |sum: u64, total| sum.saturating_add(*total));
-    Report { total: load(sessions, all), forwards, pods, notes }
+    Report { total, forwards, pods, notes }
+}
+
+/// The rates of the proxies of pods, over all forwards of a reading.
+fn rates_of_pods(sample: &Sample) -> HashMap<&str, Rates> {
+    let mut rates: HashMap<&str, Rates> = HashMap::new();
+    let lists = sample.sessions.iter().filter_map(|(_, read)| read.as_ref().ok());
+    for of_pod in lists.flat_map(|list| &list.rates) {
+        let sum = rates.entry(of_pod.pod.as_str()).or_default();
+        *sum = sum.plus(Rates { new: of_pod.new_per_second, bytes: of_pod.bytes_per_second });
+    }
+    rates
 }
 
 /// More sessions first, then by name.
@@ -261,6 +296,24 @@ mod tests {
         assert_eq!(counted(Some(session(5, 100)), session(1, 130)), (1, 130), "the client reused its port");
         assert_eq!(counted(None, session(2, 10)), (1, 10));
         assert_eq!(counted(None, session(60, 10)), (0, 0), "an old session that was not listed before");
+    }
+
+    #[test]
+    fn rates_are_those_of_proxies_or_else_lower_bounds_and_a_sum_with_one_of_these_is_one() {
+        let interval = Some(Duration::from_secs(2));
+        let seen = Change { sessions: 0, new: 4, bytes: 8 };
+        let known = Load::new(3, Some(Rates { new: 1000, bytes: 70 }), seen, interval);
+        assert_eq!((known.new_per_second, known.bytes_per_second, known.at_least), (Some(1000), Some(70), false));
+        let bound = Load::new(1, None, seen, interval);
+        assert_eq!((bound.new_per_second, bound.bytes_per_second, bound.at_least), (Some(2), Some(4), true));
+        let sum = known.plus(bound);
+        assert_eq!((sum.sessions, sum.new_per_second, sum.at_least), (4, Some(1002), true));
+        let first = known.plus(Load::new(1, None, Change::default(), None));
+        assert_eq!(
+            (first.sessions, first.new_per_second, first.at_least),
+            (4, None, false),
+            "before the second reading"
+        );
     }
 
     #[test]

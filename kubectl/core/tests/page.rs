@@ -12,7 +12,7 @@ use std::{
 
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown},
-    live::{Of, Request, Session},
+    live::{Of, Rates, Request, Session},
     page::{LISTENERS, Notice, Page, Reading, State},
     top::Sample,
 };
@@ -102,6 +102,21 @@ fn counters_begin_with_the_first_reading_and_only_grow() {
     page.take(reading(&scene, "before", 12));
     let last = page.take(reading(&scene, "now", 14)).totals;
     assert!(last.live == 2 && last.up >= first.up && last.opened >= first.opened, "{last:?}");
+}
+
+#[test]
+fn rates_of_proxies_are_shown_if_each_forward_has_them() {
+    let (mut scene, mut page) = (scene(), page());
+    assert_eq!(page.take(reading(&scene, "now", 10)).rates, None, "the operator is older");
+    for list in scene["now"].as_array_mut().expect("a list") {
+        // A refusal has no list.
+        list.as_object_mut().expect("a response").remove("code");
+        list["newPerSecond"] = 500.into();
+        list["bytesPerSecond"] = 7.into();
+    }
+    let forwards = scene["now"].as_array().map_or(0, Vec::len) as u64;
+    let state = page.take(reading(&scene, "now", 12));
+    assert_eq!(state.rates, Some(Rates { new: 500 * forwards, bytes: 7 * forwards }));
 }
 
 #[test]

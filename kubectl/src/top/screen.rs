@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_frame_shows_every_line_of_the_view_within_the_terminal() {
-        let load = Load { sessions: 3, new_per_second: Some(1), bytes_per_second: Some(2048) };
+        let load = Load { sessions: 3, new_per_second: Some(1), bytes_per_second: Some(2048), at_least: false };
         let row = |name: &str, outcome| Row { name: name.to_owned(), outcome, health: "Ready".to_owned(), load };
         let report = Report {
             total: load,

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod carriers;
 pub mod config;
+pub mod rates;
 pub mod sessions;
 
 pub use proxy_api::SessionId;

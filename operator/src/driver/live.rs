@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Driver, leading::Leading};
 use operator_core::{
     ObjectKey, ProxyId,
-    live_api::{api::Of, carriers::carriers, config::Configured},
+    live_api::{api::Of, carriers::carriers, config::Configured, rates::Rates},
 };
 
 use crate::inputs::questions::{LiveProxy, LiveQuestion};
@@ -31,9 +31,14 @@ impl Driver {
                 all
             }
         };
+        let forward = match of {
+            Of::Pod(_) => None,
+            Of::Forward(origin) => Some(origin),
+        };
         let live = |proxy: &ProxyId| {
             let pod = proxy.pod()?.clone();
-            Some(LiveProxy { pod, asks: leading.publisher.asks(proxy) })
+            let rates = Rates::of(&leading.proxies, proxy, forward);
+            Some(LiveProxy { pod, asks: leading.publisher.asks(proxy), rates })
         };
         Some(proxies.iter().filter_map(live).collect())
     }

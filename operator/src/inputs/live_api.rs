@@ -130,7 +130,9 @@ impl LiveApi {
     async fn gather(&self, selection: Selection, proxies: Vec<LiveProxy>) -> Gathered {
         let end = Instant::now() + WHOLE;
         let wanted = selection.clone();
-        let mut gathered = Gathered::new(selection, proxies.iter().map(|proxy| proxy.pod.clone()).collect());
+        let rates = proxies.iter().map(|proxy| (proxy.pod.clone(), proxy.rates)).collect();
+        let pods = proxies.iter().map(|proxy| proxy.pod.clone()).collect();
+        let mut gathered = Gathered::new(selection, pods).rated(rates);
         let room = Arc::new(AtomicUsize::new(gathered.room()));
         let inquiries = Arc::new(Semaphore::new(INQUIRIES));
         let mut connected = proxies.into_iter().filter_map(|proxy| Some((proxy.pod, proxy.asks?)));

@@ -11,7 +11,7 @@ use tokio::{
 
 use operator_core::{
     ObjectKey, PodMetric,
-    live_api::{api::Of, config::Configured},
+    live_api::{api::Of, config::Configured, rates::Rates},
     metrics_api::api::{self as metrics_api, failure},
 };
 
@@ -72,6 +72,8 @@ pub struct LiveProxy {
     pub pod: ObjectKey,
     /// The queue of its stream. Absent: the proxy has no stream.
     pub asks: Option<mpsc::Sender<Ask>>,
+    /// The rates of the requested sessions, by the proxy's last report of its load. Absent: unknown.
+    pub rates: Option<Rates>,
 }
 
 /// Asks the driver. The error is the answer to the client.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -21,6 +21,12 @@ use crate::shared;
 
 /// Pods that are deleted, one after the other.
 const DELETIONS: usize = 4;
+/// Number of deletions of a long run, as a variable of the environment.
+const LONG: &str = "PORTLANE_DELETIONS";
+/// Time from one deletion of a long run to the next.
+const EVERY: Duration = Duration::from_secs(5);
+/// Clients of a long run.
+const CLIENTS: usize = 8;
 /// Longest wait of a new connection, which is what the page of the command promises.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -108,17 +114,23 @@ struct Seen {
     pods: BTreeSet<String>,
 }
 
-struct Client {
+/// Clients that connect at the same time.
+struct Clients {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
-    work: JoinHandle<()>,
+    work: Vec<JoinHandle<()>>,
 }
 
-impl Client {
-    fn start(port: u16) -> Self {
+impl Clients {
+    fn start(port: u16, clients: usize) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
-        let (stopped, noted) = (stop.clone(), seen.clone());
-        let work = thread::spawn(move || {
+        let work = (0..clients).map(|_| Self::connect(port, stop.clone(), seen.clone())).collect();
+        Self { stop, seen, work }
+    }
+
+    /// Connects again and again until the end.
+    fn connect(port: u16, stopped: Arc<AtomicBool>, noted: Arc<Mutex<Seen>>) -> JoinHandle<()> {
+        thread::spawn(move || {
             while !stopped.load(Relaxed) {
                 let started = Instant::now();
                 let opened = open(port).and_then(|(mut session, pod)| round_trip(&mut session, b"x").map(|_| pod));
@@ -131,8 +143,7 @@ impl Client {
                     Err(error) => seen.broken.push(format!("after {waited:?}: {error}")),
                 }
             }
-        });
-        Self { stop, seen, work }
+        })
     }
 
     /// Whether a pod that is not in this set has served a connection.
@@ -142,7 +153,9 @@ impl Client {
 
     fn stop(self) -> Seen {
         self.stop.store(true, Relaxed);
-        self.work.join().expect("the client does not panic");
+        for client in self.work {
+            client.join().expect("a client does not panic");
+        }
         std::mem::take(&mut *self.seen.lock().expect("no panic"))
     }
 }
@@ -154,12 +167,18 @@ pub(crate) fn pods(namespace: &Namespace<'_>) -> BTreeSet<String> {
 }
 
 /// Deletes pods one after the other, but never `spared`, while a client connects to a port of this machine again and
-/// again. Connections go to the replacements, and only those that a pod has already accepted break.
+/// again. Connections go to the replacements, and only those that a pod has already accepted break. A long run
+/// (`PORTLANE_DELETIONS`) has more clients, and deletes a pod every five seconds.
 pub(crate) fn replace_pods(namespace: &Namespace<'_>, port: u16, spared: &str, deletions: usize) {
-    let client = Client::start(port);
+    let long = env::var(LONG).ok().map(|number| number.parse::<usize>().expect("PORTLANE_DELETIONS is a number"));
+    let (deletions, every, clients) = long.map_or((deletions, Duration::ZERO, 1), |long| (long, EVERY, CLIENTS));
+    let client = Clients::start(port, clients);
     let (mut known, mut deleted) = (pods(namespace), BTreeSet::from([spared.to_owned()]));
     let started = Instant::now();
+    let mut due = started;
     for _ in 0..deletions {
+        until("the next deletion is due", || Instant::now() >= due);
+        due += every;
         let present = pods(namespace);
         let victim = present.difference(&deleted).next().expect("a pod beside the one that is spared").clone();
         known.extend(present.iter().cloned());
@@ -170,7 +189,7 @@ pub(crate) fn replace_pods(namespace: &Namespace<'_>, port: u16, spared: &str, d
     }
     let seen = client.stop();
     eprintln!(
-        "{deletions} pods replaced in {:?}: {} connections, the longest took {:?}, broken: {:?}",
+        "{deletions} pods replaced in {:?}: {} connections of {clients} clients, the longest took {:?}, broken: {:?}",
         started.elapsed(),
         seen.connections,
         seen.longest,
@@ -179,7 +198,7 @@ pub(crate) fn replace_pods(namespace: &Namespace<'_>, port: u16, spared: &str, d
     assert!(seen.connections > 10 * deletions, "there was no load");
     assert!(seen.longest <= WAIT, "a connection took {:?}", seen.longest);
     // A connection that a pod has already accepted ends with the pod.
-    assert!(seen.broken.len() <= deletions, "{:?}", seen.broken);
+    assert!(seen.broken.len() <= deletions * clients, "{:?}", seen.broken);
 }
 
 #[test]

@@ -47,7 +47,10 @@ fn section(title: &'static str, rows: &[Row], look: Look) -> String {
 }
 
 fn numbers(load: Load) -> [String; 3] {
-    let rate = |rate: Option<u64>, text: fn(u64) -> String| rate.map_or_else(|| "-".to_owned(), text);
+    let bound = if load.at_least { "≥" } else { "" };
+    let rate = |rate: Option<u64>, text: fn(u64) -> String| {
+        rate.map_or_else(|| "-".to_owned(), |rate| format!("{bound}{}", text(rate)))
+    };
     let plain = |number: u64| number.to_string();
     [load.sessions.to_string(), rate(load.new_per_second, plain), rate(load.bytes_per_second, units::bytes)]
 }

@@ -131,7 +131,7 @@ mod tests {
     fn what_is_missing_is_noted_once_and_only_of_the_one_operator_that_serves_the_api() {
         let list = |unanswered: &[&str]| {
             let unanswered = unanswered.iter().map(|pod| (*pod).to_owned()).collect();
-            Ok(SessionList { total: 3, items: Vec::new(), unanswered })
+            Ok(SessionList { total: 3, unanswered, ..SessionList::default() })
         };
         let whole = || (of("a"), list(&[]));
         let noted = |readings: &[Reading]| {

@@ -1,11 +1,11 @@
 //! The live sessions of several proxies in one list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, Selection};
 use serde::Serialize;
 
-use super::group_version;
+use super::{group_version, rates::Rates};
 use crate::world::ObjectKey;
 
 /// Most proxies that one request asks. Further ones are named as unanswered.
@@ -28,13 +28,28 @@ pub struct Gathered {
     is_full: bool,
     /// Pods whose proxies have not answered.
     unanswered: BTreeSet<ObjectKey>,
+    /// The rates of the proxies of all pods; of a pod absent where they are unknown. Absent: not requested.
+    rates: Option<BTreeMap<ObjectKey, Option<Rates>>>,
 }
 
 impl Gathered {
     /// No answer yet from the proxies of these pods.
     #[must_use]
     pub fn new(selection: Selection, pods: BTreeSet<ObjectKey>) -> Self {
-        Self { selection, total: 0, sessions: Vec::new(), texts: 0, is_full: false, unanswered: pods }
+        Self { selection, total: 0, sessions: Vec::new(), texts: 0, is_full: false, unanswered: pods, rates: None }
+    }
+
+    /// Adds the rates of the proxies of all pods, where they are known. They are those of all requested sessions, so a
+    /// request for one session has none.
+    #[must_use]
+    pub fn rated(self, rates: BTreeMap<ObjectKey, Option<Rates>>) -> Self {
+        Self { rates: self.selection.session.is_none().then_some(rates), ..self }
+    }
+
+    /// The rates of all proxies together. `None` if those of a proxy are unknown.
+    fn sum_of_rates(&self) -> Option<Rates> {
+        let mut all = self.rates.as_ref()?.values();
+        all.try_fold(Rates::default(), |sum, rates| Some(sum.plus((*rates)?, HIGHEST)))
     }
 
     /// Most sessions to request from the next proxy: 0 once the list is complete, because its total still counts.
@@ -75,11 +90,17 @@ impl Gathered {
     pub fn document(mut self) -> Result<String, serde_json::Error> {
         // A stable sort: the sessions of a pod keep their order.
         self.sessions.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let known = self.rates.iter().flatten().filter_map(|(pod, rates)| {
+            let rates = Rates::default().plus((*rates)?, HIGHEST);
+            Some(RatesOfPod { pod, rates })
+        });
         serde_json::to_string(&SessionList {
             kind: "SessionList",
             api_version: group_version(),
             metadata: Metadata {},
             total: self.total,
+            sum: self.sum_of_rates(),
+            rates: known.collect(),
             items: self.sessions.iter().map(|(pod, session)| Item { pod, session }).collect(),
             unanswered: &self.unanswered,
         })
@@ -93,8 +114,21 @@ struct SessionList<'a> {
     api_version: String,
     metadata: Metadata,
     total: u64,
+    /// Absent if the rates of a proxy are unknown.
+    #[serde(flatten)]
+    sum: Option<Rates>,
+    /// The proxies whose rates are known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rates: Vec<RatesOfPod<'a>>,
     items: Vec<Item<'a>>,
     unanswered: &'a BTreeSet<ObjectKey>,
+}
+
+#[derive(Serialize)]
+struct RatesOfPod<'a> {
+    pod: &'a ObjectKey,
+    #[serde(flatten)]
+    rates: Rates,
 }
 
 /// Kubernetes expects metadata in every object.

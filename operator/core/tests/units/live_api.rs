@@ -8,11 +8,15 @@ use operator_core::{
         api::{Asked, DEFAULT_LIMIT, MAX_LIMIT, Of, group, resources, route, serves},
         carriers::carriers,
         config::Configured,
+        rates::Rates,
         sessions::{Gathered, MAX_TEXTS},
     },
+    status::proxies::Proxies,
     world::objects::{Object, PodInfo},
 };
-use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, MAX_NAME_BYTES, Origin, Selection, SessionId, Transport};
+use proxy_api::{
+    LiveSession, LiveSessions, Load, MAX_LIVE, MAX_NAME_BYTES, Origin, Selection, SessionId, Transport, Work,
+};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, app_pod, fleet_pod, forward, key, keys, proxy, side, web};
@@ -167,6 +171,35 @@ fn one_session_is_found_by_its_id_also_beside_proxies_that_know_no_ids() {
     let list = document(gathered);
     assert_eq!((&list["total"], list["items"].as_array().map(Vec::len)), (&json!(1), Some(1)));
     assert_eq!((&list["items"][0]["pod"], &list["items"][0]["session"]), (&json!("ns/p1"), &json!("00000000000000ab")));
+}
+
+#[test]
+fn rates_are_those_of_all_proxies_or_absent_and_count_sessions_that_no_list_has() {
+    let (p1, p2) = (ProxyId::Pod(key("p1")), ProxyId::Pod(key("p2")));
+    let web = Origin::port_forward("ns", "web");
+    let mut proxies = Proxies::default();
+    let work = |new_per_second, bytes_per_second| Work { connections: 0, new_per_second, bytes_per_second };
+    proxies.connected(&p1);
+    let load = Load { sum: work(900, u64::MAX), forwards: [("ns/web".to_owned(), work(700, u64::MAX))].into() };
+    proxies.loaded(&p1, load);
+    proxies.connected(&p2);
+    let list = |proxies: &Proxies, selection: Selection| {
+        let of = |proxy: &ProxyId| Rates::of(proxies, proxy, selection.origin.as_ref());
+        let rates = [(key("p1"), of(&p1)), (key("p2"), of(&p2))].into();
+        document(Gathered::new(selection, keys(&["p1", "p2"])).rated(rates))
+    };
+    let partly = list(&proxies, of_web(10));
+    assert_eq!((partly.get("newPerSecond"), partly.get("bytesPerSecond")), (None, None), "p2 has not reported");
+    let expected = json!([{"pod": "ns/p1", "newPerSecond": 700, "bytesPerSecond": i64::MAX}]);
+    assert_eq!(partly["rates"], expected);
+    proxies.loaded(&p2, Load { sum: work(5, 6), forwards: [("ns/web".to_owned(), work(3, 4))].into() });
+    let whole = list(&proxies, of_web(10));
+    assert_eq!((&whole["newPerSecond"], &whole["bytesPerSecond"]), (&json!(703), &json!(i64::MAX)));
+    assert_eq!((&whole["total"], whole["items"].as_array().map(Vec::len)), (&json!(0), Some(0)), "no session is left");
+    assert_eq!(Rates::of(&proxies, &p2, None), Some(Rates { new_per_second: 5, bytes_per_second: 6 }));
+    assert_eq!(Rates::of(&proxies, &p2, Some(&web)), Some(Rates { new_per_second: 3, bytes_per_second: 4 }));
+    let one = list(&proxies, Selection { session: Some(SessionId(1)), ..of_web(10) });
+    assert_eq!((one.get("newPerSecond"), one.get("rates")), (None, None), "one session has no rates");
 }
 
 #[test]

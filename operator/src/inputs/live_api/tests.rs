@@ -23,7 +23,8 @@ fn request(api: &Arc<LiveApi>, query: &'static str) -> tokio::task::JoinHandle<A
 async fn has_proxies(asked: &mut mpsc::Receiver<Question>, proxies: Vec<(String, Option<mpsc::Sender<Ask>>)>) {
     let Some(Question::Live(LiveQuestion::Proxies { of, reply })) = asked.recv().await else { panic!("no question") };
     assert_eq!(of, Of::Forward(Origin::port_forward("ns", "web")));
-    let proxies = proxies.into_iter().map(|(name, asks)| LiveProxy { pod: ObjectKey::new("ns", name), asks });
+    let proxies =
+        proxies.into_iter().map(|(name, asks)| LiveProxy { pod: ObjectKey::new("ns", name), asks, rates: None });
     reply.send(Some(proxies.collect())).expect("the request waits");
 }
 

@@ -154,6 +154,14 @@ fn top_counts(scene: &Scene<'_>) {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("1 session,") && text.contains("FORWARD") && text.contains("POD"), "{text}");
     assert!(!text.contains('\u{1b}'), "a pipe has no colours: {text}");
+    until("sessions that no reading lists are in the rates", || {
+        for _ in 0..40 {
+            drop(connect(scene.port).expect("it listens"));
+        }
+        let top = document(scene, &["top"]);
+        let loads = [&top["total"], &top["forwards"][0], &top["pods"][0]];
+        loads.iter().all(|load| load["newPerSecond"].as_u64() >= Some(3) && load.get("atLeast").is_none())
+    });
 }
 
 fn drain_ends_with_the_last_session(scene: &Scene<'_>) {
