@@ -39,7 +39,10 @@ pub use kubernetes::{
 };
 #[cfg(target_os = "linux")]
 pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};
-pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
+pub use sockets::{
+    Backend, Behaviour, EARLIER_PROGRAMS, Event, FRESH_PROGRAMS, Listener, PROGRAMS, Program, UdpEcho, binary, earlier,
+    forward, free_port, free_range,
+};
 
 use std::{
     io::{ErrorKind, Read, Write},

@@ -1,11 +1,13 @@
 //! The built programs as a person starts them on one machine, and what they talk to.
 
 mod backend;
+mod binary;
 mod manifest;
 mod ports;
 mod process;
 
 pub use backend::{Backend, Behaviour, UdpEcho};
+pub use binary::{EARLIER_PROGRAMS, FRESH_PROGRAMS, PROGRAMS, binary, earlier};
 pub use manifest::{Listener, forward};
 pub use ports::{free_port, free_range};
-pub use process::{Event, Program, binary};
+pub use process::{Event, Program};

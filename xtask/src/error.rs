@@ -33,4 +33,6 @@ pub(crate) enum TaskError {
     Tests(String, ExitStatus),
     #[error("`{0}` failed ({1})")]
     Command(String, ExitStatus),
+    #[error("cargo did not build the program {0}; does a package of the workspace still have it?")]
+    Program(&'static str),
 }

@@ -11,6 +11,7 @@ mod monitoring;
 mod pages;
 #[cfg(test)]
 mod pictures;
+mod programs;
 mod space;
 mod summary;
 
@@ -44,13 +45,14 @@ fn run_tiers(tiers: &[Tier], summary: &mut Summary) -> Result<(), TaskError> {
         programs = setup.map(|setup| setup.build_in_background(tiers));
     }
     let tests = summary.measure("compile", compile)?;
+    let under_test = summary.measure("programs under test", programs::build)?;
     let mut is_prepared = false;
     for tier in tiers {
         if *tier != Tier::Pure && !std::mem::replace(&mut is_prepared, true) {
             prepare(tiers, programs.as_ref(), summary)?;
         }
         let started = Instant::now();
-        let done = run_tier(*tier, &tests, summary);
+        let done = run_tier(*tier, &tests, &under_test, summary);
         summary.step(tier.name(), started.elapsed());
         done?;
     }
@@ -70,11 +72,11 @@ fn prepare(tiers: &[Tier], programs: Option<&Background>, summary: &mut Summary)
     Ok(())
 }
 
-fn run_tier(tier: Tier, tests: &[TestBinary], summary: &mut Summary) -> Result<(), TaskError> {
+fn run_tier(tier: Tier, tests: &[TestBinary], programs: &Path, summary: &mut Summary) -> Result<(), TaskError> {
     let step = |name: &str| format!("  {}  {name}", tier.name());
     let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), requested_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
-        let (times, done) = summary.measure(&step(&test.label), || test.run(threads));
+        let (times, done) = summary.measure(&step(&test.label), || test.run(threads, programs));
         summary.tests(tier, times);
         done?;
     }

@@ -69,3 +69,22 @@ impl Check {
 pub fn worst(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
     outcomes.into_iter().max().unwrap_or(Outcome::Ok)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_result_is_what_does_not_work_and_then_what_is_not_known() {
+        let (ok, warning, unknown, failed) = (Outcome::Ok, Outcome::Warning, Outcome::Unknown, Outcome::Failed);
+        for (outcomes, expected) in [
+            (vec![], ok),
+            (vec![ok, ok], ok),
+            (vec![warning, ok], warning),
+            (vec![warning, unknown], unknown),
+            (vec![failed, unknown, ok], failed),
+        ] {
+            assert_eq!(worst(outcomes.clone()), expected, "{outcomes:?}");
+        }
+    }
+}

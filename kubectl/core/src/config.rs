@@ -157,3 +157,31 @@ fn endpoints(name: &str, set: &Value) -> Check {
         addresses => Check::ok(name, format!("{addresses} addresses")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_behind_or_has_applied_the_version_but_for_some_listeners() {
+        let listener = |state: &str| Listener { state: state.to_owned(), ..Listener::default() };
+        let config = |applied: Option<u64>, in_force: bool| ProxyConfig {
+            version: Version { number: 5, ..Version::default() },
+            applied,
+            in_force,
+            listeners: ["Bound", "Failed"].map(listener).into(),
+            ..ProxyConfig::default()
+        };
+        let of = |applied, in_force| {
+            let proxy = report(&ObjectKey::new("shop", "p"), config(applied, in_force)).proxy;
+            (proxy.outcome, proxy.detail)
+        };
+        let warning = |detail: &str| (Outcome::Warning, detail.to_owned());
+        assert_eq!(of(None, false), warning("has not applied version 5 yet"));
+        assert_eq!(of(Some(4), false), warning("has applied version 4, and should run version 5"));
+        assert_eq!(of(Some(5), false), warning("has applied version 5, except for 1 listener"));
+        assert_eq!(of(Some(5), true), (Outcome::Ok, "runs version 5, the newest".to_owned()));
+        let cut_off = ProxyConfig { connected: Some(false), ..config(Some(5), true) };
+        assert_eq!(report(&ObjectKey::new("shop", "p"), cut_off).proxy.outcome, Outcome::Failed);
+    }
+}

@@ -310,4 +310,32 @@ mod tests {
         let missing = [(of("a"), Err(Unknown::NotInstalled))];
         assert_eq!(usable(&missing), Err(Unknown::NotInstalled));
     }
+
+    #[test]
+    fn five_silent_proxies_are_named_and_of_more_the_first_five() {
+        let silent = |count: usize| {
+            let pods: Vec<String> = (1..=count).map(|at| format!("shop/p{at}")).collect();
+            unanswered(&pods)
+        };
+        assert_eq!(silent(0), None);
+        let five = "the proxies of pods shop/p1, shop/p2, shop/p3, shop/p4, shop/p5 have not answered";
+        assert_eq!(silent(5).as_deref(), Some(five));
+        let six = "the proxies of 6 pods have not answered: shop/p1, shop/p2, shop/p3, shop/p4, shop/p5, …";
+        assert_eq!(silent(6).as_deref(), Some(six));
+    }
+
+    #[test]
+    fn a_list_with_all_sessions_is_not_cut() {
+        let of = || Of::Pod(ObjectKey::new("shop", "p"));
+        let list = |total: u64| SessionList { total, items: vec![Session::default(); 2], ..SessionList::default() };
+        assert!(notes(&[(of(), Ok(list(2)))]).is_empty());
+        assert_eq!(notes(&[(of(), Ok(list(3)))]), ["pod shop/p has 3 sessions, and the live API listed 2"]);
+    }
+
+    #[test]
+    fn a_client_on_loopback_of_either_family_is_inside_the_pod() {
+        let is_inside = |client: &str| Session { client: client.to_owned(), ..Session::default() }.is_from_inside();
+        assert!(["127.0.0.1:5", "127.9.9.9:5", "[::1]:5", "[::ffff:127.0.0.1]:5"].iter().all(|it| is_inside(it)));
+        assert!(!["10.0.0.1:5", "[fd00::1]:5", "127.0.0.1", ""].iter().any(|it| is_inside(it)));
+    }
 }

@@ -47,4 +47,19 @@ mod tests {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }
+
+    #[test]
+    fn three_letters_may_be_wrong_and_no_more_than_half_of_a_word() {
+        for (word, name, is_near) in [
+            ("abcdefgh", "abcdexyz", true),
+            ("abcdefgh", "abcdwxyz", false),
+            ("port", "poxx", true),
+            ("port", "pxxx", false),
+            ("a", "b", true),
+            ("a", "bc", false),
+        ] {
+            assert_eq!(nearest(word, [name]).is_some(), is_near, "{word} {name}");
+        }
+        assert_eq!(nearest("db-1", ["db-2", "db-3"]), Some("db-2"), "the first of two");
+    }
 }

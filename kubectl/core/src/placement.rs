@@ -107,4 +107,20 @@ pub(crate) mod tests {
         );
         assert_eq!(pods(&forward("{gateway: {name: edge}}")).namespace, "shop");
     }
+
+    #[test]
+    fn a_container_is_named_by_the_role_of_its_pod_and_found_among_all_that_run() {
+        let pod = |text: &str| serde_yaml::from_str::<Pod>(text).expect("a pod");
+        let fleet = pod("{metadata: {labels: {portlane.dev/proxy: gateway}}, spec: {containers: [{name: proxy}]}}");
+        assert_eq!(container(&fleet), "proxy");
+        assert!(carries(&fleet, "proxy") && !carries(&fleet, "portlane-proxy"));
+        let labels = "metadata: {labels: {portlane.dev/proxy: sidecar}}";
+        let injected = pod(&format!(
+            "{{{labels}, spec: {{initContainers: [{{name: portlane-proxy}}], containers: [{{name: app}}]}}}}"
+        ));
+        assert_eq!(container(&injected), "portlane-proxy");
+        assert!(carries(&injected, "portlane-proxy") && carries(&injected, "app") && !carries(&injected, "proxy"));
+        assert_eq!(container(&Pod::default()), "portlane-proxy");
+        assert!(!carries(&Pod::default(), "app"), "a pod without a spec");
+    }
 }

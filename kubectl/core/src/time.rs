@@ -23,8 +23,16 @@ mod tests {
 
     #[test]
     fn an_age_has_one_unit() {
-        for (seconds, expected) in [(0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (200_000, "2d")] {
+        for (seconds, expected) in
+            [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (172_799, "47h"), (172_800, "2d")]
+        {
             assert_eq!(age(seconds), expected);
         }
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_no_time_ago() {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        assert_eq!((seconds(at(5), at(9)), seconds(at(9), at(9)), seconds(at(9), at(5))), (4, 0, 0));
     }
 }

@@ -323,4 +323,22 @@ mod tests {
         assert_eq!(per_second(5, Duration::ZERO), 5000);
         assert_eq!(per_second(u64::MAX, Duration::ZERO), u64::MAX);
     }
+
+    #[test]
+    fn a_session_is_the_same_only_if_neither_its_age_nor_its_bytes_went_back() {
+        let of = |seconds, bytes_up, bytes_down| Session { bytes_up, bytes_down, seconds, ..Session::default() };
+        let before = of(5, 100, 10);
+        let moved = |now: &Session| moved(Some(&before), now, Duration::from_secs(9));
+        assert_eq!(moved(&of(5, 100, 10)), Moved::default(), "nothing has moved");
+        assert_eq!(moved(&of(6, 101, 12)), Moved { is_new: false, up: 1, down: 2 });
+        for other in [of(4, 100, 10), of(5, 99, 10), of(5, 100, 9)] {
+            assert_eq!(moved(&other), Moved { is_new: true, up: other.bytes_up, down: other.bytes_down });
+        }
+    }
+
+    #[test]
+    fn a_session_that_was_not_listed_is_new_if_it_began_after_the_reading_before() {
+        let is_new = |seconds: u64| moved(None, &session(seconds, 1), Duration::from_millis(2999)).is_new;
+        assert_eq!([0, 2, 3].map(is_new), [true, true, false]);
+    }
 }

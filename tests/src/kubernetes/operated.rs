@@ -41,6 +41,13 @@ impl Operator {
         Self::launch(namespace, "operator", free_port(), options)
     }
 
+    /// Starts this program as the operator, such as one of an earlier version, and waits until it is ready.
+    #[track_caller]
+    pub fn of_program(namespace: &Namespace<'_>, program: &Path) -> Self {
+        let command = Self::command_of(program, namespace, "operator", namespace.cluster().kubeconfig());
+        Self::ready(command, tempfile::tempdir().expect("folder"), free_port(), &[])
+    }
+
     /// Starts an operator with the permissions of another kubeconfig than an administrator's, and further options.
     #[track_caller]
     pub fn with_kubeconfig(namespace: &Namespace<'_>, kubeconfig: &Path, options: &[&str]) -> Self {
@@ -103,7 +110,11 @@ impl Operator {
     }
 
     fn command(namespace: &Namespace<'_>, name: &str, kubeconfig: &Path) -> Command {
-        let mut command = Command::new(binary("portlane-operator"));
+        Self::command_of(&binary("portlane-operator"), namespace, name, kubeconfig)
+    }
+
+    fn command_of(program: &Path, namespace: &Namespace<'_>, name: &str, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(program);
         command.env("KUBECONFIG", kubeconfig);
         command.args(["--namespace", namespace.name(), "--watch-namespaces", namespace.name(), "--pod", name]);
         command
@@ -287,12 +298,14 @@ pub struct FleetProxy {
     pub program: Program,
     /// Port of health and metrics.
     pub health: u16,
+    executable: PathBuf,
     roots: String,
     stream: u16,
 }
 
 /// A proxy that was killed; its state is kept.
 pub struct StoppedProxy {
+    executable: PathBuf,
     folder: tempfile::TempDir,
     roots: String,
     stream: u16,
@@ -302,7 +315,7 @@ impl StoppedProxy {
     /// Starts a proxy with the state of the killed one.
     #[must_use]
     pub fn started(self) -> FleetProxy {
-        FleetProxy::in_folder(self.folder, &self.roots, self.stream)
+        FleetProxy::in_folder(self.executable, self.folder, &self.roots, self.stream)
     }
 }
 
@@ -310,20 +323,26 @@ impl FleetProxy {
     /// Starts a proxy with this token.
     #[track_caller]
     pub fn start(token: &str, roots: &str, stream: u16) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        std::fs::write(folder.path().join("token"), token).expect("token");
-        Self::in_folder(folder, roots, stream)
+        Self::of_program(&binary("portlane-proxy"), token, roots, stream)
     }
 
-    fn in_folder(folder: tempfile::TempDir, roots: &str, stream: u16) -> Self {
+    /// Starts this program as a proxy with this token, such as one of an earlier version.
+    #[track_caller]
+    pub fn of_program(program: &Path, token: &str, roots: &str, stream: u16) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("token"), token).expect("token");
+        Self::in_folder(program.to_owned(), folder, roots, stream)
+    }
+
+    fn in_folder(executable: PathBuf, folder: tempfile::TempDir, roots: &str, stream: u16) -> Self {
         let (health, admin) = (free_port(), free_port());
-        let mut command = Command::new(binary("portlane-proxy"));
+        let mut command = Command::new(&executable);
         command.args(["--operator", &format!("127.0.0.1:{stream}")]).env("PORTLANE_ROOTS", roots);
         command.arg("--token-file").arg(folder.path().join("token")).arg("--state-dir").arg(folder.path());
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         command.args(["--admin-address", &format!("127.0.0.1:{admin}"), "--drain-seconds", "1"]);
         let program = Program::start(command, folder);
-        Self { program, health, roots: roots.to_owned(), stream }
+        Self { program, health, executable, roots: roots.to_owned(), stream }
     }
 
     /// Kills the proxy and starts another one with the same state, as kubelet restarts a container.
@@ -335,8 +354,8 @@ impl FleetProxy {
     /// Kills the proxy and keeps its state.
     #[must_use]
     pub fn stopped(self) -> StoppedProxy {
-        let Self { program, roots, stream, .. } = self;
-        StoppedProxy { folder: program.kill(), roots, stream }
+        let Self { program, executable, roots, stream, .. } = self;
+        StoppedProxy { executable, folder: program.kill(), roots, stream }
     }
 
     /// Whether the proxy has applied a configuration.

@@ -1,12 +1,12 @@
 //! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and a forward that is
 //! ready.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use crds::PortForward;
 
-use super::{FleetPod, FleetProxy, Namespace, Operator};
-use crate::{Backend, Behaviour, free_port};
+use super::{FleetPod, FleetProxy, Namespace, Operator, roots};
+use crate::{Backend, Behaviour, binary, free_port};
 
 /// An operator, the gateway `edge` with one ready proxy, and the forward `web`, which leads from a port of this machine
 /// to an echo server. Every part runs until it is dropped.
@@ -36,6 +36,12 @@ impl<'a> Scene<'a> {
     #[track_caller]
     pub fn ready_gateway_with(namespace: Namespace<'a>, options: &[&str]) -> Self {
         let operator = Operator::with(&namespace, options);
+        Self::ready_gateway_of(namespace, operator, &binary("portlane-proxy"))
+    }
+
+    /// Sets the scene with this operator and this program of a proxy, each of any version.
+    #[track_caller]
+    pub fn ready_gateway_of(namespace: Namespace<'a>, operator: Operator, proxy: &Path) -> Self {
         let (backend, port) = (Backend::reachable(Behaviour::Echo), free_port());
         let web = [
             gateway("{replicas: 1}"),
@@ -43,7 +49,10 @@ impl<'a> Scene<'a> {
             forward("web", port, "{service: {name: web, port: 80}}"),
         ];
         namespace.apply(&web.join("\n---\n"));
-        let (pod, proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
+        let pod = FleetPod::of_gateway(&namespace, "edge", "p1");
+        let token = pod.token(&namespace, "edge", "portlane-operator");
+        let proxy = FleetProxy::of_program(proxy, &token, &roots(&namespace), operator.stream);
+        pod.set_ready(&namespace, true);
         until_ready(&namespace, "web", "True", "Ready");
         Self { proxy, pod, backend, port, operator, namespace }
     }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -17,45 +17,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::binary::binary;
 use crate::{PATIENCE, until_within};
 
 /// One line of a program's output.
 pub type Event = Value;
-
-/// Builds all programs once; returns the path of one.
-pub fn binary(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let mut cargo = images::cargo();
-        cargo.args([
-            "build",
-            "--quiet",
-            "-p",
-            "portlane",
-            "-p",
-            "portlane-proxy",
-            "-p",
-            "portlane-operator",
-            "-p",
-            "portlane-echo",
-            "-p",
-            "kubectl-portlane",
-            "-p",
-            "portlane-tests",
-            "--bins",
-        ]);
-        cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo runs").success(), "building the programs failed");
-        // target/debug/deps/test-123 or target/debug/xtask -> target/debug
-        let own = std::env::current_exe().expect("own path");
-        let folder = own.parent().expect("a folder");
-        if folder.ends_with("deps") { folder.parent().expect("target folder").to_owned() } else { folder.to_owned() }
-    });
-    folder.join(name)
-}
 
 /// A running program and the directory with its files. Killed on drop.
 pub struct Program {

@@ -18,6 +18,7 @@ macro_rules! on_both {
 mod agreement;
 mod bounds;
 mod charts;
+mod earlier;
 mod folders;
 mod harness_itself;
 mod kubectl;

@@ -26,7 +26,8 @@ pub(crate) fn without_kubelets(server: &ControlPlane) -> bool {
     !server.is_existing()
 }
 
-fn not_run(why: &str) {
+/// Prints that the test is not run, and why.
+pub(crate) fn not_run(why: &str) {
     let name = thread::current().name().unwrap_or_default().to_owned();
     // Straight to the terminal: what a test prints is shown only if it fails.
     let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");

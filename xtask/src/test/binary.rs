@@ -54,13 +54,15 @@ impl TestBinary {
         })
     }
 
-    /// Runs the tests and passes their output on. Returns the times of the tests that ended, also after a failure.
-    pub(crate) fn run(&self, threads: usize) -> (Vec<TestTime>, Result<(), TaskError>) {
+    /// Runs the tests and passes their output on. `programs` is the folder of the programs under test. Returns the times
+    /// of the tests that ended, also after a failure.
+    pub(crate) fn run(&self, threads: usize, programs: &Path) -> (Vec<TestTime>, Result<(), TaskError>) {
         let names = self.names();
         if names.as_ref().is_some_and(Vec::is_empty) {
             return (Vec::new(), Ok(()));
         }
         let mut command = self.command();
+        command.env(harness::FRESH_PROGRAMS, programs);
         command.arg(format!("--test-threads={threads}")).stdout(Stdio::piped());
         println!("\n     Running {} ({})", self.label, self.executable.display());
         let mut child = match command.spawn() {

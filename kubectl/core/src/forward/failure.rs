@@ -199,4 +199,29 @@ mod tests {
         assert_eq!(Failure::of_status("shop", 404, ""), Failure::Gone);
         assert!(Failure::of_status("shop", 500, "error dialing backend").is_of_pod());
     }
+
+    #[test]
+    fn a_failure_ends_all_attempts_or_those_at_one_pod_or_none() {
+        let text = || "x".to_owned();
+        let forbidden = Failure::Forbidden { namespace: text(), message: text() };
+        for (failure, is_final, is_of_pod) in [
+            (forbidden, true, false),
+            (Failure::Credentials, true, false),
+            (Failure::Unreachable(text()), false, false),
+            (Failure::Gone, false, true),
+            (Failure::Refused(text()), false, true),
+            (Failure::Late, false, true),
+        ] {
+            assert_eq!((failure.is_final(), failure.is_of_pod()), (is_final, is_of_pod), "{failure:?}");
+        }
+        assert_eq!(Failure::of_status("shop", 401, ""), Failure::Credentials);
+    }
+
+    #[test]
+    fn an_end_that_one_side_wants_is_nothing_that_went_wrong() {
+        assert_eq!((End::Closed.reason(), End::Client.reason()), (None, None));
+        let pod = || "db-0".to_owned();
+        let wrong = [End::PodEnded(pod()), End::Reset(pod(), String::new()), End::Broken(pod())];
+        assert_eq!(wrong.map(|end| end.reason()), [Some("PodEnded"), Some("Reset"), Some("Broken")]);
+    }
 }

@@ -102,4 +102,13 @@ mod tests {
         let names: Vec<Remote> = all(&forward()).into_iter().map(|mapping| mapping.remote).collect();
         assert_eq!(names, [Remote::Name("pg".to_owned())]);
     }
+
+    #[test]
+    fn a_range_ends_with_its_last_port() {
+        let target: Target = "pf/db".parse().expect("a target");
+        let port = |number| port(&target, &forward(), &Remote::Number(number)).ok();
+        assert_eq!([6999, 7000, 7009, 7010].map(port), [None, Some(7000), Some(7009), None]);
+        assert_eq!(followed(&forward(), &Remote::Number(53)), Remote::Number(53), "a UDP listener is not followed");
+        assert_eq!(followed(&forward(), &Remote::Number(7000)), Remote::Number(7000), "a range has no other number");
+    }
 }

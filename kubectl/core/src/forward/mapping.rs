@@ -159,4 +159,12 @@ mod tests {
         assert_eq!(local("1:pg", None), Some(1));
         assert_eq!(local(":pg", None), Some(0));
     }
+
+    #[test]
+    fn the_name_of_a_port_has_63_bytes_at_most_and_its_number_is_below_65536() {
+        let is_name = |length: usize| "a".repeat(length).parse::<Mapping>().is_ok();
+        assert_eq!([1, 63, 64].map(is_name), [true, true, false]);
+        let is_port = |text: &str| text.parse::<Mapping>().is_ok();
+        assert_eq!(["1", "65535", "65536", "65535:65535", "65536:1"].map(is_port), [true, true, false, true, false]);
+    }
 }

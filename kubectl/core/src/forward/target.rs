@@ -120,4 +120,10 @@ mod tests {
             assert!(why.contains(expected), "{text}: {why}");
         }
     }
+
+    #[test]
+    fn a_name_has_253_bytes_at_most() {
+        let is_target = |length: usize| format!("svc/{}", "a".repeat(length)).parse::<Target>().is_ok();
+        assert_eq!([1, 253, 254].map(is_target), [true, true, false]);
+    }
 }

@@ -224,6 +224,26 @@ fn a_range_contends_with_the_ranges_that_it_overlaps() {
 }
 
 #[test]
+fn a_range_that_gets_its_ports_back_takes_them_from_a_listener_that_did_not_contend_with_the_holder() {
+    let range = |first: u32, last: u32| json!({"protocol": "TCP", "port": first, "endPort": last});
+    // The second range overlaps both others, and the first and the last do not meet.
+    let chain = |at: u32| range(1000 + at * 10, 1010 + at * 10);
+    let mut scene = Scene::in_gateway(3, &json!({"service": {"type": "None"}}), chain);
+    let reasons = |scene: &Scene| {
+        ["f00000", "f00001", "f00002"].map(|name| {
+            let verdict = scene.translator.verdict(&(&key(name)).into());
+            verdict.map(|verdict| verdict.accepted.reason.as_str())
+        })
+    };
+    assert_eq!(scene.all().claims, 3);
+    assert_eq!(reasons(&scene), [Some("Accepted"), Some("PortConflict"), Some("Accepted")]);
+    scene.world.forwards.remove(&key("f00000"));
+    let gone = scene.update(&Changes { forwards: BTreeSet::from([key("f00000")]), ..Changes::default() });
+    assert_eq!(gone.work.claims, 2);
+    assert_eq!(reasons(&scene), [None, Some("Accepted"), Some("PortConflict")]);
+}
+
+#[test]
 fn a_listener_that_accepts_any_port_tries_ports_for_itself_alone() {
     let any = json!({"protocol": "TCP"});
     let spec = json!({"service": {"type": "None"}, "allocation": [{"port": 10000, "endPort": 19999}]});

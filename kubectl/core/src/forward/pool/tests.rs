@@ -179,3 +179,9 @@ fn a_pod_of_the_same_name_is_another_pod() {
     let (fresh, _) = open(&mut pool, at(1));
     assert!(pool.has_ended(session) && !pool.has_ended(fresh));
 }
+
+#[test]
+fn the_time_without_attempts_doubles_up_to_its_limit_however_many_failures_there_are() {
+    let pauses = [0, 1, 3, 4, 31, 32, u32::MAX].map(|failures| backoff(failures, at(1000)));
+    assert_eq!(pauses, [100, 200, 800, 1000, 1000, 1000, 1000].map(at));
+}

@@ -265,3 +265,15 @@ fn a_gateway_of_an_earlier_term_that_waits_for_its_turn_keeps_its_status() {
     assert_eq!((effects.len(), begun(&effects).len()), (16, 16));
     assert!(begun(&effects).iter().all(|desired| desired.key != key("edge")));
 }
+
+#[test]
+fn a_fleet_that_was_applied_and_waits_for_its_turn_reports_its_new_generation_as_pending() {
+    let mut desk = Desk::applied_at(1000);
+    // These names come first.
+    (0..16).for_each(|at| desk.see(named(&format!("a{at:02}"))));
+    desk.see(gateway_of(&json!({"replicas": 3}), 2));
+    let effects = desk.at(10_000);
+    assert_eq!((begun(&effects).len(), writes(&effects).len()), (16, 1), "no status of a fleet that is applied now");
+    assert!(begun(&effects).iter().all(|desired| desired.key != key("edge")));
+    assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
+}
