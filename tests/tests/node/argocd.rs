@@ -14,7 +14,7 @@ use crate::{
     shared,
     tasks::{
         do_as_written,
-        page::{Step, steps},
+        page::{Step, all_commands, steps},
         shell::Shell,
     },
 };
@@ -26,6 +26,23 @@ const APPLICATIONS: [&str; 3] = ["portlane-crds", "portlane", "shop"];
 const EDGE: &str = "deploy/argocd/forwards/edge.yaml";
 /// Longest time from a revert in Git to the last proxy that runs the old listeners.
 const REVERTED: Duration = Duration::from_secs(20);
+
+/// The page promises fewer commands than this to the first byte.
+const COMMANDS: usize = 10;
+/// Comparisons of an hour: Argo CD makes one every 180 s by default.
+const AN_HOUR: usize = 20;
+
+#[test]
+fn every_command_of_the_page_is_followed_and_bytes_flow_after_less_than_ten() {
+    let (install, uninstall) = page();
+    let followed: Vec<_> = [install, uninstall, kubectl()].into_iter().flat_map(all_commands).collect();
+    assert_eq!(all_commands(PAGE), followed, "each section with commands is followed by a test");
+    assert!(followed.iter().all(|(_, not_run)| not_run.is_none()), "{followed:?}");
+    let (to_the_first_byte, _) = install.split_once("\n### ").expect("a section after the installation");
+    let commands = all_commands(to_the_first_byte);
+    assert!(commands.len() < COMMANDS, "{commands:?}");
+    assert!(commands.last().is_some_and(|(line, _)| line.contains(" call tcp edge:80 ")), "{commands:?}");
+}
 
 /// The node is this test's own: Argo CD installs the operator.
 #[test]
@@ -43,12 +60,13 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     follow(&mut shell, install);
     let set = shell.folder().join("deploy/argocd/clusters.yaml").display().to_string();
     node.kubectl(&["apply", "--dry-run=server", "-f", &set]).ok();
-    nothing_drifts(&argo, 3);
+    nothing_drifts(&argo, AN_HOUR);
     nothing_of_argo_cd_is_on_children(&node);
     a_mistake_is_degraded_and_its_revert_prunes_it(&argo, &node);
     server_side_apply(&argo, &node);
     a_revert_reaches_every_proxy(&argo, &node);
     nothing_drifts(&argo, 1);
+    follow(&mut shell, kubectl());
     follow(&mut shell, uninstall);
     nothing_is_left(&node);
 }
@@ -58,6 +76,11 @@ fn page() -> (&'static str, &'static str) {
     let (_, below) = PAGE.split_once("\n## Argo CD\n").expect("a section for Argo CD");
     let (section, _) = below.split_once("\n## Flux\n").expect("a section for Flux");
     section.split_once("\n### Uninstall\n").expect("a section on the removal")
+}
+
+/// The section of the page on kubectl, the last one.
+fn kubectl() -> &'static str {
+    PAGE.split_once("\n## kubectl\n").expect("a section for kubectl").1
 }
 
 /// A project that permits no cluster resources, and the Application of the CRDs in it.
@@ -101,15 +124,19 @@ fn is_at(application: &Value, revision: &str) -> bool {
     is_done && application["status"]["sync"]["revision"] == revision && is_well(application)
 }
 
-/// Argo CD compares so many times, and neither finds a difference nor syncs.
+/// Argo CD compares so many times, and neither finds a difference nor syncs. The first time it renders the manifests
+/// again too.
 fn nothing_drifts(argo: &Argo<'_>, times: usize) {
     let syncs = |application: &Value| application["status"]["operationState"]["finishedAt"].clone();
-    let before = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
-    for _ in 0..times {
-        for name in APPLICATIONS {
-            let application = argo.refresh(name);
-            assert_eq!(sync(&application), "Synced", "{name}: {:#}", application["status"]["resources"]);
+    let are_synced = |applications: &[Value]| {
+        for (name, application) in APPLICATIONS.iter().zip(applications) {
+            assert_eq!(sync(application), "Synced", "{name}: {:#}", application["status"]["resources"]);
         }
+    };
+    let before = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
+    are_synced(&APPLICATIONS.map(|name| argo.refresh(name)));
+    for _ in 1..times {
+        are_synced(&argo.compare(APPLICATIONS));
     }
     let after = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
     assert_eq!(before, after, "Argo CD has synced again");
