@@ -29,6 +29,8 @@ const REVERTED: Duration = Duration::from_secs(20);
 
 /// The page promises fewer commands than this to the first byte.
 const COMMANDS: usize = 10;
+/// What the operator writes as, and its Deployment.
+const OPERATOR: &str = "portlane-operator";
 /// Comparisons of an hour: Argo CD makes one every 180 s by default.
 const AN_HOUR: usize = 20;
 
@@ -62,6 +64,7 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     node.kubectl(&["apply", "--dry-run=server", "-f", &set]).ok();
     nothing_drifts(&argo, AN_HOUR);
     nothing_of_argo_cd_is_on_children(&node);
+    git_and_the_operator_own_different_fields(&node);
     a_mistake_is_degraded_and_its_revert_prunes_it(&argo, &node);
     server_side_apply(&argo, &node);
     a_revert_reaches_every_proxy(&argo, &node);
@@ -143,14 +146,43 @@ fn nothing_drifts(argo: &Argo<'_>, times: usize) {
 }
 
 /// What the operator creates for a gateway carries no label and no annotation by which Argo CD would take it for its own.
+/// By its label, Argo CD tracks no object that has an owner.
 fn nothing_of_argo_cd_is_on_children(node: &Node) {
     let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,pods";
-    let children =
-        node.kubectl(&["get", kinds, "--namespace=shop", "--selector=portlane.dev/gateway=edge", "--output=yaml"]).ok();
-    for kind in ["kind: Deployment", "kind: Service", "kind: Pod"] {
-        assert!(children.contains(kind), "no {kind}:\n{children}");
+    let children = list(node, &[kinds, "--selector=portlane.dev/gateway=edge"]);
+    for kind in ["Deployment", "Service", "Pod"] {
+        assert!(children.iter().any(|child| child["kind"] == kind), "no {kind}: {children:#?}");
     }
-    assert!(!children.contains("argocd.argoproj.io"), "{children}");
+    for child in children {
+        let metadata = &child["metadata"];
+        assert!(!metadata.to_string().contains("argocd.argoproj.io"), "{metadata:#}");
+        assert!(metadata["ownerReferences"].is_array(), "{metadata:#}");
+    }
+}
+
+/// Objects in the namespace of the forwards.
+#[track_caller]
+fn list(node: &Node, what: &[&str]) -> Vec<Value> {
+    let get = ["get", "--namespace=shop", "--output=json", "--show-managed-fields"];
+    let list: Value = serde_json::from_str(&node.kubectl(&[&get[..], what].concat()).ok()).expect("JSON");
+    list["items"].as_array().expect("items").clone()
+}
+
+/// The operator owns no field of a spec, and nobody else owns one of a status.
+fn git_and_the_operator_own_different_fields(node: &Node) {
+    let objects = list(node, &["portforwards,forwardgateways"]);
+    assert_eq!(objects.len(), 3, "{objects:#?}");
+    for object in objects {
+        let entries = object["metadata"]["managedFields"].as_array().expect("managed fields");
+        let owns = |is_operator: bool, field: &str| {
+            entries.iter().any(|entry| {
+                let manager = entry["manager"].as_str().unwrap_or_default();
+                manager.starts_with(OPERATOR) == is_operator && !entry["fieldsV1"][field].is_null()
+            })
+        };
+        assert!(owns(true, "f:status") && owns(false, "f:spec"), "{entries:#?}");
+        assert!(!owns(true, "f:spec") && !owns(false, "f:status"), "{entries:#?}");
+    }
 }
 
 /// A forward that Git adds and that gets no port: Degraded with the message of its condition, and gone with the commit.
