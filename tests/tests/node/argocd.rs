@@ -67,6 +67,7 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     git_and_the_operator_own_different_fields(&node);
     a_mistake_is_degraded_and_its_revert_prunes_it(&argo, &node);
     server_side_apply(&argo, &node);
+    client_side_apply(&argo, &node);
     a_revert_reaches_every_proxy(&argo, &node);
     nothing_drifts(&argo, 1);
     follow(&mut shell, kubectl());
@@ -210,6 +211,28 @@ fn server_side_apply(argo: &Argo<'_>, node: &Node) {
     node.kubectl(&["patch", "application", "shop", "--namespace=argocd", "--type=merge", "--patch", &patch]).ok();
     argo.refresh("shop");
     argo.until("shop", "is Synced and Healthy", is_well);
+}
+
+/// From now on the CRDs and the operator are applied on the client, which a sync does at once.
+fn client_side_apply(argo: &Argo<'_>, node: &Node) {
+    let options = r#""syncOptions": ["CreateNamespace=true"]"#;
+    let patch = format!(
+        r#"{{"spec": {{"syncPolicy": {{{options}}}}}, "operation": {{"initiatedBy": {{"username": "test"}}, "sync": {{{options}}}}}}}"#
+    );
+    for name in ["portlane-crds", "portlane"] {
+        let before = argo.application(name)["status"]["operationState"]["finishedAt"].clone();
+        node.kubectl(&["patch", "application", name, "--namespace=argocd", "--type=merge", "--patch", &patch]).ok();
+        argo.until(name, "is applied on the client", |it| {
+            let operation = &it["status"]["operationState"];
+            operation["phase"] == "Succeeded" && operation["finishedAt"] != before && is_well(it)
+        });
+    }
+    let deployment = format!("deployment/{OPERATOR}");
+    for object in ["crd/portforwards.portlane.dev", deployment.as_str()] {
+        let applied = r"--output=jsonpath={.metadata.annotations.kubectl\.kubernetes\.io/last-applied-configuration}";
+        let applied = node.kubectl(&["get", object, "--namespace=portlane", applied]).ok();
+        assert!(!applied.is_empty(), "{object} is not applied on the client");
+    }
 }
 
 /// Git moves the listener to another port and back: every proxy runs the old one within seconds.
