@@ -87,17 +87,40 @@ fn kubectl() -> &'static str {
     PAGE.split_once("\n## kubectl\n").expect("a section for kubectl").1
 }
 
-/// A project that permits no cluster resources, and the Application of the CRDs in it.
+/// A project that permits no cluster resources, with the Applications of the CRDs and of the operator: each names a kind
+/// and applies nothing. Once the project permits the kinds of the CRDs, their sync succeeds without a person.
 fn a_project_that_forbids_cluster_resources_names_the_kind_and_applies_nothing(argo: &Argo<'_>, node: &Node) {
-    let crds = argo.read("deploy/argocd/applications/crds.yaml").replace("name: portlane-crds", "name: teams-crds");
+    let of_teams = |file: &str, name: &str| {
+        let text = argo.read(&format!("deploy/argocd/applications/{file}.yaml"));
+        let (own, ours) =
+            (format!("  name: {name}\n  namespace: argocd"), format!("  name: {file}\n  namespace: argocd"));
+        assert!(text.contains(&own), "{text}");
+        // Nothing is to be deleted with these Applications.
+        let finalizer = "  finalizers: [resources-finalizer.argocd.argoproj.io/foreground]\n";
+        text.replace(&own, &ours).replace("project: portlane", "project: teams").replace(finalizer, "")
+    };
     let project = "{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: teams, namespace: argocd}, \
          spec: {sourceRepos: ['*'], destinations: [{server: '*', namespace: '*'}]}}";
-    let manifests = format!("{project}\n---\n{}", crds.replace("project: portlane", "project: teams"));
-    node.kubectl_with(&["apply", "-f", "-"], &manifests).ok();
-    let refused = "CustomResourceDefinition is not permitted in project teams";
-    argo.until("teams-crds", "is refused", |it| it["status"].to_string().contains(refused));
+    let applications = [of_teams("crds", "portlane-crds"), of_teams("operator", "portlane")].join("\n---\n");
+    node.kubectl_with(&["apply", "-f", "-"], &format!("{project}\n---\n{applications}")).ok();
+    for (name, kind) in [("crds", "CustomResourceDefinition"), ("operator", "ClusterRole")] {
+        let refused = format!("{kind} is not permitted in project teams");
+        argo.until(name, "is refused", |it| it["status"].to_string().contains(&refused));
+    }
     node.kubectl(&["get", "crd", "portforwards.portlane.dev"]).refused();
-    node.kubectl(&["delete", "application/teams-crds", "appproject/teams", "--namespace=argocd"]).ok();
+    let kinds = "deployments,services,roles,rolebindings,poddisruptionbudgets";
+    let applied = node.kubectl(&["get", kinds, "--namespace=portlane", "--output=name"]).ok();
+    assert!(applied.is_empty(), "{applied}");
+    node.kubectl(&["delete", "application/operator", "--namespace=argocd"]).ok();
+    let permit = r#"{"spec": {"clusterResourceWhitelist": [{"group": "", "kind": "Namespace"},
+        {"group": "apiextensions.k8s.io", "kind": "CustomResourceDefinition"}]}}"#;
+    node.kubectl(&["patch", "appproject", "teams", "--namespace=argocd", "--type=merge", "--patch", permit]).ok();
+    let is_done = |it: &Value| it["status"]["operationState"]["phase"] == "Succeeded" && sync(it) == "Synced";
+    argo.until("crds", "is Synced after the project permits the kinds", is_done);
+    node.kubectl(&["delete", "application/crds", "--namespace=argocd"]).ok();
+    node.kubectl(&["delete", "appproject/teams", "--namespace=argocd"]).ok();
+    // The page begins without CRDs.
+    node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
 }
 
 fn follow(shell: &mut Shell, text: &str) {
