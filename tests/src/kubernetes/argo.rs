@@ -28,6 +28,9 @@ const LINES: usize = 15;
 /// Variables of the person who runs the tests that would misdirect requests.
 const FOREIGN: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
+/// Annotation of an Application by which a person asks for a comparison. Argo CD removes the annotation when it is done.
+const REFRESH: &str = "argocd.argoproj.io/refresh";
+
 /// What the manifests of Argo CD's own installation contain for its controller.
 const SETTINGS: &str = "
 apiVersion: v1
@@ -131,10 +134,19 @@ impl<'a> Argo<'a> {
     /// Compares an Application with Git and with the cluster again, without a cache, and gives the result.
     #[track_caller]
     pub fn refresh(&self, name: &str) -> Value {
-        let refresh = "argocd.argoproj.io/refresh";
-        let hard = format!("{refresh}=hard");
+        let hard = format!("{REFRESH}=hard");
         self.node.kubectl(&["annotate", "application", name, "--namespace=argocd", "--overwrite", &hard]).ok();
-        self.until(name, "is refreshed", |it| it["metadata"]["annotations"].get(refresh).is_none())
+        self.until(name, "is refreshed", is_refreshed)
+    }
+
+    /// Compares Applications with the cluster again, as Argo CD does by itself: what was rendered before is not rendered
+    /// again. Gives the results.
+    #[track_caller]
+    pub fn compare<const N: usize>(&self, names: [&str; N]) -> [Value; N] {
+        let normal = format!("{REFRESH}=normal");
+        let annotate = ["annotate", "application", "--namespace=argocd", "--overwrite"];
+        self.node.kubectl(&[&annotate[..], &names[..], &[normal.as_str()][..]].concat()).ok();
+        names.map(|name| self.until(name, "is compared", is_refreshed))
     }
 
     /// Waits until an Application fulfils a condition, and gives the Application.
@@ -248,6 +260,11 @@ pub fn resource_overrides(arguments: &[&str]) -> CommandOutput {
     argocd.arg("--argocd-cm-path").arg(workspace().join("deploy/argocd/health/argocd-cm.yaml"));
     argocd.env("HOME", home.path()).env("ARGOCD_BINARY_NAME", "argocd").env_remove("KUBECONFIG");
     CommandOutput::of(&mut argocd, "")
+}
+
+/// Whether no comparison is asked for that Argo CD has not made.
+fn is_refreshed(application: &Value) -> bool {
+    application["metadata"]["annotations"].get(REFRESH).is_none()
 }
 
 /// A file in the cache of programs.

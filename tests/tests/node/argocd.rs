@@ -14,7 +14,7 @@ use crate::{
     shared,
     tasks::{
         do_as_written,
-        page::{Step, steps},
+        page::{Step, all_commands, steps},
         shell::Shell,
     },
 };
@@ -26,6 +26,25 @@ const APPLICATIONS: [&str; 3] = ["portlane-crds", "portlane", "shop"];
 const EDGE: &str = "deploy/argocd/forwards/edge.yaml";
 /// Longest time from a revert in Git to the last proxy that runs the old listeners.
 const REVERTED: Duration = Duration::from_secs(20);
+
+/// The page promises fewer commands than this to the first byte.
+const COMMANDS: usize = 10;
+/// What the operator writes as, and its Deployment.
+const OPERATOR: &str = "portlane-operator";
+/// Comparisons of an hour: Argo CD makes one every 180 s by default.
+const AN_HOUR: usize = 20;
+
+#[test]
+fn every_command_of_the_page_is_followed_and_bytes_flow_after_less_than_ten() {
+    let (install, uninstall) = page();
+    let followed: Vec<_> = [install, uninstall, kubectl()].into_iter().flat_map(all_commands).collect();
+    assert_eq!(all_commands(PAGE), followed, "each section with commands is followed by a test");
+    assert!(followed.iter().all(|(_, not_run)| not_run.is_none()), "{followed:?}");
+    let (to_the_first_byte, _) = install.split_once("\n### ").expect("a section after the installation");
+    let commands = all_commands(to_the_first_byte);
+    assert!(commands.len() < COMMANDS, "{commands:?}");
+    assert!(commands.last().is_some_and(|(line, _)| line.contains(" call tcp edge:80 ")), "{commands:?}");
+}
 
 /// The node is this test's own: Argo CD installs the operator.
 #[test]
@@ -43,12 +62,15 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     follow(&mut shell, install);
     let set = shell.folder().join("deploy/argocd/clusters.yaml").display().to_string();
     node.kubectl(&["apply", "--dry-run=server", "-f", &set]).ok();
-    nothing_drifts(&argo, 3);
+    nothing_drifts(&argo, AN_HOUR);
     nothing_of_argo_cd_is_on_children(&node);
+    git_and_the_operator_own_different_fields(&node);
     a_mistake_is_degraded_and_its_revert_prunes_it(&argo, &node);
     server_side_apply(&argo, &node);
+    client_side_apply(&argo, &node);
     a_revert_reaches_every_proxy(&argo, &node);
     nothing_drifts(&argo, 1);
+    follow(&mut shell, kubectl());
     follow(&mut shell, uninstall);
     nothing_is_left(&node);
 }
@@ -60,17 +82,45 @@ fn page() -> (&'static str, &'static str) {
     section.split_once("\n### Uninstall\n").expect("a section on the removal")
 }
 
-/// A project that permits no cluster resources, and the Application of the CRDs in it.
+/// The section of the page on kubectl, the last one.
+fn kubectl() -> &'static str {
+    PAGE.split_once("\n## kubectl\n").expect("a section for kubectl").1
+}
+
+/// A project that permits no cluster resources, with the Applications of the CRDs and of the operator: each names a kind
+/// and applies nothing. Once the project permits the kinds of the CRDs, their sync succeeds without a person.
 fn a_project_that_forbids_cluster_resources_names_the_kind_and_applies_nothing(argo: &Argo<'_>, node: &Node) {
-    let crds = argo.read("deploy/argocd/applications/crds.yaml").replace("name: portlane-crds", "name: teams-crds");
+    let of_teams = |file: &str, name: &str| {
+        let text = argo.read(&format!("deploy/argocd/applications/{file}.yaml"));
+        let (own, ours) =
+            (format!("  name: {name}\n  namespace: argocd"), format!("  name: {file}\n  namespace: argocd"));
+        assert!(text.contains(&own), "{text}");
+        // Nothing is to be deleted with these Applications.
+        let finalizer = "  finalizers: [resources-finalizer.argocd.argoproj.io/foreground]\n";
+        text.replace(&own, &ours).replace("project: portlane", "project: teams").replace(finalizer, "")
+    };
     let project = "{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: teams, namespace: argocd}, \
          spec: {sourceRepos: ['*'], destinations: [{server: '*', namespace: '*'}]}}";
-    let manifests = format!("{project}\n---\n{}", crds.replace("project: portlane", "project: teams"));
-    node.kubectl_with(&["apply", "-f", "-"], &manifests).ok();
-    let refused = "CustomResourceDefinition is not permitted in project teams";
-    argo.until("teams-crds", "is refused", |it| it["status"].to_string().contains(refused));
+    let applications = [of_teams("crds", "portlane-crds"), of_teams("operator", "portlane")].join("\n---\n");
+    node.kubectl_with(&["apply", "-f", "-"], &format!("{project}\n---\n{applications}")).ok();
+    for (name, kind) in [("crds", "CustomResourceDefinition"), ("operator", "ClusterRole")] {
+        let refused = format!("{kind} is not permitted in project teams");
+        argo.until(name, "is refused", |it| it["status"].to_string().contains(&refused));
+    }
     node.kubectl(&["get", "crd", "portforwards.portlane.dev"]).refused();
-    node.kubectl(&["delete", "application/teams-crds", "appproject/teams", "--namespace=argocd"]).ok();
+    let kinds = "deployments,services,roles,rolebindings,poddisruptionbudgets";
+    let applied = node.kubectl(&["get", kinds, "--namespace=portlane", "--output=name"]).ok();
+    assert!(applied.is_empty(), "{applied}");
+    node.kubectl(&["delete", "application/operator", "--namespace=argocd"]).ok();
+    let permit = r#"{"spec": {"clusterResourceWhitelist": [{"group": "", "kind": "Namespace"},
+        {"group": "apiextensions.k8s.io", "kind": "CustomResourceDefinition"}]}}"#;
+    node.kubectl(&["patch", "appproject", "teams", "--namespace=argocd", "--type=merge", "--patch", permit]).ok();
+    let is_done = |it: &Value| it["status"]["operationState"]["phase"] == "Succeeded" && sync(it) == "Synced";
+    argo.until("crds", "is Synced after the project permits the kinds", is_done);
+    node.kubectl(&["delete", "application/crds", "--namespace=argocd"]).ok();
+    node.kubectl(&["delete", "appproject/teams", "--namespace=argocd"]).ok();
+    // The page begins without CRDs.
+    node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
 }
 
 fn follow(shell: &mut Shell, text: &str) {
@@ -101,29 +151,62 @@ fn is_at(application: &Value, revision: &str) -> bool {
     is_done && application["status"]["sync"]["revision"] == revision && is_well(application)
 }
 
-/// Argo CD compares so many times, and neither finds a difference nor syncs.
+/// Argo CD compares so many times, and neither finds a difference nor syncs. The first time it renders the manifests
+/// again too.
 fn nothing_drifts(argo: &Argo<'_>, times: usize) {
     let syncs = |application: &Value| application["status"]["operationState"]["finishedAt"].clone();
-    let before = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
-    for _ in 0..times {
-        for name in APPLICATIONS {
-            let application = argo.refresh(name);
-            assert_eq!(sync(&application), "Synced", "{name}: {:#}", application["status"]["resources"]);
+    let are_synced = |applications: &[Value]| {
+        for (name, application) in APPLICATIONS.iter().zip(applications) {
+            assert_eq!(sync(application), "Synced", "{name}: {:#}", application["status"]["resources"]);
         }
+    };
+    let before = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
+    are_synced(&APPLICATIONS.map(|name| argo.refresh(name)));
+    for _ in 1..times {
+        are_synced(&argo.compare(APPLICATIONS));
     }
     let after = APPLICATIONS.map(|name| syncs(&argo.until(name, "is Synced and Healthy", is_well)));
     assert_eq!(before, after, "Argo CD has synced again");
 }
 
 /// What the operator creates for a gateway carries no label and no annotation by which Argo CD would take it for its own.
+/// By its label, Argo CD tracks no object that has an owner.
 fn nothing_of_argo_cd_is_on_children(node: &Node) {
     let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,pods";
-    let children =
-        node.kubectl(&["get", kinds, "--namespace=shop", "--selector=portlane.dev/gateway=edge", "--output=yaml"]).ok();
-    for kind in ["kind: Deployment", "kind: Service", "kind: Pod"] {
-        assert!(children.contains(kind), "no {kind}:\n{children}");
+    let children = list(node, &[kinds, "--selector=portlane.dev/gateway=edge"]);
+    for kind in ["Deployment", "Service", "Pod"] {
+        assert!(children.iter().any(|child| child["kind"] == kind), "no {kind}: {children:#?}");
     }
-    assert!(!children.contains("argocd.argoproj.io"), "{children}");
+    for child in children {
+        let metadata = &child["metadata"];
+        assert!(!metadata.to_string().contains("argocd.argoproj.io"), "{metadata:#}");
+        assert!(metadata["ownerReferences"].is_array(), "{metadata:#}");
+    }
+}
+
+/// Objects in the namespace of the forwards.
+#[track_caller]
+fn list(node: &Node, what: &[&str]) -> Vec<Value> {
+    let get = ["get", "--namespace=shop", "--output=json", "--show-managed-fields"];
+    let list: Value = serde_json::from_str(&node.kubectl(&[&get[..], what].concat()).ok()).expect("JSON");
+    list["items"].as_array().expect("items").clone()
+}
+
+/// The operator owns no field of a spec, and nobody else owns one of a status.
+fn git_and_the_operator_own_different_fields(node: &Node) {
+    let objects = list(node, &["portforwards,forwardgateways"]);
+    assert_eq!(objects.len(), 3, "{objects:#?}");
+    for object in objects {
+        let entries = object["metadata"]["managedFields"].as_array().expect("managed fields");
+        let owns = |is_operator: bool, field: &str| {
+            entries.iter().any(|entry| {
+                let manager = entry["manager"].as_str().unwrap_or_default();
+                manager.starts_with(OPERATOR) == is_operator && !entry["fieldsV1"][field].is_null()
+            })
+        };
+        assert!(owns(true, "f:status") && owns(false, "f:spec"), "{entries:#?}");
+        assert!(!owns(true, "f:spec") && !owns(false, "f:status"), "{entries:#?}");
+    }
 }
 
 /// A forward that Git adds and that gets no port: Degraded with the message of its condition, and gone with the commit.
@@ -151,6 +234,28 @@ fn server_side_apply(argo: &Argo<'_>, node: &Node) {
     node.kubectl(&["patch", "application", "shop", "--namespace=argocd", "--type=merge", "--patch", &patch]).ok();
     argo.refresh("shop");
     argo.until("shop", "is Synced and Healthy", is_well);
+}
+
+/// From now on the CRDs and the operator are applied on the client, which a sync does at once.
+fn client_side_apply(argo: &Argo<'_>, node: &Node) {
+    let options = r#""syncOptions": ["CreateNamespace=true"]"#;
+    let patch = format!(
+        r#"{{"spec": {{"syncPolicy": {{{options}}}}}, "operation": {{"initiatedBy": {{"username": "test"}}, "sync": {{{options}}}}}}}"#
+    );
+    for name in ["portlane-crds", "portlane"] {
+        let before = argo.application(name)["status"]["operationState"]["finishedAt"].clone();
+        node.kubectl(&["patch", "application", name, "--namespace=argocd", "--type=merge", "--patch", &patch]).ok();
+        argo.until(name, "is applied on the client", |it| {
+            let operation = &it["status"]["operationState"];
+            operation["phase"] == "Succeeded" && operation["finishedAt"] != before && is_well(it)
+        });
+    }
+    let deployment = format!("deployment/{OPERATOR}");
+    for object in ["crd/portforwards.portlane.dev", deployment.as_str()] {
+        let applied = r"--output=jsonpath={.metadata.annotations.kubectl\.kubernetes\.io/last-applied-configuration}";
+        let applied = node.kubectl(&["get", object, "--namespace=portlane", applied]).ok();
+        assert!(!applied.is_empty(), "{object} is not applied on the client");
+    }
 }
 
 /// Git moves the listener to another port and back: every proxy runs the old one within seconds.
