@@ -9,6 +9,7 @@ use std::{
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
+    broken::names,
     fleet::{self, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
     shared,
 };
@@ -105,7 +106,8 @@ fn pause_between_looks() {
     thread::sleep(Duration::from_millis(500));
 }
 
-/// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted.
+/// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted. `status` names what is
+/// missing, and the command that brings it back.
 fn without_an_operator(namespace: &Namespace<'_>) {
     let cluster = namespace.cluster();
     let scale = |to: &str| cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, to]).ok();
@@ -116,6 +118,15 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     namespace.kubectl(&["rollout", "status", "deploy/other", "--timeout=60s"]).ok();
     cluster.kubectl(&["create", "namespace", "short-lived"]).ok();
     cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=60s"]).ok();
+    let (title, object) =
+        (format!("Deployment {OPERATOR}/portlane-operator has no replicas"), "deployment portlane-operator");
+    let next = format!("kubectl --namespace {OPERATOR} scale {object} --replicas=2");
+    let parts = ["× operator", &title, &next, "× Service", "get endpointslices", "× webhook", "no operator answers it"];
+    names(namespace, &["status"], &parts);
+    namespace.apply(&forward("other"));
+    let parts = ["! object", "and the object is at", "check the installation: kubectl portlane status"];
+    names(namespace, &["describe", "web"], &parts);
+    namespace.apply(&forward("web"));
     scale("--replicas=2");
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=60s"]).ok();
 }
