@@ -8,6 +8,7 @@ use harness::{Namespace, binary, until};
 use serde_json::{Value, json};
 
 use crate::{
+    commands::{a_forward_is_drained, a_listener_is_forwarded, the_page_follows},
     fleet::{call, forward, operated, shop, wait_for},
     port_forward::kubeconfig_of,
 };
@@ -48,7 +49,7 @@ fn tcp(name: &str, gateway: &str, port: u16, backend: &str, more: &str) -> Strin
 }
 
 /// What the plugin printed, on both outputs, and its exit code.
-fn plugin(namespace: &Namespace<'_>, words: &[&str]) -> (String, Option<i32>) {
+pub(crate) fn plugin(namespace: &Namespace<'_>, words: &[&str]) -> (String, Option<i32>) {
     let mut command = Command::new(binary("kubectl-portlane"));
     command.env("KUBECONFIG", namespace.cluster().kubeconfig()).args(words).args(["-n", namespace.name()]);
     let output = command.output().expect("the plugin runs");
@@ -79,6 +80,8 @@ fn each_command_is_well_and_then_names_cause_and_next_step_of_what_is_broken() {
     wait_for(&namespace, "portforward/web");
     until("bytes go through the Service", || call(&namespace, "tcp") == "web: hello");
     all_is_well(&namespace);
+    a_listener_is_forwarded(&namespace);
+    the_page_follows(&namespace);
     // A report is late after 30 s, which the next two steps take anyway.
     a_proxy_is_cut_off(&namespace);
     forwards_are_broken(&namespace);
@@ -86,6 +89,7 @@ fn each_command_is_well_and_then_names_cause_and_next_step_of_what_is_broken() {
     the_cut_off_proxy_is_named(&namespace);
     a_sidecar_is_old(&namespace);
     a_user_has_no_rights(&namespace);
+    a_forward_is_drained(&namespace);
     a_pod_is_drained(&namespace);
     a_quota_refuses_the_fleet(&namespace);
 }
