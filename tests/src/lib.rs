@@ -39,7 +39,9 @@ pub use kubernetes::{
 };
 #[cfg(target_os = "linux")]
 pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};
-pub use sockets::{Backend, Behaviour, Event, Listener, Program, UdpEcho, binary, forward, free_port, free_range};
+pub use sockets::{
+    Backend, Behaviour, Event, Listener, Program, Terminal, UdpEcho, binary, forward, free_port, free_range,
+};
 
 use std::{
     io::{ErrorKind, Read, Write},
