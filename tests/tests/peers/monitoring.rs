@@ -220,3 +220,33 @@ fn the_page_of_metrics_has_the_labels_that_the_programs_serve() {
         }
     }
 }
+
+/// The rows of `docs/metrics.md` as a scrape: `NAME` | type | `LABEL`, `LABEL` | help.
+fn scrape(page: &str) -> String {
+    let mut text = String::new();
+    for row in page.lines().filter(|line| line.starts_with("| `portlane_")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, name, kind, labels, help, _] = cells[..] else { panic!("not a row of a metric: {row}") };
+        let name = name.trim_matches('`');
+        let labels: Vec<String> =
+            labels.split('`').skip(1).step_by(2).map(|label| format!("{label}=\"word\"")).collect();
+        text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        text += &match kind {
+            "histogram" => format!("{name}_bucket{{le=\"+Inf\"}} 1\n{name}_sum 1\n{name}_count 1\n"),
+            _ => format!("{name}{{{}}} 1\n", labels.join(",")),
+        };
+    }
+    text
+}
+
+/// Counters end with `_total` and nothing else does, units are seconds and bytes, and each metric has a help text. Other
+/// tests compare the page with what the programs serve.
+#[test]
+fn promtool_has_no_complaint_about_the_page_of_metrics() {
+    let folder = open_folder();
+    let text = scrape(&fs::read_to_string(checkout("docs/metrics.md")).expect("a page"));
+    assert!(text.lines().count() > 180, "too few metrics are found: {text}");
+    let file = folder.path().join("metrics.txt");
+    fs::write(&file, text).expect("the file is written");
+    done(&format!("promtool check metrics < {}", file.display()));
+}
