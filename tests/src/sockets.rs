@@ -5,9 +5,11 @@ mod binary;
 mod manifest;
 mod ports;
 mod process;
+mod terminal;
 
 pub use backend::{Backend, Behaviour, UdpEcho};
 pub use binary::{EARLIER_PROGRAMS, FRESH_PROGRAMS, PROGRAMS, binary, earlier};
 pub use manifest::{Listener, forward};
 pub use ports::{free_port, free_range};
 pub use process::{Event, Program};
+pub use terminal::Terminal;

@@ -22,6 +22,7 @@ mod notices;
 mod outage;
 mod ports;
 mod quotas;
+mod recorded;
 mod reinstall;
 mod restored;
 mod rollout;

@@ -1,12 +1,14 @@
 //! `kubectl portlane` beside a real installation: every command while all is well, and then one broken forward after the
-//! other, whose cause and next step must be named. What would disturb other tests, such as an operator that is down, is in
-//! the tests of API servers and in the scenes of `kubectl/core`.
+//! other, whose cause and next step must be named. What would disturb other tests has a node of its own: an operator that is
+//! down is in `outage`, a webhook and CRDs that are missing are in `installation`.
 
 use std::process::Command;
 
 use harness::{Namespace, binary, until};
+use serde_json::{Value, json};
 
 use crate::{
+    commands::{a_forward_is_drained, a_listener_is_forwarded, the_page_follows},
     fleet::{call, forward, operated, shop, wait_for},
     port_forward::kubeconfig_of,
 };
@@ -25,6 +27,14 @@ const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: NAME, labels: {L
     'localhost/portlane/echo:0.1.0', imagePullPolicy: Never, args: [ARGS], securityContext: {allowPrivilegeEscalation: false, \
     capabilities: {drop: [ALL]}}}]}}";
 
+/// A forward in the pod of [`a_proxy_is_cut_off`].
+const CUT_OFF: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: cut-off}, spec: {placement: \
+    {sidecar: {selector: {matchLabels: {app: cut-off}}}}, listeners: [{name: tcp, protocol: TCP, port: 5432, backends: \
+    [{service: {name: web, port: 80}}]}]}}";
+
+/// An address at which nobody answers, instead of the operator's.
+const NOBODY: &str = "127.0.0.1:9";
+
 fn pod(name: &str, labels: &str, container: &str, args: &str) -> String {
     let pod = POD.replace("NAME", name).replace("LABELS", labels);
     pod.replace("CONTAINER", container).replace("ARGS", args)
@@ -39,7 +49,7 @@ fn tcp(name: &str, gateway: &str, port: u16, backend: &str, more: &str) -> Strin
 }
 
 /// What the plugin printed, on both outputs, and its exit code.
-fn plugin(namespace: &Namespace<'_>, words: &[&str]) -> (String, Option<i32>) {
+pub(crate) fn plugin(namespace: &Namespace<'_>, words: &[&str]) -> (String, Option<i32>) {
     let mut command = Command::new(binary("kubectl-portlane"));
     command.env("KUBECONFIG", namespace.cluster().kubeconfig()).args(words).args(["-n", namespace.name()]);
     let output = command.output().expect("the plugin runs");
@@ -49,7 +59,7 @@ fn plugin(namespace: &Namespace<'_>, words: &[&str]) -> (String, Option<i32>) {
 
 /// Waits until a command prints all of these parts: the cause and the next step.
 #[track_caller]
-fn names(namespace: &Namespace<'_>, words: &[&str], parts: &[&str]) {
+pub(crate) fn names(namespace: &Namespace<'_>, words: &[&str], parts: &[&str]) {
     let mut seen = String::new();
     until(&format!("{words:?} names {parts:?}"), || {
         let printed = plugin(namespace, words).0;
@@ -70,10 +80,16 @@ fn each_command_is_well_and_then_names_cause_and_next_step_of_what_is_broken() {
     wait_for(&namespace, "portforward/web");
     until("bytes go through the Service", || call(&namespace, "tcp") == "web: hello");
     all_is_well(&namespace);
+    a_listener_is_forwarded(&namespace);
+    the_page_follows(&namespace);
+    // A report is late after 30 s, which the next two steps take anyway.
+    a_proxy_is_cut_off(&namespace);
     forwards_are_broken(&namespace);
     a_limit_is_full(&namespace);
+    the_cut_off_proxy_is_named(&namespace);
     a_sidecar_is_old(&namespace);
     a_user_has_no_rights(&namespace);
+    a_forward_is_drained(&namespace);
     a_pod_is_drained(&namespace);
     a_quota_refuses_the_fleet(&namespace);
 }
@@ -101,6 +117,33 @@ fn all_is_well(namespace: &Namespace<'_>) {
             code == Some(0) && text.contains(part) && !text.contains("  × ")
         });
     }
+}
+
+/// Starts a pod whose sidecar is injected, but has the address of nobody for the operator's.
+fn a_proxy_is_cut_off(namespace: &Namespace<'_>) {
+    let app = pod("cut-off", "app: cut-off, portlane.dev/inject: enabled", "app", "pause");
+    let dry_run = ["create", "--dry-run=server", "--output=json", "-f", "-"];
+    let injected = namespace.kubectl_with(&dry_run, &app).ok();
+    let injected: Value = serde_json::from_str(&injected).expect("a pod");
+    let mut spec = injected["spec"].clone();
+    let variables = spec["initContainers"][0]["env"].as_array_mut().expect("an injected proxy");
+    let operator = variables.iter_mut().find(|variable| variable["name"] == "PORTLANE_OPERATOR");
+    operator.expect("the address of the operator")["value"] = json!(NOBODY);
+    let metadata = &injected["metadata"];
+    let metadata = json!({"name": "cut-off", "labels": metadata["labels"], "annotations": metadata["annotations"]});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+    namespace.apply(&pod.to_string());
+    namespace.apply(CUT_OFF);
+}
+
+/// The next step, as printed, has the cause.
+fn the_cut_off_proxy_is_named(namespace: &Namespace<'_>) {
+    let logs = ["logs", "-l", "app=cut-off", "-c", "portlane-proxy", "--prefix", "--tail", "20"];
+    let next = format!("kubectl -n {} {}", namespace.name(), logs.join(" ").replace("app=cut-off", "'app=cut-off'"));
+    names(namespace, &["describe", "cut-off"], &["ReportTimeout", "from the proxy of cut-off", &next]);
+    let log = namespace.kubectl(&logs).ok();
+    assert!(log.contains(&format!("cannot connect to the operator at {NOBODY}")), "{log}");
+    namespace.kubectl(&["delete", "portforward/cut-off", "pod/cut-off"]).ok();
 }
 
 /// A port taken, a missing Service, a forbidden address and a dead backend.

@@ -6,6 +6,7 @@ use std::{fs, net::SocketAddr, thread, time::Duration};
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
+    broken::names,
     fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, client, proxies, until_it_drains, wait_for},
     shared,
     tasks::{
@@ -85,6 +86,9 @@ fn the_page_installs_an_upgrade_and_a_drain_break_no_session_and_a_removal_leave
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
     node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
+    let missing = ["× CRDs", "the CRDs are missing", "helm upgrade --install portlane-crds", "× operator"];
+    names(&namespace, &["status"], &missing);
+    names(&namespace, &["describe", "web"], &["the CRDs are missing; install the chart portlane-crds"]);
     follow(&mut shell, KUSTOMIZE);
 }
 
@@ -122,6 +126,11 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
     let tagged = node.command("ctr").args(["--namespace", "k8s.io", "images", "tag", old, new]).status();
     assert!(tagged.expect("ctr runs").success());
+    // The next step of a missing webhook is the upgrade that follows.
+    let webhook = format!("portlane-operator.{OPERATOR}");
+    namespace.cluster().kubectl(&["delete", "mutatingwebhookconfiguration", &webhook]).ok();
+    let missing = ["× webhook", &webhook, "helm upgrade portlane charts/portlane"];
+    names(namespace, &["status"], &missing);
     let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", OPERATOR, "--reuse-values", "--set"];
     namespace
         .cluster()
@@ -146,6 +155,8 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
         namespace.kubectl(&["get", "forwardgateway", name, &format!("--output=jsonpath={path}")]).ok()
     };
     assert_eq!(status("edge", "{.status.proxyImage}"), new);
+    // The leader writes the CA bundle into the new configuration.
+    names(namespace, &["status"], &["✓ webhook"]);
     let outdated = "{.status.proxyImage} {.status.conditions[?(@.type==\"Outdated\")].reason}";
     assert_eq!((status("pinned", outdated), pinned()), (format!("{old} Pinned"), kept));
     namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();

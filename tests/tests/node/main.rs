@@ -4,6 +4,7 @@
 
 mod argocd;
 mod broken;
+mod commands;
 mod dual_stack;
 mod fleet;
 mod harness_itself;

@@ -6,15 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Namespace, Node, until, until_within};
+use harness::{Namespace, Node, assert_reset, connect, until, until_within};
 
 use crate::{
+    broken::names,
     fleet::{self, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
+    port_forward::{self, Forwarder},
     shared,
 };
 
 /// Time without an API server.
 const OUTAGE: Duration = Duration::from_secs(120);
+
+/// Longest time until `kubectl portlane forward` serves again after the outage.
+const FORWARDED: Duration = Duration::from_secs(30);
 
 /// The node is this test's own: an outage would disturb other tests.
 #[test]
@@ -33,12 +38,16 @@ fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_se
     let (spared, killed) = (addresses[0].clone(), addresses[1].clone());
     let load = Load::start(&node, &[spared.1], 40);
     the_leader_is_killed(&namespace);
+    let forwarder = Forwarder::start(namespace.cluster().kubeconfig(), &namespace, &["svc/web", ":tcp"]);
+    until("the forwarder serves", || is_forwarded(&forwarder));
 
     let pause = node.pause("kube-apiserver");
     let started = Instant::now();
     // A killed proxy serves its kept configuration again, although no operator can reach it.
     kill_proxy(&node, &killed.0);
     until_within(Duration::from_secs(60), "the killed proxy serves again", || greets(&node, killed.1));
+    // Without the API server no pod can be reached. The client learns that, and does not wait for the end of the outage.
+    assert_reset(connect(forwarder.port), b"x");
     while started.elapsed() < OUTAGE {
         assert!(
             greets(&node, killed.1) && greets(&node, spared.1),
@@ -51,6 +60,9 @@ fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_se
 
     // With the API server back, a change reaches the proxies, and sessions from before the outage are still open.
     let back = Instant::now();
+    until_within(FORWARDED, "the same forwarder serves a new connection", || is_forwarded(&forwarder));
+    eprintln!("the forwarder served {:?} after the API server was back", back.elapsed());
+    drop(forwarder);
     until_within(Duration::from_secs(60), "the API server takes a change", || namespace.try_apply(&forward("other")));
     until_within(Duration::from_secs(60), "new sessions go to the other backend", || {
         call(&namespace, "tcp") == "other: hello"
@@ -100,12 +112,18 @@ fn greets(node: &Node, address: SocketAddr) -> bool {
     node.connect(address).and_then(|mut session| fleet::greeting(&mut session)).is_ok()
 }
 
+/// Whether a new connection to the forwarder reaches the backend.
+fn is_forwarded(forwarder: &Forwarder) -> bool {
+    port_forward::open(forwarder.port).is_ok_and(|(_, greeting)| greeting == "web")
+}
+
 #[allow(clippy::disallowed_methods, reason = "the outage has to last, and the load runs by itself")]
 fn pause_between_looks() {
     thread::sleep(Duration::from_millis(500));
 }
 
-/// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted.
+/// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted. `status` names what is
+/// missing, and the command that brings it back.
 fn without_an_operator(namespace: &Namespace<'_>) {
     let cluster = namespace.cluster();
     let scale = |to: &str| cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, to]).ok();
@@ -116,6 +134,15 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     namespace.kubectl(&["rollout", "status", "deploy/other", "--timeout=60s"]).ok();
     cluster.kubectl(&["create", "namespace", "short-lived"]).ok();
     cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=60s"]).ok();
+    let (title, object) =
+        (format!("Deployment {OPERATOR}/portlane-operator has no replicas"), "deployment portlane-operator");
+    let next = format!("kubectl --namespace {OPERATOR} scale {object} --replicas=2");
+    let parts = ["× operator", &title, &next, "× Service", "get endpointslices", "× webhook", "no operator answers it"];
+    names(namespace, &["status"], &parts);
+    namespace.apply(&forward("other"));
+    let parts = ["! object", "and the object is at", "check the installation: kubectl portlane status"];
+    names(namespace, &["describe", "web"], &parts);
+    namespace.apply(&forward("web"));
     scale("--replicas=2");
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=60s"]).ok();
 }

@@ -59,14 +59,14 @@ spec:
 ";
 
 /// A running forwarder. Killed on drop.
-struct Forwarder {
+pub(crate) struct Forwarder {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Forwarder {
     /// Starts the plugin, and reads the port that it listens on.
-    fn start(kubeconfig: &Path, namespace: &Namespace<'_>, words: &[&str]) -> Self {
+    pub(crate) fn start(kubeconfig: &Path, namespace: &Namespace<'_>, words: &[&str]) -> Self {
         let mut command = Command::new(binary("kubectl-portlane"));
         command.env("KUBECONFIG", kubeconfig).args(["forward", "-n", namespace.name()]).args(words);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the plugin starts");

@@ -16,6 +16,7 @@ mod registry;
 mod remote;
 mod rtp;
 mod server;
+mod site;
 mod sql;
 mod tls;
 mod web;

@@ -2,90 +2,30 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
-    fs::File,
-    io::{Read, Write},
     net::UdpSocket,
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex},
-    thread,
+    process::{Command, Output, Stdio},
 };
 
 use harness::{
-    Backend, Behaviour, Listener, PATIENCE, Program, UdpEcho, binary, connect, forward, free_port, http_get, metric,
-    round_trip, until,
+    Backend, Behaviour, Listener, PATIENCE, Program, Terminal, UdpEcho, binary, connect, forward, free_port, http_get,
+    metric, round_trip, until,
 };
-use rustix::{
-    fs::{Mode, OFlags},
-    io::{FdFlags, fcntl_setfd},
-    process::{Pid, Signal, kill_process},
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
-};
+use rustix::process::Signal;
+use tempfile::TempDir;
 
-/// A terminal with `portlane run` on it, which is killed on drop.
-struct Terminal {
-    child: Child,
-    keys: File,
-    screen: Arc<Mutex<Vec<u8>>>,
-    _folder: tempfile::TempDir,
-}
-
-impl Terminal {
-    fn run(manifest: &str, columns: u16, environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("forwards.yaml");
-        std::fs::write(&path, manifest).expect("manifest");
-        let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        fcntl_setfd(&own, FdFlags::CLOEXEC).expect("flag");
-        grantpt(&own).expect("grant");
-        unlockpt(&own).expect("unlock");
-        let name = ptsname(&own, Vec::new()).expect("a name");
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let theirs = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("open");
-        let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&theirs, size).expect("size");
-        let mut command = Command::new(binary("portlane"));
-        command.args(["run", "-f"]).arg(&path).env("TERM", "xterm");
-        // What a machine that runs tests tells programs about colours.
-        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
-            command.env_remove(name);
-        }
-        command.envs(environment.to_vec());
-        command.stdin(theirs.try_clone().expect("copy")).stdout(theirs);
-        let child = command.spawn().expect("starts");
-        let keys = File::from(own);
-        let mut output = keys.try_clone().expect("copy");
-        let screen: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let kept = screen.clone();
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            // Reading fails when the program has ended.
-            while let Ok(count @ 1..) = output.read(&mut bytes) {
-                kept.lock().expect("unpoisoned").extend(&bytes[..count]);
-            }
-        });
-        Self { child, keys, screen, _folder: folder }
+/// A terminal with `portlane run` on it, and the folder of its manifest.
+fn run(manifest: &str, columns: u16, environment: &[(&str, &str)]) -> (Terminal, TempDir) {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("forwards.yaml");
+    std::fs::write(&path, manifest).expect("manifest");
+    let mut command = Command::new(binary("portlane"));
+    command.args(["run", "-f"]).arg(&path).env("TERM", "xterm");
+    // What a machine that runs tests tells programs about colours.
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        command.env_remove(name);
     }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.screen.lock().expect("unpoisoned")).into_owned()
-    }
-
-    #[track_caller]
-    fn wait(&self, words: &str, times: usize) -> String {
-        until(&format!("{words:?} is shown {times} times"), || self.text().matches(words).count() >= times);
-        self.text()
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let _ = writeln!(std::io::stderr().lock(), "{}", self.text());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    command.envs(environment.to_vec());
+    (Terminal::start(command, columns), folder)
 }
 
 /// A text as it is seen, without colours.
@@ -109,7 +49,7 @@ fn tls(port: u16) -> String {
 
 #[test]
 fn on_a_terminal_the_table_fits_has_colours_and_names_and_is_shown_again() {
-    let mut terminal = Terminal::run(&tls(free_port()), 70, &[]);
+    let (mut terminal, _folder) = run(&tls(free_port()), 70, &[]);
     let text = terminal.wait(HINT, 1);
     assert!(text.contains("\u{1b}[32mBound"), "{text:?}");
     let plain = seen(&text);
@@ -119,18 +59,18 @@ fn on_a_terminal_the_table_fits_has_colours_and_names_and_is_shown_again() {
     assert!(lines[0].starts_with("LISTENER") && lines[0].contains("NAMES"), "{plain}");
     assert!(lines[1].contains("…") && lines[1].ends_with("Bound"), "{plain}");
     assert_eq!(lines[3], HINT);
-    terminal.keys.write_all(b"\n").expect("a key");
+    terminal.press(b"\n");
     terminal.wait("LISTENER", 2);
-    kill_process(Pid::from_child(&terminal.child), Signal::USR1).expect("runs");
+    terminal.signal(Signal::USR1);
     terminal.wait("LISTENER", 3);
-    kill_process(Pid::from_child(&terminal.child), Signal::TERM).expect("runs");
-    assert!(terminal.child.wait().expect("ends").success());
+    terminal.signal(Signal::TERM);
+    assert!(terminal.end().success());
 }
 
 #[test]
 fn colours_are_left_out_where_they_are_not_wanted() {
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        let terminal = Terminal::run(&tls(free_port()), 120, &[(name, value)]);
+        let (terminal, _folder) = run(&tls(free_port()), 120, &[(name, value)]);
         let text = terminal.wait(HINT, 1);
         assert!(text.contains("second.example.com") && !text.contains('\u{1b}'), "{name}: {text:?}");
     }

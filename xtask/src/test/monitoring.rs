@@ -87,3 +87,18 @@ fn alerts_and_dashboards_use_metrics_that_exist() {
         assert!(unknown.is_empty(), "{file} uses metrics that {METRICS} lacks: {unknown:?}");
     }
 }
+
+#[test]
+fn every_label_of_a_metric_is_explained_and_every_explained_label_is_used() {
+    let page = read(METRICS);
+    let (labels, metrics) = page.split_once("\n## Operator\n").expect("a section of the labels comes first");
+    let quoted = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let of_rows = |text: &str, start: &str, cell: usize| -> BTreeSet<String> {
+        let rows = text.lines().filter(|line| line.starts_with(start));
+        rows.filter_map(|row| row.split('|').nth(cell)).flat_map(quoted).collect()
+    };
+    let (explained, used) = (of_rows(labels, "| `", 1), of_rows(metrics, "| `portlane_", 3));
+    assert!(used.len() > 10, "too few labels are found: {used:?}");
+    // A label that names a client or an endpoint has no bound.
+    assert_eq!(used, explained, "labels of metrics, and labels that {METRICS} explains");
+}

@@ -22,6 +22,11 @@ use crate::{
 /// Longest time for what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What a splice moves at once.
+fn bytes() -> Vec<u8> {
+    vec![7; 64 << 10]
+}
+
 /// A direction that streams, with its client and its server outside.
 struct Bed {
     worker: Rc<Worker>,
@@ -32,6 +37,7 @@ struct Bed {
     _server: StdStream,
 }
 
+#[allow(clippy::expect_used, reason = "a test helper")]
 impl Bed {
     fn streaming() -> Self {
         let lives = Lives::new(Clock::start());
@@ -57,6 +63,7 @@ impl Bed {
 }
 
 /// A connection of which one end is outside.
+#[allow(clippy::expect_used, reason = "a test helper")]
 fn connection() -> (StdStream, End) {
     let listener = StdListener::bind("127.0.0.1:0").expect("a port");
     let outside = StdStream::connect(listener.local_addr().expect("an address")).expect("connects");
@@ -70,7 +77,7 @@ fn connection() -> (StdStream, End) {
 async fn what_streams_stays_spliced_when_the_sweep_asks_the_socket() {
     let mut bed = Bed::streaming();
     for _ in 0..3 {
-        bed.client.write_all(&[7; 64 << 10]).expect("room");
+        bed.client.write_all(&bytes()).expect("room");
         bed.from.read_anyway.set(true);
         bed.moves(64 << 10).await;
         assert!(bed.direction.is_streaming() && !bed.from.read_anyway.get());
@@ -80,7 +87,7 @@ async fn what_streams_stays_spliced_when_the_sweep_asks_the_socket() {
 #[tokio::test]
 async fn a_direction_without_bytes_in_its_pipe_leaves_it_to_others() {
     let mut bed = Bed::streaming();
-    bed.client.write_all(&[7; 64 << 10]).expect("room");
+    bed.client.write_all(&bytes()).expect("room");
     bed.moves(64 << 10).await;
     assert!(bed.direction.is_streaming() && bed.direction.pipe.is_none());
     assert_eq!(bed.worker.process.pipes.usage().0, 1, "the pipe that was lent");
@@ -89,7 +96,7 @@ async fn a_direction_without_bytes_in_its_pipe_leaves_it_to_others() {
 #[tokio::test]
 async fn urgent_data_passes_a_stream() {
     let mut bed = Bed::streaming();
-    bed.client.write_all(&[7; 64 << 10]).expect("room");
+    bed.client.write_all(&bytes()).expect("room");
     SockRef::from(&bed.client).send_out_of_band(b"!").expect("urgent");
     bed.client.write_all(b"after").expect("room");
     bed.moves((64 << 10) + 6).await;

@@ -9,7 +9,7 @@ use std::{
 
 use crds::PortForward;
 use harness::{
-    ControlPlane, Scene, binary, connect, free_port, http_get,
+    ControlPlane, Scene, Terminal, binary, connect, free_port, http_get,
     programs::KubernetesVersion,
     round_trip,
     scene::{forward, own_address, until_ready},
@@ -52,6 +52,8 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     conns_lists_sessions(&scene);
     config_shows_a_difference(&scene);
     top_counts(&scene);
+    top_and_conns_follow_on_a_terminal(&scene);
+    conns_follows_until_its_reader_ends(&scene);
     ui_follows_sessions(&scene);
     drain_ends_with_the_last_session(&scene);
     drain_evicts_a_pod_once_its_budget_permits(&scene);
@@ -162,6 +164,50 @@ fn top_counts(scene: &Scene<'_>) {
         let loads = [&top["total"], &top["forwards"][0], &top["pods"][0]];
         loads.iter().all(|load| load["newPerSecond"].as_u64() >= Some(3) && load.get("atLeast").is_none())
     });
+}
+
+/// A verb of the plugin whose controlling terminal is its standard input.
+fn on_a_terminal(scene: &Scene<'_>, words: &[&str], columns: u16) -> Terminal {
+    let namespace = &scene.namespace;
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(binary("kubectl-portlane")).args(words).args(["-n", namespace.name()]);
+    command.env("KUBECONFIG", namespace.cluster().kubeconfig()).env("TERM", "xterm");
+    Terminal::start(command, columns)
+}
+
+fn top_and_conns_follow_on_a_terminal(scene: &Scene<'_>) {
+    const ENTER: &str = "\u{1b}[?1049h";
+    const LEAVE: &str = "\u{1b}[?1049l";
+    let mut top = on_a_terminal(scene, &["top"], 20);
+    let narrow = top.wait("SESSIONS", 1);
+    assert!(narrow.contains(ENTER) && !narrow.contains("HEALTH"), "{narrow:?}");
+    top.resize(120);
+    top.wait("HEALTH", 1);
+    top.press(b"q");
+    assert!(top.end().success());
+    top.wait(LEAVE, 1);
+
+    let conns = on_a_terminal(scene, &["conns", "web", "--watch"], 160);
+    conns.wait("\u{1b}[2J\u{1b}[H", 2);
+    let session = connect(scene.port).expect("it listens");
+    let client = session.local_addr().expect("an address").to_string();
+    conns.wait(&client, 1);
+}
+
+fn conns_follows_until_its_reader_ends(scene: &Scene<'_>) {
+    let namespace = &scene.namespace;
+    let mut command = Command::new(binary("kubectl-portlane"));
+    command.env("KUBECONFIG", namespace.cluster().kubeconfig()).args(["conns", "--watch", "-n", namespace.name()]);
+    let mut plugin = Running(command.stdout(Stdio::piped()).spawn().expect("the plugin runs"));
+    let lines = BufReader::new(plugin.0.stdout.take().expect("piped")).lines().map(|line| line.expect("a line"));
+    assert_eq!(lines.filter(|line| line.contains("session")).take(2).count(), 2, "two lists, one after the other");
+    // Nobody reads the next list.
+    let mut ended = None;
+    until("the plugin ends with its reader", || {
+        ended = plugin.0.try_wait().expect("its state");
+        ended.is_some()
+    });
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }
 
 fn drain_ends_with_the_last_session(scene: &Scene<'_>) {
