@@ -34,7 +34,7 @@ fn folder(messages: &str) -> Result<PathBuf, &'static str> {
     let mut folder = PathBuf::new();
     for program in PROGRAMS {
         let path = built.iter().find(|path| path.file_name().is_some_and(|name| name == program)).ok_or(program)?;
-        folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        path.parent().unwrap_or(Path::new("")).clone_into(&mut folder);
     }
     Ok(folder)
 }

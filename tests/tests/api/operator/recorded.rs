@@ -47,8 +47,8 @@ fn a_leader_and_a_proxy_of_a_gateway_serve_the_series_that_dashboards_are_tested
     assert_eq!(recorded.len(), 9, "{recorded:?}");
     for (name, labels) in recorded.into_iter().filter(|(name, _)| name != ELSEWHERE) {
         let port = if name.starts_with("portlane_operator_") { scene.operator.health } else { scene.proxy.health };
-        let served = || series(&http_get(port, "/metrics").expect("metrics").1).remove(&name);
-        until(&format!("{name} is served"), || served().is_some());
-        assert_eq!(served(), Some(labels), "labels of {name}");
+        let shown = || series(&http_get(port, "/metrics").expect("metrics").1).remove(&name);
+        until(&format!("{name} is served"), || shown().is_some());
+        assert_eq!(shown(), Some(labels), "labels of {name}");
     }
 }
