@@ -211,6 +211,42 @@ fn an_address_that_becomes_our_own_is_noticed_by_few_questions_at_a_time() {
 }
 
 #[test]
+fn known_addresses_are_asked_about_64_at_a_time_in_turn() {
+    let mut own = OwnAddresses::default();
+    for last in 1..=65 {
+        own.is_own(ip(last), |_| false);
+    }
+    let asked = Cell::new(0);
+    let mut renewed = || {
+        asked.set(0);
+        let differs = own.renew(|_| {
+            asked.set(asked.get() + 1);
+            false
+        });
+        (asked.get(), differs)
+    };
+    assert_eq!([renewed(), renewed(), renewed(), renewed()], [(64, false), (1, false), (0, false), (64, false)]);
+}
+
+#[test]
+fn the_address_beyond_the_most_that_are_known_has_all_asked_about_again() {
+    let address = |at: u32| IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + at));
+    let asked = Cell::new(0);
+    let mut own = OwnAddresses::default();
+    let mut is_asked = |at: u32| {
+        asked.set(0);
+        own.is_own(address(at), |_| {
+            asked.set(asked.get() + 1);
+            false
+        });
+        asked.get() > 0
+    };
+    assert!((0..16_384).all(&mut is_asked));
+    assert!(!is_asked(0), "all of them are known");
+    assert!(is_asked(16_384) && is_asked(0));
+}
+
+#[test]
 fn refused_endpoints_are_logged_up_to_a_bound() {
     let address = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
     let mut logged = LoggedRefusals::default();

@@ -59,3 +59,28 @@ fn settings_and_their_values_are_bounded() {
     assert_eq!(edited[0], "destinations.cidrs [] -> [\"192.0.2.0/24\",\"192.0.2.0/24\",\"192.0.2…");
     assert!(edited[4].ends_with(" more"), "{edited:?}");
 }
+
+#[test]
+fn four_settings_are_named_and_the_fifth_is_counted() {
+    let four = |listener: &mut Listener| {
+        let times = &mut listener.timeouts;
+        (times.connect_seconds, times.idle_seconds, times.half_close_seconds, times.udp_idle_seconds) = (9, 9, 9, 9);
+    };
+    let edited = after(four);
+    assert_eq!((edited.len(), edited.iter().any(|edit| edit.ends_with(" more"))), (4, false), "{edited:?}");
+    let edited = after(|listener| {
+        four(listener);
+        listener.timeouts.keepalive_seconds = 9;
+    });
+    assert_eq!((edited.len(), edited[4].as_str()), (5, "1 more"), "{edited:?}");
+}
+
+#[test]
+fn a_value_of_40_characters_is_shown_and_a_longer_one_is_cut_to_39() {
+    let shown = |host: String| {
+        let edited = after(|listener| listener.backends[1].target = Target::Address { host, port: 5432 });
+        edited[0].rsplit(' ').next().expect("a value").to_owned()
+    };
+    assert_eq!(shown("x".repeat(40)), "x".repeat(40));
+    assert_eq!(shown("x".repeat(41)), format!("{}…", "x".repeat(39)));
+}

@@ -213,3 +213,24 @@ fn datagrams_without_a_port_count_while_flows_live_and_are_logged_every_ten_minu
     assert_eq!(seen.observe(Some(32), true, 602), Found { new: 2, to_log: Some(3) });
     assert_eq!(seen.observe(Some(32), true, 2000), none, "none is new");
 }
+
+#[test]
+fn a_round_is_late_after_more_than_five_seconds() {
+    let mut judge = Judge::default();
+    assert!(judge.counts(Duration::from_secs(5)), "exactly the longest pause");
+    assert!(!judge.counts(Duration::from_millis(5001)));
+}
+
+#[test]
+fn a_limit_of_a_control_group_counts_below_an_exbibyte() {
+    let lowest = |limit: u64| lowest([limit.to_string().as_str()]);
+    assert_eq!((lowest((1 << 60) - 1), lowest(1 << 60)), (Some((1 << 60) - 1), None));
+}
+
+#[test]
+fn the_next_notice_about_datagrams_without_a_port_is_due_after_ten_minutes() {
+    let mut seen = NoPorts::since(Some(0));
+    assert_eq!(seen.observe(Some(1), true, 100), Found { new: 1, to_log: Some(1) });
+    assert_eq!(seen.observe(Some(3), true, 699), Found { new: 2, to_log: None });
+    assert_eq!(seen.observe(Some(4), true, 700), Found { new: 1, to_log: Some(3) });
+}

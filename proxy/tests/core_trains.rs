@@ -127,3 +127,10 @@ proptest! {
         prop_assert_eq!(calls.concat(), sizes);
     }
 }
+
+#[test]
+fn a_train_has_65000_bytes_at_most_and_datagrams_of_the_largest_size_at_most() {
+    assert_eq!(train(&received(&[32_500, 32_500]), usize::MAX), 2);
+    assert_eq!(train(&received(&[32_501, 32_500]), usize::MAX), 1);
+    assert_eq!([64, 63].map(|largest| train(&received(&[64, 64]), largest)), [2, 1]);
+}

@@ -127,4 +127,11 @@ mod tests {
         assert!(pauses.iter().max() > pauses.iter().min().map(|least| *least + hint / 4).as_ref(), "{pauses:?}");
         assert!(Backoff::new(1).elsewhere(Some(hint)) >= hint);
     }
+
+    #[test]
+    fn the_bound_of_a_pause_doubles_sixteen_times_at_most() {
+        let bounds = [0, 1, 3, 16, 17, u32::MAX].map(|times| doubled(Duration::from_millis(1), times).as_millis());
+        assert_eq!(bounds, [1, 2, 8, 65_536, 65_536, 65_536]);
+        assert_eq!(doubled(Duration::MAX, 1), Duration::MAX);
+    }
 }

@@ -55,4 +55,15 @@ mod tests {
         let at: Vec<usize> = (0..seen.len()).filter(|at| changes[*at]).collect();
         assert_eq!((at, damped.reported()), (vec![9, 14], All));
     }
+
+    #[test]
+    fn a_listener_is_idle_while_its_backends_are_as_those_of_a_new_one() {
+        let mut damped = Damped::default();
+        assert!(damped.is_idle());
+        assert!(!damped.observe(BackendHealth::None, 0) && !damped.is_idle(), "another state has begun");
+        assert!(!damped.observe(BackendHealth::All, 1) && damped.is_idle(), "it is over");
+        damped.observe(BackendHealth::None, 2);
+        assert!(!damped.observe(BackendHealth::None, 4), "two seconds");
+        assert!(damped.observe(BackendHealth::None, 5) && !damped.is_idle(), "three seconds");
+    }
 }

@@ -4,10 +4,11 @@
 use std::{net::TcpStream, path::PathBuf};
 
 use harness::{
-    Backend, Behaviour, ControlPlane, EARLIER_PROGRAMS, Operator, Scene, binary, connect, echoes,
+    Backend, Behaviour, ControlPlane, EARLIER_PROGRAMS, Namespace, Operator, Scene, binary, connect, echoes,
     programs::KubernetesVersion,
     round_trip,
     scene::{forward, service, until_ready},
+    until,
 };
 
 use crate::server;
@@ -23,16 +24,22 @@ fn given(name: &str) -> Option<(PathBuf, &'static ControlPlane)> {
     Some((program?, server::simulated(KubernetesVersion::Newest)?))
 }
 
-/// Leads the forward `web` to another server: the session that is live stays, and a new one goes to that server.
-fn change_under(session: &mut TcpStream, Scene { namespace, backend, port, .. }: &Scene<'_>) -> Backend {
+/// A session with the echo server behind this port.
+fn opened(port: u16) -> TcpStream {
+    let mut session = connect(port).expect("web listens");
+    assert_eq!(round_trip(&mut session, b"first").expect("echo"), b"first");
+    session
+}
+
+/// Leads the forward `web` to another server, and returns that. The live session stays, and a new one goes there.
+fn change_under(session: &mut TcpStream, namespace: &Namespace<'_>, backend: &Backend, port: u16) -> Backend {
     let other = Backend::reachable(Behaviour::Echo);
     let before = backend.count();
     namespace.apply(&service("other", other.port));
-    namespace.apply(&forward("web", *port, "{service: {name: other, port: 80}}"));
+    namespace.apply(&forward("web", port, "{service: {name: other, port: 80}}"));
     let ready = until_ready(namespace, "web", "True", "Ready");
     assert_eq!(ready.status.expect("status").to.as_deref(), Some("svc/other:80"));
-    let mut fresh = connect(*port).expect("web listens");
-    assert_eq!(round_trip(&mut fresh, b"fresh").expect("echo"), b"fresh");
+    let _fresh = opened(port);
     assert_eq!((backend.count(), other.count()), (before, 1), "a new session goes to the new server");
     assert_eq!(round_trip(session, b"still").expect("echo"), b"still");
     other
@@ -43,46 +50,58 @@ fn a_proxy_of_an_earlier_version_follows_this_operator_and_refuses_what_it_does_
     let Some((program, server)) = given("portlane-proxy") else { return };
     let namespace = server.namespace("earlier-proxy");
     let operator = Operator::start(&namespace);
-    let scene = Scene::ready_gateway_of(namespace, operator, &program);
-    let mut session = connect(scene.port).expect("web listens");
-    assert_eq!(round_trip(&mut session, b"first").expect("echo"), b"first");
-    let _other = change_under(&mut session, &scene);
+    let Scene { namespace, operator: _operator, backend, proxy: _proxy, port, .. } =
+        Scene::ready_gateway_of(namespace, operator, &program);
+    let mut session = opened(port);
+    let _other = change_under(&mut session, &namespace, &backend, port);
 
     // The check is younger than the proxy, which must not run the listener without the check.
-    let plain = forward("web", scene.port, WEB);
-    let checked = plain.replace("backends:", "healthCheck: {postgres: {}}, backends:");
-    scene.namespace.apply(&checked);
-    let rejected = until_ready(&scene.namespace, "web", "False", "Rejected").status.expect("status");
+    let plain = forward("web", port, WEB);
+    namespace.apply(&plain.replace("backends:", "healthCheck: {postgres: {}}, backends:"));
+    let rejected = until_ready(&namespace, "web", "False", "Rejected").status.expect("status");
     let rejection = &rejected.data_plane.expect("counts").rejected[0];
     assert_eq!((rejection.pod.as_str(), rejection.listener.as_str()), ("p1", "tcp"));
     for words in ["postgres", "upgrade the proxy"] {
         assert!(rejection.reason.contains(words), "no {words:?} in {}", rejection.reason);
     }
-    assert!(echoes(scene.port), "the version before keeps running");
+    assert!(echoes(port), "the version before keeps running");
     assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still");
 
-    scene.namespace.apply(&plain);
-    until_ready(&scene.namespace, "web", "True", "Ready");
+    namespace.apply(&plain);
+    until_ready(&namespace, "web", "True", "Ready");
     assert_eq!(round_trip(&mut session, b"kept").expect("echo"), b"kept");
 }
 
 #[test]
-fn this_proxy_follows_an_operator_of_an_earlier_version() {
+fn this_proxy_follows_an_operator_of_an_earlier_version_also_after_a_restart() {
     let Some((program, server)) = given("portlane-operator") else { return };
     let namespace = server.namespace("earlier-operator");
     let operator = Operator::of_program(&namespace, &program);
-    let scene = Scene::ready_gateway_of(namespace, operator, &binary("portlane-proxy"));
-    let mut session = connect(scene.port).expect("web listens");
-    assert_eq!(round_trip(&mut session, b"first").expect("echo"), b"first");
-    let _other = change_under(&mut session, &scene);
-
-    // A proxy that is restarted reads its own state and the old operator's answer.
-    let Scene { proxy, namespace, port, backend: _backend, operator: _operator, .. } = scene;
+    let Scene { namespace, operator: _operator, backend, proxy, port, .. } =
+        Scene::ready_gateway_of(namespace, operator, &binary("portlane-proxy"));
+    let mut session = opened(port);
+    let _other = change_under(&mut session, &namespace, &backend, port);
     drop(session);
+
     let proxy = proxy.restarted();
-    harness::until("the restarted proxy is ready", || proxy.is_ready());
+    until("the restarted proxy is ready", || proxy.is_ready());
     assert!(echoes(port), "the restarted proxy serves the forward");
+    until("the restarted proxy follows the operator", || proxy.metric("portlane_operator_connected") > 0.0);
     namespace.kubectl(&["delete", "portforward", "web"]).ok();
-    harness::until("the port of a deleted forward is closed", || connect(port).is_err());
-    assert!(proxy.metric("portlane_operator_connected") > 0.0, "the stream stays");
+    until("the port of a deleted forward is closed", || connect(port).is_err());
+}
+
+#[test]
+fn a_session_of_an_earlier_proxy_survives_the_upgrade_of_its_operator() {
+    let Some((program, server)) = given("portlane-operator") else { return };
+    let Some(earlier_proxy) = harness::earlier("portlane-proxy") else { return };
+    let namespace = server.namespace("earlier-both");
+    let operator = Operator::of_program(&namespace, &program);
+    let Scene { namespace, operator, backend, proxy, port, .. } =
+        Scene::ready_gateway_of(namespace, operator, &earlier_proxy);
+    let mut session = opened(port);
+    let stream = operator.killed(&namespace);
+    let _next = Operator::named(&namespace, "next", stream);
+    until("the proxy follows the next operator", || proxy.metric("portlane_operator_connected") > 0.0);
+    let _other = change_under(&mut session, &namespace, &backend, port);
 }

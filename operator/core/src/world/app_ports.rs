@@ -94,4 +94,12 @@ mod tests {
         assert_eq!(written(&ports, &free), "80/TCP,1/UDP,-81/TCP");
         assert_eq!(wrong, ["0/TCP", "53/SCTP", "x", "70000", "-"]);
     }
+
+    #[test]
+    fn a_port_is_a_number_from_1_to_65535_and_a_pod_has_1024_of_each_sign_at_most() {
+        assert_eq!(parse("1,65535,65536,0").wrong, ["65536", "0"]);
+        let text = (1..=1025).map(|port| format!("{port},-{port}")).collect::<Vec<_>>().join(",");
+        let Annotation { ports, free, wrong } = parse(&text);
+        assert_eq!((ports.len(), free.len(), wrong), (1024, 1024, vec!["1025", "-1025"]));
+    }
 }

@@ -121,6 +121,15 @@ fn an_answer_holds_for_its_time_and_the_oldest_leaves_for_another() {
     assert!(recent.is_empty());
 }
 
+#[test]
+fn a_cache_without_room_keeps_the_last_answer() {
+    let mut recent = Recent::new(seconds(10), 0);
+    recent.put("a", 1, seconds(0));
+    assert_eq!(recent.get("a", seconds(0)), Some(1));
+    recent.put("b", 2, seconds(0));
+    assert_eq!((recent.get("a", seconds(0)), recent.get("b", seconds(0)), recent.len()), (None, Some(2), 1));
+}
+
 fn pod(labels: &[(&str, &str)], service_account: &str) -> PodInfo {
     let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let labels: std::collections::BTreeMap<String, String> = labels.collect();

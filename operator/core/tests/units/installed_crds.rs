@@ -117,6 +117,15 @@ fn versions_of_proxies_are_labels_of_one_form() {
 }
 
 #[test]
+fn the_numbers_and_the_suffix_of_a_version_are_as_long_as_a_label_may_be() {
+    let mut versions = Versions::new("0.3.0");
+    let suffix = |length: usize| format!("1.0.0-{}", "a".repeat(length));
+    let mut is_label = |version: &str| versions.connected("a", version).0 == version;
+    assert!(is_label("99999.0.0") && !is_label("100000.0.0"));
+    assert!(is_label(&suffix(1)) && is_label(&suffix(16)) && !is_label(&suffix(17)) && !is_label(&suffix(0)));
+}
+
+#[test]
 fn versions_that_strangers_invent_take_no_place_from_real_ones() {
     let mut versions = Versions::new("0.3.0");
     let mut named = |namespace: &str| {
