@@ -1,15 +1,22 @@
 //! Argo CD, a real one: `docs/gitops.md` word for word, what it syncs does not drift, a mistake and its revert, and the
 //! health checks and actions as Argo CD runs them.
 
+// The test program `health` reads the tables of the page too.
+#[path = "../health/page.rs"]
+#[allow(dead_code, reason = "the conditions and kstatus are for the test program `health`")]
+mod health_page;
+
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use harness::{Argo, Node, resource_overrides, until, until_within};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use self::health_page::{Expected, expected};
 use crate::{
     shared,
     tasks::{
@@ -31,6 +38,8 @@ const REVERTED: Duration = Duration::from_secs(20);
 const COMMANDS: usize = 10;
 /// What the operator writes as, and its Deployment.
 const OPERATOR: &str = "portlane-operator";
+/// Processes of Argo CD that judge an object at the same time: each takes most of a second.
+const JUDGES: usize = 4;
 /// Comparisons of an hour: Argo CD makes one every 180 s by default.
 const AN_HOUR: usize = 20;
 
@@ -325,4 +334,44 @@ fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
         let changed = resource_overrides(&["run-action", &file, action]).ok();
         assert!(changed.contains(&format!("suspend: {}", action == "suspend")), "{changed}");
     }
+}
+
+/// One object for each reason of the page. Takes about a second for every six.
+#[test]
+fn argo_cd_itself_agrees_with_every_reason_of_the_page() {
+    let folder = tempfile::tempdir().expect("folder");
+    let of = |kind: &'static str| expected(kind).into_iter().map(move |row| (kind, row));
+    let rows: Vec<(&str, Expected)> = ["PortForward", "ForwardGateway"].into_iter().flat_map(of).collect();
+    thread::scope(|scope| {
+        for (at, rows) in rows.chunks(rows.len().div_ceil(JUDGES)).enumerate() {
+            let file = folder.path().join(format!("{at}.json"));
+            scope.spawn(move || {
+                for (kind, row) in rows {
+                    fs::write(&file, object(kind, row).to_string()).expect("write");
+                    let answer = resource_overrides(&["health", &file.display().to_string()]).ok();
+                    assert!(answer.starts_with(&format!("STATUS: {}\n", row.health)), "{kind}: {row:?}: {answer}");
+                }
+            });
+        }
+    });
+}
+
+/// An object for this row: with `Ready`, with `Accepted` of a suspended forward, and with `Stalled` where the operator
+/// writes it.
+fn object(kind: &str, row: &Expected) -> Value {
+    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "a message", "observedGeneration": 4});
+    let mut conditions = vec![condition("Ready", &row.status, &row.reason)];
+    if row.reason == "Suspended" {
+        conditions.push(condition("Accepted", "True", "Suspended"));
+    }
+    if row.kstatus == "Failed" {
+        conditions.push(condition("Stalled", "True", &row.reason));
+    }
+    json!({
+        "apiVersion": "portlane.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": "shop", "generation": 4},
+        "spec": {},
+        "status": {"observedGeneration": 4, "conditions": conditions},
+    })
 }
