@@ -1,16 +1,24 @@
 //! Argo CD, a real one: `docs/gitops.md` word for word, what it syncs does not drift, a mistake and its revert, and the
 //! health checks and actions as Argo CD runs them.
 
+#[path = "../health/page.rs"]
+#[allow(dead_code, reason = "the conditions and kstatus are for the test program `health`")]
+mod health_page;
+
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use harness::{Argo, Node, resource_overrides, until, until_within};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use self::health_page::{Expected, expected};
 use crate::{
+    fleet::Load,
     shared,
     tasks::{
         do_as_written,
@@ -26,11 +34,12 @@ const APPLICATIONS: [&str; 3] = ["portlane-crds", "portlane", "shop"];
 const EDGE: &str = "deploy/argocd/forwards/edge.yaml";
 /// Longest time from a revert in Git to the last proxy that runs the old listeners.
 const REVERTED: Duration = Duration::from_secs(20);
-
 /// The page promises fewer commands than this to the first byte.
 const COMMANDS: usize = 10;
 /// What the operator writes as, and its Deployment.
 const OPERATOR: &str = "portlane-operator";
+/// Processes of Argo CD that judge an object at the same time: each takes most of a second.
+const JUDGES: usize = 4;
 /// Comparisons of an hour: Argo CD makes one every 180 s by default.
 const AN_HOUR: usize = 20;
 
@@ -71,7 +80,7 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     a_revert_reaches_every_proxy(&argo, &node);
     nothing_drifts(&argo, 1);
     follow(&mut shell, kubectl());
-    follow(&mut shell, uninstall);
+    the_removal_drains(&mut shell, &node, uninstall);
     nothing_is_left(&node);
 }
 
@@ -213,7 +222,7 @@ fn git_and_the_operator_own_different_fields(node: &Node) {
 fn a_mistake_is_degraded_and_its_revert_prunes_it(argo: &Argo<'_>, node: &Node) {
     let edge = argo.read(EDGE);
     let (_, forward) = edge.split_once("---\n").expect("a gateway and a forward");
-    argo.write("deploy/argocd/forwards/late.yaml", &forward.replace("name: shop\nspec", "name: late\nspec"));
+    argo.write("deploy/argocd/forwards/late.yaml", &forward.replace("  name: shop\n", "  name: late\n"));
     argo.commit("a forward for a port that is taken");
     argo.refresh("shop");
     let application = argo.until("shop", "is Degraded", |it| health(it) == "Degraded" && sync(it) == "Synced");
@@ -283,6 +292,28 @@ fn is_acked(node: &Node, ports: &str) -> bool {
     is_newest && status["ports"] == ports && status["dataPlane"]["summary"] == "2/2"
 }
 
+/// The removal of the page while sessions live: they continue in the proxies that leave, and none breaks.
+fn the_removal_drains(shell: &mut Shell, node: &Node, uninstall: &str) {
+    let proxies = || list(node, &["pods", "--selector=portlane.dev/gateway=edge"]);
+    let address = |pod: &Value| SocketAddr::new(text(&pod["status"], "podIP").parse().expect("an address"), 80);
+    let addresses: Vec<SocketAddr> = proxies().iter().map(address).collect();
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    let load = Load::start(node, &addresses, 20);
+    thread::scope(|scope| {
+        let drained = scope.spawn(move || {
+            until("the proxies leave", || proxies().iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_string()));
+            for address in addresses {
+                until("the proxy accepts no new sessions", || node.connect(address).is_err());
+            }
+            let seen = load.round_trips();
+            until("sessions continue while the proxies drain", || load.round_trips() > seen + 100);
+            load.stop()
+        });
+        follow(shell, uninstall);
+        assert!(drained.join().expect("no session breaks") > 100, "the load ran");
+    });
+}
+
 fn nothing_is_left(node: &Node) {
     let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies,\
                  validatingadmissionpolicybindings";
@@ -325,4 +356,43 @@ fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
         let changed = resource_overrides(&["run-action", &file, action]).ok();
         assert!(changed.contains(&format!("suspend: {}", action == "suspend")), "{changed}");
     }
+}
+
+/// One object for each reason of the page. Takes about a second for every six.
+#[test]
+fn argo_cd_itself_agrees_with_every_reason_of_the_page() {
+    let folder = tempfile::tempdir().expect("folder");
+    let of = |kind: &'static str| expected(kind).into_iter().map(move |row| (kind, row));
+    let rows: Vec<(&str, Expected)> = ["PortForward", "ForwardGateway"].into_iter().flat_map(of).collect();
+    thread::scope(|scope| {
+        for (at, rows) in rows.chunks(rows.len().div_ceil(JUDGES)).enumerate() {
+            let file = folder.path().join(format!("{at}.json"));
+            scope.spawn(move || {
+                for (kind, row) in rows {
+                    fs::write(&file, object(kind, row).to_string()).expect("write");
+                    let answer = resource_overrides(&["health", &file.display().to_string()]).ok();
+                    assert!(answer.starts_with(&format!("STATUS: {}\n", row.health)), "{kind}: {row:?}: {answer}");
+                }
+            });
+        }
+    });
+}
+
+/// An object with the conditions by which the operator says what this row says.
+fn object(kind: &str, row: &Expected) -> Value {
+    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "a message", "observedGeneration": 4});
+    let mut conditions = vec![condition("Ready", &row.status, &row.reason)];
+    if row.reason == "Suspended" {
+        conditions.push(condition("Accepted", "True", "Suspended"));
+    }
+    if row.kstatus == "Failed" {
+        conditions.push(condition("Stalled", "True", &row.reason));
+    }
+    json!({
+        "apiVersion": "portlane.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": "shop", "generation": 4},
+        "spec": {},
+        "status": {"observedGeneration": 4, "conditions": conditions},
+    })
 }
