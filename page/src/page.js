@@ -48,6 +48,7 @@
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
     return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   }
+  const counted = (n, noun) => `${count.format(n)} ${noun}${n === 1 ? "" : "s"}`;
   const list = (counts) => Object.entries(counts).map(([reason, n]) => `${reason} ${count.format(n)}`).join(", ");
 
   // ---- Rates: from the counters of two states ----
@@ -212,7 +213,7 @@
     nodes.push(make("h3", {}, "Backends"));
     nodes.push(backends.length ? make("ul", {}, ...backends.map(backendItem)) : line("none"));
     nodes.push(make("h3", {}, state.cluster ? "Since the page is followed" : "Since the listener exists"));
-    nodes.push(line(`${count.format(counts.opened)} sessions opened, ${bytes(counts.up)} up, ${bytes(counts.down)} down`));
+    nodes.push(line(`${counted(counts.opened, "session")} opened, ${bytes(counts.up)} up, ${bytes(counts.down)} down`));
     for (const [what, of] of [["Closed", closed], ["Datagrams dropped", dropped], ["Addresses not used", refusedAddresses]]) {
       if (of && Object.keys(of).length) nodes.push(line(`${what}: ${list(of)}`));
     }
@@ -220,8 +221,8 @@
   }
   function backendItem(backend) {
     const parts = [`weight ${backend.weight}`, `priority ${backend.priority}`,
-      `${count.format(backend.sessions)} sessions connected`];
-    if (backend.failures) parts.push(`${count.format(backend.failures)} connects failed`);
+      `${counted(backend.sessions, "session")} connected`];
+    if (backend.failures) parts.push(`${counted(backend.failures, "connect")} failed`);
     const endpoints = backend.listed.map((endpoint) => {
       const look = { Healthy: "good", Unknown: "warn" }[endpoint.health] ?? "bad";
       const words = { Healthy: "healthy", Unknown: "not checked yet", Ejected: "ejected", CheckFailed: "check fails" };
@@ -269,7 +270,7 @@
     const notes = [];
     if (all === 0) notes.push(state.cluster ? "No PortForward is shown." : "No forward runs.");
     else if (wanted) notes.push(`${count.format(found)} of ${count.format(all)} listeners match.`);
-    if (omitted) notes.push(`${count.format(omitted)} listeners are not shown${state.cluster ? "." : ": see /listeners."}`);
+    if (omitted) notes.push(`${counted(omitted, "listener")} ${omitted === 1 ? "is" : "are"} not shown${state.cluster ? "." : ": see /listeners."}`);
     say($("forwards-note"), notes.join(" "));
     $("forwards-note").hidden = notes.length === 0;
   }
@@ -284,7 +285,7 @@
     ["Up", (it) => it.bytesUp, bytes],
     ["Down", (it) => it.bytesDown, bytes],
     ["Age", (it) => it.seconds, age],
-    ["Session", (it) => it.session ?? "", String],
+    ["Session", (it) => it.session ?? "", (text) => text || "–"],
   ];
   const isNumber = (column) => column > 3 && column < 7;
   let sort = { column: 5, down: true };

@@ -1,7 +1,8 @@
 """Drives the admin page in a headless Chromium over its DevTools pipe, as a person with a keyboard would use it.
 
-Arguments: address of the page, an empty folder, name of a forward, address of its backend. Prints `followed` once every
-check but the last has passed; then the proxy may be ended, and the page must report that. Screenshots are in the folder.
+Arguments: address of the page, an empty folder, name of a forward, address of its backend, and texts that the page must
+show. Prints `followed` once every check but the last has passed; then the server may be ended, and the page must report
+that. Screenshots are in the folder of PORTLANE_SCREENSHOTS, else in the empty one.
 """
 
 import base64
@@ -14,6 +15,8 @@ import time
 
 PATIENCE = 40  # seconds, for anything that should happen
 URL, FOLDER, FORWARD, BACKEND = sys.argv[1:5]
+TEXTS = sys.argv[5:]
+SHOTS = os.environ.get("PORTLANE_SCREENSHOTS") or FOLDER
 
 
 class Browser:
@@ -114,7 +117,7 @@ class Browser:
         widest = self.read("document.documentElement.scrollWidth")
         assert widest <= width, f"at {width} pixels the page is {widest} wide"
         shot = self.do("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
-        with open(f"{FOLDER}/{name}.png", "wb") as file:
+        with open(f"{SHOTS}/{FORWARD.replace('/', '-')}-{name}.png", "wb") as file:
             file.write(base64.b64decode(shot))
 
     def end(self):
@@ -178,6 +181,8 @@ def check(browser):
     browser.press("Enter", 13, "\r")
     browser.until("the details open", f"{details}.getAttribute('aria-expanded') === 'true'")
     browser.until("the details name the backend", f"document.querySelector('.detail').innerText.includes({BACKEND!r})")
+    for text in TEXTS:
+        browser.until(f"the page shows {text!r}", f"document.body.innerText.includes({json.dumps(text)})")
     heard = browser.read("document.getElementById('chart-text').textContent")
     browser.until("another state", f"document.getElementById('chart-text').textContent !== {heard!r}")
     assert browser.read(f"document.activeElement === {details}"), "the focus survives another state"

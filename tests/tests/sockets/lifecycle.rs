@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::Write,
+    io::{self, Write},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -344,9 +344,22 @@ fn output_that_nobody_reads_is_no_crash() {
         let output = Command::new("bash").arg("-c").arg(script).arg(binary("portlane")).output().expect("runs");
         assert!(!text(&output.stderr).contains("panicked"), "{command}: {}", text(&output.stderr));
     }
-    for words in [["validate", "/nosuch"], ["translate", "/nosuch"]] {
-        let full = File::options().write(true).open("/dev/full").expect("a device");
-        let status = Command::new(binary("portlane")).args(words).stderr(full).status().expect("runs");
-        assert_eq!(status.code(), Some(1), "{words:?}: a panic is 101");
+    // The reader of the pipe is gone at once.
+    let nobody = || Stdio::from(io::pipe().expect("a pipe").1);
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("a device"));
+    for (program, words, code) in [
+        ("portlane", ["validate", "/nosuch"], 1),
+        ("portlane", ["translate", "/nosuch"], 1),
+        ("kubectl-portlane", ["validate", "/nosuch"], 1),
+        ("kubectl-portlane", ["status", "--kubeconfig=/nosuch"], 2),
+    ] {
+        for errors in [nobody(), full()] {
+            let status = Command::new(binary(program)).args(words).stderr(errors).status().expect("runs");
+            assert_eq!(status.code(), Some(code), "{program} {words:?}: a panic is 101");
+        }
+    }
+    for (program, words) in [("portlane", ["completions", "bash"]), ("kubectl-portlane", ["completion", "bash"])] {
+        let status = Command::new(binary(program)).args(words).stdout(nobody()).status().expect("runs");
+        assert!(status.success(), "{program} {words:?}: {status}");
     }
 }
