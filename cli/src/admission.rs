@@ -93,12 +93,8 @@ impl Admission {
         };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if group != crds::GROUP {
-            if self.kinds.contains_key(kind) && spelling::within(group, crds::GROUP, 3).is_some() {
-                let message = format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP);
-                return Admitted::Refused(vec![refuse(None, "apiVersion", message)]);
-            }
-            return namespace(api_version, kind, value)
-                .unwrap_or_else(|| Admitted::Other(self.other(kind, api_version)));
+            let of_group = self.of_another_group(group, (api_version, kind), value);
+            return of_group.unwrap_or_else(|message| Admitted::Refused(vec![refuse(None, "apiVersion", message)]));
         }
         if self.kinds.contains_key(kind) && version != crds::VERSION {
             let message = format!("unknown version {version} of {kind}; this release supports {}", crds::VERSION);
@@ -139,6 +135,19 @@ impl Admission {
             Problem { place: Place { line, ..problem.place }, ..problem }
         });
         Admitted::Refused(problems.collect())
+    }
+
+    /// An object of another API group, or the message for a misspelt one of ours.
+    fn of_another_group(
+        &self,
+        group: &str,
+        (api_version, kind): (&str, &str),
+        value: &Value,
+    ) -> Result<Admitted, String> {
+        if self.kinds.contains_key(kind) && spelling::within(group, crds::GROUP, 3).is_some() {
+            return Err(format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP));
+        }
+        Ok(namespace(api_version, kind, value).unwrap_or_else(|| Admitted::Other(self.other(kind, api_version))))
     }
 
     /// The message for a kind that the API group does not have.

@@ -202,6 +202,28 @@ fn messages_name_the_value_the_place_and_what_to_write() {
             "backends[0].host: host and port belong into address",
         ),
         (
+            with("TCP", "tcp"),
+            "f:8: PortForward default/a: spec.listeners[0].protocol: must be one of TCP, UDP, TLS, but is 'tcp'; did you mean 'TCP'?",
+        ),
+        (
+            with(
+                "  listeners:\n",
+                "  listeners:\n  - {name: m, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n",
+            ),
+            "f:10: PortForward default/a: spec: two listeners have the same protocol and port (TLS listeners may, with different hostnames); here 'm' and 'l' on port 1",
+        ),
+    ] {
+        refused_once(&text, message);
+    }
+}
+
+#[test]
+fn a_short_form_is_answered_with_the_long_one() {
+    let good =
+        forward(&format!("{SIDECAR}{LISTENERS}")).replace("{local: {port: 2}}", "{address: {host: db, port: 2}}");
+    let with = |from: &str, to: &str| good.replace(from, to);
+    for (text, message) in [
+        (
             with("{address: {host: db, port: 2}}", "{service: pg, port: 5432}"),
             "backends[0].service: must be an object, but is the string 'pg'; write service: {name: pg, port: 5432}",
         ),
@@ -232,17 +254,6 @@ fn messages_name_the_value_the_place_and_what_to_write() {
         (
             with("spec:\n", "spec:\n  access: {allowCIDRs: 10.0.0.0/8}\n"),
             "allowCIDRs: must be a list, but is the string '10.0.0.0/8'; write allowCIDRs: ['10.0.0.0/8']",
-        ),
-        (
-            with("TCP", "tcp"),
-            "f:8: PortForward default/a: spec.listeners[0].protocol: must be one of TCP, UDP, TLS, but is 'tcp'; did you mean 'TCP'?",
-        ),
-        (
-            with(
-                "  listeners:\n",
-                "  listeners:\n  - {name: m, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n",
-            ),
-            "f:10: PortForward default/a: spec: two listeners have the same protocol and port (TLS listeners may, with different hostnames); here 'm' and 'l' on port 1",
         ),
     ] {
         refused_once(&text, message);

@@ -214,9 +214,9 @@ mod tests {
             "is valid for Operator.Portlane.svc, but API servers call metrics.portlane.svc: issue it for that DNS name";
         assert_eq!((one.to_string().as_str(), one.as_str()), (text, "other_names"));
         let none = flaw(&facts(&[]), &calls, 150).expect("a flaw").to_string();
-        assert!(none.starts_with("is for no name,"), "{none}");
+        assert!(none.starts_with("is valid for no name,"), "{none}");
         let many = flaw(&facts(&["a", "b", "c", "d", "e", "f"]), &calls, 150).expect("a flaw").to_string();
-        assert!(many.starts_with("is for a, b, c, d, e, …,"), "{many}");
+        assert!(many.starts_with("is valid for a, b, c, d, e, …,"), "{many}");
     }
 
     fn pem(body: &str) -> String {
