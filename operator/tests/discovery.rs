@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use kube::{Client, Config};
 use operator::{
     inputs::watch::{Message, Watches},
-    platform::{client::bounded, metrics::Metrics, tasks::Tasks},
+    platform::{client::bounded, liveness::Liveness, metrics::Metrics, tasks::Tasks},
 };
 use operator_core::world::{
     objects::Object,
@@ -154,7 +154,8 @@ impl Scene {
         let (out, messages) = mpsc::channel(64);
         let (tasks, _) = Tasks::new();
         let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, autoscaling: true };
-        let (watches, sources) = Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), tasks);
+        let (watches, sources) =
+            Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), (tasks, Liveness::default()));
         Self { server, messages, sources: sources.len(), _watches: watches }
     }
 

@@ -47,7 +47,12 @@ use operator_core::{
 
 use self::progress::{Progress, classified};
 
-use crate::platform::{client::WATCH_SECONDS, metrics::Metrics, tasks::Tasks};
+use crate::platform::{
+    client::WATCH_SECONDS,
+    liveness::{Heartbeat, Liveness},
+    metrics::Metrics,
+    tasks::Tasks,
+};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -65,6 +70,7 @@ pub struct Watches {
     /// Controller class of the operator.
     class: String,
     tasks: Tasks,
+    liveness: Liveness,
     running: BTreeMap<Source, JoinHandle<Option<()>>>,
 }
 
@@ -76,10 +82,10 @@ impl Watches {
         (rights, class): (&Rights, &str),
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
-        tasks: Tasks,
+        (tasks, liveness): (Tasks, Liveness),
     ) -> (Self, Vec<Source>) {
         let (is_scoped, class) = (rights.is_scoped(), class.to_owned());
-        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, running: BTreeMap::new() };
+        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, liveness, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -121,6 +127,7 @@ impl Watches {
     }
 
     fn run(&mut self, source: Source) {
+        let name = format!("watch of kind {}", source.kind.name());
         let task = Task {
             client: self.client.clone(),
             source: source.clone(),
@@ -128,8 +135,8 @@ impl Watches {
             class: self.class.clone(),
             out: self.out.clone(),
             metrics: self.metrics.clone(),
+            heartbeat: self.liveness.of_rounds(format!("a {name}")),
         };
-        let name = format!("watch of kind {}", source.kind.name());
         self.running.insert(source, self.tasks.job(name, task.run()));
     }
 }
@@ -143,6 +150,7 @@ struct Task {
     class: String,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
+    heartbeat: Heartbeat,
 }
 
 /// Why following a stream of events ended.
@@ -246,7 +254,7 @@ impl Task {
         // The start of a list is passed on with its first answer: every retry begins with a start, and publishing waits
         // while a list is in progress.
         let mut begins = false;
-        while let Some(event) = events.next().await {
+        while let Some(event) = self.heartbeat.idle(events.next()).await {
             match event {
                 Ok(Event::Init) => begins = true,
                 Ok(event) => {
