@@ -96,6 +96,7 @@ fn fleets(settings: &Settings) -> Fleets {
         bind: settings.fleet_bind_ip,
         namespaces: settings.fleet_namespaces.clone(),
         network_policies: settings.fleet_network_policies,
+        peers: settings.fleet_network_policy_from.clone().unwrap_or_default(),
         rollout: settings.fleet_rollout.into(),
         pods: settings.pods(),
         template: settings.fleet_pod_template.clone().unwrap_or_default(),
