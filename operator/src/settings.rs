@@ -118,7 +118,8 @@ pub struct Settings {
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
-    /// Create a NetworkPolicy for each fleet, which admits peers to the ports of its listeners and to its health port. Off: a policy that this operator created before is deleted.
+    /// Create a NetworkPolicy for each fleet, which admits peers to the ports of its listeners and to its health port.
+    /// Off: a policy that this operator created before is deleted.
     #[arg(long, env = "PORTLANE_FLEET_NETWORK_POLICIES", default_value_t = false, action = clap::ArgAction::Set)]
     pub fleet_network_policies: bool,
     /// Who may connect to fleets with a NetworkPolicy: JSON, a list of peers as `from` of a NetworkPolicy. Absent: every

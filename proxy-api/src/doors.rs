@@ -212,8 +212,8 @@ impl Places {
         }
     }
 
-    /// Time from the admission of this connection to the turn of its handshake. Zero at a door without rates. A burst of
-    /// so many connections waits for no longer than it takes to admit as many at the rate of all.
+    /// Time from the admission of this connection to the turn of its handshake. Zero at a door without rates. The last
+    /// connection of a burst waits for as long as the rate of all needs to refill the burst.
     #[must_use]
     pub fn turn(&self, place: PlaceId) -> Duration {
         self.strangers.get(&place).map(|place| place.turn).unwrap_or_default()

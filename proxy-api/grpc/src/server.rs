@@ -1,9 +1,9 @@
 //! The operator's end of the stream.
 //!
 //! A connection passes through phases, each with a time limit: TLS handshake, first request, admission, hello. The
-//! handshake begins when it is its turn, as a burst of handshakes would keep the operator from everything else. A connection
-//! carries one stream and ends with it. Before admission its client is a stranger, whose places, rate and messages are
-//! bounded apart from those of proxies.
+//! handshake begins when it is its turn, as a burst of handshakes would keep the operator from everything else. A
+//! connection carries one stream and ends with it. Before admission its client is a stranger, whose places, rate and
+//! messages are bounded apart from those of proxies.
 
 mod answer;
 mod messages;

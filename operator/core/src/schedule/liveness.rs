@@ -6,8 +6,8 @@ use std::time::Duration;
 /// leader election at least once in six seconds, and servers beat every five seconds. An iteration that translates the
 /// largest measured world takes less than this.
 pub const SILENCE: Duration = Duration::from_secs(25);
-/// Longest silence of a loop that waits for answers of other processes. Its requests have deadlines of 10 to 40 s, and a
-/// round has several of them: an API server that does not answer must not restart an operator.
+/// Longest silence of a loop that waits for answers of other processes. Its requests have deadlines of 10 to 40 s, and
+/// a round has several of them: an API server that does not answer must not restart an operator.
 pub const ROUND: Duration = Duration::from_secs(300);
 
 /// The last sign of life of a loop.
