@@ -345,6 +345,10 @@ impl Driver {
 
     fn tick(&mut self) {
         let now = self.now();
+        for source in self.cache.due_lists(now) {
+            tracing::info!(?source, "there is room for objects that were left out, listing again");
+            self.watches.list_again(&source);
+        }
         let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
         if !self.cache.is_synced() {
             return;

@@ -97,6 +97,8 @@ pub(super) struct Replica {
     /// Pod selectors of sidecar forwards.
     selectors: Arc<Selectors>,
     tasks: Tasks,
+    /// Heartbeats of the loops.
+    liveness: Liveness,
     /// The end of this replica, for the servers of API servers.
     ending: Ending,
 }
@@ -117,11 +119,11 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());
     let (tasks, supervisor) = Tasks::new();
-    let mut liveness = Liveness::default();
+    let liveness = Liveness::default();
     let (driver, lease) = (liveness.heartbeat("the driver"), liveness.heartbeat("the leader election"));
     let (synced, is_synced) = watch::channel(false);
     let (ready, trusted) = watch::channel(false);
-    let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness };
+    let view = http::View { metrics: metrics.clone(), synced: is_synced, trusted, liveness: liveness.clone() };
     tasks.service("health server", http::serve(health, view, doors::health(&metrics)));
     // The sender outlives the election: the driver runs until the process ends, whichever replica leads.
     let (term, terms) = watch::channel(None);
@@ -130,21 +132,39 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let election = tasks.job(ELECTION, election.run(term.clone(), ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
     let (authority, leaf) = authority(&settings, &client, trust);
-    tasks.service("certificates", authority.keep(terms.clone(), metrics.clone()));
+    tasks.service(
+        "certificates",
+        authority.keep(terms.clone(), metrics.clone(), liveness.of_rounds("the upkeep of the CA")),
+    );
     let (compared, lacks) = watch::channel(Vec::new());
-    tasks.service("checks of the CRDs", schemas::keep(client.clone(), compared, metrics.clone()));
+    let checks = liveness.of_rounds("the checks of the CRDs");
+    tasks.service("checks of the CRDs", schemas::keep(client.clone(), compared, metrics.clone(), checks));
     let selectors = Arc::default();
     let ending = Ending::new(ends.clone());
     let own = Serving { leaf: leaf.clone(), trusted: trusted.clone() };
-    let serving = serving(&settings, &client, own, &metrics, &tasks);
-    let replica =
-        Replica { settings, client, term: terms, trusted, leaf, serving, lacks, metrics, selectors, tasks, ending };
+    let serving = serving(&settings, &client, own, &metrics, (&tasks, &liveness));
+    let replica = Replica {
+        settings,
+        client,
+        term: terms,
+        trusted,
+        leaf,
+        serving,
+        lacks,
+        metrics,
+        selectors,
+        tasks,
+        liveness,
+        ending,
+    };
     apis::webhook(&replica, ready).await?;
     let questions = apis::aggregated(&replica).await?;
     let notices = apis::notices(&replica)?;
     let streams = drive::start(&replica, synced, questions, notices, driver);
     let door = doors::stream(&replica.settings, &replica.metrics);
     let serving = serve(listener, replica.leaf.clone(), streams, door, ends);
+    let accepting = replica.liveness.heartbeat("the server of streams");
+    let serving = async move { accepting.idle(serving).await };
     let result = wait(serving, end, election, supervisor, &replica.ending).await;
     drop(term);
     result
@@ -164,13 +184,22 @@ fn metrics_host(settings: &Settings) -> String {
 }
 
 /// The serving certificate for API servers: that of a Secret if one is named, or else the operator's own.
-fn serving(settings: &Settings, client: &Client, own: Serving, metrics: &Arc<Metrics>, tasks: &Tasks) -> Serving {
+fn serving(
+    settings: &Settings,
+    client: &Client,
+    own: Serving,
+    metrics: &Arc<Metrics>,
+    (tasks, liveness): (&Tasks, &Liveness),
+) -> Serving {
     let Some(secret) = &settings.serving_secret else { return own };
     let metrics_host = settings.custom_metrics_address.map(|_| metrics_host(settings));
     let hosts = [host(&settings.operator).to_owned()].into_iter().chain(metrics_host).collect();
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
     let (keeper, serving) = Keeper::new(secrets, secret, hosts, metrics.clone());
-    tasks.service("certificate of webhook and metrics API", keeper.keep());
+    tasks.service(
+        "certificate of webhook and metrics API",
+        keeper.keep(liveness.of_rounds("the upkeep of the serving certificate")),
+    );
     serving
 }
 

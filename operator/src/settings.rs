@@ -10,7 +10,11 @@ use std::{
 use clap::{Parser, ValueEnum};
 use crds::PodTemplate;
 use operator_core::{
-    desired::{fleets::Rollout, pods::Pods, tuning::Resources},
+    desired::{
+        fleets::{Peers, Rollout},
+        pods::Pods,
+        tuning::Resources,
+    },
     notices::Format,
     world::{class, rights::FleetNamespaces},
 };
@@ -114,10 +118,14 @@ pub struct Settings {
     /// IP address that fleets bind for health and metrics.
     #[arg(long, env = "PORTLANE_FLEET_BIND_IP", default_value = "::")]
     pub fleet_bind_ip: IpAddr,
-    /// Create a NetworkPolicy for each fleet, which admits every source to the ports of its listeners and to its health
-    /// port. Off: a policy that this operator created before is deleted.
+    /// Create a NetworkPolicy for each fleet, which admits peers to the ports of its listeners and to its health port.
+    /// Off: a policy that this operator created before is deleted.
     #[arg(long, env = "PORTLANE_FLEET_NETWORK_POLICIES", default_value_t = false, action = clap::ArgAction::Set)]
     pub fleet_network_policies: bool,
+    /// Who may connect to fleets with a NetworkPolicy: JSON, a list of peers as `from` of a NetworkPolicy. Absent: every
+    /// source.
+    #[arg(long, env = "PORTLANE_FLEET_NETWORK_POLICY_FROM", value_parser = peers)]
+    pub fleet_network_policy_from: Option<Peers>,
     /// Create HPAs for objects with spec.autoscaling.
     #[arg(long, env = "PORTLANE_AUTOSCALING", default_value_t = true, action = clap::ArgAction::Set)]
     pub autoscaling: bool,
@@ -159,6 +167,10 @@ pub struct Settings {
     /// Format of log records.
     #[arg(long, value_enum, env = "PORTLANE_LOG_FORMAT", default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+fn peers(text: &str) -> Result<Peers, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 fn pod_template(text: &str) -> Result<PodTemplate, serde_json::Error> {

@@ -20,12 +20,12 @@ use hyper_util::rt::TokioIo;
 use kube::{Client, Config};
 use operator::{
     inputs::watch::{Message, Watches},
-    platform::{client::bounded, metrics::Metrics, tasks::Tasks},
+    platform::{client::bounded, liveness::Liveness, metrics::Metrics, tasks::Tasks},
 };
 use operator_core::world::{
     objects::Object,
     rights::{FleetNamespaces, Rights},
-    watched::{Kind, Seen},
+    watched::{Kind, Seen, Source},
 };
 use serde_json::json;
 use tokio::{
@@ -138,7 +138,7 @@ struct Scene {
     messages: mpsc::Receiver<Message>,
     /// Number of watches.
     sources: usize,
-    _watches: Watches,
+    watches: Watches,
 }
 
 impl Scene {
@@ -154,8 +154,19 @@ impl Scene {
         let (out, messages) = mpsc::channel(64);
         let (tasks, _) = Tasks::new();
         let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, autoscaling: true };
-        let (watches, sources) = Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), tasks);
-        Self { server, messages, sources: sources.len(), _watches: watches }
+        let (watches, sources) =
+            Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), (tasks, Liveness::default()));
+        Self { server, messages, sources: sources.len(), watches }
+    }
+
+    /// Receives messages up to one of this watch.
+    async fn until(&mut self, of: &Source, is_last: impl Fn(&Seen) -> bool) {
+        loop {
+            let (source, seen) = self.next().await;
+            if source == *of && is_last(&seen) {
+                return;
+            }
+        }
     }
 
     async fn next(&mut self) -> Message {
@@ -223,4 +234,15 @@ async fn a_kind_that_is_removed_takes_its_grants_away() {
     let mut scene = Scene::start(Grants::Moving("v1beta1", NONE)).await;
     assert_eq!(scene.grants().await, ["v1beta1"]);
     assert!(scene.grants().await.is_empty());
+}
+
+// C14
+#[tokio::test]
+async fn a_watch_lists_again_when_the_driver_asks_it_to() {
+    let mut scene = Scene::start(Grants::In("v1")).await;
+    let services = Source { kind: Kind::Services, namespace: None };
+    scene.until(&services, |seen| matches!(seen, Seen::Synced)).await;
+    scene.watches.list_again(&services);
+    scene.until(&services, |seen| matches!(seen, Seen::Restarted)).await;
+    scene.until(&services, |seen| matches!(seen, Seen::Synced)).await;
 }

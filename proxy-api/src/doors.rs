@@ -6,6 +6,7 @@
 //!
 //! Pure: the caller accepts and closes connections, and passes the time since any fixed moment.
 
+mod lanes;
 mod rates;
 mod shares;
 mod sources;
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use self::sources::Sources;
+use self::{lanes::Lanes, sources::Sources};
 pub use self::{
     rates::{Bucket, Rate},
     shares::Shares,
@@ -139,6 +140,8 @@ struct Place {
     asks: bool,
     /// Since when that is so.
     since: Duration,
+    /// Time from the admission to the turn of the handshake.
+    turn: Duration,
 }
 
 /// The places of one door.
@@ -153,6 +156,8 @@ pub struct Places {
     bucket: Bucket,
     /// What is kept for known sources.
     known_bucket: Bucket,
+    /// The handshakes of admitted connections.
+    lanes: Lanes,
 }
 
 impl Places {
@@ -167,6 +172,7 @@ impl Places {
             sources: Sources::default(),
             bucket: Bucket::default(),
             known_bucket: Bucket::default(),
+            lanes: Lanes::default(),
         }
     }
 
@@ -175,15 +181,15 @@ impl Places {
         self.sources.sweep(now);
         let peer = source_of(source);
         let source = self.sources.counted_as(peer);
-        let evicted = match self.room(source).and_then(|evicted| self.charge(source, now).map(|()| evicted)) {
-            Ok(evicted) => evicted,
+        let (evicted, turn) = match self.room(source).and_then(|it| self.charge(source, now).map(|turn| (it, turn))) {
+            Ok(admitted) => admitted,
             Err(refusal) => return Admission::Refuse(refusal),
         };
         if let Some(evicted) = evicted {
             self.release(evicted, now);
         }
         let place = self.fresh();
-        self.strangers.insert(place, Place { peer, source, asks: false, since: now });
+        self.strangers.insert(place, Place { peer, source, asks: false, since: now, turn });
         self.sources.entry(source).places += 1;
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
@@ -199,11 +205,18 @@ impl Places {
             Err(refusal) => return Admission::Refuse(refusal),
         };
         let (place, peer) = (self.fresh(), source_of(source));
-        self.known.insert(place, Place { peer, source: peer, asks: false, since: now });
+        self.known.insert(place, Place { peer, source: peer, asks: false, since: now, turn: Duration::ZERO });
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
             None => Admission::Admit(place),
         }
+    }
+
+    /// Time from the admission of this connection to the turn of its handshake. Zero at a door without rates. The last
+    /// connection of a burst waits for as long as the rate of all needs to refill the burst.
+    #[must_use]
+    pub fn turn(&self, place: PlaceId) -> Duration {
+        self.strangers.get(&place).map(|place| place.turn).unwrap_or_default()
     }
 
     /// A request of this connection is being answered.
@@ -327,17 +340,19 @@ impl Places {
     }
 
     /// Takes a token of this source and one of all. A source that connects too often takes no tokens from the others.
-    fn charge(&mut self, source: IpAddr, now: Duration) -> Result<(), Refusal> {
-        let Some(rates) = self.bounds.rates else { return Ok(()) };
+    /// Returns the time until the turn of the handshake.
+    fn charge(&mut self, source: IpAddr, now: Duration) -> Result<Duration, Refusal> {
+        let Some(rates) = self.bounds.rates else { return Ok(Duration::ZERO) };
         let mut known = self.sources.get(source);
         if !known.bucket.wait(rates.source, now).is_zero() {
             return Err(Refusal::SourceRate);
         }
         let is_known = now < known.known_until;
-        if is_known && self.known_bucket.take(rates.all.part_of(KNOWN_PART), now) {
+        let is_fair = if is_known && self.known_bucket.take(rates.all.part_of(KNOWN_PART), now) {
             // Otherwise known sources and strangers together would connect twice as often as the rate allows. Known
             // sources get in without a token; the debt, no more than they are kept, is paid by all.
             self.bucket.spend(rates.all, 1, now);
+            true
         } else {
             let share = self.fair_share(rates.all);
             let is_fair = known.fair.wait(share, now).is_zero()
@@ -347,11 +362,12 @@ impl Places {
             }
             // Beyond its share a source owes nothing: it has taken what was left.
             let _ = known.fair.take(share, now);
-        }
+            is_fair
+        };
         // There is a token, as no time has passed.
         let _ = known.bucket.take(rates.source, now);
         *self.sources.entry(source) = known;
-        Ok(())
+        Ok(self.lanes.turn(rates.all, is_fair, now))
     }
 
     /// The share of one source in half of a rate, among strangers. There is one for a newcomer, too.

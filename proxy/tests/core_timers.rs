@@ -94,6 +94,7 @@ fn every_place_belongs_to_one_slice_and_few_sessions_are_all_in_the_first() {
     assert!((0..256).all(|place| slice_of(place) == 0));
 }
 
+// D9
 #[test]
 fn the_sweep_wakes_once_a_round_and_for_each_slice_that_has_sessions() {
     let occupied = Occupied::default();

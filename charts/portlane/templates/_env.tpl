@@ -52,6 +52,10 @@
   value: {{ .Values.bindIP | quote }}
 - name: PORTLANE_FLEET_NETWORK_POLICIES
   value: {{ .Values.networkPolicy.fleets.enabled | quote }}
+{{- with .Values.networkPolicy.fleets.from }}
+- name: PORTLANE_FLEET_NETWORK_POLICY_FROM
+  value: {{ toJson . | quote }}
+{{- end }}
 - name: PORTLANE_AUTOSCALING
   value: {{ .Values.autoscaling.enabled | quote }}
 - name: PORTLANE_MAX_OBJECTS

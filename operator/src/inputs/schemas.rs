@@ -15,7 +15,10 @@ use operator_core::{
 use serde_json::Value;
 use tokio::{sync::watch, time::sleep};
 
-use crate::platform::metrics::{Metrics, count};
+use crate::platform::{
+    liveness::Heartbeat,
+    metrics::{Metrics, count},
+};
 
 /// Interval between two checks.
 const LOOK: Duration = Duration::from_secs(600);
@@ -44,7 +47,7 @@ impl CrdError {
 
 /// Checks the CRDs until the process ends, and sends what they lack. Readiness does not depend on the result: forwards
 /// that need no new field work with old CRDs.
-pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: Arc<Metrics>) {
+pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: Arc<Metrics>, heartbeat: Heartbeat) {
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
     let mut comparisons = Comparisons::default();
     loop {
@@ -68,7 +71,7 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
                 next.pause
             }
         };
-        sleep(pause).await;
+        heartbeat.idle(sleep(pause)).await;
     }
 }
 

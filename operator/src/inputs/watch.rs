@@ -29,7 +29,10 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 
 use operator_core::{
     names::{self, PROXY_LABEL},
@@ -47,13 +50,25 @@ use operator_core::{
 
 use self::progress::{Progress, classified};
 
-use crate::platform::{client::WATCH_SECONDS, metrics::Metrics, tasks::Tasks};
+use crate::platform::{
+    client::WATCH_SECONDS,
+    liveness::{Heartbeat, Liveness},
+    metrics::Metrics,
+    tasks::Tasks,
+};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
 /// A message to the driver.
 pub type Message = (Source, Seen);
+
+/// A running watch.
+struct Running {
+    task: JoinHandle<Option<()>>,
+    /// Asks the watch to list again.
+    again: Arc<Notify>,
+}
 
 /// The running watches.
 pub struct Watches {
@@ -65,7 +80,8 @@ pub struct Watches {
     /// Controller class of the operator.
     class: String,
     tasks: Tasks,
-    running: BTreeMap<Source, JoinHandle<Option<()>>>,
+    liveness: Liveness,
+    running: BTreeMap<Source, Running>,
 }
 
 impl Watches {
@@ -76,10 +92,10 @@ impl Watches {
         (rights, class): (&Rights, &str),
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
-        tasks: Tasks,
+        (tasks, liveness): (Tasks, Liveness),
     ) -> (Self, Vec<Source>) {
         let (is_scoped, class) = (rights.is_scoped(), class.to_owned());
-        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, running: BTreeMap::new() };
+        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, liveness, running: BTreeMap::new() };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
@@ -115,12 +131,21 @@ impl Watches {
     /// Ends the watch of a namespace's pods.
     pub fn unwatch_pods(&mut self, namespace: &str) {
         let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
-        if let Some(task) = self.running.remove(&source) {
+        if let Some(Running { task, .. }) = self.running.remove(&source) {
             task.abort();
         }
     }
 
+    /// Has a watch list again.
+    pub fn list_again(&self, source: &Source) {
+        if let Some(Running { again, .. }) = self.running.get(source) {
+            again.notify_one();
+        }
+    }
+
     fn run(&mut self, source: Source) {
+        let name = format!("watch of kind {}", source.kind.name());
+        let again = Arc::new(Notify::new());
         let task = Task {
             client: self.client.clone(),
             source: source.clone(),
@@ -128,9 +153,11 @@ impl Watches {
             class: self.class.clone(),
             out: self.out.clone(),
             metrics: self.metrics.clone(),
+            heartbeat: self.liveness.of_rounds(format!("a {name}")),
+            again: again.clone(),
         };
-        let name = format!("watch of kind {}", source.kind.name());
-        self.running.insert(source, self.tasks.job(name, task.run()));
+        let task = self.tasks.job(name, task.run());
+        self.running.insert(source, Running { task, again });
     }
 }
 
@@ -143,6 +170,9 @@ struct Task {
     class: String,
     out: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
+    heartbeat: Heartbeat,
+    /// The driver asks for another list.
+    again: Arc<Notify>,
 }
 
 /// Why following a stream of events ended.
@@ -246,7 +276,12 @@ impl Task {
         // The start of a list is passed on with its first answer: every retry begins with a start, and publishing waits
         // while a list is in progress.
         let mut begins = false;
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                event = self.heartbeat.idle(events.next()) => event,
+                () = self.again.notified() => return Ended::Again,
+            };
+            let Some(event) = event else { return Ended::Again };
             match event {
                 Ok(Event::Init) => begins = true,
                 Ok(event) => {
@@ -275,7 +310,6 @@ impl Task {
                 }
             }
         }
-        Ended::Again
     }
 
     /// Sends a message to the driver. Returns whether the driver still runs.

@@ -17,6 +17,7 @@ use operator_core::{EventRates, names::NAME, notices::Notice, status::events::Ha
 use crate::{
     outputs::notices::Notices,
     platform::{
+        liveness::Heartbeat,
         metrics::{Metrics, count},
         tasks::Tasks,
     },
@@ -44,10 +45,11 @@ impl Events {
         notices: Option<Notices>,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
+        heartbeat: Heartbeat,
     ) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
         let reporter = Reporter { controller: NAME.to_owned(), instance: Some(instance) };
-        tasks.job("events", write(Recorder::new(client, reporter), waiting, metrics.clone()));
+        tasks.job("events", write(Recorder::new(client, reporter), waiting, metrics.clone(), heartbeat));
         Self { out, notices, rates: Arc::default(), started: Instant::now(), metrics }
     }
 
@@ -84,8 +86,8 @@ fn notice(happened: &Happened) -> Notice {
     }
 }
 
-async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metrics: Arc<Metrics>) {
-    while let Some(Happened { object, warning, reason, note }) = waiting.recv().await {
+async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metrics: Arc<Metrics>, heartbeat: Heartbeat) {
+    while let Some(Happened { object, warning, reason, note }) = heartbeat.idle(waiting.recv()).await {
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             action: "Reconcile".to_owned(),

@@ -30,6 +30,7 @@ use crate::{
     platform::{
         https::TlsContext,
         lease::Term,
+        liveness::Heartbeat,
         metrics::{Metrics, count},
     },
 };
@@ -92,7 +93,12 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Keeps the aggregated APIs reachable until the process ends.
-    pub async fn keep(self, mut term: watch::Receiver<Term>, mut trusted: watch::Receiver<Trusted>) {
+    pub async fn keep(
+        self,
+        mut term: watch::Receiver<Term>,
+        mut trusted: watch::Receiver<Trusted>,
+        heartbeat: Heartbeat,
+    ) {
         let (mut rounds, mut let_in) = (Rounds::new(LOOK, SOON, LOOK), None);
         loop {
             let bundle = trusted.borrow_and_update().bundle.clone();
@@ -120,11 +126,14 @@ impl Upkeep {
                     next
                 }
             };
-            tokio::select! {
-                Ok(()) = term.changed() => {}
-                Ok(()) = trusted.changed() => {}
-                () = sleep(next.pause) => {}
-            }
+            let next_round = async {
+                tokio::select! {
+                    Ok(()) = term.changed() => {}
+                    Ok(()) = trusted.changed() => {}
+                    () = sleep(next.pause) => {}
+                }
+            };
+            heartbeat.idle(next_round).await;
         }
     }
 

@@ -23,6 +23,7 @@ use operator_core::{
 };
 
 use crate::platform::{
+    liveness::Heartbeat,
     metrics::{Metrics, count},
     tasks::Tasks,
 };
@@ -42,10 +43,16 @@ impl Notices {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn start(file: PathBuf, format: Format, metrics: Arc<Metrics>, tasks: &Tasks) -> Result<Self, rustls::Error> {
+    pub fn start(
+        file: PathBuf,
+        format: Format,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+        heartbeat: Heartbeat,
+    ) -> Result<Self, rustls::Error> {
         let (out, waiting) = mpsc::channel(WAITING);
         let sender = Sender::new(file, format)?;
-        tasks.job("notices", deliver(sender, waiting, metrics.clone()));
+        tasks.job("notices", deliver(sender, waiting, metrics.clone(), heartbeat));
         Ok(Self { out, metrics })
     }
 
@@ -57,9 +64,9 @@ impl Notices {
     }
 }
 
-async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: Arc<Metrics>) {
+async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: Arc<Metrics>, heartbeat: Heartbeat) {
     let mut cause = Cause::default();
-    while let Some(first) = waiting.recv().await {
+    while let Some(first) = heartbeat.idle(waiting.recv()).await {
         let mut batch = vec![first];
         let end = Instant::now() + COLLECT;
         while batch.len() < BATCH
@@ -72,7 +79,7 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
         while matches!(result, Err(Sent::Again(_)))
             && let Some(pause) = pause(retries)
         {
-            sleep(pause).await;
+            heartbeat.idle(sleep(pause)).await;
             retries += 1;
             result = sender.send(&batch).await;
         }

@@ -21,8 +21,11 @@ use operator_core::{
 
 use crate::{
     outputs::deadline::{RequestError, answer},
-    platform::metrics::{Metrics, count},
-    platform::tasks::Tasks,
+    platform::{
+        liveness::Liveness,
+        metrics::{Metrics, count},
+        tasks::Tasks,
+    },
 };
 
 /// Concurrent writes. An API server takes 400 to 500 of them per second.
@@ -50,6 +53,8 @@ pub struct StatusWriter {
     results: mpsc::Sender<Dated<Written>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
+    /// Each write in flight has a heartbeat.
+    liveness: Liveness,
     /// Number of the current term. A write that waits or is in flight when its term ends is dropped.
     term: Arc<watch::Sender<u64>>,
     /// Writes fail, and the failure has been logged.
@@ -75,7 +80,13 @@ impl Drop for Place {
 impl StatusWriter {
     /// A writer that sends results to `results`.
     #[must_use]
-    pub fn new(client: Client, results: mpsc::Sender<Dated<Written>>, metrics: Arc<Metrics>, tasks: Tasks) -> Self {
+    pub fn new(
+        client: Client,
+        results: mpsc::Sender<Dated<Written>>,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+        liveness: Liveness,
+    ) -> Self {
         Self {
             client,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
@@ -83,6 +94,7 @@ impl StatusWriter {
             results,
             metrics,
             tasks,
+            liveness,
             term: Arc::new(watch::Sender::new(0)),
             failing: Arc::default(),
         }
@@ -109,6 +121,7 @@ impl StatusWriter {
             // The place is given back before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
+            let _heartbeat = writer.liveness.of_rounds("a status write");
             if *current.borrow() != term {
                 return;
             }
@@ -185,7 +198,7 @@ mod tests {
         let client = Client::try_from(config).expect("a client");
         let (results, mut ended) = mpsc::channel(1);
         let (tasks, _supervisor) = Tasks::new();
-        let writer = StatusWriter::new(client, results, Arc::default(), tasks);
+        let writer = StatusWriter::new(client, results, Arc::default(), tasks, Liveness::default());
         writer.begin(TermNumber(1));
         let subject = Subject::Forward(ObjectKey::new("ns", "web"));
         writer.write(StatusWrite { subject, uid: "uid".to_owned(), status: json!({}) });

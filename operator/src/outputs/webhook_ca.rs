@@ -24,6 +24,7 @@ use crate::{
     outputs::deadline::{RequestError, answer},
     platform::{
         lease::Term,
+        liveness::Heartbeat,
         metrics::{Metrics, count},
     },
 };
@@ -65,6 +66,7 @@ impl Webhook {
         mut term: watch::Receiver<Term>,
         mut trusted: watch::Receiver<Trusted>,
         ready: watch::Sender<bool>,
+        heartbeat: Heartbeat,
     ) {
         let started = Instant::now();
         let (mut rounds, mut gate) = (Rounds::new(LOOK, SOON, LOOK), Gate::new(PATIENCE));
@@ -86,11 +88,15 @@ impl Webhook {
                 }
             }
             ready.send_replace(is_ready);
-            tokio::select! {
-                Ok(()) = term.changed() => {}
-                Ok(()) = trusted.changed() => {}
-                () = sleep(next.pause.min(gate.left(started.elapsed()))) => {}
-            }
+            let pause = next.pause.min(gate.left(started.elapsed()));
+            let next_round = async {
+                tokio::select! {
+                    Ok(()) = term.changed() => {}
+                    Ok(()) = trusted.changed() => {}
+                    () = sleep(pause) => {}
+                }
+            };
+            heartbeat.idle(next_round).await;
         }
     }
 

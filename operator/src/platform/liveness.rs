@@ -1,19 +1,28 @@
 //! Heartbeats of the loops that a replica depends on, for `/livez`.
 
 use std::{
+    borrow::Cow,
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use operator_core::schedule::liveness::{Pulse, complaint};
+use operator_core::schedule::liveness::{Pulse, ROUND, SILENCE, complaint};
+use tokio::time::timeout;
 
-/// The heartbeat of one loop.
+/// Interval between two signs of life of a loop that waits.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// The heartbeat of one loop. A loop that has ended and dropped its heartbeat is not missed: its end is a matter of its
+/// supervisor.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    name: &'static str,
+    name: Cow<'static, str>,
+    /// Longest silence.
+    patience: Duration,
     started: Instant,
     /// Time of the last sign of life, milliseconds since `started`.
     last: Arc<AtomicU64>,
@@ -26,8 +35,25 @@ impl Heartbeat {
         self.last.store(now, Relaxed);
     }
 
-    fn pulse(&self) -> Pulse {
-        Pulse { name: self.name, last: Duration::from_millis(self.last.load(Relaxed)) }
+    /// Waits for what may take any time, such as a message or the next round, with signs of life in the meantime. They
+    /// stop if the thread of the loop is blocked.
+    pub async fn idle<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.idle_with(BEAT, wait).await
+    }
+
+    async fn idle_with<T>(&self, interval: Duration, wait: impl Future<Output = T>) -> T {
+        let mut wait = pin!(wait);
+        loop {
+            self.beat();
+            if let Ok(result) = timeout(interval, wait.as_mut()).await {
+                self.beat();
+                return result;
+            }
+        }
+    }
+
+    fn pulse(&self) -> Pulse<'_> {
+        Pulse { name: &self.name, last: Duration::from_millis(self.last.load(Relaxed)), patience: self.patience }
     }
 }
 
@@ -35,28 +61,86 @@ impl Heartbeat {
 #[derive(Clone, Debug)]
 pub struct Liveness {
     started: Instant,
-    heartbeats: Vec<Heartbeat>,
+    heartbeats: Arc<Mutex<Vec<Heartbeat>>>,
 }
 
 impl Default for Liveness {
     fn default() -> Self {
-        Self { started: Instant::now(), heartbeats: Vec::new() }
+        Self { started: Instant::now(), heartbeats: Arc::default() }
     }
 }
 
 impl Liveness {
-    /// Adds a loop, whose first sign of life is now.
-    pub fn heartbeat(&mut self, name: &'static str) -> Heartbeat {
-        let heartbeat = Heartbeat { name, started: self.started, last: Arc::default() };
+    /// Adds a loop that waits for nothing but its own work. Its first sign of life is now.
+    #[must_use]
+    pub fn heartbeat(&self, name: impl Into<Cow<'static, str>>) -> Heartbeat {
+        self.add(name.into(), SILENCE)
+    }
+
+    /// Adds a loop that waits for answers of other processes. Its first sign of life is now.
+    #[must_use]
+    pub fn of_rounds(&self, name: impl Into<Cow<'static, str>>) -> Heartbeat {
+        self.add(name.into(), ROUND)
+    }
+
+    fn add(&self, name: Cow<'static, str>, patience: Duration) -> Heartbeat {
+        let heartbeat = Heartbeat { name, patience, started: self.started, last: Arc::default() };
         heartbeat.beat();
-        self.heartbeats.push(heartbeat.clone());
+        let mut heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_ended(&mut heartbeats);
+        heartbeats.push(heartbeat.clone());
         heartbeat
     }
 
     /// Names the loops that hang; `None` if no loop hangs.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        let pulses: Vec<Pulse> = self.heartbeats.iter().map(Heartbeat::pulse).collect();
-        complaint(&pulses, self.started.elapsed())
+        self.complaint_at(self.started.elapsed())
+    }
+
+    fn complaint_at(&self, now: Duration) -> Option<String> {
+        let mut heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_ended(&mut heartbeats);
+        let pulses: Vec<Pulse<'_>> = heartbeats.iter().map(Heartbeat::pulse).collect();
+        complaint(&pulses, now)
+    }
+}
+
+/// Forgets loops that hold their heartbeat no longer.
+fn forget_ended(heartbeats: &mut Vec<Heartbeat>) {
+    heartbeats.retain(|heartbeat| Arc::strong_count(&heartbeat.last) > 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // C12
+    #[test]
+    fn a_loop_that_hangs_is_named_until_it_ends() {
+        let liveness = Liveness::default();
+        let (driver, watch) = (liveness.heartbeat("the driver"), liveness.of_rounds("a watch of kind Service"));
+        let late = ROUND + Duration::from_secs(60);
+        let both = liveness.complaint_at(late).expect("both hang");
+        assert!(both.contains("the driver has") && both.contains("a watch of kind Service has"), "{both}");
+        drop(driver);
+        let other = liveness.complaint_at(late).expect("the other one hangs");
+        assert!(!other.contains("the driver"), "{other}");
+        drop(watch);
+        assert_eq!(liveness.complaint_at(late), None);
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_waits_gives_signs_of_life() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.heartbeat("x");
+        let start = heartbeat.last.load(Relaxed);
+        let a_later_sign = async {
+            while heartbeat.last.load(Relaxed) <= start + 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = heartbeat.idle_with(Duration::from_millis(1), a_later_sign);
+        timeout(Duration::from_secs(20), waited).await.expect("a sign of life while the loop waits");
     }
 }

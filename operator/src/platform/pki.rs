@@ -31,6 +31,7 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::platform::{
     lease::Term,
+    liveness::Heartbeat,
     metrics::{Metrics, count},
 };
 
@@ -119,7 +120,7 @@ impl Authority {
     }
 
     /// Keeps the CA and the serving certificate current until the process ends.
-    pub async fn keep(mut self, term: watch::Receiver<Term>, metrics: Arc<Metrics>) {
+    pub async fn keep(mut self, term: watch::Receiver<Term>, metrics: Arc<Metrics>, heartbeat: Heartbeat) {
         let mut rounds = Rounds::new(LOOK.min(Duration::from_secs(self.life) / 8), SOON, RETRY);
         loop {
             let leads = term.borrow().is_some();
@@ -142,7 +143,7 @@ impl Authority {
                     next.pause
                 }
             };
-            sleep(pause).await;
+            heartbeat.idle(sleep(pause)).await;
         }
     }
 

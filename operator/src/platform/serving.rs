@@ -28,6 +28,7 @@ use tokio::{sync::watch, time::sleep};
 use x509_parser::extensions::GeneralName;
 
 use crate::platform::{
+    liveness::Heartbeat,
     metrics::{Metrics, count},
     pki::Leaf,
 };
@@ -108,7 +109,7 @@ impl Keeper {
     }
 
     /// Keeps the certificate current until the process ends.
-    pub async fn keep(mut self) {
+    pub async fn keep(mut self, heartbeat: Heartbeat) {
         let mut rounds = Rounds::new(LOOK, SOON, LOOK);
         loop {
             let read = self.read().await;
@@ -126,7 +127,7 @@ impl Keeper {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "API servers may refuse the webhook and the metrics API");
             }
-            sleep(checked.pause).await;
+            heartbeat.idle(sleep(checked.pause)).await;
         }
     }
 

@@ -56,7 +56,9 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     apart(listener, tls, injector, doors::webhook(&replica.metrics), replica).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
-        replica.tasks.service("CA bundle of the webhook", webhook.keep(replica.term.clone(), serving.trusted, ready));
+        let heartbeat = replica.liveness.of_rounds("the upkeep of the webhook's CA bundle");
+        let upkeep = webhook.keep(replica.term.clone(), serving.trusted, ready, heartbeat);
+        replica.tasks.service("CA bundle of the webhook", upkeep);
     } else {
         ready.send_replace(true);
     }
@@ -73,12 +75,15 @@ fn apart(
     replica: &Replica,
 ) -> io::Result<()> {
     let (tasks, ending) = (replica.tasks.clone(), replica.ending.clone());
+    let heartbeat = replica.liveness.heartbeat("the webhook");
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let serve = move || {
         runtime.block_on(async {
             match TcpListener::from_std(listener) {
-                Ok(listener) => https::serve(listener, tls, Arc::new(injector), door, ending).await,
+                Ok(listener) => {
+                    heartbeat.idle(https::serve(listener, tls, Arc::new(injector), door, ending)).await;
+                }
                 Err(error) => tracing::error!(%error, "cannot serve the webhook, new pods get no sidecar"),
             }
         });
@@ -107,7 +112,8 @@ pub(super) async fn aggregated(replica: &Replica) -> Result<mpsc::Receiver<Quest
             live: serves(AggregatedApi::Live).then(|| LiveApi::new(questions.clone(), replica.metrics.clone())),
         };
         let serving = https::serve(listener, contexts, Arc::new(apis), door, replica.ending.clone());
-        replica.tasks.service("aggregated APIs", serving);
+        let heartbeat = replica.liveness.heartbeat("the server of the aggregated APIs");
+        replica.tasks.service("aggregated APIs", async move { heartbeat.idle(serving).await });
         let upkeep = Upkeep {
             client: replica.client.clone(),
             namespace: settings.namespace.clone(),
@@ -119,7 +125,8 @@ pub(super) async fn aggregated(replica: &Replica) -> Result<mpsc::Receiver<Quest
             tls,
             metrics: replica.metrics.clone(),
         };
-        let upkeep = upkeep.keep(replica.term.clone(), replica.serving.trusted.clone());
+        let heartbeat = replica.liveness.of_rounds("the upkeep of the aggregated APIs");
+        let upkeep = upkeep.keep(replica.term.clone(), replica.serving.trusted.clone(), heartbeat);
         replica.tasks.service("upkeep of the aggregated APIs", upkeep);
     }
     Ok(asked)
@@ -138,6 +145,7 @@ fn api_service(api: AggregatedApi) -> String {
 pub(super) fn notices(replica: &Replica) -> Result<Option<Notices>, RunError> {
     let Some(file) = replica.settings.notice_url_file.clone() else { return Ok(None) };
     let format = replica.settings.notice_format.into();
-    let notices = Notices::start(file, format, replica.metrics.clone(), &replica.tasks);
+    let heartbeat = replica.liveness.of_rounds("the sender of notices");
+    let notices = Notices::start(file, format, replica.metrics.clone(), &replica.tasks, heartbeat);
     notices.map(Some).map_err(RunError::Notices)
 }

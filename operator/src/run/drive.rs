@@ -41,7 +41,7 @@ pub(super) fn start(
     notices: Option<Notices>,
     heartbeat: Heartbeat,
 ) -> Streams {
-    let Replica { settings, client, trusted, metrics, tasks, .. } = replica;
+    let Replica { settings, client, trusted, metrics, tasks, liveness, .. } = replica;
     let (messages, watched) = mpsc::channel(MESSAGES);
     let rights = Rights {
         watched: settings.watch_namespaces.clone(),
@@ -49,7 +49,8 @@ pub(super) fn start(
         autoscaling: settings.autoscaling,
     };
     let scope = (&rights, settings.controller_class.as_str());
-    let (watching, sources) = Watches::start(client.clone(), scope, messages, metrics.clone(), tasks.clone());
+    let (watching, sources) =
+        Watches::start(client.clone(), scope, messages, metrics.clone(), (tasks.clone(), liveness.clone()));
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
@@ -60,8 +61,9 @@ pub(super) fn start(
     };
     let cache = Cache::new(world, sources).bounded(settings.max_objects).of_class(&settings.controller_class);
     let (results, written) = mpsc::channel(MESSAGES);
-    let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone());
-    let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks);
+    let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone(), liveness.clone());
+    let writing = liveness.of_rounds("the writer of Events");
+    let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks, writing);
     let (applying, applied) = mpsc::channel(RESULTS);
     let effects = Effects {
         client: client.clone(),
@@ -94,6 +96,7 @@ fn fleets(settings: &Settings) -> Fleets {
         bind: settings.fleet_bind_ip,
         namespaces: settings.fleet_namespaces.clone(),
         network_policies: settings.fleet_network_policies,
+        peers: settings.fleet_network_policy_from.clone().unwrap_or_default(),
         rollout: settings.fleet_rollout.into(),
         pods: settings.pods(),
         template: settings.fleet_pod_template.clone().unwrap_or_default(),

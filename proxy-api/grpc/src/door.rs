@@ -147,6 +147,12 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Time from the admission of the connection to the turn of its handshake.
+    #[must_use]
+    pub fn turn(&self) -> Duration {
+        self.door.lock().places.turn(self.id)
+    }
+
     /// A request of the connection is being answered.
     pub fn asks(&self) {
         self.door.lock().places.asks(self.id, self.door.now());

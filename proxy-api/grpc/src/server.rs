@@ -1,8 +1,9 @@
 //! The operator's end of the stream.
 //!
-//! A connection passes through phases, each with a time limit: TLS handshake, first request, admission, hello. It
-//! carries one stream and ends with it. Before admission its client is a stranger, whose places, rate and messages are
-//! bounded apart from those of proxies.
+//! A connection passes through phases, each with a time limit: TLS handshake, first request, admission, hello. The
+//! handshake begins when it is its turn, as a burst of handshakes would keep the operator from everything else. A
+//! connection carries one stream and ends with it. Before admission its client is a stranger, whose places, rate and
+//! messages are bounded apart from those of proxies.
 
 mod answer;
 mod messages;
@@ -130,6 +131,7 @@ async fn connection<F: Follower>(stream: TcpStream, mut place: Place, server: Ar
     let guest = place.guest();
     let work = async {
         let _ = stream.set_nodelay(true);
+        wait_for_turn(&guest).await;
         // A peer that does not speak TLS is not a proxy and gets no answer.
         let accepted = timeout(HANDSHAKE, server.tls.accept(stream)).await;
         if let Ok(Ok(stream)) = accepted {
@@ -142,6 +144,17 @@ async fn connection<F: Follower>(stream: TcpStream, mut place: Place, server: Ar
     tokio::select! {
         () = work => {}
         () = place.taken_back() => {}
+    }
+}
+
+/// Waits until the handshake of a connection may begin. The server keeps the client waiting, so no newcomer takes its
+/// place meanwhile.
+async fn wait_for_turn(guest: &Guest) {
+    let turn = guest.turn();
+    if !turn.is_zero() {
+        guest.asks();
+        sleep(turn).await;
+        guest.waits();
     }
 }
 

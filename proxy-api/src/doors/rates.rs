@@ -25,6 +25,11 @@ impl Rate {
         Self::every(self.each.saturating_mul(parts), self.burst / parts)
     }
 
+    /// Half of this rate, one token after the other: a full bucket has a single token.
+    pub(super) fn half_of_each(self) -> Self {
+        Self::every(self.each.saturating_mul(2), 1)
+    }
+
     /// So many tokens a second, at least one; a full bucket has `burst` tokens.
     #[must_use]
     pub fn per_second(times: u32, burst: u32) -> Self {

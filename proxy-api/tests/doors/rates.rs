@@ -139,3 +139,27 @@ fn newcomers_for_whom_there_is_no_room_in_the_table_share_one_rate_and_known_pee
     assert!(connects(&mut places, numbered(20_000), ms(0)));
     assert_eq!(places.sources(), 16_384 + 2);
 }
+
+// C10
+#[test]
+fn the_handshakes_of_a_burst_begin_evenly() {
+    let mut places = with_rates((10, 20), (10, 20));
+    let turn = |at| {
+        let place = admitted(places.admit(numbered(at), ms(0)));
+        places.turn(place)
+    };
+    let turns: Vec<Duration> = (0..20).map(turn).collect();
+    let evenly: Vec<Duration> = (0..20).map(|at| ms(at / 2 * 200)).collect();
+    assert_eq!(turns, evenly, "two lanes with five a second each");
+}
+
+#[test]
+fn a_greedy_source_waits_longer_for_its_handshakes_than_others() {
+    let mut places = with_rates((10, 20), (10, 20));
+    let mut greedy = Duration::ZERO;
+    while let Admission::Admit(place) = places.admit(numbered(1), ms(0)) {
+        greedy = places.turn(place);
+    }
+    let other = admitted(places.admit(numbered(2), ms(0)));
+    assert!(places.turn(other) < greedy / 2, "{:?} and {greedy:?}", places.turn(other));
+}

@@ -5,6 +5,8 @@ use super::Speaks;
 /// The server name of the listener that is chosen by server names.
 pub(crate) const HOST: &str = "shop.example";
 
+/// Objects of a review that are small as text and large in memory: more than the webhook parses.
+const OBJECTS: usize = 150_000;
 /// Bytes of a large block.
 const BLOCK: usize = 16 << 10;
 /// What every client of HTTP/2 says first (RFC 9113, 3.4).
@@ -40,10 +42,13 @@ pub(super) fn oversized(speaks: Speaks) -> Vec<u8> {
             let more = frame(CONTINUATION, 0, 1, &[METHOD_GET; BLOCK]);
             [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 0, 1, &[METHOD_GET]), &more.repeat(32)].concat()
         }
-        Speaks::Https | Speaks::Http => {
-            let field = format!("X-Lie: {}\r\n", "x".repeat(8 << 10));
-            format!("GET /metrics HTTP/1.1\r\nHost: door\r\n{}", field.repeat(64)).into_bytes()
+        // A review of many small objects, which is a hundred times as large in memory, and then a head without an end.
+        Speaks::Https => {
+            let body = format!("[{}0]", "{\"\":0},".repeat(OBJECTS));
+            let head = format!("POST /inject HTTP/1.1\r\nHost: door\r\nContent-Length: {}\r\n\r\n", body.len());
+            [head.into_bytes(), body.into_bytes(), endless_head()].concat()
         }
+        Speaks::Http => endless_head(),
         // A header of version 2 that says it is as long as a header can be.
         Speaks::Header => [SIGNATURE, &[0x21, 0x11, 0xff, 0xff], &[0; BLOCK]].concat(),
         Speaks::ServerName => hello(&[b'a'; 15_000]),
@@ -85,6 +90,12 @@ pub(super) fn unread(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
 pub(super) fn garbage() -> Vec<u8> {
     let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     std::iter::successors(Some(17), next).take(BLOCK).map(|state: u32| state.to_be_bytes()[0]).collect()
+}
+
+/// The head of a request, longer than any that a server reads.
+fn endless_head() -> Vec<u8> {
+    let field = format!("X-Lie: {}\r\n", "x".repeat(8 << 10));
+    format!("GET /metrics HTTP/1.1\r\nHost: door\r\n{}", field.repeat(64)).into_bytes()
 }
 
 fn request(path: &str) -> Vec<u8> {

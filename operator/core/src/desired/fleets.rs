@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crds::PodTemplate;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{desired::pods::Pods, world::rights::FleetNamespaces};
 
@@ -20,6 +22,11 @@ pub enum Rollout {
     Pinned,
 }
 
+/// Peers, as `from` of a `NetworkPolicy` has them. The API server checks their content.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct Peers(pub Vec<Map<String, Value>>);
+
 /// Settings that all gateways of an installation share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleets {
@@ -35,6 +42,8 @@ pub struct Fleets {
     pub namespaces: FleetNamespaces,
     /// Whether each fleet gets a `NetworkPolicy`.
     pub network_policies: bool,
+    /// Who may connect to fleets with a `NetworkPolicy`. Empty: every source.
+    pub peers: Peers,
     /// How fleets take on what is new of the installation.
     pub rollout: Rollout,
     /// Settings that fleets share with sidecars.
@@ -52,6 +61,7 @@ impl Default for Fleets {
             bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             namespaces: FleetNamespaces::All,
             network_policies: false,
+            peers: Peers::default(),
             rollout: Rollout::default(),
             pods: Pods::default(),
             template: PodTemplate::default(),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
+        fleets::Peers,
         pods::completed,
         probe::{Probe, SOCKET},
     },
@@ -85,7 +86,7 @@ pub fn children(
                 json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": child.selector()}}})
             }
             ChildKind::NetworkPolicy if !fleets.network_policies => return None,
-            ChildKind::NetworkPolicy => json!({"spec": child.network_policy(ports)}),
+            ChildKind::NetworkPolicy => json!({"spec": child.network_policy(ports, &fleets.peers)}),
             ChildKind::Service if has_no_service(gateway) || ports.is_empty() => return None,
             ChildKind::Service => json!({"spec": child.service(&service, ports)}),
         };
@@ -295,13 +296,17 @@ impl Child<'_> {
 
     /// Policies are additive, so this one opens the listeners' ports and the health port to every source, also in a
     /// namespace that denies by default; all other ports are closed.
-    fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>) -> Value {
+    fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>, peers: &Peers) -> Value {
         let mut open = opened(ports);
         open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
+        let mut rule = json!({"ports": open});
+        if !peers.0.is_empty() {
+            rule["from"] = json!(peers.0);
+        }
         json!({
             "podSelector": {"matchLabels": self.selector()},
             "policyTypes": ["Ingress"],
-            "ingress": [{"ports": open}],
+            "ingress": [rule],
         })
     }
 

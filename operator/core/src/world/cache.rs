@@ -6,6 +6,7 @@ mod look_ups;
 mod reach;
 mod services;
 mod touched;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +58,8 @@ pub struct Cache {
     is_open: bool,
     /// Limit on the objects of each watch; `None` is unlimited.
     max_objects: Option<usize>,
-    /// Number of objects dropped because of the limit. They stay unknown until their watch lists again.
+    /// Number of objects that are left out because of the limit. They stay unknown until their watch lists again, which
+    /// [`Cache::due_lists`] asks for once there is room.
     pub left_out: u64,
     /// Number of times that the reach of a fleet was computed, each a walk over Services and proxies of a namespace.
     pub reaches: u64,
@@ -75,8 +77,8 @@ struct State {
     /// The objects that the list in progress has shown so far.
     listed: Option<BTreeSet<ObjectKey>>,
     known: BTreeSet<ObjectKey>,
-    /// Objects were left out since the last list began: what is not known may exist.
-    is_cut: bool,
+    /// The objects that the limit left out since the last list began.
+    left_out: watches::LeftOut,
 }
 
 impl Cache {
@@ -94,50 +96,6 @@ impl Cache {
         Self { max_objects: Some(max_objects), ..self }
     }
 
-    /// Adds a watch.
-    pub fn expect(&mut self, source: &Source) {
-        let is_late = self.is_open;
-        self.sources.entry(source.clone()).or_insert_with(|| State { is_late, ..State::default() });
-        self.wait_for(source);
-    }
-
-    /// Notes whether [`Cache::is_synced`] waits for this watch.
-    fn wait_for(&mut self, source: &Source) {
-        let is_missing = |state: &State| !state.synced && !state.is_late && source.kind.is_required();
-        if self.sources.get(source).is_some_and(is_missing) {
-            self.awaited.insert(source.clone());
-        } else {
-            self.awaited.remove(source);
-        }
-    }
-
-    /// Opens the cache: snapshots are published from now on, and a watch that is added later blocks nothing else.
-    pub fn open(&mut self) {
-        self.is_open = true;
-    }
-
-    /// Namespaces whose pods are watched.
-    #[must_use]
-    pub fn watched_pods(&self) -> BTreeSet<String> {
-        self.sources
-            .keys()
-            .filter(|source| source.kind == Kind::Pods)
-            .filter_map(|source| source.namespace.clone())
-            .collect()
-    }
-
-    /// Forgets the pods of a namespace whose watch has ended.
-    pub fn forget_pods(&mut self, namespace: &str) -> Touched {
-        let source = Source { kind: Kind::Pods, namespace: Some(namespace.to_owned()) };
-        let mut touched = Touched::default();
-        let forgotten = self.sources.remove(&source).unwrap_or_default();
-        self.wait_for(&source);
-        for key in forgotten.known {
-            touched.absorb(self.remove(source.kind, &key));
-        }
-        touched
-    }
-
     /// Applies one event of a watch. Ignores late events of a watch that has ended.
     pub fn apply(&mut self, source: &Source, seen: Seen) -> Touched {
         let was_synced = self.is_synced();
@@ -145,7 +103,8 @@ impl Cache {
         self.is_listing = state.listed.is_some();
         match seen {
             Seen::Restarted => {
-                (state.synced, state.is_cut) = (false, false);
+                state.synced = false;
+                self.left_out = self.left_out.saturating_sub(state.left_out.restarted());
                 state.listed = Some(BTreeSet::new());
                 self.wait_for(source);
                 Touched::default()
@@ -156,7 +115,7 @@ impl Cache {
                 let count = state.listed.as_ref().unwrap_or(&state.known).len();
                 if self.max_objects.is_some_and(|max| count >= max) && !state.known.contains(&key) {
                     self.left_out += 1;
-                    state.is_cut = true;
+                    state.left_out.add();
                     return Touched::default();
                 }
                 if let Some(listed) = &mut state.listed {
@@ -166,7 +125,9 @@ impl Cache {
                 self.upsert(*object)
             }
             Seen::Gone(key) => {
-                state.known.remove(&key);
+                if state.known.remove(&key) {
+                    state.left_out.make_room();
+                }
                 self.remove(source.kind, &key)
             }
             Seen::Synced => {

@@ -223,6 +223,22 @@ fn a_fleet_has_a_network_policy_only_if_the_operator_is_told_to_make_one() {
 }
 
 #[test]
+fn the_policy_of_a_fleet_admits_its_peers_and_without_peers_every_source() {
+    let from = |peers: Value| -> Value {
+        let peers = serde_json::from_value(peers).expect("peers");
+        let ports = BTreeSet::from([(Transport::Tcp, 80)]);
+        let fleets = Fleets { peers, ..fleets(true) };
+        let children = children(&edge(), &gateway(&json!({})), &fleets, "", &ports);
+        let policy = children.into_iter().find(|(kind, _)| *kind == ChildKind::NetworkPolicy).expect("a policy").1;
+        assert_eq!(policy["spec"]["ingress"].as_array().map(Vec::len), Some(1));
+        policy["spec"]["ingress"][0]["from"].clone()
+    };
+    assert_eq!(from(json!([])), Value::Null);
+    let peers = json!([{"namespaceSelector": {"matchLabels": {"team": "shop"}}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]);
+    assert_eq!(from(peers.clone()), peers);
+}
+
+#[test]
 fn what_a_gateway_should_not_have_is_removed() {
     let of = |spec: &Value, network_policies: bool| -> Vec<ChildKind> {
         unwanted(&gateway(spec), &fleets(network_policies)).collect()

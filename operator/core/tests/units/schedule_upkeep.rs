@@ -6,7 +6,7 @@ use operator_core::{
     schedule::{
         backoff::Backoff,
         deliveries::{Answer, answer, pause},
-        liveness::{Pulse, SILENCE, complaint},
+        liveness::{Pulse, ROUND, SILENCE, complaint},
         schemas::{Compared, Comparisons},
         upkeep::{Cause, Checked, Gate, Next, Rounds},
     },
@@ -122,7 +122,8 @@ fn a_gate_opens_when_the_work_is_done_or_the_time_is_up_and_stays_open() {
 #[test]
 fn a_loop_that_is_silent_for_too_long_is_named() {
     let pulses = |driver: u64, lease: u64| {
-        [Pulse { name: "the driver", last: ms(driver) }, Pulse { name: "the leader election", last: ms(lease) }]
+        let pulse = |name, last| Pulse { name, last: ms(last), patience: SILENCE };
+        [pulse("the driver", driver), pulse("the leader election", lease)]
     };
     let now = ms(100_000);
     let late = now.saturating_sub(SILENCE);
@@ -134,5 +135,14 @@ fn a_loop_that_is_silent_for_too_long_is_named() {
     assert_eq!(driver, "the driver has not made progress for 26 s");
     let both = complaint(&pulses(0, 10_000), now).expect("both hang");
     assert_eq!(both, "the driver has not made progress for 100 s, the leader election has not made progress for 90 s");
-    assert_eq!(complaint(&[Pulse { name: "x", last: ms(5) }], ms(0)), None, "a sign from the future");
+    let of_future = [Pulse { name: "x", last: ms(5), patience: SILENCE }];
+    assert_eq!(complaint(&of_future, ms(0)), None, "a sign from the future");
+}
+
+#[test]
+fn a_loop_that_waits_for_the_api_server_is_given_longer() {
+    let pulse = [Pulse { name: "a watch", last: Duration::ZERO, patience: ROUND }];
+    assert_eq!(complaint(&pulse, ROUND), None);
+    let late = complaint(&pulse, ROUND + ms(1000));
+    assert_eq!(late.as_deref(), Some("a watch has not made progress for 301 s"));
 }

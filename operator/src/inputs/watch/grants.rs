@@ -55,7 +55,7 @@ pub(super) async fn run(task: &Task) {
                 again
             }
         };
-        sleep(pause).await;
+        task.heartbeat.idle(sleep(pause)).await;
     }
 }
 

@@ -221,7 +221,7 @@ const NETWORK: &[Case] = &[
          customMetrics: \
          {enabled: true}, networkPolicy: {operator: {metricsFrom: [{podSelector: {}}], apiServerFrom: [{ipBlock: \
          {cidr: \
-         192.0.2.0/28}}]}}}",
+         192.0.2.0/28}}]}, fleets: {enabled: true, from: [{podSelector: {}}]}}}",
         &[
             (OPERATOR, "/spec/template/spec/hostNetwork", "true"),
             (OPERATOR, "/spec/template/spec/dnsPolicy", "ClusterFirstWithHostNet"),
@@ -232,6 +232,7 @@ const NETWORK: &[Case] = &[
             (OPERATOR, "/env/PORTLANE_WEBHOOK_ADDRESS", "['[::]:19444']"),
             (OPERATOR, "/env/PORTLANE_CUSTOM_METRICS_ADDRESS", "['[::]:19445']"),
             (OPERATOR, "/env/PORTLANE_HEALTH_ADDRESS", "['[::]:19080']"),
+            (OPERATOR, "/env/PORTLANE_FLEET_NETWORK_POLICY_FROM", "['[{\"podSelector\":{}}]']"),
             (OPERATOR, "/env/PORTLANE_OPERATOR", "['portlane-operator.default.svc:9443']"),
             ("Service/portlane-metrics", "/spec/ports/0/targetPort", "19445"),
             ("NetworkPolicy/portlane-operator", "/spec/ingress/0/ports/0/port", "19443"),

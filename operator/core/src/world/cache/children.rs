@@ -28,7 +28,7 @@ impl Cache {
     fn is_listed(&self, kind: Kind, namespace: &str) -> bool {
         let is_complete = |namespace: Option<String>| {
             let state = self.sources.get(&Source { kind, namespace });
-            state.is_some_and(|state| state.synced && !state.is_cut)
+            state.is_some_and(|state| state.synced && !state.left_out.is_any())
         };
         is_complete(None) || is_complete(Some(namespace.to_owned()))
     }

@@ -1,7 +1,7 @@
 //! Gateways, Services, endpoints, and what the cache knows of all objects together.
 
 use crate::scene::{
-    forward, gateway, gateway_of, key, keys, side, source, unreadable_forward, unreadable_gateway, web,
+    forward, gateway, gateway_of, key, keys, ms, side, source, unreadable_forward, unreadable_gateway, web,
 };
 use crds::Protocol;
 use operator_core::{
@@ -203,6 +203,35 @@ fn changes_add_up() {
         grown: Vec::new(),
     };
     assert_eq!(touched, expected);
+}
+
+// C14
+#[test]
+fn a_watch_that_left_objects_out_lists_again_once_there_is_room_but_no_more_than_once_a_minute() {
+    let forwards = source(Kind::Forwards);
+    let mut cache = Cache::new(World::default(), [forwards.clone()]).bounded(1);
+    let list = |cache: &mut Cache, names: &[&str]| {
+        cache.apply(&forwards, Seen::Restarted);
+        for name in names {
+            see(cache, forward(web(name, 80, 1)));
+        }
+        cache.apply(&forwards, Seen::Synced);
+        cache.left_out
+    };
+    assert_eq!(list(&mut cache, &["a", "b", "c"]), 2);
+    assert!(cache.due_lists(ms(0)).is_empty(), "no room yet");
+    gone(&mut cache, Kind::Forwards, "b");
+    assert!(cache.due_lists(ms(0)).is_empty(), "an object that was left out made no room");
+    gone(&mut cache, Kind::Forwards, "a");
+    assert_eq!(cache.due_lists(ms(0)), std::slice::from_ref(&forwards));
+    assert!(cache.due_lists(ms(1)).is_empty(), "once");
+    assert_eq!(list(&mut cache, &["b", "c"]), 1);
+    gone(&mut cache, Kind::Forwards, "b");
+    assert!(cache.due_lists(ms(59_999)).is_empty());
+    assert_eq!(cache.due_lists(ms(60_000)), std::slice::from_ref(&forwards));
+    assert_eq!(list(&mut cache, &["c"]), 0, "everything is known");
+    gone(&mut cache, Kind::Forwards, "c");
+    assert!(cache.due_lists(ms(200_000)).is_empty());
 }
 
 #[test]
