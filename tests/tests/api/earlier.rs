@@ -13,7 +13,7 @@ use harness::{
 
 use crate::server;
 
-const WEB: &str = "{service: {name: web, port: 80}}";
+const OTHER: &str = "{service: {name: other, port: 80}}";
 
 /// An earlier program and an API server. If the tests were given none, prints that the test is not run.
 fn given(name: &str) -> Option<(PathBuf, &'static ControlPlane)> {
@@ -36,7 +36,7 @@ fn change_under(session: &mut TcpStream, namespace: &Namespace<'_>, backend: &Ba
     let other = Backend::reachable(Behaviour::Echo);
     let before = backend.count();
     namespace.apply(&service("other", other.port));
-    namespace.apply(&forward("web", port, "{service: {name: other, port: 80}}"));
+    namespace.apply(&forward("web", port, OTHER));
     let ready = until_ready(namespace, "web", "True", "Ready");
     assert_eq!(ready.status.expect("status").to.as_deref(), Some("svc/other:80"));
     let _fresh = opened(port);
@@ -56,7 +56,7 @@ fn a_proxy_of_an_earlier_version_follows_this_operator_and_refuses_what_it_does_
     let _other = change_under(&mut session, &namespace, &backend, port);
 
     // The check is younger than the proxy, which must not run the listener without the check.
-    let plain = forward("web", port, WEB);
+    let plain = forward("web", port, OTHER);
     namespace.apply(&plain.replace("backends:", "healthCheck: {postgres: {}}, backends:"));
     let rejected = until_ready(&namespace, "web", "False", "Rejected").status.expect("status");
     let rejection = &rejected.data_plane.expect("counts").rejected[0];
@@ -64,7 +64,7 @@ fn a_proxy_of_an_earlier_version_follows_this_operator_and_refuses_what_it_does_
     for words in ["postgres", "upgrade the proxy"] {
         assert!(rejection.reason.contains(words), "no {words:?} in {}", rejection.reason);
     }
-    assert!(echoes(port), "the version before keeps running");
+    until("the version before keeps running", || echoes(port));
     assert_eq!(round_trip(&mut session, b"still").expect("echo"), b"still");
 
     namespace.apply(&plain);
@@ -85,7 +85,7 @@ fn this_proxy_follows_an_operator_of_an_earlier_version_also_after_a_restart() {
 
     let proxy = proxy.restarted();
     until("the restarted proxy is ready", || proxy.is_ready());
-    assert!(echoes(port), "the restarted proxy serves the forward");
+    until("the restarted proxy serves the forward", || echoes(port));
     until("the restarted proxy follows the operator", || proxy.metric("portlane_operator_connected") > 0.0);
     namespace.kubectl(&["delete", "portforward", "web"]).ok();
     until("the port of a deleted forward is closed", || connect(port).is_err());
