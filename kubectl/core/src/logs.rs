@@ -37,6 +37,16 @@ impl Record {
         self.fields[field].as_str().unwrap_or_default()
     }
 
+    /// Age of the session in seconds when the record was written; absent in records of other kinds.
+    pub fn seconds(&self) -> Option<f64> {
+        self.fields["durationSeconds"].as_f64()
+    }
+
+    /// Bytes that the client of the session had sent; absent in records of other kinds.
+    pub fn bytes_up(&self) -> Option<u64> {
+        self.fields["bytesUp"].as_u64()
+    }
+
     /// Name of the listener that the record is about; empty if it is about the whole forward.
     pub fn listener(&self) -> &str {
         match self.field("listener") {
@@ -86,7 +96,7 @@ impl Record {
         }
         let number = |field: &str| self.fields[field].as_u64().unwrap_or(0);
         words.push(format!("{} B up, {} B down", number("bytesUp"), number("bytesDown")));
-        if let Some(seconds) = self.fields["durationSeconds"].as_f64() {
+        if let Some(seconds) = self.seconds() {
             words.push(format!("in {seconds:.3} s"));
         }
         for field in ["reason", "cause"] {
