@@ -132,8 +132,9 @@ async fn follow<S: AsyncBufRead + Unpin>(
     loop {
         let is_idle = open.is_empty();
         tokio::select! {
-            // A log that waits to be followed comes before the end.
+            // A reader that leaves ends all logs, and a log that waits to be followed comes before the end.
             biased;
+            () = out.closed() => return is_complete,
             Some(is_read) = open.next() => {
                 is_complete &= is_read;
                 if open.is_empty() {
@@ -154,7 +155,6 @@ async fn follow<S: AsyncBufRead + Unpin>(
                 note(&format!("no proxy of PortForward {} has a log to follow", wanted.key));
                 return false;
             }
-            () = out.closed() => return is_complete,
         }
     }
 }
