@@ -1,18 +1,21 @@
 //! `kubectl portlane logs FORWARD`: reads the logs of all proxies of a forward at the same time.
 
-use std::{collections::BTreeSet, io, time::Duration};
+mod follow;
+
+use std::{io, pin::Pin, time::Duration};
 
 use futures_util::{AsyncBufRead, AsyncBufReadExt, StreamExt, future::join_all, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kubectl_core::{
-    access::{Fetched, Place},
-    logs::{Filter, Record},
-    placement::{carries, key, pods},
+    access::{Fetched, Listed, Place},
+    logs::{Filter, Record, Start, starts},
+    placement::{PodQuery, key, pods},
 };
 use operator_core::ObjectKey;
 use tokio::{sync::mpsc, time::timeout};
 
+use self::follow::Known;
 use crate::{
     args::{self, LogOutput},
     cluster::{Asked, Cluster},
@@ -41,17 +44,15 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
         let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
         note(&format!("PortForward {key} has no listener {name} now: its listeners are {}", names.join(", ")));
     }
-    let place = Place::Namespace(query.namespace.clone());
-    let listed = cluster.list::<Pod>(&place, ListParams::default().labels(&query.labels)).await?;
-    let carriers = listed.items.iter().filter(|pod| carries(pod, query.container));
-    let mut names: Vec<String> = carriers.filter_map(|pod| pod.metadata.name.clone()).collect();
-    if names.is_empty() {
+    let listed = list(cluster, &query).await?;
+    let mut starts: Vec<Start> = starts(&listed.items, query.container).collect();
+    if starts.is_empty() {
         note(&format!("no pod has a proxy for PortForward {key}: kubectl portlane describe {} says why", key.name));
     }
-    let mut is_complete = !listed.is_cut && names.len() <= PODS;
+    let mut is_complete = !listed.is_cut && starts.len() <= PODS;
     if !is_complete {
         note(&format!("reading the logs of the first {PODS} pods only"));
-        names.truncate(PODS);
+        starts.truncate(PODS);
     }
     let params = LogParams {
         container: Some(query.container.to_owned()),
@@ -60,42 +61,49 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
         tail_lines: Some(args.tail),
         ..LogParams::default()
     };
-    let (namespace, params) = (query.namespace.as_str(), &params);
-    let open = |pod: String| async move {
-        let opened = open(cluster, namespace, &pod, params).await;
-        (pod, opened)
+    let open = |start: Start| {
+        let (namespace, params) = (query.namespace.as_str(), &params);
+        async move {
+            let opened = open(cluster, namespace, &start.pod, params).await;
+            (start, opened)
+        }
     };
-    let opened: Vec<_> = stream::iter(names).map(open).buffered(OPENED).collect().await;
-    let (mut streams, mut problems) = (Vec::new(), BTreeSet::new());
-    for (pod, opened) in opened {
+    let opened: Vec<_> = stream::iter(starts).map(open).buffered(OPENED).collect().await;
+    let (mut logs, mut known) = (Vec::new(), Known::default());
+    for (start, opened) in opened {
         match opened {
-            Ok(stream) => streams.push((pod, stream)),
-            Err(why) => {
-                problems.insert(why.to_string());
+            Ok(log) => {
+                logs.push((start.pod.clone(), log));
+                known.opened.insert(start);
             }
+            Err(why) => known.report(&why),
         }
     }
-    for problem in &problems {
-        note(problem);
-    }
-    is_complete &= problems.is_empty();
-    // A log that is not followed ends; a server that stays silent has gone.
-    let patience = (!args.follow).then(|| cluster.deadline());
+    is_complete &= known.problems.is_empty();
     let filter = args.filter();
     let wanted = Wanted { key: &key, filter: &filter, format: args.output };
-    is_complete &= print(streams, wanted, patience).await?;
+    is_complete &= if args.follow {
+        Box::pin(follow::run(cluster, &query, wanted, logs, known)).await?
+    } else {
+        print(logs, wanted, cluster.deadline()).await?
+    };
     Ok(is_complete)
 }
 
+/// The pods that should run the forward.
+async fn list(cluster: &Cluster, query: &PodQuery) -> Fetched<Listed<Pod>> {
+    let place = Place::Namespace(query.namespace.clone());
+    cluster.list::<Pod>(&place, ListParams::default().labels(&query.labels)).await
+}
+
+/// The log of a pod, as it comes.
+type Log = Pin<Box<dyn AsyncBufRead>>;
+
 /// Opens the log of a pod.
-async fn open(
-    cluster: &Cluster,
-    namespace: &str,
-    pod: &str,
-    params: &LogParams,
-) -> Fetched<impl AsyncBufRead + Unpin + use<>> {
+async fn open(cluster: &Cluster, namespace: &str, pod: &str, params: &LogParams) -> Fetched<Log> {
     let api = cluster.pods(namespace);
-    cluster.answer(Asked::log(namespace), api.log_stream(pod, params)).await.map(Box::pin)
+    let log: Log = Box::pin(cluster.answer(Asked::log(namespace), api.log_stream(pod, params)).await?);
+    Ok(log)
 }
 
 /// Which records are printed, and how.
@@ -129,39 +137,29 @@ impl Line {
     }
 }
 
-/// Prints the records of all streams: those of logs that end by their time, others as they come. Returns whether each
-/// log was read to its end.
+/// Prints the records of all streams by their time. A server that stays silent for as long as `patience` has gone.
+/// Returns whether each log was read to its end.
 async fn print<S: AsyncBufRead + Unpin>(
     streams: Vec<(String, S)>,
     wanted: Wanted<'_>,
-    patience: Option<Duration>,
+    patience: Duration,
 ) -> Result<bool, Error> {
     let (out, mut lines) = mpsc::channel::<Line>(WAITING);
-    let read = |(pod, stream): (String, S)| read(pod, stream, wanted, patience, out.clone());
+    let read = |(pod, stream): (String, S)| read(pod, stream, wanted, Some(patience), out.clone());
     let reading = join_all(streams.into_iter().map(read));
     drop(out);
     let printing = async move {
-        if patience.is_some() {
-            let (ordered, is_whole) = in_order(&mut lines, ORDERED).await;
-            if !is_whole {
-                note(&format!(
-                    "only the first {} MiB of records were read: use --since or a lower --tail",
-                    ORDERED >> 20
-                ));
-            }
-            for line in ordered {
-                if !write(&line.text)? {
-                    break;
-                }
-            }
-            return Ok(is_whole);
+        let (ordered, is_whole) = in_order(&mut lines, ORDERED).await;
+        if !is_whole {
+            let most = ORDERED >> 20;
+            note(&format!("only the first {most} MiB of records were read: use --since or a lower --tail"));
         }
-        while let Some(line) = lines.recv().await {
+        for line in ordered {
             if !write(&line.text)? {
                 break;
             }
         }
-        Ok::<bool, io::Error>(true)
+        Ok::<bool, io::Error>(is_whole)
     };
     let (read, printed) = tokio::join!(reading, printing);
     let is_whole = printed.map_err(Error::System)?;
@@ -285,9 +283,11 @@ mod tests {
     async fn a_log_that_breaks_off_is_not_complete() {
         let (key, filter) = (ObjectKey::new("shop", "db"), Filter::default());
         let wanted = Wanted { key: &key, filter: &filter, format: LogOutput::Text };
-        for (patience, is_whole) in [(Some(Duration::from_millis(1)), false), (None, true)] {
+        for (is_silent, patience, is_whole) in
+            [(true, Duration::from_millis(1), false), (false, Duration::from_secs(60), true)]
+        {
             // A log that stays silent breaks off; an empty one ends.
-            let silent = futures_util::io::BufReader::new(Silent(patience.is_some()));
+            let silent = futures_util::io::BufReader::new(Silent(is_silent));
             let streams = vec![("shop-1".to_owned(), silent)];
             let printed = print(streams, wanted, patience).await.expect("printed");
             assert_eq!(printed, is_whole);

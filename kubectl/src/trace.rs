@@ -19,13 +19,13 @@ use kubectl_core::{
     placement::{self, gateway, key},
     render,
     status::Verdict,
-    trace::{self, Facts, Probe, Target},
+    trace::{self, Facts, Found, Own, Probe, Target},
 };
 use operator_core::ObjectKey;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     pin,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -40,6 +40,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time for a message of the container runtime, or a record of the access log, after the end of a connection.
 const AFTERWARDS: Duration = Duration::from_millis(500);
+/// How far the ages of sessions may be off: a proxy accepts a moment after the port-forward has begun, and its live
+/// sessions have whole seconds.
+const SLACK: Duration = Duration::from_secs(1);
 /// Age of the oldest log line that may be about the connection, in seconds.
 const SINCE: i64 = 10;
 /// Most lines of a log that are read.
@@ -114,6 +117,9 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
 
 /// Connects to a proxy, and watches for a moment what becomes of the connection.
 async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
+    let (mut own, known) = Box::pin(before(cluster, forward, listener, &target)).await;
+    // No session of the connection is older.
+    let begun = Instant::now();
     let Target { pod: ObjectKey { namespace, name }, port } = &target;
     let asked = Asked::new("get", "pods/portforward", Place::Namespace(namespace.clone()));
     let pods = cluster.pods(namespace);
@@ -124,6 +130,7 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
     let (Some(mut stream), Some(error)) = (forwarder.take_stream(*port), forwarder.take_error(*port)) else {
         return Probe::Skipped("the client of this program has no stream".to_owned());
     };
+    let opened = Instant::now();
     // A fused future may be polled after its end.
     let error = error.fuse();
     pin!(error);
@@ -143,14 +150,36 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
     match first {
         First::Refused(message) if !Failure::is_reset(&message) => Probe::Refused { target, message },
         First::End | First::Refused(_) => {
-            let record = record(cluster, forward, listener, &target).await;
-            Probe::Ended { target, record }
+            let longest = begun.elapsed() + SLACK;
+            // Proxies write records from a queue.
+            sleep(AFTERWARDS).await;
+            let records = records(cluster, forward, &target).await;
+            Probe::Ended { target, record: own.record(records, longest) }
         }
         First::Byte | First::Silence => {
-            let session = session(cluster, forward, listener, &target).await;
+            let session = match known {
+                Ok(()) => session(cluster, forward, &own, begun, opened).await,
+                // Without them, the session of another client may look like that of the connection.
+                Err(why) => Err(why),
+            };
             Probe::Open { target, has_bytes: matches!(first, First::Byte), session }
         }
     }
+}
+
+/// What is there before the connection: whose sessions and records are another's. The result says whether the live
+/// sessions could be read.
+async fn before(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: &Target) -> (Own, Fetched<()>) {
+    let mut own = Own::new(key(forward), &listener.name, target.pod.clone(), 0);
+    let known = live::read::<SessionList>(cluster, &sessions(forward)).await;
+    // Later than the list: a session that has ended meanwhile is in one of them.
+    own.exclude_records(&records(cluster, forward, target).await);
+    let known = known.map(|list| own.exclude_sessions(&list));
+    (own, known)
+}
+
+fn sessions(forward: &PortForward) -> Request {
+    Request::sessions(&Of::Forward(key(forward)), MAX_LIMIT)
 }
 
 /// What came first.
@@ -169,25 +198,23 @@ async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> First {
     }
 }
 
-/// The youngest session of the listener in this pod whose client came from inside.
+/// The session of the connection, which was begun and opened at these times.
 async fn session(
     cluster: &Cluster,
     forward: &PortForward,
-    listener: &Listener,
-    target: &Target,
-) -> Fetched<Option<Box<Session>>> {
-    let request = Request::sessions(&Of::Forward(key(forward)), MAX_LIMIT);
-    let list = live::read::<SessionList>(cluster, &request).await?;
-    let (pod, id) = (target.pod.to_string(), format!("{}/{}", key(forward), listener.name));
-    let is_own = |it: &Session| it.pod == pod && it.listener == id && it.is_from_inside();
-    Ok(list.items.into_iter().filter(is_own).min_by_key(|session| session.seconds).map(Box::new))
+    own: &Own,
+    begun: Instant,
+    opened: Instant,
+) -> Fetched<Found<Box<Session>>> {
+    let least = opened.elapsed().saturating_sub(SLACK).as_secs();
+    let list = live::read::<SessionList>(cluster, &sessions(forward)).await?;
+    let most = (begun.elapsed() + SLACK).as_secs();
+    Ok(own.session(&list, &(least..=most)))
 }
 
-/// The last record of the access log about a session of the listener whose client came from inside. Absent as well if the
-/// log cannot be read: the record is an explanation more, and nothing depends on it.
-async fn record(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: &Target) -> Option<Record> {
-    // Proxies write records from a queue.
-    tokio::time::sleep(AFTERWARDS).await;
+/// The latest records of the access log of a proxy. None if the log cannot be read: a record is an explanation more, and
+/// nothing depends on it.
+async fn records(cluster: &Cluster, forward: &PortForward, target: &Target) -> Vec<Record> {
     let ObjectKey { namespace, name } = &target.pod;
     let params = LogParams {
         container: Some(placement::pods(forward).container.to_owned()),
@@ -196,12 +223,15 @@ async fn record(cluster: &Cluster, forward: &PortForward, listener: &Listener, t
         ..LogParams::default()
     };
     let pods = cluster.pods(namespace);
-    let log = cluster.answer(Asked::log(namespace), pods.log_stream(name, &params)).await.ok()?;
+    let Ok(log) = cluster.answer(Asked::log(namespace), pods.log_stream(name, &params)).await else {
+        return Vec::new();
+    };
     let mut bytes = Vec::new();
     let log = log.take(BYTES);
     pin!(log);
-    timeout(cluster.deadline(), log.read_to_end(&mut bytes)).await.ok()?.ok()?;
+    if !matches!(timeout(cluster.deadline(), log.read_to_end(&mut bytes)).await, Ok(Ok(_))) {
+        return Vec::new();
+    }
     let text = String::from_utf8_lossy(&bytes);
-    let mut records = text.lines().filter_map(|line| Record::parse(name, line, &key(forward)));
-    records.rfind(|record| record.is_from_inside(&listener.name))
+    text.lines().filter_map(|line| Record::parse(name, line, &key(forward))).collect()
 }

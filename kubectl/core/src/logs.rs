@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use operator_core::ObjectKey;
 use serde_json::Value;
 
 use crate::{
     conns::Clients,
     live::SessionId,
+    placement::carries,
     render::text::{printable, printable_json},
 };
 
@@ -35,6 +37,16 @@ impl Record {
     /// The text of a field; empty if the field is absent or no text.
     pub fn field(&self, field: &str) -> &str {
         self.fields[field].as_str().unwrap_or_default()
+    }
+
+    /// Age of the session in seconds when the record was written; absent in records of other kinds.
+    pub fn seconds(&self) -> Option<f64> {
+        self.fields["durationSeconds"].as_f64()
+    }
+
+    /// Bytes that the client of the session had sent; absent in records of other kinds.
+    pub fn bytes_up(&self) -> Option<u64> {
+        self.fields["bytesUp"].as_u64()
     }
 
     /// Name of the listener that the record is about; empty if it is about the whole forward.
@@ -86,7 +98,7 @@ impl Record {
         }
         let number = |field: &str| self.fields[field].as_u64().unwrap_or(0);
         words.push(format!("{} B up, {} B down", number("bytesUp"), number("bytesDown")));
-        if let Some(seconds) = self.fields["durationSeconds"].as_f64() {
+        if let Some(seconds) = self.seconds() {
             words.push(format!("in {seconds:.3} s"));
         }
         for field in ["reason", "cause"] {
@@ -127,6 +139,44 @@ impl Filter {
         let is_session = self.session.is_none_or(|wanted| id() == Some(wanted));
         is_listener && is_client && is_reason && is_session
     }
+}
+
+/// One run of a proxy's container, which has one log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Start {
+    /// Name of the pod.
+    pub pod: String,
+    uid: String,
+    /// How often the container had restarted before.
+    restarts: i32,
+}
+
+/// The latest run of the proxy's container in each pod that has one.
+pub fn starts(pods: &[Pod], container: &str) -> impl Iterator<Item = Start> {
+    pods.iter().filter(move |pod| carries(pod, container)).map(move |pod| start(pod, container))
+}
+
+/// The runs that have not ended. Containers that wait for their start have no log yet.
+pub fn running(pods: &[Pod], container: &str) -> impl Iterator<Item = Start> {
+    let is_running = move |pod: &&Pod| {
+        let state = status(pod, container).and_then(|status| status.state.as_ref());
+        state.is_some_and(|state| state.running.is_some())
+    };
+    pods.iter().filter(is_running).map(move |pod| start(pod, container))
+}
+
+fn start(pod: &Pod, container: &str) -> Start {
+    Start {
+        pod: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        restarts: status(pod, container).map_or(0, |status| status.restart_count),
+    }
+}
+
+fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    all.find(|status| status.name == container)
 }
 
 fn is_session(fields: &Value, forward: &ObjectKey) -> bool {
@@ -196,6 +246,24 @@ mod tests {
         ] {
             assert_eq!(shown(&filter), expected, "{filter:?}");
         }
+    }
+
+    #[test]
+    fn a_container_that_starts_again_has_another_log() {
+        let pod = |restarts: u32, state: &str| {
+            let text = format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: edge-1, uid: a}}, spec: {{containers: [{{name: proxy}}]}}, \
+                 status: {{containerStatuses: [{{name: proxy, image: i, imageID: i, ready: true, restartCount: {restarts}, \
+                 state: {{{state}: {{}}}}}}]}}}}"
+            );
+            serde_yaml::from_str::<Pod>(&text).expect("a pod")
+        };
+        let first = |pod: &Pod| starts(std::slice::from_ref(pod), "proxy").next();
+        let (before, waiting, after) = (pod(0, "running"), pod(0, "waiting"), pod(1, "running"));
+        assert_eq!(first(&before), first(&waiting));
+        assert_ne!(first(&before), first(&after));
+        assert_eq!(running(&[waiting, after.clone()], "proxy").next(), first(&after));
+        assert_eq!(starts(&[after], "portlane-proxy").count(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! API server's port-forward, so its client is the loopback address of the proxy's pod.
 
 mod network;
+mod own;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use crate::{
     logs::Record,
     placement::{self, gateway, key},
 };
+
+pub use self::own::{Found, Own};
 
 /// The Service of a gateway, if it exists, with its endpoints.
 pub type Address = (Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
@@ -70,7 +73,7 @@ pub enum Probe {
         /// The pod and the port.
         target: Target,
         /// The record of the access log, if the log has one.
-        record: Option<Record>,
+        record: Found<Record>,
     },
     /// It was still open at the end.
     Open {
@@ -79,7 +82,7 @@ pub enum Probe {
         /// Whether bytes came back.
         has_bytes: bool,
         /// The session, if the live API has it.
-        session: Fetched<Option<Box<Session>>>,
+        session: Fetched<Found<Box<Session>>>,
     },
 }
 

@@ -18,7 +18,7 @@ use kubectl_core::{
     logs::Record,
     render::{self, Look},
     top,
-    trace::{self, Probe, Target},
+    trace::{self, Found, Probe, Target},
 };
 use operator_core::ObjectKey;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -113,9 +113,13 @@ fn probe(value: &Value) -> Probe {
         return Probe::Skipped(why.to_owned());
     }
     if let Some(line) = value["ended"].as_str() {
-        return Probe::Ended { target, record: Record::parse(&pod.name, line, &ObjectKey::new("shop", "db")) };
+        let record = Record::parse(&pod.name, line, &ObjectKey::new("shop", "db")).expect("a record");
+        return Probe::Ended { target, record: Found::One(record) };
     }
-    Probe::Open { target, has_bytes: false, session: Ok(Some(Box::new(object(&value["open"])))) }
+    if let Some(number) = value["several"].as_u64() {
+        return Probe::Open { target, has_bytes: false, session: Ok(Found::Several(number)) };
+    }
+    Probe::Open { target, has_bytes: false, session: Ok(Found::One(Box::new(object(&value["open"])))) }
 }
 
 /// What was read of a forward or a pod: `of` is `KIND/NAMESPACE/NAME`.

@@ -15,7 +15,7 @@ use crate::{
     rows::condition,
 };
 
-use super::{Facts, Probe, Target};
+use super::{Facts, Found, Probe, Target};
 
 /// Name of the last step.
 const BACKEND: &str = "backend";
@@ -132,12 +132,15 @@ pub(super) fn probe(facts: &Facts) -> (Step, Option<Step>) {
             let look = format!("kubectl portlane config -n {} {}", target.pod.namespace, target.pod.name);
             (alone(Check::failed(NAME, detail).hint(look)), None)
         }
-        Probe::Ended { target, record } => (connected(target), Some(alone(ended(facts, record.as_ref())))),
+        Probe::Ended { target, record } => (connected(target), Some(alone(ended(facts, record)))),
         Probe::Open { target, has_bytes, session } => {
             let check = match session {
-                Ok(Some(session)) => open(facts, session, *has_bytes),
+                Ok(Found::One(session)) => open(facts, session, *has_bytes),
                 _ if *has_bytes => Check::ok(BACKEND, "the backend has sent bytes"),
-                Ok(None) => Check::warning(BACKEND, "the connection stays open, and the live API does not list it"),
+                Ok(Found::Several(number)) => unsure("session", *number),
+                Ok(Found::Nothing) => {
+                    Check::warning(BACKEND, "the connection stays open, and the live API does not list it")
+                }
                 Err(why) => Check::unknown(BACKEND, why),
             };
             (connected(target), Some(alone(check)))
@@ -161,13 +164,23 @@ fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
     }
 }
 
+/// Other clients of the pod connected at the same time.
+fn unsure(what: &str, number: u64) -> Check {
+    let detail = format!("{number} {what}s of clients inside the pod match this connection, and they differ");
+    Check::new(BACKEND, Outcome::Unknown, detail).hint("repeat the command while fewer clients of the pod connect")
+}
+
 /// A connection that the proxy ended.
-fn ended(facts: &Facts, record: Option<&Record>) -> Check {
+fn ended(facts: &Facts, record: &Found<Record>) -> Check {
     let next = |reason: &str| remedy::of_session(&facts.forward, reason);
-    let Some(record) = record else {
-        let proxies = items(&facts.proxies).len();
-        let detail = format!("the proxy ended the connection at once; no access log of {proxies} pods says why");
-        return Check::failed(BACKEND, detail).hint(next(""));
+    let record = match record {
+        Found::One(record) => record,
+        Found::Several(number) => return unsure("record", *number),
+        Found::Nothing => {
+            let proxies = items(&facts.proxies).len();
+            let detail = format!("the proxy ended the connection at once; no access log of {proxies} pods says why");
+            return Check::failed(BACKEND, detail).hint(next(""));
+        }
     };
     match (record.field("reason"), record.field("endpoint")) {
         ("Finished", endpoint) if !endpoint.is_empty() => {
