@@ -117,7 +117,7 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
 
 /// Connects to a proxy, and watches for a moment what becomes of the connection.
 async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
-    let (mut own, known) = Box::pin(before(cluster, forward, listener, &target)).await;
+    let (own, known) = Box::pin(before(cluster, forward, listener, &target)).await;
     // No session of the connection is older.
     let begun = Instant::now();
     let Target { pod: ObjectKey { namespace, name }, port } = &target;

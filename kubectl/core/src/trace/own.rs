@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn list(items: &[Session]) -> SessionList {
-        SessionList { total: count(items.len()), items: items.to_vec(), unanswered: Vec::new() }
+        SessionList { total: count(items.len()), items: items.to_vec(), ..SessionList::default() }
     }
 
     fn record(id: &str, reason: &str, more: &str) -> Record {
@@ -183,7 +183,7 @@ mod tests {
             Session { bytes_up: 9, ..own_one.clone() },
             Session { seconds: 60, ..own_one.clone() },
         ] {
-            assert_eq!(ids(own().session(&list(&[stranger.clone()]), &(2..=4))), Err(0), "{stranger:?}");
+            assert_eq!(ids(own().session(&list(std::slice::from_ref(&stranger)), &(2..=4))), Err(0), "{stranger:?}");
         }
         assert_eq!(ids(own().session(&list(&[own_one]), &(2..=4))), Ok("own".to_owned()));
     }
