@@ -11,6 +11,7 @@ mod error;
 mod forward;
 mod live;
 mod logs;
+mod missing;
 mod output;
 mod run;
 mod status;

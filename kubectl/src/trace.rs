@@ -16,6 +16,7 @@ use kubectl_core::{
     forward::failure::Failure,
     live::{MAX_LIMIT, Of, Request, Session, SessionList},
     logs::Record,
+    nearest::nearest,
     placement::{self, gateway, key},
     render,
     status::Verdict,
@@ -33,7 +34,9 @@ use crate::{
     cluster::{Asked, Cluster},
     describe::find,
     error::Error,
-    live, output,
+    live,
+    missing::nearest_pod,
+    output,
 };
 
 /// Time for the proxy to connect to a backend.
@@ -54,8 +57,7 @@ const BYTES: u64 = 1 << 20;
 pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict, Error> {
     let forward = find(cluster, &args.forward).await?;
     let Some(listener) = trace::listener(&forward, args.listener.as_deref()).cloned() else {
-        let names = forward.spec.listeners.iter().map(|listener| listener.name.clone()).collect();
-        return Err(Error::NoListener { forward: key(&forward).to_string(), names });
+        return Err(no_listener(&forward, args.listener.as_deref().unwrap_or_default()));
     };
     let facts = Box::pin(read(cluster, forward, &listener, client(cluster, &args.from))).await;
     let report = trace::report(&facts);
@@ -65,6 +67,12 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict
         None if report.is_complete() => Verdict::Ok,
         None => Verdict::Incomplete,
     })
+}
+
+fn no_listener(forward: &PortForward, name: &str) -> Error {
+    let names: Vec<String> = forward.spec.listeners.iter().map(|listener| listener.name.clone()).collect();
+    let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+    Error::NoListener { forward: key(forward).to_string(), name: name.to_owned(), names, nearest }
 }
 
 /// The pod that `--from` names: `POD`, `pod/POD` or `NAMESPACE/POD`.
@@ -105,6 +113,10 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
         cluster.list::<Pod>(&proxies_in, ListParams::default().labels(&query.labels)),
         policies,
     );
+    let nearest = match &pod {
+        Ok(None) => nearest_pod(cluster, &from, "").await,
+        _ => None,
+    };
     let probe = match &proxies {
         Err(why) => Probe::Failed(why.clone()),
         Ok(_) => match trace::target(&forward, listener, &from, items(&proxies)) {
@@ -112,7 +124,7 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
             Err(why) => Probe::Skipped(why),
         },
     };
-    Facts { forward, listener: listener.name.clone(), from: (from, pod), service, proxies, policies, probe }
+    Facts { forward, listener: listener.name.clone(), from: (from, pod), nearest, service, proxies, policies, probe }
 }
 
 /// Connects to a proxy, and watches for a moment what becomes of the connection.

@@ -44,6 +44,8 @@ pub struct Facts {
     pub listener: String,
     /// The pod from which a client would connect; `None` if it does not exist.
     pub from: (ObjectKey, Fetched<Option<Pod>>),
+    /// Name of the pod that is nearest to one that does not exist.
+    pub nearest: Option<String>,
     /// The Service of the gateway with its endpoints, unless the forward runs in sidecars.
     pub service: Option<Address>,
     /// The pods that should run the forward.
