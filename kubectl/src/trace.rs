@@ -24,7 +24,7 @@ use kubectl_core::{
 };
 use operator_core::ObjectKey;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     pin,
     time::{Instant, sleep, timeout},
 };
@@ -129,7 +129,10 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
 
 /// Connects to a proxy, and watches for a moment what becomes of the connection.
 async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
-    let (mut own, known) = Box::pin(before(cluster, forward, listener, &target)).await;
+    let hello = trace::hello(listener);
+    let sent = u64::try_from(hello.len()).unwrap_or(u64::MAX);
+    let own = Own::new(key(forward), &listener.name, target.pod.clone(), sent);
+    let (own, known) = Box::pin(before(cluster, forward, own, &target)).await;
     // No session of the connection is older.
     let begun = Instant::now();
     let Target { pod: ObjectKey { namespace, name }, port } = &target;
@@ -149,7 +152,7 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
     let first = tokio::select! {
         biased;
         Some(message) = &mut error => First::Refused(message),
-        first = first_byte(&mut stream) => first,
+        first = first_byte(&mut stream, &hello) => first,
     };
     let first = match first {
         // The message of a refusal may come after the end of the stream.
@@ -181,8 +184,7 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
 
 /// What is there before the connection: whose sessions and records are another's. The result says whether the live
 /// sessions could be read.
-async fn before(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: &Target) -> (Own, Fetched<()>) {
-    let mut own = Own::new(key(forward), &listener.name, target.pod.clone(), 0);
+async fn before(cluster: &Cluster, forward: &PortForward, mut own: Own, target: &Target) -> (Own, Fetched<()>) {
     let known = live::read::<SessionList>(cluster, &sessions(forward)).await;
     // Later than the list: a session that has ended meanwhile is in one of them.
     own.exclude_records(&records(cluster, forward, target).await);
@@ -202,8 +204,14 @@ enum First {
     Refused(String),
 }
 
-async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> First {
-    match timeout(PATIENCE, stream.read(&mut [0; 1])).await {
+/// Sends what a client sends first, and waits for what comes back.
+async fn first_byte(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &[u8]) -> First {
+    let answer = async {
+        stream.write_all(hello).await?;
+        stream.flush().await?;
+        stream.read(&mut [0; 1]).await
+    };
+    match timeout(PATIENCE, answer).await {
         Ok(Ok(0) | Err(_)) => First::End,
         Ok(Ok(_)) => First::Byte,
         Err(_) => First::Silence,
