@@ -131,7 +131,7 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
 async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
     let hello = trace::hello(listener);
     let sent = u64::try_from(hello.len()).unwrap_or(u64::MAX);
-    let own = Own::new(key(forward), &listener.name, target.pod.clone(), sent);
+    let own = Own::new(forward, &listener.name, target.pod.clone(), sent);
     let (own, known) = Box::pin(before(cluster, forward, own, &target)).await;
     // No session of the connection is older.
     let begun = Instant::now();
