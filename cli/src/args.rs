@@ -104,7 +104,8 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
   portlane translate -f forwards/ > config.yaml && portlane-proxy --config config.yaml")]
     Translate(Translate),
     /// Print a completion script for a shell.
-    #[command(after_help = "Example:\n  source <(portlane completions bash)")]
+    // The plugin of kubectl has the word in the singular, as kubectl does.
+    #[command(alias = "completion", after_help = "Example:\n  source <(portlane completions bash)")]
     Completions {
         /// Shell to generate the script for.
         shell: Shell,

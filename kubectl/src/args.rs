@@ -66,6 +66,13 @@ impl Cli {
         }
         cli
     }
+
+    /// The completion script for a shell.
+    pub(crate) fn completion(shell: Shell) -> String {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), "kubectl-portlane", &mut script);
+        String::from_utf8_lossy(&script).into_owned()
+    }
 }
 
 impl Connection {
@@ -144,8 +151,13 @@ pub(crate) enum Command {
   kubectl portlane trace db --from web-5f7c
   kubectl portlane trace db --listener pg --from shop/web-5f7c")]
     Trace(Trace),
-    /// Print a completion script for a shell.
-    #[command(after_help = "Example:\n  source <(kubectl portlane completion bash)")]
+    /// Print a script with which a shell completes the words of `kubectl-portlane`. Those of `kubectl portlane` are
+    /// completed by kubectl, which does not read the script.
+    // `portlane` has the word in the plural.
+    #[command(
+        alias = "completions",
+        after_help = "Example:\n  source <(kubectl portlane completion bash)    then: kubectl-portlane st<TAB>"
+    )]
     Completion {
         /// Shell to generate the script for.
         shell: Shell,
@@ -257,6 +269,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shell_completes_every_verb() {
+        for word in ["completion", "completions"] {
+            let cli = Cli::try_parse_from(["kubectl-portlane", word, "bash"]).expect("valid");
+            assert!(matches!(cli.command, Command::Completion { shell: Shell::Bash }), "{word}");
+        }
+        for shell in Shell::value_variants() {
+            let script = Cli::completion(*shell);
+            assert!(script.contains("kubectl-portlane"), "{shell}");
+            for verb in Cli::command().get_subcommands() {
+                assert!(script.contains(verb.get_name()), "{shell} does not complete {}", verb.get_name());
+            }
+        }
     }
 
     #[test]

@@ -14,7 +14,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     core::NamespaceResourceScope,
 };
-use kubectl_core::access::{Fetched, Listed, Place, Unknown};
+use kubectl_core::{
+    access::{Fetched, Listed, Place, Unknown},
+    nearest::nearest,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -50,6 +53,7 @@ impl Cluster {
         };
         let options = KubeConfigOptions { context: connection.context.clone(), ..KubeConfigOptions::default() };
         let file = file.map_err(Error::Kubeconfig)?;
+        has_context(&file, connection.context.as_deref())?;
         let mut config = Config::from_custom_kubeconfig(file, &options).await.map_err(Error::Kubeconfig)?;
         config.connect_timeout = Some(connection.deadline());
         // A retry would outlive the deadline of the request.
@@ -114,6 +118,15 @@ impl Cluster {
             Place::Namespace(name) => Api::<K>::namespaced(self.client.clone(), name),
             Place::Cluster | Place::Everywhere => Api::<K>::all(self.client.clone()),
         };
+        self.pages(&api, place, params).await
+    }
+
+    /// Objects of the cluster.
+    pub(crate) async fn list_global<K: Kind>(&self) -> Fetched<Listed<K>> {
+        self.pages(&Api::<K>::all(self.client.clone()), &Place::Cluster, ListParams::default()).await
+    }
+
+    async fn pages<K: Kind>(&self, api: &Api<K>, place: &Place, params: ListParams) -> Fetched<Listed<K>> {
         let mut params = params.limit(PAGE);
         let mut listed = Listed::default();
         for _ in 0..PAGES {
@@ -181,6 +194,16 @@ impl Cluster {
             Err(_) => Err(asked.failed(format!("no answer within {} s", self.deadline.as_secs()))),
         }
     }
+}
+
+/// Fails if the kubeconfig does not have the context, which is its current one unless the user names another.
+fn has_context(file: &Kubeconfig, context: Option<&str>) -> Result<(), Error> {
+    let Some(name) = context.or(file.current_context.as_deref()).filter(|name| !name.is_empty()) else { return Ok(()) };
+    let names = file.contexts.iter().map(|context| context.name.as_str());
+    if names.clone().any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Error::NoContext { name: name.to_owned(), nearest: nearest(name, names).map(str::to_owned) })
 }
 
 /// What a request asks for.

@@ -12,7 +12,7 @@ use crate::{
     cluster::Cluster,
     error::Error,
     live::{self, REFRESH},
-    output,
+    missing, output,
 };
 
 /// Prints the sessions. Returns whether everything could be read.
@@ -45,8 +45,10 @@ async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
         (forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect(), note)
     };
     let reading = live::sessions(cluster, targets, args.session).await?;
-    if let (Some(_), [(_, Err(why))]) = (&args.of, reading.as_slice()) {
-        return Err(why.clone().into());
+    match (&args.of, reading.as_slice()) {
+        (Some(_), [(Of::Pod(pod), answer @ Err(_))]) => drop(missing::of_pod(cluster, pod, answer.clone()).await?),
+        (Some(_), [(_, Err(why))]) => return Err(why.clone().into()),
+        _ => {}
     }
     let query = Query { sort: args.sort.into(), client: args.client, session: args.session, limit: args.limit };
     Ok(report(&reading, query, note))

@@ -19,7 +19,7 @@ use kubectl_core::{
 };
 use operator_core::ObjectKey;
 
-use crate::{args, cluster::Cluster, error::Error, output};
+use crate::{args, cluster::Cluster, error::Error, missing::has_namespace, output};
 
 /// Services that are read at the same time.
 const READ: usize = 8;
@@ -92,6 +92,7 @@ pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<PortForward, E
     let nearest = nearest(name, names).map(str::to_owned);
     if items(&others).is_empty() {
         has_kinds(cluster).await?;
+        has_namespace(cluster).await?;
     }
     Err(Error::NoForward { namespace, name: name.to_owned(), nearest })
 }

@@ -27,6 +27,7 @@ use crate::{
     cluster::{Asked, Cluster},
     error::Error,
     live::{self, REFRESH},
+    missing,
     output::{note, write},
 };
 
@@ -61,8 +62,9 @@ async fn drain_forward(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -
 
 async fn drain_pod(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Result<(), Error> {
     let of = Of::Pod(key.clone());
-    let no_pod = || Error::NoPod { pod: key.to_string() };
-    let pod = cluster.get::<Pod>(&key.namespace, &key.name).await?.ok_or_else(no_pod)?;
+    let Some(pod) = cluster.get::<Pod>(&key.namespace, &key.name).await? else {
+        return Err(missing::no_pod(cluster, key).await);
+    };
     let uid = pod.metadata.uid.as_deref();
     let no_proxy = || Error::NoProxy { pod: key.to_string() };
     if drain::pod_plan(&pod, 0).is_none() {

@@ -11,6 +11,14 @@ pub(crate) enum Error {
     /// The kubeconfig cannot be used.
     #[error("cannot use the kubeconfig")]
     Kubeconfig(#[source] KubeconfigError),
+    /// The kubeconfig has no such context.
+    #[error("the kubeconfig has no context {name}{}", guess(.nearest.as_deref()))]
+    NoContext {
+        /// Name that was looked for.
+        name: String,
+        /// The name that is nearest to it.
+        nearest: Option<String>,
+    },
     /// No client can be made of the kubeconfig.
     #[error("cannot use the kubeconfig: its cluster or its user does not make a connection")]
     Client(#[source] Box<kube::Error>),
@@ -44,7 +52,7 @@ pub(crate) enum Error {
     #[error("{}; {}", kubectl_core::installation::MISSING, kubectl_core::installation::INSTALL)]
     NoKinds,
     /// The forward does not exist.
-    #[error("PortForward {namespace}/{name} does not exist{}", .nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    #[error("PortForward {namespace}/{name} does not exist{}", guess(.nearest.as_deref()))]
     NoForward {
         /// Namespace that was looked at.
         namespace: String,
@@ -54,7 +62,7 @@ pub(crate) enum Error {
         nearest: Option<String>,
     },
     /// The object to forward does not exist.
-    #[error("{kind} {namespace}/{name} does not exist{}", .nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    #[error("{kind} {namespace}/{name} does not exist{}", guess(.nearest.as_deref()))]
     NoObject {
         /// Kind of the object.
         kind: &'static str,
@@ -95,18 +103,32 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// The forward has no such listener.
-    #[error("PortForward {forward} has no such listener: its listeners are {}", .names.join(", "))]
+    #[error("PortForward {forward} has no listener {name}: its listeners are {}{}", .names.join(", "), guess(.nearest.as_deref()))]
     NoListener {
         /// The forward, as `NAMESPACE/NAME`.
         forward: String,
+        /// Name that was looked for.
+        name: String,
         /// The listeners that it has.
         names: Vec<String>,
+        /// The name that is nearest to it.
+        nearest: Option<String>,
     },
     /// The pod does not exist.
-    #[error("pod {pod} does not exist")]
+    #[error("pod {pod} does not exist{}", guess(.nearest.as_deref()))]
     NoPod {
         /// The pod, as `NAMESPACE/NAME`.
         pod: String,
+        /// The pod with a proxy whose name is nearest to it.
+        nearest: Option<String>,
+    },
+    /// The namespace does not exist.
+    #[error("namespace {name} does not exist{}", guess(.nearest.as_deref()))]
+    NoNamespace {
+        /// Name that was looked for.
+        name: String,
+        /// The name that is nearest to it.
+        nearest: Option<String>,
     },
     /// The pod has no proxy.
     #[error("pod {pod} has no proxy of Portlane: the label portlane.dev/proxy is missing")]
@@ -145,6 +167,11 @@ pub(crate) enum Error {
     /// The runtime, or standard output.
     #[error("I/O error")]
     System(#[from] io::Error),
+}
+
+/// The end of a message about a name that does not exist.
+fn guess(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
 impl Error {

@@ -19,6 +19,7 @@ use crate::{
     cluster::Cluster,
     describe::{find, has_kinds},
     error::Error,
+    missing::has_namespace,
 };
 
 /// Time between two looks at live sessions.
@@ -44,6 +45,9 @@ pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<List
     let mut listed = cluster.list::<PortForward>(&place, ListParams::default()).await?;
     if listed.items.is_empty() {
         has_kinds(cluster).await?;
+        if !everywhere {
+            has_namespace(cluster).await?;
+        }
     }
     listed.is_cut |= listed.items.len() > FORWARDS;
     listed.items.truncate(FORWARDS);

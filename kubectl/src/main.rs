@@ -11,6 +11,7 @@ mod error;
 mod forward;
 mod live;
 mod logs;
+mod missing;
 mod output;
 mod run;
 mod status;
@@ -20,7 +21,6 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use kubectl_core::status::Verdict;
 
 use self::{
@@ -46,9 +46,7 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> Result<u8, Error> {
     if let Command::Completion { shell } = &cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut Cli::command(), "kubectl-portlane", &mut script);
-        output::write(&String::from_utf8_lossy(&script))?;
+        output::write(&Cli::completion(*shell))?;
         return Ok(0);
     }
     if let Command::Validate(input) = &cli.command {

@@ -17,7 +17,7 @@ use kubectl_core::{
 };
 use operator_core::{live_api, metrics_api, names::PROXY_LABEL};
 
-use crate::{args, cluster::Cluster, error::Error, live, output};
+use crate::{args, cluster::Cluster, error::Error, live, missing::has_namespace, output};
 
 /// Namespace of the operator that the documentation uses.
 const NAMESPACE: &str = "portlane";
@@ -36,6 +36,10 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdic
         cluster.list::<ForwardGateway>(&place, ListParams::default()),
         cluster.list::<PortForward>(&place, ListParams::default()),
     );
+    if !args.all_namespaces && items(&forwards).is_empty() && items(&gateways).is_empty() && items(&proxies).is_empty()
+    {
+        has_namespace(cluster).await?;
+    }
     let mut operators = Vec::new();
     for deployment in items(&deployments) {
         if let Some(operator) = Operator::read(deployment).filter(|_| operators.len() < OPERATORS_READ) {

@@ -16,6 +16,7 @@ use kubectl_core::{
     forward::failure::Failure,
     live::{MAX_LIMIT, Of, Request, Session, SessionList},
     logs::Record,
+    nearest::nearest,
     placement::{self, gateway, key},
     render,
     status::Verdict,
@@ -23,7 +24,7 @@ use kubectl_core::{
 };
 use operator_core::ObjectKey;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     pin,
     time::{Instant, sleep, timeout},
 };
@@ -33,7 +34,9 @@ use crate::{
     cluster::{Asked, Cluster},
     describe::find,
     error::Error,
-    live, output,
+    live,
+    missing::nearest_pod,
+    output,
 };
 
 /// Time for the proxy to connect to a backend.
@@ -54,8 +57,7 @@ const BYTES: u64 = 1 << 20;
 pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict, Error> {
     let forward = find(cluster, &args.forward).await?;
     let Some(listener) = trace::listener(&forward, args.listener.as_deref()).cloned() else {
-        let names = forward.spec.listeners.iter().map(|listener| listener.name.clone()).collect();
-        return Err(Error::NoListener { forward: key(&forward).to_string(), names });
+        return Err(no_listener(&forward, args.listener.as_deref().unwrap_or_default()));
     };
     let facts = Box::pin(read(cluster, forward, &listener, client(cluster, &args.from))).await;
     let report = trace::report(&facts);
@@ -65,6 +67,12 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict
         None if report.is_complete() => Verdict::Ok,
         None => Verdict::Incomplete,
     })
+}
+
+fn no_listener(forward: &PortForward, name: &str) -> Error {
+    let names: Vec<String> = forward.spec.listeners.iter().map(|listener| listener.name.clone()).collect();
+    let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+    Error::NoListener { forward: key(forward).to_string(), name: name.to_owned(), names, nearest }
 }
 
 /// The pod that `--from` names: `POD`, `pod/POD` or `NAMESPACE/POD`.
@@ -105,6 +113,10 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
         cluster.list::<Pod>(&proxies_in, ListParams::default().labels(&query.labels)),
         policies,
     );
+    let nearest = match &pod {
+        Ok(None) => nearest_pod(cluster, &from, "").await,
+        _ => None,
+    };
     let probe = match &proxies {
         Err(why) => Probe::Failed(why.clone()),
         Ok(_) => match trace::target(&forward, listener, &from, items(&proxies)) {
@@ -112,12 +124,15 @@ async fn read(cluster: &Cluster, forward: PortForward, listener: &Listener, from
             Err(why) => Probe::Skipped(why),
         },
     };
-    Facts { forward, listener: listener.name.clone(), from: (from, pod), service, proxies, policies, probe }
+    Facts { forward, listener: listener.name.clone(), from: (from, pod), nearest, service, proxies, policies, probe }
 }
 
 /// Connects to a proxy, and watches for a moment what becomes of the connection.
 async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: Target) -> Probe {
-    let (own, known) = Box::pin(before(cluster, forward, listener, &target)).await;
+    let hello = trace::hello(listener);
+    let sent = u64::try_from(hello.len()).unwrap_or(u64::MAX);
+    let own = Own::new(forward, &listener.name, target.pod.clone(), sent);
+    let (own, known) = Box::pin(before(cluster, forward, own, &target)).await;
     // No session of the connection is older.
     let begun = Instant::now();
     let Target { pod: ObjectKey { namespace, name }, port } = &target;
@@ -137,7 +152,7 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
     let first = tokio::select! {
         biased;
         Some(message) = &mut error => First::Refused(message),
-        first = first_byte(&mut stream) => first,
+        first = first_byte(&mut stream, &hello) => first,
     };
     let first = match first {
         // The message of a refusal may come after the end of the stream.
@@ -169,8 +184,7 @@ async fn probe(cluster: &Cluster, forward: &PortForward, listener: &Listener, ta
 
 /// What is there before the connection: whose sessions and records are another's. The result says whether the live
 /// sessions could be read.
-async fn before(cluster: &Cluster, forward: &PortForward, listener: &Listener, target: &Target) -> (Own, Fetched<()>) {
-    let mut own = Own::new(key(forward), &listener.name, target.pod.clone(), 0);
+async fn before(cluster: &Cluster, forward: &PortForward, mut own: Own, target: &Target) -> (Own, Fetched<()>) {
     let known = live::read::<SessionList>(cluster, &sessions(forward)).await;
     // Later than the list: a session that has ended meanwhile is in one of them.
     own.exclude_records(&records(cluster, forward, target).await);
@@ -190,8 +204,14 @@ enum First {
     Refused(String),
 }
 
-async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> First {
-    match timeout(PATIENCE, stream.read(&mut [0; 1])).await {
+/// Sends what a client sends first, and waits for what comes back.
+async fn first_byte(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &[u8]) -> First {
+    let answer = async {
+        stream.write_all(hello).await?;
+        stream.flush().await?;
+        stream.read(&mut [0; 1]).await
+    };
+    match timeout(PATIENCE, answer).await {
         Ok(Ok(0) | Err(_)) => First::End,
         Ok(Ok(_)) => First::Byte,
         Err(_) => First::Silence,

@@ -185,7 +185,7 @@ impl Thread {
                 // The asker may have left while this thread was busy.
                 Command::Inspect { reply, .. } if reply.is_closed() => {}
                 Command::Inspect { selection, reply } => {
-                    let _ = reply.send(sweep::inspect(&self, &selection));
+                    tokio::task::spawn_local(sweep::inspect(self.clone(), selection, reply));
                 }
                 Command::Drain { millis } => {
                     self.worker.draining.set(true);

@@ -164,14 +164,12 @@ impl Sockets {
         }
     }
 
-    /// Adds the selected flows.
-    pub fn list(&self, now: u64, selection: &Selection, live: &mut LiveSessions) {
+    /// Adds the selected flows. The worker yields to its other tasks in between.
+    pub async fn list(&self, now: u64, selection: &Selection, live: &mut LiveSessions) {
         for socket in self.all() {
-            let selected = |flow: &Flow| selection.has(&flow.listener.id, Some(flow.id));
-            for (_, flow) in socket.flows.borrow().iter().filter(|(_, flow)| selected(flow)) {
-                live.total += 1;
-                if live.sessions.len() < selection.limit {
-                    live.sessions.push(flow.view(now));
+            for slice in 0..SLICES {
+                if socket.list(slice, now, selection, live) {
+                    yield_now().await;
                 }
             }
         }
@@ -187,6 +185,21 @@ impl UdpListener {
         let flow = self.flows.borrow_mut().touch(key, now).cloned()?;
         flow.touch(now);
         Some(flow)
+    }
+
+    /// Adds the selected flows of a slice. Returns whether the slice has any flow.
+    fn list(&self, slice: usize, now: u64, selection: &Selection, live: &mut LiveSessions) -> bool {
+        let mut has_flows = false;
+        for (flow, _) in self.flows.borrow().in_slice(slice) {
+            has_flows = true;
+            if selection.has(&flow.listener.id, Some(flow.id)) {
+                live.total += 1;
+                if live.sessions.len() < selection.limit {
+                    live.sessions.push(flow.view(now));
+                }
+            }
+        }
+        has_flows
     }
 
     fn sweep(&self, worker: &Rc<Worker>, visit: Visit, now: u64) {

@@ -4,6 +4,7 @@
 //! Nothing runs in the pod. What the pod would meet is judged from objects; the connection itself enters the proxy by the
 //! API server's port-forward, so its client is the loopback address of the proxy's pod.
 
+mod hello;
 mod network;
 mod own;
 mod steps;
@@ -30,7 +31,10 @@ use crate::{
     placement::{self, gateway, key},
 };
 
-pub use self::own::{Found, Own};
+pub use self::{
+    hello::hello,
+    own::{Found, Own},
+};
 
 /// The Service of a gateway, if it exists, with its endpoints.
 pub type Address = (Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
@@ -44,6 +48,8 @@ pub struct Facts {
     pub listener: String,
     /// The pod from which a client would connect; `None` if it does not exist.
     pub from: (ObjectKey, Fetched<Option<Pod>>),
+    /// Name of the pod that is nearest to one that does not exist.
+    pub nearest: Option<String>,
     /// The Service of the gateway with its endpoints, unless the forward runs in sidecars.
     pub service: Option<Address>,
     /// The pods that should run the forward.
@@ -140,7 +146,6 @@ pub fn target(forward: &PortForward, listener: &Listener, from: &ObjectKey, prox
     let accept = listener.proxy_protocol.as_ref().and_then(|it| it.accept).unwrap_or_default();
     match (listener.protocol, accept) {
         (Protocol::Udp, _) => return fixed("the API server's port-forward carries no UDP"),
-        (Protocol::Tls, _) => return fixed("the listener waits for a ClientHello, which this program does not send"),
         (_, AcceptHeader::Required) => return fixed("the listener waits for a PROXY header from a trusted peer"),
         _ => {}
     }

@@ -70,6 +70,7 @@ impl Scene {
             forward: object(&facts["forward"]),
             listener: text(&self.head["listener"]),
             from: (from, Ok(Some(object(&facts["client"])))),
+            nearest: None,
             service: facts["service"].is_object().then(service),
             proxies: list(&facts["proxies"]),
             policies: policies.into_iter().map(|(namespace, found)| (namespace, Ok(Listed::from(found)))).collect(),

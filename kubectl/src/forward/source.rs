@@ -31,6 +31,7 @@ use crate::{
     cluster::{self, Asked, Cluster},
     describe,
     error::Error,
+    missing::has_namespace,
 };
 
 /// The objects that tell the pods of a target.
@@ -238,5 +239,8 @@ where
     let others = cluster.list::<K>(&Place::Namespace(namespace.clone()), ListParams::default()).await;
     let names = items(&others).iter().filter_map(|other| other.meta().name.as_deref());
     let nearest = nearest(&name, names).map(str::to_owned);
+    if items(&others).is_empty() {
+        has_namespace(cluster).await?;
+    }
     Err(Error::NoObject { kind: target.kind.name(), namespace, name, nearest })
 }

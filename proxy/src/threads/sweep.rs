@@ -3,13 +3,14 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use proxy_api::{AccessLogMode, LiveSessions, OnUnhealthy, Selection};
-use tokio::{task::yield_now, time::sleep};
+use tokio::{sync::oneshot, task::yield_now, time::sleep};
 
 use super::Thread;
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
     shared::Shared,
     worker::{Ending, Worker, session::Session},
 };
+
+/// Places of sessions that an inquiry looks at before the worker yields to its other tasks.
+const LISTED_AT_ONCE: usize = 256;
 
 /// Visits sessions, a slice at a time. Without sessions, the only work is a sign of life once a round: one wake of the
 /// thread.
@@ -186,20 +190,41 @@ fn connections(thread: &Thread) -> usize {
     thread.worker.sessions.borrow().len() + thread.worker.greeting.get()
 }
 
-/// The selected live sessions.
-pub(super) fn inspect(thread: &Thread, selection: &Selection) -> LiveSessions {
+/// Sends the selected live sessions, unless the asker leaves before that. The thread moves bytes in between, so that
+/// sessions which begin or end meanwhile may be listed or not.
+pub(super) async fn inspect(thread: Rc<Thread>, selection: Selection, mut reply: oneshot::Sender<LiveSessions>) {
+    tokio::select! {
+        live = selected(&thread, &selection) => drop(reply.send(live)),
+        () = reply.closed() => {}
+    }
+}
+
+async fn selected(thread: &Thread, selection: &Selection) -> LiveSessions {
     let worker = &thread.worker;
     let now = worker.process.clock.millis();
     let mut live = LiveSessions::default();
-    let selected = |session: &Session| selection.has(&session.listener.id, Some(session.id));
-    for (_, session) in worker.sessions.borrow().iter().filter(|(_, session)| selected(session)) {
-        live.total += 1;
-        if live.sessions.len() < selection.limit {
-            live.sessions.push(session.view(now));
+    let mut from = 0;
+    while list(worker, from..from + LISTED_AT_ONCE, selection, now, &mut live) {
+        from += LISTED_AT_ONCE;
+        yield_now().await;
+    }
+    thread.udp.list(now, selection, &mut live).await;
+    live
+}
+
+/// Adds the selected sessions in these places. Returns whether there are places behind them.
+fn list(worker: &Worker, places: Range<usize>, selection: &Selection, now: u64, live: &mut LiveSessions) -> bool {
+    let sessions = worker.sessions.borrow();
+    let end = places.end;
+    for session in places.filter_map(|place| sessions.get(place)) {
+        if selection.has(&session.listener.id, Some(session.id)) {
+            live.total += 1;
+            if live.sessions.len() < selection.limit {
+                live.sessions.push(session.view(now));
+            }
         }
     }
-    thread.udp.list(now, selection, &mut live);
-    live
+    end < sessions.capacity()
 }
 
 #[cfg(test)]
@@ -210,6 +235,7 @@ mod tests {
         pin::pin,
     };
 
+    use proxy_api::{Configuration, SessionId};
     use tokio::time::timeout;
 
     use super::*;
@@ -223,19 +249,24 @@ mod tests {
         udp::Sockets,
     };
 
-    #[test]
-    fn a_worker_without_sessions_takes_few_turns_a_round() {
-        let lives = Lives::new(Clock::start());
+    /// A worker without sessions.
+    fn thread(lives: &Arc<Lives>) -> Rc<Thread> {
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
         let process = Process::new(&Settings::default(), None, lives.clone(), log.expect("a thread").0);
-        let thread = Rc::new(Thread {
+        Rc::new(Thread {
             index: 0,
             load: Arc::default(),
             worker: Worker::new(0, process, &Settings::default()),
             udp: Sockets::default(),
             peers: RefCell::default(),
             sockets: RefCell::default(),
-        });
+        })
+    }
+
+    #[test]
+    fn a_worker_without_sessions_takes_few_turns_a_round() {
+        let lives = Lives::new(Clock::start());
+        let thread = thread(&lives);
         let turns = Cell::new(0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -247,5 +278,32 @@ mod tests {
             timeout(Duration::from_millis(ROUND_MILLIS * 5 / 4), counted).await.expect_err("the sweep continues");
         });
         assert!((2..=8).contains(&turns.get()), "{} turns for 64 slices", turns.get());
+    }
+
+    #[test]
+    fn an_inquiry_yields_between_sessions_and_lists_each_once() {
+        let thread = thread(&Lives::new(Clock::start()));
+        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        let (id, spec) = document.supported().next().expect("one");
+        let listener = Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default());
+        let number = 3 * LISTED_AT_ONCE + 1;
+        for _ in 0..number {
+            let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
+            thread.worker.sessions.borrow_mut().insert(Rc::new(session));
+        }
+        let turns = Cell::new(0);
+        let selection = Selection { limit: 5, ..Selection::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let live = runtime.block_on(async {
+            let mut selected = pin!(selected(&thread, &selection));
+            poll_fn(|cx| {
+                turns.set(turns.get() + 1);
+                selected.as_mut().poll(cx)
+            })
+            .await
+        });
+        assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(number), 5));
+        assert!(turns.get() >= 4, "{} turns", turns.get());
     }
 }

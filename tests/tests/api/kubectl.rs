@@ -183,6 +183,10 @@ fn describe_names_the_step_at_which_a_forward_stops() {
     let Output { errors, code, .. } = describe("dbb", &[]);
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("/dbb does not exist; did you mean db?"), "{errors}");
+    let words = ["trace", "web", "-n", namespace.name(), "--from", "app", "--listener", "tcpp"];
+    let Output { errors, code, .. } = run(namespace.cluster().kubeconfig(), &words);
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.ends_with("/web has no listener tcpp: its listeners are tcp; did you mean tcp?\n"), "{errors}");
 }
 
 #[test]
@@ -261,10 +265,18 @@ fn a_cluster_that_cannot_be_used_is_one_line() {
     };
     one_line(server.kubeconfig(), &["status", "--context", "nosuch"], "nosuch");
     one_line(Path::new("/nosuch"), &["status"], "cannot use the kubeconfig");
+    for words in [&["status"][..], &["conns"], &["top", "--once"], &["describe", "db"], &["forward", "pod/db", "80"]] {
+        let words = [words, &["-n", "defalt"]].concat();
+        one_line(server.kubeconfig(), &words, "namespace defalt does not exist; did you mean default?");
+    }
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("kubeconfig");
     let administrator = fs::read_to_string(server.kubeconfig()).expect("a kubeconfig");
     let mut kubeconfig: Value = serde_yaml::from_str(&administrator).expect("YAML");
+    let context = kubeconfig["current-context"].as_str().expect("a context").to_owned();
+    let misspelt = format!("{context}x");
+    let part = format!("the kubeconfig has no context {misspelt}; did you mean {context}?");
+    one_line(server.kubeconfig(), &["status", "--context", &misspelt], &part);
     let address = format!("https://127.0.0.1:{}", free_port());
     kubeconfig["clusters"][0]["cluster"]["server"] = json!(address);
     fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");

@@ -257,7 +257,9 @@ fn help_has_examples_and_completions_are_printed() {
     let help = text(&portlane(&["run", "--help"], "").stdout);
     assert!(help.contains("Examples:") && help.contains("--resolve"), "{help}");
     for shell in ["bash", "zsh", "fish"] {
-        assert!(portlane(&["completions", shell], "").stdout.len() > 1000, "{shell}");
+        let script = portlane(&["completions", shell], "").stdout;
+        assert!(script.len() > 1000, "{shell}");
+        assert_eq!(portlane(&["completion", shell], "").stdout, script, "{shell}: the word of kubectl");
     }
 }
 

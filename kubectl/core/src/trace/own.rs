@@ -3,11 +3,13 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
+use crds::PortForward;
 use operator_core::ObjectKey;
 
 use crate::{
     live::{Session, SessionList},
     logs::Record,
+    placement::{gateway, key},
 };
 
 /// What a search for one session has found.
@@ -29,14 +31,18 @@ pub struct Own {
     pod: ObjectKey,
     /// Bytes that this program sends.
     sent: u64,
+    /// Other clients connect from inside the pod too.
+    is_shared: bool,
     /// Sessions that were there before the connection, by their names.
     before: BTreeSet<String>,
 }
 
 impl Own {
-    /// A connection to a listener in the proxy of a pod, over which `sent` bytes are sent.
-    pub fn new(forward: ObjectKey, listener: &str, pod: ObjectKey, sent: u64) -> Self {
-        Self { forward, listener: listener.to_owned(), pod, sent, before: BTreeSet::new() }
+    /// A connection to a listener of a forward in the proxy of a pod, over which `sent` bytes are sent.
+    pub fn new(forward: &PortForward, listener: &str, pod: ObjectKey, sent: u64) -> Self {
+        // Nothing but the proxy runs in the pod of a gateway.
+        let is_shared = gateway(forward).is_none();
+        Self { forward: key(forward), listener: listener.to_owned(), pod, sent, is_shared, before: BTreeSet::new() }
     }
 
     /// The sessions of this list are not the connection's: the list is older than the connection.
@@ -62,7 +68,7 @@ impl Own {
         };
         let found: Vec<&Session> = list.items.iter().filter(is_own).collect();
         // One of those that are not listed may be the connection's.
-        let unlisted = list.total.saturating_sub(count(list.items.len()));
+        let unlisted = if self.is_shared { list.total.saturating_sub(count(list.items.len())) } else { 0 };
         if !found.is_empty() && unlisted > 0 {
             return Found::Several(count(found.len()).saturating_add(unlisted));
         }
@@ -125,9 +131,14 @@ fn name_of_record(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::tests::forward;
+
+    fn own_in(placement: &str) -> Own {
+        Own::new(&forward(placement), "pg", ObjectKey::new("shop", "app-1"), 0)
+    }
 
     fn own() -> Own {
-        Own::new(ObjectKey::new("shop", "db"), "pg", ObjectKey::new("shop", "app-1"), 0)
+        own_in("{sidecar: {selector: {}}}")
     }
 
     fn session(id: &str, seconds: u64, endpoint: Option<&str>) -> Session {
@@ -197,6 +208,7 @@ mod tests {
         // The API listed one of six.
         let cut = SessionList { total: 6, ..list(&[hanging]) };
         assert_eq!(ids(own().session(&cut, &(2..=4))), Err(6));
+        assert_eq!(ids(own_in("{gateway: {name: edge}}").session(&cut, &(2..=4))), Ok("a".to_owned()));
     }
 
     #[test]

@@ -30,7 +30,10 @@ pub(super) fn client(facts: &Facts) -> Step {
     let (key, found) = &facts.from;
     alone(match found {
         Err(why) => Check::unknown(NAME, why),
-        Ok(None) => Check::failed(NAME, format!("pod {key} does not exist")),
+        Ok(None) => {
+            let guess = facts.nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?"));
+            Check::failed(NAME, format!("pod {key} does not exist{}", guess.unwrap_or_default()))
+        }
         Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_some() => {
             Check::warning(NAME, format!("pod {key} is terminating"))
         }

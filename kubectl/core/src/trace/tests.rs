@@ -39,6 +39,8 @@ fn a_connection_enters_a_running_proxy_and_a_sidecar_that_of_the_client() {
     let proxies = [pod("old", "proxy", ", phase: Failed"), pod("app", "other", ""), pod("edge-1", "proxy", "")];
     let target = |namespace: &str, name: &str| Ok(Target { pod: ObjectKey::new(namespace, name), port: 5432 });
     assert_eq!(at(GATEWAY, "pg", "client", &proxies), target("net", "edge-1"));
+    let tls = Target { pod: ObjectKey::new("net", "edge-1"), port: 443 };
+    assert_eq!(at(GATEWAY, "tls", "client", &proxies), Ok(tls));
     let sidecars = [pod("a", "portlane-proxy", ""), pod("b", "portlane-proxy", "")];
     assert_eq!(at(SIDECAR, "pg", "b", &sidecars), target("shop", "b"));
     assert_eq!(at(SIDECAR, "pg", "stranger", &sidecars), target("shop", "a"));
@@ -50,7 +52,6 @@ fn what_port_forward_cannot_carry_is_not_tried() {
     let proxies = [pod("edge-1", "proxy", "")];
     for (spec, name, part) in [
         (GATEWAY.to_owned(), "dns", "no UDP"),
-        (GATEWAY.to_owned(), "tls", "ClientHello"),
         (GATEWAY.to_owned(), "lb", "PROXY header"),
         (format!("suspend: true, {GATEWAY}"), "pg", "suspended"),
         (format!("access: {{allowCIDRs: [10.0.0.0/8]}}, {GATEWAY}"), "pg", "loopback"),

@@ -82,9 +82,12 @@ fn conns_lists_sessions(scene: &Scene<'_>) {
     let of_none = document(scene, &["conns", "web", "--session", "0000000000000000"]);
     assert_eq!((&of_none["total"], &of_none["matching"]), (&json!(0), &json!(0)), "{of_none}");
 
-    let Output { errors, code, .. } = verb(scene, &["conns", "pod/nothing"]);
-    assert_eq!(code, Some(3), "{errors}");
-    assert!(errors.contains("runs no proxy"), "{errors}");
+    let namespace = scene.namespace.name();
+    for words in [["conns", "pod/p11"], ["config", "p11"], ["drain", "pod/p11"]] {
+        let Output { errors, code, .. } = verb(scene, &words);
+        assert_eq!(code, Some(2), "{words:?}: {errors}");
+        assert_eq!(errors, format!("error: pod {namespace}/p11 does not exist; did you mean p1?\n"), "{words:?}");
+    }
 }
 
 /// A plugin that runs until the end of the test.
