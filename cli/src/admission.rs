@@ -91,6 +91,9 @@ impl Admission {
             let (field, message) = not_a_manifest(value);
             return Admitted::Refused(vec![refuse(None, &field, message)]);
         };
+        if let Some((field, message)) = unread_list(api_version, kind, value) {
+            return Admitted::Refused(vec![refuse(Some(kind.to_owned()), &field, message)]);
+        }
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if group != crds::GROUP {
             let of_group = self.of_another_group(group, (api_version, kind), value);
@@ -144,6 +147,10 @@ impl Admission {
         (api_version, kind): (&str, &str),
         value: &Value,
     ) -> Result<Admitted, String> {
+        if self.kinds.contains_key(kind) && group.is_empty() {
+            let meant = format!("{}/{}", crds::GROUP, crds::VERSION);
+            return Err(format!("'{api_version}' of {kind} has no API group; did you mean '{meant}'?"));
+        }
         if self.kinds.contains_key(kind) && spelling::within(group, crds::GROUP, 3).is_some() {
             return Err(format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP));
         }
@@ -202,6 +209,22 @@ fn not_a_manifest(value: &Value) -> (String, String) {
         }
     }
     (String::new(), "is not a Kubernetes manifest: apiVersion and kind are required".to_owned())
+}
+
+/// Why a `List` was not read as its items, if the document is one: the field and the message.
+fn unread_list(api_version: &str, kind: &str, value: &Value) -> Option<(String, String)> {
+    let fields = value.as_object().filter(|_| (api_version, kind) == ("v1", "List"))?;
+    let misspelt = || fields.keys().find(|name| spelling::closest(name, ["items"]).is_some());
+    let (field, message) = match fields.get("items") {
+        Some(Value::Array(_) | Value::Null) => {
+            ("", "must not be an item of a List; move its items into the outer List")
+        }
+        Some(_) => ("items", "must be a list"),
+        None => {
+            misspelt().map_or(("items", "is required"), |name| (name.as_str(), "unknown field; did you mean 'items'?"))
+        }
+    };
+    Some((field.to_owned(), message.to_owned()))
 }
 
 /// A field at the root that stands for the missing metadata: one mistake, which is reported once.

@@ -92,6 +92,45 @@ fn a_misspelt_group_is_reported() {
 }
 
 #[test]
+fn a_kind_of_ours_without_a_group_is_reported() {
+    let text = forward(&format!("{SIDECAR}{LISTENERS}"));
+    for version in ["v1alpha1", "v1"] {
+        let message = format!(
+            "f:1: apiVersion: '{version}' of PortForward has no API group; did you mean 'portlane.dev/v1alpha1'?"
+        );
+        refused_once(&text.replace("portlane.dev/v1alpha1", version), &message);
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_refused_with_its_line() {
+    let list = "apiVersion: v1\nkind: List\n";
+    for (text, message) in [
+        ("items: {a: b}\n", "f:3: List: items: must be a list"),
+        ("items: a\n", "f:3: List: items: must be a list"),
+        ("item: []\n", "f:3: List: item: unknown field; did you mean 'items'?"),
+        ("metadata: {}\n", "f:1: List: items: is required"),
+        (
+            "items:\n- apiVersion: v1\n  kind: List\n  items: []\n",
+            "f:4: List: must not be an item of a List; move its items into the outer List",
+        ),
+    ] {
+        let documents = parse("f", &format!("{list}{text}")).expect("parses");
+        let admission = Admission::new().expect("rules");
+        let problems: Vec<String> = documents
+            .into_iter()
+            .flat_map(Document::items)
+            .flat_map(|document| match admission.admit("f", &document, "default") {
+                Admitted::Refused(problems) => problems,
+                _ => Vec::new(),
+            })
+            .map(|problem| problem.to_string())
+            .collect();
+        assert_eq!(problems, [message], "{text}");
+    }
+}
+
+#[test]
 fn lists_are_bounded_and_their_keys_unique() {
     let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
     refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
