@@ -64,7 +64,8 @@ fn shown(object: &Value, path: &str) -> Option<String> {
     get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
 }
 
-fn cut(text: &str) -> String {
+/// A text as far as a message shows it.
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 

@@ -191,6 +191,30 @@ fn metadata_is_checked_too() {
 }
 
 #[test]
+fn a_time_that_cannot_be_read_is_named() {
+    let good = forward(&format!("{SIDECAR}{LISTENERS}"));
+    for time in ["creationTimestamp", "deletionTimestamp"] {
+        let with = |text: &str| good.replace("{name: a}", &format!("{{name: a, {time}: {text}}}"));
+        assert_eq!(verdict(&with("'2026-01-01T00:00:00Z'")), Ok(1), "{time}");
+        let message = format!(
+            "f:3: PortForward default/a: metadata.{time}: must be a time such as 2026-01-01T00:00:00Z, but is 'yesterday'"
+        );
+        refused_once(&with("yesterday"), &message);
+    }
+    let both = good.replace("{name: a}", "{name: a, creationTimestamp: x, deletionTimestamp: y}");
+    refused(&both, "metadata.creationTimestamp: must be a time such as 2026-01-01T00:00:00Z, but is 'x'");
+    refused(&both, "metadata.deletionTimestamp: must be a time such as 2026-01-01T00:00:00Z, but is 'y'");
+}
+
+#[test]
+fn a_list_at_the_top_is_answered_with_a_list_of_kubernetes() {
+    let message =
+        "f:1: is not a Kubernetes manifest: a list at the top; write apiVersion: v1, kind: List and the list as items";
+    refused_once("[{apiVersion: portlane.dev/v1alpha1, kind: PortForward}]\n", message);
+    refused_once("5\n", "f:1: is not a Kubernetes manifest: it has no fields");
+}
+
+#[test]
 fn hosts_are_addresses_or_names() {
     let with = |host: &str| {
         let address = format!("{{address: {{host: '{host}', port: 1}}}}");
