@@ -91,6 +91,9 @@ impl Admission {
             let (field, message) = not_a_manifest(value);
             return Admitted::Refused(vec![refuse(None, &field, message)]);
         };
+        if let Some((field, message)) = unread_list(api_version, kind, value) {
+            return Admitted::Refused(vec![refuse(Some(kind.to_owned()), &field, message)]);
+        }
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if group != crds::GROUP {
             let of_group = self.of_another_group(group, (api_version, kind), value);
@@ -144,6 +147,10 @@ impl Admission {
         (api_version, kind): (&str, &str),
         value: &Value,
     ) -> Result<Admitted, String> {
+        if self.kinds.contains_key(kind) && group.is_empty() {
+            let meant = format!("{}/{}", crds::GROUP, crds::VERSION);
+            return Err(format!("'{api_version}' of {kind} has no API group; did you mean '{meant}'?"));
+        }
         if self.kinds.contains_key(kind) && spelling::within(group, crds::GROUP, 3).is_some() {
             return Err(format!("unknown API group '{group}' of {kind}; did you mean '{}'?", crds::GROUP));
         }
@@ -192,8 +199,12 @@ impl Admission {
 /// The field that stands for a missing `apiVersion` or `kind`, if any, and the message.
 fn not_a_manifest(value: &Value) -> (String, String) {
     let Some(fields) = value.as_object() else {
-        let message = "is not a Kubernetes manifest: it has no fields".to_owned();
-        return (String::new(), message);
+        let why = if value.is_array() {
+            "a list at the top; write apiVersion: v1, kind: List and the list as items"
+        } else {
+            "it has no fields"
+        };
+        return (String::new(), format!("is not a Kubernetes manifest: {why}"));
     };
     for required in ["apiVersion", "kind"].into_iter().filter(|field| !value[*field].is_string()) {
         let near = fields.keys().find(|name| *name != required && spelling::closest(name, [required]).is_some());
@@ -204,6 +215,22 @@ fn not_a_manifest(value: &Value) -> (String, String) {
     (String::new(), "is not a Kubernetes manifest: apiVersion and kind are required".to_owned())
 }
 
+/// Why a `List` was not read as its items, if the document is one: the field and the message.
+fn unread_list(api_version: &str, kind: &str, value: &Value) -> Option<(String, String)> {
+    let fields = value.as_object().filter(|_| (api_version, kind) == ("v1", "List"))?;
+    let misspelt = || fields.keys().find(|name| spelling::closest(name, ["items"]).is_some());
+    let (field, message) = match fields.get("items") {
+        Some(Value::Array(_) | Value::Null) => {
+            ("", "must not be an item of a List; move its items into the outer List")
+        }
+        Some(_) => ("items", "must be a list"),
+        None => {
+            misspelt().map_or(("items", "is required"), |name| (name.as_str(), "unknown field; did you mean 'items'?"))
+        }
+    };
+    Some((field.to_owned(), message.to_owned()))
+}
+
 /// A field at the root that stands for the missing metadata: one mistake, which is reported once.
 fn misspelt_metadata(value: &Value) -> Option<(String, String)> {
     let mut names = value.as_object().filter(|fields| !fields.contains_key("metadata"))?.keys();
@@ -211,17 +238,40 @@ fn misspelt_metadata(value: &Value) -> Option<(String, String)> {
     Some((misspelt.clone(), "unknown field; did you mean 'metadata'?".to_owned()))
 }
 
+/// Fields of metadata that are times.
+const TIMES: [&str; 2] = ["creationTimestamp", "deletionTimestamp"];
+
 /// Deserialises the object, which finds problems that the checks before missed.
 fn typed(kind: &str, value: &Value) -> Vec<(String, String)> {
-    let mut value = value.clone();
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("status");
+    let Err(error) = read_without(kind, value, &[]) else { return Vec::new() };
+    // The error of a time does not name the field.
+    let is_wrong = |time: &&str| {
+        let others: Vec<&str> = TIMES.into_iter().filter(|other| other != time).collect();
+        read_without(kind, value, &others).is_err()
+    };
+    if read_without(kind, value, &TIMES).is_ok() {
+        let wrong = TIMES.into_iter().filter(is_wrong).map(|time| {
+            let text = hints::cut(value["metadata"][time].as_str().unwrap_or_default());
+            (format!("metadata.{time}"), format!("must be a time such as 2026-01-01T00:00:00Z, but is '{text}'"))
+        });
+        return wrong.collect();
     }
-    let read = match kind {
+    vec![("metadata".to_owned(), format!("cannot be read: {error}"))]
+}
+
+/// Deserialises the object without its status and these fields of its metadata.
+fn read_without(kind: &str, value: &Value, fields: &[&str]) -> Result<(), serde_json::Error> {
+    let mut value = value.clone();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|name, _| !fields.contains(&name.as_str()));
+    }
+    match kind {
         "PortForward" => crds::PortForward::deserialize(value).map(drop),
         _ => crds::ForwardGateway::deserialize(value).map(drop),
-    };
-    read.err().map(|error| ("metadata".to_owned(), format!("cannot be read: {error}"))).into_iter().collect()
+    }
 }
 
 fn namespace(api_version: &str, kind: &str, value: &Value) -> Option<Admitted> {

@@ -8,6 +8,8 @@ use serde_json::Value;
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
 /// What to do with a template, which is valid YAML where its expressions are in quotes.
 const TEMPLATE: &str = "this is a Helm template: render the chart first: helm template CHART | portlane validate -f -";
+/// The same for a template whose variables envsubst fills in.
+const VARIABLES: &str = "this is a template: fill in its variables first: envsubst < FILE | portlane validate -f -";
 /// Characters of a value that a message shows.
 const SHOWN: usize = 60;
 
@@ -22,9 +24,9 @@ pub(super) struct Explained {
 /// Adds to the message of a violation what the rule does not know.
 pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained {
     let mut at = None;
-    let is_template = get(object, field).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
+    let template = get(object, field).and_then(Value::as_str).and_then(template);
     let hint = match message.as_str() {
-        _ if is_template => Some(TEMPLATE.to_owned()),
+        _ if template.is_some() => template.map(str::to_owned),
         text if text.starts_with("metadata.name must") => shown(object, "metadata.name").inspect(|_| {
             at = Some("metadata.name".to_owned());
         }),
@@ -51,6 +53,12 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
     Explained { message, at }
 }
 
+/// What to do with a text that is to be filled in.
+fn template(text: &str) -> Option<&'static str> {
+    let is_variable = text.split_once("${").is_some_and(|(_, rest)| rest.contains('}'));
+    if text.contains("{{") { Some(TEMPLATE) } else { is_variable.then_some(VARIABLES) }
+}
+
 /// The value at a path such as `spec.listeners[0].port`.
 fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split(['.', '[']).try_fold(object, |value, part| match part.strip_suffix(']') {
@@ -64,7 +72,8 @@ fn shown(object: &Value, path: &str) -> Option<String> {
     get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
 }
 
-fn cut(text: &str) -> String {
+/// A text as far as a message shows it.
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 
@@ -231,6 +240,15 @@ mod tests {
         let object = json!({"metadata": {"name": "{{ .Release.Name }}"}});
         let found = explain("metadata.name", "must be a DNS-1123 subdomain".to_owned(), &object);
         assert!(found.message.contains("helm template"), "{}", found.message);
+        let object = json!({"port": "${PORT}"});
+        let found = explain("port", "must be an integer, but is the string '${PORT}'".to_owned(), &object);
+        assert!(
+            found.message.ends_with(
+                "'${PORT}'; this is a template: fill in its variables first: envsubst < FILE | portlane validate -f -"
+            ),
+            "{}",
+            found.message
+        );
     }
 
     #[test]

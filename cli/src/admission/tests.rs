@@ -92,6 +92,45 @@ fn a_misspelt_group_is_reported() {
 }
 
 #[test]
+fn a_kind_of_ours_without_a_group_is_reported() {
+    let text = forward(&format!("{SIDECAR}{LISTENERS}"));
+    for version in ["v1alpha1", "v1"] {
+        let message = format!(
+            "f:1: apiVersion: '{version}' of PortForward has no API group; did you mean 'portlane.dev/v1alpha1'?"
+        );
+        refused_once(&text.replace("portlane.dev/v1alpha1", version), &message);
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_refused_with_its_line() {
+    let list = "apiVersion: v1\nkind: List\n";
+    for (text, message) in [
+        ("items: {a: b}\n", "f:3: List: items: must be a list"),
+        ("items: a\n", "f:3: List: items: must be a list"),
+        ("item: []\n", "f:3: List: item: unknown field; did you mean 'items'?"),
+        ("metadata: {}\n", "f:1: List: items: is required"),
+        (
+            "items:\n- apiVersion: v1\n  kind: List\n  items: []\n",
+            "f:4: List: must not be an item of a List; move its items into the outer List",
+        ),
+    ] {
+        let documents = parse("f", &format!("{list}{text}")).expect("parses");
+        let admission = Admission::new().expect("rules");
+        let problems: Vec<String> = documents
+            .into_iter()
+            .flat_map(Document::items)
+            .flat_map(|document| match admission.admit("f", &document, "default") {
+                Admitted::Refused(problems) => problems,
+                _ => Vec::new(),
+            })
+            .map(|problem| problem.to_string())
+            .collect();
+        assert_eq!(problems, [message], "{text}");
+    }
+}
+
+#[test]
 fn lists_are_bounded_and_their_keys_unique() {
     let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
     refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
@@ -149,6 +188,30 @@ fn metadata_is_checked_too() {
     refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
     refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
     refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
+}
+
+#[test]
+fn a_time_that_cannot_be_read_is_named() {
+    let good = forward(&format!("{SIDECAR}{LISTENERS}"));
+    for time in ["creationTimestamp", "deletionTimestamp"] {
+        let with = |text: &str| good.replace("{name: a}", &format!("{{name: a, {time}: {text}}}"));
+        assert_eq!(verdict(&with("'2026-01-01T00:00:00Z'")), Ok(1), "{time}");
+        let message = format!(
+            "f:3: PortForward default/a: metadata.{time}: must be a time such as 2026-01-01T00:00:00Z, but is 'yesterday'"
+        );
+        refused_once(&with("yesterday"), &message);
+    }
+    let both = good.replace("{name: a}", "{name: a, creationTimestamp: x, deletionTimestamp: y}");
+    refused(&both, "metadata.creationTimestamp: must be a time such as 2026-01-01T00:00:00Z, but is 'x'");
+    refused(&both, "metadata.deletionTimestamp: must be a time such as 2026-01-01T00:00:00Z, but is 'y'");
+}
+
+#[test]
+fn a_list_at_the_top_is_answered_with_a_list_of_kubernetes() {
+    let message =
+        "f:1: is not a Kubernetes manifest: a list at the top; write apiVersion: v1, kind: List and the list as items";
+    refused_once("[{apiVersion: portlane.dev/v1alpha1, kind: PortForward}]\n", message);
+    refused_once("5\n", "f:1: is not a Kubernetes manifest: it has no fields");
 }
 
 #[test]

@@ -12,6 +12,16 @@ const OF_INDENTATION: [&str; 7] = [
     "simple key expect",
     "wrongly indented",
 ];
+/// What is wrong with a text that is not valid YAML because it is a template of Helm.
+const HELM: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
+                    example: helm template CHART | portlane validate -f -";
+/// The same for a template of Jinja.
+const JINJA: &str = "is a Jinja template, not a manifest: '{% ... %}' is not filled in; render the template first";
+/// The same for a template of envsubst.
+const VARIABLE: &str = "is a template, not a manifest: '${...}' is not filled in; fill in the variables first, for \
+                        example: envsubst < FILE | portlane validate -f -";
+/// What is wrong with a text that Git could not merge.
+const CONFLICT: &str = "has a merge conflict of Git; resolve the conflict and remove its marks";
 /// Starts a text, or a document of it, and means nothing.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -86,13 +96,55 @@ pub(super) fn without_tabs(text: &str, kept: &[Range<usize>]) -> String {
     text.chars().enumerate().map(replace).collect()
 }
 
-/// The line of a template expression: the given line if it has one, or else the first line that has.
-pub(super) fn template_line(text: &str, line: usize) -> Option<usize> {
-    let is_template = |line: &str| {
-        !line.trim_start().starts_with('#') && line.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}"))
+/// The first line that kubectl refuses wherever it is: a directive, or content right behind a '---'.
+pub(super) fn refused_line(text: &str) -> Option<Flaw> {
+    let mut is_head = true;
+    for (line, content) in iter::zip(1_usize.., text.lines()) {
+        let message = match content.strip_prefix("---").and_then(|rest| rest.chars().next()) {
+            _ if is_head && content.starts_with('%') => {
+                "has a YAML directive, which kubectl does not support; remove the line"
+            }
+            // A template may begin there, which has a message of its own.
+            Some(next) if !next.is_whitespace() && !matches!(next, '#' | '{') => {
+                "begins with '---' and more, which separates no documents; write '---' alone on its line"
+            }
+            _ => {
+                is_head &= content.is_empty() || content.starts_with('#');
+                continue;
+            }
+        };
+        return Some(Flaw { line, message: message.to_owned() });
+    }
+    None
+}
+
+/// Why a text that is not valid YAML is no manifest yet, and where. `line` is that of the mistake.
+pub(super) fn template(text: &str, line: usize) -> Option<Flaw> {
+    let is_conflict = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
+    let first = |is_one: &dyn Fn(&str) -> bool| {
+        iter::zip(1_usize.., text.lines()).find(|(_, content)| is_one(content)).map(|(line, _)| line)
     };
-    let given = text.lines().nth(line.saturating_sub(1)).filter(|text| is_template(text)).map(|_| line);
-    given.or_else(|| iter::zip(1.., text.lines()).find(|(_, text)| is_template(text)).map(|(line, _)| line))
+    let given = |is_one: &dyn Fn(&str) -> bool| {
+        text.lines().nth(line.saturating_sub(1)).filter(|content| is_one(content)).map(|_| line)
+    };
+    let of = |opening: &'static str, closing: &'static str| {
+        move |line: &str| {
+            !line.trim_start().starts_with('#')
+                && line.split_once(opening).is_some_and(|(_, rest)| rest.contains(closing))
+        }
+    };
+    let (helm, jinja, variable) = (of("{{", "}}"), of("{%", "%}"), of("${", "}"));
+    let (line, message) = if let Some(line) = first(&is_conflict) {
+        (line, CONFLICT)
+    } else if let Some(line) = given(&jinja).or_else(|| first(&jinja)) {
+        (line, JINJA)
+    } else if let Some(line) = given(&helm).or_else(|| first(&helm)) {
+        (line, HELM)
+    } else {
+        // Scripts in manifests have variables, too: only the line of the mistake counts.
+        (given(&variable)?, VARIABLE)
+    };
+    Some(Flaw { line, message: message.to_owned() })
 }
 
 /// A message of the parser, with what to do about the mistake if that is known. `line` is that of the mistake.
@@ -102,6 +154,10 @@ pub(super) fn with_remedy(text: &str, line: usize, message: String) -> String {
         let value = text.lines().nth(line.saturating_sub(1)).and_then(starred);
         let value = value.map_or_else(String::new, |value| format!(": '{value}'"));
         return format!("{message}; a value that begins with '*' or '&' needs quotes{value}");
+    }
+    if says("quoted scalar, found unexpected") || says("invalid indentation in quoted scalar") {
+        let or = if says("indentation") { ", or indent the lines of the text" } else { "" };
+        return format!("is not valid YAML: a quote that begins here does not end; write the closing quote{or}");
     }
     if says("unexpected character") {
         return format!("{message}; put a value that begins with this character into quotes");
@@ -177,9 +233,32 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_recognised() {
-        assert_eq!(template_line("a: 1\nb: {{ .Values.b }}\nc: {{ .c }}\n", 3), Some(3));
-        assert_eq!(template_line("a: 1\n{{- if .Values.b }}\nc: 1\n", 3), Some(2));
-        assert_eq!(template_line("a: {b: {c: 1}}\n# {{ .c }}\n", 1), None);
+    fn templates_and_conflicts_are_recognised() {
+        for (text, line, expected) in [
+            ("a: 1\nb: {{ .Values.b }}\nc: {{ .c }}\n", 3, Some((3, HELM))),
+            ("a: 1\n{{- if .Values.b }}\nc: 1\n", 3, Some((2, HELM))),
+            ("a: {b: {c: 1}}\n# {{ .c }}\n", 1, None),
+            ("{% if a %}\na: {{ b }}\n{% endif %}\n", 2, Some((1, JINJA))),
+            ("a: 1\n<<<<<<< HEAD\nb: {{ .b }}\n", 3, Some((2, CONFLICT))),
+            ("a: {b: ${B}}\n", 1, Some((1, VARIABLE))),
+            ("a: ${A}\nb: [\n", 2, None),
+        ] {
+            let found = template(text, line);
+            assert_eq!(found, expected.map(|(line, words)| Flaw { line, message: words.to_owned() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_kubectl_refuses_anywhere_is_found() {
+        for (text, expected) in [
+            ("a: 1\n---\n--- # b\n---# c\n---\t\n", None),
+            ("---{{ .a }}\n", None),
+            ("a: 1\n%b\n", None),
+            ("# a\n\n%YAML 1.2\n", Some(3)),
+            ("a: 1\n---b\n", Some(2)),
+            ("----\n", Some(1)),
+        ] {
+            assert_eq!(refused_line(text).map(|flaw| flaw.line), expected, "{text:?}");
+        }
     }
 }

@@ -21,27 +21,20 @@ const MAX_DEPTH: usize = 64;
 
 /// Reads all documents of a file; empty documents are skipped.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
-    if let Some(at) = text.lines().position(|line| line.starts_with('%')).filter(|at| is_head(text, *at)) {
-        let message = "has a YAML directive, which kubectl does not support; remove the line".to_owned();
-        return Err(Problem {
-            place: Place { file: file.to_owned(), line: at + 1 },
-            object: None,
-            field: None,
-            message,
-        });
+    let refused = |line: usize, message: String| Problem {
+        place: Place { file: file.to_owned(), line },
+        object: None,
+        field: None,
+        message,
+    };
+    if let Some(flaw) = text::refused_line(text) {
+        return Err(refused(flaw.line, flaw.message));
     }
-    documents(text).map_err(|error| {
-        let (line, message) = match text::template_line(text, error.line) {
-            Some(line) => (line, TEMPLATE.to_owned()),
-            None => (error.line, text::with_remedy(text, error.line, error.message)),
-        };
-        Problem { place: Place { file: file.to_owned(), line }, object: None, field: None, message }
+    documents(text).map_err(|error| match text::template(text, error.line) {
+        Some(flaw) => refused(flaw.line, flaw.message),
+        None => refused(error.line, text::with_remedy(text, error.line, error.message)),
     })
 }
-
-/// What is wrong with a text that is not valid YAML because it is a template.
-const TEMPLATE: &str = "is a Helm template, not a manifest: '{{ ... }}' is not filled in; render the chart first, for \
-                        example: helm template CHART | portlane validate -f -";
 
 /// The documents of a text. The parser wants a space where kubectl accepts a tab after a ':', so that such tabs are
 /// replaced, all at once.
@@ -76,11 +69,6 @@ fn texts(text: &str) -> Vec<Range<usize>> {
         }
     }
     found
-}
-
-/// Whether only comments and empty lines precede a line.
-fn is_head(text: &str, line: usize) -> bool {
-    text.lines().take(line).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 struct YamlError {
@@ -371,6 +359,17 @@ mod tests {
         assert!(star.starts_with("f:3:") && star.ends_with("needs quotes: '*.db.example.com'"), "{star}");
         let moved = problem("a: 1\n   b: 2\n");
         assert!(moved.starts_with("f:2:") && moved.contains("indentation of this line"), "{moved}");
+        for (text, message) in [
+            ("a: 1\n---x\nb: 2\n", "f:2: begins with '---' and more, which separates no documents"),
+            ("----\na: 1\n", "f:1: begins with '---' and more, which separates no documents"),
+            ("%YAML 1.2\n---\na: 1\n", "f:1: has a YAML directive"),
+            ("a:\n  b: 'tcp\nc: 1\n", "f:2: is not valid YAML: a quote that begins here does not end"),
+            ("a: 1\nb: \"tcp\n", "f:2: is not valid YAML: a quote that begins here does not end"),
+            ("a: 1\n<<<<<<< HEAD\n  b: 2\n=======\n", "f:2: has a merge conflict of Git"),
+            ("a: {b: ${C}}\n", "f:1: is a template, not a manifest: '${...}' is not filled in"),
+        ] {
+            assert!(problem(text).starts_with(message), "{text}: {}", problem(text));
+        }
         let deep = "[".repeat(200);
         assert!(problem(&deep).contains("deep"), "{}", problem(&deep));
     }

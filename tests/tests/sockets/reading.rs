@@ -134,6 +134,30 @@ fn a_file_without_an_object_is_named_beside_a_valid_one() {
     }
 }
 
+#[test]
+fn a_forward_that_would_be_left_out_fails_beside_a_valid_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let list = "apiVersion: v1\nkind: List\n";
+    for (content, message) in [
+        (format!("{list}items: {{a: b}}\n"), "g.yaml:3: List: items: must be a list"),
+        (format!("{list}item: []\n"), "g.yaml:3: List: item: unknown field; did you mean 'items'?"),
+        (
+            format!("{list}items:\n- {{apiVersion: v1, kind: List, items: []}}\n"),
+            "g.yaml:4: List: must not be an item of a List; move its items into the outer List",
+        ),
+        (
+            "apiVersion: v1alpha1\nkind: PortForward\n".to_owned(),
+            "g.yaml:1: apiVersion: 'v1alpha1' of PortForward has no API group; did you mean 'portlane.dev/v1alpha1'?",
+        ),
+    ] {
+        fs::write(folder.path().join("f.yaml"), good()).expect("write");
+        fs::write(folder.path().join("g.yaml"), &content).expect("write");
+        let output = shell(folder.path(), "\"$0\" validate -f f.yaml -f g.yaml");
+        let printed = text(&output.stdout);
+        assert!(output.status.code() == Some(1) && printed.contains(message), "{content}: {printed}");
+    }
+}
+
 // T10
 #[test]
 fn a_file_that_is_emptied_keeps_running_what_it_had() {
