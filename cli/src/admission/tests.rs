@@ -252,6 +252,26 @@ fn a_short_form_is_answered_with_the_long_one() {
             "spec.access.allowCIDRs[0]: must be a network such as 10.0.0.0/8; here it is '10.0.0.1': for one address write 10.0.0.1/32",
         ),
         (
+            with("spec:\n", "spec:\n  sessions: Keep\n"),
+            "spec.sessions: must be an object, but is the string 'Keep'; write sessions: {onUnhealthy: Keep} or {onUpdate: Keep}",
+        ),
+        (
+            with("spec:\n", "spec:\n  accessLog: {mode: off}\n"),
+            "spec.accessLog.mode: must be one of Disabled, Close, OpenAndClose, but is the boolean false (YAML reads on, off, yes, no, y and n as booleans); write Disabled",
+        ),
+        (
+            with("spec:\n", "spec:\n  accessLog: off\n"),
+            "spec.accessLog: must be an object, but is the boolean false (YAML reads on, off, yes, no, y and n as booleans); write accessLog: {mode: Disabled}",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    proxyProtocol: {send: yes}\n"),
+            "proxyProtocol.send: must be one of Disabled, V1, V2, but is the boolean true (YAML reads on, off, yes, no, y and n as booleans)",
+        ),
+        (
+            with("spec:\n", "spec:\n  access: {allowCIDRs: [1]}\n"),
+            "spec.access.allowCIDRs[0]: must be a string, but is the number 1; write '1'",
+        ),
+        (
             with("spec:\n", "spec:\n  access: {allowCIDRs: 10.0.0.0/8}\n"),
             "allowCIDRs: must be a list, but is the string '10.0.0.0/8'; write allowCIDRs: ['10.0.0.0/8']",
         ),
