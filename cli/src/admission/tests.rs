@@ -290,6 +290,26 @@ fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
             "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
         ),
         (
+            with("spec:\n", "spec:\n  max_connections: 5\n"),
+            "spec.max_connections: unknown field; it belongs into spec.limits, as maxConnections",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    host: x\n"),
+            "spec.listeners[0].host: unknown field; it belongs into spec.listeners[].backends[].address",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheck: {http: {status: 200}}\n"),
+            "healthCheck.http.status: unknown field; known fields are ",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: source-hash}\n"),
+            "but is 'source-hash'; did you mean 'SourceHash'?",
+        ),
+        (
+            with("{local: {port: 2}}", "{address: {ip: 1.2.3.4, port: 1}}"),
+            "spec.listeners[0].backends[0].address.ip: unknown field; did you mean 'host'?",
+        ),
+        (
             with("    port: 1\n", "    port: 1\n    healthCheckPort: 8080\n"),
             "spec.listeners[0].healthCheckPort: unknown field; it belongs into spec.listeners[].backends[]",
         ),
