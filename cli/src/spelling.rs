@@ -1,5 +1,7 @@
 //! Guesses which word the author of a manifest meant.
 
+/// Words that stand for names which they do not resemble.
+const ALIASES: [(&str, &str); 2] = [("ns", "namespace"), ("ip", "host")];
 /// Fewest letters of a word that stands for a longer one which it begins.
 const BEGINNING: usize = 4;
 /// Percentage of the letters of the longer word that must begin both words, if only one word can be meant.
@@ -9,13 +11,27 @@ const SHARED: usize = 60;
 /// that has the same beginning.
 pub(crate) fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let names: Vec<&str> = names.into_iter().collect();
+    let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(word)).map(|(_, name)| *name);
+    if let Some(name) = names.iter().copied().find(|name| alias == Some(*name)) {
+        return Some(name);
+    }
     let near = names.iter().filter_map(|name| near(word, name).map(|distance| (distance, *name)));
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name).or_else(|| begun(word, &names))
 }
 
 /// Whether one word may be a misspelling of the other.
 pub(crate) fn is_near(word: &str, name: &str) -> bool {
-    near(word, name).is_some()
+    near(word, name).is_some() || ALIASES.contains(&(word, name))
+}
+
+/// Whether the words differ only in their case, and in '-' and '_' between their parts.
+pub(crate) fn is_same(word: &str, name: &str) -> bool {
+    joined(word).eq_ignore_ascii_case(&joined(name))
+}
+
+/// The word without what separates its parts.
+fn joined(word: &str) -> String {
+    word.replace(['-', '_'], "")
 }
 
 /// The only name that the word begins, or that begins the word: `leastconn` stands for `LeastConnections`. Where there
@@ -26,7 +42,9 @@ fn begun<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
         start.is_some_and(|start| start.eq_ignore_ascii_case(short))
     };
     let is_alike = |name: &str| names.len() == 1 && shares_its_beginning(word, name);
-    let mut fits = names.iter().copied().filter(|name| begins(word, name) || begins(name, word) || is_alike(name));
+    let whole = joined(word);
+    let is_begun = |name: &str| begins(&whole, name) || begins(&joined(name), &whole);
+    let mut fits = names.iter().copied().filter(|name| is_begun(name) || begins(word, name) || is_alike(name));
     let (first, second) = (fits.next(), fits.next());
     first.filter(|_| second.is_none())
 }
@@ -37,13 +55,13 @@ fn shares_its_beginning(word: &str, name: &str) -> bool {
     shared >= BEGINNING && shared * 100 >= longer * SHARED
 }
 
-/// The distance between two words, if one may be a misspelling of the other. In a word of three letters, one letter may
-/// differ: TCP is no misspelling of HTTP.
+/// The distance between two words, if one may be a misspelling of the other. In a word of up to four letters, one letter
+/// may differ: TCP is no misspelling of HTTP, and host none of port.
 fn near(word: &str, name: &str) -> Option<usize> {
-    if word.eq_ignore_ascii_case(name) {
+    if is_same(word, name) {
         return Some(0);
     }
-    let most = if name.chars().count() > 3 { 2 } else { 1 };
+    let most = if name.chars().count() > 4 { 2 } else { 1 };
     within(word, name, most)
 }
 
@@ -89,13 +107,32 @@ mod tests {
     fn a_beginning_stands_for_the_only_word_that_has_it() {
         let policies = ["RoundRobin", "LeastConnections", "Random", "SourceHash"];
         assert_eq!(closest("leastconn", policies), Some("LeastConnections"));
-        assert_eq!(closest("source-hashing", policies), None);
+        assert_eq!(closest("source-hashing", policies), Some("SourceHash"));
+        assert_eq!(closest("least_conn", policies), Some("LeastConnections"));
         assert_eq!(closest("SourceHashing", policies), Some("SourceHash"));
         assert_eq!(closest("connect", ["connectSeconds", "connectRetries"]), None, "two words begin so");
         assert_eq!(closest("sou", policies), None, "too short");
         assert_eq!(closest("Passthru", ["Passthrough"]), Some("Passthrough"));
         assert_eq!(closest("Passthru", ["Passthrough", "Terminate"]), None, "another word may be meant");
         assert_eq!(closest("web-blog", ["web-shop"]), None, "too little of it");
+    }
+
+    #[test]
+    fn separators_and_case_are_no_difference() {
+        let policies = ["RoundRobin", "LeastConnections", "SourceHash"];
+        for (word, name) in
+            [("round-robin", "RoundRobin"), ("round_robin", "RoundRobin"), ("source-hash", "SourceHash")]
+        {
+            assert_eq!(closest(word, policies), Some(name));
+        }
+        assert!(is_same("max_connections", "maxConnections"));
+    }
+
+    #[test]
+    fn a_usual_short_word_stands_for_the_name() {
+        assert_eq!(closest("ns", ["name", "namespace", "port"]), Some("namespace"));
+        assert_eq!(closest("ip", ["host", "port"]), Some("host"));
+        assert_eq!(closest("ip", ["name"]), None);
     }
 
     #[test]
@@ -116,5 +153,6 @@ mod tests {
     fn words_that_differ_too_much_are_other_words() {
         assert_eq!(closest("HTTP", ["TCP", "UDP", "TLS"]), None);
         assert_eq!(closest("replicas", ["port", "name"]), None);
+        assert_eq!(closest("host", ["port", "path"]), None);
     }
 }

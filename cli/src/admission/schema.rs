@@ -142,7 +142,13 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
 fn wrong_type(schema: &Value, wanted: &str, value: &Value, path: &str, port: Option<&Value>) -> Violation {
     let remedy = remedies::instead(schema, words::last_name(path), value, port);
     let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
-    Violation::blocking(path, format!("must be {}, but is {}{remedy}", article(wanted), in_words(value)))
+    let wanted = remedies::variants(schema).map_or_else(|| article(wanted).to_owned(), |names| one_of(&names));
+    let words = in_words(value, schema["type"] == "string" && schema["enum"].is_null());
+    Violation::blocking(path, format!("must be {wanted}, but is {words}{remedy}"))
+}
+
+fn one_of(names: &[&str]) -> String {
+    format!("one of {}", names.join(", "))
 }
 
 fn article(kind: &str) -> &str {
@@ -156,12 +162,14 @@ fn article(kind: &str) -> &str {
     }
 }
 
-/// A value in words, with a hint if YAML 1.1 may have surprised the author.
-fn in_words(value: &Value) -> String {
+/// A value in words, with a hint if YAML 1.1 may have surprised the author. `quotable`: whether the value is right in
+/// quotes.
+fn in_words(value: &Value, quotable: bool) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(flag) => {
-            format!("the boolean {flag} (YAML reads on, off, yes, no, y and n as booleans; use quotes)")
+            let remedy = if quotable { "; use quotes" } else { "" };
+            format!("the boolean {flag} (YAML reads on, off, yes, no, y and n as booleans{remedy})")
         }
         Value::Number(number) => format!("the number {number}"),
         Value::String(text) => format!("the string {}", quoted(text)),
@@ -286,13 +294,12 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>
 }
 
 fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violation)) {
-    if let Some(variants) = schema["enum"].as_array() {
-        let names: Vec<&str> = variants.iter().filter_map(Value::as_str).collect();
+    if let Some(names) = remedies::variants(schema) {
         if !names.contains(&text) {
             let meant = spelling::closest(text, names.iter().copied());
             let meant = meant.map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"));
             let shown = quoted(text);
-            wrong(Violation::blocking(path, format!("must be one of {}, but is {shown}{meant}", names.join(", "))));
+            wrong(Violation::blocking(path, format!("must be {}, but is {shown}{meant}", one_of(&names))));
         }
         return;
     }

@@ -315,6 +315,26 @@ fn a_short_form_is_answered_with_the_long_one() {
             "spec.access.allowCIDRs[0]: must be a network such as 10.0.0.0/8; here it is '10.0.0.1': for one address write 10.0.0.1/32",
         ),
         (
+            with("spec:\n", "spec:\n  sessions: Keep\n"),
+            "spec.sessions: must be an object, but is the string 'Keep'; write sessions: {onUnhealthy: Keep} or {onUpdate: Keep}",
+        ),
+        (
+            with("spec:\n", "spec:\n  accessLog: {mode: off}\n"),
+            "spec.accessLog.mode: must be one of Disabled, Close, OpenAndClose, but is the boolean false (YAML reads on, off, yes, no, y and n as booleans); write Disabled",
+        ),
+        (
+            with("spec:\n", "spec:\n  accessLog: off\n"),
+            "spec.accessLog: must be an object, but is the boolean false (YAML reads on, off, yes, no, y and n as booleans); write accessLog: {mode: Disabled}",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    proxyProtocol: {send: yes}\n"),
+            "proxyProtocol.send: must be one of Disabled, V1, V2, but is the boolean true (YAML reads on, off, yes, no, y and n as booleans)",
+        ),
+        (
+            with("spec:\n", "spec:\n  access: {allowCIDRs: [1]}\n"),
+            "spec.access.allowCIDRs[0]: must be a string, but is the number 1; write '1'",
+        ),
+        (
             with("spec:\n", "spec:\n  access: {allowCIDRs: 10.0.0.0/8}\n"),
             "allowCIDRs: must be a list, but is the string '10.0.0.0/8'; write allowCIDRs: ['10.0.0.0/8']",
         ),
@@ -331,6 +351,26 @@ fn a_misplaced_field_and_a_short_word_are_one_mistake_with_the_fix() {
         (
             with("spec:\n", "spec:\n  loadBalancing: {policy: Random}\n"),
             "f:5: PortForward default/a: spec.loadBalancing: unknown field; it belongs into spec.listeners[]",
+        ),
+        (
+            with("spec:\n", "spec:\n  max_connections: 5\n"),
+            "spec.max_connections: unknown field; it belongs into spec.limits, as maxConnections",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    host: x\n"),
+            "spec.listeners[0].host: unknown field; it belongs into spec.listeners[].backends[].address",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheck: {http: {status: 200}}\n"),
+            "healthCheck.http.status: unknown field; known fields are ",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    loadBalancing: {policy: source-hash}\n"),
+            "but is 'source-hash'; did you mean 'SourceHash'?",
+        ),
+        (
+            with("{local: {port: 2}}", "{address: {ip: 1.2.3.4, port: 1}}"),
+            "spec.listeners[0].backends[0].address.ip: unknown field; did you mean 'host'?",
         ),
         (
             with("    port: 1\n", "    port: 1\n    healthCheckPort: 8080\n"),

@@ -10,21 +10,37 @@ const REPEATED: usize = 60;
 const UNITS: [(&str, u64); 7] =
     [("ms", 1), ("s", 1000), ("sec", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
+/// Values of enums that turn something off.
+const OFF: [&str; 2] = ["Disabled", "None"];
+
 /// What to write for `name` instead of a value that is not of the type `wanted`. `port`: the field `port` beside the
 /// value, which belongs into it.
 pub(super) fn instead(schema: &Value, name: &str, value: &Value, port: Option<&Value>) -> Option<String> {
     match (schema["type"].as_str()?, value) {
         (wanted, Value::String(text)) if is_quoted(wanted, text) => Some("remove the quotes".to_owned()),
         ("integer", Value::String(text)) => time(name, text),
+        ("string", Value::Bool(false)) => Some(format!("write {}", off(&variants(schema)?)?)),
+        ("string", Value::Number(number)) if schema["enum"].is_null() => Some(format!("write '{number}'")),
         ("array", Value::Object(_)) => Some("begin each item of the list with '- '".to_owned()),
         ("array", Value::String(text)) => Some(format!("write {name}: [{}]", plain(text)?)),
         ("object", Value::Number(port)) if requires(schema, "port") => match key(schema) {
             None => Some(format!("write {name}: {{port: {port}}}")),
             Some(key) => Some(format!("write {name}: {{{key}: ..., port: {port}}}")),
         },
+        ("object", Value::Bool(false)) => OFF.into_iter().find_map(|off| short(schema, name, off)),
         ("object", Value::String(text)) => object(schema, name, text, port),
         _ => None,
     }
+}
+
+/// The values of an enum.
+pub(super) fn variants(schema: &Value) -> Option<Vec<&str>> {
+    schema["enum"].as_array().map(|values| values.iter().filter_map(Value::as_str).collect())
+}
+
+/// The value of an enum that `off` stands for.
+fn off(names: &[&str]) -> Option<&'static str> {
+    OFF.into_iter().find(|off| names.contains(off))
 }
 
 /// Whether a text would have the wanted type without its quotes.
@@ -48,10 +64,8 @@ pub(super) fn split<'a>(fields: &'a Map<String, Value>, known: Option<&Map<Strin
 }
 
 fn object(schema: &Value, name: &str, text: &str, port: Option<&Value>) -> Option<String> {
-    let has_value = |below: &Value| below["enum"].as_array().is_some_and(|values| values.iter().any(|one| one == text));
-    let fields = schema["properties"].as_object()?;
-    if let Some((field, _)) = fields.iter().find(|(_, below)| has_value(below)) {
-        return Some(format!("write {name}: {{{field}: {text}}}"));
+    if let Some(short) = short(schema, name, text) {
+        return Some(short);
     }
     let key = key(schema)?;
     if !requires(schema, "port") {
@@ -64,6 +78,14 @@ fn object(schema: &Value, name: &str, text: &str, port: Option<&Value>) -> Optio
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Some(format!("write {name}: {{{key}: {}, port: {port}}}", plain(host)?))
+}
+
+/// The object with its field, or each of its fields, that has an enum with this value.
+fn short(schema: &Value, name: &str, value: &str) -> Option<String> {
+    let has_value = |below: &Value| variants(below).is_some_and(|names| names.contains(&value));
+    let fields = schema["properties"].as_object()?.iter().filter(|(_, below)| has_value(below));
+    let forms: Vec<String> = fields.map(|(field, _)| format!("{{{field}: {value}}}")).collect();
+    (!forms.is_empty()).then(|| format!("write {name}: {}", forms.join(" or ")))
 }
 
 /// The required field that a text alone stands for.

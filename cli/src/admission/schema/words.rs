@@ -43,10 +43,23 @@ pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
     collect(schema, "", &mut places);
     for wrong in found.iter_mut().filter(|wrong| is_elsewhere(wrong)) {
         let name = last_name(&wrong.field);
-        if let Some([place]) = places.get(name).map(Vec::as_slice) {
-            let place = if place.is_empty() { "the document itself, beside kind" } else { place.as_str() };
+        if let Some(place) = place(&places, name) {
             wrong.message = format!("unknown field; it belongs into {place}");
         }
+    }
+}
+
+/// Where a field belongs, and its name there if its author wrote the name in another way. A `spec` or a `status` below
+/// another field is something else than those of the document.
+fn place(places: &BTreeMap<&str, Vec<String>>, name: &str) -> Option<String> {
+    let mut alike = places.iter().filter(|(known, _)| spelling::is_same(name, known));
+    let (known, found) = places.get_key_value(name).or_else(|| alike.next())?;
+    match found.as_slice() {
+        [place] if place.is_empty() && matches!(*known, "spec" | "status") => None,
+        [place] if place.is_empty() => Some("the document itself, beside kind".to_owned()),
+        [place] if *known == name => Some(place.clone()),
+        [place] => Some(format!("{place}, as {known}")),
+        _ => None,
     }
 }
 
