@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout},
+};
+
+/// Longest extension of a limit that passes late.
+const MOST_EXTENSION: Duration = Duration::from_millis(100);
 
 /// Waits for a step, for at most `limit`; `None` if it has not ended even when the sockets were polled once more.
 pub async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option<F::Output> {
@@ -16,6 +22,17 @@ pub async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option
         return Some(done);
     }
     by_now(step).await
+}
+
+/// As [`within`], for a step that others must end: a limit that passes late is extended by its delay, up to
+/// [`MOST_EXTENSION`]. After a freeze, the end of another session takes some turns between client and backend.
+pub async fn within_or_soon_after_freeze<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option<F::Output> {
+    let began = Instant::now();
+    if let Some(done) = within(limit, step.as_mut()).await {
+        return Some(done);
+    }
+    let delay = began.elapsed().saturating_sub(limit);
+    within(delay.min(MOST_EXTENSION), step).await
 }
 
 /// The result of a step whose time is up, if it has ended meanwhile.
@@ -33,7 +50,10 @@ pub async fn by_now<F: Future>(mut step: Pin<&mut F>) -> Option<F::Output> {
 mod tests {
     use std::{future::pending, pin::pin};
 
-    use tokio::sync::oneshot;
+    use tokio::{
+        sync::oneshot,
+        time::{advance, sleep},
+    };
 
     use super::*;
 
@@ -44,5 +64,28 @@ mod tests {
         tokio::spawn(async move { answer.send(7) });
         assert_eq!(by_now(pin!(step)).await, Some(Ok(7)));
         assert_eq!(within(Duration::ZERO, pin!(pending::<()>())).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_passes_late_is_extended_by_no_more_than_the_bound() {
+        let limit = Duration::from_secs(2);
+        for (pause, counts) in [(MOST_EXTENSION / 2, true), (MOST_EXTENSION * 2, false)] {
+            let (answer, step) = oneshot::channel();
+            let waits = tokio::spawn(async move { within_or_soon_after_freeze(limit, pin!(step)).await });
+            // The wait begins before the clock jumps, as in a freeze.
+            yield_now().await;
+            advance(limit * 2).await;
+            sleep(pause).await;
+            let _ = answer.send(7);
+            assert_eq!(waits.await.expect("no panic"), counts.then_some(Ok(7)), "{pause:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_passes_in_time_is_not_extended() {
+        let began = Instant::now();
+        let limit = Duration::from_secs(2);
+        assert_eq!(within_or_soon_after_freeze(limit, pin!(pending::<()>())).await, None);
+        assert!(began.elapsed() < limit + MOST_EXTENSION / 2, "{:?}", began.elapsed());
     }
 }

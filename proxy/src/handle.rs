@@ -48,6 +48,14 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The proxy itself has the admin address, as its health address.
+    #[error("the health address {health} and the admin address {admin} have the same port: choose another port")]
+    SamePort {
+        /// Health address.
+        health: SocketAddr,
+        /// Admin address.
+        admin: SocketAddr,
+    },
     /// The unix socket cannot be created.
     #[error("cannot listen on the unix socket {}", path.display())]
     Socket {
@@ -288,12 +296,24 @@ fn addresses(settings: &Settings, process: &Process) -> Result<Vec<(Role, std::n
                 process.log.notice(Level::Warn, "address", "portlane-proxy", message);
             }
             Err(source) => {
-                let holder = holder_of(address, &source);
-                return Err(StartError::Address { role: name, address, holder, source });
+                let health = opened.first().and_then(|(_, listener)| listener.local_addr().ok());
+                return Err(address_error(name, address, source, health));
             }
         }
     }
     Ok(opened)
+}
+
+/// Why an address cannot be served; `health`: the health address, if the proxy has it already.
+fn address_error(role: &'static str, address: SocketAddr, source: io::Error, health: Option<SocketAddr>) -> StartError {
+    let is_in_use = source.kind() == io::ErrorKind::AddrInUse;
+    let has_address = |health: &SocketAddr| {
+        health.port() == address.port() && (health.ip() == address.ip() || health.ip().is_unspecified())
+    };
+    match health.filter(has_address) {
+        Some(health) if is_in_use => StartError::SamePort { health, admin: address },
+        _ => StartError::Address { role, address, holder: holder_of(address, &source), source },
+    }
 }
 
 /// The process that has an address in use, as far as it can be known.
@@ -327,6 +347,23 @@ mod tests {
         ] {
             let error = Proxy::start(&settings, Box::new(io::sink())).expect_err("the address is held").to_string();
             assert!(error.contains(&address.to_string()) && error.contains(&own), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_the_health_and_admin_addresses_share_is_named_as_that() {
+        let admin: SocketAddr = "127.0.0.1:9".parse().expect("an address");
+        let error = |health: &str, kind: io::ErrorKind| {
+            address_error("admin", admin, kind.into(), health.parse().ok()).to_string()
+        };
+        let (in_use, denied) = (io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied);
+        for health in ["127.0.0.1:9", "0.0.0.0:9"] {
+            let same = "and the admin address 127.0.0.1:9 have the same port: choose another port";
+            assert_eq!(error(health, in_use), format!("the health address {health} {same}"));
+        }
+        for (health, kind) in [("127.0.0.1:10", in_use), ("127.0.0.2:9", in_use), ("127.0.0.1:9", denied)] {
+            let other = error(health, kind);
+            assert!(other.starts_with("cannot listen on the admin address 127.0.0.1:9"), "{other}");
         }
     }
 

@@ -140,13 +140,15 @@ impl Log {
     ) -> io::Result<(Self, LogWriter)> {
         let (sender, receiver) = sync_channel(queue.max(1));
         let (ended, end) = sync_channel(1);
+        let dropped: Arc<AtomicU64> = Arc::default();
+        let unwritten = dropped.clone();
         thread::Builder::new().name("log".into()).spawn(move || {
             let _guard = guard;
-            write_all(format, &receiver, output);
+            write_all(format, &receiver, output, &unwritten);
             // The sender is dropped with this thread, which is what `finish` waits for.
             drop(ended);
         })?;
-        Ok((Self { queue: sender, least, dropped: Arc::default(), recent: Arc::default() }, LogWriter(end)))
+        Ok((Self { queue: sender, least, dropped, recent: Arc::default() }, LogWriter(end)))
     }
 
     /// Queues a record; drops and counts it if the queue is full.
@@ -184,7 +186,7 @@ impl Log {
         self.recent.number()
     }
 
-    /// Number of dropped records.
+    /// Number of records that were dropped, because the queue was full or the output failed.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
@@ -203,28 +205,64 @@ impl LogWriter {
     }
 }
 
-fn write_all(format: LogFormat, records: &Receiver<(SystemTime, Event)>, mut output: Box<dyn Write + Send>) {
+fn write_all(
+    format: LogFormat,
+    records: &Receiver<(SystemTime, Event)>,
+    mut output: Box<dyn Write + Send>,
+    dropped: &AtomicU64,
+) {
     let (mut text, mut lines) = (String::new(), Vec::new());
     let mut grid = Grid::new(format == LogFormat::Coloured);
     while let Ok(first) = records.recv() {
         text.clear();
         lines.clear();
+        let mut batch: u64 = 0;
         // Batch the waiting records, up to a bound.
         for (time, event) in std::iter::once(first).chain(records.try_iter().take(256)) {
+            batch += 1;
             match format {
                 LogFormat::Text | LogFormat::Coloured => grid.write(&mut text, time, &event),
                 LogFormat::Json => json::write(&mut lines, time, &event),
             }
         }
-        // If the output is not read, there is nowhere to report that.
         let written = output.write_all(text.as_bytes()).and_then(|()| output.write_all(&lines));
-        let _ = written.and_then(|()| output.flush());
+        // The log is the only place for the error, so that its records are only counted.
+        if written.and_then(|()| output.flush()).is_err() {
+            dropped.fetch_add(batch, Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An output without space, as `/dev/full`.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn records_that_the_output_does_not_take_are_counted() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let (queue, receiver) = sync_channel(2);
+            let log = Log { queue, least: Level::Info, dropped: Arc::default(), recent: Arc::default() };
+            log.notice(Level::Info, "a", "b", "c");
+            log.notice(Level::Info, "a", "b", "c");
+            let dropped = log.dropped.clone();
+            drop(log);
+            write_all(format, &receiver, Box::new(Full), &dropped);
+            assert_eq!(dropped.load(Relaxed), 2, "{format:?}");
+        }
+    }
 
     #[test]
     fn a_full_queue_drops_and_counts_and_does_not_wait() {

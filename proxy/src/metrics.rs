@@ -354,7 +354,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_operator_streams", "Streams opened to an operator.", control.operator_streams.load(Relaxed)),
         ("portlane_operator_failures", "Failed or broken operator streams.", control.operator_failures.load(Relaxed)),
         ("portlane_state_failures", "Failures to read or write persisted state.", control.state_failures.load(Relaxed)),
-        ("portlane_log_records_dropped", "Log records dropped because the queue was full.", process.log.dropped()),
+        ("portlane_log_records_dropped", "Log records dropped: queue full or output failed.", process.log.dropped()),
         (
             "portlane_datagrams_without_port",
             "Datagrams for UDP ports that nobody listens on, in this network namespace, while flows are live.",

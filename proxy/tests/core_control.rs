@@ -123,7 +123,10 @@ fn a_failure_turns_a_name_once_keeps_its_addresses_and_counts_from_its_start() {
     let mut names = names(&["db", "new"]);
     assert_eq!(names.learn("db", good(1), 0), Change { changed: true, ..Change::default() });
     assert_eq!((names.is_failing(), names.failing(60)), (false, Failing::default()));
-    let fails = |changed, keeps| Change { changed, transition: Some(Transition::Fails { keeps }), truncated: None };
+    let fails = |changed, keeps| {
+        let transition = Some(Transition::Fails { keeps, has_addresses: keeps });
+        Change { changed, transition, truncated: None }
+    };
     assert_eq!(names.learn("db", failed(), 1), fails(false, true));
     assert_eq!(names.learn("db", failed(), 2), Change::default());
     assert_eq!(names.learn("new", failed(), 4), fails(true, false));
@@ -138,7 +141,8 @@ fn a_name_fails_as_a_whole_if_one_of_its_families_fails() {
     let mut names = names(&["db"]);
     let partly = Resolution { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good(1) };
     let change = names.learn("db", partly.clone(), 1);
-    assert_eq!(change, Change { changed: true, transition: Some(Transition::Fails { keeps: true }), truncated: None });
+    let transition = Some(Transition::Fails { keeps: false, has_addresses: true });
+    assert_eq!(change, Change { changed: true, transition, truncated: None }, "there is no earlier answer");
     assert_eq!((names.addresses("db"), names.failing(3)), (&[ip(1)][..], Failing { names: 1, longest_seconds: 2 }));
     let moved = Resolution { addresses: good(2).addresses, ..partly };
     assert_eq!(names.learn("db", moved, 4), Change { changed: true, ..Change::default() }, "it has failed before");

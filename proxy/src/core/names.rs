@@ -47,10 +47,12 @@ pub struct Change {
 /// A transition between resolving and failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// The name fails, wholly or in one family, with or without addresses that stay in use.
+    /// The name fails, wholly or in one family.
     Fails {
-        /// Whether there are addresses.
+        /// Whether addresses of an earlier answer stay in use.
         keeps: bool,
+        /// Whether the name has addresses now, perhaps of the other family only.
+        has_addresses: bool,
     },
     /// The name resolves again.
     Resolves,
@@ -121,11 +123,12 @@ impl Names {
         }
         let Resolution { addresses, left_out, failure } = resolution;
         let is_first = self.heard.insert(host.to_owned());
+        let keeps = !self.addresses(host).is_empty();
         let is_new = addresses.as_ref().is_some_and(|addresses| self.addresses.get(host) != Some(addresses));
         if let Some(addresses) = addresses.filter(|_| is_new) {
             self.addresses.insert(host.to_owned(), addresses);
         }
-        let transition = if failure.is_some() { self.fails(host, now) } else { self.resolves(host) };
+        let transition = if failure.is_some() { self.fails(host, keeps, now) } else { self.resolves(host) };
         let truncated = match left_out {
             0 => {
                 self.truncated.remove(host);
@@ -140,13 +143,13 @@ impl Names {
         Change { changed: is_first || is_new, transition, truncated }
     }
 
-    fn fails(&mut self, host: &str, now: u64) -> Option<Transition> {
+    fn fails(&mut self, host: &str, keeps: bool, now: u64) -> Option<Transition> {
         if self.failing_since.contains_key(host) {
             return None;
         }
         self.failing_since.insert(host.to_owned(), now);
         self.by_time.insert((now, host.to_owned()));
-        Some(Transition::Fails { keeps: !self.addresses(host).is_empty() })
+        Some(Transition::Fails { keeps, has_addresses: !self.addresses(host).is_empty() })
     }
 
     fn resolves(&mut self, host: &str) -> Option<Transition> {

@@ -2,12 +2,13 @@
 //!
 //! Each question has a socket of its own, so that answers do not mix and the system picks a port that nobody can guess.
 //! A UDP socket is connected to its server and reports every ICMP error, as with glibc: a server that does not run or that
-//! no route leads to fails at once instead of after the timeout, and datagrams of others do not arrive. The caller bounds
-//! the time.
+//! no route leads to fails at once instead of after the timeout, and datagrams of others do not arrive.
 
 use std::{
     fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    pin::pin,
+    time::Duration,
 };
 
 use socket2::SockRef;
@@ -15,6 +16,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpStream, UdpSocket},
     task::yield_now,
+    time::Instant,
 };
 
 use crate::{
@@ -23,6 +25,7 @@ use crate::{
         exchange::{Judgement, Question, Via},
         resolv_conf::{Flag, ResolvConf, Server},
     },
+    deadline::within,
     sys,
 };
 
@@ -52,20 +55,25 @@ impl NameServer {
         Self { address, is_tcp_only: conf.has(Flag::UseVc) }
     }
 
-    /// Asks the server, over TCP if UDP is not enough.
+    /// Asks the server, over TCP if UDP is not enough. Each way has `time` for its answer, but none lasts beyond `end`.
     ///
     /// # Errors
     /// The failure of the server, for which the next one is asked.
-    pub(super) async fn ask(self, question: &Question) -> Result<Answer, Answer> {
-        let judgement = if self.is_tcp_only { Ok(Judgement::OverTcp) } else { self.by_udp(question).await };
+    pub(super) async fn ask(self, question: &Question, time: Duration, end: Instant) -> Result<Answer, Answer> {
+        let judgement =
+            if self.is_tcp_only { Ok(Judgement::OverTcp) } else { in_time(time, end, self.by_udp(question)).await };
         let judgement = match judgement {
-            Ok(Judgement::OverTcp) => self.by_tcp(question).await,
+            Ok(Judgement::OverTcp) => in_time(time, end, self.by_tcp(question)).await,
             judgement => judgement,
         };
         match judgement {
             Ok(Judgement::Definite(answer)) => Ok(answer),
             Ok(Judgement::NextServer(failure)) => Err(failure),
             Ok(Judgement::OverTcp | Judgement::Ignored) => Err(failed("no answer over TCP")),
+            // A datagram has no such end.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(failed(&format!("{} closed the TCP connection before its answer", self.address.ip())))
+            }
             Err(error) => Err(failed(&error.to_string())),
         }
     }
@@ -118,6 +126,17 @@ impl NameServer {
     }
 }
 
+/// The judgement of a way to ask, unless its time is up.
+async fn in_time(
+    time: Duration,
+    end: Instant,
+    asked: impl Future<Output = io::Result<Judgement>>,
+) -> io::Result<Judgement> {
+    let limit = time.min(end.saturating_duration_since(Instant::now()));
+    let said = within(limit, pin!(asked)).await;
+    said.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "lookup timed out")))
+}
+
 /// An id that nobody can guess.
 fn random_id() -> io::Result<u16> {
     let mut id = [0; 2];
@@ -141,12 +160,12 @@ fn interface(zone: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, pin::pin, time::Duration};
+    use std::{future::pending, net::IpAddr};
 
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{core::dns::answer::Family, deadline::within};
+    use crate::core::dns::answer::Family;
 
     const LIMIT: Duration = Duration::from_secs(30);
 
@@ -159,8 +178,7 @@ mod tests {
     }
 
     async fn asked(address: SocketAddr) -> Result<Answer, Answer> {
-        let question = question();
-        within(LIMIT, pin!(server(address).ask(&question))).await.expect("in time")
+        server(address).ask(&question(), LIMIT, Instant::now() + LIMIT).await
     }
 
     /// The answer to a question: these bits, and an address of the name if there are none.
@@ -241,6 +259,34 @@ mod tests {
         };
         let (said, ()) = tokio::join!(asked(address), serve);
         assert_eq!(said, Ok(found()));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_closes_its_connection_is_named() {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = tcp.local_addr().expect("an address");
+        let question = question();
+        let serve = async {
+            let (mut stream, _) = tcp.accept().await.expect("a connection");
+            // Unread bytes would make a reset of the end.
+            let mut question = vec![0; stream.read_u16().await.expect("a length").into()];
+            stream.read_exact(&mut question).await.expect("a question");
+        };
+        let server = NameServer { address, is_tcp_only: true };
+        let (said, ()) = tokio::join!(server.ask(&question, LIMIT, Instant::now() + LIMIT), serve);
+        assert_eq!(said, Err(failed("127.0.0.1 closed the TCP connection before its answer")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_way_has_its_own_time_but_none_beyond_the_end_of_the_question() {
+        let seconds = Duration::from_secs;
+        let end = Instant::now() + seconds(5);
+        for passed in [2, 4, 5] {
+            let error = in_time(seconds(2), end, pending()).await.expect_err("silence");
+            assert_eq!((error.to_string().as_str(), error.kind()), ("lookup timed out", io::ErrorKind::TimedOut));
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(left.abs_diff(seconds(5 - passed)) < seconds(1), "{passed}: {left:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,18 +1,16 @@
 //! One question: a full name, one family, the servers in their order.
 
-use std::pin::pin;
-
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{exchange::NameServer, system::System};
-use crate::{
-    core::dns::{
-        answer::{Answer, Family},
-        exchange::Question,
-        resolv_conf::Flag,
-        tries::{STAGGER, Try},
-    },
-    deadline::within,
+use crate::core::dns::{
+    answer::{Answer, Family},
+    exchange::Question,
+    resolv_conf::Flag,
+    tries::{QUESTION, STAGGER, Try},
 };
 
 /// Asks the servers until one gives a definite answer, or none is left. Without `may_overlap`, one server is asked at a
@@ -25,6 +23,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
         // No server is asked, so this is no silence: the search continues.
         return Answer::Failed { why: format!("{fqdn:?} is not a name of DNS"), is_servfail: true };
     };
+    let end = Instant::now() + QUESTION;
     let mut left = system.tries(may_overlap).peekable();
     let mut running = JoinSet::new();
     let mut worst: Option<Answer> = None;
@@ -32,7 +31,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
         let next_may_overlap = left.peek().is_some_and(|(one, _)| one.may_overlap);
         if running.is_empty() {
             match left.next() {
-                Some((one, server)) => running.spawn(try_one(one, server, question.clone())),
+                Some((one, server)) => running.spawn(try_one(one, server, question.clone(), end)),
                 None => return worst.unwrap_or_else(|| failed("there is no name server".to_owned())),
             };
             continue;
@@ -41,7 +40,7 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
             Some(ended) = running.join_next() => ended.unwrap_or_else(|error| Err(failed(error.to_string()))),
             () = sleep(STAGGER), if next_may_overlap => {
                 if let Some((one, server)) = left.next() {
-                    running.spawn(try_one(one, server, question.clone()));
+                    running.spawn(try_one(one, server, question.clone(), end));
                 }
                 continue;
             }
@@ -55,15 +54,14 @@ pub(super) async fn ask(system: &System, fqdn: &str, family: Family, may_overlap
             None => failure,
         });
         if let Some((one, server)) = left.next_if(|(one, _)| one.may_overlap) {
-            running.spawn(try_one(one, server, question.clone()));
+            running.spawn(try_one(one, server, question.clone(), end));
         }
     }
 }
 
 /// The answer of a server, or why the next one is asked.
-async fn try_one(one: Try, server: NameServer, question: Question) -> Result<Answer, Answer> {
-    let said = within(one.timeout, pin!(server.ask(&question))).await;
-    said.unwrap_or_else(|| Err(failed("lookup timed out".to_owned())))
+async fn try_one(one: Try, server: NameServer, question: Question, end: Instant) -> Result<Answer, Answer> {
+    server.ask(&question, one.timeout, end).await
 }
 
 fn failed(why: String) -> Answer {

@@ -72,8 +72,12 @@ impl Names {
         let names::Change { changed, transition, truncated } = self.names.learn(host, resolution, now);
         let transition = transition.map(|transition| match transition {
             Transition::Resolves => notices::notice(Level::Info, "resolved", host, "the name resolves again"),
-            Transition::Fails { keeps } => {
-                let kept = if keeps { "; the last answer stays in use" } else { "" };
+            Transition::Fails { keeps, has_addresses } => {
+                let kept = match (keeps, has_addresses) {
+                    (true, _) => "; the last answer stays in use",
+                    (false, true) => "; the other addresses are in use",
+                    (false, false) => "",
+                };
                 notices::notice(Level::Warn, "unresolved", host, format!("does not resolve: {why}{kept}"))
             }
         });
@@ -136,7 +140,7 @@ mod tests {
     #[test]
     fn a_failure_is_noticed_once_and_says_whether_an_answer_stays_in_use() {
         let mut names = Names::without_receiver();
-        names.names.set(&id("a"), BTreeSet::from(["db", "new"].map(str::to_owned)));
+        names.names.set(&id("a"), BTreeSet::from(["db", "new", "half"].map(str::to_owned)));
         let good = Resolution { addresses: Some(vec![IP]), ..Resolution::default() };
         assert!(names.learn("db", good.clone(), 0).changed);
         let why = Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() };
@@ -148,6 +152,11 @@ mod tests {
         assert_eq!(message(failed("db", 1)), unresolved("does not resolve: timeout; the last answer stays in use"));
         assert_eq!(message(failed("db", 2)), vec![]);
         assert_eq!(message(failed("new", 2)), unresolved("does not resolve: timeout"));
+        let partly = Resolution { failure: Some("its IPv6 addresses: timeout".to_owned()), ..good.clone() };
+        assert_eq!(
+            message(names.learn("half", partly, 2).notices),
+            unresolved("does not resolve: its IPv6 addresses: timeout; the other addresses are in use")
+        );
         let back = names.learn("db", good, 3);
         let events: Vec<&str> = back.notices.iter().map(|notice| notice.event).collect();
         assert_eq!((back.changed, events), (false, vec!["resolved"]));

@@ -16,7 +16,7 @@ use crate::{
         limiter::{Admission, Slot, Waiting},
         proxy_header::{self, Decoded},
     },
-    deadline::within,
+    deadline::{within, within_or_soon_after_freeze},
     worker::{Worker, session::Session},
 };
 
@@ -150,7 +150,7 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
     tokio::select! {
         biased;
         reason = session.asked_to_end() => Err(reason),
-        slot = within(limit, waiting.as_mut()) => {
+        slot = within_or_soon_after_freeze(limit, waiting.as_mut()) => {
             session.recheck.set(true);
             slot.ok_or(EndReason::QueueTimeout)
         }
