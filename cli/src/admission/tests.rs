@@ -252,6 +252,24 @@ fn a_short_form_is_answered_with_the_long_one() {
             "spec.access.allowCIDRs[0]: must be a network such as 10.0.0.0/8; here it is '10.0.0.1': for one address write 10.0.0.1/32",
         ),
         (
+            with("    port: 1\n", "    port: 7000-7010\n"),
+            "spec.listeners[0].port: must be an integer, but is the string '7000-7010'; write port: 7000 and endPort: 7010",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    bind: 0.0.0.0\n"),
+            "bind: must be one of Loopback, All, but is '0.0.0.0'; write All",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    bind: localhost\n"),
+            "bind: must be one of Loopback, All, but is 'localhost'; write Loopback",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheck: {tcp: {expect: '+PONG', send: \"PING\\r\\n\"}}\n"),
+            r"here it is 'PING\r\n': in double quotes, YAML turns \r and \n into the bytes; use single quotes",
+        ),
+        (with("name: l\n", "name: ''\n"), "spec.listeners[0].name: must have at least 1 character(s), but has 0"),
+        (with("name: l\n", "name: 'l '\n"), "here it is 'l ': remove the space"),
+        (
             with("spec:\n", "spec:\n  sessions: Keep\n"),
             "spec.sessions: must be an object, but is the string 'Keep'; write sessions: {onUnhealthy: Keep} or {onUpdate: Keep}",
         ),
