@@ -144,7 +144,7 @@ fn gateway_rules() {
 fn metadata_is_checked_too() {
     let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
     refused(&with("{}"), "metadata.name");
-    refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x");
+    refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x: must be a string, but is the number 1; write '1'");
     refused(&with("{name: a, namspace: b}"), "unknown field");
     refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
     refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
