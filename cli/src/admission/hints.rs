@@ -51,6 +51,20 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
     Explained { message, at }
 }
 
+/// Drops what other problems cause: a rule that an empty text breaks, and two listeners of one port where there is one
+/// listener whose range ends before its port. `problems`: fields with their messages.
+pub(super) fn drop_consequences(problems: &mut Vec<(String, String)>, object: &Value) {
+    let is_empty = |message: &str| message.starts_with("must have at least 1 character");
+    let empty: Vec<String> =
+        problems.iter().filter(|(_, message)| is_empty(message)).map(|(field, _)| field.clone()).collect();
+    let is_reversed = problems.iter().any(|(_, message)| message.contains("must not be less than port"));
+    let is_alone = is_reversed && same_port(object).is_none();
+    problems.retain(|(field, message)| {
+        let is_echo = empty.contains(field) && !is_empty(message);
+        !is_echo && !(is_alone && message.starts_with("two listeners have the same protocol and port"))
+    });
+}
+
 /// The value at a path such as `spec.listeners[0].port`.
 fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split(['.', '[']).try_fold(object, |value, part| match part.strip_suffix(']') {
