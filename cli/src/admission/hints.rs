@@ -1,6 +1,6 @@
 //! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
@@ -59,6 +59,20 @@ fn template(text: &str) -> Option<&'static str> {
     if text.contains("{{") { Some(TEMPLATE) } else { is_variable.then_some(VARIABLES) }
 }
 
+/// Drops what other problems cause: a rule that an empty text breaks, and two listeners of one port where there is one
+/// listener whose range ends before its port. `problems`: fields with their messages.
+pub(super) fn drop_consequences(problems: &mut Vec<(String, String)>, object: &Value) {
+    let is_empty = |message: &str| message.starts_with("must have at least 1 character");
+    let empty: Vec<String> =
+        problems.iter().filter(|(_, message)| is_empty(message)).map(|(field, _)| field.clone()).collect();
+    let is_reversed = problems.iter().any(|(_, message)| message.contains("must not be less than port"));
+    let is_alone = is_reversed && same_port(object).is_none();
+    problems.retain(|(field, message)| {
+        let is_echo = empty.contains(field) && !is_empty(message);
+        !is_echo && !(is_alone && message.starts_with("two listeners have the same protocol and port"))
+    });
+}
+
 /// The value at a path such as `spec.listeners[0].port`.
 fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split(['.', '[']).try_fold(object, |value, part| match part.strip_suffix(']') {
@@ -90,6 +104,13 @@ pub(crate) fn host(text: &str) -> String {
             format!("the port goes into port: host: {}, port: {port}", quoted(&bare(host)))
         }
         (Some(_), None) => format!("a host has no scheme and no path: host: {}", quoted(&bare(authority))),
+        (None, None) if mapped(text).is_some() => {
+            format!("write {}", mapped(text).map_or_else(String::new, |four| four.to_string()))
+        }
+        (None, None) if text.trim() != text => "remove the space".to_owned(),
+        (None, None) if text.split('.').any(|part| part.len() > 63) && !text.contains([':', '/']) => {
+            "a part of a name has at most 63 characters".to_owned()
+        }
         (None, None) if text.contains(':') && text.contains('%') => without_zone(&bare(text)),
         (None, None) if text.starts_with('[') => {
             format!("an address has no brackets here: host: {}", quoted(&bare(text)))
@@ -112,10 +133,28 @@ pub(crate) fn host(text: &str) -> String {
 fn network(text: &str) -> String {
     let remedy = match text.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => format!("for one address write {address}/32"),
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            format!("for one address write {}/32", address.to_canonical())
+        }
         Ok(IpAddr::V6(address)) => format!("for one address write {address}/128"),
+        Err(_) if mapped_network(text).is_some() => {
+            format!("write {}", mapped_network(text).unwrap_or_default())
+        }
         Err(_) => "write an address, '/' and the number of its leading bits that all addresses share".to_owned(),
     };
     format!("here it is '{}': {remedy}", cut(text))
+}
+
+/// The IPv4 address that an address such as `::ffff:10.0.0.1` wraps.
+fn mapped(text: &str) -> Option<Ipv4Addr> {
+    text.parse::<Ipv6Addr>().ok()?.to_ipv4_mapped()
+}
+
+/// The IPv4 network that a network such as `::ffff:10.0.0.0/104` wraps.
+fn mapped_network(text: &str) -> Option<String> {
+    let (address, bits) = text.split_once('/')?;
+    let bits = bits.parse::<u8>().ok().filter(|bits| *bits <= 128)?.checked_sub(96)?;
+    Some(format!("{}/{bits}", mapped(address)?))
 }
 
 /// What to write instead of an IPv6 address with a zone.
@@ -216,11 +255,19 @@ mod tests {
                 "bücher.example",
                 "'bücher.example' is neither: names with other letters than a to z are written in punycode (xn--...)",
             ),
+            ("::ffff:127.0.0.1", "'::ffff:127.0.0.1' is neither: write 127.0.0.1"),
+            ("a ", "'a ' is neither: remove the space"),
             ("", "'' is neither: an address or a name is missing"),
             ("\u{1b}[1m", "'\\u{1b}[1m' is neither: correct the spelling"),
         ] {
             assert_eq!(host(text), hint);
         }
+    }
+
+    #[test]
+    fn a_wrapped_ipv4_network_is_written_as_one_of_ipv4() {
+        assert_eq!(network("::ffff:10.0.0.0/104"), "here it is '::ffff:10.0.0.0/104': write 10.0.0.0/8");
+        assert_eq!(network("::ffff:10.0.0.1"), "here it is '::ffff:10.0.0.1': for one address write 10.0.0.1/32");
     }
 
     #[test]

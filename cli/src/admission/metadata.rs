@@ -126,6 +126,10 @@ fn entry(map: &str, key: &str, value: &Value, found: &mut Vec<Violation>) {
         found.push(Violation::new(&field, message));
     }
     match value.as_str() {
+        None if value.is_number() => {
+            let message = format!("must be a string, but is the number {value}; write '{value}'");
+            found.push(Violation::blocking(field, message));
+        }
         None => found.push(Violation::blocking(field, "must be a string; use quotes")),
         Some(text) if map == "labels" && !is_label_value(text) => {
             found.push(Violation::new(field, "must have at most 63 letters, digits, '-', '_' and '.'"));

@@ -140,7 +140,8 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
 
 /// A value that has another type than `wanted`. `port`: the field beside the value that belongs into it.
 fn wrong_type(schema: &Value, wanted: &str, value: &Value, path: &str, port: Option<&Value>) -> Violation {
-    let remedy = remedies::instead(schema, words::last_name(path), value, port);
+    let remedy = remedies::instead(schema, words::last_name(path), value, port)
+        .or_else(|| remedies::range(path, value.as_str().filter(|_| wanted == "integer")?));
     let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
     let wanted = remedies::variants(schema).map_or_else(|| article(wanted).to_owned(), |names| one_of(&names));
     let words = in_words(value, schema["type"] == "string" && schema["enum"].is_null());
@@ -297,7 +298,11 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
     if let Some(names) = remedies::variants(schema) {
         if !names.contains(&text) {
             let meant = spelling::closest(text, names.iter().copied());
-            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"));
+            let meant = match (remedies::variant(&names, text), meant) {
+                (Some(variant), _) => format!("; write {variant}"),
+                (None, Some(meant)) => format!("; did you mean '{meant}'?"),
+                (None, None) => String::new(),
+            };
             let shown = quoted(text);
             wrong(Violation::blocking(path, format!("must be {}, but is {shown}{meant}", one_of(&names))));
         }
@@ -305,7 +310,9 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
     }
     let length = text.chars().count() as u64;
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
-        wrong(Violation::new(path, format!("must have at least {least} character(s)")));
+        wrong(Violation::new(path, format!("must have at least {least} character(s), but has {length}")));
+        // An empty text matches no pattern either: one mistake.
+        return;
     }
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
         wrong(Violation::blocking(path, format!("must have at most {most} characters, but has {length}")));
@@ -314,7 +321,8 @@ fn string(schema: &Value, text: &str, path: &str, wrong: &mut impl FnMut(Violati
         // The patterns come from our CRDs; a pattern that does not compile fails the test that admits the examples.
         if !matches(pattern, text) {
             let must = words::allowed(pattern).map_or_else(|| format!("match {pattern}"), ToOwned::to_owned);
-            wrong(Violation::new(path, format!("must {must}; here it is {}", quoted(text))));
+            let remedy = remedies::text(&must, text).map_or_else(String::new, |remedy| format!(": {remedy}"));
+            wrong(Violation::new(path, format!("must {must}; here it is {}{remedy}", quoted(text))));
         }
     }
 }

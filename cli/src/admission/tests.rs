@@ -183,7 +183,7 @@ fn gateway_rules() {
 fn metadata_is_checked_too() {
     let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
     refused(&with("{}"), "metadata.name");
-    refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x");
+    refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x: must be a string, but is the number 1; write '1'");
     refused(&with("{name: a, namspace: b}"), "unknown field");
     refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
     refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
@@ -314,6 +314,32 @@ fn a_short_form_is_answered_with_the_long_one() {
             with("spec:\n", "spec:\n  access: {allowCIDRs: [10.0.0.1]}\n"),
             "spec.access.allowCIDRs[0]: must be a network such as 10.0.0.0/8; here it is '10.0.0.1': for one address write 10.0.0.1/32",
         ),
+        (
+            with("    port: 1\n", "    port: 7000-7010\n"),
+            "spec.listeners[0].port: must be an integer, but is the string '7000-7010'; write port: 7000 and endPort: 7010",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    bind: 0.0.0.0\n"),
+            "bind: must be one of Loopback, All, but is '0.0.0.0'; write All",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    bind: localhost\n"),
+            "bind: must be one of Loopback, All, but is 'localhost'; write Loopback",
+        ),
+        (
+            with("    port: 1\n", "    port: 1\n    healthCheck: {tcp: {expect: '+PONG', send: \"PING\\r\\n\"}}\n"),
+            r"here it is 'PING\r\n': in double quotes, YAML turns \r and \n into the bytes; use single quotes",
+        ),
+        (
+            with("spec:\n", "spec:\n  access: {allowCIDRs: ['']}\n"),
+            "spec.access.allowCIDRs[0]: must have at least 1 character(s), but has 0",
+        ),
+        (
+            with("    port: 1\n", "    port: 7000\n    endPort: 6999\n"),
+            "endPort needs port, and must not be less than port",
+        ),
+        (with("name: l\n", "name: ''\n"), "spec.listeners[0].name: must have at least 1 character(s), but has 0"),
+        (with("name: l\n", "name: 'l '\n"), "here it is 'l ': remove the space"),
         (
             with("spec:\n", "spec:\n  sessions: Keep\n"),
             "spec.sessions: must be an object, but is the string 'Keep'; write sessions: {onUnhealthy: Keep} or {onUpdate: Keep}",

@@ -10,6 +10,17 @@ const REPEATED: usize = 60;
 const UNITS: [(&str, u64); 7] =
     [("ms", 1), ("s", 1000), ("sec", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
+/// Units of amounts by their names. A percentage counts as its number.
+const FACTORS: [(&str, u64); 8] = [
+    ("%", 1),
+    ("k", 1000),
+    ("K", 1000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("Ki", 1 << 10),
+    ("Mi", 1 << 20),
+    ("Gi", 1 << 30),
+];
 /// Values of enums that turn something off.
 const OFF: [&str; 2] = ["Disabled", "None"];
 
@@ -18,7 +29,7 @@ const OFF: [&str; 2] = ["Disabled", "None"];
 pub(super) fn instead(schema: &Value, name: &str, value: &Value, port: Option<&Value>) -> Option<String> {
     match (schema["type"].as_str()?, value) {
         (wanted, Value::String(text)) if is_quoted(wanted, text) => Some("remove the quotes".to_owned()),
-        ("integer", Value::String(text)) => time(name, text),
+        ("integer", Value::String(text)) => time(name, text).or_else(|| amount(name, text)),
         ("string", Value::Bool(false)) => Some(format!("write {}", off(&variants(schema)?)?)),
         ("string", Value::Number(number)) if schema["enum"].is_null() => Some(format!("write '{number}'")),
         ("array", Value::Object(_)) => Some("begin each item of the list with '- '".to_owned()),
@@ -104,6 +115,45 @@ fn host_and_port(text: &str) -> Option<(&str, u16)> {
     (!host.is_empty() && (host.ends_with(']') || !host.contains(':'))).then_some((host, port))
 }
 
+/// What to write for a range of ports such as `7000-7010`, if the field is the port of a listener or of a range.
+pub(super) fn range(path: &str, text: &str) -> Option<String> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
+    let has_range = path.ends_with("].port") && !path.contains(".backends[");
+    has_range.then(|| format!("write port: {first} and endPort: {last}"))
+}
+
+/// The value of an enum that a word of other tools stands for.
+pub(super) fn variant(names: &[&str], text: &str) -> Option<&'static str> {
+    let meant = match text.to_ascii_lowercase().as_str() {
+        "0.0.0.0" | "::" | "[::]" | "*" | "any" => "All",
+        "127.0.0.1" | "::1" | "[::1]" | "localhost" => "Loopback",
+        "off" | "false" | "no" => return off(names),
+        _ => return None,
+    };
+    names.contains(&meant).then_some(meant)
+}
+
+/// Why a text does not match the pattern of its field, if the text alone does not show the cause.
+pub(super) fn text(must: &str, text: &str) -> Option<&'static str> {
+    if must.contains("with the escapes") && text.contains(['\r', '\n', '\t', '\0']) {
+        return Some(r"in double quotes, YAML turns \r and \n into the bytes; use single quotes");
+    }
+    (text.trim() != text && must.contains("have only")).then_some("remove the space")
+}
+
+/// An amount such as `10Mi` or `50%` as a number. Times have units of their own.
+fn amount(name: &str, text: &str) -> Option<String> {
+    if name.ends_with("Seconds") || name.ends_with("Millis") {
+        return None;
+    }
+    let end = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let (_, factor) = FACTORS.iter().find(|(name, _)| *name == unit.trim())?;
+    let number = number.parse::<u64>().ok()?.checked_mul(*factor)?;
+    Some(format!("write {name}: {number}"))
+}
+
 /// A time such as `1h` as the number of seconds, or of milliseconds, that a field wants.
 fn time(name: &str, text: &str) -> Option<String> {
     let divisor = match (name.ends_with("Seconds"), name.ends_with("Millis")) {
@@ -111,11 +161,27 @@ fn time(name: &str, text: &str) -> Option<String> {
         (_, true) => 1,
         _ => return None,
     };
-    let end = text.find(|letter: char| !letter.is_ascii_digit())?;
-    let (number, unit) = text.split_at(end);
-    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit.trim())?;
-    let millis = number.parse::<u64>().ok()?.checked_mul(*millis)?;
-    millis.is_multiple_of(divisor).then(|| format!("write {name}: {}", millis / divisor))
+    let millis = millis(text)?;
+    if millis.is_multiple_of(divisor) {
+        return Some(format!("write {name}: {}", millis / divisor));
+    }
+    Some("write a whole number of seconds".to_owned())
+}
+
+/// The milliseconds of a time such as `1h30m`.
+fn millis(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    let (mut rest, mut sum) = (text, 0_u64);
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|letter: char| letter.is_ascii_digit()).unwrap_or(after.len()));
+        let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit.trim())?;
+        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
+        rest = after;
+    }
+    Some(sum)
 }
 
 /// A text as YAML, in quotes where they are needed; `None` if the text is too long to repeat, or has quotes.
@@ -158,8 +224,14 @@ mod tests {
         let number = |name: &str, text: &str| instead(&integer, name, &json!(text), None);
         assert_eq!(number("idleSeconds", "1h").as_deref(), Some("write idleSeconds: 3600"));
         assert_eq!(number("intervalSeconds", "5 s").as_deref(), Some("write intervalSeconds: 5"));
+        assert_eq!(number("idleSeconds", "1h30m").as_deref(), Some("write idleSeconds: 5400"));
+        assert_eq!(number("idleSeconds", "500ms").as_deref(), Some("write a whole number of seconds"));
+        assert_eq!(number("bytesPerSecond", "10Mi").as_deref(), Some("write bytesPerSecond: 10485760"));
+        assert_eq!(number("bytesPerSecond", "100M").as_deref(), Some("write bytesPerSecond: 100000000"));
+        assert_eq!(number("maxConnections", "3k").as_deref(), Some("write maxConnections: 3000"));
+        assert_eq!(number("weight", "50%").as_deref(), Some("write weight: 50"));
         assert_eq!(number("maxBackoffMillis", "2s").as_deref(), Some("write maxBackoffMillis: 2000"));
-        for (name, text) in [("idleSeconds", "10ms"), ("idleSeconds", "soon"), ("port", "5s"), ("idleSeconds", "1é")] {
+        for (name, text) in [("idleSeconds", ""), ("idleSeconds", "soon"), ("port", "5s"), ("idleSeconds", "1é")] {
             assert_eq!(number(name, text), None, "{name}: {text}");
         }
         assert_eq!(number("idleSeconds", "99999999999999999999h"), None);
