@@ -82,8 +82,12 @@ fn bounded(names: &[String]) -> String {
     }
 }
 
-/// The table in no more than `width` columns, if the terminal has a width; with colours if it has colours.
+/// The table in no more than `width` columns, if the terminal has a width; with colours if it has colours. Without rows
+/// the text is empty.
 pub(crate) fn render(rows: &[Row], width: Option<usize>, coloured: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let cells = |row: &Row| [&row.listener, &row.address, &row.names, &row.backends, &row.state].map(String::clone);
     let all: Vec<_> = std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
     let head = Style::new().dimmed();
@@ -131,6 +135,7 @@ mod tests {
             "LISTENER  ADDRESS          NAMES               BACKENDS  STATE\n\
              ns/f/l    127.0.0.1:1/TCP  a, b, c and 2 more  b:1       Bound\n"
         );
+        assert_eq!(render(&[], None, true), "", "a table without rows has no head");
         let told = row(&["a", "b"], Tone::Runs).describe();
         assert_eq!(told, "127.0.0.1:1/TCP for a, b -> b:1; Bound");
     }

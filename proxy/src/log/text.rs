@@ -6,23 +6,22 @@ use anstyle::{AnsiColor, Style};
 
 use super::{Event, Level, SessionRecord};
 
-/// Narrowest and widest column of the event, in characters.
-const EVENT: (usize, usize) = (10, 14);
+/// Column of the event, in characters. The few longer events take room from the subject.
+const EVENT: usize = 10;
 /// Narrowest and widest column of the subject, in characters.
 const SUBJECT: (usize, usize) = (28, 48);
 
-/// The columns. Each is as wide as the widest text that it has had, up to a bound, so that lines stay aligned.
+/// The columns. That of the subject is as wide as the longest subject so far, up to a bound, so that lines stay aligned.
 #[derive(Debug)]
 pub(super) struct Grid {
     coloured: bool,
-    event: usize,
     subject: usize,
 }
 
 impl Grid {
     /// The columns of a log in which nothing is written yet.
     pub(super) fn new(coloured: bool) -> Self {
-        Self { coloured, event: EVENT.0, subject: SUBJECT.0 }
+        Self { coloured, subject: SUBJECT.0 }
     }
 
     /// Appends the record.
@@ -50,12 +49,13 @@ impl Grid {
             Level::Error => ("error: ", AnsiColor::Red.on_default()),
         };
         let (dim, color) = if self.coloured { (Style::new().dimmed(), color) } else { (Style::new(), Style::new()) };
-        self.event = grown(self.event, &event, EVENT.1);
         self.subject = grown(self.subject, &subject, SUBJECT.1);
-        let (e, s) = (self.event, self.subject);
+        // The message stays in its column.
+        let overrun = event.chars().count().saturating_sub(EVENT);
+        let s = self.subject.saturating_sub(overrun);
         let _ = writeln!(
             buffer,
-            "{dim}{clock}{dim:#}  {color}{event:<e$}{color:#} {subject:<s$} {color}{mark}{color:#}{message}"
+            "{dim}{clock}{dim:#}  {color}{event:<EVENT$}{color:#} {subject:<s$} {color}{mark}{color:#}{message}"
         );
     }
 }
@@ -177,6 +177,19 @@ mod tests {
         assert_eq!(at(3), longer, "the lines that follow are aligned with it");
         at(200);
         assert_eq!(at(3), first + SUBJECT.1 - SUBJECT.0, "one long text does not move all others away");
+    }
+
+    #[test]
+    fn a_long_event_moves_neither_its_message_nor_the_lines_that_follow() {
+        let mut grid = Grid::new(false);
+        let mut at = |event, subject: &str| {
+            let notice = Notice { level: Level::Info, event, subject: subject.into(), message: "here".to_owned() };
+            written(&mut grid, &Event::Notice(notice)).find("here").expect("the message")
+        };
+        let first = at("bound", "ns/f/l");
+        for event in ["backends_unhealthy", "datagrams_without_port", "limit_reached", "bound"] {
+            assert_eq!(at(event, "ns/f/l"), first, "{event}");
+        }
     }
 
     #[test]
