@@ -69,7 +69,8 @@ pub(super) fn drop_consequences(problems: &mut Vec<(String, String)>, object: &V
     let is_alone = is_reversed && same_port(object).is_none();
     problems.retain(|(field, message)| {
         let is_echo = empty.contains(field) && !is_empty(message);
-        !is_echo && !(is_alone && message.starts_with("two listeners have the same protocol and port"))
+        let is_of_itself = is_alone && message.starts_with("two listeners have the same protocol and port");
+        !is_echo && !is_of_itself
     });
 }
 

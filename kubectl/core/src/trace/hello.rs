@@ -3,7 +3,7 @@
 
 use crds::{Listener, Protocol};
 
-/// Cipher suites of TLS 1.2 that servers have: ECDHE with AES-GCM and ChaCha20, then RSA with AES-GCM. A server of TLS
+/// Cipher suites of TLS 1.2 that servers have: ECDHE with AES-GCM and `ChaCha20`, then RSA with AES-GCM. A server of TLS
 /// 1.3 alone answers with an alert, which is an answer too.
 const SUITES: [u8; 14] = [0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x2c, 0xc0, 0x30, 0xcc, 0xa9, 0xcc, 0xa8, 0x00, 0x9c];
 /// x25519, secp256r1 and secp384r1.
