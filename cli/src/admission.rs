@@ -192,7 +192,7 @@ impl Admission {
             let errors = errors.into_vec().into_iter().map(|error| (error.field_path, error.message));
             problems.extend(errors.filter(|(_, message)| !(is_named && message.starts_with("metadata.name must"))));
         }
-        hints::drop_consequences(&mut problems, value);
+        hints::drop_consequences(&mut problems);
         if problems.is_empty() { typed(name, value) } else { problems }
     }
 }

@@ -59,19 +59,12 @@ fn template(text: &str) -> Option<&'static str> {
     if text.contains("{{") { Some(TEMPLATE) } else { is_variable.then_some(VARIABLES) }
 }
 
-/// Drops what other problems cause: a rule that an empty text breaks, and two listeners of one port where there is one
-/// listener whose range ends before its port. `problems`: fields with their messages.
-pub(super) fn drop_consequences(problems: &mut Vec<(String, String)>, object: &Value) {
+/// Drops the rules that an empty text breaks, too. `problems`: fields with their messages.
+pub(super) fn drop_consequences(problems: &mut Vec<(String, String)>) {
     let is_empty = |message: &str| message.starts_with("must have at least 1 character");
     let empty: Vec<String> =
         problems.iter().filter(|(_, message)| is_empty(message)).map(|(field, _)| field.clone()).collect();
-    let is_reversed = problems.iter().any(|(_, message)| message.contains("must not be less than port"));
-    let is_alone = is_reversed && same_port(object).is_none();
-    problems.retain(|(field, message)| {
-        let is_echo = empty.contains(field) && !is_empty(message);
-        let is_of_itself = is_alone && message.starts_with("two listeners have the same protocol and port");
-        !is_echo && !is_of_itself
-    });
+    problems.retain(|(field, message)| !empty.contains(field) || is_empty(message));
 }
 
 /// The value at a path such as `spec.listeners[0].port`.

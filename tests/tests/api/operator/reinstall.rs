@@ -79,7 +79,9 @@ fn running_proxies_trust_a_lost_ca_again_that_is_restored_from_its_copy() {
 
 /// Whether a proxy has reported that it does not trust the operator.
 fn reports_an_unknown_ca(proxy: &FleetProxy) -> bool {
-    let untrusted = |text: &str| text.contains("UnknownIssuer");
+    // A CA is named after the second in which it was made. With another one of the same second, it is the signature that
+    // is wrong.
+    let untrusted = |text: &str| text.contains("UnknownIssuer") || text.contains("BadSignature");
     let mut reports = proxy.program.events().into_iter().filter(|event| event["event"] == "operator");
     reports.any(|report| report["message"].as_str().is_some_and(untrusted))
 }
