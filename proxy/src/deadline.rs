@@ -25,7 +25,7 @@ pub async fn within<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option
 }
 
 /// As [`within`], for a step that others must end: a limit that passes late is extended by its delay, up to
-/// [`MOST_EXTENSION`]. After a freeze, the end of another session takes some turns between client and backend.
+/// `MOST_EXTENSION`. After a freeze, the end of another session takes some turns between client and backend.
 pub async fn within_or_soon_after_freeze<F: Future>(limit: Duration, mut step: Pin<&mut F>) -> Option<F::Output> {
     let began = Instant::now();
     if let Some(done) = within(limit, step.as_mut()).await {
