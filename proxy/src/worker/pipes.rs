@@ -1,4 +1,4 @@
-//! Pipes for splicing: few, large, lent only while bytes stream.
+//! Pipes for splicing: few, large, lent only while bytes are in them.
 //!
 //! The system's pipe budget is per user on the whole node, so a process takes a small part of it. All workers share that
 //! part, so that the streams of one worker can use all of it. Without a pipe of full size, bytes are copied.
