@@ -93,6 +93,11 @@ fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) 
             add("a number", json!(1));
         }
         Some("array") => lists(schema, value, &mut add),
+        None if schema["x-kubernetes-int-or-string"] == true => {
+            integers(schema, &mut add);
+            strings(schema, &mut add);
+            add("a list", json!([]));
+        }
         _ => {
             add("a list", json!([]));
             add("empty", json!({}));
