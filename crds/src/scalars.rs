@@ -53,10 +53,25 @@ pub struct NamespaceName(
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))] pub String,
 );
 
+/// What the name of a label, of a taint or of a load balancer's class is: at most 63 characters, behind a domain and '/'
+/// or without one.
+pub(crate) const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// The rule that each key of a map is the name of a label: a schema has no pattern for keys.
+pub(crate) const LABEL_KEYS: &str = r"self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
+/// The message of [`LABEL_KEYS`].
+pub(crate) const LABEL_KEYS_MESSAGE: &str = "every key must be the name of a label, such as app or example.com/app";
+/// The rule that each key of a map is the name of an annotation, whose domain may have capital letters.
+pub(crate) const ANNOTATION_KEYS: &str = r"self.all(key, key.matches('^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
+/// The message of [`ANNOTATION_KEYS`].
+pub(crate) const ANNOTATION_KEYS_MESSAGE: &str =
+    "every key must be the name of an annotation, such as example.com/note";
+
 /// The value of a label.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[schemars(inline)]
-pub struct LabelValue(#[schemars(length(max = 63))] pub String);
+pub struct LabelValue(
+    #[schemars(length(max = 63), pattern(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"))] pub String,
+);
 
 /// The value of an annotation.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
+use super::metadata::is_qualified_name;
+
 /// What a laptop writes for the placement, which only a cluster needs.
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
 /// What to do with a template, which is valid YAML where its expressions are in quotes.
@@ -43,6 +45,10 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
         text if text.starts_with("listeners[].port is required in a sidecar") => without_port(object).map(|without| {
             at = Some(without.1);
             without.0
+        }),
+        text if text.starts_with("every key must be the name of") => wrong_key(object, field).map(|key| {
+            at = Some(format!("{field}.{key}"));
+            format!("'{}' is none", cut(key))
         }),
         _ => None,
     };
@@ -213,6 +219,14 @@ fn without_port(object: &Value) -> Option<(String, String)> {
     let (at, listener) = listeners.iter().enumerate().find(|(_, listener)| listener["port"].is_null())?;
     let name = listener["name"].as_str().unwrap_or_default();
     Some((format!("'{name}' has none"), format!("spec.listeners[{at}]")))
+}
+
+/// The first key of labels or annotations that is no name.
+fn wrong_key<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
+    // Unlike labels, annotations may have capital letters in the prefix of their keys.
+    let has_capitals = field.ends_with("annotations");
+    let is_name = |key: &str| is_qualified_name(&if has_capitals { key.to_lowercase() } else { key.to_owned() });
+    get(object, field)?.as_object()?.keys().map(String::as_str).find(|key| !is_name(key))
 }
 
 #[cfg(test)]

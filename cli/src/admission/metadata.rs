@@ -234,7 +234,7 @@ fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_name_part(text)
 }
 
-fn is_qualified_name(text: &str) -> bool {
+pub(super) fn is_qualified_name(text: &str) -> bool {
     match text.split_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),
         None => is_name_part(text),

@@ -182,6 +182,26 @@ fn gateway_rules() {
 }
 
 #[test]
+fn labels_and_selectors_of_a_gateway_and_of_a_forward_are_checked_too() {
+    let gateway = |spec: &str| {
+        format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
+    };
+    let key = "f:4: ForwardGateway default/g: spec.podTemplate.labels: every key must be the name of a label, such as \
+               app or example.com/app; 'a b' is none";
+    refused_once(&gateway("{podTemplate: {labels: {a: b, 'a b': c}}}"), key);
+    refused_once(&gateway("{podTemplate: {labels: {Example.com/a: c}}}"), "'Example.com/a' is none");
+    assert_eq!(verdict(&gateway("{podTemplate: {annotations: {Example.com/a: c}}}")), Ok(1));
+    refused_once(&gateway("{service: {annotations: {a/b/c: d}}}"), "the name of an annotation");
+    refused_once(&gateway("{podTemplate: {nodeSelector: {a: 'b c'}}}"), "nodeSelector.a: must have only letters");
+    let with = |selector: &str| {
+        forward(&format!("{SIDECAR}{LISTENERS}")).replace("selector: {}", &format!("selector: {selector}"))
+    };
+    refused_once(&with("{matchLabels: {'app:': shop}}"), "matchLabels: every key must be the name of a label");
+    refused_once(&with("{matchLabels: {app: shop-}}"), "matchLabels.app: must have only letters");
+    refused_once(&with("{matchExpressions: [{key: a b, operator: Exists}]}"), "key: must be a name such as app");
+}
+
+#[test]
 fn metadata_is_checked_too() {
     let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
     refused(&with("{}"), "metadata.name");
