@@ -1,5 +1,7 @@
 //! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
 
+mod values;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
@@ -50,7 +52,10 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
             at = Some(format!("{field}.{key}"));
             format!("'{}' is none", cut(key))
         }),
-        _ => None,
+        text => values::of(text, field, object).map(|(words, place)| {
+            at = place;
+            words
+        }),
     };
     let message = match hint {
         Some(hint) => format!("{message}; {hint}"),
