@@ -147,6 +147,10 @@ fn documents() -> Vec<Text> {
             format!(r#"{{"apiVersion":"v1","kind":"List","items":[{JSON},{}]}}"#, other(JSON)).into_bytes(),
             None,
         ),
+        ("three dashes and a word", after("---x\n"), None),
+        ("a quote that does not end", with("TCP", "\"TCP"), None),
+        ("a merge conflict of Git", with("kind:", "<<<<<<< HEAD\nkind:"), None),
+        ("a template of Jinja", with("kind:", "{% if on %}\nkind:"), None),
         ("a Helm template", with("port: 7000", "port: {{ .Values.port }}"), None),
         ("a Helm template with a condition", with("  listeners:", "  {{- if .Values.on }}\n  listeners:"), None),
     ]
