@@ -290,7 +290,10 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>
         for (at, item) in items.iter().enumerate() {
             let identity: Vec<String> = keys.iter().map(|key| item[*key].to_string()).collect();
             if !seen.insert(identity) {
-                let message = format!("has the same {} as an earlier item", keys.join(" and "));
+                let shown = |key: &&str| item[*key].as_str().map_or_else(|| item[*key].to_string(), quoted);
+                let values: Vec<String> = keys.iter().map(shown).collect();
+                let (keys, values) = (keys.join(" and "), values.join(" and "));
+                let message = format!("has the same {keys} as an earlier item, {values}");
                 found.push(Violation::new(format!("{path}[{at}]"), message));
             }
         }

@@ -135,7 +135,7 @@ fn a_list_that_cannot_be_read_is_refused_with_its_line() {
 #[test]
 fn lists_are_bounded_and_their_keys_unique() {
     let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
-    refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
+    refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "has the same name as an earlier item, 'l'");
     refused(&forward(&format!("{SIDECAR}  listeners: []\n")), "at least 1");
     refused(&forward(SIDECAR), "spec.listeners: is required");
 }
@@ -208,7 +208,7 @@ fn metadata_is_checked_too() {
     refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x: must be a string, but is the number 1; write '1'");
     refused(&with("{name: a, namspace: b}"), "unknown field");
     refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
-    refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
+    refused(&with("{name: a, labels: {app: 'a b'}}"), "a letter or a digit; here it is 'a b'");
     refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
 }
 
