@@ -71,6 +71,7 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     server_side_apply(&argo, &node);
     client_side_apply(&argo, &node);
     a_revert_reaches_every_proxy(&argo, &node);
+    tracking_by_label(&argo, &node);
     nothing_drifts(&argo, 1);
     follow(&mut shell, kubectl());
     the_removal_drains(&mut shell, &node, uninstall);
@@ -274,6 +275,24 @@ fn a_revert_reaches_every_proxy(argo: &Argo<'_>, node: &Node) {
     argo.refresh("shop");
     until_within(REVERTED, "every proxy listens on the old port", || is_acked(node, "80/TCP"));
     shared::print(&format!("every proxy runs the old listeners {:?} after the revert", reverted.elapsed()));
+}
+
+/// From now on Argo CD tracks objects by the label `app.kubernetes.io/instance`, as older installations do, except for CRDs,
+/// which it never labels. Children have the name of their gateway in this label, and keep it.
+fn tracking_by_label(argo: &Argo<'_>, node: &Node) {
+    let method = r#"{"data": {"application.resourceTrackingMethod": "label"}}"#;
+    node.kubectl(&["patch", "configmap", "argocd-cm", "--namespace=argocd", "--type=merge", "--patch", method]).ok();
+    for name in APPLICATIONS {
+        argo.refresh(name);
+    }
+    let label = r"--output=jsonpath={.metadata.labels.app\.kubernetes\.io/instance}";
+    let tracked = |object: &str| node.kubectl(&["get", object, "--namespace=shop", label]).ok();
+    for object in ["forwardgateway/edge", "portforward/shop", "deployment/shop"] {
+        until(&format!("{object} has the label of its Application"), || tracked(object) == "shop");
+    }
+    for child in ["deployment/edge", "service/edge", "serviceaccount/edge"] {
+        assert_eq!(tracked(child), "edge", "{child}");
+    }
 }
 
 /// Whether both proxies of the gateway run the newest generation of the forward `shop`, with these ports.
