@@ -34,12 +34,9 @@ fn a_restriction_that_older_crds_drop_is_named_by_the_object_the_log_the_metric_
     assert!(refused.contains("unknown field \"spec.access\""), "{refused}");
     apply("--validate=ignore").ok();
 
-    let plugin = || {
-        let mut plugin = Command::new(binary("kubectl-portlane"));
-        plugin.env("KUBECONFIG", server.kubeconfig()).args(["status", "-n", namespace.name()]);
-        CommandOutput::of(plugin.args(["--operator-namespace", namespace.name()]), "").stdout
-    };
-    let status = plugin();
+    let mut plugin = Command::new(binary("kubectl-portlane"));
+    plugin.env("KUBECONFIG", server.kubeconfig()).args(["status", "-n", namespace.name()]);
+    let status = CommandOutput::of(plugin.args(["--operator-namespace", namespace.name()]), "").stdout;
     for part in ["! CRDs", "PortForward lacks 1 (spec.access)", "helm upgrade --install portlane-crds"] {
         assert!(status.contains(part), "{part} is not in\n{status}");
     }
