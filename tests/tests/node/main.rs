@@ -15,6 +15,7 @@ mod ipv6;
 mod operator;
 mod outage;
 mod port_forward;
+mod releases;
 mod run_services;
 mod scaling;
 mod shared;

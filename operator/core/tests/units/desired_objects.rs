@@ -389,4 +389,6 @@ fn a_fleet_has_a_memory_limit_unless_its_gateway_names_other_resources() {
     assert_eq!(default, json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}));
     let own = json!({"requests": {"cpu": "1"}});
     assert_eq!(resources(&json!({"resources": own})), own);
+    let whole = json!({"requests": {"cpu": 1, "memory": 134_217_728}});
+    assert_eq!(resources(&json!({"resources": whole})), json!({"requests": {"cpu": "1", "memory": "134217728"}}));
 }

@@ -105,7 +105,7 @@ const WRONG_TYPES: &[(&str, &str)] = &[
     ("{hostnetwork: true}", "'hostnetwork' not allowed"),
     ("{portlane: {replicas: 1}}", "'portlane' not allowed"),
     ("{gateways: {podTemplate: {replicas: 3}}}", "'replicas' not allowed"),
-    ("{gateways: {podTemplate: {resources: {limits: {cpu: 2}}}}}", "/gateways/podTemplate/resources/limits/cpu"),
+    ("{gateways: {podTemplate: {resources: {limits: {cpu: 2.5}}}}}", "/gateways/podTemplate/resources/limits/cpu"),
     ("{rbac: {aggregate: {gateways: view}}}", "/rbac/aggregate/gateways"),
     ("{commonLabels: {a: 1}}", "/commonLabels/a"),
     ("{monitoring: {podMonitor: {interval: 30}}}", "/monitoring/podMonitor/interval"),
