@@ -4,6 +4,7 @@ mod goldens;
 mod installed;
 mod manifests;
 mod monitoring;
+mod notes;
 mod refused;
 mod templates;
 mod values;
