@@ -5,6 +5,7 @@ mod installed;
 mod manifests;
 mod monitoring;
 mod notes;
+mod packages;
 mod refused;
 mod templates;
 mod values;

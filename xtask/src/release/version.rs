@@ -85,6 +85,9 @@ fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
     if path.starts_with("charts/") && path.ends_with("/Chart.yaml") {
         found.extend([("\nversion: ", "\n"), ("\nappVersion: ", "\n")]);
     }
+    if path.starts_with("deploy/") {
+        found.push(("app.kubernetes.io/version: ", "\n"));
+    }
     if path.starts_with("deploy/argocd/") {
         found.push(("targetRevision: v", "\n"));
     }
@@ -134,6 +137,7 @@ mod tests {
         let install = "deploy?ref=v0.4.0\nhelm push p/portlane-crds-0.5.0.tgz\nhelm install x --version 0.6.0 -n y";
         assert_eq!(stated("docs/install.md", install), ["0.4.0", "0.6.0", "0.5.0"]);
         assert_eq!(stated("docs/upgrade.md", "  proxyImage: {tag: 0.7.0}"), ["0.7.0"]);
+        assert_eq!(stated("deploy/base/rbac.yaml", "    app.kubernetes.io/version: 0.8.0\n"), ["0.8.0"]);
         assert!(stated("CHANGELOG.md", "portlane/echo:0.0.1").is_empty());
     }
 
