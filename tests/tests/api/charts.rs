@@ -3,6 +3,7 @@
 mod goldens;
 mod installed;
 mod manifests;
+mod mirror;
 mod monitoring;
 mod notes;
 mod packages;
