@@ -76,6 +76,11 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
          not reach the operator: add the peers of Prometheus to metricsFrom",
     ),
     (
+        "{networkPolicy: {fleets: {from: [{podSelector: {}}]}}}",
+        "networkPolicy.fleets.from has peers and networkPolicy.fleets.enabled is false, so no fleet gets a policy: set \
+         enabled to true, or empty the list",
+    ),
+    (
         "{monitoring: {rules: {disabled: [PortlaneNoLeader, NoLeader]}}}",
         "monitoring.rules.disabled has NoLeader, which is no alert: remove it",
     ),
