@@ -50,6 +50,7 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     live_api::register(namespace);
     until("the live API answers", || verb(&scene, &["conns", "web"]).code == Some(0));
     conns_lists_sessions(&scene);
+    each_proxy_is_asked_once_for_all_forwards(&scene);
     config_shows_a_difference(&scene);
     top_counts(&scene);
     top_and_conns_follow_on_a_terminal(&scene);
@@ -88,6 +89,19 @@ fn conns_lists_sessions(scene: &Scene<'_>) {
         assert_eq!(code, Some(2), "{words:?}: {errors}");
         assert_eq!(errors, format!("error: pod {namespace}/p11 does not exist; did you mean p1?\n"), "{words:?}");
     }
+}
+
+fn each_proxy_is_asked_once_for_all_forwards(scene: &Scene<'_>) {
+    let namespace = &scene.namespace;
+    namespace.apply(&forward("second", free_port(), "{service: {name: web, port: 80}}"));
+    until_ready(namespace, "second", "True", "Ready");
+    let answered = || scene.operator.metric("portlane_operator_inquiries_total{result=\"answered\"}");
+    let before = answered();
+    let list = document(scene, &["conns"]);
+    assert_eq!(list["notes"], json!([]), "{list}");
+    let asked = answered() - before;
+    assert!((0.5..1.5).contains(&asked), "the proxy was asked {asked} times for two forwards");
+    namespace.kubectl(&["delete", "portforward", "second"]).ok();
 }
 
 /// A plugin that runs until the end of the test.
