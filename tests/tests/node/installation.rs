@@ -8,6 +8,7 @@ use harness::{Namespace, Node, until, until_within};
 use crate::{
     broken::names,
     fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, client, proxies, until_it_drains, wait_for},
+    followed::Followed,
     shared,
     tasks::{
         do_as_written,
@@ -82,7 +83,10 @@ fn the_page_installs_an_upgrade_and_a_drain_break_no_session_and_a_removal_leave
     node.helm(&["uninstall", "portlane", "--namespace", "portlane-blue"]).ok();
     client(&namespace);
     namespace.apply(PINNED);
-    another_release_of_the_proxy(&node, &namespace);
+    let log = Followed::start(&namespace, "web");
+    let ended = another_release_of_the_proxy(&node, &namespace);
+    log.until_it_has_all(&node, &namespace, &ended);
+    drop(log);
     a_node_is_drained(&node, &namespace);
     nothing_is_left(&namespace);
     node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
@@ -104,8 +108,8 @@ fn follow(shell: &mut Shell, heading: &str) {
 }
 
 /// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session. A pinned fleet
-/// keeps its pod.
-fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
+/// keeps its pod. Returns the clients of the sessions, which have ended.
+fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) -> Vec<SocketAddr> {
     let pods = |column: &str| {
         let columns = format!("--output=jsonpath={{range .items[*]}}{{{column}}}/{{.status.phase}} {{end}}");
         namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", &columns]).ok()
@@ -123,6 +127,7 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let kept = pinned();
     let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
     let load = Load::start(node, &addresses, 20);
+    let clients = load.clients();
     let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
     let tagged = node.command("ctr").args(["--namespace", "k8s.io", "images", "tag", old, new]).status();
     assert!(tagged.expect("ctr runs").success());
@@ -160,6 +165,7 @@ fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
     let outdated = "{.status.proxyImage} {.status.conditions[?(@.type==\"Outdated\")].reason}";
     assert_eq!((status("pinned", outdated), pinned()), (format!("{old} Pinned"), kept));
     namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();
+    clients
 }
 
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
