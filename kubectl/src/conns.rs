@@ -44,7 +44,8 @@ async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
         let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
         let forwards = live::forwards(cluster, args.all_namespaces).await?;
         let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
-        let reading = live::together(cluster, &place, forwards.items.iter().map(key).collect(), args.session).await;
+        let keys = forwards.items.iter().map(key).collect();
+        let reading = Box::pin(live::together(cluster, &place, keys, args.session)).await;
         usable(&reading)?;
         (reading, note)
     };

@@ -81,7 +81,8 @@ pub(crate) async fn together(
             Next::Read(read) => readings.extend(read),
             Next::Namespaces(namespaces) => left.extend(namespaces),
             Next::Each(forwards) => {
-                readings.extend(each(cluster, forwards.into_iter().map(Of::Forward).collect(), only).await);
+                let targets = forwards.into_iter().map(Of::Forward).collect();
+                readings.extend(Box::pin(each(cluster, targets, only)).await);
             }
         }
         if usable(&readings).is_err() {
