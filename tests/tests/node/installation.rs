@@ -12,6 +12,7 @@ use crate::{
         NextRelease, a_rollback_leaves_the_field, an_installation_adopts_what_the_one_before_left,
         an_upgrade_brings_a_field_and_other_images, no_operator_is_left,
     },
+    followed::Followed,
     shared,
     tasks::{
         do_as_written,
@@ -95,7 +96,10 @@ fn the_page_installs_upgrade_rollback_and_drain_break_no_session_and_a_removal_l
     client(&namespace);
     namespace.apply(PINNED);
     let next = NextRelease::make(&node);
-    an_upgrade_brings_a_field_and_other_images(&node, &namespace, &next);
+    let log = Followed::start(&namespace, "web");
+    let ended = an_upgrade_brings_a_field_and_other_images(&node, &namespace, &next);
+    log.until_it_has_all(&node, &namespace, &ended);
+    drop(log);
     a_rollback_leaves_the_field(&node, &namespace);
     a_node_is_drained(&node, &namespace);
     an_installation_adopts_what_the_one_before_left(&node, &namespace, &next);

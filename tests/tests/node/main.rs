@@ -7,6 +7,7 @@ mod broken;
 mod commands;
 mod dual_stack;
 mod fleet;
+mod followed;
 mod harness_itself;
 mod hostile;
 mod injected;

@@ -90,8 +90,12 @@ fn edit(file: &Path, from: &str, to: &str) {
 }
 
 /// The next release replaces CRDs, operator and fleet, and breaks no session. A pinned fleet keeps its pod, and a pod its
-/// sidecar, which is named.
-pub(crate) fn an_upgrade_brings_a_field_and_other_images(node: &Node, namespace: &Namespace<'_>, next: &NextRelease) {
+/// sidecar, which is named. Returns the clients of the sessions, which have ended.
+pub(crate) fn an_upgrade_brings_a_field_and_other_images(
+    node: &Node,
+    namespace: &Namespace<'_>,
+    next: &NextRelease,
+) -> Vec<SocketAddr> {
     wait_for(namespace, "forwardgateway/pinned");
     let pinned = || namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=pinned", "-o", "name"]).ok();
     let kept = pinned();
@@ -101,7 +105,7 @@ pub(crate) fn an_upgrade_brings_a_field_and_other_images(node: &Node, namespace:
     node.kubectl(&["delete", "mutatingwebhookconfiguration", &webhook]).ok();
     let missing = ["× webhook", &webhook, "helm upgrade portlane charts/portlane"];
     names(namespace, &["status"], &missing);
-    a_fleet_is_replaced_under_load(node, namespace, &image("proxy", NEXT), || {
+    let clients = a_fleet_is_replaced_under_load(node, namespace, &image("proxy", NEXT), || {
         node.helm(&["upgrade", "portlane-crds", &next.crds(), "--namespace", OPERATOR]).ok();
         until("the new field is accepted and kept", || {
             let patch = r#"{"spec": {"novelty": "kept"}}"#;
@@ -122,6 +126,7 @@ pub(crate) fn an_upgrade_brings_a_field_and_other_images(node: &Node, namespace:
     let status = namespace.kubectl(&["get", "forwardgateway/pinned", outdated]).ok();
     assert_eq!((status, pinned()), (format!("{} Pinned", image("proxy", THIS)), kept));
     namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();
+    clients
 }
 
 /// A rollback takes operator and fleet back, breaks no session, and leaves the CRDs as they are.
@@ -188,11 +193,17 @@ pub(crate) fn no_operator_is_left(namespace: &Namespace<'_>) {
 }
 
 /// Sessions run through both proxies of the fleet `edge` while a release replaces them by two with this image, and none
-/// breaks.
-fn a_fleet_is_replaced_under_load(node: &Node, namespace: &Namespace<'_>, image: &str, release: impl FnOnce()) {
+/// breaks. Returns the clients of the sessions.
+fn a_fleet_is_replaced_under_load(
+    node: &Node,
+    namespace: &Namespace<'_>,
+    image: &str,
+    release: impl FnOnce(),
+) -> Vec<SocketAddr> {
     let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
     assert_eq!(addresses.len(), 2, "{addresses:?}");
     let load = Load::start(node, &addresses, 20);
+    let clients = load.clients();
     release();
     let images = || {
         let column = "--output=jsonpath={range .items[*]}{.spec.containers[0].image}/{.status.phase} {end}";
@@ -213,6 +224,7 @@ fn a_fleet_is_replaced_under_load(node: &Node, namespace: &Namespace<'_>, image:
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
     let shown = namespace.kubectl(&["get", "forwardgateway/edge", "--output=jsonpath={.status.proxyImage}"]).ok();
     assert_eq!(shown, image);
+    clients
 }
 
 /// The field of the forward `web` that the next release brings.
