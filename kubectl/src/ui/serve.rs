@@ -36,6 +36,8 @@ const CONNECTIONS: usize = 16;
 const FOLLOWERS: usize = 4;
 /// Timeout for receiving a request.
 const HEADERS: Duration = Duration::from_secs(2);
+/// Bytes that are buffered of a request, and of an answer that its client does not read.
+const BUFFER: usize = 16 << 10;
 /// Longest time of a connection. A page that follows opens another, and a client that has vanished keeps no place.
 const FOLLOWED: Duration = Duration::from_secs(300);
 /// Pause after accepting failed.
@@ -168,6 +170,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) 
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // A client may disconnect at any time.
