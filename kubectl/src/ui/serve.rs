@@ -364,6 +364,18 @@ mod tests {
         until(&mut client, "200 OK").await;
     }
 
+    #[tokio::test]
+    async fn a_head_without_an_end_is_refused_before_it_takes_memory() {
+        let head = "GET /secret/ HTTP/1.1\r\nX: ";
+        let (mut client, theirs) = duplex(1 << 16);
+        tokio::spawn(converse(theirs, site()));
+        let sent = format!("{head}{}", "x".repeat(BUFFER - head.len()));
+        client.write_all(sent.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
     #[test]
     fn no_token_comes_twice() {
         let (one, other) = (token().expect("random"), token().expect("random"));
