@@ -8,11 +8,11 @@ use harness::{Namespace, Node, until, until_within};
 use crate::{
     broken::names,
     fleet::{Load, OPERATOR, client, proxies, until_it_drains},
+    followed::Followed,
     releases::{
         NextRelease, a_rollback_leaves_the_field, an_installation_adopts_what_the_one_before_left,
         an_upgrade_brings_a_field_and_other_images, no_operator_is_left,
     },
-    followed::Followed,
     shared,
     tasks::{
         do_as_written,
