@@ -43,7 +43,7 @@ fn image(name: &str, tag: &str) -> String {
     format!("localhost/portlane/{name}:{tag}")
 }
 
-/// Both charts as the next release has them: with images of its own, and one more field of PortForwards.
+/// Both charts as the next release has them: with images of its own, and one more field of `PortForward`s.
 pub(crate) struct NextRelease(TempDir);
 
 impl NextRelease {

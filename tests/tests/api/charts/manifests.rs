@@ -180,8 +180,8 @@ fn the_objects_for_flux_name_charts_and_folders_of_the_checkout() {
             assert!(checkout(&path).is_dir(), "{path}");
         }
         for pointer in ["/spec/dependsOn/0/name", "/spec/sourceRef/name", "/spec/chart/spec/sourceRef/name"] {
-            let named = text(object, pointer);
-            assert!(named.is_none() || names.contains(&named), "{named:?}");
+            let referred = text(object, pointer);
+            assert!(referred.is_none() || names.contains(&referred), "{referred:?}");
         }
     }
     assert_eq!(charts.iter().map(String::as_str).collect::<Vec<_>>(), ["charts/portlane", "charts/portlane-crds"]);
