@@ -81,6 +81,11 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
          enabled to true, or empty the list",
     ),
     (
+        "{networkPolicy: {operator: {enabled: false, metricsFrom: [{podSelector: {}}]}}}",
+        "networkPolicy.operator.metricsFrom has peers and networkPolicy.operator.enabled is false, so the operator gets \
+         no policy: set enabled to true, or empty the list",
+    ),
+    (
         "{monitoring: {rules: {disabled: [PortlaneNoLeader, NoLeader]}}}",
         "monitoring.rules.disabled has NoLeader, which is no alert: remove it",
     ),
