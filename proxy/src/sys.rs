@@ -3,6 +3,7 @@
 //! Every call has a fallback, so that the proxy builds and works on other systems.
 
 mod pool;
+mod socket;
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
 use quinn_udp::UdpSocketState;
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use self::pool::Pool;
+pub use self::{pool::Pool, socket::Socket};
 
 /// Accepts a connection as a non-blocking socket, in one system call.
 ///

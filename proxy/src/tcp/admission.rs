@@ -8,7 +8,7 @@ use std::{
 };
 
 use proxy_api::{AcceptHeader, Listener, ProxyProtocol};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::io::Interest;
 
 use crate::{
     core::{
@@ -17,6 +17,7 @@ use crate::{
         proxy_header::{self, Decoded},
     },
     deadline::{within, within_or_soon_after_freeze},
+    sys::Socket,
     worker::{Worker, session::Session},
 };
 
@@ -29,7 +30,7 @@ pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 ///
 /// # Errors
 /// The reason to end the session.
-pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Slot, EndReason> {
+pub async fn admit(worker: &Worker, session: &Session, client: &Socket) -> Result<Slot, EndReason> {
     let listener = &session.listener;
     if listener.returns(peer(session, client)) {
         return Err(EndReason::Loop);
@@ -65,7 +66,7 @@ pub async fn admit(worker: &Worker, session: &Session, client: &TcpStream) -> Re
 }
 
 /// The address that the connection comes from, whatever client a header names. With hostnames, the header was read before.
-fn peer(session: &Session, client: &TcpStream) -> IpAddr {
+fn peer(session: &Session, client: &Socket) -> IpAddr {
     let named = session.client.get().ip();
     if session.name.is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }
 }
@@ -74,7 +75,7 @@ fn peer(session: &Session, client: &TcpStream) -> IpAddr {
 async fn introduce(
     worker: &Worker,
     session: &Session,
-    client: &TcpStream,
+    client: &Socket,
     (spec, protocol): (&Listener, &ProxyProtocol),
 ) -> Result<(), EndReason> {
     match (protocol.accept, protocol.trusts(session.client.get().ip())) {
@@ -105,7 +106,7 @@ async fn introduce(
 }
 
 /// Reads exactly the header, so that the bytes after it are relayed as usual.
-pub(super) async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
+pub(super) async fn read_header(client: &Socket) -> Result<Option<(SocketAddr, SocketAddr)>, EndReason> {
     let mut header = Vec::new();
     let mut look = [0; LOOK];
     loop {
@@ -128,14 +129,14 @@ pub(super) async fn read_header(client: &TcpStream) -> Result<Option<(SocketAddr
 }
 
 /// Consumes bytes that were already peeked.
-async fn take(client: &TcpStream, into: &mut [u8]) -> Result<(), EndReason> {
+async fn take(client: &Socket, into: &mut [u8]) -> Result<(), EndReason> {
     let mut taken = 0;
     while taken < into.len() {
         match client.try_read(&mut into[taken..]) {
             Ok(0) => return Err(EndReason::ClientReset),
             Ok(read) => taken += read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                client.readable().await.map_err(|_| EndReason::ClientReset)?;
+                client.ready(Interest::READABLE).await.map_err(|_| EndReason::ClientReset)?;
             }
             Err(_) => return Err(EndReason::ClientReset),
         }
@@ -144,7 +145,7 @@ async fn take(client: &TcpStream, into: &mut [u8]) -> Result<(), EndReason> {
 }
 
 /// Queues the client, unread, for up to `queueSeconds` or until it leaves.
-async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: Waiting) -> Result<Slot, EndReason> {
+async fn wait(session: &Session, client: &Socket, spec: &Listener, waiting: Waiting) -> Result<Slot, EndReason> {
     let limit = Duration::from_secs(spec.limits.as_ref().map_or(0, |limits| limits.queue_seconds).into());
     let mut waiting = pin!(waiting);
     tokio::select! {
@@ -160,7 +161,7 @@ async fn wait(session: &Session, client: &TcpStream, spec: &Listener, waiting: W
 
 /// Ready once the client has left: it has reset the connection, or closed it without sending data. The `ClientHello` that
 /// named the server is still unread and says nothing, but no TLS client finishes sending before the server answers.
-pub(super) async fn left(session: &Session, client: &TcpStream) {
+pub(super) async fn left(session: &Session, client: &Socket) {
     let is_tls = session.name.is_some();
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };

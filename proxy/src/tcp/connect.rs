@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::{Listener, Retry, SendHeader};
-use tokio::{io::Interest, net::TcpStream, time::sleep};
+use tokio::{io::Interest, time::sleep};
 
 use super::{
     admission,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     core::{balance::Draw, end::EndReason, proxy_header},
+    sys::Socket,
     worker::{Worker, session::Session},
 };
 
@@ -22,7 +23,7 @@ const FINISHED_COUNTS_AFTER: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The reason to end the session.
-pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
+pub async fn connect(worker: &Worker, session: &Session, client: &Socket) -> Result<Connected, EndReason> {
     tokio::select! {
         biased;
         reason = session.asked_to_end() => Err(reason),
@@ -33,14 +34,14 @@ pub async fn connect(worker: &Worker, session: &Session, client: &TcpStream) -> 
 }
 
 /// Ready once the client has left, as in the queue, and [`FINISHED_COUNTS_AFTER`] has passed.
-async fn left(session: &Session, client: &TcpStream) {
+async fn left(session: &Session, client: &Socket) {
     sleep(FINISHED_COUNTS_AFTER).await;
     // Watching the client uses up its readiness, so the relay asks the socket once.
     session.recheck.set(true);
     admission::left(session, client).await;
 }
 
-async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Result<Connected, EndReason> {
+async fn attempts(worker: &Worker, session: &Session, client: &Socket) -> Result<Connected, EndReason> {
     let listener = &session.listener;
     listener.first_answer.wait(&listener.targets, &listener.spec).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
@@ -62,7 +63,7 @@ async fn attempts(worker: &Worker, session: &Session, client: &TcpStream) -> Res
 }
 
 /// The PROXY header to send before the client's first byte.
-fn header(session: &Session, client: &TcpStream, spec: &Listener) -> Vec<u8> {
+fn header(session: &Session, client: &Socket, spec: &Listener) -> Vec<u8> {
     let Some(protocol) = spec.proxy_protocol.as_deref().filter(|it| it.send != SendHeader::Disabled) else {
         return Vec::new();
     };

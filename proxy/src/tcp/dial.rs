@@ -3,10 +3,10 @@
 use std::{io, net::SocketAddr};
 
 use rustix::io::Errno;
-use tokio::net::TcpStream;
+use tokio::io::Interest;
 
 use super::direction::End;
-use crate::net;
+use crate::{net, sys::Socket};
 
 /// Connects and sends `header`. A connection that is given up ends by reset, also if the kernel has completed it and the
 /// runtime does not know yet: servers such as `MySQL` count an end without a byte as an error of the client.
@@ -19,8 +19,8 @@ pub async fn dial(to: SocketAddr, header: &[u8]) -> io::Result<End> {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
         _ => {}
     }
-    let server = End::new(TcpStream::from_std(socket.into())?);
-    server.stream.writable().await?;
+    let server = End::new(Socket::watch(socket.into())?);
+    server.stream.ready(Interest::WRITABLE).await?;
     if let Some(error) = server.stream.take_error()? {
         return Err(error);
     }
@@ -37,9 +37,9 @@ pub async fn dial(to: SocketAddr, header: &[u8]) -> io::Result<End> {
 }
 
 /// Writes the header. The connection is new, so the send buffer takes it at once.
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write(stream: &Socket, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        stream.writable().await?;
+        stream.ready(Interest::WRITABLE).await?;
         match stream.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

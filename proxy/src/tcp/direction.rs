@@ -15,11 +15,13 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::throttle::Throttle;
-use crate::core::limiter::Bucket;
-use crate::worker::{Worker, pipes::PooledPipe};
+use crate::{
+    core::limiter::Bucket,
+    sys::Socket,
+    worker::{Worker, pipes::PooledPipe},
+};
 
 /// Read size of a new direction, or after the sink was full.
 const SMALL_READ: usize = 16 * 1024;
@@ -36,7 +38,7 @@ const POLL_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct End {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Socket,
     /// Whether any call has returned an error. The system reports a reset once; after that it looks like a clean end.
     pub broken: Cell<bool>,
     /// Set for one read that ignores readiness.
@@ -57,7 +59,7 @@ impl Drop for End {
 impl End {
     /// An open connection.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Socket) -> Self {
         Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false) }
     }
 }

@@ -6,7 +6,7 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 
 use proxy_api::{AcceptHeader, doors::Refusal};
 use rustix::net::{RecvFlags, recv};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::io::Interest;
 
 use super::admission::{HANDSHAKE_SECONDS, read_header};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     deadline::within,
     door::Place,
     route::{Names, Unroutable},
+    sys::Socket,
     worker::Worker,
 };
 
@@ -34,12 +35,7 @@ pub struct Greeted {
 ///
 /// # Errors
 /// Why the connection matches no listener.
-pub async fn greet(
-    worker: &Worker,
-    stream: &TcpStream,
-    peer: SocketAddr,
-    names: &Names,
-) -> Result<Greeted, Unroutable> {
+pub async fn greet(worker: &Worker, stream: &Socket, peer: SocketAddr, names: &Names) -> Result<Greeted, Unroutable> {
     let spec = names.first().spec.load_full();
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
     let handshakes = &worker.process.handshakes;
@@ -86,7 +82,7 @@ fn unroutable(reason: EndReason) -> Unroutable {
     }
 }
 
-async fn read_name(worker: &Worker, stream: &TcpStream) -> Result<String, Unroutable> {
+async fn read_name(worker: &Worker, stream: &Socket) -> Result<String, Unroutable> {
     loop {
         let ready = stream.ready(Interest::READABLE | Interest::ERROR).await.map_err(|_| Unroutable::ClientLeft)?;
         if ready.is_error() {
@@ -104,7 +100,7 @@ async fn read_name(worker: &Worker, stream: &TcpStream) -> Result<String, Unrout
     }
 }
 
-fn look(worker: &Worker, stream: &TcpStream, ended: bool) -> io::Result<Result<String, Unroutable>> {
+fn look(worker: &Worker, stream: &Socket, ended: bool) -> io::Result<Result<String, Unroutable>> {
     let mut scratch = worker.scratch.borrow_mut();
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let (_, seen) = recv(stream, &mut scratch[..LONGEST_IN_RECORDS], flags)?;

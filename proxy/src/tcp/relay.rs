@@ -11,14 +11,14 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     io::{Interest, Ready},
-    net::TcpStream,
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::direction::{Direction, End, Phase};
 use crate::{
     core::{end::EndReason, limiter::Bucket},
-    net, sys,
+    net,
+    sys::{self, Socket},
     worker::{Worker, session::Session},
 };
 
@@ -137,10 +137,14 @@ fn keep_alive(session: &Session, server: &End) {
 }
 
 /// Asks the socket itself for bytes, because urgent data may hide them from readiness. A direction that streams finds
-/// them by itself, unless it is about to count as silent.
+/// them by itself, unless it is about to count as silent, or is at urgent data that no event has told of.
 fn recheck(direction: &Direction, from: &End, is_silent: bool) {
-    let is_hidden = direction.phase == Phase::Open && !direction.blocked && (is_silent || !direction.is_streaming());
-    if is_hidden && has_unread(from) {
+    if direction.phase != Phase::Open || direction.blocked {
+        return;
+    }
+    let is_stream = direction.is_streaming() && !is_silent;
+    let is_hidden = if is_stream { sys::is_at_mark(&from.stream) } else { has_unread(from) };
+    if is_hidden {
         from.read_anyway.set(true);
     }
 }
@@ -203,7 +207,7 @@ fn decide(
 }
 
 /// Waits until the peer has acknowledged all bytes, so that the following reset discards nothing.
-async fn deliver(session: &Session, stream: &TcpStream) -> Option<EndReason> {
+async fn deliver(session: &Session, stream: &Socket) -> Option<EndReason> {
     let limit = Duration::from_secs(session.listener.spec.load().timeouts.half_close_seconds.into());
     let deadline = Instant::now() + limit;
     let mut left = sys::unacknowledged(stream);

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::AccessLogMode;
-use tokio::net::TcpStream;
 
 use super::{admission, connect, direction::End, greeting, race::Connected, relay, unrouted};
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     log::Event,
     process::Permits,
     route::{Served, Unroutable},
+    sys::Socket,
     worker::{Accepted, LoadGuard, Worker, session::Session},
 };
 
@@ -19,7 +19,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, route, permits, load } = accepted;
     let held = (permits, load);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(stream) = Socket::watch(stream) else { return };
     let served = route.load_full();
     if let Served::One(listener) = &*served {
         let (id, now) = (worker.process.session_ids.next_id(), worker.process.clock.millis());
@@ -137,7 +137,7 @@ async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndRe
 }
 
 /// Position of the connection's port in the listener's range.
-fn offset(session: &Session, client: &TcpStream) -> u16 {
+fn offset(session: &Session, client: &Socket) -> u16 {
     let spec = session.listener.spec.load();
     if spec.end_port.is_none() {
         return 0;

@@ -51,8 +51,7 @@ impl Direction {
             Err(_) => self.cut(from),
             Ok(0) => self.source_ended(from),
             Ok(read) => {
-                let has_more = read == asked || !became_empty(from);
-                if has_more && anyway {
+                if anyway && (read == asked || !became_empty(from)) {
                     // No readiness event will report the remaining bytes.
                     from.read_anyway.set(true);
                 }
@@ -153,8 +152,8 @@ impl Direction {
     }
 }
 
-/// After a short read: clears readiness and returns true if the socket is empty. Urgent data ends a read early although
-/// bytes follow, and no event will report those.
+/// After a short read that ignored readiness: clears it and returns true if the socket is empty. Urgent data ends a
+/// read early although bytes follow, and no event will report those.
 fn became_empty(from: &End) -> bool {
     let is_empty = rustix::io::ioctl_fionread(&from.stream).is_ok_and(|bytes| bytes == 0);
     if is_empty {

@@ -66,7 +66,7 @@ impl Direction {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Unread bytes prove nothing: they may have arrived since.
-                if sys::is_at_mark(&from.stream) {
+                if from.stream.may_be_urgent() && sys::is_at_mark(&from.stream) {
                     self.read_plainly(worker, from);
                 }
                 Poll::Ready(Moved::Bytes(0))

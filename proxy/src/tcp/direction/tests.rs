@@ -70,7 +70,7 @@ fn connection() -> (StdStream, End) {
     let (inside, _) = listener.accept().expect("a connection");
     inside.set_nonblocking(true).expect("an option");
     crate::net::set_stream_options(&SockRef::from(&inside));
-    (outside, End::new(TcpStream::from_std(inside).expect("a runtime")))
+    (outside, End::new(Socket::watch(inside).expect("a runtime")))
 }
 
 // D4
