@@ -217,19 +217,26 @@ impl<'a> Siege<'a> {
         })
     }
 
-    /// Containers of the operator and the gateway that were restarted.
+    /// Containers of the operator and the gateway that were restarted, with the end of what each had to say.
     pub fn restarts(&self) -> Vec<String> {
-        let pods = self.operators().into_iter().chain(self.proxies());
-        let restarted = pods.flat_map(|pod| {
-            let name = pod.metadata.name.unwrap_or_default();
+        let mut restarted = Vec::new();
+        for pod in self.operators().into_iter().chain(self.proxies()) {
+            let [name, namespace] = [pod.metadata.name, pod.metadata.namespace].map(Option::unwrap_or_default);
             let containers = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
-            let restarted = containers.into_iter().filter(|container| container.restart_count > 0);
-            restarted.map(move |container| {
-                let last = container.last_state.and_then(|state| state.terminated).and_then(|ended| ended.reason);
-                format!("{name}: {} restarts, the last one after {}", container.restart_count, last.unwrap_or_default())
-            })
-        });
-        restarted.collect()
+            for container in containers.into_iter().filter(|container| container.restart_count > 0) {
+                let last = container.last_state.and_then(|state| state.terminated).unwrap_or_default();
+                let of = ["--namespace", &namespace, &name, "--container", &container.name];
+                let log = self.node.kubectl(&[&["logs", "--previous", "--tail=15"], &of[..]].concat()).stdout;
+                restarted.push(format!(
+                    "{name}: {} restarts, the last one after {} with exit code {}:\n{}",
+                    container.restart_count,
+                    last.reason.unwrap_or_default(),
+                    last.exit_code,
+                    log,
+                ));
+            }
+        }
+        restarted
     }
 
     /// What the conditions of our forwards say about proxies that lie: those are somebody else's.

@@ -45,7 +45,8 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     // Datagrams may be lost. A client that the flood starves has no answer at all.
     assert!(lost.len() * 10 <= quick.count(Operation::Datagram), "too many datagrams without an answer: {lost:?}");
     assert!(all_went_on(&quick), "sessions and admissions go on all the time: {quick:?}");
-    assert!(siege.restarts().is_empty(), "no container was restarted: {:?}", siege.restarts());
+    let restarts = siege.restarts();
+    assert!(restarts.is_empty(), "no container was restarted: {}", restarts.join("\n"));
     assert!(toll.until_stopped, "the attack lasted as long as the operations");
     let doors = siege.doors();
     assert!(doors.iter().all(|door| toll.connections.contains_key(door.name)), "every door was tried: {toll:?}");
