@@ -246,7 +246,7 @@ impl Fingerprint {
 
     /// Whether both are equal, in a time that does not tell where they differ.
     pub fn same(&self, other: &Self) -> bool {
-        let difference = self.0.iter().zip(&other.0).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
+        let difference = self.0.iter().zip(&other.0).fold(0_u8, |all, (one, other)| black_box(all | (one ^ other)));
         difference == 0
     }
 }

@@ -25,7 +25,11 @@ pub enum FileError {
         source: io::Error,
     },
     /// Other users may read a file, or replace the files of a folder.
-    #[error("other users can access {}, where a private key is kept: run chmod {mode} {}", .path.display(), .path.display())]
+    #[error(
+        "other users can access {}, where a private key is kept: run chmod {mode} {}",
+        .path.display(),
+        .path.display()
+    )]
     Exposed {
         /// The file or folder.
         path: PathBuf,
