@@ -90,6 +90,11 @@ impl SendHalf {
         self.stopped || ((self.finished || self.reset) && self.received == self.total())
     }
 
+    /// Whether the peer has all bytes and their end.
+    pub(crate) const fn finish_is_heard(&self) -> bool {
+        self.finished && self.received > self.bytes.end()
+    }
+
     /// Whether the end of the direction was sent on any carrier.
     pub(crate) const fn end_sent(&self) -> bool {
         self.sent > self.bytes.end()
@@ -152,8 +157,11 @@ impl SendHalf {
         true
     }
 
-    /// A new carrier, and a peer that does not know the stream yet.
-    pub(crate) const fn restart(&mut self) {
-        self.next = self.bytes.start();
+    /// A new carrier, and a peer that does not know the stream: it starts over with the credit of a
+    /// new one. `false` if the peer knew it once, and took or was promised more than that.
+    pub(crate) const fn restart(&mut self, credit: u64) -> bool {
+        self.next = 0;
+        self.credit = credit;
+        self.received == 0 && self.bytes.end() <= credit
     }
 }
