@@ -19,6 +19,7 @@ pub mod identity;
 pub mod join;
 mod limits;
 mod open;
+pub mod places;
 pub mod registry;
 mod session;
 mod stream;

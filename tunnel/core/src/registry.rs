@@ -62,6 +62,17 @@ pub struct Known {
     superseded: VecDeque<Boot>,
 }
 
+/// How an instance is placed to take a stream; the lowest is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Load {
+    /// It takes no new streams.
+    pub leaving: bool,
+    /// It has no connection now, and a stream would wait for one.
+    pub detached: bool,
+    /// Streams that it has.
+    pub streams: usize,
+}
+
 /// The instances that have a session at an endpoint.
 #[derive(Clone, Debug)]
 pub struct Registry {

@@ -178,6 +178,16 @@ fn a_draining_endpoint_resumes_sessions_and_begins_none() {
 }
 
 #[test]
+fn a_connected_instance_with_the_fewest_streams_is_asked_first() {
+    let load = |leaving, detached, streams| Load { leaving, detached, streams };
+    let ordered = [load(false, false, 1), load(false, false, 2), load(false, true, 0), load(true, false, 0)];
+    let mut sorted = ordered;
+    sorted.reverse();
+    sorted.sort();
+    assert_eq!(sorted, ordered);
+}
+
+#[test]
 fn a_review_forgets_those_who_may_no_longer_connect() {
     let mut registry = registry();
     for uid in ["a", "b"] {
