@@ -74,7 +74,7 @@ pub struct Settings {
     pub drain_within: Duration,
     /// From 0 up to, but not including, 1: spreads the attempts of many agents.
     pub chance: fn() -> f64,
-    /// How many bytes written to a socket its peer has not acknowledged, as [`crate::relay`] asks.
+    /// How many bytes written to a socket its peer has not acknowledged, as [`crate::relay()`] asks.
     pub unacknowledged: fn(&TcpStream) -> usize,
 }
 

@@ -259,6 +259,11 @@ impl Denial {
         }
     }
 
+    /// Whether the endpoint that says so has no session of the agent, so that its streams are over.
+    pub const fn ends_session(self) -> bool {
+        !matches!(self, Self::Version | Self::Stale | Self::Other)
+    }
+
     fn of(byte: u8) -> Self {
         Self::ALL.into_iter().find(|reason| *reason as u8 == byte).unwrap_or(Self::Other)
     }

@@ -47,6 +47,7 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
     match connect(&agent, &dial).await {
         Ok(connection) => carry(&agent, &dial, connection).await,
         Err(error) => {
+            give_up(&agent, &dial, &error);
             let now = agent.now();
             let pause = agent.places.borrow_mut().failed(&dial, now, (agent.settings.chance)());
             let place = match &dial {
@@ -57,6 +58,15 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
         }
     }
     agent.changed.notify_one();
+}
+
+/// An endpoint that does not admit the agent has no session of it either: the streams are over.
+fn give_up<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) {
+    let (Dial::Endpoint(id), DialError::Handshake(HandshakeError::Denied(denied))) = (dial, error) else { return };
+    let held = agent.sessions.borrow().get(id).cloned();
+    if let Some(held) = held.filter(|_| denied.reason.ends_session()) {
+        held.tunnel.lose(Loss::Closed);
+    }
 }
 
 async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connection<C::Io>, DialError> {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::{Future, ready},
+    future::ready,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -114,6 +114,8 @@ impl Server {
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     pub(crate) to: Rc<Cell<SocketAddr>>,
+    /// Connections so far.
+    pub(crate) accepted: Rc<Cell<usize>>,
     connections: Rc<RefCell<Vec<AbortHandle>>>,
 }
 
@@ -122,10 +124,12 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (to, connections) = (Rc::new(Cell::new(to)), Rc::new(RefCell::new(Vec::new())));
-        let front = Self { address, to: to.clone(), connections: connections.clone() };
+        let accepted = Rc::new(Cell::new(0));
+        let front = Self { address, to: to.clone(), accepted: accepted.clone(), connections: connections.clone() };
         spawn_local(async move {
             loop {
                 let (mut near, _) = listener.accept().await.expect("a connection");
+                accepted.set(accepted.get() + 1);
                 let to = to.get();
                 let task = spawn_local(async move {
                     if let Ok(mut far) = TcpStream::connect(to).await {
