@@ -2,10 +2,12 @@
 //!
 //! A [`Tunnel`] is one session on one thread. [`Tunnel::run`] keeps its time, [`Tunnel::carry`]
 //! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
-//! [`Stream`] or a [`Flow`] at either end.
+//! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
 
 mod carry;
+mod relay;
 mod tunnel;
 
 pub use self::carry::CarryEnd;
+pub use self::relay::{RelayEnd, Relayed, relay};
 pub use self::tunnel::{Flow, Hint, Incoming, OpenError, Readable, Stream, Tunnel};
