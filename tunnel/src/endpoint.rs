@@ -109,6 +109,8 @@ pub struct Endpoint {
     registry: RefCell<Registry>,
     sessions: RefCell<BTreeMap<Key, Rc<Held>>>,
     peers: RefCell<Vec<Peer>>,
+    /// Connections that did not become carriers, by reason.
+    closed: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -128,6 +130,7 @@ impl Endpoint {
             registry: RefCell::new(registry),
             sessions: RefCell::default(),
             peers: RefCell::default(),
+            closed: RefCell::default(),
         })
     }
 
@@ -148,6 +151,7 @@ impl Endpoint {
                 Ok(Carrier { io, epoch: hello.epoch, held })
             }
             Err(denied) => {
+                self.count(denied.reason.as_str());
                 answer(&mut io, &Answer::Denied(denied.clone())).await?;
                 Err(HandshakeError::Denied(denied))
             }
@@ -273,6 +277,16 @@ impl Endpoint {
     pub fn close(&self) {
         self.registry.borrow_mut().drain();
         self.each(|tunnel| tunnel.lose(Loss::Closed));
+    }
+
+    /// Connections that were closed before they carried a session, by reason: a bound, a limit of time, a fault of the
+    /// handshake, or the reason of a denial.
+    pub fn closed(&self) -> BTreeMap<&'static str, u64> {
+        self.closed.borrow().clone()
+    }
+
+    fn count(&self, reason: &'static str) {
+        *self.closed.borrow_mut().entry(reason).or_default() += 1;
     }
 
     fn each(&self, act: impl Fn(&Tunnel)) {

@@ -17,7 +17,7 @@ use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
 use crate::agent::chain;
-use crate::handshake::PATIENCE;
+use crate::handshake::{HandshakeError, PATIENCE};
 
 /// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
 pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 0, evict: Evict::Silent, rates: None };
@@ -42,18 +42,22 @@ struct Door {
 }
 
 impl Door {
-    fn enter(self: &Rc<Self>, from: SocketAddr) -> Option<Place> {
+    fn enter(self: &Rc<Self>, from: SocketAddr, endpoint: &Endpoint) -> Option<Place> {
         let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
         let id = match admission {
             Admission::Admit(id) => id,
             Admission::AdmitAfterEvicting { place, evicted } => {
+                endpoint.count("evicted");
                 let task = self.tasks.borrow_mut().remove(&evicted);
                 if let Some(task) = task {
                     task.abort();
                 }
                 place
             }
-            Admission::Refuse(_) => return None,
+            Admission::Refuse(refusal) => {
+                endpoint.count(refusal.as_str());
+                return None;
+            }
         };
         Some(Place { door: self.clone(), id })
     }
@@ -84,7 +88,7 @@ pub async fn listen<A: Authenticator>(endpoint: Rc<Endpoint>, listener: TcpListe
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
-                    let Some(place) = door.enter(from) else { continue };
+                    let Some(place) = door.enter(from, &endpoint) else { continue };
                     let id = place.id;
                     let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place);
                     let handle = tasks.spawn_local(task);
@@ -115,10 +119,12 @@ async fn serve<A: Authenticator>(
         Ok(Ok(Some(agent))) => agent,
         Ok(Ok(None)) => return,
         Ok(Err(error)) => {
+            endpoint.count("handshake");
             tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");
             return;
         }
         Err(_) => {
+            endpoint.count("timeout");
             tracing::debug!(%from, "a connection did not become that of an agent in time");
             return;
         }
@@ -126,6 +132,12 @@ async fn serve<A: Authenticator>(
     let carrier = match endpoint.admit(&identity, io).await {
         Ok(carrier) => carrier,
         Err(error) => {
+            // A denial is counted by its reason.
+            match error {
+                HandshakeError::Denied(_) => {}
+                HandshakeError::TimedOut => endpoint.count("timeout"),
+                _ => endpoint.count("handshake"),
+            }
             tracing::info!(%from, agent = %identity.agent(), error = chain(&error), "an agent was not admitted");
             return;
         }

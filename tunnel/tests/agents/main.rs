@@ -350,7 +350,7 @@ async fn an_agent_that_is_revoked_loses_its_session_and_stays_away() {
         server.endpoint.review();
         assert!(is_reset(&mut stream).await);
         until(|| target.live.get() == 0).await;
-        assert!(server.endpoint.agents().is_empty());
+        assert!(server.endpoint.agents().is_empty() && server.endpoint.closed().contains_key("revoked"));
         server.policy.set(policy);
         server.has(1).await;
     })
@@ -367,6 +367,7 @@ async fn a_newcomer_takes_the_place_of_the_connection_that_was_silent_for_the_lo
         }
         let closed = timeout(Duration::from_secs(3), silent[0].read(&mut [0])).await.expect("closed in time");
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+        assert_eq!(server.endpoint.closed().get("evicted"), Some(&1));
         let _agent = agent(server.address, "pi4", 1);
         server.has(1).await;
     })
