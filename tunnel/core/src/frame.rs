@@ -12,6 +12,8 @@ pub const HEADER: usize = 16;
 pub const MAX_PAYLOAD: usize = 16_384 - HEADER;
 /// The longest datagram: what UDP over IPv4 can carry.
 pub const MAX_DATAGRAM: usize = 65_507;
+/// The longest payload of [`Kind::Hello`]: what an endpoint keeps of a peer before it knows who that is.
+pub(crate) const MAX_HELLO: usize = 4096;
 /// On data: the direction ends after the payload. On [`Kind::Resume`]: no entries follow.
 pub(crate) const FINAL: u8 = 1;
 
@@ -49,7 +51,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(byte: u8) -> Result<Self, Malformed> {
+    pub(crate) fn of(byte: u8) -> Result<Self, Malformed> {
         Ok(match byte {
             1 => Self::Resume,
             2 => Self::Open,
@@ -72,6 +74,7 @@ impl Kind {
     const fn bound(self) -> usize {
         match self {
             Self::Datagram => MAX_DATAGRAM,
+            Self::Hello => MAX_HELLO,
             _ => MAX_PAYLOAD,
         }
     }

@@ -52,7 +52,7 @@ fn short(text: &str) -> String {
     text.chars().take(128).collect()
 }
 
-fn label(what: &'static str, text: &str) -> Result<String, NameError> {
+pub(crate) fn label(what: &'static str, text: &str) -> Result<String, NameError> {
     let is_inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     let is_outer = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
     let bytes = text.as_bytes();

@@ -9,14 +9,18 @@
 //! a [`Duration`](std::time::Duration) since any fixed start, from a clock that does not jump.
 //! [ADR 0074](../../../docs/adr/0074-streams-outlive-their-carrier.md) has the reasons.
 
+pub mod allow;
 mod backlog;
 mod dial;
 pub mod enrolment;
 mod frame;
+pub mod hello;
 pub mod identity;
 pub mod join;
 mod limits;
 mod open;
+pub mod places;
+pub mod registry;
 mod session;
 mod stream;
 

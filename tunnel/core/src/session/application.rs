@@ -130,6 +130,12 @@ impl Session {
         Some(end)
     }
 
+    /// Whether either end gave the stream up, so that nothing arrives of what is written from now on.
+    /// Bytes that came before may still have to be read.
+    pub fn is_reset(&self, id: StreamId) -> bool {
+        self.streams.get(&id.0).is_none_or(Stream::is_reset)
+    }
+
     /// Sends a datagram of a flow, if it is not too old before the carrier takes it.
     pub fn send_datagram(&mut self, id: StreamId, datagram: &[u8], now: Duration) {
         let is_flow = self.streams.get(&id.0).is_some_and(Stream::is_flow);

@@ -16,7 +16,8 @@ impl Session {
             return self.paused_at.map(|since| since + self.limits.grace);
         };
         let dead = carrier.heard_at + self.limits.dead_after;
-        let next = carrier.ping_at.min(dead);
+        let suspect = if carrier.suspect { dead } else { carrier.heard_at + self.limits.heartbeat * 2 };
+        let next = carrier.ping_at.min(dead).min(suspect);
         Some(self.acks_due.map_or(next, |acks| acks.min(next)))
     }
 
@@ -43,15 +44,15 @@ impl Session {
             self.detach(self.epoch, now);
             return;
         }
+        if silent >= self.limits.heartbeat * 2 && !carrier.suspect {
+            carrier.suspect = true;
+            self.notices.push_back(Notice::Suspect);
+        }
         if now >= carrier.ping_at {
             carrier.ping_at = now + self.limits.heartbeat;
             // What was not sent yet is as good a question.
             if carrier.words.is_empty() {
                 put(&mut carrier.words, Kind::Ping, 0, 0, micros(now), &[]);
-            }
-            if silent >= self.limits.heartbeat * 2 && !carrier.suspect {
-                carrier.suspect = true;
-                self.notices.push_back(Notice::Suspect);
             }
         }
     }
