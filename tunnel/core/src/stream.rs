@@ -107,7 +107,9 @@ impl Stream {
             let unheard = self.phase == Phase::Opening && !self.asked;
             // Where both ends gave it up, each tells the other that it has heard.
             let told = !(self.receive.is_reset() && self.receive.is_untold_end());
-            return unheard || (self.send.is_done() && told);
+            // A peer that has both ends may have forgotten the stream before it hears of a reset.
+            let complete = self.receive.has_end() && !self.receive.is_untold_end() && self.send.finish_is_heard();
+            return unheard || (self.send.is_done() && told) || complete;
         }
         let taken = self.receive.has_end() && self.end_taken && !self.receive.is_untold_end();
         let unanswered = self.phase == Phase::Asked && self.receive.is_reset();

@@ -56,15 +56,17 @@ impl Session {
     /// The target is not connected. The stream is gone.
     pub fn refuse(&mut self, id: StreamId, refusal: Refusal) {
         let lost = self.lost.is_some();
-        let forget = self.with(id.0, |stream| {
-            if stream.phase == Phase::Asked {
-                stream.phase = Phase::Refusing(refusal);
-                stream.word_due = true;
-                stream.receive.stop();
+        let unheard = self.with(id.0, |stream| {
+            if stream.phase != Phase::Asked {
+                return false;
             }
-            lost || stream.receive.is_reset()
+            stream.phase = Phase::Refusing(refusal);
+            stream.word_due = true;
+            stream.receive.stop();
+            // A peer that has given the stream up waits for a word too, until it has one.
+            lost || (stream.receive.is_reset() && !stream.receive.is_untold_end())
         });
-        if forget == Some(true) {
+        if unheard == Some(true) {
             self.forget(id.0);
         }
     }

@@ -94,8 +94,11 @@ impl Session {
         let refusal = Refusal::decode(payload).ok_or(Malformed::Payload(Kind::Refused))?;
         match self.streams.get(&id) {
             Some(stream) if stream.phase == Phase::Opening && self.is_ours(id) => {
+                let given_up = stream.send.is_reset();
                 self.forget(id);
-                self.notices.push_back(Notice::Refused(StreamId(id), refusal));
+                if !given_up {
+                    self.notices.push_back(Notice::Refused(StreamId(id), refusal));
+                }
             }
             Some(_) => return Err(Violation::Id(id)),
             None => self.counters.stray_frames += 1,
@@ -121,8 +124,11 @@ impl Session {
                 None => false,
             },
             _ => {
-                stream.send.stop();
-                stream.receive.reset(offset)
+                let expected = stream.receive.reset(offset);
+                if expected {
+                    stream.send.stop();
+                }
+                expected
             }
         });
         match right {

@@ -116,7 +116,7 @@ impl ReceiveHalf {
     pub(crate) fn consume(&mut self, count: u64, now: Duration, rtt: Duration, spare: u64, largest: u64) {
         self.bytes.release(self.bytes.start().saturating_add(count));
         let wanted = self.bytes.start() + self.window;
-        if wanted.saturating_sub(self.granted) < self.window / 2 {
+        if self.has_end() || wanted.saturating_sub(self.granted) < self.window / 2 {
             return;
         }
         if now.saturating_sub(self.granted_at) < rtt * 2 {
@@ -144,7 +144,12 @@ impl ReceiveHalf {
     /// What an acknowledgement says now, which counts as told.
     pub(crate) fn tell(&mut self) -> (u64, u64) {
         self.told = self.received();
+        (self.told, self.tell_credit())
+    }
+
+    /// The credit that a request or an answer says now, which counts as told.
+    pub(crate) fn tell_credit(&mut self) -> u64 {
         self.told_credit = self.granted;
-        (self.told, self.told_credit)
+        self.told_credit
     }
 }

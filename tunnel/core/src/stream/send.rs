@@ -2,6 +2,7 @@
 
 use crate::backlog::Backlog;
 use crate::frame::MAX_PAYLOAD;
+use crate::limits::EARLY_CREDIT;
 
 /// Bytes until the peer has received them. The end of the bytes counts as one more position and a
 /// reset as another, so that one number tells what has arrived.
@@ -90,6 +91,11 @@ impl SendHalf {
         self.stopped || ((self.finished || self.reset) && self.received == self.total())
     }
 
+    /// Whether the peer has all bytes and their end.
+    pub(crate) const fn finish_is_heard(&self) -> bool {
+        self.finished && self.received > self.bytes.end()
+    }
+
     /// Whether the end of the direction was sent on any carrier.
     pub(crate) const fn end_sent(&self) -> bool {
         self.sent > self.bytes.end()
@@ -130,30 +136,42 @@ impl SendHalf {
         self.sent = self.sent.max(next);
     }
 
-    /// The peer has everything before `received`, and takes bytes before `credit`. `false` if it
-    /// cannot have.
+    /// The peer has everything before `received`, and takes bytes before `credit`. `false` if that
+    /// much was not sent on this carrier.
     pub(crate) fn acknowledge(&mut self, received: u64, credit: u64) -> bool {
-        if received > self.sent {
+        if received > self.next {
             return false;
         }
+        self.hear(received, credit);
+        true
+    }
+
+    fn hear(&mut self, received: u64, credit: u64) {
         self.bytes.release(received);
         self.received = self.received.max(received);
         self.credit = self.credit.max(credit);
-        true
     }
 
     /// A new carrier: what the peer has not received is sent again.
     pub(crate) fn resume(&mut self, received: u64, credit: u64) -> bool {
         // What was acknowledged is gone, so a peer that has less has lost it.
-        if received < self.received || !self.acknowledge(received, credit) {
+        if received < self.received || received > self.sent {
             return false;
         }
+        self.hear(received, credit);
         self.next = received;
         true
     }
 
-    /// A new carrier, and a peer that does not know the stream yet.
-    pub(crate) const fn restart(&mut self) {
-        self.next = self.bytes.start();
+    /// A new carrier, and a peer that does not know the stream: it is asked again, and sent everything.
+    /// `false` if the peer once had a part of it, which is gone, or more was written than a new stream
+    /// takes.
+    pub(crate) const fn restart(&mut self) -> bool {
+        if self.received > 0 || self.bytes.end() > EARLY_CREDIT {
+            return false;
+        }
+        self.next = 0;
+        self.credit = EARLY_CREDIT;
+        true
     }
 }
