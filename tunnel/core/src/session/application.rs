@@ -19,7 +19,7 @@ impl Session {
         if self.unanswered[0] >= self.limits.unanswered {
             return Err(NotOpened::Unanswered);
         }
-        let window = self.first_window().ok_or(NotOpened::Memory)?;
+        let window = self.first_window(open.target.protocol).ok_or(NotOpened::Memory)?;
         while self.streams.contains_key(&self.next_id) {
             self.next_id = self.following();
         }
@@ -76,12 +76,12 @@ impl Session {
         self.streams.get(&id.0).is_some_and(|stream| stream.phase == Phase::Open)
     }
 
-    /// How many bytes [`Session::write`] would take. If it is none, [`super::Notice::Changed`] comes when
-    /// there is room.
+    /// How many bytes [`Session::write`] would take; none for a flow. If it is none for a stream,
+    /// [`super::Notice::Changed`] comes when there is room.
     pub fn room(&mut self, id: StreamId) -> usize {
         let free = self.limits.memory.saturating_sub(self.kept);
         let Some(stream) = self.streams.get_mut(&id.0) else { return 0 };
-        let room = stream.send.room();
+        let room = if stream.is_flow() { 0 } else { stream.send.room() };
         if room > 0 && free == 0 && !stream.starved {
             stream.starved = true;
             self.starved.push_back(id.0);

@@ -60,7 +60,7 @@ impl Session {
         }
         let open = Open::decode(payload).ok_or(Malformed::Payload(Kind::Open))?;
         let room = self.streams.len() < self.limits.streams && self.unanswered[1] < self.limits.unanswered;
-        let window = self.first_window().filter(|_| room && !self.draining);
+        let window = self.first_window(open.target.protocol).filter(|_| room && !self.draining);
         let mut stream = Stream::theirs(open, window.unwrap_or(EARLY_CREDIT), now);
         let agreed = stream.send.acknowledge(0, header.offset);
         debug_assert!(agreed, "nothing is always received");

@@ -42,12 +42,13 @@ impl ReceiveHalf {
         self.bytes.end() + self.finished as u64 + self.reset as u64
     }
 
-    /// Bytes of memory that this half has promised.
+    /// Bytes of memory that this half has promised: a whole window, also while a part of it is consumed
+    /// and not granted again yet.
     pub(crate) const fn promised(&self) -> u64 {
         if self.done || self.has_end() {
             return self.bytes.len();
         }
-        self.granted.saturating_sub(self.bytes.start())
+        self.window
     }
 
     /// Takes bytes from `offset` on. `false` if they are not the next ones, or were not granted.
@@ -128,7 +129,8 @@ impl ReceiveHalf {
 
     /// Whether the peer should hear at once: it could run out of credit, or waits for the end.
     pub(crate) const fn is_urgent(&self) -> bool {
-        self.granted > self.told_credit || self.is_untold_end() || self.received() - self.told >= self.window / 4
+        let unheard = self.received() - self.told;
+        self.granted > self.told_credit || self.is_untold_end() || (unheard > 0 && unheard >= self.window / 4)
     }
 
     /// Whether the peer should hear sooner or later.
