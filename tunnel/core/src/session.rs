@@ -45,7 +45,7 @@ pub enum Notice {
     Refused(StreamId, Refusal),
     /// Bytes, room, datagrams, the answer or the end of a stream have come.
     Changed(StreamId),
-    /// The carrier is silent: dial another one beside it.
+    /// The carrier was silent for two beats: dial another one beside it.
     Suspect,
     /// The carrier was silent for too long, and no longer counts.
     CarrierLost,
