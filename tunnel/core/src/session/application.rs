@@ -62,6 +62,7 @@ impl Session {
             }
             stream.phase = Phase::Refusing(refusal);
             stream.word_due = true;
+            stream.drop_datagrams();
             stream.receive.stop();
             // A peer that has given the stream up waits for a word too, until it has one.
             lost || (stream.receive.is_reset() && !stream.receive.is_untold_end())
@@ -103,6 +104,7 @@ impl Session {
     /// Gives the stream up in both directions. What was written before is sent before.
     pub fn reset(&mut self, id: StreamId) {
         self.with(id.0, |stream| {
+            stream.drop_datagrams();
             stream.receive.stop();
             stream.send.reset();
         });
@@ -134,7 +136,7 @@ impl Session {
 
     /// Sends a datagram of a flow, if it is not too old before the carrier takes it.
     pub fn send_datagram(&mut self, id: StreamId, datagram: &[u8], now: Duration) {
-        let is_flow = self.streams.get(&id.0).is_some_and(Stream::is_flow);
+        let is_flow = self.streams.get(&id.0).is_some_and(|stream| stream.is_flow() && !stream.is_reset());
         if !is_flow || datagram.len() > MAX_DATAGRAM {
             self.counters.dropped_datagrams += 1;
             return;

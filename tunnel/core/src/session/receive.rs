@@ -143,10 +143,10 @@ impl Session {
     }
 
     fn datagram(&mut self, id: u32, payload: &[u8]) {
-        let full = self.datagram_bytes + payload.len() > self.limits.datagrams;
+        let spare = self.limits.datagrams.saturating_sub(self.datagram_bytes);
         let kept = self.with(id, |stream| {
-            let takes = stream.is_flow() && !full && !stream.receive.is_done() && !stream.receive.has_end();
-            takes.then(|| stream.keep_datagram(payload))
+            let takes = stream.is_flow() && !stream.receive.is_done() && !stream.receive.has_end();
+            takes.then(|| stream.keep_datagram(payload, spare))
         });
         match kept {
             Some(Some(dropped)) => {
