@@ -114,7 +114,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (0usize..40).prop_map(Step::Push),
-            4 => (0usize..50_000).prop_map(Step::Push),
+            2 => (0usize..20_000).prop_map(Step::Push),
             1 => (1usize..4).prop_map(|blocks| Step::Push(blocks * BLOCK)),
             4 => (0u64..=1000).prop_map(Step::Release),
             1 => any::<u64>().prop_map(Step::ReleaseAt),
