@@ -79,11 +79,11 @@ fn a_carrier_is_suspect_after_two_silent_beats_and_told_so_once() {
     session.advance(Duration::from_secs(15));
     assert_eq!(session.deadline(), Some(Duration::from_secs(15) + ms(40)));
     session.advance(Duration::from_secs(15) + ms(40) - MOMENT);
-    assert_eq!(notices(&mut session), []);
+    assert!(notices(&mut session).is_empty());
     session.advance(Duration::from_secs(15) + ms(40));
     assert_eq!(notices(&mut session), [Notice::Suspect]);
     session.advance(Duration::from_secs(20));
-    assert_eq!(notices(&mut session), []);
+    assert!(notices(&mut session).is_empty());
     // It speaks again, and falls silent again.
     beat(&mut session, Duration::from_secs(20));
     session.advance(Duration::from_secs(30));

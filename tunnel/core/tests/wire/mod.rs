@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tunnel_core::{HEADER, Kind, Limits, Notice, Open, Protocol, Session, Side, StreamId, Target};
+use tunnel_core::{HEADER, Kind, Limits, Notice, Open, Protocol, Reason, Refusal, Session, Side, StreamId, Target};
 
 /// The epoch of the carrier that [`attached`] and [`pair`] give.
 pub(crate) const EPOCH: u64 = 1;
@@ -175,4 +175,32 @@ pub(crate) fn read(session: &mut Session, id: StreamId, most: usize, now: Durati
         count += taken;
     }
     count
+}
+
+pub(crate) fn refusal() -> Refusal {
+    Refusal { reason: Reason::NotAllowed, detail: "not on the list".to_owned() }
+}
+
+/// A session with streams in each phase. Of the peer: 1 is open and has sent five bytes, 3 is not
+/// answered, 5 is refused, which is not sent yet, 7 is a flow. Of this end: 2 is not answered and has
+/// sent five bytes, 4 is open, 6 is reset.
+pub(crate) fn streams_in_each_phase(limits: &Limits) -> (Session, Vec<StreamId>) {
+    let mut session = attached(Side::Listener, limits);
+    let mut streams: Vec<StreamId> =
+        (0..3).map(|_| session.open(tcp(), Duration::ZERO).expect("there is room")).collect();
+    session.write(streams[0], b"hello");
+    take(&mut session, EPOCH, Duration::ZERO);
+    give(&mut session, EPOCH, &frame(Kind::Opened, 0, 4, 65_536, &[]), Duration::ZERO);
+    session.reset(streams[2]);
+    for (id, request) in [(1, TCP), (3, TCP), (5, TCP), (7, UDP)] {
+        give(&mut session, EPOCH, &frame(Kind::Open, 0, id, 16_384, request), Duration::ZERO);
+    }
+    let theirs = asked(&mut session);
+    session.accept(theirs[0]);
+    session.accept(theirs[3]);
+    give(&mut session, EPOCH, &frame(Kind::Data, 0, 1, 0, b"hello"), Duration::ZERO);
+    take(&mut session, EPOCH, Duration::ZERO);
+    session.refuse(theirs[2], refusal());
+    streams.extend(theirs);
+    (session, streams)
 }
