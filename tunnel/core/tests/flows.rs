@@ -173,6 +173,16 @@ fn a_datagram_after_the_end_of_its_flow_is_dropped() {
 }
 
 #[test]
+fn nothing_is_sent_of_a_flow_that_was_given_up() {
+    let mut ends = pair(&Limits::default());
+    let flow = stream(&mut ends, udp(), START);
+    ends[0].reset(flow);
+    ends[0].send_datagram(flow, b"late", START);
+    assert_eq!(ends[0].counters().dropped_datagrams, 1);
+    assert!(take(&mut ends[0], EPOCH, START).iter().all(|frame| frame.is(Kind::Reset)));
+}
+
+#[test]
 fn a_datagram_of_a_stream_or_of_nothing_is_dropped() {
     let mut ends = pair(&Limits::default());
     let id = stream(&mut ends, tcp(), START);

@@ -138,6 +138,14 @@ fn a_reset_is_at_the_end_of_the_bytes_and_comes_once() {
 }
 
 #[test]
+fn a_reset_at_the_wrong_place_does_not_end_the_stream() {
+    let (mut session, streams) = streams_in_each_phase(&Limits::default());
+    assert!(session.receive(EPOCH, &frame(Kind::Reset, 0, 1, 4, &[]), START).is_err());
+    attach(&mut session, 2, &entry(1, 0, 0, 16_384), START);
+    assert_eq!(session.room(streams[3]), 16_384);
+}
+
+#[test]
 fn frames_of_another_carrier_are_stale() {
     let (mut session, _) = streams_in_each_phase(&Limits::default());
     let ping = frame(Kind::Ping, 0, 0, 0, &[]);

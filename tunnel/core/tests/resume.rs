@@ -110,6 +110,18 @@ fn what_is_received_before_an_answer_is_acknowledged_after_it() {
 }
 
 #[test]
+fn an_answer_is_one_frame() {
+    let mut session = attached(Side::Listener, &Limits::default());
+    take(&mut session, EPOCH, START);
+    give(&mut session, EPOCH, &frame(Kind::Open, 0, 1, 16_384, TCP), START);
+    let id = asked(&mut session)[0];
+    session.accept(id);
+    let sent = take(&mut session, EPOCH, START);
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].is(Kind::Opened) && sent[0].offset == 65_536, "it carries the credit");
+}
+
+#[test]
 fn a_refusal_that_was_not_sent_is_gone_with_the_session() {
     let mut session = attached(Side::Listener, &Limits::default());
     give(&mut session, EPOCH, &frame(Kind::Open, 0, 1, 16_384, TCP), START);
