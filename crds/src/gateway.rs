@@ -8,7 +8,7 @@ use crate::{
     autoscaling::Autoscaling,
     pod_template::PodTemplate,
     ports::{PortRange, ProtocolPorts},
-    scalars::{AnnotationValue, Cidr},
+    scalars::{ANNOTATION_KEYS, ANNOTATION_KEYS_MESSAGE, AnnotationValue, Cidr, LABEL_KEY},
     selector::Selector,
     status::ForwardGatewayStatus,
     tenant::Tenant,
@@ -124,11 +124,11 @@ pub struct GatewayService {
     /// Class of the load balancer that serves the Service, 1 to 253 characters. Absent: the cluster's default load
     /// balancer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), pattern(LABEL_KEY))]
     pub load_balancer_class: Option<String>,
     /// Annotations of the Service, usually for the load balancer, at most 32. Absent: none.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "x-kubernetes-validations" = [{"rule": ANNOTATION_KEYS, "message": ANNOTATION_KEYS_MESSAGE}]))]
     pub annotations: std::collections::BTreeMap<String, AnnotationValue>,
     /// Whether each Service port also takes a node port, which many load balancers do not need. Absent: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    scalars::{AnnotationValue, LabelValue, Quantity},
+    scalars::{
+        ANNOTATION_KEYS, ANNOTATION_KEYS_MESSAGE, AnnotationValue, LABEL_KEY, LABEL_KEYS, LABEL_KEYS_MESSAGE,
+        LabelValue, Quantity,
+    },
     scheduling::{Affinity, TopologySpread},
 };
 
@@ -18,18 +21,18 @@ pub struct PodTemplate {
     /// Labels to add to the pods, at most 16. Labels of portlane.dev and app.kubernetes.io cannot be overridden.
     /// Absent: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": LABEL_KEYS, "message": LABEL_KEYS_MESSAGE}]))]
     pub labels: BTreeMap<String, LabelValue>,
     /// Annotations to add to the pods, at most 32. Absent: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "x-kubernetes-validations" = [{"rule": ANNOTATION_KEYS, "message": ANNOTATION_KEYS_MESSAGE}]))]
     pub annotations: BTreeMap<String, AnnotationValue>,
     /// Resources of the proxy container. Absent: requests of 100m CPU and 64Mi memory, a limit of 512Mi memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Labels that a node must have to run the pods, at most 16. Absent: any node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": LABEL_KEYS, "message": LABEL_KEYS_MESSAGE}]))]
     pub node_selector: BTreeMap<String, LabelValue>,
     /// Node taints that the pods tolerate, at most 16. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -44,7 +47,10 @@ pub struct PodTemplate {
     pub topology_spread_constraints: Vec<TopologySpread>,
     /// PriorityClass of the pods, 1 to 253 characters. Absent: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub priority_class_name: Option<String>,
 }
 
@@ -68,7 +74,7 @@ pub struct Resources {
 pub struct Toleration {
     /// Key of the taint. Absent, with operator Exists: every taint is tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), pattern(LABEL_KEY))]
     pub key: Option<String>,
     /// Equal: the taint must have `value`. Exists: any value matches. Absent: Equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -119,18 +119,21 @@ fn type_of(schema: &Value) -> String {
         return format!("one of {}", choices.join(", "));
     }
     let range = |low: &str, high: &str, what: &str| range(&schema[low], &schema[high], what);
+    let string = || {
+        let pattern = schema["pattern"].as_str().map(|pattern| format!(", pattern `{}`", pattern.replace('|', "\\|")));
+        format!("string{}{}", range("minLength", "maxLength", "length "), pattern.unwrap_or_default())
+    };
     match text(&schema["type"]) {
+        _ if schema["x-kubernetes-int-or-string"] == true => {
+            format!("integer{}, or {}", range("minimum", "maximum", ""), string())
+        }
         "array" => format!("list{}; each: {}", range("minItems", "maxItems", "length "), type_of(&schema["items"])),
         "object" if schema["additionalProperties"].is_object() => {
             let values = type_of(&schema["additionalProperties"]);
             format!("map{}; each value: {values}", range("minProperties", "maxProperties", "length "))
         }
         "object" if schema["x-kubernetes-preserve-unknown-fields"] == true => "object of any fields".to_owned(),
-        "string" => {
-            let pattern =
-                schema["pattern"].as_str().map(|pattern| format!(", pattern `{}`", pattern.replace('|', "\\|")));
-            format!("string{}{}", range("minLength", "maxLength", "length "), pattern.unwrap_or_default())
-        }
+        "string" => string(),
         other => format!("{other}{}", range("minimum", "maximum", "")),
     }
 }
@@ -240,6 +243,7 @@ mod tests {
                 "type": "array", "maxItems": 4, "description": "Networks.",
                 "items": {"type": "string", "x-kubernetes-validations": [{"rule": "x", "message": "must be a network"}]},
             },
+            "amount": {"x-kubernetes-int-or-string": true, "minimum": 0, "maxLength": 32, "description": "How much."},
             "raw": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "Raw."},
             "tags": {
                 "type": "object", "maxProperties": 3, "description": "Tags.",
@@ -251,6 +255,7 @@ mod tests {
             "| `spec.kind` | one of `A`, `B` |  | The kind. |",
             "| `spec.name` | string, length at most 5, pattern `^(a\\|b)$` | required | Such as \\*.a\\|b. |",
             "| `spec.nets` | list, length at most 4; each: string |  | Networks. Rule: must be a network. |",
+            "| `spec.amount` | integer, at least 0, or string, length at most 32 |  | How much. |",
             "| `spec.raw` | object of any fields |  | Raw. |",
             "| `spec.tags` | map, length at most 3; each value: string, length at least 1 |  | Tags. |",
         ] {

@@ -4,7 +4,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{scalars::LabelValue, selector::Selector};
+use crate::{
+    scalars::{LABEL_KEY, LabelValue},
+    selector::Selector,
+};
 
 /// Node affinity and pod affinity of the pods, as in a Pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ pub struct NodeTerm {
 #[serde(rename_all = "camelCase")]
 pub struct NodeRequirement {
     /// Label key or field name, 1 to 317 characters.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), pattern(LABEL_KEY))]
     pub key: String,
     /// How the label or field is compared: In, NotIn, Exists, DoesNotExist, Gt or Lt.
     pub operator: NodeOperator,
@@ -116,7 +119,7 @@ pub struct PodAffinity {
 pub struct PodTerm {
     /// Node label whose value defines a topology domain, such as kubernetes.io/hostname; pods on nodes with the same
     /// value are near each other.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), pattern(LABEL_KEY))]
     pub topology_key: String,
     /// Labels of the pods. Absent: the pods of this gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,7 +152,7 @@ pub struct TopologySpread {
     #[schemars(range(min = 1, max = 100))]
     pub max_skew: i32,
     /// Node label whose values are the topology domains, such as topology.kubernetes.io/zone.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), pattern(LABEL_KEY))]
     pub topology_key: String,
     /// What happens to a pod that would exceed `maxSkew`. DoNotSchedule: the pod stays pending. ScheduleAnyway: the pod
     /// is scheduled to keep the skew small.

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scalars::LabelValue;
+use crate::scalars::{LABEL_KEY, LABEL_KEYS, LABEL_KEYS_MESSAGE, LabelValue};
 
 /// Selects objects by labels; all requirements must match. An empty selector matches everything.
 ///
@@ -16,7 +16,7 @@ use crate::scalars::LabelValue;
 pub struct Selector {
     /// Labels that an object must have with exactly these values, at most 16. Absent: no requirement.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "x-kubernetes-validations" = [{"rule": LABEL_KEYS, "message": LABEL_KEYS_MESSAGE}]))]
     pub match_labels: BTreeMap<String, LabelValue>,
     /// Requirements with operators, at most 16. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -30,7 +30,7 @@ pub struct Selector {
 #[x_kube(validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)").message("values must be given for In and NotIn, and for no other operator"))]
 pub struct SelectorRequirement {
     /// Key of the label, 1 to 317 characters.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = 317), pattern(LABEL_KEY))]
     pub key: String,
     /// How the label is compared: In, `NotIn`, Exists or `DoesNotExist`.
     pub operator: SelectorOperator,

@@ -1,5 +1,5 @@
 //! What clients send to the HTTPS addresses of the operator: the review of a pod as JSON, or, beginning with a slash, the
-//! path and query of the metrics API.
+//! path and query of an aggregated API.
 
 #![no_main]
 
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use libfuzzer_sys::fuzz_target;
 use operator_core::{
     desired::sidecar::{Injection, Sidecar, inject},
+    live_api,
     metrics_api::{
         api::{Asked, Of, route},
         labels::Labels,
@@ -24,7 +25,7 @@ const WARNINGS: (usize, usize) = (16, 512);
 
 fuzz_target!(|bytes: &[u8]| {
     if bytes.first() == Some(&b'/') {
-        return metrics(&String::from_utf8_lossy(bytes));
+        return aggregated(&String::from_utf8_lossy(bytes));
     }
     let weight = Weight::of(bytes);
     if !weight.is_within(HEAVIEST) {
@@ -85,8 +86,11 @@ fn add(pod: &mut Value, operation: &Value) {
     }
 }
 
-fn metrics(request: &str) {
+fn aggregated(request: &str) {
     let (path, query) = request.split_once('?').unwrap_or((request, ""));
+    if let Err(why) = live_api::api::route(path, query) {
+        assert!(why.len() <= 3 * request.len() + 100, "{why}");
+    }
     match route(path, query) {
         Ok(Asked::Pods { namespace, of, .. }) => {
             assert!(namespace.len() <= path.len());

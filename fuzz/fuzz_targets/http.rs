@@ -22,7 +22,7 @@ use proxy::{
     settings::Settings,
     supervisor::Control,
 };
-use proxy_api::{Configuration, Report};
+use proxy_api::{Configuration, LiveSessions, Report};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex, split},
     sync::{mpsc, watch},
@@ -30,7 +30,7 @@ use tokio::{
 
 /// Bytes on their way in each direction.
 const PIPE: usize = 16 << 10;
-/// Most bytes of an answer: the metrics of a proxy without listeners, or a path (64 KiB) that is not known.
+/// Most bytes of an answer: the metrics of a proxy without listeners.
 const ANSWER: usize = 256 << 10;
 /// Longest connection, by the clock of the runtime.
 const LONGEST: Duration = Duration::from_secs(11);
@@ -102,7 +102,7 @@ async fn control_thread(mut requests: mpsc::Receiver<Control>) {
     while let Some(request) = requests.recv().await {
         match request {
             Control::Current(reply) => drop(reply.send(Configuration::default())),
-            Control::Inspect(_, reply) => drop(reply.send(Vec::new())),
+            Control::Inspect(_, reply) => drop(reply.send(LiveSessions::default())),
             Control::Apply { .. } | Control::Refused(_) | Control::Drain(_) => {}
         }
     }

@@ -3,10 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy_api::{
-    Assembler, Configuration,
-    FromProxy, ToProxy,
-};
+use proxy_api::{Assembler, Configuration, FromProxy, ToProxy};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut assembler = Assembler::default();

@@ -39,6 +39,10 @@ impl Checkout {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // This variable takes precedence over every other source of flags.
         command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(target));
+        if profile == Profile::Release {
+            // A variable of the developer may ask for incremental builds, whose programs differ.
+            command.env("CARGO_INCREMENTAL", "0");
+        }
         for (variable, value) in self.c_compiler(target) {
             if env::var_os(&variable).is_none() {
                 command.env(variable, value);

@@ -85,10 +85,12 @@ impl Target {
         match self {
             Self::MacOs(_) => {
                 let linker = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_"));
-                (!machine.is_macos() && !machine.is_set(&linker)).then(|| {
-                    format!(
-                        "linking for macOS needs Apple's SDK: run this on macOS, or set {linker} to a linker with one"
-                    )
+                let compiler = has_c.then(|| format!("CC_{}", triple.replace('-', "_")));
+                let needed = [linker].into_iter().chain(compiler);
+                let missing: Vec<String> = needed.filter(|variable| !machine.is_set(variable)).collect();
+                (!machine.is_macos() && !missing.is_empty()).then(|| {
+                    let variables = missing.join(" and ");
+                    format!("macOS needs Apple's SDK: run this on macOS, or set {variables} to programs that have one")
                 })
             }
             Self::Linux(platform) => {
@@ -174,11 +176,16 @@ mod tests {
     }
 
     #[test]
-    fn macos_is_built_on_macos_or_with_a_linker_of_the_user() {
+    fn macos_is_built_on_macos_or_with_programs_of_the_user() {
         let target = Target::MacOs(Platform::Arm64);
         let linux = |has| Fake { linux: Some(Platform::Amd64), has };
         assert!(target.obstacle(false, &linux(&[])).is_some());
-        assert_eq!(target.obstacle(false, &linux(&["CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER"])), None);
+        let linker = linux(&["CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER"]);
+        assert_eq!(target.obstacle(false, &linker), None);
+        let parts_in_c = target.obstacle(true, &linker);
+        assert!(parts_in_c.is_some_and(|text| text.contains("set CC_aarch64_apple_darwin to")));
+        let both = linux(&["CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER", "CC_aarch64_apple_darwin"]);
+        assert_eq!(target.obstacle(true, &both), None);
         assert_eq!(target.obstacle(false, &Fake { linux: None, has: &[] }), None);
     }
 

@@ -1,8 +1,9 @@
 //! `kubectl portlane conns`: reads live sessions and prints them, once or again and again.
 
 use kubectl_core::{
+    access::Place,
     conns::{Query, Report, report},
-    live::Of,
+    live::{Of, usable},
     placement::key,
     render,
 };
@@ -37,14 +38,17 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, E
 }
 
 async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
-    let (targets, note) = if let Some(name) = &args.of {
-        (vec![live::named(cluster, name).await?], None)
+    let (reading, note) = if let Some(name) = &args.of {
+        (live::sessions(cluster, live::named(cluster, name).await?, args.session).await?, None)
     } else {
+        let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
         let forwards = live::forwards(cluster, args.all_namespaces).await?;
         let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
-        (forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect(), note)
+        let keys = forwards.items.iter().map(key).collect();
+        let reading = Box::pin(live::together(cluster, &place, keys, args.session)).await;
+        usable(&reading)?;
+        (reading, note)
     };
-    let reading = live::sessions(cluster, targets, args.session).await?;
     match (&args.of, reading.as_slice()) {
         (Some(_), [(Of::Pod(pod), answer @ Err(_))]) => drop(missing::of_pod(cluster, pod, answer.clone()).await?),
         (Some(_), [(_, Err(why))]) => return Err(why.clone().into()),

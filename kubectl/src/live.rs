@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown},
     config::ProxyConfig,
-    live::{MAX_LIMIT, Of, Reading, Request, SessionId, SessionList, usable},
+    live::{MAX_LIMIT, Next, Of, Reading, Request, SessionId, SessionList, next, usable},
     placement::key,
 };
 use operator_core::ObjectKey;
@@ -54,26 +54,42 @@ pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<List
     Ok(listed)
 }
 
-/// The sessions of these objects, in their order, or of them the one with this id. Fails if the API cannot be used at all.
-pub(crate) async fn sessions(
-    cluster: &Cluster,
-    targets: Vec<Of>,
-    only: Option<SessionId>,
-) -> Result<Vec<Reading>, Unknown> {
-    let reading = ask(cluster, targets, only).await;
+/// The sessions of an object, or of them the one with this id. Fails if the API cannot be used at all.
+pub(crate) async fn sessions(cluster: &Cluster, of: Of, only: Option<SessionId>) -> Result<Vec<Reading>, Unknown> {
+    let reading = each(cluster, vec![of], only).await;
     usable(&reading)?;
     Ok(reading)
 }
 
-/// The sessions of these objects, for a reader who shows the rest as well: where the API cannot be used at all, only the
-/// first object is asked about.
-pub(crate) async fn readings(cluster: &Cluster, mut targets: Vec<Of>) -> Vec<Reading> {
-    let rest = targets.split_off(targets.len().min(1));
-    let mut reading = ask(cluster, targets, None).await;
-    if usable(&reading).is_ok() {
-        reading.extend(ask(cluster, rest, None).await);
+/// The sessions of these forwards of a place, or of them the one with this id: by one request if the operator and the
+/// rights of the user permit, otherwise by one for each namespace or for each forward.
+pub(crate) async fn together(
+    cluster: &Cluster,
+    place: &Place,
+    forwards: Vec<ObjectKey>,
+    only: Option<SessionId>,
+) -> Vec<Reading> {
+    let (mut readings, mut left) = (Vec::new(), vec![(place.clone(), forwards)]);
+    while let Some((place, forwards)) = left.pop() {
+        let answered = if forwards.len() > 1 {
+            let list = read::<SessionList>(cluster, &selecting(Request::all(&place, MAX_LIMIT), only)).await;
+            next(&place, forwards, list)
+        } else {
+            Next::Each(forwards)
+        };
+        match answered {
+            Next::Read(read) => readings.extend(read),
+            Next::Namespaces(namespaces) => left.extend(namespaces),
+            Next::Each(forwards) => {
+                let targets = forwards.into_iter().map(Of::Forward).collect();
+                readings.extend(Box::pin(each(cluster, targets, only)).await);
+            }
+        }
+        if usable(&readings).is_err() {
+            break;
+        }
     }
-    reading
+    readings
 }
 
 /// The numbers of sessions of these objects, without a list: as many as can be read in the time of one request, because
@@ -97,17 +113,28 @@ pub(crate) async fn totals(cluster: &Cluster, targets: Vec<Of>) -> Vec<Reading> 
     readings
 }
 
-async fn ask(cluster: &Cluster, targets: Vec<Of>, only: Option<SessionId>) -> Vec<Reading> {
+/// The sessions of these objects, each by a request of its own. Where the API cannot be used at all, only the first
+/// object is asked about.
+async fn each(cluster: &Cluster, mut targets: Vec<Of>, only: Option<SessionId>) -> Vec<Reading> {
     let ask = |of: Of| async move {
-        let all = Request::sessions(&of, MAX_LIMIT);
-        let request = match only {
-            Some(session) => all.only(session),
-            None => all,
-        };
+        let request = selecting(Request::sessions(&of, MAX_LIMIT), only);
         let list = read::<SessionList>(cluster, &request).await;
         (of, list)
     };
-    stream::iter(targets).map(ask).buffered(READ).collect().await
+    let rest = targets.split_off(targets.len().min(1));
+    let mut reading: Vec<Reading> = stream::iter(targets).map(ask).buffered(READ).collect().await;
+    if usable(&reading).is_ok() {
+        reading.extend(stream::iter(rest).map(ask).buffered(READ).collect::<Vec<_>>().await);
+    }
+    reading
+}
+
+/// The request, if wanted for one session only.
+fn selecting(request: Request, only: Option<SessionId>) -> Request {
+    match only {
+        Some(session) => request.only(session),
+        None => request,
+    }
 }
 
 /// The configurations of the proxies of these pods.

@@ -10,6 +10,7 @@ use kube::api::{ListParams, LogParams};
 use kubectl_core::{
     access::{Fetched, Listed, Place},
     logs::{Filter, Record, Start, starts},
+    nearest::nearest,
     placement::{PodQuery, key, pods},
 };
 use operator_core::ObjectKey;
@@ -42,7 +43,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Logs) -> Result<bool, Er
     let listeners = &forward.spec.listeners;
     if let Some(name) = args.listener.as_ref().filter(|name| listeners.iter().all(|it| it.name != **name)) {
         let names: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
-        note(&format!("PortForward {key} has no listener {name} now: its listeners are {}", names.join(", ")));
+        let guess = nearest(name, names.iter().copied()).map(|it| format!("; did you mean {it}?")).unwrap_or_default();
+        note(&format!("PortForward {key} has no listener {name} now: its listeners are {}{guess}", names.join(", ")));
     }
     let listed = list(cluster, &query).await?;
     let mut starts: Vec<Start> = starts(&listed.items, query.container).collect();

@@ -20,8 +20,12 @@ pub(crate) async fn has_namespace(cluster: &Cluster) -> Result<(), Error> {
     Err(Error::NoNamespace { name: name.clone(), nearest: nearest(name, names).map(str::to_owned) })
 }
 
-/// The error about a pod that does not exist, with the nearest pod that has a proxy.
+/// The error about a pod of the namespace that the user looks at which does not exist, with the nearest pod that has a
+/// proxy; or that about the namespace.
 pub(crate) async fn no_pod(cluster: &Cluster, pod: &ObjectKey) -> Error {
+    if let Err(no_namespace) = has_namespace(cluster).await {
+        return no_namespace;
+    }
     Error::NoPod { pod: pod.to_string(), nearest: nearest_pod(cluster, pod, PROXY_LABEL).await }
 }
 

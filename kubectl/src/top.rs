@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kubectl_core::{
     access::Place,
-    live::Of,
+    live::usable,
     placement::key,
     render::{self, Look},
     top::{Report, Sample, report},
@@ -52,12 +52,13 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Top) -> Result<bool, Err
 async fn sample(cluster: &Cluster, args: &args::Top, start: Instant) -> Result<Sample, Error> {
     let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
     let forwards = live::forwards(cluster, args.all_namespaces).await?;
-    let targets = forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect();
+    let keys = forwards.items.iter().map(key).collect();
     let (pods, sessions) = tokio::join!(
         cluster.list::<Pod>(&place, ListParams::default().labels(PROXY_LABEL)),
-        live::sessions(cluster, targets, None),
+        live::together(cluster, &place, keys, None),
     );
-    Ok(Sample { at: start.elapsed(), forwards, pods, sessions: sessions? })
+    usable(&sessions)?;
+    Ok(Sample { at: start.elapsed(), forwards, pods, sessions })
 }
 
 /// Sends reports until nobody reads them. A reading that fails becomes a note below the last numbers.

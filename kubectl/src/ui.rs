@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place},
-    live::{Of, usable},
+    live::usable,
     page::{CONFIGS, Page, Reading, proxies},
     placement::{key, pods},
     top::Sample,
@@ -107,9 +107,12 @@ fn now() -> u64 {
 /// One reading of everything. Fails if the forwards cannot be read; what else is missing is part of the reading.
 async fn read(cluster: &Cluster, args: &args::Ui, start: Instant) -> Result<Reading, Error> {
     let forwards = forwards(cluster, args).await?;
-    let targets: Vec<Of> = forwards.items.iter().map(|forward| Of::Forward(key(forward))).collect();
-    let (pods, sessions, events) =
-        tokio::join!(pods_of(cluster, args, &forwards), live::readings(cluster, targets), events(cluster, args),);
+    let (place, keys) = (place(cluster, args), forwards.items.iter().map(key).collect());
+    let (pods, sessions, events) = tokio::join!(
+        pods_of(cluster, args, &forwards),
+        live::together(cluster, &place, keys, None),
+        events(cluster, args),
+    );
     let asked = if usable(&sessions).is_ok() && !forwards.items.is_empty() { CONFIGS } else { 0 };
     let configs = live::configs(cluster, proxies(&pods).into_iter().take(asked).collect()).await;
     let sample = Sample { at: start.elapsed(), forwards, pods, sessions };

@@ -13,7 +13,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{LiveSession, MAX_LIVE, MAX_LOADS, PARTS};
+use crate::{LiveSession, MAX_COUNTED, MAX_LIVE, MAX_LOADS, Origin, PARTS};
 
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
 pub const MAX_HASH_BYTES: usize = 128;
@@ -135,6 +135,11 @@ pub(crate) fn backend<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 /// The sessions of one answer.
 pub(crate) fn sessions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LiveSession>, D::Error> {
     deserializer.deserialize_seq(List::<LiveSession> { most: MAX_LIVE, of: PhantomData })
+}
+
+/// The numbers of sessions of one answer, by object.
+pub(crate) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Origin, u64>, D::Error> {
+    deserializer.deserialize_map(Map::<Origin, u64> { most: MAX_COUNTED, of: PhantomData })
 }
 
 fn too_many<E: de::Error>(most: usize) -> E {

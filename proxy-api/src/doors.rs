@@ -19,12 +19,13 @@ use std::{
     time::Duration,
 };
 
-use self::{lanes::Lanes, sources::Sources};
 pub use self::{
+    lanes::LONGEST_TURN,
     rates::{Bucket, Rate},
     shares::Shares,
     turns::Turns,
 };
+use self::{lanes::Lanes, sources::Sources};
 
 /// A source may have used no more tokens of its fair share than this part of those that are left of all.
 const LEFT_PART: u64 = 8;
@@ -65,6 +66,8 @@ pub struct Rates {
     pub all: Rate,
     /// From one source.
     pub source: Rate,
+    /// Whether the handshakes of admitted connections begin evenly, at the rate of all: see [`Places::turn`].
+    pub evenly: bool,
 }
 
 /// The bounds of a door. It never has more connections than `strangers` and `known` together.
@@ -212,8 +215,9 @@ impl Places {
         }
     }
 
-    /// Time from the admission of this connection to the turn of its handshake. Zero at a door without rates. The last
-    /// connection of a burst waits for as long as the rate of all needs to refill the burst.
+    /// Time from the admission of this connection to the turn of its handshake, at most [`LONGEST_TURN`]. Zero unless
+    /// handshakes begin evenly. The last connection of a burst waits for as long as the rate of all needs to refill the
+    /// burst.
     #[must_use]
     pub fn turn(&self, place: PlaceId) -> Duration {
         self.strangers.get(&place).map(|place| place.turn).unwrap_or_default()
@@ -339,35 +343,34 @@ impl Places {
         candidates.max_by_key(rank).map(|(id, _)| *id)
     }
 
-    /// Takes a token of this source and one of all. A source that connects too often takes no tokens from the others.
-    /// Returns the time until the turn of the handshake.
+    /// Takes a token of this source and one of all; a connection that is refused takes none, so a source that connects
+    /// too often takes no tokens from the others. Returns the time until the turn of the handshake.
     fn charge(&mut self, source: IpAddr, now: Duration) -> Result<Duration, Refusal> {
         let Some(rates) = self.bounds.rates else { return Ok(Duration::ZERO) };
         let mut known = self.sources.get(source);
         if !known.bucket.wait(rates.source, now).is_zero() {
             return Err(Refusal::SourceRate);
         }
-        let is_known = now < known.known_until;
-        let is_fair = if is_known && self.known_bucket.take(rates.all.part_of(KNOWN_PART), now) {
-            // Otherwise known sources and strangers together would connect twice as often as the rate allows. Known
-            // sources get in without a token; the debt, no more than they are kept, is paid by all.
-            self.bucket.spend(rates.all, 1, now);
-            true
-        } else {
-            let share = self.fair_share(rates.all);
-            let is_fair = known.fair.wait(share, now).is_zero()
+        let (kept, share) = (rates.all.part_of(KNOWN_PART), self.fair_share(rates.all));
+        let is_kept = now < known.known_until && self.known_bucket.wait(kept, now).is_zero();
+        let is_fair = is_kept
+            || known.fair.wait(share, now).is_zero()
                 && known.fair.used(share, now) <= self.bucket.left(rates.all, now) / LEFT_PART;
-            if !is_fair && !self.bucket.is_over_half(rates.all, now) || !self.bucket.take(rates.all, now) {
-                return Err(Refusal::Rate);
-            }
-            // Beyond its share a source owes nothing: it has taken what was left.
-            let _ = known.fair.take(share, now);
-            is_fair
-        };
-        // There is a token, as no time has passed.
-        let _ = known.bucket.take(rates.source, now);
+        let is_left = is_fair || self.bucket.is_over_half(rates.all, now);
+        let has_token = is_kept || is_left && self.bucket.wait(rates.all, now).is_zero();
+        if !has_token {
+            return Err(Refusal::Rate);
+        }
+        let turn = if rates.evenly { self.lanes.turn(rates.all, is_fair, now) } else { Some(Duration::ZERO) };
+        let turn = turn.ok_or(Refusal::Rate)?;
+        // Beyond its share a source owes nothing: it has taken what was left.
+        let _ = if is_kept { self.known_bucket.take(kept, now) } else { known.fair.take(share, now) };
+        // Otherwise known sources and strangers together would connect twice as often as the rate allows. Known sources
+        // get in without a token; the debt, no more than they are kept, is paid by all.
+        self.bucket.spend(rates.all, 1, now);
+        known.bucket.spend(rates.source, 1, now);
         *self.sources.entry(source) = known;
-        Ok(self.lanes.turn(rates.all, is_fair, now))
+        Ok(turn)
     }
 
     /// The share of one source in half of a rate, among strangers. There is one for a newcomer, too.

@@ -49,7 +49,7 @@ pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
     Sessions, SocketKey, Target, Timeouts, Transport,
 };
-pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_LIVE, Selection};
+pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_LIVE, Selection};
 pub use load::{Load, MAX_LOADS, Work};
 pub use report::{
     BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,

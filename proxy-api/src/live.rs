@@ -1,6 +1,6 @@
 //! Live sessions of a proxy: what the operator asks for, and the answer.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,8 @@ use crate::{ListenerId, Origin, SessionId, Transport};
 
 /// Most sessions in one answer.
 pub const MAX_LIVE: usize = 1000;
+/// Most objects whose sessions an answer counts one by one.
+pub const MAX_COUNTED: usize = 256;
 
 /// A request for live sessions. A proxy that does not know such requests sends no answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,12 @@ pub struct Selection {
     /// Only sessions of this object. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Only sessions of objects of this namespace. A proxy that knows no namespaces lists the others too. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Count the sessions of each object.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_origin: bool,
     /// Only the session with this id. A proxy that knows no ids lists the others too. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
@@ -42,6 +50,7 @@ impl Selection {
     #[must_use]
     pub fn has(&self, listener: &ListenerId, id: Option<SessionId>) -> bool {
         self.origin.as_ref().is_none_or(|origin| *origin == listener.origin)
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == listener.origin.namespace)
             && self.session.is_none_or(|wanted| id == Some(wanted))
     }
 }
@@ -68,6 +77,37 @@ pub struct LiveSessions {
     /// Some of them: in an answer at most [`MAX_LIVE`].
     #[serde(default, deserialize_with = "crate::bounded::sessions")]
     pub sessions: Vec<LiveSession>,
+    /// Number of selected sessions by object, for no more than [`MAX_COUNTED`] of those that have any. Empty if they were
+    /// not to be counted, and in the answer of a proxy that does not count them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::counts")]
+    pub origins: BTreeMap<Origin, u64>,
+}
+
+impl LiveSessions {
+    /// Counts a selected session of this object.
+    pub fn count(&mut self, selection: &Selection, origin: &Origin) {
+        self.total += 1;
+        if selection.by_origin {
+            self.count_of(origin, 1);
+        }
+    }
+
+    /// Adds those of another part of the proxy.
+    pub fn add(&mut self, other: Self) {
+        self.total += other.total;
+        self.sessions.extend(other.sessions);
+        for (origin, number) in &other.origins {
+            self.count_of(origin, *number);
+        }
+    }
+
+    fn count_of(&mut self, origin: &Origin, number: u64) {
+        if let Some(count) = self.origins.get_mut(origin) {
+            *count += number;
+        } else if self.origins.len() < MAX_COUNTED {
+            self.origins.insert(origin.clone(), number);
+        }
+    }
 }
 
 /// A live session.

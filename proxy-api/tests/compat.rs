@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proxy_api::{
     Assembler, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry, ListenerId,
-    ListenerState, LiveSession, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report, Selection, SessionId,
-    ToProxy, Version,
+    ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report, Selection,
+    SessionId, ToProxy, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -138,7 +138,7 @@ fn new_proxy_old_operator_unknown_states_and_fields_of_a_report_are_read_as_unkn
 
 #[test]
 fn inquiries_and_their_answers_are_read_by_older_and_newer_peers() {
-    let selection = Selection { origin: Some(Origin::port_forward("shop", "db")), limit: 5, session: None };
+    let selection = Selection { origin: Some(Origin::port_forward("shop", "db")), limit: 5, ..Selection::default() };
     let inquiry = Inquiry { id: 7, selection };
     let written = serde_json::to_value(ToProxy { inquiry: Some(inquiry.clone()), ..ToProxy::default() });
     let expected = serde_json::json!({"inquiry": {"id": 7, "origin": "shop/db", "limit": 5}});
@@ -176,6 +176,24 @@ fn ids_of_sessions_are_absent_from_what_older_peers_write_and_read() {
     let written = serde_json::to_value(&inquiry).expect("encodes");
     assert_eq!(written, serde_json::json!({"id": 7, "session": "00c0ffee00000001", "limit": 5}));
     assert_eq!(serde_json::from_value::<Inquiry>(written).expect("decodes"), inquiry);
+}
+
+#[test]
+fn sessions_are_counted_by_object_only_between_peers_that_know_of_it() {
+    let selection = Selection { namespace: Some("shop".to_owned()), by_origin: true, limit: 5, ..Selection::default() };
+    let inquiry = Inquiry { id: 7, selection };
+    let written = serde_json::to_value(&inquiry).expect("encodes");
+    assert_eq!(written, serde_json::json!({"id": 7, "namespace": "shop", "byOrigin": true, "limit": 5}));
+    assert_eq!(serde_json::from_value::<Inquiry>(written).expect("decodes"), inquiry);
+
+    let old: LiveSessions = serde_json::from_str(r#"{"total": 9}"#).expect("decodes");
+    assert!(old.origins.is_empty() && serde_json::to_value(&old).expect("encodes").get("origins").is_none());
+    let route = Origin::try_from("TCPRoute/shop/db".to_owned()).expect("an origin");
+    let origins = [(Origin::port_forward("shop", "db"), 8), (route, 1)].into();
+    let new = LiveSessions { origins, ..old };
+    let written = serde_json::to_value(&new).expect("encodes");
+    assert_eq!(written["origins"], serde_json::json!({"shop/db": 8, "TCPRoute/shop/db": 1}));
+    assert_eq!(serde_json::from_value::<LiveSessions>(written).expect("decodes"), new);
 }
 
 #[test]

@@ -69,6 +69,7 @@ const TABLE: [(&str, Option<&str>, Option<Denial>); 41] = [
     ("2001:0:1:2:3:4:f5ff:fffe", Some("10.0.0.1"), None),
 ];
 
+// C5
 #[test]
 fn a_gateway_refuses_its_own_machine_its_link_and_metadata_in_every_form_of_their_addresses() {
     let open = gateway(&[]);
@@ -95,6 +96,7 @@ fn addresses_outside_the_networks_of_a_gateway_are_refused() {
     assert_eq!(refused(&gateway(&["::/0"]), "10.0.0.1"), Some(Denial::Outside), "a network of the other family");
 }
 
+// C5
 #[test]
 fn metadata_services_and_kubelets_are_used_only_if_their_address_is_named() {
     for text in ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::169.254.169.254"] {

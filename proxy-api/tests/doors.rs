@@ -164,7 +164,7 @@ fn known_peers_that_are_silent_leave_for_known_newcomers() {
 
 #[test]
 fn a_source_that_connects_too_often_takes_no_tokens_from_others() {
-    let rates = Rates { all: Rate::per_second(10, 4), source: Rate::per_second(5, 2) };
+    let rates = Rates { all: Rate::per_second(10, 4), source: Rate::per_second(5, 2), evenly: false };
     let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 0, Evict::Never) });
     let _ = (admitted(places.admit(ip(1), ms(0))), admitted(places.admit(ip(1), ms(0))));
     for _ in 0..10 {
@@ -205,7 +205,7 @@ fn a_source_holds_no_more_than_its_share_and_all_together_no_more_than_there_is(
 
 #[test]
 fn sources_are_forgotten_once_they_say_nothing() {
-    let rates = Rates { all: Rate::per_second(1000, 1000), source: Rate::per_second(10, 2) };
+    let rates = Rates { all: Rate::per_second(1000, 1000), source: Rate::per_second(10, 2), evenly: false };
     let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 0, Evict::Never) });
     for at in 0..10_000_u32 {
         let source = IpAddr::V4(Ipv4Addr::from_bits(at));

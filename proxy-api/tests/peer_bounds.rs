@@ -3,8 +3,8 @@
 
 use proxy_api::{
     Digest, Failure, FailureReason, FromProxy, Held, Inspected, ListenerId, ListenerReport, ListenerState, LiveSession,
-    LiveSessions, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES,
-    MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, PARTS, ReportPart, Revision, SessionId, Transport, Version,
+    LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES,
+    MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Origin, PARTS, ReportPart, Revision, SessionId, Transport, Version,
 };
 use serde_json::{Value, json};
 
@@ -87,6 +87,8 @@ fn items_of_a_message_are_bounded() {
         |items| json!({"load": {"forwards": (0..items).map(|at| (id(at, 16), json!({}))).collect::<Value>()}}),
     );
     holds(MAX_LIVE, |items| inspected(&vec![session(json!({})); items]));
+    let counts = |items: usize| (0..items).map(|at| (format!("ns/{at}"), json!(1))).collect::<Value>();
+    holds(MAX_COUNTED, |items| json!({"inspected": {"live": {"origins": counts(items)}}}));
 }
 
 #[test]
@@ -139,7 +141,12 @@ fn the_largest_answer_about_sessions_fits() {
         bytes_down: u64::MAX,
         seconds: u64::MAX,
     };
-    let live = LiveSessions { total: u64::MAX, sessions: (0..MAX_LIVE).map(session).collect() };
+    let origin = |at: usize| Origin::port_forward(format!("n{at:06}"), "f".repeat(504));
+    let live = LiveSessions {
+        total: u64::MAX,
+        sessions: (0..MAX_LIVE).map(session).collect(),
+        origins: (0..MAX_COUNTED).map(|at| (origin(at), u64::MAX)).collect(),
+    };
     let answer = FromProxy { inspected: Some(Inspected { id: u64::MAX, live }), ..FromProxy::default() };
     let json = serde_json::to_vec(&answer).expect("encodes");
     assert!(json.len() <= MAX_REPORT_BYTES, "{} bytes", json.len());

@@ -38,6 +38,7 @@ pub fn count_open(files: &Files) {
 mod tests {
     use super::*;
 
+    // D18
     #[test]
     fn runtimes_that_exist_are_counted_beside_the_reserve() {
         let files = Arc::new(Files::new(1 << 20));

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::Configuration;
+use proxy_api::{Configuration, doors::LONGEST_TURN};
 use proxy_grpc::{Connection, Endpoint, OpenError, TlsError};
 use tokio::time::{sleep, timeout};
 
@@ -27,8 +27,8 @@ use crate::{
     resolver::Lookup,
 };
 
-/// Timeout of one attempt to open a stream, DNS and TLS included.
-const OPEN: Duration = Duration::from_secs(10);
+/// Timeout of one attempt to open a stream, DNS and TLS included, beside the wait for the turn of the handshake.
+const OPEN: Duration = LONGEST_TURN.saturating_add(Duration::from_secs(10));
 
 /// The operator's address, and the credentials of this proxy.
 #[derive(Clone, Debug)]

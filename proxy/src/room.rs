@@ -208,6 +208,7 @@ mod tests {
         assert_eq!(room.paused.load(Relaxed), 1);
     }
 
+    // D19
     #[test]
     fn places_that_are_freed_together_wake_as_many_waiters() {
         let room = Arc::new(Room::new(4));

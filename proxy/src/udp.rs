@@ -193,7 +193,7 @@ impl UdpListener {
         for (flow, _) in self.flows.borrow().in_slice(slice) {
             has_flows = true;
             if selection.has(&flow.listener.id, Some(flow.id)) {
-                live.total += 1;
+                live.count(selection, &flow.listener.id.origin);
                 if live.sessions.len() < selection.limit {
                     live.sessions.push(flow.view(now));
                 }

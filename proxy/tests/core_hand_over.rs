@@ -35,6 +35,7 @@ fn a_small_difference_is_not_worth_a_hand_over() {
     }
 }
 
+// D13
 #[test]
 fn a_batch_spreads_over_idle_peers() {
     let mut loads = vec![0; 8];

@@ -16,7 +16,7 @@ const PROXIES: usize = 5000;
 const REPLICAS: usize = 3;
 /// Handshakes per second at one replica: the default of the operator.
 const PER_SECOND: u32 = 200;
-/// How long a proxy waits for its connection and the handshake.
+/// How long proxies of earlier versions wait for their connection and the handshake.
 const CONNECT: Duration = Duration::from_secs(3);
 /// From the turn of the handshake to the answer to a stream: the handshake, the request and the review of the token.
 const ANSWER: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(90);
 /// The port for streams, with the defaults of the operator. Each proxy has an address of its own.
 fn door() -> Places {
     let rate = |times: u32| Rate::per_second(times, 2 * times);
-    let rates = Rates { all: rate(PER_SECOND), source: rate(PER_SECOND / 4) };
+    let rates = Rates { all: rate(PER_SECOND), source: rate(PER_SECOND / 4), evenly: true };
     Places::new(Bounds { strangers: 512, per_source: 64, known: PROXIES, evict: Evict::Silent, rates: Some(rates) })
 }
 

@@ -126,6 +126,7 @@ fn many_clients_behind_one_address_are_in_a_handshake_at_once_and_keep_nobody_el
     }
 }
 
+// D3
 #[test]
 fn workers_follow_the_cpus_up_to_a_bound() {
     assert_eq!(workers(some(4), some(2)), some(2));

@@ -172,6 +172,7 @@ fn the_policy_chooses_within_the_other_family_and_no_turn_is_used_up() {
     assert_eq!(all.len(), 2);
 }
 
+// D11
 #[test]
 fn only_endpoints_that_a_pick_would_find_are_untried() {
     let mut targets = targets(vec![

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use harness::programs;
 use images::ImageError;
 
-use crate::release::ReleaseError;
+use crate::{book::BookError, release::ReleaseError};
 
 /// Why a task failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,8 @@ pub(crate) enum TaskError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    #[error(transparent)]
+    Book(#[from] BookError),
     #[error(transparent)]
     Assets(#[from] programs::IncompleteAssets),
     #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,6 @@
-//! `cargo xtask`: setup, tests by tier, images, releases, a node for experiments.
+//! `cargo xtask`: setup, tests by tier, images, releases, the site of the documentation, a node for experiments.
 
+mod book;
 mod error;
 mod image;
 #[cfg(target_os = "linux")]
@@ -38,6 +39,8 @@ enum Task {
         /// Version, such as 1.2.3 or 1.2.3-rc.1.
         version: String,
     },
+    /// Builds the site of docs with mdBook into target/book, and checks its pages, links and search. Installs mdBook.
+    Book,
     /// Starts a node with the images and CRDs of this checkout, and opens a shell with KUBECONFIG, kubectl and helm.
     Node {
         /// Command to run instead of a shell.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Images { platform } => image::run(platform),
         Task::Release(arguments) => release::run(&arguments),
         Task::Bump { version } => release::bump(&version),
+        Task::Book => book::run(),
         #[cfg(target_os = "linux")]
         Task::Node { command } => node::run(&command),
         #[cfg(not(target_os = "linux"))]

@@ -16,7 +16,7 @@ mod version;
 pub(crate) use error::ReleaseError;
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -95,6 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), TaskError> {
         }
         eprintln!("release: reproducible: both builds have the same {} files", files.len());
     }
+    refuse_changed(&Commit::read(&checkout.root)?, &release.commit, commit.is_clean)?;
     write(&out, &files)?;
     report(&out, &files);
     Ok(())
@@ -147,10 +148,19 @@ fn notes(root: &Path, version: &str) -> Result<Result<String, String>, TaskError
     Ok(notes.ok_or_else(|| format!("{CHANGELOG} has no section {version}; `cargo xtask bump VERSION` cuts one")))
 }
 
-/// A folder with something else in it is not replaced.
+/// A folder with something else in it is not replaced, and neither is a file.
 fn refuse_foreign(out: &Path) -> Result<(), ReleaseError> {
-    let is_empty = fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
-    if is_empty || out.join(SUMS).is_file() { Ok(()) } else { Err(ReleaseError::NoRelease(out.to_owned())) }
+    let is_free = match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none() || out.join(SUMS).is_file(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if is_free { Ok(()) } else { Err(ReleaseError::NoRelease(out.to_owned())) }
+}
+
+/// A build takes long, and somebody may have edited the checkout meanwhile: the files would name a commit that they were
+/// not made of.
+fn refuse_changed(now: &Commit, hash: &str, was_clean: bool) -> Result<(), ReleaseError> {
+    if now.hash == hash && now.is_clean == was_clean { Ok(()) } else { Err(ReleaseError::Changed) }
 }
 
 /// Writes the files beside the folder, and renames them into place: the folder has a complete release or none.
@@ -189,6 +199,18 @@ mod tests {
         write(&folder, &files(&["new"])).unwrap();
         assert!(!folder.join("old").exists() && folder.join("new").exists());
         assert!(matches!(refuse_foreign(&folder), Err(ReleaseError::NoRelease(_))));
+        let file = folder.join("new");
+        assert!(matches!(refuse_foreign(&file), Err(ReleaseError::NoRelease(_))), "a file is no folder");
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_checkout_that_was_edited_during_the_build_gives_no_release() {
+        let commit = |hash: &str, is_clean| Commit { hash: hash.to_owned(), time: 0, is_clean };
+        assert!(refuse_changed(&commit("a", true), "a", true).is_ok());
+        assert!(refuse_changed(&commit("a", false), "a", false).is_ok(), "a trial, which names the gap");
+        for changed in [commit("a", false), commit("b", true)] {
+            assert!(matches!(refuse_changed(&changed, "a", true), Err(ReleaseError::Changed)));
+        }
     }
 }

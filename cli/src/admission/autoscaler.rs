@@ -18,7 +18,11 @@ static FIELDS: LazyLock<[(&str, Value); 2]> = LazyLock::new(|| {
         "type": one_of(&["Utilization", "Value", "AverageValue"]),
         "averageUtilization": {}, "averageValue": {}, "value": {},
     }));
-    let metric = object(json!({"name": {}, "selector": {}}));
+    let operator = one_of(&["In", "NotIn", "Exists", "DoesNotExist"]);
+    let requirement = object(json!({"key": {}, "operator": operator, "values": {}}));
+    let requirements = json!({"type": "array", "items": requirement});
+    let selector = object(json!({"matchLabels": {}, "matchExpressions": requirements}));
+    let metric = object(json!({"name": {}, "selector": selector}));
     let described = object(json!({"apiVersion": {}, "kind": {}, "name": {}}));
     let metrics = object(json!({
         "type": one_of(&["Resource", "ContainerResource", "Pods", "Object", "External"]),
@@ -63,6 +67,7 @@ mod tests {
         let autoscaling = json!({
             "metrics": [
                 {"type": "Resorce", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilisation": 60}}},
+                {"type": "Pods", "pods": {"metric": {"name": "q", "selector": {"matchLabel": {"a": "b"}}}}},
                 {"type": "External", "external": {"metric": {"name": "q", "selector": {"matchLabels": {"a": "b"}}}, "target": {"type": "Value", "value": "30"}}},
             ],
             "behavior": {"scaleUp": null, "scaleDown": {"selectPolicy": "Mix", "policies": [{"type": "Pods", "vlaue": 1}]}},
@@ -71,6 +76,7 @@ mod tests {
         let expected = [
             ("spec.autoscaling.metrics[0].type", "did you mean 'Resource'?"),
             ("spec.autoscaling.metrics[0].resource.target.averageUtilisation", "did you mean 'averageUtilization'?"),
+            ("spec.autoscaling.metrics[1].pods.metric.selector.matchLabel", "did you mean 'matchLabels'?"),
             ("spec.autoscaling.behavior.scaleDown.selectPolicy", "must be one of Max, Min, Disabled, but is 'Mix'"),
             ("spec.autoscaling.behavior.scaleDown.policies[0].vlaue", "did you mean 'value'?"),
         ];

@@ -1,8 +1,12 @@
 //! Words for violations of rules: the value, and what to write instead. A rule of a CRD has one message for all values.
 
+mod values;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
+
+use super::metadata::is_qualified_name;
 
 /// What a laptop writes for the placement, which only a cluster needs.
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
@@ -44,7 +48,14 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
             at = Some(without.1);
             without.0
         }),
-        _ => None,
+        text if text.starts_with("every key must be the name of") => wrong_key(object, field).map(|key| {
+            at = Some(format!("{field}.{key}"));
+            format!("'{}' is none", cut(key))
+        }),
+        text => values::of(text, field, object).map(|(words, place)| {
+            at = place;
+            words
+        }),
     };
     let message = match hint {
         Some(hint) => format!("{message}; {hint}"),
@@ -213,6 +224,14 @@ fn without_port(object: &Value) -> Option<(String, String)> {
     let (at, listener) = listeners.iter().enumerate().find(|(_, listener)| listener["port"].is_null())?;
     let name = listener["name"].as_str().unwrap_or_default();
     Some((format!("'{name}' has none"), format!("spec.listeners[{at}]")))
+}
+
+/// The first key of labels or annotations that is no name.
+fn wrong_key<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
+    // Unlike labels, annotations may have capital letters in the prefix of their keys.
+    let has_capitals = field.ends_with("annotations");
+    let is_name = |key: &str| is_qualified_name(&if has_capitals { key.to_lowercase() } else { key.to_owned() });
+    get(object, field)?.as_object()?.keys().map(String::as_str).find(|key| !is_name(key))
 }
 
 #[cfg(test)]

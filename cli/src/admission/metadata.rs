@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::{Violation, unknown};
+use super::{
+    hints::cut,
+    schema::{Violation, unknown},
+};
 use crate::spelling;
 
 /// Type that a metadata field must have to be decoded.
@@ -132,7 +135,9 @@ fn entry(map: &str, key: &str, value: &Value, found: &mut Vec<Violation>) {
         }
         None => found.push(Violation::blocking(field, "must be a string; use quotes")),
         Some(text) if map == "labels" && !is_label_value(text) => {
-            found.push(Violation::new(field, "must have at most 63 letters, digits, '-', '_' and '.'"));
+            let must =
+                "must have at most 63 letters, digits, '-', '_' and '.', and begin and end with a letter or a digit";
+            found.push(Violation::new(field, format!("{must}; here it is '{}'", cut(text))));
         }
         Some(_) => {}
     }
@@ -234,7 +239,7 @@ fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_name_part(text)
 }
 
-fn is_qualified_name(text: &str) -> bool {
+pub(super) fn is_qualified_name(text: &str) -> bool {
     match text.split_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),
         None => is_name_part(text),

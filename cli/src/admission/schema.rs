@@ -124,6 +124,9 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
                 &mut wrong,
             );
         }
+        (None, value) if schema["x-kubernetes-int-or-string"] == true => {
+            integer_or_string(schema, value, path, &mut wrong);
+        }
         (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         (Some("string"), Value::Array(_)) => {
             let remedy = if path.rsplit('.').next() == Some("host") {
@@ -287,7 +290,10 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>
         for (at, item) in items.iter().enumerate() {
             let identity: Vec<String> = keys.iter().map(|key| item[*key].to_string()).collect();
             if !seen.insert(identity) {
-                let message = format!("has the same {} as an earlier item", keys.join(" and "));
+                let shown = |key: &&str| item[*key].as_str().map_or_else(|| item[*key].to_string(), quoted);
+                let values: Vec<String> = keys.iter().map(shown).collect();
+                let (keys, values) = (keys.join(" and "), values.join(" and "));
+                let message = format!("has the same {keys} as an earlier item, {values}");
                 found.push(Violation::new(format!("{path}[{at}]"), message));
             }
         }
@@ -336,6 +342,21 @@ fn matches(pattern: &str, text: &str) -> bool {
         let known = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
         known.as_ref().is_none_or(|pattern| pattern.is_match(text))
     })
+}
+
+/// An amount, which needs no quotes if it is a whole number.
+fn integer_or_string(schema: &Value, value: &Value, path: &str, wrong: &mut impl FnMut(Violation)) {
+    match (value, value.as_i64()) {
+        (Value::String(text), _) => string(schema, text, path, wrong),
+        (_, Some(number)) => integer(schema, i128::from(number), path, wrong),
+        _ => {
+            let text = value.to_string();
+            let is_right_in_quotes = schema["pattern"].as_str().is_some_and(|pattern| matches(pattern, &text));
+            let remedy = if is_right_in_quotes { format!("; write '{text}'") } else { String::new() };
+            let words = in_words(value, false);
+            wrong(Violation::blocking(path, format!("must be an integer or a string, but is {words}{remedy}")));
+        }
+    }
 }
 
 fn integer(schema: &Value, value: i128, path: &str, wrong: &mut impl FnMut(Violation)) {

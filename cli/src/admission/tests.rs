@@ -135,7 +135,7 @@ fn a_list_that_cannot_be_read_is_refused_with_its_line() {
 #[test]
 fn lists_are_bounded_and_their_keys_unique() {
     let item = "  - {name: l, protocol: TCP, port: 1, backends: [{local: {port: 2}}]}\n";
-    refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "same name");
+    refused(&forward(&format!("{SIDECAR}  listeners:\n{item}{item}")), "has the same name as an earlier item, 'l'");
     refused(&forward(&format!("{SIDECAR}  listeners: []\n")), "at least 1");
     refused(&forward(SIDECAR), "spec.listeners: is required");
 }
@@ -182,13 +182,33 @@ fn gateway_rules() {
 }
 
 #[test]
+fn labels_and_selectors_of_a_gateway_and_of_a_forward_are_checked_too() {
+    let gateway = |spec: &str| {
+        format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
+    };
+    let key = "f:4: ForwardGateway default/g: spec.podTemplate.labels: every key must be the name of a label, such as \
+               app or example.com/app; 'a b' is none";
+    refused_once(&gateway("{podTemplate: {labels: {a: b, 'a b': c}}}"), key);
+    refused_once(&gateway("{podTemplate: {labels: {Example.com/a: c}}}"), "'Example.com/a' is none");
+    assert_eq!(verdict(&gateway("{podTemplate: {annotations: {Example.com/a: c}}}")), Ok(1));
+    refused_once(&gateway("{service: {annotations: {a/b/c: d}}}"), "the name of an annotation");
+    refused_once(&gateway("{podTemplate: {nodeSelector: {a: 'b c'}}}"), "nodeSelector.a: must have only letters");
+    let with = |selector: &str| {
+        forward(&format!("{SIDECAR}{LISTENERS}")).replace("selector: {}", &format!("selector: {selector}"))
+    };
+    refused_once(&with("{matchLabels: {'app:': shop}}"), "matchLabels: every key must be the name of a label");
+    refused_once(&with("{matchLabels: {app: shop-}}"), "matchLabels.app: must have only letters");
+    refused_once(&with("{matchExpressions: [{key: a b, operator: Exists}]}"), "key: must be a name such as app");
+}
+
+#[test]
 fn metadata_is_checked_too() {
     let with = |metadata: &str| forward(&format!("{SIDECAR}{LISTENERS}")).replace("{name: a}", metadata);
     refused(&with("{}"), "metadata.name");
     refused(&with("{name: a, labels: {x: 1}}"), "metadata.labels.x: must be a string, but is the number 1; write '1'");
     refused(&with("{name: a, namspace: b}"), "unknown field");
     refused(&with("{name: a, finalizers: zz}"), "metadata.finalizers: must be a list");
-    refused(&with("{name: a, labels: {app: 'a b'}}"), "metadata.labels.app");
+    refused(&with("{name: a, labels: {app: 'a b'}}"), "a letter or a digit; here it is 'a b'");
     refused(&with("{name: a, labels: {'!!': a}}"), "metadata.labels.!!");
 }
 

@@ -118,7 +118,10 @@ fn verdict(name: &str, kind: Kind, recursive: bool) -> Verdict {
     let hidden = name.starts_with('.');
     let is_manifest = matches!(Path::new(name).extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"));
     match kind {
-        // Such as `.git`, and the `..data` of a mounted ConfigMap, whose files are in the folder itself too.
+        // Such as the `..data` of a mounted ConfigMap, whose files are in the folder itself too.
+        Kind::Folder | Kind::LinkToFolder if name.starts_with("..") => Verdict::Ignore,
+        // kubectl enters it.
+        Kind::Folder if hidden && recursive => Verdict::Skip("hidden folder"),
         Kind::Folder | Kind::LinkToFolder if hidden => Verdict::Ignore,
         Kind::Folder if recursive => Verdict::Enter,
         Kind::Folder => Verdict::Skip("subfolder: -R reads it"),
@@ -179,17 +182,19 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("sub/..data")).expect("folders");
-        for name in ["a.yaml", "sub/b.yaml", "sub/..data/b.yaml"] {
+        fs::create_dir(path(".git")).expect("folder");
+        for name in ["a.yaml", "sub/b.yaml", "sub/..data/b.yaml", ".git/c.yaml"] {
             fs::write(path(name), "a: 1").expect("write");
         }
         std::os::unix::fs::symlink("sub", path("link")).expect("link");
         let listed = |recursive| {
             let Listing { mut manifests, skipped } = list(folder.path(), recursive).expect("listed");
             manifests.sort();
-            (manifests, skipped.phrases().count())
+            (manifests, skipped.phrases().map(|phrase| phrase.contains("(hidden folder)")).collect::<Vec<_>>())
         };
-        assert_eq!(listed(false), (vec![path("a.yaml")], 2));
-        assert_eq!(listed(true), (vec![path("a.yaml"), path("sub/b.yaml")], 1));
+        assert_eq!(listed(false), (vec![path("a.yaml")], vec![false, false]));
+        let told = "what kubectl would read and this program does not is named";
+        assert_eq!(listed(true), (vec![path("a.yaml"), path("sub/b.yaml")], vec![true, false]), "{told}");
     }
 
     #[test]

@@ -118,6 +118,20 @@ pub(super) fn refused_line(text: &str) -> Option<Flaw> {
     None
 }
 
+/// The first of the characters at which kubectl, by YAML 1.1, ends a line, also that of a comment, and of which editors
+/// and the parser here know nothing.
+pub(super) fn line_break(text: &str) -> Option<Flaw> {
+    let (at, letter) = text.char_indices().find(|(_, letter)| matches!(letter, '\u{85}' | '\u{2028}' | '\u{2029}'))?;
+    let code = u32::from(letter);
+    Some(Flaw {
+        line: text[..at].matches('\n').count() + 1,
+        message: format!(
+            "has the character U+{code:04X}, at which kubectl ends the line; remove the character, or write it as \
+             \\u{code:04X} in double quotes"
+        ),
+    })
+}
+
 /// Why a text that is not valid YAML is no manifest yet, and where. `line` is that of the mistake.
 pub(super) fn template(text: &str, line: usize) -> Option<Flaw> {
     let is_conflict = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
@@ -260,5 +274,18 @@ mod tests {
         ] {
             assert_eq!(refused_line(text).map(|flaw| flaw.line), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_line_break_of_yaml_1_1_is_found_with_its_line_and_the_remedy() {
+        for (letter, code) in [('\u{85}', "0085"), ('\u{2028}', "2028"), ('\u{2029}', "2029")] {
+            let flaw = line_break(&format!("a: 1\n# ü{letter}b: 2\n")).expect("found");
+            let words = format!(
+                "has the character U+{code}, at which kubectl ends the line; remove the character, or write it as \
+                 \\u{code} in double quotes"
+            );
+            assert_eq!(flaw, Flaw { line: 2, message: words });
+        }
+        assert_eq!(line_break("a: ü\r\nb: \"\\u2028\"\n"), None);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
         field: None,
         message,
     };
-    if let Some(flaw) = text::refused_line(text) {
+    if let Some(flaw) = text::refused_line(text).or_else(|| text::line_break(text)) {
         return Err(refused(flaw.line, flaw.message));
     }
     documents(text).map_err(|error| match text::template(text, error.line) {

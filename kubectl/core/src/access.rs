@@ -57,6 +57,9 @@ pub enum Unknown {
         /// Message of the API server or of the operator.
         message: String,
     },
+    /// The operator does not know the request.
+    #[error("the operator is older than this program: upgrade the chart portlane")]
+    Older,
 }
 
 /// What was read, or why it could not be read.

@@ -1,5 +1,8 @@
 //! The live API of the operator: requests, refusals, and the sessions of a response.
 
+mod notes;
+mod together;
+
 use std::net::SocketAddr;
 
 use operator_core::ObjectKey;
@@ -7,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Fetched, Place, Unknown};
 
+pub use self::{
+    notes::{notes, unanswered},
+    together::{Next, next},
+};
+use operator_core::live_api::api::ALL;
 pub use operator_core::live_api::{GROUP, SessionId, VERSION, api::MAX_LIMIT};
 
 /// Whose sessions are read.
@@ -41,7 +49,9 @@ pub struct Request {
     /// Path and query.
     pub path: String,
     resource: String,
-    key: ObjectKey,
+    place: Place,
+    /// Name of the object. Absent: the request is for all forwards of the place.
+    name: Option<String>,
 }
 
 impl Request {
@@ -50,6 +60,16 @@ impl Request {
         let (plural, key) = of.plural_and_key();
         let request = Self::new(plural, key, "sessions");
         Self { path: format!("{}?limit={limit}", request.path), ..request }
+    }
+
+    /// Asks for live sessions of all forwards of a place, and lists `limit` of them.
+    pub fn all(place: &Place, limit: usize) -> Self {
+        let namespace = match place {
+            Place::Namespace(name) => format!("namespaces/{}/", escaped(name)),
+            Place::Cluster | Place::Everywhere => String::new(),
+        };
+        let path = format!("/apis/{GROUP}/{VERSION}/{namespace}portforwards/{ALL}/sessions?limit={limit}");
+        Self { path, resource: resource("portforwards", "sessions"), place: place.clone(), name: None }
     }
 
     /// The same request for sessions, but only for the one with this id. An older operator lists the others too.
@@ -66,16 +86,18 @@ impl Request {
     fn new(plural: &str, key: &ObjectKey, what: &str) -> Self {
         let (namespace, name) = (escaped(&key.namespace), escaped(&key.name));
         let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}/{name}/{what}");
-        // As `kubectl create role --resource` spells it.
-        Self { path, resource: format!("{plural}.{GROUP}/{what}"), key: key.clone() }
+        let place = Place::Namespace(key.namespace.clone());
+        Self { path, resource: resource(plural, what), place, name: Some(key.name.clone()) }
     }
 
     /// Why the API server answered with this status code. `reason` and `message` are those of the `Status` object.
     pub fn refused(&self, code: u16, reason: &str, message: &str) -> Unknown {
         match code {
-            403 => Unknown::Forbidden { verb: "get", resource: self.resource.clone(), place: self.place() },
+            403 => Unknown::Forbidden { verb: "get", resource: self.resource.clone(), place: self.place.clone() },
             // The operator answers with the reason NotFound. An API server without the group answers with plain text.
             404 if reason != "NotFound" => Unknown::NotInstalled,
+            // An older operator takes the name that stands for all forwards for that of one.
+            404 if self.name.is_none() => Unknown::Older,
             503 => Unknown::NoLeader { message: message.to_owned() },
             _ => self.failed(message),
         }
@@ -83,13 +105,15 @@ impl Request {
 
     /// The request has failed for another reason.
     pub fn failed(&self, message: &str) -> Unknown {
-        let resource = format!("{} of {}", self.resource, self.key.name);
-        Unknown::Failed { verb: "get", resource, place: self.place(), message: message.to_owned() }
+        let of = self.name.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+        let resource = format!("{}{of}", self.resource);
+        Unknown::Failed { verb: "get", resource, place: self.place.clone(), message: message.to_owned() }
     }
+}
 
-    fn place(&self) -> Place {
-        Place::Namespace(self.key.namespace.clone())
-    }
+/// A resource of the live API, as `kubectl create role --resource` spells it.
+fn resource(plural: &str, what: &str) -> String {
+    format!("{plural}.{GROUP}/{what}")
 }
 
 /// A part of a path.
@@ -118,6 +142,31 @@ pub struct SessionList {
     /// The proxies that have reported their load.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatesOfPod>,
+    /// The forwards one by one, where all forwards of a place were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<OfForward>,
+    /// Number of forwards that are not in `forwards`.
+    #[serde(skip_serializing)]
+    pub omitted_forwards: u64,
+    /// Number of sessions that are counted for no forward, because a proxy has sessions of too many.
+    #[serde(skip_serializing)]
+    pub uncounted: u64,
+}
+
+/// The sessions of one of several forwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OfForward {
+    /// The forward, as `NAMESPACE/NAME`.
+    pub forward: String,
+    /// Number of its sessions, also of those that are not listed.
+    pub total: u64,
+    /// New sessions per second in all proxies, as in [`SessionList`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_per_second: Option<u64>,
+    /// Bytes per second in all proxies, as in [`SessionList`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
 }
 
 impl SessionList {
@@ -209,41 +258,6 @@ pub fn usable(reading: &[Reading]) -> Fetched<()> {
     general.map_or(Ok(()), |why| Err(why.clone()))
 }
 
-/// Most pods that a note names.
-const NAMED: usize = 5;
-
-/// What a reader must know of sessions that were read: requests that failed, lists that are cut, proxies that did not
-/// answer. Each note is there once.
-pub fn notes(reading: &[Reading]) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (of, read) in reading {
-        match read {
-            Err(why) => notes.push(why.to_string()),
-            Ok(list) => {
-                if (list.items.len() as u64) < list.total {
-                    let (name, listed) = (of.name(), list.items.len());
-                    notes.push(format!("{name} has {} sessions, and the live API listed {listed}", list.total));
-                }
-                notes.extend(unanswered(&list.unanswered));
-            }
-        }
-    }
-    notes.sort();
-    notes.dedup();
-    notes
-}
-
-/// The proxies that have not answered, if any.
-pub fn unanswered(pods: &[String]) -> Option<String> {
-    let named = pods.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match pods.len() {
-        0 => None,
-        1 => Some(format!("the proxy of pod {named} has not answered")),
-        all if all > NAMED => Some(format!("the proxies of {all} pods have not answered: {named}, …")),
-        _ => Some(format!("the proxies of pods {named} have not answered")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +271,9 @@ mod tests {
         let path = "/apis/live.portlane.dev/v1alpha1/namespaces/shop/portforwards/db/sessions?limit=7";
         assert_eq!(db().path, path);
         assert_eq!(db().only(SessionId(0xab)).path, format!("{path}&session=00000000000000ab"));
+        let all = |place: Place| Request::all(&place, 7).path;
+        assert_eq!(all(Place::Namespace("shop".to_owned())), path.replace("/db/", "/*/"));
+        assert_eq!(all(Place::Everywhere), path.replace("/db/", "/*/").replace("namespaces/shop/", ""));
         let pod = Request::config(&ObjectKey::new("shop", "../x"));
         assert_eq!(pod.path, "/apis/live.portlane.dev/v1alpha1/namespaces/shop/pods/..%2Fx/config");
     }
@@ -293,43 +310,6 @@ mod tests {
         ] {
             assert_eq!(db().refused(code, reason, message).to_string(), expected);
         }
-    }
-
-    #[test]
-    fn a_note_names_cut_lists_and_silent_proxies_once() {
-        let of = |name: &str| Of::Forward(ObjectKey::new("shop", name));
-        let list = SessionList { total: 9, unanswered: vec!["shop/p1".to_owned()], ..SessionList::default() };
-        let forbidden = || Err(db().refused(403, "", ""));
-        let silent = SessionList { total: 0, ..list.clone() };
-        let reading = [(of("a"), Ok(list)), (of("b"), Ok(silent)), (of("c"), forbidden()), (of("d"), forbidden())];
-        let notes = notes(&reading);
-        assert_eq!(notes.len(), 3, "{notes:?}");
-        assert!(notes.contains(&"PortForward shop/a has 9 sessions, and the live API listed 0".to_owned()));
-        assert!(notes.contains(&"the proxy of pod shop/p1 has not answered".to_owned()));
-        assert_eq!(usable(&reading), Ok(()));
-        let missing = [(of("a"), Err(Unknown::NotInstalled))];
-        assert_eq!(usable(&missing), Err(Unknown::NotInstalled));
-    }
-
-    #[test]
-    fn five_silent_proxies_are_named_and_of_more_the_first_five() {
-        let silent = |count: usize| {
-            let pods: Vec<String> = (1..=count).map(|at| format!("shop/p{at}")).collect();
-            unanswered(&pods)
-        };
-        assert_eq!(silent(0), None);
-        let five = "the proxies of pods shop/p1, shop/p2, shop/p3, shop/p4, shop/p5 have not answered";
-        assert_eq!(silent(5).as_deref(), Some(five));
-        let six = "the proxies of 6 pods have not answered: shop/p1, shop/p2, shop/p3, shop/p4, shop/p5, …";
-        assert_eq!(silent(6).as_deref(), Some(six));
-    }
-
-    #[test]
-    fn a_list_with_all_sessions_is_not_cut() {
-        let of = || Of::Pod(ObjectKey::new("shop", "p"));
-        let list = |total: u64| SessionList { total, items: vec![Session::default(); 2], ..SessionList::default() };
-        assert!(notes(&[(of(), Ok(list(2)))]).is_empty());
-        assert_eq!(notes(&[(of(), Ok(list(3)))]), ["pod shop/p has 3 sessions, and the live API listed 2"]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ const CONNECTIONS: usize = 16;
 const FOLLOWERS: usize = 4;
 /// Timeout for receiving a request.
 const HEADERS: Duration = Duration::from_secs(2);
+/// Bytes that are buffered of a request, and of an answer that its client does not read.
+const BUFFER: usize = 16 << 10;
 /// Longest time of a connection. A page that follows opens another, and a client that has vanished keeps no place.
 const FOLLOWED: Duration = Duration::from_secs(300);
 /// Pause after accepting failed.
@@ -168,6 +170,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, site: Arc<Site>) 
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // A client may disconnect at any time.
@@ -359,6 +362,18 @@ mod tests {
         drop(freed.expect("in time").expect("open"));
         let mut client = client(&site, events).await;
         until(&mut client, "200 OK").await;
+    }
+
+    #[tokio::test]
+    async fn a_head_without_an_end_is_refused_before_it_takes_memory() {
+        let head = "GET /secret/ HTTP/1.1\r\nX: ";
+        let (mut client, theirs) = duplex(1 << 16);
+        tokio::spawn(converse(theirs, site()));
+        let sent = format!("{head}{}", "x".repeat(BUFFER - head.len()));
+        client.write_all(sent.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
 
     #[test]

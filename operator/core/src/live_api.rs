@@ -5,6 +5,7 @@ pub mod carriers;
 pub mod config;
 pub mod rates;
 pub mod sessions;
+pub mod together;
 
 pub use proxy_api::SessionId;
 

@@ -4,8 +4,14 @@ use std::collections::BTreeSet;
 
 use super::{Driver, leading::Leading};
 use operator_core::{
-    ObjectKey, ProxyId,
-    live_api::{api::Of, carriers::carriers, config::Configured, rates::Rates},
+    Group, ObjectKey, ProxyId,
+    live_api::{
+        api::Of,
+        carriers::{carriers, carriers_in},
+        config::Configured,
+        rates::Rates,
+        together::{Forwards, Together},
+    },
 };
 
 use crate::inputs::questions::{LiveProxy, LiveQuestion};
@@ -15,6 +21,7 @@ impl Driver {
         // The caller may have given up.
         match question {
             LiveQuestion::Proxies { of, reply } => drop(reply.send(self.live_proxies(leading, &of))),
+            LiveQuestion::Together { namespace, reply } => drop(reply.send(together(leading, namespace.as_deref()))),
             LiveQuestion::Config { pod, reply } => drop(reply.send(self.configured(leading, pod))),
         }
     }
@@ -57,4 +64,20 @@ impl Driver {
         let is_known = self.cache.proxy_pods.contains_key(pod) || leading.proxies.get(&proxy).is_some();
         is_known.then_some(proxy)
     }
+}
+
+/// The proxies that may have live sessions of the forwards of a namespace, or of all. Each group is looked at once, however
+/// many forwards it runs.
+fn together(leading: &Leading, namespace: Option<&str>) -> (Vec<LiveProxy>, Forwards) {
+    let carriers = |group: &Group| -> BTreeSet<ProxyId> {
+        let connected = leading.publisher.followers(group);
+        carriers_in(group, leading.fleets.all(), &leading.proxies).chain(connected).cloned().collect()
+    };
+    let Together { forwards, proxies } =
+        Together::new(leading.translator.verdicts(), namespace, carriers, &leading.proxies);
+    let live = |(proxy, rates): (ProxyId, _)| {
+        let pod = proxy.pod()?.clone();
+        Some(LiveProxy { pod, asks: leading.publisher.asks(&proxy), rates })
+    };
+    (proxies.into_iter().filter_map(live).collect(), forwards)
 }

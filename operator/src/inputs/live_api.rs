@@ -72,6 +72,7 @@ impl LiveApi {
             Ok(Asked::Group) => Ok(Answer::json(StatusCode::OK, group())),
             Ok(Asked::Resources) => Ok(Answer::json(StatusCode::OK, resources())),
             Ok(Asked::Sessions { of, limit, session }) => self.sessions(of, limit, session).await,
+            Ok(Asked::Together { namespace, limit, session }) => self.together(namespace, limit, session).await,
             Ok(Asked::Config(pod)) => self.config(pod).await,
             Ok(Asked::Nothing) => Err(not_found("no such resource")),
             Err(why) => Err(bad_request(&why)),
@@ -113,7 +114,28 @@ impl LiveApi {
         };
         let question = Question::Live(LiveQuestion::Proxies { of, reply });
         let Some(proxies) = ask(&self.questions, question, answer).await? else { return Err(not_found(&unknown)) };
-        Ok(written(self.gather(Selection { origin, session, limit }, proxies).await.document(), places))
+        let selection = Selection { origin, session, limit, ..Selection::default() };
+        let gathered = begun(&selection, &proxies);
+        Ok(written(self.gather(gathered, selection, proxies).await.document(), places))
+    }
+
+    /// The sessions of all forwards of a namespace, or of all: each proxy is asked once for all of them.
+    async fn together(
+        &self,
+        namespace: Option<String>,
+        limit: usize,
+        session: Option<SessionId>,
+    ) -> Result<Answer, Answer> {
+        // No namespace has an empty name: requests about all of them have places of their own.
+        let places = self.places(namespace.as_deref().unwrap_or_default())?;
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Live(LiveQuestion::Together { namespace: namespace.clone(), reply });
+        let (proxies, forwards) = ask(&self.questions, question, answer).await?;
+        // The list of one session is never cut, so that its items are counted.
+        let by_origin = session.is_none();
+        let selection = Selection { origin: None, namespace, by_origin, session, limit };
+        let gathered = begun(&selection, &proxies).counting(forwards);
+        Ok(written(self.gather(gathered, selection, proxies).await.document(), places))
     }
 
     async fn config(&self, pod: ObjectKey) -> Result<Answer, Answer> {
@@ -126,13 +148,9 @@ impl LiveApi {
         Ok(written(configured.document(), places))
     }
 
-    /// Asks proxies for their sessions, and waits for their answers for a limited time.
-    async fn gather(&self, selection: Selection, proxies: Vec<LiveProxy>) -> Gathered {
+    /// Asks proxies for these sessions, and waits for their answers for a limited time.
+    async fn gather(&self, mut gathered: Gathered, wanted: Selection, proxies: Vec<LiveProxy>) -> Gathered {
         let end = Instant::now() + WHOLE;
-        let wanted = selection.clone();
-        let rates = proxies.iter().map(|proxy| (proxy.pod.clone(), proxy.rates)).collect();
-        let pods = proxies.iter().map(|proxy| proxy.pod.clone()).collect();
-        let mut gathered = Gathered::new(selection, pods).rated(rates);
         let room = Arc::new(AtomicUsize::new(gathered.room()));
         let inquiries = Arc::new(Semaphore::new(INQUIRIES));
         let mut connected = proxies.into_iter().filter_map(|proxy| Some((proxy.pod, proxy.asks?)));
@@ -162,6 +180,13 @@ impl LiveApi {
         self.metrics.inquiries.get_or_create(&[("result", "limited")]).inc_by(not_asked as u64);
         gathered
     }
+}
+
+/// No answer yet, and the rates of the proxies.
+fn begun(selection: &Selection, proxies: &[LiveProxy]) -> Gathered {
+    let rates = proxies.iter().map(|proxy| (proxy.pod.clone(), proxy.rates)).collect();
+    let pods = proxies.iter().map(|proxy| proxy.pod.clone()).collect();
+    Gathered::new(selection.clone(), pods).rated(rates)
 }
 
 /// Asks one proxy. The error is why there is no answer, as a label of a metric.

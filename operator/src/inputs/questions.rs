@@ -11,7 +11,7 @@ use tokio::{
 
 use operator_core::{
     ObjectKey, PodMetric,
-    live_api::{api::Of, config::Configured, rates::Rates},
+    live_api::{api::Of, config::Configured, rates::Rates, together::Forwards},
     metrics_api::api::{self as metrics_api, failure},
 };
 
@@ -55,6 +55,13 @@ pub enum LiveQuestion {
         of: Of,
         /// Receives the proxies.
         reply: oneshot::Sender<Option<Vec<LiveProxy>>>,
+    },
+    /// Which proxies are asked for the sessions of all forwards of a place.
+    Together {
+        /// Namespace of the forwards. Absent: all namespaces.
+        namespace: Option<String>,
+        /// Receives the proxies and the forwards.
+        reply: oneshot::Sender<(Vec<LiveProxy>, Forwards)>,
     },
     /// What the proxy of a pod should run.
     Config {

@@ -189,6 +189,7 @@ mod tests {
 
     use super::*;
 
+    // C14
     #[tokio::test]
     async fn a_write_in_flight_is_cut_when_its_term_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -58,6 +58,7 @@ mod tests {
         assert!(config.write_timeout.is_some_and(|stall| stall <= Duration::from_secs(30)));
     }
 
+    // C7
     #[tokio::test]
     async fn a_request_that_is_never_answered_fails() {
         // The kernel completes connections to a listener that never accepts them.

@@ -27,7 +27,7 @@ const HEALTH: (usize, usize) = (64, 32);
 
 fn rates((all, source): (u32, u32)) -> Rates {
     let rate = |times: u32| Rate::per_second(times, times.saturating_mul(BURST));
-    Rates { all: rate(all), source: rate(source) }
+    Rates { all: rate(all), source: rate(source), evenly: false }
 }
 
 /// Opens a door that counts the connections it closes under the name of the port.
@@ -47,7 +47,7 @@ pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
         per_source: settings.max_unauthenticated_per_source,
         known: settings.max_proxies,
         evict: Evict::Silent,
-        rates: Some(rates((all, all.div_ceil(SOURCE_SHARE)))),
+        rates: Some(Rates { evenly: true, ..rates((all, all.div_ceil(SOURCE_SHARE))) }),
     };
     door("stream", bounds, metrics)
 }

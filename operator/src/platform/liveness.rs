@@ -115,7 +115,7 @@ fn forget_ended(heartbeats: &mut Vec<Heartbeat>) {
 mod tests {
     use super::*;
 
-    // C12
+    // C4
     #[test]
     fn a_loop_that_hangs_is_named_until_it_ends() {
         let liveness = Liveness::default();

@@ -4,18 +4,21 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use proxy_api::{FromProxy, MAX_MESSAGE_BYTES, METHOD, SERVICE, ToProxy};
+use proxy_api::{FromProxy, MAX_MESSAGE_BYTES, METHOD, SERVICE, ToProxy, doors::LONGEST_TURN};
 use rustls::{ClientConfig, pki_types::ServerName};
 use serde::de::DeserializeOwned;
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, client::Grpc, metadata::MetadataValue, transport::Endpoint as Transport};
 
 use crate::{SERVER_NAME, codec::Json, pushback::retry_after};
 
-/// Connect timeout, TLS handshake included.
+/// Timeout of the TCP connection.
 const CONNECT: Duration = Duration::from_secs(3);
+/// Timeout of the TLS handshake, and of the wait for its turn at the operator: a proxy that gave up in the queue would
+/// have cost the operator a turn and come back for another.
+const HANDSHAKE: Duration = LONGEST_TURN.saturating_add(Duration::from_secs(3));
 /// Idle time before an HTTP/2 keepalive ping, and how long its answer may take before the connection is dropped.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// Outgoing messages that may be buffered.
@@ -111,7 +114,6 @@ pub async fn open<M: DeserializeOwned + Send + Sync + 'static>(
 ) -> Result<Connection<M>, OpenError> {
     let address = endpoint.address;
     let channel = Transport::from_static("http://portlane-operator")
-        .connect_timeout(CONNECT)
         .http2_keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)
         .keep_alive_while_idle(true)
@@ -150,10 +152,10 @@ fn connector(
     tower::service_fn(move |_| {
         let tls = tls.clone();
         async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = timeout(CONNECT, TcpStream::connect(address)).await??;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-            tls.connect(name, stream).await.map(TokioIo::new)
+            timeout(HANDSHAKE, tls.connect(name, stream)).await?.map(TokioIo::new)
         }
     })
 }

@@ -12,7 +12,7 @@ use std::{
 use hyper_util::rt::TokioIo;
 use proxy_api::{
     FromProxy, METHOD, SERVICE, ToProxy,
-    doors::{Bounds, Evict},
+    doors::{Bounds, Evict, Rate, Rates},
 };
 use proxy_grpc::{Answer, Connection, Door, Endpoint, Follower, Messages, OpenError, SERVER_NAME, Status, frame};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -61,12 +61,16 @@ struct Scene {
 impl Scene {
     /// A server with this room for strangers and for known proxies.
     async fn serve(strangers: usize, known: usize) -> Self {
+        let evict = Evict::Silent;
+        Self::within(Bounds { strangers, per_source: strangers, known, evict, rates: None }).await
+    }
+
+    async fn within(bounds: Bounds) -> Self {
         let (resolver, root) = certificate();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let counted: Arc<Mutex<Vec<&'static str>>> = Arc::default();
         let counts = counted.clone();
-        let bounds = Bounds { strangers, per_source: strangers, known, evict: Evict::Silent, rates: None };
         let door = Door::new(bounds, move |closed| counts.lock().expect("not poisoned").push(closed.as_str()));
         let tls = Arc::new(proxy_grpc::server_config(Arc::new(resolver)).expect("usable"));
         let (end, ended) = oneshot::channel::<()>();
@@ -149,6 +153,25 @@ async fn a_client_that_sends_nothing_after_its_handshake_is_closed() {
     // The server sends its settings and then ends the connection, with or without a farewell.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("closed in time");
     assert!(started.elapsed() < PATIENCE && scene.counts("silent") == 1);
+}
+
+// C10
+#[tokio::test]
+async fn a_proxy_waits_for_the_turn_of_its_handshake() {
+    let rate = Rate::per_second(1, 16);
+    let rates = Some(Rates { all: rate, source: rate, evenly: true });
+    let scene = Scene::within(Bounds { strangers: 8, per_source: 8, known: 2, evict: Evict::Silent, rates }).await;
+    let started = Instant::now();
+    let mut first = scene.open("good").await.expect("admitted");
+    greeted(&mut first).await;
+    // Both lanes begin one handshake in two seconds: these three and the first have the turns before the second.
+    let mut before = Vec::new();
+    for _ in 0..3 {
+        before.push(TcpStream::connect(scene.address).await.expect("connected"));
+    }
+    let mut second = scene.open("good").await.expect("it does not give up in the queue");
+    greeted(&mut second).await;
+    assert!(started.elapsed() >= Duration::from_secs(4), "there was a queue: {:?}", started.elapsed());
 }
 
 #[tokio::test]

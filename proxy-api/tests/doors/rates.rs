@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::doors::{Admission, Bounds, Evict, Places, Rate, Rates};
+use proxy_api::doors::{Admission, Bounds, Evict, LONGEST_TURN, PlaceId, Places, Rate, Rates};
 
 use super::{admitted, bounds, ms};
 
@@ -40,7 +40,7 @@ fn flood(
 
 fn with_rates(all: (u32, u32), source: (u32, u32)) -> Places {
     let rate = |(times, burst)| Rate::per_second(times, burst);
-    let rates = Rates { all: rate(all), source: rate(source) };
+    let rates = Rates { all: rate(all), source: rate(source), evenly: true };
     Places::new(Bounds { rates: Some(rates), ..bounds(100, 100, 5, Evict::Never) })
 }
 
@@ -129,7 +129,7 @@ fn a_share_of_a_rate_is_never_less_than_one_token_of_its_burst() {
 
 #[test]
 fn newcomers_for_whom_there_is_no_room_in_the_table_share_one_rate_and_known_peers_do_not() {
-    let rates = Rates { all: Rate::per_second(1000, 100_000), source: Rate::per_second(1, 10) };
+    let rates = Rates { all: Rate::per_second(1000, 100_000), source: Rate::per_second(1, 10), evenly: false };
     let mut places = Places::new(Bounds { rates: Some(rates), ..bounds(10, 10, 2, Evict::Never) });
     assert!((0..16_384).all(|at| connects(&mut places, numbered(at), ms(0))));
     let proxy = admitted(places.admit(numbered(20_000), ms(0)));
@@ -162,4 +162,59 @@ fn a_greedy_source_waits_longer_for_its_handshakes_than_others() {
     }
     let other = admitted(places.admit(numbered(2), ms(0)));
     assert!(places.turn(other) < greedy / 2, "{:?} and {greedy:?}", places.turn(other));
+}
+
+// C3: each greedy connection that waits for its turn holds a place, and may not be evicted.
+#[test]
+fn greedy_sources_that_come_in_bursts_leave_places_and_turns_to_others() {
+    let rate = |times| Rate::per_second(times, 2 * times);
+    let rates = Some(Rates { all: rate(200), source: rate(50), evenly: true });
+    let mut places = Places::new(Bounds { rates, ..bounds(512, 64, 5000, Evict::Silent) });
+    let mut waiting: Vec<(Duration, PlaceId)> = Vec::new();
+    for step in 0..200_u32 {
+        let now = ms(u64::from(step) * 100);
+        for (_, place) in waiting.extract_if(.., |(turn, _)| *turn <= now) {
+            places.waits(place, now);
+        }
+        for source in (1..=8).flat_map(|source| [source; 64]) {
+            let (Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. }) =
+                places.admit(numbered(source), now)
+            else {
+                continue;
+            };
+            places.asks(place, now);
+            waiting.push((now + places.turn(place), place));
+        }
+        let good = match places.admit(numbered(100 + step), now) {
+            Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => place,
+            Admission::Refuse(why) => panic!("refused after {now:?}: {}", why.as_str()),
+        };
+        assert!(places.turn(good) <= ms(1500), "{:?} after {now:?}", places.turn(good));
+        places.release(good, now);
+    }
+}
+
+// C10
+#[test]
+fn the_turn_of_a_handshake_comes_before_a_proxy_gives_up_and_nobody_is_refused_for_it() {
+    let rate = |times| Rate::per_second(times, 2 * times);
+    let rates = Some(Rates { all: rate(200), source: rate(50), evenly: true });
+    let mut places = Places::new(Bounds { rates, ..bounds(1000, 64, 200, Evict::Silent) });
+    let known = |at: u32| (numbered(1000 + at), ms(u64::from(at) * 50));
+    for (source, now) in (0..200).map(known) {
+        let place = admitted(places.admit(source, now));
+        assert_eq!(places.authenticate(place, now), Ok(None));
+        places.release(place, now);
+    }
+    let now = ms(100_000);
+    let mut turns_of = |source| {
+        let Admission::Admit(place) = places.admit(source, now) else { return None };
+        Some(places.turn(place))
+    };
+    // As much as greedy sources, newcomers and known proxies may use up at once, one after the other.
+    let greedy: Vec<Duration> = (1..=8).flat_map(|at| [at; 64]).filter_map(|at| turns_of(numbered(at))).collect();
+    let newcomers: Vec<Duration> = (0..600).filter_map(|at| turns_of(numbered(5000 + at))).collect();
+    let known: Vec<Duration> = (0..200).map(|at| turns_of(known(at).0).expect("a known proxy gets in")).collect();
+    assert_eq!(greedy.len() + newcomers.len(), 400, "all tokens are used up");
+    assert!(known.iter().all(|turn| *turn < LONGEST_TURN), "{:?}", known.last());
 }

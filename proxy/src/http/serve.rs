@@ -26,6 +26,8 @@ use crate::{door::Place, http_doors::Doors};
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Timeout for receiving a request.
 const HEADERS: Duration = Duration::from_secs(1);
+/// Bytes that are buffered of a request, and of an answer that its client does not read.
+const BUFFER: usize = 16 << 10;
 /// Timeout for a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time that a page follows on one connection, after which it opens another. Clients that have vanished must not
@@ -153,6 +155,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(BUFFER)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {

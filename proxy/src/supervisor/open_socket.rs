@@ -160,3 +160,56 @@ impl OpenSocket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::TcpListener,
+        num::NonZeroUsize,
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        lives::Lives,
+        log::{Level, Log, LogFormat},
+        process::Process,
+        settings::Settings,
+        shared::Shared,
+        supervisor::fixtures::{id, listener},
+    };
+
+    // D17
+    #[test]
+    fn shards_before_one_that_fails_have_keepalive_and_are_counted() {
+        let settings = Settings { workers: NonZeroUsize::new(2).expect("two"), ..Settings::default() };
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), guard).expect("a thread").0;
+        let process = Process::new(&settings, None, lives, log);
+        let workers = Workers::start(&settings, &process).expect("threads");
+        let files = Arc::new(Files::new(100));
+        let served = Served::One(Shared::new(id("a"), listener(80, "b"), Arc::default(), Arc::default()));
+        let mut open = OpenSocket::new(served, Arc::default(), files.take_anyway(2));
+        let good = TcpListener::bind("127.0.0.1:0").expect("a port");
+        good.set_nonblocking(true).expect("an option");
+        // No shard: it has no port.
+        let bad = TcpListener::from(OwnedFd::from(UnixStream::pair().expect("a pair").0));
+        let mut ids = SocketIds::default();
+        for socket in [good, bad] {
+            open.parts.push(Part { id: ids.fresh(), socket: OsSocket::Tcp(Arc::new(socket)), worker: 1 });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            open.add_shards(&mut ids, &workers, &files).await.expect_err("the second socket");
+            for worker in &workers.handles {
+                worker.send(Command::Drain { millis: 0 }).await;
+            }
+        });
+        workers.join();
+        assert_eq!((open.parts.len(), files.usage().0), (3, 3));
+        let OsSocket::Tcp(shard) = &open.parts[2].socket else { panic!("a TCP socket") };
+        assert!(SockRef::from(&**shard).keepalive().expect("an option"));
+    }
+}

@@ -321,6 +321,7 @@ mod tests {
         Arc::new(Listener { socket: key(port), end_port: None, ..template }.sealed())
     }
 
+    // D20
     #[test]
     fn a_port_that_was_closed_is_free_at_once() {
         let settings = Settings::default();

@@ -204,6 +204,10 @@ impl Direction {
             }
         }
         if self.streaming && self.pipe.is_none() {
+            // A pipe is lent to bytes, and a stream that has none counts as neither spliced nor copied.
+            if !from.read_anyway.get() {
+                ready!(poll_source(cx, from));
+            }
             self.borrow_pipe(worker);
         }
         if self.pipe.is_some() {

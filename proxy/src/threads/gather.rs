@@ -20,9 +20,7 @@ async fn of_all(workers: &[WorkerHandle], selection: &Selection) -> LiveSessions
         let limit = selection.limit.saturating_sub(live.sessions.len());
         let selection = Selection { limit, ..selection.clone() };
         if worker.send(Command::Inspect { selection, reply }).await {
-            let of_worker = answer.await.unwrap_or_default();
-            live.total += of_worker.total;
-            live.sessions.extend(of_worker.sessions);
+            live.add(answer.await.unwrap_or_default());
         }
     }
     live

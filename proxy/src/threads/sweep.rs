@@ -218,7 +218,7 @@ fn list(worker: &Worker, places: Range<usize>, selection: &Selection, now: u64, 
     let end = places.end;
     for session in places.filter_map(|place| sessions.get(place)) {
         if selection.has(&session.listener.id, Some(session.id)) {
-            live.total += 1;
+            live.count(selection, &session.listener.id.origin);
             if live.sessions.len() < selection.limit {
                 live.sessions.push(session.view(now));
             }
@@ -293,7 +293,7 @@ mod tests {
             thread.worker.sessions.borrow_mut().insert(Rc::new(session));
         }
         let turns = Cell::new(0);
-        let selection = Selection { limit: 5, ..Selection::default() };
+        let selection = Selection { limit: 5, by_origin: true, ..Selection::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let live = runtime.block_on(async {
             let mut selected = pin!(selected(&thread, &selection));
@@ -304,6 +304,7 @@ mod tests {
             .await
         });
         assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(number), 5));
+        assert_eq!((live.origins.len(), live.origins.get(&id.origin)), (1, Some(&live.total)));
         assert!(turns.get() >= 4, "{} turns", turns.get());
     }
 }

@@ -159,6 +159,7 @@ mod tests {
         Pipes::new(count * PIPE_BYTES, Arc::new(Files::new(100)))
     }
 
+    // D10
     #[test]
     fn one_budget_serves_all_and_a_pipe_that_comes_back_is_lent_again() {
         let pipes = pipes(2);
@@ -178,6 +179,7 @@ mod tests {
         pipes.lend(0).expect("another pipe");
     }
 
+    // D10
     #[test]
     fn a_refusal_of_the_system_is_not_for_good() {
         let mut pipes = Pipes { make: |_| Err(io::ErrorKind::PermissionDenied.into()), ..pipes(1) };

@@ -3,7 +3,10 @@
 mod goldens;
 mod installed;
 mod manifests;
+mod mirror;
 mod monitoring;
+mod notes;
+mod packages;
 mod refused;
 mod templates;
 mod values;

@@ -265,7 +265,15 @@ fn a_cluster_that_cannot_be_used_is_one_line() {
     };
     one_line(server.kubeconfig(), &["status", "--context", "nosuch"], "nosuch");
     one_line(Path::new("/nosuch"), &["status"], "cannot use the kubeconfig");
-    for words in [&["status"][..], &["conns"], &["top", "--once"], &["describe", "db"], &["forward", "pod/db", "80"]] {
+    for words in [
+        &["status"][..],
+        &["conns"],
+        &["top", "--once"],
+        &["describe", "db"],
+        &["logs", "db"],
+        &["drain", "pod/db", "--yes"],
+        &["forward", "pod/db", "80"],
+    ] {
         let words = [words, &["-n", "defalt"]].concat();
         one_line(server.kubeconfig(), &words, "namespace defalt does not exist; did you mean default?");
     }

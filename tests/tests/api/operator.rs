@@ -19,6 +19,7 @@ mod namespaces;
 mod network_policies;
 mod newer;
 mod notices;
+mod older;
 mod outage;
 mod ports;
 mod quotas;

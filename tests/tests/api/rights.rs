@@ -237,6 +237,7 @@ const FLEETS: [&str; 6] = [
     "services: get, create, patch, delete",
 ];
 
+// RBAC
 #[test]
 fn the_operator_has_these_rights_and_no_others() {
     let Some(server) = crate::server::shared(KubernetesVersion::Newest) else { return };

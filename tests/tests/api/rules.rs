@@ -104,6 +104,16 @@ fn of_gateways() -> Vec<Case> {
             "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a], selector: {}}}]}}",
             "{allowedForwards: {tenants: [{name: a, namespaces: {names: [a]}}]}}",
         ),
+        of_gateway(
+            "every key must be the name of a label, such as app or example.com/app",
+            "{podTemplate: {labels: {'a b': c}}}",
+            "{podTemplate: {labels: {a_b: c}}}",
+        ),
+        of_gateway(
+            "every key must be the name of an annotation, such as example.com/note",
+            "{service: {annotations: {example.com/a/b: c}}}",
+            "{service: {annotations: {Example.com/a: c}}}",
+        ),
         of_gateway("exactly one of tag and digest must be set", "{proxyImage: {}}", "{proxyImage: {tag: next}}"),
         of_gateway(
             "must be a network such as 10.0.0.0/8",

@@ -1,22 +1,17 @@
-//! Argo CD, a real one: `docs/gitops.md` word for word, what it syncs does not drift, a mistake and its revert, and the
-//! health checks and actions as Argo CD runs them.
+//! Argo CD, a real one: `docs/gitops.md` word for word, what it syncs does not drift, and a mistake and its revert.
 
-#[path = "../health/page.rs"]
-#[allow(dead_code, reason = "the conditions and kstatus are for the test program `health`")]
-mod health_page;
+mod health;
 
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use harness::{Argo, Node, resource_overrides, until, until_within};
-use serde_json::{Value, json};
+use harness::{Argo, Node, until, until_within};
+use serde_json::Value;
 
-use self::health_page::{Expected, expected};
 use crate::{
     fleet::Load,
     shared,
@@ -38,8 +33,6 @@ const REVERTED: Duration = Duration::from_secs(20);
 const COMMANDS: usize = 10;
 /// What the operator writes as, and its Deployment.
 const OPERATOR: &str = "portlane-operator";
-/// Processes of Argo CD that judge an object at the same time: each takes most of a second.
-const JUDGES: usize = 4;
 /// Comparisons of an hour: Argo CD makes one every 180 s by default.
 const AN_HOUR: usize = 20;
 
@@ -78,6 +71,7 @@ fn argo_cd_installs_by_the_page_follows_git_without_drift_and_leaves_nothing() {
     server_side_apply(&argo, &node);
     client_side_apply(&argo, &node);
     a_revert_reaches_every_proxy(&argo, &node);
+    tracking_by_label(&argo, &node);
     nothing_drifts(&argo, 1);
     follow(&mut shell, kubectl());
     the_removal_drains(&mut shell, &node, uninstall);
@@ -280,7 +274,25 @@ fn a_revert_reaches_every_proxy(argo: &Argo<'_>, node: &Node) {
     let reverted = Instant::now();
     argo.refresh("shop");
     until_within(REVERTED, "every proxy listens on the old port", || is_acked(node, "80/TCP"));
-    eprintln!("every proxy runs the old listeners {:?} after the revert", reverted.elapsed());
+    shared::print(&format!("every proxy runs the old listeners {:?} after the revert", reverted.elapsed()));
+}
+
+/// From now on Argo CD tracks objects by the label `app.kubernetes.io/instance`, as older installations do, except for CRDs,
+/// which it never labels. Children have the name of their gateway in this label, and keep it.
+fn tracking_by_label(argo: &Argo<'_>, node: &Node) {
+    let method = r#"{"data": {"application.resourceTrackingMethod": "label"}}"#;
+    node.kubectl(&["patch", "configmap", "argocd-cm", "--namespace=argocd", "--type=merge", "--patch", method]).ok();
+    for name in APPLICATIONS {
+        argo.refresh(name);
+    }
+    let label = r"--output=jsonpath={.metadata.labels.app\.kubernetes\.io/instance}";
+    let tracked = |object: &str| node.kubectl(&["get", object, "--namespace=shop", label]).ok();
+    for object in ["forwardgateway/edge", "portforward/shop", "deployment/shop"] {
+        until(&format!("{object} has the label of its Application"), || tracked(object) == "shop");
+    }
+    for child in ["deployment/edge", "service/edge", "serviceaccount/edge"] {
+        assert_eq!(tracked(child), "edge", "{child}");
+    }
 }
 
 /// Whether both proxies of the gateway run the newest generation of the forward `shop`, with these ports.
@@ -326,73 +338,6 @@ fn nothing_is_left(node: &Node) {
     }
 }
 
-/// The folder of the scripts of a kind.
-fn scripts(kind: &str) -> PathBuf {
-    let argocd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/argocd/health/resource_customizations");
-    argocd.join("portlane.dev").join(kind)
-}
-
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}"))
-}
-
-/// The test program `health` tries every combination of conditions by another Lua.
-#[test]
-fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
-    for kind in ["PortForward", "ForwardGateway"] {
-        let tests = fs::read_to_string(scripts(kind).join("health_test.yaml")).expect("read");
-        let tests: Value = serde_yaml::from_str(&tests).expect("YAML");
-        for test in tests["tests"].as_array().expect("tests") {
-            let file = scripts(kind).join(text(test, "inputPath")).display().to_string();
-            let (status, message) = (text(&test["healthStatus"], "status"), text(&test["healthStatus"], "message"));
-            let answer = resource_overrides(&["health", &file]).ok();
-            assert_eq!(answer.trim_end(), format!("STATUS: {status}\nMESSAGE: {message}"), "{file}");
-        }
-    }
-    for (file, action, other) in [("forward", "suspend", "resume"), ("suspended", "resume", "suspend")] {
-        let file = scripts("PortForward").join(format!("actions/testdata/{file}.yaml")).display().to_string();
-        let offered = resource_overrides(&["list-actions", &file]).ok();
-        assert!(offered.contains(action) && !offered.contains(other), "{offered}");
-        let changed = resource_overrides(&["run-action", &file, action]).ok();
-        assert!(changed.contains(&format!("suspend: {}", action == "suspend")), "{changed}");
-    }
-}
-
-/// One object for each reason of the page. Takes about a second for every six.
-#[test]
-fn argo_cd_itself_agrees_with_every_reason_of_the_page() {
-    let folder = tempfile::tempdir().expect("folder");
-    let of = |kind: &'static str| expected(kind).into_iter().map(move |row| (kind, row));
-    let rows: Vec<(&str, Expected)> = ["PortForward", "ForwardGateway"].into_iter().flat_map(of).collect();
-    thread::scope(|scope| {
-        for (at, rows) in rows.chunks(rows.len().div_ceil(JUDGES)).enumerate() {
-            let file = folder.path().join(format!("{at}.json"));
-            scope.spawn(move || {
-                for (kind, row) in rows {
-                    fs::write(&file, object(kind, row).to_string()).expect("write");
-                    let answer = resource_overrides(&["health", &file.display().to_string()]).ok();
-                    assert!(answer.starts_with(&format!("STATUS: {}\n", row.health)), "{kind}: {row:?}: {answer}");
-                }
-            });
-        }
-    });
-}
-
-/// An object with the conditions by which the operator says what this row says.
-fn object(kind: &str, row: &Expected) -> Value {
-    let condition = |type_: &str, status: &str, reason: &str| json!({"type": type_, "status": status, "reason": reason, "message": "a message", "observedGeneration": 4});
-    let mut conditions = vec![condition("Ready", &row.status, &row.reason)];
-    if row.reason == "Suspended" {
-        conditions.push(condition("Accepted", "True", "Suspended"));
-    }
-    if row.kstatus == "Failed" {
-        conditions.push(condition("Stalled", "True", &row.reason));
-    }
-    json!({
-        "apiVersion": "portlane.dev/v1alpha1",
-        "kind": kind,
-        "metadata": {"name": "web", "namespace": "shop", "generation": 4},
-        "spec": {},
-        "status": {"observedGeneration": 4, "conditions": conditions},
-    })
 }

@@ -201,13 +201,23 @@ fn a_sidecar_is_old(namespace: &Namespace<'_>) {
 fn a_user_has_no_rights(namespace: &Namespace<'_>) {
     let folder = tempfile::tempdir().expect("a folder");
     let kubeconfig = kubeconfig_of(namespace, "default", folder.path());
-    for words in [&["status"][..], &["describe", "web"], &["conns"]] {
+    let (forwards, config) = ("on `portforwards.portlane.dev`", "on `pods.live.portlane.dev/config`");
+    for (words, right) in [
+        (&["status"][..], forwards),
+        (&["describe", "web"][..], forwards),
+        (&["conns"][..], forwards),
+        (&["top", "--once"][..], forwards),
+        (&["logs", "web"][..], forwards),
+        (&["trace", "web", "--from", "client"][..], forwards),
+        (&["drain", "web", "--yes"][..], forwards),
+        (&["config", "client"][..], config),
+    ] {
         let mut command = Command::new(binary("kubectl-portlane"));
         command.env("KUBECONFIG", &kubeconfig).args(words).args(["-n", namespace.name()]);
         let output = command.output().expect("the plugin runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{words:?}: {text}");
-        assert!(text.contains("on `portforwards.portlane.dev`"), "{words:?}: {text}");
+        assert!(text.contains(right), "{words:?}: {text}");
     }
 }
 

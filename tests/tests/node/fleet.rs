@@ -136,6 +136,7 @@ pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     work: JoinHandle<io::Result<usize>>,
     round_trips: Arc<AtomicUsize>,
+    clients: Vec<SocketAddr>,
 }
 
 impl Load {
@@ -146,6 +147,7 @@ impl Load {
         for session in &mut sessions {
             greeting(session).expect("a greeting");
         }
+        let clients = sessions.iter().map(|session| session.local_addr().expect("an address")).collect();
         let (stop, round_trips) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, count) = (stop.clone(), round_trips.clone());
         let work = thread::spawn(move || {
@@ -160,7 +162,12 @@ impl Load {
             }
             Ok(live)
         });
-        Self { stop, work, round_trips }
+        Self { stop, work, round_trips, clients }
+    }
+
+    /// Addresses of the clients of the sessions.
+    pub(crate) fn clients(&self) -> Vec<SocketAddr> {
+        self.clients.clone()
     }
 
     /// Round trips so far.

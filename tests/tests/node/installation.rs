@@ -1,13 +1,18 @@
-//! The life of an installation: docs/install.md word for word, an upgrade to another release of the proxy, a drain of
-//! the node, and the removal.
+//! The life of an installation: docs/install.md word for word, an upgrade to another release and its rollback, a drain of
+//! the node, an uninstallation that the next installation undoes, and the removal.
 
-use std::{fs, net::SocketAddr, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use harness::{Namespace, Node, until, until_within};
 
 use crate::{
     broken::names,
-    fleet::{CHARTS, GATEWAY, Load, OPERATOR, call, client, proxies, until_it_drains, wait_for},
+    fleet::{Load, OPERATOR, client, proxies, until_it_drains},
+    followed::Followed,
+    releases::{
+        NextRelease, a_rollback_leaves_the_field, an_installation_adopts_what_the_one_before_left,
+        an_upgrade_brings_a_field_and_other_images, no_operator_is_left,
+    },
     shared,
     tasks::{
         do_as_written,
@@ -28,11 +33,19 @@ const SECOND: &str = "\n## Two installations in one cluster\n";
 /// The page promises fewer commands than this to the first byte.
 const COMMANDS: usize = 10;
 /// Starts of the commands that no test runs as they are written, and why. `peers::registry` pushes the charts to a
-/// registry of its own.
-const NOT_RUN: [(&str, &str); 4] = [
+/// registry of its own, and `charts::mirror` renders what the last command installs.
+const NOT_RUN: [(&str, &str); 12] = [
     ("helm package ", "needs a registry"),
     ("helm push ", "needs a registry"),
     ("helm push ", "needs a registry"),
+    ("helm install ", "needs a registry"),
+    ("skopeo copy ", "needs a registry"),
+    ("skopeo copy ", "needs a registry"),
+    ("helm push ", "needs a registry"),
+    ("helm push ", "needs a registry"),
+    ("kubectl create ", "needs a registry"),
+    ("kubectl create ", "needs a registry"),
+    ("helm install ", "needs a registry"),
     ("helm install ", "needs a registry"),
 ];
 
@@ -69,7 +82,7 @@ fn every_command_of_the_page_is_followed_or_marked() {
 
 /// The node is this test's own: the operator is installed, upgraded and removed.
 #[test]
-fn the_page_installs_an_upgrade_and_a_drain_break_no_session_and_a_removal_leaves_nothing() {
+fn the_page_installs_upgrade_rollback_and_drain_break_no_session_and_a_removal_leaves_nothing() {
     if shared::node_with_a_host().is_none() {
         return;
     }
@@ -82,8 +95,14 @@ fn the_page_installs_an_upgrade_and_a_drain_break_no_session_and_a_removal_leave
     node.helm(&["uninstall", "portlane", "--namespace", "portlane-blue"]).ok();
     client(&namespace);
     namespace.apply(PINNED);
-    another_release_of_the_proxy(&node, &namespace);
+    let next = NextRelease::make(&node);
+    let log = Followed::start(&namespace, "web");
+    let ended = an_upgrade_brings_a_field_and_other_images(&node, &namespace, &next);
+    log.until_it_has_all(&node, &namespace, &ended);
+    drop(log);
+    a_rollback_leaves_the_field(&node, &namespace);
     a_node_is_drained(&node, &namespace);
+    an_installation_adopts_what_the_one_before_left(&node, &namespace, &next);
     nothing_is_left(&namespace);
     node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
     let missing = ["× CRDs", "the CRDs are missing", "helm upgrade --install portlane-crds", "× operator"];
@@ -101,65 +120,6 @@ fn follow(shell: &mut Shell, heading: &str) {
             Step::Command { line, output } => do_as_written("install.md", shell, &line, &output),
         }
     }
-}
-
-/// An upgrade that brings another image of the proxy rolls the fleet over, and breaks no session. A pinned fleet
-/// keeps its pod.
-fn another_release_of_the_proxy(node: &Node, namespace: &Namespace<'_>) {
-    let pods = |column: &str| {
-        let columns = format!("--output=jsonpath={{range .items[*]}}{{{column}}}/{{.status.phase}} {{end}}");
-        namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", &columns]).ok()
-    };
-    namespace.apply(&GATEWAY.replace("drainSeconds: 5", "drainSeconds: 60"));
-    until_within(Duration::from_secs(90), "two proxies that drain for a minute run, and no other", || {
-        let graces = pods(".spec.terminationGracePeriodSeconds");
-        let graces: Vec<&str> = graces.split_whitespace().collect();
-        graces.len() == 2 && graces.iter().all(|it| it.starts_with(['6', '7']) && it.ends_with("/Running"))
-    });
-    namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=60s"]).ok();
-    wait_for(namespace, "forwardgateway/edge");
-    wait_for(namespace, "forwardgateway/pinned");
-    let pinned = || namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=pinned", "-o", "name"]).ok();
-    let kept = pinned();
-    let addresses: Vec<SocketAddr> = proxies(namespace).into_iter().map(|(_, address)| address).collect();
-    let load = Load::start(node, &addresses, 20);
-    let (old, new) = ("localhost/portlane/proxy:0.1.0", "localhost/portlane/proxy:next");
-    let tagged = node.command("ctr").args(["--namespace", "k8s.io", "images", "tag", old, new]).status();
-    assert!(tagged.expect("ctr runs").success());
-    // The next step of a missing webhook is the upgrade that follows.
-    let webhook = format!("portlane-operator.{OPERATOR}");
-    namespace.cluster().kubectl(&["delete", "mutatingwebhookconfiguration", &webhook]).ok();
-    let missing = ["× webhook", &webhook, "helm upgrade portlane charts/portlane"];
-    names(namespace, &["status"], &missing);
-    let upgrade = ["upgrade", "portlane", CHARTS[1], "--namespace", OPERATOR, "--reuse-values", "--set"];
-    namespace
-        .cluster()
-        .helm(
-            &[&upgrade[..], &["proxyImage.tag=next,customMetrics.enabled=true", "--wait", "--timeout", "100s"]]
-                .concat(),
-        )
-        .ok();
-    until_within(Duration::from_secs(90), "two proxies of the new image run beside the draining ones", || {
-        pods(".spec.containers[0].image").matches("proxy:next/Running").count() == 2
-    });
-    wait_for(namespace, "portforward/web");
-    for address in addresses {
-        until_it_drains(node, address, &load);
-    }
-    assert!(load.stop() > 100, "the load ran, and no session broke");
-    until_within(Duration::from_secs(60), "the old proxies are gone", || {
-        !pods(".spec.containers[0].image").contains(concat!("proxy:", env!("CARGO_PKG_VERSION")))
-    });
-    until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
-    let status = |name: &str, path: &str| {
-        namespace.kubectl(&["get", "forwardgateway", name, &format!("--output=jsonpath={path}")]).ok()
-    };
-    assert_eq!(status("edge", "{.status.proxyImage}"), new);
-    // The leader writes the CA bundle into the new configuration.
-    names(namespace, &["status"], &["✓ webhook"]);
-    let outdated = "{.status.proxyImage} {.status.conditions[?(@.type==\"Outdated\")].reason}";
-    assert_eq!((status("pinned", outdated), pinned()), (format!("{old} Pinned"), kept));
-    namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();
 }
 
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
@@ -199,18 +159,6 @@ fn nothing_is_left(namespace: &Namespace<'_>) {
     });
     let cluster = namespace.cluster();
     cluster.helm(&["uninstall", "portlane", "--namespace", OPERATOR, "--wait"]).ok();
-    let kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
-    let named = cluster.kubectl(&["get", kinds, "-o", "name"]).ok();
-    assert!(!named.contains("portlane"), "{named}");
-    until("the operator's pods are gone", || {
-        cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
-    });
-    // A registered API that does not answer would block the deletion of every namespace.
-    let apis = cluster.kubectl(&["get", "apiservices", "-o", "name"]).ok();
-    assert!(!apis.contains("custom.metrics.k8s.io") && !apis.contains("live.portlane.dev"), "{apis}");
-    until("the endpoint of the aggregated APIs is gone", || {
-        let slices = cluster.kubectl(&["get", "endpointslices", "-n", OPERATOR, "-o", "name"]).ok();
-        !slices.contains("portlane-metrics")
-    });
+    no_operator_is_left(namespace);
     cluster.kubectl(&["delete", "namespace", OPERATOR, "--timeout=60s"]).ok();
 }

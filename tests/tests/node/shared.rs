@@ -33,6 +33,10 @@ pub(crate) fn are_nodes_ours() -> bool {
 /// Prints that this test does not run, and why.
 pub(crate) fn not_run(why: &str) {
     let name = thread::current().name().unwrap_or_default().to_owned();
-    // Straight to the terminal: what a test prints is shown only if it fails.
-    let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");
+    print(&format!("not run: {name}: {why}"));
+}
+
+/// Prints a line straight to the terminal: what a test prints otherwise is shown only if it fails.
+pub(crate) fn print(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -41,6 +41,19 @@ fn silent_clients_of_the_health_address_keep_no_probe_out() {
     drop(silent);
 }
 
+// D2
+#[test]
+fn a_head_without_an_end_is_refused_before_it_takes_memory() {
+    let (health, admin) = (free_port(), free_port());
+    let manifest = forward("f", "", &[Listener::tcp("l", free_port()).to(9)]);
+    let _program = Program::run(&manifest, health, &["--admin-address", &format!("127.0.0.1:{admin}")]);
+    let head = "GET /livez HTTP/1.1\r\nX: ";
+    for port in [health, admin] {
+        let answer = ask(port, &format!("{head}{}", "x".repeat((16 << 10) - head.len())));
+        assert!(answer.starts_with("HTTP/1.1 431"), "at once, and not when its time is up: {answer}");
+    }
+}
+
 #[test]
 fn head_is_answered_as_get_without_a_body() {
     let health = free_port();

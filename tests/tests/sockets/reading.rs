@@ -297,6 +297,7 @@ fn a_link_that_led_nowhere_for_a_while_serves_again_once_it_is_back() {
     let seen = program.events().len();
     lead_to(Path::new("nowhere"));
     program.wait_after(seen, "removed", "f/l");
+    let seen = program.events().len();
     lead_to(&file);
     program.wait_after(seen, "bound", "f/l");
     round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");

@@ -150,6 +150,7 @@ fn a_name_with_a_family_that_does_not_answer_is_connected_to_by_the_other() {
     assert!(ejected["message"].as_str().is_some_and(|text| text.contains("[::1]")), "{ejected:?}");
 }
 
+// D26
 #[test]
 fn what_follows_urgent_data_is_forwarded_at_once() {
     const ROUNDS: usize = 8;
@@ -192,6 +193,7 @@ fn ask(port: u16) {
     }
 }
 
+// D20
 #[test]
 fn a_port_that_is_removed_and_added_again_is_bound_at_once_under_load() {
     const ROUNDS: usize = 20;

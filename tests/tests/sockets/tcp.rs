@@ -124,6 +124,7 @@ fn a_server_that_finishes_first_still_gets_the_rest_of_the_client() {
     assert_eq!(received.recv_timeout(PATIENCE).expect("server"), 500_000);
 }
 
+// D26
 #[test]
 fn what_follows_urgent_data_is_not_held_back() {
     let backend = Backend::start(Behaviour::Echo);

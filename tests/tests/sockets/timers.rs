@@ -275,6 +275,7 @@ fn a_connection_that_the_backend_took_during_a_freeze_is_not_late() {
     server.expect("a server").join().expect("the server should end");
 }
 
+// D21
 #[test]
 fn a_session_that_waits_for_bandwidth_sees_a_reset_at_once() {
     let (sent, received) = mpsc::channel();

@@ -11,7 +11,10 @@
 
 mod backlog;
 mod dial;
+pub mod enrolment;
 mod frame;
+pub mod identity;
+pub mod join;
 mod limits;
 mod open;
 mod session;

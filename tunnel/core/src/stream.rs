@@ -102,18 +102,18 @@ impl Stream {
     }
 
     /// Whether both ends know that the stream is over, or the peer needs to know nothing.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) const fn is_over(&self) -> bool {
+        let told = self.receive.has_end() && !self.receive.is_untold_end();
         if self.send.is_reset() {
-            let unheard = self.phase == Phase::Opening && !self.asked;
+            let unheard = matches!(self.phase, Phase::Opening) && !self.asked;
             // Where both ends gave it up, each tells the other that it has heard.
-            let told = !(self.receive.is_reset() && self.receive.is_untold_end());
-            // A peer that has both ends may have forgotten the stream before it hears of a reset.
-            let complete = self.receive.has_end() && !self.receive.is_untold_end() && self.send.finish_is_heard();
-            return unheard || (self.send.is_done() && told) || complete;
+            let heard = self.send.is_done() && (told || !self.receive.is_reset());
+            // A peer that has both ends may forget the stream before it hears of a reset.
+            let complete = told && !self.receive.is_reset() && self.send.finish_is_heard();
+            return unheard || heard || complete;
         }
-        let taken = self.receive.has_end() && self.end_taken && !self.receive.is_untold_end();
-        let unanswered = self.phase == Phase::Asked && self.receive.is_reset();
-        taken && (self.send.is_done() || unanswered)
+        let unanswered = matches!(self.phase, Phase::Asked) && self.receive.is_reset();
+        told && self.end_taken && (self.send.is_done() || unanswered)
     }
 
     /// What it means that the peer does not name the stream on a new carrier: it has forgotten it

@@ -40,6 +40,8 @@ pub(crate) enum ReleaseError {
     TooLarge { platform: String, bytes: usize, limit: usize },
     #[error("the checkout has uncommitted changes, so a copy of the commit is another program; commit them first")]
     Uncommitted,
+    #[error("the checkout was changed during the build, so the files are not those of one commit; build again")]
+    Changed,
     #[error("not reproducible: these files differ between two builds of the commit: {0}")]
     Differ(String),
     #[error("CHANGELOG.md has no heading `## Unreleased` with entries below it")]

@@ -156,6 +156,8 @@ mod tests {
         "aarch64-linux-gnu-gcc",
         "CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER",
         "CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER",
+        "CC_x86_64_apple_darwin",
+        "CC_aarch64_apple_darwin",
     ]);
 
     fn found() -> Found {
@@ -198,7 +200,12 @@ mod tests {
 
     #[test]
     fn without_a_cross_compiler_only_what_has_c_is_missing() {
-        let macos = Linux(&["CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER", "CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER"]);
+        let macos = Linux(&[
+            "CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER",
+            "CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER",
+            "CC_x86_64_apple_darwin",
+            "CC_aarch64_apple_darwin",
+        ]);
         let plan = plan(&macos, found(), |_| Ok(()));
         let what: Vec<_> = plan.gaps.iter().map(|gap| gap.what.as_str()).collect();
         assert_eq!(

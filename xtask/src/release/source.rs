@@ -34,7 +34,7 @@ impl Commit {
             _ => git(&["log", "-1", "--format=%ct"])?,
         };
         let time = seconds(&time).ok_or_else(|| ReleaseError::Epoch(time.trim().to_owned()))?;
-        let is_clean = git(&["status", "--porcelain"])?.trim().is_empty();
+        let is_clean = git(&["status", "--porcelain", "--untracked-files=normal"])?.trim().is_empty();
         Ok(Self { hash, time, is_clean })
     }
 

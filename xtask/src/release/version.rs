@@ -36,7 +36,7 @@ pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
             let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && !".-".contains(char));
             let (version, rest) = rest.split_at(end.unwrap_or(rest.len()));
             // A sentence may end behind a version, and a name of a file goes on. Another tag, such as `next`, is no version.
-            let version = version.trim_end_matches(".tgz").trim_end_matches('.');
+            let version = version.trim_end_matches(".tgz").trim_end_matches(".oci.tar").trim_end_matches('.');
             if version.starts_with(|char: char| char.is_ascii_digit()) && rest.starts_with(after) {
                 found.push(version);
             }
@@ -85,6 +85,9 @@ fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
     if path.starts_with("charts/") && path.ends_with("/Chart.yaml") {
         found.extend([("\nversion: ", "\n"), ("\nappVersion: ", "\n")]);
     }
+    if path.starts_with("deploy/") {
+        found.push(("app.kubernetes.io/version: ", "\n"));
+    }
     if path.starts_with("deploy/argocd/") {
         found.push(("targetRevision: v", "\n"));
     }
@@ -93,6 +96,7 @@ fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
     }
     if path == "docs/install.md" {
         found.extend([("?ref=v", "\n"), (" --version ", " "), ("/portlane-", ""), ("/portlane-crds-", "")]);
+        found.extend([("/portlane-operator-", ""), ("/portlane-proxy-", "")]);
     }
     if path == "docs/upgrade.md" {
         found.push(("proxyImage: {tag: ", "}"));
@@ -133,7 +137,9 @@ mod tests {
         assert_eq!(stated("images/Dockerfile", "org.opencontainers.image.version=\"0.3.0\" \\"), ["0.3.0"]);
         let install = "deploy?ref=v0.4.0\nhelm push p/portlane-crds-0.5.0.tgz\nhelm install x --version 0.6.0 -n y";
         assert_eq!(stated("docs/install.md", install), ["0.4.0", "0.6.0", "0.5.0"]);
+        assert_eq!(stated("docs/install.md", "oci-archive:x/portlane-proxy-0.5.1.oci.tar"), ["0.5.1"]);
         assert_eq!(stated("docs/upgrade.md", "  proxyImage: {tag: 0.7.0}"), ["0.7.0"]);
+        assert_eq!(stated("deploy/base/rbac.yaml", "    app.kubernetes.io/version: 0.8.0\n"), ["0.8.0"]);
         assert!(stated("CHANGELOG.md", "portlane/echo:0.0.1").is_empty());
     }
 

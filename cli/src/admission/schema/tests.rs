@@ -126,3 +126,20 @@ fn a_value_is_quoted_with_what_would_not_be_seen_of_it() {
         assert!(messages.len() == 1 && messages[0].contains("'a\\u{200b}'"), "{messages:?}");
     }
 }
+
+#[test]
+fn an_amount_is_a_whole_number_or_a_text() {
+    let schema = json!({"x-kubernetes-int-or-string": true, "minimum": 0, "minLength": 1, "pattern": "^[0-9.]+m?$"});
+    let words = |value: Value| {
+        let found = below(&schema, &value, "cpu");
+        found.into_iter().map(|wrong| (wrong.message, wrong.blocks_rules)).collect::<Vec<_>>()
+    };
+    for right in [json!(1), json!("500m")] {
+        assert!(words(right.clone()).is_empty(), "{right}");
+    }
+    assert_eq!(words(json!(-1)), [("must be at least 0, but is -1".to_owned(), false)]);
+    let number = "must be an integer or a string, but is the number 1.5; write '1.5'";
+    assert_eq!(words(json!(1.5)), [(number.to_owned(), true)]);
+    assert_eq!(words(json!([])), [("must be an integer or a string, but is a list".to_owned(), true)]);
+    assert!(words(json!("x"))[0].0.ends_with("here it is 'x'"));
+}

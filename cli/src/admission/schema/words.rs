@@ -23,6 +23,15 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
             "be a name in lower case, such as db.example.com or *.example.com"
         }
         "^[0-9]+([.][0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$" => "be an amount, such as 500m, 2 or 64Mi",
+        "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$" => {
+            "have only letters, digits, '-', '_' and '.', and begin and end with a letter or a digit"
+        }
+        "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" => {
+            "be a name such as app or example.com/app"
+        }
+        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
+            "have only lower case letters, digits, '-' and '.', and begin and end with a letter or a digit"
+        }
         "^/[!-~]*$" => "begin with '/', and have only ASCII characters and no spaces",
         r"^([ -\[\]-~]|\\[rnt0\\]|\\x[0-9a-fA-F]{2}){1,256}$" => {
             r"be 1 to 256 bytes: printable ASCII with the escapes \r, \n, \t, \0, \\ and \xHH"

@@ -12,6 +12,9 @@ pub const DEFAULT_LIMIT: usize = 500;
 /// Most sessions that a response lists. A higher `limit` counts as this one.
 pub const MAX_LIMIT: usize = 5000;
 
+/// The name that stands for all forwards of a place, as in the API of custom metrics. No object has it.
+pub const ALL: &str = "*";
+
 /// The resources, with the kind of their responses. Each has the verb `get`.
 const RESOURCES: [(&str, &str); 3] =
     [("pods/config", "ProxyConfig"), ("pods/sessions", "SessionList"), ("portforwards/sessions", "SessionList")];
@@ -27,6 +30,15 @@ pub enum Asked {
     Sessions {
         /// Whose sessions.
         of: Of,
+        /// Most sessions to list.
+        limit: usize,
+        /// Only the session with this id.
+        session: Option<SessionId>,
+    },
+    /// Live sessions of all forwards of a place, with their number for each forward.
+    Together {
+        /// Namespace of the forwards. Absent: all namespaces.
+        namespace: Option<String>,
         /// Most sessions to list.
         limit: usize,
         /// Only the session with this id.
@@ -69,6 +81,10 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
     match rest {
         [] => Ok(Asked::Group),
         [version] if *version == VERSION => Ok(Asked::Resources),
+        [version, "portforwards", ALL, "sessions"] if *version == VERSION => together(None, query),
+        [version, "namespaces", namespace, "portforwards", ALL, "sessions"] if *version == VERSION => {
+            together(Some((*namespace).to_owned()), query)
+        }
         [version, "namespaces", namespace, kind, name, what] if *version == VERSION => {
             let key = ObjectKey::new(*namespace, *name);
             match (*kind, *what) {
@@ -84,8 +100,18 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
     }
 }
 
-/// A request for sessions, with the parameters `limit` and `session`.
 fn sessions(of: Of, query: &str) -> Result<Asked, String> {
+    let (limit, session) = parameters(query)?;
+    Ok(Asked::Sessions { of, limit, session })
+}
+
+fn together(namespace: Option<String>, query: &str) -> Result<Asked, String> {
+    let (limit, session) = parameters(query)?;
+    Ok(Asked::Together { namespace, limit, session })
+}
+
+/// The parameters `limit` and `session` of a request for sessions.
+fn parameters(query: &str) -> Result<(usize, Option<SessionId>), String> {
     let (mut limit, mut session) = (DEFAULT_LIMIT, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
@@ -100,7 +126,7 @@ fn sessions(of: Of, query: &str) -> Result<Asked, String> {
             _ => {}
         }
     }
-    Ok(Asked::Sessions { of, limit: limit.min(MAX_LIMIT), session })
+    Ok((limit.min(MAX_LIMIT), session))
 }
 
 /// The discovery document of the group, with its only version.

@@ -1,4 +1,4 @@
-//! The proxies that are asked for the sessions of a forward.
+//! The proxies that are asked for the sessions of forwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,18 @@ use crate::{
 /// belong to no fleet; their streams tell which of them still carry the forward.
 #[must_use]
 pub fn carriers(verdict: &Verdict, fleets: &BTreeMap<Group, Fleet>, proxies: &Proxies) -> BTreeSet<ProxyId> {
-    let mut carriers = BTreeSet::new();
-    for fleet in verdict.groups.iter().filter_map(|group| fleets.get(group)) {
-        let was_injected = |proxy: &ProxyId| fleet.issues.get(proxy).is_none_or(|issue| issue.injected);
-        let carry = fleet.members.iter().filter(|proxy| was_injected(proxy) || proxies.get(proxy).is_some());
-        carriers.extend(carry.cloned());
-    }
-    carriers
+    verdict.groups.iter().flat_map(|group| carriers_in(group, fleets, proxies)).cloned().collect()
+}
+
+/// The same for all forwards of a group.
+pub fn carriers_in<'a>(
+    group: &Group,
+    fleets: &'a BTreeMap<Group, Fleet>,
+    proxies: &'a Proxies,
+) -> impl Iterator<Item = &'a ProxyId> + use<'a> {
+    let carry = move |fleet: &'a Fleet| {
+        let was_injected = move |proxy: &ProxyId| fleet.issues.get(proxy).is_none_or(|issue| issue.injected);
+        fleet.members.iter().filter(move |proxy| was_injected(proxy) || proxies.get(proxy).is_some())
+    };
+    fleets.get(group).into_iter().flat_map(carry)
 }

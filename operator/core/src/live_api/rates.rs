@@ -1,6 +1,6 @@
 //! Rates of sessions and bytes, as proxies count them.
 
-use proxy_api::Origin;
+use proxy_api::{Origin, Work};
 use serde::Serialize;
 
 use crate::{
@@ -36,5 +36,11 @@ impl Rates {
             new_per_second: self.new_per_second.saturating_add(other.new_per_second).min(highest),
             bytes_per_second: self.bytes_per_second.saturating_add(other.bytes_per_second).min(highest),
         }
+    }
+}
+
+impl From<&Work> for Rates {
+    fn from(work: &Work) -> Self {
+        Self { new_per_second: work.new_per_second, bytes_per_second: work.bytes_per_second }
     }
 }

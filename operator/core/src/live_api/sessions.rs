@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, Selection};
+use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, Origin, Selection};
 use serde::Serialize;
 
-use super::{group_version, rates::Rates};
+use super::{group_version, rates::Rates, together::Forwards};
 use crate::world::ObjectKey;
 
 /// Most proxies that one request asks. Further ones are named as unanswered.
@@ -30,13 +30,34 @@ pub struct Gathered {
     unanswered: BTreeSet<ObjectKey>,
     /// The rates of the proxies of all pods; of a pod absent where they are unknown. Absent: not requested.
     rates: Option<BTreeMap<ObjectKey, Option<Rates>>>,
+    /// The forwards, where the sessions of several are requested.
+    forwards: Option<Counted>,
+}
+
+/// The sessions of several forwards.
+#[derive(Debug)]
+struct Counted {
+    of: BTreeMap<Origin, (u64, Option<Rates>)>,
+    /// Forwards that are not counted one by one.
+    omitted: usize,
+    /// Sessions that a proxy has counted for no forward, because it has sessions of too many.
+    uncounted: u64,
 }
 
 impl Gathered {
     /// No answer yet from the proxies of these pods.
     #[must_use]
     pub fn new(selection: Selection, pods: BTreeSet<ObjectKey>) -> Self {
-        Self { selection, total: 0, sessions: Vec::new(), texts: 0, is_full: false, unanswered: pods, rates: None }
+        let (sessions, rates, forwards) = (Vec::new(), None, None);
+        Self { selection, total: 0, sessions, texts: 0, is_full: false, unanswered: pods, rates, forwards }
+    }
+
+    /// Counts the sessions of each of these forwards.
+    #[must_use]
+    pub fn counting(self, forwards: Forwards) -> Self {
+        let has_rates = self.selection.session.is_none();
+        let of = forwards.rates.into_iter().map(|(origin, rates)| (origin, (0, rates.filter(|_| has_rates)))).collect();
+        Self { forwards: Some(Counted { of, omitted: forwards.omitted, uncounted: 0 }), ..self }
     }
 
     /// Adds the rates of the proxies of all pods, where they are known. They are those of all requested sessions, so a
@@ -61,14 +82,22 @@ impl Gathered {
 
     /// Takes the answer of the proxy of a pod: the first one counts. Sessions that were not requested are dropped.
     pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
-        if !self.unanswered.remove(pod) {
+        // A proxy that does not count by object does not select by namespace either: its total is of other namespaces too.
+        let is_older = self.selection.by_origin && live.origins.is_empty();
+        let is_cut = (live.sessions.len() as u64) < live.total;
+        if (is_older && is_cut) || !self.unanswered.remove(pod) {
             return;
         }
         let mut sessions = live.sessions;
         sessions.retain(|session| self.selection.has(&session.listener, session.session));
         // A proxy that knows no ids counts all its sessions; no list of one session is cut.
-        let total = if self.selection.session.is_some() { 0 } else { live.total };
-        self.total = self.total.saturating_add(total.max(sessions.len() as u64)).min(HIGHEST);
+        let total = if is_older || self.selection.session.is_some() { 0 } else { live.total };
+        let total = total.max(sessions.len() as u64);
+        self.total = self.total.saturating_add(total).min(HIGHEST);
+        if let Some(forwards) = &mut self.forwards {
+            let counts = if live.origins.is_empty() { by_origin(&sessions) } else { live.origins };
+            forwards.add(counts, total);
+        }
         for mut session in sessions {
             for number in [&mut session.bytes_up, &mut session.bytes_down, &mut session.seconds] {
                 *number = HIGHEST.min(*number);
@@ -103,8 +132,42 @@ impl Gathered {
             rates: known.collect(),
             items: self.sessions.iter().map(|(pod, session)| Item { pod, session }).collect(),
             unanswered: &self.unanswered,
+            forwards: self.forwards.as_ref().map(Counted::items),
+            omitted_forwards: self.forwards.as_ref().map(|it| it.omitted).filter(|number| *number > 0),
+            uncounted: self.forwards.as_ref().map(|it| it.uncounted).filter(|number| *number > 0),
         })
     }
+}
+
+impl Counted {
+    /// Adds the counts of a proxy, which has so many sessions.
+    fn add(&mut self, counts: BTreeMap<Origin, u64>, total: u64) {
+        let counted = counts.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        self.uncounted = self.uncounted.saturating_add(total.saturating_sub(counted)).min(HIGHEST);
+        for (origin, count) in counts {
+            // A proxy may count sessions of forwards that were deleted or not requested.
+            if let Some((sum, _)) = self.of.get_mut(&origin) {
+                *sum = sum.saturating_add(count).min(HIGHEST);
+            }
+        }
+    }
+
+    fn items(&self) -> Vec<OfForward<'_>> {
+        let item = |(forward, (total, rates)): (_, &(u64, Option<Rates>))| {
+            let rates = rates.map(|rates| Rates::default().plus(rates, HIGHEST));
+            OfForward { forward, total: *total, rates }
+        };
+        self.of.iter().map(item).collect()
+    }
+}
+
+/// Number of sessions by object.
+fn by_origin(sessions: &[LiveSession]) -> BTreeMap<Origin, u64> {
+    let mut counts = BTreeMap::new();
+    for session in sessions {
+        *counts.entry(session.listener.origin.clone()).or_default() += 1;
+    }
+    counts
 }
 
 #[derive(Serialize)]
@@ -122,6 +185,22 @@ struct SessionList<'a> {
     rates: Vec<RatesOfPod<'a>>,
     items: Vec<Item<'a>>,
     unanswered: &'a BTreeSet<ObjectKey>,
+    /// Absent where the sessions of one object are requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwards: Option<Vec<OfForward<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    omitted_forwards: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncounted: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct OfForward<'a> {
+    forward: &'a Origin,
+    total: u64,
+    /// Absent if the rates of a proxy are unknown.
+    #[serde(flatten)]
+    rates: Option<Rates>,
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,7 @@
 //! The load of pods: metrics for autoscalers, and the cost of deleting a pod.
 
+use std::collections::BTreeMap;
+
 use proxy_api::{Origin, Work};
 
 use crate::{status::proxies::Proxies, world::proxy_id::ProxyId};
@@ -49,14 +51,20 @@ impl Proxies {
     /// to report the load of each; 0 for a forward that the proxy does not run.
     #[must_use]
     pub fn load(&self, proxy: &ProxyId, metric: PodMetric, forward: Option<&Origin>) -> Option<u64> {
-        let load = self.get(proxy)?.load.as_ref()?;
-        let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
         let work = match forward {
-            None => load.sum,
-            Some(_) if is_sum_only => return None,
-            Some(forward) => load.forwards.get(&forward.to_string()).copied().unwrap_or_default(),
+            None => self.get(proxy)?.load.as_ref()?.sum,
+            Some(forward) => self.loads(proxy)?.get(&forward.to_string()).copied().unwrap_or_default(),
         };
         Some(metric.of(&work))
+    }
+
+    /// The load of a pod by forward, in the text form of their origins. `None` if the proxy has not reported, or runs too
+    /// many forwards to report the load of each.
+    #[must_use]
+    pub fn loads(&self, proxy: &ProxyId) -> Option<&BTreeMap<String, Work>> {
+        let load = self.get(proxy)?.load.as_ref()?;
+        let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
+        (!is_sum_only).then_some(&load.forwards)
     }
 }
 

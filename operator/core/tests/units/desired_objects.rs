@@ -211,6 +211,7 @@ fn the_service_of_a_gateway_has_the_type_that_was_asked_for() {
     assert_eq!(of(&json!({"service": {"type": "None"}}), &[(Transport::Udp, 53)]).len(), 4);
 }
 
+// C14
 #[test]
 fn a_fleet_has_a_network_policy_only_if_the_operator_is_told_to_make_one() {
     let kinds = |network_policies: bool| -> Vec<Value> {
@@ -389,4 +390,6 @@ fn a_fleet_has_a_memory_limit_unless_its_gateway_names_other_resources() {
     assert_eq!(default, json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}));
     let own = json!({"requests": {"cpu": "1"}});
     assert_eq!(resources(&json!({"resources": own})), own);
+    let whole = json!({"requests": {"cpu": 1, "memory": 134_217_728}});
+    assert_eq!(resources(&json!({"resources": whole})), json!({"requests": {"cpu": "1", "memory": "134217728"}}));
 }

@@ -35,6 +35,15 @@ fn paths_name_a_forward_or_a_pod_and_what_is_asked_of_it() {
     assert_eq!(at("portforwards/d%62/sessions"), sessions(forward()));
     assert_eq!(at("pods/db/sessions"), sessions(Of::Pod(db.clone())));
     assert_eq!(at("pods/db/config"), Ok(Asked::Config(db)));
+    let together = |namespace: Option<&str>| {
+        Ok(Asked::Together { namespace: namespace.map(str::to_owned), limit: DEFAULT_LIMIT, session: None })
+    };
+    assert_eq!(
+        (at("portforwards/*/sessions"), at("portforwards/%2A/sessions")),
+        (together(Some("shop")), together(Some("shop")))
+    );
+    assert_eq!(route(&format!("{BASE}/portforwards/*/sessions"), ""), together(None));
+    assert_eq!(route(&format!("{BASE}/portforwards/db/sessions"), ""), Ok(Asked::Nothing), "a forward has a namespace");
     for path in ["portforwards/db/config", "portforwards/db", "pods", "pods/db/sessions/x", "pods/db/log"] {
         assert_eq!(at(path), Ok(Asked::Nothing), "{path}");
     }
@@ -75,7 +84,7 @@ fn discovery_names_three_resources_to_get() {
 }
 
 /// A session of the listener `a` of a forward.
-fn session(forward: &str) -> LiveSession {
+pub(crate) fn session(forward: &str) -> LiveSession {
     LiveSession {
         session: None,
         listener: format!("ns/{forward}/a").parse().expect("an id"),
@@ -90,15 +99,15 @@ fn session(forward: &str) -> LiveSession {
     }
 }
 
-fn live(total: u64, sessions: Vec<LiveSession>) -> LiveSessions {
-    LiveSessions { total, sessions }
+pub(crate) fn live(total: u64, sessions: Vec<LiveSession>) -> LiveSessions {
+    LiveSessions { total, sessions, ..LiveSessions::default() }
 }
 
-fn of_web(limit: usize) -> Selection {
-    Selection { origin: Some(Origin::port_forward("ns", "web")), limit, session: None }
+pub(crate) fn of_web(limit: usize) -> Selection {
+    Selection { origin: Some(Origin::port_forward("ns", "web")), limit, ..Selection::default() }
 }
 
-fn document(gathered: Gathered) -> Value {
+pub(crate) fn document(gathered: Gathered) -> Value {
     serde_json::from_str(&gathered.document().expect("JSON")).expect("JSON")
 }
 

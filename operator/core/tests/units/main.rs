@@ -18,6 +18,7 @@ mod installed_crds;
 mod last_good_names;
 mod last_good_permissions;
 mod live_api;
+mod live_together;
 mod metrics_api;
 mod outdated_sidecars;
 mod read_fleets;

@@ -1,5 +1,6 @@
 //! Requests with a driver and proxies that are played by the test.
 
+use operator_core::live_api::together::Forwards;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
@@ -141,6 +142,31 @@ async fn a_request_beyond_those_in_work_is_to_be_repeated() {
     assert_eq!(api.requests.available_permits(), REQUESTS - 1, "an answer that is not read keeps its place");
     assert_eq!(value(answer).0, 200);
     assert_eq!(api.requests.available_permits(), REQUESTS);
+}
+
+#[tokio::test]
+async fn each_proxy_is_asked_once_for_all_forwards_of_a_namespace() {
+    let (api, mut asked) = api();
+    let own = api.clone();
+    let path = "/apis/live.portlane.dev/v1alpha1/namespaces/ns/portforwards/*/sessions";
+    let request = tokio::spawn(async move { own.answer(path, "limit=7").await });
+    let question = asked.recv().await;
+    let Some(Question::Live(LiveQuestion::Together { namespace, reply })) = question else { panic!("no question") };
+    assert_eq!(namespace.as_deref(), Some("ns"));
+    let (asks, mut all) = mpsc::channel(2);
+    let proxies = vec![LiveProxy { pod: ObjectKey::new("ns", "p1"), asks: Some(asks), rates: None }];
+    let (db, web) = (Origin::port_forward("ns", "db"), Origin::port_forward("ns", "web"));
+    let rates = [(db.clone(), None), (web.clone(), None)].into();
+    reply.send((proxies, Forwards { rates, omitted: 0 })).expect("the request waits");
+    let Ask { selection, reply } = all.recv().await.expect("an ask");
+    assert_eq!((selection.namespace.as_deref(), selection.by_origin, selection.limit), (Some("ns"), true, 7));
+    let answer = LiveSessions { total: 5, origins: [(db, 2), (web, 3)].into(), ..LiveSessions::default() };
+    reply.send(answer).expect("the request waits");
+    let (status, list) = value(request.await.expect("an answer"));
+    let forwards = json!([{"forward": "ns/db", "total": 2}, {"forward": "ns/web", "total": 3}]);
+    assert_eq!((status, &list["total"], &list["forwards"]), (200, &json!(5), &forwards));
+    assert!(all.recv().await.is_none(), "the proxy is asked once");
+    assert_eq!(counted(&api, "answered"), 1);
 }
 
 #[tokio::test]

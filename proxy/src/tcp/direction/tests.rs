@@ -73,6 +73,7 @@ fn connection() -> (StdStream, End) {
     (outside, End::new(TcpStream::from_std(inside).expect("a runtime")))
 }
 
+// D4
 #[tokio::test]
 async fn what_streams_stays_spliced_when_the_sweep_asks_the_socket() {
     let mut bed = Bed::streaming();

@@ -79,6 +79,16 @@ fn unescape(name: &str) -> String {
     name.replace("~1", "/").replace("~0", "~")
 }
 
+/// Keys to add to maps, and the names of the variants.
+const KEYS: [(&str, &str); 6] = [
+    ("a key", "a key with a space"),
+    ("", "a key of nothing"),
+    ("example.com/a/b", "a key with two slashes"),
+    ("Example.com/a", "a key with capitals in its domain"),
+    ("x01234567890123456789012345678901234567890123456789012345678901", "the longest key"),
+    ("x012345678901234567890123456789012345678901234567890123456789012", "a key that is too long"),
+];
+
 /// Pointer, name of the variant, and the new value. No value: the field is left out.
 type Variant = (String, &'static str, Option<Value>);
 
@@ -93,6 +103,11 @@ fn walk(schema: &Value, value: &Value, pointer: &str, found: &mut Vec<Variant>) 
             add("a number", json!(1));
         }
         Some("array") => lists(schema, value, &mut add),
+        None if schema["x-kubernetes-int-or-string"] == true => {
+            integers(schema, &mut add);
+            strings(schema, &mut add);
+            add("a list", json!([]));
+        }
         _ => {
             add("a list", json!([]));
             add("empty", json!({}));
@@ -176,6 +191,11 @@ fn lists(schema: &Value, value: &Value, add: &mut impl FnMut(&'static str, Value
 fn objects(schema: &Value, fields: &Map<String, Value>, pointer: &str, found: &mut Vec<Variant>) {
     if schema["properties"].is_object() {
         found.push((format!("{pointer}/bogus"), "an unknown field", Some(json!(1))));
+    }
+    if let Some(value) = fields.values().next().filter(|_| schema["additionalProperties"].is_object()) {
+        for (key, variant) in KEYS {
+            found.push((format!("{pointer}/{}", escape(key)), variant, Some(value.clone())));
+        }
     }
     for (name, value) in fields {
         let below = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);

@@ -40,7 +40,7 @@ fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 
 /// The rows. Which of them kubectl reads is what kubectl says.
 pub(super) fn rows() -> Vec<Row> {
-    let rows = [encodings(), tabs(), documents()].into_iter().flatten();
+    let rows = [encodings(), line_breaks(), tabs(), documents()].into_iter().flatten();
     rows.map(|(name, bytes, stricter)| Row {
         name: format!("text: {name}"),
         manifest: String::from_utf8_lossy(&bytes).into_owned(),
@@ -69,6 +69,26 @@ fn encodings() -> Vec<Text> {
         (
             "lines that end as on Windows, two documents",
             String::from_utf8_lossy(&after("---\n")).replace('\n', "\r\n").into_bytes(),
+            None,
+        ),
+    ]
+}
+
+/// Characters that end a line in YAML 1.1, and in no editor.
+fn line_breaks() -> Vec<Text> {
+    let hidden = Some("what follows such a character is another line for kubectl, and on the same line for its author");
+    vec![
+        ("words after a next-line character in a comment", with("kind:", "# a\u{85}b\nkind:"), None),
+        ("words after a line separator in a comment", with("kind:", "# a\u{2028}b\nkind:"), None),
+        ("words after a paragraph separator in a comment", with("kind:", "# a\u{2029}b\nkind:"), None),
+        ("a line separator in a text without quotes", with("TCP", "TCP\u{2028}x"), None),
+        ("a next-line character at the end of a comment", with("kind:", "# a\u{85}\nkind:"), hidden),
+        ("a field after a line separator in a comment", with("kind:", "# a\u{2028}kind:"), hidden),
+        ("a paragraph separator in quotes", with("{name: a}", "{name: a, annotations: {x: \"a\u{2029}b\"}}"), hidden),
+        ("a line separator as an escape", with("{name: a}", "{name: a, annotations: {x: \"a\\u2028b\"}}"), None),
+        (
+            "a line separator in JSON",
+            JSON.replace(r#""name":"a""#, "\"name\":\"a\",\"annotations\":{\"x\":\"a\u{2028}b\"}").into_bytes(),
             None,
         ),
     ]
@@ -127,6 +147,10 @@ fn documents() -> Vec<Text> {
             format!(r#"{{"apiVersion":"v1","kind":"List","items":[{JSON},{}]}}"#, other(JSON)).into_bytes(),
             None,
         ),
+        ("three dashes and a word", after("---x\n"), None),
+        ("a quote that does not end", with("TCP", "\"TCP"), None),
+        ("a merge conflict of Git", with("kind:", "<<<<<<< HEAD\nkind:"), None),
+        ("a template of Jinja", with("kind:", "{% if on %}\nkind:"), None),
         ("a Helm template", with("port: 7000", "port: {{ .Values.port }}"), None),
         ("a Helm template with a condition", with("  listeners:", "  {{- if .Values.on }}\n  listeners:"), None),
     ]

@@ -15,6 +15,7 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
         return;
     }
     let server = ControlPlane::start(KubernetesVersion::Newest);
+    wrong_values_install_nothing(&server);
     let notes = install(&server, "portlane", FIRST, &[]).ok();
     assert!(notes.contains("THE CRDS ARE MISSING") && notes.contains("helm install portlane-crds"), "{notes}");
     let early = server.namespace("early");
@@ -48,6 +49,16 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     assert!(!left.contains("portlane"), "{left}");
 }
 
+/// A value of a wrong type, and values that contradict each other. The next installation begins from nothing.
+fn wrong_values_install_nothing(server: &ControlPlane) {
+    for (wrong, message) in [("replicas=two", "/replicas"), ("dnsPolicy=None", "dnsPolicy is None: set dnsConfig")] {
+        let refused = install(server, "portlane", FIRST, &["--set", wrong]).refused();
+        assert!(refused.contains(message), "{refused}");
+        assert!(releases(server, FIRST).is_empty(), "{wrong}");
+        server.kubectl(&["get", "namespace", FIRST]).refused();
+    }
+}
+
 /// Records that name the missing CRDs and the remedy.
 fn advice(operator: &Operator) -> usize {
     let names = |text: &str| text.contains("does not serve this kind: install the CRDs of the operator's release");
@@ -62,6 +73,11 @@ fn the_crds_of_another_release(server: &ControlPlane) {
     let history = server.helm(&["history", "portlane", "--namespace", FIRST, "--output=json"]).ok();
     assert_eq!(history.matches("\"revision\"").count(), 1, "nothing to roll back: {history}");
     server.helm(&[&upgrade[..], &["--take-ownership"]].concat()).ok();
+    // And the other way round: they belong to the release of the operator now.
+    let back = ["install", "portlane-crds", CHARTS[0], "--namespace", SECOND];
+    let refused = server.helm(&back).refused();
+    assert!(refused.contains("CustomResourceDefinition") && refused.contains("cannot be imported"), "{refused}");
+    assert_eq!(releases(server, SECOND), ["portlane"]);
 }
 
 fn install(server: &ControlPlane, release: &str, namespace: &str, options: &[&str]) -> CommandOutput {

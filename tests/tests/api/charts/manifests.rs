@@ -161,3 +161,28 @@ fn the_folder_of_crds_has_nothing_else_that_kubectl_reads() {
 fn is_read_by_kubectl(path: &Path) -> bool {
     path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
 }
+
+/// No test runs Flux. What its objects on the page name exists, and each waits for one of the others.
+#[test]
+fn the_objects_for_flux_name_charts_and_folders_of_the_checkout() {
+    let page = std::fs::read_to_string(checkout("docs/gitops.md")).expect("a page");
+    let (_, block) = page.split_once("```yaml\n# flux.yaml\n").expect("a block for Flux");
+    let objects = Document::all(block.split_once("\n```").expect("the end of the block").0);
+    let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let names: BTreeSet<Option<String>> = objects.iter().map(|it| text(&it.object, "/metadata/name")).collect();
+    let mut charts = BTreeSet::new();
+    for Document { object, .. } in &objects {
+        if let Some(chart) = text(object, "/spec/chart/spec/chart") {
+            assert!(checkout(&chart).join("Chart.yaml").is_file(), "{chart}");
+            charts.insert(chart);
+        }
+        if let Some(path) = text(object, "/spec/path") {
+            assert!(checkout(&path).is_dir(), "{path}");
+        }
+        for pointer in ["/spec/dependsOn/0/name", "/spec/sourceRef/name", "/spec/chart/spec/sourceRef/name"] {
+            let referred = text(object, pointer);
+            assert!(referred.is_none() || names.contains(&referred), "{referred:?}");
+        }
+    }
+    assert_eq!(charts.iter().map(String::as_str).collect::<Vec<_>>(), ["charts/portlane", "charts/portlane-crds"]);
+}

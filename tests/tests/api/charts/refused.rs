@@ -76,6 +76,11 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
          not reach the operator: add the peers of Prometheus to metricsFrom",
     ),
     (
+        "{networkPolicy: {fleets: {from: [{podSelector: {}}]}}}",
+        "networkPolicy.fleets.from has peers and networkPolicy.fleets.enabled is false, so no fleet gets a policy: set \
+         enabled to true, or empty the list",
+    ),
+    (
         "{monitoring: {rules: {disabled: [PortlaneNoLeader, NoLeader]}}}",
         "monitoring.rules.disabled has NoLeader, which is no alert: remove it",
     ),
@@ -105,7 +110,7 @@ const WRONG_TYPES: &[(&str, &str)] = &[
     ("{hostnetwork: true}", "'hostnetwork' not allowed"),
     ("{portlane: {replicas: 1}}", "'portlane' not allowed"),
     ("{gateways: {podTemplate: {replicas: 3}}}", "'replicas' not allowed"),
-    ("{gateways: {podTemplate: {resources: {limits: {cpu: 2}}}}}", "/gateways/podTemplate/resources/limits/cpu"),
+    ("{gateways: {podTemplate: {resources: {limits: {cpu: 2.5}}}}}", "/gateways/podTemplate/resources/limits/cpu"),
     ("{rbac: {aggregate: {gateways: view}}}", "/rbac/aggregate/gateways"),
     ("{commonLabels: {a: 1}}", "/commonLabels/a"),
     ("{monitoring: {podMonitor: {interval: 30}}}", "/monitoring/podMonitor/interval"),

@@ -207,11 +207,11 @@ const AGGREGATED: &[Case] = &[
 ];
 
 const FLEETS: &[Case] = &[(
-    "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}}}}}",
+    "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}, requests: {cpu: 1}}}}}",
     &[(
         OPERATOR,
         "/env/PORTLANE_FLEET_POD_TEMPLATE",
-        "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"}}}']",
+        "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":1}}}']",
     )],
 )];
 

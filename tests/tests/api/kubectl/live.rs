@@ -9,7 +9,7 @@ use std::{
 
 use crds::PortForward;
 use harness::{
-    ControlPlane, Scene, Terminal, binary, connect, free_port, http_get,
+    ControlPlane, Namespace, Scene, Terminal, binary, connect, free_port, http_get,
     programs::KubernetesVersion,
     round_trip,
     scene::{forward, own_address, until_ready},
@@ -17,8 +17,36 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use super::{Output, run};
+use super::{Output, kubeconfig_of, run};
 use crate::live_api;
+
+/// An account that may list all forwards, and see the sessions of those in one namespace.
+const VIEWER: &str = "apiVersion: v1
+kind: ServiceAccount
+metadata: {name: viewer}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: lists-forwards}
+rules: [{apiGroups: [portlane.dev], resources: [portforwards], verbs: [list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: lists-forwards}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: lists-forwards}
+subjects: [{kind: ServiceAccount, name: viewer, namespace: NAMESPACE}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: viewer}
+rules: [{apiGroups: [live.portlane.dev], resources: [portforwards/sessions], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: viewer}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: viewer}
+subjects: [{kind: ServiceAccount, name: viewer, namespace: NAMESPACE}]
+";
 
 /// What a verb prints of the namespace of the scene.
 fn verb(scene: &Scene<'_>, words: &[&str]) -> Output {
@@ -50,6 +78,8 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     live_api::register(namespace);
     until("the live API answers", || verb(&scene, &["conns", "web"]).code == Some(0));
     conns_lists_sessions(&scene);
+    each_proxy_is_asked_once_for_all_forwards(&scene);
+    sessions_are_shown_as_far_as_the_rights_go(&scene, &server.namespace("kubectl-live-other"));
     config_shows_a_difference(&scene);
     top_counts(&scene);
     top_and_conns_follow_on_a_terminal(&scene);
@@ -88,6 +118,37 @@ fn conns_lists_sessions(scene: &Scene<'_>) {
         assert_eq!(code, Some(2), "{words:?}: {errors}");
         assert_eq!(errors, format!("error: pod {namespace}/p11 does not exist; did you mean p1?\n"), "{words:?}");
     }
+}
+
+fn each_proxy_is_asked_once_for_all_forwards(scene: &Scene<'_>) {
+    let namespace = &scene.namespace;
+    namespace.apply(&forward("second", free_port(), "{service: {name: web, port: 80}}"));
+    until_ready(namespace, "second", "True", "Ready");
+    let answered = || scene.operator.metric("portlane_operator_inquiries_total{result=\"answered\"}");
+    let before = answered();
+    let list = document(scene, &["conns"]);
+    assert_eq!(list["notes"], json!([]), "{list}");
+    let asked = answered() - before;
+    assert!((0.5..1.5).contains(&asked), "the proxy was asked {asked} times for two forwards");
+    namespace.kubectl(&["delete", "portforward", "second"]).ok();
+}
+
+fn sessions_are_shown_as_far_as_the_rights_go(scene: &Scene<'_>, other: &Namespace<'_>) {
+    let namespace = &scene.namespace;
+    namespace.apply(&VIEWER.replace("NAMESPACE", namespace.name()));
+    other.apply(crate::FORWARD);
+    let folder = tempfile::tempdir().expect("folder");
+    let kubeconfig = kubeconfig_of(namespace, "viewer", folder.path());
+    let _session = connect(scene.port).expect("it listens");
+    let resource = "portforwards.live.portlane.dev/sessions";
+    let missing = format!("cannot get {resource} in namespace {}: ask for `get` on `{resource}`", other.name());
+    // The authorizer follows the bindings a moment later.
+    until("the session is shown, and the missing right is named", || {
+        let Output { text, code, .. } = run(&kubeconfig, &["conns", "-A", "-o", "json"]);
+        let list: Value = serde_json::from_str(&text).unwrap_or_default();
+        code == Some(3) && list["total"] == 1 && list["notes"] == json!([missing])
+    });
+    other.kubectl(&["delete", "--all", "portforwards"]).ok();
 }
 
 /// A plugin that runs until the end of the test.

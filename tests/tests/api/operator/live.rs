@@ -28,6 +28,9 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: viewer}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: viewer}]
 ";
 
+/// Asks for the sessions of all forwards of the cluster.
+const EVERYWHERE: [&str; 3] = ["get", "--raw", "/apis/live.portlane.dev/v1alpha1/portforwards/*/sessions"];
+
 fn path(namespace: &Namespace<'_>, rest: &str) -> String {
     format!("/apis/live.portlane.dev/v1alpha1/namespaces/{}/{rest}", namespace.name())
 }
@@ -103,6 +106,12 @@ fn sessions_are_listed(scene: &Scene<'_>, other: &Namespace<'_>) {
     }
     let list = get(other, theirs);
     assert_eq!((&list["total"], &items(&list)[0]["client"]), (&json!(1), &clients[2]));
+    let all = get(namespace, "portforwards/*/sessions");
+    assert_eq!((&all["total"], items(&all).len()), (&json!(2), 2), "of this namespace only: {all}");
+    let own = &all["forwards"][0];
+    assert_eq!((&own["forward"], &own["total"]), (&json!(format!("{}/web", namespace.name())), &json!(2)), "{all}");
+    let everywhere: Value = serde_json::from_str(&namespace.kubectl(&EVERYWHERE).ok()).expect("JSON");
+    assert_eq!((&everywhere["total"], everywhere["forwards"].as_array().map(Vec::len)), (&json!(3), Some(2)));
     let list = get(namespace, &format!("{web}?limit=1"));
     assert_eq!((&list["total"], items(&list).len()), (&json!(2), 1), "the limit bounds the list, and not the total");
     let list = get(namespace, "pods/p1/sessions");
@@ -113,12 +122,18 @@ fn sessions_are_listed(scene: &Scene<'_>, other: &Namespace<'_>) {
 fn only_those_who_may_see_them(namespace: &Namespace<'_>) {
     let raw = |rest: &str, user: &str| namespace.kubectl(&["get", "--raw", &path(namespace, rest), "--as", user]);
     raw("portforwards/web/sessions", "viewer").ok();
-    for (rest, user) in
-        [("portforwards/web/sessions", "stranger"), ("pods/p1/sessions", "viewer"), ("pods/p1/config", "viewer")]
-    {
+    raw("portforwards/*/sessions", "viewer").ok();
+    for (rest, user) in [
+        ("portforwards/web/sessions", "stranger"),
+        ("portforwards/*/sessions", "stranger"),
+        ("pods/p1/sessions", "viewer"),
+        ("pods/p1/config", "viewer"),
+    ] {
         let refused = raw(rest, user).refused();
         assert!(refused.contains("cannot get resource"), "{rest} as {user}: {refused}");
     }
+    let refused = namespace.kubectl(&[&EVERYWHERE[..], &["--as", "viewer"]].concat()).refused();
+    assert!(refused.contains("at the cluster scope"), "the right is that of one namespace: {refused}");
     let admin = |rest: &str| namespace.kubectl(&["get", "--raw", &path(namespace, rest)]).refused();
     let unknown = admin("portforwards/nothing/sessions");
     assert!(unknown.contains("does not exist"), "{unknown}");

@@ -6,6 +6,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::gateway;
 
+// C14
 #[test]
 fn a_fleet_loses_its_network_policy_when_the_operator_no_longer_makes_them_and_a_users_policy_stays() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Oldest) else { return };

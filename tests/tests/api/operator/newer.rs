@@ -1,5 +1,5 @@
 //! An operator that reads objects of a newer release: their listeners stay, and their status says that they cannot be
-//! read.
+//! read. One record names the fields that the operator ignores.
 
 use crds::PortForward;
 use harness::{ControlPlane, Operator, Scene, block_on, echoes, free_port, programs::KubernetesVersion, until};
@@ -7,6 +7,7 @@ use kube::{
     Api,
     core::{ApiResource, DynamicObject},
 };
+use serde_json::Value;
 
 use super::{condition, forward, until_ready};
 
@@ -22,6 +23,7 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_reports_that_it_cannot_be_re
                     properties/policy/enum/-";
     let patch = format!("[{{\"op\": \"add\", \"path\": \"{policies}\", \"value\": \"Nearest\"}}]");
     server.kubectl(&["patch", "crd", "portforwards.portlane.dev", "--type=json", "--patch", &patch]).ok();
+    gateways_get_a_field(&server);
     let Scene { namespace, operator, backend: _backend, proxy, port, .. } =
         Scene::ready_gateway(server.namespace("newer"));
     namespace.apply(&forward("other", free_port(), "{service: {name: web, port: 80}}"));
@@ -49,7 +51,7 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_reports_that_it_cannot_be_re
 
     // An operator that has never read the older object says the same, and removes nothing.
     let stream = operator.killed(&namespace);
-    let _next = Operator::named(&namespace, "next", stream);
+    let next = Operator::named(&namespace, "next", stream);
     until("the proxy follows the next operator", || proxy.metric("portlane_operator_connected") > 0.0);
     namespace.apply(&forward("other", free_port(), "{service: {name: web, port: 80}}"));
     until_ready(&namespace, "other", "True", "Ready");
@@ -59,4 +61,20 @@ fn an_object_of_a_newer_crd_keeps_its_listeners_and_reports_that_it_cannot_be_re
         condition(web, "Accepted") == ("True".to_owned(), "Accepted".to_owned())
     });
     assert_eq!(read_again.spec.listeners[0].port, Some(port));
+    // A difference counts once a second comparison, half a minute later, agrees with the first one.
+    let names = |record: &&Value| {
+        let text = record.to_string();
+        text.contains("newer than the operator") && text.contains("spec.novelty")
+    };
+    until("one record names the ignored field", || next.program.events().iter().filter(names).count() == 1);
+    assert!(next.metric("portlane_operator_crd_fields_ignored{kind=\"ForwardGateway\"}") > 0.5);
+}
+
+/// Adds a field to the CRD of gateways that this build does not know.
+fn gateways_get_a_field(server: &ControlPlane) {
+    let field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/novelty";
+    let patch = format!("[{{\"op\": \"add\", \"path\": \"{field}\", \"value\": {{\"type\": \"string\"}}}}]");
+    server.kubectl(&["patch", "crd", "forwardgateways.portlane.dev", "--type=json", "--patch", &patch]).ok();
+    let published = ["get", "--raw", "/openapi/v3/apis/portlane.dev/v1alpha1"];
+    until("the API server publishes the field", || server.kubectl(&published).stdout.contains("\"novelty\""));
 }

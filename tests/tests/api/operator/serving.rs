@@ -3,7 +3,7 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use harness::{Namespace, Operator, free_port, presented, programs::KubernetesVersion, until};
+use harness::{Event, Namespace, Operator, free_port, presented, programs::KubernetesVersion, until};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::json;
@@ -82,6 +82,28 @@ fn a_certificate_of_ones_own_serves_the_webhook_and_its_flaws_are_reported() {
     until("a missing Secret is reported", || checked("missing") > 0.0);
     ca.issue(&namespace, HOST, 2092);
     until("the webhook is trusted again", || ca.is_trusted(operator.webhook));
+}
+
+#[test]
+fn a_certificate_that_expired_while_no_operator_ran_is_reported_once_and_a_renewed_one_is_used() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("serving-expired");
+    let ca = Ca::new();
+    ca.issue(&namespace, HOST, 2025);
+    let webhook = Webhook::name(&namespace);
+    let options = ["--webhook", &webhook, "--serving-secret", SECRET, "--proxy-image", "example.com/proxy:1"];
+    let operator = Operator::with(&namespace, &options);
+    let says = |record: &&Event| {
+        let text = record.to_string();
+        text.contains(&format!("the certificate in Secret {SECRET} expired")) && text.contains("renew it")
+    };
+    let records = || operator.program.events().iter().filter(says).count();
+    until("the log names the Secret and the remedy", || records() == 1);
+    ca.issue(&namespace, HOST, 2090);
+    // Returns once the API server, which trusts the CA of the Secret, has had a pod injected.
+    let _webhook = Webhook::create(&namespace, "portlane", &operator);
+    assert!(ca.is_trusted(operator.webhook));
+    assert_eq!(records(), 1, "one record for one cause");
 }
 
 #[test]

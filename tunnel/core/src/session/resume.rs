@@ -1,7 +1,9 @@
 //! What two ends tell each other on a new carrier.
 
-use super::{Session, Violation};
+use super::{Notice, Session, StreamId, Violation};
 use crate::frame::{FINAL, Kind, MAX_PAYLOAD, Malformed, Reader, put};
+use crate::limits::EARLY_CREDIT;
+use crate::open::{Reason, Refusal};
 use crate::stream::Phase;
 
 /// Stream, flags, received, credit.
@@ -77,12 +79,19 @@ impl Session {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             if stream.listed {
                 self.settle(id);
-            } else if stream.is_complete_without_peer() {
-                self.finish_without_peer(id);
-            } else if stream.phase == Phase::Opening && stream.receive.received() == 0 && stream.send.restart() {
+            } else if stream.phase == Phase::Opening && !stream.is_reset() {
                 // The request was lost, or the answer that refused it.
                 stream.word_due = true;
-                self.settle(id);
+                if stream.receive.received() == 0 && stream.send.restart(EARLY_CREDIT) {
+                    self.settle(id);
+                } else {
+                    self.forget(id);
+                    let detail = "the answer was lost with a connection".to_owned();
+                    let refusal = Refusal { reason: Reason::Other, detail };
+                    self.notices.push_back(Notice::Refused(StreamId(id), refusal));
+                }
+            } else if stream.is_complete_without_peer() {
+                self.finish_without_peer(id);
             } else {
                 self.break_off(id);
             }

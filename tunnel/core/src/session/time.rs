@@ -6,9 +6,6 @@ use super::carrier::micros;
 use super::{Loss, Notice, Session};
 use crate::frame::{Kind, put};
 
-/// After so many beats without a sign of life a carrier is suspect.
-const SILENT_BEATS: u32 = 2;
-
 impl Session {
     /// When [`Session::advance`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
@@ -19,10 +16,8 @@ impl Session {
             return self.paused_at.map(|since| since + self.limits.grace);
         };
         let dead = carrier.heard_at + self.limits.dead_after;
-        let mut next = carrier.ping_at.min(dead);
-        if !carrier.suspect {
-            next = next.min(carrier.heard_at + self.limits.heartbeat * SILENT_BEATS);
-        }
+        let suspect = if carrier.suspect { dead } else { carrier.heard_at + self.limits.heartbeat * 2 };
+        let next = carrier.ping_at.min(dead).min(suspect);
         Some(self.acks_due.map_or(next, |acks| acks.min(next)))
     }
 
@@ -49,16 +44,16 @@ impl Session {
             self.detach(self.epoch, now);
             return;
         }
+        if silent >= self.limits.heartbeat * 2 && !carrier.suspect {
+            carrier.suspect = true;
+            self.notices.push_back(Notice::Suspect);
+        }
         if now >= carrier.ping_at {
             carrier.ping_at = now + self.limits.heartbeat;
             // What was not sent yet is as good a question.
             if carrier.words.is_empty() {
                 put(&mut carrier.words, Kind::Ping, 0, 0, micros(now), &[]);
             }
-        }
-        if silent >= self.limits.heartbeat * SILENT_BEATS && !carrier.suspect {
-            carrier.suspect = true;
-            self.notices.push_back(Notice::Suspect);
         }
     }
 

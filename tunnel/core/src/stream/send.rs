@@ -2,7 +2,6 @@
 
 use crate::backlog::Backlog;
 use crate::frame::MAX_PAYLOAD;
-use crate::limits::EARLY_CREDIT;
 
 /// Bytes until the peer has received them. The end of the bytes counts as one more position and a
 /// reset as another, so that one number tells what has arrived.
@@ -163,15 +162,11 @@ impl SendHalf {
         true
     }
 
-    /// A new carrier, and a peer that does not know the stream: it is asked again, and sent everything.
-    /// `false` if the peer once had a part of it, which is gone, or more was written than a new stream
-    /// takes.
-    pub(crate) const fn restart(&mut self) -> bool {
-        if self.received > 0 || self.bytes.end() > EARLY_CREDIT {
-            return false;
-        }
+    /// A new carrier, and a peer that does not know the stream: it starts over with the credit of a
+    /// new one. `false` if the peer knew it once, and took or was promised more than that.
+    pub(crate) const fn restart(&mut self, credit: u64) -> bool {
         self.next = 0;
-        self.credit = EARLY_CREDIT;
-        true
+        self.credit = credit;
+        self.received == 0 && self.bytes.end() <= credit
     }
 }

@@ -162,6 +162,7 @@ fn a_new_generation_that_cannot_be_applied_is_pending_for_30_s_and_then_failed()
     assert_eq!(condition_of(&writes(&desk.at(32_500))[0], "Programmed"), pair("False", "ChildrenFailed"));
 }
 
+// C7
 #[test]
 fn an_attempt_without_a_result_has_failed_after_60_s() {
     let mut desk = Desk::new();
@@ -224,6 +225,7 @@ fn succeed(desk: &mut Desk, desired: &Desired, millis: u64) {
     assert_eq!(desk.gateways.applied(applied, ms(millis)), Ended::Applied);
 }
 
+// C8
 #[test]
 fn a_hundred_gateways_are_applied_sixteen_at_a_time() {
     let mut desk = crowd(100);
