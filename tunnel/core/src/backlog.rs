@@ -55,8 +55,10 @@ impl Backlog {
                 return;
             };
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK - last.len()));
-            if last.is_empty() {
-                last.reserve_exact(now.len());
+            let length = last.len() + now.len();
+            if length > last.capacity() {
+                // Doubled, as a vector grows, but never beyond the block.
+                last.reserve_exact((last.capacity() * 2).clamp(length, BLOCK) - last.len());
             }
             last.extend_from_slice(now);
             bytes = later;
@@ -90,5 +92,103 @@ impl Backlog {
     /// Forgets all bytes.
     pub(crate) fn clear(&mut self) {
         self.release(self.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        /// A share of what is kept, in thousandths.
+        Release(u64),
+        /// A position that may be anywhere.
+        ReleaseAt(u64),
+        Clear,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0usize..40).prop_map(Step::Push),
+            2 => (0usize..20_000).prop_map(Step::Push),
+            1 => (1usize..4).prop_map(|blocks| Step::Push(blocks * BLOCK)),
+            4 => (0u64..=1000).prop_map(Step::Release),
+            1 => any::<u64>().prop_map(Step::ReleaseAt),
+            1 => (0u64..200_000).prop_map(Step::ReleaseAt),
+            1 => Just(Step::Clear),
+        ];
+        proptest::collection::vec(step, 1..40)
+    }
+
+    /// All bytes that were ever pushed, and the position of the first that is kept.
+    #[derive(Default)]
+    struct Model {
+        bytes: Vec<u8>,
+        start: usize,
+    }
+
+    impl Model {
+        fn push(&mut self, count: usize) -> &[u8] {
+            let before = self.bytes.len();
+            self.bytes.extend((before..before + count).map(|at| (at % 251).to_le_bytes()[0]));
+            &self.bytes[before..]
+        }
+
+        fn release(&mut self, position: u64) {
+            let position = usize::try_from(position).unwrap_or(usize::MAX);
+            self.start = position.clamp(self.start, self.bytes.len());
+        }
+    }
+
+    fn compare(backlog: &Backlog, model: &Model) {
+        let (start, end) = (model.start as u64, model.bytes.len() as u64);
+        assert_eq!((backlog.start(), backlog.end(), backlog.len()), (start, end, end - start));
+        assert_eq!(backlog.is_empty(), start == end);
+        for outside in [end, end + 1, u64::MAX].into_iter().chain(start.checked_sub(1)) {
+            assert!(backlog.at(outside).is_empty(), "nothing stands at {outside}");
+        }
+        let mut position = start;
+        while position < end {
+            let piece = backlog.at(position);
+            assert!(!piece.is_empty() && piece.len() <= BLOCK, "{} bytes at {position}", piece.len());
+            let at = usize::try_from(position).unwrap_or(usize::MAX);
+            assert!(model.bytes[at..].starts_with(piece), "other bytes at {position}");
+            assert_eq!(backlog.at(position + piece.len() as u64 - 1), &piece[piece.len() - 1..]);
+            position += piece.len() as u64;
+        }
+        assert!(backlog.blocks.iter().all(|block| block.capacity() <= BLOCK), "a block is no larger than its bound");
+        assert!(backlog.blocks.len() as u64 <= backlog.len() / BLOCK as u64 + 2, "blocks that were read are gone");
+        assert!(!backlog.is_empty() || backlog.blocks.is_empty(), "nothing costs nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn a_backlog_keeps_the_bytes_between_its_positions(steps in steps()) {
+            let mut backlog = Backlog::new();
+            let mut model = Model::default();
+            for step in steps {
+                match step {
+                    Step::Push(count) => backlog.push(model.push(count)),
+                    Step::Release(share) => {
+                        let position = backlog.start() + backlog.len() * share / 1000;
+                        backlog.release(position);
+                        model.release(position);
+                    }
+                    Step::ReleaseAt(position) => {
+                        backlog.release(position);
+                        model.release(position);
+                    }
+                    Step::Clear => {
+                        backlog.clear();
+                        model.release(u64::MAX);
+                    }
+                }
+                compare(&backlog, &model);
+            }
+        }
     }
 }

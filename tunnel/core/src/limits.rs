@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const EARLY_CREDIT: u64 = 16 * 1024;
 /// The window of a new stream while memory is plenty.
 pub(crate) const FIRST_WINDOW: u64 = 64 * 1024;
+/// What a datagram that waits costs beside its bytes, so that empty ones are bounded too.
+pub(crate) const DATAGRAM_COST: usize = 64;
 /// Datagrams that wait for one flow's reader.
 pub(crate) const FLOW_BYTES: usize = 128 * 1024;
 /// Datagrams that wait for the carrier.
@@ -26,7 +28,7 @@ pub struct Limits {
     pub window: u64,
     /// Bytes that are promised to the peer, and bytes kept for sending again: each at most so many.
     pub memory: u64,
-    /// Datagrams that wait for their readers, in bytes.
+    /// Datagrams that wait for their readers, in bytes; each counts 64 more.
     pub datagrams: usize,
     /// How often a carrier is probed.
     pub heartbeat: Duration,

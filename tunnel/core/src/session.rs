@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::frame::{Kind, Malformed};
+use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
-use crate::open::Refusal;
+use crate::open::{Protocol, Refusal};
 use crate::stream::{Phase, Stream};
 
 mod application;
@@ -15,6 +15,8 @@ mod carrier;
 mod datagrams;
 mod receive;
 mod resume;
+#[cfg(test)]
+mod tests;
 mod time;
 mod transmit;
 
@@ -43,7 +45,7 @@ pub enum Notice {
     Refused(StreamId, Refusal),
     /// Bytes, room, datagrams, the answer or the end of a stream have come.
     Changed(StreamId),
-    /// The carrier is silent: dial another one beside it.
+    /// The carrier was silent for two beats: dial another one beside it.
     Suspect,
     /// The carrier was silent for too long, and no longer counts.
     CarrierLost,
@@ -218,8 +220,11 @@ impl Session {
         (id % 2 == 1) == (self.side == Side::Dialler)
     }
 
-    /// The window of a new stream, if there is memory for one.
-    fn first_window(&self) -> Option<u64> {
+    /// The window of a new stream, if there is memory for one. A flow has no bytes, and needs none.
+    fn first_window(&self, protocol: Protocol) -> Option<u64> {
+        if protocol == Protocol::Udp {
+            return Some(0);
+        }
         let plenty = self.promised + FIRST_WINDOW <= self.limits.memory / 2;
         let window = if plenty { FIRST_WINDOW } else { EARLY_CREDIT }.min(self.limits.window.max(EARLY_CREDIT));
         (self.promised + window <= self.limits.memory).then_some(window)
@@ -288,22 +293,40 @@ impl Session {
         if gone.kept > 0 {
             self.feed_starved();
         }
+        self.pass_over();
     }
 
-    /// Streams that had no memory to write may try again.
+    /// Queues keep no more ids of streams that are gone than of others, and a few.
+    fn pass_over(&mut self) {
+        let most = 2 * self.streams.len() + 64;
+        let streams = &self.streams;
+        if self.ready.len() > most {
+            self.ready.retain(|id| streams.contains_key(id));
+        }
+        if self.starved.len() > most {
+            self.starved.retain(|id| streams.contains_key(id));
+        }
+    }
+
+    /// Streams that had no memory to write may try again: one for each frame that there is memory for.
+    /// Once nothing is kept, no acknowledgement would call the others.
     fn feed_starved(&mut self) {
-        while self.kept < self.limits.memory {
+        let free = self.limits.memory.saturating_sub(self.kept);
+        let mut frames = if self.kept == 0 { u64::MAX } else { free.div_ceil(MAX_PAYLOAD as u64) };
+        while frames > 0 {
             let Some(id) = self.starved.pop_front() else { return };
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.starved = false;
                 self.notice(id);
+                frames -= 1;
             }
         }
     }
 
     fn notice(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if !stream.noticed {
+        // A stream that was refused is gone for the application, which may never have heard of it.
+        if !stream.noticed && !matches!(stream.phase, Phase::Refusing(_)) {
             stream.noticed = true;
             self.notices.push_back(Notice::Changed(StreamId(id)));
         }

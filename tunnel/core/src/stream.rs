@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limits::{EARLY_CREDIT, FLOW_BYTES};
+use crate::limits::{DATAGRAM_COST, EARLY_CREDIT, FLOW_BYTES};
 use crate::open::{Open, Protocol, Refusal};
 
 pub(crate) mod receive;
@@ -127,21 +127,33 @@ impl Stream {
         self.send.is_reset() || self.receive.is_reset()
     }
 
-    /// Keeps a datagram for the reader, and tells how many older ones made room.
-    pub(crate) fn keep_datagram(&mut self, datagram: &[u8]) -> u64 {
+    /// Keeps a datagram for the reader where the session has `spare` bytes, and tells how many were
+    /// dropped: older ones that made room, or itself.
+    pub(crate) fn keep_datagram(&mut self, datagram: &[u8], spare: usize) -> u64 {
+        let most = FLOW_BYTES.min(self.datagram_bytes.saturating_add(spare));
+        let cost = DATAGRAM_COST + datagram.len();
+        if cost > most {
+            return 1;
+        }
         let mut dropped = 0;
-        while self.datagram_bytes + datagram.len() > FLOW_BYTES && self.take_datagram().is_some() {
+        while self.datagram_bytes + cost > most && self.take_datagram().is_some() {
             dropped += 1;
         }
-        self.datagram_bytes += datagram.len();
+        self.datagram_bytes += cost;
         self.datagrams.push_back(datagram.to_vec());
         dropped
     }
 
     pub(crate) fn take_datagram(&mut self) -> Option<Vec<u8>> {
         let datagram = self.datagrams.pop_front()?;
-        self.datagram_bytes -= datagram.len();
+        self.datagram_bytes -= DATAGRAM_COST + datagram.len();
         Some(datagram)
+    }
+
+    /// Nobody will read what waits.
+    pub(crate) fn drop_datagrams(&mut self) {
+        self.datagrams = VecDeque::new();
+        self.datagram_bytes = 0;
     }
 
     pub(crate) const fn datagram_bytes(&self) -> usize {

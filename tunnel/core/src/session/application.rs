@@ -19,7 +19,7 @@ impl Session {
         if self.unanswered[0] >= self.limits.unanswered {
             return Err(NotOpened::Unanswered);
         }
-        let window = self.first_window().ok_or(NotOpened::Memory)?;
+        let window = self.first_window(open.target.protocol).ok_or(NotOpened::Memory)?;
         while self.streams.contains_key(&self.next_id) {
             self.next_id = self.following();
         }
@@ -56,15 +56,18 @@ impl Session {
     /// The target is not connected. The stream is gone.
     pub fn refuse(&mut self, id: StreamId, refusal: Refusal) {
         let lost = self.lost.is_some();
-        let forget = self.with(id.0, |stream| {
-            if stream.phase == Phase::Asked {
-                stream.phase = Phase::Refusing(refusal);
-                stream.word_due = true;
-                stream.receive.stop();
+        let unheard = self.with(id.0, |stream| {
+            if stream.phase != Phase::Asked {
+                return false;
             }
-            lost || stream.receive.is_reset()
+            stream.phase = Phase::Refusing(refusal);
+            stream.word_due = true;
+            stream.drop_datagrams();
+            stream.receive.stop();
+            // A peer that has given the stream up waits for a word too, until it has one.
+            lost || (stream.receive.is_reset() && !stream.receive.is_untold_end())
         });
-        if forget == Some(true) {
+        if unheard == Some(true) {
             self.forget(id.0);
         }
     }
@@ -74,12 +77,12 @@ impl Session {
         self.streams.get(&id.0).is_some_and(|stream| stream.phase == Phase::Open)
     }
 
-    /// How many bytes [`Session::write`] would take. If it is none, [`super::Notice::Changed`] comes when
-    /// there is room.
+    /// How many bytes [`Session::write`] would take; none for a flow. If it is none for a stream,
+    /// [`super::Notice::Changed`] comes when there is room.
     pub fn room(&mut self, id: StreamId) -> usize {
         let free = self.limits.memory.saturating_sub(self.kept);
         let Some(stream) = self.streams.get_mut(&id.0) else { return 0 };
-        let room = stream.send.room();
+        let room = if stream.is_flow() { 0 } else { stream.send.room() };
         if room > 0 && free == 0 && !stream.starved {
             stream.starved = true;
             self.starved.push_back(id.0);
@@ -101,6 +104,7 @@ impl Session {
     /// Gives the stream up in both directions. What was written before is sent before.
     pub fn reset(&mut self, id: StreamId) {
         self.with(id.0, |stream| {
+            stream.drop_datagrams();
             stream.receive.stop();
             stream.send.reset();
         });
@@ -138,7 +142,7 @@ impl Session {
 
     /// Sends a datagram of a flow, if it is not too old before the carrier takes it.
     pub fn send_datagram(&mut self, id: StreamId, datagram: &[u8], now: Duration) {
-        let is_flow = self.streams.get(&id.0).is_some_and(Stream::is_flow);
+        let is_flow = self.streams.get(&id.0).is_some_and(|stream| stream.is_flow() && !stream.is_reset());
         if !is_flow || datagram.len() > MAX_DATAGRAM {
             self.counters.dropped_datagrams += 1;
             return;

@@ -51,6 +51,7 @@ impl Session {
     pub fn detach(&mut self, epoch: u64, now: Duration) {
         if epoch == self.epoch && self.carrier.take().is_some() {
             self.paused_at = Some(now);
+            self.acks_due = None;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limits::{LANE_AGE, LANE_BYTES};
+use crate::limits::{DATAGRAM_COST, LANE_AGE, LANE_BYTES};
 
 #[derive(Debug)]
 struct Waiting {
@@ -23,10 +23,11 @@ impl Lane {
     /// Adds a datagram, and tells how many older ones made room.
     pub(super) fn push(&mut self, flow: u32, datagram: &[u8], now: Duration) -> u64 {
         let mut dropped = 0;
-        while self.bytes + datagram.len() > LANE_BYTES && self.take().is_some() {
+        let cost = DATAGRAM_COST + datagram.len();
+        while self.bytes + cost > LANE_BYTES && self.take().is_some() {
             dropped += 1;
         }
-        self.bytes += datagram.len();
+        self.bytes += cost;
         self.waiting.push_back(Waiting { flow, since: now, datagram: datagram.to_vec() });
         dropped
     }
@@ -49,7 +50,7 @@ impl Lane {
 
     fn take(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
-        self.bytes -= waiting.datagram.len();
+        self.bytes -= DATAGRAM_COST + waiting.datagram.len();
         Some(waiting)
     }
 }

@@ -60,7 +60,7 @@ impl Session {
         }
         let open = Open::decode(payload).ok_or(Malformed::Payload(Kind::Open))?;
         let room = self.streams.len() < self.limits.streams && self.unanswered[1] < self.limits.unanswered;
-        let window = self.first_window().filter(|_| room && !self.draining);
+        let window = self.first_window(open.target.protocol).filter(|_| room && !self.draining);
         let mut stream = Stream::theirs(open, window.unwrap_or(EARLY_CREDIT), now);
         let agreed = stream.send.acknowledge(0, header.offset);
         debug_assert!(agreed, "nothing is always received");
@@ -94,8 +94,11 @@ impl Session {
         let refusal = Refusal::decode(payload).ok_or(Malformed::Payload(Kind::Refused))?;
         match self.streams.get(&id) {
             Some(stream) if stream.phase == Phase::Opening && self.is_ours(id) => {
+                let given_up = stream.send.is_reset();
                 self.forget(id);
-                self.notices.push_back(Notice::Refused(StreamId(id), refusal));
+                if !given_up {
+                    self.notices.push_back(Notice::Refused(StreamId(id), refusal));
+                }
             }
             Some(_) => return Err(Violation::Id(id)),
             None => self.counters.stray_frames += 1,
@@ -121,8 +124,11 @@ impl Session {
                 None => false,
             },
             _ => {
-                stream.send.stop();
-                stream.receive.reset(offset)
+                let expected = stream.receive.reset(offset);
+                if expected {
+                    stream.send.stop();
+                }
+                expected
             }
         });
         match right {
@@ -137,10 +143,10 @@ impl Session {
     }
 
     fn datagram(&mut self, id: u32, payload: &[u8]) {
-        let full = self.datagram_bytes + payload.len() > self.limits.datagrams;
+        let spare = self.limits.datagrams.saturating_sub(self.datagram_bytes);
         let kept = self.with(id, |stream| {
-            let takes = stream.is_flow() && !full && !stream.receive.is_done() && !stream.receive.has_end();
-            takes.then(|| stream.keep_datagram(payload))
+            let takes = stream.is_flow() && !stream.receive.is_done() && !stream.receive.has_end();
+            takes.then(|| stream.keep_datagram(payload, spare))
         });
         match kept {
             Some(Some(dropped)) => {

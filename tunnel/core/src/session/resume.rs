@@ -82,7 +82,7 @@ impl Session {
             } else if stream.phase == Phase::Opening && !stream.is_reset() {
                 // The request was lost, or the answer that refused it.
                 stream.word_due = true;
-                if stream.send.restart(EARLY_CREDIT) {
+                if stream.receive.received() == 0 && stream.send.restart(EARLY_CREDIT) {
                     self.settle(id);
                 } else {
                     self.forget(id);
@@ -92,8 +92,6 @@ impl Session {
                 }
             } else if stream.is_complete_without_peer() {
                 self.finish_without_peer(id);
-            } else if matches!(stream.phase, Phase::Refusing(_)) {
-                self.forget(id);
             } else {
                 self.break_off(id);
             }
@@ -109,8 +107,13 @@ impl Session {
         self.notice(id);
     }
 
-    /// What came of the stream can be read, and then it ends by a reset.
+    /// What came of the stream can be read, and then it ends by a reset. One that this end refused is
+    /// gone.
     pub(super) fn break_off(&mut self, id: u32) {
+        if self.streams.get(&id).is_some_and(|stream| matches!(stream.phase, Phase::Refusing(_))) {
+            self.forget(id);
+            return;
+        }
         self.with(id, |stream| {
             stream.word_due = false;
             stream.send.stop();

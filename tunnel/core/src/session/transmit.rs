@@ -58,9 +58,10 @@ impl Session {
         let ours = self.is_ours(id);
         let refused = self.with(id, |stream| {
             stream.queued = false;
-            let refused = word(id, ours, stream, out);
-            if stream.ack_due {
-                stream.ack_due = false;
+            if word(id, ours, stream, out) {
+                return true;
+            }
+            if std::mem::take(&mut stream.ack_due) && stream.receive.is_untold() {
                 let (received, credit) = stream.receive.tell();
                 put(out, Kind::Ack, 0, id, received, &credit.to_be_bytes());
             }
@@ -71,7 +72,7 @@ impl Session {
                 Some(Piece::Reset(at)) => put(out, Kind::Reset, 0, id, at, &[]),
                 None => {}
             }
-            refused
+            false
         });
         if refused == Some(true) {
             self.forget(id);
@@ -88,13 +89,11 @@ fn word(id: u32, ours: bool, stream: &mut Stream, out: &mut Vec<u8>) -> bool {
     }
     match &stream.phase {
         Phase::Opening if ours => {
-            let (_, credit) = stream.receive.tell();
-            put(out, Kind::Open, 0, id, credit, &stream.open.encode());
+            put(out, Kind::Open, 0, id, stream.receive.tell_credit(), &stream.open.encode());
             stream.asked = true;
         }
         Phase::Open => {
-            let (_, credit) = stream.receive.tell();
-            put(out, Kind::Opened, 0, id, credit, &[]);
+            put(out, Kind::Opened, 0, id, stream.receive.tell_credit(), &[]);
         }
         Phase::Refusing(refusal) => {
             put(out, Kind::Refused, 0, id, 0, &refusal.encode());

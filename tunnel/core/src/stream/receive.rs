@@ -42,12 +42,13 @@ impl ReceiveHalf {
         self.bytes.end() + self.finished as u64 + self.reset as u64
     }
 
-    /// Bytes of memory that this half has promised.
+    /// Bytes of memory that this half has promised: a whole window, also while a part of it is consumed
+    /// and not granted again yet.
     pub(crate) const fn promised(&self) -> u64 {
         if self.done || self.has_end() {
             return self.bytes.len();
         }
-        self.granted.saturating_sub(self.bytes.start())
+        self.window
     }
 
     /// Takes bytes from `offset` on. `false` if they are not the next ones, or were not granted.
@@ -116,7 +117,7 @@ impl ReceiveHalf {
     pub(crate) fn consume(&mut self, count: u64, now: Duration, rtt: Duration, spare: u64, largest: u64) {
         self.bytes.release(self.bytes.start().saturating_add(count));
         let wanted = self.bytes.start() + self.window;
-        if wanted.saturating_sub(self.granted) < self.window / 2 {
+        if self.has_end() || wanted.saturating_sub(self.granted) < self.window / 2 {
             return;
         }
         if now.saturating_sub(self.granted_at) < rtt * 2 {
@@ -128,7 +129,8 @@ impl ReceiveHalf {
 
     /// Whether the peer should hear at once: it could run out of credit, or waits for the end.
     pub(crate) const fn is_urgent(&self) -> bool {
-        self.granted > self.told_credit || self.is_untold_end() || self.received() - self.told >= self.window / 4
+        let unheard = self.received() - self.told;
+        self.granted > self.told_credit || self.is_untold_end() || (unheard > 0 && unheard >= self.window / 4)
     }
 
     /// Whether the peer should hear sooner or later.
@@ -144,7 +146,12 @@ impl ReceiveHalf {
     /// What an acknowledgement says now, which counts as told.
     pub(crate) fn tell(&mut self) -> (u64, u64) {
         self.told = self.received();
+        (self.told, self.tell_credit())
+    }
+
+    /// The credit that a request or an answer says now, which counts as told.
+    pub(crate) fn tell_credit(&mut self) -> u64 {
         self.told_credit = self.granted;
-        (self.told, self.told_credit)
+        self.told_credit
     }
 }

@@ -135,24 +135,29 @@ impl SendHalf {
         self.sent = self.sent.max(next);
     }
 
-    /// The peer has everything before `received`, and takes bytes before `credit`. `false` if it
-    /// cannot have.
+    /// The peer has everything before `received`, and takes bytes before `credit`. `false` if that
+    /// much was not sent on this carrier.
     pub(crate) fn acknowledge(&mut self, received: u64, credit: u64) -> bool {
-        if received > self.sent {
+        if received > self.next {
             return false;
         }
+        self.hear(received, credit);
+        true
+    }
+
+    fn hear(&mut self, received: u64, credit: u64) {
         self.bytes.release(received);
         self.received = self.received.max(received);
         self.credit = self.credit.max(credit);
-        true
     }
 
     /// A new carrier: what the peer has not received is sent again.
     pub(crate) fn resume(&mut self, received: u64, credit: u64) -> bool {
         // What was acknowledged is gone, so a peer that has less has lost it.
-        if received < self.received || !self.acknowledge(received, credit) {
+        if received < self.received || received > self.sent {
             return false;
         }
+        self.hear(received, credit);
         self.next = received;
         true
     }
