@@ -101,10 +101,13 @@ impl Held {
     }
 }
 
+/// What holds for an agent, by its uid, if there is such an agent.
+type RulesOf = Box<dyn Fn(&str) -> Option<Rc<Rules>>>;
+
 /// The side that agents dial.
 pub struct Endpoint {
     settings: Settings,
-    rules: Box<dyn Fn(&str) -> Option<Rc<Rules>>>,
+    rules: RulesOf,
     start: Instant,
     registry: RefCell<Registry>,
     sessions: RefCell<BTreeMap<Key, Rc<Held>>>,
@@ -339,9 +342,10 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
         }
     };
     tracing::info!(uid = key.uid, instance = %key.instance, reason = %loss, "the session of an agent has ended");
-    endpoint.registry.borrow_mut().forget(&key, held.name);
+    // A later run of the instance may have taken the place, and its session may have the same name.
     let is_this = endpoint.sessions.borrow().get(&key).is_some_and(|present| Rc::ptr_eq(present, &held));
     if is_this {
+        endpoint.registry.borrow_mut().forget(&key, held.name);
         endpoint.sessions.borrow_mut().remove(&key);
     }
 }

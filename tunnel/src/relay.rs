@@ -56,10 +56,19 @@ pub struct Relayed {
 ///
 /// `unacknowledged` tells how many bytes written to a socket its peer has not acknowledged: a reset
 /// waits for them, as it would discard them. Where no system call tells, it is 0.
-pub async fn relay(stream: Stream, socket: TcpStream, unacknowledged: impl Fn(&TcpStream) -> usize) -> Relayed {
-    let mut socket = Socket { tcp: socket, is_finished: false };
-    let mut pair =
+pub fn relay(
+    stream: Stream,
+    socket: TcpStream,
+    unacknowledged: impl Fn(&TcpStream) -> usize,
+) -> impl Future<Output = Relayed> {
+    // Here, so that a future that was never polled resets both, too.
+    let socket = Socket { tcp: socket, is_finished: false };
+    let pair =
         Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
+    run(pair, socket, unacknowledged)
+}
+
+async fn run(mut pair: Pair, mut socket: Socket, unacknowledged: impl Fn(&TcpStream) -> usize) -> Relayed {
     let end = {
         let mut watch = None;
         poll_fn(|cx| pair.poll(cx, &socket.tcp, &mut watch)).await
@@ -134,7 +143,9 @@ impl Pair {
     fn poll_to_socket(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Step {
         for _ in 0..TURNS {
             if self.is_written {
-                return Poll::Pending;
+                ready!(self.stream.poll_reset(cx));
+                let is_broken = self.is_broken;
+                return Poll::Ready(Some(if is_broken { RelayEnd::SocketReset } else { RelayEnd::StreamReset }));
             }
             match ready!(self.stream.poll_readable(cx)) {
                 Readable::Bytes => match self.stream.peek(|bytes| socket.try_write(bytes)) {

@@ -24,7 +24,7 @@ enum Step {
 }
 
 /// What the application does with a stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Use {
     Write(usize),
     Read(usize),

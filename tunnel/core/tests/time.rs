@@ -1,6 +1,6 @@
 //! What time brings: heartbeats, silence, the grace period, and acknowledgements.
 
-#![allow(clippy::expect_used, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unchecked_time_subtraction, reason = "tests")]
 
 mod wire;
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tunnel_core::End;
+use tunnel_core::{End, Session};
 
 use super::handle::{Farewell, Handle};
 
@@ -105,8 +105,17 @@ impl Stream {
             Some(End::Reset) => true,
             // Where both directions have ended, the session forgets the stream.
             Some(End::Finished) if self.finished => false,
-            _ => self.handle.look(|session, id| session.is_reset(id)),
+            _ => self.handle.look(Session::is_reset),
         }
+    }
+
+    /// Waits until either end gives the stream up, after reading has ended.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_reset() {
+            return Poll::Ready(());
+        }
+        self.handle.wait_to_read(cx);
+        Poll::Pending
     }
 
     fn part(&self) {
