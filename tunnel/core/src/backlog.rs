@@ -1,0 +1,194 @@
+//! Bytes between two absolute positions of a stream.
+
+use std::collections::VecDeque;
+
+use crate::frame::MAX_PAYLOAD;
+
+/// A queue of bytes that knows where in its stream they stand. Each block but the last is full, so
+/// that a position is found without a search.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Position of the first byte that is kept.
+    start: u64,
+    /// Position after the last one.
+    end: u64,
+    /// Position of the first byte of the first block.
+    base: u64,
+    blocks: VecDeque<Vec<u8>>,
+}
+
+const BLOCK: usize = MAX_PAYLOAD;
+
+impl Backlog {
+    pub(crate) const fn new() -> Self {
+        Self { start: 0, end: 0, base: 0, blocks: VecDeque::new() }
+    }
+
+    /// Position of the first byte that is kept.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Position after the last byte.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes kept.
+    pub(crate) const fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether no byte is kept.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
+        self.end += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if self.blocks.back().is_none_or(|last| last.len() == BLOCK) {
+                self.blocks.push_back(Vec::new());
+            }
+            let Some(last) = self.blocks.back_mut() else {
+                return;
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - last.len()));
+            let length = last.len() + now.len();
+            if length > last.capacity() {
+                // Doubled, as a vector grows, but never beyond the block.
+                last.reserve_exact((last.capacity() * 2).clamp(length, BLOCK) - last.len());
+            }
+            last.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// The bytes from `position` on that stand beside each other: at most one block.
+    pub(crate) fn at(&self, position: u64) -> &[u8] {
+        if position < self.start || position >= self.end {
+            return &[];
+        }
+        let distance = usize::try_from(position - self.base).unwrap_or(usize::MAX);
+        let block = self.blocks.get(distance / BLOCK);
+        block.and_then(|block| block.get(distance % BLOCK..)).unwrap_or_default()
+    }
+
+    /// Forgets the bytes before `position`.
+    pub(crate) fn release(&mut self, position: u64) {
+        self.start = position.clamp(self.start, self.end);
+        if self.is_empty() {
+            self.blocks = VecDeque::new();
+            self.base = self.end;
+            return;
+        }
+        while self.start - self.base >= BLOCK as u64 {
+            self.blocks.pop_front();
+            self.base += BLOCK as u64;
+        }
+    }
+
+    /// Forgets all bytes.
+    pub(crate) fn clear(&mut self) {
+        self.release(self.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        /// A share of what is kept, in thousandths.
+        Release(u64),
+        /// A position that may be anywhere.
+        ReleaseAt(u64),
+        Clear,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0usize..40).prop_map(Step::Push),
+            2 => (0usize..20_000).prop_map(Step::Push),
+            1 => (1usize..4).prop_map(|blocks| Step::Push(blocks * BLOCK)),
+            4 => (0u64..=1000).prop_map(Step::Release),
+            1 => any::<u64>().prop_map(Step::ReleaseAt),
+            1 => (0u64..200_000).prop_map(Step::ReleaseAt),
+            1 => Just(Step::Clear),
+        ];
+        proptest::collection::vec(step, 1..40)
+    }
+
+    /// All bytes that were ever pushed, and the position of the first that is kept.
+    #[derive(Default)]
+    struct Model {
+        bytes: Vec<u8>,
+        start: usize,
+    }
+
+    impl Model {
+        fn push(&mut self, count: usize) -> &[u8] {
+            let before = self.bytes.len();
+            self.bytes.extend((before..before + count).map(|at| (at % 251).to_le_bytes()[0]));
+            &self.bytes[before..]
+        }
+
+        fn release(&mut self, position: u64) {
+            let position = usize::try_from(position).unwrap_or(usize::MAX);
+            self.start = position.clamp(self.start, self.bytes.len());
+        }
+    }
+
+    fn compare(backlog: &Backlog, model: &Model) {
+        let (start, end) = (model.start as u64, model.bytes.len() as u64);
+        assert_eq!((backlog.start(), backlog.end(), backlog.len()), (start, end, end - start));
+        assert_eq!(backlog.is_empty(), start == end);
+        for outside in [end, end + 1, u64::MAX].into_iter().chain(start.checked_sub(1)) {
+            assert!(backlog.at(outside).is_empty(), "nothing stands at {outside}");
+        }
+        let mut position = start;
+        while position < end {
+            let piece = backlog.at(position);
+            assert!(!piece.is_empty() && piece.len() <= BLOCK, "{} bytes at {position}", piece.len());
+            let at = usize::try_from(position).unwrap_or(usize::MAX);
+            assert!(model.bytes[at..].starts_with(piece), "other bytes at {position}");
+            assert_eq!(backlog.at(position + piece.len() as u64 - 1), &piece[piece.len() - 1..]);
+            position += piece.len() as u64;
+        }
+        assert!(backlog.blocks.iter().all(|block| block.capacity() <= BLOCK), "a block is no larger than its bound");
+        assert!(backlog.blocks.len() as u64 <= backlog.len() / BLOCK as u64 + 2, "blocks that were read are gone");
+        assert!(!backlog.is_empty() || backlog.blocks.is_empty(), "nothing costs nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn a_backlog_keeps_the_bytes_between_its_positions(steps in steps()) {
+            let mut backlog = Backlog::new();
+            let mut model = Model::default();
+            for step in steps {
+                match step {
+                    Step::Push(count) => backlog.push(model.push(count)),
+                    Step::Release(share) => {
+                        let position = backlog.start() + backlog.len() * share / 1000;
+                        backlog.release(position);
+                        model.release(position);
+                    }
+                    Step::ReleaseAt(position) => {
+                        backlog.release(position);
+                        model.release(position);
+                    }
+                    Step::Clear => {
+                        backlog.clear();
+                        model.release(u64::MAX);
+                    }
+                }
+                compare(&backlog, &model);
+            }
+        }
+    }
+}

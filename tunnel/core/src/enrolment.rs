@@ -1,0 +1,175 @@
+//! Who may enrol: the tokens that one server issued, and what became of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{AgentIdentity, AgentName, Fingerprint};
+
+#[cfg(test)]
+mod tests;
+
+/// Most tokens that a server keeps.
+pub const ENTRIES: usize = 1024;
+/// Most agents that one token enrols.
+pub const REDEMPTIONS: u32 = 100;
+
+/// Why a token enrols nobody. The server says so to the agent, whose owner can act on it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such token, or one that was forgotten long after its end.
+    #[error("this server did not issue the token: check that the join string is of this server, or issue a new one")]
+    Unknown,
+    /// The token is of another agent.
+    #[error("the token was issued for another agent than {0}: issue a join string for {0}")]
+    OtherAgent(AgentName),
+    /// Its tokens were revoked.
+    #[error("the token of agent {0} was revoked: issue a new join string")]
+    Revoked(AgentName),
+    /// Its time is over.
+    #[error("the token of agent {0} has expired: issue a new join string, and check the clock of the server")]
+    Expired(AgentName),
+    /// It has enrolled as many agents as it may.
+    #[error(
+        "the token of agent {0} was redeemed before, with another key: issue a new join string, and if nobody you know \
+         redeemed it, revoke the agent"
+    )]
+    Redeemed(AgentName),
+}
+
+/// Why a token is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// There are too many tokens.
+    #[error(
+        "{most} tokens have not expired: wait for one to expire, or revoke an agent that should not enrol",
+        most = ENTRIES
+    )]
+    Full,
+    /// Not a number of redemptions.
+    #[error("a token is redeemed 1 to {most} times, not {0}", most = REDEMPTIONS)]
+    Redemptions(u32),
+    /// The same token was issued before.
+    #[error("the token is in use: issue another one")]
+    Again,
+}
+
+/// A token that was issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    /// What an agent becomes with the token.
+    identity: AgentIdentity,
+    /// Fingerprint of the token, which itself is kept nowhere.
+    token: Fingerprint,
+    /// How many more agents it enrols.
+    redemptions_left: u32,
+    /// Until when, seconds since 1970.
+    expires: u64,
+    /// Fingerprints of the public keys that it enrolled.
+    keys: Vec<Fingerprint>,
+    revoked: bool,
+}
+
+/// What a token was good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// What the certificate says.
+    pub identity: AgentIdentity,
+    /// Whether the same key redeemed the token before, so that nothing changed in the ledger.
+    pub again: bool,
+}
+
+/// The tokens of one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+impl Ledger {
+    /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970. If
+    /// the ledger is full, the token that is over since the longest gives way.
+    pub fn issue(
+        &mut self,
+        identity: AgentIdentity,
+        token: Fingerprint,
+        redemptions: u32,
+        expires: u64,
+        now: u64,
+    ) -> Result<(), IssueError> {
+        if !(1..=REDEMPTIONS).contains(&redemptions) {
+            return Err(IssueError::Redemptions(redemptions));
+        }
+        if self.find(&token).is_some() {
+            return Err(IssueError::Again);
+        }
+        if self.entries.len() >= ENTRIES {
+            let over = self.entries.iter().enumerate().filter(|(_, entry)| entry.revoked || entry.expires <= now);
+            let oldest = over.min_by_key(|(_, entry)| entry.expires).map(|(at, _)| at).ok_or(IssueError::Full)?;
+            self.entries.remove(oldest);
+        }
+        let keys = Vec::new();
+        self.entries.push(Entry { identity, token, redemptions_left: redemptions, expires, keys, revoked: false });
+        Ok(())
+    }
+
+    /// Redeems a token for `agent`, whose request for a certificate is signed by the key with the fingerprint `key`.
+    ///
+    /// An agent that lost the answer asks again with the same key and gets the same grant until the token expires. The
+    /// request proves possession of the key, so the token is worth nothing to whoever finds it later.
+    pub fn redeem(
+        &mut self,
+        token: &Fingerprint,
+        agent: &AgentName,
+        key: &Fingerprint,
+        now: u64,
+    ) -> Result<Grant, Refusal> {
+        let at = self.find(token).ok_or(Refusal::Unknown)?;
+        let entry = self.entries.get_mut(at).ok_or(Refusal::Unknown)?;
+        if entry.identity.agent() != agent {
+            return Err(Refusal::OtherAgent(agent.clone()));
+        }
+        if entry.revoked {
+            return Err(Refusal::Revoked(agent.clone()));
+        }
+        if entry.expires <= now {
+            return Err(Refusal::Expired(agent.clone()));
+        }
+        let again = entry.keys.contains(key);
+        if !again {
+            entry.redemptions_left =
+                entry.redemptions_left.checked_sub(1).ok_or_else(|| Refusal::Redeemed(agent.clone()))?;
+            entry.keys.push(*key);
+        }
+        Ok(Grant { identity: entry.identity.clone(), again })
+    }
+
+    /// Revokes every token of an agent that was issued so far. Returns how many could still be redeemed.
+    pub fn revoke(&mut self, agent: &AgentName, now: u64) -> usize {
+        let mut live = 0;
+        for entry in self.entries.iter_mut().filter(|entry| entry.identity.agent() == agent) {
+            live += usize::from(!entry.revoked && entry.expires > now && entry.redemptions_left > 0);
+            entry.revoked = true;
+        }
+        live
+    }
+
+    /// How many tokens are kept, those that are over included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no token is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The place of a token. Every entry is compared, and each in the same time, so that time tells nothing.
+    fn find(&self, token: &Fingerprint) -> Option<usize> {
+        let mut found = None;
+        for (at, entry) in self.entries.iter().enumerate() {
+            if entry.token.same(token) {
+                found = Some(at);
+            }
+        }
+        found
+    }
+}

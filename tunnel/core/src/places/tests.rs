@@ -1,0 +1,112 @@
+use super::*;
+
+const ATTACHED: Standing = Standing { attached: true, suspect: false, leaving: false };
+const NONE: [Dial; 0] = [];
+const LOST: Standing = Standing { attached: false, suspect: false, leaving: false };
+
+fn id(name: &str) -> EndpointId {
+    EndpointId::new(name).expect("an id")
+}
+
+fn to(name: &str) -> Dial {
+    Dial::Endpoint(id(name))
+}
+
+fn peers(names: &[&str]) -> Vec<Peer> {
+    let address = Address::new("edge.example.com", 7443).expect("an address");
+    names.iter().map(|name| Peer { id: id(name), address: address.clone() }).collect()
+}
+
+fn sessions(standings: &[(&str, Standing)]) -> Standings {
+    standings.iter().map(|(name, standing)| (id(name), *standing)).collect()
+}
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn an_agent_without_a_session_dials_any_endpoint_once_at_a_time() {
+    let mut places = Places::new(4);
+    assert_eq!(places.due(&sessions(&[]), at(0)), [Dial::Any]);
+    assert_eq!(places.due(&sessions(&[]), at(0)), NONE);
+    assert_eq!(places.next(&sessions(&[])), None);
+    assert_eq!(places.failed(&Dial::Any, at(100), 0.5), at(100));
+    assert_eq!(places.due(&sessions(&[]), at(199)), NONE);
+    assert_eq!(places.next(&sessions(&[])), Some(at(200)));
+    assert_eq!(places.due(&sessions(&[]), at(200)), [Dial::Any]);
+}
+
+#[test]
+fn a_lost_endpoint_is_dialled_by_its_id_and_any_other_if_it_does_not_answer() {
+    let mut places = Places::new(4);
+    let lost = sessions(&[("a", LOST)]);
+    places.ended(&id("a"), Duration::from_secs(60), at(0), 0.0);
+    assert_eq!(places.due(&lost, at(0)), [to("a")]);
+    places.failed(&to("a"), at(5), 0.0);
+    assert_eq!(places.due(&lost, at(5)), [to("a"), Dial::Any]);
+    // Another endpoint serves: the first one is still wanted for its streams.
+    places.succeeded(&Dial::Any);
+    places.failed(&to("a"), at(6), 0.0);
+    assert_eq!(places.due(&sessions(&[("a", LOST), ("b", ATTACHED)]), at(6)), [to("a")]);
+}
+
+#[test]
+fn each_endpoint_that_was_named_is_dialled_up_to_the_bound() {
+    let mut places = Places::new(3);
+    places.told(&peers(&["b", "c", "d"]));
+    let one = sessions(&[("a", ATTACHED)]);
+    assert_eq!(places.due(&one, at(0)), [to("b"), to("c")]);
+    assert!(places.address(&to("b")).is_some() && places.address(&Dial::Any).is_none());
+    let all = sessions(&[("a", ATTACHED), ("b", ATTACHED), ("c", ATTACHED)]);
+    assert_eq!(places.due(&all, at(0)), NONE);
+    assert_eq!(places.next(&all), None);
+}
+
+#[test]
+fn a_silent_connection_is_replaced_while_it_is_there() {
+    let mut places = Places::new(4);
+    let silent = sessions(&[("a", Standing { suspect: true, ..ATTACHED })]);
+    assert_eq!(places.due(&silent, at(0)), [to("a")]);
+}
+
+#[test]
+fn an_agent_whose_endpoint_leaves_dials_elsewhere_first() {
+    let leaving = Standing { leaving: true, ..ATTACHED };
+    let mut places = Places::new(1);
+    assert_eq!(places.due(&sessions(&[("a", leaving)]), at(0)), [Dial::Any]);
+    let mut places = Places::new(1);
+    places.told(&peers(&["b"]));
+    assert_eq!(places.due(&sessions(&[("a", leaving)]), at(0)), [to("b")]);
+    // Streams that are still there are resumed where they are.
+    let lost = sessions(&[("a", Standing { leaving: true, ..LOST }), ("b", ATTACHED)]);
+    assert_eq!(places.due(&lost, at(0)), [to("a")]);
+}
+
+#[test]
+fn an_agent_that_stops_dials_only_for_the_streams_that_it_has() {
+    let mut places = Places::new(4);
+    places.told(&peers(&["b"]));
+    places.close();
+    assert_eq!(places.due(&sessions(&[("a", LOST)]), at(0)), [to("a")]);
+    assert_eq!(places.due(&sessions(&[]), at(0)), NONE);
+}
+
+#[test]
+fn pauses_grow_while_a_connection_does_not_hold() {
+    let mut places = Places::new(4);
+    let pauses = [1, 1, 1, 40].map(|seconds| places.ended(&id("a"), Duration::from_secs(seconds), at(0), 1.0));
+    assert_eq!(pauses, [at(200), at(400), at(800), at(200)]);
+}
+
+#[test]
+fn places_that_are_no_longer_wanted_are_forgotten() {
+    let mut places = Places::new(64);
+    for round in 0..100 {
+        places.told(&peers(&[&format!("pod-{round}")]));
+        for dial in places.due(&sessions(&[("a", ATTACHED)]), at(round * 60_000)) {
+            places.failed(&dial, at(round * 60_000), 1.0);
+        }
+    }
+    assert!(places.places.len() <= 2, "{}", places.places.len());
+}

@@ -1,0 +1,271 @@
+//! Who is connected to an endpoint, and who may be.
+//!
+//! An agent is known by its uid. It may have several instances, processes of one identity with names of their own, and
+//! each has at most one session here. Pure: the time since any fixed start is an argument.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::hello::{Boot, Denial, Denied, Hello, Instance, SessionName, VERSIONS, agree};
+use crate::identity::AgentIdentity;
+
+#[cfg(test)]
+mod tests;
+
+/// Earlier runs of one instance that are remembered, so that two processes with one name do not take turns.
+const SUPERSEDED: usize = 4;
+
+/// What an agent may do, as its object says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Certificates of an earlier rotation no longer count.
+    pub rotation: u32,
+    /// No instance may connect.
+    pub suspended: bool,
+    /// Instances at once.
+    pub max_instances: usize,
+}
+
+/// One instance of one agent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The uid of the agent.
+    pub uid: String,
+    /// Which of its processes.
+    pub instance: Instance,
+}
+
+/// What an endpoint does on a [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Admission {
+    /// A new session begins. One that the instance had here is over: its streams are reset at once.
+    New,
+    /// The session of the instance goes on.
+    Resume,
+    /// The connection ends.
+    Denied(Denied),
+}
+
+/// What is known of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Who it is, as the certificate of its last connection says.
+    pub identity: AgentIdentity,
+    /// The version of its program.
+    pub program: String,
+    /// When its session began.
+    pub since: Duration,
+    boot: Boot,
+    born: u64,
+    epoch: u64,
+    superseded: VecDeque<Boot>,
+}
+
+/// How an instance is placed to take a stream; the lowest is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Load {
+    /// It takes no new streams.
+    pub leaving: bool,
+    /// It has no connection now, and a stream would wait for one.
+    pub detached: bool,
+    /// Streams that it has.
+    pub streams: usize,
+}
+
+/// The instances that have a session at an endpoint.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    boot: Boot,
+    max: usize,
+    draining: bool,
+    instances: BTreeMap<Key, Known>,
+}
+
+impl Registry {
+    /// The registry of an endpoint's run, for at most so many instances.
+    pub fn new(boot: Boot, max: usize) -> Self {
+        Self { boot, max, draining: false, instances: BTreeMap::new() }
+    }
+
+    /// From now on no session begins. Sessions that are there go on, on new connections too.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The instances.
+    pub fn instances(&self) -> &BTreeMap<Key, Known> {
+        &self.instances
+    }
+
+    /// Decides on a [`Hello`] from the owner of a verified certificate. `policy` is that of the agent, if the endpoint
+    /// knows one of this uid.
+    pub fn admit(
+        &mut self,
+        identity: &AgentIdentity,
+        hello: &Hello,
+        policy: Option<&Policy>,
+        now: Duration,
+    ) -> Admission {
+        if agree(&hello.versions).is_none() {
+            return Admission::Denied(other_versions(hello));
+        }
+        if let Err(denied) = permit(identity, policy) {
+            return Admission::Denied(denied);
+        }
+        let key = Key { uid: identity.uid().to_owned(), instance: hello.instance.clone() };
+        let Some(known) = self.instances.get_mut(&key) else {
+            return self.add(key, identity, hello, policy, now);
+        };
+        if let Some(denied) = known.refuses(hello) {
+            return Admission::Denied(denied);
+        }
+        let resumed = known.boot == hello.boot && hello.sessions.contains(&known.session(self.boot));
+        if !resumed && self.draining {
+            return Admission::Denied(draining());
+        }
+        known.identity = identity.clone();
+        known.program.clone_from(&hello.program);
+        known.epoch = hello.epoch;
+        if resumed {
+            return Admission::Resume;
+        }
+        known.begin(hello, now);
+        Admission::New
+    }
+
+    fn add(
+        &mut self,
+        key: Key,
+        identity: &AgentIdentity,
+        hello: &Hello,
+        policy: Option<&Policy>,
+        now: Duration,
+    ) -> Admission {
+        let max = policy.map_or(0, |policy| policy.max_instances);
+        let siblings = self.instances.keys().filter(|other| other.uid == key.uid).count();
+        if self.draining {
+            return Admission::Denied(draining());
+        }
+        if siblings >= max {
+            let detail = format!(
+                "agent {} has {siblings} instances here and may have {max}: stop one, or raise maxInstances of the agent",
+                identity.agent()
+            );
+            return Admission::Denied(Denied { reason: Denial::Instances, detail });
+        }
+        if self.instances.len() >= self.max {
+            let detail = format!("the endpoint serves {} agents, as many as it may: raise maxAgents there", self.max);
+            return Admission::Denied(Denied { reason: Denial::Full, detail });
+        }
+        let known = Known {
+            identity: identity.clone(),
+            program: hello.program.clone(),
+            since: now,
+            boot: hello.boot,
+            born: hello.epoch,
+            epoch: hello.epoch,
+            superseded: VecDeque::new(),
+        };
+        self.instances.insert(key, known);
+        Admission::New
+    }
+
+    /// The session of this run of an instance is over. A later run is not meant.
+    pub fn forget(&mut self, key: &Key, session: SessionName) {
+        if self.instances.get(key).is_some_and(|known| known.session(self.boot) == session) {
+            self.instances.remove(key);
+        }
+    }
+
+    /// The name of an instance's session.
+    pub fn session(&self, key: &Key) -> Option<SessionName> {
+        self.instances.get(key).map(|known| known.session(self.boot))
+    }
+
+    /// Forgets the instances that may no longer be connected, and says why. Their sessions must end.
+    pub fn review(&mut self, policy: impl Fn(&AgentIdentity) -> Option<Policy>) -> Vec<(Key, Denied)> {
+        let denied = self.instances.iter().filter_map(|(key, known)| {
+            let denied = permit(&known.identity, policy(&known.identity).as_ref()).err()?;
+            Some((key.clone(), denied))
+        });
+        let denied: Vec<(Key, Denied)> = denied.collect();
+        for (key, _) in &denied {
+            self.instances.remove(key);
+        }
+        denied
+    }
+}
+
+impl Known {
+    fn session(&self, endpoint: Boot) -> SessionName {
+        SessionName { endpoint, born: self.born }
+    }
+
+    fn refuses(&self, hello: &Hello) -> Option<Denied> {
+        if self.superseded.contains(&hello.boot) {
+            let detail = format!(
+                "another process with the certificate of this agent has connected as instance {}: stop one of them, or \
+                 start each with an --instance of its own",
+                hello.instance
+            );
+            return Some(Denied { reason: Denial::Superseded, detail });
+        }
+        (self.boot == hello.boot && hello.epoch <= self.epoch)
+            .then(|| Denied { reason: Denial::Stale, detail: "a later connection of this agent is in use".to_owned() })
+    }
+
+    fn begin(&mut self, hello: &Hello, now: Duration) {
+        if self.boot != hello.boot {
+            self.superseded.push_back(self.boot);
+            if self.superseded.len() > SUPERSEDED {
+                self.superseded.pop_front();
+            }
+        }
+        self.boot = hello.boot;
+        self.born = hello.epoch;
+        self.since = now;
+    }
+}
+
+/// Whether the agent may be connected at all.
+fn permit(identity: &AgentIdentity, policy: Option<&Policy>) -> Result<(), Denied> {
+    let agent = identity.agent();
+    let Some(policy) = policy else {
+        let detail = format!("there is no agent {agent} with this uid here: enrol again with a new join string");
+        return Err(Denied { reason: Denial::Unknown, detail });
+    };
+    if policy.suspended {
+        let detail = format!("agent {agent} is suspended: its owner sets suspend to false");
+        return Err(Denied { reason: Denial::Suspended, detail });
+    }
+    if identity.rotation() < policy.rotation {
+        let detail = format!(
+            "the certificate of agent {agent} has rotation {} and was revoked by rotation {}: enrol again with a new \
+             join string",
+            identity.rotation(),
+            policy.rotation
+        );
+        return Err(Denied { reason: Denial::Revoked, detail });
+    }
+    Ok(())
+}
+
+fn other_versions(hello: &Hello) -> Denied {
+    let end = if hello.versions.end() < VERSIONS.start() { "agent" } else { "endpoint" };
+    let detail = format!(
+        "the endpoint speaks versions {} to {} of the tunnel protocol, and the agent {} to {}: upgrade the {end}",
+        VERSIONS.start(),
+        VERSIONS.end(),
+        hello.versions.start(),
+        hello.versions.end()
+    );
+    Denied { reason: Denial::Version, detail }
+}
+
+fn draining() -> Denied {
+    Denied {
+        reason: Denial::Draining,
+        detail: "the endpoint is about to stop, and another one is to be dialled".into(),
+    }
+}

@@ -1,0 +1,350 @@
+//! The streams between two ends, whatever carries them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
+use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
+use crate::open::{Protocol, Refusal};
+use crate::stream::{Phase, Stream};
+
+mod application;
+mod carrier;
+mod datagrams;
+mod receive;
+mod resume;
+#[cfg(test)]
+mod tests;
+mod time;
+mod transmit;
+
+use carrier::Carrier;
+use datagrams::Lane;
+
+/// Names a stream within its session, at both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(u32);
+
+/// Which end this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The end that dials; its streams have odd ids.
+    Dialler,
+    /// The end that is dialled; its streams have even ids.
+    Listener,
+}
+
+/// What the application should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The peer asks for a stream: [`Session::accept`] or [`Session::refuse`] it.
+    Asked(StreamId),
+    /// The peer refused a stream, which is gone.
+    Refused(StreamId, Refusal),
+    /// Bytes, room, datagrams, the answer or the end of a stream have come.
+    Changed(StreamId),
+    /// The carrier was silent for two beats: dial another one beside it.
+    Suspect,
+    /// The carrier was silent for too long, and no longer counts.
+    CarrierLost,
+    /// The peer takes no new streams on this carrier: dial another one.
+    GoAway,
+    /// The streams are given up.
+    Lost(Loss),
+}
+
+/// Why a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Loss {
+    /// No carrier came in time.
+    #[error("no connection came back within the grace period")]
+    GraceExpired,
+    /// The peer has started again, and knows nothing of the streams.
+    #[error("the other end has restarted")]
+    PeerRestarted,
+    /// The application closed it.
+    #[error("the session was closed")]
+    Closed,
+}
+
+/// Why a stream cannot be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NotOpened {
+    /// [`Limits::streams`] are there.
+    #[error("the session has as many streams as it may have")]
+    Streams,
+    /// [`Limits::unanswered`] wait.
+    #[error("too many requests are not answered yet")]
+    Unanswered,
+    /// [`Limits::memory`] is promised.
+    #[error("the memory for windows is promised to other streams")]
+    Memory,
+    /// The session is over, or the peer takes no new streams.
+    #[error("the session takes no new streams")]
+    Closed,
+}
+
+/// What a peer did against the protocol. The carrier must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Not a frame.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A frame of a carrier that a later one has replaced, or of none.
+    #[error("a frame came on a connection that is no longer in use")]
+    Stale,
+    /// Any other frame before [`Kind::Resume`], or that one again.
+    #[error("a frame of the kind {0:?} came at the wrong time")]
+    OutOfTurn(Kind),
+    /// A request with an id of this end, or of a stream that is there.
+    #[error("a request has the id {0}, which is not free")]
+    Id(u32),
+    /// Bytes that are not the next ones or were not granted, or a wrong acknowledgement.
+    #[error("the positions of stream {0} are wrong")]
+    Position(u32),
+}
+
+/// What was counted since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Streams that the peer asked for and that were refused for a bound.
+    pub refused_streams: u64,
+    /// Datagrams that were dropped because they waited for too long or were too many.
+    pub dropped_datagrams: u64,
+    /// Frames for streams that are gone.
+    pub stray_frames: u64,
+    /// Bytes sent again on a new carrier.
+    pub resent_bytes: u64,
+}
+
+/// The streams between two ends.
+#[derive(Debug)]
+pub struct Session {
+    side: Side,
+    limits: Limits,
+    streams: BTreeMap<u32, Stream>,
+    next_id: u32,
+    /// Requests without an answer: ours and theirs.
+    unanswered: [usize; 2],
+    /// Sums over all streams: bytes promised to the peer, kept for sending again, and of datagrams.
+    promised: u64,
+    kept: u64,
+    datagram_bytes: usize,
+    carrier: Option<Carrier>,
+    epoch: u64,
+    paused_at: Option<Duration>,
+    rtt: Duration,
+    ready: VecDeque<u32>,
+    untold: Vec<u32>,
+    acks_due: Option<Duration>,
+    starved: VecDeque<u32>,
+    lane: Lane,
+    notices: VecDeque<Notice>,
+    draining: bool,
+    peer_draining: bool,
+    lost: Option<Loss>,
+    counters: Counters,
+}
+
+impl Session {
+    /// A session without a carrier, from `now` on.
+    pub fn new(side: Side, limits: Limits, now: Duration) -> Self {
+        Self {
+            side,
+            limits,
+            streams: BTreeMap::new(),
+            next_id: match side {
+                Side::Dialler => 1,
+                Side::Listener => 2,
+            },
+            unanswered: [0; 2],
+            promised: 0,
+            kept: 0,
+            datagram_bytes: 0,
+            carrier: None,
+            epoch: 0,
+            paused_at: Some(now),
+            rtt: Duration::ZERO,
+            ready: VecDeque::new(),
+            untold: Vec::new(),
+            acks_due: None,
+            starved: VecDeque::new(),
+            lane: Lane::default(),
+            notices: VecDeque::new(),
+            draining: false,
+            peer_draining: false,
+            lost: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The next notice.
+    pub fn poll(&mut self) -> Option<Notice> {
+        let notice = self.notices.pop_front()?;
+        if let Notice::Changed(id) = notice
+            && let Some(stream) = self.streams.get_mut(&id.0)
+        {
+            stream.noticed = false;
+        }
+        Some(notice)
+    }
+
+    /// What was counted.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Streams and flows that are not over.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether no stream is there.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Bytes that are promised to the peer, and bytes kept for sending again.
+    pub const fn memory(&self) -> (u64, u64) {
+        (self.promised, self.kept)
+    }
+
+    /// The time of a round trip on the carrier, zero before it is known.
+    pub const fn round_trip(&self) -> Duration {
+        self.rtt
+    }
+
+    fn is_ours(&self, id: u32) -> bool {
+        (id % 2 == 1) == (self.side == Side::Dialler)
+    }
+
+    /// The window of a new stream, if there is memory for one. A flow has no bytes, and needs none.
+    fn first_window(&self, protocol: Protocol) -> Option<u64> {
+        if protocol == Protocol::Udp {
+            return Some(0);
+        }
+        let plenty = self.promised + FIRST_WINDOW <= self.limits.memory / 2;
+        let window = if plenty { FIRST_WINDOW } else { EARLY_CREDIT }.min(self.limits.window.max(EARLY_CREDIT));
+        (self.promised + window <= self.limits.memory).then_some(window)
+    }
+
+    fn add(&mut self, id: u32, stream: Stream) {
+        let new = sums(&stream);
+        self.promised += new.promised;
+        for (count, new) in self.unanswered.iter_mut().zip(new.unanswered) {
+            *count += new;
+        }
+        self.streams.insert(id, stream);
+    }
+
+    /// Changes a stream, keeps the sums, and does what follows: it is queued for sending, the peer is
+    /// to hear what came, or it is forgotten.
+    fn with<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        let stream = self.streams.get_mut(&id)?;
+        let before = sums(stream);
+        let result = change(stream);
+        let after = sums(stream);
+        self.promised = self.promised + after.promised - before.promised;
+        self.kept = self.kept + after.kept - before.kept;
+        self.datagram_bytes = self.datagram_bytes + after.datagrams - before.datagrams;
+        for (count, (after, before)) in
+            self.unanswered.iter_mut().zip(after.unanswered.into_iter().zip(before.unanswered))
+        {
+            *count = *count + after - before;
+        }
+        if after.kept < before.kept {
+            self.feed_starved();
+        }
+        self.settle(id);
+        Some(result)
+    }
+
+    fn settle(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.is_over() {
+            self.forget(id);
+            return;
+        }
+        stream.ack_due |= stream.receive.is_urgent();
+        if self.carrier.as_ref().is_none_or(|carrier| !carrier.resumed) {
+            return;
+        }
+        if stream.has_frame() && !stream.queued {
+            stream.queued = true;
+            self.ready.push_back(id);
+        }
+        if stream.receive.is_untold() && !stream.untold {
+            stream.untold = true;
+            self.untold.push(id);
+        }
+    }
+
+    fn forget(&mut self, id: u32) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        let gone = sums(&stream);
+        self.promised -= gone.promised;
+        self.kept -= gone.kept;
+        self.datagram_bytes -= gone.datagrams;
+        for (count, gone) in self.unanswered.iter_mut().zip(gone.unanswered) {
+            *count -= gone;
+        }
+        if gone.kept > 0 {
+            self.feed_starved();
+        }
+        self.pass_over();
+    }
+
+    /// Queues keep no more ids of streams that are gone than of others, and a few.
+    fn pass_over(&mut self) {
+        let most = 2 * self.streams.len() + 64;
+        let streams = &self.streams;
+        if self.ready.len() > most {
+            self.ready.retain(|id| streams.contains_key(id));
+        }
+        if self.starved.len() > most {
+            self.starved.retain(|id| streams.contains_key(id));
+        }
+    }
+
+    /// Streams that had no memory to write may try again: one for each frame that there is memory for.
+    /// Once nothing is kept, no acknowledgement would call the others.
+    fn feed_starved(&mut self) {
+        let free = self.limits.memory.saturating_sub(self.kept);
+        let mut frames = if self.kept == 0 { u64::MAX } else { free.div_ceil(MAX_PAYLOAD as u64) };
+        while frames > 0 {
+            let Some(id) = self.starved.pop_front() else { return };
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.starved = false;
+                self.notice(id);
+                frames -= 1;
+            }
+        }
+    }
+
+    fn notice(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        // A stream that was refused is gone for the application, which may never have heard of it.
+        if !stream.noticed && !matches!(stream.phase, Phase::Refusing(_)) {
+            stream.noticed = true;
+            self.notices.push_back(Notice::Changed(StreamId(id)));
+        }
+    }
+}
+
+struct Sums {
+    promised: u64,
+    kept: u64,
+    datagrams: usize,
+    unanswered: [usize; 2],
+}
+
+fn sums(stream: &Stream) -> Sums {
+    Sums {
+        promised: stream.receive.promised(),
+        kept: stream.send.kept(),
+        datagrams: stream.datagram_bytes(),
+        unanswered: [stream.phase == Phase::Opening, stream.phase == Phase::Asked].map(usize::from),
+    }
+}

@@ -1,0 +1,157 @@
+//! What the owner of the sockets asks for.
+
+use std::time::Duration;
+
+use super::{NotOpened, Session, StreamId};
+use crate::frame::MAX_DATAGRAM;
+use crate::open::{Open, Refusal};
+use crate::stream::{End, Phase, Stream};
+
+impl Session {
+    /// Asks the peer for a stream. Bytes may be written at once.
+    pub fn open(&mut self, open: Open, now: Duration) -> Result<StreamId, NotOpened> {
+        if self.lost.is_some() || self.peer_draining {
+            return Err(NotOpened::Closed);
+        }
+        if self.streams.len() >= self.limits.streams {
+            return Err(NotOpened::Streams);
+        }
+        if self.unanswered[0] >= self.limits.unanswered {
+            return Err(NotOpened::Unanswered);
+        }
+        let window = self.first_window(open.target.protocol).ok_or(NotOpened::Memory)?;
+        while self.streams.contains_key(&self.next_id) {
+            self.next_id = self.following();
+        }
+        let id = self.next_id;
+        self.next_id = self.following();
+        self.add(id, Stream::ours(open, window, now));
+        self.settle(id);
+        Ok(StreamId(id))
+    }
+
+    /// The next id of this end; 0 is the session's.
+    const fn following(&self) -> u32 {
+        match self.next_id.wrapping_add(2) {
+            0 => 2,
+            id => id,
+        }
+    }
+
+    /// What the peer asked for.
+    pub fn request(&self, id: StreamId) -> Option<&Open> {
+        self.streams.get(&id.0).map(|stream| &stream.open)
+    }
+
+    /// The target is connected.
+    pub fn accept(&mut self, id: StreamId) {
+        self.with(id.0, |stream| {
+            if stream.phase == Phase::Asked {
+                stream.phase = Phase::Open;
+                stream.word_due = true;
+            }
+        });
+    }
+
+    /// The target is not connected. The stream is gone.
+    pub fn refuse(&mut self, id: StreamId, refusal: Refusal) {
+        let lost = self.lost.is_some();
+        let unheard = self.with(id.0, |stream| {
+            if stream.phase != Phase::Asked {
+                return false;
+            }
+            stream.phase = Phase::Refusing(refusal);
+            stream.word_due = true;
+            stream.drop_datagrams();
+            stream.receive.stop();
+            // A peer that has given the stream up waits for a word too, until it has one.
+            lost || (stream.receive.is_reset() && !stream.receive.is_untold_end())
+        });
+        if unheard == Some(true) {
+            self.forget(id.0);
+        }
+    }
+
+    /// Whether the peer has connected the target.
+    pub fn is_open(&self, id: StreamId) -> bool {
+        self.streams.get(&id.0).is_some_and(|stream| stream.phase == Phase::Open)
+    }
+
+    /// How many bytes [`Session::write`] would take; none for a flow. If it is none for a stream,
+    /// [`super::Notice::Changed`] comes when there is room.
+    pub fn room(&mut self, id: StreamId) -> usize {
+        let free = self.limits.memory.saturating_sub(self.kept);
+        let Some(stream) = self.streams.get_mut(&id.0) else { return 0 };
+        let room = if stream.is_flow() { 0 } else { stream.send.room() };
+        if room > 0 && free == 0 && !stream.starved {
+            stream.starved = true;
+            self.starved.push_back(id.0);
+        }
+        usize::try_from(room.min(free)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes bytes to send, as many as there is [`Session::room`] for.
+    pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> usize {
+        let bytes = &bytes[..bytes.len().min(self.room(id))];
+        self.with(id.0, |stream| stream.send.write(bytes)).unwrap_or_default()
+    }
+
+    /// No more bytes will be written.
+    pub fn finish(&mut self, id: StreamId) {
+        self.with(id.0, |stream| stream.send.finish());
+    }
+
+    /// Gives the stream up in both directions. What was written before is sent before.
+    pub fn reset(&mut self, id: StreamId) {
+        self.with(id.0, |stream| {
+            stream.drop_datagrams();
+            stream.receive.stop();
+            stream.send.reset();
+        });
+    }
+
+    /// The bytes that came and are not consumed yet, as far as they stand beside each other.
+    pub fn readable(&self, id: StreamId) -> &[u8] {
+        self.streams.get(&id.0).map_or(&[], |stream| stream.receive.readable())
+    }
+
+    /// The application has taken `count` bytes of [`Session::readable`].
+    pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
+        let spare = (self.limits.memory / 2).saturating_sub(self.promised);
+        let (largest, rtt) = (self.limits.window, self.rtt);
+        self.with(id.0, |stream| {
+            stream.receive.consume(count as u64, now, rtt, spare, largest);
+        });
+    }
+
+    /// The end of the bytes, once all were consumed. A stream that is gone was reset.
+    pub fn end(&mut self, id: StreamId) -> Option<End> {
+        let Some(stream) = self.streams.get(&id.0) else {
+            return Some(End::Reset);
+        };
+        let end = stream.receive.end()?;
+        self.with(id.0, |stream| stream.end_taken = true);
+        Some(end)
+    }
+
+    /// Whether either end gave the stream up, so that nothing arrives of what is written from now on.
+    /// Bytes that came before may still have to be read.
+    pub fn is_reset(&self, id: StreamId) -> bool {
+        self.streams.get(&id.0).is_none_or(Stream::is_reset)
+    }
+
+    /// Sends a datagram of a flow, if it is not too old before the carrier takes it.
+    pub fn send_datagram(&mut self, id: StreamId, datagram: &[u8], now: Duration) {
+        let is_flow = self.streams.get(&id.0).is_some_and(|stream| stream.is_flow() && !stream.is_reset());
+        if !is_flow || datagram.len() > MAX_DATAGRAM {
+            self.counters.dropped_datagrams += 1;
+            return;
+        }
+        self.counters.dropped_datagrams += self.lane.push(id.0, datagram, now);
+    }
+
+    /// The next datagram of a flow.
+    pub fn take_datagram(&mut self, id: StreamId) -> Option<Vec<u8>> {
+        self.with(id.0, Stream::take_datagram).flatten()
+    }
+}

@@ -1,0 +1,162 @@
+//! One stream, or one flow of datagrams.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::limits::{DATAGRAM_COST, EARLY_CREDIT, FLOW_BYTES};
+use crate::open::{Open, Protocol, Refusal};
+
+pub(crate) mod receive;
+pub(crate) mod send;
+
+use receive::ReceiveHalf;
+use send::SendHalf;
+
+/// How the bytes of a direction end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The sender has no more bytes; the other direction goes on.
+    Finished,
+    /// The sender gave the stream up, in both directions.
+    Reset,
+}
+
+/// How far a stream has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// We asked, and the peer has not answered.
+    Opening,
+    /// The peer asked, and the application has not answered.
+    Asked,
+    /// The application has refused, and the peer is to hear why.
+    Refusing(Refusal),
+    /// Connected.
+    Open,
+}
+
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what is due, and which queues hold the stream, are independent")]
+pub(crate) struct Stream {
+    pub(crate) open: Open,
+    pub(crate) phase: Phase,
+    pub(crate) send: SendHalf,
+    pub(crate) receive: ReceiveHalf,
+    pub(crate) datagrams: VecDeque<Vec<u8>>,
+    datagram_bytes: usize,
+    /// A request or an answer is due on this carrier.
+    pub(crate) word_due: bool,
+    /// The peer was sent the request on some carrier.
+    pub(crate) asked: bool,
+    /// An acknowledgement is due.
+    pub(crate) ack_due: bool,
+    /// The application has taken the end.
+    pub(crate) end_taken: bool,
+    /// In the queue of those who have something to send.
+    pub(crate) queued: bool,
+    /// In the list of those whose peer hears later what was received.
+    pub(crate) untold: bool,
+    /// In the queue of notices.
+    pub(crate) noticed: bool,
+    /// Waits for memory to write.
+    pub(crate) starved: bool,
+    /// The peer has named it since the carrier is there.
+    pub(crate) listed: bool,
+}
+
+impl Stream {
+    pub(crate) fn ours(open: Open, window: u64, now: Duration) -> Self {
+        Self::new(open, Phase::Opening, window, window, now)
+    }
+
+    pub(crate) fn theirs(open: Open, window: u64, now: Duration) -> Self {
+        Self::new(open, Phase::Asked, window, EARLY_CREDIT, now)
+    }
+
+    fn new(open: Open, phase: Phase, window: u64, promised: u64, now: Duration) -> Self {
+        Self {
+            open,
+            word_due: phase == Phase::Opening,
+            phase,
+            send: SendHalf::new(EARLY_CREDIT),
+            receive: ReceiveHalf::new(window, promised, now),
+            datagrams: VecDeque::new(),
+            datagram_bytes: 0,
+            asked: false,
+            ack_due: false,
+            end_taken: false,
+            queued: false,
+            untold: false,
+            noticed: false,
+            starved: false,
+            listed: false,
+        }
+    }
+
+    pub(crate) fn is_flow(&self) -> bool {
+        self.open.target.protocol == Protocol::Udp
+    }
+
+    /// Whether a frame of the stream could be sent now.
+    pub(crate) const fn has_frame(&self) -> bool {
+        self.word_due || self.ack_due || self.send.has_piece()
+    }
+
+    /// Whether both ends know that the stream is over, or the peer needs to know nothing.
+    pub(crate) const fn is_over(&self) -> bool {
+        let told = self.receive.has_end() && !self.receive.is_untold_end();
+        if self.send.is_reset() {
+            let unheard = matches!(self.phase, Phase::Opening) && !self.asked;
+            // Where both ends gave it up, each tells the other that it has heard.
+            let heard = self.send.is_done() && (told || !self.receive.is_reset());
+            // A peer that has both ends may forget the stream before it hears of a reset.
+            let complete = told && !self.receive.is_reset() && self.send.finish_is_heard();
+            return unheard || heard || complete;
+        }
+        let unanswered = matches!(self.phase, Phase::Asked) && self.receive.is_reset();
+        told && self.end_taken && (self.send.is_done() || unanswered)
+    }
+
+    /// What it means that the peer does not name the stream on a new carrier: it has forgotten it
+    /// because all was done, or has lost it.
+    pub(crate) const fn is_complete_without_peer(&self) -> bool {
+        self.is_reset() || (self.receive.has_end() && self.send.end_sent())
+    }
+
+    /// Whether either end gave the stream up.
+    pub(crate) const fn is_reset(&self) -> bool {
+        self.send.is_reset() || self.receive.is_reset()
+    }
+
+    /// Keeps a datagram for the reader where the session has `spare` bytes, and tells how many were
+    /// dropped: older ones that made room, or itself.
+    pub(crate) fn keep_datagram(&mut self, datagram: &[u8], spare: usize) -> u64 {
+        let most = FLOW_BYTES.min(self.datagram_bytes.saturating_add(spare));
+        let cost = DATAGRAM_COST + datagram.len();
+        if cost > most {
+            return 1;
+        }
+        let mut dropped = 0;
+        while self.datagram_bytes + cost > most && self.take_datagram().is_some() {
+            dropped += 1;
+        }
+        self.datagram_bytes += cost;
+        self.datagrams.push_back(datagram.to_vec());
+        dropped
+    }
+
+    pub(crate) fn take_datagram(&mut self) -> Option<Vec<u8>> {
+        let datagram = self.datagrams.pop_front()?;
+        self.datagram_bytes -= DATAGRAM_COST + datagram.len();
+        Some(datagram)
+    }
+
+    /// Nobody will read what waits.
+    pub(crate) fn drop_datagrams(&mut self) {
+        self.datagrams = VecDeque::new();
+        self.datagram_bytes = 0;
+    }
+
+    pub(crate) const fn datagram_bytes(&self) -> usize {
+        self.datagram_bytes
+    }
+}

@@ -1,0 +1,251 @@
+//! The agent: it dials endpoints, and connects the streams that they ask for to targets near it.
+//!
+//! ```text
+//! places say ─▶ dial ─▶ HELLO ─▶ session ─▶ carry ─▶ (lost: dial again)
+//!                                   └─▶ requests ─▶ allow list ─▶ connect ─▶ relay
+//! ```
+//!
+//! Everything runs on one thread. [`tunnel_core::places`] decides which endpoint is dialled when, and
+//! [`tunnel_core::allow`] what streams may lead to.
+
+mod dial;
+mod keep;
+mod serve;
+mod targets;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::select;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tunnel_core::allow::AllowList;
+use tunnel_core::hello::{Boot, Hello, Instance, SessionName, VERSIONS};
+use tunnel_core::identity::{Dial, EndpointId};
+use tunnel_core::join::Address;
+use tunnel_core::places::{Places, Standing, Standings};
+use tunnel_core::{Limits, Loss, Session};
+
+use crate::Tunnel;
+use crate::proxy_connect::Proxy;
+
+/// How often an agent that drains looks whether its streams have ended.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the last frames may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Makes a connection to an endpoint safe, and verifies who is at the other end.
+pub trait Connector: 'static {
+    /// What carries frames.
+    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Takes a new connection to the endpoint that is dialled.
+    fn secure(&self, tcp: TcpStream, dial: &Dial) -> impl Future<Output = io::Result<Self::Io>>;
+}
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where endpoints are reached; the first one that answers is used.
+    pub addresses: Vec<Address>,
+    /// The proxy of the network.
+    pub proxy: Option<Proxy>,
+    /// Which of the agent's processes this is.
+    pub instance: Instance,
+    /// The version of the program, for people.
+    pub program: String,
+    /// What streams may lead to.
+    pub allow: AllowList,
+    /// The bounds of each session.
+    pub limits: Limits,
+    /// Endpoints at once.
+    pub max_endpoints: usize,
+    /// Time to connect to an endpoint, its proxy and TLS included, and to a target.
+    pub connect_within: Duration,
+    /// Time for streams to end after a stop.
+    pub drain_within: Duration,
+    /// From 0 up to, but not including, 1: spreads the attempts of many agents.
+    pub chance: fn() -> f64,
+    /// How many bytes written to a socket its peer has not acknowledged, as [`crate::relay()`] asks.
+    pub unacknowledged: fn(&TcpStream) -> usize,
+}
+
+/// A session with an endpoint.
+#[derive(Debug)]
+struct Held {
+    name: SessionName,
+    tunnel: Tunnel,
+    suspect: Cell<bool>,
+    leaving: Cell<bool>,
+}
+
+impl Held {
+    fn standing(&self) -> Standing {
+        Standing {
+            attached: self.tunnel.look(Session::is_attached),
+            suspect: self.suspect.get(),
+            leaving: self.leaving.get(),
+        }
+    }
+}
+
+struct Agent<C> {
+    settings: Settings,
+    connector: C,
+    boot: Boot,
+    start: Instant,
+    epoch: Cell<u64>,
+    draining: Cell<bool>,
+    places: RefCell<Places>,
+    sessions: RefCell<BTreeMap<EndpointId, Rc<Held>>>,
+    /// Sessions that no task keeps yet.
+    begun: RefCell<Vec<(EndpointId, Rc<Held>)>>,
+    /// Something has changed that the next attempts depend on.
+    changed: Notify,
+}
+
+impl<C> Agent<C> {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn standings(&self) -> Standings {
+        let sessions = self.sessions.borrow();
+        let wanted = sessions.iter().filter(|(_, held)| !self.draining.get() || !held.tunnel.look(Session::is_empty));
+        wanted.map(|(id, held)| (id.clone(), held.standing())).collect()
+    }
+
+    /// Nothing is left to be sent or to be waited for.
+    fn is_idle(&self) -> bool {
+        let is_idle = |session: &Session| session.is_empty() && !session.has_output();
+        self.sessions.borrow().values().all(|held| held.tunnel.look(is_idle))
+    }
+
+    fn hello(&self) -> Hello {
+        self.epoch.set(self.epoch.get() + 1);
+        Hello {
+            versions: VERSIONS,
+            boot: self.boot,
+            epoch: self.epoch.get(),
+            instance: self.settings.instance.clone(),
+            program: self.settings.program.clone(),
+            sessions: self.sessions.borrow().values().map(|held| held.name).collect(),
+        }
+    }
+
+    fn each(&self, act: impl Fn(&Tunnel)) {
+        let tunnels: Vec<Tunnel> = self.sessions.borrow().values().map(|held| held.tunnel.clone()).collect();
+        tunnels.iter().for_each(act);
+    }
+}
+
+/// Runs an agent until `stop` says so, and then until its streams have ended or the time for that is over. `boot` names
+/// this run, by chance. It must run within a `LocalSet`.
+pub async fn run<C: Connector>(settings: Settings, connector: C, boot: Boot, mut stop: watch::Receiver<bool>) {
+    let places = Places::new(settings.max_endpoints);
+    let agent = Agent {
+        settings,
+        connector,
+        boot,
+        start: Instant::now(),
+        epoch: Cell::new(0),
+        draining: Cell::new(false),
+        places: RefCell::new(places),
+        sessions: RefCell::default(),
+        begun: RefCell::default(),
+        changed: Notify::new(),
+    };
+    let mut tasks = Tasks { agent: Rc::new(agent), dials: JoinSet::new(), keepers: JoinSet::new() };
+    // Without a sender nobody could stop the agent: then it stops.
+    let mut stopped = pin!(async move { stop.wait_for(|stop| *stop).await.is_ok() });
+    loop {
+        let next = tasks.step();
+        select! {
+            _ = &mut stopped => break,
+            () = tasks.wait(next) => {}
+        }
+    }
+    tasks.drain().await;
+}
+
+struct Tasks<C> {
+    agent: Rc<Agent<C>>,
+    /// Attempts, which become carriers.
+    dials: JoinSet<()>,
+    /// One for each session.
+    keepers: JoinSet<()>,
+}
+
+impl<C: Connector> Tasks<C> {
+    /// Begins what is due, and tells when more is.
+    fn step(&mut self) -> Option<Instant> {
+        while self.dials.try_join_next().is_some() {}
+        while self.keepers.try_join_next().is_some() {}
+        let agent = &self.agent;
+        for (id, held) in agent.begun.take() {
+            self.keepers.spawn_local(keep::keep(agent.clone(), id, held));
+        }
+        let standings = agent.standings();
+        let due = agent.places.borrow_mut().due(&standings, agent.now());
+        for dial in due {
+            self.dials.spawn_local(dial::attempt(agent.clone(), dial));
+        }
+        let next = agent.places.borrow().next(&standings);
+        next.map(|at| agent.start + at)
+    }
+
+    async fn wait(&self, next: Option<Instant>) {
+        let changed = self.agent.changed.notified();
+        match next {
+            // Either way there may be something to do.
+            Some(at) => {
+                let _ = timeout_at(at, changed).await;
+            }
+            None => changed.await,
+        }
+    }
+
+    async fn drain(mut self) {
+        let agent = self.agent.clone();
+        agent.draining.set(true);
+        agent.places.borrow_mut().close();
+        agent.each(Tunnel::go_away);
+        tracing::info!("stopping: no new streams are taken, and those that are there may end");
+        let deadline = Instant::now() + agent.settings.drain_within;
+        while !agent.is_idle() && Instant::now() < deadline {
+            let look = Instant::now() + LOOK;
+            let next = self.step();
+            self.wait(Some(next.map_or(look, |next| next.min(look)))).await;
+        }
+        let cut: usize = agent.sessions.borrow().values().map(|held| held.tunnel.look(Session::len)).sum();
+        if cut > 0 {
+            tracing::warn!(streams = cut, "the time to stop is over: the streams that are left are reset");
+        }
+        self.keepers.shutdown().await;
+        let farewell = Instant::now() + FAREWELL;
+        while !agent.is_idle() && Instant::now() < farewell {
+            self.wait(Some(Instant::now() + LOOK)).await;
+        }
+        agent.each(|tunnel| tunnel.lose(Loss::Closed));
+    }
+}
+
+/// An error with its causes, as one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

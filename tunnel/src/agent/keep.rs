@@ -1,0 +1,53 @@
+//! A session as long as it lasts.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tunnel_core::identity::EndpointId;
+
+use super::{Agent, Connector, Held, serve};
+use crate::Hint;
+
+/// How long streams may take to deliver what came before the session was lost.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// Keeps the time of a session and serves its requests, until the session is lost. To drop the future resets the
+/// streams.
+pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held: Rc<Held>) {
+    let tunnel = &held.tunnel;
+    let mut streams = JoinSet::new();
+    let loss = {
+        let mut run = pin!(tunnel.run());
+        loop {
+            select! {
+                loss = &mut run => break loss,
+                Some(incoming) = tunnel.accept() => {
+                    streams.spawn_local(serve::serve(agent.clone(), incoming));
+                }
+                Some(_) = streams.join_next(), if !streams.is_empty() => {}
+                hint = tunnel.hint() => {
+                    let mark = match hint {
+                        Hint::Suspect => &held.suspect,
+                        Hint::GoAway => &held.leaving,
+                    };
+                    mark.set(true);
+                    tracing::info!(endpoint = %id, ?hint, "another connection is needed");
+                    agent.changed.notify_one();
+                }
+            }
+        }
+    };
+    tracing::warn!(endpoint = %id, reason = %loss, "the session has ended, and its streams with it");
+    let is_this = agent.sessions.borrow().get(&id).is_some_and(|present| Rc::ptr_eq(present, &held));
+    if is_this {
+        agent.sessions.borrow_mut().remove(&id);
+    }
+    agent.changed.notify_one();
+    let last = async { while streams.join_next().await.is_some() {} };
+    // What is not delivered by then is reset as the tasks are dropped.
+    let _ = timeout(LAST_BYTES, last).await;
+}

@@ -1,0 +1,87 @@
+//! A stream or a flow, from the request to its end.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+
+use tokio::net::UdpSocket;
+use tokio::select;
+use tunnel_core::{MAX_DATAGRAM, Protocol};
+
+use super::targets::{addresses, connect, unreachable};
+use super::{Agent, Connector};
+use crate::{Flow, Incoming, relay};
+
+thread_local! {
+    /// No flow keeps a datagram here: it is sent on at once.
+    static DATAGRAM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_DATAGRAM].into_boxed_slice());
+}
+
+/// Connects the target, and relays until the stream ends.
+pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming) {
+    let open = incoming.request().clone();
+    let (allow, within) = (&agent.settings.allow, agent.settings.connect_within);
+    let refusal = match open.target.protocol {
+        Protocol::Tcp => match connect(allow, &open.target, within).await {
+            Ok(tcp) => {
+                let relayed = relay(incoming.accept(), tcp, agent.settings.unacknowledged).await;
+                tracing::debug!(to = %open.target, source = ?open.source, ?relayed, "a stream has ended");
+                return;
+            }
+            Err(refusal) => refusal,
+        },
+        Protocol::Udp => match addresses(allow, &open.target, within).await {
+            Ok(addresses) => match associate(&addresses).await {
+                Ok(socket) => return forward(&incoming.accept_flow(), &socket).await,
+                Err(error) => unreachable(&open.target, &error),
+            },
+            Err(refusal) => refusal,
+        },
+    };
+    tracing::warn!(to = %open.target, source = ?open.source, why = refusal.detail, "a target was not connected");
+    incoming.refuse(refusal);
+}
+
+/// A socket whose peer is the first of the addresses that the network has a way to. It keeps its port as long as the
+/// flow lives, whatever carries the flow.
+async fn associate(addresses: &[SocketAddr]) -> io::Result<UdpSocket> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = UdpSocket::bind(any).await?;
+        match socket.connect(address).await {
+            Ok(()) => return Ok(socket),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Sends datagrams both ways until the far end ends the flow. What a socket does not take now is dropped, as UDP may.
+async fn forward(flow: &Flow, socket: &UdpSocket) {
+    loop {
+        select! {
+            datagram = flow.recv() => match datagram {
+                Some(datagram) => {
+                    let _ = socket.try_send(&datagram);
+                }
+                None => return,
+            },
+            ready = socket.readable() => {
+                if ready.is_err() {
+                    return;
+                }
+                DATAGRAM.with_borrow_mut(|buffer| {
+                    // An error is an answer of the network to an earlier datagram, or nothing is there.
+                    if let Ok(length) = socket.try_recv(buffer) {
+                        flow.send(&buffer[..length]);
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The bytes of a session on one connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tunnel_core::{Loss, Session, Violation};
+
+use crate::tunnel::Tunnel;
+use crate::tunnel::shared::Shared;
+
+/// What an idle carrier may keep of a buffer.
+const IDLE: usize = 4 * 1024;
+/// What is read, or asked of the session for writing, at a time.
+const BATCH: usize = 64 * 1024;
+/// Reads and writes before other tasks have their turn.
+const TURNS: usize = 16;
+
+/// Why a carrier has ended.
+#[derive(Debug, Error)]
+pub enum CarryEnd {
+    /// The connection ended as the peer closed it.
+    #[error("the far end closed the connection")]
+    Closed,
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Failed(io::Error),
+    /// What came is not the protocol.
+    #[error("the far end does not keep to the protocol: {0}")]
+    Violation(Violation),
+    /// Nothing came for too long.
+    #[error("nothing came from the far end for too long")]
+    Silent,
+    /// A later carrier has taken its place.
+    #[error("a later connection has replaced this one")]
+    Replaced,
+    /// It was not used: a carrier of this epoch or a later one was there.
+    #[error("a connection as late as this one was there before")]
+    Stale,
+    /// The session has ended.
+    #[error("the session has ended: {0}")]
+    Lost(Loss),
+}
+
+impl Tunnel {
+    /// Makes `io` the carrier of `epoch` and drives it until it ends; the carrier before it ends at
+    /// once. To drop the future ends the carrier too.
+    pub async fn carry(&self, epoch: u64, io: impl AsyncRead + AsyncWrite + Unpin) -> CarryEnd {
+        if !self.shared.attach(epoch) {
+            return self.look(Session::lost).map_or(CarryEnd::Stale, CarryEnd::Lost);
+        }
+        let mut carrier = Carrier {
+            shared: &self.shared,
+            epoch,
+            io,
+            input: Vec::new(),
+            read_size: IDLE,
+            output: Vec::new(),
+            written: 0,
+            is_flushed: true,
+        };
+        poll_fn(|cx| carrier.poll(cx)).await
+    }
+}
+
+/// Why the carrier of `epoch` does not count any more, if it does not.
+fn end_of(shared: &Shared, epoch: u64) -> Option<CarryEnd> {
+    let session = shared.session();
+    if let Some(loss) = session.lost() {
+        return Some(CarryEnd::Lost(loss));
+    }
+    if session.epoch() != epoch {
+        return Some(CarryEnd::Replaced);
+    }
+    (!session.is_attached()).then_some(CarryEnd::Silent)
+}
+
+struct Carrier<'a, I> {
+    shared: &'a Shared,
+    epoch: u64,
+    io: I,
+    /// The beginning of a frame, and room to read: at most [`BATCH`] and the longest frame.
+    input: Vec<u8>,
+    read_size: usize,
+    /// Frames on their way: at most [`BATCH`] and the longest frame, or what a resumption says.
+    output: Vec<u8>,
+    /// Bytes of `output` that are written.
+    written: usize,
+    is_flushed: bool,
+}
+
+impl<I> Drop for Carrier<'_, I> {
+    fn drop(&mut self) {
+        self.shared.with(|session, now| session.detach(self.epoch, now));
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CarryEnd> {
+        self.shared.carrier_works();
+        for _ in 0..TURNS {
+            match self.turn(cx) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.shared.carrier_waits(cx, self.output.is_empty());
+                    return Poll::Pending;
+                }
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads and writes once, and tells whether anything has moved. Neither waits for the other: two
+    /// ends that only write would wait for ever.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, CarryEnd> {
+        if let Some(end) = end_of(self.shared, self.epoch) {
+            return Err(end);
+        }
+        let has_read = self.read(cx)?;
+        let has_written = self.write(cx)?;
+        Ok(has_read || has_written)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, CarryEnd> {
+        self.input.reserve_exact(self.read_size);
+        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        match read {
+            Poll::Pending => {
+                self.read_size = IDLE;
+                relax(&mut self.input);
+                Ok(false)
+            }
+            Poll::Ready(Err(error)) => Err(CarryEnd::Failed(error)),
+            Poll::Ready(Ok(0)) => Err(CarryEnd::Closed),
+            Poll::Ready(Ok(_)) => {
+                if self.input.len() == self.input.capacity() {
+                    self.read_size = BATCH;
+                }
+                let taken = self.shared.with(|session, now| session.receive(self.epoch, &self.input, now));
+                let taken = taken.map_err(CarryEnd::Violation)?;
+                self.input.drain(..taken);
+                Ok(true)
+            }
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, CarryEnd> {
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.written = 0;
+            let given = self.shared.with(|session, now| session.transmit(self.epoch, &mut self.output, BATCH, now));
+            given.map_err(CarryEnd::Violation)?;
+        }
+        if self.output.is_empty() {
+            relax(&mut self.output);
+            return self.flush(cx);
+        }
+        match Pin::new(&mut self.io).poll_write(cx, &self.output[self.written..]) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(error)) => Err(CarryEnd::Failed(error)),
+            Poll::Ready(Ok(0)) => Err(CarryEnd::Failed(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(count)) => {
+                self.written += count;
+                self.is_flushed = false;
+                Ok(true)
+            }
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, CarryEnd> {
+        if self.is_flushed {
+            return Ok(false);
+        }
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(error)) => Err(CarryEnd::Failed(error)),
+            Poll::Ready(Ok(())) => {
+                self.is_flushed = true;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Gives the memory of an empty buffer back, but for what an idle carrier may keep.
+fn relax(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() && buffer.capacity() > IDLE {
+        *buffer = Vec::new();
+    }
+}

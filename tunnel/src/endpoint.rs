@@ -1,0 +1,357 @@
+//! The side that agents dial: it admits them, keeps a session for each of their instances, and opens streams.
+//!
+//! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
+
+mod listen;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::select;
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::Instant;
+use tunnel_core::allow::AllowList;
+use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Peer, SessionName, Welcome, agree};
+use tunnel_core::identity::{AgentIdentity, EndpointId};
+use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
+use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Session, Side};
+
+use crate::handshake::{HandshakeError, answer, hear};
+use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
+
+pub use self::listen::{Authenticator, STRANGERS, listen};
+
+/// What an endpoint is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which endpoint this is.
+    pub id: EndpointId,
+    /// Names this run, by chance.
+    pub boot: Boot,
+    /// The bounds of each session.
+    pub limits: Limits,
+    /// Instances of agents at once.
+    pub max_agents: usize,
+}
+
+/// What an agent may do.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Whether it may connect.
+    pub policy: Policy,
+    /// What streams to it may lead to.
+    pub targets: AllowList,
+}
+
+/// Why there is no stream.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unopened {
+    /// No such agent.
+    #[error("there is no agent with the uid {0}")]
+    Unknown(String),
+    /// The list of the endpoint does not have the target.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// No instance of the agent has a session.
+    #[error("no instance of the agent is connected: start it, or look at its log")]
+    NoInstance,
+    /// The last of the instances that was asked.
+    #[error(transparent)]
+    Agent(OpenError),
+}
+
+/// One instance of an agent, for a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Who it is.
+    pub identity: AgentIdentity,
+    /// The name of the instance.
+    pub instance: String,
+    /// The version of its program.
+    pub program: String,
+    /// How long its session has lasted.
+    pub age: Duration,
+    /// Whether a connection is there.
+    pub attached: bool,
+    /// It takes no new streams.
+    pub leaving: bool,
+    /// Its streams and flows.
+    pub streams: usize,
+    /// The time of a round trip, zero before it is known.
+    pub round_trip: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    name: SessionName,
+    tunnel: Tunnel,
+    leaving: Cell<bool>,
+}
+
+impl Held {
+    fn load(&self) -> Load {
+        let (attached, streams) = self.tunnel.look(|session| (session.is_attached(), session.len()));
+        Load { leaving: self.leaving.get(), detached: !attached, streams }
+    }
+}
+
+/// What holds for an agent, by its uid, if there is such an agent.
+type RulesOf = Box<dyn Fn(&str) -> Option<Rc<Rules>>>;
+
+/// The side that agents dial.
+pub struct Endpoint {
+    settings: Settings,
+    rules: RulesOf,
+    start: Instant,
+    registry: RefCell<Registry>,
+    sessions: RefCell<BTreeMap<Key, Rc<Held>>>,
+    peers: RefCell<Vec<Peer>>,
+    /// Connections that did not become carriers, by reason.
+    closed: RefCell<BTreeMap<&'static str, u64>>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("id", &self.settings.id).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without agents. `rules` gives what the agent of a uid may do, if there is one.
+    pub fn new(settings: Settings, rules: impl Fn(&str) -> Option<Rc<Rules>> + 'static) -> Rc<Self> {
+        let registry = Registry::new(settings.boot, settings.max_agents);
+        Rc::new(Self {
+            settings,
+            rules: Box::new(rules),
+            start: Instant::now(),
+            registry: RefCell::new(registry),
+            sessions: RefCell::default(),
+            peers: RefCell::default(),
+            closed: RefCell::default(),
+        })
+    }
+
+    /// The other endpoints, which agents hear of when they connect.
+    pub fn set_peers(&self, peers: Vec<Peer>) {
+        self.peers.replace(peers);
+    }
+
+    /// Hears the agent behind a connection that was verified, and answers. It must run within a `LocalSet`.
+    pub async fn admit<Io>(self: &Rc<Self>, identity: &AgentIdentity, mut io: Io) -> Result<Carrier<Io>, HandshakeError>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let hello = hear(&mut io).await?;
+        match self.decide(identity, &hello) {
+            Ok((welcome, held)) => {
+                answer(&mut io, &Answer::Welcome(welcome)).await?;
+                Ok(Carrier { io, epoch: hello.epoch, held })
+            }
+            Err(denied) => {
+                self.count(denied.reason.as_str());
+                answer(&mut io, &Answer::Denied(denied.clone())).await?;
+                Err(HandshakeError::Denied(denied))
+            }
+        }
+    }
+
+    fn decide(self: &Rc<Self>, identity: &AgentIdentity, hello: &Hello) -> Result<(Welcome, Rc<Held>), Denied> {
+        let rules = (self.rules)(identity.uid());
+        let policy = rules.as_ref().map(|rules| &rules.policy);
+        let admission = self.registry.borrow_mut().admit(identity, hello, policy, self.start.elapsed());
+        let key = Key { uid: identity.uid().to_owned(), instance: hello.instance.clone() };
+        let (held, resumed) = match admission {
+            Admission::Denied(denied) => return Err(denied),
+            Admission::New => (self.begin(key, hello), false),
+            Admission::Resume => {
+                let held = self.sessions.borrow().get(&key).cloned();
+                (held.ok_or_else(|| lost(hello))?, true)
+            }
+        };
+        let welcome = Welcome {
+            version: agree(&hello.versions).unwrap_or(*hello.versions.end()),
+            endpoint: self.settings.id.clone(),
+            boot: self.settings.boot,
+            resumed,
+            heartbeat: u16::try_from(self.settings.limits.heartbeat.as_secs()).unwrap_or(u16::MAX),
+            peers: self.peers.borrow().clone(),
+        };
+        Ok((welcome, held))
+    }
+
+    /// A session begins. The one that the instance had is over, and its streams are reset.
+    fn begin(self: &Rc<Self>, key: Key, hello: &Hello) -> Rc<Held> {
+        let held = Rc::new(Held {
+            name: SessionName { endpoint: self.settings.boot, born: hello.epoch },
+            tunnel: Tunnel::new(Side::Listener, self.settings.limits.clone()),
+            leaving: Cell::new(false),
+        });
+        let before = self.sessions.borrow_mut().insert(key.clone(), held.clone());
+        if let Some(before) = before {
+            before.tunnel.lose(Loss::PeerRestarted);
+        }
+        spawn_local(keep(self.clone(), key, held.clone()));
+        held
+    }
+
+    /// Asks an instance of the agent to connect a target of TCP, and the next one where an instance refuses. An instance
+    /// without a connection is asked last, and the caller bounds the time. To drop the future gives the stream up.
+    pub async fn open(&self, uid: &str, open: &Open) -> Result<Stream, Unopened> {
+        let mut failure = Unopened::NoInstance;
+        for tunnel in self.candidates(uid, open)? {
+            match tunnel.open(open.clone()).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = Unopened::Agent(error),
+            }
+        }
+        Err(failure)
+    }
+
+    /// As [`Endpoint::open`], for a target of UDP.
+    pub async fn open_flow(&self, uid: &str, open: &Open) -> Result<Flow, Unopened> {
+        let mut failure = Unopened::NoInstance;
+        for tunnel in self.candidates(uid, open)? {
+            match tunnel.open_flow(open.clone()).await {
+                Ok(flow) => return Ok(flow),
+                Err(error) => failure = Unopened::Agent(error),
+            }
+        }
+        Err(failure)
+    }
+
+    /// The sessions of an agent, in the order in which they are asked for an allowed target.
+    fn candidates(&self, uid: &str, open: &Open) -> Result<Vec<Tunnel>, Unopened> {
+        let rules = (self.rules)(uid).ok_or_else(|| Unopened::Unknown(uid.to_owned()))?;
+        rules.targets.check(&open.target).map_err(|refusal| Unopened::NotAllowed(refusal.detail))?;
+        let sessions = self.sessions.borrow();
+        let of_agent = sessions.iter().filter(|(key, _)| key.uid == uid);
+        let mut loads: Vec<(Load, &Rc<Held>)> = of_agent.map(|(_, held)| (held.load(), held)).collect();
+        loads.sort_by_key(|(load, _)| *load);
+        Ok(loads.into_iter().map(|(_, held)| held.tunnel.clone()).collect())
+    }
+
+    /// The instances that have a session, for a status.
+    pub fn agents(&self) -> Vec<View> {
+        let (registry, sessions) = (self.registry.borrow(), self.sessions.borrow());
+        let now = self.start.elapsed();
+        let views = registry.instances().iter().filter_map(|(key, known)| {
+            let held = sessions.get(key)?;
+            let load = held.load();
+            Some(View {
+                identity: known.identity.clone(),
+                instance: key.instance.to_string(),
+                program: known.program.clone(),
+                age: now.saturating_sub(known.since),
+                attached: !load.detached,
+                leaving: load.leaving,
+                streams: load.streams,
+                round_trip: held.tunnel.look(Session::round_trip),
+            })
+        });
+        views.collect()
+    }
+
+    /// Ends the sessions of agents that may no longer be connected; to be called when rules have changed.
+    pub fn review(&self) {
+        let policy = |identity: &AgentIdentity| (self.rules)(identity.uid()).map(|rules| rules.policy);
+        let denied = self.registry.borrow_mut().review(policy);
+        for (key, denied) in denied {
+            tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "ends the session of an agent");
+            let held = self.sessions.borrow_mut().remove(&key);
+            if let Some(held) = held {
+                held.tunnel.lose(Loss::Closed);
+            }
+        }
+    }
+
+    /// Takes no new sessions, and tells agents to dial elsewhere. Streams go on.
+    pub fn drain(&self) {
+        self.registry.borrow_mut().drain();
+        self.each(Tunnel::go_away);
+    }
+
+    /// Ends all sessions.
+    pub fn close(&self) {
+        self.registry.borrow_mut().drain();
+        self.each(|tunnel| tunnel.lose(Loss::Closed));
+    }
+
+    /// Connections that were closed before they carried a session, by reason: a bound, a limit of time, a fault of the
+    /// handshake, or the reason of a denial.
+    pub fn closed(&self) -> BTreeMap<&'static str, u64> {
+        self.closed.borrow().clone()
+    }
+
+    fn count(&self, reason: &'static str) {
+        *self.closed.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    fn each(&self, act: impl Fn(&Tunnel)) {
+        let tunnels: Vec<Tunnel> = self.sessions.borrow().values().map(|held| held.tunnel.clone()).collect();
+        tunnels.iter().for_each(act);
+    }
+}
+
+/// A connection of an agent that was admitted.
+#[derive(Debug)]
+pub struct Carrier<Io> {
+    io: Io,
+    epoch: u64,
+    held: Rc<Held>,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
+    /// Carries the session until the connection ends.
+    pub async fn carry(self) -> CarryEnd {
+        let tunnel = &self.held.tunnel;
+        let end = tunnel.carry(self.epoch, self.io).await;
+        // What came last may have been that the agent leaves: the task that hears of it has its turn first.
+        yield_now().await;
+        // An agent that leaves, and has no stream, does not come back.
+        if self.held.leaving.get() && tunnel.look(|session| session.is_empty() && !session.is_attached()) {
+            tunnel.lose(Loss::Closed);
+        }
+        end
+    }
+}
+
+/// Keeps the time of a session until it is lost. Agents ask for no streams.
+async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
+    let tunnel = &held.tunnel;
+    let loss = {
+        let mut run = pin!(tunnel.run());
+        loop {
+            select! {
+                loss = &mut run => break loss,
+                Some(incoming) = tunnel.accept() => {
+                    let detail = "an endpoint connects no targets for agents".to_owned();
+                    incoming.refuse(Refusal { reason: Reason::NotAllowed, detail });
+                }
+                hint = tunnel.hint() => match hint {
+                    Hint::GoAway => held.leaving.set(true),
+                    // The agent dials.
+                    Hint::Suspect => {}
+                }
+            }
+        }
+    };
+    tracing::info!(uid = key.uid, instance = %key.instance, reason = %loss, "the session of an agent has ended");
+    // A later run of the instance may have taken the place, and its session may have the same name.
+    let is_this = endpoint.sessions.borrow().get(&key).is_some_and(|present| Rc::ptr_eq(present, &held));
+    if is_this {
+        endpoint.registry.borrow_mut().forget(&key, held.name);
+        endpoint.sessions.borrow_mut().remove(&key);
+    }
+}
+
+/// The registry and the sessions are kept together, so this is a fault of the endpoint. The agent comes back.
+fn lost(hello: &Hello) -> Denied {
+    let detail = format!("the session of instance {} is gone at the endpoint", hello.instance);
+    Denied { reason: Denial::Other, detail }
+}

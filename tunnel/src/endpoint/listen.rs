@@ -1,0 +1,149 @@
+//! The port that agents dial.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+use tunnel_core::identity::AgentIdentity;
+
+use super::Endpoint;
+use crate::agent::chain;
+use crate::handshake::{HandshakeError, PATIENCE};
+
+/// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
+pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 0, evict: Evict::Silent, rates: None };
+
+/// After an error of the listening socket, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes a connection of a client safe, and verifies who that is.
+pub trait Authenticator: 'static {
+    /// What carries frames.
+    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Takes a new connection. `None` if it is done with, because the client came for something else.
+    fn authenticate(&self, tcp: TcpStream) -> impl Future<Output = io::Result<Option<(AgentIdentity, Self::Io)>>>;
+}
+
+/// The places of connections whose agent is not known yet.
+struct Door {
+    start: Instant,
+    places: RefCell<Places>,
+    tasks: RefCell<BTreeMap<PlaceId, AbortHandle>>,
+}
+
+impl Door {
+    fn enter(self: &Rc<Self>, from: SocketAddr, endpoint: &Endpoint) -> Option<Place> {
+        let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
+        let id = match admission {
+            Admission::Admit(id) => id,
+            Admission::AdmitAfterEvicting { place, evicted } => {
+                endpoint.count("evicted");
+                let task = self.tasks.borrow_mut().remove(&evicted);
+                if let Some(task) = task {
+                    task.abort();
+                }
+                place
+            }
+            Admission::Refuse(refusal) => {
+                endpoint.count(refusal.as_str());
+                return None;
+            }
+        };
+        Some(Place { door: self.clone(), id })
+    }
+}
+
+/// A place, free again on drop.
+struct Place {
+    door: Rc<Door>,
+    id: PlaceId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.places.borrow_mut().release(self.id, self.door.start.elapsed());
+        self.door.tasks.borrow_mut().remove(&self.id);
+    }
+}
+
+/// Serves agents for ever. To drop the future ends their connections, and their sessions wait for others. It must run
+/// within a `LocalSet`.
+pub async fn listen<A: Authenticator>(endpoint: Rc<Endpoint>, listener: TcpListener, authenticator: A) {
+    let start = Instant::now();
+    let places = RefCell::new(Places::new(STRANGERS));
+    let door = Rc::new(Door { start, places, tasks: RefCell::default() });
+    let authenticator = Rc::new(authenticator);
+    let mut tasks = JoinSet::new();
+    loop {
+        select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, from)) => {
+                    let Some(place) = door.enter(from, &endpoint) else { continue };
+                    let id = place.id;
+                    let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place);
+                    let handle = tasks.spawn_local(task);
+                    door.tasks.borrow_mut().insert(id, handle);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the port for agents takes no connections for a moment");
+                    sleep(PAUSE).await;
+                }
+            },
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+        }
+    }
+}
+
+async fn serve<A: Authenticator>(
+    endpoint: Rc<Endpoint>,
+    authenticator: Rc<A>,
+    tcp: TcpStream,
+    from: SocketAddr,
+    place: Place,
+) {
+    let secure = async {
+        tcp.set_nodelay(true)?;
+        authenticator.authenticate(tcp).await
+    };
+    let (identity, io) = match timeout(PATIENCE, secure).await {
+        Ok(Ok(Some(agent))) => agent,
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => {
+            endpoint.count("handshake");
+            tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");
+            return;
+        }
+        Err(_) => {
+            endpoint.count("timeout");
+            tracing::debug!(%from, "a connection did not become that of an agent in time");
+            return;
+        }
+    };
+    let carrier = match endpoint.admit(&identity, io).await {
+        Ok(carrier) => carrier,
+        Err(error) => {
+            // A denial is counted by its reason.
+            match error {
+                HandshakeError::Denied(_) => {}
+                HandshakeError::TimedOut => endpoint.count("timeout"),
+                _ => endpoint.count("handshake"),
+            }
+            tracing::info!(%from, agent = %identity.agent(), error = chain(&error), "an agent was not admitted");
+            return;
+        }
+    };
+    drop(place);
+    tracing::info!(%from, agent = %identity.agent(), "an agent has connected");
+    let end = carrier.carry().await;
+    tracing::info!(%from, agent = %identity.agent(), reason = %end, "a connection of an agent has ended");
+}

@@ -1,0 +1,168 @@
+//! What both ends say on a new connection before frames of the session: a HELLO and its answer.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tunnel_core::hello::{Answer, Denied, Hello, Welcome};
+use tunnel_core::{HEADER, Violation};
+
+/// How long an end waits for the first frame of the other, and for its own to be taken.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why no session begins or goes on.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// Silence.
+    #[error("the other end said nothing for {} seconds: check that it is a tunnel", PATIENCE.as_secs())]
+    TimedOut,
+    /// The end of the bytes.
+    #[error("the other end closed the connection before it said who it is")]
+    Closed,
+    /// A failure of the connection.
+    #[error("the connection failed before the other end said who it is")]
+    Io(#[source] io::Error),
+    /// Not the protocol.
+    #[error("the other end does not speak the tunnel protocol")]
+    Protocol(#[from] Violation),
+    /// The endpoint speaks a version that the agent did not offer.
+    #[error(
+        "the endpoint speaks version {0} of the tunnel protocol, which the agent did not offer: upgrade the endpoint"
+    )]
+    Version(u16),
+    /// The endpoint does not admit the agent.
+    #[error("the endpoint refused: {0}")]
+    Denied(Denied),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// The agent's side: says [`Hello`], and waits to be welcome.
+pub async fn greet(io: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &Hello) -> Result<Welcome, HandshakeError> {
+    let talk = async {
+        write(io, &hello.frame()).await?;
+        read(io, Answer::read).await
+    };
+    match timeout(PATIENCE, talk).await.map_err(|_| HandshakeError::TimedOut)?? {
+        Answer::Denied(denied) => Err(HandshakeError::Denied(denied)),
+        Answer::Welcome(welcome) if hello.versions.contains(&welcome.version) => Ok(welcome),
+        Answer::Welcome(welcome) => Err(HandshakeError::Version(welcome.version)),
+    }
+}
+
+/// The endpoint's side: waits for the [`Hello`] of an agent.
+pub async fn hear(io: &mut (impl AsyncRead + Unpin)) -> Result<Hello, HandshakeError> {
+    timeout(PATIENCE, read(io, Hello::read)).await.map_err(|_| HandshakeError::TimedOut)?
+}
+
+/// The endpoint's side: answers.
+pub async fn answer(io: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> Result<(), HandshakeError> {
+    let frame = answer.frame();
+    timeout(PATIENCE, write(io, &frame)).await.map_err(|_| HandshakeError::TimedOut)?
+}
+
+async fn write(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), HandshakeError> {
+    io.write_all(frame).await?;
+    io.flush().await?;
+    Ok(())
+}
+
+/// Reads one frame, and nothing of what follows. A wrong or a long one is refused by its header.
+async fn read<T>(
+    io: &mut (impl AsyncRead + Unpin),
+    decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, Violation>,
+) -> Result<T, HandshakeError> {
+    let mut frame = vec![0; HEADER];
+    io.read_exact(&mut frame).await?;
+    if let Some((value, _)) = decode(&frame)? {
+        return Ok(value);
+    }
+    let length = usize::from(u16::from_be_bytes([frame[2], frame[3]]));
+    frame.resize(HEADER + length, 0);
+    io.read_exact(&mut frame[HEADER..]).await?;
+    decode(&frame)?.map(|(value, _)| value).ok_or(HandshakeError::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tunnel_core::hello::{Boot, Denial, Instance, VERSIONS};
+    use tunnel_core::identity::EndpointId;
+
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            versions: VERSIONS,
+            boot: Boot([1; 16]),
+            epoch: 1,
+            instance: Instance::new("pi4").expect("an instance"),
+            program: "0.9.0".to_owned(),
+            sessions: Vec::new(),
+        }
+    }
+
+    fn welcome(version: u16) -> Welcome {
+        let endpoint = EndpointId::new("edge-0").expect("an id");
+        Welcome { version, endpoint, boot: Boot([2; 16]), resumed: false, heartbeat: 5, peers: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn both_ends_read_their_frame_and_nothing_of_what_follows() {
+        let (mut agent, mut endpoint) = duplex(64);
+        let endpoint_side = async {
+            let heard = hear(&mut endpoint).await.expect("a hello");
+            answer(&mut endpoint, &Answer::Welcome(welcome(1))).await.expect("an answer");
+            endpoint.write_all(b"frames").await.expect("written");
+            heard
+        };
+        let agent_side = async {
+            let welcome = greet(&mut agent, &hello()).await.expect("welcome");
+            let mut rest = [0; 6];
+            agent.read_exact(&mut rest).await.expect("the rest");
+            (welcome, rest)
+        };
+        let (heard, (welcomed, rest)) = tokio::join!(endpoint_side, agent_side);
+        assert_eq!((heard, welcomed, &rest), (hello(), welcome(1), b"frames"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_and_a_version_that_was_not_offered_are_told() {
+        let denied = Denied { reason: Denial::Suspended, detail: "suspended".to_owned() };
+        for (says, expected) in [
+            (Answer::Denied(denied), "the endpoint refused: suspended"),
+            (Answer::Welcome(welcome(9)), "the endpoint speaks version 9"),
+        ] {
+            let (mut agent, mut endpoint) = duplex(64);
+            let endpoint_side = async {
+                hear(&mut endpoint).await.expect("a hello");
+                answer(&mut endpoint, &says).await.expect("an answer");
+            };
+            let hello = hello();
+            let (greeted, ()) = tokio::join!(greet(&mut agent, &hello), endpoint_side);
+            let error = greeted.expect_err("refused").to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_and_one_of_another_protocol_are_given_up() {
+        let (mut silent, _peer) = duplex(64);
+        assert!(matches!(hear(&mut silent).await, Err(HandshakeError::TimedOut)));
+        let (mut ours, mut theirs) = duplex(64);
+        theirs.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("written");
+        assert!(matches!(hear(&mut ours).await, Err(HandshakeError::Protocol(_))));
+        let (mut ours, theirs) = duplex(64);
+        drop(theirs);
+        assert!(matches!(hear(&mut ours).await, Err(HandshakeError::Closed)));
+    }
+}

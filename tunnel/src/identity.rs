@@ -1,0 +1,10 @@
+//! Certificates of agents and of the endpoints that they dial: who issues them, where they are kept, and how TLS
+//! verifies them.
+
+pub mod agent;
+pub mod authority;
+mod certificate;
+mod files;
+pub mod tls;
+
+pub use files::FileError;

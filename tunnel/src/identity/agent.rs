@@ -1,0 +1,224 @@
+//! What an agent keeps in its folder: a key that never leaves it, its certificate, and the root that signed it.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
+use rustls::{
+    RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tunnel_core::identity::{AgentIdentity, Fingerprint, ValidityError, check_validity, renewal_due};
+
+use super::{
+    certificate::{facts, pem},
+    files::{self, FileError},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Name of the file with the private key.
+const KEY: &str = "key.pem";
+/// Name of the file with the certificate and the root.
+const CERTIFICATE: &str = "certificate.pem";
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// It is none, or not of an agent.
+    #[error("is not the certificate of an agent")]
+    NotOfAgent,
+    /// It is for another key.
+    #[error("is for another key than the one in key.pem")]
+    OtherKey,
+    /// The root beside it did not sign it.
+    #[error("was not signed by the root certificate beside it")]
+    Untrusted,
+    /// It does not count now.
+    #[error(transparent)]
+    Validity(#[from] ValidityError),
+}
+
+impl Flaw {
+    /// What to do about a certificate in the folder.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Validity(_) => {
+                "check the clock of this machine, and if it is right, enrol again with a new join string of the server"
+            }
+            _ => "enrol again with a new join string of the server",
+        }
+    }
+
+    /// What to do about a certificate that has just been issued.
+    fn remedy_for_issued(self) -> &'static str {
+        match self {
+            Self::Validity(_) => "compare the clock of this machine with the clock of the server",
+            _ => "check that the server runs a released portlane, and try again",
+        }
+    }
+}
+
+/// Why an agent has no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A file or the folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The key file holds something else.
+    #[error(
+        "{} holds no private key of an agent: remove it, and enrol again with a new join string of the server",
+        .0.display()
+    )]
+    Key(PathBuf),
+    /// The certificate in the folder cannot be used.
+    #[error("the certificate of this agent in {} {flaw}: {}", .path.display(), .flaw.remedy())]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: Flaw,
+    },
+    /// The certificate that the server issued cannot be used.
+    #[error("the certificate that the server issued {flaw}: {}", .flaw.remedy_for_issued())]
+    Issued {
+        /// What is wrong.
+        flaw: Flaw,
+    },
+    /// A key or a request cannot be generated.
+    #[error("cannot generate the key of this agent, or its request for a certificate")]
+    Make(#[source] rcgen::Error),
+}
+
+/// The private key of an agent.
+#[derive(Debug)]
+pub struct AgentKey(KeyPair);
+
+impl AgentKey {
+    /// A request for a certificate of this key, DER. It names nobody: the token says who asks.
+    pub fn request(&self) -> Result<Vec<u8>, AgentError> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, "portlane agent");
+        Ok(parameters.serialize_request(&self.0).map_err(AgentError::Make)?.der().to_vec())
+    }
+
+    /// Fingerprint of the public key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.0.subject_public_key_info())
+    }
+
+    /// The key, for TLS.
+    pub(super) fn private(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.0.serialize_der().into())
+    }
+}
+
+/// An agent that has enrolled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Who the agent is.
+    pub identity: AgentIdentity,
+    /// Its certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The root certificate, which the agent trusts.
+    pub root: CertificateDer<'static>,
+    /// Begin of the certificate's lifetime, seconds since 1970.
+    pub not_before: u64,
+    /// End of the certificate's lifetime, seconds since 1970.
+    pub not_after: u64,
+}
+
+impl Enrolled {
+    /// Judges a certificate for `key` beside its root.
+    fn judge(
+        certificate: CertificateDer<'static>,
+        root: CertificateDer<'static>,
+        key: &AgentKey,
+        now: u64,
+    ) -> Result<Self, Flaw> {
+        let facts = facts(&certificate).ok_or(Flaw::NotOfAgent)?;
+        let identity = facts.uri.as_deref().and_then(|uri| AgentIdentity::from_uri(uri).ok());
+        let identity = identity.ok_or(Flaw::NotOfAgent)?;
+        if facts.key != key.fingerprint() {
+            return Err(Flaw::OtherKey);
+        }
+        let (not_before, not_after) = (facts.not_before, facts.not_after);
+        check_validity(not_before, not_after, now)?;
+        if !is_signed(&certificate, &root, now) {
+            return Err(Flaw::Untrusted);
+        }
+        Ok(Self { identity, certificate, root, not_before, not_after })
+    }
+
+    /// Whether the certificate should be renewed now.
+    pub fn renewal_due(&self, now: u64) -> bool {
+        renewal_due(self.not_before, self.not_after, now)
+    }
+}
+
+/// Whether servers accept the certificate that trust this root.
+fn is_signed(certificate: &CertificateDer<'_>, root: &CertificateDer<'_>, now: u64) -> bool {
+    let mut roots = RootCertStore::empty();
+    if roots.add(root.clone()).is_err() {
+        return false;
+    }
+    let provider = ring::default_provider().into();
+    let Ok(verifier) = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build() else {
+        return false;
+    };
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
+    verifier.verify_client_cert(certificate, &[], now).is_ok()
+}
+
+/// The folder of one agent.
+#[derive(Clone, Debug)]
+pub struct AgentFolder(PathBuf);
+
+impl AgentFolder {
+    /// Opens a folder, or makes it.
+    pub fn open(path: &Path) -> Result<Self, AgentError> {
+        files::folder(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The key of the agent, which is made once.
+    pub fn key(&self) -> Result<AgentKey, AgentError> {
+        let path = self.0.join(KEY);
+        if let Some(bytes) = files::read(&path)? {
+            let private = PrivateKeyDer::from_pem_slice(&bytes).ok();
+            let pair = private.and_then(|private| KeyPair::try_from(&private).ok());
+            return pair.map(AgentKey).ok_or(AgentError::Key(path));
+        }
+        let pair = KeyPair::generate().map_err(AgentError::Make)?;
+        files::write(&path, pair.serialize_pem().as_bytes())?;
+        Ok(AgentKey(pair))
+    }
+
+    /// The identity of the agent. Absent: it has not enrolled. `now` is in seconds since 1970.
+    pub fn enrolled(&self, key: &AgentKey, now: u64) -> Result<Option<Enrolled>, AgentError> {
+        let path = self.0.join(CERTIFICATE);
+        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        let mut certificates = CertificateDer::pem_slice_iter(&bytes);
+        let judged = match (certificates.next(), certificates.next()) {
+            (Some(Ok(certificate)), Some(Ok(root))) => Enrolled::judge(certificate, root, key, now),
+            _ => Err(Flaw::NotOfAgent),
+        };
+        judged.map(Some).map_err(|flaw| AgentError::Kept { path, flaw })
+    }
+
+    /// Keeps what the server issued for `key`, in place of an earlier certificate. An unusable one changes nothing.
+    pub fn keep(
+        &self,
+        key: &AgentKey,
+        certificate: CertificateDer<'static>,
+        root: CertificateDer<'static>,
+        now: u64,
+    ) -> Result<Enrolled, AgentError> {
+        let enrolled = Enrolled::judge(certificate, root, key, now).map_err(|flaw| AgentError::Issued { flaw })?;
+        let text = pem(&enrolled.certificate) + &pem(&enrolled.root);
+        files::write(&self.0.join(CERTIFICATE), text.as_bytes())?;
+        Ok(enrolled)
+    }
+}

@@ -1,0 +1,220 @@
+//! The root of the tunnels of one server, kept in a folder.
+//!
+//! The root signs agents and the server's own leaf, and nothing else. It takes no name from a request: a request proves
+//! possession of a key, and the ledger says whose key that is.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, PublicKeyData, SanType,
+};
+use rustls::{
+    crypto::ring,
+    pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use time::OffsetDateTime;
+use tunnel_core::identity::{AgentIdentity, EndpointId, Fingerprint, ValidityError, check_validity};
+
+use super::{
+    certificate::facts,
+    files::{self, FileError},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// How far the clock of an agent may be behind.
+pub const SKEW: Duration = Duration::from_secs(300);
+/// Lifetime of a root, seconds. Join strings pin it, so its end is the end of every enrolment.
+pub const LIFE: u64 = 10 * 365 * 24 * 3600;
+/// Most bytes of a request for a certificate.
+pub const REQUEST: usize = 4 << 10;
+
+/// Name of the file with the root and its key.
+const FILE: &str = "root.pem";
+
+/// Why the root cannot be used, or signs nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The file or its folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file holds something else.
+    #[error(
+        "{} does not hold the root of the tunnels and its key: restore the file, or remove it and issue new join \
+         strings to all agents",
+        .0.display()
+    )]
+    Content(PathBuf),
+    /// The root does not count now.
+    #[error(
+        "the root of the tunnels in {} {why}: check the clock of this server, and if it is right, remove the file and \
+         issue new join strings to all agents",
+        .path.display()
+    )]
+    Validity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: ValidityError,
+    },
+    /// A certificate cannot be generated.
+    #[error("cannot generate a certificate on this server")]
+    Make(#[source] rcgen::Error),
+    /// A generated certificate cannot be used.
+    #[error("cannot use a generated certificate on this server")]
+    Use(#[source] rustls::Error),
+}
+
+/// Why a request for a certificate is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It is too long.
+    #[error("the agent's request for a certificate has {0} bytes, and 4096 are allowed: use portlane as the agent")]
+    TooLong(usize),
+    /// It is no request, or not signed by its key.
+    #[error("the agent's request for a certificate is not valid: use portlane as the agent")]
+    Invalid(#[source] rcgen::Error),
+    /// Its key is of another kind.
+    #[error("the agent's key is not ECDSA on P-256: remove the key of the agent, and enrol again")]
+    Algorithm,
+}
+
+/// A request whose sender has the private key to its public key.
+#[derive(Clone, Debug)]
+pub struct Request {
+    key: PublicKey,
+}
+
+impl Request {
+    /// Reads a PKCS #10 request and verifies its signature. The names in it are ignored.
+    pub fn parse(der: &[u8]) -> Result<Self, RequestError> {
+        if der.len() > REQUEST {
+            return Err(RequestError::TooLong(der.len()));
+        }
+        let parsed = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der));
+        let key = parsed.map_err(RequestError::Invalid)?.public_key;
+        if key.algorithm() == &PKCS_ECDSA_P256_SHA256 { Ok(Self { key }) } else { Err(RequestError::Algorithm) }
+    }
+
+    /// Fingerprint of the public key, for the ledger.
+    pub fn key(&self) -> Fingerprint {
+        Fingerprint::of(&self.key.subject_public_key_info())
+    }
+}
+
+/// The root and its key.
+#[derive(Debug)]
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+    not_before: u64,
+    not_after: u64,
+}
+
+impl Authority {
+    /// Loads the root from a folder, or makes both. One process at a time uses the folder. `now` is in seconds since
+    /// 1970.
+    pub fn open(folder: &Path, now: u64) -> Result<Self, AuthorityError> {
+        files::folder(folder)?;
+        let path = folder.join(FILE);
+        let bytes = if let Some(bytes) = files::read(&path)? {
+            bytes
+        } else {
+            let made = make(now).map_err(AuthorityError::Make)?.into_bytes();
+            files::write(&path, &made)?;
+            made
+        };
+        let root = Self::parse(&bytes).ok_or_else(|| AuthorityError::Content(path.clone()))?;
+        check_validity(root.not_before, root.not_after, now).map_err(|why| AuthorityError::Validity { path, why })?;
+        Ok(root)
+    }
+
+    fn parse(pem: &[u8]) -> Option<Self> {
+        let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+        let private = PrivateKeyDer::from_pem_slice(pem).ok()?;
+        let key = KeyPair::try_from(&private).ok()?;
+        let facts = facts(&certificate)?;
+        if facts.key != Fingerprint::of(&key.subject_public_key_info()) {
+            return None;
+        }
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).ok()?;
+        Some(Self { certificate, issuer, not_before: facts.not_before, not_after: facts.not_after })
+    }
+
+    /// The root certificate.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Fingerprint of the root certificate, for join strings.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.certificate)
+    }
+
+    /// The certificate of an agent, for the key of its request.
+    pub fn sign(
+        &self,
+        request: &Request,
+        identity: &AgentIdentity,
+        lifetime: Duration,
+        now: u64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let name = ("portlane agent", identity.uri());
+        self.issue(&request.key, name, ExtendedKeyUsagePurpose::ClientAuth, lifetime, now)
+    }
+
+    /// A leaf with its key for the server, followed by the root: an agent that enrols compares the root with its join
+    /// string.
+    pub fn endpoint(&self, id: &EndpointId, lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Make)?;
+        let name = ("portlane tunnel endpoint", id.uri());
+        let leaf = self.issue(&key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)?;
+        let chain = vec![leaf, self.certificate.clone()];
+        CertifiedKey::from_der(chain, PrivateKeyDer::from(key), &ring::default_provider()).map_err(AuthorityError::Use)
+    }
+
+    fn issue(
+        &self,
+        key: &impl PublicKeyData,
+        (common, uri): (&str, String),
+        usage: ExtendedKeyUsagePurpose,
+        lifetime: Duration,
+        now: u64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, common);
+        parameters.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(AuthorityError::Make)?)];
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![usage];
+        parameters.not_before = date(now.saturating_sub(SKEW.as_secs()));
+        parameters.not_after = date(now.saturating_add(lifetime.as_secs()).min(self.not_after));
+        let certificate = parameters.signed_by(key, &self.issuer).map_err(AuthorityError::Make)?;
+        Ok(certificate.into())
+    }
+}
+
+/// The certificate and the key of a new root, PEM.
+fn make(now: u64) -> Result<String, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name.push(DnType::CommonName, format!("portlane tunnels {now}"));
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    parameters.not_before = date(now.saturating_sub(SKEW.as_secs()));
+    parameters.not_after = date(now.saturating_add(LIFE));
+    let certificate = parameters.self_signed(&key)?;
+    Ok(certificate.pem() + &key.serialize_pem())
+}
+
+fn date(seconds: u64) -> OffsetDateTime {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}

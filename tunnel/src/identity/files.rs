@@ -1,0 +1,153 @@
+//! Files that other users can neither read nor replace, written whole or not at all.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Most bytes of a file.
+const MOST: u64 = 64 << 10;
+
+/// Why a file or a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// An error of the system.
+    #[error("cannot {action} {}: check that the path is right and that this user owns it", .path.display())]
+    Io {
+        /// What failed.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// Other users may read a file, or replace the files of a folder.
+    #[error(
+        "other users can access {}, where a private key is kept: run chmod {mode} {}",
+        .path.display(),
+        .path.display()
+    )]
+    Exposed {
+        /// The file or folder.
+        path: PathBuf,
+        /// The mode that it should have.
+        mode: &'static str,
+    },
+    /// Something else than what is kept here.
+    #[error("{} is larger than 64 KiB and thus no key or certificate: check the path", .0.display())]
+    TooLarge(PathBuf),
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    move |source| FileError::Io { action, path: path.to_owned(), source }
+}
+
+/// Makes a folder of mode 0700, or checks one that exists: nobody else may write into it.
+pub(super) fn folder(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))?;
+    let mode = fs::metadata(path).map_err(failed("read", path))?.permissions().mode();
+    if mode & 0o022 != 0 {
+        return Err(FileError::Exposed { path: path.to_owned(), mode: "700" });
+    }
+    Ok(())
+}
+
+/// Reads a file that nobody else may read. Absent: there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    if file.metadata().map_err(failed("read", path))?.permissions().mode() & 0o077 != 0 {
+        return Err(FileError::Exposed { path: path.to_owned(), mode: "600" });
+    }
+    let mut bytes = Vec::new();
+    let length = file.take(MOST + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if u64::try_from(length).is_ok_and(|length| length <= MOST) {
+        Ok(Some(bytes))
+    } else {
+        Err(FileError::TooLarge(path.to_owned()))
+    }
+}
+
+/// Writes a file of mode 0600 beside `path`, and renames it.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let beside = path.with_extension("new");
+    written(&beside, bytes).map_err(failed("write", &beside))?;
+    fs::rename(&beside, path).map_err(failed("write", path))?;
+    // A certificate must not outlive its key when power fails.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("write", parent))
+}
+
+fn written(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A file that was left behind may have another mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("metadata").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folders_and_files_are_private_and_replaced_whole() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let path = temporary.path().join("state");
+        folder(&path).expect("made");
+        folder(&path).expect("used again");
+        assert_eq!(mode(&path), 0o700);
+        let file = path.join("key.pem");
+        assert!(read(&file).expect("readable").is_none());
+        fs::write(path.join("key.new"), "left behind").expect("written");
+        set_mode(&path.join("key.new"), 0o644);
+        write(&file, b"one").expect("written");
+        write(&file, b"two").expect("written");
+        assert_eq!((read(&file).expect("readable").expect("there"), mode(&file)), (b"two".to_vec(), 0o600));
+        assert_eq!(fs::read_dir(&path).expect("entries").count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_others_can_access_is_refused_and_the_error_says_chmod() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let path = temporary.path().join("state");
+        folder(&path).expect("made");
+        let file = path.join("key.pem");
+        write(&file, b"key").expect("written");
+        for exposed in [0o640, 0o604, 0o620] {
+            set_mode(&file, exposed);
+            let error = read(&file).expect_err("exposed").to_string();
+            assert!(error.contains("chmod 600") && error.contains("key.pem"), "{error}");
+        }
+        set_mode(&path, 0o770);
+        let error = folder(&path).expect_err("exposed").to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+        set_mode(&path, 0o755);
+        folder(&path).expect("others may list the folder");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let file = temporary.path().join("key.pem");
+        write(&file, &vec![0; usize::try_from(MOST).expect("small") + 1]).expect("written");
+        assert!(matches!(read(&file), Err(FileError::TooLarge(_))));
+    }
+}

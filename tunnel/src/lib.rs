@@ -1,0 +1,19 @@
+//! Tunnels between agents and proxies, on sockets and files. [`tunnel_core`] decides.
+//!
+//! A [`Tunnel`] is one session on one thread. [`Tunnel::run`] keeps its time, [`Tunnel::carry`]
+//! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
+//! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
+//! [`agent`] dials and [`endpoint`] is dialled.
+
+pub mod agent;
+mod carry;
+pub mod endpoint;
+pub mod handshake;
+pub mod identity;
+pub mod proxy_connect;
+mod relay;
+mod tunnel;
+
+pub use self::carry::CarryEnd;
+pub use self::relay::{RelayEnd, Relayed, relay};
+pub use self::tunnel::{Flow, Hint, Incoming, OpenError, Readable, Stream, Tunnel};

@@ -1,0 +1,244 @@
+//! Moves bytes between a stream and a socket.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+use tunnel_core::End;
+
+use crate::tunnel::{Readable, Stream};
+
+/// After a reset, an end that takes nothing for this long gets nothing more.
+const NOT_READING: Duration = Duration::from_secs(2);
+/// What is read of a socket at a time.
+const SCRATCH: usize = 64 * 1024;
+/// Reads of a direction before other tasks have their turn.
+const TURNS: usize = 16;
+
+thread_local! {
+    /// No relay keeps bytes here: it reads only what its stream takes at once.
+    static BYTES: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// How a relay has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayEnd {
+    /// Both directions have finished.
+    Finished,
+    /// The stream was reset, and so is the socket.
+    StreamReset,
+    /// The socket was reset, and so is the stream.
+    SocketReset,
+}
+
+/// What a relay has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// Bytes from the stream to the socket.
+    pub to_socket: u64,
+    /// Bytes from the socket to the stream.
+    pub from_socket: u64,
+    /// How it has ended.
+    pub end: RelayEnd,
+}
+
+/// Relays both directions between `stream` and `socket`. The end of one direction leaves the other,
+/// and a reset on one side becomes a reset on the other, after the bytes before it. To drop the future
+/// resets both. An idle relay holds no buffer.
+///
+/// `unacknowledged` tells how many bytes written to a socket its peer has not acknowledged: a reset
+/// waits for them, as it would discard them. Where no system call tells, it is 0.
+pub fn relay(
+    stream: Stream,
+    socket: TcpStream,
+    unacknowledged: impl Fn(&TcpStream) -> usize,
+) -> impl Future<Output = Relayed> {
+    // Here, so that a future that was never polled resets both, too.
+    let socket = Socket { tcp: socket, is_finished: false };
+    let pair =
+        Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
+    run(pair, socket, unacknowledged)
+}
+
+async fn run(mut pair: Pair, mut socket: Socket, unacknowledged: impl Fn(&TcpStream) -> usize) -> Relayed {
+    let end = {
+        let mut watch = None;
+        poll_fn(|cx| pair.poll(cx, &socket.tcp, &mut watch)).await
+    };
+    match end {
+        RelayEnd::Finished => socket.is_finished = true,
+        RelayEnd::StreamReset => deliver(&socket.tcp, unacknowledged).await,
+        RelayEnd::SocketReset => {}
+    }
+    Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
+}
+
+/// A socket that is reset when it is dropped, unless both directions have finished.
+struct Socket {
+    tcp: TcpStream,
+    is_finished: bool,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Fails if the connection is already gone.
+            let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// The wait for the error state of a socket, which few relays need.
+type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>>;
+
+struct Pair {
+    stream: Stream,
+    to_socket: u64,
+    from_socket: u64,
+    /// The socket has no more bytes.
+    is_read: bool,
+    /// The socket gets no more bytes.
+    is_written: bool,
+    /// A write to the socket has failed. What it sent before may still be there.
+    is_broken: bool,
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+/// What one direction comes to. Pending is also a direction that has ended.
+type Step = Poll<Option<RelayEnd>>;
+
+impl Pair {
+    fn poll<'a>(&mut self, cx: &mut Context<'_>, socket: &'a TcpStream, watch: &mut ErrorWatch<'a>) -> Poll<RelayEnd> {
+        let before = (self.to_socket, self.from_socket);
+        // A break that the first finds changes what the second does.
+        for step in [self.poll_to_socket(cx, socket), self.poll_from_socket(cx, socket)] {
+            match step {
+                Poll::Ready(Some(end)) => return Poll::Ready(end),
+                Poll::Ready(None) => cx.waker().wake_by_ref(),
+                Poll::Pending => {}
+            }
+        }
+        if self.is_read && self.is_written {
+            return Poll::Ready(if self.is_broken { RelayEnd::SocketReset } else { RelayEnd::Finished });
+        }
+        // Nothing else tells that a socket is gone which has finished.
+        if self.is_read {
+            let error = watch.get_or_insert_with(|| Box::pin(socket.ready(Interest::ERROR)));
+            if error.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(RelayEnd::SocketReset);
+            }
+        }
+        let has_progress = before != (self.to_socket, self.from_socket);
+        self.poll_stall(cx, has_progress)
+    }
+
+    fn poll_to_socket(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Step {
+        for _ in 0..TURNS {
+            if self.is_written {
+                ready!(self.stream.poll_reset(cx));
+                let is_broken = self.is_broken;
+                return Poll::Ready(Some(if is_broken { RelayEnd::SocketReset } else { RelayEnd::StreamReset }));
+            }
+            match ready!(self.stream.poll_readable(cx)) {
+                Readable::Bytes => match self.stream.peek(|bytes| socket.try_write(bytes)) {
+                    Ok(count) => {
+                        self.stream.consume(count);
+                        self.to_socket += count as u64;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let _ = ready!(socket.poll_write_ready(cx));
+                    }
+                    Err(_) => self.written(false),
+                },
+                Readable::End(End::Finished) => {
+                    self.written(SockRef::from(socket).shutdown(Shutdown::Write).is_ok());
+                }
+                Readable::End(End::Reset) => return Poll::Ready(Some(RelayEnd::StreamReset)),
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn written(&mut self, is_finished: bool) {
+        self.is_written = true;
+        self.is_broken = !is_finished;
+    }
+
+    fn poll_from_socket(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Step {
+        for _ in 0..TURNS {
+            if self.is_read {
+                return Poll::Pending;
+            }
+            let room = match ready!(self.stream.poll_room(cx)) {
+                Ok(room) => room,
+                Err(_) if self.is_written => return Poll::Ready(Some(RelayEnd::StreamReset)),
+                // The other direction delivers what came before, and then finds the reset.
+                Err(_) => return Poll::Pending,
+            };
+            match self.read(socket, room) {
+                Ok(0) if self.is_broken => return Poll::Ready(Some(RelayEnd::SocketReset)),
+                Ok(0) => {
+                    self.stream.finish();
+                    self.is_read = true;
+                }
+                Ok(count) => self.from_socket += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = ready!(socket.poll_read_ready(cx));
+                }
+                Err(_) => return Poll::Ready(Some(RelayEnd::SocketReset)),
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Reads no more than the stream takes.
+    fn read(&mut self, socket: &TcpStream, room: usize) -> io::Result<usize> {
+        BYTES.with_borrow_mut(|bytes| {
+            let most = room.min(bytes.len());
+            let count = socket.try_read(&mut bytes[..most])?;
+            let taken = self.stream.write_now(&bytes[..count]);
+            debug_assert_eq!(taken, count, "room that was told is there");
+            Ok(count)
+        })
+    }
+
+    /// After a reset on one side, the other has to take what came before.
+    fn poll_stall(&mut self, cx: &mut Context<'_>, has_progress: bool) -> Poll<RelayEnd> {
+        if !self.is_broken && !self.stream.is_reset() {
+            return Poll::Pending;
+        }
+        let timer = self.stall.get_or_insert_with(|| Box::pin(sleep(NOT_READING)));
+        if has_progress {
+            timer.as_mut().reset(Instant::now() + NOT_READING);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(if self.is_broken { RelayEnd::SocketReset } else { RelayEnd::StreamReset })
+    }
+}
+
+/// Waits until the peer has acknowledged all bytes, so that the reset that follows discards nothing.
+async fn deliver(socket: &TcpStream, unacknowledged: impl Fn(&TcpStream) -> usize) {
+    let mut left = unacknowledged(socket);
+    let mut progress = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while left > 0 && progress.elapsed() < NOT_READING {
+        tokio::select! {
+            _ = socket.ready(Interest::ERROR) => return,
+            () = sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+        let now = unacknowledged(socket);
+        if now < left {
+            progress = Instant::now();
+        }
+        left = now;
+    }
+}

@@ -1,0 +1,123 @@
+//! One session with its streams, on one thread.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+
+use thiserror::Error;
+use tokio::time::{Instant, sleep_until};
+use tunnel_core::{Limits, Loss, NotOpened, Open, Refusal, Session, Side};
+
+mod flow;
+mod handle;
+mod incoming;
+pub(crate) mod shared;
+mod stream;
+
+pub use self::flow::Flow;
+pub use self::incoming::Incoming;
+pub use self::stream::{Readable, Stream};
+
+use self::handle::Handle;
+use self::shared::Shared;
+
+/// Why another carrier should be dialled beside the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The carrier is silent.
+    Suspect,
+    /// The peer takes no new streams on this carrier.
+    GoAway,
+}
+
+/// Why there is no stream.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// The far end has not connected the target.
+    #[error("the far end did not connect the target ({:?}): {}", .0.reason, .0.detail)]
+    Refused(Refusal),
+    /// The far end was not asked.
+    #[error("the far end was not asked: {0}")]
+    NotOpened(NotOpened),
+    /// The far end gave the stream up.
+    #[error("the far end gave the stream up before it was used")]
+    Reset,
+    /// The session has ended.
+    #[error("the session has ended: {0}")]
+    Lost(Loss),
+}
+
+/// A session with its streams. It stays on the thread that made it; clones are handles to the same
+/// session. [`Tunnel::run`] must run as long as the tunnel is used.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    pub(crate) shared: Rc<Shared>,
+}
+
+impl Tunnel {
+    /// A session without a carrier.
+    pub fn new(side: Side, limits: Limits) -> Self {
+        Self { shared: Rc::new(Shared::new(side, limits)) }
+    }
+
+    /// Keeps the time of the session until the session is lost. It runs once at a time.
+    pub async fn run(&self) -> Loss {
+        let mut timer = pin!(sleep_until(Instant::now()));
+        poll_fn(|cx| self.shared.poll_run(cx, timer.as_mut())).await
+    }
+
+    /// Asks the far end to connect a target of TCP, and waits for the answer. To drop the future is to
+    /// give the stream up.
+    pub async fn open(&self, open: Open) -> Result<Stream, OpenError> {
+        self.ask(open).await.map(Stream::new)
+    }
+
+    /// As [`Tunnel::open`], for a target of UDP.
+    pub async fn open_flow(&self, open: Open) -> Result<Flow, OpenError> {
+        self.ask(open).await.map(Flow::new)
+    }
+
+    async fn ask(&self, open: Open) -> Result<Handle, OpenError> {
+        let handle = Handle::open(&self.shared, open)?;
+        poll_fn(|cx| handle.poll_answer(cx)).await?;
+        Ok(handle)
+    }
+
+    /// The next request of the far end; none after the session is lost.
+    pub async fn accept(&self) -> Option<Incoming> {
+        loop {
+            if let Some((id, request)) = self.shared.next_asked() {
+                return Some(Incoming::new(&self.shared, id, request));
+            }
+            if self.look(Session::lost).is_some() {
+                return None;
+            }
+            self.shared.is_asked.notified().await;
+        }
+    }
+
+    /// The next reason to dial another carrier. A new carrier makes the reasons before it void.
+    pub async fn hint(&self) -> Hint {
+        loop {
+            if let Some(hint) = self.shared.hint.take() {
+                return hint;
+            }
+            self.shared.is_hinted.notified().await;
+        }
+    }
+
+    /// Tells the far end that no new streams are taken.
+    pub fn go_away(&self) {
+        self.shared.with(|session, _| session.go_away());
+    }
+
+    /// Ends the session: streams end by a reset after what has come.
+    pub fn lose(&self, loss: Loss) {
+        self.shared.with(|session, _| session.lose(loss));
+    }
+
+    /// Looks at the session. `look` must not use the tunnel or its streams.
+    pub fn look<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
+        look(&self.shared.session())
+    }
+}

@@ -1,0 +1,39 @@
+//! Datagrams through a tunnel.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::handle::Handle;
+
+/// Datagrams between two sockets of UDP. To drop it ends the flow.
+#[derive(Debug)]
+pub struct Flow {
+    handle: Handle,
+}
+
+impl Flow {
+    pub(super) const fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    /// Sends a datagram. It is dropped, and counted, where it is too long or waits for too long.
+    pub fn send(&self, datagram: &[u8]) {
+        self.handle.with(|session, id, now| session.send_datagram(id, datagram, now));
+    }
+
+    /// The next datagram; none after the far end has ended the flow. One task at a time may wait.
+    pub async fn recv(&self) -> Option<Vec<u8>> {
+        poll_fn(|cx| {
+            let (datagram, end) = self.handle.with(|session, id, _| match session.take_datagram(id) {
+                Some(datagram) => (Some(datagram), None),
+                None => (None, session.end(id)),
+            });
+            if datagram.is_none() && end.is_none() {
+                self.handle.wait_to_read(cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(datagram)
+        })
+        .await
+    }
+}

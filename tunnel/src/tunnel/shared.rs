@@ -1,0 +1,238 @@
+//! What the handles of one tunnel share: the session, and who waits for what.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+use tunnel_core::{Limits, Loss, Notice, Open, Reason, Refusal, Session, Side, StreamId};
+
+use super::Hint;
+
+/// The one task that waits for something.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter(RefCell<Option<Waker>>);
+
+impl Waiter {
+    pub(crate) fn wait(&self, cx: &Context<'_>) {
+        let mut waiting = self.0.borrow_mut();
+        match &mut *waiting {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waiting = Some(cx.waker().clone()),
+        }
+    }
+
+    fn wake(&self) {
+        let waiting = self.0.take();
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// Who waits for one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) reader: Waiter,
+    pub(crate) writer: Waiter,
+    pub(crate) refusal: RefCell<Option<Refusal>>,
+}
+
+impl Slot {
+    fn wake(&self) {
+        self.reader.wake();
+        self.writer.wake();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    start: Instant,
+    session: RefCell<Session>,
+    slots: RefCell<BTreeMap<StreamId, Rc<Slot>>>,
+    /// Requests of the peer that nobody has taken; [`Limits::unanswered`] bounds them.
+    asked: RefCell<VecDeque<StreamId>>,
+    pub(crate) is_asked: Notify,
+    pub(crate) hint: Cell<Option<Hint>>,
+    pub(crate) is_hinted: Notify,
+    runner: Waiter,
+    /// When the runner wakes by itself.
+    armed: Cell<Option<Duration>>,
+    carrier: Waiter,
+    /// The epoch of the carrier that waits.
+    carried: Cell<u64>,
+    /// Whether the carrier waits for something to send.
+    is_idle: Cell<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(side: Side, limits: Limits) -> Self {
+        Self {
+            start: Instant::now(),
+            session: RefCell::new(Session::new(side, limits, Duration::ZERO)),
+            slots: RefCell::default(),
+            asked: RefCell::default(),
+            is_asked: Notify::new(),
+            hint: Cell::new(None),
+            is_hinted: Notify::new(),
+            runner: Waiter::default(),
+            armed: Cell::new(None),
+            carrier: Waiter::default(),
+            carried: Cell::new(0),
+            is_idle: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn session(&self) -> Ref<'_, Session> {
+        self.session.borrow()
+    }
+
+    /// Lets `ask` speak to the session, and wakes those for whom something has changed.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Session, Duration) -> T) -> T {
+        let now = self.start.elapsed();
+        let result = ask(&mut self.session.borrow_mut(), now);
+        self.follow();
+        result
+    }
+
+    fn follow(&self) {
+        loop {
+            // Nothing is borrowed while a task is woken.
+            let notice = self.session.borrow_mut().poll();
+            let Some(notice) = notice else { break };
+            self.dispatch(notice);
+        }
+        self.wake_carrier();
+        self.wake_runner();
+    }
+
+    fn dispatch(&self, notice: Notice) {
+        match notice {
+            Notice::Asked(id) => {
+                self.asked.borrow_mut().push_back(id);
+                self.is_asked.notify_one();
+            }
+            Notice::Refused(id, refusal) => {
+                if let Some(slot) = self.slot(id) {
+                    *slot.refusal.borrow_mut() = Some(refusal);
+                    slot.wake();
+                }
+            }
+            Notice::Changed(id) => {
+                if let Some(slot) = self.slot(id) {
+                    slot.wake();
+                }
+            }
+            Notice::Suspect => self.give_hint(Hint::Suspect),
+            Notice::GoAway => self.give_hint(Hint::GoAway),
+            // The carrier asks the session itself.
+            Notice::CarrierLost => {}
+            Notice::Lost(_) => self.all_is_lost(),
+        }
+    }
+
+    fn all_is_lost(&self) {
+        let asked = self.asked.take();
+        for id in asked {
+            self.session.borrow_mut().refuse(id, Refusal { reason: Reason::Other, detail: String::new() });
+        }
+        self.is_asked.notify_waiters();
+        self.runner.wake();
+    }
+
+    fn give_hint(&self, hint: Hint) {
+        self.hint.set(Some(hint));
+        self.is_hinted.notify_one();
+    }
+
+    fn slot(&self, id: StreamId) -> Option<Rc<Slot>> {
+        self.slots.borrow().get(&id).cloned()
+    }
+
+    pub(crate) fn claim(&self, id: StreamId) -> Rc<Slot> {
+        let slot = Rc::new(Slot::default());
+        self.slots.borrow_mut().insert(id, Rc::clone(&slot));
+        slot
+    }
+
+    /// Ids are used again: the slot that is there now may be of a later stream.
+    pub(crate) fn release(&self, id: StreamId, slot: &Rc<Slot>) {
+        let mut slots = self.slots.borrow_mut();
+        if slots.get(&id).is_some_and(|there| Rc::ptr_eq(there, slot)) {
+            slots.remove(&id);
+        }
+    }
+
+    /// The next request of the peer.
+    pub(crate) fn next_asked(&self) -> Option<(StreamId, Open)> {
+        loop {
+            let id = self.asked.borrow_mut().pop_front()?;
+            let request = self.session.borrow().request(id).cloned();
+            if let Some(request) = request {
+                return Some((id, request));
+            }
+        }
+    }
+
+    /// Ends with the session.
+    pub(crate) fn poll_run(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Loss> {
+        loop {
+            self.with(Session::advance);
+            let (lost, due) = {
+                let session = self.session.borrow();
+                (session.lost(), session.deadline())
+            };
+            if let Some(loss) = lost {
+                return Poll::Ready(loss);
+            }
+            self.armed.set(due);
+            self.runner.wait(cx);
+            let Some(due) = due else { return Poll::Pending };
+            timer.as_mut().reset(self.start + due);
+            ready!(timer.as_mut().poll(cx));
+        }
+    }
+
+    fn wake_runner(&self) {
+        let due = self.session.borrow().deadline();
+        let armed = self.armed.get();
+        if due.is_some_and(|due| armed.is_none_or(|armed| due < armed)) {
+            self.runner.wake();
+        }
+    }
+
+    /// Makes `epoch` the carrier; the one before ends.
+    pub(crate) fn attach(&self, epoch: u64) -> bool {
+        let attached = self.with(|session, now| session.attach(epoch, now));
+        if attached {
+            self.hint.set(None);
+            self.carried.set(epoch);
+        }
+        attached
+    }
+
+    /// The carrier does what it can, and need not be woken.
+    pub(crate) fn carrier_works(&self) {
+        self.is_idle.set(false);
+    }
+
+    /// The carrier waits for its end, and also for something to send if it `is_idle`.
+    pub(crate) fn carrier_waits(&self, cx: &Context<'_>, is_idle: bool) {
+        self.is_idle.set(is_idle);
+        self.carrier.wait(cx);
+    }
+
+    fn wake_carrier(&self) {
+        let (is_current, has_output) = {
+            let session = self.session.borrow();
+            (session.is_attached() && session.epoch() == self.carried.get(), session.has_output())
+        };
+        if !is_current || (has_output && self.is_idle.replace(false)) {
+            self.carrier.wake();
+        }
+    }
+}

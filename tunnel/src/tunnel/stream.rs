@@ -1,0 +1,169 @@
+//! Bytes through a tunnel.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tunnel_core::{End, Session};
+
+use super::handle::{Farewell, Handle};
+
+/// What [`Stream::poll_readable`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// Bytes, for [`Stream::peek`].
+    Bytes,
+    /// The end, after all bytes.
+    End(End),
+}
+
+/// A connection through a tunnel. Reads fail with [`io::ErrorKind::ConnectionReset`] after the bytes
+/// that came before a reset, writes as soon as the far end has given the stream up.
+///
+/// To shut it down ends its writing half. To drop it before both directions have ended is a reset.
+/// One task may wait to read and one to write.
+#[derive(Debug)]
+pub struct Stream {
+    handle: Handle,
+    /// How reading has ended. The session may have forgotten the stream after that.
+    ended: Option<End>,
+    finished: bool,
+}
+
+impl Stream {
+    pub(super) const fn new(handle: Handle) -> Self {
+        Self { handle, ended: None, finished: false }
+    }
+
+    /// Waits for bytes or the end.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<Readable> {
+        if let Some(end) = self.ended {
+            return Poll::Ready(Readable::End(end));
+        }
+        if !self.peek(<[u8]>::is_empty) {
+            return Poll::Ready(Readable::Bytes);
+        }
+        let Some(end) = self.handle.with(|session, id, _| session.end(id)) else {
+            self.handle.wait_to_read(cx);
+            return Poll::Pending;
+        };
+        self.ended = Some(end);
+        self.part();
+        Poll::Ready(Readable::End(end))
+    }
+
+    /// Shows bytes that came and were not consumed, without copying them. `look` must not use the
+    /// tunnel or its streams.
+    pub fn peek<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        self.handle.look(|session, id| look(session.readable(id)))
+    }
+
+    /// Takes `count` of the bytes that [`Stream::peek`] shows.
+    pub fn consume(&mut self, count: usize) {
+        self.handle.with(|session, id, now| session.consume(id, count, now));
+    }
+
+    /// Waits until bytes can be written, and tells how many.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.is_reset() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let room = self.handle.with(|session, id, _| session.room(id));
+        if room == 0 {
+            self.handle.wait_to_write(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(room))
+    }
+
+    /// Writes as much as there is room for, and tells how much that was.
+    pub fn write_now(&mut self, bytes: &[u8]) -> usize {
+        self.handle.with(|session, id, _| session.write(id, bytes))
+    }
+
+    /// Ends the writing half.
+    pub fn finish(&mut self) {
+        if !self.finished {
+            self.handle.with(|session, id, _| session.finish(id));
+            self.finished = true;
+            self.part();
+        }
+    }
+
+    /// Gives the stream up in both directions. What was written before arrives before.
+    pub fn reset(self) {
+        self.handle.on_drop(Farewell::Reset);
+    }
+
+    /// Whether either end gave the stream up. Bytes may be left to read.
+    pub fn is_reset(&self) -> bool {
+        match self.ended {
+            Some(End::Reset) => true,
+            // Where both directions have ended, the session forgets the stream.
+            Some(End::Finished) if self.finished => false,
+            _ => self.handle.look(Session::is_reset),
+        }
+    }
+
+    /// Waits until either end gives the stream up, after reading has ended.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_reset() {
+            return Poll::Ready(());
+        }
+        self.handle.wait_to_read(cx);
+        Poll::Pending
+    }
+
+    fn part(&self) {
+        if self.ended == Some(End::Reset) || (self.finished && self.ended.is_some()) {
+            self.handle.on_drop(Farewell::Nothing);
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(stream.poll_readable(cx)) {
+            Readable::Bytes => {
+                let taken = stream.peek(|bytes| {
+                    let taken = bytes.len().min(buf.remaining());
+                    buf.put_slice(&bytes[..taken]);
+                    taken
+                });
+                stream.consume(taken);
+                Poll::Ready(Ok(()))
+            }
+            Readable::End(End::Finished) => Poll::Ready(Ok(())),
+            Readable::End(End::Reset) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(stream.poll_room(cx))?;
+        Poll::Ready(Ok(stream.write_now(buf)))
+    }
+
+    /// Bytes are on their way when they are written.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().finish();
+        Poll::Ready(Ok(()))
+    }
+}
