@@ -128,8 +128,10 @@ fn each_proxy_is_asked_once_for_all_forwards(scene: &Scene<'_>) {
     let before = answered();
     let list = document(scene, &["conns"]);
     assert_eq!(list["notes"], json!([]), "{list}");
+    // A scrape may get the text of a moment ago.
+    until("the inquiry is counted", || answered() - before > 0.5);
     let asked = answered() - before;
-    assert!((0.5..1.5).contains(&asked), "the proxy was asked {asked} times for two forwards");
+    assert!(asked < 1.5, "the proxy was asked {asked} times for two forwards");
     namespace.kubectl(&["delete", "portforward", "second"]).ok();
 }
 
