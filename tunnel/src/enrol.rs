@@ -128,7 +128,7 @@ impl Way {
             let mut stream = AgentTls::new(config).secure(tcp, &Dial::Any).await?;
             write(&mut stream, &enrol.frame()).await?;
             match read(&mut stream, Outcome::read).await? {
-                Outcome::Issued(certificate) => Ok((certificate.into(), stream)),
+                Outcome::Issued(certificate) => Ok((CertificateDer::from(certificate), stream)),
                 Outcome::Refused(refusal) => Err(EnrolError::Refused(refusal)),
             }
         };
