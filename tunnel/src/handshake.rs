@@ -70,14 +70,14 @@ pub async fn answer(io: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> Resu
     timeout(PATIENCE, write(io, &frame)).await.map_err(|_| HandshakeError::TimedOut)?
 }
 
-async fn write(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), HandshakeError> {
+pub(crate) async fn write(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), HandshakeError> {
     io.write_all(frame).await?;
     io.flush().await?;
     Ok(())
 }
 
 /// Reads one frame, and nothing of what follows. A wrong or a long one is refused by its header.
-async fn read<T>(
+pub(crate) async fn read<T>(
     io: &mut (impl AsyncRead + Unpin),
     decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, Violation>,
 ) -> Result<T, HandshakeError> {

@@ -3,17 +3,22 @@
 //! A [`Tunnel`] is one session on one thread. [`Tunnel::run`] keeps its time, [`Tunnel::carry`]
 //! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
 //! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
-//! [`agent`] dials and [`endpoint`] is dialled.
+//! [`agent`] dials and [`endpoint`] is dialled; [`secure`] puts TLS between them, and [`enrol`] gives
+//! agents their certificates.
 
 pub mod agent;
 mod carry;
 pub mod endpoint;
+pub mod enrol;
 pub mod handshake;
 pub mod identity;
 pub mod proxy_connect;
+mod reach;
 mod relay;
+pub mod secure;
 mod tunnel;
 
 pub use self::carry::CarryEnd;
+pub use self::reach::ReachError;
 pub use self::relay::{RelayEnd, Relayed, relay};
 pub use self::tunnel::{Flow, Hint, Incoming, OpenError, Readable, Stream, Tunnel};

@@ -1,11 +1,14 @@
-//! Who may enrol: the tokens that one server issued, and what became of them.
+//! Who may enrol: the tokens that one server issued, what became of them, and what is said when an agent enrols.
 
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{AgentIdentity, AgentName, Fingerprint};
 
+mod frames;
 #[cfg(test)]
 mod tests;
+
+pub use self::frames::{Enrol, EnrolReason, EnrolRefusal, MAX_CERTIFICATE, MAX_REMEDY, MAX_REQUEST, Outcome, Proof};
 
 /// Most tokens that a server keeps.
 pub const ENTRIES: usize = 1024;

@@ -14,6 +14,8 @@ pub const MAX_PAYLOAD: usize = 16_384 - HEADER;
 pub const MAX_DATAGRAM: usize = 65_507;
 /// The longest payload of [`Kind::Hello`]: what an endpoint keeps of a peer before it knows who that is.
 pub(crate) const MAX_HELLO: usize = 4096;
+/// The longest payload of [`Kind::Enrol`]: what a server keeps of a stranger.
+pub(crate) const MAX_ENROL: usize = 5 * 1024;
 /// On data: the direction ends after the payload. On [`Kind::Resume`]: no entries follow.
 pub(crate) const FINAL: u8 = 1;
 
@@ -46,6 +48,10 @@ pub enum Kind {
     Hello = 12,
     /// Answers [`Kind::Hello`].
     Welcome = 13,
+    /// Asks for a certificate; the first frame of a client that enrols, or of an agent that renews.
+    Enrol = 14,
+    /// Answers [`Kind::Enrol`].
+    Certificate = 15,
     /// A kind of a later version that the receiver may ignore: 128 and above.
     Ignored = 128,
 }
@@ -66,6 +72,8 @@ impl Kind {
             11 => Self::GoAway,
             12 => Self::Hello,
             13 => Self::Welcome,
+            14 => Self::Enrol,
+            15 => Self::Certificate,
             128.. => Self::Ignored,
             _ => return Err(Malformed::Kind(byte)),
         })
@@ -75,6 +83,7 @@ impl Kind {
         match self {
             Self::Datagram => MAX_DATAGRAM,
             Self::Hello => MAX_HELLO,
+            Self::Enrol => MAX_ENROL,
             _ => MAX_PAYLOAD,
         }
     }

@@ -282,19 +282,13 @@ pub struct Denied {
 impl Denied {
     fn encode(&self) -> Vec<u8> {
         let mut payload = vec![self.reason as u8];
-        let mut end = self.detail.len().min(MAX_DETAIL);
-        while !self.detail.is_char_boundary(end) {
-            end -= 1;
-        }
-        payload.extend_from_slice(&self.detail.as_bytes()[..end]);
+        payload.extend_from_slice(shortened(&self.detail, MAX_DETAIL).as_bytes());
         payload
     }
 
     fn decode(payload: &[u8]) -> Option<Self> {
         let (reason, detail) = payload.split_first()?;
-        let detail = std::str::from_utf8(detail).ok().filter(|detail| detail.len() <= MAX_DETAIL)?;
-        let plain = |c: char| if c.is_control() { ' ' } else { c };
-        Some(Self { reason: Denial::of(*reason), detail: detail.chars().map(plain).collect() })
+        Some(Self { reason: Denial::of(*reason), detail: plain(detail, MAX_DETAIL)? })
     }
 }
 
@@ -329,7 +323,8 @@ impl Answer {
     }
 }
 
-fn first<'a>(bytes: &'a [u8], expected: &[Kind]) -> Result<Option<(Header, &'a [u8])>, Violation> {
+/// Takes the first frame of `bytes`, and refuses another one by its first byte.
+pub(crate) fn first<'a>(bytes: &'a [u8], expected: &[Kind]) -> Result<Option<(Header, &'a [u8])>, Violation> {
     let kind = bytes.first().map(|byte| Kind::of(*byte)).transpose()?;
     match kind.filter(|kind| !expected.contains(kind)) {
         Some(other) => Err(Violation::OutOfTurn(other)),
@@ -337,14 +332,14 @@ fn first<'a>(bytes: &'a [u8], expected: &[Kind]) -> Result<Option<(Header, &'a [
     }
 }
 
-fn framed(kind: Kind, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(kind: Kind, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + payload.len());
     put(&mut out, kind, 0, 0, 0, payload);
     out
 }
 
 /// Texts are valid where they were made: at most 253 bytes.
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.push(count(text.len()));
     out.extend_from_slice(text.as_bytes());
 }
@@ -353,9 +348,24 @@ fn count(length: usize) -> u8 {
     u8::try_from(length).unwrap_or(u8::MAX)
 }
 
-fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
+pub(crate) fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
     let length = usize::from(reader.u8()?);
     std::str::from_utf8(reader.bytes(length)?).ok()
+}
+
+/// The beginning of a text, cut between characters.
+pub(crate) fn shortened(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A text of the other end, without what would change a terminal.
+pub(crate) fn plain(text: &[u8], most: usize) -> Option<String> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= most)?;
+    Some(text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect())
 }
 
 fn boot(reader: &mut Reader<'_>) -> Option<Boot> {

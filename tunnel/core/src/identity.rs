@@ -1,6 +1,6 @@
 //! Who is who in a tunnel: the names in certificates, fingerprints, and when a certificate is renewed.
 
-use std::{fmt, hint::black_box, str::FromStr};
+use std::{fmt, hint::black_box, str::FromStr, time::Duration};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,11 @@ pub const LABEL: usize = 63;
 pub const UID: usize = 64;
 /// Server name of a dial that accepts any endpoint. Names under `.invalid` never resolve, so this is nobody's host.
 pub const ANY_ENDPOINT: &str = "portlane-tunnel.invalid";
+
+/// Shortest pause between two attempts to renew a certificate, seconds.
+const SHORTEST_PAUSE: u64 = 60;
+/// Longest pause between two attempts to renew a certificate, seconds.
+const LONGEST_PAUSE: u64 = 3600;
 
 const AGENT: &str = "portlane://agent/";
 const ENDPOINT: &str = "portlane://tunnel-endpoint/";
@@ -327,4 +332,17 @@ pub fn check_validity(not_before: u64, not_after: u64, now: u64) -> Result<(), V
 /// Whether the certificate should be replaced: half of its lifetime is over. All are seconds since 1970.
 pub fn renewal_due(not_before: u64, not_after: u64, now: u64) -> bool {
     now >= not_before.saturating_add(not_after.saturating_sub(not_before) / 2)
+}
+
+/// When to ask for the next certificate, in seconds since 1970. Each time after the first is `failed`, when the last
+/// attempt came to nothing. `chance` is from 0 up to, but not including, 1, and spreads agents that enrolled together:
+/// over a sixteenth of the lifetime, and later over half of the pause, which is an eighth of the time that is left.
+pub fn renew_at(not_before: u64, not_after: u64, failed: Option<u64>, chance: f64) -> u64 {
+    let part = |of: u64| Duration::from_secs(of).mul_f64(chance.clamp(0.0, 1.0)).as_secs();
+    if let Some(failed) = failed {
+        let pause = (not_after.saturating_sub(failed) / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        return failed.saturating_add(pause / 2 + part(pause / 2));
+    }
+    let life = not_after.saturating_sub(not_before);
+    not_before.saturating_add(life / 2 + part(life / 16))
 }

@@ -228,6 +228,11 @@ impl Known {
     }
 }
 
+/// Whether the agent gets a certificate. A suspended one does, so that it need not enrol again afterwards.
+pub fn certifiable(identity: &AgentIdentity, policy: Option<&Policy>) -> Result<(), Denied> {
+    permit(identity, policy.map(|policy| Policy { suspended: false, ..*policy }).as_ref())
+}
+
 /// Whether the agent may be connected at all.
 fn permit(identity: &AgentIdentity, policy: Option<&Policy>) -> Result<(), Denied> {
     let agent = identity.agent();

@@ -34,7 +34,7 @@ enum Use {
 }
 
 fn frames() -> impl Strategy<Value = Vec<u8>> {
-    let kind = prop_oneof![9 => 2u8..9, 2 => Just(1u8), 2 => 9u8..14, 1 => any::<u8>()];
+    let kind = prop_oneof![9 => 2u8..9, 2 => Just(1u8), 2 => 9u8..16, 1 => any::<u8>()];
     let id = prop_oneof![9 => 0u32..12, 1 => any::<u32>()];
     let offset = prop_oneof![
         4 => Just(0u64),

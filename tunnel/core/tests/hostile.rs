@@ -21,7 +21,7 @@ fn refused_by_all(bytes: &[u8]) -> Violation {
 
 #[test]
 fn bytes_that_are_no_frame_are_malformed() {
-    for kind in [0, 14, 127] {
+    for kind in [0, 16, 127] {
         let mut bytes = frame(Kind::Ping, 0, 0, 0, &[]);
         bytes[0] = kind;
         assert_eq!(refused_by_all(&bytes), Violation::Malformed(Malformed::Kind(kind)));
@@ -56,7 +56,7 @@ fn payloads_that_cannot_be_read_are_malformed() {
 
 #[test]
 fn frames_at_the_wrong_time_are_out_of_turn() {
-    for kind in [Kind::Resume, Kind::Hello, Kind::Welcome] {
+    for kind in [Kind::Resume, Kind::Hello, Kind::Welcome, Kind::Enrol, Kind::Certificate] {
         assert_eq!(refused_by_all(&frame(kind, FINAL, 0, 0, &[])), Violation::OutOfTurn(kind));
     }
     for kind in [Kind::Open, Kind::Data, Kind::Ack, Kind::Reset, Kind::Datagram, Kind::Ping, Kind::GoAway, Kind::Hello]

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tunnel_core::hello::{MAX_SESSIONS, SessionName, Welcome};
@@ -15,7 +14,7 @@ use tunnel_core::{Loss, Session, Side};
 
 use super::{Agent, Connector, Held, chain};
 use crate::handshake::{HandshakeError, greet};
-use crate::proxy_connect::{ConnectError, Proxy};
+use crate::reach::{ReachError, reach};
 use crate::{CarryEnd, Tunnel};
 
 /// Why an attempt came to nothing.
@@ -23,10 +22,8 @@ use crate::{CarryEnd, Tunnel};
 enum DialError {
     #[error("no connection within the time for that: check the address and the way to it")]
     TimedOut,
-    #[error("cannot connect to {address}")]
-    Unreachable { address: Address, source: io::Error },
     #[error(transparent)]
-    Proxy(ConnectError),
+    Reach(ReachError),
     #[error("the connection could not be made safe")]
     Tls(#[source] io::Error),
     #[error(transparent)]
@@ -83,29 +80,8 @@ async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<C::Io, Di
     let settings = &agent.settings;
     let told = agent.places.borrow().address(dial).cloned();
     let addresses: Vec<Address> = told.into_iter().chain(settings.addresses.iter().cloned()).collect();
-    let each = settings.connect_within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut failure = DialError::TimedOut;
-    for address in addresses {
-        let reached = timeout(each, reach(agent, &address)).await;
-        match reached {
-            Ok(Ok(tcp)) => return agent.connector.secure(tcp, dial).await.map_err(DialError::Tls),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = DialError::Unreachable { address, source: io::ErrorKind::TimedOut.into() },
-        }
-    }
-    Err(failure)
-}
-
-async fn reach<C>(agent: &Agent<C>, address: &Address) -> Result<TcpStream, DialError> {
-    let proxy = agent.settings.proxy.as_ref();
-    let first = proxy.map_or(address, Proxy::address);
-    let unreachable = |source| DialError::Unreachable { address: first.clone(), source };
-    let mut tcp = TcpStream::connect((first.host(), first.port())).await.map_err(unreachable)?;
-    tcp.set_nodelay(true).map_err(unreachable)?;
-    if let Some(proxy) = proxy {
-        proxy.connect(&mut tcp, address).await.map_err(DialError::Proxy)?;
-    }
-    Ok(tcp)
+    let tcp = reach(&addresses, settings.proxy.as_ref(), settings.connect_within).await.map_err(DialError::Reach)?;
+    agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)
 }
 
 /// The session that the connection is for. `None` if both ends do not mean the same one, or the answer to a later HELLO

@@ -186,7 +186,7 @@ impl AgentFolder {
     /// The key of the agent, which is made once.
     pub fn key(&self) -> Result<AgentKey, AgentError> {
         let path = self.0.join(KEY);
-        if let Some(bytes) = files::read(&path)? {
+        if let Some(bytes) = files::read(&path, files::PEM)? {
             let private = PrivateKeyDer::from_pem_slice(&bytes).ok();
             let pair = private.and_then(|private| KeyPair::try_from(&private).ok());
             return pair.map(AgentKey).ok_or(AgentError::Key(path));
@@ -199,7 +199,7 @@ impl AgentFolder {
     /// The identity of the agent. Absent: it has not enrolled. `now` is in seconds since 1970.
     pub fn enrolled(&self, key: &AgentKey, now: u64) -> Result<Option<Enrolled>, AgentError> {
         let path = self.0.join(CERTIFICATE);
-        let Some(bytes) = files::read(&path)? else { return Ok(None) };
+        let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
         let mut certificates = CertificateDer::pem_slice_iter(&bytes);
         let judged = match (certificates.next(), certificates.next()) {
             (Some(Ok(certificate)), Some(Ok(root))) => Enrolled::judge(certificate, root, key, now),

@@ -18,7 +18,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 use time::OffsetDateTime;
-use tunnel_core::identity::{AgentIdentity, EndpointId, Fingerprint, ValidityError, check_validity};
+use tunnel_core::{
+    enrolment::MAX_REQUEST,
+    identity::{AgentIdentity, EndpointId, Fingerprint, ValidityError, check_validity},
+};
 
 use super::{
     certificate::facts,
@@ -32,8 +35,6 @@ mod tests;
 pub const SKEW: Duration = Duration::from_secs(300);
 /// Lifetime of a root, seconds. Join strings pin it, so its end is the end of every enrolment.
 pub const LIFE: u64 = 10 * 365 * 24 * 3600;
-/// Most bytes of a request for a certificate.
-pub const REQUEST: usize = 4 << 10;
 
 /// Name of the file with the root and its key.
 const FILE: &str = "root.pem";
@@ -94,7 +95,7 @@ pub struct Request {
 impl Request {
     /// Reads a PKCS #10 request and verifies its signature. The names in it are ignored.
     pub fn parse(der: &[u8]) -> Result<Self, RequestError> {
-        if der.len() > REQUEST {
+        if der.len() > MAX_REQUEST {
             return Err(RequestError::TooLong(der.len()));
         }
         let parsed = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der));
@@ -123,7 +124,7 @@ impl Authority {
     pub fn open(folder: &Path, now: u64) -> Result<Self, AuthorityError> {
         files::folder(folder)?;
         let path = folder.join(FILE);
-        let bytes = if let Some(bytes) = files::read(&path)? {
+        let bytes = if let Some(bytes) = files::read(&path, files::PEM)? {
             bytes
         } else {
             let made = make(now).map_err(AuthorityError::Make)?.into_bytes();

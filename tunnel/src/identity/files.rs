@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Most bytes of a file.
-const MOST: u64 = 64 << 10;
+/// Most bytes of a file of keys and certificates.
+pub(super) const PEM: u64 = 64 << 10;
 
 /// Why a file or a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum FileError {
     },
     /// Other users may read a file, or replace the files of a folder.
     #[error(
-        "other users can access {}, where a private key is kept: run chmod {mode} {}",
+        "other users can access {}, where secrets are kept: run chmod {mode} {}",
         .path.display(),
         .path.display()
     )]
@@ -37,8 +37,13 @@ pub enum FileError {
         mode: &'static str,
     },
     /// Something else than what is kept here.
-    #[error("{} is larger than 64 KiB and thus no key or certificate: check the path", .0.display())]
-    TooLarge(PathBuf),
+    #[error("{} is larger than {} KiB, which no file of a tunnel is: check the path", .path.display(), .most / 1024)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes that it may have.
+        most: u64,
+    },
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
@@ -55,8 +60,8 @@ pub(super) fn folder(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Reads a file that nobody else may read. Absent: there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+/// Reads a file of at most so many bytes that nobody else may read. Absent: there is none.
+pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -66,11 +71,11 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
         return Err(FileError::Exposed { path: path.to_owned(), mode: "600" });
     }
     let mut bytes = Vec::new();
-    let length = file.take(MOST + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    if u64::try_from(length).is_ok_and(|length| length <= MOST) {
+    let length = file.take(most + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if u64::try_from(length).is_ok_and(|length| length <= most) {
         Ok(Some(bytes))
     } else {
-        Err(FileError::TooLarge(path.to_owned()))
+        Err(FileError::TooLarge { path: path.to_owned(), most })
     }
 }
 
@@ -115,12 +120,12 @@ mod tests {
         folder(&path).expect("used again");
         assert_eq!(mode(&path), 0o700);
         let file = path.join("key.pem");
-        assert!(read(&file).expect("readable").is_none());
+        assert!(read(&file, PEM).expect("readable").is_none());
         fs::write(path.join("key.new"), "left behind").expect("written");
         set_mode(&path.join("key.new"), 0o644);
         write(&file, b"one").expect("written");
         write(&file, b"two").expect("written");
-        assert_eq!((read(&file).expect("readable").expect("there"), mode(&file)), (b"two".to_vec(), 0o600));
+        assert_eq!((read(&file, PEM).expect("readable").expect("there"), mode(&file)), (b"two".to_vec(), 0o600));
         assert_eq!(fs::read_dir(&path).expect("entries").count(), 1, "nothing is left behind");
     }
 
@@ -133,7 +138,7 @@ mod tests {
         write(&file, b"key").expect("written");
         for exposed in [0o640, 0o604, 0o620] {
             set_mode(&file, exposed);
-            let error = read(&file).expect_err("exposed").to_string();
+            let error = read(&file, PEM).expect_err("exposed").to_string();
             assert!(error.contains("chmod 600") && error.contains("key.pem"), "{error}");
         }
         set_mode(&path, 0o770);
@@ -147,7 +152,9 @@ mod tests {
     fn a_file_that_is_too_large_is_not_read() {
         let temporary = tempfile::tempdir().expect("a folder");
         let file = temporary.path().join("key.pem");
-        write(&file, &vec![0; usize::try_from(MOST).expect("small") + 1]).expect("written");
-        assert!(matches!(read(&file), Err(FileError::TooLarge(_))));
+        write(&file, &[0; 1025]).expect("written");
+        let error = read(&file, 1024).expect_err("too large").to_string();
+        assert!(error.contains("key.pem is larger than 1 KiB"), "{error}");
+        assert!(read(&file, 1025).is_ok());
     }
 }

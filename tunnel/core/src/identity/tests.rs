@@ -104,7 +104,32 @@ fn a_certificate_that_does_not_count_says_by_how_much() {
     assert_eq!(Span(120).to_string(), "2 minutes");
 }
 
+#[test]
+fn a_certificate_is_renewed_soon_after_half_of_its_lifetime() {
+    let (begin, end) = (1000, 1000 + 16_000);
+    assert_eq!(renew_at(begin, end, None, 0.0), begin + 8000);
+    assert_eq!(renew_at(begin, end, None, 0.5), begin + 8500);
+    assert!(renewal_due(begin, end, renew_at(begin, end, None, 0.0)));
+}
+
+#[test]
+fn attempts_to_renew_come_closer_to_each_other_towards_the_end() {
+    let end = 1_000_000;
+    let pause = |left: u64| renew_at(0, end, Some(end - left), 0.0) - (end - left);
+    assert_eq!([100_000, 16_000, 800, 10, 0].map(pause), [1800, 1000, 50, 30, 30]);
+    assert_eq!(renew_at(0, end, Some(end + 500), 0.5), end + 545);
+}
+
 proptest! {
+    #[test]
+    fn a_renewal_lies_between_its_bounds(begin in 0..1_u64 << 40, life in 0..1_u64 << 40, chance in 0.0..1.0_f64) {
+        let at = renew_at(begin, begin + life, None, chance);
+        prop_assert!((begin + life / 2..=begin + life / 2 + life / 16).contains(&at));
+        let failed = begin + life / 2;
+        let again = renew_at(begin, begin + life, Some(failed), chance);
+        prop_assert!((failed + SHORTEST_PAUSE / 2..=failed + LONGEST_PAUSE).contains(&again));
+    }
+
     #[test]
     fn identities_survive_their_uri(
         namespace in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",

@@ -201,3 +201,11 @@ fn a_review_forgets_those_who_may_no_longer_connect() {
     assert_eq!(reasons, [(key("b", "pi4"), Denial::Revoked)]);
     assert_eq!(registry.instances().keys().collect::<Vec<_>>(), [&key("a", "pi4")]);
 }
+
+#[test]
+fn a_suspended_agent_keeps_its_certificate_and_a_revoked_one_does_not() {
+    assert_eq!(certifiable(&agent("a"), Some(&Policy { suspended: true, ..POLICY })), Ok(()));
+    let revoked = certifiable(&agent("a"), Some(&Policy { rotation: 2, ..POLICY })).expect_err("refused");
+    assert_eq!(revoked.reason, Denial::Revoked);
+    assert_eq!(certifiable(&agent("a"), None).expect_err("refused").reason, Denial::Unknown);
+}

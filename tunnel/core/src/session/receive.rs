@@ -48,7 +48,9 @@ impl Session {
             Kind::Pong => self.ponged(header.offset, now),
             Kind::GoAway => self.told_to_go(),
             Kind::Ignored => {}
-            Kind::Hello | Kind::Welcome => return Err(Violation::OutOfTurn(kind)),
+            Kind::Hello | Kind::Welcome | Kind::Enrol | Kind::Certificate => {
+                return Err(Violation::OutOfTurn(kind));
+            }
         }
         Ok(())
     }

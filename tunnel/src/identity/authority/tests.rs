@@ -105,7 +105,7 @@ fn requests_that_do_not_prove_a_key_are_refused() {
     *last ^= 1;
     assert!(matches!(Request::parse(&forged), Err(RequestError::Invalid(_))));
     assert!(matches!(Request::parse(&der[..der.len() - 1]), Err(RequestError::Invalid(_))));
-    assert!(matches!(Request::parse(&[0x30; REQUEST + 1]), Err(RequestError::TooLong(_))));
+    assert!(matches!(Request::parse(&[0x30; MAX_REQUEST + 1]), Err(RequestError::TooLong(_))));
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
     let other = requested(&CertificateParams::default(), &key);
     assert!(matches!(Request::parse(other.der()), Err(RequestError::Algorithm)));

@@ -1,0 +1,185 @@
+//! What an agent and a server say when the agent asks for a certificate, each one frame.
+//!
+//! ```text
+//! ENROL        proof u8 | (token [32] | namespace | name, if the proof is 1) | length u16 | request
+//! CERTIFICATE  length u16 | certificate
+//! REFUSED      reason u8 | detail
+//! ```
+//!
+//! Both are framed as the other first frames are ([`crate::hello`]). Bytes after the ones that this version knows are
+//! of a later one, and are ignored.
+
+use crate::frame::{HEADER, Kind, Malformed, Reader};
+use crate::hello::{first, framed, plain, put_text, shortened, text};
+use crate::identity::AgentName;
+use crate::join::Token;
+use crate::session::Violation;
+
+#[cfg(test)]
+mod tests;
+
+/// Most bytes of a request for a certificate.
+pub const MAX_REQUEST: usize = 4 << 10;
+/// Most bytes of a certificate.
+pub const MAX_CERTIFICATE: usize = 8 << 10;
+/// Longest reason and remedy of a refusal, in bytes.
+pub const MAX_REMEDY: usize = 512;
+
+/// What says who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The certificate of the connection, which is to be renewed.
+    Certificate,
+    /// A token.
+    Token {
+        /// The agent for which it was issued.
+        agent: AgentName,
+        /// The token.
+        token: Token,
+    },
+}
+
+/// The first frame of a client that asks for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrol {
+    /// Who asks.
+    pub proof: Proof,
+    /// A request for a certificate, DER; at most [`MAX_REQUEST`] bytes are sent.
+    pub request: Vec<u8>,
+}
+
+impl Enrol {
+    /// The frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        match &self.proof {
+            Proof::Certificate => payload.push(0),
+            Proof::Token { agent, token } => {
+                payload.push(1);
+                payload.extend_from_slice(token.secret());
+                put_text(&mut payload, agent.namespace());
+                put_text(&mut payload, agent.name());
+            }
+        }
+        put_bytes(&mut payload, &self.request, MAX_REQUEST);
+        framed(Kind::Enrol, &payload)
+    }
+
+    /// Reads the first frame of `bytes`, and tells its length; nothing while it is not complete. Any other frame is
+    /// refused before its payload has come.
+    pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
+        let Some((header, payload)) = first(bytes, &[Kind::Enrol])? else { return Ok(None) };
+        let enrol = Self::decode(payload).ok_or(Malformed::Payload(Kind::Enrol))?;
+        Ok(Some((enrol, HEADER + header.length)))
+    }
+
+    fn decode(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader(payload);
+        let proof = match reader.u8()? {
+            0 => Proof::Certificate,
+            1 => {
+                let token = Token::new(reader.bytes(32)?.try_into().ok()?);
+                let namespace = text(&mut reader)?;
+                let agent = AgentName::new(namespace, text(&mut reader)?).ok()?;
+                Proof::Token { agent, token }
+            }
+            _ => return None,
+        };
+        Some(Self { proof, request: bytes_of(&mut reader, MAX_REQUEST)? })
+    }
+}
+
+/// Why there is no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EnrolReason {
+    /// The token enrols nobody.
+    Token = 1,
+    /// The request for a certificate is not valid.
+    Request = 2,
+    /// The agent may have no certificate.
+    Agent = 3,
+    /// The server cannot sign now.
+    Unavailable = 4,
+    /// Anything else, also what a later version may say.
+    Other = 5,
+}
+
+impl EnrolReason {
+    fn of(byte: u8) -> Self {
+        match byte {
+            1 => Self::Token,
+            2 => Self::Request,
+            3 => Self::Agent,
+            4 => Self::Unavailable,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The answer to a client that gets no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct EnrolRefusal {
+    /// The kind of reason.
+    pub reason: EnrolReason,
+    /// The reason and the remedy, for the agent's owner; at most [`MAX_REMEDY`] bytes are sent.
+    pub detail: String,
+}
+
+/// What a server says to an [`Enrol`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The certificate, DER; at most [`MAX_CERTIFICATE`] bytes are sent.
+    Issued(Vec<u8>),
+    /// There is none.
+    Refused(EnrolRefusal),
+}
+
+impl Outcome {
+    /// The frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        match self {
+            Self::Issued(certificate) => {
+                put_bytes(&mut payload, certificate, MAX_CERTIFICATE);
+                framed(Kind::Certificate, &payload)
+            }
+            Self::Refused(refusal) => {
+                payload.push(refusal.reason as u8);
+                payload.extend_from_slice(shortened(&refusal.detail, MAX_REMEDY).as_bytes());
+                framed(Kind::Refused, &payload)
+            }
+        }
+    }
+
+    /// Reads the first frame of `bytes`, and tells its length; nothing while it is not complete. Any other frame is
+    /// refused before its payload has come.
+    pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
+        let Some((header, payload)) = first(bytes, &[Kind::Certificate, Kind::Refused])? else { return Ok(None) };
+        let outcome = match header.kind {
+            Kind::Certificate => bytes_of(&mut Reader(payload), MAX_CERTIFICATE).map(Self::Issued),
+            _ => refusal(payload).map(Self::Refused),
+        };
+        let outcome = outcome.ok_or(Malformed::Payload(header.kind))?;
+        Ok(Some((outcome, HEADER + header.length)))
+    }
+}
+
+fn refusal(payload: &[u8]) -> Option<EnrolRefusal> {
+    let (reason, detail) = payload.split_first()?;
+    Some(EnrolRefusal { reason: EnrolReason::of(*reason), detail: plain(detail, MAX_REMEDY)? })
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let bytes = &bytes[..bytes.len().min(most)];
+    out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn bytes_of(reader: &mut Reader<'_>, most: usize) -> Option<Vec<u8>> {
+    let length = usize::from(reader.u16()?);
+    if length > most {
+        return None;
+    }
+    reader.bytes(length).map(<[u8]>::to_vec)
+}

@@ -1,0 +1,220 @@
+//! How an agent gets its certificate: from a join string, and later by renewal.
+//!
+//! ```text
+//! join string ─▶ dial ─▶ TLS with the pinned root ─▶ ENROL ─▶ folder
+//! certificate ─▶ dial ─▶ TLS as the agent ─────────▶ ENROL ─▶ folder, and the next connections
+//! ```
+//!
+//! [`enrol`] and [`renew`] are the agent's side, and a [`Signer`] is what an endpoint asks. Connections that are there
+//! stay when a certificate is replaced.
+
+mod signer;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::time_provider::TimeProvider;
+use thiserror::Error;
+use tokio::time::{sleep, timeout};
+use tunnel_core::enrolment::{Enrol, EnrolRefusal, Outcome, Proof};
+use tunnel_core::identity::{AgentName, Dial, Span, renew_at};
+use tunnel_core::join::{Address, JoinError, JoinString};
+
+use crate::agent::{Connector, chain};
+use crate::handshake::{HandshakeError, read, write};
+use crate::identity::agent::{AgentError, AgentFolder, Enrolled};
+use crate::identity::tls::{AgentFailure, TlsError, agent_config, enrolment_config};
+use crate::proxy_connect::Proxy;
+use crate::reach::{ReachError, reach};
+use crate::secure::{AgentStream, AgentTls};
+
+pub(crate) use self::signer::serve;
+pub use self::signer::{Applicant, LocalSigner, Signer};
+
+/// Why an agent has no certificate, or no newer one, said to its owner.
+#[derive(Debug, Error)]
+pub enum EnrolError {
+    /// The text is no join string.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The time of the join string is over.
+    #[error(
+        "the join string of agent {agent} expired {ago} ago by the clock of this machine: check this clock, and if it is \
+         right, issue a new join string on the server"
+    )]
+    Expired {
+        /// The agent.
+        agent: AgentName,
+        /// For how long.
+        ago: Span,
+    },
+    /// The agent's files cannot be used, or what was issued.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server is not reached.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    /// The two ends do not accept each other.
+    #[error(transparent)]
+    Failed(AgentFailure),
+    /// The time for everything is over.
+    #[error("the server sent no certificate within {} seconds: look at its log, and try again", .0.as_secs())]
+    TimedOut(Duration),
+    /// The server ended the connection.
+    #[error("the server closed the connection without an answer: look at its log, and try again")]
+    Closed,
+    /// A failure of the connection.
+    #[error("the connection to the server failed: check the way to it, and try again")]
+    Io(#[source] io::Error),
+    /// Not the protocol.
+    #[error("the answer of the server cannot be read: check that server and agent have close versions")]
+    Protocol(#[source] HandshakeError),
+    /// The server refuses.
+    #[error("the server refused: {0}")]
+    Refused(EnrolRefusal),
+}
+
+impl From<io::Error> for EnrolError {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<AgentFailure>() {
+            Ok(failure) => Self::Failed(failure),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
+impl From<HandshakeError> for EnrolError {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Closed => Self::Closed,
+            HandshakeError::Io(error) => error.into(),
+            other => Self::Protocol(other),
+        }
+    }
+}
+
+/// How an agent asks its server.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The proxy of the network.
+    pub proxy: Option<Proxy>,
+    /// Time for everything. Half of it is for the connection, the proxy included.
+    pub within: Duration,
+    /// The clock by which certificates are judged.
+    pub clock: Arc<dyn TimeProvider>,
+}
+
+impl Way {
+    fn now(&self) -> u64 {
+        seconds(&*self.clock)
+    }
+
+    /// Asks for a certificate. The connection comes with it, and knows what else the server sent.
+    async fn ask(
+        &self,
+        config: ClientConfig,
+        addresses: &[Address],
+        enrol: &Enrol,
+    ) -> Result<(CertificateDer<'static>, AgentStream), EnrolError> {
+        let talk = async {
+            let tcp = reach(addresses, self.proxy.as_ref(), self.within / 2).await?;
+            let mut stream = AgentTls::new(config).secure(tcp, &Dial::Any).await?;
+            write(&mut stream, &enrol.frame()).await?;
+            match read(&mut stream, Outcome::read).await? {
+                Outcome::Issued(certificate) => Ok((CertificateDer::from(certificate), stream)),
+                Outcome::Refused(refusal) => Err(EnrolError::Refused(refusal)),
+            }
+        };
+        timeout(self.within, talk).await.map_err(|_| EnrolError::TimedOut(self.within))?
+    }
+}
+
+/// Seconds since 1970 by a clock.
+fn seconds(clock: &dyn TimeProvider) -> u64 {
+    clock.current_time().map_or(0, |now| now.as_secs())
+}
+
+/// Redeems a join string, and keeps the certificate and the root of the server in the folder, in place of earlier ones.
+/// A failed attempt may be repeated: the key is kept before it is used, and the same key may redeem a token again.
+pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enrolled, EnrolError> {
+    let join = JoinString::parse(join)?;
+    let now = way.now();
+    if join.expired(now) {
+        return Err(EnrolError::Expired { agent: join.agent().clone(), ago: Span(now - join.expires()) });
+    }
+    let key = folder.key()?;
+    let config = enrolment_config(join.root(), way.clock.clone())?;
+    let proof = Proof::Token { agent: join.agent().clone(), token: join.token().clone() };
+    let enrol = Enrol { proof, request: key.request()? };
+    let (certificate, stream) = way.ask(config, join.addresses(), &enrol).await?;
+    let root = stream.sent_root(&join.root()).ok_or(EnrolError::Failed(AgentFailure::OtherServer))?;
+    Ok(folder.keep(&key, certificate, root, way.now())?)
+}
+
+/// Gets the next certificate of an agent that has one, and keeps it in the folder.
+pub async fn renew(
+    enrolled: &Enrolled,
+    folder: &AgentFolder,
+    addresses: &[Address],
+    way: &Way,
+) -> Result<Enrolled, EnrolError> {
+    let key = folder.key()?;
+    let config = agent_config(&key, enrolled, way.clock.clone())?;
+    let enrol = Enrol { proof: Proof::Certificate, request: key.request()? };
+    let (certificate, _) = way.ask(config, addresses, &enrol).await?;
+    Ok(folder.keep(&key, certificate, enrolled.root.clone(), way.now())?)
+}
+
+/// What keeps the certificate of a running agent valid.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// The folder of the agent.
+    pub folder: AgentFolder,
+    /// Where the server is reached.
+    pub addresses: Vec<Address>,
+    /// How it is asked.
+    pub way: Way,
+    /// From 0 up to, but not including, 1: spreads the attempts of many agents.
+    pub chance: fn() -> f64,
+    /// How often the clock is looked at, which may jump while the machine sleeps.
+    pub look: Duration,
+}
+
+impl Renewal {
+    /// Renews the certificate in time, for ever. New connections are made with the newest one.
+    pub async fn run(&self, tls: &AgentTls, mut enrolled: Enrolled) {
+        let mut failed = None;
+        loop {
+            let due = renew_at(enrolled.not_before, enrolled.not_after, failed, (self.chance)());
+            while self.way.now() < due {
+                sleep(self.look).await;
+            }
+            match self.renew(tls, &enrolled).await {
+                Ok(next) => {
+                    tracing::info!(agent = %next.identity.agent(), "the certificate of this agent was renewed");
+                    enrolled = next;
+                    failed = None;
+                }
+                Err(error) => {
+                    let left = Span(enrolled.not_after.saturating_sub(self.way.now()));
+                    tracing::warn!(error = chain(&error), %left, "the certificate of this agent was not renewed");
+                    failed = Some(self.way.now());
+                }
+            }
+        }
+    }
+
+    async fn renew(&self, tls: &AgentTls, enrolled: &Enrolled) -> Result<Enrolled, EnrolError> {
+        let next = renew(enrolled, &self.folder, &self.addresses, &self.way).await?;
+        let config = agent_config(&self.folder.key()?, &next, self.way.clock.clone())?;
+        tls.replace(config);
+        Ok(next)
+    }
+}

@@ -1,0 +1,175 @@
+//! The endpoint's side of enrolment.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::ready;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::time_provider::TimeProvider;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tunnel_core::enrolment::{Enrol, EnrolReason, EnrolRefusal, Outcome, Proof};
+use tunnel_core::identity::{AgentIdentity, AgentName};
+use tunnel_core::join::Token;
+use tunnel_core::registry::{Policy, certifiable};
+
+use super::seconds;
+use crate::agent::chain;
+use crate::handshake::{read, write};
+use crate::identity::authority::{Authority, Request};
+use crate::identity::ledger::{LedgerError, LedgerFile, RedeemError};
+
+/// Who asks for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applicant {
+    /// A client with a token.
+    Token {
+        /// The agent for which the token was issued, as the client says.
+        agent: AgentName,
+        /// The token.
+        token: Token,
+    },
+    /// An agent with a certificate, verified by TLS.
+    Agent(AgentIdentity),
+}
+
+impl Applicant {
+    fn name(&self) -> &AgentName {
+        match self {
+            Self::Token { agent, .. } => agent,
+            Self::Agent(identity) => identity.agent(),
+        }
+    }
+}
+
+/// Who signs the certificates of agents.
+pub trait Signer: 'static {
+    /// Signs a request for a certificate, DER, or says why not. The caller bounds the time.
+    fn sign(
+        &self,
+        applicant: &Applicant,
+        request: &[u8],
+    ) -> impl Future<Output = Result<CertificateDer<'static>, EnrolRefusal>>;
+}
+
+/// Hears one request for a certificate, and answers it. `identity` is who the client is by its certificate. An error is
+/// also that the client was refused.
+pub(crate) async fn serve<S: Signer>(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    identity: Option<&AgentIdentity>,
+    signer: &S,
+) -> io::Result<()> {
+    let enrol = read(io, Enrol::read).await.map_err(io::Error::other)?;
+    let answer = match applicant(enrol.proof, identity) {
+        Ok(applicant) => signer.sign(&applicant, &enrol.request).await.map(|certificate| (applicant, certificate)),
+        Err(refusal) => Err(refusal),
+    };
+    let outcome = match &answer {
+        Ok((_, certificate)) => Outcome::Issued(certificate.to_vec()),
+        Err(refusal) => Outcome::Refused(refusal.clone()),
+    };
+    write(io, &outcome.frame()).await.map_err(io::Error::other)?;
+    // The client may be gone, as it has what it came for.
+    let _ = io.shutdown().await;
+    let (applicant, _) = answer.map_err(|refusal| io::Error::new(io::ErrorKind::PermissionDenied, refusal))?;
+    tracing::info!(agent = %applicant.name(), renewed = identity.is_some(), "an agent has got a certificate");
+    Ok(())
+}
+
+fn applicant(proof: Proof, identity: Option<&AgentIdentity>) -> Result<Applicant, EnrolRefusal> {
+    match (proof, identity) {
+        (Proof::Token { agent, token }, _) => Ok(Applicant::Token { agent, token }),
+        (Proof::Certificate, Some(identity)) => Ok(Applicant::Agent(identity.clone())),
+        (Proof::Certificate, None) => {
+            let detail = "the agent has no certificate to renew: enrol with a join string of this server".to_owned();
+            Err(EnrolRefusal { reason: EnrolReason::Agent, detail })
+        }
+    }
+}
+
+/// What an agent may do, by its uid, if there is such an agent.
+type PolicyOf = Box<dyn Fn(&str) -> Option<Policy>>;
+
+/// Signs with a root and tokens of this machine. A redemption is written to the disk before it is answered, which takes
+/// its thread for that long.
+pub struct LocalSigner {
+    authority: Rc<Authority>,
+    ledger: RefCell<LedgerFile>,
+    lifetime: Duration,
+    clock: Arc<dyn TimeProvider>,
+    policy: PolicyOf,
+}
+
+impl fmt::Debug for LocalSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSigner").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+impl LocalSigner {
+    /// Signs certificates of this lifetime. `policy` gives what the agent of a uid may do, if there is one.
+    pub fn new(
+        authority: Rc<Authority>,
+        ledger: LedgerFile,
+        lifetime: Duration,
+        clock: Arc<dyn TimeProvider>,
+        policy: impl Fn(&str) -> Option<Policy> + 'static,
+    ) -> Self {
+        Self { authority, ledger: RefCell::new(ledger), lifetime, clock, policy: Box::new(policy) }
+    }
+
+    /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970.
+    pub fn issue(
+        &self,
+        identity: AgentIdentity,
+        token: &Token,
+        redemptions: u32,
+        expires: u64,
+    ) -> Result<(), LedgerError> {
+        let now = seconds(&*self.clock);
+        self.ledger.borrow_mut().issue(identity, token.fingerprint(), redemptions, expires, now)
+    }
+
+    fn decide(&self, applicant: &Applicant, request: &[u8]) -> Result<CertificateDer<'static>, EnrolRefusal> {
+        let refusal = |reason| move |detail: String| EnrolRefusal { reason, detail };
+        let request = Request::parse(request).map_err(|error| refusal(EnrolReason::Request)(error.to_string()))?;
+        let now = seconds(&*self.clock);
+        let permit = |identity: &AgentIdentity| certifiable(identity, (self.policy)(identity.uid()).as_ref());
+        let identity = match applicant {
+            Applicant::Agent(identity) => {
+                permit(identity).map_err(|denied| refusal(EnrolReason::Agent)(denied.detail))?;
+                identity.clone()
+            }
+            Applicant::Token { agent, token } => {
+                let redeemed =
+                    self.ledger.borrow_mut().redeem(&token.fingerprint(), agent, &request.key(), now, permit);
+                redeemed.map_err(|error| match error {
+                    RedeemError::Refused(why) => refusal(EnrolReason::Token)(why.to_string()),
+                    RedeemError::Denied(denied) => refusal(EnrolReason::Agent)(denied.detail),
+                    RedeemError::Kept(error) => unavailable(&error),
+                })?
+            }
+        };
+        self.authority.sign(&request, &identity, self.lifetime, now).map_err(|error| unavailable(&error))
+    }
+}
+
+/// The server's owner has to act, and the agent's owner can only ask again.
+fn unavailable(error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
+    tracing::error!(error = chain(error), "cannot give an agent a certificate");
+    let detail = "the server cannot sign a certificate now: its log says why; then try again".to_owned();
+    EnrolRefusal { reason: EnrolReason::Unavailable, detail }
+}
+
+impl Signer for LocalSigner {
+    fn sign(
+        &self,
+        applicant: &Applicant,
+        request: &[u8],
+    ) -> impl Future<Output = Result<CertificateDer<'static>, EnrolRefusal>> {
+        ready(self.decide(applicant, request))
+    }
+}

@@ -1,0 +1,61 @@
+//! The way to an endpoint, through a proxy of the network if there is one.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tunnel_core::join::Address;
+
+use crate::proxy_connect::{ConnectError, Proxy};
+
+/// Why no address answers.
+#[derive(Debug, Error)]
+pub enum ReachError {
+    /// There is none.
+    #[error("no address of an endpoint is known")]
+    Nowhere,
+    /// The address, or the proxy, does not answer.
+    #[error("cannot connect to {address}: check the address and the way to it")]
+    Unreachable {
+        /// What was dialled.
+        address: Address,
+        /// The error.
+        source: io::Error,
+    },
+    /// The proxy makes no connection.
+    #[error(transparent)]
+    Proxy(ConnectError),
+}
+
+/// A connection to the first of the addresses that answers. Each has an equal part of the time.
+pub(crate) async fn reach(
+    addresses: &[Address],
+    proxy: Option<&Proxy>,
+    within: Duration,
+) -> Result<TcpStream, ReachError> {
+    let each = within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut failure = ReachError::Nowhere;
+    for address in addresses {
+        match timeout(each, connect(address, proxy)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => failure = error,
+            Err(_) => {
+                failure = ReachError::Unreachable { address: address.clone(), source: io::ErrorKind::TimedOut.into() };
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn connect(address: &Address, proxy: Option<&Proxy>) -> Result<TcpStream, ReachError> {
+    let first = proxy.map_or(address, Proxy::address);
+    let unreachable = |source| ReachError::Unreachable { address: first.clone(), source };
+    let mut tcp = TcpStream::connect((first.host(), first.port())).await.map_err(unreachable)?;
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    if let Some(proxy) = proxy {
+        proxy.connect(&mut tcp, address).await.map_err(ReachError::Proxy)?;
+    }
+    Ok(tcp)
+}

@@ -1,0 +1,148 @@
+//! TLS on the connections between agents and an endpoint.
+//!
+//! [`AgentTls`] is the agent's side, and [`ServerTls`] that of the endpoint, which lets clients enrol and renew before
+//! it hands an agent over. Neither bounds the time: who uses them does.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tunnel_core::Kind;
+use tunnel_core::identity::{AgentIdentity, Dial, Fingerprint};
+
+use crate::agent::Connector;
+use crate::endpoint::Authenticator;
+use crate::enrol::{Signer, serve};
+use crate::identity::tls::{AgentFailure, Peer, ServerFailure, peer, sent_root, server_name, speaks_tunnel};
+
+/// TLS of an agent. Clones share the certificate.
+#[derive(Clone, Debug)]
+pub struct AgentTls(Rc<RefCell<Arc<ClientConfig>>>);
+
+impl AgentTls {
+    /// TLS as [`agent_config`](crate::identity::tls::agent_config) or
+    /// [`enrolment_config`](crate::identity::tls::enrolment_config) has it.
+    pub fn new(config: ClientConfig) -> Self {
+        Self(Rc::new(RefCell::new(Arc::new(config))))
+    }
+
+    /// From now on connections are made with another certificate. Those that are there stay.
+    pub fn replace(&self, config: ClientConfig) {
+        self.0.replace(Arc::new(config));
+    }
+}
+
+impl Connector for AgentTls {
+    type Io = AgentStream;
+
+    async fn secure(&self, tcp: TcpStream, dial: &Dial) -> io::Result<AgentStream> {
+        let name = server_name(dial).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(self.0.borrow().clone());
+        let stream = connector.connect(name, tcp).await.map_err(for_agent)?;
+        if speaks_tunnel(stream.get_ref().1) {
+            Ok(AgentStream(stream))
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, AgentFailure::OtherProtocol))
+        }
+    }
+}
+
+/// An error of TLS in the words for the agent's owner.
+fn for_agent(error: io::Error) -> io::Error {
+    match AgentFailure::of(&error) {
+        Some(failure) => io::Error::new(error.kind(), failure),
+        None => error,
+    }
+}
+
+/// A connection of an agent. Its first read tells whether the server accepts the certificate.
+#[derive(Debug)]
+pub struct AgentStream(client::TlsStream<TcpStream>);
+
+impl AgentStream {
+    /// The root with this fingerprint, if the server sent it.
+    pub(crate) fn sent_root(&self, root: &Fingerprint) -> Option<CertificateDer<'static>> {
+        sent_root(self.0.get_ref().1.peer_certificates(), root)
+    }
+}
+
+impl AsyncRead for AgentStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf).map_err(for_agent)
+    }
+}
+
+impl AsyncWrite for AgentStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// TLS of an endpoint. A client without a certificate may enrol, an agent may renew its certificate, and each once a
+/// connection.
+pub struct ServerTls<S> {
+    acceptor: TlsAcceptor,
+    signer: Rc<S>,
+}
+
+impl<S> fmt::Debug for ServerTls<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").finish_non_exhaustive()
+    }
+}
+
+impl<S> ServerTls<S> {
+    /// TLS as [`server_config`](crate::identity::tls::server_config) has it, and who signs.
+    pub fn new(config: Arc<ServerConfig>, signer: Rc<S>) -> Self {
+        Self { acceptor: TlsAcceptor::from(config), signer }
+    }
+}
+
+impl<S: Signer> Authenticator for ServerTls<S> {
+    type Io = server::TlsStream<TcpStream>;
+
+    async fn authenticate(&self, tcp: TcpStream) -> io::Result<Option<(AgentIdentity, Self::Io)>> {
+        let mut stream = self.acceptor.accept(tcp).await.map_err(for_server)?;
+        let connection = stream.get_ref().1;
+        if !speaks_tunnel(connection) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, ServerFailure::OtherProtocol));
+        }
+        let client = peer(connection.peer_certificates());
+        let client = client.map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+        let Peer::Agent(identity) = client else {
+            serve(&mut stream, None, &*self.signer).await?;
+            return Ok(None);
+        };
+        // What an agent came for is seen by its first byte, which stays for who reads the frame.
+        if stream.fill_buf().await?.first() == Some(&(Kind::Enrol as u8)) {
+            serve(&mut stream, Some(&identity), &*self.signer).await?;
+            return Ok(None);
+        }
+        Ok(Some((identity, stream)))
+    }
+}
+
+/// An error of TLS in the words for the server's owner.
+fn for_server(error: io::Error) -> io::Error {
+    match ServerFailure::of(&error) {
+        Some(failure) => io::Error::new(error.kind(), failure),
+        None => error,
+    }
+}
