@@ -30,18 +30,17 @@ impl Drop for Named {
 }
 
 /// Each of these happens in any hour: else the run would show little.
-fn check(seed: u64, seen: &Seen) {
-    let happened = [seen.cuts, seen.freezes, seen.restarts, seen.resumed, seen.late, seen.refused, seen.datagrams];
-    assert!(happened.iter().all(|count| *count > 0), "seed {seed}: {seen:?}");
-    assert!(seen.carriers > 100 && seen.cuts > 50, "seed {seed}: {seen:?}");
-    assert!(seen.finished > 500 && seen.reset > 50, "seed {seed}: {seen:?}");
-    assert!(seen.bytes > 10_000_000, "seed {seed}: {seen:?}");
+fn check(run: &Seen) {
+    let happened = [run.cuts, run.freezes, run.restarts, run.resumed, run.late, run.refused, run.datagrams];
+    assert!(happened.iter().all(|count| *count > 0), "{run:?}");
+    assert!(run.carriers > 100 && run.cuts > 50, "{run:?}");
+    assert!(run.finished > 500 && run.reset > 50, "{run:?}");
+    assert!(run.bytes > 10_000_000, "{run:?}");
 }
 
 fn hour(seed: u64) {
     let _named = Named(seed);
-    let seen = World::new(seed, HOUR).run();
-    check(seed, &seen);
+    check(&World::new(seed, HOUR).run());
 }
 
 #[test]
