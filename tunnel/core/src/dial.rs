@@ -2,29 +2,32 @@
 
 use std::time::Duration;
 
-const FIRST_JITTER: Duration = Duration::from_millis(200);
-const BASE: Duration = Duration::from_millis(200);
+/// The longest pause after a carrier that held.
+const FIRST: Duration = Duration::from_millis(200);
+/// Each further pause may be so much longer.
+const STEP: Duration = Duration::from_millis(400);
 const LONGEST: Duration = Duration::from_secs(10);
-const STEADY: Duration = Duration::from_secs(30);
+/// A carrier that lasted so long has held: the endpoint had taken the agent.
+const HELD: Duration = Duration::from_millis(500);
 
-/// The pauses between attempts: none but a little chance after a carrier that held, then twice as
-/// long each time with full jitter, so that a thousand agents do not come back at one moment.
+/// The pauses between attempts, each anywhere between none and its longest: a little after a carrier that held, and
+/// longer with each that did not come or did not hold.
+///
+/// They grow by steps and do not double: of a thousand agents that come back to an endpoint which takes 200 a second,
+/// those that were closed several times would else still wait when all others are back.
 #[derive(Clone, Debug, Default)]
 pub struct Dialler {
     failures: u32,
 }
 
 impl Dialler {
-    /// The pause before the next attempt. `up` is how long the last carrier held, if there was one;
+    /// The pause before the next attempt. `up` is how long the last carrier lasted, if there was one;
     /// `chance` is from 0 up to, but not including, 1.
     pub fn pause(&mut self, up: Option<Duration>, chance: f64) -> Duration {
-        if up.is_some_and(|up| up >= STEADY) {
+        if up.is_some_and(|up| up >= HELD) {
             self.failures = 0;
         }
-        let longest = match self.failures {
-            0 => FIRST_JITTER,
-            n => LONGEST.min(BASE.saturating_mul(2u32.saturating_pow(n))),
-        };
+        let longest = LONGEST.min(FIRST + STEP.saturating_mul(self.failures));
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(chance.clamp(0.0, 1.0))
     }
@@ -34,13 +37,35 @@ impl Dialler {
 mod tests {
     use super::*;
 
-    #[test]
-    fn pauses_grow_to_ten_seconds_and_shrink_after_a_carrier_that_held() {
+    const AT_ONCE: Option<Duration> = Some(Duration::from_millis(499));
+    const HELD_HALF_A_SECOND: Option<Duration> = Some(Duration::from_millis(500));
+
+    fn pauses(up: Option<Duration>, count: usize) -> Vec<u128> {
         let mut dialler = Dialler::default();
-        let pauses: Vec<u128> = (0..8).map(|_| dialler.pause(None, 1.0).as_millis()).collect();
-        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        assert_eq!(dialler.pause(Some(Duration::from_secs(5)), 1.0).as_millis(), 10_000);
-        assert_eq!(dialler.pause(Some(Duration::from_secs(30)), 1.0).as_millis(), 200);
-        assert_eq!(dialler.pause(None, 0.5).as_millis(), 200);
+        (0..count).map(|_| dialler.pause(up, 1.0).as_millis()).collect()
+    }
+
+    #[test]
+    fn pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds() {
+        for up in [None, AT_ONCE] {
+            let pauses = pauses(up, 28);
+            assert_eq!(pauses[..4], [200, 600, 1000, 1400]);
+            assert_eq!(pauses[23..], [9400, 9800, 10_000, 10_000, 10_000]);
+        }
+    }
+
+    #[test]
+    fn a_carrier_that_is_cut_after_it_held_is_replaced_within_a_fifth_of_a_second_each_time() {
+        assert_eq!(pauses(HELD_HALF_A_SECOND, 60), [200; 60]);
+    }
+
+    #[test]
+    fn pauses_are_short_again_after_a_carrier_that_held() {
+        let mut dialler = Dialler::default();
+        for _ in 0..100 {
+            dialler.pause(None, 1.0);
+        }
+        assert_eq!(dialler.pause(HELD_HALF_A_SECOND, 1.0).as_millis(), 200);
+        assert_eq!(dialler.pause(None, 0.5).as_millis(), 300, "half of 600");
     }
 }

@@ -146,6 +146,9 @@ pub struct Session {
     peer_draining: bool,
     lost: Option<Loss>,
     counters: Counters,
+    /// How often a stream was looked at, for tests of what a frame or a carrier costs.
+    #[cfg(test)]
+    looks: usize,
 }
 
 impl Session {
@@ -177,6 +180,8 @@ impl Session {
             peer_draining: false,
             lost: None,
             counters: Counters::default(),
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -242,6 +247,10 @@ impl Session {
     /// Changes a stream, keeps the sums, and does what follows: it is queued for sending, the peer is
     /// to hear what came, or it is forgotten.
     fn with<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         let stream = self.streams.get_mut(&id)?;
         let before = sums(stream);
         let result = change(stream);
@@ -262,6 +271,10 @@ impl Session {
     }
 
     fn settle(&mut self, id: u32) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.is_over() {
             self.forget(id);
@@ -324,6 +337,10 @@ impl Session {
     }
 
     fn notice(&mut self, id: u32) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         // A stream that was refused is gone for the application, which may never have heard of it.
         if !stream.noticed && !matches!(stream.phase, Phase::Refusing(_)) {

@@ -95,8 +95,8 @@ fn an_agent_that_stops_dials_only_for_the_streams_that_it_has() {
 #[test]
 fn pauses_grow_while_a_connection_does_not_hold() {
     let mut places = Places::new(4);
-    let pauses = [1, 1, 1, 40].map(|seconds| places.ended(&id("a"), Duration::from_secs(seconds), at(0), 1.0));
-    assert_eq!(pauses, [at(200), at(400), at(800), at(200)]);
+    let pauses = [0, 100, 499, 500].map(|up| places.ended(&id("a"), at(up), at(0), 1.0));
+    assert_eq!(pauses, [at(200), at(600), at(1000), at(200)]);
 }
 
 #[test]

@@ -14,6 +14,10 @@ impl Session {
     /// Names each stream with what has come of it.
     pub(super) fn resume_frames(&mut self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(self.streams.len() * ENTRY);
+        #[cfg(test)]
+        {
+            self.looks += self.streams.len();
+        }
         for (id, stream) in &mut self.streams {
             stream.listed = false;
             stream.queued = false;
@@ -75,6 +79,10 @@ impl Session {
     /// lost, or over, or has not reached it.
     pub(super) fn settle_all(&mut self) {
         let ids: Vec<u32> = self.streams.keys().copied().collect();
+        #[cfg(test)]
+        {
+            self.looks += ids.len();
+        }
         for id in ids {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             if stream.listed {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Session, Side};
+use super::{Notice, Session, Side, StreamId};
 use crate::frame::{FINAL, Kind, put};
 use crate::limits::Limits;
 use crate::open::{Open, Protocol, Target};
+use crate::stream::End;
 
 const START: Duration = Duration::ZERO;
 
@@ -38,4 +39,87 @@ fn queues_do_not_grow_by_streams_that_are_gone() {
     assert_eq!(session.len(), 1);
     let queued = [session.ready.len(), session.starved.len()];
     assert!(queued.iter().all(|ids| *ids < 100), "{queued:?}");
+}
+
+const MANY: usize = 10_000;
+
+/// Two ends with so many streams that both know and nobody writes to, on the carrier of epoch 1.
+fn busy(count: usize) -> ([Session; 2], Vec<StreamId>) {
+    let limits = Limits { streams: count, unanswered: count, memory: 1 << 40, ..Limits::default() };
+    let mut ends = [Side::Dialler, Side::Listener].map(|side| Session::new(side, limits.clone(), START));
+    connect(&mut ends, 1);
+    let ids: Vec<StreamId> = (0..count).map(|_| ends[0].open(open(), START).unwrap()).collect();
+    exchange(&mut ends, 1);
+    for id in &ids {
+        ends[1].accept(*id);
+    }
+    exchange(&mut ends, 1);
+    assert!(ids.iter().all(|id| ends[0].is_open(*id)));
+    forget_looks(&mut ends);
+    (ends, ids)
+}
+
+fn connect(ends: &mut [Session; 2], epoch: u64) {
+    for end in ends.iter_mut() {
+        assert!(end.attach(epoch, START));
+    }
+    exchange(ends, epoch);
+}
+
+/// Moves frames both ways until neither end has any.
+fn exchange([a, b]: &mut [Session; 2], epoch: u64) {
+    while pass(a, b, epoch) || pass(b, a, epoch) {}
+}
+
+fn pass(from: &mut Session, to: &mut Session, epoch: u64) -> bool {
+    let mut out = Vec::new();
+    from.transmit(epoch, &mut out, usize::MAX, START).unwrap();
+    assert_eq!(to.receive(epoch, &out, START), Ok(out.len()));
+    !out.is_empty()
+}
+
+fn forget_looks(ends: &mut [Session; 2]) {
+    for end in ends {
+        while end.poll().is_some() {}
+        end.looks = 0;
+    }
+}
+
+#[test]
+fn a_new_carrier_looks_a_few_times_at_each_stream() {
+    for count in [MANY / 10, MANY] {
+        let (mut ends, ids) = busy(count);
+        connect(&mut ends, 2);
+        for end in &ends {
+            assert_eq!(end.len(), ids.len());
+            assert!(end.looks >= count && end.looks <= 8 * count, "{} looks at {count} streams", end.looks);
+        }
+        // Each of them is told of once.
+        let told: Vec<Notice> = std::iter::from_fn(|| ends[0].poll()).collect();
+        assert_eq!(told.len(), count);
+    }
+}
+
+#[test]
+fn a_frame_of_one_stream_looks_at_no_other() {
+    let (mut ends, ids) = busy(MANY);
+    let id = ids[MANY / 2];
+    assert_eq!(ends[0].write(id, b"hello"), 5);
+    exchange(&mut ends, 1);
+    let due = START + crate::limits::ACK_DELAY;
+    for end in &mut ends {
+        end.advance(due);
+    }
+    exchange(&mut ends, 1);
+    ends[1].consume(id, 5, START);
+    assert_eq!(ends[0].memory().1, 0, "what was written is acknowledged");
+    let looks = ends.each_ref().map(|end| end.looks);
+    assert!(looks.iter().all(|looks| *looks > 0 && *looks <= 16), "{looks:?}");
+    forget_looks(&mut ends);
+    ends[0].reset(id);
+    exchange(&mut ends, 1);
+    assert_eq!(ends[1].end(id), Some(End::Reset));
+    assert_eq!(ends.each_ref().map(Session::len), [MANY - 1; 2]);
+    let looks = ends.each_ref().map(|end| end.looks);
+    assert!(looks.iter().all(|looks| *looks > 0 && *looks <= 16), "{looks:?}");
 }

@@ -1,0 +1,146 @@
+//! An agent and an endpoint on loopback, with a bad network between them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::net::UdpSocket;
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{sleep, timeout};
+use tunnel::{Flow, Stream};
+use tunnel_core::{MAX_DATAGRAM, Protocol};
+
+use super::bytes::{exchange, pattern};
+use super::relay::{Gate, Impairment, QUICK};
+use super::world::{Echo, Server, UID, agent, open, to, until, within};
+
+const STEP: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_resets() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let slow = Impairment { delay: Duration::from_millis(20), speed: 2000, part: 4096 };
+        let gate = Gate::start(server.address, slow).await;
+        let _agent = agent(gate.address, "pi4", 1);
+        server.has(1).await;
+        let mut streams = JoinSet::new();
+        for seed in 0..8 {
+            let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
+            streams.spawn_local(exchange(stream, seed, 250_000));
+        }
+        for _ in 0..4 {
+            sleep(STEP).await;
+            gate.freeze(true);
+            sleep(STEP).await;
+            gate.freeze(false);
+            sleep(STEP).await;
+            let before = gate.accepted.get();
+            gate.reset();
+            until(|| gate.accepted.get() > before).await;
+        }
+        for [written, read] in streams.join_all().await {
+            assert_eq!(written, read, "what comes back is what was written");
+        }
+        until(|| target.live.get() == 0).await;
+    })
+    .await;
+}
+
+/// A target that sends each datagram back, and the ports that it has seen.
+async fn udp_echo() -> (SocketAddr, Rc<RefCell<BTreeSet<u16>>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let ports = Rc::new(RefCell::new(BTreeSet::new()));
+    let seen = ports.clone();
+    spawn_local(async move {
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        loop {
+            let (length, from) = socket.recv_from(&mut buffer).await.expect("a datagram");
+            seen.borrow_mut().insert(from.port());
+            socket.send_to(&buffer[..length], from).await.expect("sent");
+        }
+    });
+    (address, ports)
+}
+
+/// Sends bytes for ever, and counts what comes back.
+fn bulk(stream: Stream) -> Rc<Cell<usize>> {
+    let (mut reader, mut writer) = split(stream);
+    let moved = Rc::new(Cell::new(0));
+    let count = moved.clone();
+    spawn_local(async move {
+        let part = vec![7; 64 * 1024];
+        while writer.write_all(&part).await.is_ok() {}
+    });
+    spawn_local(async move {
+        let mut part = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = reader.read(&mut part).await {
+            count.set(count.get() + length);
+        }
+    });
+    moved
+}
+
+/// Sends a datagram until it has come back: one may be lost on the way.
+async fn exchange_datagram(flow: &Flow, length: usize) {
+    let whole = |length: usize| pattern(length as u64, length);
+    loop {
+        flow.send(&whole(length));
+        let Ok(answer) = timeout(STEP, flow.recv()).await else { continue };
+        let answer = answer.expect("the flow lives");
+        // It may be the second answer to an earlier one.
+        assert!(answer == whole(answer.len()), "{} bytes come back whole", answer.len());
+        if answer.len() == length {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flow_beside_bulk_keeps_its_port_and_whole_datagrams_over_other_carriers() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let gate = Gate::start(server.address, QUICK).await;
+        let _agent = agent(gate.address, "pi4", 1);
+        server.has(1).await;
+        let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
+        let moved = bulk(stream);
+        let (address, ports) = udp_echo().await;
+        let request = open(Protocol::Udp, "127.0.0.1", address.port());
+        let flow = server.endpoint.open_flow(UID, &request).await.expect("a flow");
+        for length in [0, 1, 1400, MAX_DATAGRAM] {
+            exchange_datagram(&flow, length).await;
+            let (connections, bytes) = (gate.accepted.get(), moved.get());
+            gate.reset();
+            until(|| gate.accepted.get() > connections && moved.get() > bytes).await;
+        }
+        exchange_datagram(&flow, MAX_DATAGRAM).await;
+        assert_eq!(ports.borrow().len(), 1, "the target saw one port");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_visitor_that_never_reads_holds_up_no_other() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let _agent = agent(server.address, "pi4", 1);
+        server.has(1).await;
+        let mut silent = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
+        let stuck = spawn_local(async move { silent.write_all(&vec![0; 64 * 1024 * 1024]).await });
+        let mut others = JoinSet::new();
+        for seed in 0..63 {
+            let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
+            others.spawn_local(exchange(stream, seed, 100_000));
+        }
+        let hashes = others.join_all().await;
+        assert_eq!(hashes.iter().filter(|[written, read]| written == read).count(), 63);
+        assert!(!stuck.is_finished(), "a full window is no failure");
+        until(|| server.streams() == [1]).await;
+    })
+    .await;
+}

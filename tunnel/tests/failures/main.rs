@@ -1,0 +1,51 @@
+//! What can fail, and the test that shows what follows. Tests are named as `file::name`, those of `tunnel/core/tests`
+//! and of `tunnel/tests` by their path there. "Needs the product" is what no test of these crates can show: it takes
+//! programs or a node.
+//!
+//! | what fails | what is shown | by |
+//! |---|---|---|
+//! | a carrier, at any byte | equal bytes, and both directions go on | core `simulation::bytes_and_ends_arrive_whatever_is_cut`, `simulation::a_carrier_may_be_cut_at_every_byte` |
+//! | everything, for an hour | the same, and no stream stands still or stays | core `hour` (each seed) |
+//! | a carrier, every second for a minute | 64 streams are whole in both directions | `failures::carriers::sixty_four_streams_are_whole_both_ways_over_carriers_that_are_cut_every_second_for_a_minute` |
+//! | the same, on loopback | the agent dials again at once | `agents::sixteen_streams_are_whole_over_connections_that_are_cut_every_tenth_of_a_second`; core `dial::tests::a_carrier_that_is_cut_after_it_held_is_replaced_within_a_fifth_of_a_second_each_time` |
+//! | one direction, and it thaws later | streams go on within `dead_after` and two seconds | `failures::carriers::a_half_open_carrier_holds_streams_up_for_no_longer_than_it_takes_to_find_it_dead` |
+//! | | frames of the old carrier are not taken | core `hour`; `streams::resumption::a_carrier_that_thaws_late_adds_nothing` |
+//! | the network: slow, frozen, reset | bytes that come back are equal | `failures::loopback::streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_resets` |
+//! | nothing, but acknowledgements take 120 ms | backpressure, a window that grows, bounded memory | `failures::carriers::a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_window_grows` |
+//! | the process of an endpoint is killed | the agent's targets are freed | `agents::an_endpoint_that_restarts_frees_the_targets_of_its_old_streams` |
+//! | | its visitors are reset, and others are served within a second | needs the product |
+//! | the process of an endpoint is frozen | streams go on afterwards | `failures::carriers::an_endpoint_that_is_frozen_for_less_than_the_grace_period_keeps_its_streams` |
+//! | gateways roll out | no stream breaks before the drain deadline | needs the product |
+//! | an agent is killed and restarts | old streams are reset at once | `agents::an_agent_that_restarts_has_its_old_streams_reset_at_once` |
+//! | | the port never refuses | needs the product |
+//! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
+//! | the operator and the API server, for ten minutes | known agents reconnect | needs the product |
+//! | a clock is wrong by a day | the certificate that is not valid says so | `tunnel/src/identity/tls/tests.rs`: `an_agent_whose_clock_is_wrong_is_told_to_check_its_clock`, `a_server_whose_clock_is_behind_says_so` |
+//! | | live carriers stay | needs the product |
+//! | a visitor never reads | 63 others finish | `failures::loopback::a_visitor_that_never_reads_holds_up_no_other` |
+//! | | at most one window of memory | `streams::bounds::one_reader_that_never_reads_holds_up_no_other` |
+//! | an endpoint of a thousand agents | all are back within ten seconds, 200 a second | core `herd::a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second` |
+//! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
+//! | a load balancer always picks one pod | carriers to all, by directed dial | needs the product |
+//! | `rotation` is raised | the session is closed | `agents::an_agent_that_is_revoked_loses_its_session_and_stays_away` |
+//! | `maxInstances` is exceeded | refused with the reason | core `registry::tests::an_agent_has_as_many_instances_as_it_may` |
+//! | a target is outside either list | refused with the remedy | `agents::a_target_outside_either_list_is_refused_with_the_remedy` |
+//! | a server name of an unknown endpoint | refused, counted | needs the product |
+//! | a carrier, with UDP beside bulk | the same port at the target, whole datagrams of 0 to 65,507 bytes | `failures::loopback::a_flow_beside_bulk_keeps_its_port_and_whole_datagrams_over_other_carriers` |
+//! | either end resets a stream that has no carrier | a reset after the bytes | `streams::resets::a_reset_of_either_end_comes_after_the_bytes_with_and_without_a_carrier`, `streams::relays::a_reset_of_either_socket_is_a_reset_of_the_other_also_without_a_carrier` |
+//! | frames lie | the carrier ends, memory stays bounded | core `hostile`, `any_frames`; the fuzz target `tunnel_frames` |
+
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "../streams/bytes.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod bytes;
+mod carriers;
+mod loopback;
+#[path = "../streams/pair.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod pair;
+mod relay;
+#[path = "../agents/world.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod world;
