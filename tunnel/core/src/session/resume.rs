@@ -122,6 +122,8 @@ impl Session {
             self.forget(id);
             return;
         }
+        // Before the change, after which a stream whose end was taken is gone: its writer is told, too.
+        self.notice(id);
         self.with(id, |stream| {
             stream.word_due = false;
             stream.send.stop();
@@ -130,6 +132,5 @@ impl Session {
                 stream.phase = Phase::Open;
             }
         });
-        self.notice(id);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Notice, Session, Side, StreamId};
+use super::{Loss, Notice, Session, Side, StreamId};
 use crate::frame::{FINAL, Kind, put};
 use crate::limits::Limits;
 use crate::open::{Open, Protocol, Target};
@@ -55,6 +55,14 @@ fn busy(count: usize) -> ([Session; 2], Vec<StreamId>) {
     }
     exchange(&mut ends, 1);
     assert!(ids.iter().all(|id| ends[0].is_open(*id)));
+    // The first acknowledgements look once at each new stream.
+    assert_eq!(ends[0].write(ids[0], b"x"), 1);
+    exchange(&mut ends, 1);
+    for end in &mut ends {
+        end.advance(START + crate::limits::ACK_DELAY);
+    }
+    exchange(&mut ends, 1);
+    ends[1].consume(ids[0], 1, START);
     forget_looks(&mut ends);
     (ends, ids)
 }
@@ -122,4 +130,17 @@ fn a_frame_of_one_stream_looks_at_no_other() {
     assert_eq!(ends.each_ref().map(Session::len), [MANY - 1; 2]);
     let looks = ends.each_ref().map(|end| end.looks);
     assert!(looks.iter().all(|looks| *looks > 0 && *looks <= 16), "{looks:?}");
+}
+
+#[test]
+fn a_writer_that_has_read_the_end_is_told_that_the_session_is_lost() {
+    let (mut ends, ids) = busy(1);
+    ends[1].finish(ids[0]);
+    exchange(&mut ends, 1);
+    assert_eq!(ends[0].end(ids[0]), Some(End::Finished));
+    forget_looks(&mut ends);
+    ends[0].lose(Loss::GraceExpired);
+    let told: Vec<Notice> = std::iter::from_fn(|| ends[0].poll()).collect();
+    assert_eq!(told, [Notice::Changed(ids[0]), Notice::Lost(Loss::GraceExpired)]);
+    assert!(ends[0].is_reset(ids[0]));
 }
