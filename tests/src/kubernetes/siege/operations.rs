@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Speaks, attack, block_on, http_get_on,
-    kubernetes::{OPERATOR, scene::condition},
+    kubernetes::{OPERATOR, diagnosis, scene::condition},
 };
 
 /// Longest time of an operation. One that takes longer counts as refused.
@@ -235,6 +235,7 @@ impl Siege<'_> {
             let ip = self.namespace.get::<Pod>(&name).as_ref().and_then(address);
             ip.is_some_and(|ip| self.greeted(SocketAddr::new(ip, SIDECAR), &[]).is_ok())
         });
+        let served = served.map_err(|why| format!("{why}\n{}", diagnosis::of(&self.namespace, "pod", &name)));
         let took = started.elapsed();
         let (pods, at_once) = (self.namespace.api::<Pod>(), DeleteParams::default().grace_period(0));
         let deleted = block_on(async { pods.delete(&name, &at_once).await });
