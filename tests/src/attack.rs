@@ -93,6 +93,9 @@ pub struct Toll {
     pub until_stopped: bool,
 }
 
+/// The niceness of the attack, which is one thread.
+const BEST_EFFORT: i32 = 10;
+
 /// A running attack.
 pub struct Attack {
     /// Doors to attack from now on. The attack ends when this is dropped.
@@ -112,6 +115,8 @@ impl Attack {
         let counted = tally.clone();
         let work = thread::spawn(move || {
             netns::within(process, move || {
+                // Beside pods that ask for CPU, one that asks for none gets what is left.
+                rustix::process::setpriority_process(None, BEST_EFFORT)?;
                 let runtime = Builder::new_current_thread().enable_all().build()?;
                 Ok(runtime.block_on(ground::fight(force, lying_proxies, received, counted)))
             })
