@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use clap::{
-    Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
     builder::{OsStringValueParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
 };
@@ -11,13 +11,12 @@ use clap_complete::Shell;
 
 use crate::{
     forward::{self, Forward, Operand},
+    local,
     options::{self, Map},
+    plugin::{CLUSTER_OPTIONS, CLUSTER_VERBS},
 };
 
-/// Options of kubectl that name a cluster.
-const CLUSTER: [&str; 2] = ["--context", "--kubeconfig"];
-
-/// Run, validate and translate `PortForward` manifests without a cluster.
+/// Run, validate and translate `PortForward` manifests without a cluster, and look at what runs on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "portlane", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -28,7 +27,9 @@ pub(crate) struct Cli {
 impl Cli {
     /// The arguments of this process; ends it with a message if they make no sense, each or together.
     pub(crate) fn read() -> Self {
-        let cli = Self::try_parse().unwrap_or_else(|error| match cluster_hint(&error) {
+        let parsed = Self::with_cluster_verbs().try_get_matches();
+        let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
+        let cli = parsed.unwrap_or_else(|error| match cluster_hint(&error) {
             Some(hint) => Self::command().error(ErrorKind::UnknownArgument, hint).exit(),
             None => error.exit(),
         });
@@ -38,13 +39,21 @@ impl Cli {
         cli
     }
 
+    /// The command line, with the verbs that only the plugin has: for help, completion, and guesses which verb was meant.
+    pub(crate) fn with_cluster_verbs() -> clap::Command {
+        let stub = |verb: &'static str| {
+            clap::Command::new(verb).about(format!("In a cluster: kubectl portlane {verb}")).disable_help_flag(true)
+        };
+        Self::command().subcommands(CLUSTER_VERBS.map(stub))
+    }
+
     /// What arguments that are valid one by one do wrong together.
     fn flaw(&self) -> Option<String> {
         match &self.command {
             Command::Run(run) => run.flaw(),
             Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),
             Command::Validate(input) => input.flaw(),
-            Command::Completions { .. } => None,
+            Command::Local(_) | Command::Completions { .. } => None,
         }
     }
 }
@@ -68,7 +77,7 @@ fn flaw(input: &Input, maps: &[Map], prints: bool) -> Option<String> {
 /// What to use instead of an option that names a cluster.
 fn cluster_hint(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
-    let is_of_a_cluster = error.kind() == ErrorKind::UnknownArgument && CLUSTER.contains(&argument.as_str());
+    let is_of_a_cluster = error.kind() == ErrorKind::UnknownArgument && CLUSTER_OPTIONS.contains(&argument.as_str());
     is_of_a_cluster.then(|| {
         format!(
             "{argument}: portlane uses no cluster; `kubectl portlane run {argument} ...` runs the same manifests and \
@@ -103,6 +112,8 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     #[command(after_help = "Example:
   portlane translate -f forwards/ > config.yaml && portlane-proxy --config config.yaml")]
     Translate(Translate),
+    #[command(flatten)]
+    Local(local::Verb),
     /// Print a completion script for a shell.
     // The plugin of kubectl has the word in the singular, as kubectl does.
     #[command(alias = "completion", after_help = "Example:\n  source <(portlane completions bash)")]
@@ -299,7 +310,17 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::with_cluster_verbs().debug_assert();
+    }
+
+    #[test]
+    fn help_names_the_verbs_of_the_plugin_and_a_wrong_verb_is_told_the_nearest() {
+        let help = Cli::with_cluster_verbs().render_help().to_string();
+        assert!(help.contains("In a cluster: kubectl portlane describe"), "{help}");
+        for (word, nearest) in [("descrbe", "'describe'"), ("conn", "'conns'")] {
+            let error = Cli::with_cluster_verbs().try_get_matches_from(["portlane", word]).expect_err("unknown");
+            assert!(error.to_string().contains(nearest), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     error::Error as _,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -40,6 +41,51 @@ pub enum Error {
     /// The CRDs of this build do not serialise.
     #[error("cannot load the built-in validation rules")]
     Rules(#[from] serde_json::Error),
+    /// A report does not serialise.
+    #[error("cannot serialise the report: {0}")]
+    Report(String),
+    /// Nothing answers at the admin address.
+    #[error(
+        "nothing answers at {address} ({why}): start `portlane run --admin-address {address}`, or name the admin address \
+         of the process with --admin-address; for a cluster: kubectl portlane"
+    )]
+    NotRunning {
+        /// The admin address.
+        address: SocketAddr,
+        /// Why not.
+        why: io::Error,
+    },
+    /// What answers is no admin address, or its answer is damaged.
+    #[error("GET {path} from {address}: {why} (is this the admin address of `portlane run` or `portlane-proxy`?)")]
+    Admin {
+        /// The admin address.
+        address: SocketAddr,
+        /// The document.
+        path: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The process runs no such forward.
+    #[error("{0}")]
+    NoForward(String),
+    /// The plugin of kubectl cannot be run.
+    #[error("cannot run {}", .program.display())]
+    Plugin {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The plugin of kubectl is not installed.
+    #[error(
+        "`portlane {word}` looks at a cluster, which is what kubectl-portlane is for: install it beside portlane or on the \
+         PATH (cargo install --path kubectl)"
+    )]
+    NoPlugin {
+        /// The verb, or the option that names a cluster.
+        word: String,
+    },
     /// The data plane did not start.
     #[error(transparent)]
     Start(#[from] proxy::handle::StartError),

@@ -1,16 +1,21 @@
-//! `portlane`: runs, validates and translates `PortForward` manifests without a cluster.
+//! `portlane`: runs, validates and translates `PortForward` manifests without a cluster, and looks at what runs.
 //!
 //! A library for two programs: `portlane` itself, and the plugin of kubectl, which validates the same manifests
-//! ([`validate`]), and runs them with the Services of a cluster ([`run_with`]).
+//! ([`validate`]), runs them with the Services of a cluster ([`run_with`]), and prints its reports the same way
+//! ([`output`]).
 
 mod admission;
 mod args;
 mod check;
 mod error;
 mod forward;
+mod listing;
+mod local;
 mod manifest;
 mod misspelt;
 mod options;
+pub mod output;
+mod plugin;
 mod run;
 mod services;
 mod spelling;
@@ -21,30 +26,40 @@ mod verdicts;
 mod world;
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, Write},
     process::ExitCode,
 };
 
-use clap::CommandFactory;
 use proxy::log::printable;
 
 use self::args::{Cli, Command};
 pub use self::{
     args::{Input, Run},
     error::Error,
+    listing::Listing,
     run::run_with,
     services::{Found, Services},
 };
 
+/// Exit code: wrong arguments, no such forward, or nothing to look at.
+const UNUSABLE: u8 = 2;
+
 /// Does what the arguments of this process ask for.
 pub fn start() -> ExitCode {
+    let words: Vec<OsString> = env::args_os().skip(1).collect();
+    if plugin::is_meant(&words) {
+        return unusable(&plugin::become_plugin(&words));
+    }
     let result = match Cli::read().command {
         Command::Run(args) => run::run(&args).map(|()| true),
         Command::Validate(input) => check::validate(&input),
         Command::Translate(args) => check::translate_to_stdout(&args),
+        Command::Local(verb) => return local::run(&verb).map_or_else(|error| unusable(&error), ExitCode::from),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "portlane", &mut script);
+            clap_complete::generate(shell, &mut Cli::with_cluster_verbs(), "portlane", &mut script);
             check::print(&script).map(|()| true).map_err(Error::from)
         }
     };
@@ -61,9 +76,20 @@ pub fn validate(input: &Input) -> bool {
 /// Whether a command has found no problem. Prints why it failed, if it did.
 fn is_success(result: Result<bool, Error>) -> bool {
     result.unwrap_or_else(|error| {
-        complain(&format!("error: {}", printable(&error.with_causes())));
+        explain(&error);
         false
     })
+}
+
+/// Prints why nothing can be shown.
+fn unusable(error: &Error) -> ExitCode {
+    explain(error);
+    ExitCode::from(UNUSABLE)
+}
+
+/// Prints an error.
+fn explain(error: &Error) {
+    complain(&format!("error: {}", printable(&error.with_causes())));
 }
 
 /// Prints a line to standard error. Whoever reads it may have gone, which is no reason to fail.

@@ -8,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 use kubectl_core::{conns::Clients, live::SessionId, logs::Filter};
+pub(crate) use portlane::output::Output;
 
 pub(crate) use self::{
     attach::{ClusterRun, Forward},
@@ -223,19 +224,6 @@ impl Logs {
         let (listener, reason) = (self.listener.clone(), self.reason.clone());
         Filter { listener, client: self.client, reason, session: self.session }
     }
-}
-
-/// Formats of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// Text for people.
-    Text,
-    /// The same with more columns.
-    Wide,
-    /// A JSON object.
-    Json,
-    /// The same as YAML.
-    Yaml,
 }
 
 /// Formats of a log.

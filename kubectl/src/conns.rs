@@ -2,7 +2,7 @@
 
 use kubectl_core::{
     access::Place,
-    conns::{Query, Report, report},
+    conns::{Report, report},
     live::{Of, usable},
     placement::key,
     render,
@@ -20,14 +20,14 @@ use crate::{
 pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, Error> {
     let first = Box::pin(read(cluster, args)).await?;
     let is_complete = first.notes.is_empty();
-    if !args.watch {
-        output::print(&first, args.output, render::conns)?;
+    if !args.list.watch {
+        output::print(&first, args.list.output, render::conns)?;
         return Ok(is_complete);
     }
     let mut latest = Ok(first);
     loop {
         match &latest {
-            Ok(report) if !output::reprint(report, args.output, render::conns)? => return Ok(is_complete),
+            Ok(report) if !output::reprint(report, args.list.output, render::conns)? => return Ok(is_complete),
             Ok(_) => {}
             // The leader may change, and the API server may restart.
             Err(error) => output::note(&Error::with_causes(error)),
@@ -39,13 +39,13 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Conns) -> Result<bool, E
 
 async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
     let (reading, note) = if let Some(name) = &args.of {
-        (live::sessions(cluster, live::named(cluster, name).await?, args.session).await?, None)
+        (live::sessions(cluster, live::named(cluster, name).await?, args.list.session).await?, None)
     } else {
         let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
         let forwards = live::forwards(cluster, args.all_namespaces).await?;
         let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
         let keys = forwards.items.iter().map(key).collect();
-        let reading = Box::pin(live::together(cluster, &place, keys, args.session)).await;
+        let reading = Box::pin(live::together(cluster, &place, keys, args.list.session)).await;
         usable(&reading)?;
         (reading, note)
     };
@@ -54,6 +54,5 @@ async fn read(cluster: &Cluster, args: &args::Conns) -> Result<Report, Error> {
         (Some(_), [(_, Err(why))]) => return Err(why.clone().into()),
         _ => {}
     }
-    let query = Query { sort: args.sort.into(), client: args.client, session: args.session, limit: args.limit };
-    Ok(report(&reading, query, note))
+    Ok(report(&reading, args.list.query(), note))
 }

@@ -155,15 +155,9 @@ pub(crate) enum Error {
         /// The time that the user allows.
         seconds: i64,
     },
-    /// Manifests cannot be run.
+    /// Manifests cannot be run, or a report cannot be printed.
     #[error(transparent)]
-    Run(#[from] portlane::Error),
-    /// The report does not serialise.
-    #[error("cannot serialise the report as JSON")]
-    Json(#[from] serde_json::Error),
-    /// The report does not serialise.
-    #[error("cannot serialise the report as YAML")]
-    Yaml(#[from] serde_yaml::Error),
+    Portlane(#[from] portlane::Error),
     /// The runtime, or standard output.
     #[error("I/O error")]
     System(#[from] io::Error),

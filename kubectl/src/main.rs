@@ -12,7 +12,6 @@ mod forward;
 mod live;
 mod logs;
 mod missing;
-mod output;
 mod run;
 mod status;
 mod top;
@@ -22,6 +21,7 @@ mod ui;
 use std::process::ExitCode;
 
 use kubectl_core::status::Verdict;
+use portlane::output;
 
 use self::{
     args::{Cli, Command},

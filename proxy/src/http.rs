@@ -32,7 +32,7 @@ use self::{
 use crate::{listen, metrics::Metrics, process::Process, supervisor::Control};
 
 /// Most sessions that /conns lists.
-const SESSIONS: usize = 10_000;
+pub const SESSIONS: usize = 10_000;
 /// Content type of a stream of server-sent events.
 const STREAM: &str = "text/event-stream";
 

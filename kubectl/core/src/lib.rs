@@ -10,6 +10,8 @@
 //!                                    └───▶ page::Page ───────▶ JSON of the page
 //! ```
 //!
+//! [`local`] makes the same reports of what the admin address of a process on this machine answers.
+//!
 //! The crate has no client, no clock and no environment: the time is an argument.
 
 pub mod access;
@@ -21,6 +23,7 @@ pub mod drain;
 pub mod forward;
 pub mod installation;
 pub mod live;
+pub mod local;
 pub mod logs;
 pub mod nearest;
 pub mod page;

@@ -12,7 +12,7 @@ pub use self::{
     config::config,
     conns::conns,
     describe::describe,
-    status::status,
+    status::{local_status, status},
     text::{printable, printable_json},
     top::top,
     trace::trace,

@@ -18,8 +18,8 @@ use crate::{
     check::Outcome,
     describe::pods,
     live::{Of, Rates, Reading, Session, SessionList, notes},
-    placement::{container, key},
-    rows,
+    placement::container,
+    rows::{self, ForwardRow},
 };
 
 /// One reading of everything that is shown.
@@ -124,12 +124,22 @@ impl Change {
 
 /// The report on a reading. The rates need the reading before.
 pub fn report(before: Option<&Sample>, now: &Sample) -> Report {
+    of_rows(before, now, now.forwards.items.iter().map(rows::forward).collect())
+}
+
+/// The report on a process on this machine, whose forwards have these rows.
+pub fn local(before: Option<&Sample>, now: &Sample, forwards: Vec<ForwardRow>) -> Report {
+    // The process is no pod.
+    Report { pods: Vec::new(), ..of_rows(before, now, forwards) }
+}
+
+fn of_rows(before: Option<&Sample>, now: &Sample, forwards: Vec<ForwardRow>) -> Report {
     let interval = before.map(|before| now.at.saturating_sub(before.at));
     let changes = Changes::between(before, now);
     let lists: HashMap<String, &SessionList> =
         now.sessions.iter().filter_map(|(of, read)| Some((forward_name(of)?, read.as_ref().ok()?))).collect();
-    let forward = |forward: &PortForward| {
-        let (name, row) = (key(forward).to_string(), rows::forward(forward));
+    let forward = |row: ForwardRow| {
+        let name = format!("{}/{}", row.namespace, row.name);
         let list = lists.get(&name).copied();
         let seen = changes.forwards.get(&name).copied().unwrap_or_default();
         let known = list.and_then(SessionList::known_rates);
@@ -137,7 +147,7 @@ pub fn report(before: Option<&Sample>, now: &Sample) -> Report {
         let health = if row.reason.is_empty() { row.message } else { row.reason };
         Row { name, outcome: row.outcome, health, load }
     };
-    let mut forwards: Vec<Row> = now.forwards.items.iter().map(forward).collect();
+    let mut forwards: Vec<Row> = forwards.into_iter().map(forward).collect();
     forwards.sort_by(order);
     let known = rates_of_pods(now);
     let mut pods: Vec<Row> = pod_health(now, &changes)

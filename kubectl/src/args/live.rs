@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use kubectl_core::{
-    conns::{self, Clients},
-    live::SessionId,
-};
+use clap::Args;
+use portlane::Listing;
 
 use super::{Output, age};
 
@@ -18,24 +15,8 @@ pub(crate) struct Conns {
     /// Look at the forwards of all namespaces.
     #[arg(short = 'A', long, conflicts_with_all = ["namespace", "of"])]
     pub(crate) all_namespaces: bool,
-    /// What the list begins with.
-    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
-    pub(crate) sort: Sort,
-    /// Only sessions of clients in this network, or of this address.
-    #[arg(long, value_name = "CIDR")]
-    pub(crate) client: Option<Clients>,
-    /// Only the session with this id, which its records in the access log have.
-    #[arg(long, value_name = "ID")]
-    pub(crate) session: Option<SessionId>,
-    /// Most sessions to show.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub(crate) limit: usize,
-    /// Show the list every two seconds until the program is ended.
-    #[arg(short, long)]
-    pub(crate) watch: bool,
-    /// Format of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) list: Listing,
 }
 
 #[derive(Args, Debug)]
@@ -108,36 +89,6 @@ pub(crate) struct Trace {
     /// Format of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
-}
-
-/// Orders of sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Sort {
-    /// Most bytes in both directions.
-    Bytes,
-    /// Oldest.
-    Age,
-    /// Address of the client.
-    Client,
-    /// Listener by name.
-    Forward,
-    /// Pod by name.
-    Pod,
-    /// Address of the endpoint.
-    Endpoint,
-}
-
-impl From<Sort> for conns::Sort {
-    fn from(sort: Sort) -> Self {
-        match sort {
-            Sort::Bytes => Self::Bytes,
-            Sort::Age => Self::Age,
-            Sort::Client => Self::Client,
-            Sort::Forward => Self::Forward,
-            Sort::Pod => Self::Pod,
-            Sort::Endpoint => Self::Endpoint,
-        }
-    }
 }
 
 #[cfg(test)]

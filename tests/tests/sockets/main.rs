@@ -11,6 +11,7 @@ mod flood;
 mod guard;
 mod health;
 mod lifecycle;
+mod local;
 mod loops;
 mod proxy_protocol;
 mod ranges;

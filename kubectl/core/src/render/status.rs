@@ -33,7 +33,16 @@ const SAME: u8 = 8;
 
 /// The report as text.
 pub fn status(report: &Report, look: Look) -> String {
-    let mut text = format!("{}\n{}", look.title("Installation"), checks(&report.checks, INDENT, look));
+    titled("Installation", report, look)
+}
+
+/// The report on a process on this machine as text.
+pub fn local_status(report: &Report, look: Look) -> String {
+    titled("This machine", report, look)
+}
+
+fn titled(title: &str, report: &Report, look: Look) -> String {
+    let mut text = format!("{}\n{}", look.title(title), checks(&report.checks, INDENT, look));
     let gateways: Vec<Line> = report.gateways.iter().map(|row| gateway(row, look)).collect();
     text.push_str(&section("Gateways", &[&GATEWAY[..], &GATEWAY_WIDE], &gateways, look));
     let forwards: Vec<Line> = report.forwards.iter().map(|row| forward(row, look)).collect();

@@ -1,0 +1,140 @@
+//! `portlane status`, `conns`, `top` and `config`: a process on this machine, by its admin address, in the words of the
+//! plugin for clusters.
+
+mod admin;
+mod args;
+
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use kubectl_core::{
+    access::Listed,
+    conns,
+    local::{Process, Scope},
+    render,
+    status::Verdict,
+    top::{self, Sample},
+};
+use proxy::http::SESSIONS;
+use tokio::{runtime::Builder, time::sleep};
+
+pub(crate) use self::args::Verb;
+use self::{
+    admin::get,
+    args::{Config, Conns, Status, Top},
+};
+use crate::{
+    error::Error,
+    output::{self, Output},
+};
+
+/// Exit code: a forward does not run.
+const FAILED: u8 = 1;
+/// Exit code: something could not be read.
+const INCOMPLETE: u8 = 3;
+/// Time between two looks at live sessions.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// Does what the arguments ask for. Returns the exit code.
+pub(crate) fn run(verb: &Verb) -> Result<u8, Error> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(async {
+        match verb {
+            Verb::Status(args) => status(args).await,
+            Verb::Conns(args) => list(args).await,
+            Verb::Top(args) => follow(args).await,
+            Verb::Config(args) => config(args).await,
+        }
+    }))
+}
+
+async fn status(args: &Status) -> Result<u8, Error> {
+    let address = args.process.admin_address;
+    let configuration = get(address, "/config").await?;
+    let process = Process { configuration, ..sessions(address).await? };
+    let scope = args.place.scope(None);
+    named(&process, &scope)?;
+    let report = process.status(env!("CARGO_PKG_VERSION"), &scope, cut(&process));
+    output::print(&report, args.output, render::local_status)?;
+    Ok(match report.verdict() {
+        Verdict::Ok => 0,
+        Verdict::Failed => FAILED,
+        Verdict::Incomplete => INCOMPLETE,
+    })
+}
+
+async fn list(args: &Conns) -> Result<u8, Error> {
+    let scope = args.place.scope(args.forward.as_ref());
+    loop {
+        let process = sessions(args.process.admin_address).await?;
+        named(&process, &scope)?;
+        let report = conns::report(&process.sessions(&scope), args.list.query(), cut(&process));
+        let code = if report.notes.is_empty() { 0 } else { INCOMPLETE };
+        if !args.list.watch {
+            output::print(&report, args.list.output, render::conns)?;
+            return Ok(code);
+        }
+        if !output::reprint(&report, args.list.output, render::conns)? {
+            return Ok(code);
+        }
+        sleep(REFRESH).await;
+    }
+}
+
+async fn follow(args: &Top) -> Result<u8, Error> {
+    let scope = args.place.scope(None);
+    let is_text = matches!(args.output, Output::Text | Output::Wide);
+    let follows = !args.once && is_text && io::stdout().is_terminal();
+    let start = Instant::now();
+    let mut before = None;
+    loop {
+        let process = sessions(args.process.admin_address).await?;
+        named(&process, &scope)?;
+        let (forwards, pods) = (Listed::default(), Ok(Listed::default()));
+        let now = Sample { at: start.elapsed(), forwards, pods, sessions: process.sessions(&scope) };
+        let mut report = top::local(before.as_ref(), &now, process.forwards(&scope));
+        report.notes.extend(cut(&process));
+        if follows {
+            // The cursor is on the row below the text.
+            let rows = output::height().map(|rows| rows.saturating_sub(1));
+            if !output::replace(&render::top(&report, output::look(false), rows))? {
+                return Ok(0);
+            }
+        } else if before.is_some() {
+            output::print(&report, args.output, |report, look| render::top(report, look, None))?;
+            return Ok(if report.notes.is_empty() { 0 } else { INCOMPLETE });
+        }
+        before = Some(now);
+        sleep(REFRESH).await;
+    }
+}
+
+async fn config(args: &Config) -> Result<u8, Error> {
+    let address = args.process.admin_address;
+    // The state is read last, so that it is not older than what it is compared with.
+    let configuration = get(address, "/config").await?;
+    let report = get(address, "/listeners").await?;
+    let process = Process { address: address.to_string(), configuration, report, sessions: Vec::new() };
+    output::print(&process.config(), args.output, render::config)?;
+    Ok(0)
+}
+
+/// The listeners of the process, and its live sessions.
+async fn sessions(address: SocketAddr) -> Result<Process, Error> {
+    let report = get(address, "/listeners").await?;
+    let sessions = get(address, "/conns").await?;
+    Ok(Process { address: address.to_string(), report, sessions, ..Process::default() })
+}
+
+/// Fails if there is nothing of what a person has named.
+fn named(process: &Process, scope: &Scope) -> Result<(), Error> {
+    process.missing(scope).map_or(Ok(()), |why| Err(Error::NoForward(why)))
+}
+
+/// What a reader must know of a list that is as long as the longest.
+fn cut(process: &Process) -> Option<String> {
+    (process.sessions.len() >= SESSIONS).then(|| format!("the process lists no more than {SESSIONS} sessions"))
+}

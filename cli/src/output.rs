@@ -1,0 +1,87 @@
+//! Writes reports to standard output, and problems to standard error: the same for `portlane` and the plugin of kubectl.
+
+use std::io::{self, IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use clap::ValueEnum;
+use kubectl_core::render::{Look, printable, printable_json};
+use rustix::termios::tcgetwinsize;
+use serde::Serialize;
+
+use crate::{error::Error, terminal};
+
+/// Clears a terminal, and moves its cursor to the start.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+
+/// Formats of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text for people.
+    Text,
+    /// The same with more columns.
+    Wide,
+    /// A JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// Prints a report in the format that the user wants; `text` makes the text of it. Returns false if nobody reads it any
+/// more.
+pub fn print<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<bool, Error> {
+    Ok(write(&document(report, output, text)?)?)
+}
+
+/// The same for a report that is printed again and again: on a terminal, the text replaces the one before.
+pub fn reprint<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<bool, Error> {
+    let document = document(report, output, text)?;
+    Ok(match output {
+        Output::Text | Output::Wide => replace(&document),
+        Output::Yaml => write(&format!("---\n{document}")),
+        Output::Json => write(&document),
+    }?)
+}
+
+/// Writes a text that replaces the one before on a terminal. Returns false if nobody reads it any more.
+pub fn replace(text: &str) -> io::Result<bool> {
+    if io::stdout().is_terminal() { write(&format!("{CLEAR}{text}")) } else { write(text) }
+}
+
+fn document<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<String, Error> {
+    Ok(match output {
+        Output::Text | Output::Wide => text(report, look(output == Output::Wide)),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(report).map_err(|error| Error::Report(error.to_string()))?;
+            printable_json(&json) + "\n"
+        }
+        Output::Yaml => serde_yaml::to_string(report).map_err(|error| Error::Report(error.to_string()))?,
+    })
+}
+
+/// How text looks on this terminal, if it is one. `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb` have their
+/// usual meaning.
+pub fn look(is_wide: bool) -> Look {
+    let is_coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+    Look { is_coloured, is_wide, width: terminal::width() }
+}
+
+/// Rows of the terminal at standard output; `None` if there is none.
+pub(crate) fn height() -> Option<usize> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_row > 0).then(|| size.ws_row.into())
+}
+
+/// Writes a text. Returns false if nobody reads it any more: a reader that closes the pipe early is not an error.
+pub fn write(text: &str) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reports a problem on standard error. A reader that has closed the pipe is not an error, and `eprintln!` would panic.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable(text));
+}

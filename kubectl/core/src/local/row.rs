@@ -1,0 +1,128 @@
+//! A forward of a process on this machine in one line.
+
+use std::collections::BTreeSet;
+
+use operator_core::ObjectKey;
+use proxy_api::{BackendHealth, Listener, ListenerId, ListenerState, Offer, Transport};
+
+use super::Process;
+use crate::{
+    check::Outcome,
+    rows::{ForwardRow, ListenerRow, Proxies},
+};
+
+/// Why a listener deserves attention.
+struct Fault {
+    outcome: Outcome,
+    reason: String,
+    message: String,
+}
+
+/// The row of a forward with these listeners and so many live sessions.
+pub(super) fn of(process: &Process, forward: ObjectKey, ids: &BTreeSet<&ListenerId>, live: u64) -> ForwardRow {
+    let faults: Vec<Fault> = ids.iter().filter_map(|id| fault(process, id)).collect();
+    let state = |id: &&ListenerId| process.report.listeners.get(*id).map(|report| report.state);
+    let is_ready = ids.iter().all(|id| state(id) == Some(ListenerState::Bound));
+    let worst = faults.iter().max_by_key(|fault| fault.outcome);
+    let specs: Vec<(&ListenerId, &Listener)> = ids
+        .iter()
+        .filter_map(|id| match process.configuration.listeners.get(*id)? {
+            Offer::Supported(listener) => Some((*id, &**listener)),
+            Offer::Unsupported { .. } => None,
+        })
+        .collect();
+    let listener = |(id, spec): &(&ListenerId, &Listener)| ListenerRow {
+        name: id.listener.clone(),
+        port: port(spec),
+        backends: process.report.listeners.get(*id).map(|report| health(report.backends)),
+    };
+    let backends = specs.iter().flat_map(|(_, spec)| &spec.backends).map(|backend| backend.id.as_str());
+    ForwardRow {
+        namespace: forward.namespace,
+        name: forward.name,
+        outcome: worst.map_or(Outcome::Ok, |fault| fault.outcome),
+        ready: if is_ready { "True" } else { "False" }.to_owned(),
+        reason: worst.map_or_else(|| "Bound".to_owned(), |fault| fault.reason.clone()),
+        message: faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; "),
+        hint: None,
+        proxies: Some(Proxies { acked: is_ready.into(), total: 1 }),
+        listeners: specs.iter().map(listener).collect(),
+        sessions: Some(live),
+        to: backends.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", "),
+        placement: String::new(),
+        addresses: specs.iter().map(|(_, spec)| spec.place()).collect(),
+    }
+}
+
+fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
+    let fault = |outcome, reason: &str, what: &str| {
+        let message = format!("listener {}: {what}", id.listener);
+        Some(Fault { outcome, reason: reason.to_owned(), message })
+    };
+    let warning = |reason, what| fault(Outcome::Warning, reason, what);
+    let Some(report) = process.report.listeners.get(id) else {
+        return warning("Pending", "the process has not reported on it yet");
+    };
+    match report.state {
+        ListenerState::Failed => match &report.failure {
+            Some(failure) => fault(Outcome::Failed, &format!("{:?}", failure.reason), &failure.message),
+            None => fault(Outcome::Failed, "Failed", "it does not run"),
+        },
+        ListenerState::Draining => warning("Draining", "it is removed, and its sessions continue"),
+        ListenerState::Unknown => warning("Unknown", "this program does not know its state: the process is newer"),
+        ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", "no backend is healthy"),
+        ListenerState::Bound if report.reached.is_some() => {
+            warning("LimitReached", "it refuses sessions: the limit of its namespace is reached")
+        }
+        ListenerState::Bound => None,
+    }
+}
+
+/// Port or range of a listener with its protocol.
+fn port(listener: &Listener) -> String {
+    let protocol = match listener.socket.transport {
+        Transport::Tcp if !listener.hostnames.is_empty() => "TLS".to_owned(),
+        transport => transport.to_string(),
+    };
+    match listener.end_port {
+        Some(end) => format!("{}-{end}/{protocol}", listener.socket.port),
+        None => format!("{}/{protocol}", listener.socket.port),
+    }
+}
+
+/// Health of backends as status spells it.
+fn health(health: BackendHealth) -> &'static str {
+    match health {
+        BackendHealth::All => "All",
+        BackendHealth::Some => "Some",
+        BackendHealth::None => "None",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::Scope;
+
+    fn row(report: &str) -> ForwardRow {
+        let report = format!(r#"{{"listeners": {{"shop/db/pg": {report}}}}}"#);
+        let process = Process { report: serde_json::from_str(&report).expect("a report"), ..Process::default() };
+        process.forwards(&Scope::default()).remove(0)
+    }
+
+    #[test]
+    fn what_deserves_attention_has_its_reason() {
+        for (report, outcome, ready, reason) in [
+            (r#"{"revision": "r", "state": "Bound"}"#, Outcome::Ok, "True", "Bound"),
+            (r#"{"revision": "r", "state": "Bound", "backends": "None"}"#, Outcome::Warning, "True", "Bound"),
+            (r#"{"revision": "r", "state": "Bound", "reached": "Tenant"}"#, Outcome::Warning, "True", "LimitReached"),
+            (r#"{"revision": "r", "state": "Draining"}"#, Outcome::Warning, "False", "Draining"),
+            (r#"{"revision": "r", "state": "Newer"}"#, Outcome::Warning, "False", "Unknown"),
+            (r#"{"revision": "r", "state": "Failed"}"#, Outcome::Failed, "False", "Failed"),
+        ] {
+            let row = row(report);
+            assert_eq!((row.outcome, row.ready.as_str(), row.reason.as_str()), (outcome, ready, reason), "{report}");
+            assert_eq!(row.message.is_empty(), outcome == Outcome::Ok, "{report}: {}", row.message);
+        }
+    }
+}
