@@ -73,8 +73,8 @@ impl Process {
         let keys = forwards.keys();
         let (what, word, guess) = match (&scope.name, &scope.namespace) {
             (Some(name), namespace) => {
-                let named = |forward: &&ObjectKey| namespace.as_ref().is_none_or(|it| *it == forward.namespace);
-                let names = keys.filter(named).map(|forward| forward.name.as_str());
+                let is_there = |forward: &&ObjectKey| namespace.as_ref().is_none_or(|it| *it == forward.namespace);
+                let names = keys.filter(is_there).map(|forward| forward.name.as_str());
                 let place = namespace.as_ref().map(|namespace| format!(" of namespace {namespace}"));
                 ("forward", format!("{name}{}", place.unwrap_or_default()), nearest(name, names))
             }
