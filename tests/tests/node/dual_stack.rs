@@ -46,7 +46,6 @@ fn in_a_cluster_with_both_families_a_gateway_serves_both_and_reaches_backends_of
 }
 
 #[test]
-#[ignore = "a second node takes a minute: cargo test -p portlane-tests --test node dual_stack:: -- --ignored"]
 fn with_ipv6_as_the_first_of_both_families_a_gateway_serves_both_and_reaches_backends_of_either() {
     a_gateway_serves_both_families(Family::DualSix, "IPv4");
 }
