@@ -122,7 +122,7 @@ fn addresses(facts: &Facts) -> Vec<IpAddr> {
     addresses
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
+pub(super) fn listed(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

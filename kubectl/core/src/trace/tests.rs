@@ -1,7 +1,7 @@
 //! Where a connection may enter, and what policies and networks match.
 
 use super::{
-    network::{Direction, refusal, selects},
+    network::{Direction, listed, refusal, selects},
     *,
 };
 
@@ -73,6 +73,12 @@ fn an_address_is_refused_as_a_proxy_refuses_it() {
     let absent = refused("{allowCIDRs: [10.0.0.0/8]}", "2001:db8::1").unwrap_or_default();
     assert!(absent.contains("no network of spec.access.allowCIDRs"), "{absent}");
     assert_eq!(refused("{}", "2001:db8::1"), None);
+}
+
+#[test]
+fn a_client_of_both_families_is_named_by_both_addresses() {
+    let addresses = ["10.0.0.7", "fd00::7"].map(|address| address.parse().expect("an address"));
+    assert_eq!(listed(&addresses), "10.0.0.7, fd00::7");
 }
 
 #[test]
