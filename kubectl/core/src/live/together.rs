@@ -48,7 +48,8 @@ fn by_forward(forwards: Vec<ObjectKey>, list: SessionList) -> Vec<Reading> {
         let of = Of::Forward(forward);
         let Some(known) = known.get(name.as_str()) else {
             let why = match list.omitted_forwards {
-                0 => format!("{} does not exist", of.name()),
+                // The API server has listed it, so the operator hears of it later, or it was deleted since.
+                0 => format!("the operator does not know {}", of.name()),
                 _ => format!("the operator counts the sessions of {} forwards only", list.forwards.len()),
             };
             let unknown = Request::sessions(&of, 0).failed(&why);
@@ -118,7 +119,7 @@ mod tests {
             ..SessionList::default()
         };
         for (omitted, expected) in
-            [(0, "PortForward shop/web does not exist"), (9, "counts the sessions of 1 forwards only")]
+            [(0, "the operator does not know PortForward shop/web"), (9, "counts the sessions of 1 forwards only")]
         {
             let answer = follows(&Place::Namespace("shop".to_owned()), Ok(list(omitted)));
             let Next::Read(readings) = answer else { panic!("the forwards are read") };
