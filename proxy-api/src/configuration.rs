@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{CONTRACT, EndpointSet, Listener, ListenerId, Revision};
+use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -47,6 +47,9 @@ pub struct Configuration {
     /// Endpoint sets by name. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, EndpointSet>,
+    /// Agents that may dial the proxies, by uid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<String, Agent>,
 }
 
 fn contract() -> u32 {
@@ -55,7 +58,13 @@ fn contract() -> u32 {
 
 impl Default for Configuration {
     fn default() -> Self {
-        Self { contract: CONTRACT, version: Version::default(), listeners: BTreeMap::new(), endpoints: BTreeMap::new() }
+        Self {
+            contract: CONTRACT,
+            version: Version::default(),
+            listeners: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            agents: BTreeMap::new(),
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 //!
 //! Versions are ordered by (`epoch`, `number`): see [`Version`]. This crate does not depend on Kubernetes.
 
+mod agent;
 mod bounded;
 mod change;
 mod check;
@@ -36,6 +37,7 @@ mod stream;
 mod surroundings;
 pub mod weight;
 
+pub use agent::{Agent, Enrolment};
 pub use bounded::{MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES};
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};

@@ -222,6 +222,15 @@ pub enum Target {
         /// Port, 1 to 65535.
         port: u16,
     },
+    /// What an agent reaches; the endpoints are the instances of the agent that are connected.
+    Tunnel {
+        /// Uid of the agent, a key of the configuration's agents.
+        agent: String,
+        /// IP address, or a name that the agent resolves.
+        host: String,
+        /// Port, 1 to 65535.
+        port: u16,
+    },
 }
 
 /// How an endpoint is picked among the backends of one priority.
