@@ -97,16 +97,30 @@ fn valid<'a>(kind: &str, keys: impl Iterator<Item = &'a ObjectKey>, refused: &BT
     }
 }
 
+/// Fails if the manifests have no `PortForward`. One that is suspended or that `--only` leaves out is one, and a problem
+/// or a file that is absent just now may hide one.
+pub(crate) fn require_forward(
+    verb: &'static str,
+    store: &Store,
+    sources: &Sources,
+    input: &Input,
+) -> Result<(), Error> {
+    let mut objects = store.objects(&[], &BTreeSet::new());
+    if !objects.world.forwards.is_empty() || !objects.problems.is_empty() || !sources.absent().is_empty() {
+        return Ok(());
+    }
+    objects.left_out.extend(sources.skipped());
+    Err(Error::nothing(verb, "PortForward", &input.paths(), &objects.left_out))
+}
+
 /// Prints the configuration document. Returns true if nothing was refused; otherwise prints no document, because a
 /// proxy may be following the file that the output is redirected to.
 pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
     let (store, sources) = read(&args.input)?;
     let mut objects = store.objects(&args.input.only, &BTreeSet::new());
     objects.left_out.extend(sources.skipped());
+    require_forward("translate", &store, &sources, &args.input)?;
     let all = store.objects(&[], &BTreeSet::new()).world;
-    if all.forwards.is_empty() && objects.problems.is_empty() {
-        return Err(Error::nothing("translate", "PortForward", &args.input.paths(), &objects.left_out));
-    }
     let wrong = misspelt::unmatched(&all, &args.input.only, None);
     let idle = misspelt::unmatched(&all, &[], Some(&args.laptop));
     objects.world = world::laptop(std::mem::take(&mut objects.world), &args.laptop);

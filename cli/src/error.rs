@@ -24,7 +24,11 @@ pub enum Error {
     )]
     NothingToPrint,
     /// The manifests have no object that the command is about.
-    #[error("no {wanted} in {paths}: nothing to {verb}{}", .left_out.as_ref().map(|line| format!("; {line}")).unwrap_or_default())]
+    #[error(
+        "no {wanted} in {paths}: nothing to {verb}{}; name a file or folder that has one, or a forward such as \
+         5432:db.example.com:5432",
+        .left_out.as_ref().map(|line| format!("; {line}")).unwrap_or_default()
+    )]
     Nothing {
         /// What the command does.
         verb: &'static str,

@@ -207,6 +207,7 @@ impl<S: Services> Runner<'_, S> {
 
     /// Starts what the manifests have. `read`: as in `refresh`.
     async fn start(&mut self, read: &BTreeSet<String>, has_keyboard: bool) -> Result<(), Error> {
+        check::require_forward("run", &self.store, &self.sources, &self.args.input)?;
         let (translation, left_out) = self.refresh(read).await?;
         let world = self.store.objects(&[], &BTreeSet::new()).world;
         let log = self.proxy.log();

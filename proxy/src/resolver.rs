@@ -33,7 +33,7 @@ use crate::{
     core::dns::{
         answer::{Answer, Family, Pair},
         candidates::candidates,
-        families::Resolution,
+        families::{Due, Resolution},
         resolv_conf::MOST_SERVERS,
         search::{Outcome, Search},
     },
@@ -51,6 +51,8 @@ const SOCKETS: usize = 2 * MOST_SERVERS;
 const RESERVED: usize = 16;
 /// Most of them of one namespace.
 const RESERVED_EACH: usize = 4;
+/// The part of these turns that lookups of families that have failed may use.
+const RETRIED: usize = 2;
 // Health and control have the rest. Without a bound, silent name servers would leave nothing to a probe of liveness.
 const _: () = assert!(2 * RESERVED <= RESERVE / 2);
 /// Longest time for the first answer about one full name of a lookup on demand. Its caller waits for 10 s: after silence
@@ -99,41 +101,75 @@ struct LookupSlots {
     /// Lookups of a family that has failed. Nobody may answer them, so they keep no others waiting.
     retry: Semaphore,
     /// Lookups that use the reserve of file descriptors.
-    reserved: Semaphore,
-    /// As `reserved`, of the process.
-    all_reserved: Arc<Semaphore>,
+    reserved: Turns,
+    /// Those of them of a family that has failed.
+    retried: Turns,
 }
 
 impl LookupSlots {
+    /// Waits for a slot.
+    async fn slot(&self, due: Due) -> Option<SemaphorePermit<'_>> {
+        let slots = if matches!(due, Due::Family(_)) { &self.retry } else { &self.both };
+        slots.acquire().await.ok()
+    }
+
     /// Waits for a turn to use the reserve of file descriptors.
-    async fn reserve(&self) -> Option<[SemaphorePermit<'_>; 2]> {
-        Some([self.reserved.acquire().await.ok()?, self.all_reserved.acquire().await.ok()?])
+    async fn reserve(&self, due: Due) -> Option<ReserveTurn<'_>> {
+        let retried = match due {
+            Due::Family(_) => Some(self.retried.take().await?),
+            Due::Whole => None,
+        };
+        Some(ReserveTurn { _retried: retried, _reserved: self.reserved.take().await? })
+    }
+}
+
+/// A turn at the reserve of file descriptors, until it is dropped.
+struct ReserveTurn<'a> {
+    _retried: Option<[SemaphorePermit<'a>; 2]>,
+    _reserved: [SemaphorePermit<'a>; 2],
+}
+
+/// The turns of a namespace, out of those of the process.
+struct Turns {
+    each: Semaphore,
+    all: Arc<Semaphore>,
+}
+
+impl Turns {
+    async fn take(&self) -> Option<[SemaphorePermit<'_>; 2]> {
+        Some([self.each.acquire().await.ok()?, self.all.acquire().await.ok()?])
     }
 }
 
 /// The slots of each namespace, and the turns of the process at the reserve of file descriptors.
-struct Shares(HashMap<String, Arc<LookupSlots>>, Arc<Semaphore>);
+struct Shares {
+    slots: HashMap<String, Arc<LookupSlots>>,
+    reserved: Arc<Semaphore>,
+    retried: Arc<Semaphore>,
+}
 
 impl Default for Shares {
     fn default() -> Self {
-        Self(HashMap::new(), Arc::new(Semaphore::new(RESERVED)))
+        let turns = |most: usize| Arc::new(Semaphore::new(most));
+        Self { slots: HashMap::new(), reserved: turns(RESERVED), retried: turns(RESERVED / RETRIED) }
     }
 }
 
 impl Shares {
     fn of(&mut self, namespace: &str) -> Arc<LookupSlots> {
+        let turns = |each: usize, all: &Arc<Semaphore>| Turns { each: Semaphore::new(each), all: all.clone() };
         let slots = || LookupSlots {
             both: Semaphore::new(LOOKUPS),
             retry: Semaphore::new(LOOKUPS),
-            reserved: Semaphore::new(RESERVED_EACH),
-            all_reserved: self.1.clone(),
+            reserved: turns(RESERVED_EACH, &self.reserved),
+            retried: turns(RESERVED_EACH / RETRIED, &self.retried),
         };
-        self.0.entry(namespace.to_owned()).or_insert_with(|| Arc::new(slots())).clone()
+        self.slots.entry(namespace.to_owned()).or_insert_with(|| Arc::new(slots())).clone()
     }
 
     /// Forgets namespaces without tasks.
     fn forget_unused(&mut self) {
-        self.0.retain(|_, slots| Arc::strong_count(slots) > 1);
+        self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
     }
 }
 
@@ -269,27 +305,43 @@ mod tests {
         assert!(shares.of("a").retry.try_acquire().is_ok());
         drop(busy);
         shares.forget_unused();
-        assert_eq!(shares.0.keys().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(shares.slots.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    /// The turns at the reserve that a namespace gets at once.
+    fn turns(slots: &LookupSlots, due: Due) -> Vec<ReserveTurn<'_>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let turn = |_| match pin!(slots.reserve(due)).poll(&mut cx) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => None,
+        };
+        (0..LOOKUPS).filter_map(turn).collect()
+    }
+
+    #[test]
+    fn families_that_fail_leave_half_of_the_reserve_to_whole_lookups() {
+        let mut shares = Shares::default();
+        let namespaces: Vec<_> = (0..RESERVED).map(|number| shares.of(&number.to_string())).collect();
+        let of_all = |due: Due| namespaces.iter().map(|slots| turns(slots, due)).collect::<Vec<_>>();
+        let retries = of_all(Due::Family(Family::Six));
+        assert!(retries.iter().all(|turns| turns.len() <= RESERVED_EACH / 2));
+        assert_eq!(retries.iter().map(Vec::len).sum::<usize>(), RESERVED / 2);
+        let whole = of_all(Due::Whole);
+        assert_eq!(whole[0].len(), RESERVED_EACH / 2, "also where families fail");
+        assert_eq!(whole.iter().map(Vec::len).sum::<usize>(), RESERVED / 2);
     }
 
     #[test]
     fn lookups_without_room_take_no_more_than_half_of_the_reserve_and_no_namespace_takes_all_of_it() {
         let mut shares = Shares::default();
         let namespaces: Vec<_> = (0..RESERVED).map(|number| shares.of(&number.to_string())).collect();
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut turns = Vec::new();
-        for slots in &namespaces {
-            let before = turns.len();
-            for _ in 0..LOOKUPS {
-                if let Poll::Ready(Some(turn)) = pin!(slots.reserve()).poll(&mut cx) {
-                    turns.push(turn);
-                }
-            }
-            assert!(turns.len() - before <= RESERVED_EACH);
-        }
-        assert_eq!(turns.len(), RESERVED);
-        drop(turns.pop());
-        assert!(pin!(namespaces[0].reserve()).poll(&mut cx).is_pending(), "four of its own");
-        assert!(pin!(namespaces[RESERVED - 1].reserve()).poll(&mut cx).is_ready());
+        let mut held: Vec<_> = namespaces.iter().map(|slots| turns(slots, Due::Whole)).collect();
+        assert!(held.iter().all(|turns| turns.len() <= RESERVED_EACH));
+        assert_eq!(held.iter().map(Vec::len).sum::<usize>(), RESERVED);
+        let last = held.iter_mut().rfind(|turns| !turns.is_empty()).and_then(Vec::pop);
+        assert!(last.is_some());
+        drop(last);
+        assert!(turns(&namespaces[0], Due::Whole).is_empty(), "four of its own");
+        assert_eq!(turns(&namespaces[RESERVED - 1], Due::Whole).len(), 1);
     }
 }

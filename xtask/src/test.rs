@@ -5,6 +5,7 @@ mod clock;
 mod documentation;
 #[cfg(test)]
 mod limits;
+mod machine;
 #[cfg(test)]
 mod monitoring;
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod summary;
 
 use std::{env, path::Path, process::Stdio, thread, time::Instant};
 
-use self::{binary::TestBinary, summary::Summary};
+use self::{binary::TestBinary, machine::Watch, summary::Summary};
 use crate::{
     error::TaskError,
     setup::{self, Background},
@@ -31,9 +32,13 @@ pub(crate) fn run(tiers: &[Tier]) -> Result<(), TaskError> {
     let mut summary = Summary::default();
     let started = Instant::now();
     space::print();
+    let watch = Watch::start();
     let done = run_tiers(tiers, &mut summary);
     summary.step("total", started.elapsed());
     eprint!("{summary}");
+    if let Some(seen) = watch.stop() {
+        eprint!("{seen}");
+    }
     space::print();
     done
 }

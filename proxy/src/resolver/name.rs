@@ -3,13 +3,13 @@
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{SemaphorePermit, mpsc},
     task::JoinSet,
     time::{Instant, sleep},
 };
 
 use super::{
-    LookupSlots, News, SOCKETS,
+    LookupSlots, News, ReserveTurn, SOCKETS,
     question::ask,
     system::{System, Systems},
 };
@@ -22,7 +22,7 @@ use crate::{
         search::{Outcome, Search},
     },
     deadline::within,
-    files::Files,
+    files::{Files, Permit},
 };
 
 /// Longest wait for the second address family once the first has addresses. After it, the second has failed and is asked
@@ -115,6 +115,14 @@ struct Round<'a> {
     began: Instant,
 }
 
+/// The place of a lookup among those of its namespace, until it is dropped.
+struct Turn<'a> {
+    _slot: SemaphorePermit<'a>,
+    /// Without room, the lookup uses the few descriptors of the reserve.
+    files: Option<Permit>,
+    _reserve: Option<ReserveTurn<'a>>,
+}
+
 impl Round<'_> {
     /// Asks for what is due and sends what is known then. `false` if the receiver is dropped.
     async fn run(&self, due: Due, known: &mut Families) -> bool {
@@ -122,12 +130,8 @@ impl Round<'_> {
             let resolution = known.listed(ips, self.now());
             return self.send(resolution).await;
         }
-        let slots = if matches!(due, Due::Family(_)) { &self.slots.retry } else { &self.slots.both };
-        let Ok(_slot) = slots.acquire().await else { return false };
-        // Without room, the lookup uses the few descriptors of the reserve, when it has its turn.
-        let files = self.files.take(SOCKETS);
-        let _turn = if files.is_none() { self.slots.reserve().await } else { None };
-        let may_overlap = files.is_some();
+        let Some((due, turn)) = self.turn(due, known).await else { return false };
+        let may_overlap = turn.files.is_some();
         let resolution = match (due, known.fqdn().map(str::to_owned)) {
             (Due::Family(family), Some(fqdn)) => {
                 let answer = ask(self.system, &fqdn, family, may_overlap).await;
@@ -139,6 +143,25 @@ impl Round<'_> {
             }
         };
         self.send(resolution).await
+    }
+
+    /// Waits for the turn of what is due. Where families that have failed keep a retry waiting until both families are
+    /// due, these are asked for instead: such families must not keep the others from being followed.
+    async fn turn(&self, due: Due, known: &Families) -> Option<(Due, Turn<'_>)> {
+        if due != Due::Whole {
+            let turn = within(known.whole_in(self.now()), pin!(self.turn_of(due))).await;
+            if let Some(turn) = turn {
+                return Some((due, turn?));
+            }
+        }
+        Some((Due::Whole, self.turn_of(Due::Whole).await?))
+    }
+
+    async fn turn_of(&self, due: Due) -> Option<Turn<'_>> {
+        let slot = self.slots.slot(due).await?;
+        let files = self.files.take(SOCKETS);
+        let reserve = if files.is_none() { self.slots.reserve(due).await } else { None };
+        Some(Turn { _slot: slot, files, _reserve: reserve })
     }
 
     async fn search(&self, last_found: Option<&str>, may_overlap: bool) -> Outcome {
@@ -192,12 +215,15 @@ async fn other(first: &Answer, other: impl Future<Output = Answer>) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
+    use std::{future::ready, iter};
 
     use tokio::sync::watch;
 
     use super::*;
-    use crate::resolver::reader::{Look, State};
+    use crate::resolver::{
+        Shares,
+        reader::{Look, State},
+    };
 
     #[tokio::test]
     async fn a_change_ends_the_lookups_of_the_names_that_it_concerns_only() {
@@ -219,6 +245,21 @@ mod tests {
         assert!(!has_changed(b"192.0.2.1 db\n192.0.2.2 other\n", b"").await);
         assert!(has_changed(b"192.0.2.2 db\n", b"").await);
         assert!(has_changed(b"192.0.2.1 db\n", b"nameserver 192.0.2.53\n").await);
+    }
+
+    #[tokio::test]
+    async fn a_retry_that_waits_for_others_gives_way_once_both_families_are_due() {
+        let looks = [(); 2].map(|()| Look::New(State::Missing, Vec::new()));
+        let (system, slots) = (Arc::new(System::after(None, looks)), Shares::default().of("a"));
+        let (files, answers, began) = (Arc::new(Files::new(2 * SOCKETS)), mpsc::channel(1).0, Instant::now());
+        let round = Round { host: "db", system: &system, slots: &slots, files: &files, answers: &answers, began };
+        // Both families are due from the start.
+        let known = Families::default();
+        let retry = Due::Family(Family::Six);
+        assert!(round.turn(retry, &known).await.is_some_and(|(due, _)| due == retry), "there is a slot");
+        let held: Vec<_> = iter::from_fn(|| slots.retry.try_acquire().ok()).collect();
+        assert!(round.turn(retry, &known).await.is_some_and(|(due, _)| due == Due::Whole));
+        drop(held);
     }
 
     #[tokio::test(start_paused = true)]

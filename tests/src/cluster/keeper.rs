@@ -19,7 +19,7 @@ use super::{ClusterError, Family, Folder, children::Children, components::ApiSer
 use crate::programs::KubernetesVersion;
 
 /// Longest start of an API server.
-pub(super) const START: Duration = Duration::from_secs(60);
+pub(super) const START: Duration = Duration::from_secs(180);
 /// Pause between two looks at a condition.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 

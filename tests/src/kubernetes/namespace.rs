@@ -19,9 +19,8 @@ use super::{
     cluster::{Cluster, CommandOutput, RUNTIME},
     diagnosis,
 };
+use crate::PATIENCE;
 
-/// Longest wait for a condition of an object.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Field manager of what tests write without kubectl.
 const MANAGER: &str = "portlane-tests";
 
@@ -36,7 +35,7 @@ impl<K> Namespaced for K where
 {
 }
 
-/// A namespace that is deleted with the test, unless the test failed.
+/// A namespace that is deleted with the test, unless the test failed in a cluster that was given.
 #[derive(Debug)]
 pub struct Namespace<'a> {
     cluster: &'a Cluster,
@@ -63,7 +62,7 @@ impl<'a> Namespace<'a> {
         self
     }
 
-    /// With another longest wait for a condition than a minute.
+    /// With another longest wait for a condition than [`PATIENCE`].
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -195,8 +194,9 @@ impl<'a> Namespace<'a> {
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
-        // The namespace of a failed test stays, to be looked at. A cluster of our own ends anyway.
-        if !thread::panicking() {
+        // The namespace of a failed test stays, to be looked at, in a cluster that outlives the tests. In one of our own its
+        // pods would only take CPU from the tests after it.
+        if !thread::panicking() || self.cluster.own.is_some() {
             let _ = RUNTIME.block_on(async {
                 let api: Api<NamespaceObject> = Api::all(self.cluster.client());
                 api.delete(&self.name, &DeleteParams::default()).await

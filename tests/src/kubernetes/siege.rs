@@ -153,7 +153,7 @@ impl<'a> Siege<'a> {
         install(node, &["--set", "customMetrics.enabled=true"]);
         let rotation = format!("PORTLANE_CERTIFICATE_SECONDS={CERTIFICATE_SECONDS}");
         node.kubectl(&["set", "env", "deploy/portlane-operator", "-n", OPERATOR, &rotation]).ok();
-        node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=90s"]).ok();
+        node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=180s"]).ok();
         let namespace = node.namespace("siege").for_pods();
         let [web, other, sink] = ["web", "other", "sink"].map(|name| BACKEND.replace("NAME", name));
         namespace.apply(&[GATEWAY, INSIDE, FLOOD, ATTACKER, &web, &other, &sink].join("\n---\n"));
@@ -162,7 +162,7 @@ impl<'a> Siege<'a> {
             until_ready(&namespace, forward, "True", "Ready");
         }
         for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other", "pod/sink"] {
-            namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]).ok();
+            namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=180s"]).ok();
         }
         let service: Service = namespace.get("edge").expect("the gateway's Service");
         let service = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");

@@ -255,6 +255,14 @@ fn a_cluster_without_the_crds_fails_with_the_chart_to_install() {
 }
 
 #[test]
+fn a_run_of_nothing_is_one_line_that_says_so() {
+    let Some(server) = crate::server::shared(KubernetesVersion::Newest) else { return };
+    let Output { errors, code, .. } = run(server.kubeconfig(), &["run", "-f", "/dev/null"]);
+    assert_eq!((code, errors.lines().count()), (Some(2), 1), "{errors}");
+    assert!(errors.contains("no PortForward in /dev/null: nothing to run"), "{errors}");
+}
+
+#[test]
 fn a_cluster_that_cannot_be_used_is_one_line() {
     let Some(server) = crate::server::shared(KubernetesVersion::Newest) else { return };
     let one_line = |kubeconfig: &Path, arguments: &[&str], part: &str| {

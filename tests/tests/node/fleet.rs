@@ -12,13 +12,13 @@ use std::{
 };
 
 pub(crate) use harness::{CHARTS, OPERATOR, greeting, install};
-use harness::{Cluster, Namespace, Node, round_trip, until, until_within};
+use harness::{Cluster, Namespace, Node, round_trip, until};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::shared;
 
 /// Longest time for a fleet to change its size: an HPA sees the load and decides, pods start, or drain and are removed.
-pub(crate) const SCALED: Duration = Duration::from_secs(90);
+pub(crate) const SCALED: Duration = Duration::from_secs(180);
 
 /// The shared cluster with the operator installed, once for all tests.
 pub(crate) fn operated() -> &'static Cluster {
@@ -98,13 +98,13 @@ pub(crate) fn client(namespace: &Namespace<'_>) {
          'localhost/portlane/echo:0.1.0', args: [pause], securityContext: {allowPrivilegeEscalation: false, capabilities: \
          {drop: [ALL]}}}]}}",
     );
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=180s"]).ok();
 }
 
 /// Waits until an object is ready, with `kubectl wait`. Panics with the description of all objects and the operator's
 /// log.
 pub(crate) fn wait_for(namespace: &Namespace<'_>, object: &str) {
-    let output = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=60s"]);
+    let output = namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=180s"]);
     if !output.success {
         let story = namespace.kubectl(&["describe", "portlane"]).stdout;
         let log =
@@ -189,7 +189,7 @@ impl Load {
 /// proxy drains and keeps its sessions.
 #[track_caller]
 pub(crate) fn until_it_drains(node: &Node, address: SocketAddr, load: &Load) {
-    until_within(Duration::from_secs(60), "the proxy accepts no new sessions", || node.connect(address).is_err());
+    until("the proxy accepts no new sessions", || node.connect(address).is_err());
     let seen = load.round_trips();
     until("sessions continue while the proxy drains", || load.round_trips() > seen + 500);
 }

@@ -10,7 +10,7 @@ use harness::{Force, LYING_PROXIES, Node, Operation, Outcomes, Siege, until};
 use crate::shared;
 
 /// About 4,000 clients, over all doors.
-const FORCE: Force = Force { clients: 160, connects_per_second: 500, longest: Duration::from_secs(300) };
+const FORCE: Force = Force { clients: 160, connects_per_second: 500, longest: Duration::from_secs(900) };
 /// Connections that the doors leave open at the least when all clients are there.
 const MANY: usize = 800;
 

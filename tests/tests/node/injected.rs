@@ -1,11 +1,8 @@
 //! `examples/sidecar.yaml`: sidecars in a user's pods, by the operator as a user installs it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
-use harness::{Namespace, until, until_within};
+use harness::{Namespace, until};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
@@ -47,7 +44,7 @@ fn one_apply_brings_forward_and_pods_in_either_order() {
     for purpose in ["sync-forward-first", "sync-pods-first"] {
         let namespace = restricted(purpose);
         namespace.apply(&documents.join("\n---\n"));
-        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+        namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
         wait_for(&namespace, "portforward/db");
         until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
         // Another test replaces the leader, which counts proxies again as they connect.
@@ -75,7 +72,7 @@ fn forwards_come_change_and_go_inside_running_pods() {
     let namespace = restricted("hot");
     namespace.apply(EXAMPLE);
     namespace.apply(&inside("web", 80, 8000));
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
     wait_for(&namespace, "portforward/web");
     let before = pods(&namespace);
     let web = address(&before[0], 80);
@@ -120,7 +117,7 @@ fn forwards_come_change_and_go_inside_running_pods() {
 fn a_job_reaches_the_database_at_its_first_try_and_completes() {
     let namespace = restricted("job");
     namespace.apply(EXAMPLE);
-    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/db", "--timeout=180s"]).ok();
     wait_for(&namespace, "portforward/db");
     namespace.apply(
         "{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {backoffLimit: 0, template: {metadata: {labels: {app: \
@@ -128,7 +125,7 @@ fn a_job_reaches_the_database_at_its_first_try_and_completes() {
          seccompProfile: {type: RuntimeDefault}}, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [call, \
          tcp, '127.0.0.1:5432', hello], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}}",
     );
-    let output = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=60s"]);
+    let output = namespace.kubectl(&["wait", "--for=condition=Complete", "job/once", "--timeout=180s"]);
     assert!(
         output.success,
         "{}{}",
@@ -144,7 +141,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
     let namespace = operated().namespace("taken").for_pods();
     namespace.apply(EXAMPLE);
     // The app listens on 127.0.0.1:8000, before the forward is there.
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
     namespace.apply(&inside("web", 8000, 9).replace("bind: All", "bind: Loopback"));
     let rejected = || namespace.kubectl(&["get", "pf", "web", "-o", "jsonpath={.status.dataPlane.rejected}"]).stdout;
     let port = |port: u16| {
@@ -160,7 +157,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
                     8000}]}]}}}}";
     port(8000);
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
     let accepted = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
     until("the forward names the app as the holder of the port", || {
         namespace.kubectl(&["get", "pf", "web", accepted]).stdout.contains("port 8000/TCP belongs to the app")
@@ -175,7 +172,7 @@ fn a_port_that_the_app_itself_has_and_a_pod_on_the_hosts_network_are_reported() 
          {hostNetwork: true, terminationGracePeriodSeconds: 0, containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', \
          args: [pause]}]}}",
     );
-    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=60s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=180s"]).ok();
     let message = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
     until("the forward names hostNetwork", || {
         namespace.kubectl(&["get", "pf", "db", message]).stdout.contains("hostNetwork")
@@ -190,14 +187,14 @@ fn an_app_whose_undeclared_port_a_listener_has_is_named_and_starts_once_the_port
     namespace.apply(&inside("web", 8000, 9));
     namespace.apply(EXAMPLE);
     let injected = "--output=jsonpath={.status.conditions[?(@.type==\"Injected\")].message}";
-    until_within(Duration::from_secs(120), "the forward names the container and the remedy", || {
+    until("the forward names the container and the remedy", || {
         let message = namespace.kubectl(&["get", "pf", "web", injected]).stdout;
         message.contains("container app is in a crash loop") && message.contains("declare its ports")
     });
     let declares = "{\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"name\": \"app\", \"ports\": [{\"containerPort\": \
                     8000}]}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", declares]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
     // A pod without a readiness probe is ready before its app listens.
     until("the app has its port", || call(&namespace, "127.0.0.1:8000") == "shop: hello");
     wait_for(&namespace, "portforward/db");
@@ -211,7 +208,7 @@ fn a_sidecar_serves_its_app_to_the_apps_end() {
     let lingers = "{\"spec\": {\"template\": {\"spec\": {\"terminationGracePeriodSeconds\": 30, \"containers\": [{\"name\": \"app\", \
                    \"lifecycle\": {\"preStop\": {\"sleep\": {\"seconds\": 12}}}}]}}}}";
     namespace.kubectl(&["patch", "deploy/shop", "--patch", lingers]).ok();
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
     wait_for(&namespace, "portforward/db");
     until("the app reaches the database", || call(&namespace, "127.0.0.1:5432") == "db: hello");
     let pod = pods(&namespace).swap_remove(0).metadata.name.expect("a name");

@@ -1,9 +1,9 @@
 //! The life of an installation: docs/install.md word for word, an upgrade to another release and its rollback, a drain of
 //! the node, an uninstallation that the next installation undoes, and the removal.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, thread};
 
-use harness::{Namespace, Node, until, until_within};
+use harness::{Namespace, Node, until};
 
 use crate::{
     broken::names,
@@ -125,7 +125,7 @@ fn follow(shell: &mut Shell, heading: &str) {
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
 fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=1"]).ok();
-    until_within(Duration::from_secs(60), "one proxy is left", || {
+    until("one proxy is left", || {
         let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.replicas}/{.status.readyReplicas}"];
         namespace.kubectl(&ready).stdout == "1/1" && proxies(namespace).len() == 1
     });
@@ -134,7 +134,7 @@ fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
     let name = node.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]).ok();
     thread::scope(|scope| {
         let drain = scope.spawn(|| {
-            let only = ["--pod-selector=portlane.dev/gateway=edge", "--delete-emptydir-data", "--timeout=60s"];
+            let only = ["--pod-selector=portlane.dev/gateway=edge", "--delete-emptydir-data", "--timeout=180s"];
             node.kubectl(&[&["drain", name.as_str()], &only[..]].concat())
         });
         until("the proxy leaves", || {
@@ -153,12 +153,12 @@ fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
 fn nothing_is_left(namespace: &Namespace<'_>) {
     namespace.kubectl(&["delete", "portforward/web", "forwardgateway/edge"]).ok();
     let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies,pods";
-    until_within(Duration::from_secs(60), "the fleet is gone", || {
+    until("the fleet is gone", || {
         let left = namespace.kubectl(&["get", kinds, "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
         left.is_empty()
     });
     let cluster = namespace.cluster();
     cluster.helm(&["uninstall", "portlane", "--namespace", OPERATOR, "--wait"]).ok();
     no_operator_is_left(namespace);
-    cluster.kubectl(&["delete", "namespace", OPERATOR, "--timeout=60s"]).ok();
+    cluster.kubectl(&["delete", "namespace", OPERATOR, "--timeout=180s"]).ok();
 }

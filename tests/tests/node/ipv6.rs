@@ -37,7 +37,7 @@ fn in_a_cluster_with_ipv6_only_a_fleet_and_a_sidecar_forward_and_the_metrics_api
     an_app_reaches_the_database_through_its_sidecar(&namespace);
     every_forward_is_ready(&namespace);
     let metrics = "apiservice/v1beta2.custom.metrics.k8s.io";
-    node.kubectl(&["wait", "--for=condition=Available", metrics, "--timeout=60s"]).ok();
+    node.kubectl(&["wait", "--for=condition=Available", metrics, "--timeout=180s"]).ok();
     every_address_is_of_ipv6(&node);
 }
 
@@ -74,7 +74,7 @@ fn ask(node: &Node, to: SocketAddr) -> io::Result<String> {
 }
 
 fn an_app_reaches_the_database_through_its_sidecar(namespace: &Namespace<'_>) {
-    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/shop", "--timeout=180s"]).ok();
     wait_for(namespace, "portforward/db");
     for door in ["127.0.0.1:5432", "[::1]:5432"] {
         let words = ["exec", "deploy/shop", "-c", "app", "--", "/portlane-echo", "call", "tcp", door, "hello"];

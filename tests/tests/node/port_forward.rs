@@ -205,7 +205,7 @@ pub(crate) fn replace_pods(namespace: &Namespace<'_>, port: u16, spared: &str, d
 fn a_service_is_reached_while_its_pods_are_replaced() {
     let namespace = shared::cluster().namespace("port-forward").for_pods();
     namespace.apply(ECHO);
-    namespace.kubectl(&["wait", "--for=condition=Available", "deploy/echo", "--timeout=60s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Available", "deploy/echo", "--timeout=180s"]).ok();
     until("two pods exist", || pods(&namespace).len() == 2);
     let forwarder = Forwarder::start(namespace.cluster().kubeconfig(), &namespace, &["svc/echo", ":80"]);
     until("a pod answers", || open(forwarder.port).is_ok());

@@ -6,10 +6,9 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
-use harness::{CommandOutput, Namespace, Node, http_get_on, metric, until, until_within};
+use harness::{CommandOutput, Namespace, Node, http_get_on, metric, until};
 use tempfile::TempDir;
 
 use crate::{
@@ -151,7 +150,7 @@ pub(crate) fn an_installation_adopts_what_the_one_before_left(
         let ids = "--output=jsonpath={.items[*].metadata.uid}";
         (namespace.kubectl(&["get", "portforward/web", "forwardgateway/edge", ids]).ok(), proxies(namespace))
     };
-    namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=60s"]).ok();
+    namespace.kubectl(&["rollout", "status", "deploy/edge", "--timeout=180s"]).ok();
     wait_for(namespace, "portforward/web");
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
     let before = objects();
@@ -210,17 +209,13 @@ fn a_fleet_is_replaced_under_load(
         namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", column]).ok()
     };
     let new = format!("{image}/Running");
-    until_within(Duration::from_secs(90), "two proxies of the image run beside the draining ones", || {
-        images().matches(&new).count() == 2
-    });
+    until("two proxies of the image run beside the draining ones", || images().matches(&new).count() == 2);
     wait_for(namespace, "portforward/web");
     for address in addresses {
         until_it_drains(node, address, &load);
     }
     assert!(load.stop() > 100, "the load ran, and no session broke");
-    until_within(Duration::from_secs(60), "the proxies before are gone", || {
-        images().split_whitespace().all(|pod| pod.starts_with(image))
-    });
+    until("the proxies before are gone", || images().split_whitespace().all(|pod| pod.starts_with(image)));
     until("bytes go through the Service", || call(namespace, "tcp") == "web: hello");
     let shown = namespace.kubectl(&["get", "forwardgateway/edge", "--output=jsonpath={.status.proxyImage}"]).ok();
     assert_eq!(shown, image);

@@ -85,7 +85,7 @@ fn a_manifest_leads_to_its_services_while_their_pods_are_replaced() {
     let namespace = shared::cluster().namespace("run-services").for_pods();
     namespace.apply(ECHO);
     namespace.apply(OTHER);
-    namespace.kubectl(&["wait", "--for=condition=Available", "deploy/echo", "--timeout=60s"]).ok();
+    namespace.kubectl(&["wait", "--for=condition=Available", "deploy/echo", "--timeout=180s"]).ok();
     until("two pods exist", || pods(&namespace).len() == 2);
     let (port, later) = (free_port(), free_port());
     let echo = manifest("TCP", port, "echo");

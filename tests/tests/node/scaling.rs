@@ -118,11 +118,21 @@ fn visitors<T>(node: &Node, service: SocketAddr, work: impl FnOnce() -> T) -> (T
                 thread::park_timeout(Duration::from_millis(10));
             }
         });
+        let stopping = Stopping(&stop);
         let done = work();
-        stop.store(true, Relaxed);
+        drop(stopping);
         load.join().expect("every new session is accepted");
         (done, served.load(Relaxed))
     })
+}
+
+/// Sets the flag on drop, also if the work panics.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use self::{
 use crate::{fleet::operated, shared};
 
 /// Longest time that a person repeats a command that only looks.
-const REPEATING: Duration = Duration::from_secs(90);
+const REPEATING: Duration = Duration::from_secs(180);
 
 macro_rules! pages {
     ($($test:ident: $file:literal),* $(,)?) => {

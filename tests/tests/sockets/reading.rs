@@ -38,18 +38,57 @@ fn manifests_with_nothing_to_forward_are_an_error_that_says_what_there_is() {
     for (input, words) in [
         ("empty.yaml", "in empty.yaml"),
         ("none", "in none"),
+        ("none -f service.yaml", "in none, service.yaml"),
+        ("/dev/null", "in /dev/null"),
         ("- < /dev/null", "in standard input"),
         ("service.yaml", "skipped: 1 Service (other kinds)"),
         (".", "none (subfolder: -R reads it)"),
     ] {
-        for command in ["validate", "translate"] {
-            let output = shell(folder.path(), &format!("\"$0\" {command} -f {input}"));
-            let error = text(&output.stderr);
-            assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{command} {input}");
-            let nothing = format!("nothing to {command}");
-            assert!(error.contains(&nothing) && error.contains(words), "{command} {input}: {error}");
+        for command in ["validate", "translate", "run"] {
+            let output = shell(folder.path(), &format!("timeout 30 \"$0\" {command} -f {input}"));
+            let (printed, error) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(1), "{command} {input}: {printed}{error}");
+            assert!(command == "run" || printed.is_empty(), "{command} {input}: {printed}");
+            for words in [words, &format!("nothing to {command}"), "name a file or folder that has one"] {
+                assert!(error.contains(words) && error.lines().count() == 1, "{command} {input}: {error}");
+            }
         }
     }
+}
+
+#[test]
+fn run_waits_for_an_edit_of_a_forward_that_is_suspended_left_out_or_refused_and_not_beside_a_gateway_alone() {
+    let start = |manifest: &str, arguments: &[&str]| {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("forwards.yaml");
+        fs::write(&path, manifest).expect("write");
+        let mut command = Command::new(binary("portlane"));
+        command.args(["run", "--log", "json", "-f"]).arg(&path).args(arguments);
+        Program::start(command, folder)
+    };
+    for program in [start(&good(), &["--only", "g"]), start(&good().replace("port: 1000", "port: 70000"), &[])] {
+        program.wait("waiting", "portlane");
+    }
+    let manifest = |spec: &str, port: u16| forward("f", spec, &[Listener::tcp("l", port).to(1)]);
+    let port = free_port();
+    let program = Program::run(&manifest("suspend: true", port), free_port(), &[]);
+    program.edit_and_wait(&manifest("", port), "bound", "f/l");
+    let gateway = "apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {name: edge}\nspec: {}\n";
+    assert_eq!(start(gateway, &[]).wait_for_end(harness::PATIENCE).code(), Some(1));
+}
+
+#[test]
+fn run_goes_on_after_an_edit_that_leaves_nothing_and_serves_what_comes_later() {
+    let backend = Backend::start(Behaviour::Echo);
+    let port = free_port();
+    let manifest = forward("f", "", &[Listener::tcp("l", port).to(backend.port)]);
+    let mut program = Program::run(&manifest, free_port(), &[]);
+    program.edit_and_wait(SERVICE, "removed", "f/l");
+    let seen = program.events().len();
+    program.edit(&manifest);
+    program.wait_after(seen, "bound", "f/l");
+    round_trip(&mut connect(port).expect("connect"), b"x").expect("echo");
+    assert!(program.is_running());
 }
 
 // T13

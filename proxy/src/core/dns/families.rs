@@ -1,6 +1,6 @@
 //! The addresses of a name by family: what is kept when a family fails, and what is asked again when.
 
-use std::{mem, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     answer::{Answer, Family, Pair},
@@ -11,11 +11,6 @@ use super::{
 pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// Time until a name or family that has failed is asked for again.
 pub const RETRY: Duration = Duration::from_secs(5);
-/// Longest time until a family that keeps failing, and has no addresses to keep, is asked for again.
-pub const SELDOM: Duration = Duration::from_secs(60);
-/// Failures in a row of a family without addresses after which the time until it is asked for again doubles with each
-/// further one.
-const OFTEN: u32 = 6;
 /// Most addresses of a name that are used. Sessions look at each of them.
 pub const MOST_ADDRESSES: usize = 256;
 
@@ -39,8 +34,6 @@ struct State {
     ips: Vec<IpAddr>,
     /// Why the last question failed.
     failure: Option<String>,
-    /// Failures in a row.
-    failures: u32,
     /// When the family alone is asked for again.
     again: Option<Duration>,
 }
@@ -135,6 +128,12 @@ impl Families {
         (at.saturating_sub(now), due)
     }
 
+    /// How long after `now` both families are asked for.
+    #[must_use]
+    pub fn whole_in(&self, now: Duration) -> Duration {
+        self.whole.saturating_sub(now)
+    }
+
     /// Addresses of another full name are those of another server.
     fn move_to(&mut self, fqdn: &str) {
         if self.fqdn.as_deref() != Some(fqdn) {
@@ -172,20 +171,10 @@ impl State {
             }
             Answer::NoData | Answer::OtherRecords | Answer::NxDomain => *self = Self::default(),
             Answer::Failed { why, .. } | Answer::Malformed { why } => {
-                let (ips, failures) = (mem::take(&mut self.ips), self.failures.saturating_add(1));
-                // Addresses of the last answer may be wrong by now. A family without any may be one that the network
-                // drops, whose questions would keep those of other families waiting for their slots.
-                let wait = if ips.is_empty() { retry(failures) } else { RETRY };
-                *self = Self { ips, failure: Some(why), failures, again: Some(now + wait) };
+                (self.failure, self.again) = (Some(why), Some(now + RETRY));
             }
         }
     }
-}
-
-/// Time until a family without addresses that has failed this often in a row is asked for again.
-fn retry(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(OFTEN).min(8);
-    RETRY.saturating_mul(1 << doublings).min(SELDOM)
 }
 
 /// How long addresses hold, within the bounds.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Longest time of an operation. One that takes longer counts as refused.
-const LONGEST: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(180);
 /// Pause between two looks at a condition: the resolution of what is measured.
 const LOOK: Duration = Duration::from_millis(20);
 /// Times that a datagram is sent, each from another socket, before it counts as refused.
@@ -271,7 +271,7 @@ impl Siege<'_> {
         }
         self.namespace.write::<PortForward>(&forward("web"));
         soon("a change back is programmed", || self.is_ready())?;
-        self.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=90s"])?;
+        self.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=180s"])?;
         Ok(took)
     }
 
