@@ -20,14 +20,8 @@ pub struct CrdYaml {
 /// A schema that does not serialise; the drift test catches that first.
 pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     let mut all = vec![
-        CrdYaml {
-            file: "portlane.dev_portforwards.yaml",
-            document: serde_json::to_value(PortForward::crd())?,
-        },
-        CrdYaml {
-            file: "portlane.dev_forwardgateways.yaml",
-            document: serde_json::to_value(ForwardGateway::crd())?,
-        },
+        CrdYaml { file: "portlane.dev_portforwards.yaml", document: serde_json::to_value(PortForward::crd())? },
+        CrdYaml { file: "portlane.dev_forwardgateways.yaml", document: serde_json::to_value(ForwardGateway::crd())? },
     ];
     for crd in &mut all {
         plain(&mut crd.document);
