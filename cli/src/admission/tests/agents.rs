@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn agent_rules() {
+fn an_agent_has_a_bounded_list_of_targets_and_a_refusal_says_what_to_write() {
     let agent = |targets: &str, more: &str| {
         format!(
             "apiVersion: portlane.dev/v1alpha1\nkind: ForwardAgent\nmetadata: {{name: home}}\n\
