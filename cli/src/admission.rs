@@ -70,9 +70,9 @@ impl Admission {
     /// A CRD that does not serialise; the drift test of the CRDs catches that first.
     pub(crate) fn new() -> Result<Self, serde_json::Error> {
         let mut kinds = BTreeMap::new();
-        for crd in crds::crds()? {
-            let kind = crd.document["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
-            let schema = crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+        for crd in crds::kinds()? {
+            let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+            let schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
             let rules = compile_schema(&schema);
             kinds.insert(kind, Kind { schema, rules });
         }
@@ -161,7 +161,7 @@ impl Admission {
     fn unknown_kind(&self, kind: &str, api_version: &str) -> String {
         let kinds: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
         let meant = spelling::closest(kind, kinds.iter().copied()).map(|meant| format!("did you mean {meant}? "));
-        let (meant, kinds) = (meant.unwrap_or_default(), kinds.join(" and "));
+        let (meant, kinds) = (meant.unwrap_or_default(), kinds.join(", "));
         let (group, version) = (crds::GROUP, crds::VERSION);
         format!("unknown kind {kind} of {api_version}; {meant}this release supports {kinds} of {group}/{version}")
     }
@@ -271,6 +271,7 @@ fn read_without(kind: &str, value: &Value, fields: &[&str]) -> Result<(), serde_
     }
     match kind {
         "PortForward" => crds::PortForward::deserialize(value).map(drop),
+        "ForwardAgent" => crds::ForwardAgent::deserialize(value).map(drop),
         _ => crds::ForwardGateway::deserialize(value).map(drop),
     }
 }

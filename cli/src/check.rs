@@ -43,7 +43,7 @@ pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     let mut objects = store.objects(&input.only, &BTreeSet::new());
     objects.left_out.extend(sources.skipped());
     if store.is_empty() {
-        let kinds = "PortForward or ForwardGateway";
+        let kinds = "PortForward, ForwardGateway or ForwardAgent";
         return Err(Error::nothing("validate", kinds, &input.paths(), &objects.left_out));
     }
     let wrong = misspelt::unmatched(&store.objects(&[], &BTreeSet::new()).world, &input.only, None);
@@ -79,7 +79,8 @@ fn summary(objects: &Objects, gateways: &BTreeSet<ObjectKey>, problems: &BTreeSe
     let refused: BTreeSet<&str> = problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
     let forwards = valid("PortForward", objects.world.forwards.keys(), &refused);
     let gateways = valid("ForwardGateway", gateways.iter(), &refused);
-    let mut parts: Vec<String> = forwards.into_iter().chain(gateways).collect();
+    let agents = valid("ForwardAgent", objects.world.agents.iter().flatten().map(|(key, _)| key), &refused);
+    let mut parts: Vec<String> = forwards.into_iter().chain(gateways).chain(agents).collect();
     match problems.len() + options {
         0 => {}
         1 => parts.insert(0, "1 problem".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::{ForwardGateway, PortForward};
+use crds::{ForwardAgent, ForwardGateway, PortForward};
 use operator_core::{ObjectKey, World};
 use proxy::log::printable;
 use serde::de::DeserializeOwned;
@@ -150,6 +150,8 @@ impl Store {
     /// precedence.
     pub(crate) fn objects(&self, only: &[String], absent: &BTreeSet<String>) -> Objects {
         let mut all = Objects::default();
+        // Manifests are for a process that admits their agents.
+        all.world.agents = Some(BTreeMap::new());
         let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
         let mut files: Vec<(&String, &File)> = self.files.iter().collect();
         files.sort_by_key(|(name, file)| (absent.contains(*name), file.since));
@@ -229,13 +231,23 @@ fn duplicate(object: &Object, first: &Place) -> Problem {
 impl Objects {
     fn add(&mut self, object: &Object, only: &[String]) {
         let key = ObjectKey::new(&object.namespace, &object.name);
-        if object.kind != "PortForward" {
-            self.warnings.extend(object.warnings.iter().cloned());
-            if let Some(gateway) = self.typed::<ForwardGateway>(object) {
-                self.world.gateways.insert(key, gateway);
+        match object.kind.as_str() {
+            "PortForward" => self.add_forward(key, object, only),
+            "ForwardAgent" => {
+                if let Some(agent) = self.typed::<ForwardAgent>(object) {
+                    self.world.agents.get_or_insert_default().insert(key, agent);
+                }
             }
-            return;
+            _ => {
+                self.warnings.extend(object.warnings.iter().cloned());
+                if let Some(gateway) = self.typed::<ForwardGateway>(object) {
+                    self.world.gateways.insert(key, gateway);
+                }
+            }
         }
+    }
+
+    fn add_forward(&mut self, key: ObjectKey, object: &Object, only: &[String]) {
         let wanted = |name: &String| *name == key.name || *name == key.to_string();
         if !only.is_empty() && !only.iter().any(wanted) {
             return;

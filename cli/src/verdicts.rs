@@ -97,7 +97,9 @@ fn concerned(forward: Option<&PortForward>, message: &str) -> Option<String> {
 /// The objects of a world, as problems name them.
 pub(crate) fn names(world: &World) -> BTreeSet<String> {
     let forwards = world.forwards.keys().map(|key| format!("PortForward {key}"));
-    forwards.chain(world.gateways.keys().map(|key| format!("ForwardGateway {key}"))).collect()
+    let gateways = world.gateways.keys().map(|key| format!("ForwardGateway {key}"));
+    let agents = world.agents.iter().flatten().map(|(key, _)| format!("ForwardAgent {key}"));
+    forwards.chain(gateways).chain(agents).collect()
 }
 
 /// The reported problems that were fixed: the object is there and has no problem now, or its file was read and has none.
@@ -191,6 +193,36 @@ spec:
             "f:13: PortForward default/a: spec.listeners[0].backends[0].address.host: Invalid: 'fe80::1' is a link-local",
         ];
         assert_begin(&validated(&FORWARD.replace("host: db", "host: fe80::1")), &refused);
+    }
+
+    #[test]
+    fn a_tunnel_backend_needs_an_agent_of_the_manifests_that_lists_its_target() {
+        let forward = "apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {name: a}
+spec:
+  placement: {sidecar: {selector: {}}}
+  listeners:
+  - name: l
+    protocol: TCP
+    port: 5432
+    backends: [{tunnel: {agent: home, host: 127.0.0.1, port: 5432}}]
+";
+        let agent = |port: &str| {
+            format!(
+                "---\napiVersion: portlane.dev/v1alpha1\nkind: ForwardAgent\nmetadata: {{name: home}}\n\
+                 spec: {{targets: [{{host: 127.0.0.1, port: {port}}}]}}\n"
+            )
+        };
+        let later = "f:10: PortForward default/a: spec.listeners[0].backends: backend agent/home/127.0.0.1:5432 of \
+                     listener 'l' works with portlane run only";
+        let missing = "f:7: PortForward default/a: spec.listeners[0]: BackendNotFound: ForwardAgent default/home is not \
+                       among the manifests: add it, with {host: 127.0.0.1, port: 5432} in its spec.targets";
+        assert_begin(&validated(forward), &[missing, later]);
+        let unlisted = "f:7: PortForward default/a: spec.listeners[0]: AddressNotAllowed: ForwardAgent default/home does \
+                        not list 127.0.0.1:5432: add {host: 127.0.0.1, port: 5432} to its spec.targets";
+        assert_begin(&validated(&(forward.to_owned() + &agent("22"))), &[unlisted, later]);
+        assert_begin(&validated(&(forward.to_owned() + &agent("5000, endPort: 6000"))), &[later]);
     }
 
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {

@@ -11,6 +11,7 @@
 #![allow(clippy::doc_markdown, reason = "these texts are shown by kubectl explain, which prints backticks as they are")]
 #![allow(unreachable_pub, reason = "KubeSchema repeats each type inside a function, where pub is unreachable")]
 
+mod agent;
 mod argocd;
 mod autoscaling;
 mod chart_readme;
@@ -30,6 +31,7 @@ mod selector;
 mod status;
 mod tenant;
 
+pub use agent::{AgentEnrolment, AgentProtocol, AgentTarget, ForwardAgent, ForwardAgentSpec};
 pub use argocd::{ARGOCD, ARGOCD_CONFIG_MAP, ARGOCD_SCRIPTS, argocd_config_map};
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
@@ -41,14 +43,14 @@ pub use gateway::{
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
     AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, ServiceBackend,
-    Tls, TlsMode,
+    Tls, TlsMode, TunnelBackend,
 };
-pub use manifests::{CHART, CrdYaml, OPERATOR_CHART, chart_template, crds, operator_chart_template};
+pub use manifests::{CHART, CrdYaml, OPERATOR_CHART, chart_template, crds, kinds, operator_chart_template};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};
 pub use ports::{PortRange, ProtocolPorts};
-pub use reference::{REFERENCE, ReferenceError, reference};
+pub use reference::{REFERENCE, ReferenceError, page, reference};
 pub use scalars::{AnnotationValue, Cidr, Hostname, LabelValue, NamespaceName, Protocol, Quantity};
 pub use scheduling::{
     Affinity, NodeAffinity, NodeOperator, NodeRequirement, NodeSelector, NodeTerm, PodAffinity, PodTerm,

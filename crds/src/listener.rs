@@ -17,6 +17,8 @@ use crate::{
 #[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than port"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
 #[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
+#[x_kube(validation = Rule::new("self.protocol != 'UDP' || self.backends.all(b, !has(b.tunnel))").message("protocol must be TCP or TLS with a tunnel backend: agents do not forward UDP yet"))]
+#[x_kube(validation = Rule::new("!has(self.endPort) || self.backends.all(b, !has(b.tunnel))").message("endPort is not for a listener with a tunnel backend: give each port a listener of its own"))]
 pub struct Listener {
     /// Name of the listener: a DNS-1123 label, unique in this object. Status, metrics and logs use it.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -87,10 +89,10 @@ pub enum Bind {
     All,
 }
 
-/// A destination of sessions: exactly one of `service`, `address` and `local`.
+/// A destination of sessions: exactly one of `service`, `address`, `local` and `tunnel`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.service), has(self.address), has(self.local)].exists_one(x, x)").message("exactly one of service, address and local must be set"))]
+#[x_kube(validation = Rule::new("[has(self.service), has(self.address), has(self.local), has(self.tunnel)].exists_one(x, x)").message("exactly one of service, address, local and tunnel must be set"))]
 pub struct Backend {
     /// A Service; sessions go directly to its ready endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +103,10 @@ pub struct Backend {
     /// A port of the sidecar's own pod; on a laptop, of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalBackend>,
+    /// A host that a `ForwardAgent` reaches; each connected instance of the agent is an endpoint. So far only
+    /// `portlane run` admits agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelBackend>,
     /// Share of sessions relative to the other backends of the same priority, 0 to 1000000, divided equally among the
     /// backend's usable endpoints, however many there are. 0: no new sessions. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +159,22 @@ pub struct AddressBackend {
 #[serde(rename_all = "camelCase")]
 pub struct LocalBackend {
     /// Port on loopback, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+/// A host and a port that an agent reaches, as destination.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelBackend {
+    /// Name of the `ForwardAgent`, in the object's own namespace. Its `targets` must list host and port.
+    #[schemars(length(min = 1, max = 52), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub agent: String,
+    /// IP address, or DNS name that the agent resolves, 1 to 253 characters; 127.0.0.1 is the machine of the agent.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("isIP(self) || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.])*[a-zA-Z]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.]?$')").message("must be an IP address or a DNS name"))]
+    pub host: String,
+    /// Port of the host, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
 }

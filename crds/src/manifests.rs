@@ -3,40 +3,41 @@
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{gateway::ForwardGateway, portforward::PortForward};
+use crate::{agent::ForwardAgent, gateway::ForwardGateway, portforward::PortForward};
 
 /// A generated CRD and the name of its file.
 #[derive(Clone, Debug)]
 pub struct CrdYaml {
     /// File name, relative to the folder of this crate.
     pub file: &'static str,
-    /// File name of the reference page, relative to [`REFERENCE`](crate::REFERENCE).
-    pub page: &'static str,
     /// The CRD as a JSON value.
     pub document: Value,
 }
 
-/// Every CRD of the group, as installed in a cluster and evaluated on a laptop.
+/// Every CRD that is installed in a cluster.
 ///
 /// # Errors
 /// A schema that does not serialise; the drift test catches that first.
 pub fn crds() -> Result<Vec<CrdYaml>, serde_json::Error> {
     let mut all = vec![
-        CrdYaml {
-            file: "portlane.dev_portforwards.yaml",
-            page: "portforward.md",
-            document: serde_json::to_value(PortForward::crd())?,
-        },
-        CrdYaml {
-            file: "portlane.dev_forwardgateways.yaml",
-            page: "forwardgateway.md",
-            document: serde_json::to_value(ForwardGateway::crd())?,
-        },
+        CrdYaml { file: "portlane.dev_portforwards.yaml", document: serde_json::to_value(PortForward::crd())? },
+        CrdYaml { file: "portlane.dev_forwardgateways.yaml", document: serde_json::to_value(ForwardGateway::crd())? },
     ];
     for crd in &mut all {
         plain(&mut crd.document);
     }
     Ok(all)
+}
+
+/// The CRD of every kind of the group, as JSON: those of [`crds`], and that of `ForwardAgent`. No operator acts on a
+/// `ForwardAgent` yet, so its CRD is evaluated on a laptop and installed nowhere.
+///
+/// # Errors
+/// A schema that does not serialise; the drift test catches that first.
+pub fn kinds() -> Result<Vec<Value>, serde_json::Error> {
+    let mut agent = serde_json::to_value(ForwardAgent::crd())?;
+    plain(&mut agent);
+    Ok(crds()?.into_iter().map(|crd| crd.document).chain([agent]).collect())
 }
 
 /// Folder of the copies in the chart of the CRDs, relative to the folder of this crate.

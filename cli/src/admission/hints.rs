@@ -36,10 +36,11 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
         }),
         text if text.starts_with("must be a DNS-1123") => shown(object, field),
         "must be an IP address or a DNS name" => get(object, field).and_then(Value::as_str).map(host),
+        "must be an IP address, a network or a DNS name" => get(object, field).and_then(Value::as_str).map(place),
         "must be a network such as 10.0.0.0/8" => get(object, field).and_then(Value::as_str).map(network),
         "is required" if field == "spec.placement" => Some(LAPTOP.to_owned()),
         "exactly one of sidecar and gateway must be set" => Some(LAPTOP.to_owned()),
-        "exactly one of service, address and local must be set" => get(object, field).map(destinations),
+        "exactly one of service, address, local and tunnel must be set" => get(object, field).map(destinations),
         text if text.starts_with("two listeners have the same protocol and port") => same_port(object).map(|same| {
             at = Some(same.1);
             same.0
@@ -98,12 +99,27 @@ pub(super) fn cut(text: &str) -> String {
 
 /// Why a text is no host, and what to write instead.
 pub(crate) fn host(text: &str) -> String {
-    let shown = cut(text);
+    format!("'{}' is neither: {}", cut(text), instead_of_host(text))
+}
+
+/// Why a text is neither a host nor a network, and what to write instead.
+fn place(text: &str) -> String {
+    let is_network = text.contains('/') && !text.contains("://");
+    let remedy = if is_network {
+        "a network is an address, '/' and the number of its leading bits, such as 10.0.0.0/8 or fd00::/8".to_owned()
+    } else {
+        instead_of_host(text)
+    };
+    format!("'{}' is none of them: {remedy}", cut(text))
+}
+
+/// What to write instead of a text that is no host.
+fn instead_of_host(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = if scheme.is_some() { rest.split(['/', '?', '#']).next().unwrap_or_default() } else { rest };
     let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').escape_debug().to_string();
     let quoted = |host: &str| if host.contains(':') { format!("\"{host}\"") } else { host.to_owned() };
-    let remedy = match (scheme, host_and_port(authority)) {
+    match (scheme, host_and_port(authority)) {
         _ if text.is_empty() => "an address or a name is missing".to_owned(),
         (_, Some((host, port))) => {
             format!("the port goes into port: host: {}, port: {port}", quoted(&bare(host)))
@@ -130,8 +146,7 @@ pub(crate) fn host(text: &str) -> String {
         }
         (None, None) if text.contains('_') => "names of hosts have no underscores".to_owned(),
         (None, None) => "correct the spelling".to_owned(),
-    };
-    format!("'{shown}' is neither: {remedy}")
+    }
 }
 
 /// Why a text is no network, and what to write instead.
@@ -182,7 +197,7 @@ fn host_and_port(text: &str) -> Option<(&str, u16)> {
 
 /// What a backend has.
 fn destinations(backend: &Value) -> String {
-    let kinds = ["service", "address", "local"].into_iter().filter(|kind| !backend[*kind].is_null());
+    let kinds = ["service", "address", "local", "tunnel"].into_iter().filter(|kind| !backend[*kind].is_null());
     match kinds.collect::<Vec<_>>().join(" and ") {
         none if none.is_empty() => {
             "this backend has none: write, for example, address: {host: 127.0.0.1, port: 8080}".to_owned()
@@ -275,6 +290,15 @@ mod tests {
         ] {
             assert_eq!(host(text), hint);
         }
+    }
+
+    #[test]
+    fn what_is_neither_a_host_nor_a_network_is_quoted_with_the_fix() {
+        let network = "a network is an address, '/' and the number of its leading bits, such as 10.0.0.0/8 or fd00::/8";
+        assert_eq!(place("10.0.0.0/33"), format!("'10.0.0.0/33' is none of them: {network}"));
+        assert_eq!(place("db:80"), "'db:80' is none of them: the port goes into port: host: db, port: 80");
+        let url = place("http://db.example/x");
+        assert!(url.ends_with("a host has no scheme and no path: host: db.example"), "{url}");
     }
 
     #[test]

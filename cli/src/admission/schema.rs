@@ -261,15 +261,23 @@ fn names(known: Option<&Map<String, Value>>) -> impl Iterator<Item = &str> + Clo
 }
 
 /// The only field of the object whose own fields include all of these: what its author left out between the object and
-/// them.
+/// them. Of several fields, the only one that needs no more than these: an address has a host and a port, and a tunnel an
+/// agent besides.
 fn left_out<'a>(unknown: &[&str], known: Option<&'a Map<String, Value>>) -> Option<&'a str> {
     let has_all = |(_, schema): &(&String, &Value)| {
         let below = schema["properties"].as_object();
         unknown.iter().all(|name| below.is_some_and(|below| below.contains_key(*name)))
     };
-    let mut parents = known.into_iter().flatten().filter(has_all);
-    let (first, second) = (parents.next(), parents.next());
-    first.filter(|_| second.is_none()).map(|(name, _)| name.as_str())
+    let is_whole = |(_, schema): &(&String, &Value)| {
+        schema["required"].as_array().into_iter().flatten().all(|field| unknown.iter().any(|name| field == name))
+    };
+    let parents: Vec<(&String, &Value)> = known.into_iter().flatten().filter(has_all).collect();
+    let whole: Vec<(&String, &Value)> = parents.iter().copied().filter(is_whole).collect();
+    let only = if parents.len() == 1 { &parents } else { &whole };
+    match only.as_slice() {
+        [(name, _)] => Some(name.as_str()),
+        _ => None,
+    }
 }
 
 fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>) {

@@ -1,5 +1,6 @@
 //! Tests of the verdict on one document.
 
+mod agents;
 mod short_forms;
 
 use super::*;

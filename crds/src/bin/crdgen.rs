@@ -13,7 +13,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(folder.join(crds::CHART).join(crd.file), crds::chart_template(&yaml))?;
         fs::write(folder.join(crds::OPERATOR_CHART).join(crd.file), crds::operator_chart_template(&yaml))?;
         fs::write(folder.join(crd.file), yaml)?;
-        fs::write(reference.join(crd.page), crds::reference(&crd.document)?)?;
+    }
+    for crd in crds::kinds()? {
+        fs::write(reference.join(crds::page(&crd)), crds::reference(&crd)?)?;
     }
     let mut charts = Vec::new();
     for chart in crds::CHARTS {

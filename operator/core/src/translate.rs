@@ -11,6 +11,7 @@
 //! The [`Translator`] works incrementally; [`translate`] translates a whole world at once.
 
 pub(crate) mod admission;
+pub(crate) mod agents;
 mod asked;
 pub(crate) mod backends;
 mod check_warnings;

@@ -29,7 +29,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crds::{ForwardGateway, PortForward, Protocol};
+use crds::{ForwardAgent, ForwardGateway, PortForward, Protocol};
 use proxy_api::{Endpoint, Origin, OriginKind, Transport};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -86,6 +86,8 @@ pub struct World {
     pub forwards: BTreeMap<ObjectKey, Box<PortForward>>,
     /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
+    /// All agents. `None`: nothing here admits agents, as in a cluster.
+    pub agents: Option<BTreeMap<ObjectKey, ForwardAgent>>,
     /// The controller class of each gateway that another operator serves.
     pub foreign_gateways: BTreeMap<ObjectKey, String>,
     /// All Services, with their endpoints.

@@ -29,6 +29,7 @@ fn gateway(name: &str, spec: &str) -> String {
 const SIDECAR: &str = "{sidecar: {selector: {}}}";
 const GATEWAY: &str = "{gateway: {name: g}}";
 const LISTENER: &str = "{name: a, protocol: TCP, port: 7000, backends: [{service: {name: s, port: 1}}]}";
+const TUNNEL: &str = "{tunnel: {agent: home, host: 127.0.0.1, port: 1}}";
 
 fn listener(backend: &str) -> String {
     format!("{{name: a, protocol: TCP, port: 7000, backends: [{backend}]}}")
@@ -241,7 +242,21 @@ fn of_listeners() -> Vec<Case> {
             "proxyProtocol: {send: V1}",
             "proxyProtocol: {accept: Disabled, send: Disabled}",
         ),
-        of_backend("exactly one of service, address and local must be set", "{weight: 1}", "{local: {port: 1}}"),
+        of_backend(
+            "exactly one of service, address, local and tunnel must be set",
+            "{weight: 1}",
+            "{local: {port: 1}}",
+        ),
+        of_forward(
+            "protocol must be TCP or TLS with a tunnel backend: agents do not forward UDP yet",
+            [SIDECAR, &listener(TUNNEL).replace("TCP", "UDP"), ""],
+            [SIDECAR, &listener(TUNNEL), ""],
+        ),
+        of_forward(
+            "endPort is not for a listener with a tunnel backend: give each port a listener of its own",
+            [SIDECAR, &listener(TUNNEL).replace("port: 7000", "port: 7000, endPort: 7001"), ""],
+            [SIDECAR, &listener("{local: {port: 1}}").replace("port: 7000", "port: 7000, endPort: 7001"), ""],
+        ),
         of_backend(
             "must be an IP address or a DNS name",
             "{address: {host: a_b, port: 1}}",

@@ -4,9 +4,12 @@ use serde_json::Value;
 
 /// Fields beside each other that decide a rule, by how its message begins. The first word of a message is the field that
 /// is wrong.
-const DECIDING: [(&str, &[&str]); 11] = [
+const DECIDING: [(&str, &[&str]); 14] = [
     ("endPort needs port", &["port", "endPort"]),
     ("endPort of an ", &["port", "endPort"]),
+    ("endPort of a target", &["port", "endPort"]),
+    ("endPort is not for", &["port", "endPort"]),
+    ("protocol must be TCP", &["protocol"]),
     ("timeoutSeconds must not", &["timeoutSeconds", "intervalSeconds"]),
     ("initialBackoffMillis must not", &["initialBackoffMillis", "maxBackoffMillis"]),
     ("autoscaling.minReplicas ", &["minReplicas", "maxReplicas"]),
@@ -18,7 +21,7 @@ const DECIDING: [(&str, &[&str]); 11] = [
     ("loadBalancerClass and", &["type"]),
 ];
 /// The kinds of backends and of checks, each of which may have a port.
-const BACKENDS: [&str; 3] = ["service", "address", "local"];
+const BACKENDS: [&str; 4] = ["service", "address", "local", "tunnel"];
 const CHECKS: [&str; 4] = ["http", "tcp", "mysql", "postgres"];
 
 /// The values that the rule with this message is about, and the field that is wrong. `field`: that of the rule.
@@ -30,6 +33,13 @@ pub(super) fn of(message: &str, field: &str, object: &Value) -> Option<(String, 
     }
     if message.starts_with("the listeners must not have more than") {
         return Some((format!("here they have {}", ports(around)?), None));
+    }
+    if message.starts_with("two targets are the same") {
+        let (first, again) = twice(around)?;
+        return Some((
+            format!("here number {} and number {}", first + 1, again + 1),
+            Some(format!("{field}.targets[{again}]")),
+        ));
     }
     if let Some((at, name)) = listener(message, around) {
         return Some((format!("here it is listener '{name}'"), Some(format!("{field}.listeners[{at}]"))));
@@ -60,6 +70,21 @@ fn beyond(listener: &Value) -> Option<(usize, u64)> {
 
 fn backends(listener: &Value) -> impl Iterator<Item = &Value> {
     listener["backends"].as_array().into_iter().flatten()
+}
+
+/// The first target of an agent that is there again, and where: the last port is the first one unless there is another,
+/// and the protocol is TCP.
+fn twice(spec: &Value) -> Option<(usize, usize)> {
+    let targets = spec["targets"].as_array()?;
+    let known = |target: &Value| {
+        let last = target["endPort"].as_u64().or(target["port"].as_u64());
+        (target["host"].clone(), target["port"].as_u64(), last, target["protocol"].as_str().unwrap_or("TCP").to_owned())
+    };
+    let again = |(at, target): (usize, &Value)| {
+        let first = targets.iter().take(at).position(|earlier| known(earlier) == known(target))?;
+        Some((first, at))
+    };
+    targets.iter().enumerate().find_map(again)
 }
 
 /// The number of ports of all listeners.
@@ -124,6 +149,18 @@ mod tests {
         let service = json!({"spec": {"service": {"externalTrafficPolicy": "Local"}}});
         let (words, _) = explained("externalTrafficPolicy needs type LoadBalancer", "spec.service", &service);
         assert_eq!(words, "here type is absent");
+    }
+
+    #[test]
+    fn a_target_that_is_there_twice_is_named_whatever_way_it_is_written() {
+        let target = |end: Option<u16>, protocol: Option<&str>| json!({"host": "db", "port": 1, "endPort": end, "protocol": protocol});
+        let targets =
+            [target(None, Some("UDP")), target(None, None), target(Some(2), None), target(Some(1), Some("TCP"))];
+        let object = json!({"spec": {"targets": targets}});
+        assert_eq!(
+            explained("two targets are the same: remove one of them", "spec", &object),
+            ("here number 2 and number 4".to_owned(), "spec.targets[3]".to_owned())
+        );
     }
 
     #[test]

@@ -28,6 +28,9 @@ const OFF: [&str; 2] = ["Disabled", "None"];
 /// value, which belongs into it.
 pub(super) fn instead(schema: &Value, name: &str, value: &Value, port: Option<&Value>) -> Option<String> {
     match (schema["type"].as_str()?, value) {
+        ("object", Value::String(_) | Value::Number(_)) if requires(schema, "agent") => {
+            Some(format!("write {name}: {{agent: ..., host: ..., port: ...}}"))
+        }
         (wanted, Value::String(text)) if is_quoted(wanted, text) => Some("remove the quotes".to_owned()),
         ("integer", Value::String(text)) => time(name, text).or_else(|| amount(name, text)),
         ("string", Value::Bool(false)) => Some(format!("write {}", off(&variants(schema)?)?)),

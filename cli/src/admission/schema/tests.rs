@@ -22,8 +22,8 @@ fn select<'a>(schema: &'a Value, wanted: fn(&Value) -> bool, found: &mut Vec<&'a
 
 /// The schemas of all CRDs, at every depth, that `wanted` selects; owned by the test.
 fn schemas(wanted: fn(&Value) -> bool) -> Vec<Value> {
-    let crds = crds::crds().expect("CRDs");
-    let roots = crds.iter().map(|crd| &crd.document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
+    let crds = crds::kinds().expect("CRDs");
+    let roots = crds.iter().map(|crd| &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
     let mut found = Vec::new();
     roots.for_each(|root| select(root, wanted, &mut found));
     found.into_iter().cloned().collect()
@@ -102,8 +102,9 @@ fn every_pattern_of_the_schemas_has_words() {
 #[test]
 fn fields_of_an_object_that_was_left_out_are_one_mistake() {
     let schema = json!({"type": "object", "properties": {
-        "address": {"properties": {"host": {}, "port": {}}},
-        "local": {"properties": {"port": {}}},
+        "address": {"required": ["host", "port"], "properties": {"host": {}, "port": {}}},
+        "local": {"required": ["port"], "properties": {"port": {}}},
+        "tunnel": {"required": ["agent", "host", "port"], "properties": {"agent": {}, "host": {}, "port": {}}},
     }});
     let words = |value: Value| {
         let mut found = Vec::new();
@@ -112,7 +113,12 @@ fn fields_of_an_object_that_was_left_out_are_one_mistake() {
     };
     let merged = words(json!({"host": "x", "port": 1}));
     assert_eq!(merged, ["b.host: host and port belong into address: write address: {host: ..., port: ...}"]);
-    assert_eq!(words(json!({"port": 1})), ["b.port: unknown field; known fields are address, local"]);
+    let with_agent = words(json!({"agent": "a", "host": "x", "port": 1}));
+    assert_eq!(
+        with_agent,
+        ["b.agent: agent and host and port belong into tunnel: write tunnel: {agent: ..., host: ..., port: ...}"]
+    );
+    assert_eq!(words(json!({"port": 1})), ["b.port: unknown field; known fields are address, local, tunnel"]);
 }
 
 #[test]

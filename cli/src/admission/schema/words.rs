@@ -43,7 +43,7 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
     })
 }
 
-/// Says of unknown fields where they belong, if exactly one object of the schema has a field of that name.
+/// Says of unknown fields where they belong, if one or two objects of the schema have a field of that name.
 pub(super) fn say_where(schema: &Value, found: &mut [Violation]) {
     if !found.iter().any(is_elsewhere) {
         return;
@@ -68,6 +68,7 @@ fn place(places: &BTreeMap<&str, Vec<String>>, name: &str) -> Option<String> {
         [place] if place.is_empty() => Some("the document itself, beside kind".to_owned()),
         [place] if *known == name => Some(place.clone()),
         [place] => Some(format!("{place}, as {known}")),
+        [one, other] if *known == name && !one.is_empty() && !other.is_empty() => Some(format!("{one} or {other}")),
         _ => None,
     }
 }

@@ -42,6 +42,12 @@ pub(super) fn backends(facts: &Facts) -> Vec<Check> {
                 "an address: proxies resolve it",
             ));
         }
+        if let Some(tunnel) = &backend.tunnel {
+            let name = name(format!("agent/{}/{}:{}", tunnel.agent, tunnel.host, tunnel.port));
+            return Some(
+                Check::failed(name, "no operator admits agents yet").hint("run this forward with portlane run"),
+            );
+        }
         let local = backend.local.as_ref()?;
         Some(Check::ok(name(format!("localhost:{}", local.port)), "a port of the pod itself"))
     };

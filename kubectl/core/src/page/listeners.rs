@@ -210,6 +210,8 @@ fn from_spec(forward: &PortForward, listener: &Listener, live: &Live<'_>) -> Vec
             format!("svc/{namespace}/{}:{}", service.name, service.port)
         } else if let Some(address) = &entry.address {
             format!("addr/{}:{}", address.host, address.port)
+        } else if let Some(tunnel) = &entry.tunnel {
+            format!("agent/{own}/{}/{}:{}", tunnel.agent, tunnel.host, tunnel.port)
         } else {
             format!("local:{}", entry.local.as_ref().map_or(0, |local| local.port))
         };

@@ -4,6 +4,7 @@ use crds::{ForwardGateway, From};
 
 use crate::{
     translate::{
+        agents,
         asked::Asked,
         backends, claims, tenants,
         validate::{Placement, ValidForward, transport},
@@ -12,8 +13,10 @@ use crate::{
     world::{ObjectKey, World, class},
 };
 
-/// Checks that the gateway of a forward exists and admits the forward's namespace and ports.
+/// Checks that something admits the agents of a forward, and that its gateway exists and admits the forward's namespace
+/// and ports.
 pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
+    agents::admitted(world, forward)?;
     let Placement::Gateway(key) = &forward.placement else { return Ok(()) };
     let gateway = found(world, forward, key)?;
     // On a laptop the gateway may be missing from the manifests: the process stands in for it.

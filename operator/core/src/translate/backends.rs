@@ -6,6 +6,7 @@
 mod loops;
 mod running;
 mod sets;
+mod tunnel;
 
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
 
@@ -113,11 +114,12 @@ impl<'a> Scope<'a> {
                 self.check_loops(to, listener, own, &mut resolved.may_loop)?;
                 return Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port });
             }
+            Destination::Tunnel { agent, host, port } => return self.tunnel(agent, host, *port, contacts),
         };
         // The host of an `ExternalName` Service is checked like a host that the forward itself names.
         let (named, port) = match target {
             Target::Address { host, port } => (canonical(&host), port),
-            endpoints @ Target::Endpoints(_) => return Ok(endpoints),
+            other @ (Target::Endpoints(_) | Target::Tunnel { .. }) => return Ok(other),
         };
         // Checks compare names without the dot of an absolute name.
         let host = named.trim_end_matches('.').to_owned();

@@ -6,6 +6,7 @@ use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Revision
 
 use crate::{
     translate::{
+        agents,
         backends::{self, OwnPort, Resolved, Scope},
         check_warnings,
         claims::{self, Ledger, ListenerRef, Lost, Port},
@@ -190,6 +191,7 @@ impl Judge<'_> {
         judged.partial = lost.is_some_and(|lost| !lost.to_app);
         warn(item, port, verdict);
         verdict.warnings.extend(check_warnings::of(item, &forward.origin.namespace));
+        verdict.warnings.extend(agents::warning(self.world, item, &forward.origin.namespace));
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
         self.resolved_refs(at, &resolved, verdict);

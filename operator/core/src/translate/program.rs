@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use proxy_api::{
-    Backend, Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS, Target,
-    Transport, Version,
+    Agent, Backend, Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS,
+    Target, Transport, Version,
 };
 
 use crate::translate::claims::Port;
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub listeners: OrdMap<ListenerId, Published>,
     /// Endpoint sets by name.
     pub endpoints: OrdMap<String, EndpointSet>,
+    /// Agents by uid, for the process that is configured in place: no [`Change`] has them.
+    pub agents: BTreeMap<String, Agent>,
     /// Digest of listeners and endpoint sets.
     pub digest: Digest,
 }
@@ -53,6 +55,7 @@ impl Snapshot {
             version: self.version.clone(),
             listeners: self.listeners.iter().map(|(id, published)| (id.clone(), published.offer.clone())).collect(),
             endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.clone())).collect(),
+            agents: self.agents.clone(),
             ..Configuration::default()
         }
     }
@@ -138,7 +141,7 @@ pub(crate) fn backends(offer: &Offer) -> &[Backend] {
 pub(crate) fn sets(offer: &Offer) -> impl Iterator<Item = &String> {
     backends(offer).iter().filter_map(|backend| match &backend.target {
         Target::Endpoints(name) => Some(name),
-        Target::Address { .. } => None,
+        Target::Address { .. } | Target::Tunnel { .. } => None,
     })
 }
 
@@ -253,6 +256,12 @@ impl Program {
             self.now.endpoints.insert(name.to_owned(), set);
         }
         self.is_changed = true;
+    }
+
+    /// Sets the agents that may dial.
+    pub(crate) fn set_agents(&mut self, agents: BTreeMap<String, Agent>) {
+        self.is_changed |= self.now.agents != agents;
+        self.now.agents = agents;
     }
 
     /// Whether the ports changed since the last call, or the program was never published.

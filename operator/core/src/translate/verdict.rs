@@ -88,11 +88,12 @@ pub enum Reason {
     QuotaExceeded,
     /// ResolvedRefs=True: every backend exists and may be used.
     ResolvedRefs,
-    /// ResolvedRefs=False: a Service or its port does not exist.
+    /// ResolvedRefs=False: a Service or its port does not exist, or an agent is not among the manifests of a laptop.
     BackendNotFound,
     /// ResolvedRefs=False: a Service is in another namespace, and no `ReferenceGrant` permits its use.
     RefNotPermitted,
-    /// ResolvedRefs=False: the gateway may not connect to the address of a backend, or of an endpoint without a pod.
+    /// ResolvedRefs=False: the gateway may not connect to the address of a backend, or of an endpoint without a pod; or an
+    /// agent does not list the target of a backend.
     AddressNotAllowed,
     /// ResolvedRefs=False: a backend is a listener of the same proxy, or leads back to the fleet of its gateway.
     BackendLoop,

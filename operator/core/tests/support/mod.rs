@@ -67,6 +67,10 @@ pub(crate) fn world(text: &str) -> World {
                 let gateway: crds::ForwardGateway = serde_json::from_value(value).expect("ForwardGateway");
                 world.gateways.insert(of(&gateway.metadata), gateway);
             }
+            Some("ForwardAgent") => {
+                let agent: crds::ForwardAgent = serde_json::from_value(value).expect("ForwardAgent");
+                world.agents.get_or_insert_default().insert(of(&agent.metadata), agent);
+            }
             Some("World") => {
                 let document: WorldDocument = serde_json::from_value(value).expect("World");
                 fill(&mut world, document);

@@ -2,6 +2,7 @@
 //! running.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+mod agents;
 mod backends;
 mod cache_kinds;
 mod claims;

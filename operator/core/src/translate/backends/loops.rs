@@ -16,7 +16,10 @@ use crate::{
 
 fn first_port(to: &Destination) -> u16 {
     match to {
-        Destination::Service { port, .. } | Destination::Address { port, .. } | Destination::Local { port } => *port,
+        Destination::Service { port, .. }
+        | Destination::Address { port, .. }
+        | Destination::Local { port }
+        | Destination::Tunnel { port, .. } => *port,
     }
 }
 
@@ -36,7 +39,7 @@ impl LocalPort {
     }
 }
 
-/// The port of a destination on the host of the proxy itself. `None` for Services and other addresses.
+/// The port of a destination on the host of the proxy itself. `None` for Services, agents and other addresses.
 pub(crate) fn local_port(to: &Destination) -> Option<LocalPort> {
     match to {
         Destination::Local { port } => Some(LocalPort { port: *port, is_bound_by_loopback: true }),
@@ -51,7 +54,7 @@ pub(crate) fn local_port(to: &Destination) -> Option<LocalPort> {
             };
             Some(LocalPort { port: *port, is_bound_by_loopback })
         }
-        Destination::Service { .. } => None,
+        Destination::Service { .. } | Destination::Tunnel { .. } => None,
     }
 }
 
@@ -127,7 +130,7 @@ impl<'a> Scope<'a> {
                 Ok(ip) => forms(ip).any(|form| front.addresses.contains(&form)),
                 Err(_) => front.hosts.contains(host) || is_name_of(host, service, &gateway.namespace),
             },
-            Destination::Local { .. } => false,
+            Destination::Local { .. } | Destination::Tunnel { .. } => false,
         };
         let (service, front) = fronts.iter().find(|(service, front)| is_it(service, front))?;
         Some(Fronted { gateway, service, front })

@@ -12,6 +12,7 @@ impl Scope<'_> {
         if let Some(service) = service_of_id(&backend.id) {
             self.permit(&service).ok()?;
         }
+        let contacts = Contacts { further: listener.further_ports(), checked: listener.checked_port(backend) };
         let target = match &backend.target {
             // The set leaves out what the gateway does not allow, so no set of other rules will do.
             endpoints @ Target::Endpoints(set) => {
@@ -24,9 +25,9 @@ impl Scope<'_> {
                 is_usable.then(|| endpoints.clone())
             }
             Target::Address { host, port } => {
-                let contacts = Contacts { further: listener.further_ports(), checked: listener.checked_port(backend) };
                 self.address(host.trim_end_matches('.'), host.clone(), *port, contacts).ok()
             }
+            Target::Tunnel { agent, host, port } => self.tunnel_again(agent, host, *port, contacts),
         };
         Some(Backend { target: target?, ..backend.clone() })
     }

@@ -13,10 +13,14 @@ use super::{
     known::Known,
     members::Regrouped,
 };
-use crate::translate::{
-    groups::Group,
-    judge::Compiled,
-    program::{Program, Sets, Snapshot},
+use crate::{
+    translate::{
+        agents,
+        groups::Group,
+        judge::Compiled,
+        program::{Program, Sets, Snapshot},
+    },
+    world::World,
 };
 
 /// The programs of all groups, and their snapshots.
@@ -42,7 +46,7 @@ impl Programs {
     /// removed first; then those that won their ports are put; then kept listeners whose ports are still free.
     pub(super) fn publish(
         &mut self,
-        version: &Version,
+        (world, version): (&World, &Version),
         regrouped: &Regrouped,
         replaced: &[Replaced],
         refreshed: &Refreshed<'_>,
@@ -54,6 +58,7 @@ impl Programs {
             self.remove_listeners(replaced, forwards),
             self.put_listeners(replaced, forwards, refreshed.sets, version.number),
             self.hold_ports(replaced, forwards),
+            self.admit_agents(world),
         ];
         self.take_snapshots(version, touched.into_iter().flatten().collect())
     }
@@ -155,6 +160,13 @@ impl Programs {
             }
         }
         touched
+    }
+
+    /// Agents dial the process of a laptop; no other proxy admits them yet.
+    fn admit_agents(&mut self, world: &World) -> BTreeSet<Group> {
+        let Some(program) = self.by_group.get_mut(&Group::Laptop) else { return BTreeSet::new() };
+        program.set_agents(agents::all(world));
+        BTreeSet::from([Group::Laptop])
     }
 
     /// Takes a snapshot of every program that changed.

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crds::{Backend, Listener};
-use proxy_api::Origin;
+use proxy_api::{Origin, Transport};
 
-use super::Violations;
+use super::{Violations, transport};
 use crate::world::ObjectKey;
 
 /// A backend of a valid listener.
@@ -21,16 +21,33 @@ pub(crate) struct ValidBackend {
 /// Where a backend leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
-    Service { key: ObjectKey, port: u16 },
-    Address { host: String, port: u16 },
-    Local { port: u16 },
+    Service {
+        key: ObjectKey,
+        port: u16,
+    },
+    Address {
+        host: String,
+        port: u16,
+    },
+    Local {
+        port: u16,
+    },
+    /// What an agent reaches.
+    Tunnel {
+        agent: ObjectKey,
+        host: String,
+        port: u16,
+    },
 }
 
 impl Destination {
     /// The port that the forward names.
     pub(crate) fn port(&self) -> u16 {
         match self {
-            Self::Service { port, .. } | Self::Address { port, .. } | Self::Local { port } => *port,
+            Self::Service { port, .. }
+            | Self::Address { port, .. }
+            | Self::Local { port }
+            | Self::Tunnel { port, .. } => *port,
         }
     }
 
@@ -41,6 +58,9 @@ impl Destination {
             Self::Service { key, port } => format!("svc/{key}:{port}"),
             Self::Address { host, port } => format!("addr/{}", host_port(host.trim_end_matches('.'), *port)),
             Self::Local { port } => format!("local:{port}"),
+            Self::Tunnel { agent, host, port } => {
+                format!("agent/{agent}/{}", host_port(host.trim_end_matches('.'), *port))
+            }
         }
     }
 
@@ -50,6 +70,7 @@ impl Destination {
             Self::Service { key, port } if key.namespace == own_namespace => format!("svc/{}:{port}", key.name),
             Self::Service { .. } | Self::Local { .. } => self.id(),
             Self::Address { host, port } => host_port(host, *port),
+            Self::Tunnel { agent, host, port } => format!("agent/{}/{}", agent.name, host_port(host, *port)),
         }
     }
 }
@@ -82,12 +103,15 @@ pub(super) fn backends(
         let Some(to) = destination(entry, key) else {
             found.add(
                 format!("{path}.backends[{at}]"),
-                "exactly one of service, address and local must be set, with a port of 1 to 65535",
+                "exactly one of service, address, local and tunnel must be set, with a port of 1 to 65535",
             );
             continue;
         };
         if in_gateway && matches!(to, Destination::Local { .. }) {
             found.add(format!("{path}.backends[{at}].local"), "needs placement.sidecar");
+        }
+        if matches!(to, Destination::Tunnel { .. }) {
+            tunnelled(item, &format!("{path}.backends[{at}].tunnel"), found);
         }
         if let Destination::Address { host, .. } = &to
             && needs_zone(host)
@@ -115,6 +139,16 @@ pub(super) fn backends(
     backends
 }
 
+/// Checks the listener of a backend that an agent reaches.
+fn tunnelled(item: &Listener, path: &str, found: &mut Violations) {
+    if transport(item.protocol) == Transport::Udp {
+        found.add(path, "needs a listener of protocol TCP or TLS: agents do not forward UDP yet");
+    }
+    if item.end_port.is_some() {
+        found.add(path, "is not for a listener with endPort: give each port a listener of its own");
+    }
+}
+
 /// Whether the system refuses to connect to this address without being told of an interface.
 fn needs_zone(host: &str) -> bool {
     host.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local())
@@ -133,16 +167,23 @@ fn checked(item: &Listener, at: usize, path: &str, found: &mut Violations) -> Op
 }
 
 fn destination(entry: &Backend, key: &Origin) -> Option<Destination> {
-    let to = match (&entry.service, &entry.address, &entry.local) {
-        (Some(service), None, None) => Destination::Service {
+    let to = match (&entry.service, &entry.address, &entry.local, &entry.tunnel) {
+        (Some(service), None, None, None) => Destination::Service {
             key: ObjectKey::new(
                 service.namespace.clone().unwrap_or_else(|| key.namespace.clone()),
                 service.name.clone(),
             ),
             port: service.port,
         },
-        (None, Some(address), None) => Destination::Address { host: canonical(&address.host), port: address.port },
-        (None, None, Some(local)) => Destination::Local { port: local.port },
+        (None, Some(address), None, None) => {
+            Destination::Address { host: canonical(&address.host), port: address.port }
+        }
+        (None, None, Some(local), None) => Destination::Local { port: local.port },
+        (None, None, None, Some(tunnel)) => Destination::Tunnel {
+            agent: ObjectKey::new(key.namespace.clone(), tunnel.agent.clone()),
+            host: canonical(&tunnel.host),
+            port: tunnel.port,
+        },
         _ => return None,
     };
     (to.port() != 0).then_some(to)

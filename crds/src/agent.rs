@@ -1,0 +1,93 @@
+//! `ForwardAgent`: an agent that dials in from elsewhere, and what forwards reach through it.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A `ForwardAgent` is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the
+/// agent enrols, and what forwards may reach through it. So far only `portlane run` reads it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "portlane.dev",
+    version = "v1alpha1",
+    kind = "ForwardAgent",
+    plural = "forwardagents",
+    shortname = "fagent",
+    category = "portlane",
+    namespaced,
+    derive = "PartialEq",
+    doc = "A ForwardAgent is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the agent enrols, and what forwards may reach through it. So far only portlane run reads it.",
+    validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters long"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.targets.all(a, self.targets.exists_one(b, a.host == b.host && a.port == b.port && (has(a.endPort) ? a.endPort : a.port) == (has(b.endPort) ? b.endPort : b.port) && (has(a.protocol) ? a.protocol : 'TCP') == (has(b.protocol) ? b.protocol : 'TCP')))").message("two targets are the same: remove one of them")
+)]
+pub struct ForwardAgentSpec {
+    /// While true, no instance of the agent may connect, and those that are connected are closed. Absent: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// What forwards may reach through the agent, 1 to 64 entries. The agent has a list of its own (`--allow`), and both
+    /// must allow a target.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub targets: Vec<AgentTarget>,
+    /// How the agent gets its certificate. Absent: each field has the default that its description names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolment: Option<AgentEnrolment>,
+    /// Most instances of the agent that are connected at once, 1 to 64. They share the sessions, and take over for each
+    /// other. Absent: 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_instances: Option<u32>,
+}
+
+/// Hosts and ports that forwards may reach through an agent.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of a target must not be less than port"))]
+pub struct AgentTarget {
+    /// IP address, network such as 10.0.0.0/8, or DNS name that the agent resolves, 1 to 253 characters. A name allows no
+    /// backend that names an address, and an address or a network none that names a name.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("isIP(self) || isCIDR(self) && !self.matches('^0[0-9]+[.]|[./]0[0-9]') || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.])*[a-zA-Z]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.]?$')").message("must be an IP address, a network or a DNS name"))]
+    pub host: String,
+    /// Port, or the first port of a range, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// Last port of the range, 1 to 65535. Absent: the same as `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<u16>,
+    /// TCP or UDP. Agents do not forward UDP yet. Absent: TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<AgentProtocol>,
+}
+
+/// Protocols of targets.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum AgentProtocol {
+    Tcp,
+    Udp,
+}
+
+/// How an agent gets its certificate.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentEnrolment {
+    /// How many instances may enrol with one join string, 1 to 100. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub redemptions: Option<u32>,
+    /// How long a join string counts, 300 to 604800 seconds. Absent: 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 300, max = 604_800))]
+    pub expire_seconds: Option<u32>,
+    /// Raise this number to revoke every certificate of the agent, 0 to 1000000: its instances are closed, and enrol again
+    /// with a new join string. Absent: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub rotation: Option<u32>,
+}
