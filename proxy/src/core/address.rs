@@ -83,8 +83,8 @@ impl From<SocketAddr> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Socket(address) => write!(f, "{address}"),
-            Self::Agent(address) => write!(f, "{address}"),
+            Self::Socket(address) => fmt::Display::fmt(address, f),
+            Self::Agent(address) => fmt::Display::fmt(address, f),
         }
     }
 }
