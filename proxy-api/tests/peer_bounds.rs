@@ -44,6 +44,7 @@ fn texts_of_a_peer_are_bounded() {
     assert!(read(json!({"report": {"gone": [id(0, 513)]}})).is_err(), "ids are bounded where they are read");
     holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"backend": text(bytes)}))]));
     holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"serverName": text(bytes)}))]));
+    holds(MAX_INSTANCE_BYTES, |bytes| inspected(&[session(json!({"instance": text(bytes)}))]));
     assert!(read(inspected(&[session(json!({"listener": id(0, 513)}))])).is_err(), "an id of a listener is bounded");
 }
 

@@ -1,4 +1,4 @@
-//! The endpoints of each listener: from endpoint sets, literal addresses and DNS answers.
+//! The endpoints of each listener: from endpoint sets, literal addresses, DNS answers and the instances of agents.
 
 use std::{
     cell::RefCell,
