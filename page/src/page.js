@@ -281,7 +281,7 @@
     ["Listener", (it) => (it.pod ? `${it.listener} in ${it.pod}` : it.listener), String],
     ["Client", (it) => it.client, String],
     ["Backend", (it) => it.backend ?? "", (text) => text || "–"],
-    ["Endpoint", (it) => it.endpoint ?? "", (text) => text || "–"],
+    ["Endpoint", (it) => it.endpoint ?? it.instance ?? "", (text) => text || "–"],
     ["Up", (it) => it.bytesUp, bytes],
     ["Down", (it) => it.bytesDown, bytes],
     ["Age", (it) => it.seconds, age],
@@ -300,7 +300,7 @@
       const [a, b] = [value(one), value(other)];
       return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
     };
-    const text = (it) => [it.listener, it.pod, it.client, it.backend, it.endpoint, it.serverName, it.session].join(" ").toLowerCase();
+    const text = (it) => [it.listener, it.pod, it.client, it.backend, it.endpoint, it.instance, it.serverName, it.session].join(" ").toLowerCase();
     const rows = sessions.filter((it) => !wanted || text(it).includes(wanted));
     rows.sort((one, other) => (sort.down ? order(other, one) : order(one, other)));
     [...$("sessions").tHead.rows[0].cells].forEach((cell, at) => {

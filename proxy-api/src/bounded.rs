@@ -23,6 +23,8 @@ pub const MAX_EPOCH_BYTES: usize = 256;
 pub const MAX_SOFTWARE_BYTES: usize = 256;
 /// Longest name of an endpoint set or of a forward, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
+/// Longest name of an instance of an agent, in bytes: a label of DNS.
+pub const MAX_INSTANCE_BYTES: usize = 63;
 /// Longest message of a failure, in bytes. A longer one is cut when it is written.
 pub const MAX_FAILURE_BYTES: usize = 1024;
 
@@ -130,6 +132,19 @@ where
 /// The name of a backend, or of a server.
 pub(crate) fn backend<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<Name>::deserialize(deserializer)?.map(|name| name.0))
+}
+
+/// The name of an instance of an agent.
+pub(crate) fn instance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Instance(String);
+
+    impl<'de> Deserialize<'de> for Instance {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_str(Text("the name of an instance", MAX_INSTANCE_BYTES)).map(Self)
+        }
+    }
+
+    Ok(Option::<Instance>::deserialize(deserializer)?.map(|name| name.0))
 }
 
 /// The sessions of one answer.

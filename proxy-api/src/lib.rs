@@ -38,7 +38,9 @@ mod surroundings;
 pub mod weight;
 
 pub use agent::{Agent, Enrolment};
-pub use bounded::{MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES};
+pub use bounded::{
+    MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES,
+};
 pub use change::{Assembler, Change, ChangeError, Held};
 pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};

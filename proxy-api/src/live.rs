@@ -126,9 +126,12 @@ pub struct LiveSession {
     /// Backend entry, once chosen.
     #[serde(default, deserialize_with = "crate::bounded::backend")]
     pub backend: Option<String>,
-    /// Endpoint address, once chosen.
+    /// Endpoint address, once chosen. Absent also if it is behind an agent.
     #[serde(default)]
     pub endpoint: Option<SocketAddr>,
+    /// The instance that leads to the endpoint, once chosen, if the backend is behind an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::instance")]
+    pub instance: Option<String>,
     /// Server name from the client's `ClientHello`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::backend")]
     pub server_name: Option<String>,
@@ -147,7 +150,7 @@ impl LiveSession {
     /// Bytes of the texts of this session in JSON.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let names = [&self.backend, &self.server_name].into_iter().flatten();
+        let names = [&self.backend, &self.instance, &self.server_name].into_iter().flatten();
         written(&self.listener.to_string()) + names.map(|name| written(name)).sum::<usize>()
     }
 }

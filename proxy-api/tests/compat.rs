@@ -179,6 +179,17 @@ fn ids_of_sessions_are_absent_from_what_older_peers_write_and_read() {
 }
 
 #[test]
+fn an_endpoint_behind_an_agent_is_an_instance_and_no_address() {
+    let session = r#"{"listener": "shop/shop-db/pg", "protocol": "TCP", "client": "192.0.2.1:1"}"#;
+    let old: LiveSession = serde_json::from_str(session).expect("decodes");
+    assert!(serde_json::to_value(&old).expect("encodes").get("instance").is_none(), "as releases before wrote it");
+    let new = LiveSession { instance: Some("pi4".to_owned()), ..old };
+    let written = serde_json::to_value(&new).expect("encodes");
+    assert_eq!((&written["endpoint"], &written["instance"]), (&serde_json::Value::Null, &serde_json::json!("pi4")));
+    assert_eq!(serde_json::from_value::<LiveSession>(written).expect("decodes"), new);
+}
+
+#[test]
 fn sessions_are_counted_by_object_only_between_peers_that_know_of_it() {
     let selection = Selection { namespace: Some("shop".to_owned()), by_origin: true, limit: 5, ..Selection::default() };
     let inquiry = Inquiry { id: 7, selection };

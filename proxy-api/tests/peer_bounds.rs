@@ -3,8 +3,9 @@
 
 use proxy_api::{
     Digest, Failure, FailureReason, FromProxy, Held, Inspected, ListenerId, ListenerReport, ListenerState, LiveSession,
-    LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES,
-    MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Origin, PARTS, ReportPart, Revision, SessionId, Transport, Version,
+    LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_LIVE,
+    MAX_LOADS, MAX_NAME_BYTES, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Origin, PARTS, ReportPart, Revision, SessionId,
+    Transport, Version,
 };
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ fn texts_of_a_peer_are_bounded() {
     assert!(read(json!({"report": {"gone": [id(0, 513)]}})).is_err(), "ids are bounded where they are read");
     holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"backend": text(bytes)}))]));
     holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"serverName": text(bytes)}))]));
+    holds(MAX_INSTANCE_BYTES, |bytes| inspected(&[session(json!({"instance": text(bytes)}))]));
     assert!(read(inspected(&[session(json!({"listener": id(0, 513)}))])).is_err(), "an id of a listener is bounded");
 }
 
@@ -136,6 +138,7 @@ fn the_largest_answer_about_sessions_fits() {
         client: address,
         backend: text(),
         endpoint: Some(address),
+        instance: Some("i".repeat(MAX_INSTANCE_BYTES)),
         server_name: text(),
         bytes_up: u64::MAX,
         bytes_down: u64::MAX,

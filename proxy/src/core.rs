@@ -1,5 +1,6 @@
 //! The pure core: no sockets, clock or environment. Time and randomness are arguments.
 
+pub mod address;
 pub mod backoff;
 pub mod balance;
 pub mod capacity;
@@ -17,6 +18,7 @@ pub mod foreign_ports;
 pub mod hand_over;
 pub mod heartbeat;
 pub mod holder;
+pub mod instances;
 pub mod lacking;
 pub mod limiter;
 pub mod load;

@@ -78,7 +78,7 @@ impl FirstAnswer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::SocketAddr, sync::Arc};
 
     use proxy_api::{Configuration, Timeouts};
     use tokio::time::timeout;
@@ -100,7 +100,7 @@ mod tests {
 
     /// Targets with one endpoint, in an entry of this weight and priority.
     fn targets(weight: u32, priority: u32) -> Arc<Targets> {
-        let endpoints = vec![Arc::new(Endpoint::new(([10, 0, 0, 1], 1).into()))];
+        let endpoints = vec![Arc::new(Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 1))))];
         let entry = Entry { id: "e".into(), weight, priority, endpoints, stats: Arc::default() };
         Arc::new(Targets::new(vec![entry]))
     }

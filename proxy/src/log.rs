@@ -23,7 +23,10 @@ use serde::Serialize;
 
 use self::{recent::Recent, text::Grid};
 pub use self::{recent::Recorded, subject::Subject, text::printable};
-use crate::{core::end::EndReason, lives::Guard};
+use crate::{
+    core::{address::Address, end::EndReason},
+    lives::Guard,
+};
 
 /// Longest wait for the last records when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -102,7 +105,7 @@ pub struct SessionRecord {
     /// Backend entry, once chosen.
     pub backend: Option<Arc<str>>,
     /// Endpoint, once chosen.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<Address>,
     /// Server name from the client's `ClientHello`.
     pub name: Option<Box<str>>,
     /// Bytes from the client.

@@ -274,12 +274,6 @@ pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The address with its port shifted by `offset`. Listeners whose ports would exceed 65535 are refused at translation.
-#[must_use]
-pub fn shifted(address: SocketAddr, offset: u16) -> SocketAddr {
-    SocketAddr::new(address.ip(), address.port().saturating_add(offset))
-}
-
 /// Whether an address belongs to this host by the routing table. No packet is sent.
 #[must_use]
 pub fn is_own_address(ip: IpAddr) -> bool {

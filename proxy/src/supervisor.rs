@@ -4,6 +4,7 @@
 //! `Listeners`, `Names`, `Checks`, `Health` and `Reporter`. Owners return values and notices, and read each other only
 //! through methods.
 
+mod agents;
 mod apply;
 mod checks;
 mod failures;
@@ -30,14 +31,14 @@ mod waits;
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use proxy_api::{Configuration, ListenerId, LiveSessions, Report, Selection, Surroundings, Transport};
+use proxy_api::{Agent, Configuration, ListenerId, LiveSessions, Report, Selection, Surroundings, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -58,7 +59,7 @@ use self::{
     waits::{Lack, Waits},
 };
 use crate::{
-    core::{diff::Running, no_ports::NoPorts, own_addresses::OwnAddresses},
+    core::{diff::Running, instances::Instances, no_ports::NoPorts, own_addresses::OwnAddresses},
     log::{Level, Notice},
     metrics::Metrics,
     net,
@@ -105,6 +106,10 @@ pub struct Supervisor {
     sockets: Sockets,
     listeners: Listeners,
     names: Names,
+    /// The instances of agents that are connected.
+    instances: Instances,
+    /// Tells the tunnels of the agents of the configuration in force.
+    agents: watch::Sender<Arc<BTreeMap<String, Agent>>>,
     own: RefCell<OwnAddresses>,
     checks: Checks,
     health: Health,
@@ -118,7 +123,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor that runs nothing yet.
+    /// A supervisor that runs nothing yet. `agents` gets those of each configuration.
     #[must_use]
     pub fn new(
         process: Process,
@@ -126,6 +131,7 @@ impl Supervisor {
         metrics: Arc<Metrics>,
         answers: mpsc::Sender<News>,
         report: watch::Sender<Report>,
+        agents: watch::Sender<Arc<BTreeMap<String, Agent>>>,
         settings: &Settings,
     ) -> Self {
         let counters = metrics.clone();
@@ -145,6 +151,8 @@ impl Supervisor {
             sockets,
             listeners: Listeners::new(room),
             names,
+            instances: Instances::default(),
+            agents,
             own: RefCell::default(),
             checks: Checks::default(),
             health: Health::default(),
@@ -158,8 +166,14 @@ impl Supervisor {
         }
     }
 
-    /// Runs until a drain is requested, or until every sender of `control` is dropped.
-    pub async fn run(mut self, mut control: mpsc::Receiver<Control>, mut answers: mpsc::Receiver<News>) {
+    /// Runs until a drain is requested, or until every sender of `control` is dropped. `instances` are those of agents
+    /// that are connected.
+    pub async fn run(
+        mut self,
+        mut control: mpsc::Receiver<Control>,
+        mut answers: mpsc::Receiver<News>,
+        mut instances: watch::Receiver<Instances>,
+    ) {
         let mut schedule = Schedule::new(Instant::now());
         let life = self.process.lives.begin("control");
         let mut beats = interval(BEAT);
@@ -174,6 +188,10 @@ impl Supervisor {
                     Some(asked) => self.asked(asked).await,
                 },
                 Some(answer) = answers.recv() => self.answered(answer, &mut answers),
+                Ok(()) = instances.changed() => {
+                    let now = instances.borrow_and_update().clone();
+                    self.connected(now);
+                }
                 () = until(schedule.next(wanted)) => {
                     let due = schedule.take_due(wanted, Instant::now());
                     if due.retry {
@@ -188,7 +206,7 @@ impl Supervisor {
         };
         drop(life);
         // Requests from here on fail at once instead of waiting for an answer.
-        drop((control, answers));
+        drop((control, answers, instances));
         self.drain(longest).await;
     }
 

@@ -8,13 +8,14 @@ use std::{
 };
 
 use proxy::core::{
+    address::{Address, AgentAddress},
     balance::{DEPARTED_MOST, Draw, Entry, Targets},
     endpoint::{Checked, Counted, Endpoint},
 };
 use proxy_api::{BackendHealth, Policy};
 
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address with a port")
+fn address(text: &str) -> Address {
+    Address::Socket(text.parse().expect("an address with a port"))
 }
 
 fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
@@ -32,12 +33,12 @@ fn draw(n: u32) -> Draw {
     Draw { ticket: u64::from(n), chance: 0, source: IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + n)), now: 0 }
 }
 
-fn pick(targets: &Targets, policy: Policy, draw: Draw) -> SocketAddr {
-    targets.pick(policy, draw, &[]).expect("an endpoint").1.address
+fn pick(targets: &Targets, policy: Policy, draw: Draw) -> Address {
+    targets.pick(policy, draw, &[]).expect("an endpoint").1.address.clone()
 }
 
 /// Number of sessions by endpoint, of one session from each of `clients` clients.
-fn shares(targets: &Targets, policy: Policy, clients: u32) -> BTreeMap<SocketAddr, u32> {
+fn shares(targets: &Targets, policy: Policy, clients: u32) -> BTreeMap<Address, u32> {
     let mut shares = BTreeMap::new();
     for n in 0..clients {
         *shares.entry(pick(targets, policy, draw(n))).or_default() += 1;
@@ -85,20 +86,20 @@ fn another_healthy_endpoint_is_a_different_one_that_gets_sessions() {
     let targets =
         Targets::new(vec![entry("open", 1, 0, &["10.0.0.1:1", "10.0.0.2:1"]), entry("closed", 0, 0, &["10.0.0.3:1"])]);
     let (one, two) = (address("10.0.0.1:1"), address("10.0.0.2:1"));
-    assert!(targets.has_healthy_other(one, 0) && targets.has_healthy_other(two, 0));
+    assert!(targets.has_healthy_other(&one, 0) && targets.has_healthy_other(&two, 0));
     targets.entries[0].endpoints[1].set_checked(Checked::Down);
-    assert!(!targets.has_healthy_other(one, 0), "neither the endpoint itself nor an entry of weight 0 counts");
-    assert!(targets.has_healthy_other(two, 0));
+    assert!(!targets.has_healthy_other(&one, 0), "neither the endpoint itself nor an entry of weight 0 counts");
+    assert!(targets.has_healthy_other(&two, 0));
 }
 
 #[test]
 fn a_standby_is_no_other_healthy_endpoint_before_a_pick_finds_it() {
     let targets = Targets::new(vec![entry("primary", 1, 0, &["10.0.0.1:1"]), entry("standby", 1, 1, &["10.0.0.2:1"])]);
     let (primary, standby) = (address("10.0.0.1:1"), address("10.0.0.2:1"));
-    assert!(!targets.has_healthy_other(primary, 0), "a flow that leaves the primary would come back to it");
-    assert!(targets.has_healthy_other(standby, 0));
+    assert!(!targets.has_healthy_other(&primary, 0), "a flow that leaves the primary would come back to it");
+    assert!(targets.has_healthy_other(&standby, 0));
     targets.entries[0].endpoints[0].set_checked(Checked::Down);
-    assert!(targets.has_healthy_other(primary, 0) && !targets.has_healthy_other(standby, 0));
+    assert!(targets.has_healthy_other(&primary, 0) && !targets.has_healthy_other(&standby, 0));
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn random_chooses_the_entry_and_the_endpoint_independently() {
         entry("b", 1, 0, &["10.0.1.1:1", "10.0.1.2:1"]),
     ]);
     let chances = [0, 1, 1 << 32, (1 << 32) + 1];
-    let picked: BTreeSet<SocketAddr> =
+    let picked: BTreeSet<Address> =
         chances.iter().map(|chance| pick(&targets, Policy::Random, Draw { chance: *chance, ..draw(0) })).collect();
     assert_eq!(picked.len(), 4, "{picked:?}");
 }
@@ -127,6 +128,49 @@ fn of_two_equal_entries_the_second_session_goes_to_the_other_one() {
         let targets = Targets::new(entries);
         let picked = [0, 1].map(|ticket| pick(&targets, Policy::RoundRobin, draw(ticket)));
         assert_ne!(picked[0], picked[1], "weight {weight}");
+    }
+}
+
+/// An endpoint behind an agent, by this instance.
+fn behind(instance: &str, port: u16) -> Arc<Endpoint> {
+    let (uid, agent) = ("u".into(), "shop/home".into());
+    let address = AgentAddress { uid, agent, instance: instance.into(), host: "127.0.0.1".into(), port };
+    Arc::new(Endpoint::new(Address::Agent(Arc::new(address))))
+}
+
+/// Targets with one entry, which these instances of an agent reach at a port.
+fn tunnel(instances: &[&str], port: u16) -> Targets {
+    let endpoints = instances.iter().map(|instance| behind(instance, port)).collect();
+    Targets::new(vec![Entry { endpoints, ..entry("agent/shop/home/127.0.0.1:1", 1, 0, &[]) }])
+}
+
+#[test]
+fn the_instances_of_an_agent_take_turns_and_a_retry_goes_to_the_other_one() {
+    let targets = tunnel(&["pi4", "nas"], 1);
+    let shares = shares(&targets, Policy::RoundRobin, 10);
+    let texts: Vec<(String, u32)> = shares.into_iter().map(|(address, count)| (address.to_string(), count)).collect();
+    let expected = ["agent/shop/home/nas/127.0.0.1:1", "agent/shop/home/pi4/127.0.0.1:1"];
+    assert_eq!(texts, expected.map(|text| (text.to_owned(), 5_u32)));
+    for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::Random, Policy::SourceHash] {
+        let first = pick(&targets, policy, draw(0));
+        let (_, second) = targets.pick(policy, draw(1), std::slice::from_ref(&first)).expect("the other one");
+        assert_ne!(first, second.address, "{policy:?}");
+        assert!(!targets.has_untried(0, &[first, second.address.clone()]));
+    }
+}
+
+#[test]
+fn a_client_keeps_its_instance_on_all_ports_of_an_agent_and_when_another_one_leaves() {
+    let instances = ["a", "b", "c", "d"];
+    let (one, other, fewer) = (tunnel(&instances, 1), tunnel(&instances, 2), tunnel(&instances[1..], 1));
+    assert_eq!(shares(&one, Policy::SourceHash, 300).len(), 4);
+    for n in 0..300 {
+        let instance = |targets: &Targets| match pick(targets, Policy::SourceHash, draw(n)) {
+            Address::Agent(address) => address.instance.clone(),
+            Address::Socket(address) => panic!("{address}"),
+        };
+        assert_eq!(instance(&one), instance(&other), "client {n}");
+        assert!(instance(&one) == instance(&fewer) || &*instance(&one) == "a", "client {n}");
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use proxy::core::{
+    address::{Address, AgentAddress},
     balance::{Draw, Entry, Targets},
     endpoint::{Checked, Endpoint},
     race::{HEAD_START, Race, is_beaten, is_charged},
@@ -19,8 +20,13 @@ const FOUR: [&str; 2] = ["10.0.0.1:1", "10.0.0.2:1"];
 const SIX: [&str; 2] = ["[fd00::1]:1", "[fd00::2]:1"];
 const POLICIES: [Policy; 4] = [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash];
 
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address with a port")
+fn address(text: &str) -> Address {
+    Address::Socket(text.parse().expect("an address with a port"))
+}
+
+fn behind_agent(instance: &str) -> Address {
+    let (uid, agent, host) = ("u".into(), "shop/home".into(), "127.0.0.1".into());
+    Address::Agent(Arc::new(AgentAddress { uid, agent, instance: instance.into(), host, port: 1 }))
 }
 
 fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
@@ -55,7 +61,7 @@ fn endpoint<'a>(targets: &'a Targets, text: &str) -> &'a Endpoint {
 /// The address to try in parallel with the first that was tried.
 fn other_family(targets: &Targets, policy: Policy, source: u8, tried: &[&str]) -> Option<String> {
     let last = endpoint(targets, tried[0]);
-    let tried: Vec<SocketAddr> = tried.iter().map(|text| address(text)).collect();
+    let tried: Vec<Address> = tried.iter().map(|text| address(text)).collect();
     targets.other_family(policy, draw(source), ("e", last), &tried).map(|endpoint| endpoint.address.to_string())
 }
 
@@ -100,11 +106,11 @@ fn one_attempt_in_parallel_is_none_of_the_attempts() {
 
 #[test]
 fn silence_is_charged_if_the_other_family_wins_after_the_head_start() {
-    let [four, six] = [FOUR[0], SIX[0]].map(address);
+    let [four, six] = &[FOUR[0], SIX[0]].map(address);
     let longer = HEAD_START + Duration::from_millis(1);
     assert!(is_beaten(six, four, longer) && is_beaten(four, six, longer));
     assert!(!is_beaten(six, four, HEAD_START), "it had no more than the head start");
-    assert!(!is_beaten(six, address(SIX[1]), longer), "one slow server says nothing of its family");
+    assert!(!is_beaten(six, &address(SIX[1]), longer), "one slow server says nothing of its family");
 }
 
 #[test]
@@ -129,6 +135,22 @@ fn an_entry_knows_whether_it_has_both_families() {
     let is_dual = |endpoints: &[&str]| targets(vec![entry("e", 1, 0, endpoints)]).entries[0].is_dual();
     assert!(is_dual(&[SIX[0], FOUR[0], SIX[1]]));
     assert!(!is_dual(&FOUR) && !is_dual(&SIX) && !is_dual(&[]));
+}
+
+#[test]
+fn an_address_behind_an_agent_is_of_no_family_and_nothing_is_tried_in_parallel_with_it() {
+    let [one, other] = ["one", "other"].map(behind_agent);
+    let endpoints = [&one, &other].map(|address| Arc::new(Endpoint::new(address.clone()))).to_vec();
+    let both = targets(vec![Entry { endpoints, ..entry("e", 1, 0, &[]) }]);
+    assert!(!both.entries[0].is_dual());
+    for policy in POLICIES {
+        let last = &both.entries[0].endpoints[0];
+        assert!(both.other_family(policy, draw(1), ("e", last), std::slice::from_ref(&one)).is_none(), "{policy:?}");
+    }
+    let longer = HEAD_START + Duration::from_millis(1);
+    for winner in [&other, &address(FOUR[0]), &address(SIX[0])] {
+        assert!(!is_beaten(&one, winner, longer) && !is_beaten(winner, &one, longer));
+    }
 }
 
 #[test]
@@ -165,10 +187,10 @@ fn the_policy_chooses_within_the_other_family_and_no_turn_is_used_up() {
     let chosen = |source, chance| {
         let draw = Draw { chance, ..draw(source) };
         let last = endpoint(&both, SIX[0]);
-        both.other_family(Policy::SourceHash, draw, ("e", last), &[]).map(|endpoint| endpoint.address)
+        both.other_family(Policy::SourceHash, draw, ("e", last), &[]).map(|endpoint| endpoint.address.clone())
     };
     assert!((0..50).all(|source| chosen(source, 0) == chosen(source, u64::MAX)));
-    let all: BTreeSet<Option<SocketAddr>> = (0..50).map(|source| chosen(source, 0)).collect();
+    let all: BTreeSet<Option<Address>> = (0..50).map(|source| chosen(source, 0)).collect();
     assert_eq!(all.len(), 2);
 }
 

@@ -20,7 +20,7 @@ pub enum Sort {
     Forward,
     /// The first pods by name.
     Pod,
-    /// The lowest endpoint addresses.
+    /// The lowest endpoint addresses, behind the instances of agents.
     Endpoint,
 }
 
@@ -32,11 +32,16 @@ impl Sort {
             Self::Client => address(&a.client).cmp(&address(&b.client)),
             Self::Forward => a.listener.cmp(&b.listener),
             Self::Pod => a.pod.cmp(&b.pod),
-            Self::Endpoint => a.endpoint.as_deref().map(address).cmp(&b.endpoint.as_deref().map(address)),
+            Self::Endpoint => destination(a).cmp(&destination(b)),
         };
         let rest = |session: &Session| (session.listener.clone(), session.pod.clone(), session.client.clone());
         order.then_with(|| rest(a).cmp(&rest(b)))
     }
+}
+
+/// Where a session leads: addresses by number, and instances of agents by name.
+fn destination(session: &Session) -> Option<(Option<SocketAddr>, &str)> {
+    session.destination().map(|text| (address(text), text))
 }
 
 /// An address as a number, so that 10.0.0.9 is before 10.0.0.10.
@@ -154,6 +159,16 @@ mod tests {
         assert_eq!(first(Sort::Age), "10.0.0.10:1");
         let clients = shown(Query { sort: Sort::Client, client: None, session: None, limit: 9 }).2;
         assert_eq!(clients, ["nonsense", "10.0.0.9:1", "10.0.0.10:1", "[::ffff:10.1.0.1]:1"], "by number, not by text");
+    }
+
+    #[test]
+    fn sessions_without_an_endpoint_come_first_then_those_behind_agents_and_addresses_by_number() {
+        let to = |endpoint: &str| Session { endpoint: Some(endpoint.to_owned()), ..Session::default() };
+        let by = |instance: &str| Session { instance: Some(instance.to_owned()), ..Session::default() };
+        let mut all = [to("10.0.0.10:1"), by("pi4"), to("10.0.0.9:1"), by("nas"), Session::default()];
+        all.sort_by(|a, b| Sort::Endpoint.order(a, b));
+        let shown = all.each_ref().map(|session| session.destination().unwrap_or_default());
+        assert_eq!(shown, ["", "nas", "pi4", "10.0.0.9:1", "10.0.0.10:1"]);
     }
 
     #[test]

@@ -222,8 +222,11 @@ pub struct Session {
     pub client: String,
     /// Backend, once chosen.
     pub backend: Option<String>,
-    /// Address and port of the endpoint, once chosen.
+    /// Address and port of the endpoint, once chosen, unless it is behind an agent.
     pub endpoint: Option<String>,
+    /// The instance that leads to the endpoint, once chosen, if the backend is behind an agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// Server name that a TLS client asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -240,6 +243,11 @@ impl Session {
     pub fn is_from_inside(&self) -> bool {
         let client = self.client.parse::<SocketAddr>();
         client.is_ok_and(|client| client.ip().to_canonical().is_loopback())
+    }
+
+    /// The endpoint, once chosen: its address and port, or the instance of an agent that leads to it.
+    pub fn destination(&self) -> Option<&str> {
+        self.endpoint.as_deref().or(self.instance.as_deref())
     }
 
     /// Bytes in both directions.

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     path::Path,
     time::Duration,
 };
@@ -178,7 +179,7 @@ fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
         reached: None,
     };
     let report = Report { listeners: BTreeMap::from([(id.clone(), listener)]), ..Report::default() };
-    let address = "192.0.2.1:1".parse().expect("an address");
+    let address = SocketAddr::from(([192, 0, 2, 1], 1)).into();
     let backend = proxy::core::page::Backend {
         name: String::new(),
         weight: 1,

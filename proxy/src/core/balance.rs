@@ -15,7 +15,7 @@ mod source_hash;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
@@ -27,7 +27,10 @@ use self::{
     plan::{Group, Level, Plan},
     source_hash::Ring,
 };
-use super::endpoint::{Changes, Endpoint};
+use super::{
+    address::Address,
+    endpoint::{Changes, Endpoint},
+};
 
 /// Most endpoints of one priority whose sessions `LeastConnections` compares. Among more, it compares two at random.
 pub const COMPARED_MOST: usize = 64;
@@ -112,10 +115,10 @@ impl Targets {
 
     /// The endpoints to remember at `now` that are none of these entries.
     fn departing(&self, entries: &[Entry], now: u64) -> Vec<(Arc<str>, Arc<Endpoint>)> {
-        let used: BTreeSet<(&str, SocketAddr)> = pairs(entries).map(|(id, it)| (&**id, it.address)).collect();
+        let used: BTreeSet<(&str, &Address)> = pairs(entries).map(|(id, it)| (&**id, &it.address)).collect();
         let mut departed = self.departed.clone();
         departed.extend(pairs(&self.entries).map(|(id, it)| (id.clone(), it.clone())));
-        departed.retain(|(id, it)| it.is_memorable(now) && !used.contains(&(&**id, it.address)));
+        departed.retain(|(id, it)| it.is_memorable(now) && !used.contains(&(&**id, &it.address)));
         departed.drain(..departed.len().saturating_sub(DEPARTED_MOST));
         departed
     }
@@ -133,7 +136,7 @@ impl Targets {
 
     fn with(mut entries: Vec<Entry>, departed: Vec<(Arc<str>, Arc<Endpoint>)>, changes: Changes) -> Self {
         for entry in &mut entries {
-            entry.endpoints.sort_by_key(|endpoint| endpoint.address);
+            entry.endpoints.sort_by(|one, other| Ord::cmp(&one.address, &other.address));
         }
         for endpoint in entries.iter().flat_map(|entry| &entry.endpoints) {
             endpoint.count_in(&changes);
@@ -144,8 +147,8 @@ impl Targets {
 
     /// Picks an entry and an endpoint, avoiding those in `tried` while there are others.
     #[must_use]
-    pub fn pick(&self, policy: Policy, draw: Draw, tried: &[SocketAddr]) -> Option<(&Entry, &Arc<Endpoint>)> {
-        let choose = |level: &Level, tried: &[SocketAddr]| {
+    pub fn pick(&self, policy: Policy, draw: Draw, tried: &[Address]) -> Option<(&Entry, &Arc<Endpoint>)> {
+        let choose = |level: &Level, tried: &[Address]| {
             Choice { entries: &self.entries, rings: &self.rings, level, draw, tried }.by(policy)
         };
         let (entry, endpoint) = self.planned(draw.now, |plan| {
@@ -165,14 +168,14 @@ impl Targets {
     /// Whether a pick at `now` (seconds of the process clock) would find another endpoint that is healthy. Standbys behind a
     /// healthy priority and entries of weight 0 do not count: no pick finds them.
     #[must_use]
-    pub fn has_healthy_other(&self, address: SocketAddr, now: u64) -> bool {
-        self.planned(now, |plan| plan.healthy.iter().flatten().any(|other| *other != address))
+    pub fn has_healthy_other(&self, address: &Address, now: u64) -> bool {
+        self.planned(now, |plan| plan.healthy.iter().flatten().any(|other| other != address))
     }
 
     /// Whether a pick at `now` (seconds of the process clock) would find an endpoint that is not in `tried`. Standbys
     /// behind a healthy priority and entries of weight 0 do not count: no pick finds them.
     #[must_use]
-    pub fn has_untried(&self, now: u64, tried: &[SocketAddr]) -> bool {
+    pub fn has_untried(&self, now: u64, tried: &[Address]) -> bool {
         let is_fresh = |group: &Group, at: usize| {
             let endpoint = self.entries.get(group.entry).and_then(|entry| entry.endpoints.get(at));
             endpoint.is_some_and(|endpoint| !tried.contains(&endpoint.address))

@@ -1,23 +1,22 @@
 //! An endpoint and its health: passive from failed sessions, active from checks.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{
-            AtomicU8, AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{
+        AtomicU8, AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
     },
 };
 
 use proxy_api::{HealthCheck, Outlier};
 
+use super::address::Address;
+
 /// An endpoint of a backend entry, shared by all workers and updated once per session.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Address to connect to.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Live sessions.
     pub active: AtomicU32,
     failures: AtomicU32,
@@ -69,9 +68,9 @@ pub enum Fitness {
 impl Endpoint {
     /// A healthy endpoint.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
         Self {
-            address,
+            address: address.into(),
             active: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
@@ -224,6 +223,8 @@ impl Streak {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use proxy_api::Probe;
 
     use super::*;
@@ -291,7 +292,7 @@ mod tests {
     const OUTLIER: Outlier = Outlier { consecutive_failures: 3, eject_seconds: 10 };
 
     fn endpoint() -> Endpoint {
-        Endpoint::new(([127, 0, 0, 1], 1).into())
+        Endpoint::new(SocketAddr::from(([127, 0, 0, 1], 1)))
     }
 
     #[test]

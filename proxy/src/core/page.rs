@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter::Sum,
-    net::SocketAddr,
     sync::atomic::Ordering::Relaxed,
 };
 
@@ -11,6 +10,7 @@ use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerStat
 use serde::Serialize;
 
 use super::{
+    address::Address,
     balance::Entry,
     endpoint::{Checked, Endpoint, Fitness},
 };
@@ -94,10 +94,10 @@ pub struct Backend {
 }
 
 /// An endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
     /// Address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Health.
     pub health: Health,
     /// Live sessions.
@@ -144,7 +144,7 @@ fn listed(endpoint: &Endpoint, now: u64) -> Listed {
         Fitness::Unhealthy if endpoint.checked() == Checked::Down => Health::CheckFailed,
         Fitness::Unhealthy => Health::Ejected,
     };
-    Listed { address: endpoint.address, health, live: endpoint.active.load(Relaxed) }
+    Listed { address: endpoint.address.clone(), health, live: endpoint.active.load(Relaxed) }
 }
 
 /// The listeners that a state of this report shows.

@@ -3,9 +3,9 @@
 //! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
 //! endpoint of the same entry and of the other family is tried in parallel. The first connection wins.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use super::balance::Entry;
+use super::{address::Address, balance::Entry};
 
 /// How long an attempt may go unanswered before the next one begins in parallel (RFC 8305, section 8).
 pub const HEAD_START: Duration = Duration::from_millis(250);
@@ -84,8 +84,14 @@ pub fn is_charged(ran: Duration, time: Duration) -> bool {
 /// endpoint of the other family answered. Otherwise a family that leads nowhere would never be ejected, and each session
 /// that begins there would pay the head start.
 #[must_use]
-pub fn is_beaten(loser: SocketAddr, winner: SocketAddr, ran: Duration) -> bool {
-    loser.is_ipv4() != winner.is_ipv4() && ran > HEAD_START
+pub fn is_beaten(loser: &Address, winner: &Address, ran: Duration) -> bool {
+    are_of_two_families(loser, winner) && ran > HEAD_START
+}
+
+/// Whether one is an address of IPv4 and the other one of IPv6. Addresses behind agents are neither.
+fn are_of_two_families(one: &Address, other: &Address) -> bool {
+    let addresses = one.socket().zip(other.socket());
+    addresses.is_some_and(|(one, other)| one.is_ipv4() != other.is_ipv4())
 }
 
 impl Entry {
@@ -93,6 +99,6 @@ impl Entry {
     #[must_use]
     pub fn is_dual(&self) -> bool {
         let ends = self.endpoints.first().zip(self.endpoints.last());
-        ends.is_some_and(|(first, last)| first.address.is_ipv4() != last.address.is_ipv4())
+        ends.is_some_and(|(first, last)| are_of_two_families(&first.address, &last.address))
     }
 }

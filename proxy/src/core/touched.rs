@@ -116,5 +116,7 @@ fn reaches(listener: &Listener, sets: &Sets, ports: &BTreeSet<(Transport, u16)>)
             let mut endpoints = sets.get(name).into_iter().flat_map(|set| &set.endpoints);
             endpoints.any(|endpoint| has(from(endpoint.address.port())))
         }
+        // The ports are those of another machine.
+        Target::Tunnel { .. } => false,
     })
 }

@@ -10,7 +10,7 @@ use proxy_api::{ListenerId, SessionId};
 use serde::{Serialize, Serializer};
 
 use super::{Event, Level, Notice, SessionRecord, Subject};
-use crate::core::end::EndReason;
+use crate::core::{address::Address, end::EndReason};
 
 /// The record of a session. Written without a tree of values: a busy proxy logs as often as it accepts.
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct Session<'a> {
     cause: Option<&'a str>,
     client: SocketAddr,
     duration_seconds: f64,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<&'a Address>,
     #[serde(serialize_with = "shown")]
     event: Phase,
     forward: &'a str,
@@ -115,7 +115,7 @@ fn session(time: SystemTime, record: &SessionRecord) -> Session<'_> {
         cause: record.cause.as_deref(),
         client: record.client,
         duration_seconds: record.duration.as_secs_f64(),
-        endpoint: record.endpoint,
+        endpoint: record.endpoint.as_ref(),
         event: Phase(record.phase),
         forward: &origin.name,
         kind: origin.kind.as_str(),
@@ -181,7 +181,7 @@ mod tests {
         let last = SessionRecord {
             phase: "closed",
             backend: Some("svc/ns/db:5432".into()),
-            endpoint: Some(([0, 0, 0, 0, 0, 0, 0, 1], 5432).into()),
+            endpoint: Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 5432)).into()),
             name: Some("db.example.com".into()),
             duration: Duration::from_millis(1500),
             reason: Some(EndReason::Finished),

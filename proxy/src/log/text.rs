@@ -97,7 +97,7 @@ fn is_hidden(character: char) -> bool {
 
 /// A session in words.
 fn session(record: &SessionRecord) -> String {
-    let to = record.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string());
+    let to = record.endpoint.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
     let name = record.name.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();
     let mut text = format!("{} -> {to}{name}", record.client);
     if record.phase != "opened" {
@@ -115,7 +115,7 @@ fn session(record: &SessionRecord) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{net::SocketAddr, sync::Arc, time::Duration};
 
     use proxy_api::{SessionId, Transport};
 
@@ -134,7 +134,7 @@ mod tests {
             transport: Transport::Tcp,
             client: "192.0.2.1:5".parse().expect("an address"),
             backend: None,
-            endpoint: Some("192.0.2.2:6".parse().expect("an address")),
+            endpoint: Some(SocketAddr::from(([192, 0, 2, 2], 6)).into()),
             name: Some("db.example.com".into()),
             up: 1,
             down: 2,

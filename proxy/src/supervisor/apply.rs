@@ -27,7 +27,10 @@ impl Supervisor {
         let ran = std::mem::replace(&mut self.running, settled.next.clone());
         let sets = &self.configuration.endpoints;
         let sets_before = before.as_ref().map_or(sets, |before| &before.endpoints);
-        let touched = Touched::between((&ran, sets_before), (&self.running, sets));
+        let mut touched = Touched::between((&ran, sets_before), (&self.running, sets));
+        if let Some(before) = &before {
+            touched.targets.extend(self.follow_agents(&before.agents));
+        }
         if touched.surroundings {
             self.surroundings = Arc::new(Surroundings::of(sets));
         }
@@ -71,17 +74,20 @@ impl Supervisor {
                 self.checks.forget(id, self.listeners.live());
             }
         }
-        let live = self.listeners.live();
-        let touched: ById = touched.targets.iter().filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
-        self.refresh(&touched);
+        self.refresh_all_of(&touched.targets);
     }
 
     /// Recomputes the targets of the listeners that use one of these names.
     pub(super) fn refresh_users(&mut self, hosts: &BTreeSet<String>) {
+        let users: BTreeSet<ListenerId> = hosts.iter().flat_map(|host| self.names.users(host)).cloned().collect();
+        self.refresh_all_of(&users);
+    }
+
+    /// Recomputes the targets of those of these listeners that serve.
+    pub(super) fn refresh_all_of(&mut self, ids: &BTreeSet<ListenerId>) {
         let live = self.listeners.live();
-        let users = hosts.iter().flat_map(|host| self.names.users(host));
-        let using: ById = users.filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
-        self.refresh(&using);
+        let serving: ById = ids.iter().filter_map(|id| Some((id.clone(), live.get(id)?.clone()))).collect();
+        self.refresh(&serving);
     }
 
     /// Recomputes the targets of these listeners.
@@ -96,6 +102,8 @@ impl Supervisor {
             endpoints: &self.configuration.endpoints,
             sockets: &self.running.sockets,
             names: &self.names,
+            agents: &self.configuration.agents,
+            instances: &self.instances,
             surroundings: &self.surroundings,
             own: &self.own,
             now: self.process.clock.seconds(),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -11,7 +10,10 @@ use proxy_api::{HealthCheck, ListenerId, Origin, SendHeader};
 use tokio::{sync::Semaphore, task::JoinHandle, time::sleep};
 
 use crate::{
-    core::endpoint::{Checked, Endpoint, Streak},
+    core::{
+        address::Address,
+        endpoint::{Checked, Endpoint, Streak},
+    },
     log::Level,
     probe,
     process::Process,
@@ -24,7 +26,7 @@ const AT_ONCE: usize = 256;
 const AT_ONCE_OF_ONE: usize = 16;
 
 /// The checks of one listener, by backend entry and endpoint.
-type OfOne = BTreeMap<(Arc<str>, SocketAddr), Running>;
+type OfOne = BTreeMap<(Arc<str>, Address), Running>;
 
 /// The checks of the process.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl Checks {
                 endpoint.set_checked(Checked::Not);
                 continue;
             };
-            let key = (entry.id.clone(), endpoint.address);
+            let key = (entry.id.clone(), endpoint.address.clone());
             let backend = spec.backends.iter().find(|backend| *backend.id == *entry.id);
             let port = backend.map_or(check.port, |backend| spec.checked_port(backend));
             let subject = Subject { check: HealthCheck { port, ..check.clone() }, send, endpoint: endpoint.clone() };
@@ -145,7 +147,7 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Su
             let Ok(_turn) = turns[1].acquire().await else { return };
             // Last, so that no check that waits for its turn holds a file that a connection could use.
             let _file = process.files.wait(1).await;
-            probe::run(endpoint.address, &check, send).await
+            probe::run(&process.agents, &endpoint.address, &check, send).await
         };
         let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
         count.fetch_add(1, Relaxed);

@@ -1,4 +1,4 @@
-//! The endpoints of each listener: from endpoint sets, literal addresses and DNS answers.
+//! The endpoints of each listener: from endpoint sets, literal addresses, DNS answers and the instances of agents.
 
 use std::{
     cell::RefCell,
@@ -8,13 +8,17 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target};
+use proxy_api::{
+    Agent, Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target, Transport,
+};
 
 use super::{listeners::ById, names::Names};
 use crate::{
     core::{
+        address::{Address, AgentAddress},
         balance::{Entry, Targets},
         endpoint::{Checked, Endpoint},
+        instances::Instances,
         own_addresses::OwnAddresses,
     },
     net,
@@ -29,6 +33,10 @@ pub(super) struct Sources<'a> {
     pub(super) sockets: &'a BTreeMap<SocketKey, BTreeSet<ListenerId>>,
     /// DNS answers.
     pub(super) names: &'a Names,
+    /// Agents of the configuration, by uid.
+    pub(super) agents: &'a BTreeMap<String, Agent>,
+    /// Their instances that are connected.
+    pub(super) instances: &'a Instances,
     /// What is around the proxy.
     pub(super) surroundings: &'a Arc<Surroundings>,
     /// Addresses of this host, as far as they were asked for.
@@ -76,9 +84,10 @@ impl Sources<'_> {
         let (mut entries, mut refused) = (Vec::with_capacity(spec.backends.len()), Vec::new());
         for backend in &spec.backends {
             let mut usable = BTreeSet::new();
-            for address in self.candidates(&backend.target) {
-                if let Some(why) = self.refuses(spec, backend, address) {
-                    refused.push((address, why));
+            for address in self.candidates(spec, &backend.target) {
+                let denied = address.socket().and_then(|socket| Some((socket, self.refuses(spec, backend, socket)?)));
+                if let Some(denied) = denied {
+                    refused.push(denied);
                 } else {
                     usable.insert(address);
                 }
@@ -96,7 +105,7 @@ impl Sources<'_> {
         awaited.map(|backend| backend.priority).min()
     }
 
-    fn candidates(&self, target: &Target) -> Vec<SocketAddr> {
+    fn candidates(&self, spec: &Listener, target: &Target) -> Vec<Address> {
         match target {
             Target::Endpoints(name) => self.endpoints.get(name).map(addresses_of).unwrap_or_default(),
             Target::Address { host, port } => {
@@ -104,12 +113,33 @@ impl Sources<'_> {
                     Ok(ip) => vec![ip],
                     Err(_) => self.names.addresses(host).to_vec(),
                 };
-                ips.into_iter().map(|ip| SocketAddr::new(ip.to_canonical(), *port)).collect()
+                ips.into_iter().map(|ip| Address::Socket(SocketAddr::new(ip.to_canonical(), *port))).collect()
             }
+            // Agents carry no datagrams.
+            Target::Tunnel { .. } if spec.socket.transport == Transport::Udp => Vec::new(),
+            Target::Tunnel { agent, host, port } => self.behind(agent, host, *port),
         }
     }
 
-    /// Why the listener must not connect to this address, if so.
+    /// A host and port behind an agent: one address for each of its instances.
+    fn behind(&self, uid: &str, host: &str, port: u16) -> Vec<Address> {
+        let known = self.agents.get(uid).zip(self.instances.0.get_key_value(uid));
+        let Some((agent, (uid, instances))) = known else { return Vec::new() };
+        let name: Arc<str> = format!("{}/{}", agent.namespace, agent.name).into();
+        let host: Arc<str> = host.into();
+        let address = |instance: &Arc<str>| AgentAddress {
+            uid: uid.clone(),
+            agent: name.clone(),
+            instance: instance.clone(),
+            host: host.clone(),
+            port,
+        };
+        instances.iter().map(|instance| Address::Agent(Arc::new(address(instance)))).collect()
+    }
+
+    /// Why the listener must not connect to this address, if so. What is behind an agent is not checked here: it is in the
+    /// network of the agent, so that neither the destinations nor the loops of this proxy say anything of it. The lists of
+    /// both ends of the tunnel allow it.
     fn refuses(&self, spec: &Listener, backend: &Backend, address: SocketAddr) -> Option<Denial> {
         let (ip, ports) = (address.ip(), address.port()..=address.port().saturating_add(spec.further_ports()));
         let denied = match &backend.target {
@@ -119,6 +149,7 @@ impl Sources<'_> {
                 self.refuses_address(spec, ip, &(checked..=checked))
             }),
             Target::Endpoints(_) => spec.destinations.refuses_endpoint(ip),
+            Target::Tunnel { .. } => return None,
         };
         denied.or_else(|| self.is_loop(spec, ip, &ports).then_some(Denial::Loop))
     }
@@ -160,23 +191,23 @@ fn count(shared: &Shared, refused: &[(SocketAddr, Denial)]) {
 }
 
 /// A backend with these addresses; endpoints and counts that are known already are kept, also of endpoints that return.
-fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<SocketAddr>) -> Entry {
+fn entry(backend: &Backend, before: &Targets, addresses: BTreeSet<Address>) -> Entry {
     let known = before.entries.iter().find(|entry| *entry.id == *backend.id);
-    let known_endpoint = |address: &SocketAddr| {
+    let known_endpoint = |address: &Address| {
         // Endpoints are in the order of their addresses.
         let endpoints = &known?.endpoints;
-        let at = endpoints.binary_search_by_key(address, |endpoint| endpoint.address).ok()?;
+        let at = endpoints.binary_search_by(|endpoint| endpoint.address.cmp(address)).ok()?;
         endpoints.get(at).cloned()
     };
-    let departed: BTreeMap<SocketAddr, &Arc<Endpoint>> =
-        before.departed_from(&backend.id).map(|endpoint| (endpoint.address, endpoint)).collect();
-    let returned = |address: &SocketAddr| {
+    let departed: BTreeMap<&Address, &Arc<Endpoint>> =
+        before.departed_from(&backend.id).map(|endpoint| (&endpoint.address, endpoint)).collect();
+    let returned = |address: &Address| {
         let endpoint = departed.get(address).copied().cloned()?;
         // Its checks have stopped meanwhile, so that their result is out of date.
         endpoint.set_checked(Checked::Not);
         Some(endpoint)
     };
-    let endpoint = |address: SocketAddr| {
+    let endpoint = |address: Address| {
         let known = known_endpoint(&address).or_else(|| returned(&address));
         known.unwrap_or_else(|| Arc::new(Endpoint::new(address)))
     };
@@ -200,195 +231,9 @@ fn is_same(before: &[Entry], after: &[Entry]) -> bool {
             .all(|(a, b)| a.id == b.id && a.weight == b.weight && a.priority == b.priority && same_endpoints(a, b))
 }
 
-fn addresses_of(set: &EndpointSet) -> Vec<SocketAddr> {
-    set.endpoints.iter().map(|endpoint| endpoint.address).collect()
+fn addresses_of(set: &EndpointSet) -> Vec<Address> {
+    set.endpoints.iter().map(|endpoint| Address::Socket(endpoint.address)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use proxy_api::{Destinations, HealthCheck, Outlier, Probe};
-
-    use super::*;
-    use crate::{
-        core::{dns::families::Resolution, endpoint::Counted},
-        supervisor::fixtures::{id, listener, socket},
-    };
-
-    fn addresses(ports: &[u16]) -> BTreeMap<String, EndpointSet> {
-        let addresses = ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
-        BTreeMap::from([("b".to_owned(), addresses.collect())])
-    }
-
-    fn live() -> ById {
-        ById::from([(id("a"), Shared::new(id("a"), listener(1, "b"), Arc::default(), Arc::default()))])
-    }
-
-    fn of<'a>(
-        endpoints: &'a BTreeMap<String, EndpointSet>,
-        sockets: &'a BTreeMap<SocketKey, BTreeSet<ListenerId>>,
-        names: &'a Names,
-        (surroundings, own): (&'a Arc<Surroundings>, &'a RefCell<OwnAddresses>),
-    ) -> Sources<'a> {
-        Sources { endpoints, sockets, names, surroundings, own, now: 0 }
-    }
-
-    #[test]
-    fn targets_that_are_unchanged_are_not_replaced_and_known_endpoints_stay() {
-        let (names, sockets, live) = (Names::without_receiver(), BTreeMap::new(), live());
-        let refresh = |ports: &[u16]| {
-            let endpoints = addresses(ports);
-            let (around, own) = (Arc::default(), RefCell::default());
-            let sources = of(&endpoints, &sockets, &names, (&around, &own));
-            let refusals = sources.refresh(&live);
-            assert!(refusals.is_empty(), "{refusals:?}");
-            live[&id("a")].targets.load_full()
-        };
-        let first = refresh(&[10]);
-        assert!(Arc::ptr_eq(&first, &refresh(&[10])));
-        let second = refresh(&[10, 11]);
-        assert_eq!(second.entries[0].endpoints.len(), 2);
-        assert!(Arc::ptr_eq(&first.entries[0].endpoints[0], &second.entries[0].endpoints[0]));
-        assert!(Arc::ptr_eq(&first.entries[0].stats, &second.entries[0].stats));
-    }
-
-    #[test]
-    fn an_endpoint_that_returns_has_its_sessions_and_its_ejection_and_no_old_check() {
-        let (names, sockets, live) = (Names::without_receiver(), BTreeMap::new(), live());
-        let refresh = |ports: &[u16], now: u64| {
-            let endpoints = addresses(ports);
-            let (around, own) = (Arc::default(), RefCell::default());
-            Sources { now, ..of(&endpoints, &sockets, &names, (&around, &own)) }.refresh(&live);
-            live[&id("a")].targets.load().entries[0].endpoints.clone()
-        };
-        let first = refresh(&[10, 11, 12], 0);
-        let session = Counted::new(first[0].clone());
-        first[0].set_checked(Checked::Down);
-        first[1].failed(Outlier { consecutive_failures: 1, eject_seconds: 10 }, 0);
-        refresh(&[], 1);
-        refresh(&[13], 2);
-        let back = refresh(&[10, 11, 12, 13], 3);
-        let is_kept: Vec<bool> = first.iter().zip(&back).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
-        assert_eq!(is_kept, [true, true, false]);
-        assert_eq!(back[0].checked(), Checked::Not, "the checks of an absent endpoint have stopped");
-        drop(session);
-        refresh(&[13], 4);
-        let later = refresh(&[10, 11, 13], 5);
-        assert!(!Arc::ptr_eq(&first[0], &later[0]), "nothing is known of an endpoint without sessions");
-        assert!(Arc::ptr_eq(&first[1], &later[1]), "the ejection lasts");
-    }
-
-    #[tokio::test]
-    async fn a_session_waits_for_the_first_answer_to_a_name_and_no_longer() {
-        let (mut names, sockets, endpoints) = (Names::without_receiver(), BTreeMap::new(), BTreeMap::new());
-        let template = (*listener(1, "b")).clone();
-        let target = Target::Address { host: "db.test".to_owned(), port: 80 };
-        let backends = vec![Backend { target, ..template.backends[0].clone() }];
-        let spec = Arc::new(Listener { backends, ..template }.sealed());
-        names.set(&id("a"), Some(&spec));
-        let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
-        let live = ById::from([(id("a"), shared.clone())]);
-        let (around, own) = (Arc::default(), RefCell::default());
-        let waits = |names: &Names| {
-            of(&endpoints, &sockets, names, (&around, &own)).refresh(&live);
-            shared.first_answer.is_needed(&shared.targets.load())
-        };
-        assert!(waits(&names));
-        names.learn("db.test", Resolution { failure: Some("timeout".to_owned()), ..Resolution::default() }, 0);
-        assert!(!waits(&names));
-    }
-
-    #[test]
-    fn a_listener_of_the_same_proxy_is_no_target() {
-        let (names, live, endpoints) = (Names::without_receiver(), live(), addresses(&[10, 11]));
-        let sockets = BTreeMap::from([(socket(11), BTreeSet::from([id("other")]))]);
-        let (around, own) = (Arc::default(), RefCell::default());
-        let sources = of(&endpoints, &sockets, &names, (&around, &own));
-        let refusals = sources.refresh(&live);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 11));
-        assert_eq!(refusals, [Refusal { listener: id("a"), address, why: Denial::Loop }]);
-        let targets = live[&id("a")].targets.load();
-        assert_eq!(targets.entries[0].endpoints.len(), 1);
-    }
-
-    fn set(texts: &[&str]) -> EndpointSet {
-        texts.iter().map(|text| text.parse::<SocketAddr>().expect("an address")).collect()
-    }
-
-    #[test]
-    fn an_address_that_leads_back_to_the_fleet_is_no_target_on_a_port_on_which_the_fleet_listens() {
-        let (names, live) = (Names::without_receiver(), live());
-        let endpoints = BTreeMap::from([
-            ("b".to_owned(), set(&["192.0.2.1:11", "192.0.2.1:12", "192.0.2.7:80", "192.0.2.9:11"])),
-            ("fleet".to_owned(), set(&["192.0.2.1:0"])),
-            ("fronts".to_owned(), set(&["192.0.2.7:80"])),
-        ]);
-        let all = SocketKey { bind: Bind::All, ..socket(11) };
-        let sockets = BTreeMap::from([(all, BTreeSet::from([id("other")]))]);
-        let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
-        let sources = of(&endpoints, &sockets, &names, (&around, &own));
-        let refused: Vec<String> = sources.refresh(&live).iter().map(|it| it.address.to_string()).collect();
-        assert_eq!(refused, ["192.0.2.1:11", "192.0.2.7:80"]);
-        let shared = &live[&id("a")];
-        let used: Vec<String> =
-            shared.targets.load().entries[0].endpoints.iter().map(|it| it.address.to_string()).collect();
-        assert_eq!(used, ["192.0.2.1:12", "192.0.2.9:11"]);
-        assert_eq!(shared.counters.refused[Denial::Loop.index()].load(Relaxed), 2);
-        let pod = IpAddr::from([192, 0, 2, 1]);
-        assert!(
-            shared.returns(pod) && !shared.returns(IpAddr::from([192, 0, 2, 7])),
-            "a client in the fleet came back"
-        );
-    }
-
-    #[test]
-    fn nodes_are_no_targets_unless_the_gateway_names_them() {
-        let (names, sockets) = (Names::without_receiver(), BTreeMap::new());
-        let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.5:0"]))]);
-        let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
-        let sources = of(&endpoints, &sockets, &names, (&around, &own));
-        let refused = |cidrs: &[&str]| -> Vec<Denial> {
-            let template = (*listener(1, "b")).clone();
-            let target = Target::Address { host: "192.0.2.5".to_owned(), port: 80 };
-            let backends = vec![Backend { target, ..template.backends[0].clone() }];
-            let cidrs = cidrs.iter().map(|cidr| cidr.parse().expect("a network")).collect();
-            let destinations = Destinations { refuse_local: true, cidrs };
-            let spec = Arc::new(Listener { backends, destinations, ..template }.sealed());
-            let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
-            sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
-        };
-        assert_eq!(refused(&[]), [Denial::Cluster]);
-        assert_eq!(refused(&["192.0.2.0/24"]), [Denial::Cluster]);
-        assert!(refused(&["192.0.2.5/32"]).is_empty());
-    }
-
-    #[test]
-    fn an_address_is_no_target_if_its_checks_would_go_to_a_port_that_is_refused() {
-        let (names, sockets) = (Names::without_receiver(), BTreeMap::new());
-        let endpoints = BTreeMap::from([("protected".to_owned(), set(&["192.0.2.6:6443"]))]);
-        let (around, own) = (Arc::new(Surroundings::of(&endpoints)), RefCell::default());
-        let sources = of(&endpoints, &sockets, &names, (&around, &own));
-        let refused = |port: Option<u16>, check_port: Option<u16>| -> Vec<Denial> {
-            let template = (*listener(1, "b")).clone();
-            let target = Target::Address { host: "192.0.2.6".to_owned(), port: 80 };
-            let backends = vec![Backend { target, check_port, ..template.backends[0].clone() }];
-            let destinations = Destinations { refuse_local: true, ..Destinations::default() };
-            let check = HealthCheck {
-                probe: Probe::Tcp,
-                port,
-                interval_seconds: 10,
-                timeout_seconds: 1,
-                unhealthy_threshold: 1,
-                healthy_threshold: 1,
-            };
-            let health_check = Some(Box::new(check));
-            let spec = Arc::new(Listener { backends, destinations, health_check, ..template }.sealed());
-            let shared = Shared::new(id("a"), spec, Arc::default(), Arc::default());
-            sources.refresh(&ById::from([(id("a"), shared)])).iter().map(|it| it.why).collect()
-        };
-        assert!(refused(None, None).is_empty() && refused(Some(8080), None).is_empty());
-        assert_eq!(refused(Some(10_250), None), [Denial::Kubelet]);
-        assert_eq!(refused(Some(6443), None), [Denial::Cluster]);
-        assert_eq!(refused(Some(8080), Some(6443)), [Denial::Cluster]);
-        assert!(refused(Some(6443), Some(8080)).is_empty(), "the port of the entry comes first");
-    }
-}
+mod tests;

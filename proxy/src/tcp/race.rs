@@ -4,7 +4,6 @@
 use std::{
     future::{Future, pending, poll_fn},
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
@@ -17,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{dial::dial, direction::End};
 use crate::{
     core::{
+        address::Address,
         balance::{Draw, Entry, Targets},
         endpoint::{Counted, Endpoint},
         race::{Race, is_beaten, is_charged},
@@ -44,7 +44,7 @@ pub struct AttemptLog {
     /// Whether the attempt in parallel was made that is none of `retry.attempts`.
     pub had_extra: bool,
     /// The addresses that were tried.
-    pub tried: Vec<SocketAddr>,
+    pub tried: Vec<Address>,
 }
 
 impl AttemptLog {
@@ -158,20 +158,21 @@ impl<'a> Step<'a> {
 
     fn begin(self, endpoint: &Arc<Endpoint>, log: &mut AttemptLog, file: Option<Permit>) -> Attempt<'a> {
         self.show(endpoint);
-        log.tried.push(endpoint.address);
+        log.tried.push(endpoint.address.clone());
+        let (agents, client, header) = (&self.worker.process.agents, self.session.client.get(), self.header);
         let to = self.session.address_of(endpoint);
         Attempt {
             endpoint: endpoint.clone(),
             // Counted from now on, so that concurrent connects spread over endpoints.
             counted: Counted::new(endpoint.clone()),
             began: Instant::now(),
-            dial: Box::pin(dial(to, self.header)),
+            dial: Box::pin(async move { dial(agents, &to, client, header).await }),
             _file: file,
         }
     }
 
     /// The endpoint to try in parallel with `last`.
-    fn other_family(self, last: &Endpoint, tried: &[SocketAddr]) -> Option<&'a Arc<Endpoint>> {
+    fn other_family(self, last: &Endpoint, tried: &[Address]) -> Option<&'a Arc<Endpoint>> {
         self.targets.other_family(self.spec.policy, self.draw, (&self.entry.id, last), tried)
     }
 
@@ -191,8 +192,8 @@ impl<'a> Step<'a> {
             }
         }
         let silent = io::Error::new(io::ErrorKind::TimedOut, "no answer, but the other address family answered");
-        let winner = attempt.endpoint.address;
-        for loser in others.iter().filter(|it| is_beaten(it.endpoint.address, winner, it.began.elapsed())) {
+        let winner = &attempt.endpoint.address;
+        for loser in others.iter().filter(|it| is_beaten(&it.endpoint.address, winner, it.began.elapsed())) {
             self.failed(&loser.endpoint, &silent);
         }
         self.show(&attempt.endpoint);

@@ -39,6 +39,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
+        core::instances::Instances,
         lives::Lives,
         log::{Level, Log, LogFormat},
         metrics::Metrics,
@@ -80,7 +81,9 @@ mod tests {
         let (answers, answered) = mpsc::channel(1);
         let (reporter, _report) = watch::channel(Report::default());
         let metrics = Metrics::new(process.clone());
-        let supervisor = Supervisor::new(process, workers, metrics, answers, reporter, &Settings::default());
+        let (agents, _) = watch::channel(Arc::default());
+        let (_connected, instances) = watch::channel(Instances::default());
+        let supervisor = Supervisor::new(process, workers, metrics, answers, reporter, agents, &Settings::default());
         let ask = async {
             let (reply, _live) = oneshot::channel();
             control.send(Control::Inspect(Selection::default(), reply)).await.expect("a control thread");
@@ -89,7 +92,7 @@ mod tests {
             timeout(PATIENCE, current).await.expect("in time").expect("an answer")
         };
         tokio::select! {
-            () = Box::pin(supervisor.run(requests, answered)) => panic!("the control thread has ended"),
+            () = Box::pin(supervisor.run(requests, answered, instances)) => panic!("the control thread has ended"),
             _ = ask => {}
         }
     }

@@ -29,7 +29,7 @@ impl UdpListener {
                 flow.asked();
                 return Ok(flow);
             }
-            tried.push(flow.endpoint());
+            tried.push(flow.endpoint().clone());
             self.end_flow(worker, &flow, EndReason::BackendUnhealthy);
         }
         if worker.draining.get() {

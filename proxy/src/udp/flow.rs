@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     core::{
+        address::Address,
         balance::EntryStats,
         diff::Facts,
         end::EndReason,
@@ -34,7 +35,6 @@ use crate::{
     },
     files::Permit,
     log::{Event, SessionRecord},
-    net,
     process::FlowPermits,
     shared::{Dropped, Shared},
     worker::{Ending, Worker},
@@ -86,7 +86,7 @@ impl Flow {
         worker: &Rc<Worker>,
         listener: &Arc<Shared>,
         key: FlowKey,
-        tried: Vec<SocketAddr>,
+        tried: Vec<Address>,
         (slot, offset, permits): (FlowSlot, u16, FlowPermits),
     ) -> Result<Rc<Self>, Dropped> {
         let Upstream { backend, endpoint, stats, socket } =
@@ -155,8 +155,8 @@ impl Flow {
         Arc::ptr_eq(&self.mark, mark)
     }
 
-    pub(super) fn endpoint(&self) -> SocketAddr {
-        self.endpoint.address
+    pub(super) fn endpoint(&self) -> &Address {
+        &self.endpoint.address
     }
 
     /// Whether the flow may carry more datagrams at `now` (seconds).
@@ -166,7 +166,7 @@ impl Flow {
 
     /// Whether `listener` has another healthy endpoint at `now` (seconds).
     pub(super) fn has_alternative(&self, listener: &Shared, now: u64) -> bool {
-        listener.targets.load().has_healthy_other(self.endpoint.address, now)
+        listener.targets.load().has_healthy_other(&self.endpoint.address, now)
     }
 
     /// Clears the unreachable mark.
@@ -249,7 +249,7 @@ impl Flow {
             transport: Transport::Udp,
             client: self.client(),
             backend: Some(self.backend.clone()),
-            endpoint: Some(net::shifted(self.endpoint.address, self.offset)),
+            endpoint: Some(self.endpoint.address.shifted(self.offset)),
             name: None,
             up: self.up.get(),
             down: self.down.get(),
@@ -266,7 +266,8 @@ impl Flow {
             protocol: Transport::Udp,
             client: self.client(),
             backend: Some(self.backend.to_string()),
-            endpoint: Some(net::shifted(self.endpoint.address, self.offset)),
+            endpoint: self.endpoint.address.shifted(self.offset).socket(),
+            instance: None,
             server_name: None,
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),

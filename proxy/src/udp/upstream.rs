@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -11,6 +11,7 @@ use tokio::net::UdpSocket;
 
 use crate::{
     core::{
+        address::Address,
         balance::{Draw, EntryStats},
         endpoint::Endpoint,
     },
@@ -41,7 +42,7 @@ impl Upstream {
         worker: &Worker,
         listener: &Shared,
         source: IpAddr,
-        mut tried: Vec<SocketAddr>,
+        mut tried: Vec<Address>,
         offset: u16,
     ) -> Result<Self, Dropped> {
         let spec = listener.spec.load_full();
@@ -61,7 +62,9 @@ impl Upstream {
                 }
                 listener.counters.retries.fetch_add(1, Relaxed);
             }
-            let opened = net::upstream_udp(net::shifted(endpoint.address, offset)).and_then(UdpSocket::from_std);
+            // Agents carry no datagrams: the targets of a listener for UDP have none of them.
+            let to = endpoint.address.shifted(offset).socket().ok_or(Dropped::NoBackend)?;
+            let opened = net::upstream_udp(to).and_then(UdpSocket::from_std);
             let error = match opened {
                 Ok(socket) => {
                     let (backend, stats) = (entry.id.clone(), entry.stats.clone());
@@ -74,7 +77,7 @@ impl Upstream {
                 break;
             }
             charge(worker, listener, &entry.id, endpoint, &error);
-            tried.push(endpoint.address);
+            tried.push(endpoint.address.clone());
         }
         Err(Dropped::SendFailed)
     }

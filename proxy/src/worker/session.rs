@@ -13,9 +13,8 @@ use std::{
 use proxy_api::{LiveSession, SessionId, Transport};
 
 use crate::{
-    core::{end::EndReason, endpoint::Endpoint, timers::TimerState},
+    core::{address::Address, end::EndReason, endpoint::Endpoint, timers::TimerState},
     log::SessionRecord,
-    net,
     shared::Shared,
 };
 
@@ -104,8 +103,8 @@ impl Session {
 
     /// The address to connect to at an endpoint: in a range, its port is shifted by the session's offset.
     #[must_use]
-    pub fn address_of(&self, endpoint: &Endpoint) -> SocketAddr {
-        net::shifted(endpoint.address, self.offset.get())
+    pub fn address_of(&self, endpoint: &Endpoint) -> Address {
+        endpoint.address.shifted(self.offset.get())
     }
 
     /// Asks the task to end; the first reason counts. `Idle` is a question, which the task denies if its sockets hold
@@ -213,13 +212,15 @@ impl Session {
     #[must_use]
     pub fn view(&self, now_millis: u64) -> LiveSession {
         let to = self.to.borrow();
+        let endpoint = to.as_ref().map(|(_, endpoint)| self.address_of(endpoint));
         LiveSession {
             session: Some(self.id),
             listener: (*self.listener.id).clone(),
             protocol: Transport::Tcp,
             client: self.client.get(),
             backend: to.as_ref().map(|(backend, _)| backend.to_string()),
-            endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint)),
+            endpoint: endpoint.as_ref().and_then(Address::socket),
+            instance: endpoint.as_ref().and_then(Address::agent).map(|agent| agent.instance.to_string()),
             server_name: self.name.as_deref().map(str::to_owned),
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),

@@ -31,7 +31,7 @@ fn cells(session: &Session) -> Vec<String> {
     vec![
         printable(&session.listener),
         printable(&session.client),
-        text(session.endpoint.as_deref()),
+        text(session.destination()),
         units::bytes(session.bytes_up),
         units::bytes(session.bytes_down),
         age(i64::try_from(session.seconds).unwrap_or(i64::MAX)),

@@ -72,7 +72,8 @@ impl Own {
         if !found.is_empty() && unlisted > 0 {
             return Found::Several(count(found.len()).saturating_add(unlisted));
         }
-        only(found, |a, b| (&a.backend, &a.endpoint) == (&b.backend, &b.endpoint)).map(|it| Box::new(it.clone()))
+        let goal = |it: &Session| (it.backend.clone(), it.destination().map(str::to_owned));
+        only(found, |a, b| goal(a) == goal(b)).map(|it| Box::new(it.clone()))
     }
 
     /// The last record about the connection. Its session is no older than `longest`.

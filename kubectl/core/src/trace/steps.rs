@@ -160,7 +160,7 @@ fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
     } else {
         "do the endpoints answer? NetworkPolicies and firewalls may drop connections silently"
     };
-    match &session.endpoint {
+    match session.destination() {
         Some(endpoint) => Check::ok(BACKEND, format!("the proxy is connected to {endpoint} ({backend})")),
         None if has_bytes => Check::ok(BACKEND, "the backend has sent bytes"),
         None => Check::failed(BACKEND, "the proxy has connected to no endpoint yet").hint(next),

@@ -92,6 +92,7 @@ pub(crate) fn session(forward: &str) -> LiveSession {
         client: "192.0.2.1:40000".parse().expect("an address"),
         backend: None,
         endpoint: None,
+        instance: None,
         server_name: None,
         bytes_up: 3,
         bytes_down: 5,

@@ -2,7 +2,6 @@
 
 use std::{
     cmp::Ordering,
-    net::SocketAddr,
     ops::Range,
     sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
@@ -15,7 +14,7 @@ use super::{
     scatter::{scattered, step_of},
     source_hash::{Ring, mixed, rendezvous, source_hash},
 };
-use crate::core::endpoint::Endpoint;
+use crate::core::{address::Address, endpoint::Endpoint};
 
 /// The choice of an endpoint for one session.
 pub(super) struct Choice<'a> {
@@ -26,7 +25,7 @@ pub(super) struct Choice<'a> {
     pub(super) level: &'a Level,
     pub(super) draw: Draw,
     /// Endpoints that are not chosen.
-    pub(super) tried: &'a [SocketAddr],
+    pub(super) tried: &'a [Address],
 }
 
 /// Positions of an entry, and of an endpoint in it.
@@ -70,8 +69,8 @@ impl<'a> Choice<'a> {
 
     /// The positions in `group.members` that were tried, ascending.
     pub(super) fn skipped(&self, group: &Group) -> Vec<usize> {
-        let find = |tried: &SocketAddr| {
-            group.members.binary_search_by_key(&Some(*tried), |at| Some(self.endpoint(group, *at)?.address)).ok()
+        let find = |tried: &'a Address| {
+            group.members.binary_search_by_key(&Some(tried), |at| Some(&self.endpoint(group, *at)?.address)).ok()
         };
         let mut found: Vec<usize> = self.tried.iter().filter_map(find).collect();
         found.sort_unstable();

@@ -1,9 +1,6 @@
 //! The endpoint for an attempt in parallel, of the other address family ([`crate::core::race`]).
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use proxy_api::Policy;
 
@@ -13,22 +10,22 @@ use super::{
     plan::{Group, Level},
     source_hash::mixed,
 };
-use crate::core::endpoint::Endpoint;
+use crate::core::{address::Address, endpoint::Endpoint};
 
 impl Targets {
     /// The endpoint to try in parallel with `last`, of the entry with this identity: of the other family, no less fit, and
-    /// not in `tried`.
+    /// not in `tried`. An address behind an agent has no other family.
     #[must_use]
     pub fn other_family(
         &self,
         policy: Policy,
         draw: Draw,
         (id, last): (&str, &Endpoint),
-        tried: &[SocketAddr],
+        tried: &[Address],
     ) -> Option<&Arc<Endpoint>> {
         let entry = self.entries.iter().position(|entry| &*entry.id == id)?;
         let fitness = last.fitness(draw.now);
-        let is_ipv4 = !last.address.is_ipv4();
+        let is_ipv4 = !last.address.socket()?.is_ipv4();
         let in_level = |level: &Level| {
             let group = level.groups.iter().find(|group| group.entry == entry)?;
             let choice = Choice { entries: &self.entries, rings: &self.rings, level, draw, tried };

@@ -1,6 +1,6 @@
 //! What picks share: the usable endpoints by order of preference, prepared once for each change of their health.
 
-use std::{cmp::Reverse, net::SocketAddr, ops::Range, sync::OnceLock};
+use std::{cmp::Reverse, ops::Range, sync::OnceLock};
 
 use proxy_api::BackendHealth;
 
@@ -9,7 +9,7 @@ use super::{
     scatter::step_of,
     source_hash::{Ring, name_of},
 };
-use crate::core::endpoint::Fitness;
+use crate::core::{address::Address, endpoint::Fitness};
 
 /// What is prepared from all targets and their health.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Plan {
     /// Health of the endpoints that may get sessions.
     pub(super) health: BackendHealth,
     /// Two healthy endpoints of the levels with different addresses, as far as there are any.
-    pub(super) healthy: [Option<SocketAddr>; 2],
+    pub(super) healthy: [Option<Address>; 2],
 }
 
 /// Endpoints that are equally good, by entry.
@@ -50,7 +50,8 @@ pub(super) struct Group {
     pub(super) name: String,
     /// Positions in the entry's endpoints, ascending.
     pub(super) members: Vec<usize>,
-    /// Number of members with an IPv4 address, which precede the others.
+    /// Number of members with an IPv4 address, which precede the others. Addresses behind agents are of no family, and
+    /// never beside others.
     four: usize,
     /// The members on the ring of `SourceHash`, made when it is first used.
     pub(super) ring: OnceLock<Ring>,
@@ -124,14 +125,14 @@ fn health(entries: &[Entry], open: &[Open<'_>]) -> BackendHealth {
     }
 }
 
-fn healthy(entries: &[Entry], levels: &[Level], now: u64) -> [Option<SocketAddr>; 2] {
+fn healthy(entries: &[Entry], levels: &[Level], now: u64) -> [Option<Address>; 2] {
     let endpoints = levels.iter().flat_map(|level| &level.groups).flat_map(|group| {
         let entry = entries.get(group.entry);
         group.members.iter().filter_map(move |at| entry?.endpoints.get(*at))
     });
-    let mut all = endpoints.filter(|endpoint| endpoint.is_healthy(now)).map(|endpoint| endpoint.address);
+    let mut all = endpoints.filter(|endpoint| endpoint.is_healthy(now)).map(|endpoint| &endpoint.address);
     let first = all.next();
-    [first, all.find(|address| Some(*address) != first)]
+    [first.cloned(), all.find(|address| Some(*address) != first).cloned()]
 }
 
 impl Level {
@@ -147,7 +148,8 @@ impl Group {
     fn of(entries: &[Entry], open: &Open<'_>, least: Fitness) -> Option<Self> {
         let fit = open.fitness.iter().enumerate().filter(|(_, fitness)| **fitness >= least);
         let members: Vec<usize> = fit.map(|(at, _)| at).collect();
-        let is_four = |at: &usize| open.entry.endpoints.get(*at).is_some_and(|endpoint| endpoint.address.is_ipv4());
+        let address = |at: &usize| open.entry.endpoints.get(*at)?.address.socket();
+        let is_four = |at: &usize| address(at).is_some_and(|address| address.is_ipv4());
         (!members.is_empty()).then(|| Self {
             entry: open.at,
             weight: open.entry.weight,

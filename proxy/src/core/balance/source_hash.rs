@@ -8,7 +8,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::Entry;
-use crate::core::endpoint::Endpoint;
+use crate::core::{address::Address, endpoint::Endpoint};
 
 /// Places of an endpoint on the ring. With 16 places and probes, the shares of endpoints differ by about a tenth.
 const PLACES: u64 = 16;
@@ -32,18 +32,18 @@ struct Place {
 
 impl Ring {
     /// The ring of endpoints in the order of their addresses. An endpoint is placed by its host, so that listeners for
-    /// different ports of the same hosts agree. Endpoints of one host are numbered.
+    /// different ports of the same hosts agree; behind an agent, by its instance. Endpoints of one host are numbered.
     pub(super) fn of(endpoints: &[Arc<Endpoint>]) -> Self {
         let mut places = Vec::new();
         let mut last = None;
         for (at, endpoint) in endpoints.iter().enumerate() {
-            let ip = endpoint.address.ip();
+            let host = host_hash(&endpoint.address);
             let number = match last {
-                Some((before, number)) if before == ip => number + 1,
+                Some((before, number)) if before == host => number + 1,
                 _ => 0_u64,
             };
-            last = Some((ip, number));
-            let name = scattered(source_hash(ip, b"endpoint"), number);
+            last = Some((host, number));
+            let name = scattered(host, number);
             places.extend((0..PLACES).map(|turn| Place { hash: scattered(name, turn), endpoint: at }));
         }
         places.sort_unstable();
@@ -91,15 +91,32 @@ fn host_of(id: &str) -> &str {
     id.rsplit_once(':').map_or(id, |(host, _)| host)
 }
 
+/// The hash of an endpoint's host, or of the instance that leads to it.
+fn host_hash(address: &Address) -> u64 {
+    match address {
+        Address::Socket(address) => source_hash(address.ip(), b"endpoint"),
+        Address::Agent(address) => {
+            mixed(fnv(fnv(fnv(START, address.uid.as_bytes()), b"/"), address.instance.as_bytes()))
+        }
+    }
+}
+
 /// FNV-1a of an address and a name, mixed. Depends on nothing else, so that listeners with equal backends, and all
 /// replicas, agree.
 pub(super) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let start = match source.to_canonical() {
-        IpAddr::V4(v4) => v4.octets().iter().fold(0xcbf2_9ce4_8422_2325, fold),
-        IpAddr::V6(v6) => v6.octets().iter().fold(0xcbf2_9ce4_8422_2325, fold),
+        IpAddr::V4(v4) => fnv(START, &v4.octets()),
+        IpAddr::V6(v6) => fnv(START, &v6.octets()),
     };
-    mixed(name.iter().fold(start, fold))
+    mixed(fnv(start, name))
+}
+
+/// Where FNV-1a begins.
+const START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, continued with these bytes.
+fn fnv(start: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// One of several hashes of the same thing.

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::atomic::Ordering::Relaxed,
 };
 
@@ -47,11 +48,11 @@ fn draw(ticket: u64) -> Draw {
     Draw { ticket, chance, source: IpAddr::from([192, 0, 2, ticket as u8]), now: 0 }
 }
 
-fn counts(targets: &Targets, policy: Policy, draws: u64) -> BTreeMap<SocketAddr, u64> {
+fn counts(targets: &Targets, policy: Policy, draws: u64) -> BTreeMap<Address, u64> {
     let mut counts = BTreeMap::new();
     for ticket in 0..draws {
         let (_, endpoint) = targets.pick(policy, draw(ticket), &[]).expect("an endpoint");
-        *counts.entry(endpoint.address).or_default() += 1;
+        *counts.entry(endpoint.address.clone()).or_default() += 1;
     }
     counts
 }
@@ -105,7 +106,7 @@ fn a_standby_is_used_only_while_nobody_before_it_is_healthy() {
     set(0, 0, Checked::Down);
     assert_eq!(picked(&targets), "e0");
     // A retry stays off the standby: one refused connection is not a failover.
-    let first = targets.entries[0].endpoints[1].address;
+    let first = targets.entries[0].endpoints[1].address.clone();
     assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &[first]).expect("one").0.id, "e0");
     set(0, 1, Checked::Down);
     assert_eq!((picked(&targets).as_str(), targets.health(0)), ("e1", BackendHealth::Some));
@@ -115,7 +116,7 @@ fn a_standby_is_used_only_while_nobody_before_it_is_healthy() {
     assert_eq!(picked(&targets), "e1");
     set(1, 0, Checked::Down);
     assert_eq!((picked(&targets).as_str(), targets.health(0)), ("e0", BackendHealth::None));
-    let all: Vec<SocketAddr> = targets.entries[0].endpoints.iter().map(|endpoint| endpoint.address).collect();
+    let all: Vec<Address> = targets.entries[0].endpoints.iter().map(|endpoint| endpoint.address.clone()).collect();
     assert_eq!(&*targets.pick(Policy::RoundRobin, draw(0), &all).expect("one").0.id, "e1", "all are tried");
     set(0, 0, Checked::Up);
     assert_eq!(picked(&targets), "e0");
@@ -131,12 +132,12 @@ fn weight_zero_gets_no_session() {
 fn source_hash_moves_only_the_clients_of_the_endpoint_that_left() {
     let before = targets(&[(1, 5)]);
     let mut fewer = entries(&[(1, 5)]);
-    let gone = fewer[0].endpoints.remove(2).address;
+    let gone = fewer[0].endpoints.remove(2).address.clone();
     let after = Targets::new(fewer);
     for ticket in 0..200 {
-        let one = before.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
-        let two = after.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
-        assert!(one == two || one == gone);
+        let one = &before.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
+        let two = &after.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address;
+        assert!(one == two || *one == gone);
     }
 }
 
@@ -155,7 +156,7 @@ fn listeners_for_different_ports_of_the_same_hosts_agree_and_ports_of_one_host_s
     let (control, data) = (with(&[(1, 21), (2, 21), (3, 21)]), with(&[(1, 30000), (2, 30000), (3, 30000)]));
     for ticket in 0..200 {
         let picked =
-            |targets: &Targets| targets.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address.ip();
+            |all: &Targets| all.pick(Policy::SourceHash, draw(ticket), &[]).expect("one").1.address.with_port(0);
         assert_eq!(picked(&control), picked(&data));
     }
     assert_eq!(counts(&with(&[(1, 80), (1, 81)]), Policy::SourceHash, 200).len(), 2);
@@ -180,8 +181,8 @@ fn every_release_hashes_a_source_in_the_same_way_so_that_replicas_agree_during_a
     let pool = targets(&[(1, 5)]);
     let picked: Vec<usize> = (0..12)
         .map(|client| {
-            let address = pool.pick(Policy::SourceHash, draw(client), &[]).expect("one").1.address;
-            pool.entries[0].endpoints.iter().position(|endpoint| endpoint.address == address).expect("its position")
+            let picked = pool.pick(Policy::SourceHash, draw(client), &[]).expect("one").1;
+            pool.entries[0].endpoints.iter().position(|endpoint| Arc::ptr_eq(endpoint, picked)).expect("its position")
         })
         .collect();
     assert_eq!(picked, [0, 1, 2, 4, 0, 3, 4, 2, 2, 0, 3, 2]);
@@ -190,10 +191,11 @@ fn every_release_hashes_a_source_in_the_same_way_so_that_replicas_agree_during_a
 #[test]
 fn a_retry_goes_to_another_endpoint_while_there_is_one() {
     let targets = targets(&[(1, 2)]);
-    let first = targets.pick(Policy::SourceHash, draw(1), &[]).expect("one").1.address;
-    let second = targets.pick(Policy::SourceHash, draw(1), &[first]).expect("one").1.address;
+    let pick = |tried: &[Address]| Some(targets.pick(Policy::SourceHash, draw(1), tried)?.1.address.clone());
+    let first = pick(&[]).expect("one");
+    let second = pick(std::slice::from_ref(&first)).expect("one");
     assert_ne!(first, second);
-    assert!(targets.pick(Policy::SourceHash, draw(1), &[first, second]).is_some());
+    assert!(pick(&[first, second]).is_some());
 }
 
 /// Opens this many sessions, which stay; returns the live sessions of each entry.
@@ -269,7 +271,7 @@ fn a_pick_looks_at_no_more_endpoints_among_thousands_than_among_few() {
                 for attempt in 0..3 {
                     LOOKS.set(0);
                     let (_, endpoint) = targets.pick(policy, draw(ticket), &tried).expect("an endpoint");
-                    tried.push(endpoint.address);
+                    tried.push(endpoint.address.clone());
                     let most = if attempt == 0 { COMPARED_MOST } else { 300 };
                     assert!(LOOKS.get() <= most, "{policy:?}, {endpoints}, attempt {attempt}: {}", LOOKS.get());
                 }
@@ -291,15 +293,15 @@ fn an_endpoint_of_the_other_family_is_found_among_thousands_as_among_few() {
             let dual = Targets::new(shape);
             for ticket in 0..200 {
                 let (entry, first) = dual.pick(policy, draw(ticket), &[]).expect("an endpoint");
-                let mut tried = vec![first.address];
+                let mut tried = vec![first.address.clone()];
                 for last in [first, &entry.endpoints[0]] {
                     LOOKS.set(0);
                     let Some(other) = dual.other_family(policy, draw(ticket), (&entry.id, last), &tried) else {
                         continue;
                     };
-                    let is_other = other.address.is_ipv4() != last.address.is_ipv4();
-                    assert!(is_other && !tried.contains(&other.address));
-                    tried.push(other.address);
+                    let is_ipv4 = |it: &Endpoint| it.address.socket().expect("an address").is_ipv4();
+                    assert!(is_ipv4(other) != is_ipv4(last) && !tried.contains(&other.address));
+                    tried.push(other.address.clone());
                     assert!(LOOKS.get() <= 300, "{policy:?}, {endpoints}: {}", LOOKS.get());
                 }
             }
@@ -317,10 +319,8 @@ fn what_is_prepared_is_used_until_health_changes_or_an_ejection_ends() {
     pair.entries[0].endpoints[0].failed(outlier, 9);
     let seen = |now| {
         let draws = (0..8).map(|ticket| Draw { now, ..draw(ticket) });
-        draws
-            .filter_map(|draw| Some(pair.pick(Policy::RoundRobin, draw, &[])?.1.address))
-            .collect::<BTreeSet<_>>()
-            .len()
+        let picked = draws.filter_map(|draw| Some(&pair.pick(Policy::RoundRobin, draw, &[])?.1.address));
+        picked.collect::<BTreeSet<_>>().len()
     };
     // Seconds are cut: the ejection lasts ten whole ones.
     assert_eq!([9, 19, 20].map(seen), [1, 1, 2], "ejected for ten seconds");
@@ -340,10 +340,10 @@ fn new_targets_learn_of_the_health_of_endpoints_that_they_share_with_earlier_one
 fn source_hash_shares_the_endpoints_of_an_entry_evenly() {
     let pool = targets(&[(1, 16)]);
     let clients = (0..8000_u32).map(|n| IpAddr::from((0x0a02_0000 + n).to_be_bytes()));
-    let mut counts: BTreeMap<SocketAddr, u32> = BTreeMap::new();
+    let mut counts: BTreeMap<&Address, u32> = BTreeMap::new();
     for source in clients {
         let draw = Draw { ticket: 0, chance: 0, source, now: 0 };
-        *counts.entry(pool.pick(Policy::SourceHash, draw, &[]).expect("one").1.address).or_default() += 1;
+        *counts.entry(&pool.pick(Policy::SourceHash, draw, &[]).expect("one").1.address).or_default() += 1;
     }
     assert!(counts.len() == 16 && counts.values().all(|count| (350..=650).contains(count)), "{counts:?}");
 }
@@ -351,9 +351,9 @@ fn source_hash_shares_the_endpoints_of_an_entry_evenly() {
 #[test]
 fn source_hash_moves_only_the_clients_of_an_unhealthy_endpoint_and_takes_them_back() {
     let pool = targets(&[(1, 5), (1, 3)]);
-    let picked = || -> Vec<SocketAddr> {
+    let picked = || -> Vec<Address> {
         let draws = (0..200).map(draw);
-        draws.map(|draw| pool.pick(Policy::SourceHash, draw, &[]).expect("one").1.address).collect()
+        draws.map(|draw| pool.pick(Policy::SourceHash, draw, &[]).expect("one").1.address.clone()).collect()
     };
     let before = picked();
     let sick = &pool.entries[0].endpoints[3];
@@ -376,8 +376,8 @@ proptest! {
         for policy in [Policy::RoundRobin, Policy::LeastConnections] {
             let counts = counts(&targets, policy, total * 2);
             for (at, weight) in weights.iter().enumerate() {
-                let address = targets.entries[at].endpoints[0].address;
-                prop_assert_eq!(counts.get(&address).copied().unwrap_or(0), u64::from(*weight) * 2);
+                let address = &targets.entries[at].endpoints[0].address;
+                prop_assert_eq!(counts.get(address).copied().unwrap_or(0), u64::from(*weight) * 2);
             }
         }
     }

@@ -1,0 +1,78 @@
+//! The instances of agents that are connected, and which listeners a change of them concerns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proxy_api::{Agent, Listener, ListenerId, Target};
+
+/// The names of the instances that are connected, by the uid of their agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instances(pub BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
+
+impl Instances {
+    /// Uids of the agents whose instances differ.
+    #[must_use]
+    pub fn differing<'a>(&'a self, next: &'a Self) -> BTreeSet<&'a str> {
+        let gone = self.0.keys().filter(|uid| !next.0.contains_key(*uid));
+        let differ = next.0.iter().filter(|(uid, instances)| self.0.get(*uid) != Some(*instances));
+        gone.chain(differ.map(|(uid, _)| uid)).map(|uid| &**uid).collect()
+    }
+}
+
+/// Uids of the agents that only one of two configurations has. The uid of an agent stands for its name.
+#[must_use]
+pub fn came_or_went<'a>(before: &'a BTreeMap<String, Agent>, next: &'a BTreeMap<String, Agent>) -> BTreeSet<&'a str> {
+    let gone = before.keys().filter(|uid| !next.contains_key(*uid));
+    let new = next.keys().filter(|uid| !before.contains_key(*uid));
+    gone.chain(new).map(String::as_str).collect()
+}
+
+/// The listeners that lead through one of these agents.
+#[must_use]
+pub fn users(listeners: &BTreeMap<ListenerId, Arc<Listener>>, uids: &BTreeSet<&str>) -> BTreeSet<ListenerId> {
+    if uids.is_empty() {
+        return BTreeSet::new();
+    }
+    let is_used = |target: &Target| matches!(target, Target::Tunnel { agent, .. } if uids.contains(agent.as_str()));
+    let uses = |listener: &Listener| listener.backends.iter().any(|backend| is_used(&backend.target));
+    listeners.iter().filter(|(_, listener)| uses(listener)).map(|(id, _)| id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instances(all: &[(&str, &[&str])]) -> Instances {
+        let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|name| Arc::from(*name)).collect() };
+        Instances(all.iter().map(|(uid, all)| (Arc::from(*uid), names(all))).collect())
+    }
+
+    #[test]
+    fn an_agent_differs_when_an_instance_of_it_comes_or_goes() {
+        let before = instances(&[("a", &["one"]), ("b", &["one"]), ("c", &["one"])]);
+        let next = instances(&[("b", &["one"]), ("c", &["one", "two"]), ("d", &["one"])]);
+        let differing: Vec<&str> = before.differing(&next).into_iter().collect();
+        assert_eq!(differing, ["a", "c", "d"]);
+        assert!(before.differing(&before).is_empty());
+    }
+
+    #[test]
+    fn an_agent_that_only_one_configuration_has_came_or_went() {
+        let agent = |suspended| Agent {
+            namespace: "ns".to_owned(),
+            name: "home".to_owned(),
+            rotation: 0,
+            suspended,
+            max_instances: 1,
+            targets: Vec::new(),
+            enrolment: None,
+        };
+        let agents = |all: &[(&str, bool)]| -> BTreeMap<String, Agent> {
+            all.iter().map(|(uid, suspended)| ((*uid).to_owned(), agent(*suspended))).collect()
+        };
+        let (before, next) = (agents(&[("a", false), ("b", false)]), agents(&[("b", true), ("c", false)]));
+        assert_eq!(came_or_went(&before, &next).into_iter().collect::<Vec<_>>(), ["a", "c"]);
+    }
+}

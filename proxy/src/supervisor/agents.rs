@@ -1,0 +1,151 @@
+//! Agents and their instances: whose targets follow them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proxy_api::{Agent, ListenerId};
+
+use super::Supervisor;
+use crate::core::instances::{Instances, came_or_went, users};
+
+impl Supervisor {
+    /// Takes the instances that are connected now. The listeners that lead through an agent whose instances differ are
+    /// refreshed together, and no others.
+    pub(super) fn connected(&mut self, now: Instances) {
+        let before = std::mem::replace(&mut self.instances, now);
+        let concerned = users(&self.running.listeners, &before.differing(&self.instances));
+        if !concerned.is_empty() {
+            self.refresh_all_of(&concerned);
+        }
+    }
+
+    /// Tells the tunnels of the agents of the configuration in force, if there were others before. Returns the listeners
+    /// whose targets may be others for that.
+    pub(super) fn follow_agents(&self, before: &BTreeMap<String, Agent>) -> BTreeSet<ListenerId> {
+        let now = &self.configuration.agents;
+        if before == now {
+            return BTreeSet::new();
+        }
+        self.agents.send_replace(Arc::new(now.clone()));
+        users(&self.running.listeners, &came_or_went(before, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::{Backend, Configuration, Listener, Report, Target};
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        core::{balance::Targets, endpoint::Counted},
+        lives::Lives,
+        log::{Level, Log, LogFormat},
+        metrics::Metrics,
+        process::Process,
+        settings::Settings,
+        supervisor::fixtures::{id, listener, listeners},
+        threads::Workers,
+    };
+
+    /// A supervisor of two agents, `u` and `v`, and three listeners: `a` leads through `u`, `b` through `v`, and `c`
+    /// through none; and what its tunnels hear of.
+    fn supervisor() -> (Supervisor, watch::Receiver<Arc<BTreeMap<String, Agent>>>) {
+        let lives = Lives::new(Clock::start());
+        let guard = lives.guard("log");
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
+        let process = Process::new(&Settings::default(), None, lives, log);
+        let workers = Workers { handles: Vec::new(), threads: Vec::new() };
+        let (metrics, (answers, _)) = (Metrics::new(process.clone()), mpsc::channel(1));
+        let ((report, _), (agents, told)) = (watch::channel(Report::default()), watch::channel(Arc::default()));
+        let mut it = Supervisor::new(process, workers, metrics, answers, report, agents, &Settings::default());
+        let all = [("a", through("u")), ("b", through("v")), ("c", listener(3, "b"))];
+        it.running.listeners = listeners(all);
+        let changed = it.running.listeners.keys().cloned().collect();
+        it.listeners.place(&it.running.listeners, &changed);
+        let agents = ["u", "v"].map(|uid| (uid.to_owned(), agent(uid)));
+        it.configuration = Arc::new(Configuration { agents: agents.into(), ..Configuration::default() });
+        (it, told)
+    }
+
+    fn agent(name: &str) -> Agent {
+        Agent {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            rotation: 0,
+            suspended: false,
+            max_instances: 4,
+            targets: Vec::new(),
+            enrolment: None,
+        }
+    }
+
+    /// A listener whose backend is behind this agent.
+    fn through(agent: &str) -> Arc<Listener> {
+        let template = (*listener(1, "b")).clone();
+        let target = Target::Tunnel { agent: agent.to_owned(), host: "db.lan".to_owned(), port: 5432 };
+        let backends = vec![Backend { target, ..template.backends[0].clone() }];
+        Arc::new(Listener { backends, ..template }.sealed())
+    }
+
+    fn instances(all: &[(&str, &[&str])]) -> Instances {
+        let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|name| Arc::from(*name)).collect() };
+        Instances(all.iter().map(|(uid, all)| (Arc::from(*uid), names(all))).collect())
+    }
+
+    fn targets(supervisor: &Supervisor, name: &str) -> Arc<Targets> {
+        supervisor.listeners.live()[&id(name)].targets.load_full()
+    }
+
+    fn endpoints(supervisor: &Supervisor, name: &str) -> Vec<String> {
+        let targets = targets(supervisor, name);
+        targets.entries.iter().flat_map(|it| &it.endpoints).map(|it| it.address.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_endpoints_behind_an_agent_are_its_instances_and_no_other_listener_is_refreshed() {
+        let (mut it, _told) = supervisor();
+        it.connected(instances(&[("u", &["nas", "pi4"]), ("stranger", &["one"])]));
+        assert_eq!(endpoints(&it, "a"), ["agent/shop/u/nas/db.lan:5432", "agent/shop/u/pi4/db.lan:5432"]);
+        let before = ["a", "b", "c"].map(|name| targets(&it, name));
+        // A listener that is refreshed would have its first entry by now.
+        assert!(before[1].entries.is_empty() && before[2].entries.is_empty());
+        it.connected(instances(&[("u", &["pi4"])]));
+        assert_eq!(endpoints(&it, "a"), ["agent/shop/u/pi4/db.lan:5432"]);
+        it.connected(instances(&[("u", &["pi4"]), ("v", &["pi4"])]));
+        assert_eq!(endpoints(&it, "b"), ["agent/shop/v/pi4/db.lan:5432"]);
+        assert!(Arc::ptr_eq(&before[2], &targets(&it, "c")));
+        it.connected(Instances::default());
+        assert!(endpoints(&it, "a").is_empty() && endpoints(&it, "b").is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_returns_has_the_sessions_that_it_had() {
+        let (mut it, _told) = supervisor();
+        it.connected(instances(&[("u", &["nas", "pi4"])]));
+        let first = targets(&it, "a").entries[0].endpoints[1].clone();
+        let _session = Counted::new(first.clone());
+        it.connected(instances(&[("u", &["nas"])]));
+        it.connected(instances(&[("u", &["nas", "pi4"])]));
+        assert!(Arc::ptr_eq(&first, &targets(&it, "a").entries[0].endpoints[1]));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_the_configuration_lacks_leads_nowhere_and_the_tunnels_hear_of_the_others() {
+        let (mut it, mut told) = supervisor();
+        it.connected(instances(&[("u", &["pi4"]), ("v", &["pi4"])]));
+        let before = std::mem::take(&mut it.configuration);
+        let agents = BTreeMap::from([("v".to_owned(), Agent { suspended: true, ..agent("v") })]);
+        it.configuration = Arc::new(Configuration { agents, ..Configuration::default() });
+        let concerned = it.follow_agents(&before.agents);
+        assert_eq!(concerned, BTreeSet::from([id("a")]));
+        assert_eq!(**told.borrow_and_update(), it.configuration.agents);
+        it.refresh_all_of(&concerned);
+        assert!(endpoints(&it, "a").is_empty());
+        assert!(it.follow_agents(&it.configuration.agents).is_empty());
+        assert!(!told.has_changed().expect("open"), "the same agents again");
+    }
+}
