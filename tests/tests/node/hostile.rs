@@ -9,10 +9,11 @@ use harness::{Force, LYING_PROXIES, Node, Operation, Outcomes, Siege, until};
 
 use crate::shared;
 
-/// About 4,000 clients, over all doors.
-const FORCE: Force = Force { clients: 160, connects_per_second: 500, longest: Duration::from_secs(900) };
+/// About 2,500 clients, over all doors: as many as it takes to fill each. What they cost the node is left to the bench, as
+/// other tests run beside this one.
+const FORCE: Force = Force { clients: 100, connects_per_second: 150, longest: Duration::from_secs(900) };
 /// Connections that the doors leave open at the least when all clients are there.
-const MANY: usize = 800;
+const MANY: usize = 400;
 
 /// The node is this test's own: the attack would disturb other tests.
 #[test]
