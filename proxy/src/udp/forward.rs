@@ -87,7 +87,9 @@ impl UdpListener {
             match why {
                 // The error belongs to an earlier datagram, or to the route. This datagram was not sent, so try another
                 // endpoint. Where no other one is healthy, both tries are those of one flow: the datagram fails once.
-                Gone::Unreachable(_) if charged.replace(flow.endpoint()) == Some(flow.endpoint()) => flow.blame(),
+                Gone::Unreachable(_) if charged.replace(flow.endpoint().clone()).as_ref() == Some(flow.endpoint()) => {
+                    flow.blame();
+                }
                 Gone::Unreachable(error) => flow.failed(worker, &error),
                 Gone::Closed => self.end_flow(worker, &flow, EndReason::BackendReset),
             }
