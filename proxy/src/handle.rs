@@ -1,9 +1,12 @@
 //! Starts and controls a proxy in this process.
 
+mod errors;
+mod tunnels;
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -12,6 +15,8 @@ use std::{
 use proxy_api::{Configuration, LiveSessions, Report, Selection, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::errors::{Died, Ended, StartError};
+use self::tunnels::Tunnels;
 use crate::{
     clock::Clock,
     files, holder,
@@ -32,64 +37,6 @@ const REQUESTS: usize = 64;
 /// Capacity of the queue of DNS answers.
 const ANSWERS: usize = 256;
 
-/// The proxy failed to start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A health or admin address is taken or not permitted.
-    #[error("cannot listen on the {role} address {address}{}", remedy(.holder.as_deref()))]
-    Address {
-        /// `health` or `admin`.
-        role: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The process that has the address, as far as it can be known.
-        holder: Option<String>,
-        /// Bind error.
-        #[source]
-        source: io::Error,
-    },
-    /// The proxy itself has the admin address, as its health address.
-    #[error("the health address {health} and the admin address {admin} have the same port: choose another port")]
-    SamePort {
-        /// Health address.
-        health: SocketAddr,
-        /// Admin address.
-        admin: SocketAddr,
-    },
-    /// The unix socket cannot be created.
-    #[error("cannot listen on the unix socket {}", path.display())]
-    Socket {
-        /// Path of the socket.
-        path: PathBuf,
-        /// Bind error.
-        #[source]
-        source: io::Error,
-    },
-    /// The admin address is reachable from other machines.
-    #[error("the admin address {0} must be on loopback, because it has no access control")]
-    AdminNotLoopback(SocketAddr),
-    /// A thread or runtime cannot be created.
-    #[error("cannot start threads")]
-    Threads(#[source] io::Error),
-}
-
-fn remedy(holder: Option<&str>) -> String {
-    match holder {
-        Some(holder) => format!(", which is in use by {holder}: stop it or choose another address"),
-        None => "; choose another one".to_owned(),
-    }
-}
-
-/// The proxy has ended and accepts no more requests.
-#[derive(Debug, thiserror::Error)]
-#[error("the proxy has ended")]
-pub struct Ended;
-
-/// Threads or tasks of the proxy have panicked, which ended the proxy.
-#[derive(Debug, thiserror::Error)]
-#[error("{} ended unexpectedly, so the proxy had to end: please report the text on standard error", .0.join(", "))]
-pub struct Died(Vec<String>);
-
 /// A running proxy.
 #[derive(Debug)]
 pub struct Proxy {
@@ -98,12 +45,15 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     process: Process,
     thread: thread::JoinHandle<()>,
+    tunnels_thread: Option<thread::JoinHandle<()>>,
     watchdog: Watchdog,
     writer: LogWriter,
     /// Health address, with the actual port.
     pub health: Option<SocketAddr>,
     /// Admin address, with the actual port.
     pub admin: Option<SocketAddr>,
+    /// Address that agents dial, with the actual port.
+    pub tunnels: Option<SocketAddr>,
 }
 
 impl Proxy {
@@ -116,12 +66,14 @@ impl Proxy {
         let guard = lives.guard("log");
         let (log, writer) = Log::start(settings.log_format, settings.log_level, settings.log_queue, output, guard)
             .map_err(StartError::Threads)?;
-        let process = Process::new(settings, memory::limit().ok().flatten(), lives, log);
+        let mut process = Process::new(settings, memory::limit().ok().flatten(), lives, log);
         let addresses = addresses(settings, &process)?;
         let file = settings.socket.as_deref().map(socket).transpose()?;
         let bound =
             |role| addresses.iter().find(|(other, _)| *other == role).and_then(|(_, socket)| socket.local_addr().ok());
         let (health, admin) = (bound(Role::Health), bound(Role::Admin));
+        let tunnels = Tunnels::start(settings, &process)?;
+        process.agents = tunnels.agents;
         let workers = Workers::start(settings, &process).map_err(StartError::Threads)?;
         let metrics = Metrics::new(process.clone());
         let (control, requests) = mpsc::channel(REQUESTS);
@@ -142,13 +94,14 @@ impl Proxy {
                 runtime.block_on(async {
                     let (answers, answered) = mpsc::channel(ANSWERS);
                     serve(addresses, file, view);
-                    Supervisor::new(parts.0, workers, parts.1, answers, reporter, &parts.2)
-                        .run(requests, answered)
+                    Supervisor::new(parts.0, workers, parts.1, answers, reporter, tunnels.configured, &parts.2)
+                        .run(requests, answered, tunnels.connected)
                         .await;
                 });
             })
             .map_err(StartError::Threads)?;
-        Ok(Self { control, report, metrics, process, thread, watchdog, writer, health, admin })
+        let (tunnels, tunnels_thread) = (tunnels.address, tunnels.thread);
+        Ok(Self { control, report, metrics, process, thread, tunnels_thread, watchdog, writer, health, admin, tunnels })
     }
 
     /// Applies a configuration and returns the resulting report.
@@ -238,6 +191,8 @@ impl Proxy {
         let _ = self.control.blocking_send(Control::Drain(Duration::ZERO));
         drop(self.control);
         let _ = self.thread.join();
+        // The control thread has told the thread of the tunnels to end, which takes a moment for the last bytes.
+        let _ = self.tunnels_thread.map(thread::JoinHandle::join);
         self.watchdog.stop();
         let died = self.process.lives.died();
         drop(self.process);

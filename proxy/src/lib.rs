@@ -10,6 +10,7 @@
 //! one thread with a single-threaded runtime. Workers share a listener's spec, targets and counters as atomics.
 //! [`core`] is pure and opens no sockets; everything else is shell.
 
+pub mod agents;
 pub mod clock;
 pub mod core;
 pub mod deadline;
@@ -41,6 +42,8 @@ pub mod supervisor;
 pub mod sys;
 pub mod tcp;
 pub mod threads;
+#[cfg(feature = "tunnels")]
+pub mod tunnels;
 pub mod udp;
 mod watchdog;
 pub mod worker;

@@ -10,6 +10,7 @@ mod page;
 mod pipes;
 mod seen;
 mod series;
+mod tunnels;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -161,6 +162,7 @@ impl Collector for Exposition {
         refused_text(&mut out, &listeners)?;
         room_text(&mut out, &self.0.process)?;
         pipes_text(&mut out, &self.0.process.pipes)?;
+        tunnels::tunnels_text(&mut out, &self.0.process.agents.seen())?;
         process_text(&mut out, &self.0)
     }
 }

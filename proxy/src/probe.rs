@@ -1,6 +1,6 @@
 //! One active check of one endpoint: a TCP connect, an HTTP request, or a dialogue.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{
@@ -11,12 +11,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use proxy_api::{HealthCheck, Probe, SendHeader};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpSocket, TcpStream, UnixStream},
 };
 
 use crate::{
+    agents::{Agents, Link},
     core::{
+        address::Address,
         checks::{Dialogue, Step},
         proxy_header,
     },
@@ -33,14 +35,14 @@ const BUFFER: usize = 1024;
 ///
 /// # Errors
 /// Human-readable cause of the failure.
-pub async fn run(endpoint: SocketAddr, check: &HealthCheck, send: SendHeader) -> Result<(), String> {
-    let to = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
+pub async fn run(agents: &Agents, address: &Address, check: &HealthCheck, send: SendHeader) -> Result<(), String> {
+    let to = address.with_port(check.port.unwrap_or(address.port()));
     let seconds = check.timeout_seconds;
     let mut dialogue = Dialogue::of(&check.probe);
     // What was said until then is part of the cause.
     let mut is_open = false;
     let answered = {
-        let mut asked = pin!(ask(to, check, send, dialogue.as_mut(), &mut is_open));
+        let mut asked = pin!(ask(agents, &to, check, send, (dialogue.as_mut(), &mut is_open)));
         within(Duration::from_secs(seconds.into()), asked.as_mut()).await
     };
     if let Some(result) = answered {
@@ -53,18 +55,42 @@ pub async fn run(endpoint: SocketAddr, check: &HealthCheck, send: SendHeader) ->
 }
 
 async fn ask(
-    to: SocketAddr,
+    agents: &Agents,
+    to: &Address,
+    check: &HealthCheck,
+    send: SendHeader,
+    (dialogue, is_open): (Option<&mut Dialogue>, &mut bool),
+) -> Result<(), String> {
+    let failed = |error: io::Error| format!("cannot connect to {to}: {error}");
+    match to {
+        Address::Socket(at) => {
+            let stream = connect(*at).await.map_err(failed)?;
+            // A connect to a dead port in the ephemeral range can connect to itself.
+            if stream.local_addr().ok() == Some(*at) {
+                return Err(format!("nothing listens on {to}: the connection reached itself"));
+            }
+            *is_open = true;
+            converse(stream, to, check, send, dialogue).await
+        }
+        Address::Agent(at) => {
+            let Link { side, socket } = agents.check(at).await.map_err(failed)?;
+            let stream = UnixStream::from_std(socket).map_err(failed)?;
+            *is_open = true;
+            let result = converse(stream, to, check, send, dialogue).await;
+            side.leave(false);
+            result
+        }
+    }
+}
+
+/// Asks on a new connection.
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    to: &Address,
     check: &HealthCheck,
     send: SendHeader,
     dialogue: Option<&mut Dialogue>,
-    is_open: &mut bool,
 ) -> Result<(), String> {
-    let mut stream = connect(to).await.map_err(|error| format!("cannot connect to {to}: {error}"))?;
-    // A connect to a dead port in the ephemeral range can connect to itself.
-    if stream.local_addr().ok() == Some(to) {
-        return Err(format!("nothing listens on {to}: the connection reached itself"));
-    }
-    *is_open = true;
     let header = proxy_header::encode(send, None, None);
     stream.write_all(&header).await.map_err(|error| format!("{to}: {error}"))?;
     match (&check.probe, dialogue) {
@@ -75,8 +101,8 @@ async fn ask(
 }
 
 /// Holds a dialogue to its end.
-async fn talk(mut stream: TcpStream, dialogue: &mut Dialogue) -> Result<(), String> {
-    let broke = |error: std::io::Error| format!("broke the connection: {error}");
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, dialogue: &mut Dialogue) -> Result<(), String> {
+    let broke = |error: io::Error| format!("broke the connection: {error}");
     stream.write_all(&dialogue.opening()).await.map_err(broke)?;
     let mut buffer = [0; BUFFER];
     loop {
@@ -102,13 +128,13 @@ async fn talk(mut stream: TcpStream, dialogue: &mut Dialogue) -> Result<(), Stri
     }
 }
 
-async fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     TcpSocket::from_std_stream(net::upstream_tcp(to)?.into()).connect(to).await
 }
 
-async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String> {
+async fn get(stream: impl AsyncRead + AsyncWrite + Unpin, to: &Address, path: &str) -> Result<(), String> {
     let request = Request::get(path)
-        .header(HOST, to.to_string())
+        .header(HOST, host(to))
         .header(USER_AGENT, "portlane-proxy")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -132,6 +158,15 @@ async fn get(stream: TcpStream, to: SocketAddr, path: &str) -> Result<(), String
     Err(format!("GET {path} from {to} returned {}", status.as_u16()))
 }
 
+/// The host and port of an endpoint, as a client names them.
+fn host(to: &Address) -> String {
+    match to {
+        Address::Socket(address) => address.to_string(),
+        Address::Agent(address) if address.host.contains(':') => format!("[{}]:{}", address.host, address.port),
+        Address::Agent(address) => format!("{}:{}", address.host, address.port),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
@@ -141,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn packets_that_arrive_together_are_taken_one_after_the_other() {
         let server = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-        let address = server.local_addr().expect("an address");
+        let (agents, address) = (Agents::none(), Address::from(server.local_addr().expect("an address")));
         let check = HealthCheck {
             probe: Probe::Mysql { user: Some("probe".to_owned()) },
             port: None,
@@ -159,7 +194,7 @@ mod tests {
             client.write_all(&packets).await.expect("sent");
             let _ = client.read_to_end(&mut Vec::new()).await;
         };
-        let (passed, ()) = tokio::join!(run(address, &check, SendHeader::Disabled), serve);
+        let (passed, ()) = tokio::join!(run(&agents, &address, &check, SendHeader::Disabled), serve);
         assert_eq!(passed, Ok(()));
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::{
+    agents::Agents,
     clock::Clock,
     core::{
         capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
@@ -62,6 +63,8 @@ pub struct Process {
     pub budget: Arc<Budget>,
     /// Pipes for splicing.
     pub pipes: Arc<Pipes>,
+    /// The way to agents.
+    pub agents: Agents,
     /// Log.
     pub log: Log,
     /// Set to end a drain immediately.
@@ -120,6 +123,7 @@ impl Process {
             doors: Doors::new(clock),
             lives,
             budget: Arc::new(Budget::new(capacity.held_bytes)),
+            agents: Agents::none(),
             log,
             stop: Arc::default(),
             timings: Arc::default(),

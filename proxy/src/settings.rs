@@ -52,6 +52,9 @@ pub struct Settings {
     pub quiet_start: bool,
     /// Longest drain of sessions when the process ends, in seconds.
     pub drain_seconds: u32,
+    /// Where agents connect; `None`: nowhere.
+    #[cfg(feature = "tunnels")]
+    pub tunnels: Option<crate::tunnels::Settings>,
 }
 
 impl Default for Settings {
@@ -74,6 +77,8 @@ impl Default for Settings {
             foreign_ports_file: None,
             quiet_start: false,
             drain_seconds: 300,
+            #[cfg(feature = "tunnels")]
+            tunnels: None,
         }
     }
 }

@@ -189,6 +189,7 @@ impl Thread {
                 }
                 Command::Drain { millis } => {
                     self.worker.draining.set(true);
+                    self.worker.process.agents.drain();
                     self.close_tcp();
                     // Stop handing over connections; connections handed over earlier still start below.
                     self.peers.borrow_mut().clear();

@@ -2,6 +2,7 @@
 //!
 //! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
 
+mod instances;
 mod listen;
 
 use std::cell::{Cell, RefCell};
@@ -14,10 +15,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::select;
+use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::Instant;
 use tunnel_core::allow::AllowList;
-use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Peer, SessionName, Welcome, agree};
+use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, Peer, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
 use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Session, Side};
@@ -61,6 +63,9 @@ pub enum Unopened {
     /// No instance of the agent has a session.
     #[error("no instance of the agent is connected: start it, or look at its log")]
     NoInstance,
+    /// That instance has no session.
+    #[error("instance {0} of the agent is not connected any more")]
+    Gone(Instance),
     /// The last of the instances that was asked.
     #[error(transparent)]
     Agent(OpenError),
@@ -114,6 +119,8 @@ pub struct Endpoint {
     peers: RefCell<Vec<Peer>>,
     /// Connections that did not become carriers, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
+    /// An instance, or its connection, has come or gone.
+    changed: Notify,
 }
 
 impl fmt::Debug for Endpoint {
@@ -134,6 +141,7 @@ impl Endpoint {
             sessions: RefCell::default(),
             peers: RefCell::default(),
             closed: RefCell::default(),
+            changed: Notify::new(),
         })
     }
 
@@ -151,7 +159,7 @@ impl Endpoint {
         match self.decide(identity, &hello) {
             Ok((welcome, held)) => {
                 answer(&mut io, &Answer::Welcome(welcome)).await?;
-                Ok(Carrier { io, epoch: hello.epoch, held })
+                Ok(Carrier { io, epoch: hello.epoch, held, endpoint: self.clone() })
             }
             Err(denied) => {
                 self.count(denied.reason.as_str());
@@ -193,6 +201,7 @@ impl Endpoint {
             leaving: Cell::new(false),
         });
         let before = self.sessions.borrow_mut().insert(key.clone(), held.clone());
+        self.changed.notify_one();
         if let Some(before) = before {
             before.tunnel.lose(Loss::PeerRestarted);
         }
@@ -227,8 +236,7 @@ impl Endpoint {
 
     /// The sessions of an agent, in the order in which they are asked for an allowed target.
     fn candidates(&self, uid: &str, open: &Open) -> Result<Vec<Tunnel>, Unopened> {
-        let rules = (self.rules)(uid).ok_or_else(|| Unopened::Unknown(uid.to_owned()))?;
-        rules.targets.check(&open.target).map_err(|refusal| Unopened::NotAllowed(refusal.detail))?;
+        self.check(uid, open)?;
         let sessions = self.sessions.borrow();
         let of_agent = sessions.iter().filter(|(key, _)| key.uid == uid);
         let mut loads: Vec<(Load, &Rc<Held>)> = of_agent.map(|(_, held)| (held.load(), held)).collect();
@@ -264,6 +272,7 @@ impl Endpoint {
         for (key, denied) in denied {
             tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "ends the session of an agent");
             let held = self.sessions.borrow_mut().remove(&key);
+            self.changed.notify_one();
             if let Some(held) = held {
                 held.tunnel.lose(Loss::Closed);
             }
@@ -304,13 +313,17 @@ pub struct Carrier<Io> {
     io: Io,
     epoch: u64,
     held: Rc<Held>,
+    endpoint: Rc<Endpoint>,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
     /// Carries the session until the connection ends.
     pub async fn carry(self) -> CarryEnd {
         let tunnel = &self.held.tunnel;
+        // Who waits for the change has its turn after the first poll, which makes this the carrier.
+        self.endpoint.changed.notify_one();
         let end = tunnel.carry(self.epoch, self.io).await;
+        self.endpoint.changed.notify_one();
         // What came last may have been that the agent leaves: the task that hears of it has its turn first.
         yield_now().await;
         // An agent that leaves, and has no stream, does not come back.
@@ -334,7 +347,10 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
                     incoming.refuse(Refusal { reason: Reason::NotAllowed, detail });
                 }
                 hint = tunnel.hint() => match hint {
-                    Hint::GoAway => held.leaving.set(true),
+                    Hint::GoAway => {
+                        held.leaving.set(true);
+                        endpoint.changed.notify_one();
+                    }
                     // The agent dials.
                     Hint::Suspect => {}
                 }
@@ -347,6 +363,7 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
     if is_this {
         endpoint.registry.borrow_mut().forget(&key, held.name);
         endpoint.sessions.borrow_mut().remove(&key);
+        endpoint.changed.notify_one();
     }
 }
 

@@ -137,7 +137,7 @@ impl Way {
 }
 
 /// Seconds since 1970 by a clock.
-fn seconds(clock: &dyn TimeProvider) -> u64 {
+pub(crate) fn seconds(clock: &dyn TimeProvider) -> u64 {
     clock.current_time().map_or(0, |now| now.as_secs())
 }
 

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod authority;
 mod certificate;
 mod files;
+pub mod joins;
 pub mod ledger;
 pub mod tls;
 

@@ -4,7 +4,7 @@
 //! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
 //! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
 //! [`agent`] dials and [`endpoint`] is dialled; [`secure`] puts TLS between them, and [`enrol`] gives
-//! agents their certificates.
+//! agents their certificates. [`local`] keeps what a server without a cluster needs.
 
 pub mod agent;
 mod carry;
@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod enrol;
 pub mod handshake;
 pub mod identity;
+pub mod local;
 pub mod proxy_connect;
 mod reach;
 mod relay;
@@ -20,5 +21,5 @@ mod tunnel;
 
 pub use self::carry::CarryEnd;
 pub use self::reach::ReachError;
-pub use self::relay::{RelayEnd, Relayed, relay};
+pub use self::relay::{RelayEnd, Relayed, Socket, relay};
 pub use self::tunnel::{Flow, Hint, Incoming, OpenError, Readable, Stream, Tunnel};

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{Interest, Ready};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tunnel_core::End;
@@ -26,6 +26,69 @@ const TURNS: usize = 16;
 thread_local! {
     /// No relay keeps bytes here: it reads only what its stream takes at once.
     static BYTES: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// A connection that [`relay()`] joins with a stream.
+pub trait Socket {
+    /// Ready once there may be bytes, or the end of data; otherwise registers the waker for reading.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ready once there may be room for bytes; otherwise registers the waker for writing.
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads what has arrived, or fails with [`io::ErrorKind::WouldBlock`].
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes what there is room for, or fails with [`io::ErrorKind::WouldBlock`].
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ends the writing half.
+    fn finish(&self) -> io::Result<()>;
+
+    /// Whether the end of data that was read is a reset, where a read does not fail for one.
+    fn is_reset(&self) -> bool;
+
+    /// Waits until the connection is gone, although nobody reads it.
+    fn gone(&self) -> impl Future<Output = ()>;
+
+    /// Makes the end of the connection a reset.
+    fn reset(&self);
+}
+
+impl Socket for TcpStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        TcpStream::poll_read_ready(self, cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        TcpStream::poll_write_ready(self, cx)
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        TcpStream::try_read(self, into)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        TcpStream::try_write(self, bytes)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
+    }
+
+    fn is_reset(&self) -> bool {
+        false
+    }
+
+    async fn gone(&self) {
+        // An error says that the runtime has ended.
+        let _ = self.ready(Interest::ERROR).await;
+    }
+
+    fn reset(&self) {
+        // Fails if the connection is already gone.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
 }
 
 /// How a relay has ended.
@@ -56,48 +119,47 @@ pub struct Relayed {
 ///
 /// `unacknowledged` tells how many bytes written to a socket its peer has not acknowledged: a reset
 /// waits for them, as it would discard them. Where no system call tells, it is 0.
-pub fn relay(
+pub fn relay<S: Socket>(
     stream: Stream,
-    socket: TcpStream,
-    unacknowledged: impl Fn(&TcpStream) -> usize,
+    socket: S,
+    unacknowledged: impl Fn(&S) -> usize,
 ) -> impl Future<Output = Relayed> {
     // Here, so that a future that was never polled resets both, too.
-    let socket = Socket { tcp: socket, is_finished: false };
+    let socket = Guarded { socket, is_finished: false };
     let pair =
         Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
     run(pair, socket, unacknowledged)
 }
 
-async fn run(mut pair: Pair, mut socket: Socket, unacknowledged: impl Fn(&TcpStream) -> usize) -> Relayed {
+async fn run<S: Socket>(mut pair: Pair, mut socket: Guarded<S>, unacknowledged: impl Fn(&S) -> usize) -> Relayed {
     let end = {
         let mut watch = None;
-        poll_fn(|cx| pair.poll(cx, &socket.tcp, &mut watch)).await
+        poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
     };
     match end {
         RelayEnd::Finished => socket.is_finished = true,
-        RelayEnd::StreamReset => deliver(&socket.tcp, unacknowledged).await,
+        RelayEnd::StreamReset => deliver(&socket.socket, unacknowledged).await,
         RelayEnd::SocketReset => {}
     }
     Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
 }
 
 /// A socket that is reset when it is dropped, unless both directions have finished.
-struct Socket {
-    tcp: TcpStream,
+struct Guarded<S: Socket> {
+    socket: S,
     is_finished: bool,
 }
 
-impl Drop for Socket {
+impl<S: Socket> Drop for Guarded<S> {
     fn drop(&mut self) {
         if !self.is_finished {
-            // Fails if the connection is already gone.
-            let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            self.socket.reset();
         }
     }
 }
 
-/// The wait for the error state of a socket, which few relays need.
-type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>>;
+/// The wait until a socket is gone, which few relays need.
+type Watch<'a> = Option<Pin<Box<dyn Future<Output = ()> + 'a>>>;
 
 struct Pair {
     stream: Stream,
@@ -116,7 +178,7 @@ struct Pair {
 type Step = Poll<Option<RelayEnd>>;
 
 impl Pair {
-    fn poll<'a>(&mut self, cx: &mut Context<'_>, socket: &'a TcpStream, watch: &mut ErrorWatch<'a>) -> Poll<RelayEnd> {
+    fn poll<'a, S: Socket>(&mut self, cx: &mut Context<'_>, socket: &'a S, watch: &mut Watch<'a>) -> Poll<RelayEnd> {
         let before = (self.to_socket, self.from_socket);
         // A break that the first finds changes what the second does.
         for step in [self.poll_to_socket(cx, socket), self.poll_from_socket(cx, socket)] {
@@ -131,8 +193,8 @@ impl Pair {
         }
         // Nothing else tells that a socket is gone which has finished.
         if self.is_read {
-            let error = watch.get_or_insert_with(|| Box::pin(socket.ready(Interest::ERROR)));
-            if error.as_mut().poll(cx).is_ready() {
+            let gone = watch.get_or_insert_with(|| Box::pin(socket.gone()));
+            if gone.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(RelayEnd::SocketReset);
             }
         }
@@ -140,7 +202,7 @@ impl Pair {
         self.poll_stall(cx, has_progress)
     }
 
-    fn poll_to_socket(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Step {
+    fn poll_to_socket(&mut self, cx: &mut Context<'_>, socket: &impl Socket) -> Step {
         for _ in 0..TURNS {
             if self.is_written {
                 ready!(self.stream.poll_reset(cx));
@@ -159,7 +221,7 @@ impl Pair {
                     Err(_) => self.written(false),
                 },
                 Readable::End(End::Finished) => {
-                    self.written(SockRef::from(socket).shutdown(Shutdown::Write).is_ok());
+                    self.written(socket.finish().is_ok());
                 }
                 Readable::End(End::Reset) => return Poll::Ready(Some(RelayEnd::StreamReset)),
             }
@@ -172,7 +234,7 @@ impl Pair {
         self.is_broken = !is_finished;
     }
 
-    fn poll_from_socket(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Step {
+    fn poll_from_socket(&mut self, cx: &mut Context<'_>, socket: &impl Socket) -> Step {
         for _ in 0..TURNS {
             if self.is_read {
                 return Poll::Pending;
@@ -184,7 +246,7 @@ impl Pair {
                 Err(_) => return Poll::Pending,
             };
             match self.read(socket, room) {
-                Ok(0) if self.is_broken => return Poll::Ready(Some(RelayEnd::SocketReset)),
+                Ok(0) if self.is_broken || socket.is_reset() => return Poll::Ready(Some(RelayEnd::SocketReset)),
                 Ok(0) => {
                     self.stream.finish();
                     self.is_read = true;
@@ -200,7 +262,7 @@ impl Pair {
     }
 
     /// Reads no more than the stream takes.
-    fn read(&mut self, socket: &TcpStream, room: usize) -> io::Result<usize> {
+    fn read(&mut self, socket: &impl Socket, room: usize) -> io::Result<usize> {
         BYTES.with_borrow_mut(|bytes| {
             let most = room.min(bytes.len());
             let count = socket.try_read(&mut bytes[..most])?;
@@ -225,13 +287,13 @@ impl Pair {
 }
 
 /// Waits until the peer has acknowledged all bytes, so that the reset that follows discards nothing.
-async fn deliver(socket: &TcpStream, unacknowledged: impl Fn(&TcpStream) -> usize) {
+async fn deliver<S: Socket>(socket: &S, unacknowledged: impl Fn(&S) -> usize) {
     let mut left = unacknowledged(socket);
     let mut progress = Instant::now();
     let mut pause = Duration::from_millis(1);
     while left > 0 && progress.elapsed() < NOT_READING {
         tokio::select! {
-            _ = socket.ready(Interest::ERROR) => return,
+            () = socket.gone() => return,
             () = sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_millis(100));

@@ -6,14 +6,24 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 
 use super::direction::End;
-use crate::{net, sys::Socket};
+use crate::{agents::Agents, core::address::Address, net, sys::Socket};
 
-/// Connects and sends `header`. A connection that is given up ends by reset, also if the kernel has completed it and the
-/// runtime does not know yet: servers such as `MySQL` count an end without a byte as an error of the client.
+/// Connects for `client`, and sends `header`. A connection that is given up ends by reset, also if the kernel has
+/// completed it and the runtime does not know yet: servers such as `MySQL` count an end without a byte as an error of the
+/// client.
 ///
 /// # Errors
-/// Why there is no connection, as `socket(2)` and `connect(2)`.
-pub async fn dial(to: SocketAddr, header: &[u8]) -> io::Result<End> {
+/// Why there is no connection, as `socket(2)` and `connect(2)`, or as the agent says.
+pub async fn dial(agents: &Agents, to: &Address, client: SocketAddr, header: &[u8]) -> io::Result<End> {
+    let server = match to {
+        Address::Socket(to) => connect(*to).await?,
+        Address::Agent(to) => End::behind_agent(agents.open(to, client).await?)?,
+    };
+    write(&server.stream, header).await?;
+    Ok(server)
+}
+
+async fn connect(to: SocketAddr) -> io::Result<End> {
     let socket = net::upstream_tcp(to)?;
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
@@ -32,7 +42,6 @@ pub async fn dial(to: SocketAddr, header: &[u8]) -> io::Result<End> {
             "nothing listens there: the connection reached itself",
         ));
     }
-    write(&server.stream, header).await?;
     Ok(server)
 }
 
@@ -57,6 +66,10 @@ mod tests {
 
     use super::*;
 
+    async fn dial_socket(to: SocketAddr, header: &[u8]) -> io::Result<End> {
+        dial(&Agents::none(), &Address::Socket(to), SocketAddr::from(([127, 0, 0, 1], 9)), header).await
+    }
+
     #[tokio::test]
     async fn a_connection_that_nobody_waits_for_any_more_ends_by_reset() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -64,14 +77,14 @@ mod tests {
         // Polled once, the connection is complete for the kernel, and the runtime does not know yet.
         tokio::select! {
             biased;
-            result = dial(to, b"") => panic!("{result:?}"),
+            result = dial_socket(to, b"") => panic!("{result:?}"),
             () = ready(()) => {}
         }
         let (mut server, _) = listener.accept().await.expect("a connection");
         let end = server.read(&mut [0]).await.expect_err("no end of data");
         assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
         // The same with one that was answered at the same moment as the winner of a race.
-        drop(dial(to, b"").await.expect("connects"));
+        drop(dial_socket(to, b"").await.expect("connects"));
         let (mut server, _) = listener.accept().await.expect("a connection");
         let end = server.read(&mut [0]).await.expect_err("no end of data");
         assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
@@ -80,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_whose_session_ends_well_ends_by_the_end_of_data() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let connected = dial(listener.local_addr().expect("an address"), b"x").await.expect("connects");
+        let connected = dial_socket(listener.local_addr().expect("an address"), b"x").await.expect("connects");
         connected.clean.set(true);
         drop(connected);
         let (mut server, _) = listener.accept().await.expect("a connection");
@@ -94,6 +107,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let to = listener.local_addr().expect("an address");
         drop(listener);
-        assert_eq!(dial(to, b"").await.expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(dial_socket(to, b"").await.expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
     }
 }

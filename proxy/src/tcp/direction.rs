@@ -10,14 +10,19 @@ mod splice;
 
 use std::{
     cell::Cell,
+    io,
+    net::TcpStream,
+    os::fd::OwnedFd,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use socket2::SockRef;
+use tokio::{io::Interest, select};
 
 use super::throttle::Throttle;
 use crate::{
+    agents::{Link, Side},
     core::limiter::Bucket,
     sys::Socket,
     worker::{Worker, pipes::PooledPipe},
@@ -45,11 +50,16 @@ pub struct End {
     pub read_anyway: Cell<bool>,
     /// Whether the connection ends by FIN; otherwise, as after a panic, it is reset.
     pub clean: Cell<bool>,
+    /// Of a connection to an agent: tells of resets, which its socket does not have.
+    side: Option<Side>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        if !self.clean.get() {
+        let is_reset = !self.clean.get();
+        if let Some(side) = &self.side {
+            side.leave(is_reset);
+        } else if is_reset {
             // Fails if the connection is already gone.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
@@ -60,7 +70,40 @@ impl End {
     /// An open connection.
     #[must_use]
     pub fn new(stream: Socket) -> Self {
-        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false) }
+        Self { stream, broken: Cell::new(false), read_anyway: Cell::new(false), clean: Cell::new(false), side: None }
+    }
+
+    /// An open connection to an agent.
+    ///
+    /// # Errors
+    /// As [`Socket::watch`].
+    pub fn behind_agent(link: Link) -> io::Result<Self> {
+        let Link { side, socket } = link;
+        // The calls on a connected socket are the same for every family, but for those that tell addresses.
+        let mut end = Self::new(Socket::watch(TcpStream::from(OwnedFd::from(socket)))?);
+        end.side = Some(side);
+        Ok(end)
+    }
+
+    /// Waits until the connection is gone, although nobody reads it.
+    pub async fn gone(&self) {
+        let error = self.stream.ready(Interest::ERROR);
+        match &self.side {
+            // An error says that the runtime has ended.
+            None => {
+                let _ = error.await;
+            }
+            Some(side) => select! {
+                _ = error => {}
+                () = side.reset() => {}
+            },
+        }
+    }
+
+    /// Whether the end of data that was read is a reset, which the socket does not tell.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.side.as_ref().is_some_and(Side::is_reset)
     }
 }
 
@@ -242,7 +285,7 @@ impl Direction {
     }
 
     fn source_ended(&mut self, from: &End) -> Moved {
-        if from.broken.get() {
+        if from.broken.get() || from.is_reset() {
             return self.cut(from);
         }
         self.phase = Phase::Finishing;

@@ -2,23 +2,18 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use socket2::SockRef;
-use tokio::{
-    io::{Interest, Ready},
-    time::{Instant, Sleep, sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::direction::{Direction, End, Phase};
 use crate::{
     core::{end::EndReason, limiter::Bucket},
-    net,
-    sys::{self, Socket},
+    net, sys,
     worker::{Worker, session::Session},
 };
 
@@ -74,8 +69,8 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
     };
     // A session has room for its largest step as long as it lives, so this step, which few need, has room of its own.
     let left = match reason {
-        EndReason::ClientReset => Box::pin(deliver(session, &server.stream)).await,
-        EndReason::BackendReset => Box::pin(deliver(session, &client.stream)).await,
+        EndReason::ClientReset => Box::pin(deliver(session, server)).await,
+        EndReason::BackendReset => Box::pin(deliver(session, client)).await,
         EndReason::Idle => {
             let in_flight = is_in_flight(&pair.up, client, server) || is_in_flight(&pair.down, server, client);
             Some(EndReason::of_silence(session.half_closed.get(), in_flight))
@@ -159,14 +154,14 @@ fn is_in_flight(direction: &Direction, from: &End, to: &End) -> bool {
 }
 
 /// The wait for the error state of an end. Most sessions need none, so it has no room in them.
-type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = io::Result<Ready>> + 'a>>>;
+type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = ()> + 'a>>>;
 
 /// Watches an end that is not being read, where only the error state reveals that it is gone. What a broken end has sent
 /// before is read without waiting for bandwidth, and counts against the limit later.
 fn watch_for_errors<'a>(cx: &mut Context<'_>, direction: &mut Direction, end: &'a End, watch: &mut ErrorWatch<'a>) {
     let unread = direction.blocked || direction.phase != Phase::Open || direction.is_waiting();
     if unread && !end.broken.get() {
-        let error = watch.get_or_insert_with(|| Box::pin(end.stream.ready(Interest::ERROR)));
+        let error = watch.get_or_insert_with(|| Box::pin(end.gone()));
         if error.as_mut().poll(cx).is_ready() {
             end.broken.set(true);
             cx.waker().wake_by_ref();
@@ -207,21 +202,21 @@ fn decide(
 }
 
 /// Waits until the peer has acknowledged all bytes, so that the following reset discards nothing.
-async fn deliver(session: &Session, stream: &Socket) -> Option<EndReason> {
+async fn deliver(session: &Session, end: &End) -> Option<EndReason> {
     let limit = Duration::from_secs(session.listener.spec.load().timeouts.half_close_seconds.into());
     let deadline = Instant::now() + limit;
-    let mut left = sys::unacknowledged(stream);
+    let mut left = sys::unacknowledged(&end.stream);
     let mut progress = Instant::now();
     let mut pause = Duration::from_millis(1);
     while left > 0 && Instant::now() < deadline && progress.elapsed() < NOT_READING {
         tokio::select! {
             // Silence cuts nothing here: the bytes are on their way, and the wait has an end of its own.
             reason = session.asked_to_end_at_once() => return Some(reason),
-            _ = stream.ready(Interest::ERROR) => return None,
+            () = end.gone() => return None,
             () = sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_millis(100));
-        let now = sys::unacknowledged(stream);
+        let now = sys::unacknowledged(&end.stream);
         if now < left {
             progress = Instant::now();
         }

@@ -155,6 +155,19 @@ impl Ledger {
         live
     }
 
+    /// How many agents have enrolled as `identity`, with tokens that are kept.
+    pub fn enrolled(&self, identity: &AgentIdentity) -> usize {
+        self.entries.iter().filter(|entry| entry.identity == *identity).map(|entry| entry.keys.len()).sum()
+    }
+
+    /// Whether a token still makes an agent to `identity` at `now`.
+    pub fn is_live(&self, token: &Fingerprint, identity: &AgentIdentity, now: u64) -> bool {
+        let entry = self.find(token).and_then(|at| self.entries.get(at));
+        entry.is_some_and(|entry| {
+            entry.identity == *identity && !entry.revoked && entry.expires > now && entry.redemptions_left > 0
+        })
+    }
+
     /// How many tokens are kept, those that are over included.
     pub fn len(&self) -> usize {
         self.entries.len()

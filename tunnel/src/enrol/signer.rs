@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tunnel_core::enrolment::{Enrol, EnrolReason, EnrolRefusal, Outcome, Proof};
-use tunnel_core::identity::{AgentIdentity, AgentName};
+use tunnel_core::identity::{AgentIdentity, AgentName, Fingerprint};
 use tunnel_core::join::Token;
 use tunnel_core::registry::{Policy, certifiable};
 
@@ -131,6 +131,16 @@ impl LocalSigner {
     ) -> Result<(), LedgerError> {
         let now = seconds(&*self.clock);
         self.ledger.borrow_mut().issue(identity, token.fingerprint(), redemptions, expires, now)
+    }
+
+    /// How many agents have enrolled as `identity`, with tokens that are kept.
+    pub fn enrolled(&self, identity: &AgentIdentity) -> usize {
+        self.ledger.borrow().ledger().enrolled(identity)
+    }
+
+    /// Whether a token still makes an agent to `identity`.
+    pub fn is_live(&self, token: &Fingerprint, identity: &AgentIdentity) -> bool {
+        self.ledger.borrow().ledger().is_live(token, identity, seconds(&*self.clock))
     }
 
     fn decide(&self, applicant: &Applicant, request: &[u8]) -> Result<CertificateDer<'static>, EnrolRefusal> {

@@ -81,7 +81,9 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError>
 
 /// Writes a file of mode 0600 beside `path`, and renames it.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let beside = path.with_extension("new");
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
     written(&beside, bytes).map_err(failed("write", &beside))?;
     fs::rename(&beside, path).map_err(failed("write", path))?;
     // A certificate must not outlive its key when power fails.
@@ -121,8 +123,8 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         let file = path.join("key.pem");
         assert!(read(&file, PEM).expect("readable").is_none());
-        fs::write(path.join("key.new"), "left behind").expect("written");
-        set_mode(&path.join("key.new"), 0o644);
+        fs::write(path.join("key.pem.new"), "left behind").expect("written");
+        set_mode(&path.join("key.pem.new"), 0o644);
         write(&file, b"one").expect("written");
         write(&file, b"two").expect("written");
         assert_eq!((read(&file, PEM).expect("readable").expect("there"), mode(&file)), (b"two".to_vec(), 0o600));

@@ -80,6 +80,11 @@ impl LedgerFile {
         Ok(Self { path, ledger })
     }
 
+    /// The tokens.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Keeps a token, as [`Ledger::issue`] has it.
     pub fn issue(
         &mut self,

@@ -1,0 +1,171 @@
+//! Connections to targets behind agents. Workers ask the thread of the tunnels for them, which is the only one that
+//! speaks to agents, and get one end of a pair of sockets.
+
+mod link;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+pub use self::link::{Link, Side};
+use crate::core::address::AgentAddress;
+
+/// Questions that wait for the thread of the tunnels. One more fails, and counts as a failed attempt.
+pub const QUESTIONS: usize = 256;
+
+/// The way to the thread of the tunnels.
+#[derive(Clone, Debug)]
+pub struct Agents(Option<Arc<Door>>);
+
+/// What workers, the thread of the tunnels and metrics share.
+#[derive(Debug)]
+pub struct Door {
+    questions: mpsc::Sender<Question>,
+    /// The process is about to end.
+    pub draining: Notify,
+    seen: Mutex<Seen>,
+}
+
+/// Asks for a connection.
+#[derive(Debug)]
+pub struct Question {
+    /// Where to.
+    pub to: Arc<AgentAddress>,
+    /// Whose connection it is; nobody's for a check.
+    pub client: Option<SocketAddr>,
+    /// Who asks. Once it has left, the attempt is given up.
+    pub reply: oneshot::Sender<io::Result<Link>>,
+}
+
+/// What metrics show of the tunnels, about a second old.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Instances of agents with a connection.
+    pub agents: usize,
+    /// Streams of all sessions.
+    pub streams: usize,
+    /// Connections that were closed before they carried a session, by reason.
+    pub closed: BTreeMap<&'static str, u64>,
+}
+
+impl Agents {
+    /// Where no agent can connect.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// A way, and its end at the thread of the tunnels.
+    #[must_use]
+    pub fn served() -> (Self, Arc<Door>, mpsc::Receiver<Question>) {
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let door = Arc::new(Door { questions, draining: Notify::new(), seen: Mutex::default() });
+        (Self(Some(door.clone())), door, asked)
+    }
+
+    /// Connects to a target for a client. To drop the future gives the attempt up.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn open(&self, to: &Arc<AgentAddress>, client: SocketAddr) -> io::Result<Link> {
+        self.ask(to, Some(client)).await
+    }
+
+    /// Connects to a target for a check.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn check(&self, to: &Arc<AgentAddress>) -> io::Result<Link> {
+        self.ask(to, None).await
+    }
+
+    async fn ask(&self, to: &Arc<AgentAddress>, client: Option<SocketAddr>) -> io::Result<Link> {
+        let Some(door) = &self.0 else {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "agents cannot connect to this proxy"));
+        };
+        let (reply, answer) = oneshot::channel();
+        let question = Question { to: to.clone(), client, reply };
+        door.questions.try_send(question).map_err(|error| match error {
+            TrySendError::Full(_) => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!("{QUESTIONS} connections to agents wait to be opened, as many as may"),
+            ),
+            TrySendError::Closed(_) => ended(),
+        })?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// Tells agents that no new sessions are taken, because the process is about to end. Streams go on.
+    pub fn drain(&self) {
+        if let Some(door) = &self.0 {
+            door.draining.notify_one();
+        }
+    }
+
+    /// What metrics show.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.0.as_ref().map(|door| door.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+}
+
+impl Door {
+    /// Replaces what metrics show.
+    pub fn show(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the tunnels of this proxy have ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn address() -> Arc<AgentAddress> {
+        let (uid, agent, instance) = ("u".into(), "infra/home".into(), "pi4".into());
+        Arc::new(AgentAddress { uid, agent, instance, host: "127.0.0.1".into(), port: 80 })
+    }
+
+    fn client() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 9))
+    }
+
+    #[tokio::test]
+    async fn without_tunnels_or_after_their_end_a_connection_fails() {
+        let ended = Agents::served().0;
+        for agents in [Agents::none(), ended] {
+            let error = agents.open(&address(), client()).await.expect_err("nobody answers");
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_too_many_fails_at_once_and_one_that_nobody_waits_for_is_known_as_such() {
+        let (agents, _door, mut asked) = Agents::served();
+        let to = address();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut waiting: Vec<_> = (0..QUESTIONS).map(|_| Box::pin(agents.open(&to, client()))).collect();
+        assert!(waiting.iter_mut().all(|attempt| attempt.as_mut().poll(&mut cx).is_pending()));
+        let error = agents.open(&to, client()).await.expect_err("the queue is full");
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(waiting);
+        let first = asked.recv().await.expect("a question");
+        assert!(first.reply.is_closed() && first.client == Some(client()));
+        let mut next = Box::pin(agents.open(&to, client()));
+        assert!(matches!(next.as_mut().poll(&mut cx), Poll::Pending), "there is room again");
+    }
+}

@@ -1,0 +1,168 @@
+//! A pair of unix sockets between a worker and the thread of the tunnels.
+//!
+//! Unix sockets have no resets: whoever closes one makes the other read the end of data. So both ends share how each
+//! was left, which is said before the socket is closed, and asked where the end of data was read.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU8,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::files::Permit;
+
+/// The end is in use.
+const HERE: u8 = 0;
+/// It was closed.
+const CLOSED: u8 = 1;
+/// It was reset.
+const RESET: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Leaving {
+    how: AtomicU8,
+    told: Notify,
+}
+
+impl Leaving {
+    /// Waits until the end was left in such a way.
+    async fn until(&self, is_it: fn(u8) -> bool) {
+        loop {
+            let mut told = pin!(self.told.notified());
+            // From here on, the end cannot be left unnoticed.
+            told.as_mut().enable();
+            if is_it(self.how.load(Acquire)) {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pair {
+    worker: Leaving,
+    agent: Leaving,
+    /// The descriptor that a session has beside those of its two connections.
+    _file: Permit,
+}
+
+/// What one end says and knows beside its socket.
+#[derive(Debug)]
+pub struct Side {
+    pair: Arc<Pair>,
+    is_worker: bool,
+}
+
+impl Side {
+    fn ends(&self) -> (&Leaving, &Leaving) {
+        let (worker, agent) = (&self.pair.worker, &self.pair.agent);
+        if self.is_worker { (worker, agent) } else { (agent, worker) }
+    }
+
+    /// Says how this end is left; what is said first counts. The socket is closed afterwards.
+    pub fn leave(&self, is_reset: bool) {
+        let own = self.ends().0;
+        let how = if is_reset { RESET } else { CLOSED };
+        if own.how.compare_exchange(HERE, how, AcqRel, Acquire).is_ok() {
+            own.told.notify_waiters();
+        }
+    }
+
+    /// Whether the other end was reset.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.ends().1.how.load(Acquire) == RESET
+    }
+
+    /// Waits until the other end is reset.
+    pub async fn reset(&self) {
+        self.ends().1.until(|how| how == RESET).await;
+    }
+
+    /// Waits until the other end is left, however that is.
+    pub async fn left(&self) {
+        self.ends().1.until(|how| how != HERE).await;
+    }
+}
+
+/// A worker that says nothing else has given its end up. The relay at the other end says so itself.
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.leave(self.is_worker);
+    }
+}
+
+/// One end of a pair.
+#[derive(Debug)]
+pub struct Link {
+    // Dropped first, so that how the end is left is known before the other end reads the end of data.
+    /// How the ends are left.
+    pub side: Side,
+    /// The socket, which does not block.
+    pub socket: UnixStream,
+}
+
+impl Link {
+    /// The end of a worker, and that of the thread of the tunnels. `file` is held as long as one of them is.
+    ///
+    /// # Errors
+    /// As `socketpair(2)`.
+    pub fn pair(file: Permit) -> io::Result<(Self, Self)> {
+        let (near, far) = UnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        far.set_nonblocking(true)?;
+        let pair = Arc::new(Pair { worker: Leaving::default(), agent: Leaving::default(), _file: file });
+        let side = |is_worker| Side { pair: pair.clone(), is_worker };
+        Ok((Self { side: side(true), socket: near }, Self { side: side(false), socket: far }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::room::Room;
+
+    #[test]
+    fn how_one_end_is_left_is_known_at_the_other_and_what_is_said_first_counts() {
+        let room = Arc::new(Room::new(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        for (is_reset, dropped) in [(Some(true), false), (Some(false), false), (None, true)] {
+            let (worker, agent) = Link::pair(room.take(1).expect("room")).expect("sockets");
+            let mut reset = Box::pin(agent.side.reset());
+            let mut left = Box::pin(agent.side.left());
+            assert!(reset.as_mut().poll(&mut cx).is_pending() && left.as_mut().poll(&mut cx).is_pending());
+            if let Some(is_reset) = is_reset {
+                worker.side.leave(is_reset);
+            }
+            drop(worker);
+            let expected = is_reset.unwrap_or(dropped);
+            assert!(left.as_mut().poll(&mut cx).is_ready());
+            assert_eq!((reset.as_mut().poll(&mut cx).is_ready(), agent.side.is_reset()), (expected, expected));
+            drop((reset, left));
+            assert_eq!(room.usage().0, 1, "one end is left");
+            drop(agent);
+            assert_eq!(room.usage().0, 0);
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_tunnels_is_closed_unless_it_says_otherwise() {
+        let room = Arc::new(Room::new(2));
+        let [(one, gone), (two, reset)] = [(); 2].map(|()| Link::pair(room.take(1).expect("room")).expect("sockets"));
+        drop(gone);
+        reset.side.leave(true);
+        assert!(!one.side.is_reset() && two.side.is_reset());
+    }
+}

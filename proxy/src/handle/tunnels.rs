@@ -1,0 +1,52 @@
+//! Where the tunnels of a proxy start, if it has any.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread};
+
+use proxy_api::Agent;
+use tokio::sync::watch;
+
+use super::StartError;
+use crate::{agents::Agents, core::instances::Instances, process::Process, settings::Settings};
+
+/// The tunnels, as the other threads see them.
+pub(super) struct Tunnels {
+    /// The way to agents.
+    pub(super) agents: Agents,
+    /// The address that agents dial, with the actual port.
+    pub(super) address: Option<SocketAddr>,
+    /// The thread, which ends when `configured` is dropped.
+    pub(super) thread: Option<thread::JoinHandle<()>>,
+    /// Takes the agents of a configuration.
+    pub(super) configured: watch::Sender<Arc<BTreeMap<String, Agent>>>,
+    /// The instances that are connected.
+    pub(super) connected: watch::Receiver<Instances>,
+}
+
+impl Tunnels {
+    /// Starts the thread of the tunnels, if agents may connect.
+    #[cfg(feature = "tunnels")]
+    pub(super) fn start(settings: &Settings, process: &Process) -> Result<Self, StartError> {
+        let Some(settings) = &settings.tunnels else { return Ok(Self::none()) };
+        let failed = |source| super::address_error("tunnel", settings.address, source, None);
+        let listener = crate::tunnels::bind(settings.address).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (configured, configurations) = watch::channel(Arc::default());
+        let (instances, connected) = watch::channel(Instances::default());
+        let started = crate::tunnels::start(settings, listener, process, configurations, instances);
+        let (agents, thread) = started.map_err(StartError::Tunnels)?;
+        Ok(Self { agents, address: Some(address), thread: Some(thread), configured, connected })
+    }
+
+    /// A proxy that is built without tunnels has none.
+    #[cfg(not(feature = "tunnels"))]
+    #[allow(clippy::unnecessary_wraps, reason = "the same signature as with tunnels")]
+    pub(super) fn start(_: &Settings, _: &Process) -> Result<Self, StartError> {
+        Ok(Self::none())
+    }
+
+    /// No agent can connect.
+    fn none() -> Self {
+        let (configured, connected) = (watch::Sender::new(Arc::default()), watch::channel(Instances::default()).1);
+        Self { agents: Agents::none(), address: None, thread: None, configured, connected }
+    }
+}

@@ -1,0 +1,20 @@
+//! Series of the tunnels.
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{family, single};
+use crate::agents::Seen;
+
+/// The agents that are connected, and the connections that did not become theirs.
+pub(super) fn tunnels_text(out: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), std::fmt::Error> {
+    let gauges = [
+        ("portlane_tunnel_agents", "Instances of agents that are connected.", seen.agents),
+        ("portlane_tunnel_streams", "Streams to agents.", seen.streams),
+    ];
+    for (name, help, value) in gauges {
+        single(out, (name, help), false, value as u64)?;
+    }
+    let closed = seen.closed.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
+    let help = "Connections to the tunnel address that were closed before an agent was admitted, by reason.";
+    family(out, ("portlane_tunnel_connections_closed", help), true, closed)
+}

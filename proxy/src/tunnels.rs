@@ -1,0 +1,310 @@
+//! The thread of the tunnels: agents dial it, and workers ask it for connections to targets behind them.
+//!
+//! ```text
+//! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
+//! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
+//! ```
+
+mod answer;
+mod joins;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, mpsc::sync_channel},
+    thread,
+    time::Duration,
+};
+
+use proxy_api::Agent;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::TcpListener,
+    select,
+    sync::{mpsc, watch},
+    task::{LocalSet, spawn_local},
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tunnel::{
+    endpoint::{self, Endpoint, Rules, View},
+    local::{Local, LocalError, system_clock},
+};
+use tunnel_core::{
+    Limits, Side,
+    allow::AllowList,
+    hello::Boot,
+    identity::{EndpointId, NameError},
+    join::{Address, AddressError},
+    registry::Policy,
+};
+
+use self::joins::Joins;
+use crate::{
+    agents::{Agents, Door, Question, Seen},
+    core::instances::Instances,
+    files::{Files, Permit},
+    lives::Life,
+    log::{Level, Log},
+    process::Process,
+};
+
+/// Instances of all agents at once.
+pub const MAX_AGENTS: usize = 1024;
+/// The id of this endpoint: without a cluster there are no others.
+const ID: &str = "local";
+/// Connections that wait to be accepted; the system caps it.
+const BACKLOG: i32 = 1024;
+/// Pause between two signs of life of the thread.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long the last bytes of streams may take when the process ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How often it is looked meanwhile whether they are gone.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Where agents connect, and what is kept of them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address that agents dial; port 0 is any free port.
+    pub address: SocketAddr,
+    /// Where agents reach that address, as HOST:PORT, for their join strings. None: the address itself.
+    pub advertise: Vec<String>,
+    /// The folder for keys, tokens and join strings, which only this process uses.
+    pub folder: PathBuf,
+}
+
+/// Why there are no tunnels.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelsError {
+    /// A thread, its runtime or its socket cannot be made.
+    #[error("cannot start the thread of the tunnels")]
+    Thread(#[source] io::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers for the tunnels")]
+    Chance(#[source] io::Error),
+    /// Not where agents reach the server.
+    #[error(transparent)]
+    Advertised(#[from] AddressError),
+    /// The endpoint has no name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+}
+
+type Configured = watch::Receiver<Arc<BTreeMap<String, Agent>>>;
+type RulesByUid = Rc<RefCell<BTreeMap<String, Rc<Rules>>>>;
+
+/// Opens the port that agents dial.
+///
+/// # Errors
+/// As `bind(2)`.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Starts the thread, which ends when nobody is left to change `configured`. `instances` gets those that are connected.
+///
+/// # Errors
+/// See [`TunnelsError`].
+pub fn start(
+    settings: &Settings,
+    listener: std::net::TcpListener,
+    process: &Process,
+    configured: watch::Receiver<Arc<BTreeMap<String, Agent>>>,
+    instances: watch::Sender<Instances>,
+) -> Result<(Agents, thread::JoinHandle<()>), TunnelsError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TunnelsError::Thread)?;
+    let (agents, door, questions) = Agents::served();
+    let (settings, log, files) = (settings.clone(), process.log.clone(), process.files.clone());
+    let lives = process.lives.clone();
+    let (opened, is_open) = sync_channel(1);
+    let run = move || {
+        let life = lives.begin("tunnels");
+        LocalSet::new().block_on(&runtime, async move {
+            let shared = Shared { door, log, files, instances };
+            let thread = TcpListener::from_std(listener)
+                .map_err(TunnelsError::Thread)
+                .and_then(|port| Thread::open(&settings, port, shared));
+            // Who started the thread waits for this.
+            match thread {
+                Ok((thread, port)) => {
+                    let _ = opened.send(Ok(()));
+                    thread.run(port, questions, configured, life).await;
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            }
+        });
+    };
+    let thread = thread::Builder::new().name("tunnels".into()).spawn(run).map_err(TunnelsError::Thread)?;
+    // Without an answer the thread has panicked, of which the watchdog tells.
+    is_open.recv().unwrap_or(Ok(()))?;
+    Ok((agents, thread))
+}
+
+/// What the thread shares with others.
+struct Shared {
+    door: Arc<Door>,
+    log: Log,
+    files: Arc<Files>,
+    instances: watch::Sender<Instances>,
+}
+
+/// The state of the thread.
+struct Thread {
+    shared: Shared,
+    endpoint: Rc<Endpoint>,
+    rules: RulesByUid,
+    local: Local,
+    joins: Joins,
+    /// The descriptors of the connections of agents.
+    carriers: Option<Permit>,
+}
+
+impl Thread {
+    fn open(settings: &Settings, port: TcpListener, shared: Shared) -> Result<(Self, TcpListener), TunnelsError> {
+        let rules = RulesByUid::default();
+        let (of_policy, of_rules) = (rules.clone(), rules.clone());
+        let policy = move |uid: &str| -> Option<Policy> { of_policy.borrow().get(uid).map(|rules| rules.policy) };
+        let id = EndpointId::new(ID)?;
+        let local = Local::open(&settings.folder, id.clone(), system_clock(), policy)?;
+        let mut boot = [0; 16];
+        getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
+        let limits = Limits::default();
+        let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits, max_agents: MAX_AGENTS };
+        let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
+        let own = port.local_addr().map_err(TunnelsError::Thread)?;
+        let joins = Joins::new(addresses(&settings.advertise, own)?);
+        Ok((Self { shared, endpoint, rules, local, joins, carriers: None }, port))
+    }
+
+    async fn run(
+        mut self,
+        port: TcpListener,
+        mut questions: mpsc::Receiver<Question>,
+        mut configured: Configured,
+        life: Life,
+    ) {
+        spawn_local(endpoint::listen(self.endpoint.clone(), port, self.local.tls()));
+        let (endpoint, door) = (self.endpoint.clone(), self.shared.door.clone());
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                Some(question) = questions.recv() => {
+                    spawn_local(answer::answer(endpoint.clone(), self.shared.files.clone(), question));
+                }
+                () = endpoint.changed() => self.publish(),
+                changed = configured.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let agents = configured.borrow_and_update().clone();
+                    self.apply(&agents);
+                }
+                () = door.draining.notified() => endpoint.drain(),
+                _ = beats.tick() => {
+                    life.beat();
+                    self.look();
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// Takes the agents of another configuration.
+    fn apply(&mut self, agents: &BTreeMap<String, Agent>) {
+        let rules = agents.iter().map(|(uid, agent)| (uid.clone(), Rc::new(self.rules_of(agent))));
+        let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
+        self.rules.replace(rules);
+        self.endpoint.review();
+        self.joins.apply(&self.local, agents, &self.shared.log);
+        self.publish();
+    }
+
+    /// A list that cannot be read allows nothing.
+    fn rules_of(&self, agent: &Agent) -> Rules {
+        let max_instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
+        let policy = Policy { rotation: agent.rotation, suspended: agent.suspended, max_instances };
+        let targets = AllowList::parse(Side::Listener, &agent.targets).or_else(|error| {
+            let message = format!("streams lead nowhere: {error}");
+            self.shared.log.notice(Level::Error, "targets", format!("{}/{}", agent.namespace, agent.name), message);
+            AllowList::parse::<&str>(Side::Listener, &[])
+        });
+        // The empty list is valid.
+        let targets = targets.unwrap_or_else(|_| unreachable!("an empty list has no entry that is wrong"));
+        Rules { policy, targets }
+    }
+
+    /// Tells others what is connected.
+    fn publish(&mut self) {
+        let views = self.endpoint.agents();
+        let agents = views.iter().filter(|view| view.attached).count();
+        let streams = views.iter().map(|view| view.streams).sum();
+        self.carriers = Some(self.shared.files.take_anyway(agents));
+        self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
+        let now = connected(&views);
+        self.shared.instances.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
+        });
+    }
+
+    /// Once a second: what time changes.
+    fn look(&mut self) {
+        self.publish();
+        self.joins.look(&self.local, &self.shared.log);
+        if let Err(error) = self.local.renew() {
+            self.shared.log.notice(Level::Error, "tunnels", "the certificate of this server", error.to_string());
+        }
+    }
+
+    /// The process ends: sessions of workers have ended, and what they have sent may still be on its way.
+    async fn end(self) {
+        self.endpoint.drain();
+        let deadline = Instant::now() + FAREWELL;
+        while !self.endpoint.is_idle() && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
+        self.endpoint.close();
+    }
+}
+
+/// Where agents reach the server, for join strings.
+fn addresses(advertised: &[String], own: SocketAddr) -> Result<Vec<Address>, AddressError> {
+    if advertised.is_empty() {
+        return Ok(vec![Address::new(&own.ip().to_string(), own.port())?]);
+    }
+    advertised.iter().map(|text| text.parse()).collect()
+}
+
+/// The instances that streams are opened on: those with a connection. If an agent has none, those that wait for theirs,
+/// so that a stream waits too. Those that leave take no streams.
+fn connected(views: &[View]) -> Instances {
+    let mut all = BTreeMap::<Arc<str>, (bool, BTreeSet<Arc<str>>)>::new();
+    for view in views.iter().filter(|view| !view.leaving) {
+        let (attached, instances) = all.entry(view.identity.uid().into()).or_default();
+        if view.attached && !*attached {
+            *attached = true;
+            instances.clear();
+        }
+        if view.attached == *attached {
+            instances.insert(view.instance.as_str().into());
+        }
+    }
+    Instances(all.into_iter().map(|(uid, (_, instances))| (uid, instances)).collect())
+}

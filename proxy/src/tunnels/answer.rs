@@ -1,0 +1,139 @@
+//! One question of a worker: a stream, and the relay between it and the worker's end of a pair of sockets.
+
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{io::Interest, net::UnixStream, select, time::sleep};
+use tunnel::{
+    OpenError, Stream,
+    endpoint::{Endpoint, Unopened},
+    relay,
+};
+use tunnel_core::{Open, Protocol, Reason, Target, hello::Instance};
+
+use crate::{
+    agents::{Link, Question, Side},
+    core::address::AgentAddress,
+    files::Files,
+};
+
+/// How long a target may take to end a connection that the proxy has closed, as the system waits for one of its own
+/// (`tcp_fin_timeout`).
+const ORPHAN: Duration = Duration::from_secs(60);
+
+/// Answers a question, and relays until the connection has ended.
+pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: Question) {
+    let Question { to, client, mut reply } = question;
+    let opened = select! {
+        // To drop the attempt gives the stream up.
+        () = reply.closed() => return,
+        opened = open(&endpoint, &to, client) => opened,
+    };
+    let linked = opened.and_then(|stream| Ok((stream, link(&files)?)));
+    let (stream, worker, near) = match linked {
+        Ok((stream, (worker, near))) => (stream, worker, near),
+        Err(error) => {
+            // Nobody may wait for it any more.
+            let _ = reply.send(Err(error));
+            return;
+        }
+    };
+    if reply.send(Ok(worker)).is_err() {
+        return;
+    }
+    // A unix socket that is closed leaves its bytes to the other end, so that a reset need not wait for them.
+    let relayed = relay(stream, near, |_| 0).await;
+    tracing::debug!(agent = %to.agent, instance = %to.instance, ?client, ?relayed, "a stream to an agent has ended");
+}
+
+async fn open(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> io::Result<Stream> {
+    let instance = Instance::new(&to.instance).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let target = Target { protocol: Protocol::Tcp, host: to.host.to_string(), port: to.port };
+    endpoint.open_on(&to.uid, &instance, &Open { target, source: client }).await.map_err(failure)
+}
+
+/// The worker's end, and the one to relay.
+fn link(files: &Arc<Files>) -> io::Result<(Link, Near)> {
+    let none = || io::Error::new(io::ErrorKind::QuotaExceeded, "no file descriptor is free");
+    let (worker, Link { side, socket }) = Link::pair(files.take(1).ok_or_else(none)?)?;
+    Ok((worker, Near { side, socket: UnixStream::from_std(socket)? }))
+}
+
+/// The error of an attempt, whose kind says whether another instance may do better.
+fn failure(error: Unopened) -> io::Error {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NotConnected, PermissionDenied,
+        ResourceBusy, TimedOut,
+    };
+    let kind = match &error {
+        Unopened::Unknown(_) | Unopened::NotAllowed(_) => PermissionDenied,
+        Unopened::NoInstance | Unopened::Gone(_) => NotConnected,
+        Unopened::Agent(OpenError::NotOpened(_)) => ResourceBusy,
+        Unopened::Agent(OpenError::Reset) => ConnectionReset,
+        Unopened::Agent(OpenError::Lost(_)) => ConnectionAborted,
+        Unopened::Agent(OpenError::Refused(refusal)) => match refusal.reason {
+            Reason::NotAllowed => PermissionDenied,
+            Reason::UnknownName => HostUnreachable,
+            Reason::Unreachable | Reason::Other => ConnectionRefused,
+            Reason::TimedOut => TimedOut,
+            Reason::Full | Reason::Draining => ResourceBusy,
+        },
+    };
+    io::Error::new(kind, error)
+}
+
+/// The end of the pair on this thread.
+struct Near {
+    // Dropped first, so that how the end is left is known before the worker reads the end of data.
+    side: Side,
+    socket: UnixStream,
+}
+
+impl tunnel::Socket for Near {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_read_ready(cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_write_ready(cx)
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.try_read(into)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.try_write(bytes)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).shutdown(Shutdown::Write)
+    }
+
+    fn is_reset(&self) -> bool {
+        self.side.is_reset()
+    }
+
+    async fn gone(&self) {
+        let orphaned = async {
+            self.side.left().await;
+            sleep(ORPHAN).await;
+        };
+        select! {
+            () = self.side.reset() => {}
+            () = orphaned => {}
+            _ = self.socket.ready(Interest::ERROR) => {}
+        }
+    }
+
+    fn reset(&self) {
+        self.side.leave(true);
+    }
+}

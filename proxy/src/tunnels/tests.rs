@@ -1,0 +1,341 @@
+//! Workers' connections to targets behind a real agent, on loopback.
+
+use std::net::Shutdown;
+
+use proxy_api::Enrolment;
+use socket2::SockRef;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::TcpStream,
+    time::timeout,
+};
+use tunnel::{
+    agent,
+    enrol::{Way, enrol},
+    identity::{agent::AgentFolder, tls::agent_config},
+    secure::AgentTls,
+};
+use tunnel_core::{
+    hello::Instance,
+    identity::{AgentIdentity, AgentName},
+};
+
+use super::*;
+use crate::{
+    clock::Clock,
+    core::address::{Address as To, AgentAddress},
+    lives::Lives,
+    log::LogFormat,
+    settings::Settings as ProxySettings,
+    tcp::{dial::dial, direction::End},
+};
+
+/// Longest time for a test.
+const PATIENCE: Duration = Duration::from_secs(30);
+const UID: &str = "u-1";
+const CLIENT: &str = "192.0.2.7:4711";
+
+/// The tunnels of a proxy, and an agent with what it has on its disk.
+struct Bed {
+    agents: Agents,
+    process: Process,
+    configured: Option<watch::Sender<Arc<BTreeMap<String, Agent>>>>,
+    connected: watch::Receiver<Instances>,
+    thread: thread::JoinHandle<()>,
+    folder: TempDir,
+    home: TempDir,
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+impl Bed {
+    /// The proxy has an agent that may enrol once, and lead to all of IPv4 loopback.
+    fn start() -> Self {
+        let lives = Lives::new(Clock::start());
+        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), lives.guard("log"));
+        let process = Process::new(&ProxySettings::default(), None, lives, log.expect("a thread").0);
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let address = port.local_addr().expect("an address");
+        let settings = Settings { address, advertise: Vec::new(), folder: folder.path().to_owned() };
+        let (configured, configurations) = watch::channel(Arc::default());
+        let (instances, connected) = watch::channel(Instances::default());
+        let started = start(&settings, port, &process, configurations, instances);
+        let (agents, thread) = started.expect("a thread");
+        configured.send_replace(Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(false))])));
+        let home = tempfile::tempdir().expect("a folder");
+        Self { agents, process, configured: Some(configured), connected, thread, folder, home }
+    }
+
+    /// Enrols the agent, and runs it until the sender is dropped.
+    async fn agent(&mut self) -> watch::Sender<bool> {
+        let path = self.folder.path().join("join/infra.home");
+        until(|| path.exists()).await;
+        let join = std::fs::read_to_string(&path).expect("a join string");
+        let folder = AgentFolder::open(&self.home.path().join("agent")).expect("made");
+        let way = Way { proxy: None, within: Duration::from_secs(10), clock: system_clock() };
+        let enrolled = enrol(&join, &folder, &way).await.expect("a certificate");
+        let key = folder.key().expect("a key");
+        let tls = AgentTls::new(agent_config(&key, &enrolled, system_clock()).expect("usable"));
+        let join = tunnel_core::join::JoinString::parse(&join).expect("a join string");
+        let settings = agent::Settings {
+            addresses: join.addresses().to_vec(),
+            proxy: None,
+            instance: Instance::new("pi4").expect("an instance"),
+            program: "0.9.0".to_owned(),
+            allow: AllowList::parse(Side::Dialler, &["127.0.0.0/8:1-65535"]).expect("a list"),
+            limits: Limits::default(),
+            max_endpoints: 4,
+            connect_within: Duration::from_secs(3),
+            drain_within: Duration::from_secs(10),
+            // Pauses of a few milliseconds.
+            chance: || 0.005,
+            unacknowledged: |_| 0,
+        };
+        let (stop, stopped) = watch::channel(false);
+        spawn_local(agent::run(settings, tls, Boot([2; 16]), stopped));
+        self.connected.wait_for(|instances| !instances.0.is_empty()).await.expect("the tunnels");
+        stop
+    }
+
+    /// Connects as a worker does, and the target accepts.
+    async fn connection(&self, header: &[u8]) -> (End, TcpStream) {
+        let target = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = to(target.local_addr().expect("an address").port(), "pi4");
+        let (dialled, accepted) = tokio::join!(self.dial(&to, header), target.accept());
+        (dialled.expect("a connection"), accepted.expect("a connection").0)
+    }
+
+    async fn dial(&self, to: &To, header: &[u8]) -> io::Result<End> {
+        dial(&self.agents, to, CLIENT.parse().expect("an address"), header).await
+    }
+}
+
+fn home_agent(suspended: bool) -> Agent {
+    Agent {
+        namespace: "infra".to_owned(),
+        name: "home".to_owned(),
+        rotation: 0,
+        suspended,
+        max_instances: 2,
+        targets: vec!["127.0.0.0/8:1-65535".to_owned()],
+        enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 3600 }),
+    }
+}
+
+fn to(port: u16, instance: &str) -> To {
+    let (uid, agent) = (UID.into(), "infra/home".into());
+    let instance = instance.into();
+    To::Agent(Arc::new(AgentAddress { uid, agent, instance, host: "127.0.0.1".into(), port }))
+}
+
+/// Runs a test on one thread, within a deadline.
+#[allow(clippy::expect_used, reason = "a test helper")]
+async fn within(test: impl Future<Output = ()>) {
+    LocalSet::new().run_until(timeout(PATIENCE, test)).await.expect("the test in time");
+}
+
+/// Waits for a condition, within the deadline of the test.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Reads to the end of data, and tells whether that is a reset.
+#[allow(clippy::expect_used, reason = "a test helper")]
+async fn read_out(end: &End) -> (Vec<u8>, bool) {
+    let (mut all, mut bytes) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        end.stream.ready(Interest::READABLE).await.expect("a runtime");
+        match end.stream.try_read(&mut bytes) {
+            Ok(0) => return (all, end.is_reset()),
+            Ok(read) => all.extend_from_slice(&bytes[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return (all, true),
+        }
+    }
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+async fn write_all(end: &End, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        end.stream.ready(Interest::WRITABLE).await.expect("a runtime");
+        match end.stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+fn pattern(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|at| seed.wrapping_add(u8::try_from(at % 251).unwrap_or_default())).collect()
+}
+
+#[tokio::test]
+async fn bytes_are_equal_and_each_direction_ends_by_itself() {
+    const BYTES: usize = 2_000_000;
+    within(async {
+        let mut bed = Bed::start();
+        let _agent = bed.agent().await;
+        let (end, mut target) = bed.connection(b"header ").await;
+        let worker = async {
+            write_all(&end, &pattern(1, BYTES)).await;
+            SockRef::from(&end.stream).shutdown(Shutdown::Write).expect("connected");
+            read_out(&end).await
+        };
+        let far = async {
+            let mut asked = Vec::new();
+            target.read_to_end(&mut asked).await.expect("the end of data");
+            target.write_all(&pattern(2, BYTES)).await.expect("connected");
+            target.shutdown().await.expect("connected");
+            asked
+        };
+        let ((answer, is_reset), asked) = tokio::join!(worker, far);
+        assert!(asked == [b"header ".as_slice(), &pattern(1, BYTES)].concat(), "the question");
+        assert!(answer == pattern(2, BYTES) && !is_reset, "the answer");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reset_of_the_target_is_a_reset_for_the_worker_also_if_it_does_not_read() {
+    within(async {
+        let mut bed = Bed::start();
+        let _agent = bed.agent().await;
+        for has_finished in [false, true] {
+            let (end, mut target) = bed.connection(b"").await;
+            target.write_all(b"last").await.expect("connected");
+            let mut last = [0; 4];
+            end.stream.peek(&mut last).await.expect("bytes");
+            if has_finished {
+                target.shutdown().await.expect("connected");
+                assert_eq!(read_out(&end).await, (b"last".to_vec(), false));
+            }
+            SockRef::from(&target).set_linger(Some(Duration::ZERO)).expect("an option");
+            drop(target);
+            end.gone().await;
+            let rest = if has_finished { Vec::new() } else { b"last".to_vec() };
+            assert_eq!(read_out(&end).await, (rest, true));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_resets_or_closes_does_so_for_the_target() {
+    within(async {
+        let mut bed = Bed::start();
+        let _agent = bed.agent().await;
+        for is_clean in [false, true] {
+            let (end, mut target) = bed.connection(b"last").await;
+            target.read_exact(&mut [0; 4]).await.expect("bytes");
+            end.clean.set(is_clean);
+            drop(end);
+            let read = target.read(&mut [0]).await.map_err(|error| error.kind());
+            assert_eq!(read, if is_clean { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) });
+        }
+        // Half-closed first: nobody reads the end of the worker then.
+        let (end, mut target) = bed.connection(b"last").await;
+        SockRef::from(&end.stream).shutdown(Shutdown::Write).expect("connected");
+        let mut all = Vec::new();
+        target.read_to_end(&mut all).await.expect("the end of data");
+        drop(end);
+        let gone = target.ready(Interest::ERROR).await.expect("a runtime");
+        assert!(all == b"last" && gone.is_error());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_connected_fails_by_its_kind_and_a_connection_holds_one_more_descriptor() {
+    within(async {
+        let mut bed = Bed::start();
+        let stop = bed.agent().await;
+        let closed = TcpListener::bind("127.0.0.1:0").await.and_then(|it| it.local_addr()).expect("a port").port();
+        let far = To::Agent(Arc::new(AgentAddress {
+            host: "192.0.2.1".into(),
+            ..(**to(1, "pi4").agent().expect("an agent")).clone()
+        }));
+        for (to, kind) in [
+            (to(closed, "pi4"), io::ErrorKind::ConnectionRefused),
+            (to(1, "other"), io::ErrorKind::NotConnected),
+            (far, io::ErrorKind::PermissionDenied),
+        ] {
+            assert_eq!(bed.dial(&to, b"").await.expect_err("no connection").kind(), kind, "{to}");
+        }
+        let files = bed.process.files.clone();
+        // The connection of the agent.
+        until(|| files.usage().0 == 1).await;
+        let (end, target) = bed.connection(b"").await;
+        until(|| files.usage().0 == 2).await;
+        drop((end, target));
+        until(|| files.usage().0 == 1).await;
+        drop(stop);
+        bed.connected.wait_for(|instances| instances.0.is_empty()).await.expect("the tunnels");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_join_string_goes_when_it_was_used_and_a_suspended_agent_is_disconnected() {
+    within(async {
+        let mut bed = Bed::start();
+        let _agent = bed.agent().await;
+        let path = bed.folder.path().join("join/infra.home");
+        until(|| !path.exists()).await;
+        let suspended = Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(true))]));
+        bed.configured.as_ref().expect("a sender").send_replace(suspended);
+        bed.connected.wait_for(|instances| instances.0.is_empty()).await.expect("the tunnels");
+        until(|| bed.agents.seen().closed.contains_key("suspended")).await;
+        assert!(!path.exists(), "nobody may enrol any more");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_thread_ends_with_the_last_who_configures_it() {
+    within(async {
+        let mut bed = Bed::start();
+        let _agent = bed.agent().await;
+        let (end, mut target) = bed.connection(b"last").await;
+        end.clean.set(true);
+        drop(end);
+        drop(bed.configured.take());
+        until(|| bed.thread.is_finished()).await;
+        let mut all = Vec::new();
+        // A reset may follow, as the target had not finished.
+        let _ = target.read_to_end(&mut all).await;
+        assert_eq!(all, b"last", "bytes on their way have arrived");
+        assert!(bed.process.lives.died().is_empty());
+        assert!(bed.dial(&to(1, "pi4"), b"").await.is_err());
+    })
+    .await;
+}
+
+#[test]
+fn streams_are_opened_on_instances_with_a_connection_or_if_there_is_none_on_those_that_wait() {
+    let view = |uid: &str, instance: &str, attached: bool, leaving: bool| View {
+        identity: AgentIdentity::new(AgentName::new("infra", "home").expect("a name"), uid, 0).expect("an identity"),
+        instance: instance.to_owned(),
+        program: String::new(),
+        age: Duration::ZERO,
+        attached,
+        leaving,
+        streams: 0,
+        round_trip: Duration::ZERO,
+    };
+    let views = [
+        view("a", "lost", false, false),
+        view("a", "one", true, false),
+        view("a", "other", false, false),
+        view("a", "two", true, false),
+        view("b", "lost", false, false),
+        view("b", "leaves", true, true),
+        view("c", "leaves", true, true),
+    ];
+    let expected: [(&str, &[&str]); 2] = [("a", &["one", "two"]), ("b", &["lost"])];
+    let names = |all: &[&str]| -> BTreeSet<Arc<str>> { all.iter().map(|name| Arc::from(*name)).collect() };
+    let expected = expected.into_iter().map(|(uid, all)| (Arc::from(uid), names(all))).collect();
+    assert_eq!(connected(&views), Instances(expected));
+}

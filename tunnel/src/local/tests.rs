@@ -1,0 +1,119 @@
+//! The folder of a server whose clock the test keeps.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustls::pki_types::UnixTime;
+use tempfile::TempDir;
+use tunnel_core::identity::AgentName;
+
+use super::*;
+use crate::{
+    enrol::{Applicant, Signer},
+    identity::agent::AgentFolder,
+};
+
+const NOW: u64 = 1_800_000_000;
+
+#[derive(Debug)]
+struct Clock(AtomicU64);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
+    }
+}
+
+struct Bed {
+    folder: TempDir,
+    clock: Arc<Clock>,
+    local: Local,
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+impl Bed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(Clock(AtomicU64::new(NOW)));
+        let local = open(&folder, &clock);
+        Self { folder, clock, local }
+    }
+
+    fn later(&self, seconds: u64) {
+        self.clock.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// The join string for two agents at this address, for an hour; the token is of this number if one is made.
+    fn offer(&self, at: &str, number: u8) -> Option<Offer> {
+        let addresses = [at.parse::<Address>().expect("an address")];
+        let wanted = Wanted { redemptions: 2, expire: Duration::from_secs(3600), addresses: &addresses };
+        self.local.offer(&identity(), wanted, || Ok([number; 32])).expect("a folder that can be used")
+    }
+
+    /// An agent enrols with the join string that the folder has.
+    async fn enrol(&self) {
+        let join = self.local.joins.read(identity().agent()).expect("readable").expect("a join string");
+        let home = tempfile::tempdir().expect("a folder");
+        let key = AgentFolder::open(&home.path().join("agent")).expect("made").key().expect("a key");
+        let applicant = Applicant::Token { agent: join.agent().clone(), token: join.token().clone() };
+        let signed = self.local.signer.sign(&applicant, &key.request().expect("a request")).await;
+        signed.expect("a certificate");
+    }
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn open(folder: &TempDir, clock: &Arc<Clock>) -> Local {
+    let id = EndpointId::new("local").expect("an id");
+    let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, max_instances: 4 });
+    Local::open(folder.path(), id, clock.clone(), policy).expect("a folder that can be used")
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn identity() -> AgentIdentity {
+    AgentIdentity::new(AgentName::new("infra", "home").expect("a name"), "u-1", 0).expect("an identity")
+}
+
+#[tokio::test]
+async fn a_join_string_stays_over_restarts_until_as_many_agents_as_may_have_enrolled() {
+    let mut bed = Bed::new();
+    let first = bed.offer("home.example:7443", 1).expect("a join string");
+    assert_eq!(first.path, bed.folder.path().join("join/infra.home"));
+    let mode = std::fs::metadata(&first.path).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    bed.enrol().await;
+    bed.local = open(&bed.folder, &bed.clock);
+    assert_eq!(bed.offer("home.example:7443", 2), Some(first.clone()), "one more may enrol");
+    assert!(bed.local.is_live(&first));
+    bed.enrol().await;
+    assert!(!bed.local.is_live(&first));
+    assert_eq!(bed.offer("home.example:7443", 3), None);
+    assert!(!first.path.exists(), "it is worth nothing");
+}
+
+#[tokio::test]
+async fn a_join_string_that_expired_or_has_other_addresses_is_replaced_for_those_who_have_not_enrolled() {
+    let bed = Bed::new();
+    let first = bed.offer("home.example:7443", 1).expect("a join string");
+    bed.enrol().await;
+    bed.later(3600);
+    assert!(!bed.local.is_live(&first));
+    let second = bed.offer("home.example:7443", 2).expect("a join string");
+    let moved = bed.offer("home.example:7444", 3).expect("a join string");
+    assert_ne!((first.token, second.token), (second.token, moved.token));
+    bed.enrol().await;
+    assert_eq!(bed.offer("home.example:7444", 4), None, "two have enrolled");
+}
+
+#[test]
+fn the_certificate_of_the_server_is_replaced_after_half_of_its_lifetime() {
+    let mut bed = Bed::new();
+    let leaf = |local: &Local| local.leaf.0.read().map(|leaf| leaf.clone()).ok();
+    let first = leaf(&bed.local).expect("a certificate");
+    for (seconds, is_same) in [(LIFETIME.as_secs() / 2 - 1, true), (1, false)] {
+        bed.later(seconds);
+        bed.local.renew().expect("a certificate");
+        assert_eq!(Arc::ptr_eq(&first, &leaf(&bed.local).expect("a certificate")), is_same);
+    }
+}
