@@ -215,9 +215,6 @@ impl<S: Services> Runner<'_, S> {
         let (translation, left_out) = self.refresh(read).await?;
         let world = self.store.objects(&[], &BTreeSet::new()).world;
         let log = self.proxy.log();
-        if let Some(address) = tunnels::dialled(&self.proxy) {
-            log.notice(Level::Info, "tunnels", "portlane", format!("agents connect to {address}"));
-        }
         for option in misspelt::unmatched(&world, &self.args.input.only, Some(&self.args.laptop)) {
             log.notice(Level::Warn, "option", "portlane", option);
         }
@@ -235,6 +232,9 @@ impl<S: Services> Runner<'_, S> {
             for line in left_out.line().into_iter().chain(page).chain(hint) {
                 log.lines(format!("{line}\n"));
             }
+        }
+        if let Some(address) = tunnels::dialled(&self.proxy) {
+            log.notice(Level::Info, "tunnels", "portlane", format!("agents connect to {address}"));
         }
         if translation.verdicts.is_empty() {
             log.notice(Level::Warn, "waiting", "portlane", "no PortForward to run yet; watching the manifests");

@@ -3,6 +3,7 @@
 
 mod bed;
 mod cutter;
+mod quickstart;
 mod refusals;
 
 use std::{
