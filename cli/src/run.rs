@@ -233,7 +233,7 @@ impl<S: Services> Runner<'_, S> {
                 log.lines(format!("{line}\n"));
             }
         }
-        if let Some(address) = tunnels::dialled(&self.proxy) {
+        if let Some(address) = self.proxy.tunnels {
             log.notice(Level::Info, "tunnels", "portlane", format!("agents connect to {address}"));
         }
         if translation.verdicts.is_empty() {
@@ -287,8 +287,7 @@ impl<S: Services> Runner<'_, S> {
         }
         let found = self.services.find(&services::needed(&objects.world));
         services::reach(&mut objects.world, &found);
-        let own =
-            [("health", self.proxy.health), ("admin", self.proxy.admin), ("tunnel", tunnels::dialled(&self.proxy))];
+        let own = [("health", self.proxy.health), ("admin", self.proxy.admin), ("tunnel", self.proxy.tunnels)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
         objects.world.reserved = reserved.collect();
         let version = Version { epoch: "laptop".to_owned(), number: self.number + 1 };

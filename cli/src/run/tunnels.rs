@@ -8,7 +8,6 @@ use std::{
 };
 
 use clap::{Args, ValueHint};
-use proxy::handle::Proxy;
 
 use crate::options;
 
@@ -21,18 +20,6 @@ pub(super) const REMEDY: &str = if cfg!(feature = "tunnels") {
 } else {
     "this build of portlane has no tunnels: install one that has"
 };
-
-/// The address that agents dial, with the actual port.
-#[cfg(feature = "tunnels")]
-pub(super) fn dialled(proxy: &Proxy) -> Option<SocketAddr> {
-    proxy.tunnels
-}
-
-/// No build without tunnels has one.
-#[cfg(not(feature = "tunnels"))]
-pub(super) fn dialled(_: &Proxy) -> Option<SocketAddr> {
-    None
-}
 
 /// Where agents connect, and what is kept of them.
 #[derive(Args, Debug, Default)]
