@@ -14,6 +14,7 @@ use crate::{
     local,
     options::{self, Map},
     plugin::{CLUSTER_OPTIONS, CLUSTER_VERBS},
+    run::tunnels::Tunnels,
 };
 
 /// Run, validate and translate `PortForward` manifests without a cluster, and look at what runs on this machine.
@@ -102,6 +103,7 @@ pub(crate) enum Command {
   portlane run -f . --port-offset 10000                      avoid ports in use on this machine
   portlane run -f . --map shop-db/pg=15432 --only shop-db    one forward, with another port
   helm template shop | portlane run -f -                     read standard input
+  portlane run -f home.yaml --tunnel-address 192.0.2.7:7443  agents behind NAT dial this machine
 
 Enter shows the table again; without a terminal, SIGUSR1 does.")]
     Run(Run),
@@ -229,6 +231,8 @@ pub struct Run {
     /// Absent: not served.
     #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
     pub(crate) admin_address: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) tunnels: Tunnels,
     /// Longest time to wait for live sessions before exit.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) drain_seconds: u32,
@@ -250,7 +254,7 @@ impl Run {
     /// What arguments that are valid one by one do wrong together, in a sentence for the user.
     #[must_use]
     pub fn flaw(&self) -> Option<String> {
-        flaw(&self.input, &self.laptop.map, self.print)
+        flaw(&self.input, &self.laptop.map, self.print).or_else(|| self.tunnels.flaw())
     }
 
     /// Whether manifests are printed, and nothing runs.

@@ -101,9 +101,22 @@ pub(crate) fn namespace(text: &str) -> Result<String, String> {
     if is_label(text) { Ok(text.to_owned()) } else { Err(format!("'{text}' is not the name of a namespace: {LABEL}")) }
 }
 
-/// `--health-address` and `--admin-address`.
+/// `--health-address`, `--admin-address` and `--tunnel-address`.
 pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be IP:PORT, as 127.0.0.1:9180 or [::1]:9180".to_owned())
+}
+
+/// `--tunnel-advertise`: where others reach this machine, as they write it.
+pub(crate) fn advertised(text: &str) -> Result<String, String> {
+    let (host, port) = host_and_port(text)?;
+    let port = port.ok_or("must be HOST:PORT, as home.example.com:7443 or [2001:db8::1]:7443")?;
+    if !is_host(&host) {
+        return Err(format!("the host must be an IP address or a DNS name; {}", why_no_host(&host)));
+    }
+    if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        return Err(format!("nobody can dial {host}: name an address of this machine that agents reach"));
+    }
+    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 /// `-f`: the path of a file, as kubectl takes it.
@@ -190,6 +203,24 @@ mod tests {
         }
         assert_eq!(file("a.yaml".into()), Ok("a.yaml".into()));
         assert!(file("https://example.com/x.yaml".into()).is_err_and(|why| why.contains("x.yaml | portlane")));
+    }
+
+    #[test]
+    fn an_address_to_advertise_has_a_host_that_can_be_dialled_and_a_port() {
+        for text in ["home.example.com:7443", "192.0.2.7:1", "[2001:db8::1]:7443"] {
+            assert_eq!(advertised(text), Ok(text.to_owned()));
+        }
+        for (bad, why) in [
+            ("home.example.com", "must be HOST:PORT"),
+            ("2001:db8::1", "must be HOST:PORT"),
+            ("home.example.com:0", "not a port number"),
+            ("a_b:1", "the host must be"),
+            (":7443", "the host must be"),
+            ("0.0.0.0:7443", "nobody can dial 0.0.0.0"),
+            ("[::]:7443", "nobody can dial ::"),
+        ] {
+            assert!(advertised(bad).is_err_and(|error| error.contains(why)), "{bad}");
+        }
     }
 
     #[test]

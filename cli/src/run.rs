@@ -1,6 +1,8 @@
 //! `portlane run`: manifests from files instead of an API server, and a proxy in this process instead of a fleet.
 
+mod ending;
 mod settings;
+pub(crate) mod tunnels;
 
 use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
@@ -79,6 +81,7 @@ pub fn run_with<S: Services>(
         store: Store::default(),
         number: 0,
         reported: BTreeSet::new(),
+        has_warned_of_agents: false,
         translator: Translator::default(),
         configuration: Configuration::default(),
         format: settings.log_format,
@@ -117,6 +120,8 @@ struct Runner<'a, S> {
     number: u64,
     /// Reported problems that still hold.
     reported: BTreeSet<Problem>,
+    /// It was said that no agent can connect.
+    has_warned_of_agents: bool,
     translator: Translator,
     configuration: Configuration,
     format: LogFormat,
@@ -229,6 +234,9 @@ impl<S: Services> Runner<'_, S> {
                 log.lines(format!("{line}\n"));
             }
         }
+        if let Some(address) = self.proxy.tunnels {
+            log.notice(Level::Info, "tunnels", "portlane", format!("agents connect to {address}"));
+        }
         if translation.verdicts.is_empty() {
             log.notice(Level::Warn, "waiting", "portlane", "no PortForward to run yet; watching the manifests");
         }
@@ -280,7 +288,7 @@ impl<S: Services> Runner<'_, S> {
         }
         let found = self.services.find(&services::needed(&objects.world));
         services::reach(&mut objects.world, &found);
-        let own = [("health", self.proxy.health), ("admin", self.proxy.admin)];
+        let own = [("health", self.proxy.health), ("admin", self.proxy.admin), ("tunnel", self.proxy.tunnels)];
         let reserved = own.into_iter().filter_map(|(what, address)| Some((address?.port(), what.to_owned())));
         objects.world.reserved = reserved.collect();
         let version = Version { epoch: "laptop".to_owned(), number: self.number + 1 };
@@ -290,6 +298,7 @@ impl<S: Services> Runner<'_, S> {
         let (refused, warnings) = verdicts::problems(&objects, &translation);
         let problems: BTreeSet<Problem> = objects.problems.iter().chain(&refused).cloned().collect();
         self.report(&problems, &warnings, read);
+        self.warn_of_agents();
         Ok((translation, objects.left_out))
     }
 
@@ -325,6 +334,15 @@ impl<S: Services> Runner<'_, S> {
         self.proxy.apply(self.configuration.clone()).await.map(drop)
     }
 
+    /// Says once that agents of the manifests cannot connect.
+    fn warn_of_agents(&mut self) {
+        let Some(agent) = self.configuration.agents.values().next() else { return };
+        if self.args.tunnels.tunnel_address.is_none() && !std::mem::replace(&mut self.has_warned_of_agents, true) {
+            let message = format!("this agent cannot connect: {}", tunnels::REMEDY);
+            self.proxy.log().notice(Level::Warn, "tunnels", format!("{}/{}", agent.namespace, agent.name), message);
+        }
+    }
+
     /// Logs each problem once, and again only if it was fixed in between. `read`: the files that were read just now.
     fn report(&mut self, problems: &BTreeSet<Problem>, warnings: &BTreeSet<Problem>, read: &BTreeSet<String>) {
         let log = self.proxy.log();
@@ -346,31 +364,6 @@ impl<S: Services> Runner<'_, S> {
         }
         self.reported = problems.union(warnings).cloned().collect();
     }
-
-    async fn drain(&self, term: &mut Signal, interrupt: &mut Signal) {
-        let live = self.proxy.live_sessions();
-        if live > 0 {
-            // The person who pressed Ctrl-C waits, so that this is said at any level.
-            let level = if self.args.quiet { Level::Warn } else { Level::Info };
-            self.proxy.log().notice(level, "draining", "portlane", farewell(live, self.args.drain_seconds));
-        }
-        self.proxy.drain(Duration::from_secs(self.args.drain_seconds.into())).await;
-        while !self.proxy.has_ended() {
-            tokio::select! {
-                _ = term.recv() => self.proxy.stop_waiting(),
-                _ = interrupt.recv() => self.proxy.stop_waiting(),
-                () = sleep(Duration::from_millis(20)) => {}
-            }
-        }
-    }
-}
-
-/// What happens to the live sessions, and how to end them now.
-fn farewell(live: u64, seconds: u32) -> String {
-    match seconds {
-        0 => format!("{live} live session(s) end now"),
-        _ => format!("{live} live session(s) can continue for up to {seconds} s; press Ctrl-C again to end them now"),
-    }
 }
 
 /// Whether every listener is refused, or there is none.
@@ -383,15 +376,4 @@ fn is_refused(translation: &Translation) -> bool {
 fn describe(problem: &Problem) -> String {
     let parts = [problem.object.as_deref(), problem.field.as_deref(), Some(problem.message.as_str())];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_that_end_at_once_are_not_said_to_continue() {
-        assert_eq!(farewell(1, 0), "1 live session(s) end now");
-        assert!(farewell(2, 5).contains("up to 5 s; press Ctrl-C again to end them now"));
-    }
 }

@@ -22,6 +22,8 @@ pub(super) fn settings(args: &Run) -> Settings {
         health: args.health_address,
         admin: args.admin_address,
         drain_seconds: args.drain_seconds,
+        #[cfg(feature = "tunnels")]
+        tunnels: args.tunnels.settings(),
         ..usual
     }
 }

@@ -24,6 +24,7 @@ mod tcp;
 mod tenants;
 mod terminal;
 mod timers;
+mod tunnels;
 mod udp;
 mod udp_odd;
 

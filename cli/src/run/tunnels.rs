@@ -1,0 +1,128 @@
+//! What `portlane run` is told about the agents that dial it.
+
+use std::{
+    env,
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueHint};
+
+use crate::options;
+
+/// Most addresses in a join string.
+const ADDRESSES: usize = 8;
+
+/// What to do where agents cannot connect.
+pub(super) const REMEDY: &str = if cfg!(feature = "tunnels") {
+    "start portlane run with --tunnel-address IP:PORT"
+} else {
+    "this build of portlane has no tunnels: install one that has"
+};
+
+/// Where agents connect, and what is kept of them.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Tunnels {
+    /// Address that agents (`ForwardAgent`) dial; port 0 is any free port. Absent: no agent can connect.
+    #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
+    pub(crate) tunnel_address: Option<SocketAddr>,
+    /// Where agents reach that address, for their join strings. Can be given 8 times. Absent: the address itself.
+    #[arg(long, value_name = "HOST:PORT", value_parser = options::advertised, requires = "tunnel_address")]
+    tunnel_advertise: Vec<String>,
+    /// Folder for keys and tokens of the tunnels, which only this process uses. Absent: portlane in `$XDG_STATE_HOME` or in
+    /// ~/.local/state.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "tunnel_address")]
+    data: Option<PathBuf>,
+}
+
+impl Tunnels {
+    /// What arguments that are valid one by one do wrong together.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        let address = self.tunnel_address?;
+        if cfg!(not(feature = "tunnels")) {
+            return Some(format!("--tunnel-address: {REMEDY}"));
+        }
+        let advertised = self.tunnel_advertise.len();
+        if advertised > ADDRESSES {
+            return Some(format!("--tunnel-advertise is given {advertised} times, and a join string has {ADDRESSES}"));
+        }
+        if address.ip().is_unspecified() && advertised == 0 {
+            return Some(format!(
+                "agents cannot dial {address}: say with --tunnel-advertise HOST:PORT where they reach this machine"
+            ));
+        }
+        let remedy = "no folder for the keys of the tunnels, as HOME is not set: name one with --data DIR";
+        self.folder().is_none().then(|| remedy.to_owned())
+    }
+
+    /// The settings of the proxy. Absent: no agent can connect.
+    #[cfg(feature = "tunnels")]
+    pub(super) fn settings(&self) -> Option<proxy::tunnels::Settings> {
+        let (address, folder) = (self.tunnel_address?, self.folder()?);
+        Some(proxy::tunnels::Settings { address, advertise: self.tunnel_advertise.clone(), folder })
+    }
+
+    /// The folder of the tunnels.
+    fn folder(&self) -> Option<PathBuf> {
+        let [state, home] = ["XDG_STATE_HOME", "HOME"].map(env::var_os);
+        Some(data(self.data.as_deref(), state, home)?.join("tunnels"))
+    }
+}
+
+/// The folder for what is kept: the one that is named, or that of the user by the rules of XDG, which ignore a path that is
+/// relative.
+fn data(named: Option<&Path>, state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute(state).or_else(|| absolute(home).map(|home| home.join(".local/state")));
+    named.map(Path::to_owned).or_else(|| state.map(|state| state.join("portlane")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        tunnels: Tunnels,
+    }
+
+    fn tunnels(words: &[&str]) -> Result<Tunnels, clap::Error> {
+        Line::try_parse_from([&["run"][..], words].concat()).map(|line| line.tunnels)
+    }
+
+    #[test]
+    fn data_is_kept_in_the_named_folder_or_in_that_of_the_user() {
+        let some = |path: &str| Some(OsString::from(path));
+        assert_eq!(data(Some(Path::new("here")), some("/state"), some("/home/u")), Some("here".into()));
+        assert_eq!(data(None, some("/state"), some("/home/u")), Some("/state/portlane".into()));
+        for unusable in [None, some(""), some("state")] {
+            assert_eq!(data(None, unusable, some("/home/u")), Some("/home/u/.local/state/portlane".into()));
+        }
+        assert_eq!(data(None, None, some("")), None);
+    }
+
+    #[test]
+    fn options_of_tunnels_need_the_address_that_agents_dial() {
+        for words in [&["--tunnel-advertise", "a.example:1"][..], &["--data", "d"][..]] {
+            let error = tunnels(words).expect_err("no address").to_string();
+            assert!(error.contains("--tunnel-address <IP:PORT>"), "{error}");
+        }
+        assert_eq!(tunnels(&[]).expect("valid").flaw(), None);
+    }
+
+    #[cfg(feature = "tunnels")]
+    #[test]
+    fn an_address_that_nobody_can_dial_needs_one_to_advertise() {
+        let flaw = |words: &[&str]| tunnels(&[&["--data", "d"][..], words].concat()).expect("valid one by one").flaw();
+        let all = ["--tunnel-address", "0.0.0.0:7443"];
+        assert!(flaw(&all).is_some_and(|flaw| flaw.contains("agents cannot dial 0.0.0.0:7443: say with")));
+        assert_eq!(flaw(&[&all[..], &["--tunnel-advertise", "home.example:7443"]].concat()), None);
+        assert_eq!(flaw(&["--tunnel-address", "127.0.0.1:0"]), None);
+        let nine = ["--tunnel-advertise", "home.example:7443"].repeat(9);
+        assert!(flaw(&[&all[..], &nine[..]].concat()).is_some_and(|flaw| flaw.contains("9 times")));
+    }
+}

@@ -1,0 +1,165 @@
+//! `portlane run` as the server of tunnels, and agents that dial it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use harness::{Listener, Program, binary, forward, free_port, http_get, metric, until};
+use tempfile::TempDir;
+
+/// `portlane run` with agents on loopback.
+pub(super) struct Server {
+    pub(super) program: Program,
+    /// The port that agents dial.
+    pub(super) tunnel: u16,
+    health: u16,
+    data: TempDir,
+}
+
+impl Server {
+    /// A server that runs these manifests.
+    pub(super) fn start(manifests: &str, arguments: &[&str]) -> Self {
+        let (data, health) = (tempfile::tempdir().expect("folder"), free_port());
+        let path = data.path().to_str().expect("UTF-8");
+        let all = [&["--tunnel-address", "127.0.0.1:0", "--data", path][..], arguments].concat();
+        let program = Program::run(manifests, health, &all);
+        let told = line(&program, &["agents connect to 127.0.0.1:"]);
+        let (_, rest) = told.split_once("agents connect to 127.0.0.1:").expect("just found");
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Self { program, tunnel: digits.parse().expect("a port"), health, data }
+    }
+
+    /// Instances of agents that are connected.
+    pub(super) fn agents(&self) -> f64 {
+        let (_, text) = http_get(self.health, "/metrics").expect("metrics");
+        metric(&text, "portlane_tunnel_agents ").expect("the gauge")
+    }
+
+    /// Where the join string of agent `home` is.
+    pub(super) fn join_file(&self) -> PathBuf {
+        self.data.path().join("tunnels/join/default.home")
+    }
+
+    /// The join string of agent `home`, when there is another one than `before`.
+    #[track_caller]
+    pub(super) fn join(&self, before: &str) -> String {
+        let mut text = String::new();
+        until("a join string is there", || {
+            text = fs::read_to_string(self.join_file()).unwrap_or_default().trim().to_owned();
+            text.starts_with("portlane-join-1.") && text != before
+        });
+        text
+    }
+}
+
+/// Agent `home`, which may lead to these ports of its machine. `more` holds further spec fields, one per line.
+pub(super) fn home(targets: &[u16], more: &str) -> String {
+    let targets: Vec<String> = targets.iter().map(|port| format!("{{host: 127.0.0.1, port: {port}}}")).collect();
+    let mut text = format!(
+        "---\napiVersion: portlane.dev/v1alpha1\nkind: ForwardAgent\nmetadata: {{name: home}}\nspec:\n  targets: [{}]\n",
+        targets.join(", ")
+    );
+    for line in more.lines() {
+        text += &format!("  {line}\n");
+    }
+    text
+}
+
+/// A listener whose backend is this port of the machine of agent `home`.
+pub(super) fn listener(name: &str, port: u16, target: u16) -> Listener {
+    Listener::tcp(name, port).backend(&format!("tunnel: {{agent: home, host: 127.0.0.1, port: {target}}}"))
+}
+
+/// Agent `home` and a forward to one port of its machine, which gives up early.
+pub(super) fn manifests(port: u16, target: u16, more: &str) -> String {
+    home(&[target], more) + &forward("f", "timeouts: {connectSeconds: 1}", &[listener("l", port, target)])
+}
+
+/// One process of agent `home`.
+pub(super) struct Agent {
+    pub(super) program: Program,
+    health: u16,
+}
+
+impl Agent {
+    /// Starts instance `name` with its data in `folder`, which enrols if there is a join string.
+    pub(super) fn start(name: &str, folder: &Path, allowed: &[u16], join: Option<&str>) -> Self {
+        let health = free_port();
+        let files = tempfile::tempdir().expect("folder");
+        let mut command = command(folder, allowed);
+        command.args(["--name", name, "--drain-seconds", "30"]);
+        command.args(["--health-address", &format!("127.0.0.1:{health}")]);
+        if let Some(join) = join {
+            command.arg("--join-file").arg(written(&files, join));
+        }
+        Self { program: Program::start(command, files), health }
+    }
+
+    /// As [`Agent::start`], and waits until it has a session.
+    #[track_caller]
+    pub(super) fn connected(name: &str, folder: &Path, allowed: &[u16], join: Option<&str>) -> Self {
+        let agent = Self::start(name, folder, allowed, join);
+        until(&format!("instance {name} is connected"), || agent.is_connected());
+        agent
+    }
+
+    /// Whether it has a session.
+    pub(super) fn is_connected(&self) -> bool {
+        http_get(self.health, "/readyz").is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// Streams that it has now.
+    pub(super) fn streams(&self) -> f64 {
+        let (_, text) = http_get(self.health, "/metrics").expect("metrics");
+        metric(&text, "portlane_agent_streams ").expect("the gauge")
+    }
+}
+
+/// Exit code and all words of an agent that does not run with a join string.
+#[track_caller]
+pub(super) fn refused(folder: &Path, join: &str) -> (Option<i32>, String) {
+    let files = tempfile::tempdir().expect("folder");
+    let mut command = command(folder, &[1]);
+    command.arg("--join-file").arg(written(&files, join));
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent starts");
+    until("the agent ends", || child.try_wait().expect("wait").is_some());
+    let output = child.wait_with_output().expect("its output");
+    let words = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code(), words.concat())
+}
+
+/// `portlane agent` with its data in this folder, and with targets on loopback.
+fn command(folder: &Path, allowed: &[u16]) -> Command {
+    let mut command = Command::new(binary("portlane"));
+    command.args(["agent", "--log", "json", "--data"]).arg(folder);
+    for port in allowed {
+        command.args(["--allow", &format!("127.0.0.1:{port}")]);
+    }
+    // What the person who runs the tests has set does not count.
+    for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A file with this join string.
+fn written(folder: &TempDir, join: &str) -> PathBuf {
+    let path = folder.path().join("join");
+    fs::write(&path, format!("{join}\n")).expect("written");
+    path
+}
+
+/// Waits for a line of the log that has all of these words.
+#[track_caller]
+pub(super) fn line(program: &Program, words: &[&str]) -> String {
+    let mut found = None;
+    until(&format!("a line of the log with {words:?}"), || {
+        let mut lines = program.events().into_iter().map(|event| event.to_string());
+        found = lines.find(|line| words.iter().all(|word| line.contains(word)));
+        found.is_some()
+    });
+    found.expect("just found")
+}

@@ -1,0 +1,82 @@
+//! What a tunnel does not carry, who may not connect, and what they are told.
+
+use harness::{Backend, Behaviour, assert_reset, connect, echoes, forward, free_port};
+
+use super::{
+    bed::{Agent, Server, home, line, listener, manifests, refused},
+    session,
+};
+
+#[test]
+fn a_target_that_one_of_the_lists_lacks_is_not_reached_and_the_owner_of_that_list_is_told() {
+    let [listed, not_by_agent, not_by_server] = [(); 3].map(|()| Backend::start(Behaviour::Echo));
+    let ports = [(); 3].map(|()| free_port());
+    let targets = [&listed, &not_by_agent, &not_by_server].map(|backend| backend.port);
+    let listeners = [0, 1, 2].map(|at| listener(["a", "b", "c"][at], ports[at], targets[at]));
+    let forward = forward("f", "timeouts: {connectSeconds: 1}", &listeners);
+    let server = Server::start(&(home(&targets[..2], "") + &forward), &[]);
+    let folder = tempfile::tempdir().expect("folder");
+    let agent = Agent::connected("one", folder.path(), &[targets[0], targets[2]], Some(&server.join("")));
+    drop(session(ports[0]));
+    assert!(!echoes(ports[1]) && !echoes(ports[2]));
+    assert_eq!((not_by_agent.count(), not_by_server.count()), (0, 0));
+    line(&agent.program, &[&format!("127.0.0.1:{}", targets[1]), "allow"]);
+    line(&server.program, &[&format!("127.0.0.1:{}", targets[2]), "targets"]);
+}
+
+#[test]
+fn a_suspended_agent_comes_back_by_itself_and_a_rotated_one_with_a_new_join_string() {
+    let backend = Backend::start(Behaviour::Echo);
+    let target = [backend.port];
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("folder"));
+    let server = Server::start(&manifests(port, backend.port, ""), &[]);
+    let join = server.join("");
+    let agent = Agent::connected("one", folder.path(), &target, Some(&join));
+    let visitor = session(port);
+    server.program.edit(&manifests(port, backend.port, "suspend: true"));
+    assert_reset(Ok(visitor), b"x");
+    line(&agent.program, &["is suspended"]);
+    assert!(!agent.is_connected() && !echoes(port));
+    server.program.edit(&manifests(port, backend.port, ""));
+    let visitor = session(port);
+    let rotated = manifests(port, backend.port, "enrolment: {rotation: 1}");
+    server.program.edit(&rotated);
+    assert_reset(Ok(visitor), b"x");
+    line(&agent.program, &["was revoked by rotation 1", "new join string"]);
+    let next = server.join(&join);
+    drop(agent);
+    let (_, said) = refused(tempfile::tempdir().expect("folder").path(), &join);
+    assert!(said.contains("issue a new join string"), "the one from before is worth nothing: {said}");
+    let _agent = Agent::connected("one", folder.path(), &target, Some(&next));
+    drop(session(port));
+}
+
+#[test]
+fn a_join_string_that_can_never_work_ends_the_agent_with_what_to_do() {
+    let server = Server::start(&manifests(free_port(), 9, ""), &[]);
+    let join = server.join("");
+    let folder = || tempfile::tempdir().expect("folder");
+    let owner = folder();
+    let _agent = Agent::connected("one", owner.path(), &[9], Some(&join));
+    // The join string of another server leads here.
+    let address = format!("127.0.0.1:{}", server.tunnel);
+    let other = Server::start(&manifests(free_port(), 9, ""), &["--tunnel-advertise", &address]);
+    let cases = [
+        (join[..join.len() - 10].to_owned(), "the join string is cut off: copy it again"),
+        (join, "was redeemed before, with another key: issue a new join string"),
+        (other.join(""), "the server has another root certificate"),
+    ];
+    for (join, remedy) in cases {
+        let (code, said) = refused(folder().path(), &join);
+        assert!(code == Some(1) && said.contains(remedy), "{remedy}: {code:?}: {said}");
+        assert!(!said.contains(&join), "a join string is a secret");
+    }
+}
+
+#[test]
+fn a_visitor_without_an_agent_is_let_go_and_the_port_stays() {
+    let port = free_port();
+    let _server = Server::start(&manifests(port, 9, ""), &[]);
+    assert!(!echoes(port), "nobody serves");
+    connect(port).expect("the port does not refuse");
+}
