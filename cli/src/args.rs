@@ -9,6 +9,8 @@ use clap::{
 };
 use clap_complete::Shell;
 
+#[cfg(feature = "tunnels")]
+use crate::agent;
 use crate::{
     forward::{self, Forward, Operand},
     local,
@@ -53,7 +55,7 @@ impl Cli {
             Command::Run(run) => run.flaw(),
             Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),
             Command::Validate(input) => input.flaw(),
-            Command::Local(_) | Command::Completions { .. } => None,
+            _ => None,
         }
     }
 }
@@ -112,6 +114,18 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     #[command(after_help = "Example:
   portlane translate -f forwards/ > config.yaml && portlane-proxy --config config.yaml")]
     Translate(Translate),
+    /// Connect to a tunnel server, and let its streams reach targets near this machine.
+    #[cfg(feature = "tunnels")]
+    #[command(after_help = "Examples:
+  portlane agent --join-file join.txt --allow 127.0.0.1:5432           enrol, and serve a database of this machine
+  portlane agent --allow 127.0.0.1:5432                                go on, once enrolled
+  portlane agent --config agent.yaml                                   with the options in a file
+  portlane agent --allow 'db.home.lan:5432' --allow '10.0.0.0/8:80-90' names, networks and ranges of ports
+
+HTTPS_PROXY and NO_PROXY count. SIGTERM and Ctrl-C let streams end for --drain-seconds, and a second one ends
+them. Exits with 1 if the join string can never be used, and with 2 if the arguments cannot. A server that is away
+is waited for.")]
+    Agent(agent::Agent),
     #[command(flatten)]
     Local(local::Verb),
     /// Print a completion script for a shell.
