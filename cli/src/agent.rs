@@ -37,7 +37,7 @@ use tunnel::{
 };
 use tunnel_core::{Limits, hello::Boot};
 
-pub(crate) use self::args::Agent;
+pub(crate) use self::args::{Agent, EXAMPLES};
 use self::{
     args::{Log, Secret},
     counts::Counts,

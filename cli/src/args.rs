@@ -116,15 +116,7 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     Translate(Translate),
     /// Connect to a tunnel server, and let its streams reach targets near this machine.
     #[cfg(feature = "tunnels")]
-    #[command(after_help = "Examples:
-  portlane agent --join-file join.txt --allow 127.0.0.1:5432           enrol, and serve a database of this machine
-  portlane agent --allow 127.0.0.1:5432                                go on, once enrolled
-  portlane agent --config agent.yaml                                   with the options in a file
-  portlane agent --allow 'db.home.lan:5432' --allow '10.0.0.0/8:80-90' names, networks and ranges of ports
-
-HTTPS_PROXY and NO_PROXY count. SIGTERM and Ctrl-C let streams end for --drain-seconds, and a second one ends
-them. Exits with 1 if the join string can never be used, and with 2 if the arguments cannot. A server that is away
-is waited for.")]
+    #[command(after_help = agent::EXAMPLES)]
     Agent(agent::Agent),
     #[command(flatten)]
     Local(local::Verb),

@@ -28,8 +28,9 @@ pub(super) struct Counts {
     reconnects: Cell<u64>,
     streams: Cell<u64>,
     refused: [Cell<u64>; REASONS.len()],
-    to_targets: Cell<u64>,
-    from_targets: Cell<u64>,
+    /// Bytes of streams that have ended: from clients to targets, and back.
+    up: Cell<u64>,
+    down: Cell<u64>,
     draining: Cell<bool>,
 }
 
@@ -52,8 +53,8 @@ impl Counts {
             Event::Closed { relayed, .. } => {
                 self.streams.set(self.streams.get().saturating_sub(1));
                 if let Some(relayed) = relayed {
-                    add(&self.to_targets, relayed.to_socket);
-                    add(&self.from_targets, relayed.from_socket);
+                    add(&self.up, relayed.to_socket);
+                    add(&self.down, relayed.from_socket);
                 }
             }
             Event::Refused { refusal, .. } => {
@@ -109,7 +110,7 @@ impl Counts {
         put("portlane_agent_streams_refused_total", "counter", help, &refused);
         let help = "Connections that took the place of one that was lost.";
         put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
-        let rows = [("to_target", &self.to_targets), ("from_target", &self.from_targets)];
+        let rows = [("up", &self.up), ("down", &self.down)];
         let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));
         put("portlane_agent_stream_bytes_total", "counter", "Bytes of the TCP streams that have ended.", &rows);
         text
@@ -191,8 +192,8 @@ pub(super) mod tests {
             "portlane_agent_streams_refused_total{reason=\"not_allowed\"} 1",
             "portlane_agent_streams_refused_total{reason=\"timed_out\"} 0",
             "portlane_agent_reconnects_total 0",
-            "portlane_agent_stream_bytes_total{direction=\"to_target\"} 3",
-            "portlane_agent_stream_bytes_total{direction=\"from_target\"} 4",
+            "portlane_agent_stream_bytes_total{direction=\"up\"} 3",
+            "portlane_agent_stream_bytes_total{direction=\"down\"} 4",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in {text}");
         }
