@@ -9,6 +9,8 @@ use clap::{
 };
 use clap_complete::Shell;
 
+#[cfg(feature = "tunnels")]
+use crate::agent;
 use crate::{
     forward::{self, Forward, Operand},
     local,
@@ -54,7 +56,7 @@ impl Cli {
             Command::Run(run) => run.flaw(),
             Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),
             Command::Validate(input) => input.flaw(),
-            Command::Local(_) | Command::Completions { .. } => None,
+            _ => None,
         }
     }
 }
@@ -114,6 +116,10 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     #[command(after_help = "Example:
   portlane translate -f forwards/ > config.yaml && portlane-proxy --config config.yaml")]
     Translate(Translate),
+    /// Connect to a tunnel server, and let its streams reach targets near this machine.
+    #[cfg(feature = "tunnels")]
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(agent::Agent),
     #[command(flatten)]
     Local(local::Verb),
     /// Print a completion script for a shell.

@@ -1,7 +1,6 @@
 //! Why a command failed.
 
 use std::{
-    error::Error as _,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -72,6 +71,13 @@ pub enum Error {
     /// The process runs no such forward.
     #[error("{0}")]
     NoForward(String),
+    /// A build without TLS.
+    #[cfg(not(feature = "tunnels"))]
+    #[error(
+        "this build of portlane has no tunnels: install one that has, or build it with the feature tunnels, which is there by \
+         default"
+    )]
+    NoTunnels,
     /// The plugin of kubectl cannot be run.
     #[error("cannot run {}", .program.display())]
     Plugin {
@@ -123,15 +129,20 @@ impl Error {
 
     /// The error and its causes in one line, outermost first.
     pub(crate) fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        chain(self)
     }
+}
+
+/// An error and its causes in one line, outermost first.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// A path that does not exist. A pattern in quotes, which kubectl expands, has the remedy.

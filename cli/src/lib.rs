@@ -5,6 +5,8 @@
 //! ([`output`]).
 
 mod admission;
+#[cfg(feature = "tunnels")]
+mod agent;
 mod args;
 mod check;
 mod error;
@@ -52,10 +54,16 @@ pub fn start() -> ExitCode {
     if plugin::is_meant(&words) {
         return unusable(&plugin::become_plugin(&words));
     }
+    #[cfg(not(feature = "tunnels"))]
+    if words.first().is_some_and(|word| word == "agent") {
+        return unusable(&Error::NoTunnels);
+    }
     let result = match Cli::read().command {
         Command::Run(args) => run::run(&args).map(|()| true),
         Command::Validate(input) => check::validate(&input),
         Command::Translate(args) => check::translate_to_stdout(&args),
+        #[cfg(feature = "tunnels")]
+        Command::Agent(args) => return agent::run(&args),
         Command::Local(verb) => return local::run(&verb).map_or_else(|error| unusable(&error), ExitCode::from),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,6 +9,7 @@
 //! [`tunnel_core::allow`] what streams may lead to.
 
 mod dial;
+mod event;
 mod keep;
 mod serve;
 mod targets;
@@ -34,6 +35,7 @@ use tunnel_core::join::Address;
 use tunnel_core::places::{Places, Standing, Standings};
 use tunnel_core::{Limits, Loss, Session};
 
+pub use self::event::{Event, Observer, place};
 use crate::Tunnel;
 use crate::proxy_connect::Proxy;
 
@@ -100,6 +102,7 @@ impl Held {
 struct Agent<C> {
     settings: Settings,
     connector: C,
+    observer: Observer,
     boot: Boot,
     start: Instant,
     epoch: Cell<u64>,
@@ -113,6 +116,10 @@ struct Agent<C> {
 }
 
 impl<C> Agent<C> {
+    fn tell(&self, event: &Event<'_>) {
+        (self.observer)(event);
+    }
+
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -149,11 +156,24 @@ impl<C> Agent<C> {
 
 /// Runs an agent until `stop` says so, and then until its streams have ended or the time for that is over. `boot` names
 /// this run, by chance. It must run within a `LocalSet`.
-pub async fn run<C: Connector>(settings: Settings, connector: C, boot: Boot, mut stop: watch::Receiver<bool>) {
+pub async fn run<C: Connector>(settings: Settings, connector: C, boot: Boot, stop: watch::Receiver<bool>) {
+    let observer: Observer = Rc::new(|event: &Event<'_>| event.trace());
+    run_observed(settings, connector, boot, stop, observer).await;
+}
+
+/// As [`run`], and `observer` is told what happens, in place of the subscriber of `tracing`.
+pub async fn run_observed<C: Connector>(
+    settings: Settings,
+    connector: C,
+    boot: Boot,
+    mut stop: watch::Receiver<bool>,
+    observer: Observer,
+) {
     let places = Places::new(settings.max_endpoints);
     let agent = Agent {
         settings,
         connector,
+        observer,
         boot,
         start: Instant::now(),
         epoch: Cell::new(0),
@@ -218,7 +238,7 @@ impl<C: Connector> Tasks<C> {
         agent.draining.set(true);
         agent.places.borrow_mut().close();
         agent.each(Tunnel::go_away);
-        tracing::info!("stopping: no new streams are taken, and those that are there may end");
+        agent.tell(&Event::Draining);
         let deadline = Instant::now() + agent.settings.drain_within;
         while !agent.is_idle() && Instant::now() < deadline {
             let look = Instant::now() + LOOK;
@@ -227,7 +247,7 @@ impl<C: Connector> Tasks<C> {
         }
         let cut: usize = agent.sessions.borrow().values().map(|held| held.tunnel.look(Session::len)).sum();
         if cut > 0 {
-            tracing::warn!(streams = cut, "the time to stop is over: the streams that are left are reset");
+            agent.tell(&Event::Cut(cut));
         }
         self.keepers.shutdown().await;
         let farewell = Instant::now() + FAREWELL;

@@ -19,13 +19,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
-use tunnel_core::enrolment::{Enrol, EnrolRefusal, Outcome, Proof};
+use tunnel_core::enrolment::{Enrol, EnrolReason, EnrolRefusal, Outcome, Proof};
 use tunnel_core::identity::{AgentName, Dial, Span, renew_at};
 use tunnel_core::join::{Address, JoinError, JoinString};
 
 use crate::agent::{Connector, chain};
 use crate::handshake::{HandshakeError, read, write};
-use crate::identity::agent::{AgentError, AgentFolder, Enrolled};
+use crate::identity::agent::{AgentError, AgentFolder, Enrolled, Joined};
 use crate::identity::tls::{AgentFailure, TlsError, agent_config, enrolment_config};
 use crate::proxy_connect::Proxy;
 use crate::reach::{ReachError, reach};
@@ -80,6 +80,22 @@ pub enum EnrolError {
     Refused(EnrolRefusal),
 }
 
+impl EnrolError {
+    /// Whether the same join string cannot enrol this agent later either.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Expired { .. } | Self::Tls(_) | Self::Failed(AgentFailure::OtherServer) => true,
+            // The clocks of the two ends differ, and clocks are set.
+            Self::Agent(error) => !matches!(error, AgentError::Issued { .. }),
+            // An agent that the server does not know may be known later.
+            Self::Refused(refusal) => matches!(refusal.reason, EnrolReason::Token | EnrolReason::Request),
+            Self::Reach(_) | Self::Failed(_) | Self::TimedOut(_) | Self::Closed | Self::Io(_) | Self::Protocol(_) => {
+                false
+            }
+        }
+    }
+}
+
 impl From<io::Error> for EnrolError {
     fn from(error: io::Error) -> Self {
         match error.downcast::<AgentFailure>() {
@@ -124,7 +140,7 @@ impl Way {
         enrol: &Enrol,
     ) -> Result<(CertificateDer<'static>, AgentStream), EnrolError> {
         let talk = async {
-            let tcp = reach(addresses, self.proxy.as_ref(), self.within / 2).await?;
+            let (tcp, _) = reach(addresses, self.proxy.as_ref(), self.within / 2).await?;
             let mut stream = AgentTls::new(config).secure(tcp, &Dial::Any).await?;
             write(&mut stream, &enrol.frame()).await?;
             match read(&mut stream, Outcome::read).await? {
@@ -141,7 +157,8 @@ pub(crate) fn seconds(clock: &dyn TimeProvider) -> u64 {
     clock.current_time().map_or(0, |now| now.as_secs())
 }
 
-/// Redeems a join string, and keeps the certificate and the root of the server in the folder, in place of earlier ones.
+/// Redeems a join string, and keeps the certificate, the root and the addresses of the server in the folder, in place of
+/// earlier ones.
 /// A failed attempt may be repeated: the key is kept before it is used, and the same key may redeem a token again.
 pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enrolled, EnrolError> {
     let join = JoinString::parse(join)?;
@@ -155,7 +172,9 @@ pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enroll
     let enrol = Enrol { proof, request: key.request()? };
     let (certificate, stream) = way.ask(config, join.addresses(), &enrol).await?;
     let root = stream.sent_root(&join.root()).ok_or(EnrolError::Failed(AgentFailure::OtherServer))?;
-    Ok(folder.keep(&key, certificate, root, way.now())?)
+    let enrolled = folder.keep(&key, certificate, root, way.now())?;
+    folder.keep_joined(&Joined::of(&join))?;
+    Ok(enrolled)
 }
 
 /// Gets the next certificate of an agent that has one, and keeps it in the folder.
@@ -187,9 +206,42 @@ pub struct Renewal {
     pub look: Duration,
 }
 
+/// What an attempt to renew came to.
+#[derive(Debug)]
+pub enum Renewed<'a> {
+    /// A new certificate.
+    Done(&'a Enrolled),
+    /// None yet.
+    Failed {
+        /// Why, and the remedy.
+        error: &'a str,
+        /// How long the present certificate is valid.
+        left: Span,
+    },
+}
+
+impl Renewed<'_> {
+    /// Tells the subscriber of `tracing`.
+    fn trace(&self) {
+        match self {
+            Self::Done(enrolled) => {
+                tracing::info!(agent = %enrolled.identity.agent(), "the certificate of this agent was renewed");
+            }
+            Self::Failed { error, left } => {
+                tracing::warn!(error, %left, "the certificate of this agent was not renewed");
+            }
+        }
+    }
+}
+
 impl Renewal {
     /// Renews the certificate in time, for ever. New connections are made with the newest one.
-    pub async fn run(&self, tls: &AgentTls, mut enrolled: Enrolled) {
+    pub async fn run(&self, tls: &AgentTls, enrolled: Enrolled) {
+        self.run_observed(tls, enrolled, |renewed| renewed.trace()).await;
+    }
+
+    /// As [`Renewal::run`], and `tell` is told what becomes of it, in place of the subscriber of `tracing`.
+    pub async fn run_observed(&self, tls: &AgentTls, mut enrolled: Enrolled, tell: impl Fn(&Renewed<'_>)) {
         let mut failed = None;
         loop {
             let due = renew_at(enrolled.not_before, enrolled.not_after, failed, (self.chance)());
@@ -198,13 +250,13 @@ impl Renewal {
             }
             match self.renew(tls, &enrolled).await {
                 Ok(next) => {
-                    tracing::info!(agent = %next.identity.agent(), "the certificate of this agent was renewed");
+                    tell(&Renewed::Done(&next));
                     enrolled = next;
                     failed = None;
                 }
                 Err(error) => {
                     let left = Span(enrolled.not_after.saturating_sub(self.way.now()));
-                    tracing::warn!(error = chain(&error), %left, "the certificate of this agent was not renewed");
+                    tell(&Renewed::Failed { error: &chain(&error), left });
                     failed = Some(self.way.now());
                 }
             }

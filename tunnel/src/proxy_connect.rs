@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 
 use data_encoding::BASE64;
+use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -55,6 +57,8 @@ pub struct Proxy {
     address: Address,
     /// The value of a header; a secret.
     authorization: Option<String>,
+    /// The hosts that are reached without it, as [`Proxy::is_bypassed`] reads them.
+    except: String,
 }
 
 impl fmt::Debug for Proxy {
@@ -79,7 +83,19 @@ impl Proxy {
         };
         let with_port = format!("{host}:80");
         let address = host.parse::<Address>().or_else(|_| with_port.parse());
-        Ok(Self { address: address.map_err(|_| ProxyUrlError::Host)?, authorization: credentials.map(basic) })
+        let address = address.map_err(|_| ProxyUrlError::Host)?;
+        Ok(Self { address, authorization: credentials.map(basic), except: String::new() })
+    }
+
+    /// The same, but for the hosts of `NO_PROXY`.
+    #[must_use]
+    pub fn except(self, no_proxy: &str) -> Self {
+        Self { except: no_proxy.to_owned(), ..self }
+    }
+
+    /// Whether an address is reached without this proxy.
+    pub fn leaves_out(&self, address: &Address) -> bool {
+        Self::is_bypassed(&self.except, address.host())
     }
 
     /// Where the proxy is reached.
@@ -87,14 +103,17 @@ impl Proxy {
         &self.address
     }
 
-    /// Whether `NO_PROXY` says that this host is reached without the proxy: a list of hosts, or of domains with all
-    /// hosts in them, or `*`.
+    /// Whether `NO_PROXY` says that this host is reached without the proxy: a list of hosts, of domains with all hosts in
+    /// them, and of networks, or `*`.
     pub fn is_bypassed(no_proxy: &str, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let ip = host.parse::<IpAddr>().ok();
         no_proxy.split(',').map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {
             let domain = entry.trim_start_matches("*.").trim_start_matches('.');
             let within = host.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'));
-            entry == "*" || (!domain.is_empty() && within)
+            let network = entry.parse::<IpNet>().ok();
+            let has_ip = ip.zip(network).is_some_and(|(ip, network)| network.contains(&ip));
+            entry == "*" || has_ip || (!domain.is_empty() && within)
         })
     }
 
@@ -216,6 +235,17 @@ mod tests {
         for entry in ["", ",", ".", "ple.com", "b.example.com", "edge.example.com.org"] {
             assert!(!Proxy::is_bypassed(entry, "edge.example.com"), "{entry}");
         }
+        for (entry, is_bypassed) in [("10.1.2.3", true), ("a, 10.0.0.0/8", true), ("10.2.0.0/16", false)] {
+            assert_eq!(Proxy::is_bypassed(entry, "10.1.2.3"), is_bypassed, "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_leaves_out_the_hosts_of_no_proxy_and_no_other() {
+        let proxy = Proxy::parse("http://proxy:3128").expect("a proxy");
+        assert!(!proxy.leaves_out(&address()));
+        assert!(proxy.clone().except("example.com").leaves_out(&address()));
+        assert!(!proxy.except("example.org").leaves_out(&address()));
     }
 
     #[tokio::test]

@@ -29,17 +29,17 @@ pub enum ReachError {
     Proxy(ConnectError),
 }
 
-/// A connection to the first of the addresses that answers. Each has an equal part of the time.
+/// A connection to the first of the addresses that answers, and this address. Each has an equal part of the time.
 pub(crate) async fn reach(
     addresses: &[Address],
     proxy: Option<&Proxy>,
     within: Duration,
-) -> Result<TcpStream, ReachError> {
+) -> Result<(TcpStream, Address), ReachError> {
     let each = within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = ReachError::Nowhere;
     for address in addresses {
         match timeout(each, connect(address, proxy)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Ok(tcp)) => return Ok((tcp, address.clone())),
             Ok(Err(error)) => failure = error,
             Err(_) => {
                 failure = ReachError::Unreachable { address: address.clone(), source: io::ErrorKind::TimedOut.into() };
@@ -50,6 +50,7 @@ pub(crate) async fn reach(
 }
 
 async fn connect(address: &Address, proxy: Option<&Proxy>) -> Result<TcpStream, ReachError> {
+    let proxy = proxy.filter(|proxy| !proxy.leaves_out(address));
     let first = proxy.map_or(address, Proxy::address);
     let unreachable = |source| ReachError::Unreachable { address: first.clone(), source };
     let mut tcp = TcpStream::connect((first.host(), first.port())).await.map_err(unreachable)?;

@@ -12,7 +12,7 @@ use tunnel_core::identity::Dial;
 use tunnel_core::join::Address;
 use tunnel_core::{Loss, Session, Side};
 
-use super::{Agent, Connector, Held, chain};
+use super::{Agent, Connector, Event, Held, chain};
 use crate::handshake::{HandshakeError, greet};
 use crate::reach::{ReachError, reach};
 use crate::{CarryEnd, Tunnel};
@@ -32,8 +32,25 @@ enum DialError {
     Unexpected,
 }
 
+impl DialError {
+    /// The kind of failure, one word.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Reach(ReachError::Nowhere) => "no_address",
+            Self::Reach(ReachError::Unreachable { .. }) => "unreachable",
+            Self::Reach(ReachError::Proxy(_)) => "proxy",
+            Self::Tls(_) => "tls",
+            Self::Handshake(HandshakeError::Denied(denied)) => denied.reason.as_str(),
+            Self::Handshake(_) => "handshake",
+            Self::Unexpected => "unexpected",
+        }
+    }
+}
+
 struct Connection<Io> {
     io: Io,
+    address: Address,
     epoch: u64,
     welcome: Welcome,
     held: Rc<Held>,
@@ -47,11 +64,7 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
             give_up(&agent, &dial, &error);
             let now = agent.now();
             let pause = agent.places.borrow_mut().failed(&dial, now, (agent.settings.chance)());
-            let place = match &dial {
-                Dial::Any => "any",
-                Dial::Endpoint(id) => id.as_str(),
-            };
-            tracing::warn!(endpoint = place, error = chain(&error), ?pause, "cannot connect, and will try again");
+            agent.tell(&Event::NotConnected { dial: &dial, kind: error.kind(), error: &chain(&error), pause });
         }
     }
     agent.changed.notify_one();
@@ -68,20 +81,22 @@ fn give_up<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) {
 
 async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connection<C::Io>, DialError> {
     let within = agent.settings.connect_within;
-    let mut io = timeout(within, secure(agent, dial)).await.map_err(|_| DialError::TimedOut)??;
+    let (mut io, address) = timeout(within, secure(agent, dial)).await.map_err(|_| DialError::TimedOut)??;
     // The epoch is taken last, so that of two attempts the later one to say HELLO has the higher one.
     let hello = agent.hello();
     let welcome = greet(&mut io, &hello).await.map_err(DialError::Handshake)?;
     let held = hold(agent, &welcome, hello.epoch).ok_or(DialError::Unexpected)?;
-    Ok(Connection { io, epoch: hello.epoch, welcome, held })
+    Ok(Connection { io, address, epoch: hello.epoch, welcome, held })
 }
 
-async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<C::Io, DialError> {
+async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(C::Io, Address), DialError> {
     let settings = &agent.settings;
     let told = agent.places.borrow().address(dial).cloned();
     let addresses: Vec<Address> = told.into_iter().chain(settings.addresses.iter().cloned()).collect();
-    let tcp = reach(&addresses, settings.proxy.as_ref(), settings.connect_within).await.map_err(DialError::Reach)?;
-    agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)
+    let reached = reach(&addresses, settings.proxy.as_ref(), settings.connect_within).await;
+    let (tcp, address) = reached.map_err(DialError::Reach)?;
+    let io = agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)?;
+    Ok((io, address))
 }
 
 /// The session that the connection is for. `None` if both ends do not mean the same one, or the answer to a later HELLO
@@ -117,7 +132,7 @@ fn hold<C>(agent: &Agent<C>, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> 
 }
 
 async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connection<C::Io>) {
-    let Connection { io, epoch, welcome, held } = connection;
+    let Connection { io, address, epoch, welcome, held } = connection;
     let id = welcome.endpoint;
     {
         let mut places = agent.places.borrow_mut();
@@ -128,7 +143,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     if agent.draining.get() {
         held.tunnel.go_away();
     }
-    tracing::info!(endpoint = %id, resumed = welcome.resumed, "connected");
+    agent.tell(&Event::Connected { endpoint: &id, address: &address, resumed: welcome.resumed });
     agent.changed.notify_one();
     let since = Instant::now();
     let end = held.tunnel.carry(epoch, io).await;
@@ -138,13 +153,12 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     if held.leaving.get() && held.tunnel.look(is_over) {
         held.tunnel.lose(Loss::Closed);
     }
-    match end {
-        CarryEnd::Replaced | CarryEnd::Stale | CarryEnd::Lost(_) => {
-            tracing::debug!(endpoint = %id, reason = %end, "a connection has ended");
-        }
+    let pause = match end {
+        CarryEnd::Replaced | CarryEnd::Stale | CarryEnd::Lost(_) => None,
         CarryEnd::Closed | CarryEnd::Failed(_) | CarryEnd::Violation(_) | CarryEnd::Silent => {
-            let pause = agent.places.borrow_mut().ended(&id, since.elapsed(), agent.now(), (agent.settings.chance)());
-            tracing::warn!(endpoint = %id, reason = %end, ?pause, "lost the connection, and will dial again");
+            let mut places = agent.places.borrow_mut();
+            Some(places.ended(&id, since.elapsed(), agent.now(), (agent.settings.chance)()))
         }
-    }
+    };
+    agent.tell(&Event::Disconnected { endpoint: &id, end: &end, pause });
 }

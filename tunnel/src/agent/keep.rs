@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tunnel_core::identity::EndpointId;
 
-use super::{Agent, Connector, Held, serve};
+use super::{Agent, Connector, Event, Held, serve};
 use crate::Hint;
 
 /// How long streams may take to deliver what came before the session was lost.
@@ -35,13 +35,13 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
                         Hint::GoAway => &held.leaving,
                     };
                     mark.set(true);
-                    tracing::info!(endpoint = %id, ?hint, "another connection is needed");
+                    agent.tell(&Event::Needed { endpoint: &id, hint });
                     agent.changed.notify_one();
                 }
             }
         }
     };
-    tracing::warn!(endpoint = %id, reason = %loss, "the session has ended, and its streams with it");
+    agent.tell(&Event::Ended { endpoint: &id, loss });
     let is_this = agent.sessions.borrow().get(&id).is_some_and(|present| Rc::ptr_eq(present, &held));
     if is_this {
         agent.sessions.borrow_mut().remove(&id);

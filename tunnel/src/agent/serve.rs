@@ -7,15 +7,35 @@ use std::rc::Rc;
 
 use tokio::net::UdpSocket;
 use tokio::select;
-use tunnel_core::{MAX_DATAGRAM, Protocol};
+use tunnel_core::{MAX_DATAGRAM, Open, Protocol};
 
 use super::targets::{addresses, connect, unreachable};
-use super::{Agent, Connector};
-use crate::{Flow, Incoming, relay};
+use super::{Agent, Connector, Event, Observer};
+use crate::{Flow, Incoming, Relayed, relay};
 
 thread_local! {
     /// No flow keeps a datagram here: it is sent on at once.
     static DATAGRAM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_DATAGRAM].into_boxed_slice());
+}
+
+/// A stream or a flow as long as it lasts. Its end is told also if its session ends first.
+struct Live<'a> {
+    observer: &'a Observer,
+    open: &'a Open,
+    relayed: Option<Relayed>,
+}
+
+impl<'a> Live<'a> {
+    fn new(observer: &'a Observer, open: &'a Open) -> Self {
+        observer(&Event::Opened(open));
+        Self { observer, open, relayed: None }
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        (self.observer)(&Event::Closed { open: self.open, relayed: self.relayed });
+    }
 }
 
 /// Connects the target, and relays until the stream ends.
@@ -25,21 +45,24 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
     let refusal = match open.target.protocol {
         Protocol::Tcp => match connect(allow, &open.target, within).await {
             Ok(tcp) => {
-                let relayed = relay(incoming.accept(), tcp, agent.settings.unacknowledged).await;
-                tracing::debug!(to = %open.target, source = ?open.source, ?relayed, "a stream has ended");
+                let mut live = Live::new(&agent.observer, &open);
+                live.relayed = Some(relay(incoming.accept(), tcp, agent.settings.unacknowledged).await);
                 return;
             }
             Err(refusal) => refusal,
         },
         Protocol::Udp => match addresses(allow, &open.target, within).await {
             Ok(addresses) => match associate(&addresses).await {
-                Ok(socket) => return forward(&incoming.accept_flow(), &socket).await,
+                Ok(socket) => {
+                    let _live = Live::new(&agent.observer, &open);
+                    return forward(&incoming.accept_flow(), &socket).await;
+                }
                 Err(error) => unreachable(&open.target, &error),
             },
             Err(refusal) => refusal,
         },
     };
-    tracing::warn!(to = %open.target, source = ?open.source, why = refusal.detail, "a target was not connected");
+    agent.tell(&Event::Refused { open: &open, refusal: &refusal });
     incoming.refuse(refusal);
 }
 

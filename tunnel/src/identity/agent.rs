@@ -16,8 +16,11 @@ use super::{
     files::{self, FileError},
 };
 
+mod joined;
 #[cfg(test)]
 mod tests;
+
+pub use self::joined::Joined;
 
 /// Name of the file with the private key.
 const KEY: &str = "key.pem";
@@ -73,6 +76,9 @@ pub enum AgentError {
         .0.display()
     )]
     Key(PathBuf),
+    /// The file about the join string holds something else.
+    #[error("{} is damaged: remove it, and enrol again with a new join string of the server", .0.display())]
+    Joined(PathBuf),
     /// The certificate in the folder cannot be used.
     #[error("the certificate of this agent in {} {flaw}: {}", .path.display(), .flaw.remedy())]
     Kept {

@@ -46,7 +46,7 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
 }
 
 /// No TLS.
-struct Plain;
+pub(crate) struct Plain;
 
 impl Connector for Plain {
     type Io = TcpStream;
@@ -167,7 +167,15 @@ pub(crate) fn address(at: SocketAddr) -> Address {
 
 /// An agent that dials `address`.
 pub(crate) fn start_agent(address: Address, proxy: Option<Proxy>, instance: &str, boot: u8, allow: &[&str]) -> Running {
-    let settings = agent::Settings {
+    let (stop, stopped) = watch::channel(false);
+    let settings = settings(address, proxy, instance, allow);
+    let task = spawn_local(agent::run(settings, Plain, Boot([boot; 16]), stopped));
+    Running { stop, task }
+}
+
+/// What an agent that dials `address` is told.
+pub(crate) fn settings(address: Address, proxy: Option<Proxy>, instance: &str, allow: &[&str]) -> agent::Settings {
+    agent::Settings {
         addresses: vec![address],
         proxy,
         instance: Instance::new(instance).expect("an instance"),
@@ -180,10 +188,7 @@ pub(crate) fn start_agent(address: Address, proxy: Option<Proxy>, instance: &str
         // Pauses of a few milliseconds.
         chance: || 0.005,
         unacknowledged: |_| 0,
-    };
-    let (stop, stopped) = watch::channel(false);
-    let task = spawn_local(agent::run(settings, Plain, Boot([boot; 16]), stopped));
-    Running { stop, task }
+    }
 }
 
 /// An agent that allows all of loopback.

@@ -23,7 +23,7 @@ pub(crate) struct Program {
 
 /// The programs that users download.
 const PROGRAMS: [Program; 4] = [
-    Program { package: "portlane", has_c: false, on_laptops: true },
+    Program { package: "portlane", has_c: true, on_laptops: true },
     Program { package: "kubectl-portlane", has_c: true, on_laptops: true },
     Program { package: "portlane-proxy", has_c: true, on_laptops: false },
     Program { package: "portlane-operator", has_c: true, on_laptops: false },
@@ -211,6 +211,7 @@ mod tests {
         assert_eq!(
             what,
             [
+                "portlane for linux-arm64",
                 "kubectl-portlane for linux-arm64",
                 "portlane-proxy for linux-arm64",
                 "portlane-operator for linux-arm64",

@@ -1,0 +1,196 @@
+//! `portlane agent`: dials a tunnel server from a machine that nobody reaches, and connects its streams to targets there.
+//!
+//! ```text
+//! options, variables, file ─▶ Settings ─▶ Member: folder or join string ─▶ tunnel::agent ─▶ Teller: log and counts
+//! ```
+
+mod args;
+mod counts;
+mod damper;
+mod enrolment;
+mod error;
+mod health;
+mod settings;
+mod telling;
+mod texts;
+
+use std::{env, ffi::OsString, io, pin::pin, process::ExitCode, rc::Rc, time::Duration};
+
+use proxy::{
+    clock::Clock,
+    lives::Lives,
+    log::{Level, Log as Notices, LogFormat, printable},
+};
+use rustix::system::uname;
+use tokio::{
+    runtime::Builder,
+    select,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::{LocalSet, spawn_local},
+};
+use tunnel::{
+    agent::{self as tunnel_agent, Observer, run_observed},
+    enrol::Renewal,
+    identity::tls::agent_config,
+    secure::AgentTls,
+};
+use tunnel_core::{Limits, hello::Boot};
+
+pub(crate) use self::args::{Agent, EXAMPLES};
+use self::{
+    args::{Log, Secret},
+    counts::Counts,
+    enrolment::Member,
+    error::Error,
+    settings::{Join, Settings},
+    telling::Teller,
+};
+use crate::{complain, error::chain};
+
+/// Lines that wait for the output.
+const QUEUE: usize = 1024;
+/// Endpoints at once.
+const ENDPOINTS: usize = 8;
+/// Time to connect to an endpoint, and to a target.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Time for an answer to a join string, and to a renewal.
+const ENROL_WITHIN: Duration = Duration::from_secs(20);
+/// How often the clock is looked at, which may jump while the machine sleeps.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Runs until a signal asks for the end, and then until streams have ended or their time is over.
+pub(crate) fn run(args: &Agent) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {}", printable(&chain(&error))));
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn start(args: &Agent) -> Result<(), Error> {
+    let file = args.config.as_deref().map(args::read).transpose()?.unwrap_or_default();
+    let host = uname().nodename().to_string_lossy().into_owned();
+    let settings = Settings::new(&args.options, &file, variable, &host)?;
+    let join = settings.join.as_ref().map(Join::read).transpose()?;
+    let format = if settings.log == Log::Json { LogFormat::Json } else { LogFormat::text() };
+    let guard = Lives::new(Clock::start()).guard("log");
+    let (log, writer) = Notices::start(format, Level::Info, QUEUE, Box::new(io::stdout()), guard)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let tasks = LocalSet::new();
+    let served = tasks.block_on(&runtime, Box::pin(serve(settings, join, log)));
+    // The tasks have the log.
+    drop(tasks);
+    writer.finish();
+    // A name may still be looked up, which nobody waits for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(settings: Settings, join: Option<Secret>, log: Notices) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let counts = Rc::new(Counts::default());
+    if let Some(address) = settings.health {
+        let (listener, address) = health::listen(address)?;
+        let message = format!("/livez, /readyz and /metrics are at http://{address}/");
+        log.notice(Level::Info, "health", "portlane", message);
+        spawn_local(health::serve(listener, counts.clone()));
+    }
+    announce(&settings, &log);
+    let member = select! {
+        member = Member::join(&settings, join.as_ref(), &log) => member?,
+        () = signals.next() => return Ok(()),
+    };
+    let teller = Rc::new(Teller::new(log, counts, settings.drain));
+    let tls = AgentTls::new(agent_config(&member.key, &member.enrolled, member.way.clock.clone())?);
+    spawn_local(renew(&member, tls.clone(), teller.clone()));
+    let (stop, stopped) = watch::channel(false);
+    let observer: Observer = Rc::new(move |event: &tunnel_agent::Event<'_>| teller.tell(event));
+    let mut agent = pin!(run_observed(told(settings, member), tls, boot()?, stopped, observer));
+    select! {
+        () = &mut agent => return Ok(()),
+        () = signals.next() => {}
+    }
+    stop.send_replace(true);
+    select! {
+        () = &mut agent => {}
+        () = signals.next() => {}
+    }
+    Ok(())
+}
+
+/// Says what streams may lead to.
+fn announce(settings: &Settings, log: &Notices) {
+    let entries: Vec<String> = settings.allow.entries().iter().map(ToString::to_string).collect();
+    let instance = settings.instance.as_str();
+    if entries.is_empty() {
+        let message = "no target is allowed, so that every stream is refused: name targets with --allow HOST:PORT";
+        log.notice(Level::Warn, "allowed", instance, message);
+    } else {
+        log.notice(Level::Info, "allowed", instance, format!("streams may lead to {}", entries.join(", ")));
+    }
+}
+
+/// Keeps the certificate valid.
+fn renew(member: &Member, tls: AgentTls, teller: Rc<Teller>) -> impl Future<Output = ()> + use<> {
+    let (folder, addresses) = (member.folder.clone(), member.addresses.clone());
+    let renewal = Renewal { folder, addresses, way: member.way.clone(), chance, look: LOOK };
+    let enrolled = member.enrolled.clone();
+    async move { renewal.run_observed(&tls, enrolled, |renewed| teller.renewed(renewed)).await }
+}
+
+/// What the agent of the tunnels is told.
+fn told(settings: Settings, member: Member) -> tunnel_agent::Settings {
+    tunnel_agent::Settings {
+        addresses: member.addresses,
+        proxy: settings.proxy,
+        instance: settings.instance,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        allow: settings.allow,
+        limits: Limits::default(),
+        max_endpoints: ENDPOINTS,
+        connect_within: CONNECT_WITHIN,
+        drain_within: settings.drain,
+        chance,
+        unacknowledged: proxy::sys::unacknowledged,
+    }
+}
+
+/// A variable of the environment.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name)
+}
+
+/// A name for this run.
+fn boot() -> io::Result<Boot> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Boot(bytes))
+}
+
+/// From 0 up to, but not including, 1.
+fn chance() -> f64 {
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / (f64::from(u32::MAX) + 1.0))
+}
+
+/// The signals that ask for the end.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What an agent has done, in the form that Prometheus reads.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use tunnel::agent::Event;
+use tunnel_core::{Reason, identity::EndpointId};
+
+/// The labels of refusals.
+const REASONS: [Reason; 7] = [
+    Reason::NotAllowed,
+    Reason::UnknownName,
+    Reason::Unreachable,
+    Reason::TimedOut,
+    Reason::Full,
+    Reason::Draining,
+    Reason::Other,
+];
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Connections, by their endpoint. For a moment it may have two.
+    connections: RefCell<BTreeMap<EndpointId, usize>>,
+    /// Connections that were lost, and that no other has replaced yet.
+    missing: Cell<u64>,
+    reconnects: Cell<u64>,
+    streams: Cell<u64>,
+    refused: [Cell<u64>; REASONS.len()],
+    /// Bytes of streams that have ended: from clients to targets, and back.
+    up: Cell<u64>,
+    down: Cell<u64>,
+    draining: Cell<bool>,
+}
+
+impl Counts {
+    /// Counts an event.
+    pub(super) fn count(&self, event: &Event<'_>) {
+        match event {
+            Event::Connected { endpoint, .. } => {
+                *self.connections.borrow_mut().entry((*endpoint).clone()).or_default() += 1;
+                if let Some(missing) = self.missing.get().checked_sub(1) {
+                    self.missing.set(missing);
+                    add(&self.reconnects, 1);
+                }
+            }
+            Event::Disconnected { endpoint, pause, .. } => {
+                self.disconnected(endpoint);
+                add(&self.missing, u64::from(pause.is_some()));
+            }
+            Event::Opened(_) => add(&self.streams, 1),
+            Event::Closed { relayed, .. } => {
+                self.streams.set(self.streams.get().saturating_sub(1));
+                if let Some(relayed) = relayed {
+                    add(&self.up, relayed.to_socket);
+                    add(&self.down, relayed.from_socket);
+                }
+            }
+            Event::Refused { refusal, .. } => {
+                if let Some(index) = REASONS.iter().position(|reason| *reason == refusal.reason) {
+                    add(&self.refused[index], 1);
+                }
+            }
+            Event::Draining => self.draining.set(true),
+            Event::NotConnected { .. } | Event::Needed { .. } | Event::Ended { .. } | Event::Cut(_) => {}
+        }
+    }
+
+    fn disconnected(&self, endpoint: &EndpointId) {
+        let mut connections = self.connections.borrow_mut();
+        if let Some(count) = connections.get_mut(endpoint) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(endpoint);
+            }
+        }
+    }
+
+    /// Endpoints to which a connection is there.
+    pub(super) fn sessions(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Why no streams can come, if so.
+    pub(super) fn lacks(&self) -> Option<&'static str> {
+        if self.draining.get() {
+            return Some("the agent is about to stop");
+        }
+        (self.sessions() == 0).then_some("the agent is connected to no tunnel server: its log says why")
+    }
+
+    /// The metrics.
+    pub(super) fn metrics(&self) -> String {
+        let mut text = String::new();
+        let mut put = |name: &str, kind: &str, help: &str, rows: &[(String, u64)]| {
+            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+            for (labels, value) in rows {
+                text.push_str(&format!("{name}{labels} {value}\n"));
+            }
+        };
+        let one = |value: u64| [(String::new(), value)];
+        let sessions = u64::try_from(self.sessions()).unwrap_or(u64::MAX);
+        put("portlane_agent_sessions", "gauge", "Tunnel endpoints to which a connection is there.", &one(sessions));
+        put("portlane_agent_streams", "gauge", "Streams and flows that are open.", &one(self.streams.get()));
+        let refused = REASONS.iter().zip(&self.refused);
+        let refused: Vec<(String, u64)> =
+            refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", word(*reason)), count.get())).collect();
+        let help = "Streams and flows whose target was not connected.";
+        put("portlane_agent_streams_refused_total", "counter", help, &refused);
+        let help = "Connections that took the place of one that was lost.";
+        put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
+        let rows = [("up", &self.up), ("down", &self.down)];
+        let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));
+        put("portlane_agent_stream_bytes_total", "counter", "Bytes of the TCP streams that have ended.", &rows);
+        text
+    }
+}
+
+fn add(count: &Cell<u64>, more: u64) {
+    count.set(count.get().saturating_add(more));
+}
+
+/// A reason in one word.
+pub(super) const fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotAllowed => "not_allowed",
+        Reason::UnknownName => "unknown_name",
+        Reason::Unreachable => "unreachable",
+        Reason::TimedOut => "timed_out",
+        Reason::Full => "full",
+        Reason::Draining => "draining",
+        Reason::Other => "other",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use tunnel::{CarryEnd, RelayEnd, Relayed};
+    use tunnel_core::{Open, Protocol, Refusal, Target, join::Address};
+
+    use super::*;
+
+    /// Tells counts of a connection to an endpoint.
+    pub(in super::super) fn connect(counts: &Counts, endpoint: &str) {
+        let (endpoint, address) =
+            (EndpointId::new(endpoint).expect("an id"), Address::new("a", 1).expect("an address"));
+        counts.count(&Event::Connected { endpoint: &endpoint, address: &address, resumed: false });
+    }
+
+    fn disconnect(counts: &Counts, endpoint: &str, end: &CarryEnd, pause: Option<Duration>) {
+        let endpoint = EndpointId::new(endpoint).expect("an id");
+        counts.count(&Event::Disconnected { endpoint: &endpoint, end, pause });
+    }
+
+    #[test]
+    fn a_connection_that_replaces_another_is_the_same_session_and_one_after_a_loss_is_counted() {
+        let counts = Counts::default();
+        connect(&counts, "edge-0");
+        connect(&counts, "edge-0");
+        disconnect(&counts, "edge-0", &CarryEnd::Replaced, None);
+        connect(&counts, "edge-1");
+        assert_eq!((counts.sessions(), counts.reconnects.get(), counts.lacks()), (2, 0, None));
+        disconnect(&counts, "edge-0", &CarryEnd::Silent, Some(Duration::ZERO));
+        disconnect(&counts, "edge-1", &CarryEnd::Closed, Some(Duration::ZERO));
+        assert!(counts.lacks().is_some_and(|why| why.contains("no tunnel server")));
+        connect(&counts, "edge-2");
+        assert_eq!((counts.sessions(), counts.reconnects.get()), (1, 1));
+        counts.count(&Event::Draining);
+        assert!(counts.lacks().is_some_and(|why| why.contains("about to stop")));
+    }
+
+    #[test]
+    fn metrics_have_every_reason_and_what_has_happened() {
+        let counts = Counts::default();
+        let target = Target { protocol: Protocol::Tcp, host: "a".to_owned(), port: 1 };
+        let open = Open { target, source: None };
+        let refusal = Refusal { reason: Reason::NotAllowed, detail: String::new() };
+        connect(&counts, "edge-0");
+        counts.count(&Event::Opened(&open));
+        counts.count(&Event::Opened(&open));
+        let relayed = Some(Relayed { to_socket: 3, from_socket: 4, end: RelayEnd::Finished });
+        counts.count(&Event::Closed { open: &open, relayed });
+        counts.count(&Event::Refused { open: &open, refusal: &refusal });
+        let text = counts.metrics();
+        for line in [
+            "# TYPE portlane_agent_sessions gauge",
+            "portlane_agent_sessions 1",
+            "portlane_agent_streams 1",
+            "portlane_agent_streams_refused_total{reason=\"not_allowed\"} 1",
+            "portlane_agent_streams_refused_total{reason=\"timed_out\"} 0",
+            "portlane_agent_reconnects_total 0",
+            "portlane_agent_stream_bytes_total{direction=\"up\"} 3",
+            "portlane_agent_stream_bytes_total{direction=\"down\"} 4",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in {text}");
+        }
+    }
+}

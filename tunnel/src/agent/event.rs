@@ -1,0 +1,129 @@
+//! What an agent tells of itself while it runs.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tunnel_core::identity::{Dial, EndpointId};
+use tunnel_core::join::Address;
+use tunnel_core::{Loss, Open, Refusal};
+
+use crate::{CarryEnd, Hint, Relayed};
+
+/// Is told everything at once, on the thread of the agent. It must not wait.
+pub type Observer = Rc<dyn Fn(&Event<'_>)>;
+
+/// Something that happened to an agent.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection carries the session with an endpoint from now on.
+    Connected {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// What was dialled.
+        address: &'a Address,
+        /// The session, with its streams, goes on.
+        resumed: bool,
+    },
+    /// An attempt to connect has failed.
+    NotConnected {
+        /// Which endpoint was meant.
+        dial: &'a Dial,
+        /// The kind of failure, one word.
+        kind: &'static str,
+        /// The failure and the remedy.
+        error: &'a str,
+        /// The time until the next attempt.
+        pause: Duration,
+    },
+    /// A connection has ended.
+    Disconnected {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// Why.
+        end: &'a CarryEnd,
+        /// The time until the next attempt, if the connection was lost; absent if none is needed for it.
+        pause: Option<Duration>,
+    },
+    /// Another connection to an endpoint is needed beside the present one.
+    Needed {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// Why.
+        hint: Hint,
+    },
+    /// A session has ended, and its streams with it.
+    Ended {
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// Why.
+        loss: Loss,
+    },
+    /// A target was connected.
+    Opened(&'a Open),
+    /// A stream or a flow has ended.
+    Closed {
+        /// What was asked for.
+        open: &'a Open,
+        /// What a stream has carried. Absent for a flow, and for a stream whose session has ended.
+        relayed: Option<Relayed>,
+    },
+    /// A target was not connected.
+    Refused {
+        /// What was asked for.
+        open: &'a Open,
+        /// What the server is told.
+        refusal: &'a Refusal,
+    },
+    /// The agent stops: it takes no new streams.
+    Draining,
+    /// The time to stop is over, and so many streams are reset.
+    Cut(usize),
+}
+
+impl Event<'_> {
+    /// Tells the event to the subscriber of `tracing`.
+    pub fn trace(&self) {
+        match self {
+            Self::Connected { endpoint, address, resumed } => {
+                tracing::info!(%endpoint, %address, resumed, "connected");
+            }
+            Self::NotConnected { dial, error, pause, .. } => {
+                let endpoint = place(dial);
+                tracing::warn!(endpoint, error, ?pause, "cannot connect, and will try again");
+            }
+            Self::Disconnected { endpoint, end, pause: Some(pause) } => {
+                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, and will dial again");
+            }
+            Self::Disconnected { endpoint, end, pause: None } => {
+                tracing::debug!(%endpoint, reason = %end, "a connection has ended");
+            }
+            Self::Needed { endpoint, hint } => tracing::info!(%endpoint, ?hint, "another connection is needed"),
+            Self::Ended { endpoint, loss } => {
+                tracing::warn!(%endpoint, reason = %loss, "the session has ended, and its streams with it");
+            }
+            Self::Opened(open) => tracing::debug!(to = %open.target, source = ?open.source, "a target was connected"),
+            Self::Closed { open, relayed } => {
+                tracing::debug!(to = %open.target, source = ?open.source, ?relayed, "a stream has ended");
+            }
+            Self::Refused { open, refusal } => {
+                let (source, why): (Option<SocketAddr>, &str) = (open.source, &refusal.detail);
+                tracing::warn!(to = %open.target, ?source, why, "a target was not connected");
+            }
+            Self::Draining => {
+                tracing::info!("stopping: no new streams are taken, and those that are there may end");
+            }
+            Self::Cut(streams) => {
+                tracing::warn!(streams, "the time to stop is over: the streams that are left are reset");
+            }
+        }
+    }
+}
+
+/// The endpoint that is dialled, in a word.
+pub fn place(dial: &Dial) -> &str {
+    match dial {
+        Dial::Any => "any",
+        Dial::Endpoint(id) => id.as_str(),
+    }
+}

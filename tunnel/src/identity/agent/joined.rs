@@ -1,0 +1,76 @@
+//! What an agent keeps of the join string that it redeemed: an agent that starts again goes on without it, and knows
+//! whether one that it is given is another one.
+
+use tunnel_core::identity::Fingerprint;
+use tunnel_core::join::{Address, JoinString};
+
+use super::{AgentError, AgentFolder, files};
+
+/// Name of the file.
+const JOINED: &str = "joined";
+
+/// What an agent keeps of the join string that it redeemed last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Fingerprint of its token, which itself is kept nowhere.
+    pub token: Fingerprint,
+    /// Where the server is reached.
+    pub addresses: Vec<Address>,
+}
+
+impl Joined {
+    /// What is kept of a join string.
+    pub fn of(join: &JoinString) -> Self {
+        Self { token: join.token().fingerprint(), addresses: join.addresses().to_vec() }
+    }
+
+    /// A line for the token, and one for each address.
+    fn text(&self) -> String {
+        let lines = self.addresses.iter().map(|address| format!("{address}\n"));
+        format!("{}\n{}", self.token, lines.collect::<String>())
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+        let token = lines.next()?.parse().ok()?;
+        let addresses = lines.map(|line| line.parse().ok()).collect::<Option<Vec<Address>>>()?;
+        (!addresses.is_empty()).then_some(Self { token, addresses })
+    }
+}
+
+impl AgentFolder {
+    /// What is kept of the join string. Absent: none was redeemed.
+    pub fn joined(&self) -> Result<Option<Joined>, AgentError> {
+        let path = self.0.join(JOINED);
+        let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
+        Joined::read(&bytes).map(Some).ok_or(AgentError::Joined(path))
+    }
+
+    /// Keeps what an agent needs of a join string that it has redeemed.
+    pub fn keep_joined(&self, joined: &Joined) -> Result<(), AgentError> {
+        Ok(files::write(&self.0.join(JOINED), joined.text().as_bytes())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_found_again_and_damage_is_told_with_the_path() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = AgentFolder::open(&temporary.path().join("agent")).expect("made");
+        assert_eq!(folder.joined().expect("readable"), None);
+        let addresses = [("edge.example.com", 7443), ("fd00::1", 7443)];
+        let addresses = addresses.map(|(host, port)| Address::new(host, port).expect("an address")).to_vec();
+        let joined = Joined { token: Fingerprint::of(b"token"), addresses };
+        folder.keep_joined(&joined).expect("written");
+        assert_eq!(folder.joined().expect("readable"), Some(joined.clone()));
+        let whole = joined.text();
+        for damaged in ["", "x", whole.lines().next().expect("the token"), &whole.replace("7443", "x")] {
+            files::write(&folder.0.join(JOINED), damaged.as_bytes()).expect("written");
+            let told = folder.joined().expect_err("damaged").to_string();
+            assert!(told.contains("joined is damaged"), "{told}");
+        }
+    }
+}
