@@ -108,7 +108,7 @@ impl WorkerHandle {
 pub struct Workers {
     /// Handles of the workers.
     pub handles: Vec<WorkerHandle>,
-    threads: Vec<thread::JoinHandle<()>>,
+    pub(crate) threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Workers {

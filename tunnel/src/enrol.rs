@@ -220,16 +220,14 @@ pub enum Renewed<'a> {
     },
 }
 
-impl Renewed<'_> {
-    /// Tells the subscriber of `tracing`.
-    fn trace(&self) {
-        match self {
-            Self::Done(enrolled) => {
-                tracing::info!(agent = %enrolled.identity.agent(), "the certificate of this agent was renewed");
-            }
-            Self::Failed { error, left } => {
-                tracing::warn!(error, %left, "the certificate of this agent was not renewed");
-            }
+/// Tells the subscriber of `tracing`.
+fn trace(renewed: &Renewed<'_>) {
+    match renewed {
+        Renewed::Done(enrolled) => {
+            tracing::info!(agent = %enrolled.identity.agent(), "the certificate of this agent was renewed");
+        }
+        Renewed::Failed { error, left } => {
+            tracing::warn!(error, %left, "the certificate of this agent was not renewed");
         }
     }
 }
@@ -237,7 +235,7 @@ impl Renewed<'_> {
 impl Renewal {
     /// Renews the certificate in time, for ever. New connections are made with the newest one.
     pub async fn run(&self, tls: &AgentTls, enrolled: Enrolled) {
-        self.run_observed(tls, enrolled, |renewed| renewed.trace()).await;
+        self.run_observed(tls, enrolled, trace).await;
     }
 
     /// As [`Renewal::run`], and `tell` is told what becomes of it, in place of the subscriber of `tracing`.

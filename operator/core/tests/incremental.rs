@@ -280,7 +280,7 @@ fn without_kept(configuration: &Configuration, translator: &Translator) -> Confi
         .flat_map(|(_, listener)| &listener.backends)
         .filter_map(|backend| match &backend.target {
             proxy_api::Target::Endpoints(name) => Some(name),
-            proxy_api::Target::Address { .. } => None,
+            proxy_api::Target::Address { .. } | proxy_api::Target::Tunnel { .. } => None,
         })
         .collect();
     let used: BTreeSet<String> = used.into_iter().cloned().collect();

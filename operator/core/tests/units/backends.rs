@@ -160,7 +160,7 @@ fn an_absolute_name_stays_absolute_and_an_address_has_no_dot() {
     let listener = configuration.supported().next().expect("one").1;
     let targets = listener.backends.iter().filter_map(|backend| match &backend.target {
         Target::Address { host, .. } => Some(host.as_str()),
-        Target::Endpoints(_) => None,
+        Target::Endpoints(_) | Target::Tunnel { .. } => None,
     });
     assert_eq!(targets.collect::<Vec<_>>(), ["db.real.test.", "real.test", "192.0.2.1"]);
     let ids: Vec<&str> = listener.backends.iter().map(|backend| backend.id.as_str()).collect();

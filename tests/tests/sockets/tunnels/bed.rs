@@ -47,7 +47,7 @@ impl Server {
     pub(super) fn join(&self, before: &str) -> String {
         let mut text = String::new();
         until("a join string is there", || {
-            text = fs::read_to_string(self.join_file()).unwrap_or_default().trim().to_owned();
+            fs::read_to_string(self.join_file()).unwrap_or_default().trim().clone_into(&mut text);
             text.starts_with("portlane-join-1.") && text != before
         });
         text
