@@ -47,7 +47,7 @@ fn tunnel_backends_are_for_one_port_of_tcp() {
         &with("    port: 1\n", "    port: 1\n    endPort: 2\n"),
         "endPort is not for a listener with a tunnel",
     );
-    refused_once(&with("127.0.0.1", "127.1"), "must be an IP address or a DNS name; '127.1' is neither");
+    refused_once(&with("127.0.0.1", "127.0.1"), "must be an IP address or a DNS name; '127.0.1' is neither");
     refused_once(
         &with("{tunnel: {agent: home, host: 127.0.0.1, port: 2}}", "{tunnel: home}"),
         "write tunnel: {agent: ",
