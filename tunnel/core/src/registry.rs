@@ -206,7 +206,7 @@ impl Known {
         if self.superseded.contains(&hello.boot) {
             let detail = format!(
                 "another process with the certificate of this agent has connected as instance {}: stop one of them, or \
-                 start each with an --name of its own",
+                 start each with a --name of its own",
                 hello.instance
             );
             return Some(Denied { reason: Denial::Superseded, detail });
