@@ -137,6 +137,17 @@ impl Attack {
         self.tally.open.load(Relaxed)
     }
 
+    /// Connections so far.
+    pub fn connections(&self) -> u32 {
+        let connections = self.tally.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        u32::try_from(connections.values().sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a connection to this door was established.
+    pub fn has_tried(&self, door: &str) -> bool {
+        self.tally.connections.lock().unwrap_or_else(PoisonError::into_inner).contains_key(door)
+    }
+
     /// Ends the attack.
     ///
     /// # Panics
