@@ -121,7 +121,7 @@ fn manifest(host: &str, port: u16, ports: &[u16], check: &str) -> String {
     let listener = |(at, own): (usize, &u16)| {
         Listener::tcp(&format!("l{at}"), *own)
             .backend(&format!("address: {{host: {host}, port: {port}}}"))
-            .with(&format!("healthCheck: {{{check}, intervalSeconds: 1, timeoutSeconds: 1, unhealthyThreshold: 1}}"))
+            .with(&format!("healthCheck: {{{check}, intervalSeconds: 2, timeoutSeconds: 2, unhealthyThreshold: 1}}"))
     };
     let listeners: Vec<Listener> = ports.iter().enumerate().map(listener).collect();
     forward("f", "", &listeners)
