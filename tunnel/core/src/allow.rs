@@ -183,6 +183,12 @@ pub struct AllowList {
 }
 
 impl AllowList {
+    /// The list of one end without an entry, which allows nothing.
+    #[must_use]
+    pub fn nothing(side: Side) -> Self {
+        Self::new(side, Vec::new())
+    }
+
     /// The list of one end, in the words of the entries.
     pub fn parse<T: AsRef<str>>(side: Side, entries: &[T]) -> Result<Self, AllowError> {
         if entries.len() > MAX_ENTRIES {
