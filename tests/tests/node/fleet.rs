@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) use harness::{CHARTS, OPERATOR, greeting, install};
@@ -131,7 +131,8 @@ pub(crate) fn proxies(namespace: &Namespace<'_>) -> Vec<(String, SocketAddr)> {
     names.lines().filter_map(proxy).collect()
 }
 
-/// Sessions with one round trip after the other. None may break.
+/// Sessions with one round trip after the other, of which none may break. Between rounds the load leaves the cores to
+/// the cluster: several loads that never pause keep API server and kubelet from their work.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     work: JoinHandle<io::Result<usize>>,
@@ -153,12 +154,16 @@ impl Load {
         let work = thread::spawn(move || {
             let live = sessions.len();
             while !stopped.load(Relaxed) {
+                let begun = Instant::now();
                 for session in &mut sessions {
                     if round_trip(session, b"load")? != b"load" {
                         return Err(io::Error::other("the echo differs from what was sent"));
                     }
                     count.fetch_add(1, Relaxed);
                 }
+                thread::park_timeout(
+                    (begun.elapsed() * 2).clamp(Duration::from_millis(10), Duration::from_millis(100)),
+                );
             }
             Ok(live)
         });

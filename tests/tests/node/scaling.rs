@@ -30,25 +30,29 @@ fn staying(namespace: &Namespace<'_>) -> Vec<String> {
     lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-/// Waits for a decision of an HPA. Panics with the HPA, the metrics API, the gateway and the operator's log.
+/// Waits for what follows from the load. Panics with the pods, the HPA, the metrics API, the gateway and the operator's
+/// log.
 #[track_caller]
-fn grown(namespace: &Namespace<'_>, done: impl Fn() -> bool) {
+fn follows(namespace: &Namespace<'_>, what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + SCALED;
     while !done() {
         if Instant::now() > deadline {
             let cluster = namespace.cluster();
             let seen = [
+                namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=edge", COSTS]),
                 namespace.kubectl(&["describe", "hpa", "edge"]),
                 cluster.kubectl(&["get", "apiservice", "v1beta2.custom.metrics.k8s.io", "-o", "yaml"]),
                 namespace.kubectl(&["get", "fgw", "edge", "-o", "yaml"]),
                 cluster.kubectl(&["logs", "-n", OPERATOR, "-l", "app.kubernetes.io/component=operator", "--tail=30"]),
             ];
-            panic!("{}", seen.map(|said| said.stdout + &said.stderr).join("\n---\n"));
+            panic!("{what}, within {SCALED:?}\n{}", seen.map(|said| said.stdout + &said.stderr).join("\n---\n"));
         }
         thread::park_timeout(Duration::from_millis(500));
     }
 }
 
+const COSTS: &str = "--output=custom-columns=NAME:.metadata.name,BEGAN:.metadata.creationTimestamp,\
+                     COST:.metadata.annotations.controller\\.kubernetes\\.io/pod-deletion-cost";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 fn cost(namespace: &Namespace<'_>, pod: &str) -> i32 {
@@ -67,8 +71,10 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     let first = proxies(&namespace)[0].clone();
     let many = Load::start(node, &[first.1], 200);
     let some = Load::start(node, &[first.1], 100);
-    grown(&namespace, || staying(&namespace).len() == 3);
-    grown(&namespace, || namespace.kubectl(&["get", "hpa", "edge"]).stdout.contains("100/100"));
+    follows(&namespace, "the fleet has three proxies", || staying(&namespace).len() == 3);
+    follows(&namespace, "each proxy has 100 sessions", || {
+        namespace.kubectl(&["get", "hpa", "edge"]).stdout.contains("100/100")
+    });
     eprintln!("{}", namespace.kubectl(&["get", "hpa"]).ok());
     until_within(SCALED, "all proxies are ready", || {
         let ready = ["get", "deploy", "edge", "--output=jsonpath={.status.readyReplicas}"];
@@ -89,7 +95,7 @@ fn a_fleet_grows_with_its_connections_and_the_emptiest_pod_leaves_first() {
     let by_hand = format!("{DELETION_COST}=1000");
     namespace.kubectl(&["annotate", "pod", &first.0, &by_hand, "--overwrite"]).ok();
     let (few, more) = (Load::start(node, &[others[0].1], 10), Load::start(node, &[others[1].1], 40));
-    until_within(SCALED, "deletion costs follow sessions", || {
+    follows(&namespace, "deletion costs follow sessions", || {
         let costs = [&first.0, &others[0].0, &others[1].0].map(|pod| cost(&namespace, pod));
         costs[0] > costs[2] && costs[2] > costs[1] && costs[1] > 0
     });
