@@ -223,8 +223,16 @@ impl Siege<'_> {
         let (group, namespace) = ("/apis/custom.metrics.k8s.io/v1beta2", self.namespace.name());
         let path = format!("{group}/namespaces/{namespace}/pods/*/portlane_connections");
         let started = Instant::now();
-        self.kubectl(&["get", "--raw", &path])?;
-        Ok(started.elapsed())
+        // A leader that does not know all loads yet says so, and an HPA asks again.
+        let mut last = String::new();
+        let answered = soon("the metric is answered", || {
+            let answer = self.kubectl(&["get", "--raw", &path]);
+            let is_later = answer.as_ref().is_err_and(|why| why.contains("ServiceUnavailable"));
+            last = answer.err().unwrap_or_default();
+            !is_later
+        });
+        answered.map_err(|why| format!("{why}: {last}"))?;
+        if last.is_empty() { Ok(started.elapsed()) } else { Err(last) }
     }
 
     fn sidecar(&self) -> Result<Duration, String> {
