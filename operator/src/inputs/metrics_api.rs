@@ -5,11 +5,11 @@ use proxy_api::Origin;
 use tokio::sync::{mpsc, oneshot};
 
 use operator_core::{
-    PodMetric,
+    PodMetric, Unheard,
     metrics_api::api::{Asked, Of, group, resources, route, values},
 };
 
-use super::questions::{MetricQuestion, Question, ask, bad_request, not_found};
+use super::questions::{MetricQuestion, Question, ask, bad_request, not_found, unavailable};
 use crate::platform::https::Answer;
 
 /// Answers requests for metrics.
@@ -39,7 +39,9 @@ impl MetricsApi {
         let (reply, answer) = oneshot::channel();
         let name = if let Of::Pod(name) = &of { Some(name.clone()) } else { None };
         let question = MetricQuestion { namespace: namespace.clone(), of, metric, forward, reply };
-        let known = ask(&self.0, Question::Metric(question), answer).await?;
+        let known = ask(&self.0, Question::Metric(question), answer).await?.map_err(|Unheard(pod)| {
+            unavailable(&format!("pod {pod} has not reported its load to this new leader yet, ask again in a minute"))
+        })?;
         match name {
             Some(name) if known.is_empty() => {
                 let why = format!("no metrics of pod {namespace}/{name}: does the pod exist, and does it run a proxy?");
