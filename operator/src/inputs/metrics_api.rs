@@ -54,3 +54,33 @@ impl MetricsApi {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::https::Content;
+    use operator_core::ObjectKey;
+    use serde_json::{Value, json};
+
+    /// The answer to a request for all pods of a namespace, if this is what the driver knows.
+    async fn answered(known: Result<Vec<(String, u64)>, Unheard>) -> (StatusCode, Value) {
+        let (questions, mut asked) = mpsc::channel(1);
+        let api = MetricsApi(questions);
+        let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/ns/pods/%2A/portlane_connections";
+        let request = tokio::spawn(async move { api.answer(path, "").await });
+        let Some(Question::Metric(question)) = asked.recv().await else { panic!("no question about a metric") };
+        question.reply.send(known).expect("the request waits");
+        let answer = request.await.expect("an answer");
+        let Content::Json(body) = answer.content else { panic!("no JSON") };
+        (answer.status, body)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_refused_while_a_pod_is_not_heard_of() {
+        let (status, body) = answered(Err(Unheard(ObjectKey::new("ns", "p1")))).await;
+        assert_eq!((status, &body["reason"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("ServiceUnavailable")));
+        assert!(body["message"].as_str().is_some_and(|message| message.contains("pod ns/p1")), "{body}");
+        let (status, body) = answered(Ok(vec![("p1".to_owned(), 7)])).await;
+        assert_eq!((status, &body["items"][0]["value"]), (StatusCode::OK, &json!("7")));
+    }
+}

@@ -24,7 +24,7 @@ pub const FAILURE_TEXTS: usize = 64 << 10;
 /// reports its removal.
 pub const LISTENERS: usize = 2 * MAX_LISTENERS;
 /// Time for which the last load of a proxy counts after its stream ended, and for which a new leader waits for the loads
-/// of ready pods. It is enough for two tries to open a stream: each takes up to 13 s, after a pause of up to 15 s.
+/// of ready pods. It is enough for two tries to open a stream: each takes up to 14 s, after a pause of up to 15 s.
 pub const GRACE: Duration = Duration::from_secs(60);
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";
