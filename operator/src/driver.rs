@@ -289,9 +289,11 @@ impl Driver {
             touched.changes = Changes::all();
             touched.proxy_pods = self.cache.proxy_pods.keys().cloned().collect();
         }
-        let (moved, update) = leading.take(&touched, &self.cache, &self.metrics);
-        leading.published = true;
+        let (moved, update) = leading.take(&touched, &self.cache, &self.metrics, now);
         let now = self.started.elapsed();
+        if !std::mem::replace(&mut leading.published, true) {
+            leading.began = now;
+        }
         let Schedules { statuses, gateways, .. } = &mut self.schedules;
         statuses.verdicts(update.verdicts, now);
         statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);

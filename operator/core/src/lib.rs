@@ -30,7 +30,7 @@ pub use self::status::data_plane::{DataPlane, Fleet, PodIssue, data_plane};
 pub use self::status::findings::LATE_AFTER_SECONDS;
 pub use self::status::forward::{Moment, same_but_for_counts, status};
 pub use self::status::gateway::{FleetFacts, gateway_status};
-pub use self::status::loads::{PodMetric, deletion_cost};
+pub use self::status::loads::{PodMetric, Unheard, deletion_cost};
 pub use self::status::proxies::{Ack, Proxies, ProxyState};
 pub use self::status::rates::{DrainRates, EventRates};
 pub use self::status::scaling::{NoScaler, scaling};

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use operator_core::{
@@ -23,6 +24,8 @@ pub(super) struct Leading {
     pub(super) translator: Translator,
     /// A translation has been published in this term.
     pub(super) published: bool,
+    /// When the first translation was published.
+    pub(super) began: Duration,
     pub(super) fleets: Fleets,
     pub(super) proxies: Proxies,
     /// Proxies that keep listeners of unreadable forwards, with those forwards.
@@ -36,6 +39,7 @@ impl Leading {
             deltas: Arc::default(),
             translator: Translator::default(),
             published: false,
+            began: Duration::ZERO,
             fleets: Fleets::default(),
             proxies: Proxies::default(),
             exempt: BTreeMap::new(),
@@ -49,7 +53,13 @@ impl Leading {
 
     /// Translates what was touched and publishes the result to streams. Returns the groups whose pods changed, and the
     /// translator's update.
-    pub(super) fn take(&mut self, touched: &Touched, cache: &Cache, metrics: &Metrics) -> (Moved, Update) {
+    pub(super) fn take(
+        &mut self,
+        touched: &Touched,
+        cache: &Cache,
+        metrics: &Metrics,
+        now: Duration,
+    ) -> (Moved, Update) {
         let started = std::time::Instant::now();
         let version = self.publisher.next_version();
         let update = self.translator.update(&cache.world, &touched.changes, &version);
@@ -60,7 +70,7 @@ impl Leading {
             metrics.snapshots.inc();
             self.publisher.publish(group, Some(snapshot.clone()));
         }
-        self.end_streams(touched, cache);
+        self.end_streams(touched, cache, now);
         for pod in self.fleets.take_placed() {
             let group = self.fleets.group_of(&pod, &self.translator);
             let proxy = ProxyId::Pod(pod.clone());
@@ -77,7 +87,7 @@ impl Leading {
     }
 
     /// Ends the streams of pods that are gone, and of proxies whose exemption no longer holds.
-    fn end_streams(&mut self, touched: &Touched, cache: &Cache) {
+    fn end_streams(&mut self, touched: &Touched, cache: &Cache, now: Duration) {
         for pod in cache.gone_pods(touched) {
             let proxy = ProxyId::Pod(pod.clone());
             self.publisher.forget(&proxy);
@@ -88,7 +98,7 @@ impl Leading {
         let outdated: Vec<ProxyId> = self.exempt.iter().filter(outdated).map(|(proxy, _)| proxy.clone()).collect();
         for proxy in outdated {
             self.publisher.remove(&proxy);
-            self.proxies.gone(&proxy);
+            self.proxies.ended(&proxy, now);
             self.exempt.remove(&proxy);
         }
     }

@@ -6,12 +6,13 @@ use proxy_api::Origin;
 
 use super::{Driver, leading::Leading};
 use operator_core::{
-    ObjectKey, ProxyId,
+    ObjectKey,
     metrics_api::api::Of,
     schedule::Effect,
     status::events::of_cut,
     world::{
         followers::{Admission, Applicant},
+        objects::PodInfo,
         subject::forward_of,
     },
 };
@@ -27,6 +28,7 @@ use crate::{
 
 impl Driver {
     pub(super) fn heard(&mut self, message: FromStream) {
+        let now = self.now();
         match message {
             FromStream::Connected { identity, id, reply } => {
                 let decision = self.admit(&identity, id);
@@ -35,12 +37,11 @@ impl Driver {
                     && let Some(leading) = &mut self.leading
                     && leading.publisher.disconnect(&proxy, id)
                 {
-                    // The proxy left before its stream began, so no stream reports the proxy as gone.
-                    leading.proxies.gone(&proxy);
+                    // The proxy left before its stream began, so no stream reports its end.
+                    leading.proxies.ended(&proxy, now);
                 }
             }
             FromStream::Reported { proxy, id, part, agreed, room: _room } => {
-                let now = self.now();
                 let Some(leading) = &mut self.leading else { return };
                 if !leading.publisher.is_newest(&proxy, id) {
                     return;
@@ -58,7 +59,6 @@ impl Driver {
                 }
             }
             FromStream::Drained { proxy, id, cut } => {
-                let now = self.now();
                 let Some(leading) = &mut self.leading else { return };
                 if !leading.publisher.is_newest(&proxy, id) {
                     return;
@@ -73,7 +73,7 @@ impl Driver {
             FromStream::Gone { proxy, id } => {
                 let Some(leading) = &mut self.leading else { return };
                 if leading.publisher.disconnect(&proxy, id) {
-                    leading.proxies.gone(&proxy);
+                    leading.proxies.ended(&proxy, now);
                 }
             }
         }
@@ -90,28 +90,22 @@ impl Driver {
 
     fn answer_metric(&self, leading: &Leading, question: MetricQuestion) {
         let MetricQuestion { namespace, of, metric, forward, reply } = question;
-        let value = |pod: &ObjectKey| {
-            let proxy = ProxyId::Pod(pod.clone());
-            Some((pod.name.clone(), leading.proxies.load(&proxy, metric, forward.as_ref())?))
-        };
         let pods = &self.cache.proxy_pods;
-        let found: Vec<(String, u64)> = match of {
-            Of::Pod(name) => {
-                let pod = ObjectKey::new(namespace, name);
-                pods.contains_key(&pod).then(|| value(&pod)).flatten().into_iter().collect()
-            }
+        let asked: Vec<(&ObjectKey, &PodInfo)> = match of {
+            Of::Pod(name) => pods.get_key_value(&ObjectKey::new(namespace, name)).into_iter().collect(),
             Of::All(labels) => {
                 let here = pods.range(ObjectKey::new(&*namespace, "")..);
                 let here = here.take_while(|(pod, _)| pod.namespace == namespace);
-                let asked = here.filter(|(_, info)| !info.leaving && labels.matches(&info.labels));
-                asked.filter_map(|(pod, _)| value(pod)).collect()
+                here.filter(|(_, info)| !info.leaving && labels.matches(&info.labels)).collect()
             }
         };
+        let known = leading.proxies.loads_of(asked, (metric, forward.as_ref()), (leading.began, self.now()));
         // The caller may have given up.
-        let _ = reply.send(found);
+        let _ = reply.send(known);
     }
 
     fn admit(&mut self, identity: &Identity, id: u64) -> StreamDecision {
+        let now = self.now();
         let Some(leading) = &mut self.leading else { return StreamDecision::NotLeader };
         let Identity { pod, uid, service_account } = identity;
         let applicant = Applicant { pod, uid, service_account };
@@ -124,6 +118,8 @@ impl Driver {
         let proxy = identity.proxy();
         let target = leading.publisher.connect(&proxy, id, leading.fleets.group_of(pod, &leading.translator));
         let asks = leading.publisher.open_asks(&proxy);
+        // The proxy may come back before the end of its earlier stream is noticed.
+        leading.proxies.ended(&proxy, now);
         leading.proxies.connected(&proxy);
         if !unreadable.is_empty() {
             leading.exempt.insert(proxy, unreadable.clone());

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use operator_core::{
-    ObjectKey, PodMetric,
+    ObjectKey, PodMetric, Unheard,
     live_api::{api::Of, config::Configured, rates::Rates, together::Forwards},
     metrics_api::api::{self as metrics_api, failure},
 };
@@ -42,8 +42,8 @@ pub struct MetricQuestion {
     pub metric: PodMetric,
     /// The forward that the metric is about. Absent: the sum over all forwards.
     pub forward: Option<Origin>,
-    /// Receives the names of pods with their values.
-    pub reply: oneshot::Sender<Vec<(String, u64)>>,
+    /// Receives the names of pods with their values; the error is a pod for whose value the caller has to wait.
+    pub reply: oneshot::Sender<Result<Vec<(String, u64)>, Unheard>>,
 }
 
 /// A question about proxies. The reply is absent if the forward or the pod is unknown, or the pod runs no proxy.
@@ -93,8 +93,7 @@ pub(super) async fn ask<T>(
         Ok(()) => timeout(PATIENCE, reply).await.ok().and_then(Result::ok),
         Err(_) => None,
     };
-    let why = "this replica does not lead, or cannot answer yet";
-    known.ok_or_else(|| status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", why))
+    known.ok_or_else(|| unavailable("this replica does not lead, or cannot answer yet"))
 }
 
 /// A Kubernetes `Status` object.
@@ -104,6 +103,11 @@ pub(super) fn status(code: StatusCode, reason: &str, message: &str) -> Answer {
 
 pub(super) fn not_found(why: &str) -> Answer {
     status(StatusCode::NOT_FOUND, "NotFound", why)
+}
+
+/// The answer that makes an HPA leave replicas alone.
+pub(super) fn unavailable(why: &str) -> Answer {
+    status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", why)
 }
 
 pub(super) fn bad_request(why: &str) -> Answer {

@@ -2,13 +2,14 @@
 //! live sessions of the pod, so that scale-in removes the emptiest pod first.
 
 use std::{
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use crate::{
     schedule::{CostWrite, View},
-    status::loads::{PodMetric, deletion_cost},
+    status::loads::deletion_cost,
     translate::groups::Group,
     world::{
         ObjectKey,
@@ -18,24 +19,44 @@ use crate::{
     },
 };
 
-/// Most writes in one tick. A tick takes 250 ms, so this allows 8 writes per second.
-const WRITES_PER_TICK: usize = 2;
+/// The pod of each write of a tick. A tick takes 250 ms, so there are no more than 8 writes per second. The second write
+/// bounds the wait of every pod: pods whose costs cannot be written differ most for ever.
+const WRITES: [fn(&Due, &Due) -> Ordering; 2] = [furthest, longest];
 /// Longest time until the cache shows a written cost.
 const SHOWN: Duration = Duration::from_secs(10);
 /// Label with the hash of the pod template, on pods of a `Deployment`.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Written costs that the cache may not show yet.
+/// Written costs that the cache may not show yet, and those to write.
 #[derive(Debug, Default)]
 pub struct Costs {
     written: BTreeMap<ObjectKey, (i32, Duration)>,
+    due: BTreeMap<ObjectKey, Due>,
+}
+
+/// A cost that differs from the present one.
+#[derive(Debug)]
+struct Due {
+    cost: i32,
+    distance: u32,
+    since: Duration,
+}
+
+/// Orders by difference, the largest first; among equals, the one that waits longest.
+fn furthest(one: &Due, other: &Due) -> Ordering {
+    (Reverse(one.distance), one.since).cmp(&(Reverse(other.distance), other.since))
+}
+
+/// Orders by wait, the longest first; among equals, the one with the largest difference.
+fn longest(one: &Due, other: &Due) -> Ordering {
+    (one.since, Reverse(one.distance)).cmp(&(other.since, Reverse(other.distance)))
 }
 
 impl Costs {
     /// Returns the next costs to write, of those that differ.
     pub fn tick(&mut self, view: &View<'_>, now: Duration) -> Vec<CostWrite> {
         self.written.retain(|_, (_, at)| now < *at + SHOWN);
-        let mut due = Vec::new();
+        let before = std::mem::take(&mut self.due);
         for state in view.cache.scalers.values() {
             let pods = pods(state, view);
             // A fleet at its minimum does not shrink.
@@ -43,16 +64,17 @@ impl Costs {
                 continue;
             }
             for pod in pods {
-                let written = self.written.get(&pod);
-                if let Some((cost, current)) = cost(&pod, written.map(|(cost, _)| *cost), view) {
-                    due.push((current.abs_diff(cost), written.map(|(_, at)| *at), pod, cost));
+                let written = self.written.get(&pod).map(|(cost, _)| *cost);
+                if let Some((cost, current)) = cost(&pod, written, view, now) {
+                    let since = before.get(&pod).map_or(now, |due| due.since);
+                    self.due.insert(pod, Due { cost, distance: current.abs_diff(cost), since });
                 }
             }
         }
-        // The largest difference first; among equals, the pod written longest ago.
-        due.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| (one.1, &one.2).cmp(&(other.1, &other.2))));
         let mut writes = Vec::new();
-        for (_, _, pod, cost) in due.into_iter().take(WRITES_PER_TICK) {
+        for order in WRITES {
+            let next = self.due.iter().min_by(|(_, one), (_, other)| order(one, other)).map(|(pod, _)| pod.clone());
+            let Some((pod, Due { cost, .. })) = next.and_then(|pod| self.due.remove_entry(&pod)) else { break };
             self.written.insert(pod.clone(), (cost, now));
             let uid = view.cache.proxy_pods.get(&pod).map(|info| info.uid.clone()).unwrap_or_default();
             writes.push(CostWrite { pod, uid, cost });
@@ -91,8 +113,9 @@ fn is_of((kind, name): &(String, String), info: &PodInfo) -> bool {
     }
 }
 
-/// The desired and the current cost of a pod; `None` if they are equal or another client set the cost.
-fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, i32)> {
+/// The desired and the current cost of a pod; `None` if they are equal, another client set the cost, or the sessions of
+/// the pod are not known.
+fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>, now: Duration) -> Option<(i32, i32)> {
     let current = match view.cache.proxy_pods.get(pod)?.cost {
         Cost::Foreign => return None,
         // Kubernetes treats an absent cost as 0.
@@ -100,7 +123,7 @@ fn cost(pod: &ObjectKey, written: Option<i32>, view: &View<'_>) -> Option<(i32, 
         Cost::Ours(cost) => cost,
     };
     let current = written.unwrap_or(current);
-    let wanted = deletion_cost(view.proxies.load(&ProxyId::Pod(pod.clone()), PodMetric::Connections, None)?);
+    let wanted = deletion_cost(view.proxies.last_load(&ProxyId::Pod(pod.clone()), now)?.sum.connections);
     (current != wanted).then_some((wanted, current))
 }
 

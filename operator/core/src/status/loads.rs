@@ -1,10 +1,13 @@
 //! The load of pods: metrics for autoscalers, and the cost of deleting a pod.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use proxy_api::{Origin, Work};
+use proxy_api::{Load, Origin, Work};
 
-use crate::{status::proxies::Proxies, world::proxy_id::ProxyId};
+use crate::{
+    status::proxies::{GRACE, Proxies},
+    world::{ObjectKey, objects::PodInfo, proxy_id::ProxyId},
+};
 
 /// A metric of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,26 +49,61 @@ impl PodMetric {
     }
 }
 
+/// This ready pod may have sessions, and has not reported to a leader that is new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unheard(pub ObjectKey);
+
 impl Proxies {
+    /// A metric of these pods, by their names: for all forwards or for one. A pod whose load is not known is left out. An
+    /// HPA takes such a pod for one at its target when the others are below, so a proxy that lost its stream keeps its
+    /// last load for a while ([`GRACE`]). `began`: when this leader began to publish.
+    ///
+    /// # Errors
+    /// This leader is new and has no load of a pod that is ready: those that report first are not all.
+    pub fn loads_of<'a>(
+        &self,
+        pods: impl IntoIterator<Item = (&'a ObjectKey, &'a PodInfo)>,
+        (metric, forward): (PodMetric, Option<&Origin>),
+        (began, now): (Duration, Duration),
+    ) -> Result<Vec<(String, u64)>, Unheard> {
+        let mut known = Vec::new();
+        for (pod, info) in pods {
+            match self.last_load(&ProxyId::Pod(pod.clone()), now) {
+                Some(load) => known.extend(part(load, forward).map(|work| (pod.name.clone(), metric.of(&work)))),
+                None if info.ready && !info.leaving && now < began + GRACE => return Err(Unheard(pod.clone())),
+                None => {}
+            }
+        }
+        Ok(known)
+    }
+
     /// The load of a pod, in total or for one forward. `None` if the proxy has not reported, or runs too many forwards
     /// to report the load of each; 0 for a forward that the proxy does not run.
     #[must_use]
     pub fn load(&self, proxy: &ProxyId, metric: PodMetric, forward: Option<&Origin>) -> Option<u64> {
-        let work = match forward {
-            None => self.get(proxy)?.load.as_ref()?.sum,
-            Some(forward) => self.loads(proxy)?.get(&forward.to_string()).copied().unwrap_or_default(),
-        };
-        Some(metric.of(&work))
+        part(self.get(proxy)?.load.as_ref()?, forward).map(|work| metric.of(&work))
     }
 
     /// The load of a pod by forward, in the text form of their origins. `None` if the proxy has not reported, or runs too
     /// many forwards to report the load of each.
     #[must_use]
     pub fn loads(&self, proxy: &ProxyId) -> Option<&BTreeMap<String, Work>> {
-        let load = self.get(proxy)?.load.as_ref()?;
-        let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
-        (!is_sum_only).then_some(&load.forwards)
+        by_forward(self.get(proxy)?.load.as_ref()?)
     }
+}
+
+/// The work of a proxy, in total or for one forward.
+fn part(load: &Load, forward: Option<&Origin>) -> Option<Work> {
+    match forward {
+        None => Some(load.sum),
+        Some(forward) => Some(by_forward(load)?.get(&forward.to_string()).copied().unwrap_or_default()),
+    }
+}
+
+/// The work of a proxy by forward; `None` if it runs too many forwards to report each.
+fn by_forward(load: &Load) -> Option<&BTreeMap<String, Work>> {
+    let is_sum_only = load.forwards.is_empty() && load.sum != Work::default();
+    (!is_sum_only).then_some(&load.forwards)
 }
 
 /// The `controller.kubernetes.io/pod-deletion-cost` of a pod with this many live sessions: higher for more sessions.
@@ -80,8 +118,7 @@ pub fn deletion_cost(connections: u64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::ObjectKey;
-    use proxy_api::{Load, ReportPart};
+    use proxy_api::ReportPart;
 
     #[test]
     fn the_load_of_a_pod_is_known_in_total_or_for_one_forward() {

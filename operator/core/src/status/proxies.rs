@@ -23,6 +23,9 @@ pub const FAILURE_TEXTS: usize = 64 << 10;
 /// Listeners that are kept of one proxy: twice as many as it may run, because a removed listener stays until the proxy
 /// reports its removal.
 pub const LISTENERS: usize = 2 * MAX_LISTENERS;
+/// Time for which the last load of a proxy counts after its stream ended, and for which a new leader waits for the loads
+/// of ready pods. It is enough for two tries to open a stream: each takes up to 14 s, after a pause of up to 15 s.
+pub const GRACE: Duration = Duration::from_secs(60);
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";
 
@@ -30,6 +33,8 @@ const OMITTED: &str = "too many failures to name each: see the log of the proxy"
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     by_id: BTreeMap<ProxyId, ProxyState>,
+    /// The last loads of proxies whose streams ended, and when. At most one for each known pod.
+    ended: BTreeMap<ProxyId, (Load, Duration)>,
     drains: DrainRates,
 }
 
@@ -67,9 +72,18 @@ impl Proxies {
         self.by_id.insert(id.clone(), ProxyState::default());
     }
 
-    /// The stream of a proxy ended, or the proxy is no longer admitted.
+    /// The stream of a proxy ended. Its last load counts for [`GRACE`]: the proxy opens another stream soon, and its
+    /// sessions continue.
+    pub fn ended(&mut self, id: &ProxyId, now: Duration) {
+        if let Some(load) = self.by_id.remove(id).and_then(|state| state.load) {
+            self.ended.insert(id.clone(), (load, now));
+        }
+    }
+
+    /// The pod of a proxy is gone.
     pub fn gone(&mut self, id: &ProxyId) {
         self.by_id.remove(id);
+        self.ended.remove(id);
     }
 
     /// Number of proxies with an open stream.
@@ -96,7 +110,16 @@ impl Proxies {
     pub fn loaded(&mut self, id: &ProxyId, load: Load) {
         if let Some(state) = self.by_id.get_mut(id) {
             state.load = Some(load);
+            self.ended.remove(id);
         }
+    }
+
+    /// The load in the last report of a proxy, also if that was over an earlier stream, up to [`GRACE`] after the end of
+    /// that stream.
+    #[must_use]
+    pub fn last_load(&self, id: &ProxyId, now: Duration) -> Option<&Load> {
+        let earlier = || self.ended.get(id).filter(|(_, at)| now < *at + GRACE).map(|(load, _)| load);
+        self.get(id).and_then(|state| state.load.as_ref()).or_else(earlier)
     }
 
     /// A proxy reported the end of its drain. Returns whether that becomes an Event.

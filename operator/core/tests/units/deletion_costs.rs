@@ -81,6 +81,26 @@ fn a_cost_that_the_cache_does_not_show_is_written_again_after_10_s() {
 }
 
 #[test]
+fn pods_whose_costs_are_never_shown_keep_no_other_pod_waiting_for_ever() {
+    let names: Vec<String> = (0..100).map(|number| format!("stuck-{number}")).collect();
+    let mut pods: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1000)).collect();
+    pods.push(("few", 10));
+    let (scene, mut costs) = (fleet(1, &pods), Costs::default());
+    let ticks: Vec<Vec<(String, i32)>> = (0..120).map(|number| tick(&mut costs, &scene, number * 250)).collect();
+    assert!(ticks.iter().flatten().any(|write| *write == written("few", 14)), "within 30 s");
+    assert!(ticks.iter().all(|writes| writes.len() <= 2));
+}
+
+#[test]
+fn a_pod_whose_stream_ended_has_the_cost_of_its_last_load_for_a_minute() {
+    let mut scene = fleet(0, &[("p1", 10)]);
+    scene.proxies.ended(&crate::scene::proxy("p1"), ms(1000));
+    scene.proxies.connected(&crate::scene::proxy("p1"));
+    assert_eq!(tick(&mut Costs::default(), &scene, 60_999), [written("p1", 14)]);
+    assert!(tick(&mut Costs::default(), &scene, 61_000).is_empty(), "the cost stays as it is");
+}
+
+#[test]
 fn a_fleet_at_its_minimum_needs_no_costs() {
     for (least, expected) in [(1, 1), (2, 0), (3, 0)] {
         let scene = fleet(least, &[("p1", 10), ("p2", 0)]);

@@ -1,16 +1,19 @@
-//! Paths, selectors and documents of the metrics API.
+//! Paths, selectors and documents of the metrics API, and which pods have a value at what time.
 
 use std::collections::BTreeMap;
 
 use operator_core::{
-    PodMetric,
+    ObjectKey, PodMetric, Proxies, Unheard,
     metrics_api::{
         api::{Asked, Of, failure, group, resources, route, values},
         labels::Labels,
     },
+    world::objects::PodInfo,
 };
-use proxy_api::Origin;
+use proxy_api::{Load, Origin, Work};
 use serde_json::json;
+
+use crate::scene::{fleet_pod, key, ms, proxy};
 
 const BASE: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 
@@ -136,4 +139,132 @@ fn one_label_with_one_value_is_told_from_other_selectors() {
         assert_eq!(only(other), None, "{other}");
     }
     assert!(Labels::parse("").expect("a selector").is_empty());
+}
+
+/// When the leader began to publish.
+const BEGAN: u64 = 100_000;
+/// Long after that.
+const LATER: u64 = BEGAN + 1_000_000;
+
+/// The ready pods of a fleet, and what their proxies said to the leader.
+struct Fleet {
+    pods: BTreeMap<ObjectKey, PodInfo>,
+    proxies: Proxies,
+}
+
+impl Fleet {
+    /// Every proxy has a stream, and has not said anything.
+    fn new(names: &[&str]) -> Self {
+        let pods = names.iter().map(|name| (key(name), fleet_pod(name, true))).collect();
+        let mut proxies = Proxies::default();
+        for name in names {
+            proxies.connected(&proxy(name));
+        }
+        Self { pods, proxies }
+    }
+
+    /// A fleet of three, one of which has all sessions.
+    fn uneven() -> Self {
+        let mut fleet = Self::new(&["full", "idle-1", "idle-2"]);
+        for (name, connections) in [("full", 300), ("idle-1", 0), ("idle-2", 0)] {
+            fleet.says(name, connections);
+        }
+        fleet
+    }
+
+    fn says(&mut self, name: &str, connections: u64) {
+        let load = Load { sum: Work { connections, ..Work::default() }, ..Load::default() };
+        self.proxies.loaded(&proxy(name), load);
+    }
+
+    fn asked(&self, forward: Option<&Origin>, millis: u64) -> Result<Vec<(String, u64)>, Unheard> {
+        self.proxies.loads_of(&self.pods, (PodMetric::Connections, forward), (ms(BEGAN), ms(millis)))
+    }
+
+    /// What an HPA is told at this time.
+    fn told(&self, millis: u64) -> Result<Vec<(String, u64)>, Unheard> {
+        self.asked(None, millis)
+    }
+}
+
+fn values_of<const COUNT: usize>(all: [(&str, u64); COUNT]) -> Vec<(String, u64)> {
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[test]
+fn a_pod_whose_stream_ended_has_its_last_load_for_a_minute() {
+    let mut fleet = Fleet::uneven();
+    fleet.proxies.ended(&proxy("full"), ms(LATER));
+    for after in [0, 10_000, 59_999] {
+        let expected = Ok(values_of([("full", 300), ("idle-1", 0), ("idle-2", 0)]));
+        assert_eq!(fleet.told(LATER + after), expected, "after {after} ms");
+    }
+    let expected = Ok(values_of([("idle-1", 0), ("idle-2", 0)]));
+    assert_eq!(fleet.told(LATER + 60_000), expected, "a broken pod stops nothing");
+}
+
+#[test]
+fn a_proxy_that_is_back_has_its_load_of_before_until_it_reports() {
+    let mut fleet = Fleet::uneven();
+    let value = |fleet: &Fleet, after: u64| fleet.told(LATER + after).expect("values").first().cloned();
+    let full = |connections| Some(("full".to_owned(), connections));
+    fleet.proxies.ended(&proxy("full"), ms(LATER));
+    fleet.proxies.connected(&proxy("full"));
+    assert_eq!(value(&fleet, 59_999), full(300), "the proxy is silent");
+    // A stream that ends before a load was reported is no news.
+    fleet.proxies.ended(&proxy("full"), ms(LATER + 50_000));
+    fleet.proxies.connected(&proxy("full"));
+    assert_eq!(value(&fleet, 60_000), Some(("idle-1".to_owned(), 0)));
+    fleet.says("full", 7);
+    assert_eq!(value(&fleet, 60_000), full(7));
+    assert_eq!(value(&fleet, 9_000_000), full(7), "a load counts until it changes");
+    fleet.proxies.ended(&proxy("full"), ms(LATER + 9_000_000));
+    assert_eq!(value(&fleet, 9_000_000), full(7), "and not the one of the stream before");
+}
+
+#[test]
+fn the_load_of_a_pod_goes_with_the_pod() {
+    let mut fleet = Fleet::uneven();
+    fleet.proxies.ended(&proxy("full"), ms(LATER));
+    fleet.proxies.gone(&proxy("full"));
+    assert_eq!(fleet.told(LATER), Ok(values_of([("idle-1", 0), ("idle-2", 0)])));
+}
+
+#[test]
+fn a_new_leader_tells_nothing_before_it_has_heard_of_all_ready_pods_or_a_minute_is_over() {
+    let mut fleet = Fleet::new(&["full", "idle"]);
+    fleet.says("idle", 0);
+    for after in [0, 59_999] {
+        assert_eq!(fleet.told(BEGAN + after), Err(Unheard(key("full"))), "after {after} ms");
+    }
+    assert_eq!(fleet.told(BEGAN + 60_000), Ok(values_of([("idle", 0)])), "a broken pod stops nothing");
+    fleet.says("full", 300);
+    assert_eq!(fleet.told(BEGAN), Ok(values_of([("full", 300), ("idle", 0)])));
+}
+
+#[test]
+fn a_new_leader_does_not_wait_for_pods_that_are_not_ready_or_leave() {
+    for unused in [fleet_pod("new", false), PodInfo { leaving: true, ..fleet_pod("new", true) }] {
+        let mut fleet = Fleet::new(&["full"]);
+        fleet.says("full", 300);
+        fleet.pods.insert(key("new"), unused);
+        assert_eq!(fleet.told(BEGAN), Ok(values_of([("full", 300)])));
+    }
+}
+
+#[test]
+fn a_pod_that_starts_later_does_not_keep_a_fleet_from_growing() {
+    let mut fleet = Fleet::uneven();
+    fleet.pods.insert(key("new"), fleet_pod("new", true));
+    let expected = Ok(values_of([("full", 300), ("idle-1", 0), ("idle-2", 0)]));
+    assert_eq!(fleet.told(LATER), expected, "the pod has no stream");
+    fleet.proxies.connected(&proxy("new"));
+    assert_eq!(fleet.told(LATER), expected, "the pod has not reported");
+}
+
+#[test]
+fn a_proxy_that_reports_only_its_sum_has_been_heard_of() {
+    let fleet = Fleet::uneven();
+    let expected = Ok(values_of([("idle-1", 0), ("idle-2", 0)]));
+    assert_eq!(fleet.asked(Some(&Origin::port_forward("ns", "web")), BEGAN), expected);
 }
