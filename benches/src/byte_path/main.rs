@@ -17,12 +17,16 @@ mod machine;
 mod measure;
 mod namespace;
 mod poll;
+mod process;
 mod roles;
 mod rows;
 mod run;
+mod servers;
+mod spread;
 mod subject;
 mod syscalls;
 mod table;
+mod unit;
 
 use std::{
     collections::BTreeMap,
