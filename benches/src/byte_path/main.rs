@@ -12,6 +12,7 @@
 mod bytes;
 #[path = "../cpu.rs"]
 mod cpu;
+mod host;
 mod load;
 mod machine;
 mod measure;

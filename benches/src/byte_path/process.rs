@@ -3,6 +3,7 @@
 use std::{
     io,
     process::{Child, Command, Stdio},
+    thread,
 };
 
 use rustix::{
@@ -14,6 +15,14 @@ use rustix::{
 const PROMPT: i32 = -20;
 /// The usual priority.
 const USUAL: i32 = 0;
+
+/// Ends this process when its standard input does, so with the bench.
+pub(crate) fn end_with_input() {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(0);
+    });
+}
 
 /// A process, killed on drop.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 
 mod tokio_forwarder;
 
-use std::{env, io, process::Command, thread};
+use std::{env, process::Command};
 
 use clap::Subcommand;
 
 use crate::{
-    process::Process,
+    process::{Process, end_with_input},
     servers::{self, port},
 };
 
@@ -42,10 +42,7 @@ pub(crate) enum Role {
 impl Role {
     /// Plays the role until standard input ends.
     pub(crate) fn play(self) {
-        thread::spawn(|| {
-            let _ = io::copy(&mut io::stdin(), &mut io::sink());
-            std::process::exit(0);
-        });
+        end_with_input();
         harness::raise_file_limit();
         match self {
             Self::Echo => servers::echo(),
