@@ -133,10 +133,11 @@ pub(crate) struct Subject {
     kind: Kind,
     pub(crate) ports: Ports,
     pub(crate) processes: Processes,
-    place: Place,
     cpus: Cpus,
     server: Option<Process>,
     agents: Vec<Process>,
+    /// After the processes, which write into its folder until they are dropped.
+    place: Place,
 }
 
 impl Subject {
@@ -149,7 +150,7 @@ impl Subject {
         let ports = Ports::fresh();
         let place = Place { programs: programs.clone(), ports, folder, further };
         let processes = Processes { forwarder: Vec::new(), servers: servers.ids() };
-        let mut subject = Self { kind, ports, processes, place, cpus, server: None, agents: Vec::new() };
+        let mut subject = Self { kind, ports, processes, cpus, server: None, agents: Vec::new(), place };
         if kind == Kind::Direct {
             subject.ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, ..ports };
             return subject;
