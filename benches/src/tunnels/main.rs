@@ -1,11 +1,11 @@
 //! Tunnels compared with rathole and frp: bytes, connections, round trips, and memory of what is idle.
 //!
-//! Each round measures every row with every tunnel in turn, in an order that each round rotates. Agent and server have one
-//! CPU together; client and target have another one; all are in a network namespace of the bench's own. Portlane is the
-//! static program of a release.
+//! Each round measures every row with every tunnel in turn, in an order that each round rotates. Agent and server have
+//! one CPU together; client and target have another one; all are in a network namespace of the bench's own. Portlane is
+//! the static program of a release.
 //!
-//! `cargo run --release -p portlane-benches --bin tunnels`, as root; what is compared is in `docs/performance.md`. Peers
-//! that cannot be built are left out, and the table says so.
+//! `cargo run --release -p portlane-benches --bin tunnels`, as root; what is compared is in `docs/performance.md`.
+//! Peers that cannot be built are left out, and the table says so.
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 
 #[path = "../byte_path/bytes.rs"]

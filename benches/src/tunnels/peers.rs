@@ -1,4 +1,4 @@
-//! The programs that are measured. Peers come from the registries of their languages, and are built once for each version.
+//! The programs that are measured. Peers come from the registries of their languages, and each version is built once.
 
 use std::{
     fs,

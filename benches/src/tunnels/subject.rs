@@ -1,5 +1,5 @@
-//! The tunnels that are measured, all configured alike: an agent and a server on loopback, one thread each where that can
-//! be said, no log, and three ports that lead to the servers of the bench.
+//! The tunnels that are measured, all configured alike: an agent and a server on loopback, one worker where that can be
+//! said, no log, and three ports that lead to the servers of the bench.
 
 mod frp;
 mod portlane;
