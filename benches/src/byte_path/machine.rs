@@ -1,8 +1,11 @@
 //! The machine and the versions, for the line above the tables.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::process::Command;
 
-use crate::subject::{Kind, Programs};
+use crate::{
+    host::{self, size},
+    subject::{Kind, Programs},
+};
 
 /// A forwarder that is not installed.
 pub(crate) fn is_missing(kind: Kind) -> bool {
@@ -11,9 +14,7 @@ pub(crate) fn is_missing(kind: Kind) -> bool {
 
 /// One line: kernel, processor, CPUs, and the versions of the forwarders.
 pub(crate) fn facts(programs: &Programs, kinds: &[Kind]) -> String {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpus = thread::available_parallelism().map_or(0, usize::from);
-    let mut facts = vec![format!("Linux {}", kernel.trim()), processor(), format!("{cpus} CPUs")];
+    let mut facts = vec![host::facts()];
     facts.push(format!("portlane-proxy {}, static, {}", env!("CARGO_PKG_VERSION"), size(&programs.shipped)));
     if let Some(program) = &programs.glibc {
         facts.push(format!("with glibc {}", size(program)));
@@ -22,17 +23,6 @@ pub(crate) fn facts(programs: &Programs, kinds: &[Kind]) -> String {
     versions.dedup();
     facts.extend(versions);
     facts.join("; ")
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or_else(|| "processor unknown".to_owned(), |(_, name)| name.trim().to_owned())
-}
-
-fn size(program: &Path) -> String {
-    let bytes = fs::metadata(program).map_or(0, |metadata| metadata.len());
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// The first line that names the version.

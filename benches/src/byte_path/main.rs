@@ -12,17 +12,22 @@
 mod bytes;
 #[path = "../cpu.rs"]
 mod cpu;
+mod host;
 mod load;
 mod machine;
 mod measure;
 mod namespace;
 mod poll;
+mod process;
 mod roles;
 mod rows;
 mod run;
+mod servers;
+mod spread;
 mod subject;
 mod syscalls;
 mod table;
+mod unit;
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,9 @@
 //! The rows of the tables: what is measured with which forwarders, the goals, and how figures are printed.
 
-use crate::subject::{Kind, Variant};
+use crate::{
+    subject::{Kind, Variant},
+    unit::{MIB, Unit},
+};
 
 /// A load, or a state in which memory is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,20 +75,6 @@ pub(crate) enum Quantity {
     Stall,
     EffectP50,
     EffectP99,
-}
-
-/// How a value is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unit {
-    PerSecond,
-    GibPerSecond,
-    SecondsPerGib,
-    Micros,
-    Millis,
-    Percent,
-    Bytes,
-    Mebibytes,
-    Number,
 }
 
 /// A goal of Portlane.
@@ -262,8 +251,6 @@ impl Row {
     }
 }
 
-const MIB: f64 = (1_u64 << 20) as f64;
-
 impl Section {
     pub(crate) const ALL: [Self; 6] =
         [Self::Compared, Self::Workers, Self::AccessLog, Self::Limits, Self::Listeners, Self::Changes];
@@ -352,34 +339,5 @@ impl Quantity {
     /// Whether more is better.
     pub(crate) fn is_better_if_more(self) -> bool {
         matches!(self, Self::Rate | Self::Edits)
-    }
-}
-
-impl Unit {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::PerSecond => "per second",
-            Self::GibPerSecond => "GiB/s",
-            Self::SecondsPerGib => "s/GiB",
-            Self::Micros => "µs",
-            Self::Millis => "ms",
-            Self::Percent => "%",
-            Self::Bytes => "B",
-            Self::Mebibytes => "MiB",
-            Self::Number => "number",
-        }
-    }
-
-    /// A value without its unit.
-    pub(crate) fn show(self, value: f64) -> String {
-        match self {
-            Self::PerSecond | Self::Bytes | Self::Number => format!("{value:.0}"),
-            Self::GibPerSecond => format!("{value:.2}"),
-            Self::SecondsPerGib => format!("{value:.3}"),
-            Self::Micros => format!("{:.1}", value * 1e6),
-            Self::Millis => format!("{:.1}", value * 1e3),
-            Self::Percent => format!("{:.1}", value * 100.0),
-            Self::Mebibytes => format!("{:.2}", value / MIB),
-        }
     }
 }

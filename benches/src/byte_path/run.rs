@@ -9,13 +9,14 @@ use crate::{
     },
     measure::{Meter, Usage, percentile, status_bytes},
     namespace::Cpus,
+    poll::EventFlags,
     rows::{Quantity, Row},
     subject::{Kind, Ports, Programs, Servers, Subject, Variant},
     syscalls::{self, Calls as SystemCalls},
+    unit::MIB,
 };
 
 const GIB: f64 = (1_u64 << 30) as f64;
-const MIB: f64 = (1_u64 << 20) as f64;
 /// Requests of the open loop.
 const PER_SECOND: u32 = 10_000;
 /// Datagrams on their way for each flow. All together fit into a receive buffer of usual size, but those of 1,000 flows.
@@ -82,14 +83,14 @@ impl Bench {
 fn load(row: Row, ports: Ports) -> Box<dyn Load> {
     let [one, hundred, thousand] = WINDOWS;
     match row {
-        Row::Bulk1 => Box::new(Bulk::new(ports.sink, 1, false)),
-        Row::Bulk8 => Box::new(Bulk::new(ports.sink, 8, false)),
-        Row::Both8 => Box::new(Bulk::new(ports.both, 8, true)),
+        Row::Bulk1 => Box::new(Bulk::new(ports.sink, 1, EventFlags::OUT)),
+        Row::Bulk8 => Box::new(Bulk::new(ports.sink, 8, EventFlags::OUT)),
+        Row::Both8 => Box::new(Bulk::new(ports.both, 8, EventFlags::IN | EventFlags::OUT)),
         Row::Connections => Box::new(Connections::new(ports.echo)),
         Row::Calls64 => Box::new(Calls::new(ports.echo, 64)),
         Row::Calls1000 => Box::new(Calls::new(ports.echo, 1000)),
         Row::OpenLoop => Box::new(OpenLoop::new(ports.echo, 200, PER_SECOND)),
-        Row::Accepts => Box::new(Accepts::new(Bulk::new(ports.sink, 8, false), ports.echo)),
+        Row::Accepts => Box::new(Accepts::new(Bulk::new(ports.sink, 8, EventFlags::OUT), ports.echo)),
         Row::Udp1 => Box::new(Datagrams::new(ports.udp, 1, one)),
         Row::Udp100 => Box::new(Datagrams::new(ports.udp, 100, hundred)),
         Row::Udp1000 => Box::new(Datagrams::new(ports.udp, 1000, thousand)),

@@ -21,7 +21,9 @@ pub(crate) use self::portlane::{Documents, Programs};
 use crate::{
     measure::Processes,
     namespace::Cpus,
-    roles::{Preferred, Process, Role, port},
+    process::{Preferred, Process},
+    roles::Role,
+    servers::port,
 };
 
 /// First port of forwarders. The following ones are below those of the servers, of further listeners and of clients.

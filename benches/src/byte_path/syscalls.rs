@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 use harness::until;
 use rustix::process::Signal;
 
-use crate::{load::Done, roles::Process, subject::Subject};
+use crate::{load::Done, process::Process, subject::Subject};
 
 /// Calls of each name, for one operation.
 pub(crate) type Calls = BTreeMap<String, f64>;

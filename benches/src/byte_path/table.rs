@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     rows::{Goal, Quantity, Row, Section},
+    spread::Spread,
     subject::Kind,
     syscalls::Calls,
 };
@@ -28,14 +29,6 @@ pub(crate) struct Results {
     failed: BTreeMap<(Section, Row, Kind), usize>,
 }
 
-/// The values of a cell in short.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
 impl Results {
     pub(crate) fn add(&mut self, cell: Cell, value: f64) {
         self.values.entry(cell).or_default().push(value);
@@ -55,13 +48,7 @@ impl Results {
     }
 
     fn spread(&self, cell: Cell) -> Option<Spread> {
-        let mut sorted = self.values.get(&cell)?.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let upper = *sorted.get(middle)?;
-        // Of an even number of values, the mean of the two in the middle.
-        let median = if sorted.len().is_multiple_of(2) { sorted.get(middle - 1)?.midpoint(upper) } else { upper };
-        Some(Spread { least: *sorted.first()?, median, most: *sorted.last()? })
+        Spread::of(self.values.get(&cell)?)
     }
 
     fn median(&self, cell: Cell) -> Option<f64> {
@@ -129,9 +116,8 @@ impl Results {
         }
         let unit = row.unit(quantity);
         let shown = kinds.iter().map(|kind| {
-            let Some(Spread { least, median, most }) = self.spread(cell(*kind)) else { return String::new() };
-            let [least, median, most] = [least, median, most].map(|value| unit.show(value));
-            let values = if least == most { median } else { format!("{median} ({least}–{most})") };
+            let Some(spread) = self.spread(cell(*kind)) else { return String::new() };
+            let values = spread.show(unit);
             match self.verdict(cell(*kind), kinds) {
                 Some((goal, Some(false))) if section == Section::Changes => {
                     format!("{values}, goal {goal}: **missed**")

@@ -9,7 +9,7 @@ use harness::{connect, round_trip};
 use socket2::SockRef;
 
 use super::{Bulk, Done, Load};
-use crate::{poll::rest, roles::prefer_this_thread};
+use crate::{poll::rest, process::prefer_this_thread};
 
 /// Pause between two connections.
 const PAUSE: Duration = Duration::from_millis(2);

@@ -16,10 +16,9 @@ pub(crate) struct Bulk {
 }
 
 impl Bulk {
-    /// Streams up to a server that discards them, or with `both` up and down.
-    pub(crate) fn new(port: u16, count: usize, both: bool) -> Self {
+    /// Streams up to a server that discards them (`OUT`), down from one that sends (`IN`), or both.
+    pub(crate) fn new(port: u16, count: usize, flags: EventFlags) -> Self {
         let poll = Poll::new();
-        let flags = if both { EventFlags::IN | EventFlags::OUT } else { EventFlags::OUT };
         let open = |token| {
             let stream = harness::connect(port).expect("connect");
             stream.set_nonblocking(true).expect("option");

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use crate::{
     measure::percentile,
     poll::rest,
-    roles::prefer_this_thread,
+    process::prefer_this_thread,
     rows::Quantity,
     subject::{Documents, Subject, Variant},
 };

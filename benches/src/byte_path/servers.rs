@@ -9,11 +9,22 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::port;
 use crate::{
     bytes::Bytes,
     poll::{EventFlags, Poll, Ready},
 };
+
+/// Ports of the servers, on loopback.
+pub(crate) mod port {
+    /// Echoes bytes, and datagrams.
+    pub(crate) const ECHO: u16 = 7001;
+    /// Discards bytes.
+    pub(crate) const SINK: u16 = 7002;
+    /// Discards bytes, and sends as many as the peer takes.
+    pub(crate) const BOTH: u16 = 7003;
+    /// Answers each byte with the next one, so that a client sees which server it has reached.
+    pub(crate) const NEXT: u16 = 7004;
+}
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -47,7 +58,7 @@ struct Servers {
 }
 
 /// Serves echoes until the process ends.
-pub(super) fn echo() {
+pub(crate) fn echo() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port::ECHO)).expect("bind");
     socket.set_nonblocking(true).expect("option");
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_BUFFER);
@@ -56,7 +67,7 @@ pub(super) fn echo() {
 }
 
 /// Serves bulk until the process ends.
-pub(super) fn sink() {
+pub(crate) fn sink() {
     Servers::new(&[(port::SINK, Behaviour::Sink), (port::BOTH, Behaviour::Both)], None).serve();
 }
 
