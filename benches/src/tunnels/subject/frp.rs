@@ -30,7 +30,9 @@ pub(super) fn agent(place: &Place, carrier: Carrier, at: u16) -> Command {
     };
     let forwarded = place.ports.forwarded();
     if at == 0 {
-        forwarded.iter().for_each(|(name, from, to)| add(name, *from, *to));
+        for (name, from, to) in &forwarded {
+            add(name, *from, *to);
+        }
     } else {
         let [(_, _, echo), ..] = forwarded;
         add(&format!("further{at}"), FURTHER + at, echo);
