@@ -76,11 +76,7 @@ impl DeadLetters {
     }
 
     /// The next letter.
-    pub fn read<'r>(
-        &mut self,
-        outside: &mut Outside<'_>,
-        reader: &'r mut Reader,
-    ) -> Result<Option<Letter<'r>>, Error> {
+    pub fn read<'r>(&mut self, outside: &mut Outside<'_>, reader: &'r mut Reader) -> Result<Option<Letter<'r>>, Error> {
         let Some(log) = &mut self.log else {
             return Ok(None);
         };

@@ -137,8 +137,7 @@ impl Log {
         let messages = waiting.first..self.next;
         let name = self.segment_name(last.index);
         let folder = self.folder_unsynced;
-        let done =
-            outside.files.sync(&name).and_then(|()| if folder { outside.files.sync_folder() } else { Ok(()) });
+        let done = outside.files.sync(&name).and_then(|()| if folder { outside.files.sync_folder() } else { Ok(()) });
         match done {
             Ok(()) => {
                 self.folder_unsynced = false;
@@ -182,15 +181,14 @@ impl Log {
         if bytes > max {
             return Err(Error::Batch { bytes, max });
         }
-        while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {
-            self.free_one(outside)?;
-        }
+        self.make_room(outside, bytes)?;
         match self.write(outside, batch) {
             // Once: a disk that others fill would otherwise take the whole log with it.
             Err(full) if full.is_no_space() => {
                 if self.free_one(outside).is_err() {
                     return Err(full);
                 }
+                self.make_room(outside, bytes)?;
                 self.write(outside, batch)
             }
             written => written,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Log, failed};
+use super::{Log, SEGMENT_HEAD, failed};
 use crate::record::cursor;
 use crate::{Error, FileError, Outside, Told, WhenFull, Why};
 
@@ -25,6 +25,14 @@ impl Log {
             self.remove_oldest(outside)?;
         }
         saved.or_else(|_| self.save(outside))
+    }
+
+    /// Frees files until so many bytes, and the head of a segment, are within the bound.
+    pub(super) fn make_room(&mut self, outside: &mut Outside<'_>, bytes: u64) -> Result<(), Error> {
+        while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {
+            self.free_one(outside)?;
+        }
+        Ok(())
     }
 
     /// Frees the space of one file: the damaged one that is kept, else the oldest segment if it is
@@ -57,7 +65,8 @@ impl Log {
         };
         let now = outside.now;
         let old = self.segments.back().is_some_and(|last| last.first < self.next && last.age(now) >= most / 8);
-        if old {
+        let room = self.bytes + SEGMENT_HEAD <= self.settings.max_bytes;
+        if old && room {
             self.end(outside);
             self.begin(outside)?;
         }
