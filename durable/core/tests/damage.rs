@@ -48,7 +48,7 @@ fn read(disk: &mut Disk) -> Result<(Vec<u64>, Vec<Told>), Error> {
 /// The messages that were told as lost.
 fn lost(told: &[Told]) -> Vec<u64> {
     let ranges = told.iter().filter_map(|told| if let Told::Lost { messages } = told { Some(messages) } else { None });
-    ranges.flat_map(Clone::clone).collect()
+    ranges.cloned().flatten().collect()
 }
 
 fn number_of_the_first(disk: &mut Disk, segment: &str) -> u64 {
@@ -65,7 +65,7 @@ fn any_flipped_bit_loses_what_is_told_and_nothing_else() {
         let name = &names[chance.below(names.len())];
         let bytes = disk.bytes(name);
         let at = chance.below(bytes.len());
-        bytes[at] ^= 1 << chance.below(8);
+        bytes[at] ^= 1_u8 << chance.below(8);
         let (ids, told) = read(&mut disk).expect("the log opens");
         let lost = lost(&told);
         let cut = told.iter().any(|told| matches!(told, Told::Cut { .. }));

@@ -187,6 +187,7 @@ impl World {
         while self.read().expect("the disk is well").is_some() {}
         self.acknowledge().expect("the disk is well");
         assert!(self.owed.is_empty(), "never delivered: {:?}", self.owed);
-        assert!(self.disk.used() <= self.settings.max_bytes + 24, "{} bytes of files", self.disk.used());
+        // Beside a cursor there may be a new one, left by a crash.
+        assert!(self.disk.used() <= self.settings.max_bytes + 48, "{} bytes of files", self.disk.used());
     }
 }
