@@ -68,7 +68,7 @@ struct Segment {
 
 impl Segment {
     fn age(&self, now: Now) -> Duration {
-        self.age + now.steady.saturating_sub(self.seen)
+        self.age.saturating_add(now.steady.saturating_sub(self.seen))
     }
 }
 
@@ -124,7 +124,7 @@ impl Log {
     pub fn sync_at(&self) -> Option<Duration> {
         let waiting = self.unsynced.as_ref()?;
         let full = waiting.bytes >= self.settings.sync_bytes;
-        Some(if full { waiting.since } else { waiting.since + self.settings.sync_after })
+        Some(if full { waiting.since } else { waiting.since.saturating_add(self.settings.sync_after) })
     }
 
     /// Syncs what waits for it, due or not, and tells which messages are synced, or are not. A segment

@@ -37,7 +37,7 @@ fn a_full_log_refuses_messages_until_the_sink_has_acknowledged_a_segment() {
     assert!(world.disk.used() <= 4096, "{} bytes", world.disk.used());
     while world.read().expect("the disk is well").is_some_and(|id| id < count / 2) {}
     world.acknowledge().expect("the disk is well");
-    assert!(world.disk.used() < 2600, "{} bytes are left", world.disk.used());
+    assert!(world.disk.used() < 3200, "{} bytes are left", world.disk.used());
     world.append(1).expect("room again");
     world.drain();
 }
@@ -138,7 +138,7 @@ fn a_sync_is_due_by_time_or_by_bytes() {
     assert_eq!(world.log.sync_at(), Some(start + Duration::from_millis(500)));
     world.now.steady += Duration::from_millis(499);
     world.call(Log::tend).expect("the disk is well");
-    assert_eq!(world.told, [], "a millisecond is left");
+    assert!(world.told.is_empty(), "a millisecond is left");
     world.append(4).expect("room");
     assert_eq!(world.log.sync_at(), Some(start), "so many bytes wait for none");
     world.call(Log::tend).expect("the disk is well");

@@ -80,7 +80,7 @@ fn the_oldest_letters_give_way_and_a_long_reason_is_cut_between_characters() {
     let mut told = Vec::new();
     let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 8192, 64).expect("an empty folder");
-    let why = "é".repeat(300);
+    let why = format!("x{}", "é".repeat(300));
     for number in 0..40 {
         dead.put(&mut outside, &record(number, b"message"), &why).expect("the oldest give way");
     }
@@ -88,7 +88,7 @@ fn the_oldest_letters_give_way_and_a_long_reason_is_cut_between_characters() {
     let mut reader = dead.reader().expect("letters are kept");
     let oldest = dead.read(&mut outside, &mut reader).expect("the disk is well").expect("a letter");
     assert!(oldest.record.number > 20, "{}", oldest.record.number);
-    assert_eq!(oldest.why, "é".repeat(256));
+    assert_eq!(oldest.why, format!("x{}", "é".repeat(255)));
     let gave_way = |told: &Told| matches!(told, Told::Dropped { why: Why::Full, .. });
     assert!(told.iter().any(gave_way), "{told:?}");
 }
