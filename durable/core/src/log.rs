@@ -19,7 +19,7 @@ pub use read::Reader;
 const SEGMENT_HEAD: u64 = SEGMENT_HEAD_BYTES as u64;
 
 /// A log of messages in the files of one folder whose names start with its prefix. In memory it
-/// keeps some 48 bytes for each segment, and nothing of the messages.
+/// keeps some 64 bytes for each segment, and room for the largest batch.
 ///
 /// Messages have numbers without gaps, from 0. The cursor is the first one that the sink has not
 /// acknowledged.

@@ -47,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn bounds() -> impl Strategy<Value = Settings> {
-    let max_age = prop_oneof![Just(None), Just(Some(Duration::from_secs(20)))];
+    let max_age = prop_oneof![Just(None::<Duration>), Just(Some(Duration::from_secs(20)))];
     (any::<bool>(), max_age).prop_map(|(refuse, max_age)| Settings {
         when_full: if refuse { WhenFull::Refuse } else { WhenFull::DropOldest },
         max_age,

@@ -100,7 +100,7 @@ impl Disk {
                 apply(&mut self.durable, change);
             }
         }
-        self.names = self.durable.clone();
+        self.names.clone_from(&self.durable);
         (self.fuel, self.crashed) = (None, false);
     }
 
@@ -256,7 +256,7 @@ impl Files for Disk {
             return Err(FileError::Other("input/output error".to_owned()));
         }
         self.changes.clear();
-        self.durable = self.names.clone();
+        self.durable.clone_from(&self.names);
         end(whole)
     }
 
