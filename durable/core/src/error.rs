@@ -1,0 +1,135 @@
+//! What fails, and what is told.
+
+use std::ops::Range;
+
+use crate::FileError;
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bounds contradict each other.
+    #[error(
+        "a log of {max} bytes has no room for messages of {message} bytes: messages have at most 16777215 bytes, and \
+         the log needs {least}"
+    )]
+    Settings {
+        /// The longest message.
+        message: usize,
+        /// The bytes of the log.
+        max: u64,
+        /// The bytes that such messages need.
+        least: u64,
+    },
+    /// A later version wrote the log.
+    #[error(
+        "{file} has version {found} of the log, this program reads {known}: run the newer program, or give this one \
+         another folder"
+    )]
+    Newer {
+        /// The segment.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The latest version that this program knows.
+        known: u32,
+    },
+    /// The log has all the bytes that it may have.
+    #[error("the log is full with {held} of {max} bytes: raise its bound, or see why the sink takes nothing")]
+    Full {
+        /// The bytes of its files.
+        held: u64,
+        /// Its bound.
+        max: u64,
+    },
+    /// A message, or its source, is over the bound.
+    #[error("a message of {bytes} bytes from a source of {source_bytes} is too long: at most {max} and 255")]
+    TooLong {
+        /// The length of the message.
+        bytes: usize,
+        /// The length of its source.
+        source_bytes: usize,
+        /// The bound of the log.
+        max: usize,
+    },
+    /// A batch does not fit into one segment.
+    #[error("a batch of {bytes} bytes is longer than a segment of {max}: append fewer messages at once")]
+    Batch {
+        /// The bytes of the batch with its headers.
+        bytes: u64,
+        /// The room in an empty segment.
+        max: u64,
+    },
+    /// The folder failed.
+    #[error("cannot {doing} {file}: {why}; see to the disk")]
+    File {
+        /// What failed.
+        doing: &'static str,
+        /// The file, or the folder.
+        file: String,
+        /// Why.
+        why: FileError,
+    },
+}
+
+impl Error {
+    /// Whether the disk has no space.
+    pub const fn is_no_space(&self) -> bool {
+        matches!(self, Self::File { why: FileError::NoSpace, .. })
+    }
+}
+
+/// What a caller must know beside the result of its call. Messages are named by their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// These messages are on the disk. Their senders may be told so.
+    Synced {
+        /// The messages.
+        messages: Range<u64>,
+    },
+    /// These messages may never get to the disk: do not acknowledge them. They are delivered as long
+    /// as they can be read.
+    SyncFailed {
+        /// The messages.
+        messages: Range<u64>,
+        /// What the system says.
+        why: FileError,
+    },
+    /// These messages gave way to a bound before they were acknowledged.
+    Dropped {
+        /// The messages.
+        messages: Range<u64>,
+        /// The bound.
+        why: Why,
+    },
+    /// These messages cannot be read: damaged, or gone with their file. They are passed over.
+    Lost {
+        /// The messages.
+        messages: Range<u64>,
+    },
+    /// The end of the newest segment is not a message: cut off by a crash before it was synced, or
+    /// damaged since.
+    Cut {
+        /// The segment.
+        file: String,
+        /// The bytes that are not read.
+        bytes: u64,
+    },
+    /// A damaged segment is kept under this name until the next one, or until its space is needed.
+    Quarantined {
+        /// The file.
+        file: String,
+    },
+    /// The cursor cannot be read. Delivery starts at the oldest message, so messages come twice.
+    CursorLost,
+}
+
+/// The bound that messages gave way to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The bytes of the log or of the disk.
+    Full,
+    /// The age of messages.
+    Age,
+    /// A dead letter where none are kept.
+    Dead,
+}

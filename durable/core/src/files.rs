@@ -1,0 +1,58 @@
+//! What the log needs of the outside: a folder and the time.
+
+use std::time::Duration;
+
+use crate::Told;
+
+/// One flat folder. Every call may fail, and a call that failed may have had a part of its effect.
+pub trait Files {
+    /// Makes an empty file. A file of this name is an error.
+    fn create(&mut self, name: &str) -> Result<(), FileError>;
+    /// Writes all of `bytes` at the end of the file.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError>;
+    /// Reads from `offset`; returns how much was read, 0 at the end of the file.
+    fn read_at(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, FileError>;
+    /// Returns when the file's bytes and length are on the disk.
+    fn sync(&mut self, name: &str) -> Result<(), FileError>;
+    /// Returns when the names in the folder are on the disk.
+    fn sync_folder(&mut self) -> Result<(), FileError>;
+    /// Renames a file, and replaces one that has the new name.
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), FileError>;
+    /// Removes a file.
+    fn remove(&mut self, name: &str) -> Result<(), FileError>;
+    /// Names and lengths of all files.
+    fn list(&mut self) -> Result<Vec<(String, u64)>, FileError>;
+}
+
+/// Why a call to [`Files`] failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// `ENOSPC` and `EDQUOT`.
+    #[error("no space is left")]
+    NoSpace,
+    /// `ENOENT`.
+    #[error("the file is not there")]
+    Missing,
+    /// Any other error, as the system words it.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The time, twice: one clock may be set, the other cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since any fixed start, from a clock that does not jump. Decides what is due within a process.
+    pub steady: Duration,
+    /// Milliseconds since 1970. Says how old a segment of an earlier process is, and nothing else.
+    pub unix_millis: u64,
+}
+
+/// What a call to a [`Log`](crate::Log) may use.
+pub struct Outside<'a> {
+    /// The folder.
+    pub files: &'a mut dyn Files,
+    /// The time of this call.
+    pub now: Now,
+    /// Where the call adds what its caller must know, also when it fails.
+    pub told: &'a mut Vec<Told>,
+}

@@ -1,0 +1,24 @@
+//! A log of messages on disk that survives crashes.
+//!
+//! A [`Log`] keeps messages in segment files until the sink has acknowledged them. It says which
+//! messages are synced, and only those may be acknowledged to their sender. After a crash it goes on
+//! from the files: every synced message is read again unless the cursor has passed it, in order.
+//! Whatever is lost, by damage, a bound or a failed sync, is told ([`Told`]).
+//!
+//! The crate is pure: the folder and the time are arguments ([`Outside`]), and each call to the
+//! folder may fail. One folder belongs to one process; the shell sees to that.
+//! [ADR 0085](../../../docs/adr/0085-a-log-of-our-own.md) has the reasons.
+
+mod dead;
+mod error;
+mod files;
+mod log;
+mod record;
+mod settings;
+
+pub use dead::{DeadLetters, Letter};
+pub use error::{Error, Told, Why};
+pub use files::{FileError, Files, Now, Outside};
+pub use log::{Log, Reader};
+pub use record::{Message, Record};
+pub use settings::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES, Settings, WhenFull};

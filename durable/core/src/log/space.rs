@@ -1,0 +1,175 @@
+//! Which files go: the acknowledged, the damaged, and those that give way to a bound.
+
+use std::ops::Range;
+
+use super::{Log, SEGMENT_HEAD, failed};
+use crate::record::cursor;
+use crate::{Error, FileError, Outside, Told, WhenFull, Why};
+
+impl Log {
+    /// The sink has acknowledged every message before `next`. In memory only: [`Log::commit`] makes it
+    /// last. What the cursor has passed already stays passed.
+    pub fn acknowledge(&mut self, next: u64) {
+        self.cursor = self.cursor.max(next.min(self.next));
+    }
+
+    /// Saves the cursor, and then removes the segments that it has passed. After a crash, delivery
+    /// starts at the saved cursor.
+    pub fn commit(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        let saved = self.save(outside);
+        // On a full disk the acknowledged segments are the space that the cursor needs.
+        if saved.as_ref().is_err_and(|error| !error.is_no_space()) {
+            return saved;
+        }
+        while self.segments.get(1).is_some_and(|second| second.first <= self.cursor) {
+            self.remove_oldest(outside)?;
+        }
+        saved.or_else(|_| self.save(outside))
+    }
+
+    /// Frees files until so many bytes, and the head of a segment, are within the bound.
+    pub(super) fn make_room(&mut self, outside: &mut Outside<'_>, bytes: u64) -> Result<(), Error> {
+        while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {
+            self.free_one(outside)?;
+        }
+        Ok(())
+    }
+
+    /// Frees the space of one file: the damaged one that is kept, else the oldest segment if it is
+    /// acknowledged or may be dropped.
+    pub(super) fn free_one(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        if let Some((file, bytes)) = self.quarantined.take() {
+            let removed = remove(outside, &file);
+            if removed.is_ok() {
+                self.bytes -= bytes;
+            } else {
+                self.quarantined = Some((file, bytes));
+            }
+            return removed;
+        }
+        let full = Error::Full { held: self.bytes, max: self.settings.max_bytes };
+        let Some(limit) = self.segments.get(1).map(|second| second.first) else {
+            return Err(full);
+        };
+        if limit > self.cursor && self.settings.when_full == WhenFull::Refuse {
+            return Err(full);
+        }
+        self.drop_oldest(outside, limit, Why::Full)
+    }
+
+    /// Ends a segment that is an eighth of the greatest age old, and removes those whose messages are
+    /// all older than that age: those with a successor that is.
+    pub(super) fn expire(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        let Some(most) = self.settings.max_age else {
+            return Ok(());
+        };
+        let now = outside.now;
+        let old = self.segments.back().is_some_and(|last| last.first < self.next && last.age(now) >= most / 8);
+        let room = self.bytes + SEGMENT_HEAD <= self.settings.max_bytes;
+        if old && room {
+            self.end(outside);
+            self.begin(outside)?;
+        }
+        while let Some(second) = self.segments.get(1).filter(|second| second.age(now) > most) {
+            let limit = second.first;
+            self.drop_oldest(outside, limit, Why::Age)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segment, which ends before `limit`, delivered or not.
+    fn drop_oldest(&mut self, outside: &mut Outside<'_>, limit: u64, why: Why) -> Result<(), Error> {
+        let dropped = self.cursor..limit;
+        if !dropped.is_empty() {
+            outside.told.push(Told::Dropped { messages: dropped, why });
+            self.cursor = limit;
+        }
+        let saved = self.save(outside);
+        if saved.as_ref().is_err_and(|error| !error.is_no_space()) {
+            return saved;
+        }
+        self.remove_oldest(outside)
+    }
+
+    /// Removes the oldest segment, or renames it if messages in it were damaged: a person may want to
+    /// look at it. One such file is kept.
+    fn remove_oldest(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        let Some((name, index, bytes, damaged)) = self
+            .segments
+            .front()
+            .map(|oldest| (self.segment_name(oldest.index), oldest.index, oldest.bytes, oldest.damaged))
+        else {
+            return Ok(());
+        };
+        if damaged {
+            self.quarantine(outside, index, bytes)?;
+        } else {
+            remove(outside, &name)?;
+        }
+        self.segments.pop_front();
+        if !damaged {
+            self.bytes -= bytes;
+        }
+        Ok(())
+    }
+
+    /// Renames a damaged segment, and removes the one that was kept before.
+    pub(super) fn quarantine(&mut self, outside: &mut Outside<'_>, index: u64, bytes: u64) -> Result<(), Error> {
+        if let Some((earlier, earlier_bytes)) = self.quarantined.take() {
+            if let Err(error) = remove(outside, &earlier) {
+                self.quarantined = Some((earlier, earlier_bytes));
+                return Err(error);
+            }
+            self.bytes -= earlier_bytes;
+        }
+        let (name, file) = (self.segment_name(index), format!("{}{index:016x}.damaged", self.prefix));
+        outside.files.rename(&name, &file).map_err(failed("rename", &name))?;
+        self.quarantined = Some((file.clone(), bytes));
+        outside.told.push(Told::Quarantined { file });
+        Ok(())
+    }
+
+    /// Writes the cursor into a new file that replaces the old one.
+    fn save(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        if self.saved == self.cursor {
+            return Ok(());
+        }
+        let (file, new) = (self.cursor_name(), self.new_cursor_name());
+        remove(outside, &new)?;
+        let bytes = cursor(self.cursor);
+        let files = &mut *outside.files;
+        files
+            .create(&new)
+            .and_then(|()| files.append(&new, &bytes))
+            .and_then(|()| files.sync(&new))
+            .and_then(|()| files.rename(&new, &file))
+            .and_then(|()| files.sync_folder())
+            .map_err(failed("write", &file))?;
+        self.folder_unsynced = false;
+        self.saved = self.cursor;
+        Ok(())
+    }
+
+    /// Tells that messages cannot be read.
+    pub(super) fn lost(outside: &mut Outside<'_>, messages: Range<u64>) {
+        if !messages.is_empty() {
+            outside.told.push(Told::Lost { messages });
+        }
+    }
+
+    pub(super) fn cursor_name(&self) -> String {
+        format!("{}cursor", self.prefix)
+    }
+
+    pub(super) fn new_cursor_name(&self) -> String {
+        format!("{}cursor.new", self.prefix)
+    }
+}
+
+/// Removes a file, which may be gone.
+pub(super) fn remove(outside: &mut Outside<'_>, file: &str) -> Result<(), Error> {
+    match outside.files.remove(file) {
+        Ok(()) | Err(FileError::Missing) => Ok(()),
+        Err(why) => Err(Error::File { doing: "remove", file: file.to_owned(), why }),
+    }
+}

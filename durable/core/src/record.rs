@@ -1,0 +1,167 @@
+//! The bytes on disk. All numbers are little-endian.
+//!
+//! A segment starts with its head: 8 bytes of magic, 4 of version, 4 of checksum over both; then 8
+//! bytes for the number of its first message, 8 for the time at which it was begun, 4 of checksum over
+//! all before. The first 16 bytes are the same in every version.
+//!
+//! A record has a head and a body. The head: 1 byte for the length of the source, 3 for that of the
+//! message, 4 of checksum over the body, 8 for the number, 8 for the time of receipt, 4 of checksum
+//! over the head. The body: source, message. A head of its own checksum is trusted for the length of
+//! a body that is damaged.
+
+use crate::settings::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES};
+
+/// The version of the log that this program writes.
+pub(crate) const VERSION: u32 = 1;
+/// Bytes before the first record of a segment.
+pub(crate) const SEGMENT_HEAD_BYTES: usize = 36;
+/// Bytes before the body of a record.
+pub(crate) const HEAD_BYTES: usize = 28;
+/// Bytes of a cursor.
+pub(crate) const CURSOR_BYTES: usize = 24;
+
+const MAGIC: &[u8; 8] = b"PLDURLOG";
+const CURSOR_MAGIC: &[u8; 8] = b"PLDURCUR";
+
+/// A message to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Who sent it, in the caller's form.
+    pub source: &'a [u8],
+    /// When it came, in milliseconds since 1970.
+    pub received_millis: u64,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+/// A message that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its number: later messages have higher ones.
+    pub number: u64,
+    /// The message.
+    pub message: Message<'a>,
+}
+
+/// The head of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) source: usize,
+    pub(crate) payload: usize,
+    pub(crate) checksum: u32,
+    pub(crate) number: u64,
+    pub(crate) received_millis: u64,
+}
+
+impl Head {
+    /// The head at the start of `bytes`, if it is whole and undamaged.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let covered = bytes.get(..HEAD_BYTES - 4)?;
+        if u32_at(bytes, HEAD_BYTES - 4)? != crc32fast::hash(covered) {
+            return None;
+        }
+        let lengths = u32_at(bytes, 0)?;
+        Some(Self {
+            source: (lengths & 0xFF) as usize,
+            payload: (lengths >> 8) as usize,
+            checksum: u32_at(bytes, 4)?,
+            number: u64_at(bytes, 8)?,
+            received_millis: u64_at(bytes, 16)?,
+        })
+    }
+
+    /// Bytes of the body.
+    pub(crate) const fn body(&self) -> usize {
+        self.source + self.payload
+    }
+
+    /// Bytes of the record.
+    pub(crate) const fn total(&self) -> u64 {
+        (HEAD_BYTES + self.body()) as u64
+    }
+}
+
+/// Appends the record of `message` to `bytes`. A message beyond the format's bounds is refused.
+pub(crate) fn encode(bytes: &mut Vec<u8>, number: u64, message: &Message<'_>) -> Option<()> {
+    if message.payload.len() > MAX_MESSAGE_BYTES || message.source.len() > MAX_SOURCE_BYTES {
+        return None;
+    }
+    let source = u32::try_from(message.source.len()).ok()?;
+    let payload = u32::try_from(message.payload.len()).ok()?;
+    let mut body = crc32fast::Hasher::new();
+    body.update(message.source);
+    body.update(message.payload);
+    let start = bytes.len();
+    bytes.extend_from_slice(&(source | (payload << 8)).to_le_bytes());
+    bytes.extend_from_slice(&body.finalize().to_le_bytes());
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes.extend_from_slice(&message.received_millis.to_le_bytes());
+    let checksum = crc32fast::hash(bytes.get(start..)?);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes.extend_from_slice(message.source);
+    bytes.extend_from_slice(message.payload);
+    Some(())
+}
+
+/// The head of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentHead {
+    Known { first: u64, begun_millis: u64 },
+    Newer(u32),
+    Damaged,
+}
+
+impl SegmentHead {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let start = bytes.get(..12).filter(|start| start.starts_with(MAGIC));
+        let Some((start, version)) = start.zip(u32_at(bytes, 8)) else {
+            return Self::Damaged;
+        };
+        if u32_at(bytes, 12) != Some(crc32fast::hash(start)) {
+            return Self::Damaged;
+        }
+        if version > VERSION {
+            return Self::Newer(version);
+        }
+        let sum = bytes.get(..SEGMENT_HEAD_BYTES - 4).map(crc32fast::hash);
+        match (sum == u32_at(bytes, SEGMENT_HEAD_BYTES - 4), u64_at(bytes, 16), u64_at(bytes, 24)) {
+            (true, Some(first), Some(begun_millis)) => Self::Known { first, begun_millis },
+            _ => Self::Damaged,
+        }
+    }
+}
+
+/// The bytes of a segment's head.
+pub(crate) fn segment_head(first: u64, begun_millis: u64) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    bytes.extend_from_slice(&first.to_le_bytes());
+    bytes.extend_from_slice(&begun_millis.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+/// The bytes of a cursor: magic, the first message that is not acknowledged, version, checksum.
+pub(crate) fn cursor(position: u64) -> Vec<u8> {
+    let mut bytes = CURSOR_MAGIC.to_vec();
+    bytes.extend_from_slice(&position.to_le_bytes());
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+/// The position of a cursor that is undamaged.
+pub(crate) fn read_cursor(bytes: &[u8]) -> Option<u64> {
+    let covered = bytes.get(..CURSOR_BYTES - 4).filter(|covered| covered.starts_with(CURSOR_MAGIC))?;
+    let whole = u32_at(bytes, CURSOR_BYTES - 4)? == crc32fast::hash(covered);
+    if whole { u64_at(bytes, 8) } else { None }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}

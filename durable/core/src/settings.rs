@@ -1,0 +1,62 @@
+//! The bounds of a log.
+
+use std::time::Duration;
+
+use crate::Error;
+use crate::record::{HEAD_BYTES, SEGMENT_HEAD_BYTES};
+
+/// No message may be longer, whatever the settings say: the length has 24 bits on disk.
+pub const MAX_MESSAGE_BYTES: usize = (1 << 24) - 1;
+/// The longest source of a message.
+pub const MAX_SOURCE_BYTES: usize = 255;
+/// The largest segment.
+const MAX_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Segments that a full log has at least, so that dropping the oldest one drops a small part.
+const SEGMENTS: u64 = 8;
+
+/// The bounds of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of all files of the log, except its cursor of 4 KiB.
+    pub max_bytes: u64,
+    /// The longest message.
+    pub max_message_bytes: usize,
+    /// Messages that are older are dropped. A segment is dropped at once, so up to an eighth later.
+    pub max_age: Option<Duration>,
+    /// What gives way when `max_bytes` are used.
+    pub when_full: WhenFull,
+    /// A sync is due so long after the first message that waits for it; zero: after each append.
+    pub sync_after: Duration,
+    /// A sync is due when so many bytes wait for it.
+    pub sync_bytes: u64,
+}
+
+/// What gives way in a full log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The new message: [`Error::Full`].
+    Refuse,
+    /// The oldest segment: [`Told::Dropped`](crate::Told::Dropped).
+    DropOldest,
+}
+
+impl Settings {
+    /// The size at which a segment ends.
+    pub const fn segment_bytes(&self) -> u64 {
+        let share = self.max_bytes / SEGMENTS;
+        if share < MAX_SEGMENT_BYTES { share } else { MAX_SEGMENT_BYTES }
+    }
+
+    /// Refuses bounds that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let longest = (SEGMENT_HEAD_BYTES + HEAD_BYTES + MAX_SOURCE_BYTES) as u64 + self.max_message_bytes as u64;
+        if self.max_message_bytes > MAX_MESSAGE_BYTES || longest > self.segment_bytes() {
+            return Err(Error::Settings {
+                message: self.max_message_bytes,
+                max: self.max_bytes,
+                least: longest.saturating_mul(SEGMENTS),
+            });
+        }
+        Ok(())
+    }
+}

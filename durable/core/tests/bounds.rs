@@ -1,0 +1,185 @@
+//! Bounds: bytes, age, sizes, the time until a sync, and what a start reads.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod disk;
+mod world;
+
+use std::time::Duration;
+
+use disk::Disk;
+use durable_core::{Error, Log, MAX_SOURCE_BYTES, Message, Now, Outside, Settings, Told, WhenFull, Why};
+use world::{World, settings};
+
+/// Appends until the log is full. Returns the error, and how many messages it has.
+fn fill(world: &mut World) -> (Error, u64) {
+    for count in 0..200 {
+        if let Err(error) = world.append(1) {
+            return (error, count);
+        }
+    }
+    panic!("no bound")
+}
+
+fn dropped(told: &[Told], reason: Why) -> u64 {
+    let ranges = told.iter().filter_map(|told| match told {
+        Told::Dropped { messages, why } if *why == reason => Some(messages),
+        _ => None,
+    });
+    ranges.map(|messages| messages.end - messages.start).sum()
+}
+
+#[test]
+fn a_full_log_refuses_messages_until_the_sink_has_acknowledged_a_segment() {
+    let mut world = World::new(1, settings());
+    let (error, count) = fill(&mut world);
+    assert!(matches!(error, Error::Full { held, max: 4096 } if held > 3500), "{error}");
+    assert!(world.disk.used() <= 4096, "{} bytes", world.disk.used());
+    while world.read().expect("the disk is well").is_some_and(|id| id < count / 2) {}
+    world.acknowledge().expect("the disk is well");
+    assert!(world.disk.used() < 3200, "{} bytes are left", world.disk.used());
+    world.append(1).expect("room again");
+    world.drain();
+}
+
+#[test]
+fn a_log_that_drops_the_oldest_takes_every_message_and_tells_which_are_gone() {
+    let mut world = World::new(1, Settings { when_full: WhenFull::DropOldest, ..settings() });
+    for _ in 0..200 {
+        world.append(1).expect("the oldest give way");
+    }
+    let gone = dropped(&world.told, Why::Full);
+    assert!(gone > 100 && gone == world.log.cursor(), "{gone} are dropped");
+    assert_eq!(world.log.backlog(), 200 - gone);
+    assert_eq!(world.read(), Ok(Some(gone)), "the oldest that is left");
+    assert!(!world.told.iter().any(|told| matches!(told, Told::Lost { .. })), "dropped is not lost");
+    world.drain();
+}
+
+#[test]
+fn on_a_full_disk_a_log_refuses_and_goes_on_when_there_is_space() {
+    let mut world = World::new(1, settings());
+    world.append(4).expect("room");
+    world.disk.space = Some(20);
+    let error = world.append(1).expect_err("no space");
+    assert!(error.is_no_space(), "{error}");
+    world.disk.space = Some(400);
+    world.append(1).expect("space");
+    world.drain();
+}
+
+#[test]
+fn on_a_full_disk_one_message_costs_one_segment_at_most() {
+    let mut world = World::new(1, Settings { when_full: WhenFull::DropOldest, ..settings() });
+    for _ in 0..20 {
+        world.append(1).expect("room");
+    }
+    let segments = world.disk.names().len();
+    world.disk.space = Some(0);
+    world.append(1).expect("the oldest segment gave its space");
+    assert!(dropped(&world.told, Why::Full) > 0);
+    assert!(world.disk.names().len() > segments - 2, "{:?}", world.disk.names());
+    world.drain();
+}
+
+#[test]
+fn on_a_full_disk_acknowledged_segments_make_space_for_the_cursor() {
+    let mut world = World::new(1, settings());
+    for _ in 0..20 {
+        world.append(1).expect("room");
+    }
+    world.sync();
+    while world.read().expect("the disk is well").is_some() {}
+    world.disk.space = Some(0);
+    world.acknowledge().expect("the segments are space");
+    world.restart();
+    assert_eq!(world.log.cursor(), 20);
+}
+
+#[test]
+fn messages_beyond_the_age_are_dropped_by_a_clock_that_does_not_jump() {
+    let mut world = World::new(1, Settings { max_age: Some(Duration::from_secs(80)), ..settings() });
+    world.append(2).expect("room");
+    world.now.steady += Duration::from_secs(10);
+    world.call(Log::tend).expect("the disk is well");
+    world.append(2).expect("room");
+    world.now.unix_millis *= 2;
+    world.call(Log::tend).expect("the disk is well");
+    world.now.unix_millis = 0;
+    world.now.steady += Duration::from_secs(80);
+    world.call(Log::tend).expect("the disk is well");
+    assert_eq!(dropped(&world.told, Why::Age), 0, "neither a jump nor the age itself drops");
+    world.now.steady += Duration::from_secs(1);
+    world.call(Log::tend).expect("the disk is well");
+    assert_eq!(world.told.last(), Some(&Told::Dropped { messages: 0..2, why: Why::Age }));
+    world.drain();
+}
+
+#[test]
+fn a_segment_of_an_earlier_process_has_the_age_that_its_head_says() {
+    let mut world = World::new(1, Settings { max_age: Some(Duration::from_secs(80)), ..settings() });
+    world.append(2).expect("room");
+    world.now.steady += Duration::from_secs(10);
+    world.call(Log::tend).expect("the disk is well");
+    world.append(2).expect("room");
+    world.now.unix_millis += 81_000;
+    world.restart();
+    world.call(Log::tend).expect("the disk is well");
+    assert_eq!(dropped(&world.told, Why::Age), 2);
+    world.drain();
+}
+
+#[test]
+fn a_sync_is_due_by_time_or_by_bytes() {
+    let mut world = World::new(1, Settings { sync_bytes: 150, ..settings() });
+    assert_eq!(world.log.sync_at(), None);
+    world.append(1).expect("room");
+    let start = world.now.steady;
+    assert_eq!(world.log.sync_at(), Some(start + Duration::from_millis(500)));
+    world.now.steady += Duration::from_millis(499);
+    world.call(Log::tend).expect("the disk is well");
+    assert!(world.told.is_empty(), "a millisecond is left");
+    world.append(4).expect("room");
+    assert_eq!(world.log.sync_at(), Some(start), "so many bytes wait for none");
+    world.call(Log::tend).expect("the disk is well");
+    assert_eq!(world.told, [Told::Synced { messages: 0..5 }]);
+    assert_eq!(world.log.sync_at(), None);
+}
+
+#[test]
+fn sizes_beyond_the_bounds_are_refused_and_nothing_is_appended() {
+    let mut disk = Disk::new(1);
+    let mut told = Vec::new();
+    let now = Now { steady: Duration::ZERO, unix_millis: 0 };
+    let mut outside = Outside { files: &mut disk, now, told: &mut told };
+    let small = Settings { max_bytes: 1000, ..settings() };
+    assert!(matches!(Log::open(&mut outside, "queue-", small), Err(Error::Settings { .. })));
+
+    let mut log = Log::open(&mut outside, "queue-", settings()).expect("an empty folder");
+    let fits = Message { source: b"a", received_millis: 0, payload: &[7; 64] };
+    let long = Message { payload: &[7; 65], ..fits };
+    let source = Message { source: &[7; MAX_SOURCE_BYTES + 1], ..fits };
+    assert!(matches!(log.append(&mut outside, &[fits, long]), Err(Error::TooLong { bytes: 65, .. })));
+    assert!(matches!(log.append(&mut outside, &[source]), Err(Error::TooLong { source_bytes: 256, .. })));
+    assert!(matches!(log.append(&mut outside, &[fits; 6]), Err(Error::Batch { max: 476, .. })));
+    assert_eq!(log.append(&mut outside, &[]), Ok(0..0));
+    assert_eq!(log.append(&mut outside, &[fits; 5]), Ok(0..5));
+}
+
+#[test]
+fn a_start_reads_the_heads_of_segments_and_the_last_segment() {
+    let bounds = Settings { max_bytes: 8 << 20, max_message_bytes: 4096, ..settings() };
+    let mut disk = Disk::new(1);
+    let mut told = Vec::new();
+    let now = Now { steady: Duration::ZERO, unix_millis: 0 };
+    let mut outside = Outside { files: &mut disk, now, told: &mut told };
+    let mut log = Log::open(&mut outside, "queue-", bounds.clone()).expect("an empty folder");
+    let message = Message { source: b"a", received_millis: 0, payload: &[7; 4096] };
+    while log.bytes() < 7 << 20 {
+        log.append(&mut outside, &[message; 16]).expect("room");
+    }
+    let backlog = log.backlog();
+    let log = Log::open(&mut outside, "queue-", bounds).expect("a whole log");
+    assert_eq!(log.backlog(), backlog);
+    assert!(disk.read < 1_200_000, "{} bytes were read", disk.read);
+}
