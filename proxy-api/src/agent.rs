@@ -1,14 +1,27 @@
 //! Agents: who may dial a proxy, and what streams to them may lead to.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Revision, configuration::is_unknown, hash::short};
+
+/// Most agents of one configuration: twice the instances that one proxy takes at once.
+pub const MAX_AGENTS: usize = 2048;
+/// Most targets of an agent.
+pub const MAX_TARGETS: usize = 64;
+/// Longest target, in bytes: a name of 253, with its protocol and ports.
+pub const MAX_TARGET_BYTES: usize = 320;
 
 /// What holds for one agent. Its key in a configuration is its uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Agent {
     /// Namespace of its `ForwardAgent`.
+    #[serde(deserialize_with = "crate::bounded::name")]
     pub namespace: String,
     /// Name of its `ForwardAgent`.
+    #[serde(deserialize_with = "crate::bounded::name")]
     pub name: String,
     /// Certificates of an earlier rotation no longer count.
     #[serde(default)]
@@ -20,7 +33,7 @@ pub struct Agent {
     pub max_instances: u32,
     /// What streams may lead to, as `HOST:PORT` or `HOST:FIRST-LAST`, with `udp/` before it for datagrams. The host is a
     /// name, an address or a network, IPv6 in brackets. Empty: nothing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::bounded::targets")]
     pub targets: Vec<String>,
     /// How the proxy itself enrols the agent. Absent: somebody else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,10 +42,57 @@ pub struct Agent {
 
 /// How an agent gets its first certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Enrolment {
     /// How many agents may enrol with one join string, at least 1.
     pub redemptions: u32,
     /// How long a join string counts, seconds.
     pub expire_seconds: u32,
+}
+
+impl Agent {
+    /// Hash of all fields, which a proxy sends in place of them.
+    ///
+    /// The hash is the first 16 hex digits of SHA-256 over the JSON form in declaration order. It is stable across
+    /// platforms and releases as long as the type is.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision(short(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default())))
+    }
+}
+
+/// An agent as received. A field that this build does not know may restrict the agent, so an agent with one is
+/// suspended and may reach nothing.
+pub(crate) struct Received(pub(crate) Agent);
+
+/// The fields that an agent keeps if others are not known.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Known {
+    #[serde(deserialize_with = "crate::bounded::name")]
+    namespace: String,
+    #[serde(deserialize_with = "crate::bounded::name")]
+    name: String,
+    #[serde(default)]
+    rotation: u32,
+    max_instances: u32,
+}
+
+impl<'de> Deserialize<'de> for Received {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Value::deserialize(deserializer)?;
+        match Agent::deserialize(&raw) {
+            Ok(agent) => Ok(Self(agent)),
+            Err(error) if is_unknown(&error) => Known::deserialize(&raw).map(Self::suspended).map_err(D::Error::custom),
+            // No release writes this, older or newer: the document is damaged and refused whole.
+            Err(error) => Err(D::Error::custom(error)),
+        }
+    }
+}
+
+impl Received {
+    fn suspended(known: Known) -> Self {
+        let Known { namespace, name, rotation, max_instances } = known;
+        Self(Agent { namespace, name, rotation, suspended: true, max_instances, targets: Vec::new(), enrolment: None })
+    }
 }

@@ -13,7 +13,10 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{LiveSession, MAX_COUNTED, MAX_LIVE, MAX_LOADS, Origin, PARTS};
+use crate::{
+    Agent, LiveSession, MAX_AGENTS, MAX_COUNTED, MAX_LIVE, MAX_LOADS, MAX_TARGET_BYTES, MAX_TARGETS, Origin, PARTS,
+    agent::Received,
+};
 
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
 pub const MAX_HASH_BYTES: usize = 128;
@@ -21,7 +24,7 @@ pub const MAX_HASH_BYTES: usize = 128;
 pub const MAX_EPOCH_BYTES: usize = 256;
 /// Longest software version, in bytes.
 pub const MAX_SOFTWARE_BYTES: usize = 256;
-/// Longest name of an endpoint set or of a forward, in bytes.
+/// Longest name of an endpoint set, a forward or an agent, and longest uid of an agent, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
 /// Longest name of an instance of an agent, in bytes: a label of DNS.
 pub const MAX_INSTANCE_BYTES: usize = 63;
@@ -80,7 +83,7 @@ fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// The name of an endpoint set or of a forward, as the key of a map.
+/// The name of an endpoint set, a forward or an agent, or the uid of an agent.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Name(String);
 
@@ -118,6 +121,37 @@ where
 {
     let named: BTreeMap<Name, V> = deserializer.deserialize_map(Map::<Name, V> { most: MAX_LOADS, of: PhantomData })?;
     Ok(named.into_iter().map(|(name, value)| (name.0, value)).collect())
+}
+
+/// The name of an agent, or its namespace.
+pub(crate) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Name::deserialize(deserializer).map(|name| name.0)
+}
+
+/// The targets of an agent.
+pub(crate) fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Target(String);
+
+    impl<'de> Deserialize<'de> for Target {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_str(Text("a target", MAX_TARGET_BYTES)).map(Self)
+        }
+    }
+
+    let targets = deserializer.deserialize_seq(List::<Target> { most: MAX_TARGETS, of: PhantomData })?;
+    Ok(targets.into_iter().map(|target| target.0).collect())
+}
+
+/// The agents of a configuration, or of one part of an update, by uid.
+pub(crate) fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Agent>, D::Error> {
+    let agents = deserializer.deserialize_map(Map::<Name, Received> { most: MAX_AGENTS, of: PhantomData })?;
+    Ok(agents.into_iter().map(|(uid, agent)| (uid.0, agent.0)).collect())
+}
+
+/// The uids of one part of an update.
+pub(crate) fn uids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let uids = deserializer.deserialize_seq(Set::<Name> { most: MAX_AGENTS, of: PhantomData })?;
+    Ok(uids.into_iter().map(|uid| uid.0).collect())
 }
 
 /// The set of one part of a message.

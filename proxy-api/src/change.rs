@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CONTRACT, Configuration, Digest, DigestSum, EndpointSet, ListenerId, MAX_LISTENERS, Offer, Origin, Revision,
-    Version,
+    Agent, CONTRACT, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, MAX_AGENTS, MAX_LISTENERS, Offer,
+    Origin, Version,
 };
 
 /// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
 pub(crate) const ITEM: usize = 256;
-/// Bytes of a revision that was not read yet. Hashes have 16 or 32 digits.
-const REVISION: usize = 32;
 
 /// Part of an update. No part is applied before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +34,12 @@ pub struct Change {
     /// Removed endpoint sets.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub endpoint_removals: BTreeSet<String>,
+    /// New and changed agents, by uid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::agents")]
+    pub agents: BTreeMap<String, Agent>,
+    /// Uids of removed agents.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::uids")]
+    pub agent_removals: BTreeSet<String>,
     /// With `commit`: digest of the configuration that this proxy should then hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
@@ -44,81 +48,9 @@ pub struct Change {
     pub commit: bool,
 }
 
-/// Revisions that a proxy holds, in parts. Sent only if the proxy's digest differs from the operator's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Held {
-    /// Revisions by listener.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::map")]
-    pub listeners: BTreeMap<ListenerId, Revision>,
-    /// Revisions of endpoint sets by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::named")]
-    pub endpoints: BTreeMap<String, Revision>,
-    /// Whether this is the last part.
-    #[serde(default)]
-    pub commit: bool,
-}
-
-impl Held {
-    /// Bytes that these revisions take in memory, approximately.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        let listeners = self.listeners.iter().map(|(id, revision)| id.weight() + revision.0.len());
-        let endpoints = self.endpoints.iter().map(|(name, revision)| name.len() + revision.0.len());
-        listeners.chain(endpoints).map(|texts| ITEM + texts).sum()
-    }
-
-    /// Bytes that the revisions of these listeners and endpoint sets would take in memory, approximately.
-    #[must_use]
-    pub fn weight_of<'a>(
-        listeners: impl Iterator<Item = &'a ListenerId>,
-        endpoints: impl Iterator<Item = &'a String>,
-    ) -> usize {
-        listeners.map(ListenerId::weight).chain(endpoints.map(String::len)).map(|texts| ITEM + REVISION + texts).sum()
-    }
-
-    /// Splits into parts of at most `per_part` entries; the last part has `commit`.
-    #[must_use]
-    pub fn into_parts(self, per_part: usize) -> Vec<Self> {
-        let per_part = per_part.max(1);
-        let mut parts = vec![Self::default()];
-        let mut items = 0;
-        let mut last = |parts: &mut Vec<Self>| {
-            if items == per_part {
-                parts.push(Self::default());
-                items = 0;
-            }
-            items += 1;
-            parts.len() - 1
-        };
-        for (id, revision) in self.listeners {
-            let at = last(&mut parts);
-            parts[at].listeners.insert(id, revision);
-        }
-        for (name, revision) in self.endpoints {
-            let at = last(&mut parts);
-            parts[at].endpoints.insert(name, revision);
-        }
-        if let Some(part) = parts.last_mut() {
-            part.commit = true;
-        }
-        parts
-    }
-}
-
 impl Configuration {
-    /// The revisions of this configuration, which a proxy sends so that the operator replies with changes only.
-    #[must_use]
-    pub fn held(&self) -> Held {
-        Held {
-            listeners: self.listeners.iter().map(|(id, offer)| (id.clone(), offer.revision().clone())).collect(),
-            endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.revision())).collect(),
-            commit: true,
-        }
-    }
-
     /// The parts of an update that lead a proxy holding `held` to this configuration, at most `per_part` items each. An
-    /// endpoint set counts by its number of addresses.
+    /// endpoint set counts by its number of addresses, an agent by that of its targets.
     ///
     /// The size depends only on what differs. Listeners of forwards in `unreadable` are never removed, because their
     /// desired state is unknown. The last part, always present, has `commit`.
@@ -129,6 +61,9 @@ impl Configuration {
         let kept = |id: &ListenerId| unreadable.contains(&id.origin);
         for id in held.listeners.keys().filter(|id| !self.listeners.contains_key(id) && !kept(id)) {
             parts.open(1).removals.insert(id.clone());
+        }
+        for uid in held.agents.keys().filter(|uid| !self.agents.contains_key(*uid)) {
+            parts.open(1).agent_removals.insert(uid.clone());
         }
         for (id, offer) in &self.listeners {
             if held.listeners.get(id) != Some(offer.revision()) {
@@ -145,12 +80,19 @@ impl Configuration {
         for name in gone {
             parts.open(1).endpoint_removals.insert(name.clone());
         }
+        for (uid, agent) in &self.agents {
+            if held.agents.get(uid) != Some(&agent.revision()) {
+                parts.open(1 + agent.targets.len() / TARGETS_PER_ITEM).agents.insert(uid.clone(), agent.clone());
+            }
+        }
         parts.finish()
     }
 }
 
 /// Addresses of an endpoint set that count as one item.
 const ADDRESSES_PER_ITEM: usize = 16;
+/// Targets of an agent that count as one item.
+const TARGETS_PER_ITEM: usize = 4;
 
 struct Parts<'a> {
     version: &'a Version,
@@ -208,6 +150,9 @@ pub enum ChangeError {
     /// More listeners than [`MAX_LISTENERS`].
     #[error("more than {MAX_LISTENERS} listeners in one update")]
     TooMany,
+    /// More agents than [`MAX_AGENTS`].
+    #[error("more than {MAX_AGENTS} agents in one update")]
+    TooManyAgents,
 }
 
 /// Collects the parts of an update and yields the next configuration at its commit, with a digest for which only the
@@ -274,12 +219,16 @@ impl Assembler {
                 Pending { next: Configuration { contract: part.contract, version, ..current.clone() }, sum }
             }
         };
-        let is_last = part.commit;
+        let (is_last, digest) = (part.commit, part.digest.clone());
         self.hashed += pending.add(part);
         if pending.next.listeners.len() > MAX_LISTENERS {
             return Err(ChangeError::TooMany);
         }
+        if pending.next.agents.len() > MAX_AGENTS {
+            return Err(ChangeError::TooManyAgents);
+        }
         if is_last {
+            pending.agree(digest.as_ref());
             self.on_stream = true;
             self.sum = Some(pending.sum);
             return Ok(Some(pending.next));
@@ -292,8 +241,8 @@ impl Assembler {
 impl Pending {
     /// Adds the items of a part; returns the number of items hashed.
     fn add(&mut self, part: Change) -> usize {
+        let mut hashed = self.add_agents(part.agents, &part.agent_removals);
         let Self { next: Configuration { listeners, endpoints, .. }, sum } = self;
-        let mut hashed = 0;
         for (id, offer) in part.upserts {
             sum.add_listener(&id, offer.revision());
             hashed += 1;
@@ -325,5 +274,42 @@ impl Pending {
             }
         }
         hashed
+    }
+
+    /// Adds and removes agents; returns the number of items hashed.
+    fn add_agents(&mut self, agents: BTreeMap<String, Agent>, removals: &BTreeSet<String>) -> usize {
+        let mut hashed = 0;
+        for (uid, agent) in agents {
+            self.sum.add_agent(&uid, &agent);
+            hashed += 1;
+            if let Some(before) = self.next.agents.get(&uid) {
+                self.sum.remove_agent(&uid, before);
+                hashed += 1;
+            }
+            self.next.agents.insert(uid, agent);
+        }
+        for uid in removals {
+            if let Some(before) = self.next.agents.remove(uid) {
+                self.sum.remove_agent(uid, &before);
+                hashed += 1;
+            }
+        }
+        hashed
+    }
+
+    /// Drops all agents if the digest of the writer is that of the configuration without them. The writer is an operator
+    /// of a release that knows no agents: it cannot remove them, so nobody could revoke them.
+    fn agree(&mut self, digest: Option<&Digest>) {
+        if self.next.agents.is_empty() || digest.is_none_or(|digest| *digest == self.sum.digest()) {
+            return;
+        }
+        let mut without = self.sum;
+        for (uid, agent) in &self.next.agents {
+            without.remove_agent(uid, agent);
+        }
+        if digest == Some(&without.digest()) {
+            self.next.agents.clear();
+            self.sum = without;
+        }
     }
 }

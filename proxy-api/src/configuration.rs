@@ -47,8 +47,8 @@ pub struct Configuration {
     /// Endpoint sets by name. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, EndpointSet>,
-    /// Agents that may dial the proxies, by uid.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// Agents that may dial the proxies, by uid. They change without changing any listener's revision.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::agents")]
     pub agents: BTreeMap<String, Agent>,
 }
 
@@ -101,6 +101,16 @@ impl DigestSum {
         self.0 = self.0.wrapping_sub(item(&format!("{name}:{}", set.revision())));
     }
 
+    /// Adds an agent.
+    pub fn add_agent(&mut self, uid: &str, agent: &Agent) {
+        self.0 = self.0.wrapping_add(item(&format!("{uid}@{}", agent.revision())));
+    }
+
+    /// Removes an agent.
+    pub fn remove_agent(&mut self, uid: &str, agent: &Agent) {
+        self.0 = self.0.wrapping_sub(item(&format!("{uid}@{}", agent.revision())));
+    }
+
     /// The digest as 32 hex digits.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -113,13 +123,13 @@ fn item(text: &str) -> u128 {
 }
 
 impl Configuration {
-    /// The digest of all listeners and endpoint sets.
+    /// The digest of all listeners, endpoint sets and agents.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest_sum().digest()
     }
 
-    /// The digest of all listeners and endpoint sets, to be kept incrementally from here on.
+    /// The digest of all listeners, endpoint sets and agents, to be kept incrementally from here on.
     #[must_use]
     pub fn digest_sum(&self) -> DigestSum {
         let mut sum = DigestSum::default();
@@ -128,6 +138,9 @@ impl Configuration {
         }
         for (name, set) in &self.endpoints {
             sum.add_endpoints(name, set);
+        }
+        for (uid, agent) in &self.agents {
+            sum.add_agent(uid, agent);
         }
         sum
     }
@@ -190,7 +203,7 @@ impl<'de> Deserialize<'de> for Offer {
 
 /// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin
 /// them.
-fn is_unknown(error: &serde_json::Error) -> bool {
+pub(crate) fn is_unknown(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     text.starts_with("unknown field") || text.starts_with("unknown variant")
 }

@@ -1,18 +1,20 @@
 //! The contract between the compiler of forwards (the operator or `portlane run`) and the proxy.
 //!
-//! Files, the wire and golden tests use the same types. Compatibility rules, tested in `tests/compat.rs` and
-//! `tests/earlier.rs`:
+//! Files, the wire and golden tests use the same types. Compatibility rules, tested in `tests/compat.rs`,
+//! `tests/earlier.rs` and `tests/agents.rs`:
 //!
 //! 1. **Unknown top-level fields are ignored** by both sides, so a newer side may send more than an older side reads.
 //! 2. **Nothing inside a listener is ignored.** An unknown field or value makes that listener [`Offer::Unsupported`]:
 //!    the proxy reports the listener as failed and never runs it, because overlooking a restriction is worse than
 //!    refusing it. Other listeners are unaffected. A missing field or wrong type comes from no release, older or newer:
-//!    the document is damaged and refused whole.
+//!    the document is damaged and refused whole. An unknown field of an agent leaves the agent
+//!    [suspended](Agent::suspended) and without targets.
 //! 3. **Unknown values inside a report decode as `Unknown`**, so that an older operator can read a newer proxy.
 //! 4. Fields are only added, always optional, and their absence means the old behaviour. No field is renamed or reused.
 //! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.
 //! 6. Texts and maps of a message are bounded (`bounded.rs`); a message beyond the bounds ends its stream.
 //! 7. Both sides state [`CONTRACT`], which is raised when a change cannot be made under rules 1 to 4.
+//! 8. A proxy whose operator knows no agents has none: it could not be told to remove one.
 //!
 //! Versions are ordered by (`epoch`, `number`): see [`Version`]. This crate does not depend on Kubernetes.
 
@@ -27,6 +29,7 @@ pub mod doors;
 mod endpoint;
 mod guard;
 mod hash;
+mod held;
 mod id;
 mod listener;
 mod live;
@@ -37,17 +40,18 @@ mod stream;
 mod surroundings;
 pub mod weight;
 
-pub use agent::{Agent, Enrolment};
+pub use agent::{Agent, Enrolment, MAX_AGENTS, MAX_TARGET_BYTES, MAX_TARGETS};
 pub use bounded::{
     MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES,
 };
-pub use change::{Assembler, Change, ChangeError, Held};
+pub use change::{Assembler, Change, ChangeError};
 pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use destinations::{Denial, Destinations, forms};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader, TenantLimits};
+pub use held::Held;
 pub use id::{ListenerId, ListenerIdError, Origin, OriginError, OriginKind, OriginKindError, OtherKind};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proxy_api::{
-    Assembler, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry, ListenerId,
-    ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report, Selection,
-    SessionId, ToProxy, Version,
+    Agent, Assembler, Change, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry,
+    ListenerId, ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report,
+    Selection, SessionId, ToProxy, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -246,7 +246,8 @@ fn an_older_number_is_refused_and_another_epoch_needs_a_new_stream() {
 }
 
 fn configurations() -> impl Strategy<Value = Configuration> {
-    proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20).prop_map(|listeners| {
+    let agents = proptest::collection::btree_map(0_u8..8, 0_u32..3, 0..8);
+    (proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20), agents).prop_map(|(listeners, agents)| {
         let template = v1().supported().next().expect("one").1.clone();
         let mut configuration = Configuration::default();
         for (name, variant) in listeners {
@@ -256,8 +257,15 @@ fn configurations() -> impl Strategy<Value = Configuration> {
             configuration.listeners.insert(id, listener.sealed().into());
             configuration.endpoints.insert(format!("set{}", name % 5), EndpointSet::default());
         }
+        configuration.agents = agents.into_iter().map(|(uid, rotation)| (format!("u{uid}"), agent(rotation))).collect();
         configuration
     })
+}
+
+/// An agent with this rotation.
+fn agent(rotation: u32) -> Agent {
+    let agent = serde_json::json!({"namespace": "shop", "name": "home", "rotation": rotation, "maxInstances": 1});
+    serde_json::from_value(agent).expect("an agent")
 }
 
 proptest! {
@@ -271,7 +279,7 @@ proptest! {
         let last = parts.len() - 1;
         for (at, part) in parts.into_iter().enumerate() {
             let size = part.upserts.len() + part.removals.len() + part.endpoints.len() + part.endpoint_removals.len();
-            prop_assert!(size <= per_part);
+            prop_assert!(size + part.agents.len() + part.agent_removals.len() <= per_part);
             let json = serde_json::to_vec(&part).expect("encodes");
             let part = serde_json::from_slice(&json).expect("decodes");
             match stream.take(&old, part).expect("taken") {
@@ -289,9 +297,12 @@ proptest! {
     fn a_proxy_that_holds_everything_is_sent_nothing(configuration in configurations()) {
         let parts = configuration.changes_from(&configuration.held(), &BTreeSet::new(), 4);
         prop_assert_eq!(parts.len(), 1);
-        prop_assert!(parts[0].upserts.is_empty() && parts[0].removals.is_empty() && parts[0].commit);
+        let Change { upserts, removals, agents, agent_removals, commit, .. } = &parts[0];
+        prop_assert!(upserts.is_empty() && removals.is_empty() && agents.is_empty() && agent_removals.is_empty());
+        prop_assert!(*commit);
         let whole = configuration.changes_from(&Held::default(), &BTreeSet::new(), usize::MAX);
         prop_assert_eq!(whole[0].upserts.len(), configuration.listeners.len());
+        prop_assert_eq!(&whole[0].agents, &configuration.agents);
     }
 
     #[test]

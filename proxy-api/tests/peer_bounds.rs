@@ -37,6 +37,8 @@ fn texts_of_a_peer_are_bounded() {
     holds(MAX_HASH_BYTES, |bytes| json!({"held": {"listeners": {"a/b/c": text(bytes)}}}));
     holds(MAX_HASH_BYTES, |bytes| json!({"held": {"endpoints": {"e": text(bytes)}}}));
     holds(MAX_NAME_BYTES, |bytes| json!({"held": {"endpoints": {text(bytes): "r"}}}));
+    holds(MAX_HASH_BYTES, |bytes| json!({"held": {"agents": {"u": text(bytes)}}}));
+    holds(MAX_NAME_BYTES, |bytes| json!({"held": {"agents": {text(bytes): "r"}}}));
     holds(MAX_NAME_BYTES, |bytes| json!({"load": {"forwards": {text(bytes): {}}}}));
     let failed = |failure: Value| json!({"report": {"listeners": {"a/b/c": {"revision": "r", "state": "Failed", "failure": failure}}}});
     holds(MAX_FAILURE_BYTES, |bytes| failed(json!({"reason": "BindFailed", "message": text(bytes)})));
@@ -63,14 +65,15 @@ fn inspected(sessions: &[Value]) -> Value {
 #[test]
 fn the_room_for_revisions_is_known_before_they_are_read() {
     let ids: Vec<ListenerId> = ["shop/web/http", "shop/db/pg"].iter().map(|id| id.parse().expect("an id")).collect();
-    let set = "shop/db:5432/TCP".to_owned();
+    let (set, uid) = ("shop/db:5432/TCP".to_owned(), "file-62f9570dff5ac8f14772c547e72ff85f".to_owned());
     let revision = || Revision("0".repeat(32));
     let held = Held {
         listeners: ids.iter().map(|id| (id.clone(), revision())).collect(),
         endpoints: [(set.clone(), revision())].into(),
+        agents: [(uid.clone(), revision())].into(),
         ..Held::default()
     };
-    assert_eq!(Held::weight_of(ids.iter(), [set].iter()), held.weight());
+    assert_eq!(Held::weight_of(ids.iter(), [set].iter(), [uid].iter()), held.weight());
 }
 
 // C2
@@ -79,6 +82,7 @@ fn items_of_a_message_are_bounded() {
     let map = |items: usize, value: &str| -> Value { (0..items).map(|at| (id(at, 16), json!(value))).collect() };
     holds(PARTS, |items| json!({"held": {"listeners": map(items, "r")}}));
     holds(PARTS, |items| json!({"held": {"endpoints": map(items, "r")}}));
+    holds(PARTS, |items| json!({"held": {"agents": map(items, "r")}}));
     holds(PARTS, |items| json!({"report": {"gone": (0..items).map(|at| id(at, 16)).collect::<Vec<_>>()}}));
     let states = |items: usize| -> Value {
         (0..items).map(|at| (id(at, 16), json!({"revision": "r", "state": "Bound"}))).collect()

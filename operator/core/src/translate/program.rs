@@ -35,9 +35,9 @@ pub struct Snapshot {
     pub listeners: OrdMap<ListenerId, Published>,
     /// Endpoint sets by name.
     pub endpoints: OrdMap<String, EndpointSet>,
-    /// Agents by uid, for the process that is configured in place: no [`Change`] has them.
-    pub agents: BTreeMap<String, Agent>,
-    /// Digest of listeners and endpoint sets.
+    /// Agents by uid.
+    pub agents: OrdMap<String, Agent>,
+    /// Digest of listeners, endpoint sets and agents.
     pub digest: Digest,
 }
 
@@ -55,7 +55,7 @@ impl Snapshot {
             version: self.version.clone(),
             listeners: self.listeners.iter().map(|(id, published)| (id.clone(), published.offer.clone())).collect(),
             endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.clone())).collect(),
-            agents: self.agents.clone(),
+            agents: self.agents.iter().map(|(uid, agent)| (uid.clone(), agent.clone())).collect(),
             ..Configuration::default()
         }
     }
@@ -63,7 +63,7 @@ impl Snapshot {
     /// Bytes that the revisions of a proxy that runs this snapshot take in memory, approximately.
     #[must_use]
     pub fn weight_of_revisions(&self) -> usize {
-        Held::weight_of(self.listeners.keys(), self.endpoints.keys())
+        Held::weight_of(self.listeners.keys(), self.endpoints.keys(), self.agents.keys())
     }
 
     /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the
@@ -91,6 +91,16 @@ impl Snapshot {
                     next.endpoints.insert(name.clone(), now.clone());
                 }
                 DiffItem::Remove(name, old) => drop(held.endpoints.insert(name.clone(), old.revision())),
+            }
+        }
+        for item in before.agents.diff(&self.agents) {
+            match item {
+                DiffItem::Add(uid, now) => drop(next.agents.insert(uid.clone(), now.clone())),
+                DiffItem::Update { old: (uid, old), new: (_, now) } => {
+                    held.agents.insert(uid.clone(), old.revision());
+                    next.agents.insert(uid.clone(), now.clone());
+                }
+                DiffItem::Remove(uid, old) => drop(held.agents.insert(uid.clone(), old.revision())),
             }
         }
         next.changes_from(&held, &BTreeSet::new(), PARTS)
@@ -260,8 +270,25 @@ impl Program {
 
     /// Sets the agents that may dial.
     pub(crate) fn set_agents(&mut self, agents: BTreeMap<String, Agent>) {
-        self.is_changed |= self.now.agents != agents;
-        self.now.agents = agents;
+        let gone: Vec<String> = self.now.agents.keys().filter(|uid| !agents.contains_key(*uid)).cloned().collect();
+        for uid in gone {
+            if let Some(old) = self.now.agents.remove(&uid) {
+                self.sum.remove_agent(&uid, &old);
+                self.is_changed = true;
+            }
+        }
+        for (uid, agent) in agents {
+            let old = self.now.agents.get(&uid);
+            if old == Some(&agent) {
+                continue;
+            }
+            if let Some(old) = old {
+                self.sum.remove_agent(&uid, old);
+            }
+            self.sum.add_agent(&uid, &agent);
+            self.now.agents.insert(uid, agent);
+            self.is_changed = true;
+        }
     }
 
     /// Whether the ports changed since the last call, or the program was never published.

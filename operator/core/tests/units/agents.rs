@@ -1,7 +1,11 @@
-//! The agents of a laptop: when they are published, and what of them a listener in its last good version may still use.
+//! The agents of a laptop: when they are published, that each update of them leads to the whole, and what of them a
+//! listener in its last good version may still use.
 
-use operator_core::{Changes, Group, ObjectKey, Translator, World};
-use proxy_api::{Configuration, Version};
+use std::collections::BTreeMap;
+
+use operator_core::{Changes, Group, ObjectKey, Snapshot, Translator, World, translate};
+use proptest::prelude::*;
+use proxy_api::{Assembler, Configuration, Version};
 
 /// A laptop with this forward, and an agent `home` with these targets.
 fn laptop(targets: &str, backend: &str) -> World {
@@ -66,4 +70,58 @@ fn a_port_of_checks_must_be_listed_too() {
     assert_eq!(refused, "AddressNotAllowed");
     assert!(message.contains("127.0.0.1:8008, which healthCheck connects to: add {host: 127.0.0.1, port: 8008}"));
     assert_eq!(reason("{host: 127.0.0.1, port: 5432, endPort: 8008}").0, "ResolvedRefs");
+}
+
+/// An agent of this name, with one target on this port.
+fn agent(name: u8, port: u16) -> (ObjectKey, crds::ForwardAgent) {
+    let name = format!("a{name}");
+    let agent = serde_json::json!({"metadata": {"name": name}, "spec": {"targets": [{"host": "db", "port": port}]}});
+    (ObjectKey::new("ns", name), serde_json::from_value(agent).expect("an agent"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_update_of_agents_leads_to_the_whole_and_holds_only_what_differs(
+        steps in prop::collection::vec(prop::collection::btree_map(0_u8..5, 1_u16..4, 0..5), 1..10),
+    ) {
+        let mut world = laptop(PG, "{address: {host: 192.0.2.1, port: 1}}");
+        let (mut translator, mut at) = (Translator::default(), Snapshot::empty(Version::default()));
+        let (mut current, mut stream) = (Configuration::default(), Assembler::default());
+        let mut before: BTreeMap<u8, u16> = BTreeMap::new();
+        for (number, agents) in (1..).zip(&steps) {
+            world.agents = Some(agents.iter().map(|(name, port)| agent(*name, *port)).collect());
+            translator.update(&world, &Changes::all(), &Version { epoch: "laptop".to_owned(), number });
+            let next = (**translator.snapshot(&Group::Laptop).expect("a laptop")).clone();
+            let parts = next.changes_since(&at);
+            prop_assert_eq!(parts.len(), 1);
+            let upserts = agents.iter().filter(|(name, port)| before.get(*name) != Some(*port)).count();
+            let removals = before.keys().filter(|name| !agents.contains_key(*name)).count();
+            prop_assert_eq!((parts[0].agents.len(), parts[0].agent_removals.len()), (upserts, removals));
+            for part in parts {
+                current = stream.take(&current, part).expect("in order").expect("the only part");
+            }
+            prop_assert_eq!(&current, &next.configuration());
+            prop_assert_eq!(&stream.digest(), &next.digest);
+            prop_assert_eq!(&current.digest(), &next.digest);
+            let whole = translate(&world);
+            prop_assert_eq!(&current.agents, &whole.configurations[&Group::Laptop].agents);
+            (at, before) = (next, agents.clone());
+        }
+    }
+}
+
+#[test]
+fn agents_change_the_digest_and_the_room_for_what_a_proxy_holds() {
+    let snapshot = |count: u8| {
+        let mut world = laptop(PG, "{address: {host: 192.0.2.1, port: 1}}");
+        world.agents = Some((0..count).map(|name| agent(name, 1)).collect());
+        let mut translator = Translator::default();
+        translator.update(&world, &Changes::all(), &Version { epoch: "laptop".to_owned(), number: 1 });
+        translator.snapshot(&Group::Laptop).expect("a laptop").clone()
+    };
+    let (one, two) = (snapshot(1), snapshot(2));
+    assert_ne!(one.digest, two.digest);
+    assert!(two.weight_of_revisions() > one.weight_of_revisions());
 }

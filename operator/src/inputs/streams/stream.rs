@@ -7,8 +7,8 @@ use std::{
 };
 
 use proxy_api::{
-    Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_LISTENERS, MAX_REPORT_BYTES, Origin, PARTS,
-    ReportPart, ToProxy, Trust, Version,
+    Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS, MAX_REPORT_BYTES, Origin,
+    PARTS, ReportPart, ToProxy, Trust, Version,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
@@ -39,7 +39,8 @@ const HELD: Duration = Duration::from_secs(20);
 /// Bytes of revisions that a proxy may hold beside those of the current snapshot and a quarter of them, without asking
 /// for more room.
 const SPARE: usize = 64 << 10;
-/// Most bytes in memory of the revisions that one proxy holds: those of [`MAX_LISTENERS`] listeners and endpoint sets.
+/// Most bytes in memory of the revisions that one proxy holds: those of [`MAX_LISTENERS`] listeners and endpoint sets
+/// and of [`MAX_AGENTS`] agents.
 const MAX_HELD: usize = 16 << 20;
 /// Reported listeners and sessions of one proxy that are read per second, and how many at once: every listener three
 /// times.
@@ -287,8 +288,9 @@ impl Stream {
             };
             weight += part.weight();
             let items = held.listeners.len().max(held.endpoints.len());
-            if items > MAX_LISTENERS || weight > MAX_HELD {
-                let status = Status::resource_exhausted("more listeners or endpoint sets than a proxy may hold");
+            if items > MAX_LISTENERS || held.agents.len() > MAX_AGENTS || weight > MAX_HELD {
+                let status =
+                    Status::resource_exhausted("more listeners, endpoint sets or agents than a proxy may hold");
                 return Err(End::Unread("too_large", status));
             }
             if !share.grow(weight) {
@@ -297,6 +299,7 @@ impl Stream {
             }
             held.listeners.extend(part.listeners);
             held.endpoints.extend(part.endpoints);
+            held.agents.extend(part.agents);
             held.commit = part.commit;
         }
         Ok(held)
