@@ -72,6 +72,12 @@ impl Agents {
         (Self(Some(door.clone())), door, asked)
     }
 
+    /// Whether agents can connect.
+    #[must_use]
+    pub fn can_connect(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Connects to a target for a client. To drop the future gives the attempt up.
     ///
     /// # Errors
@@ -147,6 +153,7 @@ mod tests {
     #[tokio::test]
     async fn without_tunnels_or_after_their_end_a_connection_fails() {
         let ended = Agents::served().0;
+        assert!(ended.can_connect() && !Agents::none().can_connect());
         for agents in [Agents::none(), ended] {
             let error = agents.open(&address(), client()).await.expect_err("nobody answers");
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);

@@ -77,6 +77,7 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
         "UntrustedPeer" | "BadHeader" => {
             "send a PROXY header from a network of proxyProtocol.trustedCIDRs, or do not require the header".to_owned()
         }
+        "NoInstance" => "start the agent (ForwardAgent) that the backend names, or see its log".to_owned(),
         // In the namespace of the user, as for every other command of the plugin.
         _ => format!("kubectl portlane describe {}", key.name),
     }

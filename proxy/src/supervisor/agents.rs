@@ -35,8 +35,16 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
     use proxy_api::{Backend, Configuration, Listener, Report, Target};
-    use tokio::sync::{mpsc, watch};
+    use tokio::{
+        sync::{mpsc, watch},
+        time::Instant,
+    };
 
     use super::*;
     use crate::{
@@ -120,6 +128,19 @@ mod tests {
         assert!(Arc::ptr_eq(&before[2], &targets(&it, "c")));
         it.connected(Instances::default());
         assert!(endpoints(&it, "a").is_empty() && endpoints(&it, "b").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_waits_for_an_instance_wakes_when_it_comes() {
+        let (mut it, _told) = supervisor();
+        let shared = it.listeners.live()[&id("a")].clone();
+        let mut waits = pin!(shared.waiters.wait(&shared.targets, &shared.spec, Instant::now()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        it.connected(instances(&[("v", &["pi4"])]));
+        assert!(waits.as_mut().poll(&mut cx).is_pending(), "another agent");
+        it.connected(instances(&[("u", &["pi4"])]));
+        assert_eq!(waits.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
     }
 
     #[tokio::test]
