@@ -32,6 +32,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tunnel::{
+    chain,
     endpoint::{self, Endpoint, Rules, View},
     local::{Local, LocalError, system_clock},
 };
@@ -44,7 +45,7 @@ use tunnel_core::{
     registry::Policy,
 };
 
-use self::joins::Joins;
+use self::joins::{Joins, Maker};
 use crate::{
     agents::{Agents, Door, Question, Seen},
     core::instances::Instances,
@@ -169,6 +170,8 @@ struct Thread {
     rules: RulesByUid,
     local: Local,
     joins: Joins,
+    /// Where agents reach the server.
+    addresses: Vec<Address>,
     /// The descriptors of the connections of agents.
     carriers: Option<Permit>,
 }
@@ -186,8 +189,8 @@ impl Thread {
         let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits, max_agents: MAX_AGENTS };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
         let own = port.local_addr().map_err(TunnelsError::Thread)?;
-        let joins = Joins::new(addresses(&settings.advertise, own)?);
-        Ok((Self { shared, endpoint, rules, local, joins, carriers: None }, port))
+        let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, own)?);
+        Ok((Self { shared, endpoint, rules, local, joins, addresses, carriers: None }, port))
     }
 
     async fn run(
@@ -230,7 +233,8 @@ impl Thread {
         let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
         self.rules.replace(rules);
         self.endpoint.review();
-        self.joins.apply(&self.local, agents, &self.shared.log);
+        let Self { local, addresses, shared, joins, .. } = self;
+        joins.apply(Maker { local, addresses, log: &shared.log, now: Instant::now() }, agents);
         self.publish();
     }
 
@@ -264,9 +268,10 @@ impl Thread {
     /// Once a second: what time changes.
     fn look(&mut self) {
         self.publish();
-        self.joins.look(&self.local, &self.shared.log);
+        let Self { local, addresses, shared, joins, .. } = self;
+        joins.look(Maker { local, addresses, log: &shared.log, now: Instant::now() });
         if let Err(error) = self.local.renew() {
-            self.shared.log.notice(Level::Error, "tunnels", "the certificate of this server", error.to_string());
+            self.shared.log.notice(Level::Error, "tunnels", "the certificate of this server", chain(&error));
         }
     }
 

@@ -111,7 +111,7 @@ impl Bed {
     }
 }
 
-fn home_agent(suspended: bool) -> Agent {
+pub(super) fn home_agent(suspended: bool) -> Agent {
     Agent {
         namespace: "infra".to_owned(),
         name: "home".to_owned(),

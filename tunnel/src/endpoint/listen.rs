@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
-use crate::agent::chain;
+use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
 /// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
