@@ -2,6 +2,7 @@
 //! speaks to agents, and get one end of a pair of sockets.
 
 mod link;
+mod news;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,10 @@ use tokio::sync::{
     oneshot,
 };
 
-pub use self::link::{Link, Side};
+pub use self::{
+    link::{Link, Side},
+    news::AgentNews,
+};
 use crate::core::address::AgentAddress;
 
 /// Questions that wait for the thread of the tunnels. One more fails, and counts as a failed attempt.

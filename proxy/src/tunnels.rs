@@ -47,9 +47,9 @@ use tunnel_core::{
 
 use self::joins::{Joins, Maker};
 use crate::{
-    agents::{Agents, Door, Question, Seen},
+    agents::{AgentNews, Agents, Door, Question, Seen},
     core::instances::Instances,
-    files::{Files, Permit},
+    files::Files,
     lives::Life,
     log::{Level, Log},
     process::Process,
@@ -115,7 +115,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the thread, which ends when nobody is left to change `configured`. `instances` gets those that are connected.
+/// Starts the thread, which ends when nobody is left to change `configured`. `news` hears of the instances that come and go.
 ///
 /// # Errors
 /// See [`TunnelsError`].
@@ -124,7 +124,7 @@ pub fn start(
     listener: std::net::TcpListener,
     process: &Process,
     configured: watch::Receiver<Arc<BTreeMap<String, Agent>>>,
-    instances: watch::Sender<Instances>,
+    news: Arc<AgentNews>,
 ) -> Result<(Agents, thread::JoinHandle<()>), TunnelsError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TunnelsError::Thread)?;
     let (agents, door, questions) = Agents::served();
@@ -134,7 +134,7 @@ pub fn start(
     let run = move || {
         let life = lives.begin("tunnels");
         LocalSet::new().block_on(&runtime, async move {
-            let shared = Shared { door, log, files, instances };
+            let shared = Shared { door, log, files, news };
             let thread = TcpListener::from_std(listener)
                 .map_err(TunnelsError::Thread)
                 .and_then(|port| Thread::open(&settings, port, shared));
@@ -160,7 +160,7 @@ struct Shared {
     door: Arc<Door>,
     log: Log,
     files: Arc<Files>,
-    instances: watch::Sender<Instances>,
+    news: Arc<AgentNews>,
 }
 
 /// The state of the thread.
@@ -172,8 +172,8 @@ struct Thread {
     joins: Joins,
     /// Where agents reach the server.
     addresses: Vec<Address>,
-    /// The descriptors of the connections of agents.
-    carriers: Option<Permit>,
+    /// What others were told of.
+    told: Instances,
 }
 
 impl Thread {
@@ -190,7 +190,7 @@ impl Thread {
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
         let own = port.local_addr().map_err(TunnelsError::Thread)?;
         let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, own)?);
-        Ok((Self { shared, endpoint, rules, local, joins, addresses, carriers: None }, port))
+        Ok((Self { shared, endpoint, rules, local, joins, addresses, told: Instances::default() }, port))
     }
 
     async fn run(
@@ -200,7 +200,10 @@ impl Thread {
         mut configured: Configured,
         life: Life,
     ) {
-        spawn_local(endpoint::listen(self.endpoint.clone(), port, self.local.tls()));
+        let files = self.shared.files.clone();
+        // Connections of agents come before those of visitors, who need them; how many there are is bounded.
+        let hold = move || files.take_anyway(1);
+        spawn_local(endpoint::listen_holding(self.endpoint.clone(), port, self.local.tls(), hold));
         let (endpoint, door) = (self.endpoint.clone(), self.shared.door.clone());
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,7 +212,7 @@ impl Thread {
                 Some(question) = questions.recv() => {
                     spawn_local(answer::answer(endpoint.clone(), self.shared.files.clone(), question));
                 }
-                () = endpoint.changed() => self.publish(),
+                uids = endpoint.changed() => uids.iter().for_each(|uid| self.tell(uid)),
                 changed = configured.changed() => {
                     if changed.is_err() {
                         break;
@@ -235,7 +238,6 @@ impl Thread {
         self.endpoint.review();
         let Self { local, addresses, shared, joins, .. } = self;
         joins.apply(Maker { local, addresses, log: &shared.log, now: Instant::now() }, agents);
-        self.publish();
     }
 
     /// A list that cannot be read allows nothing.
@@ -250,24 +252,20 @@ impl Thread {
         Rules { policy, targets }
     }
 
-    /// Tells others what is connected.
-    fn publish(&mut self) {
+    /// Tells others which instances of an agent are connected, if those are others than before.
+    fn tell(&mut self, uid: &str) {
+        let now = connected(&self.endpoint.instances_of(uid)).0.remove(uid).unwrap_or_default();
+        if self.told.set(uid.into(), now.clone()) {
+            self.shared.news.tell(uid.into(), now);
+        }
+    }
+
+    /// Once a second: what metrics show, and what time changes.
+    fn look(&mut self) {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
-        self.carriers = Some(self.shared.files.take_anyway(agents));
         self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
-        let now = connected(&views);
-        self.shared.instances.send_if_modified(|before| {
-            let differs = *before != now;
-            *before = now;
-            differs
-        });
-    }
-
-    /// Once a second: what time changes.
-    fn look(&mut self) {
-        self.publish();
         let Self { local, addresses, shared, joins, .. } = self;
         joins.look(Maker { local, addresses, log: &shared.log, now: Instant::now() });
         if let Err(error) = self.local.renew() {
