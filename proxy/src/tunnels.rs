@@ -115,7 +115,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the thread, which ends when nobody is left to change `configured`. `news` hears of the instances that come and go.
+/// Starts the thread, which ends when nobody is left to change `configured`. `news` hears of the instances that come and
+/// go.
 ///
 /// # Errors
 /// See [`TunnelsError`].

@@ -14,8 +14,8 @@ use crate::Stream;
 const FIRST: &str = "0";
 
 impl Endpoint {
-    /// Waits until an instance, or its connection, has come or gone since the last call, and gives the uids of the agents
-    /// of those. One task at a time may wait.
+    /// Waits until an instance, or its connection, has come or gone since the last call. Gives the uids of the agents that
+    /// this concerns. One task at a time may wait.
     pub async fn changed(&self) -> BTreeSet<String> {
         loop {
             self.changed.notified().await;

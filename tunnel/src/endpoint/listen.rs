@@ -82,7 +82,8 @@ pub async fn listen<A: Authenticator>(endpoint: Rc<Endpoint>, listener: TcpListe
     listen_holding(endpoint, listener, authenticator, || ()).await;
 }
 
-/// As [`listen`], and what `hold` gives is kept for as long as a connection is open, also before it is known whose it is.
+/// As [`listen`], and what `hold` gives is kept for as long as a connection is open, also while it is not known whose it
+/// is.
 pub async fn listen_holding<A: Authenticator, H: 'static>(
     endpoint: Rc<Endpoint>,
     listener: TcpListener,
