@@ -22,7 +22,7 @@ use tunnel_core::allow::AllowList;
 use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, Peer, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
-use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Session, Side};
+use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};

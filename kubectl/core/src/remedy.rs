@@ -132,6 +132,7 @@ mod tests {
         assert!(of_session(&db, "ConnectionLimit").starts_with("raise spec.limits"));
         assert!(of_session(&db, "AccessDenied").contains("spec.access"));
         assert_eq!(of_session(&db, "NoBackend"), "kubectl portlane describe db");
+        assert!(of_session(&db, "NoInstance").starts_with("start the agent"));
         assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
     }
 }
