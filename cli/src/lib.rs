@@ -21,6 +21,7 @@ mod plugin;
 mod run;
 mod services;
 mod spelling;
+mod state;
 mod store;
 mod table;
 mod terminal;

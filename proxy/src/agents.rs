@@ -2,6 +2,7 @@
 //! speaks to agents, and get one end of a pair of sockets.
 
 mod link;
+mod news;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,10 @@ use tokio::sync::{
     oneshot,
 };
 
-pub use self::link::{Link, Side};
+pub use self::{
+    link::{Link, Side},
+    news::AgentNews,
+};
 use crate::core::address::AgentAddress;
 
 /// Questions that wait for the thread of the tunnels. One more fails, and counts as a failed attempt.
@@ -70,6 +74,12 @@ impl Agents {
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let door = Arc::new(Door { questions, draining: Notify::new(), seen: Mutex::default() });
         (Self(Some(door.clone())), door, asked)
+    }
+
+    /// Whether agents can connect.
+    #[must_use]
+    pub fn can_connect(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Connects to a target for a client. To drop the future gives the attempt up.
@@ -147,6 +157,7 @@ mod tests {
     #[tokio::test]
     async fn without_tunnels_or_after_their_end_a_connection_fails() {
         let ended = Agents::served().0;
+        assert!(ended.can_connect() && !Agents::none().can_connect());
         for agents in [Agents::none(), ended] {
             let error = agents.open(&address(), client()).await.expect_err("nobody answers");
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);

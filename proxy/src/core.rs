@@ -1,5 +1,6 @@
 //! The pure core: no sockets, clock or environment. Time and randomness are arguments.
 
+pub mod absence;
 pub mod address;
 pub mod backoff;
 pub mod balance;

@@ -95,7 +95,7 @@ impl Proxy {
                     let (answers, answered) = mpsc::channel(ANSWERS);
                     serve(addresses, file, view);
                     Supervisor::new(parts.0, workers, parts.1, answers, reporter, tunnels.configured, &parts.2)
-                        .run(requests, answered, tunnels.connected)
+                        .run(requests, answered, tunnels.news)
                         .await;
                 });
             })

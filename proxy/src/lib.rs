@@ -45,5 +45,6 @@ pub mod threads;
 #[cfg(feature = "tunnels")]
 pub mod tunnels;
 pub mod udp;
+pub mod waiters;
 mod watchdog;
 pub mod worker;

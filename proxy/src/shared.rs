@@ -19,6 +19,7 @@ use crate::{
         limiter::{Limiter, Refusal},
     },
     first_answer::FirstAnswer,
+    waiters::Waiters,
 };
 
 /// A listener: current spec, current targets and counters.
@@ -40,6 +41,8 @@ pub struct Shared {
     pub surroundings: ArcSwap<Surroundings>,
     /// Whether sessions may wait for the first answer to a name.
     pub first_answer: Arc<FirstAnswer>,
+    /// Sessions that wait for an instance of an agent.
+    pub waiters: Arc<Waiters>,
 }
 
 impl Shared {
@@ -55,6 +58,7 @@ impl Shared {
             limiter,
             surroundings: ArcSwap::default(),
             first_answer: Arc::default(),
+            waiters: Arc::default(),
         })
     }
 
@@ -62,10 +66,10 @@ impl Shared {
     /// that are not connected yet go to its targets, if they can ([`diff::can_follow`]).
     #[must_use]
     pub fn after(before: &Self, spec: Arc<Listener>, limiter: Arc<Limiter>) -> Arc<Self> {
-        let (targets, first_answer) = if diff::can_follow(&before.spec.load(), &spec) {
-            (before.targets.clone(), before.first_answer.clone())
+        let (targets, first_answer, waiters) = if diff::can_follow(&before.spec.load(), &spec) {
+            (before.targets.clone(), before.first_answer.clone(), before.waiters.clone())
         } else {
-            (Arc::new(ArcSwap::new(before.targets.load_full())), Arc::default())
+            (Arc::new(ArcSwap::new(before.targets.load_full())), Arc::default(), Arc::default())
         };
         Arc::new(Self {
             id: before.id.clone(),
@@ -76,6 +80,7 @@ impl Shared {
             limiter,
             surroundings: ArcSwap::new(before.surroundings.load_full()),
             first_answer,
+            waiters,
         })
     }
 

@@ -59,6 +59,7 @@ use self::{
     waits::{Lack, Waits},
 };
 use crate::{
+    agents::AgentNews,
     core::{diff::Running, instances::Instances, no_ports::NoPorts, own_addresses::OwnAddresses},
     log::{Level, Notice},
     metrics::Metrics,
@@ -166,13 +167,13 @@ impl Supervisor {
         }
     }
 
-    /// Runs until a drain is requested, or until every sender of `control` is dropped. `instances` are those of agents
-    /// that are connected.
+    /// Runs until a drain is requested, or until every sender of `control` is dropped. `news` tells of the instances of
+    /// agents that come and go.
     pub async fn run(
         mut self,
         mut control: mpsc::Receiver<Control>,
         mut answers: mpsc::Receiver<News>,
-        mut instances: watch::Receiver<Instances>,
+        news: Arc<AgentNews>,
     ) {
         let mut schedule = Schedule::new(Instant::now());
         let life = self.process.lives.begin("control");
@@ -188,10 +189,7 @@ impl Supervisor {
                     Some(asked) => self.asked(asked).await,
                 },
                 Some(answer) = answers.recv() => self.answered(answer, &mut answers),
-                Ok(()) = instances.changed() => {
-                    let now = instances.borrow_and_update().clone();
-                    self.connected(now);
-                }
+                changes = news.next() => self.connected(changes),
                 () = until(schedule.next(wanted)) => {
                     let due = schedule.take_due(wanted, Instant::now());
                     if due.retry {
@@ -206,7 +204,7 @@ impl Supervisor {
         };
         drop(life);
         // Requests from here on fail at once instead of waiting for an answer.
-        drop((control, answers, instances));
+        drop((control, answers, news));
         self.drain(longest).await;
     }
 

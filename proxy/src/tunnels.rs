@@ -32,6 +32,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tunnel::{
+    chain,
     endpoint::{self, Endpoint, Rules, View},
     local::{Local, LocalError, system_clock},
 };
@@ -44,11 +45,11 @@ use tunnel_core::{
     registry::Policy,
 };
 
-use self::joins::Joins;
+use self::joins::{Joins, Maker};
 use crate::{
-    agents::{Agents, Door, Question, Seen},
+    agents::{AgentNews, Agents, Door, Question, Seen},
     core::instances::Instances,
-    files::{Files, Permit},
+    files::Files,
     lives::Life,
     log::{Level, Log},
     process::Process,
@@ -114,7 +115,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the thread, which ends when nobody is left to change `configured`. `instances` gets those that are connected.
+/// Starts the thread, which ends when nobody is left to change `configured`. `news` hears of the instances that come and
+/// go.
 ///
 /// # Errors
 /// See [`TunnelsError`].
@@ -123,7 +125,7 @@ pub fn start(
     listener: std::net::TcpListener,
     process: &Process,
     configured: watch::Receiver<Arc<BTreeMap<String, Agent>>>,
-    instances: watch::Sender<Instances>,
+    news: Arc<AgentNews>,
 ) -> Result<(Agents, thread::JoinHandle<()>), TunnelsError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TunnelsError::Thread)?;
     let (agents, door, questions) = Agents::served();
@@ -133,7 +135,7 @@ pub fn start(
     let run = move || {
         let life = lives.begin("tunnels");
         LocalSet::new().block_on(&runtime, async move {
-            let shared = Shared { door, log, files, instances };
+            let shared = Shared { door, log, files, news };
             let thread = TcpListener::from_std(listener)
                 .map_err(TunnelsError::Thread)
                 .and_then(|port| Thread::open(&settings, port, shared));
@@ -159,7 +161,7 @@ struct Shared {
     door: Arc<Door>,
     log: Log,
     files: Arc<Files>,
-    instances: watch::Sender<Instances>,
+    news: Arc<AgentNews>,
 }
 
 /// The state of the thread.
@@ -169,8 +171,10 @@ struct Thread {
     rules: RulesByUid,
     local: Local,
     joins: Joins,
-    /// The descriptors of the connections of agents.
-    carriers: Option<Permit>,
+    /// Where agents reach the server.
+    addresses: Vec<Address>,
+    /// What others were told of.
+    told: Instances,
 }
 
 impl Thread {
@@ -186,8 +190,8 @@ impl Thread {
         let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits, max_agents: MAX_AGENTS };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
         let own = port.local_addr().map_err(TunnelsError::Thread)?;
-        let joins = Joins::new(addresses(&settings.advertise, own)?);
-        Ok((Self { shared, endpoint, rules, local, joins, carriers: None }, port))
+        let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, own)?);
+        Ok((Self { shared, endpoint, rules, local, joins, addresses, told: Instances::default() }, port))
     }
 
     async fn run(
@@ -197,7 +201,10 @@ impl Thread {
         mut configured: Configured,
         life: Life,
     ) {
-        spawn_local(endpoint::listen(self.endpoint.clone(), port, self.local.tls()));
+        let files = self.shared.files.clone();
+        // Connections of agents come before those of visitors, who need them; how many there are is bounded.
+        let hold = move || files.take_anyway(1);
+        spawn_local(endpoint::listen_holding(self.endpoint.clone(), port, self.local.tls(), hold));
         let (endpoint, door) = (self.endpoint.clone(), self.shared.door.clone());
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -206,7 +213,7 @@ impl Thread {
                 Some(question) = questions.recv() => {
                     spawn_local(answer::answer(endpoint.clone(), self.shared.files.clone(), question));
                 }
-                () = endpoint.changed() => self.publish(),
+                uids = endpoint.changed() => uids.iter().for_each(|uid| self.tell(uid)),
                 changed = configured.changed() => {
                     if changed.is_err() {
                         break;
@@ -230,8 +237,8 @@ impl Thread {
         let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
         self.rules.replace(rules);
         self.endpoint.review();
-        self.joins.apply(&self.local, agents, &self.shared.log);
-        self.publish();
+        let Self { local, addresses, shared, joins, .. } = self;
+        joins.apply(Maker { local, addresses, log: &shared.log, now: Instant::now() }, agents);
     }
 
     /// A list that cannot be read allows nothing.
@@ -246,27 +253,24 @@ impl Thread {
         Rules { policy, targets }
     }
 
-    /// Tells others what is connected.
-    fn publish(&mut self) {
+    /// Tells others which instances of an agent are connected, if those are others than before.
+    fn tell(&mut self, uid: &str) {
+        let now = connected(&self.endpoint.instances_of(uid)).0.remove(uid).unwrap_or_default();
+        if self.told.set(uid.into(), now.clone()) {
+            self.shared.news.tell(uid.into(), now);
+        }
+    }
+
+    /// Once a second: what metrics show, and what time changes.
+    fn look(&mut self) {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
-        self.carriers = Some(self.shared.files.take_anyway(agents));
         self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
-        let now = connected(&views);
-        self.shared.instances.send_if_modified(|before| {
-            let differs = *before != now;
-            *before = now;
-            differs
-        });
-    }
-
-    /// Once a second: what time changes.
-    fn look(&mut self) {
-        self.publish();
-        self.joins.look(&self.local, &self.shared.log);
+        let Self { local, addresses, shared, joins, .. } = self;
+        joins.look(Maker { local, addresses, log: &shared.log, now: Instant::now() });
         if let Err(error) = self.local.renew() {
-            self.shared.log.notice(Level::Error, "tunnels", "the certificate of this server", error.to_string());
+            self.shared.log.notice(Level::Error, "tunnels", "the certificate of this server", chain(&error));
         }
     }
 

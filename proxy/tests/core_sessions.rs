@@ -19,8 +19,8 @@ use proxy::core::{
     session_sources::{SessionRoom, SessionSources},
 };
 use proxy_api::{
-    AcceptHeader, BackendHealth, Configuration, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier,
-    ProxyProtocol, SendHeader, Timeouts, Work,
+    AcceptHeader, Backend, BackendHealth, Configuration, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier,
+    ProxyProtocol, SendHeader, Target, Timeouts, Work,
 };
 
 fn listener() -> Listener {
@@ -78,6 +78,7 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
     assert_eq!(
         no_setting,
         [
+            EndReason::NoInstance,
             EndReason::AccessDenied,
             EndReason::Loop,
             EndReason::UntrustedPeer,
@@ -102,9 +103,12 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
         EndReason::Probe,
     ];
     let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
+    let target = Target::Tunnel { agent: "u".to_owned(), host: "db.lan".to_owned(), port: 5432 };
+    let backends = vec![Backend { target, weight: 1, ..listener().backends[0].clone() }];
     let gateway = Destinations { refuse_local: true, ..Destinations::default() };
     for (listener, expected) in [
         (Listener { access: Some(Box::default()), ..listener() }, vec![EndReason::AccessDenied]),
+        (Listener { backends, ..listener() }, vec![EndReason::NoInstance, EndReason::QueueFull]),
         (Listener { destinations: gateway, ..listener() }, vec![EndReason::Loop]),
         (header(AcceptHeader::Disabled), vec![]),
         (header(AcceptHeader::Optional), of_headers.clone()),

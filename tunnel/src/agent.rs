@@ -16,7 +16,6 @@ mod targets;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -36,8 +35,8 @@ use tunnel_core::places::{Places, Standing, Standings};
 use tunnel_core::{Limits, Loss, Session};
 
 pub use self::event::{Event, Observer, place};
-use crate::Tunnel;
 use crate::proxy_connect::Proxy;
+use crate::{Tunnel, chain};
 
 /// How often an agent that drains looks whether its streams have ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -256,16 +255,4 @@ impl<C: Connector> Tasks<C> {
         }
         agent.each(|tunnel| tunnel.lose(Loss::Closed));
     }
-}
-
-/// An error with its causes, as one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -6,7 +6,7 @@ mod instances;
 mod listen;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,12 +22,12 @@ use tunnel_core::allow::AllowList;
 use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, Peer, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
-use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Session, Side};
+use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::listen::{Authenticator, STRANGERS, listen};
+pub use self::listen::{Authenticator, STRANGERS, listen, listen_holding};
 
 /// What an endpoint is told.
 #[derive(Clone, Debug)]
@@ -119,7 +119,8 @@ pub struct Endpoint {
     peers: RefCell<Vec<Peer>>,
     /// Connections that did not become carriers, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
-    /// An instance, or its connection, has come or gone.
+    /// Uids of agents of which an instance, or its connection, has come or gone.
+    touched: RefCell<BTreeSet<String>>,
     changed: Notify,
 }
 
@@ -141,6 +142,7 @@ impl Endpoint {
             sessions: RefCell::default(),
             peers: RefCell::default(),
             closed: RefCell::default(),
+            touched: RefCell::default(),
             changed: Notify::new(),
         })
     }
@@ -159,7 +161,7 @@ impl Endpoint {
         match self.decide(identity, &hello) {
             Ok((welcome, held)) => {
                 answer(&mut io, &Answer::Welcome(welcome)).await?;
-                Ok(Carrier { io, epoch: hello.epoch, held, endpoint: self.clone() })
+                Ok(Carrier { io, epoch: hello.epoch, uid: identity.uid().to_owned(), held, endpoint: self.clone() })
             }
             Err(denied) => {
                 self.count(denied.reason.as_str());
@@ -201,7 +203,7 @@ impl Endpoint {
             leaving: Cell::new(false),
         });
         let before = self.sessions.borrow_mut().insert(key.clone(), held.clone());
-        self.changed.notify_one();
+        self.touch(&key.uid);
         if let Some(before) = before {
             before.tunnel.lose(Loss::PeerRestarted);
         }
@@ -244,27 +246,6 @@ impl Endpoint {
         Ok(loads.into_iter().map(|(_, held)| held.tunnel.clone()).collect())
     }
 
-    /// The instances that have a session, for a status.
-    pub fn agents(&self) -> Vec<View> {
-        let (registry, sessions) = (self.registry.borrow(), self.sessions.borrow());
-        let now = self.start.elapsed();
-        let views = registry.instances().iter().filter_map(|(key, known)| {
-            let held = sessions.get(key)?;
-            let load = held.load();
-            Some(View {
-                identity: known.identity.clone(),
-                instance: key.instance.to_string(),
-                program: known.program.clone(),
-                age: now.saturating_sub(known.since),
-                attached: !load.detached,
-                leaving: load.leaving,
-                streams: load.streams,
-                round_trip: held.tunnel.look(Session::round_trip),
-            })
-        });
-        views.collect()
-    }
-
     /// Ends the sessions of agents that may no longer be connected; to be called when rules have changed.
     pub fn review(&self) {
         let policy = |identity: &AgentIdentity| (self.rules)(identity.uid()).map(|rules| rules.policy);
@@ -272,7 +253,7 @@ impl Endpoint {
         for (key, denied) in denied {
             tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "ends the session of an agent");
             let held = self.sessions.borrow_mut().remove(&key);
-            self.changed.notify_one();
+            self.touch(&key.uid);
             if let Some(held) = held {
                 held.tunnel.lose(Loss::Closed);
             }
@@ -312,6 +293,7 @@ impl Endpoint {
 pub struct Carrier<Io> {
     io: Io,
     epoch: u64,
+    uid: String,
     held: Rc<Held>,
     endpoint: Rc<Endpoint>,
 }
@@ -321,9 +303,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
     pub async fn carry(self) -> CarryEnd {
         let tunnel = &self.held.tunnel;
         // Who waits for the change has its turn after the first poll, which makes this the carrier.
-        self.endpoint.changed.notify_one();
+        self.endpoint.touch(&self.uid);
         let end = tunnel.carry(self.epoch, self.io).await;
-        self.endpoint.changed.notify_one();
+        self.endpoint.touch(&self.uid);
         // What came last may have been that the agent leaves: the task that hears of it has its turn first.
         yield_now().await;
         // An agent that leaves, and has no stream, does not come back.
@@ -349,7 +331,7 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
                 hint = tunnel.hint() => match hint {
                     Hint::GoAway => {
                         held.leaving.set(true);
-                        endpoint.changed.notify_one();
+                        endpoint.touch(&key.uid);
                     }
                     // The agent dials.
                     Hint::Suspect => {}
@@ -363,7 +345,7 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
     if is_this {
         endpoint.registry.borrow_mut().forget(&key, held.name);
         endpoint.sessions.borrow_mut().remove(&key);
-        endpoint.changed.notify_one();
+        endpoint.touch(&key.uid);
     }
 }
 

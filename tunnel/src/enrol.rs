@@ -23,7 +23,8 @@ use tunnel_core::enrolment::{Enrol, EnrolReason, EnrolRefusal, Outcome, Proof};
 use tunnel_core::identity::{AgentName, Dial, Span, renew_at};
 use tunnel_core::join::{Address, JoinError, JoinString};
 
-use crate::agent::{Connector, chain};
+use crate::agent::Connector;
+use crate::chain;
 use crate::handshake::{HandshakeError, read, write};
 use crate::identity::agent::{AgentError, AgentFolder, Enrolled, Joined};
 use crate::identity::tls::{AgentFailure, TlsError, agent_config, enrolment_config};

@@ -8,6 +8,7 @@
 
 pub mod agent;
 mod carry;
+mod chain;
 pub mod endpoint;
 pub mod enrol;
 pub mod handshake;
@@ -20,6 +21,7 @@ pub mod secure;
 mod tunnel;
 
 pub use self::carry::CarryEnd;
+pub use self::chain::chain;
 pub use self::reach::ReachError;
 pub use self::relay::{RelayEnd, Relayed, Socket, relay};
 pub use self::tunnel::{Flow, Hint, Incoming, OpenError, Readable, Stream, Tunnel};

@@ -1,12 +1,6 @@
 //! What an agent is told: by options, by variables, and by its file, in this order.
 
-use std::{
-    ffi::OsString,
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tunnel::proxy_connect::Proxy;
 use tunnel_core::{Side, allow::AllowList, hello::Instance};
@@ -16,6 +10,7 @@ use super::{
     error::Error,
     texts,
 };
+use crate::state;
 
 /// The variable with a join string.
 const JOIN: &str = "PORTLANE_JOIN";
@@ -98,11 +93,9 @@ impl Settings {
     }
 }
 
-/// The folder of agents. The system's rule: a folder that is not absolute does not count.
+/// The folder of agents.
 fn folder(state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    let state = state.map(PathBuf::from).filter(|state| state.is_absolute());
-    let usual = |home: OsString| Path::new(&home).join(".local/state");
-    Some(state.or_else(|| home.map(usual))?.join(FOLDER))
+    Some(state::folder(state, home)?.join(FOLDER))
 }
 
 /// The name of a host as one label of DNS.
@@ -180,7 +173,7 @@ mod tests {
             folder(some(state), some(home)).map(|path| path.display().to_string())
         };
         assert_eq!(folder("/state", "/home/ada").as_deref(), Some("/state/portlane-agent"));
-        assert_eq!(folder("state", "/home/ada").as_deref(), Some("/home/ada/.local/state/portlane-agent"));
+        assert_eq!(folder("", "/home/ada").as_deref(), Some("/home/ada/.local/state/portlane-agent"));
         assert_eq!(folder("", ""), None);
         assert_eq!(settings(&[], "", &[]).expect_err("no home").code(), 2);
         settings(&["--data", "/data"], "", &[]).expect("a folder is named");

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use crate::options;
+use crate::{options, state};
 
 /// Most addresses in a join string.
 const ADDRESSES: usize = 8;
@@ -70,12 +70,9 @@ impl Tunnels {
     }
 }
 
-/// The folder for what is kept: the one that is named, or that of the user by the rules of XDG, which ignore a path that is
-/// relative.
+/// The folder for what is kept: the one that is named, or that of the user.
 fn data(named: Option<&Path>, state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute(state).or_else(|| absolute(home).map(|home| home.join(".local/state")));
-    named.map(Path::to_owned).or_else(|| state.map(|state| state.join("portlane")))
+    named.map(Path::to_owned).or_else(|| Some(state::folder(state, home)?.join("portlane")))
 }
 
 #[cfg(test)]
@@ -99,9 +96,6 @@ mod tests {
         let some = |path: &str| Some(OsString::from(path));
         assert_eq!(data(Some(Path::new("here")), some("/state"), some("/home/u")), Some("here".into()));
         assert_eq!(data(None, some("/state"), some("/home/u")), Some("/state/portlane".into()));
-        for unusable in [None, some(""), some("state")] {
-            assert_eq!(data(None, unusable, some("/home/u")), Some("/home/u/.local/state/portlane".into()));
-        }
         assert_eq!(data(None, None, some("")), None);
     }
 

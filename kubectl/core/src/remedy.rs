@@ -77,6 +77,7 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
         "UntrustedPeer" | "BadHeader" => {
             "send a PROXY header from a network of proxyProtocol.trustedCIDRs, or do not require the header".to_owned()
         }
+        "NoInstance" => "start the agent (ForwardAgent) that the backend names, or see its log".to_owned(),
         // In the namespace of the user, as for every other command of the plugin.
         _ => format!("kubectl portlane describe {}", key.name),
     }
@@ -131,6 +132,7 @@ mod tests {
         assert!(of_session(&db, "ConnectionLimit").starts_with("raise spec.limits"));
         assert!(of_session(&db, "AccessDenied").contains("spec.access"));
         assert_eq!(of_session(&db, "NoBackend"), "kubectl portlane describe db");
+        assert!(of_session(&db, "NoInstance").starts_with("start the agent"));
         assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
     }
 }

@@ -159,6 +159,12 @@ impl Targets {
         Some((entry, entry.endpoints.get(endpoint)?))
     }
 
+    /// Whether an entry that gets sessions has an endpoint, healthy or not.
+    #[must_use]
+    pub fn has_endpoint(&self) -> bool {
+        self.entries.iter().any(|entry| entry.weight > 0 && !entry.endpoints.is_empty())
+    }
+
     /// Health of the endpoints that may get sessions, at `now` (seconds of the process clock).
     #[must_use]
     pub fn health(&self, now: u64) -> BackendHealth {

@@ -2,7 +2,7 @@
 
 use proxy_api::{AcceptHeader, Listener, OnLimit};
 
-use super::limiter::Refusal;
+use super::{absence, limiter::Refusal};
 
 impl From<Refusal> for EndReason {
     fn from(refusal: Refusal) -> Self {
@@ -35,6 +35,8 @@ pub enum EndReason {
     FlowIdle,
     /// No endpoint accepted a connection.
     NoBackend,
+    /// No instance of the agent that the session needs connected in time.
+    NoInstance,
     /// The client left during the connect phase.
     ClientLeft,
     /// The session's backend or listener was removed or changed, and `onUpdate` ended the session.
@@ -65,7 +67,7 @@ pub enum EndReason {
     SourceLimit,
     /// `newConnectionsPerSecond` is reached.
     RateLimit,
-    /// `maxQueued` connections are already waiting.
+    /// `maxQueued` connections are already waiting, or as many as may wait for an instance of an agent.
     QueueFull,
     /// The connection waited for `queueSeconds`.
     QueueTimeout,
@@ -81,7 +83,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that metrics can start at zero.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -90,6 +92,7 @@ impl EndReason {
         Self::Stalled,
         Self::FlowIdle,
         Self::NoBackend,
+        Self::NoInstance,
         Self::ClientLeft,
         Self::Updated,
         Self::BackendUnhealthy,
@@ -125,6 +128,7 @@ impl EndReason {
             Self::Stalled => "Stalled",
             Self::FlowIdle => "FlowIdle",
             Self::NoBackend => "NoBackend",
+            Self::NoInstance => "NoInstance",
             Self::ClientLeft => "ClientLeft",
             Self::Updated => "Updated",
             Self::BackendUnhealthy => "BackendUnhealthy",
@@ -160,6 +164,7 @@ impl EndReason {
     pub fn is_possible(self, listener: &Listener) -> bool {
         let has_header = listener.proxy_protocol.as_ref().is_some_and(|it| it.accept != AcceptHeader::Disabled);
         let limits = listener.limits.as_deref();
+        let queues = limits.is_some_and(|it| it.on_limit == OnLimit::Queue);
         match self {
             Self::AccessDenied => listener.access.is_some(),
             Self::Loop => listener.destinations.refuse_local,
@@ -167,7 +172,9 @@ impl EndReason {
                 has_header
             }
             Self::ConnectionLimit => limits.is_some_and(|it| it.max_connections.is_some()),
-            Self::QueueFull | Self::QueueTimeout => limits.is_some_and(|it| it.on_limit == OnLimit::Queue),
+            Self::NoInstance => absence::may_wait(listener),
+            Self::QueueFull => queues || absence::may_wait(listener),
+            Self::QueueTimeout => queues,
             Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
             Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
             Self::TenantLimit => listener.tenant_limits.is_some(),

@@ -7,17 +7,24 @@ use std::{
 
 use proxy_api::{Agent, Listener, ListenerId, Target};
 
-/// The names of the instances that are connected, by the uid of their agent.
+/// All instances of each agent that has others than before, by the uid of the agent. None: it has none any more.
+pub type Changes = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
+
+/// The names of the instances that are connected, by the uid of their agent. Agents without instances are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instances(pub BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
 
 impl Instances {
-    /// Uids of the agents whose instances differ.
-    #[must_use]
-    pub fn differing<'a>(&'a self, next: &'a Self) -> BTreeSet<&'a str> {
-        let gone = self.0.keys().filter(|uid| !next.0.contains_key(*uid));
-        let differ = next.0.iter().filter(|(uid, instances)| self.0.get(*uid) != Some(*instances));
-        gone.chain(differ.map(|(uid, _)| uid)).map(|uid| &**uid).collect()
+    /// Sets all instances of an agent; returns whether it had others.
+    pub fn set(&mut self, uid: Arc<str>, instances: BTreeSet<Arc<str>>) -> bool {
+        if instances.is_empty() {
+            return self.0.remove(&uid).is_some();
+        }
+        let differs = self.0.get(&uid) != Some(&instances);
+        if differs {
+            self.0.insert(uid, instances);
+        }
+        differs
     }
 }
 
@@ -50,12 +57,15 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_differs_when_an_instance_of_it_comes_or_goes() {
-        let before = instances(&[("a", &["one"]), ("b", &["one"]), ("c", &["one"])]);
-        let next = instances(&[("b", &["one"]), ("c", &["one", "two"]), ("d", &["one"])]);
-        let differing: Vec<&str> = before.differing(&next).into_iter().collect();
-        assert_eq!(differing, ["a", "c", "d"]);
-        assert!(before.differing(&before).is_empty());
+    fn the_instances_of_one_agent_are_set_and_the_others_stay() {
+        let mut all = instances(&[("a", &["one"]), ("b", &["one"])]);
+        let mut set = |uid: &str, names: &[&str]| {
+            let names = names.iter().map(|name| Arc::from(*name)).collect();
+            all.set(uid.into(), names)
+        };
+        assert!(set("a", &["two"]) && !set("a", &["two"]));
+        assert!(set("b", &[]) && !set("b", &[]));
+        assert_eq!(all, instances(&[("a", &["two"])]));
     }
 
     #[test]

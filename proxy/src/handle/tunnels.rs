@@ -6,7 +6,11 @@ use proxy_api::Agent;
 use tokio::sync::watch;
 
 use super::StartError;
-use crate::{agents::Agents, core::instances::Instances, process::Process, settings::Settings};
+use crate::{
+    agents::{AgentNews, Agents},
+    process::Process,
+    settings::Settings,
+};
 
 /// The tunnels, as the other threads see them.
 pub(super) struct Tunnels {
@@ -18,8 +22,8 @@ pub(super) struct Tunnels {
     pub(super) thread: Option<thread::JoinHandle<()>>,
     /// Takes the agents of a configuration.
     pub(super) configured: watch::Sender<Arc<BTreeMap<String, Agent>>>,
-    /// The instances that are connected.
-    pub(super) connected: watch::Receiver<Instances>,
+    /// The instances that come and go.
+    pub(super) news: Arc<AgentNews>,
 }
 
 impl Tunnels {
@@ -31,10 +35,10 @@ impl Tunnels {
         let listener = crate::tunnels::bind(settings.address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (configured, configurations) = watch::channel(Arc::default());
-        let (instances, connected) = watch::channel(Instances::default());
-        let started = crate::tunnels::start(settings, listener, process, configurations, instances);
+        let news = Arc::new(AgentNews::default());
+        let started = crate::tunnels::start(settings, listener, process, configurations, news.clone());
         let (agents, thread) = started.map_err(StartError::Tunnels)?;
-        Ok(Self { agents, address: Some(address), thread: Some(thread), configured, connected })
+        Ok(Self { agents, address: Some(address), thread: Some(thread), configured, news })
     }
 
     /// A proxy that is built without tunnels has none.
@@ -46,7 +50,7 @@ impl Tunnels {
 
     /// No agent can connect.
     fn none() -> Self {
-        let (configured, connected) = (watch::Sender::new(Arc::default()), watch::channel(Instances::default()).1);
-        Self { agents: Agents::none(), address: None, thread: None, configured, connected }
+        let configured = watch::Sender::new(Arc::default());
+        Self { agents: Agents::none(), address: None, thread: None, configured, news: Arc::default() }
     }
 }

@@ -8,14 +8,16 @@ use std::{
 use proxy_api::{Agent, ListenerId};
 
 use super::Supervisor;
-use crate::core::instances::{Instances, came_or_went, users};
+use crate::core::instances::{Changes, came_or_went, users};
 
 impl Supervisor {
-    /// Takes the instances that are connected now. The listeners that lead through an agent whose instances differ are
-    /// refreshed together, and no others.
-    pub(super) fn connected(&mut self, now: Instances) {
-        let before = std::mem::replace(&mut self.instances, now);
-        let concerned = users(&self.running.listeners, &before.differing(&self.instances));
+    /// Takes the instances of agents that have others than before. The listeners that lead through one of these agents
+    /// are refreshed together, and no others.
+    pub(super) fn connected(&mut self, changes: Changes) {
+        let concerned = users(&self.running.listeners, &changes.keys().map(|uid| &**uid).collect());
+        for (uid, instances) in changes {
+            self.instances.set(uid, instances);
+        }
         if !concerned.is_empty() {
             self.refresh_all_of(&concerned);
         }
@@ -35,8 +37,16 @@ impl Supervisor {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
     use proxy_api::{Backend, Configuration, Listener, Report, Target};
-    use tokio::sync::{mpsc, watch};
+    use tokio::{
+        sync::{mpsc, watch},
+        time::Instant,
+    };
 
     use super::*;
     use crate::{
@@ -91,9 +101,9 @@ mod tests {
         Arc::new(Listener { backends, ..template }.sealed())
     }
 
-    fn instances(all: &[(&str, &[&str])]) -> Instances {
+    fn instances(all: &[(&str, &[&str])]) -> Changes {
         let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|name| Arc::from(*name)).collect() };
-        Instances(all.iter().map(|(uid, all)| (Arc::from(*uid), names(all))).collect())
+        all.iter().map(|(uid, all)| (Arc::from(*uid), names(all))).collect()
     }
 
     fn targets(supervisor: &Supervisor, name: &str) -> Arc<Targets> {
@@ -118,8 +128,21 @@ mod tests {
         it.connected(instances(&[("u", &["pi4"]), ("v", &["pi4"])]));
         assert_eq!(endpoints(&it, "b"), ["agent/shop/v/pi4/db.lan:5432"]);
         assert!(Arc::ptr_eq(&before[2], &targets(&it, "c")));
-        it.connected(Instances::default());
+        it.connected(instances(&[("u", &[]), ("v", &[])]));
         assert!(endpoints(&it, "a").is_empty() && endpoints(&it, "b").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_waits_for_an_instance_wakes_when_it_comes() {
+        let (mut it, _told) = supervisor();
+        let shared = it.listeners.live()[&id("a")].clone();
+        let mut waits = pin!(shared.waiters.wait(&shared.targets, &shared.spec, Instant::now()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        it.connected(instances(&[("v", &["pi4"])]));
+        assert!(waits.as_mut().poll(&mut cx).is_pending(), "another agent");
+        it.connected(instances(&[("u", &["pi4"])]));
+        assert_eq!(waits.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
     }
 
     #[tokio::test]

@@ -71,6 +71,7 @@ impl Sources<'_> {
             }
             if !is_same(&before.entries, &entries) {
                 shared.targets.store(Arc::new(before.followed_by(entries, self.now)));
+                shared.waiters.wake();
             }
             // After the targets, so that a session that wakes finds them.
             shared.first_answer.set(self.awaited(&spec));

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use proxy_api::{Listener, Retry, SendHeader};
-use tokio::{io::Interest, time::sleep};
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep},
+};
 
 use super::{
     admission,
@@ -42,11 +45,14 @@ async fn left(session: &Session, client: &Socket) {
 }
 
 async fn attempts(worker: &Worker, session: &Session, client: &Socket) -> Result<Connected, EndReason> {
-    let listener = &session.listener;
+    let (listener, began) = (&session.listener, Instant::now());
     listener.first_answer.wait(&listener.targets, &listener.spec).await;
     let ticket = listener.tickets.fetch_add(1, Relaxed);
     let mut log = AttemptLog::default();
     loop {
+        if worker.process.agents.can_connect() {
+            listener.waiters.wait(&listener.targets, &listener.spec, began).await?;
+        }
         let spec = listener.spec.load_full();
         let header = header(session, client, &spec);
         if let Some(connected) = step(worker, session, (&spec, &header), ticket, &mut log).await {

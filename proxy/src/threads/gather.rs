@@ -39,7 +39,6 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        core::instances::Instances,
         lives::Lives,
         log::{Level, Log, LogFormat},
         metrics::Metrics,
@@ -82,7 +81,6 @@ mod tests {
         let (reporter, _report) = watch::channel(Report::default());
         let metrics = Metrics::new(process.clone());
         let (agents, _) = watch::channel(Arc::default());
-        let (_connected, instances) = watch::channel(Instances::default());
         let supervisor = Supervisor::new(process, workers, metrics, answers, reporter, agents, &Settings::default());
         let ask = async {
             let (reply, _live) = oneshot::channel();
@@ -92,7 +90,7 @@ mod tests {
             timeout(PATIENCE, current).await.expect("in time").expect("an answer")
         };
         tokio::select! {
-            () = Box::pin(supervisor.run(requests, answered, instances)) => panic!("the control thread has ended"),
+            () = Box::pin(supervisor.run(requests, answered, Arc::default())) => panic!("the control thread has ended"),
             _ = ask => {}
         }
     }

@@ -1,15 +1,25 @@
 //! The join strings of agents that may enrol. Their files are logged, and never they themselves.
 
-use std::{collections::BTreeMap, error::Error, io, time::Duration};
+use std::{collections::BTreeMap, io, mem, time::Duration};
 
 use proxy_api::{Agent, Enrolment};
-use tunnel::local::{Local, LocalError, Offer, Wanted};
+use tokio::time::Instant;
+use tunnel::{
+    chain,
+    local::{Local, LocalError, Offer, Wanted},
+};
 use tunnel_core::{
     identity::{AgentIdentity, AgentName, NameError},
     join::Address,
 };
 
 use crate::log::{Level, Log};
+
+#[cfg(test)]
+mod tests;
+
+/// Pause after a failure, such as a full disk.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Why an agent has no join string.
 #[derive(Debug, thiserror::Error)]
@@ -20,94 +30,133 @@ enum JoinsError {
     Local(#[from] LocalError),
 }
 
-/// The join strings that are offered, by the uid of their agent.
+/// What makes join strings, and tells of them.
+#[derive(Clone, Copy)]
+pub(super) struct Maker<'a> {
+    /// The folder.
+    pub(super) local: &'a Local,
+    /// Where agents reach the server.
+    pub(super) addresses: &'a [Address],
+    /// The log.
+    pub(super) log: &'a Log,
+    /// The present.
+    pub(super) now: Instant,
+}
+
+/// The join strings of the agents that may enrol, by uid.
+#[derive(Debug, Default)]
+pub(super) struct Joins(BTreeMap<String, Standing>);
+
+/// How it is with the join string of an agent.
 #[derive(Debug)]
-pub(super) struct Joins {
-    addresses: Vec<Address>,
-    offers: BTreeMap<String, Offer>,
+struct Standing {
+    agent: Agent,
+    enrolment: Enrolment,
+    /// The join string that was made last.
+    offer: Option<Offer>,
+    /// When it is tried again to make one, and why that has failed.
+    failed: Option<(Instant, String)>,
 }
 
 impl Joins {
-    /// None yet. Agents reach the server at these addresses.
-    pub(super) fn new(addresses: Vec<Address>) -> Self {
-        Self { addresses, offers: BTreeMap::new() }
-    }
-
     /// Offers a join string for each agent of a configuration that may enrol, and for no other.
-    pub(super) fn apply(&mut self, local: &Local, agents: &BTreeMap<String, Agent>, log: &Log) {
-        let before = std::mem::take(&mut self.offers);
+    pub(super) fn apply(&mut self, maker: Maker<'_>, agents: &BTreeMap<String, Agent>) {
+        let mut before = mem::take(&mut self.0);
         for (uid, agent) in agents {
             let Some(enrolment) = agent.enrolment else { continue };
-            match self.offer(local, uid, agent, enrolment) {
-                Ok(Some(offer)) => {
-                    if before.get(uid) != Some(&offer) {
-                        let message = format!("enrols with the join string in {}", offer.path.display());
-                        log.notice(Level::Info, "join", name(agent), message);
-                    }
-                    self.offers.insert(uid.clone(), offer);
-                }
-                Ok(None) => {}
-                Err(error) => log.notice(Level::Error, "join", name(agent), format!("cannot enrol: {}", chain(&error))),
+            let (offer, failed) = before.remove(uid).map_or((None, None), |known| (known.offer, known.failed));
+            let mut standing = Standing { agent: agent.clone(), enrolment, offer, failed };
+            if standing.see_to(maker, uid) {
+                self.0.insert(uid.clone(), standing);
             }
         }
         // A later agent of the same name may have taken the file.
-        for offer in before.values().filter(|offer| !self.offers.values().any(|other| other.path == offer.path)) {
-            withdraw(local, offer, log);
+        let used: Vec<&Offer> = self.0.values().filter_map(|standing| standing.offer.as_ref()).collect();
+        let gone = before.values().filter_map(|standing| standing.offer.as_ref());
+        for offer in gone.filter(|offer| !used.iter().any(|other| other.path == offer.path)) {
+            withdraw(maker, offer);
         }
     }
 
-    fn offer(
-        &self,
-        local: &Local,
-        uid: &str,
-        agent: &Agent,
-        enrolment: Enrolment,
-    ) -> Result<Option<Offer>, JoinsError> {
-        let identity = AgentIdentity::new(AgentName::new(&agent.namespace, &agent.name)?, uid, agent.rotation)?;
-        let expire = Duration::from_secs(enrolment.expire_seconds.into());
-        let wanted = Wanted { redemptions: enrolment.redemptions, expire, addresses: &self.addresses };
-        Ok(local.offer(&identity, wanted, token)?)
+    /// Replaces join strings that have expired, and forgets those that are used up.
+    pub(super) fn look(&mut self, maker: Maker<'_>) {
+        self.0.retain(|uid, standing| !standing.is_due(maker) || standing.see_to(maker, uid));
+    }
+}
+
+impl Standing {
+    fn is_due(&self, maker: Maker<'_>) -> bool {
+        let is_live = self.offer.as_ref().is_some_and(|offer| maker.local.is_live(offer));
+        let retry = self.failed.as_ref().map(|(at, _)| *at);
+        is_due(is_live, retry, maker.now)
     }
 
-    /// Removes join strings that are worth nothing any more.
-    pub(super) fn look(&mut self, local: &Local, log: &Log) {
-        self.offers.retain(|_, offer| {
-            let is_live = local.is_live(offer);
-            if !is_live {
-                let message = "its join string was used or has expired, and is removed; if it has expired, another one is \
-                               made when this program starts again or the manifests change";
-                log.notice(Level::Info, "join", offer.identity.agent().to_string(), message);
-                withdraw(local, offer, log);
+    /// Sees to it that the agent has a join string that counts. Returns whether anybody may still enrol.
+    fn see_to(&mut self, maker: Maker<'_>, uid: &str) -> bool {
+        match self.make(maker, uid) {
+            Ok(Some(offer)) => {
+                self.tell(maker, &offer);
+                (self.offer, self.failed) = (Some(offer), None);
+                true
             }
-            is_live
-        });
+            Ok(None) => {
+                if self.offer.is_some() {
+                    self.say(maker, Level::Info, "its join string was used, and is removed".to_owned());
+                }
+                false
+            }
+            Err(error) => {
+                let why = chain(&error);
+                // A fault that lasts is told once.
+                if self.failed.as_ref().is_none_or(|(_, before)| *before != why) {
+                    let seconds = PAUSE.as_secs();
+                    self.say(maker, Level::Error, format!("cannot enrol: {why}; tried again every {seconds} s"));
+                }
+                self.failed = Some((maker.now + PAUSE, why));
+                true
+            }
+        }
+    }
+
+    fn make(&self, maker: Maker<'_>, uid: &str) -> Result<Option<Offer>, JoinsError> {
+        let agent = AgentName::new(&self.agent.namespace, &self.agent.name)?;
+        let identity = AgentIdentity::new(agent, uid, self.agent.rotation)?;
+        let expire = Duration::from_secs(self.enrolment.expire_seconds.into());
+        let wanted = Wanted { redemptions: self.enrolment.redemptions, expire, addresses: maker.addresses };
+        Ok(maker.local.offer(&identity, wanted, token)?)
+    }
+
+    /// Tells of a join string, if it is another one than before.
+    fn tell(&self, maker: Maker<'_>, offer: &Offer) {
+        let path = offer.path.display();
+        let message = match &self.offer {
+            Some(before) if before == offer => return,
+            Some(before) if before.identity == offer.identity && !maker.local.is_live(before) => {
+                format!("its join string has expired; the next one is in {path}")
+            }
+            _ => format!("enrols with the join string in {path}"),
+        };
+        self.say(maker, Level::Info, message);
+    }
+
+    fn say(&self, maker: Maker<'_>, level: Level, message: String) {
+        maker.log.notice(level, "join", format!("{}/{}", self.agent.namespace, self.agent.name), message);
     }
 }
 
-fn withdraw(local: &Local, offer: &Offer, log: &Log) {
-    if let Err(error) = local.withdraw(offer) {
-        log.notice(Level::Warn, "join", offer.identity.agent().to_string(), chain(&error));
-    }
+/// Whether it is time to see to a join string: it counts no longer, and a failure was long enough ago.
+fn is_due(is_live: bool, retry: Option<Instant>, now: Instant) -> bool {
+    retry.map_or(!is_live, |at| at <= now)
 }
 
-fn name(agent: &Agent) -> String {
-    format!("{}/{}", agent.namespace, agent.name)
+fn withdraw(maker: Maker<'_>, offer: &Offer) {
+    if let Err(error) = maker.local.withdraw(offer) {
+        maker.log.notice(Level::Warn, "join", offer.identity.agent().to_string(), chain(&error));
+    }
 }
 
 fn token() -> io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(bytes)
-}
-
-/// An error with its causes, as one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -41,7 +41,9 @@ struct Bed {
     agents: Agents,
     process: Process,
     configured: Option<watch::Sender<Arc<BTreeMap<String, Agent>>>>,
-    connected: watch::Receiver<Instances>,
+    news: Arc<AgentNews>,
+    connected: Instances,
+    address: SocketAddr,
     thread: thread::JoinHandle<()>,
     folder: TempDir,
     home: TempDir,
@@ -59,12 +61,13 @@ impl Bed {
         let address = port.local_addr().expect("an address");
         let settings = Settings { address, advertise: Vec::new(), folder: folder.path().to_owned() };
         let (configured, configurations) = watch::channel(Arc::default());
-        let (instances, connected) = watch::channel(Instances::default());
-        let started = start(&settings, port, &process, configurations, instances);
+        let news = Arc::new(AgentNews::default());
+        let started = start(&settings, port, &process, configurations, news.clone());
         let (agents, thread) = started.expect("a thread");
         configured.send_replace(Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(false))])));
         let home = tempfile::tempdir().expect("a folder");
-        Self { agents, process, configured: Some(configured), connected, thread, folder, home }
+        let (configured, connected) = (Some(configured), Instances::default());
+        Self { agents, process, configured, news, connected, address, thread, folder, home }
     }
 
     /// Enrols the agent, and runs it until the sender is dropped.
@@ -94,8 +97,17 @@ impl Bed {
         };
         let (stop, stopped) = watch::channel(false);
         spawn_local(agent::run(settings, tls, Boot([2; 16]), stopped));
-        self.connected.wait_for(|instances| !instances.0.is_empty()).await.expect("the tunnels");
+        self.until_connected(true).await;
         stop
+    }
+
+    /// Waits until an instance is connected, or none is.
+    async fn until_connected(&mut self, is_any: bool) {
+        while self.connected.0.is_empty() == is_any {
+            for (uid, instances) in self.news.next().await {
+                self.connected.set(uid, instances);
+            }
+        }
     }
 
     /// Connects as a worker does, and the target accepts.
@@ -111,7 +123,7 @@ impl Bed {
     }
 }
 
-fn home_agent(suspended: bool) -> Agent {
+pub(super) fn home_agent(suspended: bool) -> Agent {
     Agent {
         namespace: "infra".to_owned(),
         name: "home".to_owned(),
@@ -272,7 +284,22 @@ async fn what_cannot_be_connected_fails_by_its_kind_and_a_connection_holds_one_m
         drop((end, target));
         until(|| files.usage().0 == 1).await;
         drop(stop);
-        bed.connected.wait_for(|instances| instances.0.is_empty()).await.expect("the tunnels");
+        bed.until_connected(false).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_has_not_shown_whose_it_is_holds_a_descriptor_too() {
+    within(async {
+        let bed = Bed::start();
+        let files = bed.process.files.clone();
+        let [one, other] = [TcpStream::connect(bed.address).await, TcpStream::connect(bed.address).await];
+        until(|| files.usage().0 == 2).await;
+        drop(one.expect("a connection"));
+        until(|| files.usage().0 == 1).await;
+        drop(other.expect("a connection"));
+        until(|| files.usage().0 == 0).await;
     })
     .await;
 }
@@ -286,7 +313,7 @@ async fn a_join_string_goes_when_it_was_used_and_a_suspended_agent_is_disconnect
         until(|| !path.exists()).await;
         let suspended = Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(true))]));
         bed.configured.as_ref().expect("a sender").send_replace(suspended);
-        bed.connected.wait_for(|instances| instances.0.is_empty()).await.expect("the tunnels");
+        bed.until_connected(false).await;
         until(|| bed.agents.seen().closed.contains_key("suspended")).await;
         assert!(!path.exists(), "nobody may enrol any more");
     })

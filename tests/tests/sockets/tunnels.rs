@@ -5,6 +5,7 @@ mod bed;
 mod cutter;
 mod quickstart;
 mod refusals;
+mod waiting;
 
 use std::{
     io::{self, Read, Write},

@@ -89,7 +89,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970. If
-    /// the ledger is full, the token that is over since the longest gives way.
+    /// the ledger is full, the token that is over since the longest gives way, and first one that enrolled nobody.
     pub fn issue(
         &mut self,
         identity: AgentIdentity,
@@ -106,7 +106,10 @@ impl Ledger {
         }
         if self.entries.len() >= ENTRIES {
             let over = self.entries.iter().enumerate().filter(|(_, entry)| entry.revoked || entry.expires <= now);
-            let oldest = over.min_by_key(|(_, entry)| entry.expires).map(|(at, _)| at).ok_or(IssueError::Full)?;
+            let oldest = over
+                .min_by_key(|(_, entry)| (!entry.keys.is_empty(), entry.expires))
+                .map(|(at, _)| at)
+                .ok_or(IssueError::Full)?;
             self.entries.remove(oldest);
         }
         let keys = Vec::new();

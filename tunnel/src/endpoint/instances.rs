@@ -1,16 +1,53 @@
 //! The instances one by one, for a caller that chooses among them.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use tunnel_core::hello::Instance;
-use tunnel_core::registry::Key;
+use tunnel_core::registry::{Key, Known};
 use tunnel_core::{Open, Session};
 
-use super::{Endpoint, Unopened};
+use super::{Endpoint, Held, Unopened, View};
 use crate::Stream;
 
+/// No name of an instance is before this one.
+const FIRST: &str = "0";
+
 impl Endpoint {
-    /// Waits until an instance, or its connection, has come or gone since the last call. One task at a time may wait.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Waits until an instance, or its connection, has come or gone since the last call. Gives the uids of the agents that
+    /// this concerns. One task at a time may wait.
+    pub async fn changed(&self) -> BTreeSet<String> {
+        loop {
+            self.changed.notified().await;
+            let touched = self.touched.take();
+            if !touched.is_empty() {
+                return touched;
+            }
+        }
+    }
+
+    /// An instance of this agent, or its connection, has come or gone.
+    pub(super) fn touch(&self, uid: &str) {
+        self.touched.borrow_mut().insert(uid.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// The instances that have a session, for a status.
+    pub fn agents(&self) -> Vec<View> {
+        let (registry, sessions) = (self.registry.borrow(), self.sessions.borrow());
+        let now = self.start.elapsed();
+        let all = registry.instances().iter();
+        all.filter_map(|(key, known)| Some(view(key, known, sessions.get(key)?, now))).collect()
+    }
+
+    /// As [`Endpoint::agents`], of one agent, whatever the number of the others.
+    pub fn instances_of(&self, uid: &str) -> Vec<View> {
+        let Ok(instance) = Instance::new(FIRST) else { return Vec::new() };
+        let (registry, sessions) = (self.registry.borrow(), self.sessions.borrow());
+        let now = self.start.elapsed();
+        let from = registry.instances().range(Key { uid: uid.to_owned(), instance }..);
+        let own = from.take_while(|(key, _)| key.uid == uid);
+        own.filter_map(|(key, known)| Some(view(key, known, sessions.get(key)?, now))).collect()
     }
 
     /// As [`Endpoint::open`], from one instance and no other.
@@ -32,5 +69,19 @@ impl Endpoint {
     pub fn is_idle(&self) -> bool {
         let is_idle = |session: &Session| session.is_empty() && !session.has_output();
         self.sessions.borrow().values().all(|held| held.tunnel.look(is_idle))
+    }
+}
+
+fn view(key: &Key, known: &Known, held: &Held, now: Duration) -> View {
+    let load = held.load();
+    View {
+        identity: known.identity.clone(),
+        instance: key.instance.to_string(),
+        program: known.program.clone(),
+        age: now.saturating_sub(known.since),
+        attached: !load.detached,
+        leaving: load.leaving,
+        streams: load.streams,
+        round_trip: held.tunnel.look(Session::round_trip),
     }
 }

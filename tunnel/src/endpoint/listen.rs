@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
-use crate::agent::chain;
+use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
 /// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
@@ -79,6 +79,17 @@ impl Drop for Place {
 /// Serves agents for ever. To drop the future ends their connections, and their sessions wait for others. It must run
 /// within a `LocalSet`.
 pub async fn listen<A: Authenticator>(endpoint: Rc<Endpoint>, listener: TcpListener, authenticator: A) {
+    listen_holding(endpoint, listener, authenticator, || ()).await;
+}
+
+/// As [`listen`], and what `hold` gives is kept for as long as a connection is open, also while it is not known whose it
+/// is.
+pub async fn listen_holding<A: Authenticator, H: 'static>(
+    endpoint: Rc<Endpoint>,
+    listener: TcpListener,
+    authenticator: A,
+    hold: impl Fn() -> H,
+) {
     let start = Instant::now();
     let places = RefCell::new(Places::new(STRANGERS));
     let door = Rc::new(Door { start, places, tasks: RefCell::default() });
@@ -90,8 +101,12 @@ pub async fn listen<A: Authenticator>(endpoint: Rc<Endpoint>, listener: TcpListe
                 Ok((tcp, from)) => {
                     let Some(place) = door.enter(from, &endpoint) else { continue };
                     let id = place.id;
+                    let held = hold();
                     let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place);
-                    let handle = tasks.spawn_local(task);
+                    let handle = tasks.spawn_local(async move {
+                        task.await;
+                        drop(held);
+                    });
                     door.tasks.borrow_mut().insert(id, handle);
                 }
                 Err(error) => {

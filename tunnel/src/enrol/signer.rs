@@ -17,7 +17,7 @@ use tunnel_core::join::Token;
 use tunnel_core::registry::{Policy, certifiable};
 
 use super::seconds;
-use crate::agent::chain;
+use crate::chain;
 use crate::handshake::{read, write};
 use crate::identity::authority::{Authority, Request};
 use crate::identity::ledger::{LedgerError, LedgerFile, RedeemError};

@@ -24,6 +24,21 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
+    /// The disk is full.
+    #[error("cannot write {}, as the disk is full: free space there, and nothing is lost", .path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder was removed under the program that uses it.
+    #[error(
+        "the folder {} is gone: restore it, or start this program again, which makes a new one with another identity",
+        .0.display()
+    )]
+    Gone(PathBuf),
     /// Other users may read a file, or replace the files of a folder.
     #[error(
         "other users can access {}, where secrets are kept: run chmod {mode} {}",
@@ -48,6 +63,15 @@ pub enum FileError {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     move |source| FileError::Io { action, path: path.to_owned(), source }
+}
+
+/// Why a file of a folder that was there is not written.
+fn unwritten(path: &Path, parent: &Path) -> impl FnOnce(io::Error) -> FileError {
+    move |source| match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FileError::Full { path: path.to_owned(), source },
+        ErrorKind::NotFound => FileError::Gone(parent.to_owned()),
+        _ => failed("write", path)(source),
+    }
 }
 
 /// Makes a folder of mode 0700, or checks one that exists: nobody else may write into it.
@@ -79,15 +103,19 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError>
     }
 }
 
-/// Writes a file of mode 0600 beside `path`, and renames it.
+/// Writes a file of mode 0600 beside `path`, and renames it. After an error the file is what it was.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    written(&beside, bytes).map_err(failed("write", &beside))?;
-    fs::rename(&beside, path).map_err(failed("write", path))?;
-    // A certificate must not outlive its key when power fails.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Err(error) = written(&beside, bytes) {
+        // What was written of it would keep a full disk full. The first error is the one to tell.
+        let _ = fs::remove_file(&beside);
+        return Err(unwritten(&beside, parent)(error));
+    }
+    fs::rename(&beside, path).map_err(unwritten(path, parent))?;
+    // A certificate must not outlive its key when power fails.
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("write", parent))
 }
 
@@ -148,6 +176,30 @@ mod tests {
         assert!(error.contains("chmod 700"), "{error}");
         set_mode(&path, 0o755);
         folder(&path).expect("others may list the folder");
+    }
+
+    #[test]
+    fn a_full_disk_and_a_folder_that_is_gone_have_remedies_of_their_own() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let path = temporary.path().join("state");
+        let file = path.join("key.pem");
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let error = unwritten(&file, &path)(kind.into()).to_string();
+            assert!(error.contains("key.pem, as the disk is full: free space there"), "{error}");
+        }
+        let error = write(&file, b"key").expect_err("no folder").to_string();
+        assert!(error.contains("state is gone: restore it, or start this program again"), "{error}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let file = temporary.path().join("key.pem");
+        write(&file, b"one").expect("written");
+        fs::create_dir(temporary.path().join("key.pem.new")).expect("made");
+        write(&file, b"two").expect_err("a folder is in the way");
+        assert_eq!(fs::read(&file).expect("there"), b"one");
     }
 
     #[test]

@@ -38,6 +38,8 @@ impl JoinFolder {
 
     /// Keeps a join string, in place of an earlier one of its agent.
     pub fn write(&self, join: &JoinString) -> Result<(), FileError> {
+        // Somebody may have removed the folder, which only says what the tokens are.
+        files::folder(&self.0)?;
         files::write(&self.path(join.agent()), format!("{}\n", join.encode()).as_bytes())
     }
 

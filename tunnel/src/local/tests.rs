@@ -11,6 +11,7 @@ use tunnel_core::identity::AgentName;
 
 use super::*;
 use crate::{
+    chain,
     enrol::{Applicant, Signer},
     identity::agent::AgentFolder,
 };
@@ -47,9 +48,12 @@ impl Bed {
 
     /// The join string for two agents at this address, for an hour; the token is of this number if one is made.
     fn offer(&self, at: &str, number: u8) -> Option<Offer> {
+        self.try_offer(at, number).expect("a folder that can be used")
+    }
+
+    fn try_offer(&self, at: &str, number: u8) -> Result<Option<Offer>, LocalError> {
         let addresses = [at.parse::<Address>().expect("an address")];
-        let wanted = Wanted { redemptions: 2, expire: Duration::from_secs(3600), addresses: &addresses };
-        self.local.offer(&identity(), wanted, || Ok([number; 32])).expect("a folder that can be used")
+        self.local.offer(&identity(), wanted(&addresses), || Ok([number; 32]))
     }
 
     /// An agent enrols with the join string that the folder has.
@@ -63,11 +67,21 @@ impl Bed {
     }
 }
 
+/// For two agents, for an hour.
+fn wanted(addresses: &[Address]) -> Wanted<'_> {
+    Wanted { redemptions: 2, expire: Duration::from_secs(3600), addresses }
+}
+
 #[allow(clippy::expect_used, reason = "a test helper")]
 fn open(folder: &TempDir, clock: &Arc<Clock>) -> Local {
+    try_open(folder, clock).expect("a folder that can be used")
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn try_open(folder: &TempDir, clock: &Arc<Clock>) -> Result<Local, LocalError> {
     let id = EndpointId::new("local").expect("an id");
     let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, max_instances: 4 });
-    Local::open(folder.path(), id, clock.clone(), policy).expect("a folder that can be used")
+    Local::open(folder.path(), id, clock.clone(), policy)
 }
 
 #[allow(clippy::expect_used, reason = "a test helper")]
@@ -104,6 +118,59 @@ async fn a_join_string_that_expired_or_has_other_addresses_is_replaced_for_those
     assert_ne!((first.token, second.token), (second.token, moved.token));
     bed.enrol().await;
     assert_eq!(bed.offer("home.example:7444", 4), None, "two have enrolled");
+}
+
+#[test]
+fn a_join_string_counts_until_the_second_in_which_it_expires() {
+    let bed = Bed::new();
+    let first = bed.offer("home.example:7443", 1).expect("a join string");
+    bed.later(3599);
+    assert!(bed.local.is_live(&first));
+    assert_eq!(bed.offer("home.example:7443", 2), Some(first.clone()), "it stays");
+    bed.later(1);
+    assert!(!bed.local.is_live(&first));
+    let second = bed.offer("home.example:7443", 2).expect("a join string");
+    assert_eq!((&second.path, bed.local.is_live(&second)), (&first.path, true));
+    assert_ne!(second.token, first.token);
+}
+
+#[test]
+fn a_damaged_file_is_named_with_a_remedy_and_stays_as_it_is() {
+    let bed = Bed::new();
+    bed.offer("home.example:7443", 1).expect("a join string");
+    let remedy = "restore the file, or remove it";
+    for name in ["tokens.json", "root.pem"] {
+        let path = bed.folder.path().join(name);
+        let whole = std::fs::read(&path).expect("a file");
+        for length in [0, 1, whole.len() / 2, whole.len() - 30] {
+            std::fs::write(&path, &whole[..length]).expect("written");
+            let error = chain(&try_open(&bed.folder, &bed.clock).expect_err("damaged"));
+            assert!(error.contains(name) && error.contains(remedy), "{error}");
+            assert_eq!(std::fs::read(&path).expect("a file"), &whole[..length], "it may be repaired");
+        }
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("made");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        let error = chain(&try_open(&bed.folder, &bed.clock).expect_err("not readable"));
+        assert!(error.contains(name) && error.contains("check that the path is right"), "{error}");
+        std::fs::remove_dir(&path).expect("removed");
+        std::fs::write(&path, &whole).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    }
+    try_open(&bed.folder, &bed.clock).expect("repaired");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_removed_under_the_server_is_named_and_what_was_given_out_still_counts() {
+    let bed = Bed::new();
+    let first = bed.offer("home.example:7443", 1).expect("a join string");
+    let path = bed.folder.path();
+    std::fs::remove_dir_all(path).expect("removed");
+    let error = chain(&bed.try_offer("home.example:7443", 2).expect_err("no folder"));
+    assert!(error.contains(&format!("{} is gone: restore it", path.display())), "{error}");
+    assert!(bed.local.is_live(&first), "the one that was given out");
+    std::fs::create_dir(path).expect("made");
+    bed.offer("home.example:7443", 3).expect("a join string, once the folder is there");
 }
 
 #[test]

@@ -33,8 +33,12 @@ impl Server {
 
     /// Instances of agents that are connected.
     pub(super) fn agents(&self) -> f64 {
-        let (_, text) = http_get(self.health, "/metrics").expect("metrics");
-        metric(&text, "portlane_tunnel_agents ").expect("the gauge")
+        metric(&self.metrics(), "portlane_tunnel_agents ").expect("the gauge")
+    }
+
+    /// The page of metrics.
+    pub(super) fn metrics(&self) -> String {
+        http_get(self.health, "/metrics").expect("metrics").1
     }
 
     /// Where the join string of agent `home` is.

@@ -1,6 +1,6 @@
 //! What a tunnel does not carry, who may not connect, and what they are told.
 
-use harness::{Backend, Behaviour, assert_reset, connect, echoes, forward, free_port};
+use harness::{Backend, Behaviour, assert_reset, echoes, forward, free_port};
 
 use super::{
     bed::{Agent, Server, home, line, listener, manifests, refused},
@@ -71,12 +71,4 @@ fn a_join_string_that_can_never_work_ends_the_agent_with_what_to_do() {
         assert!(code == Some(1) && said.contains(remedy), "{remedy}: {code:?}: {said}");
         assert!(!said.contains(&join), "a join string is a secret");
     }
-}
-
-#[test]
-fn a_visitor_without_an_agent_is_let_go_and_the_port_stays() {
-    let port = free_port();
-    let _server = Server::start(&manifests(port, 9, ""), &[]);
-    assert!(!echoes(port), "nobody serves");
-    connect(port).expect("the port does not refuse");
 }

@@ -98,6 +98,19 @@ fn a_full_ledger_forgets_what_is_over_and_nothing_else() {
 }
 
 #[test]
+fn tokens_that_enrolled_somebody_are_remembered_longer_than_others() {
+    let mut ledger = Ledger::default();
+    ledger.issue(identity("pi4"), print("used"), 1, NOW + 1, NOW).expect("issued");
+    ledger.redeem(&print("used"), &agent("pi4"), &print("key"), NOW).expect("granted");
+    for number in 1..ENTRIES {
+        ledger.issue(identity("pi4"), print(&number.to_string()), 1, NOW + HOUR, NOW).expect("issued");
+    }
+    let later = NOW + 2 * HOUR;
+    ledger.issue(identity("pi4"), print("last"), 1, later + HOUR, later).expect("one that is over gave way");
+    assert_eq!((ledger.len(), ledger.enrolled(&identity("pi4"))), (ENTRIES, 1));
+}
+
+#[test]
 fn the_kept_ledger_holds_no_token_and_is_read_again() {
     let token = crate::join::Token::new([0xa7; 32]);
     let mut ledger = Ledger::default();

@@ -200,3 +200,25 @@ pub(crate) fn canonical(host: &str) -> String {
     }
     name
 }
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::{MAX_INSTANCE_BYTES, MAX_NAME_BYTES};
+
+    use super::*;
+
+    #[test]
+    fn an_identity_of_the_longest_names_that_the_api_allows_fits_into_the_contract_with_an_instance() {
+        let (namespace, host, port) = ("n".repeat(63), format!("{}.", "h".repeat(252)), 65_535);
+        let agent = ObjectKey::new(namespace.clone(), "a".repeat(52));
+        for to in [
+            Destination::Tunnel { agent: agent.clone(), host: host.clone(), port },
+            Destination::Tunnel { agent, host: "fd00:1111:2222:3333:4444:5555:6666:7777".to_owned(), port },
+            Destination::Address { host, port },
+            Destination::Service { key: ObjectKey::new(namespace, "s".repeat(63)), port },
+        ] {
+            let id = to.id();
+            assert!(id.len() + "/".len() + MAX_INSTANCE_BYTES <= MAX_NAME_BYTES, "{} bytes: {id}", id.len());
+        }
+    }
+}
