@@ -1,8 +1,8 @@
 //! `portlane`: runs, validates and translates `PortForward` manifests without a cluster, and looks at what runs.
 //!
 //! A library for two programs: `portlane` itself, and the plugin of kubectl, which validates the same manifests
-//! ([`validate`]), runs them with the Services of a cluster ([`run_with`]), and prints its reports the same way
-//! ([`output`]).
+//! ([`validate`]), runs them with the Services of a cluster ([`run_with`]), and shows its reports the same way
+//! ([`output`], [`view`]).
 
 mod admission;
 #[cfg(feature = "tunnels")]
@@ -26,6 +26,7 @@ mod store;
 mod table;
 mod terminal;
 mod verdicts;
+pub mod view;
 mod world;
 
 use std::{

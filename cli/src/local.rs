@@ -5,7 +5,6 @@ mod admin;
 mod args;
 
 use std::{
-    io::{self, IsTerminal},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -16,10 +15,10 @@ use kubectl_core::{
     local::{Process, Scope},
     render,
     status::Verdict,
-    top::{self, Sample},
+    top::{self, Report, Sample},
 };
 use proxy::http::SESSIONS;
-use tokio::{runtime::Builder, time::sleep};
+use tokio::{runtime::Builder, sync::watch, time::sleep};
 
 pub(crate) use self::args::Verb;
 use self::{
@@ -28,7 +27,8 @@ use self::{
 };
 use crate::{
     error::Error,
-    output::{self, Output},
+    output::{self, Format},
+    view,
 };
 
 /// Exit code: a forward does not run.
@@ -85,30 +85,44 @@ async fn list(args: &Conns) -> Result<u8, Error> {
 }
 
 async fn follow(args: &Top) -> Result<u8, Error> {
-    let scope = args.place.scope(None);
-    let is_text = matches!(args.output, Output::Text | Output::Wide);
-    let follows = !args.once && is_text && io::stdout().is_terminal();
     let start = Instant::now();
-    let mut before = None;
-    loop {
-        let process = sessions(args.process.admin_address).await?;
-        named(&process, &scope)?;
-        let (forwards, pods) = (Listed::default(), Ok(Listed::default()));
-        let now = Sample { at: start.elapsed(), forwards, pods, sessions: process.sessions(&scope) };
-        let mut report = top::local(before.as_ref(), &now, process.forwards(&scope));
-        report.notes.extend(cut(&process));
-        if follows {
-            // The cursor is on the row below the text.
-            let rows = output::height().map(|rows| rows.saturating_sub(1));
-            if !output::replace(&render::top(&report, output::look(false), rows))? {
-                return Ok(0);
-            }
-        } else if before.is_some() {
-            output::print(&report, args.output, |report, look| render::top(report, look, None))?;
-            return Ok(if report.notes.is_empty() { 0 } else { INCOMPLETE });
-        }
-        before = Some(now);
+    let (first, report) = Box::pin(sample(args, start, None)).await?;
+    if args.once || args.output != Format::Text || !view::has_viewer() {
         sleep(REFRESH).await;
+        let (_, report) = Box::pin(sample(args, start, Some(&first))).await?;
+        output::print(&report, args.output.into(), render::top)?;
+        return Ok(if report.notes.is_empty() { 0 } else { INCOMPLETE });
+    }
+    let (out, latest) = watch::channel(report);
+    tokio::select! {
+        sent = send(args, start, first, out) => sent?,
+        shown = view::show(latest) => shown?,
+    }
+    Ok(0)
+}
+
+/// One reading, and the report on it.
+async fn sample(args: &Top, start: Instant, before: Option<&Sample>) -> Result<(Sample, Report), Error> {
+    let scope = args.place.scope(None);
+    let process = sessions(args.process.admin_address).await?;
+    named(&process, &scope)?;
+    let (forwards, pods) = (Listed::default(), Ok(Listed::default()));
+    let now = Sample { at: start.elapsed(), forwards, pods, sessions: process.sessions(&scope) };
+    let mut report = top::local(before, &now, process.forwards(&scope));
+    report.notes.extend(cut(&process));
+    Ok((now, report))
+}
+
+/// Sends reports until nobody reads them. Fails with the process.
+async fn send(args: &Top, start: Instant, first: Sample, out: watch::Sender<Report>) -> Result<(), Error> {
+    let mut before = first;
+    loop {
+        sleep(REFRESH).await;
+        let (now, report) = Box::pin(sample(args, start, Some(&before))).await?;
+        before = now;
+        if out.send(report).is_err() {
+            return Ok(());
+        }
     }
 }
 

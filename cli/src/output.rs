@@ -26,6 +26,27 @@ pub enum Output {
     Yaml,
 }
 
+/// Formats of a report whose text leaves nothing out for want of room: `wide` would show no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for people.
+    Text,
+    /// A JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+impl From<Format> for Output {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+            Format::Yaml => Self::Yaml,
+        }
+    }
+}
+
 /// Prints a report in the format that the user wants; `text` makes the text of it. Returns false if nobody reads it any
 /// more.
 pub fn print<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<bool, Error> {
@@ -43,7 +64,7 @@ pub fn reprint<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> S
 }
 
 /// Writes a text that replaces the one before on a terminal. Returns false if nobody reads it any more.
-pub fn replace(text: &str) -> io::Result<bool> {
+fn replace(text: &str) -> io::Result<bool> {
     if io::stdout().is_terminal() { write(&format!("{CLEAR}{text}")) } else { write(text) }
 }
 
@@ -54,8 +75,24 @@ fn document<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> Stri
             let json = serde_json::to_string_pretty(report).map_err(|error| Error::Report(error.to_string()))?;
             printable_json(&json) + "\n"
         }
-        Output::Yaml => serde_yaml::to_string(report).map_err(|error| Error::Report(error.to_string()))?,
+        Output::Yaml => yaml(report)?,
     })
+}
+
+/// A report as YAML.
+fn yaml<R: Serialize>(report: &R) -> Result<String, Error> {
+    serde_yaml::to_string(report).map_err(|error| Error::Report(error.to_string()))
+}
+
+/// A report as one of many: a line of JSON.
+pub fn json_line<R: Serialize>(report: &R) -> Result<String, Error> {
+    let json = serde_json::to_string(report).map_err(|error| Error::Report(error.to_string()))?;
+    Ok(printable_json(&json) + "\n")
+}
+
+/// A report as one of many: a YAML document.
+pub fn yaml_document<R: Serialize>(report: &R) -> Result<String, Error> {
+    Ok(format!("---\n{}", yaml(report)?))
 }
 
 /// How text looks on this terminal, if it is one. `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb` have their

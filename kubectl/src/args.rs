@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, error::ErrorKind};
 use clap_complete::Shell;
 use kubectl_core::{conns::Clients, live::SessionId, logs::Filter};
-pub(crate) use portlane::output::Output;
+pub(crate) use portlane::output::{Format, Output};
 
 pub(crate) use self::{
     attach::{ClusterRun, Forward},
@@ -98,6 +98,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   kubectl portlane logs db --since 10m
   kubectl portlane logs db --client 10.0.0.0/8 --reason NoBackend
+  kubectl portlane logs db -o wide
   kubectl portlane logs db -f -o json")]
     Logs(Logs),
     /// Listen on this machine and connect each client to a ready pod, through the API server.
@@ -131,7 +132,7 @@ pub(crate) enum Command {
   kubectl portlane config edge-5f7c
   kubectl portlane config edge-5f7c -o yaml")]
     Config(Config),
-    /// Follow sessions, rates and health of forwards and pods. `q` quits.
+    /// Follow sessions, rates and health of forwards and pods. `q` quits, `s` sorts, arrows scroll.
     #[command(after_help = "Examples:
   kubectl portlane top
   kubectl portlane top -A --once")]
@@ -145,7 +146,8 @@ pub(crate) enum Command {
     /// Close the ports of a forward, or evict a pod, and follow the sessions to their end.
     #[command(after_help = "Examples:
   kubectl portlane drain db                     sets spec.suspend
-  kubectl portlane drain pod/edge-5f7c --yes    evicts the pod")]
+  kubectl portlane drain pod/edge-5f7c --yes    evicts the pod
+  kubectl portlane drain db --yes -o json       a line for each step, for a program")]
     Drain(Drain),
     /// Open a connection into a forward, and say at which step one from a pod stops and why.
     #[command(after_help = "Examples:
@@ -184,8 +186,8 @@ pub(crate) struct Describe {
     /// Name of the forward.
     pub(crate) forward: String,
     /// Format of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]
@@ -231,8 +233,12 @@ impl Logs {
 pub(crate) enum LogOutput {
     /// One line of text per record.
     Text,
-    /// One JSON object per record.
+    /// The same with every field of the record.
+    Wide,
+    /// One JSON object per record, in one line.
     Json,
+    /// One YAML document per record.
+    Yaml,
 }
 
 /// Reads an age in seconds.

@@ -57,7 +57,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool
         slices.insert(key, endpoints);
     }
     let report = report(&Facts { now, forward, gateway, services, slices, pods, events });
-    output::print(&report, args.output, render::describe)?;
+    output::print(&report, args.output.into(), render::describe)?;
     let is_known = |check: &Check| check.outcome != Outcome::Unknown;
     Ok(report.notes.is_empty() && report.steps.iter().all(|step| step.items.iter().all(is_known)))
 }

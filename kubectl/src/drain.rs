@@ -14,11 +14,12 @@ use kube::{
 };
 use kubectl_core::{
     access::{Fetched, Place},
-    drain::{self, Progress},
+    drain::{self, Progress, Record, State, object},
     live::{self as api, Of, SessionList},
     render::printable,
 };
 use operator_core::ObjectKey;
+use portlane::output::{Format, json_line, yaml_document};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -53,9 +54,9 @@ async fn drain_forward(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -
         confirm(&drain::forward_plan(&forward, total), args.yes)?;
         suspend(cluster, key).await?;
     }
-    follow(&format!("PortForward {key}"), args, async || match read_forward(cluster, key).await {
+    follow(&of, args, async || match read_forward(cluster, key).await {
         Ok(forward) => drain::forward(&forward, &sessions(cluster, &of).await),
-        Err(error) => Progress::Waiting(error.with_causes()),
+        Err(error) => Progress::waiting(error.with_causes()),
     })
     .await
 }
@@ -77,12 +78,12 @@ async fn drain_pod(cluster: &Cluster, args: &args::Drain, key: &ObjectKey) -> Re
         while let Some(refusal) = evict(cluster, key, uid).await? {
             note(&format!("eviction refused, retrying in {} s: {refusal}", RETRY.as_secs()));
             if started.elapsed() >= args.timeout() {
-                return Err(Error::Late { what: format!("pod {key}"), left: refusal, seconds: args.timeout });
+                return late(&of, args, Progress::waiting(refusal));
             }
             sleep(RETRY).await;
         }
     }
-    follow(&format!("pod {key}"), args, async || {
+    follow(&of, args, async || {
         let found = cluster.get::<Pod>(&key.namespace, &key.name).await;
         drain::pod(uid, &found, &sessions(cluster, &of).await)
     })
@@ -131,26 +132,44 @@ async fn evict(cluster: &Cluster, pod: &ObjectKey, uid: Option<&str>) -> Result<
 }
 
 /// Prints what is left, whenever it changes, until nothing is.
-async fn follow(what: &str, args: &args::Drain, look: impl AsyncFn() -> Progress) -> Result<(), Error> {
+async fn follow(of: &Of, args: &args::Drain, look: impl AsyncFn() -> Progress) -> Result<(), Error> {
     let started = Instant::now();
-    let mut last = String::new();
+    let mut last: Option<Progress> = None;
     loop {
-        let left = match look().await {
-            Progress::Done(end) => {
-                write(&format!("{}\n", printable(&format!("{what}: {end}"))))?;
-                return Ok(());
-            }
-            Progress::Waiting(left) => left,
-        };
-        if left != last {
-            write(&format!("{}\n", printable(&format!("{what}: {left}"))))?;
-            last.clone_from(&left);
+        let now = look().await;
+        if last.as_ref() != Some(&now) {
+            print(of, args, &now)?;
+        }
+        if now.state == State::Done {
+            return Ok(());
         }
         if started.elapsed() >= args.timeout() {
-            return Err(Error::Late { what: what.to_owned(), left, seconds: args.timeout });
+            return late(of, args, now);
         }
+        last = Some(now);
         sleep(REFRESH).await;
     }
+}
+
+/// Prints how far a drain has come: for people a line, for programs a record. A reader that has gone does not end the
+/// drain.
+fn print(of: &Of, args: &args::Drain, progress: &Progress) -> Result<(), Error> {
+    let record = || Record::new(of, progress.clone());
+    write(&match args.output {
+        Format::Text => format!("{}\n", printable(&format!("{}: {}", object(of), progress.detail))),
+        Format::Json => json_line(&record())?,
+        Format::Yaml => yaml_document(&record())?,
+    })?;
+    Ok(())
+}
+
+/// Ends a drain whose time is over. The error tells people, and a record tells programs.
+fn late(of: &Of, args: &args::Drain, left: Progress) -> Result<(), Error> {
+    let left = left.too_late();
+    if args.output != Format::Text {
+        print(of, args, &left)?;
+    }
+    Err(Error::Late { what: object(of), left: left.detail, seconds: args.timeout })
 }
 
 /// Asks the user, unless the arguments have the answer.

@@ -22,7 +22,7 @@ use crate::{
     cluster::{Asked, Cluster},
     describe::find,
     error::Error,
-    output::{note, write},
+    output::{note, write, yaml_document},
 };
 
 /// Most pods whose logs are read.
@@ -128,10 +128,15 @@ struct Line {
 impl Line {
     fn new(record: &Record, format: LogOutput) -> Self {
         let text = match format {
-            LogOutput::Text => record.to_text(),
-            LogOutput::Json => record.to_json(),
+            LogOutput::Text => record.to_text() + "\n",
+            LogOutput::Wide => record.to_wide_text() + "\n",
+            LogOutput::Json => record.to_json() + "\n",
+            // JSON is YAML too.
+            LogOutput::Yaml => {
+                yaml_document(&record.document()).unwrap_or_else(|_| format!("---\n{}\n", record.to_json()))
+            }
         };
-        Self { time: record.time().to_owned(), text: text + "\n" }
+        Self { time: record.time().to_owned(), text }
     }
 
     fn bytes(&self) -> usize {
@@ -294,6 +299,20 @@ mod tests {
             let printed = print(streams, wanted, patience).await.expect("printed");
             assert_eq!(printed, is_whole);
         }
+    }
+
+    #[test]
+    fn a_record_is_a_line_or_a_document_of_its_own() {
+        let line = r#"{"time":"t","level":"info","event":"failed","subject":"shop/db/pg","message":"in use"}"#;
+        let record = Record::parse("edge-1", line, &ObjectKey::new("shop", "db")).expect("a record");
+        let text = |format: LogOutput| Line::new(&record, format).text;
+        assert_eq!(text(LogOutput::Text), "t edge-1 failed shop/db/pg: in use\n");
+        assert_eq!(text(LogOutput::Wide), "t edge-1 failed shop/db/pg: in use level=info\n");
+        let json = text(LogOutput::Json);
+        assert_eq!((json.lines().count(), json.contains("\"pod\":\"edge-1\"")), (1, true), "{json}");
+        let yaml = text(LogOutput::Yaml);
+        assert!(yaml.starts_with("---\n") && yaml.contains("\npod: edge-1\n"), "{yaml}");
+        assert!(yaml.contains("\nmessage: in use\n") && yaml.ends_with('\n'), "{yaml}");
     }
 
     /// A log that stays silent, or ends at once.

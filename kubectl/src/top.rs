@@ -1,11 +1,6 @@
 //! `kubectl portlane top`: a table of sessions and rates that follows the cluster.
 
-mod screen;
-
-use std::{
-    io::{self, IsTerminal},
-    time::Instant,
-};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -13,37 +8,35 @@ use kubectl_core::{
     access::Place,
     live::usable,
     placement::key,
-    render::{self, Look},
+    render,
     top::{Report, Sample, report},
 };
 use operator_core::names::PROXY_LABEL;
+use portlane::{output::Format, view};
 use tokio::sync::watch;
 
 use crate::{
-    args::{self, Output},
+    args,
     cluster::Cluster,
     error::Error,
     live::{self, REFRESH},
     output,
 };
 
-use self::screen::{Key, Screen};
-
 /// Shows the table until the user quits, or prints it once. Returns whether everything could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Top) -> Result<bool, Error> {
     let start = Instant::now();
     let first = Box::pin(sample(cluster, args, start)).await?;
-    let is_text = matches!(args.output, Output::Text | Output::Wide);
-    if args.once || !is_text || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+    if args.once || args.output != Format::Text || !view::has_viewer() {
         tokio::time::sleep(REFRESH).await;
         let report = report(Some(&first), &Box::pin(sample(cluster, args, start)).await?);
-        output::print(&report, args.output, |report, look| render::top(report, look, None))?;
+        output::print(&report, args.output.into(), render::top)?;
         return Ok(report.notes.is_empty());
     }
     let (out, latest) = watch::channel(report(None, &first));
     tokio::select! {
         () = follow(cluster, args, start, first, out) => {}
-        shown = show(latest) => shown?,
+        shown = view::show(latest) => shown?,
     }
     Ok(true)
 }
@@ -79,23 +72,6 @@ async fn follow(cluster: &Cluster, args: &args::Top, start: Instant, first: Samp
         };
         if out.send(next).is_err() {
             return;
-        }
-    }
-}
-
-/// Draws reports until the user quits.
-async fn show(mut latest: watch::Receiver<Report>) -> Result<(), Error> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let mut screen = Screen::open()?;
-    let look = output::look(false);
-    loop {
-        let (width, height) = Screen::size()?;
-        let text = render::top(&latest.borrow_and_update(), Look { width: Some(width), ..look }, Some(height));
-        screen.draw(&text)?;
-        tokio::select! {
-            changed = latest.changed() => if changed.is_err() { return Ok(()) },
-            key = screen.key() => if key == Key::Quit { return Ok(()) },
-            _ = terminate.recv() => return Ok(()),
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Trace) -> Result<Verdict
     };
     let facts = Box::pin(read(cluster, forward, &listener, client(cluster, &args.from))).await;
     let report = trace::report(&facts);
-    output::print(&report, args.output, render::trace)?;
+    output::print(&report, args.output.into(), render::trace)?;
     Ok(match report.stops {
         Some(_) => Verdict::Failed,
         None if report.is_complete() => Verdict::Ok,

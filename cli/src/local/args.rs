@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use clap::{Args, Subcommand};
 use kubectl_core::local;
 
-use crate::{listing::Listing, options, output::Output};
+use crate::{
+    listing::Listing,
+    options,
+    output::{Format, Output},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -21,7 +25,7 @@ pub(crate) enum Verb {
   portlane conns db --sort age --watch
   portlane conns --client 10.0.0.0/8 -o wide")]
     Conns(Conns),
-    /// Follow sessions and rates of the forwards on this machine. Ctrl-C quits.
+    /// Follow sessions and rates of the forwards on this machine. `q` quits, `s` sorts, arrows scroll.
     #[command(after_help = "Examples:\n  portlane top\n  portlane top --once")]
     Top(Top),
     /// Show what the process on this machine should run, what it runs, and the difference.
@@ -89,8 +93,8 @@ pub(crate) struct Top {
     #[arg(long)]
     pub(super) once: bool,
     /// Format of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(super) output: Output,
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
 }
 
 #[derive(Args, Debug)]
@@ -133,10 +137,12 @@ mod tests {
             &["conns", "db", "-n", "shop", "--sort", "age", "--client", "10.0.0.0/8", "--limit", "5", "-w"],
             &["conns", "--session", "e220a8397b1dcdaf", "-o", "yaml"],
             &["top", "--once", "-o", "json"],
-            &["config", "--admin-address", "[::1]:9181"],
+            &["config", "--admin-address", "[::1]:9181", "-o", "wide"],
         ] {
             verb(words).expect("valid");
         }
+        let error = verb(&["top", "-o", "wide"]).expect_err("it would show no more");
+        assert!(error.contains("[possible values: text, json, yaml]"), "{error}");
         let error = verb(&["status", "-A", "-n", "shop"]).expect_err("one or the other");
         assert!(error.contains("cannot be used with"), "{error}");
     }

@@ -2,11 +2,12 @@
 
 use crds::{OnUpdate, PortForward};
 use k8s_openapi::api::core::v1::Pod;
-use operator_core::names::PROXY_LABEL;
+use operator_core::{ObjectKey, names::PROXY_LABEL};
+use serde::Serialize;
 
 use crate::{
     access::Fetched,
-    live::{SessionList, unanswered},
+    live::{Of, SessionList, unanswered},
     placement::key,
     units::count,
 };
@@ -16,13 +17,83 @@ const GRACE: i64 = 30;
 /// `sessions.drainSeconds` of forwards that name none.
 const DRAIN: u32 = 300;
 
+/// Whether a drain goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// Something is left.
+    Waiting,
+    /// Nothing is left.
+    Done,
+    /// Something is left, and the time that the user allows is over.
+    TimedOut,
+}
+
 /// How far a drain has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// What is left.
-    Waiting(String),
-    /// How it ended.
-    Done(String),
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Whether it goes on.
+    pub state: State,
+    /// What is left, or how it ended.
+    pub detail: String,
+    /// Live sessions that are left. Absent: nobody has counted them, or not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u64>,
+}
+
+impl Progress {
+    /// Something is left; nobody has counted the sessions.
+    pub fn waiting(detail: impl Into<String>) -> Self {
+        Self { state: State::Waiting, detail: detail.into(), sessions: None }
+    }
+
+    fn counted(detail: String, sessions: u64) -> Self {
+        Self { sessions: Some(sessions), ..Self::waiting(detail) }
+    }
+
+    fn done(detail: &str, sessions: Option<u64>) -> Self {
+        Self { state: State::Done, detail: detail.to_owned(), sessions }
+    }
+
+    /// The same when the time is over.
+    #[must_use]
+    pub fn too_late(self) -> Self {
+        Self { state: State::TimedOut, ..self }
+    }
+}
+
+/// Progress of an object, as one record of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Kind of the object.
+    pub kind: &'static str,
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// How far its drain has come.
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+impl Record {
+    /// The record of an object.
+    pub fn new(of: &Of, progress: Progress) -> Self {
+        let (kind, ObjectKey { namespace, name }) = match of {
+            Of::Forward(key) => ("PortForward", key.clone()),
+            Of::Pod(key) => ("Pod", key.clone()),
+        };
+        Self { kind, namespace, name, progress }
+    }
+}
+
+/// The object in a sentence.
+pub fn object(of: &Of) -> String {
+    match of {
+        Of::Forward(key) => format!("PortForward {key}"),
+        Of::Pod(key) => format!("pod {key}"),
+    }
 }
 
 /// What draining a forward with this many sessions does, for the question whether to do it.
@@ -58,28 +129,28 @@ pub fn pod_plan(pod: &Pod, sessions: u64) -> Option<String> {
 pub fn forward(forward: &PortForward, sessions: &Fetched<SessionList>) -> Progress {
     let status = forward.status.clone().unwrap_or_default();
     if status.observed_generation != forward.metadata.generation {
-        return Progress::Waiting("the operator has not read spec.suspend yet".to_owned());
+        return Progress::waiting("the operator has not read spec.suspend yet");
     }
     if let Some(plane) = status.data_plane.filter(|plane| plane.acked < plane.total) {
         let open = count(u64::from(plane.total - plane.acked), "proxy pod");
-        return Progress::Waiting(format!("{open} may still listen"));
+        return Progress::waiting(format!("{open} may still listen"));
     }
     match left(sessions) {
-        Ok(0) => Progress::Done("the ports are closed, and no session is left".to_owned()),
-        Ok(left) => Progress::Waiting(format!("the ports are closed, {} left", count(left, "session"))),
-        Err(why) => Progress::Waiting(why),
+        Ok(0) => Progress::done("the ports are closed, and no session is left", Some(0)),
+        Ok(left) => Progress::counted(format!("the ports are closed, {} left", count(left, "session")), left),
+        Err(why) => Progress::waiting(why),
     }
 }
 
 /// How far a pod has come that was evicted. `uid` is the pod's: a new pod may have its name.
 pub fn pod(uid: Option<&str>, found: &Fetched<Option<Pod>>, sessions: &Fetched<SessionList>) -> Progress {
     match found {
-        Err(why) => Progress::Waiting(why.to_string()),
-        Ok(Some(pod)) if pod.metadata.uid.as_deref() == uid => Progress::Waiting(match left(sessions) {
-            Ok(left) => format!("{} left", count(left, "session")),
-            Err(why) => why,
-        }),
-        Ok(_) => Progress::Done("the pod is gone".to_owned()),
+        Err(why) => Progress::waiting(why.to_string()),
+        Ok(Some(pod)) if pod.metadata.uid.as_deref() == uid => match left(sessions) {
+            Ok(left) => Progress::counted(format!("{} left", count(left, "session")), left),
+            Err(why) => Progress::waiting(why),
+        },
+        Ok(_) => Progress::done("the pod is gone", None),
     }
 }
 
@@ -94,6 +165,8 @@ fn left(sessions: &Fetched<SessionList>) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::access::Unknown;
 
@@ -114,15 +187,19 @@ mod tests {
 
     #[test]
     fn a_forward_is_drained_once_all_ports_are_closed_and_every_proxy_has_no_session() {
-        let waiting = |text: &str| Progress::Waiting(text.to_owned());
+        let waiting = |text: &str| Progress::waiting(text);
         let none = sessions(0, &[]);
         assert_eq!(forward(&suspended("", 1, 2), &none), waiting("the operator has not read spec.suspend yet"));
         assert_eq!(forward(&suspended("", 2, 1), &none), waiting("1 proxy pod may still listen"));
         let closed = suspended("", 2, 2);
-        assert_eq!(forward(&closed, &sessions(3, &[])), waiting("the ports are closed, 3 sessions left"));
+        assert_eq!(
+            forward(&closed, &sessions(3, &[])),
+            Progress::counted("the ports are closed, 3 sessions left".to_owned(), 3)
+        );
         assert_eq!(forward(&closed, &sessions(0, &["shop/p"])), waiting("the proxy of pod shop/p has not answered"));
-        assert!(matches!(forward(&closed, &Err(Unknown::NotInstalled)), Progress::Waiting(_)));
-        assert!(matches!(forward(&closed, &none), Progress::Done(_)));
+        assert_eq!(forward(&closed, &Err(Unknown::NotInstalled)).state, State::Waiting);
+        let done = forward(&closed, &none);
+        assert_eq!((done.state, done.sessions), (State::Done, Some(0)));
     }
 
     #[test]
@@ -137,6 +214,24 @@ mod tests {
         assert!(plan(", sessions: {onUpdate: Drain, drainSeconds: 7}").contains("closed within 7 s"));
     }
 
+    #[test]
+    fn a_record_for_programs_has_the_object_and_what_is_left() {
+        let of = Of::Forward(ObjectKey::new("shop", "db"));
+        let json = |progress: Progress| serde_json::to_value(Record::new(&of, progress)).expect("JSON");
+        let left = Progress::counted("the ports are closed, 3 sessions left".to_owned(), 3);
+        let mut expected = json!({
+            "kind": "PortForward", "namespace": "shop", "name": "db",
+            "state": "Waiting", "detail": "the ports are closed, 3 sessions left", "sessions": 3,
+        });
+        assert_eq!(json(left.clone()), expected);
+        expected["state"] = json!("TimedOut");
+        assert_eq!(json(left.too_late()), expected, "the end has what is left");
+        let gone = Record::new(&Of::Pod(ObjectKey::new("shop", "p")), Progress::done("the pod is gone", None));
+        let gone = serde_json::to_value(gone).expect("JSON");
+        assert_eq!((&gone["kind"], &gone["state"]), (&json!("Pod"), &json!("Done")));
+        assert!(gone.get("sessions").is_none(), "nobody has counted: {gone}");
+    }
+
     fn evicted(role: Option<&str>) -> Pod {
         let mut pod = Pod::default();
         pod.metadata.uid = Some("u1".to_owned());
@@ -148,9 +243,10 @@ mod tests {
     #[test]
     fn a_pod_is_drained_once_it_is_gone_or_another_pod_has_its_name() {
         let none = sessions(0, &[]);
-        assert_eq!(pod(Some("u1"), &Ok(Some(evicted(None))), &none), Progress::Waiting("0 sessions left".to_owned()));
-        assert!(matches!(pod(Some("u0"), &Ok(Some(evicted(None))), &none), Progress::Done(_)));
-        assert!(matches!(pod(Some("u1"), &Ok(None), &none), Progress::Done(_)));
+        let left = pod(Some("u1"), &Ok(Some(evicted(None))), &none);
+        assert_eq!(left, Progress::counted("0 sessions left".to_owned(), 0));
+        assert_eq!(pod(Some("u0"), &Ok(Some(evicted(None))), &none).state, State::Done);
+        assert_eq!(pod(Some("u1"), &Ok(None), &none).state, State::Done);
     }
 
     #[test]

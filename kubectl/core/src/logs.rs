@@ -13,6 +13,28 @@ use crate::{
     render::text::{printable, printable_json},
 };
 
+/// Fields of a session that its line of text shows, or that are the same in all records of a forward.
+const SESSION: [&str; 16] = [
+    "backend",
+    "bytesDown",
+    "bytesUp",
+    "cause",
+    "client",
+    "durationSeconds",
+    "endpoint",
+    "event",
+    "forward",
+    "kind",
+    "listener",
+    "namespace",
+    "reason",
+    "serverName",
+    "session",
+    "time",
+];
+/// The same of other records: their subject names the listener.
+const NOTICE: [&str; 8] = ["event", "forward", "kind", "listener", "message", "namespace", "subject", "time"];
+
 /// A record of the log of a proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -66,13 +88,18 @@ impl Record {
         is_inside && self.field("listener") == listener && self.field("event").starts_with("session_")
     }
 
-    /// The record as one JSON object, with the name of the pod.
-    pub fn to_json(&self) -> String {
+    /// The record with the name of the pod, for programs.
+    pub fn document(&self) -> Value {
         let mut fields = self.fields.clone();
         if let Value::Object(fields) = &mut fields {
             fields.insert("pod".to_owned(), Value::from(self.pod.clone()));
         }
-        printable_json(&fields.to_string())
+        fields
+    }
+
+    /// The record as one JSON object in one line.
+    pub fn to_json(&self) -> String {
+        printable_json(&self.document().to_string())
     }
 
     /// The record as a line for people.
@@ -83,6 +110,21 @@ impl Record {
             None => format!("{event} {}: {}", self.field("subject"), self.field("message")),
         };
         printable(&format!("{} {} {what}", self.time(), self.pod))
+    }
+
+    /// The same with the fields that it leaves out, also those of newer proxies: `NAME=VALUE`, by name.
+    pub fn to_wide_text(&self) -> String {
+        let known: &[&str] = if self.field("event").starts_with("session_") { &SESSION } else { &NOTICE };
+        let fields = self.fields.as_object().into_iter().flatten();
+        let left_out = fields.filter(|(name, value)| !value.is_null() && !known.contains(&name.as_str()));
+        let mut left_out: Vec<String> = left_out.map(|(name, value)| format!("{name}={}", word(value))).collect();
+        left_out.sort_unstable();
+        let mut text = self.to_text();
+        for field in left_out {
+            text.push(' ');
+            text.push_str(&printable(&field));
+        }
+        text
     }
 
     fn session(&self) -> String {
@@ -113,6 +155,14 @@ impl Record {
             words.push(format!("session {id}"));
         }
         words.join(" ")
+    }
+}
+
+/// A value as one word: a text that has spaces or quotes is quoted.
+fn word(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) if !text.is_empty() && !text.contains([' ', '"']) => text.to_owned(),
+        _ => value.to_string(),
     }
 }
 
@@ -267,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_the_pod_in_both_forms() {
+    fn a_record_has_the_pod_in_each_form_and_every_field_in_the_wide_one() {
         let record = parse(CLOSED, "db").expect("a record");
         assert_eq!(
             record.to_text(),
@@ -277,7 +327,15 @@ mod tests {
         let with_id = CLOSED.replace(r#""kind""#, r#""session":"e220a8397b1dcdaf","kind""#);
         let text = parse(&with_id, "db").expect("a record").to_text();
         assert_eq!(text, format!("{} session e220a8397b1dcdaf", record.to_text()));
+        let wide =
+            parse(&CLOSED.replace(r#""kind""#, r#""zone":"a b","kind""#), "db").expect("a record").to_wide_text();
+        assert_eq!(wide, format!("{} level=info protocol=TCP zone=\"a b\"", record.to_text()));
+        let notice =
+            r#"{"time":"t","level":"error","event":"failed","subject":"shop/db/pg","message":"address in use"}"#;
+        let notice = parse(notice, "db").expect("a record");
+        assert_eq!(notice.to_wide_text(), format!("{} level=error", notice.to_text()));
         let json: Value = serde_json::from_str(&record.to_json()).expect("JSON");
+        assert_eq!(record.document(), json);
         assert_eq!((&json["pod"], &json["forward"]), (&Value::from("shop-1"), &Value::from("db")));
     }
 }

@@ -14,7 +14,7 @@ pub use self::{
     describe::describe,
     status::{local_status, status},
     text::{printable, printable_json},
-    top::top,
+    top::{top, top_screen},
     trace::trace,
 };
 

@@ -4,6 +4,8 @@
 //! readings of live sessions. A session that began and ended between two readings is in neither, so these rates are
 //! lower bounds, and the report says so.
 
+pub mod view;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,

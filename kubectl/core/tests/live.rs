@@ -17,7 +17,10 @@ use kubectl_core::{
     live::{Of, Reading, Request},
     logs::Record,
     render::{self, Look},
-    top,
+    top::{
+        self,
+        view::{Extent, Key, View},
+    },
     trace::{self, Found, Probe, Target},
 };
 use operator_core::ObjectKey;
@@ -41,7 +44,7 @@ impl Scene {
             Some("config") => render::config(&self.config(), look),
             Some("conns") => render::conns(&self.conns(), look),
             Some("trace") => render::trace(&self.trace(), look),
-            Some("top") => render::top(&self.top(), look, None),
+            Some("top") => render::top(&self.top(), look),
             other => panic!("{other:?}"),
         }
     }
@@ -152,18 +155,62 @@ fn outputs_are_those_of_the_golden_files() {
     }
 }
 
-#[test]
-fn a_view_is_no_higher_than_the_terminal() {
+fn of_top() -> top::Report {
     let (_, scene) = scenes().into_iter().find(|(name, _)| name.ends_with("/top")).expect("the scene exists");
+    scene.top()
+}
+
+#[test]
+fn a_screen_keeps_the_total_the_titles_and_the_keys_wherever_it_is_scrolled() {
+    let (report, extent) = (of_top(), Extent { lines: 12, room: 3 });
     let look = Look { width: Some(80), is_wide: false, is_coloured: false };
-    let all = render::top(&scene.top(), look, None);
-    let high = all.lines().count();
-    assert_eq!(render::top(&scene.top(), look, Some(high)), all);
-    let cut = render::top(&scene.top(), look, Some(5));
-    assert_eq!(
-        (cut.lines().count(), cut.lines().next_back()),
-        (5, Some(format!("… {} more lines", high - 4).as_str()))
-    );
+    let screen = |keys: &[Key]| {
+        let view = keys.iter().fold(View::default(), |view, key| view.press(*key, extent));
+        let (text, found) = render::top_screen(&report, view, look, 5);
+        assert_eq!(found, extent, "{text}");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let is_titles = |line: &str| line.starts_with("  SESSIONS↓  NEW/S  BYTES/S  HEALTH") && line.ends_with("  FORWARD");
+    let start = screen(&[]);
+    assert!(start[0].starts_with("3 sessions, ") && start[1].is_empty() && is_titles(&start[2]), "{start:?}");
+    assert!(start[3].ends_with("shop/db"), "{start:?}");
+    assert!(start[4].starts_with("s sort: sessions  q quit  ") && start[4].ends_with("  1-3 of 12"), "{start:?}");
+    let middle = screen(&[Key::Down, Key::Down]);
+    assert!(middle[0] == start[0] && is_titles(&middle[1]), "{middle:?}");
+    assert!(middle[2].ends_with("shop/orders-database-replica") && middle[4].ends_with("  3-5 of 12"), "{middle:?}");
+    let end = screen(&[Key::End]);
+    let note = "  ? the proxy of pod shop/edge-5f7c-fghij has not answered";
+    assert!(end[0] == start[0] && end[3] == note && end[4].ends_with("  10-12 of 12"), "{end:?}");
+}
+
+#[test]
+fn a_screen_marks_the_column_that_its_rows_are_sorted_by() {
+    let report = of_top();
+    let look = Look { width: Some(160), is_wide: false, is_coloured: false };
+    let (_, extent) = render::top_screen(&report, View::default(), look, 24);
+    let screen = |key: Key| render::top_screen(&report, View::default().press(key, extent), look, 24).0;
+    let by_name = screen(Key::SortLeft);
+    assert!(by_name.contains("  FORWARD↑\n") && by_name.contains("  POD↑\n"), "{by_name}");
+    assert!(!by_name.contains("SESSIONS↓") && by_name.contains("s sort: name  "), "{by_name}");
+    let place = |pod: &str| by_name.find(pod).expect("the pod is shown");
+    assert!(place("net/edge-1") < place("shop/edge-5f7c-abcde"), "{by_name}");
+    let by_rate = screen(Key::SortRight);
+    assert!(by_rate.contains("  SESSIONS  NEW/S↓  BYTES/S"), "{by_rate}");
+    assert!(!render::top(&report, look).contains('↓'), "where nobody can press a key, nothing is marked");
+}
+
+#[test]
+fn a_screen_is_as_high_as_the_terminal_and_no_wider() {
+    let report = top::Report { notes: Vec::new(), ..of_top() };
+    for (width, height) in [(20, 1), (20, 2), (20, 3), (20, 24), (80, 5), (80, 24), (160, 50)] {
+        let look = Look { width: Some(width), is_wide: false, is_coloured: false };
+        let (text, extent) = render::top_screen(&report, View::default(), look, height);
+        assert_eq!(text.lines().count(), height, "{width} by {height}:\n{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{width} by {height}:\n{text}");
+        assert!(extent.room < height, "{width} by {height}: {extent:?}");
+        let is_helped = text.lines().next_back().is_some_and(|line| line.starts_with("s sort: sessions"));
+        assert_eq!(is_helped, height > 2, "{width} by {height}:\n{text}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use portlane::Listing;
 
-use super::{Output, age};
+use super::{Format, Output, age};
 
 #[derive(Args, Debug)]
 pub(crate) struct Conns {
@@ -37,8 +37,8 @@ pub(crate) struct Top {
     #[arg(long)]
     pub(crate) once: bool,
     /// Format of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +67,9 @@ pub(crate) struct Drain {
     /// Longest time to wait for the end of sessions, such as 90s, 10m or 2h.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = age)]
     pub(crate) timeout: i64,
+    /// Format of the output: what is left, whenever that changes, and the end.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 impl Drain {
@@ -87,8 +90,8 @@ pub(crate) struct Trace {
     #[arg(long, value_name = "NAME")]
     pub(crate) listener: Option<String>,
     /// Format of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 #[cfg(test)]
@@ -96,6 +99,25 @@ mod tests {
     use clap::Parser;
 
     use crate::args::Cli;
+
+    #[test]
+    fn a_format_that_would_show_no_more_is_refused_with_those_that_there_are() {
+        let with = |words: &[&str], format: &str| {
+            Cli::try_parse_from([&["kubectl-portlane"][..], words, &["-o", format]].concat())
+        };
+        for words in [&["describe", "db"][..], &["trace", "db", "--from", "app"], &["top"], &["drain", "db"]] {
+            let error = with(words, "wide").expect_err("no more to show").to_string();
+            assert!(error.contains("'wide'") && error.contains("[possible values: text, json, yaml]"), "{error}");
+            for format in ["text", "json", "yaml"] {
+                with(words, format).expect("valid");
+            }
+        }
+        for words in [&["status"][..], &["conns"], &["config", "edge"], &["logs", "db"]] {
+            for format in ["text", "wide", "json", "yaml"] {
+                with(words, format).expect("valid");
+            }
+        }
+    }
 
     #[test]
     fn a_page_is_of_one_forward_or_of_a_place() {

@@ -12,6 +12,7 @@ use std::{
 use harness::{
     Backend, Behaviour, Event, Listener, Program, Terminal, binary, connect, forward, free_port, round_trip, until,
 };
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// `portlane` with these words about the process at this admin port.
@@ -108,14 +109,50 @@ fn a_forward_whose_port_is_taken_fails_the_status() {
     drop(program);
 }
 
-#[test]
-fn on_a_terminal_top_follows_within_its_width() {
-    let bed = Running::start();
-    let mut command = command(bed.admin, &["top"]);
+/// What gives the terminal back that `top` has taken over.
+const LEAVE: &str = "\u{1b}[?1049l";
+
+/// `portlane top` on a terminal with so many columns, once it shows something.
+fn top(admin: u16, columns: u16) -> Terminal {
+    let mut command = command(admin, &["top"]);
     command.env("TERM", "xterm");
-    let terminal = Terminal::start(command, 30);
-    let text = terminal.wait("1 session", 2);
+    let terminal = Terminal::start(command, columns);
+    terminal.wait("s sort: sessions", 1);
+    terminal
+}
+
+#[test]
+fn on_a_terminal_top_follows_within_its_width_and_sorts_at_a_key() {
+    let bed = Running::start();
+    let mut terminal = top(bed.admin, 30);
+    let text = terminal.wait("1 session", 1);
     assert!(text.contains("FORWARD") && text.contains("default/f"), "{text:?}");
+    terminal.press(b"<");
+    terminal.wait("FORWARD↑", 1);
+    let _second = connect(bed.port).expect("connect");
+    terminal.wait("2 sessions", 1);
+    terminal.press(b"q");
+    assert!(terminal.end().success());
+    terminal.wait(LEAVE, 1);
+}
+
+#[test]
+fn each_end_of_top_gives_the_terminal_back() {
+    let bed = Running::start();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut terminal = top(bed.admin, 80);
+        terminal.signal(signal);
+        assert!(terminal.end().success());
+        terminal.wait(LEAVE, 1);
+    }
+    let mut terminal = top(bed.admin, 80);
+    terminal.press(b"\x03");
+    assert!(terminal.end().success(), "Ctrl-C");
+    terminal.wait(LEAVE, 1);
+    let mut terminal = top(bed.admin, 80);
+    drop(bed);
+    assert_eq!(terminal.end().code(), Some(2), "the process has ended");
+    terminal.wait(LEAVE, 1);
 }
 
 #[test]

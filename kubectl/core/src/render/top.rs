@@ -1,7 +1,12 @@
 //! The text of `top`.
 
+use anstyle::Style;
+
 use crate::{
-    top::{Load, Report, Row},
+    top::{
+        Load, Report, Row,
+        view::{Extent, Sort, View},
+    },
     units,
 };
 
@@ -10,33 +15,112 @@ use super::{
     text::{Column, fitted},
 };
 
-/// The name is last: a narrow terminal cuts its end.
-const COLUMNS: [Column<'_>; 5] = [("SESSIONS", 0), ("NEW/S", 2), ("BYTES/S", 1), ("HEALTH", 3), ("", 0)];
+/// The columns, and what rows are sorted by in each. The name is last: a narrow terminal cuts its end.
+const COLUMNS: [(Sort, Column<'_>); 5] = [
+    (Sort::Sessions, ("SESSIONS", 0)),
+    (Sort::New, ("NEW/S", 2)),
+    (Sort::Bytes, ("BYTES/S", 1)),
+    (Sort::Health, ("HEALTH", 3)),
+    (Sort::Name, ("", 0)),
+];
+/// Lowest terminal in lines that has room for the help.
+const HELPED: usize = 3;
 
-/// The report as text of no more than `height` lines.
-pub fn top(report: &Report, look: Look, height: Option<usize>) -> String {
+/// The report as text.
+pub fn top(report: &Report, look: Look) -> String {
+    let sections = [("FORWARD", &report.forwards), ("POD", &report.pods)];
+    let sections: String = sections.iter().map(|(title, rows)| section(title, rows, None, look)).collect();
+    format!("{}\n{sections}{}", total(report, look), notes(&report.notes, look))
+}
+
+/// The report as a screen of so many lines: the total, as many of the other lines as there is room for, and the keys.
+/// Also says how many lines there are to scroll.
+pub fn top_screen(report: &Report, view: View, look: Look, height: usize) -> (String, Extent) {
+    let lines = lines(report, view, look);
+    let is_helped = height >= HELPED;
+    let room = height.saturating_sub(1 + usize::from(is_helped));
+    let extent = Extent { lines: lines.len(), room };
+    let range = view.visible(extent);
+    let mut shown: Vec<&str> =
+        lines.iter().skip(range.start).take(range.len()).map(|line| line.text.as_str()).collect();
+    let titles = lines.get(range.start).and_then(|line| lines.get(line.titles?));
+    // The titles of the columns stay above the rows that are scrolled.
+    if let (Some(titles), [first, _, ..]) = (titles, shown.as_mut_slice()) {
+        *first = titles.text.as_str();
+    }
+    let mut text = total(report, look);
+    for line in shown {
+        text.push('\n');
+        text.push_str(line);
+    }
+    if is_helped {
+        text.push_str(&"\n".repeat(room + 1 - range.len()));
+        text.push_str(&help(view, extent, look));
+    }
+    (text + "\n", extent)
+}
+
+/// A line that can be scrolled.
+struct Line {
+    text: String,
+    /// Of a row: where the titles of its columns are.
+    titles: Option<usize>,
+}
+
+/// Everything below the total.
+fn lines(report: &Report, view: View, look: Look) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (title, rows) in [("FORWARD", &report.forwards), ("POD", &report.pods)] {
+        // An empty line comes before the titles.
+        let titles = lines.len() + 1;
+        let text = section(title, &view.sorted(rows), Some(view.sort), look);
+        let line = |(at, text): (usize, &str)| Line { text: text.to_owned(), titles: (at > 1).then_some(titles) };
+        lines.extend(text.lines().enumerate().map(line));
+    }
+    lines.extend(notes(&report.notes, look).lines().map(|text| Line { text: text.to_owned(), titles: None }));
+    lines
+}
+
+fn total(report: &Report, look: Look) -> String {
     let [_, new, bytes] = numbers(report.total);
     let total =
         [units::count(report.total.sessions, "session"), format!("{new} new/s"), format!("{bytes}/s")].join(", ");
-    let total: String = total.chars().take(look.width.unwrap_or(usize::MAX)).collect();
-    let mut text = format!("{}\n", look.title(&total));
-    text.push_str(&section("FORWARD", &report.forwards, look));
-    text.push_str(&section("POD", &report.pods, look));
-    text.push_str(&notes(&report.notes, look));
-    match height {
-        Some(height) => cut(&text, height),
-        None => text,
-    }
+    look.title(&cut(&total, look))
 }
 
-fn section(title: &'static str, rows: &[Row], look: Look) -> String {
+/// The keys, and which of the lines are shown if these are not all.
+fn help(view: View, extent: Extent, look: Look) -> String {
+    let range = view.visible(extent);
+    let place = if range.len() < extent.lines {
+        format!("  {}-{} of {}", range.start + 1, range.end, extent.lines)
+    } else {
+        String::new()
+    };
+    let keys = format!("s sort: {}  q quit  ↑↓ PgUp PgDn Home End scroll{place}", view.sort.name());
+    look.paint(Style::new().dimmed(), &cut(&keys, look))
+}
+
+/// The start of a line that fits.
+fn cut(line: &str, look: Look) -> String {
+    line.chars().take(look.width.unwrap_or(usize::MAX)).collect()
+}
+
+/// A table. The title of the column that the rows are sorted by has a mark.
+fn section(title: &str, rows: &[Row], sorted: Option<Sort>, look: Look) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut head = COLUMNS;
-    if let Some(last) = head.last_mut() {
-        last.0 = title;
-    }
+    let titled = |(sort, (name, rank)): (Sort, Column<'_>)| {
+        let name = if sort == Sort::Name { title } else { name };
+        let mark = match sorted {
+            Some(Sort::Name) if sort == Sort::Name => "↑",
+            Some(sorted) if sort == sorted => "↓",
+            _ => "",
+        };
+        (format!("{name}{mark}"), rank)
+    };
+    let head = COLUMNS.map(titled);
+    let head: Vec<Column<'_>> = head.iter().map(|(name, rank)| (name.as_str(), *rank)).collect();
     let cells = |row: &Row| {
         let mut cells = numbers(row.load).to_vec();
         cells.extend([printable(&row.health), printable(&row.name)]);
@@ -53,15 +137,4 @@ fn numbers(load: Load) -> [String; 3] {
     };
     let plain = |number: u64| number.to_string();
     [load.sessions.to_string(), rate(load.new_per_second, plain), rate(load.bytes_per_second, units::bytes)]
-}
-
-/// The first lines, and how many follow.
-fn cut(text: &str, height: usize) -> String {
-    let lines = text.lines().count();
-    if lines <= height {
-        return text.to_owned();
-    }
-    let shown = height.saturating_sub(1);
-    let first = text.lines().take(shown).collect::<Vec<_>>().join("\n");
-    format!("{first}\n… {} more lines\n", lines - shown)
 }

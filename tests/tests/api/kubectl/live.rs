@@ -249,6 +249,8 @@ fn top_and_conns_follow_on_a_terminal(scene: &Scene<'_>) {
     assert!(narrow.contains(ENTER) && !narrow.contains("HEALTH"), "{narrow:?}");
     top.resize(120);
     top.wait("HEALTH", 1);
+    top.press(b"s");
+    top.wait("NEW/S↓", 1);
     top.press(b"q");
     assert!(top.end().success());
     top.wait(LEAVE, 1);
@@ -284,16 +286,24 @@ fn drain_ends_with_the_last_session(scene: &Scene<'_>) {
 
     let session = connect(scene.port).expect("it listens");
     until("the session counts", || document(scene, &["conns", "web"])["total"] == 1);
-    let Output { text, errors, code } = verb(scene, &["drain", "web", "--yes", "--timeout", "3s"]);
+    let Output { text, errors, code } = verb(scene, &["drain", "web", "--yes", "--timeout", "3s", "-o", "yaml"]);
     assert_eq!(code, Some(1), "{text}{errors}");
     assert!(errors.contains("is not drained after 3 s"), "{errors}");
+    assert!(text.starts_with("---\nkind: PortForward\n") && text.contains("state: TimedOut\n"), "{text}");
     let suspended = namespace.get::<PortForward>("web").and_then(|forward| forward.spec.suspend);
     assert_eq!(suspended, Some(true));
 
     drop(session);
-    let Output { text, errors, code } = verb(scene, &["drain", "web", "--timeout", "1m"]);
+    let Output { text, errors, code } = verb(scene, &["drain", "web", "--timeout", "1m", "-o", "json"]);
     assert_eq!(code, Some(0), "a suspended forward needs no answer: {text}{errors}");
-    assert!(text.contains("no session is left"), "{text}");
+    let records: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a record in a line")).collect();
+    let last = records.last().expect("a record of the end");
+    assert_eq!(
+        (&last["name"], &last["state"], &last["sessions"]),
+        (&json!("web"), &json!("Done"), &json!(0)),
+        "{last}"
+    );
 
     let Output { errors, code, .. } = verb(scene, &["drain", "pod/nothing", "--yes"]);
     assert_eq!(code, Some(2), "{errors}");

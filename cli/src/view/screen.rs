@@ -16,16 +16,21 @@ use crossterm::{
         EnterAlternateScreen, LeaveAlternateScreen,
     },
 };
+use kubectl_core::top::view::Key;
 use tokio::sync::mpsc;
 
 /// Longest time until the thread that reads keys notices that nobody wants them.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Inputs that may wait to be taken. A person who holds a key down waits for the screen.
+const WAITING: usize = 8;
 
 /// What the user did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum Input {
     /// The user wants to end the program.
     Quit,
+    /// The user changes the view.
+    View(Key),
     /// The terminal has another size.
     Resized,
 }
@@ -34,26 +39,19 @@ pub(super) enum Key {
 #[derive(Debug)]
 pub(super) struct Screen {
     out: io::Stdout,
-    keys: mpsc::Receiver<Key>,
+    inputs: mpsc::Receiver<Input>,
 }
 
 impl Screen {
     /// Takes over the terminal.
     pub(super) fn open() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
-        let (send, keys) = mpsc::channel(8);
+        let (send, inputs) = mpsc::channel(WAITING);
         // From here on, dropping the screen undoes the raw mode.
-        let mut screen = Self { out: io::stdout(), keys };
+        let mut screen = Self { out: io::stdout(), inputs };
         execute!(screen.out, EnterAlternateScreen, Hide, DisableLineWrap)?;
         thread::spawn(move || read(&send));
         Ok(screen)
-    }
-
-    /// Width and height in characters. A terminal that knows no size has 80 by 24.
-    pub(super) fn size() -> io::Result<(usize, usize)> {
-        let (width, height) = terminal::size()?;
-        let known = |size: u16, otherwise: usize| if size == 0 { otherwise } else { usize::from(size) };
-        Ok((known(width, 80), known(height, 24)))
     }
 
     /// Shows a text in place of the one before. No line is wrapped.
@@ -62,8 +60,8 @@ impl Screen {
     }
 
     /// Waits for what the user does. A terminal that has gone counts as the wish to quit.
-    pub(super) async fn key(&mut self) -> Key {
-        self.keys.recv().await.unwrap_or(Key::Quit)
+    pub(super) async fn input(&mut self) -> Input {
+        self.inputs.recv().await.unwrap_or(Input::Quit)
     }
 }
 
@@ -85,8 +83,8 @@ impl Drop for Screen {
     }
 }
 
-/// Sends keys until nobody wants them, or the terminal has gone.
-fn read(out: &mpsc::Sender<Key>) {
+/// Sends inputs until nobody wants them, or the terminal has gone.
+fn read(out: &mpsc::Sender<Input>) {
     while !out.is_closed() {
         let event = match event::poll(PATIENCE) {
             Ok(false) => continue,
@@ -94,34 +92,42 @@ fn read(out: &mpsc::Sender<Key>) {
             Err(error) => Err(error),
         };
         let Ok(event) = event else { return };
-        if let Some(key) = meaning(&event)
-            && out.blocking_send(key).is_err()
+        if let Some(input) = meaning(&event)
+            && out.blocking_send(input).is_err()
         {
             return;
         }
     }
 }
 
-fn meaning(event: &Event) -> Option<Key> {
+fn meaning(event: &Event) -> Option<Input> {
     let key = match event {
-        Event::Resize(..) => return Some(Key::Resized),
-        Event::Key(key) if key.kind == KeyEventKind::Press => key,
+        Event::Resize(..) => return Some(Input::Resized),
+        Event::Key(key) if key.kind != KeyEventKind::Release => key,
         _ => return None,
     };
-    // A terminal in raw mode sends no signal for Ctrl-C.
-    let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-    let quits = is_interrupt || matches!(key.code, KeyCode::Char('q' | 'Q') | KeyCode::Esc);
-    quits.then_some(Key::Quit)
+    if key.modifiers.contains(KeyModifiers::CONTROL) {
+        // A terminal in raw mode sends no signal for Ctrl-C.
+        return (key.code == KeyCode::Char('c')).then_some(Input::Quit);
+    }
+    let key = match key.code {
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => return Some(Input::Quit),
+        KeyCode::Up | KeyCode::Char('k') => Key::Up,
+        KeyCode::Down | KeyCode::Char('j') => Key::Down,
+        KeyCode::PageUp => Key::PageUp,
+        KeyCode::PageDown | KeyCode::Char(' ') => Key::PageDown,
+        KeyCode::Home => Key::Home,
+        KeyCode::End => Key::End,
+        KeyCode::Char('s' | '>') => Key::SortRight,
+        KeyCode::Char('<') => Key::SortLeft,
+        _ => return None,
+    };
+    Some(Input::View(key))
 }
 
 #[cfg(test)]
 mod tests {
     use crossterm::event::KeyEvent;
-    use kubectl_core::{
-        check::Outcome,
-        render::{self, Look},
-        top::{Load, Report, Row},
-    };
 
     use super::*;
 
@@ -148,39 +154,41 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_shows_every_line_of_the_view_within_the_terminal() {
-        let load = Load { sessions: 3, new_per_second: Some(1), bytes_per_second: Some(2048), at_least: false };
-        let row = |name: &str, outcome| Row { name: name.to_owned(), outcome, health: "Ready".to_owned(), load };
-        let report = Report {
-            total: load,
-            forwards: vec![row("shop/db", Outcome::Ok), row("shop/orders-database-replica", Outcome::Failed)],
-            pods: vec![row("shop/edge-5f7c-abcde", Outcome::Ok)],
-            notes: Vec::new(),
-        };
-        for (width, height) in [(20, 5), (20, 24), (80, 24), (160, 48)] {
-            let look = Look { width: Some(width), is_wide: false, is_coloured: false };
-            let text = render::top(&report, look, Some(height));
+    fn a_frame_shows_every_line_of_the_screen_in_a_row_of_its_own() {
+        for text in
+            ["", "3 sessions\n", "3 sessions\n\n  SESSIONS↓  FORWARD\n✓ 3          shop/db\n\n\ns sort: sessions\n"]
+        {
             let mut frame = Vec::new();
-            paint(&mut frame, &text).expect("a frame");
+            paint(&mut frame, text).expect("a frame");
             let shown = rows(&String::from_utf8(frame).expect("text"));
-            assert_eq!(shown, text.lines().collect::<Vec<_>>(), "{width} by {height}");
-            assert!(shown.len() <= height, "{width} by {height}: {shown:?}");
-            assert!(shown.iter().all(|line| line.chars().count() <= width), "{width} by {height}: {shown:?}");
-            assert!(shown.first().is_some_and(|line| line.starts_with("3 sessions")), "{shown:?}");
+            assert_eq!(shown, text.lines().collect::<Vec<_>>());
         }
     }
 
     #[test]
-    fn q_escape_and_control_c_quit() {
-        let key = |code, modifiers| meaning(&Event::Key(KeyEvent::new(code, modifiers)));
+    fn q_escape_and_control_c_quit_and_other_keys_change_the_view() {
+        let input = |code, modifiers| meaning(&Event::Key(KeyEvent::new(code, modifiers)));
         for (code, modifiers) in [
             (KeyCode::Char('q'), KeyModifiers::NONE),
             (KeyCode::Esc, KeyModifiers::NONE),
             (KeyCode::Char('c'), KeyModifiers::CONTROL),
         ] {
-            assert_eq!(key(code, modifiers), Some(Key::Quit));
+            assert_eq!(input(code, modifiers), Some(Input::Quit));
         }
-        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::NONE), None);
-        assert_eq!(meaning(&Event::Resize(20, 5)), Some(Key::Resized));
+        for (code, key) in [
+            (KeyCode::Up, Key::Up),
+            (KeyCode::Char('j'), Key::Down),
+            (KeyCode::PageUp, Key::PageUp),
+            (KeyCode::Char(' '), Key::PageDown),
+            (KeyCode::Home, Key::Home),
+            (KeyCode::End, Key::End),
+            (KeyCode::Char('s'), Key::SortRight),
+            (KeyCode::Char('<'), Key::SortLeft),
+        ] {
+            assert_eq!(input(code, KeyModifiers::NONE), Some(Input::View(key)));
+        }
+        assert_eq!(input(KeyCode::Char('c'), KeyModifiers::NONE), None);
+        assert_eq!(input(KeyCode::Char('s'), KeyModifiers::CONTROL), None);
+        assert_eq!(meaning(&Event::Resize(20, 5)), Some(Input::Resized));
     }
 }
