@@ -157,9 +157,9 @@ fn sizes_beyond_the_bounds_are_refused_and_nothing_is_appended() {
 
     let mut log = Log::open(&mut outside, "queue-", settings()).expect("an empty folder");
     let fits = Message { source: b"a", received_millis: 0, payload: &[7; 64] };
-    let long = Message { payload: &[7; 65], ..fits };
+    let too_long = Message { payload: &[7; 65], ..fits };
     let source = Message { source: &[7; MAX_SOURCE_BYTES + 1], ..fits };
-    assert!(matches!(log.append(&mut outside, &[fits, long]), Err(Error::TooLong { bytes: 65, .. })));
+    assert!(matches!(log.append(&mut outside, &[fits, too_long]), Err(Error::TooLong { bytes: 65, .. })));
     assert!(matches!(log.append(&mut outside, &[source]), Err(Error::TooLong { source_bytes: 256, .. })));
     assert!(matches!(log.append(&mut outside, &[fits; 6]), Err(Error::Batch { max: 476, .. })));
     assert_eq!(log.append(&mut outside, &[]), Ok(0..0));

@@ -101,11 +101,11 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
                 Ok((tcp, from)) => {
                     let Some(place) = door.enter(from, &endpoint) else { continue };
                     let id = place.id;
-                    let held = hold();
+                    let kept = hold();
                     let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place);
                     let handle = tasks.spawn_local(async move {
                         task.await;
-                        drop(held);
+                        drop(kept);
                     });
                     door.tasks.borrow_mut().insert(id, handle);
                 }
