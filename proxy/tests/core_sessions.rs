@@ -66,6 +66,14 @@ fn possible(listener: &Listener) -> BTreeSet<EndReason> {
     EndReason::ALL.into_iter().filter(|reason| reason.is_possible(listener)).collect()
 }
 
+const OF_HEADERS: [EndReason; 5] = [
+    EndReason::UntrustedPeer,
+    EndReason::BadHeader,
+    EndReason::HandshakeTimeout,
+    EndReason::HandshakeLimit,
+    EndReason::Probe,
+];
+
 #[test]
 fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
     let header = |accept| {
@@ -95,13 +103,6 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::MaxSession,
         ]
     );
-    let of_headers = vec![
-        EndReason::UntrustedPeer,
-        EndReason::BadHeader,
-        EndReason::HandshakeTimeout,
-        EndReason::HandshakeLimit,
-        EndReason::Probe,
-    ];
     let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
     let target = Target::Tunnel { agent: "u".to_owned(), host: "db.lan".to_owned(), port: 5432 };
     let backends = vec![Backend { target, weight: 1, ..listener().backends[0].clone() }];
@@ -111,8 +112,8 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
         (Listener { backends, ..listener() }, vec![EndReason::NoInstance, EndReason::QueueFull]),
         (Listener { destinations: gateway, ..listener() }, vec![EndReason::Loop]),
         (header(AcceptHeader::Disabled), vec![]),
-        (header(AcceptHeader::Optional), of_headers.clone()),
-        (header(AcceptHeader::Required), of_headers),
+        (header(AcceptHeader::Optional), OF_HEADERS.to_vec()),
+        (header(AcceptHeader::Required), OF_HEADERS.to_vec()),
         (limited(Limits::default()), vec![]),
         (limited(Limits { max_connections: Some(1), ..Limits::default() }), vec![EndReason::ConnectionLimit]),
         (
