@@ -12,6 +12,7 @@ use clap_complete::Shell;
 #[cfg(feature = "tunnels")]
 use crate::agent;
 use crate::{
+    check::Validate,
     forward::{self, Forward, Operand},
     local,
     options::{self, Map},
@@ -55,7 +56,7 @@ impl Cli {
         match &self.command {
             Command::Run(run) => run.flaw(),
             Command::Translate(args) => flaw(&args.input, &args.laptop.map, false),
-            Command::Validate(input) => input.flaw(),
+            Command::Validate(args) => args.input.flaw(),
             _ => None,
         }
     }
@@ -111,7 +112,7 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     Run(Run),
     /// Validate manifests as an API server would, and check them for conflicts. Exits with 1 if a manifest is refused.
     #[command(after_help = "Example:\n  portlane validate -f forwards/")]
-    Validate(Input),
+    Validate(Validate),
     /// Print the configuration document for a proxy. Exits with 1, without a document, if a manifest is refused.
     #[command(after_help = "Example:
   portlane translate -f forwards/ > config.yaml && portlane-proxy --config config.yaml")]

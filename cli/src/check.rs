@@ -1,23 +1,26 @@
 //! `portlane validate` and `portlane translate`.
 
+mod findings;
+
 use std::{
     collections::BTreeSet,
-    fmt::Display,
     io::{self, Write},
 };
 
+use clap::Args;
 use operator_core::{Group, ObjectKey, translate};
-use proxy::log::printable;
 
+use self::findings::{Findings, line};
 use crate::{
     admission::Admission,
     args::{Input, Translate},
     complain,
     error::Error,
     forward,
-    manifest::{FileChange, Problem, Sources},
+    manifest::{FileChange, Sources},
     misspelt,
-    store::{Objects, Store},
+    output::{self, Format},
+    store::Store,
     verdicts, world,
 };
 
@@ -37,8 +40,20 @@ fn read(input: &Input) -> Result<(Store, Sources), Error> {
     Ok((store, sources))
 }
 
+/// Arguments of `validate`.
+#[derive(Args, Debug)]
+pub struct Validate {
+    /// Which manifests to read.
+    #[command(flatten)]
+    pub input: Input,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
 /// Prints the problems of the manifests. Returns true if there are none.
-pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
+pub(crate) fn validate(args: &Validate) -> Result<bool, Error> {
+    let input = &args.input;
     let (store, sources) = read(input)?;
     let mut objects = store.objects(&input.only, &BTreeSet::new());
     objects.left_out.extend(sources.skipped());
@@ -51,19 +66,9 @@ pub(crate) fn validate(input: &Input) -> Result<bool, Error> {
     objects.world = world::any_cluster(std::mem::take(&mut objects.world));
     let translation = translate(&objects.world);
     let (refused, warnings) = verdicts::problems(&objects, &translation);
-    let problems: BTreeSet<&Problem> = objects.problems.iter().chain(&refused).collect();
-    let mut lines: Vec<String> = problems.iter().map(line).collect();
-    lines.extend(warnings.iter().map(|warning| format!("{} (warning)", line(warning))));
-    lines.extend(wrong.iter().map(line));
-    lines.push(summary(&objects, &gateways, &problems, wrong.len()));
-    lines.extend(objects.left_out.line());
-    print(format!("{}\n", lines.join("\n")).as_bytes())?;
-    Ok(problems.is_empty() && wrong.is_empty())
-}
-
-/// One line: names and values in manifests must neither end it nor command the terminal.
-fn line(text: &impl Display) -> String {
-    printable(&text.to_string()).into_owned()
+    let findings = Findings::new(&objects, &gateways, refused, warnings, wrong);
+    output::print(&findings, args.output.into(), findings::text)?;
+    Ok(findings.valid)
 }
 
 /// Writes to standard output. A reader that closes the pipe early is not an error.
@@ -71,30 +76,6 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
-    }
-}
-
-/// The objects without a problem, and the number of problems.
-fn summary(objects: &Objects, gateways: &BTreeSet<ObjectKey>, problems: &BTreeSet<&Problem>, options: usize) -> String {
-    let refused: BTreeSet<&str> = problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
-    let forwards = valid("PortForward", objects.world.forwards.keys(), &refused);
-    let gateways = valid("ForwardGateway", gateways.iter(), &refused);
-    let agents = valid("ForwardAgent", objects.world.agents.iter().flatten().map(|(key, _)| key), &refused);
-    let mut parts: Vec<String> = forwards.into_iter().chain(gateways).chain(agents).collect();
-    match problems.len() + options {
-        0 => {}
-        1 => parts.insert(0, "1 problem".to_owned()),
-        more => parts.insert(0, format!("{more} problems")),
-    }
-    parts.join(", ")
-}
-
-/// The number of objects without a problem, if there are any.
-fn valid<'a>(kind: &str, keys: impl Iterator<Item = &'a ObjectKey>, refused: &BTreeSet<&str>) -> Option<String> {
-    match keys.filter(|key| !refused.contains(format!("{kind} {key}").as_str())).count() {
-        0 => None,
-        1 => Some(format!("1 {kind} valid")),
-        count => Some(format!("{count} {kind}s valid")),
     }
 }
 
@@ -146,7 +127,7 @@ pub(crate) fn translate_to_stdout(args: &Translate) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Place;
+    use crate::manifest::{Place, Problem};
 
     #[test]
     fn a_problem_stays_on_its_line_and_sends_the_terminal_no_command() {

@@ -41,6 +41,7 @@ use proxy::log::printable;
 use self::args::{Cli, Command};
 pub use self::{
     args::{Input, Run},
+    check::Validate,
     error::Error,
     listing::Listing,
     run::run_with,
@@ -62,7 +63,7 @@ pub fn start() -> ExitCode {
     }
     let result = match Cli::read().command {
         Command::Run(args) => run::run(&args).map(|()| true),
-        Command::Validate(input) => check::validate(&input),
+        Command::Validate(args) => check::validate(&args),
         Command::Translate(args) => check::translate_to_stdout(&args),
         #[cfg(feature = "tunnels")]
         Command::Agent(args) => return agent::run(&args),
@@ -79,8 +80,8 @@ pub fn start() -> ExitCode {
 /// Does what `portlane validate` does with these arguments, in the same words. Returns true if the manifests were read
 /// and have no problem.
 #[must_use]
-pub fn validate(input: &Input) -> bool {
-    is_success(check::validate(input))
+pub fn validate(args: &Validate) -> bool {
+    is_success(check::validate(args))
 }
 
 /// Whether a command has found no problem. Prints why it failed, if it did.

@@ -16,8 +16,10 @@ pub(crate) use yaml::{MAX_FILE_BYTES, parse};
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// File and line of a value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Place {
     pub(crate) file: String,
     pub(crate) line: usize,
@@ -30,8 +32,9 @@ impl fmt::Display for Place {
 }
 
 /// A problem with a file or with an object in it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Problem {
+    #[serde(flatten)]
     pub(crate) place: Place,
     /// `kind namespace/name`, if the document could be read that far.
     pub(crate) object: Option<String>,

@@ -59,7 +59,7 @@ impl Cli {
         let cli = Self::parse();
         let flaw = match &cli.command {
             Command::Run(args) => args.run.flaw(),
-            Command::Validate(input) => input.flaw(),
+            Command::Validate(args) => args.input.flaw(),
             _ => None,
         };
         if let Some(flaw) = flaw {
@@ -120,7 +120,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   kubectl portlane validate forwards/
   helm template shop | kubectl portlane validate -")]
-    Validate(portlane::Input),
+    Validate(portlane::Validate),
     /// List the live sessions of a forward, of a pod, or of all forwards.
     #[command(after_help = "Examples:
   kubectl portlane conns                            of all forwards of this namespace
@@ -305,13 +305,13 @@ mod tests {
     fn validate_takes_files_and_the_namespace_wherever_it_stands() {
         for words in [["validate", "a.yaml", "-n", "shop"], ["-n", "shop", "validate", "a.yaml"]] {
             let cli = Cli::try_parse_from([&["kubectl-portlane"][..], &words].concat()).expect("valid");
-            let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
-            assert_eq!((input.namespace(), input.flaw()), ("shop", None));
+            let Command::Validate(args) = &cli.command else { panic!("the command is validate") };
+            assert_eq!((args.input.namespace(), args.input.flaw()), ("shop", None));
         }
         let cli = Cli::try_parse_from(["kubectl-portlane", "validate"]).expect("valid");
-        let Command::Validate(input) = &cli.command else { panic!("the command is validate") };
-        assert_eq!(input.namespace(), "default", "there is no cluster with a context");
-        assert!(input.flaw().is_some_and(|flaw| flaw.contains("name files")));
+        let Command::Validate(args) = &cli.command else { panic!("the command is validate") };
+        assert_eq!(args.input.namespace(), "default", "there is no cluster with a context");
+        assert!(args.input.flaw().is_some_and(|flaw| flaw.contains("name files")));
     }
 
     #[test]

@@ -49,8 +49,8 @@ fn start(cli: &Cli) -> Result<u8, Error> {
         output::write(&Cli::completion(*shell))?;
         return Ok(0);
     }
-    if let Command::Validate(input) = &cli.command {
-        return Ok(if portlane::validate(input) { 0 } else { FAILED });
+    if let Command::Validate(args) = &cli.command {
+        return Ok(if portlane::validate(args) { 0 } else { FAILED });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Command::Run(args) = &cli.command {

@@ -94,6 +94,10 @@ fn validate_prints_file_line_object_field_and_reason_and_exits_with_one() {
     let printed = text(&bad.stdout);
     let line = "<stdin>:8: PortForward default/a: spec.listeners[0].port: must be at most 65535, but is 70000";
     assert!(printed.contains(line), "{printed}");
+    let read = portlane(&["validate", "-o", "json", "-f", "-"], &good.replace("port: 1000", "port: 70000"));
+    let found: serde_json::Value = serde_json::from_slice(&read.stdout).expect("a document");
+    assert_eq!((read.status.code(), &found["valid"]), (Some(1), &serde_json::json!(false)));
+    assert_eq!(found["problems"][0]["field"], "spec.listeners[0].port", "{found}");
 }
 
 #[test]
