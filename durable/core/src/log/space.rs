@@ -123,9 +123,13 @@ impl Log {
             self.bytes -= earlier_bytes;
         }
         let (name, file) = (self.segment_name(index), format!("{}{index:016x}.damaged", self.prefix));
-        outside.files.rename(&name, &file).map_err(failed("rename", &name))?;
-        self.quarantined = Some((file.clone(), bytes));
-        outside.told.push(Told::Quarantined { file });
+        match outside.files.rename(&name, &file) {
+            Ok(()) => outside.told.push(Told::Quarantined { file: file.clone() }),
+            // Gone, or renamed by a call that failed: its bytes count until their space is needed.
+            Err(FileError::Missing) => {}
+            Err(why) => return Err(failed("rename", &name)(why)),
+        }
+        self.quarantined = Some((file, bytes));
         Ok(())
     }
 
