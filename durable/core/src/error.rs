@@ -130,6 +130,6 @@ pub enum Why {
     Full,
     /// The age of messages.
     Age,
-    /// A dead letter where none are kept.
+    /// A dead letter where none are kept, or none so long.
     Dead,
 }
