@@ -3,7 +3,7 @@
 use super::window::Window;
 use super::{Log, SEGMENT_HEAD, Segment, failed};
 use crate::record::{HEAD_BYTES, Head};
-use crate::{Error, Message, Outside, Record};
+use crate::{Error, FileError, Message, Outside, Record, Told};
 
 /// A place in a log. It keeps one window of one segment in memory: 64 KiB, or one message if that is
 /// longer.
@@ -96,6 +96,12 @@ impl Log {
         reader.wanted = next;
         if let Some(segment) = self.segments.get_mut(at) {
             segment.damaged = true;
+        }
+        // The sync of these messages would name what is lost: its sender still has it.
+        if let Some(waiting) = self.unsynced.take_if(|waiting| next > waiting.first) {
+            let why = FileError::Other("a message was lost before it was synced".to_owned());
+            outside.told.push(Told::SyncFailed { messages: waiting.first..self.next, why });
+            self.active = false;
         }
         // Behind damage nothing can be found again, so new messages need another segment.
         if at + 1 == self.segments.len() && next == self.next {
