@@ -49,7 +49,8 @@ impl Settings {
 
     /// Refuses bounds that contradict each other.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let longest = (SEGMENT_HEAD_BYTES + HEAD_BYTES + MAX_SOURCE_BYTES) as u64 + self.max_message_bytes as u64;
+        let heads = (SEGMENT_HEAD_BYTES + HEAD_BYTES + MAX_SOURCE_BYTES) as u64;
+        let longest = heads.saturating_add(self.max_message_bytes as u64);
         if self.max_message_bytes > MAX_MESSAGE_BYTES || longest > self.segment_bytes() {
             return Err(Error::Settings {
                 message: self.max_message_bytes,

@@ -10,6 +10,12 @@ use std::time::Duration;
 use durable_core::{Error, FileError, Files, Log, Outside, Settings, Told, WhenFull, Why};
 use world::{World, settings};
 
+const SEGMENT: &str = "queue-0000000000000000.log";
+const CURSOR: &str = "queue-cursor";
+/// Bytes of the heads of a segment and of a record.
+const SEGMENT_HEAD: usize = 36;
+const HEAD: usize = 28;
+
 /// Gives up the segment that the reader of the world is in.
 fn skip_segment(world: &mut World) {
     let World { disk, now, log, reader, told, .. } = world;
@@ -103,4 +109,84 @@ fn what_gave_way_on_a_full_disk_is_told_as_nothing_else_after_a_start() {
     assert_eq!(world.log.cursor(), cursor);
     world.drain();
     assert!(!world.told.iter().any(|told| is_lost(told) || *told == Told::CursorLost), "{:?}", world.told);
+}
+
+#[test]
+fn a_message_lost_before_its_sync_is_not_told_as_synced() {
+    for at in [SEGMENT_HEAD, SEGMENT_HEAD + HEAD] {
+        let mut world = World::new(1, settings());
+        world.append(3).expect("room");
+        world.disk.bytes(SEGMENT)[at] ^= 1;
+        while world.read().expect("the disk is well").is_some() {}
+        assert!(world.told.iter().any(is_lost), "{:?}", world.told);
+        world.sync();
+        let synced = world.told.iter().any(|told| matches!(told, Told::Synced { .. }));
+        assert!(!synced, "its sender would forget it: {:?}", world.told);
+        let failed = |told: &Told| matches!(told, Told::SyncFailed { messages, .. } if *messages == (0..3));
+        assert!(world.told.iter().any(failed), "{:?}", world.told);
+        world.append(1).expect("room");
+        world.sync();
+        assert_eq!(world.told.last(), Some(&Told::Synced { messages: 3..4 }));
+        world.drain();
+    }
+}
+
+/// A log of three messages, the first of which is acknowledged.
+fn acknowledged_one() -> World {
+    let mut world = World::new(1, settings());
+    world.append(3).expect("room");
+    world.sync();
+    world.read().expect("the disk is well");
+    world.acknowledge().expect("the disk is well");
+    // From here on the cursor may be lost.
+    world.filled = true;
+    world
+}
+
+#[test]
+fn a_cursor_on_a_bad_sector_is_lost_and_not_believed_when_it_is_readable_again() {
+    let mut world = acknowledged_one();
+    world.disk.unreadable = Some(CURSOR);
+    world.restart();
+    assert_eq!(world.told.last(), Some(&Told::CursorLost));
+    world.disk.unreadable = None;
+    world.restart();
+    assert_eq!(world.log.cursor(), 0);
+    world.drain();
+}
+
+#[test]
+fn a_number_that_leaves_none_for_later_messages_is_damage() {
+    let mut world = acknowledged_one();
+    let cursor = world.disk.bytes(CURSOR);
+    cursor[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+    let sum = crc32fast::hash(&cursor[..20]).to_le_bytes();
+    cursor[20..24].copy_from_slice(&sum);
+    world.restart();
+    assert_eq!(world.told.last(), Some(&Told::CursorLost));
+    world.append(1).expect("room");
+    world.drain();
+}
+
+#[test]
+fn a_bound_beyond_all_lengths_is_refused() {
+    let mut world = World::new(1, settings());
+    let bounds = Settings { max_message_bytes: usize::MAX, ..settings() };
+    let opened = world.call(|_, outside| Log::open(outside, "other-", bounds).map(drop));
+    assert!(matches!(opened, Err(Error::Settings { .. })), "{opened:?}");
+}
+
+#[test]
+fn files_that_are_named_almost_like_segments_are_left_alone() {
+    let mut world = acknowledged_one();
+    let others = ["queue-+00000000000000a.log", "queue-000000000000000A.log", "queue-ffffffffffffffff.log"];
+    for other in others {
+        world.disk.create(other).expect("a new file");
+        world.disk.append(other, &[7; 100]).expect("space");
+    }
+    world.restart();
+    world.append(1).expect("room");
+    world.drain();
+    let names = world.disk.names();
+    assert!(others.iter().all(|other| names.iter().any(|name| name == other)), "{names:?}");
 }

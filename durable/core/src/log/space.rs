@@ -143,7 +143,7 @@ impl Log {
     }
 
     /// Writes the cursor into a new file that replaces the old one.
-    fn save(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+    pub(super) fn save(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.saved == self.cursor {
             return Ok(());
         }
