@@ -190,3 +190,42 @@ fn files_that_are_named_almost_like_segments_are_left_alone() {
     let names = world.disk.names();
     assert!(others.iter().all(|other| names.iter().any(|name| name == other)), "{names:?}");
 }
+
+#[test]
+fn a_cursor_whose_name_may_not_be_on_disk_removes_no_segment() {
+    for seed in 0..32 {
+        let mut world = World::new(seed, settings());
+        for _ in 0..24 {
+            world.append(1).expect("room");
+        }
+        world.sync();
+        while world.read().expect("the disk is well").is_some() {}
+        // The process is killed before the folder is synced; the machine runs on.
+        world.disk.fuel = Some(6);
+        world.acknowledge().expect_err("killed");
+        (world.disk.fuel, world.disk.crashed) = (None, false);
+        world.disk.failing_syncs = 1;
+        world.restart();
+        world.acknowledge().expect("the disk is well again");
+        world.disk.crash();
+        world.restart();
+        assert_eq!(world.log.cursor(), 24, "seed {seed}: {:?}", world.told);
+        world.drain();
+    }
+}
+
+#[test]
+fn a_log_whose_first_segment_was_never_synced_goes_on_from_the_oldest_that_is_left() {
+    for seed in 0..32 {
+        let mut world = World::new(seed, settings());
+        world.append(2).expect("room");
+        world.disk.failing_syncs = 1;
+        world.sync();
+        world.append(1).expect("room");
+        world.sync();
+        assert_eq!(world.owed.keys().copied().collect::<Vec<_>>(), [2]);
+        world.disk.crash();
+        world.restart();
+        world.drain();
+    }
+}

@@ -147,7 +147,9 @@ impl Log {
             }
         }
         if let Some(position) = position {
-            (self.cursor, self.saved) = (position, position);
+            // Its name may not be on disk: then it is saved again before a segment goes.
+            let unsure = self.folder_unsynced && !self.segments.is_empty();
+            (self.cursor, self.saved) = (position, if unsure { u64::MAX } else { position });
         } else if there || oldest > 0 {
             // Saved anew at the next commit, whatever it is then.
             (self.cursor, self.saved) = (oldest, u64::MAX);
