@@ -27,7 +27,8 @@ const SEGMENT_HEAD: u64 = SEGMENT_HEAD_BYTES as u64;
 pub struct Log {
     prefix: String,
     settings: Settings,
-    /// In order of their indices, which is that of their messages. Rarely empty: the last one stays.
+    /// In order of their indices, which is that of their messages. The last one stays, unless its space
+    /// is needed.
     segments: VecDeque<Segment>,
     /// Whether the last segment takes more messages.
     active: bool,

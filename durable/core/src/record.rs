@@ -6,8 +6,8 @@
 //!
 //! A record has a head and a body. The head: 1 byte for the length of the source, 3 for that of the
 //! message, 4 of checksum over the body, 8 for the number, 8 for the time of receipt, 4 of checksum
-//! over the head. The body: source, message. A head of its own checksum is trusted for the length of
-//! a body that is damaged.
+//! over the head. The body: source, message. The head has a checksum of its own, so its lengths are
+//! trusted when the body is damaged.
 
 use crate::settings::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES};
 

@@ -21,7 +21,7 @@ pub struct Settings {
     pub max_bytes: u64,
     /// The longest message.
     pub max_message_bytes: usize,
-    /// Messages that are older are dropped. A segment is dropped at once, so up to an eighth later.
+    /// Messages that are older are dropped, a whole segment at a time, so up to an eighth of this later.
     pub max_age: Option<Duration>,
     /// What gives way when `max_bytes` are used.
     pub when_full: WhenFull,

@@ -51,6 +51,9 @@ impl Log {
     /// The next message. `None`: all that were appended are read. Messages that cannot be read are
     /// told and passed over: one whose body is damaged alone, one whose head is damaged with the rest
     /// of its segment. An error of the folder may go away; [`Log::skip_segment`] is for one that stays.
+    ///
+    /// Whoever has acknowledged all that was read acknowledges [`Reader::wanted`]: lost messages at the
+    /// end would otherwise count as backlog until later ones are acknowledged.
     pub fn read<'r>(&mut self, outside: &mut Outside<'_>, reader: &'r mut Reader) -> Result<Option<Record<'r>>, Error> {
         loop {
             if reader.wanted >= self.next {
