@@ -49,11 +49,11 @@ impl DeadLetters {
     }
 
     /// Puts a message aside, and syncs it: after this, and not before, the log may acknowledge it.
-    /// Where none are kept, it is told as dropped, by its number in the log that it comes from.
+    /// Where none are kept, or only shorter ones, it is told as dropped, by its number in the log that
+    /// it comes from.
     pub fn put(&mut self, outside: &mut Outside<'_>, record: &Record<'_>, why: &str) -> Result<(), Error> {
         let Some(log) = &mut self.log else {
-            let messages = record.number..record.number.saturating_add(1);
-            outside.told.push(Told::Dropped { messages, why: Why::Dead });
+            drop_dead(outside, record.number);
             return Ok(());
         };
         let mut end = why.len().min(WHY_BYTES);
@@ -66,7 +66,15 @@ impl DeadLetters {
         payload.extend_from_slice(&length.to_le_bytes());
         payload.extend_from_slice(why.as_bytes());
         payload.extend_from_slice(record.message.payload);
-        log.append(outside, &[Message { payload: &payload, ..record.message }])?;
+        match log.append(outside, &[Message { payload: &payload, ..record.message }]) {
+            Ok(_) => {}
+            // Its log took it when the bound was higher. It would stop the messages behind it for ever.
+            Err(Error::TooLong { .. }) => {
+                drop_dead(outside, record.number);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         log.sync(outside).map_err(|why| Error::File { doing: "sync", file: "the dead letters".to_owned(), why })
     }
 
@@ -96,6 +104,12 @@ impl DeadLetters {
     pub fn bytes(&self) -> u64 {
         self.log.as_ref().map_or(0, Log::bytes)
     }
+}
+
+/// Tells that a message is not put aside.
+fn drop_dead(outside: &mut Outside<'_>, number: u64) {
+    let messages = number..number.saturating_add(1);
+    outside.told.push(Told::Dropped { messages, why: Why::Dead });
 }
 
 /// The letter in a record.

@@ -22,7 +22,7 @@ pub enum Error {
     },
     /// A later version wrote the log.
     #[error(
-        "{file} has version {found} of the log, this program reads {known}: run the newer program, or give this one \
+        "{file} has version {found} of the log, and this program reads {known}: run the newer program, or give this one \
          another folder"
     )]
     Newer {
@@ -101,7 +101,8 @@ pub enum Told {
         /// The bound.
         why: Why,
     },
-    /// These messages cannot be read: damaged, or gone with their file. They are passed over.
+    /// These messages cannot be read: damaged, or gone with their file. They are passed over, and told
+    /// again if they are read again.
     Lost {
         /// The messages.
         messages: Range<u64>,
@@ -119,7 +120,8 @@ pub enum Told {
         /// The file.
         file: String,
     },
-    /// The cursor cannot be read. Delivery starts at the oldest message, so messages come twice.
+    /// The cursor is damaged, or there is none though earlier messages are gone. Delivery starts at
+    /// the oldest message that is left, so messages may come twice.
     CursorLost,
 }
 
@@ -130,6 +132,6 @@ pub enum Why {
     Full,
     /// The age of messages.
     Age,
-    /// A dead letter where none are kept.
+    /// A dead letter where none are kept, or none so long.
     Dead,
 }

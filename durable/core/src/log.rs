@@ -27,7 +27,8 @@ const SEGMENT_HEAD: u64 = SEGMENT_HEAD_BYTES as u64;
 pub struct Log {
     prefix: String,
     settings: Settings,
-    /// In order of their indices, which is that of their messages. Rarely empty: the last one stays.
+    /// In order of their indices, which is that of their messages. The last one stays, unless its space
+    /// is needed.
     segments: VecDeque<Segment>,
     /// Whether the last segment takes more messages.
     active: bool,
@@ -152,11 +153,11 @@ impl Log {
         }
     }
 
-    /// Does what is due: a sync, the end of a segment that is an eighth of the greatest age old, and
-    /// the removal of segments that are older than the greatest age.
+    /// Does what is due: a sync, the removal of segments that are older than the greatest age, and the
+    /// end of one that is an eighth of it old.
     pub fn tend(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.sync_at().is_some_and(|at| at <= outside.now.steady) {
-            // A failure is told, and is none of the messages to come.
+            // A failure is told, and does not concern later messages.
             let _ = self.sync(outside);
         }
         self.expire(outside)

@@ -6,8 +6,8 @@
 //!
 //! A record has a head and a body. The head: 1 byte for the length of the source, 3 for that of the
 //! message, 4 of checksum over the body, 8 for the number, 8 for the time of receipt, 4 of checksum
-//! over the head. The body: source, message. A head of its own checksum is trusted for the length of
-//! a body that is damaged.
+//! over the head. The body: source, message. The head has a checksum of its own, so its lengths are
+//! trusted when the body is damaged.
 
 use crate::settings::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES};
 
@@ -19,6 +19,9 @@ pub(crate) const SEGMENT_HEAD_BYTES: usize = 36;
 pub(crate) const HEAD_BYTES: usize = 28;
 /// Bytes of a cursor.
 pub(crate) const CURSOR_BYTES: usize = 24;
+
+/// Numbers of messages and indices of segments are below this, so that counting on does not overflow.
+pub(crate) const NUMBERS: u64 = 1 << 63;
 
 const MAGIC: &[u8; 8] = b"PLDURLOG";
 const CURSOR_MAGIC: &[u8; 8] = b"PLDURCUR";
@@ -65,7 +68,7 @@ impl Head {
             source: (lengths & 0xFF) as usize,
             payload: (lengths >> 8) as usize,
             checksum: u32_at(bytes, 4)?,
-            number: u64_at(bytes, 8)?,
+            number: number_at(bytes, 8)?,
             received_millis: u64_at(bytes, 16)?,
         })
     }
@@ -124,7 +127,7 @@ impl SegmentHead {
             return Self::Newer(version);
         }
         let sum = bytes.get(..SEGMENT_HEAD_BYTES - 4).map(crc32fast::hash);
-        match (sum == u32_at(bytes, SEGMENT_HEAD_BYTES - 4), u64_at(bytes, 16), u64_at(bytes, 24)) {
+        match (sum == u32_at(bytes, SEGMENT_HEAD_BYTES - 4), number_at(bytes, 16), u64_at(bytes, 24)) {
             (true, Some(first), Some(begun_millis)) => Self::Known { first, begun_millis },
             _ => Self::Damaged,
         }
@@ -155,7 +158,11 @@ pub(crate) fn cursor(position: u64) -> Vec<u8> {
 pub(crate) fn read_cursor(bytes: &[u8]) -> Option<u64> {
     let covered = bytes.get(..CURSOR_BYTES - 4).filter(|covered| covered.starts_with(CURSOR_MAGIC))?;
     let whole = u32_at(bytes, CURSOR_BYTES - 4)? == crc32fast::hash(covered);
-    if whole { u64_at(bytes, 8) } else { None }
+    if whole { number_at(bytes, 8) } else { None }
+}
+
+fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
+    u64_at(bytes, at).filter(|number| *number < NUMBERS)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -21,7 +21,7 @@ pub struct Settings {
     pub max_bytes: u64,
     /// The longest message.
     pub max_message_bytes: usize,
-    /// Messages that are older are dropped. A segment is dropped at once, so up to an eighth later.
+    /// Messages that are older are dropped, a whole segment at a time, so up to an eighth of this later.
     pub max_age: Option<Duration>,
     /// What gives way when `max_bytes` are used.
     pub when_full: WhenFull,
@@ -49,7 +49,8 @@ impl Settings {
 
     /// Refuses bounds that contradict each other.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let longest = (SEGMENT_HEAD_BYTES + HEAD_BYTES + MAX_SOURCE_BYTES) as u64 + self.max_message_bytes as u64;
+        let heads = (SEGMENT_HEAD_BYTES + HEAD_BYTES + MAX_SOURCE_BYTES) as u64;
+        let longest = heads.saturating_add(self.max_message_bytes as u64);
         if self.max_message_bytes > MAX_MESSAGE_BYTES || longest > self.segment_bytes() {
             return Err(Error::Settings {
                 message: self.max_message_bytes,

@@ -104,3 +104,17 @@ fn where_no_letters_are_kept_a_refused_message_is_told_as_dropped() {
     assert_eq!(told, [Told::Dropped { messages: 7..8, why: Why::Dead }]);
     assert!(disk.names().is_empty());
 }
+
+#[test]
+fn a_message_longer_than_the_letters_that_are_kept_does_not_hold_the_others() {
+    let mut disk = Disk::new(1);
+    let mut told = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut dead = DeadLetters::open(&mut outside, "dead-", 8192, 64).expect("an empty folder");
+    dead.put(&mut outside, &record(7, &[7; 600]), "").expect("it is dropped");
+    dead.put(&mut outside, &record(8, b"message"), "").expect("room");
+    let mut reader = dead.reader().expect("letters are kept");
+    let letter = dead.read(&mut outside, &mut reader).expect("the disk is well").expect("a letter");
+    assert_eq!(letter.record.number, 8);
+    assert!(told.contains(&Told::Dropped { messages: 7..8, why: Why::Dead }), "{told:?}");
+}

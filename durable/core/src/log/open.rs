@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::space::remove;
 use super::window::Window;
 use super::{Log, SEGMENT_HEAD, Segment, failed};
-use crate::record::{CURSOR_BYTES, HEAD_BYTES, Head, SEGMENT_HEAD_BYTES, SegmentHead, VERSION, read_cursor};
+use crate::record::{CURSOR_BYTES, HEAD_BYTES, Head, NUMBERS, SEGMENT_HEAD_BYTES, SegmentHead, VERSION, read_cursor};
 use crate::{Error, Outside, Settings, Told};
 
 type Listed = [(String, u64)];
@@ -46,7 +46,9 @@ impl Log {
     fn indices(&self, listed: &Listed, suffix: &str) -> Vec<(u64, u64)> {
         let index = |name: &str| {
             let digits = name.strip_prefix(self.prefix.as_str())?.strip_suffix(suffix)?;
-            if digits.len() == 16 { u64::from_str_radix(digits, 16).ok() } else { None }
+            let index = u64::from_str_radix(digits, 16).ok()?;
+            // Other spellings are files of somebody else.
+            (index < NUMBERS && digits == format!("{index:016x}")).then_some(index)
         };
         let mut found: Vec<_> = listed.iter().filter_map(|(name, bytes)| Some((index(name)?, *bytes))).collect();
         found.sort_unstable();
@@ -135,19 +137,27 @@ impl Log {
     fn find_cursor(&mut self, outside: &mut Outside<'_>, listed: &Listed) -> Result<(), Error> {
         let name = self.cursor_name();
         let oldest = self.segments.front().map_or(0, |oldest| oldest.first);
-        let mut position = None;
+        let (mut position, mut unreadable) = (None, false);
         let there = listed.iter().any(|(file, _)| *file == name);
         if there {
             let mut window = Window::default();
-            let bytes = window.get(outside.files, (0, &name), 0, CURSOR_BYTES, CURSOR_BYTES as u64);
-            position = read_cursor(bytes.map_err(failed("read", &name))?);
+            match window.get(outside.files, (0, &name), 0, CURSOR_BYTES, CURSOR_BYTES as u64) {
+                Ok(bytes) => position = read_cursor(bytes),
+                Err(_) => unreadable = true,
+            }
         }
         if let Some(position) = position {
-            (self.cursor, self.saved) = (position, position);
+            // Its name may not be on disk: then it is saved again before a segment goes.
+            let unsure = self.folder_unsynced && !self.segments.is_empty();
+            (self.cursor, self.saved) = (position, if unsure { u64::MAX } else { position });
         } else if there || oldest > 0 {
-            outside.told.push(Told::CursorLost);
             // Saved anew at the next commit, whatever it is then.
             (self.cursor, self.saved) = (oldest, u64::MAX);
+            if unreadable {
+                // At once: numbers are used again that this file, if it is read one day, has passed.
+                self.save(outside)?;
+            }
+            outside.told.push(Told::CursorLost);
         }
         Ok(())
     }

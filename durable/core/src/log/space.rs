@@ -48,8 +48,11 @@ impl Log {
             return removed;
         }
         let full = Error::Full { held: self.bytes, max: self.settings.max_bytes };
-        let Some(limit) = self.segments.get(1).map(|second| second.first) else {
-            return Err(full);
+        let limit = match self.segments.get(1) {
+            Some(second) => second.first,
+            // The only one, if it has ended: it may be longer than a bound that is smaller now.
+            None if !self.active && !self.segments.is_empty() => self.next,
+            None => return Err(full),
         };
         if limit > self.cursor && self.settings.when_full == WhenFull::Refuse {
             return Err(full);
@@ -57,22 +60,23 @@ impl Log {
         self.drop_oldest(outside, limit, Why::Full)
     }
 
-    /// Ends a segment that is an eighth of the greatest age old, and removes those whose messages are
-    /// all older than that age: those with a successor that is.
+    /// Removes the segments whose messages are all older than the greatest age: those with a successor
+    /// that is. Ends the last one when it is an eighth of that age old.
     pub(super) fn expire(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         let Some(most) = self.settings.max_age else {
             return Ok(());
         };
         let now = outside.now;
+        // First, as a new segment may need the space.
+        while let Some(second) = self.segments.get(1).filter(|second| second.age(now) > most) {
+            let limit = second.first;
+            self.drop_oldest(outside, limit, Why::Age)?;
+        }
         let old = self.segments.back().is_some_and(|last| last.first < self.next && last.age(now) >= most / 8);
         let room = self.bytes + SEGMENT_HEAD <= self.settings.max_bytes;
         if old && room {
             self.end(outside);
             self.begin(outside)?;
-        }
-        while let Some(second) = self.segments.get(1).filter(|second| second.age(now) > most) {
-            let limit = second.first;
-            self.drop_oldest(outside, limit, Why::Age)?;
         }
         Ok(())
     }
@@ -88,7 +92,12 @@ impl Log {
         if saved.as_ref().is_err_and(|error| !error.is_no_space()) {
             return saved;
         }
-        self.remove_oldest(outside)
+        self.remove_oldest(outside)?;
+        if saved.is_err() {
+            // The space is there now. If it is not, the next commit tries again.
+            let _ = self.save(outside);
+        }
+        Ok(())
     }
 
     /// Removes the oldest segment, or renames it if messages in it were damaged: a person may want to
@@ -123,14 +132,18 @@ impl Log {
             self.bytes -= earlier_bytes;
         }
         let (name, file) = (self.segment_name(index), format!("{}{index:016x}.damaged", self.prefix));
-        outside.files.rename(&name, &file).map_err(failed("rename", &name))?;
-        self.quarantined = Some((file.clone(), bytes));
-        outside.told.push(Told::Quarantined { file });
+        match outside.files.rename(&name, &file) {
+            Ok(()) => outside.told.push(Told::Quarantined { file: file.clone() }),
+            // Gone, or renamed by a call that failed: its bytes count until their space is needed.
+            Err(FileError::Missing) => {}
+            Err(why) => return Err(failed("rename", &name)(why)),
+        }
+        self.quarantined = Some((file, bytes));
         Ok(())
     }
 
     /// Writes the cursor into a new file that replaces the old one.
-    fn save(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+    pub(super) fn save(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.saved == self.cursor {
             return Ok(());
         }

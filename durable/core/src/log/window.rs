@@ -5,7 +5,7 @@ use crate::{FileError, Files};
 /// Bytes that are read at once.
 const WINDOW: usize = 64 * 1024;
 
-/// A part of one segment in memory: at least a window, at most a record.
+/// A part of one segment in memory: a window, or one record if that is longer.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// The index of the segment.

@@ -67,6 +67,8 @@ pub(crate) struct Disk {
     pub(crate) failing_syncs: u32,
     /// So many of the next reads fail.
     pub(crate) failing_reads: u32,
+    /// Every read of this file fails.
+    pub(crate) unreadable: Option<&'static str>,
     /// Bytes that are left.
     pub(crate) space: Option<usize>,
     /// Bytes that were read.
@@ -85,6 +87,7 @@ impl Disk {
             crashed: false,
             failing_syncs: 0,
             failing_reads: 0,
+            unreadable: None,
             space: None,
             read: 0,
         }
@@ -226,8 +229,8 @@ impl Files for Disk {
         if self.crashed {
             return Err(stopped());
         }
-        if self.failing_reads > 0 {
-            self.failing_reads -= 1;
+        if self.failing_reads > 0 || self.unreadable == Some(name) {
+            self.failing_reads = self.failing_reads.saturating_sub(1);
             return Err(FileError::Other("input/output error".to_owned()));
         }
         let offset = usize::try_from(offset).expect("files are small");
