@@ -34,6 +34,10 @@ const PIPE: usize = 16 << 10;
 const ANSWER: usize = 256 << 10;
 /// Longest connection, by the clock of the runtime.
 const LONGEST: Duration = Duration::from_secs(11);
+/// How much longer a connection is whose client follows events.
+const FOLLOWED: Duration = Duration::from_secs(300);
+/// Type of an answer that follows what happens.
+const EVENTS: &[u8] = b"text/event-stream";
 /// Most times that the server looks at a connection, beside once for each byte that the client sends.
 const LOOKS: usize = 1000;
 
@@ -92,7 +96,9 @@ async fn converse(role: Role, closes: bool, sent: &[u8]) -> Vec<u8> {
         answer
     };
     let ((), (), answer) = tokio::join!(serve, ask, read);
-    assert!(began.elapsed() <= LONGEST, "{:?}", began.elapsed());
+    let follows = answer.windows(EVENTS.len()).any(|part| part == EVENTS);
+    let longest = if follows { LONGEST + FOLLOWED } else { LONGEST };
+    assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
     assert!(looks <= LOOKS + sent.len(), "{looks} looks at {} bytes", sent.len());
     answer
 }

@@ -81,9 +81,11 @@ fn run_tier(tier: Tier, tests: &[TestBinary], programs: &Path, summary: &mut Sum
     let step = |name: &str| format!("  {}  {name}", tier.name());
     let threads = tier.threads(thread::available_parallelism().map_or(1, usize::from), requested_threads());
     for test in tests.iter().filter(|test| test.tier == tier) {
-        let (times, done) = summary.measure(&step(&test.label), || test.run(threads, programs));
-        summary.tests(tier, times);
-        done?;
+        for part in test.parts() {
+            let (times, done) = summary.measure(&step(&part.0), || test.run(&part, threads, programs));
+            summary.tests(tier, times);
+            done?;
+        }
     }
     let documented = |test: &TestBinary| test.library.as_deref().is_some_and(documentation::has_tests);
     if tier == Tier::Pure && tests.iter().any(documented) {

@@ -17,6 +17,13 @@ use crate::{error::TaskError, tier::Tier};
 /// Longest wait for output after the end of a program. A process that outlives its test may keep the pipe open.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
+/// The program whose tests run in two parts, and the module that is the second of them: a hostile pod takes the CPU that
+/// tests beside it need within their deadlines, and what it attacks needs theirs.
+const PARTED: (&str, &str) = ("tests: node", "hostile::");
+
+/// Tests of one program that run at once: their name in the summary, and the arguments that choose them.
+pub(crate) type Part = (String, Vec<&'static str>);
+
 /// A compiled test program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct TestBinary {
@@ -54,20 +61,34 @@ impl TestBinary {
         })
     }
 
-    /// Runs the tests and passes their output on. `programs` is the folder of the programs under test. Returns the times
+    /// The parts of the program, which run one after the other.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let (label, alone) = PARTED;
+        if self.label != label {
+            return vec![(self.label.clone(), Vec::new())];
+        }
+        vec![(self.label.clone(), vec!["--skip", alone]), (format!("{label} {alone}"), vec![alone])]
+    }
+
+    /// Runs the tests of a part and passes their output on. `programs` is the folder of the programs under test. Returns the times
     /// of the tests that ended, also after a failure.
-    pub(crate) fn run(&self, threads: usize, programs: &Path) -> (Vec<TestTime>, Result<(), TaskError>) {
-        let names = self.names();
+    pub(crate) fn run(
+        &self,
+        (label, chosen): &Part,
+        threads: usize,
+        programs: &Path,
+    ) -> (Vec<TestTime>, Result<(), TaskError>) {
+        let names = self.names(chosen);
         if names.as_ref().is_some_and(Vec::is_empty) {
             return (Vec::new(), Ok(()));
         }
         let mut command = self.command();
         command.env(harness::FRESH_PROGRAMS, programs);
-        command.arg(format!("--test-threads={threads}")).stdout(Stdio::piped());
-        println!("\n     Running {} ({})", self.label, self.executable.display());
+        command.args(chosen).arg(format!("--test-threads={threads}")).stdout(Stdio::piped());
+        println!("\n     Running {label} ({})", self.executable.display());
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return (Vec::new(), Err(TaskError::Start(self.label.clone(), error))),
+            Err(error) => return (Vec::new(), Err(TaskError::Start(label.clone(), error))),
         };
         let started = Instant::now();
         let mut clock = Clock::start(names.unwrap_or_default(), threads);
@@ -83,8 +104,8 @@ impl TestBinary {
         }
         let done = match child.wait() {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(TaskError::Tests(self.label.clone(), status)),
-            Err(error) => Err(TaskError::Start(self.label.clone(), error)),
+            Ok(status) => Err(TaskError::Tests(label.clone(), status)),
+            Err(error) => Err(TaskError::Start(label.clone(), error)),
         };
         let mut times = Vec::new();
         while let Ok(test) = ended.recv_timeout(LAST_OUTPUT) {
@@ -94,8 +115,9 @@ impl TestBinary {
     }
 
     /// The tests in the order in which they start. `None`: the program does not list its tests.
-    fn names(&self) -> Option<Vec<String>> {
-        let listed = self.command().arg("--list").output().ok().filter(|listed| listed.status.success())?;
+    fn names(&self, chosen: &[&str]) -> Option<Vec<String>> {
+        let listed =
+            self.command().args(chosen).arg("--list").output().ok().filter(|listed| listed.status.success())?;
         Some(clock::listed(&String::from_utf8_lossy(&listed.stdout)))
     }
 
@@ -154,6 +176,17 @@ mod tests {
         assert_eq!(binary, expected);
         let line = artifact("tests", "api", true, r#""/w/target/debug/deps/api-1""#);
         assert_eq!(TestBinary::parse(&line, Path::new("/w")).map(|binary| binary.tier), Some(Tier::Api));
+    }
+
+    #[test]
+    fn the_attack_runs_by_itself() {
+        let parts = |target| {
+            let line = artifact("tests", target, true, r#""/w/target/debug/deps/tests-1""#);
+            let parts = TestBinary::parse(&line, Path::new("/w")).expect("a test program").parts();
+            parts.into_iter().map(|(_, chosen)| chosen).collect::<Vec<_>>()
+        };
+        assert_eq!(parts("node"), [vec!["--skip", "hostile::"], vec!["hostile::"]]);
+        assert_eq!(parts("peers"), [Vec::<&str>::new()]);
     }
 
     #[test]
