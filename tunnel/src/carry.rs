@@ -135,7 +135,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
                 relax(&mut self.input);
                 Ok(false)
             }
-            Poll::Ready(Err(error)) => Err(CarryEnd::Failed(error)),
+            Poll::Ready(Err(error)) => Err(CarryEnd::Failed(told(error))),
             Poll::Ready(Ok(0)) => Err(CarryEnd::Closed),
             Poll::Ready(Ok(_)) => {
                 if self.input.len() == self.input.capacity() {
@@ -187,9 +187,31 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
     }
 }
 
+/// An error in words for the owner of the agent: rustls tells of an end without a close by a page of its manual.
+fn told(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(error.kind(), "the far end, or something on the way, ended it without closing it");
+    }
+    error
+}
+
 /// Gives the memory of an empty buffer back, but for what an idle carrier may keep.
 fn relax(buffer: &mut Vec<u8>) {
     if buffer.is_empty() && buffer.capacity() > IDLE {
         *buffer = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_close_names_no_page_of_a_library() {
+        let of_rustls = io::Error::new(io::ErrorKind::UnexpectedEof, "peer closed: https://docs.rs/rustls");
+        let expected = "the connection failed: the far end, or something on the way, ended it without closing it";
+        assert_eq!(CarryEnd::Failed(told(of_rustls)).to_string(), expected);
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
+        assert_eq!(told(reset).kind(), io::ErrorKind::ConnectionReset);
     }
 }
