@@ -79,7 +79,7 @@ fn summary(objects: &Objects, gateways: &BTreeSet<ObjectKey>, problems: &BTreeSe
     let refused: BTreeSet<&str> = problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
     let forwards = valid("PortForward", objects.world.forwards.keys(), &refused);
     let gateways = valid("ForwardGateway", gateways.iter(), &refused);
-    let agents = valid("ForwardAgent", objects.world.agents.iter().flatten().map(|(key, _)| key), &refused);
+    let agents = valid("ForwardAgent", objects.world.agents.all().map(|(key, _)| key), &refused);
     let mut parts: Vec<String> = forwards.into_iter().chain(gateways).chain(agents).collect();
     match problems.len() + options {
         0 => {}

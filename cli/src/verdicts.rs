@@ -98,7 +98,7 @@ fn concerned(forward: Option<&PortForward>, message: &str) -> Option<String> {
 pub(crate) fn names(world: &World) -> BTreeSet<String> {
     let forwards = world.forwards.keys().map(|key| format!("PortForward {key}"));
     let gateways = world.gateways.keys().map(|key| format!("ForwardGateway {key}"));
-    let agents = world.agents.iter().flatten().map(|(key, _)| format!("ForwardAgent {key}"));
+    let agents = world.agents.all().map(|(key, _)| format!("ForwardAgent {key}"));
     forwards.chain(gateways).chain(agents).collect()
 }
 

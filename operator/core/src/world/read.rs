@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crds::{ForwardGateway, PortForward, Protocol};
+use crds::{ForwardAgent, ForwardGateway, PortForward, Protocol};
 use k8s_openapi::{
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
@@ -79,6 +79,18 @@ pub fn gateway(Guarded { read, class }: Guarded<ForwardGateway>) -> Object {
             Object::Gateway(key(&gateway.metadata), Box::new(Ok(gateway)))
         }
         Err(error) => Object::Gateway(key(&error.metadata), Box::new(Err(Unreadable::new(error, class)))),
+    }
+}
+
+/// Reads an agent. One that does not deserialise becomes [`Unreadable`].
+#[must_use]
+pub fn agent(Guarded { read, class }: Guarded<ForwardAgent>) -> Object {
+    match read {
+        Ok(mut agent) => {
+            strip(&mut agent.metadata);
+            Object::Agent(key(&agent.metadata), Box::new(Ok(agent)))
+        }
+        Err(error) => Object::Agent(key(&error.metadata), Box::new(Err(Unreadable::new(error, class)))),
     }
 }
 

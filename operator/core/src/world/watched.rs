@@ -18,6 +18,8 @@ pub enum Kind {
     Forwards,
     /// `ForwardGateway`.
     Gateways,
+    /// `ForwardAgent`.
+    Agents,
     /// `Service`.
     Services,
     /// `EndpointSlice`.
@@ -56,6 +58,7 @@ impl Kind {
         match self {
             Self::Forwards => "PortForward",
             Self::Gateways => "ForwardGateway",
+            Self::Agents => "ForwardAgent",
             Self::Services => "Service",
             Self::Slices => "EndpointSlice",
             Self::ProxyPods => "ProxyPod",
