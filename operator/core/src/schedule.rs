@@ -6,6 +6,7 @@
 //! `discovery`, `election`, `schemas`, `upkeep`) work the same way with the task in place of the driver.
 
 pub mod access;
+pub mod agents;
 pub mod autoscalers;
 pub mod backoff;
 pub mod children;

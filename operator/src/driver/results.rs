@@ -19,6 +19,7 @@ impl Driver {
         let now = self.now();
         let Some(Written { subject, version, again }) = written.within(self.term) else { return };
         self.schedules.statuses.written(&subject, version.as_deref(), again, now);
+        self.schedules.agents.written(&subject, version.as_deref(), again, now);
     }
 
     pub(super) fn applied(&mut self, applied: Dated<Applied>) {
@@ -62,6 +63,7 @@ impl Driver {
         match subject {
             Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),
             Subject::Gateway(key) => self.schedules.gateways.touch(key),
+            Subject::Agent(key) => self.schedules.agents.look_at(key),
         }
     }
 }

@@ -74,6 +74,7 @@ impl Driver {
                 let Some(leading) = &mut self.leading else { return };
                 if leading.publisher.disconnect(&proxy, id) {
                     leading.proxies.ended(&proxy, now);
+                    self.schedules.agents.ended(&proxy, now);
                 }
             }
         }
