@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! reports ──proxies──▶ acks ──data_plane──▶ sum per forward ──forward, gateway, agent──▶ status ──patch──▶ merge patch
-//!                                                                             └─events──▶ Events
+//!                                                                                    └─events──▶ Events
 //! ```
 
 pub mod agent;
