@@ -173,9 +173,9 @@ replaces the tag: some runtimes refuse both.
 
 {{/* Permissions in every namespace that the operator watches. Each rule names its user in operator/src. */}}
 {{- define "portlane.rules" -}}
-# inputs/watch: the objects that forwards and gateways depend on.
+# inputs/watch: the objects that forwards, gateways and agents depend on.
 - apiGroups: [portlane.dev]
-  resources: [portforwards, forwardgateways]
+  resources: [portforwards, forwardgateways, forwardagents]
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [pods, services]
@@ -188,7 +188,7 @@ replaces the tag: some runtimes refuse both.
   verbs: [list, watch]
 # outputs/status_writer.
 - apiGroups: [portlane.dev]
-  resources: [portforwards/status, forwardgateways/status]
+  resources: [portforwards/status, forwardgateways/status, forwardagents/status]
   verbs: [patch]
 # outputs/events: an Event that recurs is patched.
 - apiGroups: [events.k8s.io]

@@ -280,7 +280,7 @@ const OBJECTS: &[Case] = &[
                 "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-edit",
                 "'true'",
             ),
-            ("ClusterRole/default:portlane-edit", "/rules/0/resources", "[portforwards]"),
+            ("ClusterRole/default:portlane-edit", "/rules/0/resources", "[portforwards, forwardagents]"),
             ("ClusterRole/default:portlane-edit", "/rules/1", "null"),
             (
                 "ClusterRole/default:portlane-admin",
