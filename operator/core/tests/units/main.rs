@@ -7,6 +7,7 @@ mod backends;
 mod cache_kinds;
 mod claims;
 mod classes;
+mod cluster_agents;
 mod conditions_page;
 mod cut_off;
 mod deletion_costs;
