@@ -223,6 +223,10 @@ spec:
                         not list 127.0.0.1:5432: add {host: 127.0.0.1, port: 5432} to its spec.targets";
         assert_begin(&validated(&(forward.to_owned() + &agent("22"))), &[unlisted, later]);
         assert_begin(&validated(&(forward.to_owned() + &agent("5000, endPort: 6000"))), &[later]);
+        let placed = forward.replace("{sidecar: {selector: {}}}", "{gateway: {name: edge}}");
+        let of_edge = agent("5432").replace("{targets:", "{gateway: {name: edge}, targets:");
+        assert_begin(&validated(&(placed.clone() + &of_edge)), &[]);
+        assert_begin(&validated(&(placed + &agent("5432"))), &[later]);
     }
 
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {

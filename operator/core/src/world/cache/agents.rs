@@ -9,12 +9,7 @@ use super::{Cache, Touched};
 use crate::world::{ObjectKey, agents::gateway_of, objects::Unreadable};
 
 impl Cache {
-    pub(super) fn take_agent(
-        &mut self,
-        key: ObjectKey,
-        read: Result<ForwardAgent, Unreadable>,
-        touched: &mut Touched,
-    ) {
+    pub(super) fn take_agent(&mut self, key: ObjectKey, read: Result<ForwardAgent, Unreadable>, touched: &mut Touched) {
         touched.agents.insert(key.clone());
         match read {
             Ok(agent) => {
