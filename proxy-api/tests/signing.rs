@@ -31,12 +31,8 @@ fn text(bytes: usize) -> String {
     "x".repeat(bytes)
 }
 
-fn sign(request: &str, applicant: Value) -> Value {
-    let applicant = [("applicant".to_owned(), applicant)];
-    let mut sign = json!({"id": 7, "request": request});
-    let Value::Object(fields) = &mut sign else { panic!("an object") };
-    fields.extend(applicant);
-    json!({"sign": sign})
+fn sign(request: &str, applicant: &Value) -> Value {
+    json!({"sign": {"id": 7, "request": request, "applicant": applicant}})
 }
 
 #[test]
@@ -55,7 +51,7 @@ fn requests_and_answers_are_the_same_after_a_round_trip() {
         let sent = Sign { id: 7, request: "MIIB".to_owned(), applicant };
         let message = FromProxy { sign: Some(sent), ..FromProxy::default() };
         let written = serde_json::to_value(&message).expect("encodes");
-        assert_eq!(written, sign("MIIB", expected));
+        assert_eq!(written, sign("MIIB", &expected));
         assert_eq!(from_proxy(written).expect("decodes"), message);
     }
     let refused = SignRefusal { reason: SignReason::Token, detail: "why".to_owned() };
@@ -81,7 +77,7 @@ fn a_message_without_certificates_and_agents_is_what_it_was() {
 
 #[test]
 fn an_applicant_or_a_reason_of_another_release_is_unknown_and_ends_no_stream() {
-    let newer = from_proxy(sign("MIIB", json!({"kind": "bridge", "to": "mars"}))).expect("decodes");
+    let newer = from_proxy(sign("MIIB", &json!({"kind": "bridge", "to": "mars"}))).expect("decodes");
     assert_eq!(newer.sign.expect("a request").applicant, Applicant::Unknown);
     let newer = json!({"signed": {"outcome": {"refused": {"reason": "Moon", "detail": "d", "more": 1}}}});
     let refused = SignRefusal { reason: SignReason::Unknown, detail: "d".to_owned() };
@@ -91,7 +87,7 @@ fn an_applicant_or_a_reason_of_another_release_is_unknown_and_ends_no_stream() {
 
 #[test]
 fn a_token_is_printed_nowhere() {
-    let message = sign("MIIB", json!({"kind": "token", "namespace": "ns", "name": "home", "token": "secret-token"}));
+    let message = sign("MIIB", &json!({"kind": "token", "namespace": "ns", "name": "home", "token": "secret-token"}));
     let printed = format!("{:?}", from_proxy(message).expect("decodes"));
     assert!(printed.contains("ns/home") && !printed.contains("secret"), "{printed}");
 }
@@ -102,15 +98,15 @@ fn texts_of_requests_and_answers_are_bounded() {
     let token = |field: &str, bytes: usize| {
         let mut applicant = json!({"kind": "token", "namespace": "ns", "name": "home", "token": "t"});
         applicant[field] = json!(text(bytes));
-        from_proxy(sign("r", applicant))
+        from_proxy(sign("r", &applicant))
     };
     let agent = |field: &str, bytes: usize| {
         let mut applicant = json!({"kind": "agent", "namespace": "ns", "name": "home", "uid": "u", "rotation": 0});
         applicant[field] = json!(text(bytes));
-        from_proxy(sign("r", applicant))
+        from_proxy(sign("r", &applicant))
     };
     let endpoint = || json!({"kind": "endpoint"});
-    holds(base64(MAX_SIGN_REQUEST_BYTES), |bytes| from_proxy(sign(&text(bytes), endpoint())));
+    holds(base64(MAX_SIGN_REQUEST_BYTES), |bytes| from_proxy(sign(&text(bytes), &endpoint())));
     holds(MAX_TOKEN_BYTES, |bytes| token("token", bytes));
     for field in ["namespace", "name"] {
         holds(MAX_NAME_BYTES, |bytes| token(field, bytes));
