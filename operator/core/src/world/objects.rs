@@ -88,6 +88,8 @@ pub struct ServiceInfo {
     pub ports: Vec<(String, Protocol, u16)>,
     /// Type and value of the addresses from outside the cluster, or else of the cluster IPs.
     pub addresses: Vec<(String, String)>,
+    /// The addresses are those of a load balancer.
+    pub is_balanced: bool,
     /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
     /// Labels of the pods; empty: another controller or a user manages the endpoints.

@@ -115,6 +115,7 @@ pub fn service(service: &Service) -> Object {
         external: external.and_then(|spec| spec.external_name.clone()),
         ports: ports.collect(),
         addresses: addresses(service),
+        is_balanced: ingress(service).any(|item| item.ip.is_some() || item.hostname.is_some()),
         gateway: service.metadata.labels.as_ref().and_then(|labels| labels.get(GATEWAY_LABEL).cloned()),
         selector: spec.and_then(|spec| spec.selector.clone()).unwrap_or_default(),
         front: front(service),
