@@ -13,6 +13,7 @@ mod cut_off;
 mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
+mod enrolment;
 mod followers;
 mod guests;
 mod hostile_proxies;
