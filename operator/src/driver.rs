@@ -9,6 +9,7 @@
 //!
 //! Nothing is translated, published or written before every cache has synced, nor while another replica leads.
 
+mod agents;
 mod counts;
 mod effects;
 mod leading;
@@ -213,6 +214,7 @@ impl Driver {
         }
         for key in &touched.gateways {
             self.schedules.gateways.touch(key);
+            self.schedules.enrolments.gateway(key, &self.cache.world);
         }
         if touched.synced || !touched.changes.is_empty() || !touched.proxy_pods.is_empty() {
             self.debounce.touch(now);
@@ -266,8 +268,9 @@ impl Driver {
         if !std::mem::replace(&mut leading.published, true) {
             leading.began = now;
         }
-        let Schedules { statuses, gateways, agents, .. } = &mut self.schedules;
+        let Schedules { statuses, gateways, agents, enrolments, .. } = &mut self.schedules;
         agents.translated(&touched.changes, &self.cache.world);
+        enrolments.translated(&touched.changes, &self.cache.world);
         statuses.verdicts(update.verdicts, now);
         statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
         // A new generation is observed even if the new spec compiles to the same listeners.
@@ -332,7 +335,7 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, agents, autoscalers, costs, cut_off, .. } = &mut self.schedules;
+        let Schedules { statuses, gateways, agents, enrolments, autoscalers, costs, cut_off, .. } = &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
@@ -353,6 +356,7 @@ impl Driver {
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
         effects.extend(agents.tick(&view, self.effects.room(), now));
+        effects.extend(enrolments.tick(&self.cache, now));
         self.effects.run_all(effects);
         self.count_fleets();
         self.count_sidecars(now);

@@ -27,6 +27,8 @@ impl Driver {
         let result = match applied.within(self.term) {
             Some(Applied::Children(applied)) => self.children(applied, now),
             Some(Applied::Autoscaler(scaled)) => self.scaled(scaled, now),
+            Some(Applied::Enrolment(offered)) => return self.offered(offered, now),
+            Some(Applied::Redeemed(key)) => return self.redeemed(&key),
             None => "outdated",
         };
         count(&self.metrics.children, "result", result);

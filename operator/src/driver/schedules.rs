@@ -6,7 +6,7 @@ use operator_core::{
     desired::gateway::Fleets,
     schedule::{
         agents::Agents, autoscalers::Autoscalers, children::Gateways, cut_off::CutOff, deletion_costs::Costs,
-        outdated_sidecars::OutdatedSidecars, statuses::Statuses,
+        enrolments::Enrolments, outdated_sidecars::OutdatedSidecars, statuses::Statuses,
     },
 };
 
@@ -15,6 +15,7 @@ pub(super) struct Schedules {
     pub(super) statuses: Statuses,
     pub(super) gateways: Gateways,
     pub(super) agents: Agents,
+    pub(super) enrolments: Enrolments,
     pub(super) autoscalers: Autoscalers,
     pub(super) costs: Costs,
     pub(super) cut_off: CutOff,
@@ -27,6 +28,7 @@ impl Schedules {
             statuses: Statuses::new(now),
             gateways: Gateways::new(fleets.clone()),
             agents: Agents::new(now),
+            enrolments: Enrolments::default(),
             autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
             cut_off: CutOff::default(),

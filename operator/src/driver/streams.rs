@@ -58,6 +58,8 @@ impl Driver {
                     leading.proxies.loaded(&proxy, *load);
                 }
             }
+            FromStream::Sign { identity, id, sign, reply } => self.sign(&identity, id, *sign, reply),
+            FromStream::Agents { proxy, id, report, room: _room } => self.connected_agents(&proxy, id, *report),
             FromStream::Drained { proxy, id, cut } => {
                 let Some(leading) = &mut self.leading else { return };
                 if !leading.publisher.is_newest(&proxy, id) {

@@ -14,6 +14,7 @@ mod deletion_costs;
 mod desired_objects;
 mod desired_plan;
 mod desired_tunnels;
+mod enrolment;
 mod followers;
 mod guests;
 mod hostile_proxies;
