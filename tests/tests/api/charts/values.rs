@@ -206,14 +206,36 @@ const AGGREGATED: &[Case] = &[
     ),
 ];
 
-const FLEETS: &[Case] = &[(
-    "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}, requests: {cpu: 1}}}}}",
-    &[(
-        OPERATOR,
-        "/env/PORTLANE_FLEET_POD_TEMPLATE",
-        "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":1}}}']",
-    )],
-)];
+const FLEETS: &[Case] = &[
+    (
+        "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}, requests: {cpu: 1}}}}}",
+        &[(
+            OPERATOR,
+            "/env/PORTLANE_FLEET_POD_TEMPLATE",
+            "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":1}}}']",
+        )],
+    ),
+    (
+        "{tunnels: {enabled: true, namespaces: [homes]}}",
+        &[
+            (OPERATOR, "/env/PORTLANE_TUNNEL_ROOT_SECRET", "[portlane-tunnel-root]"),
+            ("Role/portlane-operator", "/rules/4/resourceNames", "[portlane-tunnel-root]"),
+            ("Role/default:portlane-operator-agents", "/metadata/namespace", "homes"),
+            ("Role/default:portlane-operator-agents", "/rules/0/resources", "[secrets]"),
+            ("Role/default:portlane-operator-agents", "/rules/0/verbs", "[get, create, update]"),
+            ("RoleBinding/default:portlane-operator-agents", "/subjects/0/namespace", "default"),
+        ],
+    ),
+    (
+        "{tunnels: {enabled: true}, gateways: {enabled: false}, autoscaling: {enabled: false}, deletionCost: {enabled: \
+         false}, injection: {enabled: false}, liveApi: {enabled: false}}",
+        &[
+            ("ClusterRole/default:portlane-operator", "/rules/8/resources", "[secrets]"),
+            ("Role/default:portlane-operator-agents", "", "null"),
+        ],
+    ),
+    ("{}", &[(OPERATOR, "/env/PORTLANE_TUNNEL_ROOT_SECRET", "null")]),
+];
 
 const NETWORK: &[Case] = &[
     (
@@ -330,7 +352,7 @@ commonAnnotations: \
                        null, crds: null, image: {registry: null, digest: null}, proxyImage: {registry: null, digest: \
                        null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
                        timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
-                       {apiServerFrom: null}}, gateways: {podTemplate: null}, ports: null, \
+                       {apiServerFrom: null}}, gateways: {podTemplate: null}, tunnels: null, ports: null, \
                        hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
                        podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
                        extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
