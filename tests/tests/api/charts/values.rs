@@ -6,7 +6,7 @@ use harness::CHARTS;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{monitoring::MONITORING, render};
+use super::{monitoring::MONITORING, render, tunnels::TUNNELS};
 
 /// Values, and what the rendered objects have with them: `KIND/NAME`, a JSON pointer, and the value there. Values are
 /// YAML. `null` is nothing.
@@ -206,36 +206,14 @@ const AGGREGATED: &[Case] = &[
     ),
 ];
 
-const FLEETS: &[Case] = &[
-    (
-        "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}, requests: {cpu: 1}}}}}",
-        &[(
-            OPERATOR,
-            "/env/PORTLANE_FLEET_POD_TEMPLATE",
-            "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":1}}}']",
-        )],
-    ),
-    (
-        "{tunnels: {enabled: true, namespaces: [homes]}}",
-        &[
-            (OPERATOR, "/env/PORTLANE_TUNNEL_ROOT_SECRET", "[portlane-tunnel-root]"),
-            ("Role/portlane-operator", "/rules/4/resourceNames", "[portlane-tunnel-root]"),
-            ("Role/default:portlane-operator-agents", "/metadata/namespace", "homes"),
-            ("Role/default:portlane-operator-agents", "/rules/0/resources", "[secrets]"),
-            ("Role/default:portlane-operator-agents", "/rules/0/verbs", "[get, create, update]"),
-            ("RoleBinding/default:portlane-operator-agents", "/subjects/0/namespace", "default"),
-        ],
-    ),
-    (
-        "{tunnels: {enabled: true}, gateways: {enabled: false}, autoscaling: {enabled: false}, deletionCost: {enabled: \
-         false}, injection: {enabled: false}, liveApi: {enabled: false}}",
-        &[
-            ("ClusterRole/default:portlane-operator", "/rules/8/resources", "[secrets]"),
-            ("Role/default:portlane-operator-agents", "", "null"),
-        ],
-    ),
-    ("{}", &[(OPERATOR, "/env/PORTLANE_TUNNEL_ROOT_SECRET", "null")]),
-];
+const FLEETS: &[Case] = &[(
+    "{gateways: {podTemplate: {priorityClassName: high, resources: {limits: {cpu: '2', memory: 1Gi}, requests: {cpu: 1}}}}}",
+    &[(
+        OPERATOR,
+        "/env/PORTLANE_FLEET_POD_TEMPLATE",
+        "['{\"priorityClassName\":\"high\",\"resources\":{\"limits\":{\"cpu\":\"2\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":1}}}']",
+    )],
+)];
 
 const NETWORK: &[Case] = &[
     (
@@ -381,7 +359,7 @@ fn objects(manifests: &str) -> BTreeMap<String, Value> {
 
 #[test]
 fn each_value_of_the_chart_does_what_its_description_says() {
-    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, NETWORK, MONITORING, OBJECTS].concat() {
+    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, TUNNELS, NETWORK, MONITORING, OBJECTS].concat() {
         let objects = objects(&render(CHARTS[1], values).ok());
         for (object, pointer, expected) in rows {
             let expected: Value = serde_yaml::from_str(expected).expect("YAML");
