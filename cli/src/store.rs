@@ -150,8 +150,6 @@ impl Store {
     /// precedence.
     pub(crate) fn objects(&self, only: &[String], absent: &BTreeSet<String>) -> Objects {
         let mut all = Objects::default();
-        // Manifests are for a process that admits their agents.
-        all.world.agents = Some(BTreeMap::new());
         let mut first: BTreeMap<&str, &Place> = BTreeMap::new();
         let mut files: Vec<(&String, &File)> = self.files.iter().collect();
         files.sort_by_key(|(name, file)| (absent.contains(*name), file.since));
@@ -235,7 +233,7 @@ impl Objects {
             "PortForward" => self.add_forward(key, object, only),
             "ForwardAgent" => {
                 if let Some(agent) = self.typed::<ForwardAgent>(object) {
-                    self.world.agents.get_or_insert_default().insert(key, agent);
+                    self.world.agents.insert(key, agent);
                 }
             }
             _ => {

@@ -98,7 +98,7 @@ fn concerned(forward: Option<&PortForward>, message: &str) -> Option<String> {
 pub(crate) fn names(world: &World) -> BTreeSet<String> {
     let forwards = world.forwards.keys().map(|key| format!("PortForward {key}"));
     let gateways = world.gateways.keys().map(|key| format!("ForwardGateway {key}"));
-    let agents = world.agents.iter().flatten().map(|(key, _)| format!("ForwardAgent {key}"));
+    let agents = world.agents.all().map(|(key, _)| format!("ForwardAgent {key}"));
     forwards.chain(gateways).chain(agents).collect()
 }
 
@@ -223,6 +223,10 @@ spec:
                         not list 127.0.0.1:5432: add {host: 127.0.0.1, port: 5432} to its spec.targets";
         assert_begin(&validated(&(forward.to_owned() + &agent("22"))), &[unlisted, later]);
         assert_begin(&validated(&(forward.to_owned() + &agent("5000, endPort: 6000"))), &[later]);
+        let placed = forward.replace("{sidecar: {selector: {}}}", "{gateway: {name: edge}}");
+        let of_edge = agent("5432").replace("{targets:", "{gateway: {name: edge}, targets:");
+        assert_begin(&validated(&(placed.clone() + &of_edge)), &[]);
+        assert_begin(&validated(&(placed + &agent("5432"))), &[later]);
     }
 
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {

@@ -94,9 +94,10 @@ fn labels_for(selector: &Selector) -> Option<BTreeMap<String, String>> {
 }
 
 /// A cluster that provides everything the manifests do not contain: every Service and gateway that is referenced exists
-/// and admits the forward. A manifest that is refused here is refused in any cluster.
+/// and admits the forward, and agents serve forwards anywhere, as they do with `portlane run`. A manifest that is refused here is refused in any cluster.
 pub(crate) fn any_cluster(mut world: World) -> World {
     world.site = Site::Cluster;
+    world.any_agent = true;
     let mut services: BTreeMap<ObjectKey, BTreeSet<u16>> = BTreeMap::new();
     let (networks, hostnames) = (networks(&world), hostnames(&world));
     for (key, forward) in &world.forwards {

@@ -4,8 +4,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::status::ForwardAgentStatus;
+
 /// A `ForwardAgent` is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the
-/// agent enrols, and what forwards may reach through it. So far only `portlane run` reads it.
+/// agent enrols, and what forwards may reach through it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "portlane.dev",
@@ -15,16 +17,27 @@ use serde::{Deserialize, Serialize};
     shortname = "fagent",
     category = "portlane",
     namespaced,
+    status = "ForwardAgentStatus",
     derive = "PartialEq",
-    doc = "A ForwardAgent is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the agent enrols, and what forwards may reach through it. So far only portlane run reads it.",
+    doc = "A ForwardAgent is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the agent enrols, and what forwards may reach through it.",
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must be at most 52 characters long"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter")
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS-1035 label: lower case letters, digits and '-', starting with a letter"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Gateway", type_ = "string", json_path = ".spec.gateway.name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.enrolmentSecret", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.targets.all(a, self.targets.exists_one(b, a.host == b.host && a.port == b.port && (has(a.endPort) ? a.endPort : a.port) == (has(b.endPort) ? b.endPort : b.port) && (has(a.protocol) ? a.protocol : 'TCP') == (has(b.protocol) ? b.protocol : 'TCP')))").message("two targets are the same: remove one of them")
 )]
 pub struct ForwardAgentSpec {
+    /// The gateway whose proxies the agent dials; forwards with a backend of the agent run there. In a cluster an agent
+    /// without a gateway is not accepted; `portlane run` ignores the field. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<AgentGateway>,
     /// While true, no instance of the agent may connect, and those that are connected are closed. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
@@ -40,6 +53,19 @@ pub struct ForwardAgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub max_instances: Option<u32>,
+}
+
+/// The gateway that an agent dials.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentGateway {
+    /// Name of the `ForwardGateway`, which must have `spec.tunnels`.
+    #[schemars(length(min = 1, max = 52), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Namespace of the `ForwardGateway`. Absent: the namespace of the `ForwardAgent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
 }
 
 /// Hosts and ports that forwards may reach through an agent.

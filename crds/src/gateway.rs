@@ -12,6 +12,7 @@ use crate::{
     selector::Selector,
     status::ForwardGatewayStatus,
     tenant::Tenant,
+    tunnels::GatewayTunnels,
 };
 
 /// A `ForwardGateway` is a managed fleet of proxies. It defines who may attach forwards and which ports they may use.
@@ -85,6 +86,9 @@ pub struct ForwardGatewaySpec {
     /// rolls the fleet at once. Absent: the image of the installation, once it is the fleet's turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_image: Option<ProxyImage>,
+    /// Lets agents connect to the fleet. Absent: none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnels: Option<GatewayTunnels>,
 }
 
 /// An image of the proxy in the repository of the installation: exactly one of `tag` and `digest`.

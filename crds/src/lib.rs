@@ -30,8 +30,9 @@ mod scheduling;
 mod selector;
 mod status;
 mod tenant;
+mod tunnels;
 
-pub use agent::{AgentEnrolment, AgentProtocol, AgentTarget, ForwardAgent, ForwardAgentSpec};
+pub use agent::{AgentEnrolment, AgentGateway, AgentProtocol, AgentTarget, ForwardAgent, ForwardAgentSpec};
 pub use argocd::{ARGOCD, ARGOCD_CONFIG_MAP, ARGOCD_SCRIPTS, argocd_config_map};
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
@@ -58,10 +59,11 @@ pub use scheduling::{
 };
 pub use selector::{Selector, SelectorOperator, SelectorRequirement};
 pub use status::{
-    AcceptedHeaders, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardGatewayStatus, ListenerStatus,
-    PortForwardStatus, RejectedListener,
+    AcceptedHeaders, AgentInstance, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardAgentStatus,
+    ForwardGatewayStatus, ListenerStatus, PortForwardStatus, RejectedListener,
 };
 pub use tenant::{Tenant, TenantNamespaces};
+pub use tunnels::{AllowedAgents, GatewayTunnels};
 
 /// API group of all kinds of Portlane.
 pub const GROUP: &str = "portlane.dev";

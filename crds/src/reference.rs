@@ -47,27 +47,17 @@ pub fn reference(crd: &Value) -> Result<String, ReferenceError> {
     let (kind, plural) = (text(&names["kind"]), text(&names["plural"]));
     let short = text(&names["shortNames"][0]);
     let description = escaped(text(&schema["description"]));
-    // A kind that no operator acts on has no status, and no cluster has its CRD.
-    let has_status = !schema["properties"]["status"].is_null();
-    let (in_short, explained) = if has_status {
-        let in_short = format!(" `kubectl get {short}` is short for `kubectl get {plural}`.");
-        (in_short, format!("`kubectl explain {plural}.spec` shows the same. "))
-    } else {
-        (" No operator acts on it yet.".to_owned(), String::new())
-    };
     let mut page = format!(
-        "# {kind}\n\n{description}\n\n`apiVersion: {}/{VERSION}`, namespaced.{in_short}\n\n\
+        "# {kind}\n\n{description}\n\n`apiVersion: {}/{VERSION}`, namespaced. `kubectl get {short}` is short for \
+         `kubectl get {plural}`.\n\n\
          This page is generated from the CRD: `cargo run -p portlane-crds --bin crdgen`.\n\
-         {explained}The meaning of an optional field says what its\n\
+         `kubectl explain {plural}.spec` shows the same. The meaning of an optional field says what its\n\
          absence means. A length counts the characters of a string, or the entries of a list or map.\n",
         text(&crd["spec"]["group"])
     );
     list_rules(&own_rules(schema), &mut page);
     for part in ["spec", "status"] {
         let fields = &schema["properties"][part];
-        if part == "status" && !has_status {
-            continue;
-        }
         if !fields["properties"].is_object() {
             return Err(ReferenceError::NoSchema);
         }
@@ -248,16 +238,6 @@ mod tests {
             ),
             "{page}"
         );
-    }
-
-    #[test]
-    fn a_kind_without_status_is_said_to_have_no_operator() {
-        let mut crd = crd(&json!({"properties": {"name": {"type": "string", "description": "The name."}}}));
-        let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
-        schema.as_object_mut().expect("an object").remove("status");
-        let page = reference(&crd).expect("a page");
-        assert!(page.contains("namespaced. No operator acts on it yet.\n") && !page.contains("kubectl"), "{page}");
-        assert!(page.ends_with("| `spec.name` | string |  | The name. |\n"), "{page}");
     }
 
     #[test]

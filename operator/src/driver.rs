@@ -9,11 +9,13 @@
 //!
 //! Nothing is translated, published or written before every cache has synced, nor while another replica leads.
 
+mod agents;
 mod counts;
 mod effects;
 mod leading;
 mod live;
 mod results;
+mod schedules;
 mod streams;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -25,20 +27,11 @@ use tokio::{
 };
 
 pub use self::effects::{Applied, Effects};
-use self::leading::Leading;
+use self::{leading::Leading, schedules::Schedules};
 use operator_core::{
     Cache, Changes, Group, Subject, Touched,
     desired::{ca::Trusted, gateway::Fleets},
-    schedule::{
-        Dated, Effect, TermNumber,
-        autoscalers::Autoscalers,
-        children::Gateways,
-        cut_off::{Counted, CutOff},
-        debounce::Debounce,
-        deletion_costs::Costs,
-        outdated_sidecars::OutdatedSidecars,
-        statuses::Statuses,
-    },
+    schedule::{Dated, Effect, TermNumber, cut_off::Counted, debounce::Debounce},
     status::events::of_growth,
     world::schema::{self, Dropped, Lack},
 };
@@ -77,29 +70,6 @@ pub struct Inputs {
     pub term: watch::Receiver<lease::Term>,
     /// Heartbeat of the driver.
     pub heartbeat: Heartbeat,
-}
-
-/// The schedules of one term.
-struct Schedules {
-    statuses: Statuses,
-    gateways: Gateways,
-    autoscalers: Autoscalers,
-    costs: Costs,
-    cut_off: CutOff,
-    sidecars: OutdatedSidecars,
-}
-
-impl Schedules {
-    fn new(fleets: &Fleets, autoscaling: bool, now: Duration) -> Self {
-        Self {
-            statuses: Statuses::new(now),
-            gateways: Gateways::new(fleets.clone()),
-            autoscalers: Autoscalers::new(autoscaling),
-            costs: Costs::default(),
-            cut_off: CutOff::default(),
-            sidecars: OutdatedSidecars::default(),
-        }
-    }
 }
 
 /// All state of one replica, and its outputs.
@@ -231,6 +201,9 @@ impl Driver {
             for key in &touched.forwards {
                 self.schedules.statuses.seen(key, self.cache.forward(key).as_deref(), now);
             }
+            for key in &touched.agents {
+                self.schedules.agents.seen(key, self.cache.agent(key).as_deref());
+            }
             let grown = touched.grown.iter().filter_map(|grown| of_growth(grown, &self.cache));
             self.effects.run_all(grown.map(Effect::Event));
         }
@@ -241,6 +214,7 @@ impl Driver {
         }
         for key in &touched.gateways {
             self.schedules.gateways.touch(key);
+            self.schedules.enrolments.gateway(key, &self.cache.world);
         }
         if touched.synced || !touched.changes.is_empty() || !touched.proxy_pods.is_empty() {
             self.debounce.touch(now);
@@ -294,7 +268,9 @@ impl Driver {
         if !std::mem::replace(&mut leading.published, true) {
             leading.began = now;
         }
-        let Schedules { statuses, gateways, .. } = &mut self.schedules;
+        let Schedules { statuses, gateways, agents, enrolments, .. } = &mut self.schedules;
+        agents.translated(&touched.changes, &self.cache.world);
+        enrolments.translated(&touched.changes, &self.cache.world);
         statuses.verdicts(update.verdicts, now);
         statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
         // A new generation is observed even if the new spec compiles to the same listeners.
@@ -303,6 +279,7 @@ impl Driver {
         for group in moved.keys() {
             if let Group::Gateway(key) = group {
                 gateways.touch(key);
+                agents.fleet(key, &self.cache.world);
             }
         }
         for group in &update.ports {
@@ -358,7 +335,7 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, autoscalers, costs, cut_off, .. } = &mut self.schedules;
+        let Schedules { statuses, gateways, agents, enrolments, autoscalers, costs, cut_off, .. } = &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
@@ -378,6 +355,8 @@ impl Driver {
         }
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
+        effects.extend(agents.tick(&view, self.effects.room(), now));
+        effects.extend(enrolments.tick(&self.cache, now));
         self.effects.run_all(effects);
         self.count_fleets();
         self.count_sidecars(now);

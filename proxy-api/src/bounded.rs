@@ -14,8 +14,9 @@ use serde::{
 };
 
 use crate::{
-    Agent, LiveSession, MAX_AGENTS, MAX_COUNTED, MAX_LIVE, MAX_LOADS, MAX_TARGET_BYTES, MAX_TARGETS, Origin, PARTS,
-    agent::Received,
+    Agent, ConnectedInstance, LiveSession, MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED, MAX_LIVE,
+    MAX_LOADS, MAX_REFUSAL_BYTES, MAX_SIGN_REQUEST_BYTES, MAX_TARGET_BYTES, MAX_TARGETS, MAX_TOKEN_BYTES, Origin,
+    PARTS, agent::Received,
 };
 
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
@@ -72,6 +73,36 @@ pub(crate) fn failure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stri
 /// Writes the message of a failure, cut to what the other side reads.
 pub(crate) fn cut_failure<S: Serializer>(message: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cut(message, MAX_FAILURE_BYTES))
+}
+
+/// The detail of a refusal.
+pub(crate) fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("the detail of a refusal", MAX_REFUSAL_BYTES))
+}
+
+/// Writes the detail of a refusal, cut to what the other side reads.
+pub(crate) fn cut_refusal<S: Serializer>(detail: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cut(detail, MAX_REFUSAL_BYTES))
+}
+
+/// A request for a certificate, as base64.
+pub(crate) fn sign_request<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("a request for a certificate", base64(MAX_SIGN_REQUEST_BYTES)))
+}
+
+/// A certificate, as base64.
+pub(crate) fn certificate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("a certificate", base64(MAX_CERTIFICATE_BYTES)))
+}
+
+/// The token of a join string.
+pub(crate) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("a token", MAX_TOKEN_BYTES))
+}
+
+/// Length of so many bytes as base64 with padding.
+const fn base64(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
 }
 
 /// The start of a text, no longer than so many bytes.
@@ -174,11 +205,23 @@ pub(crate) fn instance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 
     impl<'de> Deserialize<'de> for Instance {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_str(Text("the name of an instance", MAX_INSTANCE_BYTES)).map(Self)
+            instance_name(deserializer).map(Self)
         }
     }
 
     Ok(Option::<Instance>::deserialize(deserializer)?.map(|name| name.0))
+}
+
+/// The name of an instance of an agent, which is there.
+pub(crate) fn instance_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("the name of an instance", MAX_INSTANCE_BYTES))
+}
+
+/// The connected instances of agents, by uid.
+pub(crate) fn connected<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<ConnectedInstance>>, D::Error> {
+    deserializer.deserialize_map(Connected)
 }
 
 /// The sessions of one answer.
@@ -189,6 +232,39 @@ pub(crate) fn sessions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
 /// The numbers of sessions of one answer, by object.
 pub(crate) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Origin, u64>, D::Error> {
     deserializer.deserialize_map(Map::<Origin, u64> { most: MAX_COUNTED, of: PhantomData })
+}
+
+/// Instances by uid, bounded in their sum.
+struct Connected;
+
+impl<'de> Visitor<'de> for Connected {
+    type Value = BTreeMap<String, Vec<ConnectedInstance>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX_CONNECTED} instances of agents")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        struct Instances(Vec<ConnectedInstance>);
+
+        impl<'de> Deserialize<'de> for Instances {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let list = List::<ConnectedInstance> { most: MAX_CONNECTED, of: PhantomData };
+                deserializer.deserialize_seq(list).map(Self)
+            }
+        }
+
+        let (mut all, mut count) = (BTreeMap::new(), 0);
+        while let Some((uid, instances)) = map.next_entry::<Name, Instances>()? {
+            // An agent without instances takes memory too.
+            count += instances.0.len().max(1);
+            if count > MAX_CONNECTED {
+                return Err(too_many(MAX_CONNECTED));
+            }
+            all.insert(uid.0, instances.0);
+        }
+        Ok(all)
+    }
 }
 
 fn too_many<E: de::Error>(most: usize) -> E {

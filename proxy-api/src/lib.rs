@@ -36,6 +36,7 @@ mod live;
 mod load;
 mod report;
 mod session_id;
+mod signing;
 mod stream;
 mod surroundings;
 pub mod weight;
@@ -63,6 +64,10 @@ pub use report::{
     BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };
 pub use session_id::{SessionId, SessionIdError};
+pub use signing::{
+    AgentsReport, Applicant, ConnectedInstance, Issued, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_REFUSAL_BYTES,
+    MAX_SIGN_REQUEST_BYTES, MAX_TOKEN_BYTES, MAX_UNANSWERED, Sign, SignOutcome, SignReason, SignRefusal, Signed,
+};
 pub use stream::{
     Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, PARTS, SERVICE, ToProxy,
     Trust,

@@ -11,6 +11,9 @@
 //!       ◀── Trust ──                                when the trusted CAs change
 //!       ◀── Inquiry ──                              when a person asks for live sessions
 //! proxy ── Inspected ──▶                            the answer
+//!       ── Sign ──▶                                 when an endpoint of tunnels or an agent needs a certificate
+//!       ◀── Signed ──                               the answer
+//!       ── AgentsReport ──▶                         when agents connect or leave, at most once a second
 //! ```
 //!
 //! One bidirectional call, open as long as the proxy lives: gRPC method [`SERVICE`]`/`[`METHOD`]. Each message is the
@@ -18,7 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Change, Digest, Held, Inquiry, Inspected, Load, ReportPart, Version};
+use crate::{AgentsReport, Change, Digest, Held, Inquiry, Inspected, Load, ReportPart, Sign, Signed, Version};
 
 /// Name of the gRPC service.
 pub const SERVICE: &str = "portlane.v1.Configurations";
@@ -53,6 +56,12 @@ pub struct FromProxy {
     /// The answer to an inquiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspected: Option<Inspected>,
+    /// Asks for a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<Sign>,
+    /// The connected agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentsReport>,
     /// Result of the drain: the last message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Drained>,
@@ -101,6 +110,9 @@ pub struct ToProxy {
     /// Asks for live sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inquiry: Option<Inquiry>,
+    /// The answer to a request for a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
 }
 
 /// CA certificates that may sign the operator's serving certificate.

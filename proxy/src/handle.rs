@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::Path,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ use crate::{
     metrics::Metrics,
     process::Process,
     settings::Settings,
+    signing::Desk,
     supervisor::{Control, Supervisor},
     threads::Workers,
     watchdog::Watchdog,
@@ -46,6 +47,7 @@ pub struct Proxy {
     process: Process,
     thread: thread::JoinHandle<()>,
     tunnels_thread: Option<thread::JoinHandle<()>>,
+    desk: Mutex<Option<Desk>>,
     watchdog: Watchdog,
     writer: LogWriter,
     /// Health address, with the actual port.
@@ -100,8 +102,21 @@ impl Proxy {
                 });
             })
             .map_err(StartError::Threads)?;
-        let (tunnels, tunnels_thread) = (tunnels.address, tunnels.thread);
-        Ok(Self { control, report, metrics, process, thread, tunnels_thread, watchdog, writer, health, admin, tunnels })
+        let (tunnels, tunnels_thread, desk) = (tunnels.address, tunnels.thread, Mutex::new(tunnels.desk));
+        Ok(Self {
+            control,
+            report,
+            metrics,
+            process,
+            thread,
+            tunnels_thread,
+            desk,
+            watchdog,
+            writer,
+            health,
+            admin,
+            tunnels,
+        })
     }
 
     /// Applies a configuration and returns the resulting report.
@@ -131,6 +146,11 @@ impl Proxy {
     /// The proxy has ended.
     pub async fn refuse(&self, why: String) -> Result<(), Ended> {
         self.control.send(Control::Refused(why)).await.map_err(|_| Ended)
+    }
+
+    /// What the tunnels have for an operator, once. None: the proxy has no tunnels whose certificates an operator signs.
+    pub fn take_desk(&self) -> Option<Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The log of the process.

@@ -38,6 +38,7 @@ pub mod room;
 pub mod route;
 pub mod settings;
 pub mod shared;
+pub mod signing;
 pub mod supervisor;
 pub mod sys;
 pub mod tcp;

@@ -1,9 +1,10 @@
 //! `portlane-proxy`: serves a configuration and follows its changes.
 
+mod options;
+
 use std::{
     error::Error,
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -22,6 +23,8 @@ use proxy::{
 };
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::options::{MaybeAddress, Tunnels, address};
 
 /// musl pads the blocks of a session by a third; see the pool.
 #[cfg(all(target_os = "linux", target_env = "musl"))]
@@ -130,6 +133,8 @@ struct Args {
     /// Format of log records on standard output.
     #[arg(long, value_enum, default_value_t = Log::Json, env = "PORTLANE_LOG")]
     log: Log,
+    #[command(flatten)]
+    tunnels: Tunnels,
 }
 
 #[derive(Debug, Subcommand)]
@@ -200,25 +205,10 @@ impl Args {
             yield_for: Duration::from_secs(self.yield_seconds.into()),
             foreign_ports_file: self.operator.as_ref().map(|_| self.state_dir.join("foreign-ports.json")),
             drain_seconds: self.drain_seconds,
+            tunnels: self.tunnels.settings(&self.state_dir),
             ..usual
         }
     }
-}
-
-/// An address, or `none`.
-#[derive(Clone, Copy, Debug)]
-struct MaybeAddress(Option<SocketAddr>);
-
-/// Parses an address with port. In pods the address is composed from the pod IP, so IPv6 has no brackets.
-fn address(text: &str) -> Result<MaybeAddress, String> {
-    if text == "none" {
-        return Ok(MaybeAddress(None));
-    }
-    let apart = || text.rsplit_once(':').and_then(|(ip, port)| Some((ip.parse().ok()?, port.parse().ok()?)));
-    let whole = text.parse().ok().or_else(|| apart().map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)));
-    whole
-        .map(|address| MaybeAddress(Some(address)))
-        .ok_or_else(|| "expected an address such as 192.0.2.1:9180, or none".to_owned())
 }
 
 fn main() -> ExitCode {

@@ -97,6 +97,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     let mut lookup = Lookup::default();
     let mut logged: Option<String> = None;
     let (mut tries, mut failures) = (0_u64, 0_u64);
+    let mut desk = proxy.take_desk();
     loop {
         tries += 1;
         let roots = state.roots(&operator.roots, tries);
@@ -108,7 +109,7 @@ pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
                 let counters = &proxy.metrics().control;
                 counters.operator_streams.fetch_add(1, Relaxed);
                 counters.operator_connected.store(1, Relaxed);
-                let ended = stream::run(connection, proxy, &mut state, &mut current, &mut backoff).await;
+                let ended = stream::run(connection, proxy, &mut state, &mut current, &mut backoff, &mut desk).await;
                 counters.operator_connected.store(0, Relaxed);
                 ended?
             }

@@ -3,12 +3,14 @@
 //! ```text
 //! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
 //! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
+//!                           requests for certificates, connected agents ─▶ stream to the operator, in a cluster
 //! ```
 
 mod answer;
 mod joins;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::{
     cell::RefCell,
@@ -32,20 +34,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tunnel::{
-    chain,
     endpoint::{self, Endpoint, Rules, View},
-    local::{Local, LocalError, system_clock},
+    identity::endpoint::EndpointError,
+    local::LocalError,
 };
 use tunnel_core::{
     Limits, Side,
     allow::AllowList,
     hello::Boot,
     identity::{EndpointId, NameError},
-    join::{Address, AddressError},
+    join::AddressError,
     registry::Policy,
 };
 
-use self::joins::{Joins, Maker};
+use self::trust::Trust;
 use crate::{
     agents::{AgentNews, Agents, Door, Question, Seen},
     core::instances::Instances,
@@ -53,11 +55,12 @@ use crate::{
     lives::Life,
     log::{Level, Log},
     process::Process,
+    signing::ToOperator,
 };
 
-/// Instances of all agents at once.
+/// Most instances of all agents at once.
 pub const MAX_AGENTS: usize = 1024;
-/// The id of this endpoint: without a cluster there are no others.
+/// The id of an endpoint without a cluster: there are no others.
 const ID: &str = "local";
 /// Connections that wait to be accepted; the system caps it.
 const BACKLOG: i32 = 1024;
@@ -77,6 +80,10 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// The folder for keys, tokens and join strings, which only this process uses.
     pub folder: PathBuf,
+    /// Which endpoint of a cluster this is, where the operator signs certificates. None: this process signs them.
+    pub endpoint: Option<EndpointId>,
+    /// Instances of all agents at once, at most [`MAX_AGENTS`].
+    pub max_agents: usize,
 }
 
 /// Why there are no tunnels.
@@ -97,6 +104,9 @@ pub enum TunnelsError {
     /// The folder cannot be used.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// The folder of an endpoint in a cluster cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
 }
 
 type Configured = watch::Receiver<Arc<BTreeMap<String, Agent>>>;
@@ -116,7 +126,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Starts the thread, which ends when nobody is left to change `configured`. `news` hears of the instances that come and
-/// go.
+/// go, and an operator, if it signs certificates, by `to_operator`.
 ///
 /// # Errors
 /// See [`TunnelsError`].
@@ -126,6 +136,7 @@ pub fn start(
     process: &Process,
     configured: watch::Receiver<Arc<BTreeMap<String, Agent>>>,
     news: Arc<AgentNews>,
+    to_operator: ToOperator,
 ) -> Result<(Agents, thread::JoinHandle<()>), TunnelsError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TunnelsError::Thread)?;
     let (agents, door, questions) = Agents::served();
@@ -138,7 +149,7 @@ pub fn start(
             let shared = Shared { door, log, files, news };
             let thread = TcpListener::from_std(listener)
                 .map_err(TunnelsError::Thread)
-                .and_then(|port| Thread::open(&settings, port, shared));
+                .and_then(|port| Thread::open(&settings, port, shared, to_operator));
             // Who started the thread waits for this.
             match thread {
                 Ok((thread, port)) => {
@@ -169,29 +180,30 @@ struct Thread {
     shared: Shared,
     endpoint: Rc<Endpoint>,
     rules: RulesByUid,
-    local: Local,
-    joins: Joins,
-    /// Where agents reach the server.
-    addresses: Vec<Address>,
+    trust: Trust,
     /// What others were told of.
     told: Instances,
 }
 
 impl Thread {
-    fn open(settings: &Settings, port: TcpListener, shared: Shared) -> Result<(Self, TcpListener), TunnelsError> {
+    fn open(
+        settings: &Settings,
+        port: TcpListener,
+        shared: Shared,
+        to_operator: ToOperator,
+    ) -> Result<(Self, TcpListener), TunnelsError> {
         let rules = RulesByUid::default();
         let (of_policy, of_rules) = (rules.clone(), rules.clone());
         let policy = move |uid: &str| -> Option<Policy> { of_policy.borrow().get(uid).map(|rules| rules.policy) };
-        let id = EndpointId::new(ID)?;
-        let local = Local::open(&settings.folder, id.clone(), system_clock(), policy)?;
+        let bound = port.local_addr().map_err(TunnelsError::Thread)?;
+        let trust = Trust::open(settings, bound, to_operator, policy)?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
-        let limits = Limits::default();
-        let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits, max_agents: MAX_AGENTS };
+        let id = settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?;
+        let max_agents = settings.max_agents.min(MAX_AGENTS);
+        let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits: Limits::default(), max_agents };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
-        let own = port.local_addr().map_err(TunnelsError::Thread)?;
-        let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, own)?);
-        Ok((Self { shared, endpoint, rules, local, joins, addresses, told: Instances::default() }, port))
+        Ok((Self { shared, endpoint, rules, trust, told: Instances::default() }, port))
     }
 
     async fn run(
@@ -201,10 +213,7 @@ impl Thread {
         mut configured: Configured,
         life: Life,
     ) {
-        let files = self.shared.files.clone();
-        // Connections of agents come before those of visitors, who need them; how many there are is bounded.
-        let hold = move || files.take_anyway(1);
-        spawn_local(endpoint::listen_holding(self.endpoint.clone(), port, self.local.tls(), hold));
+        self.trust.listen(self.endpoint.clone(), port, self.shared.files.clone(), &self.shared.log);
         let (endpoint, door) = (self.endpoint.clone(), self.shared.door.clone());
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -237,8 +246,7 @@ impl Thread {
         let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
         self.rules.replace(rules);
         self.endpoint.review();
-        let Self { local, addresses, shared, joins, .. } = self;
-        joins.apply(Maker { local, addresses, log: &shared.log, now: Instant::now() }, agents);
+        self.trust.apply(&self.shared.log, agents);
     }
 
     /// A list that cannot be read allows nothing.
@@ -267,11 +275,7 @@ impl Thread {
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
         self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
-        let Self { local, addresses, shared, joins, .. } = self;
-        joins.look(Maker { local, addresses, log: &shared.log, now: Instant::now() });
-        if let Err(error) = self.local.renew() {
-            self.shared.log.notice(Level::Error, "tunnels", "the certificate of this server", chain(&error));
-        }
+        self.trust.look(&self.shared.log, &views);
     }
 
     /// The process ends: sessions of workers have ended, and what they have sent may still be on its way.
@@ -283,14 +287,6 @@ impl Thread {
         }
         self.endpoint.close();
     }
-}
-
-/// Where agents reach the server, for join strings.
-fn addresses(advertised: &[String], own: SocketAddr) -> Result<Vec<Address>, AddressError> {
-    if advertised.is_empty() {
-        return Ok(vec![Address::new(&own.ip().to_string(), own.port())?]);
-    }
-    advertised.iter().map(|text| text.parse()).collect()
 }
 
 /// The instances that streams are opened on: those with a connection. If an agent has none, those that wait for theirs,

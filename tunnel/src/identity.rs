@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod authority;
 mod certificate;
+pub mod endpoint;
 mod files;
 pub mod joins;
 pub mod ledger;

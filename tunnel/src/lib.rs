@@ -4,7 +4,8 @@
 //! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
 //! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
 //! [`agent`] dials and [`endpoint`] is dialled; [`secure`] puts TLS between them, and [`enrol`] gives
-//! agents their certificates. [`local`] keeps what a server without a cluster needs.
+//! agents their certificates. [`local`] keeps what a server without a cluster needs, and [`remote`] asks the operator of
+//! a cluster.
 
 pub mod agent;
 mod carry;
@@ -17,6 +18,7 @@ pub mod local;
 pub mod proxy_connect;
 mod reach;
 mod relay;
+pub mod remote;
 pub mod secure;
 mod tunnel;
 

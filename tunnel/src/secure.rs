@@ -24,6 +24,9 @@ use crate::endpoint::Authenticator;
 use crate::enrol::{Signer, serve};
 use crate::identity::tls::{AgentFailure, Peer, ServerFailure, peer, sent_root, server_name, speaks_tunnel};
 
+/// Why a connection is closed before its handshake.
+const UNSIGNED: &str = "this endpoint has no certificate yet: its log says why";
+
 /// TLS of an agent. Clones share the certificate.
 #[derive(Clone, Debug)]
 pub struct AgentTls(Rc<RefCell<Arc<ClientConfig>>>);
@@ -96,10 +99,17 @@ impl AsyncWrite for AgentStream {
 }
 
 /// TLS of an endpoint. A client without a certificate may enrol, an agent may renew its certificate, and each once a
-/// connection.
+/// connection. Clones share the certificate.
 pub struct ServerTls<S> {
-    acceptor: TlsAcceptor,
+    /// None: the endpoint has no certificate yet.
+    acceptor: Rc<RefCell<Option<TlsAcceptor>>>,
     signer: Rc<S>,
+}
+
+impl<S> Clone for ServerTls<S> {
+    fn clone(&self) -> Self {
+        Self { acceptor: self.acceptor.clone(), signer: self.signer.clone() }
+    }
 }
 
 impl<S> fmt::Debug for ServerTls<S> {
@@ -111,7 +121,22 @@ impl<S> fmt::Debug for ServerTls<S> {
 impl<S> ServerTls<S> {
     /// TLS as [`server_config`](crate::identity::tls::server_config) has it, and who signs.
     pub fn new(config: Arc<ServerConfig>, signer: Rc<S>) -> Self {
-        Self { acceptor: TlsAcceptor::from(config), signer }
+        Self { acceptor: Rc::new(RefCell::new(Some(TlsAcceptor::from(config)))), signer }
+    }
+
+    /// TLS of an endpoint without a certificate, which closes all connections until [`ServerTls::replace`].
+    pub fn without_certificate(signer: Rc<S>) -> Self {
+        Self { acceptor: Rc::default(), signer }
+    }
+
+    /// From now on connections are accepted with another certificate. Those that are there stay.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        self.acceptor.replace(Some(TlsAcceptor::from(config)));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.acceptor.borrow().is_some()
     }
 }
 
@@ -119,7 +144,9 @@ impl<S: Signer> Authenticator for ServerTls<S> {
     type Io = server::TlsStream<TcpStream>;
 
     async fn authenticate(&self, tcp: TcpStream) -> io::Result<Option<(AgentIdentity, Self::Io)>> {
-        let mut stream = self.acceptor.accept(tcp).await.map_err(for_server)?;
+        let acceptor = self.acceptor.borrow().clone();
+        let acceptor = acceptor.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, UNSIGNED))?;
+        let mut stream = acceptor.accept(tcp).await.map_err(for_server)?;
         let connection = stream.get_ref().1;
         if !speaks_tunnel(connection) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, ServerFailure::OtherProtocol));

@@ -96,6 +96,10 @@
   value: {{ .Values.log.level | quote }}
 - name: PORTLANE_LOG_FORMAT
   value: {{ .Values.log.format | quote }}
+{{- if (.Values.tunnels).enabled }}
+- name: PORTLANE_TUNNEL_ROOT_SECRET
+  value: {{ include "portlane.tunnelRoot" . }}
+{{- end }}
 {{- with .Values.watchNamespaces }}
 - name: PORTLANE_WATCH_NAMESPACES
   value: {{ join "," . | quote }}

@@ -57,6 +57,11 @@ yes
 {{ include "portlane.prefix" . }}-roots
 {{- end }}
 
+{{/* The Secret with the root of the tunnels. */}}
+{{- define "portlane.tunnelRoot" -}}
+{{ include "portlane.prefix" . }}-tunnel-root
+{{- end }}
+
 {{/* The Secret with the certificate of webhook and aggregated APIs; empty: the operator signs it. */}}
 {{- define "portlane.servingSecret" -}}
 {{- $certificate := .Values.servingCertificate | default dict -}}
@@ -173,9 +178,9 @@ replaces the tag: some runtimes refuse both.
 
 {{/* Permissions in every namespace that the operator watches. Each rule names its user in operator/src. */}}
 {{- define "portlane.rules" -}}
-# inputs/watch: the objects that forwards and gateways depend on.
+# inputs/watch: the objects that forwards, gateways and agents depend on.
 - apiGroups: [portlane.dev]
-  resources: [portforwards, forwardgateways]
+  resources: [portforwards, forwardgateways, forwardagents]
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [pods, services]
@@ -188,7 +193,7 @@ replaces the tag: some runtimes refuse both.
   verbs: [list, watch]
 # outputs/status_writer.
 - apiGroups: [portlane.dev]
-  resources: [portforwards/status, forwardgateways/status]
+  resources: [portforwards/status, forwardgateways/status, forwardagents/status]
   verbs: [patch]
 # outputs/events: an Event that recurs is patched.
 - apiGroups: [events.k8s.io]
@@ -239,6 +244,22 @@ replaces the tag: some runtimes refuse both.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, delete{{ if .Values.networkPolicy.fleets.enabled }}, create, patch{{ end }}]
+{{- end }}
+
+{{/* Permissions where agents are. Each Secret has the name of its agent, so no rule can name a Secret. */}}
+{{- define "portlane.agentRules" -}}
+# outputs/enrolments: the Secret of an agent, with its join string and its ledger.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, update]
+{{- end }}
+
+{{/* Whether agents may be in a namespace of watchNamespaces: not empty if so. */}}
+{{- define "portlane.hasAgents" -}}
+{{- $tunnels := .root.Values.tunnels | default dict -}}
+{{- if and $tunnels.enabled (or (not $tunnels.namespaces) (has .namespace $tunnels.namespaces)) -}}
+yes
+{{- end -}}
 {{- end }}
 
 {{/* Whether fleets may run in a namespace of watchNamespaces: not empty if so. */}}

@@ -60,7 +60,8 @@ impl Tunnels {
     #[cfg(feature = "tunnels")]
     pub(super) fn settings(&self) -> Option<proxy::tunnels::Settings> {
         let (address, folder) = (self.tunnel_address?, self.folder()?);
-        Some(proxy::tunnels::Settings { address, advertise: self.tunnel_advertise.clone(), folder })
+        let (advertise, max_agents) = (self.tunnel_advertise.clone(), proxy::tunnels::MAX_AGENTS);
+        Some(proxy::tunnels::Settings { address, advertise, folder, endpoint: None, max_agents })
     }
 
     /// The folder of the tunnels.

@@ -1,4 +1,4 @@
-//! Parts that the statuses of both kinds share.
+//! Parts that the statuses of all kinds share.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};

@@ -13,3 +13,4 @@ pub mod revision;
 pub mod serving;
 pub mod sidecar;
 pub mod tuning;
+mod tunnels;

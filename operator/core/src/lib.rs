@@ -12,6 +12,7 @@
 //! `portlane run`.
 
 pub mod desired;
+pub mod enrolment;
 pub mod hash;
 pub mod live_api;
 pub mod metrics_api;

@@ -42,3 +42,5 @@ pub const HEALTH_PORT: u16 = 9180;
 pub const SIDECAR_HEALTH: &str = "portlane-health";
 /// Port of a proxy's admin endpoint, on loopback.
 pub const ADMIN_PORT: u16 = 9181;
+/// Port of a gateway that agents dial, unless `spec.tunnels` names another one.
+pub const TUNNEL_PORT: u16 = 7443;

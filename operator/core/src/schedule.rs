@@ -6,6 +6,7 @@
 //! `discovery`, `election`, `schemas`, `upkeep`) work the same way with the task in place of the driver.
 
 pub mod access;
+pub mod agents;
 pub mod autoscalers;
 pub mod backoff;
 pub mod children;
@@ -15,6 +16,7 @@ pub mod deletion_costs;
 pub mod deliveries;
 pub mod discovery;
 pub mod election;
+pub mod enrolments;
 pub mod liveness;
 pub mod outdated_sidecars;
 pub mod schemas;
@@ -27,6 +29,7 @@ use serde_json::Value;
 
 use crate::{
     desired::{autoscaler::Scaler, gateway::Desired},
+    enrolment::Wanted,
     status::{events::Happened, fleets::Fleets, proxies::Proxies},
     translate::translator::Translator,
     world::{ObjectKey, cache::Cache, subject::Subject},
@@ -100,6 +103,8 @@ pub enum Effect {
     DeleteAutoscaler(ObjectKey, String),
     /// Write the deletion cost of a pod.
     WriteCost(CostWrite),
+    /// See to what the Secret of an agent offers.
+    OfferEnrolment(Box<Wanted>),
 }
 
 /// A status to write.

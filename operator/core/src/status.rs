@@ -1,10 +1,12 @@
-//! Turns verdicts and the reports of proxies into the statuses of `PortForward` and `ForwardGateway` objects.
+//! Turns verdicts and the reports of proxies into the statuses of `PortForward`, `ForwardGateway` and
+//! `ForwardAgent` objects.
 //!
 //! ```text
-//! reports ──proxies──▶ acks ──data_plane──▶ sum per forward ──forward, gateway──▶ status ──patch──▶ merge patch
-//!                                                                             └─events──▶ Events
+//! reports ──proxies──▶ acks ──data_plane──▶ sum per forward ──forward, gateway, agent──▶ status ──patch──▶ merge patch
+//!                                                                                    └─events──▶ Events
 //! ```
 
+pub mod agent;
 pub mod conditions;
 pub mod data_plane;
 pub mod events;
@@ -13,6 +15,7 @@ pub mod fleets;
 pub mod forward;
 pub mod gateway;
 pub(crate) mod injected;
+pub mod instances;
 pub mod loads;
 pub mod patch;
 pub mod proxies;

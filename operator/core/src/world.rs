@@ -4,6 +4,7 @@
 //! watched ──read──▶ objects ──cache──▶ World, and its changes
 //! ```
 
+pub mod agents;
 pub mod app_ports;
 pub mod cache;
 pub mod carrier;
@@ -29,11 +30,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crds::{ForwardAgent, ForwardGateway, PortForward, Protocol};
+use crds::{ForwardGateway, PortForward, Protocol};
 use proxy_api::{Endpoint, Origin, OriginKind, Transport};
 use serde::{Deserialize, Serialize, Serializer};
 
-use self::reach::Reach;
+use self::{agents::Agents, reach::Reach};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,8 +87,10 @@ pub struct World {
     pub forwards: BTreeMap<ObjectKey, Box<PortForward>>,
     /// All gateways.
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
-    /// All agents. `None`: nothing here admits agents, as in a cluster.
-    pub agents: Option<BTreeMap<ObjectKey, ForwardAgent>>,
+    /// All agents.
+    pub agents: Agents,
+    /// Every forward may use the agents of its namespace, wherever it runs: the manifests may be for `portlane run`.
+    pub any_agent: bool,
     /// The controller class of each gateway that another operator serves.
     pub foreign_gateways: BTreeMap<ObjectKey, String>,
     /// All Services, with their endpoints.

@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::PortForwardStatus;
-use operator_core::{Changes, Group, ObjectKey, Outcome, Service, Snapshot, Translator, Update, World, translate};
+use operator_core::{
+    Changes, Group, ObjectKey, Outcome, Service, Snapshot, Translator, Update, World, translate,
+    world::agents::gateway_of,
+};
 use proptest::prelude::*;
 use proxy_api::{Assembler, Configuration, FLEET, FRONTS, PROTECTED, Version};
 
@@ -14,6 +17,7 @@ use proxy_api::{Assembler, Configuration, FLEET, FRONTS, PROTECTED, Version};
 enum Event {
     Forward(usize, Option<String>),
     Gateway(usize, Option<&'static str>),
+    Agent(usize, Option<&'static str>),
     Service(usize, Option<String>),
     /// Endpoints of a Service have no pod, or have one again.
     Podless(usize, bool),
@@ -33,6 +37,8 @@ fn forward_key(at: usize) -> ObjectKey {
     ObjectKey::new(NAMESPACES[at % 2], format!("f{at}"))
 }
 
+const TUNNEL: &str = "{tunnel: {agent: a0, host: 127.0.0.1, port: 5432}}";
+
 /// Listeners without a mistake: a forward with a mistake keeps running in its last good version, which other tests
 /// cover.
 fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
@@ -43,6 +49,7 @@ fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
         2 => service,
         1 => Just("{address: {host: 192.0.2.7, port: 1}}".to_owned()),
         1 => Just(near.to_owned()),
+        1 => Just(TUNNEL.to_owned()),
     ];
     let names = ["[a.example]", "[b.example, '*.example']", "[a.example, c.example]"];
     let tls = (prop::sample::select(names.to_vec()), prop::bool::weighted(0.2)).prop_map(|(names, reads)| {
@@ -61,6 +68,16 @@ fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
                 }
                 port => format!("port: {}, ", 1000 + 2 * port.min(1) + u16::try_from(at).expect("few")),
             };
+            // A tunnel has one port and no UDP.
+            let is_refused = protocol == "UDP" || port.contains("endPort");
+            let instead = |backend: String| {
+                if is_refused && backend == TUNNEL {
+                    "{address: {host: 192.0.2.8, port: 1}}".to_owned()
+                } else {
+                    backend
+                }
+            };
+            let backends: Vec<String> = backends.into_iter().map(instead).collect();
             format!("{{name: l{at}, protocol: {protocol}, {port}backends: [{}]}}", backends.join(", "))
         };
         all.into_iter().enumerate().map(listener).collect::<Vec<_>>().join(", ")
@@ -105,10 +122,21 @@ const REACHES: [&str; 4] = [
     "{fronts: {edge: {addresses: [192.0.2.7], moved: [[TCP, 1, 1000]]}}}",
 ];
 
+const AGENTS: [&str; 4] = [
+    "{gateway: {name: g0, namespace: one}, targets: [{host: 127.0.0.1, port: 5432}]}",
+    "{gateway: {name: g1, namespace: two}, targets: [{host: 127.0.0.1, port: 5432}]}",
+    "{gateway: {name: g0, namespace: one}, targets: [{host: 127.0.0.1, port: 22}]}",
+    "{targets: [{host: 127.0.0.1, port: 5432}]}",
+];
+
 fn event() -> impl Strategy<Value = Event> {
     let gateway = prop_oneof![
         Just("{allowedForwards: {namespaces: {from: All}}}"),
-        Just("{allowedForwards: {namespaces: {from: Selector, selector: {matchLabels: {in: 'yes'}}}}}"),
+        Just(
+            "{allowedForwards: {namespaces: {from: All}}, tunnels: {allowedAgents: {namespaces: {from: Selector, selector: \
+             {matchLabels: {in: 'yes'}}}}}}"
+        ),
+        Just("{allowedForwards: {namespaces: {from: Selector, selector: {matchLabels: {in: 'yes'}}}}, tunnels: {}}"),
         Just("{service: {maxPorts: 2}, allowedForwards: {namespaces: {from: All}}}"),
         Just(
             "{service: {maxPorts: 5}, allowedForwards: {namespaces: {from: All}, tenants: [{name: t, namespaces: {names: \
@@ -131,6 +159,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => forward(),
         2 => (0_usize..2, prop::option::weighted(0.8, gateway)).prop_map(|(at, spec)| Event::Gateway(at, spec)),
+        2 => (0_usize..2, prop::option::weighted(0.8, prop::sample::select(&AGENTS[..])))
+            .prop_map(|(at, spec)| Event::Agent(at, spec)),
         3 => (0_usize..6, prop::option::weighted(0.8, service)).prop_map(|(at, spec)| Event::Service(at, spec)),
         1 => (0_usize..6, any::<bool>()).prop_map(|(at, is)| Event::Podless(at, is)),
         1 => (0_usize..2, prop::sample::select(&REACHES[..])).prop_map(|(at, reach)| Event::Reach(at, reach)),
@@ -172,6 +202,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             put(&mut world.gateways, key.clone(), gateway);
             changes.gateways.insert(key);
         }
+        Event::Agent(at, spec) => set_agent(ObjectKey::new(NAMESPACES[*at], "a0"), *spec, world, changes),
         Event::Service(at, spec) => {
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));
             let service: Option<Service> =
@@ -217,6 +248,18 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             changes.forwards.insert(key);
         }
     }
+}
+
+/// Replaces an agent; `None` deletes it.
+fn set_agent(key: ObjectKey, spec: Option<&str>, world: &mut World, changes: &mut Changes) {
+    let gateway = |world: &World| world.agents.get(&key).and_then(|agent| gateway_of(&key, agent));
+    changes.agents_at.extend(gateway(world));
+    world.agents.remove(&key);
+    if let Some(spec) = spec {
+        world.agents.insert(key.clone(), yaml(&format!("{{metadata: {{name: {}}}, spec: {spec}}}", key.name)));
+    }
+    changes.agents_at.extend(gateway(world));
+    changes.agents.insert(key);
 }
 
 /// Replaces the spec of a forward, which keeps its status; `None` deletes the forward.

@@ -3,22 +3,40 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::{sync::mpsc, task::JoinSet};
+use proxy_api::SignOutcome;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
-use operator_core::schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule};
+use operator_core::{
+    ObjectKey,
+    enrolment::{Case, Offered},
+    schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule},
+};
 
 use crate::{
-    outputs::{autoscalers, children, deletion_costs::CostWriter, events::Events, status_writer::StatusWriter},
+    outputs::{
+        autoscalers, children,
+        deletion_costs::CostWriter,
+        enrolments::{Enroller, busy},
+        events::Events,
+        status_writer::StatusWriter,
+    },
     platform::{metrics::Metrics, tasks::Tasks},
 };
 
-/// The result of applying children or an autoscaler.
+/// The result of writing an object other than a status.
 #[derive(Debug)]
 pub enum Applied {
     /// The children of a gateway.
     Children(schedule::Applied),
     /// An autoscaler.
     Autoscaler(Scaled),
+    /// The Secret of an agent.
+    Enrolment(Offered),
+    /// A token of this agent was redeemed.
+    Redeemed(ObjectKey),
 }
 
 /// The outputs that effects run on.
@@ -31,6 +49,8 @@ pub struct Effects {
     pub events: Events,
     /// Writes deletion costs of pods; absent if the operator may not write them.
     pub deletion_costs: Option<CostWriter>,
+    /// Sees to the Secrets of agents, and signs certificates.
+    pub enroller: Enroller,
     /// Whether HPAs may be written.
     pub autoscaling: bool,
     /// The driver's channel for results.
@@ -95,8 +115,34 @@ impl Effects {
                     self.start("deletion costs", costs.write(cost));
                 }
             }
+            Effect::OfferEnrolment(wanted) => {
+                let enroller = self.enroller.clone();
+                self.start("Secrets of agents", async move {
+                    let offered = enroller.offer(*wanted).await;
+                    let _ = results.send(Dated { term, result: Applied::Enrolment(offered) }).await;
+                });
+            }
         }
     }
+
+    /// Signs a certificate. The stream may have ended when the answer is there.
+    pub(super) fn sign(&mut self, case: Case, request: String, reply: oneshot::Sender<SignOutcome>) {
+        while self.running.try_join_next().is_some() {}
+        let Some(place) = self.enroller.place() else {
+            let _ = reply.send(busy());
+            return;
+        };
+        let (enroller, results, term) = (self.enroller.clone(), self.results.clone(), self.term);
+        self.start("certificates of tunnels", async move {
+            let answered = enroller.sign(&case, &request).await;
+            drop(place);
+            let _ = reply.send(answered.outcome);
+            if let Some(key) = answered.redeemed {
+                let _ = results.send(Dated { term, result: Applied::Redeemed(key) }).await;
+            }
+        });
+    }
+
     /// Starts an effect of the current term.
     fn start(&mut self, name: &'static str, effect: impl Future<Output = ()> + Send + 'static) {
         self.running.spawn(self.tasks.watched(name, effect));

@@ -19,6 +19,7 @@ impl Driver {
         let now = self.now();
         let Some(Written { subject, version, again }) = written.within(self.term) else { return };
         self.schedules.statuses.written(&subject, version.as_deref(), again, now);
+        self.schedules.agents.written(&subject, version.as_deref(), again, now);
     }
 
     pub(super) fn applied(&mut self, applied: Dated<Applied>) {
@@ -26,6 +27,8 @@ impl Driver {
         let result = match applied.within(self.term) {
             Some(Applied::Children(applied)) => self.children(applied, now),
             Some(Applied::Autoscaler(scaled)) => self.scaled(scaled, now),
+            Some(Applied::Enrolment(offered)) => return self.offered(offered, now),
+            Some(Applied::Redeemed(key)) => return self.redeemed(&key),
             None => "outdated",
         };
         count(&self.metrics.children, "result", result);
@@ -62,6 +65,7 @@ impl Driver {
         match subject {
             Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),
             Subject::Gateway(key) => self.schedules.gateways.touch(key),
+            Subject::Agent(key) => self.schedules.agents.look_at(key),
         }
     }
 }

@@ -58,6 +58,8 @@ impl Driver {
                     leading.proxies.loaded(&proxy, *load);
                 }
             }
+            FromStream::Sign { identity, id, sign, reply } => self.sign(&identity, id, *sign, reply),
+            FromStream::Agents { proxy, id, report, room: _room } => self.connected_agents(&proxy, id, *report),
             FromStream::Drained { proxy, id, cut } => {
                 let Some(leading) = &mut self.leading else { return };
                 if !leading.publisher.is_newest(&proxy, id) {
@@ -74,6 +76,7 @@ impl Driver {
                 let Some(leading) = &mut self.leading else { return };
                 if leading.publisher.disconnect(&proxy, id) {
                     leading.proxies.ended(&proxy, now);
+                    self.schedules.agents.ended(&proxy, now);
                 }
             }
         }

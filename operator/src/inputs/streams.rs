@@ -5,6 +5,7 @@
 
 mod pending;
 mod room;
+mod signing;
 mod stream;
 mod versions;
 
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Load, Origin, ReportPart};
+use proxy_api::{AgentsReport, Load, Origin, ReportPart, Sign, SignOutcome};
 use proxy_grpc::{Answer, Follower, Messages, Status, with_retry_after};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -25,7 +26,7 @@ use tokio::{
 
 use operator_core::{ProxyId, desired::ca::Trusted};
 
-use self::{pending::Pending, room::Rooms};
+use self::{pending::Pending, room::Rooms, signing::Signing};
 use crate::{
     inputs::identity::{Identities, Identity, IdentityError},
     outputs::publish::{Ask, Deltas, Target},
@@ -75,6 +76,28 @@ pub enum FromStream {
         id: u64,
         /// The load.
         load: Box<Load>,
+    },
+    /// A proxy asks for a certificate.
+    Sign {
+        /// The authenticated pod.
+        identity: Identity,
+        /// The stream.
+        id: u64,
+        /// The request.
+        sign: Box<Sign>,
+        /// Receives the answer. Dropped: there is none now.
+        reply: oneshot::Sender<SignOutcome>,
+    },
+    /// A proxy reported the agents that are connected to it.
+    Agents {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The stream.
+        id: u64,
+        /// All of them.
+        report: Box<AgentsReport>,
+        /// The room of the report among those that wait for the driver.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// A proxy ended its drain, which cut sessions.
     Drained {
@@ -198,9 +221,11 @@ impl Follower for Streams {
         let (out, answer) = mpsc::channel(WAITING);
         let stream = stream::Stream {
             proxy: identity.proxy(),
+            identity,
             id,
             following,
             pending: Pending::default(),
+            signing: Signing::default(),
             messages,
             pace: stream::Pace::default(),
             out,

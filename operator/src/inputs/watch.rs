@@ -5,7 +5,7 @@
 //! [`operator_core::schedule::discovery`]).
 
 mod children;
-mod grants;
+mod optional;
 mod progress;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
@@ -99,6 +99,7 @@ impl Watches {
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
+            Kind::Agents,
             Kind::Services,
             Kind::Slices,
             Kind::ProxyPods,
@@ -221,7 +222,7 @@ impl Task {
                 let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
                 self.follow(|| watcher(api.clone(), all.clone()), |it| read::namespace(&it)).await;
             }
-            Kind::Grants => grants::run(&self).await,
+            Kind::Agents | Kind::Grants => optional::run(&self).await,
             Kind::Deployments => {
                 let (api, ours) = (self.api::<Deployment>(), labelled(&self.managed()));
                 self.follow(|| watcher(api.clone(), ours.clone()), |it| read::deployment(&it)).await;
@@ -304,7 +305,7 @@ impl Task {
                     if judged == Judged::Refused {
                         return Ended::Again;
                     }
-                    if failure == Failure::NotServed && self.source.kind == Kind::Grants {
+                    if failure == Failure::NotServed && self.source.kind.is_optional() {
                         return Ended::NotServed;
                     }
                 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
-use crds::{ForwardGateway, PortForward};
+use crds::{ForwardAgent, ForwardGateway, PortForward};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -148,6 +148,12 @@ impl StatusWriter {
             }
             Subject::Gateway(key) => {
                 let api: Api<kube::core::PartialObjectMeta<ForwardGateway>> =
+                    Api::namespaced(self.client.clone(), &key.namespace);
+                let written = answer(api.patch_status(&key.name, &parameters, &patch)).await?;
+                Ok(written.metadata.resource_version)
+            }
+            Subject::Agent(key) => {
+                let api: Api<kube::core::PartialObjectMeta<ForwardAgent>> =
                     Api::namespaced(self.client.clone(), &key.namespace);
                 let written = answer(api.patch_status(&key.name, &parameters, &patch)).await?;
                 Ok(written.metadata.resource_version)

@@ -66,6 +66,10 @@ pub struct Metrics {
     pub bad_reports: Counter,
     /// Questions to proxies about live sessions, by result.
     pub inquiries: Labelled,
+    /// Requests of proxies for certificates of tunnels, by result.
+    pub tunnel_certificates: Labelled,
+    /// Looks at the Secrets of agents, by result.
+    pub enrolment_secrets: Labelled,
     /// Status writes, by result.
     pub status_writes: Labelled,
     /// Failed requests to the API server, by purpose.
@@ -125,6 +129,8 @@ impl Default for Metrics {
             ended: Family::default(),
             bad_reports: Counter::default(),
             inquiries: Family::default(),
+            tunnel_certificates: Family::default(),
+            enrolment_secrets: Family::default(),
             status_writes: Family::default(),
             api_errors: Family::default(),
             events: Family::default(),
@@ -207,6 +213,8 @@ impl Metrics {
         let help = "Reports of proxies about a version that was never sent";
         registry.register("bad_reports", help, self.bad_reports.clone());
         registry.register("inquiries", "Questions to proxies about live sessions, by result", self.inquiries.clone());
+        let help = "Requests of proxies for certificates of tunnels, by result";
+        registry.register("tunnel_certificates", help, self.tunnel_certificates.clone());
     }
 
     fn register_outputs(&mut self) {
@@ -217,6 +225,8 @@ impl Metrics {
         registry.register("events", "Writes of Events, by result", self.events.clone());
         let help = "Applies of the children of a gateway, and of HPAs, by result";
         registry.register("children_applied", help, self.children.clone());
+        let help = "Looks at the Secrets of agents with their join strings, by result";
+        registry.register("enrolment_secrets", help, self.enrolment_secrets.clone());
         registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
         let help = "Writes of the annotation pod-deletion-cost, by result";
         registry.register("deletion_costs", help, self.deletion_costs.clone());
@@ -232,7 +242,7 @@ impl Metrics {
     /// Gives each counter with a closed set of labels its series. A counter whose first series begins at 1 hides the
     /// first event from `rate` and `increase`.
     fn begin_at_zero(&self) {
-        let families: [(&Labelled, &'static str, &[&'static str]); 13] = [
+        let families: [(&Labelled, &'static str, &[&'static str]); 15] = [
             (&self.crd_checks, "result", &["complete", "outdated", "failed"]),
             (&self.reviews, "result", &["authenticated", "recent", "busy", "refused", "unavailable"]),
             (
@@ -241,6 +251,8 @@ impl Metrics {
                 &["not_leader", "not_synced", "unknown_pod", "unexpected_pod", "identity", "busy"],
             ),
             (&self.ended, "reason", &["proxy", "replaced", "slow", "garbage", "too_large", "busy"]),
+            (&self.tunnel_certificates, "result", &["issued", "refused", "unavailable", "limited"]),
+            (&self.enrolment_secrets, "result", &["kept", "written", "failed"]),
             (&self.status_writes, "result", &["written", "outdated", "failed"]),
             (&self.api_errors, "request", &["certificates", "lease", "status", "webhook", "discovery"]),
             (&self.inquiries, "result", &["answered", "timeout", "refused", "limited", "ignored", "busy"]),

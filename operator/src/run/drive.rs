@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use kube::Api;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -23,7 +24,13 @@ use operator_core::{
 use crate::{
     driver::{Driver, Effects, Inputs},
     inputs::{identity::Identities, questions::Question, streams::Streams, watch::Watches},
-    outputs::{deletion_costs::CostWriter, events::Events, notices::Notices, status_writer::StatusWriter},
+    outputs::{
+        deletion_costs::CostWriter,
+        enrolments::{Enroller, TunnelRoot},
+        events::Events,
+        notices::Notices,
+        status_writer::StatusWriter,
+    },
     platform::liveness::Heartbeat,
     settings::Settings,
 };
@@ -65,8 +72,11 @@ pub(super) fn start(
     let writing = liveness.of_rounds("the writer of Events");
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks, writing);
     let (applying, applied) = mpsc::channel(RESULTS);
+    let secrets = Api::namespaced(client.clone(), &settings.namespace);
+    let root = TunnelRoot::new(secrets, &settings.tunnel_root_secret);
     let effects = Effects {
         client: client.clone(),
+        enroller: Enroller::new(client.clone(), root, metrics.clone()),
         statuses: writer,
         events,
         deletion_costs: settings.deletion_cost.then(|| CostWriter::new(client.clone(), metrics.clone())),

@@ -10,6 +10,7 @@ use crate::{
     agents::{AgentNews, Agents},
     process::Process,
     settings::Settings,
+    signing::Desk,
 };
 
 /// The tunnels, as the other threads see them.
@@ -24,6 +25,8 @@ pub(super) struct Tunnels {
     pub(super) configured: watch::Sender<Arc<BTreeMap<String, Agent>>>,
     /// The instances that come and go.
     pub(super) news: Arc<AgentNews>,
+    /// What the thread has for an operator that signs.
+    pub(super) desk: Option<Desk>,
 }
 
 impl Tunnels {
@@ -36,9 +39,11 @@ impl Tunnels {
         let address = listener.local_addr().map_err(failed)?;
         let (configured, configurations) = watch::channel(Arc::default());
         let news = Arc::new(AgentNews::default());
-        let started = crate::tunnels::start(settings, listener, process, configurations, news.clone());
+        let (to_operator, desk) = crate::signing::desk();
+        let started = crate::tunnels::start(settings, listener, process, configurations, news.clone(), to_operator);
         let (agents, thread) = started.map_err(StartError::Tunnels)?;
-        Ok(Self { agents, address: Some(address), thread: Some(thread), configured, news })
+        let desk = settings.endpoint.is_some().then_some(desk);
+        Ok(Self { agents, address: Some(address), thread: Some(thread), configured, news, desk })
     }
 
     /// A proxy that is built without tunnels has none.
@@ -51,6 +56,6 @@ impl Tunnels {
     /// No agent can connect.
     fn none() -> Self {
         let configured = watch::Sender::new(Arc::default());
-        Self { agents: Agents::none(), address: None, thread: None, configured, news: Arc::default() }
+        Self { agents: Agents::none(), address: None, thread: None, configured, news: Arc::default(), desk: None }
     }
 }

@@ -1,10 +1,10 @@
 //! One stream, from hello to end.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use proxy_api::{
     Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Inquiry, Inspected, Load, MAX_LIVE,
-    PARTS, Report,
+    PARTS, Report, ToProxy,
 };
 use proxy_grpc::{Connection, Status, retry_after};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -16,6 +16,7 @@ use crate::{
         load::{ByForward, load},
     },
     handle::{Ended, Proxy},
+    signing::{Desk, News, Unanswered},
 };
 
 /// How often the load is measured; it is sent only if it changed.
@@ -43,6 +44,8 @@ struct Stream<'a> {
     agreed: bool,
     /// The last report sent on this stream.
     reported: Option<Report>,
+    /// Requests for certificates.
+    unanswered: Unanswered,
 }
 
 /// Why a stream ended or could not be opened.
@@ -68,11 +71,17 @@ pub(super) async fn run(
     state: &mut State,
     current: &mut Arc<Configuration>,
     backoff: &mut Backoff,
+    desk: &mut Option<Desk>,
 ) -> Result<Broken, Ended> {
     let assembler = Assembler::of(current);
     let digest = assembler.digest();
-    let mut stream = Stream { connection, proxy, state, current, assembler, digest, agreed: false, reported: None };
-    match stream.follow(backoff).await {
+    let (reported, unanswered) = (None, Unanswered::default());
+    let mut stream =
+        Stream { connection, proxy, state, current, assembler, digest, agreed: false, reported, unanswered };
+    if let Some(desk) = desk {
+        desk.begin();
+    }
+    match stream.follow(backoff, desk).await {
         Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
             stream.report_cut().await;
@@ -111,7 +120,7 @@ impl From<Ended> for End {
 }
 
 impl Stream<'_> {
-    async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), End> {
+    async fn follow(&mut self, backoff: &mut Backoff, desk: &mut Option<Desk>) -> Result<(), End> {
         let hello = Hello {
             contract: CONTRACT,
             software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -125,21 +134,12 @@ impl Stream<'_> {
         let mut meter = Meter { at: Instant::now(), counts: self.proxy.metrics().by_forward(), sent: None };
         loop {
             let due = self.state.due().unwrap_or_else(|| Instant::now() + NEVER);
+            let has_room = self.unanswered.has_room();
             tokio::select! {
                 message = self.connection.messages.message() => {
                     let message = message.map_err(|status| End::Stream(ended(&status)))?;
                     let Some(message) = message else { return Ok(()) };
-                    if message.tell_held {
-                        self.send_held().await?;
-                    }
-                    if let Some(trust) = message.trust {
-                        self.state.keep_roots(&trust.roots, self.proxy);
-                    }
-                    if let Some(inquiry) = message.inquiry {
-                        self.inspect(inquiry).await?;
-                    }
-                    if let Some(change) = message.change {
-                        self.change(change).await?;
+                    if self.hear(message).await? {
                         backoff.succeeded();
                         // Send what changed since the report for this change.
                         let latest = reports.borrow_and_update().clone();
@@ -153,6 +153,7 @@ impl Stream<'_> {
                     let report = reports.borrow_and_update().clone();
                     self.report(report).await?;
                 }
+                news = news(desk, has_room), if self.reported.is_some() => self.tell(news).await?,
                 _ = looks.tick(), if self.reported.is_some() => {
                     if let Some(load) = meter.look(self.proxy) {
                         self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
@@ -160,6 +161,36 @@ impl Stream<'_> {
                 }
                 () = sleep_until(due) => self.state.flush(self.proxy).await,
             }
+        }
+    }
+
+    /// Does what the operator says. Returns whether that was a change.
+    async fn hear(&mut self, message: ToProxy) -> Result<bool, End> {
+        if message.tell_held {
+            self.send_held().await?;
+        }
+        if let Some(trust) = message.trust {
+            self.state.keep_roots(&trust.roots, self.proxy);
+        }
+        if let Some(inquiry) = message.inquiry {
+            self.inspect(inquiry).await?;
+        }
+        if let Some(signed) = message.signed {
+            self.unanswered.answer(signed);
+        }
+        let Some(change) = message.change else { return Ok(false) };
+        self.change(change).await?;
+        Ok(true)
+    }
+
+    /// Tells the operator what the tunnels have for it.
+    async fn tell(&mut self, news: News) -> Result<(), End> {
+        match news {
+            News::Asked(asked) => {
+                let Some(sign) = self.unanswered.take(asked) else { return Ok(()) };
+                self.send(FromProxy { sign: Some(sign), ..FromProxy::default() }).await
+            }
+            News::Connected(agents) => self.send(FromProxy { agents: Some(agents), ..FromProxy::default() }).await,
         }
     }
 
@@ -228,6 +259,14 @@ impl Stream<'_> {
         }
         self.reported = Some(report);
         Ok(())
+    }
+}
+
+/// What the tunnels have for the operator; without tunnels never anything.
+async fn news(desk: &mut Option<Desk>, has_room: bool) -> News {
+    match desk {
+        Some(desk) => desk.next(has_room).await,
+        None => pending().await,
     }
 }
 

@@ -14,6 +14,7 @@ use tunnel::{
     agent,
     enrol::{Way, enrol},
     identity::{agent::AgentFolder, tls::agent_config},
+    local::system_clock,
     secure::AgentTls,
 };
 use tunnel_core::{
@@ -28,6 +29,7 @@ use crate::{
     lives::Lives,
     log::LogFormat,
     settings::Settings as ProxySettings,
+    signing::{News, desk},
     tcp::{dial::dial, direction::End},
 };
 
@@ -53,16 +55,23 @@ struct Bed {
 impl Bed {
     /// The proxy has an agent that may enrol once, and lead to all of IPv4 loopback.
     fn start() -> Self {
+        Self::start_as(None, desk().0)
+    }
+
+    /// The same, as an endpoint of a cluster if it has an id.
+    fn start_as(endpoint: Option<EndpointId>, to_operator: ToOperator) -> Self {
         let lives = Lives::new(Clock::start());
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), lives.guard("log"));
         let process = Process::new(&ProxySettings::default(), None, lives, log.expect("a thread").0);
         let folder = tempfile::tempdir().expect("a folder");
         let port = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = port.local_addr().expect("an address");
-        let settings = Settings { address, advertise: Vec::new(), folder: folder.path().to_owned() };
+        let max_agents = MAX_AGENTS;
+        let settings =
+            Settings { address, advertise: Vec::new(), folder: folder.path().to_owned(), endpoint, max_agents };
         let (configured, configurations) = watch::channel(Arc::default());
         let news = Arc::new(AgentNews::default());
-        let started = start(&settings, port, &process, configurations, news.clone());
+        let started = start(&settings, port, &process, configurations, news.clone(), to_operator);
         let (agents, thread) = started.expect("a thread");
         configured.send_replace(Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(false))])));
         let home = tempfile::tempdir().expect("a folder");
@@ -340,18 +349,20 @@ async fn the_thread_ends_with_the_last_who_configures_it() {
     .await;
 }
 
+#[tokio::test]
+async fn an_endpoint_of_a_cluster_asks_the_operator_for_its_certificate_and_has_no_root() {
+    within(async {
+        let (to_operator, mut desk) = desk();
+        let bed = Bed::start_as(Some(EndpointId::new("0f3a").expect("an id")), to_operator);
+        let News::Asked(asked) = desk.next(true).await else { panic!("no agent has come") };
+        assert_eq!(asked.applicant, proxy_api::Applicant::Endpoint);
+        assert!(!bed.folder.path().join("root.pem").exists());
+    })
+    .await;
+}
+
 #[test]
 fn streams_are_opened_on_instances_with_a_connection_or_if_there_is_none_on_those_that_wait() {
-    let view = |uid: &str, instance: &str, attached: bool, leaving: bool| View {
-        identity: AgentIdentity::new(AgentName::new("infra", "home").expect("a name"), uid, 0).expect("an identity"),
-        instance: instance.to_owned(),
-        program: String::new(),
-        age: Duration::ZERO,
-        attached,
-        leaving,
-        streams: 0,
-        round_trip: Duration::ZERO,
-    };
     let views = [
         view("a", "lost", false, false),
         view("a", "one", true, false),
@@ -365,4 +376,18 @@ fn streams_are_opened_on_instances_with_a_connection_or_if_there_is_none_on_thos
     let names = |all: &[&str]| -> BTreeSet<Arc<str>> { all.iter().map(|name| Arc::from(*name)).collect() };
     let expected = expected.into_iter().map(|(uid, all)| (Arc::from(uid), names(all))).collect();
     assert_eq!(connected(&views), Instances(expected));
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+pub(super) fn view(uid: &str, instance: &str, attached: bool, leaving: bool) -> View {
+    View {
+        identity: AgentIdentity::new(AgentName::new("infra", "home").expect("a name"), uid, 0).expect("an identity"),
+        instance: instance.to_owned(),
+        program: "0.9.0".to_owned(),
+        age: Duration::ZERO,
+        attached,
+        leaving,
+        streams: 0,
+        round_trip: Duration::ZERO,
+    }
 }

@@ -242,7 +242,8 @@ impl Cluster {
     pub fn install_crds(&self) {
         let folder = crate::cluster::workspace().join("crds").display().to_string();
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &folder]).ok();
-        let names = ["crd/portforwards.portlane.dev", "crd/forwardgateways.portlane.dev"];
+        let names =
+            ["crd/portforwards.portlane.dev", "crd/forwardgateways.portlane.dev", "crd/forwardagents.portlane.dev"];
         // kubectl fails on a CRD that has no conditions yet.
         let wait = [&["wait", "--for=condition=Established", "--timeout=5s"], &names[..]].concat();
         crate::until("the kinds are established", || self.kubectl(&wait).success);

@@ -9,6 +9,7 @@ mod notes;
 mod packages;
 mod refused;
 mod templates;
+mod tunnels;
 mod values;
 
 use std::{

@@ -4,6 +4,7 @@
 mod app_ports;
 mod classes;
 mod drift;
+mod enrolment;
 mod excess;
 mod expired_ca;
 mod failover;

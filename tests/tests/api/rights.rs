@@ -191,13 +191,15 @@ fn rights(server: &ControlPlane, values: &[&str]) -> Vec<String> {
 }
 
 /// The rights that no value takes away: without fleets, HPAs, deletion costs and injection.
-const LEAST: [&str; 15] = [
+const LEAST: [&str; 17] = [
     "cluster: authentication.k8s.io/tokenreviews: create",
     "cluster: discovery.k8s.io/endpointslices: list, watch",
     "cluster: events.k8s.io/events: create, patch",
     "cluster: gateway.networking.k8s.io/referencegrants: list, watch",
     "cluster: namespaces: list, watch",
     "cluster: pods: list, watch",
+    "cluster: portlane.dev/forwardagents/status: patch",
+    "cluster: portlane.dev/forwardagents: list, watch",
     "cluster: portlane.dev/forwardgateways/status: patch",
     "cluster: portlane.dev/forwardgateways: list, watch",
     "cluster: portlane.dev/portforwards/status: patch",

@@ -26,6 +26,17 @@ fn gateway(name: &str, spec: &str) -> String {
     format!("{{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {{name: {name}}}, spec: {spec}}}")
 }
 
+/// The part of an agent is its targets.
+fn of_agent(message: &'static str, wrong: &str, right: &str) -> Case {
+    let agent = |targets: &str| {
+        format!(
+            "{{apiVersion: portlane.dev/v1alpha1, kind: ForwardAgent, metadata: {{name: home}}, \
+             spec: {{targets: [{targets}]}}}}"
+        )
+    };
+    case(message, agent(wrong), agent(right))
+}
+
 const SIDECAR: &str = "{sidecar: {selector: {}}}";
 const GATEWAY: &str = "{gateway: {name: g}}";
 const LISTENER: &str = "{name: a, protocol: TCP, port: 7000, backends: [{service: {name: s, port: 1}}]}";
@@ -70,7 +81,10 @@ fn of_flows(message: &'static str, wrong: &str, right: &str) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    [of_gateways(), of_autoscaling(), of_forwards(), of_listeners(), of_names()].into_iter().flatten().collect()
+    [of_gateways(), of_autoscaling(), of_forwards(), of_listeners(), of_agents(), of_names()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn of_gateways() -> Vec<Case> {
@@ -265,6 +279,26 @@ fn of_listeners() -> Vec<Case> {
     ]
 }
 
+fn of_agents() -> Vec<Case> {
+    vec![
+        of_agent(
+            "two targets are the same: remove one of them",
+            "{host: a, port: 1}, {host: a, port: 1, endPort: 1, protocol: TCP}",
+            "{host: a, port: 1}, {host: a, port: 1, protocol: UDP}",
+        ),
+        of_agent(
+            "endPort of a target must not be less than port",
+            "{host: a, port: 2, endPort: 1}",
+            "{host: a, port: 2, endPort: 2}",
+        ),
+        of_agent(
+            "must be an IP address, a network or a DNS name",
+            "{host: a_b, port: 1}",
+            "{host: 10.0.0.0/8, port: 1}, {host: a-b, port: 1}",
+        ),
+    ]
+}
+
 fn of_names() -> Vec<Case> {
     let (long, longest) = ("f".repeat(53), "f".repeat(52));
     let label = "DNS-1035 label: lower case letters, digits and '-', starting with a letter";
@@ -329,6 +363,7 @@ fn messages() -> BTreeSet<String> {
     for committed in [
         include_str!("../../../crds/portlane.dev_portforwards.yaml"),
         include_str!("../../../crds/portlane.dev_forwardgateways.yaml"),
+        include_str!("../../../crds/portlane.dev_forwardagents.yaml"),
     ] {
         below(&serde_yaml::from_str(committed).expect("YAML"), &mut found);
     }

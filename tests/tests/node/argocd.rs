@@ -123,7 +123,8 @@ fn a_project_that_forbids_cluster_resources_names_the_kind_and_applies_nothing(a
     node.kubectl(&["delete", "application/crds", "--namespace=argocd"]).ok();
     node.kubectl(&["delete", "appproject/teams", "--namespace=argocd"]).ok();
     // The page begins without CRDs.
-    node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
+    let crds = ["portforwards.portlane.dev", "forwardgateways.portlane.dev", "forwardagents.portlane.dev"];
+    node.kubectl(&[&["delete", "crd"], &crds[..]].concat()).ok();
 }
 
 fn follow(shell: &mut Shell, text: &str) {

@@ -104,7 +104,8 @@ fn the_page_installs_upgrade_rollback_and_drain_break_no_session_and_a_removal_l
     a_node_is_drained(&node, &namespace);
     an_installation_adopts_what_the_one_before_left(&node, &namespace, &next);
     nothing_is_left(&namespace);
-    node.kubectl(&["delete", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
+    let crds = ["portforwards.portlane.dev", "forwardgateways.portlane.dev", "forwardagents.portlane.dev"];
+    node.kubectl(&[&["delete", "crd"], &crds[..]].concat()).ok();
     let missing = ["× CRDs", "the CRDs are missing", "helm upgrade --install portlane-crds", "× operator"];
     names(&namespace, &["status"], &missing);
     names(&namespace, &["describe", "web"], &["the CRDs are missing; install the chart portlane-crds"]);

@@ -14,6 +14,8 @@ pub use self::frames::{Enrol, EnrolReason, EnrolRefusal, MAX_CERTIFICATE, MAX_RE
 pub const ENTRIES: usize = 1024;
 /// Most agents that one token enrols.
 pub const REDEMPTIONS: u32 = 100;
+/// How long [`Ledger::prune`] keeps a token that is over, so that whoever uses it hears why it no longer counts; seconds.
+const REMEMBERED: u64 = 24 * 3600;
 
 /// Why a token enrols nobody. The server says so to the agent, whose owner can act on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +158,14 @@ impl Ledger {
             entry.revoked = true;
         }
         live
+    }
+
+    /// Forgets the tokens that are over for longer than a day, other than those that enrolled somebody as `identity`.
+    pub fn prune(&mut self, identity: &AgentIdentity, now: u64) {
+        self.entries.retain(|entry| {
+            let counts = entry.identity == *identity && !entry.keys.is_empty();
+            counts || entry.expires.saturating_add(REMEMBERED) > now
+        });
     }
 
     /// How many agents have enrolled as `identity`, with tokens that are kept.

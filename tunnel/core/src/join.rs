@@ -144,6 +144,17 @@ impl Token {
         &self.0
     }
 
+    /// The secret as base64url without padding, for the stream between a proxy and its operator.
+    pub fn to_text(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// Reads the text of [`Token::to_text`].
+    pub fn from_text(text: &str) -> Option<Self> {
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        <[u8; 32]>::try_from(bytes).ok().map(Self)
+    }
+
     /// What a server keeps of a token.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.0)

@@ -1,4 +1,4 @@
-//! The root of the tunnels of one server, kept in a folder.
+//! The root of the tunnels of one server, kept in a folder, or elsewhere as PEM.
 //!
 //! The root signs agents and the server's own leaf, and nothing else. It takes no name from a request: a request proves
 //! possession of a key, and the ledger says whose key that is.
@@ -127,16 +127,27 @@ impl Authority {
         let bytes = if let Some(bytes) = files::read(&path, files::PEM)? {
             bytes
         } else {
-            let made = make(now).map_err(AuthorityError::Make)?.into_bytes();
+            let made = Self::generate(now)?.into_bytes();
             files::write(&path, &made)?;
             made
         };
         let root = Self::parse(&bytes).ok_or_else(|| AuthorityError::Content(path.clone()))?;
-        check_validity(root.not_before, root.not_after, now).map_err(|why| AuthorityError::Validity { path, why })?;
+        root.check(now).map_err(|why| AuthorityError::Validity { path, why })?;
         Ok(root)
     }
 
-    fn parse(pem: &[u8]) -> Option<Self> {
+    /// The certificate and the key of a new root, PEM.
+    pub fn generate(now: u64) -> Result<String, AuthorityError> {
+        make(now).map_err(AuthorityError::Make)
+    }
+
+    /// Whether the root counts now.
+    pub fn check(&self, now: u64) -> Result<(), ValidityError> {
+        check_validity(self.not_before, self.not_after, now)
+    }
+
+    /// Reads what [`Authority::generate`] makes. Absent: it is something else.
+    pub fn parse(pem: &[u8]) -> Option<Self> {
         let certificate = CertificateDer::from_pem_slice(pem).ok()?;
         let private = PrivateKeyDer::from_pem_slice(pem).ok()?;
         let key = KeyPair::try_from(&private).ok()?;
@@ -168,6 +179,18 @@ impl Authority {
     ) -> Result<CertificateDer<'static>, AuthorityError> {
         let name = ("portlane agent", identity.uri());
         self.issue(&request.key, name, ExtendedKeyUsagePurpose::ClientAuth, lifetime, now)
+    }
+
+    /// The certificate of an endpoint, for the key of its request.
+    pub fn sign_endpoint(
+        &self,
+        request: &Request,
+        id: &EndpointId,
+        lifetime: Duration,
+        now: u64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let name = ("portlane tunnel endpoint", id.uri());
+        self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
     }
 
     /// A leaf with its key for the server, followed by the root: an agent that enrols compares the root with its join

@@ -44,9 +44,7 @@ pub(super) fn backends(facts: &Facts) -> Vec<Check> {
         }
         if let Some(tunnel) = &backend.tunnel {
             let name = name(format!("agent/{}/{}:{}", tunnel.agent, tunnel.host, tunnel.port));
-            return Some(
-                Check::failed(name, "no operator admits agents yet").hint("run this forward with portlane run"),
-            );
+            return Some(Check::ok(name, format!("ForwardAgent {} reaches it: see its status", tunnel.agent)));
         }
         let local = backend.local.as_ref()?;
         Some(Check::ok(name(format!("localhost:{}", local.port)), "a port of the pod itself"))

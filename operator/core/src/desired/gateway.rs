@@ -15,6 +15,7 @@ use crate::{
         fleets::Peers,
         pods::completed,
         probe::{Probe, SOCKET},
+        tunnels,
     },
     names::{ADMIN_PORT, CLASS_LABEL, GATEWAY_LABEL, HEALTH_PORT, NAME, PROXY_CONTAINER, PROXY_LABEL},
     world::{ObjectKey, child::ChildKind},
@@ -66,8 +67,8 @@ pub struct Desired {
     pub attempt: u64,
 }
 
-/// The children, in the order in which they are applied. `roots` is the CA bundle, PEM. The Service is absent without
-/// listeners, and all of [`unwanted`] is.
+/// The children, in the order in which they are applied. `roots` is the CA bundle, PEM, and `ports` are those of the
+/// listeners. The Service is absent without listeners and tunnels, and all of [`unwanted`] is.
 #[must_use]
 pub fn children(
     key: &ObjectKey,
@@ -77,6 +78,8 @@ pub fn children(
     ports: &BTreeSet<(Transport, u16)>,
 ) -> Vec<(ChildKind, Value)> {
     let child = Child { key, gateway };
+    let tunnels = tunnels::port(gateway).map(|port| (Transport::Tcp, port));
+    let ports: &BTreeSet<(Transport, u16)> = &ports.iter().copied().chain(tunnels).collect();
     let service = gateway.spec.service.clone().unwrap_or_default();
     let manifest = |kind: ChildKind| {
         let rest = match kind {
@@ -262,21 +265,25 @@ impl Child<'_> {
     fn container(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
         let variable = |name: &str, value: String| json!({"name": name, "value": value});
         let resources = template.resources.as_ref().map_or_else(resources, |resources| json!(resources));
+        let mut env = vec![
+            variable("PORTLANE_OPERATOR", fleets.operator.clone()),
+            variable("PORTLANE_ROOTS", roots.to_owned()),
+            variable("PORTLANE_HEALTH_ADDRESS", SocketAddr::new(fleets.bind, HEALTH_PORT).to_string()),
+            variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
+            variable("PORTLANE_SOCKET", SOCKET.to_owned()),
+            variable("PORTLANE_MAX_WORKERS", MAX_WORKERS.to_string()),
+            variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
+            variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
+        ];
+        env.extend(tunnels::variables(self.gateway, fleets.bind));
+        let mut ports = vec![json!({"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"})];
+        ports.extend(tunnels::container_port(self.gateway));
         json!({
             "name": PROXY_CONTAINER,
             "image": fleets.image,
             "imagePullPolicy": fleets.pull_policy,
-            "env": [
-                variable("PORTLANE_OPERATOR", fleets.operator.clone()),
-                variable("PORTLANE_ROOTS", roots.to_owned()),
-                variable("PORTLANE_HEALTH_ADDRESS", SocketAddr::new(fleets.bind, HEALTH_PORT).to_string()),
-                variable("PORTLANE_ADMIN_ADDRESS", format!("127.0.0.1:{ADMIN_PORT}")),
-                variable("PORTLANE_SOCKET", SOCKET.to_owned()),
-                variable("PORTLANE_MAX_WORKERS", MAX_WORKERS.to_string()),
-                variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
-                variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
-            ],
-            "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
+            "env": env,
+            "ports": ports,
             "startupProbe": STARTUP.to_json(),
             "livenessProbe": LIVE.to_json(),
             "readinessProbe": READY.to_json(),
@@ -294,19 +301,22 @@ impl Child<'_> {
         })
     }
 
-    /// Policies are additive, so this one opens the listeners' ports and the health port to every source, also in a
-    /// namespace that denies by default; all other ports are closed.
+    /// Policies are additive, so this one opens the ports of listeners and tunnels and the health port to every source,
+    /// also in a namespace that denies by default; all other ports are closed.
     fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>, peers: &Peers) -> Value {
         let mut open = opened(ports);
         open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
         let mut rule = json!({"ports": open});
+        let mut ingress = Vec::new();
         if !peers.0.is_empty() {
             rule["from"] = json!(peers.0);
+            ingress.extend(tunnels::own_pods(self.gateway, &self.selector()));
         }
+        ingress.insert(0, rule);
         json!({
             "podSelector": {"matchLabels": self.selector()},
             "policyTypes": ["Ingress"],
-            "ingress": [rule],
+            "ingress": ingress,
         })
     }
 

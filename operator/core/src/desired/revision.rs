@@ -8,7 +8,10 @@ use crds::{ForwardGateway, ForwardGatewaySpec};
 use serde_json::json;
 
 use crate::{
-    desired::gateway::{Fleets, pod_template},
+    desired::{
+        gateway::{Fleets, pod_template},
+        tunnels,
+    },
     hash::hash,
     world::{ObjectKey, objects::Revision},
 };
@@ -18,7 +21,15 @@ use crate::{
 #[must_use]
 pub fn revision(gateway: &ForwardGateway, fleets: &Fleets) -> Revision {
     let spec = &gateway.spec;
-    let own = json!([spec.pod_template, spec.drain_seconds, spec.proxy_image, spec.controller_class]);
+    let mut own = vec![
+        json!(spec.pod_template),
+        json!(spec.drain_seconds),
+        json!(spec.proxy_image),
+        json!(spec.controller_class),
+    ];
+    // A gateway without tunnels keeps the fingerprint that it had before there were any.
+    own.extend(tunnels::of_pods(gateway));
+    let own = json!(own);
     // The pods of a gateway without wishes show all that the installation writes. The CA bundle is no part of it: a CA
     // certificate that signs has to reach every fleet at once.
     let plain = ForwardGateway::new("", ForwardGatewaySpec::default());
@@ -88,9 +99,15 @@ mod tests {
             json!({"drainSeconds": 9}),
             json!({"podTemplate": {"labels": {"a": "b"}}}),
             json!({"proxyImage": {"tag": "1"}}),
+            json!({"tunnels": {}}),
         ] {
             let other = of(own, "proxy:1");
             assert!(other.installation == first.installation && other.gateway != first.gateway);
         }
+        let tunnels = |tunnels: serde_json::Value| of(json!({"tunnels": tunnels}), "proxy:1");
+        let scope = json!({"allowedAgents": {"namespaces": {"from": "All"}}, "advertise": ["a.example:1"]});
+        assert_eq!(tunnels(scope), tunnels(json!({"port": 7443})), "no pod changes");
+        assert_ne!(tunnels(json!({"port": 7444})), tunnels(json!({})));
+        assert_ne!(tunnels(json!({"maxAgents": 7})), tunnels(json!({})));
     }
 }

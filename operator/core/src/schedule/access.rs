@@ -11,7 +11,7 @@ const NEVER_LISTED: Duration = Duration::from_secs(10);
 /// How long a namespace that was listed before may refuse before its objects no longer count. Roles that are deleted by
 /// mistake, or created again, must not cost the namespace its listeners at once.
 const LISTED: Duration = Duration::from_secs(300);
-/// Further wait for kinds other than forwards and gateways: proxies must receive the removal of their listeners before
+/// Further wait for kinds other than forwards, gateways and agents: proxies must receive the removal of their listeners before
 /// the operator forgets their pods.
 const LATER: Duration = Duration::from_secs(60);
 
@@ -84,7 +84,7 @@ impl Access {
     /// watches all namespaces and lacks a permission is installed incorrectly, and waits.
     #[must_use]
     pub fn new(kind: Kind, is_scoped: bool) -> Self {
-        let leads = matches!(kind, Kind::Forwards | Kind::Gateways);
+        let leads = matches!(kind, Kind::Forwards | Kind::Gateways | Kind::Agents);
         let listed_patience = if leads { LISTED } else { LISTED + LATER };
         Self {
             is_scoped,

@@ -141,6 +141,7 @@ impl Autoscalers {
             let metadata = match subject {
                 Subject::Forward(key) => cache.world.forwards.get(key).map(|it| &it.metadata),
                 Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| &it.metadata),
+                Subject::Agent(_) => None,
             };
             let created = metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()).map(|time| time.0);
             let scales = exists || was_applied;
@@ -205,7 +206,8 @@ fn taken(taker: &Subject, target: &str) -> NoScaler {
             "PortForward {name} already scales {target}, and two would undo each other's work: remove \
              spec.autoscaling from one of the two PortForwards"
         ),
-        Subject::Gateway(ObjectKey { name, .. }) => {
+        // Only forwards and gateways scale anything.
+        Subject::Gateway(ObjectKey { name, .. }) | Subject::Agent(ObjectKey { name, .. }) => {
             format!(
                 "{target} is the fleet of ForwardGateway {name}: set spec.autoscaling on the gateway, and remove \
                  spec.autoscaling from this object"
@@ -227,6 +229,7 @@ fn persisted(subject: &Subject, cache: &Cache) -> Option<Finding> {
     let conditions = match subject {
         Subject::Forward(key) => cache.world.forwards.get(key)?.status.as_ref().map(|status| &status.conditions),
         Subject::Gateway(key) => cache.world.gateways.get(key)?.status.as_ref().map(|status| &status.conditions),
+        Subject::Agent(_) => None,
     };
     let type_ = ConditionType::ScalingActive;
     let persisted = conditions?.iter().find(|condition| condition.type_ == type_.as_str())?;
@@ -238,5 +241,6 @@ fn wanted(subject: &Subject, cache: &Cache) -> Option<Scaler> {
     match subject {
         Subject::Gateway(key) => of_gateway(key, cache.world.gateways.get(key)?),
         Subject::Forward(key) => of_forward(key, cache.world.forwards.get(key)?),
+        Subject::Agent(_) => None,
     }
 }

@@ -93,6 +93,7 @@ fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
         Subject::Forward(key) => {
             view.translator.verdict(&key.into()).into_iter().flat_map(|verdict| &verdict.groups).collect()
         }
+        Subject::Agent(_) => Vec::new(),
     };
     let pods = groups.into_iter().filter_map(|group| fleets.get(group)).flat_map(|fleet| &fleet.members);
     let pods = pods.filter_map(ProxyId::pod);

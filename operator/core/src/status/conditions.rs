@@ -8,7 +8,7 @@ use crate::translate::verdict::Condition;
 /// Longest message of a condition, in characters: one status stays far below the size limit of an object.
 const MAX_MESSAGE: usize = 4096;
 
-/// The type of a condition on a `PortForward` or a `ForwardGateway`.
+/// The type of a condition on a `PortForward`, a `ForwardGateway` or a `ForwardAgent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
     /// The spec is valid and every port is won.
@@ -17,7 +17,11 @@ pub enum ConditionType {
     ResolvedRefs,
     /// Every proxy that should run the spec has bound its listeners.
     Programmed,
-    /// The sum of `Accepted`, `ResolvedRefs` and `Programmed`.
+    /// An instance of the agent has enrolled (agents only).
+    Enrolled,
+    /// An instance of the agent is connected (agents only).
+    Connected,
+    /// The sum of `Accepted`, `ResolvedRefs` and `Programmed`; of an agent, of `Accepted` and `Connected`.
     Ready,
     /// Every matching pod carries a proxy (sidecar placement only).
     Injected,
@@ -41,6 +45,8 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Programmed => "Programmed",
+            Self::Enrolled => "Enrolled",
+            Self::Connected => "Connected",
             Self::Ready => "Ready",
             Self::Injected => "Injected",
             Self::ScalingActive => "ScalingActive",

@@ -232,6 +232,8 @@ pub fn of_growth(Grown { subject, from, to }: &Grown, cache: &Cache) -> Option<H
             cache.world.forwards.get(key).map(|forward| reference("PortForward", &forward.metadata))
         }
         Subject::Gateway(key) => cache.world.gateways.get(key).map(|it| reference("ForwardGateway", &it.metadata)),
+        // Nothing scales an agent.
+        Subject::Agent(_) => None,
     };
     let note = format!("the load requires {to} replicas instead of {from}");
     Some(Happened { object: object?, warning: false, reason: SCALED_OUT.to_owned(), note })

@@ -1,6 +1,6 @@
 //! Statuses as merge patches.
 
-use crds::{ForwardAddress, ForwardGatewayStatus, PortForwardStatus};
+use crds::{ForwardAddress, ForwardAgentStatus, ForwardGatewayStatus, PortForwardStatus};
 use serde_json::{Value, json};
 
 use crate::{
@@ -54,6 +54,16 @@ fn null_if_absent(value: &mut Value, field: &str) {
 pub fn all_of_gateway(status: &ForwardGatewayStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     for field in ["conditions", "addresses", "proxyImage"] {
+        null_if_absent(&mut value, field);
+    }
+    value
+}
+
+/// The whole status of an agent as a merge patch, like [`all_of`].
+#[must_use]
+pub fn all_of_agent(status: &ForwardAgentStatus) -> Value {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    for field in ["conditions", "enrolmentSecret", "instances"] {
         null_if_absent(&mut value, field);
     }
     value

@@ -1,10 +1,9 @@
 //! Admission of forwards by their gateway.
 
-use crds::{ForwardGateway, From};
+use crds::{ForwardGateway, From, NamespaceScope};
 
 use crate::{
     translate::{
-        agents,
         asked::Asked,
         backends, claims, tenants,
         validate::{Placement, ValidForward, transport},
@@ -13,15 +12,14 @@ use crate::{
     world::{ObjectKey, World, class},
 };
 
-/// Checks that something admits the agents of a forward, and that its gateway exists and admits the forward's namespace
-/// and ports.
+/// Checks that the gateway of a forward exists and admits the forward's namespace and ports.
 pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
-    agents::admitted(world, forward)?;
     let Placement::Gateway(key) = &forward.placement else { return Ok(()) };
     let gateway = found(world, forward, key)?;
     // On a laptop the gateway may be missing from the manifests: the process stands in for it.
     let Some(gateway) = gateway else { return Ok(()) };
-    if !namespace_allowed(world, key, gateway, &forward.origin.namespace) {
+    let scope = gateway.spec.allowed_forwards.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    if !is_in_scope(world, key, scope, &forward.origin.namespace) {
         let message = format!(
             "ForwardGateway {key} does not admit forwards of namespace '{}': see its spec.allowedForwards.namespaces",
             forward.origin.namespace
@@ -78,10 +76,10 @@ pub(crate) fn refused(world: &World, placement: &Placement, namespace: &str, ask
     outside.or_else(|| tenants::refusal(world, (key, gateway), namespace, asked))
 }
 
-fn namespace_allowed(world: &World, key: &ObjectKey, gateway: &ForwardGateway, namespace: &str) -> bool {
-    let scope = gateway.spec.allowed_forwards.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+/// Whether a gateway admits a namespace by this scope. Absent: its own.
+pub(crate) fn is_in_scope(world: &World, gateway: &ObjectKey, scope: Option<&NamespaceScope>, namespace: &str) -> bool {
     match scope.map(|scope| (scope.from, scope.selector.as_ref())) {
-        None | Some((From::Same, _)) => key.namespace == namespace,
+        None | Some((From::Same, _)) => gateway.namespace == namespace,
         Some((From::All, _)) => true,
         Some((From::Selector, selector)) => {
             let labels = world.namespaces.get(namespace);

@@ -1,24 +1,125 @@
 //! Agents in the contract with proxies, and what they allow forwards to reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crds::{AgentProtocol, AgentTarget, ForwardAgent};
-use proxy_api::{Agent, Enrolment};
+use crds::{AgentProtocol, AgentTarget, ForwardAgent, GatewayTunnels};
+use proxy_api::{Agent, Enrolment, MAX_AGENTS};
 use tunnel_core::{Protocol, Side, Target, allow::AllowList};
 
 use crate::{
     hash::sha256,
     translate::{
-        validate::{Destination, ValidForward, ValidListener, host_port},
+        admission::is_in_scope,
+        validate::{Destination, Placement, ValidForward, ValidListener, host_port},
         verdict::{Condition, Reason},
     },
-    world::{ObjectKey, World},
+    world::{ObjectKey, World, agents::gateway_of, changes::Changes, class},
 };
 
-/// The agents that may dial the proxies, by uid.
+/// The agents that may dial the process of a laptop, by uid. That process enrols them itself.
 pub(crate) fn all(world: &World) -> BTreeMap<String, Agent> {
-    let agents = world.agents.iter().flatten();
+    let agent = |(key, agent): (&ObjectKey, &ForwardAgent)| {
+        let enrolment = agent.spec.enrolment.clone().unwrap_or_default();
+        let enrolment = Enrolment {
+            redemptions: enrolment.redemptions.unwrap_or(1),
+            expire_seconds: enrolment.expire_seconds.unwrap_or(3600),
+        };
+        (uid(key, agent), Agent { enrolment: Some(enrolment), ..contract(key, agent) })
+    };
+    world.agents.all().map(agent).collect()
+}
+
+/// The agents that may dial the proxies of a gateway, by uid. The operator enrols them.
+pub(crate) fn of_gateway(world: &World, gateway: &ObjectKey) -> BTreeMap<String, Agent> {
+    let agents = admitted(world, gateway).filter_map(|key| Some((key, world.agents.get(key)?)));
     agents.map(|(key, agent)| (uid(key, agent), contract(key, agent))).collect()
+}
+
+/// The agents that a gateway takes: the oldest of those that it allows.
+fn admitted<'a>(world: &'a World, gateway: &'a ObjectKey) -> impl Iterator<Item = &'a ObjectKey> {
+    let tunnels = world.gateways.get(gateway).and_then(|gateway| gateway.spec.tunnels.as_ref());
+    let allowed = tunnels.into_iter().flat_map(move |tunnels| {
+        let named = world.agents.of_gateway(gateway);
+        named.filter(move |key| allows(world, gateway, tunnels, &key.namespace))
+    });
+    allowed.take(MAX_AGENTS)
+}
+
+fn allows(world: &World, gateway: &ObjectKey, tunnels: &GatewayTunnels, namespace: &str) -> bool {
+    let scope = tunnels.allowed_agents.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    is_in_scope(world, gateway, scope, namespace)
+}
+
+/// The gateway that takes an agent, or why none does.
+pub(crate) fn admission(world: &World, key: &ObjectKey, agent: &ForwardAgent) -> Result<ObjectKey, Condition> {
+    let refused = |reason, message| Err(Condition::unmet(reason, message));
+    let Some(gateway) = gateway_of(key, agent) else {
+        let message = "spec.gateway is missing: name the ForwardGateway that the agent dials".to_owned();
+        return refused(Reason::Invalid, message);
+    };
+    let Some(found) = world.gateways.get(&gateway) else {
+        let message = match world.foreign_gateways.get(&gateway) {
+            Some(other) => {
+                format!("ForwardGateway {gateway} has {}, which another operator serves", class::words(other))
+            }
+            None => format!("ForwardGateway {gateway} does not exist: create it, or correct spec.gateway"),
+        };
+        return refused(Reason::GatewayNotFound, message);
+    };
+    let Some(tunnels) = &found.spec.tunnels else {
+        let message = format!("ForwardGateway {gateway} has no spec.tunnels: ask its owner to set it");
+        return refused(Reason::NotAllowedByGateway, message);
+    };
+    if !allows(world, &gateway, tunnels, &key.namespace) {
+        let message = format!(
+            "ForwardGateway {gateway} does not admit agents of namespace '{}': see its \
+             spec.tunnels.allowedAgents.namespaces",
+            key.namespace
+        );
+        return refused(Reason::NotAllowedByGateway, message);
+    }
+    if world.agents.count_of(&gateway) > MAX_AGENTS && !admitted(world, &gateway).any(|other| other == key) {
+        let message = format!(
+            "ForwardGateway {gateway} takes {MAX_AGENTS} agents, and as many are older than this one: remove some of \
+             them, or use another gateway"
+        );
+        return refused(Reason::QuotaExceeded, message);
+    }
+    Ok(gateway)
+}
+
+/// The gateways whose agents may have changed.
+pub(crate) fn changed_gateways(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
+    if changes.all {
+        return world.gateways.keys().cloned().collect();
+    }
+    let mut gateways: BTreeSet<ObjectKey> = changes.gateways.union(&changes.agents_at).cloned().collect();
+    for namespace in &changes.namespaces {
+        let here = world.agents.in_namespace(namespace);
+        gateways.extend(here.filter_map(|(key, agent)| gateway_of(key, agent)));
+    }
+    gateways
+}
+
+/// The agents that may be admitted differently, or are gone.
+pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
+    if changes.all {
+        return world.agents.all().map(|(key, _)| key.clone()).collect();
+    }
+    let mut agents = changes.agents.clone();
+    for gateway in changes.gateways.union(&changes.crowded) {
+        agents.extend(world.agents.of_gateway(gateway).cloned());
+    }
+    for namespace in &changes.namespaces {
+        for (key, agent) in world.agents.in_namespace(namespace) {
+            agents.insert(key.clone());
+            // An agent that is admitted, or not any more, may change the place of younger ones.
+            if let Some(gateway) = gateway_of(key, agent).filter(|it| world.agents.count_of(it) > MAX_AGENTS) {
+                agents.extend(world.agents.of_gateway(&gateway).cloned());
+            }
+        }
+    }
+    agents
 }
 
 /// The uid of an agent. An agent from a file has none of an API server's: the name stands for it.
@@ -32,18 +133,14 @@ pub(crate) fn uid(key: &ObjectKey, agent: &ForwardAgent) -> String {
 
 fn contract(key: &ObjectKey, agent: &ForwardAgent) -> Agent {
     let spec = &agent.spec;
-    let enrolment = spec.enrolment.clone().unwrap_or_default();
     Agent {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        rotation: enrolment.rotation.unwrap_or(0),
+        rotation: spec.enrolment.as_ref().and_then(|enrolment| enrolment.rotation).unwrap_or(0),
         suspended: spec.suspend.unwrap_or(false),
         max_instances: spec.max_instances.unwrap_or(4),
         targets: entries(agent),
-        enrolment: Some(Enrolment {
-            redemptions: enrolment.redemptions.unwrap_or(1),
-            expire_seconds: enrolment.expire_seconds.unwrap_or(3600),
-        }),
+        enrolment: None,
     }
 }
 
@@ -70,37 +167,31 @@ pub(crate) fn lists(agent: &ForwardAgent, host: &str, port: u16) -> bool {
     AllowList::parse(Side::Listener, &entries(agent)).is_ok_and(|list| list.check(&target).is_ok())
 }
 
-/// Refuses a forward with a tunnel backend where nothing admits agents.
-pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Condition> {
-    let mut listeners = forward.listeners.iter();
-    let found = listeners.find_map(|listener| Some((listener, first(listener)?)));
-    match found.filter(|_| world.agents.is_none()) {
-        None => Ok(()),
-        Some((listener, to)) => {
-            let message = format!(
-                "backend {} of listener '{}' needs an agent, and no operator admits agents yet: run this forward with \
-                 portlane run, or name a Service or an address",
-                to.words(&forward.origin.namespace),
-                listener.name
-            );
-            Err(Condition::unmet(Reason::Invalid, message))
-        }
+/// Warns of a tunnel backend in manifests that no cluster accepts, because the forward is not on the gateway of the
+/// agent.
+pub(crate) fn warning(world: &World, forward: &ValidForward, listener: &ValidListener) -> Option<String> {
+    let (to, agent) = first(listener).filter(|_| world.any_agent)?;
+    let dialled = world.agents.get(agent).and_then(|found| gateway_of(agent, found));
+    if matches!((&forward.placement, &dialled), (Placement::Gateway(own), Some(dialled)) if own == dialled) {
+        return None;
     }
-}
-
-/// Warns of a tunnel backend in manifests that no cluster accepts yet. `namespace` is that of the forward.
-pub(crate) fn warning(world: &World, listener: &ValidListener, namespace: &str) -> Option<String> {
-    let to = first(listener).filter(|_| !world.site.is_laptop())?;
+    let remedy = match dialled {
+        Some(gateway) => format!("in a cluster, place the forward on ForwardGateway {gateway}, which the agent dials"),
+        None => format!("in a cluster, ForwardAgent {agent} needs spec.gateway, and the forward is placed there"),
+    };
     Some(format!(
-        "backend {} of listener '{}' works with portlane run only: no operator admits agents yet",
-        to.words(namespace),
+        "backend {} of listener '{}' works with portlane run only: {remedy}",
+        to.words(&forward.origin.namespace),
         listener.name
     ))
 }
 
-/// The first tunnel backend of a listener.
-fn first(listener: &ValidListener) -> Option<&Destination> {
-    listener.backends.iter().map(|entry| &entry.to).find(|to| matches!(to, Destination::Tunnel { .. }))
+/// The first tunnel backend of a listener, and its agent.
+fn first(listener: &ValidListener) -> Option<(&Destination, &ObjectKey)> {
+    listener.backends.iter().find_map(|entry| match &entry.to {
+        to @ Destination::Tunnel { agent, .. } => Some((to, agent)),
+        Destination::Service { .. } | Destination::Address { .. } | Destination::Local { .. } => None,
+    })
 }
 
 #[cfg(test)]
@@ -141,6 +232,10 @@ mod tests {
     fn absent_fields_of_an_agent_have_the_defaults_of_their_descriptions() {
         let found = contract(&ObjectKey::new("default", "home"), &agent("[]"));
         assert_eq!((found.rotation, found.suspended, found.max_instances), (0, false, 4));
-        assert_eq!(found.enrolment, Some(Enrolment { redemptions: 1, expire_seconds: 3600 }));
+        assert_eq!(found.enrolment, None, "an operator enrols it");
+        let mut world = World::default();
+        world.agents.insert(ObjectKey::new("default", "home"), agent("[]"));
+        let enrolments: Vec<_> = all(&world).into_values().map(|agent| agent.enrolment).collect();
+        assert_eq!(enrolments, [Some(Enrolment { redemptions: 1, expire_seconds: 3600 })]);
     }
 }

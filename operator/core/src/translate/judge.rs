@@ -191,7 +191,7 @@ impl Judge<'_> {
         judged.partial = lost.is_some_and(|lost| !lost.to_app);
         warn(item, port, verdict);
         verdict.warnings.extend(check_warnings::of(item, &forward.origin.namespace));
-        verdict.warnings.extend(agents::warning(self.world, item, &forward.origin.namespace));
+        verdict.warnings.extend(agents::warning(self.world, forward, item));
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
         self.resolved_refs(at, &resolved, verdict);

@@ -77,8 +77,13 @@ impl Translator {
         let recorded = self.forwards.record(judged.judgements);
         let sets = (judged.endpoints, recorded.replaced.as_slice());
         let refreshed = self.endpoints.refresh(world, changes, sets, &self.forwards);
-        let published =
-            self.programs.publish((world, version), &regrouped, &recorded.replaced, &refreshed, &self.forwards);
+        let published = self.programs.publish(
+            (world, changes, version),
+            &regrouped,
+            &recorded.replaced,
+            &refreshed,
+            &self.forwards,
+        );
         Update {
             verdicts: recorded.verdicts,
             programs: published.programs,

@@ -25,7 +25,7 @@ use crate::world::class;
 
 pub use self::valid_forward::{ValidForward, accepted_headers};
 pub(crate) use self::{
-    backend::{Destination, ValidBackend, canonical, host_port, service_of_id},
+    backend::{Destination, ValidBackend, agent_of_id, canonical, host_port, service_of_id},
     held::{Standing, held_in},
     placement::Placement,
     protocol::transport,

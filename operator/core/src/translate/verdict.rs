@@ -88,7 +88,8 @@ pub enum Reason {
     QuotaExceeded,
     /// ResolvedRefs=True: every backend exists and may be used.
     ResolvedRefs,
-    /// ResolvedRefs=False: a Service or its port does not exist, or an agent is not among the manifests of a laptop.
+    /// ResolvedRefs=False: a Service or its port does not exist, or an agent does not exist, or does not dial
+    /// the proxies of the forward.
     BackendNotFound,
     /// ResolvedRefs=False: a Service is in another namespace, and no `ReferenceGrant` permits its use.
     RefNotPermitted,

@@ -1,5 +1,6 @@
 //! The world as reported by watches, updated one object at a time.
 
+mod agents;
 mod children;
 mod classes;
 mod look_ups;
@@ -50,6 +51,7 @@ pub struct Cache {
     grants: BTreeMap<ObjectKey, BTreeSet<Grant>>,
     unreadable_forwards: BTreeMap<ObjectKey, ObjectMeta>,
     unreadable_gateways: BTreeMap<ObjectKey, Unreadable>,
+    unreadable_agents: BTreeMap<ObjectKey, Unreadable>,
     /// Sidecar forwards by namespace.
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
@@ -156,6 +158,7 @@ impl Cache {
         match object {
             Object::Forward(key, read) => return self.take_forward(key, *read),
             Object::Gateway(key, read) => return self.take_gateway(key, *read),
+            Object::Agent(key, read) => self.take_agent(key, *read, &mut touched),
             Object::Service(key, info) => self.take_service(&key, info, &mut touched),
             Object::Slice(key, info) => self.slice(&key, Some(info), &mut touched),
             Object::ProxyPod(key, info) => {
@@ -314,6 +317,7 @@ impl Cache {
                 touched.changes.gateways.insert(key.clone());
                 touched.gateways.insert(key.clone());
             }
+            Kind::Agents => self.lose_agent(key, &mut touched),
             Kind::Services => self.lose_service(key, &mut touched),
             Kind::Slices => self.slice(key, None, &mut touched),
             Kind::ProxyPods => self.proxy_pod(key, None, &mut touched),

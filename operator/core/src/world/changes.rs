@@ -11,6 +11,12 @@ pub struct Changes {
     pub all: bool,
     /// Forwards whose spec, ports in status or readability changed.
     pub forwards: BTreeSet<ObjectKey>,
+    /// Agents whose spec or readability changed.
+    pub agents: BTreeSet<ObjectKey>,
+    /// The gateways that these agents name or named.
+    pub agents_at: BTreeSet<ObjectKey>,
+    /// Those of them that as many agents name as a gateway takes, or more: which ones it takes may have changed.
+    pub crowded: BTreeSet<ObjectKey>,
     /// Gateways whose spec changed.
     pub gateways: BTreeSet<ObjectKey>,
     /// Services whose existence, ports or external host changed.
@@ -42,6 +48,9 @@ impl Changes {
     pub fn absorb(&mut self, other: Self) {
         self.all |= other.all;
         self.forwards.extend(other.forwards);
+        self.agents.extend(other.agents);
+        self.agents_at.extend(other.agents_at);
+        self.crowded.extend(other.crowded);
         self.gateways.extend(other.gateways);
         self.services.extend(other.services);
         self.endpoints.extend(other.endpoints);

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use crds::{ForwardGateway, PortForward, Protocol};
+use crds::{ForwardAgent, ForwardGateway, PortForward, Protocol};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy_api::Endpoint;
 
@@ -25,6 +25,8 @@ pub enum Object {
     Forward(ObjectKey, Box<Result<PortForward, Unreadable>>),
     /// A gateway, or the reason why it cannot be read.
     Gateway(ObjectKey, Box<Result<ForwardGateway, Unreadable>>),
+    /// An agent, or the reason why it cannot be read.
+    Agent(ObjectKey, Box<Result<ForwardAgent, Unreadable>>),
     /// A Service.
     Service(ObjectKey, ServiceInfo),
     /// An `EndpointSlice`: some endpoints of a Service.
@@ -52,6 +54,7 @@ impl Object {
         match self {
             Self::Forward(key, _)
             | Self::Gateway(key, _)
+            | Self::Agent(key, _)
             | Self::Service(key, _)
             | Self::Slice(key, _)
             | Self::ProxyPod(key, _)
@@ -85,6 +88,8 @@ pub struct ServiceInfo {
     pub ports: Vec<(String, Protocol, u16)>,
     /// Type and value of the addresses from outside the cluster, or else of the cluster IPs.
     pub addresses: Vec<(String, String)>,
+    /// The addresses are those of a load balancer.
+    pub is_balanced: bool,
     /// Name of the gateway that the Service belongs to.
     pub gateway: Option<String>,
     /// Labels of the pods; empty: another controller or a user manages the endpoints.

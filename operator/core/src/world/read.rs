@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crds::{ForwardGateway, PortForward, Protocol};
+use crds::{ForwardAgent, ForwardGateway, PortForward, Protocol};
 use k8s_openapi::{
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
@@ -82,6 +82,18 @@ pub fn gateway(Guarded { read, class }: Guarded<ForwardGateway>) -> Object {
     }
 }
 
+/// Reads an agent. One that does not deserialise becomes [`Unreadable`].
+#[must_use]
+pub fn agent(Guarded { read, class }: Guarded<ForwardAgent>) -> Object {
+    match read {
+        Ok(mut agent) => {
+            strip(&mut agent.metadata);
+            Object::Agent(key(&agent.metadata), Box::new(Ok(agent)))
+        }
+        Err(error) => Object::Agent(key(&error.metadata), Box::new(Err(Unreadable::new(error, class)))),
+    }
+}
+
 fn protocol(text: Option<&str>) -> Option<Protocol> {
     match text {
         None | Some("TCP") => Some(Protocol::Tcp),
@@ -103,6 +115,7 @@ pub fn service(service: &Service) -> Object {
         external: external.and_then(|spec| spec.external_name.clone()),
         ports: ports.collect(),
         addresses: addresses(service),
+        is_balanced: ingress(service).any(|item| item.ip.is_some() || item.hostname.is_some()),
         gateway: service.metadata.labels.as_ref().and_then(|labels| labels.get(GATEWAY_LABEL).cloned()),
         selector: spec.and_then(|spec| spec.selector.clone()).unwrap_or_default(),
         front: front(service),

@@ -32,6 +32,7 @@ impl Rights {
             },
             Kind::Forwards
             | Kind::Gateways
+            | Kind::Agents
             | Kind::Services
             | Kind::Slices
             | Kind::ProxyPods

@@ -11,6 +11,8 @@ pub enum Subject {
     Forward(ObjectKey),
     /// A `ForwardGateway`.
     Gateway(ObjectKey),
+    /// A `ForwardAgent`.
+    Agent(ObjectKey),
 }
 
 /// The `PortForward` of an origin; `None` for a kind whose statuses the operator does not write.

@@ -18,6 +18,8 @@ pub enum Kind {
     Forwards,
     /// `ForwardGateway`.
     Gateways,
+    /// `ForwardAgent`.
+    Agents,
     /// `Service`.
     Services,
     /// `EndpointSlice`.
@@ -50,12 +52,19 @@ impl Kind {
         !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies)
     }
 
-    /// The kind in logs and labels of metrics.
+    /// Whether a cluster may lack the kind. Without it there are no such objects.
+    #[must_use]
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::Agents | Self::Grants)
+    }
+
+    /// The kind in discovery, in logs and in labels of metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Forwards => "PortForward",
             Self::Gateways => "ForwardGateway",
+            Self::Agents => "ForwardAgent",
             Self::Services => "Service",
             Self::Slices => "EndpointSlice",
             Self::ProxyPods => "ProxyPod",

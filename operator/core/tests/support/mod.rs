@@ -69,7 +69,7 @@ pub(crate) fn world(text: &str) -> World {
             }
             Some("ForwardAgent") => {
                 let agent: crds::ForwardAgent = serde_json::from_value(value).expect("ForwardAgent");
-                world.agents.get_or_insert_default().insert(of(&agent.metadata), agent);
+                world.agents.insert(of(&agent.metadata), agent);
             }
             Some("World") => {
                 let document: WorldDocument = serde_json::from_value(value).expect("World");

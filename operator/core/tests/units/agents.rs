@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use operator_core::{Changes, Group, ObjectKey, Snapshot, Translator, World, translate};
+use operator_core::{Changes, Group, ObjectKey, Snapshot, Translator, World, translate, world::agents::Agents};
 use proptest::prelude::*;
 use proxy_api::{Assembler, Configuration, Version};
 
@@ -40,7 +40,7 @@ fn a_change_of_an_agent_alone_is_published_once() {
     assert_eq!(published(&mut translator, &world, 2).map(targets), None);
     world.agents = laptop("{host: db, port: 1}", &tunnel("home")).agents;
     assert_eq!(published(&mut translator, &world, 3).map(targets), Some(vec!["db:1".to_owned()]));
-    world.agents = None;
+    world.agents = Agents::default();
     assert_eq!(published(&mut translator, &world, 4).map(targets), Some(Vec::new()));
 }
 
@@ -91,7 +91,7 @@ proptest! {
         let (mut current, mut stream) = (Configuration::default(), Assembler::default());
         let mut before: BTreeMap<u8, u16> = BTreeMap::new();
         for (number, agents) in (1..).zip(&steps) {
-            world.agents = Some(agents.iter().map(|(name, port)| agent(*name, *port)).collect());
+            world.agents = agents.iter().map(|(name, port)| agent(*name, *port)).collect();
             translator.update(&world, &Changes::all(), &Version { epoch: "laptop".to_owned(), number });
             let next = (**translator.snapshot(&Group::Laptop).expect("a laptop")).clone();
             let parts = next.changes_since(&at);
@@ -116,7 +116,7 @@ proptest! {
 fn agents_change_the_digest_and_the_room_for_what_a_proxy_holds() {
     let snapshot = |count: u8| {
         let mut world = laptop(PG, "{address: {host: 192.0.2.1, port: 1}}");
-        world.agents = Some((0..count).map(|name| agent(name, 1)).collect());
+        world.agents = (0..count).map(|name| agent(name, 1)).collect();
         let mut translator = Translator::default();
         translator.update(&world, &Changes::all(), &Version { epoch: "laptop".to_owned(), number: 1 });
         translator.snapshot(&Group::Laptop).expect("a laptop").clone()

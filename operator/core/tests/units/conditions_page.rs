@@ -11,8 +11,18 @@ const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 
 /// Reasons that need nobody.
-const FINE: [&str; 8] =
-    ["Accepted", "BackendsHealthy", "Injected", "Programmed", "Ready", "ResolvedRefs", "ScaledOut", "ScalingActive"];
+const FINE: [&str; 10] = [
+    "Accepted",
+    "BackendsHealthy",
+    "Connected",
+    "Enrolled",
+    "Injected",
+    "Programmed",
+    "Ready",
+    "ResolvedRefs",
+    "ScaledOut",
+    "ScalingActive",
+];
 const GITOPS: &str = include_str!("../../../../docs/gitops.md");
 
 /// Every reason of `Accepted=False` and `ResolvedRefs=False`, and whether it belongs to the latter.

@@ -41,7 +41,7 @@ fn remove(of: &mut Value, field: &str) {
 fn the_crds_of_the_same_release_lack_nothing() {
     let found = lacks(&own(), &published(&own()));
     let kinds: Vec<&str> = found.iter().map(|lack| lack.kind.as_str()).collect();
-    assert_eq!(kinds, ["PortForward", "ForwardGateway"]);
+    assert_eq!(kinds, ["PortForward", "ForwardGateway", "ForwardAgent"]);
     assert!(found.iter().all(|lack| lack.count == 0 && lack.fields.is_empty()), "{found:?}");
     assert!(found.iter().all(|lack| lack.ignored_count == 0 && lack.ignored.is_empty()), "{found:?}");
     assert!(dropped(&found).is_empty());

@@ -26,7 +26,7 @@ fn cluster() -> Vec<Option<String>> {
 #[test]
 fn an_operator_of_the_cluster_watches_everything_at_once() {
     let rights = rights(&[], "*", true);
-    for kind in [Kind::Forwards, Kind::Services, Kind::Namespaces, Kind::Deployments, Kind::Scalers] {
+    for kind in [Kind::Forwards, Kind::Agents, Kind::Services, Kind::Namespaces, Kind::Deployments, Kind::Scalers] {
         assert_eq!(rights.scopes(kind), cluster(), "{kind:?}");
     }
 }

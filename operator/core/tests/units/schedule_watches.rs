@@ -129,7 +129,7 @@ fn a_namespace_that_was_listed_keeps_its_objects_for_five_minutes() {
 
 #[test]
 fn forwards_and_gateways_end_before_the_pods_of_their_proxies_are_forgotten() {
-    for (kind, end) in [(Kind::Gateways, 300), (Kind::ProxyPods, 360), (Kind::Grants, 360)] {
+    for (kind, end) in [(Kind::Gateways, 300), (Kind::Agents, 300), (Kind::ProxyPods, 360), (Kind::Grants, 360)] {
         let mut access = Access::new(kind, true);
         access.listed();
         assert_eq!(refused(&mut access, 0), Judged::Refused);

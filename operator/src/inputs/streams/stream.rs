@@ -7,8 +7,8 @@ use std::{
 };
 
 use proxy_api::{
-    Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS, MAX_REPORT_BYTES, Origin,
-    PARTS, ReportPart, ToProxy, Trust, Version,
+    AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS,
+    MAX_REPORT_BYTES, Origin, PARTS, ReportPart, ToProxy, Trust, Version,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
@@ -21,11 +21,13 @@ use super::{
     FromStream,
     pending::Pending,
     room::{Rooms, Share},
+    signing::Signing,
     versions::{Connected, Versions},
 };
 use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
 
 use crate::{
+    inputs::identity::Identity,
     outputs::publish::{Ask, Deltas, Target, encode},
     platform::metrics::{Metrics, count},
 };
@@ -91,9 +93,11 @@ impl Pace {
 /// One stream and its proxy.
 pub(super) struct Stream {
     pub(super) proxy: ProxyId,
+    pub(super) identity: Identity,
     pub(super) id: u64,
     pub(super) following: Following,
     pub(super) pending: Pending,
+    pub(super) signing: Signing,
     pub(super) messages: Messages,
     pub(super) pace: Pace,
     pub(super) out: mpsc::Sender<Result<Frame, Status>>,
@@ -105,7 +109,7 @@ pub(super) struct Stream {
 }
 
 /// Why a stream ended.
-enum End {
+pub(super) enum End {
     /// The proxy ended the stream.
     Proxy,
     /// The term is over, or a newer stream of the same pod replaces this one.
@@ -177,6 +181,7 @@ impl Stream {
                 }
                 // A proxy whose messages have to wait is not asked for more.
                 Some(ask) = self.following.asks.recv(), if wait.is_zero() => self.ask(ask).await?,
+                Some(signed) = self.signing.next(), if !self.signing.is_idle() => self.signed(signed).await?,
                 () = sleep(wait), if !wait.is_zero() => {}
                 message = self.messages.message(), if wait.is_zero() => {
                     let Some(message) = after_hello(message?)? else { return Ok(()) };
@@ -196,7 +201,8 @@ impl Stream {
         sent: &mut VecDeque<(u64, Digest)>,
     ) -> Result<bool, End> {
         let sessions = message.inspected.as_ref().map_or(0, |inspected| inspected.live.sessions.len());
-        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items) + sessions);
+        let agents = message.agents.as_ref().map_or(0, AgentsReport::items);
+        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items) + sessions + agents);
         if let Some(Inspected { id, live }) = message.inspected
             && !self.pending.answer(id, live)
         {
@@ -204,6 +210,12 @@ impl Stream {
         }
         if let Some(load) = message.load {
             self.loaded(load).await?;
+        }
+        if let Some(report) = message.agents {
+            self.agents(report).await?;
+        }
+        if let Some(sign) = message.sign {
+            self.sign(sign).await?;
         }
         if let Some(part) = message.report {
             while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
@@ -324,7 +336,7 @@ impl Stream {
         self.send(frame).await
     }
 
-    async fn send(&self, frame: Frame) -> Result<(), End> {
+    pub(super) async fn send(&self, frame: Frame) -> Result<(), End> {
         match timeout(SLOW, self.out.send(Ok(frame))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Proxy),

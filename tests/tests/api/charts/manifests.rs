@@ -141,7 +141,8 @@ fn kubectl_apply_k_installs_everything_and_a_second_run_changes_nothing() {
     assert_eq!(versions(), before, "nothing was written");
     // The removal that docs/install.md describes keeps the CRDs, and with them what users have.
     server.kubectl(&["delete", "-k", &path("deploy/base"), "--wait=false"]).ok();
-    server.kubectl(&["get", "crd", "portforwards.portlane.dev", "forwardgateways.portlane.dev"]).ok();
+    let crds = ["portforwards.portlane.dev", "forwardgateways.portlane.dev", "forwardagents.portlane.dev"];
+    server.kubectl(&[&["get", "crd"], &crds[..]].concat()).ok();
     let left = server.kubectl(&["get", "mutatingwebhookconfigurations,clusterroles", "--output=name"]).ok();
     assert!(!left.contains("portlane"), "{left}");
 }

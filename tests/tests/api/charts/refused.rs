@@ -49,6 +49,14 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
         "gateways.namespaces has edge, which the operator does not watch: add it to watchNamespaces",
     ),
     (
+        "{tunnels: {namespaces: [homes]}}",
+        "tunnels.namespaces has homes, and tunnels.enabled is false: enable tunnels, or empty the list",
+    ),
+    (
+        "{watchNamespaces: [shop], tunnels: {enabled: true, namespaces: [homes]}}",
+        "tunnels.namespaces has homes, which the operator does not watch: add it to watchNamespaces",
+    ),
+    (
         "{replicas: 0, injection: {failurePolicy: Fail}}",
         "replicas is 0 and injection.failurePolicy is Fail, so no pod that asks for a proxy could be created: set \
          injection.failurePolicy to Ignore",

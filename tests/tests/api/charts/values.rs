@@ -6,7 +6,7 @@ use harness::CHARTS;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{monitoring::MONITORING, render};
+use super::{monitoring::MONITORING, render, tunnels::TUNNELS};
 
 /// Values, and what the rendered objects have with them: `KIND/NAME`, a JSON pointer, and the value there. Values are
 /// YAML. `null` is nothing.
@@ -280,7 +280,7 @@ const OBJECTS: &[Case] = &[
                 "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-edit",
                 "'true'",
             ),
-            ("ClusterRole/default:portlane-edit", "/rules/0/resources", "[portforwards]"),
+            ("ClusterRole/default:portlane-edit", "/rules/0/resources", "[portforwards, forwardagents]"),
             ("ClusterRole/default:portlane-edit", "/rules/1", "null"),
             (
                 "ClusterRole/default:portlane-admin",
@@ -330,7 +330,7 @@ commonAnnotations: \
                        null, crds: null, image: {registry: null, digest: null}, proxyImage: {registry: null, digest: \
                        null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
                        timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
-                       {apiServerFrom: null}}, gateways: {podTemplate: null}, ports: null, \
+                       {apiServerFrom: null}}, gateways: {podTemplate: null}, tunnels: null, ports: null, \
                        hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
                        podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
                        extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
@@ -359,7 +359,7 @@ fn objects(manifests: &str) -> BTreeMap<String, Value> {
 
 #[test]
 fn each_value_of_the_chart_does_what_its_description_says() {
-    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, NETWORK, MONITORING, OBJECTS].concat() {
+    for (values, rows) in [NAMES, IMAGES, PODS, AGGREGATED, FLEETS, TUNNELS, NETWORK, MONITORING, OBJECTS].concat() {
         let objects = objects(&render(CHARTS[1], values).ok());
         for (object, pointer, expected) in rows {
             let expected: Value = serde_yaml::from_str(expected).expect("YAML");

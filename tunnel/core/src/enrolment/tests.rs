@@ -111,6 +111,26 @@ fn tokens_that_enrolled_somebody_are_remembered_longer_than_others() {
 }
 
 #[test]
+fn a_ledger_that_is_pruned_remembers_a_day_and_who_has_enrolled() {
+    let mut ledger = issued(1);
+    ledger.redeem(&print("token"), &agent("pi4"), &print("key"), NOW).expect("granted");
+    for (token, expires) in [("old", NOW + HOUR), ("late", NOW + 2 * HOUR)] {
+        ledger.issue(identity("pi4"), print(token), 1, expires, NOW).expect("issued");
+    }
+    let other = AgentIdentity::new(agent("pi4"), "u-1", 1).expect("an identity");
+    ledger.issue(other.clone(), print("earlier"), 1, NOW + HOUR, NOW).expect("issued");
+    ledger.redeem(&print("earlier"), &agent("pi4"), &print("key"), NOW).expect("granted");
+    let day_after = NOW + 25 * HOUR;
+    ledger.prune(&identity("pi4"), day_after - 1);
+    assert_eq!(ledger.len(), 4, "a day is not over");
+    ledger.prune(&identity("pi4"), day_after);
+    assert_eq!((ledger.enrolled(&identity("pi4")), ledger.enrolled(&other)), (1, 0));
+    let mut redeem = |token| ledger.redeem(&print(token), &agent("pi4"), &print("key"), day_after);
+    assert_eq!(redeem("old"), Err(Refusal::Unknown));
+    assert_eq!(redeem("late"), Err(Refusal::Expired(agent("pi4"))));
+}
+
+#[test]
 fn the_kept_ledger_holds_no_token_and_is_read_again() {
     let token = crate::join::Token::new([0xa7; 32]);
     let mut ledger = Ledger::default();

@@ -161,6 +161,16 @@ fn the_token_is_printed_nowhere() {
 }
 
 #[test]
+fn a_token_is_the_same_after_it_was_a_text_and_other_texts_are_none() {
+    let token = Token::new([0xa7; 32]);
+    let text = token.to_text();
+    assert_eq!((text.len(), Token::from_text(&text)), (43, Some(token)));
+    for wrong in ["", &text[1..], &format!("{text}="), &format!("{text}A"), &"+".repeat(43)] {
+        assert_eq!(Token::from_text(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
 fn a_join_string_is_over_at_its_expiry() {
     let join = usual();
     assert!(!join.expired(1_899_999_999));

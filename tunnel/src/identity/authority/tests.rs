@@ -95,6 +95,20 @@ fn an_endpoint_gets_its_name_and_sends_the_root() {
 }
 
 #[test]
+fn a_root_that_is_kept_elsewhere_signs_endpoints_and_is_judged_by_the_clock() {
+    let pem = Authority::generate(NOW).expect("made");
+    let authority = Authority::parse(pem.as_bytes()).expect("whole");
+    assert!(authority.check(NOW).is_ok() && authority.check(NOW + LIFE + DAY).is_err());
+    assert!(Authority::parse(b"something else").is_none());
+    let key = KeyPair::generate().expect("a key");
+    let request = Request::parse(requested(&CertificateParams::default(), &key).der()).expect("valid");
+    let id = EndpointId::new("1f0c").expect("an id");
+    let leaf = authority.sign_endpoint(&request, &id, LIFETIME, NOW).expect("signed");
+    assert_eq!(facts(&leaf).expect("readable").key, request.key());
+    assert_eq!(endpoint(Some(&[leaf, authority.root().clone()])), Ok(id));
+}
+
+#[test]
 fn requests_that_do_not_prove_a_key_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let agent = AgentFolder::open(folder.path()).expect("a folder");

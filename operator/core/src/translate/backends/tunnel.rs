@@ -1,12 +1,13 @@
 //! Backends that an agent reaches.
 
+use crds::ForwardAgent;
 use proxy_api::Target;
 
 use super::{Scope, sets::Contacts};
 use crate::{
     translate::{
         agents,
-        validate::host_port,
+        validate::{Placement, host_port},
         verdict::{Condition, Reason},
     },
     world::ObjectKey,
@@ -21,13 +22,15 @@ impl Scope<'_> {
         port: u16,
         contacts: Contacts,
     ) -> Result<Target, Condition> {
-        let Some(agent) = self.world.agents.as_ref().and_then(|agents| agents.get(key)) else {
-            let message = format!(
-                "ForwardAgent {key} is not among the manifests: add it, with {} in its spec.targets",
-                target(host, port)
-            );
+        let is_of_files = self.world.site.is_laptop() || self.world.any_agent;
+        let Some(agent) = self.world.agents.get(key) else {
+            let absent = if is_of_files { "is not among the manifests: add it" } else { "does not exist: create it" };
+            let message = format!("ForwardAgent {key} {absent}, with {} in its spec.targets", target(host, port));
             return Err(Condition::unmet(Reason::BackendNotFound, message));
         };
+        if !is_of_files {
+            self.check_gateway(key, agent)?;
+        }
         let mut ports = [Some(port), contacts.checked].into_iter().flatten();
         if let Some(missing) = ports.find(|port| !agents::lists(agent, host, *port)) {
             let what = if missing == port { "" } else { ", which healthCheck connects to" };
@@ -41,9 +44,26 @@ impl Scope<'_> {
         Ok(Target::Tunnel { agent: agents::uid(key, agent), host: host.to_owned(), port })
     }
 
+    /// Checks that the agent dials the proxies of the forward.
+    fn check_gateway(&self, key: &ObjectKey, agent: &ForwardAgent) -> Result<(), Condition> {
+        let unmet = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
+        let gateway = match agents::admission(self.world, key, agent) {
+            Ok(gateway) => gateway,
+            Err(why) => return unmet(format!("ForwardAgent {key} is not accepted: {}", why.message)),
+        };
+        if matches!(&self.forward.placement, Placement::Gateway(own) if *own == gateway) {
+            return Ok(());
+        }
+        unmet(format!(
+            "ForwardAgent {key} dials the proxies of ForwardGateway {gateway} alone: place the forward there, with \
+             spec.placement.gateway {{name: {}, namespace: {}}}",
+            gateway.name, gateway.namespace
+        ))
+    }
+
     /// What a running listener reaches through the agent of this uid, if that still lists it.
     pub(super) fn tunnel_again(&self, uid: &str, host: &str, port: u16, contacts: Contacts) -> Option<Target> {
-        let mut agents = self.world.agents.iter().flatten();
+        let mut agents = self.world.agents.in_namespace(&self.forward.origin.namespace);
         let (key, _) = agents.find(|(key, agent)| agents::uid(key, agent) == uid)?;
         self.tunnel(key, host, port, contacts).ok()
     }

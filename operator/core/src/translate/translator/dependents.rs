@@ -11,7 +11,7 @@ use crate::{
         index::Index,
         judge::Judgement,
         program,
-        validate::{Destination, ValidForward, service_of_id},
+        validate::{Destination, ValidForward, agent_of_id, service_of_id},
     },
     world::ObjectKey,
 };
@@ -21,6 +21,7 @@ use crate::{
 pub(super) struct Dependents {
     by_gateway: Index,
     by_service: Index,
+    by_agent: Index,
     /// Forwards with backends in Services of other namespaces.
     foreign: BTreeSet<Origin>,
     /// Forwards with backends on the host of the proxy itself or in front of its fleet, which may be listeners of the
@@ -35,6 +36,8 @@ pub(super) struct Dependents {
 pub(super) struct Needs {
     /// Services that the forward names or that its listeners use, sorted.
     pub(super) services: Vec<ObjectKey>,
+    /// Agents that the forward names or that its listeners use, sorted.
+    pub(super) agents: Vec<ObjectKey>,
     is_foreign: bool,
     is_local: bool,
     is_kept: bool,
@@ -44,24 +47,33 @@ impl Needs {
     /// What a forward depends on that runs this version of its spec, if it runs any, and has this judgement.
     pub(super) fn of(key: &Origin, forward: Option<&ValidForward>, judgement: &Judgement) -> Self {
         let compiled = &judgement.compiled;
-        let mut services = BTreeSet::new();
+        let (mut services, mut agents) = (BTreeSet::new(), BTreeSet::new());
         let (mut is_foreign, mut is_local) = (false, judgement.may_loop);
         let listeners = forward.into_iter().flat_map(|forward| &forward.listeners);
         for entry in listeners.flat_map(|listener| &listener.backends) {
             is_local |= backends::local_port(&entry.to).is_some();
-            if let Destination::Service { key: service, .. } = &entry.to {
-                is_foreign |= service.namespace != key.namespace;
-                services.insert(service.clone());
+            match &entry.to {
+                Destination::Service { key: service, .. } => {
+                    is_foreign |= service.namespace != key.namespace;
+                    services.insert(service.clone());
+                }
+                Destination::Tunnel { agent, .. } => {
+                    agents.insert(agent.clone());
+                }
+                Destination::Address { .. } | Destination::Local { .. } => {}
             }
         }
-        // A listener in its last good version may use Services that the spec no longer names.
-        let used = compiled.iter().flat_map(|compiled| program::backends(&compiled.offer));
-        for service in used.filter_map(|backend| service_of_id(&backend.id)) {
-            is_foreign |= service.namespace != key.namespace;
-            services.insert(service);
+        // A listener in its last good version may use Services and agents that the spec no longer names.
+        for backend in compiled.iter().flat_map(|compiled| program::backends(&compiled.offer)) {
+            if let Some(service) = service_of_id(&backend.id) {
+                is_foreign |= service.namespace != key.namespace;
+                services.insert(service);
+            }
+            agents.extend(agent_of_id(&backend.id));
         }
         let is_kept = compiled.iter().any(|compiled| compiled.kept);
-        Self { services: services.into_iter().collect(), is_foreign, is_local, is_kept }
+        let (services, agents) = (services.into_iter().collect(), agents.into_iter().collect());
+        Self { services, agents, is_foreign, is_local, is_kept }
     }
 }
 
@@ -71,9 +83,10 @@ impl Dependents {
         self.by_gateway.set(key, old, new);
     }
 
-    /// Replaces what a forward depends on, given the Services that it depended on before.
-    pub(super) fn set(&mut self, key: &Origin, old: &[ObjectKey], needs: &Needs) {
-        self.by_service.set(key, old, &needs.services);
+    /// Replaces what a forward depends on, given the Services and agents that it depended on before.
+    pub(super) fn set(&mut self, key: &Origin, (services, agents): (&[ObjectKey], &[ObjectKey]), needs: &Needs) {
+        self.by_service.set(key, services, &needs.services);
+        self.by_agent.set(key, agents, &needs.agents);
         for (set, belongs) in
             [(&mut self.foreign, needs.is_foreign), (&mut self.local, needs.is_local), (&mut self.kept, needs.is_kept)]
         {
@@ -85,10 +98,10 @@ impl Dependents {
         }
     }
 
-    /// Forgets a forward that named this gateway and depended on these Services.
-    pub(super) fn forget(&mut self, key: &Origin, gateway: &[ObjectKey], services: &[ObjectKey]) {
+    /// Forgets a forward that named this gateway and depended on these Services and agents.
+    pub(super) fn forget(&mut self, key: &Origin, gateway: &[ObjectKey], old: (&[ObjectKey], &[ObjectKey])) {
         self.set_gateway(key, gateway, &[]);
-        self.set(key, services, &Needs::default());
+        self.set(key, old, &Needs::default());
     }
 
     /// The forwards that name a gateway.
@@ -99,6 +112,11 @@ impl Dependents {
     /// The forwards that name a Service or whose listeners use it.
     pub(super) fn of_service(&self, service: &ObjectKey) -> impl Iterator<Item = &Origin> {
         self.by_service.of(service)
+    }
+
+    /// The forwards that name an agent or whose listeners use it.
+    pub(super) fn of_agent(&self, agent: &ObjectKey) -> impl Iterator<Item = &Origin> {
+        self.by_agent.of(agent)
     }
 
     /// Every Service that a forward depends on.

@@ -118,13 +118,13 @@ impl Forwards {
             return Vec::new();
         };
         let needs = Needs::of(key, known.in_force(), &judgement);
-        self.dependents.set(key, known.services(), &needs);
-        known.replace(judgement, needs.services)
+        self.dependents.set(key, (known.services(), known.agents()), &needs);
+        known.replace(judgement, needs)
     }
 
     fn forget(&mut self, key: &Origin) -> Vec<Compiled> {
         let Some(known) = self.known.remove(key) else { return Vec::new() };
-        self.dependents.forget(key, known.gateway(), known.services());
+        self.dependents.forget(key, known.gateway(), (known.services(), known.agents()));
         known.into_compiled()
     }
 
@@ -151,6 +151,11 @@ impl Forwards {
     /// The forwards that name a Service or whose listeners use it.
     pub(super) fn of_service(&self, service: &ObjectKey) -> impl Iterator<Item = &Origin> {
         self.dependents.of_service(service)
+    }
+
+    /// The forwards that name an agent or whose listeners use it.
+    pub(super) fn of_agent(&self, agent: &ObjectKey) -> impl Iterator<Item = &Origin> {
+        self.dependents.of_agent(agent)
     }
 
     /// The forwards that depend on grants.

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     translate::{
+        agents,
         judge::{Judge, Judgement},
         program::Sets,
         verdict::{Condition, Reason},
@@ -28,7 +29,8 @@ pub(super) struct Judged {
     pub(super) endpoints: Sets,
 }
 
-/// The forwards that may be judged differently: their own spec, groups, pods, claims, Services or fleet changed.
+/// The forwards that may be judged differently: their own spec, groups, pods, claims, Services, agents or fleet
+/// changed.
 pub(super) fn due(
     world: &World,
     changes: &Changes,
@@ -44,6 +46,7 @@ pub(super) fn due(
     let services = changes.services.union(&changes.podless).chain(changes.endpoints.iter().filter(has_podless));
     due.extend(services.flat_map(|service| forwards.of_service(service)).cloned());
     due.extend(changes.fronts.iter().flat_map(|gateway| forwards.of_gateway(gateway)).cloned());
+    due.extend(agents::changed(world, changes).iter().flat_map(|agent| forwards.of_agent(agent)).cloned());
     if changes.grants {
         due.extend(forwards.on_grants().cloned());
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::dependents::Needs;
 use crate::{
     translate::{
         admission::admitted,
@@ -34,6 +35,8 @@ pub(super) struct Known {
     gateway: Option<ObjectKey>,
     /// Services that the forward names or that its listeners use, sorted.
     services: Vec<ObjectKey>,
+    /// Agents that the forward names or that its listeners use, sorted.
+    agents: Vec<ObjectKey>,
 }
 
 impl Known {
@@ -48,9 +51,9 @@ impl Known {
         }
         let is_mistaken = read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
         let good = old.as_mut().filter(|_| is_mistaken && !is_recreated).and_then(Self::take_good);
-        let (services, judgement) = match old {
-            Some(old) => (old.services, old.judgement),
-            None => (Vec::new(), Judgement::refused(placeholder())),
+        let (services, agents, judgement) = match old {
+            Some(old) => (old.services, old.agents, old.judgement),
+            None => (Vec::new(), Vec::new(), Judgement::refused(placeholder())),
         };
         // The last good version runs as long as its gateway admits it, like any other version.
         let admitted = good.as_deref().filter(|good| admitted(world, good).is_ok());
@@ -60,7 +63,7 @@ impl Known {
             Some(Placement::Gateway(gateway)) => Some(gateway.clone()),
             Some(Placement::Sidecar(_)) | None => named,
         };
-        Self { object, is_recreated, read, good, place, judgement, gateway, services }
+        Self { object, is_recreated, read, good, place, judgement, gateway, services, agents }
     }
 
     /// The version that stays in force if the next one is a mistake: one that ran or was suspended.
@@ -89,6 +92,7 @@ impl Known {
             judgement,
             gateway: None,
             services: Vec::new(),
+            agents: Vec::new(),
         }
     }
 
@@ -118,6 +122,11 @@ impl Known {
         &self.services
     }
 
+    /// Agents that the forward names or that its listeners use, sorted.
+    pub(super) fn agents(&self) -> &[ObjectKey] {
+        &self.agents
+    }
+
     /// The last verdict.
     pub(super) fn verdict(&self) -> &Verdict {
         &self.judgement.verdict
@@ -145,9 +154,9 @@ impl Known {
     }
 
     /// Replaces the judgement; returns the listeners of the previous one.
-    pub(super) fn replace(&mut self, judgement: Judgement, services: Vec<ObjectKey>) -> Vec<Compiled> {
+    pub(super) fn replace(&mut self, judgement: Judgement, needs: Needs) -> Vec<Compiled> {
         self.is_recreated = false;
-        self.services = services;
+        (self.services, self.agents) = (needs.services, needs.agents);
         std::mem::replace(&mut self.judgement, judgement).compiled
     }
 

@@ -20,7 +20,7 @@ use crate::{
         judge::Compiled,
         program::{Program, Sets, Snapshot},
     },
-    world::World,
+    world::{World, changes::Changes},
 };
 
 /// The programs of all groups, and their snapshots.
@@ -46,7 +46,7 @@ impl Programs {
     /// removed first; then those that won their ports are put; then kept listeners whose ports are still free.
     pub(super) fn publish(
         &mut self,
-        (world, version): (&World, &Version),
+        (world, changes, version): (&World, &Changes, &Version),
         regrouped: &Regrouped,
         replaced: &[Replaced],
         refreshed: &Refreshed<'_>,
@@ -58,7 +58,7 @@ impl Programs {
             self.remove_listeners(replaced, forwards),
             self.put_listeners(replaced, forwards, refreshed.sets, version.number),
             self.hold_ports(replaced, forwards),
-            self.admit_agents(world),
+            self.admit_agents(world, changes),
         ];
         self.take_snapshots(version, touched.into_iter().flatten().collect())
     }
@@ -162,11 +162,21 @@ impl Programs {
         touched
     }
 
-    /// Agents dial the process of a laptop; no other proxy admits them yet.
-    fn admit_agents(&mut self, world: &World) -> BTreeSet<Group> {
-        let Some(program) = self.by_group.get_mut(&Group::Laptop) else { return BTreeSet::new() };
-        program.set_agents(agents::all(world));
-        BTreeSet::from([Group::Laptop])
+    /// Agents dial the process of a laptop, or the proxies of their gateway.
+    fn admit_agents(&mut self, world: &World, changes: &Changes) -> BTreeSet<Group> {
+        if let Some(program) = self.by_group.get_mut(&Group::Laptop) {
+            program.set_agents(agents::all(world));
+            return BTreeSet::from([Group::Laptop]);
+        }
+        let mut touched = BTreeSet::new();
+        for gateway in agents::changed_gateways(world, changes) {
+            let group = Group::Gateway(gateway.clone());
+            if let Some(program) = self.by_group.get_mut(&group) {
+                program.set_agents(agents::of_gateway(world, &gateway));
+                touched.insert(group);
+            }
+        }
+        touched
     }
 
     /// Takes a snapshot of every program that changed.

@@ -82,6 +82,12 @@ pub(crate) fn service_of_id(id: &str) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, name))
 }
 
+/// The agent that the identity of a backend names; `None` for a backend of another kind.
+pub(crate) fn agent_of_id(id: &str) -> Option<ObjectKey> {
+    let mut parts = id.strip_prefix("agent/")?.splitn(3, '/');
+    Some(ObjectKey::new(parts.next()?, parts.next()?))
+}
+
 /// `HOST:PORT`, with brackets around an IPv6 address.
 pub(crate) fn host_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -218,6 +224,9 @@ mod tests {
             Destination::Service { key: ObjectKey::new(namespace, "s".repeat(63)), port },
         ] {
             let id = to.id();
+            let agent =
+                matches!(&to, Destination::Tunnel { .. }).then(|| ObjectKey::new("n".repeat(63), "a".repeat(52)));
+            assert_eq!(agent_of_id(&id), agent);
             assert!(id.len() + "/".len() + MAX_INSTANCE_BYTES <= MAX_NAME_BYTES, "{} bytes: {id}", id.len());
         }
     }

@@ -102,6 +102,7 @@ impl Cache {
                 self.world.gateways.contains_key(key) && !self.unreadable_gateways.contains_key(key)
             }
             Subject::Forward(key) => self.world.forwards.contains_key(key) && !self.world.unreadable.contains_key(key),
+            Subject::Agent(key) => self.world.agents.get(key).is_some() && self.unreadable_agent(key).is_none(),
         }
     }
 

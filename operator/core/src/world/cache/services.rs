@@ -38,6 +38,13 @@ impl Cache {
         }
     }
 
+    /// Type and value of the addresses of the load balancer in front of a gateway's fleet.
+    #[must_use]
+    pub fn balanced(&self, gateway: &ObjectKey) -> &[(String, String)] {
+        let own = |service: &&ServiceInfo| service.is_balanced && service.gateway.as_ref() == Some(&gateway.name);
+        self.services.get(gateway).filter(own).map(|service| service.addresses.as_slice()).unwrap_or_default()
+    }
+
     /// Removes a Service, and touches the gateway that the Service belonged to.
     pub(super) fn lose_service(&mut self, key: &ObjectKey, touched: &mut Touched) {
         let before = self.services.remove(key);

@@ -13,6 +13,8 @@ pub struct Touched {
     pub proxy_pods: BTreeSet<ObjectKey>,
     /// Changed forwards, including changes of status only.
     pub forwards: BTreeSet<ObjectKey>,
+    /// Changed agents, including changes of status only.
+    pub agents: BTreeSet<ObjectKey>,
     /// Gateways that changed or whose children changed.
     pub gateways: BTreeSet<ObjectKey>,
     /// Autoscalers that request more replicas than before.
@@ -38,6 +40,7 @@ impl Touched {
         self.changes.absorb(other.changes);
         self.proxy_pods.extend(other.proxy_pods);
         self.forwards.extend(other.forwards);
+        self.agents.extend(other.agents);
         self.gateways.extend(other.gateways);
         self.synced |= other.synced;
     }
@@ -47,6 +50,7 @@ impl Touched {
         match subject {
             Subject::Forward(key) => self.forwards.insert(key.clone()),
             Subject::Gateway(key) => self.gateways.insert(key.clone()),
+            Subject::Agent(key) => self.agents.insert(key.clone()),
         };
     }
 

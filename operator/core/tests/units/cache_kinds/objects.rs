@@ -177,6 +177,9 @@ fn changes_add_up() {
         all: true,
         grants: true,
         forwards: keys(&["b"]),
+        agents: keys(&["k"]),
+        agents_at: keys(&["l"]),
+        crowded: keys(&["m"]),
         gateways: keys(&["c"]),
         services: keys(&["d"]),
         endpoints: keys(&["e"]),
@@ -193,13 +196,15 @@ fn changes_add_up() {
     assert!(sum.all && sum.grants && !sum.is_empty() && Changes::default().is_empty());
     let mut touched = Touched { synced: true, ..Touched::default() };
     touched.absorb(Touched { synced: true, changes: other.clone(), forwards: keys(&["x"]), ..Touched::default() });
-    touched.absorb(Touched { proxy_pods: keys(&["y"]), gateways: keys(&["z"]), ..Touched::default() });
+    let agents = keys(&["w"]);
+    touched.absorb(Touched { proxy_pods: keys(&["y"]), gateways: keys(&["z"]), agents, ..Touched::default() });
     let expected = Touched {
         synced: true,
         changes: other,
         forwards: keys(&["x"]),
         proxy_pods: keys(&["y"]),
         gateways: keys(&["z"]),
+        agents: keys(&["w"]),
         grown: Vec::new(),
     };
     assert_eq!(touched, expected);

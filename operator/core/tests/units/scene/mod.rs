@@ -28,9 +28,10 @@ use serde_json::{Value, json};
 /// The time of every status that is written.
 pub(crate) const NOW: &str = "2026-01-01T00:00:00Z";
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Forwards,
     Kind::Gateways,
+    Kind::Agents,
     Kind::Services,
     Kind::Slices,
     Kind::ProxyPods,
@@ -85,6 +86,7 @@ pub(crate) fn kind_of(object: &Object) -> Kind {
     match object {
         Object::Forward(..) => Kind::Forwards,
         Object::Gateway(..) => Kind::Gateways,
+        Object::Agent(..) => Kind::Agents,
         Object::Service(..) => Kind::Services,
         Object::Slice(..) => Kind::Slices,
         Object::ProxyPod(..) => Kind::ProxyPods,
@@ -212,6 +214,12 @@ impl Scene {
                 gateway.status = Some(serde_json::from_value(without_nulls(&write.status)).expect("a status"));
                 gateway.metadata.resource_version = Some(version.to_owned());
                 self.see(Object::Gateway(key.clone(), Box::new(Ok(gateway))));
+            }
+            operator_core::Subject::Agent(key) => {
+                let mut agent = self.cache.agent(key).expect("the agent is there").into_owned();
+                agent.status = Some(serde_json::from_value(without_nulls(&write.status)).expect("a status"));
+                agent.metadata.resource_version = Some(version.to_owned());
+                self.see(Object::Agent(key.clone(), Box::new(Ok(agent))));
             }
         }
     }

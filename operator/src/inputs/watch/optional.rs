@@ -1,5 +1,7 @@
-//! Watch of the Gateway API's `ReferenceGrant`s, in clusters that serve the kind.
+//! Watches of kinds that a cluster may lack: the Gateway API's `ReferenceGrant`, and `ForwardAgent`, which CRDs of an
+//! earlier release do not have.
 
+use crds::ForwardAgent;
 use kube::{
     Api,
     core::{ApiResource, DynamicObject, GroupVersionKind},
@@ -13,23 +15,29 @@ use operator_core::{
         access::Failure,
         discovery::{Discovery, Next, Served},
     },
-    world::read,
+    world::{guarded::Guarded, read, watched::Kind},
 };
 
 use crate::platform::metrics::count;
 
-/// API group of the kind.
-const GROUP: &str = "gateway.networking.k8s.io";
-/// The kind.
-const KIND: &str = "ReferenceGrant";
-/// Versions of the group that may have the kind, in the order of preference.
-const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+/// A kind in discovery.
+struct Described {
+    /// API group of the kind.
+    group: &'static str,
+    /// Versions of the group that may have the kind, in the order of preference.
+    versions: &'static [&'static str],
+}
 
-/// Watches grants while the cluster serves the kind. Without the kind the driver gets an empty list.
+const AGENTS: Described = Described { group: crds::GROUP, versions: &[crds::VERSION] };
+const GRANTS: Described = Described { group: "gateway.networking.k8s.io", versions: &["v1", "v1beta1"] };
+
+/// Watches the kind of a task while the cluster serves it. Without the kind the driver gets an empty list.
 pub(super) async fn run(task: &Task) {
+    let kind = task.source.kind;
+    let described = if kind == Kind::Agents { AGENTS } else { GRANTS };
     let (mut discovery, mut progress) = (Discovery::default(), Progress::new(task));
     loop {
-        let (answers, error) = ask(task).await;
+        let (answers, error) = ask(task, &described).await;
         let pause = match discovery.answered(&answers) {
             Next::Watch(version) => {
                 if watch(task, &mut progress, version).await == Ended::Driver {
@@ -38,6 +46,13 @@ pub(super) async fn run(task: &Task) {
                 discovery.lost(progress.take_listed())
             }
             Next::Absent { is_news, again } => {
+                if is_news && kind == Kind::Agents {
+                    tracing::warn!(
+                        kind = kind.name(),
+                        "the API server does not serve this kind, so no agent can connect: install the CRDs of the \
+                         operator's release (chart portlane-crds)"
+                    );
+                }
                 if is_news && !task.send_empty_list().await {
                     return;
                 }
@@ -47,9 +62,9 @@ pub(super) async fn run(task: &Task) {
                 if is_news {
                     let error = error.unwrap_or_default();
                     tracing::warn!(
-                        kind = KIND,
+                        kind = kind.name(),
                         error,
-                        "cannot discover whether the API server serves ReferenceGrants, will retry"
+                        "cannot discover whether the API server serves this kind, will retry"
                     );
                 }
                 again
@@ -59,9 +74,23 @@ pub(super) async fn run(task: &Task) {
     }
 }
 
-/// Watches grants in one version, until the API server no longer serves the version, or the driver is gone.
+/// Watches a kind in one version, until the API server no longer serves the version, or the driver is gone.
 async fn watch(task: &Task, progress: &mut Progress, version: &str) -> Ended {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version, KIND));
+    if task.source.kind == Kind::Agents { agents(task, progress).await } else { grants(task, progress, version).await }
+}
+
+async fn agents(task: &Task, progress: &mut Progress) -> Ended {
+    let api = task.api::<Guarded<ForwardAgent>>();
+    loop {
+        let ended = task.pump(progress, watcher(api.clone(), config()), &read::agent).await;
+        if ended != Ended::Again {
+            return ended;
+        }
+    }
+}
+
+async fn grants(task: &Task, progress: &mut Progress, version: &str) -> Ended {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GRANTS.group, version, Kind::Grants.name()));
     let api = match &task.source.namespace {
         Some(namespace) => Api::<DynamicObject>::namespaced_with(task.client.clone(), namespace, &resource),
         None => Api::all_with(task.client.clone(), &resource),
@@ -76,11 +105,13 @@ async fn watch(task: &Task, progress: &mut Progress, version: &str) -> Ended {
 }
 
 /// Asks the API server which version serves the kind. Returns the answers, and the last error.
-async fn ask(task: &Task) -> (Vec<(&'static str, Served)>, Option<String>) {
+async fn ask(task: &Task, described: &Described) -> (Vec<(&'static str, Served)>, Option<String>) {
     let (mut answers, mut failed) = (Vec::new(), None);
-    for version in VERSIONS {
-        let served = match task.client.list_api_group_resources(&format!("{GROUP}/{version}")).await {
-            Ok(list) if list.resources.iter().any(|resource| resource.kind == KIND) => Served::Yes,
+    let kind = task.source.kind.name();
+    for &version in described.versions {
+        let path = format!("{}/{version}", described.group);
+        let served = match task.client.list_api_group_resources(&path).await {
+            Ok(list) if list.resources.iter().any(|resource| resource.kind == kind) => Served::Yes,
             Ok(_) => Served::No,
             Err(error) if is_absence(&error) => Served::No,
             Err(error) => {

@@ -1,0 +1,130 @@
+//! How agents enrol in a cluster: what the Secret of an agent holds, and who gets a certificate.
+//!
+//! ```text
+//! agent, gateway ──wanted──▶ what its Secret should offer ──offer──▶ join string and ledger
+//! request of a proxy ──judge──▶ case ──redeem, for a token──▶ identity to sign
+//! ```
+//!
+//! The Secret of an agent is its child: the join string, and the ledger of the tokens that were issued for it. The shell
+//! writes the ledger before it answers.
+
+mod judge;
+mod ledger;
+
+use crds::{ForwardAgent, GatewayTunnels};
+use proxy_api::{SignOutcome, SignReason, SignRefusal};
+use tunnel_core::{
+    identity::{AgentIdentity, AgentName},
+    join::{ADDRESSES, Address},
+};
+
+pub use self::{
+    judge::{Case, endpoint_id, judge},
+    ledger::{Kept, Offer, offer, redeem},
+};
+use crate::{
+    names::TUNNEL_PORT,
+    status::agent::Enrolment,
+    translate::agents::admission,
+    world::{ObjectKey, cache::Cache},
+};
+
+/// Lifetime of the certificates of agents and of endpoints, seconds.
+pub const LIFETIME: u64 = 7 * 24 * 3600;
+
+/// Key of the join string in the Secret of an agent.
+pub const JOIN: &str = "join";
+/// Key of the ledger in the Secret of an agent.
+pub const LEDGER: &str = "ledger.json";
+
+/// What the Secret of an agent should offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The agent.
+    pub key: ObjectKey,
+    /// What an instance becomes that enrols.
+    pub identity: AgentIdentity,
+    /// How many instances may enrol.
+    pub redemptions: u32,
+    /// How long a join string counts.
+    pub expire_seconds: u32,
+    /// Where agents reach the gateway, or why that is not known.
+    pub addresses: Result<Vec<Address>, String>,
+}
+
+/// What a look at the Secret of an agent came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The agent.
+    pub key: ObjectKey,
+    /// Uid of the agent.
+    pub uid: String,
+    /// What the Secret holds now, and the seconds until its join string has to be replaced; or why it could not be seen to.
+    pub result: Result<(Enrolment, Option<u64>), String>,
+}
+
+impl Wanted {
+    /// Name of the Secret.
+    #[must_use]
+    pub fn secret(&self) -> String {
+        secret_of(&self.key.name)
+    }
+}
+
+/// Name of the Secret of an agent.
+#[must_use]
+pub fn secret_of(agent: &str) -> String {
+    format!("{agent}-enrolment")
+}
+
+/// What the Secret of an agent should offer. Absent: the agent is gone, or no gateway of this operator takes it.
+#[must_use]
+pub fn wanted(cache: &Cache, key: &ObjectKey) -> Option<Wanted> {
+    let agent = cache.world.agents.get(key)?;
+    let gateway = admission(&cache.world, key, agent).ok()?;
+    let tunnels = cache.world.gateways.get(&gateway)?.spec.tunnels.as_ref()?;
+    let enrolment = agent.spec.enrolment.clone().unwrap_or_default();
+    Some(Wanted {
+        key: key.clone(),
+        identity: identity(key, agent)?,
+        redemptions: enrolment.redemptions.unwrap_or(1),
+        expire_seconds: enrolment.expire_seconds.unwrap_or(3600),
+        addresses: addresses(cache, &gateway, tunnels),
+    })
+}
+
+/// What an instance of an agent becomes now. Absent: the object has no uid, or its names are none that its CRD allows.
+fn identity(key: &ObjectKey, agent: &ForwardAgent) -> Option<AgentIdentity> {
+    let name = AgentName::new(&key.namespace, &key.name).ok()?;
+    let rotation = agent.spec.enrolment.as_ref().and_then(|enrolment| enrolment.rotation).unwrap_or(0);
+    AgentIdentity::new(name, agent.metadata.uid.as_deref()?, rotation).ok()
+}
+
+/// Where agents reach a gateway: what it advertises, or else its load balancer, or else its Service.
+fn addresses(cache: &Cache, gateway: &ObjectKey, tunnels: &GatewayTunnels) -> Result<Vec<Address>, String> {
+    let port = tunnels.port.unwrap_or(TUNNEL_PORT);
+    if !tunnels.advertise.is_empty() {
+        let parsed = tunnels.advertise.iter().map(|text| {
+            text.parse::<Address>()
+                .map_err(|why| format!("spec.tunnels.advertise of ForwardGateway {gateway} is not valid: {why}"))
+        });
+        return parsed.collect();
+    }
+    let balanced = cache.balanced(gateway).iter().filter_map(|(_, host)| Address::new(host, port).ok());
+    let balanced: Vec<Address> = balanced.take(ADDRESSES).collect();
+    if !balanced.is_empty() {
+        return Ok(balanced);
+    }
+    let host = format!("{}.{}.svc", gateway.name, gateway.namespace);
+    Address::new(&host, port).map(|address| vec![address]).map_err(|why| why.to_string())
+}
+
+/// The answer to a request for a certificate that is refused.
+#[must_use]
+pub fn refused(reason: SignReason, detail: impl Into<String>) -> SignOutcome {
+    SignOutcome::Refused { refused: refusal(reason, detail) }
+}
+
+fn refusal(reason: SignReason, detail: impl Into<String>) -> SignRefusal {
+    SignRefusal { reason, detail: detail.into() }
+}

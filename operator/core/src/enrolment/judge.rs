@@ -1,0 +1,114 @@
+//! Who may have a certificate.
+
+use proxy_api::{Applicant, SignReason, SignRefusal};
+use tunnel_core::{
+    identity::{AgentIdentity, AgentName, EndpointId},
+    join::Token,
+    registry::{Policy, certifiable},
+};
+
+use super::{Wanted, refusal, wanted};
+use crate::{
+    translate::agents::admission,
+    world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
+};
+
+/// What is left to do for an applicant.
+#[derive(Clone, Debug)]
+pub enum Case {
+    /// Sign an endpoint.
+    Endpoint(EndpointId),
+    /// Sign an agent that has a certificate.
+    Agent(AgentIdentity),
+    /// Redeem a token, and sign the agent.
+    Token {
+        /// What the Secret of the agent should offer.
+        wanted: Box<Wanted>,
+        /// The token.
+        token: Token,
+    },
+}
+
+/// Judges who asks for a certificate at a proxy. Only proxies of a gateway with tunnels may ask, each for itself and for
+/// the agents that its gateway takes.
+///
+/// # Errors
+/// Why the applicant gets no certificate.
+pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applicant) -> Result<Case, SignRefusal> {
+    let Carrier::Gateway(gateway) = cache.carrier(proxy.pod, proxy.uid, proxy.service_account) else {
+        return Err(refusal(SignReason::Agent, "only proxies of a ForwardGateway have tunnels"));
+    };
+    let spec = cache.world.gateways.get(&gateway).map(|gateway| &gateway.spec);
+    if spec.is_none_or(|spec| spec.tunnels.is_none()) {
+        let detail = format!("ForwardGateway {gateway} has no spec.tunnels: ask its owner to set it");
+        return Err(refusal(SignReason::Agent, detail));
+    }
+    match applicant {
+        Applicant::Endpoint => {
+            let id = EndpointId::new(&endpoint_id(proxy.uid));
+            id.map(Case::Endpoint).map_err(|why| refusal(SignReason::Agent, why.to_string()))
+        }
+        Applicant::Token { namespace, name, token } => {
+            let unknown = || refusal(SignReason::Token, "the token has not the form of one: issue a new join string");
+            let token = Token::from_text(token).ok_or_else(unknown)?;
+            let key = ObjectKey::new(namespace.clone(), name.clone());
+            // A client that has proved nothing hears the same of an agent that does not exist and of one elsewhere.
+            let not_here = || {
+                let detail = format!(
+                    "agent {key} cannot enrol here now: check that its ForwardAgent exists and is accepted, and that \
+                     spec.gateway names this gateway"
+                );
+                refusal(SignReason::Agent, detail)
+            };
+            let wanted = at(cache, &gateway, &key).ok_or_else(not_here)?;
+            Ok(Case::Token { wanted: Box::new(wanted), token })
+        }
+        Applicant::Agent { namespace, name, uid, rotation } => {
+            let claimed = AgentName::new(namespace, name).and_then(|agent| AgentIdentity::new(agent, uid, *rotation));
+            let claimed = claimed.map_err(|why| refusal(SignReason::Agent, why.to_string()))?;
+            let key = ObjectKey::new(namespace.clone(), name.clone());
+            let wanted = at(cache, &gateway, &key).ok_or_else(|| elsewhere(cache, &gateway, &key, &claimed))?;
+            permitted(&wanted, &claimed).map(Case::Agent)
+        }
+        Applicant::Unknown => {
+            let detail = "this operator does not know such applicants: upgrade the operator";
+            Err(refusal(SignReason::Request, detail))
+        }
+    }
+}
+
+/// The id of the endpoint in a pod of this uid.
+#[must_use]
+pub fn endpoint_id(uid: &str) -> String {
+    uid.replace('-', "")
+}
+
+/// What an agent that this gateway takes should be offered.
+fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
+    let agent = cache.world.agents.get(key)?;
+    let is_here = admission(&cache.world, key, agent).is_ok_and(|taken| taken == *gateway);
+    wanted(cache, key).filter(|_| is_here)
+}
+
+/// Why this gateway does not take an agent, said to the agent itself.
+fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &AgentIdentity) -> SignRefusal {
+    let detail = match cache.world.agents.get(key).map(|agent| admission(&cache.world, key, agent)) {
+        Some(Ok(other)) if other != *gateway => {
+            format!("agent {key} dials ForwardGateway {other} now: enrol again with a new join string")
+        }
+        Some(Err(why)) => format!("agent {key} is not accepted: {}", why.message),
+        Some(Ok(_)) | None => certifiable(claimed, None).err().map(|denied| denied.detail).unwrap_or_default(),
+    };
+    refusal(SignReason::Agent, detail)
+}
+
+/// What the owner of a certificate or of a token becomes now. Never a rotation of its own choice: one that nobody can
+/// reach could never be revoked.
+pub(super) fn permitted(wanted: &Wanted, claimed: &AgentIdentity) -> Result<AgentIdentity, SignRefusal> {
+    let current = &wanted.identity;
+    // A suspended agent gets its certificate, so that it need not enrol again afterwards.
+    let policy = Policy { rotation: current.rotation(), suspended: false, max_instances: 0 };
+    let policy = Some(&policy).filter(|_| claimed.uid() == current.uid());
+    certifiable(claimed, policy).map_err(|denied| refusal(SignReason::Agent, denied.detail))?;
+    Ok(current.clone())
+}

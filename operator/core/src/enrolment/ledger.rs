@@ -1,0 +1,120 @@
+//! The tokens of one agent: which join string its Secret offers, and what a token is worth.
+
+use proxy_api::{SignReason, SignRefusal};
+use tunnel_core::{
+    enrolment::{Ledger, Refusal},
+    identity::{AgentIdentity, Fingerprint},
+    join::{Address, JoinString, Token},
+};
+
+use super::{Wanted, judge::permitted, refusal};
+use crate::status::agent::Enrolment;
+
+/// What the Secret of an agent holds. It is printed nowhere.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The join string. Absent: nobody may enrol.
+    pub join: Option<String>,
+    /// The tokens that were issued.
+    pub ledger: Ledger,
+}
+
+/// What the Secret of an agent offers from now on.
+pub struct Offer {
+    /// What it should hold. Absent: what it holds.
+    pub write: Option<Kept>,
+    /// The same for the status of the agent.
+    pub enrolment: Enrolment,
+    /// Seconds until its join string has to be replaced. Absent: there is none.
+    pub again: Option<u64>,
+}
+
+/// Sees to it that the Secret of an agent has a join string as long as somebody may enrol, and none afterwards. One that
+/// counts and has the same addresses stays. `root` is the fingerprint of the root, `token` a secret that nobody can
+/// guess, and `now` the time in seconds since 1970.
+#[must_use]
+pub fn offer(kept: &Kept, wanted: &Wanted, root: Fingerprint, token: &Token, now: u64) -> Offer {
+    let identity = &wanted.identity;
+    let enrolled = enrolled(&kept.ledger, identity);
+    let left = wanted.redemptions.saturating_sub(enrolled);
+    let enrolment = Enrolment { secret: None, enrolled, left, failure: None };
+    if left == 0 {
+        let write = kept.join.is_some().then(|| Kept { join: None, ledger: kept.ledger.clone() });
+        return Offer { write, enrolment, again: None };
+    }
+    let addresses = match &wanted.addresses {
+        Ok(addresses) => addresses,
+        Err(why) => return failed(enrolment, why.clone()),
+    };
+    let with_secret = Enrolment { secret: Some(wanted.secret()), ..enrolment.clone() };
+    if let Some(join) = standing(kept, wanted, addresses, root, now) {
+        return Offer { write: None, enrolment: with_secret, again: Some(join.expires().saturating_sub(now)) };
+    }
+    match issued(kept, wanted, addresses, (root, token), left, now) {
+        Ok(next) => Offer { write: Some(next), enrolment: with_secret, again: Some(u64::from(wanted.expire_seconds)) },
+        Err(why) => failed(enrolment, why),
+    }
+}
+
+fn failed(enrolment: Enrolment, why: String) -> Offer {
+    Offer { write: None, enrolment: Enrolment { failure: Some(why), ..enrolment }, again: None }
+}
+
+/// How many instances have enrolled as `identity`.
+fn enrolled(ledger: &Ledger, identity: &AgentIdentity) -> u32 {
+    u32::try_from(ledger.enrolled(identity)).unwrap_or(u32::MAX)
+}
+
+/// The join string that is there, if it still counts.
+fn standing(kept: &Kept, wanted: &Wanted, addresses: &[Address], root: Fingerprint, now: u64) -> Option<JoinString> {
+    let join = JoinString::parse(kept.join.as_deref()?).ok()?;
+    let is_same = join.root() == root && join.addresses() == addresses && *join.agent() == *wanted.identity.agent();
+    let is_live = kept.ledger.is_live(&join.token().fingerprint(), &wanted.identity, now) && !join.expired(now);
+    (is_same && is_live).then_some(join)
+}
+
+/// A new join string and the ledger that knows its token; or why there can be none.
+fn issued(
+    kept: &Kept,
+    wanted: &Wanted,
+    addresses: &[Address],
+    (root, token): (Fingerprint, &Token),
+    left: u32,
+    now: u64,
+) -> Result<Kept, String> {
+    let identity = &wanted.identity;
+    let expires = now.saturating_add(wanted.expire_seconds.into());
+    let join = JoinString::new(addresses.to_vec(), root, identity.agent().clone(), expires, token.clone());
+    let join = join.map_err(|why| why.to_string())?;
+    let mut ledger = kept.ledger.clone();
+    ledger.prune(identity, now);
+    ledger.issue(identity.clone(), token.fingerprint(), left, expires, now).map_err(|why| why.to_string())?;
+    Ok(Kept { join: Some(join.encode()), ledger })
+}
+
+/// What a token is worth to the owner of the key with the fingerprint `key`: the ledger to keep before the answer, if it
+/// is another one, and the identity to sign.
+///
+/// # Errors
+/// Why the token enrols nobody.
+pub fn redeem(
+    ledger: &Ledger,
+    wanted: &Wanted,
+    token: &Token,
+    key: &Fingerprint,
+    now: u64,
+) -> Result<(Option<Ledger>, AgentIdentity), SignRefusal> {
+    let agent = wanted.identity.agent();
+    let refused = |why: Refusal| refusal(SignReason::Token, why.to_string());
+    let mut next = ledger.clone();
+    let grant = next.redeem(&token.fingerprint(), agent, key, now).map_err(refused)?;
+    let identity = permitted(wanted, &grant.identity)?;
+    if grant.again {
+        return Ok((None, identity));
+    }
+    // Tokens of earlier addresses may still count. Together they enrol no more instances than one of them.
+    if enrolled(&next, &grant.identity) > wanted.redemptions {
+        return Err(refused(Refusal::Redeemed(agent.clone())));
+    }
+    Ok((Some(next), identity))
+}

@@ -1,0 +1,153 @@
+//! When the Secrets of agents are looked at.
+//!
+//! The operator does not watch Secrets: it would have to read all of them. It looks at the Secret of an agent when what the
+//! Secret should offer changes, when its join string has to be replaced, after a token was redeemed, and now and then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    enrolment::{Offered, Wanted, wanted},
+    schedule::{Effect, backoff::Backoff},
+    status::agent::Enrolment,
+    translate::agents,
+    world::{ObjectKey, World, cache::Cache, changes::Changes},
+};
+
+/// Secrets that are looked at at the same time.
+const AT_ONCE: usize = 32;
+/// Most agents that one tick evaluates.
+const PER_TICK: usize = 1000;
+/// Longest time between two looks at a Secret, which somebody may have changed or deleted.
+const LOOK: Duration = Duration::from_secs(600);
+/// First and longest pause after a look that failed.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
+
+/// State of the Secret of one agent.
+#[derive(Debug)]
+struct Entry {
+    /// What was wanted at the last look. Absent: a look is due.
+    done: Option<Wanted>,
+    /// A look is under way.
+    running: bool,
+    /// Something changed during the look.
+    again: bool,
+    /// When the next look is due.
+    due: Option<Duration>,
+    backoff: Backoff,
+    /// What is known of the Secret.
+    last: Enrolment,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        let backoff = Backoff::new(RETRY.0, RETRY.1);
+        Self { done: None, running: false, again: false, due: None, backoff, last: Enrolment::default() }
+    }
+}
+
+/// The Secrets of all agents, in one leader election term.
+#[derive(Debug, Default)]
+pub struct Enrolments {
+    entries: BTreeMap<ObjectKey, Entry>,
+    /// Agents to evaluate at the next tick.
+    changed: BTreeSet<ObjectKey>,
+    /// Looks that are due later.
+    due: BTreeSet<(Duration, ObjectKey)>,
+    /// Number of looks that are under way.
+    running: usize,
+}
+
+impl Enrolments {
+    /// The world was translated: these changes may concern who may enrol.
+    pub fn translated(&mut self, changes: &Changes, world: &World) {
+        self.changed.extend(agents::changed(world, changes));
+    }
+
+    /// A gateway or one of its children changed, and agents may reach it elsewhere.
+    pub fn gateway(&mut self, gateway: &ObjectKey, world: &World) {
+        self.changed.extend(world.agents.of_gateway(gateway).cloned());
+    }
+
+    /// A token of an agent was redeemed.
+    pub fn redeemed(&mut self, key: &ObjectKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.done = None;
+            self.changed.insert(key.clone());
+        }
+    }
+
+    /// Returns the looks that are due.
+    pub fn tick(&mut self, cache: &Cache, now: Duration) -> Vec<Effect> {
+        while let Some((at, key)) = self.due.first().cloned()
+            && at <= now
+        {
+            self.due.remove(&(at, key.clone()));
+            if let Some(entry) = self.entries.get_mut(&key) {
+                (entry.done, entry.due) = (None, None);
+                self.changed.insert(key);
+            }
+        }
+        let mut effects = Vec::new();
+        for _ in 0..PER_TICK {
+            if self.running >= AT_ONCE {
+                break;
+            }
+            let Some(key) = self.changed.pop_first() else { break };
+            effects.extend(self.one(key, cache));
+        }
+        effects
+    }
+
+    fn one(&mut self, key: ObjectKey, cache: &Cache) -> Option<Effect> {
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.running) {
+            entry.again = true;
+            return None;
+        }
+        let Some(wanted) = wanted(cache, &key) else {
+            // The Secret of an agent that is gone goes with it. One that is not accepted keeps what it has.
+            let due = self.entries.remove(&key)?.due?;
+            self.due.remove(&(due, key));
+            return None;
+        };
+        let entry = self.entries.entry(key).or_default();
+        if entry.done.as_ref() == Some(&wanted) {
+            return None;
+        }
+        entry.running = true;
+        entry.done = Some(wanted.clone());
+        self.running += 1;
+        Some(Effect::OfferEnrolment(Box::new(wanted)))
+    }
+
+    /// A look ended. Returns what is known of the Secret, for the status of the agent.
+    pub fn offered(&mut self, offered: Offered, now: Duration) -> Option<(ObjectKey, Enrolment)> {
+        self.running = self.running.saturating_sub(1);
+        let Offered { key, uid, result } = offered;
+        let entry = self.entries.get_mut(&key)?;
+        entry.running = false;
+        let is_current = entry.done.as_ref().is_none_or(|wanted| wanted.identity.uid() == uid);
+        if std::mem::take(&mut entry.again) || entry.done.is_none() {
+            self.changed.insert(key.clone());
+        }
+        let pause = match result {
+            Ok((enrolment, seconds)) => {
+                entry.backoff.reset();
+                entry.last = enrolment;
+                seconds.map_or(LOOK, |seconds| Duration::from_secs(seconds).min(LOOK))
+            }
+            Err(why) => {
+                entry.last.failure = Some(why);
+                entry.backoff.pause()
+            }
+        };
+        if let Some(before) = entry.due.replace(now + pause) {
+            self.due.remove(&(before, key.clone()));
+        }
+        self.due.insert((now + pause, key.clone()));
+        let last = entry.last.clone();
+        is_current.then_some((key, last))
+    }
+}

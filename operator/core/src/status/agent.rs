@@ -1,0 +1,166 @@
+//! The status of an agent, from its spec, the state of its Secret, and the instances that are connected.
+
+use crds::{AgentInstance, Condition as StatusCondition, ForwardAgent, ForwardAgentStatus};
+
+use crate::{
+    status::{
+        conditions::{ConditionType, Finding, Truth, conditions},
+        instances::Instance,
+    },
+    translate::verdict::{Condition, Reason},
+    world::ObjectKey,
+};
+
+/// Most instances that a status names; the CRD has the same bound.
+const NAMED: usize = 16;
+/// Longest name or version of an instance in a status, in characters; the CRD has the same bound.
+const LONGEST: usize = 63;
+
+/// What is known of how the instances of an agent enrol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Name of the Secret with the join string; absent while there is none.
+    pub secret: Option<String>,
+    /// Number of instances that have enrolled since the last rotation.
+    pub enrolled: u32,
+    /// How many more instances the join string enrols.
+    pub left: u32,
+    /// Why the Secret cannot be written.
+    pub failure: Option<String>,
+}
+
+/// What is known about an agent.
+#[derive(Clone, Debug)]
+pub struct AgentFacts {
+    /// The gateway that takes the agent, or why none does.
+    pub admitted: Result<ObjectKey, Condition>,
+    /// What does not keep the agent from being accepted, but its author should know.
+    pub warning: Option<String>,
+    /// How its instances enrol; absent until the leader knows.
+    pub enrolment: Option<Enrolment>,
+    /// The connected instances by name; absent until the proxies of the gateway had time to report.
+    pub connected: Option<Vec<Instance>>,
+    /// Number of ready proxies of the gateway.
+    pub ready: usize,
+}
+
+/// Computes the status of an agent. `now` is RFC 3339.
+#[must_use]
+pub fn agent_status(agent: &ForwardAgent, facts: &AgentFacts, now: &str) -> ForwardAgentStatus {
+    let generation = agent.metadata.generation;
+    let empty = ForwardAgentStatus::default();
+    let old = agent.status.as_ref().unwrap_or(&empty);
+    let is_suspended = agent.spec.suspend.unwrap_or(false);
+    let accepted = accepted(facts, is_suspended);
+    let enrolled = enrolled(facts);
+    let connected = connected(&old.conditions, facts, is_suspended);
+    let ready = ready(&accepted, &enrolled, &connected, is_suspended);
+    let is_lasting = |why: &&Condition| why.reason != Reason::GatewayNotFound;
+    let stalled = facts.admitted.as_ref().err().filter(is_lasting);
+    let stalled =
+        stalled.map(|why| Finding::new(ConditionType::Stalled, Truth::True, why.reason.as_str(), why.message.clone()));
+    let reconciling = (ready.status == Truth::Unknown)
+        .then(|| Finding::new(ConditionType::Reconciling, Truth::True, &ready.reason, ready.message.clone()));
+    let findings = [Some(accepted), Some(enrolled), Some(connected), Some(ready), reconciling, stalled];
+    ForwardAgentStatus {
+        observed_generation: generation,
+        conditions: conditions(&old.conditions, findings.into_iter().flatten().collect(), generation, now),
+        enrolment_secret: facts.enrolment.as_ref().and_then(|enrolment| enrolment.secret.clone()),
+        instances: match &facts.connected {
+            Some(connected) => connected.iter().take(NAMED).map(|instance| named(instance, facts.ready)).collect(),
+            None => old.instances.clone(),
+        },
+    }
+}
+
+/// An instance in the form of status.
+fn named(instance: &Instance, ready: usize) -> AgentInstance {
+    let text = |text: &str| text.chars().take(LONGEST).collect();
+    let carriers = format!("{}/{}", instance.carriers, ready.max(instance.carriers));
+    AgentInstance { name: text(&instance.name), version: text(&instance.version), carriers }
+}
+
+fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
+    let gateway = match &facts.admitted {
+        Ok(gateway) => gateway,
+        Err(why) => return Finding::of(ConditionType::Accepted, why),
+    };
+    let warning = facts.warning.as_ref().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+    if is_suspended {
+        let message = format!("suspended by spec.suspend: no instance may connect{warning}");
+        return Finding::new(ConditionType::Accepted, Truth::True, "Suspended", message);
+    }
+    let message = format!("the spec is valid, and ForwardGateway {gateway} admits the agent{warning}");
+    Finding::new(ConditionType::Accepted, Truth::True, "Accepted", message)
+}
+
+fn enrolled(facts: &AgentFacts) -> Finding {
+    let finding =
+        |status, reason: &str, message: String| Finding::new(ConditionType::Enrolled, status, reason, message);
+    let Some(enrolment) = &facts.enrolment else {
+        return if facts.admitted.is_err() {
+            finding(Truth::False, "NotAccepted", "nobody can enrol: the agent is not accepted".to_owned())
+        } else {
+            finding(Truth::Unknown, "Pending", "the join string has not been issued yet".to_owned())
+        };
+    };
+    let Enrolment { secret, enrolled, left, failure } = enrolment;
+    if *enrolled > 0 {
+        return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled, and {left} more may"));
+    }
+    if let Some(why) = failure {
+        return finding(Truth::False, "EnrolmentFailed", why.clone());
+    }
+    match secret {
+        Some(secret) if *left > 0 => {
+            let message = format!(
+                "no instance has enrolled yet: start portlane agent with the join string of Secret {secret} (key join)"
+            );
+            finding(Truth::False, "NotEnrolled", message)
+        }
+        _ => finding(Truth::Unknown, "Pending", "the join string is being replaced".to_owned()),
+    }
+}
+
+fn connected(old: &[StatusCondition], facts: &AgentFacts, is_suspended: bool) -> Finding {
+    let finding =
+        |status, reason: &str, message: String| Finding::new(ConditionType::Connected, status, reason, message);
+    if facts.admitted.is_err() {
+        return finding(Truth::False, "NotAccepted", "no instance may connect: the agent is not accepted".to_owned());
+    }
+    if is_suspended {
+        return finding(Truth::False, "Suspended", "spec.suspend is set: no instance may connect".to_owned());
+    }
+    match &facts.connected {
+        Some(connected) if connected.is_empty() => {
+            let message = "no instance is connected: see the log of portlane agent where it runs".to_owned();
+            finding(Truth::False, "NotConnected", message)
+        }
+        Some(connected) => finding(Truth::True, "Connected", format!("{} instance(s) are connected", connected.len())),
+        // A new leader has not heard of the instances yet: the condition in status stays.
+        None => {
+            let before = old.iter().find(|condition| condition.type_ == ConditionType::Connected.as_str());
+            before.map_or_else(
+                || finding(Truth::Unknown, "Pending", "the proxies of the gateway have not reported yet".to_owned()),
+                |before| finding(Truth::parse(&before.status), &before.reason, before.message.clone()),
+            )
+        }
+    }
+}
+
+fn ready(accepted: &Finding, enrolled: &Finding, connected: &Finding, is_suspended: bool) -> Finding {
+    let finding = |status, reason: &str, message: &str| Finding::new(ConditionType::Ready, status, reason, message);
+    if accepted.status == Truth::True && is_suspended {
+        return finding(Truth::True, "Suspended", &accepted.message);
+    }
+    // An instance that is connected needs no join string.
+    let unmet = match (accepted.status, connected.status, enrolled.status) {
+        (Truth::True, Truth::True, _) => {
+            return finding(Truth::True, "Ready", "forwards reach the targets through the agent");
+        }
+        (Truth::True, _, Truth::True) => connected,
+        (Truth::True, ..) => enrolled,
+        _ => accepted,
+    };
+    finding(unmet.status, &unmet.reason, &unmet.message)
+}

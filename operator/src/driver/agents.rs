@@ -1,0 +1,58 @@
+//! Enrolment of agents: requests for certificates, the Secrets with join strings, and who is connected.
+
+use std::time::Duration;
+
+use operator_core::{
+    Group, ObjectKey, ProxyId,
+    enrolment::{Offered, judge},
+    status::instances::Report,
+    world::followers::Applicant,
+};
+use proxy_api::{AgentsReport, Sign, SignOutcome};
+use tokio::sync::oneshot;
+
+use super::Driver;
+use crate::inputs::identity::Identity;
+
+impl Driver {
+    /// Has a request for a certificate answered. Without an answer the stream tells its proxy to ask again.
+    pub(super) fn sign(&mut self, identity: &Identity, id: u64, sign: Sign, reply: oneshot::Sender<SignOutcome>) {
+        let Some(leading) = &self.leading else { return };
+        if !leading.publisher.is_newest(&identity.proxy(), id) {
+            return;
+        }
+        let Identity { pod, uid, service_account } = identity;
+        match judge(&self.cache, Applicant { pod, uid, service_account }, &sign.applicant) {
+            Ok(case) => self.effects.sign(case, sign.request, reply),
+            // The stream may have ended.
+            Err(refused) => drop(reply.send(SignOutcome::Refused { refused })),
+        }
+    }
+
+    /// A proxy reported the agents that are connected to it. Only proxies of gateways have any.
+    pub(super) fn connected_agents(&mut self, proxy: &ProxyId, id: u64, report: AgentsReport) {
+        let Some(leading) = &self.leading else { return };
+        let group = proxy.pod().and_then(|pod| leading.fleets.group_of(pod, &leading.translator));
+        if leading.publisher.is_newest(proxy, id) && matches!(group, Some(Group::Gateway(_))) {
+            self.schedules.agents.reported(proxy, connected(report));
+        }
+    }
+
+    pub(super) fn offered(&mut self, offered: Offered, now: Duration) {
+        if let Some((key, enrolment)) = self.schedules.enrolments.offered(offered, now) {
+            self.schedules.agents.enrolled(&key, enrolment);
+        }
+    }
+
+    pub(super) fn redeemed(&mut self, key: &ObjectKey) {
+        self.schedules.enrolments.redeemed(key);
+    }
+}
+
+/// The versions of instances by name, of each agent by uid.
+fn connected(report: AgentsReport) -> Report {
+    let by_name = |instances: Vec<proxy_api::ConnectedInstance>| {
+        instances.into_iter().map(|it| (it.instance, it.version)).collect()
+    };
+    report.agents.into_iter().map(|(uid, instances)| (uid, by_name(instances))).collect()
+}

@@ -1,0 +1,247 @@
+//! The Secrets of agents, and certificates for tunnels.
+//!
+//! Each agent has a Secret of its own with its join string and the ledger of its tokens. Every write names the version of
+//! the Secret that it replaces, so of two writers one reads again. That a token was redeemed is written before its
+//! certificate is sent.
+
+mod root;
+mod secret;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use data_encoding::BASE64;
+use kube::Client;
+use operator_core::{
+    ObjectKey,
+    enrolment::{self, Case, LIFETIME, Offered, Wanted, offer, redeem, refused},
+    status::agent::Enrolment,
+};
+use proxy_api::{Issued, SignOutcome, SignReason};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tunnel::{
+    chain,
+    identity::authority::{Authority, AuthorityError, Request},
+};
+use tunnel_core::{identity::AgentIdentity, join::Token};
+
+use self::secret::Place;
+pub use self::{
+    root::{RootError, TunnelRoot},
+    secret::SecretError,
+};
+use crate::platform::metrics::{Metrics, count};
+
+/// Certificates that are signed at the same time.
+const AT_ONCE: usize = 16;
+/// Most requests for certificates that are answered or wait, over all proxies.
+const WAITING: usize = 256;
+/// Attempts at a Secret that somebody else writes at the same time.
+const ATTEMPTS: usize = 4;
+
+/// Why a Secret does not offer what it should, or a certificate is not signed now.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// The root.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The Secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Somebody else writes it again and again.
+    #[error("Secret {0} changes all the time: find out who else writes it")]
+    Contended(String),
+    /// There is no token.
+    #[error("the system gives no random numbers for a token: {0}")]
+    Chance(getrandom::Error),
+    /// The certificate.
+    #[error("cannot sign a certificate: {}", chain(.0))]
+    Sign(AuthorityError),
+}
+
+/// Why an applicant gets no certificate.
+enum Unsigned {
+    /// By what it asks.
+    Refused(SignOutcome),
+    /// The operator cannot sign now.
+    Failed(EnrolmentError),
+}
+
+impl From<EnrolmentError> for Unsigned {
+    fn from(error: EnrolmentError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<RootError> for Unsigned {
+    fn from(error: RootError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<SecretError> for Unsigned {
+    fn from(error: SecretError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The answer to a request for a certificate.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer.
+    pub outcome: SignOutcome,
+    /// The agent whose token was redeemed for it.
+    pub redeemed: Option<ObjectKey>,
+}
+
+/// Sees to the Secrets of agents, and signs certificates.
+#[derive(Clone)]
+pub struct Enroller {
+    client: Client,
+    root: Arc<TunnelRoot>,
+    places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    /// Requests fail, and the failure has been logged.
+    failing: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A secret that nobody can guess.
+fn token() -> Result<Token, EnrolmentError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(EnrolmentError::Chance)?;
+    Ok(Token::new(bytes))
+}
+
+/// The answer while the operator has too much to do.
+pub(crate) fn busy() -> SignOutcome {
+    refused(SignReason::Unavailable, "the operator signs too many certificates at once: try again")
+}
+
+/// The answer while the operator cannot sign.
+pub(crate) fn unavailable() -> SignOutcome {
+    refused(SignReason::Unavailable, "the operator cannot sign a certificate now: its log says why; then try again")
+}
+
+impl Enroller {
+    /// One that signs with this root.
+    #[must_use]
+    pub fn new(client: Client, root: TunnelRoot, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            root: Arc::new(root),
+            places: Arc::new(Semaphore::new(WAITING)),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            failing: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// A place for one request for a certificate. Absent: too many are answered or wait.
+    #[must_use]
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// Sees to it that the Secret of an agent offers what it should.
+    pub async fn offer(&self, wanted: Wanted) -> Offered {
+        let result = self.try_offer(&wanted).await;
+        let label = match &result {
+            Ok((_, _, true)) => "written",
+            Ok((_, _, false)) => "kept",
+            Err(_) => "failed",
+        };
+        count(&self.metrics.enrolment_secrets, "result", label);
+        let result = result.map(|(enrolment, again, _)| (enrolment, again)).map_err(|error| error.to_string());
+        Offered { uid: wanted.identity.uid().to_owned(), key: wanted.key, result }
+    }
+
+    /// The same, with whether the Secret was written.
+    async fn try_offer(&self, wanted: &Wanted) -> Result<(Enrolment, Option<u64>, bool), EnrolmentError> {
+        let root = self.root.current(now()).await?.fingerprint();
+        let place = Place::of(&self.client, wanted);
+        for _ in 0..ATTEMPTS {
+            let found = place.read().await?;
+            let offer = offer(&found.kept, wanted, root, &token()?, now());
+            let Some(next) = offer.write else { return Ok((offer.enrolment, offer.again, false)) };
+            if place.write(found, &next).await? {
+                return Ok((offer.enrolment, offer.again, true));
+            }
+        }
+        Err(EnrolmentError::Contended(wanted.secret()))
+    }
+
+    /// Answers a request for a certificate, base64 of DER.
+    pub async fn sign(&self, case: &Case, request: &str) -> Answered {
+        let Ok(_turn) = self.turns.acquire().await else {
+            return Answered { outcome: busy(), redeemed: None };
+        };
+        match self.try_sign(case, request).await {
+            Ok(answered) => {
+                if self.failing.swap(false, Relaxed) {
+                    tracing::info!("certificates for tunnels are signed again");
+                }
+                answered
+            }
+            Err(Unsigned::Refused(outcome)) => Answered { outcome, redeemed: None },
+            Err(Unsigned::Failed(error)) => {
+                // Logged once: while the API server is away, every agent asks again and again.
+                if !self.failing.swap(true, Relaxed) {
+                    tracing::warn!(%error, "cannot sign certificates for tunnels, proxies will ask again");
+                }
+                Answered { outcome: unavailable(), redeemed: None }
+            }
+        }
+    }
+
+    async fn try_sign(&self, case: &Case, request: &str) -> Result<Answered, Unsigned> {
+        let wrong = |why: String| Unsigned::Refused(refused(SignReason::Request, why));
+        let der = BASE64.decode(request.as_bytes());
+        let der =
+            der.map_err(|_| wrong("the request for a certificate is not base64: upgrade the proxy".to_owned()))?;
+        let request = Request::parse(&der).map_err(|error| wrong(error.to_string()))?;
+        let root = self.root.current(now()).await?;
+        let lifetime = Duration::from_secs(LIFETIME);
+        let (signed, redeemed) = match case {
+            Case::Endpoint(id) => (root.sign_endpoint(&request, id, lifetime, now()), None),
+            Case::Agent(identity) => (root.sign(&request, identity, lifetime, now()), None),
+            Case::Token { wanted, token } => {
+                let identity = self.redeem(wanted, token, &request).await?;
+                (root.sign(&request, &identity, lifetime, now()), Some(wanted.key.clone()))
+            }
+        };
+        let certificate = signed.map_err(EnrolmentError::Sign)?;
+        Ok(Answered { outcome: issued(&certificate, &root), redeemed })
+    }
+
+    /// Redeems a token. The ledger is written before this returns.
+    async fn redeem(&self, wanted: &Wanted, token: &Token, request: &Request) -> Result<AgentIdentity, Unsigned> {
+        let place = Place::of(&self.client, wanted);
+        for _ in 0..ATTEMPTS {
+            let found = place.read().await?;
+            let redeemed = redeem(&found.kept.ledger, wanted, token, &request.key(), now());
+            let (ledger, identity) =
+                redeemed.map_err(|why| Unsigned::Refused(SignOutcome::Refused { refused: why }))?;
+            let Some(ledger) = ledger else { return Ok(identity) };
+            let next = enrolment::Kept { join: found.kept.join.clone(), ledger };
+            if place.write(found, &next).await? {
+                tracing::info!(agent = %wanted.key, "an agent has redeemed a join string");
+                return Ok(identity);
+            }
+        }
+        Err(EnrolmentError::Contended(wanted.secret()).into())
+    }
+}
+
+fn issued(certificate: &[u8], root: &Authority) -> SignOutcome {
+    SignOutcome::Issued(Issued { certificate: BASE64.encode(certificate), root: BASE64.encode(root.root()) })
+}

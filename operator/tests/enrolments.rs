@@ -1,0 +1,253 @@
+//! The Secrets of agents, and what is written before a certificate is sent. The API server is played by a server of this
+//! test, because a real one does not fail on demand.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use data_encoding::BASE64;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use kube::{Api, Client, Config};
+use operator::outputs::enrolments::{Enroller, TunnelRoot};
+use operator_core::{
+    ObjectKey,
+    enrolment::{Case, Offered, Wanted},
+    status::agent::Enrolment,
+};
+use proxy_api::{SignOutcome, SignReason};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tunnel_core::{
+    identity::{AgentIdentity, AgentName, EndpointId},
+    join::{Address, JoinString, Token},
+};
+
+/// What the server does with the next writes of the Secrets of agents.
+#[derive(Default)]
+enum Writes {
+    #[default]
+    Taken,
+    /// Somebody else is faster, once.
+    Late,
+    Refused,
+}
+
+/// An API server that keeps Secrets.
+#[derive(Default)]
+struct Server {
+    secrets: Mutex<BTreeMap<String, Value>>,
+    writes: Mutex<Writes>,
+    version: Mutex<u64>,
+}
+
+fn failure(code: u16, reason: &str) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason, "reason": reason,
+        "code": code,
+    });
+    (code, status)
+}
+
+impl Server {
+    fn answer(&self, method: &Method, path: &str, body: &Bytes) -> (u16, Value) {
+        let mut secrets = self.secrets.lock().expect("not poisoned");
+        if *method == Method::GET {
+            return secrets.get(path).map_or_else(|| failure(404, "NotFound"), |secret| (200, secret.clone()));
+        }
+        let mut secret: Value = serde_json::from_slice(body).expect("JSON");
+        let name = secret["metadata"]["name"].as_str().expect("a name").to_owned();
+        let path = if *method == Method::POST { format!("{path}/{name}") } else { path.to_owned() };
+        let known = secrets.get(&path).map(|known| known["metadata"]["resourceVersion"].clone());
+        if known.is_some_and(|known| known != secret["metadata"]["resourceVersion"]) {
+            return failure(409, "Conflict");
+        }
+        if path.contains("/home/") {
+            let mut writes = self.writes.lock().expect("not poisoned");
+            match *writes {
+                Writes::Taken => {}
+                Writes::Late => {
+                    *writes = Writes::Taken;
+                    return failure(409, "Conflict");
+                }
+                Writes::Refused => return failure(500, "InternalError"),
+            }
+        }
+        let mut version = self.version.lock().expect("not poisoned");
+        *version += 1;
+        secret["metadata"]["resourceVersion"] = json!(version.to_string());
+        secrets.insert(path, secret.clone());
+        (200, secret)
+    }
+
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let server = self.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let server = server.clone();
+                async move {
+                    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+                    let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    let (code, body) = server.answer(&method, &path, &body);
+                    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+                    *response.status_mut() = StatusCode::from_u16(code).expect("a code");
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    }
+
+    fn set(&self, writes: Writes) {
+        *self.writes.lock().expect("not poisoned") = writes;
+    }
+
+    /// The Secret of the agent.
+    fn secret(&self) -> Value {
+        let secrets = self.secrets.lock().expect("not poisoned");
+        secrets.get("/api/v1/namespaces/home/secrets/pi4-enrolment").cloned().unwrap_or_default()
+    }
+
+    /// The token of the join string in the Secret of the agent.
+    fn token(&self) -> Token {
+        let join = self.secret()["data"]["join"].as_str().map(|join| BASE64.decode(join.as_bytes()).expect("base64"));
+        let join = String::from_utf8(join.expect("a join string")).expect("a text");
+        JoinString::parse(&join).expect("whole").token().clone()
+    }
+}
+
+async fn start() -> (Arc<Server>, Enroller) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = Arc::new(Server::default());
+    tokio::spawn(server.clone().serve(listener));
+    let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
+    config.root_cert = Some(Vec::new());
+    let client = Client::try_from(config).expect("a client");
+    let root = TunnelRoot::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-root");
+    (server, Enroller::new(client, root, Arc::default()))
+}
+
+fn wanted() -> Wanted {
+    let agent = AgentName::new("home", "pi4").expect("names");
+    Wanted {
+        key: ObjectKey::new("home", "pi4"),
+        identity: AgentIdentity::new(agent, "uid-1", 0).expect("an identity"),
+        redemptions: 1,
+        expire_seconds: 3600,
+        addresses: Ok(vec![Address::new("tunnels.example.org", 7443).expect("an address")]),
+    }
+}
+
+/// A request for a certificate with a key of its own.
+fn request() -> String {
+    let key = KeyPair::generate().expect("a key");
+    BASE64.encode(CertificateParams::default().serialize_request(&key).expect("a request").der())
+}
+
+fn case(token: Token) -> Case {
+    Case::Token { wanted: Box::new(wanted()), token }
+}
+
+fn reason(outcome: SignOutcome) -> SignReason {
+    match outcome {
+        SignOutcome::Refused { refused } => refused.reason,
+        SignOutcome::Issued(issued) => panic!("issued: {issued:?}"),
+    }
+}
+
+fn is_issued(outcome: &SignOutcome) -> bool {
+    matches!(outcome, SignOutcome::Issued(_))
+}
+
+/// What a look at the Secret came to.
+fn known(offered: Offered) -> Enrolment {
+    offered.result.expect("the Secret was seen to").0
+}
+
+#[tokio::test]
+async fn an_agent_owns_a_secret_with_its_join_string_until_that_was_redeemed() {
+    let (server, enroller) = start().await;
+    let first = known(enroller.offer(wanted()).await);
+    assert_eq!((first.secret.as_deref(), first.left), (Some("pi4-enrolment"), 1));
+    let owner = &server.secret()["metadata"]["ownerReferences"][0];
+    assert_eq!((owner["kind"].as_str(), owner["uid"].as_str()), (Some("ForwardAgent"), Some("uid-1")));
+    let (before, token) = (server.secret(), server.token());
+    assert_eq!(known(enroller.offer(wanted()).await), first);
+    assert_eq!(server.secret(), before, "one that counts stays");
+
+    let answered = enroller.sign(&case(token.clone()), &request()).await;
+    assert!(is_issued(&answered.outcome) && answered.redeemed == Some(ObjectKey::new("home", "pi4")));
+    let last = known(enroller.offer(wanted()).await);
+    assert_eq!((last.secret, last.enrolled), (None, 1));
+    assert!(server.secret()["data"]["join"].is_null() && server.secret()["data"]["ledger.json"].is_string());
+    assert_eq!(reason(enroller.sign(&case(token), &request()).await.outcome), SignReason::Token);
+}
+
+#[tokio::test]
+async fn no_certificate_is_sent_for_a_token_before_it_is_written_that_it_was_redeemed() {
+    let (server, enroller) = start().await;
+    enroller.offer(wanted()).await;
+    let (before, token, own) = (server.secret(), server.token(), request());
+    server.set(Writes::Refused);
+    let answered = enroller.sign(&case(token.clone()), &own).await;
+    assert_eq!((reason(answered.outcome), answered.redeemed), (SignReason::Unavailable, None));
+    assert_eq!(server.secret(), before);
+    server.set(Writes::Late);
+    assert!(is_issued(&enroller.sign(&case(token.clone()), &own).await.outcome), "it reads and writes again");
+    let after = server.secret();
+    assert_ne!(after, before);
+    server.set(Writes::Refused);
+    assert!(is_issued(&enroller.sign(&case(token), &own).await.outcome), "the same key needs no other write");
+    assert_eq!(server.secret(), after);
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_and_a_damaged_ledger_are_left_alone() {
+    let (server, enroller) = start().await;
+    enroller.offer(wanted()).await;
+    let path = "/api/v1/namespaces/home/secrets/pi4-enrolment".to_owned();
+    for (pointer, damage, words) in [
+        ("/metadata/ownerReferences/0/uid", json!("uid-0"), "does not belong to this ForwardAgent"),
+        ("/data/ledger.json", json!(BASE64.encode(b"no tokens")), "does not hold the tokens of the agent"),
+    ] {
+        let whole = server.secret();
+        let mut damaged = whole.clone();
+        *damaged.pointer_mut(pointer).expect("a field") = damage;
+        server.secrets.lock().expect("not poisoned").insert(path.clone(), damaged.clone());
+        let why = enroller.offer(wanted()).await.result.expect_err("left alone");
+        assert!(why.contains("Secret pi4-enrolment") && why.contains(words), "{why}");
+        assert_eq!(server.secret(), damaged);
+        server.secrets.lock().expect("not poisoned").insert(path.clone(), whole);
+    }
+}
+
+#[tokio::test]
+async fn one_root_signs_endpoints_and_agents_and_is_kept_in_its_secret() {
+    let (server, enroller) = start().await;
+    let id = EndpointId::new("0a1b").expect("an id");
+    let endpoint = enroller.sign(&Case::Endpoint(id.clone()), &request()).await.outcome;
+    let agent = enroller.sign(&Case::Agent(wanted().identity), &request()).await.outcome;
+    let (SignOutcome::Issued(endpoint), SignOutcome::Issued(agent)) = (endpoint, agent) else { panic!("issued") };
+    assert_eq!(endpoint.root, agent.root);
+    assert_ne!(endpoint.certificate, agent.certificate);
+    let kept = || {
+        let secrets = server.secrets.lock().expect("not poisoned");
+        secrets["/api/v1/namespaces/portlane/secrets/portlane-tunnel-root"]["data"]["root.pem"].clone()
+    };
+    let pem = kept();
+    assert!(pem.is_string());
+    assert_eq!(reason(enroller.sign(&Case::Endpoint(id), "AAAA").await.outcome), SignReason::Request);
+    assert_eq!(kept(), pem);
+}

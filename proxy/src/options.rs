@@ -1,0 +1,108 @@
+//! Options of `portlane-proxy` with a form of their own.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use clap::Args;
+use proxy::tunnels;
+use tunnel_core::identity::EndpointId;
+
+/// Where agents dial this pod, and which endpoint it is for them.
+#[derive(Args, Debug)]
+pub(crate) struct Tunnels {
+    /// Address that agents dial, or none; the operator signs the certificates. Absent: no agent can connect.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "PORTLANE_TUNNEL_ADDRESS",
+        value_parser = address,
+        requires = "operator",
+        requires = "pod_uid"
+    )]
+    tunnel_address: Option<MaybeAddress>,
+    /// Uid of this pod, by which agents tell the proxies of a gateway apart.
+    #[arg(long, value_name = "UID", env = "PORTLANE_POD_UID", value_parser = endpoint)]
+    pod_uid: Option<EndpointId>,
+    /// Most instances of agents at once.
+    #[arg(long, value_name = "1..=1024", default_value_t = 1024, env = "PORTLANE_MAX_AGENTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_agents: u16,
+}
+
+impl Tunnels {
+    /// The settings of the proxy, with a folder in the state directory. None: no agent can connect.
+    pub(crate) fn settings(&self, state: &Path) -> Option<tunnels::Settings> {
+        let (address, endpoint) = (self.tunnel_address?.0?, self.pod_uid.clone()?);
+        let (folder, max_agents) = (state.join("tunnels"), self.max_agents.into());
+        Some(tunnels::Settings { address, advertise: Vec::new(), folder, endpoint: Some(endpoint), max_agents })
+    }
+}
+
+/// The endpoint that a pod is: its uid without hyphens, as the operator has it.
+fn endpoint(uid: &str) -> Result<EndpointId, String> {
+    EndpointId::new(&uid.replace('-', "")).map_err(|error| error.to_string())
+}
+
+/// An address, or `none`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaybeAddress(pub(crate) Option<SocketAddr>);
+
+/// Parses an address with port. In pods the address is composed from the pod IP, so IPv6 has no brackets.
+pub(crate) fn address(text: &str) -> Result<MaybeAddress, String> {
+    if text == "none" {
+        return Ok(MaybeAddress(None));
+    }
+    let apart = || text.rsplit_once(':').and_then(|(ip, port)| Some((ip.parse().ok()?, port.parse().ok()?)));
+    let whole = text.parse().ok().or_else(|| apart().map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)));
+    whole
+        .map(|address| MaybeAddress(Some(address)))
+        .ok_or_else(|| "expected an address such as 192.0.2.1:9180, or none".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[arg(long)]
+        operator: Option<String>,
+        #[command(flatten)]
+        tunnels: Tunnels,
+    }
+
+    const POD: [&str; 4] = ["--operator", "operator:9443", "--pod-uid", "0f3a0c1e-7f8e-4d9b-8a46-1b1f0c9d2e3f"];
+
+    fn settings(words: &[&str]) -> Option<tunnels::Settings> {
+        let line = Line::try_parse_from([&["portlane-proxy"][..], words].concat()).expect("valid");
+        assert!(line.operator.is_some());
+        line.tunnels.settings(Path::new("/state"))
+    }
+
+    #[test]
+    fn a_pod_is_the_endpoint_of_its_uid_without_hyphens() {
+        let settings = settings(&[&POD[..], &["--tunnel-address", "[::]:7443", "--max-agents", "7"]].concat());
+        let settings = settings.expect("agents can connect");
+        let id = settings.endpoint.expect("an endpoint of a cluster");
+        assert_eq!(id.as_str(), "0f3a0c1e7f8e4d9b8a461b1f0c9d2e3f");
+        assert_eq!((settings.address.port(), settings.max_agents), (7443, 7));
+        assert_eq!(settings.folder, Path::new("/state/tunnels"));
+    }
+
+    #[test]
+    fn no_agent_can_connect_unless_an_address_is_given() {
+        assert!(settings(&POD).is_none());
+        assert!(settings(&[&POD[..], &["--tunnel-address", "none"]].concat()).is_none());
+    }
+
+    #[test]
+    fn tunnels_need_an_operator_and_the_uid_of_the_pod() {
+        for words in [&POD[..2], &POD[2..]] {
+            let words = [&["portlane-proxy", "--tunnel-address", "[::]:7443"][..], words].concat();
+            assert!(Line::try_parse_from(words).is_err());
+        }
+    }
+}

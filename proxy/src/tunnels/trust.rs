@@ -1,0 +1,177 @@
+//! Who signs the certificates of the tunnels: this process with a root of its own, or the operator.
+
+use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
+
+use proxy_api::{Agent, AgentsReport, ConnectedInstance, MAX_CONNECTED};
+use tokio::{net::TcpListener, sync::watch, task::spawn_local, time::Instant};
+use tunnel::{
+    chain,
+    endpoint::{Endpoint, View, listen_holding},
+    local::{Local, system_clock},
+    remote::{Operator, Remote},
+};
+use tunnel_core::{
+    identity::EndpointId,
+    join::{Address, AddressError},
+    registry::Policy,
+};
+
+use super::{
+    ID, Settings, TunnelsError,
+    joins::{Joins, Maker},
+};
+use crate::{
+    files::Files,
+    log::{Level, Log},
+    signing::{Asks, ToOperator},
+};
+
+/// Who signs.
+pub(super) enum Trust {
+    /// This process.
+    Own(Box<Own>),
+    /// The operator, which is told which agents are connected.
+    Operator {
+        /// Asks it.
+        remote: Rc<Remote<Asks>>,
+        /// What it is told.
+        connected: watch::Sender<AgentsReport>,
+    },
+}
+
+/// A root in a folder, beside the join strings for agents.
+pub(super) struct Own {
+    local: Local,
+    joins: Joins,
+    /// Where agents reach the server.
+    addresses: Vec<Address>,
+}
+
+impl Operator for Asks {
+    async fn ask(&self, applicant: proxy_api::Applicant, request: String) -> Option<proxy_api::SignOutcome> {
+        Asks::ask(self, applicant, request).await
+    }
+}
+
+impl Trust {
+    /// `bound` is the address that agents dial, and `policy` gives what the agent of a uid may do.
+    pub(super) fn open(
+        settings: &Settings,
+        bound: SocketAddr,
+        to: ToOperator,
+        policy: impl Fn(&str) -> Option<Policy> + 'static,
+    ) -> Result<Self, TunnelsError> {
+        if let Some(id) = settings.endpoint.clone() {
+            let ToOperator { asks, connected } = to;
+            let remote = Rc::new(Remote::open(&settings.folder, id, system_clock(), asks)?);
+            return Ok(Self::Operator { remote, connected });
+        }
+        let local = Local::open(&settings.folder, EndpointId::new(ID)?, system_clock(), policy)?;
+        let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, bound)?);
+        Ok(Self::Own(Box::new(Own { local, joins, addresses })))
+    }
+
+    /// Serves agents at the port, within a `LocalSet`.
+    pub(super) fn listen(&self, endpoint: Rc<Endpoint>, port: TcpListener, files: Arc<Files>, log: &Log) {
+        // Connections of agents come before those of visitors, who need them; how many there are is bounded.
+        let hold = move || files.take_anyway(1);
+        match self {
+            Self::Own(own) => {
+                spawn_local(listen_holding(endpoint, port, own.local.tls(), hold));
+            }
+            Self::Operator { remote, .. } => {
+                spawn_local(listen_holding(endpoint, port, remote.tls(), hold));
+                spawn_local(keep(remote.clone(), log.clone()));
+            }
+        }
+    }
+
+    /// Takes the agents of another configuration.
+    pub(super) fn apply(&mut self, log: &Log, agents: &BTreeMap<String, Agent>) {
+        if let Self::Own(own) = self {
+            let Own { local, joins, addresses } = &mut **own;
+            joins.apply(Maker { local, addresses, log, now: Instant::now() }, agents);
+        }
+    }
+
+    /// Once a second: what time changes, and what the operator has not been told.
+    pub(super) fn look(&mut self, log: &Log, views: &[View]) {
+        match self {
+            Self::Own(own) => {
+                let Own { local, joins, addresses } = &mut **own;
+                joins.look(Maker { local, addresses, log, now: Instant::now() });
+                if let Err(error) = local.renew() {
+                    log.notice(Level::Error, "tunnels", "the certificate of this server", chain(&error));
+                }
+            }
+            Self::Operator { connected, .. } => {
+                let report = report(views);
+                connected.send_if_modified(|told| {
+                    let differs = *told != report;
+                    *told = report;
+                    differs
+                });
+            }
+        }
+    }
+}
+
+/// Keeps a certificate that the operator signs. A failure that lasts is told once.
+async fn keep(remote: Rc<Remote<Asks>>, log: Log) {
+    let subject = "the certificate of this proxy";
+    let mut failed = None;
+    remote
+        .run(|renewed| match renewed {
+            Ok(()) => {
+                if failed.take().is_some() {
+                    log.notice(Level::Info, "tunnels", subject, "was signed by the operator");
+                }
+            }
+            Err(error) => {
+                let why = chain(error);
+                if failed.as_ref() != Some(&why) {
+                    log.notice(Level::Error, "tunnels", subject, format!("{why}; asked again every few seconds"));
+                    failed = Some(why);
+                }
+            }
+        })
+        .await;
+}
+
+/// The instances with a connection, for the operator. Those that leave take no streams.
+fn report(views: &[View]) -> AgentsReport {
+    let mut agents = BTreeMap::<String, Vec<ConnectedInstance>>::new();
+    let connected = views.iter().filter(|view| view.attached && !view.leaving);
+    for view in connected.take(MAX_CONNECTED) {
+        let instance = ConnectedInstance { instance: view.instance.clone(), version: view.program.clone() };
+        agents.entry(view.identity.uid().to_owned()).or_default().push(instance);
+    }
+    AgentsReport { agents }
+}
+
+/// Where agents reach the server, for join strings.
+fn addresses(advertised: &[String], bound: SocketAddr) -> Result<Vec<Address>, AddressError> {
+    if advertised.is_empty() {
+        return Ok(vec![Address::new(&bound.ip().to_string(), bound.port())?]);
+    }
+    advertised.iter().map(|text| text.parse()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tunnels::tests::view;
+
+    #[test]
+    fn the_operator_is_told_of_instances_with_a_connection() {
+        let views = [
+            view("a", "lost", false, false),
+            view("a", "one", true, false),
+            view("a", "two", true, false),
+            view("b", "leaves", true, true),
+        ];
+        let named = |instance: &str| ConnectedInstance { instance: instance.to_owned(), version: "0.9.0".to_owned() };
+        let expected = BTreeMap::from([("a".to_owned(), vec![named("one"), named("two")])]);
+        assert_eq!(report(&views).agents, expected);
+    }
+}

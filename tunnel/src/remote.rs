@@ -1,0 +1,200 @@
+//! The certificates of an endpoint in a cluster, where the operator signs.
+//!
+//! ```text
+//! agent ─ ENROL ─▶ endpoint ─ token or identity ─▶ operator
+//!                  endpoint ─ own request ───────▶ operator     at the start, and after half of the leaf's lifetime
+//! ```
+
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use proxy_api::{Applicant as Asking, Issued, SignOutcome, SignReason};
+use rustls::pki_types::CertificateDer;
+use rustls::time_provider::TimeProvider;
+use thiserror::Error;
+use tokio::time::sleep;
+use tunnel_core::enrolment::{EnrolReason, EnrolRefusal};
+use tunnel_core::identity::EndpointId;
+
+use crate::chain;
+use crate::enrol::{Applicant, Signer, seconds};
+use crate::identity::endpoint::{EndpointError, EndpointFolder, EndpointKey, Leaf};
+use crate::secure::ServerTls;
+
+#[cfg(test)]
+mod tests;
+
+/// Pause after a failure to get a leaf, seconds.
+const PAUSE: u64 = 10;
+/// How often the clock is looked at, which may jump.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is said if the operator does not answer.
+const UNANSWERED: &str = "the operator, which signs certificates, does not answer: try again later";
+/// What is said if its answer is none.
+const UNREADABLE: &str =
+    "the answer of the operator cannot be read: check that the operator and this gateway have close versions";
+
+/// The way to the operator.
+pub trait Operator: 'static {
+    /// Asks for a certificate for a request, base64 of DER. None: there was no answer in time.
+    fn ask(&self, applicant: Asking, request: String) -> impl Future<Output = Option<SignOutcome>>;
+}
+
+/// Why an endpoint has no new leaf.
+#[derive(Debug, Error)]
+pub enum RemoteError {
+    /// Its files cannot be used, or what was issued.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The operator refuses, or does not answer.
+    #[error("{0}")]
+    Refused(EnrolRefusal),
+}
+
+/// Has the operator sign the certificates of agents.
+pub struct RemoteSigner<O>(O);
+
+impl<O> fmt::Debug for RemoteSigner<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteSigner").finish_non_exhaustive()
+    }
+}
+
+impl<O: Operator> RemoteSigner<O> {
+    /// The certificate, and the root that signed it.
+    async fn ask(&self, applicant: Asking, request: &[u8]) -> Result<[CertificateDer<'static>; 2], EnrolRefusal> {
+        match self.0.ask(applicant, BASE64.encode(request)).await {
+            Some(SignOutcome::Issued(Issued { certificate, root })) => {
+                let read = |text: String| BASE64.decode(text.as_bytes()).map(CertificateDer::from);
+                match (read(certificate), read(root)) {
+                    (Ok(certificate), Ok(root)) => Ok([certificate, root]),
+                    _ => Err(unavailable(UNREADABLE)),
+                }
+            }
+            Some(SignOutcome::Refused { refused }) => {
+                Err(EnrolRefusal { reason: reason(refused.reason), detail: refused.detail })
+            }
+            None => Err(unavailable(UNANSWERED)),
+        }
+    }
+}
+
+impl<O: Operator> Signer for RemoteSigner<O> {
+    async fn sign(&self, applicant: &Applicant, request: &[u8]) -> Result<CertificateDer<'static>, EnrolRefusal> {
+        let [certificate, _] = self.ask(asking(applicant), request).await?;
+        Ok(certificate)
+    }
+}
+
+fn asking(applicant: &Applicant) -> Asking {
+    match applicant {
+        Applicant::Token { agent, token } => Asking::Token {
+            namespace: agent.namespace().to_owned(),
+            name: agent.name().to_owned(),
+            token: token.to_text(),
+        },
+        Applicant::Agent(identity) => Asking::Agent {
+            namespace: identity.agent().namespace().to_owned(),
+            name: identity.agent().name().to_owned(),
+            uid: identity.uid().to_owned(),
+            rotation: identity.rotation(),
+        },
+    }
+}
+
+fn reason(reason: SignReason) -> EnrolReason {
+    match reason {
+        SignReason::Token => EnrolReason::Token,
+        SignReason::Agent => EnrolReason::Agent,
+        SignReason::Request => EnrolReason::Request,
+        SignReason::Unavailable => EnrolReason::Unavailable,
+        SignReason::Unknown => EnrolReason::Other,
+    }
+}
+
+fn unavailable(detail: &str) -> EnrolRefusal {
+    EnrolRefusal { reason: EnrolReason::Unavailable, detail: detail.to_owned() }
+}
+
+/// The certificates of one endpoint. It stays on one thread.
+#[derive(Debug)]
+pub struct Remote<O> {
+    id: EndpointId,
+    folder: EndpointFolder,
+    signer: Rc<RemoteSigner<O>>,
+    tls: ServerTls<RemoteSigner<O>>,
+    clock: Arc<dyn TimeProvider>,
+}
+
+impl<O: Operator> Remote<O> {
+    /// Uses a folder, which nobody else uses at the same time, for the endpoint of this id. If the folder has a leaf that
+    /// counts, connections are accepted at once.
+    pub fn open(
+        folder: &Path,
+        id: EndpointId,
+        clock: Arc<dyn TimeProvider>,
+        operator: O,
+    ) -> Result<Self, EndpointError> {
+        let folder = EndpointFolder::open(folder)?;
+        let signer = Rc::new(RemoteSigner(operator));
+        let tls = ServerTls::without_certificate(signer.clone());
+        let remote = Self { id, folder, signer, tls, clock };
+        if let Err(error) = remote.use_kept() {
+            // The next one takes its place.
+            tracing::warn!(error = chain(&error), "does not use the certificate that was kept");
+        }
+        Ok(remote)
+    }
+
+    /// TLS of the port that agents dial.
+    pub fn tls(&self) -> ServerTls<RemoteSigner<O>> {
+        self.tls.clone()
+    }
+
+    /// Keeps a leaf that counts, for ever. `tell` is told what becomes of each attempt to get one.
+    pub async fn run(&self, mut tell: impl FnMut(Result<(), &RemoteError>)) {
+        loop {
+            let renewed = self.renew().await;
+            tell(renewed.as_ref().map(|_| ()));
+            let due = renewed.unwrap_or_else(|_| self.now().saturating_add(PAUSE));
+            while self.now() < due {
+                sleep(LOOK).await;
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        seconds(&*self.clock)
+    }
+
+    fn use_kept(&self) -> Result<(), EndpointError> {
+        match self.folder.leaf(&self.id, self.now())? {
+            Some(leaf) => self.present(&leaf),
+            None => Ok(()),
+        }
+    }
+
+    fn present(&self, leaf: &Leaf) -> Result<(), EndpointError> {
+        self.tls.replace(Arc::new(leaf.config(self.clock.clone())?));
+        Ok(())
+    }
+
+    /// Gets a leaf for a new key, and keeps it. Gives when the next one is due, seconds since 1970. One that cannot be kept
+    /// is used nevertheless.
+    async fn renew(&self) -> Result<u64, RemoteError> {
+        let key = EndpointKey::generate()?;
+        let signed = self.signer.ask(Asking::Endpoint, &key.request()?).await;
+        let [certificate, root] = signed.map_err(RemoteError::Refused)?;
+        let leaf = Leaf::new(&self.id, key, certificate, root, self.now())?;
+        self.present(&leaf)?;
+        self.folder.keep(&leaf)?;
+        let half = leaf.not_before.saturating_add(leaf.not_after.saturating_sub(leaf.not_before) / 2);
+        // A leaf of a root that ends soon is short-lived.
+        Ok(half.max(self.now().saturating_add(PAUSE)))
+    }
+}
