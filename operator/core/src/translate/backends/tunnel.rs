@@ -1,6 +1,6 @@
 //! Backends that an agent reaches.
 
-use proxy_api::Target;
+use proxy_api::{Target, Transport};
 
 use super::{Scope, sets::Contacts};
 use crate::{
@@ -16,6 +16,7 @@ impl Scope<'_> {
     /// What proxies reach through an agent, whose targets must list it.
     pub(super) fn tunnel(
         &self,
+        transport: Transport,
         key: &ObjectKey,
         host: &str,
         port: u16,
@@ -24,17 +25,20 @@ impl Scope<'_> {
         let Some(agent) = self.world.agents.as_ref().and_then(|agents| agents.get(key)) else {
             let message = format!(
                 "ForwardAgent {key} is not among the manifests: add it, with {} in its spec.targets",
-                target(host, port)
+                target(transport, host, port)
             );
             return Err(Condition::unmet(Reason::BackendNotFound, message));
         };
-        let mut ports = [Some(port), contacts.checked].into_iter().flatten();
-        if let Some(missing) = ports.find(|port| !agents::lists(agent, host, *port)) {
-            let what = if missing == port { "" } else { ", which healthCheck connects to" };
+        // Checks connect by TCP.
+        let checked = contacts.checked.map(|port| (Transport::Tcp, port));
+        let mut ports = [Some((transport, port)), checked].into_iter().flatten();
+        if let Some((missing_of, missing)) = ports.find(|(of, port)| !agents::lists(agent, *of, host, *port)) {
+            let of_udp = if missing_of == Transport::Udp { " for UDP" } else { "" };
+            let what = if (missing_of, missing) == (transport, port) { "" } else { ", which healthCheck connects to" };
             let message = format!(
-                "ForwardAgent {key} does not list {}{what}: add {} to its spec.targets",
+                "ForwardAgent {key} does not list {}{of_udp}{what}: add {} to its spec.targets",
                 host_port(host, missing),
-                target(host, missing)
+                target(missing_of, host, missing)
             );
             return Err(Condition::unmet(Reason::AddressNotAllowed, message));
         }
@@ -42,18 +46,26 @@ impl Scope<'_> {
     }
 
     /// What a running listener reaches through the agent of this uid, if that still lists it.
-    pub(super) fn tunnel_again(&self, uid: &str, host: &str, port: u16, contacts: Contacts) -> Option<Target> {
+    pub(super) fn tunnel_again(
+        &self,
+        transport: Transport,
+        uid: &str,
+        host: &str,
+        port: u16,
+        contacts: Contacts,
+    ) -> Option<Target> {
         let mut agents = self.world.agents.iter().flatten();
         let (key, _) = agents.find(|(key, agent)| agents::uid(key, agent) == uid)?;
-        self.tunnel(key, host, port, contacts).ok()
+        self.tunnel(transport, key, host, port, contacts).ok()
     }
 }
 
 /// A target as an entry of a manifest.
-fn target(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("{{host: \"{host}\", port: {port}}}")
-    } else {
-        format!("{{host: {host}, port: {port}}}")
-    }
+fn target(transport: Transport, host: &str, port: u16) -> String {
+    let quote = if host.contains(':') { "\"" } else { "" };
+    let protocol = match transport {
+        Transport::Tcp => "",
+        Transport::Udp => ", protocol: UDP",
+    };
+    format!("{{host: {quote}{host}{quote}, port: {port}{protocol}}}")
 }
