@@ -1,11 +1,13 @@
-//! The thread of the tunnels: agents dial it, and workers ask it for connections to targets behind them.
+//! The thread of the tunnels: agents dial it, and workers ask it for connections and flows to targets behind them.
 //!
 //! ```text
 //! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
+//!                               a flow on one instance ─▶ datagrams ─ two queues ─▶ worker
 //! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
 //! ```
 
 mod answer;
+mod flows;
 mod joins;
 #[cfg(test)]
 mod tests;
@@ -252,7 +254,12 @@ impl Thread {
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
         self.carriers = Some(self.shared.files.take_anyway(agents));
-        self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
+        self.shared.door.show(Seen {
+            agents,
+            streams,
+            dropped_datagrams: self.endpoint.dropped_datagrams(),
+            closed: self.endpoint.closed(),
+        });
         let now = connected(&views);
         self.shared.instances.send_if_modified(|before| {
             let differs = *before != now;

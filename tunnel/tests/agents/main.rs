@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod events;
+mod flows;
 mod world;
 
 use std::io;
