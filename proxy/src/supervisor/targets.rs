@@ -8,9 +8,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{
-    Agent, Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target,
-};
+use proxy_api::{Agent, Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target};
 
 use super::{listeners::ById, names::Names};
 use crate::{
