@@ -13,13 +13,12 @@ use std::{
 };
 
 use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
-use tokio::net::UdpSocket;
 
 pub(super) use self::requests::Gone;
 use super::{
-    UdpListener, count_lost,
+    UdpListener, count_lost, drop_datagrams,
     fragments::Fragments,
-    upstream::{self, Upstream},
+    upstream::{self, Upstream, Way},
 };
 use crate::{
     core::{
@@ -52,7 +51,7 @@ pub(super) struct Flow {
     /// Position of the flow's port in the listener's range, counted from the first port.
     offset: u16,
     stats: Arc<EntryStats>,
-    upstream: UdpSocket,
+    way: Way,
     fragments: Fragments,
     /// Whether the system joins replies to trains.
     is_joined: Cell<bool>,
@@ -81,7 +80,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Picks an endpoint and opens a connected socket to it.
+    /// Picks an endpoint and opens a way to it.
     pub(super) fn open(
         worker: &Rc<Worker>,
         listener: &Arc<Shared>,
@@ -89,8 +88,7 @@ impl Flow {
         tried: Vec<Address>,
         (slot, offset, permits): (FlowSlot, u16, FlowPermits),
     ) -> Result<Rc<Self>, Dropped> {
-        let Upstream { backend, endpoint, stats, socket } =
-            Upstream::open(worker, listener, key.client.ip(), tried, offset)?;
+        let Upstream { backend, endpoint, stats, way } = Upstream::open(worker, listener, key.client, tried, offset)?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
         let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
@@ -103,7 +101,7 @@ impl Flow {
             endpoint: endpoint.clone(),
             offset,
             stats,
-            upstream: socket,
+            way,
             fragments: Fragments::default(),
             is_joined: Cell::new(false),
             trains_up: Trains::default(),
@@ -221,7 +219,10 @@ impl Flow {
         self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
         // Without replies, there is nothing to drop, and a quiet flow costs no system call.
         if now.1 != before.1 {
-            count_lost(&self.lost, &self.upstream, &self.listener, Dropped::ReplyBufferFull);
+            match &self.way {
+                Way::Socket(socket) => count_lost(&self.lost, socket, &self.listener, Dropped::ReplyBufferFull),
+                Way::Agent(end) => drop_datagrams(&self.listener, Dropped::ReplyBufferFull, end.lost()),
+            }
         }
     }
 
@@ -238,7 +239,7 @@ impl Flow {
     }
 
     fn client(&self) -> SocketAddr {
-        SocketAddr::new(self.key.client.ip().to_canonical(), self.key.client.port())
+        upstream::canonical(self.key.client)
     }
 
     fn log(&self, worker: &Worker, phase: &'static str, now: u64, reason: Option<EndReason>) {
@@ -267,7 +268,7 @@ impl Flow {
             client: self.client(),
             backend: Some(self.backend.to_string()),
             endpoint: self.endpoint.address.shifted(self.offset).socket(),
-            instance: None,
+            instance: self.endpoint.address.agent().map(|agent| agent.instance.to_string()),
             server_name: None,
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),

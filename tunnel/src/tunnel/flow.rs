@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use tunnel_core::Session;
+
 use super::handle::Handle;
 
 /// Datagrams between two sockets of UDP. To drop it ends the flow.
@@ -19,6 +21,11 @@ impl Flow {
     /// Sends a datagram. It is dropped, and counted, where it is too long or waits for too long.
     pub fn send(&self, datagram: &[u8]) {
         self.handle.with(|session, id, now| session.send_datagram(id, datagram, now));
+    }
+
+    /// Whether the session has a carrier. Without, datagrams wait for a moment, and are dropped.
+    pub fn is_carried(&self) -> bool {
+        self.handle.look(|session: &Session, _| session.is_attached())
     }
 
     /// The next datagram; none after the far end has ended the flow. One task at a time may wait.

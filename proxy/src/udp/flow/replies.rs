@@ -3,10 +3,11 @@
 use std::{convert::Infallible, io, rc::Rc};
 
 use quinn_udp::{RecvMeta, UdpSockRef};
-use tokio::{io::Interest, task::yield_now};
+use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use super::Flow;
 use crate::{
+    agents::FlowEnd,
     core::{
         end::EndReason,
         trains::{self, Datagram, Sent},
@@ -17,7 +18,8 @@ use crate::{
     udp::{
         UdpListener,
         batch::{self, Batch},
-        drop_datagrams, upstream,
+        drop_datagrams,
+        upstream::{Way, is_closed},
     },
     worker::Worker,
 };
@@ -29,16 +31,25 @@ const REPLY_SLOTS: usize = 8;
 /// Full batches of replies that a flow sends before it yields to other tasks of the worker. A turn of the listener may
 /// send as many requests as several turns of a flow answer, so few replies a turn would fill the buffer of the flow.
 const REPLY_TURNS: usize = 8;
+/// Replies of an agent that a flow sends before it yields to other tasks of the worker.
+const AGENT_TURN: usize = 64;
 
 impl Flow {
     /// Relays replies and notices errors until the flow ends.
     pub(super) async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
+        match &self.way {
+            Way::Socket(upstream) => self.carry_from_socket(worker, socket, upstream).await,
+            Way::Agent(end) => self.carry_from_agent(worker, socket, end).await,
+        }
+    }
+
+    async fn carry_from_socket(&self, worker: &Rc<Worker>, socket: &UdpListener, upstream: &UdpSocket) {
         loop {
             let ready = tokio::select! {
                 biased;
                 () = self.mark.ended() => return socket.evict(worker, self),
                 // An ICMP error alone does not make a socket readable, and this client may never send again.
-                ready = self.upstream.ready(REPLIES) => ready,
+                ready = upstream.ready(REPLIES) => ready,
             };
             // `try_io` knows one interest at a time.
             let interest = match ready {
@@ -48,7 +59,7 @@ impl Flow {
             };
             let (mut moved, mut found) = (false, Batch::Empty);
             for _ in 0..REPLY_TURNS {
-                let Some(batch) = self.carry_batch(worker, socket, interest) else {
+                let Some(batch) = self.carry_batch(worker, socket, upstream, interest) else {
                     return socket.end_flow(worker, self, EndReason::BackendReset);
                 };
                 found = batch;
@@ -58,7 +69,7 @@ impl Flow {
                 }
             }
             if interest.is_error() {
-                sys::drop_errors(&self.upstream);
+                sys::drop_errors(upstream);
             }
             if moved {
                 self.endpoint.succeeded();
@@ -72,20 +83,62 @@ impl Flow {
         }
     }
 
+    /// Relays what comes of an agent. After a failure of the endpoint the flow stays until the client sends again, and goes
+    /// to another endpoint then if there is one.
+    async fn carry_from_agent(&self, worker: &Rc<Worker>, socket: &UdpListener, end: &FlowEnd) {
+        let mut turn = 0;
+        loop {
+            let datagram = tokio::select! {
+                biased;
+                () = self.mark.ended() => return socket.evict(worker, self),
+                datagram = end.recv() => datagram,
+            };
+            let Some(datagram) = datagram else { break };
+            let whole = [Datagram { at: 0, len: datagram.len() }];
+            let limited_at = self.listener.limiter.bytes.is_limited().then(|| worker.process.clock.millis());
+            // A datagram alone is sent, or dropped and counted.
+            let _ = self.reply_train(worker, socket, &datagram, &whole, limited_at);
+            self.endpoint.succeeded();
+            self.mark.answer();
+            socket.touch(&self.key, worker.process.clock.millis());
+            turn += 1;
+            if turn % AGENT_TURN == 0 {
+                yield_now().await;
+            }
+        }
+        let unsent = end.unread();
+        if unsent > 0 {
+            drop_datagrams(&self.listener, Dropped::SendFailed, unsent);
+        }
+        match end.failure() {
+            // It has as many streams as it may have, or stops: that is no fault.
+            Some(error) if error.kind() != io::ErrorKind::ResourceBusy => self.failed(worker, &error),
+            _ => return socket.end_flow(worker, self, EndReason::BackendReset),
+        }
+        self.mark.ended().await;
+        socket.evict(worker, self);
+    }
+
     /// Sends a batch of replies to the client; `None` if the system has closed the socket.
-    fn carry_batch(&self, worker: &Worker, socket: &UdpListener, interest: Interest) -> Option<Batch> {
+    fn carry_batch(
+        &self,
+        worker: &Worker,
+        socket: &UdpListener,
+        upstream: &UdpSocket,
+        interest: Interest,
+    ) -> Option<Batch> {
         let mut buffer = worker.datagrams.borrow_mut();
         let mut metas = [RecvMeta::default(); REPLY_SLOTS];
         let (mut batch, mut count) = (Batch::Empty, 0);
-        let read = self.upstream.try_io(interest, || {
-            count = batch::receive(&socket.state, UdpSockRef::from(&self.upstream), &mut buffer, &mut metas)?;
+        let read = upstream.try_io(interest, || {
+            count = batch::receive(&socket.state, UdpSockRef::from(upstream), &mut buffer, &mut metas)?;
             batch = Batch::of(count, REPLY_SLOTS);
             // The runtime then waits for the next event of the socket.
             if batch == Batch::Last { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        self.reply(worker, socket, &buffer, metas.get(..count).unwrap_or_default());
+        self.reply(worker, socket, upstream, (&buffer[..], metas.get(..count).unwrap_or_default()));
         match read {
-            Err(error) if batch == Batch::Empty && upstream::is_closed(&error) => None,
+            Err(error) if batch == Batch::Empty && is_closed(&error) => None,
             Err(error) if batch == Batch::Empty && error.kind() != io::ErrorKind::WouldBlock => {
                 // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
                 // datagrams, say nothing about the endpoint.
@@ -99,10 +152,10 @@ impl Flow {
     }
 
     /// Sends received replies to the client.
-    fn reply(&self, worker: &Worker, socket: &UdpListener, bytes: &[u8], metas: &[RecvMeta]) {
+    fn reply(&self, worker: &Worker, socket: &UdpListener, upstream: &UdpSocket, (bytes, metas): (&[u8], &[RecvMeta])) {
         // Flows with one reply at a time, such as those of DNS, save the system call.
         if metas.len() > 1 && !self.is_joined.replace(true) {
-            sys::join_datagrams(&self.upstream);
+            sys::join_datagrams(upstream);
         }
         let mut datagrams = worker.datagram_places.borrow_mut();
         datagrams.clear();

@@ -7,11 +7,15 @@ use socket2::SockRef;
 
 use super::Flow;
 use crate::{
+    agents::FlowEnd,
     core::trains::{self, Datagram, Sent, Stop},
     net,
     shared::Dropped,
     sys,
-    udp::{UdpListener, drop_datagrams, upstream},
+    udp::{
+        UdpListener, drop_datagrams,
+        upstream::{self, Way},
+    },
     worker::Worker,
 };
 
@@ -19,7 +23,7 @@ use crate::{
 pub(in crate::udp) enum Gone {
     /// An earlier datagram was answered with an ICMP error, or this host has no route to the endpoint any more.
     Unreachable(io::Error),
-    /// The system has closed the socket. That says nothing about the endpoint.
+    /// The system has closed the socket, or the flow to the agent is over. That says nothing about the endpoint.
     Closed,
 }
 
@@ -52,7 +56,10 @@ impl Flow {
         now: u64,
     ) -> Result<(), Stop<Gone>> {
         let limited_at = self.listener.limiter.bytes.is_limited().then_some(now);
-        let trains = socket.trains(&self.trains_up, limited_at);
+        let trains = match self.way {
+            Way::Socket(_) => socket.trains(&self.trains_up, limited_at),
+            Way::Agent(_) => None,
+        };
         trains::pass(datagrams, trains, |train| self.send_train(worker, bytes, train, limited_at))
     }
 
@@ -65,11 +72,17 @@ impl Flow {
             return Sent::Done;
         }
         let segment = trains::segment(train);
-        let sent = self.fragments.send(&self.upstream, segment.is_some(), || match segment {
-            Some(segment) => sys::send_train(&self.upstream, joined, segment),
-            None => SockRef::from(&self.upstream).send(joined).map(|_| ()),
-        });
-        match sent.map_err(|error| classify(error, segment.is_some())) {
+        let sent = match &self.way {
+            Way::Socket(upstream) => {
+                let sent = self.fragments.send(upstream, segment.is_some(), || match segment {
+                    Some(segment) => sys::send_train(upstream, joined, segment),
+                    None => SockRef::from(upstream).send(joined).map(|_| ()),
+                });
+                sent.map_err(|error| classify(error, segment.is_some()))
+            }
+            Way::Agent(end) => self.hand_over(end, joined),
+        };
+        match sent {
             Ok(()) => {
                 self.up.set(self.up.get() + joined.len() as u64);
                 Sent::Done
@@ -81,6 +94,15 @@ impl Flow {
             }
             Err(Err(gone)) => Sent::Stopped(gone),
         }
+    }
+
+    /// Sends a datagram to an agent. Where too many wait, the oldest of the flow are dropped.
+    fn hand_over(&self, end: &FlowEnd, datagram: &[u8]) -> Result<(), Result<Dropped, Gone>> {
+        let Some(dropped) = end.send(datagram) else { return Err(Err(Gone::Closed)) };
+        if dropped > 0 {
+            drop_datagrams(&self.listener, Dropped::SendBufferFull, dropped);
+        }
+        Ok(())
     }
 }
 
