@@ -13,8 +13,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Bytes that wait in one direction of a flow. Each datagram counts [`COST`] more, so that empty ones are bounded too.
-const QUEUE_BYTES: usize = 128 * 1024;
+/// Bytes that wait in one direction of a flow: several of the longest datagrams, so that no single one drives out all
+/// others. Each datagram counts [`COST`] more, so that empty ones are bounded too.
+const QUEUE_BYTES: usize = 256 * 1024;
 /// Bytes that wait in all flows of the process. A flow that has nothing to give way drops the newcomer then.
 const ALL_BYTES: usize = 16 * 1024 * 1024;
 /// What a datagram costs beside its bytes.
@@ -35,6 +36,10 @@ impl Queue {
     /// Adds a datagram, and tells how many were dropped for that.
     fn push(&mut self, datagram: &[u8], all: &AtomicUsize) -> usize {
         let cost = COST + datagram.len();
+        // Where other flows leave no room, nothing here gives way in vain.
+        if all.load(Relaxed).saturating_sub(self.bytes) + cost > ALL_BYTES {
+            return 1;
+        }
         let mut dropped = 0;
         while self.bytes + cost > QUEUE_BYTES || all.load(Relaxed) + cost > ALL_BYTES {
             dropped += 1;
@@ -88,7 +93,7 @@ impl Drop for Pair {
     }
 }
 
-/// One end of a flow. To drop it is to leave the flow. One task at a time may wait for datagrams or for the other end.
+/// One end of a flow. To drop it is to leave the flow. One task at a time may wait for datagrams.
 #[derive(Debug)]
 pub struct FlowEnd {
     pair: Arc<Pair>,
@@ -141,19 +146,6 @@ impl FlowEnd {
             Poll::Pending
         })
         .await
-    }
-
-    /// Waits until the other end has left.
-    pub async fn left(&self) {
-        poll_fn(|cx| {
-            let mut state = self.pair.state();
-            if state.left[self.other()] {
-                return Poll::Ready(());
-            }
-            self.wait(&mut state, cx);
-            Poll::Pending
-        })
-        .await;
     }
 
     fn wait(&self, state: &mut State, cx: &Context<'_>) {
@@ -245,15 +237,26 @@ mod tests {
     async fn the_oldest_datagrams_give_way_and_both_ends_know_how_many() {
         let (worker, tunnels, _) = pair();
         let dropped: usize = (0..10).map(|number| worker.send(&vec![number; 60_000]).expect("the end is there")).sum();
-        assert_eq!((dropped, tunnels.lost(), tunnels.lost()), (8, 8, 0));
-        assert_eq!(firsts(&tunnels, 2).await, [8, 9]);
+        assert_eq!((dropped, tunnels.lost(), tunnels.lost()), (6, 6, 0));
+        assert_eq!(firsts(&tunnels, 4).await, [6, 7, 8, 9]);
         let empty = QUEUE_BYTES / COST;
         let dropped: usize = (0..empty + 5).map(|_| worker.send(&[]).expect("the end is there")).sum();
         assert_eq!((dropped, worker.unread()), (5, empty), "empty ones are bounded too");
+        assert_eq!(tunnels.lost(), 5);
     }
 
-    #[tokio::test]
-    async fn all_flows_together_keep_no_more_than_they_may() {
+    #[test]
+    fn the_longest_datagram_never_drives_out_all_that_wait() {
+        let (worker, tunnels, _) = pair();
+        while worker.send(&[1; 1200]) == Some(0) {}
+        let before = worker.pair.state().queues[TUNNELS].waiting.len();
+        let dropped = worker.send(&vec![2; 65_507]).expect("the end is there");
+        assert!(dropped > 0 && dropped < before / 2, "{dropped} of {before}");
+        drop(tunnels);
+    }
+
+    #[test]
+    fn all_flows_together_keep_no_more_than_they_may() {
         let (worker, tunnels, all) = pair();
         let others: Vec<_> = iter::repeat_with(|| FlowEnd::pair(&all)).take(ALL_BYTES / QUEUE_BYTES).collect();
         for (worker, _) in &others {
@@ -263,6 +266,8 @@ mod tests {
         }
         assert_eq!((all.load(Relaxed), worker.send(b"newcomer"), tunnels.lost()), (ALL_BYTES, Some(1), 1));
         assert_eq!(others[0].0.send(b"newer"), Some(1), "the older one of the same flow");
+        assert_eq!(others[0].0.send(b"newest"), Some(0), "in the room that it has left");
+        assert_eq!(others[1].0.send(&vec![1; QUEUE_BYTES / 2 - COST]), Some(1), "one for one of the same length");
         drop(others);
         assert_eq!((all.load(Relaxed), worker.send(b"later")), (0, Some(0)));
         drop((worker, tunnels));
@@ -281,8 +286,8 @@ mod tests {
         assert_eq!((worker.send(b"x"), worker.unread()), (None, 1));
 
         let (worker, tunnels, _) = pair();
-        tokio::join!(tunnels.left(), async move { drop(worker) });
-        assert_eq!(tunnels.recv().await, None);
+        let (datagram, ()) = tokio::join!(tunnels.recv(), async move { drop(worker) });
+        assert_eq!(datagram, None, "a reader that waits is told");
         assert!(tunnels.failure().is_none());
     }
 }

@@ -1,19 +1,22 @@
 //! One flow of a worker: the datagrams between its end and an instance of an agent.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use tokio::{
     select,
     task::yield_now,
-    time::{Instant, timeout},
+    time::{Instant, error::Elapsed, timeout},
 };
-use tunnel::{Flow, endpoint::Endpoint};
+use tunnel::{
+    Flow, OpenError,
+    endpoint::{Endpoint, Unopened},
+};
 use tunnel_core::Protocol;
 
 use super::answer::{failure, request};
 use crate::{agents::FlowEnd, core::address::AgentAddress};
 
-/// How long an agent may take to connect the target. The first datagrams wait meanwhile.
+/// How long an agent may take to answer that it has the target.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// A flow leaves an instance that has been without a connection for so long, once another one has a connection.
 const AWAY: Duration = Duration::from_secs(1);
@@ -23,36 +26,38 @@ const TURN_BYTES: usize = 64 * 1024;
 /// What a datagram counts of them beside its bytes, as empty ones take time too.
 const DATAGRAM_COST: usize = 1024;
 
-/// Opens a flow, and passes datagrams on until either end leaves it.
+/// Asks for a flow, and passes datagrams on until either end leaves it.
 pub(super) async fn answer(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>, worker: FlowEnd) {
-    let opened = select! {
-        () = worker.left() => return,
-        opened = timeout(OPEN_WITHIN, open(endpoint, to, client)) => opened,
+    let ended = match begin(endpoint, to, client) {
+        Ok(flow) => forward(endpoint, to, &flow, &worker).await,
+        Err(error) => Err(error),
     };
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "the agent has not answered in time");
-    let flow = match opened.unwrap_or_else(|_| Err(late())) {
-        Ok(flow) => flow,
-        Err(error) => return worker.fail(error),
-    };
-    let ended = forward(endpoint, to, &flow, &worker).await;
     tracing::debug!(agent = %to.agent, instance = %to.instance, ?client, ?ended, "a flow to an agent has ended");
     if let Err(error) = ended {
         worker.fail(error);
     }
 }
 
-async fn open(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> io::Result<Flow> {
+fn begin(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> io::Result<Flow> {
     let (instance, open) = request(to, Protocol::Udp, client)?;
-    endpoint.open_flow_on(&to.uid, &instance, &open).await.map_err(failure)
+    endpoint.begin_flow_on(&to.uid, &instance, &open).map_err(failure)
 }
 
 /// Neither direction waits for the other, and what cannot be sent in time is dropped and counted by the queues on its
-/// way. An error means that another instance should have the flow.
+/// way. The first datagrams follow the request, and wait at the agent for its target. An error means that another instance
+/// should have the flow, or none.
 async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &FlowEnd) -> io::Result<()> {
+    let mut answered = pin!(timeout(OPEN_WITHIN, flow.answered()));
+    let mut is_open = false;
     let mut lost_at: Option<Instant> = None;
     let mut passed = 0;
     loop {
         let length = select! {
+            answer = &mut answered, if !is_open => {
+                accepted(answer)?;
+                is_open = true;
+                0
+            }
             datagram = worker.recv() => {
                 let Some(datagram) = datagram else { return Ok(()) };
                 flow.send(&datagram);
@@ -66,7 +71,7 @@ async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &F
                 }
                 datagram.len()
             }
-            datagram = flow.recv() => {
+            datagram = flow.recv(), if is_open => {
                 let Some(datagram) = datagram else { return Ok(()) };
                 if worker.send(&datagram).is_none() {
                     return Ok(());
@@ -80,4 +85,10 @@ async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &F
             yield_now().await;
         }
     }
+}
+
+/// What the answer of the agent means, or that there is none in time.
+fn accepted(answer: Result<Result<(), OpenError>, Elapsed>) -> io::Result<()> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the agent has not answered in time");
+    answer.map_err(late)?.map_err(|error| failure(Unopened::Agent(error)))
 }

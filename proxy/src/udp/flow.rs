@@ -1,5 +1,6 @@
 //! One UDP flow: a client and its endpoint.
 
+mod agent;
 mod replies;
 mod requests;
 
@@ -14,7 +15,7 @@ use std::{
 
 use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
 
-pub(super) use self::requests::Gone;
+pub(super) use self::{agent::ToAgent, requests::Gone};
 use super::{
     UdpListener, count_lost, drop_datagrams,
     fragments::Fragments,
@@ -217,12 +218,14 @@ impl Flow {
         let before = self.counted.replace(now);
         self.listener.counters.up.fetch_add(now.0 - before.0, Relaxed);
         self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
-        // Without replies, there is nothing to drop, and a quiet flow costs no system call.
-        if now.1 != before.1 {
-            match &self.way {
-                Way::Socket(socket) => count_lost(&self.lost, socket, &self.listener, Dropped::ReplyBufferFull),
-                Way::Agent(end) => drop_datagrams(&self.listener, Dropped::ReplyBufferFull, end.lost()),
+        match &self.way {
+            // Without replies, there is nothing to drop, and a quiet flow costs no system call.
+            Way::Socket(socket) if now.1 != before.1 => {
+                count_lost(&self.lost, socket, &self.listener, Dropped::ReplyBufferFull);
             }
+            Way::Socket(_) => {}
+            // Replies without bytes are dropped too.
+            Way::Agent(agent) => drop_datagrams(&self.listener, Dropped::ReplyBufferFull, agent.end.lost()),
         }
     }
 
@@ -242,6 +245,14 @@ impl Flow {
         upstream::canonical(self.key.client)
     }
 
+    /// Why an agent has refused the flow, if so.
+    fn cause(&self) -> Option<String> {
+        match &self.way {
+            Way::Socket(_) => None,
+            Way::Agent(agent) => agent.take_cause(),
+        }
+    }
+
     fn log(&self, worker: &Worker, phase: &'static str, now: u64, reason: Option<EndReason>) {
         worker.process.log.emit(Event::Session(Box::new(SessionRecord {
             session: self.id,
@@ -256,7 +267,7 @@ impl Flow {
             down: self.down.get(),
             duration: Duration::from_millis(now.saturating_sub(self.started)),
             reason,
-            cause: None,
+            cause: reason.and_then(|_| self.cause()),
         })));
     }
 

@@ -10,8 +10,8 @@ use std::{
 use rustix::io::Errno;
 use tokio::net::UdpSocket;
 
+use super::flow::ToAgent;
 use crate::{
-    agents::FlowEnd,
     core::{
         address::Address,
         balance::{Draw, EntryStats},
@@ -33,8 +33,8 @@ const CLOSED: [Errno; 3] = [Errno::CONNABORTED, Errno::DESTADDRREQ, Errno::NOTCO
 pub(super) enum Way {
     /// A connected socket.
     Socket(UdpSocket),
-    /// An agent, by way of the thread of the tunnels.
-    Agent(FlowEnd),
+    /// An agent, by way of the thread of the tunnels. Boxed, so that flows with sockets are no larger for it.
+    Agent(Box<ToAgent>),
 }
 
 /// A way with the endpoint that it leads to.
@@ -47,7 +47,7 @@ pub(super) struct Upstream {
 
 impl Upstream {
     /// Picks an endpoint, not one of `tried` while there are others, and opens a way to it. An endpoint without a
-    /// route is charged, and the next one is tried.
+    /// route is charged, and the next one is tried. What an agent says of its flow comes later.
     pub(super) fn open(
         worker: &Worker,
         listener: &Shared,
@@ -74,7 +74,10 @@ impl Upstream {
             }
             let opened = match endpoint.address.shifted(offset) {
                 Address::Socket(to) => net::upstream_udp(to).and_then(UdpSocket::from_std).map(Way::Socket),
-                Address::Agent(to) => worker.process.agents.open_flow(&to, canonical(client)).map(Way::Agent),
+                Address::Agent(to) => {
+                    let end = worker.process.agents.open_flow(&to, canonical(client));
+                    end.map(|end| Way::Agent(Box::new(ToAgent::new(end, !tried.is_empty()))))
+                }
             };
             let error = match opened {
                 Ok(way) => {

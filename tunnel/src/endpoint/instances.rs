@@ -62,10 +62,11 @@ impl Endpoint {
         tunnel.open(open.clone()).await.map_err(Unopened::Agent)
     }
 
-    /// As [`Endpoint::open_on`], for a target of UDP.
-    pub async fn open_flow_on(&self, uid: &str, instance: &Instance, open: &Open) -> Result<Flow, Unopened> {
+    /// As [`Endpoint::open_on`], for a target of UDP, without the wait: datagrams may be sent at once, and
+    /// [`Flow::answered`] waits for the answer.
+    pub fn begin_flow_on(&self, uid: &str, instance: &Instance, open: &Open) -> Result<Flow, Unopened> {
         let tunnel = self.of_instance(uid, instance, open)?;
-        tunnel.open_flow(open.clone()).await.map_err(Unopened::Agent)
+        tunnel.begin_flow(open.clone()).map_err(Unopened::Agent)
     }
 
     fn of_instance(&self, uid: &str, instance: &Instance, open: &Open) -> Result<Tunnel, Unopened> {

@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use tunnel_core::Session;
 
+use super::OpenError;
 use super::handle::Handle;
 
 /// Datagrams between two sockets of UDP. To drop it ends the flow.
@@ -21,6 +22,12 @@ impl Flow {
     /// Sends a datagram. It is dropped, and counted, where it is too long or waits for too long.
     pub fn send(&self, datagram: &[u8]) {
         self.handle.with(|session, id, now| session.send_datagram(id, datagram, now));
+    }
+
+    /// Waits for the answer of the far end, before which no datagram of it comes. One task at a time may wait, here or in
+    /// [`Flow::recv`].
+    pub async fn answered(&self) -> Result<(), OpenError> {
+        poll_fn(|cx| self.handle.poll_answer(cx)).await
     }
 
     /// Whether the session has a carrier. Without, datagrams wait for a moment, and are dropped.

@@ -7,7 +7,6 @@ use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use super::Flow;
 use crate::{
-    agents::FlowEnd,
     core::{
         end::EndReason,
         trains::{self, Datagram, Sent},
@@ -31,15 +30,13 @@ const REPLY_SLOTS: usize = 8;
 /// Full batches of replies that a flow sends before it yields to other tasks of the worker. A turn of the listener may
 /// send as many requests as several turns of a flow answer, so few replies a turn would fill the buffer of the flow.
 const REPLY_TURNS: usize = 8;
-/// Replies of an agent that a flow sends before it yields to other tasks of the worker.
-const AGENT_TURN: usize = 64;
 
 impl Flow {
     /// Relays replies and notices errors until the flow ends.
     pub(super) async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
         match &self.way {
             Way::Socket(upstream) => self.carry_from_socket(worker, socket, upstream).await,
-            Way::Agent(end) => self.carry_from_agent(worker, socket, end).await,
+            Way::Agent(agent) => self.carry_from_agent(worker, socket, agent).await,
         }
     }
 
@@ -81,42 +78,6 @@ impl Flow {
                 yield_now().await;
             }
         }
-    }
-
-    /// Relays what comes of an agent. After a failure of the endpoint the flow stays until the client sends again, and goes
-    /// to another endpoint then if there is one.
-    async fn carry_from_agent(&self, worker: &Rc<Worker>, socket: &UdpListener, end: &FlowEnd) {
-        let mut turn = 0;
-        loop {
-            let datagram = tokio::select! {
-                biased;
-                () = self.mark.ended() => return socket.evict(worker, self),
-                datagram = end.recv() => datagram,
-            };
-            let Some(datagram) = datagram else { break };
-            let whole = [Datagram { at: 0, len: datagram.len() }];
-            let limited_at = self.listener.limiter.bytes.is_limited().then(|| worker.process.clock.millis());
-            // A datagram alone is sent, or dropped and counted.
-            let _ = self.reply_train(worker, socket, &datagram, &whole, limited_at);
-            self.endpoint.succeeded();
-            self.mark.answer();
-            socket.touch(&self.key, worker.process.clock.millis());
-            turn += 1;
-            if turn % AGENT_TURN == 0 {
-                yield_now().await;
-            }
-        }
-        let unsent = end.unread();
-        if unsent > 0 {
-            drop_datagrams(&self.listener, Dropped::SendFailed, unsent);
-        }
-        match end.failure() {
-            // It has as many streams as it may have, or stops: that is no fault.
-            Some(error) if error.kind() != io::ErrorKind::ResourceBusy => self.failed(worker, &error),
-            _ => return socket.end_flow(worker, self, EndReason::BackendReset),
-        }
-        self.mark.ended().await;
-        socket.evict(worker, self);
     }
 
     /// Sends a batch of replies to the client; `None` if the system has closed the socket.
@@ -167,7 +128,7 @@ impl Flow {
     }
 
     /// Sends a train, or a datagram alone.
-    fn reply_train(
+    pub(super) fn reply_train(
         &self,
         worker: &Worker,
         socket: &UdpListener,

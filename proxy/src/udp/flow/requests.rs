@@ -7,7 +7,6 @@ use socket2::SockRef;
 
 use super::Flow;
 use crate::{
-    agents::FlowEnd,
     core::trains::{self, Datagram, Sent, Stop},
     net,
     shared::Dropped,
@@ -80,7 +79,7 @@ impl Flow {
                 });
                 sent.map_err(|error| classify(error, segment.is_some()))
             }
-            Way::Agent(end) => self.hand_over(end, joined),
+            Way::Agent(agent) => self.hand_over(worker, agent, joined),
         };
         match sent {
             Ok(()) => {
@@ -94,15 +93,6 @@ impl Flow {
             }
             Err(Err(gone)) => Sent::Stopped(gone),
         }
-    }
-
-    /// Sends a datagram to an agent. Where too many wait, the oldest of the flow are dropped.
-    fn hand_over(&self, end: &FlowEnd, datagram: &[u8]) -> Result<(), Result<Dropped, Gone>> {
-        let Some(dropped) = end.send(datagram) else { return Err(Err(Gone::Closed)) };
-        if dropped > 0 {
-            drop_datagrams(&self.listener, Dropped::SendBufferFull, dropped);
-        }
-        Ok(())
     }
 }
 
