@@ -123,6 +123,12 @@ impl Agent {
         http_get(self.health, "/readyz").is_ok_and(|(status, _)| status == 200)
     }
 
+    /// Streams and flows that it has refused because its list does not have the target.
+    pub(super) fn refused(&self) -> f64 {
+        let (_, text) = http_get(self.health, "/metrics").expect("metrics");
+        metric(&text, "portlane_agent_streams_refused_total{reason=\"not_allowed\"} ").expect("the counter")
+    }
+
     /// Streams that it has now.
     pub(super) fn streams(&self) -> f64 {
         let (_, text) = http_get(self.health, "/metrics").expect("metrics");

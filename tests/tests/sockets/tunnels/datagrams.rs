@@ -3,10 +3,10 @@
 use std::{
     io::{ErrorKind, Write},
     net::{SocketAddr, TcpListener, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use harness::{Listener, connect, forward, free_port, until};
+use harness::{Event, Listener, connect, forward, free_port, until};
 
 use super::{
     bed::{Agent, Server, behind_home, home, line, listener},
@@ -132,9 +132,15 @@ fn a_target_that_the_agent_does_not_allow_gets_nothing_and_the_owner_of_the_agen
     let server = Server::start(&manifests(port, &target, Vec::new(), "", &listed), &[]);
     let agent = Agent::connected("one", folder.path(), &[1], Some(&server.join("")));
     let refused = format!("--allow udp/127.0.0.1:{}", listed[0]);
-    until("the agent says what it refuses", || {
+    let says_so = |event: &Event, kind: &str| event.to_string().contains(&refused) && event.to_string().contains(kind);
+    let began = Instant::now();
+    // A flow that was refused stays for a second, and ends with the next datagram.
+    until("both ends say what is refused", || {
         client.send(b"x").expect("send");
-        agent.program.events().iter().any(|event| event.to_string().contains(&refused))
+        agent.program.events().iter().any(|event| says_so(event, ""))
+            && server.program.events().iter().any(|event| says_so(event, "session_closed"))
     });
+    let (asked, took) = (agent.refused(), began.elapsed().as_secs_f64());
+    assert!(took > 0.9 && (1.0..took + 1.5).contains(&asked), "{asked} flows in {took} s");
     target.recv_from(&mut [0; 16]).expect_err("nothing came");
 }
