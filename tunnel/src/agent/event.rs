@@ -91,7 +91,7 @@ pub enum Event<'a> {
 /// Why datagrams were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drops {
-    /// Too many waited for the connection to the endpoint or for the flow, or for too long.
+    /// Too many waited for the connection to the endpoint or for the flow, or for too long, or the flow was then refused.
     Waited,
     /// The socket to the target takes none at the moment.
     Full,
