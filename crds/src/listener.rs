@@ -17,7 +17,6 @@ use crate::{
 #[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than port"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
 #[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
-#[x_kube(validation = Rule::new("self.protocol != 'UDP' || self.backends.all(b, !has(b.tunnel))").message("protocol must be TCP or TLS with a tunnel backend: agents do not forward UDP yet"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.backends.all(b, !has(b.tunnel))").message("endPort is not for a listener with a tunnel backend: give each port a listener of its own"))]
 pub struct Listener {
     /// Name of the listener: a DNS-1123 label, unique in this object. Status, metrics and logs use it.

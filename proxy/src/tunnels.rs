@@ -1,12 +1,14 @@
-//! The thread of the tunnels: agents dial it, and workers ask it for connections to targets behind them.
+//! The thread of the tunnels: agents dial it, and workers ask it for connections and flows to targets behind them.
 //!
 //! ```text
 //! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
+//!                               a flow on one instance ─▶ datagrams ─ two queues ─▶ worker
 //! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
 //!                           requests for certificates, connected agents ─▶ stream to the operator, in a cluster
 //! ```
 
 mod answer;
+mod flows;
 mod joins;
 #[cfg(test)]
 mod tests;
@@ -274,7 +276,12 @@ impl Thread {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
-        self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
+        self.shared.door.show(Seen {
+            agents,
+            streams,
+            dropped_datagrams: self.endpoint.dropped_datagrams(),
+            closed: self.endpoint.closed(),
+        });
         self.trust.look(&self.shared.log, &views);
     }
 

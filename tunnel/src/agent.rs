@@ -34,7 +34,7 @@ use tunnel_core::join::Address;
 use tunnel_core::places::{Places, Standing, Standings};
 use tunnel_core::{Limits, Loss, Session};
 
-pub use self::event::{Event, Observer, place};
+pub use self::event::{Drops, Event, Observer, place};
 use crate::proxy_connect::Proxy;
 use crate::{Tunnel, chain};
 
@@ -86,9 +86,17 @@ struct Held {
     tunnel: Tunnel,
     suspect: Cell<bool>,
     leaving: Cell<bool>,
+    /// Datagrams that the session has dropped, as far as that was told.
+    dropped: Cell<u64>,
 }
 
 impl Held {
+    /// Datagrams that the session has dropped since the last call.
+    fn dropped(&self) -> u64 {
+        let now = self.tunnel.look(|session| session.counters().dropped_datagrams);
+        now - self.dropped.replace(now)
+    }
+
     fn standing(&self) -> Standing {
         Standing {
             attached: self.tunnel.look(Session::is_attached),

@@ -119,6 +119,8 @@ pub struct Endpoint {
     peers: RefCell<Vec<Peer>>,
     /// Connections that did not become carriers, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
+    /// Datagrams that sessions had dropped which have ended.
+    dropped: Cell<u64>,
     /// Uids of agents of which an instance, or its connection, has come or gone.
     touched: RefCell<BTreeSet<String>>,
     changed: Notify,
@@ -142,6 +144,7 @@ impl Endpoint {
             sessions: RefCell::default(),
             peers: RefCell::default(),
             closed: RefCell::default(),
+            dropped: Cell::new(0),
             touched: RefCell::default(),
             changed: Notify::new(),
         })
@@ -205,6 +208,7 @@ impl Endpoint {
         let before = self.sessions.borrow_mut().insert(key.clone(), held.clone());
         self.touch(&key.uid);
         if let Some(before) = before {
+            self.retire(&before);
             before.tunnel.lose(Loss::PeerRestarted);
         }
         spawn_local(keep(self.clone(), key, held.clone()));
@@ -255,6 +259,7 @@ impl Endpoint {
             let held = self.sessions.borrow_mut().remove(&key);
             self.touch(&key.uid);
             if let Some(held) = held {
+                self.retire(&held);
                 held.tunnel.lose(Loss::Closed);
             }
         }
@@ -343,6 +348,7 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
     // A later run of the instance may have taken the place, and its session may have the same name.
     let is_this = endpoint.sessions.borrow().get(&key).is_some_and(|present| Rc::ptr_eq(present, &held));
     if is_this {
+        endpoint.retire(&held);
         endpoint.registry.borrow_mut().forget(&key, held.name);
         endpoint.sessions.borrow_mut().remove(&key);
         endpoint.touch(&key.uid);

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
 };
 
-use tunnel::agent::Event;
+use tunnel::agent::{Drops, Event};
 use tunnel_core::{Reason, identity::EndpointId};
 
 /// The labels of refusals.
@@ -19,6 +19,9 @@ const REASONS: [Reason; 7] = [
     Reason::Other,
 ];
 
+/// Why datagrams were dropped, and the labels of these counts.
+const DROPS: [(Drops, &str); 3] = [(Drops::Waited, "waited"), (Drops::Full, "full"), (Drops::Refused, "refused")];
+
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     /// Connections, by their endpoint. For a moment it may have two.
@@ -31,6 +34,7 @@ pub(super) struct Counts {
     /// Bytes of streams that have ended: from clients to targets, and back.
     up: Cell<u64>,
     down: Cell<u64>,
+    dropped: [Cell<u64>; DROPS.len()],
     draining: Cell<bool>,
 }
 
@@ -60,6 +64,11 @@ impl Counts {
             Event::Refused { refusal, .. } => {
                 if let Some(index) = REASONS.iter().position(|reason| *reason == refusal.reason) {
                     add(&self.refused[index], 1);
+                }
+            }
+            Event::Dropped { reason, count } => {
+                if let Some(index) = DROPS.iter().position(|(other, _)| other == reason) {
+                    add(&self.dropped[index], *count);
                 }
             }
             Event::Draining => self.draining.set(true),
@@ -113,6 +122,10 @@ impl Counts {
         let rows = [("up", &self.up), ("down", &self.down)];
         let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));
         put("portlane_agent_stream_bytes_total", "counter", "Bytes of the TCP streams that have ended.", &rows);
+        let dropped = DROPS.iter().zip(&self.dropped);
+        let rows: Vec<(String, u64)> =
+            dropped.map(|((_, reason), count)| (format!("{{reason=\"{reason}\"}}"), count.get())).collect();
+        put("portlane_agent_datagrams_dropped_total", "counter", "Datagrams of flows that were dropped.", &rows);
         text
     }
 }
@@ -184,6 +197,7 @@ pub(super) mod tests {
         let relayed = Some(Relayed { to_socket: 3, from_socket: 4, end: RelayEnd::Finished });
         counts.count(&Event::Closed { open: &open, relayed });
         counts.count(&Event::Refused { open: &open, refusal: &refusal });
+        counts.count(&Event::Dropped { reason: Drops::Refused, count: 2 });
         let text = counts.metrics();
         for line in [
             "# TYPE portlane_agent_sessions gauge",
@@ -194,6 +208,8 @@ pub(super) mod tests {
             "portlane_agent_reconnects_total 0",
             "portlane_agent_stream_bytes_total{direction=\"up\"} 3",
             "portlane_agent_stream_bytes_total{direction=\"down\"} 4",
+            "portlane_agent_datagrams_dropped_total{reason=\"refused\"} 2",
+            "portlane_agent_datagrams_dropped_total{reason=\"waited\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in {text}");
         }

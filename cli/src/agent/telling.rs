@@ -80,7 +80,8 @@ impl Teller {
             | Event::Needed { .. }
             | Event::Ended { loss: Loss::Closed, .. }
             | Event::Opened(_)
-            | Event::Closed { .. } => {}
+            | Event::Closed { .. }
+            | Event::Dropped { .. } => {}
         }
     }
 

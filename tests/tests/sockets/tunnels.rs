@@ -3,6 +3,7 @@
 
 mod bed;
 mod cutter;
+mod datagrams;
 mod quickstart;
 mod refusals;
 mod waiting;

@@ -111,7 +111,7 @@ pub enum Violation {
 pub struct Counters {
     /// Streams that the peer asked for and that were refused for a bound.
     pub refused_streams: u64,
-    /// Datagrams that were dropped because they waited for too long or were too many.
+    /// Datagrams that were dropped because they waited for too long, were too many, or came before their flow was refused.
     pub dropped_datagrams: u64,
     /// Frames for streams that are gone.
     pub stray_frames: u64,

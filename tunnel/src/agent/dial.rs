@@ -122,6 +122,7 @@ fn hold<C>(agent: &Agent<C>, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> 
         tunnel: Tunnel::new(Side::Dialler, limits),
         suspect: false.into(),
         leaving: false.into(),
+        dropped: 0.into(),
     });
     agent.sessions.borrow_mut().insert(id.clone(), held.clone());
     agent.begun.borrow_mut().push((id.clone(), held.clone()));

@@ -29,6 +29,7 @@ fn word(event: &Event<'_>) -> &'static str {
         Event::Closed { relayed: Some(relayed), .. } if relayed.to_socket == relayed.from_socket => "closed",
         Event::Closed { .. } => "dropped",
         Event::Refused { .. } => "refused",
+        Event::Dropped { .. } => "datagrams dropped",
         Event::Draining => "draining",
         Event::Cut(_) => "cut",
     }

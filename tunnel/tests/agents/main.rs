@@ -4,6 +4,7 @@
 
 mod changes;
 mod events;
+mod flows;
 mod world;
 
 use std::io;
