@@ -39,6 +39,7 @@ use tunnel::{
 use tunnel_core::{
     Limits, Side,
     allow::AllowList,
+    door::CONNECTIONS_PER_SECOND,
     hello::Boot,
     identity::{EndpointId, NameError},
     join::{Address, AddressError},
@@ -187,7 +188,13 @@ impl Thread {
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
         let limits = Limits::default();
-        let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits, max_agents: MAX_AGENTS };
+        let of_endpoint = endpoint::Settings {
+            id,
+            boot: Boot(boot),
+            limits,
+            max_agents: MAX_AGENTS,
+            connections_per_second: CONNECTIONS_PER_SECOND,
+        };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
         let own = port.local_addr().map_err(TunnelsError::Thread)?;
         let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, own)?);

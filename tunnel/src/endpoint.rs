@@ -27,7 +27,7 @@ use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::listen::{Authenticator, STRANGERS, listen, listen_holding};
+pub use self::listen::{Authenticator, listen, listen_holding};
 
 /// What an endpoint is told.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Instances of agents at once.
     pub max_agents: usize,
+    /// New connections of agents a second; see [`tunnel_core::door::bounds`].
+    pub connections_per_second: u32,
 }
 
 /// What an agent may do.

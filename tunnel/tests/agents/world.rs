@@ -84,6 +84,8 @@ impl Server {
             boot: Boot([boot; 16]),
             limits: Limits::default(),
             max_agents: 8,
+            // A burst of connections waits for no turn.
+            connections_per_second: 100_000,
         };
         let present = policy.clone();
         let rules =
