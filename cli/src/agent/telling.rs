@@ -132,6 +132,7 @@ fn kind(end: &CarryEnd) -> &'static str {
         CarryEnd::Failed(_) => "failed",
         CarryEnd::Violation(_) => "violation",
         CarryEnd::Silent => "silent",
+        CarryEnd::Unresumed => "unresumed",
         CarryEnd::Replaced => "replaced",
         CarryEnd::Stale => "stale",
         CarryEnd::Lost(_) => "session",

@@ -10,6 +10,7 @@
 //! | the same, on loopback | the agent dials again at once | `agents::sixteen_streams_are_whole_over_connections_that_are_cut_every_tenth_of_a_second`; core `dial::tests::a_carrier_that_is_cut_after_it_held_is_replaced_within_a_fifth_of_a_second_each_time` |
 //! | one direction, and it thaws later | streams go on within `dead_after` and two seconds | `failures::carriers::a_half_open_carrier_holds_streams_up_for_no_longer_than_it_takes_to_find_it_dead` |
 //! | | frames of the old carrier are not taken | core `hour`; `streams::resumption::a_carrier_that_thaws_late_adds_nothing` |
+//! | an end speaks, and never says what it has received | the carrier is closed for that after `dead_after` | `streams::resumption::a_far_end_that_never_says_what_it_has_received_is_closed_for_that` |
 //! | the network: slow, frozen, reset | bytes that come back are equal | `failures::loopback::streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_resets` |
 //! | nothing, but acknowledgements take 120 ms | backpressure, a window that grows, bounded memory | `failures::carriers::a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_window_grows` |
 //! | the process of an endpoint is killed | the agent's targets are freed | `agents::an_endpoint_that_restarts_frees_the_targets_of_its_old_streams` |
