@@ -4,6 +4,7 @@
 
 mod changes;
 mod events;
+mod stops;
 mod world;
 
 use std::io;

@@ -34,6 +34,8 @@
 //! | a server name of an unknown endpoint | refused, counted | needs the product |
 //! | a carrier, with UDP beside bulk | the same port at the target, whole datagrams of 0 to 65,507 bytes | `failures::loopback::a_flow_beside_bulk_keeps_its_port_and_whole_datagrams_over_other_carriers` |
 //! | either end resets a stream that has no carrier | a reset after the bytes | `streams::resets::a_reset_of_either_end_comes_after_the_bytes_with_and_without_a_carrier`, `streams::relays::a_reset_of_either_socket_is_a_reset_of_the_other_also_without_a_carrier` |
+//! | more is asked for than there is a place for | each request is refused with the reason | core `hostile::each_request_beyond_a_bound_is_refused_with_the_reason_and_the_session_goes_on` |
+//! | an agent is stopped, and its streams do not end | they are reset, and the endpoint waits for nothing | `agents::stops::streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_forgotten` |
 //! | frames lie | the carrier ends, memory stays bounded | core `hostile`, `any_frames`; the fuzz target `tunnel_frames` |
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
