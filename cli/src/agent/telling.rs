@@ -80,6 +80,7 @@ impl Teller {
             | Event::Needed { .. }
             | Event::Ended { loss: Loss::Closed, .. }
             | Event::Opened(_)
+            | Event::Moved { .. }
             | Event::Closed { .. } => {}
         }
     }
