@@ -4,6 +4,7 @@
 
 mod changes;
 mod events;
+mod rates;
 mod stops;
 mod world;
 

@@ -292,3 +292,22 @@ async fn an_agent_of_an_earlier_rotation_is_refused_until_it_enrols_with_a_newer
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there() {
+    within(async {
+        let (server, home) = (Server::start(), Home::new());
+        let enrolled = enrolled(&server, &home, 1).await;
+        let clock = Clock::at(NOW);
+        let _agent = start_agent(&server, &home.tls(&enrolled, &clock));
+        server.has(1).await;
+        let mut stream = server.stream(echo_server().await).await;
+        for now in [NOW + DAY, NOW - DAY] {
+            clock.set(now);
+            server.clock.set(now);
+            echo(&mut stream, b"still here").await;
+        }
+        assert_eq!(server.closed("handshake"), 0, "no other connection was needed");
+    })
+    .await;
+}

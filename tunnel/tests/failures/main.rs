@@ -22,10 +22,11 @@
 //! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
 //! | the operator and the API server, for ten minutes | known agents reconnect | needs the product |
 //! | a clock is wrong by a day | the certificate that is not valid says so | `tunnel/src/identity/tls/tests.rs`: `an_agent_whose_clock_is_wrong_is_told_to_check_its_clock`, `a_server_whose_clock_is_behind_says_so` |
-//! | | live carriers stay | needs the product |
+//! | | live carriers stay | `enrolment::a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there` |
 //! | a visitor never reads | 63 others finish | `failures::loopback::a_visitor_that_never_reads_holds_up_no_other` |
 //! | | at most one window of memory | `streams::bounds::one_reader_that_never_reads_holds_up_no_other` |
 //! | an endpoint of a thousand agents | all are back within ten seconds, 200 a second | core `herd::a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second` |
+//! | | a connection beyond the rate is closed, the others begin one after the other | `agents::rates::a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_back`, `agents::rates::the_handshakes_of_a_burst_begin_one_after_the_other` |
 //! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
 //! | a load balancer always picks one pod | carriers to all, by directed dial | needs the product |
 //! | `rotation` is raised | the session is closed | `agents::an_agent_that_is_revoked_loses_its_session_and_stays_away` |
