@@ -310,8 +310,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
         self.endpoint.touch(&self.uid);
         // What came last may have been that the agent leaves: the task that hears of it has its turn first.
         yield_now().await;
-        // An agent that leaves, and has no stream, does not come back.
-        if self.held.leaving.get() && tunnel.look(|session| session.is_empty() && !session.is_attached()) {
+        // An agent that leaves, and has no stream, does not come back. Visitors may still read what came before a reset.
+        if self.held.leaving.get() && tunnel.look(|session| session.is_given_up() && !session.is_attached()) {
             tunnel.lose(Loss::Closed);
         }
         end

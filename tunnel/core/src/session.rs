@@ -213,6 +213,11 @@ impl Session {
         self.streams.is_empty()
     }
 
+    /// Whether the peer has given up every stream that is there, so that it needs none of them again.
+    pub fn is_given_up(&self) -> bool {
+        self.streams.values().all(|stream| stream.receive.is_reset())
+    }
+
     /// Bytes that are promised to the peer, and bytes kept for sending again.
     pub const fn memory(&self) -> (u64, u64) {
         (self.promised, self.kept)
