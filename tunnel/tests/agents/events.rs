@@ -45,7 +45,7 @@ async fn what_happens_is_told_at_once_and_once_each() {
         let front = Front::start(server.address).await;
         let told = Rc::new(RefCell::new(Vec::new()));
         let all = told.clone();
-        let moved = Rc::new(Cell::new((0, 0)));
+        let moved = Rc::new(Cell::new((0_u64, 0_u64)));
         let sum = moved.clone();
         let observer: Observer = Rc::new(move |event: &Event<'_>| match event {
             Event::Moved { to_target, from_target } => sum.set((sum.get().0 + to_target, sum.get().1 + from_target)),
