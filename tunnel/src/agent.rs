@@ -8,6 +8,7 @@
 //! Everything runs on one thread. [`tunnel_core::places`] decides which endpoint is dialled when, and
 //! [`tunnel_core::allow`] what streams may lead to.
 
+mod counted;
 mod dial;
 mod event;
 mod keep;

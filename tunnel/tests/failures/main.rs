@@ -10,6 +10,7 @@
 //! | the same, on loopback | the agent dials again at once | `agents::sixteen_streams_are_whole_over_connections_that_are_cut_every_tenth_of_a_second`; core `dial::tests::a_carrier_that_is_cut_after_it_held_is_replaced_within_a_fifth_of_a_second_each_time` |
 //! | one direction, and it thaws later | streams go on within `dead_after` and two seconds | `failures::carriers::a_half_open_carrier_holds_streams_up_for_no_longer_than_it_takes_to_find_it_dead` |
 //! | | frames of the old carrier are not taken | core `hour`; `streams::resumption::a_carrier_that_thaws_late_adds_nothing` |
+//! | an end speaks, and never says what it has received | the carrier is closed for that after `dead_after` | `streams::resumption::a_far_end_that_never_says_what_it_has_received_is_closed_for_that` |
 //! | the network: slow, frozen, reset | bytes that come back are equal | `failures::loopback::streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_resets` |
 //! | nothing, but acknowledgements take 120 ms | backpressure, a window that grows, bounded memory | `failures::carriers::a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_window_grows` |
 //! | the process of an endpoint is killed | the agent's targets are freed | `agents::an_endpoint_that_restarts_frees_the_targets_of_its_old_streams` |
@@ -21,10 +22,11 @@
 //! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
 //! | the operator and the API server, for ten minutes | known agents reconnect | needs the product |
 //! | a clock is wrong by a day | the certificate that is not valid says so | `tunnel/src/identity/tls/tests.rs`: `an_agent_whose_clock_is_wrong_is_told_to_check_its_clock`, `a_server_whose_clock_is_behind_says_so` |
-//! | | live carriers stay | needs the product |
+//! | | live carriers stay | `enrolment::a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there` |
 //! | a visitor never reads | 63 others finish | `failures::loopback::a_visitor_that_never_reads_holds_up_no_other` |
 //! | | at most one window of memory | `streams::bounds::one_reader_that_never_reads_holds_up_no_other` |
 //! | an endpoint of a thousand agents | all are back within ten seconds, 200 a second | core `herd::a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second` |
+//! | | a connection beyond the rate is closed, the others begin one after the other | `agents::rates::a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_back`, `agents::rates::the_handshakes_of_a_burst_begin_one_after_the_other` |
 //! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
 //! | a load balancer always picks one pod | carriers to all, by directed dial | needs the product |
 //! | `rotation` is raised | the session is closed | `agents::an_agent_that_is_revoked_loses_its_session_and_stays_away` |
@@ -33,6 +35,8 @@
 //! | a server name of an unknown endpoint | refused, counted | needs the product |
 //! | a carrier, with UDP beside bulk | the same port at the target, whole datagrams of 0 to 65,507 bytes | `failures::loopback::a_flow_beside_bulk_keeps_its_port_and_whole_datagrams_over_other_carriers` |
 //! | either end resets a stream that has no carrier | a reset after the bytes | `streams::resets::a_reset_of_either_end_comes_after_the_bytes_with_and_without_a_carrier`, `streams::relays::a_reset_of_either_socket_is_a_reset_of_the_other_also_without_a_carrier` |
+//! | more is asked for than there is a place for | each request is refused with the reason | core `hostile::each_request_beyond_a_bound_is_refused_with_the_reason_and_the_session_goes_on` |
+//! | an agent is stopped, and its streams do not end | they are reset, and the endpoint waits for nothing | `agents::stops::streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_forgotten` |
 //! | frames lie | the carrier ends, memory stays bounded | core `hostile`, `any_frames`; the fuzz target `tunnel_frames` |
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
