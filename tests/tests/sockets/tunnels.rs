@@ -3,6 +3,7 @@
 
 mod bed;
 mod cutter;
+mod losses;
 mod quickstart;
 mod refusals;
 mod waiting;

@@ -38,7 +38,7 @@ async fn a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_b
         let mut second = TcpStream::connect(server.address).await.expect("connected");
         let closed = second.read(&mut [0]).await;
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
-        assert_eq!(server.endpoint.closed().get("rate"), Some(&1));
+        assert_eq!(server.endpoint.closed().get("source_rate"), Some(&1));
         let _agent = agent(server.address, "pi4", 1);
         server.has(1).await;
     })

@@ -1,13 +1,14 @@
-//! An agent whose time to stop is over.
+//! An agent that stops although streams are left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
-use tunnel::agent;
+use tunnel::agent::{Settings, run};
 use tunnel_core::hello::Boot;
 
-use super::world::{Echo, Plain, Server, address, settings, until, within};
+use super::world::{Echo, Plain, Running, Server, address, agent, settings, until, within};
 use super::{connect, echo, is_reset};
 
 #[tokio::test]
@@ -15,12 +16,12 @@ async fn streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_f
     within(async {
         let (server, target) = (Server::start(1).await, Echo::start().await);
         let allowed = target.address.to_string();
-        let told = agent::Settings {
+        let told = Settings {
             drain_within: Duration::from_millis(50),
             ..settings(address(server.address), None, "pi4", &[allowed.as_str()])
         };
         let (stop, stopped) = watch::channel(false);
-        let agent = spawn_local(agent::run(told, Plain, Boot([1; 16]), stopped));
+        let agent = spawn_local(run(told, Plain, Boot([1; 16]), stopped));
         server.has(1).await;
         let mut stream = connect(&server, target.address).await;
         echo(&mut stream, b"before").await;
@@ -30,6 +31,45 @@ async fn streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_f
         until(|| server.endpoint.agents().is_empty()).await;
         assert!(is_reset(&mut stream).await);
         until(|| target.live.get() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stopped_once_more_waits_for_no_stream() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let agent = agent(server.address, "pi4", 1);
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        agent.stop.send_replace(true);
+        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        echo(&mut stream, b"while the agent stops").await;
+        let again = Instant::now();
+        agent.stop.send_replace(true);
+        assert!(is_reset(&mut stream).await);
+        agent.task.await.expect("the agent ends");
+        assert!(again.elapsed() < Duration::from_secs(5), "half of what its streams may take: {:?}", again.elapsed());
+        until(|| target.live.get() == 0 && server.endpoint.agents().is_empty()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_of_an_agent_that_nobody_can_stop_once_more_still_have_their_time() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let Running { stop, task } = agent(server.address, "pi4", 1);
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        drop(stop);
+        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        echo(&mut stream, b"while the agent stops").await;
+        stream.shutdown().await.expect("shut down");
+        assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);
+        task.await.expect("the agent ends");
     })
     .await;
 }
