@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod changes;
+mod denials;
 mod events;
 mod rates;
 mod stops;

@@ -24,7 +24,7 @@ use tunnel::secure::{AgentStream, AgentTls};
 use tunnel_core::door::{PER_SOURCE, STRANGERS};
 use tunnel_core::enrolment::{Enrol, EnrolReason, Outcome, Proof};
 use tunnel_core::hello::{Boot, Hello, Instance, VERSIONS};
-use tunnel_core::identity::Dial;
+use tunnel_core::identity::{Dial, EndpointId};
 use tunnel_core::join::JoinError;
 use tunnel_core::registry::Policy;
 
@@ -309,6 +309,22 @@ async fn a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there() {
             echo(&mut stream, b"still here").await;
         }
         assert_eq!(server.closed("handshake"), 0, "no other connection was needed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_dialled_by_the_id_of_another_one_is_left_and_counts_it() {
+    within(async {
+        let (server, home) = (Server::start(), Home::new());
+        let enrolled = enrolled(&server, &home, 1).await;
+        let tls = home.tls(&enrolled, &server.clock);
+        let tcp = TcpStream::connect(server.address).await.expect("connected");
+        let other = Dial::Endpoint(EndpointId::new("edge-9").expect("an id"));
+        let told = tls.secure(tcp, &other).await.expect_err("another endpoint").to_string();
+        assert!(told.contains("endpoint edge-0 of the server answered in place of edge-9"), "{told}");
+        until(|| server.closed("handshake") == 1).await;
+        assert!(server.endpoint.agents().is_empty());
     })
     .await;
 }

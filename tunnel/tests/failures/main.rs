@@ -31,8 +31,12 @@
 //! | | a connection beyond the rate is closed, the others begin one after the other | `agents::rates::a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_back`, `agents::rates::the_handshakes_of_a_burst_begin_one_after_the_other` |
 //! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
 //! | a load balancer always picks one pod | carriers to all, by directed dial | needs a node |
+//! | | the endpoint that answers for another one is left, and counts it | `enrolment::an_endpoint_that_is_dialled_by_the_id_of_another_one_is_left_and_counts_it` |
+//! | a load balancer ends connections that are idle | no carrier is ever idle | `failures::idle::an_idle_carrier_outlives_a_load_balancer_that_ends_idle_connections` |
 //! | `rotation` is raised | the session is closed | `agents::an_agent_that_is_revoked_loses_its_session_and_stays_away` |
-//! | `maxInstances` is exceeded | refused with the reason | core `registry::tests::an_agent_has_as_many_instances_as_it_may` |
+//! | `maxInstances` is exceeded | refused with the reason | core `registry::tests::an_agent_has_as_many_instances_as_it_may`; `tunnels::two_instances_share_the_sessions_and_a_third_one_is_told_that_there_are_enough` |
+//! | two processes have one identity and one name | the later one stays, and the earlier one is told | `agents::denials::of_two_processes_with_one_name_the_later_one_stays_and_the_earlier_one_is_told`, `tunnels::refusals::of_two_processes_with_one_certificate_and_one_name_the_earlier_one_is_told` |
+//! | an end is of another version | it is told which end to upgrade | `agents::denials::an_agent_of_another_version_is_told_which_end_to_upgrade` |
 //! | a target is outside either list | refused with the remedy | `agents::a_target_outside_either_list_is_refused_with_the_remedy` |
 //! | a server name of an unknown endpoint | refused, counted | needs a node |
 //! | a carrier, with UDP beside bulk | the same port at the target, whole datagrams of 0 to 65,507 bytes | `failures::loopback::a_flow_beside_bulk_keeps_its_port_and_whole_datagrams_over_other_carriers` |
@@ -48,6 +52,7 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod bytes;
 mod carriers;
+mod idle;
 mod loopback;
 #[path = "../streams/pair.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
