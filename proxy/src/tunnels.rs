@@ -43,6 +43,7 @@ use tunnel::{
 use tunnel_core::{
     Limits, Side,
     allow::AllowList,
+    door::CONNECTIONS_PER_SECOND,
     hello::Boot,
     identity::{EndpointId, NameError},
     join::AddressError,
@@ -201,9 +202,13 @@ impl Thread {
         let trust = Trust::open(settings, bound, to_operator, policy)?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
-        let id = settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?;
-        let max_agents = settings.max_agents.min(MAX_AGENTS);
-        let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits: Limits::default(), max_agents };
+        let of_endpoint = endpoint::Settings {
+            id: settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?,
+            boot: Boot(boot),
+            limits: Limits::default(),
+            max_agents: settings.max_agents.min(MAX_AGENTS),
+            connections_per_second: CONNECTIONS_PER_SECOND,
+        };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
         Ok((Self { shared, endpoint, rules, trust, told: Instances::default() }, port))
     }

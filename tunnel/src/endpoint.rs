@@ -27,7 +27,7 @@ use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::listen::{Authenticator, STRANGERS, listen, listen_holding};
+pub use self::listen::{Authenticator, listen, listen_holding};
 
 /// What an endpoint is told.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Instances of agents at once.
     pub max_agents: usize,
+    /// New connections of agents a second; see [`tunnel_core::door::bounds`].
+    pub connections_per_second: u32,
 }
 
 /// What an agent may do.
@@ -313,8 +315,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
         self.endpoint.touch(&self.uid);
         // What came last may have been that the agent leaves: the task that hears of it has its turn first.
         yield_now().await;
-        // An agent that leaves, and has no stream, does not come back.
-        if self.held.leaving.get() && tunnel.look(|session| session.is_empty() && !session.is_attached()) {
+        // An agent that leaves, and has no stream, does not come back. Visitors may still read what came before a reset.
+        if self.held.leaving.get() && tunnel.look(|session| session.is_given_up() && !session.is_attached()) {
             tunnel.lose(Loss::Closed);
         }
         end

@@ -31,7 +31,7 @@ pub(super) struct Counts {
     reconnects: Cell<u64>,
     streams: Cell<u64>,
     refused: [Cell<u64>; REASONS.len()],
-    /// Bytes of streams that have ended: from clients to targets, and back.
+    /// Bytes of streams: from clients to targets, and back.
     up: Cell<u64>,
     down: Cell<u64>,
     dropped: [Cell<u64>; DROPS.len()],
@@ -54,13 +54,11 @@ impl Counts {
                 add(&self.missing, u64::from(pause.is_some()));
             }
             Event::Opened(_) => add(&self.streams, 1),
-            Event::Closed { relayed, .. } => {
-                self.streams.set(self.streams.get().saturating_sub(1));
-                if let Some(relayed) = relayed {
-                    add(&self.up, relayed.to_socket);
-                    add(&self.down, relayed.from_socket);
-                }
+            Event::Moved { to_target, from_target } => {
+                add(&self.up, *to_target);
+                add(&self.down, *from_target);
             }
+            Event::Closed { .. } => self.streams.set(self.streams.get().saturating_sub(1)),
             Event::Refused { refusal, .. } => {
                 if let Some(index) = REASONS.iter().position(|reason| *reason == refusal.reason) {
                     add(&self.refused[index], 1);
@@ -121,7 +119,7 @@ impl Counts {
         put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
         let rows = [("up", &self.up), ("down", &self.down)];
         let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));
-        put("portlane_agent_stream_bytes_total", "counter", "Bytes of the TCP streams that have ended.", &rows);
+        put("portlane_agent_stream_bytes_total", "counter", "Bytes of TCP streams.", &rows);
         let dropped = DROPS.iter().zip(&self.dropped);
         let rows: Vec<(String, u64)> =
             dropped.map(|((_, reason), count)| (format!("{{reason=\"{reason}\"}}"), count.get())).collect();
@@ -151,7 +149,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use tunnel::{CarryEnd, RelayEnd, Relayed};
+    use tunnel::CarryEnd;
     use tunnel_core::{Open, Protocol, Refusal, Target, join::Address};
 
     use super::*;
@@ -194,8 +192,10 @@ pub(super) mod tests {
         connect(&counts, "edge-0");
         counts.count(&Event::Opened(&open));
         counts.count(&Event::Opened(&open));
-        let relayed = Some(Relayed { to_socket: 3, from_socket: 4, end: RelayEnd::Finished });
-        counts.count(&Event::Closed { open: &open, relayed });
+        // The bytes of a stream are counted while it is open.
+        counts.count(&Event::Moved { to_target: 3, from_target: 0 });
+        counts.count(&Event::Moved { to_target: 0, from_target: 4 });
+        counts.count(&Event::Closed { open: &open, relayed: None });
         counts.count(&Event::Refused { open: &open, refusal: &refusal });
         counts.count(&Event::Dropped { reason: Drops::Refused, count: 2 });
         let text = counts.metrics();

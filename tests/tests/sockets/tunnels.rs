@@ -4,6 +4,7 @@
 mod bed;
 mod cutter;
 mod datagrams;
+mod losses;
 mod quickstart;
 mod refusals;
 mod waiting;

@@ -156,7 +156,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     }
     let pause = match end {
         CarryEnd::Replaced | CarryEnd::Stale | CarryEnd::Lost(_) => None,
-        CarryEnd::Closed | CarryEnd::Failed(_) | CarryEnd::Violation(_) | CarryEnd::Silent => {
+        CarryEnd::Closed | CarryEnd::Failed(_) | CarryEnd::Violation(_) | CarryEnd::Silent | CarryEnd::Unresumed => {
             let mut places = agent.places.borrow_mut();
             Some(places.ended(&id, since.elapsed(), agent.now(), (agent.settings.chance)()))
         }

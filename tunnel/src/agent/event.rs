@@ -61,6 +61,13 @@ pub enum Event<'a> {
     },
     /// A target was connected.
     Opened(&'a Open),
+    /// Bytes of a stream were relayed, in one direction or the other.
+    Moved {
+        /// To the target.
+        to_target: u64,
+        /// From the target.
+        from_target: u64,
+    },
     /// A stream or a flow has ended.
     Closed {
         /// What was asked for.
@@ -121,6 +128,7 @@ impl Event<'_> {
                 tracing::warn!(%endpoint, reason = %loss, "the session has ended, and its streams with it");
             }
             Self::Opened(open) => tracing::debug!(to = %open.target, source = ?open.source, "a target was connected"),
+            Self::Moved { .. } => {}
             Self::Closed { open, relayed } => {
                 tracing::debug!(to = %open.target, source = ?open.source, ?relayed, "a stream has ended");
             }

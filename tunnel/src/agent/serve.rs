@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::select;
 use tunnel_core::{MAX_DATAGRAM, Open, Protocol};
 
+use super::counted::Counted;
 use super::targets::{addresses, connect, unreachable};
 use super::{Agent, Connector, Drops, Event, Observer};
 use crate::{Flow, Incoming, Relayed, relay};
@@ -47,7 +48,10 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
         Protocol::Tcp => match connect(allow, &open.target, within).await {
             Ok(tcp) => {
                 let mut live = Live::new(&agent.observer, &open);
-                live.relayed = Some(relay(incoming.accept(), tcp, agent.settings.unacknowledged).await);
+                let unacknowledged = agent.settings.unacknowledged;
+                let socket = Counted { tcp, observer: agent.observer.clone() };
+                let relayed = relay(incoming.accept(), socket, |socket: &Counted| unacknowledged(&socket.tcp)).await;
+                live.relayed = Some(relayed);
                 return;
             }
             Err(refusal) => refusal,

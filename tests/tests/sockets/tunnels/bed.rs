@@ -21,7 +21,18 @@ pub(super) struct Server {
 impl Server {
     /// A server that runs these manifests.
     pub(super) fn start(manifests: &str, arguments: &[&str]) -> Self {
-        let (data, health) = (tempfile::tempdir().expect("folder"), free_port());
+        Self::start_in(tempfile::tempdir().expect("folder"), manifests, arguments)
+    }
+
+    /// Kills the process, and starts another one in the same folder.
+    pub(super) fn kill_and_start(self, manifests: &str, arguments: &[&str]) -> Self {
+        let Self { program, data, .. } = self;
+        drop(program.kill());
+        Self::start_in(data, manifests, arguments)
+    }
+
+    fn start_in(data: TempDir, manifests: &str, arguments: &[&str]) -> Self {
+        let health = free_port();
         let path = data.path().to_str().expect("UTF-8");
         let all = [&["--tunnel-address", "127.0.0.1:0", "--data", path][..], arguments].concat();
         let program = Program::run(manifests, health, &all);
