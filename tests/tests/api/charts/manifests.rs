@@ -152,10 +152,10 @@ fn kubectl_apply_k_installs_everything_and_a_second_run_changes_nothing() {
 fn the_folder_of_crds_has_nothing_else_that_kubectl_reads() {
     let entries = std::fs::read_dir(checkout("crds")).expect("a folder").map(|entry| entry.expect("an entry").path());
     let read: Vec<_> = entries.filter(|path| is_read_by_kubectl(path)).collect();
-    assert_eq!(read.len(), 2, "{read:?}");
+    assert_eq!(read.len(), 3, "{read:?}");
     let built = essences(&Document::all(&kustomize("crds").ok()));
     assert!(built.keys().all(|name| name.starts_with("CustomResourceDefinition/")), "{:?}", built.keys());
-    assert_eq!(built.len(), 2);
+    assert_eq!(built.len(), 3);
 }
 
 /// Whether `kubectl apply -f` reads a file of a folder.
