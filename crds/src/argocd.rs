@@ -9,10 +9,10 @@ pub const ARGOCD_SCRIPTS: &str = "resource_customizations/portlane.dev";
 pub const ARGOCD_CONFIG_MAP: &str = "argocd-cm.yaml";
 
 /// Kinds with a health check.
-const KINDS: [&str; 2] = ["PortForward", "ForwardGateway"];
-/// Kind with actions.
-const WITH_ACTIONS: &str = "PortForward";
-/// Its actions.
+const KINDS: [&str; 3] = ["PortForward", "ForwardGateway", "ForwardAgent"];
+/// Kinds with actions.
+const WITH_ACTIONS: [&str; 2] = ["PortForward", "ForwardAgent"];
+/// Their actions.
 const ACTIONS: [&str; 2] = ["suspend", "resume"];
 
 const HEAD: &str = "\
@@ -40,13 +40,15 @@ pub fn argocd_config_map<E>(read: impl Fn(&str) -> Result<String, E>) -> Result<
         let script = read(&format!("{kind}/health.lua"))?;
         text += &format!("  resource.customizations.health.portlane.dev_{kind}: |\n{}", indented(&script, 4));
     }
-    let discovery = read(&format!("{WITH_ACTIONS}/actions/discovery.lua"))?;
-    let mut actions = format!("discovery.lua: |\n{}definitions:\n", indented(&discovery, 2));
-    for action in ACTIONS {
-        let script = read(&format!("{WITH_ACTIONS}/actions/{action}/action.lua"))?;
-        actions += &format!("- name: {action}\n  action.lua: |\n{}", indented(&script, 4));
+    for kind in WITH_ACTIONS {
+        let discovery = read(&format!("{kind}/actions/discovery.lua"))?;
+        let mut actions = format!("discovery.lua: |\n{}definitions:\n", indented(&discovery, 2));
+        for action in ACTIONS {
+            let script = read(&format!("{kind}/actions/{action}/action.lua"))?;
+            actions += &format!("- name: {action}\n  action.lua: |\n{}", indented(&script, 4));
+        }
+        text += &format!("  resource.customizations.actions.portlane.dev_{kind}: |\n{}", indented(&actions, 4));
     }
-    text += &format!("  resource.customizations.actions.portlane.dev_{WITH_ACTIONS}: |\n{}", indented(&actions, 4));
     Ok(text)
 }
 
@@ -72,14 +74,16 @@ mod tests {
             let health = data(&format!("resource.customizations.health.portlane.dev_{kind}"));
             assert_eq!(Ok(health), script(&format!("{kind}/health.lua")));
         }
-        let actions: Value = serde_yaml::from_str(&data("resource.customizations.actions.portlane.dev_PortForward"))
-            .expect("YAML in YAML");
         let text = |value: &Value| Ok(value.as_str().expect("a text").to_owned());
-        assert_eq!(text(&actions["discovery.lua"]), script("PortForward/actions/discovery.lua"));
-        for (at, name) in ACTIONS.iter().enumerate() {
-            assert_eq!(actions["definitions"][at]["name"].as_str(), Some(*name));
-            let file = format!("PortForward/actions/{name}/action.lua");
-            assert_eq!(text(&actions["definitions"][at]["action.lua"]), script(&file));
+        for kind in WITH_ACTIONS {
+            let actions = data(&format!("resource.customizations.actions.portlane.dev_{kind}"));
+            let actions: Value = serde_yaml::from_str(&actions).expect("YAML in YAML");
+            assert_eq!(text(&actions["discovery.lua"]), script(&format!("{kind}/actions/discovery.lua")));
+            for (at, name) in ACTIONS.iter().enumerate() {
+                assert_eq!(actions["definitions"][at]["name"].as_str(), Some(*name));
+                let file = format!("{kind}/actions/{name}/action.lua");
+                assert_eq!(text(&actions["definitions"][at]["action.lua"]), script(&file));
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{ForwardGateway, PortForward};
+use crds::{ForwardAgent, ForwardGateway, PortForward};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::{
     core::v1::{Event, Pod, Service},
@@ -12,7 +12,7 @@ use kube::api::ListParams;
 use kubectl_core::{
     access::{Fetched, Listed, Place, items},
     check::{Check, Outcome},
-    describe::{Facts, report, services},
+    describe::{Facts, agents, report, services},
     nearest::nearest,
     placement::{gateway, key, pods},
     render,
@@ -27,12 +27,16 @@ const READ: usize = 8;
 /// A Service and its endpoints, as they were read.
 type ServiceRead = (ObjectKey, Fetched<Option<Service>>, Fetched<Listed<EndpointSlice>>);
 
+/// An agent, as it was read.
+type AgentRead = (ObjectKey, Fetched<Option<ForwardAgent>>);
+
 /// Prints the report. Returns whether everything could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool, Error> {
     let now = cluster.now().await?;
     let forward = find(cluster, &args.forward).await?;
     let key = key(&forward);
     let (query, fleet, wanted) = (pods(&forward), gateway(&forward), services(&forward));
+    let dialling = stream::iter(agents(&forward)).map(|key| read_agent(cluster, key)).buffer_unordered(READ);
     let gateway = async {
         match &fleet {
             Some(gateway) => Some(cluster.get::<ForwardGateway>(&gateway.namespace, &gateway.name).await),
@@ -45,9 +49,10 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool
         .fields(&format!("involvedObject.kind=PortForward,involvedObject.name={},involvedObject.uid={uid}", key.name));
     let (pods_in, events_in) = (Place::Namespace(query.namespace), Place::Namespace(key.namespace.clone()));
     let read = stream::iter(wanted).map(|key| read_service(cluster, key)).buffer_unordered(READ);
-    let (gateway, read, pods, events) = tokio::join!(
+    let (gateway, read, dialling, pods, events) = tokio::join!(
         gateway,
         read.collect::<Vec<ServiceRead>>(),
+        dialling.collect::<Vec<AgentRead>>(),
         cluster.list::<Pod>(&pods_in, ListParams::default().labels(&query.labels)),
         cluster.list::<Event>(&events_in, events),
     );
@@ -56,7 +61,8 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool
         services.insert(key.clone(), service);
         slices.insert(key, endpoints);
     }
-    let report = report(&Facts { now, forward, gateway, services, slices, pods, events });
+    let agents = dialling.into_iter().collect();
+    let report = report(&Facts { now, forward, gateway, services, slices, agents, pods, events });
     output::print(&report, args.output.into(), render::describe)?;
     let is_known = |check: &Check| check.outcome != Outcome::Unknown;
     Ok(report.notes.is_empty() && report.steps.iter().all(|step| step.items.iter().all(is_known)))
@@ -78,6 +84,11 @@ async fn read_service(cluster: &Cluster, key: ObjectKey) -> ServiceRead {
     let (service, slices) =
         tokio::join!(cluster.get::<Service>(&key.namespace, &key.name), cluster.list::<EndpointSlice>(&place, params));
     (key, service, slices)
+}
+
+async fn read_agent(cluster: &Cluster, key: ObjectKey) -> AgentRead {
+    let agent = cluster.get::<ForwardAgent>(&key.namespace, &key.name).await;
+    (key, agent)
 }
 
 /// The forward of this name. If it does not exist, the error has the nearest name that does, or says that the cluster

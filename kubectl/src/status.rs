@@ -1,6 +1,6 @@
 //! `kubectl portlane status`: reads the cluster and prints the report.
 
-use crds::{ForwardGateway, PortForward};
+use crds::{ForwardAgent, ForwardGateway, PortForward};
 use k8s_openapi::{
     api::{
         admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, coordination::v1::Lease,
@@ -29,15 +29,16 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdic
     let now = cluster.now().await?;
     let namespace = Place::Namespace(cluster.namespace.clone());
     let place = if args.all_namespaces { Place::Everywhere } else { namespace };
-    let ((searched, deployments), published, proxies, gateways, forwards) = tokio::join!(
+    let ((searched, deployments), published, proxies, gateways, agents, forwards) = tokio::join!(
         operators(cluster, args.operator_namespace.as_deref()),
         cluster.published(),
         cluster.list::<Pod>(&place, ListParams::default().labels(PROXY_LABEL)),
         cluster.list::<ForwardGateway>(&place, ListParams::default()),
+        cluster.list::<ForwardAgent>(&place, ListParams::default()),
         cluster.list::<PortForward>(&place, ListParams::default()),
     );
-    if !args.all_namespaces && items(&forwards).is_empty() && items(&gateways).is_empty() && items(&proxies).is_empty()
-    {
+    let is_empty = items(&forwards).is_empty() && items(&gateways).is_empty() && items(&agents).is_empty();
+    if !args.all_namespaces && is_empty && items(&proxies).is_empty() {
         has_namespace(cluster).await?;
     }
     let mut operators = Vec::new();
@@ -56,6 +57,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdic
         operators,
         proxies,
         gateways,
+        agents,
         forwards,
         sessions,
     };

@@ -6,7 +6,7 @@ pub(crate) mod pods;
 
 use std::collections::BTreeMap;
 
-use crds::{BackendHealth, Condition, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
+use crds::{BackendHealth, Condition, ForwardAgent, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
 use k8s_openapi::{
     api::{
         core::v1::{Event, Pod, Service},
@@ -26,7 +26,7 @@ use crate::{
     time::{age, seconds},
 };
 
-pub use self::backends::services;
+pub use self::backends::{agents, services};
 
 /// Most events that a description has.
 const EVENTS: usize = 10;
@@ -46,6 +46,8 @@ pub struct Facts {
     pub services: BTreeMap<ObjectKey, Fetched<Option<Service>>>,
     /// The endpoints of these Services.
     pub slices: BTreeMap<ObjectKey, Fetched<Listed<EndpointSlice>>>,
+    /// The agents of the backends; `None` if an agent does not exist.
+    pub agents: BTreeMap<ObjectKey, Fetched<Option<ForwardAgent>>>,
     /// The pods that should run the forward.
     pub pods: Fetched<Listed<Pod>>,
     /// Events about the forward.
@@ -237,11 +239,12 @@ fn gateway_item(forward: &PortForward, found: &Fetched<Option<ForwardGateway>>) 
     }
 }
 
-/// The endpoints: those of each Service, and what proxies found out about their health.
+/// The endpoints: those of each Service, the instances of each agent, and what proxies found out about their health.
 fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
     const NAME: &str = "endpoints";
     let key = key(&facts.forward);
     let mut items = backends::endpoints(facts);
+    items.extend(backends::instances(facts));
     items.extend(status.listeners.iter().filter_map(|listener| {
         let found = listener.backends?;
         let outcome = match found {
@@ -261,7 +264,7 @@ fn endpoints(facts: &Facts, status: &PortForwardStatus) -> Step {
     }));
     let outcome = worst(items.iter().map(|item| item.outcome));
     let detail = match outcome {
-        Outcome::Ok if items.is_empty() => "no backend is a Service that exists",
+        Outcome::Ok if items.is_empty() => "no backend is a Service or an agent that exists",
         Outcome::Ok => "every backend has endpoints that are ready",
         Outcome::Warning => "some endpoints are not usable",
         Outcome::Unknown => "not every endpoint could be read",

@@ -129,7 +129,8 @@ impl Process {
             checks.push(Check::warning("forwards", "the process runs none"));
         }
         let notes = more.into_iter().collect();
-        status::Report { program: program.to_owned(), checks, gateways: Vec::new(), forwards, notes }
+        let (program, gateways, agents) = (program.to_owned(), Vec::new(), Vec::new());
+        status::Report { program, checks, gateways, agents, forwards, notes }
     }
 
     /// What the process should run, and the difference to what it runs.

@@ -3,7 +3,7 @@
 //! Messages of the operator name the remedy wherever the operator knows one. Here are the steps that need kubectl or the
 //! names of the objects around.
 
-use crds::{ForwardGateway, PortForward};
+use crds::{ForwardAgent, ForwardGateway, PortForward};
 
 use crate::placement::{gateway, key, pods};
 
@@ -44,6 +44,20 @@ pub fn of_gateway(gateway: &ForwardGateway, reason: &str, message: &str) -> Stri
             )
         }
         _ => format!("kubectl -n {namespace} describe forwardgateway {name}"),
+    }
+}
+
+/// The next step for an agent that is not ready for this reason, or deserves attention.
+pub fn of_agent(agent: &ForwardAgent, reason: &str) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (namespace, name) = (text(&agent.metadata.namespace), text(&agent.metadata.name));
+    let secret = agent.status.as_ref().and_then(|status| status.enrolment_secret.as_ref());
+    match (reason, secret) {
+        ("NotEnrolled", Some(secret)) => format!(
+            "kubectl -n {namespace} get secret {secret} --output 'go-template={{{{.data.join | base64decode}}}}' | \
+             portlane agent --join-file - --allow HOST:PORT"
+        ),
+        _ => format!("kubectl -n {namespace} describe forwardagent {name}"),
     }
 }
 

@@ -1,4 +1,8 @@
-//! Forwards and gateways in one line each.
+//! Forwards, gateways and agents in one line each.
+
+mod agent;
+
+pub use self::agent::{AgentRow, agent};
 
 use crds::{BackendHealth, Condition, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
 use serde::Serialize;

@@ -1,10 +1,10 @@
-//! `kubectl portlane status`: an installation, its gateways and its forwards.
+//! `kubectl portlane status`: an installation, its gateways, its agents and its forwards.
 
 mod sessions;
 
 pub use self::sessions::counted;
 
-use crds::{ForwardGateway, PortForward};
+use crds::{ForwardAgent, ForwardGateway, PortForward};
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Pod},
     jiff::Timestamp,
@@ -19,7 +19,7 @@ use crate::{
     installation::{self, OperatorFacts},
     live::Reading,
     placement::key,
-    rows::{self, ForwardRow, GatewayRow},
+    rows::{self, AgentRow, ForwardRow, GatewayRow},
 };
 
 /// Annotation of a pod that names the image of its proxy.
@@ -46,6 +46,8 @@ pub struct Facts {
     pub proxies: Fetched<Listed<Pod>>,
     /// Gateways.
     pub gateways: Fetched<Listed<ForwardGateway>>,
+    /// Agents.
+    pub agents: Fetched<Listed<ForwardAgent>>,
     /// Forwards.
     pub forwards: Fetched<Listed<PortForward>>,
     /// Numbers of sessions, as far as they could be read.
@@ -62,6 +64,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// Gateways, by namespace and name.
     pub gateways: Vec<GatewayRow>,
+    /// Agents, by namespace and name.
+    pub agents: Vec<AgentRow>,
     /// Forwards, by namespace and name.
     pub forwards: Vec<ForwardRow>,
     /// What could not be read, or not completely.
@@ -73,7 +77,7 @@ pub struct Report {
 pub enum Verdict {
     /// Nothing has failed.
     Ok,
-    /// A check has failed, or a gateway or a forward is not ready.
+    /// A check has failed, or a gateway, an agent or a forward is not ready.
     Failed,
     /// Nothing that could be looked at has failed, and something could not be looked at.
     Incomplete,
@@ -83,9 +87,7 @@ impl Report {
     /// What the report amounts to. A failure counts, whatever else could not be looked at.
     pub fn verdict(&self) -> Verdict {
         let checks = self.checks.iter().map(|check| check.outcome);
-        let gateways = self.gateways.iter().map(|row| row.outcome);
-        let outcomes: Vec<Outcome> =
-            checks.chain(gateways).chain(self.forwards.iter().map(|row| row.outcome)).collect();
+        let outcomes: Vec<Outcome> = checks.chain(self.rows()).collect();
         if outcomes.contains(&Outcome::Failed) {
             Verdict::Failed
         } else if outcomes.contains(&Outcome::Unknown) || !self.notes.is_empty() {
@@ -93,6 +95,13 @@ impl Report {
         } else {
             Verdict::Ok
         }
+    }
+
+    /// What the rows of all tables amount to.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Outcome> {
+        let gateways = self.gateways.iter().map(|row| row.outcome);
+        let agents = self.agents.iter().map(|row| row.outcome);
+        gateways.chain(agents).chain(self.forwards.iter().map(|row| row.outcome))
     }
 }
 
@@ -109,6 +118,8 @@ pub fn report(facts: &Facts) -> Report {
     }
     let mut gateways: Vec<GatewayRow> = items(&facts.gateways).iter().map(rows::gateway).collect();
     gateways.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let mut agents: Vec<AgentRow> = items(&facts.agents).iter().map(rows::agent).collect();
+    agents.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let totals = sessions::totals(&facts.sessions);
     let forward = |forward: &PortForward| {
         let sessions = totals.get(&key(forward)).copied();
@@ -120,11 +131,12 @@ pub fn report(facts: &Facts) -> Report {
         installation::notes(&facts.deployments),
         note(&facts.proxies, "pods with a proxy"),
         note(&facts.gateways, "ForwardGateways"),
+        note(&facts.agents, "ForwardAgents"),
         note(&facts.forwards, "PortForwards"),
     ];
     let sessions = sessions::notes(&facts.operators, &facts.forwards, &facts.sessions);
     let notes = notes.into_iter().flatten().chain(sessions).collect();
-    Report { program: facts.program.clone(), checks, gateways, forwards, notes }
+    Report { program: facts.program.clone(), checks, gateways, agents, forwards, notes }
 }
 
 /// Checks that proxies run the image that the operator gives to new ones. Fleets roll by themselves, and sidecars only

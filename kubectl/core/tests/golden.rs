@@ -122,6 +122,7 @@ impl Scene {
             deployments,
             proxies: self.list("Pod", "pods"),
             gateways: self.list("ForwardGateway", "forwardgateways.portlane.dev"),
+            agents: self.list("ForwardAgent", "forwardagents.portlane.dev"),
             forwards: self.list("PortForward", "portforwards.portlane.dev"),
             sessions: self.sessions(),
         })
@@ -144,6 +145,12 @@ impl Scene {
             self.allowed("get", "services", Place::Namespace(key.namespace.clone())).map(|()| found)
         };
         let slices = |_: &ObjectKey| self.list("EndpointSlice", "endpointslices.discovery.k8s.io");
+        let dialling: Vec<crds::ForwardAgent> = self.of("ForwardAgent");
+        let agent = |key: &ObjectKey| {
+            let found = dialling.iter().find(|agent| agent.metadata.name.as_ref() == Some(&key.name)).cloned();
+            let place = Place::Namespace(key.namespace.clone());
+            self.allowed("get", "forwardagents.portlane.dev", place).map(|()| found)
+        };
         let keys = describe::services(&forward);
         let gateway = forward.spec.placement.gateway.as_ref();
         let gateway = gateway.map(|_| self.get("ForwardGateway", "forwardgateways.portlane.dev", Place::Everywhere));
@@ -152,6 +159,7 @@ impl Scene {
             gateway,
             services: keys.iter().map(|key| (key.clone(), service(key))).collect(),
             slices: keys.iter().map(|key| (key.clone(), slices(key))).collect(),
+            agents: describe::agents(&forward).into_iter().map(|key| (key.clone(), agent(&key))).collect(),
             pods: self.list("Pod", "pods"),
             events: self.list("Event", "events"),
             forward,
@@ -176,7 +184,7 @@ fn scenes() -> Vec<(String, Scene)> {
 }
 
 /// The broken installations that the plugin must explain, and the scenes in which it does.
-const BROKEN: [(&str, &[&str]); 12] = [
+const BROKEN: [(&str, &[&str]); 13] = [
     ("no CRDs", &["without-crds"]),
     ("webhook down", &["webhook-down"]),
     ("a port taken", &["forwards", "describe-port-taken"]),
@@ -187,6 +195,7 @@ const BROKEN: [(&str, &[&str]); 12] = [
     ("a dead backend", &["forwards", "describe-dead-backend"]),
     ("a proxy that cannot reach the operator", &["forwards", "describe-cut-off"]),
     ("a quota", &["forwards", "describe-quota"]),
+    ("an agent that is not connected", &["agents", "describe-agents"]),
     ("no rights", &["without-rights", "describe-without-rights"]),
     ("an operator that is down", &["operator-down", "describe-operator-down"]),
 ];
@@ -234,7 +243,11 @@ fn no_table_is_wider_than_the_terminal() {
                 }
             } else {
                 let report = scene.status();
-                let tables = [("Gateways", report.gateways.len()), ("Forwards", report.forwards.len())];
+                let tables = [
+                    ("Gateways", report.gateways.len()),
+                    ("Agents", report.agents.len()),
+                    ("Forwards", report.forwards.len()),
+                ];
                 for (title, rows) in tables.into_iter().filter(|(_, rows)| *rows > 0) {
                     table(title, rows);
                 }

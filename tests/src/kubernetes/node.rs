@@ -92,6 +92,11 @@ impl Node {
         self.init
     }
 
+    /// Address of the node in its network.
+    pub(super) fn address(&self) -> IpAddr {
+        self.family.addresses().api().ip()
+    }
+
     /// The kubeconfig of an administrator, for use on the host of the node.
     ///
     /// # Panics

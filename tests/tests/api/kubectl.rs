@@ -206,7 +206,7 @@ fn a_user_without_rights_is_told_which_right_is_missing() {
     until("the forward is listed", || status().text.contains("\n  ! "));
     let Output { text, code, .. } = status();
     assert_eq!(code, Some(3), "{text}");
-    for resource in ["deployments.apps", "pods", "forwardgateways.portlane.dev"] {
+    for resource in ["deployments.apps", "pods", "forwardgateways.portlane.dev", "forwardagents.portlane.dev"] {
         let line = format!("cannot list {resource} in namespace {name}: ask for `list` on `{resource}`");
         assert!(text.contains(&line), "{line} is not in\n{text}");
     }

@@ -1,7 +1,8 @@
-//! Health of `PortForward`s and `ForwardGateway`s: the scripts for Argo CD, run by a real Lua, and the rules of kstatus, over
+//! Health of `PortForward`s, `ForwardGateway`s and `ForwardAgent`s: the scripts for Argo CD, run by a real Lua, and the rules of kstatus, over
 //! every combination of conditions that `docs/conditions.md` allows. `docs/gitops.md` says what each must give.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+mod agents;
 mod kstatus;
 mod lua;
 mod page;
@@ -146,7 +147,7 @@ fn every_row_of_the_page_is_the_health_of_a_combination() {
 
 #[test]
 fn an_object_without_a_status_or_without_ready_is_progressing() {
-    for kind in ["PortForward", "ForwardGateway"] {
+    for kind in ["PortForward", "ForwardGateway", "ForwardAgent"] {
         let script = Script::of(kind, "health.lua");
         let mut new = object(kind, GENERATION, &[]);
         assert_eq!(script.health(&new).status, "Progressing");

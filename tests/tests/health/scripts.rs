@@ -29,7 +29,7 @@ fn files(kind: &str, name: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_health_of_every_object_beside_the_scripts_is_what_their_tests_say() {
-    for kind in ["PortForward", "ForwardGateway"] {
+    for kind in ["PortForward", "ForwardGateway", "ForwardAgent"] {
         let script = Script::of(kind, "health.lua");
         let tests = yaml(kind, "health_test.yaml");
         for test in list(&tests, "tests") {
@@ -45,7 +45,12 @@ fn the_health_of_every_object_beside_the_scripts_is_what_their_tests_say() {
 
 #[test]
 fn an_action_changes_one_field_and_the_other_one_is_offered_then() {
-    let kind = "PortForward";
+    for kind in ["PortForward", "ForwardAgent"] {
+        actions_of(kind);
+    }
+}
+
+fn actions_of(kind: &str) {
     let object = |file: &str| yaml(kind, &format!("actions/{file}"));
     let tests = yaml(kind, "actions/action_test.yaml");
     let discovery = Script::of(kind, "actions/discovery.lua");

@@ -22,3 +22,4 @@ mod scaling;
 mod shared;
 mod sidecar;
 mod tasks;
+mod tunnels;

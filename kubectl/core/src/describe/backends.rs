@@ -1,16 +1,17 @@
-//! The backends of a forward, and the endpoints of their Services.
+//! The backends of a forward, the endpoints of their Services, and the instances of their agents.
 
 use std::collections::BTreeSet;
 
-use crds::{Backend, PortForward, ServiceBackend};
+use crds::{AgentInstance, Backend, ForwardAgent, PortForward, ServiceBackend};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use operator_core::ObjectKey;
 
 use crate::{
     access::{Fetched, Listed},
-    check::Check,
+    check::{Check, Outcome},
     installation::ready,
     placement::key,
+    rows,
 };
 
 use super::Facts;
@@ -24,6 +25,16 @@ pub fn services(forward: &PortForward) -> BTreeSet<ObjectKey> {
 fn service_key(forward: &PortForward, service: &ServiceBackend) -> ObjectKey {
     let namespace = service.namespace.clone().unwrap_or_else(|| key(forward).namespace);
     ObjectKey::new(namespace, service.name.clone())
+}
+
+/// The agents that lead to backends of a forward.
+pub fn agents(forward: &PortForward) -> BTreeSet<ObjectKey> {
+    let backends = forward.spec.listeners.iter().flat_map(|listener| &listener.backends);
+    backends.filter_map(|backend| Some(agent_key(forward, &backend.tunnel.as_ref()?.agent))).collect()
+}
+
+fn agent_key(forward: &PortForward, name: &str) -> ObjectKey {
+    ObjectKey::new(key(forward).namespace, name)
 }
 
 /// One item for each backend of each listener.
@@ -44,7 +55,7 @@ pub(super) fn backends(facts: &Facts) -> Vec<Check> {
         }
         if let Some(tunnel) = &backend.tunnel {
             let name = name(format!("agent/{}/{}:{}", tunnel.agent, tunnel.host, tunnel.port));
-            return Some(Check::ok(name, format!("ForwardAgent {} reaches it: see its status", tunnel.agent)));
+            return facts.agents.get(&agent_key(&facts.forward, &tunnel.agent)).map(|found| agent_item(name, found));
         }
         let local = backend.local.as_ref()?;
         Some(Check::ok(name(format!("localhost:{}", local.port)), "a port of the pod itself"))
@@ -71,6 +82,42 @@ fn service_item(name: String, port: u16, found: &Fetched<Option<Service>>) -> Ch
     let has = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
     Check::failed(name, format!("the Service has no port {port}: its ports are {has}"))
         .hint("name a port of the Service, or add the port to the Service")
+}
+
+fn agent_item(name: String, found: &Fetched<Option<ForwardAgent>>) -> Check {
+    let row = match found {
+        Err(why) => return Check::unknown(name, why),
+        Ok(None) => {
+            return Check::failed(name, "the ForwardAgent does not exist").hint("create it, or correct its name");
+        }
+        Ok(Some(agent)) => rows::agent(agent),
+    };
+    let check = match (row.outcome, row.reason.as_str()) {
+        (Outcome::Ok, "Suspended") => Check::warning(name, row.message),
+        (Outcome::Ok, _) => Check::ok(name, format!("the agent is ready, and dials gateway {}", row.gateway)),
+        (outcome, _) => Check::new(name, outcome, row.message),
+    };
+    match row.hint {
+        Some(hint) => check.hint(hint),
+        None => check,
+    }
+}
+
+/// One item for each connected instance of each agent that exists.
+pub(super) fn instances(facts: &Facts) -> Vec<Check> {
+    let mut items = Vec::new();
+    for (key, found) in &facts.agents {
+        let Ok(Some(agent)) = found else { continue };
+        let connected: &[AgentInstance] = agent.status.as_ref().map(|it| it.instances.as_slice()).unwrap_or_default();
+        if connected.is_empty() {
+            items.push(Check::failed(format!("agent/{}", key.name), "no instance is connected"));
+        }
+        items.extend(connected.iter().map(|it| {
+            let detail = format!("version {}, connected to {} proxies", it.version, it.carriers);
+            Check::ok(format!("agent/{}/{}", key.name, it.name), detail)
+        }));
+    }
+    items
 }
 
 /// One item for each Service that exists.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     check::Outcome,
-    rows::{ForwardRow, GatewayRow, ListenerRow},
+    rows::{AgentRow, ForwardRow, GatewayRow, ListenerRow},
     status::{Report, Verdict},
 };
 
@@ -28,6 +28,9 @@ const FORWARD_WIDE: [Column<'_>; 3] = [("TO", 10), ("PLACEMENT", 11), ("ADDRESS"
 const GATEWAY: [Column<'_>; 6] =
     [("NAMESPACE", 1), ("NAME", 0), ("READY", 7), ("REASON", 2), ("REPLICAS", 3), ("FORWARDS", 4)];
 const GATEWAY_WIDE: [Column<'_>; 1] = [("ADDRESS", 9)];
+const AGENT: [Column<'_>; 7] =
+    [("NAMESPACE", 1), ("NAME", 0), ("READY", 7), ("REASON", 2), ("INSTANCES", 3), ("CARRIERS", 4), ("GATEWAY", 5)];
+const AGENT_WIDE: [Column<'_>; 1] = [("VERSIONS", 9)];
 /// Rank of the namespace where all rows have the same.
 const SAME: u8 = 8;
 
@@ -45,6 +48,8 @@ fn titled(title: &str, report: &Report, look: Look) -> String {
     let mut text = format!("{}\n{}", look.title(title), checks(&report.checks, INDENT, look));
     let gateways: Vec<Line> = report.gateways.iter().map(|row| gateway(row, look)).collect();
     text.push_str(&section("Gateways", &[&GATEWAY[..], &GATEWAY_WIDE], &gateways, look));
+    let agents: Vec<Line> = report.agents.iter().map(|row| agent(row, look)).collect();
+    text.push_str(&section("Agents", &[&AGENT[..], &AGENT_WIDE], &agents, look));
     let forwards: Vec<Line> = report.forwards.iter().map(|row| forward(row, look)).collect();
     text.push_str(&section("Forwards", &[&FORWARD[..], &FORWARD_WIDE], &forwards, look));
     text.push_str(&notes(&report.notes, look));
@@ -95,6 +100,17 @@ fn gateway(row: &GatewayRow, look: Look) -> Line {
     line(row.outcome, &cells, &row.message, row.hint.as_deref())
 }
 
+fn agent(row: &AgentRow, look: Look) -> Line {
+    let mut cells = vec![row.namespace.clone(), row.name.clone(), shown(&row.ready), shown(&row.reason)];
+    let carriers: Vec<&str> = row.instances.iter().map(|instance| instance.carriers.as_str()).collect();
+    cells.extend([row.instances.len().to_string(), shown(&carriers.join(",")), shown(&row.gateway)]);
+    if look.is_wide {
+        let versions = row.instances.iter().map(|instance| format!("{} {}", instance.name, instance.version));
+        cells.push(versions.collect::<Vec<_>>().join(", "));
+    }
+    line(row.outcome, &cells, &row.message, row.hint.as_deref())
+}
+
 fn forward(row: &ForwardRow, look: Look) -> Line {
     let proxies = row.proxies.map_or_else(|| "-".to_owned(), |proxies| format!("{}/{}", proxies.acked, proxies.total));
     let mut cells = vec![row.namespace.clone(), row.name.clone(), shown(&row.ready), shown(&row.reason), proxies];
@@ -134,10 +150,12 @@ fn summary(report: &Report) -> String {
     };
     let checks = report.checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
     let gateways = report.gateways.iter().filter(|row| row.outcome == Outcome::Failed).count();
+    let agents = report.agents.iter().filter(|row| row.outcome == Outcome::Failed).count();
     let forwards = report.forwards.iter().filter(|row| row.outcome == Outcome::Failed).count();
     let parts: Vec<String> = [
         failed(checks, "check has failed", "checks have failed"),
         failed(gateways, "gateway is not ready", "gateways are not ready"),
+        failed(agents, "agent is not ready", "agents are not ready"),
         failed(forwards, "forward is not ready", "forwards are not ready"),
     ]
     .into_iter()
@@ -148,9 +166,7 @@ fn summary(report: &Report) -> String {
         Verdict::Incomplete => "nothing has failed, but not everything could be read".to_owned(),
         Verdict::Ok => {
             let warnings = report.checks.iter().filter(|check| check.outcome == Outcome::Warning).count();
-            let rows =
-                report.gateways.iter().map(|row| row.outcome).chain(report.forwards.iter().map(|row| row.outcome));
-            let warnings = warnings + rows.filter(|outcome| *outcome == Outcome::Warning).count();
+            let warnings = warnings + report.rows().filter(|outcome| *outcome == Outcome::Warning).count();
             failed(warnings, "warning", "warnings")
                 .map_or_else(|| "all is well".to_owned(), |more| format!("no failure, {more}"))
         }
@@ -174,7 +190,8 @@ mod tests {
     fn a_narrow_table_names_the_namespace_before_the_reason_only_if_there_are_several() {
         let head = |other: &str| {
             let (program, forwards) = (String::new(), vec![row("shop"), row(other)]);
-            let report = Report { program, checks: Vec::new(), gateways: Vec::new(), forwards, notes: Vec::new() };
+            let (checks, gateways, agents) = (Vec::new(), Vec::new(), Vec::new());
+            let report = Report { program, checks, gateways, agents, forwards, notes: Vec::new() };
             let text = status(&report, Look { width: Some(22), ..Look::default() });
             text.lines().skip_while(|line| *line != "Forwards").nth(1).unwrap_or_default().to_owned()
         };

@@ -155,8 +155,11 @@ fn open(facts: &Facts, session: &Session, has_bytes: bool) -> Check {
     let backend = session.backend.as_deref().unwrap_or_default();
     let limits = facts.forward.spec.limits.as_ref();
     let may_queue = limits.is_some_and(|it| it.max_connections.is_some() && it.on_limit != Some(OnLimit::Reject));
+    let is_tunnelled = facts.spec().is_some_and(|listener| listener.backends.iter().any(|it| it.tunnel.is_some()));
     let next = if may_queue {
         "is spec.limits.maxConnections reached? then it waits for its turn; otherwise: do the endpoints answer?"
+    } else if is_tunnelled {
+        "is an instance of the agent connected? a session waits for one: kubectl portlane describe"
     } else {
         "do the endpoints answer? NetworkPolicies and firewalls may drop connections silently"
     };

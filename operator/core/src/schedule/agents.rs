@@ -1,6 +1,7 @@
 //! When the statuses of agents are written.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use crate::{
     schedule::{Effect, StatusWrite, View},
     status::{
         agent::{AgentFacts, Enrolment, agent_status},
+        events::{of_agent, reference},
         instances::{GRACE, Instances, Report},
         patch::all_of_agent,
     },
@@ -56,6 +58,8 @@ struct Entry {
     /// Something changed during the write.
     again: bool,
     unseen: Option<Unseen>,
+    /// Status and reason of each condition at the last write.
+    reported: BTreeMap<String, (String, String)>,
 }
 
 /// The statuses of all agents, in one leader election term.
@@ -152,7 +156,7 @@ impl Agents {
         }
     }
 
-    /// Returns the writes that are due, at most `room`.
+    /// Returns the writes that are due, with the events of what has changed. No write is added to `room` effects.
     pub fn tick(&mut self, view: &View<'_>, room: usize, now: Duration) -> Vec<Effect> {
         let uids = self.instances.expire(now);
         self.look_at_all(&uids);
@@ -168,7 +172,7 @@ impl Agents {
                 break;
             }
             let Some(key) = self.now.pop_first() else { break };
-            effects.extend(self.one(&key, view, now));
+            self.one(&key, view, now, &mut effects);
         }
         effects
     }
@@ -177,12 +181,12 @@ impl Agents {
         self.now.extend(uids.iter().filter_map(|uid| self.by_uid.get(uid)).cloned());
     }
 
-    fn one(&mut self, key: &ObjectKey, view: &View<'_>, now: Duration) -> Option<Effect> {
-        let mut agent = view.cache.agent(key)?.into_owned();
+    fn one(&mut self, key: &ObjectKey, view: &View<'_>, now: Duration, effects: &mut Vec<Effect>) {
+        let Some(mut agent) = view.cache.agent(key).map(Cow::into_owned) else { return };
         let gateway = gateway_of(key, &agent);
         if gateway.as_ref().is_some_and(|gateway| view.cache.world.foreign_gateways.contains_key(gateway)) {
             // The operator of the gateway writes the status.
-            return None;
+            return;
         }
         let facts = self.facts(key, &agent, view, now);
         if facts.connected.is_none() {
@@ -197,7 +201,7 @@ impl Agents {
         }
         if entry.writing {
             entry.again = true;
-            return None;
+            return;
         }
         // The cache never shows the status of an unreadable object, so the written status is kept.
         if !is_unreadable && entry.unseen.as_ref().is_some_and(|unseen| now.saturating_sub(unseen.at) > SHOWN) {
@@ -208,17 +212,20 @@ impl Agents {
         }
         let next = agent_status(&agent, &facts, view.wall_clock);
         if agent.status.as_ref() == Some(&next) {
-            return None;
+            return;
         }
         let rate = Rate::every(EACH, BURST);
         if !entry.bucket.take(rate, now) {
             self.later.insert((now + entry.bucket.wait(rate, now), key.clone()));
-            return None;
+            return;
         }
+        let (object, old) = (reference("ForwardAgent", &agent.metadata), agent.status.unwrap_or_default());
+        let events = of_agent(&object, &old.conditions, &next.conditions, &mut entry.reported);
+        effects.extend(events.into_iter().map(Effect::Event));
         entry.writing = true;
         let status = all_of_agent(&next);
         entry.unseen = Some(Unseen { status: next, version: None, at: now });
-        Some(Effect::WriteStatus(StatusWrite { subject: Subject::Agent(key.clone()), uid, status }))
+        effects.push(Effect::WriteStatus(StatusWrite { subject: Subject::Agent(key.clone()), uid, status }));
     }
 
     fn facts(&self, key: &ObjectKey, agent: &ForwardAgent, view: &View<'_>, now: Duration) -> AgentFacts {

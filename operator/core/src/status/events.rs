@@ -155,6 +155,50 @@ pub fn of_ready(
     Some(Happened { object: object.clone(), warning: status == Truth::False, reason: now.reason, note: now.message })
 }
 
+/// Returns the events of an agent: whether its gateway takes it, that an instance has enrolled, and whether one is
+/// connected. `reported` holds status and reason of each condition at the last write, because a retried status write must
+/// not repeat its events.
+pub fn of_agent(
+    object: &ObjectReference,
+    old: &[crds::Condition],
+    new: &[crds::Condition],
+    reported: &mut BTreeMap<String, (String, String)>,
+) -> Vec<Happened> {
+    let mut events = Vec::new();
+    for now in new {
+        let before = old.iter().find(|old| old.type_ == now.type_);
+        let news = (now.status.clone(), now.reason.clone());
+        let is_old = before.is_some_and(|old| (&old.status, &old.reason) == (&now.status, &now.reason));
+        if is_old || reported.get(&now.type_) == Some(&news) {
+            continue;
+        }
+        reported.insert(now.type_.clone(), news);
+        if is_event_of_agent(before, now) {
+            let warning = Truth::parse(&now.status) == Truth::False;
+            let (reason, note) = (now.reason.clone(), now.message.clone());
+            events.push(Happened { object: object.clone(), warning, reason, note });
+        }
+    }
+    events
+}
+
+/// Whether the change of a condition of an agent is worth an event. An agent that nobody has started yet is not, and one
+/// that is suspended or not accepted is told of once.
+fn is_event_of_agent(before: Option<&crds::Condition>, now: &crds::Condition) -> bool {
+    let is = |type_: ConditionType| now.type_ == type_.as_str();
+    match Truth::parse(&now.status) {
+        Truth::True if is(ConditionType::Accepted) => before.is_some() || now.reason == "Suspended",
+        Truth::True => is(ConditionType::Enrolled) || is(ConditionType::Connected),
+        Truth::False if is(ConditionType::Accepted) => before.is_some() || !TRANSIENT.contains(&now.reason.as_str()),
+        Truth::False if is(ConditionType::Enrolled) => now.reason == "EnrolmentFailed",
+        Truth::False => {
+            let was_connected = before.is_some_and(|old| Truth::parse(&old.status) == Truth::True);
+            is(ConditionType::Connected) && now.reason == "NotConnected" && was_connected
+        }
+        Truth::Unknown => false,
+    }
+}
+
 /// Returns the events of listeners whose backends become unhealthy or healthy again. `old` are the listeners in the
 /// present status. `reported` holds the health in the last event, by listener.
 pub fn of_backends(

@@ -27,6 +27,7 @@ use ipnet::IpNet;
 use proxy_api::{AcceptHeader, Bind, Origin, Transport};
 
 use crate::{
+    names::TUNNEL_PORT,
     translate::{
         groups::Group,
         tenants::{self, Terms},
@@ -222,6 +223,8 @@ pub(crate) fn asked_port(site: &Site, key: &Origin, listener: &ValidListener) ->
 enum Reserved {
     /// The proxy, with the purpose of the port.
     Proxy(String),
+    /// The agents that dial this gateway.
+    Agents(ObjectKey),
     /// The app beside a sidecar.
     App,
 }
@@ -300,7 +303,12 @@ fn reserved(world: &World, group: &Group) -> BTreeMap<Port, Reserved> {
     };
     let mut reserved: BTreeMap<Port, Reserved> = of_proxies(&world.reserved).collect();
     match group {
-        Group::Gateway(_) => reserved.extend(of_proxies(&world.reserved_in_gateways)),
+        Group::Gateway(key) => {
+            reserved.extend(of_proxies(&world.reserved_in_gateways));
+            let tunnels = world.gateways.get(key).and_then(|gateway| gateway.spec.tunnels.as_ref());
+            let dialled = tunnels.map(|tunnels| (Transport::Tcp, tunnels.port.unwrap_or(TUNNEL_PORT)));
+            reserved.extend(dialled.map(|port| (port, Reserved::Agents(key.clone()))));
+        }
         Group::Sidecars(group) => reserved.extend(group.app_ports().iter().map(|port| (*port, Reserved::App))),
         Group::Laptop => {}
     }
@@ -312,6 +320,10 @@ fn reserved_port((transport, port): Port, owner: &Reserved) -> Lost {
         Reserved::Proxy(what) => {
             format!("port {port}/{transport} is reserved for the proxy ({what}); choose another port")
         }
+        Reserved::Agents(gateway) => format!(
+            "port {port}/{transport} is the one that agents dial (spec.tunnels of ForwardGateway {gateway}); choose \
+             another port, or have spec.tunnels.port changed"
+        ),
         Reserved::App => format!(
             "port {port}/{transport} belongs to the app: a container of the pod declares it (containerPort), or the \
              annotation portlane.dev/app-ports lists it; choose another port, or set portlane.dev/app-ports: -{port}/{transport} in the pod template if the app does not listen on it"

@@ -15,7 +15,7 @@ use operator_core::{
 use proxy_api::MAX_AGENTS;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, condition_of, fleet_pod, forward, gateway, key, ms, pair, proxy, source, writes};
+use crate::scene::{Scene, condition_of, events, fleet_pod, forward, gateway, key, ms, pair, proxy, source, writes};
 
 /// An agent of the gateway `edge` that was created on this day.
 fn agent(name: &str, day: u8, spec: &Value) -> Object {
@@ -200,6 +200,54 @@ fn the_status_follows_the_secret_and_the_reports_of_the_proxies_of_the_gateway()
     let write = writes(&agents.tick(&scene.view(), 10, ms(61_000))).pop().expect("a write");
     assert_eq!(conditions(&write)[2], pair("False", "NotConnected"));
     assert_eq!(write.status["instances"], Value::Null);
+}
+
+/// What is told of the agent `home`, as whether it is a warning and the reason, and what is written about it.
+fn told(agents: &mut Agents, scene: &Scene, now: Duration) -> (Vec<(bool, String)>, StatusWrite) {
+    agents.look_at(&key("home"));
+    let effects = agents.tick(&scene.view(), 1, now);
+    let told = events(&effects).into_iter().map(|event| (event.warning, event.reason)).collect();
+    (told, writes(&effects).pop().expect("a write"))
+}
+
+#[test]
+fn who_enrols_connects_and_leaves_is_told_once_each() {
+    let mut scene = Scene::new();
+    scene.see(open());
+    scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
+    scene.see(agent("home", 1, &json!({})));
+    let mut agents = Agents::new(ms(0));
+    let one = |warning: bool, reason: &str| vec![(warning, reason.to_owned())];
+    let (events, write) = told(&mut agents, &scene, ms(0));
+    assert!(events.is_empty(), "nothing has happened to a new agent");
+    show(&mut scene, &mut agents, &write, "2", ms(1));
+
+    agents.enrolled(&key("home"), Enrolment { enrolled: 1, ..Enrolment::default() });
+    let (events, write) = told(&mut agents, &scene, ms(2));
+    assert_eq!(events, one(false, "Enrolled"));
+    agents.written(&write.subject, None, true, ms(3));
+    let (events, write) = told(&mut agents, &scene, ms(4));
+    assert!(events.is_empty(), "a write that is tried again tells nothing again");
+    show(&mut scene, &mut agents, &write, "3", ms(5));
+
+    let report = || Report::from([("uid-home".to_owned(), [("pi4".to_owned(), "0.9.0".to_owned())].into())]);
+    agents.reported(&proxy("p1"), report());
+    let (events, write) = told(&mut agents, &scene, ms(6));
+    assert_eq!(events, one(false, "Connected"));
+    show(&mut scene, &mut agents, &write, "4", ms(7));
+    agents.reported(&proxy("p1"), Report::new());
+    let (events, write) = told(&mut agents, &scene, ms(8));
+    assert_eq!(events, one(true, "NotConnected"));
+    show(&mut scene, &mut agents, &write, "5", ms(9));
+    agents.reported(&proxy("p1"), report());
+    let (events, write) = told(&mut agents, &scene, ms(10));
+    assert_eq!(events, one(false, "Connected"));
+    show(&mut scene, &mut agents, &write, "6", ms(11));
+
+    scene.see(gateway(&json!({})));
+    let (events, write) = told(&mut agents, &scene, ms(12));
+    assert_eq!(events, one(true, "NotAllowedByGateway"));
+    show(&mut scene, &mut agents, &write, "7", ms(13));
 }
 
 #[test]

@@ -4,7 +4,13 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crds::PortForward;
-use operator_core::{Condition, DataPlane, FleetFacts, Moment, Reason, Verdict, gateway_status, status};
+use operator_core::{
+    Condition, DataPlane, FleetFacts, Moment, ObjectKey, Reason, Verdict, gateway_status, status,
+    status::{
+        agent::{AgentFacts, Enrolment, agent_status},
+        instances::Instance,
+    },
+};
 use serde_json::json;
 
 const PAGE: &str = include_str!("../../../../docs/conditions.md");
@@ -193,5 +199,46 @@ fn a_gateway_is_stalled_exactly_if_the_page_calls_its_reason_failed() {
         assert_eq!(ready.reason, reason);
         let is_stalled = conditions.iter().any(|condition| condition.type_ == "Stalled");
         assert_eq!(is_stalled, is_failed_on_page("ForwardGateway", reason), "{reason}");
+    }
+}
+
+#[test]
+fn an_agent_is_stalled_exactly_if_the_page_calls_its_reason_failed() {
+    let running = AgentFacts {
+        admitted: Ok(ObjectKey::new("ns", "edge")),
+        warning: None,
+        enrolment: Some(Enrolment { enrolled: 1, ..Enrolment::default() }),
+        connected: Some(vec![Instance::default()]),
+        ready: 1,
+    };
+    let nobody = AgentFacts { connected: Some(Vec::new()), ..running.clone() };
+    let offered = Enrolment { secret: Some("home-enrolment".to_owned()), left: 1, ..Enrolment::default() };
+    let failed = Enrolment { failure: Some("why".to_owned()), ..Enrolment::default() };
+    let mut cases = vec![
+        ("Ready", running.clone()),
+        ("Pending", AgentFacts { connected: None, ..running.clone() }),
+        ("NotConnected", nobody.clone()),
+        ("NotEnrolled", AgentFacts { enrolment: Some(offered), ..nobody.clone() }),
+        ("EnrolmentFailed", AgentFacts { enrolment: Some(failed), ..nobody }),
+    ];
+    let refusals = [
+        Reason::Invalid,
+        Reason::Unsupported,
+        Reason::GatewayNotFound,
+        Reason::NotAllowedByGateway,
+        Reason::QuotaExceeded,
+    ];
+    cases.extend(refusals.map(|reason| {
+        let why = Condition { status: false, reason, message: "why".to_owned() };
+        (reason.as_str(), AgentFacts { admitted: Err(why), ..running.clone() })
+    }));
+    let agent = json!({"metadata": {"name": "home", "namespace": "ns"}, "spec": {"targets": []}});
+    let agent = serde_json::from_value(agent).expect("an agent");
+    for (reason, facts) in cases {
+        let conditions = agent_status(&agent, &facts, "2026-01-01T00:00:00Z").conditions;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready").expect("Ready");
+        assert_eq!(ready.reason, reason);
+        let is_stalled = conditions.iter().any(|condition| condition.type_ == "Stalled");
+        assert_eq!(is_stalled, is_failed_on_page("ForwardAgent", reason), "{reason}");
     }
 }

@@ -28,7 +28,7 @@ fn scripts(kind: &str) -> PathBuf {
 /// The test program `health` tries every combination of conditions by another Lua.
 #[test]
 fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
-    for kind in ["PortForward", "ForwardGateway"] {
+    for kind in ["PortForward", "ForwardGateway", "ForwardAgent"] {
         let tests = fs::read_to_string(scripts(kind).join("health_test.yaml")).expect("read");
         let tests: Value = serde_yaml::from_str(&tests).expect("YAML");
         for test in tests["tests"].as_array().expect("tests") {
@@ -38,8 +38,13 @@ fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
             assert_eq!(answer.trim_end(), format!("STATUS: {status}\nMESSAGE: {message}"), "{file}");
         }
     }
-    for (file, action, other) in [("forward", "suspend", "resume"), ("suspended", "resume", "suspend")] {
-        let file = scripts("PortForward").join(format!("actions/testdata/{file}.yaml")).display().to_string();
+    for (kind, file, action, other) in [
+        ("PortForward", "forward", "suspend", "resume"),
+        ("PortForward", "suspended", "resume", "suspend"),
+        ("ForwardAgent", "agent", "suspend", "resume"),
+        ("ForwardAgent", "suspended", "resume", "suspend"),
+    ] {
+        let file = scripts(kind).join(format!("actions/testdata/{file}.yaml")).display().to_string();
         let offered = resource_overrides(&["list-actions", &file]).ok();
         assert!(offered.contains(action) && !offered.contains(other), "{offered}");
         let changed = resource_overrides(&["run-action", &file, action]).ok();
@@ -52,7 +57,8 @@ fn argo_cd_itself_agrees_with_the_tests_of_its_health_checks_and_actions() {
 fn argo_cd_itself_agrees_with_every_reason_of_the_page() {
     let folder = tempfile::tempdir().expect("folder");
     let of = |kind: &'static str| expected(kind).into_iter().map(move |row| (kind, row));
-    let rows: Vec<(&str, Expected)> = ["PortForward", "ForwardGateway"].into_iter().flat_map(of).collect();
+    let kinds = ["PortForward", "ForwardGateway", "ForwardAgent"];
+    let rows: Vec<(&str, Expected)> = kinds.into_iter().flat_map(of).collect();
     thread::scope(|scope| {
         for (at, rows) in rows.chunks(rows.len().div_ceil(JUDGES)).enumerate() {
             let file = folder.path().join(format!("{at}.json"));

@@ -1,0 +1,234 @@
+//! A tunnel in a cluster: a gateway, an agent on a machine that nothing can connect to, and visitors of a forward.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use crds::{AgentInstance, ForwardAgent};
+use harness::{Namespace, Node, OPERATOR, Outpost, Program, binary, greeting, install, round_trip, until};
+use k8s_openapi::api::core::v1::{Secret, Service};
+
+use crate::{
+    fleet::{call, client, proxies, wait_for},
+    shared,
+};
+
+/// Port of the service on the machine of the agent.
+const TARGET: &str = "7777";
+/// Port of the gateway that agents dial.
+const TUNNELS: u16 = 7443;
+/// Longest time from `suspend: true` to the end of a session: the page says at once, and the machine may be busy.
+const SUSPENDED: Duration = Duration::from_secs(5);
+
+/// Variables of the person who runs the tests that would misdirect an agent.
+const PERSONAL: [&str; 7] =
+    ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"];
+
+/// The gateway, with what `tunnels` has.
+fn gateway(tunnels: &str) -> String {
+    format!(
+        "{{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {{name: edge}}, spec: {{replicas: 1, \
+         drainSeconds: 5, tunnels: {{{tunnels}}}}}}}"
+    )
+}
+
+/// The agent, and a forward to the service on its machine.
+const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
+kind: ForwardAgent
+metadata: {name: home}
+spec:
+  gateway: {name: edge}
+  targets: [{host: 127.0.0.1, port: 7777}]
+---
+apiVersion: portlane.dev/v1alpha1
+kind: PortForward
+metadata: {name: web}
+spec:
+  placement: {gateway: {name: edge}}
+  listeners:
+  - {name: tcp, protocol: TCP, port: 80, backends: [{tunnel: {agent: home, host: 127.0.0.1, port: 7777}}]}
+";
+
+/// The node is the test's own: other tests need their operator.
+#[test]
+fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator() {
+    if !shared::are_nodes_ours() {
+        return;
+    }
+    let node = Node::start();
+    install(&node, &["--set", "tunnels.enabled=true", "--set", "replicas=1"]);
+    let namespace = node.namespace("tunnels").for_pods();
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    node.kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    client(&namespace);
+    let outpost = Outpost::beside(&node);
+    let _service = service(&outpost);
+    let bed = Bed { node: &node, gateway: ready_gateway(&namespace), namespace, outpost };
+    let agent = bed.enrolled();
+    bed.is_told_in_status();
+    bed.a_session_outlives_its_carrier(&agent);
+    bed.another_pod_takes_over();
+    bed.suspension_ends_sessions(&agent);
+    bed.without_an_operator(&agent);
+    bed.nothing_is_left();
+}
+
+/// The service on the machine of the agent.
+fn service(outpost: &Outpost) -> Program {
+    let program = binary("portlane-echo");
+    let mut command = outpost.command(program.to_str().expect("a path in Unicode"));
+    command.args(["serve", "--address", "127.0.0.1", "--port", TARGET, "--name", "home: "]);
+    Program::start(command, tempfile::tempdir().expect("folder"))
+}
+
+/// A gateway that says where agents reach it, which is the address of its Service here; gives that address.
+fn ready_gateway(namespace: &Namespace<'_>) -> SocketAddr {
+    namespace.apply(&gateway(""));
+    let address = |service: &Service| -> Option<IpAddr> { service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok() };
+    let service = namespace.until::<Service>("edge", "has an address", |it| address(it).is_some());
+    let gateway_address = SocketAddr::new(address(&service).expect("an address"), TUNNELS);
+    namespace.apply(&gateway(&format!("advertise: ['{gateway_address}']")));
+    wait_for(namespace, "forwardgateway/edge");
+    gateway_address
+}
+
+/// What the test has.
+struct Bed<'a> {
+    node: &'a Node,
+    namespace: Namespace<'a>,
+    outpost: Outpost,
+    /// Where agents dial.
+    gateway: SocketAddr,
+}
+
+impl Bed<'_> {
+    /// The agent, with the join string of its Secret.
+    fn enrolled(&self) -> Program {
+        self.namespace.apply(FORWARD);
+        let has_join = |it: &Secret| it.data.as_ref().is_some_and(|data| data.contains_key("join"));
+        self.namespace.until::<Secret>("home-enrolment", "has a join string", has_join);
+        let join = ["get", "secret", "home-enrolment", "--output=go-template={{.data.join | base64decode}}"];
+        let join = self.namespace.kubectl(&join).ok();
+        let folder = tempfile::tempdir().expect("folder");
+        let (file, data) = (folder.path().join("join"), folder.path().join("data"));
+        fs::write(&file, join).expect("written");
+        let program = binary("portlane");
+        let mut command = self.outpost.command(program.to_str().expect("a path in Unicode"));
+        command.args(["agent", "--log", "json", "--name", "pi4", "--allow", &format!("127.0.0.1:{TARGET}")]);
+        command.arg("--join-file").arg(file).arg("--data").arg(data);
+        for name in PERSONAL {
+            command.env_remove(name);
+        }
+        let agent = Program::start(command, folder);
+        agent.wait("connected", "");
+        wait_for(&self.namespace, "portforward/web");
+        self.until_served();
+        agent
+    }
+
+    /// A new session is served through the Service of the gateway.
+    #[track_caller]
+    fn until_served(&self) {
+        until("the service behind the agent answers", || call(&self.namespace, "tcp") == "home: hello");
+    }
+
+    /// A session through the Service of the gateway, from the host of the node.
+    fn session(&self) -> TcpStream {
+        let mut session = self.node.connect(SocketAddr::new(self.gateway.ip(), 80)).expect("the listener accepts");
+        assert_eq!(greeting(&mut session).expect("a greeting"), "home: ");
+        assert_eq!(round_trip(&mut session, b"one").expect("an echo"), b"one");
+        session
+    }
+
+    fn is_told_in_status(&self) {
+        let met = |agent: &ForwardAgent, type_: &str| {
+            let conditions = agent.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|it| it.type_ == type_ && it.status == "True")
+        };
+        let is_pi4 = |instance: &AgentInstance| {
+            (instance.name.as_str(), instance.carriers.as_str()) == ("pi4", "1/1") && !instance.version.is_empty()
+        };
+        let is_told = |agent: &ForwardAgent| {
+            let instances = agent.status.as_ref().map(|status| status.instances.as_slice()).unwrap_or_default();
+            ["Accepted", "Enrolled", "Connected", "Ready"].into_iter().all(|type_| met(agent, type_))
+                && matches!(instances, [one] if is_pi4(one))
+        };
+        self.namespace.until::<ForwardAgent>("home", "every condition is true, with one instance", is_told);
+        // Nobody may redeem the join string again.
+        let is_gone = |it: &Secret| it.data.as_ref().is_none_or(|data| !data.contains_key("join"));
+        self.namespace.until::<Secret>("home-enrolment", "has no join string", is_gone);
+    }
+
+    /// What was under way when the carrier was cut arrives by the next one.
+    fn a_session_outlives_its_carrier(&self, agent: &Program) {
+        let mut session = self.session();
+        let seen = agent.events().len();
+        self.outpost.cut(TUNNELS);
+        session.write_all(b"two").expect("the listener reads");
+        agent.wait_after(seen, "unreached", "");
+        self.outpost.restore();
+        let mut answer = [0; 3];
+        session.read_exact(&mut answer).expect("the session goes on");
+        assert_eq!(&answer, b"two");
+        assert_eq!(round_trip(&mut session, b"three").expect("an echo"), b"three");
+    }
+
+    /// The pod of the gateway is deleted: the agent finds the next one.
+    fn another_pod_takes_over(&self) {
+        let (pod, _) = proxies(&self.namespace).pop().expect("a proxy");
+        self.namespace.kubectl(&["delete", "pod", &pod, "--timeout=60s"]).ok();
+        let deleted = Instant::now();
+        self.until_served();
+        eprintln!("a new session was served {:?} after the pod of the gateway was gone", deleted.elapsed());
+    }
+
+    fn suspension_ends_sessions(&self, agent: &Program) {
+        let suspend = |value: bool| {
+            let patch = format!("{{\"spec\": {{\"suspend\": {value}}}}}");
+            self.namespace.kubectl(&["patch", "forwardagent", "home", "--type=merge", "--patch", &patch]).ok();
+        };
+        let mut session = self.session();
+        let suspended = Instant::now();
+        suspend(true);
+        let ended = session.read(&mut [0; 1]);
+        let took = suspended.elapsed();
+        eprintln!("the session ended {took:?} after its agent was suspended");
+        assert!(is_reset(&ended) && took < SUSPENDED, "{ended:?} after {took:?}");
+        let is_suspended = |it: &ForwardAgent| {
+            let conditions = it.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|it| it.type_ == "Connected" && it.reason == "Suspended")
+        };
+        self.namespace.until::<ForwardAgent>("home", "is suspended", is_suspended);
+        until("the agent is told why", || {
+            agent.events().iter().any(|event| event.to_string().contains("is suspended"))
+        });
+        suspend(false);
+        // The agent comes back by itself.
+        self.until_served();
+    }
+
+    /// Sessions go on, and an agent that has lost its carrier connects again with its certificate. The operator stays away.
+    fn without_an_operator(&self, agent: &Program) {
+        let cluster = self.namespace.cluster();
+        cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, "--replicas=0"]).ok();
+        until("the operator is gone", || {
+            cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
+        });
+        self.a_session_outlives_its_carrier(agent);
+        self.until_served();
+    }
+
+    /// Owner references are enough.
+    fn nothing_is_left(&self) {
+        self.namespace.kubectl(&["delete", "portforward/web", "forwardagent/home", "forwardgateway/edge"]).ok();
+        self.namespace.until_gone::<Secret>("home-enrolment");
+        self.namespace.until_gone::<Service>("edge");
+    }
+}
+
+fn is_reset(ended: &io::Result<usize>) -> bool {
+    ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
