@@ -3,7 +3,7 @@
 //! A frame is the number of its transaction, a command, the length of its data, the data if there are
 //! any, and a newline: `2 syslog 5 hello`. A client opens a session, sends messages, and closes the
 //! session; each is a transaction, numbered from 1, that the server answers. A frame of number 0 is a
-//! hint, which has no answer. [ADR 0092](../../../../../docs/adr/0092-one-cutter-for-all-framings.md)
+//! hint, which has no answer. [ADR 0092](../../../../docs/adr/0092-one-cutter-for-all-framings.md)
 //! says what differs from librelp.
 
 mod error;
