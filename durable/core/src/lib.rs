@@ -5,6 +5,8 @@
 //! from the files: every synced message is read again unless the cursor has passed it, in order.
 //! Whatever is lost, by damage, a bound or a failed sync, is told ([`Told`]).
 //!
+//! [`intake`] cuts what senders send into such messages.
+//!
 //! The crate is pure: the folder and the time are arguments ([`Outside`]), and each call to the
 //! folder may fail. One folder belongs to one process; the shell sees to that.
 //! [ADR 0085](../../../docs/adr/0085-a-log-of-our-own.md) has the reasons.
@@ -12,6 +14,7 @@
 mod dead;
 mod error;
 mod files;
+pub mod intake;
 mod log;
 mod record;
 mod settings;
