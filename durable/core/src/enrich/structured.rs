@@ -7,7 +7,7 @@ use super::Labels;
 pub(super) fn add(id: &str, labels: &Labels<'_>, payload: &[u8]) -> Option<Vec<u8>> {
     let data = payload.get(header(payload)?..)?;
     let nil = data.strip_prefix(b"-");
-    let behind = if nil.is_some() { nil } else { elements(data, id.as_bytes()) };
+    let behind = nil.or_else(|| elements(data, id.as_bytes()));
     let behind = behind.filter(|behind| behind.is_empty() || behind.starts_with(b" "))?;
     // The sign for no data gives way to the element.
     let kept = if nil.is_some() { data } else { behind };
