@@ -47,14 +47,14 @@ fn a_time_after_the_year_9999_is_its_end() {
 #[test]
 fn a_syslog_message_gets_one_element_behind_those_that_it_has() {
     let mut enricher = syslog();
-    for (head, had, rest) in [
+    for (head, data, rest) in [
         ("<34>1 2003-10-11T22:14:15.003Z host su - ID47 ", "-", " \u{FEFF}'su root' failed"),
         ("<0>1 - - - - - ", "-", ""),
         ("<191>1 - - - - - ", r#"[a][b@1 x="1" y=""]"#, " text [c]"),
         ("<34>1 - - - - - ", r#"[a x="\"\]\\ é"]"#, ""),
     ] {
-        let expected = format!("{head}{}{ADDED}{rest}", if had == "-" { "" } else { had });
-        assert_eq!(text(&mut enricher, &format!("{head}{had}{rest}")), expected);
+        let expected = format!("{head}{}{ADDED}{rest}", if data == "-" { "" } else { data });
+        assert_eq!(text(&mut enricher, &format!("{head}{data}{rest}")), expected);
     }
     assert_eq!(enricher.untouched(), 0);
 }
