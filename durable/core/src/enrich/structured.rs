@@ -23,7 +23,7 @@ fn header(payload: &[u8]) -> Option<usize> {
     let end = rest.iter().take(4).position(|byte| *byte == b'>')?;
     let (priority, rest) = rest.split_at_checked(end)?;
     let digits = !priority.is_empty() && priority.iter().all(u8::is_ascii_digit);
-    let priority = priority.iter().fold(0, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')));
+    let priority = priority.iter().fold(0_u32, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')));
     let mut rest = rest.strip_prefix(b">1 ").filter(|_| digits && priority <= 191)?;
     for _ in 0..5 {
         let end = rest.iter().position(|byte| !byte.is_ascii_graphic()).filter(|end| *end > 0)?;

@@ -120,5 +120,5 @@ fn past(bytes: &[u8], mark: u8) -> Result<&[u8], SendError> {
 
 /// The number of at most 9 digits.
 fn number(digits: &[u8]) -> u32 {
-    digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
+    digits.iter().fold(0_u32, |number, digit| number * 10 + u32::from(digit - b'0'))
 }
