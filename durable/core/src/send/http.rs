@@ -206,9 +206,10 @@ impl Http {
             self.posted = 0;
             return HttpOutcome::Bisected { why };
         }
+        let is_alone = self.posted == 1;
         self.suspects = 0;
         self.posted = 0;
-        if let Some(message) = self.pop() {
+        if is_alone && let Some(message) = self.pop() {
             verdicts.push(Verdict::Poison { number: message.number, reason: why });
         }
         HttpOutcome::Settled
