@@ -5,18 +5,21 @@
 //! from the files: every synced message is read again unless the cursor has passed it, in order.
 //! Whatever is lost, by damage, a bound or a failed sync, is told ([`Told`]).
 //!
-//! [`intake`] cuts what senders send into such messages.
+//! [`intake`] cuts what senders send into such messages, [`send`] has the machines that bring them to a sink, and
+//! [`enrich`] what is added on the way.
 //!
 //! The crate is pure: the folder and the time are arguments ([`Outside`]), and each call to the
 //! folder may fail. One folder belongs to one process; the shell sees to that.
 //! [ADR 0085](../../../docs/adr/0085-a-log-of-our-own.md) has the reasons.
 
 mod dead;
+pub mod enrich;
 mod error;
 mod files;
 pub mod intake;
 mod log;
 mod record;
+pub mod send;
 mod settings;
 
 pub use dead::{DeadLetters, Letter};

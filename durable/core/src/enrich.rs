@@ -1,0 +1,95 @@
+//! What is added to messages on their way to the sink: when they came, from whom, and where.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use data_encoding::BASE64;
+use serde::Serialize;
+
+use crate::Message;
+
+mod structured;
+
+/// The last millisecond of the year 9999. A later time is shown as this one.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+
+/// The form in which a sink takes what is added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An object of JSON around each message, for a sink over HTTP that takes JSON.
+    Json,
+    /// One element of structured data in each message of RFC 5424. Other messages stay as they are.
+    Syslog {
+        /// The name of the element, such as `portlane@32473`.
+        id: String,
+    },
+}
+
+/// Adds to the messages of one listener. It rewrites nothing of them.
+#[derive(Debug)]
+pub struct Enricher {
+    form: Form,
+    forward: String,
+    pod: String,
+    untouched: u64,
+}
+
+/// What is added to one message.
+#[derive(Clone, Copy, Debug)]
+struct Labels<'a> {
+    received_at: &'a str,
+    client: &'a str,
+    forward: &'a str,
+    pod: &'a str,
+}
+
+/// A message as an object of JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Object<'a> {
+    received_at: &'a str,
+    client: &'a str,
+    forward: &'a str,
+    pod: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_base64: Option<String>,
+}
+
+impl Enricher {
+    /// Adds the name of the forward, and that of the pod or machine on which this runs.
+    pub const fn new(form: Form, forward: String, pod: String) -> Self {
+        Self { form, forward, pod, untouched: 0 }
+    }
+
+    /// The bytes for the sink of a message from `client`, an address.
+    pub fn enrich(&mut self, client: &str, message: &Message<'_>) -> Vec<u8> {
+        let received = UNIX_EPOCH + Duration::from_millis(message.received_millis.min(LAST_MILLIS));
+        let received_at = humantime::format_rfc3339_millis(received).to_string();
+        let labels = Labels { received_at: &received_at, client, forward: &self.forward, pod: &self.pod };
+        let enriched = match &self.form {
+            Form::Json => object(&labels, message.payload),
+            Form::Syslog { id } => structured::add(id, &labels, message.payload),
+        };
+        enriched.unwrap_or_else(|| {
+            self.untouched = self.untouched.saturating_add(1);
+            message.payload.to_vec()
+        })
+    }
+
+    /// Messages that nothing could be added to: no RFC 5424, or with an element of this name already.
+    pub const fn untouched(&self) -> u64 {
+        self.untouched
+    }
+}
+
+/// The message in an object: as a string, or in base64 if it is not UTF-8.
+fn object(labels: &Labels<'_>, payload: &[u8]) -> Option<Vec<u8>> {
+    let message = std::str::from_utf8(payload).ok();
+    let message_base64 = if message.is_none() { Some(BASE64.encode(payload)) } else { None };
+    let Labels { received_at, client, forward, pod } = *labels;
+    serde_json::to_vec(&Object { received_at, client, forward, pod, message, message_base64 }).ok()
+}
+
+#[cfg(test)]
+mod tests;

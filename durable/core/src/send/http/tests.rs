@@ -1,0 +1,163 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settings(format: Format) -> HttpSettings {
+    HttpSettings { format, batch_bytes: 1000, batch_messages: 8, linger: SECOND }
+}
+
+fn filled(format: Format, payloads: &[&str]) -> Http {
+    let mut http = Http::new(settings(format));
+    for (number, payload) in (0..).zip(payloads) {
+        http.push(Outgoing { number, payload: payload.as_bytes().to_vec() }, Duration::ZERO);
+    }
+    http
+}
+
+fn post(http: &mut Http, now: Duration) -> (String, Vec<Verdict>) {
+    let (mut body, mut verdicts) = (Vec::new(), Vec::new());
+    http.post(now, &mut body, &mut verdicts);
+    (String::from_utf8(body).expect("text"), verdicts)
+}
+
+fn answered(http: &mut Http, status: u16) -> (HttpOutcome, Vec<Verdict>) {
+    let mut verdicts = Vec::new();
+    let answer = HttpAnswer { status, retry_after: None, body: b"" };
+    let outcome = http.answered(&answer, SECOND, 1.0, &mut verdicts);
+    (outcome, verdicts)
+}
+
+#[test]
+fn each_format_has_its_body() {
+    for (format, expected) in [(Format::Ndjson, "{}\n[1]\n"), (Format::JsonArray, "[{},[1]]"), (Format::Raw, "{}\n[1]")]
+    {
+        let mut http = filled(format, &["{}", "[1]"]);
+        assert_eq!(post(&mut http, SECOND), (expected.to_owned(), vec![]), "{format:?}");
+        let (outcome, verdicts) = answered(&mut http, 204);
+        assert_eq!((outcome, verdicts), (HttpOutcome::Settled, vec![Verdict::Delivered { through: 1 }]));
+        assert_eq!(http.due(), None);
+    }
+}
+
+#[test]
+fn a_batch_waits_for_more_messages_until_it_lingered_or_is_full() {
+    let mut http = filled(Format::Raw, &["a"; 7]);
+    assert_eq!(http.due(), Some(SECOND));
+    assert_eq!(post(&mut http, SECOND / 2).0, "");
+    http.push(Outgoing { number: 7, payload: b"a".to_vec() }, SECOND / 2);
+    assert_eq!(http.due(), Some(Duration::ZERO), "eight messages are a batch");
+    assert_eq!(post(&mut http, SECOND / 2).0, ["a"; 8].join("\n"));
+    assert_eq!(http.due(), None, "one request at a time");
+    let long = "x".repeat(1000);
+    assert_eq!(filled(Format::Raw, &[long.as_str()]).due(), Some(Duration::ZERO), "a thousand bytes are a batch");
+}
+
+#[test]
+fn a_body_keeps_its_bounds_and_one_long_message_goes_alone() {
+    let (long, longer) = ("x".repeat(600), "y".repeat(2000));
+    let (long, longer) = (long.as_str(), longer.as_str());
+    let mut http = filled(Format::Raw, &[long, long, longer, "z"]);
+    assert_eq!(http.room(), 0, "two batches wait");
+    for expected in [long, long, longer, "z"] {
+        assert_eq!(post(&mut http, SECOND).0, expected);
+        answered(&mut http, 200);
+    }
+    assert_eq!(http.room(), 16);
+}
+
+#[test]
+fn the_message_that_a_sink_refuses_is_found_by_halves_and_the_others_go_in_order() {
+    let mut http = filled(Format::Raw, &["0", "1", "2", "3", "4", "bad", "6", "7"]);
+    let (mut took, mut poison, mut requests) = (Vec::new(), Vec::new(), 0);
+    while http.due().is_some() {
+        requests += 1;
+        let (body, verdicts) = post(&mut http, SECOND);
+        assert!(verdicts.is_empty());
+        let status = if body.contains("bad") { 422 } else { 200 };
+        if status == 200 {
+            took.extend(body.lines().map(str::to_owned));
+        }
+        let (_, verdicts) = answered(&mut http, status);
+        poison.extend(verdicts.into_iter().filter(|verdict| matches!(verdict, Verdict::Poison { .. })));
+    }
+    assert_eq!(took, ["0", "1", "2", "3", "4", "6", "7"]);
+    let reason = "the sink answers 422: it refuses a message for what it is".to_owned();
+    assert_eq!(poison, [Verdict::Poison { number: 5, reason }]);
+    // 8 refused, 4 taken, 2 refused, 1 taken, 1 refused, 2 taken.
+    assert_eq!(requests, 6);
+}
+
+#[test]
+fn an_answer_that_says_nothing_about_messages_has_them_posted_again() {
+    for (status, told) in [
+        (401, "credentials"),
+        (403, "forbids"),
+        (404, "send.http.path"),
+        (408, "slowly"),
+        (429, "less"),
+        (500, "its log"),
+        (503, "its log"),
+        (302, "no answer to a POST"),
+        (100, "no answer to a POST"),
+    ] {
+        let mut http = filled(Format::Raw, &["a", "b"]);
+        post(&mut http, SECOND);
+        let (outcome, verdicts) = answered(&mut http, status);
+        let HttpOutcome::Retried { at, why } = outcome else { panic!("{status}: {outcome:?}") };
+        assert!(verdicts.is_empty() && why.contains(told) && why.contains(&status.to_string()), "{status}: {why}");
+        assert_eq!((at, http.due()), (SECOND + SECOND / 10, Some(at)));
+        assert_eq!(post(&mut http, at - Duration::from_nanos(1)).0, "");
+        assert_eq!(post(&mut http, at).0, "a\nb");
+    }
+}
+
+#[test]
+fn pauses_grow_and_an_answer_ends_them() {
+    let mut http = filled(Format::Raw, &["a"; 8]);
+    let mut now = SECOND;
+    for millis in [100, 200, 400] {
+        post(&mut http, now);
+        let at = http.failed(now, 1.0);
+        assert_eq!(at - now, Duration::from_millis(millis));
+        now = at;
+    }
+    post(&mut http, now);
+    answered(&mut http, 200);
+    http.push(Outgoing { number: 8, payload: Vec::new() }, now);
+    assert_eq!(http.due(), Some(now + SECOND));
+    assert_eq!(http.failed(now, 1.0) - now, Duration::from_millis(100));
+}
+
+#[test]
+fn the_sink_may_ask_for_a_pause_of_five_minutes() {
+    for (asked, seconds) in [("7", 7), (" 300 ", 300), ("301", 300), ("9999999999", 300)] {
+        let mut http = filled(Format::Raw, &["a"]);
+        post(&mut http, SECOND);
+        let answer = HttpAnswer { status: 429, retry_after: Some(asked), body: b"slow down" };
+        let outcome = http.answered(&answer, SECOND, 1.0, &mut Vec::new());
+        let HttpOutcome::Retried { at, why } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(at, SECOND + Duration::from_secs(seconds), "{asked}");
+        assert!(why.ends_with(": slow down"), "{why}");
+    }
+    assert_eq!(status::retry_after("Fri, 31 Dec 2027 23:59:59 GMT"), None);
+    assert_eq!(status::retry_after("-1"), None);
+}
+
+#[test]
+fn a_message_that_the_format_cannot_carry_is_poison_and_is_not_posted() {
+    let mut http = filled(Format::Ndjson, &["{}", "plain text", "[\n]", "1"]);
+    assert_eq!(post(&mut http, SECOND).0, "{}\n");
+    answered(&mut http, 200);
+    let (body, verdicts) = post(&mut http, SECOND);
+    assert_eq!(body, "1\n");
+    let told: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| match verdict {
+            Verdict::Poison { number, reason } => (*number, reason.contains("set enrich"), reason.contains("newline")),
+            Verdict::Delivered { .. } => panic!("{verdict:?}"),
+        })
+        .collect();
+    assert_eq!(told, [(1, true, false), (2, false, true)]);
+    let mut array = filled(Format::JsonArray, &["[\n]"]);
+    assert_eq!(post(&mut array, SECOND).0, "[[\n]]");
+}
