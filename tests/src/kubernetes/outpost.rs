@@ -39,11 +39,11 @@ impl Outpost {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).expect("readable");
         assert_eq!(line, "ready\n", "a machine needs root and nft; see the message of its setup above");
-        let link = format!(
+        let veth = format!(
             "ip link add outpost type veth peer name eth0 netns {}; ip link set outpost master node0; ip link set outpost up",
             outpost.holder.id()
         );
-        shell(within(node.init(), "sh"), &link);
+        shell(within(node.init(), "sh"), &veth);
         let router = node.address();
         let network = format!(
             "ip address add {ADDRESS} dev eth0; ip link set eth0 up; ip route add default via {router} dev eth0"

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::select;
 use tunnel_core::{MAX_DATAGRAM, Open, Protocol};
@@ -98,9 +99,10 @@ async fn forward(flow: &Flow, socket: &UdpSocket, observer: &Observer) {
                 Some(datagram) => send(socket, &datagram, dropped),
                 None => return,
             },
-            ready = socket.readable() => {
-                if ready.is_err() {
-                    return;
+            ready = socket.ready(Interest::READABLE | Interest::ERROR) => {
+                let Ok(ready) = ready else { return };
+                if ready.is_error() && refused(socket) {
+                    dropped(Drops::Refused);
                 }
                 let received = DATAGRAM.with_borrow_mut(|buffer| {
                     let length = socket.try_recv(buffer)?;
@@ -114,6 +116,13 @@ async fn forward(flow: &Flow, socket: &UdpSocket, observer: &Observer) {
             }
         }
     }
+}
+
+/// Whether the network has answered an earlier datagram with an error, which alone makes no socket readable.
+fn refused(socket: &UdpSocket) -> bool {
+    // The answer "it would block" has the runtime wait for the next error.
+    let look = || socket.take_error()?.map_or_else(|| Err(io::ErrorKind::WouldBlock.into()), Ok);
+    socket.try_io(Interest::ERROR, look).is_ok()
 }
 
 /// Sends a datagram to the target. The socket is asked itself: the runtime does not know yet whether a new one takes any.

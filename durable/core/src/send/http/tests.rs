@@ -106,7 +106,7 @@ fn an_answer_that_says_nothing_about_messages_has_them_posted_again() {
         let HttpOutcome::Retried { at, why } = outcome else { panic!("{status}: {outcome:?}") };
         assert!(verdicts.is_empty() && why.contains(told) && why.contains(&status.to_string()), "{status}: {why}");
         assert_eq!((at, http.due()), (SECOND + SECOND / 10, Some(at)));
-        assert_eq!(post(&mut http, at - Duration::from_nanos(1)).0, "");
+        assert_eq!(post(&mut http, at.saturating_sub(Duration::from_nanos(1))).0, "");
         assert_eq!(post(&mut http, at).0, "a\nb");
     }
 }
@@ -118,14 +118,14 @@ fn pauses_grow_and_an_answer_ends_them() {
     for millis in [100, 200, 400] {
         post(&mut http, now);
         let at = http.failed(now, 1.0);
-        assert_eq!(at - now, Duration::from_millis(millis));
+        assert_eq!(at.saturating_sub(now), Duration::from_millis(millis));
         now = at;
     }
     post(&mut http, now);
     answered(&mut http, 200);
     http.push(Outgoing { number: 8, payload: Vec::new() }, now);
     assert_eq!(http.due(), Some(now + SECOND));
-    assert_eq!(http.failed(now, 1.0) - now, Duration::from_millis(100));
+    assert_eq!(http.failed(now, 1.0).saturating_sub(now), Duration::from_millis(100));
 }
 
 #[test]

@@ -101,8 +101,11 @@ pub(super) fn check_offers(offers: &[u8]) -> Result<(), SendError> {
     Ok(())
 }
 
+/// A word, and what is behind it.
+type Cut<'a> = (&'a [u8], &'a [u8]);
+
 /// A word of at least one byte, and what is behind it. `None`: its end has not come.
-fn word(bytes: &[u8], most: usize, allowed: fn(&u8) -> bool) -> Result<Option<(&[u8], &[u8])>, SendError> {
+fn word(bytes: &[u8], most: usize, allowed: fn(&u8) -> bool) -> Result<Option<Cut<'_>>, SendError> {
     let length = bytes.iter().take(most + 1).take_while(|byte| allowed(byte)).count();
     if length > most || (length == 0 && !bytes.is_empty()) {
         return Err(SendError::Protocol { what: "a frame has no form" });
