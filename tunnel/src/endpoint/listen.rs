@@ -12,15 +12,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
+use super::hand_over::{Whose, hand_over, whose};
 use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
 /// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
-pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 0, evict: Evict::Silent, rates: None };
+/// Other endpoints, which hand connections over, have places of their own.
+pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 256, evict: Evict::Silent, rates: None };
 
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,7 +45,11 @@ struct Door {
 
 impl Door {
     fn enter(self: &Rc<Self>, from: SocketAddr, endpoint: &Endpoint) -> Option<Place> {
-        let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
+        // Behind the address of another endpoint are all the agents that it hands over.
+        let (is_peer, now) = (endpoint.handing.has(from.ip()), self.start.elapsed());
+        let mut places = self.places.borrow_mut();
+        let admission = if is_peer { places.admit_known(from.ip(), now) } else { places.admit(from.ip(), now) };
+        drop(places);
         let id = match admission {
             Admission::Admit(id) => id,
             Admission::AdmitAfterEvicting { place, evicted } => {
@@ -88,12 +94,12 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     endpoint: Rc<Endpoint>,
     listener: TcpListener,
     authenticator: A,
-    hold: impl Fn() -> H,
+    hold: impl Fn() -> H + 'static,
 ) {
     let start = Instant::now();
     let places = RefCell::new(Places::new(STRANGERS));
     let door = Rc::new(Door { start, places, tasks: RefCell::default() });
-    let authenticator = Rc::new(authenticator);
+    let (authenticator, hold) = (Rc::new(authenticator), Rc::new(hold));
     let mut tasks = JoinSet::new();
     loop {
         select! {
@@ -102,7 +108,8 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
                     let Some(place) = door.enter(from, &endpoint) else { continue };
                     let id = place.id;
                     let kept = hold();
-                    let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place);
+                    let hold = hold.clone();
+                    let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place, move || hold());
                     let handle = tasks.spawn_local(async move {
                         task.await;
                         drop(kept);
@@ -119,18 +126,32 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     }
 }
 
-async fn serve<A: Authenticator>(
+async fn serve<A: Authenticator, H>(
     endpoint: Rc<Endpoint>,
     authenticator: Rc<A>,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     from: SocketAddr,
     place: Place,
+    hold: impl Fn() -> H,
 ) {
+    let deadline = Instant::now() + PATIENCE;
+    match timeout_at(deadline, whose(&endpoint, &mut tcp)).await.unwrap_or(Err("timeout")) {
+        Ok(Whose::Own) => {}
+        Ok(Whose::Peer(to)) => {
+            drop(place);
+            return hand_over(&endpoint, tcp, from, to, hold).await;
+        }
+        Err(reason) => {
+            endpoint.count(reason);
+            tracing::debug!(%from, reason, "a connection did not become that of an agent");
+            return;
+        }
+    }
     let secure = async {
         tcp.set_nodelay(true)?;
         authenticator.authenticate(tcp).await
     };
-    let (identity, io) = match timeout(PATIENCE, secure).await {
+    let (identity, io) = match timeout_at(deadline, secure).await {
         Ok(Ok(Some(agent))) => agent,
         Ok(Ok(None)) => return,
         Ok(Err(error)) => {

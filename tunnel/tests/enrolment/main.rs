@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod peers;
 mod world;
 
 use std::fs::{Permissions, set_permissions};
