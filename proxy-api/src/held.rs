@@ -40,8 +40,8 @@ impl Held {
         listeners.chain(named).map(|texts| ITEM + texts).sum()
     }
 
-    /// Bytes that the revisions of these listeners, endpoint sets, and agents and peers would take in memory,
-    /// approximately.
+    /// Bytes that the revisions of these listeners and endpoint sets, and of these agents and peers, would take in
+    /// memory, approximately.
     #[must_use]
     pub fn weight_of<'a>(
         listeners: impl Iterator<Item = &'a ListenerId>,
