@@ -3,6 +3,7 @@
 
 mod link;
 mod news;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use tokio::sync::{
 pub use self::{
     link::{Link, Side},
     news::AgentNews,
+    told::ForTunnels,
 };
 use crate::core::address::AgentAddress;
 
