@@ -59,6 +59,8 @@ pub struct Seen {
     pub agents: usize,
     /// Streams of all sessions.
     pub streams: usize,
+    /// Connections that are handed over to other proxies of the gateway.
+    pub handed: usize,
     /// Connections that were closed before they carried a session, by reason.
     pub closed: BTreeMap<&'static str, u64>,
 }

@@ -278,7 +278,8 @@ impl Thread {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
-        self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
+        let (handed, closed) = (self.endpoint.handed_over(), self.endpoint.closed());
+        self.shared.door.show(Seen { agents, streams, handed, closed });
         self.trust.look(&self.shared.log, &views);
     }
 

@@ -292,6 +292,11 @@ impl Endpoint {
         self.closed.borrow().clone()
     }
 
+    /// Connections that are handed over to other endpoints now.
+    pub fn handed_over(&self) -> usize {
+        self.handing.count()
+    }
+
     fn count(&self, reason: &'static str) {
         *self.closed.borrow_mut().entry(reason).or_default() += 1;
     }

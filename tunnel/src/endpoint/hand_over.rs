@@ -83,6 +83,11 @@ impl Handing {
         self.peers.borrow().keys().take(most).cloned().collect()
     }
 
+    /// Connections that are handed over now.
+    pub(super) fn count(&self) -> usize {
+        self.lasting.get()
+    }
+
     /// Whether another endpoint has this address.
     pub(super) fn has(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

@@ -104,7 +104,7 @@ async fn an_agent_reaches_each_endpoint_that_is_named_through_the_address_that_i
         assert!(second.endpoint.agents().is_empty(), "nobody has named it");
         first.endpoint.set_peers(second.table());
         second.has(1).await;
-        assert_eq!(first.endpoint.agents().len(), 1);
+        assert_eq!((first.endpoint.agents().len(), first.endpoint.handed_over()), (1, 1));
         let to = Target { protocol: Protocol::Tcp, host: target.ip().to_string(), port: target.port() };
         let open = Open { target: to, source: None };
         let mut stream = second.endpoint.open(identity(0).uid(), &open).await.expect("a stream");

@@ -12,6 +12,7 @@ pub(super) fn told(suspended: bool, peers: &[(&str, [u8; 4])]) -> Arc<ForTunnels
     Arc::new(ForTunnels { agents, peers })
 }
 
+#[allow(clippy::expect_used, reason = "a test helper")]
 fn id(text: &str) -> EndpointId {
     EndpointId::new(text).expect("an id")
 }
