@@ -236,7 +236,8 @@ type Halves<'a> = (ReadHalf<'a>, WriteHalf<'a>);
 
 /// Copies bytes both ways. After the end of one direction, the last bytes of the other have a moment.
 async fn copy_both((near_read, near_write): Halves<'_>, (far_read, far_write): Halves<'_>) {
-    let (mut out, mut back) = (pin!(pour(near_read, far_write)), pin!(pour(far_read, near_write)));
+    let mut out = pin!(pour(near_read, far_write));
+    let mut back = pin!(pour(far_read, near_write));
     select! {
         () = out.as_mut() => {
             let _ = timeout(PATIENCE, back).await;
