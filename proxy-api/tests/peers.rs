@@ -72,6 +72,8 @@ fn an_update_holds_new_changed_and_removed_peers_and_no_others() {
     let reached = stream.take(&old, part).expect("taken").expect("the only part");
     assert_eq!((reached, stream.digest(), stream.hashed()), (new.clone(), new.digest(), 4));
     assert_eq!(changes(&new, &new.held()), changes(&Configuration::default(), &Held::default()));
+    let parts: Vec<usize> = new.held().into_parts(2).iter().map(|part| part.peers.len()).collect();
+    assert_eq!(parts, [2, 1]);
 }
 
 /// Whether these peers are read in a document, and in an update.
