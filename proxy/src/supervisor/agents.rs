@@ -177,7 +177,7 @@ mod tests {
     async fn the_tunnels_hear_of_other_peers_for_which_no_listener_is_refreshed() {
         let (mut it, mut told) = supervisor();
         let before = it.configuration.clone();
-        let peers = BTreeMap::from([("0f3a".to_owned(), [10, 0, 0, 1].into())]);
+        let peers = BTreeMap::from([("0f3a".to_owned(), std::net::IpAddr::from([10, 0, 0, 1]))]);
         it.configuration = Arc::new(Configuration { tunnels: Tunnels { peers }, ..(*before).clone() });
         assert!(it.follow_agents(&before).is_empty());
         assert_eq!(told.borrow_and_update().peers, it.configuration.tunnels.peers);
