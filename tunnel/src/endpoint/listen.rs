@@ -21,8 +21,9 @@ use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
 /// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
-/// Other endpoints, which hand connections over, have places of their own.
-pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 256, evict: Evict::Silent, rates: None };
+pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 0, evict: Evict::Silent, rates: None };
+/// The same for what other endpoints hand over: behind the source are all of their agents.
+const FROM_PEERS: Bounds = Bounds { per_source: STRANGERS.strangers, ..STRANGERS };
 
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,12 +45,13 @@ struct Door {
 }
 
 impl Door {
+    fn new(bounds: Bounds) -> Rc<Self> {
+        let places = RefCell::new(Places::new(bounds));
+        Rc::new(Self { start: Instant::now(), places, tasks: RefCell::default() })
+    }
+
     fn enter(self: &Rc<Self>, from: SocketAddr, endpoint: &Endpoint) -> Option<Place> {
-        // Behind the address of another endpoint are all the agents that it hands over.
-        let (is_peer, now) = (endpoint.handing.has(from.ip()), self.start.elapsed());
-        let mut places = self.places.borrow_mut();
-        let admission = if is_peer { places.admit_known(from.ip(), now) } else { places.admit(from.ip(), now) };
-        drop(places);
+        let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
         let id = match admission {
             Admission::Admit(id) => id,
             Admission::AdmitAfterEvicting { place, evicted } => {
@@ -96,15 +98,14 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     authenticator: A,
     hold: impl Fn() -> H + 'static,
 ) {
-    let start = Instant::now();
-    let places = RefCell::new(Places::new(STRANGERS));
-    let door = Rc::new(Door { start, places, tasks: RefCell::default() });
+    let (of_all, of_peers) = (Door::new(STRANGERS), Door::new(FROM_PEERS));
     let (authenticator, hold) = (Rc::new(authenticator), Rc::new(hold));
     let mut tasks = JoinSet::new();
     loop {
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
+                    let door = if endpoint.handing.has(from.ip()) { &of_peers } else { &of_all };
                     let Some(place) = door.enter(from, &endpoint) else { continue };
                     let id = place.id;
                     let kept = hold();
