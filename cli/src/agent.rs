@@ -50,8 +50,8 @@ use crate::{complain, error::chain};
 
 /// Lines that wait for the output.
 const QUEUE: usize = 1024;
-/// Endpoints at once.
-const ENDPOINTS: usize = 8;
+/// Endpoints at once: of a larger fleet, some pods have no connection.
+const ENDPOINTS: usize = 32;
 /// Time to connect to an endpoint, and to a target.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Time for an answer to a join string, and to a renewal.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use proxy_api::{Assembler, Configuration, FromProxy, Held, MAX_AGENTS, PARTS, ToProxy};
+use proxy_api::{Assembler, Configuration, FromProxy, Held, MAX_AGENTS, MAX_PEERS, PARTS, ToProxy};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut assembler = Assembler::default();
@@ -20,19 +20,21 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(next.version.epoch != current.version.epoch || next.version.number >= current.version.number);
             current = next;
             assert_eq!(assembler.digest(), current.digest());
-            assert!(current.agents.len() <= MAX_AGENTS);
+            assert!(current.agents.len() <= MAX_AGENTS && current.tunnels.peers.len() <= MAX_PEERS);
             assert_whole(&current);
         }
     }
 });
 
-/// A proxy that holds nothing reaches the same agents and the same digest, and one that holds all is sent nothing.
+/// A proxy that holds nothing reaches the same agents, peers and digest, and one that holds all is sent nothing.
 fn assert_whole(configuration: &Configuration) {
     let (nothing, mut assembler) = (Configuration::default(), Assembler::default());
     let parts = configuration.changes_from(&Held::default(), &BTreeSet::new(), PARTS);
     let reached = parts.into_iter().find_map(|part| assembler.take(&nothing, part).expect("in order"));
-    assert_eq!(reached.expect("a commit").agents, configuration.agents);
+    let reached = reached.expect("a commit");
+    assert_eq!((&reached.agents, &reached.tunnels), (&configuration.agents, &configuration.tunnels));
     assert_eq!(assembler.digest(), configuration.digest());
     let parts = configuration.changes_from(&configuration.held(), &BTreeSet::new(), PARTS);
     assert!(parts.len() == 1 && parts[0].agents.is_empty() && parts[0].agent_removals.is_empty());
+    assert!(parts[0].peers.is_empty() && parts[0].peer_removals.is_empty());
 }

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     marker::PhantomData,
+    net::IpAddr,
 };
 
 use serde::{
@@ -14,9 +15,9 @@ use serde::{
 };
 
 use crate::{
-    Agent, ConnectedInstance, LiveSession, MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED, MAX_LIVE,
-    MAX_LOADS, MAX_REFUSAL_BYTES, MAX_SIGN_REQUEST_BYTES, MAX_TARGET_BYTES, MAX_TARGETS, MAX_TOKEN_BYTES, Origin,
-    PARTS, agent::Received,
+    Agent, ConnectedInstance, LiveSession, MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED,
+    MAX_ENDPOINT_ID_BYTES, MAX_LIVE, MAX_LOADS, MAX_PEERS, MAX_REFUSAL_BYTES, MAX_SIGN_REQUEST_BYTES, MAX_TARGET_BYTES,
+    MAX_TARGETS, MAX_TOKEN_BYTES, Origin, PARTS, agent::Received,
 };
 
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
@@ -183,6 +184,28 @@ pub(crate) fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTree
 pub(crate) fn uids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
     let uids = deserializer.deserialize_seq(Set::<Name> { most: MAX_AGENTS, of: PhantomData })?;
     Ok(uids.into_iter().map(|uid| uid.0).collect())
+}
+
+/// The id of a proxy as an endpoint of tunnels.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct EndpointId(String);
+
+impl<'de> Deserialize<'de> for EndpointId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text("the id of an endpoint", MAX_ENDPOINT_ID_BYTES)).map(Self)
+    }
+}
+
+/// The other proxies of a configuration, or of one part of an update, by id.
+pub(crate) fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, IpAddr>, D::Error> {
+    let peers = deserializer.deserialize_map(Map::<EndpointId, IpAddr> { most: MAX_PEERS, of: PhantomData })?;
+    Ok(peers.into_iter().map(|(id, address)| (id.0, address)).collect())
+}
+
+/// The ids of one part of an update.
+pub(crate) fn peer_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let ids = deserializer.deserialize_seq(Set::<EndpointId> { most: MAX_PEERS, of: PhantomData })?;
+    Ok(ids.into_iter().map(|id| id.0).collect())
 }
 
 /// The set of one part of a message.

@@ -1,12 +1,15 @@
 //! Updates: the difference between two configurations, in bounded messages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, CONTRACT, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, MAX_AGENTS, MAX_LISTENERS, Offer,
-    Origin, Version,
+    Agent, CONTRACT, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, MAX_AGENTS, MAX_LISTENERS,
+    MAX_PEERS, Offer, Origin, Version, peer_revision,
 };
 
 /// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
@@ -40,6 +43,12 @@ pub struct Change {
     /// Uids of removed agents.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::uids")]
     pub agent_removals: BTreeSet<String>,
+    /// New and changed addresses of other proxies, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::peers")]
+    pub peers: BTreeMap<String, IpAddr>,
+    /// Ids of removed proxies.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::peer_ids")]
+    pub peer_removals: BTreeSet<String>,
     /// With `commit`: digest of the configuration that this proxy should then hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
@@ -65,6 +74,9 @@ impl Configuration {
         for uid in held.agents.keys().filter(|uid| !self.agents.contains_key(*uid)) {
             parts.open(1).agent_removals.insert(uid.clone());
         }
+        for id in held.peers.keys().filter(|id| !self.tunnels.peers.contains_key(*id)) {
+            parts.open(1).peer_removals.insert(id.clone());
+        }
         for (id, offer) in &self.listeners {
             if held.listeners.get(id) != Some(offer.revision()) {
                 parts.open(1).upserts.insert(id.clone(), offer.clone());
@@ -83,6 +95,11 @@ impl Configuration {
         for (uid, agent) in &self.agents {
             if held.agents.get(uid) != Some(&agent.revision()) {
                 parts.open(1 + agent.targets.len() / TARGETS_PER_ITEM).agents.insert(uid.clone(), agent.clone());
+            }
+        }
+        for (id, address) in &self.tunnels.peers {
+            if held.peers.get(id) != Some(&peer_revision(*address)) {
+                parts.open(1).peers.insert(id.clone(), *address);
             }
         }
         parts.finish()
@@ -153,6 +170,9 @@ pub enum ChangeError {
     /// More agents than [`MAX_AGENTS`].
     #[error("more than {MAX_AGENTS} agents in one update")]
     TooManyAgents,
+    /// More other proxies than [`MAX_PEERS`].
+    #[error("more than {MAX_PEERS} other proxies in one update")]
+    TooManyPeers,
 }
 
 /// Collects the parts of an update and yields the next configuration at its commit, with a digest for which only the
@@ -227,6 +247,9 @@ impl Assembler {
         if pending.next.agents.len() > MAX_AGENTS {
             return Err(ChangeError::TooManyAgents);
         }
+        if pending.next.tunnels.peers.len() > MAX_PEERS {
+            return Err(ChangeError::TooManyPeers);
+        }
         if is_last {
             pending.agree(digest.as_ref());
             self.on_stream = true;
@@ -242,6 +265,7 @@ impl Pending {
     /// Adds the items of a part; returns the number of items hashed.
     fn add(&mut self, part: Change) -> usize {
         let mut hashed = self.add_agents(part.agents, &part.agent_removals);
+        hashed += self.add_peers(part.peers, &part.peer_removals);
         let Self { next: Configuration { listeners, endpoints, .. }, sum } = self;
         for (id, offer) in part.upserts {
             sum.add_listener(&id, offer.revision());
@@ -297,18 +321,48 @@ impl Pending {
         hashed
     }
 
-    /// Drops all agents if the digest of the writer is that of the configuration without them. The writer is an operator
-    /// of a release that knows no agents: it cannot remove them, so nobody could revoke them.
+    /// Adds and removes other proxies; returns the number of items hashed.
+    fn add_peers(&mut self, peers: BTreeMap<String, IpAddr>, removals: &BTreeSet<String>) -> usize {
+        let mut hashed = 0;
+        for (id, address) in peers {
+            self.sum.add_peer(&id, address);
+            hashed += 1;
+            if let Some(before) = self.next.tunnels.peers.get(&id) {
+                self.sum.remove_peer(&id, *before);
+                hashed += 1;
+            }
+            self.next.tunnels.peers.insert(id, address);
+        }
+        for id in removals {
+            if let Some(before) = self.next.tunnels.peers.remove(id) {
+                self.sum.remove_peer(id, before);
+                hashed += 1;
+            }
+        }
+        hashed
+    }
+
+    /// Drops all peers, or also all agents, if the digest of the writer is that of the configuration without them. The
+    /// writer is an operator of a release that knows none: it cannot remove them, so nobody could revoke an agent.
     fn agree(&mut self, digest: Option<&Digest>) {
-        if self.next.agents.is_empty() || digest.is_none_or(|digest| *digest == self.sum.digest()) {
+        if digest.is_none_or(|digest| *digest == self.sum.digest()) {
             return;
         }
         let mut without = self.sum;
-        for (uid, agent) in &self.next.agents {
-            without.remove_agent(uid, agent);
+        for (id, address) in &self.next.tunnels.peers {
+            without.remove_peer(id, *address);
         }
-        if digest == Some(&without.digest()) {
-            self.next.agents.clear();
+        let is_without_peers = digest == Some(&without.digest());
+        if !is_without_peers {
+            for (uid, agent) in &self.next.agents {
+                without.remove_agent(uid, agent);
+            }
+        }
+        if is_without_peers || digest == Some(&without.digest()) {
+            self.next.tunnels.peers.clear();
+            if !is_without_peers {
+                self.next.agents.clear();
+            }
             self.sum = without;
         }
     }

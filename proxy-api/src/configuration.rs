@@ -1,12 +1,12 @@
 //! The complete configuration of one group of proxies.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision};
+use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Tunnels};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -50,6 +50,9 @@ pub struct Configuration {
     /// Agents that may dial the proxies, by uid. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::agents")]
     pub agents: BTreeMap<String, Agent>,
+    /// What the proxies know of each other for tunnels. It changes without changing any listener's revision.
+    #[serde(default, skip_serializing_if = "Tunnels::is_empty")]
+    pub tunnels: Tunnels,
 }
 
 fn contract() -> u32 {
@@ -64,6 +67,7 @@ impl Default for Configuration {
             listeners: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             agents: BTreeMap::new(),
+            tunnels: Tunnels::default(),
         }
     }
 }
@@ -111,6 +115,16 @@ impl DigestSum {
         self.0 = self.0.wrapping_sub(item(&format!("{uid}@{}", agent.revision())));
     }
 
+    /// Adds another proxy.
+    pub fn add_peer(&mut self, id: &str, address: IpAddr) {
+        self.0 = self.0.wrapping_add(item(&format!("{id}>{address}")));
+    }
+
+    /// Removes another proxy.
+    pub fn remove_peer(&mut self, id: &str, address: IpAddr) {
+        self.0 = self.0.wrapping_sub(item(&format!("{id}>{address}")));
+    }
+
     /// The digest as 32 hex digits.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -123,13 +137,13 @@ fn item(text: &str) -> u128 {
 }
 
 impl Configuration {
-    /// The digest of all listeners, endpoint sets and agents.
+    /// The digest of all listeners, endpoint sets, agents and peers.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest_sum().digest()
     }
 
-    /// The digest of all listeners, endpoint sets and agents, to be kept incrementally from here on.
+    /// The digest of all listeners, endpoint sets, agents and peers, to be kept incrementally from here on.
     #[must_use]
     pub fn digest_sum(&self) -> DigestSum {
         let mut sum = DigestSum::default();
@@ -141,6 +155,9 @@ impl Configuration {
         }
         for (uid, agent) in &self.agents {
             sum.add_agent(uid, agent);
+        }
+        for (id, address) in &self.tunnels.peers {
+            sum.add_peer(id, *address);
         }
         sum
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Configuration, ListenerId, Revision, change::ITEM};
+use crate::{Configuration, ListenerId, Revision, change::ITEM, peer_revision};
 
 /// Bytes of a revision that was not read yet. Hashes have 16 or 32 digits.
 const REVISION: usize = 32;
@@ -22,6 +22,9 @@ pub struct Held {
     /// Revisions of agents by uid.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::named")]
     pub agents: BTreeMap<String, Revision>,
+    /// Revisions of other proxies by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::named")]
+    pub peers: BTreeMap<String, Revision>,
     /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
@@ -32,11 +35,13 @@ impl Held {
     #[must_use]
     pub fn weight(&self) -> usize {
         let listeners = self.listeners.iter().map(|(id, revision)| id.weight() + revision.0.len());
-        let named = self.endpoints.iter().chain(&self.agents).map(|(name, revision)| name.len() + revision.0.len());
+        let named = self.endpoints.iter().chain(&self.agents).chain(&self.peers);
+        let named = named.map(|(name, revision)| name.len() + revision.0.len());
         listeners.chain(named).map(|texts| ITEM + texts).sum()
     }
 
-    /// Bytes that the revisions of these listeners, endpoint sets and agents would take in memory, approximately.
+    /// Bytes that the revisions of these listeners and endpoint sets, and of these agents and peers, would take in
+    /// memory, approximately.
     #[must_use]
     pub fn weight_of<'a>(
         listeners: impl Iterator<Item = &'a ListenerId>,
@@ -73,6 +78,10 @@ impl Held {
             let at = last(&mut parts);
             parts[at].agents.insert(uid, revision);
         }
+        for (id, revision) in self.peers {
+            let at = last(&mut parts);
+            parts[at].peers.insert(id, revision);
+        }
         if let Some(part) = parts.last_mut() {
             part.commit = true;
         }
@@ -88,6 +97,7 @@ impl Configuration {
             listeners: self.listeners.iter().map(|(id, offer)| (id.clone(), offer.revision().clone())).collect(),
             endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.revision())).collect(),
             agents: self.agents.iter().map(|(uid, agent)| (uid.clone(), agent.revision())).collect(),
+            peers: self.tunnels.peers.iter().map(|(id, address)| (id.clone(), peer_revision(*address))).collect(),
             commit: true,
         }
     }

@@ -14,7 +14,7 @@
 //! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.
 //! 6. Texts and maps of a message are bounded (`bounded.rs`); a message beyond the bounds ends its stream.
 //! 7. Both sides state [`CONTRACT`], which is raised when a change cannot be made under rules 1 to 4.
-//! 8. A proxy whose operator knows no agents has none: it could not be told to remove one.
+//! 8. A proxy whose operator knows no agents has none: it could not be told to remove one. The same holds for peers.
 //!
 //! Versions are ordered by (`epoch`, `number`): see [`Version`]. This crate does not depend on Kubernetes.
 
@@ -34,6 +34,7 @@ mod id;
 mod listener;
 mod live;
 mod load;
+mod peers;
 mod report;
 mod session_id;
 mod signing;
@@ -60,6 +61,7 @@ pub use listener::{
 };
 pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_LIVE, Selection};
 pub use load::{Load, MAX_LOADS, Work};
+pub use peers::{MAX_ENDPOINT_ID_BYTES, MAX_PEERS, Tunnels, peer_revision};
 pub use report::{
     BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };

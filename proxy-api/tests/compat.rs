@@ -247,7 +247,9 @@ fn an_older_number_is_refused_and_another_epoch_needs_a_new_stream() {
 
 fn configurations() -> impl Strategy<Value = Configuration> {
     let agents = proptest::collection::btree_map(0_u8..8, 0_u32..3, 0..8);
-    (proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20), agents).prop_map(|(listeners, agents)| {
+    let peers = proptest::collection::btree_map(0_u8..8, 1_u8..3, 0..8);
+    let all = (proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20), agents, peers);
+    all.prop_map(|(listeners, agents, peers)| {
         let template = v1().supported().next().expect("one").1.clone();
         let mut configuration = Configuration::default();
         for (name, variant) in listeners {
@@ -257,6 +259,8 @@ fn configurations() -> impl Strategy<Value = Configuration> {
             configuration.listeners.insert(id, listener.sealed().into());
             configuration.endpoints.insert(format!("set{}", name % 5), EndpointSet::default());
         }
+        let peer = |(id, last): (u8, u8)| (format!("p{id}"), [10, 0, 0, last].into());
+        configuration.tunnels.peers = peers.into_iter().map(peer).collect();
         configuration.agents = agents.into_iter().map(|(uid, rotation)| (format!("u{uid}"), agent(rotation))).collect();
         configuration
     })
@@ -279,7 +283,8 @@ proptest! {
         let last = parts.len() - 1;
         for (at, part) in parts.into_iter().enumerate() {
             let size = part.upserts.len() + part.removals.len() + part.endpoints.len() + part.endpoint_removals.len();
-            prop_assert!(size + part.agents.len() + part.agent_removals.len() <= per_part);
+            let size = size + part.agents.len() + part.agent_removals.len();
+            prop_assert!(size + part.peers.len() + part.peer_removals.len() <= per_part);
             let json = serde_json::to_vec(&part).expect("encodes");
             let part = serde_json::from_slice(&json).expect("decodes");
             match stream.take(&old, part).expect("taken") {
@@ -298,11 +303,13 @@ proptest! {
         let parts = configuration.changes_from(&configuration.held(), &BTreeSet::new(), 4);
         prop_assert_eq!(parts.len(), 1);
         let Change { upserts, removals, agents, agent_removals, commit, .. } = &parts[0];
+        prop_assert!(parts[0].peers.is_empty() && parts[0].peer_removals.is_empty());
         prop_assert!(upserts.is_empty() && removals.is_empty() && agents.is_empty() && agent_removals.is_empty());
         prop_assert!(*commit);
         let whole = configuration.changes_from(&Held::default(), &BTreeSet::new(), usize::MAX);
         prop_assert_eq!(whole[0].upserts.len(), configuration.listeners.len());
         prop_assert_eq!(&whole[0].agents, &configuration.agents);
+        prop_assert_eq!(&whole[0].peers, &configuration.tunnels.peers);
     }
 
     #[test]

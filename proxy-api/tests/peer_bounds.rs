@@ -71,9 +71,11 @@ fn the_room_for_revisions_is_known_before_they_are_read() {
         listeners: ids.iter().map(|id| (id.clone(), revision())).collect(),
         endpoints: [(set.clone(), revision())].into(),
         agents: [(uid.clone(), revision())].into(),
+        peers: [("0f3a".to_owned(), revision())].into(),
         ..Held::default()
     };
-    assert_eq!(Held::weight_of(ids.iter(), [set].iter(), [uid].iter()), held.weight());
+    let named = [uid, "0f3a".to_owned()];
+    assert_eq!(Held::weight_of(ids.iter(), [set].iter(), named.iter()), held.weight());
 }
 
 // C2

@@ -4,6 +4,7 @@
 mod flow;
 mod link;
 mod news;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ pub use self::{
     flow::FlowEnd,
     link::{Link, Side},
     news::AgentNews,
+    told::ForTunnels,
 };
 use crate::core::address::AgentAddress;
 
@@ -72,6 +74,8 @@ pub struct Seen {
     pub streams: usize,
     /// Datagrams that sessions have dropped.
     pub dropped_datagrams: u64,
+    /// Connections that are handed over to other proxies of the gateway.
+    pub handed: usize,
     /// Connections that were closed before they carried a session, by reason.
     pub closed: BTreeMap<&'static str, u64>,
 }

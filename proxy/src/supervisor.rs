@@ -31,14 +31,14 @@ mod waits;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     future::pending,
     iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use proxy_api::{Agent, Configuration, ListenerId, LiveSessions, Report, Selection, Surroundings, Transport};
+use proxy_api::{Configuration, ListenerId, LiveSessions, Report, Selection, Surroundings, Transport};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -59,7 +59,7 @@ use self::{
     waits::{Lack, Waits},
 };
 use crate::{
-    agents::AgentNews,
+    agents::{AgentNews, ForTunnels},
     core::{diff::Running, instances::Instances, no_ports::NoPorts, own_addresses::OwnAddresses},
     log::{Level, Notice},
     metrics::Metrics,
@@ -109,8 +109,8 @@ pub struct Supervisor {
     names: Names,
     /// The instances of agents that are connected.
     instances: Instances,
-    /// Tells the tunnels of the agents of the configuration in force.
-    agents: watch::Sender<Arc<BTreeMap<String, Agent>>>,
+    /// Tells the tunnels of the agents and peers of the configuration in force.
+    agents: watch::Sender<Arc<ForTunnels>>,
     own: RefCell<OwnAddresses>,
     checks: Checks,
     health: Health,
@@ -124,7 +124,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor that runs nothing yet. `agents` gets those of each configuration.
+    /// A supervisor that runs nothing yet. `agents` gets those of each configuration, with the peers.
     #[must_use]
     pub fn new(
         process: Process,
@@ -132,7 +132,7 @@ impl Supervisor {
         metrics: Arc<Metrics>,
         answers: mpsc::Sender<News>,
         report: watch::Sender<Report>,
-        agents: watch::Sender<Arc<BTreeMap<String, Agent>>>,
+        agents: watch::Sender<Arc<ForTunnels>>,
         settings: &Settings,
     ) -> Self {
         let counters = metrics.clone();

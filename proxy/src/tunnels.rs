@@ -4,6 +4,7 @@
 //! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
 //!                               a flow on one instance ─▶ datagrams ─ two queues ─▶ worker
 //! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
+//!               ─ peers ──▶ endpoint, which hands connections for them over
 //!                           requests for certificates, connected agents ─▶ stream to the operator, in a cluster
 //! ```
 
@@ -18,7 +19,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     rc::Rc,
     sync::{Arc, mpsc::sync_channel},
@@ -52,7 +53,7 @@ use tunnel_core::{
 
 use self::trust::Trust;
 use crate::{
-    agents::{AgentNews, Agents, Door, Question, Seen},
+    agents::{AgentNews, Agents, Door, ForTunnels, Question, Seen},
     core::instances::Instances,
     files::Files,
     lives::Life,
@@ -112,7 +113,7 @@ pub enum TunnelsError {
     Endpoint(#[from] EndpointError),
 }
 
-type Configured = watch::Receiver<Arc<BTreeMap<String, Agent>>>;
+type Configured = watch::Receiver<Arc<ForTunnels>>;
 type RulesByUid = Rc<RefCell<BTreeMap<String, Rc<Rules>>>>;
 
 /// Opens the port that agents dial.
@@ -137,7 +138,7 @@ pub fn start(
     settings: &Settings,
     listener: std::net::TcpListener,
     process: &Process,
-    configured: watch::Receiver<Arc<BTreeMap<String, Agent>>>,
+    configured: watch::Receiver<Arc<ForTunnels>>,
     news: Arc<AgentNews>,
     to_operator: ToOperator,
 ) -> Result<(Agents, thread::JoinHandle<()>), TunnelsError> {
@@ -184,6 +185,8 @@ struct Thread {
     endpoint: Rc<Endpoint>,
     rules: RulesByUid,
     trust: Trust,
+    /// The port that agents dial, here and at the other proxies of a gateway.
+    port: u16,
     /// What others were told of.
     told: Instances,
 }
@@ -210,7 +213,7 @@ impl Thread {
             connections_per_second: CONNECTIONS_PER_SECOND,
         };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
-        Ok((Self { shared, endpoint, rules, trust, told: Instances::default() }, port))
+        Ok((Self { shared, endpoint, rules, trust, port: bound.port(), told: Instances::default() }, port))
     }
 
     async fn run(
@@ -234,8 +237,8 @@ impl Thread {
                     if changed.is_err() {
                         break;
                     }
-                    let agents = configured.borrow_and_update().clone();
-                    self.apply(&agents);
+                    let told = configured.borrow_and_update().clone();
+                    self.apply(&told);
                 }
                 () = door.draining.notified() => endpoint.drain(),
                 _ = beats.tick() => {
@@ -247,8 +250,9 @@ impl Thread {
         self.end().await;
     }
 
-    /// Takes the agents of another configuration.
-    fn apply(&mut self, agents: &BTreeMap<String, Agent>) {
+    /// Takes the agents and peers of another configuration.
+    fn apply(&mut self, ForTunnels { agents, peers }: &ForTunnels) {
+        self.endpoint.set_peers(endpoints(peers, self.port));
         let rules = agents.iter().map(|(uid, agent)| (uid.clone(), Rc::new(self.rules_of(agent))));
         let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
         self.rules.replace(rules);
@@ -285,6 +289,7 @@ impl Thread {
             agents,
             streams,
             dropped_datagrams: self.endpoint.dropped_datagrams(),
+            handed: self.endpoint.handed_over(),
             closed: self.endpoint.closed(),
         });
         self.trust.look(&self.shared.log, &views);
@@ -299,6 +304,12 @@ impl Thread {
         }
         self.endpoint.close();
     }
+}
+
+/// The other proxies as endpoints. What is no id names none.
+fn endpoints(peers: &BTreeMap<String, IpAddr>, port: u16) -> BTreeMap<EndpointId, SocketAddr> {
+    let endpoint = |(id, ip): (&String, &IpAddr)| Some((EndpointId::new(id).ok()?, SocketAddr::new(*ip, port)));
+    peers.iter().filter_map(endpoint).collect()
 }
 
 /// The instances that streams are opened on: those with a connection. If an agent has none, those that wait for theirs,

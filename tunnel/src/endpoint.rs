@@ -2,12 +2,14 @@
 //!
 //! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
 
+mod hand_over;
 mod instances;
 mod listen;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,14 +21,16 @@ use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::Instant;
 use tunnel_core::allow::AllowList;
-use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, Peer, SessionName, Welcome, agree};
+use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, MAX_PEERS, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
 use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 
+use self::hand_over::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
+pub use self::hand_over::{HANDED, LASTING};
 pub use self::listen::{Authenticator, listen, listen_holding};
 
 /// What an endpoint is told.
@@ -118,7 +122,7 @@ pub struct Endpoint {
     start: Instant,
     registry: RefCell<Registry>,
     sessions: RefCell<BTreeMap<Key, Rc<Held>>>,
-    peers: RefCell<Vec<Peer>>,
+    handing: Handing,
     /// Connections that did not become carriers, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
     /// Datagrams that sessions had dropped which have ended.
@@ -144,7 +148,7 @@ impl Endpoint {
             start: Instant::now(),
             registry: RefCell::new(registry),
             sessions: RefCell::default(),
-            peers: RefCell::default(),
+            handing: Handing::default(),
             closed: RefCell::default(),
             dropped: Cell::new(0),
             touched: RefCell::default(),
@@ -152,9 +156,19 @@ impl Endpoint {
         })
     }
 
-    /// The other endpoints, which agents hear of when they connect.
-    pub fn set_peers(&self, peers: Vec<Peer>) {
-        self.peers.replace(peers);
+    /// The other endpoints, and where this one reaches them. Agents hear of them, and connections that are meant for them
+    /// are handed over. This endpoint itself does not count.
+    pub fn set_peers(&self, mut peers: BTreeMap<EndpointId, SocketAddr>) {
+        peers.remove(&self.settings.id);
+        if self.handing.set_peers(peers) {
+            let names = self.peers();
+            self.each(|tunnel| tunnel.name_peers(names.clone()));
+        }
+    }
+
+    /// What agents hear of other endpoints.
+    fn peers(&self) -> Vec<EndpointId> {
+        self.handing.peers(MAX_PEERS)
     }
 
     /// Hears the agent behind a connection that was verified, and answers. It must run within a `LocalSet`.
@@ -195,7 +209,7 @@ impl Endpoint {
             boot: self.settings.boot,
             resumed,
             heartbeat: u16::try_from(self.settings.limits.heartbeat.as_secs()).unwrap_or(u16::MAX),
-            peers: self.peers.borrow().clone(),
+            peers: self.peers(),
         };
         Ok((welcome, held))
     }
@@ -283,6 +297,11 @@ impl Endpoint {
     /// handshake, or the reason of a denial.
     pub fn closed(&self) -> BTreeMap<&'static str, u64> {
         self.closed.borrow().clone()
+    }
+
+    /// Connections that are handed over to other endpoints now.
+    pub fn handed_over(&self) -> usize {
+        self.handing.count()
     }
 
     fn count(&self, reason: &'static str) {

@@ -3,7 +3,7 @@
 //! A [`Tunnel`] is one session on one thread. [`Tunnel::run`] keeps its time, [`Tunnel::carry`]
 //! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
 //! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
-//! [`agent`] dials and [`endpoint`] is dialled; [`secure`] puts TLS between them, and [`enrol`] gives
+//! [`agent`] dials and [`endpoint`] is dialled, and hands over what is meant for another one; [`secure`] puts TLS between them, and [`enrol`] gives
 //! agents their certificates. [`local`] keeps what a server without a cluster needs, and [`remote`] asks the operator of
 //! a cluster.
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
+use tunnel_core::identity::EndpointId;
 use tunnel_core::{Limits, Loss, NotOpened, Open, Refusal, Session, Side};
 
 mod flow;
@@ -107,6 +108,21 @@ impl Tunnel {
                 return hint;
             }
             self.shared.is_hinted.notified().await;
+        }
+    }
+
+    /// Tells the agent at the far end of the other endpoints.
+    pub fn name_peers(&self, peers: Vec<EndpointId>) {
+        self.shared.with(|session, _| session.name_peers(peers));
+    }
+
+    /// The other endpoints, each time the far end names them.
+    pub async fn peers(&self) -> Vec<EndpointId> {
+        loop {
+            if let Some(peers) = self.shared.with(|session, _| session.take_peers()) {
+                return peers;
+            }
+            self.shared.is_told.notified().await;
         }
     }
 

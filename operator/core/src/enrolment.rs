@@ -19,9 +19,10 @@ use tunnel_core::{
 };
 
 pub use self::{
-    judge::{Case, endpoint_id, judge},
+    judge::{Case, judge},
     ledger::{Kept, Offer, offer, redeem},
 };
+pub use crate::names::endpoint_id;
 use crate::{
     names::TUNNEL_PORT,
     status::agent::Enrolment,

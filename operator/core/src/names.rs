@@ -44,3 +44,9 @@ pub const SIDECAR_HEALTH: &str = "portlane-health";
 pub const ADMIN_PORT: u16 = 9181;
 /// Port of a gateway that agents dial, unless `spec.tunnels` names another one.
 pub const TUNNEL_PORT: u16 = 7443;
+
+/// The id, as an endpoint of tunnels, of the pod of this uid.
+#[must_use]
+pub fn endpoint_id(uid: &str) -> String {
+    uid.replace('-', "")
+}

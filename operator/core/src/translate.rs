@@ -21,6 +21,7 @@ pub mod groups;
 pub(crate) mod index;
 pub(crate) mod judge;
 pub(crate) mod last_good;
+pub(crate) mod peers;
 pub mod program;
 pub(crate) mod server_names;
 pub(crate) mod surroundings;

@@ -99,6 +99,9 @@ pub struct World {
     pub podless: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     /// How the fleet of each gateway is reached, where anything is known of it.
     pub reach: BTreeMap<ObjectKey, Reach>,
+    /// The ready pods of each gateway that has `tunnels`: their addresses by uid, at most
+    /// [`MAX_PEERS`](proxy_api::MAX_PEERS).
+    pub peers: BTreeMap<ObjectKey, BTreeMap<String, IpAddr>>,
     /// Addresses of the API server, besides the endpoints of its Service.
     pub api_server: BTreeSet<SocketAddr>,
     /// Pods that may have a sidecar.

@@ -1,13 +1,12 @@
 //! Where the tunnels of a proxy start, if it has any.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread};
+use std::{net::SocketAddr, sync::Arc, thread};
 
-use proxy_api::Agent;
 use tokio::sync::watch;
 
 use super::StartError;
 use crate::{
-    agents::{AgentNews, Agents},
+    agents::{AgentNews, Agents, ForTunnels},
     process::Process,
     settings::Settings,
     signing::Desk,
@@ -21,8 +20,8 @@ pub(super) struct Tunnels {
     pub(super) address: Option<SocketAddr>,
     /// The thread, which ends when `configured` is dropped.
     pub(super) thread: Option<thread::JoinHandle<()>>,
-    /// Takes the agents of a configuration.
-    pub(super) configured: watch::Sender<Arc<BTreeMap<String, Agent>>>,
+    /// Takes the agents and peers of a configuration.
+    pub(super) configured: watch::Sender<Arc<ForTunnels>>,
     /// The instances that come and go.
     pub(super) news: Arc<AgentNews>,
     /// What the thread has for an operator that signs.

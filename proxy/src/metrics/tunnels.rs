@@ -10,6 +10,11 @@ pub(super) fn tunnels_text(out: &mut DescriptorEncoder<'_>, seen: &Seen) -> Resu
     let gauges = [
         ("portlane_tunnel_agents", "Instances of agents that are connected.", seen.agents),
         ("portlane_tunnel_streams", "Streams and flows to agents.", seen.streams),
+        (
+            "portlane_tunnel_handed_over",
+            "Connections of agents that this proxy hands over to others of its gateway.",
+            seen.handed,
+        ),
     ];
     for (name, help, value) in gauges {
         single(out, (name, help), false, value as u64)?;

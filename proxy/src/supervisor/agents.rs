@@ -1,14 +1,14 @@
 //! Agents and their instances: whose targets follow them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use proxy_api::{Agent, ListenerId};
+use proxy_api::{Configuration, ListenerId};
 
 use super::Supervisor;
-use crate::core::instances::{Changes, came_or_went, users};
+use crate::{
+    agents::ForTunnels,
+    core::instances::{Changes, came_or_went, users},
+};
 
 impl Supervisor {
     /// Takes the instances of agents that have others than before. The listeners that lead through one of these agents
@@ -23,26 +23,27 @@ impl Supervisor {
         }
     }
 
-    /// Tells the tunnels of the agents of the configuration in force, if there were others before. Returns the listeners
-    /// whose targets may be others for that.
-    pub(super) fn follow_agents(&self, before: &BTreeMap<String, Agent>) -> BTreeSet<ListenerId> {
-        let now = &self.configuration.agents;
-        if before == now {
+    /// Tells the tunnels of the agents and peers of the configuration in force, if there were others before. Returns the
+    /// listeners whose targets may be others for that.
+    pub(super) fn follow_agents(&self, before: &Configuration) -> BTreeSet<ListenerId> {
+        let now = &*self.configuration;
+        if ForTunnels::is_same(before, now) {
             return BTreeSet::new();
         }
-        self.agents.send_replace(Arc::new(now.clone()));
-        users(&self.running.listeners, &came_or_went(before, now))
+        self.agents.send_replace(Arc::new(ForTunnels::of(now)));
+        users(&self.running.listeners, &came_or_went(&before.agents, &now.agents))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::BTreeMap,
         pin::pin,
         task::{Context, Poll, Waker},
     };
 
-    use proxy_api::{Backend, Configuration, Listener, Report, Target};
+    use proxy_api::{Agent, Backend, Listener, Report, Target, Tunnels};
     use tokio::{
         sync::{mpsc, watch},
         time::Instant,
@@ -63,7 +64,7 @@ mod tests {
 
     /// A supervisor of two agents, `u` and `v`, and three listeners: `a` leads through `u`, `b` through `v`, and `c`
     /// through none; and what its tunnels hear of.
-    fn supervisor() -> (Supervisor, watch::Receiver<Arc<BTreeMap<String, Agent>>>) {
+    fn supervisor() -> (Supervisor, watch::Receiver<Arc<ForTunnels>>) {
         let lives = Lives::new(Clock::start());
         let guard = lives.guard("log");
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
@@ -163,12 +164,22 @@ mod tests {
         let before = std::mem::take(&mut it.configuration);
         let agents = BTreeMap::from([("v".to_owned(), Agent { suspended: true, ..agent("v") })]);
         it.configuration = Arc::new(Configuration { agents, ..Configuration::default() });
-        let concerned = it.follow_agents(&before.agents);
+        let concerned = it.follow_agents(&before);
         assert_eq!(concerned, BTreeSet::from([id("a")]));
-        assert_eq!(**told.borrow_and_update(), it.configuration.agents);
+        assert_eq!(**told.borrow_and_update(), ForTunnels::of(&it.configuration));
         it.refresh_all_of(&concerned);
         assert!(endpoints(&it, "a").is_empty());
-        assert!(it.follow_agents(&it.configuration.agents).is_empty());
+        assert!(it.follow_agents(&it.configuration).is_empty());
         assert!(!told.has_changed().expect("open"), "the same agents again");
+    }
+
+    #[tokio::test]
+    async fn the_tunnels_hear_of_other_peers_for_which_no_listener_is_refreshed() {
+        let (mut it, mut told) = supervisor();
+        let before = it.configuration.clone();
+        let peers = BTreeMap::from([("0f3a".to_owned(), std::net::IpAddr::from([10, 0, 0, 1]))]);
+        it.configuration = Arc::new(Configuration { tunnels: Tunnels { peers }, ..(*before).clone() });
+        assert!(it.follow_agents(&before).is_empty());
+        assert_eq!(told.borrow_and_update().peers, it.configuration.tunnels.peers);
     }
 }

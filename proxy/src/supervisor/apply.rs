@@ -29,7 +29,7 @@ impl Supervisor {
         let sets_before = before.as_ref().map_or(sets, |before| &before.endpoints);
         let mut touched = Touched::between((&ran, sets_before), (&self.running, sets));
         if let Some(before) = &before {
-            touched.targets.extend(self.follow_agents(&before.agents));
+            touched.targets.extend(self.follow_agents(before));
         }
         if touched.surroundings {
             self.surroundings = Arc::new(Surroundings::of(sets));

@@ -1,6 +1,7 @@
 //! Workers' connections to targets behind a real agent, on loopback.
 
 mod flows;
+mod peers;
 
 use std::net::Shutdown;
 
@@ -24,6 +25,7 @@ use tunnel_core::{
     identity::{AgentIdentity, AgentName},
 };
 
+use self::peers::told;
 use super::*;
 use crate::{
     clock::Clock,
@@ -45,7 +47,7 @@ const LOOPBACK: &str = "127.0.0.0/8:1-65535";
 struct Bed {
     agents: Agents,
     process: Process,
-    configured: Option<watch::Sender<Arc<BTreeMap<String, Agent>>>>,
+    configured: Option<watch::Sender<Arc<ForTunnels>>>,
     news: Arc<AgentNews>,
     connected: Instances,
     address: SocketAddr,
@@ -76,7 +78,7 @@ impl Bed {
         let news = Arc::new(AgentNews::default());
         let started = start(&settings, port, &process, configurations, news.clone(), to_operator);
         let (agents, thread) = started.expect("a thread");
-        configured.send_replace(Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(false))])));
+        configured.send_replace(told(false, &[]));
         let home = tempfile::tempdir().expect("a folder");
         let (configured, connected) = (Some(configured), Instances::default());
         Self { agents, process, configured, news, connected, address, thread, folder, home }
@@ -323,8 +325,7 @@ async fn a_join_string_goes_when_it_was_used_and_a_suspended_agent_is_disconnect
         let _agent = bed.agent().await;
         let path = bed.folder.path().join("join/infra.home");
         until(|| !path.exists()).await;
-        let suspended = Arc::new(BTreeMap::from([(UID.to_owned(), home_agent(true))]));
-        bed.configured.as_ref().expect("a sender").send_replace(suspended);
+        bed.configured.as_ref().expect("a sender").send_replace(told(true, &[]));
         bed.until_connected(false).await;
         until(|| bed.agents.seen().closed.contains_key("suspended")).await;
         assert!(!path.exists(), "nobody may enrol any more");

@@ -54,6 +54,8 @@ pub enum Kind {
     Certificate = 15,
     /// A kind of a later version that the receiver may ignore: 128 and above.
     Ignored = 128,
+    /// The other endpoints of the server, where they have changed since [`Kind::Welcome`]. An agent may ignore it.
+    Peers = 129,
 }
 
 impl Kind {
@@ -74,7 +76,8 @@ impl Kind {
             13 => Self::Welcome,
             14 => Self::Enrol,
             15 => Self::Certificate,
-            128.. => Self::Ignored,
+            129 => Self::Peers,
+            128 | 130.. => Self::Ignored,
             _ => return Err(Malformed::Kind(byte)),
         })
     }

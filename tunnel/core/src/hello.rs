@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! HELLO    lowest u16 | highest u16 | boot [16] | epoch u64 | instance | program | count u8 | (boot [16] | epoch u64)...
-//! WELCOME  version u16 | endpoint | boot [16] | resumed u8 | heartbeat u16 | count u8 | (id | host | port u16)...
+//! WELCOME  version u16 | endpoint | boot [16] | resumed u8 | heartbeat u16 | peers
+//! peers    count u8 | id...
 //! REFUSED  reason u8 | detail
 //! ```
 //!
@@ -11,9 +12,8 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use crate::frame::{HEADER, Header, Kind, MAX_PAYLOAD, Malformed, Reader, put, split};
+use crate::frame::{HEADER, Header, Kind, Malformed, Reader, put, split};
 use crate::identity::{EndpointId, NameError, label};
-use crate::join::Address;
 use crate::open::MAX_DETAIL;
 use crate::session::Violation;
 
@@ -26,7 +26,7 @@ pub const VERSIONS: RangeInclusive<u16> = 1..=1;
 pub const MAX_PROGRAM: usize = 64;
 /// Most sessions that one agent names.
 pub const MAX_SESSIONS: usize = 64;
-/// Most other endpoints in an answer.
+/// Most other endpoints that an endpoint names.
 pub const MAX_PEERS: usize = 64;
 
 /// Names one run of a process, by chance.
@@ -132,15 +132,6 @@ pub fn agree(theirs: &RangeInclusive<u16>) -> Option<u16> {
     (theirs.contains(&highest) && VERSIONS.contains(&highest)).then_some(highest)
 }
 
-/// Another endpoint that the agent may dial.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Which one.
-    pub id: EndpointId,
-    /// Where it is reached.
-    pub address: Address,
-}
-
 /// The answer to an agent that is admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
@@ -155,8 +146,8 @@ pub struct Welcome {
     pub resumed: bool,
     /// How often the endpoint probes its carriers, in seconds.
     pub heartbeat: u16,
-    /// Other endpoints: at most [`MAX_PEERS`], and as many as one frame holds.
-    pub peers: Vec<Peer>,
+    /// Other endpoints that the agent may dial, at the address where it has reached this one: at most [`MAX_PEERS`].
+    pub peers: Vec<EndpointId>,
 }
 
 impl Welcome {
@@ -167,19 +158,7 @@ impl Welcome {
         payload.extend_from_slice(&self.boot.0);
         payload.push(u8::from(self.resumed));
         payload.extend_from_slice(&self.heartbeat.to_be_bytes());
-        let place = payload.len();
-        payload.push(0);
-        for (index, peer) in self.peers.iter().take(MAX_PEERS).enumerate() {
-            let before = payload.len();
-            put_text(&mut payload, peer.id.as_str());
-            put_text(&mut payload, peer.address.host());
-            payload.extend_from_slice(&peer.address.port().to_be_bytes());
-            if payload.len() > MAX_PAYLOAD {
-                payload.truncate(before);
-                break;
-            }
-            payload[place] = count(index + 1);
-        }
+        put_peers(&mut payload, &self.peers);
         payload
     }
 
@@ -194,11 +173,7 @@ impl Welcome {
             _ => return None,
         };
         let heartbeat = reader.u16()?;
-        let count = usize::from(reader.u8()?);
-        if count > MAX_PEERS {
-            return None;
-        }
-        let peers = (0..count).map(|_| peer(&mut reader)).collect::<Option<Vec<Peer>>>()?;
+        let peers = peers(&mut reader)?;
         Some(Self { version, endpoint, boot, resumed, heartbeat, peers })
     }
 }
@@ -376,9 +351,19 @@ fn session(reader: &mut Reader<'_>) -> Option<SessionName> {
     Some(SessionName { endpoint: boot(reader)?, born: reader.u64()? })
 }
 
-fn peer(reader: &mut Reader<'_>) -> Option<Peer> {
-    let id = EndpointId::new(text(reader)?).ok()?;
-    let host = text(reader)?;
-    let address = Address::new(host, reader.u16()?).ok()?;
-    Some(Peer { id, address })
+/// Appends the ids of other endpoints: the first [`MAX_PEERS`], which a frame has room for.
+pub(crate) fn put_peers(out: &mut Vec<u8>, peers: &[EndpointId]) {
+    let peers = &peers[..peers.len().min(MAX_PEERS)];
+    out.push(count(peers.len()));
+    for peer in peers {
+        put_text(out, peer.as_str());
+    }
+}
+
+pub(crate) fn peers(reader: &mut Reader<'_>) -> Option<Vec<EndpointId>> {
+    let count = usize::from(reader.u8()?);
+    if count > MAX_PEERS {
+        return None;
+    }
+    (0..count).map(|_| EndpointId::new(text(reader)?).ok()).collect()
 }

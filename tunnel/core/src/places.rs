@@ -4,13 +4,11 @@
 //! and any endpoint while none takes its streams and those that it knows do not answer. Pure: the time since any fixed
 //! start, and chance, are arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::Dialler;
-use crate::hello::Peer;
 use crate::identity::{Dial, EndpointId};
-use crate::join::Address;
 
 #[cfg(test)]
 mod tests;
@@ -54,13 +52,14 @@ pub struct Places {
     max: usize,
     closed: bool,
     places: BTreeMap<Option<EndpointId>, Place>,
-    peers: BTreeMap<EndpointId, Address>,
+    /// The endpoints that were named last.
+    peers: BTreeSet<EndpointId>,
 }
 
 impl Places {
     /// An agent that has sessions with at most so many endpoints, beside those that are about to end.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), closed: false, places: BTreeMap::new(), peers: BTreeMap::new() }
+        Self { max: max.max(1), closed: false, places: BTreeMap::new(), peers: BTreeSet::new() }
     }
 
     /// From now on only the sessions that are there are wanted.
@@ -68,14 +67,9 @@ impl Places {
         self.closed = true;
     }
 
-    /// An endpoint has named all others.
-    pub fn told(&mut self, peers: &[Peer]) {
-        self.peers = peers.iter().map(|peer| (peer.id.clone(), peer.address.clone())).collect();
-    }
-
-    /// Where an endpoint is reached, if another one has said so.
-    pub fn address(&self, dial: &Dial) -> Option<&Address> {
-        key(dial).and_then(|id| self.peers.get(&id))
+    /// An endpoint has named all others. One that is named no more is dialled only for the session that is there.
+    pub fn told(&mut self, peers: Vec<EndpointId>) {
+        self.peers = peers.into_iter().collect();
     }
 
     /// The attempts that begin now.
@@ -137,7 +131,7 @@ impl Places {
             return wanted;
         }
         let present = sessions.values().filter(|standing| !standing.leaving).count();
-        let others = self.peers.keys().filter(|id| !sessions.contains_key(*id));
+        let others = self.peers.iter().filter(|id| !sessions.contains_key(*id));
         wanted.extend(others.take(self.max.saturating_sub(present)).cloned().map(Some));
         let failed = |key: &Option<EndpointId>| self.places.get(key).is_some_and(|place| place.failed);
         if !sessions.values().any(|standing| standing.serves()) && wanted.iter().all(failed) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
+use crate::identity::EndpointId;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
 use crate::open::{Protocol, Refusal};
 use crate::stream::{Phase, Stream};
@@ -13,6 +14,7 @@ use crate::stream::{Phase, Stream};
 mod application;
 mod carrier;
 mod datagrams;
+mod peers;
 mod receive;
 mod resume;
 #[cfg(test)]
@@ -51,6 +53,8 @@ pub enum Notice {
     CarrierLost,
     /// The peer takes no new streams on this carrier: dial another one.
     GoAway,
+    /// The peer has named the other endpoints: [`Session::take_peers`].
+    Peers,
     /// The streams are given up.
     Lost(Loss),
 }
@@ -145,6 +149,9 @@ pub struct Session {
     notices: VecDeque<Notice>,
     draining: bool,
     peer_draining: bool,
+    /// What the peer is to hear of other endpoints, and what it has said of them.
+    peers_due: Option<Vec<EndpointId>>,
+    peers_told: Option<Vec<EndpointId>>,
     lost: Option<Loss>,
     counters: Counters,
     /// How often a stream was looked at, for tests of what a frame or a carrier costs.
@@ -180,6 +187,8 @@ impl Session {
             notices: VecDeque::new(),
             draining: false,
             peer_draining: false,
+            peers_due: None,
+            peers_told: None,
             lost: None,
             counters: Counters::default(),
             #[cfg(test)]

@@ -71,7 +71,7 @@ fn frames_at_the_wrong_time_are_out_of_turn() {
 fn kinds_of_a_later_version_are_passed_over_at_any_time() {
     let mut session = Session::new(Side::Listener, Limits::default(), START);
     assert!(session.attach(1, START));
-    for kind in 128..=255 {
+    for kind in (128..=255).filter(|kind| *kind != Kind::Peers as u8) {
         let mut bytes = frame(Kind::Ignored, 255, 1, 7, b"later");
         bytes[0] = kind;
         give(&mut session, 1, &bytes, START);

@@ -91,9 +91,8 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
 
 async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(C::Io, Address), DialError> {
     let settings = &agent.settings;
-    let told = agent.places.borrow().address(dial).cloned();
-    let addresses: Vec<Address> = told.into_iter().chain(settings.addresses.iter().cloned()).collect();
-    let reached = reach(&addresses, settings.proxy.as_ref(), settings.connect_within).await;
+    // Any endpoint hands the connection over to the one that is dialled.
+    let reached = reach(&settings.addresses, settings.proxy.as_ref(), settings.connect_within).await;
     let (tcp, address) = reached.map_err(DialError::Reach)?;
     let io = agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)?;
     Ok((io, address))
@@ -138,7 +137,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     {
         let mut places = agent.places.borrow_mut();
         places.succeeded(dial);
-        places.told(&welcome.peers);
+        places.told(welcome.peers);
     }
     held.suspect.set(false);
     if agent.draining.get() {

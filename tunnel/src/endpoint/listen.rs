@@ -7,16 +7,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use proxy_api::doors::{Admission, PlaceId, Places, Refusal};
+use proxy_api::doors::{Admission, Bounds, PlaceId, Places, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
-use tunnel_core::door::bounds;
+use tokio::time::{Instant, sleep, timeout_at};
+use tunnel_core::door::{STRANGERS, bounds};
 use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
+use super::hand_over::{Whose, hand_over, whose};
 use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
@@ -40,6 +41,11 @@ struct Door {
 }
 
 impl Door {
+    fn new(bounds: Bounds) -> Rc<Self> {
+        let places = RefCell::new(Places::new(bounds));
+        Rc::new(Self { start: Instant::now(), places, tasks: RefCell::default() })
+    }
+
     fn enter(self: &Rc<Self>, from: SocketAddr, endpoint: &Endpoint) -> Option<Place> {
         let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
         let id = match admission {
@@ -113,22 +119,24 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     endpoint: Rc<Endpoint>,
     listener: TcpListener,
     authenticator: A,
-    hold: impl Fn() -> H,
+    hold: impl Fn() -> H + 'static,
 ) {
-    let start = Instant::now();
-    let settings = &endpoint.settings;
-    let places = RefCell::new(Places::new(bounds(settings.connections_per_second, settings.max_agents)));
-    let door = Rc::new(Door { start, places, tasks: RefCell::default() });
-    let authenticator = Rc::new(authenticator);
+    let of_all = bounds(endpoint.settings.connections_per_second, endpoint.settings.max_agents);
+    // Behind a source that hands over are all of its agents.
+    let of_peers = Bounds { per_source: STRANGERS, ..of_all };
+    let (of_all, of_peers) = (Door::new(of_all), Door::new(of_peers));
+    let (authenticator, hold) = (Rc::new(authenticator), Rc::new(hold));
     let mut tasks = JoinSet::new();
     loop {
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
+                    let door = if endpoint.handing.has(from.ip()) { &of_peers } else { &of_all };
                     let Some(place) = door.enter(from, &endpoint) else { continue };
                     let id = place.id;
                     let kept = hold();
-                    let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place);
+                    let hold = hold.clone();
+                    let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place, move || hold());
                     let handle = tasks.spawn_local(async move {
                         task.await;
                         drop(kept);
@@ -145,19 +153,33 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     }
 }
 
-async fn serve<A: Authenticator>(
+async fn serve<A: Authenticator, H>(
     endpoint: Rc<Endpoint>,
     authenticator: Rc<A>,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     from: SocketAddr,
     place: Place,
+    hold: impl Fn() -> H,
 ) {
     place.turn().await;
+    let deadline = Instant::now() + PATIENCE;
+    match timeout_at(deadline, whose(&endpoint, &mut tcp)).await.unwrap_or(Err("timeout")) {
+        Ok(Whose::Own) => {}
+        Ok(Whose::Peer(to)) => {
+            drop(place);
+            return hand_over(&endpoint, tcp, from, to, hold).await;
+        }
+        Err(reason) => {
+            endpoint.count(reason);
+            tracing::debug!(%from, reason, "a connection did not become that of an agent");
+            return;
+        }
+    }
     let secure = async {
         tcp.set_nodelay(true)?;
         authenticator.authenticate(tcp).await
     };
-    let (identity, io) = match timeout(PATIENCE, secure).await {
+    let (identity, io) = match timeout_at(deadline, secure).await {
         Ok(Ok(Some(agent))) => agent,
         Ok(Ok(None)) => return,
         Ok(Err(error)) => {

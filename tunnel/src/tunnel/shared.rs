@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) is_asked: Notify,
     pub(crate) hint: Cell<Option<Hint>>,
     pub(crate) is_hinted: Notify,
+    pub(crate) is_told: Notify,
     runner: Waiter,
     /// When the runner wakes by itself.
     armed: Cell<Option<Duration>>,
@@ -79,6 +80,7 @@ impl Shared {
             is_asked: Notify::new(),
             hint: Cell::new(None),
             is_hinted: Notify::new(),
+            is_told: Notify::new(),
             runner: Waiter::default(),
             armed: Cell::new(None),
             carrier: Waiter::default(),
@@ -129,6 +131,7 @@ impl Shared {
             }
             Notice::Suspect => self.give_hint(Hint::Suspect),
             Notice::GoAway => self.give_hint(Hint::GoAway),
+            Notice::Peers => self.is_told.notify_one(),
             // The carrier asks the session itself.
             Notice::CarrierLost => {}
             Notice::Lost(_) => self.all_is_lost(),

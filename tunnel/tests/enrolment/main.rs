@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod clocks;
+mod peers;
 mod world;
 
 use std::fs::{Permissions, set_permissions};

@@ -9,6 +9,7 @@ use tunnel_core::{
 
 use super::{Wanted, refusal, wanted};
 use crate::{
+    names::endpoint_id,
     translate::agents::admission,
     world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
 };
@@ -75,12 +76,6 @@ pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applica
             Err(refusal(SignReason::Request, detail))
         }
     }
-}
-
-/// The id of the endpoint in a pod of this uid.
-#[must_use]
-pub fn endpoint_id(uid: &str) -> String {
-    uid.replace('-', "")
 }
 
 /// What an agent that this gateway takes should be offered.

@@ -1,14 +1,19 @@
 //! The configuration of one group, updated one listener at a time, and its snapshots.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use proxy_api::{
     Agent, Backend, Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS,
-    Target, Transport, Version,
+    Target, Transport, Tunnels, Version, peer_revision,
 };
 
 use crate::translate::claims::Port;
+
+mod tunnels;
 
 /// A published listener.
 #[derive(Clone, Debug)]
@@ -37,7 +42,9 @@ pub struct Snapshot {
     pub endpoints: OrdMap<String, EndpointSet>,
     /// Agents by uid.
     pub agents: OrdMap<String, Agent>,
-    /// Digest of listeners, endpoint sets and agents.
+    /// The addresses of the proxies, by their ids as endpoints of tunnels.
+    pub peers: OrdMap<String, IpAddr>,
+    /// Digest of listeners, endpoint sets, agents and peers.
     pub digest: Digest,
 }
 
@@ -56,6 +63,7 @@ impl Snapshot {
             listeners: self.listeners.iter().map(|(id, published)| (id.clone(), published.offer.clone())).collect(),
             endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.clone())).collect(),
             agents: self.agents.iter().map(|(uid, agent)| (uid.clone(), agent.clone())).collect(),
+            tunnels: Tunnels { peers: self.peers.iter().map(|(id, address)| (id.clone(), *address)).collect() },
             ..Configuration::default()
         }
     }
@@ -63,7 +71,7 @@ impl Snapshot {
     /// Bytes that the revisions of a proxy that runs this snapshot take in memory, approximately.
     #[must_use]
     pub fn weight_of_revisions(&self) -> usize {
-        Held::weight_of(self.listeners.keys(), self.endpoints.keys(), self.agents.keys())
+        Held::weight_of(self.listeners.keys(), self.endpoints.keys(), self.agents.keys().chain(self.peers.keys()))
     }
 
     /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the
@@ -101,6 +109,16 @@ impl Snapshot {
                     next.agents.insert(uid.clone(), now.clone());
                 }
                 DiffItem::Remove(uid, old) => drop(held.agents.insert(uid.clone(), old.revision())),
+            }
+        }
+        for item in before.peers.diff(&self.peers) {
+            match item {
+                DiffItem::Add(id, now) => drop(next.tunnels.peers.insert(id.clone(), *now)),
+                DiffItem::Update { old: (id, old), new: (_, now) } => {
+                    held.peers.insert(id.clone(), peer_revision(*old));
+                    next.tunnels.peers.insert(id.clone(), *now);
+                }
+                DiffItem::Remove(id, old) => drop(held.peers.insert(id.clone(), peer_revision(*old))),
             }
         }
         next.changes_from(&held, &BTreeSet::new(), PARTS)
@@ -266,29 +284,6 @@ impl Program {
             self.now.endpoints.insert(name.to_owned(), set);
         }
         self.is_changed = true;
-    }
-
-    /// Sets the agents that may dial.
-    pub(crate) fn set_agents(&mut self, agents: BTreeMap<String, Agent>) {
-        let gone: Vec<String> = self.now.agents.keys().filter(|uid| !agents.contains_key(*uid)).cloned().collect();
-        for uid in gone {
-            if let Some(old) = self.now.agents.remove(&uid) {
-                self.sum.remove_agent(&uid, &old);
-                self.is_changed = true;
-            }
-        }
-        for (uid, agent) in agents {
-            let old = self.now.agents.get(&uid);
-            if old == Some(&agent) {
-                continue;
-            }
-            if let Some(old) = old {
-                self.sum.remove_agent(&uid, old);
-            }
-            self.sum.add_agent(&uid, &agent);
-            self.now.agents.insert(uid, agent);
-            self.is_changed = true;
-        }
     }
 
     /// Whether the ports changed since the last call, or the program was never published.

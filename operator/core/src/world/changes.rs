@@ -29,6 +29,8 @@ pub struct Changes {
     pub reach: BTreeSet<ObjectKey>,
     /// Those of them whose Services in front changed.
     pub fronts: BTreeSet<ObjectKey>,
+    /// Gateways with tunnels that have other ready pods.
+    pub peers: BTreeSet<ObjectKey>,
     /// Pods whose existence, labels, app ports, injection or deletion changed.
     pub pods: BTreeSet<ObjectKey>,
     /// Namespaces whose labels changed.
@@ -57,6 +59,7 @@ impl Changes {
         self.podless.extend(other.podless);
         self.reach.extend(other.reach);
         self.fronts.extend(other.fronts);
+        self.peers.extend(other.peers);
         self.pods.extend(other.pods);
         self.namespaces.extend(other.namespaces);
         self.grants |= other.grants;

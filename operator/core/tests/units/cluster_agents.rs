@@ -8,11 +8,11 @@ use operator_core::{
     status::{agent::Enrolment, instances::Report},
     translate,
     world::{
-        objects::Object,
+        objects::{Object, PodInfo},
         watched::{Kind, Seen},
     },
 };
-use proxy_api::MAX_AGENTS;
+use proxy_api::{MAX_AGENTS, MAX_PEERS};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, condition_of, events, fleet_pod, forward, gateway, key, ms, pair, proxy, source, writes};
@@ -119,6 +119,58 @@ fn a_forward_reaches_an_agent_on_the_gateway_of_the_agent_only() {
     assert_eq!(resolved(&scene).0, "ResolvedRefs");
     scene.gone(Kind::Agents, "home");
     unmet(&scene, "does not exist");
+}
+
+/// The peers in the configuration of `edge`, which is compared with a translation of the whole world.
+fn peers(scene: &Scene) -> Vec<(String, String)> {
+    let group = Group::Gateway(key("edge"));
+    let found = scene.translator.snapshot(&group).expect("the gateway is there").configuration();
+    assert_eq!(found.tunnels, translate(&scene.cache.world).configurations[&group].tunnels);
+    found.tunnels.peers.into_iter().map(|(id, ip)| (id, ip.to_string())).collect()
+}
+
+/// A pod of the fleet with these addresses.
+fn pod(name: &str, ready: bool, ips: &[&str]) -> Object {
+    let ips = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+    Object::ProxyPod(key(name), PodInfo { ips, ..fleet_pod(name, ready) })
+}
+
+#[test]
+fn proxies_of_a_gateway_with_tunnels_know_the_ready_pods_of_their_fleet() {
+    let mut scene = Scene::new();
+    scene.see(gateway(&json!({})));
+    scene.see(pod("p1", true, &["10.0.0.1", "2001:db8::1"]));
+    assert!(peers(&scene).is_empty(), "without tunnels nobody needs them");
+    scene.see(open());
+    let named = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        all.iter().map(|(id, ip)| ((*id).to_owned(), (*ip).to_owned())).collect()
+    };
+    assert_eq!(peers(&scene), named(&[("uidp1", "10.0.0.1")]));
+    let news = scene.see(pod("p2", false, &["10.0.0.2"]));
+    assert!(news.touched.changes.peers.is_empty());
+    scene.see(pod("p3", true, &[]));
+    assert_eq!(peers(&scene), named(&[("uidp1", "10.0.0.1")]), "one is not ready, and one has no address");
+    let news = scene.see(pod("p2", true, &["10.0.0.2"]));
+    assert_eq!((news.touched.changes.peers.len(), news.touched.changes.reach.len()), (1, 0));
+    assert!(news.update.programs.iter().eq([&Group::Gateway(key("edge"))]), "{:?}", news.update.programs);
+    assert_eq!(peers(&scene), named(&[("uidp1", "10.0.0.1"), ("uidp2", "10.0.0.2")]));
+    let same = scene.see(pod("p2", true, &["10.0.0.2"]));
+    assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
+    scene.see(pod("p1", false, &["10.0.0.1", "2001:db8::1"]));
+    assert_eq!(peers(&scene), named(&[("uidp2", "10.0.0.2")]));
+    scene.gone(Kind::ProxyPods, "p2");
+    assert!(peers(&scene).is_empty());
+}
+
+#[test]
+fn proxies_know_no_more_peers_than_they_read() {
+    let mut scene = Scene::new();
+    scene.see(open());
+    for number in 0..=MAX_PEERS {
+        let ip = format!("10.0.{}.{}", number / 256, number % 256);
+        scene.see(pod(&format!("p{number:03}"), true, &[&ip]));
+    }
+    assert_eq!(peers(&scene).len(), MAX_PEERS);
 }
 
 /// What is written about one agent.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use proxy_api::{
-    AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS,
+    AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS, MAX_PEERS,
     MAX_REPORT_BYTES, Origin, PARTS, ReportPart, ToProxy, Trust, Version,
     doors::{Bucket, Rate},
 };
@@ -300,9 +300,10 @@ impl Stream {
             };
             weight += part.weight();
             let items = held.listeners.len().max(held.endpoints.len());
-            if items > MAX_LISTENERS || held.agents.len() > MAX_AGENTS || weight > MAX_HELD {
+            let is_over = held.agents.len() > MAX_AGENTS || held.peers.len() > MAX_PEERS;
+            if items > MAX_LISTENERS || is_over || weight > MAX_HELD {
                 let status =
-                    Status::resource_exhausted("more listeners, endpoint sets or agents than a proxy may hold");
+                    Status::resource_exhausted("more listeners, endpoint sets, agents or peers than a proxy may hold");
                 return Err(End::Unread("too_large", status));
             }
             if !share.grow(weight) {
@@ -312,6 +313,7 @@ impl Stream {
             held.listeners.extend(part.listeners);
             held.endpoints.extend(part.endpoints);
             held.agents.extend(part.agents);
+            held.peers.extend(part.peers);
             held.commit = part.commit;
         }
         Ok(held)

@@ -47,6 +47,7 @@ impl Session {
             Kind::Ping => self.pinged(header.offset),
             Kind::Pong => self.ponged(header.offset, now),
             Kind::GoAway => self.told_to_go(),
+            Kind::Peers => self.told_of_peers(payload)?,
             Kind::Ignored => {}
             Kind::Hello | Kind::Welcome | Kind::Enrol | Kind::Certificate => {
                 return Err(Violation::OutOfTurn(kind));

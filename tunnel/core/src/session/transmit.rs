@@ -16,7 +16,9 @@ impl Session {
         if let Some(offset) = carrier.pong.take() {
             put(out, Kind::Pong, 0, 0, offset, &[]);
         }
-        if !carrier.resumed {
+        let resumed = carrier.resumed;
+        self.put_peers(out);
+        if !resumed {
             return Ok(());
         }
         while out.len() < limit {
@@ -32,7 +34,7 @@ impl Session {
     /// Whether [`Session::transmit`] would give anything.
     pub fn has_output(&self) -> bool {
         let Some(carrier) = &self.carrier else { return false };
-        let words = !carrier.words.is_empty() || carrier.pong.is_some();
+        let words = !carrier.words.is_empty() || carrier.pong.is_some() || self.peers_due.is_some();
         words || (carrier.resumed && (!self.ready.is_empty() || !self.lane.is_empty()))
     }
 

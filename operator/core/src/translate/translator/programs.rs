@@ -18,6 +18,7 @@ use crate::{
         agents,
         groups::Group,
         judge::Compiled,
+        peers,
         program::{Program, Sets, Snapshot},
     },
     world::{World, changes::Changes},
@@ -59,6 +60,7 @@ impl Programs {
             self.put_listeners(replaced, forwards, refreshed.sets, version.number),
             self.hold_ports(replaced, forwards),
             self.admit_agents(world, changes),
+            self.name_peers(world, changes),
         ];
         self.take_snapshots(version, touched.into_iter().flatten().collect())
     }
@@ -173,6 +175,19 @@ impl Programs {
             let group = Group::Gateway(gateway.clone());
             if let Some(program) = self.by_group.get_mut(&group) {
                 program.set_agents(agents::of_gateway(world, &gateway));
+                touched.insert(group);
+            }
+        }
+        touched
+    }
+
+    /// The proxies of a gateway know each other.
+    fn name_peers(&mut self, world: &World, changes: &Changes) -> BTreeSet<Group> {
+        let mut touched = BTreeSet::new();
+        for gateway in peers::changed_gateways(world, changes) {
+            let group = Group::Gateway(gateway.clone());
+            if let Some(program) = self.by_group.get_mut(&group) {
+                program.set_peers(peers::of_gateway(world, &gateway));
                 touched.insert(group);
             }
         }

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    net::IpAddr,
 };
+
+use proxy_api::MAX_PEERS;
 
 use super::{Cache, Touched};
 use crate::world::{
@@ -25,21 +28,28 @@ impl Cache {
     /// Replaces or removes a pod with a proxy, and updates the fleets that it belonged or belongs to.
     pub(super) fn proxy_pod(&mut self, key: &ObjectKey, info: Option<PodInfo>, touched: &mut Touched) {
         let now = info.as_ref().and_then(|info| info.gateway.clone());
-        let is_same = match (self.proxy_pods.get(key), &info) {
-            (Some(before), Some(now)) => is_reached_alike(before, now),
-            _ => false,
+        let (is_same, is_same_peer) = match (self.proxy_pods.get(key), &info) {
+            (Some(before), Some(now)) => {
+                (is_reached_alike(before, now), before.ready == now.ready && before.uid == now.uid)
+            }
+            _ => (false, false),
         };
         let before = match info {
             Some(info) => self.proxy_pods.insert(key.clone(), info),
             None => self.proxy_pods.remove(key),
         };
         touched.proxy_pods.insert(key.clone());
-        if is_same {
+        if is_same && is_same_peer {
             return;
         }
         let gateways: BTreeSet<String> = before.and_then(|info| info.gateway).into_iter().chain(now).collect();
         for gateway in gateways {
-            self.reach(&ObjectKey::new(key.namespace.clone(), gateway), touched);
+            let gateway = ObjectKey::new(key.namespace.clone(), gateway);
+            if is_same {
+                self.peers(&gateway, touched);
+            } else {
+                self.reach(&gateway, touched);
+            }
         }
     }
 
@@ -79,15 +89,44 @@ impl Cache {
         if reach != Reach::default() {
             self.world.reach.insert(gateway.clone(), reach);
         }
+        self.peers(gateway, touched);
+    }
+
+    /// Updates the pods that hand connections of agents over to each other; during a list, only at its end.
+    fn peers(&mut self, gateway: &ObjectKey, touched: &mut Touched) {
+        if self.is_listing {
+            self.stale_reach.insert(gateway.clone());
+            return;
+        }
+        let peers = self.peers_of(gateway);
+        let before = self.world.peers.remove(gateway).unwrap_or_default();
+        if before != peers {
+            touched.changes.peers.insert(gateway.clone());
+        }
+        if !peers.is_empty() {
+            self.world.peers.insert(gateway.clone(), peers);
+        }
+    }
+
+    fn peers_of(&self, gateway: &ObjectKey) -> BTreeMap<String, IpAddr> {
+        if self.world.gateways.get(gateway).is_none_or(|gateway| gateway.spec.tunnels.is_none()) {
+            return BTreeMap::new();
+        }
+        let ready = self.fleet(gateway).filter(|pod| pod.ready && !pod.uid.is_empty());
+        ready.filter_map(|pod| Some((pod.uid.clone(), *pod.ips.first()?))).take(MAX_PEERS).collect()
+    }
+
+    /// The pods of a fleet that are not about to end.
+    fn fleet<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = &'a PodInfo> {
+        let first = ObjectKey::new(gateway.namespace.clone(), "");
+        let pods = self.proxy_pods.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
+        pods.map(|(_, pod)| pod).filter(move |pod| {
+            pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name && !pod.leaving
+        })
     }
 
     fn reach_of(&self, gateway: &ObjectKey) -> Reach {
-        let first = || ObjectKey::new(gateway.namespace.clone(), "");
-        let pods = self.proxy_pods.range(first()..).take_while(|(key, _)| key.namespace == gateway.namespace);
-        let is_ours = |pod: &&PodInfo| {
-            pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name && !pod.leaving
-        };
-        let pods: Vec<&PodInfo> = pods.map(|(_, pod)| pod).filter(is_ours).collect();
+        let pods: Vec<&PodInfo> = self.fleet(gateway).collect();
         // The pods of a fleet differ in few labels, so there are few sets of them.
         let labels: BTreeSet<&BTreeMap<String, String>> = pods.iter().map(|pod| &pod.labels).collect();
         let is_front = |service: &ServiceInfo| {
@@ -97,7 +136,8 @@ impl Cache {
             let is_child = service.gateway.as_ref() == Some(&gateway.name);
             !service.selector.is_empty() && (is_child || labels.iter().any(selects))
         };
-        let services = self.services.range(first()..).take_while(|(key, _)| key.namespace == gateway.namespace);
+        let first = ObjectKey::new(gateway.namespace.clone(), "");
+        let services = self.services.range(first..).take_while(|(key, _)| key.namespace == gateway.namespace);
         Reach {
             pods: pods.iter().flat_map(|pod| &pod.ips).copied().collect(),
             nodes: pods.iter().flat_map(|pod| &pod.node_ips).copied().collect(),

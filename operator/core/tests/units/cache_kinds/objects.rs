@@ -186,6 +186,7 @@ fn changes_add_up() {
         podless: keys(&["h"]),
         reach: keys(&["i"]),
         fronts: keys(&["j"]),
+        peers: keys(&["n"]),
         pods: keys(&["f"]),
         namespaces: BTreeSet::from(["g".to_owned()]),
     };

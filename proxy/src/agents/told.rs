@@ -1,0 +1,28 @@
+//! What the tunnels hear of a configuration.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use proxy_api::{Agent, Configuration};
+
+/// What the tunnels hear of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForTunnels {
+    /// The agents that may dial, by uid.
+    pub agents: BTreeMap<String, Agent>,
+    /// The proxies of the same gateway, by their ids as endpoints.
+    pub peers: BTreeMap<String, IpAddr>,
+}
+
+impl ForTunnels {
+    /// What they hear of this one.
+    #[must_use]
+    pub fn of(configuration: &Configuration) -> Self {
+        Self { agents: configuration.agents.clone(), peers: configuration.tunnels.peers.clone() }
+    }
+
+    /// Whether both say the same for tunnels.
+    #[must_use]
+    pub fn is_same(one: &Configuration, other: &Configuration) -> bool {
+        one.agents == other.agents && one.tunnels == other.tunnels
+    }
+}

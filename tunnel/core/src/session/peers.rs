@@ -1,0 +1,100 @@
+//! What an endpoint says of the others, which an agent dials too.
+
+use super::{Notice, Session, Side, Violation};
+use crate::frame::{Kind, Malformed, Reader, put};
+use crate::hello::{peers, put_peers};
+use crate::identity::EndpointId;
+
+impl Session {
+    /// Tells the agent of the other endpoints, on this carrier or the next one. What was not sent before is not sent.
+    pub fn name_peers(&mut self, peers: Vec<EndpointId>) {
+        self.peers_due = Some(peers);
+    }
+
+    /// The other endpoints that the peer has named last, once.
+    pub fn take_peers(&mut self) -> Option<Vec<EndpointId>> {
+        self.peers_told.take()
+    }
+
+    /// After the words of the session, so that the peer has heard first what was received.
+    pub(super) fn put_peers(&mut self, out: &mut Vec<u8>) {
+        let Some(due) = self.peers_due.take() else { return };
+        let mut payload = Vec::new();
+        put_peers(&mut payload, &due);
+        put(out, Kind::Peers, 0, 0, 0, &payload);
+    }
+
+    /// An endpoint dials nobody.
+    pub(super) fn told_of_peers(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        let named = peers(&mut Reader(payload)).ok_or(Malformed::Payload(Kind::Peers))?;
+        if self.side == Side::Dialler && self.peers_told.replace(named).is_none() {
+            self.notices.push_back(Notice::Peers);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Limits;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn ids(names: &[&str]) -> Vec<EndpointId> {
+        names.iter().map(|name| EndpointId::new(name).expect("an id")).collect()
+    }
+
+    /// Takes to the far end what this one has to send.
+    fn give(from: &mut Session, to: &mut Session) -> usize {
+        let mut frames = Vec::new();
+        from.transmit(from.epoch(), &mut frames, 1 << 16, NOW).expect("a carrier");
+        to.receive(to.epoch(), &frames, NOW).expect("frames")
+    }
+
+    fn ends() -> [Session; 2] {
+        let mut ends = [Side::Dialler, Side::Listener].map(|side| Session::new(side, Limits::default(), NOW));
+        assert!(ends.iter_mut().all(|end| end.attach(1, NOW)));
+        ends
+    }
+
+    #[test]
+    fn an_agent_hears_of_the_endpoints_that_were_named_last_and_once() {
+        let [mut agent, mut endpoint] = ends();
+        endpoint.name_peers(ids(&["b"]));
+        endpoint.name_peers(ids(&["b", "c"]));
+        assert!(endpoint.has_output());
+        give(&mut endpoint, &mut agent);
+        assert_eq!(std::iter::from_fn(|| agent.poll()).filter(|notice| *notice == Notice::Peers).count(), 1);
+        assert_eq!((agent.take_peers(), agent.take_peers()), (Some(ids(&["b", "c"])), None));
+        assert!(give(&mut agent, &mut endpoint) > 0 && endpoint.take_peers().is_none());
+        endpoint.name_peers(Vec::new());
+        give(&mut endpoint, &mut agent);
+        assert_eq!(agent.take_peers(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn what_a_lost_carrier_did_not_take_comes_on_the_next_one() {
+        let [mut agent, mut endpoint] = ends();
+        endpoint.detach(1, NOW);
+        endpoint.name_peers(ids(&["b"]));
+        assert!(!endpoint.has_output() && endpoint.attach(2, NOW) && agent.attach(2, NOW));
+        give(&mut endpoint, &mut agent);
+        assert_eq!(agent.take_peers(), Some(ids(&["b"])));
+    }
+
+    #[test]
+    fn an_endpoint_takes_no_word_on_others_and_a_wrong_one_ends_the_carrier() {
+        let [mut agent, mut endpoint] = ends();
+        agent.name_peers(ids(&["b"]));
+        give(&mut agent, &mut endpoint);
+        assert_eq!(endpoint.take_peers(), None);
+        give(&mut endpoint, &mut agent);
+        let mut wrong = Vec::new();
+        put(&mut wrong, Kind::Peers, 0, 0, 0, &[1, 1, b'-']);
+        let expected = Violation::Malformed(Malformed::Payload(Kind::Peers));
+        assert_eq!(agent.receive(1, &wrong, NOW), Err(expected));
+    }
+}
