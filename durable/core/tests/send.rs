@@ -223,7 +223,7 @@ impl HttpWorld {
             Step::Arrive(count) => self.now += Duration::from_millis(count as u64),
             // One in three is lost, or answered by a sink that is not well.
             Step::Answer(chance) | Step::Return(chance) => {
-                self.post(if chance.is_multiple_of(3) { chance / 3 % 3 } else { 3 })
+                self.post(if chance.is_multiple_of(3) { chance / 3 % 3 } else { 3 });
             }
             Step::PutAside => self.oracle.put_aside(),
             Step::Break => {
