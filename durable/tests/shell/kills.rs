@@ -67,8 +67,8 @@ impl Filler {
     fn kept(&mut self) -> Option<u64> {
         let mut line = String::new();
         while self.lines.read_line(&mut line).expect("its output") > 0 {
-            // A killed process may leave a part of a line.
-            if let Some(kept) = line.strip_prefix(KEPT).and_then(|kept| kept.strip_suffix('\n')) {
+            // A killed process may leave a part of a line; before the first one there may be the name of the test.
+            if let Some(kept) = line.split_once(KEPT).and_then(|(_, kept)| kept.strip_suffix('\n')) {
                 return Some(kept.parse().expect("a number"));
             }
             line.clear();
