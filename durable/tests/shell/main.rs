@@ -6,6 +6,8 @@ mod disk;
 mod failures;
 mod folder;
 mod kills;
+mod port;
+mod sender;
 mod store;
 mod streams;
 mod udp;

@@ -1,77 +1,17 @@
 //! Messages over TCP and RELP, on loopback.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use durable::intake::{Framing, Intake, IntakeFigures, Limits, Oversize, Protocol, TcpSettings, serve};
+use durable::intake::{Framing, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
-use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::select;
-use tokio::task::yield_now;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::disk::Disk;
-use crate::world::{figures, open, read, settings, within};
-
-fn settings_of(protocol: Protocol) -> TcpSettings {
-    TcpSettings {
-        protocol,
-        limits: Limits { max_message_bytes: 16, oversize: Oversize::Truncate },
-        connections: 3,
-        connections_per_source: 2,
-        idle: Duration::from_secs(60),
-    }
-}
-
-/// A store, and the port that fills it while a test runs.
-struct Port {
-    _home: TempDir,
-    store: Store,
-    intake: Intake,
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Port {
-    async fn new() -> Self {
-        let home = tempdir().expect("a folder");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
-        Self { store: open(home.path()), _home: home, intake: Intake::default(), listener, address }
-    }
-
-    /// Runs a test while the port is served.
-    async fn serve(&self, settings: TcpSettings, test: impl Future<Output = ()>) {
-        within(async {
-            select! {
-                () = serve(&self.listener, &self.store, settings, &self.intake) => panic!("a port is served for ever"),
-                () = test => {}
-            }
-        })
-        .await;
-    }
-
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.expect("a connection")
-    }
-
-    /// Waits until the store has so many messages, and returns them.
-    async fn texts(&self, count: u64) -> Vec<String> {
-        self.store.wait_for(count - 1).await.expect("it runs");
-        let read = read(&self.store, 0).await;
-        read.into_iter().map(|(_, payload)| String::from_utf8(payload).expect("text")).collect()
-    }
-
-    /// Waits until what is counted is so.
-    async fn until(&self, is_so: impl Fn(&IntakeFigures) -> bool) {
-        while !is_so(&self.intake.figures()) {
-            yield_now().await;
-        }
-    }
-}
+use crate::port::{Port, settings_of};
+use crate::world::{figures, settings};
 
 /// Reads until the other side has closed the connection. A reset is an end, too.
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
