@@ -91,7 +91,11 @@ impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> RelpSender<D, E, C> 
         let mut buffer = vec![0; READ];
         let mut verdicts = Vec::new();
         loop {
-            let written = timeout(ANSWER_WITHIN, sink.write_all(&out)).await;
+            let write = async {
+                sink.write_all(&out).await?;
+                sink.flush().await
+            };
+            let written = timeout(ANSWER_WITHIN, write).await;
             written.map_err(|_| SessionError::Silent(ANSWER_WITHIN))??;
             out.clear();
             let waits = relp.waits();

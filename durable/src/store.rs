@@ -236,7 +236,7 @@ impl Store {
     async fn call<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, StoreError> {
         let place = self.shared.calls.clone().acquire_owned().await.map_err(|_| StoreError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Call(call(reply), place))?;
+        self.send(Command::Call { call: call(reply), _place: place })?;
         answer.await.map_err(|_| StoreError::Stopped)
     }
 

@@ -6,8 +6,11 @@ use super::{Incoming, ReadBound, ReadMessages, StoreError};
 
 pub(super) enum Command {
     Append(Append),
-    /// A call, and its place among those that wait.
-    Call(Call, OwnedSemaphorePermit),
+    Call {
+        call: Call,
+        /// The place among those that wait, which is free again when this is dropped.
+        _place: OwnedSemaphorePermit,
+    },
 }
 
 /// Messages to append with one write, and in the order of the commands.

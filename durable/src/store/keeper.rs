@@ -172,8 +172,8 @@ impl Keeper {
     fn take_one(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
             Command::Append(append) => self.waiting.push_back(append),
-            Command::Call(Call::Close(closed), _) => return Some(closed),
-            Command::Call(call, _) => self.answer(call),
+            Command::Call { call: Call::Close(closed), .. } => return Some(closed),
+            Command::Call { call, .. } => self.answer(call),
         }
         None
     }
