@@ -1,0 +1,188 @@
+//! The folder of a log on the file system.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+
+use durable_core::{FileError, Files};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fsync, open, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::lock::Lock;
+
+/// Files that stay open between two calls: those that are written, and one for each reader.
+const OPEN: usize = 8;
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// An error of the system.
+    #[error("cannot {doing} the folder {}: check that the path is right and that this user owns it", .path.display())]
+    Io {
+        /// What failed.
+        doing: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else uses it.
+    #[error("another process keeps messages in {}: stop it, or give this one another folder", .0.display())]
+    Locked(PathBuf),
+}
+
+pub(crate) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    move |source| FolderError::Io { doing, path: path.to_owned(), source }
+}
+
+/// One folder, which no other process uses meanwhile. Files are named within the folder that was opened,
+/// wherever it is moved; a link in it is never followed.
+#[derive(Debug)]
+pub struct Folder {
+    directory: OwnedFd,
+    /// In order of their last use.
+    open: Vec<Open>,
+    _lock: Lock,
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Open {
+    name: String,
+    file: File,
+    /// Whether bytes were written that no sync was called for.
+    is_unsynced: bool,
+}
+
+impl Folder {
+    /// Opens a folder, which is made with mode 0700 if it is not there, and locks it.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        make(path).map_err(failed("create", path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            open(path, flags, Mode::empty()).map_err(|error| failed("open", path)(io::Error::from(error)))?;
+        let lock = Lock::take(&directory, path)?;
+        Ok(Self { directory, open: Vec::new(), _lock: lock })
+    }
+
+    /// The open file of this name, opened now if need be.
+    fn file(&mut self, name: &str) -> Result<&mut Open, FileError> {
+        if let Some(at) = self.open.iter().position(|open| open.name == name) {
+            let open = self.open.remove(at);
+            self.open.push(open);
+        } else {
+            let file = self.open_file(name, OFlags::empty())?;
+            self.keep(name, file);
+        }
+        self.open.last_mut().ok_or(FileError::Missing)
+    }
+
+    fn open_file(&self, name: &str, more: OFlags) -> Result<File, FileError> {
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+        openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR).map(File::from).map_err(file_error)
+    }
+
+    fn keep(&mut self, name: &str, file: File) {
+        if self.open.len() >= OPEN {
+            // One that waits for its sync stays open: the system tells a failed write to those who had the file open.
+            let at = self.open.iter().position(|open| !open.is_unsynced).unwrap_or(0);
+            self.open.remove(at);
+        }
+        self.open.push(Open { name: name.to_owned(), file, is_unsynced: false });
+    }
+
+    /// Closes a file, whose name will not be its own.
+    fn close(&mut self, name: &str) {
+        self.open.retain(|open| open.name != name);
+    }
+}
+
+impl Files for Folder {
+    fn create(&mut self, name: &str) -> Result<(), FileError> {
+        let file = self.open_file(name, OFlags::CREATE | OFlags::EXCL)?;
+        self.close(name);
+        self.keep(name, file);
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        let open = self.file(name)?;
+        open.is_unsynced = true;
+        open.file.write_all(bytes).map_err(file_error)
+    }
+
+    fn read_at(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, FileError> {
+        self.file(name)?.file.read_at(into, offset).map_err(file_error)
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), FileError> {
+        let open = self.file(name)?;
+        open.is_unsynced = false;
+        // The length is synced with the bytes; times are not.
+        open.file.sync_data().map_err(file_error)
+    }
+
+    fn sync_folder(&mut self) -> Result<(), FileError> {
+        fsync(&self.directory).map_err(file_error)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), FileError> {
+        self.close(from);
+        self.close(to);
+        renameat(&self.directory, from, &self.directory, to).map_err(file_error)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), FileError> {
+        // Before its removal: an open file keeps its space.
+        self.close(name);
+        unlinkat(&self.directory, name, AtFlags::empty()).map_err(file_error)
+    }
+
+    fn list(&mut self) -> Result<Vec<(String, u64)>, FileError> {
+        let mut files = Vec::new();
+        for entry in Dir::read_from(&self.directory).map_err(file_error)? {
+            let entry = entry.map_err(file_error)?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            let stat = match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(file_error(error)),
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                files.push((name.to_owned(), u64::try_from(stat.st_size).unwrap_or(0)));
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Makes the folder, and those above it that are missing, and sees to it that their names are on the disk.
+fn make(path: &Path) -> io::Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    match builder.create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && above != path => {
+            make(above)?;
+            builder.create(path)?;
+        }
+        Err(error) => return Err(error),
+    }
+    File::open(above)?.sync_all()
+}
+
+fn file_error(error: impl Into<io::Error>) -> FileError {
+    let error = error.into();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FileError::NoSpace,
+        ErrorKind::NotFound => FileError::Missing,
+        _ => FileError::Other(error.to_string()),
+    }
+}

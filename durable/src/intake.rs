@@ -1,0 +1,76 @@
+//! What takes messages in: sockets that the caller has bound, and [`durable_core::intake`] on their bytes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use durable_core::intake::Counts;
+
+use crate::Incoming;
+use crate::clock::unix_millis;
+
+mod tcp;
+mod udp;
+mod wire;
+
+pub use self::tcp::{TcpSettings, serve};
+pub use self::udp::receive;
+pub use self::wire::Protocol;
+pub use durable_core::intake::{Framing, Limits, Oversize};
+
+/// What was counted at the sockets of one listener.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    figures: Arc<Mutex<IntakeFigures>>,
+}
+
+/// What came, and what was refused, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IntakeFigures {
+    /// Messages that were given to the store.
+    pub messages: u64,
+    /// Messages of which the first bytes are left.
+    pub truncated: u64,
+    /// Messages that were dropped because they are too long.
+    pub too_long: u64,
+    /// Datagrams that the system dropped, as they came faster than they were read.
+    pub kernel_drops: u64,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections that were closed at once, as there are too many in all.
+    pub refused_full: u64,
+    /// Connections that were closed at once, as there are too many of their source.
+    pub refused_source: u64,
+    /// Connections that were closed because nothing came, or no answer could be sent.
+    pub idle: u64,
+    /// Connections that were closed because their bytes are not what the framing says.
+    pub violations: u64,
+}
+
+impl Intake {
+    /// What was counted.
+    pub fn figures(&self) -> IntakeFigures {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, count: impl FnOnce(&mut IntakeFigures)) {
+        count(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn count_long(&self, before: Counts, now: Counts) {
+        if before != now {
+            self.count(|figures| {
+                figures.truncated += now.truncated - before.truncated;
+                figures.too_long += now.dropped - before.dropped;
+            });
+        }
+    }
+}
+
+/// The source of messages: address and port, as they are written.
+fn source(peer: SocketAddr) -> Arc<[u8]> {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string().into_bytes().into()
+}
+
+fn incoming(source: &Arc<[u8]>, payload: Vec<u8>) -> Incoming {
+    Incoming { source: source.clone(), received_millis: unix_millis(), payload }
+}

@@ -1,0 +1,196 @@
+//! Messages over TCP.
+
+use std::io::{self, ErrorKind};
+use std::mem::take;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places, Refusal};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::wire::{Protocol, Taken, Wire};
+use super::{Intake, Limits, incoming, source};
+use crate::Store;
+
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+/// After an error of the listening socket, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How messages are taken over TCP. The memory of connections is `connections` times the longest message at most.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpSettings {
+    /// What senders speak.
+    pub protocol: Protocol,
+    /// The bounds on messages: no more than the store takes.
+    pub limits: Limits,
+    /// Most connections.
+    pub connections: usize,
+    /// Most connections of one source: of an IPv4 address, or of an IPv6 /64.
+    pub connections_per_source: usize,
+    /// A connection is closed when nothing comes for so long, or an answer is not taken.
+    pub idle: Duration,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By its sender, or by an error of the socket.
+    Sender,
+    Idle,
+    Violation,
+    /// The store takes no messages, or did not sync them.
+    Store,
+}
+
+/// Appends what connections of this socket bring, until this future is dropped, and the connections with it. While the
+/// store has no room nothing is read from them.
+pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings, intake: &Intake) {
+    let started = Instant::now();
+    let mut places = Places::new(Bounds {
+        strangers: settings.connections,
+        per_source: settings.connections_per_source,
+        known: 0,
+        evict: Evict::Never,
+        rates: None,
+    });
+    let mut connections = JoinSet::new();
+    loop {
+        select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(place) = admit(&mut places, peer, started.elapsed(), intake) {
+                        let connection = Connection::new(peer, store.clone(), settings, intake.clone());
+                        connections.spawn(connection.run(stream, place));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Ok(place) = ended {
+                    places.release(place, started.elapsed());
+                    intake.count(|figures| figures.connections -= 1);
+                }
+            }
+        }
+    }
+}
+
+fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<PlaceId> {
+    match places.admit(peer.ip(), now) {
+        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => {
+            intake.count(|figures| figures.connections += 1);
+            Some(place)
+        }
+        Admission::Refuse(refusal) => {
+            intake.count(|figures| match refusal {
+                Refusal::SourceFull | Refusal::SourceRate => figures.refused_source += 1,
+                Refusal::Full | Refusal::Rate => figures.refused_full += 1,
+            });
+            None
+        }
+    }
+}
+
+/// One connection.
+struct Connection {
+    peer: SocketAddr,
+    source: Arc<[u8]>,
+    store: Store,
+    idle: Duration,
+    intake: Intake,
+    wire: Wire,
+}
+
+impl Connection {
+    fn new(peer: SocketAddr, store: Store, settings: TcpSettings, intake: Intake) -> Self {
+        let wire = Wire::new(settings.protocol, settings.limits);
+        Self { peer, source: source(peer), store, idle: settings.idle, intake, wire }
+    }
+
+    async fn run(mut self, mut stream: TcpStream, place: PlaceId) -> PlaceId {
+        match self.carry(&mut stream).await {
+            End::Sender | End::Store => {}
+            End::Idle => self.intake.count(|figures| figures.idle += 1),
+            End::Violation => self.intake.count(|figures| figures.violations += 1),
+        }
+        place
+    }
+
+    async fn carry(&mut self, stream: &mut TcpStream) -> End {
+        loop {
+            match timeout(self.idle, stream.readable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::Sender,
+                Err(_) => return End::Idle,
+            }
+            let mut taken = Taken::default();
+            let before = self.wire.counts();
+            let end = self.read(stream, &mut taken);
+            self.intake.count_long(before, self.wire.counts());
+            if self.keep(&mut taken).await.is_none() {
+                return End::Store;
+            }
+            if !taken.out.is_empty() {
+                match timeout(self.idle, stream.write_all(&taken.out)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return End::Sender,
+                    Err(_) => return End::Idle,
+                }
+            }
+            if let Some(end) = end {
+                return end;
+            }
+            if self.wire.is_closed() {
+                return End::Sender;
+            }
+        }
+    }
+
+    /// Reads once. The buffer is there only meanwhile, as most connections are silent most of the time.
+    fn read(&mut self, stream: &TcpStream, taken: &mut Taken) -> Option<End> {
+        let mut buffer = vec![0; READ];
+        let (fed, ends) = match stream.try_read(&mut buffer) {
+            Ok(0) => (self.wire.end(taken), true),
+            Ok(count) => (self.wire.feed(buffer.get(..count).unwrap_or_default(), taken), false),
+            Err(error) if is_for_later(&error) => return None,
+            Err(_) => return Some(End::Sender),
+        };
+        if let Err(error) = fed {
+            tracing::debug!(peer = %self.peer, error, "a sender of messages is disconnected");
+            return Some(End::Violation);
+        }
+        ends.then_some(End::Sender)
+    }
+
+    /// Gives what was taken to the store, once it has room, and waits for the sync if the sender does.
+    async fn keep(&mut self, taken: &mut Taken) -> Option<()> {
+        if taken.messages.is_empty() {
+            return Some(());
+        }
+        let messages: Vec<_> =
+            take(&mut taken.messages).into_iter().map(|payload| incoming(&self.source, payload)).collect();
+        let count = messages.len() as u64;
+        if self.wire.answers() {
+            self.store.append_and_sync(messages).await.ok()?.synced().await.ok()?;
+            self.wire.synced(taken);
+        } else {
+            // Nobody waits for it.
+            drop(self.store.append(messages).await.ok()?);
+        }
+        self.intake.count(|figures| figures.messages += count);
+        Some(())
+    }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

@@ -1,0 +1,17 @@
+//! Durable forwarding on files and sockets. [`durable_core`] decides.
+//!
+//! A [`Store`] is the handle to one thread that owns a log in a [`Folder`]. [`intake`] reads messages
+//! from sockets that the caller has bound, and appends them. A [`RelpSender`] gives them to a sink.
+
+mod clock;
+mod folder;
+pub mod intake;
+mod lock;
+mod sender;
+mod store;
+
+pub use self::folder::{Folder, FolderError};
+pub use self::sender::{Dial, RelpSender, SessionError};
+pub use self::store::{
+    Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreSettings,
+};

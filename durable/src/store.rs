@@ -1,0 +1,278 @@
+//! The store of one listener: a handle to the thread that owns its log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::{io, thread};
+
+use durable_core::{Error, FileError, Files, MAX_SOURCE_BYTES, Message, Settings};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+
+mod command;
+mod figures;
+mod keeper;
+mod work;
+
+use self::command::{Append, Call, Command};
+pub use self::figures::{Drops, Figures};
+use self::keeper::Keeper;
+
+/// Bytes of messages that wait for the log of a listener.
+pub const QUEUE_BYTES: u32 = 1 << 20;
+/// What a message counts beside its bytes and its source. So the queue has a bound in messages, too.
+const MESSAGE_COST: usize = 64;
+/// Calls that wait for an answer, beside appended messages.
+const CALLS: usize = 16;
+
+/// What a store keeps, and how.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The names of its files start with this.
+    pub prefix: String,
+    /// The bounds of the log.
+    pub log: Settings,
+    /// Whether messages that the log or the disk has no room for wait until there is some, rather than being dropped.
+    pub blocks: bool,
+    /// Bytes of dead letters; 0: none are kept.
+    pub dead_bytes: u64,
+    /// Bytes of messages that wait for the log.
+    pub queue_bytes: u32,
+}
+
+/// Why the store did not do something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It was closed.
+    #[error("the store is closed: open it again")]
+    Stopped,
+    /// The log refused or failed.
+    #[error(transparent)]
+    Log(#[from] Error),
+    /// Messages may never get to the disk.
+    #[error("messages were not synced: {0}; see to the disk")]
+    NotSynced(FileError),
+    /// Too many messages wait for the log.
+    #[error("messages wait for the log faster than it writes: see to the disk, or have fewer messages sent")]
+    QueueFull,
+    /// There is no thread for it.
+    #[error("cannot start the thread of a store: {0}; raise the limit of threads")]
+    Thread(String),
+}
+
+/// A message on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// Who sent it.
+    pub source: Arc<[u8]>,
+    /// When it came, in milliseconds since 1970.
+    pub received_millis: u64,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+impl Incoming {
+    fn message(&self) -> Message<'_> {
+        Message { source: &self.source, received_millis: self.received_millis, payload: &self.payload }
+    }
+
+    fn cost(&self) -> usize {
+        MESSAGE_COST + self.source.len() + self.payload.len()
+    }
+}
+
+/// A message that the log keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub number: u64,
+    /// Who sent it.
+    pub source: Vec<u8>,
+    /// When it came, in milliseconds since 1970.
+    pub received_millis: u64,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// How much is read at once: no more messages, and none after the one that reaches the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBound {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of messages.
+    pub bytes: usize,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadMessages {
+    /// The messages. Numbers that are missing are lost or dropped.
+    pub messages: Vec<Kept>,
+    /// The number to read next, and the one to acknowledge once these messages are delivered.
+    pub next: u64,
+}
+
+/// Whether appended messages are synced.
+#[derive(Debug)]
+#[must_use]
+pub struct Receipt(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Receipt {
+    /// Waits until a sync has named every message of the call. Only then may their sender be told so.
+    pub async fn synced(self) -> Result<(), StoreError> {
+        self.0.await.unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+/// A handle to a store, which ends with its last handle: what waits is then appended and synced.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    /// A permit for each byte that may wait for the log.
+    room: Arc<Semaphore>,
+    /// All permits of `room`.
+    queue_bytes: usize,
+    calls: Arc<Semaphore>,
+    /// The number of the next message.
+    next: watch::Receiver<u64>,
+    figures: Arc<Mutex<Figures>>,
+    /// Messages that found no room in the queue.
+    dropped: AtomicU64,
+    max_message_bytes: usize,
+}
+
+impl Store {
+    /// Opens the log of a folder, which blocks while its last segment is read, and starts the thread.
+    pub fn open(files: impl Files + Send + 'static, settings: StoreSettings) -> Result<Self, StoreError> {
+        let (commands, receiver) = mpsc::channel();
+        let queue_bytes = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let max_message_bytes = settings.log.max_message_bytes;
+        let (keeper, next, figures) = Keeper::open(Box::new(files), settings, receiver)?;
+        let started = thread::Builder::new().name("store".to_owned()).spawn(move || keeper.run());
+        started.map_err(|error: io::Error| StoreError::Thread(error.to_string()))?;
+        let shared = Shared {
+            commands,
+            room: Arc::new(Semaphore::new(queue_bytes)),
+            queue_bytes,
+            calls: Arc::new(Semaphore::new(CALLS)),
+            next,
+            figures,
+            dropped: AtomicU64::new(0),
+            max_message_bytes,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Appends messages, all or none, once there is room for them in the queue. They are synced with others when the
+    /// log's bounds say so. A call that is given up before it returns appends nothing.
+    pub async fn append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
+        let room = self.wait_for_room(&messages).await?;
+        self.enqueue(messages, false, room)
+    }
+
+    /// As [`Store::append`], for a sender that waits for the receipt: they are synced at once, with all that wait.
+    pub async fn append_and_sync(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
+        let room = self.wait_for_room(&messages).await?;
+        self.enqueue(messages, true, room)
+    }
+
+    /// As [`Store::append`], for a sender that cannot wait: without room the messages are dropped, and counted.
+    pub fn try_append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
+        self.check(&messages)?;
+        match self.shared.room.clone().try_acquire_many_owned(self.permits(&messages)) {
+            Ok(room) => self.enqueue(messages, false, room),
+            Err(TryAcquireError::Closed) => Err(StoreError::Stopped),
+            Err(TryAcquireError::NoPermits) => {
+                self.shared.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
+                Err(StoreError::QueueFull)
+            }
+        }
+    }
+
+    /// Waits until there is a message of this number, or a later one.
+    pub async fn wait_for(&self, number: u64) -> Result<(), StoreError> {
+        let mut next = self.shared.next.clone();
+        next.wait_for(|next| *next > number).await.map(drop).map_err(|_| StoreError::Stopped)
+    }
+
+    /// Reads from this number on; nothing if there are no such messages yet. An error of the disk may go away;
+    /// [`Store::skip_segment`] is for one that stays.
+    pub async fn read(&self, from: u64, bound: ReadBound) -> Result<ReadMessages, StoreError> {
+        self.call(|reply| Call::Read { from, bound, reply }).await?
+    }
+
+    /// The sink has acknowledged every message before `next`. That is saved when messages are synced, so what it has
+    /// acknowledged since may come again after a crash.
+    pub async fn acknowledge(&self, next: u64) -> Result<(), StoreError> {
+        self.call(|reply| Call::Acknowledge { next, reply }).await
+    }
+
+    /// Puts a message aside that the sink will never take. After this it may be acknowledged.
+    pub async fn dead(&self, number: u64, why: String) -> Result<(), StoreError> {
+        self.call(|reply| Call::Dead { number, why, reply }).await?
+    }
+
+    /// Gives up the rest of the segment that has this message. Returns the number to read next.
+    pub async fn skip_segment(&self, from: u64) -> Result<u64, StoreError> {
+        self.call(|reply| Call::SkipSegment { from, reply }).await
+    }
+
+    /// Appends and syncs what waits, saves the cursor, and gives the folder back. Messages that a full log still
+    /// refuses are not appended, and their receipts say so.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.call(Call::Close).await
+    }
+
+    /// What was counted, as of the last turn of the thread. Does not wait for the disk.
+    pub fn figures(&self) -> Figures {
+        let mut figures = self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        figures.dropped.queue = self.shared.dropped.load(Ordering::Relaxed);
+        figures
+    }
+
+    async fn call<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, StoreError> {
+        let place = self.shared.calls.clone().acquire_owned().await.map_err(|_| StoreError::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Call { call: call(reply), _place: place })?;
+        answer.await.map_err(|_| StoreError::Stopped)
+    }
+
+    async fn wait_for_room(&self, messages: &[Incoming]) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.check(messages)?;
+        let room = self.shared.room.clone().acquire_many_owned(self.permits(messages));
+        room.await.map_err(|_| StoreError::Stopped)
+    }
+
+    /// Refuses what the log would refuse, together with the messages that share its write.
+    fn check(&self, messages: &[Incoming]) -> Result<(), StoreError> {
+        let max = self.shared.max_message_bytes;
+        let long = |message: &&Incoming| message.payload.len() > max || message.source.len() > MAX_SOURCE_BYTES;
+        match messages.iter().find(long) {
+            None => Ok(()),
+            Some(long) => {
+                let (bytes, source_bytes) = (long.payload.len(), long.source.len());
+                Err(StoreError::Log(Error::TooLong { bytes, source_bytes, max }))
+            }
+        }
+    }
+
+    /// Permits for messages. More than the queue has wait until it is empty.
+    fn permits(&self, messages: &[Incoming]) -> u32 {
+        let bytes = messages.iter().map(Incoming::cost).sum::<usize>().min(self.shared.queue_bytes);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    fn enqueue(&self, messages: Vec<Incoming>, sync: bool, room: OwnedSemaphorePermit) -> Result<Receipt, StoreError> {
+        let (reply, receipt) = oneshot::channel();
+        let bytes = messages.iter().map(Incoming::cost).sum::<usize>() as u64;
+        self.send(Command::Append(Append { messages, bytes, sync, reply, _room: room }))?;
+        Ok(Receipt(receipt))
+    }
+
+    fn send(&self, command: Command) -> Result<(), StoreError> {
+        self.shared.commands.send(command).map_err(|_| StoreError::Stopped)
+    }
+}

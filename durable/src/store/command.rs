@@ -1,0 +1,34 @@
+//! What handles ask of the thread.
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{Incoming, ReadBound, ReadMessages, StoreError};
+
+pub(super) enum Command {
+    Append(Append),
+    Call {
+        call: Call,
+        /// The place among those that wait, which is free again when this is dropped.
+        _place: OwnedSemaphorePermit,
+    },
+}
+
+/// Messages to append with one write, and in the order of the commands.
+pub(super) struct Append {
+    pub(super) messages: Vec<Incoming>,
+    /// What they count in the queue, which is more than their records have on disk.
+    pub(super) bytes: u64,
+    /// Whether they are synced at once.
+    pub(super) sync: bool,
+    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
+    /// The room in the queue, which is free again when this is dropped.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+pub(super) enum Call {
+    Read { from: u64, bound: ReadBound, reply: oneshot::Sender<Result<ReadMessages, StoreError>> },
+    Acknowledge { next: u64, reply: oneshot::Sender<()> },
+    Dead { number: u64, why: String, reply: oneshot::Sender<Result<(), StoreError>> },
+    SkipSegment { from: u64, reply: oneshot::Sender<u64> },
+    Close(oneshot::Sender<()>),
+}

@@ -1,0 +1,157 @@
+//! Messages over TCP and RELP, on loopback.
+
+use std::time::Duration;
+
+use durable::intake::{Framing, Limits, Oversize, Protocol, TcpSettings};
+use durable::{ReadBound, Store, StoreSettings};
+use durable_core::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::disk::Disk;
+use crate::port::{Port, settings_of};
+use crate::world::{figures, settings};
+
+/// Reads until the other side has closed the connection. A reset is an end, too.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    bytes
+}
+
+#[tokio::test]
+async fn messages_of_a_stream_are_appended_with_their_source_and_cut_at_the_bound() {
+    let port = Port::new().await;
+    let test = async {
+        let mut sender = port.connect().await;
+        let from = sender.local_addr().expect("it is bound").to_string();
+        sender.write_all(b"one\ntwo\nthree is much too long\nfo").await.expect("it is read");
+        assert_eq!(port.texts(3).await, ["one", "two", "three is much to"]);
+        sender.write_all(b"ur").await.expect("it is read");
+        sender.shutdown().await.expect("it is open");
+        assert_eq!(port.texts(4).await[3], "four", "the end of the stream ends the message");
+        let read = port.store.read(0, ReadBound { messages: 1, bytes: 1 }).await.expect("the disk is well");
+        assert_eq!(read.messages[0].source, from.as_bytes());
+        assert!(read.messages[0].received_millis > 1_600_000_000_000, "{read:?}");
+        port.until(|figures| figures.connections == 0).await;
+        let figures = port.intake.figures();
+        assert_eq!((figures.messages, figures.truncated, figures.violations), (4, 1, 0));
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_violates_its_framing_is_closed_and_what_came_before_is_kept() {
+    let port = Port::new().await;
+    let test = async {
+        let mut sender = port.connect().await;
+        sender.write_all(b"3 onetwo").await.expect("it is read");
+        assert_eq!(rest(&mut sender).await, b"");
+        assert_eq!(port.texts(1).await, ["one"]);
+        port.until(|figures| figures.violations == 1 && figures.connections == 0).await;
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::OctetCounting)), test).await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let port = Port::new().await;
+    let test = async {
+        let mut sender = port.connect().await;
+        assert_eq!(rest(&mut sender).await, b"");
+        port.until(|figures| figures.idle == 1).await;
+    };
+    let settings = settings_of(Protocol::Framed(Framing::Newline));
+    port.serve(TcpSettings { idle: Duration::from_millis(20), ..settings }, test).await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded_by_source_and_in_all_and_a_place_is_free_again() {
+    let port = Port::new().await;
+    let settings = settings_of(Protocol::Framed(Framing::Newline));
+    let test = async {
+        let first = port.connect().await;
+        let _second = port.connect().await;
+        port.until(|figures| figures.connections == 2).await;
+        let mut third = port.connect().await;
+        assert_eq!(rest(&mut third).await, b"");
+        assert_eq!(port.intake.figures().refused_source, 1);
+        drop(first);
+        port.until(|figures| figures.connections == 1).await;
+        let mut again = port.connect().await;
+        again.write_all(b"one\n").await.expect("it is read");
+        assert_eq!(port.texts(1).await, ["one"]);
+    };
+    port.serve(settings, test).await;
+
+    let port = Port::new().await;
+    let test = async {
+        let _first = port.connect().await;
+        port.until(|figures| figures.connections == 1).await;
+        assert_eq!(rest(&mut port.connect().await).await, b"");
+        assert_eq!(port.intake.figures().refused_full, 1);
+    };
+    port.serve(TcpSettings { connections: 1, ..settings }, test).await;
+}
+
+#[tokio::test]
+async fn nothing_is_read_while_the_store_has_no_room() {
+    let disk = Disk::default();
+    let log = Settings { max_bytes: 1 << 30, ..settings().log };
+    let store = Store::open(disk.clone(), StoreSettings { log, ..settings() }).expect("a log");
+    let port = Port { store, ..Port::new().await };
+    disk.hold(true);
+    let test = async {
+        let mut sender = port.connect().await;
+        let mut line = vec![b'.'; 4000];
+        line.push(b'\n');
+        // Until the queue and the buffers of both sockets are full.
+        let mut written = 0;
+        while let Ok(sent) = timeout(Duration::from_millis(200), sender.write(&line[written % line.len()..])).await {
+            written += sent.expect("it is open");
+            assert!(written < 64 << 20, "somebody reads without an end");
+        }
+        disk.hold(false);
+        port.store.wait_for((written / line.len()) as u64 - 1).await.expect("it runs");
+    };
+    let limits = Limits { max_message_bytes: 4096, oversize: Oversize::Truncate };
+    port.serve(TcpSettings { limits, ..settings_of(Protocol::Framed(Framing::Newline)) }, test).await;
+}
+
+const OPEN: &[u8] = b"1 open 30 relp_version=0\ncommands=syslog\n";
+
+#[tokio::test]
+async fn relp_hears_of_a_message_once_it_is_synced() {
+    let port = Port::new().await;
+    let test = async {
+        let mut sender = port.connect().await;
+        sender.write_all(OPEN).await.expect("it is read");
+        sender.write_all(b"2 syslog 3 one\n3 syslog 3 two\n").await.expect("it is read");
+        let mut answers = Vec::new();
+        while !String::from_utf8_lossy(&answers).contains("\n2 rsp 6 200 OK\n3 rsp 6 200 OK\n") {
+            assert!(sender.read_buf(&mut answers).await.expect("it is open") > 0, "{answers:?}");
+        }
+        assert_eq!(port.texts(2).await, ["one", "two"]);
+        // No sync is due for an hour: these are the ones that the sender waits for.
+        figures(&port.store, |figures| figures.synced == 2).await;
+    };
+    port.serve(settings_of(Protocol::Relp), test).await;
+}
+
+#[tokio::test]
+async fn relp_hears_nothing_of_a_message_whose_sync_failed() {
+    let disk = Disk::default();
+    let store = Store::open(disk.clone(), settings()).expect("a log");
+    let port = Port { store, ..Port::new().await };
+    disk.fail_syncs(1);
+    let test = async {
+        let mut sender = port.connect().await;
+        sender.write_all(OPEN).await.expect("it is read");
+        sender.write_all(b"2 syslog 3 one\n").await.expect("it is read");
+        let answers = String::from_utf8(rest(&mut sender).await).expect("text");
+        assert!(!answers.contains("2 rsp"), "{answers}");
+        figures(&port.store, |figures| figures.not_synced == 1).await;
+    };
+    port.serve(settings_of(Protocol::Relp), test).await;
+}

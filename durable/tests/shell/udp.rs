@@ -1,0 +1,110 @@
+//! Messages over UDP, on loopback.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+
+use durable::Store;
+use durable::intake::{Intake, IntakeFigures, Limits, Oversize, receive};
+use tempfile::tempdir;
+use tokio::net::UdpSocket;
+use tokio::select;
+use tokio::task::yield_now;
+
+use crate::disk::Disk;
+use crate::world::{figures, open, read, settings, within};
+
+const TRUNCATE: Limits = Limits { max_message_bytes: 8, oversize: Oversize::Truncate };
+const DROP: Limits = Limits { max_message_bytes: 8, oversize: Oversize::Drop };
+
+async fn sockets() -> (UdpSocket, SocketAddr, UdpSocket) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("it is bound");
+    (socket, address, UdpSocket::bind("127.0.0.1:0").await.expect("a port"))
+}
+
+async fn until(intake: &Intake, is_so: impl Fn(&IntakeFigures) -> bool) {
+    while !is_so(&intake.figures()) {
+        yield_now().await;
+    }
+}
+
+async fn is_served(serving: impl Future<Output = io::Error>, test: impl Future<Output = ()>) {
+    within(async {
+        select! {
+            // First, so that it begins before the test does.
+            biased;
+            error = serving => panic!("the socket failed: {error}"),
+            () = test => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_datagram_is_a_message_and_is_cut_or_dropped_beyond_the_bound() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    for (limits, expected, counted) in
+        [(TRUNCATE, vec!["one", "two is m", "3"], (1, 0)), (DROP, vec!["one", "3"], (0, 1))]
+    {
+        let intake = Intake::default();
+        let (socket, address, sender) = sockets().await;
+        let first = store.figures().next;
+        let test = async {
+            for datagram in ["one", "two is much too long", "3"] {
+                sender.send_to(datagram.as_bytes(), address).await.expect("it is sent");
+            }
+            until(&intake, |figures| figures.messages == expected.len() as u64).await;
+            store.wait_for(first + expected.len() as u64 - 1).await.expect("it runs");
+            let texts: Vec<_> = read(&store, first).await.into_iter().map(|(_, payload)| payload).collect();
+            assert_eq!(texts, expected.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
+            figures(&store, |figures| figures.next == first + expected.len() as u64).await;
+        };
+        is_served(receive(&socket, &store, limits, &intake, |_| None), test).await;
+        let figures = intake.figures();
+        assert_eq!((figures.truncated, figures.too_long), counted);
+    }
+}
+
+#[tokio::test]
+async fn datagrams_that_the_system_dropped_are_counted_also_beyond_the_last_number() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    let intake = Intake::default();
+    let (socket, address, sender) = sockets().await;
+    let dropped = Cell::new(u32::MAX);
+    let test = async {
+        // The counter of the system starts anew after its greatest number.
+        dropped.set(4);
+        sender.send_to(b"one", address).await.expect("it is sent");
+        until(&intake, |figures| figures.messages == 1).await;
+        assert_eq!(intake.figures().kernel_drops, 5);
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| Some(dropped.get())), test).await;
+}
+
+#[tokio::test]
+async fn datagrams_beyond_what_may_wait_for_the_disk_are_dropped_and_counted() {
+    let disk = Disk::default();
+    let mut small = settings();
+    small.queue_bytes = 300;
+    let store = Store::open(disk.clone(), small).expect("a log");
+    disk.hold(true);
+    let intake = Intake::default();
+    let (socket, address, sender) = sockets().await;
+    let test = async {
+        for _ in 0..8 {
+            let before = intake.figures().messages + store.figures().dropped.queue;
+            sender.send_to(b"one", address).await.expect("it is sent");
+            while intake.figures().messages + store.figures().dropped.queue == before {
+                yield_now().await;
+            }
+        }
+        let taken = intake.figures().messages;
+        assert_eq!((taken, store.figures().dropped.queue), (3, 5));
+        disk.hold(false);
+        store.wait_for(taken - 1).await.expect("it runs");
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
+}
