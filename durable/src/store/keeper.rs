@@ -78,13 +78,16 @@ pub(super) struct Keeper {
     next: watch::Sender<u64>,
 }
 
+/// A keeper, and what handles look at: the number of the next message, and the figures.
+type Opened = (Keeper, watch::Receiver<u64>, Arc<Mutex<Figures>>);
+
 impl Keeper {
-    /// Opens the log. Returns also what handles look at.
+    /// Opens the log.
     pub(super) fn open(
         files: Box<dyn Files + Send>,
         settings: StoreSettings,
         commands: Receiver<Command>,
-    ) -> Result<(Self, watch::Receiver<u64>, Arc<Mutex<Figures>>), StoreError> {
+    ) -> Result<Opened, StoreError> {
         let mut world = World { files, started: Instant::now(), told: Vec::new() };
         let log = Log::open(&mut world.outside(), &settings.prefix, settings.log.clone())?;
         let prefix = format!("{}dead-", settings.prefix);

@@ -45,14 +45,14 @@ async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off(
         RelpSender { dial: &late, enrich: |kept: Kept| kept.payload, chance: || 0.0, window: 4, store: store.clone() };
     let sending =
         sender.run(|error: &SessionError, pause: Duration| ends.borrow_mut().push((error.to_string(), pause)));
-    let test = async {
+    let test = Box::pin(async {
         let settings = settings_of(Protocol::Relp);
         // The connection breaks with the end of what serves it.
         port.serve(settings, async { port.store.wait_for(9).await.expect("it runs") }).await;
         append(&store, messages(30..40)).await;
         let all = async { drop(figures(&store, |figures| figures.cursor == 40).await) };
         port.serve(settings, all).await;
-    };
+    });
     within(async {
         select! {
             () = sending => panic!("it sends until the store is closed"),
