@@ -67,12 +67,21 @@ fn a_fleet_and_two_instances_lose_carriers_a_pod_the_operator_and_an_instance_an
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["one: ", "two: "], "both instances serve");
     let visitors = visitors(node, SocketAddr::new(fleet.gateway.ip(), 80));
     let benchmark = benchmark(node, fleet.gateway.ip(), REDIS);
+    // A failure of the load says how long it has run.
+    let loaded = Instant::now();
+    let done = |what: &str| eprintln!("after {:?} of load: {what}", loaded.elapsed());
     fleet.carriers_are_cut(&held);
+    done("carriers were cut");
     fleet.a_pod_is_deleted(&mut held);
+    done("a pod was deleted, and another one took its place");
     fleet.the_operator_is_away(&held);
+    done("the operator was away, and is back");
     fleet.the_fleet_shrinks(&mut held);
+    done("the fleet has shrunk");
     fleet.fill(&mut held, PODS);
+    done("the fleet has grown");
     fleet.an_instance_stops(held);
+    done("an instance has stopped");
     let (served, runs) = (visitors.stop(), benchmark.stop());
     eprintln!("{served} visitors and {runs} runs of redis-benchmark were served, in {:?}", begun.elapsed());
     assert!(served > 20 && runs > 2, "there was load all the time: {served} visitors, {runs} runs of redis-benchmark");
@@ -114,7 +123,7 @@ fn size(pods: usize) -> String {
     format!("replicas: {pods}, drainSeconds: 60")
 }
 
-/// What the test has. If the test fails, the operator's log is printed, too.
+/// What the test has. If the test fails, status and logs are printed.
 struct Fleet {
     node: &'static Node,
     namespace: Namespace<'static>,
@@ -183,10 +192,10 @@ impl Fleet {
             let all = self.pods();
             all.len() == pods && all.keys().all(|pod| self.is_ready(pod))
         });
+        self.every_pod_has_both_instances(pods);
         for (pod, address) in self.pods() {
             held.entry(pod).or_insert_with(|| Sessions::open(self.node, address));
         }
-        self.every_pod_has_both_instances(pods);
         self.go_on(held);
     }
 
@@ -296,8 +305,14 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = ["logs", "-n", OPERATOR, "deploy/portlane-operator", "--tail=20"];
-            eprintln!("--- the operator\n{}", self.node.kubectl(&log).stdout);
+            let of_operator = ["logs", "-n", OPERATOR, "deploy/portlane-operator", "--tail=20"];
+            let seen = [
+                self.namespace.kubectl(&["get", "pods", "--output=wide"]),
+                self.namespace.kubectl(&["describe", "portlane"]),
+                self.namespace.kubectl(&["logs", "-l", "portlane.dev/gateway=edge", "--prefix", "--tail=20"]),
+                self.node.kubectl(&of_operator),
+            ];
+            eprintln!("{}", seen.map(|said| said.stdout + &said.stderr).join("\n---\n"));
         }
     }
 }
