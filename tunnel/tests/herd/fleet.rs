@@ -17,13 +17,20 @@ pub(super) const AGENTS: usize = 1000;
 /// When an endpoint is lost.
 pub(super) const LOST: Duration = Duration::from_secs(100);
 
+/// Most endpoints of an agent, as `portlane agent` has it.
+const MAX_ENDPOINTS: usize = 32;
+/// Endpoints at a time.
 const ENDPOINTS: usize = 3;
 /// From one agent to the next before the loss.
 const APART: Duration = Duration::from_millis(90);
 /// The endpoint that is lost.
 const GONE: usize = 0;
-/// Time until tables and load balancer know.
+/// The one that takes its place.
+const NEXT: usize = 3;
+/// Time from the loss until tables and load balancer know.
 const NOTICED: Duration = Duration::from_secs(1);
+/// Time from the loss until there is another endpoint.
+const JOINED: Duration = Duration::from_secs(10);
 /// From the turn of a handshake to the admission of its agent.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 /// How long a connection lasted that is lost.
@@ -35,6 +42,8 @@ const LATE: Duration = Duration::from_secs(160);
 enum Event {
     /// Load balancer and endpoints know, and agents hear of it.
     Noticed,
+    /// Another endpoint is there, and agents hear of it.
+    Joined,
     /// An agent looks what is due.
     Looks(usize),
     /// A connection that was admitted has its turn.
@@ -63,7 +72,8 @@ pub(super) struct Fleet {
     connections: Vec<Connection>,
     /// The connections whose agent is not known yet.
     strangers: BTreeMap<(Gate, PlaceId), usize>,
-    noticed: bool,
+    /// The endpoints of the load balancer, and of the tables.
+    listed: Vec<usize>,
     /// Agents that lack a connection.
     away: BTreeSet<usize>,
     handshakes: BTreeMap<Gate, Vec<Duration>>,
@@ -74,14 +84,14 @@ impl Fleet {
     /// Agents of which `sharing` have one source. The load balancer has chosen for each of their connections.
     pub(super) fn new(seed: u64, sharing: usize) -> Self {
         let mut fleet = Self {
-            endpoints: (0..ENDPOINTS).map(|_| Endpoint::new()).collect(),
+            endpoints: (0..=NEXT).map(|_| Endpoint::new()).collect(),
             agents: Vec::new(),
             sharing,
             chance: Chance::new(seed),
             due: BinaryHeap::new(),
             connections: Vec::new(),
             strangers: BTreeMap::new(),
-            noticed: false,
+            listed: (0..ENDPOINTS).collect(),
             away: BTreeSet::new(),
             handshakes: BTreeMap::new(),
             dialled: 0,
@@ -89,7 +99,7 @@ impl Fleet {
         for agent in 0..AGENTS {
             let now = APART * u32::try_from(agent).expect("few");
             fleet.agents.push(Agent {
-                places: Places::new(ENDPOINTS),
+                places: Places::new(MAX_ENDPOINTS),
                 sessions: Standings::new(),
                 carriers: BTreeMap::new(),
                 looks: None,
@@ -119,9 +129,9 @@ impl Fleet {
         self.attach(Connection { attempt, gate, place });
     }
 
-    /// Connections that each endpoint hands over.
+    /// Connections that each endpoint hands over before the loss.
     pub(super) fn handed_over(&self) -> Vec<usize> {
-        self.endpoints.iter().map(|endpoint| endpoint.lasting).collect()
+        self.endpoints.iter().take(ENDPOINTS).map(|endpoint| endpoint.lasting).collect()
     }
 
     /// Connections that agents have dialled since the loss.
@@ -164,16 +174,23 @@ impl Fleet {
             self.look(agent, LOST);
         }
         self.due.push(Reverse((LOST + NOTICED, Event::Noticed)));
+        self.due.push(Reverse((LOST + JOINED, Event::Joined)));
     }
 
-    /// Runs until every agent has a connection to each endpoint that is left, and tells when that is.
-    pub(super) fn run(&mut self) -> Duration {
-        let mut last = LOST;
-        while !self.away.is_empty() {
+    /// Runs until every agent has a connection to each endpoint. Tells how long that took after the loss, and after
+    /// another endpoint was there.
+    pub(super) fn run(&mut self) -> [Duration; 2] {
+        let (mut lost, mut joined) = (None, None);
+        while joined.is_none() {
             let Reverse((now, event)) = self.due.pop().expect("agents dial for as long as they have to");
             assert!(now < LATE, "{} agents lack a connection, {} were dialled", self.away.len(), self.dialled);
             match event {
-                Event::Noticed => self.notice(now),
+                Event::Noticed => self.list(vec![1, 2], now),
+                Event::Joined => {
+                    let lacking = self.away.len();
+                    assert!(lost.is_some(), "{lacking} agents lack a connection after {JOINED:?}, {}", self.dialled);
+                    self.list(vec![1, 2, NEXT], now);
+                }
                 Event::Looks(agent) => {
                     // Another look may have come in between.
                     if self.agents[agent].looks == Some(now) {
@@ -185,18 +202,26 @@ impl Fleet {
                 Event::Admitted(number) => self.admitted(number, now),
                 Event::Aged(endpoint, place) => self.endpoints[endpoint].handing.release(place, now),
             }
-            last = now;
+            if self.away.is_empty() {
+                lost = lost.or(Some(now));
+                joined = Some(now).filter(|_| self.listed.contains(&NEXT));
+            }
         }
-        last
+        let after = |end: Option<Duration>, begin: Duration| end.map_or(Duration::MAX, |end| end.saturating_sub(begin));
+        [after(lost, LOST), after(joined, LOST + JOINED)]
     }
 
-    fn notice(&mut self, now: Duration) {
-        self.noticed = true;
+    /// Load balancer and endpoints have another list, and agents hear of it.
+    fn list(&mut self, listed: Vec<usize>, now: Duration) {
+        self.listed = listed;
         for agent in 0..AGENTS {
             let connected: Vec<usize> = self.agents[agent].carriers.keys().copied().collect();
             for endpoint in connected {
                 let peers = self.peers(endpoint);
                 self.agents[agent].places.told(&id(endpoint), peers);
+            }
+            if self.is_away(agent) {
+                self.away.insert(agent);
             }
             self.look(agent, now);
         }
@@ -204,8 +229,7 @@ impl Fleet {
 
     /// The others, as an endpoint names them.
     fn peers(&self, endpoint: usize) -> Vec<EndpointId> {
-        let all = (0..ENDPOINTS).filter(|other| *other != endpoint && !(self.noticed && *other == GONE));
-        all.map(id).collect()
+        self.listed.iter().filter(|other| **other != endpoint).map(|other| id(*other)).collect()
     }
 
     fn look(&mut self, agent: usize, now: Duration) {
@@ -277,8 +301,7 @@ impl Fleet {
 
     /// Whether an endpoint hands a connection over to the one that is meant.
     fn hand_over(&mut self, attempt: &Attempt, by: usize, meant: usize, now: Duration) -> bool {
-        if meant == GONE && self.noticed {
-            // No endpoint of the table.
+        if !self.listed.contains(&meant) {
             return false;
         }
         let source = self.source(attempt.agent);
@@ -343,7 +366,7 @@ impl Fleet {
     /// Whether an agent lacks a connection to an endpoint that is there.
     fn is_away(&self, agent: usize) -> bool {
         let carriers = &self.agents[agent].carriers;
-        (0..ENDPOINTS).any(|endpoint| endpoint != GONE && !carriers.contains_key(&endpoint))
+        self.listed.iter().any(|endpoint| *endpoint != GONE && !carriers.contains_key(endpoint))
     }
 
     fn door(&mut self, gate: Gate) -> &mut Door {
@@ -352,8 +375,9 @@ impl Fleet {
 
     /// The endpoint that the load balancer chooses.
     fn balanced(&mut self) -> usize {
-        let first = u64::from(self.noticed);
-        usize::try_from(self.chance.between(first, 3)).expect("few")
+        let count = u64::try_from(self.listed.len()).expect("few");
+        let chosen = usize::try_from(self.chance.between(0, count)).expect("few");
+        self.listed[chosen]
     }
 
     fn source(&self, agent: usize) -> IpAddr {
