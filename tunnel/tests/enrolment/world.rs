@@ -145,11 +145,15 @@ impl Server {
     /// Ends all connections, and takes new ones.
     pub(crate) fn cut(&self) {
         let listener = TcpListener::from_std(self.listener.try_clone().expect("a copy")).expect("a listener");
-        let tls = ServerTls::new(self.config.clone(), self.signer.clone());
-        let listening = spawn_local(endpoint::listen(self.endpoint.clone(), listener, tls)).abort_handle();
+        let listening = spawn_local(endpoint::listen(self.endpoint.clone(), listener, self.tls())).abort_handle();
         if let Some(before) = self.listening.replace(Some(listening)) {
             before.abort();
         }
+    }
+
+    /// What answers clients.
+    pub(crate) fn tls(&self) -> ServerTls<LocalSigner> {
+        ServerTls::new(self.config.clone(), self.signer.clone())
     }
 
     /// A join string with a token of this number.
