@@ -202,7 +202,7 @@ impl Thread {
         let (of_policy, of_rules) = (rules.clone(), rules.clone());
         let policy = move |uid: &str| -> Option<Policy> { of_policy.borrow().get(uid).map(|rules| rules.policy) };
         let bound = port.local_addr().map_err(TunnelsError::Thread)?;
-        let trust = Trust::open(settings, bound, to_operator, policy)?;
+        let trust = Trust::open(settings, bound, to_operator, &shared.log, policy)?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
         let of_endpoint = endpoint::Settings {

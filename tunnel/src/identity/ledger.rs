@@ -80,6 +80,11 @@ impl LedgerFile {
         Ok(Self { path, ledger })
     }
 
+    /// Takes the root that signs now, as [`Ledger::set_root`] has it. It is written with the next change.
+    pub fn set_root(&mut self, root: Fingerprint) -> bool {
+        self.ledger.set_root(root)
+    }
+
     /// The tokens.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
