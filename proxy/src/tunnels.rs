@@ -263,7 +263,8 @@ impl Thread {
     /// A list that cannot be read allows nothing.
     fn rules_of(&self, agent: &Agent) -> Rules {
         let max_instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
-        let policy = Policy { rotation: agent.rotation, suspended: agent.suspended, max_instances };
+        let Agent { rotation, suspended, is_newer, .. } = *agent;
+        let policy = Policy { rotation, suspended, is_newer, max_instances };
         let targets = AllowList::parse(Side::Listener, &agent.targets).unwrap_or_else(|error| {
             let message = format!("streams lead nowhere: {error}");
             self.shared.log.notice(Level::Error, "targets", format!("{}/{}", agent.namespace, agent.name), message);

@@ -143,6 +143,7 @@ pub(super) fn home_agent(suspended: bool) -> Agent {
         name: "home".to_owned(),
         rotation: 0,
         suspended,
+        is_newer: false,
         max_instances: 2,
         targets: [LOOPBACK, "udp/127.0.0.0/8:1-65535"].map(str::to_owned).into(),
         enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 3600 }),

@@ -84,7 +84,7 @@ fn open(folder: &TempDir, clock: &Arc<Clock>) -> Local {
 #[allow(clippy::expect_used, reason = "a test helper")]
 fn try_open(folder: &TempDir, clock: &Arc<Clock>) -> Result<Local, LocalError> {
     let id = EndpointId::new("local").expect("an id");
-    let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, max_instances: 4 });
+    let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 4 });
     Local::open(folder.path(), id, clock.clone(), policy)
 }
 

@@ -102,7 +102,7 @@ fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &Agen
 pub(super) fn permitted(wanted: &Wanted, claimed: &AgentIdentity) -> Result<AgentIdentity, SignRefusal> {
     let current = &wanted.identity;
     // A suspended agent gets its certificate, so that it need not enrol again afterwards.
-    let policy = Policy { rotation: current.rotation(), suspended: false, max_instances: 0 };
+    let policy = Policy { rotation: current.rotation(), suspended: false, is_newer: false, max_instances: 0 };
     let policy = Some(&policy).filter(|_| claimed.uid() == current.uid());
     certifiable(claimed, policy).map_err(|denied| refusal(SignReason::Agent, denied.detail))?;
     Ok(current.clone())
