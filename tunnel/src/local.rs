@@ -128,8 +128,7 @@ impl Local {
         Ok(Self { id, authority, signer, joins, leaf, config, clock, made: now, due: half_after(now), has_other_root })
     }
 
-    /// Whether the folder has tokens of another root, which has been removed or replaced: whoever enrolled with one has to
-    /// enrol again.
+    /// Whether the root is another one than that of the tokens in the folder: whoever has enrolled has to enrol again.
     pub fn has_other_root(&self) -> bool {
         self.has_other_root
     }

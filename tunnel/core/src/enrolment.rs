@@ -65,6 +65,9 @@ pub enum IssueError {
 struct Entry {
     /// What an agent becomes with the token.
     identity: AgentIdentity,
+    /// The root that signs whom it enrols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<Fingerprint>,
     /// Fingerprint of the token, which itself is kept nowhere.
     token: Fingerprint,
     /// How many more agents it enrols.
@@ -102,11 +105,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes the root that signs now. Nobody trusts the tokens of another root, nor whom they enrolled: they are
-    /// forgotten. Returns whether there were any.
+    /// Takes the root that signs now. Nobody trusts whom another root has enrolled: they count no longer, unless that root
+    /// is restored. Returns whether there are tokens and the root before was another one.
     pub fn set_root(&mut self, root: Fingerprint) -> bool {
-        let is_other = self.root.replace(root).is_some_and(|before| before != root);
-        is_other && !std::mem::take(&mut self.entries).is_empty()
+        let before = self.root.replace(root).unwrap_or(root);
+        for entry in &mut self.entries {
+            entry.root.get_or_insert(before);
+        }
+        before != root && !self.entries.is_empty()
     }
 
     /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970. If
@@ -134,7 +140,16 @@ impl Ledger {
             self.entries.remove(oldest);
         }
         let keys = Vec::new();
-        self.entries.push(Entry { identity, token, redemptions_left: redemptions, expires, keys, revoked: false });
+        let root = self.root;
+        self.entries.push(Entry {
+            identity,
+            root,
+            token,
+            redemptions_left: redemptions,
+            expires,
+            keys,
+            revoked: false,
+        });
         Ok(())
     }
 
@@ -189,9 +204,10 @@ impl Ledger {
         });
     }
 
-    /// How many agents have enrolled as `identity`, with tokens that are kept.
+    /// How many agents have enrolled as `identity` and with the present root, with tokens that are kept.
     pub fn enrolled(&self, identity: &AgentIdentity) -> usize {
-        self.entries.iter().filter(|entry| entry.identity == *identity).map(|entry| entry.keys.len()).sum()
+        let counts = |entry: &&Entry| entry.identity == *identity && entry.root == self.root;
+        self.entries.iter().filter(counts).map(|entry| entry.keys.len()).sum()
     }
 
     /// Whether a token still makes an agent to `identity` at `now`.

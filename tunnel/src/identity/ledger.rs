@@ -15,7 +15,7 @@ mod tests;
 
 /// Name of the file.
 const FILE: &str = "tokens.json";
-/// Most bytes of the file. A full ledger, with every token redeemed by as many agents as it may be, has 7.3 MB.
+/// Most bytes of the file. A full ledger, with every token redeemed by as many agents as it may be, has 7.4 MB.
 const MOST: u64 = 8 << 20;
 
 /// Why the tokens cannot be used or kept.

@@ -218,6 +218,6 @@ async fn after_the_root_was_removed_all_agents_enrol_again_with_new_join_strings
     bed.offer("home.example:7443", 3).expect("a join string of the new root");
     bed.enrol().await;
     bed.local = open(&bed.folder, &bed.clock);
-    assert!(!bed.local.has_other_root(), "they are forgotten");
+    assert!(!bed.local.has_other_root(), "once they have new tokens");
     assert!(bed.offer("home.example:7443", 4).is_some(), "one more may enrol");
 }

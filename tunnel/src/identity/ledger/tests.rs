@@ -79,6 +79,7 @@ fn the_largest_ledger_fits() {
     let identity = AgentIdentity::new(AgentName::new(&label, &label).expect("names"), &uid, u32::MAX);
     let identity = identity.expect("an identity");
     let mut ledger = Ledger::default();
+    ledger.set_root(print("root"));
     let token = print("token");
     let now = u64::MAX - HOUR;
     ledger.issue(identity.clone(), token, REDEMPTIONS, u64::MAX, now).expect("issued");
