@@ -254,7 +254,9 @@ fn a_renewal_has_the_present_rotation_and_no_other() {
     assert!(
         detail(judged(&scene, &with_certificate("uid-home", 3))).contains("ForwardGateway ns/other does not exist")
     );
+    let elsewhere = detail(judged(&scene, &with_certificate("uid-guessed", 3)));
     scene.gone(Kind::Agents, "home");
+    assert_eq!(detail(judged(&scene, &with_certificate("uid-guessed", 3))), elsewhere, "there may be one elsewhere");
     assert!(detail(judged(&scene, &with_certificate("uid-home", 3))).contains("there is no agent ns/home"));
 }
 
