@@ -114,7 +114,7 @@ impl Server {
         let clock = Clock::at(NOW);
         let authority = Rc::new(Authority::open(folder.path(), NOW).expect("a root"));
         let ledger = LedgerFile::open(folder.path()).expect("tokens");
-        let policy = Rc::new(Cell::new(Policy { rotation: 0, suspended: false, max_instances: 4 }));
+        let policy = Rc::new(Cell::new(Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 4 }));
         let of = policy.clone();
         let policy_of = move |uid: &str| (uid == UID).then(|| of.get());
         let lifetime = Duration::from_secs(LIFETIME);
