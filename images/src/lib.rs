@@ -64,8 +64,6 @@ pub struct Archive {
 impl Image {
     /// Images that are released to users.
     pub const RELEASED: [Self; 4] = [Self::Proxy, Self::Operator, Self::Agent, Self::Echo];
-    /// Images of every node of the tests. No Pod runs without the first one.
-    pub const ON_NODES: [Self; 4] = [Self::Pause, Self::Proxy, Self::Operator, Self::Echo];
 
     /// File name of the archive, without its extension.
     pub fn name(self) -> &'static str {

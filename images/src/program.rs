@@ -93,13 +93,12 @@ impl Checkout {
     }
 }
 
-/// The packages that one run of cargo builds. For nodes of the tests all of them together: a selection of its own would have
-/// features of its own, and compile dependencies again. A released program is built alone, with no more features than it needs.
+/// The packages that one run of cargo builds. For tests all of them together: a selection of its own would have features of its
+/// own, and compile dependencies again. A released program is built alone, with no more features than it needs.
 fn packages(package: &str, profile: Profile) -> Vec<&str> {
-    let on_nodes = Image::ON_NODES.map(Image::package);
     match profile {
-        Profile::Test if on_nodes.contains(&package) => on_nodes.to_vec(),
-        Profile::Test | Profile::Release => vec![package],
+        Profile::Release => vec![package],
+        Profile::Test => Image::RELEASED.map(Image::package).to_vec(),
     }
 }
 

@@ -23,13 +23,16 @@ use crate::{
     programs::{self, KubernetesVersion},
 };
 
+/// Images of every node. No Pod runs without the first one.
+const IMAGES: [Image; 4] = [Image::Pause, Image::Proxy, Image::Operator, Image::Echo];
+
 /// Builds the images of every node.
 ///
 /// # Panics
 /// An image does not build; the compiler's messages stand above.
 fn archives(profile: Profile) -> Vec<PathBuf> {
     let archive = |image| images::build(image, Platform::here(), profile).unwrap_or_else(|error| panic!("{error}"));
-    Image::ON_NODES.into_iter().map(|image| archive(image).path).collect()
+    IMAGES.into_iter().map(|image| archive(image).path).collect()
 }
 
 /// A control plane with a node in namespaces of its own, without a way out of the machine.
@@ -112,7 +115,7 @@ impl Node {
 
     /// References of the images of this checkout.
     pub fn images(&self) -> Vec<String> {
-        Image::ON_NODES.into_iter().map(Image::reference).collect()
+        IMAGES.into_iter().map(Image::reference).collect()
     }
 
     /// Runs `work` in the node's network, like a program on the host.
