@@ -1,7 +1,7 @@
 //! The version of a checkout: where it is written, and how another one is set. Pure.
 
 /// Images whose references name the version.
-const IMAGES: [&str; 3] = ["portlane/proxy:", "portlane/operator:", "portlane/echo:"];
+const IMAGES: [&str; 4] = ["portlane/proxy:", "portlane/operator:", "portlane/agent:", "portlane/echo:"];
 
 /// Whether a text is a version: `MAJOR.MINOR.PATCH` and an optional pre-release. Build metadata is none: a tag of an
 /// image has no `+`.
@@ -180,7 +180,7 @@ mod tests {
         let files = [
             ("charts/portlane/Chart.yaml", include_str!("../../../charts/portlane/Chart.yaml"), 2),
             ("charts/portlane-crds/Chart.yaml", include_str!("../../../charts/portlane-crds/Chart.yaml"), 2),
-            ("images/Dockerfile", include_str!("../../../images/Dockerfile"), 4),
+            ("images/Dockerfile", include_str!("../../../images/Dockerfile"), 5),
             ("examples/sidecar.yaml", include_str!("../../../examples/sidecar.yaml"), 2),
         ];
         for (path, text, count) in files {
