@@ -36,6 +36,17 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
+        let mut bash = Command::new("nsenter");
+        bash.arg(format!("--net=/proc/{}/ns/net", node.init())).arg("bash");
+        Self::of(bash, node, namespace)
+    }
+
+    /// As [`Self::start`], with the folder /etc of the node.
+    pub(crate) fn start_inside(node: &Node, namespace: &Namespace<'_>) -> Self {
+        Self::of(node.command("bash"), node, namespace)
+    }
+
+    fn of(mut bash: Command, node: &Node, namespace: &Namespace<'_>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("folder");
@@ -49,12 +60,12 @@ impl Shell {
         // helm warns of credentials that others may read.
         fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).expect("permissions");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut bash = Command::new("nsenter");
-        bash.arg(format!("--net=/proc/{}/ns/net", node.init())).args(["bash", "--noprofile", "--norc"]);
+        bash.args(["--noprofile", "--norc"]);
         bash.env("PATH", format!("{}:{path}", bin.display())).env("KUBECONFIG", &kubeconfig);
         bash.env("KUBECTL_KUBERC", "false").env("KUBECACHEDIR", folder.path().join("cache"));
         // The settings of the person who runs the tests do not count.
         bash.envs(OF_HELM.map(|name| (name, folder.path().join("helm"))));
+        bash.env("REGISTRY_AUTH_FILE", folder.path().join("registries.json"));
         // An HTTP proxy of this machine does not reach the node.
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             bash.env_remove(name);
@@ -67,7 +78,9 @@ impl Shell {
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let input = bash.stdin.take().expect("piped");
         let mut shell = Self { bash, input, lines, folder };
-        let here = format!("kubectl config set-context --current --namespace={}", namespace.name());
+        // nsenter starts in the root of another file system.
+        let folder = shell.folder().display();
+        let here = format!("cd {folder} && kubectl config set-context --current --namespace={}", namespace.name());
         assert_eq!(shell.run(&here).1, 0, "kubectl works");
         shell
     }
