@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use super::{Output, kubeconfig_of, run};
+use super::{Output, Running, kubeconfig_of, run};
 use crate::live_api;
 
 /// An account that may list all forwards, and see the sessions of those in one namespace.
@@ -151,16 +151,6 @@ fn sessions_are_shown_as_far_as_the_rights_go(scene: &Scene<'_>, other: &Namespa
         code == Some(3) && list["total"] == 1 && list["notes"] == json!([missing])
     });
     other.kubectl(&["delete", "--all", "portforwards"]).ok();
-}
-
-/// A plugin that runs until the end of the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn ui_follows_sessions(scene: &Scene<'_>) {
