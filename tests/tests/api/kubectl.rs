@@ -148,7 +148,7 @@ fn status_is_well_and_then_names_what_is_broken() {
     }
 }
 
-/// An old sidecar, an operator that is down, and a webhook that nobody answers, one after the other.
+/// An old sidecar, an operator of another version or that is down, and a webhook that nobody answers, one after the other.
 fn a_broken_installation_names_its_cause(namespace: &Namespace<'_>) {
     let names = |outcome: i32, parts: &[&str]| {
         let Output { text, code, .. } = status(namespace, &[]);
@@ -161,6 +161,15 @@ fn a_broken_installation_names_its_cause(namespace: &Namespace<'_>) {
     let old = format!("1 of 1 run another image than the operator gives to new pods: {}/old", namespace.name());
     names(0, &["! sidecars", &old, "kubectl rollout restart"]);
     namespace.kubectl(&["delete", "pod", "old"]).ok();
+
+    let version = |text: &str| {
+        let label = format!("app.kubernetes.io/version={text}");
+        namespace.kubectl(&["label", "deployment", "portlane-operator", &label, "--overwrite"]).ok();
+    };
+    version("9.9.9");
+    let own = env!("CARGO_PKG_VERSION");
+    names(0, &["! version", &format!("the operator is 9.9.9, and this program is {own}")]);
+    version(own);
 
     set_available(namespace, 0);
     let look = format!("kubectl --namespace {} describe deployment portlane-operator", namespace.name());

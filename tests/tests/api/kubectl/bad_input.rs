@@ -88,6 +88,25 @@ fn a_namespace_that_does_not_exist_is_named_with_the_nearest_that_does() {
 }
 
 #[test]
+fn a_forward_that_does_not_exist_is_named_with_the_nearest_that_does() {
+    let Some(server) = crate::server::shared(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("kubectl-nearest");
+    namespace.apply(crate::FORWARD);
+    let part = format!("PortForward {}/dbb does not exist; did you mean db?", namespace.name());
+    for words in [
+        &["describe", "dbb"][..],
+        &["logs", "dbb"],
+        &["conns", "dbb"],
+        &["ui", "dbb"],
+        &["drain", "dbb", "--yes"],
+        &["trace", "dbb", "--from", "app"],
+        &["forward", "pf/dbb"],
+    ] {
+        one_line(server.kubeconfig(), &[words, &["-n", namespace.name()]].concat(), &part);
+    }
+}
+
+#[test]
 fn a_report_that_nobody_reads_is_no_crash() {
     let Some(server) = crate::server::shared(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("kubectl-unread");
