@@ -17,6 +17,7 @@ mod ipv6;
 mod operator;
 mod outage;
 mod port_forward;
+mod registry;
 mod releases;
 mod run_services;
 mod scaling;

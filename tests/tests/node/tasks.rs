@@ -142,5 +142,5 @@ fn changes_something(line: &str) -> bool {
     let kubectl = line.strip_prefix("kubectl ").and_then(|rest| rest.split(' ').next());
     kubectl.is_some_and(|word| words.contains(&word))
         || line.ends_with('&')
-        || ["helm ", "sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
+        || ["helm ", "skopeo ", "sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
 }

@@ -47,6 +47,11 @@ impl Shell {
         Self::of(machine.command("bash"), node, namespace)
     }
 
+    /// As [`Self::start`], with the folder /etc of the node.
+    pub(crate) fn start_inside(node: &Node, namespace: &Namespace<'_>) -> Self {
+        Self::of(node.command("bash"), node, namespace)
+    }
+
     fn of(mut bash: Command, node: &Node, namespace: &Namespace<'_>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let bin = folder.path().join("bin");
@@ -67,6 +72,7 @@ impl Shell {
         // The settings of the person who runs the tests do not count.
         bash.envs(OF_HELM.map(|name| (name, folder.path().join("helm"))));
         bash.env("XDG_STATE_HOME", folder.path().join("state")).env_remove("PORTLANE_JOIN");
+        bash.env("REGISTRY_AUTH_FILE", folder.path().join("registries.json"));
         // An HTTP proxy of this machine does not reach the node.
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             bash.env_remove(name);
@@ -79,7 +85,9 @@ impl Shell {
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let input = bash.stdin.take().expect("piped");
         let mut shell = Self { bash, input, lines, folder };
-        let here = format!("kubectl config set-context --current --namespace={}", namespace.name());
+        // nsenter starts in the root of another file system.
+        let folder = shell.folder().display();
+        let here = format!("cd {folder} && kubectl config set-context --current --namespace={}", namespace.name());
         assert_eq!(shell.run(&here).1, 0, "kubectl works");
         shell
     }
