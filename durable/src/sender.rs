@@ -133,8 +133,10 @@ impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> Sender<D, E, C> {
         let mut sending = Sending { dial, chance, machine: Machine::from(sink), work };
         let sending = Box::pin(sending.run());
         select! {
-            () = store.closed() => {}
+            // What the sink said before the store was closed is told.
+            biased;
             () = sending => {}
+            () = store.closed() => {}
         }
     }
 }

@@ -1,0 +1,93 @@
+//! A sink over plain TCP, on loopback.
+
+use durable::intake::Framing;
+use durable::{Folder, Sink, Store, StoreSettings};
+use tempfile::tempdir;
+
+use crate::sinks::{Loopback, lines, send};
+use crate::world::{append, figures, message, messages, open, payload, settings, within};
+
+/// A rewind of two short messages.
+const NEWLINE: Sink = Sink::Tcp { framing: Framing::Newline, rewind_bytes: 64 };
+
+fn texts(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
+    ids.into_iter().map(|id| String::from_utf8(payload(id)).expect("text")).collect()
+}
+
+#[tokio::test]
+async fn a_message_over_tcp_is_delivered_when_its_last_byte_is_acknowledged_and_a_break_rewinds() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    within(append(&store, messages(0..10))).await;
+    let (listener, dial) = Loopback::listens().await;
+    dial.refusals.set(1);
+    // Ten bytes for each message: the last one, and half of the one before it.
+    dial.unacknowledged.set(15);
+    let test = Box::pin(async {
+        let (mut first, _) = listener.accept().await.expect("a connection");
+        assert_eq!(lines(&mut first, 10).await, texts(0..10));
+        figures(&store, |figures| figures.cursor == 8).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.expect("a connection");
+        assert_eq!(lines(&mut second, 4).await, texts(6..10));
+        assert_eq!(store.figures().cursor, 8, "15 of these bytes are not acknowledged, either");
+        dial.unacknowledged.set(0);
+        second
+    });
+    let told = send(&store, NEWLINE, &dial, test).await;
+    assert_eq!((told.delivered, told.resent, store.figures().backlog()), (10, 4, 0));
+    assert!(told.errors[0].contains("cannot reach the sink"), "{told:?}");
+    assert_eq!(told.errors[1..], ["the sink closes the connection"]);
+}
+
+#[tokio::test]
+async fn a_message_that_a_framing_cannot_carry_does_not_hold_the_others() {
+    for dead_bytes in [1 << 16, 0] {
+        let home = tempdir().expect("a folder");
+        let folder = Folder::open(home.path()).expect("a folder");
+        let store = Store::open(folder, StoreSettings { dead_bytes, ..settings() }).expect("a log");
+        let mut three = messages(0..3);
+        three[1].payload = b"two\nlines".to_vec();
+        within(append(&store, three)).await;
+        let (listener, dial) = Loopback::listens().await;
+        let test = Box::pin(async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            assert_eq!(lines(&mut stream, 2).await, texts([0, 2]));
+            stream
+        });
+        let told = send(&store, NEWLINE, &dial, test).await;
+        assert_eq!((told.delivered, told.resent, store.figures().backlog()), (2, 0, 0));
+        let (reasons, others) = if dead_bytes > 0 { (told.dead, told.dropped) } else { (told.dropped, told.dead) };
+        assert!(reasons.len() == 1 && reasons[0].contains("OctetCounting"), "{reasons:?}");
+        assert!(others.is_empty(), "{others:?}");
+        let figures = store.figures();
+        assert_eq!(figures.dead_letters + figures.dropped.dead, 1, "{figures:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_beyond_what_may_be_unacknowledged_goes_in_order() {
+    let home = tempdir().expect("a folder");
+    let folder = Folder::open(home.path()).expect("a folder");
+    let mut large = settings();
+    large.log.max_bytes = 1 << 24;
+    let store = Store::open(folder, large).expect("a log");
+    // 2 MiB of long lines.
+    for id in 0..512 {
+        let mut long = message(id);
+        long.payload.resize(4096, b'.');
+        drop(within(store.append(vec![long])).await.expect("room"));
+    }
+    let (listener, dial) = Loopback::listens().await;
+    let test = Box::pin(async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut starts = (0..512).map(|id| format!("message {id}."));
+        for line in lines(&mut stream, 512).await {
+            let start = starts.next().expect("no more than were appended");
+            assert!(line.len() == 4096 && line.starts_with(&start), "{start} {line}");
+        }
+        stream
+    });
+    let told = send(&store, NEWLINE, &dial, test).await;
+    assert_eq!((told.delivered, told.resent, told.errors), (512, 0, vec![]));
+}
