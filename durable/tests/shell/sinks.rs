@@ -1,6 +1,7 @@
 //! A sender on loopback, and what it tells.
 
 use std::cell::{Cell, RefCell};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,13 +18,13 @@ pub(crate) struct Loopback {
     address: SocketAddr,
     /// So many of the next attempts to reach it fail.
     pub(crate) refusals: Cell<u32>,
-    /// Bytes that its system never acknowledges.
-    pub(crate) unacknowledged: Cell<u64>,
+    /// Bytes that its system never acknowledges. `None`: what Linux says.
+    pub(crate) unacknowledged: Cell<Option<u64>>,
 }
 
 impl Loopback {
     pub(crate) const fn new(address: SocketAddr) -> Self {
-        Self { address, refusals: Cell::new(0), unacknowledged: Cell::new(0) }
+        Self { address, refusals: Cell::new(0), unacknowledged: Cell::new(Some(0)) }
     }
 
     /// A port for connections, and where it is.
@@ -54,9 +55,23 @@ impl Dial for &Loopback {
         Ok(socket)
     }
 
-    fn unacknowledged(&self, _stream: &TcpStream) -> io::Result<u64> {
-        Ok(self.unacknowledged.get())
+    fn unacknowledged(&self, stream: &TcpStream) -> io::Result<u64> {
+        self.unacknowledged.get().map_or_else(|| ask(stream), Ok)
     }
+}
+
+/// The number that `SIOCOUTQ` gives, from the table of connections over IPv4.
+fn ask(stream: &TcpStream) -> io::Result<u64> {
+    let own = format!(":{:04X}", stream.local_addr()?.port());
+    let other = format!(":{:04X}", stream.peer_addr()?.port());
+    let table = fs::read_to_string("/proc/self/net/tcp")?;
+    let row = table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it = fields.get(1)?.ends_with(&own) && fields.get(2)?.ends_with(&other);
+        if is_it { fields.get(4).copied() } else { None }
+    });
+    let bytes = row.and_then(|queues| u64::from_str_radix(queues.split(':').next()?, 16).ok());
+    bytes.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// What a sender told.
