@@ -6,6 +6,7 @@ use std::path::Path;
 use durable::intake::Framing;
 use durable::{Folder, Sink, Store, StoreSettings};
 use tempfile::tempdir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::sinks::{Loopback, lines, send};
@@ -69,6 +70,27 @@ async fn a_message_that_a_framing_cannot_carry_does_not_hold_the_others() {
         let figures = store.figures();
         assert_eq!(figures.dead_letters + figures.dropped.dead, 1, "{figures:?}");
     }
+}
+
+#[tokio::test]
+async fn a_sink_that_closes_an_idle_connection_is_no_failure_and_gets_the_rewind_with_the_next_message() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    within(append(&store, messages(0..2))).await;
+    let (listener, dial) = Loopback::listens().await;
+    let test = Box::pin(async {
+        let (mut first, _) = listener.accept().await.expect("a connection");
+        assert_eq!(lines(&mut first, 2).await, texts(0..2));
+        figures(&store, |figures| figures.cursor == 2).await;
+        first.shutdown().await.expect("it is open");
+        assert_eq!(first.read(&mut [0]).await.expect("it is open"), 0, "the sender closes its end");
+        append(&store, messages(2..3)).await;
+        let (mut second, _) = listener.accept().await.expect("a connection");
+        assert_eq!(lines(&mut second, 3).await, texts(0..3));
+        second
+    });
+    let told = send(&store, NEWLINE, &dial, test).await;
+    assert!(told.delivered == 3 && told.resent == 2 && told.errors.is_empty(), "{told:?}");
 }
 
 /// 2 MiB of long lines.
