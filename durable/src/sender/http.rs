@@ -172,7 +172,7 @@ impl<D: Dial> Client<'_, D> {
         stream.set_nodelay(true)?;
         let mut builder = Builder::new();
         builder.max_buf_size(ANSWER_BYTES);
-        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let (requests, connection) = builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // An error is that of the request, too.
