@@ -155,3 +155,12 @@ async fn an_answer_has_bounds_and_a_body_beyond_them_costs_the_connection_alone(
     assert_eq!((run.server.connections.get(), told.delivered, told.resent), (3, 16, 8));
     assert!(told.errors.len() == 1 && told.errors[0].contains("broke a request off"), "{told:?}");
 }
+
+#[tokio::test]
+async fn a_sink_that_ends_the_connection_with_each_answer_is_no_failure() {
+    let run = Run::new(16).await;
+    let last = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let told = run.send(|_| last.to_owned()).await;
+    assert_eq!((run.server.connections.get(), told.delivered, told.resent), (2, 16, 0));
+    assert!(told.errors.is_empty(), "{told:?}");
+}
