@@ -7,6 +7,8 @@
 mod args;
 mod counts;
 mod damper;
+#[cfg(test)]
+mod documented;
 mod enrolment;
 mod error;
 mod health;

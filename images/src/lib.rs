@@ -31,6 +31,8 @@ pub enum Image {
     Proxy,
     /// The operator.
     Operator,
+    /// The command line as an agent of tunnels.
+    Agent,
     /// The server that the examples forward to.
     Echo,
     /// The echo program in its `pause` mode, which holds the namespaces of a Pod on a test node.
@@ -61,13 +63,14 @@ pub struct Archive {
 
 impl Image {
     /// Images that are released to users.
-    pub const RELEASED: [Self; 3] = [Self::Proxy, Self::Operator, Self::Echo];
+    pub const RELEASED: [Self; 4] = [Self::Proxy, Self::Operator, Self::Agent, Self::Echo];
 
     /// File name of the archive, without its extension.
     pub fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
             Self::Operator => "operator",
+            Self::Agent => "agent",
             Self::Echo => "echo",
             Self::Pause => "pause",
         }
@@ -86,6 +89,7 @@ impl Image {
         match self {
             Self::Proxy => "portlane-proxy",
             Self::Operator => "portlane-operator",
+            Self::Agent => "portlane",
             Self::Echo | Self::Pause => "portlane-echo",
         }
     }
@@ -95,6 +99,7 @@ impl Image {
         let program = format!("/{}", self.package());
         match self {
             Self::Pause => vec![program, "pause".to_owned()],
+            Self::Agent => vec![program, "agent".to_owned()],
             Self::Proxy | Self::Operator | Self::Echo => vec![program],
         }
     }

@@ -106,6 +106,7 @@ pub(crate) enum Command {
   kubectl portlane forward svc/db 15432:5432     a Service, balanced over its ready pods
   kubectl portlane forward deploy/web 8080:http  the pods of a Deployment, by the name of a port
   kubectl portlane forward pod/db-0 5432         one pod, ready or not
+  kubectl portlane forward svc/db :5432 -o json  any free port, for a program
   kubectl portlane forward pf/db 15432:          the only listener of a PortForward")]
     Forward(Forward),
     /// Run `PortForward`s from manifests on this machine, and reach their Services through the API server.

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use crds::{ForwardAgent, ForwardGateway, PortForward};
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::{
-    core::v1::{Event, Pod, Service},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    api::{
+        core::v1::{Event, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    jiff::Timestamp,
 };
 use kube::api::ListParams;
 use kubectl_core::{
@@ -31,8 +34,7 @@ type ServiceRead = (ObjectKey, Fetched<Option<Service>>, Fetched<Listed<Endpoint
 type AgentRead = (ObjectKey, Fetched<Option<ForwardAgent>>);
 
 /// Prints the report. Returns whether everything could be read.
-pub(crate) async fn run(cluster: &Cluster, args: &args::Describe) -> Result<bool, Error> {
-    let now = cluster.now().await?;
+pub(crate) async fn run(cluster: &Cluster, now: Timestamp, args: &args::Describe) -> Result<bool, Error> {
     let forward = find(cluster, &args.forward).await?;
     let key = key(&forward);
     let (query, fleet, wanted) = (pods(&forward), gateway(&forward), services(&forward));

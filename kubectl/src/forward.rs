@@ -11,6 +11,7 @@ mod watched;
 
 use std::{rc::Rc, time::Duration};
 
+use kubectl_core::forward::open_port::OpenPort;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -19,7 +20,12 @@ use tokio::{
 
 pub(crate) use self::attached::Attached;
 use self::{followed::Followed, port::Shared, source::Source};
-use crate::{args::Forward, cluster::Cluster, error::Error, output::write};
+use crate::{
+    args::{Format, Forward},
+    cluster::Cluster,
+    error::Error,
+    output::{json_line, write, yaml_document},
+};
 
 /// Bounds of sessions with pods.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +45,6 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     // Sessions outlive the terminal, as with `run`: a stream that exists replaces the default of SIGHUP for good.
     let _hangup = signal(SignalKind::hangup())?;
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Fails with the address of an API server that cannot be used, before any watch does.
-    cluster.now().await?;
     let source = Source::open(cluster, &args.target).await?;
     raise_file_limit();
     let limits = Limits { wait: Duration::from_secs(args.wait), max_sessions: args.max_sessions.into() };
@@ -52,8 +56,7 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
         followed.open(mapping)?;
     }
     for opened in followed.opened() {
-        let port = &opened.port;
-        write(&format!("{} → {} {} ({})\n", opened.addresses, args.target, port.remote, port.pods_ready()))?;
+        write(&text(&opened.record(), args.output)?)?;
     }
     loop {
         tokio::select! {
@@ -64,6 +67,15 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     }
     shared.summarise();
     Ok(())
+}
+
+/// A local port in the format that the user wants.
+fn text(port: &OpenPort, format: Format) -> Result<String, Error> {
+    Ok(match format {
+        Format::Text => port.line(),
+        Format::Json => json_line(port)?,
+        Format::Yaml => yaml_document(port)?,
+    })
 }
 
 /// A session has two sockets; macOS gives a process 256 by default.

@@ -62,10 +62,12 @@ fn start(cli: &Cli) -> Result<u8, Error> {
 
 async fn report(cli: &Cli) -> Result<u8, Error> {
     let cluster = Cluster::connect(&cli.connection).await?;
+    // An API server that cannot be used is named before a request that it would have answered.
+    let now = cluster.now().await?;
     let is_complete = match &cli.command {
-        Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, args)).await?)),
+        Command::Status(args) => return Ok(code(Box::pin(status::run(&cluster, now, args)).await?)),
         Command::Trace(args) => return Ok(code(Box::pin(trace::run(&cluster, args)).await?)),
-        Command::Describe(args) => Box::pin(describe::run(&cluster, args)).await?,
+        Command::Describe(args) => Box::pin(describe::run(&cluster, now, args)).await?,
         Command::Logs(args) => Box::pin(logs::run(&cluster, args)).await?,
         Command::Forward(args) => {
             Box::pin(forward::run(&cluster, args)).await?;

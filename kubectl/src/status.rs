@@ -6,6 +6,7 @@ use k8s_openapi::{
         admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, coordination::v1::Lease,
         core::v1::Pod, discovery::v1::EndpointSlice,
     },
+    jiff::Timestamp,
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use kube::api::ListParams;
@@ -25,8 +26,7 @@ const NAMESPACE: &str = "portlane";
 const OPERATORS_READ: usize = 8;
 
 /// Prints the report. Returns what the report amounts to.
-pub(crate) async fn run(cluster: &Cluster, args: &args::Status) -> Result<Verdict, Error> {
-    let now = cluster.now().await?;
+pub(crate) async fn run(cluster: &Cluster, now: Timestamp, args: &args::Status) -> Result<Verdict, Error> {
     let namespace = Place::Namespace(cluster.namespace.clone());
     let place = if args.all_namespaces { Place::Everywhere } else { namespace };
     let ((searched, deployments), published, proxies, gateways, agents, forwards) = tokio::join!(

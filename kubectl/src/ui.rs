@@ -43,7 +43,6 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// Serves the page until a signal ends the program.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Ui) -> Result<(), Error> {
-    cluster.now().await?;
     if let Some(name) = &args.forward {
         find(cluster, name).await?;
     }

@@ -219,7 +219,8 @@ async fn a_secret_of_somebody_else_and_a_damaged_ledger_are_left_alone() {
     enroller.offer(wanted()).await;
     let path = "/api/v1/namespaces/home/secrets/pi4-enrolment".to_owned();
     for (pointer, damage, words) in [
-        ("/metadata/ownerReferences/0/uid", json!("uid-0"), "does not belong to this ForwardAgent"),
+        ("/metadata/ownerReferences/0/uid", json!("uid-0"), "belongs to an earlier ForwardAgent"),
+        ("/metadata/ownerReferences", json!([]), "does not belong to this ForwardAgent"),
         ("/data/ledger.json", json!(BASE64.encode(b"no tokens")), "does not hold the tokens of the agent"),
     ] {
         let whole = server.secret();

@@ -29,6 +29,9 @@ pub struct Agent {
     /// No instance may connect.
     #[serde(default)]
     pub suspended: bool,
+    /// It is suspended, as it came with a field that this build does not know. It is never sent.
+    #[serde(skip)]
+    pub is_newer: bool,
     /// Instances at once, at least 1.
     pub max_instances: u32,
     /// What streams may lead to, as `HOST:PORT` or `HOST:FIRST-LAST`, with `udp/` before it for datagrams. The host is a
@@ -93,6 +96,15 @@ impl<'de> Deserialize<'de> for Received {
 impl Received {
     fn suspended(known: Known) -> Self {
         let Known { namespace, name, rotation, max_instances } = known;
-        Self(Agent { namespace, name, rotation, suspended: true, max_instances, targets: Vec::new(), enrolment: None })
+        Self(Agent {
+            namespace,
+            name,
+            rotation,
+            suspended: true,
+            is_newer: true,
+            max_instances,
+            targets: Vec::new(),
+            enrolment: None,
+        })
     }
 }

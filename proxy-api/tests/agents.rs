@@ -31,6 +31,7 @@ fn agent(targets: usize, bytes: usize) -> Agent {
         name: "home".to_owned(),
         rotation: 0,
         suspended: false,
+        is_newer: false,
         max_instances: 4,
         targets: vec!["t".repeat(bytes); targets],
         enrolment: None,
@@ -198,7 +199,7 @@ fn old_proxy_new_operator_an_unknown_field_of_an_agent_suspends_that_agent_only(
         let message = json!({"change": {"agents": {"new": newer, "old": with("targets", json!(["db:1"]))}}});
         let message: ToProxy = serde_json::from_value(message).expect("decodes");
         let agents = message.change.expect("a change").agents;
-        assert_eq!(agents["new"], Agent { rotation: 7, suspended: true, ..agent(0, 0) });
+        assert_eq!(agents["new"], Agent { rotation: 7, suspended: true, is_newer: true, ..agent(0, 0) });
         assert_eq!(agents["old"], Agent { rotation: 7, targets: vec!["db:1".to_owned()], ..agent(0, 0) });
     }
 }

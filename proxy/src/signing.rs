@@ -8,15 +8,23 @@
 
 use std::{collections::BTreeMap, future::pending, time::Duration};
 
-use proxy_api::{AgentsReport, Applicant, MAX_UNANSWERED, Sign, SignOutcome, Signed};
+use proxy_api::{
+    AgentsReport, Applicant, MAX_UNANSWERED, Sign, SignOutcome, Signed,
+    doors::{Bucket, Rate},
+};
 use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 /// Longest wait for an answer. It is shorter than the time that an agent has to enrol, so that the agent hears why.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// Requests of strangers that are sent per second, and how many at once: half of what the operator takes of one proxy, so
+/// that a flood of wrong tokens keeps no agent, and not this proxy, from a renewal.
+const STRANGERS: (u32, u32) = (10, 50);
+/// Requests of strangers that may be unanswered.
+const STRANGERS_UNANSWERED: usize = MAX_UNANSWERED / 2;
 
 /// A request for a certificate, and who waits for the answer.
 #[derive(Debug)]
@@ -40,13 +48,37 @@ pub struct ToOperator {
 
 /// Asks for certificates.
 #[derive(Clone, Debug)]
-pub struct Asks(mpsc::Sender<Asked>);
+pub struct Asks {
+    known: mpsc::Sender<Asked>,
+    strangers: mpsc::Sender<Asked>,
+}
 
 /// The end of the stream.
 #[derive(Debug)]
 pub struct Desk {
-    asked: mpsc::Receiver<Asked>,
+    /// Requests of this proxy and of agents that have a certificate.
+    known: mpsc::Receiver<Asked>,
+    strangers: Strangers,
     connected: watch::Receiver<AgentsReport>,
+}
+
+/// The requests of clients that have no certificate yet.
+#[derive(Debug)]
+struct Strangers {
+    asked: mpsc::Receiver<Asked>,
+    began: Instant,
+    bucket: Bucket,
+}
+
+/// Whose requests may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Everybody's.
+    All,
+    /// Those of this proxy and of agents that have a certificate.
+    Known,
+    /// Nobody's.
+    Nobody,
 }
 
 /// What is to be told to the operator.
@@ -61,20 +93,43 @@ pub enum News {
 /// Both ends.
 #[must_use]
 pub fn desk() -> (ToOperator, Desk) {
-    let (asks, asked) = mpsc::channel(MAX_UNANSWERED);
+    let (to_known, known) = mpsc::channel(MAX_UNANSWERED);
+    let (to_strangers, asked) = mpsc::channel(MAX_UNANSWERED);
     let (told, connected) = watch::channel(AgentsReport::default());
-    (ToOperator { asks: Asks(asks), connected: told }, Desk { asked, connected })
+    let asks = Asks { known: to_known, strangers: to_strangers };
+    let strangers = Strangers { asked, began: Instant::now(), bucket: Bucket::default() };
+    (ToOperator { asks, connected: told }, Desk { known, strangers, connected })
+}
+
+fn is_stranger(applicant: &Applicant) -> bool {
+    matches!(applicant, Applicant::Token { .. })
 }
 
 impl Asks {
     /// Asks for a certificate. None: there is no answer in time. Without a stream a request waits for one.
     pub async fn ask(&self, applicant: Applicant, request: String) -> Option<SignOutcome> {
         let (reply, answer) = oneshot::channel();
+        let to = if is_stranger(&applicant) { &self.strangers } else { &self.known };
         let asked = async {
-            self.0.send(Asked { applicant, request, reply }).await.ok()?;
+            to.send(Asked { applicant, request, reply }).await.ok()?;
             answer.await.ok()
         };
         timeout(PATIENCE, asked).await.ok().flatten()
+    }
+}
+
+impl Strangers {
+    /// The next request, at their rate. The future may be dropped early: no request is lost.
+    async fn next(&mut self) -> Option<Asked> {
+        let (each_second, burst) = STRANGERS;
+        let rate = Rate::per_second(each_second, burst);
+        let wait = self.bucket.wait(rate, self.began.elapsed());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        let asked = self.asked.recv().await?;
+        self.bucket.spend(rate, 1, self.began.elapsed());
+        Some(asked)
     }
 }
 
@@ -85,9 +140,10 @@ impl Desk {
     }
 
     /// Waits for what is to be told to the operator. Requests for certificates wait while there is no room for them.
-    pub async fn next(&mut self, has_room: bool) -> News {
+    pub async fn next(&mut self, room: Room) -> News {
         select! {
-            Some(asked) = self.asked.recv(), if has_room => News::Asked(asked),
+            Some(asked) = self.known.recv(), if room != Room::Nobody => News::Asked(asked),
+            Some(asked) = self.strangers.next(), if room == Room::All => News::Asked(asked),
             Ok(()) = self.connected.changed() => News::Connected(self.connected.borrow_and_update().clone()),
             else => pending().await,
         }
@@ -99,14 +155,28 @@ impl Desk {
 #[derive(Debug, Default)]
 pub struct Unanswered {
     next: u64,
-    replies: BTreeMap<u64, oneshot::Sender<SignOutcome>>,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+struct Waiting {
+    is_stranger: bool,
+    reply: oneshot::Sender<SignOutcome>,
 }
 
 impl Unanswered {
-    /// Whether one more request may be sent.
-    pub fn has_room(&mut self) -> bool {
-        self.replies.retain(|_, reply| !reply.is_closed());
-        self.replies.len() < MAX_UNANSWERED
+    /// Whose next request may be sent.
+    pub fn room(&mut self) -> Room {
+        self.waiting.retain(|_, waiting| !waiting.reply.is_closed());
+        let strangers = self.waiting.values().filter(|waiting| waiting.is_stranger).count();
+        if self.waiting.len() >= MAX_UNANSWERED {
+            Room::Nobody
+        } else if strangers >= STRANGERS_UNANSWERED {
+            Room::Known
+        } else {
+            Room::All
+        }
     }
 
     /// The message for a request. None: nobody waits for the answer any more.
@@ -117,15 +187,15 @@ impl Unanswered {
         }
         let id = self.next;
         self.next += 1;
-        self.replies.insert(id, reply);
+        self.waiting.insert(id, Waiting { is_stranger: is_stranger(&applicant), reply });
         Some(Sign { id, request, applicant })
     }
 
     /// Hands an answer to who waits for it.
     pub fn answer(&mut self, signed: Signed) {
-        if let Some(reply) = self.replies.remove(&signed.id) {
+        if let Some(waiting) = self.waiting.remove(&signed.id) {
             // Who asked may be gone.
-            let _ = reply.send(signed.outcome);
+            let _ = waiting.reply.send(signed.outcome);
         }
     }
 }
@@ -148,7 +218,7 @@ mod tests {
             let mut unanswered = Unanswered::default();
             let mut ids = BTreeMap::new();
             while ids.len() < 2 {
-                if let News::Asked(asked) = desk.next(unanswered.has_room()).await {
+                if let News::Asked(asked) = desk.next(unanswered.room()).await {
                     let sign = unanswered.take(asked).expect("somebody waits");
                     ids.insert(sign.request, sign.id);
                 }
@@ -169,11 +239,11 @@ mod tests {
         let ended = async {
             let mut unanswered = Unanswered::default();
             for _ in 0..2 {
-                let News::Asked(asked) = desk.next(true).await else { panic!("no agent has come") };
+                let News::Asked(asked) = desk.next(Room::All).await else { panic!("no agent has come") };
                 // The first one has left.
                 unanswered.take(asked);
             }
-            assert_eq!((unanswered.next, unanswered.replies.len()), (1, 1));
+            assert_eq!((unanswered.next, unanswered.waiting.len()), (1, 1));
         };
         let (answer, ()) = tokio::join!(to.asks.ask(Applicant::Endpoint, String::new()), ended);
         assert_eq!(answer, None, "the stream has ended");
@@ -183,14 +253,55 @@ mod tests {
     fn no_more_requests_are_unanswered_than_the_operator_takes() {
         let mut unanswered = Unanswered::default();
         let mut waiting = Vec::new();
-        while unanswered.has_room() {
+        while unanswered.room() != Room::Nobody {
             let (reply, answer) = oneshot::channel();
             waiting.push(answer);
             assert!(unanswered.take(Asked { applicant: Applicant::Endpoint, request: String::new(), reply }).is_some());
         }
         assert_eq!(waiting.len(), MAX_UNANSWERED);
         waiting.pop();
-        assert!(unanswered.has_room(), "one has given up");
+        assert_eq!(unanswered.room(), Room::All, "one has given up");
+    }
+
+    fn stranger() -> Applicant {
+        let (namespace, name) = ("infra".to_owned(), "home".to_owned());
+        Applicant::Token { namespace, name, token: "guessed".to_owned() }
+    }
+
+    #[test]
+    fn strangers_leave_half_of_the_places_to_those_who_have_a_certificate() {
+        let mut unanswered = Unanswered::default();
+        let mut waiting = Vec::new();
+        while unanswered.room() == Room::All {
+            let (reply, answer) = oneshot::channel();
+            waiting.push(answer);
+            assert!(unanswered.take(Asked { applicant: stranger(), request: String::new(), reply }).is_some());
+        }
+        assert_eq!((waiting.len(), unanswered.room()), (STRANGERS_UNANSWERED, Room::Known));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_that_ask_all_the_time_delay_no_renewal() {
+        let (to, mut desk) = desk();
+        let (asks, (_, burst)) = (to.asks.clone(), STRANGERS);
+        tokio::spawn(async move {
+            for _ in 0..2 * burst {
+                asks.ask(stranger(), String::new()).await;
+            }
+        });
+        let began = Instant::now();
+        for _ in 0..burst {
+            assert!(matches!(desk.next(Room::All).await, News::Asked(asked) if is_stranger(&asked.applicant)));
+        }
+        let operator = async {
+            let news = desk.next(Room::All).await;
+            assert!(matches!(news, News::Asked(asked) if asked.applicant == Applicant::Endpoint));
+            began.elapsed()
+        };
+        let (_, waited) = tokio::join!(to.asks.ask(Applicant::Endpoint, String::new()), operator);
+        assert_eq!(waited, Duration::ZERO, "no stranger comes before it");
+        assert!(matches!(desk.next(Room::All).await, News::Asked(asked) if is_stranger(&asked.applicant)));
+        assert!(began.elapsed() >= Duration::from_millis(100), "strangers have a rate");
     }
 
     #[tokio::test]
@@ -198,10 +309,10 @@ mod tests {
         let (to, mut desk) = desk();
         for _ in 0..2 {
             desk.begin();
-            assert!(matches!(desk.next(true).await, News::Connected(report) if report.agents.is_empty()));
+            assert!(matches!(desk.next(Room::All).await, News::Connected(report) if report.agents.is_empty()));
         }
         let report = AgentsReport { agents: BTreeMap::from([("u-1".to_owned(), Vec::new())]) };
         to.connected.send_replace(report.clone());
-        assert!(matches!(desk.next(true).await, News::Connected(told) if told == report));
+        assert!(matches!(desk.next(Room::All).await, News::Connected(told) if told == report));
     }
 }

@@ -202,7 +202,7 @@ impl Thread {
         let (of_policy, of_rules) = (rules.clone(), rules.clone());
         let policy = move |uid: &str| -> Option<Policy> { of_policy.borrow().get(uid).map(|rules| rules.policy) };
         let bound = port.local_addr().map_err(TunnelsError::Thread)?;
-        let trust = Trust::open(settings, bound, to_operator, policy)?;
+        let trust = Trust::open(settings, bound, to_operator, &shared.log, policy)?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
         let of_endpoint = endpoint::Settings {
@@ -263,7 +263,8 @@ impl Thread {
     /// A list that cannot be read allows nothing.
     fn rules_of(&self, agent: &Agent) -> Rules {
         let max_instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
-        let policy = Policy { rotation: agent.rotation, suspended: agent.suspended, max_instances };
+        let Agent { rotation, suspended, is_newer, .. } = *agent;
+        let policy = Policy { rotation, suspended, is_newer, max_instances };
         let targets = AllowList::parse(Side::Listener, &agent.targets).unwrap_or_else(|error| {
             let message = format!("streams lead nowhere: {error}");
             self.shared.log.notice(Level::Error, "targets", format!("{}/{}", agent.namespace, agent.name), message);

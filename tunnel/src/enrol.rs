@@ -244,7 +244,9 @@ impl Renewal {
         let mut failed = None;
         loop {
             let due = renew_at(enrolled.not_before, enrolled.not_after, failed, (self.chance)());
-            while self.way.now() < due {
+            // A pause of a clock that was ahead ends once the clock is set right.
+            let since = failed.unwrap_or(0);
+            while (since..due).contains(&self.way.now()) {
                 sleep(self.look).await;
             }
             match self.renew(tls, &enrolled).await {

@@ -17,7 +17,7 @@ use tunnel_core::registry::Policy;
 
 use crate::enrol::{LocalSigner, seconds};
 use crate::identity::FileError;
-use crate::identity::authority::{Authority, AuthorityError};
+use crate::identity::authority::{Authority, AuthorityError, SKEW};
 use crate::identity::joins::JoinFolder;
 use crate::identity::ledger::{LedgerError, LedgerFile};
 use crate::identity::tls::{TlsError, server_config};
@@ -101,8 +101,11 @@ pub struct Local {
     leaf: Arc<Leaf>,
     config: Arc<ServerConfig>,
     clock: Arc<dyn TimeProvider>,
-    /// When the server's certificate is replaced, seconds since 1970.
+    /// When the server's certificate was made and when it is replaced, or when that was tried and is tried again; seconds
+    /// since 1970.
+    made: u64,
     due: u64,
+    has_other_root: bool,
 }
 
 impl Local {
@@ -116,12 +119,18 @@ impl Local {
     ) -> Result<Self, LocalError> {
         let now = seconds(&*clock);
         let authority = Rc::new(Authority::open(folder, now)?);
-        let ledger = LedgerFile::open(folder)?;
+        let mut ledger = LedgerFile::open(folder)?;
+        let has_other_root = ledger.set_root(authority.fingerprint());
         let joins = JoinFolder::open(&folder.join("join"))?;
         let leaf = Arc::new(Leaf(RwLock::new(Arc::new(authority.endpoint(&id, LIFETIME, now)?))));
         let config = Arc::new(server_config(leaf.clone(), authority.root(), clock.clone())?);
         let signer = Rc::new(LocalSigner::new(authority.clone(), ledger, LIFETIME, clock.clone(), policy));
-        Ok(Self { id, authority, signer, joins, leaf, config, clock, due: half_after(now) })
+        Ok(Self { id, authority, signer, joins, leaf, config, clock, made: now, due: half_after(now), has_other_root })
+    }
+
+    /// Whether the root is another one than that of the tokens in the folder: whoever has enrolled has to enrol again.
+    pub fn has_other_root(&self) -> bool {
+        self.has_other_root
     }
 
     /// TLS of the port that agents dial.
@@ -129,13 +138,14 @@ impl Local {
         ServerTls::new(self.config.clone(), self.signer.clone())
     }
 
-    /// Replaces the server's certificate if it is time for that. After a failure it is tried again a minute later.
+    /// Replaces the server's certificate if it is time for that, or if the clock was ahead when it was made: it does not
+    /// count yet then. After a failure it is tried again a minute later.
     pub fn renew(&mut self) -> Result<(), LocalError> {
         let now = seconds(&*self.clock);
-        if now < self.due {
+        if (self.made.saturating_sub(SKEW.as_secs())..self.due).contains(&now) {
             return Ok(());
         }
-        self.due = now.saturating_add(PAUSE);
+        (self.made, self.due) = (now, now.saturating_add(PAUSE));
         let leaf = Arc::new(self.authority.endpoint(&self.id, LIFETIME, now)?);
         *self.leaf.0.write().unwrap_or_else(PoisonError::into_inner) = leaf;
         self.due = half_after(now);

@@ -22,6 +22,7 @@ use tunnel_core::identity::EndpointId;
 
 use crate::chain;
 use crate::enrol::{Applicant, Signer, seconds};
+use crate::identity::authority::SKEW;
 use crate::identity::endpoint::{EndpointError, EndpointFolder, EndpointKey, Leaf};
 use crate::secure::ServerTls;
 
@@ -159,10 +160,12 @@ impl<O: Operator> Remote<O> {
     /// Keeps a leaf that counts, for ever. `tell` is told what becomes of each attempt to get one.
     pub async fn run(&self, mut tell: impl FnMut(Result<(), &RemoteError>)) {
         loop {
+            // Before that, a leaf of a clock that was ahead does not count, and no pause lasts until then.
+            let begin = self.now().saturating_sub(SKEW.as_secs());
             let renewed = self.renew().await;
             tell(renewed.as_ref().map(|_| ()));
             let due = renewed.unwrap_or_else(|_| self.now().saturating_add(PAUSE));
-            while self.now() < due {
+            while (begin..due).contains(&self.now()) {
                 sleep(LOOK).await;
             }
         }

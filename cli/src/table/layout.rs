@@ -248,6 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn no_row_is_wider_than_a_terminal_of_any_width() {
+        for width in [1, 2, 3, 10, 20, 33, 60, 100, 200] {
+            for lines in [lines(&rows(), Some(width)), lines(&tls(), Some(width))] {
+                assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
+            }
+        }
+    }
+
+    #[test]
     fn server_names_have_a_column_if_there_are_any() {
         let expected = [
             "LISTENER          ADDRESS           NAMES                 BACKENDS         STATE",

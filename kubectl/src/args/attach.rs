@@ -3,6 +3,8 @@
 use clap::Args;
 use kubectl_core::forward::{mapping::Mapping, target::Target};
 
+use super::Format;
+
 #[derive(Args, Debug)]
 pub(crate) struct Forward {
     /// What to forward: svc/NAME, pod/NAME, deploy/NAME, or pf/NAME, the listeners of a `PortForward`.
@@ -18,6 +20,9 @@ pub(crate) struct Forward {
     /// Longest time from the start of a connection until a ready pod has it, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) wait: u64,
+    /// Format of the output: the local ports, once all are open.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
 }
 
 /// Arguments of `kubectl portlane run`.

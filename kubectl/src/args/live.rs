@@ -105,7 +105,13 @@ mod tests {
         let with = |words: &[&str], format: &str| {
             Cli::try_parse_from([&["kubectl-portlane"][..], words, &["-o", format]].concat())
         };
-        for words in [&["describe", "db"][..], &["trace", "db", "--from", "app"], &["top"], &["drain", "db"]] {
+        for words in [
+            &["describe", "db"][..],
+            &["trace", "db", "--from", "app"],
+            &["top"],
+            &["drain", "db"],
+            &["forward", "svc/db", ":5432"],
+        ] {
             let error = with(words, "wide").expect_err("no more to show").to_string();
             assert!(error.contains("'wide'") && error.contains("[possible values: text, json, yaml]"), "{error}");
             for format in ["text", "json", "yaml"] {

@@ -1,10 +1,11 @@
 //! A target that is followed, and the local ports that lead to its pods.
 
-use std::{collections::BTreeSet, rc::Rc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, rc::Rc, time::Duration};
 
 use kubectl_core::forward::{
     endpoints::Unresolved,
     mapping::{Mapping, Remote},
+    open_port::OpenPort,
 };
 use tokio::{
     task::{JoinHandle, spawn_local},
@@ -31,12 +32,28 @@ pub(super) struct Followed {
 
 /// A local port.
 pub(super) struct Opened {
-    pub(super) port: Rc<Port>,
-    /// The sockets, in words.
-    pub(super) addresses: String,
+    port: Rc<Port>,
+    /// What the port of the target is called.
+    label: String,
+    addresses: Vec<SocketAddr>,
     local: u16,
     /// The task that holds the sockets; absent once the port is closed. Then only its sessions are left.
     accepting: Option<JoinHandle<()>>,
+}
+
+impl Opened {
+    /// What is printed of it.
+    pub(super) fn record(&self) -> OpenPort {
+        let (ready_pods, pods) = self.port.counts();
+        OpenPort {
+            target: self.port.shared.label.clone(),
+            port: self.label.clone(),
+            local_port: self.local,
+            addresses: self.addresses.clone(),
+            pods,
+            ready_pods,
+        }
+    }
 }
 
 impl Followed {
@@ -57,11 +74,12 @@ impl Followed {
         let local = mapping.local_port(number).ok_or_else(|| self.no_local_port(&mapping.remote))?;
         let listeners = Rc::new(Listeners::bind(local)?);
         let remote = source.followed(&mapping.remote);
+        let label = remote.label(number);
         let port = Rc::new(Port::new(self.shared.clone(), remote, source.pods_api()));
         update(source, &port);
         let (local, addresses) = (listeners.number(), listeners.addresses());
         let accepting = Some(spawn_local(port.clone().accept(listeners)));
-        self.ports.push(Opened { port, addresses, local, accepting });
+        self.ports.push(Opened { port, label, addresses, local, accepting });
         Ok(local)
     }
 

@@ -115,10 +115,9 @@ impl Port {
         self.pods.borrow().clone()
     }
 
-    /// Pods in words.
-    pub(super) fn pods_ready(&self) -> String {
-        let (ready, known) = self.pool.borrow().counts();
-        format!("{ready} of {known} pods ready")
+    /// Pods that take connections, and all pods of the target.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        self.pool.borrow().counts()
     }
 
     /// Pods that may have ended with sessions.
@@ -243,10 +242,10 @@ impl Listeners {
         self.port
     }
 
-    /// The addresses in words.
-    pub(super) fn addresses(&self) -> String {
-        let v6 = if self.v6.is_some() { format!(", [::1]:{}", self.port) } else { String::new() };
-        format!("127.0.0.1:{}{v6}", self.port)
+    /// The addresses.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let v6 = self.v6.as_ref().map(|_| SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)));
+        [SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))].into_iter().chain(v6).collect()
     }
 
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {

@@ -39,6 +39,7 @@ impl Driver {
                 {
                     // The proxy left before its stream began, so no stream reports its end.
                     leading.proxies.ended(&proxy, now);
+                    self.schedules.agents.ended(&proxy, now);
                 }
             }
             FromStream::Reported { proxy, id, part, agreed, room: _room } => {

@@ -75,6 +75,7 @@ mod tests {
             name: "home".to_owned(),
             rotation: 0,
             suspended,
+            is_newer: false,
             max_instances: 1,
             targets: Vec::new(),
             enrolment: None,

@@ -16,7 +16,7 @@ use crate::{
         load::{ByForward, load},
     },
     handle::{Ended, Proxy},
-    signing::{Desk, News, Unanswered},
+    signing::{Desk, News, Room, Unanswered},
 };
 
 /// How often the load is measured; it is sent only if it changed.
@@ -134,7 +134,7 @@ impl Stream<'_> {
         let mut meter = Meter { at: Instant::now(), counts: self.proxy.metrics().by_forward(), sent: None };
         loop {
             let due = self.state.due().unwrap_or_else(|| Instant::now() + NEVER);
-            let has_room = self.unanswered.has_room();
+            let room = self.unanswered.room();
             tokio::select! {
                 message = self.connection.messages.message() => {
                     let message = message.map_err(|status| End::Stream(ended(&status)))?;
@@ -153,7 +153,7 @@ impl Stream<'_> {
                     let report = reports.borrow_and_update().clone();
                     self.report(report).await?;
                 }
-                news = news(desk, has_room), if self.reported.is_some() => self.tell(news).await?,
+                news = news(desk, room), if self.reported.is_some() => self.tell(news).await?,
                 _ = looks.tick(), if self.reported.is_some() => {
                     if let Some(load) = meter.look(self.proxy) {
                         self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
@@ -263,9 +263,9 @@ impl Stream<'_> {
 }
 
 /// What the tunnels have for the operator; without tunnels never anything.
-async fn news(desk: &mut Option<Desk>, has_room: bool) -> News {
+async fn news(desk: &mut Option<Desk>, room: Room) -> News {
     match desk {
-        Some(desk) => desk.next(has_room).await,
+        Some(desk) => desk.next(room).await,
         None => pending().await,
     }
 }

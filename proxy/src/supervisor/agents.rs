@@ -88,6 +88,7 @@ mod tests {
             name: name.to_owned(),
             rotation: 0,
             suspended: false,
+            is_newer: false,
             max_instances: 4,
             targets: Vec::new(),
             enrolment: None,

@@ -33,7 +33,7 @@ use crate::{
     lives::Lives,
     log::LogFormat,
     settings::Settings as ProxySettings,
-    signing::{News, desk},
+    signing::{News, Room, desk},
     tcp::{dial::dial, direction::End},
 };
 
@@ -143,6 +143,7 @@ pub(super) fn home_agent(suspended: bool) -> Agent {
         name: "home".to_owned(),
         rotation: 0,
         suspended,
+        is_newer: false,
         max_instances: 2,
         targets: [LOOPBACK, "udp/127.0.0.0/8:1-65535"].map(str::to_owned).into(),
         enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 3600 }),
@@ -358,7 +359,7 @@ async fn an_endpoint_of_a_cluster_asks_the_operator_for_its_certificate_and_has_
     within(async {
         let (to_operator, mut desk) = desk();
         let bed = Bed::start_as(Some(EndpointId::new("0f3a").expect("an id")), to_operator);
-        let News::Asked(asked) = desk.next(true).await else { panic!("no agent has come") };
+        let News::Asked(asked) = desk.next(Room::All).await else { panic!("no agent has come") };
         assert_eq!(asked.applicant, proxy_api::Applicant::Endpoint);
         assert!(!bed.folder.path().join("root.pem").exists());
     })

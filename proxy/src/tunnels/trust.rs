@@ -59,6 +59,7 @@ impl Trust {
         settings: &Settings,
         bound: SocketAddr,
         to: ToOperator,
+        log: &Log,
         policy: impl Fn(&str) -> Option<Policy> + 'static,
     ) -> Result<Self, TunnelsError> {
         if let Some(id) = settings.endpoint.clone() {
@@ -67,6 +68,14 @@ impl Trust {
             return Ok(Self::Operator { remote, connected });
         }
         let local = Local::open(&settings.folder, EndpointId::new(ID)?, system_clock(), policy)?;
+        if local.has_other_root() {
+            let message = format!(
+                "the tokens in {} are of another root than root.pem, which was removed or replaced: all agents have to \
+                 enrol again, with new join strings",
+                settings.folder.display()
+            );
+            log.notice(Level::Warn, "tunnels", "the root of this server", message);
+        }
         let (joins, addresses) = (Joins::default(), addresses(&settings.advertise, bound)?);
         Ok(Self::Own(Box::new(Own { local, joins, addresses })))
     }

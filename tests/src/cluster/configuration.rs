@@ -82,6 +82,8 @@ sandbox_image = "{PAUSE_IMAGE}"
 disable_apparmor = true
 tolerate_missing_hugetlb_controller = true
 restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "/etc/containerd/certs.d"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "overlayfs"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]

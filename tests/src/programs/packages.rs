@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 66] = [
+const NEEDED: [(&str, &str); 67] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -73,6 +73,7 @@ const NEEDED: [(&str, &str); 66] = [
     ("/usr/games/teeworlds", "teeworlds"),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
     ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("gpg", "gpg"),

@@ -15,6 +15,7 @@ macro_rules! on_both {
     };
 }
 
+mod agent_page;
 mod agreement;
 mod bounds;
 mod charts;

@@ -3,12 +3,14 @@
 
 use std::{fs, thread};
 
-use harness::{Namespace, Node, until};
+use harness::{CHARTS, CommandOutput, Namespace, Node, helm_command, until};
+use images::{Image, Platform, Profile};
 
 use crate::{
     broken::names,
     fleet::{Load, OPERATOR, client, proxies, until_it_drains},
     followed::Followed,
+    registry::Registry,
     releases::{
         NextRelease, a_rollback_leaves_the_field, an_installation_adopts_what_the_one_before_left,
         an_upgrade_brings_a_field_and_other_images, no_operator_is_left,
@@ -29,25 +31,13 @@ const FOLDERS: [&str; 3] = ["charts", "deploy", "examples"];
 const HELM: &str = "";
 /// Other headings of the page with commands.
 const KUSTOMIZE: &str = "\n## Plain manifests\n";
+const PUBLISHED: &str = "\n## A registry for the charts\n";
+const AIR_GAPPED: &str = "\n## Air-gapped\n";
 const SECOND: &str = "\n## Two installations in one cluster\n";
 /// The page promises fewer commands than this to the first byte.
 const COMMANDS: usize = 10;
-/// Starts of the commands that no test runs as they are written, and why. `peers::registry` pushes the charts to a
-/// registry of its own, and `charts::mirror` renders what the last command installs.
-const NOT_RUN: [(&str, &str); 12] = [
-    ("helm package ", "needs a registry"),
-    ("helm push ", "needs a registry"),
-    ("helm push ", "needs a registry"),
-    ("helm install ", "needs a registry"),
-    ("skopeo copy ", "needs a registry"),
-    ("skopeo copy ", "needs a registry"),
-    ("helm push ", "needs a registry"),
-    ("helm push ", "needs a registry"),
-    ("kubectl create ", "needs a registry"),
-    ("kubectl create ", "needs a registry"),
-    ("helm install ", "needs a registry"),
-    ("helm install ", "needs a registry"),
-];
+/// Version of this release.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The text of the page below a heading, up to the next one of the same level.
 fn section(heading: &str) -> &'static str {
@@ -64,20 +54,13 @@ const PINNED: &str = concat!(
 );
 
 #[test]
-fn every_command_of_the_page_is_followed_or_marked() {
-    let of = |text: &'static str| all_commands(text).into_iter().filter(|(_, not_run)| not_run.is_none());
-    let followed: Vec<_> = [HELM, KUSTOMIZE, SECOND].into_iter().flat_map(|heading| of(section(heading))).collect();
-    let on_page: Vec<_> = of(PAGE).collect();
-    assert_eq!(on_page, followed, "each section with commands is followed by a test");
-    let marked: Vec<_> =
-        all_commands(PAGE).into_iter().filter_map(|(line, not_run)| not_run.map(|why| (line, why))).collect();
-    assert_eq!(marked.len(), NOT_RUN.len(), "{marked:?}");
-    for ((line, why), (start, reason)) in marked.into_iter().zip(NOT_RUN) {
-        assert!(line.starts_with(start) && why == reason, "{line}: {why}");
-    }
+fn every_command_of_the_page_is_followed() {
+    let headings = [HELM, KUSTOMIZE, PUBLISHED, AIR_GAPPED, SECOND];
+    let followed: Vec<_> = headings.into_iter().flat_map(|heading| all_commands(section(heading))).collect();
+    assert_eq!(all_commands(PAGE), followed, "each section with commands is followed by a test");
     let to_the_first_byte = all_commands(section(HELM));
     assert!(to_the_first_byte.len() < COMMANDS, "{to_the_first_byte:?}");
-    assert!(to_the_first_byte.last().is_some_and(|(line, _)| line.contains(" call tcp edge:80 ")));
+    assert!(to_the_first_byte.last().is_some_and(|line| line.contains(" call tcp edge:80 ")));
 }
 
 /// The node is this test's own: the operator is installed, upgraded and removed.
@@ -88,9 +71,12 @@ fn the_page_installs_upgrade_rollback_and_drain_break_no_session_and_a_removal_l
     }
     let node = Node::start();
     let namespace = node.namespace("installation").for_pods();
-    let mut shell = Shell::start(&node, &namespace);
+    let registry = Registry::beside(&node);
+    let mut shell = Shell::start_inside(&node, &namespace);
+    registry.introduce_to(&mut shell);
     shell.check_out(&FOLDERS);
     follow(&mut shell, HELM);
+    follow(&mut shell, PUBLISHED);
     follow(&mut shell, SECOND);
     node.helm(&["uninstall", "portlane", "--namespace", "portlane-blue"]).ok();
     client(&namespace);
@@ -104,12 +90,47 @@ fn the_page_installs_upgrade_rollback_and_drain_break_no_session_and_a_removal_l
     a_node_is_drained(&node, &namespace);
     an_installation_adopts_what_the_one_before_left(&node, &namespace, &next);
     nothing_is_left(&namespace);
-    let crds = ["portforwards.portlane.dev", "forwardgateways.portlane.dev", "forwardagents.portlane.dev"];
-    node.kubectl(&[&["delete", "crd"], &crds[..]].concat()).ok();
+    delete_crds(&node);
     let missing = ["× CRDs", "the CRDs are missing", "helm upgrade --install portlane-crds", "× operator"];
     names(&namespace, &["status"], &missing);
     names(&namespace, &["describe", "web"], &["the CRDs are missing; install the chart portlane-crds"]);
     follow(&mut shell, KUSTOMIZE);
+    delete_crds(&node);
+    bring_a_release(&shell);
+    follow(&mut shell, AIR_GAPPED);
+    a_fleet_comes_from_the_registry(&node);
+}
+
+fn delete_crds(node: &Node) {
+    let crds = ["portforwards.portlane.dev", "forwardgateways.portlane.dev", "forwardagents.portlane.dev"];
+    node.kubectl(&[&["delete", "crd"], &crds[..]].concat()).ok();
+}
+
+/// Puts the images and the charts of this checkout into the folder `release` of the shell.
+fn bring_a_release(shell: &Shell) {
+    let release = shell.folder().join("release");
+    fs::create_dir(&release).expect("folder");
+    for image in [Image::Operator, Image::Proxy] {
+        let archive = images::build(image, Platform::here(), Profile::Test).expect("an image");
+        let name = format!("{}-{VERSION}.oci.tar", image.package());
+        fs::copy(archive.path, release.join(name)).expect("copy");
+    }
+    let to = release.display().to_string();
+    CommandOutput::of(helm_command().args(["package", "--destination", &to]).args(CHARTS), "").ok();
+}
+
+/// The node has neither image by the name of the registry, so kubelet pulls both with the secret of the page.
+fn a_fleet_comes_from_the_registry(node: &Node) {
+    let gateway = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: mirrored}, spec: \
+                   {replicas: 1}}";
+    node.kubectl_with(&["apply", "--namespace", OPERATOR, "-f", "-"], gateway).ok();
+    let ready = ["wait", "--for=condition=Ready", "forwardgateway/mirrored", "--timeout=180s"];
+    node.kubectl(&[&ready[..], &["--namespace", OPERATOR]].concat()).ok();
+    let images = ["get", "pods", "--namespace", OPERATOR, "--output=jsonpath={.items[*].spec.containers[*].image}"];
+    let images = node.kubectl(&images).ok();
+    let of_proxy = format!("registry.example.com/mirror/portlane/proxy:{VERSION}");
+    assert!(images.split(' ').any(|image| image == of_proxy), "{images}");
+    assert!(images.split(' ').all(|image| image.starts_with("registry.example.com/mirror/portlane/")), "{images}");
 }
 
 /// Types the commands of a section.

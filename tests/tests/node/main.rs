@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod agent_image;
 mod argocd;
 mod broken;
 mod commands;
@@ -16,6 +17,7 @@ mod ipv6;
 mod operator;
 mod outage;
 mod port_forward;
+mod registry;
 mod releases;
 mod run_services;
 mod scaling;

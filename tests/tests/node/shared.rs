@@ -2,12 +2,18 @@
 
 use std::{io::Write, sync::OnceLock, thread};
 
-use harness::{Cluster, Node, programs};
+use harness::{Cluster, Node, Outpost, programs};
 
 /// The node, which starts when the first test asks for it.
 pub(crate) fn own() -> &'static Node {
     static NODE: OnceLock<Node> = OnceLock::new();
     NODE.get_or_init(Node::start)
+}
+
+/// The machine beside the node that nothing can connect to, which starts when the first test asks for it.
+pub(crate) fn outpost() -> &'static Outpost {
+    static OUTPOST: OnceLock<Outpost> = OnceLock::new();
+    OUTPOST.get_or_init(|| Outpost::beside(own()))
 }
 
 /// The cluster of `PORTLANE_TEST_KUBECONFIG`, or the cluster of the node.

@@ -1,6 +1,7 @@
 //! The pages of docs/tasks, word for word: files are written as the page has them, commands run in order, and their
 //! output is the output on the page.
 
+mod cloud;
 mod outside;
 pub(crate) mod page;
 pub(crate) mod shell;
@@ -16,6 +17,7 @@ use std::{
 use harness::until;
 
 use self::{
+    cloud::Cloud,
     outside::Outside,
     page::{Step, all_commands, is_shown, steps},
     shell::Shell,
@@ -48,6 +50,8 @@ pages! {
     a_standby_database: "standby-database.md",
     a_suspended_forward: "suspend.md",
     a_service_on_a_laptop: "laptop.md",
+    a_database_behind_an_agent: "database-at-home.md",
+    a_web_server_behind_an_agent: "laptop-web.md",
 }
 
 #[test]
@@ -81,16 +85,26 @@ fn follow(name: &str, text: &str) {
 fn walk(name: &str, text: &str, purpose: &str) {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = operated().namespace(purpose).for_pods();
-    let _outside = Outside::of(text, node);
-    let mut shell = Shell::start(node, &namespace);
+    let (_outside, cloud) = (Outside::of(text, node), Cloud::of(text));
+    // Whoever starts an agent is at a machine that nothing can connect to.
+    let mut shell = if text.contains(" portlane agent ") {
+        Shell::on(shared::outpost(), node, &namespace)
+    } else {
+        Shell::start(node, &namespace)
+    };
     for step in steps(text) {
         match step {
             Step::File { name, content } => fs::write(shell.folder().join(name), content).expect("write"),
-            Step::Command { line, output } => do_as_written(name, &mut shell, &line, &output),
+            Step::Command { line, output } => {
+                do_as_written(name, &mut shell, &line, &output);
+                if line.starts_with("kubectl apply ") {
+                    cloud.serve(&namespace);
+                }
+            }
         }
     }
     until(&format!("{name}: nothing of the page is left"), || {
-        let kinds = "portforwards,forwardgateways,hpa,deployments,services,serviceaccounts";
+        let kinds = "portforwards,forwardgateways,forwardagents,hpa,deployments,services,serviceaccounts,secrets";
         let (left, _) = shell.run(&format!("kubectl get {kinds} --output=name"));
         left == "serviceaccount/default"
     });
@@ -128,5 +142,5 @@ fn changes_something(line: &str) -> bool {
     let kubectl = line.strip_prefix("kubectl ").and_then(|rest| rest.split(' ').next());
     kubectl.is_some_and(|word| words.contains(&word))
         || line.ends_with('&')
-        || ["helm ", "sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
+        || ["helm ", "skopeo ", "sed ", "kill ", "wait", "logger "].iter().any(|word| line.starts_with(word))
 }

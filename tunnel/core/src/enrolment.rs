@@ -14,6 +14,8 @@ pub use self::frames::{Enrol, EnrolReason, EnrolRefusal, MAX_CERTIFICATE, MAX_RE
 pub const ENTRIES: usize = 1024;
 /// Most agents that one token enrols.
 pub const REDEMPTIONS: u32 = 100;
+/// Longest time for which a token counts, seconds.
+pub const LONGEST: u64 = 604_800;
 /// How long [`Ledger::prune`] keeps a token that is over, so that whoever uses it hears why it no longer counts; seconds.
 const REMEMBERED: u64 = 24 * 3600;
 
@@ -63,6 +65,9 @@ pub enum IssueError {
 struct Entry {
     /// What an agent becomes with the token.
     identity: AgentIdentity,
+    /// The root that signs whom it enrols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<Fingerprint>,
     /// Fingerprint of the token, which itself is kept nowhere.
     token: Fingerprint,
     /// How many more agents it enrols.
@@ -72,6 +77,13 @@ struct Entry {
     /// Fingerprints of the public keys that it enrolled.
     keys: Vec<Fingerprint>,
     revoked: bool,
+}
+
+impl Entry {
+    /// Whether it is not over. One that would count for longer than any may was issued while the clock was ahead.
+    fn counts(&self, now: u64) -> bool {
+        self.expires > now && self.expires - now <= LONGEST
+    }
 }
 
 /// What a token was good for.
@@ -86,10 +98,23 @@ pub struct Grant {
 /// The tokens of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
+    /// Fingerprint of the root that signs. Absent: no server has told it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<Fingerprint>,
     entries: Vec<Entry>,
 }
 
 impl Ledger {
+    /// Takes the root that signs now. Nobody trusts whom another root has enrolled: they count no longer, unless that root
+    /// is restored. Returns whether there are tokens and the root before was another one.
+    pub fn set_root(&mut self, root: Fingerprint) -> bool {
+        let before = self.root.replace(root).unwrap_or(root);
+        for entry in &mut self.entries {
+            entry.root.get_or_insert(before);
+        }
+        before != root && !self.entries.is_empty()
+    }
+
     /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970. If
     /// the ledger is full, the token that is over since the longest gives way, and first one that enrolled nobody.
     pub fn issue(
@@ -107,7 +132,7 @@ impl Ledger {
             return Err(IssueError::Again);
         }
         if self.entries.len() >= ENTRIES {
-            let over = self.entries.iter().enumerate().filter(|(_, entry)| entry.revoked || entry.expires <= now);
+            let over = self.entries.iter().enumerate().filter(|(_, entry)| entry.revoked || !entry.counts(now));
             let oldest = over
                 .min_by_key(|(_, entry)| (!entry.keys.is_empty(), entry.expires))
                 .map(|(at, _)| at)
@@ -115,7 +140,16 @@ impl Ledger {
             self.entries.remove(oldest);
         }
         let keys = Vec::new();
-        self.entries.push(Entry { identity, token, redemptions_left: redemptions, expires, keys, revoked: false });
+        let root = self.root;
+        self.entries.push(Entry {
+            identity,
+            root,
+            token,
+            redemptions_left: redemptions,
+            expires,
+            keys,
+            revoked: false,
+        });
         Ok(())
     }
 
@@ -138,7 +172,7 @@ impl Ledger {
         if entry.revoked {
             return Err(Refusal::Revoked(agent.clone()));
         }
-        if entry.expires <= now {
+        if !entry.counts(now) {
             return Err(Refusal::Expired(agent.clone()));
         }
         let again = entry.keys.contains(key);
@@ -154,30 +188,33 @@ impl Ledger {
     pub fn revoke(&mut self, agent: &AgentName, now: u64) -> usize {
         let mut live = 0;
         for entry in self.entries.iter_mut().filter(|entry| entry.identity.agent() == agent) {
-            live += usize::from(!entry.revoked && entry.expires > now && entry.redemptions_left > 0);
+            live += usize::from(!entry.revoked && entry.counts(now) && entry.redemptions_left > 0);
             entry.revoked = true;
         }
         live
     }
 
-    /// Forgets the tokens that are over for longer than a day, other than those that enrolled somebody as `identity`.
+    /// Forgets the tokens that are over for longer than a day, and those of a clock that was ahead, other than those that
+    /// enrolled somebody as `identity`.
     pub fn prune(&mut self, identity: &AgentIdentity, now: u64) {
         self.entries.retain(|entry| {
             let counts = entry.identity == *identity && !entry.keys.is_empty();
-            counts || entry.expires.saturating_add(REMEMBERED) > now
+            let is_ahead = entry.expires.saturating_sub(now) > LONGEST;
+            counts || !is_ahead && entry.expires.saturating_add(REMEMBERED) > now
         });
     }
 
-    /// How many agents have enrolled as `identity`, with tokens that are kept.
+    /// How many agents have enrolled as `identity` and with the present root, with tokens that are kept.
     pub fn enrolled(&self, identity: &AgentIdentity) -> usize {
-        self.entries.iter().filter(|entry| entry.identity == *identity).map(|entry| entry.keys.len()).sum()
+        let counts = |entry: &&Entry| entry.identity == *identity && entry.root == self.root;
+        self.entries.iter().filter(counts).map(|entry| entry.keys.len()).sum()
     }
 
     /// Whether a token still makes an agent to `identity` at `now`.
     pub fn is_live(&self, token: &Fingerprint, identity: &AgentIdentity, now: u64) -> bool {
         let entry = self.find(token).and_then(|at| self.entries.get(at));
         entry.is_some_and(|entry| {
-            entry.identity == *identity && !entry.revoked && entry.expires > now && entry.redemptions_left > 0
+            entry.identity == *identity && !entry.revoked && entry.counts(now) && entry.redemptions_left > 0
         })
     }
 

@@ -22,6 +22,8 @@ pub struct Policy {
     pub rotation: u32,
     /// No instance may connect.
     pub suspended: bool,
+    /// That is for a field of its object that the server does not know.
+    pub is_newer: bool,
     /// Instances at once.
     pub max_instances: usize,
 }
@@ -241,7 +243,12 @@ fn permit(identity: &AgentIdentity, policy: Option<&Policy>) -> Result<(), Denie
         return Err(Denied { reason: Denial::Unknown, detail });
     };
     if policy.suspended {
-        let detail = format!("agent {agent} is suspended: its owner sets suspend to false");
+        let remedy = if policy.is_newer {
+            "the server does not know a field of its ForwardAgent: upgrade the server"
+        } else {
+            "its owner sets suspend to false"
+        };
+        let detail = format!("agent {agent} is suspended: {remedy}");
         return Err(Denied { reason: Denial::Suspended, detail });
     }
     if identity.rotation() < policy.rotation {

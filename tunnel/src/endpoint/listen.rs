@@ -175,24 +175,7 @@ async fn serve<A: Authenticator, H>(
             return;
         }
     }
-    let secure = async {
-        tcp.set_nodelay(true)?;
-        authenticator.authenticate(tcp).await
-    };
-    let (identity, io) = match timeout_at(deadline, secure).await {
-        Ok(Ok(Some(agent))) => agent,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => {
-            endpoint.count("handshake");
-            tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");
-            return;
-        }
-        Err(_) => {
-            endpoint.count("timeout");
-            tracing::debug!(%from, "a connection did not become that of an agent in time");
-            return;
-        }
-    };
+    let Some((identity, io)) = authenticated(&endpoint, &*authenticator, tcp, from, deadline).await else { return };
     let carrier = match endpoint.admit(&identity, io).await {
         Ok(carrier) => carrier,
         Err(error) => {
@@ -213,4 +196,31 @@ async fn serve<A: Authenticator, H>(
     tracing::info!(%from, agent = %identity.agent(), "an agent has connected");
     let end = carrier.carry().await;
     tracing::info!(%from, agent = %identity.agent(), reason = %end, "a connection of an agent has ended");
+}
+
+/// The agent of a connection. `None`: there is none, which has been counted.
+async fn authenticated<A: Authenticator>(
+    endpoint: &Endpoint,
+    authenticator: &A,
+    tcp: TcpStream,
+    from: SocketAddr,
+    deadline: Instant,
+) -> Option<(AgentIdentity, A::Io)> {
+    let secure = async {
+        tcp.set_nodelay(true)?;
+        authenticator.authenticate(tcp).await
+    };
+    match timeout_at(deadline, secure).await {
+        Ok(Ok(agent)) => agent,
+        Ok(Err(error)) => {
+            endpoint.count("handshake");
+            tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");
+            None
+        }
+        Err(_) => {
+            endpoint.count("timeout");
+            tracing::debug!(%from, "a connection did not become that of an agent in time");
+            None
+        }
+    }
 }

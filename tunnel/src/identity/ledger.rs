@@ -15,7 +15,7 @@ mod tests;
 
 /// Name of the file.
 const FILE: &str = "tokens.json";
-/// Most bytes of the file. A full ledger, with every token redeemed by as many agents as it may be, has 7.3 MB.
+/// Most bytes of the file. A full ledger, with every token redeemed by as many agents as it may be, has 7.4 MB.
 const MOST: u64 = 8 << 20;
 
 /// Why the tokens cannot be used or kept.
@@ -78,6 +78,11 @@ impl LedgerFile {
             },
         };
         Ok(Self { path, ledger })
+    }
+
+    /// Takes the root that signs now, as [`Ledger::set_root`] has it. It is written with the next change.
+    pub fn set_root(&mut self, root: Fingerprint) -> bool {
+        self.ledger.set_root(root)
     }
 
     /// The tokens.

@@ -46,6 +46,10 @@ impl Bed {
         self.clock.0.fetch_add(seconds, Ordering::Relaxed);
     }
 
+    fn earlier(&self, seconds: u64) {
+        self.clock.0.fetch_sub(seconds, Ordering::Relaxed);
+    }
+
     /// The join string for two agents at this address, for an hour; the token is of this number if one is made.
     fn offer(&self, at: &str, number: u8) -> Option<Offer> {
         self.try_offer(at, number).expect("a folder that can be used")
@@ -80,7 +84,7 @@ fn open(folder: &TempDir, clock: &Arc<Clock>) -> Local {
 #[allow(clippy::expect_used, reason = "a test helper")]
 fn try_open(folder: &TempDir, clock: &Arc<Clock>) -> Result<Local, LocalError> {
     let id = EndpointId::new("local").expect("an id");
-    let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, max_instances: 4 });
+    let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 4 });
     Local::open(folder.path(), id, clock.clone(), policy)
 }
 
@@ -183,4 +187,37 @@ fn the_certificate_of_the_server_is_replaced_after_half_of_its_lifetime() {
         bed.local.renew().expect("a certificate");
         assert_eq!(Arc::ptr_eq(&first, &leaf(&bed.local).expect("a certificate")), is_same);
     }
+}
+
+#[test]
+fn a_clock_that_was_ahead_leaves_no_certificate_that_does_not_count_yet() {
+    let mut bed = Bed::new();
+    let leaf = |local: &Local| local.leaf.0.read().map(|leaf| leaf.clone()).ok();
+    bed.later(30 * 24 * 3600);
+    bed.local.renew().expect("a certificate");
+    let ahead = leaf(&bed.local).expect("a certificate");
+    for (seconds, is_same) in [(SKEW.as_secs(), true), (1, false)] {
+        bed.earlier(seconds);
+        bed.local.renew().expect("a certificate");
+        assert_eq!(Arc::ptr_eq(&ahead, &leaf(&bed.local).expect("a certificate")), is_same);
+    }
+}
+
+#[tokio::test]
+async fn after_the_root_was_removed_all_agents_enrol_again_with_new_join_strings() {
+    let mut bed = Bed::new();
+    bed.offer("home.example:7443", 1).expect("a join string");
+    bed.enrol().await;
+    bed.enrol().await;
+    assert_eq!(bed.offer("home.example:7443", 2), None);
+    bed.local = open(&bed.folder, &bed.clock);
+    assert!(!bed.local.has_other_root());
+    std::fs::remove_file(bed.folder.path().join("root.pem")).expect("removed");
+    bed.local = open(&bed.folder, &bed.clock);
+    assert!(bed.local.has_other_root(), "the owner is told");
+    bed.offer("home.example:7443", 3).expect("a join string of the new root");
+    bed.enrol().await;
+    bed.local = open(&bed.folder, &bed.clock);
+    assert!(!bed.local.has_other_root(), "once they have new tokens");
+    assert!(bed.offer("home.example:7443", 4).is_some(), "one more may enrol");
 }

@@ -16,7 +16,7 @@ use super::*;
 use crate::endpoint::Authenticator;
 use crate::enrol::{Way, enrol};
 use crate::identity::agent::AgentFolder;
-use crate::identity::authority::{Authority, Request, SKEW};
+use crate::identity::authority::{Authority, Request};
 
 const NOW: u64 = 1_800_000_000;
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -27,6 +27,10 @@ struct Clock(AtomicU64);
 impl Clock {
     fn later(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn earlier(&self, seconds: u64) {
+        self.0.fetch_sub(seconds, Ordering::Relaxed);
     }
 }
 
@@ -174,6 +178,34 @@ async fn a_leaf_is_replaced_after_half_of_its_lifetime_and_asked_for_again_after
         bed.clock.later(1);
         sleep(2 * LOOK).await;
         assert_eq!(told.borrow()[2..], [Ok::<_, String>(())]);
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_ahead_and_is_set_right_delays_no_leaf() {
+    let bed = Bed::new();
+    let month = 30 * 24 * 3600;
+    bed.clock.later(2 * month);
+    bed.operator.is_away.set(true);
+    let (remote, told) = (bed.open(), Rc::new(RefCell::new(Vec::new())));
+    let telling = told.clone();
+    let test = async {
+        spawn_local(async move {
+            remote.run(|renewed| telling.borrow_mut().push(renewed.is_ok())).await;
+        });
+        sleep(2 * LOOK).await;
+        assert_eq!(*told.borrow(), [false]);
+        bed.operator.is_away.set(false);
+        bed.clock.earlier(month);
+        sleep(2 * LOOK).await;
+        assert_eq!(*told.borrow(), [false, true], "the pause after a failure was of that clock");
+        bed.clock.earlier(SKEW.as_secs());
+        sleep(2 * LOOK).await;
+        assert_eq!(told.borrow().len(), 2, "the leaf counts still");
+        bed.clock.earlier(1);
+        sleep(2 * LOOK).await;
+        assert_eq!(*told.borrow(), [false, true, true], "the leaf would not count yet");
     };
     LocalSet::new().run_until(test).await;
 }

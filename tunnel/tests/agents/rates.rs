@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::spawn_local,
 };
@@ -56,7 +56,9 @@ async fn the_handshakes_of_a_burst_begin_one_after_the_other() {
         spawn_local(listen(server.endpoint.clone(), listener, Noted(begun.clone())));
         let mut burst = Vec::new();
         for _ in 0..8 {
-            burst.push(TcpStream::connect(address).await.expect("connected"));
+            let mut client = TcpStream::connect(address).await.expect("connected");
+            client.write_all(b"?").await.expect("sent");
+            burst.push(client);
         }
         until(|| begun.borrow().len() == burst.len()).await;
         // Two lanes, each of which begins one in 50 ms.

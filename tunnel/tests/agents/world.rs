@@ -81,7 +81,7 @@ impl Server {
 
     /// As [`Server::start`], for so many new connections a second.
     pub(crate) async fn start_with(boot: u8, connections_per_second: u32) -> Self {
-        let policy = Rc::new(Cell::new(Policy { rotation: 1, suspended: false, max_instances: 4 }));
+        let policy = Rc::new(Cell::new(Policy { rotation: 1, suspended: false, is_newer: false, max_instances: 4 }));
         let entries = ["127.0.0.0/8:1-65535", "udp/127.0.0.0/8:1-65535", "nowhere.invalid:80"];
         let targets = AllowList::parse(Side::Listener, &entries).expect("a list");
         let settings = endpoint::Settings {

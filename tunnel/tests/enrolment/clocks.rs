@@ -1,6 +1,13 @@
 //! What a wrong clock does to an agent that is connected.
 
-use super::world::{Clock, DAY, Home, NOW, Server, echo, echo_server, start_agent, until, within};
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use tokio::task::spawn_local;
+use tunnel::enrol::{Renewal, Renewed};
+
+use super::world::{
+    Clock, DAY, Home, LIFETIME, NOW, Server, address, echo, echo_server, start_agent, until, way, within,
+};
 use super::{enrolled, failure};
 
 #[tokio::test]
@@ -23,6 +30,37 @@ async fn a_stream_without_a_connection_waits_for_a_clock_to_be_set_right() {
             clock.set(NOW);
             echo(&mut stream, b"on the next connection").await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_failed_while_the_clock_was_ahead_is_tried_again_once_it_is_set_right() {
+    within(async {
+        let (server, home) = (Server::start(), Home::new());
+        let (first, clock) = (enrolled(&server, &home, 1).await, Clock::at(NOW + 30 * DAY));
+        let tls = home.tls(&first, &clock);
+        let renewal = Renewal {
+            folder: home.folder.clone(),
+            addresses: vec![address(server.address)],
+            way: way(&clock),
+            chance: || 0.0,
+            look: Duration::from_millis(2),
+        };
+        let failures = Rc::new(Cell::new(0));
+        let counted = failures.clone();
+        spawn_local(async move {
+            let tell = |renewed: &Renewed<'_>| {
+                if matches!(renewed, Renewed::Failed { .. }) {
+                    counted.set(counted.get() + 1);
+                }
+            };
+            renewal.run_observed(&tls, first, tell).await;
+        });
+        until(|| failures.get() == 1).await;
+        server.clock.set(NOW + 4 * DAY);
+        clock.set(NOW + 4 * DAY);
+        until(|| home.kept(clock.now()).not_after == NOW + 4 * DAY + LIFETIME).await;
     })
     .await;
 }

@@ -114,7 +114,7 @@ impl Server {
         let clock = Clock::at(NOW);
         let authority = Rc::new(Authority::open(folder.path(), NOW).expect("a root"));
         let ledger = LedgerFile::open(folder.path()).expect("tokens");
-        let policy = Rc::new(Cell::new(Policy { rotation: 0, suspended: false, max_instances: 4 }));
+        let policy = Rc::new(Cell::new(Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 4 }));
         let of = policy.clone();
         let policy_of = move |uid: &str| (uid == UID).then(|| of.get());
         let lifetime = Duration::from_secs(LIFETIME);
@@ -145,11 +145,15 @@ impl Server {
     /// Ends all connections, and takes new ones.
     pub(crate) fn cut(&self) {
         let listener = TcpListener::from_std(self.listener.try_clone().expect("a copy")).expect("a listener");
-        let tls = ServerTls::new(self.config.clone(), self.signer.clone());
-        let listening = spawn_local(endpoint::listen(self.endpoint.clone(), listener, tls)).abort_handle();
+        let listening = spawn_local(endpoint::listen(self.endpoint.clone(), listener, self.tls())).abort_handle();
         if let Some(before) = self.listening.replace(Some(listening)) {
             before.abort();
         }
+    }
+
+    /// What answers clients.
+    pub(crate) fn tls(&self) -> ServerTls<LocalSigner> {
+        ServerTls::new(self.config.clone(), self.signer.clone())
     }
 
     /// A join string with a token of this number.

@@ -11,6 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tunnel::{Flow, Stream};
+use tunnel_core::hello::Instance;
 use tunnel_core::{MAX_DATAGRAM, Protocol};
 
 use super::bytes::{exchange, pattern};
@@ -141,6 +142,37 @@ async fn a_visitor_that_never_reads_holds_up_no_other() {
         assert_eq!(hashes.iter().filter(|[written, read]| written == read).count(), 63);
         assert!(!stuck.is_finished(), "a full window is no failure");
         until(|| server.streams() == [1]).await;
+    })
+    .await;
+}
+
+async fn open_on(server: &Server, instance: &str, target: &Echo) -> Stream {
+    let instance = Instance::new(instance).expect("a name");
+    server.endpoint.open_on(UID, &instance, &to(target.address)).await.expect("a stream")
+}
+
+#[tokio::test]
+async fn a_connection_that_stands_still_holds_up_the_streams_of_its_own_instance_alone() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let gate = Gate::start(server.address, QUICK).await;
+        let _still = agent(gate.address, "still", 1);
+        let _moving = agent(server.address, "moving", 2);
+        server.has(2).await;
+        let stuck = open_on(&server, "still", &target).await;
+        let others = [open_on(&server, "moving", &target).await, open_on(&server, "moving", &target).await];
+        gate.freeze(true);
+        let stuck = spawn_local(exchange(stuck, 1, 250_000));
+        let mut exchanges = JoinSet::new();
+        for (stream, seed) in others.into_iter().zip(2..) {
+            exchanges.spawn_local(exchange(stream, seed, 250_000));
+        }
+        let hashes = exchanges.join_all().await;
+        assert!(hashes.iter().all(|[written, read]| written == read));
+        assert!(!stuck.is_finished(), "nothing passes the connection that stands still");
+        gate.freeze(false);
+        let [written, read] = stuck.await.expect("no panic");
+        assert_eq!(written, read, "it goes on");
     })
     .await;
 }

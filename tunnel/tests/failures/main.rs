@@ -27,6 +27,7 @@
 //! | | streams without a carrier wait until it is right | `enrolment::clocks::a_stream_without_a_connection_waits_for_a_clock_to_be_set_right` |
 //! | a visitor never reads | 63 others finish | `failures::loopback::a_visitor_that_never_reads_holds_up_no_other` |
 //! | | at most one window of memory | `streams::bounds::one_reader_that_never_reads_holds_up_no_other` |
+//! | the connection of one instance stands still | streams of another instance go on | `failures::loopback::a_connection_that_stands_still_holds_up_the_streams_of_its_own_instance_alone` |
 //! | an endpoint of a thousand agents | all are back within ten seconds, 200 a second | core `herd::a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second` |
 //! | an endpoint of a fleet of three, with a thousand agents | all connections to the others are back within ten seconds | `herd::a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an_endpoint_is_lost` |
 //! | | a connection beyond the rate is closed, the others begin one after the other | `agents::rates::a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_back`, `agents::rates::the_handshakes_of_a_burst_begin_one_after_the_other` |

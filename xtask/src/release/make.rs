@@ -124,7 +124,7 @@ impl Parts<'_> {
         };
         let mut list = String::new();
         for (image, platforms) in &plan.images {
-            let name = format!("{}-{}", image.package(), self.release.version);
+            let name = format!("portlane-{}-{}", image.name(), self.release.version);
             let mut programs = Vec::new();
             for platform in platforms {
                 programs.push((*platform, self.built(image.package(), (*platform).into())?.program.clone()));

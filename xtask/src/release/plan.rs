@@ -195,7 +195,7 @@ mod tests {
                 "portlane-operator linux-arm64",
             ]
         );
-        assert!(plan.images.len() == 3 && plan.images.iter().all(|(_, platforms)| *platforms == PLATFORMS));
+        assert!(plan.images.len() == 4 && plan.images.iter().all(|(_, platforms)| *platforms == PLATFORMS));
     }
 
     #[test]
@@ -217,6 +217,7 @@ mod tests {
                 "portlane-operator for linux-arm64",
                 "image proxy for linux/arm64",
                 "image operator for linux/arm64",
+                "image agent for linux/arm64",
                 "image echo for linux/arm64",
             ]
         );
@@ -242,7 +243,7 @@ mod tests {
             Target::Linux(Platform::Arm64) => Err("no network".to_owned()),
             _ => Ok(()),
         });
-        assert_eq!(plan.gaps.len(), 7);
+        assert_eq!(plan.gaps.len(), 8);
         assert!(plan.gaps.iter().all(|gap| gap.why == "no network" && gap.what.contains("arm64")));
     }
 

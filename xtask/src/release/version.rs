@@ -1,7 +1,7 @@
 //! The version of a checkout: where it is written, and how another one is set. Pure.
 
 /// Images whose references name the version.
-const IMAGES: [&str; 3] = ["portlane/proxy:", "portlane/operator:", "portlane/echo:"];
+const IMAGES: [&str; 4] = ["portlane/proxy:", "portlane/operator:", "portlane/agent:", "portlane/echo:"];
 
 /// Whether a text is a version: `MAJOR.MINOR.PATCH` and an optional pre-release. Build metadata is none: a tag of an
 /// image has no `+`.
@@ -97,6 +97,7 @@ fn surroundings(path: &str) -> Vec<(&'static str, &'static str)> {
     if path == "docs/install.md" {
         found.extend([("?ref=v", "\n"), (" --version ", " "), ("/portlane-", ""), ("/portlane-crds-", "")]);
         found.extend([("/portlane-operator-", ""), ("/portlane-proxy-", "")]);
+        found.extend([("/charts/portlane:", "\n"), ("/charts/portlane-crds:", "\n")]);
     }
     if path == "docs/upgrade.md" {
         found.push(("proxyImage: {tag: ", "}"));
@@ -138,6 +139,8 @@ mod tests {
         let install = "deploy?ref=v0.4.0\nhelm push p/portlane-crds-0.5.0.tgz\nhelm install x --version 0.6.0 -n y";
         assert_eq!(stated("docs/install.md", install), ["0.4.0", "0.6.0", "0.5.0"]);
         assert_eq!(stated("docs/install.md", "oci-archive:x/portlane-proxy-0.5.1.oci.tar"), ["0.5.1"]);
+        let pushed = "Pushed: x/charts/portlane:0.5.2\nDigest: y\nPushed: x/charts/portlane-crds:0.5.3\n";
+        assert_eq!(stated("docs/install.md", pushed), ["0.5.2", "0.5.3"]);
         assert_eq!(stated("docs/upgrade.md", "  proxyImage: {tag: 0.7.0}"), ["0.7.0"]);
         assert_eq!(stated("deploy/base/rbac.yaml", "    app.kubernetes.io/version: 0.8.0\n"), ["0.8.0"]);
         assert!(stated("CHANGELOG.md", "portlane/echo:0.0.1").is_empty());
@@ -180,7 +183,7 @@ mod tests {
         let files = [
             ("charts/portlane/Chart.yaml", include_str!("../../../charts/portlane/Chart.yaml"), 2),
             ("charts/portlane-crds/Chart.yaml", include_str!("../../../charts/portlane-crds/Chart.yaml"), 2),
-            ("images/Dockerfile", include_str!("../../../images/Dockerfile"), 4),
+            ("images/Dockerfile", include_str!("../../../images/Dockerfile"), 5),
             ("examples/sidecar.yaml", include_str!("../../../examples/sidecar.yaml"), 2),
         ];
         for (path, text, count) in files {

@@ -46,6 +46,16 @@ impl fmt::Display for Remote {
     }
 }
 
+impl Remote {
+    /// What the port is called: an only port by its number, if that is known.
+    pub fn label(&self, number: Option<u16>) -> String {
+        match (self, number) {
+            (Self::Only, Some(number)) => number.to_string(),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl Mapping {
     /// The only port of the target, from the port of the same number.
     pub const ONLY: Self = Self { local: Local::Same, remote: Remote::Only };
@@ -158,6 +168,14 @@ mod tests {
         assert_eq!(local("pg", None), None);
         assert_eq!(local("1:pg", None), Some(1));
         assert_eq!(local(":pg", None), Some(0));
+    }
+
+    #[test]
+    fn an_only_port_is_called_by_its_number() {
+        let label = |text: &str, number| text.parse::<Mapping>().expect("valid").remote.label(number);
+        assert_eq!(label("1:", Some(5432)), "5432");
+        assert_eq!(label("1:", None), "its only port");
+        assert_eq!(label("1:pg", Some(5432)), "pg");
     }
 
     #[test]

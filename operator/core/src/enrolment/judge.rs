@@ -1,5 +1,6 @@
 //! Who may have a certificate.
 
+use crds::ForwardAgent;
 use proxy_api::{Applicant, SignReason, SignRefusal};
 use tunnel_core::{
     identity::{AgentIdentity, AgentName, EndpointId},
@@ -85,9 +86,12 @@ fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
     wanted(cache, key).filter(|_| is_here)
 }
 
-/// Why this gateway does not take an agent, said to the agent itself.
+/// Why this gateway does not take an agent, said to the agent itself. Who does not know the uid hears the same of an agent
+/// elsewhere and of none: a proxy could ask for the agents of others.
 fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &AgentIdentity) -> SignRefusal {
-    let detail = match cache.world.agents.get(key).map(|agent| admission(&cache.world, key, agent)) {
+    let is_it = |agent: &&ForwardAgent| agent.metadata.uid.as_deref() == Some(claimed.uid());
+    let agent = cache.world.agents.get(key).filter(is_it);
+    let detail = match agent.map(|agent| admission(&cache.world, key, agent)) {
         Some(Ok(other)) if other != *gateway => {
             format!("agent {key} dials ForwardGateway {other} now: enrol again with a new join string")
         }
@@ -102,7 +106,7 @@ fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &Agen
 pub(super) fn permitted(wanted: &Wanted, claimed: &AgentIdentity) -> Result<AgentIdentity, SignRefusal> {
     let current = &wanted.identity;
     // A suspended agent gets its certificate, so that it need not enrol again afterwards.
-    let policy = Policy { rotation: current.rotation(), suspended: false, max_instances: 0 };
+    let policy = Policy { rotation: current.rotation(), suspended: false, is_newer: false, max_instances: 0 };
     let policy = Some(&policy).filter(|_| claimed.uid() == current.uid());
     certifiable(claimed, policy).map_err(|denied| refusal(SignReason::Agent, denied.detail))?;
     Ok(current.clone())

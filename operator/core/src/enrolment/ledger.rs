@@ -35,6 +35,10 @@ pub struct Offer {
 #[must_use]
 pub fn offer(kept: &Kept, wanted: &Wanted, root: Fingerprint, token: &Token, now: u64) -> Offer {
     let identity = &wanted.identity;
+    // Whoever enrolled with another root has to enrol again.
+    let mut kept = kept.clone();
+    kept.ledger.set_root(root);
+    let kept = &kept;
     let enrolled = enrolled(&kept.ledger, identity);
     let left = wanted.redemptions.saturating_sub(enrolled);
     let enrolment = Enrolment { secret: None, enrolled, left, failure: None };

@@ -106,7 +106,11 @@ fn enrolled(facts: &AgentFacts) -> Finding {
     };
     let Enrolment { secret, enrolled, left, failure } = enrolment;
     if *enrolled > 0 {
-        return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled, and {left} more may"));
+        let others = match failure {
+            Some(why) => format!("nobody else can now: {why}"),
+            None => format!("{left} more may"),
+        };
+        return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled, and {others}"));
     }
     if let Some(why) = failure {
         return finding(Truth::False, "EnrolmentFailed", why.clone());
@@ -163,4 +167,27 @@ fn ready(accepted: &Finding, enrolled: &Finding, connected: &Finding, is_suspend
         _ => accepted,
     };
     finding(unmet.status, &unmet.reason, &unmet.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_says_why_nobody_else_can_enrol() {
+        let enrolment = Enrolment { enrolled: 1, left: 1, ..Enrolment::default() };
+        let failing = Enrolment { failure: Some("the Secret is not ours".to_owned()), ..enrolment.clone() };
+        for (enrolment, expected) in [(enrolment, "1 more may"), (failing, "the Secret is not ours")] {
+            let facts = AgentFacts {
+                admitted: Ok(ObjectKey::new("ns", "edge")),
+                warning: None,
+                enrolment: Some(enrolment),
+                connected: None,
+                ready: 1,
+            };
+            let found = enrolled(&facts);
+            assert_eq!(found.status, Truth::True, "the certificate that is there counts");
+            assert!(found.message.ends_with(expected), "{}", found.message);
+        }
+    }
 }

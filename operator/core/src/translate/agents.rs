@@ -138,6 +138,7 @@ fn contract(key: &ObjectKey, agent: &ForwardAgent) -> Agent {
         name: key.name.clone(),
         rotation: spec.enrolment.as_ref().and_then(|enrolment| enrolment.rotation).unwrap_or(0),
         suspended: spec.suspend.unwrap_or(false),
+        is_newer: false,
         max_instances: spec.max_instances.unwrap_or(4),
         targets: entries(agent),
         enrolment: None,

@@ -160,6 +160,31 @@ fn a_join_string_is_replaced_when_it_expires_or_leads_elsewhere_or_is_damaged() 
 }
 
 #[test]
+fn after_another_root_was_made_those_who_had_enrolled_enrol_again() {
+    let scene = scene(&json!({}));
+    let kept = written(&Kept::default(), &home(&scene), 1, NOW);
+    let (ledger, _) = redeem(&kept.ledger, &home(&scene), &token(1), &print("key"), NOW).expect("granted");
+    let used = Kept { join: None, ledger: ledger.expect("it is remembered") };
+    let Offer { write, enrolment, .. } = offer(&used, &home(&scene), print("root"), &token(2), NOW);
+    assert!(write.is_none() && enrolment.left == 0, "everybody has enrolled");
+    let Offer { write, enrolment, .. } = offer(&used, &home(&scene), print("other root"), &token(2), NOW);
+    let next = write.expect("a join string of the other root");
+    assert_eq!((join(&next).root(), enrolment.enrolled, enrolment.left), (print("other root"), 0, 1));
+    redeem(&next.ledger, &home(&scene), &token(2), &print("key"), NOW).expect("granted");
+    let restored = offer(&next, &home(&scene), print("root"), &token(3), NOW);
+    assert!(restored.write.is_some_and(|kept| kept.join.is_none()), "those who had enrolled need no join string");
+}
+
+#[test]
+fn a_join_string_of_a_clock_that_was_ahead_is_replaced() {
+    let scene = scene(&json!({}));
+    let kept = written(&Kept::default(), &home(&scene), 1, NOW + 30 * 24 * HOUR);
+    let next = written(&kept, &home(&scene), 2, NOW);
+    assert_eq!(join(&next).expires(), NOW + HOUR);
+    assert!(redeem(&next.ledger, &home(&scene), &token(1), &print("key"), NOW).is_err());
+}
+
+#[test]
 fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
     let mut scene = scene(&json!({}));
     let kept = written(&Kept::default(), &home(&scene), 1, NOW);
@@ -229,7 +254,9 @@ fn a_renewal_has_the_present_rotation_and_no_other() {
     assert!(
         detail(judged(&scene, &with_certificate("uid-home", 3))).contains("ForwardGateway ns/other does not exist")
     );
+    let elsewhere = detail(judged(&scene, &with_certificate("uid-guessed", 3)));
     scene.gone(Kind::Agents, "home");
+    assert_eq!(detail(judged(&scene, &with_certificate("uid-guessed", 3))), elsewhere, "there may be one elsewhere");
     assert!(detail(judged(&scene, &with_certificate("uid-home", 3))).contains("there is no agent ns/home"));
 }
 

@@ -13,6 +13,9 @@ use operator_core::{
 
 use crate::outputs::deadline::{RequestError, answer};
 
+/// Kind of the owner.
+const KIND: &str = "ForwardAgent";
+
 /// Why the Secret of an agent cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -29,6 +32,12 @@ pub enum SecretError {
     /// A Secret of that name exists, and the agent does not own it.
     #[error("Secret {0} exists and does not belong to this ForwardAgent: delete or rename it")]
     Taken(String),
+    /// The Secret is that of an agent of the same name that was deleted.
+    #[error(
+        "Secret {0} belongs to an earlier ForwardAgent of this name, and the API server deletes it soon: if it stays, \
+         delete it"
+    )]
+    Earlier(String),
     /// The ledger is something else.
     #[error(
         "key ledger.json of Secret {0} does not hold the tokens of the agent: delete the Secret, and a new one is made"
@@ -63,9 +72,11 @@ impl<'a> Place<'a> {
     pub(super) async fn read(&self) -> Result<Found, SecretError> {
         let secret = answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed("read", source))?;
         let Some(secret) = secret else { return Ok(Found { secret: None, kept: Kept::default() }) };
-        let mut owners = secret.metadata.owner_references.iter().flatten();
-        if !owners.any(|owner| owner.uid == self.wanted.identity.uid()) {
-            return Err(SecretError::Taken(self.name.clone()));
+        let owners = || secret.metadata.owner_references.iter().flatten();
+        if !owners().any(|owner| owner.uid == self.wanted.identity.uid()) {
+            let is_earlier = owners().any(|owner| owner.kind == KIND && owner.name == self.wanted.key.name);
+            let error = if is_earlier { SecretError::Earlier } else { SecretError::Taken };
+            return Err(error(self.name.clone()));
         }
         let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|value| &value.0);
         let ledger = value(LEDGER).map(|bytes| serde_json::from_slice(bytes)).transpose();
@@ -104,7 +115,7 @@ impl<'a> Place<'a> {
     fn empty(&self) -> Secret {
         let owner = OwnerReference {
             api_version: format!("{}/{}", crds::GROUP, crds::VERSION),
-            kind: "ForwardAgent".to_owned(),
+            kind: KIND.to_owned(),
             name: self.wanted.key.name.clone(),
             uid: self.wanted.identity.uid().to_owned(),
             controller: Some(true),

@@ -208,6 +208,7 @@ fn what_is_behind_an_agent_is_no_loop_and_no_destination_of_this_proxy() {
         name: "home".to_owned(),
         rotation: 0,
         suspended: false,
+        is_newer: false,
         max_instances: 1,
         targets: Vec::new(),
         enrolment: None,

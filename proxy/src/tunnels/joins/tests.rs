@@ -26,7 +26,7 @@ impl Bed {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let id = EndpointId::new("local").expect("an id");
-        let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, max_instances: 4 });
+        let policy = |_: &str| Some(Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 4 });
         let local = Local::open(folder.path(), id, system_clock(), policy).expect("a folder that can be used");
         let guard = Lives::new(Clock::start()).guard("log");
         let log = Log::start(LogFormat::Text, Level::Info, 1, Box::new(io::sink()), guard).expect("a thread").0;

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use super::{Output, kubeconfig_of, run};
+use super::{Output, Running, kubeconfig_of, run};
 use crate::live_api;
 
 /// An account that may list all forwards, and see the sessions of those in one namespace.
@@ -87,6 +87,7 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     ui_follows_sessions(&scene);
     drain_ends_with_the_last_session(&scene);
     drain_evicts_a_pod_once_its_budget_permits(&scene);
+    a_pod_that_has_vanished_is_named(&scene);
 }
 
 fn conns_lists_sessions(scene: &Scene<'_>) {
@@ -151,16 +152,6 @@ fn sessions_are_shown_as_far_as_the_rights_go(scene: &Scene<'_>, other: &Namespa
         code == Some(3) && list["total"] == 1 && list["notes"] == json!([missing])
     });
     other.kubectl(&["delete", "--all", "portforwards"]).ok();
-}
-
-/// A plugin that runs until the end of the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn ui_follows_sessions(scene: &Scene<'_>) {
@@ -334,4 +325,15 @@ fn drain_evicts_a_pod_once_its_budget_permits(scene: &Scene<'_>) {
     let Output { text, errors, code } = verb(scene, &["drain", "pod/p1", "--yes", "--timeout", "1m"]);
     assert_eq!(code, Some(0), "{text}{errors}");
     assert!(text.contains("the pod is gone") && !exists("pod/p1"), "{text}{errors}");
+}
+
+fn a_pod_that_has_vanished_is_named(scene: &Scene<'_>) {
+    let gone = format!("error: pod {}/p1 does not exist", scene.namespace.name());
+    for words in [["conns", "pod/p1"], ["config", "p1"], ["drain", "pod/p1"]] {
+        // The operator follows the deletion a moment later.
+        until(&format!("{words:?} names the pod"), || {
+            let Output { errors, code, .. } = verb(scene, &words);
+            code == Some(2) && errors.starts_with(&gone) && errors.lines().count() == 1
+        });
+    }
 }

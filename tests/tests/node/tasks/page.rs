@@ -9,35 +9,28 @@ pub(crate) enum Step {
     Command { line: String, output: Vec<String> },
 }
 
-/// What a line before a block begins with whose commands no test runs, followed by the reason.
-const NOT_RUN: &str = "<!-- not run: ";
-
 /// A block of a page with its language.
 struct Block<'a> {
     language: &'a str,
     lines: Vec<&'a str>,
-    /// Why no test runs the block.
-    not_run: Option<&'a str>,
 }
 
 fn blocks(page: &str) -> Vec<Block<'_>> {
-    let (mut blocks, mut before) = (Vec::new(), "");
+    let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```").filter(|language| !language.is_empty()) {
-            let not_run = before.strip_prefix(NOT_RUN).and_then(|reason| reason.strip_suffix(" -->"));
             let block = lines.by_ref().take_while(|line| *line != "```").collect();
-            blocks.push(Block { language, lines: block, not_run });
+            blocks.push(Block { language, lines: block });
         }
-        before = line;
     }
     blocks
 }
 
-/// The steps of a page, in order. Without blocks that the page marks as not run.
+/// The steps of a page, in order.
 pub(crate) fn steps(page: &str) -> Vec<Step> {
     let mut steps = Vec::new();
-    for Block { language, lines, .. } in blocks(page).into_iter().filter(|block| block.not_run.is_none()) {
+    for Block { language, lines } in blocks(page) {
         match language {
             "yaml" => {
                 let name = lines.first().and_then(|line| line.strip_prefix("# ")).expect("a YAML block names its file");
@@ -50,14 +43,10 @@ pub(crate) fn steps(page: &str) -> Vec<Step> {
     steps
 }
 
-/// The commands of a page in order, each with the reason if the page marks it as not run.
-pub(crate) fn all_commands(page: &str) -> Vec<(&str, Option<&str>)> {
-    let mut all = Vec::new();
-    for Block { lines, not_run, .. } in blocks(page).into_iter().filter(|block| block.language == "console") {
-        let typed = lines.into_iter().filter_map(|line| line.strip_prefix("$ "));
-        all.extend(typed.map(|line| (line, not_run)));
-    }
-    all
+/// The commands of a page, in order.
+pub(crate) fn all_commands(page: &str) -> Vec<&str> {
+    let consoles = blocks(page).into_iter().filter(|block| block.language == "console");
+    consoles.flat_map(|block| block.lines).filter_map(|line| line.strip_prefix("$ ")).collect()
 }
 
 fn commands(block: &[&str]) -> Vec<Step> {
@@ -117,10 +106,7 @@ fn a_page_is_files_and_commands_and_what_they_print() {
     };
     let file = Step::File { name: "a.yaml".to_owned(), content: "# a.yaml\nkind: A\n".to_owned() };
     assert_eq!(steps(page), [file, command("one", &["out"]), command("two > f &", &[])]);
-    let page = format!("{page}<!-- not run: needs a registry -->\n```console\n$ three\n```\n");
-    assert_eq!(steps(&page).len(), 3, "what is marked is no step");
-    let all = [("one", None), ("two > f &", None), ("three", Some("needs a registry"))];
-    assert_eq!(all_commands(&page), all);
+    assert_eq!(all_commands(page), ["one", "two > f &"]);
 }
 
 #[test]

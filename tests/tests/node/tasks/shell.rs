@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Namespace, Node, binary, helm_command};
+use harness::{Namespace, Node, Outpost, binary, helm_command};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// Folders that helm keeps settings and files in.
 const OF_HELM: [&str; 3] = ["HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"];
 
-/// One bash for a page, on the host of the node, with helm, and kubectl in one namespace.
+/// One bash for a page, with helm, and kubectl in one namespace.
 pub(crate) struct Shell {
     bash: Child,
     input: ChildStdin,
@@ -35,7 +35,24 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
+    /// One on the host of the node.
     pub(crate) fn start(node: &Node, namespace: &Namespace<'_>) -> Self {
+        let mut bash = Command::new("nsenter");
+        bash.arg(format!("--net=/proc/{}/ns/net", node.init())).arg("bash");
+        Self::of(bash, node, namespace)
+    }
+
+    /// One on a machine beside the node.
+    pub(crate) fn on(machine: &Outpost, node: &Node, namespace: &Namespace<'_>) -> Self {
+        Self::of(machine.command("bash"), node, namespace)
+    }
+
+    /// As [`Self::start`], with the folder /etc of the node.
+    pub(crate) fn start_inside(node: &Node, namespace: &Namespace<'_>) -> Self {
+        Self::of(node.command("bash"), node, namespace)
+    }
+
+    fn of(mut bash: Command, node: &Node, namespace: &Namespace<'_>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("folder");
@@ -49,12 +66,13 @@ impl Shell {
         // helm warns of credentials that others may read.
         fs::set_permissions(&kubeconfig, PermissionsExt::from_mode(0o600)).expect("permissions");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut bash = Command::new("nsenter");
-        bash.arg(format!("--net=/proc/{}/ns/net", node.init())).args(["bash", "--noprofile", "--norc"]);
+        bash.args(["--noprofile", "--norc"]);
         bash.env("PATH", format!("{}:{path}", bin.display())).env("KUBECONFIG", &kubeconfig);
         bash.env("KUBECTL_KUBERC", "false").env("KUBECACHEDIR", folder.path().join("cache"));
         // The settings of the person who runs the tests do not count.
         bash.envs(OF_HELM.map(|name| (name, folder.path().join("helm"))));
+        bash.env("XDG_STATE_HOME", folder.path().join("state")).env_remove("PORTLANE_JOIN");
+        bash.env("REGISTRY_AUTH_FILE", folder.path().join("registries.json"));
         // An HTTP proxy of this machine does not reach the node.
         for name in ["http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             bash.env_remove(name);
@@ -67,7 +85,9 @@ impl Shell {
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let input = bash.stdin.take().expect("piped");
         let mut shell = Self { bash, input, lines, folder };
-        let here = format!("kubectl config set-context --current --namespace={}", namespace.name());
+        // nsenter starts in the root of another file system.
+        let folder = shell.folder().display();
+        let here = format!("cd {folder} && kubectl config set-context --current --namespace={}", namespace.name());
         assert_eq!(shell.run(&here).1, 0, "kubectl works");
         shell
     }

@@ -131,6 +131,41 @@ fn a_ledger_that_is_pruned_remembers_a_day_and_who_has_enrolled() {
 }
 
 #[test]
+fn a_token_that_was_issued_while_the_clock_was_ahead_counts_for_nothing_and_is_forgotten() {
+    let mut ledger = issued(1);
+    let ahead = NOW + 365 * 24 * HOUR;
+    ledger.issue(identity("pi4"), print("ahead"), 1, ahead + HOUR, ahead).expect("issued");
+    assert!(ledger.is_live(&print("ahead"), &identity("pi4"), ahead));
+    assert!(!ledger.is_live(&print("ahead"), &identity("pi4"), NOW), "another one takes its place");
+    let refused = ledger.redeem(&print("ahead"), &agent("pi4"), &print("key"), NOW);
+    assert_eq!(refused, Err(Refusal::Expired(agent("pi4"))));
+    ledger.issue(identity("pi4"), print("longest"), 1, NOW + LONGEST, NOW).expect("issued");
+    ledger.prune(&identity("pi4"), NOW);
+    assert_eq!(ledger.len(), 2);
+    assert!(ledger.redeem(&print("longest"), &agent("pi4"), &print("key"), NOW).is_ok());
+}
+
+#[test]
+fn a_ledger_counts_whom_the_present_root_has_enrolled() {
+    let mut ledger = issued(1);
+    ledger.redeem(&print("token"), &agent("pi4"), &print("key"), NOW).expect("granted");
+    assert!(!ledger.set_root(print("root")), "it is the first root that the ledger hears of");
+    assert!(!ledger.set_root(print("root")));
+    let text = serde_json::to_string(&ledger).expect("written");
+    let mut ledger: Ledger = serde_json::from_str(&text).expect("read");
+    assert_eq!(ledger.enrolled(&identity("pi4")), 1);
+    assert!(ledger.set_root(print("other root")));
+    assert_eq!(ledger.enrolled(&identity("pi4")), 0);
+    ledger.issue(identity("pi4"), print("second"), 1, NOW + HOUR, NOW).expect("issued");
+    ledger.redeem(&print("second"), &agent("pi4"), &print("key"), NOW).expect("granted");
+    ledger.prune(&identity("pi4"), NOW + 48 * HOUR);
+    assert_eq!((ledger.enrolled(&identity("pi4")), ledger.len()), (1, 2));
+    assert!(ledger.set_root(print("root")));
+    ledger.redeem(&print("token"), &agent("pi4"), &print("key"), NOW).expect("the root was restored");
+    assert_eq!(ledger.enrolled(&identity("pi4")), 1);
+}
+
+#[test]
 fn the_kept_ledger_holds_no_token_and_is_read_again() {
     let token = crate::join::Token::new([0xa7; 32]);
     let mut ledger = Ledger::default();

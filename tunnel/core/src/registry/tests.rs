@@ -2,7 +2,7 @@ use super::*;
 use crate::identity::AgentName;
 
 const ENDPOINT: Boot = Boot([100; 16]);
-const POLICY: Policy = Policy { rotation: 1, suspended: false, max_instances: 2 };
+const POLICY: Policy = Policy { rotation: 1, suspended: false, is_newer: false, max_instances: 2 };
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -139,6 +139,7 @@ fn an_agent_that_may_not_connect_hears_what_its_owner_can_do() {
     for (policy, expected, remedy) in [
         (None, Denial::Unknown, "enrol again"),
         (Some(Policy { suspended: true, ..POLICY }), Denial::Suspended, "sets suspend to false"),
+        (Some(Policy { suspended: true, is_newer: true, ..POLICY }), Denial::Suspended, "upgrade the server"),
         (Some(Policy { rotation: 2, ..POLICY }), Denial::Revoked, "enrol again"),
         (Some(Policy { max_instances: 0, ..POLICY }), Denial::Instances, "raise maxInstances"),
     ] {

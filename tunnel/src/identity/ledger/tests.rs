@@ -79,10 +79,12 @@ fn the_largest_ledger_fits() {
     let identity = AgentIdentity::new(AgentName::new(&label, &label).expect("names"), &uid, u32::MAX);
     let identity = identity.expect("an identity");
     let mut ledger = Ledger::default();
+    ledger.set_root(print("root"));
     let token = print("token");
-    ledger.issue(identity.clone(), token, REDEMPTIONS, u64::MAX, NOW).expect("issued");
+    let now = u64::MAX - HOUR;
+    ledger.issue(identity.clone(), token, REDEMPTIONS, u64::MAX, now).expect("issued");
     for key in 0..REDEMPTIONS {
-        ledger.redeem(&token, identity.agent(), &print(&key.to_string()), NOW).expect("redeemed");
+        ledger.redeem(&token, identity.agent(), &print(&key.to_string()), now).expect("redeemed");
     }
     let one = serde_json::to_vec(&ledger).expect("written").len();
     assert!(u64::try_from(one * ENTRIES).expect("small") < MOST, "{one}");
