@@ -29,8 +29,8 @@
 //! | | at most one window of memory | `streams::bounds::one_reader_that_never_reads_holds_up_no_other` |
 //! | the connection of one instance stands still | streams of another instance go on | `failures::loopback::a_connection_that_stands_still_holds_up_the_streams_of_its_own_instance_alone` |
 //! | an endpoint of a thousand agents | all are back within ten seconds, 200 a second | core `herd::a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second` |
-//! | an endpoint of a fleet of three, with a thousand agents | all connections to the others are back within ten seconds | `herd::a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an_endpoint_is_lost` |
 //! | | a connection beyond the rate is closed, the others begin one after the other | `agents::rates::a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_back`, `agents::rates::the_handshakes_of_a_burst_begin_one_after_the_other` |
+//! | an endpoint of a fleet of three, with a thousand agents | all connections to the others are back within ten seconds | `herd::a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an_endpoint_is_lost` |
 //! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
 //! | a load balancer always picks one pod | carriers to all, by directed dial | `enrolment::peers::an_agent_reaches_each_endpoint_that_is_named_through_the_address_that_it_knows`; node `tunnels::fleet` |
 //! | | the endpoint that answers for another one is left, and counts it | `enrolment::an_endpoint_that_is_dialled_by_the_id_of_another_one_is_left_and_counts_it` |
