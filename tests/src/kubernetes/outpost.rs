@@ -7,8 +7,8 @@ use std::{
 
 use super::{cluster::CommandOutput, node::Node};
 
-/// Address of the machine, in the network of a node of IPv4.
-const ADDRESS: &str = "192.0.2.77/24";
+/// Number of the machine of a node that has one.
+const ONLY: u8 = 77;
 
 /// Sets the machine up, then lives as long as its standard input. Only answers come in.
 const SETUP: &str = r"set -e
@@ -25,12 +25,21 @@ pub struct Outpost {
 }
 
 impl Outpost {
-    /// The machine of a node, which has one at most.
+    /// The machine of a node that has one.
+    ///
+    /// # Panics
+    /// As [`Self::numbered`].
+    #[must_use]
+    pub fn beside(node: &Node) -> Self {
+        Self::numbered(node, ONLY)
+    }
+
+    /// One of several machines of a node of IPv4. The number, from 2 to 253, is that of no other one; it ends the address.
     ///
     /// # Panics
     /// The machine cannot be set up; the message of the command that failed is in the panic or above.
     #[must_use]
-    pub fn beside(node: &Node) -> Self {
+    pub fn numbered(node: &Node, number: u8) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", SETUP]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut holder = command.spawn().expect("unshare, of util-linux, is there");
@@ -39,14 +48,15 @@ impl Outpost {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).expect("readable");
         assert_eq!(line, "ready\n", "a machine needs root and nft; see the message of its setup above");
+        let link = format!("outpost{number}");
         let veth = format!(
-            "ip link add outpost type veth peer name eth0 netns {}; ip link set outpost master node0; ip link set outpost up",
+            "ip link add {link} type veth peer name eth0 netns {}; ip link set {link} master node0; ip link set {link} up",
             outpost.holder.id()
         );
         shell(within(node.init(), "sh"), &veth);
         let router = node.address();
         let network = format!(
-            "ip address add {ADDRESS} dev eth0; ip link set eth0 up; ip route add default via {router} dev eth0"
+            "ip address add 192.0.2.{number}/24 dev eth0; ip link set eth0 up; ip route add default via {router} dev eth0"
         );
         shell(outpost.command("sh"), &network);
         outpost

@@ -1,39 +1,29 @@
 //! A tunnel in a cluster: a gateway, an agent on a machine that nothing can connect to, and visitors of a forward.
 
+mod fleet;
+mod load;
+mod scene;
+
 use std::{
-    fs,
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use crds::{AgentInstance, ForwardAgent};
-use harness::{Namespace, Node, OPERATOR, Outpost, Program, binary, greeting, install, round_trip, until};
+use harness::{Namespace, Node, Outpost, Program, greeting, round_trip, until};
 use k8s_openapi::api::core::v1::{Secret, Service};
 
+use self::scene::TUNNELS;
 use crate::{
     fleet::{call, client, proxies, wait_for},
     shared,
 };
 
 /// Port of the service on the machine of the agent.
-const TARGET: &str = "7777";
-/// Port of the gateway that agents dial.
-const TUNNELS: u16 = 7443;
+const TARGET: u16 = 7777;
 /// Longest time from `suspend: true` to the end of a session: the page says at once, and the machine may be busy.
 const SUSPENDED: Duration = Duration::from_secs(5);
-
-/// Variables of the person who runs the tests that would misdirect an agent.
-const PERSONAL: [&str; 7] =
-    ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"];
-
-/// The gateway, with what `tunnels` has.
-fn gateway(tunnels: &str) -> String {
-    format!(
-        "{{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {{name: edge}}, spec: {{replicas: 1, \
-         drainSeconds: 5, tunnels: {{{tunnels}}}}}}}"
-    )
-}
 
 /// The agent, and a forward to the service on its machine.
 const FORWARD: &str = "apiVersion: portlane.dev/v1alpha1
@@ -52,21 +42,19 @@ spec:
   - {name: tcp, protocol: TCP, port: 80, backends: [{tunnel: {agent: home, host: 127.0.0.1, port: 7777}}]}
 ";
 
-/// The node is the test's own: other tests need their operator.
 #[test]
 fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator() {
     if !shared::are_nodes_ours() {
         return;
     }
-    let node = Node::start();
-    install(&node, &["--set", "tunnels.enabled=true", "--set", "replicas=1"]);
-    let namespace = node.namespace("tunnels").for_pods();
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    node.kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    let _turn = scene::turn();
+    let node = scene::node();
+    let namespace = scene::namespace(node, "tunnels");
     client(&namespace);
-    let outpost = Outpost::beside(&node);
-    let _service = service(&outpost);
-    let bed = Bed { node: &node, gateway: ready_gateway(&namespace), namespace, outpost };
+    let outpost = Outpost::beside(node);
+    let _service = scene::echo(&outpost, TARGET, "home: ");
+    let gateway = scene::ready_gateway(&namespace, "replicas: 1, drainSeconds: 5");
+    let bed = Bed { node, gateway, namespace, outpost };
     let agent = bed.enrolled();
     bed.is_told_in_status();
     bed.a_session_outlives_its_carrier(&agent);
@@ -74,25 +62,6 @@ fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_
     bed.suspension_ends_sessions(&agent);
     bed.without_an_operator(&agent);
     bed.nothing_is_left();
-}
-
-/// The service on the machine of the agent.
-fn service(outpost: &Outpost) -> Program {
-    let program = binary("portlane-echo");
-    let mut command = outpost.command(program.to_str().expect("a path in Unicode"));
-    command.args(["serve", "--address", "127.0.0.1", "--port", TARGET, "--name", "home: "]);
-    Program::start(command, tempfile::tempdir().expect("folder"))
-}
-
-/// A gateway that says where agents reach it, which is the address of its Service here; gives that address.
-fn ready_gateway(namespace: &Namespace<'_>) -> SocketAddr {
-    namespace.apply(&gateway(""));
-    let address = |service: &Service| -> Option<IpAddr> { service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok() };
-    let service = namespace.until::<Service>("edge", "has an address", |it| address(it).is_some());
-    let gateway_address = SocketAddr::new(address(&service).expect("an address"), TUNNELS);
-    namespace.apply(&gateway(&format!("advertise: ['{gateway_address}']")));
-    wait_for(namespace, "forwardgateway/edge");
-    gateway_address
 }
 
 /// What the test has.
@@ -108,22 +77,8 @@ impl Bed<'_> {
     /// The agent, with the join string of its Secret.
     fn enrolled(&self) -> Program {
         self.namespace.apply(FORWARD);
-        let has_join = |it: &Secret| it.data.as_ref().is_some_and(|data| data.contains_key("join"));
-        self.namespace.until::<Secret>("home-enrolment", "has a join string", has_join);
-        let join = ["get", "secret", "home-enrolment", "--output=go-template={{.data.join | base64decode}}"];
-        let join = self.namespace.kubectl(&join).ok();
-        let folder = tempfile::tempdir().expect("folder");
-        let (file, data) = (folder.path().join("join"), folder.path().join("data"));
-        fs::write(&file, join).expect("written");
-        let program = binary("portlane");
-        let mut command = self.outpost.command(program.to_str().expect("a path in Unicode"));
-        command.args(["agent", "--log", "json", "--name", "pi4", "--allow", &format!("127.0.0.1:{TARGET}")]);
-        command.arg("--join-file").arg(file).arg("--data").arg(data);
-        for name in PERSONAL {
-            command.env_remove(name);
-        }
-        let agent = Program::start(command, folder);
-        agent.wait("connected", "");
+        let join = scene::join(&self.namespace);
+        let agent = scene::agent(&self.outpost, "pi4", &[TARGET], &join);
         wait_for(&self.namespace, "portforward/web");
         self.until_served();
         agent
@@ -212,11 +167,7 @@ impl Bed<'_> {
 
     /// Sessions go on, and an agent that has lost its carrier connects again with its certificate. The operator stays away.
     fn without_an_operator(&self, agent: &Program) {
-        let cluster = self.namespace.cluster();
-        cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, "--replicas=0"]).ok();
-        until("the operator is gone", || {
-            cluster.kubectl(&["get", "pods", "-n", OPERATOR, "-o", "name"]).ok().is_empty()
-        });
+        scene::take_operator_away(self.node);
         self.a_session_outlives_its_carrier(agent);
         self.until_served();
     }

@@ -31,6 +31,12 @@ impl Dialler {
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(chance.clamp(0.0, 1.0))
     }
+
+    /// The pause before the next attempt where success is not to be expected: as after many failures.
+    pub(crate) fn long_pause(&mut self, chance: f64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        LONGEST.mul_f64(chance.clamp(0.0, 1.0))
+    }
 }
 
 #[cfg(test)]

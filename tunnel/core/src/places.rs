@@ -54,12 +54,14 @@ pub struct Places {
     places: BTreeMap<Option<EndpointId>, Place>,
     /// The endpoints that were named last.
     peers: BTreeSet<EndpointId>,
+    /// The endpoint that has named them.
+    named_by: Option<EndpointId>,
 }
 
 impl Places {
     /// An agent that has sessions with at most so many endpoints, beside those that are about to end.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), closed: false, places: BTreeMap::new(), peers: BTreeSet::new() }
+        Self { max: max.max(1), closed: false, places: BTreeMap::new(), peers: BTreeSet::new(), named_by: None }
     }
 
     /// From now on only the sessions that are there are wanted.
@@ -67,8 +69,10 @@ impl Places {
         self.closed = true;
     }
 
-    /// An endpoint has named all others. One that is named no more is dialled only for the session that is there.
-    pub fn told(&mut self, peers: Vec<EndpointId>) {
+    /// An endpoint has named all others. One that is named no more is dialled only for the session that is there, and
+    /// without haste: most likely it is gone, and the attempts of many agents would keep those of others out.
+    pub fn told(&mut self, by: &EndpointId, peers: Vec<EndpointId>) {
+        self.named_by = Some(by.clone());
         self.peers = peers.into_iter().collect();
     }
 
@@ -101,10 +105,11 @@ impl Places {
 
     /// An attempt has failed. Returns the pause before the next one.
     pub fn failed(&mut self, dial: &Dial, now: Duration, chance: f64) -> Duration {
+        let is_gone = matches!(dial, Dial::Endpoint(id) if !self.is_named(id));
         let place = self.places.entry(key(dial)).or_default();
         place.dialling = false;
         place.failed = true;
-        let pause = place.dialler.pause(None, chance);
+        let pause = if is_gone { place.dialler.long_pause(chance) } else { place.dialler.pause(None, chance) };
         place.not_before = now + pause;
         pause
     }
@@ -122,6 +127,11 @@ impl Places {
         let pause = place.dialler.pause(Some(up), chance);
         place.not_before = now + pause;
         pause
+    }
+
+    /// Whether the endpoint is one of the server, by the word that came last. Before there is one, each is.
+    fn is_named(&self, id: &EndpointId) -> bool {
+        self.named_by.as_ref().is_none_or(|by| by == id) || self.peers.contains(id)
     }
 
     fn wanted(&self, sessions: &Standings) -> Vec<Option<EndpointId>> {

@@ -137,7 +137,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     {
         let mut places = agent.places.borrow_mut();
         places.succeeded(dial);
-        places.told(welcome.peers);
+        places.told(&id, welcome.peers);
     }
     held.suspect.set(false);
     if agent.draining.get() {

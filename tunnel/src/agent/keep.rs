@@ -31,7 +31,7 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
                 }
                 Some(_) = streams.join_next(), if !streams.is_empty() => {}
                 peers = tunnel.peers() => {
-                    agent.places.borrow_mut().told(peers);
+                    agent.places.borrow_mut().told(&id, peers);
                     agent.changed.notify_one();
                 }
                 hint = tunnel.hint() => {

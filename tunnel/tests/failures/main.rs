@@ -1,6 +1,6 @@
 //! What can fail, and the test that shows what follows. Tests are named as `file::name`, those of `tunnel/core/tests`
-//! and of `tunnel/tests` by their path there, and those of programs, in `tests/tests/sockets`, from `tunnels` on. "Needs
-//! a node" is what no test on loopback can show.
+//! and of `tunnel/tests` by their path there, and those of programs, in `tests/tests/sockets`, from `tunnels` on, or in
+//! `tests/tests/node` with the word "node". "Needs a node" is what no test on loopback can show.
 //!
 //! | what fails | what is shown | by |
 //! |---|---|---|
@@ -17,7 +17,7 @@
 //! | | its visitors are reset, and its agents come back to the next one | `tunnels::losses::a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give_its_old_streams_up` |
 //! | | other endpoints serve within a second | needs a node |
 //! | the process of an endpoint is frozen | streams go on afterwards | `failures::carriers::an_endpoint_that_is_frozen_for_less_than_the_grace_period_keeps_its_streams` |
-//! | gateways roll out | no stream breaks before the drain deadline | needs a node |
+//! | gateways roll out | no stream breaks before the drain deadline | node `tunnels::fleet` |
 //! | an agent is killed and restarts | old streams are reset at once | `agents::an_agent_that_restarts_has_its_old_streams_reset_at_once` |
 //! | | the port never refuses | `tunnels::another_instance_takes_over_for_one_that_was_killed_and_later_serves_without_a_join_string` |
 //! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
@@ -30,8 +30,9 @@
 //! | the connection of one instance stands still | streams of another instance go on | `failures::loopback::a_connection_that_stands_still_holds_up_the_streams_of_its_own_instance_alone` |
 //! | an endpoint of a thousand agents | all are back within ten seconds, 200 a second | core `herd::a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second` |
 //! | | a connection beyond the rate is closed, the others begin one after the other | `agents::rates::a_connection_beyond_the_rate_is_closed_and_counted_and_an_agent_comes_back`, `agents::rates::the_handshakes_of_a_burst_begin_one_after_the_other` |
+//! | an endpoint of a fleet of three, with a thousand agents | all connections to the others are back within ten seconds | `herd::a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an_endpoint_is_lost` |
 //! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
-//! | a load balancer always picks one pod | carriers to all, by directed dial | needs a node |
+//! | a load balancer always picks one pod | carriers to all, by directed dial | `enrolment::peers::an_agent_reaches_each_endpoint_that_is_named_through_the_address_that_it_knows`; node `tunnels::fleet` |
 //! | | the endpoint that answers for another one is left, and counts it | `enrolment::an_endpoint_that_is_dialled_by_the_id_of_another_one_is_left_and_counts_it` |
 //! | a load balancer ends connections that are idle | no carrier is ever idle | `failures::idle::an_idle_carrier_outlives_a_load_balancer_that_ends_idle_connections` |
 //! | `rotation` is raised | the session is closed | `agents::an_agent_that_is_revoked_loses_its_session_and_stays_away` |
@@ -39,7 +40,7 @@
 //! | two processes have one identity and one name | the later one stays, and the earlier one is told | `agents::denials::of_two_processes_with_one_name_the_later_one_stays_and_the_earlier_one_is_told`, `tunnels::refusals::of_two_processes_with_one_certificate_and_one_name_the_earlier_one_is_told` |
 //! | an end is of another version | it is told which end to upgrade | `agents::denials::an_agent_of_another_version_is_told_which_end_to_upgrade` |
 //! | a target is outside either list | refused with the remedy | `agents::a_target_outside_either_list_is_refused_with_the_remedy` |
-//! | a server name of an unknown endpoint | refused, counted | needs a node |
+//! | a server name of an unknown endpoint | closed, counted | `enrolment::peers::a_connection_for_an_endpoint_that_is_not_in_the_table_or_was_handed_over_is_closed` |
 //! | a carrier, with UDP beside bulk | the same port at the target, whole datagrams of 0 to 65,507 bytes | `failures::loopback::a_flow_beside_bulk_keeps_its_port_and_whole_datagrams_over_other_carriers` |
 //! | either end resets a stream that has no carrier | a reset after the bytes | `streams::resets::a_reset_of_either_end_comes_after_the_bytes_with_and_without_a_carrier`, `streams::relays::a_reset_of_either_socket_is_a_reset_of_the_other_also_without_a_carrier` |
 //! | more is asked for than there is a place for | each request is refused with the reason | core `hostile::each_request_beyond_a_bound_is_refused_with_the_reason_and_the_session_goes_on` |

@@ -53,7 +53,7 @@ fn a_lost_endpoint_is_dialled_by_its_id_and_any_other_if_it_does_not_answer() {
 #[test]
 fn each_endpoint_that_was_named_is_dialled_up_to_the_bound() {
     let mut places = Places::new(3);
-    places.told(peers(&["b", "c", "d"]));
+    places.told(&id("a"), peers(&["b", "c", "d"]));
     let one = sessions(&[("a", ATTACHED)]);
     assert_eq!(places.due(&one, at(0)), [to("b"), to("c")]);
     let all = sessions(&[("a", ATTACHED), ("b", ATTACHED), ("c", ATTACHED)]);
@@ -64,21 +64,36 @@ fn each_endpoint_that_was_named_is_dialled_up_to_the_bound() {
 #[test]
 fn an_endpoint_that_is_named_no_more_is_dialled_only_for_its_session() {
     let mut places = Places::new(4);
-    places.told(peers(&["b", "c"]));
+    places.told(&id("a"), peers(&["b", "c"]));
     let one = sessions(&[("a", ATTACHED)]);
     assert_eq!(places.due(&one, at(0)), [to("b"), to("c")]);
     places.succeeded(&to("b"));
     places.failed(&to("c"), at(0), 0.0);
-    places.told(peers(&["b"]));
+    places.told(&id("a"), peers(&["b"]));
     let both = sessions(&[("a", ATTACHED), ("b", ATTACHED)]);
     assert_eq!(places.due(&both, at(1)), NONE);
-    places.told(peers(&[]));
+    places.told(&id("a"), peers(&[]));
     let lost = sessions(&[("a", ATTACHED), ("b", LOST)]);
     assert_eq!(places.due(&lost, at(1)), [to("b")], "its streams may go on");
     places.failed(&to("b"), at(1), 0.0);
     assert_eq!(places.due(&one, at(2)), NONE, "the session has ended");
-    places.told(peers(&["c"]));
+    places.told(&id("a"), peers(&["c"]));
     assert_eq!(places.due(&one, at(2)), [to("c")]);
+}
+
+#[test]
+fn an_endpoint_that_is_named_no_more_is_dialled_without_haste() {
+    let mut places = Places::new(4);
+    places.told(&id("b"), peers(&["c"]));
+    // The endpoint that has named the others is there, too.
+    for dial in [to("b"), to("c"), Dial::Any] {
+        assert_eq!(places.failed(&dial, at(0), 1.0), at(200), "{dial:?}");
+    }
+    assert_eq!(places.failed(&to("a"), at(0), 1.0), at(10_000));
+    assert_eq!(places.failed(&to("a"), at(0), 0.5), at(5000));
+    places.told(&id("c"), peers(&["a", "b"]));
+    places.ended(&id("a"), Duration::from_secs(60), at(0), 1.0);
+    assert_eq!(places.failed(&to("a"), at(0), 1.0), at(600), "it is back");
 }
 
 #[test]
@@ -94,7 +109,7 @@ fn an_agent_whose_endpoint_leaves_dials_elsewhere_first() {
     let mut places = Places::new(1);
     assert_eq!(places.due(&sessions(&[("a", leaving)]), at(0)), [Dial::Any]);
     let mut places = Places::new(1);
-    places.told(peers(&["b"]));
+    places.told(&id("a"), peers(&["b"]));
     assert_eq!(places.due(&sessions(&[("a", leaving)]), at(0)), [to("b")]);
     // Streams that are still there are resumed where they are.
     let lost = sessions(&[("a", Standing { leaving: true, ..LOST }), ("b", ATTACHED)]);
@@ -104,7 +119,7 @@ fn an_agent_whose_endpoint_leaves_dials_elsewhere_first() {
 #[test]
 fn an_agent_that_stops_dials_only_for_the_streams_that_it_has() {
     let mut places = Places::new(4);
-    places.told(peers(&["b"]));
+    places.told(&id("a"), peers(&["b"]));
     places.close();
     assert_eq!(places.due(&sessions(&[("a", LOST)]), at(0)), [to("a")]);
     assert_eq!(places.due(&sessions(&[]), at(0)), NONE);
@@ -121,7 +136,7 @@ fn pauses_grow_while_a_connection_does_not_hold() {
 fn places_that_are_no_longer_wanted_are_forgotten() {
     let mut places = Places::new(64);
     for round in 0..100 {
-        places.told(peers(&[&format!("pod-{round}")]));
+        places.told(&id("a"), peers(&[&format!("pod-{round}")]));
         for dial in places.due(&sessions(&[("a", ATTACHED)]), at(round * 60_000)) {
             places.failed(&dial, at(round * 60_000), 1.0);
         }

@@ -1,0 +1,36 @@
+//! A thousand agents have a connection to each of three endpoints behind one load balancer. One of the endpoints is lost,
+//! with the connections that it has handed over, and later another one takes its place. On a virtual clock, with the
+//! bounds that endpoints have.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "../../core/tests/chance/mod.rs"]
+mod chance;
+mod endpoints;
+mod fleet;
+
+use std::time::Duration;
+
+use self::fleet::{AGENTS, Fleet};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an_endpoint_is_lost() {
+    // Each has a source of its own, or all come through one load balancer.
+    for (sharing, seed) in [(1, 0), (AGENTS, 1)] {
+        let mut fleet = Fleet::new(seed, sharing);
+        let case = format!("seed {seed}, {sharing} of a source");
+        let handed = fleet.handed_over();
+        assert!(handed.iter().all(|count| *count > AGENTS / 2), "{case}: endpoints hand over: {handed:?}");
+        fleet.lose();
+        let [lost, joined] = fleet.run();
+        assert!(lost <= 10 * SECOND, "{case}: the last one after {lost:?}");
+        assert!(joined <= 10 * SECOND, "{case}: the last one at the next endpoint after {joined:?}");
+        // Of each rate: two lanes begin with one each.
+        let most = fleet.most_in(SECOND);
+        assert!(most <= 202, "{case}: {most} handshakes in a second");
+        let dialled = fleet.dialled();
+        assert!(dialled <= 20 * AGENTS, "{case}: {dialled} connections");
+    }
+}
