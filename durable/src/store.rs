@@ -142,6 +142,8 @@ struct Shared {
     /// Messages that found no room in the queue.
     dropped: AtomicU64,
     max_message_bytes: usize,
+    /// What one call appends at most, as messages count in the queue.
+    batch_bytes: usize,
 }
 
 impl Store {
@@ -150,6 +152,7 @@ impl Store {
         let (commands, receiver) = mpsc::channel();
         let queue_bytes = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let max_message_bytes = settings.log.max_message_bytes;
+        let half_segment = usize::try_from(settings.log.segment_bytes() / 2).unwrap_or(usize::MAX);
         let (keeper, next, figures) = Keeper::open(Box::new(files), settings, receiver)?;
         let started = thread::Builder::new().name("store".to_owned()).spawn(move || keeper.run());
         started.map_err(|error: io::Error| StoreError::Thread(error.to_string()))?;
@@ -162,6 +165,7 @@ impl Store {
             figures,
             dropped: AtomicU64::new(0),
             max_message_bytes,
+            batch_bytes: half_segment.min(queue_bytes),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -190,6 +194,24 @@ impl Store {
                 Err(StoreError::QueueFull)
             }
         }
+    }
+
+    /// Cuts messages into those that one call each appends. More would not fit into a segment, or would wait until the
+    /// queue is empty. Only a message that is longer by itself is.
+    pub(crate) fn batches(&self, messages: Vec<Incoming>) -> Vec<Vec<Incoming>> {
+        let mut batches: Vec<Vec<Incoming>> = Vec::new();
+        let mut bytes = 0;
+        for message in messages {
+            let cost = message.cost();
+            bytes += cost;
+            if let Some(batch) = batches.last_mut().filter(|_| bytes <= self.shared.batch_bytes) {
+                batch.push(message);
+            } else {
+                bytes = cost;
+                batches.push(vec![message]);
+            }
+        }
+        batches
     }
 
     /// Waits until there is a message of this number, or a later one.
