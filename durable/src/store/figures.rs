@@ -63,7 +63,7 @@ pub struct Drops {
     pub full: u64,
     /// They were too old.
     pub age: u64,
-    /// The sink will never take them, and none are put aside, or none so long.
+    /// The sink will never take them, and none are put aside, or none so long, or the disk is full.
     pub dead: u64,
     /// The disk failed.
     pub failed: u64,

@@ -57,6 +57,23 @@ async fn on_a_full_disk_messages_are_dropped_and_counted_until_there_is_space() 
 }
 
 #[tokio::test]
+async fn on_a_full_disk_a_refused_message_is_dropped_and_holds_up_none_behind_it() {
+    within(async {
+        let disk = Disk::default();
+        let store = open(&disk, settings());
+        append(&store, messages(0..2)).await;
+        disk.leave(Some(0));
+        store.dead(0, "400 Bad Request".to_owned()).await.expect("it is dropped");
+        let full = figures(&store, |figures| figures.dropped.dead == 1).await;
+        assert_eq!((full.dead_letters, full.failure), (0, None), "full is not broken");
+        disk.leave(None);
+        store.dead(1, "400 Bad Request".to_owned()).await.expect("it is put aside");
+        figures(&store, |figures| figures.dead_letters == 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_log_that_drops_the_oldest_takes_every_message_and_counts_those_that_went() {
     within(async {
         let log = Settings { max_bytes: 64 << 10, when_full: WhenFull::DropOldest, ..settings().log };
