@@ -80,30 +80,7 @@ impl Keeper {
         Ok(ReadMessages { messages, next: self.reader.wanted() })
     }
 
-    /// Gives up the segment of a message that could not be read for too long. Returns whether it did: a disk that does
-    /// not take the cursor either is away, and its messages are not.
-    fn gives_up(&mut self) -> bool {
-        let (number, now) = (self.reader.wanted(), self.world.now().steady);
-        let since = self.unread.filter(|unread| unread.0 == number).map_or(now, |unread| unread.1);
-        self.unread = Some((number, since));
-        if now.saturating_sub(since) < READ_WITHIN {
-            return false;
-        }
-        let committed = self.log.commit_again(&mut self.world.outside());
-        self.hear();
-        if let Err(error) = committed
-            && !error.is_no_space()
-        {
-            self.fails(&error);
-            return false;
-        }
-        self.log.skip_segment(&mut self.world.outside(), &mut self.reader);
-        self.hear();
-        self.unread = None;
-        true
-    }
-
-    /// Puts one message into the dead letters. A full disk has no room for it, and holds up no message behind it.
+    /// Puts one message into the dead letters.
     fn put_aside(&mut self, number: u64, why: &str) -> Result<(), StoreError> {
         self.aside.seek(number);
         let read = self.log.read(&mut self.world.outside(), &mut self.aside);
@@ -116,6 +93,7 @@ impl Keeper {
                     put = self.dead.put(&mut self.world.outside_with(&mut self.letters), &record, why);
                 }
                 if put.as_ref().is_err_and(Error::is_no_space) {
+                    // It would hold up all behind it until somebody makes room.
                     let messages = number..number.saturating_add(1);
                     self.letters.push(Told::Dropped { messages, why: Why::Dead });
                     put = Ok(());
@@ -138,6 +116,29 @@ impl Keeper {
                 Err(error.into())
             }
         }
+    }
+
+    /// Gives up the segment of a message that could not be read for too long. Returns whether it did: a disk that does
+    /// not take the cursor either is away, and its messages are not.
+    fn gives_up(&mut self) -> bool {
+        let (number, now) = (self.reader.wanted(), self.world.now().steady);
+        let since = self.unread.filter(|unread| unread.0 == number).map_or(now, |unread| unread.1);
+        self.unread = Some((number, since));
+        if now.saturating_sub(since) < READ_WITHIN {
+            return false;
+        }
+        let committed = self.log.commit_again(&mut self.world.outside());
+        self.hear();
+        if let Err(error) = committed
+            && !error.is_no_space()
+        {
+            self.fails(&error);
+            return false;
+        }
+        self.log.skip_segment(&mut self.world.outside(), &mut self.reader);
+        self.hear();
+        self.unread = None;
+        true
     }
 
     /// Looks up when the oldest message that is not acknowledged was received.
