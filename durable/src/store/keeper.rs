@@ -267,10 +267,14 @@ impl Keeper {
 
     fn refuse_first(&mut self, count: usize, is_full: bool, error: &Error) {
         for append in self.waiting.drain(..count) {
-            let messages = append.messages.len() as u64;
-            let dropped = &mut self.figures.dropped;
-            let dropped = if is_full { &mut dropped.full } else { &mut dropped.failed };
-            *dropped += messages;
+            let Figures { dropped, refused, .. } = &mut self.figures;
+            let counted = match (append.sync, is_full) {
+                // Its sender hears so, and sends them again.
+                (true, _) => refused,
+                (false, true) => &mut dropped.full,
+                (false, false) => &mut dropped.failed,
+            };
+            *counted += append.messages.len() as u64;
             // The sender may not wait for it.
             let _ = append.reply.send(Err(StoreError::Log(error.clone())));
         }

@@ -44,11 +44,15 @@ async fn on_a_full_disk_messages_are_dropped_and_counted_until_there_is_space() 
         let store = open(&disk, settings());
         append(&store, messages(0..1)).await;
         disk.leave(Some(10));
-        let receipt = store.append_and_sync(messages(1..3)).await.expect("room in the queue");
+        let receipt = store.append(messages(1..3)).await.expect("room in the queue");
         let error = receipt.synced().await.expect_err("the disk is full");
         assert!(matches!(&error, StoreError::Log(error) if error.is_no_space()), "{error}");
         let full = figures(&store, |figures| figures.dropped.full == 2).await;
         assert_eq!((full.dropped.failed, full.failure), (0, None), "full is not broken");
+        let receipt = store.append_and_sync(messages(1..2)).await.expect("room in the queue");
+        receipt.synced().await.expect_err("the disk is full");
+        let full = figures(&store, |figures| figures.refused == 1).await;
+        assert_eq!(full.dropped.full, 2, "a sender that hears so still has it");
         disk.leave(None);
         append(&store, messages(3..4)).await;
         assert_eq!(read(&store, 0).await, [(0, payload(0)), (1, payload(3))]);
