@@ -196,8 +196,8 @@ impl Store {
         }
     }
 
-    /// Cuts messages into those that one call each appends. More would not fit into a segment, or would wait until the
-    /// queue is empty. Only a message that is longer by itself is.
+    /// Cuts messages into batches, each for one call: a longer one may not fit into a segment, or waits until the queue
+    /// is empty. A message that is longer by itself is a batch, too.
     pub(crate) fn batches(&self, messages: Vec<Incoming>) -> Vec<Vec<Incoming>> {
         let mut batches: Vec<Vec<Incoming>> = Vec::new();
         let mut bytes = 0;

@@ -166,7 +166,7 @@ impl Connection {
             match timeout(self.idle, stream.readable()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return End::Sender,
-                Err(_) => return End::Idle,
+                Err(_) => return self.end_idle(&room).await,
             }
             let turn = room.turn().await;
             let mut taken = Taken::default();
@@ -194,6 +194,17 @@ impl Connection {
                 return End::Crowded;
             }
         }
+    }
+
+    /// Nothing comes any more. The beginning of a line is a message then, as at the end of the stream.
+    async fn end_idle(&mut self, room: &Room) -> End {
+        let turn = room.turn().await;
+        let mut taken = Taken::default();
+        let before = self.wire.counts();
+        // What has a length and is not whole is none.
+        let _ = self.wire.end(&mut taken);
+        self.intake.count_long(before, self.wire.counts());
+        if self.keep(&mut taken, turn).await.is_some() { End::Idle } else { End::Store }
     }
 
     /// Reads once. The buffer is there only meanwhile, as most connections are silent most of the time.

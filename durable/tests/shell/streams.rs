@@ -56,15 +56,17 @@ async fn a_stream_that_violates_its_framing_is_closed_and_what_came_before_is_ke
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed() {
+async fn a_silent_connection_is_closed_and_what_came_of_a_line_is_kept() {
     let port = Port::new().await;
     let test = async {
         let mut sender = port.connect().await;
+        sender.write_all(b"one\ntw").await.expect("it is open");
         assert_eq!(rest(&mut sender).await, b"");
         port.until(|figures| figures.idle == 1).await;
+        assert_eq!(port.texts(2).await, ["one", "tw"]);
     };
     let settings = settings_of(Protocol::Framed(Framing::Newline));
-    port.serve(TcpSettings { idle: Duration::from_millis(20), ..settings }, test).await;
+    port.serve(TcpSettings { idle: Duration::from_millis(100), ..settings }, test).await;
 }
 
 #[tokio::test]
