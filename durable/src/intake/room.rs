@@ -38,7 +38,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    pub(super) const fn new(room: Arc<Room>) -> Self {
+    pub(super) fn new(room: Arc<Room>) -> Self {
         Self { room, bytes: 0 }
     }
 
