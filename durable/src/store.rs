@@ -220,9 +220,9 @@ impl Store {
         next.wait_for(|next| *next > number).await.map(drop).map_err(|_| StoreError::Stopped)
     }
 
-    /// Reads from this number on; nothing if there are no such messages yet. An error of the disk may go away. After a
-    /// minute of it the segment is given up if the disk takes the cursor: then nothing is read, and the next number is
-    /// that behind it. [`Store::skip_segment`] is for a caller that knows better.
+    /// Reads from this number on; nothing if there are no such messages yet. An error of the disk may go away;
+    /// one that stays for a minute costs the segment, if the disk takes the cursor: then nothing is read, and the next
+    /// number is the one behind it. [`Store::skip_segment`] does so at once.
     pub async fn read(&self, from: u64, bound: ReadBound) -> Result<ReadMessages, StoreError> {
         self.call(|reply| Call::Read { from, bound, reply }).await?
     }
