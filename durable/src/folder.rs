@@ -168,7 +168,12 @@ fn make(path: &Path) -> io::Result<()> {
     builder.mode(0o700);
     match builder.create(path) {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            // A process that was killed may have made it and not got to the sync. A folder that is mounted here may be
+            // below one that this user cannot open.
+            let _ = File::open(above).and_then(|above| above.sync_all());
+            return Ok(());
+        }
         Err(error) if error.kind() == ErrorKind::NotFound && above != path => {
             make(above)?;
             builder.create(path)?;

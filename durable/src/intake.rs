@@ -8,10 +8,12 @@ use durable_core::intake::Counts;
 use crate::Incoming;
 use crate::clock::unix_millis;
 
+mod room;
 mod tcp;
 mod udp;
 mod wire;
 
+pub use self::room::PARTIAL_BYTES;
 pub use self::tcp::{TcpSettings, serve};
 pub use self::udp::receive;
 pub use self::wire::Protocol;
@@ -44,6 +46,12 @@ pub struct IntakeFigures {
     pub idle: u64,
     /// Connections that were closed because their bytes are not what the framing says.
     pub violations: u64,
+    /// Connections that were closed because too many bytes are held of messages that have not ended.
+    pub crowded: u64,
+    /// Connections that were closed because the store did not keep their messages.
+    pub not_kept: u64,
+    /// Datagrams without a byte, which are no messages.
+    pub empty: u64,
 }
 
 impl Intake {

@@ -144,6 +144,8 @@ struct Shared {
     /// Messages that found no room in the queue.
     dropped: AtomicU64,
     max_message_bytes: usize,
+    /// What one call appends at most, as messages count in the queue.
+    batch_bytes: usize,
 }
 
 impl Store {
@@ -152,6 +154,7 @@ impl Store {
         let (commands, receiver) = mpsc::channel();
         let queue_bytes = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let max_message_bytes = settings.log.max_message_bytes;
+        let half_segment = usize::try_from(settings.log.segment_bytes() / 2).unwrap_or(usize::MAX);
         let (keeper, next, figures) = Keeper::open(Box::new(files), settings, receiver)?;
         let started = thread::Builder::new().name("store".to_owned()).spawn(move || keeper.run());
         started.map_err(|error: io::Error| StoreError::Thread(error.to_string()))?;
@@ -164,6 +167,7 @@ impl Store {
             figures,
             dropped: AtomicU64::new(0),
             max_message_bytes,
+            batch_bytes: half_segment.min(queue_bytes),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -194,6 +198,24 @@ impl Store {
         }
     }
 
+    /// Cuts messages into batches, each for one call: a longer one may not fit into a segment, or waits until the queue
+    /// is empty. A message that is longer by itself is a batch, too.
+    pub(crate) fn batches(&self, messages: Vec<Incoming>) -> Vec<Vec<Incoming>> {
+        let mut batches: Vec<Vec<Incoming>> = Vec::new();
+        let mut bytes = 0;
+        for message in messages {
+            let cost = message.cost();
+            bytes += cost;
+            if let Some(batch) = batches.last_mut().filter(|_| bytes <= self.shared.batch_bytes) {
+                batch.push(message);
+            } else {
+                bytes = cost;
+                batches.push(vec![message]);
+            }
+        }
+        batches
+    }
+
     /// Waits until there is a message of this number, or a later one.
     pub async fn wait_for(&self, number: u64) -> Result<(), StoreError> {
         let mut next = self.shared.next.clone();
@@ -206,7 +228,8 @@ impl Store {
     }
 
     /// Reads from this number on; nothing if there are no such messages yet. An error of the disk may go away;
-    /// [`Store::skip_segment`] is for one that stays.
+    /// one that stays for a minute costs the segment, if the disk takes the cursor: then nothing is read, and the next
+    /// number is the one behind it. [`Store::skip_segment`] does so at once.
     pub async fn read(&self, from: u64, bound: ReadBound) -> Result<ReadMessages, StoreError> {
         self.call(|reply| Call::Read { from, bound, reply }).await?
     }

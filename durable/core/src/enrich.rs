@@ -1,5 +1,7 @@
 //! What is added to messages on their way to the sink: when they came, from whom, and where.
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use data_encoding::BASE64;
@@ -62,11 +64,12 @@ impl Enricher {
         Self { form, forward, pod, untouched: 0 }
     }
 
-    /// The bytes for the sink of a message from `client`, an address.
+    /// The bytes for the sink of a message from `client`: an address, whose port is not added if it has one.
     pub fn enrich(&mut self, client: &str, message: &Message<'_>) -> Vec<u8> {
         let received = UNIX_EPOCH + Duration::from_millis(message.received_millis.min(LAST_MILLIS));
         let received_at = humantime::format_rfc3339_millis(received).to_string();
-        let labels = Labels { received_at: &received_at, client, forward: &self.forward, pod: &self.pod };
+        let client = address(client);
+        let labels = Labels { received_at: &received_at, client: &client, forward: &self.forward, pod: &self.pod };
         let enriched = match &self.form {
             Form::Json => object(&labels, message.payload),
             Form::Syslog { id } => structured::add(id, &labels, message.payload),
@@ -81,6 +84,12 @@ impl Enricher {
     pub const fn untouched(&self) -> u64 {
         self.untouched
     }
+}
+
+/// An address without its port, which changes with each connection and would tell one client from itself.
+fn address(client: &str) -> Cow<'_, str> {
+    let with_port = client.parse::<SocketAddr>();
+    with_port.map_or(Cow::Borrowed(client), |client| Cow::Owned(client.ip().to_string()))
 }
 
 /// The message in an object: as a string, or in base64 if it is not UTF-8.

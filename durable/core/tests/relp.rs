@@ -167,7 +167,22 @@ fn a_server_reads_nothing_after_a_violation_and_still_answers_what_was_kept() {
     assert_eq!(server.end(), Err(violation));
     assert_eq!((received.len(), out.len()), (1, 0));
     server.answer(2, &mut out);
-    assert_eq!(out, b"2 rsp 6 200 OK\n");
+    assert_eq!(out, b"2 rsp 6 200 OK\n0 serverclose 0\n");
+}
+
+#[test]
+fn a_client_hears_of_its_violation_behind_the_answers_to_what_it_sent_before() {
+    let mut server = Server::new(WIDE);
+    let (mut received, mut out) = (Vec::new(), Vec::new());
+    server.feed(b"1 open 0\n", &mut received, &mut out).expect("a session");
+    out.clear();
+    let stream = b"2 syslog 1 a\n3 syslog 1 b\n4 starttls 0\n";
+    assert_eq!(server.feed(stream, &mut received, &mut out), Err(Violation::StartTls));
+    assert_eq!(out, b"", "it would read no answers, and send both messages again");
+    server.answer(2, &mut out);
+    server.answer(3, &mut out);
+    let refused = frame(4, "rsp", "500 TLS is not offered");
+    assert_eq!(String::from_utf8(out).expect("text"), format!("2 rsp 6 200 OK\n3 rsp 6 200 OK\n{refused}{GOING}"));
 }
 
 const NO_NUMBER: &str = "and not with the number of a transaction: have the sender speak RELP, without TLS, or set \

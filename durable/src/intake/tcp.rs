@@ -10,9 +10,11 @@ use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places, Refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
+use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::room::{Partial, Room};
 use super::wire::{Protocol, Taken, Wire};
 use super::{Intake, Limits, incoming, source};
 use crate::Store;
@@ -22,7 +24,9 @@ const READ: usize = 64 * 1024;
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How messages are taken over TCP. The memory of connections is `connections` times the longest message at most.
+/// How messages are taken over TCP. The memory of a socket is twice [`PARTIAL_BYTES`](super::PARTIAL_BYTES), what one
+/// connection has read and the store has no room for, and for each RELP connection the answers to one read: some 100
+/// KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpSettings {
     /// What senders speak.
@@ -44,6 +48,8 @@ enum End {
     Sender,
     Idle,
     Violation,
+    /// Too much is held of messages that have not ended.
+    Crowded,
     /// The store takes no messages, or did not sync them.
     Store,
 }
@@ -59,13 +65,16 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
         evict: Evict::Never,
         rates: None,
     });
+    let room = Arc::new(Room::new(settings.connections));
+    let mut open = Open { intake, connections: 0 };
     let mut connections = JoinSet::new();
     loop {
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if let Some(place) = admit(&mut places, peer, started.elapsed(), intake) {
-                        let connection = Connection::new(peer, store.clone(), settings, intake.clone());
+                        open.add();
+                        let connection = Connection::new(peer, store.clone(), settings, intake.clone(), room.clone());
                         connections.spawn(connection.run(stream, place));
                     }
                 }
@@ -77,8 +86,8 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Ok(place) = ended {
                     places.release(place, started.elapsed());
-                    intake.count(|figures| figures.connections -= 1);
                 }
+                open.remove();
             }
         }
     }
@@ -86,10 +95,7 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
 
 fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<PlaceId> {
     match places.admit(peer.ip(), now) {
-        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => {
-            intake.count(|figures| figures.connections += 1);
-            Some(place)
-        }
+        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some(place),
         Admission::Refuse(refusal) => {
             intake.count(|figures| match refusal {
                 Refusal::SourceFull | Refusal::SourceRate => figures.refused_source += 1,
@@ -97,6 +103,30 @@ fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) 
             });
             None
         }
+    }
+}
+
+/// The connections that are open, which end with this.
+struct Open<'a> {
+    intake: &'a Intake,
+    connections: u64,
+}
+
+impl Open<'_> {
+    fn add(&mut self) {
+        self.connections += 1;
+        self.intake.count(|figures| figures.connections += 1);
+    }
+
+    fn remove(&mut self) {
+        self.connections -= 1;
+        self.intake.count(|figures| figures.connections -= 1);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.intake.count(|figures| figures.connections -= self.connections);
     }
 }
 
@@ -108,35 +138,43 @@ struct Connection {
     idle: Duration,
     intake: Intake,
     wire: Wire,
+    room: Arc<Room>,
+    partial: Partial,
 }
 
 impl Connection {
-    fn new(peer: SocketAddr, store: Store, settings: TcpSettings, intake: Intake) -> Self {
+    fn new(peer: SocketAddr, store: Store, settings: TcpSettings, intake: Intake, room: Arc<Room>) -> Self {
         let wire = Wire::new(settings.protocol, settings.limits);
-        Self { peer, source: source(peer), store, idle: settings.idle, intake, wire }
+        let partial = Partial::new(room.clone());
+        Self { peer, source: source(peer), store, idle: settings.idle, intake, wire, room, partial }
     }
 
     async fn run(mut self, mut stream: TcpStream, place: PlaceId) -> PlaceId {
         match self.carry(&mut stream).await {
-            End::Sender | End::Store => {}
+            End::Sender => {}
             End::Idle => self.intake.count(|figures| figures.idle += 1),
             End::Violation => self.intake.count(|figures| figures.violations += 1),
+            End::Crowded => self.intake.count(|figures| figures.crowded += 1),
+            End::Store => self.intake.count(|figures| figures.not_kept += 1),
         }
         place
     }
 
     async fn carry(&mut self, stream: &mut TcpStream) -> End {
+        let room = self.room.clone();
         loop {
             match timeout(self.idle, stream.readable()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return End::Sender,
-                Err(_) => return End::Idle,
+                Err(_) => return self.end_idle(&room).await,
             }
+            let turn = room.turn().await;
             let mut taken = Taken::default();
             let before = self.wire.counts();
             let end = self.read(stream, &mut taken);
             self.intake.count_long(before, self.wire.counts());
-            if self.keep(&mut taken).await.is_none() {
+            let has_room = self.partial.holds(self.wire.held());
+            if self.keep(&mut taken, turn).await.is_none() {
                 return End::Store;
             }
             if !taken.out.is_empty() {
@@ -152,7 +190,21 @@ impl Connection {
             if self.wire.is_closed() {
                 return End::Sender;
             }
+            if !has_room {
+                return End::Crowded;
+            }
         }
+    }
+
+    /// Nothing comes any more. The beginning of a line is a message then, as at the end of the stream.
+    async fn end_idle(&mut self, room: &Room) -> End {
+        let turn = room.turn().await;
+        let mut taken = Taken::default();
+        let before = self.wire.counts();
+        // What has a length and is not whole is none.
+        let _ = self.wire.end(&mut taken);
+        self.intake.count_long(before, self.wire.counts());
+        if self.keep(&mut taken, turn).await.is_some() { End::Idle } else { End::Store }
     }
 
     /// Reads once. The buffer is there only meanwhile, as most connections are silent most of the time.
@@ -172,21 +224,25 @@ impl Connection {
     }
 
     /// Gives what was taken to the store, once it has room, and waits for the sync if the sender does.
-    async fn keep(&mut self, taken: &mut Taken) -> Option<()> {
-        if taken.messages.is_empty() {
-            return Some(());
-        }
+    async fn keep(&mut self, taken: &mut Taken, turn: MutexGuard<'_, ()>) -> Option<()> {
         let messages: Vec<_> =
             take(&mut taken.messages).into_iter().map(|payload| incoming(&self.source, payload)).collect();
-        let count = messages.len() as u64;
-        if self.wire.answers() {
-            self.store.append_and_sync(messages).await.ok()?.synced().await.ok()?;
-            self.wire.synced(taken);
-        } else {
-            // Nobody waits for it.
-            drop(self.store.append(messages).await.ok()?);
+        let mut receipts = Vec::new();
+        for batch in self.store.batches(messages) {
+            let count = batch.len() as u64;
+            if self.wire.answers() {
+                receipts.push(self.store.append_and_sync(batch).await.ok()?);
+            } else {
+                // Nobody waits for it.
+                drop(self.store.append(batch).await.ok()?);
+            }
+            self.intake.count(|figures| figures.messages += count);
         }
-        self.intake.count(|figures| figures.messages += count);
+        drop(turn);
+        for receipt in receipts {
+            receipt.synced().await.ok()?;
+        }
+        self.wire.synced(taken);
         Some(())
     }
 }

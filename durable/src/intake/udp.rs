@@ -3,17 +3,20 @@
 use std::io::{self, ErrorKind};
 
 use tokio::net::UdpSocket;
+use tokio::task::yield_now;
 
 use super::{Intake, Limits, Oversize, incoming, source};
 use crate::{Incoming, Store, StoreError};
 
 /// More than the longest datagram.
 const DATAGRAM: usize = 64 * 1024;
-/// Datagrams that are appended with one call.
+/// Datagrams, and bytes of them, that are read before others have their turn.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Appends the datagrams of this socket, until this future is dropped or the socket fails. What the store has no room
-/// for is dropped, and counted there. The bound of `limits` is that of the store.
+/// for is dropped, and counted there. The bound of `limits` is that of the store. A datagram without a byte is no
+/// message, as an empty line is none.
 ///
 /// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows.
 pub async fn receive(
@@ -29,7 +32,7 @@ pub async fn receive(
         if let Err(error) = socket.readable().await {
             return error;
         }
-        let (messages, failed) = batch(socket, &mut buffer, limits, intake);
+        let (messages, ended) = batch(socket, &mut buffer, limits, intake);
         if let Some(now) = dropped(socket) {
             let more = u64::from(now.wrapping_sub(before));
             before = now;
@@ -38,33 +41,48 @@ pub async fn receive(
         if let Err(StoreError::Stopped) = append(store, messages, intake) {
             return io::Error::other(StoreError::Stopped);
         }
-        if let Some(error) = failed {
-            return error;
+        match ended {
+            // There may be more. The socket stays readable, so nothing else here would wait.
+            None => yield_now().await,
+            Some(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Some(error) => return error,
         }
     }
 }
 
 fn append(store: &Store, messages: Vec<Incoming>, intake: &Intake) -> Result<(), StoreError> {
-    if messages.is_empty() {
-        return Ok(());
+    for batch in store.batches(messages) {
+        let count = batch.len() as u64;
+        match store.try_append(batch) {
+            Ok(receipt) => {
+                // Nobody waits for the sync.
+                drop(receipt);
+                intake.count(|figures| figures.messages += count);
+            }
+            Err(StoreError::Stopped) => return Err(StoreError::Stopped),
+            // The store counts it.
+            Err(_) => {}
+        }
     }
-    let count = messages.len() as u64;
-    // Nobody waits for the sync.
-    drop(store.try_append(messages)?);
-    intake.count(|figures| figures.messages += count);
     Ok(())
 }
 
-/// Datagrams that are there, and the error after them.
+/// Datagrams that are there, and the error after them if there are no more for now.
 fn batch(socket: &UdpSocket, buffer: &mut [u8], limits: Limits, intake: &Intake) -> (Vec<Incoming>, Option<io::Error>) {
     let mut messages = Vec::new();
-    while messages.len() < BATCH {
+    let mut bytes = 0;
+    // Those that are dropped count, too.
+    for _ in 0..BATCH {
+        if bytes >= BATCH_BYTES {
+            break;
+        }
         match socket.try_recv_from(buffer) {
+            Ok((0, _)) => intake.count(|figures| figures.empty += 1),
             Ok((count, peer)) => {
+                bytes += count;
                 let datagram = buffer.get(..count).unwrap_or_default();
                 messages.extend(bounded(datagram, limits, intake).map(|payload| incoming(&source(peer), payload)));
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return (messages, None),
             Err(error) => return (messages, Some(error)),
         }
     }

@@ -81,6 +81,14 @@ impl Wire {
         }
     }
 
+    /// Bytes of memory that hold the message which has not ended.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Framed(decoder) => decoder.held(),
+            Self::Relp(server) => server.held(),
+        }
+    }
+
     pub(super) fn counts(&self) -> Counts {
         match self {
             Self::Framed(decoder) => decoder.counts(),

@@ -28,6 +28,8 @@ pub struct Figures {
     pub sync_time: Duration,
     /// Messages that were dropped.
     pub dropped: Drops,
+    /// Messages that were not taken, as the log or the disk was full or failed, and whose senders hear so.
+    pub refused: u64,
     /// Messages that were lost: damaged, or gone with their file.
     pub lost: u64,
     /// Bytes at the end of a log that are no whole message: cut off by a crash, or damaged since.
@@ -63,7 +65,7 @@ pub struct Drops {
     pub full: u64,
     /// They were too old.
     pub age: u64,
-    /// The sink will never take them, and none are put aside, or none so long.
+    /// The sink will never take them, and none are put aside, or none so long, or the disk is full.
     pub dead: u64,
     /// The disk failed.
     pub failed: u64,

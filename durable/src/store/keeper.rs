@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// The folder, the clocks, and what the log tells.
 pub(super) struct World {
     pub(super) files: Box<dyn Files + Send>,
-    started: Instant,
+    pub(super) started: Instant,
     pub(super) told: Vec<Told>,
 }
 
@@ -38,6 +38,12 @@ impl World {
     pub(super) fn outside(&mut self) -> Outside<'_> {
         let now = self.now();
         Outside { files: &mut *self.files, now, told: &mut self.told }
+    }
+
+    /// As [`Self::outside`], with another list for what is told.
+    pub(super) fn outside_with<'a>(&'a mut self, told: &'a mut Vec<Told>) -> Outside<'a> {
+        let now = self.now();
+        Outside { files: &mut *self.files, now, told }
     }
 }
 
@@ -75,6 +81,10 @@ pub(super) struct Keeper {
     ticked: Option<Duration>,
     /// The number that `oldest_received_millis` of the figures belongs to.
     pub(super) oldest: Option<u64>,
+    /// The message that cannot be read, and since when.
+    pub(super) unread: Option<(u64, Duration)>,
+    /// What is lost before this message was counted.
+    pub(super) lost_before: u64,
     pub(super) figures: Figures,
     published: Arc<Mutex<Figures>>,
     next: watch::Sender<u64>,
@@ -93,9 +103,8 @@ impl Keeper {
         let mut world = World { files, started: Instant::now(), told: Vec::new() };
         let log = Log::open(&mut world.outside(), &settings.prefix, settings.log.clone())?;
         let prefix = format!("{}dead-", settings.prefix);
-        let now = world.now();
         let mut letters = Vec::new();
-        let mut outside = Outside { files: &mut *world.files, now, told: &mut letters };
+        let mut outside = world.outside_with(&mut letters);
         let dead = DeadLetters::open(&mut outside, &prefix, settings.dead_bytes, settings.log.max_message_bytes)?;
         let (reader, aside) = (log.reader(), log.reader());
         let (next, receiver) = watch::channel(log.next());
@@ -117,6 +126,8 @@ impl Keeper {
             drains: Vec::new(),
             ticked: None,
             oldest: None,
+            unread: None,
+            lost_before: 0,
             figures: Figures::default(),
             published: published.clone(),
             next,
@@ -265,10 +276,14 @@ impl Keeper {
 
     fn refuse_first(&mut self, count: usize, is_full: bool, error: &Error) {
         for append in self.waiting.drain(..count) {
-            let messages = append.messages.len() as u64;
-            let dropped = &mut self.figures.dropped;
-            let dropped = if is_full { &mut dropped.full } else { &mut dropped.failed };
-            *dropped += messages;
+            let Figures { dropped, refused, .. } = &mut self.figures;
+            let counted = match (append.sync, is_full) {
+                // Its sender hears so, and sends them again.
+                (true, _) => refused,
+                (false, true) => &mut dropped.full,
+                (false, false) => &mut dropped.failed,
+            };
+            *counted += append.messages.len() as u64;
             // The sender may not wait for it.
             let _ = append.reply.send(Err(StoreError::Log(error.clone())));
         }

@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
-use durable_core::{Error, Outside, Told, Why};
+use durable_core::{Error, Told, Why};
 
 use super::command::Call;
 use super::keeper::{Keeper, Pending};
 use super::{Kept, ReadBound, ReadMessages, StoreError};
+
+/// A segment is given up when a message in it could not be read for so long, though the disk takes what is written.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 
 impl Keeper {
     /// Answers a call. The caller may have gone.
@@ -64,10 +68,13 @@ impl Keeper {
             }
         }
         self.hear();
+        if self.unread.is_some_and(|(number, _)| number < self.reader.wanted()) {
+            self.unread = None;
+        }
         if let Some(error) = failed {
             self.fails(&error);
             // What was read before is delivered first. The next call starts at the failure.
-            if messages.is_empty() {
+            if messages.is_empty() && !self.gives_up() {
                 return Err(error.into());
             }
         }
@@ -78,11 +85,21 @@ impl Keeper {
     fn put_aside(&mut self, number: u64, why: &str) -> Result<bool, StoreError> {
         self.aside.seek(number);
         let read = self.log.read(&mut self.world.outside(), &mut self.aside);
-        let now = self.world.now();
         let put = match read {
             Ok(Some(record)) if record.number == number => {
-                let mut outside = Outside { files: &mut *self.world.files, now, told: &mut self.letters };
-                self.dead.put(&mut outside, &record, why).map(|()| true)
+                let mut put = self.dead.put(&mut self.world.outside_with(&mut self.letters), &record, why);
+                if put.as_ref().is_err_and(Error::is_no_space) {
+                    // Segments that the cursor has passed are the space that it needs. A failure is that of the disk.
+                    let _ = self.log.commit(&mut self.world.outside());
+                    put = self.dead.put(&mut self.world.outside_with(&mut self.letters), &record, why);
+                }
+                if put.as_ref().is_err_and(Error::is_no_space) {
+                    // It would hold up all behind it until somebody makes room.
+                    let messages = number..number.saturating_add(1);
+                    self.letters.push(Told::Dropped { messages, why: Why::Dead });
+                    put = Ok(());
+                }
+                put.map(|()| true)
             }
             // It was dropped or is lost, and is told as such.
             Ok(_) => Ok(false),
@@ -101,6 +118,29 @@ impl Keeper {
                 Err(error.into())
             }
         }
+    }
+
+    /// Gives up the segment of a message that could not be read for too long. Returns whether it did: a disk that does
+    /// not take the cursor either is away, and its messages are not.
+    fn gives_up(&mut self) -> bool {
+        let (number, now) = (self.reader.wanted(), self.world.now().steady);
+        let since = self.unread.filter(|unread| unread.0 == number).map_or(now, |unread| unread.1);
+        self.unread = Some((number, since));
+        if now.saturating_sub(since) < READ_WITHIN {
+            return false;
+        }
+        let committed = self.log.commit_again(&mut self.world.outside());
+        self.hear();
+        if let Err(error) = committed
+            && !error.is_no_space()
+        {
+            self.fails(&error);
+            return false;
+        }
+        self.log.skip_segment(&mut self.world.outside(), &mut self.reader);
+        self.hear();
+        self.unread = None;
+        true
     }
 
     /// Looks up when the oldest message that is not acknowledged was received.
@@ -161,8 +201,13 @@ impl Keeper {
                     *dropped += count(&messages);
                 }
                 Told::Lost { messages } => {
-                    self.figures.lost += count(&messages);
-                    tracing::warn!(prefix, ?messages, "messages of a damaged log are lost");
+                    // A sink that goes back is told of them again.
+                    let messages = messages.start.max(self.lost_before)..messages.end;
+                    if !messages.is_empty() {
+                        self.lost_before = messages.end;
+                        self.figures.lost += count(&messages);
+                        tracing::warn!(prefix, ?messages, "messages of a damaged log are lost");
+                    }
                 }
                 Told::Cut { file, bytes } => {
                     self.figures.cut_bytes += bytes;
@@ -209,3 +254,6 @@ fn settle(pending: &mut VecDeque<Pending>, end: u64, outcome: &Result<(), StoreE
 fn count(messages: &Range<u64>) -> u64 {
     messages.end.saturating_sub(messages.start)
 }
+
+#[cfg(test)]
+mod tests;

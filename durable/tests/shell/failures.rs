@@ -44,14 +44,35 @@ async fn on_a_full_disk_messages_are_dropped_and_counted_until_there_is_space() 
         let store = open(&disk, settings());
         append(&store, messages(0..1)).await;
         disk.leave(Some(10));
-        let receipt = store.append_and_sync(messages(1..3)).await.expect("room in the queue");
+        let receipt = store.append(messages(1..3)).await.expect("room in the queue");
         let error = receipt.synced().await.expect_err("the disk is full");
         assert!(matches!(&error, StoreError::Log(error) if error.is_no_space()), "{error}");
         let full = figures(&store, |figures| figures.dropped.full == 2).await;
         assert_eq!((full.dropped.failed, full.failure), (0, None), "full is not broken");
+        let receipt = store.append_and_sync(messages(1..2)).await.expect("room in the queue");
+        receipt.synced().await.expect_err("the disk is full");
+        let full = figures(&store, |figures| figures.refused == 1).await;
+        assert_eq!(full.dropped.full, 2, "a sender that hears so still has it");
         disk.leave(None);
         append(&store, messages(3..4)).await;
         assert_eq!(read(&store, 0).await, [(0, payload(0)), (1, payload(3))]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn on_a_full_disk_a_refused_message_is_dropped_and_holds_up_none_behind_it() {
+    within(async {
+        let disk = Disk::default();
+        let store = open(&disk, settings());
+        append(&store, messages(0..2)).await;
+        disk.leave(Some(0));
+        store.dead(0, "400 Bad Request".to_owned()).await.expect("it is dropped");
+        let full = figures(&store, |figures| figures.dropped.dead == 1).await;
+        assert_eq!((full.dead_letters, full.failure), (0, None), "full is not broken");
+        disk.leave(None);
+        store.dead(1, "400 Bad Request".to_owned()).await.expect("it is put aside");
+        figures(&store, |figures| figures.dead_letters == 1).await;
     })
     .await;
 }

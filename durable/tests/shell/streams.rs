@@ -7,6 +7,7 @@ use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::disk::Disk;
@@ -55,15 +56,17 @@ async fn a_stream_that_violates_its_framing_is_closed_and_what_came_before_is_ke
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed() {
+async fn a_silent_connection_is_closed_and_what_came_of_a_line_is_kept() {
     let port = Port::new().await;
     let test = async {
         let mut sender = port.connect().await;
+        sender.write_all(b"one\ntw").await.expect("it is open");
         assert_eq!(rest(&mut sender).await, b"");
         port.until(|figures| figures.idle == 1).await;
+        assert_eq!(port.texts(2).await, ["one", "tw"]);
     };
     let settings = settings_of(Protocol::Framed(Framing::Newline));
-    port.serve(TcpSettings { idle: Duration::from_millis(20), ..settings }, test).await;
+    port.serve(TcpSettings { idle: Duration::from_millis(100), ..settings }, test).await;
 }
 
 #[tokio::test]
@@ -119,6 +122,62 @@ async fn nothing_is_read_while_the_store_has_no_room() {
     port.serve(TcpSettings { limits, ..settings_of(Protocol::Framed(Framing::Newline)) }, test).await;
 }
 
+#[tokio::test]
+async fn connections_that_end_with_their_port_are_not_counted_any_more() {
+    let port = Port::new().await;
+    let test = async {
+        let _sender = port.connect().await;
+        port.until(|figures| figures.connections == 1).await;
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+    assert_eq!(port.intake.figures().connections, 0);
+}
+
+#[tokio::test]
+async fn one_connection_at_a_time_holds_what_the_store_has_no_room_for() {
+    let disk = Disk::default();
+    // Three messages have room.
+    let store = Store::open(disk.clone(), StoreSettings { queue_bytes: 300, ..settings() }).expect("a log");
+    let port = Port { store, ..Port::new().await };
+    disk.hold(true);
+    let test = async {
+        let mut first = port.connect().await;
+        first.write_all(b"1\n2\n3\n4\n").await.expect("it is read");
+        port.until(|figures| figures.messages == 3).await;
+        let mut second = port.connect().await;
+        second.write_all(b"a line that is too long\n").await.expect("it is open");
+        port.until(|figures| figures.connections == 2).await;
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(port.intake.figures().truncated, 0, "it is not read");
+        disk.hold(false);
+        assert_eq!(port.texts(5).await, ["1", "2", "3", "4", "a line that is t"]);
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_when_too_much_is_held_of_messages_that_do_not_end() {
+    let port = Port::new().await;
+    let test = async {
+        let mut senders = Vec::new();
+        let mut bytes = (12_u32 << 20).to_be_bytes().to_vec();
+        bytes.resize(11 << 20, b'.');
+        for _ in 0..3 {
+            let mut sender = port.connect().await;
+            // It may be closed meanwhile.
+            let _ = sender.write_all(&bytes).await;
+            senders.push(sender);
+        }
+        port.until(|figures| figures.crowded > 0 && figures.connections == 3 - figures.crowded).await;
+        assert!(port.intake.figures().connections > 0, "the first one has room");
+    };
+    let limits = Limits { max_message_bytes: 12 << 20, oversize: Oversize::Truncate };
+    let settings = settings_of(Protocol::Framed(Framing::Length4));
+    port.serve(TcpSettings { limits, connections_per_source: 3, ..settings }, test).await;
+}
+
 const OPEN: &[u8] = b"1 open 30 relp_version=0\ncommands=syslog\n";
 
 #[tokio::test]
@@ -152,6 +211,28 @@ async fn relp_hears_nothing_of_a_message_whose_sync_failed() {
         let answers = String::from_utf8(rest(&mut sender).await).expect("text");
         assert!(!answers.contains("2 rsp"), "{answers}");
         figures(&port.store, |figures| figures.not_synced == 1).await;
+    };
+    port.serve(settings_of(Protocol::Relp), test).await;
+}
+
+#[tokio::test]
+async fn what_is_read_at_once_may_be_longer_than_a_segment_of_the_log() {
+    let disk = Disk::default();
+    // A segment has 8 KiB.
+    let log = Settings { max_bytes: 64 << 10, ..settings().log };
+    let store = Store::open(disk, StoreSettings { log, ..settings() }).expect("a log");
+    let port = Port { store, ..Port::new().await };
+    let test = async {
+        let mut sender = port.connect().await;
+        let frames: Vec<String> = (2..402).map(|number| format!("{number} syslog 13 message {number:05}\n")).collect();
+        sender.write_all(OPEN).await.expect("it is read");
+        sender.write_all(frames.concat().as_bytes()).await.expect("it is read");
+        let mut answers = Vec::new();
+        while !String::from_utf8_lossy(&answers).contains("\n401 rsp 6 200 OK\n") {
+            assert!(sender.read_buf(&mut answers).await.expect("it is open") > 0, "{answers:?}");
+        }
+        let texts: Vec<String> = (2..402).map(|number| format!("message {number:05}")).collect();
+        assert_eq!(port.texts(400).await, texts);
     };
     port.serve(settings_of(Protocol::Relp), test).await;
 }

@@ -1,8 +1,11 @@
 //! Messages over UDP, on loopback.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
 
 use durable::Store;
 use durable::intake::{Intake, IntakeFigures, Limits, Oversize, receive};
@@ -105,6 +108,55 @@ async fn datagrams_beyond_what_may_wait_for_the_disk_are_dropped_and_counted() {
         assert_eq!((taken, store.figures().dropped.queue), (3, 5));
         disk.hold(false);
         store.wait_for(taken - 1).await.expect("it runs");
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
+}
+
+#[tokio::test]
+async fn datagrams_that_come_faster_than_they_are_read_leave_others_their_turn() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    let intake = Intake::default();
+    let (socket, address, sender) = sockets().await;
+    for id in 0..100 {
+        // Those that are empty or too long cost a turn as well.
+        let datagram = ["one", "", "much too long"][id % 3];
+        sender.send_to(datagram.as_bytes(), address).await.expect("it is sent");
+    }
+    within(async {
+        socket.readable().await.expect("it is open");
+        let taken = || {
+            let figures = intake.figures();
+            figures.messages + figures.empty + figures.too_long
+        };
+        let mut serving = pin!(receive(&socket, &store, DROP, &intake, |_| None));
+        poll_fn(|context| {
+            assert!(serving.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(taken(), 64, "one batch");
+        select! {
+            error = &mut serving => panic!("the socket failed: {error}"),
+            () = until(&intake, |_| taken() == 100) => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_datagram_without_a_byte_is_no_message() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    let intake = Intake::default();
+    let (socket, address, sender) = sockets().await;
+    let test = async {
+        for datagram in ["", "one"] {
+            sender.send_to(datagram.as_bytes(), address).await.expect("it is sent");
+        }
+        until(&intake, |figures| figures.messages == 1 && figures.empty == 1).await;
+        store.wait_for(0).await.expect("it runs");
+        assert_eq!(read(&store, 0).await, [(0, b"one".to_vec())]);
     };
     is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
 }

@@ -37,6 +37,20 @@ fn a_message_that_is_not_utf_8_is_in_base64() {
 }
 
 #[test]
+fn a_client_is_an_address_without_its_port() {
+    for (client, expected) in [
+        ("192.0.2.1:40000", "192.0.2.1"),
+        ("[2001:db8::1]:40000", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("a name", "a name"),
+    ] {
+        let message = Message { source: client.as_bytes(), received_millis: 0, payload: b"" };
+        let object = String::from_utf8(enricher(Form::Json).enrich(client, &message)).expect("text");
+        assert!(object.contains(&format!(r#""client":"{expected}""#)), "{object}");
+    }
+}
+
+#[test]
 fn a_time_after_the_year_9999_is_its_end() {
     let message = Message { source: b"", received_millis: u64::MAX, payload: b"" };
     let object = enricher(Form::Json).enrich("", &message);

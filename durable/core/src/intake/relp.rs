@@ -55,6 +55,8 @@ pub struct Server {
     waiting: VecDeque<Waiting>,
     counts: Counts,
     failed: Option<Violation>,
+    /// What the client hears of a violation, once all before it is answered.
+    farewell: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +118,14 @@ impl Server {
             waiting: VecDeque::new(),
             counts: Counts { truncated: 0, dropped: 0 },
             failed: None,
+            farewell: Vec::new(),
         }
     }
 
     /// Takes the next bytes, adds the messages that end in them, and writes to `out` what the client
-    /// has to hear now. After a violation the connection is to be closed once `out` is sent: every
-    /// later call fails alike, and the client sends again what has no answer.
+    /// has to hear now. After a violation the connection is to be closed once the messages before it are
+    /// answered and `out` is sent: every later call fails alike, and the client sends again what has no
+    /// answer.
     pub fn feed(&mut self, bytes: &[u8], received: &mut Vec<Received>, out: &mut Vec<u8>) -> Result<(), Violation> {
         if let Some(violation) = &self.failed {
             return Err(violation.clone());
@@ -132,11 +136,12 @@ impl Server {
                 Ok(used) => rest = rest.get(used..).unwrap_or_default(),
                 Err(violation) => {
                     if let Some(answer) = violation.answer().filter(|_| self.number > 0) {
-                        respond(out, self.number, answer);
+                        respond(&mut self.farewell, self.number, answer);
                     }
-                    out.extend_from_slice(GOING);
+                    self.farewell.extend_from_slice(GOING);
                     self.body = Body::new();
                     self.failed = Some(violation.clone());
+                    self.flush(out);
                     return Err(violation);
                 }
             }
@@ -340,6 +345,11 @@ impl Server {
         while let Some(first) = self.waiting.front().copied().filter(|first| first.answered) {
             respond(out, first.transaction, "200 OK");
             self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            // A client that hears of the end reads no more answers, and would send those messages again for ever.
+            out.append(&mut self.farewell);
+            self.waiting.shrink_to(WINDOW);
         }
         // The last one answers the close.
         if self.phase == Phase::Closing && self.waiting.is_empty() {

@@ -27,6 +27,12 @@ impl Log {
         saved.or_else(|_| self.save(outside))
     }
 
+    /// As [`Log::commit`], and writes the cursor also if it has not moved: a disk that takes it is there.
+    pub fn commit_again(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        self.saved = u64::MAX;
+        self.commit(outside)
+    }
+
     /// Frees files until so many bytes, and the head of a segment, are within the bound.
     pub(super) fn make_room(&mut self, outside: &mut Outside<'_>, bytes: u64) -> Result<(), Error> {
         while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {

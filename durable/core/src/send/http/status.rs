@@ -18,9 +18,15 @@ pub(super) enum Meaning {
 pub(super) const fn meaning(status: u16) -> Meaning {
     match status {
         200..=299 => Meaning::Delivered,
-        400..=499 if !matches!(status, 401 | 403 | 404 | 408 | 429) => Meaning::Poison,
+        400..=499 if !is_of_all(status) => Meaning::Poison,
         _ => Meaning::Retry,
     }
+}
+
+/// Whether a status of 400 to 499 is about what all requests have alike, such as their path, their headers or their
+/// number: a sink that is set wrongly would otherwise get none of the messages, and all would be put aside.
+const fn is_of_all(status: u16) -> bool {
+    matches!(status, 401 | 403..=408 | 410 | 411 | 414 | 415 | 417 | 421 | 425 | 426 | 428 | 429 | 431)
 }
 
 /// What a sink says, for people.
@@ -28,10 +34,13 @@ pub(super) fn words(status: u16, said: &str) -> String {
     let advice = match status {
         401 => "it wants credentials, which are not sent: let it take messages without, by their source address",
         403 => "it forbids this: permit the path and the source address at the sink",
-        404 => "it has nothing at this path: correct send.http.path",
+        404 | 410 => "it has nothing at this path: correct send.http.path",
+        405 => "it takes no POST at this path: correct send.http.path",
         408 => "the request came too slowly: see the network, or lower send.http.batchBytes",
+        415 => "it takes another kind of body: set send.http.format to what it reads",
         413 => "the body is too long: lower send.http.batchBytes, or raise the bound of the sink",
         429 => "it wants less: messages wait; see the bounds of the sink",
+        400..=499 if is_of_all(status) => "it takes no such requests, whatever is in them: see its documentation",
         400..=499 => "it refuses a message for what it is",
         500..=599 => "it failed: see its log",
         _ => "that is no answer to a POST: name the sink itself in the backend and send.http.path",
