@@ -48,9 +48,9 @@ impl Outpost {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).expect("readable");
         assert_eq!(line, "ready\n", "a machine needs root and nft; see the message of its setup above");
-        let link = format!("outpost{number}");
+        let cable = format!("outpost{number}");
         let veth = format!(
-            "ip link add {link} type veth peer name eth0 netns {}; ip link set {link} master node0; ip link set {link} up",
+            "ip link add {cable} type veth peer name eth0 netns {}; ip link set {cable} master node0; ip link set {cable} up",
             outpost.holder.id()
         );
         shell(within(node.init(), "sh"), &veth);

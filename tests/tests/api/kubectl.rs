@@ -132,7 +132,9 @@ fn status_is_well_and_then_names_what_is_broken() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "colours are for terminals only: {text}");
-    let report: Value = serde_json::from_str(&status(namespace, &["-o", "json"]).text).expect("JSON");
+    let read = || serde_json::from_str::<Value>(&status(namespace, &["-o", "json"]).text).expect("JSON");
+    until("the forward has its address", || read()["forwards"][0]["addresses"] != json!([]));
+    let report = read();
     assert_eq!(report["forwards"][0]["name"], "web", "{report}");
     assert_eq!(report["forwards"][0]["proxies"], json!({"acked": 1, "total": 1}), "{report}");
     let yaml: Value = serde_yaml::from_str(&status(namespace, &["-o", "yaml"]).text).expect("YAML");
