@@ -186,7 +186,7 @@ impl<'a> Scope<'a> {
         let (world, laptop) = (self.world, self.world.site.is_laptop());
         let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let is_range = listener.further > 0;
-        let transport = listener.transport;
+        let transport = listener.transport_out();
         if laptop
             && let Some(why) =
                 world.site.unreachable(&ServiceBackend { service: key.clone(), port, transport, is_range })

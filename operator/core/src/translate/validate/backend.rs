@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crds::{Backend, Listener};
-use proxy_api::{Origin, Transport};
+use proxy_api::Origin;
 
-use super::{Violations, transport};
+use super::Violations;
 use crate::world::ObjectKey;
 
 /// A backend of a valid listener.
@@ -147,8 +147,9 @@ pub(super) fn backends(
 
 /// Checks the listener of a backend that an agent reaches.
 fn tunnelled(item: &Listener, path: &str, found: &mut Violations) {
-    if transport(item.protocol) == Transport::Udp {
-        found.add(path, "needs a listener of protocol TCP or TLS: agents do not forward UDP yet");
+    if item.sends_datagrams() {
+        let remedy = if item.durable.is_some() { "send otherwise than by udp" } else { "use protocol TCP or TLS" };
+        found.add(path, &format!("agents do not forward UDP yet: {remedy}"));
     }
     if item.end_port.is_some() {
         found.add(path, "is not for a listener with endPort: give each port a listener of its own");
