@@ -150,20 +150,26 @@ fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink 
 
 #[cfg(test)]
 mod tests {
+    use proxy_api::{Origin, Transport};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::translate::validate::listener;
 
-    /// The contract of a listener of this protocol with `durable` and more fields, and the fields that are refused
-    /// besides `durable` itself.
-    fn judged(protocol: &str, durable_part: &Value, more: &Value) -> (Option<Value>, Vec<String>) {
+    /// A listener of this protocol with `durable` and more fields.
+    fn item(protocol: &str, durable_part: &Value, more: &Value) -> crds::Listener {
         let mut item = json!({
             "name": "l", "protocol": protocol, "port": 514, "backends": [{"local": {"port": 1}}], "durable": durable_part,
         });
         for (field, value) in more.as_object().expect("fields") {
             item[field] = value.clone();
         }
-        let item: crds::Listener = serde_json::from_value(item).expect("a listener");
+        serde_json::from_value(item).expect("a listener")
+    }
+
+    /// The durable part of the contract, and the fields that are refused besides `durable` itself.
+    fn judged(protocol: &str, durable_part: &Value, more: &Value) -> (Option<Value>, Vec<String>) {
+        let item = item(protocol, durable_part, more);
         let mut found = Violations::default();
         let durable = durable(&item, "l", &mut found);
         assert_eq!(found.0[0].to_string(), format!("l.durable: {NO_DURABLE}"));
@@ -214,6 +220,20 @@ mod tests {
             let spec = json!({"framing": framing, "send": {"tcp": {"framing": "Nul", "rewindBytes": 5}}});
             let (durable, refused) = judged("TCP", &spec, &json!({}));
             assert_eq!((durable.expect("valid")["framing"].as_str(), refused.len()), (Some(framing), 0));
+        }
+    }
+
+    #[test]
+    fn backends_are_reached_by_the_transport_of_the_sink() {
+        for (protocol, durable_part, out) in [
+            ("UDP", json!({"send": {"relp": {}}}), Transport::Tcp),
+            ("TCP", json!({"send": {"udp": {}}}), Transport::Udp),
+            ("TCP", Value::Null, Transport::Tcp),
+            ("UDP", Value::Null, Transport::Udp),
+        ] {
+            let item = item(protocol, &durable_part, &json!({}));
+            let valid = listener::listener(&item, "l", &[], &Origin::default(), false, &mut Violations::default());
+            assert_eq!((valid.transport_out(), item.sends_datagrams()), (out, out == Transport::Udp), "{durable_part}");
         }
     }
 
