@@ -109,11 +109,15 @@ async fn serve(settings: Settings, join: Option<Secret>, log: Notices) -> Result
     let (stop, stopped) = watch::channel(false);
     let observer: Observer = Rc::new(move |event: &tunnel_agent::Event<'_>| teller.tell(event));
     let mut agent = pin!(run_observed(told(settings, member), tls, boot()?, stopped, observer));
-    select! {
-        () = &mut agent => return Ok(()),
-        () = signals.next() => {}
+    // The first signal asks for the end, the second one resets the streams that are left, and the third one waits for
+    // nothing.
+    for _ in 0..2 {
+        select! {
+            () = &mut agent => return Ok(()),
+            () = signals.next() => {}
+        }
+        stop.send_replace(true);
     }
-    stop.send_replace(true);
     select! {
         () = &mut agent => {}
         () = signals.next() => {}

@@ -85,7 +85,7 @@ pub struct AgentTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub end_port: Option<u16>,
-    /// TCP or UDP. Agents do not forward UDP yet. Absent: TCP.
+    /// TCP or UDP. Absent: TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<AgentProtocol>,
 }

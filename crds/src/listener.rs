@@ -18,7 +18,6 @@ use crate::{
 #[x_kube(validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port <= self.endPort)").message("endPort needs port, and must not be less than port"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
 #[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
-#[x_kube(validation = Rule::new("self.protocol != 'UDP' || has(self.durable) || self.backends.all(b, !has(b.tunnel))").message("protocol must be TCP or TLS with a tunnel backend: agents do not forward UDP yet"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.backends.all(b, !has(b.tunnel))").message("endPort is not for a listener with a tunnel backend: give each port a listener of its own"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || self.protocol != 'TLS'").message("durable is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.framing) || (self.durable.framing == 'Datagram') == (self.protocol == 'UDP')").message("durable.framing must be Datagram if, and only if, protocol is UDP"))]
@@ -26,7 +25,6 @@ use crate::{
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.endPort)").message("endPort is not for a durable listener: give each port a listener of its own"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.proxyProtocol) || ((!has(self.proxyProtocol.accept) || self.proxyProtocol.accept == 'Disabled') && (!has(self.proxyProtocol.send) || self.proxyProtocol.send == 'Disabled'))").message("proxyProtocol is not for durable listeners"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.loadBalancing) || !has(self.loadBalancing.policy) || self.loadBalancing.policy != 'SourceHash'").message("loadBalancing.policy must not be SourceHash in a durable listener: one connection sends the messages of all clients"))]
-#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.send.udp) || self.backends.all(b, !has(b.tunnel))").message("durable.send.udp is not for a listener with a tunnel backend: agents do not forward UDP yet"))]
 pub struct Listener {
     /// Name of the listener: a DNS-1123 label, unique in this object. Status, metrics and logs use it.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]

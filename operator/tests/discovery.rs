@@ -38,6 +38,8 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// API group of the kind.
 const GROUP: &str = "/apis/gateway.networking.k8s.io/";
+/// Where a server whose CRDs know agents serves their kind. This one does not, so each scene has an empty list of them.
+const AGENTS: &str = "/apis/portlane.dev/v1alpha1";
 
 /// What the server answers about grants.
 #[derive(Clone, Copy)]
@@ -64,6 +66,9 @@ impl Server {
     /// The answer to a request; absent if the server never answers, as with a watch without events.
     fn answer(&self, uri: &Uri) -> Option<(StatusCode, String)> {
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
+        if uri.path() == AGENTS {
+            return Some((StatusCode::NOT_FOUND, "404 page not found\n".to_owned()));
+        }
         let Some(rest) = uri.path().strip_prefix(GROUP) else {
             return (!is_watch).then(|| (StatusCode::OK, list(&json!([]))));
         };

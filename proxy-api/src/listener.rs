@@ -149,6 +149,12 @@ impl Listener {
         (0..=self.further_ports()).map(move |offset| SocketKey { port: socket.port.saturating_add(offset), ..socket })
     }
 
+    /// Transport of the connections to backends.
+    #[must_use]
+    pub fn transport_out(&self) -> Transport {
+        self.durable.as_ref().map_or(self.socket.transport, |durable| durable.send.transport())
+    }
+
     /// How PROXY headers are accepted, and the trusted peers; `None` if headers are not read.
     #[must_use]
     pub fn header(&self) -> Option<(AcceptHeader, &[IpNet])> {

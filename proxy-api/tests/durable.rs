@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    Configuration, Durable, Framing, HttpFormat, Listener, NO_DURABLE, Offer, Oversize, Sink, SinkFraming, Store,
-    Transport, WhenFull,
+    Configuration, Durable, Framing, HttpFormat, Listener, NO_DURABLE, Offer, Oversize, Sink, SinkFraming, SocketKey,
+    Store, Transport, WhenFull,
 };
 use serde_json::{Value, json};
 
@@ -88,7 +88,10 @@ fn what_is_absent_is_not_written_and_every_sink_is_read_as_it_was_written() {
         ),
     ] {
         assert_eq!(serde_json::to_value(&sink).expect("encodes"), expected);
-        assert_eq!(sink.transport(), transport);
+        let udp_in = SocketKey { transport: Transport::Udp, ..listener().socket };
+        let listener = Listener { socket: udp_in, durable: Some(Box::new(durable(sink.clone()))), ..listener() };
+        assert_eq!((sink.transport(), listener.transport_out()), (transport, transport));
+        assert_eq!(Listener { durable: None, ..listener }.transport_out(), Transport::Udp);
         assert_eq!(serde_json::from_value::<Sink>(expected).expect("decodes"), sink);
         assert_eq!(durable(sink).beyond(), None);
     }

@@ -1,6 +1,7 @@
-//! Connections to targets behind agents. Workers ask the thread of the tunnels for them, which is the only one that
-//! speaks to agents, and get one end of a pair of sockets.
+//! Connections and flows to targets behind agents. Workers ask the thread of the tunnels for them, which is the only one
+//! that speaks to agents, and get one end of a pair of sockets, or of a pair of queues of datagrams.
 
+mod flow;
 mod link;
 mod news;
 
@@ -8,7 +9,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
 };
 
 use tokio::sync::{
@@ -18,6 +19,7 @@ use tokio::sync::{
 };
 
 pub use self::{
+    flow::FlowEnd,
     link::{Link, Side},
     news::AgentNews,
 };
@@ -37,17 +39,28 @@ pub struct Door {
     /// The process is about to end.
     pub draining: Notify,
     seen: Mutex<Seen>,
+    /// Bytes of datagrams that wait between workers and the thread of the tunnels.
+    datagrams: Arc<AtomicUsize>,
 }
 
-/// Asks for a connection.
+/// Asks for a connection or a flow.
 #[derive(Debug)]
 pub struct Question {
     /// Where to.
     pub to: Arc<AgentAddress>,
     /// Whose connection it is; nobody's for a check.
     pub client: Option<SocketAddr>,
-    /// Who asks. Once it has left, the attempt is given up.
-    pub reply: oneshot::Sender<io::Result<Link>>,
+    /// What is asked for, and who asks.
+    pub wanted: Wanted,
+}
+
+/// What a worker asks for. Once the worker has left, the attempt is given up.
+#[derive(Debug)]
+pub enum Wanted {
+    /// A connection.
+    Stream(oneshot::Sender<io::Result<Link>>),
+    /// A flow, whose first datagrams may wait at this end already.
+    Flow(FlowEnd),
 }
 
 /// What metrics show of the tunnels, about a second old.
@@ -55,8 +68,10 @@ pub struct Question {
 pub struct Seen {
     /// Instances of agents with a connection.
     pub agents: usize,
-    /// Streams of all sessions.
+    /// Streams and flows of all sessions.
     pub streams: usize,
+    /// Datagrams that sessions have dropped.
+    pub dropped_datagrams: u64,
     /// Connections that were closed before they carried a session, by reason.
     pub closed: BTreeMap<&'static str, u64>,
 }
@@ -72,7 +87,8 @@ impl Agents {
     #[must_use]
     pub fn served() -> (Self, Arc<Door>, mpsc::Receiver<Question>) {
         let (questions, asked) = mpsc::channel(QUESTIONS);
-        let door = Arc::new(Door { questions, draining: Notify::new(), seen: Mutex::default() });
+        let door =
+            Arc::new(Door { questions, draining: Notify::new(), seen: Mutex::default(), datagrams: Arc::default() });
         (Self(Some(door.clone())), door, asked)
     }
 
@@ -99,19 +115,25 @@ impl Agents {
     }
 
     async fn ask(&self, to: &Arc<AgentAddress>, client: Option<SocketAddr>) -> io::Result<Link> {
-        let Some(door) = &self.0 else {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "agents cannot connect to this proxy"));
-        };
         let (reply, answer) = oneshot::channel();
-        let question = Question { to: to.clone(), client, reply };
-        door.questions.try_send(question).map_err(|error| match error {
-            TrySendError::Full(_) => io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                format!("{QUESTIONS} connections to agents wait to be opened, as many as may"),
-            ),
-            TrySendError::Closed(_) => ended(),
-        })?;
+        self.door()?.put(Question { to: to.clone(), client, wanted: Wanted::Stream(reply) })?;
         answer.await.map_err(|_| ended())?
+    }
+
+    /// Begins a flow to a target for a client. Datagrams may be sent at once; what comes of the flow is known at its end.
+    ///
+    /// # Errors
+    /// Why there is no flow.
+    pub fn open_flow(&self, to: &Arc<AgentAddress>, client: SocketAddr) -> io::Result<FlowEnd> {
+        let door = self.door()?;
+        let (near, far) = FlowEnd::pair(&door.datagrams);
+        door.put(Question { to: to.clone(), client: Some(client), wanted: Wanted::Flow(far) })?;
+        Ok(near)
+    }
+
+    fn door(&self) -> io::Result<&Door> {
+        let none = || io::Error::new(io::ErrorKind::NotConnected, "agents cannot connect to this proxy");
+        self.0.as_deref().ok_or_else(none)
     }
 
     /// Tells agents that no new sessions are taken, because the process is about to end. Streams go on.
@@ -129,6 +151,16 @@ impl Agents {
 }
 
 impl Door {
+    fn put(&self, question: Question) -> io::Result<()> {
+        self.questions.try_send(question).map_err(|error| match error {
+            TrySendError::Full(_) => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!("{QUESTIONS} connections to agents wait to be opened, as many as may"),
+            ),
+            TrySendError::Closed(_) => ended(),
+        })
+    }
+
     /// Replaces what metrics show.
     pub fn show(&self, seen: Seen) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
@@ -161,6 +193,8 @@ mod tests {
         for agents in [Agents::none(), ended] {
             let error = agents.open(&address(), client()).await.expect_err("nobody answers");
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+            let error = agents.open_flow(&address(), client()).expect_err("nobody answers");
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         }
     }
 
@@ -175,7 +209,8 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
         drop(waiting);
         let first = asked.recv().await.expect("a question");
-        assert!(first.reply.is_closed() && first.client == Some(client()));
+        let Wanted::Stream(reply) = first.wanted else { panic!("no connection is asked for") };
+        assert!(reply.is_closed() && first.client == Some(client()));
         let mut next = Box::pin(agents.open(&to, client()));
         assert!(matches!(next.as_mut().poll(&mut cx), Poll::Pending), "there is room again");
     }

@@ -1,12 +1,14 @@
-//! The thread of the tunnels: agents dial it, and workers ask it for connections to targets behind them.
+//! The thread of the tunnels: agents dial it, and workers ask it for connections and flows to targets behind them.
 //!
 //! ```text
 //! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
+//!                               a flow on one instance ─▶ datagrams ─ two queues ─▶ worker
 //! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
 //!                           requests for certificates, connected agents ─▶ stream to the operator, in a cluster
 //! ```
 
 mod answer;
+mod flows;
 mod joins;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ use tunnel::{
 use tunnel_core::{
     Limits, Side,
     allow::AllowList,
+    door::CONNECTIONS_PER_SECOND,
     hello::Boot,
     identity::{EndpointId, NameError},
     join::AddressError,
@@ -199,9 +202,13 @@ impl Thread {
         let trust = Trust::open(settings, bound, to_operator, policy)?;
         let mut boot = [0; 16];
         getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
-        let id = settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?;
-        let max_agents = settings.max_agents.min(MAX_AGENTS);
-        let of_endpoint = endpoint::Settings { id, boot: Boot(boot), limits: Limits::default(), max_agents };
+        let of_endpoint = endpoint::Settings {
+            id: settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?,
+            boot: Boot(boot),
+            limits: Limits::default(),
+            max_agents: settings.max_agents.min(MAX_AGENTS),
+            connections_per_second: CONNECTIONS_PER_SECOND,
+        };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
         Ok((Self { shared, endpoint, rules, trust, told: Instances::default() }, port))
     }
@@ -274,7 +281,12 @@ impl Thread {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
-        self.shared.door.show(Seen { agents, streams, closed: self.endpoint.closed() });
+        self.shared.door.show(Seen {
+            agents,
+            streams,
+            dropped_datagrams: self.endpoint.dropped_datagrams(),
+            closed: self.endpoint.closed(),
+        });
         self.trust.look(&self.shared.log, &views);
     }
 

@@ -1,4 +1,5 @@
-//! UDP: one client-facing socket, one connected upstream socket per flow, no buffer per flow.
+//! UDP: one client-facing socket, one connected upstream socket per flow, no buffer per flow. A flow to an agent has no
+//! socket, but two queues to the thread of the tunnels.
 //!
 //! Datagrams of 0 to 65,507 bytes pass unchanged. Datagrams that cannot be sent at once are dropped and counted; a
 //! queue would only delay them. A flow is a session: same counters, log and policies. When the client-facing socket

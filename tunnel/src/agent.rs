@@ -8,6 +8,7 @@
 //! Everything runs on one thread. [`tunnel_core::places`] decides which endpoint is dialled when, and
 //! [`tunnel_core::allow`] what streams may lead to.
 
+mod counted;
 mod dial;
 mod event;
 mod keep;
@@ -16,6 +17,7 @@ mod targets;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -34,7 +36,7 @@ use tunnel_core::join::Address;
 use tunnel_core::places::{Places, Standing, Standings};
 use tunnel_core::{Limits, Loss, Session};
 
-pub use self::event::{Event, Observer, place};
+pub use self::event::{Drops, Event, Observer, place};
 use crate::proxy_connect::Proxy;
 use crate::{Tunnel, chain};
 
@@ -86,9 +88,17 @@ struct Held {
     tunnel: Tunnel,
     suspect: Cell<bool>,
     leaving: Cell<bool>,
+    /// Datagrams that the session has dropped, as far as that was told.
+    dropped: Cell<u64>,
 }
 
 impl Held {
+    /// Datagrams that the session has dropped since the last call.
+    fn dropped(&self) -> u64 {
+        let now = self.tunnel.look(|session| session.counters().dropped_datagrams);
+        now - self.dropped.replace(now)
+    }
+
     fn standing(&self) -> Standing {
         Standing {
             attached: self.tunnel.look(Session::is_attached),
@@ -153,8 +163,8 @@ impl<C> Agent<C> {
     }
 }
 
-/// Runs an agent until `stop` says so, and then until its streams have ended or the time for that is over. `boot` names
-/// this run, by chance. It must run within a `LocalSet`.
+/// Runs an agent until `stop` says so, and then until its streams have ended or the time for that is over, which it also
+/// is when `stop` says so once more. `boot` names this run, by chance. It must run within a `LocalSet`.
 pub async fn run<C: Connector>(settings: Settings, connector: C, boot: Boot, stop: watch::Receiver<bool>) {
     let observer: Observer = Rc::new(|event: &Event<'_>| event.trace());
     run_observed(settings, connector, boot, stop, observer).await;
@@ -183,16 +193,18 @@ pub async fn run_observed<C: Connector>(
         changed: Notify::new(),
     };
     let mut tasks = Tasks { agent: Rc::new(agent), dials: JoinSet::new(), keepers: JoinSet::new() };
-    // Without a sender nobody could stop the agent: then it stops.
-    let mut stopped = pin!(async move { stop.wait_for(|stop| *stop).await.is_ok() });
-    loop {
-        let next = tasks.step();
-        select! {
-            _ = &mut stopped => break,
-            () = tasks.wait(next) => {}
+    {
+        // Without a sender nobody could stop the agent: then it stops.
+        let mut stopped = pin!(async { stop.wait_for(|stop| *stop).await.is_ok() });
+        loop {
+            let next = tasks.step();
+            select! {
+                _ = &mut stopped => break,
+                () = tasks.wait(next) => {}
+            }
         }
     }
-    tasks.drain().await;
+    tasks.drain(stop).await;
 }
 
 struct Tasks<C> {
@@ -232,17 +244,26 @@ impl<C: Connector> Tasks<C> {
         }
     }
 
-    async fn drain(mut self) {
+    async fn drain(mut self, mut stop: watch::Receiver<bool>) {
         let agent = self.agent.clone();
         agent.draining.set(true);
         agent.places.borrow_mut().close();
         agent.each(Tunnel::go_away);
         agent.tell(&Event::Draining);
         let deadline = Instant::now() + agent.settings.drain_within;
+        let mut hurried = pin!(async move {
+            // Without a sender nobody asks again.
+            if stop.changed().await.is_err() {
+                pending::<()>().await;
+            }
+        });
         while !agent.is_idle() && Instant::now() < deadline {
             let look = Instant::now() + LOOK;
             let next = self.step();
-            self.wait(Some(next.map_or(look, |next| next.min(look)))).await;
+            select! {
+                () = &mut hurried => break,
+                () = self.wait(Some(next.map_or(look, |next| next.min(look)))) => {}
+            }
         }
         let cut: usize = agent.sessions.borrow().values().map(|held| held.tunnel.look(Session::len)).sum();
         if cut > 0 {

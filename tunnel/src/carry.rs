@@ -34,6 +34,9 @@ pub enum CarryEnd {
     /// Nothing came for too long.
     #[error("nothing came from the far end for too long")]
     Silent,
+    /// The peer did not resume.
+    #[error("the far end did not say in time what it has received")]
+    Unresumed,
     /// A later carrier has taken its place.
     #[error("a later connection has replaced this one")]
     Replaced,
@@ -75,7 +78,8 @@ fn end_of(shared: &Shared, epoch: u64) -> Option<CarryEnd> {
     if session.epoch() != epoch {
         return Some(CarryEnd::Replaced);
     }
-    (!session.is_attached()).then_some(CarryEnd::Silent)
+    let end = if session.is_unresumed() { CarryEnd::Unresumed } else { CarryEnd::Silent };
+    (!session.is_attached()).then_some(end)
 }
 
 struct Carrier<'a, I> {

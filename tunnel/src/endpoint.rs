@@ -27,7 +27,7 @@ use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::listen::{Authenticator, STRANGERS, listen, listen_holding};
+pub use self::listen::{Authenticator, listen, listen_holding};
 
 /// What an endpoint is told.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Instances of agents at once.
     pub max_agents: usize,
+    /// New connections of agents a second; see [`tunnel_core::door::bounds`].
+    pub connections_per_second: u32,
 }
 
 /// What an agent may do.
@@ -119,6 +121,8 @@ pub struct Endpoint {
     peers: RefCell<Vec<Peer>>,
     /// Connections that did not become carriers, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
+    /// Datagrams that sessions had dropped which have ended.
+    dropped: Cell<u64>,
     /// Uids of agents of which an instance, or its connection, has come or gone.
     touched: RefCell<BTreeSet<String>>,
     changed: Notify,
@@ -142,6 +146,7 @@ impl Endpoint {
             sessions: RefCell::default(),
             peers: RefCell::default(),
             closed: RefCell::default(),
+            dropped: Cell::new(0),
             touched: RefCell::default(),
             changed: Notify::new(),
         })
@@ -205,6 +210,7 @@ impl Endpoint {
         let before = self.sessions.borrow_mut().insert(key.clone(), held.clone());
         self.touch(&key.uid);
         if let Some(before) = before {
+            self.retire(&before);
             before.tunnel.lose(Loss::PeerRestarted);
         }
         spawn_local(keep(self.clone(), key, held.clone()));
@@ -255,6 +261,7 @@ impl Endpoint {
             let held = self.sessions.borrow_mut().remove(&key);
             self.touch(&key.uid);
             if let Some(held) = held {
+                self.retire(&held);
                 held.tunnel.lose(Loss::Closed);
             }
         }
@@ -308,8 +315,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
         self.endpoint.touch(&self.uid);
         // What came last may have been that the agent leaves: the task that hears of it has its turn first.
         yield_now().await;
-        // An agent that leaves, and has no stream, does not come back.
-        if self.held.leaving.get() && tunnel.look(|session| session.is_empty() && !session.is_attached()) {
+        // An agent that leaves, and has no stream, does not come back. Visitors may still read what came before a reset.
+        if self.held.leaving.get() && tunnel.look(|session| session.is_given_up() && !session.is_attached()) {
             tunnel.lose(Loss::Closed);
         }
         end
@@ -343,6 +350,7 @@ async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
     // A later run of the instance may have taken the place, and its session may have the same name.
     let is_this = endpoint.sessions.borrow().get(&key).is_some_and(|present| Rc::ptr_eq(present, &held));
     if is_this {
+        endpoint.retire(&held);
         endpoint.registry.borrow_mut().forget(&key, held.name);
         endpoint.sessions.borrow_mut().remove(&key);
         endpoint.touch(&key.uid);

@@ -69,18 +69,22 @@ impl Tunnel {
     /// Asks the far end to connect a target of TCP, and waits for the answer. To drop the future is to
     /// give the stream up.
     pub async fn open(&self, open: Open) -> Result<Stream, OpenError> {
-        self.ask(open).await.map(Stream::new)
+        let handle = Handle::open(&self.shared, open)?;
+        poll_fn(|cx| handle.poll_answer(cx)).await?;
+        Ok(Stream::new(handle))
     }
 
     /// As [`Tunnel::open`], for a target of UDP.
     pub async fn open_flow(&self, open: Open) -> Result<Flow, OpenError> {
-        self.ask(open).await.map(Flow::new)
+        let flow = self.begin_flow(open)?;
+        flow.answered().await?;
+        Ok(flow)
     }
 
-    async fn ask(&self, open: Open) -> Result<Handle, OpenError> {
-        let handle = Handle::open(&self.shared, open)?;
-        poll_fn(|cx| handle.poll_answer(cx)).await?;
-        Ok(handle)
+    /// As [`Tunnel::open_flow`], without the wait: datagrams may follow the request at once, and [`Flow::answered`] waits
+    /// for the answer.
+    pub fn begin_flow(&self, open: Open) -> Result<Flow, OpenError> {
+        Handle::open(&self.shared, open).map(Flow::new)
     }
 
     /// The next request of the far end; none after the session is lost.

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
 };
 
-use tunnel::agent::Event;
+use tunnel::agent::{Drops, Event};
 use tunnel_core::{Reason, identity::EndpointId};
 
 /// The labels of refusals.
@@ -19,6 +19,9 @@ const REASONS: [Reason; 7] = [
     Reason::Other,
 ];
 
+/// Why datagrams were dropped, and the labels of these counts.
+const DROPS: [(Drops, &str); 3] = [(Drops::Waited, "waited"), (Drops::Full, "full"), (Drops::Refused, "refused")];
+
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     /// Connections, by their endpoint. For a moment it may have two.
@@ -28,9 +31,10 @@ pub(super) struct Counts {
     reconnects: Cell<u64>,
     streams: Cell<u64>,
     refused: [Cell<u64>; REASONS.len()],
-    /// Bytes of streams that have ended: from clients to targets, and back.
+    /// Bytes of streams: from clients to targets, and back.
     up: Cell<u64>,
     down: Cell<u64>,
+    dropped: [Cell<u64>; DROPS.len()],
     draining: Cell<bool>,
 }
 
@@ -50,16 +54,19 @@ impl Counts {
                 add(&self.missing, u64::from(pause.is_some()));
             }
             Event::Opened(_) => add(&self.streams, 1),
-            Event::Closed { relayed, .. } => {
-                self.streams.set(self.streams.get().saturating_sub(1));
-                if let Some(relayed) = relayed {
-                    add(&self.up, relayed.to_socket);
-                    add(&self.down, relayed.from_socket);
-                }
+            Event::Moved { to_target, from_target } => {
+                add(&self.up, *to_target);
+                add(&self.down, *from_target);
             }
+            Event::Closed { .. } => self.streams.set(self.streams.get().saturating_sub(1)),
             Event::Refused { refusal, .. } => {
                 if let Some(index) = REASONS.iter().position(|reason| *reason == refusal.reason) {
                     add(&self.refused[index], 1);
+                }
+            }
+            Event::Dropped { reason, count } => {
+                if let Some(index) = DROPS.iter().position(|(other, _)| other == reason) {
+                    add(&self.dropped[index], *count);
                 }
             }
             Event::Draining => self.draining.set(true),
@@ -112,7 +119,11 @@ impl Counts {
         put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
         let rows = [("up", &self.up), ("down", &self.down)];
         let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));
-        put("portlane_agent_stream_bytes_total", "counter", "Bytes of the TCP streams that have ended.", &rows);
+        put("portlane_agent_stream_bytes_total", "counter", "Bytes of TCP streams.", &rows);
+        let dropped = DROPS.iter().zip(&self.dropped);
+        let rows: Vec<(String, u64)> =
+            dropped.map(|((_, reason), count)| (format!("{{reason=\"{reason}\"}}"), count.get())).collect();
+        put("portlane_agent_datagrams_dropped_total", "counter", "Datagrams of flows that were dropped.", &rows);
         text
     }
 }
@@ -138,7 +149,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use tunnel::{CarryEnd, RelayEnd, Relayed};
+    use tunnel::CarryEnd;
     use tunnel_core::{Open, Protocol, Refusal, Target, join::Address};
 
     use super::*;
@@ -181,9 +192,12 @@ pub(super) mod tests {
         connect(&counts, "edge-0");
         counts.count(&Event::Opened(&open));
         counts.count(&Event::Opened(&open));
-        let relayed = Some(Relayed { to_socket: 3, from_socket: 4, end: RelayEnd::Finished });
-        counts.count(&Event::Closed { open: &open, relayed });
+        // The bytes of a stream are counted while it is open.
+        counts.count(&Event::Moved { to_target: 3, from_target: 0 });
+        counts.count(&Event::Moved { to_target: 0, from_target: 4 });
+        counts.count(&Event::Closed { open: &open, relayed: None });
         counts.count(&Event::Refused { open: &open, refusal: &refusal });
+        counts.count(&Event::Dropped { reason: Drops::Refused, count: 2 });
         let text = counts.metrics();
         for line in [
             "# TYPE portlane_agent_sessions gauge",
@@ -194,6 +208,8 @@ pub(super) mod tests {
             "portlane_agent_reconnects_total 0",
             "portlane_agent_stream_bytes_total{direction=\"up\"} 3",
             "portlane_agent_stream_bytes_total{direction=\"down\"} 4",
+            "portlane_agent_datagrams_dropped_total{reason=\"refused\"} 2",
+            "portlane_agent_datagrams_dropped_total{reason=\"waited\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in {text}");
         }

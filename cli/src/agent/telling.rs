@@ -80,7 +80,9 @@ impl Teller {
             | Event::Needed { .. }
             | Event::Ended { loss: Loss::Closed, .. }
             | Event::Opened(_)
-            | Event::Closed { .. } => {}
+            | Event::Moved { .. }
+            | Event::Closed { .. }
+            | Event::Dropped { .. } => {}
         }
     }
 
@@ -132,6 +134,7 @@ fn kind(end: &CarryEnd) -> &'static str {
         CarryEnd::Failed(_) => "failed",
         CarryEnd::Violation(_) => "violation",
         CarryEnd::Silent => "silent",
+        CarryEnd::Unresumed => "unresumed",
         CarryEnd::Replaced => "replaced",
         CarryEnd::Stale => "stale",
         CarryEnd::Lost(_) => "session",

@@ -49,7 +49,7 @@ impl Findings {
         let [forwards, gateways, agents] = [
             valid(KINDS[0], objects.world.forwards.keys(), &of_problems),
             valid(KINDS[1], gateways.iter(), &of_problems),
-            valid(KINDS[2], objects.world.agents.iter().flatten().map(|(key, _)| key), &of_problems),
+            valid(KINDS[2], objects.world.agents.all().map(|(key, _)| key), &of_problems),
         ];
         let skipped = objects.left_out.line();
         Self {

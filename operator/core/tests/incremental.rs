@@ -68,8 +68,8 @@ fn listeners(in_gateway: bool) -> impl Strategy<Value = String> {
                 }
                 port => format!("port: {}, ", 1000 + 2 * port.min(1) + u16::try_from(at).expect("few")),
             };
-            // A tunnel has one port and no UDP.
-            let is_refused = protocol == "UDP" || port.contains("endPort");
+            // A tunnel has one port.
+            let is_refused = port.contains("endPort");
             let instead = |backend: String| {
                 if is_refused && backend == TUNNEL {
                     "{address: {host: 192.0.2.8, port: 1}}".to_owned()

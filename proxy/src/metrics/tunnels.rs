@@ -9,11 +9,13 @@ use crate::agents::Seen;
 pub(super) fn tunnels_text(out: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), std::fmt::Error> {
     let gauges = [
         ("portlane_tunnel_agents", "Instances of agents that are connected.", seen.agents),
-        ("portlane_tunnel_streams", "Streams to agents.", seen.streams),
+        ("portlane_tunnel_streams", "Streams and flows to agents.", seen.streams),
     ];
     for (name, help, value) in gauges {
         single(out, (name, help), false, value as u64)?;
     }
+    let help = "Datagrams that were dropped on their way to or from agents: too many waited, or for too long.";
+    single(out, ("portlane_tunnel_datagrams_dropped", help), true, seen.dropped_datagrams)?;
     let closed = seen.closed.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
     let help = "Connections to the tunnel address that were closed before an agent was admitted, by reason.";
     family(out, ("portlane_tunnel_connections_closed", help), true, closed)

@@ -8,9 +8,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{
-    Agent, Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target, Transport,
-};
+use proxy_api::{Agent, Backend, Bind, Denial, EndpointSet, Listener, ListenerId, SocketKey, Surroundings, Target};
 
 use super::{listeners::ById, names::Names};
 use crate::{
@@ -85,7 +83,7 @@ impl Sources<'_> {
         let (mut entries, mut refused) = (Vec::with_capacity(spec.backends.len()), Vec::new());
         for backend in &spec.backends {
             let mut usable = BTreeSet::new();
-            for address in self.candidates(spec, &backend.target) {
+            for address in self.candidates(&backend.target) {
                 let denied = address.socket().and_then(|socket| Some((socket, self.refuses(spec, backend, socket)?)));
                 if let Some(denied) = denied {
                     refused.push(denied);
@@ -106,7 +104,7 @@ impl Sources<'_> {
         awaited.map(|backend| backend.priority).min()
     }
 
-    fn candidates(&self, spec: &Listener, target: &Target) -> Vec<Address> {
+    fn candidates(&self, target: &Target) -> Vec<Address> {
         match target {
             Target::Endpoints(name) => self.endpoints.get(name).map(addresses_of).unwrap_or_default(),
             Target::Address { host, port } => {
@@ -116,8 +114,6 @@ impl Sources<'_> {
                 };
                 ips.into_iter().map(|ip| Address::Socket(SocketAddr::new(ip.to_canonical(), *port))).collect()
             }
-            // Agents carry no datagrams.
-            Target::Tunnel { .. } if spec.socket.transport == Transport::Udp => Vec::new(),
             Target::Tunnel { agent, host, port } => self.behind(agent, host, *port),
         }
     }

@@ -1,4 +1,4 @@
-//! One question of a worker: a stream, and the relay between it and the worker's end of a pair of sockets.
+//! One question of a worker: for a stream, the relay between it and the worker's end of a pair of sockets.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{io::Interest, net::UnixStream, select, time::sleep};
+use tokio::{io::Interest, net::UnixStream, select, sync::oneshot, time::sleep};
 use tunnel::{
     OpenError, Stream,
     endpoint::{Endpoint, Unopened},
@@ -18,8 +18,9 @@ use tunnel::{
 };
 use tunnel_core::{Open, Protocol, Reason, Target, hello::Instance};
 
+use super::flows;
 use crate::{
-    agents::{Link, Question, Side},
+    agents::{Link, Question, Side, Wanted},
     core::address::AgentAddress,
     files::Files,
 };
@@ -28,15 +29,28 @@ use crate::{
 /// (`tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
 
-/// Answers a question, and relays until the connection has ended.
+/// Answers a question, and passes on what comes until the connection or the flow has ended.
 pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: Question) {
-    let Question { to, client, mut reply } = question;
+    let Question { to, client, wanted } = question;
+    match wanted {
+        Wanted::Stream(reply) => connect(&endpoint, &files, &to, client, reply).await,
+        Wanted::Flow(worker) => flows::answer(&endpoint, &to, client, worker).await,
+    }
+}
+
+async fn connect(
+    endpoint: &Endpoint,
+    files: &Arc<Files>,
+    to: &AgentAddress,
+    client: Option<SocketAddr>,
+    mut reply: oneshot::Sender<io::Result<Link>>,
+) {
     let opened = select! {
         // To drop the attempt gives the stream up.
         () = reply.closed() => return,
-        opened = open(&endpoint, &to, client) => opened,
+        opened = open(endpoint, to, client) => opened,
     };
-    let linked = opened.and_then(|stream| Ok((stream, link(&files)?)));
+    let linked = opened.and_then(|stream| Ok((stream, link(files)?)));
     let (stream, worker, near) = match linked {
         Ok((stream, (worker, near))) => (stream, worker, near),
         Err(error) => {
@@ -54,9 +68,19 @@ pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: 
 }
 
 async fn open(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> io::Result<Stream> {
+    let (instance, open) = request(to, Protocol::Tcp, client)?;
+    endpoint.open_on(&to.uid, &instance, &open).await.map_err(failure)
+}
+
+/// Which instance is asked, and for what.
+pub(super) fn request(
+    to: &AgentAddress,
+    protocol: Protocol,
+    client: Option<SocketAddr>,
+) -> io::Result<(Instance, Open)> {
     let instance = Instance::new(&to.instance).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let target = Target { protocol: Protocol::Tcp, host: to.host.to_string(), port: to.port };
-    endpoint.open_on(&to.uid, &instance, &Open { target, source: client }).await.map_err(failure)
+    let target = Target { protocol, host: to.host.to_string(), port: to.port };
+    Ok((instance, Open { target, source: client }))
 }
 
 /// The worker's end, and the one to relay.
@@ -67,7 +91,7 @@ fn link(files: &Arc<Files>) -> io::Result<(Link, Near)> {
 }
 
 /// The error of an attempt, whose kind says whether another instance may do better.
-fn failure(error: Unopened) -> io::Error {
+pub(super) fn failure(error: Unopened) -> io::Error {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NotConnected, PermissionDenied,
         ResourceBusy, TimedOut,

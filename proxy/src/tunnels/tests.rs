@@ -1,5 +1,7 @@
 //! Workers' connections to targets behind a real agent, on loopback.
 
+mod flows;
+
 use std::net::Shutdown;
 
 use proxy_api::Enrolment;
@@ -37,6 +39,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 const UID: &str = "u-1";
 const CLIENT: &str = "192.0.2.7:4711";
+const LOOPBACK: &str = "127.0.0.0/8:1-65535";
 
 /// The tunnels of a proxy, and an agent with what it has on its disk.
 struct Bed {
@@ -95,7 +98,7 @@ impl Bed {
             proxy: None,
             instance: Instance::new("pi4").expect("an instance"),
             program: "0.9.0".to_owned(),
-            allow: AllowList::parse(Side::Dialler, &["127.0.0.0/8:1-65535"]).expect("a list"),
+            allow: AllowList::parse(Side::Dialler, &[LOOPBACK, "udp/127.0.0.0/8:1024-65535"]).expect("a list"),
             limits: Limits::default(),
             max_endpoints: 4,
             connect_within: Duration::from_secs(3),
@@ -139,7 +142,7 @@ pub(super) fn home_agent(suspended: bool) -> Agent {
         rotation: 0,
         suspended,
         max_instances: 2,
-        targets: vec!["127.0.0.0/8:1-65535".to_owned()],
+        targets: [LOOPBACK, "udp/127.0.0.0/8:1-65535"].map(str::to_owned).into(),
         enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 3600 }),
     }
 }

@@ -1,5 +1,6 @@
 //! One UDP flow: a client and its endpoint.
 
+mod agent;
 mod replies;
 mod requests;
 
@@ -13,13 +14,12 @@ use std::{
 };
 
 use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
-use tokio::net::UdpSocket;
 
-pub(super) use self::requests::Gone;
+pub(super) use self::{agent::ToAgent, requests::Gone};
 use super::{
-    UdpListener, count_lost,
+    UdpListener, count_lost, drop_datagrams,
     fragments::Fragments,
-    upstream::{self, Upstream},
+    upstream::{self, Upstream, Way},
 };
 use crate::{
     core::{
@@ -52,7 +52,7 @@ pub(super) struct Flow {
     /// Position of the flow's port in the listener's range, counted from the first port.
     offset: u16,
     stats: Arc<EntryStats>,
-    upstream: UdpSocket,
+    way: Way,
     fragments: Fragments,
     /// Whether the system joins replies to trains.
     is_joined: Cell<bool>,
@@ -81,7 +81,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Picks an endpoint and opens a connected socket to it.
+    /// Picks an endpoint and opens a way to it.
     pub(super) fn open(
         worker: &Rc<Worker>,
         listener: &Arc<Shared>,
@@ -89,8 +89,7 @@ impl Flow {
         tried: Vec<Address>,
         (slot, offset, permits): (FlowSlot, u16, FlowPermits),
     ) -> Result<Rc<Self>, Dropped> {
-        let Upstream { backend, endpoint, stats, socket } =
-            Upstream::open(worker, listener, key.client.ip(), tried, offset)?;
+        let Upstream { backend, endpoint, stats, way } = Upstream::open(worker, listener, key.client, tried, offset)?;
         let started = worker.process.clock.millis();
         let namespace = &listener.id.origin.namespace;
         let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
@@ -103,7 +102,7 @@ impl Flow {
             endpoint: endpoint.clone(),
             offset,
             stats,
-            upstream: socket,
+            way,
             fragments: Fragments::default(),
             is_joined: Cell::new(false),
             trains_up: Trains::default(),
@@ -219,9 +218,14 @@ impl Flow {
         let before = self.counted.replace(now);
         self.listener.counters.up.fetch_add(now.0 - before.0, Relaxed);
         self.listener.counters.down.fetch_add(now.1 - before.1, Relaxed);
-        // Without replies, there is nothing to drop, and a quiet flow costs no system call.
-        if now.1 != before.1 {
-            count_lost(&self.lost, &self.upstream, &self.listener, Dropped::ReplyBufferFull);
+        match &self.way {
+            // Without replies, there is nothing to drop, and a quiet flow costs no system call.
+            Way::Socket(socket) if now.1 != before.1 => {
+                count_lost(&self.lost, socket, &self.listener, Dropped::ReplyBufferFull);
+            }
+            Way::Socket(_) => {}
+            // Replies without bytes are dropped too.
+            Way::Agent(agent) => drop_datagrams(&self.listener, Dropped::ReplyBufferFull, agent.end.lost()),
         }
     }
 
@@ -238,7 +242,15 @@ impl Flow {
     }
 
     fn client(&self) -> SocketAddr {
-        SocketAddr::new(self.key.client.ip().to_canonical(), self.key.client.port())
+        upstream::canonical(self.key.client)
+    }
+
+    /// Why an agent has refused the flow, if so.
+    fn cause(&self) -> Option<String> {
+        match &self.way {
+            Way::Socket(_) => None,
+            Way::Agent(agent) => agent.take_cause(),
+        }
     }
 
     fn log(&self, worker: &Worker, phase: &'static str, now: u64, reason: Option<EndReason>) {
@@ -255,7 +267,7 @@ impl Flow {
             down: self.down.get(),
             duration: Duration::from_millis(now.saturating_sub(self.started)),
             reason,
-            cause: None,
+            cause: reason.and_then(|_| self.cause()),
         })));
     }
 
@@ -267,7 +279,7 @@ impl Flow {
             client: self.client(),
             backend: Some(self.backend.to_string()),
             endpoint: self.endpoint.address.shifted(self.offset).socket(),
-            instance: None,
+            instance: self.endpoint.address.agent().map(|agent| agent.instance.to_string()),
             server_name: None,
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),

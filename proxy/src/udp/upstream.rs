@@ -1,14 +1,16 @@
-//! The socket of a flow to its endpoint. If there is no way to the endpoint, the flow goes to another one.
+//! The way of a flow to its endpoint: a socket, or queues to the thread of the tunnels. If there is none, the flow goes to
+//! another endpoint.
 
 use std::{
     io,
-    net::IpAddr,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use rustix::io::Errno;
 use tokio::net::UdpSocket;
 
+use super::flow::ToAgent;
 use crate::{
     core::{
         address::Address,
@@ -27,21 +29,29 @@ const MOST_TRIES: usize = 4;
 /// a Service is gone. The socket sends and receives nothing any more. No ICMP error has these numbers.
 const CLOSED: [Errno; 3] = [Errno::CONNABORTED, Errno::DESTADDRREQ, Errno::NOTCONN];
 
-/// A connected socket with the endpoint that it leads to.
+/// What passes the datagrams of a flow to its endpoint and back.
+pub(super) enum Way {
+    /// A connected socket.
+    Socket(UdpSocket),
+    /// An agent, by way of the thread of the tunnels. Boxed, so that flows with sockets are no larger for it.
+    Agent(Box<ToAgent>),
+}
+
+/// A way with the endpoint that it leads to.
 pub(super) struct Upstream {
     pub(super) backend: Arc<str>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) stats: Arc<EntryStats>,
-    pub(super) socket: UdpSocket,
+    pub(super) way: Way,
 }
 
 impl Upstream {
-    /// Picks an endpoint, not one of `tried` while there are others, and opens a socket to it. An endpoint without a
-    /// route is charged, and the next one is tried.
+    /// Picks an endpoint, not one of `tried` while there are others, and opens a way to it. An endpoint without a
+    /// route is charged, and the next one is tried. What an agent says of its flow comes later.
     pub(super) fn open(
         worker: &Worker,
         listener: &Shared,
-        source: IpAddr,
+        client: SocketAddr,
         mut tried: Vec<Address>,
         offset: u16,
     ) -> Result<Self, Dropped> {
@@ -49,7 +59,7 @@ impl Upstream {
         let draw = Draw {
             ticket: listener.tickets.fetch_add(1, Relaxed),
             chance: worker.chance(),
-            source,
+            source: client.ip(),
             now: worker.process.clock.seconds(),
         };
         let targets = listener.targets.load_full();
@@ -62,13 +72,17 @@ impl Upstream {
                 }
                 listener.counters.retries.fetch_add(1, Relaxed);
             }
-            // Agents carry no datagrams: the targets of a listener for UDP have none of them.
-            let to = endpoint.address.shifted(offset).socket().ok_or(Dropped::NoBackend)?;
-            let opened = net::upstream_udp(to).and_then(UdpSocket::from_std);
+            let opened = match endpoint.address.shifted(offset) {
+                Address::Socket(to) => net::upstream_udp(to).and_then(UdpSocket::from_std).map(Way::Socket),
+                Address::Agent(to) => {
+                    let end = worker.process.agents.open_flow(&to, canonical(client));
+                    end.map(|end| Way::Agent(Box::new(ToAgent::new(end, !tried.is_empty()))))
+                }
+            };
             let error = match opened {
-                Ok(socket) => {
+                Ok(way) => {
                     let (backend, stats) = (entry.id.clone(), entry.stats.clone());
-                    return Ok(Self { backend, endpoint: endpoint.clone(), stats, socket });
+                    return Ok(Self { backend, endpoint: endpoint.clone(), stats, way });
                 }
                 Err(error) => error,
             };
@@ -81,6 +95,11 @@ impl Upstream {
         }
         Err(Dropped::SendFailed)
     }
+}
+
+/// A client as people read it: sockets of IPv6 show those of IPv4 as mapped addresses.
+pub(super) fn canonical(client: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client.ip().to_canonical(), client.port())
 }
 
 /// Whether this error of a new socket is the endpoint's. Unlike on TCP, `EADDRNOTAVAIL` never means that no port is free

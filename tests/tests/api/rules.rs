@@ -264,11 +264,6 @@ fn of_listeners() -> Vec<Case> {
             "{local: {port: 1}}",
         ),
         of_forward(
-            "protocol must be TCP or TLS with a tunnel backend: agents do not forward UDP yet",
-            [SIDECAR, &listener(TUNNEL).replace("TCP", "UDP"), ""],
-            [SIDECAR, &listener(TUNNEL), ""],
-        ),
-        of_forward(
             "endPort is not for a listener with a tunnel backend: give each port a listener of its own",
             [SIDECAR, &listener(TUNNEL).replace("port: 7000", "port: 7000, endPort: 7001"), ""],
             [SIDECAR, &listener("{local: {port: 1}}").replace("port: 7000", "port: 7000, endPort: 7001"), ""],

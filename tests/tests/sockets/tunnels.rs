@@ -3,6 +3,8 @@
 
 mod bed;
 mod cutter;
+mod datagrams;
+mod losses;
 mod quickstart;
 mod refusals;
 mod waiting;

@@ -87,6 +87,26 @@ impl Backlog {
             self.blocks.pop_front();
             self.base += BLOCK as u64;
         }
+        self.shrink();
+    }
+
+    /// Copies small remains, so that one byte holds no whole block. Each copy is of no more bytes than were released since
+    /// the one before.
+    fn shrink(&mut self) {
+        let held = self.end - self.base;
+        if self.len() > BLOCK as u64 || self.len() * 2 > held {
+            return;
+        }
+        let mut rest = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(BLOCK));
+        loop {
+            let piece = self.at(self.start + rest.len() as u64);
+            if piece.is_empty() {
+                break;
+            }
+            rest.extend_from_slice(piece);
+        }
+        self.blocks = VecDeque::from([rest]);
+        self.base = self.start;
     }
 
     /// Forgets all bytes.
@@ -163,6 +183,8 @@ mod tests {
         assert!(backlog.blocks.iter().all(|block| block.capacity() <= BLOCK), "a block is no larger than its bound");
         assert!(backlog.blocks.len() as u64 <= backlog.len() / BLOCK as u64 + 2, "blocks that were read are gone");
         assert!(!backlog.is_empty() || backlog.blocks.is_empty(), "nothing costs nothing");
+        let held: usize = backlog.blocks.iter().map(Vec::capacity).sum();
+        assert!(held as u64 <= backlog.len() * 4, "{held} bytes are held for {}", backlog.len());
     }
 
     proptest! {

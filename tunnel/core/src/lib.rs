@@ -12,6 +12,7 @@
 pub mod allow;
 mod backlog;
 mod dial;
+pub mod door;
 pub mod enrolment;
 mod frame;
 pub mod hello;

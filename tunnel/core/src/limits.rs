@@ -26,7 +26,8 @@ pub struct Limits {
     pub unanswered: usize,
     /// The largest window of a stream, in bytes.
     pub window: u64,
-    /// Bytes that are promised to the peer, and bytes kept for sending again: each at most so many.
+    /// Bytes that are promised to the peer, and bytes kept for sending again: each at most so many. Blocks that hold bytes
+    /// are at most four times as large as what is in them.
     pub memory: u64,
     /// Datagrams that wait for their readers, in bytes; each counts 64 more.
     pub datagrams: usize,

@@ -47,7 +47,7 @@ pub enum Notice {
     Changed(StreamId),
     /// The carrier was silent for two beats: dial another one beside it.
     Suspect,
-    /// The carrier was silent for too long, and no longer counts.
+    /// The carrier was silent for too long, or the peer did not resume on it in time, and it no longer counts.
     CarrierLost,
     /// The peer takes no new streams on this carrier: dial another one.
     GoAway,
@@ -111,7 +111,7 @@ pub enum Violation {
 pub struct Counters {
     /// Streams that the peer asked for and that were refused for a bound.
     pub refused_streams: u64,
-    /// Datagrams that were dropped because they waited for too long or were too many.
+    /// Datagrams that were dropped because they waited for too long, were too many, or came before their flow was refused.
     pub dropped_datagrams: u64,
     /// Frames for streams that are gone.
     pub stray_frames: u64,
@@ -134,6 +134,7 @@ pub struct Session {
     datagram_bytes: usize,
     carrier: Option<Carrier>,
     epoch: u64,
+    unresumed: bool,
     paused_at: Option<Duration>,
     rtt: Duration,
     ready: VecDeque<u32>,
@@ -168,6 +169,7 @@ impl Session {
             datagram_bytes: 0,
             carrier: None,
             epoch: 0,
+            unresumed: false,
             paused_at: Some(now),
             rtt: Duration::ZERO,
             ready: VecDeque::new(),
@@ -209,6 +211,11 @@ impl Session {
     /// Whether no stream is there.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
+    }
+
+    /// Whether the peer has given up every stream that is there, so that it needs none of them again.
+    pub fn is_given_up(&self) -> bool {
+        self.streams.values().all(|stream| stream.receive.is_reset())
     }
 
     /// Bytes that are promised to the peer, and bytes kept for sending again.

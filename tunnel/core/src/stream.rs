@@ -150,10 +150,10 @@ impl Stream {
         Some(datagram)
     }
 
-    /// Nobody will read what waits.
-    pub(crate) fn drop_datagrams(&mut self) {
-        self.datagrams = VecDeque::new();
+    /// Nobody will read what waits. Tells how many those are.
+    pub(crate) fn drop_datagrams(&mut self) -> u64 {
         self.datagram_bytes = 0;
+        std::mem::take(&mut self.datagrams).len() as u64
     }
 
     pub(crate) const fn datagram_bytes(&self) -> usize {

@@ -7,7 +7,7 @@ mod wire;
 use std::time::Duration;
 
 use tunnel_core::{Kind, Limits, MAX_DATAGRAM, Session, Side, StreamId};
-use wire::{EPOCH, UDP, asked, attached, connect, exchange, frame, give, ms, pair, stream, take, tcp, udp};
+use wire::{EPOCH, UDP, asked, attached, connect, exchange, frame, give, ms, pair, refusal, stream, take, tcp, udp};
 
 const START: Duration = Duration::ZERO;
 /// Empty datagrams that wait for a carrier.
@@ -65,6 +65,18 @@ fn a_datagram_waits_for_its_reader_before_the_flow_is_accepted() {
     exchange(&mut ends, EPOCH, START);
     ends[1].accept(flow);
     assert_eq!(received(&mut ends[1], flow), [b"first"]);
+}
+
+#[test]
+fn datagrams_that_came_before_their_flow_was_refused_are_counted_as_dropped() {
+    let mut session = attached(Side::Listener, &Limits::default());
+    give(&mut session, EPOCH, &frame(Kind::Open, 0, 1, 0, UDP), START);
+    for _ in 0..2 {
+        give(&mut session, EPOCH, &frame(Kind::Datagram, 0, 1, 0, b"early"), START);
+    }
+    let flow = asked(&mut session)[0];
+    session.refuse(flow, refusal());
+    assert_eq!(session.counters().dropped_datagrams, 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod wire;
 
 use std::time::Duration;
 
-use tunnel_core::{Kind, Limits, Malformed, Session, Side, Violation};
+use tunnel_core::{Kind, Limits, Malformed, Reason, Session, Side, Violation};
 use wire::{
     EPOCH, FINAL, TCP, ack, asked, attach, attached, entry, frame, give, notices, streams_in_each_phase, take, tcp,
 };
@@ -232,6 +232,33 @@ fn a_flood_of_requests_is_bounded() {
     let refused = take(&mut session, EPOCH, START).iter().filter(|frame| frame.is(Kind::Refused)).count();
     assert_eq!(refused, 50, "as many as there was a place for");
     assert_eq!(session.len(), 10);
+}
+
+#[test]
+fn each_request_beyond_a_bound_is_refused_with_the_reason_and_the_session_goes_on() {
+    let limits = Limits::default();
+    for (limits, taken, why) in [
+        (Limits { streams: 3, ..limits.clone() }, 3, "has 3 streams"),
+        (Limits { unanswered: 4, ..limits.clone() }, 4, "4 requests wait"),
+        (Limits { memory: 32 * 1024, ..limits.clone() }, 2, "memory for windows"),
+    ] {
+        let mut session = attached(Side::Listener, &limits);
+        take(&mut session, EPOCH, START);
+        for n in 0..8 {
+            give(&mut session, EPOCH, &frame(Kind::Open, 0, 2 * n + 1, u64::MAX, TCP), START);
+        }
+        let mut answers = take(&mut session, EPOCH, START);
+        answers.retain(|frame| frame.is(Kind::Refused));
+        assert_eq!(answers.len(), 8 - taken, "{why}");
+        for answer in answers {
+            let (reason, detail) = answer.payload.split_first().expect("a reason");
+            let detail = String::from_utf8_lossy(detail);
+            assert!(*reason == Reason::Full as u8 && detail.contains(why), "{reason}: {detail}");
+        }
+        assert_eq!(session.len(), taken, "{why}");
+        give(&mut session, EPOCH, &frame(Kind::Ping, 0, 0, 7, &[]), START);
+        assert!(take(&mut session, EPOCH, START).iter().any(|frame| frame.is(Kind::Pong)), "{why}");
+    }
 }
 
 #[test]

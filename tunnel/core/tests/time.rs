@@ -106,6 +106,28 @@ fn a_silent_carrier_is_lost_when_it_is_dead_and_not_before() {
 }
 
 #[test]
+fn a_carrier_on_which_the_peer_never_resumes_is_lost_although_it_is_not_silent() {
+    let mut session = Session::new(Side::Listener, limits(), START);
+    assert!(session.attach(EPOCH, START));
+    let dead = limits().dead_after;
+    // More entries are to come, it says again and again.
+    for second in 1..15 {
+        let now = Duration::from_secs(second);
+        give(&mut session, EPOCH, &frame(Kind::Resume, 0, 0, 0, &[]), now);
+        session.advance(now);
+    }
+    assert_eq!(session.deadline(), Some(dead));
+    session.advance(dead - MOMENT);
+    assert!(session.is_attached());
+    session.advance(dead);
+    assert!(!session.is_attached() && session.is_unresumed());
+    assert_eq!(notices(&mut session), [Notice::CarrierLost]);
+    attach(&mut session, 2, &[], dead);
+    session.advance(dead * 2 - MOMENT);
+    assert!(session.is_attached() && !session.is_unresumed(), "a peer that resumes has its time");
+}
+
+#[test]
 fn streams_without_a_carrier_are_given_up_after_the_grace_period_and_not_before() {
     let mut ends = pair(&limits());
     let id = stream(&mut ends, tcp(), START);

@@ -122,6 +122,7 @@ fn hold<C>(agent: &Agent<C>, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> 
         tunnel: Tunnel::new(Side::Dialler, limits),
         suspect: false.into(),
         leaving: false.into(),
+        dropped: 0.into(),
     });
     agent.sessions.borrow_mut().insert(id.clone(), held.clone());
     agent.begun.borrow_mut().push((id.clone(), held.clone()));
@@ -155,7 +156,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     }
     let pause = match end {
         CarryEnd::Replaced | CarryEnd::Stale | CarryEnd::Lost(_) => None,
-        CarryEnd::Closed | CarryEnd::Failed(_) | CarryEnd::Violation(_) | CarryEnd::Silent => {
+        CarryEnd::Closed | CarryEnd::Failed(_) | CarryEnd::Violation(_) | CarryEnd::Silent | CarryEnd::Unresumed => {
             let mut places = agent.places.borrow_mut();
             Some(places.ended(&id, since.elapsed(), agent.now(), (agent.settings.chance)()))
         }

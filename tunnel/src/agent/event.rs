@@ -61,6 +61,13 @@ pub enum Event<'a> {
     },
     /// A target was connected.
     Opened(&'a Open),
+    /// Bytes of a stream were relayed, in one direction or the other.
+    Moved {
+        /// To the target.
+        to_target: u64,
+        /// From the target.
+        from_target: u64,
+    },
     /// A stream or a flow has ended.
     Closed {
         /// What was asked for.
@@ -75,10 +82,28 @@ pub enum Event<'a> {
         /// What the server is told.
         refusal: &'a Refusal,
     },
+    /// Datagrams of flows were dropped.
+    Dropped {
+        /// Why.
+        reason: Drops,
+        /// How many.
+        count: u64,
+    },
     /// The agent stops: it takes no new streams.
     Draining,
     /// The time to stop is over, and so many streams are reset.
     Cut(usize),
+}
+
+/// Why datagrams were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drops {
+    /// Too many waited for the connection to the endpoint or for the flow, or for too long, or the flow was then refused.
+    Waited,
+    /// The socket to the target takes none at the moment.
+    Full,
+    /// The target, or the way to it, refuses them.
+    Refused,
 }
 
 impl Event<'_> {
@@ -103,6 +128,7 @@ impl Event<'_> {
                 tracing::warn!(%endpoint, reason = %loss, "the session has ended, and its streams with it");
             }
             Self::Opened(open) => tracing::debug!(to = %open.target, source = ?open.source, "a target was connected"),
+            Self::Moved { .. } => {}
             Self::Closed { open, relayed } => {
                 tracing::debug!(to = %open.target, source = ?open.source, ?relayed, "a stream has ended");
             }
@@ -110,6 +136,7 @@ impl Event<'_> {
                 let (source, why): (Option<SocketAddr>, &str) = (open.source, &refusal.detail);
                 tracing::warn!(to = %open.target, ?source, why, "a target was not connected");
             }
+            Self::Dropped { reason, count } => tracing::debug!(?reason, count, "datagrams were dropped"),
             Self::Draining => {
                 tracing::info!("stopping: no new streams are taken, and those that are there may end");
             }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tunnel_core::identity::EndpointId;
 
-use super::{Agent, Connector, Event, Held, serve};
+use super::{Agent, Connector, Drops, Event, Held, serve};
 use crate::Hint;
 
 /// How long streams may take to deliver what came before the session was lost.
@@ -23,6 +23,7 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
     let loss = {
         let mut run = pin!(tunnel.run());
         loop {
+            tell_dropped(&agent, &held);
             select! {
                 loss = &mut run => break loss,
                 Some(incoming) = tunnel.accept() => {
@@ -41,6 +42,7 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
             }
         }
     };
+    tell_dropped(&agent, &held);
     agent.tell(&Event::Ended { endpoint: &id, loss });
     let is_this = agent.sessions.borrow().get(&id).is_some_and(|present| Rc::ptr_eq(present, &held));
     if is_this {
@@ -50,4 +52,12 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
     let last = async { while streams.join_next().await.is_some() {} };
     // What is not delivered by then is reset as the tasks are dropped.
     let _ = timeout(LAST_BYTES, last).await;
+}
+
+/// Tells of datagrams that the session has dropped: whenever a stream or a flow has begun or ended.
+fn tell_dropped<C>(agent: &Agent<C>, held: &Held) {
+    let count = held.dropped();
+    if count > 0 {
+        agent.tell(&Event::Dropped { reason: Drops::Waited, count });
+    }
 }

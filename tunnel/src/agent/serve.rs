@@ -5,12 +5,14 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::select;
 use tunnel_core::{MAX_DATAGRAM, Open, Protocol};
 
+use super::counted::Counted;
 use super::targets::{addresses, connect, unreachable};
-use super::{Agent, Connector, Event, Observer};
+use super::{Agent, Connector, Drops, Event, Observer};
 use crate::{Flow, Incoming, Relayed, relay};
 
 thread_local! {
@@ -46,7 +48,10 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
         Protocol::Tcp => match connect(allow, &open.target, within).await {
             Ok(tcp) => {
                 let mut live = Live::new(&agent.observer, &open);
-                live.relayed = Some(relay(incoming.accept(), tcp, agent.settings.unacknowledged).await);
+                let unacknowledged = agent.settings.unacknowledged;
+                let socket = Counted { tcp, observer: agent.observer.clone() };
+                let relayed = relay(incoming.accept(), socket, |socket: &Counted| unacknowledged(&socket.tcp)).await;
+                live.relayed = Some(relayed);
                 return;
             }
             Err(refusal) => refusal,
@@ -55,7 +60,7 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
             Ok(addresses) => match associate(&addresses).await {
                 Ok(socket) => {
                     let _live = Live::new(&agent.observer, &open);
-                    return forward(&incoming.accept_flow(), &socket).await;
+                    return forward(&incoming.accept_flow(), &socket, &agent.observer).await;
                 }
                 Err(error) => unreachable(&open.target, &error),
             },
@@ -85,26 +90,42 @@ async fn associate(addresses: &[SocketAddr]) -> io::Result<UdpSocket> {
 }
 
 /// Sends datagrams both ways until the far end ends the flow. What a socket does not take now is dropped, as UDP may.
-async fn forward(flow: &Flow, socket: &UdpSocket) {
+async fn forward(flow: &Flow, socket: &UdpSocket, observer: &Observer) {
+    let dropped = |reason| observer(&Event::Dropped { reason, count: 1 });
     loop {
         select! {
             datagram = flow.recv() => match datagram {
-                Some(datagram) => {
-                    let _ = socket.try_send(&datagram);
-                }
+                Some(datagram) => send(socket, &datagram, dropped),
                 None => return,
             },
             ready = socket.readable() => {
                 if ready.is_err() {
                     return;
                 }
-                DATAGRAM.with_borrow_mut(|buffer| {
-                    // An error is an answer of the network to an earlier datagram, or nothing is there.
-                    if let Ok(length) = socket.try_recv(buffer) {
-                        flow.send(&buffer[..length]);
-                    }
+                let received = DATAGRAM.with_borrow_mut(|buffer| {
+                    let length = socket.try_recv(buffer)?;
+                    flow.send(&buffer[..length]);
+                    io::Result::Ok(())
                 });
+                // An error is an answer of the network to an earlier datagram.
+                if received.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+                    dropped(Drops::Refused);
+                }
             }
         }
+    }
+}
+
+/// Sends a datagram to the target. The socket is asked itself: the runtime does not know yet whether a new one takes any.
+fn send(socket: &UdpSocket, datagram: &[u8], dropped: impl Fn(Drops)) {
+    let attempt = || SockRef::from(socket).send(datagram);
+    let mut sent = attempt();
+    if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        // The network's answer to an earlier datagram: this one was not sent.
+        dropped(Drops::Refused);
+        sent = attempt();
+    }
+    if let Err(error) = sent {
+        dropped(if error.kind() == io::ErrorKind::WouldBlock { Drops::Full } else { Drops::Refused });
     }
 }

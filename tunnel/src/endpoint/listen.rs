@@ -7,20 +7,18 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places};
+use proxy_api::doors::{Admission, PlaceId, Places, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
+use tunnel_core::door::bounds;
 use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
 use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
-
-/// Connections whose agent is not known yet. A newcomer takes the place of the one that was silent for the longest.
-pub const STRANGERS: Bounds = Bounds { strangers: 256, per_source: 16, known: 0, evict: Evict::Silent, rates: None };
 
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +32,7 @@ pub trait Authenticator: 'static {
     fn authenticate(&self, tcp: TcpStream) -> impl Future<Output = io::Result<Option<(AgentIdentity, Self::Io)>>>;
 }
 
-/// The places of connections whose agent is not known yet.
+/// The places of connections, apart for those whose agent is not known yet.
 struct Door {
     start: Instant,
     places: RefCell<Places>,
@@ -47,11 +45,7 @@ impl Door {
         let id = match admission {
             Admission::Admit(id) => id,
             Admission::AdmitAfterEvicting { place, evicted } => {
-                endpoint.count("evicted");
-                let task = self.tasks.borrow_mut().remove(&evicted);
-                if let Some(task) = task {
-                    task.abort();
-                }
+                self.evict(evicted, endpoint);
                 place
             }
             Admission::Refuse(refusal) => {
@@ -61,12 +55,43 @@ impl Door {
         };
         Some(Place { door: self.clone(), id })
     }
+
+    /// Ends the connection of a place that was taken back.
+    fn evict(&self, evicted: PlaceId, endpoint: &Endpoint) {
+        endpoint.count("evicted");
+        let task = self.tasks.borrow_mut().remove(&evicted);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
 }
 
 /// A place, free again on drop.
 struct Place {
     door: Rc<Door>,
     id: PlaceId,
+}
+
+impl Place {
+    /// Waits until the handshake may begin. The door keeps the client waiting, so no newcomer takes its place meanwhile.
+    async fn turn(&self) {
+        let turn = self.door.places.borrow().turn(self.id);
+        if turn.is_zero() {
+            return;
+        }
+        self.door.places.borrow_mut().asks(self.id, self.door.start.elapsed());
+        sleep(turn).await;
+        self.door.places.borrow_mut().waits(self.id, self.door.start.elapsed());
+    }
+
+    /// The agent is known: its place is no longer among those of strangers.
+    fn known(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+        let evicted = self.door.places.borrow_mut().authenticate(self.id, self.door.start.elapsed())?;
+        if let Some(evicted) = evicted {
+            self.door.evict(evicted, endpoint);
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Place {
@@ -91,7 +116,8 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     hold: impl Fn() -> H,
 ) {
     let start = Instant::now();
-    let places = RefCell::new(Places::new(STRANGERS));
+    let settings = &endpoint.settings;
+    let places = RefCell::new(Places::new(bounds(settings.connections_per_second, settings.max_agents)));
     let door = Rc::new(Door { start, places, tasks: RefCell::default() });
     let authenticator = Rc::new(authenticator);
     let mut tasks = JoinSet::new();
@@ -126,6 +152,7 @@ async fn serve<A: Authenticator>(
     from: SocketAddr,
     place: Place,
 ) {
+    place.turn().await;
     let secure = async {
         tcp.set_nodelay(true)?;
         authenticator.authenticate(tcp).await
@@ -157,7 +184,10 @@ async fn serve<A: Authenticator>(
             return;
         }
     };
-    drop(place);
+    if let Err(refusal) = place.known(&endpoint) {
+        endpoint.count(refusal.as_str());
+        return;
+    }
     tracing::info!(%from, agent = %identity.agent(), "an agent has connected");
     let end = carrier.carry().await;
     tracing::info!(%from, agent = %identity.agent(), reason = %end, "a connection of an agent has ended");

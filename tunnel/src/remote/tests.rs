@@ -168,7 +168,7 @@ async fn a_leaf_is_replaced_after_half_of_its_lifetime_and_asked_for_again_after
         bed.clock.later(1);
         sleep(2 * LOOK).await;
         assert_eq!(told.borrow()[1..], [Ok::<_, String>(())]);
-        bed.clock.later((LIFETIME - SKEW).as_secs() / 2 - 1);
+        bed.clock.later(LIFETIME.saturating_sub(SKEW).as_secs() / 2 - 1);
         sleep(2 * LOOK).await;
         assert_eq!(told.borrow().len(), 2);
         bed.clock.later(1);

@@ -3,6 +3,9 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use tunnel_core::Session;
+
+use super::OpenError;
 use super::handle::Handle;
 
 /// Datagrams between two sockets of UDP. To drop it ends the flow.
@@ -19,6 +22,17 @@ impl Flow {
     /// Sends a datagram. It is dropped, and counted, where it is too long or waits for too long.
     pub fn send(&self, datagram: &[u8]) {
         self.handle.with(|session, id, now| session.send_datagram(id, datagram, now));
+    }
+
+    /// Waits for the answer of the far end, before which no datagram of it comes. One task at a time may wait, here or in
+    /// [`Flow::recv`].
+    pub async fn answered(&self) -> Result<(), OpenError> {
+        poll_fn(|cx| self.handle.poll_answer(cx)).await
+    }
+
+    /// Whether the session has a carrier. Without, datagrams wait for a moment, and are dropped.
+    pub fn is_carried(&self) -> bool {
+        self.handle.look(|session: &Session, _| session.is_attached())
     }
 
     /// The next datagram; none after the far end has ended the flow. One task at a time may wait.

@@ -1,6 +1,9 @@
 //! What an agent tells of itself.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,9 +29,11 @@ fn word(event: &Event<'_>) -> &'static str {
         Event::Needed { .. } => "needed",
         Event::Ended { .. } => "ended",
         Event::Opened(_) => "opened",
+        Event::Moved { .. } => "moved",
         Event::Closed { relayed: Some(relayed), .. } if relayed.to_socket == relayed.from_socket => "closed",
         Event::Closed { .. } => "dropped",
         Event::Refused { .. } => "refused",
+        Event::Dropped { .. } => "datagrams dropped",
         Event::Draining => "draining",
         Event::Cut(_) => "cut",
     }
@@ -41,7 +46,12 @@ async fn what_happens_is_told_at_once_and_once_each() {
         let front = Front::start(server.address).await;
         let told = Rc::new(RefCell::new(Vec::new()));
         let all = told.clone();
-        let observer: Observer = Rc::new(move |event: &Event<'_>| all.borrow_mut().push(word(event)));
+        let moved = Rc::new(Cell::new((0_u64, 0_u64)));
+        let sum = moved.clone();
+        let observer: Observer = Rc::new(move |event: &Event<'_>| match event {
+            Event::Moved { to_target, from_target } => sum.set((sum.get().0 + to_target, sum.get().1 + from_target)),
+            _ => all.borrow_mut().push(word(event)),
+        });
         let has = |count: usize| {
             let told = told.clone();
             until(move || told.borrow().len() >= count)
@@ -53,6 +63,7 @@ async fn what_happens_is_told_at_once_and_once_each() {
         server.has(1).await;
         let mut stream = connect(&server, target.address).await;
         echo(&mut stream, b"before").await;
+        assert_eq!(moved.get(), (6, 6), "bytes are told while their stream is open");
         server.endpoint.open(UID, &open(Protocol::Tcp, "127.0.0.1", 1)).await.expect_err("not allowed");
         has(3).await;
         front.cut();

@@ -3,7 +3,11 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod changes;
+mod denials;
 mod events;
+mod flows;
+mod rates;
+mod stops;
 mod world;
 
 use std::io;
@@ -18,6 +22,7 @@ use tokio::time::{Instant, interval, timeout};
 use tunnel::endpoint::Unopened;
 use tunnel::proxy_connect::Proxy;
 use tunnel::{OpenError, Stream};
+use tunnel_core::door::PER_SOURCE;
 use tunnel_core::join::Address;
 use tunnel_core::registry::Policy;
 use tunnel_core::{Protocol, Reason};
@@ -364,7 +369,7 @@ async fn a_newcomer_takes_the_place_of_the_connection_that_was_silent_for_the_lo
     within(async {
         let server = Server::start(1).await;
         let mut silent = Vec::new();
-        for _ in 0..=tunnel::endpoint::STRANGERS.per_source {
+        for _ in 0..=PER_SOURCE {
             silent.push(TcpStream::connect(server.address).await.expect("connected"));
         }
         let closed = timeout(Duration::from_secs(3), silent[0].read(&mut [0])).await.expect("closed in time");

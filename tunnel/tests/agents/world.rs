@@ -74,8 +74,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// An endpoint whose list has all of loopback, and names.
+    /// An endpoint whose list has all of loopback, and names. A burst of connections waits for no turn.
     pub(crate) async fn start(boot: u8) -> Self {
+        Self::start_with(boot, 100_000).await
+    }
+
+    /// As [`Server::start`], for so many new connections a second.
+    pub(crate) async fn start_with(boot: u8, connections_per_second: u32) -> Self {
         let policy = Rc::new(Cell::new(Policy { rotation: 1, suspended: false, max_instances: 4 }));
         let entries = ["127.0.0.0/8:1-65535", "udp/127.0.0.0/8:1-65535", "nowhere.invalid:80"];
         let targets = AllowList::parse(Side::Listener, &entries).expect("a list");
@@ -84,6 +89,7 @@ impl Server {
             boot: Boot([boot; 16]),
             limits: Limits::default(),
             max_agents: 8,
+            connections_per_second,
         };
         let present = policy.clone();
         let rules =

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod clocks;
 mod world;
 
 use std::fs::{Permissions, set_permissions};
@@ -15,15 +16,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::{advance, pause, resume};
 use tunnel::agent::Connector;
-use tunnel::endpoint::STRANGERS;
 use tunnel::enrol::{EnrolError, Renewal, enrol, renew};
 use tunnel::handshake::PATIENCE;
 use tunnel::identity::agent::{AgentFolder, Enrolled};
 use tunnel::identity::tls::{AgentFailure, agent_config, enrolment_config};
 use tunnel::secure::{AgentStream, AgentTls};
+use tunnel_core::door::{PER_SOURCE, STRANGERS};
 use tunnel_core::enrolment::{Enrol, EnrolReason, Outcome, Proof};
 use tunnel_core::hello::{Boot, Hello, Instance, VERSIONS};
-use tunnel_core::identity::Dial;
+use tunnel_core::identity::{Dial, EndpointId};
 use tunnel_core::join::JoinError;
 use tunnel_core::registry::Policy;
 
@@ -248,13 +249,13 @@ async fn three_hundred_strangers_are_bounded_and_an_agent_connects() {
         let mut strangers = Vec::new();
         for number in 0..300 {
             // Each source has as many as it may, so that the bound of all is met.
-            let source = 1 + number / STRANGERS.per_source;
+            let source = 1 + number / PER_SOURCE;
             let socket = TcpSocket::new_v4().expect("a socket");
             let from: SocketAddr = format!("127.0.1.{source}:0").parse().expect("an address");
             socket.bind(from).expect("bound");
             strangers.push(socket.connect(server.address).await.expect("connected"));
         }
-        let beyond = u64::try_from(strangers.len() - STRANGERS.strangers).expect("few");
+        let beyond = u64::try_from(strangers.len() - STRANGERS).expect("few");
         until(|| server.closed("evicted") == beyond).await;
         let _agent = start_agent(&server, &home.tls(&enrolled, &server.clock));
         server.has(1).await;
@@ -289,6 +290,41 @@ async fn an_agent_of_an_earlier_rotation_is_refused_until_it_enrols_with_a_newer
         let key = home.folder.key().expect("a key");
         tls.replace(agent_config(&key, &next, server.clock.clone()).expect("usable"));
         server.has(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there() {
+    within(async {
+        let (server, home) = (Server::start(), Home::new());
+        let enrolled = enrolled(&server, &home, 1).await;
+        let clock = Clock::at(NOW);
+        let _agent = start_agent(&server, &home.tls(&enrolled, &clock));
+        server.has(1).await;
+        let mut stream = server.stream(echo_server().await).await;
+        for now in [NOW + DAY, NOW - DAY] {
+            clock.set(now);
+            server.clock.set(now);
+            echo(&mut stream, b"still here").await;
+        }
+        assert_eq!(server.closed("handshake"), 0, "no other connection was needed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_dialled_by_the_id_of_another_one_is_left_and_counts_it() {
+    within(async {
+        let (server, home) = (Server::start(), Home::new());
+        let enrolled = enrolled(&server, &home, 1).await;
+        let tls = home.tls(&enrolled, &server.clock);
+        let tcp = TcpStream::connect(server.address).await.expect("connected");
+        let other = Dial::Endpoint(EndpointId::new("edge-9").expect("an id"));
+        let told = tls.secure(tcp, &other).await.expect_err("another endpoint").to_string();
+        assert!(told.contains("endpoint edge-0 of the server answered in place of edge-9"), "{told}");
+        until(|| server.closed("handshake") == 1).await;
+        assert!(server.endpoint.agents().is_empty());
     })
     .await;
 }

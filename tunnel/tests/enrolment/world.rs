@@ -184,7 +184,14 @@ impl Server {
 /// An endpoint whose list has all of loopback.
 fn endpoint_of(id: EndpointId, policy: Rc<Cell<Policy>>) -> Rc<Endpoint> {
     let targets = AllowList::parse(Side::Listener, &["127.0.0.0/8:1-65535"]).expect("a list");
-    let settings = endpoint::Settings { id, boot: Boot([1; 16]), limits: Limits::default(), max_agents: 8 };
+    let settings = endpoint::Settings {
+        id,
+        boot: Boot([1; 16]),
+        limits: Limits::default(),
+        max_agents: 8,
+        // A burst of connections waits for no turn.
+        connections_per_second: 100_000,
+    };
     let rules =
         move |uid: &str| (uid == UID).then(|| Rc::new(Rules { policy: policy.get(), targets: targets.clone() }));
     Endpoint::new(settings, rules)

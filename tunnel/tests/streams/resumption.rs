@@ -3,9 +3,10 @@
 use std::cell::Cell;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 use tunnel::{CarryEnd, Hint, OpenError};
-use tunnel_core::{Limits, NotOpened, Protocol, Session};
+use tunnel_core::{HEADER, Kind, Limits, NotOpened, Protocol, Session};
 
 use super::bytes::{exchange_all, read_out};
 use super::pair::{Pair, request, settle, stream, within};
@@ -30,6 +31,25 @@ async fn sixty_four_streams_are_whole_although_their_carrier_is_cut_again_and_ag
         assert!(carriers.get() > 50, "{} carriers", carriers.get());
         let _carrier = pair.connect();
         pair.drained().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_end_that_never_says_what_it_has_received_is_closed_for_that() {
+    within(60, async {
+        let pair = Pair::new(&Limits::default());
+        let (near, mut far) = duplex(64 * 1024);
+        let listener = pair.listener.clone();
+        let carrier = spawn_local(async move { listener.carry(1, near).await });
+        let mut resume = [0; HEADER];
+        resume[0] = Kind::Resume as u8;
+        // Without the flag that no entries follow.
+        while far.write_all(&resume).await.is_ok() {
+            settle().await;
+        }
+        let end = carrier.await.expect("no panic");
+        assert!(matches!(end, CarryEnd::Unresumed), "{end:?}");
     })
     .await;
 }

@@ -35,14 +35,12 @@ fn an_agent_has_a_bounded_list_of_targets_and_a_refusal_says_what_to_write() {
 }
 
 #[test]
-fn tunnel_backends_are_for_one_port_of_tcp() {
+fn tunnel_backends_are_for_one_port() {
     let tunnel = forward(&format!("{SIDECAR}{LISTENERS}"))
         .replace("{local: {port: 2}}", "{tunnel: {agent: home, host: 127.0.0.1, port: 2}}");
     let with = |from: &str, to: &str| tunnel.replace(from, to);
     assert_eq!(verdict(&tunnel), Ok(1));
-    let udp = "spec.listeners[0]: protocol must be TCP or TLS with a tunnel backend: agents do not forward UDP yet; here \
-               protocol is UDP";
-    refused_once(&with("TCP", "UDP"), udp);
+    assert_eq!(verdict(&with("TCP", "UDP")), Ok(1));
     refused_once(
         &with("    port: 1\n", "    port: 1\n    endPort: 2\n"),
         "endPort is not for a listener with a tunnel",

@@ -68,18 +68,3 @@ fn fields_of_sessions_are_refused_beside_durable() {
     let tls = with("tls: {hostnames: [a.example]}").replace("protocol: TCP", "protocol: TLS");
     refused_once(&tls, "durable is not for TLS listeners");
 }
-
-#[test]
-fn an_agent_takes_what_a_durable_listener_sends_by_tcp_whatever_it_receives() {
-    let tunnel = |protocol: &str, sink: &str| {
-        durable(&format!("{{send: {{{sink}: {{}}}}}}"))
-            .replace("protocol: TCP", &format!("protocol: {protocol}"))
-            .replace("{local: {port: 2}}", "{tunnel: {agent: home, host: 127.0.0.1, port: 2}}")
-    };
-    for (protocol, sink) in [("UDP", "relp"), ("UDP", "http"), ("TCP", "tcp")] {
-        assert_eq!(verdict(&tunnel(protocol, sink)), Ok(1), "{protocol} {sink}");
-    }
-    for protocol in ["TCP", "UDP"] {
-        refused_once(&tunnel(protocol, "udp"), "durable.send.udp is not for a listener with a tunnel backend");
-    }
-}

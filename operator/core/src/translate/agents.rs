@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{AgentProtocol, AgentTarget, ForwardAgent, GatewayTunnels};
-use proxy_api::{Agent, Enrolment, MAX_AGENTS};
+use proxy_api::{Agent, Enrolment, MAX_AGENTS, Transport};
 use tunnel_core::{Protocol, Side, Target, allow::AllowList};
 
 use crate::{
@@ -162,8 +162,12 @@ fn entry(target: &AgentTarget) -> String {
 }
 
 /// Whether the targets of an agent list a host and a port, by the rules of the tunnel itself.
-pub(crate) fn lists(agent: &ForwardAgent, host: &str, port: u16) -> bool {
-    let target = Target { protocol: Protocol::Tcp, host: host.to_owned(), port };
+pub(crate) fn lists(agent: &ForwardAgent, transport: Transport, host: &str, port: u16) -> bool {
+    let protocol = match transport {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    };
+    let target = Target { protocol, host: host.to_owned(), port };
     AllowList::parse(Side::Listener, &entries(agent)).is_ok_and(|list| list.check(&target).is_ok())
 }
 
@@ -221,11 +225,13 @@ mod tests {
         );
         assert_eq!(entries(&agent), ["127.0.0.1:1", "[fd00::/8]:2-9", "db.example.:3", "udp/10.0.0.0/8:53"]);
         for (host, port) in [("127.0.0.1", 1), ("fd00::1", 2), ("fd00::1", 9), ("DB.example", 3), ("db.example.", 3)] {
-            assert!(lists(&agent, host, port), "{host} {port}");
+            assert!(lists(&agent, Transport::Tcp, host, port), "{host} {port}");
         }
         for (host, port) in [("127.0.0.1", 2), ("localhost", 1), ("fd00::1", 10), ("fe00::1", 2), ("10.0.0.1", 53)] {
-            assert!(!lists(&agent, host, port), "{host} {port}");
+            assert!(!lists(&agent, Transport::Tcp, host, port), "{host} {port}");
         }
+        assert!(lists(&agent, Transport::Udp, "10.0.0.1", 53));
+        assert!(!lists(&agent, Transport::Udp, "127.0.0.1", 1));
     }
 
     #[test]

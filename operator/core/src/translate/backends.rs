@@ -114,7 +114,9 @@ impl<'a> Scope<'a> {
                 self.check_loops(to, listener, own, &mut resolved.may_loop)?;
                 return Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port });
             }
-            Destination::Tunnel { agent, host, port } => return self.tunnel(agent, host, *port, contacts),
+            Destination::Tunnel { agent, host, port } => {
+                return self.tunnel(listener.transport_out(), agent, host, *port, contacts);
+            }
         };
         // The host of an `ExternalName` Service is checked like a host that the forward itself names.
         let (named, port) = match target {

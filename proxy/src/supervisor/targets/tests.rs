@@ -1,6 +1,6 @@
 //! Tests of what becomes an endpoint of a listener, and what of it is kept.
 
-use proxy_api::{Destinations, HealthCheck, Outlier, Probe};
+use proxy_api::{Destinations, HealthCheck, Outlier, Probe, Transport};
 
 use super::*;
 use crate::{
@@ -199,7 +199,7 @@ fn live_behind_agent(transport: Transport) -> ById {
 }
 
 #[test]
-fn what_is_behind_an_agent_is_no_loop_and_no_destination_of_this_proxy_and_carries_no_datagrams() {
+fn what_is_behind_an_agent_is_no_loop_and_no_destination_of_this_proxy() {
     let (names, endpoints) = (Names::without_receiver(), BTreeMap::new());
     let sockets = BTreeMap::from([(socket(11), BTreeSet::from([id("other")]))]);
     let (around, own) = (Arc::default(), RefCell::default());
@@ -221,6 +221,7 @@ fn what_is_behind_an_agent_is_no_loop_and_no_destination_of_this_proxy_and_carri
         assert!(sources.refresh(&live).is_empty());
         live[&id("a")].targets.load().entries[0].endpoints.iter().map(|it| it.address.to_string()).collect()
     };
-    assert_eq!(used(Transport::Tcp), ["agent/shop/home/pi4/127.0.0.1:11"]);
-    assert!(used(Transport::Udp).is_empty());
+    for transport in [Transport::Tcp, Transport::Udp] {
+        assert_eq!(used(transport), ["agent/shop/home/pi4/127.0.0.1:11"], "{transport}");
+    }
 }

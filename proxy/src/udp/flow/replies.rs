@@ -3,7 +3,7 @@
 use std::{convert::Infallible, io, rc::Rc};
 
 use quinn_udp::{RecvMeta, UdpSockRef};
-use tokio::{io::Interest, task::yield_now};
+use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 
 use super::Flow;
 use crate::{
@@ -17,7 +17,8 @@ use crate::{
     udp::{
         UdpListener,
         batch::{self, Batch},
-        drop_datagrams, upstream,
+        drop_datagrams,
+        upstream::{Way, is_closed},
     },
     worker::Worker,
 };
@@ -33,12 +34,19 @@ const REPLY_TURNS: usize = 8;
 impl Flow {
     /// Relays replies and notices errors until the flow ends.
     pub(super) async fn carry_replies(&self, worker: &Rc<Worker>, socket: &UdpListener) {
+        match &self.way {
+            Way::Socket(upstream) => self.carry_from_socket(worker, socket, upstream).await,
+            Way::Agent(agent) => self.carry_from_agent(worker, socket, agent).await,
+        }
+    }
+
+    async fn carry_from_socket(&self, worker: &Rc<Worker>, socket: &UdpListener, upstream: &UdpSocket) {
         loop {
             let ready = tokio::select! {
                 biased;
                 () = self.mark.ended() => return socket.evict(worker, self),
                 // An ICMP error alone does not make a socket readable, and this client may never send again.
-                ready = self.upstream.ready(REPLIES) => ready,
+                ready = upstream.ready(REPLIES) => ready,
             };
             // `try_io` knows one interest at a time.
             let interest = match ready {
@@ -48,7 +56,7 @@ impl Flow {
             };
             let (mut moved, mut found) = (false, Batch::Empty);
             for _ in 0..REPLY_TURNS {
-                let Some(batch) = self.carry_batch(worker, socket, interest) else {
+                let Some(batch) = self.carry_batch(worker, socket, upstream, interest) else {
                     return socket.end_flow(worker, self, EndReason::BackendReset);
                 };
                 found = batch;
@@ -58,7 +66,7 @@ impl Flow {
                 }
             }
             if interest.is_error() {
-                sys::drop_errors(&self.upstream);
+                sys::drop_errors(upstream);
             }
             if moved {
                 self.endpoint.succeeded();
@@ -73,19 +81,25 @@ impl Flow {
     }
 
     /// Sends a batch of replies to the client; `None` if the system has closed the socket.
-    fn carry_batch(&self, worker: &Worker, socket: &UdpListener, interest: Interest) -> Option<Batch> {
+    fn carry_batch(
+        &self,
+        worker: &Worker,
+        socket: &UdpListener,
+        upstream: &UdpSocket,
+        interest: Interest,
+    ) -> Option<Batch> {
         let mut buffer = worker.datagrams.borrow_mut();
         let mut metas = [RecvMeta::default(); REPLY_SLOTS];
         let (mut batch, mut count) = (Batch::Empty, 0);
-        let read = self.upstream.try_io(interest, || {
-            count = batch::receive(&socket.state, UdpSockRef::from(&self.upstream), &mut buffer, &mut metas)?;
+        let read = upstream.try_io(interest, || {
+            count = batch::receive(&socket.state, UdpSockRef::from(upstream), &mut buffer, &mut metas)?;
             batch = Batch::of(count, REPLY_SLOTS);
             // The runtime then waits for the next event of the socket.
             if batch == Batch::Last { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        self.reply(worker, socket, &buffer, metas.get(..count).unwrap_or_default());
+        self.reply(worker, socket, upstream, (&buffer[..], metas.get(..count).unwrap_or_default()));
         match read {
-            Err(error) if batch == Batch::Empty && upstream::is_closed(&error) => None,
+            Err(error) if batch == Batch::Empty && is_closed(&error) => None,
             Err(error) if batch == Batch::Empty && error.kind() != io::ErrorKind::WouldBlock => {
                 // The next datagram goes to another endpoint. Other errors, such as a path that takes only smaller
                 // datagrams, say nothing about the endpoint.
@@ -99,10 +113,10 @@ impl Flow {
     }
 
     /// Sends received replies to the client.
-    fn reply(&self, worker: &Worker, socket: &UdpListener, bytes: &[u8], metas: &[RecvMeta]) {
+    fn reply(&self, worker: &Worker, socket: &UdpListener, upstream: &UdpSocket, (bytes, metas): (&[u8], &[RecvMeta])) {
         // Flows with one reply at a time, such as those of DNS, save the system call.
         if metas.len() > 1 && !self.is_joined.replace(true) {
-            sys::join_datagrams(&self.upstream);
+            sys::join_datagrams(upstream);
         }
         let mut datagrams = worker.datagram_places.borrow_mut();
         datagrams.clear();
@@ -114,7 +128,7 @@ impl Flow {
     }
 
     /// Sends a train, or a datagram alone.
-    fn reply_train(
+    pub(super) fn reply_train(
         &self,
         worker: &Worker,
         socket: &UdpListener,

@@ -11,7 +11,10 @@ use crate::{
     net,
     shared::Dropped,
     sys,
-    udp::{UdpListener, drop_datagrams, upstream},
+    udp::{
+        UdpListener, drop_datagrams,
+        upstream::{self, Way},
+    },
     worker::Worker,
 };
 
@@ -19,7 +22,7 @@ use crate::{
 pub(in crate::udp) enum Gone {
     /// An earlier datagram was answered with an ICMP error, or this host has no route to the endpoint any more.
     Unreachable(io::Error),
-    /// The system has closed the socket. That says nothing about the endpoint.
+    /// The system has closed the socket, or the flow to the agent is over. That says nothing about the endpoint.
     Closed,
 }
 
@@ -52,7 +55,10 @@ impl Flow {
         now: u64,
     ) -> Result<(), Stop<Gone>> {
         let limited_at = self.listener.limiter.bytes.is_limited().then_some(now);
-        let trains = socket.trains(&self.trains_up, limited_at);
+        let trains = match self.way {
+            Way::Socket(_) => socket.trains(&self.trains_up, limited_at),
+            Way::Agent(_) => None,
+        };
         trains::pass(datagrams, trains, |train| self.send_train(worker, bytes, train, limited_at))
     }
 
@@ -65,11 +71,17 @@ impl Flow {
             return Sent::Done;
         }
         let segment = trains::segment(train);
-        let sent = self.fragments.send(&self.upstream, segment.is_some(), || match segment {
-            Some(segment) => sys::send_train(&self.upstream, joined, segment),
-            None => SockRef::from(&self.upstream).send(joined).map(|_| ()),
-        });
-        match sent.map_err(|error| classify(error, segment.is_some())) {
+        let sent = match &self.way {
+            Way::Socket(upstream) => {
+                let sent = self.fragments.send(upstream, segment.is_some(), || match segment {
+                    Some(segment) => sys::send_train(upstream, joined, segment),
+                    None => SockRef::from(upstream).send(joined).map(|_| ()),
+                });
+                sent.map_err(|error| classify(error, segment.is_some()))
+            }
+            Way::Agent(agent) => self.hand_over(worker, agent, joined),
+        };
+        match sent {
             Ok(()) => {
                 self.up.set(self.up.get() + joined.len() as u64);
                 Sent::Done

@@ -1,9 +1,8 @@
 //! The rules of durable listeners.
 
-use super::{Case, LISTENER, SIDECAR, TUNNEL, listener, of_flows, of_forward, of_listener};
+use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_listener};
 
 pub(super) fn cases() -> Vec<Case> {
-    let through_agent = |durable: &str| listener(TUNNEL).replace("}]}", &format!("}}], durable: {durable}}}"));
     let tls = LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}");
     vec![
         of_listener(
@@ -45,11 +44,6 @@ pub(super) fn cases() -> Vec<Case> {
             "loadBalancing.policy must not be SourceHash in a durable listener: one connection sends the messages of all clients",
             "loadBalancing: {policy: SourceHash}, durable: {send: {relp: {}}}",
             "loadBalancing: {policy: LeastConnections}, durable: {send: {relp: {}}}",
-        ),
-        of_forward(
-            "durable.send.udp is not for a listener with a tunnel backend: agents do not forward UDP yet",
-            [SIDECAR, &through_agent("{send: {udp: {}}}"), ""],
-            [SIDECAR, &through_agent("{send: {relp: {}}}").replace("TCP", "UDP"), ""],
         ),
     ]
 }

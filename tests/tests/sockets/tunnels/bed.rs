@@ -21,7 +21,18 @@ pub(super) struct Server {
 impl Server {
     /// A server that runs these manifests.
     pub(super) fn start(manifests: &str, arguments: &[&str]) -> Self {
-        let (data, health) = (tempfile::tempdir().expect("folder"), free_port());
+        Self::start_in(tempfile::tempdir().expect("folder"), manifests, arguments)
+    }
+
+    /// Kills the process, and starts another one in the same folder.
+    pub(super) fn kill_and_start(self, manifests: &str, arguments: &[&str]) -> Self {
+        let Self { program, data, .. } = self;
+        drop(program.kill());
+        Self::start_in(data, manifests, arguments)
+    }
+
+    fn start_in(data: TempDir, manifests: &str, arguments: &[&str]) -> Self {
+        let health = free_port();
         let path = data.path().to_str().expect("UTF-8");
         let all = [&["--tunnel-address", "127.0.0.1:0", "--data", path][..], arguments].concat();
         let program = Program::run(manifests, health, &all);
@@ -58,9 +69,13 @@ impl Server {
     }
 }
 
-/// Agent `home`, which may lead to these ports of its machine. `more` holds further spec fields, one per line.
+/// Agent `home`, which may lead to these ports of its machine, by TCP and UDP. `more` holds further spec fields, one per line.
 pub(super) fn home(targets: &[u16], more: &str) -> String {
-    let targets: Vec<String> = targets.iter().map(|port| format!("{{host: 127.0.0.1, port: {port}}}")).collect();
+    let target = |port: &u16| {
+        let of = |more: &str| format!("{{host: 127.0.0.1, port: {port}{more}}}");
+        [of(""), of(", protocol: UDP")].join(", ")
+    };
+    let targets: Vec<String> = targets.iter().map(target).collect();
     let mut text = format!(
         "---\napiVersion: portlane.dev/v1alpha1\nkind: ForwardAgent\nmetadata: {{name: home}}\nspec:\n  targets: [{}]\n",
         targets.join(", ")
@@ -73,7 +88,12 @@ pub(super) fn home(targets: &[u16], more: &str) -> String {
 
 /// A listener whose backend is this port of the machine of agent `home`.
 pub(super) fn listener(name: &str, port: u16, target: u16) -> Listener {
-    Listener::tcp(name, port).backend(&format!("tunnel: {{agent: home, host: 127.0.0.1, port: {target}}}"))
+    Listener::tcp(name, port).backend(&behind_home(target))
+}
+
+/// A backend at this port of the machine of agent `home`.
+pub(super) fn behind_home(target: u16) -> String {
+    format!("tunnel: {{agent: home, host: 127.0.0.1, port: {target}}}")
 }
 
 /// Agent `home` and a forward to one port of its machine, which gives up early.
@@ -114,6 +134,12 @@ impl Agent {
         http_get(self.health, "/readyz").is_ok_and(|(status, _)| status == 200)
     }
 
+    /// Streams and flows that it has refused because its list does not have the target.
+    pub(super) fn refused(&self) -> f64 {
+        let (_, text) = http_get(self.health, "/metrics").expect("metrics");
+        metric(&text, "portlane_agent_streams_refused_total{reason=\"not_allowed\"} ").expect("the counter")
+    }
+
     /// Streams that it has now.
     pub(super) fn streams(&self) -> f64 {
         let (_, text) = http_get(self.health, "/metrics").expect("metrics");
@@ -140,7 +166,7 @@ fn command(folder: &Path, allowed: &[u16]) -> Command {
     let mut command = Command::new(binary("portlane"));
     command.args(["agent", "--log", "json", "--data"]).arg(folder);
     for port in allowed {
-        command.args(["--allow", &format!("127.0.0.1:{port}")]);
+        command.args(["--allow", &format!("127.0.0.1:{port}"), "--allow", &format!("udp/127.0.0.1:{port}")]);
     }
     // What the person who runs the tests has set does not count.
     for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"] {

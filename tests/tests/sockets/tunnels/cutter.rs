@@ -52,7 +52,11 @@ impl Cutter {
 
 impl Way {
     fn relay(&self, near: &TcpStream) {
-        let far = TcpStream::connect(("127.0.0.1", self.target.load(Relaxed))).expect("the server listens");
+        let Ok(far) = TcpStream::connect(("127.0.0.1", self.target.load(Relaxed))) else {
+            // The server is away.
+            let _ = near.shutdown(Shutdown::Both);
+            return;
+        };
         let moved = AtomicUsize::new(0);
         thread::scope(|scope| {
             scope.spawn(|| self.pump(near, &far, &moved));

@@ -1,6 +1,8 @@
 //! What a tunnel does not carry, who may not connect, and what they are told.
 
-use harness::{Backend, Behaviour, assert_reset, echoes, forward, free_port};
+use std::fs;
+
+use harness::{Backend, Behaviour, assert_reset, echoes, forward, free_port, until};
 
 use super::{
     bed::{Agent, Server, home, line, listener, manifests, refused},
@@ -71,4 +73,18 @@ fn a_join_string_that_can_never_work_ends_the_agent_with_what_to_do() {
         assert!(code == Some(1) && said.contains(remedy), "{remedy}: {code:?}: {said}");
         assert!(!said.contains(&join), "a join string is a secret");
     }
+}
+
+#[test]
+fn of_two_processes_with_one_certificate_and_one_name_the_earlier_one_is_told() {
+    let server = Server::start(&manifests(free_port(), 9, ""), &[]);
+    let [folder, copy] = [(); 2].map(|()| tempfile::tempdir().expect("folder"));
+    let first = Agent::connected("one", folder.path(), &[9], Some(&server.join("")));
+    for name in ["key.pem", "certificate.pem", "joined"] {
+        fs::copy(folder.path().join(name), copy.path().join(name)).expect("copied");
+    }
+    let second = Agent::connected("one", copy.path(), &[9], None);
+    line(&first.program, &["another process with the certificate of this agent", "start each with a --name"]);
+    until("the earlier one gives way", || !first.is_connected());
+    assert!(second.is_connected());
 }

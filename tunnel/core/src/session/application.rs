@@ -56,17 +56,19 @@ impl Session {
     /// The target is not connected. The stream is gone.
     pub fn refuse(&mut self, id: StreamId, refusal: Refusal) {
         let lost = self.lost.is_some();
+        let mut dropped = 0;
         let unheard = self.with(id.0, |stream| {
             if stream.phase != Phase::Asked {
                 return false;
             }
             stream.phase = Phase::Refusing(refusal);
             stream.word_due = true;
-            stream.drop_datagrams();
+            dropped = stream.drop_datagrams();
             stream.receive.stop();
             // A peer that has given the stream up waits for a word too, until it has one.
             lost || (stream.receive.is_reset() && !stream.receive.is_untold_end())
         });
+        self.counters.dropped_datagrams += dropped;
         if unheard == Some(true) {
             self.forget(id.0);
         }

@@ -13,9 +13,18 @@ pub(super) struct Carrier {
     pub(super) pong: Option<u64>,
     /// The peer has said what it has received.
     pub(super) resumed: bool,
+    pub(super) attached_at: Duration,
     pub(super) heard_at: Duration,
     pub(super) ping_at: Duration,
     pub(super) suspect: bool,
+}
+
+impl Carrier {
+    /// When the carrier is lost: it is silent for `dead_after`, or has no [`Kind::Resume`] for so long.
+    pub(super) fn gives_up_at(&self, dead_after: Duration) -> Duration {
+        let since = if self.resumed { self.heard_at } else { self.attached_at };
+        since + dead_after
+    }
 }
 
 impl Session {
@@ -39,11 +48,13 @@ impl Session {
             words,
             pong: None,
             resumed: false,
+            attached_at: now,
             heard_at: now,
             ping_at: now + self.limits.heartbeat,
             suspect: false,
         });
         self.peer_draining = false;
+        self.unresumed = false;
         true
     }
 
@@ -63,6 +74,11 @@ impl Session {
     /// Whether a connection is there.
     pub const fn is_attached(&self) -> bool {
         self.carrier.is_some()
+    }
+
+    /// Whether the last connection was given up because the peer did not say on it in time what it has received.
+    pub const fn is_unresumed(&self) -> bool {
+        self.unresumed
     }
 
     /// Tells the peer that no new streams are taken.

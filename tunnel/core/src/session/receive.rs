@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Notice, Session, StreamId, Violation};
 use crate::frame::{FINAL, Header, Kind, Malformed, Reader, split};
-use crate::limits::EARLY_CREDIT;
-use crate::open::{Open, Reason, Refusal};
+use crate::limits::{EARLY_CREDIT, Limits};
+use crate::open::{Open, Protocol, Reason, Refusal};
 use crate::stream::{Phase, Stream};
 
 impl Session {
@@ -61,31 +61,48 @@ impl Session {
             return Err(Violation::Id(id));
         }
         let open = Open::decode(payload).ok_or(Malformed::Payload(Kind::Open))?;
-        let room = self.streams.len() < self.limits.streams && self.unanswered[1] < self.limits.unanswered;
-        let window = self.first_window(open.target.protocol).filter(|_| room && !self.draining);
-        let mut stream = Stream::theirs(open, window.unwrap_or(EARLY_CREDIT), now);
+        let (window, refusal) = match self.place(open.target.protocol) {
+            Ok(window) => (window, None),
+            Err(refusal) => (EARLY_CREDIT, Some(refusal)),
+        };
+        let mut stream = Stream::theirs(open, window, now);
         let agreed = stream.send.acknowledge(0, header.offset);
         debug_assert!(agreed, "nothing is always received");
-        if window.is_some() {
+        let Some(refusal) = refusal else {
             self.add(id, stream);
             self.notices.push_back(Notice::Asked(StreamId(id)));
             return Ok(());
-        }
+        };
         self.counters.refused_streams += 1;
-        self.refuse_for_a_bound(id, stream);
+        self.refuse_for_a_bound(id, stream, refusal);
         Ok(())
     }
 
-    /// A stream that has no place is there until the refusal is sent, and takes nothing more. Without
-    /// a place for that, the peer waits for its answer in vain, as it does when this end is too slow.
-    fn refuse_for_a_bound(&mut self, id: u32, mut stream: Stream) {
+    /// The window of a stream that the peer asks for, or why there is no place for the stream.
+    fn place(&self, protocol: Protocol) -> Result<u64, Refusal> {
+        let full = |detail| Refusal { reason: Reason::Full, detail };
+        let Limits { streams, unanswered, .. } = self.limits;
+        if self.draining {
+            let detail = "the other end is about to stop, and takes no new streams".to_owned();
+            return Err(Refusal { reason: Reason::Draining, detail });
+        }
+        if self.streams.len() >= streams {
+            return Err(full(format!("the session has {streams} streams, as many as it may have")));
+        }
+        if self.unanswered[1] >= unanswered {
+            return Err(full(format!("{unanswered} requests wait for their targets, as many as may")));
+        }
+        let none = || full("the memory for windows is promised to other streams".to_owned());
+        self.first_window(protocol).ok_or_else(none)
+    }
+
+    /// A stream that has no place is there until the refusal is sent, and takes nothing more. A peer that has no more
+    /// unanswered requests than it may have finds a place for each refusal; another one waits in vain.
+    fn refuse_for_a_bound(&mut self, id: u32, mut stream: Stream, refusal: Refusal) {
         if self.streams.len() >= self.limits.streams + self.limits.unanswered {
             return;
         }
-        stream.phase = Phase::Refusing(Refusal {
-            reason: if self.draining { Reason::Draining } else { Reason::Full },
-            detail: String::new(),
-        });
+        stream.phase = Phase::Refusing(refusal);
         stream.word_due = true;
         stream.receive.stop();
         self.add(id, stream);

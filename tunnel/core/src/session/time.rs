@@ -15,7 +15,7 @@ impl Session {
         let Some(carrier) = &self.carrier else {
             return self.paused_at.map(|since| since + self.limits.grace);
         };
-        let dead = carrier.heard_at + self.limits.dead_after;
+        let dead = carrier.gives_up_at(self.limits.dead_after);
         let suspect = if carrier.suspect { dead } else { carrier.heard_at + self.limits.heartbeat * 2 };
         let next = carrier.ping_at.min(dead).min(suspect);
         Some(self.acks_due.map_or(next, |acks| acks.min(next)))
@@ -39,7 +39,8 @@ impl Session {
     fn beat(&mut self, now: Duration) {
         let Some(carrier) = &mut self.carrier else { return };
         let silent = now.saturating_sub(carrier.heard_at);
-        if silent >= self.limits.dead_after {
+        if now >= carrier.gives_up_at(self.limits.dead_after) {
+            self.unresumed = silent < self.limits.dead_after;
             self.notices.push_back(Notice::CarrierLost);
             self.detach(self.epoch, now);
             return;

@@ -27,7 +27,9 @@ impl Scope<'_> {
             Target::Address { host, port } => {
                 self.address(host.trim_end_matches('.'), host.clone(), *port, contacts).ok()
             }
-            Target::Tunnel { agent, host, port } => self.tunnel_again(agent, host, *port, contacts),
+            Target::Tunnel { agent, host, port } => {
+                self.tunnel_again(listener.transport_out(), agent, host, *port, contacts)
+            }
         };
         Some(Backend { target: target?, ..backend.clone() })
     }

@@ -1,7 +1,7 @@
 //! Backends that an agent reaches.
 
 use crds::ForwardAgent;
-use proxy_api::Target;
+use proxy_api::{Target, Transport};
 
 use super::{Scope, sets::Contacts};
 use crate::{
@@ -17,6 +17,7 @@ impl Scope<'_> {
     /// What proxies reach through an agent, whose targets must list it.
     pub(super) fn tunnel(
         &self,
+        transport: Transport,
         key: &ObjectKey,
         host: &str,
         port: u16,
@@ -25,19 +26,23 @@ impl Scope<'_> {
         let is_of_files = self.world.site.is_laptop() || self.world.any_agent;
         let Some(agent) = self.world.agents.get(key) else {
             let absent = if is_of_files { "is not among the manifests: add it" } else { "does not exist: create it" };
-            let message = format!("ForwardAgent {key} {absent}, with {} in its spec.targets", target(host, port));
+            let target = target(transport, host, port);
+            let message = format!("ForwardAgent {key} {absent}, with {target} in its spec.targets");
             return Err(Condition::unmet(Reason::BackendNotFound, message));
         };
         if !is_of_files {
             self.check_gateway(key, agent)?;
         }
-        let mut ports = [Some(port), contacts.checked].into_iter().flatten();
-        if let Some(missing) = ports.find(|port| !agents::lists(agent, host, *port)) {
-            let what = if missing == port { "" } else { ", which healthCheck connects to" };
+        // Checks connect by TCP.
+        let checked = contacts.checked.map(|port| (Transport::Tcp, port));
+        let mut ports = [Some((transport, port)), checked].into_iter().flatten();
+        if let Some((missing_of, missing)) = ports.find(|(of, port)| !agents::lists(agent, *of, host, *port)) {
+            let of_udp = if missing_of == Transport::Udp { " for UDP" } else { "" };
+            let what = if (missing_of, missing) == (transport, port) { "" } else { ", which healthCheck connects to" };
             let message = format!(
-                "ForwardAgent {key} does not list {}{what}: add {} to its spec.targets",
+                "ForwardAgent {key} does not list {}{of_udp}{what}: add {} to its spec.targets",
                 host_port(host, missing),
-                target(host, missing)
+                target(missing_of, host, missing)
             );
             return Err(Condition::unmet(Reason::AddressNotAllowed, message));
         }
@@ -62,18 +67,26 @@ impl Scope<'_> {
     }
 
     /// What a running listener reaches through the agent of this uid, if that still lists it.
-    pub(super) fn tunnel_again(&self, uid: &str, host: &str, port: u16, contacts: Contacts) -> Option<Target> {
+    pub(super) fn tunnel_again(
+        &self,
+        transport: Transport,
+        uid: &str,
+        host: &str,
+        port: u16,
+        contacts: Contacts,
+    ) -> Option<Target> {
         let mut agents = self.world.agents.in_namespace(&self.forward.origin.namespace);
         let (key, _) = agents.find(|(key, agent)| agents::uid(key, agent) == uid)?;
-        self.tunnel(key, host, port, contacts).ok()
+        self.tunnel(transport, key, host, port, contacts).ok()
     }
 }
 
 /// A target as an entry of a manifest.
-fn target(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("{{host: \"{host}\", port: {port}}}")
-    } else {
-        format!("{{host: {host}, port: {port}}}")
-    }
+fn target(transport: Transport, host: &str, port: u16) -> String {
+    let quote = if host.contains(':') { "\"" } else { "" };
+    let protocol = match transport {
+        Transport::Tcp => "",
+        Transport::Udp => ", protocol: UDP",
+    };
+    format!("{{host: {quote}{host}{quote}, port: {port}{protocol}}}")
 }

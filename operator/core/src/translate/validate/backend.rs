@@ -147,10 +147,6 @@ pub(super) fn backends(
 
 /// Checks the listener of a backend that an agent reaches.
 fn tunnelled(item: &Listener, path: &str, found: &mut Violations) {
-    if item.sends_datagrams() {
-        let remedy = if item.durable.is_some() { "send otherwise than by udp" } else { "use protocol TCP or TLS" };
-        found.add(path, &format!("agents do not forward UDP yet: {remedy}"));
-    }
     if item.end_port.is_some() {
         found.add(path, "is not for a listener with endPort: give each port a listener of its own");
     }

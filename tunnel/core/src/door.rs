@@ -1,0 +1,29 @@
+//! The bounds of the port that agents dial.
+
+use proxy_api::doors::{Bounds, Evict, Rate, Rates};
+
+/// Connections whose agent is not known yet.
+pub const STRANGERS: usize = 256;
+/// Of these, from one source. A load balancer may be the source of all agents, so it has enough places for all that wait
+/// for their turn.
+pub const PER_SOURCE: usize = 128;
+/// New connections a second, unless a setting says otherwise.
+pub const CONNECTIONS_PER_SECOND: u32 = 200;
+
+/// The bounds of a port for so many agents.
+///
+/// A newcomer takes the place of the connection that was silent for the longest. Handshakes begin one after the other, at
+/// the rate. What may come at once is half a second of connections: those that wait then have places beside those that
+/// shake hands, and none has to give way in a herd. All agents may come through one source, which so has the rate of
+/// all; sources of agents come before others. An agent has a second connection for the moment in which it replaces the
+/// first.
+pub fn bounds(connections_per_second: u32, agents: usize) -> Bounds {
+    let rate = Rate::per_second(connections_per_second, connections_per_second / 2);
+    Bounds {
+        strangers: STRANGERS,
+        per_source: PER_SOURCE,
+        known: agents.saturating_mul(2),
+        evict: Evict::Silent,
+        rates: Some(Rates { all: rate, source: rate, evenly: true }),
+    }
+}

@@ -1,0 +1,75 @@
+//! An agent that stops although streams are left.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+use tunnel::agent::{Settings, run};
+use tunnel_core::hello::Boot;
+
+use super::world::{Echo, Plain, Running, Server, address, agent, settings, until, within};
+use super::{connect, echo, is_reset};
+
+#[tokio::test]
+async fn streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_forgotten() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let allowed = target.address.to_string();
+        let told = Settings {
+            drain_within: Duration::from_millis(50),
+            ..settings(address(server.address), None, "pi4", &[allowed.as_str()])
+        };
+        let (stop, stopped) = watch::channel(false);
+        let agent = spawn_local(run(told, Plain, Boot([1; 16]), stopped));
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        stop.send_replace(true);
+        agent.await.expect("the agent ends");
+        // The grace period of a lost connection is longer than this test may take, and the visitor has not read yet.
+        until(|| server.endpoint.agents().is_empty()).await;
+        assert!(is_reset(&mut stream).await);
+        until(|| target.live.get() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stopped_once_more_waits_for_no_stream() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let agent = agent(server.address, "pi4", 1);
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        agent.stop.send_replace(true);
+        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        echo(&mut stream, b"while the agent stops").await;
+        let again = Instant::now();
+        agent.stop.send_replace(true);
+        assert!(is_reset(&mut stream).await);
+        agent.task.await.expect("the agent ends");
+        assert!(again.elapsed() < Duration::from_secs(5), "half of what its streams may take: {:?}", again.elapsed());
+        until(|| target.live.get() == 0 && server.endpoint.agents().is_empty()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_of_an_agent_that_nobody_can_stop_once_more_still_have_their_time() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let Running { stop, task } = agent(server.address, "pi4", 1);
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        drop(stop);
+        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        echo(&mut stream, b"while the agent stops").await;
+        stream.shutdown().await.expect("shut down");
+        assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);
+        task.await.expect("the agent ends");
+    })
+    .await;
+}
