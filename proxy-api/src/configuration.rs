@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Tunnels};
+use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, NO_DURABLE, Revision, Tunnels};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -209,13 +209,25 @@ impl<'de> Deserialize<'de> for Offer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Value::deserialize(deserializer)?;
         Ok(match Listener::deserialize(&raw) {
-            Ok(listener) if listener.socket.port == 0 => Self::unsupported(raw, "socket.port is 0".to_owned()),
-            Ok(listener) => Self::Supported(Arc::new(listener)),
+            Ok(listener) => match unfit(&listener) {
+                Some(what) => Self::unsupported(raw, what),
+                None => Self::Supported(Arc::new(listener)),
+            },
             Err(error) if is_unknown(&error) => Self::unsupported(raw, error.to_string()),
             // No release writes this, older or newer: the document is damaged and refused whole.
             Err(error) => return Err(<D::Error as serde::de::Error>::custom(error)),
         })
     }
+}
+
+/// Why a listener of known fields and values must not run, if so. A durable one would be run as one that forwards
+/// sessions.
+fn unfit(listener: &Listener) -> Option<String> {
+    if listener.socket.port == 0 {
+        return Some("socket.port is 0".to_owned());
+    }
+    let durable = listener.durable.as_deref()?;
+    Some(durable.beyond().map_or_else(|| NO_DURABLE.to_owned(), |beyond| format!("durable: {beyond}")))
 }
 
 /// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin

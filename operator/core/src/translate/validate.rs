@@ -4,6 +4,7 @@
 //! rules that the translation relies on are checked here again.
 
 mod backend;
+mod durable;
 mod escaped;
 mod guard;
 mod health;
