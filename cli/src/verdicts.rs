@@ -230,10 +230,10 @@ spec:
     }
 
     #[test]
-    fn a_durable_listener_is_refused_until_proxies_run_it() {
+    fn a_durable_listener_is_refused_until_clusters_run_it() {
         let durable = FORWARD.to_owned() + "    durable: {send: {relp: {}}}\n";
-        let refused = "f:17: PortForward default/a: spec.listeners[0].durable: Invalid: durable listeners are not run by \
-                       this version yet";
+        let refused = "f:17: PortForward default/a: spec.listeners[0].durable: Invalid: durable listeners are not run in \
+                       clusters by this version yet";
         assert_begin(&validated(&durable), &[refused]);
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, NO_DURABLE, Revision, Tunnels};
+use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Tunnels};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -220,14 +220,13 @@ impl<'de> Deserialize<'de> for Offer {
     }
 }
 
-/// Why a listener of known fields and values must not run, if so. A durable one would be run as one that forwards
-/// sessions.
+/// Why a listener of known fields and values must not run, if so.
 fn unfit(listener: &Listener) -> Option<String> {
     if listener.socket.port == 0 {
         return Some("socket.port is 0".to_owned());
     }
-    let durable = listener.durable.as_deref()?;
-    Some(durable.beyond().map_or_else(|| NO_DURABLE.to_owned(), |beyond| format!("durable: {beyond}")))
+    let beyond = listener.durable.as_deref()?.beyond()?;
+    Some(format!("durable: {beyond}"))
 }
 
 /// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin

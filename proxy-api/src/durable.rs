@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Transport;
 
-/// Why a durable listener is refused, by the compiler of forwards and by a proxy that is sent one.
-pub const NO_DURABLE: &str = "durable listeners are not run by this version yet";
+/// Why a durable listener is refused in a cluster.
+pub const NO_DURABLE: &str = "durable listeners are not run in clusters by this version yet";
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

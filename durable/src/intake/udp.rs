@@ -58,8 +58,10 @@ fn append(store: &Store, messages: Vec<Incoming>, intake: &Intake) -> Result<(),
 /// Datagrams that are there, and the error after them.
 fn batch(socket: &UdpSocket, buffer: &mut [u8], limits: Limits, intake: &Intake) -> (Vec<Incoming>, Option<io::Error>) {
     let mut messages = Vec::new();
-    while messages.len() < BATCH {
+    let mut denied = 0;
+    while messages.len() + denied < BATCH {
         match socket.try_recv_from(buffer) {
+            Ok((_, peer)) if !intake.admits(peer.ip()) => denied += 1,
             Ok((count, peer)) => {
                 let datagram = buffer.get(..count).unwrap_or_default();
                 messages.extend(bounded(datagram, limits, intake).map(|payload| incoming(&source(peer), payload)));

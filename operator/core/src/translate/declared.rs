@@ -3,7 +3,7 @@
 use proxy_api::Origin;
 
 use crate::{
-    translate::validate::{ValidForward, Violation, validate},
+    translate::validate::{ValidForward, Violation, validate_for},
     world::{ObjectKey, World},
 };
 
@@ -27,6 +27,6 @@ impl Declared {
             ObjectKey::new(&**namespace, &*gateway.name)
         });
         let object = (forward.metadata.uid.clone(), forward.metadata.generation);
-        Some(Self { object, gateway, forward: validate(forward) })
+        Some(Self { object, gateway, forward: validate_for(forward, world.site.is_laptop()) })
     }
 }

@@ -1,7 +1,7 @@
 //! Validates durable listeners, and fills in defaults.
 
 use crds::{LoadBalancingPolicy, Protocol};
-use proxy_api::{Durable, Framing, HttpFormat, NO_DURABLE, Oversize, Sink, SinkFraming, Store, WhenFull};
+use proxy_api::{Durable, Framing, HttpFormat, Oversize, Sink, SinkFraming, Store, WhenFull};
 
 use super::Violations;
 
@@ -15,8 +15,6 @@ const SYNC_MILLIS: u32 = 500;
 /// Checks the durable part of a listener and fills in defaults.
 pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations) -> Option<Box<Durable>> {
     let spec = item.durable.as_ref()?;
-    // No proxy has the log yet.
-    found.add(format!("{path}.durable"), NO_DURABLE);
     surroundings(item, path, found);
     let path = format!("{path}.durable");
     receiving(item.protocol, spec, &path, found);
@@ -167,14 +165,13 @@ mod tests {
         serde_json::from_value(item).expect("a listener")
     }
 
-    /// The durable part of the contract, and the fields that are refused besides `durable` itself.
+    /// The durable part of the contract, and the fields that are refused.
     fn judged(protocol: &str, durable_part: &Value, more: &Value) -> (Option<Value>, Vec<String>) {
         let item = item(protocol, durable_part, more);
         let mut found = Violations::default();
         let durable = durable(&item, "l", &mut found);
-        assert_eq!(found.0[0].to_string(), format!("l.durable: {NO_DURABLE}"));
         let durable = durable.map(|durable| serde_json::to_value(durable).expect("JSON"));
-        (durable, found.0.into_iter().skip(1).map(|violation| violation.field).collect())
+        (durable, found.0.into_iter().map(|violation| violation.field).collect())
     }
 
     fn fields(protocol: &str, durable_part: &Value, more: &Value) -> Vec<String> {
