@@ -1,7 +1,7 @@
 //! Durable forwarding on files and sockets. [`durable_core`] decides.
 //!
 //! A [`Store`] is the handle to one thread that owns a log in a [`Folder`]. [`intake`] reads messages
-//! from sockets that the caller has bound, and appends them. A [`RelpSender`] gives them to a sink.
+//! from sockets that the caller has bound, and appends them. A [`Sender`] gives them to a sink.
 
 mod clock;
 mod folder;
@@ -10,8 +10,10 @@ mod lock;
 mod sender;
 mod store;
 
+pub use durable_core::send::Format;
+
 pub use self::folder::{Folder, FolderError};
-pub use self::sender::{Dial, RelpSender, SessionError};
+pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 pub use self::store::{
     Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreSettings,
 };

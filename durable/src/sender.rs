@@ -4,30 +4,144 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use durable_core::send::{ANSWER_WITHIN, Backoff, Outgoing, Progress, Relp, SendError, Verdict};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use durable_core::intake::Framing;
+use durable_core::send::{self, Backoff, Format, SendError, Tcp};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::select;
 use tokio::time::{sleep, timeout};
 
-use crate::{Kept, ReadBound, Store, StoreError};
+use self::work::Work;
+use crate::{Kept, Store, StoreError};
 
-/// Bytes of messages that are read at once, and of answers.
-const READ: usize = 64 * 1024;
+mod http;
+mod relp;
+mod tcp;
+mod udp;
+mod work;
+
 /// A connection that is not there by then is given up.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 
-/// Opens connections to a sink.
-pub trait Dial {
-    /// A connection.
-    type Io: AsyncRead + AsyncWrite;
-
-    /// Opens one.
-    fn dial(&self) -> impl Future<Output = io::Result<Self::Io>>;
+/// What a sink speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// RELP.
+    Relp {
+        /// Messages without an answer, 1 to 1024.
+        window: u16,
+    },
+    /// Framed messages over TCP, without answers.
+    Tcp {
+        /// How messages are told from each other.
+        framing: Framing,
+        /// Bytes that are kept in memory, and sent again on the next connection.
+        rewind_bytes: u32,
+    },
+    /// Datagrams, without answers.
+    Udp,
+    /// Requests of one or more messages.
+    Http(HttpSettings),
 }
 
-/// Why a connection to a sink ends.
+/// How messages are posted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The header `Host`: a name or an address, with a port unless it is 80.
+    pub host: String,
+    /// The path, with a query if there is one.
+    pub path: String,
+    /// How messages make a body.
+    pub format: Format,
+    /// The longest body, unless one message alone is longer.
+    pub batch_bytes: usize,
+    /// The most messages in a body.
+    pub batch_messages: usize,
+    /// A body that is not full waits so long for more messages.
+    pub linger: Duration,
+}
+
+/// Opens connections to a sink. A sender keeps to one until it ends; drop [`Sender::run`] and start another sender to
+/// have it dial again.
+pub trait Dial {
+    /// Opens a connection for RELP, framed messages or HTTP.
+    fn tcp(&self) -> impl Future<Output = io::Result<TcpStream>>;
+
+    /// Opens a socket that is connected to the sink.
+    fn udp(&self) -> impl Future<Output = io::Result<UdpSocket>>;
+
+    /// How many bytes the system has of this connection that the system of the sink has not acknowledged (`SIOCOUTQ` of
+    /// Linux). A system that cannot tell must fail: 0 means that the sink has all.
+    fn unacknowledged(&self, stream: &TcpStream) -> io::Result<u64>;
+}
+
+/// What a sender tells, so that it can be counted and seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SenderEvent {
+    /// The sink is away, broke off, or does not take messages now. It is tried again.
+    Ended {
+        /// Why, for people.
+        error: String,
+        /// The pause before that.
+        pause: Duration,
+    },
+    /// The sink has these messages.
+    Delivered {
+        /// How many.
+        messages: u64,
+    },
+    /// These messages are on their way once more, as the sink may not have them.
+    Resent {
+        /// How many.
+        messages: u64,
+    },
+    /// The sink will never take these messages. They were put aside.
+    DeadLettered {
+        /// How many.
+        messages: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The sink will never take these messages. They were dropped, as no dead letters are kept.
+    DroppedPoison {
+        /// How many.
+        messages: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Gives the messages of a store to a sink, in their order, and acknowledges those that the sink has.
+#[derive(Debug)]
+pub struct Sender<D, E, C> {
+    /// Opens connections.
+    pub dial: D,
+    /// The bytes of a message for the sink.
+    pub enrich: E,
+    /// From 0 up to, but not including, 1.
+    pub chance: C,
+    /// What the sink speaks.
+    pub sink: Sink,
+    /// The messages.
+    pub store: Store,
+}
+
+impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> Sender<D, E, C> {
+    /// Sends until the store is closed: [`Store::drain`] closes it once the sink has all messages.
+    pub async fn run(self, told: impl FnMut(&SenderEvent)) {
+        let Self { dial, enrich, chance, sink, store } = self;
+        let work = Work::new(store.clone(), enrich, told);
+        let mut sending = Sending { dial, chance, machine: Machine::from(sink), work };
+        let sending = Box::pin(sending.run());
+        select! {
+            () = store.closed() => {}
+            () = sending => {}
+        }
+    }
+}
+
+/// Why there is no connection any more.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+enum SessionError {
     /// It cannot be opened, or broke.
     #[error("cannot reach the sink: {0}")]
     Io(#[from] io::Error),
@@ -37,109 +151,94 @@ pub enum SessionError {
     /// What the sink says.
     #[error(transparent)]
     Sink(#[from] SendError),
+    /// The sink does not answer a request.
+    #[error("the sink broke a request off: {0}")]
+    Http(#[from] hyper::Error),
+    /// There is no such request.
+    #[error("cannot make a request: {0}; correct send.http.path")]
+    Request(#[from] hyper::http::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Gives the messages of a store to a sink that speaks RELP, over one connection after another, and acknowledges those
-/// that the sink has. Ends with the store, or when it is dropped.
-#[derive(Debug)]
-pub struct RelpSender<D, E, C> {
-    /// Opens connections.
-    pub dial: D,
-    /// The bytes of a message for the sink.
-    pub enrich: E,
-    /// From 0 up to, but not including, 1.
-    pub chance: C,
-    /// Messages without an answer.
-    pub window: usize,
-    /// The messages.
-    pub store: Store,
+/// What outlives a connection.
+enum Machine {
+    Relp { window: usize },
+    Tcp(Tcp),
+    Udp,
+    Http(HttpSettings),
 }
 
-impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> RelpSender<D, E, C> {
-    /// Sends until the store is closed. `ended` hears why each connection ended, and of the pause after it.
-    pub async fn run(mut self, mut ended: impl FnMut(&SessionError, Duration)) {
+impl From<Sink> for Machine {
+    fn from(sink: Sink) -> Self {
+        match sink {
+            Sink::Relp { window } => Self::Relp { window: usize::from(window) },
+            Sink::Tcp { framing, rewind_bytes } => {
+                Self::Tcp(Tcp::new(framing, usize::try_from(rewind_bytes).unwrap_or(usize::MAX)))
+            }
+            Sink::Udp => Self::Udp,
+            Sink::Http(settings) => Self::Http(settings),
+        }
+    }
+}
+
+/// A sender that runs.
+struct Sending<D, E, C, F> {
+    dial: D,
+    chance: C,
+    machine: Machine,
+    work: Work<E, F>,
+}
+
+impl<D, E, C, F> Sending<D, E, C, F>
+where
+    D: Dial,
+    E: FnMut(Kept) -> Vec<u8>,
+    C: FnMut() -> f64,
+    F: FnMut(&SenderEvent),
+{
+    async fn run(&mut self) {
         let mut backoff = Backoff::default();
-        let mut progress = Progress::new(self.store.figures().cursor);
         // Without a message there is no need of a connection.
-        while self.store.wait_for(progress.cursor()).await.is_ok() {
-            let before = progress.cursor();
-            let Err(error) = self.session(&mut progress).await;
+        while self.work.wait_from_cursor().await.is_ok() {
+            let before = self.work.cursor();
+            let Err(error) = self.session().await;
             if matches!(error, SessionError::Store(StoreError::Stopped)) {
                 return;
             }
-            progress.broke();
-            if progress.cursor() > before {
+            if self.work.cursor() > before {
                 backoff.reset();
             }
             let pause = backoff.pause((self.chance)());
-            ended(&error, pause);
+            self.work.tell(&SenderEvent::Ended { error: error.to_string(), pause });
             sleep(pause).await;
         }
     }
 
-    /// One connection, from the cursor on.
-    async fn session(&mut self, progress: &mut Progress) -> Result<Infallible, SessionError> {
-        let dialled = timeout(DIAL_WITHIN, self.dial.dial()).await;
-        let io = dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let (mut answers, mut sink) = split(Box::pin(io));
-        let mut out = Vec::new();
-        let mut relp = Relp::open(self.window, &mut out);
-        let mut next = progress.cursor();
-        let mut buffer = vec![0; READ];
-        let mut verdicts = Vec::new();
-        loop {
-            let write = async {
-                sink.write_all(&out).await?;
-                sink.flush().await
-            };
-            let written = timeout(ANSWER_WITHIN, write).await;
-            written.map_err(|_| SessionError::Silent(ANSWER_WITHIN))??;
-            out.clear();
-            let waits = relp.waits();
-            select! {
-                read = answers.read(&mut buffer) => {
-                    let count = read?;
-                    if count == 0 {
-                        return Err(SendError::Closed.into());
-                    }
-                    let received = relp.received(buffer.get(..count).unwrap_or_default(), &mut verdicts);
-                    self.settle(progress, &mut verdicts).await?;
-                    received?;
-                }
-                there = self.store.wait_for(next), if relp.room() > 0 => {
-                    there?;
-                    let bound = ReadBound { messages: relp.room(), bytes: READ };
-                    let read = self.store.read(next, bound).await?;
-                    next = read.next;
-                    for kept in read.messages {
-                        let number = kept.number;
-                        relp.push(Outgoing { number, payload: (self.enrich)(kept) }, &mut out);
-                    }
-                    if !relp.waits() && next > progress.cursor() {
-                        // The last messages were lost: there is nothing that the sink could answer.
-                        verdicts.push(Verdict::Delivered { through: next - 1 });
-                        self.settle(progress, &mut verdicts).await?;
-                    }
-                }
-                () = sleep(ANSWER_WITHIN), if waits => return Err(SessionError::Silent(ANSWER_WITHIN)),
-            }
+    /// One connection, from the cursor on. Over HTTP: one after another, until the store fails.
+    async fn session(&mut self) -> Result<Infallible, SessionError> {
+        self.work.start_over();
+        let work = &mut self.work;
+        match &mut self.machine {
+            Machine::Relp { window } => relp::session(&self.dial, *window, work).await,
+            Machine::Tcp(tcp) => tcp::session(&self.dial, tcp, work).await,
+            Machine::Udp => udp::session(&self.dial, work).await,
+            Machine::Http(settings) => http::session(&self.dial, settings, &mut self.chance, work).await,
         }
     }
+}
 
-    /// Moves the cursor by what the sink said.
-    async fn settle(&self, progress: &mut Progress, verdicts: &mut Vec<Verdict>) -> Result<(), StoreError> {
-        let before = progress.cursor();
-        progress.take(verdicts);
-        while let Some((number, reason)) = progress.poison() {
-            self.store.dead(number, reason.to_owned()).await?;
-            progress.put_aside();
-        }
-        if progress.cursor() > before {
-            self.store.acknowledge(progress.cursor()).await?;
-        }
-        Ok(())
+impl HttpSettings {
+    /// Those of the machine.
+    fn batches(&self) -> send::HttpSettings {
+        let Self { format, batch_bytes, batch_messages, linger, .. } = *self;
+        send::HttpSettings { format, batch_bytes: batch_bytes.max(1), batch_messages: batch_messages.max(1), linger }
     }
+}
+
+/// Opens a connection.
+async fn connect(dial: &impl Dial) -> Result<TcpStream, SessionError> {
+    let dialled = timeout(DIAL_WITHIN, dial.tcp()).await;
+    Ok(dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
 }

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 use std::{io, thread};
 
 use durable_core::{Error, FileError, Files, MAX_SOURCE_BYTES, Message, Settings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+use tokio::time::timeout;
 
 mod command;
 mod figures;
@@ -210,8 +212,9 @@ impl Store {
         self.call(|reply| Call::Acknowledge { next, reply }).await
     }
 
-    /// Puts a message aside that the sink will never take. After this it may be acknowledged.
-    pub async fn dead(&self, number: u64, why: String) -> Result<(), StoreError> {
+    /// Puts a message aside that the sink will never take, if dead letters are kept. After this it may be acknowledged.
+    /// Returns whether it was put aside.
+    pub async fn dead(&self, number: u64, why: String) -> Result<bool, StoreError> {
         self.call(|reply| Call::Dead { number, why, reply }).await?
     }
 
@@ -224,6 +227,21 @@ impl Store {
     /// refuses are not appended, and their receipts say so.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.call(Call::Close).await
+    }
+
+    /// Takes no messages any more, waits until the sink has acknowledged all of them, or has not within this time, and
+    /// closes the store. What the sink has not acknowledged is sent after the next start.
+    pub async fn drain(&self, within: Duration) -> Result<(), StoreError> {
+        self.shared.room.close();
+        // Whether all are acknowledged is in the figures.
+        let _ = timeout(within, self.call(Call::Drain)).await;
+        self.close().await
+    }
+
+    /// Waits until the store is closed.
+    pub(crate) async fn closed(&self) {
+        let mut next = self.shared.next.clone();
+        while next.changed().await.is_ok() {}
     }
 
     /// What was counted, as of the last turn of the thread. Does not wait for the disk.

@@ -28,7 +28,8 @@ pub(super) struct Append {
 pub(super) enum Call {
     Read { from: u64, bound: ReadBound, reply: oneshot::Sender<Result<ReadMessages, StoreError>> },
     Acknowledge { next: u64, reply: oneshot::Sender<()> },
-    Dead { number: u64, why: String, reply: oneshot::Sender<Result<(), StoreError>> },
+    Dead { number: u64, why: String, reply: oneshot::Sender<Result<bool, StoreError>> },
     SkipSegment { from: u64, reply: oneshot::Sender<u64> },
+    Drain(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }

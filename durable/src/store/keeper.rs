@@ -70,6 +70,8 @@ pub(super) struct Keeper {
     pub(super) retry_at: Option<Duration>,
     /// When the cursor is saved.
     pub(super) commit_at: Option<Duration>,
+    /// Who waits until the sink has acknowledged all messages.
+    pub(super) drains: Vec<oneshot::Sender<()>>,
     ticked: Option<Duration>,
     /// The number that `oldest_received_millis` of the figures belongs to.
     pub(super) oldest: Option<u64>,
@@ -112,6 +114,7 @@ impl Keeper {
             sync: false,
             retry_at: None,
             commit_at: None,
+            drains: Vec::new(),
             ticked: None,
             oldest: None,
             figures: Figures::default(),
@@ -197,6 +200,12 @@ impl Keeper {
             self.find_oldest();
         }
         self.publish();
+        if self.waiting.is_empty() && self.log.backlog() == 0 {
+            for drained in self.drains.drain(..) {
+                // The caller may not wait any more.
+                let _ = drained.send(());
+            }
+        }
     }
 
     fn append_waiting(&mut self) {

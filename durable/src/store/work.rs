@@ -33,6 +33,7 @@ impl Keeper {
                 self.hear();
                 let _ = reply.send(self.reader.wanted());
             }
+            Call::Drain(drained) => self.drains.push(drained),
             // The caller of this function has taken it.
             Call::Close(_) => {}
         }
@@ -73,8 +74,8 @@ impl Keeper {
         Ok(ReadMessages { messages, next: self.reader.wanted() })
     }
 
-    /// Puts one message into the dead letters.
-    fn put_aside(&mut self, number: u64, why: &str) -> Result<(), StoreError> {
+    /// Puts one message into the dead letters. Returns whether it is there.
+    fn put_aside(&mut self, number: u64, why: &str) -> Result<bool, StoreError> {
         self.aside.seek(number);
         let read = self.log.read(&mut self.world.outside(), &mut self.aside);
         let now = self.world.now();
@@ -91,8 +92,9 @@ impl Keeper {
         let is_dropped = self.hear_letters();
         match put {
             Ok(is_put) => {
-                self.figures.dead_letters += u64::from(is_put && !is_dropped);
-                Ok(())
+                let is_kept = is_put && !is_dropped;
+                self.figures.dead_letters += u64::from(is_kept);
+                Ok(is_kept)
             }
             Err(error) => {
                 self.fails(&error);

@@ -52,9 +52,9 @@ impl Tcp {
         }
     }
 
-    /// A new connection is there: adds what is sent again to `out`. Messages from `cursor` on are for
-    /// the caller to push again.
-    pub fn connected(&mut self, cursor: u64, out: &mut Vec<u8>) {
+    /// A new connection is there: adds what is sent again to `out`, and returns how many messages that are.
+    /// Messages from `cursor` on are for the caller to push again.
+    pub fn connected(&mut self, cursor: u64, out: &mut Vec<u8>) -> usize {
         self.pushed.clear();
         while self.kept.back().is_some_and(|newest| newest.number >= cursor)
             && let Some(newest) = self.kept.pop_back()
@@ -71,6 +71,7 @@ impl Tcp {
         }
         self.given = (out.len() - start) as u64;
         self.acknowledged = 0;
+        self.kept.len()
     }
 
     /// How many messages it takes now. Ask before each push: long ones leave less room.
