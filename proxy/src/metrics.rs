@@ -3,6 +3,7 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
+mod durable;
 mod exposed;
 mod forwards;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use prometheus_client::{
 use proxy_api::{Denial, ListenerId, Origin};
 
 use self::{
+    durable::durable_text,
     exposed::Exposed,
     forwards::{limits_text, shares_text},
     pipes::pipes_text,
@@ -155,6 +157,7 @@ impl Collector for Exposition {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).to_vec();
         listeners_text(&mut out, &listeners)?;
+        durable_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
         shares_text(&mut out, &listeners)?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
