@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    Configuration, Durable, Framing, HttpFormat, Listener, Offer, Oversize, Sink, SinkFraming, SocketKey,
-    Store, Transport, WhenFull,
+    Configuration, Durable, Framing, HttpFormat, Listener, Offer, Oversize, Sink, SinkFraming, SocketKey, Store,
+    Transport, WhenFull,
 };
 use serde_json::{Value, json};
 

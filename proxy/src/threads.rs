@@ -176,10 +176,7 @@ impl Workers {
 
 /// The thread of durable listeners, if there is a folder for their messages.
 #[cfg(feature = "durable")]
-fn start_durable(
-    settings: &Settings,
-    process: &Process,
-) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
+fn start_durable(settings: &Settings, process: &Process) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
     settings.data.as_deref().map(|folder| crate::messages::start(folder, process)).transpose()
 }
 

@@ -273,7 +273,7 @@ const fn level(delivery: Delivery) -> Level {
 /// How a listener delivers, in words.
 fn words(seen: &Seen, why: Option<&str>) -> String {
     let Seen { delivery, backlog, oldest_seconds, .. } = seen;
-    let waiting = match backlog {
+    let waiting = match *backlog {
         0 => "no message waits".to_owned(),
         backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
     };
