@@ -77,7 +77,7 @@ pub trait Dial {
 /// What a sender tells, so that it can be counted and seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SenderEvent {
-    /// The sink is away, broke off, or does not take messages now. It is tried again.
+    /// The sink is away, broke off, or does not take messages now, though some wait. It is tried again.
     Ended {
         /// Why, for people.
         error: String,
@@ -133,8 +133,10 @@ impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> Sender<D, E, C> {
         let mut sending = Sending { dial, chance, machine: Machine::from(sink), work };
         let sending = Box::pin(sending.run());
         select! {
-            () = store.closed() => {}
+            // What the sink said before the store was closed is told.
+            biased;
             () = sending => {}
+            () = store.closed() => {}
         }
     }
 }
@@ -211,7 +213,10 @@ where
                 backoff.reset();
             }
             let pause = backoff.pause((self.chance)());
-            self.work.tell(&SenderEvent::Ended { error: error.to_string(), pause });
+            // A sink may close a connection that it has no use for.
+            if self.work.is_behind() {
+                self.work.tell(&SenderEvent::Ended { error: error.to_string(), pause });
+            }
             sleep(pause).await;
         }
     }

@@ -200,6 +200,11 @@ impl Store {
         next.wait_for(|next| *next > number).await.map(drop).map_err(|_| StoreError::Stopped)
     }
 
+    /// Whether there is such a message, or a later one.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        *self.shared.next.borrow() > number
+    }
+
     /// Reads from this number on; nothing if there are no such messages yet. An error of the disk may go away;
     /// [`Store::skip_segment`] is for one that stays.
     pub async fn read(&self, from: u64, bound: ReadBound) -> Result<ReadMessages, StoreError> {

@@ -86,22 +86,20 @@ where
         let count = self.http.post(self.started.elapsed(), &mut body, &mut verdicts);
         if count > 0 {
             self.work.resends(self.again.min(count));
-            self.again = self.again.max(count);
             let answer = self.client.post(body).await;
             let (now, chance) = (self.started.elapsed(), (self.chance)());
-            let refused = match &answer {
-                Ok(answer) => match self.http.answered(&answer.heard(), now, chance, &mut verdicts) {
-                    HttpOutcome::Retried { at, why } => Some((at, why)),
-                    HttpOutcome::Settled => {
-                        self.again -= count;
-                        None
-                    }
-                    HttpOutcome::Bisected { .. } => None,
-                },
-                Err(error) => Some((self.http.failed(now, chance), error.to_string())),
+            let outcome = match &answer {
+                Ok(answer) => self.http.answered(&answer.heard(), now, chance, &mut verdicts),
+                Err(error) => HttpOutcome::Retried { at: self.http.failed(now, chance), why: error.to_string() },
             };
-            if let Some((at, error)) = refused {
-                self.work.tell(&SenderEvent::Ended { error, pause: at.saturating_sub(now) });
+            self.again = match outcome {
+                HttpOutcome::Settled => self.again.saturating_sub(count),
+                // Nothing was sent.
+                _ if matches!(answer, Err(SessionError::Io(_))) => self.again,
+                _ => self.again.max(count),
+            };
+            if let HttpOutcome::Retried { at, why } = outcome {
+                self.work.tell(&SenderEvent::Ended { error: why, pause: at.saturating_sub(now) });
             }
         }
         let owes = self.owes();
@@ -174,7 +172,7 @@ impl<D: Dial> Client<'_, D> {
         stream.set_nodelay(true)?;
         let mut builder = Builder::new();
         builder.max_buf_size(ANSWER_BYTES);
-        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let (requests, connection) = builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // An error is that of the request, too.

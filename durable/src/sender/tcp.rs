@@ -40,7 +40,7 @@ where
         if line.is_closed {
             return Err(SendError::Closed.into());
         }
-        asking.hears(acknowledged, tcp.waits())?;
+        asking.hears(acknowledged, tcp.waits(), Instant::now())?;
         select! {
             ready = line.ready() => {
                 ready?;
@@ -123,17 +123,35 @@ struct Asking {
 
 impl Asking {
     /// So many bytes are acknowledged.
-    fn hears(&mut self, acknowledged: u64, owes: bool) -> Result<(), SessionError> {
+    fn hears(&mut self, acknowledged: u64, owes: bool, now: Instant) -> Result<(), SessionError> {
         let is_more = acknowledged > self.acknowledged;
         self.acknowledged = acknowledged;
         match self.since.filter(|_| owes && !is_more) {
-            Some(since) if since.elapsed() >= ANSWER_WITHIN => return Err(SessionError::Silent(ANSWER_WITHIN)),
-            Some(_) => {}
+            Some(since) if now.duration_since(since) >= ANSWER_WITHIN => Err(SessionError::Silent(ANSWER_WITHIN)),
+            Some(_) => Ok(()),
             None => {
-                self.since = owes.then(Instant::now);
+                self.since = owes.then_some(now);
                 self.pause = ASK_FIRST;
+                Ok(())
             }
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_is_silent_when_it_acknowledges_nothing_more_for_a_minute_though_it_should() {
+        let (mut asking, start) = (Asking::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // It owes nothing before the first message.
+        asking.hears(0, false, at(0)).expect("it owes nothing");
+        asking.hears(0, true, at(100)).expect("it owes from now on");
+        asking.hears(5, true, at(159)).expect("it acknowledged more");
+        asking.hears(5, true, at(218)).expect("that is less than a minute");
+        let error = asking.hears(5, true, at(219)).expect_err("it is silent");
+        assert_eq!(error.to_string(), "the sink was silent for 60 seconds");
     }
 }

@@ -51,6 +51,11 @@ impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
         self.store.wait_for(self.progress.cursor()).await
     }
 
+    /// Whether there is a message that the sink does not have.
+    pub(super) fn is_behind(&self) -> bool {
+        self.store.has(self.progress.cursor())
+    }
+
     /// Reads messages, no more than this. Call [`Work::settle`] after it, too: messages that are missing are lost, and
     /// no sink says a word of them.
     pub(super) async fn read(&mut self, room: usize) -> Result<Vec<Outgoing>, StoreError> {

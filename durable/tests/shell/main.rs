@@ -1,14 +1,19 @@
-//! The store on a real folder and on one that fails, and intakes on loopback sockets.
+//! The store on a real folder and on one that fails, and intakes and sinks on loopback sockets.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod disk;
+mod drain;
 mod failures;
 mod folder;
 mod kills;
 mod port;
 mod sender;
+mod sinks;
 mod store;
 mod streams;
+mod to_http;
+mod to_tcp;
+mod to_udp;
 mod udp;
 mod world;

@@ -1,37 +1,12 @@
 //! From one store to another over RELP, on loopback.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
-
+use durable::Sink;
 use durable::intake::Protocol;
-use durable::{Dial, Kept, RelpSender, SessionError};
 use tempfile::tempdir;
-use tokio::net::TcpStream;
-use tokio::select;
 
 use crate::port::{Port, settings_of};
+use crate::sinks::{Loopback, send};
 use crate::world::{append, figures, messages, open, within};
-
-/// A sink that is not there at first.
-struct Late {
-    address: SocketAddr,
-    failures: Cell<u32>,
-}
-
-impl Dial for &Late {
-    type Io = TcpStream;
-
-    async fn dial(&self) -> io::Result<TcpStream> {
-        let failures = self.failures.get();
-        if failures > 0 {
-            self.failures.set(failures - 1);
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        TcpStream::connect(self.address).await
-    }
-}
 
 #[tokio::test]
 async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off() {
@@ -39,12 +14,8 @@ async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off(
     let store = open(home.path());
     within(append(&store, messages(0..30))).await;
     let port = Port::new().await;
-    let late = Late { address: port.address, failures: Cell::new(2) };
-    let ends = RefCell::new(Vec::new());
-    let sender =
-        RelpSender { dial: &late, enrich: |kept: Kept| kept.payload, chance: || 0.0, window: 4, store: store.clone() };
-    let sending =
-        sender.run(|error: &SessionError, pause: Duration| ends.borrow_mut().push((error.to_string(), pause)));
+    let dial = Loopback::new(port.address);
+    dial.refusals.set(2);
     let test = Box::pin(async {
         let settings = settings_of(Protocol::Relp);
         // The connection breaks with the end of what serves it.
@@ -53,13 +24,7 @@ async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off(
         let all = async { drop(figures(&store, |figures| figures.cursor == 40).await) };
         port.serve(settings, all).await;
     });
-    within(async {
-        select! {
-            () = sending => panic!("it sends until the store is closed"),
-            () = test => {}
-        }
-    })
-    .await;
+    let told = send(&store, Sink::Relp { window: 4 }, &dial, test).await;
     let texts = port.texts(40).await;
     assert!(texts.len() <= 40 + 4 * 2, "what comes twice is within the window: {texts:?}");
     let mut next = 0;
@@ -68,8 +33,8 @@ async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off(
         assert!(id <= next, "message {next} is passed over: {texts:?}");
         next = next.max(id + 1);
     }
-    assert_eq!(next, 40);
-    let ends = ends.into_inner();
-    assert!(ends.len() >= 3 && ends[1].1 > ends[0].1, "two failures and a break, with pauses that grow: {ends:?}");
-    assert!(ends[0].0.contains("cannot reach the sink"), "{ends:?}");
+    assert_eq!((next, told.delivered), (40, 40));
+    assert!(told.resent >= texts.len() as u64 - 40, "{told:?}");
+    assert!(told.errors.len() >= 3 && told.pauses[1] > told.pauses[0], "two failures, and a break: {told:?}");
+    assert!(told.errors[0].contains("cannot reach the sink"), "{told:?}");
 }

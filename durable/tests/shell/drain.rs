@@ -1,0 +1,24 @@
+//! The end of a store, in time.
+
+use std::time::Duration;
+
+use durable::{Sink, StoreError};
+use tempfile::tempdir;
+
+use crate::sinks::{Loopback, send_for};
+use crate::world::{append, messages, open, read, within};
+
+#[tokio::test]
+async fn a_drain_takes_nothing_more_and_ends_in_time_with_the_sender_though_the_sink_is_away() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    within(append(&store, messages(0..3))).await;
+    let (_listener, dial) = Loopback::listens().await;
+    dial.refusals.set(u32::MAX);
+    let told = send_for(&store, Sink::Relp { window: 4 }, &dial, async {}, Duration::from_millis(20)).await;
+    assert_eq!((told.delivered, store.figures().backlog()), (0, 3));
+    let refused = within(store.append(messages(3..4))).await.expect_err("it is closed");
+    assert_eq!(refused, StoreError::Stopped);
+    let again = open(home.path());
+    assert_eq!(within(read(&again, 0)).await.len(), 3);
+}
