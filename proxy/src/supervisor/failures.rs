@@ -17,8 +17,10 @@ pub(super) type Failures = BTreeMap<ListenerId, Failure>;
 pub(super) fn of(settled: &Settled, errors: &Errors, configuration: &Configuration, no_logs: &NoLogs) -> Failures {
     let failure = |(id, blocked): (&ListenerId, &Blocked)| {
         let (reason, message) = match blocked {
-            Blocked::Unsupported if let Some(why) = no_logs.get(id) => (FailureReason::NoLog, why.clone()),
-            Blocked::Unsupported => (FailureReason::Unsupported, unsupported(configuration.listeners.get(id))),
+            Blocked::Unsupported => match no_logs.get(id) {
+                Some(why) => (FailureReason::NoLog, why.clone()),
+                None => (FailureReason::Unsupported, unsupported(configuration.listeners.get(id))),
+            },
             Blocked::Unbound(sockets) => unbound(sockets, errors),
             Blocked::Held(socket, holder) => (
                 FailureReason::SocketHeld,
