@@ -146,3 +146,78 @@ fn host(spec: &Listener) -> String {
 fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::{Backend, Configuration, Limits as OfForward};
+
+    use super::*;
+
+    fn listener() -> Listener {
+        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        document.supported().next().expect("one").1.clone()
+    }
+
+    fn durable(when_full: api::WhenFull) -> Durable {
+        Durable {
+            framing: api::Framing::Relp,
+            max_message_bytes: 64,
+            oversize: api::Oversize::Drop,
+            store: api::Store::Disk { max_bytes: 16 << 20 },
+            max_age_seconds: Some(60),
+            when_full,
+            sync_millis: 5,
+            send: api::Sink::Relp { window_messages: 7 },
+            dead_letter_bytes: None,
+            structured_data_id: None,
+        }
+    }
+
+    #[test]
+    fn a_full_log_does_what_the_listener_says() {
+        let of = |when_full| {
+            let settings = store(&durable(when_full));
+            (settings.log.when_full, settings.blocks)
+        };
+        assert_eq!(of(api::WhenFull::DropOldest), (WhenFull::DropOldest, false));
+        assert_eq!(of(api::WhenFull::DropNewest), (WhenFull::Refuse, false));
+        assert_eq!(of(api::WhenFull::Block), (WhenFull::Refuse, true));
+    }
+
+    #[test]
+    fn another_sink_needs_no_other_log_and_another_bound_does() {
+        let before = durable(api::WhenFull::Block);
+        let sink = Durable { send: api::Sink::Udp {}, ..before.clone() };
+        assert!(is_same_store(&before, &sink));
+        assert!(!is_same_store(&before, &Durable { max_message_bytes: 65, ..before.clone() }));
+        assert!(!is_same_store(&before, &durable(api::WhenFull::DropNewest)));
+    }
+
+    #[test]
+    fn connections_are_bounded_by_the_forward_and_never_unbounded() {
+        let connections = |limits: Option<OfForward>| {
+            let spec = Listener { limits: limits.map(Box::new), ..listener() };
+            let tcp = Taking::of(&spec, &durable(api::WhenFull::Block)).tcp().expect("over TCP");
+            (tcp.connections, tcp.connections_per_source)
+        };
+        assert_eq!(connections(None), (512, 512));
+        let few = OfForward { max_connections: Some(3), max_connections_per_source: Some(600), ..OfForward::default() };
+        assert_eq!(connections(Some(few)), (3, 512));
+    }
+
+    #[test]
+    fn requests_name_the_first_backend_that_has_an_address() {
+        let backend = |host: &str, port| Backend {
+            id: "b".to_owned(),
+            weight: 1,
+            priority: 0,
+            check_port: None,
+            target: Target::Address { host: host.to_owned(), port },
+        };
+        let host = |backends: Vec<Backend>| host(&Listener { backends, ..listener() });
+        assert_eq!(host(vec![backend("logs.example.com", 80), backend("other", 1)]), "logs.example.com");
+        assert_eq!(host(vec![backend("2001:db8::1", 8080)]), "[2001:db8::1]:8080");
+        assert_eq!(host(Vec::new()), "localhost");
+    }
+}
