@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durable::intake::{Framing, Limits, Oversize, Protocol, TcpSettings};
+use durable::intake::{Framing, Intake, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -154,4 +154,15 @@ async fn relp_hears_nothing_of_a_message_whose_sync_failed() {
         figures(&port.store, |figures| figures.not_synced == 1).await;
     };
     port.serve(settings_of(Protocol::Relp), test).await;
+}
+
+#[tokio::test]
+async fn a_connection_of_a_source_that_is_not_admitted_is_closed_and_counted() {
+    let port = Port { intake: Intake::guarded(|source| !source.is_loopback()), ..Port::new().await };
+    let test = async {
+        let mut sender = port.connect().await;
+        assert_eq!(rest(&mut sender).await, b"");
+        port.until(|figures| figures.denied == 1 && figures.connections == 0).await;
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
 }

@@ -101,7 +101,8 @@ fn messages_that_were_kept_arrive_in_order_after_a_crash_once_the_sink_is_there(
     client.write_all((lines.join("\n") + "\n").as_bytes()).expect("it is sent");
     until_kept(health, "u", COUNT);
     until_kept(health, "t", COUNT);
-    drop((client, program.kill()));
+    drop(client);
+    drop(program.kill());
     let _program = run(&manifests, health, data.path());
     let sink = Sink::start(sink);
     until("the sink has all messages", || sink.taken("").len() >= 2 * COUNT);
