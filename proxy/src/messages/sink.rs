@@ -212,13 +212,10 @@ impl Way {
 
     /// Judges the endpoint by how the connection went.
     fn judge<T>(&self, spec: &Listener, picked: &Picked, connected: &io::Result<T>) {
-        let error = match connected {
-            Ok(_) => {
-                picked.endpoint.succeeded();
-                picked.stats.sessions.fetch_add(1, Relaxed);
-                return;
-            }
-            Err(error) => error,
+        let Err(error) = connected else {
+            picked.endpoint.succeeded();
+            picked.stats.sessions.fetch_add(1, Relaxed);
+            return;
         };
         drop(self.counted.take());
         picked.stats.failures.fetch_add(1, Relaxed);
