@@ -60,10 +60,7 @@ pub(crate) fn needed(world: &World) -> BTreeSet<ServiceBackend> {
 
 /// The backends of a listener that are Services.
 fn backends(namespace: &str, listener: &Listener) -> impl Iterator<Item = ServiceBackend> {
-    let transport = match listener.protocol {
-        Protocol::Tcp | Protocol::Tls => Transport::Tcp,
-        Protocol::Udp => Transport::Udp,
-    };
+    let transport = if listener.sends_datagrams() { Transport::Udp } else { Transport::Tcp };
     let is_range = listener.end_port.is_some_and(|end| listener.port != Some(end));
     listener.backends.iter().filter_map(move |backend| {
         let service = backend.service.as_ref()?;

@@ -229,6 +229,14 @@ spec:
         assert_begin(&validated(&(placed + &agent("5432"))), &[later]);
     }
 
+    #[test]
+    fn a_durable_listener_is_refused_until_clusters_run_it() {
+        let durable = FORWARD.to_owned() + "    durable: {send: {relp: {}}}\n";
+        let refused = "f:17: PortForward default/a: spec.listeners[0].durable: Invalid: durable listeners are not run in \
+                       clusters by this version yet";
+        assert_begin(&validated(&durable), &[refused]);
+    }
+
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {
         let place = || Place { file: "a.yaml".to_owned(), line: 1 };
         let problem = |object: Option<&str>| Problem {

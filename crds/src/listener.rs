@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     check::HealthCheck,
+    durable::Durable,
     guard::ProxyProtocol,
     scalars::{Hostname, Protocol},
 };
@@ -18,6 +19,12 @@ use crate::{
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
 #[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.backends.all(b, !has(b.tunnel))").message("endPort is not for a listener with a tunnel backend: give each port a listener of its own"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || self.protocol != 'TLS'").message("durable is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.framing) || (self.durable.framing == 'Datagram') == (self.protocol == 'UDP')").message("durable.framing must be Datagram if, and only if, protocol is UDP"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.whenFull) || self.durable.whenFull != 'Block' || self.protocol != 'UDP'").message("durable.whenFull must not be Block with protocol UDP: who sends datagrams does not wait"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.endPort)").message("endPort is not for a durable listener: give each port a listener of its own"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.proxyProtocol) || ((!has(self.proxyProtocol.accept) || self.proxyProtocol.accept == 'Disabled') && (!has(self.proxyProtocol.send) || self.proxyProtocol.send == 'Disabled'))").message("proxyProtocol is not for durable listeners"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.loadBalancing) || !has(self.loadBalancing.policy) || self.loadBalancing.policy != 'SourceHash'").message("loadBalancing.policy must not be SourceHash in a durable listener: one connection sends the messages of all clients"))]
 pub struct Listener {
     /// Name of the listener: a DNS-1123 label, unique in this object. Status, metrics and logs use it.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -58,6 +65,19 @@ pub struct Listener {
     /// row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
+    /// Keeps messages on disk while no backend takes them. The listener is one-way: messages of clients in, a log,
+    /// messages out to one backend at a time. In this version only `portlane run` runs durable listeners; operators refuse
+    /// the object (Accepted is False). Absent: sessions are forwarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<Durable>,
+}
+
+impl Listener {
+    /// Whether backends are reached by datagrams: a durable listener may send otherwise than it receives.
+    #[must_use]
+    pub fn sends_datagrams(&self) -> bool {
+        self.durable.as_ref().map_or(self.protocol == Protocol::Udp, |durable| durable.send.udp.is_some())
+    }
 }
 
 /// TLS sessions selected by server name.

@@ -1,6 +1,7 @@
 //! What takes messages in: sockets that the caller has bound, and [`durable_core::intake`] on their bytes.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use durable_core::intake::Counts;
@@ -19,10 +20,17 @@ pub use self::udp::receive;
 pub use self::wire::Protocol;
 pub use durable_core::intake::{Framing, Limits, Oversize};
 
-/// What was counted at the sockets of one listener.
-#[derive(Clone, Debug, Default)]
+/// Whom the sockets of one listener admit, and what was counted there.
+#[derive(Clone, Default)]
 pub struct Intake {
     figures: Arc<Mutex<IntakeFigures>>,
+    admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").field("figures", &self.figures).finish_non_exhaustive()
+    }
 }
 
 /// What came, and what was refused, since the start.
@@ -38,6 +46,8 @@ pub struct IntakeFigures {
     pub kernel_drops: u64,
     /// Connections that are open.
     pub connections: u64,
+    /// Connections that were closed at once, and datagrams that were dropped, as their source is not admitted.
+    pub denied: u64,
     /// Connections that were closed at once, as there are too many in all.
     pub refused_full: u64,
     /// Connections that were closed at once, as there are too many of their source.
@@ -55,6 +65,20 @@ pub struct IntakeFigures {
 }
 
 impl Intake {
+    /// One that takes messages only of addresses for which `admits` is true. Others admit everybody.
+    pub fn guarded(admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self { figures: Arc::default(), admits: Some(Arc::new(admits)) }
+    }
+
+    /// Whether messages of this source are taken, which is counted if not.
+    fn admits(&self, source: IpAddr) -> bool {
+        let admitted = self.admits.as_ref().is_none_or(|admits| admits(source.to_canonical()));
+        if !admitted {
+            self.count(|figures| figures.denied += 1);
+        }
+        admitted
+    }
+
     /// What was counted.
     pub fn figures(&self) -> IntakeFigures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)

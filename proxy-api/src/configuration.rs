@@ -209,13 +209,24 @@ impl<'de> Deserialize<'de> for Offer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Value::deserialize(deserializer)?;
         Ok(match Listener::deserialize(&raw) {
-            Ok(listener) if listener.socket.port == 0 => Self::unsupported(raw, "socket.port is 0".to_owned()),
-            Ok(listener) => Self::Supported(Arc::new(listener)),
+            Ok(listener) => match unfit(&listener) {
+                Some(what) => Self::unsupported(raw, what),
+                None => Self::Supported(Arc::new(listener)),
+            },
             Err(error) if is_unknown(&error) => Self::unsupported(raw, error.to_string()),
             // No release writes this, older or newer: the document is damaged and refused whole.
             Err(error) => return Err(<D::Error as serde::de::Error>::custom(error)),
         })
     }
+}
+
+/// Why a listener of known fields and values must not run, if so.
+fn unfit(listener: &Listener) -> Option<String> {
+    if listener.socket.port == 0 {
+        return Some("socket.port is 0".to_owned());
+    }
+    let beyond = listener.durable.as_deref()?.beyond()?;
+    Some(format!("durable: {beyond}"))
 }
 
 /// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin

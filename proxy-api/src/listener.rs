@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{AcceptHeader, Access, Destinations, HealthCheck, Limits, ProxyProtocol, TenantLimits};
+use crate::{AcceptHeader, Access, Destinations, Durable, HealthCheck, Limits, ProxyProtocol, TenantLimits};
 
 /// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,6 +121,9 @@ pub struct Listener {
     /// Limits that all listeners of the origin's namespace share; `None`: only the proxy's own limits apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_limits: Option<Box<TenantLimits>>,
+    /// Messages are kept on disk and sent on; `None`: sessions are forwarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<Box<Durable>>,
 }
 
 impl Listener {
@@ -144,6 +147,12 @@ impl Listener {
     pub fn sockets(&self) -> impl Iterator<Item = SocketKey> + use<> {
         let socket = self.socket;
         (0..=self.further_ports()).map(move |offset| SocketKey { port: socket.port.saturating_add(offset), ..socket })
+    }
+
+    /// Transport of the connections to backends.
+    #[must_use]
+    pub fn transport_out(&self) -> Transport {
+        self.durable.as_ref().map_or(self.socket.transport, |durable| durable.send.transport())
     }
 
     /// How PROXY headers are accepted, and the trusted peers; `None` if headers are not read.

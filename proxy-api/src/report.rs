@@ -225,6 +225,8 @@ pub enum FailureReason {
     BindFailed,
     /// The listener uses a field or value that this proxy does not know.
     Unsupported,
+    /// A durable listener has no log for its messages.
+    NoLog,
     /// A reason added by a newer proxy.
     #[serde(other)]
     Unknown,

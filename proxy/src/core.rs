@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod checks;
 pub mod client_hello;
 pub mod damped;
+pub mod delivery;
 pub mod diff;
 pub mod dns;
 pub mod edits;

@@ -22,10 +22,13 @@ pub mod handle;
 mod holder;
 pub mod http;
 pub mod http_doors;
+pub mod keeping;
 pub mod listen;
 pub mod lives;
 pub mod log;
 mod memory;
+#[cfg(feature = "durable")]
+mod messages;
 pub mod metrics;
 pub mod net;
 #[cfg(feature = "operator")]

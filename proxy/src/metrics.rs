@@ -3,6 +3,7 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
+mod durable;
 mod exposed;
 mod forwards;
 #[cfg(test)]
@@ -20,13 +21,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use proxy_api::{Denial, ListenerId, Origin};
+use proxy_api::{Denial, ListenerId};
 
 use self::{
+    durable::durable_text,
     exposed::Exposed,
     forwards::{limits_text, shares_text},
     pipes::pipes_text,
-    series::{family, single},
+    series::{family, labels, origin_labels, single},
 };
 use crate::{
     clock::Clock,
@@ -155,6 +157,7 @@ impl Collector for Exposition {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).to_vec();
         listeners_text(&mut out, &listeners)?;
+        durable_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
         shares_text(&mut out, &listeners)?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -165,17 +168,6 @@ impl Collector for Exposition {
         tunnels::tunnels_text(&mut out, &self.0.process.agents.seen())?;
         process_text(&mut out, &self.0)
     }
-}
-
-fn origin_labels(origin: &Origin) -> Labels<'_> {
-    vec![("kind", origin.kind.as_str()), ("namespace", &origin.namespace), ("forward", &origin.name)]
-}
-
-fn labels(shared: &Shared) -> Labels<'_> {
-    let id = &*shared.id;
-    let mut labels = origin_labels(&id.origin);
-    labels.push(("listener", &id.listener));
-    labels
 }
 
 fn listeners_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {

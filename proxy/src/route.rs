@@ -62,6 +62,12 @@ impl Served {
         }
     }
 
+    /// Whether the listener keeps messages rather than forward sessions.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        matches!(self, Self::One(shared) if shared.spec.load().durable.is_some())
+    }
+
     /// The listener for a server name: exact match first, then the longest wildcard.
     #[must_use]
     pub fn find(&self, host: &str) -> Option<&Arc<Shared>> {

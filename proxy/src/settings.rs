@@ -52,6 +52,8 @@ pub struct Settings {
     pub quiet_start: bool,
     /// Longest drain of sessions when the process ends, in seconds.
     pub drain_seconds: u32,
+    /// Folder in which durable listeners keep messages; `None`: they do not run.
+    pub data: Option<PathBuf>,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<crate::tunnels::Settings>,
@@ -77,6 +79,7 @@ impl Default for Settings {
             foreign_ports_file: None,
             quiet_start: false,
             drain_seconds: 300,
+            data: None,
             #[cfg(feature = "tunnels")]
             tunnels: None,
         }

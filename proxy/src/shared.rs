@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -14,7 +14,7 @@ use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 use crate::{
     core::{
         balance::Targets,
-        diff,
+        delivery, diff,
         end::EndReason,
         limiter::{Limiter, Refusal},
     },
@@ -120,6 +120,8 @@ pub struct Counters {
     pub accept_errors: AtomicU64,
     /// Addresses that are not used as endpoints now, by [`Denial::index`].
     pub refused: [AtomicU64; Denial::ALL.len()],
+    /// What is seen of the messages of a durable listener.
+    durable: Mutex<Option<delivery::Seen>>,
 }
 
 impl Counters {
@@ -138,6 +140,17 @@ impl Counters {
     pub fn refused_by_share(&self) -> u64 {
         self.closed[EndReason::TenantLimit.index()].load(Relaxed)
             + self.dropped[Dropped::TenantLimit.index()].load(Relaxed)
+    }
+
+    /// What was last seen of the messages; `None`: the listener is not durable.
+    #[must_use]
+    pub fn durable(&self) -> Option<delivery::Seen> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows what is seen of the messages.
+    pub fn show_durable(&self, seen: Option<delivery::Seen>) {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
     /// Live sessions.

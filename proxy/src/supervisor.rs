@@ -15,6 +15,7 @@ mod health;
 mod heat;
 mod holders;
 mod listeners;
+mod logs;
 mod losses;
 mod memory_limit;
 mod names;
@@ -49,6 +50,7 @@ use self::{
     foreign_ports::ForeignPorts,
     health::Health,
     listeners::Listeners,
+    logs::NoLogs,
     losses::Losses,
     memory_limit::MemoryLimit,
     names::Names,
@@ -106,6 +108,8 @@ pub struct Supervisor {
     surroundings: Arc<Surroundings>,
     sockets: Sockets,
     listeners: Listeners,
+    /// Durable listeners that cannot run.
+    no_logs: NoLogs,
     names: Names,
     /// The instances of agents that are connected.
     instances: Instances,
@@ -151,6 +155,7 @@ impl Supervisor {
             surroundings: Arc::default(),
             sockets,
             listeners: Listeners::new(room),
+            no_logs: NoLogs::new(),
             names,
             instances: Instances::default(),
             agents,
@@ -242,6 +247,7 @@ impl Supervisor {
     /// The kinds of periodic work that have something to do now.
     fn wanted(&self) -> Work {
         let retry = self.sockets.is_lacking() || self.listeners.has_old() || self.names.is_failing();
+        let retry = retry || !self.no_logs.is_empty();
         Work { retry, look: !self.sockets.is_empty() }
     }
 
@@ -249,7 +255,7 @@ impl Supervisor {
     async fn retry(&mut self) {
         self.count_failing_names();
         let have_ended = self.listeners.forget_ended();
-        if self.sockets.have_news() {
+        if self.sockets.have_news() || self.has_log_now().await {
             self.apply(None).await;
         }
         if have_ended {
@@ -336,7 +342,7 @@ impl Supervisor {
         // Handles kept here would hold the listening sockets open after the workers have closed theirs.
         drop(self.sockets);
         let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        for worker in &self.workers.handles {
+        for worker in self.workers.handles.iter().chain(&self.workers.durable) {
             worker.send(Command::Drain { millis }).await;
         }
         // Joining waits for the sessions; meanwhile the control thread keeps answering /livez.

@@ -90,6 +90,11 @@ pub fn datagrams(socket: &UdpSocket) -> io::Result<UdpSocketState> {
 /// datagram at a time.
 pub const SHORT_BATCH_IS_LAST: bool = cfg!(target_os = "linux");
 
+/// Lets the system give datagrams one by one again, after a forwarder had it join them.
+pub fn split_datagrams(socket: &impl AsFd) {
+    imp::split_datagrams(socket);
+}
+
 /// Datagrams that the system has dropped at this socket, as a rule because its receive buffer was full. Wraps around.
 /// `None` if the kernel does not report it; 0 would look like new losses later.
 #[must_use]
@@ -240,6 +245,11 @@ mod imp {
     pub(super) fn join_datagrams(socket: &impl AsFd) {
         // Old systems join no datagrams.
         let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+    }
+
+    pub(super) fn split_datagrams(socket: &impl AsFd) {
+        // Old systems join no datagrams.
+        let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 0);
     }
 
     pub(super) fn send_train(socket: &impl AsFd, bytes: &[u8], segment: u16) -> io::Result<()> {

@@ -27,6 +27,7 @@ use tokio::{
 pub use self::gather::inspect;
 use crate::{
     core::hand_over,
+    keeping::Ask,
     lives::Guard,
     net::OsSocket,
     process::{Permits, Process},
@@ -65,6 +66,8 @@ pub enum Command {
         /// Channel for the answer.
         reply: oneshot::Sender<LiveSessions>,
     },
+    /// For the thread of durable listeners only.
+    Keep(Ask),
     /// Refuse new sessions and end the remaining ones at the deadline.
     Drain {
         /// Time until the deadline, in milliseconds.
@@ -80,6 +83,12 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// A handle of a thread, and the commands that reach it.
+    pub(crate) fn with_queue() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        (Self { commands, load: Arc::default() }, queue)
+    }
+
     /// Connections, with those that are on their way to the worker.
     #[must_use]
     pub fn load(&self) -> usize {
@@ -108,6 +117,8 @@ impl WorkerHandle {
 pub struct Workers {
     /// Handles of the workers.
     pub handles: Vec<WorkerHandle>,
+    /// The thread of durable listeners, if there is one. It takes the commands that concern sockets, as workers do.
+    pub durable: Option<WorkerHandle>,
     pub(crate) threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -121,8 +132,8 @@ impl Workers {
         let mut handles = Vec::with_capacity(count);
         let mut queues = Vec::with_capacity(count);
         for _ in 0..count {
-            let (commands, queue) = mpsc::channel(COMMANDS);
-            handles.push(WorkerHandle { commands, load: Arc::default() });
+            let (handle, queue) = WorkerHandle::with_queue();
+            handles.push(handle);
             queues.push(queue);
         }
         let mut threads = Vec::with_capacity(count);
@@ -143,7 +154,15 @@ impl Workers {
                 LocalSet::new().block_on(&runtime, thread.run(queue));
             })?);
         }
-        Ok(Self { handles, threads })
+        let (durable, thread) = start_durable(settings, process)?.unzip();
+        threads.extend(thread);
+        Ok(Self { handles, durable, threads })
+    }
+
+    /// The thread at this position: a worker, or behind the last one that of durable listeners.
+    #[must_use]
+    pub fn at(&self, position: usize) -> Option<&WorkerHandle> {
+        self.handles.get(position).or(self.durable.as_ref())
     }
 
     /// Waits for the threads to end; call after sending [`Command::Drain`] to all.
@@ -153,6 +172,19 @@ impl Workers {
             let _ = thread.join();
         }
     }
+}
+
+/// The thread of durable listeners, if there is a folder for their messages.
+#[cfg(feature = "durable")]
+fn start_durable(settings: &Settings, process: &Process) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
+    settings.data.as_deref().map(|folder| crate::messages::start(folder, process)).transpose()
+}
+
+/// A proxy that is built without durable listeners runs none.
+#[cfg(not(feature = "durable"))]
+#[allow(clippy::unnecessary_wraps, reason = "the same signature as with durable listeners")]
+fn start_durable(_: &Settings, _: &Process) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
+    Ok(None)
 }
 
 /// Name of this thread.
@@ -182,6 +214,7 @@ impl Thread {
                 Command::Close(id) => self.close(id),
                 Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
                 Command::End(endings) => sweep::end(&self, &endings).await,
+                Command::Keep(_) => {}
                 // The asker may have left while this thread was busy.
                 Command::Inspect { reply, .. } if reply.is_closed() => {}
                 Command::Inspect { selection, reply } => {

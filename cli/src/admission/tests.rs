@@ -1,6 +1,7 @@
 //! Tests of the verdict on one document.
 
 mod agents;
+mod durable;
 mod short_forms;
 
 use super::*;

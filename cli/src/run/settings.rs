@@ -22,6 +22,7 @@ pub(super) fn settings(args: &Run) -> Settings {
         health: args.health_address,
         admin: args.admin_address,
         drain_seconds: args.drain_seconds,
+        data: args.tunnels.data.clone(),
         #[cfg(feature = "tunnels")]
         tunnels: args.tunnels.settings(),
         ..usual

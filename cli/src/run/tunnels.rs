@@ -30,10 +30,10 @@ pub(crate) struct Tunnels {
     /// Where agents reach that address, for their join strings. Can be given 8 times. Absent: the address itself.
     #[arg(long, value_name = "HOST:PORT", value_parser = options::advertised, requires = "tunnel_address")]
     tunnel_advertise: Vec<String>,
-    /// Folder for keys and tokens of the tunnels, which only this process uses. Absent: portlane in `$XDG_STATE_HOME` or in
-    /// ~/.local/state.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "tunnel_address")]
-    data: Option<PathBuf>,
+    /// Folder for the messages of durable listeners, and for keys and tokens of the tunnels; only this process uses it.
+    /// Absent: durable listeners do not run, and tunnels use portlane in `$XDG_STATE_HOME` or in ~/.local/state.
+    #[arg(long, value_name = "DIR", env = "PORTLANE_DATA", value_hint = ValueHint::DirPath)]
+    pub(super) data: Option<PathBuf>,
 }
 
 impl Tunnels {
@@ -101,11 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn options_of_tunnels_need_the_address_that_agents_dial() {
-        for words in [&["--tunnel-advertise", "a.example:1"][..], &["--data", "d"][..]] {
-            let error = tunnels(words).expect_err("no address").to_string();
-            assert!(error.contains("--tunnel-address <IP:PORT>"), "{error}");
-        }
+    fn an_address_to_advertise_needs_the_address_that_agents_dial() {
+        let error = tunnels(&["--tunnel-advertise", "a.example:1"]).expect_err("no address").to_string();
+        assert!(error.contains("--tunnel-address <IP:PORT>"), "{error}");
+        assert_eq!(tunnels(&["--data", "d"]).expect("valid").data, Some("d".into()));
         assert_eq!(tunnels(&[]).expect("valid").flaw(), None);
     }
 

@@ -94,6 +94,9 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
 }
 
 fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<PlaceId> {
+    if !intake.admits(peer.ip()) {
+        return None;
+    }
     match places.admit(peer.ip(), now) {
         Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some(place),
         Admission::Refuse(refusal) => {

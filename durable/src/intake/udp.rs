@@ -77,6 +77,7 @@ fn batch(socket: &UdpSocket, buffer: &mut [u8], limits: Limits, intake: &Intake)
             break;
         }
         match socket.try_recv_from(buffer) {
+            Ok((_, peer)) if !intake.admits(peer.ip()) => {}
             Ok((0, _)) => intake.count(|figures| figures.empty += 1),
             Ok((count, peer)) => {
                 bytes += count;

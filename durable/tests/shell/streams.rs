@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durable::intake::{Framing, Limits, Oversize, Protocol, TcpSettings};
+use durable::intake::{Framing, Intake, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -235,4 +235,15 @@ async fn what_is_read_at_once_may_be_longer_than_a_segment_of_the_log() {
         assert_eq!(port.texts(400).await, texts);
     };
     port.serve(settings_of(Protocol::Relp), test).await;
+}
+
+#[tokio::test]
+async fn a_connection_of_a_source_that_is_not_admitted_is_closed_and_counted() {
+    let port = Port { intake: Intake::guarded(|source| !source.is_loopback()), ..Port::new().await };
+    let test = async {
+        let mut sender = port.connect().await;
+        assert_eq!(rest(&mut sender).await, b"");
+        port.until(|figures| figures.denied == 1 && figures.connections == 0).await;
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
 }

@@ -160,3 +160,17 @@ async fn a_datagram_without_a_byte_is_no_message() {
     };
     is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
 }
+
+#[tokio::test]
+async fn a_datagram_of_a_source_that_is_not_admitted_is_dropped_and_counted() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    let intake = Intake::guarded(|source| !source.is_loopback());
+    let (socket, address, sender) = sockets().await;
+    let test = async {
+        sender.send_to(b"one", address).await.expect("it is sent");
+        until(&intake, |figures| figures.denied == 1).await;
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
+    assert_eq!((intake.figures().messages, store.figures().next), (0, 0));
+}

@@ -290,19 +290,24 @@ impl Plan<'_> {
     }
 }
 
-/// Whether no existing session fits the changed listener: its socket, protocol or PROXY header settings changed.
+/// Whether no existing session fits the changed listener: its socket, protocol or PROXY header settings changed, or it
+/// forwards sessions no longer, or only now.
 #[must_use]
 pub fn is_another(before: &Listener, after: &Listener) -> bool {
     after.socket != before.socket
         || after.proxy_protocol != before.proxy_protocol
         || after.hostnames.is_empty() != before.hostnames.is_empty()
+        || after.durable.is_some() != before.durable.is_some()
 }
 
 /// Whether sessions from before a move can go on by the changed listener: the transport is the same, and the ports of
 /// their endpoints do not depend on their place in a range.
 #[must_use]
 pub fn can_follow(before: &Listener, after: &Listener) -> bool {
-    before.socket.transport == after.socket.transport && before.end_port.is_none() && after.end_port.is_none()
+    before.socket.transport == after.socket.transport
+        && before.end_port.is_none()
+        && after.end_port.is_none()
+        && after.durable.is_some() == before.durable.is_some()
 }
 
 /// Listeners by the socket they hold.

@@ -68,6 +68,12 @@ pub struct Seen {
     pub dropped: Reasons,
     /// Addresses that are not used as endpoints now, by reason.
     pub refused_addresses: Reasons,
+    /// How a durable listener delivers; absent: the listener forwards sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<&'static str>,
+    /// Messages of a durable listener that its sink does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<u64>,
     /// Backend entries.
     pub backends: Vec<Backend>,
 }

@@ -105,7 +105,7 @@ fn reaches(listener: &Listener, sets: &Sets, ports: &BTreeSet<(Transport, u16)>)
     if ports.is_empty() {
         return false;
     }
-    let (transport, further) = (listener.socket.transport, listener.further_ports());
+    let (transport, further) = (listener.transport_out(), listener.further_ports());
     let has = |range: RangeInclusive<u16>| {
         ports.range((transport, *range.start())..=(transport, *range.end())).next().is_some()
     };

@@ -42,6 +42,7 @@ impl Metrics {
 /// A listener at `now` (seconds of the process clock), with no more than `room` endpoints.
 fn seen(shared: &Shared, now: u64, room: &mut usize) -> Seen {
     let (spec, targets, counters) = (shared.spec.load(), shared.targets.load(), &shared.counters);
+    let durable = counters.durable();
     Seen {
         address: Some(spec.place()),
         hostnames: spec.hostnames.clone(),
@@ -49,6 +50,8 @@ fn seen(shared: &Shared, now: u64, room: &mut usize) -> Seen {
         closed: reasons(EndReason::ALL.map(EndReason::as_str), &counters.closed),
         dropped: reasons(Dropped::ALL.map(Dropped::as_str), &counters.dropped),
         refused_addresses: reasons(Denial::ALL.map(Denial::as_str), &counters.refused),
+        delivery: durable.as_ref().map(|seen| seen.delivery.as_str()),
+        backlog: durable.as_ref().map(|seen| seen.backlog),
         backends: targets.entries.iter().map(|entry| page::backend(entry, now, room)).collect(),
     }
 }

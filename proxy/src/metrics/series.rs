@@ -1,11 +1,26 @@
-//! How counters and gauges are written.
+//! How counters and gauges are written, and the labels of listeners.
 
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
+use proxy_api::Origin;
 
 use super::Labels;
+use crate::shared::Shared;
+
+/// The labels of a forward.
+pub(super) fn origin_labels(origin: &Origin) -> Labels<'_> {
+    vec![("kind", origin.kind.as_str()), ("namespace", &origin.namespace), ("forward", &origin.name)]
+}
+
+/// The labels of a listener.
+pub(super) fn labels(shared: &Shared) -> Labels<'_> {
+    let id = &*shared.id;
+    let mut labels = origin_labels(&id.origin);
+    labels.push(("listener", &id.listener));
+    labels
+}
 
 /// Counters or gauges of one name, by labels.
 pub(super) fn family<'a>(

@@ -69,7 +69,7 @@ mod tests {
         let guard = lives.guard("log");
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
         let process = Process::new(&Settings::default(), None, lives, log);
-        let workers = Workers { handles: Vec::new(), threads: Vec::new() };
+        let workers = Workers { handles: Vec::new(), durable: None, threads: Vec::new() };
         let (metrics, (answers, _)) = (Metrics::new(process.clone()), mpsc::channel(1));
         let ((report, _), (agents, told)) = (watch::channel(Report::default()), watch::channel(Arc::default()));
         let mut it = Supervisor::new(process, workers, metrics, answers, report, agents, &Settings::default());

@@ -21,7 +21,8 @@ impl Supervisor {
     /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
     /// has changed but what sockets can be opened.
     pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>) {
-        let desired = diff::desired(&self.configuration);
+        let mut desired = diff::desired(&self.configuration);
+        self.open_logs(&mut desired).await;
         let plan = diff::diff(&self.running, &desired);
         let Bound { settled, opened, errors } = self.sockets.bind(&plan);
         let ran = std::mem::replace(&mut self.running, settled.next.clone());
@@ -40,10 +41,11 @@ impl Supervisor {
         let routes: BTreeMap<SocketKey, BTreeSet<ListenerId>> = touched.sockets.iter().filter_map(route).collect();
         self.sockets.switch(&routes, self.listeners.live(), opened, &self.workers, &self.process.files).await;
         self.sockets.close(&settled.close, &self.workers).await;
+        self.run_durable().await;
         self.end(self.listeners.endings(&settled.concerned, &were)).await;
         let retired_before = self.listeners.retired().len();
         self.listeners.retire(&were);
-        let failures = failures::of(&settled, &errors, &self.configuration);
+        let failures = failures::of(&settled, &errors, &self.configuration, &self.no_logs);
         notices::write(&self.process.log, self.reporter.applied(&settled, failures, &were));
         if let Some(before) = &before {
             self.reporter.touch(touched::offers(before, &self.configuration));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proxy_api::{Configuration, Failure, FailureReason, ListenerId, Offer, SocketKey};
 
-use super::holders::Errors;
+use super::{holders::Errors, logs::NoLogs};
 use crate::core::diff::{Blocked, Settled};
 
 /// Further ports of a range that a message names.
@@ -14,10 +14,13 @@ const NAMED: usize = 7;
 pub(super) type Failures = BTreeMap<ListenerId, Failure>;
 
 /// The failures of a settled plan.
-pub(super) fn of(settled: &Settled, errors: &Errors, configuration: &Configuration) -> Failures {
+pub(super) fn of(settled: &Settled, errors: &Errors, configuration: &Configuration, no_logs: &NoLogs) -> Failures {
     let failure = |(id, blocked): (&ListenerId, &Blocked)| {
         let (reason, message) = match blocked {
-            Blocked::Unsupported => (FailureReason::Unsupported, unsupported(configuration.listeners.get(id))),
+            Blocked::Unsupported => match no_logs.get(id) {
+                Some(why) => (FailureReason::NoLog, why.clone()),
+                None => (FailureReason::Unsupported, unsupported(configuration.listeners.get(id))),
+            },
             Blocked::Unbound(sockets) => unbound(sockets, errors),
             Blocked::Held(socket, holder) => (
                 FailureReason::SocketHeld,
@@ -71,7 +74,7 @@ mod tests {
     }
 
     fn failure(settled: &Settled) -> Failure {
-        of(settled, &Errors::new(), &Configuration::default())[&id("a")].clone()
+        of(settled, &Errors::new(), &Configuration::default(), &NoLogs::new())[&id("a")].clone()
     }
 
     #[test]

@@ -63,7 +63,9 @@ impl OpenSocket {
     /// Hands a socket to a worker.
     pub(super) async fn add(&mut self, id: SocketId, socket: OsSocket, worker: usize, workers: &Workers) {
         let command = Command::Listen { id, socket: socket.clone(), route: self.route.clone() };
-        workers.handles[worker].send(command).await;
+        if let Some(thread) = workers.at(worker) {
+            thread.send(command).await;
+        }
         self.parts.push(Part { id, socket, worker });
     }
 
@@ -102,6 +104,22 @@ impl OpenSocket {
         }
     }
 
+    /// Whether the listener behind the sockets keeps messages rather than forward sessions.
+    pub(super) fn is_durable(&self) -> bool {
+        self.route.load().is_durable()
+    }
+
+    /// Has the thread at this position serve these listeners on the same sockets. The threads that serve them now take
+    /// the connections that are queued, for the listeners that they know.
+    pub(super) async fn hand_over(&mut self, served: Served, to: usize, ids: &mut SocketIds, workers: &Workers) {
+        let parts = std::mem::take(&mut self.parts);
+        close(&parts, workers).await;
+        self.route = Arc::new(ArcSwap::new(Arc::new(served)));
+        for part in parts {
+            self.add(ids.fresh(), part.socket, to, workers).await;
+        }
+    }
+
     /// Sets the quiet time before keepalive probes; accepted connections inherit it from the socket.
     pub(super) fn set_keepalive(&mut self, seconds: u32) {
         if std::mem::replace(&mut self.keepalive, seconds) == seconds {
@@ -117,9 +135,7 @@ impl OpenSocket {
     /// Has the workers take the queued connections and drop their handles. The sockets are closed once these last ones
     /// are dropped, too.
     pub(super) async fn close(self, workers: &Workers) -> Vec<OsSocket> {
-        for part in &self.parts {
-            workers.handles[part.worker].send(Command::Close(part.id)).await;
-        }
+        close(&self.parts, workers).await;
         self.parts.into_iter().map(|part| part.socket).collect()
     }
 
@@ -158,6 +174,15 @@ impl OpenSocket {
             }
         }
         Ok(())
+    }
+}
+
+/// Has the threads of these sockets serve them no longer.
+async fn close(parts: &[Part], workers: &Workers) {
+    for part in parts {
+        if let Some(thread) = workers.at(part.worker) {
+            thread.send(Command::Close(part.id)).await;
+        }
     }
 }
 

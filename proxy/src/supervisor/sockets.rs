@@ -182,10 +182,21 @@ impl Sockets {
             let listeners: Vec<_> = ids.iter().filter_map(|id| live.get(id)).cloned().collect();
             let unrouted = self.open.get(key).map(OpenSocket::unrouted).unwrap_or_default();
             let Some(served) = Served::of(&listeners, &unrouted) else { continue };
-            if let Some(open) = self.open.get(key) {
-                open.switch(served);
+            // The thread of durable listeners comes behind the workers.
+            let (is_durable, count) = (served.is_durable(), workers.handles.len());
+            if let Some(open) = self.open.get_mut(key) {
+                if open.is_durable() == is_durable {
+                    open.switch(served);
+                } else {
+                    let to = if is_durable { count } else { self.next_worker % count };
+                    open.hand_over(served, to, &mut self.ids, workers).await;
+                }
             } else if let Some(sockets) = opened.remove(key) {
-                let parts = self.spread(*key, sockets, served.first(), workers.handles.len(), files);
+                let parts = if is_durable {
+                    sockets.into_iter().map(|socket| (count, socket)).collect()
+                } else {
+                    self.spread(*key, sockets, served.first(), count, files)
+                };
                 let mut open = OpenSocket::new(served, unrouted, files.take_anyway(parts.len()));
                 for (worker, socket) in parts {
                     open.add(self.ids.fresh(), socket, worker, workers).await;

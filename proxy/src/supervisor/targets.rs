@@ -163,7 +163,7 @@ impl Sources<'_> {
     /// the same listeners.
     fn is_loop(&self, spec: &Listener, ip: IpAddr, ports: &RangeInclusive<u16>) -> bool {
         let open = |bind| {
-            let from = SocketKey { transport: spec.socket.transport, bind, port: *ports.start() };
+            let from = SocketKey { transport: spec.transport_out(), bind, port: *ports.start() };
             self.sockets.range(from..=SocketKey { port: *ports.end(), ..from }).next().is_some()
         };
         let loopback =

@@ -26,6 +26,8 @@ pub(super) fn drop_errors(_socket: &impl AsFd) {}
 
 pub(super) fn join_datagrams(_socket: &impl AsFd) {}
 
+pub(super) fn split_datagrams(_socket: &impl AsFd) {}
+
 pub(super) fn send_train(_socket: &impl AsFd, _bytes: &[u8], _segment: u16) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -71,7 +71,7 @@ mod tests {
     #[tokio::test]
     async fn the_control_thread_goes_on_while_a_worker_hangs() {
         let (worker, _queue) = hung();
-        let workers = Workers { handles: vec![worker], threads: Vec::new() };
+        let workers = Workers { handles: vec![worker], durable: None, threads: Vec::new() };
         let lives = Lives::new(Clock::start());
         let guard = lives.guard("log");
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;

@@ -5,7 +5,7 @@ use harness::{ControlPlane, Namespace};
 on_both!(numbers_have_the_bounds_that_their_descriptions_name, lists_and_strings_have_theirs);
 
 /// Field of a forward, part of the spec with `@` for the value, least and most.
-const NUMBERS: [(&str, &str, i64, i64); 14] = [
+const NUMBERS: [(&str, &str, i64, i64); 22] = [
     ("spec.accessLog.intervalSeconds", "accessLog: {intervalSeconds: @}", 1, 86_400),
     ("spec.retry.attempts", "retry: {attempts: @}", 1, 10),
     ("spec.retry.initialBackoffMillis", "retry: {initialBackoffMillis: @}", 1, 60_000),
@@ -39,6 +39,54 @@ const NUMBERS: [(&str, &str, i64, i64); 14] = [
         "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], outlier: {ejectSeconds: @}}]",
         1,
         3_600,
+    ),
+    (
+        "spec.listeners[0].durable.maxMessageBytes",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {relp: {}}, maxMessageBytes: @}}]",
+        64,
+        1_048_576,
+    ),
+    (
+        "spec.listeners[0].durable.maxAgeSeconds",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {relp: {}}, maxAgeSeconds: @}}]",
+        60,
+        2_592_000,
+    ),
+    (
+        "spec.listeners[0].durable.syncMillis",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {relp: {}}, syncMillis: @}}]",
+        0,
+        10_000,
+    ),
+    (
+        "spec.listeners[0].durable.send.relp.windowMessages",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {relp: {windowMessages: @}}}}]",
+        1,
+        1_024,
+    ),
+    (
+        "spec.listeners[0].durable.send.tcp.rewindBytes",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {tcp: {rewindBytes: @}}}}]",
+        0,
+        16_777_216,
+    ),
+    (
+        "spec.listeners[0].durable.send.http.batchBytes",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {http: {batchBytes: @}}}}]",
+        1_024,
+        16_777_216,
+    ),
+    (
+        "spec.listeners[0].durable.send.http.batchMessages",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {http: {batchMessages: @}}}}]",
+        1,
+        10_000,
+    ),
+    (
+        "spec.listeners[0].durable.send.http.lingerMillis",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {http: {lingerMillis: @}}}}]",
+        0,
+        60_000,
     ),
 ];
 

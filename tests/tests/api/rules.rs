@@ -1,6 +1,8 @@
 //! Every rule of the CRDs refuses a manifest that breaks the rule, with the rule's message, and accepts the nearest
 //! manifest that keeps the rule.
 
+mod durable;
+
 use std::collections::BTreeSet;
 
 use harness::{ControlPlane, Namespace};
@@ -81,7 +83,7 @@ fn of_flows(message: &'static str, wrong: &str, right: &str) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    [of_gateways(), of_autoscaling(), of_forwards(), of_listeners(), of_agents(), of_names()]
+    [of_gateways(), of_autoscaling(), of_forwards(), of_listeners(), durable::cases(), of_agents(), of_names()]
         .into_iter()
         .flatten()
         .collect()

@@ -6,6 +6,7 @@ mod balancing;
 mod bounds;
 mod change;
 mod doors;
+mod durable;
 mod examples;
 mod flood;
 mod guard;

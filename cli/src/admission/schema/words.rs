@@ -38,6 +38,10 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
         }
         "^sha256:[0-9a-f]{64}$" => "be sha256: and 64 hexadecimal digits in lower case",
         "^[A-Za-z0-9_][A-Za-z0-9._-]*$" => "have only letters, digits, '_', '.' and '-', and not begin with '.' or '-'",
+        r"^[!#-<>?A-\\^-~]+@[0-9]+([.][0-9]+)*$" => {
+            "be printable ASCII without spaces, '=', ']' and quotation marks, then '@' and an enterprise number, such as \
+             portlane@32473"
+        }
         "^[!-~]+$" => "have only printable ASCII characters and no spaces",
         _ => return None,
     })

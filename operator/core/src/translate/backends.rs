@@ -115,7 +115,7 @@ impl<'a> Scope<'a> {
                 return Ok(Target::Address { host: "127.0.0.1".to_owned(), port: *port });
             }
             Destination::Tunnel { agent, host, port } => {
-                return self.tunnel(listener.transport, agent, host, *port, contacts);
+                return self.tunnel(listener.transport_out(), agent, host, *port, contacts);
             }
         };
         // The host of an `ExternalName` Service is checked like a host that the forward itself names.
@@ -188,7 +188,7 @@ impl<'a> Scope<'a> {
         let (world, laptop) = (self.world, self.world.site.is_laptop());
         let not_found = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let is_range = listener.further > 0;
-        let transport = listener.transport;
+        let transport = listener.transport_out();
         if laptop
             && let Some(why) =
                 world.site.unreachable(&ServiceBackend { service: key.clone(), port, transport, is_range })

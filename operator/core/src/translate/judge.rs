@@ -262,6 +262,7 @@ impl Judge<'_> {
             access: forward.access.clone().map(Box::new),
             proxy_protocol: item.proxy_protocol.clone().map(Box::new),
             tenant_limits: tenants::limits(self.world, forward).map(Box::new),
+            durable: item.durable.clone(),
         }
         .sealed()
     }
@@ -308,7 +309,7 @@ impl Judge<'_> {
             let local = backends::local_port(&entry.to)?;
             let mut ports = local.port..=local.port.saturating_add(item.further);
             let holder = ports.find_map(|port| {
-                let port = (item.transport, port);
+                let port = (item.transport_out(), port);
                 self.own.values().find_map(|(ledger, _)| ledger.listener_at(port, &|bind| local.is_bound_by(bind)))
             })?;
             (holder.forward != self.forward.origin).then(|| {

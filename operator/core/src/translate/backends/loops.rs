@@ -62,7 +62,7 @@ pub(crate) fn local_port(to: &Destination) -> Option<LocalPort> {
 fn own_port(to: &Destination, listener: &ValidListener, own: &[OwnPort]) -> Option<u16> {
     let local = local_port(to)?;
     let is_own = |port: &u16| {
-        let port = (listener.transport, *port);
+        let port = (listener.transport_out(), *port);
         own.iter().any(|own| own.port == port && local.is_bound_by(own.bind))
     };
     (local.port..=local.port.saturating_add(listener.further)).find(is_own)
@@ -78,7 +78,8 @@ struct Fronted<'a> {
 impl Fronted<'_> {
     /// A port of the destination that leads to a listener of the fleet.
     fn listened(&self, first: u16, listener: &ValidListener, listens: &dyn Fn(Port) -> bool) -> Option<u16> {
-        let target = |port: u16| (listener.transport, self.front.target(listener.transport, port));
+        let transport = listener.transport_out();
+        let target = |port: u16| (transport, self.front.target(transport, port));
         (first..=first.saturating_add(listener.further)).find(|port| listens(target(*port)))
     }
 

@@ -28,7 +28,7 @@ impl Scope<'_> {
                 self.address(host.trim_end_matches('.'), host.clone(), *port, contacts).ok()
             }
             Target::Tunnel { agent, host, port } => {
-                self.tunnel_again(listener.socket.transport, agent, host, *port, contacts)
+                self.tunnel_again(listener.transport_out(), agent, host, *port, contacts)
             }
         };
         Some(Backend { target: target?, ..backend.clone() })

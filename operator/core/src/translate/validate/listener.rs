@@ -3,7 +3,7 @@
 use crds::{Listener, ListenerStatus};
 use proxy_api::{Bind, Origin, Outlier, Policy};
 
-use super::{ValidListener, Violations, backend, guard, health, held::Held, idle, ports, transport};
+use super::{ValidListener, Violations, backend, durable, guard, health, held::Held, idle, ports, transport};
 
 /// Checks one listener and fills in defaults.
 pub(super) fn listener(
@@ -38,6 +38,7 @@ pub(super) fn listener(
         proxy_protocol: guard::proxy_protocol(item, path, found),
         health_check: health::check(item, path, found),
         outlier: outlier(item),
+        durable: durable::durable(item, path, found),
         idle: idle::settings(item),
     }
 }

@@ -2,7 +2,7 @@
 
 use crds::AcceptedHeaders;
 use ipnet::IpNet;
-use proxy_api::{AcceptHeader, Bind, Origin, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
+use proxy_api::{AcceptHeader, Bind, Durable, Origin, Outlier, Policy, Retry, Sessions, Timeouts, Transport};
 
 use super::{
     Placement,
@@ -49,6 +49,8 @@ pub(crate) struct ValidListener {
     pub(crate) outlier: Outlier,
     pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
     pub(crate) health_check: Option<proxy_api::HealthCheck>,
+    /// Messages are kept and sent on; `None`: sessions are forwarded.
+    pub(crate) durable: Option<Box<Durable>>,
     /// Settings without an effect, for a person.
     pub(crate) idle: Vec<String>,
 }
@@ -58,6 +60,11 @@ impl ValidListener {
     pub(crate) fn checked_port(&self, backend: &ValidBackend) -> Option<u16> {
         let check = self.health_check.as_ref()?;
         backend.check_port.or(check.port)
+    }
+
+    /// Transport of the connections to backends.
+    pub(crate) fn transport_out(&self) -> Transport {
+        self.durable.as_ref().map_or(self.transport, |durable| durable.send.transport())
     }
 
     /// PROXY headers that the listener reads, and the networks trusted to send them.

@@ -1,0 +1,222 @@
+//! Durable listeners: messages in, a log on disk, messages out.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Durable forwarding: messages in, a log on disk, messages out.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Durable {
+    /// How messages are told apart. Datagram, for UDP only: each datagram is a message; nothing is promised before the
+    /// log. For TCP: Newline, Nul, OctetCounting, Syslog (RFC 6587, octet counting or lines), Length2 and Length4 (a
+    /// length in network byte order before each message): what TCP acknowledged but was not synced is lost in a crash.
+    /// Relp: what is acknowledged is on the disk of the proxy. Absent: Datagram with protocol UDP, Newline with TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framing: Option<Framing>,
+    /// Length of the longest message, 64 to 1048576 bytes. Absent: 65536.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub max_message_bytes: Option<u32>,
+    /// What happens to a longer message. Truncate: its beginning is kept. Drop: it is dropped. Both are counted. Absent:
+    /// Truncate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oversize: Option<Oversize>,
+    /// Where messages are kept until the sink has them. Absent: on the disk of the proxy, up to 1 GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<DurableStore>,
+    /// Age at which messages are dropped and counted, 60 to 2592000 seconds. Absent: messages are not dropped by age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub max_age_seconds: Option<u32>,
+    /// What gives way when the store is full. DropOldest: the oldest messages. DropNewest: the new message. Block, not
+    /// with protocol UDP: nothing is read from clients until there is room. What is dropped is counted. Absent:
+    /// DropOldest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_full: Option<WhenFull>,
+    /// Longest time until a message is synced to disk, 0 to 10000 milliseconds; a power cut loses no more than that. 0:
+    /// after each write. An acknowledgement of RELP always waits for the sync. Absent: 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub sync_millis: Option<u32>,
+    /// How messages are sent to the backends of the listener: exactly one of `relp`, `tcp`, `udp` and `http`. Messages
+    /// of one source arrive in order within one proxy, retries included.
+    pub send: DurableSend,
+    /// Where messages are put that the sink refuses for ever. Absent: they are dropped and counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+    /// What is added to messages. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrich: Option<Enrich>,
+}
+
+/// How messages are told apart in what clients send.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum Framing {
+    Datagram,
+    Newline,
+    Nul,
+    OctetCounting,
+    Syslog,
+    Length2,
+    Length4,
+    Relp,
+}
+
+/// What happens to a message that is too long.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum Oversize {
+    #[default]
+    Truncate,
+    Drop,
+}
+
+/// What gives way when the store is full.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum WhenFull {
+    #[default]
+    DropOldest,
+    DropNewest,
+    Block,
+}
+
+/// Where messages are kept until the sink has them.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DurableStore {
+    /// A log on the disk of the proxy. A crash of the process loses nothing that was acknowledged; the loss of the disk
+    /// loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskStore>,
+}
+
+/// A log on disk.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskStore {
+    /// Bytes of the log, 16777216 (16 MiB) to 1099511627776 (1 TiB), in each proxy.
+    #[schemars(range(min = 16_777_216, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
+    pub max_bytes: u64,
+}
+
+/// How messages are sent: exactly one of `relp`, `tcp`, `udp` and `http`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.relp), has(self.tcp), has(self.udp), has(self.http)].exists_one(x, x)").message("exactly one of relp, tcp, udp and http must be set"))]
+pub struct DurableSend {
+    /// RELP: each message at least once. After a break no more than a window of messages arrives twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relp: Option<RelpSink>,
+    /// Framed TCP: each message is acknowledged by the receiver's kernel, which does not say that the receiver read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpSink>,
+    /// UDP: each message once, in one datagram, unacknowledged. A message that is too long for a datagram is one that
+    /// the sink refuses for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpSink>,
+    /// HTTP POST: each message at least once, acknowledged by a status of 200 to 299. After a break no more than a batch
+    /// of messages arrives twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSink>,
+}
+
+/// Sends messages by RELP.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelpSink {
+    /// Messages that are sent before the first of them is acknowledged, 1 to 1024. Absent: 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub window_messages: Option<u32>,
+}
+
+/// Sends messages by framed TCP.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpSink {
+    /// How messages are told apart. A message that the framing cannot carry, such as one with a line end within Newline,
+    /// is one that the sink refuses for ever. Absent: Newline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framing: Option<SinkFraming>,
+    /// Acknowledged bytes that are sent again after a connection was reset, 0 to 16777216: whole messages, which may
+    /// arrive twice. Absent: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 16_777_216))]
+    pub rewind_bytes: Option<u32>,
+}
+
+/// How messages are told apart in what is sent.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum SinkFraming {
+    #[default]
+    Newline,
+    Nul,
+    OctetCounting,
+    Length2,
+    Length4,
+}
+
+/// Sends messages by UDP.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UdpSink {}
+
+/// Sends messages by HTTP POST, in batches.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpSink {
+    /// Path of the requests, with an optional query, such as `/ingest?index=logs`. Absent: `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), pattern(r"^/[!-~]*$"))]
+    pub path: Option<String>,
+    /// Body of a request. Ndjson: a message on each line. JsonArray: an array of the messages. Raw: the messages one
+    /// after the other. Absent: Ndjson.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<HttpFormat>,
+    /// Bytes of messages in a request, 1024 to 16777216; a longer message is sent alone. Absent: 1048576.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 16_777_216))]
+    pub batch_bytes: Option<u32>,
+    /// Most messages in a request, 1 to 10000. Absent: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub batch_messages: Option<u32>,
+    /// Longest time that a message waits for others to fill its request, 0 to 60000 milliseconds. Absent: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 60_000))]
+    pub linger_millis: Option<u32>,
+}
+
+/// Bodies of HTTP requests.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum HttpFormat {
+    #[default]
+    Ndjson,
+    JsonArray,
+    Raw,
+}
+
+/// Where messages are put that the sink refuses for ever.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.maxBytes == 0 || self.maxBytes >= 16777216").message("maxBytes of deadLetter must be 0, or at least 16777216"))]
+pub struct DeadLetter {
+    /// Bytes of a log of such messages on the disk of the proxy, 16777216 (16 MiB) to 1099511627776 (1 TiB); the oldest
+    /// give way. 0: such messages are dropped and counted.
+    #[schemars(range(min = 0, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
+    pub max_bytes: u64,
+}
+
+/// What is added to messages.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enrich {
+    /// Name of the structured data with receive time, client address, forward and pod that each syslog message (RFC
+    /// 5424) gets, such as `portlane@32473`: a name, '@' and a private enterprise number, 3 to 32 characters.
+    #[schemars(length(min = 3, max = 32), pattern(r"^[!#-<>?A-\\^-~]+@[0-9]+([.][0-9]+)*$"))]
+    pub structured_data_id: String,
+}

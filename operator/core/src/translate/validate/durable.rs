@@ -1,0 +1,264 @@
+//! Validates durable listeners, and fills in defaults.
+
+use crds::{LoadBalancingPolicy, Protocol};
+use proxy_api::{Durable, Framing, HttpFormat, Oversize, Sink, SinkFraming, Store, WhenFull};
+
+use super::Violations;
+
+/// Default of `maxMessageBytes`.
+const MESSAGE_BYTES: u32 = 64 * 1024;
+/// Default of `store.disk.maxBytes`.
+const STORE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Default of `syncMillis`.
+const SYNC_MILLIS: u32 = 500;
+
+/// Checks the durable part of a listener and fills in defaults.
+pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations) -> Option<Box<Durable>> {
+    let spec = item.durable.as_ref()?;
+    surroundings(item, path, found);
+    let path = format!("{path}.durable");
+    receiving(item.protocol, spec, &path, found);
+    let Some(send) = sink(&spec.send, &path, found) else {
+        found.add(format!("{path}.send"), "exactly one of relp, tcp, udp and http must be set");
+        return None;
+    };
+    let disk = spec.store.as_ref().and_then(|store| store.disk.as_ref());
+    let durable = Durable {
+        framing: spec.framing.map_or_else(|| usual(item.protocol), framing),
+        max_message_bytes: spec.max_message_bytes.unwrap_or(MESSAGE_BYTES),
+        oversize: match spec.oversize.unwrap_or_default() {
+            crds::Oversize::Truncate => Oversize::Truncate,
+            crds::Oversize::Drop => Oversize::Drop,
+        },
+        store: Store::Disk { max_bytes: disk.map_or(STORE_BYTES, |disk| disk.max_bytes) },
+        max_age_seconds: spec.max_age_seconds,
+        when_full: match spec.when_full.unwrap_or_default() {
+            crds::WhenFull::DropOldest => WhenFull::DropOldest,
+            crds::WhenFull::DropNewest => WhenFull::DropNewest,
+            crds::WhenFull::Block => WhenFull::Block,
+        },
+        sync_millis: spec.sync_millis.unwrap_or(SYNC_MILLIS),
+        send,
+        dead_letter_bytes: spec.dead_letter.as_ref().map(|log| log.max_bytes).filter(|bytes| *bytes > 0),
+        structured_data_id: spec.enrich.as_ref().map(|enrich| enrich.structured_data_id.clone()),
+    };
+    if let Some(beyond) = durable.beyond() {
+        found.add(path, &beyond);
+    }
+    Some(Box::new(durable))
+}
+
+/// Checks the fields beside `durable`.
+fn surroundings(item: &crds::Listener, path: &str, found: &mut Violations) {
+    if item.protocol == Protocol::Tls {
+        found.add(
+            format!("{path}.durable"),
+            "is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read",
+        );
+    }
+    if item.end_port.is_some() {
+        found.add(format!("{path}.endPort"), "is not for a durable listener: give each port a listener of its own");
+    }
+    let headers = item.proxy_protocol.as_ref();
+    let reads = headers.is_some_and(|it| it.accept.unwrap_or_default() != crds::AcceptHeader::Disabled);
+    if reads || headers.is_some_and(|it| it.send.unwrap_or_default() != crds::SendHeader::Disabled) {
+        found.add(format!("{path}.proxyProtocol"), "is not for durable listeners");
+    }
+    let policy = item.load_balancing.as_ref().and_then(|balancing| balancing.policy);
+    if policy == Some(LoadBalancingPolicy::SourceHash) {
+        found.add(
+            format!("{path}.loadBalancing.policy"),
+            "must not be SourceHash in a durable listener: one connection sends the messages of all clients",
+        );
+    }
+}
+
+/// Checks how messages are received.
+fn receiving(protocol: Protocol, spec: &crds::Durable, path: &str, found: &mut Violations) {
+    let is_udp = protocol == Protocol::Udp;
+    if spec.framing.is_some_and(|framing| (framing == crds::Framing::Datagram) != is_udp) {
+        found.add(format!("{path}.framing"), "must be Datagram if, and only if, protocol is UDP");
+    }
+    if is_udp && spec.when_full == Some(crds::WhenFull::Block) {
+        found.add(format!("{path}.whenFull"), "must not be Block with protocol UDP: who sends datagrams does not wait");
+    }
+}
+
+/// The framing of a listener that names none.
+fn usual(protocol: Protocol) -> Framing {
+    match protocol {
+        Protocol::Udp => Framing::Datagram,
+        Protocol::Tcp | Protocol::Tls => Framing::Newline,
+    }
+}
+
+fn framing(framing: crds::Framing) -> Framing {
+    match framing {
+        crds::Framing::Datagram => Framing::Datagram,
+        crds::Framing::Newline => Framing::Newline,
+        crds::Framing::Nul => Framing::Nul,
+        crds::Framing::OctetCounting => Framing::OctetCounting,
+        crds::Framing::Syslog => Framing::Syslog,
+        crds::Framing::Length2 => Framing::Length2,
+        crds::Framing::Length4 => Framing::Length4,
+        crds::Framing::Relp => Framing::Relp,
+    }
+}
+
+/// The sink, if there is exactly one.
+fn sink(spec: &crds::DurableSend, path: &str, found: &mut Violations) -> Option<Sink> {
+    Some(match (&spec.relp, &spec.tcp, &spec.udp, &spec.http) {
+        (Some(relp), None, None, None) => Sink::Relp { window_messages: relp.window_messages.unwrap_or(128) },
+        (None, Some(tcp), None, None) => Sink::Tcp {
+            framing: match tcp.framing.unwrap_or_default() {
+                crds::SinkFraming::Newline => SinkFraming::Newline,
+                crds::SinkFraming::Nul => SinkFraming::Nul,
+                crds::SinkFraming::OctetCounting => SinkFraming::OctetCounting,
+                crds::SinkFraming::Length2 => SinkFraming::Length2,
+                crds::SinkFraming::Length4 => SinkFraming::Length4,
+            },
+            rewind_bytes: tcp.rewind_bytes.unwrap_or(0),
+        },
+        (None, None, Some(_), None) => Sink::Udp {},
+        (None, None, None, Some(http)) => http_sink(http, path, found),
+        _ => return None,
+    })
+}
+
+fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink {
+    let asked = http.path.clone().unwrap_or_else(|| "/".to_owned());
+    if !asked.starts_with('/') || !asked.bytes().all(|byte| byte.is_ascii_graphic()) {
+        found.add(
+            format!("{path}.send.http.path"),
+            "must begin with '/' and contain only printable ASCII characters other than spaces",
+        );
+    }
+    Sink::Http {
+        path: asked,
+        format: match http.format.unwrap_or_default() {
+            crds::HttpFormat::Ndjson => HttpFormat::Ndjson,
+            crds::HttpFormat::JsonArray => HttpFormat::JsonArray,
+            crds::HttpFormat::Raw => HttpFormat::Raw,
+        },
+        batch_bytes: http.batch_bytes.unwrap_or(1024 * 1024),
+        batch_messages: http.batch_messages.unwrap_or(1000),
+        linger_millis: http.linger_millis.unwrap_or(1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::{Origin, Transport};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::translate::validate::listener;
+
+    /// A listener of this protocol with `durable` and more fields.
+    fn item(protocol: &str, durable_part: &Value, more: &Value) -> crds::Listener {
+        let mut item = json!({
+            "name": "l", "protocol": protocol, "port": 514, "backends": [{"local": {"port": 1}}], "durable": durable_part,
+        });
+        for (field, value) in more.as_object().expect("fields") {
+            item[field] = value.clone();
+        }
+        serde_json::from_value(item).expect("a listener")
+    }
+
+    /// The durable part of the contract, and the fields that are refused.
+    fn judged(protocol: &str, durable_part: &Value, more: &Value) -> (Option<Value>, Vec<String>) {
+        let item = item(protocol, durable_part, more);
+        let mut found = Violations::default();
+        let durable = durable(&item, "l", &mut found);
+        let durable = durable.map(|durable| serde_json::to_value(durable).expect("JSON"));
+        (durable, found.0.into_iter().map(|violation| violation.field).collect())
+    }
+
+    fn fields(protocol: &str, durable_part: &Value, more: &Value) -> Vec<String> {
+        judged(protocol, durable_part, more).1
+    }
+
+    #[test]
+    fn absent_fields_have_the_defaults_that_their_descriptions_name() {
+        let relp = json!({"send": {"relp": {}}});
+        let mut expected = json!({
+            "framing": "Newline", "maxMessageBytes": 65_536, "oversize": "Truncate",
+            "store": {"disk": {"maxBytes": 1_073_741_824}}, "whenFull": "DropOldest", "syncMillis": 500,
+            "send": {"relp": {"windowMessages": 128}},
+        });
+        assert_eq!(judged("TCP", &relp, &json!({})), (Some(expected.clone()), Vec::new()));
+        expected["framing"] = json!("Datagram");
+        assert_eq!(judged("UDP", &relp, &json!({})), (Some(expected), Vec::new()));
+        let send = |send: Value| judged("TCP", &json!({"send": send}), &json!({})).0.expect("valid")["send"].clone();
+        assert_eq!(send(json!({"tcp": {}})), json!({"tcp": {"framing": "Newline", "rewindBytes": 0}}));
+        assert_eq!(send(json!({"udp": {}})), json!({"udp": {}}));
+        let http = json!({"path": "/", "format": "Ndjson", "batchBytes": 1_048_576, "batchMessages": 1000, "lingerMillis": 1000});
+        assert_eq!(send(json!({"http": {}})), json!({"http": http}));
+    }
+
+    #[test]
+    fn every_field_reaches_the_contract() {
+        let spec = json!({
+            "framing": "Length2", "maxMessageBytes": 64, "oversize": "Drop", "store": {"disk": {"maxBytes": 16_777_216}},
+            "maxAgeSeconds": 60, "whenFull": "Block", "syncMillis": 0, "deadLetter": {"maxBytes": 16_777_217},
+            "enrich": {"structuredDataId": "a@1"},
+            "send": {"http": {"path": "/x?y", "format": "Raw", "batchBytes": 1024, "batchMessages": 1, "lingerMillis": 0}},
+        });
+        let mut expected = spec.clone();
+        expected["deadLetterBytes"] = json!(16_777_217);
+        expected["structuredDataId"] = json!("a@1");
+        for gone in ["deadLetter", "enrich"] {
+            expected.as_object_mut().expect("an object").remove(gone);
+        }
+        assert_eq!(judged("TCP", &spec, &json!({})), (Some(expected), Vec::new()));
+        let none = json!({"send": {"udp": {}}, "deadLetter": {"maxBytes": 0}});
+        assert!(judged("TCP", &none, &json!({})).0.expect("valid").get("deadLetterBytes").is_none());
+        for framing in ["Newline", "Nul", "OctetCounting", "Syslog", "Length2", "Length4", "Relp"] {
+            let spec = json!({"framing": framing, "send": {"tcp": {"framing": "Nul", "rewindBytes": 5}}});
+            let (durable, refused) = judged("TCP", &spec, &json!({}));
+            assert_eq!((durable.expect("valid")["framing"].as_str(), refused.len()), (Some(framing), 0));
+        }
+    }
+
+    #[test]
+    fn backends_are_reached_by_the_transport_of_the_sink() {
+        for (protocol, durable_part, out) in [
+            ("UDP", json!({"send": {"relp": {}}}), Transport::Tcp),
+            ("TCP", json!({"send": {"udp": {}}}), Transport::Udp),
+            ("TCP", Value::Null, Transport::Tcp),
+            ("UDP", Value::Null, Transport::Udp),
+        ] {
+            let item = item(protocol, &durable_part, &json!({}));
+            let valid = listener::listener(&item, "l", &[], &Origin::default(), false, &mut Violations::default());
+            assert_eq!((valid.transport_out(), item.sends_datagrams()), (out, out == Transport::Udp), "{durable_part}");
+        }
+    }
+
+    #[test]
+    fn what_a_durable_listener_cannot_be_is_refused_at_its_field() {
+        let good = json!({"send": {"relp": {}}});
+        for (protocol, durable, more, field) in [
+            ("TCP", json!({"send": {}}), json!({}), "l.durable.send"),
+            ("TCP", json!({"send": {"relp": {}, "udp": {}}}), json!({}), "l.durable.send"),
+            ("TCP", json!({"framing": "Datagram", "send": {"relp": {}}}), json!({}), "l.durable.framing"),
+            ("UDP", json!({"framing": "Newline", "send": {"relp": {}}}), json!({}), "l.durable.framing"),
+            ("UDP", json!({"whenFull": "Block", "send": {"relp": {}}}), json!({}), "l.durable.whenFull"),
+            ("TLS", good.clone(), json!({}), "l.durable"),
+            ("TCP", good.clone(), json!({"endPort": 515}), "l.endPort"),
+            ("TCP", good.clone(), json!({"proxyProtocol": {"send": "V2"}}), "l.proxyProtocol"),
+            ("TCP", good.clone(), json!({"proxyProtocol": {"accept": "Optional"}}), "l.proxyProtocol"),
+            ("TCP", good.clone(), json!({"loadBalancing": {"policy": "SourceHash"}}), "l.loadBalancing.policy"),
+            ("TCP", json!({"send": {"http": {"path": "x"}}}), json!({}), "l.durable.send.http.path"),
+            ("TCP", json!({"send": {"udp": {}}, "deadLetter": {"maxBytes": 1}}), json!({}), "l.durable"),
+            ("TCP", json!({"send": {"udp": {}}, "maxMessageBytes": 63}), json!({}), "l.durable"),
+        ] {
+            assert_eq!(fields(protocol, &durable, &more), [field], "{protocol} {durable} {more}");
+        }
+        for more in [
+            json!({"proxyProtocol": {"accept": "Disabled", "send": "Disabled"}}),
+            json!({"loadBalancing": {"policy": "LeastConnections"}}),
+        ] {
+            assert!(fields("TCP", &good, &more).is_empty(), "{more}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Durable listeners: messages in, a log on disk, messages out.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Transport;
+
+/// Why a durable listener is refused in a cluster.
+pub const NO_DURABLE: &str = "durable listeners are not run in clusters by this version yet";
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const TIB: u64 = 1024 * 1024 * MIB;
+
+/// What a durable listener keeps, and how it sends that on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Durable {
+    /// How messages are told apart in what clients send.
+    pub framing: Framing,
+    /// Longest message.
+    pub max_message_bytes: u32,
+    /// What happens to a longer one.
+    pub oversize: Oversize,
+    /// Where messages are kept.
+    pub store: Store,
+    /// Age at which messages are dropped; `None`: at no age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_seconds: Option<u32>,
+    /// What gives way when the store is full.
+    pub when_full: WhenFull,
+    /// Longest time until a message is synced.
+    pub sync_millis: u32,
+    /// How messages are sent.
+    pub send: Sink,
+    /// Bytes of the log of dead letters; `None`: they are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_bytes: Option<u64>,
+    /// Name of the structured data that syslog messages get; `None`: nothing is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structured_data_id: Option<String>,
+}
+
+/// How messages are told apart in what clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Framing {
+    /// Each datagram is a message.
+    Datagram,
+    /// A line feed ends a message.
+    Newline,
+    /// A zero byte ends a message.
+    Nul,
+    /// A decimal length and a space precede a message (RFC 6587).
+    OctetCounting,
+    /// Each message has the one or the other form of RFC 6587: `OctetCounting` or `Newline`.
+    Syslog,
+    /// A length of 2 bytes precedes a message.
+    Length2,
+    /// A length of 4 bytes precedes a message.
+    Length4,
+    /// RELP, by which each message is acknowledged.
+    Relp,
+}
+
+/// What happens to a message that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Oversize {
+    /// Its beginning is kept.
+    Truncate,
+    /// It is dropped.
+    Drop,
+}
+
+/// Where messages are kept until the sink has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Store {
+    /// A log on the disk of the proxy.
+    Disk {
+        /// Bytes of the log.
+        max_bytes: u64,
+    },
+}
+
+/// What gives way when the store is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenFull {
+    /// The oldest messages.
+    DropOldest,
+    /// The new message.
+    DropNewest,
+    /// Nothing: clients are not read until there is room.
+    Block,
+}
+
+/// How messages are sent to a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Sink {
+    /// By RELP.
+    Relp {
+        /// Messages that are sent before the first of them is acknowledged.
+        window_messages: u32,
+    },
+    /// By framed TCP.
+    Tcp {
+        /// How messages are told apart.
+        framing: SinkFraming,
+        /// Acknowledged bytes that are sent again after a reset.
+        rewind_bytes: u32,
+    },
+    /// By UDP, each in a datagram.
+    Udp {},
+    /// By HTTP POST, in batches.
+    Http {
+        /// Path with its query string.
+        path: String,
+        /// Body of a request.
+        format: HttpFormat,
+        /// Bytes of messages in a request.
+        batch_bytes: u32,
+        /// Messages in a request.
+        batch_messages: u32,
+        /// Longest time that a message waits for others.
+        linger_millis: u32,
+    },
+}
+
+/// How messages are told apart in what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SinkFraming {
+    /// A line feed ends a message.
+    Newline,
+    /// A zero byte ends a message.
+    Nul,
+    /// A decimal length and a space precede a message (RFC 6587).
+    OctetCounting,
+    /// A length of 2 bytes precedes a message.
+    Length2,
+    /// A length of 4 bytes precedes a message.
+    Length4,
+}
+
+/// Body of an HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HttpFormat {
+    /// A message on each line.
+    Ndjson,
+    /// An array of the messages.
+    JsonArray,
+    /// The messages one after the other.
+    Raw,
+}
+
+/// A number, its name, and what it may be.
+type Number = (&'static str, u64, RangeInclusive<u64>);
+
+impl Durable {
+    /// The first number that is out of its bounds, in words. The lengths of texts are numbers too.
+    #[must_use]
+    pub fn beyond(&self) -> Option<String> {
+        let Store::Disk { max_bytes } = self.store;
+        let own = [
+            Some(("maxMessageBytes", u64::from(self.max_message_bytes), 64..=MIB)),
+            Some(("store.disk.maxBytes", max_bytes, 16 * MIB..=TIB)),
+            self.max_age_seconds.map(|seconds| ("maxAgeSeconds", u64::from(seconds), 60..=2_592_000)),
+            Some(("syncMillis", u64::from(self.sync_millis), 0..=10_000)),
+            self.dead_letter_bytes.map(|bytes| ("deadLetter.maxBytes", bytes, 16 * MIB..=TIB)),
+            self.structured_data_id.as_deref().map(|id| ("the length of structuredDataId", length(id), 3..=32)),
+        ];
+        let mut numbers = own.into_iter().flatten().chain(self.send.numbers());
+        let (name, value, bounds) = numbers.find(|(_, value, bounds)| !bounds.contains(value))?;
+        Some(format!("{name} is {value}, but must be {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+impl Sink {
+    /// Transport of the connections to backends.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Udp {} => Transport::Udp,
+            Self::Relp { .. } | Self::Tcp { .. } | Self::Http { .. } => Transport::Tcp,
+        }
+    }
+
+    fn numbers(&self) -> Vec<Number> {
+        match self {
+            Self::Relp { window_messages } => {
+                vec![("send.relp.windowMessages", u64::from(*window_messages), 1..=1024)]
+            }
+            Self::Tcp { rewind_bytes, .. } => vec![("send.tcp.rewindBytes", u64::from(*rewind_bytes), 0..=16 * MIB)],
+            Self::Udp {} => Vec::new(),
+            Self::Http { path, batch_bytes, batch_messages, linger_millis, .. } => vec![
+                ("the length of send.http.path", length(path), 1..=KIB),
+                ("send.http.batchBytes", u64::from(*batch_bytes), KIB..=16 * MIB),
+                ("send.http.batchMessages", u64::from(*batch_messages), 1..=10_000),
+                ("send.http.lingerMillis", u64::from(*linger_millis), 0..=60_000),
+            ],
+        }
+    }
+}
+
+fn length(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
+}

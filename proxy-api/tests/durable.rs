@@ -1,0 +1,137 @@
+//! Durable listeners: their form and their bounds.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
+
+use proxy_api::{
+    Configuration, Durable, Framing, HttpFormat, Listener, Offer, Oversize, Sink, SinkFraming, SocketKey, Store,
+    Transport, WhenFull,
+};
+use serde_json::{Value, json};
+
+const V1: &str = include_str!("documents/v1.yaml");
+
+fn listener() -> Listener {
+    let configuration = Configuration::decode(V1.as_bytes()).expect("a document of version 1");
+    configuration.supported().next().expect("a listener").1.clone()
+}
+
+fn durable(send: Sink) -> Durable {
+    Durable {
+        framing: Framing::Newline,
+        max_message_bytes: 65_536,
+        oversize: Oversize::Truncate,
+        store: Store::Disk { max_bytes: 1 << 30 },
+        max_age_seconds: None,
+        when_full: WhenFull::DropOldest,
+        sync_millis: 500,
+        send,
+        dead_letter_bytes: None,
+        structured_data_id: None,
+    }
+}
+
+fn relp() -> Sink {
+    Sink::Relp { window_messages: 128 }
+}
+
+/// What a proxy makes of the listener with this durable part.
+fn received(durable: &Value) -> Offer {
+    let mut raw = serde_json::to_value(listener()).expect("encodes");
+    raw["durable"] = durable.clone();
+    serde_json::from_value(raw).expect("whole")
+}
+
+#[test]
+fn durable_listeners_change_no_document_without_them() {
+    let plain = listener();
+    assert!(!serde_json::to_string(&plain).expect("encodes").contains("durable"));
+    let with = |durable: Durable| Listener { durable: Some(Box::new(durable)), ..plain.clone() }.sealed().revision;
+    assert_ne!(with(durable(relp())), plain.clone().sealed().revision);
+    assert_ne!(with(durable(relp())), with(Durable { sync_millis: 0, ..durable(relp()) }));
+}
+
+#[test]
+fn what_is_absent_is_not_written_and_every_sink_is_read_as_it_was_written() {
+    let least = json!({
+        "framing": "Newline", "maxMessageBytes": 65_536, "oversize": "Truncate",
+        "store": {"disk": {"maxBytes": 1_073_741_824}}, "whenFull": "DropOldest", "syncMillis": 500,
+        "send": {"relp": {"windowMessages": 128}},
+    });
+    assert_eq!(serde_json::to_value(durable(relp())).expect("encodes"), least);
+    let most = Durable {
+        max_age_seconds: Some(60),
+        dead_letter_bytes: Some(1 << 24),
+        structured_data_id: Some("portlane@32473".to_owned()),
+        ..durable(relp())
+    };
+    let json = serde_json::to_value(&most).expect("encodes");
+    assert_eq!((&json["maxAgeSeconds"], &json["deadLetterBytes"]), (&json!(60), &json!(16_777_216)));
+    assert_eq!(serde_json::from_value::<Durable>(json).expect("decodes"), most);
+    let http = json!({"path": "/", "format": "Raw", "batchBytes": 1024, "batchMessages": 1, "lingerMillis": 0});
+    for (sink, transport, expected) in [
+        (relp(), Transport::Tcp, json!({"relp": {"windowMessages": 128}})),
+        (
+            Sink::Tcp { framing: SinkFraming::Length4, rewind_bytes: 9 },
+            Transport::Tcp,
+            json!({"tcp": {"framing": "Length4", "rewindBytes": 9}}),
+        ),
+        (Sink::Udp {}, Transport::Udp, json!({"udp": {}})),
+        (
+            Sink::Http {
+                path: "/".to_owned(),
+                format: HttpFormat::Raw,
+                batch_bytes: 1024,
+                batch_messages: 1,
+                linger_millis: 0,
+            },
+            Transport::Tcp,
+            json!({"http": http}),
+        ),
+    ] {
+        assert_eq!(serde_json::to_value(&sink).expect("encodes"), expected);
+        let udp_in = SocketKey { transport: Transport::Udp, ..listener().socket };
+        let listener = Listener { socket: udp_in, durable: Some(Box::new(durable(sink.clone()))), ..listener() };
+        assert_eq!((sink.transport(), listener.transport_out()), (transport, transport));
+        assert_eq!(Listener { durable: None, ..listener }.transport_out(), Transport::Udp);
+        assert_eq!(serde_json::from_value::<Sink>(expected).expect("decodes"), sink);
+        assert_eq!(durable(sink).beyond(), None);
+    }
+}
+
+#[test]
+fn a_durable_listener_is_taken_and_one_with_a_field_of_a_newer_release_is_refused() {
+    let value = serde_json::to_value(durable(relp())).expect("encodes");
+    assert!(matches!(received(&value), Offer::Supported(_)));
+    let mut newer = value;
+    newer["lanes"] = json!(4);
+    let Offer::Unsupported { what, .. } = received(&newer) else { panic!("supported") };
+    assert!(what.contains("`lanes`"), "{what}");
+}
+
+#[test]
+fn a_number_or_a_length_that_is_out_of_its_bounds_is_named() {
+    let bounds = |change: &dyn Fn(&mut Durable)| {
+        let mut durable = durable(relp());
+        change(&mut durable);
+        durable.beyond().unwrap_or_default()
+    };
+    let message = |bytes: u32| bounds(&|durable| durable.max_message_bytes = bytes);
+    assert_eq!((message(64), message(1_048_576)), (String::new(), String::new()));
+    assert_eq!(message(63), "maxMessageBytes is 63, but must be 64 to 1048576");
+    assert!(message(1_048_577).starts_with("maxMessageBytes is 1048577"));
+    let store = bounds(&|durable| durable.store = Store::Disk { max_bytes: 16_777_215 });
+    assert_eq!(store, "store.disk.maxBytes is 16777215, but must be 16777216 to 1099511627776");
+    let letters = |bytes: u64| bounds(&|durable| durable.dead_letter_bytes = Some(bytes));
+    assert_eq!((letters(1 << 24), letters(1 << 40)), (String::new(), String::new()));
+    assert!(letters((1 << 40) + 1).starts_with("deadLetter.maxBytes is "));
+    assert!(bounds(&|durable| durable.max_age_seconds = Some(59)).starts_with("maxAgeSeconds is 59"));
+    assert!(bounds(&|durable| durable.sync_millis = 10_001).starts_with("syncMillis is 10001"));
+    let name = |length: usize| bounds(&|durable| durable.structured_data_id = Some("a".repeat(length)));
+    assert_eq!((name(3), name(32)), (String::new(), String::new()));
+    assert!(name(33).starts_with("the length of structuredDataId is 33"));
+    let window = |messages: u32| bounds(&|durable| durable.send = Sink::Relp { window_messages: messages });
+    assert!(window(1).is_empty() && window(1024).is_empty() && !window(0).is_empty() && !window(1025).is_empty());
+    let mut large = serde_json::to_value(durable(relp())).expect("encodes");
+    large["maxMessageBytes"] = json!(u32::MAX);
+    let Offer::Unsupported { what, .. } = received(&large) else { panic!("supported") };
+    assert!(what.starts_with("durable: maxMessageBytes is 4294967295"), "{what}");
+}

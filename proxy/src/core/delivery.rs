@@ -1,0 +1,160 @@
+//! How a durable listener delivers: a word for people, from what its log and its sink were seen to do.
+
+use std::fmt;
+
+/// A sink that took nothing for so many seconds, though messages wait, stalls the listener.
+const STALLED_AFTER: u64 = 30;
+/// A listener is behind while a message is older than this, in seconds.
+const BEHIND_AFTER: u64 = 10;
+/// For how many seconds a log that had no room counts as full.
+const FULL_FOR: u64 = 30;
+
+/// How a durable listener delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Messages leave as they come.
+    #[default]
+    Flowing,
+    /// The sink takes messages, later than they come.
+    Behind,
+    /// Messages wait, and the sink takes none.
+    Stalled,
+    /// The log has no room, so that messages are dropped.
+    Full,
+    /// The disk fails, so that messages are not safe.
+    StoreFailed,
+}
+
+impl Delivery {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flowing => "Flowing",
+            Self::Behind => "Behind",
+            Self::Stalled => "Stalled",
+            Self::Full => "Full",
+            Self::StoreFailed => "StoreFailed",
+        }
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was seen of the log and the sink of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// The first message that the sink does not have.
+    pub cursor: u64,
+    /// Messages that the sink does not have.
+    pub backlog: u64,
+    /// Age of the oldest of them, in seconds.
+    pub oldest_seconds: u64,
+    /// Messages for which there was no room, since the start.
+    pub without_room: u64,
+    /// Whether the disk fails.
+    pub store_fails: bool,
+}
+
+/// What is remembered of one listener from one look to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    last: Look,
+    /// When the sink last took a message, or had all.
+    moved: u64,
+    /// Until when the log counts as full.
+    full_until: u64,
+}
+
+impl Watch {
+    /// How the listener delivers at `now` (seconds of the process clock). Call it about once a second.
+    pub fn see(&mut self, look: Look, now: u64) -> Delivery {
+        if look.backlog == 0 || look.cursor != self.last.cursor {
+            self.moved = now;
+        }
+        if look.without_room > self.last.without_room {
+            self.full_until = now.saturating_add(FULL_FOR);
+        }
+        self.last = look;
+        if look.store_fails {
+            Delivery::StoreFailed
+        } else if now < self.full_until {
+            Delivery::Full
+        } else if now.saturating_sub(self.moved) >= STALLED_AFTER {
+            Delivery::Stalled
+        } else if look.backlog > 0 && look.oldest_seconds >= BEHIND_AFTER {
+            Delivery::Behind
+        } else {
+            Delivery::Flowing
+        }
+    }
+}
+
+/// What metrics show of a durable listener, about a second old.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How it delivers.
+    pub delivery: Delivery,
+    /// Age of the oldest message that the sink does not have, in seconds; 0: it has all.
+    pub oldest_seconds: u64,
+    /// Messages that the sink does not have.
+    pub backlog: u64,
+    /// Bytes of the log.
+    pub bytes: u64,
+    /// Messages that came.
+    pub received: u64,
+    /// Messages that the sink took.
+    pub delivered: u64,
+    /// Messages that were sent once more.
+    pub resent: u64,
+    /// Messages that were dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Messages that were put aside.
+    pub dead_lettered: u64,
+    /// Datagrams that the system dropped before they were read.
+    pub kernel_drops: u64,
+    /// Messages that damage of the log has cost.
+    pub lost: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backlog of three messages from this one on.
+    fn waiting(cursor: u64) -> Look {
+        Look { cursor, backlog: 3, ..Look::default() }
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_stalls_the_listener_until_it_takes_a_message() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.see(Look::default(), 5), Delivery::Flowing);
+        assert_eq!(watch.see(waiting(0), 34), Delivery::Flowing);
+        assert_eq!(watch.see(waiting(0), 35), Delivery::Stalled);
+        assert_eq!(watch.see(waiting(1), 36), Delivery::Flowing);
+    }
+
+    #[test]
+    fn a_listener_whose_oldest_message_is_old_is_behind_while_its_sink_takes_others() {
+        let mut watch = Watch::default();
+        let old = |cursor| Look { oldest_seconds: 10, ..waiting(cursor) };
+        assert_eq!(watch.see(old(1), 100), Delivery::Behind);
+        assert_eq!(watch.see(old(2), 200), Delivery::Behind, "it moves");
+        assert_eq!(watch.see(waiting(3), 201), Delivery::Flowing);
+    }
+
+    #[test]
+    fn a_log_without_room_is_full_for_a_while_and_a_failing_disk_comes_first() {
+        let mut watch = Watch::default();
+        let full = Look { without_room: 1, ..waiting(1) };
+        assert_eq!(watch.see(full, 10), Delivery::Full);
+        assert_eq!(watch.see(Look { store_fails: true, ..full }, 11), Delivery::StoreFailed);
+        assert_eq!(watch.see(Look { cursor: 2, ..full }, 39), Delivery::Full);
+        assert_eq!(watch.see(Look { cursor: 3, ..full }, 40), Delivery::Flowing, "no more since");
+    }
+}

@@ -1,0 +1,221 @@
+//! The thread of durable listeners: messages in, a log on disk, messages out.
+//!
+//! ```text
+//! control thread ─ sockets ─▶ intake ─▶ log: a folder, and a thread of its own ─▶ sender ─▶ backend
+//!                ─ asks ────▶ which logs are open, and how their listeners run
+//! ```
+
+mod log;
+mod settings;
+mod sink;
+mod socket;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use proxy_api::{Listener, ListenerId};
+use tokio::{
+    select,
+    sync::mpsc,
+    task::LocalSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use self::{
+    log::{Leaving, Log},
+    socket::Socket,
+};
+use crate::{
+    keeping::Ask,
+    log::Level,
+    net::OsSocket,
+    process::Process,
+    route::Route,
+    shared::Shared,
+    threads::{Command, WorkerHandle},
+    udp::SocketId,
+};
+
+/// Pause between two signs of life, and between two looks at the logs.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long a log may take to write what it has when the process ends.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Starts the thread. Logs are in folders within `folder`.
+///
+/// # Errors
+/// The thread or its runtime cannot be made.
+pub(crate) fn start(folder: &Path, process: &Process) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, queue) = WorkerHandle::with_queue();
+    let (folder, process) = (folder.join("durable"), process.clone());
+    let run = move || {
+        let (logs, leaving, sockets) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
+        let thread = Thread { folder, process, logs, leaving, sockets };
+        LocalSet::new().block_on(&runtime, thread.run(queue));
+    };
+    Ok((handle, thread::Builder::new().name("durable".into()).spawn(run)?))
+}
+
+/// The state of the thread.
+struct Thread {
+    folder: PathBuf,
+    process: Process,
+    /// The logs that are open.
+    logs: BTreeMap<ListenerId, Log>,
+    /// The logs of listeners that are gone, until their sinks have all messages or their time is over.
+    leaving: BTreeMap<ListenerId, Leaving>,
+    sockets: HashMap<SocketId, Socket>,
+}
+
+impl Thread {
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let life = self.process.lives.begin("durable");
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                command = queue.recv() => match command {
+                    None | Some(Command::Drain { .. }) => break,
+                    Some(command) => self.take(command).await,
+                },
+                _ = beats.tick() => {
+                    life.beat();
+                    self.look().await;
+                }
+            }
+        }
+        // What is sent from here on fails at once.
+        drop(queue);
+        self.end().await;
+    }
+
+    async fn take(&mut self, command: Command) {
+        match command {
+            Command::Listen { id, socket, route } => self.listen(id, socket, route).await,
+            Command::Close(id) => {
+                if let Some(mut socket) = self.sockets.remove(&id) {
+                    socket.stop().await;
+                }
+            }
+            Command::Keep(Ask::Open { id, spec, done }) => {
+                let opened = self.open(&id, &spec).await;
+                // The control thread may have gone.
+                let _ = done.send(opened);
+            }
+            Command::Keep(Ask::Run(listeners)) => self.follow(&listeners).await,
+            // These are about sessions, which are those of workers.
+            Command::Adopt(_) | Command::End(_) | Command::Inspect { .. } | Command::Drain { .. } => {}
+        }
+    }
+
+    /// Opens a log, unless it is open.
+    async fn open(&mut self, id: &ListenerId, spec: &Listener) -> Result<(), String> {
+        let Some(durable) = spec.durable.as_deref().filter(|_| !self.logs.contains_key(id)) else { return Ok(()) };
+        if let Some(leaving) = self.leaving.remove(id) {
+            leaving.end(CLOSE_WITHIN).await;
+        }
+        let log = Log::open(self.folder.join(path(id)), durable, &self.process.files).await?;
+        self.logs.insert(id.clone(), log);
+        Ok(())
+    }
+
+    async fn listen(&mut self, id: SocketId, socket: OsSocket, route: Route) {
+        let shared = route.load().first().clone();
+        if let Some(log) = self.logs.get_mut(&*shared.id) {
+            log.run(&shared, &self.process).await;
+        }
+        self.sockets.insert(id, Socket::new(socket, route));
+        self.serve().await;
+    }
+
+    /// Runs these listeners, and lets the logs of others go.
+    async fn follow(&mut self, listeners: &[Arc<Shared>]) {
+        for shared in listeners {
+            if let Some(log) = self.logs.get_mut(&*shared.id) {
+                log.run(shared, &self.process).await;
+            }
+        }
+        let run: BTreeSet<&ListenerId> = listeners.iter().map(|shared| &*shared.id).collect();
+        let gone: Vec<ListenerId> = self.logs.keys().filter(|id| !run.contains(*id)).cloned().collect();
+        for id in gone {
+            if let Some(log) = self.logs.remove(&id) {
+                let leaving = log.leave(&self.process.log);
+                self.leaving.insert(id, leaving);
+            }
+        }
+        self.serve().await;
+    }
+
+    /// Serves each socket for the listener behind it, as that is now.
+    async fn serve(&mut self) {
+        for socket in self.sockets.values_mut() {
+            socket.serve(&self.logs, &self.process.log).await;
+        }
+    }
+
+    /// Once a second: what metrics and people see, and logs that could not be opened again.
+    async fn look(&mut self) {
+        self.leaving.retain(|_, leaving| !leaving.has_ended());
+        for log in self.logs.values_mut() {
+            log.look(&self.process).await;
+        }
+        self.serve().await;
+    }
+
+    /// The process ends. What the sinks do not have stays on the disk.
+    async fn end(mut self) {
+        for socket in self.sockets.values_mut() {
+            socket.stop().await;
+        }
+        for (id, log) in self.logs {
+            if timeout(CLOSE_WITHIN, log.close()).await.is_err() {
+                let message = format!("the disk took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
+                self.process.log.notice(Level::Error, "delivery", id, message);
+            }
+        }
+        for leaving in self.leaving.into_values() {
+            leaving.end(CLOSE_WITHIN).await;
+        }
+    }
+}
+
+/// The folder of a log within the folder of all: one for each part of the id. A part begins with no dot, and bytes that
+/// names have not are written as `%XX`.
+fn path(id: &ListenerId) -> PathBuf {
+    id.to_string().split('/').map(escaped).collect()
+}
+
+fn escaped(part: &str) -> String {
+    let mut escaped = String::new();
+    for (at, byte) in part.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && at > 0) {
+            escaped.push(char::from(byte));
+        } else {
+            // A string takes whatever is written.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::Origin;
+
+    use super::*;
+
+    #[test]
+    fn a_log_has_a_folder_of_its_own_whatever_the_names_are() {
+        let folder = |namespace: &str, name: &str| path(&ListenerId::new(Origin::port_forward(namespace, name), "l"));
+        assert_eq!(folder("shop", "db.eu-1"), Path::new("shop/db.eu-1/l"));
+        assert_eq!(folder("..", "a_b%"), Path::new("%2E./a%5Fb%25/l"));
+    }
+}

@@ -1,0 +1,284 @@
+//! The log of one listener, and what sends its messages.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+use durable::{Figures, Folder, FolderError, Store, intake::Intake};
+use proxy_api::Durable;
+use tokio::{
+    task::{JoinHandle, spawn_blocking, spawn_local},
+    time::timeout,
+};
+
+use super::{
+    settings::{self, Taking},
+    sink::{Sending, Sent},
+    socket::Taker,
+};
+use crate::{
+    core::delivery::{Delivery, Look, Seen, Watch},
+    files::{Files, Permit},
+    log::{self, Level},
+    process::Process,
+    shared::Shared,
+};
+
+/// Files of a log that are open at once, with that of its sink; connections come on top.
+const FILES: usize = 16;
+
+/// The log of one listener.
+pub(super) struct Log {
+    folder: PathBuf,
+    store: Store,
+    /// Why the store is closed, if it could not be opened again.
+    failure: Option<String>,
+    /// What the log and its sender run by.
+    durable: Durable,
+    /// How messages are taken; `None`: the listener does not run yet.
+    taking: Option<Taking>,
+    /// Another one each time that sockets have to be served anew.
+    version: Rc<()>,
+    intake: Intake,
+    /// The listener, once it runs.
+    current: Arc<ArcSwapOption<Shared>>,
+    sending: Option<Sending>,
+    sent: Rc<Sent>,
+    watch: Watch,
+    delivery: Delivery,
+    files: Permit,
+}
+
+impl Log {
+    /// Opens the log in this folder.
+    pub(super) async fn open(folder: PathBuf, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
+        let store = open(&folder, durable).await?;
+        let current = Arc::<ArcSwapOption<Shared>>::default();
+        let listener = current.clone();
+        let intake = Intake::guarded(move |source| {
+            let listener = listener.load_full();
+            listener.is_some_and(|shared| shared.counters.admits(&shared.spec.load(), source))
+        });
+        Ok(Self {
+            folder,
+            store,
+            failure: None,
+            durable: durable.clone(),
+            taking: None,
+            version: Rc::default(),
+            intake,
+            current,
+            sending: None,
+            sent: Rc::default(),
+            watch: Watch::default(),
+            delivery: Delivery::default(),
+            files: files.take_anyway(FILES),
+        })
+    }
+
+    /// Runs the listener as it is now.
+    pub(super) async fn run(&mut self, shared: &Arc<Shared>, process: &Process) {
+        let spec = shared.spec.load_full();
+        let Some(durable) = spec.durable.as_deref() else { return };
+        let before = self.current.swap(Some(shared.clone()));
+        let is_same_store = settings::is_same_store(&self.durable, durable);
+        let sends_on = is_same_store
+            && before.is_some_and(|before| Arc::ptr_eq(&before, shared))
+            && self.durable.send == durable.send
+            && self.durable.structured_data_id == durable.structured_data_id
+            && self.sending.as_ref().is_some_and(|sending| sending.fits(&spec));
+        self.durable = durable.clone();
+        if !is_same_store {
+            self.sending = None;
+            // It may be closed already.
+            let _ = self.store.close().await;
+            self.open_again(process).await;
+        }
+        let taking = Taking::of(&spec, durable);
+        if self.taking.as_ref() != Some(&taking) {
+            self.taking = Some(taking);
+            self.version = Rc::default();
+        }
+        if !sends_on && self.failure.is_none() {
+            self.send(shared, process);
+        }
+    }
+
+    /// Opens the store that was closed. Without, the listener takes no messages.
+    async fn open_again(&mut self, process: &Process) {
+        match open(&self.folder, &self.durable).await {
+            Ok(store) => {
+                self.store = store;
+                self.failure = None;
+                self.version = Rc::default();
+            }
+            Err(why) => {
+                if self.failure.as_ref() != Some(&why)
+                    && let Some(shared) = self.current.load_full()
+                {
+                    process.log.notice(Level::Error, "failed", &shared.id, format!("no message is taken: {why}"));
+                }
+                self.failure = Some(why);
+            }
+        }
+    }
+
+    fn send(&mut self, shared: &Arc<Shared>, process: &Process) {
+        // The sender before this one has ended first: two would send the same.
+        self.sending = None;
+        self.sending = Some(Sending::start(shared.clone(), process.clone(), self.store.clone(), self.sent.clone()));
+    }
+
+    /// What takes the messages of a socket; `None`: the listener does not run.
+    pub(super) fn taker(&self) -> Option<Taker> {
+        let taking = self.taking.clone().filter(|_| self.failure.is_none())?;
+        let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
+        Some(Taker { store, taking, intake, version })
+    }
+
+    /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
+    pub(super) async fn look(&mut self, process: &Process) {
+        let Some(shared) = self.current.load_full() else { return };
+        if self.failure.is_some() {
+            self.open_again(process).await;
+            if self.failure.is_none() {
+                self.send(&shared, process);
+            }
+        }
+        let figures = self.store.figures();
+        let seen = self.seen(&figures, process.clock.seconds());
+        let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
+        self.files = process.files.take_anyway(FILES + connections);
+        if seen.delivery != self.delivery {
+            self.delivery = seen.delivery;
+            let why = self.failure.clone().or(figures.failure).or(self.sent.error());
+            process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
+        }
+        shared.counters.show_durable(Some(seen));
+    }
+
+    fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
+        let (intake, dropped) = (self.intake.figures(), figures.dropped);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let look = Look {
+            cursor: figures.cursor,
+            backlog: figures.backlog(),
+            oldest_seconds: age.unwrap_or_default().as_secs(),
+            without_room: dropped.full + dropped.queue,
+            store_fails: self.failure.is_some() || figures.failure.is_some(),
+        };
+        Seen {
+            delivery: self.watch.see(look, now),
+            oldest_seconds: look.oldest_seconds,
+            backlog: look.backlog,
+            bytes: figures.bytes,
+            received: intake.messages,
+            delivered: self.sent.delivered(),
+            resent: self.sent.resent(),
+            dropped: vec![
+                ("AccessDenied", intake.denied),
+                ("TooLong", intake.too_long),
+                ("QueueFull", dropped.queue),
+                ("Full", dropped.full),
+                ("TooOld", dropped.age),
+                ("Refused", dropped.dead),
+                ("DiskFailed", dropped.failed),
+            ],
+            dead_lettered: figures.dead_letters,
+            kernel_drops: intake.kernel_drops,
+            lost: figures.lost,
+        }
+    }
+
+    /// Writes what was taken, and closes the log.
+    pub(super) async fn close(self) {
+        // It may be closed already.
+        let _ = self.store.close().await;
+    }
+
+    /// The listener is gone. Its sink gets messages until it has all, or the drain time is over.
+    pub(super) fn leave(self, out: &log::Log) -> Leaving {
+        let (store, out) = (self.store.clone(), out.clone());
+        Leaving { store, task: spawn_local(self.drain(out)) }
+    }
+
+    async fn drain(self, out: log::Log) {
+        let Some(shared) = self.current.load_full() else { return self.close().await };
+        let seconds = shared.spec.load().sessions.drain_seconds;
+        // It may be closed already.
+        let _ = self.store.drain(Duration::from_secs(seconds.into())).await;
+        let (backlog, folder) = (self.store.figures().backlog(), self.folder.display());
+        if backlog == 0 {
+            out.notice(
+                Level::Info,
+                "delivery",
+                &shared.id,
+                format!("all messages are sent; the folder {folder} stays"),
+            );
+        } else {
+            let message =
+                format!("{backlog} message(s) stay in {folder}: they are sent once the listener is there again");
+            out.notice(Level::Warn, "delivery", &shared.id, message);
+        }
+        shared.counters.show_durable(None);
+    }
+}
+
+/// The log of a listener that is gone.
+pub(super) struct Leaving {
+    store: Store,
+    task: JoinHandle<()>,
+}
+
+impl Leaving {
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.
+    pub(super) async fn end(self, within: Duration) {
+        let _ = timeout(within, self.store.close()).await;
+        self.task.abort();
+        // It was aborted.
+        let _ = self.task.await;
+    }
+}
+
+/// Opens the store in this folder, which blocks while the last part of the log is read.
+async fn open(folder: &Path, durable: &Durable) -> Result<Store, String> {
+    let (folder, settings) = (folder.to_owned(), settings::store(durable));
+    let open = move || -> Result<Store, String> {
+        let folder = Folder::open(&folder).map_err(|error| match &error {
+            FolderError::Io { source, .. } => format!("{error} ({source})"),
+            FolderError::Locked(_) => error.to_string(),
+        })?;
+        Store::open(folder, settings).map_err(|error| error.to_string())
+    };
+    spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+const fn level(delivery: Delivery) -> Level {
+    match delivery {
+        Delivery::Flowing => Level::Info,
+        Delivery::Behind | Delivery::Stalled | Delivery::Full => Level::Warn,
+        Delivery::StoreFailed => Level::Error,
+    }
+}
+
+/// How a listener delivers, in words.
+fn words(seen: &Seen, why: Option<&str>) -> String {
+    let Seen { delivery, backlog, oldest_seconds, .. } = seen;
+    let waiting = match *backlog {
+        0 => "no message waits".to_owned(),
+        backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
+    };
+    match why.filter(|_| *delivery != Delivery::Flowing) {
+        Some(why) => format!("{delivery}: {waiting}; {why}"),
+        None => format!("{delivery}: {waiting}"),
+    }
+}

@@ -1,0 +1,109 @@
+//! The sockets that messages come to.
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+
+use durable::{
+    Store, StoreError,
+    intake::{Intake, receive, serve},
+};
+use proxy_api::ListenerId;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::{JoinHandle, spawn_local},
+    time::sleep,
+};
+
+use super::{log::Log, settings::Taking};
+use crate::{
+    log::{self, Level},
+    net::OsSocket,
+    route::Route,
+    sys,
+};
+
+/// The pause after a socket failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A socket, and the task that serves it.
+pub(super) struct Socket {
+    socket: OsSocket,
+    route: Route,
+    served: Option<Served>,
+}
+
+struct Served {
+    listener: Arc<ListenerId>,
+    /// The way in which its messages are taken.
+    version: Rc<()>,
+    task: JoinHandle<()>,
+}
+
+impl Socket {
+    pub(super) fn new(socket: OsSocket, route: Route) -> Self {
+        Self { socket, route, served: None }
+    }
+
+    /// Serves the listener behind the socket, as that is now.
+    pub(super) async fn serve(&mut self, logs: &BTreeMap<ListenerId, Log>, out: &log::Log) {
+        let listener = self.route.load().first().id.clone();
+        let taker = logs.get(&*listener).and_then(Log::taker);
+        let is_served =
+            |served: &Served, taker: &Taker| served.listener == listener && Rc::ptr_eq(&served.version, &taker.version);
+        if matches!((&self.served, &taker), (Some(served), Some(taker)) if is_served(served, taker)) {
+            return;
+        }
+        self.stop().await;
+        if let Some(taker) = taker {
+            let version = taker.version.clone();
+            let task = spawn_local(taker.take(self.socket.clone(), listener.clone(), out.clone()));
+            self.served = Some(Served { listener, version, task });
+        }
+    }
+
+    /// Serves it no longer. Connections that were accepted are closed.
+    pub(super) async fn stop(&mut self) {
+        if let Some(served) = self.served.take() {
+            served.task.abort();
+            // It was aborted.
+            let _ = served.task.await;
+        }
+    }
+}
+
+/// What takes the messages of a socket.
+pub(super) struct Taker {
+    pub(super) store: Store,
+    pub(super) taking: Taking,
+    pub(super) intake: Intake,
+    pub(super) version: Rc<()>,
+}
+
+impl Taker {
+    /// Takes messages until this future is dropped, or the log is closed.
+    async fn take(self, socket: OsSocket, listener: Arc<ListenerId>, out: log::Log) {
+        loop {
+            let error = match &socket {
+                OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
+                    Ok(own) => {
+                        let Some(settings) = self.taking.tcp() else { return };
+                        serve(&own, &self.store, settings, &self.intake).await;
+                        return;
+                    }
+                    Err(error) => error,
+                },
+                OsSocket::Udp(shared) => match shared.try_clone().and_then(UdpSocket::from_std) {
+                    Ok(own) => {
+                        sys::split_datagrams(&own);
+                        receive(&own, &self.store, self.taking.limits, &self.intake, sys::dropped).await
+                    }
+                    Err(error) => error,
+                },
+            };
+            if error.get_ref().is_some_and(|inner| inner.is::<StoreError>()) {
+                return;
+            }
+            out.notice(Level::Error, "failed", &listener, format!("cannot read messages from the socket: {error}"));
+            sleep(PAUSE).await;
+        }
+    }
+}

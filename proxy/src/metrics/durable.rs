@@ -1,0 +1,91 @@
+//! Series of durable listeners.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{Labels, family, labels};
+use crate::{core::delivery::Seen, shared::Shared};
+
+/// What became of the messages of durable listeners.
+pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+    let seen: Vec<(Labels<'_>, Seen)> =
+        all.iter().filter_map(|shared| Some((labels(shared), shared.counters.durable()?))).collect();
+    let of = |value: fn(&Seen) -> u64| seen.iter().map(move |(labels, seen)| (labels.clone(), value(seen)));
+    let gauges: [(&str, &str, fn(&Seen) -> u64); 3] = [
+        (
+            "portlane_durable_oldest_age_seconds",
+            "Age of the oldest message that the sink does not have; 0: it has all.",
+            |seen| seen.oldest_seconds,
+        ),
+        ("portlane_durable_backlog_messages", "Messages that the sink does not have.", |seen| seen.backlog),
+        ("portlane_durable_log_bytes", "Bytes of the log on disk.", |seen| seen.bytes),
+    ];
+    for (name, help, value) in gauges {
+        family(out, (name, help), false, of(value))?;
+    }
+    let counters: [(&str, &str, fn(&Seen) -> u64); 6] = [
+        ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
+        ("portlane_durable_delivered", "Messages that the sink took.", |seen| seen.delivered),
+        ("portlane_durable_resent", "Messages that were sent once more, as the sink may not have them.", |seen| {
+            seen.resent
+        }),
+        ("portlane_durable_dead_lettered", "Messages that were put aside, as the sink refuses them.", |seen| {
+            seen.dead_lettered
+        }),
+        ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
+            seen.kernel_drops
+        }),
+        ("portlane_durable_lost", "Messages that damage of the log has cost.", |seen| seen.lost),
+    ];
+    for (name, help, value) in counters {
+        family(out, (name, help), true, of(value))?;
+    }
+    let dropped = seen.iter().flat_map(|(labels, seen)| {
+        seen.dropped.iter().map(move |(reason, count)| {
+            let mut labels = labels.clone();
+            labels.push(("reason", *reason));
+            (labels, *count)
+        })
+    });
+    family(out, ("portlane_durable_dropped", "Messages that were dropped, by reason."), true, dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
+    use proxy_api::{Configuration, ListenerId, Origin};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Page(Vec<Arc<Shared>>);
+
+    impl Collector for Page {
+        fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+            durable_text(&mut out, &self.0)
+        }
+    }
+
+    #[test]
+    fn only_durable_listeners_have_series_of_messages() {
+        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        let spec = Arc::new(document.supported().next().expect("one").1.clone());
+        let shared = |name: &str| {
+            let id = ListenerId::new(Origin::port_forward("ns", "f"), name);
+            Shared::new(id, spec.clone(), Arc::default(), Arc::default())
+        };
+        let (durable, other) = (shared("d"), shared("o"));
+        let seen = Seen { oldest_seconds: 7, received: 3, dropped: vec![("Full", 2)], ..Seen::default() };
+        durable.counters.show_durable(Some(seen));
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register_collector(Box::new(Page(vec![durable, other])));
+        text::encode(&mut text, &registry).expect("a text");
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(series.len(), 10, "{series:#?}");
+        let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"d\"";
+        assert_eq!(series[0], format!("portlane_durable_oldest_age_seconds{{{labels}}} 7"));
+        assert!(series.contains(&&*format!("portlane_durable_dropped_total{{{labels},reason=\"Full\"}} 2")));
+    }
+}

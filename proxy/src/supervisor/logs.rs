@@ -1,0 +1,90 @@
+//! Durable listeners: their logs are opened before anything else changes, by a thread of their own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proxy_api::{ListenerId, Offer};
+
+use super::Supervisor;
+use crate::{
+    core::diff::Desired,
+    keeping::{self, Ask},
+    shared::Shared,
+    threads::{Command, WorkerHandle},
+};
+
+/// Why durable listeners cannot run.
+pub(super) type NoLogs = BTreeMap<ListenerId, String>;
+
+impl Supervisor {
+    /// Opens the logs of durable listeners. Those that have none are not supported for now.
+    pub(super) async fn open_logs(&mut self, desired: &mut Desired) {
+        self.no_logs = leave_out(self.workers.durable.as_ref(), desired).await;
+    }
+
+    /// Whether a log can be opened that could not before, such as one whose folder another process had.
+    pub(super) async fn has_log_now(&self) -> bool {
+        let thread = self.workers.durable.as_ref();
+        for id in self.no_logs.keys() {
+            let Some(Offer::Supported(spec)) = self.configuration.listeners.get(id) else { continue };
+            if keeping::open(thread, id, spec).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Has the thread run the durable listeners of the running configuration, and no others.
+    pub(super) async fn run_durable(&self) {
+        let Some(thread) = &self.workers.durable else { return };
+        let live = self.listeners.live().values();
+        let durable: Vec<Arc<Shared>> = live.filter(|shared| shared.spec.load().durable.is_some()).cloned().collect();
+        thread.send(Command::Keep(Ask::Run(durable))).await;
+    }
+}
+
+/// Opens the logs of durable listeners. Those that have none are listed, and desired no more.
+async fn leave_out(thread: Option<&WorkerHandle>, desired: &mut Desired) -> NoLogs {
+    let mut no_logs = NoLogs::new();
+    for (id, wanted) in desired {
+        let Some(spec) = wanted.as_ref().filter(|spec| spec.durable.is_some()) else { continue };
+        let opened = keeping::open(thread, id, spec).await;
+        if let Err(why) = opened {
+            no_logs.insert(id.clone(), why);
+            *wanted = None;
+        }
+    }
+    no_logs
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::{Durable, Framing, Listener, Oversize, Sink, Store, WhenFull};
+
+    use super::*;
+    use crate::supervisor::fixtures::{id, listener};
+
+    /// A listener that keeps messages.
+    fn durable() -> Arc<Listener> {
+        let durable = Durable {
+            framing: Framing::Newline,
+            max_message_bytes: 64,
+            oversize: Oversize::Drop,
+            store: Store::Disk { max_bytes: 16 << 20 },
+            max_age_seconds: None,
+            when_full: WhenFull::DropNewest,
+            sync_millis: 0,
+            send: Sink::Udp {},
+            dead_letter_bytes: None,
+            structured_data_id: None,
+        };
+        Arc::new(Listener { durable: Some(Box::new(durable)), ..(*listener(1, "b")).clone() }.sealed())
+    }
+
+    #[tokio::test]
+    async fn a_durable_listener_without_a_folder_is_left_out_and_others_are_not() {
+        let mut desired = Desired::from([(id("a"), Some(durable())), (id("b"), Some(listener(2, "b")))]);
+        let no_logs = leave_out(None, &mut desired).await;
+        assert_eq!(no_logs.keys().collect::<Vec<_>>(), [&id("a")]);
+        assert!(desired[&id("a")].is_none() && desired[&id("b")].is_some());
+    }
+}

@@ -1,0 +1,49 @@
+//! The rules of durable listeners.
+
+use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_listener};
+
+pub(super) fn cases() -> Vec<Case> {
+    let tls = LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}");
+    vec![
+        of_listener(
+            "exactly one of relp, tcp, udp and http must be set",
+            "durable: {send: {relp: {}, tcp: {}}}",
+            "durable: {send: {relp: {}}}",
+        ),
+        of_listener(
+            "maxBytes of deadLetter must be 0, or at least 16777216",
+            "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777215}}",
+            "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777216}}",
+        ),
+        of_listener(
+            "durable.framing must be Datagram if, and only if, protocol is UDP",
+            "durable: {framing: Datagram, send: {udp: {}}}",
+            "durable: {framing: Nul, send: {udp: {}}}",
+        ),
+        of_flows(
+            "durable.whenFull must not be Block with protocol UDP: who sends datagrams does not wait",
+            "durable: {whenFull: Block, send: {udp: {}}}",
+            "durable: {whenFull: DropNewest, framing: Datagram, send: {udp: {}}}",
+        ),
+        of_forward(
+            "durable is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read",
+            [SIDECAR, &tls.replace("}]}", "}], durable: {send: {http: {}}}}"), ""],
+            [SIDECAR, &tls, ""],
+        ),
+        of_listener(
+            "endPort is not for a durable listener: give each port a listener of its own",
+            "endPort: 7001, durable: {send: {relp: {}}}",
+            "durable: {send: {relp: {}}, framing: Relp}",
+        ),
+        of_listener(
+            "proxyProtocol is not for durable listeners",
+            "proxyProtocol: {send: V1}, durable: {send: {relp: {}}}",
+            "proxyProtocol: {send: Disabled}, durable: {send: {relp: {}}}",
+        ),
+        of_listener(
+            "loadBalancing.policy must not be SourceHash in a durable listener: one connection sends the messages of all clients",
+            "loadBalancing: {policy: SourceHash}, durable: {send: {relp: {}}}",
+            "loadBalancing: {policy: LeastConnections}, durable: {send: {relp: {}}}",
+        ),
+    ]
+}

@@ -1,0 +1,147 @@
+//! Durable listeners from outside: messages in, `portlane run` with a folder, a sink that comes later.
+#![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
+
+use std::{
+    io::{Read, Write},
+    net::{TcpStream, UdpSocket},
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use durable_core::intake::{
+    Limits, Oversize,
+    relp::{Received, Server},
+};
+use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, metric, until};
+use tempfile::tempdir;
+
+/// Messages of each client.
+const COUNT: usize = 20;
+const LOCALHOST: &str = "127.0.0.1";
+
+/// A sink that speaks RELP and takes everything.
+struct Sink {
+    _backend: Backend,
+    taken: Arc<Mutex<Vec<String>>>,
+}
+
+impl Sink {
+    fn start(port: u16) -> Self {
+        let taken = Arc::<Mutex<Vec<String>>>::default();
+        let kept = taken.clone();
+        let serve = move |stream: TcpStream| serve(stream, &kept);
+        Self { _backend: Backend::start_on(port, Behaviour::Run(Arc::new(serve))), taken }
+    }
+
+    /// The messages that begin with this word, in the order of their arrival.
+    fn taken(&self, word: &str) -> Vec<String> {
+        let taken = self.taken.lock().expect("unpoisoned");
+        taken.iter().filter(|message| message.starts_with(word)).cloned().collect()
+    }
+}
+
+/// Answers what was kept, until the client has left.
+fn serve(mut stream: TcpStream, kept: &Mutex<Vec<String>>) {
+    let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        let (mut received, mut out) = (Vec::new(), Vec::new());
+        server.feed(&buffer[..count], &mut received, &mut out).expect("the client speaks RELP");
+        for Received { transaction, payload } in received {
+            kept.lock().expect("unpoisoned").push(String::from_utf8(payload).expect("text"));
+            server.answer(transaction, &mut out);
+        }
+        if stream.write_all(&out).is_err() {
+            return;
+        }
+    }
+}
+
+/// `portlane run` of these manifests with messages in this folder.
+fn run(manifests: &str, health: u16, data: &Path) -> Program {
+    Program::run(manifests, health, &["--data", data.to_str().expect("UTF-8")])
+}
+
+/// A listener that sends over RELP to a port of this machine.
+fn durable(listener: Listener, sink: u16) -> Listener {
+    listener.to(sink).with("durable: {send: {relp: {}}, syncMillis: 0, store: {disk: {maxBytes: 16777216}}}")
+}
+
+fn messages(word: &str) -> Vec<String> {
+    (0..COUNT).map(|number| format!("{word} {number}")).collect()
+}
+
+fn send_datagrams(port: u16, messages: &[String]) {
+    let socket = UdpSocket::bind((LOCALHOST, 0)).expect("a port");
+    for message in messages {
+        socket.send_to(message.as_bytes(), (LOCALHOST, port)).expect("it is sent");
+    }
+}
+
+/// Waits until the log of a listener has so many messages for its sink.
+fn until_kept(health: u16, listener: &str, count: usize) {
+    let labels = format!("{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\"}} ");
+    let series = format!("portlane_durable_backlog_messages{labels}");
+    until(&format!("{count} messages of {listener} are in the log"), || {
+        let page = http_get(health, "/metrics").map(|(_, text)| text).unwrap_or_default();
+        metric(&page, &series).is_some_and(|kept| (kept - f64::from(u32::try_from(count).unwrap_or(0))).abs() < 0.5)
+    });
+}
+
+#[test]
+fn messages_that_were_kept_arrive_in_order_after_a_crash_once_the_sink_is_there() {
+    let (udp, tcp, sink, health) = (free_port(), free_port(), free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let listeners = [durable(Listener::udp("u", udp), sink), durable(Listener::tcp("t", tcp), sink)];
+    let manifests = forward("f", "", &listeners);
+    let program = run(&manifests, health, data.path());
+    let (datagrams, lines) = (messages("datagram"), messages("line"));
+    send_datagrams(udp, &datagrams);
+    let mut client = connect(tcp).expect("a connection");
+    client.write_all((lines.join("\n") + "\n").as_bytes()).expect("it is sent");
+    until_kept(health, "u", COUNT);
+    until_kept(health, "t", COUNT);
+    drop(client);
+    drop(program.kill());
+    let _program = run(&manifests, health, data.path());
+    let sink = Sink::start(sink);
+    until("the sink has all messages", || sink.taken("").len() >= 2 * COUNT);
+    assert_eq!((sink.taken("datagram"), sink.taken("line")), (datagrams, lines));
+}
+
+#[test]
+fn messages_that_wait_go_to_another_sink_when_the_backend_changes() {
+    let (udp, nowhere, health) = (free_port(), free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let manifests = |sink| forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
+    let program = run(&manifests(nowhere), health, data.path());
+    let datagrams = messages("datagram");
+    send_datagrams(udp, &datagrams);
+    until_kept(health, "u", COUNT);
+    let other = free_port();
+    let sink = Sink::start(other);
+    program.edit_and_wait(&manifests(other), "swapped", "default/f/u");
+    until("the other sink has all messages", || sink.taken("").len() >= COUNT);
+    assert_eq!(sink.taken("datagram"), datagrams);
+}
+
+#[test]
+fn a_durable_listener_without_a_folder_fails_and_names_the_option() {
+    let manifests = forward("f", "", &[durable(Listener::udp("u", free_port()), free_port())]);
+    let program = Program::run(&manifests, free_port(), &[]);
+    let told = program.wait("failed", "default/f/u").to_string();
+    assert!(told.contains("--data DIR"), "{told}");
+}
+
+#[test]
+fn a_folder_that_another_process_uses_is_named_and_used_once_it_is_free() {
+    let data = tempdir().expect("a folder");
+    let manifests = || forward("f", "", &[durable(Listener::udp("u", free_port()), free_port())]);
+    let first = run(&manifests(), free_port(), data.path());
+    first.wait("bound", "default/f/u");
+    let second = run(&manifests(), free_port(), data.path());
+    let told = second.wait("failed", "default/f/u").to_string();
+    assert!(told.contains("another process keeps messages in"), "{told}");
+    drop(first.kill());
+    second.wait("bound", "default/f/u");
+}
