@@ -99,7 +99,7 @@ impl Taker {
                     Err(error) => error,
                 },
             };
-            if error.get_ref().is_some_and(|inner| inner.is::<StoreError>()) {
+            if matches!(error.get_ref(), Some(inner) if inner.is::<StoreError>()) {
                 return;
             }
             out.notice(Level::Error, "failed", &listener, format!("cannot read messages from the socket: {error}"));

@@ -7,12 +7,15 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{Labels, family, labels};
 use crate::{core::delivery::Seen, shared::Shared};
 
+/// Name and help of a family, and its value.
+type Row = (&'static str, &'static str, fn(&Seen) -> u64);
+
 /// What became of the messages of durable listeners.
 pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let seen: Vec<(Labels<'_>, Seen)> =
         all.iter().filter_map(|shared| Some((labels(shared), shared.counters.durable()?))).collect();
     let of = |value: fn(&Seen) -> u64| seen.iter().map(move |(labels, seen)| (labels.clone(), value(seen)));
-    let gauges: [(&str, &str, fn(&Seen) -> u64); 3] = [
+    let gauges: [Row; 3] = [
         (
             "portlane_durable_oldest_age_seconds",
             "Age of the oldest message that the sink does not have; 0: it has all.",
@@ -24,7 +27,7 @@ pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>])
     for (name, help, value) in gauges {
         family(out, (name, help), false, of(value))?;
     }
-    let counters: [(&str, &str, fn(&Seen) -> u64); 6] = [
+    let counters: [Row; 6] = [
         ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
         ("portlane_durable_delivered", "Messages that the sink took.", |seen| seen.delivered),
         ("portlane_durable_resent", "Messages that were sent once more, as the sink may not have them.", |seen| {

@@ -54,7 +54,7 @@ fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_
     let outpost = Outpost::beside(node);
     let _service = scene::echo(&outpost, TARGET, "home: ");
     let gateway = scene::ready_gateway(&namespace, "replicas: 1, drainSeconds: 5");
-    let bed = Bed { node, gateway, namespace, outpost };
+    let bed = Bed { node, namespace, outpost, gateway };
     let agent = bed.enrolled();
     bed.is_told_in_status();
     bed.a_session_outlives_its_carrier(&agent);
