@@ -19,7 +19,7 @@ use tunnel_core::{
 };
 
 pub use self::{
-    judge::{Case, judge},
+    judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
 };
 pub use crate::names::endpoint_id;
@@ -43,6 +43,8 @@ pub const LEDGER: &str = "ledger.json";
 pub struct Wanted {
     /// The agent.
     pub key: ObjectKey,
+    /// Uid of the gateway that takes the agent, whose root join strings name.
+    pub gateway_uid: String,
     /// What an instance becomes that enrols.
     pub identity: AgentIdentity,
     /// How many instances may enrol.
@@ -83,10 +85,12 @@ pub fn secret_of(agent: &str) -> String {
 pub fn wanted(cache: &Cache, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
     let gateway = admission(&cache.world, key, agent).ok()?;
-    let tunnels = cache.world.gateways.get(&gateway)?.spec.tunnels.as_ref()?;
+    let found = cache.world.gateways.get(&gateway)?;
+    let tunnels = found.spec.tunnels.as_ref()?;
     let enrolment = agent.spec.enrolment.clone().unwrap_or_default();
     Some(Wanted {
         key: key.clone(),
+        gateway_uid: found.metadata.uid.clone()?,
         identity: identity(key, agent)?,
         redemptions: enrolment.redemptions.unwrap_or(1),
         expire_seconds: enrolment.expire_seconds.unwrap_or(3600),

@@ -31,23 +31,38 @@ pub enum Case {
     },
 }
 
+/// What is left to do, and with which root.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Uid of the gateway, whose root signs.
+    pub gateway_uid: String,
+    /// What is left to do.
+    pub case: Case,
+}
+
 /// Judges who asks for a certificate at a proxy. Only proxies of a gateway with tunnels may ask, each for itself and for
 /// the agents that its gateway takes.
 ///
 /// # Errors
 /// Why the applicant gets no certificate.
-pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applicant) -> Result<Case, SignRefusal> {
+pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applicant) -> Result<Judged, SignRefusal> {
     let Carrier::Gateway(gateway) = cache.carrier(proxy.pod, proxy.uid, proxy.service_account) else {
         return Err(refusal(SignReason::Agent, "only proxies of a ForwardGateway have tunnels"));
     };
-    let spec = cache.world.gateways.get(&gateway).map(|gateway| &gateway.spec);
-    if spec.is_none_or(|spec| spec.tunnels.is_none()) {
+    let found = cache.world.gateways.get(&gateway).filter(|found| found.spec.tunnels.is_some());
+    let Some(gateway_uid) = found.and_then(|found| found.metadata.uid.clone()) else {
         let detail = format!("ForwardGateway {gateway} has no spec.tunnels: ask its owner to set it");
         return Err(refusal(SignReason::Agent, detail));
-    }
+    };
+    let case = case(cache, (&gateway, proxy.uid), applicant)?;
+    Ok(Judged { gateway_uid, case })
+}
+
+/// What is left to do for an applicant at a proxy of this gateway, by the uid of its pod.
+fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Applicant) -> Result<Case, SignRefusal> {
     match applicant {
         Applicant::Endpoint => {
-            let id = EndpointId::new(&endpoint_id(proxy.uid));
+            let id = EndpointId::new(&endpoint_id(pod_uid));
             id.map(Case::Endpoint).map_err(|why| refusal(SignReason::Agent, why.to_string()))
         }
         Applicant::Token { namespace, name, token } => {
@@ -62,14 +77,14 @@ pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applica
                 );
                 refusal(SignReason::Agent, detail)
             };
-            let wanted = at(cache, &gateway, &key).ok_or_else(not_here)?;
+            let wanted = at(cache, gateway, &key).ok_or_else(not_here)?;
             Ok(Case::Token { wanted: Box::new(wanted), token })
         }
         Applicant::Agent { namespace, name, uid, rotation } => {
             let claimed = AgentName::new(namespace, name).and_then(|agent| AgentIdentity::new(agent, uid, *rotation));
             let claimed = claimed.map_err(|why| refusal(SignReason::Agent, why.to_string()))?;
             let key = ObjectKey::new(namespace.clone(), name.clone());
-            let wanted = at(cache, &gateway, &key).ok_or_else(|| elsewhere(cache, &gateway, &key, &claimed))?;
+            let wanted = at(cache, gateway, &key).ok_or_else(|| elsewhere(cache, gateway, &key, &claimed))?;
             permitted(&wanted, &claimed).map(Case::Agent)
         }
         Applicant::Unknown => {

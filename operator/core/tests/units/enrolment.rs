@@ -185,6 +185,19 @@ fn a_join_string_of_a_clock_that_was_ahead_is_replaced() {
 }
 
 #[test]
+fn the_join_string_of_an_agent_has_the_root_of_the_gateway_that_takes_it() {
+    let mut scene = scene(&json!({}));
+    assert_eq!(home(&scene).gateway_uid, "uid-edge");
+    let uid = |uid: &str| {
+        let metadata = json!({"name": "edge", "namespace": "ns", "uid": uid, "generation": 1});
+        let gateway = json!({"metadata": metadata, "spec": {"tunnels": {}}});
+        Object::Gateway(key("edge"), Box::new(Ok(serde_json::from_value(gateway).expect("a gateway"))))
+    };
+    scene.see(uid("uid-edge-2"));
+    assert_eq!(home(&scene).gateway_uid, "uid-edge-2", "one that was made again has another root");
+}
+
+#[test]
 fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
     let mut scene = scene(&json!({}));
     let kept = written(&Kept::default(), &home(&scene), 1, NOW);
@@ -197,7 +210,9 @@ fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
 /// What becomes of a request at the proxy `p1`.
 fn judged(scene: &Scene, applicant: &Applicant) -> Result<Case, SignRefusal> {
     let proxy = Proxy { pod: &key("p1"), uid: UID, service_account: "edge" };
-    judge(&scene.cache, proxy, applicant)
+    let judged = judge(&scene.cache, proxy, applicant)?;
+    assert_eq!(judged.gateway_uid, "uid-edge", "the root of the gateway of the proxy signs");
+    Ok(judged.case)
 }
 
 fn with_token() -> Applicant {
