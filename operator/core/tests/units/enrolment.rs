@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use operator_core::{
-    enrolment::{Case, Kept, Offer, Offered, Wanted, endpoint_id, judge, offer, redeem, wanted},
+    enrolment::{Case, Kept, NoAddress, Offer, Offered, Wanted, endpoint_id, judge, offer, redeem, wanted},
     schedule::{Effect, enrolments::Enrolments},
     status::agent::Enrolment,
     world::{
@@ -99,10 +99,43 @@ fn agents_reach_what_the_gateway_advertises_or_its_load_balancer_or_its_service(
     scene.see(gateway(&json!({"tunnels": {"port": 443}})));
     assert_eq!(addresses(&scene).first().map(String::as_str), Some("192.0.2.7:443"));
     scene.see(gateway(&json!({"tunnels": {"advertise": ["t.example.org"]}})));
-    let why = home(&scene).addresses.expect_err("no port");
+    let Err(NoAddress::Missing(why)) = home(&scene).addresses else { panic!("no port") };
     assert!(why.contains("spec.tunnels.advertise of ForwardGateway ns/edge") && why.contains("host:port"), "{why}");
     scene.see(gateway(&json!({})));
     assert_eq!(wanted(&scene.cache, &key("home")), None, "nobody may enrol where there are no tunnels");
+}
+
+#[test]
+fn a_join_string_waits_for_the_address_of_the_load_balancer() {
+    let mut scene = scene(&json!({}));
+    let of_type = |name: &str| gateway(&json!({"service": {"type": name}, "tunnels": {}}));
+    let held_back = |scene: &Scene| {
+        let offer = offer(&Kept::default(), &home(scene), print("root"), &token(1), NOW);
+        assert!(offer.write.is_none() && offer.enrolment.secret.is_none());
+        offer.enrolment
+    };
+    scene.see(of_type("LoadBalancer"));
+    let awaited = held_back(&scene).awaited.expect("for the status");
+    assert!(awaited.contains("the load balancer of ForwardGateway ns/edge") && awaited.contains("advertise"));
+    let service = |addresses: &[(&str, &str)]| {
+        let addresses: Vec<_> =
+            addresses.iter().map(|(kind, value)| ((*kind).to_owned(), (*value).to_owned())).collect();
+        let (gateway, is_balanced) = (Some("edge".to_owned()), !addresses.is_empty());
+        Object::Service(key("edge"), ServiceInfo { gateway, is_balanced, addresses, ..ServiceInfo::default() })
+    };
+    scene.see(service(&[]));
+    assert_eq!(held_back(&scene).awaited, Some(awaited), "a Service without an address");
+    scene.see(service(&[("IPAddress", "192.0.2.7")]));
+    let kept = written(&Kept::default(), &home(&scene), 1, NOW);
+    assert_eq!(join(&kept).addresses()[0].to_string(), "192.0.2.7:7443");
+
+    scene.see(of_type("None"));
+    scene.gone(Kind::Services, "edge");
+    assert!(held_back(&scene).failure.is_some_and(|why| why.contains("ForwardGateway ns/edge has no Service")));
+    for name in ["NodePort", "ClusterIP"] {
+        scene.see(of_type(name));
+        assert_eq!(addresses(&scene), ["edge.ns.svc:7443"]);
+    }
 }
 
 #[test]
