@@ -26,7 +26,7 @@ pub use crate::names::endpoint_id;
 use crate::{
     names::TUNNEL_PORT,
     status::agent::Enrolment,
-    translate::agents::admission,
+    translate::agents::Admissions,
     world::{ObjectKey, cache::Cache},
 };
 
@@ -92,8 +92,13 @@ pub fn secret_of(agent: &str) -> String {
 /// What the Secret of an agent should offer. Absent: the agent is gone, or no gateway of this operator takes it.
 #[must_use]
 pub fn wanted(cache: &Cache, key: &ObjectKey) -> Option<Wanted> {
+    wanted_by(cache, &Admissions::new(&cache.world), key)
+}
+
+/// The same, by what is known of the gateways of the world.
+pub(crate) fn wanted_by(cache: &Cache, admissions: &Admissions<'_>, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
-    let gateway = admission(&cache.world, key, agent).ok()?;
+    let gateway = admissions.of(key, agent).ok()?;
     let found = cache.world.gateways.get(&gateway)?;
     let tunnels = found.spec.tunnels.as_ref()?;
     let enrolment = agent.spec.enrolment.clone().unwrap_or_default();

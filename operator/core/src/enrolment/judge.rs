@@ -8,10 +8,10 @@ use tunnel_core::{
     registry::{Policy, certifiable},
 };
 
-use super::{Wanted, refusal, wanted};
+use super::{Wanted, refusal, wanted_by};
 use crate::{
     names::endpoint_id,
-    translate::agents::admission,
+    translate::agents::Admissions,
     world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
 };
 
@@ -97,8 +97,9 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
 /// What an agent that this gateway takes should be offered.
 fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
-    let is_here = admission(&cache.world, key, agent).is_ok_and(|taken| taken == *gateway);
-    wanted(cache, key).filter(|_| is_here)
+    let admissions = Admissions::new(&cache.world);
+    let is_here = admissions.of(key, agent).is_ok_and(|taken| taken == *gateway);
+    wanted_by(cache, &admissions, key).filter(|_| is_here)
 }
 
 /// Why this gateway does not take an agent, said to the agent itself. Who does not know the uid hears the same of an agent
@@ -106,7 +107,7 @@ fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
 fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &AgentIdentity) -> SignRefusal {
     let is_it = |agent: &&ForwardAgent| agent.metadata.uid.as_deref() == Some(claimed.uid());
     let agent = cache.world.agents.get(key).filter(is_it);
-    let detail = match agent.map(|agent| admission(&cache.world, key, agent)) {
+    let detail = match agent.map(|agent| Admissions::new(&cache.world).of(key, agent)) {
         Some(Ok(other)) if other != *gateway => {
             format!("agent {key} dials ForwardGateway {other} now: enrol again with a new join string")
         }
