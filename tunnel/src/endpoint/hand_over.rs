@@ -28,11 +28,11 @@ use crate::handshake::PATIENCE;
 /// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
 /// come back and take the place of the next one. A load balancer may be the source of all agents.
 pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
-/// Connections that are handed over at once, with those of agents that the other endpoints know, by the instances that an
-/// endpoint takes. A load balancer that chooses at random has one for each instance handed over at most; one that always
-/// chooses the same of three endpoints has two.
+/// Connections that are handed over at once, by the instances that an endpoint takes: those whose agent the other endpoint
+/// may not know yet, and two for each instance. A load balancer that chooses at random has fewer than one for each handed
+/// over, and one that always chooses the same of three endpoints has two.
 pub fn lasting(max_agents: usize) -> usize {
-    max_agents.saturating_mul(2)
+    max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
 }
 
 /// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
@@ -327,7 +327,7 @@ mod tests {
         drop(held);
         assert!(Place::enter(&handing, source(1)).is_some());
         let entered: Vec<_> = (0..lasting(3)).map(|_| Lasting::enter(&handing)).collect();
-        assert_eq!(entered.len(), 6, "two for each instance");
+        assert_eq!(entered.len(), 6 + HANDED.strangers, "two for each instance");
         assert!(entered.iter().all(Option::is_some) && Lasting::enter(&handing).is_none());
         drop(entered);
         assert!(Lasting::enter(&handing).is_some());
