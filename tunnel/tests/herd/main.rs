@@ -11,10 +11,8 @@ mod fleet;
 
 use std::time::Duration;
 
-use self::{
-    endpoints::{Endpoint, source},
-    fleet::{AGENTS, Fleet},
-};
+use self::endpoints::{Endpoint, source};
+use self::fleet::{AGENTS, Fleet};
 
 const SECOND: Duration = Duration::from_secs(1);
 
