@@ -89,7 +89,7 @@ impl Log {
         let sends_on = is_same_store
             && before.is_some_and(|before| Arc::ptr_eq(&before, shared))
             && self.durable.send == durable.send
-            && self.durable.structured_data_id == durable.structured_data_id
+            && self.durable.enrich == durable.enrich
             && self.sending.as_ref().is_some_and(|sending| sending.fits(&spec));
         self.durable = durable.clone();
         if !is_same_store {

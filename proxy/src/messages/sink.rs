@@ -14,7 +14,7 @@ use durable_core::{
     Message,
     enrich::{Enricher, Form},
 };
-use proxy_api::{Durable, Listener};
+use proxy_api::{Durable, Enrich, Listener};
 use socket2::SockRef;
 use tokio::{
     net::{TcpSocket, TcpStream, UdpSocket},
@@ -157,7 +157,10 @@ fn chance() -> f64 {
 
 /// Makes the bytes of a message for the sink.
 fn enricher(durable: &Durable, forward: &str) -> impl FnMut(Kept) -> Vec<u8> + use<> {
-    let form = durable.structured_data_id.clone().map(|id| Form::Syslog { id });
+    let form = durable.enrich.as_ref().map(|enrich| match enrich {
+        Enrich::Json {} => Form::Json,
+        Enrich::Syslog { structured_data_id } => Form::Syslog { id: structured_data_id.clone() },
+    });
     let mut enricher = form.map(|form| Enricher::new(form, forward.to_owned(), machine()));
     move |Kept { source, received_millis, payload, .. }| match &mut enricher {
         None => payload,
