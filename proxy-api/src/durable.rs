@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Transport;
 
 /// Why a durable listener is refused in a cluster.
-pub const NO_DURABLE: &str = "durable listeners are not run in clusters by this version yet";
+pub const NO_DURABLE: &str = "durable listeners are not run in clusters by this version yet: portlane run runs them";
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
