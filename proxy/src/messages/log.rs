@@ -89,7 +89,7 @@ impl Log {
         let sends_on = is_same_store
             && before.is_some_and(|before| Arc::ptr_eq(&before, shared))
             && self.durable.send == durable.send
-            && self.durable.structured_data_id == durable.structured_data_id
+            && self.durable.enrich == durable.enrich
             && self.sending.as_ref().is_some_and(|sending| sending.fits(&spec));
         self.durable = durable.clone();
         if !is_same_store {
@@ -155,7 +155,9 @@ impl Log {
         self.files = process.files.take_anyway(FILES + connections);
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
-            let why = self.failure.clone().or(figures.failure).or(self.sent.error());
+            let why = self.failure.clone().or(figures.failure);
+            // While messages leave as they come there is nothing to explain.
+            let why = if seen.delivery == Delivery::Flowing { None } else { why.or_else(|| self.sent.untold()) };
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
         }
         shared.counters.show_durable(Some(seen));
@@ -277,7 +279,7 @@ fn words(seen: &Seen, why: Option<&str>) -> String {
         0 => "no message waits".to_owned(),
         backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
     };
-    match why.filter(|_| *delivery != Delivery::Flowing) {
+    match why {
         Some(why) => format!("{delivery}: {waiting}; {why}"),
         None => format!("{delivery}: {waiting}"),
     }

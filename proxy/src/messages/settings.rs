@@ -170,7 +170,7 @@ mod tests {
             sync_millis: 5,
             send: api::Sink::Relp { window_messages: 7 },
             dead_letter_bytes: None,
-            structured_data_id: None,
+            enrich: None,
         }
     }
 

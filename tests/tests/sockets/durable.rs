@@ -1,6 +1,8 @@
 //! Durable listeners from outside: messages in, `portlane run` with a folder, a sink that comes later.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
+mod http;
+
 use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},

@@ -158,9 +158,7 @@ fn a_message_that_the_format_cannot_carry_is_poison_and_is_not_posted() {
     let told: Vec<_> = verdicts
         .iter()
         .map(|verdict| match verdict {
-            Verdict::Poison { number, reason } => {
-                (*number, reason.contains("set the format Raw"), reason.contains("newline"))
-            }
+            Verdict::Poison { number, reason } => (*number, reason.contains("set enrich"), reason.contains("newline")),
             Verdict::Delivered { .. } => panic!("{verdict:?}"),
         })
         .collect();
