@@ -12,7 +12,7 @@ use durable::{Figures, Folder, FolderError, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{
     task::{JoinHandle, spawn_blocking, spawn_local},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -195,6 +195,11 @@ impl Log {
         }
     }
 
+    /// Bytes that the log may have by its bounds.
+    pub(super) fn most_bytes(&self) -> u64 {
+        settings::most_bytes(&self.durable)
+    }
+
     /// Writes what was taken, and closes the log.
     pub(super) async fn close(self) {
         // It may be closed already.
@@ -203,15 +208,20 @@ impl Log {
 
     /// The listener is gone. Its sink gets messages until it has all, or the drain time is over.
     pub(super) fn leave(self, out: &log::Log) -> Leaving {
-        let (store, out) = (self.store.clone(), out.clone());
-        Leaving { store, task: spawn_local(self.drain(out)) }
+        let seconds = self.current.load_full().map_or(0, |shared| shared.spec.load().sessions.drain_seconds);
+        self.leave_within(Duration::from_secs(seconds.into()), out)
     }
 
-    async fn drain(self, out: log::Log) {
+    /// Its sink gets messages until it has all, or this time is over.
+    pub(super) fn leave_within(self, longest: Duration, out: &log::Log) -> Leaving {
+        let (store, out) = (self.store.clone(), out.clone());
+        Leaving { store, task: spawn_local(self.drain(longest, out)) }
+    }
+
+    async fn drain(self, longest: Duration, out: log::Log) {
         let Some(shared) = self.current.load_full() else { return self.close().await };
-        let seconds = shared.spec.load().sessions.drain_seconds;
         // It may be closed already.
-        let _ = self.store.drain(Duration::from_secs(seconds.into())).await;
+        let _ = self.store.drain(longest).await;
         let (backlog, folder) = (self.store.figures().backlog(), self.folder.display());
         if backlog == 0 {
             out.notice(
@@ -238,6 +248,13 @@ pub(super) struct Leaving {
 impl Leaving {
     pub(super) fn has_ended(&self) -> bool {
         self.task.is_finished()
+    }
+
+    /// Waits until it is closed, and closes it at this time if it is not.
+    pub(super) async fn finish(mut self, until: Instant, within: Duration) {
+        if timeout_at(until, &mut self.task).await.is_err() {
+            self.end(within).await;
+        }
     }
 
     /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.
