@@ -65,7 +65,7 @@ pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_L
 pub use load::{Load, MAX_LOADS, Work};
 pub use peers::{MAX_ENDPOINT_ID_BYTES, MAX_PEERS, Tunnels, peer_revision};
 pub use report::{
-    BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
+    BackendHealth, Delivery, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };
 pub use session_id::{SessionId, SessionIdError};
 pub use signing::{

@@ -178,7 +178,7 @@ impl Scene {
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
             let revision = offer.revision().clone();
-            (id.clone(), ListenerReport { revision, state, failure, backends: BackendHealth::All, reached: None })
+            (id.clone(), ListenerReport { revision, state, failure, backends: BackendHealth::All, reached: None, delivery: None })
         };
         let report = Report {
             version: snapshot.version.clone(),
