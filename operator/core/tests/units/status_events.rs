@@ -98,6 +98,7 @@ fn listener(name: &str, backends: Option<BackendHealth>) -> ListenerStatus {
         hostnames: Vec::new(),
         proxy_protocol: None,
         backends,
+        delivery: None,
     }
 }
 
