@@ -200,7 +200,7 @@ impl Thread {
     /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
     /// then stays on the disk.
     async fn end(mut self) {
-        for socket in self.sockets.values_mut() {
+        for mut socket in std::mem::take(&mut self.sockets).into_values() {
             socket.stop().await;
         }
         if !self.place.drain.is_zero() {
@@ -208,7 +208,7 @@ impl Thread {
             let drained: Vec<Leaving> = logs.map(|log| log.leave_within(self.place.drain, &self.process.log)).collect();
             let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
             for leaving in drained {
-                leaving.finish(until, CLOSE_WITHIN).await;
+                leaving.finish(until, &self.process.stop).await;
             }
         }
         for (id, log) in self.logs {

@@ -3,7 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    CLOSE_WITHIN,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
@@ -30,6 +34,9 @@ use crate::{
 
 /// Files of a log that are open at once, with that of its sink; connections come on top.
 const FILES: usize = 16;
+
+/// Pause between two looks whether anybody still waits for the end of the process.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The log of one listener.
 pub(super) struct Log {
@@ -250,11 +257,14 @@ impl Leaving {
         self.task.is_finished()
     }
 
-    /// Waits until it is closed, and closes it at this time if it is not.
-    pub(super) async fn finish(mut self, until: Instant, within: Duration) {
-        if timeout_at(until, &mut self.task).await.is_err() {
-            self.end(within).await;
+    /// Waits until it is closed; closes it at this time if it is not, or once `stop` is set.
+    pub(super) async fn finish(mut self, until: Instant, stop: &AtomicBool) {
+        while Instant::now() < until && !stop.load(Relaxed) {
+            if timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await.is_ok() {
+                return;
+            }
         }
+        self.end(CLOSE_WITHIN).await;
     }
 
     /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.
