@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    BackendHealth, CONTRACT, Delivery, Digest, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
-    Revision, Version,
+    BackendHealth, CONTRACT, Delivery, Digest, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report,
+    ReportPart, Revision, Version,
 };
 
 fn id(name: &str) -> ListenerId {
