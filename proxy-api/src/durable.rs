@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::Transport;
 
-/// Why a durable listener is refused in a cluster.
-pub const NO_DURABLE: &str = "durable listeners are not run in clusters by this version yet: portlane run runs them";
-
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const TIB: u64 = 1024 * 1024 * MIB;

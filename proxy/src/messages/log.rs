@@ -3,7 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,10 +15,11 @@ use durable::{Figures, Folder, FolderError, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{
     task::{JoinHandle, spawn_blocking, spawn_local},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
+    CLOSE_WITHIN,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
@@ -30,6 +34,9 @@ use crate::{
 
 /// Files of a log that are open at once, with that of its sink; connections come on top.
 const FILES: usize = 16;
+
+/// Pause between two looks whether anybody still waits for the end of the process.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The log of one listener.
 pub(super) struct Log {
@@ -197,6 +204,11 @@ impl Log {
         }
     }
 
+    /// Bytes that the log may have by its bounds.
+    pub(super) fn most_bytes(&self) -> u64 {
+        settings::most_bytes(&self.durable)
+    }
+
     /// Writes what was taken, and closes the log.
     pub(super) async fn close(self) {
         // It may be closed already.
@@ -205,15 +217,20 @@ impl Log {
 
     /// The listener is gone. Its sink gets messages until it has all, or the drain time is over.
     pub(super) fn leave(self, out: &log::Log) -> Leaving {
-        let (store, out) = (self.store.clone(), out.clone());
-        Leaving { store, task: spawn_local(self.drain(out)) }
+        let seconds = self.current.load_full().map_or(0, |shared| shared.spec.load().sessions.drain_seconds);
+        self.leave_within(Duration::from_secs(seconds.into()), out)
     }
 
-    async fn drain(self, out: log::Log) {
+    /// Its sink gets messages until it has all, or this time is over.
+    pub(super) fn leave_within(self, longest: Duration, out: &log::Log) -> Leaving {
+        let (store, out) = (self.store.clone(), out.clone());
+        Leaving { store, task: spawn_local(self.drain(longest, out)) }
+    }
+
+    async fn drain(self, longest: Duration, out: log::Log) {
         let Some(shared) = self.current.load_full() else { return self.close().await };
-        let seconds = shared.spec.load().sessions.drain_seconds;
         // It may be closed already.
-        let _ = self.store.drain(Duration::from_secs(seconds.into())).await;
+        let _ = self.store.drain(longest).await;
         let (backlog, folder) = (self.store.figures().backlog(), self.folder.display());
         if backlog == 0 {
             out.notice(
@@ -240,6 +257,16 @@ pub(super) struct Leaving {
 impl Leaving {
     pub(super) fn has_ended(&self) -> bool {
         self.task.is_finished()
+    }
+
+    /// Waits until it is closed; closes it at this time if it is not, or once `stop` is set.
+    pub(super) async fn finish(mut self, until: Instant, stop: &AtomicBool) {
+        while Instant::now() < until && !stop.load(Relaxed) {
+            if timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await.is_ok() {
+                return;
+            }
+        }
+        self.end(CLOSE_WITHIN).await;
     }
 
     /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.

@@ -38,6 +38,24 @@ pub(super) fn store(durable: &Durable) -> StoreSettings {
     }
 }
 
+/// Bytes that a log may have by its bounds, with its dead letters.
+pub(super) fn most_bytes(durable: &Durable) -> u64 {
+    let api::Store::Disk { max_bytes } = durable.store;
+    max_bytes.saturating_add(durable.dead_letter_bytes.unwrap_or(0))
+}
+
+/// Whether a log fits into this room beside others that may have `taken` bytes together.
+pub(super) fn fits(durable: &Durable, room: u64, taken: u64) -> Result<(), String> {
+    let (wanted, left) = (most_bytes(durable), room.saturating_sub(taken));
+    if wanted <= left {
+        return Ok(());
+    }
+    Err(format!(
+        "the log may take {wanted} bytes with its dead letters, and {left} of {room} bytes are left beside the logs of \
+         other listeners: lower durable.store.disk.maxBytes, here or there"
+    ))
+}
+
 /// Whether both have the same settings of the log.
 pub(super) fn is_same_store(one: &Durable, other: &Durable) -> bool {
     one.store == other.store
@@ -183,6 +201,15 @@ mod tests {
         assert_eq!(of(api::WhenFull::DropOldest), (WhenFull::DropOldest, false));
         assert_eq!(of(api::WhenFull::DropNewest), (WhenFull::Refuse, false));
         assert_eq!(of(api::WhenFull::Block), (WhenFull::Refuse, true));
+    }
+
+    #[test]
+    fn a_log_fits_where_its_bounds_with_those_of_dead_letters_and_of_other_logs_do() {
+        let durable = Durable { dead_letter_bytes: Some(16 << 20), ..durable(api::WhenFull::Block) };
+        assert_eq!(fits(&durable, 33 << 20, 1 << 20), Ok(()));
+        let why = fits(&durable, 33 << 20, (1 << 20) + 1).expect_err("a byte too few");
+        assert!(why.contains("33554431 of 34603008 bytes are left"), "{why}");
+        assert!(fits(&durable, 1, u64::MAX).is_err());
     }
 
     #[test]

@@ -4,17 +4,21 @@
 mod http;
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use durable_core::intake::{
     Limits, Oversize,
     relp::{Received, Server},
 };
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, metric, until};
+use harness::{Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, metric, until};
+use rustix::process::Signal;
 use tempfile::tempdir;
 
 /// Messages of each client.
@@ -62,6 +66,16 @@ fn serve(mut stream: TcpStream, kept: &Mutex<Vec<String>>) {
 /// `portlane run` of these manifests with messages in this folder.
 fn run(manifests: &str, health: u16, data: &Path) -> Program {
     Program::run(manifests, health, &["--data", data.to_str().expect("UTF-8")])
+}
+
+/// `portlane-proxy` of these manifests with messages in this folder, as in a pod.
+fn proxy(manifests: &str, health: u16, data: &Path, arguments: &[&str]) -> Program {
+    let source = data.join("forward.yaml");
+    fs::write(&source, manifests).expect("a file");
+    let translated = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output();
+    let document = String::from_utf8(translated.expect("portlane should run").stdout).expect("text");
+    let arguments = [&["--data", data.to_str().expect("UTF-8")][..], arguments].concat();
+    Program::proxy(&document, health, free_port(), &arguments)
 }
 
 /// A listener that sends over RELP to a port of this machine.
@@ -146,4 +160,51 @@ fn a_folder_that_another_process_uses_is_named_and_used_once_it_is_free() {
     assert!(told.contains("another process keeps messages in"), "{told}");
     drop(first.kill());
     second.wait("bound", "default/f/u");
+}
+
+#[test]
+fn a_proxy_whose_folder_goes_with_its_pod_sends_what_it_has_before_it_ends() {
+    let (udp, sink, health) = (free_port(), free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let manifests = forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
+    let arguments = ["--data-drain-seconds", "30", "--drain-seconds", "0"];
+    let mut proxy = proxy(&manifests, health, data.path(), &arguments);
+    let datagrams = messages("datagram");
+    send_datagrams(udp, &datagrams);
+    until_kept(health, "u", COUNT);
+    proxy.signal(Signal::TERM);
+    until("the port is closed", || UdpSocket::bind((LOCALHOST, udp)).is_ok());
+    let sink = Sink::start(sink);
+    assert!(proxy.wait_for_end(Duration::from_secs(10)).success());
+    assert_eq!(sink.taken("datagram"), datagrams);
+}
+
+#[test]
+fn a_second_signal_ends_a_proxy_that_waits_for_a_sink_and_its_messages_stay() {
+    let (udp, sink, health) = (free_port(), free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let manifests = forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
+    let mut proxy = proxy(&manifests, health, data.path(), &["--data-drain-seconds", "600"]);
+    send_datagrams(udp, &messages("datagram"));
+    until_kept(health, "u", COUNT);
+    proxy.signal(Signal::TERM);
+    until("the port is closed", || UdpSocket::bind((LOCALHOST, udp)).is_ok());
+    assert!(proxy.is_running());
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_for_end(Duration::from_secs(10)).success());
+    let _program = run(&manifests, health, data.path());
+    until_kept(health, "u", COUNT);
+}
+
+#[test]
+fn a_listener_whose_log_finds_no_room_in_the_folder_fails_beside_one_that_has_it() {
+    let (first, second) = (free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let listeners = [("a", first), ("b", second)].map(|(name, port)| durable(Listener::udp(name, port), free_port()));
+    // One byte too few for two logs of 16 MiB.
+    let arguments = ["--data-bytes", "33554431"];
+    let proxy = proxy(&forward("f", "", &listeners), free_port(), data.path(), &arguments);
+    let told = proxy.wait("failed", "default/f/b").to_string();
+    assert!(told.contains("16777215 of 33554431 bytes are left"), "{told}");
+    proxy.wait("bound", "default/f/a");
 }

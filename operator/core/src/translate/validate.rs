@@ -20,7 +20,7 @@ mod valid_forward;
 use std::fmt;
 
 use crds::PortForward;
-use proxy_api::{NO_DURABLE, Origin, OriginKind};
+use proxy_api::{Origin, OriginKind};
 
 use crate::world::class;
 
@@ -48,16 +48,11 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks one object of a cluster and fills in defaults.
+/// Checks one object and fills in defaults.
 ///
 /// # Errors
 /// All violations of the object.
 pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
-    validate_for(forward, false)
-}
-
-/// As [`validate`]. `runs_durable`: the proxies run durable listeners, as those on laptops do.
-pub(crate) fn validate_for(forward: &PortForward, runs_durable: bool) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
     let key = Origin {
         kind: OriginKind::PortForward,
@@ -79,11 +74,7 @@ pub(crate) fn validate_for(forward: &PortForward, runs_durable: bool) -> Result<
         .iter()
         .enumerate()
         .map(|(at, item)| {
-            let path = format!("spec.listeners[{at}]");
-            if item.durable.is_some() && !runs_durable {
-                found.add(format!("{path}.durable"), NO_DURABLE);
-            }
-            listener::listener(item, &path, held, &key, in_gateway, &mut found)
+            listener::listener(item, &format!("spec.listeners[{at}]"), held, &key, in_gateway, &mut found)
         })
         .collect();
     ports::uniqueness(&listeners, &mut found);
