@@ -270,6 +270,9 @@ const fn level(delivery: Delivery) -> Level {
     }
 }
 
+/// What helps if messages are dropped for want of room.
+const MAKE_ROOM: &str = "messages are dropped for want of room: make room on the disk, raise durable.store.disk.maxBytes, or see why the sink does not keep up";
+
 /// How a listener delivers, in words.
 fn words(seen: &Seen, why: Option<&str>) -> String {
     let Seen { delivery, backlog, oldest_seconds, .. } = seen;
@@ -277,8 +280,7 @@ fn words(seen: &Seen, why: Option<&str>) -> String {
         0 => "no message waits".to_owned(),
         backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
     };
-    match why.filter(|_| *delivery != Delivery::Flowing) {
-        Some(why) => format!("{delivery}: {waiting}; {why}"),
-        None => format!("{delivery}: {waiting}"),
-    }
+    let remedy = (*delivery == Delivery::Full).then_some(MAKE_ROOM);
+    let more = remedy.into_iter().chain(why.filter(|_| *delivery != Delivery::Flowing));
+    more.fold(format!("{delivery}: {waiting}"), |told, more| format!("{told}; {more}"))
 }

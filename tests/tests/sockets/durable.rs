@@ -1,6 +1,11 @@
 //! Durable listeners from outside: messages in, `portlane run` with a folder, a sink that comes later.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
+mod flood;
+mod http;
+mod kills;
+mod refusals;
+
 use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
@@ -12,7 +17,7 @@ use durable_core::intake::{
     Limits, Oversize,
     relp::{Received, Server},
 };
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, metric, until};
+use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, until};
 use tempfile::tempdir;
 
 /// Messages of each client.
@@ -78,13 +83,18 @@ fn send_datagrams(port: u16, messages: &[String]) {
     }
 }
 
+/// A figure of a durable listener at the metrics page. `more` are its other labels, such as `,reason="Full"`.
+fn figure(health: u16, name: &str, listener: &str, more: &str) -> Option<u64> {
+    let labels = format!("kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\"{more}");
+    let series = format!("portlane_durable_{name}{{{labels}}} ");
+    let (_, page) = http_get(health, "/metrics").ok()?;
+    page.lines().find_map(|line| line.strip_prefix(&series)?.split('.').next()?.trim().parse().ok())
+}
+
 /// Waits until the log of a listener has so many messages for its sink.
 fn until_kept(health: u16, listener: &str, count: usize) {
-    let labels = format!("{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\"}} ");
-    let series = format!("portlane_durable_backlog_messages{labels}");
     until(&format!("{count} messages of {listener} are in the log"), || {
-        let page = http_get(health, "/metrics").map(|(_, text)| text).unwrap_or_default();
-        metric(&page, &series).is_some_and(|kept| (kept - f64::from(u32::try_from(count).unwrap_or(0))).abs() < 0.5)
+        figure(health, "backlog_messages", listener, "") == Some(count as u64)
     });
 }
 

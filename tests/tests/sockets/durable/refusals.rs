@@ -1,0 +1,77 @@
+//! Disks and folders that a durable listener cannot use.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use harness::{Listener, Program, binary, forward, free_port, http_get, until};
+use tempfile::tempdir;
+
+use super::{COUNT, Sink, durable, figure, messages, run, send_datagrams};
+
+/// The start of a segment of version 2: the name of the format, the version, and a checksum of both.
+const NEWER: &[u8; 16] = b"PLDURLOG\x02\0\0\0\x75\xab\x14\x1e";
+
+#[test]
+fn a_log_of_a_newer_version_is_left_as_it_is_and_the_remedy_is_told() {
+    let data = tempdir().expect("a folder");
+    let folder = data.path().join("durable/default/f/u");
+    fs::create_dir_all(&folder).expect("a folder");
+    let segment = folder.join("log-0000000000000000.log");
+    let mut bytes = NEWER.to_vec();
+    bytes.resize(256, b'?');
+    fs::write(&segment, &bytes).expect("a file");
+    let manifests = forward("f", "", &[durable(Listener::udp("u", free_port()), free_port())]);
+    let program = run(&manifests, free_port(), data.path());
+    let told = program.wait("failed", "default/f/u").to_string();
+    assert!(told.contains("has version 2 of the log") && told.contains("run the newer program"), "{told}");
+    assert_eq!(fs::read(&segment).expect("it stays"), bytes);
+}
+
+/// `portlane run` with its messages on a file system of 64 KiB that something else has filled, and the path of that
+/// file as this process sees it. `None`: this user may not mount.
+fn run_on_a_full_disk(manifests: &str, health: u16) -> Option<(Program, PathBuf)> {
+    let folder = tempdir().expect("a folder");
+    let (path, data) = (folder.path().join("forwards.yaml"), folder.path().join("data"));
+    fs::write(&path, manifests).expect("manifest");
+    fs::create_dir(&data).expect("a folder");
+    let within = |script: &str| {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        let mount = "mount -t tmpfs -o size=64k tmpfs \"$0\"";
+        command.args(["--mount", "sh", "-c", &format!("{mount} && {script}")]).arg(&data);
+        command
+    };
+    if !within("true").status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let mut command = within("head -c 1M /dev/zero > \"$0/other\" 2> /dev/null; exec \"$@\"");
+    command.arg(binary("portlane")).args(["run", "--log", "json", "-f"]).arg(&path).arg("--data").arg(&data);
+    command.args(["--health-address", &format!("127.0.0.1:{health}")]);
+    let program = Program::start(command, folder);
+    until("the program is ready", || http_get(health, "/readyz").is_ok_and(|(status, _)| status == 200));
+    let root = PathBuf::from(format!("/proc/{}/root", program.id()));
+    let other = root.join(data.strip_prefix("/").expect("a whole path")).join("other");
+    Some((program, other))
+}
+
+#[test]
+fn messages_that_a_full_disk_has_no_room_for_are_counted_and_later_ones_are_kept_once_it_has() {
+    let (port, sink, health) = (free_port(), free_port(), free_port());
+    let manifests = forward("f", "", &[durable(Listener::udp("u", port), sink)]);
+    let Some((program, other)) = run_on_a_full_disk(&manifests, health) else {
+        eprintln!("not run: this user may not mount a file system");
+        return;
+    };
+    send_datagrams(port, &messages("early"));
+    let full = ",reason=\"Full\"";
+    until("they are counted", || figure(health, "dropped_total", "u", full) == Some(COUNT as u64));
+    let told = program.wait("delivery", "default/f/u").to_string();
+    assert!(told.contains("Full: ") && told.contains("make room on the disk"), "{told}");
+    fs::remove_file(other).expect("the file that fills the disk");
+    let sink = Sink::start(sink);
+    let late = messages("late");
+    send_datagrams(port, &late);
+    until("the sink has the later ones", || sink.taken("").len() >= COUNT);
+    assert_eq!(sink.taken(""), late);
+}
