@@ -27,7 +27,7 @@ struct Scene {
 impl Scene {
     fn start(sink: &Backend) -> Self {
         let (port, health, data) = (free_port(), free_port(), tempdir().expect("a folder"));
-        let durable = "durable: {syncMillis: 0, store: {disk: {maxBytes: 16777216}}, deadLetter: {maxBytes: 1048576}, \
+        let durable = "durable: {syncMillis: 0, store: {disk: {maxBytes: 16777216}}, deadLetter: {maxBytes: 16777216}, \
                        send: {http: {lingerMillis: 0}}}";
         let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(durable)]);
         Self { program: run(&manifests, health, data.path()), port, health, _data: data }
