@@ -10,6 +10,7 @@ use durable_core::{DeadLetters, Error, Files, Log, Message, Now, Outside, Reader
 use tokio::sync::{oneshot, watch};
 
 use super::command::{Append, Call, Command};
+use super::event::StoreEvent;
 use super::figures::Figures;
 use super::{Incoming, StoreError, StoreSettings};
 use crate::clock::unix_millis;
@@ -66,6 +67,8 @@ pub(super) struct Keeper {
     /// Where single messages are read.
     pub(super) aside: Reader,
     pub(super) settings: StoreSettings,
+    /// Hears what is told of the log.
+    pub(super) tell: Tell,
     commands: Receiver<Command>,
     waiting: VecDeque<Append>,
     /// In order of their numbers.
@@ -90,6 +93,9 @@ pub(super) struct Keeper {
     next: watch::Sender<u64>,
 }
 
+/// Hears what happened to a log.
+pub(super) type Tell = Box<dyn FnMut(&StoreEvent) + Send>;
+
 /// A keeper, and what handles look at: the number of the next message, and the figures.
 type Opened = (Keeper, watch::Receiver<u64>, Arc<Mutex<Figures>>);
 
@@ -98,6 +104,7 @@ impl Keeper {
     pub(super) fn open(
         files: Box<dyn Files + Send>,
         settings: StoreSettings,
+        tell: Tell,
         commands: Receiver<Command>,
     ) -> Result<Opened, StoreError> {
         let mut world = World { files, started: Instant::now(), told: Vec::new() };
@@ -117,6 +124,7 @@ impl Keeper {
             reader,
             aside,
             settings,
+            tell,
             commands,
             waiting: VecDeque::new(),
             pending: VecDeque::new(),

@@ -8,8 +8,8 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Folder, FolderError, Store, intake::Intake};
-use proxy_api::Durable;
+use durable::{Figures, Folder, FolderError, Store, StoreEvent, intake::Intake};
+use proxy_api::{Durable, ListenerId};
 use tokio::{
     task::{JoinHandle, spawn_blocking, spawn_local},
     time::timeout,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     core::delivery::{Delivery, Look, Seen, Watch},
-    files::{Files, Permit},
+    files::Permit,
     log::{self, Level},
     process::Process,
     shared::Shared,
@@ -54,9 +54,14 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log in this folder.
-    pub(super) async fn open(folder: PathBuf, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
-        let store = open(&folder, durable).await?;
+    /// Opens the log of a listener in this folder.
+    pub(super) async fn open(
+        folder: PathBuf,
+        id: &ListenerId,
+        durable: &Durable,
+        process: &Process,
+    ) -> Result<Self, String> {
+        let store = open(&folder, id, durable, &process.log).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
@@ -76,7 +81,7 @@ impl Log {
             sent: Rc::default(),
             watch: Watch::default(),
             delivery: Delivery::default(),
-            files: files.take_anyway(FILES),
+            files: process.files.take_anyway(FILES),
         })
     }
 
@@ -110,7 +115,8 @@ impl Log {
 
     /// Opens the store that was closed. Without, the listener takes no messages.
     async fn open_again(&mut self, process: &Process) {
-        match open(&self.folder, &self.durable).await {
+        let Some(id) = self.current.load_full().map(|shared| shared.id.clone()) else { return };
+        match open(&self.folder, &id, &self.durable, &process.log).await {
             Ok(store) => {
                 self.store = store;
                 self.failure = None;
@@ -250,14 +256,19 @@ impl Leaving {
 }
 
 /// Opens the store in this folder, which blocks while the last part of the log is read.
-async fn open(folder: &Path, durable: &Durable) -> Result<Store, String> {
+async fn open(folder: &Path, id: &ListenerId, durable: &Durable, out: &log::Log) -> Result<Store, String> {
     let (folder, settings) = (folder.to_owned(), settings::store(durable));
+    let (id, out) = (Arc::new(id.clone()), out.clone());
+    let tell = move |event: &StoreEvent| {
+        let level = if event.is_harmless() { Level::Info } else { Level::Warn };
+        out.notice(level, "store", &id, event.to_string());
+    };
     let open = move || -> Result<Store, String> {
         let folder = Folder::open(&folder).map_err(|error| match &error {
             FolderError::Io { source, .. } => format!("{error} ({source})"),
             FolderError::Locked(_) => error.to_string(),
         })?;
-        Store::open(folder, settings).map_err(|error| error.to_string())
+        Store::open_and_tell(folder, settings, tell).map_err(|error| error.to_string())
     };
     spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -26,6 +26,20 @@ fn a_log_of_a_newer_version_is_left_as_it_is_and_the_remedy_is_told() {
     assert_eq!(fs::read(&segment).expect("it stays"), bytes);
 }
 
+#[test]
+fn damage_of_a_log_is_told_and_what_is_left_of_it_is_kept_for_a_person() {
+    let data = tempdir().expect("a folder");
+    let folder = data.path().join("durable/default/f/u");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("log-0000000000000000.log"), [b'?'; 256]).expect("a file");
+    let manifests = forward("f", "", &[durable(Listener::udp("u", free_port()), free_port())]);
+    let program = run(&manifests, free_port(), data.path());
+    let told = program.wait("store", "default/f/u").to_string();
+    assert!(told.contains("a part of the log is damaged") && told.contains(".damaged: see to the disk"), "{told}");
+    program.wait("bound", "default/f/u");
+    assert_eq!(fs::read(folder.join("log-0000000000000000.damaged")).expect("it is kept"), [b'?'; 256]);
+}
+
 /// `portlane run` with its messages on a file system of 64 KiB that something else has filled, and the path of that
 /// file as this process sees it. `None`: this user may not mount.
 fn run_on_a_full_disk(manifests: &str, health: u16) -> Option<(Program, PathBuf)> {
