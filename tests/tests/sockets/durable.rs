@@ -10,6 +10,7 @@ use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -17,7 +18,8 @@ use durable_core::intake::{
     Limits, Oversize,
     relp::{Received, Server},
 };
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, until};
+use harness::{Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, until};
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 /// Messages of each client.
@@ -117,6 +119,32 @@ fn messages_that_were_kept_arrive_in_order_after_a_crash_once_the_sink_is_there(
     let sink = Sink::start(sink);
     until("the sink has all messages", || sink.taken("").len() >= 2 * COUNT);
     assert_eq!((sink.taken("datagram"), sink.taken("line")), (datagrams, lines));
+}
+
+#[test]
+fn portlane_lag_lists_what_waits_for_the_sinks_of_durable_listeners() {
+    let (udp, health, admin, data) = (free_port(), free_port(), free_port(), tempdir().expect("a folder"));
+    let admin = format!("127.0.0.1:{admin}");
+    let listeners = [durable(Listener::udp("u", udp), free_port()), Listener::tcp("t", free_port()).to(free_port())];
+    let arguments = ["--data", data.path().to_str().expect("UTF-8"), "--admin-address", &admin];
+    let _program = Program::run(&forward("f", "", &listeners), health, &arguments);
+    let lag = |arguments: &[&str]| {
+        let mut command = Command::new(binary("portlane"));
+        command.args(["lag", "--admin-address", &admin]).args(arguments);
+        command.output().expect("portlane lag")
+    };
+    send_datagrams(udp, &messages("datagram"));
+    until_kept(health, "u", COUNT);
+    let listed = lag(&["f", "-o", "json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed["listeners"].as_array().map(Vec::len), Some(1), "the other listener is not durable: {listed}");
+    let listener = &listed["listeners"][0];
+    assert_eq!(listener["listener"], "default/f/u");
+    assert_eq!((&listener["backlog"], &listener["delivered"]), (&json!(COUNT), &json!(0)));
+    let text = String::from_utf8(lag(&[]).stdout).expect("text");
+    assert!(text.contains("OLDEST") && text.contains("1 durable listener, 20 messages not delivered"), "{text}");
+    let refused = lag(&["nosuch"]);
+    assert!(refused.status.code() == Some(2) && refused.stdout.is_empty(), "{refused:?}");
 }
 
 #[test]
