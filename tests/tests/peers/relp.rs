@@ -1,7 +1,7 @@
 //! Syslog over RELP: rsyslog on both sides of a durable listener, one of which, or portlane itself, is killed.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
-use std::{fs, io::Write, ops::Range, path::Path};
+use std::{fs, io::Write, net::TcpStream, ops::Range, path::Path};
 
 use harness::{Listener, Program, connect, forward, free_port, until};
 use tempfile::TempDir;
@@ -20,7 +20,8 @@ const WINDOW: usize = 32;
 struct Chain {
     _client: Server,
     sink: Server,
-    inlet: u16,
+    /// One connection, as there is no order between two.
+    inlet: TcpStream,
     _client_folder: TempDir,
     sink_folder: TempDir,
     manifests: String,
@@ -38,6 +39,7 @@ impl Chain {
         let (client_folder, sink_folder) = (open_folder(), open_folder());
         let sink = start(sink_folder.path(), &sink_configuration(sink_folder.path(), back), back);
         let client = start(client_folder.path(), &client_configuration(client_folder.path(), inlet, port), inlet);
+        let inlet = connect(inlet).expect("a connection");
         let data = tempfile::tempdir().expect("folder");
         Self { _client: client, sink, inlet, _client_folder: client_folder, sink_folder, manifests, data }
     }
@@ -50,7 +52,7 @@ impl Chain {
     fn send(&self, numbers: Range<usize>) {
         let line = |number| format!("<13>Nov 28 10:00:00 host test: message {number}\n");
         let lines: Vec<String> = numbers.map(line).collect();
-        connect(self.inlet).expect("a connection").write_all(lines.concat().as_bytes()).expect("it is sent");
+        (&self.inlet).write_all(lines.concat().as_bytes()).expect("it is sent");
     }
 
     /// The messages that the last rsyslog wrote, in order.

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use harness::{Listener, forward, free_port, until};
 use tempfile::tempdir;
 
-use super::{LOCALHOST, figure, run};
+use super::{LOCALHOST, figure, run, until_kept};
 
 /// Datagrams that are sent at once, and bytes of each.
 const ROUND: u64 = 4_000;
@@ -20,13 +20,17 @@ fn a_flood_of_datagrams_costs_little_memory_and_each_one_that_is_lost_is_counted
     // Nobody is at this port.
     let listener = Listener::udp("u", port).to(1).with(durable);
     let program = run(&forward("f", "", &[listener]), health, data.path());
-    let before = program.resident_bytes();
     let socket = UdpSocket::bind((LOCALHOST, 0)).expect("a port");
+    let send = || socket.send_to(&[b'.'; BYTES], (LOCALHOST, port)).expect("it is sent");
+    send();
+    // The code that keeps messages is in memory then.
+    until_kept(health, "u", 1);
+    let before = program.resident_bytes();
     let of = |name: &str, more: &str| figure(health, name, "u", more).unwrap_or(0);
-    let (mut sent, mut most) = (0, 0);
+    let (mut sent, mut most) = (1, 0);
     until("the log is full", || {
         for _ in 0..ROUND {
-            socket.send_to(&[b'.'; BYTES], (LOCALHOST, port)).expect("it is sent");
+            send();
         }
         sent += ROUND;
         most = program.resident_bytes().unwrap_or(0).max(most);
