@@ -21,7 +21,10 @@ use super::{
     socket::Taker,
 };
 use crate::{
-    core::delivery::{Delivery, Look, Seen, Watch},
+    core::{
+        delivery::{Delivery, Look, Seen, Watch},
+        pace::Pace,
+    },
     files::Permit,
     log::{self, Level},
     process::Process,
@@ -50,6 +53,9 @@ pub(super) struct Log {
     sent: Rc<Sent>,
     watch: Watch,
     delivery: Delivery,
+    /// Connections that were told as closed for what they sent.
+    violations: u64,
+    told: Pace,
     files: Permit,
 }
 
@@ -81,6 +87,8 @@ impl Log {
             sent: Rc::default(),
             watch: Watch::default(),
             delivery: Delivery::default(),
+            violations: 0,
+            told: Pace::default(),
             files: process.files.take_anyway(FILES),
         })
     }
@@ -157,6 +165,7 @@ impl Log {
         }
         let figures = self.store.figures();
         let seen = self.seen(&figures, process.clock.seconds());
+        self.tell_violations(&shared, process);
         let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
         self.files = process.files.take_anyway(FILES + connections);
         if seen.delivery != self.delivery {
@@ -165,6 +174,21 @@ impl Log {
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
         }
         shared.counters.show_durable(Some(seen));
+    }
+
+    /// Tells of clients that were disconnected, as what they sent is not what the framing says.
+    fn tell_violations(&mut self, shared: &Shared, process: &Process) {
+        let violations = self.intake.figures().violations;
+        if violations > self.violations
+            && let Some(count) = self.told.due(process.clock.seconds(), violations)
+        {
+            self.violations = violations;
+            let last = self.intake.violation();
+            let message = format!(
+                "{count} connection(s) were closed, as what they sent is not what durable.framing says; the last one is {last}"
+            );
+            process.log.notice(Level::Warn, "client", &shared.id, message);
+        }
     }
 
     fn seen(&mut self, figures: &Figures, now: u64) -> Seen {

@@ -50,7 +50,7 @@ impl Chain {
 
     /// Gives messages to the first rsyslog, which keeps in memory what it cannot send on.
     fn send(&self, numbers: Range<usize>) {
-        let line = |number| format!("<13>Nov 28 10:00:00 host test: message {number}\n");
+        let line = |number: usize| format!("<13>Nov 28 10:00:00 host test: message {number}\n");
         let lines: Vec<String> = numbers.map(line).collect();
         (&self.inlet).write_all(lines.concat().as_bytes()).expect("it is sent");
     }

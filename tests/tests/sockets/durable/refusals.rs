@@ -1,8 +1,8 @@
 //! Disks and folders that a durable listener cannot use.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, io::Write, path::PathBuf, process::Command};
 
-use harness::{Listener, Program, binary, forward, free_port, http_get, until};
+use harness::{Listener, Program, binary, connect, forward, free_port, http_get, until};
 use tempfile::tempdir;
 
 use super::{COUNT, Sink, durable, figure, messages, run, send_datagrams};
@@ -38,6 +38,19 @@ fn damage_of_a_log_is_told_and_what_is_left_of_it_is_kept_for_a_person() {
     assert!(told.contains("a part of the log is damaged") && told.contains(".damaged: see to the disk"), "{told}");
     program.wait("bound", "default/f/u");
     assert_eq!(fs::read(folder.join("log-0000000000000000.damaged")).expect("it is kept"), [b'?'; 256]);
+}
+
+#[test]
+fn a_client_that_does_not_speak_relp_is_told_with_its_address() {
+    let (port, data) = (free_port(), tempdir().expect("a folder"));
+    let relp = "durable: {framing: Relp, send: {relp: {}}}";
+    let manifests = forward("f", "", &[Listener::tcp("t", port).to(free_port()).with(relp)]);
+    let program = run(&manifests, free_port(), data.path());
+    let mut client = connect(port).expect("a connection");
+    let address = client.local_addr().expect("an address").to_string();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is sent");
+    let told = program.wait("client", "default/f/t").to_string();
+    assert!(told.contains("1 connection(s) were closed") && told.contains(&address), "{told}");
 }
 
 /// `portlane run` with its messages on a file system of 64 KiB that something else has filled, and the path of that
