@@ -1,8 +1,8 @@
 //! Durable listeners from outside: messages in, `portlane run` with a folder, a sink that comes later.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
+mod answers;
 mod flood;
-mod http;
 mod kills;
 mod refusals;
 
