@@ -16,5 +16,5 @@ pub use self::folder::{Folder, FolderError};
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 pub use self::store::{
     Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
-    StoreSettings,
+    StoreEvents, StoreSettings,
 };

@@ -16,7 +16,7 @@ mod keeper;
 mod work;
 
 use self::command::{Append, Call, Command};
-pub use self::event::StoreEvent;
+pub use self::event::{StoreEvent, StoreEvents};
 pub use self::figures::{Drops, Figures};
 use self::keeper::Keeper;
 
@@ -153,22 +153,11 @@ struct Shared {
 impl Store {
     /// Opens the log of a folder, which blocks while its last segment is read, and starts the thread.
     pub fn open(files: impl Files + Send + 'static, settings: StoreSettings) -> Result<Self, StoreError> {
-        let prefix = settings.prefix.clone();
-        Self::open_and_tell(files, settings, move |event| event.trace(&prefix))
-    }
-
-    /// As [`Store::open`], and `tell` is told what happens, in place of the subscriber of `tracing`. The thread waits
-    /// for it meanwhile.
-    pub fn open_and_tell(
-        files: impl Files + Send + 'static,
-        settings: StoreSettings,
-        tell: impl FnMut(&StoreEvent) + Send + 'static,
-    ) -> Result<Self, StoreError> {
         let (commands, receiver) = mpsc::channel();
         let queue_bytes = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let max_message_bytes = settings.log.max_message_bytes;
         let half_segment = usize::try_from(settings.log.segment_bytes() / 2).unwrap_or(usize::MAX);
-        let (keeper, next, figures) = Keeper::open(Box::new(files), settings, Box::new(tell), receiver)?;
+        let (keeper, next, figures) = Keeper::open(Box::new(files), settings, receiver)?;
         let started = thread::Builder::new().name("store".to_owned()).spawn(move || keeper.run());
         started.map_err(|error: io::Error| StoreError::Thread(error.to_string()))?;
         let shared = Shared {

@@ -122,7 +122,7 @@ impl Thread {
         if let Some(leaving) = self.leaving.remove(id) {
             leaving.end(CLOSE_WITHIN).await;
         }
-        let log = Log::open(self.folder.join(path(id)), id, durable, &self.process).await?;
+        let log = Log::open(self.folder.join(path(id)), durable, &self.process.files).await?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }

@@ -10,7 +10,6 @@ use durable_core::{DeadLetters, Error, Files, Log, Message, Now, Outside, Reader
 use tokio::sync::{oneshot, watch};
 
 use super::command::{Append, Call, Command};
-use super::event::StoreEvent;
 use super::figures::Figures;
 use super::{Incoming, StoreError, StoreSettings};
 use crate::clock::unix_millis;
@@ -67,8 +66,6 @@ pub(super) struct Keeper {
     /// Where single messages are read.
     pub(super) aside: Reader,
     pub(super) settings: StoreSettings,
-    /// Hears what is told of the log.
-    pub(super) tell: Tell,
     commands: Receiver<Command>,
     waiting: VecDeque<Append>,
     /// In order of their numbers.
@@ -93,9 +90,6 @@ pub(super) struct Keeper {
     next: watch::Sender<u64>,
 }
 
-/// Hears what happened to a log.
-pub(super) type Tell = Box<dyn FnMut(&StoreEvent) + Send>;
-
 /// A keeper, and what handles look at: the number of the next message, and the figures.
 type Opened = (Keeper, watch::Receiver<u64>, Arc<Mutex<Figures>>);
 
@@ -104,7 +98,6 @@ impl Keeper {
     pub(super) fn open(
         files: Box<dyn Files + Send>,
         settings: StoreSettings,
-        tell: Tell,
         commands: Receiver<Command>,
     ) -> Result<Opened, StoreError> {
         let mut world = World { files, started: Instant::now(), told: Vec::new() };
@@ -124,7 +117,6 @@ impl Keeper {
             reader,
             aside,
             settings,
-            tell,
             commands,
             waiting: VecDeque::new(),
             pending: VecDeque::new(),

@@ -162,7 +162,7 @@ impl Keeper {
     /// Tells a failure, once until a sync succeeds.
     pub(super) fn fails(&mut self, error: &Error) {
         if self.figures.failure.is_none() {
-            (self.tell)(&StoreEvent::Failed { error: error.to_string() });
+            self.figures.events.push(StoreEvent::Failed { error: error.to_string() });
         }
         self.figures.failure = Some(error.to_string());
     }
@@ -186,7 +186,7 @@ impl Keeper {
                     self.figures.not_synced += count(&messages);
                     let failed = StoreError::NotSynced(why);
                     if self.figures.failure.is_none() {
-                        (self.tell)(&StoreEvent::Failed { error: failed.to_string() });
+                        self.figures.events.push(StoreEvent::Failed { error: failed.to_string() });
                     }
                     self.figures.failure = Some(failed.to_string());
                     settle(&mut self.pending, messages.end, &Err(failed));
@@ -206,17 +206,17 @@ impl Keeper {
                     if !messages.is_empty() {
                         self.lost_before = messages.end;
                         self.figures.lost += count(&messages);
-                        (self.tell)(&StoreEvent::Lost { messages });
+                        self.figures.events.push(StoreEvent::Lost { messages });
                     }
                 }
                 Told::Cut { file, bytes } => {
                     self.figures.cut_bytes += bytes;
-                    (self.tell)(&StoreEvent::Cut { file, bytes });
+                    self.figures.events.push(StoreEvent::Cut { file, bytes });
                 }
-                Told::Quarantined { file } => (self.tell)(&StoreEvent::Quarantined { file }),
+                Told::Quarantined { file } => self.figures.events.push(StoreEvent::Quarantined { file }),
                 Told::CursorLost => {
                     self.figures.cursors_lost += 1;
-                    (self.tell)(&StoreEvent::CursorLost);
+                    self.figures.events.push(StoreEvent::CursorLost);
                 }
             }
         }

@@ -1,6 +1,5 @@
 //! A store whose disk fails, is full or slow.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use durable::{Incoming, ReadBound, Store, StoreError, StoreEvent, StoreSettings};
@@ -40,21 +39,20 @@ async fn a_failed_sync_is_told_to_those_who_wait_and_later_messages_are_synced()
 
 #[tokio::test]
 async fn a_disk_that_fails_is_told_once_until_a_sync_succeeds() {
-    let (disk, told) = (Disk::default(), Arc::new(Mutex::new(Vec::new())));
     within(async {
-        let kept = told.clone();
-        let tell = move |event: &StoreEvent| kept.lock().expect("unpoisoned").push(event.clone());
-        let store = Store::open_and_tell(disk.clone(), settings(), tell).expect("a log");
+        let disk = Disk::default();
+        let store = open(&disk, settings());
         disk.fail_syncs(2);
         for id in 0..2 {
             let receipt = store.append_and_sync(messages(id..id + 1)).await.expect("room");
             receipt.synced().await.expect_err("the disk failed");
         }
         append(&store, messages(2..3)).await;
+        let events = figures(&store, |figures| figures.synced == 1).await.events;
+        let error = "messages were not synced: input/output error; see to the disk".to_owned();
+        assert_eq!(events.after(0).cloned().collect::<Vec<_>>(), [StoreEvent::Failed { error }]);
     })
     .await;
-    let error = "messages were not synced: input/output error; see to the disk".to_owned();
-    assert_eq!(*told.lock().expect("unpoisoned"), [StoreEvent::Failed { error }]);
 }
 
 #[tokio::test]

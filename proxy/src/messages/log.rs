@@ -8,8 +8,8 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Folder, FolderError, Store, StoreEvent, intake::Intake};
-use proxy_api::{Durable, ListenerId};
+use durable::{Figures, Folder, FolderError, Store, intake::Intake};
+use proxy_api::Durable;
 use tokio::{
     task::{JoinHandle, spawn_blocking, spawn_local},
     time::timeout,
@@ -25,7 +25,7 @@ use crate::{
         delivery::{Delivery, Look, Seen, Watch},
         pace::Pace,
     },
-    files::Permit,
+    files::{Files, Permit},
     log::{self, Level},
     process::Process,
     shared::Shared,
@@ -53,6 +53,8 @@ pub(super) struct Log {
     sent: Rc<Sent>,
     watch: Watch,
     delivery: Delivery,
+    /// Events of the store that were told.
+    events: u64,
     /// Connections that were told as closed for what they sent.
     violations: u64,
     told: Pace,
@@ -60,14 +62,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log of a listener in this folder.
-    pub(super) async fn open(
-        folder: PathBuf,
-        id: &ListenerId,
-        durable: &Durable,
-        process: &Process,
-    ) -> Result<Self, String> {
-        let store = open(&folder, id, durable, &process.log).await?;
+    /// Opens the log in this folder.
+    pub(super) async fn open(folder: PathBuf, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
+        let store = open(&folder, durable).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
@@ -87,9 +84,10 @@ impl Log {
             sent: Rc::default(),
             watch: Watch::default(),
             delivery: Delivery::default(),
+            events: 0,
             violations: 0,
             told: Pace::default(),
-            files: process.files.take_anyway(FILES),
+            files: files.take_anyway(FILES),
         })
     }
 
@@ -123,10 +121,10 @@ impl Log {
 
     /// Opens the store that was closed. Without, the listener takes no messages.
     async fn open_again(&mut self, process: &Process) {
-        let Some(id) = self.current.load_full().map(|shared| shared.id.clone()) else { return };
-        match open(&self.folder, &id, &self.durable, &process.log).await {
+        match open(&self.folder, &self.durable).await {
             Ok(store) => {
                 self.store = store;
+                self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
             }
@@ -165,6 +163,7 @@ impl Log {
         }
         let figures = self.store.figures();
         let seen = self.seen(&figures, process.clock.seconds());
+        self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
         let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
         self.files = process.files.take_anyway(FILES + connections);
@@ -174,6 +173,15 @@ impl Log {
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
         }
         shared.counters.show_durable(Some(seen));
+    }
+
+    /// Tells what happened to the log since the last look.
+    fn tell_events(&mut self, figures: &Figures, shared: &Shared, process: &Process) {
+        for event in figures.events.after(self.events) {
+            let level = if event.is_harmless() { Level::Info } else { Level::Warn };
+            process.log.notice(level, "store", &shared.id, event.to_string());
+        }
+        self.events = figures.events.count();
     }
 
     /// Tells of clients that were disconnected, as what they sent is not what the framing says.
@@ -280,19 +288,14 @@ impl Leaving {
 }
 
 /// Opens the store in this folder, which blocks while the last part of the log is read.
-async fn open(folder: &Path, id: &ListenerId, durable: &Durable, out: &log::Log) -> Result<Store, String> {
+async fn open(folder: &Path, durable: &Durable) -> Result<Store, String> {
     let (folder, settings) = (folder.to_owned(), settings::store(durable));
-    let (id, out) = (Arc::new(id.clone()), out.clone());
-    let tell = move |event: &StoreEvent| {
-        let level = if event.is_harmless() { Level::Info } else { Level::Warn };
-        out.notice(level, "store", &id, event.to_string());
-    };
     let open = move || -> Result<Store, String> {
         let folder = Folder::open(&folder).map_err(|error| match &error {
             FolderError::Io { source, .. } => format!("{error} ({source})"),
             FolderError::Locked(_) => error.to_string(),
         })?;
-        Store::open_and_tell(folder, settings, tell).map_err(|error| error.to_string())
+        Store::open(folder, settings).map_err(|error| error.to_string())
     };
     spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
 }

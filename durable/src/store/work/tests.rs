@@ -82,8 +82,7 @@ fn keeper(home: &TempDir, fails: Fails) -> Keeper {
     let settings = StoreSettings { prefix: "log-".to_owned(), log, blocks: false, dead_bytes: 0, queue_bytes: 1 << 20 };
     let folder = Folder::open(home.path()).expect("a folder");
     let (_, commands) = mpsc::channel();
-    let (files, tell) = (Box::new(Worn { folder, fails }), Box::new(|_: &StoreEvent| {}));
-    let (mut keeper, ..) = Keeper::open(files, settings, tell, commands).expect("a log");
+    let (mut keeper, ..) = Keeper::open(Box::new(Worn { folder, fails }), settings, commands).expect("a log");
     for _ in 0..3 {
         let message = Message { source: b"192.0.2.1:514", received_millis: 7, payload: &[b'.'; 4000] };
         keeper.log.append(&mut keeper.world.outside(), &[message]).expect("room");
