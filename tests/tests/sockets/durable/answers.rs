@@ -54,7 +54,7 @@ fn sink(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Backend {
 
 /// The body of the next request. `None`: the connection has ended.
 fn posted(requests: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut length = 0;
+    let mut length = 0_usize;
     loop {
         let mut line = String::new();
         requests.read_line(&mut line).ok().filter(|count| *count > 0)?;

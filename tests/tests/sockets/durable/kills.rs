@@ -68,7 +68,7 @@ fn serve(mut stream: TcpStream, oracle: &Mutex<Oracle>) {
         server.feed(&buffer[..count], &mut received, &mut out).expect("portlane speaks RELP");
         for Received { transaction, payload } in received {
             let text = String::from_utf8(payload).expect("text");
-            let number = text.trim_start_matches("message ").parse().expect("a number");
+            let number: u64 = text.trim_start_matches("message ").parse().expect("a number");
             oracle.lock().expect("unpoisoned").take(before, number);
             before = Some(number);
             server.answer(transaction, &mut out);
