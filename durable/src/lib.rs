@@ -15,5 +15,6 @@ pub use durable_core::send::Format;
 pub use self::folder::{Folder, FolderError};
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 pub use self::store::{
-    Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreSettings,
+    Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
+    StoreEvents, StoreSettings,
 };

@@ -10,11 +10,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, wat
 use tokio::time::timeout;
 
 mod command;
+mod event;
 mod figures;
 mod keeper;
 mod work;
 
 use self::command::{Append, Call, Command};
+pub use self::event::{StoreEvent, StoreEvents};
 pub use self::figures::{Drops, Figures};
 use self::keeper::Keeper;
 

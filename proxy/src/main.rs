@@ -81,7 +81,7 @@ struct Args {
         value_parser = address
     )]
     health_address: MaybeAddress,
-    /// Address of /config, /listeners, /conns and /drain: loopback only, or none.
+    /// Address of /config, /listeners, /lag, /conns and /drain: loopback only, or none.
     #[arg(
         long,
         value_name = "IP:PORT",

@@ -34,7 +34,7 @@ pub struct Settings {
     pub log_level: Level,
     /// Address of /livez, /readyz and /metrics; `None`: not served.
     pub health: Option<SocketAddr>,
-    /// Address of /config, /listeners, /conns and /drain, on loopback only; `None`: not served.
+    /// Address of /config, /listeners, /lag, /conns and /drain, on loopback only; `None`: not served.
     pub admin: Option<SocketAddr>,
     /// Unix socket for all of these endpoints and /startupz; `None`: not served.
     pub socket: Option<PathBuf>,

@@ -25,7 +25,10 @@ use super::{
     socket::Taker,
 };
 use crate::{
-    core::delivery::{Delivery, Look, Seen, Watch},
+    core::{
+        delivery::{Delivery, Look, Seen, Watch},
+        pace::Pace,
+    },
     files::{Files, Permit},
     log::{self, Level},
     process::Process,
@@ -57,6 +60,11 @@ pub(super) struct Log {
     sent: Rc<Sent>,
     watch: Watch,
     delivery: Delivery,
+    /// Events of the store that were told.
+    events: u64,
+    /// Connections that were told as closed for what they sent.
+    violations: u64,
+    told: Pace,
     files: Permit,
 }
 
@@ -83,6 +91,9 @@ impl Log {
             sent: Rc::default(),
             watch: Watch::default(),
             delivery: Delivery::default(),
+            events: 0,
+            violations: 0,
+            told: Pace::default(),
             files: files.take_anyway(FILES),
         })
     }
@@ -120,6 +131,7 @@ impl Log {
         match open(&self.folder, &self.durable).await {
             Ok(store) => {
                 self.store = store;
+                self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
             }
@@ -158,6 +170,8 @@ impl Log {
         }
         let figures = self.store.figures();
         let seen = self.seen(&figures, process.clock.seconds());
+        self.tell_events(&figures, &shared, process);
+        self.tell_violations(&shared, process);
         let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
         self.files = process.files.take_anyway(FILES + connections);
         if seen.delivery != self.delivery {
@@ -168,6 +182,30 @@ impl Log {
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
         }
         shared.counters.show_durable(Some(seen));
+    }
+
+    /// Tells what happened to the log since the last look.
+    fn tell_events(&mut self, figures: &Figures, shared: &Shared, process: &Process) {
+        for event in figures.events.after(self.events) {
+            let level = if event.is_harmless() { Level::Info } else { Level::Warn };
+            process.log.notice(level, "store", &shared.id, event.to_string());
+        }
+        self.events = figures.events.count();
+    }
+
+    /// Tells of clients that were disconnected, as what they sent is not what the framing says.
+    fn tell_violations(&mut self, shared: &Shared, process: &Process) {
+        let violations = self.intake.figures().violations;
+        if violations > self.violations
+            && let Some(count) = self.told.due(process.clock.seconds(), violations)
+        {
+            self.violations = violations;
+            let last = self.intake.violation();
+            let message = format!(
+                "{count} connection(s) were closed, as what they sent is not what durable.framing says; the last one is {last}"
+            );
+            process.log.notice(Level::Warn, "client", &shared.id, message);
+        }
     }
 
     fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
@@ -299,6 +337,9 @@ const fn level(delivery: Delivery) -> Level {
     }
 }
 
+/// What helps if messages are dropped for want of room.
+const MAKE_ROOM: &str = "messages are dropped for want of room: make room on the disk, raise durable.store.disk.maxBytes, or see why the sink does not keep up";
+
 /// How a listener delivers, in words.
 fn words(seen: &Seen, why: Option<&str>) -> String {
     let Seen { delivery, backlog, oldest_seconds, .. } = seen;
@@ -306,8 +347,7 @@ fn words(seen: &Seen, why: Option<&str>) -> String {
         0 => "no message waits".to_owned(),
         backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
     };
-    match why {
-        Some(why) => format!("{delivery}: {waiting}; {why}"),
-        None => format!("{delivery}: {waiting}"),
-    }
+    let remedy = (*delivery == Delivery::Full).then_some(MAKE_ROOM);
+    let more = remedy.into_iter().chain(why);
+    more.fold(format!("{delivery}: {waiting}"), |told, more| format!("{told}; {more}"))
 }
