@@ -16,8 +16,8 @@ pub(super) fn command(place: &Place, syncs: Syncs) -> Command {
     command
 }
 
-/// The file with the queue's state is written after each 1,000 messages, as without one a crash loses the queue. With
-/// a sync of each write it is written after each message.
+/// The program's own messages do not come to the ruleset. The file with the queue's state is written after each 1,000
+/// messages, as without one a crash loses the queue. With a sync of each write it is written after each message.
 fn configuration(place: &Place, syncs: Syncs) -> String {
     let (folder, input, sink) = (place.logs(), place.input, place.sink);
     let module = if place.row.is_udp() { "imudp" } else { "imptcp" };
@@ -34,11 +34,11 @@ fn configuration(place: &Place, syncs: Syncs) -> String {
          main_queue(queue.type=\"Direct\")\n\
          module(load=\"{module}\")\n{load}\
          template(name=\"raw\" type=\"string\" string=\"%rawmsg%\")\n\
-         input(type=\"{module}\" address=\"127.0.0.1\" port=\"{input}\")\n\
-         action(type=\"{output}\" target=\"127.0.0.1\" port=\"{sink}\" {protocol}template=\"raw\" \
+         input(type=\"{module}\" address=\"127.0.0.1\" port=\"{input}\" ruleset=\"bench\")\n\
+         ruleset(name=\"bench\") {{ action(type=\"{output}\" target=\"127.0.0.1\" port=\"{sink}\" {protocol}template=\"raw\" \
          action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\" queue.type=\"{queue}\" \
          queue.filename=\"queue\" queue.maxFileSize=\"64m\" queue.saveOnShutdown=\"on\" \
-         queue.checkpointInterval=\"{checkpoint}\" queue.syncQueueFiles=\"{sync}\")\n",
+         queue.checkpointInterval=\"{checkpoint}\" queue.syncQueueFiles=\"{sync}\") }}\n",
         folder = folder.display(),
     )
 }
