@@ -36,6 +36,8 @@ impl Deliveries {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::supervisor::fixtures::id;
 
@@ -47,7 +49,7 @@ mod tests {
         assert_eq!(deliveries.observe(&first), [a.clone(), b.clone()]);
         assert!(deliveries.observe(&first).is_empty());
         let stalled = BTreeMap::from([(&a, Delivery::Stalled), (&b, Delivery::Behind)]);
-        assert_eq!(deliveries.observe(&stalled), [a.clone()]);
+        assert_eq!(deliveries.observe(&stalled), from_ref(&a));
         assert_eq!((deliveries.of(&a), deliveries.of(&b)), (Some(Delivery::Stalled), Some(Delivery::Behind)));
     }
 
@@ -58,7 +60,7 @@ mod tests {
         deliveries.observe(&BTreeMap::from([(&a, Delivery::Full), (&b, Delivery::Full)]));
         deliveries.forget(&b);
         assert_eq!(deliveries.of(&b), None, "at once, before the next look");
-        assert_eq!(deliveries.observe(&BTreeMap::new()), [a.clone()]);
+        assert_eq!(deliveries.observe(&BTreeMap::new()), from_ref(&a));
         assert_eq!(deliveries.of(&a), None);
     }
 }

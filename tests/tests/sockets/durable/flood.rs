@@ -21,8 +21,8 @@ fn a_flood_of_datagrams_costs_little_memory_and_each_one_that_is_lost_is_counted
     let listener = Listener::udp("u", port).to(1).with(durable);
     let program = run(&forward("f", "", &[listener]), health, data.path());
     let socket = UdpSocket::bind((LOCALHOST, 0)).expect("a port");
-    let send = || socket.send_to(&[b'.'; BYTES], (LOCALHOST, port)).expect("it is sent");
-    send();
+    let burst = || socket.send_to(&[b'.'; BYTES], (LOCALHOST, port)).expect("it is sent");
+    burst();
     // The code that keeps messages is in memory then.
     until_kept(health, "u", 1);
     let before = program.resident_bytes();
@@ -30,7 +30,7 @@ fn a_flood_of_datagrams_costs_little_memory_and_each_one_that_is_lost_is_counted
     let (mut sent, mut most) = (1, 0);
     until("the log is full", || {
         for _ in 0..ROUND {
-            send();
+            burst();
         }
         sent += ROUND;
         most = program.resident_bytes().unwrap_or(0).max(most);
