@@ -1,18 +1,18 @@
 //! The thread of durable listeners: messages in, a log on disk, messages out.
 //!
 //! ```text
-//! control thread ─ sockets ─▶ intake ─▶ log: a folder, and a thread of its own ─▶ sender ─▶ backend
+//! control thread ─ sockets ─▶ intake ─▶ log: a folder or a stream, and a thread of its own ─▶ sender ─▶ backend
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
 mod log;
+mod place;
 mod settings;
 mod sink;
 mod socket;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt::Write as _,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -30,6 +30,7 @@ use tokio::{
 
 use self::{
     log::{Leaving, Log},
+    place::Place,
     socket::Socket,
 };
 use crate::{
@@ -48,17 +49,21 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long a log may take to write what it has when the process ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Starts the thread. Logs are in folders within `folder`.
+/// Starts the thread. Logs are in folders within `folder`, or in streams of servers, which `credentials` open.
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub(crate) fn start(folder: &Path, process: &Process) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
+pub(crate) fn start(
+    folder: &Path,
+    credentials: Option<PathBuf>,
+    process: &Process,
+) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (handle, queue) = WorkerHandle::with_queue();
     let (folder, process) = (folder.join("durable"), process.clone());
     let run = move || {
         let (logs, leaving, sockets) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
-        let thread = Thread { folder, process, logs, leaving, sockets };
+        let thread = Thread { folder, credentials, process, logs, leaving, sockets };
         LocalSet::new().block_on(&runtime, thread.run(queue));
     };
     Ok((handle, thread::Builder::new().name("durable".into()).spawn(run)?))
@@ -67,6 +72,8 @@ pub(crate) fn start(folder: &Path, process: &Process) -> io::Result<(WorkerHandl
 /// The state of the thread.
 struct Thread {
     folder: PathBuf,
+    /// The file with the credentials of servers.
+    credentials: Option<PathBuf>,
     process: Process,
     /// The logs that are open.
     logs: BTreeMap<ListenerId, Log>,
@@ -122,7 +129,8 @@ impl Thread {
         if let Some(leaving) = self.leaving.remove(id) {
             leaving.end(CLOSE_WITHIN).await;
         }
-        let log = Log::open(self.folder.join(path(id)), durable, &self.process.files).await?;
+        let place = Place::of(id, &self.folder, self.credentials.clone());
+        let log = Log::open(place, durable, &self.process.files).await?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }
@@ -184,38 +192,5 @@ impl Thread {
         for leaving in self.leaving.into_values() {
             leaving.end(CLOSE_WITHIN).await;
         }
-    }
-}
-
-/// The folder of a log within the folder of all: one for each part of the id. A part begins with no dot, and bytes that
-/// names have not are written as `%XX`.
-fn path(id: &ListenerId) -> PathBuf {
-    id.to_string().split('/').map(escaped).collect()
-}
-
-fn escaped(part: &str) -> String {
-    let mut escaped = String::new();
-    for (at, byte) in part.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && at > 0) {
-            escaped.push(char::from(byte));
-        } else {
-            // A string takes whatever is written.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use proxy_api::Origin;
-
-    use super::*;
-
-    #[test]
-    fn a_log_has_a_folder_of_its_own_whatever_the_names_are() {
-        let folder = |namespace: &str, name: &str| path(&ListenerId::new(Origin::port_forward(namespace, name), "l"));
-        assert_eq!(folder("shop", "db.eu-1"), Path::new("shop/db.eu-1/l"));
-        assert_eq!(folder("..", "a_b%"), Path::new("%2E./a%5Fb%25/l"));
     }
 }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub drain_seconds: u32,
     /// Folder in which durable listeners keep messages; `None`: they do not run.
     pub data: Option<PathBuf>,
+    /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: there is none.
+    pub jetstream_credentials: Option<PathBuf>,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<crate::tunnels::Settings>,
@@ -80,6 +82,7 @@ impl Default for Settings {
             quiet_start: false,
             drain_seconds: 300,
             data: None,
+            jetstream_credentials: None,
             #[cfg(feature = "tunnels")]
             tunnels: None,
         }

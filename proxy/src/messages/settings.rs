@@ -16,25 +16,34 @@ const SYNC_BYTES: u64 = 1 << 20;
 /// The names of a log's files start with this.
 const PREFIX: &str = "log-";
 
-/// The settings of the log.
-pub(super) fn store(durable: &Durable) -> StoreSettings {
-    let api::Store::Disk { max_bytes } = durable.store;
+/// The settings of a log on disk.
+pub(super) fn disk(durable: &Durable, max_bytes: u64) -> StoreSettings {
     StoreSettings {
         prefix: PREFIX.to_owned(),
         log: Settings {
             max_bytes,
             max_message_bytes: size(durable.max_message_bytes),
-            max_age: durable.max_age_seconds.map(|seconds| Duration::from_secs(seconds.into())),
-            when_full: match durable.when_full {
-                api::WhenFull::DropOldest => WhenFull::DropOldest,
-                api::WhenFull::DropNewest | api::WhenFull::Block => WhenFull::Refuse,
-            },
+            max_age: max_age(durable),
+            when_full: when_full(durable),
             sync_after: Duration::from_millis(durable.sync_millis.into()),
             sync_bytes: SYNC_BYTES,
         },
         blocks: durable.when_full == api::WhenFull::Block,
         dead_bytes: durable.dead_letter_bytes.unwrap_or(0),
         queue_bytes: QUEUE_BYTES,
+    }
+}
+
+/// The age at which messages are dropped.
+pub(super) fn max_age(durable: &Durable) -> Option<Duration> {
+    durable.max_age_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// What gives way in a full log.
+pub(super) fn when_full(durable: &Durable) -> WhenFull {
+    match durable.when_full {
+        api::WhenFull::DropOldest => WhenFull::DropOldest,
+        api::WhenFull::DropNewest | api::WhenFull::Block => WhenFull::Refuse,
     }
 }
 
@@ -143,7 +152,7 @@ fn host(spec: &Listener) -> String {
     }
 }
 
-fn size(number: u32) -> usize {
+pub(super) fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
@@ -177,7 +186,7 @@ mod tests {
     #[test]
     fn a_full_log_does_what_the_listener_says() {
         let of = |when_full| {
-            let settings = store(&durable(when_full));
+            let settings = disk(&durable(when_full), 16 << 20);
             (settings.log.when_full, settings.blocks)
         };
         assert_eq!(of(api::WhenFull::DropOldest), (WhenFull::DropOldest, false));
@@ -192,6 +201,9 @@ mod tests {
         assert!(is_same_store(&before, &sink));
         assert!(!is_same_store(&before, &Durable { max_message_bytes: 65, ..before.clone() }));
         assert!(!is_same_store(&before, &durable(api::WhenFull::DropNewest)));
+        let (url, max_bytes) = ("nats://a".to_owned(), 16 << 20);
+        let store = api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes };
+        assert!(!is_same_store(&before, &Durable { store, ..before.clone() }));
     }
 
     #[test]

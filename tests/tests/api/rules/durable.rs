@@ -11,6 +11,16 @@ pub(super) fn cases() -> Vec<Case> {
             "durable: {send: {relp: {}}}",
         ),
         of_listener(
+            "exactly one of disk and jetStream must be set",
+            "durable: {send: {relp: {}}, store: {}}",
+            "durable: {send: {relp: {}}, store: {jetStream: {url: 'nats://a:4222', maxBytes: 16777216}}}",
+        ),
+        of_listener(
+            "replicas of jetStream must be 1, 3 or 5",
+            "durable: {send: {relp: {}}, store: {jetStream: {url: 'tls://a', replicas: 2, maxBytes: 16777216}}}",
+            "durable: {send: {relp: {}}, store: {jetStream: {url: 'tls://a', replicas: 3, maxBytes: 16777216}}}",
+        ),
+        of_listener(
             "maxBytes of deadLetter must be 0, or at least 16777216",
             "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777215}}",
             "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777216}}",
