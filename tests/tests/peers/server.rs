@@ -108,14 +108,14 @@ impl Server {
     }
 
     /// Kills all processes of the server at once (SIGKILL).
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.child.kill().expect("the server is running");
         self.child.wait().expect("wait");
         until("the server is gone", || !(self.is_ready)());
     }
 
     /// Starts the crashed server again.
-    fn come_back(&mut self) {
+    pub(super) fn come_back(&mut self) {
         self.child = spawn(&self.line, &self.log);
         self.wait_until_ready();
     }
