@@ -1,5 +1,5 @@
-//! The store of one listener: a handle to the thread that owns its log, on disk or in `JetStream`. What a handle asks of
-//! either is a `Command`.
+//! The store of one listener: a handle to the thread that owns its log, on disk or in `JetStream`. What a handle asks
+//! of either is a `Command`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -180,8 +180,8 @@ impl Store {
         Ok(Self::new(Commands::Disk(commands), (next, figures), &bounds))
     }
 
-    /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Another process that has
-    /// the stream loses it.
+    /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Another process that
+    /// has the stream loses it.
     #[cfg(feature = "jetstream")]
     pub async fn open_stream(settings: JetStreamSettings) -> Result<Self, StoreError> {
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();

@@ -8,13 +8,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy};
+use async_nats::jetstream::stream::Info;
 use async_nats::jetstream::{Context, ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, Subject};
+use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
 use tokio::runtime::Builder;
@@ -23,6 +22,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio::{join, select};
 
+use self::server::{connect, dead_letters, make, stream, words};
 use self::window::Window;
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError};
@@ -30,14 +30,11 @@ use super::{Figures, Seen, StoreError};
 mod aside;
 mod publish;
 mod pull;
+mod server;
 mod window;
 
-/// A connection that is not there by then is given up.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// An answer of the server that is not there by then is given up, and asked for again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The longest pause between two tries to connect again.
-const RECONNECT: Duration = Duration::from_secs(2);
 /// The pause after something failed.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the size of the stream is looked up.
@@ -46,8 +43,6 @@ const TICK: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long acknowledgements are sent when the store is closed.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
-/// The server knows for so long which messages it has, but for no longer than it keeps them.
-const DUPLICATES: Duration = Duration::from_secs(120);
 /// Bytes of a message beside its payload: its headers.
 const HEADERS: usize = 2048;
 
@@ -158,8 +153,8 @@ impl Keeper {
         let most = client.max_payload();
         if most < settings.max_message_bytes + HEADERS {
             return Err(StoreError::Server(format!(
-                "{} takes messages of {most} bytes with their headers of up to {HEADERS}: lower maxMessageBytes, or raise \
-                 max_payload of the server",
+                "{} takes messages of {most} bytes with their headers of up to {HEADERS}: lower maxMessageBytes, or \
+                 raise max_payload of the server",
                 settings.url
             )));
         }
@@ -361,69 +356,4 @@ impl Keeper {
     fn words(&self, doing: &str, error: &dyn Display) -> String {
         words(&self.settings, doing, error)
     }
-}
-
-fn words(settings: &JetStreamSettings, doing: &str, error: &dyn Display) -> String {
-    format!("cannot {doing} the stream {} of {}: {error}; see to the NATS server", settings.stream, settings.url)
-}
-
-async fn connect(settings: &JetStreamSettings, link: watch::Sender<u64>) -> Result<Client, StoreError> {
-    let options = match &settings.credentials {
-        None => ConnectOptions::new(),
-        Some(text) => ConnectOptions::with_credentials(text).map_err(|error| {
-            StoreError::Server(format!("{error}: give a credentials file as the tools of NATS write it"))
-        })?,
-    };
-    let changed = move |event: Event| {
-        if matches!(event, Event::Connected | Event::Disconnected) {
-            link.send_modify(|links| *links += 1);
-        }
-        ready(())
-    };
-    let options = options
-        .name("portlane")
-        .connection_timeout(CONNECT_WITHIN)
-        .reconnect_delay_callback(|tries| RECONNECT.min(PAUSE * u32::try_from(tries).unwrap_or(u32::MAX).min(100)))
-        .event_callback(changed);
-    let connected = options.connect(settings.url.clone()).await;
-    connected.map_err(|error| StoreError::Server(format!("cannot connect to {}: {error}", settings.url)))
-}
-
-async fn make(context: &Context, settings: &JetStreamSettings, config: Config) -> Result<Info, StoreError> {
-    let made = context.create_or_update_stream(config).await;
-    made.map_err(|error| StoreError::Server(words(settings, "open", &error)))
-}
-
-/// The stream of messages.
-fn stream(settings: &JetStreamSettings) -> Config {
-    let max_age = settings.max_age.unwrap_or_default();
-    Config {
-        name: settings.stream.clone(),
-        max_bytes: i64::try_from(settings.max_bytes).unwrap_or(i64::MAX),
-        discard: match settings.when_full {
-            WhenFull::DropOldest => DiscardPolicy::Old,
-            WhenFull::Refuse => DiscardPolicy::New,
-        },
-        subjects: vec![settings.stream.clone()],
-        retention: RetentionPolicy::WorkQueue,
-        max_age,
-        num_replicas: settings.replicas,
-        duplicate_window: if max_age.is_zero() { DUPLICATES } else { DUPLICATES.min(max_age) },
-        ..Config::default()
-    }
-}
-
-/// The stream of dead letters, which nobody reads here.
-fn dead_letters(settings: &JetStreamSettings) -> Config {
-    Config {
-        name: dead_name(settings),
-        max_bytes: i64::try_from(settings.dead_bytes).unwrap_or(i64::MAX),
-        subjects: vec![dead_name(settings)],
-        num_replicas: settings.replicas,
-        ..Config::default()
-    }
-}
-
-fn dead_name(settings: &JetStreamSettings) -> String {
-    format!("{}-dead", settings.stream)
 }

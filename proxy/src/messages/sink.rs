@@ -72,7 +72,7 @@ impl Sent {
         match event {
             SenderEvent::Ended { error, .. } => {
                 if self.error.replace(Some(error.clone())).is_none() {
-                    notice(Level::Warn, format!("{error}; messages wait on the disk, and it is tried again"));
+                    notice(Level::Warn, format!("{error}; messages wait in the log, and it is tried again"));
                 }
             }
             SenderEvent::Delivered { messages } => {

@@ -10,7 +10,8 @@ use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Keeper, dead_name};
+use super::Keeper;
+use super::server::dead_name;
 use crate::StoreError;
 
 /// Who sent the message.

@@ -138,8 +138,8 @@ impl Keeper {
         }
     }
 
-    /// Asks until the server says what the stream has, and moves `last` to it. `most` is its last sequence if it has all
-    /// that was sent.
+    /// Asks until the server says what the stream has, and moves `last` to it. `most` is its last sequence if it has
+    /// all that was sent.
     async fn recover(&self, most: u64) {
         while self.usable().is_ok() {
             sleep(PAUSE).await;
@@ -148,8 +148,8 @@ impl Keeper {
                     let (last, known) = (info.state.last_sequence, self.last.get());
                     if last < known {
                         let what = format!(
-                            "it ends with message {last}, and had {known}; restart this process, and let the server sync \
-                             with sync_interval: always"
+                            "it ends with message {last}, and had {known}; restart this process, and let the server \
+                             sync with sync_interval: always"
                         );
                         self.lose(self.words("use", &what));
                     } else if last > most {
