@@ -36,6 +36,17 @@ fn nats(folder: &Path, port: u16) -> Server {
     Server::start(folder, &line, listens(port))
 }
 
+/// A forward to `sink`, whose messages the server at `back` keeps.
+fn manifests(port: u16, back: u16, sink: u16) -> String {
+    let store = format!("{{jetStream: {{url: 'nats://127.0.0.1:{back}', maxBytes: 16777216}}}}");
+    let durable = format!("durable: {{framing: Relp, send: {{relp: {{}}}}, store: {store}}}");
+    forward("f", "", &[Listener::tcp("l", port).to(sink).with(&durable)])
+}
+
+fn run(manifests: &str, health: u16, data: &Path) -> Program {
+    Program::run(manifests, health, &["--data", data.to_str().expect("UTF-8")])
+}
+
 fn message(number: u64) -> String {
     format!("<13>message {number}")
 }
@@ -91,11 +102,8 @@ fn what_jetstream_has_acknowledged_arrives_once_and_in_order_after_crashes_of_th
     let (folder, data) = (open_folder(), tempfile::tempdir().expect("a folder"));
     let (back, port, away, health) = (free_port(), free_port(), free_port(), free_port());
     let mut server = nats(folder.path(), back);
-    let store = format!("{{jetStream: {{url: 'nats://127.0.0.1:{back}', maxBytes: 16777216}}}}");
-    let durable = format!("durable: {{framing: Relp, send: {{relp: {{}}}}, store: {store}}}");
-    let manifests = forward("f", "", &[Listener::tcp("l", port).to(away).with(&durable)]);
-    let run = || Program::run(&manifests, health, &["--data", data.path().to_str().expect("UTF-8")]);
-    let program = run();
+    let manifests = manifests(port, back, away);
+    let program = run(&manifests, health, data.path());
     let mut crashes = 0;
     send(port, |kept| {
         // The rest of the window is on its way.
@@ -108,7 +116,7 @@ fn what_jetstream_has_acknowledged_arrives_once_and_in_order_after_crashes_of_th
     assert_eq!(crashes, 1);
     drop(program.kill());
     let (_sink, taken) = sink(away);
-    let _program = run();
+    let _program = run(&manifests, health, data.path());
     let all: Vec<String> = (0..COUNT).map(message).collect();
     until("the sink has the last message", || taken.lock().expect("unpoisoned").last() == all.last());
     assert_eq!(*taken.lock().expect("unpoisoned"), all);
@@ -117,13 +125,28 @@ fn what_jetstream_has_acknowledged_arrives_once_and_in_order_after_crashes_of_th
 #[test]
 fn a_listener_whose_server_is_away_fails_with_its_url_and_runs_once_the_server_is_there() {
     let (folder, data) = (open_folder(), tempfile::tempdir().expect("a folder"));
-    let (back, port) = (free_port(), free_port());
-    let store = format!("{{jetStream: {{url: 'nats://127.0.0.1:{back}', maxBytes: 16777216}}}}");
-    let durable = format!("durable: {{send: {{relp: {{}}}}, store: {store}}}");
-    let manifests = forward("f", "", &[Listener::tcp("l", port).to(free_port()).with(&durable)]);
-    let program = Program::run(&manifests, free_port(), &["--data", data.path().to_str().expect("UTF-8")]);
+    let back = free_port();
+    let program = run(&manifests(free_port(), back, free_port()), free_port(), data.path());
     let told = program.wait("failed", "default/f/l").to_string();
     assert!(told.contains(&format!("cannot connect to nats://127.0.0.1:{back}")), "{told}");
     let _server = nats(folder.path(), back);
     program.wait("bound", "default/f/l");
+}
+
+#[test]
+fn a_proxy_that_opens_the_stream_of_another_one_takes_it_over_and_the_other_one_says_so() {
+    let (folder, data, other) = (open_folder(), tempfile::tempdir(), tempfile::tempdir());
+    let (data, other) = (data.expect("a folder"), other.expect("a folder"));
+    let (back, port, sink_port) = (free_port(), free_port(), free_port());
+    let _server = nats(folder.path(), back);
+    let first = run(&manifests(free_port(), back, sink_port), free_port(), data.path());
+    let (_sink, taken) = sink(sink_port);
+    let _second = run(&manifests(port, back, sink_port), free_port(), other.path());
+    until("the first proxy says so", || {
+        first.events().iter().any(|event| event.to_string().contains("another process has taken it over"))
+    });
+    send(port, |_| {});
+    until("the sink has the last message", || taken.lock().expect("unpoisoned").last() == Some(&message(COUNT - 1)));
+    let all: Vec<String> = (0..COUNT).map(message).collect();
+    assert_eq!(*taken.lock().expect("unpoisoned"), all);
 }

@@ -65,8 +65,10 @@ impl Keeper {
                 Err(Failed::Full(_)) if self.settings.blocks => sleep(PAUSE * 10).await,
                 Err(Failed::Full(why)) => refusal = Some(Refusal { is_full: true, error: StoreError::Server(why) }),
                 Err(Failed::Broken(why)) => {
-                    self.fails(why);
                     self.recover(before + rest.len() as u64).await;
+                    if self.last.get() == before && self.usable().is_ok() {
+                        self.fails(why);
+                    }
                 }
             }
             done += usize::try_from(self.last.get() - before).unwrap_or(usize::MAX);

@@ -28,13 +28,20 @@ const PREFIX: &str = "portlane-";
 impl Keeper {
     /// Fills the window, over one consumer after another.
     pub(super) async fn pull(&self) {
+        let mut failed_before = false;
         loop {
-            if let Err(why) = Box::pin(self.pull_until_a_break()).await {
-                self.fails(why);
-            }
+            let pulled = Box::pin(self.pull_until_a_break()).await;
             if self.usable().is_err() {
                 return pending().await;
             }
+            let fails = pulled.is_err();
+            // A server that restarts fails once.
+            if let Err(why) = pulled
+                && failed_before
+            {
+                self.fails(why);
+            }
+            failed_before = fails;
             sleep(PAUSE).await;
         }
     }
