@@ -2,11 +2,11 @@
 
 use std::sync::PoisonError;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -31,7 +31,7 @@ pub(super) fn message(source: &[u8], received_millis: u64, payload: &[u8]) -> Pu
 
 /// Who sent a message, and when it came.
 pub(super) fn origin(headers: Option<&HeaderMap>) -> (Vec<u8>, u64) {
-    let header = |name: &str| headers.and_then(|headers| headers.get(name)).map_or("", |value| value.as_str());
+    let header = |name: &str| headers.and_then(|headers| headers.get(name)).map_or("", HeaderValue::as_str);
     (header(SOURCE).as_bytes().to_vec(), header(RECEIVED).parse().unwrap_or(0))
 }
 

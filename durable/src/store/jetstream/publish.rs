@@ -87,7 +87,7 @@ impl Keeper {
     /// Sends messages, and moves `last` by those that the stream has.
     async fn send(&self, messages: &[&Incoming]) -> Result<(), Failed> {
         let mut links = self.links.clone();
-        links.borrow_and_update();
+        links.mark_unchanged();
         let mut sent = Vec::with_capacity(messages.len());
         let mut unsent = Ok(());
         for (before, message) in (self.last.get()..).zip(messages) {

@@ -48,7 +48,7 @@ impl Keeper {
 
     async fn pull_until_a_break(&self) -> Result<(), String> {
         let mut links = self.links.clone();
-        links.borrow_and_update();
+        links.mark_unchanged();
         let consumer = self.consumer().await?;
         self.works();
         loop {
