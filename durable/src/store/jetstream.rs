@@ -11,6 +11,7 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::stream::Info;
 use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
@@ -158,7 +159,7 @@ impl Keeper {
                 settings.url
             )));
         }
-        let context = ContextBuilder::new().timeout(ANSWER_WITHIN).build(client.clone());
+        let context = ContextBuilder::new().timeout(ANSWER_WITHIN).ack_timeout(ANSWER_WITHIN).build(client.clone());
         let info = make(&context, &settings, stream(&settings)).await?;
         if settings.dead_bytes > 0 {
             make(&context, &settings, dead_letters(&settings)).await?;
@@ -302,9 +303,27 @@ impl Keeper {
         loop {
             sleep(TICK).await;
             // A failure is told by those who publish and pull.
-            if let Ok(info) = self.info().await {
+            if self.is_connected()
+                && let Ok(info) = self.info().await
+            {
                 self.figures().bytes = info.state.bytes;
             }
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Waits until there is a connection: what is asked before waits in memory. `links` changes with the next break.
+    async fn connected(&self, links: &mut watch::Receiver<u64>) -> Result<(), String> {
+        loop {
+            links.mark_unchanged();
+            if self.is_connected() {
+                return Ok(());
+            }
+            self.fails(self.words("reach", &"the connection is down, and is tried again"));
+            links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
         }
     }
 

@@ -58,7 +58,7 @@ impl Keeper {
                 refusal = Some(Refusal { is_full: false, error });
                 break;
             }
-            let rest = messages.get(done..).unwrap_or_default();
+            let rest = messages.get(done..messages.len().min(done + BATCH)).unwrap_or_default();
             let before = self.last.get();
             match self.send(rest).await {
                 Ok(()) => self.works(),
@@ -87,7 +87,7 @@ impl Keeper {
     /// Sends messages, and moves `last` by those that the stream has.
     async fn send(&self, messages: &[&Incoming]) -> Result<(), Failed> {
         let mut links = self.links.clone();
-        links.mark_unchanged();
+        self.connected(&mut links).await.map_err(Failed::Broken)?;
         let mut sent = Vec::with_capacity(messages.len());
         let mut unsent = Ok(());
         for (before, message) in (self.last.get()..).zip(messages) {
@@ -143,9 +143,14 @@ impl Keeper {
     /// Asks until the server says what the stream has, and moves `last` to it. `most` is its last sequence if it has
     /// all that was sent.
     async fn recover(&self, most: u64) {
+        let mut links = self.links.clone();
         while self.usable().is_ok() {
             sleep(PAUSE).await;
-            match self.info().await {
+            let info = match self.connected(&mut links).await {
+                Ok(()) => self.info().await,
+                Err(why) => Err(why),
+            };
+            match info {
                 Ok(info) => {
                     let (last, known) = (info.state.last_sequence, self.last.get());
                     if last < known {

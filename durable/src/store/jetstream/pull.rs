@@ -48,7 +48,7 @@ impl Keeper {
 
     async fn pull_until_a_break(&self) -> Result<(), String> {
         let mut links = self.links.clone();
-        links.mark_unchanged();
+        self.connected(&mut links).await?;
         let consumer = self.consumer().await?;
         self.works();
         loop {
@@ -95,7 +95,6 @@ impl Keeper {
         for name in ours {
             stream.delete_consumer(name).await.map_err(|error| self.words("read", &error))?;
         }
-        self.consumers.set(count + 1);
         let config = pull::Config {
             durable_name: Some(format!("{own}{count}")),
             ack_policy: AckPolicy::Explicit,
@@ -104,7 +103,9 @@ impl Keeper {
             ..pull::Config::default()
         };
         let made = self.context.create_consumer_on_stream(config, name).await;
-        made.map_err(|error| self.words("read", &error))
+        let consumer = made.map_err(|error| self.words("read", &error))?;
+        self.consumers.set(count + 1);
+        Ok(consumer)
     }
 
     /// Waits until there is room in the window. Returns for how many messages.
