@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 #![allow(clippy::disallowed_methods, reason = "a load has a rate")]
 
+#[path = "common/cpu.rs"]
 mod cpu;
 
 use std::{

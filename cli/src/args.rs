@@ -234,7 +234,7 @@ pub struct Run {
     /// Address for /livez, /readyz and /metrics. Absent: not served.
     #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
     pub(crate) health_address: Option<SocketAddr>,
-    /// Loopback address for a page that follows the forwards (/), and for /config, /listeners, /conns and /drain.
+    /// Loopback address for a page that follows the forwards (/), and for /config, /listeners, /lag, /conns and /drain.
     /// Absent: not served.
     #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
     pub(crate) admin_address: Option<SocketAddr>,

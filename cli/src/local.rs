@@ -1,4 +1,4 @@
-//! `portlane status`, `conns`, `top` and `config`: a process on this machine, by its admin address, in the words of the
+//! `portlane status`, `conns`, `top`, `lag` and `config`: a process on this machine, by its admin address, in the words of the
 //! plugin for clusters.
 
 mod admin;
@@ -11,7 +11,7 @@ use std::{
 
 use kubectl_core::{
     access::Listed,
-    conns,
+    conns, lag,
     local::{Process, Scope},
     render,
     status::Verdict,
@@ -23,7 +23,7 @@ use tokio::{runtime::Builder, sync::watch, time::sleep};
 pub(crate) use self::args::Verb;
 use self::{
     admin::get,
-    args::{Config, Conns, Status, Top},
+    args::{Config, Conns, Lag, Status, Top},
 };
 use crate::{
     error::Error,
@@ -46,6 +46,7 @@ pub(crate) fn run(verb: &Verb) -> Result<u8, Error> {
             Verb::Status(args) => status(args).await,
             Verb::Conns(args) => list(args).await,
             Verb::Top(args) => follow(args).await,
+            Verb::Lag(args) => behind(args).await,
             Verb::Config(args) => config(args).await,
         }
     }))
@@ -124,6 +125,18 @@ async fn send(args: &Top, start: Instant, first: Sample, out: watch::Sender<Repo
             return Ok(());
         }
     }
+}
+
+async fn behind(args: &Lag) -> Result<u8, Error> {
+    let address = args.process.admin_address;
+    let report = get(address, "/listeners").await?;
+    let process = Process { address: address.to_string(), report, ..Process::default() };
+    let scope = args.place.scope(args.forward.as_ref());
+    named(&process, &scope)?;
+    let mut listeners: Vec<lag::Listener> = get(address, "/lag").await?;
+    listeners.retain(|listener| scope.has_listener(&listener.listener));
+    output::print(&lag::report(listeners, Vec::new()), args.output, render::lag)?;
+    Ok(0)
 }
 
 async fn config(args: &Config) -> Result<u8, Error> {

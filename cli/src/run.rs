@@ -320,6 +320,7 @@ impl<S: Services> Runner<'_, S> {
                 hostnames: listener.hostnames.clone(),
                 proxy_protocol: accepted_headers(listener.header().filter(|_| !listener.hostnames.is_empty())),
                 backends: None,
+                delivery: None,
             });
         }
     }

@@ -230,11 +230,9 @@ spec:
     }
 
     #[test]
-    fn a_durable_listener_is_refused_until_clusters_run_it() {
+    fn a_durable_listener_is_as_good_in_a_cluster_as_another() {
         let durable = FORWARD.to_owned() + "    durable: {send: {relp: {}}}\n";
-        let refused = "f:17: PortForward default/a: spec.listeners[0].durable: Invalid: durable listeners are not run in \
-                       clusters by this version yet";
-        assert_begin(&validated(&durable), &[refused]);
+        assert_eq!(validated(&durable), validated(FORWARD));
     }
 
     fn problems(objects: &[Option<&str>]) -> BTreeSet<Problem> {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Durable forwarding: messages in, a log on disk, messages out.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.enrich) || has(self.enrich.structuredDataId) || (has(self.send.http) && (!has(self.send.http.format) || self.send.http.format != 'Raw'))").message("enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray"))]
+#[x_kube(validation = Rule::new("!has(self.enrich) || !has(self.enrich.structuredDataId) || !has(self.send.http) || (has(self.send.http.format) && self.send.http.format == 'Raw')").message("enrich.structuredDataId is not for send.http with the format Ndjson or JsonArray: write enrich: {}"))]
 pub struct Durable {
     /// How messages are told apart. Datagram, for UDP only: each datagram is a message; nothing is promised before the
     /// log. For TCP: Newline, Nul, OctetCounting, Syslog (RFC 6587, octet counting or lines), Length2 and Length4 (a
@@ -45,7 +47,10 @@ pub struct Durable {
     /// Where messages are put that the sink refuses for ever. Absent: they are dropped and counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
-    /// What is added to messages. Absent: nothing.
+    /// Adds receive time, client address, forward and pod to messages, and rewrites nothing of them. For `send.http` with
+    /// the format Ndjson or JsonArray, `enrich: {}` makes an object of each message, with the fields `receivedAt`,
+    /// `client`, `forward`, `pod` and `message` (`messageBase64` if it is not UTF-8), so that any message can be sent.
+    /// Absent: nothing is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrich: Option<Enrich>,
 }
@@ -93,7 +98,8 @@ pub struct DurableStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
     /// A stream of NATS JetStream. A message that was acknowledged is lost only with the servers that keep it. A server
-    /// syncs it within its `sync_interval`, of 2 minutes unless it is set; syncMillis says nothing here.
+    /// syncs it within its `sync_interval`, of 2 minutes unless it is set; syncMillis says nothing here. In this version
+    /// only `portlane run` has streams; operators refuse the object (Accepted is False).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<JetStreamStore>,
 }
@@ -250,12 +256,14 @@ pub struct DeadLetter {
     pub max_bytes: u64,
 }
 
-/// What is added to messages.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The form in which messages get receive time, client address, forward and pod.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Enrich {
-    /// Name of the structured data with receive time, client address, forward and pod that each syslog message (RFC
-    /// 5424) gets, such as `portlane@32473`: a name, '@' and a private enterprise number, 3 to 32 characters.
+    /// Name of the structured data that each syslog message (RFC 5424) gets, such as `portlane@32473`: a name, '@' and a
+    /// private enterprise number, 3 to 32 characters; other messages stay as they are. Required, unless `send.http` has
+    /// the format Ndjson or JsonArray, with which it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 32), pattern(r"^[!#-<>?A-\\^-~]+@[0-9]+([.][0-9]+)*$"))]
-    pub structured_data_id: String,
+    pub structured_data_id: Option<String>,
 }

@@ -64,8 +64,8 @@ pub use scheduling::{
 };
 pub use selector::{Selector, SelectorOperator, SelectorRequirement};
 pub use status::{
-    AcceptedHeaders, AgentInstance, BackendHealth, Condition, DataPlaneStatus, ForwardAddress, ForwardAgentStatus,
-    ForwardGatewayStatus, ListenerStatus, PortForwardStatus, RejectedListener,
+    AcceptedHeaders, AgentInstance, BackendHealth, Condition, DataPlaneStatus, Delivery, ForwardAddress,
+    ForwardAgentStatus, ForwardGatewayStatus, ListenerStatus, PortForwardStatus, RejectedListener,
 };
 pub use tenant::{Tenant, TenantNamespaces};
 pub use tunnels::{AllowedAgents, GatewayTunnels};

@@ -66,8 +66,8 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
     /// Keeps messages on disk while no backend takes them. The listener is one-way: messages of clients in, a log,
-    /// messages out to one backend at a time. In this version only `portlane run` runs durable listeners; operators refuse
-    /// the object (Accepted is False). Absent: sessions are forwarded.
+    /// messages out to one backend at a time. In a cluster the log survives restarts of the proxy, not the pod. Absent:
+    /// sessions are forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<Durable>,
 }

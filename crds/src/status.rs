@@ -10,6 +10,6 @@ pub use self::{
     gateway::ForwardGatewayStatus,
     parts::{Condition, ForwardAddress},
     portforward::{
-        AcceptedHeaders, BackendHealth, DataPlaneStatus, ListenerStatus, PortForwardStatus, RejectedListener,
+        AcceptedHeaders, BackendHealth, DataPlaneStatus, Delivery, ListenerStatus, PortForwardStatus, RejectedListener,
     },
 };

@@ -34,4 +34,9 @@ pub struct AllowedAgents {
     /// Namespaces whose agents may connect. Absent: the gateway's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceScope>,
+    /// Most instances that the agents of one namespace have together, by their `maxInstances`, 1 to 1024. The oldest
+    /// agents come first, and one that does not fit is not accepted. Absent: as many as `maxAgents` permits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_instances_per_namespace: Option<u32>,
 }

@@ -24,6 +24,8 @@ pub use durable_core::intake::{Framing, Limits, Oversize};
 #[derive(Clone, Default)]
 pub struct Intake {
     figures: Arc<Mutex<IntakeFigures>>,
+    /// The last connection whose bytes are not what the framing says.
+    violation: Arc<Mutex<String>>,
     admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
 }
 
@@ -67,7 +69,7 @@ pub struct IntakeFigures {
 impl Intake {
     /// One that takes messages only of addresses for which `admits` is true. Others admit everybody.
     pub fn guarded(admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
-        Self { figures: Arc::default(), admits: Some(Arc::new(admits)) }
+        Self { figures: Arc::default(), violation: Arc::default(), admits: Some(Arc::new(admits)) }
     }
 
     /// Whether messages of this source are taken, which is counted if not.
@@ -82,6 +84,17 @@ impl Intake {
     /// What was counted.
     pub fn figures(&self) -> IntakeFigures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last connection that [`IntakeFigures::violations`] counts, and what is wrong with its bytes, for people.
+    pub fn violation(&self) -> String {
+        self.violation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what is wrong with the bytes of a connection, and counts it.
+    fn violates(&self, peer: SocketAddr, why: &str) {
+        *self.violation.lock().unwrap_or_else(PoisonError::into_inner) = format!("{peer}: {why}");
+        self.count(|figures| figures.violations += 1);
     }
 
     fn count(&self, count: impl FnOnce(&mut IntakeFigures)) {

@@ -17,5 +17,6 @@ pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 #[cfg(feature = "jetstream")]
 pub use self::store::JetStreamSettings;
 pub use self::store::{
-    Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreSettings,
+    Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
+    StoreEvents, StoreSettings,
 };

@@ -15,6 +15,7 @@ use crate::{Kept, Store, StoreError};
 
 mod http;
 mod relp;
+mod silence;
 mod tcp;
 mod udp;
 mod work;

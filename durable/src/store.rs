@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, wat
 use tokio::time::timeout;
 
 mod command;
+mod event;
 mod figures;
 #[cfg(feature = "jetstream")]
 mod jetstream;
@@ -18,6 +19,7 @@ mod keeper;
 mod work;
 
 use self::command::{Append, Call, Command, Commands};
+pub use self::event::{StoreEvent, StoreEvents};
 pub use self::figures::{Drops, Figures};
 #[cfg(feature = "jetstream")]
 pub use self::jetstream::JetStreamSettings;

@@ -40,10 +40,10 @@ pub struct Settings {
     /// Name of the Secret that holds the CA.
     #[arg(long, env = "PORTLANE_ROOTS_SECRET", default_value = "portlane-roots")]
     pub roots_secret: String,
-    /// Name of the Secret that holds the root of the tunnels, which signs agents and the gateways that they dial. The
-    /// operator creates it when the first gateway has tunnels.
-    #[arg(long, env = "PORTLANE_TUNNEL_ROOT_SECRET", default_value = "portlane-tunnel-root")]
-    pub tunnel_root_secret: String,
+    /// Name of the Secret that holds the roots of the tunnels. The root of a gateway signs its pods and the agents that
+    /// dial them. The operator creates the Secret when the first gateway has tunnels.
+    #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_SECRET", default_value = "portlane-tunnel-roots")]
+    pub tunnel_roots_secret: String,
     /// Namespaces to watch, separated by commas. Absent: all namespaces.
     #[arg(long, env = "PORTLANE_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,

@@ -18,18 +18,18 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use kube::{Api, Client, Config};
-use operator::outputs::enrolments::{Enroller, TunnelRoot};
+use operator::outputs::enrolments::{Enroller, TunnelRoots};
 use operator_core::{
     ObjectKey,
-    enrolment::{Case, Offered, Wanted},
+    enrolment::{Case, Judged, Offered, Wanted},
     status::agent::Enrolment,
 };
-use proxy_api::{SignOutcome, SignReason};
+use proxy_api::{Issued, SignOutcome, SignReason};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tunnel_core::{
-    identity::{AgentIdentity, AgentName, EndpointId},
+    identity::{AgentIdentity, AgentName, EndpointId, Fingerprint},
     join::{Address, JoinString, Token},
 };
 
@@ -119,11 +119,16 @@ impl Server {
         secrets.get("/api/v1/namespaces/home/secrets/pi4-enrolment").cloned().unwrap_or_default()
     }
 
-    /// The token of the join string in the Secret of the agent.
-    fn token(&self) -> Token {
+    /// The join string in the Secret of the agent.
+    fn join(&self) -> JoinString {
         let join = self.secret()["data"]["join"].as_str().map(|join| BASE64.decode(join.as_bytes()).expect("base64"));
         let join = String::from_utf8(join.expect("a join string")).expect("a text");
-        JoinString::parse(&join).expect("whole").token().clone()
+        JoinString::parse(&join).expect("whole")
+    }
+
+    /// The token of that join string.
+    fn token(&self) -> Token {
+        self.join().token().clone()
     }
 }
 
@@ -135,14 +140,15 @@ async fn start() -> (Arc<Server>, Enroller) {
     let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
     config.root_cert = Some(Vec::new());
     let client = Client::try_from(config).expect("a client");
-    let root = TunnelRoot::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-root");
-    (server, Enroller::new(client, root, Arc::default()))
+    let roots = TunnelRoots::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-roots");
+    (server, Enroller::new(client, roots, Arc::default()))
 }
 
 fn wanted() -> Wanted {
     let agent = AgentName::new("home", "pi4").expect("names");
     Wanted {
         key: ObjectKey::new("home", "pi4"),
+        gateway_uid: "uid-edge".to_owned(),
         identity: AgentIdentity::new(agent, "uid-1", 0).expect("an identity"),
         redemptions: 1,
         expire_seconds: 3600,
@@ -156,8 +162,13 @@ fn request() -> String {
     BASE64.encode(CertificateParams::default().serialize_request(&key).expect("a request").der())
 }
 
-fn case(token: Token) -> Case {
-    Case::Token { wanted: Box::new(wanted()), token }
+/// What the root of this gateway is to sign.
+fn by(gateway_uid: &str, case: Case) -> Judged {
+    Judged { gateway_uid: gateway_uid.to_owned(), case }
+}
+
+fn case(token: Token) -> Judged {
+    by("uid-edge", Case::Token { wanted: Box::new(wanted()), token })
 }
 
 fn reason(outcome: SignOutcome) -> SignReason {
@@ -234,21 +245,68 @@ async fn a_secret_of_somebody_else_and_a_damaged_ledger_are_left_alone() {
     }
 }
 
+/// What was signed, with the root.
+async fn signed(enroller: &Enroller, gateway_uid: &str, case: Case) -> Issued {
+    match enroller.sign(&by(gateway_uid, case), &request()).await.outcome {
+        SignOutcome::Issued(issued) => issued,
+        SignOutcome::Refused { refused } => panic!("refused: {refused:?}"),
+    }
+}
+
+fn endpoint() -> Case {
+    Case::Endpoint(EndpointId::new("0a1b").expect("an id"))
+}
+
+const ROOTS: &str = "/api/v1/namespaces/portlane/secrets/portlane-tunnel-roots";
+
 #[tokio::test]
-async fn one_root_signs_endpoints_and_agents_and_is_kept_in_its_secret() {
+async fn one_root_signs_endpoints_and_agents_of_a_gateway_and_is_kept_in_the_secret() {
     let (server, enroller) = start().await;
-    let id = EndpointId::new("0a1b").expect("an id");
-    let endpoint = enroller.sign(&Case::Endpoint(id.clone()), &request()).await.outcome;
-    let agent = enroller.sign(&Case::Agent(wanted().identity), &request()).await.outcome;
-    let (SignOutcome::Issued(endpoint), SignOutcome::Issued(agent)) = (endpoint, agent) else { panic!("issued") };
-    assert_eq!(endpoint.root, agent.root);
-    assert_ne!(endpoint.certificate, agent.certificate);
-    let kept = || {
-        let secrets = server.secrets.lock().expect("not poisoned");
-        secrets["/api/v1/namespaces/portlane/secrets/portlane-tunnel-root"]["data"]["root.pem"].clone()
-    };
-    let pem = kept();
-    assert!(pem.is_string());
-    assert_eq!(reason(enroller.sign(&Case::Endpoint(id), "AAAA").await.outcome), SignReason::Request);
-    assert_eq!(kept(), pem);
+    let pod = signed(&enroller, "uid-edge", endpoint()).await;
+    let agent = signed(&enroller, "uid-edge", Case::Agent(wanted().identity)).await;
+    assert_eq!(pod.root, agent.root);
+    assert_ne!(pod.certificate, agent.certificate);
+    let kept = || server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
+    let before = kept();
+    assert!(before["uid-edge.pem"].is_string());
+    let refused = enroller.sign(&by("uid-edge", endpoint()), "AAAA").await.outcome;
+    assert_eq!(reason(refused), SignReason::Request);
+    assert_eq!(kept(), before);
+}
+
+#[tokio::test]
+async fn gateways_have_roots_of_their_own_and_a_join_string_has_that_of_its_gateway() {
+    let (server, enroller) = start().await;
+    let edge = signed(&enroller, "uid-edge", endpoint()).await;
+    let other = signed(&enroller, "uid-other", endpoint()).await;
+    assert_ne!(edge.root, other.root);
+    assert_eq!(signed(&enroller, "uid-edge", endpoint()).await.root, edge.root, "another one leaves the first alone");
+    let kept = server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
+    assert_eq!(kept.as_object().map(serde_json::Map::len), Some(2));
+
+    let print = |issued: &Issued| Fingerprint::of(&BASE64.decode(issued.root.as_bytes()).expect("base64"));
+    enroller.offer(wanted()).await;
+    assert_eq!(server.join().root(), print(&edge));
+    enroller.offer(Wanted { gateway_uid: "uid-other".to_owned(), ..wanted() }).await;
+    assert_eq!(server.join().root(), print(&other), "the agent dials another gateway now");
+}
+
+#[tokio::test]
+async fn a_secret_with_as_many_roots_as_it_may_hold_gets_no_other_one() {
+    let (server, enroller) = start().await;
+    signed(&enroller, "uid-edge", endpoint()).await;
+    {
+        let mut secrets = server.secrets.lock().expect("not poisoned");
+        let roots = secrets.get_mut(ROOTS).and_then(|secret| secret["data"].as_object_mut()).expect("roots");
+        roots.extend((1..512).map(|at| (format!("uid-{at}.pem"), json!(BASE64.encode(b"a root")))));
+    }
+    let refused = enroller.sign(&by("uid-new", endpoint()), &request()).await.outcome;
+    assert_eq!(reason(refused), SignReason::Unavailable);
+    let why = enroller.offer(Wanted { gateway_uid: "uid-new".to_owned(), ..wanted() }).await.result;
+    let why = why.expect_err("no root");
+    assert!(why.contains("portlane-tunnel-roots holds 512 roots") && why.contains("UID.pem"), "{why}");
+    signed(&enroller, "uid-edge", endpoint()).await;
+    let damaged = enroller.offer(Wanted { gateway_uid: "uid-7".to_owned(), ..wanted() }).await.result;
+    let damaged = damaged.expect_err("no root");
+    assert!(damaged.contains("uid-7.pem in Secret portlane-tunnel-roots does not hold the root"), "{damaged}");
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Transport;
 
-/// Why a durable listener is refused in a cluster.
-pub const NO_DURABLE: &str = "durable listeners are not run in clusters by this version yet";
+/// Why a stream of a NATS server is refused in a cluster.
+pub const NO_JETSTREAM: &str = "is run by portlane run only in this version: Secrets do not reach proxies in pods, and \
+                                each of them would need a stream of its own; use store.disk";
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -37,9 +38,9 @@ pub struct Durable {
     /// Bytes of the log of dead letters; `None`: they are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_bytes: Option<u64>,
-    /// Name of the structured data that syslog messages get; `None`: nothing is added.
+    /// What is added to messages; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub structured_data_id: Option<String>,
+    pub enrich: Option<Enrich>,
 }
 
 /// How messages are told apart in what clients send.
@@ -165,6 +166,19 @@ pub enum HttpFormat {
     Raw,
 }
 
+/// Receive time, client address, forward and pod, and the form in which messages get them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Enrich {
+    /// An object of JSON around each message.
+    Json {},
+    /// An element of structured data in each message of RFC 5424; other messages stay as they are.
+    Syslog {
+        /// Name of the element.
+        structured_data_id: String,
+    },
+}
+
 /// A number, its name, and what it may be.
 type Number = (&'static str, u64, RangeInclusive<u64>);
 
@@ -185,11 +199,20 @@ impl Durable {
             self.max_age_seconds.map(|seconds| ("maxAgeSeconds", u64::from(seconds), 60..=2_592_000)),
             Some(("syncMillis", u64::from(self.sync_millis), 0..=10_000)),
             self.dead_letter_bytes.map(|bytes| ("deadLetter.maxBytes", bytes, 16 * MIB..=TIB)),
-            self.structured_data_id.as_deref().map(|id| ("the length of structuredDataId", length(id), 3..=32)),
+            self.enrich.as_ref().and_then(Enrich::number),
         ];
         let mut numbers = store.into_iter().chain(own).flatten().chain(self.send.numbers());
         let (name, value, bounds) = numbers.find(|(_, value, bounds)| !bounds.contains(value))?;
         Some(format!("{name} is {value}, but must be {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+impl Enrich {
+    fn number(&self) -> Option<Number> {
+        match self {
+            Self::Json {} => None,
+            Self::Syslog { structured_data_id: id } => Some(("the length of structuredDataId", length(id), 3..=32)),
+        }
     }
 }
 

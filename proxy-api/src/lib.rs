@@ -52,7 +52,7 @@ pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use destinations::{Denial, Destinations, forms};
-pub use durable::{Durable, Framing, HttpFormat, NO_DURABLE, Oversize, Sink, SinkFraming, Store, WhenFull};
+pub use durable::{Durable, Enrich, Framing, HttpFormat, NO_JETSTREAM, Oversize, Sink, SinkFraming, Store, WhenFull};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader, TenantLimits};
 pub use held::Held;
@@ -65,7 +65,7 @@ pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_L
 pub use load::{Load, MAX_LOADS, Work};
 pub use peers::{MAX_ENDPOINT_ID_BYTES, MAX_PEERS, Tunnels, peer_revision};
 pub use report::{
-    BackendHealth, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
+    BackendHealth, Delivery, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };
 pub use session_id::{SessionId, SessionIdError};
 pub use signing::{

@@ -136,6 +136,9 @@ pub struct ListenerReport {
     /// A limit because of which the listener recently refused sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<ReachedLimit>,
+    /// How a durable listener delivers; `None`: it is not durable, or has not run for a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
 }
 
 impl ListenerReport {
@@ -147,10 +150,11 @@ impl ListenerReport {
         self.revision.0.len() + failure
     }
 
-    /// Whether this is the implied default: bound, with all backends healthy and no limit reached.
+    /// Whether this is the implied default: bound, with all backends healthy, no limit reached, and not durable.
     #[must_use]
     pub fn is_usual(&self) -> bool {
-        self.state == ListenerState::Bound && self.backends.is_all() && self.reached.is_none()
+        let is_quiet = self.reached.is_none() && self.delivery.is_none();
+        self.state == ListenerState::Bound && self.backends.is_all() && is_quiet
     }
 }
 
@@ -160,6 +164,24 @@ pub enum ReachedLimit {
     /// The sessions of all listeners of the namespace.
     Tenant,
     /// A limit added by a newer proxy.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How a durable listener delivers, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Messages leave as they come.
+    Flowing,
+    /// The sink takes messages, later than they come.
+    Behind,
+    /// Messages wait, and the sink takes none.
+    Stalled,
+    /// The log has no room, so that messages are dropped.
+    Full,
+    /// The disk fails, so that messages are not safe.
+    StoreFailed,
+    /// A state added by a newer proxy.
     #[serde(other)]
     Unknown,
 }

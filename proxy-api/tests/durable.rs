@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    Configuration, Durable, Framing, HttpFormat, Listener, Offer, Oversize, Sink, SinkFraming, SocketKey, Store,
-    Transport, WhenFull,
+    Configuration, Durable, Enrich, Framing, HttpFormat, Listener, Offer, Oversize, Sink, SinkFraming, SocketKey,
+    Store, Transport, WhenFull,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn durable(send: Sink) -> Durable {
         sync_millis: 500,
         send,
         dead_letter_bytes: None,
-        structured_data_id: None,
+        enrich: None,
     }
 }
 
@@ -60,12 +60,17 @@ fn what_is_absent_is_not_written_and_every_sink_is_read_as_it_was_written() {
     let most = Durable {
         max_age_seconds: Some(60),
         dead_letter_bytes: Some(1 << 24),
-        structured_data_id: Some("portlane@32473".to_owned()),
+        enrich: Some(Enrich::Syslog { structured_data_id: "portlane@32473".to_owned() }),
         ..durable(relp())
     };
     let json = serde_json::to_value(&most).expect("encodes");
     assert_eq!((&json["maxAgeSeconds"], &json["deadLetterBytes"]), (&json!(60), &json!(16_777_216)));
+    assert_eq!(json["enrich"], json!({"syslog": {"structuredDataId": "portlane@32473"}}));
     assert_eq!(serde_json::from_value::<Durable>(json).expect("decodes"), most);
+    let objects = Durable { enrich: Some(Enrich::Json {}), ..durable(relp()) };
+    let json = serde_json::to_value(&objects).expect("encodes");
+    assert_eq!(json["enrich"], json!({"json": {}}));
+    assert_eq!(serde_json::from_value::<Durable>(json).expect("decodes"), objects);
     let http = json!({"path": "/", "format": "Raw", "batchBytes": 1024, "batchMessages": 1, "lingerMillis": 0});
     for (sink, transport, expected) in [
         (relp(), Transport::Tcp, json!({"relp": {"windowMessages": 128}})),
@@ -101,10 +106,12 @@ fn what_is_absent_is_not_written_and_every_sink_is_read_as_it_was_written() {
 fn a_durable_listener_is_taken_and_one_with_a_field_of_a_newer_release_is_refused() {
     let value = serde_json::to_value(durable(relp())).expect("encodes");
     assert!(matches!(received(&value), Offer::Supported(_)));
-    let mut newer = value;
-    newer["lanes"] = json!(4);
-    let Offer::Unsupported { what, .. } = received(&newer) else { panic!("supported") };
-    assert!(what.contains("`lanes`"), "{what}");
+    for (field, of_newer, word) in [("lanes", json!(4), "`lanes`"), ("enrich", json!({"cef": {}}), "`cef`")] {
+        let mut newer = value.clone();
+        newer[field] = of_newer;
+        let Offer::Unsupported { what, .. } = received(&newer) else { panic!("supported") };
+        assert!(what.contains(word), "{what}");
+    }
 }
 
 #[test]
@@ -134,7 +141,9 @@ fn a_number_or_a_length_that_is_out_of_its_bounds_is_named() {
     assert!(letters((1 << 40) + 1).starts_with("deadLetter.maxBytes is "));
     assert!(bounds(&|durable| durable.max_age_seconds = Some(59)).starts_with("maxAgeSeconds is 59"));
     assert!(bounds(&|durable| durable.sync_millis = 10_001).starts_with("syncMillis is 10001"));
-    let name = |length: usize| bounds(&|durable| durable.structured_data_id = Some("a".repeat(length)));
+    let name = |length: usize| {
+        bounds(&|durable| durable.enrich = Some(Enrich::Syslog { structured_data_id: "a".repeat(length) }))
+    };
     assert_eq!((name(3), name(32)), (String::new(), String::new()));
     assert!(name(33).starts_with("the length of structuredDataId is 33"));
     let window = |messages: u32| bounds(&|durable| durable.send = Sink::Relp { window_messages: messages });

@@ -112,6 +112,7 @@ fn the_largest_part_of_an_honest_proxy_fits() {
     let hash = || "f".repeat(MAX_HASH_BYTES);
     let report = || ListenerReport {
         reached: None,
+        delivery: None,
         revision: Revision(hash()),
         state: ListenerState::Failed,
         failure: Some(Failure {

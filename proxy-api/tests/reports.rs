@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    BackendHealth, CONTRACT, Digest, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
-    Revision, Version,
+    BackendHealth, CONTRACT, Delivery, Digest, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report,
+    ReportPart, Revision, Version,
 };
 
 fn id(name: &str) -> ListenerId {
@@ -11,7 +11,7 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None }
+    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None, delivery: None }
 }
 
 const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);
@@ -66,6 +66,22 @@ fn a_reached_limit_is_news_and_one_of_a_newer_proxy_is_read_as_unknown() {
     let newer = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Memory"});
     let read: ListenerReport = serde_json::from_value(newer).expect("decodes");
     assert_eq!(read.reached, Some(ReachedLimit::Unknown));
+}
+
+#[test]
+fn the_delivery_of_a_durable_listener_is_news_and_one_of_a_newer_proxy_is_read_as_unknown() {
+    let usual = state(ListenerState::Bound, BackendHealth::All);
+    let stalled = ListenerReport { delivery: Some(Delivery::Stalled), ..usual.clone() };
+    let flowing = ListenerReport { delivery: Some(Delivery::Flowing), ..usual };
+    assert!(!stalled.is_usual() && !flowing.is_usual());
+    let json = serde_json::json!({"revision": "r", "state": "Bound", "delivery": "Stalled"});
+    assert_eq!(serde_json::to_value(&stalled).expect("encodes"), json);
+    assert_eq!(serde_json::from_value::<ListenerReport>(json).expect("decodes"), stalled);
+    let newer = serde_json::json!({"revision": "r", "state": "Bound", "delivery": "Sideways"});
+    let read: ListenerReport = serde_json::from_value(newer).expect("decodes");
+    assert_eq!(read.delivery, Some(Delivery::Unknown));
+    let all = [Delivery::Flowing, Delivery::Behind, Delivery::Stalled, Delivery::Full, Delivery::StoreFailed];
+    assert!(all.is_sorted());
 }
 
 #[test]

@@ -176,6 +176,7 @@ async fn respond(guest: &Guest, view: &View, request: &Request<Incoming>) -> Res
         (&Method::GET, "/metrics") => metrics(guest, view),
         (&Method::GET, "/config") => config(view).await,
         (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
+        (&Method::GET, "/lag") => json(serde_json::to_string_pretty(&view.metrics.lag())),
         (&Method::GET, "/conns") => conns(view, request.uri().query()).await,
         // Only HEAD gets here.
         (&Method::GET, "/events") => typed(STREAM, ""),
@@ -191,7 +192,7 @@ fn methods(role: Role, path: &str) -> Option<&'static str> {
     match (role, path) {
         (Local, "/startupz")
         | (Health | Local, "/livez" | "/readyz" | "/metrics")
-        | (Admin | Local, "/config" | "/listeners" | "/conns")
+        | (Admin | Local, "/config" | "/listeners" | "/lag" | "/conns")
         | (Admin, "/" | "/page.css" | "/page.js" | "/events") => Some("GET, HEAD"),
         (Admin | Local, "/drain") => Some("POST"),
         _ => None,
@@ -208,9 +209,9 @@ fn refused_method(path: &str, served: &'static str) -> Response<Full<Bytes>> {
 fn known(role: Role) -> &'static str {
     match role {
         Role::Health => "try GET /livez, /readyz or /metrics",
-        Role::Admin => "try GET / (a page), /events, /config, /listeners or /conns, or POST /drain?seconds=N",
+        Role::Admin => "try GET / (a page), /events, /config, /listeners, /lag or /conns, or POST /drain?seconds=N",
         Role::Local => {
-            "try GET /livez, /readyz, /startupz, /metrics, /config, /listeners or /conns, or POST /drain?seconds=N"
+            "try GET /livez, /readyz, /startupz, /metrics, /config, /listeners, /lag or /conns, or POST /drain?seconds=N"
         }
     }
 }
@@ -248,8 +249,7 @@ fn started(view: &View) -> Response<Full<Bytes>> {
 
 /// Succeeds once a configuration was applied, while the proxy is live.
 fn ready(view: &View) -> Response<Full<Bytes>> {
-    use std::sync::atomic::Ordering::Relaxed;
-    if view.metrics.control.applied.load(Relaxed) > 0 {
+    if view.metrics.control.applied.load(std::sync::atomic::Ordering::Relaxed) > 0 {
         live(view, view.process.clock.seconds())
     } else {
         text(StatusCode::SERVICE_UNAVAILABLE, "no configuration applied yet\n")

@@ -24,7 +24,7 @@ use proxy::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::options::{MaybeAddress, Tunnels, address};
+use self::options::{MaybeAddress, Messages, Tunnels, address};
 
 /// musl pads the blocks of a session by a third; see the pool.
 #[cfg(all(target_os = "linux", target_env = "musl"))]
@@ -81,7 +81,7 @@ struct Args {
         value_parser = address
     )]
     health_address: MaybeAddress,
-    /// Address of /config, /listeners, /conns and /drain: loopback only, or none.
+    /// Address of /config, /listeners, /lag, /conns and /drain: loopback only, or none.
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -133,6 +133,8 @@ struct Args {
     /// Format of log records on standard output.
     #[arg(long, value_enum, default_value_t = Log::Json, env = "PORTLANE_LOG")]
     log: Log,
+    #[command(flatten)]
+    messages: Messages,
     #[command(flatten)]
     tunnels: Tunnels,
 }
@@ -205,6 +207,9 @@ impl Args {
             yield_for: Duration::from_secs(self.yield_seconds.into()),
             foreign_ports_file: self.operator.as_ref().map(|_| self.state_dir.join("foreign-ports.json")),
             drain_seconds: self.drain_seconds,
+            data: self.messages.data.clone(),
+            data_bytes: self.messages.bytes,
+            data_drain_seconds: self.messages.drain,
             tunnels: self.tunnels.settings(&self.state_dir),
             ..usual
         }

@@ -14,7 +14,7 @@ mod socket;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
@@ -25,12 +25,12 @@ use tokio::{
     select,
     sync::mpsc,
     task::LocalSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use self::{
     log::{Leaving, Log},
-    place::Place,
+    place::PlaceOfLog,
     socket::Socket,
 };
 use crate::{
@@ -39,6 +39,7 @@ use crate::{
     net::OsSocket,
     process::Process,
     route::Route,
+    settings::Settings,
     shared::Shared,
     threads::{Command, WorkerHandle},
     udp::SocketId,
@@ -49,21 +50,44 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long a log may take to write what it has when the process ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Starts the thread. Logs are in folders within `folder`, or in streams of servers, which `credentials` open.
+/// Where the logs are, and what becomes of them.
+pub(crate) struct Place {
+    /// Each log on disk has a folder within this one.
+    folder: PathBuf,
+    /// The file with the credentials of servers that have streams.
+    credentials: Option<PathBuf>,
+    /// Bytes that the logs may have together; `None`: as many as their own bounds add up to.
+    room: Option<u64>,
+    /// How long sinks still get messages when the process ends.
+    drain: Duration,
+}
+
+impl Place {
+    /// The place that the settings name; `None`: durable listeners do not run.
+    pub(crate) fn of(settings: &Settings) -> Option<Self> {
+        let folder = settings.data.as_ref()?.join("durable");
+        let credentials = settings.jetstream_credentials.clone();
+        let drain = Duration::from_secs(settings.data_drain_seconds.into());
+        Some(Self { folder, credentials, room: settings.data_bytes, drain })
+    }
+
+    /// Where the log of this listener is.
+    fn of_log(&self, id: &ListenerId) -> PlaceOfLog {
+        PlaceOfLog::new(id, &self.folder, self.credentials.clone())
+    }
+}
+
+/// Starts the thread.
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub(crate) fn start(
-    folder: &Path,
-    credentials: Option<PathBuf>,
-    process: &Process,
-) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
+pub(crate) fn start(place: Place, process: &Process) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (handle, queue) = WorkerHandle::with_queue();
-    let (folder, process) = (folder.join("durable"), process.clone());
+    let process = process.clone();
     let run = move || {
         let (logs, leaving, sockets) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
-        let thread = Thread { folder, credentials, process, logs, leaving, sockets };
+        let thread = Thread { place, process, logs, leaving, sockets };
         LocalSet::new().block_on(&runtime, thread.run(queue));
     };
     Ok((handle, thread::Builder::new().name("durable".into()).spawn(run)?))
@@ -71,9 +95,7 @@ pub(crate) fn start(
 
 /// The state of the thread.
 struct Thread {
-    folder: PathBuf,
-    /// The file with the credentials of servers.
-    credentials: Option<PathBuf>,
+    place: Place,
     process: Process,
     /// The logs that are open.
     logs: BTreeMap<ListenerId, Log>,
@@ -100,7 +122,7 @@ impl Thread {
             }
         }
         // What is sent from here on fails at once.
-        drop(queue);
+        drop((queue, life));
         self.end().await;
     }
 
@@ -123,14 +145,20 @@ impl Thread {
         }
     }
 
-    /// Opens a log, unless it is open.
+    /// Opens a log, unless it is open. There must be room for what it may become, with its new bounds if it is open.
     async fn open(&mut self, id: &ListenerId, spec: &Listener) -> Result<(), String> {
-        let Some(durable) = spec.durable.as_deref().filter(|_| !self.logs.contains_key(id)) else { return Ok(()) };
+        let Some(durable) = spec.durable.as_deref() else { return Ok(()) };
+        if let Some(room) = self.place.room {
+            let others = self.logs.iter().filter(|(other, _)| *other != id).map(|(_, log)| log.most_bytes());
+            settings::fits(durable, room, others.fold(0, u64::saturating_add))?;
+        }
+        if self.logs.contains_key(id) {
+            return Ok(());
+        }
         if let Some(leaving) = self.leaving.remove(id) {
             leaving.end(CLOSE_WITHIN).await;
         }
-        let place = Place::of(id, &self.folder, self.credentials.clone());
-        let log = Log::open(place, durable, &self.process.files).await?;
+        let log = Log::open(self.place.of_log(id), durable, &self.process.files).await?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }
@@ -178,10 +206,19 @@ impl Thread {
         self.serve().await;
     }
 
-    /// The process ends. What the sinks do not have stays on the disk.
+    /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
+    /// then stays on the disk.
     async fn end(mut self) {
-        for socket in self.sockets.values_mut() {
+        for mut socket in std::mem::take(&mut self.sockets).into_values() {
             socket.stop().await;
+        }
+        if !self.place.drain.is_zero() {
+            let logs = std::mem::take(&mut self.logs).into_values();
+            let drained: Vec<Leaving> = logs.map(|log| log.leave_within(self.place.drain, &self.process.log)).collect();
+            let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
+            for leaving in drained {
+                leaving.finish(until, &self.process.stop).await;
+            }
         }
         for (id, log) in self.logs {
             if timeout(CLOSE_WITHIN, log.close()).await.is_err() {

@@ -6,6 +6,7 @@
 mod durable;
 mod exposed;
 mod forwards;
+mod lag;
 #[cfg(test)]
 mod page;
 mod pipes;

@@ -2,12 +2,33 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
 use proxy::tunnels;
 use tunnel_core::identity::EndpointId;
+
+/// Where durable listeners keep messages.
+#[derive(Args, Debug)]
+pub(crate) struct Messages {
+    /// Folder for the messages of durable listeners; only this process uses it. Absent: durable listeners do not run.
+    #[arg(long, value_name = "DIR", env = "PORTLANE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Bytes that the logs in this folder may have together: a listener whose bounds go beyond fails. Absent: as many as
+    /// the bounds of the listeners add up to.
+    #[arg(long = "data-bytes", value_name = "BYTES", env = "PORTLANE_DATA_BYTES", requires = "data")]
+    pub(crate) bytes: Option<u64>,
+    /// How long sinks still get messages when the process ends. 0: what they do not have stays in the folder.
+    #[arg(
+        long = "data-drain-seconds",
+        value_name = "0..=86400",
+        default_value_t = 0,
+        env = "PORTLANE_DATA_DRAIN_SECONDS",
+        value_parser = clap::value_parser!(u32).range(0..=86400)
+    )]
+    pub(crate) drain: u32,
+}
 
 /// Where agents dial this pod, and which endpoint it is for them.
 #[derive(Args, Debug)]
@@ -71,6 +92,8 @@ mod tests {
         #[arg(long)]
         operator: Option<String>,
         #[command(flatten)]
+        messages: Messages,
+        #[command(flatten)]
         tunnels: Tunnels,
     }
 
@@ -96,6 +119,17 @@ mod tests {
     fn no_agent_can_connect_unless_an_address_is_given() {
         assert!(settings(&POD).is_none());
         assert!(settings(&[&POD[..], &["--tunnel-address", "none"]].concat()).is_none());
+    }
+
+    #[test]
+    fn room_for_messages_is_room_in_a_folder() {
+        let line = |words: &[&str]| Line::try_parse_from([&["portlane-proxy"][..], words].concat());
+        let words = ["--data", "/data", "--data-bytes", "7", "--data-drain-seconds", "20"];
+        let all = line(&words).expect("valid").messages;
+        assert_eq!((all.data, all.bytes, all.drain), (Some("/data".into()), Some(7), 20));
+        assert!(line(&["--data-bytes", "7"]).is_err());
+        let none = line(&[]).expect("valid").messages;
+        assert_eq!((none.data, none.bytes, none.drain), (None, None, 0));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Settings {
     pub log_level: Level,
     /// Address of /livez, /readyz and /metrics; `None`: not served.
     pub health: Option<SocketAddr>,
-    /// Address of /config, /listeners, /conns and /drain, on loopback only; `None`: not served.
+    /// Address of /config, /listeners, /lag, /conns and /drain, on loopback only; `None`: not served.
     pub admin: Option<SocketAddr>,
     /// Unix socket for all of these endpoints and /startupz; `None`: not served.
     pub socket: Option<PathBuf>,
@@ -56,6 +56,10 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: there is none.
     pub jetstream_credentials: Option<PathBuf>,
+    /// Bytes that the logs in this folder may have together; `None`: as many as their own bounds add up to.
+    pub data_bytes: Option<u64>,
+    /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
+    pub data_drain_seconds: u32,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<crate::tunnels::Settings>,
@@ -83,6 +87,8 @@ impl Default for Settings {
             drain_seconds: 300,
             data: None,
             jetstream_credentials: None,
+            data_bytes: None,
+            data_drain_seconds: 0,
             #[cfg(feature = "tunnels")]
             tunnels: None,
         }

@@ -148,6 +148,12 @@ impl Counters {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How messages were last seen to be delivered; `None`: the listener is not durable.
+    #[must_use]
+    pub fn delivery(&self) -> Option<delivery::Delivery> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|seen| seen.delivery)
+    }
+
     /// Shows what is seen of the messages.
     pub fn show_durable(&self, seen: Option<delivery::Seen>) {
         *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = seen;

@@ -7,6 +7,7 @@
 mod agents;
 mod apply;
 mod checks;
+mod deliveries;
 mod failures;
 #[cfg(test)]
 mod fixtures;
@@ -47,6 +48,7 @@ use tokio::{
 
 use self::{
     checks::Checks,
+    deliveries::Deliveries,
     foreign_ports::ForeignPorts,
     health::Health,
     listeners::Listeners,
@@ -119,6 +121,7 @@ pub struct Supervisor {
     checks: Checks,
     health: Health,
     reached: Reached,
+    deliveries: Deliveries,
     losses: Losses,
     no_ports: NoPorts,
     reporter: Reporter,
@@ -163,6 +166,7 @@ impl Supervisor {
             checks: Checks::default(),
             health: Health::default(),
             reached: Reached::default(),
+            deliveries: Deliveries::default(),
             losses: Losses::default(),
             no_ports: NoPorts::since(no_ports::read()),
             reporter: Reporter::new(report, settings.quiet_start),
@@ -264,9 +268,9 @@ impl Supervisor {
         }
     }
 
-    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, lost
-    /// datagrams, datagrams that reach no socket, connections that belong to no listener, addresses that this host gained
-    /// or lost, and hot sockets.
+    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, how
+    /// durable listeners deliver, lost datagrams, datagrams that reach no socket, connections that belong to no listener,
+    /// addresses that this host gained or lost, and hot sockets.
     async fn look(&mut self) {
         let (files, sessions) = (&self.process.files, &self.process.sessions);
         let at = Instant::now();
@@ -284,10 +288,11 @@ impl Supervisor {
         notices::write(&self.process.log, self.sockets.unrouted_rest(now));
         let retired = self.listeners.retired().iter().map(|shared| &*shared.id).collect();
         changed.extend(self.reached.observe(&self.listeners.refused_by_share(), &retired, now));
-        if !changed.is_empty() {
+        let delivered = self.deliveries.observe(&self.listeners.deliveries());
+        if !changed.is_empty() || !delivered.is_empty() {
             let (ids, changed): (Vec<ListenerId>, Vec<Notice>) = changed.into_iter().unzip();
             notices::write(&self.process.log, changed);
-            self.reporter.touch(ids);
+            self.reporter.touch(ids.into_iter().chain(delivered));
             self.publish();
         }
         if self.own.get_mut().renew(net::is_own_address) {

@@ -177,8 +177,7 @@ impl Workers {
 /// The thread of durable listeners, if there is a folder for their messages.
 #[cfg(feature = "durable")]
 fn start_durable(settings: &Settings, process: &Process) -> io::Result<Option<(WorkerHandle, thread::JoinHandle<()>)>> {
-    let credentials = settings.jetstream_credentials.clone();
-    settings.data.as_deref().map(|folder| crate::messages::start(folder, credentials, process)).transpose()
+    crate::messages::Place::of(settings).map(|place| crate::messages::start(place, process)).transpose()
 }
 
 /// A proxy that is built without durable listeners runs none.

@@ -31,6 +31,7 @@ fn report(listeners: impl IntoIterator<Item = (ListenerId, ListenerState)>) -> R
         }),
         backends: BackendHealth::All,
         reached: None,
+        delivery: None,
     };
     let listeners = listeners.into_iter().map(|(id, state)| (id, entry(state))).collect();
     Report { listeners, ..Report::default() }

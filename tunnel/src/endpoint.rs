@@ -30,7 +30,7 @@ use self::hand_over::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::hand_over::{HANDED, LASTING};
+pub use self::hand_over::{HANDED, lasting};
 pub use self::listen::{Authenticator, listen, listen_holding};
 
 /// What an endpoint is told.
@@ -142,13 +142,14 @@ impl Endpoint {
     /// An endpoint without agents. `rules` gives what the agent of a uid may do, if there is one.
     pub fn new(settings: Settings, rules: impl Fn(&str) -> Option<Rc<Rules>> + 'static) -> Rc<Self> {
         let registry = Registry::new(settings.boot, settings.max_agents);
+        let handing = Handing::new(settings.max_agents);
         Rc::new(Self {
             settings,
             rules: Box::new(rules),
             start: Instant::now(),
             registry: RefCell::new(registry),
             sessions: RefCell::default(),
-            handing: Handing::default(),
+            handing,
             closed: RefCell::default(),
             dropped: Cell::new(0),
             touched: RefCell::default(),

@@ -9,24 +9,38 @@
 //! that are not installed are skipped: `cargo xtask setup node` installs `HAProxy` and nginx.
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 
+#[path = "../common/bytes.rs"]
 mod bytes;
-#[path = "../cpu.rs"]
+#[path = "../common/cpu.rs"]
 mod cpu;
+#[path = "../common/host.rs"]
 mod host;
 mod load;
 mod machine;
+#[path = "../common/measure.rs"]
 mod measure;
+#[path = "../common/namespace.rs"]
 mod namespace;
+#[path = "../common/poll.rs"]
 mod poll;
+#[path = "../common/ports.rs"]
+mod ports;
+#[path = "../common/process.rs"]
 mod process;
 mod roles;
 mod rows;
 mod run;
+#[path = "../common/servers.rs"]
 mod servers;
+#[path = "../common/spread.rs"]
 mod spread;
 mod subject;
 mod syscalls;
 mod table;
+#[path = "../common/turns.rs"]
+mod turns;
+#[allow(dead_code, reason = "each bench has units of its own")]
+#[path = "../common/unit.rs"]
 mod unit;
 
 use std::{
@@ -34,7 +48,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Parser;
@@ -47,9 +61,6 @@ use self::{
     subject::{Kind, Programs, Servers},
     table::{Cell, Results, print_calls},
 };
-
-/// Failed measurements after which a forwarder is measured no more: each may wait for a minute.
-const FAILURES: usize = 4;
 
 /// Measure the byte path and compare it with other forwarders.
 #[derive(Clone, Debug, Parser)]
@@ -182,33 +193,23 @@ fn plan(args: &Args, missing: &[Kind]) -> Vec<Planned> {
     plan
 }
 
-/// Measures everything in rounds. A measurement that fails is reported and leaves no value.
+/// Measures everything in rounds.
 fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
-    let (mut results, began) = (Results::default(), Instant::now());
-    let mut failures: BTreeMap<Kind, usize> = BTreeMap::new();
-    for round in 0..rounds {
-        for Planned { section, row, kinds } in plan {
-            for at in 0..kinds.len() {
-                let Some(kind) = kinds.get((at + round) % kinds.len()).copied() else { continue };
-                if failures.get(&kind).is_some_and(|failed| *failed >= FAILURES) {
-                    results.fail(*section, *row, kind);
-                    continue;
-                }
-                let (minutes, name) = (began.elapsed().as_secs() / 60, kind.name());
-                eprintln!("{minutes} min, round {} of {rounds}: {}, {name}", round + 1, row.name());
-                let measured = catch_unwind(AssertUnwindSafe(|| bench.measure(kind, *row)));
-                let Ok(values) = measured else {
-                    eprintln!("{name} failed at {}: see the message above", row.name());
-                    *failures.entry(kind).or_default() += 1;
-                    results.fail(*section, *row, kind);
-                    continue;
-                };
-                for (quantity, value) in values {
-                    results.add(Cell { section: *section, row: *row, kind, quantity }, value);
-                }
+    let mut results = Results::default();
+    let turns: Vec<_> = plan.iter().map(|it| ((it.section, it.row), it.kinds.clone())).collect();
+    let name = |(_, row): (Section, Row), kind: Kind| format!("{}, {}", row.name(), kind.name());
+    turns::take(
+        rounds,
+        &turns,
+        name,
+        |(_, row), kind| bench.measure(kind, row),
+        |_, (section, row), kind, values| {
+            let Some(values) = values else { return results.fail(section, row, kind) };
+            for (quantity, value) in values {
+                results.add(Cell { section, row, kind, quantity }, value);
             }
-        }
-    }
+        },
+    );
     results
 }
 

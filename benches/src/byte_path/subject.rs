@@ -6,13 +6,7 @@ mod portlane;
 mod rinetd;
 mod socat;
 
-use std::{
-    net::UdpSocket,
-    path::PathBuf,
-    process::Command,
-    sync::atomic::{AtomicU16, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{net::UdpSocket, path::PathBuf, process::Command, time::Duration};
 
 use harness::{connect, round_trip, until};
 use tempfile::TempDir;
@@ -21,15 +15,12 @@ pub(crate) use self::portlane::{Documents, Programs};
 use crate::{
     measure::Processes,
     namespace::Cpus,
+    ports,
     process::{Preferred, Process},
     roles::Role,
     servers::port,
 };
 
-/// First port of forwarders. The following ones are below those of the servers, of further listeners and of clients.
-const FIRST_PORT: u16 = 1100;
-/// Port after the last one of forwarders.
-const END_PORT: u16 = 7000;
 /// Ports of one forwarder.
 const PORTS: u16 = 8;
 /// Name of a configuration before it replaces the present one.
@@ -151,11 +142,7 @@ pub(crate) struct Ports {
 impl Ports {
     /// Ports that no forwarder has had: connections of an earlier one may be in `TIME_WAIT`.
     fn fresh() -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(FIRST_PORT);
-        let first = NEXT.fetch_add(PORTS, Relaxed);
-        if first + 2 * PORTS >= END_PORT {
-            NEXT.store(FIRST_PORT, Relaxed);
-        }
+        let first = ports::fresh(PORTS);
         let [echo, sink, both, udp, flip, health] = [0, 1, 2, 3, 4, 5].map(|offset| first + offset);
         Self { echo, sink, both, udp, flip, health }
     }

@@ -8,46 +8,53 @@
 //! Peers that cannot be built are left out, and the table says so.
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
 
-#[path = "../byte_path/bytes.rs"]
+#[path = "../common/bytes.rs"]
 mod bytes;
-#[path = "../cpu.rs"]
+#[path = "../common/cache.rs"]
+mod cache;
+#[path = "../common/cpu.rs"]
 mod cpu;
-#[path = "../byte_path/host.rs"]
+#[path = "../common/host.rs"]
 mod host;
 mod load;
 #[allow(dead_code, reason = "byte-path uses all of it")]
-#[path = "../byte_path/measure.rs"]
+#[path = "../common/measure.rs"]
 mod measure;
 mod memory;
-#[path = "../byte_path/namespace.rs"]
+#[path = "../common/namespace.rs"]
 mod namespace;
 mod peers;
 #[allow(dead_code, reason = "byte-path uses all of it")]
-#[path = "../byte_path/poll.rs"]
+#[path = "../common/poll.rs"]
 mod poll;
+#[path = "../common/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "byte-path uses all of it")]
-#[path = "../byte_path/process.rs"]
+#[path = "../common/process.rs"]
 mod process;
 mod role;
 mod rows;
 mod run;
 #[allow(dead_code, reason = "byte-path uses all of it")]
-#[path = "../byte_path/servers.rs"]
+#[path = "../common/servers.rs"]
 mod servers;
-#[path = "../byte_path/spread.rs"]
+#[allow(dead_code, reason = "durable uses all of it")]
+#[path = "../common/sockets.rs"]
+mod sockets;
+#[path = "../common/spread.rs"]
 mod spread;
 mod subject;
 mod table;
-#[allow(dead_code, reason = "byte-path uses all of it")]
-#[path = "../byte_path/unit.rs"]
+#[path = "../common/turns.rs"]
+mod turns;
+#[allow(dead_code, reason = "each bench has units of its own")]
+#[path = "../common/unit.rs"]
 mod unit;
 
 use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Parser;
@@ -61,9 +68,6 @@ use self::{
     subject::Kind,
     table::{Cell, Results},
 };
-
-/// Failed measurements after which a tunnel is measured no more: each may wait for minutes.
-const FAILURES: usize = 4;
 
 /// Measure tunnels and compare them with others.
 #[derive(Clone, Debug, Parser)]
@@ -148,34 +152,25 @@ fn measure(args: &Args, portlane: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Measures everything in rounds. A measurement that fails is reported and leaves no value.
+/// Measures everything in rounds.
 fn rounds(bench: &Bench, rows: &[Row], absent: &[Kind], rounds: usize) -> Results {
-    let (mut results, began) = (Results::default(), Instant::now());
-    let mut failures: BTreeMap<Kind, usize> = BTreeMap::new();
-    for round in 0..rounds {
-        for row in rows.iter().copied() {
-            let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| row.suits(*kind)).collect();
-            kinds.retain(|kind| !absent.contains(kind));
-            let first = round % kinds.len();
-            kinds.rotate_left(first);
-            for kind in kinds {
-                if failures.get(&kind).is_some_and(|failed| *failed >= FAILURES) {
-                    results.fail(row, kind);
-                    continue;
-                }
-                let (minutes, name) = (began.elapsed().as_secs() / 60, kind.name());
-                eprintln!("{minutes} min, round {} of {rounds}: {}, {name}", round + 1, row.title());
-                let Ok(values) = catch_unwind(AssertUnwindSafe(|| bench.measure(kind, row))) else {
-                    eprintln!("{name} failed at {}: see the message above", row.title());
-                    *failures.entry(kind).or_default() += 1;
-                    results.fail(row, kind);
-                    continue;
-                };
+    let mut results = Results::default();
+    let kinds = |row: Row| Kind::ALL.into_iter().filter(|kind| row.suits(*kind) && !absent.contains(kind)).collect();
+    let plan: Vec<(Row, Vec<Kind>)> = rows.iter().map(|row| (*row, kinds(*row))).collect();
+    let name = |row: Row, kind: Kind| format!("{}, {}", row.title(), kind.name());
+    turns::take(
+        rounds,
+        &plan,
+        name,
+        |row, kind| bench.measure(kind, row),
+        |_, row, kind, values| match values {
+            Some(values) => {
                 for (quantity, value) in values {
                     results.add(Cell { row, quantity, kind }, value);
                 }
             }
-        }
-    }
+            None => results.fail(row, kind),
+        },
+    );
     results
 }

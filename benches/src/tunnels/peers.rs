@@ -1,16 +1,16 @@
 //! The programs that are measured. Peers come from the registries of their languages, and each version is built once.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use harness::programs;
-use images::{Checkout, Platform, Profile};
 use serde_json::Value;
 
-use crate::subject::Kind;
+use crate::{
+    cache::{self, folder, run},
+    subject::Kind,
+};
 
 /// Version of rathole's crate.
 pub(crate) const RATHOLE: &str = "0.5.0";
@@ -36,13 +36,8 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds what is missing, which may need the network. `Err`: Portlane does not build.
     pub(crate) fn build() -> Result<Self, String> {
-        eprintln!("building portlane as for a release");
-        let portlane = Checkout::here().build("portlane", Platform::here().into(), Profile::Release);
-        let portlane = portlane.map_err(|error| harness::chain(&error))?;
-        let told = |name: &str, built: Result<PathBuf, String>| {
-            built.inspect_err(|why| eprintln!("{name} is not measured: {why}")).ok()
-        };
-        Ok(Self { portlane, rathole: told("rathole", rathole()), frp: told("frp", frp()) })
+        let portlane = cache::portlane()?;
+        Ok(Self { portlane, rathole: cache::told("rathole", rathole()), frp: cache::told("frp", frp()) })
     }
 
     /// Whether the programs of this kind are there.
@@ -52,23 +47,6 @@ impl Programs {
             Kind::Rathole(_) => self.rathole.is_some(),
             Kind::Frp(_) => self.frp.is_some(),
         }
-    }
-}
-
-/// The folder of a peer, beside the programs that tests build.
-fn folder(name: &str) -> Result<PathBuf, String> {
-    let folder = programs::cache().join("peers").join(name);
-    let made = fs::create_dir_all(&folder).and_then(|()| folder.canonicalize());
-    made.map_err(|error| format!("cannot create {}: {error}", folder.display()))
-}
-
-/// Runs a command to its end, whose messages people see.
-fn run(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{name} failed ({status}), see the messages above")),
-        Err(error) => Err(format!("cannot run {name}: {error}")),
     }
 }
 

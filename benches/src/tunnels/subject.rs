@@ -4,26 +4,22 @@
 mod frp;
 mod portlane;
 mod rathole;
-mod sockets;
 
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU16, Ordering::Relaxed},
 };
 
 use harness::{connect, http_get, metric, round_trip, until};
 use tempfile::TempDir;
 
-use self::sockets::listening;
-use crate::{measure::Processes, namespace::Cpus, peers::Programs, process::Process, role::Servers, servers::port};
+use crate::{
+    measure::Processes, namespace::Cpus, peers::Programs, ports, process::Process, role::Servers, servers::port,
+    sockets::listening,
+};
 
-/// First port of tunnels. The following ones are below those of the servers, of further agents and of clients.
-const FIRST_PORT: u16 = 1100;
-/// Port after the last one of tunnels.
-const END_PORT: u16 = 7000;
 /// Ports of one tunnel.
 const PORTS: u16 = 8;
 /// Port of the first further agent, where a peer needs one for each.
@@ -91,11 +87,7 @@ pub(crate) struct Ports {
 impl Ports {
     /// Ports that no tunnel has had: connections of an earlier one may be in `TIME_WAIT`.
     fn fresh() -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(FIRST_PORT);
-        let first = NEXT.fetch_add(PORTS, Relaxed);
-        if first + 2 * PORTS >= END_PORT {
-            NEXT.store(FIRST_PORT, Relaxed);
-        }
+        let first = ports::fresh(PORTS);
         let [echo, sink, both, carrier, health, agent_health] = [0, 1, 2, 3, 4, 5].map(|offset| first + offset);
         Self { echo, sink, both, carrier, health, agent_health }
     }

@@ -97,8 +97,8 @@
 - name: PORTLANE_LOG_FORMAT
   value: {{ .Values.log.format | quote }}
 {{- if (.Values.tunnels).enabled }}
-- name: PORTLANE_TUNNEL_ROOT_SECRET
-  value: {{ include "portlane.tunnelRoot" . }}
+- name: PORTLANE_TUNNEL_ROOTS_SECRET
+  value: {{ include "portlane.tunnelRoots" . }}
 {{- end }}
 {{- with .Values.watchNamespaces }}
 - name: PORTLANE_WATCH_NAMESPACES

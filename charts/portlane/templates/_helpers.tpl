@@ -57,9 +57,9 @@ yes
 {{ include "portlane.prefix" . }}-roots
 {{- end }}
 
-{{/* The Secret with the root of the tunnels. */}}
-{{- define "portlane.tunnelRoot" -}}
-{{ include "portlane.prefix" . }}-tunnel-root
+{{/* The Secret with the roots of the tunnels. */}}
+{{- define "portlane.tunnelRoots" -}}
+{{ include "portlane.prefix" . }}-tunnel-roots
 {{- end }}
 
 {{/* The Secret with the certificate of webhook and aggregated APIs; empty: the operator signs it. */}}

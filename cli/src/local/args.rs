@@ -28,6 +28,13 @@ pub(crate) enum Verb {
     /// Follow sessions and rates of the forwards on this machine. `q` quits, `s` sorts, arrows scroll.
     #[command(after_help = "Examples:\n  portlane top\n  portlane top --once")]
     Top(Top),
+    /// List durable listeners on this machine: the age of the oldest message that a sink does not have, how many wait, and
+    /// how the listener delivers.
+    #[command(after_help = "Examples:
+  portlane lag                             of all forwards, the oldest message first
+  portlane lag logs -o wide
+  portlane lag -n shop -o json")]
+    Lag(Lag),
     /// Show what the process on this machine should run, what it runs, and the difference.
     #[command(after_help = "Examples:\n  portlane config\n  portlane config -o yaml")]
     Config(Config),
@@ -98,6 +105,19 @@ pub(crate) struct Top {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Lag {
+    /// Name of the forward. Absent: all forwards.
+    pub(super) forward: Option<String>,
+    #[command(flatten)]
+    pub(super) process: Process,
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Config {
     #[command(flatten)]
     pub(super) process: Process,
@@ -137,6 +157,7 @@ mod tests {
             &["conns", "db", "-n", "shop", "--sort", "age", "--client", "10.0.0.0/8", "--limit", "5", "-w"],
             &["conns", "--session", "e220a8397b1dcdaf", "-o", "yaml"],
             &["top", "--once", "-o", "json"],
+            &["lag", "logs", "-n", "shop", "-o", "wide"],
             &["config", "--admin-address", "[::1]:9181", "-o", "wide"],
         ] {
             verb(words).expect("valid");

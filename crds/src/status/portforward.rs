@@ -17,8 +17,8 @@ pub struct PortForwardStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling, Stalled and `LimitReached` are present only while
-    /// true.
+    /// Accepted, `ResolvedRefs`, Programmed and Ready; Reconciling, Stalled, `LimitReached` and `MessagesKept` are present
+    /// only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -74,6 +74,12 @@ pub struct ListenerStatus {
     /// Health of the backends' endpoints: All, Some or None are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendHealth>,
+    /// How a durable listener delivers, as the worst of its proxies. Flowing: messages leave as they come. Behind: the
+    /// sink takes messages, and the oldest one that waits is older than 10 s. Stalled: messages wait, and the sink took
+    /// none for 30 s. Full: within the last 30 s a message was dropped, as the log had no room. `StoreFailed`: the disk
+    /// fails. The log survives restarts of the proxy, not the pod. Absent: not durable, or no proxy has reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
 }
 
 /// PROXY headers that are read on a port.
@@ -95,6 +101,17 @@ pub enum BackendHealth {
     All,
     Some,
     None,
+}
+
+/// How a durable listener delivers, from best to worst.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
+pub enum Delivery {
+    Flowing,
+    Behind,
+    Stalled,
+    Full,
+    StoreFailed,
 }
 
 /// What the proxies of a forward report.

@@ -97,6 +97,22 @@ fn on_a_full_disk_acknowledged_segments_make_space_for_the_cursor() {
 }
 
 #[test]
+fn on_a_full_disk_the_only_segment_makes_space_for_the_cursor_once_all_of_it_is_acknowledged() {
+    let mut world = World::new(1, settings());
+    world.append(2).expect("room");
+    world.sync();
+    world.disk.space = Some(0);
+    world.append(1).expect_err("no space");
+    while world.read().expect("the disk is well").is_some() {}
+    world.acknowledge().expect("the segment is space");
+    world.append(1).expect("there is space again");
+    world.sync();
+    world.restart();
+    assert_eq!(world.log.cursor(), 2, "nothing is sent twice");
+    world.drain();
+}
+
+#[test]
 fn messages_beyond_the_age_are_dropped_by_a_clock_that_does_not_jump() {
     let mut world = World::new(1, Settings { max_age: Some(Duration::from_secs(80)), ..settings() });
     world.append(2).expect("room");

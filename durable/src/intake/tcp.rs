@@ -154,9 +154,8 @@ impl Connection {
 
     async fn run(mut self, mut stream: TcpStream, place: PlaceId) -> PlaceId {
         match self.carry(&mut stream).await {
-            End::Sender => {}
+            End::Sender | End::Violation => {}
             End::Idle => self.intake.count(|figures| figures.idle += 1),
-            End::Violation => self.intake.count(|figures| figures.violations += 1),
             End::Crowded => self.intake.count(|figures| figures.crowded += 1),
             End::Store => self.intake.count(|figures| figures.not_kept += 1),
         }
@@ -220,7 +219,7 @@ impl Connection {
             Err(_) => return Some(End::Sender),
         };
         if let Err(error) = fed {
-            tracing::debug!(peer = %self.peer, error, "a sender of messages is disconnected");
+            self.intake.violates(self.peer, &error);
             return Some(End::Violation);
         }
         ends.then_some(End::Sender)

@@ -2,19 +2,21 @@
 
 use std::convert::Infallible;
 
-use durable_core::send::{ANSWER_WITHIN, Relp, SendError};
+use durable_core::send::{Relp, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::select;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until};
 
+use super::silence::Silence;
 use super::work::Work;
 use super::{Dial, SenderEvent, SessionError, connect};
-use crate::Kept;
+use crate::{Kept, StoreError};
 
 /// Bytes of answers that are read at once.
 const READ: usize = 16 * 1024;
 
-/// Sends from the cursor on, over one connection.
+/// Sends from the cursor on, over one connection. A message that cannot be read ends it, once the sink has answered
+/// those before it.
 pub(super) async fn session<D, E, F>(dial: &D, window: usize, work: &mut Work<E, F>) -> Result<Infallible, SessionError>
 where
     D: Dial,
@@ -27,11 +29,16 @@ where
     let mut relp = Relp::open(window, &mut out);
     let mut buffer = vec![0; READ];
     let mut verdicts = Vec::new();
+    let mut failure: Option<StoreError> = None;
+    // A sink that is slow takes bytes meanwhile. Those of a window are bounded, so that it has to answer at last.
+    let (mut written, mut silence) = (0, Silence::default());
     loop {
-        let written = timeout(ANSWER_WITHIN, sink.write_all(&out)).await;
-        written.map_err(|_| SessionError::Silent(ANSWER_WITHIN))??;
-        out.clear();
-        let waits = relp.waits();
+        let owes = relp.waits();
+        silence.hears(relp.answers() + written, owes, Instant::now())?;
+        if let Some(error) = failure.take_if(|_| !owes) {
+            return Err(error.into());
+        }
+        let due = silence.due();
         select! {
             read = answers.read(&mut buffer) => {
                 let count = read?;
@@ -43,16 +50,25 @@ where
                 work.settle(&mut verdicts, relp.waits()).await?;
                 received?;
             }
-            there = work.wait(), if relp.room() > 0 => {
-                there?;
-                let messages = work.read(relp.room()).await?;
-                work.sends(&messages);
-                for message in messages {
-                    relp.push(message, &mut out);
-                }
-                work.settle(&mut verdicts, relp.waits()).await?;
+            taken = sink.write(&out), if !out.is_empty() => {
+                let count = taken?;
+                out.drain(..count);
+                written += count as u64;
             }
-            () = sleep(ANSWER_WITHIN), if waits => return Err(SessionError::Silent(ANSWER_WITHIN)),
+            there = work.wait(), if out.is_empty() && failure.is_none() && relp.room() > 0 => {
+                there?;
+                match work.read(relp.room()).await {
+                    Ok(messages) => {
+                        work.sends(&messages);
+                        for message in messages {
+                            relp.push(message, &mut out);
+                        }
+                        work.settle(&mut verdicts, relp.waits()).await?;
+                    }
+                    Err(error) => failure = Some(error),
+                }
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::event::StoreEvents;
+
 /// What a store has done since it was opened, and what it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -42,6 +44,8 @@ pub struct Figures {
     pub dead_letters_dropped: u64,
     /// What fails, until a sync succeeds.
     pub failure: Option<String>,
+    /// What happened to the log.
+    pub events: StoreEvents,
 }
 
 impl Figures {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use durable_core::{Error, Told, Why};
 
 use super::command::Call;
+use super::event::StoreEvent;
 use super::keeper::{Keeper, Pending};
 use super::{Kept, ReadBound, ReadMessages, StoreError};
 
@@ -161,7 +162,7 @@ impl Keeper {
     /// Tells a failure, once until a sync succeeds.
     pub(super) fn fails(&mut self, error: &Error) {
         if self.figures.failure.is_none() {
-            tracing::warn!(prefix = self.settings.prefix, %error, "the store of messages fails");
+            self.figures.events.push(StoreEvent::Failed { error: error.to_string() });
         }
         self.figures.failure = Some(error.to_string());
     }
@@ -174,7 +175,6 @@ impl Keeper {
 
     /// Hears what the log has told.
     pub(super) fn hear(&mut self) {
-        let prefix = self.settings.prefix.as_str();
         for told in self.world.told.drain(..) {
             match told {
                 Told::Synced { messages } => {
@@ -184,10 +184,10 @@ impl Keeper {
                 }
                 Told::SyncFailed { messages, why } => {
                     self.figures.not_synced += count(&messages);
-                    if self.figures.failure.is_none() {
-                        tracing::warn!(prefix, error = %why, "messages were not synced");
-                    }
                     let failed = StoreError::NotSynced(why);
+                    if self.figures.failure.is_none() {
+                        self.figures.events.push(StoreEvent::Failed { error: failed.to_string() });
+                    }
                     self.figures.failure = Some(failed.to_string());
                     settle(&mut self.pending, messages.end, &Err(failed));
                 }
@@ -206,17 +206,17 @@ impl Keeper {
                     if !messages.is_empty() {
                         self.lost_before = messages.end;
                         self.figures.lost += count(&messages);
-                        tracing::warn!(prefix, ?messages, "messages of a damaged log are lost");
+                        self.figures.events.push(StoreEvent::Lost { messages });
                     }
                 }
                 Told::Cut { file, bytes } => {
                     self.figures.cut_bytes += bytes;
-                    tracing::info!(file, bytes, "the end of a log is no whole message, and is not read");
+                    self.figures.events.push(StoreEvent::Cut { file, bytes });
                 }
-                Told::Quarantined { file } => tracing::warn!(file, "a damaged part of a log is kept for a while"),
+                Told::Quarantined { file } => self.figures.events.push(StoreEvent::Quarantined { file }),
                 Told::CursorLost => {
                     self.figures.cursors_lost += 1;
-                    tracing::warn!(prefix, "the cursor of a log is lost: messages may come twice");
+                    self.figures.events.push(StoreEvent::CursorLost);
                 }
             }
         }

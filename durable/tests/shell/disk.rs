@@ -11,6 +11,7 @@ struct State {
     /// Bytes that are left. `None`: as many as there may be.
     space: Option<usize>,
     failing_syncs: u32,
+    reads_fail: bool,
     is_held: bool,
 }
 
@@ -29,6 +30,11 @@ impl Disk {
     /// So many of the next syncs fail.
     pub(crate) fn fail_syncs(&self, count: u32) {
         self.state().failing_syncs = count;
+    }
+
+    /// Whether reads fail.
+    pub(crate) fn fail_reads(&self, fail: bool) {
+        self.state().reads_fail = fail;
     }
 
     /// Whether what is appended waits until it does not any more.
@@ -62,6 +68,9 @@ impl Files for Disk {
 
     fn read_at(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, FileError> {
         let state = self.state();
+        if state.reads_fail {
+            return Err(FileError::Other("input/output error".to_owned()));
+        }
         let file = state.files.get(name).ok_or(FileError::Missing)?;
         let offset = usize::try_from(offset).expect("files are small");
         let rest = file.get(offset..).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durable::{Incoming, ReadBound, Store, StoreError, StoreSettings};
+use durable::{Incoming, ReadBound, Store, StoreError, StoreEvent, StoreSettings};
 use durable_core::{Settings, WhenFull};
 
 use crate::disk::Disk;
@@ -33,6 +33,24 @@ async fn a_failed_sync_is_told_to_those_who_wait_and_later_messages_are_synced()
         append(&store, messages(2..3)).await;
         assert_eq!(read(&store, 0).await.len(), 3, "what can be read is delivered");
         figures(&store, |figures| figures.synced == 1 && figures.failure.is_none()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_told_once_until_a_sync_succeeds() {
+    within(async {
+        let disk = Disk::default();
+        let store = open(&disk, settings());
+        disk.fail_syncs(2);
+        for id in 0..2 {
+            let receipt = store.append_and_sync(messages(id..id + 1)).await.expect("room");
+            receipt.synced().await.expect_err("the disk failed");
+        }
+        append(&store, messages(2..3)).await;
+        let events = figures(&store, |figures| figures.synced == 1).await.events;
+        let error = "messages were not synced: input/output error; see to the disk".to_owned();
+        assert_eq!(events.after(0).cloned().collect::<Vec<_>>(), [StoreEvent::Failed { error }]);
     })
     .await;
 }

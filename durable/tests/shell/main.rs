@@ -13,6 +13,7 @@ mod sinks;
 mod store;
 mod streams;
 mod to_http;
+mod to_relp;
 mod to_tcp;
 mod to_udp;
 mod udp;

@@ -22,7 +22,7 @@ use crate::{
     check::{Check, Outcome, worst},
     placement::{gateway, key},
     remedy,
-    rows::{condition, health, port},
+    rows::{condition, health, port, undelivered},
     time::{age, seconds},
 };
 
@@ -307,6 +307,8 @@ fn proxies(facts: &Facts, status: &PortForwardStatus) -> Step {
     }
     let limit = condition(&status.conditions, "LimitReached");
     items.extend(limit.map(|limit| Check::warning("LimitReached", format!("{}: {}", limit.reason, limit.message))));
+    let listeners = status.listeners.iter();
+    items.extend(listeners.filter_map(|it| Some(Check::warning(format!("listener {}", it.name), undelivered(it)?))));
     Step { check, items }
 }
 

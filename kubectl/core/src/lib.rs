@@ -22,6 +22,7 @@ pub mod describe;
 pub mod drain;
 pub mod forward;
 pub mod installation;
+pub mod lag;
 pub mod live;
 pub mod local;
 pub mod logs;

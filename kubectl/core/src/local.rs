@@ -44,6 +44,11 @@ impl Scope {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == forward.namespace)
             && self.name.as_ref().is_none_or(|name| *name == forward.name)
     }
+
+    /// Whether a listener with this id is of a forward in the scope.
+    pub fn has_listener(&self, id: &str) -> bool {
+        id.parse::<ListenerId>().is_ok_and(|id| self.has(&key(&id.origin)))
+    }
 }
 
 /// Namespace and name of a forward. The name of an object of another kind begins with the kind.
@@ -255,6 +260,9 @@ mod tests {
         assert_eq!(all.notes, Vec::<String>::new());
         assert_eq!(listed(&named(Some("shop"), Some("web"))).total, 0);
         assert_eq!(listed(&named(Some("other"), None)).total, 0);
+        let has = |scope: &Scope, id: &str| scope.has_listener(id);
+        assert!(has(&Scope::default(), "shop/db/pg") && has(&named(Some("shop"), Some("db")), "shop/db/pg"));
+        assert!(!has(&named(None, Some("web")), "shop/db/pg") && !has(&Scope::default(), "no id"));
     }
 
     #[test]

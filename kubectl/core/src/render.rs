@@ -3,6 +3,7 @@
 mod config;
 mod conns;
 mod describe;
+mod lag;
 mod status;
 pub(crate) mod text;
 mod top;
@@ -12,6 +13,7 @@ pub use self::{
     config::config,
     conns::conns,
     describe::describe,
+    lag::lag,
     status::{local_status, status},
     text::{printable, printable_json},
     top::{top, top_screen},

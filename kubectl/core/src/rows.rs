@@ -4,7 +4,7 @@ mod agent;
 
 pub use self::agent::{AgentRow, agent};
 
-use crds::{BackendHealth, Condition, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
+use crds::{BackendHealth, Condition, Delivery, ForwardGateway, ListenerStatus, PortForward, PortForwardStatus};
 use serde::Serialize;
 
 use crate::{check::Outcome, placement::key, remedy};
@@ -122,6 +122,17 @@ pub(crate) fn health(health: BackendHealth) -> &'static str {
     }
 }
 
+/// What happens to the messages of a durable listener, if that deserves attention.
+pub(crate) fn undelivered(listener: &ListenerStatus) -> Option<&'static str> {
+    match listener.delivery? {
+        Delivery::Flowing => None,
+        Delivery::Behind => Some("the oldest message that waits is older than 10 s"),
+        Delivery::Stalled => Some("messages wait, and the sink took none for 30 s"),
+        Delivery::Full => Some("messages are dropped, as the log has no room"),
+        Delivery::StoreFailed => Some("the disk fails, so that messages are not safe"),
+    }
+}
+
 /// Whether an object with this condition `Ready` needs attention. A status that describes an earlier generation does
 /// not count.
 fn outcome(ready: Option<&Condition>, is_current: bool) -> Outcome {
@@ -150,6 +161,8 @@ fn concerns(status: &PortForwardStatus) -> Vec<String> {
     let dead: Vec<&str> = dead.map(|listener| listener.name.as_str()).collect();
     let mut concerns: Vec<String> = Vec::new();
     concerns.extend((!dead.is_empty()).then(|| format!("no backend of listener {} is healthy", dead.join(", "))));
+    let listeners = status.listeners.iter();
+    concerns.extend(listeners.filter_map(|it| Some(format!("listener {}: {}", it.name, undelivered(it)?))));
     let limit = condition(&status.conditions, "LimitReached").filter(|limit| limit.status == "True");
     concerns.extend(limit.map(|limit| limit.message.clone()));
     // Also true for pods that are missing, or whose app fails.
@@ -216,5 +229,35 @@ pub fn gateway(gateway: &ForwardGateway) -> GatewayRow {
         replicas: status.replicas,
         forwards: status.attached_forwards,
         addresses: status.addresses.iter().map(|address| address.value.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_durable_listener_that_does_not_deliver_deserves_attention() {
+        let row = |delivery: &str| {
+            let condition = json!({
+                "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "",
+            });
+            let listener = json!({"name": "syslog", "protocol": "TCP", "port": 514, "delivery": delivery});
+            let object = json!({
+                "metadata": {"name": "logs", "namespace": "shop"},
+                "spec": {"placement": {}, "listeners": []},
+                "status": {"conditions": [condition], "listeners": [listener]},
+            });
+            let row = forward(&serde_json::from_value(object).expect("a forward"));
+            (row.outcome, row.message)
+        };
+        assert_eq!(row("Flowing").0, Outcome::Ok);
+        let stalled = "listener syslog: messages wait, and the sink took none for 30 s".to_owned();
+        assert_eq!(row("Stalled"), (Outcome::Warning, stalled));
+        for poor in ["Behind", "Full", "StoreFailed"] {
+            assert_eq!(row(poor).0, Outcome::Warning, "{poor}");
+        }
     }
 }

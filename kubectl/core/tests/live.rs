@@ -14,6 +14,7 @@ use kubectl_core::{
     access::{Fetched, Listed},
     config,
     conns::{self, Sort},
+    lag,
     live::{Of, Reading, Request},
     logs::Record,
     render::{self, Look},
@@ -43,6 +44,7 @@ impl Scene {
         match self.head["verb"].as_str() {
             Some("config") => render::config(&self.config(), look),
             Some("conns") => render::conns(&self.conns(), look),
+            Some("lag") => render::lag(&self.lag(), look),
             Some("trace") => render::trace(&self.trace(), look),
             Some("top") => render::top(&self.top(), look),
             other => panic!("{other:?}"),
@@ -86,6 +88,11 @@ impl Scene {
         let response = self.responses.first().cloned().expect("a response");
         let config = serde_json::from_value(response).expect("a ProxyConfig");
         config::report(&ObjectKey::new(namespace, name), config)
+    }
+
+    fn lag(&self) -> lag::Report {
+        let response = self.responses.first().cloned().expect("a response");
+        lag::report(serde_json::from_value(response).expect("listeners"), Vec::new())
     }
 
     fn conns(&self) -> conns::Report {

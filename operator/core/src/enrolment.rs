@@ -11,7 +11,7 @@
 mod judge;
 mod ledger;
 
-use crds::{ForwardAgent, GatewayTunnels};
+use crds::{ForwardAgent, ForwardGateway, GatewayTunnels, ServiceType};
 use proxy_api::{SignOutcome, SignReason, SignRefusal};
 use tunnel_core::{
     identity::{AgentIdentity, AgentName},
@@ -19,14 +19,14 @@ use tunnel_core::{
 };
 
 pub use self::{
-    judge::{Case, judge},
+    judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
 };
 pub use crate::names::endpoint_id;
 use crate::{
     names::TUNNEL_PORT,
     status::agent::Enrolment,
-    translate::agents::admission,
+    translate::agents::Admissions,
     world::{ObjectKey, cache::Cache},
 };
 
@@ -43,14 +43,25 @@ pub const LEDGER: &str = "ledger.json";
 pub struct Wanted {
     /// The agent.
     pub key: ObjectKey,
+    /// Uid of the gateway that takes the agent, whose root join strings name.
+    pub gateway_uid: String,
     /// What an instance becomes that enrols.
     pub identity: AgentIdentity,
     /// How many instances may enrol.
     pub redemptions: u32,
     /// How long a join string counts.
     pub expire_seconds: u32,
-    /// Where agents reach the gateway, or why that is not known.
-    pub addresses: Result<Vec<Address>, String>,
+    /// Where agents reach the gateway.
+    pub addresses: Result<Vec<Address>, NoAddress>,
+}
+
+/// Why it is not known where agents reach a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAddress {
+    /// There will be an address.
+    Awaited(String),
+    /// Somebody has to say it.
+    Missing(String),
 }
 
 /// What a look at the Secret of an agent came to.
@@ -81,16 +92,23 @@ pub fn secret_of(agent: &str) -> String {
 /// What the Secret of an agent should offer. Absent: the agent is gone, or no gateway of this operator takes it.
 #[must_use]
 pub fn wanted(cache: &Cache, key: &ObjectKey) -> Option<Wanted> {
+    wanted_by(cache, &Admissions::new(&cache.world), key)
+}
+
+/// The same, by what is known of the gateways of the world.
+pub(crate) fn wanted_by(cache: &Cache, admissions: &Admissions<'_>, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
-    let gateway = admission(&cache.world, key, agent).ok()?;
-    let tunnels = cache.world.gateways.get(&gateway)?.spec.tunnels.as_ref()?;
+    let gateway = admissions.of(key, agent).ok()?;
+    let found = cache.world.gateways.get(&gateway)?;
+    let tunnels = found.spec.tunnels.as_ref()?;
     let enrolment = agent.spec.enrolment.clone().unwrap_or_default();
     Some(Wanted {
         key: key.clone(),
+        gateway_uid: found.metadata.uid.clone()?,
         identity: identity(key, agent)?,
         redemptions: enrolment.redemptions.unwrap_or(1),
         expire_seconds: enrolment.expire_seconds.unwrap_or(3600),
-        addresses: addresses(cache, &gateway, tunnels),
+        addresses: addresses(cache, (&gateway, found), tunnels),
     })
 }
 
@@ -101,23 +119,40 @@ fn identity(key: &ObjectKey, agent: &ForwardAgent) -> Option<AgentIdentity> {
     AgentIdentity::new(name, agent.metadata.uid.as_deref()?, rotation).ok()
 }
 
-/// Where agents reach a gateway: what it advertises, or else its load balancer, or else its Service.
-fn addresses(cache: &Cache, gateway: &ObjectKey, tunnels: &GatewayTunnels) -> Result<Vec<Address>, String> {
+/// Where agents reach a gateway: what it advertises, or else its load balancer, or else its Service. A name that resolves
+/// nowhere is no address: a gateway that waits for its load balancer, or has no Service, has none.
+fn addresses(
+    cache: &Cache,
+    (key, gateway): (&ObjectKey, &ForwardGateway),
+    tunnels: &GatewayTunnels,
+) -> Result<Vec<Address>, NoAddress> {
     let port = tunnels.port.unwrap_or(TUNNEL_PORT);
     if !tunnels.advertise.is_empty() {
         let parsed = tunnels.advertise.iter().map(|text| {
-            text.parse::<Address>()
-                .map_err(|why| format!("spec.tunnels.advertise of ForwardGateway {gateway} is not valid: {why}"))
+            text.parse::<Address>().map_err(|why| {
+                NoAddress::Missing(format!("spec.tunnels.advertise of ForwardGateway {key} is not valid: {why}"))
+            })
         });
         return parsed.collect();
     }
-    let balanced = cache.balanced(gateway).iter().filter_map(|(_, host)| Address::new(host, port).ok());
+    let balanced = cache.balanced(key).iter().filter_map(|(_, host)| Address::new(host, port).ok());
     let balanced: Vec<Address> = balanced.take(ADDRESSES).collect();
     if !balanced.is_empty() {
         return Ok(balanced);
     }
-    let host = format!("{}.{}.svc", gateway.name, gateway.namespace);
-    Address::new(&host, port).map(|address| vec![address]).map_err(|why| why.to_string())
+    match gateway.spec.service.as_ref().and_then(|service| service.type_) {
+        Some(ServiceType::LoadBalancer) => Err(NoAddress::Awaited(format!(
+            "the join string waits for an address of the load balancer of ForwardGateway {key}: see the events of its \
+             Service, or set spec.tunnels.advertise"
+        ))),
+        Some(ServiceType::None) => Err(NoAddress::Missing(format!(
+            "ForwardGateway {key} has no Service, and the join string needs an address: set spec.tunnels.advertise"
+        ))),
+        Some(ServiceType::ClusterIP | ServiceType::NodePort) | None => {
+            let host = format!("{}.{}.svc", key.name, key.namespace);
+            Address::new(&host, port).map(|address| vec![address]).map_err(|why| NoAddress::Missing(why.to_string()))
+        }
+    }
 }
 
 /// The answer to a request for a certificate that is refused.

@@ -101,8 +101,8 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            let revision = offer.revision().clone();
-            (id.clone(), ListenerReport { revision, state, failure, backends: self.backends, reached: self.reached })
+            let (revision, backends, reached) = (offer.revision().clone(), self.backends, self.reached);
+            (id.clone(), ListenerReport { revision, state, failure, backends, reached, delivery: None })
         };
         let report = Report {
             version: snapshot.version.clone(),
@@ -262,6 +262,7 @@ fn a_report_about_another_revision_or_number_does_not_count() {
                 failure: None,
                 backends: BackendHealth::All,
                 reached: None,
+                delivery: None,
             },
         )]),
         commit: true,

@@ -23,7 +23,7 @@ impl Driver {
         }
         let Identity { pod, uid, service_account } = identity;
         match judge(&self.cache, Applicant { pod, uid, service_account }, &sign.applicant) {
-            Ok(case) => self.effects.sign(case, sign.request, reply),
+            Ok(judged) => self.effects.sign(judged, sign.request, reply),
             // The stream may have ended.
             Err(refused) => drop(reply.send(SignOutcome::Refused { refused })),
         }

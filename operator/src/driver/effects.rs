@@ -11,7 +11,7 @@ use tokio::{
 
 use operator_core::{
     ObjectKey,
-    enrolment::{Case, Offered},
+    enrolment::{Judged, Offered},
     schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule},
 };
 
@@ -126,7 +126,7 @@ impl Effects {
     }
 
     /// Signs a certificate. The stream may have ended when the answer is there.
-    pub(super) fn sign(&mut self, case: Case, request: String, reply: oneshot::Sender<SignOutcome>) {
+    pub(super) fn sign(&mut self, judged: Judged, request: String, reply: oneshot::Sender<SignOutcome>) {
         while self.running.try_join_next().is_some() {}
         let Some(place) = self.enroller.place() else {
             let _ = reply.send(busy());
@@ -134,7 +134,7 @@ impl Effects {
         };
         let (enroller, results, term) = (self.enroller.clone(), self.results.clone(), self.term);
         self.start("certificates of tunnels", async move {
-            let answered = enroller.sign(&case, &request).await;
+            let answered = enroller.sign(&judged, &request).await;
             drop(place);
             let _ = reply.send(answered.outcome);
             if let Some(key) = answered.redeemed {

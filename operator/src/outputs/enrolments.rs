@@ -4,7 +4,7 @@
 //! the Secret that it replaces, so of two writers one reads again. That a token was redeemed is written before its
 //! certificate is sent.
 
-mod root;
+mod roots;
 mod secret;
 
 use std::{
@@ -19,7 +19,7 @@ use data_encoding::BASE64;
 use kube::Client;
 use operator_core::{
     ObjectKey,
-    enrolment::{self, Case, LIFETIME, Offered, Wanted, offer, redeem, refused},
+    enrolment::{self, Case, Judged, LIFETIME, Offered, Wanted, offer, redeem, refused},
     status::agent::Enrolment,
 };
 use proxy_api::{Issued, SignOutcome, SignReason};
@@ -32,7 +32,7 @@ use tunnel_core::{identity::AgentIdentity, join::Token};
 
 use self::secret::Place;
 pub use self::{
-    root::{RootError, TunnelRoot},
+    roots::{RootError, TunnelRoots},
     secret::SecretError,
 };
 use crate::platform::metrics::{Metrics, count};
@@ -103,7 +103,7 @@ pub struct Answered {
 #[derive(Clone)]
 pub struct Enroller {
     client: Client,
-    root: Arc<TunnelRoot>,
+    roots: Arc<TunnelRoots>,
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     /// Requests fail, and the failure has been logged.
@@ -133,12 +133,12 @@ pub(crate) fn unavailable() -> SignOutcome {
 }
 
 impl Enroller {
-    /// One that signs with this root.
+    /// One that signs with these roots.
     #[must_use]
-    pub fn new(client: Client, root: TunnelRoot, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, roots: TunnelRoots, metrics: Arc<Metrics>) -> Self {
         Self {
             client,
-            root: Arc::new(root),
+            roots: Arc::new(roots),
             places: Arc::new(Semaphore::new(WAITING)),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::default(),
@@ -167,7 +167,7 @@ impl Enroller {
 
     /// The same, with whether the Secret was written.
     async fn try_offer(&self, wanted: &Wanted) -> Result<(Enrolment, Option<u64>, bool), EnrolmentError> {
-        let root = self.root.current(now()).await?.fingerprint();
+        let root = self.roots.current(&wanted.gateway_uid, now()).await?.fingerprint();
         let place = Place::of(&self.client, wanted);
         for _ in 0..ATTEMPTS {
             let found = place.read().await?;
@@ -181,11 +181,11 @@ impl Enroller {
     }
 
     /// Answers a request for a certificate, base64 of DER.
-    pub async fn sign(&self, case: &Case, request: &str) -> Answered {
+    pub async fn sign(&self, judged: &Judged, request: &str) -> Answered {
         let Ok(_turn) = self.turns.acquire().await else {
             return Answered { outcome: busy(), redeemed: None };
         };
-        match self.try_sign(case, request).await {
+        match self.try_sign(judged, request).await {
             Ok(answered) => {
                 if self.failing.swap(false, Relaxed) {
                     tracing::info!("certificates for tunnels are signed again");
@@ -203,15 +203,15 @@ impl Enroller {
         }
     }
 
-    async fn try_sign(&self, case: &Case, request: &str) -> Result<Answered, Unsigned> {
+    async fn try_sign(&self, judged: &Judged, request: &str) -> Result<Answered, Unsigned> {
         let wrong = |why: String| Unsigned::Refused(refused(SignReason::Request, why));
         let der = BASE64.decode(request.as_bytes());
         let der =
             der.map_err(|_| wrong("the request for a certificate is not base64: upgrade the proxy".to_owned()))?;
         let request = Request::parse(&der).map_err(|error| wrong(error.to_string()))?;
-        let root = self.root.current(now()).await?;
+        let root = self.roots.current(&judged.gateway_uid, now()).await?;
         let lifetime = Duration::from_secs(LIFETIME);
-        let (signed, redeemed) = match case {
+        let (signed, redeemed) = match &judged.case {
             Case::Endpoint(id) => (root.sign_endpoint(&request, id, lifetime, now()), None),
             Case::Agent(identity) => (root.sign(&request, identity, lifetime, now()), None),
             Case::Token { wanted, token } => {

@@ -26,7 +26,7 @@ use crate::{
     inputs::{identity::Identities, questions::Question, streams::Streams, watch::Watches},
     outputs::{
         deletion_costs::CostWriter,
-        enrolments::{Enroller, TunnelRoot},
+        enrolments::{Enroller, TunnelRoots},
         events::Events,
         notices::Notices,
         status_writer::StatusWriter,
@@ -73,10 +73,10 @@ pub(super) fn start(
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks, writing);
     let (applying, applied) = mpsc::channel(RESULTS);
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
-    let root = TunnelRoot::new(secrets, &settings.tunnel_root_secret);
+    let roots = TunnelRoots::new(secrets, &settings.tunnel_roots_secret);
     let effects = Effects {
         client: client.clone(),
-        enroller: Enroller::new(client.clone(), root, metrics.clone()),
+        enroller: Enroller::new(client.clone(), roots, metrics.clone()),
         statuses: writer,
         events,
         deletion_costs: settings.deletion_cost.then(|| CostWriter::new(client.clone(), metrics.clone())),

@@ -45,6 +45,18 @@ impl fmt::Display for Delivery {
     }
 }
 
+impl From<Delivery> for proxy_api::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::Flowing => Self::Flowing,
+            Delivery::Behind => Self::Behind,
+            Delivery::Stalled => Self::Stalled,
+            Delivery::Full => Self::Full,
+            Delivery::StoreFailed => Self::StoreFailed,
+        }
+    }
+}
+
 /// What was seen of the log and the sink of a listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {

@@ -2,7 +2,10 @@
 
 use std::{
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,17 +14,21 @@ use durable::{Figures, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{
     task::{JoinHandle, spawn_local},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    place::Place,
+    CLOSE_WITHIN,
+    place::PlaceOfLog,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
 };
 use crate::{
-    core::delivery::{Delivery, Look, Seen, Watch},
+    core::{
+        delivery::{Delivery, Look, Seen, Watch},
+        pace::Pace,
+    },
     files::{Files, Permit},
     log::{self, Level},
     process::Process,
@@ -31,9 +38,12 @@ use crate::{
 /// Files of a log that are open at once, with that of its sink; connections come on top.
 const FILES: usize = 16;
 
+/// Pause between two looks whether anybody still waits for the end of the process.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The log of one listener.
 pub(super) struct Log {
-    place: Place,
+    place: PlaceOfLog,
     store: Store,
     /// Why the store is closed, if it could not be opened again.
     failure: Option<String>,
@@ -50,12 +60,17 @@ pub(super) struct Log {
     sent: Rc<Sent>,
     watch: Watch,
     delivery: Delivery,
+    /// Events of the store that were told.
+    events: u64,
+    /// Connections that were told as closed for what they sent.
+    violations: u64,
+    told: Pace,
     files: Permit,
 }
 
 impl Log {
     /// Opens the log in this place.
-    pub(super) async fn open(place: Place, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
+    pub(super) async fn open(place: PlaceOfLog, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
         let store = place.open(durable).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
@@ -76,6 +91,9 @@ impl Log {
             sent: Rc::default(),
             watch: Watch::default(),
             delivery: Delivery::default(),
+            events: 0,
+            violations: 0,
+            told: Pace::default(),
             files: files.take_anyway(FILES),
         })
     }
@@ -89,7 +107,7 @@ impl Log {
         let sends_on = is_same_store
             && before.is_some_and(|before| Arc::ptr_eq(&before, shared))
             && self.durable.send == durable.send
-            && self.durable.structured_data_id == durable.structured_data_id
+            && self.durable.enrich == durable.enrich
             && self.sending.as_ref().is_some_and(|sending| sending.fits(&spec));
         self.durable = durable.clone();
         if !is_same_store {
@@ -113,6 +131,7 @@ impl Log {
         match self.place.open(&self.durable).await {
             Ok(store) => {
                 self.store = store;
+                self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
             }
@@ -151,14 +170,42 @@ impl Log {
         }
         let figures = self.store.figures();
         let seen = self.seen(&figures, process.clock.seconds());
+        self.tell_events(&figures, &shared, process);
+        self.tell_violations(&shared, process);
         let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
         self.files = process.files.take_anyway(FILES + connections);
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
-            let why = self.failure.clone().or(figures.failure).or(self.sent.error());
+            let why = self.failure.clone().or(figures.failure);
+            // While messages leave as they come there is nothing to explain.
+            let why = if seen.delivery == Delivery::Flowing { None } else { why.or_else(|| self.sent.untold()) };
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
         }
         shared.counters.show_durable(Some(seen));
+    }
+
+    /// Tells what happened to the log since the last look.
+    fn tell_events(&mut self, figures: &Figures, shared: &Shared, process: &Process) {
+        for event in figures.events.after(self.events) {
+            let level = if event.is_harmless() { Level::Info } else { Level::Warn };
+            process.log.notice(level, "store", &shared.id, event.to_string());
+        }
+        self.events = figures.events.count();
+    }
+
+    /// Tells of clients that were disconnected, as what they sent is not what the framing says.
+    fn tell_violations(&mut self, shared: &Shared, process: &Process) {
+        let violations = self.intake.figures().violations;
+        if violations > self.violations
+            && let Some(count) = self.told.due(process.clock.seconds(), violations)
+        {
+            self.violations = violations;
+            let last = self.intake.violation();
+            let message = format!(
+                "{count} connection(s) were closed, as what they sent is not what durable.framing says; the last one is {last}"
+            );
+            process.log.notice(Level::Warn, "client", &shared.id, message);
+        }
     }
 
     fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
@@ -195,6 +242,11 @@ impl Log {
         }
     }
 
+    /// Bytes that the log may have by its bounds.
+    pub(super) fn most_bytes(&self) -> u64 {
+        settings::most_bytes(&self.durable)
+    }
+
     /// Writes what was taken, and closes the log.
     pub(super) async fn close(self) {
         // It may be closed already.
@@ -203,15 +255,20 @@ impl Log {
 
     /// The listener is gone. Its sink gets messages until it has all, or the drain time is over.
     pub(super) fn leave(self, out: &log::Log) -> Leaving {
-        let (store, out) = (self.store.clone(), out.clone());
-        Leaving { store, task: spawn_local(self.drain(out)) }
+        let seconds = self.current.load_full().map_or(0, |shared| shared.spec.load().sessions.drain_seconds);
+        self.leave_within(Duration::from_secs(seconds.into()), out)
     }
 
-    async fn drain(self, out: log::Log) {
+    /// Its sink gets messages until it has all, or this time is over.
+    pub(super) fn leave_within(self, longest: Duration, out: &log::Log) -> Leaving {
+        let (store, out) = (self.store.clone(), out.clone());
+        Leaving { store, task: spawn_local(self.drain(longest, out)) }
+    }
+
+    async fn drain(self, longest: Duration, out: log::Log) {
         let Some(shared) = self.current.load_full() else { return self.close().await };
-        let seconds = shared.spec.load().sessions.drain_seconds;
         // It may be closed already.
-        let _ = self.store.drain(Duration::from_secs(seconds.into())).await;
+        let _ = self.store.drain(longest).await;
         let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         if backlog == 0 {
             out.notice(Level::Info, "delivery", &shared.id, format!("all messages are sent; {place} stays"));
@@ -235,6 +292,16 @@ impl Leaving {
         self.task.is_finished()
     }
 
+    /// Waits until it is closed; closes it at this time if it is not, or once `stop` is set.
+    pub(super) async fn finish(mut self, until: Instant, stop: &AtomicBool) {
+        while Instant::now() < until && !stop.load(Relaxed) {
+            if timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await.is_ok() {
+                return;
+            }
+        }
+        self.end(CLOSE_WITHIN).await;
+    }
+
     /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.
     pub(super) async fn end(self, within: Duration) {
         let _ = timeout(within, self.store.close()).await;
@@ -252,6 +319,9 @@ const fn level(delivery: Delivery) -> Level {
     }
 }
 
+/// What helps if messages are dropped for want of room.
+const MAKE_ROOM: &str = "messages are dropped for want of room: make room where they are kept, raise maxBytes of durable.store, or see why the sink does not keep up";
+
 /// How a listener delivers, in words.
 fn words(seen: &Seen, why: Option<&str>) -> String {
     let Seen { delivery, backlog, oldest_seconds, .. } = seen;
@@ -259,8 +329,7 @@ fn words(seen: &Seen, why: Option<&str>) -> String {
         0 => "no message waits".to_owned(),
         backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
     };
-    match why.filter(|_| *delivery != Delivery::Flowing) {
-        Some(why) => format!("{delivery}: {waiting}; {why}"),
-        None => format!("{delivery}: {waiting}"),
-    }
+    let remedy = (*delivery == Delivery::Full).then_some(MAKE_ROOM);
+    let more = remedy.into_iter().chain(why);
+    more.fold(format!("{delivery}: {waiting}"), |told, more| format!("{told}; {more}"))
 }

@@ -13,7 +13,7 @@ use super::settings;
 
 /// Where the messages of one listener are, whichever store it has.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct PlaceOfLog {
     folder: PathBuf,
     /// The name of the stream.
     stream: String,
@@ -22,9 +22,9 @@ pub(super) struct Place {
     credentials: Option<PathBuf>,
 }
 
-impl Place {
+impl PlaceOfLog {
     /// The place of a listener. Folders are in `folder`.
-    pub(super) fn of(id: &ListenerId, folder: &Path, credentials: Option<PathBuf>) -> Self {
+    pub(super) fn new(id: &ListenerId, folder: &Path, credentials: Option<PathBuf>) -> Self {
         Self { folder: folder.join(path(id)), stream: stream(id), credentials }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("creds");
         std::fs::write(&file, "word").expect("written");
-        let place = |credentials| Place::of(&id("shop", "db"), Path::new("d"), credentials);
+        let place = |credentials| PlaceOfLog::new(&id("shop", "db"), Path::new("d"), credentials);
         assert_eq!(place(Some(file)).credentials("s"), Ok("word".to_owned()));
         let why = place(None).credentials("s").expect_err("no file");
         assert!(why.contains("--jetstream-credentials FILE"), "{why}");

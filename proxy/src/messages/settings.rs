@@ -47,6 +47,26 @@ pub(super) fn when_full(durable: &Durable) -> WhenFull {
     }
 }
 
+/// Bytes of this machine that a log may have by its bounds, with its dead letters. Those of a stream are the server's.
+pub(super) fn most_bytes(durable: &Durable) -> u64 {
+    match durable.store {
+        api::Store::Disk { max_bytes } => max_bytes.saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
+        api::Store::JetStream { .. } => 0,
+    }
+}
+
+/// Whether a log fits into this room beside others that may have `taken` bytes together.
+pub(super) fn fits(durable: &Durable, room: u64, taken: u64) -> Result<(), String> {
+    let (wanted, left) = (most_bytes(durable), room.saturating_sub(taken));
+    if wanted <= left {
+        return Ok(());
+    }
+    Err(format!(
+        "the log may take {wanted} bytes with its dead letters, and {left} of {room} bytes are left beside the logs of \
+         other listeners: lower durable.store.disk.maxBytes, here or there"
+    ))
+}
+
 /// Whether both have the same settings of the log.
 pub(super) fn is_same_store(one: &Durable, other: &Durable) -> bool {
     one.store == other.store
@@ -179,8 +199,13 @@ mod tests {
             sync_millis: 5,
             send: api::Sink::Relp { window_messages: 7 },
             dead_letter_bytes: None,
-            structured_data_id: None,
+            enrich: None,
         }
+    }
+
+    fn stream() -> api::Store {
+        let (url, max_bytes) = ("nats://a".to_owned(), 16 << 20);
+        api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes }
     }
 
     #[test]
@@ -195,15 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn a_log_fits_where_its_bounds_with_those_of_dead_letters_and_of_other_logs_do() {
+        let durable = Durable { dead_letter_bytes: Some(16 << 20), ..durable(api::WhenFull::Block) };
+        assert_eq!(fits(&durable, 33 << 20, 1 << 20), Ok(()));
+        let why = fits(&durable, 33 << 20, (1 << 20) + 1).expect_err("a byte too few");
+        assert!(why.contains("33554431 of 34603008 bytes are left"), "{why}");
+        assert!(fits(&durable, 1, u64::MAX).is_err());
+        assert_eq!(fits(&Durable { store: stream(), ..durable }, 0, 1), Ok(()), "a stream takes none");
+    }
+
+    #[test]
     fn another_sink_needs_no_other_log_and_another_bound_does() {
         let before = durable(api::WhenFull::Block);
         let sink = Durable { send: api::Sink::Udp {}, ..before.clone() };
         assert!(is_same_store(&before, &sink));
         assert!(!is_same_store(&before, &Durable { max_message_bytes: 65, ..before.clone() }));
         assert!(!is_same_store(&before, &durable(api::WhenFull::DropNewest)));
-        let (url, max_bytes) = ("nats://a".to_owned(), 16 << 20);
-        let store = api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes };
-        assert!(!is_same_store(&before, &Durable { store, ..before.clone() }));
+        assert!(!is_same_store(&before, &Durable { store: stream(), ..before.clone() }));
     }
 
     #[test]

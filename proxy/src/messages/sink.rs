@@ -14,7 +14,7 @@ use durable_core::{
     Message,
     enrich::{Enricher, Form},
 };
-use proxy_api::{Durable, Listener};
+use proxy_api::{Durable, Enrich, Listener};
 use socket2::SockRef;
 use tokio::{
     net::{TcpSocket, TcpStream, UdpSocket},
@@ -49,6 +49,11 @@ pub(super) struct Sent {
     refusals: Pace,
     /// Why the sink took no message, since it took the last one.
     error: RefCell<Option<String>>,
+    /// The last reason that the log has.
+    told: RefCell<Option<String>>,
+    /// How often the sink took no message.
+    ended: Cell<u64>,
+    endings: Pace,
 }
 
 impl Sent {
@@ -60,50 +65,55 @@ impl Sent {
         self.resent.get()
     }
 
-    /// Why the sink takes no messages, if it takes none.
-    pub(super) fn error(&self) -> Option<String> {
-        self.error.borrow().clone()
+    /// Why the sink takes no messages, if it takes none and the log does not say so yet. From now on it does.
+    pub(super) fn untold(&self) -> Option<String> {
+        let error = self.error.borrow().clone()?;
+        let is_told = self.told.borrow().as_ref() == Some(&error);
+        *self.told.borrow_mut() = Some(error.clone());
+        (!is_told).then_some(error)
     }
 
-    /// Counts what a sender tells. The log gets one line when the sink ceases to take messages, and one when it does
-    /// again.
+    /// Counts what a sender tells, and has the log say what is new.
     fn hear(&self, event: &SenderEvent, shared: &Shared, process: &Process) {
-        let notice = |level, message: String| process.log.notice(level, "sink", &shared.id, message);
+        if let Some((level, message)) = self.line(event, process.clock.seconds()) {
+            process.log.notice(level, "sink", &shared.id, message);
+        }
+    }
+
+    /// Counts what a sender tells at second `now`. Returns a line for the log if there is one: each reason why the sink
+    /// takes no messages is said once until it takes one again, and so is that.
+    fn line(&self, event: &SenderEvent, now: u64) -> Option<(Level, String)> {
         match event {
             SenderEvent::Ended { error, .. } => {
-                if self.error.replace(Some(error.clone())).is_none() {
-                    notice(Level::Warn, format!("{error}; messages wait in the log, and it is tried again"));
+                self.ended.set(self.ended.get() + 1);
+                *self.error.borrow_mut() = Some(error.clone());
+                if self.told.borrow().as_ref() == Some(error) {
+                    return None;
                 }
+                // A sink over UDP may take and refuse messages in turn.
+                self.endings.due(now, self.ended.get())?;
+                *self.told.borrow_mut() = Some(error.clone());
+                Some((Level::Warn, format!("{error}; messages wait in the log, and it is tried again")))
             }
             SenderEvent::Delivered { messages } => {
                 self.delivered.set(self.delivered.get() + messages);
-                if self.error.take().is_some() {
-                    notice(Level::Info, "the sink takes messages again".to_owned());
-                }
+                *self.error.borrow_mut() = None;
+                self.told.take().map(|_| (Level::Info, "the sink takes messages again".to_owned()))
             }
-            SenderEvent::Resent { messages } => self.resent.set(self.resent.get() + messages),
-            SenderEvent::DeadLettered { messages, reason } => {
-                self.refuse(*messages, process, |count| {
-                    notice(
-                        Level::Warn,
-                        format!("{count} message(s) were put aside, as the sink refuses them: {reason}"),
-                    );
-                });
+            SenderEvent::Resent { messages } => {
+                self.resent.set(self.resent.get() + messages);
+                None
             }
-            SenderEvent::DroppedPoison { messages, reason } => {
-                self.refuse(*messages, process, |count| {
-                    notice(Level::Warn, format!("{count} message(s) were dropped, as the sink refuses them: {reason}"));
-                });
-            }
+            SenderEvent::DeadLettered { messages, reason } => self.refuse(*messages, "put aside", reason, now),
+            SenderEvent::DroppedPoison { messages, reason } => self.refuse(*messages, "dropped", reason, now),
         }
     }
 
-    /// Counts messages that the sink refuses, and has some of them told.
-    fn refuse(&self, messages: u64, process: &Process, tell: impl FnOnce(u64)) {
+    /// Counts messages that the sink refuses, some of which are told.
+    fn refuse(&self, messages: u64, fate: &str, reason: &str, now: u64) -> Option<(Level, String)> {
         self.refused.set(self.refused.get() + messages);
-        if let Some(count) = self.refusals.due(process.clock.seconds(), self.refused.get()) {
-            tell(count);
-        }
+        let count = self.refusals.due(now, self.refused.get())?;
+        Some((Level::Warn, format!("{count} message(s) were {fate}, as the sink refuses them: {reason}")))
     }
 }
 
@@ -157,7 +167,10 @@ fn chance() -> f64 {
 
 /// Makes the bytes of a message for the sink.
 fn enricher(durable: &Durable, forward: &str) -> impl FnMut(Kept) -> Vec<u8> + use<> {
-    let form = durable.structured_data_id.clone().map(|id| Form::Syslog { id });
+    let form = durable.enrich.as_ref().map(|enrich| match enrich {
+        Enrich::Json {} => Form::Json,
+        Enrich::Syslog { structured_data_id } => Form::Syslog { id: structured_data_id.clone() },
+    });
     let mut enricher = form.map(|form| Enricher::new(form, forward.to_owned(), machine()));
     move |Kept { source, received_millis, payload, .. }| match &mut enricher {
         None => payload,
@@ -275,4 +288,48 @@ async fn connect(to: SocketAddr, keepalive: u32) -> io::Result<TcpStream> {
     }
     net::set_keepalive(&SockRef::from(&stream), keepalive);
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(error: &str) -> SenderEvent {
+        SenderEvent::Ended { error: error.to_owned(), pause: Duration::ZERO }
+    }
+
+    /// How severe the line is that the log gets, if it gets one.
+    fn level(sent: &Sent, event: &SenderEvent, now: u64) -> Option<Level> {
+        sent.line(event, now).map(|(level, _)| level)
+    }
+
+    #[test]
+    fn the_log_has_each_reason_once_until_the_sink_takes_a_message() {
+        let (sent, delivered) = (Sent::default(), SenderEvent::Delivered { messages: 1 });
+        assert_eq!(level(&sent, &ended("refused"), 0), Some(Level::Warn));
+        assert_eq!(level(&sent, &ended("refused"), 100), None);
+        assert_eq!(sent.untold(), None, "the log has it");
+        assert_eq!(level(&sent, &ended("timed out"), 101), Some(Level::Warn));
+        assert_eq!(level(&sent, &delivered, 102), Some(Level::Info));
+        assert_eq!(level(&sent, &delivered, 103), None);
+        assert_eq!(sent.untold(), None, "it takes messages");
+        assert_eq!(level(&sent, &ended("timed out"), 120), Some(Level::Warn));
+    }
+
+    #[test]
+    fn a_sink_that_takes_and_refuses_messages_in_turn_has_two_lines_in_a_while() {
+        let (sent, delivered) = (Sent::default(), SenderEvent::Delivered { messages: 1 });
+        let lines = (0..10).flat_map(|now| [sent.line(&ended("refused"), now), sent.line(&delivered, now)]);
+        assert_eq!(lines.flatten().count(), 2);
+        assert_eq!(sent.delivered(), 10);
+    }
+
+    #[test]
+    fn a_reason_that_comes_too_soon_for_a_line_is_told_with_how_the_listener_delivers() {
+        let sent = Sent::default();
+        assert_eq!(level(&sent, &ended("refused"), 0), Some(Level::Warn));
+        assert_eq!(level(&sent, &ended("timed out"), 1), None);
+        assert_eq!((sent.untold().as_deref(), sent.untold()), (Some("timed out"), None));
+        assert_eq!(level(&sent, &ended("timed out"), 100), None);
+    }
 }

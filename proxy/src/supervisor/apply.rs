@@ -7,7 +7,7 @@ use std::{
 
 use proxy_api::{Configuration, ListenerId, SocketKey, Surroundings};
 
-use super::{Supervisor, failures, listeners::ById, notices, sockets::Bound, targets::Sources};
+use super::{Supervisor, failures, listeners::ById, notices, reporter::Seen, sockets::Bound, targets::Sources};
 use crate::{
     core::{
         diff,
@@ -54,6 +54,7 @@ impl Supervisor {
         for id in were.keys().filter(|id| !self.running.listeners.contains_key(*id)) {
             self.health.forget(id);
             self.reached.forget(id);
+            self.deliveries.forget(id);
         }
         self.publish();
         if !touched.is_empty() || self.listeners.retired().len() != retired_before {
@@ -124,7 +125,8 @@ impl Supervisor {
 
     /// Publishes the report.
     pub(super) fn publish(&mut self) {
-        self.reporter.publish(&self.configuration, self.listeners.retired(), &self.health, &self.reached);
+        let seen = Seen { health: &self.health, reached: &self.reached, deliveries: &self.deliveries };
+        self.reporter.publish(&self.configuration, self.listeners.retired(), &seen);
         self.metrics.control.failed_listeners.store(self.reporter.failed() as u64, Relaxed);
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{BackendHealth, Listener, ListenerId, OnUpdate};
+use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, OnUpdate};
 
 use super::tenants::Tenants;
 use crate::{
@@ -70,6 +70,12 @@ impl Listeners {
     /// The backend health of each live listener at `now` (seconds of the process clock).
     pub(super) fn health(&self, now: u64) -> BTreeMap<&ListenerId, BackendHealth> {
         self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
+    }
+
+    /// How each live durable listener delivers. One that has not run for a second is left out.
+    pub(super) fn deliveries(&self) -> BTreeMap<&ListenerId, Delivery> {
+        let durable = self.live.iter().filter(|(_, shared)| shared.spec.load().durable.is_some());
+        durable.filter_map(|(id, shared)| Some((id, shared.counters.delivery()?.into()))).collect()
     }
 
     /// Makes `next` the live listeners; all but those in `changed` are live already. Returns the changed ones that were

@@ -75,7 +75,7 @@ mod tests {
             sync_millis: 0,
             send: Sink::Udp {},
             dead_letter_bytes: None,
-            structured_data_id: None,
+            enrich: None,
         };
         Arc::new(Listener { durable: Some(Box::new(durable)), ..(*listener(1, "b")).clone() }.sealed())
     }

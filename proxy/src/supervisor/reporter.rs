@@ -11,7 +11,10 @@ use proxy_api::{
 };
 use tokio::sync::watch;
 
-use super::{failures::Failures, health::Health, listeners::ById, notices::notice, reached::Reached, targets::Refusal};
+use super::{
+    deliveries::Deliveries, failures::Failures, health::Health, listeners::ById, notices::notice, reached::Reached,
+    targets::Refusal,
+};
 use crate::{
     core::{
         diff::Settled,
@@ -21,6 +24,13 @@ use crate::{
     log::{Level, Notice},
     shared::Shared,
 };
+
+/// What is seen of listeners while they run.
+pub(super) struct Seen<'a> {
+    pub(super) health: &'a Health,
+    pub(super) reached: &'a Reached,
+    pub(super) deliveries: &'a Deliveries,
+}
 
 /// Owns the last report and the state that the log already shows.
 pub(super) struct Reporter {
@@ -118,13 +128,7 @@ impl Reporter {
 
     /// Brings the entries that may have changed up to date, and publishes the report if any of them, or the version, has
     /// changed.
-    pub(super) fn publish(
-        &mut self,
-        configuration: &Configuration,
-        retired: &[Arc<Shared>],
-        health: &Health,
-        reached: &Reached,
-    ) {
+    pub(super) fn publish(&mut self, configuration: &Configuration, retired: &[Arc<Shared>], seen: &Seen<'_>) {
         let draining = retired.iter().map(|shared| (*shared.id).clone()).collect();
         let mut ids = std::mem::take(&mut self.stale);
         ids.extend(std::mem::replace(&mut self.draining, draining));
@@ -132,7 +136,8 @@ impl Reporter {
         let entry = |id: &ListenerId| match configuration.listeners.get(id) {
             Some(offer) => {
                 let report = self.listener_report(id, offer.revision());
-                Some(ListenerReport { backends: health.of(id), reached: reached.of(id), ..report })
+                let (backends, reached, delivery) = (seen.health.of(id), seen.reached.of(id), seen.deliveries.of(id));
+                Some(ListenerReport { backends, reached, delivery, ..report })
             }
             None => retired.iter().rev().find(|shared| *shared.id == *id).map(|shared| draining_report(shared)),
         };
@@ -157,14 +162,15 @@ impl Reporter {
     fn listener_report(&self, id: &ListenerId, revision: &Revision) -> ListenerReport {
         let failure: Option<Failure> = self.failures.get(id).cloned();
         let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-        ListenerReport { revision: revision.clone(), state, failure, backends: BackendHealth::All, reached: None }
+        let (revision, backends) = (revision.clone(), BackendHealth::All);
+        ListenerReport { revision, state, failure, backends, reached: None, delivery: None }
     }
 }
 
 fn draining_report(shared: &Shared) -> ListenerReport {
     let revision = shared.spec.load().revision.clone();
     let state = ListenerState::Draining;
-    ListenerReport { revision, state, failure: None, backends: BackendHealth::All, reached: None }
+    ListenerReport { revision, state, failure: None, backends: BackendHealth::All, reached: None, delivery: None }
 }
 
 fn place(listener: &Listener) -> String {
@@ -210,7 +216,7 @@ fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
 mod tests {
     use std::net::SocketAddr;
 
-    use proxy_api::{Denial, FailureReason, Offer};
+    use proxy_api::{Delivery, Denial, FailureReason, Offer};
 
     use super::*;
     use crate::{
@@ -323,13 +329,37 @@ mod tests {
         assert_eq!(reporter.refused(vec![other]).len(), 1, "other listeners have their own");
     }
 
+    /// Publishes as if all was well with every listener.
+    fn publish(reporter: &mut Reporter, configuration: &Configuration, retired: &[Arc<Shared>]) {
+        let (health, reached, deliveries) = (Health::default(), Reached::default(), Deliveries::default());
+        let seen = Seen { health: &health, reached: &reached, deliveries: &deliveries };
+        reporter.publish(configuration, retired, &seen);
+    }
+
+    #[test]
+    fn how_a_durable_listener_delivers_is_in_its_entry() {
+        let (mut reporter, receiver) = reporter(false);
+        let offer = Offer::Supported(listener(1, "b"));
+        let configuration = Configuration { listeners: [(id("a"), offer)].into(), ..Configuration::default() };
+        let (health, reached, mut deliveries) = (Health::default(), Reached::default(), Deliveries::default());
+        let mut published = |deliveries: &Deliveries| {
+            reporter.touch([id("a")]);
+            let seen = Seen { health: &health, reached: &reached, deliveries };
+            reporter.publish(&configuration, &[], &seen);
+            receiver.borrow().listeners[&id("a")].delivery
+        };
+        assert_eq!(published(&deliveries), None);
+        deliveries.observe(&BTreeMap::from([(&id("a"), Delivery::Stalled)]));
+        assert_eq!(published(&deliveries), Some(Delivery::Stalled));
+    }
+
     #[test]
     fn an_unchanged_report_is_not_published_again() {
         let (mut reporter, receiver) = reporter(false);
-        reporter.publish(&Configuration::default(), &[], &Health::default(), &Reached::default());
+        publish(&mut reporter, &Configuration::default(), &[]);
         assert!(!receiver.has_changed().expect("open"));
         let retired: Vec<Arc<Shared>> = live(&settled(1, true)).into_values().collect();
-        reporter.publish(&Configuration::default(), &retired, &Health::default(), &Reached::default());
+        publish(&mut reporter, &Configuration::default(), &retired);
         assert!(receiver.has_changed().expect("open"));
         assert_eq!(reporter.current().listeners[&id("a")].state, ListenerState::Draining);
     }
@@ -341,17 +371,21 @@ mod tests {
             let offer = |(name, port): &(&str, u16)| (id(name), Offer::Supported(listener(*port, "b")));
             Configuration { listeners: names.iter().map(offer).collect(), ..Configuration::default() }
         };
-        let mut publish = |configuration: &Configuration, touched: &[&str]| {
+        let mut published = |configuration: &Configuration, touched: &[&str]| {
             reporter.touch(touched.iter().map(|name| id(name)));
-            reporter.publish(configuration, &[], &Health::default(), &Reached::default());
+            publish(&mut reporter, configuration, &[]);
             let revisions = |report: &Report| -> Vec<(ListenerId, Revision)> {
                 report.listeners.iter().map(|(id, entry)| (id.clone(), entry.revision.clone())).collect()
             };
             revisions(&receiver.borrow())
         };
         let of = |name: &str, port: u16| (id(name), listener(port, "b").revision.clone());
-        assert_eq!(publish(&offered(&[("a", 1), ("c", 2)]), &["a", "c"]), [of("a", 1), of("c", 2)]);
-        assert_eq!(publish(&offered(&[("a", 3), ("c", 4)]), &["c"]), [of("a", 1), of("c", 4)], "only what is touched");
-        assert_eq!(publish(&offered(&[("a", 3)]), &["a", "c"]), [of("a", 3)]);
+        assert_eq!(published(&offered(&[("a", 1), ("c", 2)]), &["a", "c"]), [of("a", 1), of("c", 2)]);
+        assert_eq!(
+            published(&offered(&[("a", 3), ("c", 4)]), &["c"]),
+            [of("a", 1), of("c", 4)],
+            "only what is touched"
+        );
+        assert_eq!(published(&offered(&[("a", 3)]), &["a", "c"]), [of("a", 3)]);
     }
 }

@@ -217,7 +217,7 @@ fn state(revision: Revision, is_bound: bool) -> ListenerReport {
     let state = if is_bound { ListenerState::Bound } else { ListenerState::Failed };
     let failure = Failure { reason: FailureReason::BindFailed, message: "x".repeat(MAX_FAILURE_BYTES), serving: None };
     let failure = (!is_bound).then_some(failure);
-    ListenerReport { revision, state, failure, backends: BackendHealth::default(), reached: None }
+    ListenerReport { revision, state, failure, backends: BackendHealth::default(), reached: None, delivery: None }
 }
 
 /// As many failed listeners as a message may name, of forwards with names of this length.

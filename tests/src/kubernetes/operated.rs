@@ -339,7 +339,7 @@ impl FleetProxy {
         let mut command = Command::new(&executable);
         command.args(["--operator", &format!("127.0.0.1:{stream}")]).env("PORTLANE_ROOTS", roots);
         command.arg("--token-file").arg(folder.path().join("token")).arg("--state-dir").arg(folder.path());
-        command.args(["--health-address", &format!("127.0.0.1:{health}")]);
+        command.args(["--health-address", &format!("127.0.0.1:{health}")]).env("PORTLANE_DATA", folder.path());
         command.args(["--admin-address", &format!("127.0.0.1:{admin}"), "--drain-seconds", "1"]);
         let program = Program::start(command, folder);
         Self { program, health, executable, roots: roots.to_owned(), stream }

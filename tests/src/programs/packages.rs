@@ -12,7 +12,7 @@ use std::{
 use super::quiet::Quiet;
 
 /// File and Debian package. A file without `/` is searched on the PATH.
-const NEEDED: [(&str, &str); 67] = [
+const NEEDED: [(&str, &str); 68] = [
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("ctr", "containerd"),
@@ -47,6 +47,7 @@ const NEEDED: [(&str, &str); 67] = [
     ("snmpwalk", "snmp"),
     ("logger", "bsdutils"),
     ("rsyslogd", "rsyslog"),
+    ("/usr/share/doc/rsyslog-relp", "rsyslog-relp"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("/usr/sbin/sshd", "openssh-server"),

@@ -267,6 +267,9 @@ fn the_operator_has_these_rights_and_no_others() {
     let metrics = rights(server, &["--set", "customMetrics.enabled=true,liveApi.enabled=false"]);
     let expected = [LIVE[0].replace("v1alpha1.live.portlane.dev", "v1beta2.custom.metrics.k8s.io"), LIVE[1].to_owned()];
     assert!(expected.iter().all(|expected| metrics.contains(expected)), "{metrics:?}");
+    let tunnels = rights(server, &["--set", "tunnels.enabled=true,tunnels.namespaces={homes}"]);
+    let expected = ["portlane: secrets portlane-tunnel-roots: get, update", "homes: secrets: get, create, update"];
+    assert!(expected.iter().all(|expected| tunnels.iter().any(|right| right == expected)), "{tunnels:?}");
 }
 
 /// Asserts that the API server has refused the operator nothing.

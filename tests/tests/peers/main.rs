@@ -14,6 +14,7 @@ mod page;
 mod proxy_protocol;
 #[cfg(target_os = "linux")]
 mod registry;
+mod relp;
 mod remote;
 mod rtp;
 mod server;

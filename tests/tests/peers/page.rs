@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 const PAGE: &str = include_str!("../../../docs/protocols.md");
 /// Files with a test for each row.
-const PROTOCOLS: [&str; 6] = ["files", "messaging", "network", "remote", "sql", "web"];
+const PROTOCOLS: [&str; 7] = ["files", "messaging", "network", "relp", "remote", "sql", "web"];
 
 /// The tests that a text names, as `module::function` in backticks.
 fn named(text: &str) -> BTreeSet<String> {

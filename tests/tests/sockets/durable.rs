@@ -1,18 +1,29 @@
 //! Durable listeners from outside: messages in, `portlane run` with a folder, a sink that comes later.
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
+mod answers;
+mod flood;
+mod http;
+mod kills;
+mod refusals;
+
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use durable_core::intake::{
     Limits, Oversize,
     relp::{Received, Server},
 };
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, metric, until};
+use harness::{Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 /// Messages of each client.
@@ -62,6 +73,16 @@ fn run(manifests: &str, health: u16, data: &Path) -> Program {
     Program::run(manifests, health, &["--data", data.to_str().expect("UTF-8")])
 }
 
+/// `portlane-proxy` of these manifests with messages in this folder, as in a pod.
+fn proxy(manifests: &str, health: u16, data: &Path, arguments: &[&str]) -> Program {
+    let source = data.join("forward.yaml");
+    fs::write(&source, manifests).expect("a file");
+    let translated = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output();
+    let document = String::from_utf8(translated.expect("portlane should run").stdout).expect("text");
+    let arguments = [&["--data", data.to_str().expect("UTF-8")][..], arguments].concat();
+    Program::proxy(&document, health, free_port(), &arguments)
+}
+
 /// A listener that sends over RELP to a port of this machine.
 fn durable(listener: Listener, sink: u16) -> Listener {
     listener.to(sink).with("durable: {send: {relp: {}}, syncMillis: 0, store: {disk: {maxBytes: 16777216}}}")
@@ -78,13 +99,18 @@ fn send_datagrams(port: u16, messages: &[String]) {
     }
 }
 
+/// A figure of a durable listener at the metrics page. `more` are its other labels, such as `,reason="Full"`.
+fn figure(health: u16, name: &str, listener: &str, more: &str) -> Option<u64> {
+    let labels = format!("kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\"{more}");
+    let series = format!("portlane_durable_{name}{{{labels}}} ");
+    let (_, page) = http_get(health, "/metrics").ok()?;
+    page.lines().find_map(|line| line.strip_prefix(&series)?.split('.').next()?.trim().parse().ok())
+}
+
 /// Waits until the log of a listener has so many messages for its sink.
 fn until_kept(health: u16, listener: &str, count: usize) {
-    let labels = format!("{{kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"{listener}\"}} ");
-    let series = format!("portlane_durable_backlog_messages{labels}");
     until(&format!("{count} messages of {listener} are in the log"), || {
-        let page = http_get(health, "/metrics").map(|(_, text)| text).unwrap_or_default();
-        metric(&page, &series).is_some_and(|kept| (kept - f64::from(u32::try_from(count).unwrap_or(0))).abs() < 0.5)
+        figure(health, "backlog_messages", listener, "") == Some(count as u64)
     });
 }
 
@@ -107,6 +133,32 @@ fn messages_that_were_kept_arrive_in_order_after_a_crash_once_the_sink_is_there(
     let sink = Sink::start(sink);
     until("the sink has all messages", || sink.taken("").len() >= 2 * COUNT);
     assert_eq!((sink.taken("datagram"), sink.taken("line")), (datagrams, lines));
+}
+
+#[test]
+fn portlane_lag_lists_what_waits_for_the_sinks_of_durable_listeners() {
+    let (udp, health, admin, data) = (free_port(), free_port(), free_port(), tempdir().expect("a folder"));
+    let admin = format!("127.0.0.1:{admin}");
+    let listeners = [durable(Listener::udp("u", udp), free_port()), Listener::tcp("t", free_port()).to(free_port())];
+    let arguments = ["--data", data.path().to_str().expect("UTF-8"), "--admin-address", &admin];
+    let _program = Program::run(&forward("f", "", &listeners), health, &arguments);
+    let lag = |arguments: &[&str]| {
+        let mut command = Command::new(binary("portlane"));
+        command.args(["lag", "--admin-address", &admin]).args(arguments);
+        command.output().expect("portlane lag")
+    };
+    send_datagrams(udp, &messages("datagram"));
+    until_kept(health, "u", COUNT);
+    let listed = lag(&["f", "-o", "json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed["listeners"].as_array().map(Vec::len), Some(1), "the other listener is not durable: {listed}");
+    let listener = &listed["listeners"][0];
+    assert_eq!(listener["listener"], "default/f/u");
+    assert_eq!((&listener["backlog"], &listener["delivered"]), (&json!(COUNT), &json!(0)));
+    let text = String::from_utf8(lag(&[]).stdout).expect("text");
+    assert!(text.contains("OLDEST") && text.contains("1 durable listener, 20 messages not delivered"), "{text}");
+    let refused = lag(&["nosuch"]);
+    assert!(refused.status.code() == Some(2) && refused.stdout.is_empty(), "{refused:?}");
 }
 
 #[test]
@@ -144,4 +196,51 @@ fn a_folder_that_another_process_uses_is_named_and_used_once_it_is_free() {
     assert!(told.contains("another process keeps messages in"), "{told}");
     drop(first.kill());
     second.wait("bound", "default/f/u");
+}
+
+#[test]
+fn a_proxy_whose_folder_goes_with_its_pod_sends_what_it_has_before_it_ends() {
+    let (udp, sink, health) = (free_port(), free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let manifests = forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
+    let arguments = ["--data-drain-seconds", "30", "--drain-seconds", "0"];
+    let mut proxy = proxy(&manifests, health, data.path(), &arguments);
+    let datagrams = messages("datagram");
+    send_datagrams(udp, &datagrams);
+    until_kept(health, "u", COUNT);
+    proxy.signal(Signal::TERM);
+    until("the port is closed", || UdpSocket::bind((LOCALHOST, udp)).is_ok());
+    let sink = Sink::start(sink);
+    assert!(proxy.wait_for_end(Duration::from_secs(10)).success());
+    assert_eq!(sink.taken("datagram"), datagrams);
+}
+
+#[test]
+fn a_second_signal_ends_a_proxy_that_waits_for_a_sink_and_its_messages_stay() {
+    let (udp, sink, health) = (free_port(), free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let manifests = forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
+    let mut proxy = proxy(&manifests, health, data.path(), &["--data-drain-seconds", "600"]);
+    send_datagrams(udp, &messages("datagram"));
+    until_kept(health, "u", COUNT);
+    proxy.signal(Signal::TERM);
+    until("the port is closed", || UdpSocket::bind((LOCALHOST, udp)).is_ok());
+    assert!(proxy.is_running());
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_for_end(Duration::from_secs(10)).success());
+    let _program = run(&manifests, health, data.path());
+    until_kept(health, "u", COUNT);
+}
+
+#[test]
+fn a_listener_whose_log_finds_no_room_in_the_folder_fails_beside_one_that_has_it() {
+    let (first, second) = (free_port(), free_port());
+    let data = tempdir().expect("a folder");
+    let listeners = [("a", first), ("b", second)].map(|(name, port)| durable(Listener::udp(name, port), free_port()));
+    // One byte too few for two logs of 16 MiB.
+    let arguments = ["--data-bytes", "33554431"];
+    let proxy = proxy(&forward("f", "", &listeners), free_port(), data.path(), &arguments);
+    let told = proxy.wait("failed", "default/f/b").to_string();
+    assert!(told.contains("16777215 of 33554431 bytes are left"), "{told}");
+    proxy.wait("bound", "default/f/a");
 }

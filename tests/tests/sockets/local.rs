@@ -158,7 +158,7 @@ fn each_end_of_top_gives_the_terminal_back() {
 #[test]
 fn what_cannot_be_shown_is_one_line_with_the_next_step() {
     let nobody = free_port();
-    for verb in ["status", "conns", "top", "config"] {
+    for verb in ["status", "conns", "top", "lag", "config"] {
         let (code, text, error) = seen(&portlane(nobody, &[verb]));
         assert_eq!((code, text.as_str(), error.lines().count()), (Some(2), "", 1), "{verb}: {error}");
         let address = format!("nothing answers at 127.0.0.1:{nobody}");

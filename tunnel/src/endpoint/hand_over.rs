@@ -28,8 +28,12 @@ use crate::handshake::PATIENCE;
 /// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
 /// come back and take the place of the next one. A load balancer may be the source of all agents.
 pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
-/// Connections that are handed over at once, with those of agents that the other endpoints know.
-pub const LASTING: usize = 1024;
+/// Connections that are handed over at once, by the instances that an endpoint takes: those whose agent the other endpoint
+/// may not know yet, and two for each instance. A load balancer that chooses at random has fewer than one for each handed
+/// over, and one that always chooses the same of three endpoints has two.
+pub fn lasting(max_agents: usize) -> usize {
+    max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
+}
 
 /// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
 const MARK: [u8; 16] = *b"\0portlane-handed";
@@ -62,16 +66,17 @@ pub(super) struct Handing {
     peers: RefCell<BTreeMap<EndpointId, SocketAddr>>,
     places: RefCell<Places>,
     lasting: Cell<usize>,
-}
-
-impl Default for Handing {
-    fn default() -> Self {
-        let places = RefCell::new(Places::new(HANDED));
-        Self { start: Instant::now(), peers: RefCell::default(), places, lasting: Cell::new(0) }
-    }
+    most: usize,
 }
 
 impl Handing {
+    /// At an endpoint that takes so many instances of agents.
+    pub(super) fn new(max_agents: usize) -> Self {
+        let places = RefCell::new(Places::new(HANDED));
+        let most = lasting(max_agents);
+        Self { start: Instant::now(), peers: RefCell::default(), places, lasting: Cell::new(0), most }
+    }
+
     /// Takes another table, and tells whether it names others than the one before.
     pub(super) fn set_peers(&self, peers: BTreeMap<EndpointId, SocketAddr>) -> bool {
         let before = self.peers.replace(peers);
@@ -101,7 +106,7 @@ struct Lasting<'a>(&'a Handing);
 impl<'a> Lasting<'a> {
     fn enter(handing: &'a Handing) -> Option<Self> {
         let count = handing.lasting.get();
-        if count >= LASTING {
+        if count >= handing.most {
             return None;
         }
         handing.lasting.set(count + 1);
@@ -314,16 +319,17 @@ mod tests {
 
     #[test]
     fn connections_that_are_handed_over_are_bounded_and_give_their_places_back() {
-        let handing = Handing::default();
+        let handing = Handing::new(3);
         let source = |number: u8| IpAddr::from([192, 0, 2, number]);
         let held: Vec<_> = (0..HANDED.per_source).map(|_| Place::enter(&handing, source(1))).collect();
         assert!(held.iter().all(Option::is_some) && Place::enter(&handing, source(1)).is_none());
         assert!(Place::enter(&handing, source(2)).is_some());
         drop(held);
         assert!(Place::enter(&handing, source(1)).is_some());
-        let lasting: Vec<_> = (0..LASTING).map(|_| Lasting::enter(&handing)).collect();
-        assert!(lasting.iter().all(Option::is_some) && Lasting::enter(&handing).is_none());
-        drop(lasting);
+        let entered: Vec<_> = (0..lasting(3)).map(|_| Lasting::enter(&handing)).collect();
+        assert_eq!(entered.len(), 6 + HANDED.strangers, "two for each instance");
+        assert!(entered.iter().all(Option::is_some) && Lasting::enter(&handing).is_none());
+        drop(entered);
         assert!(Lasting::enter(&handing).is_some());
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use proxy_api::doors::{Admission, Bounds, PlaceId, Places as Door};
-use tunnel::endpoint::{HANDED, LASTING};
+use tunnel::endpoint::{HANDED, lasting};
 use tunnel_core::door::{CONNECTIONS_PER_SECOND, STRANGERS, bounds};
 use tunnel_core::identity::{Dial, EndpointId};
 
@@ -64,7 +64,7 @@ impl Endpoint {
 
     /// A place for a connection of this source that is handed over, if there is one. `by` is the number of this endpoint.
     pub(super) fn hand(&mut self, by: usize, source: IpAddr, now: Duration) -> Option<Handed> {
-        if self.lasting >= LASTING {
+        if self.lasting >= lasting(MAX_AGENTS) {
             return None;
         }
         let Admission::Admit(place) = self.handing.admit(source, now) else { return None };

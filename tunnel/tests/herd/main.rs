@@ -11,6 +11,7 @@ mod fleet;
 
 use std::time::Duration;
 
+use self::endpoints::{Endpoint, source};
 use self::fleet::{AGENTS, Fleet};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,4 +34,16 @@ fn a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an
         let dialled = fleet.dialled();
         assert!(dialled <= 20 * AGENTS, "{case}: {dialled} connections");
     }
+}
+
+#[test]
+fn an_endpoint_that_a_load_balancer_always_chooses_hands_all_agents_over_to_two_others() {
+    let mut endpoint = Endpoint::new();
+    for connection in 0..2 * AGENTS {
+        let now = SECOND * u32::try_from(connection).expect("few");
+        let handed = endpoint.hand(0, source(connection / 2), now).expect("a place for what is handed over");
+        // It is no longer young.
+        endpoint.handing.release(handed.place, now);
+    }
+    assert_eq!(endpoint.lasting, 2 * AGENTS);
 }

@@ -60,6 +60,22 @@ fn what_messages_cannot_do_is_refused() {
 }
 
 #[test]
+fn sinks_that_take_json_take_no_structured_data_and_others_need_it() {
+    let with = |sink: &str, enrich: &str| durable(&format!("{{send: {{{sink}}}, enrich: {{{enrich}}}}}"));
+    let id = "structuredDataId: portlane@32473";
+    for sink in ["http: {}", "http: {format: Ndjson}", "http: {format: JsonArray}"] {
+        assert_eq!(verdict(&with(sink, "")), Ok(1), "{sink}");
+        let words = "durable: enrich.structuredDataId is not for send.http with the format Ndjson or JsonArray: write";
+        refused_once(&with(sink, id), words);
+    }
+    for sink in ["relp: {}", "tcp: {}", "udp: {}", "http: {format: Raw}"] {
+        assert_eq!(verdict(&with(sink, id)), Ok(1), "{sink}");
+        let words = "durable: enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray";
+        refused_once(&with(sink, ""), words);
+    }
+}
+
+#[test]
 fn fields_of_sessions_are_refused_beside_durable() {
     let with = |more: &str| listener(&format!("    durable: {{send: {{relp: {{}}}}}}\n    {more}\n"));
     for (more, message) in [

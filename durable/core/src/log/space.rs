@@ -24,6 +24,10 @@ impl Log {
         while self.segments.get(1).is_some_and(|second| second.first <= self.cursor) {
             self.remove_oldest(outside)?;
         }
+        // Also the last one, if a failed write has ended it: otherwise nothing frees the disk before the next message.
+        if saved.is_err() && !self.active && self.segments.len() == 1 && self.cursor == self.next {
+            self.remove_oldest(outside)?;
+        }
         saved.or_else(|_| self.save(outside))
     }
 

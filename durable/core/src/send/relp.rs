@@ -29,6 +29,7 @@ pub struct Relp {
     pushed: VecDeque<Pushed>,
     /// The start of a frame whose end has not come.
     held: Vec<u8>,
+    answers: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,7 @@ impl Relp {
             transaction: FIRST,
             pushed: VecDeque::new(),
             held: Vec::new(),
+            answers: 0,
         }
     }
 
@@ -100,6 +102,11 @@ impl Relp {
             State::Open => !self.pushed.is_empty(),
             State::Closed => false,
         }
+    }
+
+    /// How many commands the sink has answered. Hints are no answers.
+    pub const fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// Takes bytes of the sink. Verdicts count also if it fails; then the connection must be closed.
@@ -142,13 +149,12 @@ impl Relp {
         }
         let answer = frame::response(frame.data)?;
         match self.state {
-            State::Opening => self.opened(frame.transaction, &answer),
-            State::Closing if frame.transaction == self.transaction => {
-                self.state = State::Closed;
-                Ok(())
-            }
-            _ => self.answered(frame.transaction, &answer),
+            State::Opening => self.opened(frame.transaction, &answer)?,
+            State::Closing if frame.transaction == self.transaction => self.state = State::Closed,
+            _ => self.answered(frame.transaction, &answer)?,
         }
+        self.answers += 1;
+        Ok(())
     }
 
     fn opened(&mut self, transaction: u32, answer: &frame::Response<'_>) -> Result<(), SendError> {

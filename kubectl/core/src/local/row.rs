@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use operator_core::ObjectKey;
-use proxy_api::{BackendHealth, Listener, ListenerId, ListenerState, Offer, Transport};
+use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, Transport};
 
 use super::Process;
 use crate::{
@@ -74,7 +74,18 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
         ListenerState::Bound if report.reached.is_some() => {
             warning("LimitReached", "it refuses sessions: the limit of its namespace is reached")
         }
-        ListenerState::Bound => None,
+        ListenerState::Bound => undelivered(report.delivery?).and_then(|(reason, what)| warning(reason, what)),
+    }
+}
+
+/// What happens to the messages of a durable listener, if that deserves attention.
+fn undelivered(delivery: Delivery) -> Option<(&'static str, &'static str)> {
+    match delivery {
+        Delivery::Flowing | Delivery::Unknown => None,
+        Delivery::Behind => Some(("Behind", "the oldest message that waits is older than 10 s")),
+        Delivery::Stalled => Some(("Stalled", "messages wait, and the sink took none for 30 s")),
+        Delivery::Full => Some(("Full", "messages are dropped, as the log has no room")),
+        Delivery::StoreFailed => Some(("StoreFailed", "the disk fails, so that messages are not safe")),
     }
 }
 
@@ -116,6 +127,8 @@ mod tests {
             (r#"{"revision": "r", "state": "Bound"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "backends": "None"}"#, Outcome::Warning, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "reached": "Tenant"}"#, Outcome::Warning, "True", "LimitReached"),
+            (r#"{"revision": "r", "state": "Bound", "delivery": "Flowing"}"#, Outcome::Ok, "True", "Bound"),
+            (r#"{"revision": "r", "state": "Bound", "delivery": "Full"}"#, Outcome::Warning, "True", "Full"),
             (r#"{"revision": "r", "state": "Draining"}"#, Outcome::Warning, "False", "Draining"),
             (r#"{"revision": "r", "state": "Newer"}"#, Outcome::Warning, "False", "Unknown"),
             (r#"{"revision": "r", "state": "Failed"}"#, Outcome::Failed, "False", "Failed"),

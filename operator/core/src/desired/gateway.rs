@@ -13,7 +13,7 @@ use crate::{
     desired::{
         ca::Trusted,
         fleets::Peers,
-        pods::completed,
+        pods::{self, completed},
         probe::{Probe, SOCKET},
         tunnels,
     },
@@ -218,7 +218,7 @@ impl Child<'_> {
             },
             "containers": [self.container(template, fleets, roots)],
             "volumes": [
-                {"name": "state", "emptyDir": {"sizeLimit": "256Mi"}},
+                {"name": "state", "emptyDir": {"sizeLimit": pods::STATE_SIZE}},
                 {"name": "token", "projected": {"sources": [{"serviceAccountToken": {
                     "audience": proxy_api::AUDIENCE, "expirationSeconds": 3600, "path": "token",
                 }}]}},
@@ -275,6 +275,7 @@ impl Child<'_> {
             variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
             variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
         ];
+        env.extend(pods::messages(self.drain_seconds()));
         env.extend(tunnels::variables(self.gateway, fleets.bind));
         let mut ports = vec![json!({"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"})];
         ports.extend(tunnels::container_port(self.gateway));

@@ -9,6 +9,23 @@ use serde_json::{Value, json};
 /// Id of user and group of the proxy, as its image says.
 const USER: u32 = 65532;
 
+/// Folder of the state volume: the configuration, and the messages of durable listeners.
+const STATE: &str = "/var/lib/portlane";
+/// Size limit of the state volume. kubelet evicts a pod whose volume is larger.
+pub(super) const STATE_SIZE: &str = "16Gi";
+/// Bytes of it for messages: the rest is for the configuration, and for logs of listeners that are gone.
+const MESSAGE_BYTES: u64 = 15 << 30;
+
+/// Variables of a proxy that keeps the messages of durable listeners on its state volume, which goes with the pod: so at
+/// the end of the proxy sinks get what they can take in this time.
+pub(super) fn messages(drain_seconds: u32) -> [Value; 3] {
+    [
+        json!({"name": "PORTLANE_DATA", "value": STATE}),
+        json!({"name": "PORTLANE_DATA_BYTES", "value": MESSAGE_BYTES.to_string()}),
+        json!({"name": "PORTLANE_DATA_DRAIN_SECONDS", "value": drain_seconds.to_string()}),
+    ]
+}
+
 /// Settings of all pods with a proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pods {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     desired::{
-        pods::Pods,
+        pods::{self, Pods},
         probe::{Probe, SOCKET},
         tuning::{Resources, Tuning, tuning},
     },
@@ -20,6 +20,9 @@ use crate::{
 
 /// Seconds that the proxy leaves a port alone after the app released it: time for kubelet to restart the app.
 const YIELD_SECONDS: u32 = 60;
+/// Seconds in which sinks still get messages after the app has ended: within the 30 s that a pod has by default. kubelet
+/// ends a proxy that has no time left.
+const MESSAGE_SECONDS: u32 = 20;
 /// Node label with the operating system.
 const OS: &str = "kubernetes.io/os";
 /// Timeout of the exec probes, seconds.
@@ -106,7 +109,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
         &spec["volumes"],
         "/spec/volumes",
         "-",
-        &json!({"name": "portlane-state", "emptyDir": {"sizeLimit": "64Mi"}}),
+        &json!({"name": "portlane-state", "emptyDir": {"sizeLimit": pods::STATE_SIZE}}),
     );
     let token =
         json!({"serviceAccountToken": {"audience": proxy_api::AUDIENCE, "expirationSeconds": 3600, "path": "token"}});
@@ -155,7 +158,8 @@ fn injected_annotations(annotations: &Value, app_ports: &str, problems: &[String
     if !app_ports.is_empty() {
         annotated.insert(APP_PORTS.to_owned(), json!(app_ports));
     }
-    // The proxy can fetch its state again, so the volume must not keep a node from being removed.
+    // The proxy can fetch its configuration again, and its messages go with the pod however that ends, so the volume must
+    // not keep a node from being removed.
     let mut volumes: Vec<&str> =
         annotations[EVICTABLE].as_str().unwrap_or_default().split(',').map(str::trim).collect();
     volumes.retain(|volume| !volume.is_empty() && *volume != VOLUMES[0]);
@@ -270,26 +274,28 @@ fn container(sidecar: &Sidecar, tuning: &Tuning, spec: &Value, app_ports: &AppPo
         "seccompProfile": {"type": "RuntimeDefault"},
     });
     sidecar.pods.identify(&mut context, &["runAsUser", "runAsGroup"]);
+    let mut env = vec![
+        ip,
+        variable("PORTLANE_OPERATOR", &sidecar.operator),
+        variable("PORTLANE_ROOTS", &sidecar.roots),
+        variable("PORTLANE_HEALTH_ADDRESS", &health),
+        // The admin socket serves the same API without a port that could collide with the app.
+        variable("PORTLANE_ADMIN_ADDRESS", "none"),
+        variable("PORTLANE_SOCKET", SOCKET),
+        variable("PORTLANE_MAY_LACK_ADDRESSES", "true"),
+        variable("PORTLANE_STARTUP_SECONDS", &tuning.startup_seconds.to_string()),
+        variable("PORTLANE_YIELD_SECONDS", &YIELD_SECONDS.to_string()),
+        variable("PORTLANE_LOG_LEVEL", &tuning.log_level),
+        // kubelet stops a sidecar after the app: no session is left to drain.
+        variable("PORTLANE_DRAIN_SECONDS", "0"),
+    ];
+    env.extend(pods::messages(MESSAGE_SECONDS));
     json!({
         "name": CONTAINER,
         "image": tuning.image.as_deref().unwrap_or(&sidecar.image),
         "imagePullPolicy": sidecar.pull_policy,
         "restartPolicy": "Always",
-        "env": [
-            ip,
-            variable("PORTLANE_OPERATOR", &sidecar.operator),
-            variable("PORTLANE_ROOTS", &sidecar.roots),
-            variable("PORTLANE_HEALTH_ADDRESS", &health),
-            // The admin socket serves the same API without a port that could collide with the app.
-            variable("PORTLANE_ADMIN_ADDRESS", "none"),
-            variable("PORTLANE_SOCKET", SOCKET),
-            variable("PORTLANE_MAY_LACK_ADDRESSES", "true"),
-            variable("PORTLANE_STARTUP_SECONDS", &tuning.startup_seconds.to_string()),
-            variable("PORTLANE_YIELD_SECONDS", &YIELD_SECONDS.to_string()),
-            variable("PORTLANE_LOG_LEVEL", &tuning.log_level),
-            // kubelet stops a sidecar after the app: no session is left to drain.
-            variable("PORTLANE_DRAIN_SECONDS", "0"),
-        ],
+        "env": env,
         "ports": ports,
         "startupProbe": startup.to_json(),
         "livenessProbe": live.to_json(),

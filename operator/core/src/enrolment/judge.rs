@@ -8,10 +8,10 @@ use tunnel_core::{
     registry::{Policy, certifiable},
 };
 
-use super::{Wanted, refusal, wanted};
+use super::{Wanted, refusal, wanted_by};
 use crate::{
     names::endpoint_id,
-    translate::agents::admission,
+    translate::agents::Admissions,
     world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
 };
 
@@ -31,23 +31,38 @@ pub enum Case {
     },
 }
 
+/// What is left to do, and with which root.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Uid of the gateway, whose root signs.
+    pub gateway_uid: String,
+    /// What is left to do.
+    pub case: Case,
+}
+
 /// Judges who asks for a certificate at a proxy. Only proxies of a gateway with tunnels may ask, each for itself and for
 /// the agents that its gateway takes.
 ///
 /// # Errors
 /// Why the applicant gets no certificate.
-pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applicant) -> Result<Case, SignRefusal> {
+pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applicant) -> Result<Judged, SignRefusal> {
     let Carrier::Gateway(gateway) = cache.carrier(proxy.pod, proxy.uid, proxy.service_account) else {
         return Err(refusal(SignReason::Agent, "only proxies of a ForwardGateway have tunnels"));
     };
-    let spec = cache.world.gateways.get(&gateway).map(|gateway| &gateway.spec);
-    if spec.is_none_or(|spec| spec.tunnels.is_none()) {
+    let found = cache.world.gateways.get(&gateway).filter(|found| found.spec.tunnels.is_some());
+    let Some(gateway_uid) = found.and_then(|found| found.metadata.uid.clone()) else {
         let detail = format!("ForwardGateway {gateway} has no spec.tunnels: ask its owner to set it");
         return Err(refusal(SignReason::Agent, detail));
-    }
+    };
+    let case = case(cache, (&gateway, proxy.uid), applicant)?;
+    Ok(Judged { gateway_uid, case })
+}
+
+/// What is left to do for an applicant at a proxy of this gateway, by the uid of its pod.
+fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Applicant) -> Result<Case, SignRefusal> {
     match applicant {
         Applicant::Endpoint => {
-            let id = EndpointId::new(&endpoint_id(proxy.uid));
+            let id = EndpointId::new(&endpoint_id(pod_uid));
             id.map(Case::Endpoint).map_err(|why| refusal(SignReason::Agent, why.to_string()))
         }
         Applicant::Token { namespace, name, token } => {
@@ -62,14 +77,14 @@ pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applica
                 );
                 refusal(SignReason::Agent, detail)
             };
-            let wanted = at(cache, &gateway, &key).ok_or_else(not_here)?;
+            let wanted = at(cache, gateway, &key).ok_or_else(not_here)?;
             Ok(Case::Token { wanted: Box::new(wanted), token })
         }
         Applicant::Agent { namespace, name, uid, rotation } => {
             let claimed = AgentName::new(namespace, name).and_then(|agent| AgentIdentity::new(agent, uid, *rotation));
             let claimed = claimed.map_err(|why| refusal(SignReason::Agent, why.to_string()))?;
             let key = ObjectKey::new(namespace.clone(), name.clone());
-            let wanted = at(cache, &gateway, &key).ok_or_else(|| elsewhere(cache, &gateway, &key, &claimed))?;
+            let wanted = at(cache, gateway, &key).ok_or_else(|| elsewhere(cache, gateway, &key, &claimed))?;
             permitted(&wanted, &claimed).map(Case::Agent)
         }
         Applicant::Unknown => {
@@ -82,8 +97,9 @@ pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applica
 /// What an agent that this gateway takes should be offered.
 fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
-    let is_here = admission(&cache.world, key, agent).is_ok_and(|taken| taken == *gateway);
-    wanted(cache, key).filter(|_| is_here)
+    let admissions = Admissions::new(&cache.world);
+    let is_here = admissions.of(key, agent).is_ok_and(|taken| taken == *gateway);
+    wanted_by(cache, &admissions, key).filter(|_| is_here)
 }
 
 /// Why this gateway does not take an agent, said to the agent itself. Who does not know the uid hears the same of an agent
@@ -91,7 +107,7 @@ fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
 fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &AgentIdentity) -> SignRefusal {
     let is_it = |agent: &&ForwardAgent| agent.metadata.uid.as_deref() == Some(claimed.uid());
     let agent = cache.world.agents.get(key).filter(is_it);
-    let detail = match agent.map(|agent| admission(&cache.world, key, agent)) {
+    let detail = match agent.map(|agent| Admissions::new(&cache.world).of(key, agent)) {
         Some(Ok(other)) if other != *gateway => {
             format!("agent {key} dials ForwardGateway {other} now: enrol again with a new join string")
         }

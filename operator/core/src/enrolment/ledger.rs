@@ -7,7 +7,7 @@ use tunnel_core::{
     join::{Address, JoinString, Token},
 };
 
-use super::{Wanted, judge::permitted, refusal};
+use super::{NoAddress, Wanted, judge::permitted, refusal};
 use crate::status::agent::Enrolment;
 
 /// What the Secret of an agent holds. It is printed nowhere.
@@ -41,14 +41,18 @@ pub fn offer(kept: &Kept, wanted: &Wanted, root: Fingerprint, token: &Token, now
     let kept = &kept;
     let enrolled = enrolled(&kept.ledger, identity);
     let left = wanted.redemptions.saturating_sub(enrolled);
-    let enrolment = Enrolment { secret: None, enrolled, left, failure: None };
+    let enrolment = Enrolment { enrolled, left, ..Enrolment::default() };
     if left == 0 {
         let write = kept.join.is_some().then(|| Kept { join: None, ledger: kept.ledger.clone() });
         return Offer { write, enrolment, again: None };
     }
     let addresses = match &wanted.addresses {
         Ok(addresses) => addresses,
-        Err(why) => return failed(enrolment, why.clone()),
+        Err(NoAddress::Awaited(what)) => {
+            let enrolment = Enrolment { awaited: Some(what.clone()), ..enrolment };
+            return Offer { write: None, enrolment, again: None };
+        }
+        Err(NoAddress::Missing(why)) => return failed(enrolment, why.clone()),
     };
     let with_secret = Enrolment { secret: Some(wanted.secret()), ..enrolment.clone() };
     if let Some(join) = standing(kept, wanted, addresses, root, now) {

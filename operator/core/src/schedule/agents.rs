@@ -18,7 +18,7 @@ use crate::{
         patch::all_of_agent,
     },
     translate::{
-        agents,
+        agents::{self, Admissions},
         groups::Group,
         verdict::{Condition, Reason},
     },
@@ -167,12 +167,13 @@ impl Agents {
             self.now.insert(key);
         }
         let mut effects = Vec::new();
+        let admissions = Admissions::new(&view.cache.world);
         for _ in 0..PER_TICK {
             if effects.len() >= room {
                 break;
             }
             let Some(key) = self.now.pop_first() else { break };
-            self.one(&key, view, now, &mut effects);
+            self.one(&key, (view, &admissions), now, &mut effects);
         }
         effects
     }
@@ -181,14 +182,20 @@ impl Agents {
         self.now.extend(uids.iter().filter_map(|uid| self.by_uid.get(uid)).cloned());
     }
 
-    fn one(&mut self, key: &ObjectKey, view: &View<'_>, now: Duration, effects: &mut Vec<Effect>) {
+    fn one(
+        &mut self,
+        key: &ObjectKey,
+        (view, admissions): (&View<'_>, &Admissions<'_>),
+        now: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(mut agent) = view.cache.agent(key).map(Cow::into_owned) else { return };
         let gateway = gateway_of(key, &agent);
         if gateway.as_ref().is_some_and(|gateway| view.cache.world.foreign_gateways.contains_key(gateway)) {
             // The operator of the gateway writes the status.
             return;
         }
-        let facts = self.facts(key, &agent, view, now);
+        let facts = self.facts((key, &agent), (view, admissions), now);
         if facts.connected.is_none() {
             self.later.insert((self.began + GRACE, key.clone()));
         }
@@ -228,8 +235,13 @@ impl Agents {
         effects.push(Effect::WriteStatus(StatusWrite { subject: Subject::Agent(key.clone()), uid, status }));
     }
 
-    fn facts(&self, key: &ObjectKey, agent: &ForwardAgent, view: &View<'_>, now: Duration) -> AgentFacts {
-        let admitted = admitted(view.cache, key, agent);
+    fn facts(
+        &self,
+        (key, agent): (&ObjectKey, &ForwardAgent),
+        (view, admissions): (&View<'_>, &Admissions<'_>),
+        now: Duration,
+    ) -> AgentFacts {
+        let admitted = admitted(view.cache, admissions, key, agent);
         let fleet = admitted.as_ref().ok().and_then(|gateway| view.fleets.all().get(&Group::Gateway(gateway.clone())));
         let nobody = BTreeSet::new();
         let proxies = fleet.map_or(&nobody, |fleet| &fleet.members);
@@ -246,7 +258,12 @@ impl Agents {
 }
 
 /// The gateway that takes an agent, or why none does.
-fn admitted(cache: &Cache, key: &ObjectKey, agent: &ForwardAgent) -> Result<ObjectKey, Condition> {
+fn admitted(
+    cache: &Cache,
+    admissions: &Admissions<'_>,
+    key: &ObjectKey,
+    agent: &ForwardAgent,
+) -> Result<ObjectKey, Condition> {
     if let Some(why) = cache.unreadable_agent(key) {
         let message = format!(
             "this operator cannot read the object ({why}); its last version that could be read stays in force: install \
@@ -254,5 +271,5 @@ fn admitted(cache: &Cache, key: &ObjectKey, agent: &ForwardAgent) -> Result<Obje
         );
         return Err(Condition::unmet(Reason::Unsupported, message));
     }
-    agents::admission(&cache.world, key, agent)
+    admissions.of(key, agent)
 }

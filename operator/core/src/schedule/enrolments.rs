@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    enrolment::{Offered, Wanted, wanted},
+    enrolment::{Offered, Wanted, wanted_by},
     schedule::{Effect, backoff::Backoff},
     status::agent::Enrolment,
-    translate::agents,
+    translate::agents::{self, Admissions},
     world::{ObjectKey, World, cache::Cache, changes::Changes},
 };
 
@@ -91,22 +91,23 @@ impl Enrolments {
             }
         }
         let mut effects = Vec::new();
+        let admissions = Admissions::new(&cache.world);
         for _ in 0..PER_TICK {
             if self.running >= AT_ONCE {
                 break;
             }
             let Some(key) = self.changed.pop_first() else { break };
-            effects.extend(self.one(key, cache));
+            effects.extend(self.one(key, cache, &admissions));
         }
         effects
     }
 
-    fn one(&mut self, key: ObjectKey, cache: &Cache) -> Option<Effect> {
+    fn one(&mut self, key: ObjectKey, cache: &Cache, admissions: &Admissions<'_>) -> Option<Effect> {
         if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.running) {
             entry.again = true;
             return None;
         }
-        let Some(wanted) = wanted(cache, &key) else {
+        let Some(wanted) = wanted_by(cache, admissions, &key) else {
             // The Secret of an agent that is gone goes with it. One that is not accepted keeps what it has.
             let due = self.entries.remove(&key)?.due?;
             self.due.remove(&(due, key));

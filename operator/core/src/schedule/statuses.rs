@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crds::{BackendHealth, PortForward, PortForwardStatus};
+use crds::{BackendHealth, Delivery, PortForward, PortForwardStatus};
 use proxy_api::doors::Bucket;
 
 use self::{counts::Counts, unready::Unready, waiting::Waiting, without_proxies::reference_of};
@@ -24,7 +24,7 @@ use crate::{
     status::{
         conditions::{ConditionType, Finding},
         data_plane::{DataPlane, data_plane},
-        events::{of_backends, of_ready, unready_reason},
+        events::{of_backends, of_deliveries, of_ready, unready_reason},
         findings::LATE_AFTER_SECONDS,
         forward::{Moment, same_but_for_counts, status},
         patch::{addresses, all_of, findings_of},
@@ -72,6 +72,8 @@ struct Entry {
     without_proxies: Option<Duration>,
     /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
+    /// How durable listeners deliver in the last event, by listener.
+    delivery: BTreeMap<String, Delivery>,
     /// The written status, until the cache shows the version with that status.
     unseen: Option<Box<Unseen>>,
 }
@@ -352,7 +354,8 @@ impl Statuses {
         let (object, old) = (reference_of(forward), forward.status.as_ref().unwrap_or(&nothing));
         let ready = of_ready(&object, &old.conditions, &next.conditions, &mut entry.reported);
         let backends = of_backends(&object, &old.listeners, &next.listeners, &mut entry.health);
-        effects.extend(ready.into_iter().chain(backends).map(Effect::Event));
+        let deliveries = of_deliveries(&object, &old.listeners, &next.listeners, &mut entry.delivery);
+        effects.extend(ready.into_iter().chain(backends).chain(deliveries).map(Effect::Event));
         // The rest of the status of an object that could never be read is unknown and stays untouched.
         let status = if is_known { all_of(&next) } else { findings_of(&next) };
         entry.unseen = Some(Box::new((next, None, now)));

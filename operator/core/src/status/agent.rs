@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub enrolled: u32,
     /// How many more instances the join string enrols.
     pub left: u32,
+    /// What the join string waits for.
+    pub awaited: Option<String>,
     /// Why the Secret cannot be written.
     pub failure: Option<String>,
 }
@@ -104,9 +106,9 @@ fn enrolled(facts: &AgentFacts) -> Finding {
             finding(Truth::Unknown, "Pending", "the join string has not been issued yet".to_owned())
         };
     };
-    let Enrolment { secret, enrolled, left, failure } = enrolment;
+    let Enrolment { secret, enrolled, left, awaited, failure } = enrolment;
     if *enrolled > 0 {
-        let others = match failure {
+        let others = match failure.as_ref().or(awaited.as_ref()) {
             Some(why) => format!("nobody else can now: {why}"),
             None => format!("{left} more may"),
         };
@@ -114,6 +116,9 @@ fn enrolled(facts: &AgentFacts) -> Finding {
     }
     if let Some(why) = failure {
         return finding(Truth::False, "EnrolmentFailed", why.clone());
+    }
+    if let Some(what) = awaited {
+        return finding(Truth::Unknown, "Pending", what.clone());
     }
     match secret {
         Some(secret) if *left > 0 => {
@@ -173,19 +178,34 @@ fn ready(accepted: &Finding, enrolled: &Finding, connected: &Finding, is_suspend
 mod tests {
     use super::*;
 
+    /// What the status says of an enrolment.
+    fn found(enrolment: Enrolment) -> Finding {
+        let facts = AgentFacts {
+            admitted: Ok(ObjectKey::new("ns", "edge")),
+            warning: None,
+            enrolment: Some(enrolment),
+            connected: None,
+            ready: 1,
+        };
+        enrolled(&facts)
+    }
+
+    #[test]
+    fn a_join_string_that_waits_for_an_address_is_no_failure_and_the_status_says_for_what() {
+        let waiting = Enrolment { left: 1, awaited: Some("waits".to_owned()), ..Enrolment::default() };
+        let Finding { status, reason, message, .. } = found(waiting);
+        assert_eq!((status, reason.as_str(), message.as_str()), (Truth::Unknown, "Pending", "waits"));
+    }
+
     #[test]
     fn the_status_says_why_nobody_else_can_enrol() {
         let enrolment = Enrolment { enrolled: 1, left: 1, ..Enrolment::default() };
         let failing = Enrolment { failure: Some("the Secret is not ours".to_owned()), ..enrolment.clone() };
-        for (enrolment, expected) in [(enrolment, "1 more may"), (failing, "the Secret is not ours")] {
-            let facts = AgentFacts {
-                admitted: Ok(ObjectKey::new("ns", "edge")),
-                warning: None,
-                enrolment: Some(enrolment),
-                connected: None,
-                ready: 1,
-            };
-            let found = enrolled(&facts);
+        let waiting = Enrolment { awaited: Some("waits".to_owned()), ..enrolment.clone() };
+        for (enrolment, expected) in
+            [(enrolment, "1 more may"), (failing, "the Secret is not ours"), (waiting, "nobody else can now: waits")]
+        {
+            let found = found(enrolment);
             assert_eq!(found.status, Truth::True, "the certificate that is there counts");
             assert!(found.message.ends_with(expected), "{}", found.message);
         }

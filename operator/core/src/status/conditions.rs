@@ -29,6 +29,8 @@ pub enum ConditionType {
     ScalingActive,
     /// Proxies refuse sessions because a limit of the gateway is reached. Present only while true.
     LimitReached,
+    /// Messages of durable listeners are kept; the reason says where (only with durable listeners).
+    MessagesKept,
     /// The fleet of a gateway does not run what is new of the installation. Present only while true.
     Outdated,
     /// kstatus: the operator still works on the object. Present only while true.
@@ -51,6 +53,7 @@ impl ConditionType {
             Self::Injected => "Injected",
             Self::ScalingActive => "ScalingActive",
             Self::LimitReached => "LimitReached",
+            Self::MessagesKept => "MessagesKept",
             Self::Outdated => "Outdated",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",

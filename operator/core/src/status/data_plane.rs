@@ -6,7 +6,7 @@ use std::{
 };
 
 use crds::RejectedListener;
-use proxy_api::{BackendHealth, ListenerId, Origin};
+use proxy_api::{BackendHealth, Delivery, ListenerId, Origin};
 
 use crate::{
     status::proxies::{Ack, Proxies},
@@ -82,6 +82,8 @@ pub struct DataPlane {
     pub no_proxies: bool,
     /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
+    /// How durable listeners deliver, by listener: the worst of the proxies that run the listener.
+    pub deliveries: BTreeMap<String, Delivery>,
     /// Pods whose proxies recently refused sessions of a listener because its namespace has used up its share; at most
     /// eight.
     pub limited: Vec<String>,
@@ -149,7 +151,10 @@ impl DataPlane {
             // A listener that lost its port in this group was already counted as rejected.
             let Some(published) = snapshot.listeners.get(id) else { continue };
             match state.ack(id, published.offer.revision(), published.since) {
-                Ack::Bound => self.backends(&id.listener, state.backends(id)),
+                Ack::Bound => {
+                    self.backends(&id.listener, state.backends(id));
+                    self.delivery(&id.listener, state.delivery(id));
+                }
                 Ack::Pending => is_late = true,
                 Ack::Failed(failure) => {
                     all = false;
@@ -170,6 +175,13 @@ impl DataPlane {
             Some(_) => {}
             None => drop(self.backends.insert(listener.to_owned(), seen)),
         }
+    }
+
+    /// Adds how one proxy delivers the messages of a listener.
+    fn delivery(&mut self, listener: &str, seen: Option<Delivery>) {
+        let Some(seen) = seen else { return };
+        let worst = self.deliveries.entry(listener.to_owned()).or_insert(seen);
+        *worst = seen.max(*worst);
     }
 
     /// Whether a pod has no proxy; also counts the pod and its issue. A pod with a connected proxy has one, however

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crds::{BackendHealth, ForwardGateway, ListenerStatus};
+use crds::{BackendHealth, Delivery, ForwardGateway, ListenerStatus};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use crate::{
@@ -237,11 +237,56 @@ pub fn of_backends(
             "listener '{}': {what}; see the log and portlane_backend_endpoints_unhealthy of the proxy",
             now.name
         );
-        let field_path = Some(format!("{}{}{}", LISTENER.0, now.name, LISTENER.1));
-        let object = ObjectReference { field_path, ..object.clone() };
-        events.push(Happened { object, warning, reason: reason.to_owned(), note });
+        events.push(Happened { object: of_listener(object, &now.name), warning, reason: reason.to_owned(), note });
     }
     events
+}
+
+/// Returns the events of durable listeners that deliver in another way than before; worse is a warning. `old` are the
+/// listeners in the present status. `reported` holds the delivery in the last event, by listener.
+pub fn of_deliveries(
+    object: &ObjectReference,
+    old: &[ListenerStatus],
+    new: &[ListenerStatus],
+    reported: &mut BTreeMap<String, Delivery>,
+) -> Vec<Happened> {
+    let mut events = Vec::new();
+    for now in new {
+        let Some(delivery) = now.delivery else { continue };
+        // The last event counts, even if no proxy has reported since.
+        let before = reported.get(&now.name).copied();
+        let before = before.or_else(|| old.iter().find(|old| old.name == now.name).and_then(|old| old.delivery));
+        let before = before.unwrap_or(Delivery::Flowing);
+        reported.insert(now.name.clone(), delivery);
+        if delivery == before {
+            continue;
+        }
+        let (reason, what) = delivered(delivery);
+        let note = format!(
+            "listener '{}': {what}; see the log and portlane_durable_oldest_age_seconds of the proxies",
+            now.name
+        );
+        let object = of_listener(object, &now.name);
+        events.push(Happened { object, warning: delivery > before, reason: reason.to_owned(), note });
+    }
+    events
+}
+
+/// The reason of an event about this delivery, and what happens to messages.
+fn delivered(delivery: Delivery) -> (&'static str, &'static str) {
+    match delivery {
+        Delivery::Flowing => ("DeliveryFlowing", "messages leave as they come"),
+        Delivery::Behind => ("DeliveryBehind", "the oldest message that waits is older than 10 s"),
+        Delivery::Stalled => ("DeliveryStalled", "messages wait, and the sink took none for 30 s"),
+        Delivery::Full => ("DeliveryFull", "messages are dropped, as the log has no room"),
+        Delivery::StoreFailed => ("DeliveryStoreFailed", "the disk fails, so that messages are not safe"),
+    }
+}
+
+/// A listener of this forward.
+fn of_listener(object: &ObjectReference, name: &str) -> ObjectReference {
+    let field_path = Some(format!("{}{name}{}", LISTENER.0, LISTENER.1));
+    ObjectReference { field_path, ..object.clone() }
 }
 
 /// Returns the event of a proxy that ended and cut `cut` live sessions.

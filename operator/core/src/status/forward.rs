@@ -1,11 +1,13 @@
 //! The status of a `PortForward`, from its verdict and from the reports of its proxies.
 
-use crds::{BackendHealth, DataPlaneStatus, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus, Protocol};
+use crds::{
+    BackendHealth, DataPlaneStatus, Delivery, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus, Protocol,
+};
 use proxy_api::Transport;
 
 use crate::{
     status::{
-        conditions::{ConditionType, Finding, conditions},
+        conditions::{ConditionType, Finding, Truth, conditions},
         data_plane::DataPlane,
         findings::{Before, findings},
         injected::injected,
@@ -15,6 +17,10 @@ use crate::{
         verdict::{ListenerVerdict, Reason, Verdict},
     },
 };
+
+/// Message of `MessagesKept`.
+const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volume of each pod: the log survives \
+                      restarts of the proxy, not the pod";
 
 /// What a status depends on beside the verdict and the proxies.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +44,7 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let generation = forward.metadata.generation;
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let informational = injected.into_iter().chain(moment.scaling.clone());
+    let informational = injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict));
     let outstanding_seconds = moment.outstanding_seconds;
     let before = Before { conditions: &old.conditions, generation, outstanding_seconds };
     let findings = findings(&before, verdict, data_plane, informational);
@@ -65,6 +71,13 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     }
 }
 
+/// The condition `MessagesKept` of an accepted forward with durable listeners.
+fn messages_kept(forward: &PortForward, verdict: &Verdict) -> Option<Finding> {
+    let is_durable = forward.spec.listeners.iter().any(|listener| listener.durable.is_some());
+    let is_kept = is_durable && verdict.accepted.status;
+    is_kept.then(|| Finding::new(ConditionType::MessagesKept, Truth::True, "InPod", IN_POD))
+}
+
 /// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for
 /// more once it has pods.
 fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerStatus) -> Option<ListenerStatus> {
@@ -73,7 +86,7 @@ fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerSt
             && (before.protocol == Protocol::Udp) == (listener.protocol == Protocol::Udp)
     };
     let before = held_in(old, &verdict.placement).iter().find(is_same)?;
-    Some(ListenerStatus { backends: listener.backends, ..before.clone() })
+    Some(ListenerStatus { backends: listener.backends, delivery: listener.delivery, ..before.clone() })
 }
 
 /// Whether two statuses differ at most in counts, which follow the size of a fleet and are refreshed at intervals.
@@ -81,8 +94,8 @@ fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerSt
 pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
     let plain = |status: &PortForwardStatus| {
         let mut plain = PortForwardStatus { data_plane: None, ..status.clone() };
-        // The health of backends changes often; events and metrics show it at once.
-        plain.listeners.iter_mut().for_each(|it| it.backends = None);
+        // The health of backends and the delivery of messages change often; events and metrics show them at once.
+        plain.listeners.iter_mut().for_each(|it| (it.backends, it.delivery) = (None, None));
         // The message of `Injected` names and counts pods; its status and reason are no counts.
         plain
             .conditions
@@ -114,6 +127,7 @@ impl ListenerVerdict {
             hostnames: self.hostnames.clone(),
             proxy_protocol: self.proxy_protocol.clone(),
             backends: None,
+            delivery: None,
         })
     }
 }
@@ -124,7 +138,15 @@ fn listener(verdict: &ListenerVerdict, data_plane: &DataPlane) -> Option<Listene
         proxy_api::BackendHealth::Some => BackendHealth::Some,
         proxy_api::BackendHealth::None => BackendHealth::None,
     });
-    Some(ListenerStatus { backends, ..verdict.held()? })
+    let delivery = data_plane.deliveries.get(&verdict.name).and_then(|delivery| match delivery {
+        proxy_api::Delivery::Flowing => Some(Delivery::Flowing),
+        proxy_api::Delivery::Behind => Some(Delivery::Behind),
+        proxy_api::Delivery::Stalled => Some(Delivery::Stalled),
+        proxy_api::Delivery::Full => Some(Delivery::Full),
+        proxy_api::Delivery::StoreFailed => Some(Delivery::StoreFailed),
+        proxy_api::Delivery::Unknown => None,
+    });
+    Some(ListenerStatus { backends, delivery, ..verdict.held()? })
 }
 
 fn ports(listeners: &[ListenerStatus]) -> String {

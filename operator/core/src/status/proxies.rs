@@ -12,8 +12,8 @@ use std::{
 };
 
 use proxy_api::{
-    BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, Load, MAX_LISTENERS, ReachedLimit, ReportPart,
-    Revision,
+    BackendHealth, Delivery, Failure, ListenerId, ListenerReport, ListenerState, Load, MAX_LISTENERS, ReachedLimit,
+    ReportPart, Revision,
 };
 
 use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
@@ -192,6 +192,13 @@ impl ProxyState {
     #[must_use]
     pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
         self.reported.get(id).and_then(|report| report.reached)
+    }
+
+    /// How a durable listener delivers in this proxy; `None` if that is not known.
+    #[must_use]
+    pub fn delivery(&self, id: &ListenerId) -> Option<Delivery> {
+        let delivery = self.reported.get(id).and_then(|report| report.delivery);
+        delivery.filter(|delivery| *delivery != Delivery::Unknown)
     }
 
     /// The state of a listener that has been published in `revision` since the number `since`.

@@ -1,20 +1,20 @@
 //! Agents in the contract with proxies, and what they allow forwards to reach.
 
+mod admissions;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::{AgentProtocol, AgentTarget, ForwardAgent, GatewayTunnels};
+use crds::{AgentProtocol, AgentTarget, ForwardAgent};
 use proxy_api::{Agent, Enrolment, MAX_AGENTS, Transport};
 use tunnel_core::{Protocol, Side, Target, allow::AllowList};
 
 use crate::{
     hash::sha256,
-    translate::{
-        admission::is_in_scope,
-        validate::{Destination, Placement, ValidForward, ValidListener, host_port},
-        verdict::{Condition, Reason},
-    },
-    world::{ObjectKey, World, agents::gateway_of, changes::Changes, class},
+    translate::validate::{Destination, Placement, ValidForward, ValidListener, host_port},
+    world::{ObjectKey, World, agents::gateway_of, changes::Changes},
 };
+
+pub(crate) use self::admissions::Admissions;
 
 /// The agents that may dial the process of a laptop, by uid. That process enrols them itself.
 pub(crate) fn all(world: &World) -> BTreeMap<String, Agent> {
@@ -31,61 +31,9 @@ pub(crate) fn all(world: &World) -> BTreeMap<String, Agent> {
 
 /// The agents that may dial the proxies of a gateway, by uid. The operator enrols them.
 pub(crate) fn of_gateway(world: &World, gateway: &ObjectKey) -> BTreeMap<String, Agent> {
-    let agents = admitted(world, gateway).filter_map(|key| Some((key, world.agents.get(key)?)));
-    agents.map(|(key, agent)| (uid(key, agent), contract(key, agent))).collect()
-}
-
-/// The agents that a gateway takes: the oldest of those that it allows.
-fn admitted<'a>(world: &'a World, gateway: &'a ObjectKey) -> impl Iterator<Item = &'a ObjectKey> {
-    let tunnels = world.gateways.get(gateway).and_then(|gateway| gateway.spec.tunnels.as_ref());
-    let allowed = tunnels.into_iter().flat_map(move |tunnels| {
-        let named = world.agents.of_gateway(gateway);
-        named.filter(move |key| allows(world, gateway, tunnels, &key.namespace))
-    });
-    allowed.take(MAX_AGENTS)
-}
-
-fn allows(world: &World, gateway: &ObjectKey, tunnels: &GatewayTunnels, namespace: &str) -> bool {
-    let scope = tunnels.allowed_agents.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
-    is_in_scope(world, gateway, scope, namespace)
-}
-
-/// The gateway that takes an agent, or why none does.
-pub(crate) fn admission(world: &World, key: &ObjectKey, agent: &ForwardAgent) -> Result<ObjectKey, Condition> {
-    let refused = |reason, message| Err(Condition::unmet(reason, message));
-    let Some(gateway) = gateway_of(key, agent) else {
-        let message = "spec.gateway is missing: name the ForwardGateway that the agent dials".to_owned();
-        return refused(Reason::Invalid, message);
-    };
-    let Some(found) = world.gateways.get(&gateway) else {
-        let message = match world.foreign_gateways.get(&gateway) {
-            Some(other) => {
-                format!("ForwardGateway {gateway} has {}, which another operator serves", class::words(other))
-            }
-            None => format!("ForwardGateway {gateway} does not exist: create it, or correct spec.gateway"),
-        };
-        return refused(Reason::GatewayNotFound, message);
-    };
-    let Some(tunnels) = &found.spec.tunnels else {
-        let message = format!("ForwardGateway {gateway} has no spec.tunnels: ask its owner to set it");
-        return refused(Reason::NotAllowedByGateway, message);
-    };
-    if !allows(world, &gateway, tunnels, &key.namespace) {
-        let message = format!(
-            "ForwardGateway {gateway} does not admit agents of namespace '{}': see its \
-             spec.tunnels.allowedAgents.namespaces",
-            key.namespace
-        );
-        return refused(Reason::NotAllowedByGateway, message);
-    }
-    if world.agents.count_of(&gateway) > MAX_AGENTS && !admitted(world, &gateway).any(|other| other == key) {
-        let message = format!(
-            "ForwardGateway {gateway} takes {MAX_AGENTS} agents, and as many are older than this one: remove some of \
-             them, or use another gateway"
-        );
-        return refused(Reason::QuotaExceeded, message);
-    }
-    Ok(gateway)
+    let admissions = Admissions::new(world);
+    let taken = admissions.taken(gateway).into_iter();
+    taken.map(|(key, agent)| (uid(key, agent), contract(key, agent))).collect()
 }
 
 /// The gateways whose agents may have changed.
@@ -139,10 +87,14 @@ fn contract(key: &ObjectKey, agent: &ForwardAgent) -> Agent {
         rotation: spec.enrolment.as_ref().and_then(|enrolment| enrolment.rotation).unwrap_or(0),
         suspended: spec.suspend.unwrap_or(false),
         is_newer: false,
-        max_instances: spec.max_instances.unwrap_or(4),
+        max_instances: max_instances(agent),
         targets: entries(agent),
         enrolment: None,
     }
+}
+
+fn max_instances(agent: &ForwardAgent) -> u32 {
+    agent.spec.max_instances.unwrap_or(4)
 }
 
 fn entries(agent: &ForwardAgent) -> Vec<String> {

@@ -15,6 +15,7 @@ use proxy_api::{Backend, Bind, Destinations, EndpointSet, Origin, Target};
 
 use crate::{
     translate::{
+        agents::Admissions,
         claims::Port,
         validate::{Destination, Placement, ValidBackend, ValidForward, ValidListener, canonical, host_port},
         verdict::{Condition, Reason},
@@ -46,6 +47,7 @@ pub(crate) struct OwnPort {
 /// The scope in which the backends of one forward are judged.
 pub(crate) struct Scope<'a> {
     world: &'a World,
+    admissions: &'a Admissions<'a>,
     forward: &'a ValidForward,
     /// The rules by which proxies check resolved addresses.
     pub(crate) destinations: Destinations,
@@ -59,7 +61,12 @@ pub(crate) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// The scope of a forward. `listens`: whether one of its proxies listens on a port.
-    pub(crate) fn new(world: &'a World, forward: &'a ValidForward, listens: &'a dyn Fn(Port) -> bool) -> Self {
+    pub(crate) fn new(
+        admissions: &'a Admissions<'a>,
+        forward: &'a ValidForward,
+        listens: &'a dyn Fn(Port) -> bool,
+    ) -> Self {
+        let world = admissions.world;
         let gateway = match &forward.placement {
             Placement::Gateway(gateway) => Some(gateway),
             Placement::Sidecar(_) => None,
@@ -71,7 +78,7 @@ impl<'a> Scope<'a> {
             other => (None, other),
         };
         let destinations = gateway.map(|gateway| destinations_of(world, gateway)).unwrap_or_default();
-        Self { world, forward, destinations, host, home, listens }
+        Self { world, admissions, forward, destinations, host, home, listens }
     }
 
     /// Resolves the backends of one listener. `own` lists the ports that the same forward listens on.

@@ -6,7 +6,7 @@ use proxy_api::{Destinations, EndpointSet, Listener, ListenerId, Offer, Revision
 
 use crate::{
     translate::{
-        agents,
+        agents::{self, Admissions},
         backends::{self, OwnPort, Resolved, Scope},
         check_warnings,
         claims::{self, Ledger, ListenerRef, Lost, Port},
@@ -83,6 +83,7 @@ impl Judgement {
 /// One forward, and what was decided about its groups.
 pub(crate) struct Judge<'a> {
     pub(crate) world: &'a World,
+    pub(crate) admissions: &'a Admissions<'a>,
     pub(crate) forward: &'a ValidForward,
     /// The groups of the forward, each with its claims and whether it counts for the verdict. A sidecar group whose pods
     /// are all leaving runs what it can, and does not count.
@@ -121,7 +122,7 @@ impl Judge<'_> {
             })
             .collect();
         let listens = |port: Port| self.own.values().any(|(ledger, _)| ledger.holder(port).is_some());
-        let scope = Scope::new(self.world, forward, &listens);
+        let scope = Scope::new(self.admissions, forward, &listens);
         for (at, port) in ports.iter().enumerate() {
             let listener = self.listener(at, *port, (&scope, &own), &mut judgement);
             judgement.verdict.listeners.push(listener);

@@ -58,7 +58,7 @@ impl Judge<'_> {
             return None;
         }
         let listens = |_: Port| false;
-        let scope = Scope::new(self.world, forward, &listens);
+        let scope = Scope::new(self.admissions, forward, &listens);
         let backends: Vec<Backend> =
             listener.backends.iter().filter_map(|backend| scope.still_permitted(backend, listener)).collect();
         let tenant_limits = tenants::limits(self.world, forward).map(Box::new);

@@ -20,7 +20,7 @@ mod valid_forward;
 use std::fmt;
 
 use crds::PortForward;
-use proxy_api::{NO_DURABLE, Origin, OriginKind};
+use proxy_api::{NO_JETSTREAM, Origin, OriginKind};
 
 use crate::world::class;
 
@@ -56,8 +56,8 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
     validate_for(forward, false)
 }
 
-/// As [`validate`]. `runs_durable`: the proxies run durable listeners, as those on laptops do.
-pub(crate) fn validate_for(forward: &PortForward, runs_durable: bool) -> Result<ValidForward, Vec<Violation>> {
+/// As [`validate`]. `runs_streams`: the proxies keep messages in streams of NATS servers, as those on laptops do.
+pub(crate) fn validate_for(forward: &PortForward, runs_streams: bool) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
     let key = Origin {
         kind: OriginKind::PortForward,
@@ -80,8 +80,8 @@ pub(crate) fn validate_for(forward: &PortForward, runs_durable: bool) -> Result<
         .enumerate()
         .map(|(at, item)| {
             let path = format!("spec.listeners[{at}]");
-            if item.durable.is_some() && !runs_durable {
-                found.add(format!("{path}.durable"), NO_DURABLE);
+            if durable::has_stream(item) && !runs_streams {
+                found.add(format!("{path}.durable.store.jetStream"), NO_JETSTREAM);
             }
             listener::listener(item, &path, held, &key, in_gateway, &mut found)
         })

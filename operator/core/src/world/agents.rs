@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::ForwardAgent;
+use crds::{ForwardAgent, ForwardGateway};
 
 use crate::world::ObjectKey;
 
@@ -23,6 +23,12 @@ pub fn gateway_of(key: &ObjectKey, agent: &ForwardAgent) -> Option<ObjectKey> {
     let gateway = agent.spec.gateway.as_ref()?;
     let namespace = gateway.namespace.as_ref().unwrap_or(&key.namespace);
     Some(ObjectKey::new(namespace.clone(), gateway.name.clone()))
+}
+
+/// Most instances that the agents of one namespace may have together at a gateway. Absent: the gateway has no such bound.
+#[must_use]
+pub fn share_of(gateway: &ForwardGateway) -> Option<u32> {
+    gateway.spec.tunnels.as_ref()?.allowed_agents.as_ref()?.max_instances_per_namespace
 }
 
 fn seat(key: &ObjectKey, agent: &ForwardAgent) -> Seat {

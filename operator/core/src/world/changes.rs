@@ -15,7 +15,8 @@ pub struct Changes {
     pub agents: BTreeSet<ObjectKey>,
     /// The gateways that these agents name or named.
     pub agents_at: BTreeSet<ObjectKey>,
-    /// Those of them that as many agents name as a gateway takes, or more: which ones it takes may have changed.
+    /// Those of them that as many agents name as a gateway takes, or more, or that have a bound for each namespace: which
+    /// ones they take may have changed.
     pub crowded: BTreeSet<ObjectKey>,
     /// Gateways whose spec changed.
     pub gateways: BTreeSet<ObjectKey>,

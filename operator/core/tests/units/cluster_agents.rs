@@ -205,6 +205,34 @@ fn a_gateway_takes_the_oldest_agents_and_another_one_when_one_of_them_is_gone() 
     assert!(writes(&effects).len() > 1, "the places of all of them may have changed");
 }
 
+#[test]
+fn an_agent_that_leaves_gives_its_instances_to_those_that_wait_in_its_namespace() {
+    let mut scene = Scene::new();
+    scene.see(gateway(&json!({"tunnels": {"allowedAgents": {"maxInstancesPerNamespace": 6}}})));
+    scene.see(agent("old", 1, &json!({})));
+    scene.see(agent("young", 2, &json!({})));
+    scene.see(agent("small", 3, &json!({"maxInstances": 2})));
+    let status = |scene: &Scene| {
+        let write = written(&mut Agents::new(ms(0)), scene, "young", ms(0)).expect("a write");
+        condition_of(&write, "Accepted")
+    };
+    assert_eq!((configured(&scene), status(&scene)), (uids(&["old", "small"]), pair("False", "QuotaExceeded")));
+    let news = scene.gone(Kind::Agents, "old");
+    assert_eq!((configured(&scene), status(&scene)), (uids(&["small", "young"]), pair("True", "Accepted")));
+    let mut agents = Agents::new(ms(0));
+    agents.translated(&news.touched.changes, &scene.cache.world);
+    let effects = agents.tick(&scene.view(), usize::MAX, ms(0));
+    assert_eq!(writes(&effects).len(), 2, "both may have another place");
+    scene.see(agent("small", 3, &json!({"maxInstances": 7})));
+    assert_eq!(configured(&scene), uids(&["young"]));
+    scene.see(open());
+    assert_eq!(configured(&scene), uids(&["small", "young"]));
+}
+
+fn uids(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("uid-{name}")).collect()
+}
+
 /// The watch shows what was written.
 fn show(scene: &mut Scene, agents: &mut Agents, write: &StatusWrite, version: &str, now: Duration) {
     scene.show(write, version);

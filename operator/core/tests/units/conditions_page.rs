@@ -17,11 +17,13 @@ const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 
 /// Reasons that need nobody.
-const FINE: [&str; 10] = [
+const FINE: [&str; 12] = [
     "Accepted",
     "BackendsHealthy",
     "Connected",
+    "DeliveryFlowing",
     "Enrolled",
+    "InPod",
     "Injected",
     "Programmed",
     "Ready",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use operator_core::{
-    enrolment::{Case, Kept, Offer, Offered, Wanted, endpoint_id, judge, offer, redeem, wanted},
+    enrolment::{Case, Kept, NoAddress, Offer, Offered, Wanted, endpoint_id, judge, offer, redeem, wanted},
     schedule::{Effect, enrolments::Enrolments},
     status::agent::Enrolment,
     world::{
@@ -99,10 +99,43 @@ fn agents_reach_what_the_gateway_advertises_or_its_load_balancer_or_its_service(
     scene.see(gateway(&json!({"tunnels": {"port": 443}})));
     assert_eq!(addresses(&scene).first().map(String::as_str), Some("192.0.2.7:443"));
     scene.see(gateway(&json!({"tunnels": {"advertise": ["t.example.org"]}})));
-    let why = home(&scene).addresses.expect_err("no port");
+    let Err(NoAddress::Missing(why)) = home(&scene).addresses else { panic!("no port") };
     assert!(why.contains("spec.tunnels.advertise of ForwardGateway ns/edge") && why.contains("host:port"), "{why}");
     scene.see(gateway(&json!({})));
     assert_eq!(wanted(&scene.cache, &key("home")), None, "nobody may enrol where there are no tunnels");
+}
+
+#[test]
+fn a_join_string_waits_for_the_address_of_the_load_balancer() {
+    let mut scene = scene(&json!({}));
+    let of_type = |name: &str| gateway(&json!({"service": {"type": name}, "tunnels": {}}));
+    let held_back = |scene: &Scene| {
+        let offer = offer(&Kept::default(), &home(scene), print("root"), &token(1), NOW);
+        assert!(offer.write.is_none() && offer.enrolment.secret.is_none());
+        offer.enrolment
+    };
+    scene.see(of_type("LoadBalancer"));
+    let awaited = held_back(&scene).awaited.expect("for the status");
+    assert!(awaited.contains("the load balancer of ForwardGateway ns/edge") && awaited.contains("advertise"));
+    let service = |addresses: &[(&str, &str)]| {
+        let addresses: Vec<_> =
+            addresses.iter().map(|(kind, value)| ((*kind).to_owned(), (*value).to_owned())).collect();
+        let (gateway, is_balanced) = (Some("edge".to_owned()), !addresses.is_empty());
+        Object::Service(key("edge"), ServiceInfo { gateway, is_balanced, addresses, ..ServiceInfo::default() })
+    };
+    scene.see(service(&[]));
+    assert_eq!(held_back(&scene).awaited, Some(awaited), "a Service without an address");
+    scene.see(service(&[("IPAddress", "192.0.2.7")]));
+    let kept = written(&Kept::default(), &home(&scene), 1, NOW);
+    assert_eq!(join(&kept).addresses()[0].to_string(), "192.0.2.7:7443");
+
+    scene.see(of_type("None"));
+    scene.gone(Kind::Services, "edge");
+    assert!(held_back(&scene).failure.is_some_and(|why| why.contains("ForwardGateway ns/edge has no Service")));
+    for name in ["NodePort", "ClusterIP"] {
+        scene.see(of_type(name));
+        assert_eq!(addresses(&scene), ["edge.ns.svc:7443"]);
+    }
 }
 
 #[test]
@@ -185,6 +218,19 @@ fn a_join_string_of_a_clock_that_was_ahead_is_replaced() {
 }
 
 #[test]
+fn the_join_string_of_an_agent_has_the_root_of_the_gateway_that_takes_it() {
+    let mut scene = scene(&json!({}));
+    assert_eq!(home(&scene).gateway_uid, "uid-edge");
+    let uid = |uid: &str| {
+        let metadata = json!({"name": "edge", "namespace": "ns", "uid": uid, "generation": 1});
+        let gateway = json!({"metadata": metadata, "spec": {"tunnels": {}}});
+        Object::Gateway(key("edge"), Box::new(Ok(serde_json::from_value(gateway).expect("a gateway"))))
+    };
+    scene.see(uid("uid-edge-2"));
+    assert_eq!(home(&scene).gateway_uid, "uid-edge-2", "one that was made again has another root");
+}
+
+#[test]
 fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
     let mut scene = scene(&json!({}));
     let kept = written(&Kept::default(), &home(&scene), 1, NOW);
@@ -197,7 +243,9 @@ fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
 /// What becomes of a request at the proxy `p1`.
 fn judged(scene: &Scene, applicant: &Applicant) -> Result<Case, SignRefusal> {
     let proxy = Proxy { pod: &key("p1"), uid: UID, service_account: "edge" };
-    judge(&scene.cache, proxy, applicant)
+    let judged = judge(&scene.cache, proxy, applicant)?;
+    assert_eq!(judged.gateway_uid, "uid-edge", "the root of the gateway of the proxy signs");
+    Ok(judged.case)
 }
 
 fn with_token() -> Applicant {

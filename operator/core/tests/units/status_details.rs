@@ -158,7 +158,7 @@ fn id(listener: &str) -> ListenerId {
 }
 
 fn report(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None }
+    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None, delivery: None }
 }
 
 fn part(number: u64, listeners: &[(&str, ListenerReport)]) -> ReportPart {

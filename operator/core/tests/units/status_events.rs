@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crds::{BackendHealth, Condition, ListenerStatus, PortForward, Protocol};
+use crds::{BackendHealth, Condition, Delivery, ListenerStatus, PortForward, Protocol};
 use k8s_openapi::api::core::v1::ObjectReference;
 use operator_core::{
     Grown, Subject,
-    status::events::{Happened, of_backends, of_cut, of_growth, of_ready, reference},
+    status::events::{Happened, of_backends, of_cut, of_deliveries, of_growth, of_ready, reference},
     world::{objects::Object, watched::Kind},
 };
 
@@ -98,6 +98,7 @@ fn listener(name: &str, backends: Option<BackendHealth>) -> ListenerStatus {
         hostnames: Vec::new(),
         proxy_protocol: None,
         backends,
+        delivery: None,
     }
 }
 
@@ -140,6 +141,30 @@ fn a_new_leader_knows_the_health_of_backends_by_the_status_of_that_listener() {
     let events = |health| of_backends(&object(), &old, &[listener("a", Some(health))], &mut BTreeMap::new());
     assert!(events(BackendHealth::None).is_empty());
     assert_eq!(events(BackendHealth::All)[0].reason, "BackendsHealthy");
+}
+
+#[test]
+fn a_durable_listener_that_delivers_worse_is_a_warning_and_better_is_not() {
+    let durable = |delivery: Option<Delivery>| ListenerStatus { delivery, ..listener("a", None) };
+    let mut reported = BTreeMap::new();
+    let mut is = |delivery: Option<Delivery>| -> Vec<(bool, String)> {
+        let events = of_deliveries(&object(), &[], &[durable(delivery)], &mut reported);
+        assert!(events.iter().all(|event| event.listener() == Some("a") && event.note.contains("'a'")));
+        events.into_iter().map(|event| (event.warning, event.reason)).collect()
+    };
+    let event = |warning: bool, reason: &str| [(warning, reason.to_owned())];
+    assert!(is(None).is_empty(), "no proxy has reported");
+    assert!(is(Some(Delivery::Flowing)).is_empty(), "as it should be");
+    assert_eq!(is(Some(Delivery::Stalled)), event(true, "DeliveryStalled"));
+    assert!(is(Some(Delivery::Stalled)).is_empty() && is(None).is_empty());
+    assert!(is(Some(Delivery::Stalled)).is_empty(), "what was reported before the gap counts");
+    assert_eq!(is(Some(Delivery::StoreFailed)), event(true, "DeliveryStoreFailed"));
+    assert_eq!(is(Some(Delivery::Full)), event(false, "DeliveryFull"));
+    assert_eq!(is(Some(Delivery::Behind)), event(false, "DeliveryBehind"));
+    assert_eq!(is(Some(Delivery::Flowing)), event(false, "DeliveryFlowing"));
+    let old = [durable(Some(Delivery::Stalled))];
+    let next_leader = of_deliveries(&object(), &old, &[durable(Some(Delivery::Stalled))], &mut BTreeMap::new());
+    assert!(next_leader.is_empty(), "the status has it");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use harness::{ControlPlane, Namespace, binary};
-use proxy_api::NO_DURABLE;
+use proxy_api::NO_JETSTREAM;
 use regex::Regex;
 use serde_json::Value;
 
@@ -162,7 +162,7 @@ fn judge(rows: &[Numbered<'_>]) -> Verdicts {
     verdicts.extend(accepted_apart(&undecided(rows, &verdicts)));
     for (number, _) in undecided(rows, &verdicts) {
         let (accepted, printed) = validate(&folder.path().join(file(number)), &[]);
-        let (message, leaves_out) = (deciding(&printed), printed.contains(NO_DURABLE));
+        let (message, leaves_out) = (deciding(&printed), printed.contains(NO_JETSTREAM));
         let fields = fields_of_validator(&message);
         let accepted = accepted || leaves_out && fields.is_empty();
         verdicts.insert(number, Verdict { accepted, fields, message });
@@ -196,10 +196,10 @@ fn accepted_apart(rows: &[Numbered<'_>]) -> Verdicts {
     unnamed.map(|(number, _)| (*number, Verdict::accepted())).collect()
 }
 
-/// The output without the refusal of every durable listener: the API server has the rules before a proxy has the log,
-/// and rules are what is compared here.
+/// The output without the refusal of every stream: the API server has the rules before proxies in pods have the
+/// streams, and rules are what is compared here.
 fn deciding(printed: &str) -> String {
-    let lines: Vec<&str> = printed.lines().filter(|line| !line.contains(NO_DURABLE)).collect();
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.contains(NO_JETSTREAM)).collect();
     lines.join("\n")
 }
 

@@ -5,12 +5,13 @@ use super::values::Case;
 const OPERATOR: &str = "Deployment/portlane-operator";
 
 pub(super) const TUNNELS: &[Case] = &[
-    ("{}", &[(OPERATOR, "/env/PORTLANE_TUNNEL_ROOT_SECRET", "null")]),
+    ("{}", &[(OPERATOR, "/env/PORTLANE_TUNNEL_ROOTS_SECRET", "null")]),
     (
         "{tunnels: {enabled: true, namespaces: [homes]}}",
         &[
-            (OPERATOR, "/env/PORTLANE_TUNNEL_ROOT_SECRET", "[portlane-tunnel-root]"),
-            ("Role/portlane-operator", "/rules/4/resourceNames", "[portlane-tunnel-root]"),
+            (OPERATOR, "/env/PORTLANE_TUNNEL_ROOTS_SECRET", "[portlane-tunnel-roots]"),
+            ("Role/portlane-operator", "/rules/4/resourceNames", "[portlane-tunnel-roots]"),
+            ("Role/portlane-operator", "/rules/4/verbs", "[get, update]"),
             ("Role/default:portlane-operator-agents", "/metadata/namespace", "homes"),
             ("Role/default:portlane-operator-agents", "/rules/0/resources", "[secrets]"),
             ("Role/default:portlane-operator-agents", "/rules/0/verbs", "[get, create, update]"),

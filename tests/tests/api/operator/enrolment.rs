@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crds::ForwardAgent;
+use crds::{ForwardAgent, ForwardGateway};
 use harness::{FleetPod, Namespace, Scene, block_on, programs::KubernetesVersion, roots};
 use k8s_openapi::api::core::v1::Secret;
 use proxy_api::{Applicant, FromProxy, Sign};
@@ -86,6 +86,9 @@ fn an_agent_enrols_once_with_the_join_string_of_its_secret_and_renews_until_it_i
     block_on(async { stream.send(&hello()).await.expect("sent") });
     let endpoint = asked(&mut stream, 1, Applicant::Endpoint, &request());
     assert!(endpoint["certificate"].is_string() && endpoint["root"].is_string(), "{endpoint}");
+    let edge = namespace.get::<ForwardGateway>("edge").expect("the gateway is there");
+    let roots = namespace.get::<Secret>("portlane-tunnel-roots").and_then(|secret| secret.data).expect("its root");
+    assert!(roots.keys().eq([&format!("{}.pem", edge.metadata.uid.unwrap_or_default())]), "{:?}", roots.keys());
 
     let (own, other) = (request(), request());
     let enrolled = asked(&mut stream, 2, by_token(&first), &own);

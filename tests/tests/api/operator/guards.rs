@@ -1,6 +1,6 @@
 //! Limits, access, names, ranges and checks end to end: from `kubectl apply` to a real proxy, and back into status.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use crds::{BackendHealth, PortForward, Protocol};
 use harness::{
@@ -114,6 +114,23 @@ fn unhealthy_backends_and_sessions_cut_by_a_drain_are_reported() {
     proxy.program.signal(Signal::TERM);
     proxy.program.wait_for_end(harness::PATIENCE);
     until("sessions that a drain cut are an event", || has_event(&namespace, "DrainCut", "ForwardGateway"));
+}
+
+#[test]
+fn a_durable_listener_runs_in_a_fleet_and_status_says_what_its_log_survives() {
+    let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
+    let namespace = server.namespace("guards-durable");
+    let (_operator, _proxy) = open_gateway(&namespace);
+    let (sink, port) = (Backend::reachable(Behaviour::Echo), free_port());
+    let durable = "durable: {send: {tcp: {}}, store: {disk: {maxBytes: 16777216}}}";
+    let listener = format!("{{name: lines, protocol: TCP, port: {port}, {durable}, {}}}", to(sink.port));
+    namespace.apply(&manifest("logs", &format!("listeners: [{listener}]")));
+    let status = until_ready(&namespace, "logs", "True", "Ready").status.expect("status");
+    let kept = status.conditions.iter().find(|condition| condition.type_ == "MessagesKept").expect("the condition");
+    assert_eq!((kept.status.as_str(), kept.reason.as_str()), ("True", "InPod"));
+    let mut client = connect(port).expect("connect");
+    client.write_all(b"one line\n").expect("it is sent");
+    until("the sink is sent messages", || sink.count() > 0);
 }
 
 /// A gateway that may connect to this machine, with one ready proxy.

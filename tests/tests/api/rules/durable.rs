@@ -26,6 +26,16 @@ pub(super) fn cases() -> Vec<Case> {
             "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777216}}",
         ),
         of_listener(
+            "enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray",
+            "durable: {enrich: {}, send: {http: {format: Raw}}}",
+            "durable: {enrich: {}, send: {http: {}}}",
+        ),
+        of_listener(
+            "enrich.structuredDataId is not for send.http with the format Ndjson or JsonArray: write enrich: {}",
+            "durable: {enrich: {structuredDataId: a@1}, send: {http: {format: JsonArray}}}",
+            "durable: {enrich: {structuredDataId: a@1}, send: {http: {format: Raw}}}",
+        ),
+        of_listener(
             "durable.framing must be Datagram if, and only if, protocol is UDP",
             "durable: {framing: Datagram, send: {udp: {}}}",
             "durable: {framing: Nul, send: {udp: {}}}",

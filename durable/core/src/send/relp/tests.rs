@@ -41,6 +41,16 @@ fn a_message_is_delivered_when_the_sink_answers_200_to_it() {
 }
 
 #[test]
+fn hints_are_no_answers_so_that_a_sink_with_nothing_else_to_say_is_silent() {
+    let mut relp = opened(8);
+    push(&mut relp, 7);
+    assert_eq!(received(&mut relp, "0 busy 0\n0 busy 0\n"), (vec![], Ok(())));
+    assert_eq!(relp.answers(), 1, "the answer to the offers");
+    assert_eq!(received(&mut relp, "2 rsp 6 200 OK\n"), (vec![Verdict::Delivered { through: 7 }], Ok(())));
+    assert_eq!(relp.answers(), 2);
+}
+
+#[test]
 fn an_empty_message_has_no_data() {
     let mut relp = opened(8);
     let mut out = Vec::new();

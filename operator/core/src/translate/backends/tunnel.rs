@@ -52,7 +52,7 @@ impl Scope<'_> {
     /// Checks that the agent dials the proxies of the forward.
     fn check_gateway(&self, key: &ObjectKey, agent: &ForwardAgent) -> Result<(), Condition> {
         let unmet = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
-        let gateway = match agents::admission(self.world, key, agent) {
+        let gateway = match self.admissions.of(key, agent) {
             Ok(gateway) => gateway,
             Err(why) => return unmet(format!("ForwardAgent {key} is not accepted: {}", why.message)),
         };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     translate::{
-        agents,
+        agents::{self, Admissions},
         judge::{Judge, Judgement},
         program::Sets,
         verdict::{Condition, Reason},
@@ -62,9 +62,10 @@ pub(super) fn judge(
     ledgers: &Ledgers,
 ) -> Judged {
     let mut judged = Judged::default();
+    let admissions = Admissions::new(world);
     for key in due {
         let judgement = world.has(&key).then(|| {
-            let mut judgement = judge_one(world, &key, forwards, members, ledgers);
+            let mut judgement = judge_one(&admissions, &key, forwards, members, ledgers);
             judged.endpoints.extend(std::mem::take(&mut judgement.endpoints));
             judgement.shrink();
             judgement
@@ -74,12 +75,19 @@ pub(super) fn judge(
     judged
 }
 
-fn judge_one(world: &World, key: &Origin, forwards: &Forwards, members: &Members, ledgers: &Ledgers) -> Judgement {
+fn judge_one(
+    admissions: &Admissions<'_>,
+    key: &Origin,
+    forwards: &Forwards,
+    members: &Members,
+    ledgers: &Ledgers,
+) -> Judgement {
+    let world = admissions.world;
     let known = forwards.get(key);
     let groups = members.groups_of(world, key, known.and_then(Known::place));
     let judged = known.and_then(Known::in_force).map(|forward| {
         let own = groups.iter().filter_map(|group| Some((group, (ledgers.get(group)?, members.counts(group)))));
-        let judge = Judge { world, forward, own: own.collect() };
+        let judge = Judge { world, admissions, forward, own: own.collect() };
         let mut judgement = judge.judge();
         judge.keep_last_good(known.map_or(&[][..], Known::last_good), &mut judgement);
         judgement

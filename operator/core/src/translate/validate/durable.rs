@@ -1,7 +1,7 @@
 //! Validates durable listeners, and fills in defaults.
 
 use crds::{LoadBalancingPolicy, Protocol};
-use proxy_api::{Durable, Framing, HttpFormat, Oversize, Sink, SinkFraming, Store, WhenFull};
+use proxy_api::{Durable, Enrich, Framing, HttpFormat, Oversize, Sink, SinkFraming, Store, WhenFull};
 
 use super::Violations;
 
@@ -26,6 +26,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
         found.add(format!("{path}.store"), "exactly one of disk and jetStream must be set");
         return None;
     };
+    let enrich = spec.enrich.as_ref().and_then(|spec| enrich(spec, &send, &path, found));
     let durable = Durable {
         framing: spec.framing.map_or_else(|| usual(item.protocol), framing),
         max_message_bytes: spec.max_message_bytes.unwrap_or(MESSAGE_BYTES),
@@ -43,12 +44,18 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
         sync_millis: spec.sync_millis.unwrap_or(SYNC_MILLIS),
         send,
         dead_letter_bytes: spec.dead_letter.as_ref().map(|log| log.max_bytes).filter(|bytes| *bytes > 0),
-        structured_data_id: spec.enrich.as_ref().map(|enrich| enrich.structured_data_id.clone()),
+        enrich,
     };
     if let Some(beyond) = durable.beyond() {
         found.add(path, &beyond);
     }
     Some(Box::new(durable))
+}
+
+/// Whether the messages of a listener are kept in a stream of a NATS server.
+pub(super) fn has_stream(item: &crds::Listener) -> bool {
+    let store = item.durable.as_ref().and_then(|spec| spec.store.as_ref());
+    store.is_some_and(|store| store.jet_stream.is_some())
 }
 
 /// Checks the fields beside `durable`.
@@ -164,6 +171,19 @@ fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink 
     }
 }
 
+/// What is added to messages, in the form that the sink takes.
+fn enrich(spec: &crds::Enrich, send: &Sink, path: &str, found: &mut Violations) -> Option<Enrich> {
+    let takes_json = matches!(send, Sink::Http { format: HttpFormat::Ndjson | HttpFormat::JsonArray, .. });
+    let wrong = match (spec.structured_data_id.clone(), takes_json) {
+        (None, true) => return Some(Enrich::Json {}),
+        (Some(structured_data_id), false) => return Some(Enrich::Syslog { structured_data_id }),
+        (None, false) => "is required unless send.http has the format Ndjson or JsonArray",
+        (Some(_), true) => "is not for send.http with the format Ndjson or JsonArray: write enrich: {}",
+    };
+    found.add(format!("{path}.enrich.structuredDataId"), wrong);
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use proxy_api::{Origin, Transport};
@@ -224,10 +244,8 @@ mod tests {
         });
         let mut expected = spec.clone();
         expected["deadLetterBytes"] = json!(16_777_217);
-        expected["structuredDataId"] = json!("a@1");
-        for gone in ["deadLetter", "enrich"] {
-            expected.as_object_mut().expect("an object").remove(gone);
-        }
+        expected["enrich"] = json!({"syslog": {"structuredDataId": "a@1"}});
+        expected.as_object_mut().expect("an object").remove("deadLetter");
         assert_eq!(judged("TCP", &spec, &json!({})), (Some(expected), Vec::new()));
         let none = json!({"send": {"udp": {}}, "deadLetter": {"maxBytes": 0}});
         assert!(judged("TCP", &none, &json!({})).0.expect("valid").get("deadLetterBytes").is_none());
@@ -255,6 +273,27 @@ mod tests {
         let both = json!({"jetStream": least, "disk": {"maxBytes": 16_777_216}});
         for wrong in [both, json!({})] {
             assert_eq!(store(wrong), (None, vec!["l.durable.store".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn sinks_that_take_json_get_objects_and_others_structured_data() {
+        let enrich = |send: Value, enrich: Value| {
+            let (durable, refused) = judged("TCP", &json!({"send": send, "enrich": enrich}), &json!({}));
+            (durable.and_then(|durable| durable.get("enrich").cloned()), refused)
+        };
+        let (none, id) = (json!({}), json!({"structuredDataId": "a@1"}));
+        for send in
+            [json!({"http": {}}), json!({"http": {"format": "Ndjson"}}), json!({"http": {"format": "JsonArray"}})]
+        {
+            assert_eq!(enrich(send.clone(), none.clone()), (Some(json!({"json": {}})), Vec::new()), "{send}");
+            let refused = vec!["l.durable.enrich.structuredDataId".to_owned()];
+            assert_eq!(enrich(send.clone(), id.clone()), (None, refused), "{send}");
+        }
+        for send in [json!({"relp": {}}), json!({"tcp": {}}), json!({"udp": {}}), json!({"http": {"format": "Raw"}})] {
+            assert_eq!(enrich(send.clone(), id.clone()), (Some(json!({"syslog": id})), Vec::new()), "{send}");
+            let refused = vec!["l.durable.enrich.structuredDataId".to_owned()];
+            assert_eq!(enrich(send.clone(), none.clone()), (None, refused), "{send}");
         }
     }
 

@@ -6,7 +6,11 @@ use crds::{ForwardAgent, ForwardAgentSpec};
 use proxy_api::MAX_AGENTS;
 
 use super::{Cache, Touched};
-use crate::world::{ObjectKey, agents::gateway_of, objects::Unreadable};
+use crate::world::{
+    ObjectKey,
+    agents::{gateway_of, share_of},
+    objects::Unreadable,
+};
 
 impl Cache {
     pub(super) fn take_agent(&mut self, key: ObjectKey, read: Result<ForwardAgent, Unreadable>, touched: &mut Touched) {
@@ -49,7 +53,8 @@ impl Cache {
     /// The gateway that an agent names now is one whose agents change.
     fn note_gateway(&self, key: &ObjectKey, touched: &mut Touched) {
         let Some(gateway) = self.world.agents.get(key).and_then(|agent| gateway_of(key, agent)) else { return };
-        if self.world.agents.count_of(&gateway) >= MAX_AGENTS {
+        let has_share = self.world.gateways.get(&gateway).is_some_and(|found| share_of(found).is_some());
+        if has_share || self.world.agents.count_of(&gateway) >= MAX_AGENTS {
             touched.changes.crowded.insert(gateway.clone());
         }
         touched.changes.agents_at.insert(gateway);

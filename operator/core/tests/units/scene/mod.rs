@@ -177,8 +177,8 @@ impl Scene {
                 serving: None,
             });
             let state = if failure.is_some() { ListenerState::Failed } else { ListenerState::Bound };
-            let revision = offer.revision().clone();
-            (id.clone(), ListenerReport { revision, state, failure, backends: BackendHealth::All, reached: None })
+            let (revision, backends) = (offer.revision().clone(), BackendHealth::All);
+            (id.clone(), ListenerReport { revision, state, failure, backends, reached: None, delivery: None })
         };
         let report = Report {
             version: snapshot.version.clone(),

@@ -1,8 +1,9 @@
 //! Statuses of forwards in special situations.
 
-use crate::scene::{Scene, forward, gateway, key, web};
+use crate::scene::{Scene, forward, gateway, key, proxy, web};
 use crds::{DataPlaneStatus, PortForwardStatus};
 use operator_core::{Moment, same_but_for_counts, status, world::watched::Kind};
+use proxy_api::{BackendHealth, Delivery, ListenerReport, ListenerState, ReportPart};
 use serde_json::json;
 
 use super::{NINE, condition, sidecars, sum};
@@ -85,6 +86,48 @@ fn a_forward_none_of_whose_pods_has_a_proxy_says_so() {
         pair("", ""),
         "a gateway injects nothing"
     );
+}
+
+/// A proxy reports that it runs all listeners, and how they deliver.
+fn deliver(scene: &mut Scene, pod: &str, delivery: Delivery) {
+    scene.report(pod, &[]);
+    let group = scene.fleets.group_of(&key(pod), &scene.translator).expect("the pod is in a group").clone();
+    let snapshot = scene.translator.snapshot(&group).expect("the group runs something").clone();
+    let mut part = ReportPart { version: snapshot.version.clone(), commit: true, ..ReportPart::default() };
+    for (id, published) in &snapshot.listeners {
+        let (revision, state, backends) =
+            (published.offer.revision().clone(), ListenerState::Bound, BackendHealth::All);
+        let delivery = Some(delivery);
+        let report = ListenerReport { revision, state, failure: None, backends, reached: None, delivery };
+        part.listeners.insert(id.clone(), report);
+    }
+    scene.proxies.reported(&proxy(pod), part, true);
+}
+
+#[test]
+fn a_durable_listener_delivers_as_the_worst_of_its_proxies_and_says_what_its_log_survives() {
+    let mut scene = sidecars(&["a", "b"], &[]);
+    assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("", ""));
+    let durable = serde_json::from_value(json!({"send": {"relp": {}}})).expect("a durable part");
+    scene.edit("web", |forward| forward.spec.listeners[0].durable = Some(durable));
+    scene.report("a", &[]);
+    scene.report("b", &[]);
+    let unknown = status_of(&scene, "web", 0);
+    assert_eq!((condition_of(&unknown, "MessagesKept"), unknown.listeners[0].delivery), (pair("True", "InPod"), None));
+    assert_eq!(condition_of(&unknown, "Ready"), pair("True", "Ready"));
+    for (pod, delivery, worst) in [
+        ("a", Delivery::Flowing, crds::Delivery::Flowing),
+        ("b", Delivery::Stalled, crds::Delivery::Stalled),
+        ("a", Delivery::Behind, crds::Delivery::Stalled),
+        ("a", Delivery::StoreFailed, crds::Delivery::StoreFailed),
+        ("b", Delivery::Full, crds::Delivery::StoreFailed),
+        ("a", Delivery::Unknown, crds::Delivery::Full),
+    ] {
+        deliver(&mut scene, pod, delivery);
+        let now = status_of(&scene, "web", 0);
+        assert_eq!(now.listeners[0].delivery, Some(worst), "{pod} {delivery:?}");
+        assert!(same_but_for_counts(&unknown, &now), "it is no transition");
+    }
 }
 
 #[test]

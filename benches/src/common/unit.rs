@@ -15,6 +15,7 @@ pub(crate) enum Unit {
     Bytes,
     Mebibytes,
     Number,
+    Ratio,
 }
 
 impl Unit {
@@ -29,6 +30,7 @@ impl Unit {
             Self::Bytes => "B",
             Self::Mebibytes => "MiB",
             Self::Number => "number",
+            Self::Ratio => "×",
         }
     }
 
@@ -36,7 +38,7 @@ impl Unit {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::PerSecond | Self::Bytes | Self::Number => format!("{value:.0}"),
-            Self::GibPerSecond => format!("{value:.2}"),
+            Self::GibPerSecond | Self::Ratio => format!("{value:.2}"),
             Self::SecondsPerGib => format!("{value:.3}"),
             Self::Micros => format!("{:.1}", value * 1e6),
             Self::Millis => format!("{:.1}", value * 1e3),

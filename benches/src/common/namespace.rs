@@ -35,11 +35,16 @@ pub(crate) fn prepare() -> Result<(), String> {
         return Err("`ip link set lo up` failed (package iproute2)".to_owned());
     }
     for (name, value) in SETTINGS {
-        let path = format!("/proc/sys/{name}");
-        fs::write(&path, value).map_err(|error| format!("cannot write {value} to {path}: {error}"))?;
+        set(name, value)?;
     }
     harness::raise_file_limit();
     Ok(())
+}
+
+/// Changes a setting of the namespace.
+pub(crate) fn set(name: &str, value: &str) -> Result<(), String> {
+    let path = format!("/proc/sys/{name}");
+    fs::write(&path, value).map_err(|error| format!("cannot write {value} to {path}: {error}"))
 }
 
 /// The CPUs of the forwarder, and of client and servers.

@@ -1,0 +1,112 @@
+//! What a store tells people, beside what it counts.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Events that are kept until somebody looks.
+const KEPT: usize = 16;
+
+/// What happened to a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// The disk fails. Told once until a sync succeeds.
+    Failed {
+        /// Why, for people.
+        error: String,
+    },
+    /// These messages are lost.
+    Lost {
+        /// Their numbers.
+        messages: Range<u64>,
+    },
+    /// The end of a file is no whole message, as after a crash.
+    Cut {
+        /// The file.
+        file: String,
+        /// Bytes that are not read.
+        bytes: u64,
+    },
+    /// A damaged file is kept for a while.
+    Quarantined {
+        /// The file.
+        file: String,
+    },
+    /// Nobody knows what the sink has.
+    CursorLost,
+}
+
+impl StoreEvent {
+    /// Whether nothing is lost by it, and nothing is to be done.
+    pub const fn is_harmless(&self) -> bool {
+        matches!(self, Self::Cut { .. })
+    }
+}
+
+impl fmt::Display for StoreEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { error } => f.write_str(error),
+            Self::Lost { messages } => {
+                let count = messages.end.saturating_sub(messages.start);
+                write!(f, "{count} message(s) are lost: a part of the log is damaged")
+            }
+            Self::Cut { file, bytes } => {
+                write!(f, "the last {bytes} bytes of {file} are no whole message, as after a crash, and are not read")
+            }
+            Self::Quarantined { file } => {
+                write!(f, "a part of the log is damaged; it is kept for a while as {file}: see to the disk")
+            }
+            Self::CursorLost => f.write_str("the place in the log is lost: messages may come twice; see to the disk"),
+        }
+    }
+}
+
+/// What happened to a log since it was opened: the latest 16 events, and how many there were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreEvents {
+    count: u64,
+    /// In order.
+    kept: Arc<VecDeque<StoreEvent>>,
+}
+
+impl StoreEvents {
+    pub(super) fn push(&mut self, event: StoreEvent) {
+        let kept = Arc::make_mut(&mut self.kept);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event);
+        self.count += 1;
+    }
+
+    /// How many there were.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Those after the first `known` ones, if they are kept.
+    pub fn after(&self, known: u64) -> impl Iterator<Item = &StoreEvent> {
+        let news = usize::try_from(self.count.saturating_sub(known)).unwrap_or(usize::MAX);
+        self.kept.iter().skip(self.kept.len().saturating_sub(news))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_looks_late_gets_the_latest_events_and_each_one_once() {
+        let mut events = StoreEvents::default();
+        let cut = |bytes| StoreEvent::Cut { file: "f".to_owned(), bytes };
+        for bytes in 0..20 {
+            events.push(cut(bytes));
+        }
+        let after = |events: &StoreEvents, known| events.after(known).cloned().collect::<Vec<_>>();
+        assert_eq!(after(&events, 0), (4..20).map(cut).collect::<Vec<_>>());
+        assert_eq!(after(&events, 18), [cut(18), cut(19)]);
+        assert!(after(&events, events.count()).is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+//! Which agents the gateways of a world take.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use crds::{ForwardAgent, GatewayTunnels};
+use proxy_api::MAX_AGENTS;
+
+use super::max_instances;
+use crate::{
+    translate::{
+        admission::is_in_scope,
+        verdict::{Condition, Reason},
+    },
+    world::{
+        ObjectKey, World,
+        agents::{gateway_of, share_of},
+        class,
+    },
+};
+
+/// Why a gateway does not take an agent that it allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    /// It has as many agents as it may have.
+    Gateway,
+    /// Older agents of the namespace leave too little of its share, which is so many instances.
+    Share(u32),
+}
+
+/// The agents that a gateway allows and has no place for.
+type LeftOut = BTreeMap<ObjectKey, Full>;
+
+/// Which agents the gateways of one world take. Whom a gateway leaves out depends on all of its agents, and is worked out
+/// once, however many of them are judged.
+pub(crate) struct Admissions<'a> {
+    pub(crate) world: &'a World,
+    left_out: RefCell<BTreeMap<ObjectKey, Rc<LeftOut>>>,
+}
+
+impl<'a> Admissions<'a> {
+    pub(crate) fn new(world: &'a World) -> Self {
+        Self { world, left_out: RefCell::default() }
+    }
+
+    /// The agents that a gateway takes: the oldest of those that it allows.
+    pub(crate) fn taken<'b>(&'b self, gateway: &'b ObjectKey) -> Vec<(&'b ObjectKey, &'b ForwardAgent)> {
+        let found = self.world.gateways.get(gateway);
+        let Some(tunnels) = found.and_then(|found| found.spec.tunnels.as_ref()) else { return Vec::new() };
+        let left_out = self.left_out(gateway);
+        allowed(self.world, gateway, tunnels).filter(|(key, _)| !left_out.contains_key(*key)).collect()
+    }
+
+    /// The gateway that takes an agent, or why none does.
+    pub(crate) fn of(&self, key: &ObjectKey, agent: &ForwardAgent) -> Result<ObjectKey, Condition> {
+        let refused = |reason, message| Err(Condition::unmet(reason, message));
+        let Some(gateway) = gateway_of(key, agent) else {
+            let message = "spec.gateway is missing: name the ForwardGateway that the agent dials".to_owned();
+            return refused(Reason::Invalid, message);
+        };
+        let Some(found) = self.world.gateways.get(&gateway) else {
+            let message = match self.world.foreign_gateways.get(&gateway) {
+                Some(other) => {
+                    format!("ForwardGateway {gateway} has {}, which another operator serves", class::words(other))
+                }
+                None => format!("ForwardGateway {gateway} does not exist: create it, or correct spec.gateway"),
+            };
+            return refused(Reason::GatewayNotFound, message);
+        };
+        let Some(tunnels) = &found.spec.tunnels else {
+            let message = format!("ForwardGateway {gateway} has no spec.tunnels: ask its owner to set it");
+            return refused(Reason::NotAllowedByGateway, message);
+        };
+        if !allows(self.world, &gateway, tunnels, &key.namespace) {
+            let message = format!(
+                "ForwardGateway {gateway} does not admit agents of namespace '{}': see its \
+                 spec.tunnels.allowedAgents.namespaces",
+                key.namespace
+            );
+            return refused(Reason::NotAllowedByGateway, message);
+        }
+        let full = self.left_out(&gateway).get(key).copied();
+        match full {
+            None => Ok(gateway),
+            Some(full) => refused(Reason::QuotaExceeded, words(full, &gateway, key)),
+        }
+    }
+
+    fn left_out(&self, gateway: &ObjectKey) -> Rc<LeftOut> {
+        let known = self.left_out.borrow().get(gateway).cloned();
+        known.unwrap_or_else(|| {
+            let found = Rc::new(find_left_out(self.world, gateway));
+            self.left_out.borrow_mut().insert(gateway.clone(), found.clone());
+            found
+        })
+    }
+}
+
+/// Goes through the agents of a gateway, the oldest first.
+fn find_left_out(world: &World, gateway: &ObjectKey) -> LeftOut {
+    let mut left_out = LeftOut::new();
+    let Some(found) = world.gateways.get(gateway) else { return left_out };
+    let (Some(tunnels), share) = (&found.spec.tunnels, share_of(found)) else { return left_out };
+    if share.is_none() && world.agents.count_of(gateway) <= MAX_AGENTS {
+        return left_out;
+    }
+    let mut taken = 0;
+    let mut instances: BTreeMap<&str, u32> = BTreeMap::new();
+    for (key, agent) in allowed(world, gateway, tunnels) {
+        let held = instances.entry(key.namespace.as_str()).or_default();
+        let with_it = held.saturating_add(max_instances(agent));
+        if taken == MAX_AGENTS {
+            left_out.insert(key.clone(), Full::Gateway);
+        } else if let Some(share) = share.filter(|share| with_it > *share) {
+            left_out.insert(key.clone(), Full::Share(share));
+        } else {
+            taken += 1;
+            *held = with_it;
+        }
+    }
+    left_out
+}
+
+/// The agents that name a gateway and are of a namespace that it allows.
+fn allowed<'a>(
+    world: &'a World,
+    gateway: &'a ObjectKey,
+    tunnels: &'a GatewayTunnels,
+) -> impl Iterator<Item = (&'a ObjectKey, &'a ForwardAgent)> {
+    let named = world.agents.of_gateway(gateway).filter_map(move |key| Some((key, world.agents.get(key)?)));
+    named.filter(move |(key, _)| allows(world, gateway, tunnels, &key.namespace))
+}
+
+fn allows(world: &World, gateway: &ObjectKey, tunnels: &GatewayTunnels, namespace: &str) -> bool {
+    let scope = tunnels.allowed_agents.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    is_in_scope(world, gateway, scope, namespace)
+}
+
+fn words(full: Full, gateway: &ObjectKey, key: &ObjectKey) -> String {
+    match full {
+        Full::Gateway => format!(
+            "ForwardGateway {gateway} takes {MAX_AGENTS} agents, and as many are older than this one: remove some of \
+             them, or use another gateway"
+        ),
+        Full::Share(share) => format!(
+            "ForwardGateway {gateway} takes {share} instances of all agents of namespace '{}', and this agent with the \
+             older ones has more: lower their spec.maxInstances, remove some of them, or ask the owner of the gateway \
+             for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
+            key.namespace
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("ns", name)
+    }
+
+    /// A world with the gateway `edge` and agents of so many instances, the oldest first.
+    fn world(tunnels: &Value, agents: &[(&str, u32)]) -> World {
+        let mut world = World::default();
+        let gateway = json!({"metadata": {"name": "edge", "namespace": "ns"}, "spec": {"tunnels": tunnels}});
+        world.gateways.insert(key("edge"), serde_json::from_value(gateway).expect("a gateway"));
+        for (at, (name, instances)) in agents.iter().enumerate() {
+            let created = format!("2026-01-{:02}T00:00:00Z", at + 1);
+            let agent = json!({
+                "metadata": {"name": name, "namespace": "ns", "creationTimestamp": created},
+                "spec": {"gateway": {"name": "edge"}, "targets": [], "maxInstances": instances},
+            });
+            world.agents.insert(key(name), serde_json::from_value(agent).expect("an agent"));
+        }
+        world
+    }
+
+    fn taken(world: &World) -> Vec<String> {
+        let admissions = Admissions::new(world);
+        let gateway = key("edge");
+        let taken = admissions.taken(&gateway);
+        for (key, agent) in world.agents.all() {
+            let is_taken = taken.iter().any(|(other, _)| *other == key);
+            assert_eq!(admissions.of(key, agent).is_ok(), is_taken, "{key}");
+        }
+        taken.into_iter().map(|(key, _)| key.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_oldest_agents_of_a_namespace_have_its_share_and_one_that_does_not_fit_keeps_no_other_out() {
+        let agents = [("a", 2), ("b", 3), ("c", 64), ("d", 3), ("e", 1)];
+        assert_eq!(taken(&world(&json!({}), &agents)), ["a", "b", "c", "d", "e"], "without a share");
+        let shared = world(&json!({"allowedAgents": {"maxInstancesPerNamespace": 8}}), &agents);
+        assert_eq!(taken(&shared), ["a", "b", "d"]);
+        let why = Admissions::new(&shared).of(&key("e"), shared.agents.get(&key("e")).expect("there"));
+        let why = why.expect_err("no place");
+        assert_eq!(why.reason, Reason::QuotaExceeded);
+        assert!(why.message.contains("takes 8 instances of all agents of namespace 'ns'"), "{}", why.message);
+    }
+
+    #[test]
+    fn a_share_is_one_of_each_namespace() {
+        let allowed = json!({"namespaces": {"from": "All"}, "maxInstancesPerNamespace": 4});
+        let mut world = world(&json!({"allowedAgents": allowed}), &[("a", 4), ("b", 1)]);
+        let other = ObjectKey::new("other", "c");
+        let agent = json!({
+            "metadata": {"name": "c", "namespace": "other", "creationTimestamp": "2026-02-01T00:00:00Z"},
+            "spec": {"gateway": {"name": "edge", "namespace": "ns"}, "targets": []},
+        });
+        world.agents.insert(other, serde_json::from_value(agent).expect("an agent"));
+        assert_eq!(taken(&world), ["a", "c"], "4 instances if maxInstances is absent");
+    }
+
+    #[test]
+    fn whom_a_gateway_leaves_out_is_worked_out_once_for_all_of_its_agents() {
+        let world = world(&json!({"allowedAgents": {"maxInstancesPerNamespace": 1}}), &[("a", 1), ("b", 1)]);
+        let admissions = Admissions::new(&world);
+        let first = admissions.left_out(&key("edge"));
+        assert_eq!(first.len(), 1);
+        for (key, agent) in world.agents.all() {
+            let _ = admissions.of(key, agent);
+        }
+        assert!(Rc::ptr_eq(&first, &admissions.left_out(&key("edge"))));
+    }
+}

@@ -1,0 +1,176 @@
+//! The roots of the tunnels, one for each gateway, in one Secret in the operator's namespace.
+//!
+//! The leader makes the root of a gateway when it needs one and there is none. The Secret has the last word: who restores
+//! it restores the roots, and who removes a root has a new one made, which no agent trusts that enrolled before.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, api::PostParams};
+use operator_core::enrolment::LIFETIME;
+use tokio::sync::Mutex;
+use tunnel::{
+    chain,
+    identity::authority::{Authority, AuthorityError},
+};
+use tunnel_core::identity::ValidityError;
+
+use crate::outputs::deadline::{RequestError, answer};
+
+/// Most roots in the Secret, of which each has less than 2 KiB; the API server keeps Secrets of up to 1 MiB.
+const ROOTS: usize = 512;
+/// Longest time for which a root counts that was read.
+const LOOK: Duration = Duration::from_secs(60);
+/// A gateway that asked for nothing for so long has no certificate that counts.
+const FORGET: Duration = Duration::from_secs(LIFETIME);
+
+/// Why there is no root.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The Secret cannot be read or written.
+    #[error("cannot read or write Secret {name}, which holds the roots of the tunnels: {source}")]
+    Secret {
+        /// Name of the Secret.
+        name: String,
+        /// Why the request failed.
+        source: RequestError,
+    },
+    /// The content of the Secret is something else.
+    #[error(
+        "{key} in Secret {name} does not hold the root of a gateway and its key: restore it, or remove it to have a new \
+         root made, with which all agents of that gateway enrol again"
+    )]
+    Content {
+        /// Name of the Secret.
+        name: String,
+        /// Key of the root.
+        key: String,
+    },
+    /// The root does not count now.
+    #[error(
+        "the root of a gateway, {key} in Secret {name}, {why}: check the clock of the node, and if it is right, remove \
+         it to have a new root made, with which all agents of that gateway enrol again"
+    )]
+    Validity {
+        /// Name of the Secret.
+        name: String,
+        /// Key of the root.
+        key: String,
+        /// What is wrong.
+        why: ValidityError,
+    },
+    /// There is no room for another root.
+    #[error(
+        "Secret {0} holds {most} roots and may hold no more: remove those of gateways that are gone; the key of each is \
+         UID.pem, with the uid of its ForwardGateway",
+        most = ROOTS
+    )]
+    Full(String),
+    /// A root cannot be made.
+    #[error("cannot make a root of the tunnels: {}", chain(.0))]
+    Make(AuthorityError),
+}
+
+/// A root, as it was read last.
+struct Known {
+    authority: Arc<Authority>,
+    looked: Instant,
+}
+
+/// The roots of the tunnels.
+pub struct TunnelRoots {
+    api: Api<Secret>,
+    name: String,
+    /// By the uid of the gateway.
+    known: Mutex<BTreeMap<String, Known>>,
+}
+
+impl TunnelRoots {
+    /// The roots in the Secret of this name.
+    #[must_use]
+    pub fn new(api: Api<Secret>, name: &str) -> Self {
+        Self { api, name: name.to_owned(), known: Mutex::default() }
+    }
+
+    /// The root that signs now for the gateway with this uid; only the leader asks. One that is known signs on while the
+    /// Secret cannot be read. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// See [`RootError`].
+    pub async fn current(&self, gateway_uid: &str, now: u64) -> Result<Arc<Authority>, RootError> {
+        let mut known = self.known.lock().await;
+        if let Some(fresh) = known.get(gateway_uid).filter(|known| known.looked.elapsed() < LOOK) {
+            return Ok(fresh.authority.clone());
+        }
+        let authority = match (self.read(gateway_uid, now).await, known.get(gateway_uid)) {
+            (Ok(authority), before) => {
+                let is_other = before.is_some_and(|before| before.authority.fingerprint() != authority.fingerprint());
+                if is_other {
+                    tracing::warn!(
+                        secret = %self.name,
+                        gateway_uid,
+                        "the root of a gateway is another one: agents that enrolled before have to enrol again, with new \
+                         join strings"
+                    );
+                }
+                Arc::new(authority)
+            }
+            (Err(RootError::Secret { name, source }), Some(before)) => {
+                tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the known one");
+                before.authority.clone()
+            }
+            (Err(error), _) => return Err(error),
+        };
+        known.retain(|_, known| known.looked.elapsed() < FORGET);
+        known.insert(gateway_uid.to_owned(), Known { authority: authority.clone(), looked: Instant::now() });
+        Ok(authority)
+    }
+
+    async fn read(&self, gateway_uid: &str, now: u64) -> Result<Authority, RootError> {
+        let key = format!("{gateway_uid}.pem");
+        let found = answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))?;
+        let held = found.as_ref().and_then(|secret| secret.data.as_ref()?.get(&key)).map(|pem| pem.0.clone());
+        let pem = match held {
+            Some(pem) => pem,
+            None => self.make(found, &key, now).await?,
+        };
+        let name = || self.name.clone();
+        let root = Authority::parse(&pem).ok_or_else(|| RootError::Content { name: name(), key: key.clone() })?;
+        root.check(now).map_err(|why| RootError::Validity { name: name(), key, why })?;
+        Ok(root)
+    }
+
+    /// Makes a root and adds it to the Secret that was found. A Secret that somebody else has written meanwhile is an
+    /// error, and is read the next time.
+    async fn make(&self, found: Option<Secret>, key: &str, now: u64) -> Result<Vec<u8>, RootError> {
+        let exists = found.is_some();
+        let mut secret = found.unwrap_or_else(|| Secret {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            ..Secret::default()
+        });
+        let roots = secret.data.get_or_insert_default();
+        if roots.len() >= ROOTS {
+            return Err(RootError::Full(self.name.clone()));
+        }
+        let pem = Authority::generate(now).map_err(RootError::Make)?.into_bytes();
+        roots.insert(key.to_owned(), ByteString(pem.clone()));
+        let parameters = PostParams::default();
+        let made = if exists {
+            // The version of what was read is a precondition.
+            answer(self.api.replace(&self.name, &parameters, &secret)).await
+        } else {
+            answer(self.api.create(&parameters, &secret)).await
+        };
+        made.map_err(|source| self.failed(source))?;
+        tracing::info!(secret = %self.name, key, "a gateway had no root of the tunnels, generated one");
+        Ok(pem)
+    }
+
+    fn failed(&self, source: RequestError) -> RootError {
+        RootError::Secret { name: self.name.clone(), source }
+    }
+}

@@ -1,0 +1,180 @@
+//! Sinks over HTTP that refuse one message, fail, ask for a pause, or do not answer.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    sync::{Arc, Mutex, mpsc::sync_channel},
+    time::{Duration, Instant},
+};
+
+use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, until};
+use tempfile::{TempDir, tempdir};
+
+use super::{figure, run, until_kept};
+
+/// Lines of a test of many.
+const MANY: usize = 10_000;
+
+/// A program that posts the lines of its port to a sink.
+struct Scene {
+    program: Program,
+    port: u16,
+    health: u16,
+    _data: TempDir,
+}
+
+impl Scene {
+    fn start(sink: &Backend) -> Self {
+        let (port, health, data) = (free_port(), free_port(), tempdir().expect("a folder"));
+        let durable = "durable: {syncMillis: 0, store: {disk: {maxBytes: 16777216}}, deadLetter: {maxBytes: 16777216}, \
+                       send: {http: {lingerMillis: 0}}}";
+        let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(durable)]);
+        Self { program: run(&manifests, health, data.path()), port, health, _data: data }
+    }
+
+    fn send(&self, lines: &[String]) {
+        let mut client = connect(self.port).expect("a connection");
+        client.write_all((lines.join("\n") + "\n").as_bytes()).expect("it is sent");
+    }
+}
+
+/// A sink that answers each body as a function says.
+fn sink(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Backend {
+    Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| {
+        let mut requests = BufReader::new(stream);
+        while let Some(body) = posted(&mut requests) {
+            let answer = answer(&body);
+            if requests.get_mut().write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })))
+}
+
+/// The body of the next request. `None`: the connection has ended.
+fn posted(requests: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut length = 0_usize;
+    loop {
+        let mut line = String::new();
+        requests.read_line(&mut line).ok().filter(|count| *count > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().expect("a length");
+        }
+    }
+    let mut body = vec![0; length];
+    requests.read_exact(&mut body).ok()?;
+    Some(String::from_utf8(body).expect("text"))
+}
+
+fn status(status: u16, header: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{header}Content-Length: 0\r\n\r\n")
+}
+
+/// Bodies that a sink took, and when each request came.
+#[derive(Default)]
+struct Seen {
+    lines: Vec<String>,
+    requests: Vec<Instant>,
+}
+
+fn line(number: usize) -> String {
+    format!("{{\"number\":{number}}}")
+}
+
+#[test]
+fn one_message_of_ten_thousand_that_a_sink_refuses_holds_none_of_the_others() {
+    let seen = Arc::<Mutex<Seen>>::default();
+    let kept = seen.clone();
+    let refused = line(4_321);
+    let sink = sink(move |body| {
+        if body.contains(&refused) {
+            return status(400, "");
+        }
+        kept.lock().expect("unpoisoned").lines.extend(body.lines().map(str::to_owned));
+        status(200, "")
+    });
+    let scene = Scene::start(&sink);
+    let lines: Vec<String> = (0..MANY).map(line).collect();
+    scene.send(&lines);
+    until("the sink has the others", || seen.lock().expect("unpoisoned").lines.len() >= MANY - 1);
+    let others: Vec<String> = (0..MANY).filter(|number| *number != 4_321).map(line).collect();
+    assert!(seen.lock().expect("unpoisoned").lines == others, "once, and in order");
+    until("it is put aside", || figure(scene.health, "dead_lettered_total", "l", "") == Some(1));
+    let told = scene.program.wait("sink", "default/f/l").to_string();
+    assert!(told.contains("put aside") && told.contains("the sink answers 400"), "{told}");
+    until_kept(scene.health, "l", 0);
+}
+
+#[test]
+fn a_sink_that_takes_no_message_now_gets_it_later_and_its_answer_is_told_with_a_remedy() {
+    let (seen, answers) = (Arc::<Mutex<Seen>>::default(), Arc::<Mutex<VecDeque<String>>>::default());
+    let (kept, next) = (seen.clone(), answers.clone());
+    let sink = sink(move |body| {
+        let mut kept = kept.lock().expect("unpoisoned");
+        kept.requests.push(Instant::now());
+        next.lock().expect("unpoisoned").pop_front().unwrap_or_else(|| {
+            kept.lines.extend(body.lines().map(str::to_owned));
+            status(200, "")
+        })
+    });
+    let scene = Scene::start(&sink);
+    let cases = [
+        (status(401, ""), "the sink answers 401: it wants credentials"),
+        (status(404, ""), "correct send.http.path"),
+        (status(429, "Retry-After: 1\r\n"), "the sink answers 429: it wants less"),
+        (status(500, ""), "the sink answers 500: it failed: see its log"),
+    ];
+    for (number, (answer, words)) in cases.into_iter().enumerate() {
+        let before = scene.program.events().len();
+        answers.lock().expect("unpoisoned").push_back(answer);
+        scene.send(&[line(number)]);
+        let told = scene.program.wait_after(before, "sink", "default/f/l").to_string();
+        assert!(told.contains(words), "{told}");
+        until("the message arrives", || seen.lock().expect("unpoisoned").lines.len() > number);
+        until("it is told that the sink takes messages", || {
+            let events = scene.program.events();
+            events.iter().skip(before).any(|event| event.to_string().contains("the sink takes messages again"))
+        });
+    }
+    let seen = seen.lock().expect("unpoisoned");
+    assert_eq!(seen.lines, (0..4).map(line).collect::<Vec<_>>());
+    // Two requests for each message; the third one was asked to wait.
+    assert_eq!(seen.requests.len(), 8);
+    let pause = seen.requests[5].duration_since(seen.requests[4]);
+    assert!(pause >= Duration::from_secs(1), "{pause:?}");
+    assert_eq!(figure(scene.health, "dead_lettered_total", "l", ""), Some(0), "nothing was put aside");
+}
+
+#[test]
+fn clients_are_served_while_a_sink_never_answers_and_its_message_is_sent_again() {
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let kept = lines.clone();
+    let (breaks, silent) = sync_channel::<()>(0);
+    let first = Arc::new(Mutex::new(Some(silent)));
+    let silent = first.clone();
+    let sink = sink(move |body| {
+        let silent = silent.lock().expect("unpoisoned").take();
+        if let Some(silent) = silent {
+            // Until the test has seen enough. What is no answer ends the connection.
+            let _ = silent.recv();
+            return "no answer\r\n\r\n".to_owned();
+        }
+        kept.lock().expect("unpoisoned").extend(body.lines().map(str::to_owned));
+        status(200, "")
+    });
+    let scene = Scene::start(&sink);
+    scene.send(&[line(0)]);
+    until("the sink is asked", || first.lock().expect("unpoisoned").is_none());
+    scene.send(&[line(1)]);
+    until_kept(scene.health, "l", 2);
+    drop(breaks);
+    until("both messages arrive", || lines.lock().expect("unpoisoned").len() >= 2);
+    assert_eq!(*lines.lock().expect("unpoisoned"), [line(0), line(1)]);
+    let told = scene.program.wait("sink", "default/f/l").to_string();
+    assert!(told.contains("the sink broke a request off"), "{told}");
+}

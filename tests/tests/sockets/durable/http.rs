@@ -1,0 +1,99 @@
+//! Sinks over HTTP.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    sync::{Arc, Mutex},
+};
+
+use harness::{Backend, Behaviour, Listener, connect, forward, free_port, until};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use super::run;
+
+/// A sink that takes everything.
+struct Sink {
+    backend: Backend,
+    bodies: Arc<Mutex<Vec<String>>>,
+}
+
+impl Sink {
+    fn start() -> Self {
+        let bodies = Arc::<Mutex<Vec<String>>>::default();
+        let kept = bodies.clone();
+        let serve = move |stream: TcpStream| {
+            // The sender has left.
+            let _ = serve(&stream, &kept);
+        };
+        Self { backend: Backend::start(Behaviour::Run(Arc::new(serve))), bodies }
+    }
+
+    /// What came, in the order of its arrival.
+    fn taken(&self) -> Vec<Value> {
+        self.bodies.lock().expect("unpoisoned").iter().flat_map(|body| values(body)).collect()
+    }
+}
+
+/// The values in a body of one form or the other.
+fn values(body: &str) -> Vec<Value> {
+    if body.starts_with('[') {
+        return serde_json::from_str(body).expect("an array");
+    }
+    body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Answers requests, and keeps their bodies.
+fn serve(stream: &TcpStream, kept: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut requests = BufReader::new(stream);
+    loop {
+        let mut length = 0_usize;
+        loop {
+            let mut line = String::new();
+            if requests.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let line = line.trim_end().to_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse::<usize>().map_err(io::Error::other)?;
+            }
+        }
+        let mut body = vec![0; length];
+        requests.read_exact(&mut body)?;
+        kept.lock().expect("unpoisoned").push(String::from_utf8(body).map_err(io::Error::other)?);
+        requests.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+    }
+}
+
+/// A listener for syslog that sends objects over HTTP.
+fn objects(name: &str, port: u16, http: &str, sink: &Sink) -> Listener {
+    let http = format!("send: {{http: {{{http}lingerMillis: 0}}}}, enrich: {{}}");
+    let rest = "framing: Syslog, syncMillis: 0, store: {disk: {maxBytes: 16777216}}";
+    Listener::tcp(name, port).to(sink.backend.port).with(&format!("durable: {{{http}, {rest}}}"))
+}
+
+#[test]
+fn plain_lines_of_syslog_come_to_a_sink_that_takes_json_as_objects() {
+    let (health, data) = (free_port(), tempdir().expect("a folder"));
+    let formats = [("lines", ""), ("array", "format: JsonArray, ")];
+    let sinks = formats.map(|(name, http)| (name, http, free_port(), Sink::start()));
+    let listeners: Vec<Listener> =
+        sinks.iter().map(|(name, http, port, sink)| objects(name, *port, http, sink)).collect();
+    let _program = run(&forward("f", "", &listeners), health, data.path());
+    let sent = [r#"<34>Oct 11 22:14:15 web su: 'su root' failed for "lonvick""#, "<13>Oct 11 22:14:16 web cron: done"];
+    for (name, _, port, sink) in &sinks {
+        let mut client = connect(*port).expect("a connection");
+        client.write_all((sent.join("\n") + "\n").as_bytes()).expect("it is sent");
+        until("the sink has all messages", || sink.taken().len() >= sent.len());
+        let taken = sink.taken();
+        let messages: Vec<&str> = taken.iter().filter_map(|object| object["message"].as_str()).collect();
+        assert_eq!(messages, sent, "{name}");
+        for object in taken {
+            assert_eq!((&object["client"], &object["forward"]), (&json!("127.0.0.1"), &json!("default/f")), "{object}");
+            assert!(object["receivedAt"].is_string() && object["pod"].is_string(), "{object}");
+        }
+    }
+}

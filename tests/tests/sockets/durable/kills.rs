@@ -1,0 +1,181 @@
+//! `portlane run` is killed again and again (SIGKILL) while a client sends over RELP. An oracle at the sink knows what
+//! may come: no message that the client had an answer for is missing, none comes before one that was sent earlier, and
+//! what the client sends again is within its window.
+
+use std::{
+    env,
+    io::{self, ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use durable_core::{
+    intake::{
+        Limits, Oversize,
+        relp::{Received, Server},
+    },
+    send::{Outgoing, Relp, Verdict},
+};
+use harness::{Backend, Behaviour, Listener, connect, forward, free_port, until};
+use tempfile::tempdir;
+
+use super::run;
+
+/// Kills in the `pure` tier.
+const KILLS: usize = 20;
+/// The number of kills of a long run.
+const LONG: &str = "PORTLANE_KILLS";
+/// Messages that are answered between two kills, at least.
+const BETWEEN: u64 = 50;
+/// Messages of the client without an answer.
+const WINDOW: u64 = 32;
+
+/// What the sink may be sent.
+#[derive(Default)]
+struct Oracle {
+    /// The message that never came yet.
+    next: u64,
+    taken: u64,
+    faults: Vec<String>,
+}
+
+impl Oracle {
+    /// A message comes after another one of the same connection, if there was one.
+    fn take(&mut self, before: Option<u64>, number: u64) {
+        if number > self.next {
+            self.faults.push(format!("{number} came, and {} never did", self.next));
+        }
+        // Each program that was killed has the client send its window again, and then goes on from there.
+        if before.is_some_and(|before| number > before + 1 || number + WINDOW < before + 1) {
+            self.faults.push(format!("{number} came after {before:?}"));
+        }
+        self.next = self.next.max(number + 1);
+        self.taken += 1;
+    }
+}
+
+/// Answers every message, and asks the oracle.
+fn serve(mut stream: TcpStream, oracle: &Mutex<Oracle>) {
+    let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
+    let (mut buffer, mut before) = ([0; 4096], None);
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        let (mut received, mut out) = (Vec::new(), Vec::new());
+        server.feed(&buffer[..count], &mut received, &mut out).expect("portlane speaks RELP");
+        for Received { transaction, payload } in received {
+            let text = String::from_utf8(payload).expect("text");
+            let number: u64 = text.trim_start_matches("message ").parse().expect("a number");
+            oracle.lock().expect("unpoisoned").take(before, number);
+            before = Some(number);
+            server.answer(transaction, &mut out);
+        }
+        if stream.write_all(&out).is_err() {
+            return;
+        }
+    }
+}
+
+/// A client that sends numbered messages, and after a break those again that have no answer.
+struct Client {
+    ends: Arc<AtomicBool>,
+    /// Every message before this one was answered.
+    acknowledged: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Client {
+    fn start(port: u16) -> Self {
+        let (ends, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (ending, answered) = (ends.clone(), acknowledged.clone());
+        let thread = thread::spawn(move || {
+            let mut is_done = false;
+            while !is_done {
+                let mut connection = None;
+                until("the port takes connections", || {
+                    connection = connect(port).ok();
+                    connection.is_some()
+                });
+                let stream = connection.expect("just seen");
+                // The program is killed in the middle of it.
+                is_done = session(stream, &answered, &ending).is_ok();
+            }
+        });
+        Self { ends, acknowledged, thread }
+    }
+
+    fn answered(&self) -> u64 {
+        self.acknowledged.load(Relaxed)
+    }
+
+    /// Ends the client. Returns how many messages were answered.
+    fn stop(self) -> u64 {
+        self.ends.store(true, Relaxed);
+        self.thread.join().expect("the client does not panic");
+        self.acknowledged.load(Relaxed)
+    }
+}
+
+/// Sends until the client ends, and its last message is answered.
+fn session(mut stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io::Result<()> {
+    let mut out = Vec::new();
+    let mut relp = Relp::open(usize::try_from(WINDOW).expect("few"), &mut out);
+    let mut next = acknowledged.load(Relaxed);
+    let (mut buffer, mut verdicts) = ([0; 4096], Vec::new());
+    while relp.waits() {
+        stream.write_all(&out)?;
+        out.clear();
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        relp.received(&buffer[..count], &mut verdicts).map_err(io::Error::other)?;
+        for verdict in verdicts.drain(..) {
+            if let Verdict::Delivered { through } = verdict {
+                acknowledged.store(through + 1, Relaxed);
+            }
+        }
+        while relp.room() > 0 && !ends.load(Relaxed) {
+            relp.push(Outgoing { number: next, payload: format!("message {next}").into_bytes() }, &mut out);
+            next += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Twenty kills, or as many as `PORTLANE_KILLS` says.
+#[test]
+fn every_message_that_was_answered_arrives_in_order_however_often_the_program_is_killed() {
+    let long = env::var(LONG).ok().map(|number| number.parse::<usize>().expect("PORTLANE_KILLS is a number"));
+    let kills = long.unwrap_or(KILLS);
+    let (port, health, data) = (free_port(), free_port(), tempdir().expect("a folder"));
+    let oracle = Arc::<Mutex<Oracle>>::default();
+    let asked = oracle.clone();
+    let sink = Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| serve(stream, &asked))));
+    let durable = "durable: {framing: Relp, syncMillis: 0, store: {disk: {maxBytes: 16777216}}, send: {relp: {}}}";
+    let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(durable)]);
+    let arrived = || oracle.lock().expect("unpoisoned").next;
+    let started = Instant::now();
+    let mut program = run(&manifests, health, data.path());
+    let client = Client::start(port);
+    for _ in 0..kills {
+        let (answered, last) = (client.answered(), arrived());
+        until("messages are answered, and others arrive", || {
+            client.answered() >= answered + BETWEEN && arrived() > last
+        });
+        drop(program.kill());
+        program = run(&manifests, health, data.path());
+    }
+    let answered = client.stop();
+    until("every message that was answered arrives", || arrived() >= answered);
+    let oracle = oracle.lock().expect("unpoisoned");
+    eprintln!(
+        "{kills} kills in {:?}: {answered} messages were answered, and {} arrived, with those that came again",
+        started.elapsed(),
+        oracle.taken
+    );
+    assert!(oracle.faults.is_empty(), "{} faults: {:?}", oracle.faults.len(), oracle.faults.iter().take(8));
+}
