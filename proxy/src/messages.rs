@@ -222,7 +222,7 @@ impl Thread {
         }
         for (id, log) in self.logs {
             if timeout(CLOSE_WITHIN, log.close()).await.is_err() {
-                let message = format!("the disk took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
+                let message = format!("its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
                 self.process.log.notice(Level::Error, "delivery", id, message);
             }
         }

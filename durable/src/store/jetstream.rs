@@ -26,7 +26,7 @@ use tokio::{join, select};
 use self::server::{connect, dead_letters, make, stream, words};
 use self::window::Window;
 use super::command::{Append, Call, Command};
-use super::{Figures, Seen, StoreError};
+use super::{Figures, Seen, StoreError, StoreEvent};
 
 mod aside;
 mod publish;
@@ -328,7 +328,7 @@ impl Keeper {
     }
 
     async fn info(&self) -> Result<Info, String> {
-        let stream = self.context.get_stream(self.settings.stream.as_str()).await;
+        let stream = Box::pin(self.context.get_stream(self.settings.stream.as_str())).await;
         stream.map(|stream| stream.cached_info().clone()).map_err(|error| self.words("look up", &error))
     }
 
@@ -353,7 +353,11 @@ impl Keeper {
     }
 
     fn fails(&self, why: String) {
-        self.figures().failure = Some(why);
+        let mut figures = self.figures();
+        if figures.failure.is_none() {
+            figures.events.push(StoreEvent::Failed { error: why.clone() });
+        }
+        figures.failure = Some(why);
     }
 
     fn works(&self) {
@@ -364,6 +368,8 @@ impl Keeper {
 
     /// The stream is of no more use to this process.
     fn lose(&self, why: String) {
+        // What failed before may have been told, and this is not.
+        self.figures().failure = None;
         self.fails(why.clone());
         *self.lost.borrow_mut() = Some(why);
     }

@@ -1,4 +1,4 @@
-//! Durable listeners that keep their messages in NATS JetStream.
+//! Durable listeners that keep their messages in NATS `JetStream`.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{

@@ -53,8 +53,8 @@ impl Keeper {
         self.works();
         loop {
             let room = self.room().await;
-            let batch = consumer.batch().max_messages(room).max_bytes(HELD_BYTES).expires(PULL_FOR).messages().await;
-            let mut batch = batch.map_err(|error| self.words("read", &error))?;
+            let asked = consumer.batch().max_messages(room).max_bytes(HELD_BYTES).expires(PULL_FOR);
+            let mut batch = Box::pin(asked.messages()).await.map_err(|error| self.words("read", &error))?;
             let mut count: usize = 0;
             loop {
                 let given = select! {
@@ -102,7 +102,7 @@ impl Keeper {
             max_ack_pending: i64::try_from(HELD).unwrap_or(i64::MAX),
             ..pull::Config::default()
         };
-        let made = self.context.create_consumer_on_stream(config, name).await;
+        let made = Box::pin(self.context.create_consumer_on_stream(config, name)).await;
         let consumer = made.map_err(|error| self.words("read", &error))?;
         self.consumers.set(count + 1);
         Ok(consumer)

@@ -44,13 +44,13 @@ pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u6
         .connection_timeout(CONNECT_WITHIN)
         .reconnect_delay_callback(|tries| RECONNECT.min(PAUSE * u32::try_from(tries).unwrap_or(u32::MAX).min(100)))
         .event_callback(changed);
-    let connected = options.connect(settings.url.clone()).await;
+    let connected = Box::pin(options.connect(settings.url.clone())).await;
     connected.map_err(|error| StoreError::Server(format!("cannot connect to {}: {error}", settings.url)))
 }
 
 /// Makes a stream, or changes it.
 pub(super) async fn make(context: &Context, settings: &JetStreamSettings, config: Config) -> Result<Info, StoreError> {
-    let made = context.create_or_update_stream(config).await;
+    let made = Box::pin(context.create_or_update_stream(config)).await;
     made.map_err(|error| StoreError::Server(words(settings, "open", &error)))
 }
 
