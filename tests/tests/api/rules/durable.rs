@@ -3,13 +3,12 @@
 use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_listener};
 
 pub(super) fn cases() -> Vec<Case> {
-    let tls = LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}");
+    stores().into_iter().chain(others()).collect()
+}
+
+/// The rules of where messages are kept.
+fn stores() -> Vec<Case> {
     vec![
-        of_listener(
-            "exactly one of relp, tcp, udp and http must be set",
-            "durable: {send: {relp: {}, tcp: {}}}",
-            "durable: {send: {relp: {}}}",
-        ),
         of_listener(
             "exactly one of disk and jetStream must be set",
             "durable: {send: {relp: {}}, store: {}}",
@@ -24,6 +23,17 @@ pub(super) fn cases() -> Vec<Case> {
             "maxBytes of deadLetter must be 0, or at least 16777216",
             "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777215}}",
             "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777216}}",
+        ),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    let tls = LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}");
+    vec![
+        of_listener(
+            "exactly one of relp, tcp, udp and http must be set",
+            "durable: {send: {relp: {}, tcp: {}}}",
+            "durable: {send: {relp: {}}}",
         ),
         of_listener(
             "enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray",
