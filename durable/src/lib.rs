@@ -14,6 +14,8 @@ pub use durable_core::send::Format;
 
 pub use self::folder::{Folder, FolderError};
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
+#[cfg(feature = "jetstream")]
+pub use self::store::JetStreamSettings;
 pub use self::store::{
     Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
     StoreEvents, StoreSettings,

@@ -54,6 +54,8 @@ pub struct Settings {
     pub drain_seconds: u32,
     /// Folder in which durable listeners keep messages; `None`: they do not run.
     pub data: Option<PathBuf>,
+    /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: there is none.
+    pub jetstream_credentials: Option<PathBuf>,
     /// Bytes that the logs in this folder may have together; `None`: as many as their own bounds add up to.
     pub data_bytes: Option<u64>,
     /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
@@ -84,6 +86,7 @@ impl Default for Settings {
             quiet_start: false,
             drain_seconds: 300,
             data: None,
+            jetstream_credentials: None,
             data_bytes: None,
             data_drain_seconds: 0,
             #[cfg(feature = "tunnels")]

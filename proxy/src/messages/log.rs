@@ -1,7 +1,6 @@
 //! The log of one listener, and what sends its messages.
 
 use std::{
-    path::{Path, PathBuf},
     rc::Rc,
     sync::{
         Arc,
@@ -11,15 +10,16 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Folder, FolderError, Store, intake::Intake};
+use durable::{Figures, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{
-    task::{JoinHandle, spawn_blocking, spawn_local},
+    task::{JoinHandle, spawn_local},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     CLOSE_WITHIN,
+    place::PlaceOfLog,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The log of one listener.
 pub(super) struct Log {
-    folder: PathBuf,
+    place: PlaceOfLog,
     store: Store,
     /// Why the store is closed, if it could not be opened again.
     failure: Option<String>,
@@ -69,9 +69,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log in this folder.
-    pub(super) async fn open(folder: PathBuf, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
-        let store = open(&folder, durable).await?;
+    /// Opens the log in this place.
+    pub(super) async fn open(place: PlaceOfLog, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
+        let store = place.open(durable).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
@@ -79,7 +79,7 @@ impl Log {
             listener.is_some_and(|shared| shared.counters.admits(&shared.spec.load(), source))
         });
         Ok(Self {
-            folder,
+            place,
             store,
             failure: None,
             durable: durable.clone(),
@@ -128,7 +128,7 @@ impl Log {
 
     /// Opens the store that was closed. Without, the listener takes no messages.
     async fn open_again(&mut self, process: &Process) {
-        match open(&self.folder, &self.durable).await {
+        match self.place.open(&self.durable).await {
             Ok(store) => {
                 self.store = store;
                 self.events = 0;
@@ -269,17 +269,12 @@ impl Log {
         let Some(shared) = self.current.load_full() else { return self.close().await };
         // It may be closed already.
         let _ = self.store.drain(longest).await;
-        let (backlog, folder) = (self.store.figures().backlog(), self.folder.display());
+        let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         if backlog == 0 {
-            out.notice(
-                Level::Info,
-                "delivery",
-                &shared.id,
-                format!("all messages are sent; the folder {folder} stays"),
-            );
+            out.notice(Level::Info, "delivery", &shared.id, format!("all messages are sent; {place} stays"));
         } else {
             let message =
-                format!("{backlog} message(s) stay in {folder}: they are sent once the listener is there again");
+                format!("{backlog} message(s) stay in {place}: they are sent once the listener is there again");
             out.notice(Level::Warn, "delivery", &shared.id, message);
         }
         shared.counters.show_durable(None);
@@ -316,19 +311,6 @@ impl Leaving {
     }
 }
 
-/// Opens the store in this folder, which blocks while the last part of the log is read.
-async fn open(folder: &Path, durable: &Durable) -> Result<Store, String> {
-    let (folder, settings) = (folder.to_owned(), settings::store(durable));
-    let open = move || -> Result<Store, String> {
-        let folder = Folder::open(&folder).map_err(|error| match &error {
-            FolderError::Io { source, .. } => format!("{error} ({source})"),
-            FolderError::Locked(_) => error.to_string(),
-        })?;
-        Store::open(folder, settings).map_err(|error| error.to_string())
-    };
-    spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
-}
-
 const fn level(delivery: Delivery) -> Level {
     match delivery {
         Delivery::Flowing => Level::Info,
@@ -338,7 +320,7 @@ const fn level(delivery: Delivery) -> Level {
 }
 
 /// What helps if messages are dropped for want of room.
-const MAKE_ROOM: &str = "messages are dropped for want of room: make room on the disk, raise durable.store.disk.maxBytes, or see why the sink does not keep up";
+const MAKE_ROOM: &str = "messages are dropped for want of room: make room where they are kept, raise maxBytes of durable.store, or see why the sink does not keep up";
 
 /// How a listener delivers, in words.
 fn words(seen: &Seen, why: Option<&str>) -> String {

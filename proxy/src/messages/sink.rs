@@ -93,7 +93,7 @@ impl Sent {
                 // A sink over UDP may take and refuse messages in turn.
                 self.endings.due(now, self.ended.get())?;
                 *self.told.borrow_mut() = Some(error.clone());
-                Some((Level::Warn, format!("{error}; messages wait on the disk, and it is tried again")))
+                Some((Level::Warn, format!("{error}; messages wait in the log, and it is tried again")))
             }
             SenderEvent::Delivered { messages } => {
                 self.delivered.set(self.delivered.get() + messages);
