@@ -24,4 +24,6 @@ mod scaling;
 mod shared;
 mod sidecar;
 mod tasks;
+mod troubleshooting;
 mod tunnels;
+mod upgrade;
