@@ -15,6 +15,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use proxy::{
+    draining::{self, Draining},
     follow::{Followed, LOOK_EVERY},
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
@@ -24,7 +25,7 @@ use proxy::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::options::{MaybeAddress, Messages, Tunnels, address};
+use self::options::{Log, LogLevel, MaybeAddress, Messages, Tunnels, address};
 
 /// musl pads the blocks of a session by a third; see the pool.
 #[cfg(all(target_os = "linux", target_env = "musl"))]
@@ -162,19 +163,6 @@ enum Probe {
     Live,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Info,
-    Warn,
-    Error,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Log {
-    Text,
-    Json,
-}
-
 impl Args {
     fn workers(&self) -> NonZeroUsize {
         let number = |n: u16| NonZeroUsize::new(n.into());
@@ -210,7 +198,9 @@ impl Args {
             data: self.messages.data.clone(),
             data_bytes: self.messages.bytes,
             data_drain_seconds: self.messages.drain,
-            tunnels: self.tunnels.settings(&self.state_dir),
+            drain_only: self.messages.drain_only,
+            // Agents stay with the pods that serve.
+            tunnels: self.tunnels.settings(&self.state_dir).filter(|_| !self.messages.drain_only),
             ..usual
         }
     }
@@ -261,9 +251,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
         .init();
+    let mut draining = args.messages.draining()?;
     let proxy = Proxy::start(&args.settings(), Box::new(io::stdout()))?;
-    runtime.block_on(serve(args, &proxy, hangup))?;
+    runtime.block_on(serve(args, &proxy, hangup, draining.as_mut()))?;
     proxy.finish()?;
+    if let Some(draining) = draining {
+        draining.finish()?;
+    }
     Ok(())
 }
 
@@ -272,10 +266,16 @@ fn hangup(runtime: &tokio::runtime::Runtime) -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
-async fn serve(args: &Args, proxy: &Proxy, hangup: Signal) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    args: &Args,
+    proxy: &Proxy,
+    hangup: Signal,
+    draining: Option<&mut Draining>,
+) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut source = pin!(source(args, proxy, hangup));
+    let mut over = pin!(draining::over(draining, proxy));
     let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);
@@ -289,6 +289,7 @@ async fn serve(args: &Args, proxy: &Proxy, hangup: Signal) -> Result<(), Box<dyn
                 is_following = false;
                 break;
             }
+            () = &mut over => break,
             _ = beats.tick() => {}
         }
     }

@@ -5,6 +5,7 @@
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
+mod left;
 mod log;
 mod settings;
 mod sink;
@@ -28,6 +29,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
+pub use self::left::LeftError;
+pub(crate) use self::left::{find, name, waiting};
 use self::{
     log::{Leaving, Log},
     socket::Socket,
@@ -44,6 +47,8 @@ use crate::{
     udp::SocketId,
 };
 
+/// The folder of all logs, within that for messages.
+pub(crate) const ALL_LOGS: &str = "durable";
 /// Pause between two signs of life, and between two looks at the logs.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a log may take to write what it has when the process ends.
@@ -57,14 +62,20 @@ pub(crate) struct Place {
     room: Option<u64>,
     /// How long sinks still get messages when the process ends.
     drain: Duration,
+    /// Whether no log is begun, and those that are there have only to become empty.
+    drains_only: bool,
 }
 
 impl Place {
     /// The place that the settings name; `None`: durable listeners do not run.
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        let folder = settings.data.as_ref()?.join("durable");
+        let folder = settings.data.as_ref()?.join(ALL_LOGS);
+        let (room, drains_only) = (settings.data_bytes, settings.drain_only);
+        if drains_only {
+            return Some(Self { folder, room: None, drain: Duration::ZERO, drains_only });
+        }
         let drain = Duration::from_secs(settings.data_drain_seconds.into());
-        Some(Self { folder, room: settings.data_bytes, drain })
+        Some(Self { folder, room, drain, drains_only })
     }
 }
 
@@ -146,10 +157,14 @@ impl Thread {
         if self.logs.contains_key(id) {
             return Ok(());
         }
+        let folder = self.place.folder.join(path(id));
+        if self.place.drains_only && !folder.exists() {
+            return Ok(());
+        }
         if let Some(leaving) = self.leaving.remove(id) {
             leaving.end(CLOSE_WITHIN).await;
         }
-        let log = Log::open(self.place.folder.join(path(id)), durable, &self.process.files).await?;
+        let log = Log::open(folder, durable, &self.process.files).await?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }
