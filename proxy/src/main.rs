@@ -1,5 +1,6 @@
 //! `portlane-proxy`: serves a configuration and follows its changes.
 
+mod document;
 mod options;
 
 use std::{
@@ -16,13 +17,11 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use proxy::{
     draining::{self, Draining},
-    follow::{Followed, LOOK_EVERY},
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
     operator::{self, GOODBYE, Operator},
     settings::{self, FEW_WORKERS, Settings},
 };
-use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::options::{Log, LogLevel, MaybeAddress, Messages, Tunnels, address};
@@ -315,70 +314,19 @@ async fn serve(
 
 /// Applies configurations from the file or the operator until the proxy ends. SIGHUP reads the file again; an operator
 /// sends every change, so that there the signal has no effect.
-async fn source(args: &Args, proxy: &Proxy, mut hangup: Signal) -> Ended {
+async fn source(args: &Args, proxy: &Proxy, hangup: Signal) -> Ended {
     if let Some(address) = &args.operator {
         let operator = Operator {
             address: address.clone(),
             roots: args.roots.clone().unwrap_or_default(),
             token: args.token_file.clone(),
             state: args.state_dir.clone(),
+            // An old one may lack listeners whose messages are there.
+            uses_kept: !args.messages.drain_only,
         };
         return operator::follow(&operator, proxy).await.err().unwrap_or(Ended);
     }
-    let path = args.config.clone().unwrap_or_default();
-    let mut file = Watched { followed: Followed::new(path.clone()), path, refusal: None, was_read: false };
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            _ = look.tick() => {}
-            Some(()) = hangup.recv() => {
-                proxy.log().notice(Level::Info, "reading", "configuration", "SIGHUP: reading the file again");
-                file.followed.read_again();
-                file.refusal = None;
-            }
-        }
-        if let Err(ended) = update(&mut file, proxy).await {
-            return ended;
-        }
-    }
-}
-
-async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
-    let name = file.path.display();
-    if proxy.has_ended() {
-        return Err(Ended);
-    }
-    let refusal = match file.followed.changed(MAX_DOCUMENT_BYTES) {
-        Ok(None) => return Ok(()),
-        // A mounted file is briefly missing while it is replaced.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && file.was_read => return Ok(()),
-        Err(error) => format!("cannot read {name}: {error}"),
-        Ok(Some(bytes)) => match Configuration::decode(&bytes) {
-            Ok(configuration) => {
-                file.refusal = None;
-                file.was_read = true;
-                return proxy.apply(configuration).await.map(drop);
-            }
-            Err(error) => {
-                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                format!("{name}: {error}{cause}")
-            }
-        },
-    };
-    // Report each refusal once, not at every poll.
-    if file.refusal.as_ref() != Some(&refusal) {
-        file.refusal = Some(refusal.clone());
-        proxy.refuse(refusal).await?;
-    }
-    Ok(())
-}
-
-/// The followed document and its last refusal.
-struct Watched {
-    path: PathBuf,
-    followed: Followed,
-    refusal: Option<String>,
-    was_read: bool,
+    document::follow(args.config.clone().unwrap_or_default(), proxy, hangup).await
 }
 
 /// Waits for the last session to end; another signal ends the wait.
