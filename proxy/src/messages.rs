@@ -5,6 +5,7 @@
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
+mod left;
 mod log;
 mod place;
 mod settings;
@@ -28,6 +29,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
+pub use self::left::LeftError;
+pub(crate) use self::left::{find, name, waiting};
 use self::{
     log::{Leaving, Log},
     place::PlaceOfLog,
@@ -45,6 +48,8 @@ use crate::{
     udp::SocketId,
 };
 
+/// The folder of all logs, within that for messages.
+pub(crate) const ALL_LOGS: &str = "durable";
 /// Pause between two signs of life, and between two looks at the logs.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a log may take to write what it has when the process ends.
@@ -60,15 +65,20 @@ pub(crate) struct Place {
     room: Option<u64>,
     /// How long sinks still get messages when the process ends.
     drain: Duration,
+    /// Whether no log is begun, and those that are there have only to become empty.
+    drains_only: bool,
 }
 
 impl Place {
     /// The place that the settings name; `None`: durable listeners do not run.
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        let folder = settings.data.as_ref()?.join("durable");
+        let folder = settings.data.as_ref()?.join(ALL_LOGS);
         let credentials = settings.jetstream_credentials.clone();
-        let drain = Duration::from_secs(settings.data_drain_seconds.into());
-        Some(Self { folder, credentials, room: settings.data_bytes, drain })
+        let drains_only = settings.drain_only;
+        let room = settings.data_bytes.filter(|_| !drains_only);
+        let drain_seconds = if drains_only { 0 } else { settings.data_drain_seconds };
+        let drain = Duration::from_secs(drain_seconds.into());
+        Some(Self { folder, credentials, room, drain, drains_only })
     }
 
     /// Where the log of this listener is.
@@ -155,10 +165,14 @@ impl Thread {
         if self.logs.contains_key(id) {
             return Ok(());
         }
+        let place = self.place.of_log(id);
+        if self.place.drains_only && !place.has_folder() {
+            return Ok(());
+        }
         if let Some(leaving) = self.leaving.remove(id) {
             leaving.end(CLOSE_WITHIN).await;
         }
-        let log = Log::open(self.place.of_log(id), durable, &self.process.files).await?;
+        let log = Log::open(place, durable, &self.process.files).await?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }

@@ -60,6 +60,8 @@ pub struct Settings {
     pub data_bytes: Option<u64>,
     /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
     pub data_drain_seconds: u32,
+    /// Serve nothing, and send only what is in this folder; see [`crate::core::draining`].
+    pub drain_only: bool,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<crate::tunnels::Settings>,
@@ -89,6 +91,7 @@ impl Default for Settings {
             jetstream_credentials: None,
             data_bytes: None,
             data_drain_seconds: 0,
+            drain_only: false,
             #[cfg(feature = "tunnels")]
             tunnels: None,
         }

@@ -28,6 +28,11 @@ impl PlaceOfLog {
         Self { folder: folder.join(path(id)), stream: stream(id), credentials }
     }
 
+    /// Whether there is a log on disk.
+    pub(super) fn has_folder(&self) -> bool {
+        self.folder.exists()
+    }
+
     /// The place in words.
     pub(super) fn words(&self, durable: &Durable) -> String {
         match &durable.store {
@@ -108,7 +113,7 @@ const OPEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// The folder of a log within the folder of all: one for each part of the id. A part begins with no dot, and bytes that
 /// names have not are written as `%XX`.
-fn path(id: &ListenerId) -> PathBuf {
+pub(super) fn path(id: &ListenerId) -> PathBuf {
     id.to_string().split('/').map(escaped).collect()
 }
 

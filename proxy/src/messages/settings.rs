@@ -14,7 +14,7 @@ const CONNECTIONS: u32 = 512;
 /// Bytes that wait for a sync, which is then due.
 const SYNC_BYTES: u64 = 1 << 20;
 /// The names of a log's files start with this.
-const PREFIX: &str = "log-";
+pub(super) const PREFIX: &str = "log-";
 
 /// The settings of a log on disk.
 pub(super) fn disk(durable: &Durable, max_bytes: u64) -> StoreSettings {

@@ -7,6 +7,7 @@ mod argocd;
 mod broken;
 mod commands;
 mod dual_stack;
+mod durable;
 mod fleet;
 mod followed;
 mod harness_itself;

@@ -93,7 +93,7 @@ fn the_leader_is_killed(namespace: &Namespace<'_>) {
 }
 
 /// Kills the proxy in a pod; kubelet starts another one in its place.
-fn kill_proxy(node: &Node, pod: &str) {
+pub(crate) fn kill_proxy(node: &Node, pod: &str) {
     let is_of = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == format!("HOSTNAME={pod}").as_bytes())
