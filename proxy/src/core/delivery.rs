@@ -1,6 +1,6 @@
 //! How a durable listener delivers: a word for people, from what its log and its sink were seen to do.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A sink that took nothing for so many seconds, though messages wait, stalls the listener.
 const STALLED_AFTER: u64 = 30;
@@ -117,6 +117,10 @@ pub struct Seen {
     pub backlog: u64,
     /// Bytes of the log.
     pub bytes: u64,
+    /// Bytes that the log may have.
+    pub limit_bytes: u64,
+    /// Whether the disk fails.
+    pub store_fails: bool,
     /// Messages that came.
     pub received: u64,
     /// Messages that the sink took.
@@ -131,6 +135,10 @@ pub struct Seen {
     pub kernel_drops: u64,
     /// Messages that damage of the log has cost.
     pub lost: u64,
+    /// Syncs of messages.
+    pub syncs: u64,
+    /// The time that they took.
+    pub sync_time: Duration,
 }
 
 #[cfg(test)]

@@ -224,6 +224,8 @@ impl Log {
             oldest_seconds: look.oldest_seconds,
             backlog: look.backlog,
             bytes: figures.bytes,
+            limit_bytes: settings::log_bytes(&self.durable),
+            store_fails: look.store_fails,
             received: intake.messages,
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
@@ -239,6 +241,8 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             lost: figures.lost,
+            syncs: figures.syncs,
+            sync_time: figures.sync_time,
         }
     }
 

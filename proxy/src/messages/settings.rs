@@ -38,10 +38,15 @@ pub(super) fn store(durable: &Durable) -> StoreSettings {
     }
 }
 
-/// Bytes that a log may have by its bounds, with its dead letters.
-pub(super) fn most_bytes(durable: &Durable) -> u64 {
+/// Bytes that a log may have by its bounds.
+pub(super) fn log_bytes(durable: &Durable) -> u64 {
     let api::Store::Disk { max_bytes } = durable.store;
-    max_bytes.saturating_add(durable.dead_letter_bytes.unwrap_or(0))
+    max_bytes
+}
+
+/// As [`log_bytes`], with its dead letters.
+pub(super) fn most_bytes(durable: &Durable) -> u64 {
+    log_bytes(durable).saturating_add(durable.dead_letter_bytes.unwrap_or(0))
 }
 
 /// Whether a log fits into this room beside others that may have `taken` bytes together.
