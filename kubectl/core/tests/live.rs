@@ -91,6 +91,9 @@ impl Scene {
     }
 
     fn lag(&self) -> lag::Report {
+        if self.head["forwards"].is_array() {
+            return lag::report(lag::of_forwards(&object::<Vec<_>>(&self.head["forwards"])), Vec::new());
+        }
         let response = self.responses.first().cloned().expect("a response");
         lag::report(serde_json::from_value(response).expect("listeners"), Vec::new())
     }

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use super::{Output, run};
 
 /// Every command that needs a cluster.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &["status"],
     &["describe", "db"],
     &["logs", "db"],
     &["conns"],
+    &["lag"],
     &["config", "db"],
     &["top", "--once"],
     &["ui"],
