@@ -213,7 +213,8 @@ impl Log {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let look = Look {
-            cursor: figures.cursor,
+            taken: self.sent.delivered() + self.sent.refused(),
+            sink_fails: self.sent.fails(),
             backlog: figures.backlog(),
             oldest_seconds: age.unwrap_or_default().as_secs(),
             without_room: dropped.full + dropped.queue,
