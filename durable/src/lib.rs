@@ -13,6 +13,7 @@ mod store;
 pub use durable_core::send::Format;
 
 pub use self::folder::{Folder, FolderError};
+pub use self::lock::Presence;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 pub use self::store::{
     Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,

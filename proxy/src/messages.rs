@@ -6,6 +6,7 @@
 //! ```
 
 mod log;
+mod removal;
 mod settings;
 mod sink;
 mod socket;

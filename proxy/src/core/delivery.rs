@@ -142,7 +142,7 @@ pub struct Seen {
     pub dead_lettered: u64,
     /// Datagrams that the system dropped before they were read.
     pub kernel_drops: u64,
-    /// Messages that damage of the log has cost.
+    /// Messages that damage or removal of the log has cost.
     pub lost: u64,
     /// Syncs of messages.
     pub syncs: u64,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Folder, FolderError, Store, intake::Intake};
+use durable::{Figures, Folder, FolderError, Presence, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{
     task::{JoinHandle, spawn_blocking, spawn_local},
@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     CLOSE_WITHIN,
+    removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
@@ -45,8 +46,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Log {
     folder: PathBuf,
     store: Store,
+    removal: Removal,
     /// Why the store is closed, if it could not be opened again.
     failure: Option<String>,
+    /// Messages that were in folders that were removed.
+    gone: u64,
     /// What the log and its sender run by.
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
@@ -71,7 +75,7 @@ pub(super) struct Log {
 impl Log {
     /// Opens the log in this folder.
     pub(super) async fn open(folder: PathBuf, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
-        let store = open(&folder, durable).await?;
+        let (store, presence) = open(&folder, durable).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
@@ -81,7 +85,9 @@ impl Log {
         Ok(Self {
             folder,
             store,
+            removal: Removal::of(presence),
             failure: None,
+            gone: 0,
             durable: durable.clone(),
             taking: None,
             version: Rc::default(),
@@ -129,8 +135,9 @@ impl Log {
     /// Opens the store that was closed. Without, the listener takes no messages.
     async fn open_again(&mut self, process: &Process) {
         match open(&self.folder, &self.durable).await {
-            Ok(store) => {
+            Ok((store, presence)) => {
                 self.store = store;
+                self.removal = Removal::of(presence);
                 self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
@@ -159,6 +166,18 @@ impl Log {
         Some(Taker { store, taking, intake, version })
     }
 
+    /// The folder was removed, and what waits with it. The next look makes another one.
+    async fn lose(&mut self) {
+        self.sending = None;
+        // A folder that is gone takes nothing.
+        let _ = self.store.close().await;
+        let (messages, folder) = (self.store.figures().backlog(), self.folder.display());
+        self.gone += messages;
+        self.failure = Some(format!(
+            "{folder} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
+        ));
+    }
+
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
@@ -167,8 +186,10 @@ impl Log {
             if self.failure.is_none() {
                 self.send(&shared, process);
             }
+        } else if self.removal.is_seen().await {
+            self.lose().await;
         }
-        let figures = self.store.figures();
+        let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
         self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
@@ -241,7 +262,7 @@ impl Log {
             ],
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
-            lost: figures.lost,
+            lost: self.gone + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,
         }
@@ -322,14 +343,15 @@ impl Leaving {
 }
 
 /// Opens the store in this folder, which blocks while the last part of the log is read.
-async fn open(folder: &Path, durable: &Durable) -> Result<Store, String> {
+async fn open(folder: &Path, durable: &Durable) -> Result<(Store, Presence), String> {
     let (folder, settings) = (folder.to_owned(), settings::store(durable));
-    let open = move || -> Result<Store, String> {
+    let open = move || -> Result<(Store, Presence), String> {
         let folder = Folder::open(&folder).map_err(|error| match &error {
             FolderError::Io { source, .. } => format!("{error} ({source})"),
             FolderError::Locked(_) => error.to_string(),
         })?;
-        Store::open(folder, settings).map_err(|error| error.to_string())
+        let presence = folder.presence().map_err(|error| error.to_string())?;
+        Ok((Store::open(folder, settings).map_err(|error| error.to_string())?, presence))
     };
     spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -39,7 +39,7 @@ const COUNTERS: [Row; 7] = [
     ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
         seen.kernel_drops
     }),
-    ("portlane_durable_lost", "Messages that damage of the log has cost.", |seen| seen.lost),
+    ("portlane_durable_lost", "Messages that damage or removal of the log has cost.", |seen| seen.lost),
     ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
 ];
 
