@@ -29,7 +29,9 @@ const GAUGES: [Row; 5] = [
 
 const COUNTERS: [Row; 7] = [
     ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
-    ("portlane_durable_delivered", "Messages that the sink took.", |seen| seen.delivered),
+    ("portlane_durable_delivered", "Messages that were delivered, as far as the kind of sink tells.", |seen| {
+        seen.delivered
+    }),
     ("portlane_durable_resent", "Messages that were sent once more, as the sink may not have them.", |seen| {
         seen.resent
     }),
