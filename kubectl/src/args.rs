@@ -131,8 +131,8 @@ pub(crate) enum Command {
     /// List durable listeners and how they deliver messages, the worst first.
     #[command(after_help = "Examples:
   kubectl portlane lag                  of all forwards of this namespace
-  kubectl portlane lag logs -o wide     and how many proxies run it
-  kubectl portlane lag -A -o json")]
+  kubectl portlane lag logs             of one forward, in each of its proxies
+  kubectl portlane lag -A -o wide       of all namespaces, and how many proxies run them")]
     Lag(Lag),
     /// Show what the proxy of a pod should run, what it reports, and the difference.
     #[command(after_help = "Examples:

@@ -1,5 +1,7 @@
 //! The text of `lag`.
 
+use std::collections::BTreeSet;
+
 use crate::{
     lag::{Figures, Listener, Report},
     time::age,
@@ -11,7 +13,8 @@ use super::{
     text::{Column, fitted},
 };
 
-const COLUMNS: [Column<'_>; 5] = [("LISTENER", 0), ("OLDEST", 0), ("BACKLOG", 0), ("DELIVERY", 0), ("LOG", 1)];
+const COLUMNS: [Column<'_>; 6] =
+    [("LISTENER", 0), ("POD", 1), ("OLDEST", 0), ("BACKLOG", 0), ("DELIVERY", 0), ("LOG", 1)];
 const WIDE: [Column<'_>; 6] =
     [("RECEIVED", 2), ("DELIVERED", 2), ("RESENT", 3), ("DROPPED", 3), ("DEAD LETTERS", 3), ("PROXIES", 2)];
 
@@ -32,10 +35,13 @@ pub fn lag(report: &Report, look: Look) -> String {
 
 /// All of them in one line.
 fn sum(listeners: &[Listener]) -> String {
-    let all = units::count(listeners.len() as u64, "durable listener");
+    // Several proxies may have one.
+    let names: BTreeSet<&str> = listeners.iter().map(|listener| listener.listener.as_str()).collect();
+    let all = units::count(names.len() as u64, "durable listener");
     if listeners.iter().any(|listener| listener.figures.is_none()) {
-        let others = listeners.iter().filter(|listener| listener.delivery != "Flowing").count();
-        return format!("{all}, {others} not Flowing");
+        let others = listeners.iter().filter(|listener| listener.delivery != "Flowing");
+        let others: BTreeSet<&str> = others.map(|listener| listener.listener.as_str()).collect();
+        return format!("{all}, {} not Flowing", others.len());
     }
     let waiting = listeners.iter().filter_map(|listener| listener.figures.as_ref()).map(|figures| figures.backlog);
     format!("{all}, {} not delivered", units::count(waiting.fold(0, u64::saturating_add), "message"))
@@ -45,6 +51,7 @@ fn cells(listener: &Listener) -> Vec<String> {
     let figure = |value: fn(&Figures) -> String| listener.figures.as_ref().map(value).unwrap_or_default();
     vec![
         printable(&listener.listener),
+        printable(listener.pod.as_deref().unwrap_or_default()),
         figure(oldest),
         figure(|figures| figures.backlog.to_string()),
         printable(&listener.delivery),
