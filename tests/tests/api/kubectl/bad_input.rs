@@ -98,6 +98,7 @@ fn a_forward_that_does_not_exist_is_named_with_the_nearest_that_does() {
         &["describe", "dbb"][..],
         &["logs", "dbb"],
         &["conns", "dbb"],
+        &["lag", "dbb"],
         &["ui", "dbb"],
         &["drain", "dbb", "--yes"],
         &["trace", "dbb", "--from", "app"],
