@@ -36,13 +36,15 @@ pub struct Durable {
     /// DropOldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
-    /// Longest time until a message is synced to the disk of `store.disk`, 0 to 10000 milliseconds; a power cut loses no more than that. 0:
-    /// after each write. An acknowledgement of RELP always waits for the sync. Absent: 500.
+    /// Time after which the sync of a message to the disk of `store.disk` is due, 0 to 10000 milliseconds; a power cut
+    /// loses what came within it, and what was not in the log yet. 0: after each write. An acknowledgement of RELP always
+    /// waits for the sync. Absent: 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub sync_millis: Option<u32>,
     /// How messages are sent to the backends of the listener: exactly one of `relp`, `tcp`, `udp` and `http`. Messages
-    /// of one source arrive in order within one proxy, retries included.
+    /// of one source are sent in order within one proxy, retries included. What gives way to a bound of the store, or
+    /// is refused for ever, is not delivered, and counted.
     pub send: DurableSend,
     /// Where messages are put that the sink refuses for ever. Absent: they are dropped and counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,8 +95,8 @@ pub enum WhenFull {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.disk), has(self.jetStream)].exists_one(x, x)").message("exactly one of disk and jetStream must be set"))]
 pub struct DurableStore {
-    /// A log on the disk of the proxy. A crash of the process loses nothing that was acknowledged; the loss of the disk
-    /// loses the log, and so does the deletion of the pod.
+    /// A log on the disk of the proxy. A crash of the process loses nothing that RELP has acknowledged; the loss of the
+    /// disk loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
     /// A stream of NATS JetStream. A message that was acknowledged is lost only with the servers that keep it. A server
@@ -152,18 +154,20 @@ pub struct DiskStore {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.relp), has(self.tcp), has(self.udp), has(self.http)].exists_one(x, x)").message("exactly one of relp, tcp, udp and http must be set"))]
 pub struct DurableSend {
-    /// RELP: each message at least once. After a break no more than a window of messages arrives twice.
+    /// RELP: at least once, as the sink acknowledges each message. After a break no more than a window of messages
+    /// arrives twice, after a crash of the proxy more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relp: Option<RelpSink>,
     /// Framed TCP: each message is acknowledged by the receiver's kernel, which does not say that the receiver read it.
+    /// What was acknowledged and not read when a connection is reset is lost, but for `rewindBytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpSink>,
-    /// UDP: each message once, in one datagram, unacknowledged. A message that is too long for a datagram is one that
-    /// the sink refuses for ever.
+    /// UDP: each message is sent once, in one datagram, unacknowledged; after a crash of the proxy some are sent again.
+    /// A message that is too long for a datagram is one that the sink refuses for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpSink>,
-    /// HTTP POST: each message at least once, acknowledged by a status of 200 to 299. After a break no more than a batch
-    /// of messages arrives twice.
+    /// HTTP POST: at least once, as the sink acknowledges each request by a status of 200 to 299. After a break no more
+    /// than a batch of messages arrives twice, after a crash of the proxy more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
 }

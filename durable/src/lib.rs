@@ -13,6 +13,7 @@ mod store;
 pub use durable_core::send::Format;
 
 pub use self::folder::{Folder, FolderError};
+pub use self::lock::Presence;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 #[cfg(feature = "jetstream")]
 pub use self::store::JetStreamSettings;

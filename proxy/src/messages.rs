@@ -8,6 +8,7 @@
 mod left;
 mod log;
 mod place;
+mod removal;
 mod settings;
 mod sink;
 mod socket;

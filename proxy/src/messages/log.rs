@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     CLOSE_WITHIN,
     place::PlaceOfLog,
+    removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
@@ -45,8 +46,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Log {
     place: PlaceOfLog,
     store: Store,
+    removal: Removal,
     /// Why the store is closed, if it could not be opened again.
     failure: Option<String>,
+    /// Messages that were in folders that were removed.
+    gone: u64,
     /// What the log and its sender run by.
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
@@ -71,7 +75,7 @@ pub(super) struct Log {
 impl Log {
     /// Opens the log in this place.
     pub(super) async fn open(place: PlaceOfLog, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
-        let store = place.open(durable).await?;
+        let (store, presence) = place.open(durable).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
@@ -81,7 +85,9 @@ impl Log {
         Ok(Self {
             place,
             store,
+            removal: Removal::of(presence),
             failure: None,
+            gone: 0,
             durable: durable.clone(),
             taking: None,
             version: Rc::default(),
@@ -129,8 +135,9 @@ impl Log {
     /// Opens the store that was closed. Without, the listener takes no messages.
     async fn open_again(&mut self, process: &Process) {
         match self.place.open(&self.durable).await {
-            Ok(store) => {
+            Ok((store, presence)) => {
                 self.store = store;
+                self.removal = Removal::of(presence);
                 self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
@@ -159,6 +166,18 @@ impl Log {
         Some(Taker { store, taking, intake, version })
     }
 
+    /// The folder was removed, and what waits with it. The next look makes another one.
+    async fn lose(&mut self) {
+        self.sending = None;
+        // A folder that is gone takes nothing.
+        let _ = self.store.close().await;
+        let (messages, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
+        self.gone += messages;
+        self.failure = Some(format!(
+            "{place} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
+        ));
+    }
+
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
@@ -167,8 +186,10 @@ impl Log {
             if self.failure.is_none() {
                 self.send(&shared, process);
             }
+        } else if self.removal.is_seen().await {
+            self.lose().await;
         }
-        let figures = self.store.figures();
+        let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
         self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
@@ -213,7 +234,8 @@ impl Log {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let look = Look {
-            cursor: figures.cursor,
+            taken: self.sent.delivered() + self.sent.refused(),
+            sink_fails: self.sent.fails(),
             backlog: figures.backlog(),
             oldest_seconds: age.unwrap_or_default().as_secs(),
             without_room: dropped.full + dropped.queue,
@@ -224,6 +246,8 @@ impl Log {
             oldest_seconds: look.oldest_seconds,
             backlog: look.backlog,
             bytes: figures.bytes,
+            limit_bytes: settings::log_bytes(&self.durable),
+            store_fails: look.store_fails,
             received: intake.messages,
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
@@ -238,7 +262,9 @@ impl Log {
             ],
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
-            lost: figures.lost,
+            lost: self.gone + figures.lost,
+            syncs: figures.syncs,
+            sync_time: figures.sync_time,
         }
     }
 

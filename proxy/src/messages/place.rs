@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use durable::{Folder, FolderError, Store};
+use durable::{Folder, FolderError, Presence, Store};
 use proxy_api::{self as api, Durable, ListenerId};
 use tokio::task::spawn_blocking;
 
@@ -41,23 +41,26 @@ impl PlaceOfLog {
         }
     }
 
-    /// Opens the store.
-    pub(super) async fn open(&self, durable: &Durable) -> Result<Store, String> {
+    /// Opens the store. One on disk comes with what tells that its folder was removed.
+    pub(super) async fn open(&self, durable: &Durable) -> Result<(Store, Option<Presence>), String> {
         match &durable.store {
-            api::Store::Disk { max_bytes } => self.open_folder(durable, *max_bytes).await,
-            api::Store::JetStream { .. } => self.open_stream(durable).await,
+            api::Store::Disk { max_bytes } => {
+                self.open_folder(durable, *max_bytes).await.map(|(store, presence)| (store, Some(presence)))
+            }
+            api::Store::JetStream { .. } => self.open_stream(durable).await.map(|store| (store, None)),
         }
     }
 
     /// Opens the folder, which blocks while the last part of the log is read.
-    async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<Store, String> {
+    async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<(Store, Presence), String> {
         let (folder, settings) = (self.folder.clone(), settings::disk(durable, max_bytes));
-        let open = move || -> Result<Store, String> {
+        let open = move || -> Result<(Store, Presence), String> {
             let folder = Folder::open(&folder).map_err(|error| match &error {
                 FolderError::Io { source, .. } => format!("{error} ({source})"),
                 FolderError::Locked(_) => error.to_string(),
             })?;
-            Store::open(folder, settings).map_err(|error| error.to_string())
+            let presence = folder.presence().map_err(|error| error.to_string())?;
+            Ok((Store::open(folder, settings).map_err(|error| error.to_string())?, presence))
         };
         spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
     }

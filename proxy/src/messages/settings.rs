@@ -47,10 +47,18 @@ pub(super) fn when_full(durable: &Durable) -> WhenFull {
     }
 }
 
-/// Bytes of this machine that a log may have by its bounds, with its dead letters. Those of a stream are the server's.
+/// Bytes of this machine that a log may have by its bounds. Those of a stream are the server's.
+pub(super) fn log_bytes(durable: &Durable) -> u64 {
+    match durable.store {
+        api::Store::Disk { max_bytes } => max_bytes,
+        api::Store::JetStream { .. } => 0,
+    }
+}
+
+/// As [`log_bytes`], with its dead letters.
 pub(super) fn most_bytes(durable: &Durable) -> u64 {
     match durable.store {
-        api::Store::Disk { max_bytes } => max_bytes.saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
+        api::Store::Disk { .. } => log_bytes(durable).saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
         api::Store::JetStream { .. } => 0,
     }
 }

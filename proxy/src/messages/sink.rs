@@ -65,6 +65,16 @@ impl Sent {
         self.resent.get()
     }
 
+    /// Messages that the sink will never take.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// Whether the sink has failed since it took the last message.
+    pub(super) fn fails(&self) -> bool {
+        self.error.borrow().is_some()
+    }
+
     /// Why the sink takes no messages, if it takes none and the log does not say so yet. From now on it does.
     pub(super) fn untold(&self) -> Option<String> {
         let error = self.error.borrow().clone()?;
