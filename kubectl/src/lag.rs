@@ -17,16 +17,13 @@ use crate::{args, cluster::Cluster, describe::find, error::Error, live, output};
 
 /// Prints the listeners. Returns whether everything could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Lag) -> Result<bool, Error> {
-    let report = match &args.forward {
-        Some(name) => {
-            let forward = find(cluster, name).await?;
-            Box::pin(one(cluster, &forward)).await
-        }
-        None => {
-            let forwards = live::all_forwards(cluster, args.all_namespaces).await?;
-            let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
-            report(of_forwards(&forwards.items), note.into_iter().collect())
-        }
+    let report = if let Some(name) = &args.forward {
+        let forward = find(cluster, name).await?;
+        Box::pin(one(cluster, &forward)).await
+    } else {
+        let forwards = live::all_forwards(cluster, args.all_namespaces).await?;
+        let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
+        report(of_forwards(&forwards.items), note.into_iter().collect())
     };
     output::print(&report, args.output, render::lag)?;
     Ok(report.notes.is_empty())
