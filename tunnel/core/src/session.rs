@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::backlog::FreeBlocks;
 use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
 use crate::identity::EndpointId;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
@@ -136,6 +137,7 @@ pub struct Session {
     promised: u64,
     kept: u64,
     datagram_bytes: usize,
+    free: FreeBlocks,
     carrier: Option<Carrier>,
     epoch: u64,
     unresumed: bool,
@@ -174,6 +176,7 @@ impl Session {
             promised: 0,
             kept: 0,
             datagram_bytes: 0,
+            free: FreeBlocks::default(),
             carrier: None,
             epoch: 0,
             unresumed: false,
@@ -284,6 +287,14 @@ impl Session {
         }
         self.settle(id);
         Some(result)
+    }
+
+    /// As [`Session::with`], for a change that fills blocks with bytes, or empties some.
+    fn with_blocks<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream, &mut FreeBlocks) -> T) -> Option<T> {
+        let mut free = std::mem::take(&mut self.free);
+        let result = self.with(id, |stream| change(stream, &mut free));
+        self.free = free;
+        result
     }
 
     fn settle(&mut self, id: u32) {

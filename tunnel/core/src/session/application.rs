@@ -95,7 +95,7 @@ impl Session {
     /// Takes bytes to send, as many as there is [`Session::room`] for.
     pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> usize {
         let bytes = &bytes[..bytes.len().min(self.room(id))];
-        self.with(id.0, |stream| stream.send.write(bytes)).unwrap_or_default()
+        self.with_blocks(id.0, |stream, free| stream.send.write(bytes, free)).unwrap_or_default()
     }
 
     /// No more bytes will be written.
@@ -121,8 +121,8 @@ impl Session {
     pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
         let spare = (self.limits.memory / 2).saturating_sub(self.promised);
         let (largest, rtt) = (self.limits.window, self.rtt);
-        self.with(id.0, |stream| {
-            stream.receive.consume(count as u64, now, rtt, spare, largest);
+        self.with_blocks(id.0, |stream, free| {
+            stream.receive.consume(count as u64, free, now, rtt, (spare, largest));
         });
     }
 

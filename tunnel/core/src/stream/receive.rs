@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::End;
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, FreeBlocks};
 
 /// Bytes until the application has taken them.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ impl ReceiveHalf {
     }
 
     /// Takes bytes from `offset` on. `false` if they are not the next ones, or were not granted.
-    pub(crate) fn data(&mut self, offset: u64, payload: &[u8], finish: bool) -> bool {
+    pub(crate) fn data(&mut self, offset: u64, payload: &[u8], finish: bool, free: &mut FreeBlocks) -> bool {
         let next = offset == self.bytes.end() && !self.has_end();
         if !next || offset.saturating_add(payload.len() as u64) > self.granted {
             return false;
         }
-        self.bytes.push(payload);
+        self.bytes.push(payload, free);
         if self.done {
             self.bytes.clear();
         }
@@ -112,10 +112,17 @@ impl ReceiveHalf {
         self.bytes.clear();
     }
 
-    /// The application has taken `count` bytes. The window doubles, by at most `spare` bytes and up
+    /// The application has taken `count` bytes, whose blocks go to `free`. The window doubles, by at most `spare` bytes and up
     /// to `largest`, where half of it was used within two round trips: then it held the peer back.
-    pub(crate) fn consume(&mut self, count: u64, now: Duration, rtt: Duration, spare: u64, largest: u64) {
-        self.bytes.release(self.bytes.start().saturating_add(count));
+    pub(crate) fn consume(
+        &mut self,
+        count: u64,
+        free: &mut FreeBlocks,
+        now: Duration,
+        rtt: Duration,
+        (spare, largest): (u64, u64),
+    ) {
+        self.bytes.release(self.bytes.start().saturating_add(count), free);
         let wanted = self.bytes.start() + self.window;
         if self.has_end() || wanted.saturating_sub(self.granted) < self.window / 2 {
             return;
