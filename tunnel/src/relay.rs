@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -40,7 +40,7 @@ pub trait Socket {
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
 
     /// Writes what there is room for, or fails with [`io::ErrorKind::WouldBlock`].
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Ends the writing half.
     fn finish(&self) -> io::Result<()>;
@@ -68,8 +68,8 @@ impl Socket for TcpStream {
         TcpStream::try_read(self, into)
     }
 
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        TcpStream::try_write(self, bytes)
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write_vectored(pieces)
     }
 
     fn finish(&self) -> io::Result<()> {
@@ -210,7 +210,7 @@ impl Pair {
                 return Poll::Ready(Some(if is_broken { RelayEnd::SocketReset } else { RelayEnd::StreamReset }));
             }
             match ready!(self.stream.poll_readable(cx)) {
-                Readable::Bytes => match self.stream.peek(|bytes| socket.try_write(bytes)) {
+                Readable::Bytes => match self.stream.peek_all(|pieces| socket.try_write(pieces)) {
                     Ok(count) => {
                         self.stream.consume(count);
                         self.to_socket += count as u64;

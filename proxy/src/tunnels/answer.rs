@@ -1,7 +1,7 @@
 //! One question of a worker: for a stream, the relay between it and the worker's end of a pair of sockets.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -133,8 +133,8 @@ impl tunnel::Socket for Near {
         self.socket.try_read(into)
     }
 
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.try_write(bytes)
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.try_write_vectored(pieces)
     }
 
     fn finish(&self) -> io::Result<()> {

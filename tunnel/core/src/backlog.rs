@@ -110,6 +110,16 @@ impl Backlog {
         block.and_then(|block| block.get(distance % BLOCK..)).unwrap_or_default()
     }
 
+    /// All bytes, block by block.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let released = usize::try_from(self.start - self.base).unwrap_or(usize::MAX);
+        let blocks = self.blocks.iter().enumerate();
+        blocks.map(move |(at, block)| {
+            let from = if at == 0 { released } else { 0 };
+            block.get(from..).unwrap_or_default()
+        })
+    }
+
     /// Forgets the bytes before `position`.
     pub(crate) fn release(&mut self, position: u64, free: &mut FreeBlocks) {
         self.start = position.clamp(self.start, self.end);
@@ -211,6 +221,8 @@ mod tests {
         for outside in [end, end + 1, u64::MAX].into_iter().chain(start.checked_sub(1)) {
             assert!(backlog.at(outside).is_empty(), "nothing stands at {outside}");
         }
+        let pieces: Vec<u8> = backlog.pieces().flatten().copied().collect();
+        assert!(pieces == model.bytes[model.start..], "the pieces are other bytes");
         let mut position = start;
         while position < end {
             let piece = backlog.at(position);

@@ -117,7 +117,12 @@ impl Session {
         self.streams.get(&id.0).map_or(&[], |stream| stream.receive.readable())
     }
 
-    /// The application has taken `count` bytes of [`Session::readable`].
+    /// All bytes that came and are not consumed yet, piece by piece.
+    pub fn pieces(&self, id: StreamId) -> impl Iterator<Item = &[u8]> {
+        self.streams.get(&id.0).into_iter().flat_map(|stream| stream.receive.pieces())
+    }
+
+    /// The application has taken `count` bytes of [`Session::pieces`], from the first one on.
     pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
         let spare = (self.limits.memory / 2).saturating_sub(self.promised);
         let (largest, rtt) = (self.limits.window, self.rtt);

@@ -84,6 +84,10 @@ impl ReceiveHalf {
         self.bytes.at(self.bytes.start())
     }
 
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.pieces()
+    }
+
     /// The end, once every byte before it was consumed.
     pub(crate) const fn end(&self) -> Option<End> {
         match (self.bytes.is_empty(), self.reset, self.finished) {
