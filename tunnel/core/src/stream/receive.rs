@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::End;
 use crate::backlog::{Backlog, FreeBlocks};
+use crate::limits::QUICK;
 
 /// Bytes until the application has taken them.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl ReceiveHalf {
     }
 
     /// The application has taken `count` bytes, whose blocks go to `free`. The window doubles, by at most `spare` bytes and up
-    /// to `largest`, where half of it was used within two round trips: then it held the peer back.
+    /// to `largest`, where half of it was used within two round trips, or [`QUICK`]: then it held the peer back.
     pub(crate) fn consume(
         &mut self,
         count: u64,
@@ -131,7 +132,7 @@ impl ReceiveHalf {
         if self.has_end() || wanted.saturating_sub(self.granted) < self.window / 2 {
             return;
         }
-        if now.saturating_sub(self.granted_at) < rtt * 2 {
+        if !rtt.is_zero() && now.saturating_sub(self.granted_at) < QUICK.max(rtt * 2) {
             self.window += self.window.min(spare).min(largest.saturating_sub(self.window));
         }
         self.granted = self.granted.max(self.bytes.start() + self.window);
