@@ -1,5 +1,6 @@
 //! A tunnel in a cluster: a gateway, an agent on a machine that nothing can connect to, and visitors of a forward.
 
+mod away;
 mod fleet;
 mod load;
 mod scene;
