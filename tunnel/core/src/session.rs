@@ -129,7 +129,8 @@ pub struct Counters {
 pub struct Session {
     side: Side,
     limits: Limits,
-    streams: BTreeMap<u32, Stream>,
+    /// Boxed, as a map keeps up to half of its room free.
+    streams: BTreeMap<u32, Box<Stream>>,
     next_id: u32,
     /// Requests without an answer: ours and theirs.
     unanswered: [usize; 2],
@@ -260,7 +261,7 @@ impl Session {
         for (count, new) in self.unanswered.iter_mut().zip(new.unanswered) {
             *count += new;
         }
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
     }
 
     /// Changes a stream, keeps the sums, and does what follows: it is queued for sending, the peer is
@@ -270,7 +271,7 @@ impl Session {
         {
             self.looks += 1;
         }
-        let stream = self.streams.get_mut(&id)?;
+        let stream: &mut Stream = self.streams.get_mut(&id)?;
         let before = sums(stream);
         let result = change(stream);
         let after = sums(stream);

@@ -144,7 +144,7 @@ impl Session {
     /// Whether either end gave the stream up, so that nothing arrives of what is written from now on.
     /// Bytes that came before may still have to be read.
     pub fn is_reset(&self, id: StreamId) -> bool {
-        self.streams.get(&id.0).is_none_or(Stream::is_reset)
+        self.streams.get(&id.0).is_none_or(|stream| stream.is_reset())
     }
 
     /// Sends a datagram of a flow, if it is not too old before the carrier takes it.
