@@ -138,7 +138,8 @@ async fn run<S: Socket>(mut pair: Pair, mut socket: Guarded<S>, unacknowledged: 
     };
     match end {
         RelayEnd::Finished => socket.is_finished = true,
-        RelayEnd::StreamReset => deliver(&socket.socket, unacknowledged).await,
+        // Boxed, as few relays come to this and each would have room for it.
+        RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
         RelayEnd::SocketReset => {}
     }
     Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
