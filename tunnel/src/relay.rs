@@ -125,24 +125,23 @@ pub fn relay<S: Socket>(
     unacknowledged: impl Fn(&S) -> usize,
 ) -> impl Future<Output = Relayed> {
     // Here, so that a future that was never polled resets both, too.
-    let socket = Guarded { socket, is_finished: false };
-    let pair =
+    let mut socket = Guarded { socket, is_finished: false };
+    let mut pair =
         Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
-    run(pair, socket, unacknowledged)
-}
-
-async fn run<S: Socket>(mut pair: Pair, mut socket: Guarded<S>, unacknowledged: impl Fn(&S) -> usize) -> Relayed {
-    let end = {
-        let mut watch = None;
-        poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
-    };
-    match end {
-        RelayEnd::Finished => socket.is_finished = true,
-        // Boxed, as few relays come to this and each would have room for it.
-        RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
-        RelayEnd::SocketReset => {}
+    // A block, as a function that is async has room for its arguments twice.
+    async move {
+        let end = {
+            let mut watch = None;
+            poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
+        };
+        match end {
+            RelayEnd::Finished => socket.is_finished = true,
+            // Boxed, as few relays come to this and each would have room for it.
+            RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
+            RelayEnd::SocketReset => {}
+        }
+        Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
     }
-    Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
 }
 
 /// A socket that is reset when it is dropped, unless both directions have finished.
