@@ -12,14 +12,14 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
-use tunnel_core::End;
+use tunnel_core::{End, MAX_PAYLOAD};
 
 use crate::tunnel::{Readable, Stream};
 
 /// After a reset, an end that takes nothing for this long gets nothing more.
 const NOT_READING: Duration = Duration::from_secs(2);
-/// What is read of a socket at a time.
-const SCRATCH: usize = 64 * 1024;
+/// What is read of a socket at a time: full frames, each of which is one record of TLS.
+const SCRATCH: usize = 4 * MAX_PAYLOAD;
 /// Reads of a direction before other tasks have their turn.
 const TURNS: usize = 16;
 
