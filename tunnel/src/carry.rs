@@ -20,8 +20,8 @@ const IDLE: usize = 1024;
 const BATCH: usize = 64 * 1024;
 /// Reads and writes before other tasks have their turn.
 const TURNS: usize = 16;
-/// Larger buffers are kept for so long after the last use of one: under load, to allocate them for each batch costs more
-/// than to fill them.
+/// Larger buffers are kept for so long after the last use of one: under load, to allocate them for each batch costs
+/// more than to fill them.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Why a carrier has ended.

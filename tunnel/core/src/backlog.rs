@@ -21,8 +21,8 @@ const BLOCK: usize = MAX_PAYLOAD;
 /// Blocks of a session that are kept free: half a MiB.
 const MOST_FREE: usize = 32;
 
-/// Blocks that backlogs have emptied, for the next bytes: under load, to allocate a block for each frame costs more than
-/// to fill it.
+/// Blocks that backlogs have emptied, for the next bytes: under load, to allocate a block for each frame costs more
+/// than to fill it.
 #[derive(Debug, Default)]
 pub(crate) struct FreeBlocks {
     blocks: Vec<Vec<u8>>,

@@ -117,8 +117,9 @@ impl ReceiveHalf {
         self.bytes.clear();
     }
 
-    /// The application has taken `count` bytes, whose blocks go to `free`. The window doubles, by at most `spare` bytes and up
-    /// to `largest`, where half of it was used within two round trips, or [`QUICK`]: then it held the peer back.
+    /// The application has taken `count` bytes, whose blocks go to `free`. The window doubles, by at most
+    /// `spare` bytes and up to `largest`, where half of it was used within two round trips, or [`QUICK`]:
+    /// then it held the peer back.
     pub(crate) fn consume(
         &mut self,
         count: u64,
