@@ -44,6 +44,11 @@ impl FreeBlocks {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// Gives the memory back if nobody has used it since the last call.
     pub(crate) fn look(&mut self) {
         if !std::mem::take(&mut self.is_used) {
