@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 /// What rustls asks for at a time: a full record takes five such reads.
 const SMALL: usize = 4 * 1024;
-/// What is read at a time while much comes.
-const LARGE: usize = 64 * 1024;
+/// What is read at a time while much comes: the four records that the other end writes at a time, with what TLS adds.
+const LARGE: usize = 68 * 1024;
 /// The buffer is kept for so long after the last read that brought much.
 const QUIET: Duration = Duration::from_secs(1);
 
