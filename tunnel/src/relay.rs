@@ -135,7 +135,7 @@ pub fn relay<S: Socket>(
             poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
         };
         match end {
-            RelayEnd::Finished => socket.is_finished = true,
+            RelayEnd::Finished => socket.finish(),
             // Boxed, as few relays come to this and each would have room for it.
             RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
             RelayEnd::SocketReset => {}
@@ -148,6 +148,12 @@ pub fn relay<S: Socket>(
 struct Guarded<S: Socket> {
     socket: S,
     is_finished: bool,
+}
+
+impl<S: Socket> Guarded<S> {
+    fn finish(&mut self) {
+        self.is_finished = true;
+    }
 }
 
 impl<S: Socket> Drop for Guarded<S> {
