@@ -293,9 +293,11 @@ impl Store {
         self.call(|reply| Call::SkipSegment { from, reply }).await
     }
 
-    /// Appends and syncs what waits, saves the cursor, and gives the folder back. Messages that a full log still
-    /// refuses are not appended, and their receipts say so.
+    /// Takes no messages any more, appends and syncs what waits, saves the cursor, and gives the folder back. Messages
+    /// that a full log still refuses are not appended, and their receipts say so.
     pub async fn close(&self) -> Result<(), StoreError> {
+        // What came after the call would be taken and lost.
+        self.shared.room.close();
         self.call(Call::Close).await
     }
 
@@ -306,6 +308,11 @@ impl Store {
         // Whether all are acknowledged is in the figures.
         let _ = timeout(within, self.call(Call::Drain)).await;
         self.close().await
+    }
+
+    /// Whether messages are taken. Who has not read them yet leaves them where they are if not.
+    pub(crate) fn takes(&self) -> bool {
+        !self.shared.room.is_closed()
     }
 
     /// Waits until the store is closed.

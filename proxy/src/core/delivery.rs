@@ -8,6 +8,9 @@ const STALLED_AFTER: u64 = 30;
 const BEHIND_AFTER: u64 = 10;
 /// For how many seconds a log that had no room counts as full.
 const FULL_FOR: u64 = 30;
+/// For how many seconds a listener that was behind counts as such while messages wait: a lag around the bound would
+/// otherwise be told each second.
+const BEHIND_FOR: u64 = 30;
 
 /// How a durable listener delivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub struct Watch {
     moved: Option<u64>,
     /// Until when the log counts as full.
     full_until: u64,
+    /// Until when the listener counts as behind.
+    behind_until: u64,
 }
 
 impl Watch {
@@ -97,6 +102,11 @@ impl Watch {
         if look.without_room > self.last.without_room {
             self.full_until = now.saturating_add(FULL_FOR);
         }
+        if look.backlog == 0 {
+            self.behind_until = now;
+        } else if look.oldest_seconds >= BEHIND_AFTER {
+            self.behind_until = now.saturating_add(BEHIND_FOR);
+        }
         self.last = look;
         let is_silent = now.saturating_sub(self.moved.unwrap_or(began)) >= STALLED_AFTER;
         // A start does not know since when the sink takes none: the age of what waits tells.
@@ -107,7 +117,7 @@ impl Watch {
             Delivery::Full
         } else if is_silent || waits_since_before {
             Delivery::Stalled
-        } else if look.backlog > 0 && look.oldest_seconds >= BEHIND_AFTER {
+        } else if now < self.behind_until {
             Delivery::Behind
         } else {
             Delivery::Flowing
@@ -174,7 +184,22 @@ mod tests {
         let old = |taken| Look { oldest_seconds: 10, ..waiting(taken) };
         assert_eq!(watch.see(old(1), 100), Delivery::Behind);
         assert_eq!(watch.see(old(2), 200), Delivery::Behind, "it moves");
-        assert_eq!(watch.see(waiting(3), 201), Delivery::Flowing);
+        let caught_up = Look { backlog: 0, ..waiting(3) };
+        assert_eq!(watch.see(caught_up, 201), Delivery::Flowing);
+    }
+
+    #[test]
+    fn a_lag_around_the_bound_is_behind_until_it_is_short_for_a_while() {
+        let mut watch = Watch::default();
+        let lag = |now: u64, oldest_seconds| (Look { oldest_seconds, ..waiting(now) }, now);
+        let seen: Vec<Delivery> = (100..120)
+            .map(|now| lag(now, 9 + now % 2))
+            .chain([lag(120, 9), lag(148, 9), lag(149, 9)])
+            .map(|(look, now)| watch.see(look, now))
+            .collect();
+        let (flowing, behind) = (Delivery::Flowing, Delivery::Behind);
+        assert_eq!((seen.first(), seen.last()), (Some(&flowing), Some(&flowing)));
+        assert!(seen.get(1..22).is_some_and(|between| between.iter().all(|delivery| *delivery == behind)), "{seen:?}");
     }
 
     #[test]

@@ -37,7 +37,11 @@ impl PlaceOfLog {
     pub(super) fn words(&self, durable: &Durable) -> String {
         match &durable.store {
             api::Store::Disk { .. } => format!("the folder {}", self.folder.display()),
-            api::Store::JetStream { url, .. } => format!("the stream {} of {url}", self.stream),
+            api::Store::JetStream { url, .. } => {
+                // A URL with a password is refused, but may be that of a log that ran before.
+                let server = url.rsplit('@').next().unwrap_or_default();
+                format!("the stream {} of {server}", self.stream)
+            }
         }
     }
 
@@ -71,6 +75,7 @@ impl PlaceOfLog {
         let api::Store::JetStream { url, credentials_name, replicas, max_bytes } = &durable.store else {
             return Err("the store is no stream".to_owned());
         };
+        has_no_secret(url)?;
         let settings = durable::JetStreamSettings {
             url: url.clone(),
             credentials: credentials_name.as_deref().map(|secret| self.credentials(secret)).transpose()?,
@@ -108,6 +113,17 @@ impl PlaceOfLog {
     async fn open_stream(&self, _: &Durable) -> Result<Store, String> {
         Err("this build keeps no messages in JetStream: install one that does, or use store.disk".to_owned())
     }
+}
+
+/// Refuses the URL of a server that has a user or a password: logs and messages name the URL.
+#[cfg(feature = "jetstream")]
+fn has_no_secret(url: &str) -> Result<(), String> {
+    if !url.contains('@') {
+        return Ok(());
+    }
+    Err("store.jetStream.url has a user or a password, which logs would show: remove them, and give a credentials file \
+         to portlane run with --jetstream-credentials FILE"
+        .to_owned())
 }
 
 /// A server that has not opened the stream by then is tried again.
@@ -171,6 +187,29 @@ mod tests {
     fn a_log_has_a_stream_of_its_own_whatever_the_names_are() {
         assert_eq!(stream(&id("shop", "db.eu-1")), "portlane__shop__db_2Eeu-1__l");
         assert_eq!(stream(&id("a_", "b")), "portlane__a_5F__b__l");
+    }
+
+    #[cfg(feature = "jetstream")]
+    #[tokio::test]
+    async fn a_url_with_a_password_is_refused_and_not_shown() {
+        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), None);
+        let url = "nats://user:word@127.0.0.1:1".to_owned();
+        let store = api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 };
+        let durable = Durable {
+            framing: api::Framing::Relp,
+            max_message_bytes: 64,
+            oversize: api::Oversize::Drop,
+            store,
+            max_age_seconds: None,
+            when_full: api::WhenFull::Block,
+            sync_millis: 5,
+            send: api::Sink::Udp {},
+            dead_letter_bytes: None,
+            enrich: None,
+        };
+        let why = place.open_stream(&durable).await.err().unwrap_or_default();
+        assert!(why.contains("--jetstream-credentials FILE") && !why.contains("word@"), "{why}");
+        assert_eq!(place.words(&durable), "the stream portlane__shop__db__l of 127.0.0.1:1");
     }
 
     #[cfg(feature = "jetstream")]
