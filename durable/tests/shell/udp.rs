@@ -190,7 +190,7 @@ async fn a_datagram_that_comes_while_the_store_closes_stays_in_the_socket() {
         assert_eq!(store.try_append(messages(1..2)).expect_err("it closes"), StoreError::Stopped);
         sender.send_to(b"next", address).await.expect("it is sent");
         let error = receive(&socket, &store, TRUNCATE, &Intake::default(), |_| None).await;
-        assert!(error.get_ref().is_some_and(|inner| inner.is::<StoreError>()), "{error}");
+        assert!(error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>()).is_some(), "{error}");
         let mut datagram = [0; 8];
         let (count, _) = socket.recv_from(&mut datagram).await.expect("it is still there");
         assert_eq!(datagram.get(..count), Some(&b"next"[..]));
