@@ -53,7 +53,7 @@ fn null_if_absent(value: &mut Value, field: &str) {
 #[must_use]
 pub fn all_of_gateway(status: &ForwardGatewayStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
-    for field in ["conditions", "addresses", "proxyImage"] {
+    for field in ["conditions", "addresses", "drainingClaims", "proxyImage"] {
         null_if_absent(&mut value, field);
     }
     value
