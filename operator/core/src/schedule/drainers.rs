@@ -127,7 +127,7 @@ impl Drainers {
         let is_ours =
             cache.unreadable_gateway(key).is_none() && self.fleets.namespaces.refusal(&key.namespace).is_none();
         let is_leaving = gateway.metadata.deletion_timestamp.is_some() || gateway.spec.durability.is_none();
-        let fleet = cache.stateful_sets.get(key).filter(|fleet| fleet.is_observed);
+        let fleet = cache.stateful_sets.get(key);
         let Some(fleet) = fleet.filter(|_| is_known && is_ours && !is_leaving && !trusted.signing.is_empty()) else {
             return Vec::new();
         };
@@ -147,7 +147,6 @@ impl Drainers {
             let job = jobs.get(&job_key).copied();
             let pod = ObjectKey::new(key.namespace.clone(), format!("{}-{ordinal}", key.name));
             match next(claim, fleet, job, cache.proxy_pods.contains_key(&pod)) {
-                Next::Nothing => {}
                 Next::Stop => steps.extend(job.and_then(|job| removed(&job_key, job))),
                 Next::Remove(generation) => steps.push(Step::RemoveClaim(Emptied {
                     key: name.clone(),
@@ -161,7 +160,7 @@ impl Drainers {
                     let made = self.drainer((key, gateway), fleet, trusted, (name, ordinal), generation);
                     steps.push(Step::Create(made));
                 }
-                Next::Drain(_) => {}
+                Next::Nothing | Next::Drain(_) => {}
             }
         }
         steps
@@ -199,7 +198,8 @@ fn next(claim: &ClaimState, fleet: &FleetState, job: Option<&DrainerState>, has_
         // The fleet has the claim, or has it again.
         return if job.is_some() { Next::Stop } else { Next::Nothing };
     }
-    let Some(generation) = fleet.generation.filter(|_| !has_pod) else { return Next::Nothing };
+    // The controller may still make pods of an earlier generation.
+    let Some(generation) = fleet.generation.filter(|_| fleet.is_observed && !has_pod) else { return Next::Nothing };
     match job {
         // A claim stays as long as a pod has it, also one that has ended.
         Some(_) if claim.leaving => Next::Stop,

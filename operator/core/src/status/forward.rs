@@ -48,7 +48,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let generation = forward.metadata.generation;
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let informational = injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict, moment));
+    let informational =
+        injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict, moment));
     let outstanding_seconds = moment.outstanding_seconds;
     let before = Before { conditions: &old.conditions, generation, outstanding_seconds };
     let findings = findings(&before, verdict, data_plane, informational);

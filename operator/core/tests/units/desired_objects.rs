@@ -62,11 +62,6 @@ fn the_autoscaler_of_a_gateway_scales_its_deployment_by_connections() {
     });
     assert_eq!(scaler.manifest["spec"], spec);
     assert_eq!(of_gateway(&edge(), &gateway(&json!({}))), None);
-    let claim = json!({"volumeClaim": {"size": "1Gi"}});
-    let on_claims = json!({"durability": claim, "autoscaling": {"maxReplicas": 9, "targetConnectionsPerPod": 500}});
-    let scaler = of_gateway(&edge(), &gateway(&on_claims)).expect("an autoscaler");
-    assert_eq!(scaler.target_kind, TargetKind::StatefulSet);
-    assert_eq!(scaler.manifest["spec"]["scaleTargetRef"]["kind"], "StatefulSet");
 }
 
 #[test]

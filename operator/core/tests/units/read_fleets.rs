@@ -99,18 +99,20 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
 
 #[test]
 fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
-    let claim = json!({
-        "apiVersion": "v1", "kind": "PartialObjectMetadata",
-        "metadata": {
-            "name": "messages-edge-a-12", "namespace": "ns", "uid": "u", "resourceVersion": "7",
+    let claim = |name: &str| {
+        let metadata = json!({
+            "name": name, "namespace": "ns", "uid": "u", "resourceVersion": "7",
             "labels": {"portlane.dev/gateway": "edge-a"},
-        },
-    });
-    let Object::Claim(_, claim) = read::claim(&serde_json::from_value(claim).expect("metadata")) else {
-        panic!("a claim")
+        });
+        let object = json!({"apiVersion": "v1", "kind": "PartialObjectMetadata", "metadata": metadata});
+        let object = serde_json::from_value(object).expect("metadata");
+        let Object::Claim(_, state) = read::claim(&object) else { panic!("a claim") };
+        state
     };
     let (uid, version) = ("u".to_owned(), "7".to_owned());
-    assert_eq!(claim, ClaimState { gateway: "edge-a".to_owned(), ordinal: 12, uid, version, leaving: false });
+    let expected = ClaimState { gateway: "edge-a".to_owned(), ordinal: 12, uid, version, leaving: false };
+    assert_eq!(claim("messages-edge-a-12"), expected);
+    assert_eq!(claim("data-edge-a-12").ordinal, -1, "a claim of somebody else");
     let drainer = |status: Value| {
         let metadata = json!({
             "name": "edge-a-drain-12", "namespace": "ns", "uid": "j", "labels": {"portlane.dev/drains": "edge-a"},

@@ -16,9 +16,11 @@ use crate::{
 #[must_use]
 pub fn claim(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Object {
     let metadata = &claim.metadata;
+    let gateway = label(metadata, GATEWAY_LABEL);
+    let ordinal = ordinal(metadata, &format!("messages-{gateway}-"));
     let state = ClaimState {
-        gateway: label(metadata, GATEWAY_LABEL),
-        ordinal: ordinal(metadata),
+        gateway,
+        ordinal,
         uid: metadata.uid.clone().unwrap_or_default(),
         version: metadata.resource_version.clone().unwrap_or_default(),
         leaving: metadata.deletion_timestamp.is_some(),
@@ -30,11 +32,13 @@ pub fn claim(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Object {
 #[must_use]
 pub fn drainer(job: &Job) -> Object {
     let metadata = &job.metadata;
+    let gateway = label(metadata, DRAINS_LABEL);
     let generation = metadata.annotations.as_ref().and_then(|all| all.get(FLEET_GENERATION));
     let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ordinal = ordinal(metadata, &format!("{gateway}-drain-"));
     let state = DrainerState {
-        gateway: label(metadata, DRAINS_LABEL),
-        ordinal: ordinal(metadata),
+        gateway,
+        ordinal,
         uid: metadata.uid.clone().unwrap_or_default(),
         generation: generation.and_then(|generation| generation.parse().ok()),
         succeeded: conditions.any(|condition| condition.type_ == "Complete" && condition.status == "True"),
@@ -47,8 +51,8 @@ fn label(metadata: &ObjectMeta, label: &str) -> String {
     metadata.labels.as_ref().and_then(|labels| labels.get(label)).cloned().unwrap_or_default()
 }
 
-/// The ordinal at the end of the name. -1 is none: a claim without ordinal is never drained.
-fn ordinal(metadata: &ObjectMeta) -> i32 {
+/// The ordinal behind the prefix of the name. -1 is none: an object of another name is left alone.
+fn ordinal(metadata: &ObjectMeta, prefix: &str) -> i32 {
     let name = metadata.name.as_deref().unwrap_or_default();
-    name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse().ok()).unwrap_or(-1)
+    name.strip_prefix(prefix).and_then(|ordinal| ordinal.parse().ok()).unwrap_or(-1)
 }
