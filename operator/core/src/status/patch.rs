@@ -27,8 +27,10 @@ pub fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
 /// Whether the pods of a forward's gateway have claims.
 #[must_use]
 pub fn has_claims(verdict: &Verdict, cache: &Cache) -> bool {
-    let is_on_claims = |key| cache.world.gateways.get(key).is_some_and(|gateway| gateway.spec.durability.is_some());
-    verdict.groups.iter().any(|group| matches!(group, Group::Gateway(key) if is_on_claims(key)))
+    verdict.groups.iter().any(|group| {
+        let Group::Gateway(key) = group else { return false };
+        cache.world.gateways.get(key).is_some_and(|gateway| gateway.spec.durability.is_some())
+    })
 }
 
 /// Addresses of a Service in the form of a status; at most 16.

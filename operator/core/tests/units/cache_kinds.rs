@@ -9,7 +9,7 @@ use operator_core::{
     Cache, Changes, Grant, Grown, ObjectKey, Subject, Touched, World,
     world::{
         child::{ChildKind, Shown},
-        objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo, ServiceInfo},
+        objects::{AutoscalerConditions, AutoscalerState, ClaimState, FleetState, Object, PodInfo, ServiceInfo},
         watched::{Kind, Seen, Source},
     },
 };
@@ -195,6 +195,18 @@ fn a_deployment_touches_its_gateway() {
     assert_eq!(cache.deployments[&key("edge")].ready, 1);
     assert_eq!(gone(&mut cache, Kind::Deployments, "edge"), expected);
     assert!(cache.deployments.is_empty());
+}
+
+#[test]
+fn a_fleet_on_claims_and_its_claims_touch_their_gateway() {
+    let mut cache = complete();
+    let expected = Touched { gateways: keys(&["edge"]), ..Touched::default() };
+    assert_eq!(see(&mut cache, Object::StatefulSet(key("edge"), FleetState::default())), expected);
+    let claim = ClaimState { gateway: "edge".to_owned(), ordinal: 1, ..ClaimState::default() };
+    assert_eq!(see(&mut cache, Object::Claim(key("messages-edge-1"), claim)), expected);
+    assert_eq!(gone(&mut cache, Kind::Claims, "messages-edge-1"), expected);
+    assert_eq!(gone(&mut cache, Kind::StatefulSets, "edge"), expected);
+    assert!(cache.claims.is_empty() && cache.stateful_sets.is_empty());
 }
 
 #[test]
