@@ -263,7 +263,7 @@ fn what_a_watch_has_not_listed_is_not_known_to_be_absent() {
         assert_eq!(cache.shown(kind, &key("edge")), Shown::Unknown);
         see(&mut cache, child(kind, "a"));
         assert_eq!(cache.shown(kind, &key("edge")), Shown::Present(mark("a")));
-        let is_child_only = !matches!(kind, ChildKind::Deployment | ChildKind::Service);
+        let is_child_only = !matches!(kind, ChildKind::Deployment | ChildKind::StatefulSet | ChildKind::Service);
         assert_eq!(
             cache.is_synced(),
             is_child_only,
