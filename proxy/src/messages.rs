@@ -5,40 +5,41 @@
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
+mod leaving;
 mod left;
 mod log;
+mod opening;
 mod place;
 mod removal;
 mod settings;
 mod sink;
 mod socket;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
+    mem::take,
     path::PathBuf,
+    rc::Rc,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use proxy_api::{Listener, ListenerId};
+use proxy_api::{Durable, ListenerId};
 use tokio::{
     select,
-    sync::mpsc,
+    sync::{Notify, mpsc, oneshot},
     task::LocalSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 pub use self::left::LeftError;
 pub(crate) use self::left::{find, name, waiting};
-use self::{
-    log::{Leaving, Log},
-    place::PlaceOfLog,
-    socket::Socket,
-};
+use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
-    keeping::Ask,
+    keeping::{Ask, Wanted, late},
     log::Level,
     net::OsSocket,
     process::Process,
@@ -97,9 +98,9 @@ pub(crate) fn start(place: Place, process: &Process) -> io::Result<(WorkerHandle
     let (handle, queue) = WorkerHandle::with_queue();
     let process = process.clone();
     let run = move || {
-        let (logs, leaving, sockets) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
-        let thread = Thread { place, process, logs, leaving, sockets };
-        LocalSet::new().block_on(&runtime, thread.run(queue));
+        LocalSet::new().block_on(&runtime, Thread::new(place, process).run(queue));
+        // A call to a disk that hangs would hold up the end of the process.
+        runtime.shutdown_background();
     };
     Ok((handle, thread::Builder::new().name("durable".into()).spawn(run)?))
 }
@@ -110,14 +111,31 @@ struct Thread {
     process: Process,
     /// The logs that are open.
     logs: BTreeMap<ListenerId, Log>,
+    /// Those that are not open yet.
+    begun: BTreeMap<ListenerId, Begun>,
+    /// Notified when one is open, or cannot be opened.
+    wake: Rc<Notify>,
     /// The logs of listeners that are gone, until their sinks have all messages or their time is over.
     leaving: BTreeMap<ListenerId, Leaving>,
     sockets: HashMap<SocketId, Socket>,
 }
 
+/// A log that is not open yet.
+struct Begun {
+    opening: Opening,
+    /// Who waits for it; `None`: nobody any more, and the next ask takes it.
+    asked: Option<oneshot::Sender<Result<(), String>>>,
+}
+
 impl Thread {
+    fn new(place: Place, process: Process) -> Self {
+        let (logs, begun, leaving) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { place, process, logs, begun, wake: Rc::default(), leaving, sockets: HashMap::new() }
+    }
+
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let life = self.process.lives.begin("durable");
+        let wake = self.wake.clone();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -126,6 +144,7 @@ impl Thread {
                     None | Some(Command::Drain { .. }) => break,
                     Some(command) => self.take(command).await,
                 },
+                () = wake.notified() => self.settle().await,
                 _ = beats.tick() => {
                     life.beat();
                     self.look().await;
@@ -145,10 +164,9 @@ impl Thread {
                     socket.stop().await;
                 }
             }
-            Command::Keep(Ask::Open { id, spec, done }) => {
-                let opened = self.open(&id, &spec).await;
-                // The control thread may have gone.
-                let _ = done.send(opened);
+            Command::Keep(Ask::Open(wanted)) => {
+                self.open(wanted);
+                self.settle().await;
             }
             Command::Keep(Ask::Run(listeners)) => self.follow(&listeners).await,
             // These are about sessions, which are those of workers.
@@ -156,32 +174,89 @@ impl Thread {
         }
     }
 
-    /// Opens a log, unless it is open. There must be room for what it may become, with its new bounds if it is open.
-    async fn open(&mut self, id: &ListenerId, spec: &Listener) -> Result<(), String> {
-        let Some(durable) = spec.durable.as_deref() else { return Ok(()) };
-        if let Some(room) = self.place.room {
-            let others = self.logs.iter().filter(|(other, _)| *other != id).map(|(_, log)| log.most_bytes());
-            settings::fits(durable, room, others.fold(0, u64::saturating_add))?;
+    /// Begins to open these logs, unless they are open. There must be room for what each may become, with its new bounds
+    /// if it is open. Logs that are not open yet, and are none of these, are given up.
+    fn open(&mut self, wanted: Vec<Wanted>) {
+        let mut begun = take(&mut self.begun);
+        for Wanted { id, spec, done } in wanted {
+            let answer = match spec.durable.as_deref() {
+                None => Ok(()),
+                Some(durable) => match self.fits(&id, durable) {
+                    Ok(()) if !self.logs.contains_key(&id) => {
+                        let before = begun.remove(&id).map(|begun| begun.opening);
+                        let opening = before.filter(|opening| opening.is_of(durable));
+                        let opening = opening.unwrap_or_else(|| self.begin(&id, durable));
+                        self.begun.insert(id, Begun { opening, asked: Some(done) });
+                        continue;
+                    }
+                    fits => fits,
+                },
+            };
+            // The control thread may have gone.
+            let _ = done.send(answer);
         }
-        if self.logs.contains_key(id) {
-            return Ok(());
+    }
+
+    /// Whether there is room for a log with these bounds.
+    fn fits(&self, id: &ListenerId, durable: &Durable) -> Result<(), String> {
+        let Some(room) = self.place.room else { return Ok(()) };
+        let open = self.logs.iter().map(|(other, log)| (other, log.most_bytes()));
+        let begun = self.begun.iter().map(|(other, begun)| (other, settings::most_bytes(begun.opening.durable())));
+        let others = open.chain(begun).filter(|(other, _)| *other != id).map(|(_, bytes)| bytes);
+        settings::fits(durable, room, others.fold(0, u64::saturating_add))
+    }
+
+    /// Begins to open a log, once the one that its listener had before is closed.
+    fn begin(&mut self, id: &ListenerId, durable: &Durable) -> Opening {
+        let (place, leaving, drains_only) = (self.place.of_log(id), self.leaving.remove(id), self.place.drains_only);
+        let there = place.clone();
+        let before = async move {
+            if let Some(leaving) = leaving {
+                leaving.close().await;
+            }
+            !drains_only || there.has_folder().await
+        };
+        Opening::start(place, durable, before, self.wake.clone())
+    }
+
+    /// Takes what is open now. Who waits for a log hears of it.
+    async fn settle(&mut self) {
+        for (id, mut begun) in take(&mut self.begun) {
+            let Some(asked) = begun.asked.take_if(|asked| !asked.is_closed()) else {
+                self.begun.insert(id, begun);
+                continue;
+            };
+            let answer = match begun.opening.take() {
+                Some(Ok(Some(opened))) => {
+                    let (place, wake) = (self.place.of_log(&id), self.wake.clone());
+                    let log = Log::new(place, begun.opening.durable(), opened, &self.process.files, wake);
+                    self.logs.insert(id, log);
+                    Ok(())
+                }
+                Some(opened) => opened.map(drop),
+                None if begun.opening.is_late() => {
+                    self.begun.insert(id, begun);
+                    Err(late())
+                }
+                None => {
+                    begun.asked = Some(asked);
+                    self.begun.insert(id, begun);
+                    continue;
+                }
+            };
+            // The control thread may have gone.
+            let _ = asked.send(answer);
         }
-        let place = self.place.of_log(id);
-        if self.place.drains_only && !place.has_folder() {
-            return Ok(());
+        for log in self.logs.values_mut() {
+            log.settle(&self.process);
         }
-        if let Some(leaving) = self.leaving.remove(id) {
-            leaving.end(CLOSE_WITHIN).await;
-        }
-        let log = Log::open(place, durable, &self.process.files).await?;
-        self.logs.insert(id.clone(), log);
-        Ok(())
+        self.serve().await;
     }
 
     async fn listen(&mut self, id: SocketId, socket: OsSocket, route: Route) {
         let shared = route.load().first().clone();
         if let Some(log) = self.logs.get_mut(&*shared.id) {
-            log.run(&shared, &self.process).await;
+            log.run(&shared, &self.process);
         }
         self.sockets.insert(id, Socket::new(socket, route));
         self.serve().await;
@@ -191,7 +266,7 @@ impl Thread {
     async fn follow(&mut self, listeners: &[Arc<Shared>]) {
         for shared in listeners {
             if let Some(log) = self.logs.get_mut(&*shared.id) {
-                log.run(shared, &self.process).await;
+                log.run(shared, &self.process);
             }
         }
         let run: BTreeSet<&ListenerId> = listeners.iter().map(|shared| &*shared.id).collect();
@@ -224,11 +299,11 @@ impl Thread {
     /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
     /// then stays on the disk.
     async fn end(mut self) {
-        for mut socket in std::mem::take(&mut self.sockets).into_values() {
+        for mut socket in take(&mut self.sockets).into_values() {
             socket.stop().await;
         }
         if !self.place.drain.is_zero() {
-            let logs = std::mem::take(&mut self.logs).into_values();
+            let logs = take(&mut self.logs).into_values();
             let drained: Vec<Leaving> = logs.map(|log| log.leave_within(self.place.drain, &self.process.log)).collect();
             let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
             for leaving in drained {
@@ -246,3 +321,6 @@ impl Thread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
