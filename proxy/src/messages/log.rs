@@ -233,6 +233,13 @@ impl Log {
             }
         } else if self.failure.is_some() {
             self.open_again();
+        } else if self.store.has_ended() {
+            let place = self.place.words(&self.durable);
+            let message =
+                format!("the thread of {place} has ended by itself, and is started again: report this as a bug");
+            process.log.notice(Level::Error, "store", &shared.id, message);
+            self.failure = Some(format!("{place} is opened again"));
+            self.open_again();
         } else if self.removal.is_seen().await {
             self.lose();
         }

@@ -8,7 +8,7 @@ use proxy_api::{self as api, Configuration, Listener, Origin};
 use tempfile::tempdir;
 
 use super::*;
-use crate::{clock::Clock, lives::Lives, log::LogFormat, messages::place::Opened};
+use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
 
 /// Longest wait for what comes at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -50,8 +50,8 @@ fn listener(durable: Durable) -> Arc<Listener> {
     Arc::new(Listener { durable: Some(Box::new(durable)), backends: Vec::new(), ..template })
 }
 
-/// A folder whose syncs hang until the sender is gone.
-struct Stuck(Receiver<()>);
+/// A folder whose syncs hang until the sender is gone. Without a receiver they panic.
+struct Stuck(Option<Receiver<()>>);
 
 impl Files for Stuck {
     fn create(&mut self, _: &str) -> Result<(), FileError> {
@@ -68,7 +68,7 @@ impl Files for Stuck {
 
     fn sync(&mut self, _: &str) -> Result<(), FileError> {
         // Nothing is ever sent.
-        let _ = self.0.recv();
+        let _ = self.0.as_ref().expect("as the test wants").recv();
         Ok(())
     }
 
@@ -108,7 +108,7 @@ async fn a_disk_that_hangs_while_its_log_is_closed_holds_up_nothing_and_the_log_
     let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
     let (release, held) = std::sync::mpsc::channel();
     let test = async {
-        let mut log = log(Stuck(held), folder.path(), &process, &wake);
+        let mut log = log(Stuck(Some(held)), folder.path(), &process, &wake);
         log.run(&shared(Durable { max_message_bytes: 65, ..disk() }), &process);
         log.look(&process).await;
         log.settle(&process);
@@ -117,6 +117,27 @@ async fn a_disk_that_hangs_while_its_log_is_closed_holds_up_nothing_and_the_log_
         timeout(SOON, wake.notified()).await.expect("it is opened");
         log.settle(&process);
         assert!(log.taker().is_some());
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn a_log_whose_thread_has_ended_by_itself_is_opened_again() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let test = async {
+        let mut log = log(Stuck(None), folder.path(), &process, &wake);
+        let shared = shared(disk());
+        log.run(&shared, &process);
+        let taker = log.taker().expect("nobody has seen it");
+        let ended = timeout(SOON, taker.store.wait_for(u64::MAX)).await.expect("the folder panics");
+        ended.expect_err("the thread has ended");
+        log.look(&process).await;
+        assert!(log.taker().is_none());
+        assert_eq!(shared.counters.delivery(), Some(Delivery::StoreFailed), "it is told");
+        timeout(SOON, wake.notified()).await.expect("it is opened");
+        log.settle(&process);
+        let taker = log.taker().expect("it runs");
+        taker.store.close().await.expect("the other thread runs");
     };
     LocalSet::new().run_until(test).await;
 }
