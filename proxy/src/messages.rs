@@ -31,8 +31,8 @@ use proxy_api::{Durable, ListenerId};
 use tokio::{
     select,
     sync::{Notify, mpsc, oneshot},
-    task::LocalSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    task::{JoinHandle, LocalSet, spawn_local},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
 pub use self::left::LeftError;
@@ -54,7 +54,7 @@ use crate::{
 pub(crate) const ALL_LOGS: &str = "durable";
 /// Pause between two signs of life, and between two looks at the logs.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long a log may take to write what it has when the process ends.
+/// How long logs may take to write what they have when the process ends, all at the same time.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the logs are, and what becomes of them.
@@ -297,27 +297,30 @@ impl Thread {
     }
 
     /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
-    /// then stays on the disk.
+    /// then stays on the disk. Logs are closed at the same time, too.
     async fn end(mut self) {
         for mut socket in take(&mut self.sockets).into_values() {
             socket.stop().await;
         }
+        let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
         if !self.place.drain.is_zero() {
-            let logs = take(&mut self.logs).into_values();
-            let drained: Vec<Leaving> = logs.map(|log| log.leave_within(self.place.drain, &self.process.log)).collect();
-            let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
-            for leaving in drained {
-                leaving.finish(until, &self.process.stop).await;
+            let drain = |log: Log| log.leave_within(self.place.drain, &self.process.log);
+            let mut drained: BTreeMap<ListenerId, Leaving> =
+                take(&mut self.logs).into_iter().map(|(id, log)| (id, drain(log))).collect();
+            for leaving in drained.values_mut() {
+                leaving.wait(until, &self.process.stop).await;
             }
+            self.leaving.extend(drained);
         }
-        for (id, log) in self.logs {
-            if timeout(CLOSE_WITHIN, log.close()).await.is_err() {
+        let until = until.min(Instant::now() + CLOSE_WITHIN);
+        let logs = self.logs.into_iter().map(|(id, log)| (id, spawn_local(log.close())));
+        let leaving = self.leaving.into_iter().map(|(id, leaving)| (id, spawn_local(leaving.close())));
+        let closed: Vec<(ListenerId, JoinHandle<()>)> = logs.chain(leaving).collect();
+        for (id, closed) in closed {
+            if timeout_at(until, closed).await.is_err() {
                 let message = format!("its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
                 self.process.log.notice(Level::Error, "delivery", id, message);
             }
-        }
-        for leaving in self.leaving.into_values() {
-            leaving.end(CLOSE_WITHIN).await;
         }
     }
 }

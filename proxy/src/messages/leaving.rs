@@ -8,10 +8,8 @@ use std::{
 use durable::Store;
 use tokio::{
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
-
-use super::CLOSE_WITHIN;
 
 /// Pause between two looks whether anybody still waits for the end of the process.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,23 +30,19 @@ impl Leaving {
         self.task.is_finished()
     }
 
-    /// Waits until it is closed; closes it at this time if it is not, or once `stop` is set.
-    pub(super) async fn finish(mut self, until: Instant, stop: &AtomicBool) {
-        while Instant::now() < until && !stop.load(Relaxed) {
-            if timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await.is_ok() {
-                return;
-            }
+    /// Waits until it is closed, or until this time, or until `stop` is set.
+    pub(super) async fn wait(&mut self, until: Instant, stop: &AtomicBool) {
+        while !self.has_ended() && Instant::now() < until && !stop.load(Relaxed) {
+            // Whether it is closed is asked again.
+            let _ = timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await;
         }
-        self.end(CLOSE_WITHIN).await;
-    }
-
-    /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.
-    pub(super) async fn end(self, within: Duration) {
-        let _ = timeout(within, self.close()).await;
     }
 
     /// Closes it now, so that its folder is free.
     pub(super) async fn close(self) {
+        if self.has_ended() {
+            return;
+        }
         let _ = self.store.close().await;
         self.task.abort();
         // It was aborted.

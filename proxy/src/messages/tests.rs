@@ -6,6 +6,7 @@ use durable::{Incoming, Store};
 use durable_core::{FileError, Files};
 use proxy_api::{self as api, Configuration, Listener, Origin};
 use tempfile::tempdir;
+use tokio::time::timeout;
 
 use super::*;
 use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
@@ -119,6 +120,22 @@ async fn a_disk_that_hangs_while_its_log_is_closed_holds_up_nothing_and_the_log_
         assert!(log.taker().is_some());
     };
     LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_whose_disks_hang_hold_up_the_end_of_the_process_once_for_all() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let settings = Settings { data: Some(folder.path().to_owned()), ..Settings::default() };
+    let mut thread = Thread::new(Place::of(&settings).expect("a folder"), process.clone());
+    let mut releases = Vec::new();
+    for name in ["a", "b", "c"] {
+        let (release, held) = std::sync::mpsc::channel();
+        releases.push(release);
+        thread.logs.insert(id(name), log(Stuck(Some(held)), folder.path(), &process, &wake));
+    }
+    let began = Instant::now();
+    LocalSet::new().run_until(thread.end()).await;
+    assert_eq!(began.elapsed().as_secs(), CLOSE_WITHIN.as_secs());
 }
 
 #[tokio::test]
