@@ -178,32 +178,32 @@ impl Thread {
     /// if it is open. Logs that are not open yet, and are none of these, are given up.
     fn open(&mut self, wanted: Vec<Wanted>) {
         let mut begun = take(&mut self.begun);
+        let mut failed = self.without_room(&wanted);
         for Wanted { id, spec, done } in wanted {
-            let answer = match spec.durable.as_deref() {
-                None => Ok(()),
-                Some(durable) => match self.fits(&id, durable) {
-                    Ok(()) if !self.logs.contains_key(&id) => {
-                        let before = begun.remove(&id).map(|begun| begun.opening);
-                        let opening = before.filter(|opening| opening.is_of(durable));
-                        let opening = opening.unwrap_or_else(|| self.begin(&id, durable));
-                        self.begun.insert(id, Begun { opening, asked: Some(done) });
-                        continue;
-                    }
-                    fits => fits,
-                },
+            let answer = match (failed.remove(&id), spec.durable.as_deref()) {
+                (Some(why), _) => Err(why),
+                (None, Some(durable)) if !self.logs.contains_key(&id) => {
+                    let before = begun.remove(&id).map(|begun| begun.opening);
+                    let opening = before.filter(|opening| opening.is_of(durable));
+                    let opening = opening.unwrap_or_else(|| self.begin(&id, durable));
+                    self.begun.insert(id, Begun { opening, asked: Some(done) });
+                    continue;
+                }
+                (None, _) => Ok(()),
             };
             // The control thread may have gone.
             let _ = done.send(answer);
         }
     }
 
-    /// Whether there is room for a log with these bounds.
-    fn fits(&self, id: &ListenerId, durable: &Durable) -> Result<(), String> {
-        let Some(room) = self.place.room else { return Ok(()) };
-        let open = self.logs.iter().map(|(other, log)| (other, log.most_bytes()));
-        let begun = self.begun.iter().map(|(other, begun)| (other, settings::most_bytes(begun.opening.durable())));
-        let others = open.chain(begun).filter(|(other, _)| *other != id).map(|(_, bytes)| bytes);
-        settings::fits(durable, room, others.fold(0, u64::saturating_add))
+    /// Those of these logs for which there is no room beside the logs that are open, and why.
+    fn without_room(&self, wanted: &[Wanted]) -> BTreeMap<ListenerId, String> {
+        let Some(room) = self.place.room else { return BTreeMap::new() };
+        let open = self.logs.iter().map(|(id, log)| (id.clone(), log.most_bytes())).collect();
+        let durable =
+            |wanted: &Wanted| Some((wanted.id.clone(), settings::most_bytes(wanted.spec.durable.as_deref()?)));
+        let wanted: Vec<(ListenerId, u64)> = wanted.iter().filter_map(durable).collect();
+        settings::without_room(room, open, &wanted)
     }
 
     /// Begins to open a log, once the one that its listener had before is closed.
