@@ -159,6 +159,40 @@ async fn a_log_whose_thread_has_ended_by_itself_is_opened_again() {
     LocalSet::new().run_until(test).await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn datagrams_that_the_system_drops_while_a_log_is_not_open_are_counted_once_it_is() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let bound = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    bound.set_nonblocking(true).expect("an option");
+    socket2::SockRef::from(&bound).set_recv_buffer_size(1).expect("an option");
+    let address = bound.local_addr().expect("it is bound");
+    let shared = shared(disk());
+    let served = crate::route::Served::One(shared.clone());
+    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(served));
+    let mut socket = Socket::new(OsSocket::Udp(Arc::new(bound)), route);
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    for _ in 0..64 {
+        sender.send_to(&[b'm'; 1024], address).expect("it is sent");
+    }
+    let test = async {
+        let (release, held) = std::sync::mpsc::channel();
+        drop(release);
+        let mut log = log(Stuck(Some(held)), folder.path(), &process, &wake);
+        log.run(&shared, &process);
+        let intake = log.taker().expect("it runs").intake;
+        socket.serve(&BTreeMap::from([(id("l"), log)]), &process.log).await;
+        let counted = async {
+            while intake.figures().kernel_drops == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, counted).await.expect("some found no room");
+        socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 #[cfg(feature = "jetstream")]
 #[tokio::test]
 async fn a_server_that_does_not_answer_holds_up_no_other_log_and_not_the_end_of_the_thread() {
