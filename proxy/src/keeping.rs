@@ -138,4 +138,20 @@ mod tests {
         let why = failed.get(&id).expect("no thread");
         assert_eq!(why.contains("--data DIR"), cfg!(feature = "durable"), "{why}");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_not_open_in_time_fails_its_listener_alone() {
+        let (thread, mut queue) = WorkerHandle::with_queue();
+        let id = |name: &str| ListenerId::new(proxy_api::Origin::port_forward("ns", "f"), name);
+        let listeners = ["a", "b"].map(|name| (id(name), Arc::new(listener())));
+        let answers = async {
+            let Some(Command::Keep(Ask::Open(mut wanted))) = queue.recv().await else { panic!("logs are asked for") };
+            let last = wanted.pop().expect("two");
+            last.done.send(Ok(())).expect("it is waited for");
+            // The other one hangs.
+            wanted
+        };
+        let (failed, _hung) = tokio::join!(open(Some(&thread), listeners.to_vec(), OPEN_WITHIN), answers);
+        assert_eq!(failed, BTreeMap::from([(id("a"), late())]));
+    }
 }

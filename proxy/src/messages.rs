@@ -174,8 +174,8 @@ impl Thread {
         }
     }
 
-    /// Begins to open these logs, unless they are open. There must be room for what each may become, with its new bounds
-    /// if it is open. Logs that are not open yet, and are none of these, are given up.
+    /// Begins to open these logs, unless they are open. There must be room for what each may become, with its new
+    /// bounds if it is open. Logs that are not open yet, and are none of these, are given up.
     fn open(&mut self, wanted: Vec<Wanted>) {
         let mut begun = take(&mut self.begun);
         let mut failed = self.without_room(&wanted);

@@ -63,9 +63,9 @@ pub(super) fn most_bytes(durable: &Durable) -> u64 {
     }
 }
 
-/// The logs that find no room beside others, and why, of those that are wanted with so many bytes. `open` has the bytes
-/// that open logs may have now. Those that want fewer leave the rest to all; otherwise who comes first has the room, and
-/// an open log that finds none for more bytes keeps what it has.
+/// The logs that find no room beside others, and why, of those that are wanted with so many bytes. `open` has the
+/// bytes that open logs may have now. Those that want fewer leave the rest to all; otherwise who comes first has the
+/// room, and an open log that finds none for more bytes keeps what it has.
 pub(super) fn without_room(
     room: u64,
     mut open: BTreeMap<ListenerId, u64>,
