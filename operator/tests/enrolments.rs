@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use data_encoding::BASE64;
@@ -27,7 +28,7 @@ use operator_core::{
 use proxy_api::{Issued, SignOutcome, SignReason};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify, time::timeout};
 use tunnel_core::{
     identity::{AgentIdentity, AgentName, EndpointId, Fingerprint},
     join::{Address, JoinString, Token},
@@ -49,6 +50,10 @@ struct Server {
     secrets: Mutex<BTreeMap<String, Value>>,
     writes: Mutex<Writes>,
     version: Mutex<u64>,
+    /// Somebody reads the roots.
+    asked: Notify,
+    /// Who holds it delays those who read the roots.
+    slow: tokio::sync::Mutex<()>,
 }
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {
@@ -99,6 +104,10 @@ impl Server {
                 async move {
                     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
                     let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    if method == Method::GET && path == ROOTS {
+                        server.asked.notify_one();
+                        drop(server.slow.lock().await);
+                    }
                     let (code, body) = server.answer(&method, &path, &body);
                     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
                     *response.status_mut() = StatusCode::from_u16(code).expect("a code");
@@ -289,6 +298,36 @@ async fn gateways_have_roots_of_their_own_and_a_join_string_has_that_of_its_gate
     assert_eq!(server.join().root(), print(&edge));
     enroller.offer(Wanted { gateway_uid: "uid-other".to_owned(), ..wanted() }).await;
     assert_eq!(server.join().root(), print(&other), "the agent dials another gateway now");
+}
+
+#[tokio::test]
+async fn a_slow_read_of_the_root_of_one_gateway_delays_no_other_one() {
+    let (server, enroller) = start().await;
+    let edge = signed(&enroller, "uid-edge", endpoint()).await;
+    let wait = Duration::from_secs(2);
+    timeout(wait, server.asked.notified()).await.expect("the root was read");
+    let slow = server.slow.lock().await;
+    let other = enroller.clone();
+    let other = tokio::spawn(async move { signed(&other, "uid-other", endpoint()).await });
+    timeout(wait, server.asked.notified()).await.expect("the other root is read");
+    let again = timeout(wait, signed(&enroller, "uid-edge", endpoint())).await.expect("no delay");
+    assert_eq!(again.root, edge.root);
+    drop(slow);
+    let other = timeout(wait, other).await.expect("in time").expect("no panic");
+    assert_ne!(other.root, edge.root);
+}
+
+#[tokio::test]
+async fn gateways_that_need_their_first_roots_at_once_each_get_one() {
+    let (server, enroller) = start().await;
+    let (one, same, other) = tokio::join!(
+        signed(&enroller, "uid-edge", endpoint()),
+        signed(&enroller, "uid-edge", endpoint()),
+        signed(&enroller, "uid-other", endpoint()),
+    );
+    assert!(one.root == same.root && one.root != other.root);
+    let kept = server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
+    assert_eq!(kept.as_object().map(serde_json::Map::len), Some(2));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //! The Secret of an agent is its child: the join string, and the ledger of the tokens that were issued for it. The shell
 //! writes the ledger before it answers.
 
+mod failing;
 mod judge;
 mod ledger;
 
@@ -19,6 +20,7 @@ use tunnel_core::{
 };
 
 pub use self::{
+    failing::Failing,
     judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
 };

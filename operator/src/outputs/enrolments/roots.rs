@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex as Lock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -81,19 +81,24 @@ struct Known {
     looked: Instant,
 }
 
+/// The root of one gateway. Who reads it has the lock; absent: it was not read yet.
+type Place = Mutex<Option<Known>>;
+
 /// The roots of the tunnels.
 pub struct TunnelRoots {
     api: Api<Secret>,
     name: String,
     /// By the uid of the gateway.
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Lock<BTreeMap<String, Arc<Place>>>,
+    /// Who adds a root has the lock: of two writes at a time, one would fail.
+    adding: Mutex<()>,
 }
 
 impl TunnelRoots {
     /// The roots in the Secret of this name.
     #[must_use]
     pub fn new(api: Api<Secret>, name: &str) -> Self {
-        Self { api, name: name.to_owned(), known: Mutex::default() }
+        Self { api, name: name.to_owned(), known: Lock::default(), adding: Mutex::default() }
     }
 
     /// The root that signs now for the gateway with this uid; only the leader asks. One that is known signs on while the
@@ -102,11 +107,12 @@ impl TunnelRoots {
     /// # Errors
     /// See [`RootError`].
     pub async fn current(&self, gateway_uid: &str, now: u64) -> Result<Arc<Authority>, RootError> {
-        let mut known = self.known.lock().await;
-        if let Some(fresh) = known.get(gateway_uid).filter(|known| known.looked.elapsed() < LOOK) {
+        let place = self.place(gateway_uid);
+        let mut known = place.lock().await;
+        if let Some(fresh) = known.as_ref().filter(|known| known.looked.elapsed() < LOOK) {
             return Ok(fresh.authority.clone());
         }
-        let authority = match (self.read(gateway_uid, now).await, known.get(gateway_uid)) {
+        let authority = match (self.read(gateway_uid, now).await, known.as_ref()) {
             (Ok(authority), before) => {
                 let is_other = before.is_some_and(|before| before.authority.fingerprint() != authority.fingerprint());
                 if is_other {
@@ -125,23 +131,48 @@ impl TunnelRoots {
             }
             (Err(error), _) => return Err(error),
         };
-        known.retain(|_, known| known.looked.elapsed() < FORGET);
-        known.insert(gateway_uid.to_owned(), Known { authority: authority.clone(), looked: Instant::now() });
+        *known = Some(Known { authority: authority.clone(), looked: Instant::now() });
         Ok(authority)
+    }
+
+    /// The place of a root. A slow read of it delays nobody who wants another one.
+    fn place(&self, gateway_uid: &str) -> Arc<Place> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.get(gateway_uid) {
+            return place.clone();
+        }
+        // One that somebody holds is in use.
+        known.retain(|_, place| {
+            Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|known| counts(known.as_ref()))
+        });
+        known.entry(gateway_uid.to_owned()).or_default().clone()
     }
 
     async fn read(&self, gateway_uid: &str, now: u64) -> Result<Authority, RootError> {
         let key = format!("{gateway_uid}.pem");
-        let found = answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))?;
-        let held = found.as_ref().and_then(|secret| secret.data.as_ref()?.get(&key)).map(|pem| pem.0.clone());
-        let pem = match held {
+        let pem = held(self.secret().await?.as_ref(), &key);
+        let pem = match pem {
             Some(pem) => pem,
-            None => self.make(found, &key, now).await?,
+            None => self.add(&key, now).await?,
         };
         let name = || self.name.clone();
         let root = Authority::parse(&pem).ok_or_else(|| RootError::Content { name: name(), key: key.clone() })?;
         root.check(now).map_err(|why| RootError::Validity { name: name(), key, why })?;
         Ok(root)
+    }
+
+    async fn secret(&self) -> Result<Option<Secret>, RootError> {
+        answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))
+    }
+
+    /// Adds a root to the Secret as it is once nobody else adds one.
+    async fn add(&self, key: &str, now: u64) -> Result<Vec<u8>, RootError> {
+        let _adding = self.adding.lock().await;
+        let found = self.secret().await?;
+        match held(found.as_ref(), key) {
+            Some(pem) => Ok(pem),
+            None => self.make(found, key, now).await,
+        }
     }
 
     /// Makes a root and adds it to the Secret that was found. A Secret that somebody else has written meanwhile is an
@@ -173,4 +204,14 @@ impl TunnelRoots {
     fn failed(&self, source: RequestError) -> RootError {
         RootError::Secret { name: self.name.clone(), source }
     }
+}
+
+/// Whether a root that was read may still be that of certificates that count.
+fn counts(known: Option<&Known>) -> bool {
+    known.is_some_and(|known| known.looked.elapsed() < FORGET)
+}
+
+/// The root in the Secret under this key.
+fn held(secret: Option<&Secret>, key: &str) -> Option<Vec<u8>> {
+    secret?.data.as_ref()?.get(key).map(|pem| pem.0.clone())
 }
