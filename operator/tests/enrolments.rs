@@ -149,7 +149,7 @@ async fn start() -> (Arc<Server>, Enroller) {
     let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
     config.root_cert = Some(Vec::new());
     let client = Client::try_from(config).expect("a client");
-    let roots = TunnelRoots::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-roots");
+    let roots = TunnelRoots::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-roots", PER_NAMESPACE);
     (server, Enroller::new(client, roots, Arc::default()))
 }
 
@@ -157,6 +157,7 @@ fn wanted() -> Wanted {
     let agent = AgentName::new("home", "pi4").expect("names");
     Wanted {
         key: ObjectKey::new("home", "pi4"),
+        gateway_namespace: "edge".to_owned(),
         gateway_uid: "uid-edge".to_owned(),
         identity: AgentIdentity::new(agent, "uid-1", 0).expect("an identity"),
         redemptions: 1,
@@ -173,7 +174,7 @@ fn request() -> String {
 
 /// What the root of this gateway is to sign.
 fn by(gateway_uid: &str, case: Case) -> Judged {
-    Judged { gateway_uid: gateway_uid.to_owned(), case }
+    Judged { gateway_namespace: "edge".to_owned(), gateway_uid: gateway_uid.to_owned(), case }
 }
 
 fn case(token: Token) -> Judged {
@@ -266,6 +267,9 @@ fn endpoint() -> Case {
     Case::Endpoint(EndpointId::new("0a1b").expect("an id"))
 }
 
+/// How many roots the gateways of one namespace may have.
+const PER_NAMESPACE: usize = 3;
+
 const ROOTS: &str = "/api/v1/namespaces/portlane/secrets/portlane-tunnel-roots";
 
 #[tokio::test]
@@ -277,7 +281,7 @@ async fn one_root_signs_endpoints_and_agents_of_a_gateway_and_is_kept_in_the_sec
     assert_ne!(pod.certificate, agent.certificate);
     let kept = || server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
     let before = kept();
-    assert!(before["uid-edge.pem"].is_string());
+    assert!(before["edge.uid-edge.pem"].is_string());
     let refused = enroller.sign(&by("uid-edge", endpoint()), "AAAA").await.outcome;
     assert_eq!(reason(refused), SignReason::Request);
     assert_eq!(kept(), before);
@@ -337,15 +341,36 @@ async fn a_secret_with_as_many_roots_as_it_may_hold_gets_no_other_one() {
     {
         let mut secrets = server.secrets.lock().expect("not poisoned");
         let roots = secrets.get_mut(ROOTS).and_then(|secret| secret["data"].as_object_mut()).expect("roots");
-        roots.extend((1..512).map(|at| (format!("uid-{at}.pem"), json!(BASE64.encode(b"a root")))));
+        roots.extend((1..512).map(|at| (format!("n{at}.uid-{at}.pem"), json!(BASE64.encode(b"a root")))));
     }
     let refused = enroller.sign(&by("uid-new", endpoint()), &request()).await.outcome;
     assert_eq!(reason(refused), SignReason::Unavailable);
     let why = enroller.offer(Wanted { gateway_uid: "uid-new".to_owned(), ..wanted() }).await.result;
     let why = why.expect_err("no root");
-    assert!(why.contains("portlane-tunnel-roots holds 512 roots") && why.contains("UID.pem"), "{why}");
+    assert!(why.contains("portlane-tunnel-roots holds 512 roots") && why.contains("NAMESPACE.UID.pem"), "{why}");
     signed(&enroller, "uid-edge", endpoint()).await;
-    let damaged = enroller.offer(Wanted { gateway_uid: "uid-7".to_owned(), ..wanted() }).await.result;
+    let damaged = enroller
+        .offer(Wanted { gateway_namespace: "n7".to_owned(), gateway_uid: "uid-7".to_owned(), ..wanted() })
+        .await
+        .result;
     let damaged = damaged.expect_err("no root");
-    assert!(damaged.contains("uid-7.pem in Secret portlane-tunnel-roots does not hold the root"), "{damaged}");
+    assert!(damaged.contains("n7.uid-7.pem in Secret portlane-tunnel-roots does not hold the root"), "{damaged}");
+}
+
+#[tokio::test]
+async fn the_gateways_of_one_namespace_cannot_take_the_places_of_others() {
+    let (server, enroller) = start().await;
+    for uid in ["uid-1", "uid-2", "uid-3"] {
+        signed(&enroller, uid, endpoint()).await;
+    }
+    let refused = enroller.sign(&by("uid-4", endpoint()), &request()).await.outcome;
+    assert_eq!(reason(refused), SignReason::Unavailable);
+    let why = enroller.offer(Wanted { gateway_uid: "uid-4".to_owned(), ..wanted() }).await.result;
+    let why = why.expect_err("no root");
+    assert!(why.contains("holds 3 roots of gateways in namespace edge") && why.contains("edge.UID.pem"), "{why}");
+    let elsewhere = Judged { gateway_namespace: "other".to_owned(), ..by("uid-5", endpoint()) };
+    assert!(is_issued(&enroller.sign(&elsewhere, &request()).await.outcome));
+    signed(&enroller, "uid-1", endpoint()).await;
+    let kept = server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
+    assert_eq!(kept.as_object().map(serde_json::Map::len), Some(4));
 }

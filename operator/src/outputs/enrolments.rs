@@ -163,7 +163,7 @@ impl Enroller {
 
     /// The same, with whether the Secret was written.
     async fn try_offer(&self, wanted: &Wanted) -> Result<(Enrolment, Option<u64>, bool), EnrolmentError> {
-        let root = self.roots.current(&wanted.gateway_uid, now()).await?.fingerprint();
+        let root = self.roots.current((&wanted.gateway_namespace, &wanted.gateway_uid), now()).await?.fingerprint();
         let place = Place::of(&self.client, wanted);
         for _ in 0..ATTEMPTS {
             let found = place.read().await?;
@@ -210,7 +210,7 @@ impl Enroller {
         let der =
             der.map_err(|_| wrong("the request for a certificate is not base64: upgrade the proxy".to_owned()))?;
         let request = Request::parse(&der).map_err(|error| wrong(error.to_string()))?;
-        let root = self.roots.current(&judged.gateway_uid, now()).await?;
+        let root = self.roots.current((&judged.gateway_namespace, &judged.gateway_uid), now()).await?;
         let lifetime = Duration::from_secs(LIFETIME);
         let (signed, redeemed) = match &judged.case {
             Case::Endpoint(id) => (root.sign_endpoint(&request, id, lifetime, now()), None),
