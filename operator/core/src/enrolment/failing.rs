@@ -12,7 +12,7 @@ pub struct Failing {
 }
 
 impl Failing {
-    /// Certificates of this gateway cannot be signed. Returns whether that is to be said: once until they are signed again.
+    /// Certificates of this gateway cannot be signed. Returns whether that is to be said: once until one is signed again.
     pub fn failed(&mut self, gateway_uid: &str) -> bool {
         if self.said.contains(gateway_uid) {
             return false;

@@ -115,8 +115,8 @@ impl TunnelRoots {
         Self { api, name: name.to_owned(), per_namespace, known: Lock::default(), adding: Mutex::default() }
     }
 
-    /// The root that signs now for the gateway with this namespace and uid; only the leader asks. One that is known signs
-    /// on while the Secret cannot be read. `now` is in seconds since 1970.
+    /// The root that signs now for the gateway with this namespace and uid; only the leader asks. One that is known
+    /// signs on while the Secret cannot be read. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// See [`RootError`].
