@@ -42,7 +42,7 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
             "be printable ASCII without spaces, '=', ']' and quotation marks, then '@' and an enterprise number, such as \
              portlane@32473"
         }
-        "^(nats|tls)://[^/@?# ]+$" => "be nats://HOST:PORT or tls://HOST:PORT",
+        "^(nats|tls)://[^/@?# ]+$" => "be nats://HOST:PORT or tls://HOST:PORT, without a user or a password",
         "^[!-~]+$" => "have only printable ASCII characters and no spaces",
         _ => return None,
     })

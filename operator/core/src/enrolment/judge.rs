@@ -34,6 +34,8 @@ pub enum Case {
 /// What is left to do, and with which root.
 #[derive(Clone, Debug)]
 pub struct Judged {
+    /// Namespace of the gateway.
+    pub gateway_namespace: String,
     /// Uid of the gateway, whose root signs.
     pub gateway_uid: String,
     /// What is left to do.
@@ -55,7 +57,7 @@ pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applica
         return Err(refusal(SignReason::Agent, detail));
     };
     let case = case(cache, (&gateway, proxy.uid), applicant)?;
-    Ok(Judged { gateway_uid, case })
+    Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid, case })
 }
 
 /// What is left to do for an applicant at a proxy of this gateway, by the uid of its pod.
