@@ -187,7 +187,11 @@ fn make(path: &Path) -> io::Result<()> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound && above != path => {
             make(above)?;
-            builder.create(path)?;
+            match builder.create(path) {
+                // Another log has made it meanwhile.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
         }
         Err(error) => return Err(error),
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
 
 use durable::{Folder, FolderError};
 use durable_core::{FileError, Files};
@@ -32,6 +34,23 @@ fn a_folder_and_its_files_are_for_their_user_alone() {
     let mut folder = Folder::open(&path).expect("it is made");
     folder.create("one").expect("a new file");
     assert_eq!((mode(&path), mode(&path.join("one")), mode(&path.join("LOCK"))), (0o700, 0o600, 0o600));
+}
+
+#[test]
+fn folders_below_one_that_is_missing_are_made_at_the_same_time() {
+    for _ in 0..20 {
+        let home = tempdir().expect("a folder");
+        let begin = Barrier::new(8);
+        thread::scope(|scope| {
+            for log in 0..8 {
+                let (path, begin) = (home.path().join(format!("shop/logs/{log}")), &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    Folder::open(&path).expect("it is made");
+                });
+            }
+        });
+    }
 }
 
 #[test]
