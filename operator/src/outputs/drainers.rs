@@ -57,7 +57,8 @@ fn creation(drainer: &Drainer) -> Result<Request<Vec<u8>>, request::Error> {
 async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> {
     let namespace = &emptied.key.namespace;
     let fleet = answer(Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(&emptied.fleet.name)).await?;
-    if !emptied.holds(fleet.and_then(|fleet| fleet.metadata.generation)) {
+    let metadata = fleet.map(|fleet| fleet.metadata).unwrap_or_default();
+    if !emptied.holds(metadata.uid.as_deref(), metadata.generation) {
         return Ok(());
     }
     let only = Preconditions { uid: Some(emptied.uid.clone()), resource_version: Some(emptied.version.clone()) };

@@ -177,6 +177,8 @@ pub enum Cost {
 /// A fleet, by its Deployment or `StatefulSet`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetState {
+    /// UID.
+    pub uid: String,
     /// Number of pods.
     pub replicas: i32,
     /// Number of ready pods.
@@ -230,8 +232,8 @@ pub struct DrainerState {
     pub ordinal: i32,
     /// UID.
     pub uid: String,
-    /// Generation of the `StatefulSet` for which the Job was made.
-    pub generation: Option<i64>,
+    /// The claim, the `StatefulSet` and the generation for which the Job was made; empty if unknown.
+    pub drained_for: String,
     /// The sinks have everything.
     pub succeeded: bool,
     /// The Job is being deleted.

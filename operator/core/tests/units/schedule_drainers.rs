@@ -38,20 +38,31 @@ impl Yard {
     }
 
     fn scale(&mut self, wanted: i32, generation: i64) {
-        let state = FleetState { wanted, generation: Some(generation), is_observed: true, ..FleetState::default() };
+        self.scale_of("fleet", wanted, generation);
+    }
+
+    /// The `StatefulSet` of this uid.
+    fn scale_of(&mut self, uid: &str, wanted: i32, generation: i64) {
+        let (uid, generation) = (uid.to_owned(), Some(generation));
+        let state = FleetState { uid, wanted, generation, is_observed: true, ..FleetState::default() };
         self.scene.see(Object::StatefulSet(key("edge"), state));
     }
 
     fn claim(&mut self, ordinal: i32, leaving: bool) {
-        let (uid, version) = (format!("uid-{ordinal}"), "7".to_owned());
+        self.claim_of(&format!("uid-{ordinal}"), ordinal, leaving);
+    }
+
+    /// The claim of this uid.
+    fn claim_of(&mut self, uid: &str, ordinal: i32, leaving: bool) {
+        let (uid, version) = (uid.to_owned(), "7".to_owned());
         let state = ClaimState { gateway: "edge".to_owned(), ordinal, uid, version, leaving };
         self.scene.see(Object::Claim(claim(ordinal), state));
     }
 
     fn job(&mut self, ordinal: i32, generation: i64, succeeded: bool) {
         let (gateway, uid) = ("edge".to_owned(), format!("job-{ordinal}"));
-        let generation = Some(generation);
-        let state = DrainerState { gateway, ordinal, uid, generation, succeeded, leaving: false };
+        let drained_for = format!("uid-{ordinal}.fleet.{generation}");
+        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, leaving: false };
         self.scene.see(Object::Drainer(job(ordinal), state));
     }
 
@@ -121,9 +132,25 @@ fn a_claim_is_removed_only_as_it_was_when_it_was_empty() {
     let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
     let [Step::RemoveClaim(emptied)] = steps.as_slice() else { panic!("{steps:?}") };
     assert_eq!((emptied.uid.as_str(), emptied.version.as_str(), &emptied.fleet), ("uid-1", "7", &key("edge")));
-    assert!(emptied.holds(Some(1)));
-    assert!(!emptied.holds(Some(2)), "the fleet may have the claim again");
-    assert!(!emptied.holds(None));
+    assert!(emptied.holds(Some("fleet"), Some(1)));
+    assert!(!emptied.holds(Some("fleet"), Some(2)), "the fleet may have the claim again");
+    assert!(!emptied.holds(Some("later"), Some(1)), "another fleet may have had the claim");
+    assert!(!emptied.holds(None, None));
+}
+
+#[test]
+fn a_drainer_proves_nothing_of_a_later_fleet_or_claim_of_the_same_name() {
+    let mut yard = Yard::new(1, &[1]);
+    let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
+    let [Step::Create(made)] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!(made.manifest["metadata"]["annotations"]["portlane.dev/drained-for"], "uid-1.fleet.1");
+    yard.job(1, 1, true);
+    yard.scale_of("later", 1, 1);
+    assert_eq!(yard.steps(), ["stop edge-drain-1"], "its pods may have left messages");
+    let mut yard = Yard::new(1, &[1]);
+    yard.job(1, 1, true);
+    yard.claim_of("restored", 1, false);
+    assert_eq!(yard.steps(), ["stop edge-drain-1"], "it may have come from a snapshot");
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub fn deployment(deployment: &Deployment) -> Object {
     let (spec, status) = (deployment.spec.as_ref(), deployment.status.as_ref());
     let generation = deployment.metadata.generation;
     let state = FleetState {
+        uid: deployment.metadata.uid.clone().unwrap_or_default(),
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
@@ -42,6 +43,7 @@ pub fn stateful_set(set: &StatefulSet) -> Object {
     let (spec, status) = (set.spec.as_ref(), set.status.as_ref());
     let generation = set.metadata.generation;
     let state = FleetState {
+        uid: set.metadata.uid.clone().unwrap_or_default(),
         replicas: status.map_or(0, |status| status.replicas),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
