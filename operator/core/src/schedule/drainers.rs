@@ -31,8 +31,8 @@ use crate::{
 const AT_ONCE: usize = 4;
 /// Time for a write to show in a watch, and pause after one that failed.
 const RETRY: Duration = Duration::from_secs(10);
-/// The watches that must be complete.
-const WATCHES: [Kind; 3] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers];
+/// The watches that must be complete. A pod that is not shown may still have its claim.
+const WATCHES: [Kind; 4] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods];
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]

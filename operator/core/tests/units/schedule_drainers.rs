@@ -213,7 +213,7 @@ fn what_is_not_known_for_sure_changes_nothing() {
     assert!(is_idle(&|yard| drop(yard.scene.gone(Kind::StatefulSets, "edge"))), "the claims outlive their fleet");
     assert!(is_idle(&|yard| drop(yard.scene.gone(Kind::Gateways, "edge"))));
     assert!(is_idle(&|yard| drop(yard.scene.see(unreadable_gateway()))));
-    for kind in [Kind::StatefulSets, Kind::Claims, Kind::Drainers] {
+    for kind in [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods] {
         assert!(is_idle(&|yard| drop(yard.scene.cache.apply(&source(kind), Seen::Restarted))), "{kind:?}");
     }
     let behind = FleetState { wanted: 1, generation: Some(1), ..FleetState::default() };
