@@ -215,11 +215,11 @@ fn next(claim: &ClaimState, fleet: &FleetState, job: Option<&DrainerState>, has_
     }
 }
 
-/// The drainers of a gateway.
+/// The drainers of a gateway. A Job of another name is somebody else's, whatever its labels say.
 fn of_gateway<'a>(gateway: &ObjectKey, cache: &'a Cache) -> BTreeMap<&'a ObjectKey, &'a DrainerState> {
     let first = ObjectKey::new(gateway.namespace.clone(), "");
     let here = cache.drainers.range(first..).take_while(|(key, _)| key.namespace == gateway.namespace);
-    here.filter(|(_, job)| job.gateway == gateway.name).collect()
+    here.filter(|(_, job)| job.gateway == gateway.name && job.ordinal >= 0).collect()
 }
 
 fn removed(key: &ObjectKey, job: &DrainerState) -> Option<Step> {

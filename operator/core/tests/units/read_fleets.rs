@@ -115,7 +115,10 @@ fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
     let (uid, version) = ("u".to_owned(), "7".to_owned());
     let expected = ClaimState { gateway: "edge-a".to_owned(), ordinal: 12, uid, version, leaving: false };
     assert_eq!(claim("messages-edge-a-12"), expected);
-    assert_eq!(claim("data-edge-a-12").ordinal, -1, "a claim of somebody else");
+    for foreign in ["data-edge-a-12", "messages-edge-a-012", "messages-edge-a--12", "messages-edge-a-b-12"] {
+        assert!(claim(foreign).ordinal < 0, "{foreign} is a claim of somebody else");
+    }
+    assert!(claim("messages-edge-a-2147483648").ordinal < 0, "no pod has this ordinal");
     let drainer = |status: Value| {
         let metadata = json!({
             "name": "edge-a-drain-12", "namespace": "ns", "uid": "j", "labels": {"portlane.dev/drains": "edge-a"},

@@ -202,6 +202,17 @@ fn a_drainer_without_a_claim_goes() {
 }
 
 #[test]
+fn a_job_of_another_name_is_neither_deleted_nor_counted() {
+    let mut yard = Yard::new(1, &[1]);
+    for number in 0..4 {
+        let (gateway, uid) = ("edge".to_owned(), format!("mine-{number}"));
+        let state = DrainerState { gateway, ordinal: -1, uid, ..DrainerState::default() };
+        yard.scene.see(Object::Drainer(key(&format!("mine-{number}")), state));
+    }
+    assert_eq!(yard.steps(), ["create edge-drain-1"]);
+}
+
+#[test]
 fn what_is_not_known_for_sure_changes_nothing() {
     let is_idle = |change: &dyn Fn(&mut Yard)| {
         let mut yard = Yard::new(1, &[1, 2]);

@@ -54,5 +54,7 @@ fn label(metadata: &ObjectMeta, label: &str) -> String {
 /// The ordinal behind the prefix of the name. -1 is none: an object of another name is left alone.
 fn ordinal(metadata: &ObjectMeta, prefix: &str) -> i32 {
     let name = metadata.name.as_deref().unwrap_or_default();
-    name.strip_prefix(prefix).and_then(|ordinal| ordinal.parse().ok()).unwrap_or(-1)
+    let Some(written) = name.strip_prefix(prefix) else { return -1 };
+    // The controller writes no leading zeros: `01` would be a second claim of pod 1.
+    written.parse().ok().filter(|ordinal: &i32| ordinal.to_string() == written).unwrap_or(-1)
 }
