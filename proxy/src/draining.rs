@@ -1,7 +1,7 @@
 //! Drain only: a proxy that serves nothing, and ends once the sinks have what its folder had.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -91,11 +91,17 @@ impl Draining {
         }
     }
 
-    /// The end: whether nothing is left.
+    /// The end: whether nothing is left, nor has come meanwhile. A proxy whose pod was only thought to be gone may have
+    /// begun logs.
     ///
     /// # Errors
     /// What is left.
-    pub fn finish(self) -> Result<(), Kept> {
+    pub fn finish(mut self) -> Result<(), Kept> {
+        let known: BTreeSet<String> = self.logs.iter().map(|log| log.folder.clone()).collect();
+        match messages::find(&self.folder) {
+            Ok(found) => self.logs.extend(found.into_iter().filter(|log| !known.contains(&log.folder))),
+            Err(error) => return Err(Kept { folder: self.folder, words: error.to_string() }),
+        }
         match draining::remainder(&self.logs) {
             None => Ok(()),
             Some(words) => Err(Kept { folder: self.folder, words }),
@@ -139,9 +145,25 @@ fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proxy_api::{Durable, Framing, Listener, Oversize, Sink, Store, WhenFull};
+    use tempfile::tempdir;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_came_after_the_start_is_left_at_the_end() {
+        let data = tempdir().expect("a folder");
+        let draining = || Draining::find(data.path()).expect("a folder");
+        assert!(draining().finish().is_ok());
+        let before = draining();
+        let log = data.path().join(ALL_LOGS).join("shop/logs/l");
+        fs::create_dir_all(&log).expect("a folder");
+        fs::write(log.join("log-1"), "").expect("a file");
+        let kept = before.finish().expect_err("a log").to_string();
+        assert!(kept.contains("shop/logs/l has messages that nobody has counted"), "{kept}");
+    }
 
     /// How many folders a configuration has whose only listener has this store.
     fn folders(store: Store) -> usize {
