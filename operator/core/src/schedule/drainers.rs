@@ -197,7 +197,7 @@ enum Next {
 }
 
 fn next(claim: &ClaimState, fleet: &FleetState, job: Option<&DrainerState>, has_pod: bool) -> Next {
-    if claim.ordinal < fleet.wanted {
+    if fleet.has_ordinal(claim.ordinal) {
         // The fleet has the claim, or has it again.
         return if job.is_some() { Next::Stop } else { Next::Nothing };
     }

@@ -185,6 +185,8 @@ pub struct FleetState {
     pub ready: i32,
     /// Number of pods that there should be.
     pub wanted: i32,
+    /// Ordinal of the first pod. The operator sets none, but others may.
+    pub first: i32,
     /// Generation of the spec.
     pub generation: Option<i64>,
     /// The status is that of this generation.
@@ -197,6 +199,14 @@ pub struct FleetState {
     pub revision: Revision,
     /// How far the last rollout is.
     pub rollout: Progress,
+}
+
+impl FleetState {
+    /// Whether there should be a pod of this ordinal.
+    #[must_use]
+    pub fn has_ordinal(&self, ordinal: i32) -> bool {
+        (self.first..self.first.saturating_add(self.wanted)).contains(&ordinal)
+    }
 }
 
 /// What the pods of a fleet are made of, as fingerprints. An empty fingerprint is unknown.

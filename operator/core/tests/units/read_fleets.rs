@@ -79,7 +79,9 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
             "metadata": {
                 "name": "edge", "namespace": "ns", "uid": "f", "generation": 2, "annotations": annotations,
             },
-            "spec": {"replicas": 3, "selector": {}, "serviceName": "edge", "template": pod},
+            "spec": {
+                "replicas": 3, "ordinals": {"start": 2}, "selector": {}, "serviceName": "edge", "template": pod,
+            },
             "status": {
                 "observedGeneration": generation, "replicas": replicas, "updatedReplicas": updated,
                 "readyReplicas": ready,
@@ -91,7 +93,7 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
     };
     let done = at(2, 3, 3, 3);
     assert_eq!((done.replicas, done.ready, done.wanted, done.generation), (3, 3, 3, Some(2)));
-    assert_eq!(done.uid, "f");
+    assert_eq!((done.uid.as_str(), done.first), ("f", 2));
     assert_eq!((done.image.as_str(), done.revision.gateway.as_str()), ("proxy:1", "g"));
     assert_eq!((done.is_observed, done.rollout), (true, Progress::Complete));
     assert_eq!(at(2, 3, 2, 3).rollout, Progress::Running);

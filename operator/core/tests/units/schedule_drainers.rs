@@ -185,6 +185,17 @@ fn four_drainers_of_a_gateway_run_at_a_time_and_one_that_does_not_succeed_stays(
 }
 
 #[test]
+fn a_fleet_whose_ordinals_start_later_keeps_the_claims_that_it_has() {
+    let mut yard = Yard::new(1, &[0, 1, 5, 6]);
+    let (uid, generation) = ("fleet".to_owned(), Some(1));
+    let state = FleetState { uid, wanted: 1, first: 5, generation, is_observed: true, ..FleetState::default() };
+    yard.scene.see(Object::StatefulSet(key("edge"), state));
+    assert_eq!(yard.steps(), ["create edge-drain-0", "create edge-drain-1", "create edge-drain-6"]);
+    yard.claim(-1, false);
+    assert_eq!(yard.scene.cache.spare_claims(&key("edge")).count(), 3);
+}
+
+#[test]
 fn the_fleet_of_a_gateway_on_claims_is_its_stateful_set() {
     let mut yard = Yard::new(3, &[]);
     yard.scene.see(deployment(5, 5));
