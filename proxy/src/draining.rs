@@ -1,7 +1,7 @@
 //! Drain only: a proxy that serves nothing, and ends once the sinks have what its folder had.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -91,11 +91,17 @@ impl Draining {
         }
     }
 
-    /// The end: whether nothing is left.
+    /// The end: whether nothing is left, nor has come meanwhile. A proxy whose pod was only thought to be gone may have
+    /// begun logs.
     ///
     /// # Errors
     /// What is left.
-    pub fn finish(self) -> Result<(), Kept> {
+    pub fn finish(mut self) -> Result<(), Kept> {
+        let known: BTreeSet<String> = self.logs.iter().map(|log| log.folder.clone()).collect();
+        match messages::find(&self.folder) {
+            Ok(found) => self.logs.extend(found.into_iter().filter(|log| !known.contains(&log.folder))),
+            Err(error) => return Err(Kept { folder: self.folder, words: error.to_string() }),
+        }
         match draining::remainder(&self.logs) {
             None => Ok(()),
             Some(words) => Err(Kept { folder: self.folder, words }),
@@ -111,13 +117,13 @@ pub async fn over(draining: Option<&mut Draining>, proxy: &Proxy) {
     }
 }
 
-/// The durable listeners of a configuration, by the names of their folders, and what was seen of their messages.
+/// The listeners of a configuration that keep messages in a folder, by its name, and what was seen of the messages.
 fn owners<'a>(
     configuration: &Configuration,
     seen: &'a BTreeMap<Arc<ListenerId>, Seen>,
 ) -> BTreeMap<String, Option<&'a Seen>> {
-    let is_durable = |offer: &Offer| matches!(offer, Offer::Supported(listener) if listener.durable.is_some());
-    let durable = configuration.listeners.iter().filter(|(_, offer)| is_durable(offer));
+    let has_folder = |offer: &Offer| matches!(offer, Offer::Supported(listener) if draining::has_folder(listener));
+    let durable = configuration.listeners.iter().filter(|(_, offer)| has_folder(offer));
     durable.map(|(id, _)| (messages::name(id), seen.get(id))).collect()
 }
 
@@ -133,6 +139,59 @@ fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
         None => "messages may wait".to_owned(),
     };
     let message =
-        format!("{waiting}, and there is no durable listener of this name: create it again to have them sent");
+        format!("{waiting}, and no listener of this name has durable.store.disk: create it again to have them sent");
     proxy.log().notice(Level::Error, "draining", &log.folder, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proxy_api::{Durable, Framing, Listener, Oversize, Sink, Store, WhenFull};
+    use tempfile::tempdir;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_came_after_the_start_is_left_at_the_end() {
+        let data = tempdir().expect("a folder");
+        let draining = || Draining::find(data.path()).expect("a folder");
+        assert!(draining().finish().is_ok());
+        let before = draining();
+        let log = data.path().join(ALL_LOGS).join("shop/logs/l");
+        fs::create_dir_all(&log).expect("a folder");
+        fs::write(log.join("log-1"), "").expect("a file");
+        let kept = before.finish().expect_err("a log").to_string();
+        assert!(kept.contains("shop/logs/l has messages that nobody has counted"), "{kept}");
+    }
+
+    /// How many folders a configuration has whose only listener has this store.
+    fn folders(store: Store) -> usize {
+        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
+        let mut configuration = Configuration::decode(text.as_bytes()).expect("v1");
+        let durable = Durable {
+            framing: Framing::Newline,
+            max_message_bytes: 64,
+            oversize: Oversize::Drop,
+            store,
+            max_age_seconds: None,
+            when_full: WhenFull::DropNewest,
+            sync_millis: 0,
+            send: Sink::Udp {},
+            dead_letter_bytes: None,
+            enrich: None,
+        };
+        let (id, template) = configuration.supported().next().expect("a listener");
+        let listener = Listener { durable: Some(Box::new(durable)), ..template.clone() }.sealed();
+        configuration.listeners = BTreeMap::from([(id.clone(), Offer::Supported(Arc::new(listener)))]);
+        owners(&configuration, &BTreeMap::new()).len()
+    }
+
+    #[test]
+    fn a_listener_that_keeps_messages_in_a_stream_does_not_own_the_folder_that_it_had() {
+        assert_eq!(folders(Store::Disk { max_bytes: 16 << 20 }), 1);
+        let url = "nats://127.0.0.1:1".to_owned();
+        let stream = Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 };
+        assert_eq!(folders(stream), 0, "an empty stream says nothing of the folder");
+    }
 }

@@ -38,6 +38,8 @@ mod window;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The pause after something failed.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Why a stream is of no more use that has messages of others.
+const ANOTHER: &str = "another process publishes to it; stop one of them, and restart this process";
 /// How often the size of the stream is looked up.
 const TICK: Duration = Duration::from_secs(5);
 /// How long messages that wait are published when the store is closed.

@@ -32,8 +32,8 @@ pub const PROBLEM: &str = "portlane.dev/injection-problem";
 pub const INSTALLATION_REVISION: &str = "portlane.dev/installation-revision";
 /// Annotation of a fleet's workload: fingerprint of what the gateway asks for in its pods.
 pub const GATEWAY_REVISION: &str = "portlane.dev/gateway-revision";
-/// Annotation of a drainer: generation of the `StatefulSet` for which it was made.
-pub const FLEET_GENERATION: &str = "portlane.dev/fleet-generation";
+/// Annotation of a drainer: the claim, the `StatefulSet` and the generation for which it was made.
+pub const DRAINED_FOR: &str = "portlane.dev/drained-for";
 /// Annotation of a pod that chooses the image of its sidecar.
 pub const SIDECAR_IMAGE: &str = "portlane.dev/proxy-image";
 /// Annotation with the deletion cost of a pod (KEP-2255).

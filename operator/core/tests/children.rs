@@ -89,7 +89,7 @@ fn a_fleet_on_claims_and_the_drainer_of_a_claim_are_what_the_golden_file_says() 
     let kinds: Vec<&str> = children.iter().filter_map(|child| child["kind"].as_str()).collect();
     assert_eq!(kinds, ["ServiceAccount", "StatefulSet", "PodDisruptionBudget", "NetworkPolicy", "Service"]);
     let claim = ObjectKey::new("infra", "messages-edge-2");
-    let made = drainer((&ObjectKey::new("infra", "edge"), &gateway), &fleets(), "ROOTS", (&claim, 2), 7);
+    let made = drainer((&ObjectKey::new("infra", "edge"), &gateway), &fleets(), "ROOTS", (&claim, 2), "claim.fleet.7");
     assert_eq!(made.key, ObjectKey::new("infra", "edge-drain-2"));
     let labels = &made.manifest["spec"]["template"]["metadata"]["labels"];
     for child in &children[1..] {

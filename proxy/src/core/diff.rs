@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::client_hello;
+use super::{client_hello, draining};
 use proxy_api::{Access, Bind, Configuration, Listener, ListenerId, Offer, OnUpdate, SocketKey};
 
 /// The running state of a proxy.
@@ -35,9 +35,9 @@ pub fn desired(configuration: &Configuration) -> Desired {
     configuration.listeners.iter().map(|(id, offer)| (id.clone(), listener(offer))).collect()
 }
 
-/// Leaves only durable listeners.
+/// Leaves only listeners that keep messages in a folder.
 pub fn leave_durable(desired: &mut Desired) {
-    desired.retain(|_, wanted| wanted.as_ref().is_some_and(|listener| listener.durable.is_some()));
+    desired.retain(|_, wanted| wanted.as_ref().is_some_and(|listener| draining::has_folder(listener)));
 }
 
 /// First phase of a change.

@@ -1,5 +1,7 @@
 //! When a proxy that only sends what its folder has may end, and what it leaves.
 
+use proxy_api::{Listener, Store};
+
 /// Logs that the remainder names.
 const NAMED: usize = 8;
 
@@ -11,7 +13,7 @@ pub enum Owner {
     Unknown,
     /// A listener, which sends them.
     Listener,
-    /// A durable listener that the configuration does not have, so that nothing sends them.
+    /// A durable listener that the configuration does not have, or not with a folder, so that nothing sends them.
     Nobody,
 }
 
@@ -54,6 +56,13 @@ impl Left {
         let words: Vec<String> = messages.into_iter().chain(letters).collect();
         (!words.is_empty()).then(|| format!("{} has {}", self.folder, words.join(", and ")))
     }
+}
+
+/// Whether a listener keeps messages in a folder. One that keeps them in a stream sends nothing of what its folder has
+/// from before.
+#[must_use]
+pub fn has_folder(listener: &Listener) -> bool {
+    listener.durable.as_ref().is_some_and(|durable| matches!(durable.store, Store::Disk { .. }))
 }
 
 /// Whether there is nothing to wait for: each log is sent, or has nobody who would send it.

@@ -68,11 +68,15 @@ mod tests {
 
     /// A listener that keeps messages.
     fn durable() -> Arc<Listener> {
+        durable_in(Store::Disk { max_bytes: 16 << 20 })
+    }
+
+    fn durable_in(store: Store) -> Arc<Listener> {
         let durable = Durable {
             framing: Framing::Newline,
             max_message_bytes: 64,
             oversize: Oversize::Drop,
-            store: Store::Disk { max_bytes: 16 << 20 },
+            store,
             max_age_seconds: None,
             when_full: WhenFull::DropNewest,
             sync_millis: 0,
@@ -92,9 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_only_drains_wants_durable_listeners_and_no_others() {
+    fn a_proxy_that_only_drains_wants_listeners_with_a_folder_and_no_others() {
+        let url = "nats://127.0.0.1:1".to_owned();
+        let stream = durable_in(Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 });
         let mut desired =
             Desired::from([(id("a"), Some(durable())), (id("b"), Some(listener(2, "b"))), (id("c"), None)]);
+        desired.insert(id("d"), Some(stream));
         crate::core::diff::leave_durable(&mut desired);
         assert_eq!(desired.keys().collect::<Vec<_>>(), [&id("a")]);
     }

@@ -233,7 +233,7 @@ const LIVE: [&str; 3] = [
 const FLEETS: [&str; 9] = [
     "apps/deployments: get, list, watch, create, patch",
     "apps/statefulsets: get, list, watch, create, patch",
-    "batch/jobs: list, watch, create, patch, delete",
+    "batch/jobs: list, watch, create, delete",
     "networking.k8s.io/networkpolicies: get, list, watch, delete",
     "persistentvolumeclaims: list, watch, delete",
     "policy/poddisruptionbudgets: get, list, watch, create, patch",

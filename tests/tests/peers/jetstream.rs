@@ -134,6 +134,21 @@ fn a_listener_whose_server_is_away_fails_with_its_url_and_runs_once_the_server_i
 }
 
 #[test]
+fn a_proxy_whose_stream_gets_messages_of_another_process_says_so_and_takes_no_more() {
+    let (folder, data) = (open_folder(), tempfile::tempdir().expect("a folder"));
+    let back = free_port();
+    let _server = nats(folder.path(), back);
+    let program = run(&manifests(free_port(), back, free_port()), free_port(), data.path());
+    program.wait("bound", "default/f/l");
+    let mut other = connect(back).expect("a connection");
+    let publication = b"CONNECT {\"verbose\":false}\r\nPUB portlane__default__f__l 5\r\nother\r\n";
+    other.write_all(publication).expect("it is sent");
+    until("the proxy says so", || {
+        program.events().iter().any(|event| event.to_string().contains("another process publishes to it"))
+    });
+}
+
+#[test]
 fn a_proxy_that_opens_the_stream_of_another_one_takes_it_over_and_the_other_one_says_so() {
     let (folder, data, other) = (open_folder(), tempfile::tempdir(), tempfile::tempdir());
     let (data, other) = (data.expect("a folder"), other.expect("a folder"));

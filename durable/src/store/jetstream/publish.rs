@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use super::aside::message;
-use super::{Keeper, PAUSE};
+use super::{ANOTHER, Keeper, PAUSE};
 use crate::store::command::Append;
 use crate::{Incoming, StoreError};
 
@@ -116,7 +117,7 @@ impl Keeper {
 
     /// Sends a message that comes after the one of this sequence.
     async fn begin(&self, before: u64, incoming: &Incoming) -> Result<PublishAckFuture, PublishError> {
-        let id = format!("{}/{}", self.settings.stream, before + 1);
+        let id = self.id_of(before + 1);
         let message = message(&incoming.source, incoming.received_millis, &incoming.payload);
         let message = message.message_id(id).expected_last_sequence(before);
         self.context.send_publish(self.settings.stream.clone(), message).await
@@ -153,14 +154,21 @@ impl Keeper {
             match info {
                 Ok(info) => {
                     let (last, known) = (info.state.last_sequence, self.last.get());
+                    let is_ours = match self.has_published(known + 1, last.min(most)).await {
+                        Ok(is_ours) => is_ours && last <= most,
+                        Err(why) => {
+                            self.fails(why);
+                            continue;
+                        }
+                    };
                     if last < known {
                         let what = format!(
                             "it ends with message {last}, and had {known}; restart this process, and let the server \
                              sync with sync_interval: always"
                         );
                         self.lose(self.words("use", &what));
-                    } else if last > most {
-                        self.lose(self.words("use", &"another process publishes to it; stop one of them"));
+                    } else if !is_ours {
+                        self.lose(self.words("use", &ANOTHER));
                     } else {
                         self.last.set(last);
                     }
@@ -169,6 +177,27 @@ impl Keeper {
                 Err(why) => self.fails(why),
             }
         }
+    }
+
+    /// Whether this process has published these messages: what another one has published in their place would be taken
+    /// for them, and they would be lost.
+    async fn has_published(&self, first: u64, last: u64) -> Result<bool, String> {
+        let name = self.settings.stream.as_str();
+        let stream = self.context.get_stream_no_info(name).await.map_err(|error| self.words("look up", &error))?;
+        for number in first..=last {
+            let is_ours = match Box::pin(stream.get_raw_message(number)).await {
+                Ok(found) => self.is_ours(number, Some(&found.headers)),
+                // The sink has it already, and it was ours when it was given.
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+                    self.window.borrow().end() > number
+                }
+                Err(error) => return Err(self.words("look up", &error)),
+            };
+            if !is_ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Answers who appended the messages, of which the stream has so many.

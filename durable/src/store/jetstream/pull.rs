@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::aside::origin;
 use super::window::Given;
-use super::{Keeper, PAUSE};
+use super::{ANOTHER, Keeper, PAUSE};
 use crate::Kept;
 
 /// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
@@ -122,6 +122,11 @@ impl Keeper {
     fn given(&self, message: &Message) -> Result<(), String> {
         let number = message.info().map_err(|error| self.words("read", &error))?.stream_sequence;
         let Some(way) = message.message.reply.clone() else { return Ok(()) };
+        if number > self.last.get() && !self.is_ours(number, message.message.headers.as_ref()) {
+            let why = self.words("use", &ANOTHER);
+            self.lose(why.clone());
+            return Err(why);
+        }
         let (source, received_millis) = origin(message.message.headers.as_ref());
         let payload = message.message.payload.to_vec();
         let given = self.window.borrow_mut().give(Kept { number, source, received_millis, payload }, way);

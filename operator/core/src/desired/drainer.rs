@@ -10,7 +10,7 @@ use crate::{
         durability::VOLUME,
         gateway::{Fleets, pod_template},
     },
-    names::{CLASS_LABEL, DRAINER, DRAINS_LABEL, FLEET_GENERATION, NAME, PROXY_LABEL},
+    names::{CLASS_LABEL, DRAINED_FOR, DRAINER, DRAINS_LABEL, NAME, PROXY_LABEL},
     world::ObjectKey,
 };
 
@@ -32,15 +32,15 @@ pub fn key(gateway: &ObjectKey, ordinal: i32) -> ObjectKey {
     ObjectKey::new(gateway.namespace.clone(), format!("{}-drain-{ordinal}", gateway.name))
 }
 
-/// The drainer of a claim. `fleets.image` is the image of the fleet, `roots` the CA bundle, PEM, and `generation` that of
-/// the `StatefulSet`.
+/// The drainer of a claim. `fleets.image` is the image of the fleet, `roots` the CA bundle, PEM, and `drained_for` what
+/// its success will prove.
 #[must_use]
 pub fn drainer(
     (gateway_key, gateway): (&ObjectKey, &ForwardGateway),
     fleets: &Fleets,
     roots: &str,
     (claim, ordinal): (&ObjectKey, i32),
-    generation: i64,
+    drained_for: &str,
 ) -> Drainer {
     let key = key(gateway_key, ordinal);
     let labels = labels(gateway_key, gateway);
@@ -57,7 +57,7 @@ pub fn drainer(
             "name": key.name,
             "namespace": key.namespace,
             "labels": labels,
-            "annotations": {FLEET_GENERATION: generation.to_string()},
+            "annotations": {DRAINED_FOR: drained_for},
             "ownerReferences": [{
                 "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
                 "kind": "ForwardGateway",

@@ -1,8 +1,8 @@
 //! When claims of pods that a smaller fleet no longer has are drained, and when they are deleted.
 //!
 //! Everything is derived from what the watches show. A Job that has succeeded proves that a claim is empty only if the
-//! `StatefulSet` is of the generation for which the Job was made: otherwise the pod may have come back meanwhile, and may
-//! have left new messages.
+//! claim and the `StatefulSet` are those for which the Job was made, and that is of the same generation: otherwise the pod
+//! may have come back meanwhile, and may have left new messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,8 +31,8 @@ use crate::{
 const AT_ONCE: usize = 4;
 /// Time for a write to show in a watch, and pause after one that failed.
 const RETRY: Duration = Duration::from_secs(10);
-/// The watches that must be complete.
-const WATCHES: [Kind; 3] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers];
+/// The watches that must be complete. A pod that is not shown may still have its claim.
+const WATCHES: [Kind; 4] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods];
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,15 +73,17 @@ pub struct Emptied {
     pub version: String,
     /// The `StatefulSet`.
     pub fleet: ObjectKey,
-    /// Generation of the `StatefulSet` for which this was found.
+    /// Uid of the `StatefulSet` for which this was found: one that was made anew counts its generations from 1.
+    pub fleet_uid: String,
+    /// Generation of that `StatefulSet`.
     pub generation: i64,
 }
 
 impl Emptied {
-    /// Whether the claim may be deleted while the `StatefulSet` is of this generation; absent: there is none.
+    /// Whether the claim may be deleted while the `StatefulSet` has this uid and generation; absent: there is none.
     #[must_use]
-    pub fn holds(&self, generation: Option<i64>) -> bool {
-        generation == Some(self.generation)
+    pub fn holds(&self, uid: Option<&str>, generation: Option<i64>) -> bool {
+        uid == Some(self.fleet_uid.as_str()) && generation == Some(self.generation)
     }
 }
 
@@ -153,11 +155,12 @@ impl Drainers {
                     uid: claim.uid.clone(),
                     version: claim.version.clone(),
                     fleet: key.clone(),
+                    fleet_uid: fleet.uid.clone(),
                     generation,
                 })),
-                Next::Drain(generation) if room > 0 => {
+                Next::Drain(drained_for) if room > 0 => {
                     room -= 1;
-                    let made = self.drainer((key, gateway), fleet, trusted, (name, ordinal), generation);
+                    let made = self.drainer((key, gateway), fleet, trusted, (name, ordinal), &drained_for);
                     steps.push(Step::Create(made));
                 }
                 Next::Nothing | Next::Drain(_) => {}
@@ -172,12 +175,12 @@ impl Drainers {
         fleet: &FleetState,
         trusted: &Trusted,
         claim: (&ObjectKey, i32),
-        generation: i64,
+        drained_for: &str,
     ) -> Drainer {
         let image =
             if fleet.image.is_empty() { revision::image(gateway.1, &self.fleets.image) } else { fleet.image.clone() };
         let fleets = Fleets { image, ..self.fleets.clone() };
-        drainer::drainer(gateway, &fleets, &trusted.bundle, claim, generation)
+        drainer::drainer(gateway, &fleets, &trusted.bundle, claim, drained_for)
     }
 }
 
@@ -185,8 +188,8 @@ impl Drainers {
 enum Next {
     /// Wait.
     Nothing,
-    /// Make a drainer, for this generation of the `StatefulSet`.
-    Drain(i64),
+    /// Make a drainer, whose success will prove this.
+    Drain(String),
     /// Delete the drainer.
     Stop,
     /// Delete the claim, of which this generation proves that it is empty.
@@ -194,28 +197,29 @@ enum Next {
 }
 
 fn next(claim: &ClaimState, fleet: &FleetState, job: Option<&DrainerState>, has_pod: bool) -> Next {
-    if claim.ordinal < fleet.wanted {
+    if fleet.has_ordinal(claim.ordinal) {
         // The fleet has the claim, or has it again.
         return if job.is_some() { Next::Stop } else { Next::Nothing };
     }
     // The controller may still make pods of an earlier generation.
     let Some(generation) = fleet.generation.filter(|_| fleet.is_observed && !has_pod) else { return Next::Nothing };
+    let drained_for = format!("{}.{}.{generation}", claim.uid, fleet.uid);
     match job {
         // A claim stays as long as a pod has it, also one that has ended.
         Some(_) if claim.leaving => Next::Stop,
         None if claim.leaving => Next::Nothing,
-        None => Next::Drain(generation),
+        None => Next::Drain(drained_for),
         Some(job) if !job.succeeded || job.leaving => Next::Nothing,
-        Some(job) if job.generation == Some(generation) => Next::Remove(generation),
+        Some(job) if job.drained_for == drained_for => Next::Remove(generation),
         Some(_) => Next::Stop,
     }
 }
 
-/// The drainers of a gateway.
+/// The drainers of a gateway. A Job of another name is somebody else's, whatever its labels say.
 fn of_gateway<'a>(gateway: &ObjectKey, cache: &'a Cache) -> BTreeMap<&'a ObjectKey, &'a DrainerState> {
     let first = ObjectKey::new(gateway.namespace.clone(), "");
     let here = cache.drainers.range(first..).take_while(|(key, _)| key.namespace == gateway.namespace);
-    here.filter(|(_, job)| job.gateway == gateway.name).collect()
+    here.filter(|(_, job)| job.gateway == gateway.name && job.ordinal >= 0).collect()
 }
 
 fn removed(key: &ObjectKey, job: &DrainerState) -> Option<Step> {

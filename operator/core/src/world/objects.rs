@@ -177,12 +177,16 @@ pub enum Cost {
 /// A fleet, by its Deployment or `StatefulSet`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetState {
+    /// UID.
+    pub uid: String,
     /// Number of pods.
     pub replicas: i32,
     /// Number of ready pods.
     pub ready: i32,
     /// Number of pods that there should be.
     pub wanted: i32,
+    /// Ordinal of the first pod. The operator sets none, but others may.
+    pub first: i32,
     /// Generation of the spec.
     pub generation: Option<i64>,
     /// The status is that of this generation.
@@ -195,6 +199,14 @@ pub struct FleetState {
     pub revision: Revision,
     /// How far the last rollout is.
     pub rollout: Progress,
+}
+
+impl FleetState {
+    /// Whether there should be a pod of this ordinal.
+    #[must_use]
+    pub fn has_ordinal(&self, ordinal: i32) -> bool {
+        (self.first..self.first.saturating_add(self.wanted)).contains(&ordinal)
+    }
 }
 
 /// What the pods of a fleet are made of, as fingerprints. An empty fingerprint is unknown.
@@ -230,8 +242,8 @@ pub struct DrainerState {
     pub ordinal: i32,
     /// UID.
     pub uid: String,
-    /// Generation of the `StatefulSet` for which the Job was made.
-    pub generation: Option<i64>,
+    /// The claim, the `StatefulSet` and the generation for which the Job was made; empty if unknown.
+    pub drained_for: String,
     /// The sinks have everything.
     pub succeeded: bool,
     /// The Job is being deleted.

@@ -76,8 +76,12 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
         let annotations = json!({"portlane.dev/installation-revision": "i", "portlane.dev/gateway-revision": "g"});
         let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "proxy", "image": "proxy:1"}]}});
         let set = json!({
-            "metadata": {"name": "edge", "namespace": "ns", "generation": 2, "annotations": annotations},
-            "spec": {"replicas": 3, "selector": {}, "serviceName": "edge", "template": pod},
+            "metadata": {
+                "name": "edge", "namespace": "ns", "uid": "f", "generation": 2, "annotations": annotations,
+            },
+            "spec": {
+                "replicas": 3, "ordinals": {"start": 2}, "selector": {}, "serviceName": "edge", "template": pod,
+            },
             "status": {
                 "observedGeneration": generation, "replicas": replicas, "updatedReplicas": updated,
                 "readyReplicas": ready,
@@ -89,6 +93,7 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
     };
     let done = at(2, 3, 3, 3);
     assert_eq!((done.replicas, done.ready, done.wanted, done.generation), (3, 3, 3, Some(2)));
+    assert_eq!((done.uid.as_str(), done.first), ("f", 2));
     assert_eq!((done.image.as_str(), done.revision.gateway.as_str()), ("proxy:1", "g"));
     assert_eq!((done.is_observed, done.rollout), (true, Progress::Complete));
     assert_eq!(at(2, 3, 2, 3).rollout, Progress::Running);
@@ -112,11 +117,14 @@ fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
     let (uid, version) = ("u".to_owned(), "7".to_owned());
     let expected = ClaimState { gateway: "edge-a".to_owned(), ordinal: 12, uid, version, leaving: false };
     assert_eq!(claim("messages-edge-a-12"), expected);
-    assert_eq!(claim("data-edge-a-12").ordinal, -1, "a claim of somebody else");
+    for foreign in ["data-edge-a-12", "messages-edge-a-012", "messages-edge-a--12", "messages-edge-a-b-12"] {
+        assert!(claim(foreign).ordinal < 0, "{foreign} is a claim of somebody else");
+    }
+    assert!(claim("messages-edge-a-2147483648").ordinal < 0, "no pod has this ordinal");
     let drainer = |status: Value| {
         let metadata = json!({
             "name": "edge-a-drain-12", "namespace": "ns", "uid": "j", "labels": {"portlane.dev/drains": "edge-a"},
-            "annotations": {"portlane.dev/fleet-generation": "4"},
+            "annotations": {"portlane.dev/drained-for": "c.f.4"},
         });
         let job = serde_json::from_value(json!({"metadata": metadata, "status": status})).expect("a Job");
         let Object::Drainer(_, state) = read::drainer(&job) else { panic!("a drainer") };
@@ -126,7 +134,7 @@ fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
         gateway: "edge-a".to_owned(),
         ordinal: 12,
         uid: "j".to_owned(),
-        generation: Some(4),
+        drained_for: "c.f.4".to_owned(),
         succeeded: false,
         leaving: false,
     };

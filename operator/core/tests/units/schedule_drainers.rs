@@ -38,20 +38,31 @@ impl Yard {
     }
 
     fn scale(&mut self, wanted: i32, generation: i64) {
-        let state = FleetState { wanted, generation: Some(generation), is_observed: true, ..FleetState::default() };
+        self.scale_of("fleet", wanted, generation);
+    }
+
+    /// The `StatefulSet` of this uid.
+    fn scale_of(&mut self, uid: &str, wanted: i32, generation: i64) {
+        let (uid, generation) = (uid.to_owned(), Some(generation));
+        let state = FleetState { uid, wanted, generation, is_observed: true, ..FleetState::default() };
         self.scene.see(Object::StatefulSet(key("edge"), state));
     }
 
     fn claim(&mut self, ordinal: i32, leaving: bool) {
-        let (uid, version) = (format!("uid-{ordinal}"), "7".to_owned());
+        self.claim_of(&format!("uid-{ordinal}"), ordinal, leaving);
+    }
+
+    /// The claim of this uid.
+    fn claim_of(&mut self, uid: &str, ordinal: i32, leaving: bool) {
+        let (uid, version) = (uid.to_owned(), "7".to_owned());
         let state = ClaimState { gateway: "edge".to_owned(), ordinal, uid, version, leaving };
         self.scene.see(Object::Claim(claim(ordinal), state));
     }
 
     fn job(&mut self, ordinal: i32, generation: i64, succeeded: bool) {
         let (gateway, uid) = ("edge".to_owned(), format!("job-{ordinal}"));
-        let generation = Some(generation);
-        let state = DrainerState { gateway, ordinal, uid, generation, succeeded, leaving: false };
+        let drained_for = format!("uid-{ordinal}.fleet.{generation}");
+        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, leaving: false };
         self.scene.see(Object::Drainer(job(ordinal), state));
     }
 
@@ -121,9 +132,25 @@ fn a_claim_is_removed_only_as_it_was_when_it_was_empty() {
     let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
     let [Step::RemoveClaim(emptied)] = steps.as_slice() else { panic!("{steps:?}") };
     assert_eq!((emptied.uid.as_str(), emptied.version.as_str(), &emptied.fleet), ("uid-1", "7", &key("edge")));
-    assert!(emptied.holds(Some(1)));
-    assert!(!emptied.holds(Some(2)), "the fleet may have the claim again");
-    assert!(!emptied.holds(None));
+    assert!(emptied.holds(Some("fleet"), Some(1)));
+    assert!(!emptied.holds(Some("fleet"), Some(2)), "the fleet may have the claim again");
+    assert!(!emptied.holds(Some("later"), Some(1)), "another fleet may have had the claim");
+    assert!(!emptied.holds(None, None));
+}
+
+#[test]
+fn a_drainer_proves_nothing_of_a_later_fleet_or_claim_of_the_same_name() {
+    let mut yard = Yard::new(1, &[1]);
+    let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
+    let [Step::Create(made)] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!(made.manifest["metadata"]["annotations"]["portlane.dev/drained-for"], "uid-1.fleet.1");
+    yard.job(1, 1, true);
+    yard.scale_of("later", 1, 1);
+    assert_eq!(yard.steps(), ["stop edge-drain-1"], "its pods may have left messages");
+    let mut yard = Yard::new(1, &[1]);
+    yard.job(1, 1, true);
+    yard.claim_of("restored", 1, false);
+    assert_eq!(yard.steps(), ["stop edge-drain-1"], "it may have come from a snapshot");
 }
 
 #[test]
@@ -158,6 +185,17 @@ fn four_drainers_of_a_gateway_run_at_a_time_and_one_that_does_not_succeed_stays(
 }
 
 #[test]
+fn a_fleet_whose_ordinals_start_later_keeps_the_claims_that_it_has() {
+    let mut yard = Yard::new(1, &[0, 1, 5, 6]);
+    let (uid, generation) = ("fleet".to_owned(), Some(1));
+    let state = FleetState { uid, wanted: 1, first: 5, generation, is_observed: true, ..FleetState::default() };
+    yard.scene.see(Object::StatefulSet(key("edge"), state));
+    assert_eq!(yard.steps(), ["create edge-drain-0", "create edge-drain-1", "create edge-drain-6"]);
+    yard.claim(-1, false);
+    assert_eq!(yard.scene.cache.spare_claims(&key("edge")).count(), 3);
+}
+
+#[test]
 fn the_fleet_of_a_gateway_on_claims_is_its_stateful_set() {
     let mut yard = Yard::new(3, &[]);
     yard.scene.see(deployment(5, 5));
@@ -175,6 +213,17 @@ fn a_drainer_without_a_claim_goes() {
 }
 
 #[test]
+fn a_job_of_another_name_is_neither_deleted_nor_counted() {
+    let mut yard = Yard::new(1, &[1]);
+    for number in 0..4 {
+        let (gateway, uid) = ("edge".to_owned(), format!("mine-{number}"));
+        let state = DrainerState { gateway, ordinal: -1, uid, ..DrainerState::default() };
+        yard.scene.see(Object::Drainer(key(&format!("mine-{number}")), state));
+    }
+    assert_eq!(yard.steps(), ["create edge-drain-1"]);
+}
+
+#[test]
 fn what_is_not_known_for_sure_changes_nothing() {
     let is_idle = |change: &dyn Fn(&mut Yard)| {
         let mut yard = Yard::new(1, &[1, 2]);
@@ -186,7 +235,7 @@ fn what_is_not_known_for_sure_changes_nothing() {
     assert!(is_idle(&|yard| drop(yard.scene.gone(Kind::StatefulSets, "edge"))), "the claims outlive their fleet");
     assert!(is_idle(&|yard| drop(yard.scene.gone(Kind::Gateways, "edge"))));
     assert!(is_idle(&|yard| drop(yard.scene.see(unreadable_gateway()))));
-    for kind in [Kind::StatefulSets, Kind::Claims, Kind::Drainers] {
+    for kind in [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods] {
         assert!(is_idle(&|yard| drop(yard.scene.cache.apply(&source(kind), Seen::Restarted))), "{kind:?}");
     }
     let behind = FleetState { wanted: 1, generation: Some(1), ..FleetState::default() };

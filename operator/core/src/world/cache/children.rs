@@ -34,17 +34,17 @@ impl Cache {
         }
     }
 
-    /// The claims of a fleet, in the order of their names.
+    /// The claims of a fleet, in the order of their names. One of another name is somebody else's.
     pub fn claims_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
         let first = ObjectKey::new(gateway.namespace.clone(), "");
         let here = self.claims.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
-        here.filter(move |(_, claim)| claim.gateway == gateway.name)
+        here.filter(move |(_, claim)| claim.gateway == gateway.name && claim.ordinal >= 0)
     }
 
     /// The claims of a fleet whose pods a smaller fleet no longer has.
     pub fn spare_claims<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
-        let wanted = self.stateful_sets.get(gateway).map(|fleet| fleet.wanted);
-        self.claims_of(gateway).filter(move |(_, claim)| wanted.is_some_and(|wanted| claim.ordinal >= wanted))
+        let fleet = self.stateful_sets.get(gateway);
+        self.claims_of(gateway).filter(move |(_, claim)| fleet.is_some_and(|fleet| !fleet.has_ordinal(claim.ordinal)))
     }
 
     /// Whether a watch of this kind that covers the namespace is complete: an object that it does not show does not

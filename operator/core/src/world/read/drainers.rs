@@ -8,7 +8,7 @@ use kube::core::PartialObjectMeta;
 
 use super::key;
 use crate::{
-    names::{DRAINS_LABEL, FLEET_GENERATION, GATEWAY_LABEL},
+    names::{DRAINED_FOR, DRAINS_LABEL, GATEWAY_LABEL},
     world::objects::{ClaimState, DrainerState, Object},
 };
 
@@ -33,14 +33,14 @@ pub fn claim(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Object {
 pub fn drainer(job: &Job) -> Object {
     let metadata = &job.metadata;
     let gateway = label(metadata, DRAINS_LABEL);
-    let generation = metadata.annotations.as_ref().and_then(|all| all.get(FLEET_GENERATION));
+    let drained_for = metadata.annotations.as_ref().and_then(|all| all.get(DRAINED_FOR));
     let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ordinal = ordinal(metadata, &format!("{gateway}-drain-"));
     let state = DrainerState {
         gateway,
         ordinal,
         uid: metadata.uid.clone().unwrap_or_default(),
-        generation: generation.and_then(|generation| generation.parse().ok()),
+        drained_for: drained_for.cloned().unwrap_or_default(),
         succeeded: conditions.any(|condition| condition.type_ == "Complete" && condition.status == "True"),
         leaving: metadata.deletion_timestamp.is_some(),
     };
@@ -54,5 +54,7 @@ fn label(metadata: &ObjectMeta, label: &str) -> String {
 /// The ordinal behind the prefix of the name. -1 is none: an object of another name is left alone.
 fn ordinal(metadata: &ObjectMeta, prefix: &str) -> i32 {
     let name = metadata.name.as_deref().unwrap_or_default();
-    name.strip_prefix(prefix).and_then(|ordinal| ordinal.parse().ok()).unwrap_or(-1)
+    let Some(written) = name.strip_prefix(prefix) else { return -1 };
+    // The controller writes no leading zeros: `01` would be a second claim of pod 1.
+    written.parse().ok().filter(|ordinal: &i32| ordinal.to_string() == written).unwrap_or(-1)
 }

@@ -23,9 +23,11 @@ pub fn deployment(deployment: &Deployment) -> Object {
     let (spec, status) = (deployment.spec.as_ref(), deployment.status.as_ref());
     let generation = deployment.metadata.generation;
     let state = FleetState {
+        uid: deployment.metadata.uid.clone().unwrap_or_default(),
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        first: 0,
         generation,
         is_observed: status.is_some_and(|status| status.observed_generation >= generation),
         mark: Mark::of(&deployment.metadata),
@@ -42,9 +44,11 @@ pub fn stateful_set(set: &StatefulSet) -> Object {
     let (spec, status) = (set.spec.as_ref(), set.status.as_ref());
     let generation = set.metadata.generation;
     let state = FleetState {
+        uid: set.metadata.uid.clone().unwrap_or_default(),
         replicas: status.map_or(0, |status| status.replicas),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        first: spec.and_then(|spec| spec.ordinals.as_ref()?.start).unwrap_or(0),
         generation,
         is_observed: status.is_some_and(|status| status.observed_generation >= generation),
         mark: Mark::of(&set.metadata),
