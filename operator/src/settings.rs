@@ -116,6 +116,10 @@ pub struct Settings {
     /// Namespaces in which ForwardGateways get fleets, separated by commas. `*`: every watched namespace. Empty: none.
     #[arg(long, env = "PORTLANE_FLEET_NAMESPACES", default_value = "*")]
     pub fleet_namespaces: FleetNamespaces,
+    /// Run fleets of ForwardGateways with spec.durability: StatefulSets, and Jobs that drain claims before these are
+    /// deleted.
+    #[arg(long, env = "PORTLANE_FLEET_CLAIMS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub fleet_claims: bool,
     /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
     #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
     pub fleet_pod_template: Option<PodTemplate>,

@@ -158,7 +158,7 @@ impl Scene {
         let client = Client::try_from(bounded(config)).expect("a client");
         let (out, messages) = mpsc::channel(64);
         let (tasks, _) = Tasks::new();
-        let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, autoscaling: true };
+        let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, claims: true, autoscaling: true };
         let (watches, sources) =
             Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), (tasks, Liveness::default()));
         Self { server, messages, sources: sources.len(), watches }

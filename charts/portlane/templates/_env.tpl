@@ -46,6 +46,10 @@
 - name: PORTLANE_FLEET_POD_TEMPLATE
   value: {{ toJson . | quote }}
 {{- end }}
+{{- if (.Values.claims).enabled }}
+- name: PORTLANE_FLEET_CLAIMS
+  value: "true"
+{{- end }}
 - name: PORTLANE_FLEET_ROLLOUT
   value: {{ .Values.gateways.rollout | default "OneByOne" }}
 - name: PORTLANE_FLEET_BIND_IP

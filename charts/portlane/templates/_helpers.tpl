@@ -235,6 +235,7 @@ replaces the tag: some runtimes refuse both.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+{{- if (.Values.claims).enabled }}
 # For gateways with spec.durability; outputs/drainers: a Job sends what a claim has, then the claim is deleted.
 - apiGroups: [apps]
   resources: [statefulsets]
@@ -245,6 +246,7 @@ replaces the tag: some runtimes refuse both.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, delete]
+{{- end }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]

@@ -51,7 +51,7 @@ pub async fn apply(client: &Client, desired: &Desired) -> Result<Marks, ApplyErr
 
 async fn execute(client: &Client, desired: &Desired) -> Result<Marks, ApplyError> {
     let mut found = Found::new();
-    for kind in ChildKind::ALL {
+    for kind in ChildKind::of_gateway(&desired.gateway) {
         if let Some(object) = Place::of(client, kind, &desired.key).read().await? {
             found.insert(kind, object);
         }

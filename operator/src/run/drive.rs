@@ -53,6 +53,7 @@ pub(super) fn start(
     let rights = Rights {
         watched: settings.watch_namespaces.clone(),
         fleets: settings.fleet_namespaces.clone(),
+        claims: settings.fleet_claims,
         autoscaling: settings.autoscaling,
     };
     let scope = (&rights, settings.controller_class.as_str());
@@ -105,6 +106,7 @@ fn fleets(settings: &Settings) -> Fleets {
         operator: settings.operator.clone(),
         bind: settings.fleet_bind_ip,
         namespaces: settings.fleet_namespaces.clone(),
+        claims: settings.fleet_claims,
         network_policies: settings.fleet_network_policies,
         peers: settings.fleet_network_policy_from.clone().unwrap_or_default(),
         rollout: settings.fleet_rollout.into(),

@@ -24,13 +24,13 @@ fn render(cluster: &Cluster, installed_in: &str, template: &str, values: &[&str]
 }
 
 /// Templates of the chart, applied until the end of the test.
-struct Chart<'a> {
+pub(crate) struct Chart<'a> {
     namespace: &'a Namespace<'a>,
     manifests: String,
 }
 
 impl<'a> Chart<'a> {
-    fn apply(namespace: &'a Namespace<'a>, templates: &[&str], values: &[&str]) -> Self {
+    pub(crate) fn apply(namespace: &'a Namespace<'a>, templates: &[&str], values: &[&str]) -> Self {
         let template = |name: &&str| render(namespace.cluster(), namespace.name(), name, values);
         let manifests = templates.iter().map(template).collect::<Vec<_>>().join("\n---\n");
         namespace.cluster().kubectl_with(&["apply", "-f", "-"], &manifests).ok();
@@ -230,16 +230,20 @@ const LIVE: [&str; 3] = [
 ];
 
 /// The rights of fleets, in a scope.
-const FLEETS: [&str; 9] = [
+const FLEETS: [&str; 6] = [
     "apps/deployments: get, list, watch, create, patch",
-    "apps/statefulsets: get, list, watch, create, patch",
-    "batch/jobs: list, watch, create, delete",
     "networking.k8s.io/networkpolicies: get, list, watch, delete",
-    "persistentvolumeclaims: list, watch, delete",
     "policy/poddisruptionbudgets: get, list, watch, create, patch",
     "portlane.dev/forwardgateways/finalizers: update",
     "serviceaccounts: get, list, watch, create, patch",
     "services: get, create, patch, delete",
+];
+
+/// The rights of fleets with claims.
+const CLAIMS: [&str; 3] = [
+    "cluster: apps/statefulsets: get, list, watch, create, patch",
+    "cluster: batch/jobs: list, watch, create, delete",
+    "cluster: persistentvolumeclaims: list, watch, delete",
 ];
 
 // RBAC
@@ -256,6 +260,8 @@ fn the_operator_has_these_rights_and_no_others() {
     let nothing = "gateways.enabled=false,autoscaling.enabled=false,deletionCost.enabled=false,injection.enabled=false,\
                    liveApi.enabled=false";
     assert_eq!(rights(server, &["--set", nothing]), sorted(&[&LEAST], &[]));
+    let claims = rights(server, &["--set", "claims.enabled=true"]);
+    assert_eq!(claims, sorted(&[&LEAST, &OTHERS, &LIVE, &CLAIMS], &["cluster"]));
     let some = rights(server, &["--set", "gateways.namespaces={edge,dmz}"]);
     assert_eq!(some, sorted(&[&LEAST, &OTHERS, &LIVE], &["edge", "dmz"]));
 
@@ -276,7 +282,7 @@ fn the_operator_has_these_rights_and_no_others() {
 }
 
 /// Asserts that the API server has refused the operator nothing.
-fn was_refused_nothing(operator: &Operator) {
+pub(crate) fn was_refused_nothing(operator: &Operator) {
     let events = operator.program.events();
     let refused = events.iter().find(|event| event.to_string().to_lowercase().contains("forbidden"));
     assert!(refused.is_none(), "{refused:?}");
@@ -300,6 +306,12 @@ fn the_rights_of_a_namespace_are_enough_for_a_gateway_that_forwards_and_scales()
     namespace.until::<HorizontalPodAutoscaler>("edge", "exists", |_| true);
     namespace.apply(&gateway("{replicas: 1}"));
     namespace.until_gone::<HorizontalPodAutoscaler>("edge");
+    let kept = gateway("{durability: {volumeClaim: {size: 1Gi}}}").replace("name: edge", "name: kept");
+    namespace.apply(&kept);
+    namespace.until::<ForwardGateway>("kept", "has no fleet", |gateway| {
+        let mut conditions = gateway.status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.reason == "FleetsNotPermitted")
+    });
     was_refused_nothing(&operator);
 }
 

@@ -24,7 +24,7 @@ pub(crate) const SCALED: Duration = Duration::from_secs(180);
 pub(crate) fn operated() -> &'static Cluster {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     let cluster = shared::cluster();
-    let values = ["--set", "customMetrics.enabled=true", "--set", "tunnels.enabled=true"];
+    let values = ["--set", "customMetrics.enabled=true,tunnels.enabled=true,claims.enabled=true"];
     INSTALLED.get_or_init(|| install(cluster, &values));
     cluster
 }

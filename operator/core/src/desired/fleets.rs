@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crds::PodTemplate;
+use crds::{ForwardGateway, PodTemplate};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -40,6 +40,8 @@ pub struct Fleets {
     pub bind: IpAddr,
     /// Namespaces whose gateways get a fleet.
     pub namespaces: FleetNamespaces,
+    /// Whether gateways with claims get a fleet.
+    pub claims: bool,
     /// Whether each fleet gets a `NetworkPolicy`.
     pub network_policies: bool,
     /// Who may connect to fleets with a `NetworkPolicy`. Empty: every source.
@@ -60,11 +62,27 @@ impl Default for Fleets {
             operator: String::new(),
             bind: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             namespaces: FleetNamespaces::All,
+            claims: true,
             network_policies: false,
             peers: Peers::default(),
             rollout: Rollout::default(),
             pods: Pods::default(),
             template: PodTemplate::default(),
         }
+    }
+}
+
+impl Fleets {
+    /// Why this gateway of the namespace gets no fleet, with the remedy; `None` if it gets one.
+    #[must_use]
+    pub fn refusal(&self, namespace: &str, gateway: &ForwardGateway) -> Option<String> {
+        let lacks_claims = gateway.spec.durability.is_some() && !self.claims;
+        self.namespaces.refusal(namespace).or_else(|| {
+            lacks_claims.then(|| {
+                "this operator may not run fleets with claims: set the chart value claims.enabled, or use a gateway \
+                 without spec.durability"
+                    .to_owned()
+            })
+        })
     }
 }

@@ -84,7 +84,6 @@ pub fn children(
     let manifest = |kind: ChildKind| {
         let rest = match kind {
             ChildKind::ServiceAccount => json!({"automountServiceAccountToken": false}),
-            ChildKind::Deployment | ChildKind::StatefulSet if kind != ChildKind::of_fleet(gateway) => return None,
             ChildKind::Deployment | ChildKind::StatefulSet => json!({"spec": child.workload(fleets, roots)}),
             ChildKind::PodDisruptionBudget => {
                 json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": child.selector()}}})
@@ -102,7 +101,7 @@ pub fn children(
         }
         Some((kind, manifest))
     };
-    ChildKind::ALL.into_iter().filter_map(manifest).collect()
+    ChildKind::of_gateway(gateway).filter_map(manifest).collect()
 }
 
 /// The pod template of a gateway's fleet.

@@ -67,7 +67,7 @@ pub struct Taken {
 }
 
 /// Plans the writes that reconcile the children of a gateway. `found` must have every existing object of
-/// [`ChildKind::ALL`]. If the fleet has another owner, the plan is empty. If another child does, the plan ends at
+/// [`ChildKind::of_gateway`]. If the fleet has another owner, the plan is empty. If another child does, the plan ends at
 /// that child, because later children depend on earlier ones.
 #[must_use]
 pub fn plan(desired: &Desired, found: &Found) -> Plan {

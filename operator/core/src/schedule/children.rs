@@ -318,7 +318,7 @@ impl Gateways {
         let state = cache.fleet(key).cloned().unwrap_or_default();
         let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
         let facts = FleetFacts {
-            refused: refusal(key, cache, &self.fleets),
+            refused: refusal(key, gateway, cache, &self.fleets),
             warning: schema::warning(&cache.world.dropped, "ForwardGateway"),
             children: failure,
             applied: entry.attempts.applied().map_or_else(
@@ -356,7 +356,7 @@ impl Gateways {
 }
 
 /// Why a gateway is not accepted and its children stay as they are: reason and message.
-fn refusal(key: &ObjectKey, cache: &Cache, fleets: &Fleets) -> Option<(String, String)> {
+fn refusal(key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, fleets: &Fleets) -> Option<(String, String)> {
     if let Some(why) = cache.unreadable_gateway(key) {
         let message = format!(
             "this operator cannot read the object ({why}); the fleet keeps running unchanged: install CRDs and \
@@ -364,13 +364,13 @@ fn refusal(key: &ObjectKey, cache: &Cache, fleets: &Fleets) -> Option<(String, S
         );
         return Some(("Unsupported".to_owned(), message));
     }
-    let message = fleets.namespaces.refusal(&key.namespace)?;
+    let message = fleets.refusal(&key.namespace, gateway)?;
     Some(("FleetsNotPermitted".to_owned(), message))
 }
 
 /// Whether the children of a gateway are applied at all.
 fn is_applied(key: &ObjectKey, gateway: &ForwardGateway, cache: &Cache, fleets: &Fleets) -> bool {
-    gateway.metadata.deletion_timestamp.is_none() && refusal(key, cache, fleets).is_none()
+    gateway.metadata.deletion_timestamp.is_none() && refusal(key, gateway, cache, fleets).is_none()
 }
 
 /// Hash of everything that the children depend on.

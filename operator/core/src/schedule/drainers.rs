@@ -126,8 +126,7 @@ impl Drainers {
     fn of_gateway(&self, key: &ObjectKey, cache: &Cache, trusted: &Trusted) -> Vec<Step> {
         let Some(gateway) = cache.world.gateways.get(key) else { return Vec::new() };
         let is_known = WATCHES.iter().all(|kind| cache.is_listed(*kind, &key.namespace));
-        let is_ours =
-            cache.unreadable_gateway(key).is_none() && self.fleets.namespaces.refusal(&key.namespace).is_none();
+        let is_ours = cache.unreadable_gateway(key).is_none() && self.fleets.refusal(&key.namespace, gateway).is_none();
         let is_leaving = gateway.metadata.deletion_timestamp.is_some() || gateway.spec.durability.is_none();
         let fleet = cache.stateful_sets.get(key);
         let Some(fleet) = fleet.filter(|_| is_known && is_ours && !is_leaving && !trusted.signing.is_empty()) else {

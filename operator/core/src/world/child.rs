@@ -33,6 +33,13 @@ impl ChildKind {
         Self::Service,
     ];
 
+    /// The kinds of a gateway's children, in the same order: of the two workloads that of its fleet.
+    pub fn of_gateway(gateway: &ForwardGateway) -> impl Iterator<Item = Self> {
+        let fleet = Self::of_fleet(gateway);
+        let is_its = move |kind: &Self| *kind == fleet || !matches!(kind, Self::Deployment | Self::StatefulSet);
+        Self::ALL.into_iter().filter(is_its)
+    }
+
     /// The kind of a gateway's fleet.
     #[must_use]
     pub fn of_fleet(gateway: &ForwardGateway) -> Self {

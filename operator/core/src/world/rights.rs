@@ -12,6 +12,8 @@ pub struct Rights {
     pub watched: Vec<String>,
     /// Namespaces whose gateways get a fleet.
     pub fleets: FleetNamespaces,
+    /// Whether fleets may have claims: the operator may write `StatefulSet`s and Jobs, and delete claims.
+    pub claims: bool,
     /// Whether the operator may read and write HPAs.
     pub autoscaling: bool,
 }
@@ -24,6 +26,7 @@ impl Rights {
             // A Role cannot grant access to Namespace objects: their labels stay unknown.
             Kind::Namespaces if !self.watched.is_empty() => Vec::new(),
             Kind::Scalers if !self.autoscaling => Vec::new(),
+            Kind::StatefulSets | Kind::Claims | Kind::Drainers if !self.claims => Vec::new(),
             // The children of gateways.
             Kind::Deployments
             | Kind::StatefulSets

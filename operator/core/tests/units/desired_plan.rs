@@ -288,6 +288,7 @@ fn a_gateway_with_claims_has_a_stateful_set_instead_of_a_deployment() {
     assert_eq!(order(&made), kinds.map(|kind| (kind, NAME)));
     let manifest = &manifests(&made, ChildKind::StatefulSet)[0];
     assert_eq!((&manifest["spec"]["replicas"], &manifest["apiVersion"]), (&json!(3), &json!("apps/v1")));
+    assert!(ChildKind::of_gateway(&desired.gateway).eq(kinds), "no other kind is read");
     let annotations = manifest["metadata"]["annotations"].as_object().expect("annotations");
     assert!(annotations.contains_key(INSTALLATION_REVISION) && annotations.contains_key(GATEWAY_REVISION));
     let taken = plan(&desired, &found("uid-other", &[ChildKind::StatefulSet]));

@@ -12,7 +12,8 @@ fn fleets(text: &str) -> FleetNamespaces {
 }
 
 fn rights(watched: &[&str], of: &str, autoscaling: bool) -> Rights {
-    Rights { watched: watched.iter().map(|name| (*name).to_owned()).collect(), fleets: fleets(of), autoscaling }
+    let watched = watched.iter().map(|name| (*name).to_owned()).collect();
+    Rights { watched, fleets: fleets(of), claims: true, autoscaling }
 }
 
 fn scopes(names: &[&str]) -> Vec<Option<String>> {
@@ -48,6 +49,15 @@ fn children_of_gateways_are_watched_where_fleets_run() {
         assert!(rights(&["a", "b"], "", true).scopes(kind).is_empty(), "{kind:?}");
     }
     assert_eq!(rights(&[], "", true).scopes(Kind::Gateways), cluster(), "gateways without a fleet are reported");
+}
+
+#[test]
+fn claims_and_their_workloads_are_not_watched_without_permission() {
+    let of = |claims: bool| Rights { claims, ..rights(&[], "*", true) };
+    for kind in [Kind::StatefulSets, Kind::Claims, Kind::Drainers] {
+        assert_eq!((of(true).scopes(kind), of(false).scopes(kind)), (cluster(), Vec::new()), "{kind:?}");
+    }
+    assert_eq!(of(false).scopes(Kind::Deployments), cluster());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use operator_core::{
     },
 };
 use proxy_api::Transport;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::scene::{
     Scene, condition_of, deployment, fleet_pod, forward, gateway, gateway_of, key, ms, pair, unreadable_gateway,
@@ -347,4 +347,29 @@ fn a_gateway_where_no_fleet_may_run_is_refused_and_has_no_children() {
     assert_eq!(condition_of(&written[0], "Programmed"), pair("False", "NotAccepted"));
     desk.show(&effects);
     assert!(desk.at(1_000_000).is_empty(), "no children are applied later either");
+}
+
+#[test]
+fn a_gateway_with_claims_is_refused_where_fleets_may_have_none() {
+    let mut desk = Desk::new();
+    desk.gateways = Gateways::new(Fleets { claims: false, ..fleets() });
+    desk.scene.see(gateway(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}})));
+    desk.gateways.touch(&key("edge"));
+    let effects = desk.at(0);
+    let written = writes(&effects);
+    assert_eq!((effects.len(), condition_of(&written[0], "Accepted")), (1, pair("False", "FleetsNotPermitted")));
+    desk.show(&effects);
+    assert!(desk.at(1_000_000).is_empty(), "no children are applied later either");
+}
+
+#[test]
+fn a_gateway_without_claims_has_its_fleet_where_fleets_may_have_none() {
+    let fleets = Fleets { claims: false, ..fleets() };
+    let refusal = |spec: &Value| {
+        let gateway = serde_json::from_value(json!({"metadata": {"name": "edge"}, "spec": spec})).expect("a gateway");
+        fleets.refusal("ns", &gateway)
+    };
+    assert_eq!(refusal(&json!({})), None);
+    let refused = refusal(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}})).expect("refused");
+    assert!(refused.contains("claims.enabled"), "{refused}");
 }

@@ -241,6 +241,8 @@ fn what_is_not_known_for_sure_changes_nothing() {
     let behind = FleetState { wanted: 1, generation: Some(1), ..FleetState::default() };
     let is_behind = |yard: &mut Yard| drop(yard.scene.see(Object::StatefulSet(key("edge"), behind.clone())));
     assert!(is_idle(&is_behind), "the controller has not seen this generation yet");
-    let fleets = Fleets { namespaces: FleetNamespaces::None, ..Fleets::default() };
-    assert!(is_idle(&|yard| yard.drainers = Drainers::new(fleets.clone())), "the operator runs no fleets here");
+    let nowhere = Fleets { namespaces: FleetNamespaces::None, ..Fleets::default() };
+    for fleets in [nowhere, Fleets { claims: false, ..Fleets::default() }] {
+        assert!(is_idle(&|yard| yard.drainers = Drainers::new(fleets.clone())), "the operator runs no such fleet here");
+    }
 }

@@ -331,7 +331,7 @@ commonAnnotations: \
                        null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
                        timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
                        {apiServerFrom: null}}, gateways: {podTemplate: null}, tunnels: null, ports: null, \
-                       hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
+                       claims: null, hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
                        podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
                        extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
                        annotations: null, podLabels: null, updateStrategy: null, topologySpreadConstraints: null}";

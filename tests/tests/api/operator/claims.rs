@@ -11,6 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::gateway;
+use crate::rights::{Chart, was_refused_nothing};
 
 /// The claim of the second pod, which the controller of `StatefulSet`s has made. Its finalizer lets the test see that
 /// it goes.
@@ -41,7 +42,9 @@ fn draining(gateway: &ForwardGateway) -> Option<u32> {
 fn a_gateway_with_claims_is_a_stateful_set_and_a_claim_beyond_it_is_drained_before_it_goes() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = &server.namespace("claims");
-    let _operator = Operator::start(namespace);
+    let values = format!("watchNamespaces={{{}}},claims.enabled=true", namespace.name());
+    let _chart = Chart::apply(namespace, &["serviceaccount", "rbac"], &["--set", &values]);
+    let operator = Operator::with_account(namespace, "portlane-operator", &["--fleet-claims", "true"]);
     namespace.apply(&gateway("{replicas: 1, durability: {volumeClaim: {size: 1Gi}}}"));
     namespace.until::<StatefulSet>("edge", "exists", |_| true);
     assert!(namespace.get::<Deployment>("edge").is_none());
@@ -85,4 +88,5 @@ fn a_gateway_with_claims_is_a_stateful_set_and_a_claim_beyond_it_is_drained_befo
     let release = r#"{"metadata": {"finalizers": null}}"#;
     namespace.kubectl(&["patch", "pvc", "messages-edge-1", "--type=merge", "--patch", release]).ok();
     namespace.until::<ForwardGateway>("edge", "counts no claim", |gateway| draining(gateway).is_none());
+    was_refused_nothing(&operator);
 }
