@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
-use crate::identity::EndpointId;
+use crate::hello::Named;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
 use crate::open::{Protocol, Refusal};
 use crate::stream::{Phase, Stream};
@@ -150,8 +150,8 @@ pub struct Session {
     draining: bool,
     peer_draining: bool,
     /// What the peer is to hear of other endpoints, and what it has said of them.
-    peers_due: Option<Vec<EndpointId>>,
-    peers_told: Option<Vec<EndpointId>>,
+    peers_due: Option<Named>,
+    peers_told: Option<Named>,
     lost: Option<Loss>,
     counters: Counters,
     /// How often a stream was looked at, for tests of what a frame or a carrier costs.

@@ -165,9 +165,9 @@ async fn serve<A: Authenticator, H>(
     let deadline = Instant::now() + PATIENCE;
     match timeout_at(deadline, whose(&endpoint, &mut tcp)).await.unwrap_or(Err("timeout")) {
         Ok(Whose::Own) => {}
-        Ok(Whose::Peer(to)) => {
+        Ok(other @ (Whose::Peer(_) | Whose::Sidecar(_))) => {
             drop(place);
-            return hand_over(&endpoint, tcp, from, to, hold).await;
+            return hand_over(&endpoint, tcp, from, other, hold).await;
         }
         Err(reason) => {
             endpoint.count(reason);
