@@ -1,0 +1,133 @@
+//! The sidecars that agents of a gateway keep sessions with.
+//!
+//! Each agent reaches the oldest pods of its forwards, up to a bound, so that a newcomer displaces nobody. Sessions of other
+//! pods find no instance: what is left out has to be said.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
+
+use crate::names::sidecar_id;
+
+/// Most sidecars that the proxies of one gateway hand connections over to.
+pub const MAX_SIDECARS: usize = 1024;
+
+/// A pod with a sidecar whose forwards use agents of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Uid of the pod.
+    pub uid: String,
+    /// Creation time, seconds since 1970. A pod without one counts as the youngest.
+    pub created: Option<u64>,
+    /// Address of the pod.
+    pub address: IpAddr,
+    /// Uids of the agents.
+    pub agents: BTreeSet<String>,
+}
+
+/// A sidecar to which connections of agents are handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Address of the pod.
+    pub address: IpAddr,
+    /// Uids of the agents that hear of it.
+    pub agents: BTreeSet<String>,
+}
+
+/// Which agents of a gateway reach which sidecars.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The sidecars by their ids as endpoints of tunnels.
+    pub sidecars: BTreeMap<String, Reached>,
+    /// By the uid of an agent, the number of pods that it does not reach, as it or the gateway has no room.
+    pub left_out: BTreeMap<String, usize>,
+}
+
+/// The table of the gateway of this uid.
+#[must_use]
+pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
+    let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
+    candidates.sort_by(|one, other| age(one).cmp(&age(other)));
+    let mut table = Table::default();
+    let mut taken = BTreeMap::<String, usize>::new();
+    for Candidate { uid, address, agents, .. } in candidates {
+        let is_full = table.sidecars.len() == MAX_SIDECARS;
+        let has_room = |agent: &String| !is_full && taken.get(agent).is_none_or(|count| *count < MOST_OF_AGENT);
+        let (reached, without): (BTreeSet<String>, BTreeSet<String>) = agents.into_iter().partition(has_room);
+        for agent in without {
+            *table.left_out.entry(agent).or_default() += 1;
+        }
+        if reached.is_empty() {
+            continue;
+        }
+        for agent in &reached {
+            *taken.entry(agent.clone()).or_default() += 1;
+        }
+        table.sidecars.insert(sidecar_id(&uid, gateway_uid), Reached { address, agents: reached });
+    }
+    table
+}
+
+/// The order of age, with an order of pods that are equally old.
+fn age(candidate: &Candidate) -> (bool, Option<u64>, &str) {
+    (candidate.created.is_none(), candidate.created, &candidate.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn candidate(number: u32, created: Option<u64>, agents: &[&str]) -> Candidate {
+        Candidate {
+            uid: format!("p-{number}"),
+            created,
+            address: Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
+            agents: agents.iter().map(|uid| (*uid).to_owned()).collect(),
+        }
+    }
+
+    /// The agents of the pod of this number, if it is in the table.
+    fn agents_of(table: &Table, number: u32) -> Vec<&str> {
+        let reached = table.sidecars.get(&sidecar_id(&format!("p-{number}"), "g-1"));
+        reached.into_iter().flat_map(|reached| &reached.agents).map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_sidecar_has_an_id_for_each_gateway() {
+        assert_eq!(sidecar_id("p-1", "g-1"), "c6672129cb9a9cf7517c9cb98d6f2eec");
+        assert_eq!(sidecar_id("p-1", "g-2"), "916f7cc7d7a6a09d47c39edd5de60702");
+    }
+
+    #[test]
+    fn agents_reach_the_oldest_pods_and_what_is_left_out_is_counted() {
+        let most = u32::try_from(MOST_OF_AGENT).expect("few");
+        // The youngest come first.
+        let mut candidates: Vec<Candidate> =
+            (0..most + 2).rev().map(|number| candidate(number, Some(u64::from(number)), &["u-1"])).collect();
+        candidates.push(candidate(most + 2, None, &["u-1", "u-2"]));
+        let table = table("g-1", candidates);
+        assert_eq!(table.sidecars.len(), MOST_OF_AGENT + 1);
+        assert_eq!((agents_of(&table, 0), agents_of(&table, most - 1)), (vec!["u-1"], vec!["u-1"]));
+        assert!(agents_of(&table, most).is_empty() && agents_of(&table, most + 1).is_empty());
+        assert_eq!(agents_of(&table, most + 2), ["u-2"], "another agent has room");
+        assert_eq!(table.left_out, BTreeMap::from([("u-1".to_owned(), 3)]));
+        let first = &table.sidecars[&sidecar_id("p-0", "g-1")];
+        assert_eq!(first.address, IpAddr::from([10, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_gateway_has_no_more_sidecars_than_its_proxies_read() {
+        let candidates = (0..1030).map(|number| {
+            let agent = format!("u-{}", number / 30);
+            candidate(number, Some(u64::from(number)), &[agent.as_str()])
+        });
+        let table = table("g-1", candidates);
+        assert_eq!(table.sidecars.len(), MAX_SIDECARS);
+        assert_eq!(table.left_out, BTreeMap::from([("u-34".to_owned(), 6)]));
+    }
+}
