@@ -97,10 +97,11 @@ async fn streams_of_a_sidecar_outlive_whoever_hands_its_connections_over() {
         let mut stream = pod.stream(target).await;
         let mut read = vec![0; PIECE];
         for round in 1..=8_u8 {
-            stream.write_all(&[round; PIECE]).await.expect("written");
+            let piece = vec![round; PIECE];
+            stream.write_all(&piece).await.expect("written");
             server.cut();
             stream.read_exact(&mut read).await.expect("read");
-            assert!(read.iter().all(|byte| *byte == round), "{round}");
+            assert!(read == piece, "{round}");
         }
         server.has(1).await;
         echo(&mut server.stream(target).await, b"own").await;
