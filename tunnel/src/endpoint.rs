@@ -31,7 +31,7 @@ use self::handing::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::handing::{HANDED, LASTING_TO_SIDECARS, lasting};
+pub use self::handing::{HANDED, lasting};
 pub use self::listen::{Authenticator, listen, listen_holding};
 pub use self::naming::Sidecar;
 

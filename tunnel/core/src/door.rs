@@ -9,6 +9,8 @@ pub const STRANGERS: usize = 256;
 pub const PER_SOURCE: usize = 128;
 /// New connections a second, unless a setting says otherwise.
 pub const CONNECTIONS_PER_SECOND: u32 = 200;
+/// Connections to sidecars that one endpoint hands over at once, which take no room of those to other endpoints.
+pub const TO_SIDECARS: usize = 4096;
 
 /// The bounds of a port for so many agents.
 ///

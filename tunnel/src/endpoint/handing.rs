@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places};
 use tokio::time::Instant;
+use tunnel_core::door::TO_SIDECARS;
 use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
@@ -20,9 +21,6 @@ pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, e
 pub fn lasting(max_agents: usize) -> usize {
     max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
 }
-
-/// Connections to sidecars that are handed over at once, which take no room of those to other endpoints.
-pub const LASTING_TO_SIDECARS: usize = 4096;
 
 /// The other endpoints and the sidecars, and the connections that are handed over to them.
 pub(super) struct Handing {
@@ -60,7 +58,7 @@ impl Handing {
             of_agents: RefCell::default(),
             places: RefCell::new(Places::new(HANDED)),
             to_peers: Room::new(lasting(max_agents)),
-            to_sidecars: Room::new(LASTING_TO_SIDECARS),
+            to_sidecars: Room::new(TO_SIDECARS),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
+use tunnel_core::{door::TO_SIDECARS, places::MAX_SIDECARS as MOST_OF_AGENT};
 
 use crate::names::sidecar_id;
 
@@ -24,8 +24,8 @@ pub struct Candidate {
     pub created: Option<u64>,
     /// Address of the pod.
     pub address: IpAddr,
-    /// Uids of the agents.
-    pub agents: BTreeSet<String>,
+    /// How many instances each of the agents may have, by its uid.
+    pub agents: BTreeMap<String, usize>,
 }
 
 /// A sidecar to which connections of agents are handed over.
@@ -46,27 +46,30 @@ pub struct Table {
     pub left_out: BTreeMap<String, usize>,
 }
 
-/// The table of the gateway of this uid.
+/// The table of the gateway of this uid. One of its proxies alone can hand over all connections that come of it.
 #[must_use]
 pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
     let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
     candidates.sort_by(|one, other| age(one).cmp(&age(other)));
     let mut table = Table::default();
-    let mut taken = BTreeMap::<String, usize>::new();
+    let (mut taken, mut carriers) = (BTreeMap::<String, usize>::new(), 0_usize);
     for Candidate { uid, address, agents, .. } in candidates {
         let is_full = table.sidecars.len() == MAX_SIDECARS;
-        let has_room = |agent: &String| !is_full && taken.get(agent).is_none_or(|count| *count < MOST_OF_AGENT);
-        let (reached, without): (BTreeSet<String>, BTreeSet<String>) = agents.into_iter().partition(has_room);
-        for agent in without {
-            *table.left_out.entry(agent).or_default() += 1;
+        let mut reached = BTreeSet::new();
+        for (agent, instances) in agents {
+            let sidecars = taken.entry(agent.clone()).or_default();
+            let with_it = carriers.saturating_add(instances);
+            if is_full || *sidecars == MOST_OF_AGENT || with_it > TO_SIDECARS {
+                *table.left_out.entry(agent).or_default() += 1;
+                continue;
+            }
+            *sidecars += 1;
+            carriers = with_it;
+            reached.insert(agent);
         }
-        if reached.is_empty() {
-            continue;
+        if !reached.is_empty() {
+            table.sidecars.insert(sidecar_id(&uid, gateway_uid), Reached { address, agents: reached });
         }
-        for agent in &reached {
-            *taken.entry(agent.clone()).or_default() += 1;
-        }
-        table.sidecars.insert(sidecar_id(&uid, gateway_uid), Reached { address, agents: reached });
     }
     table
 }
@@ -87,7 +90,7 @@ mod tests {
             uid: format!("p-{number}"),
             created,
             address: Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
-            agents: agents.iter().map(|uid| (*uid).to_owned()).collect(),
+            agents: agents.iter().map(|uid| ((*uid).to_owned(), 1)).collect(),
         }
     }
 
@@ -129,5 +132,16 @@ mod tests {
         let table = table("g-1", candidates);
         assert_eq!(table.sidecars.len(), MAX_SIDECARS);
         assert_eq!(table.left_out, BTreeMap::from([("u-34".to_owned(), 6)]));
+    }
+
+    #[test]
+    fn one_proxy_of_a_gateway_can_hand_over_the_connections_of_all_instances() {
+        let candidates = (0..96).map(|number| {
+            let agents = BTreeMap::from([(format!("u-{}", number / 32), TO_SIDECARS / 64)]);
+            Candidate { agents, ..candidate(number, Some(u64::from(number)), &[]) }
+        });
+        let table = table("g-1", candidates);
+        assert_eq!(table.sidecars.len(), 64);
+        assert_eq!(table.left_out, BTreeMap::from([("u-2".to_owned(), 32)]));
     }
 }
