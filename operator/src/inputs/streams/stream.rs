@@ -300,9 +300,8 @@ impl Stream {
             };
             weight += part.weight();
             let items = held.listeners.len().max(held.endpoints.len());
-            let is_over = held.agents.len() > MAX_AGENTS
-                || held.peers.len() > MAX_PEERS
-                || held.sidecars.len() > MAX_SIDECARS;
+            let is_over =
+                held.agents.len() > MAX_AGENTS || held.peers.len() > MAX_PEERS || held.sidecars.len() > MAX_SIDECARS;
             if items > MAX_LISTENERS || is_over || weight > MAX_HELD {
                 let status = Status::resource_exhausted(
                     "more listeners, endpoint sets, agents, peers or sidecars than a proxy may hold",
