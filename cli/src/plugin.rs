@@ -19,7 +19,7 @@ const PROGRAM: &str = "kubectl-portlane";
 /// Verbs that only the plugin has.
 pub(crate) const CLUSTER_VERBS: [&str; 6] = ["describe", "logs", "trace", "drain", "forward", "ui"];
 /// Verbs that both programs have. With an option that names a cluster, that of the plugin is meant.
-const BOTH: [&str; 6] = ["run", "validate", "status", "conns", "top", "config"];
+const BOTH: [&str; 7] = ["run", "validate", "status", "conns", "top", "lag", "config"];
 /// Options of kubectl that name a cluster.
 pub(crate) const CLUSTER_OPTIONS: [&str; 2] = ["--context", "--kubeconfig"];
 

@@ -36,13 +36,15 @@ pub struct Durable {
     /// DropOldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
-    /// Longest time until a message is synced to disk, 0 to 10000 milliseconds; a power cut loses no more than that. 0:
-    /// after each write. An acknowledgement of RELP always waits for the sync. Absent: 500.
+    /// Time after which the sync of a message to the disk of `store.disk` is due, 0 to 10000 milliseconds; a power cut
+    /// loses what came within it, and what was not in the log yet. 0: after each write. An acknowledgement of RELP always
+    /// waits for the sync. Absent: 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub sync_millis: Option<u32>,
     /// How messages are sent to the backends of the listener: exactly one of `relp`, `tcp`, `udp` and `http`. Messages
-    /// of one source arrive in order within one proxy, retries included.
+    /// of one source are sent in order within one proxy, retries included. What gives way to a bound of the store, or
+    /// is refused for ever, is not delivered, and counted.
     pub send: DurableSend,
     /// Where messages are put that the sink refuses for ever. Absent: they are dropped and counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,14 +90,54 @@ pub enum WhenFull {
     Block,
 }
 
-/// Where messages are kept until the sink has them.
+/// Where messages are kept until the sink has them: exactly one of `disk` and `jetStream`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.disk), has(self.jetStream)].exists_one(x, x)").message("exactly one of disk and jetStream must be set"))]
 pub struct DurableStore {
-    /// A log on the disk of the proxy. A crash of the process loses nothing that was acknowledged; the loss of the disk
-    /// loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
+    /// A log on the disk of the proxy. A crash of the process loses nothing that RELP has acknowledged; the loss of the
+    /// disk loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
+    /// A stream of NATS JetStream. A message that was acknowledged is lost only with the servers that keep it. A server
+    /// syncs it within its `sync_interval`, of 2 minutes unless it is set; syncMillis says nothing here. In this version
+    /// only `portlane run` has streams; operators refuse the object (Accepted is False).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jet_stream: Option<JetStreamStore>,
+}
+
+/// A stream of NATS JetStream. Its name is made of the names of the namespace, the forward and the listener; one proxy
+/// uses it at a time.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.replicas) || self.replicas in [1, 3, 5]").message("replicas of jetStream must be 1, 3 or 5"))]
+pub struct JetStreamStore {
+    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. It names the others of its cluster.
+    #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
+    pub url: String,
+    /// The Secret whose key `creds` is a credentials file of NATS. On a laptop the file is that of
+    /// `portlane run --jetstream-credentials`. Absent: the server asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<CredentialsRef>,
+    /// Servers of a cluster that keep each message: 1, 3 or 5. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: Option<u32>,
+    /// Bytes of the stream, 16777216 (16 MiB) to 1099511627776 (1 TiB).
+    #[schemars(range(min = 16_777_216, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
+    pub max_bytes: u64,
+}
+
+/// Credentials of a NATS server.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsRef {
+    /// Name of a Secret in the namespace of the forward.
+    #[schemars(
+        length(min = 1, max = 253),
+        pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
 }
 
 /// A log on disk.
@@ -112,18 +154,20 @@ pub struct DiskStore {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.relp), has(self.tcp), has(self.udp), has(self.http)].exists_one(x, x)").message("exactly one of relp, tcp, udp and http must be set"))]
 pub struct DurableSend {
-    /// RELP: each message at least once. After a break no more than a window of messages arrives twice.
+    /// RELP: at least once, as the sink acknowledges each message. After a break no more than a window of messages
+    /// arrives twice, after a crash of the proxy more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relp: Option<RelpSink>,
     /// Framed TCP: each message is acknowledged by the receiver's kernel, which does not say that the receiver read it.
+    /// What was acknowledged and not read when a connection is reset is lost, but for `rewindBytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpSink>,
-    /// UDP: each message once, in one datagram, unacknowledged. A message that is too long for a datagram is one that
-    /// the sink refuses for ever.
+    /// UDP: each message is sent once, in one datagram, unacknowledged; after a crash of the proxy some are sent again.
+    /// A message that is too long for a datagram is one that the sink refuses for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpSink>,
-    /// HTTP POST: each message at least once, acknowledged by a status of 200 to 299. After a break no more than a batch
-    /// of messages arrives twice.
+    /// HTTP POST: at least once, as the sink acknowledges each request by a status of 200 to 299. After a break no more
+    /// than a batch of messages arrives twice, after a crash of the proxy more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
 }
@@ -210,8 +254,8 @@ pub enum HttpFormat {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.maxBytes == 0 || self.maxBytes >= 16777216").message("maxBytes of deadLetter must be 0, or at least 16777216"))]
 pub struct DeadLetter {
-    /// Bytes of a log of such messages on the disk of the proxy, 16777216 (16 MiB) to 1099511627776 (1 TiB); the oldest
-    /// give way. 0: such messages are dropped and counted.
+    /// Bytes of a log of such messages beside the store, 16777216 (16 MiB) to 1099511627776 (1 TiB): on the disk of the
+    /// proxy, or a second stream. The oldest give way. 0: such messages are dropped and counted.
     #[schemars(range(min = 0, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
     pub max_bytes: u64,
 }

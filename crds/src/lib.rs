@@ -39,8 +39,8 @@ pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, Wo
 pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
 pub use durable::{
-    DeadLetter, DiskStore, Durable, DurableSend, DurableStore, Enrich, Framing, HttpFormat, HttpSink, Oversize,
-    RelpSink, SinkFraming, TcpSink, UdpSink, WhenFull,
+    CredentialsRef, DeadLetter, DiskStore, Durable, DurableSend, DurableStore, Enrich, Framing, HttpFormat, HttpSink,
+    JetStreamStore, Oversize, RelpSink, SinkFraming, TcpSink, UdpSink, WhenFull,
 };
 pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,

@@ -7,10 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use durable_core::{FileError, Files};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fsync, open, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::lock::Lock;
+use crate::lock::{Lock, Presence};
 
 /// Files that stay open between two calls: those that are written, and one for each reader.
 const OPEN: usize = 8;
@@ -68,6 +68,11 @@ impl Folder {
         Ok(Self { directory, open: Vec::new(), _lock: lock })
     }
 
+    /// Tells whether the folder was removed, also once this is in other hands.
+    pub fn presence(&self) -> io::Result<Presence> {
+        Presence::of(&self.directory)
+    }
+
     /// The open file of this name, opened now if need be.
     fn file(&mut self, name: &str) -> Result<&mut Open, FileError> {
         if let Some(at) = self.open.iter().position(|open| open.name == name) {
@@ -122,7 +127,13 @@ impl Files for Folder {
         let open = self.file(name)?;
         open.is_unsynced = false;
         // The length is synced with the bytes; times are not.
-        open.file.sync_data().map_err(file_error)
+        open.file.sync_data().map_err(file_error)?;
+        // A file without a name is gone with this process.
+        match fstat(&open.file) {
+            Ok(stat) if stat.st_nlink == 0 => Err(FileError::Missing),
+            Ok(_) => Ok(()),
+            Err(error) => Err(file_error(error)),
+        }
     }
 
     fn sync_folder(&mut self) -> Result<(), FileError> {

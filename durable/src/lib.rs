@@ -13,7 +13,10 @@ mod store;
 pub use durable_core::send::Format;
 
 pub use self::folder::{Folder, FolderError};
+pub use self::lock::Presence;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
+#[cfg(feature = "jetstream")]
+pub use self::store::JetStreamSettings;
 pub use self::store::{
     Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
     StoreEvents, StoreSettings,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
 use crate::folder::{FolderError, failed};
@@ -29,5 +29,24 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => Err(FolderError::Locked(path.to_owned())),
             Err(error) => Err(failed("lock", path)(io::Error::from(error))),
         }
+    }
+}
+
+/// Tells whether a folder was removed while it is in use. It does not keep the folder from others.
+#[derive(Debug)]
+pub struct Presence {
+    /// Opened once more: what is opened with the lock has it, too.
+    file: OwnedFd,
+}
+
+impl Presence {
+    pub(crate) fn of(directory: &OwnedFd) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self { file: openat(directory, NAME, flags, Mode::empty())? })
+    }
+
+    /// Whether somebody has removed the folder, or the file that is locked. A folder that was moved is still there.
+    pub fn is_removed(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
     }
 }

@@ -1,4 +1,5 @@
-//! The store of one listener: a handle to the thread that owns its log.
+//! The store of one listener: a handle to the thread that owns its log, on disk or in `JetStream`. What a handle asks
+//! of either is a `Command`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -12,12 +13,16 @@ use tokio::time::timeout;
 mod command;
 mod event;
 mod figures;
+#[cfg(feature = "jetstream")]
+mod jetstream;
 mod keeper;
 mod work;
 
-use self::command::{Append, Call, Command};
+use self::command::{Append, Call, Command, Commands};
 pub use self::event::{StoreEvent, StoreEvents};
 pub use self::figures::{Drops, Figures};
+#[cfg(feature = "jetstream")]
+pub use self::jetstream::JetStreamSettings;
 use self::keeper::Keeper;
 
 /// Bytes of messages that wait for the log of a listener.
@@ -57,6 +62,9 @@ pub enum StoreError {
     /// Too many messages wait for the log.
     #[error("messages wait for the log faster than it writes: see to the disk, or have fewer messages sent")]
     QueueFull,
+    /// The server that keeps the messages refused or failed.
+    #[error("{0}")]
+    Server(String),
     /// There is no thread for it.
     #[error("cannot start the thread of a store: {0}; raise the limit of threads")]
     Thread(String),
@@ -134,7 +142,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     /// A permit for each byte that may wait for the log.
     room: Arc<Semaphore>,
     /// All permits of `room`.
@@ -150,16 +158,48 @@ struct Shared {
     batch_bytes: usize,
 }
 
+/// What a store's thread lets handles look at: the number after the last message that can be read, and the figures.
+type Seen = (watch::Receiver<u64>, Arc<Mutex<Figures>>);
+
+/// What a store takes.
+struct Bounds {
+    queue_bytes: u32,
+    max_message_bytes: usize,
+    batch_bytes: u64,
+}
+
 impl Store {
     /// Opens the log of a folder, which blocks while its last segment is read, and starts the thread.
     pub fn open(files: impl Files + Send + 'static, settings: StoreSettings) -> Result<Self, StoreError> {
         let (commands, receiver) = mpsc::channel();
-        let queue_bytes = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let max_message_bytes = settings.log.max_message_bytes;
-        let half_segment = usize::try_from(settings.log.segment_bytes() / 2).unwrap_or(usize::MAX);
+        let bounds = Bounds {
+            queue_bytes: settings.queue_bytes,
+            max_message_bytes: settings.log.max_message_bytes,
+            batch_bytes: settings.log.segment_bytes() / 2,
+        };
         let (keeper, next, figures) = Keeper::open(Box::new(files), settings, receiver)?;
-        let started = thread::Builder::new().name("store".to_owned()).spawn(move || keeper.run());
-        started.map_err(|error: io::Error| StoreError::Thread(error.to_string()))?;
+        start(move || keeper.run())?;
+        Ok(Self::new(Commands::Disk(commands), (next, figures), &bounds))
+    }
+
+    /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Another process that
+    /// has the stream loses it.
+    #[cfg(feature = "jetstream")]
+    pub async fn open_stream(settings: JetStreamSettings) -> Result<Self, StoreError> {
+        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let bounds = Bounds {
+            queue_bytes: settings.queue_bytes,
+            max_message_bytes: settings.max_message_bytes,
+            batch_bytes: settings.queue_bytes.into(),
+        };
+        let (opened, seen) = oneshot::channel();
+        start(move || jetstream::run(settings, receiver, opened))?;
+        let seen = seen.await.map_err(|_| StoreError::Stopped)??;
+        Ok(Self::new(Commands::Stream(commands), seen, &bounds))
+    }
+
+    fn new(commands: Commands, (next, figures): Seen, bounds: &Bounds) -> Self {
+        let queue_bytes = usize::try_from(bounds.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Shared {
             commands,
             room: Arc::new(Semaphore::new(queue_bytes)),
@@ -168,10 +208,10 @@ impl Store {
             next,
             figures,
             dropped: AtomicU64::new(0),
-            max_message_bytes,
-            batch_bytes: half_segment.min(queue_bytes),
+            max_message_bytes: bounds.max_message_bytes,
+            batch_bytes: usize::try_from(bounds.batch_bytes).unwrap_or(usize::MAX).min(queue_bytes),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// Appends messages, all or none, once there is room for them in the queue. They are synced with others when the
@@ -253,9 +293,11 @@ impl Store {
         self.call(|reply| Call::SkipSegment { from, reply }).await
     }
 
-    /// Appends and syncs what waits, saves the cursor, and gives the folder back. Messages that a full log still
-    /// refuses are not appended, and their receipts say so.
+    /// Takes no messages any more, appends and syncs what waits, saves the cursor, and gives the folder back. Messages
+    /// that a full log still refuses are not appended, and their receipts say so.
     pub async fn close(&self) -> Result<(), StoreError> {
+        // What came after the call would be taken and lost.
+        self.shared.room.close();
         self.call(Call::Close).await
     }
 
@@ -266,6 +308,11 @@ impl Store {
         // Whether all are acknowledged is in the figures.
         let _ = timeout(within, self.call(Call::Drain)).await;
         self.close().await
+    }
+
+    /// Whether messages are taken. Who has not read them yet leaves them where they are if not.
+    pub(crate) fn takes(&self) -> bool {
+        !self.shared.room.is_closed()
     }
 
     /// Waits until the store is closed.
@@ -321,6 +368,11 @@ impl Store {
     }
 
     fn send(&self, command: Command) -> Result<(), StoreError> {
-        self.shared.commands.send(command).map_err(|_| StoreError::Stopped)
+        self.shared.commands.send(command)
     }
+}
+
+fn start(run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    let started = thread::Builder::new().name("store".to_owned()).spawn(run);
+    started.map(drop).map_err(|error: io::Error| StoreError::Thread(error.to_string()))
 }

@@ -12,7 +12,7 @@ pub(crate) use portlane::output::{Format, Output};
 
 pub(crate) use self::{
     attach::{ClusterRun, Forward},
-    live::{Config, Conns, Drain, Top, Trace, Ui},
+    live::{Config, Conns, Drain, Lag, Top, Trace, Ui},
 };
 
 /// Check a Portlane installation, explain a forward, see and drain its sessions, read its access log.
@@ -128,6 +128,12 @@ pub(crate) enum Command {
   kubectl portlane conns db --sort age --watch
   kubectl portlane conns pod/edge-5f7c --client 10.0.0.0/8")]
     Conns(Conns),
+    /// List durable listeners and how they deliver messages, the worst first.
+    #[command(after_help = "Examples:
+  kubectl portlane lag                  of all forwards of this namespace
+  kubectl portlane lag logs             of one forward, in each of its proxies
+  kubectl portlane lag -A -o wide       of all namespaces, and how many proxies run them")]
+    Lag(Lag),
     /// Show what the proxy of a pod should run, what it reports, and the difference.
     #[command(after_help = "Examples:
   kubectl portlane config edge-5f7c

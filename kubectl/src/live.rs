@@ -39,18 +39,24 @@ pub(crate) async fn named(cluster: &Cluster, name: &str) -> Result<Of, Error> {
     Ok(Of::Forward(key(&find(cluster, name).await?)))
 }
 
-/// The forwards of a place.
+/// The forwards of a place, no more than those whose sessions are read.
 pub(crate) async fn forwards(cluster: &Cluster, everywhere: bool) -> Result<Listed<PortForward>, Error> {
+    let mut listed = all_forwards(cluster, everywhere).await?;
+    listed.is_cut |= listed.items.len() > FORWARDS;
+    listed.items.truncate(FORWARDS);
+    Ok(listed)
+}
+
+/// All forwards of a place.
+pub(crate) async fn all_forwards(cluster: &Cluster, everywhere: bool) -> Result<Listed<PortForward>, Error> {
     let place = if everywhere { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
-    let mut listed = cluster.list::<PortForward>(&place, ListParams::default()).await?;
+    let listed = cluster.list::<PortForward>(&place, ListParams::default()).await?;
     if listed.items.is_empty() {
         has_kinds(cluster).await?;
         if !everywhere {
             has_namespace(cluster).await?;
         }
     }
-    listed.is_cut |= listed.items.len() > FORWARDS;
-    listed.items.truncate(FORWARDS);
     Ok(listed)
 }
 

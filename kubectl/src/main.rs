@@ -9,6 +9,7 @@ mod describe;
 mod drain;
 mod error;
 mod forward;
+mod lag;
 mod live;
 mod logs;
 mod missing;
@@ -74,6 +75,7 @@ async fn report(cli: &Cli) -> Result<u8, Error> {
             true
         }
         Command::Conns(args) => Box::pin(conns::run(&cluster, args)).await?,
+        Command::Lag(args) => Box::pin(lag::run(&cluster, args)).await?,
         Command::Config(args) => {
             Box::pin(config::run(&cluster, args)).await?;
             true

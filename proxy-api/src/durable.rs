@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Transport;
 
+/// Why a stream of a NATS server is refused in a cluster.
+pub const NO_JETSTREAM: &str = "is run by portlane run only in this version: Secrets do not reach proxies in pods, and \
+                                each of them would need a stream of its own; use store.disk";
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const TIB: u64 = 1024 * 1024 * MIB;
@@ -70,12 +74,24 @@ pub enum Oversize {
 }
 
 /// Where messages are kept until the sink has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Store {
     /// A log on the disk of the proxy.
     Disk {
         /// Bytes of the log.
+        max_bytes: u64,
+    },
+    /// A stream of a NATS server.
+    JetStream {
+        /// `nats://HOST:PORT` or `tls://HOST:PORT`.
+        url: String,
+        /// Name of the Secret with the credentials; `None`: the server asks for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credentials_name: Option<String>,
+        /// Servers of a cluster that keep each message.
+        replicas: u32,
+        /// Bytes of the stream.
         max_bytes: u64,
     },
 }
@@ -170,16 +186,22 @@ impl Durable {
     /// The first number that is out of its bounds, in words. The lengths of texts are numbers too.
     #[must_use]
     pub fn beyond(&self) -> Option<String> {
-        let Store::Disk { max_bytes } = self.store;
+        let store = match &self.store {
+            Store::Disk { max_bytes } => [Some(("store.disk.maxBytes", *max_bytes, 16 * MIB..=TIB)), None, None],
+            Store::JetStream { url, replicas, max_bytes, .. } => [
+                Some(("store.jetStream.maxBytes", *max_bytes, 16 * MIB..=TIB)),
+                Some(("store.jetStream.replicas", u64::from(*replicas), 1..=5)),
+                Some(("the length of store.jetStream.url", length(url), 1..=KIB)),
+            ],
+        };
         let own = [
             Some(("maxMessageBytes", u64::from(self.max_message_bytes), 64..=MIB)),
-            Some(("store.disk.maxBytes", max_bytes, 16 * MIB..=TIB)),
             self.max_age_seconds.map(|seconds| ("maxAgeSeconds", u64::from(seconds), 60..=2_592_000)),
             Some(("syncMillis", u64::from(self.sync_millis), 0..=10_000)),
             self.dead_letter_bytes.map(|bytes| ("deadLetter.maxBytes", bytes, 16 * MIB..=TIB)),
             self.enrich.as_ref().and_then(Enrich::number),
         ];
-        let mut numbers = own.into_iter().flatten().chain(self.send.numbers());
+        let mut numbers = store.into_iter().chain(own).flatten().chain(self.send.numbers());
         let (name, value, bounds) = numbers.find(|(_, value, bounds)| !bounds.contains(value))?;
         Some(format!("{name} is {value}, but must be {} to {}", bounds.start(), bounds.end()))
     }

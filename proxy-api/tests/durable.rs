@@ -127,6 +127,15 @@ fn a_number_or_a_length_that_is_out_of_its_bounds_is_named() {
     assert!(message(1_048_577).starts_with("maxMessageBytes is 1048577"));
     let store = bounds(&|durable| durable.store = Store::Disk { max_bytes: 16_777_215 });
     assert_eq!(store, "store.disk.maxBytes is 16777215, but must be 16777216 to 1099511627776");
+    let stream = |url: &str, replicas: u32, max_bytes: u64| {
+        bounds(&|durable| {
+            durable.store = Store::JetStream { url: url.to_owned(), credentials_name: None, replicas, max_bytes };
+        })
+    };
+    assert_eq!(stream("nats://a", 1, 1 << 24), "");
+    assert_eq!(stream("nats://a", 6, 1 << 24), "store.jetStream.replicas is 6, but must be 1 to 5");
+    assert!(stream("nats://a", 1, 1).starts_with("store.jetStream.maxBytes is 1,"));
+    assert!(stream("", 1, 1 << 24).starts_with("the length of store.jetStream.url is 0,"));
     let letters = |bytes: u64| bounds(&|durable| durable.dead_letter_bytes = Some(bytes));
     assert_eq!((letters(1 << 24), letters(1 << 40)), (String::new(), String::new()));
     assert!(letters((1 << 40) + 1).starts_with("deadLetter.maxBytes is "));

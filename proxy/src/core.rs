@@ -12,6 +12,7 @@ pub mod damped;
 pub mod delivery;
 pub mod diff;
 pub mod dns;
+pub mod draining;
 pub mod edits;
 pub mod end;
 pub mod endpoint;

@@ -130,6 +130,16 @@ impl Proxy {
         report.await.map_err(|_| Ended)
     }
 
+    /// The configuration in force.
+    ///
+    /// # Errors
+    /// The proxy has ended.
+    pub async fn current(&self) -> Result<Configuration, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Control::Current(reply)).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+
     /// The selected live sessions.
     ///
     /// # Errors

@@ -15,6 +15,8 @@ pub mod clock;
 pub mod core;
 pub mod deadline;
 pub mod door;
+#[cfg(feature = "durable")]
+pub mod draining;
 pub mod files;
 pub mod first_answer;
 pub mod follow;

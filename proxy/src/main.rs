@@ -1,5 +1,6 @@
 //! `portlane-proxy`: serves a configuration and follows its changes.
 
+mod document;
 mod options;
 
 use std::{
@@ -15,16 +16,15 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use proxy::{
-    follow::{Followed, LOOK_EVERY},
+    draining::{self, Draining},
     handle::{Ended, Proxy},
     log::{Level, LogFormat},
     operator::{self, GOODBYE, Operator},
     settings::{self, FEW_WORKERS, Settings},
 };
-use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::options::{MaybeAddress, Messages, Tunnels, address};
+use self::options::{Log, LogLevel, MaybeAddress, Messages, Tunnels, address};
 
 /// musl pads the blocks of a session by a third; see the pool.
 #[cfg(all(target_os = "linux", target_env = "musl"))]
@@ -162,19 +162,6 @@ enum Probe {
     Live,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Info,
-    Warn,
-    Error,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Log {
-    Text,
-    Json,
-}
-
 impl Args {
     fn workers(&self) -> NonZeroUsize {
         let number = |n: u16| NonZeroUsize::new(n.into());
@@ -210,7 +197,9 @@ impl Args {
             data: self.messages.data.clone(),
             data_bytes: self.messages.bytes,
             data_drain_seconds: self.messages.drain,
-            tunnels: self.tunnels.settings(&self.state_dir),
+            drain_only: self.messages.drain_only,
+            // Agents stay with the pods that serve.
+            tunnels: self.tunnels.settings(&self.state_dir).filter(|_| !self.messages.drain_only),
             ..usual
         }
     }
@@ -261,9 +250,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
         .init();
+    let mut draining = args.messages.draining()?;
     let proxy = Proxy::start(&args.settings(), Box::new(io::stdout()))?;
-    runtime.block_on(serve(args, &proxy, hangup))?;
+    runtime.block_on(serve(args, &proxy, hangup, draining.as_mut()))?;
     proxy.finish()?;
+    if let Some(draining) = draining {
+        draining.finish()?;
+    }
     Ok(())
 }
 
@@ -272,10 +265,16 @@ fn hangup(runtime: &tokio::runtime::Runtime) -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
-async fn serve(args: &Args, proxy: &Proxy, hangup: Signal) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    args: &Args,
+    proxy: &Proxy,
+    hangup: Signal,
+    draining: Option<&mut Draining>,
+) -> Result<(), Box<dyn Error>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut source = pin!(source(args, proxy, hangup));
+    let mut over = pin!(draining::over(draining, proxy));
     let mut is_following = true;
     let life = proxy.alive("configuration source");
     let mut beats = tokio::time::interval(BEAT);
@@ -289,6 +288,7 @@ async fn serve(args: &Args, proxy: &Proxy, hangup: Signal) -> Result<(), Box<dyn
                 is_following = false;
                 break;
             }
+            () = &mut over => break,
             _ = beats.tick() => {}
         }
     }
@@ -314,70 +314,19 @@ async fn serve(args: &Args, proxy: &Proxy, hangup: Signal) -> Result<(), Box<dyn
 
 /// Applies configurations from the file or the operator until the proxy ends. SIGHUP reads the file again; an operator
 /// sends every change, so that there the signal has no effect.
-async fn source(args: &Args, proxy: &Proxy, mut hangup: Signal) -> Ended {
+async fn source(args: &Args, proxy: &Proxy, hangup: Signal) -> Ended {
     if let Some(address) = &args.operator {
         let operator = Operator {
             address: address.clone(),
             roots: args.roots.clone().unwrap_or_default(),
             token: args.token_file.clone(),
             state: args.state_dir.clone(),
+            // An old one may lack listeners whose messages are there.
+            uses_kept: !args.messages.drain_only,
         };
         return operator::follow(&operator, proxy).await.err().unwrap_or(Ended);
     }
-    let path = args.config.clone().unwrap_or_default();
-    let mut file = Watched { followed: Followed::new(path.clone()), path, refusal: None, was_read: false };
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            _ = look.tick() => {}
-            Some(()) = hangup.recv() => {
-                proxy.log().notice(Level::Info, "reading", "configuration", "SIGHUP: reading the file again");
-                file.followed.read_again();
-                file.refusal = None;
-            }
-        }
-        if let Err(ended) = update(&mut file, proxy).await {
-            return ended;
-        }
-    }
-}
-
-async fn update(file: &mut Watched, proxy: &Proxy) -> Result<(), Ended> {
-    let name = file.path.display();
-    if proxy.has_ended() {
-        return Err(Ended);
-    }
-    let refusal = match file.followed.changed(MAX_DOCUMENT_BYTES) {
-        Ok(None) => return Ok(()),
-        // A mounted file is briefly missing while it is replaced.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && file.was_read => return Ok(()),
-        Err(error) => format!("cannot read {name}: {error}"),
-        Ok(Some(bytes)) => match Configuration::decode(&bytes) {
-            Ok(configuration) => {
-                file.refusal = None;
-                file.was_read = true;
-                return proxy.apply(configuration).await.map(drop);
-            }
-            Err(error) => {
-                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                format!("{name}: {error}{cause}")
-            }
-        },
-    };
-    // Report each refusal once, not at every poll.
-    if file.refusal.as_ref() != Some(&refusal) {
-        file.refusal = Some(refusal.clone());
-        proxy.refuse(refusal).await?;
-    }
-    Ok(())
-}
-
-/// The followed document and its last refusal.
-struct Watched {
-    path: PathBuf,
-    followed: Followed,
-    refusal: Option<String>,
-    was_read: bool,
+    document::follow(args.config.clone().unwrap_or_default(), proxy, hangup).await
 }
 
 /// Waits for the last session to end; another signal ends the wait.

@@ -1,18 +1,20 @@
 //! The thread of durable listeners: messages in, a log on disk, messages out.
 //!
 //! ```text
-//! control thread ─ sockets ─▶ intake ─▶ log: a folder, and a thread of its own ─▶ sender ─▶ backend
+//! control thread ─ sockets ─▶ intake ─▶ log: a folder or a stream, and a thread of its own ─▶ sender ─▶ backend
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
+mod left;
 mod log;
+mod place;
+mod removal;
 mod settings;
 mod sink;
 mod socket;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt::Write as _,
     io,
     path::PathBuf,
     sync::Arc,
@@ -28,8 +30,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
+pub use self::left::LeftError;
+pub(crate) use self::left::{find, name, waiting};
 use self::{
     log::{Leaving, Log},
+    place::PlaceOfLog,
     socket::Socket,
 };
 use crate::{
@@ -44,6 +49,8 @@ use crate::{
     udp::SocketId,
 };
 
+/// The folder of all logs, within that for messages.
+pub(crate) const ALL_LOGS: &str = "durable";
 /// Pause between two signs of life, and between two looks at the logs.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a log may take to write what it has when the process ends.
@@ -51,20 +58,33 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the logs are, and what becomes of them.
 pub(crate) struct Place {
-    /// Each log has a folder within this one.
+    /// Each log on disk has a folder within this one.
     folder: PathBuf,
+    /// The file with the credentials of servers that have streams.
+    credentials: Option<PathBuf>,
     /// Bytes that the logs may have together; `None`: as many as their own bounds add up to.
     room: Option<u64>,
     /// How long sinks still get messages when the process ends.
     drain: Duration,
+    /// Whether no log is begun, and those that are there have only to become empty.
+    drains_only: bool,
 }
 
 impl Place {
     /// The place that the settings name; `None`: durable listeners do not run.
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        let folder = settings.data.as_ref()?.join("durable");
-        let drain = Duration::from_secs(settings.data_drain_seconds.into());
-        Some(Self { folder, room: settings.data_bytes, drain })
+        let folder = settings.data.as_ref()?.join(ALL_LOGS);
+        let credentials = settings.jetstream_credentials.clone();
+        let drains_only = settings.drain_only;
+        let room = settings.data_bytes.filter(|_| !drains_only);
+        let drain_seconds = if drains_only { 0 } else { settings.data_drain_seconds };
+        let drain = Duration::from_secs(drain_seconds.into());
+        Some(Self { folder, credentials, room, drain, drains_only })
+    }
+
+    /// Where the log of this listener is.
+    fn of_log(&self, id: &ListenerId) -> PlaceOfLog {
+        PlaceOfLog::new(id, &self.folder, self.credentials.clone())
     }
 }
 
@@ -146,10 +166,14 @@ impl Thread {
         if self.logs.contains_key(id) {
             return Ok(());
         }
+        let place = self.place.of_log(id);
+        if self.place.drains_only && !place.has_folder() {
+            return Ok(());
+        }
         if let Some(leaving) = self.leaving.remove(id) {
             leaving.end(CLOSE_WITHIN).await;
         }
-        let log = Log::open(self.place.folder.join(path(id)), durable, &self.process.files).await?;
+        let log = Log::open(place, durable, &self.process.files).await?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }
@@ -213,47 +237,12 @@ impl Thread {
         }
         for (id, log) in self.logs {
             if timeout(CLOSE_WITHIN, log.close()).await.is_err() {
-                let message = format!("the disk took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
+                let message = format!("its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
                 self.process.log.notice(Level::Error, "delivery", id, message);
             }
         }
         for leaving in self.leaving.into_values() {
             leaving.end(CLOSE_WITHIN).await;
         }
-    }
-}
-
-/// The folder of a log within the folder of all: one for each part of the id. A part begins with no dot, and bytes that
-/// names have not are written as `%XX`.
-fn path(id: &ListenerId) -> PathBuf {
-    id.to_string().split('/').map(escaped).collect()
-}
-
-fn escaped(part: &str) -> String {
-    let mut escaped = String::new();
-    for (at, byte) in part.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && at > 0) {
-            escaped.push(char::from(byte));
-        } else {
-            // A string takes whatever is written.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use proxy_api::Origin;
-
-    use super::*;
-
-    #[test]
-    fn a_log_has_a_folder_of_its_own_whatever_the_names_are() {
-        let folder = |namespace: &str, name: &str| path(&ListenerId::new(Origin::port_forward(namespace, name), "l"));
-        assert_eq!(folder("shop", "db.eu-1"), Path::new("shop/db.eu-1/l"));
-        assert_eq!(folder("..", "a_b%"), Path::new("%2E./a%5Fb%25/l"));
     }
 }

@@ -41,6 +41,8 @@ pub struct Operator {
     pub token: PathBuf,
     /// Directory for persisted state.
     pub state: PathBuf,
+    /// Whether the persisted configuration is in force until the operator sends one.
+    pub uses_kept: bool,
 }
 
 /// A stream could not be opened.
@@ -89,7 +91,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub async fn follow(operator: &Operator, proxy: &Proxy) -> Result<(), Ended> {
     let mut state = State::open(&operator.state);
     let mut current = Arc::<Configuration>::default();
-    if let Some(kept) = state.configuration(proxy) {
+    if operator.uses_kept
+        && let Some(kept) = state.configuration(proxy)
+    {
         current = Arc::new(kept);
         proxy.apply(current.clone()).await?;
     }

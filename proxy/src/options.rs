@@ -5,8 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
-use proxy::tunnels;
+use clap::{Args, ValueEnum};
+use proxy::{
+    draining::{Draining, LeftError},
+    tunnels,
+};
 use tunnel_core::identity::EndpointId;
 
 /// Where durable listeners keep messages.
@@ -28,6 +31,35 @@ pub(crate) struct Messages {
         value_parser = clap::value_parser!(u32).range(0..=86400)
     )]
     pub(crate) drain: u32,
+    /// Listen on no port, send the messages in this folder to the sinks of their listeners, and end once they have all. The
+    /// exit code is 0 only if no message and no dead letter is left.
+    #[arg(long = "drain-only", env = "PORTLANE_DRAIN_ONLY", requires = "data")]
+    pub(crate) drain_only: bool,
+}
+
+impl Messages {
+    /// What is left in the folder, if this proxy only drains it.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(crate) fn draining(&self) -> Result<Option<Draining>, LeftError> {
+        self.data.as_deref().filter(|_| self.drain_only).map(Draining::find).transpose()
+    }
+}
+
+/// Lowest level of notices that are logged.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogLevel {
+    Info,
+    Warn,
+    Error,
+}
+
+/// Format of log records.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Log {
+    Text,
+    Json,
 }
 
 /// Where agents dial this pod, and which endpoint it is for them.
@@ -130,6 +162,14 @@ mod tests {
         assert!(line(&["--data-bytes", "7"]).is_err());
         let none = line(&[]).expect("valid").messages;
         assert_eq!((none.data, none.bytes, none.drain), (None, None, 0));
+    }
+
+    #[test]
+    fn only_a_folder_can_be_drained() {
+        let line = |words: &[&str]| Line::try_parse_from([&["portlane-proxy"][..], words].concat());
+        assert!(line(&["--drain-only"]).is_err());
+        assert!(line(&["--data", "/data", "--drain-only"]).expect("valid").messages.drain_only);
+        assert!(!line(&["--data", "/data"]).expect("valid").messages.drain_only);
     }
 
     #[test]

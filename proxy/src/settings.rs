@@ -54,10 +54,14 @@ pub struct Settings {
     pub drain_seconds: u32,
     /// Folder in which durable listeners keep messages; `None`: they do not run.
     pub data: Option<PathBuf>,
+    /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: there is none.
+    pub jetstream_credentials: Option<PathBuf>,
     /// Bytes that the logs in this folder may have together; `None`: as many as their own bounds add up to.
     pub data_bytes: Option<u64>,
     /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
     pub data_drain_seconds: u32,
+    /// Serve nothing, and send only what is in this folder; see [`crate::core::draining`].
+    pub drain_only: bool,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<crate::tunnels::Settings>,
@@ -84,8 +88,10 @@ impl Default for Settings {
             quiet_start: false,
             drain_seconds: 300,
             data: None,
+            jetstream_credentials: None,
             data_bytes: None,
             data_drain_seconds: 0,
+            drain_only: false,
             #[cfg(feature = "tunnels")]
             tunnels: None,
         }

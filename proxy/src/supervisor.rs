@@ -106,6 +106,8 @@ pub struct Supervisor {
     configuration: Arc<Configuration>,
     /// The part of the configuration that runs.
     running: Running,
+    /// Whether no socket is opened, and durable listeners only send what they have.
+    drains_only: bool,
     /// What is around the proxy, by the configuration in force.
     surroundings: Arc<Surroundings>,
     sockets: Sockets,
@@ -155,6 +157,7 @@ impl Supervisor {
             metrics,
             configuration: Arc::default(),
             running: Running::default(),
+            drains_only: settings.drain_only,
             surroundings: Arc::default(),
             sockets,
             listeners: Listeners::new(room),
@@ -169,7 +172,7 @@ impl Supervisor {
             deliveries: Deliveries::default(),
             losses: Losses::default(),
             no_ports: NoPorts::since(no_ports::read()),
-            reporter: Reporter::new(report, settings.quiet_start),
+            reporter: Reporter::new(report, settings.quiet_start || settings.drain_only),
             waits_for_files: Waits::new(Lack::Files),
             waits_for_sessions: Waits::new(Lack::Sessions),
             memory_limit: MemoryLimit::new(Instant::now()),
@@ -252,7 +255,7 @@ impl Supervisor {
     fn wanted(&self) -> Work {
         let retry = self.sockets.is_lacking() || self.listeners.has_old() || self.names.is_failing();
         let retry = retry || !self.no_logs.is_empty();
-        Work { retry, look: !self.sockets.is_empty() }
+        Work { retry, look: self.drains_only || !self.sockets.is_empty() }
     }
 
     /// Retries the sockets that failed listeners lack, and forgets listeners whose last session has ended.

@@ -4,20 +4,25 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::Instant;
 use tunnel_core::{Loss, Session, Violation};
 
 use crate::tunnel::Tunnel;
 use crate::tunnel::shared::Shared;
 
 /// What an idle carrier may keep of a buffer.
-const IDLE: usize = 4 * 1024;
+const IDLE: usize = 1024;
 /// What is read, or asked of the session for writing, at a time.
 const BATCH: usize = 64 * 1024;
 /// Reads and writes before other tasks have their turn.
 const TURNS: usize = 16;
+/// Larger buffers are kept for so long after the last use of one: under load, to allocate them for each batch costs
+/// more than to fill them.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Why a carrier has ended.
 #[derive(Debug, Error)]
@@ -55,16 +60,7 @@ impl Tunnel {
         if !self.shared.attach(epoch) {
             return self.look(Session::lost).map_or(CarryEnd::Stale, CarryEnd::Lost);
         }
-        let mut carrier = Carrier {
-            shared: &self.shared,
-            epoch,
-            io,
-            input: Vec::new(),
-            read_size: IDLE,
-            output: Vec::new(),
-            written: 0,
-            is_flushed: true,
-        };
+        let mut carrier = Carrier::new(&self.shared, epoch, io);
         poll_fn(|cx| carrier.poll(cx)).await
     }
 }
@@ -94,6 +90,48 @@ struct Carrier<'a, I> {
     /// Bytes of `output` that are written.
     written: usize,
     is_flushed: bool,
+    /// A buffer held more than an idle carrier keeps since the last look.
+    is_busy: bool,
+    /// The last look that found a buffer so.
+    busy_at: Instant,
+}
+
+impl<'a, I> Carrier<'a, I> {
+    fn new(shared: &'a Shared, epoch: u64, io: I) -> Self {
+        Self {
+            shared,
+            epoch,
+            io,
+            input: Vec::new(),
+            read_size: IDLE,
+            output: Vec::new(),
+            written: 0,
+            is_flushed: true,
+            is_busy: false,
+            busy_at: Instant::now(),
+        }
+    }
+
+    /// Gives the memory of empty buffers back, but for what an idle carrier may keep. There is no timer for it: an idle
+    /// carrier comes by here with its heartbeats.
+    fn relax(&mut self) {
+        if self.input.capacity().max(self.output.capacity()) <= IDLE {
+            return;
+        }
+        if std::mem::take(&mut self.is_busy) {
+            self.busy_at = Instant::now();
+            return;
+        }
+        if self.busy_at.elapsed() < QUIET {
+            return;
+        }
+        self.read_size = IDLE;
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() && buffer.capacity() > IDLE {
+                *buffer = Vec::new();
+            }
+        }
+    }
 }
 
 impl<I> Drop for Carrier<'_, I> {
@@ -109,6 +147,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
             match self.turn(cx) {
                 Ok(true) => {}
                 Ok(false) => {
+                    self.relax();
                     self.shared.carrier_waits(cx, self.output.is_empty());
                     return Poll::Pending;
                 }
@@ -134,17 +173,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
         self.input.reserve_exact(self.read_size);
         let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
         match read {
-            Poll::Pending => {
-                self.read_size = IDLE;
-                relax(&mut self.input);
-                Ok(false)
-            }
+            Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(CarryEnd::Failed(told(error))),
             Poll::Ready(Ok(0)) => Err(CarryEnd::Closed),
             Poll::Ready(Ok(_)) => {
                 if self.input.len() == self.input.capacity() {
                     self.read_size = BATCH;
                 }
+                self.is_busy |= self.input.len() > IDLE;
                 let taken = self.shared.with(|session, now| session.receive(self.epoch, &self.input, now));
                 let taken = taken.map_err(CarryEnd::Violation)?;
                 self.input.drain(..taken);
@@ -159,9 +195,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
             self.written = 0;
             let given = self.shared.with(|session, now| session.transmit(self.epoch, &mut self.output, BATCH, now));
             given.map_err(CarryEnd::Violation)?;
+            self.is_busy |= self.output.len() > IDLE;
         }
         if self.output.is_empty() {
-            relax(&mut self.output);
             return self.flush(cx);
         }
         match Pin::new(&mut self.io).poll_write(cx, &self.output[self.written..]) {
@@ -199,16 +235,39 @@ fn told(error: io::Error) -> io::Error {
     error
 }
 
-/// Gives the memory of an empty buffer back, but for what an idle carrier may keep.
-fn relax(buffer: &mut Vec<u8>) {
-    if buffer.is_empty() && buffer.capacity() > IDLE {
-        *buffer = Vec::new();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::advance;
+    use tunnel_core::{Limits, Side};
+
     use super::*;
+
+    /// Lets the carrier do all that it can.
+    async fn work(carrier: &mut Carrier<'_, DuplexStream>) {
+        poll_fn(|cx| Poll::Ready(carrier.poll(cx).is_pending())).await.then_some(()).expect("the carrier goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn buffers_are_kept_while_much_moves_and_given_back_at_the_first_look_after_a_second() {
+        let tunnel = Tunnel::new(Side::Dialler, Limits::default());
+        assert!(tunnel.shared.attach(1));
+        let (mut far, io) = duplex(BATCH);
+        let mut carrier = Carrier::new(&tunnel.shared, 1, io);
+        // A frame of a kind that is ignored.
+        let mut frame = vec![0; 16 + 16_000];
+        frame[0] = 128;
+        frame[2..4].copy_from_slice(&16_000_u16.to_be_bytes());
+        far.write_all(&frame).await.expect("there is room");
+        work(&mut carrier).await;
+        assert!(carrier.input.is_empty() && carrier.input.capacity() >= BATCH, "{}", carrier.input.capacity());
+        advance(QUIET / 2).await;
+        work(&mut carrier).await;
+        assert!(carrier.input.capacity() >= BATCH, "a pause of half a second is none");
+        advance(QUIET).await;
+        work(&mut carrier).await;
+        assert!(carrier.input.capacity() <= IDLE && carrier.output.capacity() <= IDLE);
+    }
 
     #[test]
     fn an_end_without_a_close_names_no_page_of_a_library() {

@@ -8,6 +8,7 @@
 //! a cluster.
 
 pub mod agent;
+mod ahead;
 mod carry;
 mod chain;
 pub mod endpoint;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,14 +12,14 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
-use tunnel_core::End;
+use tunnel_core::{End, MAX_PAYLOAD};
 
 use crate::tunnel::{Readable, Stream};
 
 /// After a reset, an end that takes nothing for this long gets nothing more.
 const NOT_READING: Duration = Duration::from_secs(2);
-/// What is read of a socket at a time.
-const SCRATCH: usize = 64 * 1024;
+/// What is read of a socket at a time: full frames, each of which is one record of TLS.
+const SCRATCH: usize = 4 * MAX_PAYLOAD;
 /// Reads of a direction before other tasks have their turn.
 const TURNS: usize = 16;
 
@@ -40,7 +40,7 @@ pub trait Socket {
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
 
     /// Writes what there is room for, or fails with [`io::ErrorKind::WouldBlock`].
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Ends the writing half.
     fn finish(&self) -> io::Result<()>;
@@ -68,8 +68,8 @@ impl Socket for TcpStream {
         TcpStream::try_read(self, into)
     }
 
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        TcpStream::try_write(self, bytes)
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write_vectored(pieces)
     }
 
     fn finish(&self) -> io::Result<()> {
@@ -125,29 +125,35 @@ pub fn relay<S: Socket>(
     unacknowledged: impl Fn(&S) -> usize,
 ) -> impl Future<Output = Relayed> {
     // Here, so that a future that was never polled resets both, too.
-    let socket = Guarded { socket, is_finished: false };
-    let pair =
+    let mut socket = Guarded { socket, is_finished: false };
+    let mut pair =
         Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
-    run(pair, socket, unacknowledged)
-}
-
-async fn run<S: Socket>(mut pair: Pair, mut socket: Guarded<S>, unacknowledged: impl Fn(&S) -> usize) -> Relayed {
-    let end = {
-        let mut watch = None;
-        poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
-    };
-    match end {
-        RelayEnd::Finished => socket.is_finished = true,
-        RelayEnd::StreamReset => deliver(&socket.socket, unacknowledged).await,
-        RelayEnd::SocketReset => {}
+    // A block, as a function that is async has room for its arguments twice.
+    async move {
+        let end = {
+            let mut watch = None;
+            poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
+        };
+        match end {
+            RelayEnd::Finished => socket.finish(),
+            // Boxed, as few relays come to this and each would have room for it.
+            RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
+            RelayEnd::SocketReset => {}
+        }
+        Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
     }
-    Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
 }
 
 /// A socket that is reset when it is dropped, unless both directions have finished.
 struct Guarded<S: Socket> {
     socket: S,
     is_finished: bool,
+}
+
+impl<S: Socket> Guarded<S> {
+    fn finish(&mut self) {
+        self.is_finished = true;
+    }
 }
 
 impl<S: Socket> Drop for Guarded<S> {
@@ -210,7 +216,7 @@ impl Pair {
                 return Poll::Ready(Some(if is_broken { RelayEnd::SocketReset } else { RelayEnd::StreamReset }));
             }
             match ready!(self.stream.poll_readable(cx)) {
-                Readable::Bytes => match self.stream.peek(|bytes| socket.try_write(bytes)) {
+                Readable::Bytes => match self.stream.peek_all(|pieces| socket.try_write(pieces)) {
                     Ok(count) => {
                         self.stream.consume(count);
                         self.to_socket += count as u64;

@@ -20,6 +20,7 @@ use tunnel_core::Kind;
 use tunnel_core::identity::{AgentIdentity, Dial, Fingerprint};
 
 use crate::agent::Connector;
+pub use crate::ahead::Ahead;
 use crate::endpoint::Authenticator;
 use crate::enrol::{Signer, serve};
 use crate::identity::tls::{AgentFailure, Peer, ServerFailure, peer, sent_root, server_name, speaks_tunnel};
@@ -50,8 +51,9 @@ impl Connector for AgentTls {
     async fn secure(&self, tcp: TcpStream, dial: &Dial) -> io::Result<AgentStream> {
         let name = server_name(dial).map_err(io::Error::other)?;
         let connector = TlsConnector::from(self.0.borrow().clone());
-        let stream = connector.connect(name, tcp).await.map_err(for_agent)?;
+        let mut stream = connector.connect(name, Ahead::new(tcp)).await.map_err(for_agent)?;
         if speaks_tunnel(stream.get_ref().1) {
+            stream.get_mut().0.begin();
             Ok(AgentStream(stream))
         } else {
             Err(io::Error::new(io::ErrorKind::InvalidData, AgentFailure::OtherProtocol))
@@ -69,7 +71,7 @@ fn for_agent(error: io::Error) -> io::Error {
 
 /// A connection of an agent. Its first read tells whether the server accepts the certificate.
 #[derive(Debug)]
-pub struct AgentStream(client::TlsStream<TcpStream>);
+pub struct AgentStream(client::TlsStream<Ahead<TcpStream>>);
 
 impl AgentStream {
     /// The root with this fingerprint, if the server sent it.
@@ -141,12 +143,12 @@ impl<S> ServerTls<S> {
 }
 
 impl<S: Signer> Authenticator for ServerTls<S> {
-    type Io = server::TlsStream<TcpStream>;
+    type Io = server::TlsStream<Ahead<TcpStream>>;
 
     async fn authenticate(&self, tcp: TcpStream) -> io::Result<Option<(AgentIdentity, Self::Io)>> {
         let acceptor = self.acceptor.borrow().clone();
         let acceptor = acceptor.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, UNSIGNED))?;
-        let mut stream = acceptor.accept(tcp).await.map_err(for_server)?;
+        let mut stream = acceptor.accept(Ahead::new(tcp)).await.map_err(for_server)?;
         let connection = stream.get_ref().1;
         if !speaks_tunnel(connection) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, ServerFailure::OtherProtocol));
@@ -162,6 +164,7 @@ impl<S: Signer> Authenticator for ServerTls<S> {
             serve(&mut stream, Some(&identity), &*self.signer).await?;
             return Ok(None);
         }
+        stream.get_mut().0.begin();
         Ok(Some((identity, stream)))
     }
 }

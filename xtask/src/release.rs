@@ -11,6 +11,7 @@ mod make;
 mod plan;
 mod sbom;
 mod source;
+mod verify;
 mod version;
 
 pub(crate) use error::ReleaseError;
@@ -27,7 +28,7 @@ use self::{
     checksums::{Files, SUMS},
     plan::Found,
     sbom::Release,
-    source::{Commit, Worktree},
+    source::Commit,
 };
 use crate::error::TaskError;
 
@@ -85,15 +86,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), TaskError> {
     refuse_foreign(&out)?;
     let files = make::make(&checkout, &plan, &release, commit.time)?;
     if arguments.verify {
-        let copy = Worktree::new(&checkout.root, images::target().join("release-copy"))?;
-        let second = Checkout { root: copy.path().to_owned(), target: copy.path().join("target") };
-        eprintln!("release: building again in {}", copy.path().display());
-        let again = make::make(&second, &plan, &release, commit.time)?;
-        let differences = checksums::differences(&files, &again);
-        if !differences.is_empty() {
-            return Err(ReleaseError::Differ(differences.join(", ")).into());
-        }
-        eprintln!("release: reproducible: both builds have the same {} files", files.len());
+        let folder = images::target().join("release-copy");
+        verify::verify(&checkout.root, folder, &files, |copy| make::make(copy, &plan, &release, commit.time))?;
     }
     refuse_changed(&Commit::read(&checkout.root)?, &release.commit, commit.is_clean)?;
     write(&out, &files)?;

@@ -23,6 +23,7 @@ pub(super) fn settings(args: &Run) -> Settings {
         admin: args.admin_address,
         drain_seconds: args.drain_seconds,
         data: args.tunnels.data.clone(),
+        jetstream_credentials: args.tunnels.jetstream_credentials.clone(),
         #[cfg(feature = "tunnels")]
         tunnels: args.tunnels.settings(),
         ..usual

@@ -1,4 +1,4 @@
-//! What `portlane run` is told about the agents that dial it.
+//! What `portlane run` is told about the agents that dial it, and about what it keeps.
 
 use std::{
     env,
@@ -34,6 +34,9 @@ pub(crate) struct Tunnels {
     /// Absent: durable listeners do not run, and tunnels use portlane in `$XDG_STATE_HOME` or in ~/.local/state.
     #[arg(long, value_name = "DIR", env = "PORTLANE_DATA", value_hint = ValueHint::DirPath)]
     pub(super) data: Option<PathBuf>,
+    /// Credentials file of NATS, for durable listeners whose `store.jetStream` has `credentialsRef`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) jetstream_credentials: Option<PathBuf>,
 }
 
 impl Tunnels {

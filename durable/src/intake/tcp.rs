@@ -171,6 +171,10 @@ impl Connection {
                 Err(_) => return self.end_idle(&room).await,
             }
             let turn = room.turn().await;
+            if !self.store.takes() {
+                // The client of a connection that is closed before its bytes are read hears of a reset.
+                return End::Store;
+            }
             let mut taken = Taken::default();
             let before = self.wire.counts();
             let end = self.read(stream, &mut taken);

@@ -32,6 +32,10 @@ pub async fn receive(
         if let Err(error) = socket.readable().await {
             return error;
         }
+        if !store.takes() {
+            // The socket keeps its datagrams for the store that is opened next.
+            return io::Error::other(StoreError::Stopped);
+        }
         let (messages, ended) = batch(socket, &mut buffer, limits, intake);
         if let Some(now) = dropped(socket) {
             let more = u64::from(now.wrapping_sub(before));

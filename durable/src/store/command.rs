@@ -1,8 +1,30 @@
 //! What handles ask of the thread.
 
+use std::sync::mpsc;
+
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Incoming, ReadBound, ReadMessages, StoreError};
+
+/// The way to the thread. What waits there has its bounds in the handle.
+#[derive(Debug)]
+pub(super) enum Commands {
+    /// Its log is on disk.
+    Disk(mpsc::Sender<Command>),
+    /// Its log is a stream of a server.
+    #[cfg(feature = "jetstream")]
+    Stream(tokio::sync::mpsc::UnboundedSender<Command>),
+}
+
+impl Commands {
+    pub(super) fn send(&self, command: Command) -> Result<(), StoreError> {
+        match self {
+            Self::Disk(thread) => thread.send(command).map_err(|_| StoreError::Stopped),
+            #[cfg(feature = "jetstream")]
+            Self::Stream(thread) => thread.send(command).map_err(|_| StoreError::Stopped),
+        }
+    }
+}
 
 pub(super) enum Command {
     Append(Append),

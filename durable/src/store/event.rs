@@ -11,7 +11,7 @@ const KEPT: usize = 16;
 /// What happened to a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// The disk fails. Told once until a sync succeeds.
+    /// The disk or the server fails. Told once until it takes messages again.
     Failed {
         /// Why, for people.
         error: String,

@@ -44,6 +44,25 @@ fn a_path_that_is_no_folder_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_folder_that_is_removed_is_known_as_such_and_nothing_in_it_counts_as_synced() {
+    let home = tempdir().expect("a folder");
+    let (path, moved) = (home.path().join("syslog"), home.path().join("moved"));
+    let mut folder = Folder::open(&path).expect("it is made");
+    let presence = folder.presence().expect("it is there");
+    folder.create("one").expect("a new file");
+    fs::rename(&path, &moved).expect("it is moved");
+    folder.append("one", b"a").expect("room");
+    folder.sync("one").expect("the disk is well");
+    assert!(!presence.is_removed(), "it is elsewhere");
+    fs::remove_dir_all(&moved).expect("it is removed");
+    assert!(presence.is_removed());
+    folder.append("one", b"b").expect("the file is open");
+    assert_eq!(folder.sync("one"), Err(FileError::Missing), "nobody finds it again");
+    assert_eq!(folder.create("two"), Err(FileError::Missing));
+    Folder::open(&path).expect("another one, while the first one is still in use");
+}
+
+#[test]
 fn a_link_in_a_folder_is_not_followed() {
     let home = tempdir().expect("a folder");
     let path = home.path().join("syslog");

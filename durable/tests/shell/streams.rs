@@ -1,5 +1,6 @@
 //! Messages over TCP and RELP, on loopback.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use durable::intake::{Framing, Intake, Limits, Oversize, Protocol, TcpSettings};
@@ -120,6 +121,29 @@ async fn nothing_is_read_while_the_store_has_no_room() {
     };
     let limits = Limits { max_message_bytes: 4096, oversize: Oversize::Truncate };
     port.serve(TcpSettings { limits, ..settings_of(Protocol::Framed(Framing::Newline)) }, test).await;
+}
+
+#[tokio::test]
+async fn a_stream_is_not_read_once_the_store_closes_and_its_sender_hears_of_a_reset() {
+    let disk = Disk::default();
+    let store = Store::open(disk.clone(), settings()).expect("a log");
+    let port = Port { store, ..Port::new().await };
+    disk.hold(true);
+    let test = async {
+        let mut sender = port.connect().await;
+        sender.write_all(b"one\n").await.expect("it is read");
+        port.until(|figures| figures.messages == 1).await;
+        let mut closing = Box::pin(port.store.close());
+        let closed = timeout(Duration::ZERO, &mut closing).await;
+        assert!(closed.is_err(), "the disk is held");
+        sender.write_all(b"two\n").await.expect("it is open");
+        let ended = sender.read_to_end(&mut Vec::new()).await;
+        assert_eq!(ended.expect_err("it was not read").kind(), ErrorKind::ConnectionReset);
+        assert_eq!(port.intake.figures().messages, 1);
+        disk.hold(false);
+        closing.await.expect("it runs");
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
 }
 
 #[tokio::test]

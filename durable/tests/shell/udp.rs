@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use durable::Store;
 use durable::intake::{Intake, IntakeFigures, Limits, Oversize, receive};
+use durable::{Store, StoreError};
 use tempfile::tempdir;
 use tokio::net::UdpSocket;
 use tokio::select;
 use tokio::task::yield_now;
 
 use crate::disk::Disk;
-use crate::world::{figures, open, read, settings, within};
+use crate::world::{figures, messages, open, read, settings, within};
 
 const TRUNCATE: Limits = Limits { max_message_bytes: 8, oversize: Oversize::Truncate };
 const DROP: Limits = Limits { max_message_bytes: 8, oversize: Oversize::Drop };
@@ -173,4 +173,30 @@ async fn a_datagram_of_a_source_that_is_not_admitted_is_dropped_and_counted() {
     };
     is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
     assert_eq!((intake.figures().messages, store.figures().next), (0, 0));
+}
+
+#[tokio::test]
+async fn a_datagram_that_comes_while_the_store_closes_stays_in_the_socket() {
+    within(async {
+        let disk = Disk::default();
+        let store = Store::open(disk.clone(), settings()).expect("a log");
+        let (socket, address, sender) = sockets().await;
+        disk.hold(true);
+        let before = store.try_append(messages(0..1)).expect("room");
+        let mut closing = pin!(store.close());
+        // The call is made, and the disk holds it up.
+        let waits = poll_fn(|context| Poll::Ready(closing.as_mut().poll(context).is_pending())).await;
+        assert!(waits, "the disk is held");
+        assert_eq!(store.try_append(messages(1..2)).expect_err("it closes"), StoreError::Stopped);
+        sender.send_to(b"next", address).await.expect("it is sent");
+        let error = receive(&socket, &store, TRUNCATE, &Intake::default(), |_| None).await;
+        assert!(error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>()).is_some(), "{error}");
+        let mut datagram = [0; 8];
+        let (count, _) = socket.recv_from(&mut datagram).await.expect("it is still there");
+        assert_eq!(datagram.get(..count), Some(&b"next"[..]));
+        disk.hold(false);
+        closing.await.expect("it runs");
+        before.synced().await.expect("what came before is kept");
+    })
+    .await;
 }

@@ -57,6 +57,9 @@ pub struct Listener {
     /// The revision that keeps serving in place of the failed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<String>,
+    /// How it delivers messages. Absent: it is not durable, the proxy has not said so, or the operator is older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
     /// The spec, as the proxy gets it.
     pub spec: Value,
 }

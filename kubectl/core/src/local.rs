@@ -175,6 +175,7 @@ impl Process {
                 message: failure.message.clone(),
             }),
             serving: failure.and_then(|failure| failure.serving.as_ref()).map(ToString::to_string),
+            delivery: report.and_then(|report| report.delivery).map(|delivery| format!("{delivery:?}")),
             spec: serde_json::to_value(offer).unwrap_or_default(),
         }
     }

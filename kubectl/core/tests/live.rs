@@ -9,6 +9,7 @@ mod golden_files;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crds::PortForward;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kubectl_core::{
     access::{Fetched, Listed},
@@ -91,6 +92,9 @@ impl Scene {
     }
 
     fn lag(&self) -> lag::Report {
+        if self.head["forwards"].is_array() {
+            return lag::report(lag::of_forwards(&object::<Vec<PortForward>>(&self.head["forwards"])), Vec::new());
+        }
         let response = self.responses.first().cloned().expect("a response");
         lag::report(serde_json::from_value(response).expect("listeners"), Vec::new())
     }

@@ -20,6 +20,18 @@ pub(crate) struct Conns {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Lag {
+    /// Name of the forward. Absent: all forwards.
+    pub(crate) forward: Option<String>,
+    /// Look at the forwards of all namespaces.
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "forward"])]
+    pub(crate) all_namespaces: bool,
+    /// Format of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Config {
     /// Name of the pod.
     pub(crate) pod: String,
@@ -118,7 +130,7 @@ mod tests {
                 with(words, format).expect("valid");
             }
         }
-        for words in [&["status"][..], &["conns"], &["config", "edge"], &["logs", "db"]] {
+        for words in [&["status"][..], &["conns"], &["lag", "db"], &["config", "edge"], &["logs", "db"]] {
             for format in ["text", "wide", "json", "yaml"] {
                 with(words, format).expect("valid");
             }
@@ -132,6 +144,15 @@ mod tests {
             assert!(parsed(words), "{words:?}");
         }
         assert!(!parsed(&["db", "-A"]) && !parsed(&["-A", "-n", "shop"]));
+    }
+
+    #[test]
+    fn the_lag_is_of_one_forward_or_of_a_place() {
+        let parsed = |words: &[&str]| Cli::try_parse_from([&["kubectl-portlane", "lag"][..], words].concat()).is_ok();
+        for words in [&[][..], &["logs", "-n", "shop"], &["-A", "-o", "wide"]] {
+            assert!(parsed(words), "{words:?}");
+        }
+        assert!(!parsed(&["logs", "-A"]) && !parsed(&["-A", "-n", "shop"]));
     }
 
     #[test]

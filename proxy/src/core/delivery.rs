@@ -1,6 +1,6 @@
 //! How a durable listener delivers: a word for people, from what its log and its sink were seen to do.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A sink that took nothing for so many seconds, though messages wait, stalls the listener.
 const STALLED_AFTER: u64 = 30;
@@ -8,6 +8,9 @@ const STALLED_AFTER: u64 = 30;
 const BEHIND_AFTER: u64 = 10;
 /// For how many seconds a log that had no room counts as full.
 const FULL_FOR: u64 = 30;
+/// For how many seconds a listener that was behind counts as such while messages wait: a lag around the bound would
+/// otherwise be told each second.
+const BEHIND_FOR: u64 = 30;
 
 /// How a durable listener delivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,8 +63,10 @@ impl From<Delivery> for proxy_api::Delivery {
 /// What was seen of the log and the sink of a listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
-    /// The first message that the sink does not have.
-    pub cursor: u64,
+    /// Messages that the sink has taken, or refused for ever, since the start.
+    pub taken: u64,
+    /// Whether the sink has failed since it took the last one.
+    pub sink_fails: bool,
     /// Messages that the sink does not have.
     pub backlog: u64,
     /// Age of the oldest of them, in seconds.
@@ -76,29 +81,43 @@ pub struct Look {
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     last: Look,
-    /// When the sink last took a message, or had all.
-    moved: u64,
+    /// When the first look was.
+    began: Option<u64>,
+    /// When the sink last took a message, or had all; `None`: not since the first look.
+    moved: Option<u64>,
     /// Until when the log counts as full.
     full_until: u64,
+    /// Until when the listener counts as behind.
+    behind_until: u64,
 }
 
 impl Watch {
     /// How the listener delivers at `now` (seconds of the process clock). Call it about once a second.
     pub fn see(&mut self, look: Look, now: u64) -> Delivery {
-        if look.backlog == 0 || look.cursor != self.last.cursor {
-            self.moved = now;
+        let began = *self.began.get_or_insert(now);
+        // What moves the log without the sink, such as messages that are too old, does not count.
+        if look.backlog == 0 || look.taken > self.last.taken {
+            self.moved = Some(now);
         }
         if look.without_room > self.last.without_room {
             self.full_until = now.saturating_add(FULL_FOR);
         }
+        if look.backlog == 0 {
+            self.behind_until = now;
+        } else if look.oldest_seconds >= BEHIND_AFTER {
+            self.behind_until = now.saturating_add(BEHIND_FOR);
+        }
         self.last = look;
+        let is_silent = now.saturating_sub(self.moved.unwrap_or(began)) >= STALLED_AFTER;
+        // A start does not know since when the sink takes none: the age of what waits tells.
+        let waits_since_before = self.moved.is_none() && look.sink_fails && look.oldest_seconds >= STALLED_AFTER;
         if look.store_fails {
             Delivery::StoreFailed
         } else if now < self.full_until {
             Delivery::Full
-        } else if now.saturating_sub(self.moved) >= STALLED_AFTER {
+        } else if is_silent || waits_since_before {
             Delivery::Stalled
-        } else if look.backlog > 0 && look.oldest_seconds >= BEHIND_AFTER {
+        } else if now < self.behind_until {
             Delivery::Behind
         } else {
             Delivery::Flowing
@@ -117,6 +136,10 @@ pub struct Seen {
     pub backlog: u64,
     /// Bytes of the log.
     pub bytes: u64,
+    /// Bytes that the log may have.
+    pub limit_bytes: u64,
+    /// Whether the disk fails.
+    pub store_fails: bool,
     /// Messages that came.
     pub received: u64,
     /// Messages that the sink took.
@@ -129,17 +152,21 @@ pub struct Seen {
     pub dead_lettered: u64,
     /// Datagrams that the system dropped before they were read.
     pub kernel_drops: u64,
-    /// Messages that damage of the log has cost.
+    /// Messages that damage or removal of the log has cost.
     pub lost: u64,
+    /// Syncs of messages.
+    pub syncs: u64,
+    /// The time that they took.
+    pub sync_time: Duration,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A backlog of three messages from this one on.
-    fn waiting(cursor: u64) -> Look {
-        Look { cursor, backlog: 3, ..Look::default() }
+    /// Three messages wait, after so many that the sink has taken.
+    fn waiting(taken: u64) -> Look {
+        Look { taken, backlog: 3, ..Look::default() }
     }
 
     #[test]
@@ -154,10 +181,45 @@ mod tests {
     #[test]
     fn a_listener_whose_oldest_message_is_old_is_behind_while_its_sink_takes_others() {
         let mut watch = Watch::default();
-        let old = |cursor| Look { oldest_seconds: 10, ..waiting(cursor) };
+        let old = |taken| Look { oldest_seconds: 10, ..waiting(taken) };
         assert_eq!(watch.see(old(1), 100), Delivery::Behind);
         assert_eq!(watch.see(old(2), 200), Delivery::Behind, "it moves");
-        assert_eq!(watch.see(waiting(3), 201), Delivery::Flowing);
+        let caught_up = Look { backlog: 0, ..waiting(3) };
+        assert_eq!(watch.see(caught_up, 201), Delivery::Flowing);
+    }
+
+    #[test]
+    fn a_lag_around_the_bound_is_behind_until_it_is_short_for_a_while() {
+        let mut watch = Watch::default();
+        let lag = |now: u64, oldest_seconds| (Look { oldest_seconds, ..waiting(now) }, now);
+        let seen: Vec<Delivery> = (100..120)
+            .map(|now| lag(now, 9 + now % 2))
+            .chain([lag(120, 9), lag(148, 9), lag(149, 9)])
+            .map(|(look, now)| watch.see(look, now))
+            .collect();
+        let (flowing, behind) = (Delivery::Flowing, Delivery::Behind);
+        assert_eq!((seen.first(), seen.last()), (Some(&flowing), Some(&flowing)));
+        assert!(seen.get(1..22).is_some_and(|between| between.iter().all(|delivery| *delivery == behind)), "{seen:?}");
+    }
+
+    #[test]
+    fn messages_that_wait_at_a_start_are_stalled_at_once_if_they_are_old_and_the_sink_fails() {
+        let old = Look { oldest_seconds: 3600, sink_fails: true, ..waiting(0) };
+        assert_eq!(Watch::default().see(old, 5000), Delivery::Stalled);
+        let mut watch = Watch::default();
+        assert_eq!(watch.see(Look { sink_fails: false, ..old }, 5000), Delivery::Behind, "nobody knows yet");
+        assert_eq!(watch.see(old, 5001), Delivery::Stalled);
+        assert_eq!(watch.see(Look { taken: 1, sink_fails: false, ..old }, 5002), Delivery::Behind, "it takes them");
+        assert_eq!(watch.see(Look { taken: 1, ..old }, 5003), Delivery::Behind, "it has just taken one");
+        assert_eq!(watch.see(Look { taken: 1, ..old }, 5032), Delivery::Stalled);
+    }
+
+    #[test]
+    fn a_listener_that_comes_late_to_a_process_has_the_time_of_every_other_one() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.see(Look { sink_fails: true, ..waiting(0) }, 5000), Delivery::Flowing);
+        assert_eq!(watch.see(waiting(0), 5029), Delivery::Flowing);
+        assert_eq!(watch.see(waiting(0), 5030), Delivery::Stalled);
     }
 
     #[test]
@@ -166,7 +228,7 @@ mod tests {
         let full = Look { without_room: 1, ..waiting(1) };
         assert_eq!(watch.see(full, 10), Delivery::Full);
         assert_eq!(watch.see(Look { store_fails: true, ..full }, 11), Delivery::StoreFailed);
-        assert_eq!(watch.see(Look { cursor: 2, ..full }, 39), Delivery::Full);
-        assert_eq!(watch.see(Look { cursor: 3, ..full }, 40), Delivery::Flowing, "no more since");
+        assert_eq!(watch.see(Look { taken: 2, ..full }, 39), Delivery::Full);
+        assert_eq!(watch.see(Look { taken: 3, ..full }, 40), Delivery::Flowing, "no more since");
     }
 }

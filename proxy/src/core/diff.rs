@@ -35,6 +35,11 @@ pub fn desired(configuration: &Configuration) -> Desired {
     configuration.listeners.iter().map(|(id, offer)| (id.clone(), listener(offer))).collect()
 }
 
+/// Leaves only durable listeners.
+pub fn leave_durable(desired: &mut Desired) {
+    desired.retain(|_, wanted| wanted.as_ref().is_some_and(|listener| listener.durable.is_some()));
+}
+
 /// First phase of a change.
 #[derive(Debug)]
 pub struct Plan<'a> {

@@ -1,7 +1,6 @@
 //! The log of one listener, and what sends its messages.
 
 use std::{
-    path::{Path, PathBuf},
     rc::Rc,
     sync::{
         Arc,
@@ -11,15 +10,17 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Folder, FolderError, Store, intake::Intake};
+use durable::{Figures, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{
-    task::{JoinHandle, spawn_blocking, spawn_local},
+    task::{JoinHandle, spawn_local},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     CLOSE_WITHIN,
+    place::PlaceOfLog,
+    removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
@@ -43,10 +44,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The log of one listener.
 pub(super) struct Log {
-    folder: PathBuf,
+    place: PlaceOfLog,
     store: Store,
+    removal: Removal,
     /// Why the store is closed, if it could not be opened again.
     failure: Option<String>,
+    /// Messages that were in folders that were removed.
+    gone: u64,
     /// What the log and its sender run by.
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
@@ -69,9 +73,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log in this folder.
-    pub(super) async fn open(folder: PathBuf, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
-        let store = open(&folder, durable).await?;
+    /// Opens the log in this place.
+    pub(super) async fn open(place: PlaceOfLog, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
+        let (store, presence) = place.open(durable).await?;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
@@ -79,9 +83,11 @@ impl Log {
             listener.is_some_and(|shared| shared.counters.admits(&shared.spec.load(), source))
         });
         Ok(Self {
-            folder,
+            place,
             store,
+            removal: Removal::of(presence),
             failure: None,
+            gone: 0,
             durable: durable.clone(),
             taking: None,
             version: Rc::default(),
@@ -128,9 +134,10 @@ impl Log {
 
     /// Opens the store that was closed. Without, the listener takes no messages.
     async fn open_again(&mut self, process: &Process) {
-        match open(&self.folder, &self.durable).await {
-            Ok(store) => {
+        match self.place.open(&self.durable).await {
+            Ok((store, presence)) => {
                 self.store = store;
+                self.removal = Removal::of(presence);
                 self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
@@ -159,6 +166,18 @@ impl Log {
         Some(Taker { store, taking, intake, version })
     }
 
+    /// The folder was removed, and what waits with it. The next look makes another one.
+    async fn lose(&mut self) {
+        self.sending = None;
+        // A folder that is gone takes nothing.
+        let _ = self.store.close().await;
+        let (messages, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
+        self.gone += messages;
+        self.failure = Some(format!(
+            "{place} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
+        ));
+    }
+
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
@@ -167,8 +186,10 @@ impl Log {
             if self.failure.is_none() {
                 self.send(&shared, process);
             }
+        } else if self.removal.is_seen().await {
+            self.lose().await;
         }
-        let figures = self.store.figures();
+        let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
         self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
@@ -213,7 +234,8 @@ impl Log {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let look = Look {
-            cursor: figures.cursor,
+            taken: self.sent.delivered() + self.sent.refused(),
+            sink_fails: self.sent.fails(),
             backlog: figures.backlog(),
             oldest_seconds: age.unwrap_or_default().as_secs(),
             without_room: dropped.full + dropped.queue,
@@ -224,6 +246,8 @@ impl Log {
             oldest_seconds: look.oldest_seconds,
             backlog: look.backlog,
             bytes: figures.bytes,
+            limit_bytes: settings::log_bytes(&self.durable),
+            store_fails: look.store_fails,
             received: intake.messages,
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
@@ -238,7 +262,9 @@ impl Log {
             ],
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
-            lost: figures.lost,
+            lost: self.gone + figures.lost,
+            syncs: figures.syncs,
+            sync_time: figures.sync_time,
         }
     }
 
@@ -269,17 +295,12 @@ impl Log {
         let Some(shared) = self.current.load_full() else { return self.close().await };
         // It may be closed already.
         let _ = self.store.drain(longest).await;
-        let (backlog, folder) = (self.store.figures().backlog(), self.folder.display());
+        let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         if backlog == 0 {
-            out.notice(
-                Level::Info,
-                "delivery",
-                &shared.id,
-                format!("all messages are sent; the folder {folder} stays"),
-            );
+            out.notice(Level::Info, "delivery", &shared.id, format!("all messages are sent; {place} stays"));
         } else {
             let message =
-                format!("{backlog} message(s) stay in {folder}: they are sent once the listener is there again");
+                format!("{backlog} message(s) stay in {place}: they are sent once the listener is there again");
             out.notice(Level::Warn, "delivery", &shared.id, message);
         }
         shared.counters.show_durable(None);
@@ -316,19 +337,6 @@ impl Leaving {
     }
 }
 
-/// Opens the store in this folder, which blocks while the last part of the log is read.
-async fn open(folder: &Path, durable: &Durable) -> Result<Store, String> {
-    let (folder, settings) = (folder.to_owned(), settings::store(durable));
-    let open = move || -> Result<Store, String> {
-        let folder = Folder::open(&folder).map_err(|error| match &error {
-            FolderError::Io { source, .. } => format!("{error} ({source})"),
-            FolderError::Locked(_) => error.to_string(),
-        })?;
-        Store::open(folder, settings).map_err(|error| error.to_string())
-    };
-    spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
-}
-
 const fn level(delivery: Delivery) -> Level {
     match delivery {
         Delivery::Flowing => Level::Info,
@@ -338,7 +346,7 @@ const fn level(delivery: Delivery) -> Level {
 }
 
 /// What helps if messages are dropped for want of room.
-const MAKE_ROOM: &str = "messages are dropped for want of room: make room on the disk, raise durable.store.disk.maxBytes, or see why the sink does not keep up";
+const MAKE_ROOM: &str = "messages are dropped for want of room: make room where they are kept, raise maxBytes of durable.store, or see why the sink does not keep up";
 
 /// How a listener delivers, in words.
 fn words(seen: &Seen, why: Option<&str>) -> String {

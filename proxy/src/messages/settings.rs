@@ -14,21 +14,17 @@ const CONNECTIONS: u32 = 512;
 /// Bytes that wait for a sync, which is then due.
 const SYNC_BYTES: u64 = 1 << 20;
 /// The names of a log's files start with this.
-const PREFIX: &str = "log-";
+pub(super) const PREFIX: &str = "log-";
 
-/// The settings of the log.
-pub(super) fn store(durable: &Durable) -> StoreSettings {
-    let api::Store::Disk { max_bytes } = durable.store;
+/// The settings of a log on disk.
+pub(super) fn disk(durable: &Durable, max_bytes: u64) -> StoreSettings {
     StoreSettings {
         prefix: PREFIX.to_owned(),
         log: Settings {
             max_bytes,
             max_message_bytes: size(durable.max_message_bytes),
-            max_age: durable.max_age_seconds.map(|seconds| Duration::from_secs(seconds.into())),
-            when_full: match durable.when_full {
-                api::WhenFull::DropOldest => WhenFull::DropOldest,
-                api::WhenFull::DropNewest | api::WhenFull::Block => WhenFull::Refuse,
-            },
+            max_age: max_age(durable),
+            when_full: when_full(durable),
             sync_after: Duration::from_millis(durable.sync_millis.into()),
             sync_bytes: SYNC_BYTES,
         },
@@ -38,10 +34,33 @@ pub(super) fn store(durable: &Durable) -> StoreSettings {
     }
 }
 
-/// Bytes that a log may have by its bounds, with its dead letters.
+/// The age at which messages are dropped.
+pub(super) fn max_age(durable: &Durable) -> Option<Duration> {
+    durable.max_age_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// What gives way in a full log.
+pub(super) fn when_full(durable: &Durable) -> WhenFull {
+    match durable.when_full {
+        api::WhenFull::DropOldest => WhenFull::DropOldest,
+        api::WhenFull::DropNewest | api::WhenFull::Block => WhenFull::Refuse,
+    }
+}
+
+/// Bytes of this machine that a log may have by its bounds. Those of a stream are the server's.
+pub(super) fn log_bytes(durable: &Durable) -> u64 {
+    match durable.store {
+        api::Store::Disk { max_bytes } => max_bytes,
+        api::Store::JetStream { .. } => 0,
+    }
+}
+
+/// As [`log_bytes`], with its dead letters.
 pub(super) fn most_bytes(durable: &Durable) -> u64 {
-    let api::Store::Disk { max_bytes } = durable.store;
-    max_bytes.saturating_add(durable.dead_letter_bytes.unwrap_or(0))
+    match durable.store {
+        api::Store::Disk { .. } => log_bytes(durable).saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
+        api::Store::JetStream { .. } => 0,
+    }
 }
 
 /// Whether a log fits into this room beside others that may have `taken` bytes together.
@@ -161,7 +180,7 @@ fn host(spec: &Listener) -> String {
     }
 }
 
-fn size(number: u32) -> usize {
+pub(super) fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
@@ -192,10 +211,15 @@ mod tests {
         }
     }
 
+    fn stream() -> api::Store {
+        let (url, max_bytes) = ("nats://a".to_owned(), 16 << 20);
+        api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes }
+    }
+
     #[test]
     fn a_full_log_does_what_the_listener_says() {
         let of = |when_full| {
-            let settings = store(&durable(when_full));
+            let settings = disk(&durable(when_full), 16 << 20);
             (settings.log.when_full, settings.blocks)
         };
         assert_eq!(of(api::WhenFull::DropOldest), (WhenFull::DropOldest, false));
@@ -210,6 +234,7 @@ mod tests {
         let why = fits(&durable, 33 << 20, (1 << 20) + 1).expect_err("a byte too few");
         assert!(why.contains("33554431 of 34603008 bytes are left"), "{why}");
         assert!(fits(&durable, 1, u64::MAX).is_err());
+        assert_eq!(fits(&Durable { store: stream(), ..durable }, 0, 1), Ok(()), "a stream takes none");
     }
 
     #[test]
@@ -219,6 +244,7 @@ mod tests {
         assert!(is_same_store(&before, &sink));
         assert!(!is_same_store(&before, &Durable { max_message_bytes: 65, ..before.clone() }));
         assert!(!is_same_store(&before, &durable(api::WhenFull::DropNewest)));
+        assert!(!is_same_store(&before, &Durable { store: stream(), ..before.clone() }));
     }
 
     #[test]

@@ -65,6 +65,16 @@ impl Sent {
         self.resent.get()
     }
 
+    /// Messages that the sink will never take.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// Whether the sink has failed since it took the last message.
+    pub(super) fn fails(&self) -> bool {
+        self.error.borrow().is_some()
+    }
+
     /// Why the sink takes no messages, if it takes none and the log does not say so yet. From now on it does.
     pub(super) fn untold(&self) -> Option<String> {
         let error = self.error.borrow().clone()?;
@@ -93,7 +103,7 @@ impl Sent {
                 // A sink over UDP may take and refuse messages in turn.
                 self.endings.due(now, self.ended.get())?;
                 *self.told.borrow_mut() = Some(error.clone());
-                Some((Level::Warn, format!("{error}; messages wait on the disk, and it is tried again")))
+                Some((Level::Warn, format!("{error}; messages wait in the log, and it is tried again")))
             }
             SenderEvent::Delivered { messages } => {
                 self.delivered.set(self.delivered.get() + messages);

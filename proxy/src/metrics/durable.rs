@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::{
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter},
+};
 
 use super::{Labels, family, labels};
 use crate::{core::delivery::Seen, shared::Shared};
@@ -10,40 +13,50 @@ use crate::{core::delivery::Seen, shared::Shared};
 /// Name and help of a family, and its value.
 type Row = (&'static str, &'static str, fn(&Seen) -> u64);
 
+const GAUGES: [Row; 5] = [
+    (
+        "portlane_durable_oldest_age_seconds",
+        "Age of the oldest message that the sink does not have; 0: it has all.",
+        |seen| seen.oldest_seconds,
+    ),
+    ("portlane_durable_backlog_messages", "Messages that the sink does not have.", |seen| seen.backlog),
+    ("portlane_durable_log_bytes", "Bytes of the log on disk.", |seen| seen.bytes),
+    ("portlane_durable_log_limit_bytes", "Bytes that the log may have.", |seen| seen.limit_bytes),
+    ("portlane_durable_store_failed", "1 while the disk fails, so that messages are not safe.", |seen| {
+        u64::from(seen.store_fails)
+    }),
+];
+
+const COUNTERS: [Row; 7] = [
+    ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
+    ("portlane_durable_delivered", "Messages that were delivered, as far as the kind of sink tells.", |seen| {
+        seen.delivered
+    }),
+    ("portlane_durable_resent", "Messages that were sent once more, as the sink may not have them.", |seen| {
+        seen.resent
+    }),
+    ("portlane_durable_dead_lettered", "Messages that were put aside, as the sink refuses them.", |seen| {
+        seen.dead_lettered
+    }),
+    ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
+        seen.kernel_drops
+    }),
+    ("portlane_durable_lost", "Messages that damage or removal of the log has cost.", |seen| seen.lost),
+    ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
+];
+
 /// What became of the messages of durable listeners.
 pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
     let seen: Vec<(Labels<'_>, Seen)> =
         all.iter().filter_map(|shared| Some((labels(shared), shared.counters.durable()?))).collect();
     let of = |value: fn(&Seen) -> u64| seen.iter().map(move |(labels, seen)| (labels.clone(), value(seen)));
-    let gauges: [Row; 3] = [
-        (
-            "portlane_durable_oldest_age_seconds",
-            "Age of the oldest message that the sink does not have; 0: it has all.",
-            |seen| seen.oldest_seconds,
-        ),
-        ("portlane_durable_backlog_messages", "Messages that the sink does not have.", |seen| seen.backlog),
-        ("portlane_durable_log_bytes", "Bytes of the log on disk.", |seen| seen.bytes),
-    ];
-    for (name, help, value) in gauges {
+    for (name, help, value) in GAUGES {
         family(out, (name, help), false, of(value))?;
     }
-    let counters: [Row; 6] = [
-        ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
-        ("portlane_durable_delivered", "Messages that the sink took.", |seen| seen.delivered),
-        ("portlane_durable_resent", "Messages that were sent once more, as the sink may not have them.", |seen| {
-            seen.resent
-        }),
-        ("portlane_durable_dead_lettered", "Messages that were put aside, as the sink refuses them.", |seen| {
-            seen.dead_lettered
-        }),
-        ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
-            seen.kernel_drops
-        }),
-        ("portlane_durable_lost", "Messages that damage of the log has cost.", |seen| seen.lost),
-    ];
-    for (name, help, value) in counters {
+    for (name, help, value) in COUNTERS {
         family(out, (name, help), true, of(value))?;
     }
+    sync_seconds(out, &seen)?;
     let dropped = seen.iter().flat_map(|(labels, seen)| {
         seen.dropped.iter().map(move |(reason, count)| {
             let mut labels = labels.clone();
@@ -54,8 +67,20 @@ pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>])
     family(out, ("portlane_durable_dropped", "Messages that were dropped, by reason."), true, dropped)
 }
 
+/// The time of syncs has fractions, which other counters have not.
+fn sync_seconds(out: &mut DescriptorEncoder<'_>, seen: &[(Labels<'_>, Seen)]) -> Result<(), std::fmt::Error> {
+    let (name, help) = ("portlane_durable_sync_seconds", "Time that syncs of messages took, in seconds.");
+    let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, seen) in seen {
+        ConstCounter::new(seen.sync_time.as_secs_f64()).encode(family.encode_family(labels)?)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
     use proxy_api::{Configuration, ListenerId, Origin};
 
@@ -80,15 +105,28 @@ mod tests {
             Shared::new(id, spec.clone(), Arc::default(), Arc::default())
         };
         let (durable, other) = (shared("d"), shared("o"));
-        let seen = Seen { oldest_seconds: 7, received: 3, dropped: vec![("Full", 2)], ..Seen::default() };
+        let seen = Seen {
+            oldest_seconds: 7,
+            store_fails: true,
+            received: 3,
+            dropped: vec![("Full", 2)],
+            sync_time: Duration::from_millis(1500),
+            ..Seen::default()
+        };
         durable.counters.show_durable(Some(seen));
         let (mut registry, mut text) = (Registry::default(), String::new());
         registry.register_collector(Box::new(Page(vec![durable, other])));
         text::encode(&mut text, &registry).expect("a text");
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(series.len(), 10, "{series:#?}");
+        assert_eq!(series.len(), 14, "{series:#?}");
         let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"d\"";
         assert_eq!(series[0], format!("portlane_durable_oldest_age_seconds{{{labels}}} 7"));
-        assert!(series.contains(&&*format!("portlane_durable_dropped_total{{{labels},reason=\"Full\"}} 2")));
+        for line in [
+            format!("portlane_durable_dropped_total{{{labels},reason=\"Full\"}} 2"),
+            format!("portlane_durable_store_failed{{{labels}}} 1"),
+            format!("portlane_durable_sync_seconds_total{{{labels}}} 1.5"),
+        ] {
+            assert!(series.contains(&&*line), "{line}: {series:#?}");
+        }
     }
 }

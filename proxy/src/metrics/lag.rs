@@ -1,6 +1,9 @@
 //! What durable listeners have for their sinks, for the admin address.
 
-use std::sync::PoisonError;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use proxy_api::ListenerId;
 use serde::Serialize;
@@ -42,6 +45,13 @@ impl Lag {
 }
 
 impl Metrics {
+    /// What was last seen of the messages of durable listeners.
+    #[must_use]
+    pub fn durable(&self) -> BTreeMap<Arc<ListenerId>, Seen> {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().filter_map(|shared| Some((shared.id.clone(), shared.counters.durable()?))).collect()
+    }
+
     /// All durable listeners.
     pub(crate) fn lag(&self) -> Vec<Lag> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);

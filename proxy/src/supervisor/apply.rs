@@ -22,8 +22,14 @@ impl Supervisor {
     /// has changed but what sockets can be opened.
     pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>) {
         let mut desired = diff::desired(&self.configuration);
+        if self.drains_only {
+            diff::leave_durable(&mut desired);
+        }
         self.open_logs(&mut desired).await;
-        let plan = diff::diff(&self.running, &desired);
+        let mut plan = diff::diff(&self.running, &desired);
+        if self.drains_only {
+            plan.bind.clear();
+        }
         let Bound { settled, opened, errors } = self.sockets.bind(&plan);
         let ran = std::mem::replace(&mut self.running, settled.next.clone());
         let sets = &self.configuration.endpoints;

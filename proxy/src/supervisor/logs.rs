@@ -87,4 +87,12 @@ mod tests {
         assert_eq!(no_logs.keys().collect::<Vec<_>>(), [&id("a")]);
         assert!(desired[&id("a")].is_none() && desired[&id("b")].is_some());
     }
+
+    #[test]
+    fn a_proxy_that_only_drains_wants_durable_listeners_and_no_others() {
+        let mut desired =
+            Desired::from([(id("a"), Some(durable())), (id("b"), Some(listener(2, "b"))), (id("c"), None)]);
+        crate::core::diff::leave_durable(&mut desired);
+        assert_eq!(desired.keys().collect::<Vec<_>>(), [&id("a")]);
+    }
 }

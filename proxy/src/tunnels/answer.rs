@@ -1,7 +1,7 @@
 //! One question of a worker: for a stream, the relay between it and the worker's end of a pair of sockets.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -34,7 +34,8 @@ pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: 
     let Question { to, client, wanted } = question;
     match wanted {
         Wanted::Stream(reply) => connect(&endpoint, &files, &to, client, reply).await,
-        Wanted::Flow(worker) => flows::answer(&endpoint, &to, client, worker).await,
+        // Boxed, so that a stream has no room for what a flow needs; below, for what the request needs.
+        Wanted::Flow(worker) => Box::pin(flows::answer(&endpoint, &to, client, worker)).await,
     }
 }
 
@@ -48,7 +49,7 @@ async fn connect(
     let opened = select! {
         // To drop the attempt gives the stream up.
         () = reply.closed() => return,
-        opened = open(endpoint, to, client) => opened,
+        opened = Box::pin(open(endpoint, to, client)) => opened,
     };
     let linked = opened.and_then(|stream| Ok((stream, link(files)?)));
     let (stream, worker, near) = match linked {
@@ -133,8 +134,8 @@ impl tunnel::Socket for Near {
         self.socket.try_read(into)
     }
 
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.try_write(bytes)
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.try_write_vectored(pieces)
     }
 
     fn finish(&self) -> io::Result<()> {

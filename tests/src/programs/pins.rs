@@ -65,7 +65,7 @@ macro_rules! module {
 
 impl Module {
     /// All modules. What API servers need comes first, because the API tests start first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         module!("etcd", None, ["etcd" = "go.etcd.io/etcd/server/v3"]),
         module!(
             "kubernetes-1.34",
@@ -86,6 +86,7 @@ impl Module {
         ),
         module!("coredns", None, ["coredns" = "github.com/coredns/coredns"]),
         module!("helm", None, ["helm" = "helm.sh/helm/v3/cmd/helm"]),
+        module!("nats-server", None, ["nats-server" = "github.com/nats-io/nats-server/v2"]),
         module!(
             "argocd",
             None,

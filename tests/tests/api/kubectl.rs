@@ -270,6 +270,7 @@ fn a_cluster_without_the_crds_fails_with_the_chart_to_install() {
         &["trace", "db", "--from", "app"],
         &["logs", "db"],
         &["conns"],
+        &["lag"],
         &["top", "--once"],
         &["drain", "db", "--yes"],
         &["forward", "pf/db"],

@@ -11,6 +11,7 @@ use crate::{
     commands::{a_forward_is_drained, a_listener_is_forwarded, the_page_follows},
     fleet::{call, forward, operated, shop, wait_for},
     port_forward::kubeconfig_of,
+    troubleshooting,
 };
 
 /// A gateway with one proxy, which may connect to one address outside of the cluster.
@@ -141,6 +142,7 @@ fn the_cut_off_proxy_is_named(namespace: &Namespace<'_>) {
     let logs = ["logs", "-l", "app=cut-off", "-c", "portlane-proxy", "--prefix", "--tail", "20"];
     let next = format!("kubectl -n {} {}", namespace.name(), logs.join(" ").replace("app=cut-off", "'app=cut-off'"));
     names(namespace, &["describe", "cut-off"], &["ReportTimeout", "from the proxy of cut-off", &next]);
+    troubleshooting::a_proxy_is_cut_off(namespace);
     let log = namespace.kubectl(&logs).ok();
     assert!(log.contains(&format!("cannot connect to the operator at {NOBODY}")), "{log}");
     namespace.kubectl(&["delete", "portforward/cut-off", "pod/cut-off"]).ok();

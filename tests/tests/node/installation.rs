@@ -1,5 +1,5 @@
-//! The life of an installation: docs/install.md word for word, an upgrade to another release and its rollback, a drain of
-//! the node, an uninstallation that the next installation undoes, and the removal.
+//! The life of an installation: docs/install.md word for word, an upgrade to another release and its rollback by
+//! docs/upgrade.md, a drain of the node, an uninstallation that the next installation undoes, and the removal.
 
 use std::{fs, thread};
 
@@ -17,10 +17,11 @@ use crate::{
     },
     shared,
     tasks::{
-        do_as_written,
-        page::{Step, all_commands, steps},
+        do_all,
+        page::{self, all_commands},
         shell::Shell,
     },
+    upgrade,
 };
 
 /// The page, which its reader follows in a checkout.
@@ -39,10 +40,9 @@ const COMMANDS: usize = 10;
 /// Version of this release.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The text of the page below a heading, up to the next one of the same level.
+/// The text of the page below a heading.
 fn section(heading: &str) -> &'static str {
-    let (_, below) = PAGE.split_once(heading).unwrap_or_else(|| panic!("the page has no heading {heading}"));
-    below.split_once("\n## ").map_or(below, |(section, _)| section)
+    page::section(PAGE, heading)
 }
 
 /// A gateway whose fleet stays at its image.
@@ -83,14 +83,13 @@ fn the_page_installs_upgrade_rollback_and_drain_break_no_session_and_a_removal_l
     namespace.apply(PINNED);
     let next = NextRelease::make(&node);
     let log = Followed::start(&namespace, "web");
-    let ended = an_upgrade_brings_a_field_and_other_images(&node, &namespace, &next);
+    let ended = an_upgrade_brings_a_field_and_other_images(&mut shell, &node, &namespace, &next);
     log.until_it_has_all(&node, &namespace, &ended);
     drop(log);
-    a_rollback_leaves_the_field(&node, &namespace);
+    a_rollback_leaves_the_field(&mut shell, &node, &namespace);
     a_node_is_drained(&node, &namespace);
     an_installation_adopts_what_the_one_before_left(&node, &namespace, &next);
-    nothing_is_left(&namespace);
-    delete_crds(&node);
+    nothing_is_left(&mut shell, &namespace);
     let missing = ["× CRDs", "the CRDs are missing", "helm upgrade --install portlane-crds", "× operator"];
     names(&namespace, &["status"], &missing);
     names(&namespace, &["describe", "web"], &["the CRDs are missing; install the chart portlane-crds"]);
@@ -136,12 +135,7 @@ fn a_fleet_comes_from_the_registry(node: &Node) {
 /// Types the commands of a section.
 #[track_caller]
 fn follow(shell: &mut Shell, heading: &str) {
-    for step in steps(section(heading)) {
-        match step {
-            Step::File { name, content } => fs::write(shell.folder().join(name), content).expect("write"),
-            Step::Command { line, output } => do_as_written("install.md", shell, &line, &output),
-        }
-    }
+    do_all("install.md", shell, section(heading));
 }
 
 /// `kubectl drain` waits for the sessions of a proxy, as long as they end before the deadline, and breaks none.
@@ -172,15 +166,14 @@ fn a_node_is_drained(node: &Node, namespace: &Namespace<'_>) {
 }
 
 /// Deleting the gateway deletes its children, and uninstalling the charts deletes all that they created.
-fn nothing_is_left(namespace: &Namespace<'_>) {
-    namespace.kubectl(&["delete", "portforward/web", "forwardgateway/edge"]).ok();
+fn nothing_is_left(shell: &mut Shell, namespace: &Namespace<'_>) {
+    upgrade::follow(shell, upgrade::REMOVAL);
     let kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies,pods";
     until("the fleet is gone", || {
         let left = namespace.kubectl(&["get", kinds, "-l", "portlane.dev/gateway=edge", "-o", "name"]).ok();
         left.is_empty()
     });
-    let cluster = namespace.cluster();
-    cluster.helm(&["uninstall", "portlane", "--namespace", OPERATOR, "--wait"]).ok();
     no_operator_is_left(namespace);
-    cluster.kubectl(&["delete", "namespace", OPERATOR, "--timeout=180s"]).ok();
+    upgrade::follow(shell, upgrade::REMOVAL_OF_CRDS);
+    namespace.cluster().kubectl(&["delete", "namespace", OPERATOR, "--timeout=180s"]).ok();
 }

@@ -12,7 +12,7 @@ use crate::{
     broken::names,
     fleet::{self, GATEWAY, Load, OPERATOR, call, forward, install, proxies, shop, wait_for},
     port_forward::{self, Forwarder},
-    shared,
+    shared, troubleshooting,
 };
 
 /// Time without an API server.
@@ -72,7 +72,7 @@ fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_se
     until("the forward is ready", || {
         namespace.kubectl(&["wait", "--for=condition=Ready", "portforward/web", "--timeout=1s"]).success
     });
-    without_an_operator(&namespace);
+    without_an_operator(&node, &namespace);
     the_certificate_rotates(&namespace);
     assert!(load.stop() > 1000, "there was load, and no session broke");
 }
@@ -93,7 +93,7 @@ fn the_leader_is_killed(namespace: &Namespace<'_>) {
 }
 
 /// Kills the proxy in a pod; kubelet starts another one in its place.
-fn kill_proxy(node: &Node, pod: &str) {
+pub(crate) fn kill_proxy(node: &Node, pod: &str) {
     let is_of = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == format!("HOSTNAME={pod}").as_bytes())
@@ -118,7 +118,7 @@ fn pause_between_looks() {
 
 /// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted. `status` names what is
 /// missing, and the command that brings it back.
-fn without_an_operator(namespace: &Namespace<'_>) {
+fn without_an_operator(node: &Node, namespace: &Namespace<'_>) {
     let cluster = namespace.cluster();
     let scale = |to: &str| cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, to]).ok();
     scale("--replicas=0");
@@ -137,6 +137,9 @@ fn without_an_operator(namespace: &Namespace<'_>) {
     let parts = ["! object", "and the object is at", "check the installation: kubectl portlane status"];
     names(namespace, &["describe", "web"], &parts);
     namespace.apply(&forward("web"));
+    troubleshooting::an_api_has_no_operator(node, namespace);
+    let apis = cluster.kubectl(&["get", "apiservices", "--output=name"]).ok();
+    assert!(!apis.contains("live.portlane.dev"), "{apis}");
     scale("--replicas=2");
     cluster.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=180s"]).ok();
 }

@@ -8,12 +8,14 @@ use std::{
     process::Command,
 };
 
-use harness::{CommandOutput, Namespace, Node, http_get_on, metric, until};
+use harness::{CommandOutput, Namespace, Node, until};
 use tempfile::TempDir;
 
 use crate::{
     broken::names,
     fleet::{CHARTS, Load, OPERATOR, call, proxies, until_it_drains, wait_for},
+    tasks::shell::Shell,
+    upgrade,
 };
 
 /// Version of this release, and tag of its images.
@@ -22,16 +24,18 @@ const THIS: &str = env!("CARGO_PKG_VERSION");
 const NEXT: &str = "next";
 /// Indentation of the fields of `spec` in the schema.
 const INDENTATION: &str = "              ";
-/// Port of health and metrics of the operator.
-const HEALTH: u16 = 9080;
 /// The API by which API servers serve the kinds. They register it themselves for as long as the CRDs are there.
 const OF_CRDS: &str = "apiservice.apiregistration.k8s.io/v1alpha1.portlane.dev";
 
-/// A pod with a sidecar, which outlives the upgrade.
-const HELD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: held, labels: {portlane.dev/inject: enabled}}, spec: \
-    {terminationGracePeriodSeconds: 0, securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, \
-    containers: [{name: app, image: 'localhost/portlane/echo:0.1.0', args: [pause], securityContext: \
-    {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}";
+/// An app with a sidecar, whose pod outlives the upgrade.
+const SHOP: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: shop}, spec: {selector: {matchLabels: {app: shop}}, \
+    template: {metadata: {labels: {app: shop, portlane.dev/inject: enabled}}, spec: {terminationGracePeriodSeconds: 0, \
+    securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, containers: [{name: app, image: \
+    'localhost/portlane/echo:0.1.0', args: [pause], securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: \
+    [ALL]}}}]}}}}";
+
+/// What a person has as values.yaml at the upgrade.
+const VALUES: &str = "customMetrics: {enabled: true}\n";
 
 /// One more listener of a forward, on port 81.
 const MORE: &str = r#"[{"op": "add", "path": "/spec/listeners/-", "value": {"name": "more", "protocol": "TCP", "port": 81,
@@ -42,7 +46,7 @@ fn image(name: &str, tag: &str) -> String {
     format!("localhost/portlane/{name}:{tag}")
 }
 
-/// Both charts as the next release has them: with images of its own, and one more field of `PortForward`s.
+/// A checkout with both charts as the next release has them: with images of its own, and one more field of `PortForward`s.
 pub(crate) struct NextRelease(TempDir);
 
 impl NextRelease {
@@ -51,9 +55,11 @@ impl NextRelease {
     pub(crate) fn make(node: &Node) -> Self {
         let next = Self(tempfile::tempdir().expect("folder"));
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        fs::create_dir(next.0.path().join("charts")).expect("folder");
+        fs::write(next.0.path().join("values.yaml"), VALUES).expect("write");
         for chart in CHARTS {
             let mut copy = Command::new("cp");
-            CommandOutput::of(copy.arg("--recursive").arg(checkout.join(chart)).arg(next.0.path()), "").ok();
+            CommandOutput::of(copy.arg("--recursive").arg(checkout.join(chart)).arg(next.chart(chart)), "").ok();
             let version = format!("appVersion: {THIS}\n");
             edit(&next.chart(chart).join("Chart.yaml"), &version, &format!("appVersion: {NEXT}\n"));
         }
@@ -70,8 +76,7 @@ impl NextRelease {
 
     /// The copy of a chart.
     fn chart(&self, of_checkout: &str) -> PathBuf {
-        let name = of_checkout.rsplit('/').next().unwrap_or_default();
-        self.0.path().join(name)
+        self.0.path().join(of_checkout)
     }
 
     /// The copy of the chart of the CRDs, for helm.
@@ -89,8 +94,9 @@ fn edit(file: &Path, from: &str, to: &str) {
 }
 
 /// The next release replaces CRDs, operator and fleet, and breaks no session. A pinned fleet keeps its pod, and a pod its
-/// sidecar, which is named. Returns the clients of the sessions, which have ended.
+/// sidecar, which is named and replaced. Returns the clients of the sessions, which have ended.
 pub(crate) fn an_upgrade_brings_a_field_and_other_images(
+    shell: &mut Shell,
     node: &Node,
     namespace: &Namespace<'_>,
     next: &NextRelease,
@@ -98,45 +104,49 @@ pub(crate) fn an_upgrade_brings_a_field_and_other_images(
     wait_for(namespace, "forwardgateway/pinned");
     let pinned = || namespace.kubectl(&["get", "pods", "-l", "portlane.dev/gateway=pinned", "-o", "name"]).ok();
     let kept = pinned();
-    namespace.apply(HELD);
+    namespace.apply(SHOP);
+    namespace.kubectl(&["rollout", "status", "deployment/shop", "--timeout=180s"]).ok();
     // The next step of a missing webhook is the upgrade that follows.
     let webhook = format!("portlane-operator.{OPERATOR}");
     node.kubectl(&["delete", "mutatingwebhookconfiguration", &webhook]).ok();
     let missing = ["× webhook", &webhook, "helm upgrade portlane charts/portlane"];
     names(namespace, &["status"], &missing);
+    let home = shell.folder().to_owned();
+    shell.enter(next.0.path());
     let clients = a_fleet_is_replaced_under_load(node, namespace, &image("proxy", NEXT), || {
-        node.helm(&["upgrade", "portlane-crds", &next.crds(), "--namespace", OPERATOR]).ok();
+        upgrade::follow(shell, upgrade::CRDS);
         until("the new field is accepted and kept", || {
             let patch = r#"{"spec": {"novelty": "kept"}}"#;
             namespace.kubectl(&["patch", "portforward/web", "--type=merge", "--patch", patch]).success
                 && novelty(namespace) == "kept"
         });
-        let chart = next.chart(CHARTS[1]).display().to_string();
-        let upgrade = ["upgrade", "portlane", &chart, "--namespace", OPERATOR, "--reuse-values"];
-        let values = ["--set", "customMetrics.enabled=true", "--wait", "--timeout", "100s"];
-        node.helm(&[&upgrade[..], &values].concat()).ok();
+        upgrade::follow(shell, upgrade::OPERATOR);
     });
+    shell.enter(&home);
     assert_eq!(operator(node), image("operator", NEXT));
+    upgrade::follow(shell, upgrade::FLEETS);
     // The leader writes the CA bundle into the new configuration.
-    let held = format!("1 of 1 run another image than the operator gives to new pods: {}/held", namespace.name());
-    names(namespace, &["status"], &["✓ webhook", "! sidecars", &held]);
-    until("the metric of the leader counts the sidecar", || outdated_sidecars(node, namespace) > 0.5);
+    let old = format!("1 of 1 run another image than the operator gives to new pods: {}/shop-", namespace.name());
+    names(namespace, &["status"], &["✓ webhook", "! sidecars", &old]);
     let outdated = "--output=jsonpath={.status.proxyImage} {.status.conditions[?(@.type==\"Outdated\")].reason}";
     let status = namespace.kubectl(&["get", "forwardgateway/pinned", outdated]).ok();
     assert_eq!((status, pinned()), (format!("{} Pinned", image("proxy", THIS)), kept));
     namespace.kubectl(&["delete", "forwardgateway/pinned"]).ok();
+    upgrade::follow(shell, upgrade::SIDECARS);
+    names(namespace, &["status"], &["✓ sidecars"]);
     clients
 }
 
 /// A rollback takes operator and fleet back, breaks no session, and leaves the CRDs as they are.
-pub(crate) fn a_rollback_leaves_the_field(node: &Node, namespace: &Namespace<'_>) {
+pub(crate) fn a_rollback_leaves_the_field(shell: &mut Shell, node: &Node, namespace: &Namespace<'_>) {
     a_fleet_is_replaced_under_load(node, namespace, &image("proxy", THIS), || {
-        node.helm(&["rollback", "portlane", "1", "--namespace", OPERATOR, "--wait", "--timeout", "100s"]).ok();
+        upgrade::follow(shell, upgrade::ROLLBACK);
     });
     assert_eq!(operator(node), image("operator", THIS));
     assert_eq!(novelty(namespace), "kept");
-    names(namespace, &["status"], &["✓ sidecars"]);
-    namespace.kubectl(&["delete", "pod/held", "--wait=false"]).ok();
+    // The sidecar that was created meanwhile has the newer image.
+    names(namespace, &["status"], &["! sidecars", &format!("{}/shop-", namespace.name())]);
+    namespace.kubectl(&["delete", "deployment/shop", "--wait=false"]).ok();
 }
 
 /// Objects and fleet outlive both charts and continue without them. The next installation takes them over, with what has
@@ -231,17 +241,4 @@ fn novelty(namespace: &Namespace<'_>) -> String {
 fn operator(node: &Node) -> String {
     let image = "--output=jsonpath={.spec.template.spec.containers[0].image}";
     node.kubectl(&["get", "deployment/portlane-operator", "--namespace", OPERATOR, image]).ok()
-}
-
-/// The outdated sidecars of the namespace by the metrics of the operator. Only the leader counts them.
-fn outdated_sidecars(node: &Node, namespace: &Namespace<'_>) -> f64 {
-    let addresses = "--output=jsonpath={.items[*].status.podIP}";
-    let addresses = node.kubectl(&["get", "pods", "--namespace", OPERATOR, addresses]).ok();
-    let series = format!("portlane_operator_sidecars_outdated{{namespace=\"{}\"}}", namespace.name());
-    let counted = |address: &str| {
-        let stream = node.connect(SocketAddr::new(address.parse().ok()?, HEALTH)).ok()?;
-        let (_, text) = http_get_on(stream, "/metrics").ok()?;
-        metric(&text, &series)
-    };
-    addresses.split_whitespace().filter_map(counted).sum()
 }

@@ -110,6 +110,17 @@ fn walk(name: &str, text: &str, purpose: &str) {
     });
 }
 
+/// Does what a text of a page says, in order.
+#[track_caller]
+pub(crate) fn do_all(page: &str, shell: &mut Shell, text: &str) {
+    for step in steps(text) {
+        match step {
+            Step::File { name, content } => fs::write(shell.folder().join(name), content).expect("write"),
+            Step::Command { line, output } => do_as_written(page, shell, &line, &output),
+        }
+    }
+}
+
 /// Runs a command. A command that changes something runs once. A command that looks is repeated, as a person would,
 /// until its output is the output on the page.
 #[track_caller]

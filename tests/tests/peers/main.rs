@@ -5,6 +5,7 @@
 mod admin_page;
 mod databases;
 mod files;
+mod jetstream;
 mod messaging;
 #[cfg(target_os = "linux")]
 mod monitoring;

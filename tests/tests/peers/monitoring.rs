@@ -11,6 +11,7 @@ use std::{
 
 use harness::{Backend, Behaviour, Listener, Program, UdpEcho, binary, echoes, forward, free_port, http_get, until};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::{
     server::{Server, done, open_folder},
@@ -42,6 +43,7 @@ struct Programs {
     proxy: u16,
     operator: u16,
     _programs: (Program, Program),
+    _data: TempDir,
     _backends: (Backend, UdpEcho),
 }
 
@@ -49,9 +51,14 @@ impl Programs {
     fn start() -> Self {
         let [proxy, operator, port] = [free_port(), free_port(), free_port()];
         let backends = (Backend::start(Behaviour::Echo), UdpEcho::start());
-        let program = Program::run(&manifest(port, &backends), proxy, &["--max-sessions", "100"]);
+        let data = tempfile::tempdir().expect("folder");
+        let arguments = ["--max-sessions", "100", "--data", data.path().to_str().expect("UTF-8")];
+        let program = Program::run(&manifest(port, &backends), proxy, &arguments);
         until("a session is served", || echoes(port));
-        Self { proxy, operator, _programs: (program, start_operator(operator)), _backends: backends }
+        let series = "\nportlane_durable_dropped_total{";
+        let was_looked_at = || http_get(proxy, "/metrics").is_ok_and(|(_, page)| page.contains(series));
+        until("the log of the durable listener was looked at", was_looked_at);
+        Self { proxy, operator, _programs: (program, start_operator(operator)), _data: data, _backends: backends }
     }
 }
 
@@ -65,6 +72,7 @@ fn manifest(port: u16, (tcp, udp): &(Backend, UdpEcho)) -> String {
             Listener::tcp("http", port).to(tcp.port).with("healthCheck: {tcp: {}, intervalSeconds: 1}"),
             Listener::udp("dns", free_port()).to(udp.port),
             Listener::tls("names", free_port()).to(tcp.port).with(names),
+            Listener::udp("logs", free_port()).to(udp.port).with("durable: {send: {udp: {}}}"),
         ],
     );
     let other = forward("other", "", &[Listener::tcp("http", free_port()).to(tcp.port)]);

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 mod answers;
+mod draining;
 mod flood;
 mod http;
 mod kills;
@@ -75,12 +76,16 @@ fn run(manifests: &str, health: u16, data: &Path) -> Program {
 
 /// `portlane-proxy` of these manifests with messages in this folder, as in a pod.
 fn proxy(manifests: &str, health: u16, data: &Path, arguments: &[&str]) -> Program {
-    let source = data.join("forward.yaml");
+    let arguments = [&["--data", data.to_str().expect("UTF-8")][..], arguments].concat();
+    Program::proxy(&translated(manifests, data), health, free_port(), &arguments)
+}
+
+/// The configuration of these manifests, which are left in a folder.
+fn translated(manifests: &str, folder: &Path) -> String {
+    let source = folder.join("forward.yaml");
     fs::write(&source, manifests).expect("a file");
     let translated = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output();
-    let document = String::from_utf8(translated.expect("portlane should run").stdout).expect("text");
-    let arguments = [&["--data", data.to_str().expect("UTF-8")][..], arguments].concat();
-    Program::proxy(&document, health, free_port(), &arguments)
+    String::from_utf8(translated.expect("portlane should run").stdout).expect("text")
 }
 
 /// A listener that sends over RELP to a port of this machine.

@@ -18,6 +18,44 @@ pub(crate) struct Backlog {
 }
 
 const BLOCK: usize = MAX_PAYLOAD;
+/// Blocks of a session that are kept free: half a MiB.
+const MOST_FREE: usize = 32;
+
+/// Blocks that backlogs have emptied, for the next bytes: under load, to allocate a block for each frame costs more
+/// than to fill it.
+#[derive(Debug, Default)]
+pub(crate) struct FreeBlocks {
+    blocks: Vec<Vec<u8>>,
+    /// A block was put here or taken since the last look.
+    is_used: bool,
+}
+
+impl FreeBlocks {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        self.is_used = true;
+        self.blocks.pop()
+    }
+
+    fn put(&mut self, mut block: Vec<u8>) {
+        self.is_used = true;
+        if block.capacity() == BLOCK && self.blocks.len() < MOST_FREE {
+            block.clear();
+            self.blocks.push(block);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Gives the memory back if nobody has used it since the last call.
+    pub(crate) fn look(&mut self) {
+        if !std::mem::take(&mut self.is_used) {
+            self.blocks = Vec::new();
+        }
+    }
+}
 
 impl Backlog {
     pub(crate) const fn new() -> Self {
@@ -45,11 +83,13 @@ impl Backlog {
     }
 
     /// Appends `bytes`.
-    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], free: &mut FreeBlocks) {
         self.end += bytes.len() as u64;
         while !bytes.is_empty() {
             if self.blocks.back().is_none_or(|last| last.len() == BLOCK) {
-                self.blocks.push_back(Vec::new());
+                // Half a block, or more: see the bound of what is held.
+                let block = if bytes.len() > BLOCK / 2 { free.take() } else { None };
+                self.blocks.push_back(block.unwrap_or_default());
             }
             let Some(last) = self.blocks.back_mut() else {
                 return;
@@ -75,16 +115,30 @@ impl Backlog {
         block.and_then(|block| block.get(distance % BLOCK..)).unwrap_or_default()
     }
 
+    /// All bytes, block by block.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let released = usize::try_from(self.start - self.base).unwrap_or(usize::MAX);
+        let blocks = self.blocks.iter().enumerate();
+        blocks.map(move |(at, block)| {
+            let from = if at == 0 { released } else { 0 };
+            block.get(from..).unwrap_or_default()
+        })
+    }
+
     /// Forgets the bytes before `position`.
-    pub(crate) fn release(&mut self, position: u64) {
+    pub(crate) fn release(&mut self, position: u64, free: &mut FreeBlocks) {
         self.start = position.clamp(self.start, self.end);
         if self.is_empty() {
-            self.blocks = VecDeque::new();
+            for block in std::mem::take(&mut self.blocks) {
+                free.put(block);
+            }
             self.base = self.end;
             return;
         }
         while self.start - self.base >= BLOCK as u64 {
-            self.blocks.pop_front();
+            if let Some(block) = self.blocks.pop_front() {
+                free.put(block);
+            }
             self.base += BLOCK as u64;
         }
         self.shrink();
@@ -111,7 +165,8 @@ impl Backlog {
 
     /// Forgets all bytes.
     pub(crate) fn clear(&mut self) {
-        self.release(self.end);
+        self.blocks = VecDeque::new();
+        (self.start, self.base) = (self.end, self.end);
     }
 }
 
@@ -171,6 +226,8 @@ mod tests {
         for outside in [end, end + 1, u64::MAX].into_iter().chain(start.checked_sub(1)) {
             assert!(backlog.at(outside).is_empty(), "nothing stands at {outside}");
         }
+        let pieces: Vec<u8> = backlog.pieces().flatten().copied().collect();
+        assert!(pieces == model.bytes[model.start..], "the pieces are other bytes");
         let mut position = start;
         while position < end {
             let piece = backlog.at(position);
@@ -191,17 +248,18 @@ mod tests {
         #[test]
         fn a_backlog_keeps_the_bytes_between_its_positions(steps in steps()) {
             let mut backlog = Backlog::new();
+            let mut free = FreeBlocks::default();
             let mut model = Model::default();
             for step in steps {
                 match step {
-                    Step::Push(count) => backlog.push(model.push(count)),
+                    Step::Push(count) => backlog.push(model.push(count), &mut free),
                     Step::Release(share) => {
                         let position = backlog.start() + backlog.len() * share / 1000;
-                        backlog.release(position);
+                        backlog.release(position, &mut free);
                         model.release(position);
                     }
                     Step::ReleaseAt(position) => {
-                        backlog.release(position);
+                        backlog.release(position, &mut free);
                         model.release(position);
                     }
                     Step::Clear => {
@@ -210,7 +268,24 @@ mod tests {
                     }
                 }
                 compare(&backlog, &model);
+                prop_assert!(free.blocks.len() <= MOST_FREE);
             }
         }
+    }
+
+    #[test]
+    fn a_block_that_was_emptied_is_used_again_until_nobody_uses_any_between_two_looks() {
+        let (mut backlog, mut free) = (Backlog::new(), FreeBlocks::default());
+        backlog.push(&[1; BLOCK], &mut free);
+        let block = backlog.at(0).as_ptr();
+        backlog.release(backlog.end(), &mut free);
+        backlog.push(&[2; BLOCK], &mut free);
+        assert_eq!(backlog.at(backlog.start()).as_ptr(), block, "the same memory");
+        assert_eq!(backlog.at(backlog.start()), &[2; BLOCK]);
+        backlog.release(backlog.end(), &mut free);
+        free.look();
+        assert_eq!(free.blocks.len(), 1, "it was used since the look before");
+        free.look();
+        assert_eq!(free.blocks.capacity(), 0);
     }
 }

@@ -17,6 +17,10 @@ pub(crate) const LANE_AGE: Duration = Duration::from_millis(100);
 /// A peer hears within this time what was received.
 pub(crate) const ACK_DELAY: Duration = Duration::from_millis(50);
 
+/// A window of which half is used within this time is too small, however short a round trip is: two programs that take
+/// turns on one CPU would wake each other for every few frames.
+pub(crate) const QUICK: Duration = Duration::from_millis(1);
+
 /// The bounds of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

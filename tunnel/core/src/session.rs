@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::backlog::FreeBlocks;
 use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
 use crate::hello::Named;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
@@ -128,7 +129,8 @@ pub struct Counters {
 pub struct Session {
     side: Side,
     limits: Limits,
-    streams: BTreeMap<u32, Stream>,
+    /// Boxed, as a map keeps up to half of its room free.
+    streams: BTreeMap<u32, Box<Stream>>,
     next_id: u32,
     /// Requests without an answer: ours and theirs.
     unanswered: [usize; 2],
@@ -136,6 +138,7 @@ pub struct Session {
     promised: u64,
     kept: u64,
     datagram_bytes: usize,
+    free: FreeBlocks,
     carrier: Option<Carrier>,
     epoch: u64,
     unresumed: bool,
@@ -174,6 +177,7 @@ impl Session {
             promised: 0,
             kept: 0,
             datagram_bytes: 0,
+            free: FreeBlocks::default(),
             carrier: None,
             epoch: 0,
             unresumed: false,
@@ -257,7 +261,7 @@ impl Session {
         for (count, new) in self.unanswered.iter_mut().zip(new.unanswered) {
             *count += new;
         }
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
     }
 
     /// Changes a stream, keeps the sums, and does what follows: it is queued for sending, the peer is
@@ -267,7 +271,7 @@ impl Session {
         {
             self.looks += 1;
         }
-        let stream = self.streams.get_mut(&id)?;
+        let stream: &mut Stream = self.streams.get_mut(&id)?;
         let before = sums(stream);
         let result = change(stream);
         let after = sums(stream);
@@ -284,6 +288,14 @@ impl Session {
         }
         self.settle(id);
         Some(result)
+    }
+
+    /// As [`Session::with`], for a change that fills blocks with bytes, or empties some.
+    fn with_blocks<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream, &mut FreeBlocks) -> T) -> Option<T> {
+        let mut free = std::mem::take(&mut self.free);
+        let result = self.with(id, |stream| change(stream, &mut free));
+        self.free = free;
+        result
     }
 
     fn settle(&mut self, id: u32) {

@@ -108,6 +108,19 @@ fn a_window_doubles_where_half_of_it_was_used_within_two_round_trips() {
 }
 
 #[test]
+fn a_window_doubles_where_half_of_it_was_used_within_a_millisecond_however_short_a_round_trip_is() {
+    for (used_within, window) in [(Duration::from_micros(999), 128 * KIB), (ms(1), 64 * KIB)] {
+        let mut session = attached(Side::Dialler, &Limits::default());
+        take(&mut session, EPOCH, START);
+        give(&mut session, EPOCH, &frame(Kind::Pong, 0, 0, 0, &[]), Duration::from_micros(20));
+        let id = accepted(&mut session, 1);
+        send(&mut session, 1, 0, 32 * 1024, used_within);
+        read(&mut session, id, usize::MAX, used_within);
+        assert_eq!(credit(&mut session, used_within), Some(32 * KIB + window));
+    }
+}
+
+#[test]
 fn a_window_that_was_not_used_so_quickly_stays() {
     let mut session = attached(Side::Dialler, &Limits::default());
     measure(&mut session);

@@ -1,6 +1,6 @@
 //! The socket of a target, whose bytes are told as they flow.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
@@ -29,8 +29,8 @@ impl Socket for Counted {
         Ok(count)
     }
 
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.tcp.try_write(bytes)?;
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = self.tcp.try_write_vectored(pieces)?;
         (self.observer)(&Event::Moved { to_target: count as u64, from_target: 0 });
         Ok(count)
     }

@@ -49,7 +49,8 @@ impl DialError {
 }
 
 struct Connection<Io> {
-    io: Io,
+    /// Futures that hand it on have room for a pointer each.
+    io: Box<Io>,
     address: Address,
     epoch: u64,
     welcome: Welcome,
@@ -58,7 +59,9 @@ struct Connection<Io> {
 
 /// Dials, and carries the session until the connection ends.
 pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
-    match connect(&agent, &dial).await {
+    // What a handshake needs is free before the connection carries anything.
+    let connected = Box::pin(connect(&agent, &dial)).await;
+    match connected {
         Ok(connection) => carry(&agent, &dial, connection).await,
         Err(error) => {
             give_up(&agent, &dial, &error);
@@ -89,13 +92,13 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
     Ok(Connection { io, address, epoch: hello.epoch, welcome, held })
 }
 
-async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(C::Io, Address), DialError> {
+async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(Box<C::Io>, Address), DialError> {
     let settings = &agent.settings;
     // Any endpoint hands the connection over to the one that is dialled.
     let reached = reach(&settings.addresses, settings.proxy.as_ref(), settings.connect_within).await;
     let (tcp, address) = reached.map_err(DialError::Reach)?;
     let io = agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)?;
-    Ok((io, address))
+    Ok((Box::new(io), address))
 }
 
 /// The session that the connection is for. `None` if both ends do not mean the same one, or the answer to a later HELLO

@@ -46,7 +46,8 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
     let open = incoming.request().clone();
     let (allow, within) = (&agent.settings.allow, agent.settings.connect_within);
     let refusal = match open.target.protocol {
-        Protocol::Tcp => match connect(allow, &open.target, within).await {
+        // Boxed, so that nothing of the attempt is kept beside the relay.
+        Protocol::Tcp => match Box::pin(connect(allow, &open.target, within)).await {
             Ok(tcp) => {
                 let mut live = Live::new(&agent.observer, &open);
                 let unacknowledged = agent.settings.unacknowledged;

@@ -137,6 +137,8 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
                     let kept = hold();
                     let hold = hold.clone();
                     let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place, move || hold());
+                    // A future that moves another one has room for two.
+                    let task = Box::pin(task);
                     let handle = tasks.spawn_local(async move {
                         task.await;
                         drop(kept);
@@ -167,7 +169,7 @@ async fn serve<A: Authenticator, H>(
         Ok(Whose::Own) => {}
         Ok(other @ (Whose::Peer(_) | Whose::Sidecar(_))) => {
             drop(place);
-            return hand_over(&endpoint, tcp, from, other, hold).await;
+            return Box::pin(hand_over(&endpoint, tcp, from, other, hold)).await;
         }
         Err(reason) => {
             endpoint.count(reason);
@@ -175,8 +177,11 @@ async fn serve<A: Authenticator, H>(
             return;
         }
     }
-    let Some((identity, io)) = authenticated(&endpoint, &*authenticator, tcp, from, deadline).await else { return };
-    let carrier = match endpoint.admit(&identity, io).await {
+    // What a handshake needs is free before the connection carries anything, and a connection that is moved on costs a
+    // pointer each time.
+    let authenticated = Box::pin(authenticated(&endpoint, &*authenticator, tcp, from, deadline)).await;
+    let Some((identity, io)) = authenticated else { return };
+    let carrier = match Box::pin(endpoint.admit(&identity, io)).await {
         Ok(carrier) => carrier,
         Err(error) => {
             // A denial is counted by its reason.
@@ -205,13 +210,13 @@ async fn authenticated<A: Authenticator>(
     tcp: TcpStream,
     from: SocketAddr,
     deadline: Instant,
-) -> Option<(AgentIdentity, A::Io)> {
+) -> Option<(AgentIdentity, Box<A::Io>)> {
     let secure = async {
         tcp.set_nodelay(true)?;
         authenticator.authenticate(tcp).await
     };
     match timeout_at(deadline, secure).await {
-        Ok(Ok(agent)) => agent,
+        Ok(Ok(agent)) => agent.map(|(identity, io)| (identity, Box::new(io))),
         Ok(Err(error)) => {
             endpoint.count("handshake");
             tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");

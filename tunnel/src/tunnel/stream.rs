@@ -1,6 +1,6 @@
 //! Bytes through a tunnel.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tunnel_core::{End, Session};
 
 use super::handle::{Farewell, Handle};
+
+/// Most pieces that [`Stream::peek_all`] shows: of full ones, 256 KiB.
+const PIECES: usize = 16;
 
 /// What [`Stream::poll_readable`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,20 @@ impl Stream {
         self.handle.look(|session, id| look(session.readable(id)))
     }
 
-    /// Takes `count` of the bytes that [`Stream::peek`] shows.
+    /// As [`Stream::peek`], and shows also what does not stand beside the first bytes.
+    pub fn peek_all<T>(&self, look: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        self.handle.look(|session, id| {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(session.pieces(id)) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            look(&slices[..count])
+        })
+    }
+
+    /// Takes `count` of the bytes that [`Stream::peek_all`] shows.
     pub fn consume(&mut self, count: usize) {
         self.handle.with(|session, id, now| session.consume(id, count, now));
     }

@@ -1,15 +1,18 @@
 //! From a visitor's socket through a tunnel to a target's.
 
-use std::io::ErrorKind;
+use std::cell::Cell;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
-use tunnel::{RelayEnd, Relayed, relay};
-use tunnel_core::Limits;
+use tunnel::{RelayEnd, Relayed, Socket, relay};
+use tunnel_core::{Limits, MAX_PAYLOAD};
 
 use super::bytes::{exchange, read_out};
-use super::pair::{Carrier, Pair, stream, within};
+use super::pair::{Carrier, Pair, stream, until, within};
 
 /// A socket, and the relay between it and its end of the stream.
 struct Side {
@@ -48,6 +51,70 @@ async fn a_relay_moves_all_bytes_both_ways_and_then_the_ends() {
             assert_eq!(relay.await.expect("no panic"), expected);
         }
         pair.drained().await;
+    })
+    .await;
+}
+
+/// A socket that knows how much it took at once.
+struct Measured {
+    tcp: TcpStream,
+    largest: Rc<Cell<usize>>,
+}
+
+impl Socket for Measured {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_read_ready(cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_write_ready(cx)
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.tcp.try_read(into)
+    }
+
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = Socket::try_write(&self.tcp, pieces)?;
+        self.largest.set(self.largest.get().max(count));
+        Ok(count)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        Socket::finish(&self.tcp)
+    }
+
+    fn is_reset(&self) -> bool {
+        Socket::is_reset(&self.tcp)
+    }
+
+    fn gone(&self) -> impl Future<Output = ()> {
+        Socket::gone(&self.tcp)
+    }
+
+    fn reset(&self) {
+        Socket::reset(&self.tcp);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_writes_what_several_frames_brought_at_once() {
+    const BYTES: usize = 3 * MAX_PAYLOAD;
+    within(30, async {
+        let pair = Pair::new(&Limits::default());
+        let _carrier = pair.connect();
+        let (mut outer, inner) = stream(&pair.listener, &pair.dialler).await;
+        outer.write_all(&vec![7; BYTES]).await.expect("a window takes them");
+        let come = || inner.peek_all(|pieces| pieces.iter().map(|piece| piece.len()).sum::<usize>());
+        until("all bytes have come", || come() == BYTES).await;
+        let (mut target, tcp) = sockets().await;
+        let largest = Rc::new(Cell::new(0));
+        let relay = spawn_local(relay(inner, Measured { tcp, largest: largest.clone() }, |_| 0));
+        let mut read = vec![0; BYTES];
+        target.read_exact(&mut read).await.expect("bytes");
+        assert!(read.iter().all(|byte| *byte == 7));
+        assert!(largest.get() > MAX_PAYLOAD, "{} bytes at once", largest.get());
+        relay.abort();
     })
     .await;
 }

@@ -42,6 +42,7 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
             "be printable ASCII without spaces, '=', ']' and quotation marks, then '@' and an enterprise number, such as \
              portlane@32473"
         }
+        "^(nats|tls)://[^/@?# ]+$" => "be nats://HOST:PORT or tls://HOST:PORT",
         "^[!-~]+$" => "have only printable ASCII characters and no spaces",
         _ => return None,
     })

@@ -23,6 +23,14 @@ fn a_durable_listener_needs_one_sink_and_nothing_else() {
     refused_once(&durable("{framing: Newline}"), "spec.listeners[0].durable.send: is required");
     refused_once(&durable("{send: {relp: {windowMessages: 0}}}"), "must be at least 1");
     refused_once(&durable("{send: {relp: {}}, store: {disk: {maxBytes: 16777215}}}"), "must be at least 16777216");
+    let store = |store: &str| durable(&format!("{{send: {{relp: {{}}}}, store: {store}}}"));
+    let stream = |more: &str| store(&format!("{{jetStream: {{maxBytes: 16777216, {more}}}}}"));
+    assert_eq!(verdict(&stream("url: 'nats://a:4222', replicas: 3, credentialsRef: {name: nats}")), Ok(1));
+    for stores in ["{}", "{disk: {maxBytes: 16777216}, jetStream: {url: 'tls://a', maxBytes: 16777216}}"] {
+        refused_once(&store(stores), "durable.store: exactly one of disk and jetStream must be set");
+    }
+    refused_once(&stream("url: 'tls://a', replicas: 2"), "replicas of jetStream must be 1, 3 or 5");
+    refused_once(&stream("url: 'nats://u:p@a:4222'"), "be nats://HOST:PORT or tls://HOST:PORT");
     refused_once(&durable("{send: {relp: {}}, framing: newline}"), "did you mean 'Newline'?");
     refused_once(&durable("{send: {relp: {}}, lanes: 2}"), "durable.lanes: unknown field");
     refused_once(&durable("{send: {udp: {port: 1}}}"), "durable.send.udp.port: unknown field");

@@ -1,7 +1,9 @@
 //! The text of `lag`.
 
+use std::collections::BTreeSet;
+
 use crate::{
-    lag::{Listener, Report},
+    lag::{Figures, Listener, Report},
     time::age,
     units,
 };
@@ -11,10 +13,12 @@ use super::{
     text::{Column, fitted},
 };
 
-const COLUMNS: [Column<'_>; 5] = [("LISTENER", 0), ("OLDEST", 0), ("BACKLOG", 0), ("DELIVERY", 0), ("LOG", 1)];
-const WIDE: [Column<'_>; 5] = [("RECEIVED", 2), ("DELIVERED", 2), ("RESENT", 3), ("DROPPED", 3), ("DEAD LETTERS", 3)];
+const COLUMNS: [Column<'_>; 6] =
+    [("LISTENER", 0), ("POD", 1), ("OLDEST", 0), ("BACKLOG", 0), ("DELIVERY", 0), ("LOG", 1)];
+const WIDE: [Column<'_>; 6] =
+    [("RECEIVED", 2), ("DELIVERED", 2), ("RESENT", 3), ("DROPPED", 3), ("DEAD LETTERS", 3), ("PROXIES", 2)];
 
-/// The report as text.
+/// The report as text. Columns that no listener has are left out.
 pub fn lag(report: &Report, look: Look) -> String {
     let mut text = String::new();
     if !report.listeners.is_empty() {
@@ -24,28 +28,46 @@ pub fn lag(report: &Report, look: Look) -> String {
         text.push_str(&fitted(&head, &rows, 0, look.width));
         text.push('\n');
     }
-    let waiting = report.listeners.iter().map(|listener| listener.backlog).fold(0, u64::saturating_add);
-    let listeners = units::count(report.listeners.len() as u64, "durable listener");
-    text.push_str(&format!("{listeners}, {} not delivered\n", units::count(waiting, "message")));
+    text.push_str(&format!("{}\n", sum(&report.listeners)));
     text.push_str(&notes(&report.notes, look));
     text
 }
 
+/// All of them in one line.
+fn sum(listeners: &[Listener]) -> String {
+    // Several proxies may have one.
+    let names: BTreeSet<&str> = listeners.iter().map(|listener| listener.listener.as_str()).collect();
+    let all = units::count(names.len() as u64, "durable listener");
+    if listeners.iter().any(|listener| listener.figures.is_none()) {
+        let others = listeners.iter().filter(|listener| listener.delivery != "Flowing");
+        let others: BTreeSet<&str> = others.map(|listener| listener.listener.as_str()).collect();
+        return format!("{all}, {} not Flowing", others.len());
+    }
+    let waiting = listeners.iter().filter_map(|listener| listener.figures.as_ref()).map(|figures| figures.backlog);
+    format!("{all}, {} not delivered", units::count(waiting.fold(0, u64::saturating_add), "message"))
+}
+
 fn cells(listener: &Listener) -> Vec<String> {
-    let oldest = match listener.backlog {
-        0 => "-".to_owned(),
-        _ => age(i64::try_from(listener.oldest_seconds).unwrap_or(i64::MAX)),
-    };
+    let figure = |value: fn(&Figures) -> String| listener.figures.as_ref().map(value).unwrap_or_default();
     vec![
         printable(&listener.listener),
-        oldest,
-        listener.backlog.to_string(),
+        printable(listener.pod.as_deref().unwrap_or_default()),
+        figure(oldest),
+        figure(|figures| figures.backlog.to_string()),
         printable(&listener.delivery),
-        units::bytes(listener.log_bytes),
-        listener.received.to_string(),
-        listener.delivered.to_string(),
-        listener.resent.to_string(),
-        listener.dropped.to_string(),
-        listener.dead_lettered.to_string(),
+        figure(|figures| units::bytes(figures.log_bytes)),
+        figure(|figures| figures.received.to_string()),
+        figure(|figures| figures.delivered.to_string()),
+        figure(|figures| figures.resent.to_string()),
+        figure(|figures| figures.dropped.to_string()),
+        figure(|figures| figures.dead_lettered.to_string()),
+        printable(listener.proxies.as_deref().unwrap_or_default()),
     ]
+}
+
+fn oldest(figures: &Figures) -> String {
+    match figures.backlog {
+        0 => "-".to_owned(),
+        _ => age(i64::try_from(figures.oldest_seconds).unwrap_or(i64::MAX)),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proxy_api::{EndpointSet, Failure, FailureReason, ListenerId, Offer, Revision, Version};
+use proxy_api::{Delivery, EndpointSet, Failure, FailureReason, ListenerId, Offer, Revision, Version};
 use serde::Serialize;
 
 use super::group_version;
@@ -56,7 +56,8 @@ impl Configured {
                 (State::Failed, Some(Reason { reason, message }), serving)
             }
         };
-        Item { id, revision, state, failure, serving, spec: offer }
+        let delivery = self.state.as_ref().and_then(|state| state.delivery(id));
+        Item { id, revision, state, failure, serving, delivery, spec: offer }
     }
 }
 
@@ -96,6 +97,9 @@ struct Item<'a> {
     /// The revision that keeps serving in place of the failed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     serving: Option<Revision>,
+    /// How a durable listener delivers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<Delivery>,
     spec: &'a Offer,
 }
 

@@ -20,7 +20,7 @@ mod valid_forward;
 use std::fmt;
 
 use crds::PortForward;
-use proxy_api::{Origin, OriginKind};
+use proxy_api::{NO_JETSTREAM, Origin, OriginKind};
 
 use crate::world::class;
 
@@ -48,11 +48,16 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks one object and fills in defaults.
+/// Checks one object of a cluster and fills in defaults.
 ///
 /// # Errors
 /// All violations of the object.
 pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
+    validate_for(forward, false)
+}
+
+/// As [`validate`]. `runs_streams`: the proxies keep messages in streams of NATS servers, as those on laptops do.
+pub(crate) fn validate_for(forward: &PortForward, runs_streams: bool) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
     let key = Origin {
         kind: OriginKind::PortForward,
@@ -74,7 +79,11 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
         .iter()
         .enumerate()
         .map(|(at, item)| {
-            listener::listener(item, &format!("spec.listeners[{at}]"), held, &key, in_gateway, &mut found)
+            let path = format!("spec.listeners[{at}]");
+            if durable::has_stream(item) && !runs_streams {
+                found.add(format!("{path}.durable.store.jetStream"), NO_JETSTREAM);
+            }
+            listener::listener(item, &path, held, &key, in_gateway, &mut found)
         })
         .collect();
     ports::uniqueness(&listeners, &mut found);

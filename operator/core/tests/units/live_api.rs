@@ -12,10 +12,12 @@ use operator_core::{
         sessions::{Gathered, MAX_TEXTS},
     },
     status::proxies::Proxies,
+    translate::program::Published,
     world::objects::{Object, PodInfo},
 };
 use proxy_api::{
-    LiveSession, LiveSessions, Load, MAX_LIVE, MAX_NAME_BYTES, Origin, Selection, SessionId, Transport, Work,
+    BackendHealth, Delivery, ListenerReport, ListenerState, LiveSession, LiveSessions, Load, MAX_LIVE, MAX_NAME_BYTES,
+    Origin, Report, Selection, SessionId, Transport, Work,
 };
 use serde_json::{Value, json};
 
@@ -304,4 +306,23 @@ fn the_configuration_of_a_proxy_shows_the_state_of_each_listener() {
     scene.see(forward(web("web", 81, 2)));
     let pending = configured(&scene, "p1");
     assert_eq!((&pending["inForce"], &pending["listeners"][0]["state"]), (&json!(false), &json!("Pending")));
+}
+
+#[test]
+fn the_configuration_of_a_proxy_shows_how_its_durable_listeners_deliver() {
+    let mut scene = Scene::with_web();
+    scene.report("p1", &[]);
+    assert_eq!(configured(&scene, "p1")["listeners"][0].get("delivery"), None, "it has not said so");
+    let snapshot = scene.translator.snapshot(&Group::Gateway(key("edge"))).expect("a snapshot").clone();
+    let mut report = Report { version: snapshot.version.clone(), ..Report::default() };
+    for (id, Published { offer, .. }) in &snapshot.listeners {
+        let (revision, state, backends) = (offer.revision().clone(), ListenerState::Bound, BackendHealth::All);
+        let delivery = Some(Delivery::Stalled);
+        let listener = ListenerReport { revision, state, failure: None, backends, reached: None, delivery };
+        report.listeners.insert(id.clone(), listener);
+    }
+    for part in report.parts_since(None, &snapshot.digest, true, 8) {
+        scene.proxies.reported(&proxy("p1"), part, true);
+    }
+    assert_eq!(configured(&scene, "p1")["listeners"][0]["delivery"], "Stalled");
 }

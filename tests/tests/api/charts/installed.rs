@@ -1,7 +1,10 @@
-//! Real helm and a real API server: charts that are installed twice, without CRDs, or with the CRDs of another release.
-//! helm refuses with one message before it creates anything, and the remedy that docs/troubleshooting.md names works.
+//! Real helm and a real API server: charts that are installed twice, without CRDs, or with the CRDs of another release, and
+//! a helm that is killed. helm refuses with one message before it creates anything, and the remedy that
+//! docs/troubleshooting.md names works.
 
-use harness::{CHARTS, CommandOutput, ControlPlane, Operator, programs::KubernetesVersion, until};
+use std::process::Stdio;
+
+use harness::{CHARTS, CommandOutput, ControlPlane, Operator, helm_command, programs::KubernetesVersion, until};
 
 /// Namespace of the first installation.
 const FIRST: &str = "first";
@@ -16,12 +19,13 @@ fn an_installation_that_collides_with_another_one_is_refused_whole_and_its_remed
     }
     let server = ControlPlane::start(KubernetesVersion::Newest);
     wrong_values_install_nothing(&server);
+    an_installation_that_did_not_end_blocks_no_other(&server);
     let notes = install(&server, "portlane", FIRST, &[]).ok();
     assert!(notes.contains("THE CRDS ARE MISSING") && notes.contains("helm install portlane-crds"), "{notes}");
     let early = server.namespace("early");
     let operator = Operator::unready(&early);
     until("an operator without CRDs logs what to install", || advice(&operator) == 2);
-    server.helm(&["install", "portlane-crds", CHARTS[0], "--namespace", FIRST]).ok();
+    crds_that_kubectl_has_applied(&server);
     operator.until_ready();
     assert_eq!(advice(&operator), 2, "one record for each kind");
 
@@ -57,6 +61,38 @@ fn wrong_values_install_nothing(server: &ControlPlane) {
         assert!(releases(server, FIRST).is_empty(), "{wrong}");
         server.kubectl(&["get", "namespace", FIRST]).refused();
     }
+}
+
+/// helm was killed, and helm waited in vain for pods, which nothing here starts. Then a name is used twice.
+fn an_installation_that_did_not_end_blocks_no_other(server: &ControlPlane) {
+    let mut killed = helm_command();
+    killed.env("KUBECONFIG", server.kubeconfig()).stdout(Stdio::null()).stderr(Stdio::null());
+    killed.args(["install", "portlane", CHARTS[1], "--namespace", FIRST, "--create-namespace", "--wait"]);
+    let mut killed = killed.args(["--timeout", "60s"]).spawn().expect("helm runs");
+    let created = ["get", "deployment/portlane-operator", "--namespace", FIRST];
+    until("helm waits for the pods", || server.kubectl(&created).success);
+    killed.kill().expect("helm runs until then");
+    killed.wait().expect("helm ends");
+
+    let again = ["upgrade", "--install", "portlane", CHARTS[1], "--namespace", FIRST];
+    let refused = server.helm(&again).refused();
+    assert!(refused.contains("another operation (install/upgrade/rollback) is in progress"), "{refused}");
+    uninstall(server, FIRST);
+    let late = server.helm(&[&again[..], &["--wait", "--timeout", "1s"]].concat()).refused();
+    assert!(late.contains("context deadline exceeded"), "{late}");
+    server.helm(&again).ok();
+    let refused = install(server, "portlane", FIRST, &[]).refused();
+    assert!(refused.contains("cannot re-use a name that is still in use"), "{refused}");
+    uninstall(server, FIRST);
+}
+
+/// The CRDs of `kubectl apply`, which belong to no release.
+fn crds_that_kubectl_has_applied(server: &ControlPlane) {
+    server.install_crds();
+    let take = ["install", "portlane-crds", CHARTS[0], "--namespace", FIRST];
+    let refused = server.helm(&take).refused();
+    assert!(refused.contains("CustomResourceDefinition") && refused.contains("cannot be imported"), "{refused}");
+    server.helm(&[&take[..], &["--take-ownership"]].concat()).ok();
 }
 
 /// Records that name the missing CRDs and the remedy.

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use super::{Output, run};
 
 /// Every command that needs a cluster.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &["status"],
     &["describe", "db"],
     &["logs", "db"],
     &["conns"],
+    &["lag"],
     &["config", "db"],
     &["top", "--once"],
     &["ui"],
@@ -97,6 +98,7 @@ fn a_forward_that_does_not_exist_is_named_with_the_nearest_that_does() {
         &["describe", "dbb"][..],
         &["logs", "dbb"],
         &["conns", "dbb"],
+        &["lag", "dbb"],
         &["ui", "dbb"],
         &["drain", "dbb", "--yes"],
         &["trace", "dbb", "--from", "app"],

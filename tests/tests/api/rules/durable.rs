@@ -3,17 +3,37 @@
 use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_listener};
 
 pub(super) fn cases() -> Vec<Case> {
+    stores().into_iter().chain(others()).collect()
+}
+
+/// The rules of where messages are kept.
+fn stores() -> Vec<Case> {
+    vec![
+        of_listener(
+            "exactly one of disk and jetStream must be set",
+            "durable: {send: {relp: {}}, store: {}}",
+            "durable: {send: {relp: {}}, store: {jetStream: {url: 'nats://a:4222', maxBytes: 16777216}}}",
+        ),
+        of_listener(
+            "replicas of jetStream must be 1, 3 or 5",
+            "durable: {send: {relp: {}}, store: {jetStream: {url: 'tls://a', replicas: 2, maxBytes: 16777216}}}",
+            "durable: {send: {relp: {}}, store: {jetStream: {url: 'tls://a', replicas: 3, maxBytes: 16777216}}}",
+        ),
+        of_listener(
+            "maxBytes of deadLetter must be 0, or at least 16777216",
+            "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777215}}",
+            "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777216}}",
+        ),
+    ]
+}
+
+fn others() -> Vec<Case> {
     let tls = LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}");
     vec![
         of_listener(
             "exactly one of relp, tcp, udp and http must be set",
             "durable: {send: {relp: {}, tcp: {}}}",
             "durable: {send: {relp: {}}}",
-        ),
-        of_listener(
-            "maxBytes of deadLetter must be 0, or at least 16777216",
-            "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777215}}",
-            "durable: {send: {tcp: {}}, deadLetter: {maxBytes: 16777216}}",
         ),
         of_listener(
             "enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray",

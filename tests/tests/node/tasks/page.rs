@@ -43,6 +43,13 @@ pub(crate) fn steps(page: &str) -> Vec<Step> {
     steps
 }
 
+/// The text of a page below a line, up to the next heading. Without a line, the beginning of the page.
+pub(crate) fn section<'a>(page: &'a str, line: &str) -> &'a str {
+    let (_, below) = page.split_once(line).unwrap_or_else(|| panic!("the page has no line {line}"));
+    let up_to = |text: &'a str, next: &str| text.split_once(next).map_or(text, |(section, _)| section);
+    up_to(up_to(below, "\n## "), "\n### ")
+}
+
 /// The commands of a page, in order.
 pub(crate) fn all_commands(page: &str) -> Vec<&str> {
     let consoles = blocks(page).into_iter().filter(|block| block.language == "console");
@@ -107,6 +114,12 @@ fn a_page_is_files_and_commands_and_what_they_print() {
     let file = Step::File { name: "a.yaml".to_owned(), content: "# a.yaml\nkind: A\n".to_owned() };
     assert_eq!(steps(page), [file, command("one", &["out"]), command("two > f &", &[])]);
     assert_eq!(all_commands(page), ["one", "two > f &"]);
+}
+
+#[test]
+fn a_section_ends_at_the_next_heading() {
+    let page = "first\n## A\na\n### B\nb\n## C\nc\n";
+    assert_eq!(["", "\n## A\n", "\n### B\n", "\n## C\n"].map(|line| section(page, line)), ["first", "a", "b", "c\n"]);
 }
 
 #[test]

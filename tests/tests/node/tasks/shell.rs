@@ -100,7 +100,14 @@ impl Shell {
         }
     }
 
-    /// Working folder of the shell.
+    /// Continues in another folder.
+    #[track_caller]
+    pub(crate) fn enter(&mut self, folder: &Path) {
+        let (printed, status) = self.run(&format!("cd {}", folder.display()));
+        assert_eq!(status, 0, "{printed}");
+    }
+
+    /// Folder in which the shell begins.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -155,7 +155,8 @@ fn every_message_that_was_answered_arrives_in_order_however_often_the_program_is
     let oracle = Arc::<Mutex<Oracle>>::default();
     let asked = oracle.clone();
     let sink = Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| serve(stream, &asked))));
-    let durable = "durable: {framing: Relp, syncMillis: 0, store: {disk: {maxBytes: 16777216}}, send: {relp: {}}}";
+    // A client that is quicker than the sink waits, and nothing is dropped.
+    let durable = "durable: {framing: Relp, syncMillis: 0, whenFull: Block, store: {disk: {maxBytes: 16777216}}, send: {relp: {}}}";
     let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(durable)]);
     let arrived = || oracle.lock().expect("unpoisoned").next;
     let started = Instant::now();

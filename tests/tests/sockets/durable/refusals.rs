@@ -5,7 +5,7 @@ use std::{fs, io::Write, path::PathBuf, process::Command};
 use harness::{Listener, Program, binary, connect, forward, free_port, http_get, until};
 use tempfile::tempdir;
 
-use super::{COUNT, Sink, durable, figure, messages, run, send_datagrams};
+use super::{COUNT, Sink, durable, figure, messages, run, send_datagrams, until_kept};
 
 /// The start of a segment of version 2: the name of the format, the version, and a checksum of both.
 const NEWER: &[u8; 16] = b"PLDURLOG\x02\0\0\0\x75\xab\x14\x1e";
@@ -38,6 +38,28 @@ fn damage_of_a_log_is_told_and_what_is_left_of_it_is_kept_for_a_person() {
     assert!(told.contains("a part of the log is damaged") && told.contains(".damaged: see to the disk"), "{told}");
     program.wait("bound", "default/f/u");
     assert_eq!(fs::read(folder.join("log-0000000000000000.damaged")).expect("it is kept"), [b'?'; 256]);
+}
+
+#[test]
+fn a_folder_that_is_removed_is_told_and_made_anew_and_what_it_had_counts_as_lost() {
+    let (udp, sink, health, data) = (free_port(), free_port(), free_port(), tempdir().expect("a folder"));
+    let manifests = forward("f", "", &[durable(Listener::udp("u", udp), sink)]);
+    let program = run(&manifests, health, data.path());
+    send_datagrams(udp, &messages("early"));
+    until_kept(health, "u", COUNT);
+    fs::remove_dir_all(data.path().join("durable")).expect("it is there");
+    let told = program.wait("delivery", "default/f/u").to_string();
+    let lost = format!("was removed, and {COUNT} message(s) that waited in it are lost");
+    assert!(told.contains("StoreFailed: no message waits; ") && told.contains(&lost), "{told}");
+    let is_counted = || figure(health, "lost_total", "u", "") == Some(COUNT as u64);
+    until("what was removed counts as lost, once", || {
+        is_counted() && figure(health, "store_failed", "u", "") == Some(0)
+    });
+    assert!(data.path().join("durable/default/f/u/LOCK").exists(), "it is made anew");
+    let sink = Sink::start(sink);
+    send_datagrams(udp, &messages("late"));
+    until("later messages arrive", || sink.taken("").len() >= COUNT);
+    assert_eq!((sink.taken("early").len(), sink.taken("late")), (0, messages("late")));
 }
 
 #[test]

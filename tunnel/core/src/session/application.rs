@@ -95,7 +95,7 @@ impl Session {
     /// Takes bytes to send, as many as there is [`Session::room`] for.
     pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> usize {
         let bytes = &bytes[..bytes.len().min(self.room(id))];
-        self.with(id.0, |stream| stream.send.write(bytes)).unwrap_or_default()
+        self.with_blocks(id.0, |stream, free| stream.send.write(bytes, free)).unwrap_or_default()
     }
 
     /// No more bytes will be written.
@@ -117,12 +117,17 @@ impl Session {
         self.streams.get(&id.0).map_or(&[], |stream| stream.receive.readable())
     }
 
-    /// The application has taken `count` bytes of [`Session::readable`].
+    /// All bytes that came and are not consumed yet, piece by piece.
+    pub fn pieces(&self, id: StreamId) -> impl Iterator<Item = &[u8]> {
+        self.streams.get(&id.0).into_iter().flat_map(|stream| stream.receive.pieces())
+    }
+
+    /// The application has taken `count` bytes of [`Session::pieces`], from the first one on.
     pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
         let spare = (self.limits.memory / 2).saturating_sub(self.promised);
         let (largest, rtt) = (self.limits.window, self.rtt);
-        self.with(id.0, |stream| {
-            stream.receive.consume(count as u64, now, rtt, spare, largest);
+        self.with_blocks(id.0, |stream, free| {
+            stream.receive.consume(count as u64, free, now, rtt, (spare, largest));
         });
     }
 
@@ -139,7 +144,7 @@ impl Session {
     /// Whether either end gave the stream up, so that nothing arrives of what is written from now on.
     /// Bytes that came before may still have to be read.
     pub fn is_reset(&self, id: StreamId) -> bool {
-        self.streams.get(&id.0).is_none_or(Stream::is_reset)
+        self.streams.get(&id.0).is_none_or(|stream| stream.is_reset())
     }
 
     /// Sends a datagram of a flow, if it is not too old before the carrier takes it.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Notice, Session, Violation};
+use crate::backlog::FreeBlocks;
 use crate::frame::{Kind, put};
 
 /// One connection.
@@ -63,6 +64,7 @@ impl Session {
         if epoch == self.epoch && self.carrier.take().is_some() {
             self.paused_at = Some(now);
             self.acks_due = None;
+            self.free = FreeBlocks::default();
         }
     }
 

@@ -67,7 +67,7 @@ impl Session {
             Err(refusal) => (EARLY_CREDIT, Some(refusal)),
         };
         let mut stream = Stream::theirs(open, window, now);
-        let agreed = stream.send.acknowledge(0, header.offset);
+        let agreed = stream.send.acknowledge(0, header.offset, &mut self.free);
         debug_assert!(agreed, "nothing is always received");
         let Some(refusal) = refusal else {
             self.add(id, stream);
@@ -129,18 +129,18 @@ impl Session {
     fn stream_frame(&mut self, header: Header, payload: &[u8], now: Duration) -> Result<(), Violation> {
         let Header { stream: id, offset, .. } = header;
         let ours = self.is_ours(id);
-        let right = self.with(id, |stream| match header.kind {
+        let right = self.with_blocks(id, |stream, free| match header.kind {
             Kind::Opened => {
                 let expected = ours && stream.phase == Phase::Opening;
                 if expected {
                     stream.phase = Phase::Open;
-                    stream.send.acknowledge(0, offset);
+                    stream.send.acknowledge(0, offset, free);
                 }
                 expected
             }
-            Kind::Data => stream.receive.data(offset, payload, header.flags & FINAL != 0),
+            Kind::Data => stream.receive.data(offset, payload, header.flags & FINAL != 0, free),
             Kind::Ack => match Reader(payload).u64() {
-                Some(credit) => stream.send.acknowledge(offset, credit),
+                Some(credit) => stream.send.acknowledge(offset, credit, free),
                 None => false,
             },
             _ => {

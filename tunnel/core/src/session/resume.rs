@@ -57,13 +57,13 @@ impl Session {
                 continue;
             };
             let sent_before = self.streams.get(&id).map_or(0, |stream| stream.send.sent());
-            let agreed = self.with(id, |stream| {
+            let agreed = self.with_blocks(id, |stream, free| {
                 stream.listed = true;
                 if flags & ANSWERED != 0 && stream.phase == Phase::Opening {
                     stream.phase = Phase::Open;
                 }
                 stream.word_due &= stream.phase != Phase::Opening;
-                stream.send.resume(received, credit)
+                stream.send.resume(received, credit, free)
             });
             match agreed {
                 Some(true) => self.counters.resent_bytes += sent_before - received,

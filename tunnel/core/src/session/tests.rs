@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Loss, Notice, Session, Side, StreamId};
-use crate::frame::{FINAL, Kind, put};
+use crate::frame::{FINAL, Kind, MAX_PAYLOAD, put};
 use crate::limits::Limits;
 use crate::open::{Open, Protocol, Target};
 use crate::stream::End;
@@ -130,6 +130,20 @@ fn a_frame_of_one_stream_looks_at_no_other() {
     assert_eq!(ends.each_ref().map(Session::len), [MANY - 1; 2]);
     let looks = ends.each_ref().map(|end| end.looks);
     assert!(looks.iter().all(|looks| *looks > 0 && *looks <= 16), "{looks:?}");
+}
+
+#[test]
+fn emptied_blocks_are_kept_until_a_heartbeat_finds_that_none_was_used() {
+    let (mut ends, ids) = busy(1);
+    assert_eq!(ends[0].write(ids[0], &[1; MAX_PAYLOAD]), MAX_PAYLOAD);
+    exchange(&mut ends, 1);
+    let count = ends[1].readable(ids[0]).len();
+    ends[1].consume(ids[0], count, START);
+    let heartbeat = Limits::default().heartbeat;
+    for (beat, kept) in [(0, 1), (1, 1), (2, 0)] {
+        ends[1].advance(START + heartbeat * beat);
+        assert_eq!((ends[1].readable(ids[0]).len(), ends[1].free.len()), (0, kept), "heartbeat {beat}");
+    }
 }
 
 #[test]

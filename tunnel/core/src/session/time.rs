@@ -51,6 +51,7 @@ impl Session {
         }
         if now >= carrier.ping_at {
             carrier.ping_at = now + self.limits.heartbeat;
+            self.free.look();
             // What was not sent yet is as good a question.
             if carrier.words.is_empty() {
                 put(&mut carrier.words, Kind::Ping, 0, 0, micros(now), &[]);

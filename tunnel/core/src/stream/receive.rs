@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::End;
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, FreeBlocks};
+use crate::limits::QUICK;
 
 /// Bytes until the application has taken them.
 #[derive(Debug)]
@@ -52,12 +53,12 @@ impl ReceiveHalf {
     }
 
     /// Takes bytes from `offset` on. `false` if they are not the next ones, or were not granted.
-    pub(crate) fn data(&mut self, offset: u64, payload: &[u8], finish: bool) -> bool {
+    pub(crate) fn data(&mut self, offset: u64, payload: &[u8], finish: bool, free: &mut FreeBlocks) -> bool {
         let next = offset == self.bytes.end() && !self.has_end();
         if !next || offset.saturating_add(payload.len() as u64) > self.granted {
             return false;
         }
-        self.bytes.push(payload);
+        self.bytes.push(payload, free);
         if self.done {
             self.bytes.clear();
         }
@@ -82,6 +83,10 @@ impl ReceiveHalf {
 
     pub(crate) fn readable(&self) -> &[u8] {
         self.bytes.at(self.bytes.start())
+    }
+
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.pieces()
     }
 
     /// The end, once every byte before it was consumed.
@@ -112,15 +117,23 @@ impl ReceiveHalf {
         self.bytes.clear();
     }
 
-    /// The application has taken `count` bytes. The window doubles, by at most `spare` bytes and up
-    /// to `largest`, where half of it was used within two round trips: then it held the peer back.
-    pub(crate) fn consume(&mut self, count: u64, now: Duration, rtt: Duration, spare: u64, largest: u64) {
-        self.bytes.release(self.bytes.start().saturating_add(count));
+    /// The application has taken `count` bytes, whose blocks go to `free`. The window doubles, by at most
+    /// `spare` bytes and up to `largest`, where half of it was used within two round trips, or [`QUICK`]:
+    /// then it held the peer back.
+    pub(crate) fn consume(
+        &mut self,
+        count: u64,
+        free: &mut FreeBlocks,
+        now: Duration,
+        rtt: Duration,
+        (spare, largest): (u64, u64),
+    ) {
+        self.bytes.release(self.bytes.start().saturating_add(count), free);
         let wanted = self.bytes.start() + self.window;
         if self.has_end() || wanted.saturating_sub(self.granted) < self.window / 2 {
             return;
         }
-        if now.saturating_sub(self.granted_at) < rtt * 2 {
+        if !rtt.is_zero() && now.saturating_sub(self.granted_at) < QUICK.max(rtt * 2) {
             self.window += self.window.min(spare).min(largest.saturating_sub(self.window));
         }
         self.granted = self.granted.max(self.bytes.start() + self.window);

@@ -1,6 +1,6 @@
 //! The half of a stream that sends.
 
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, FreeBlocks};
 use crate::frame::MAX_PAYLOAD;
 
 /// Bytes until the peer has received them. The end of the bytes counts as one more position and a
@@ -53,10 +53,10 @@ impl SendHalf {
         self.credit.saturating_sub(self.bytes.end())
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn write(&mut self, bytes: &[u8], free: &mut FreeBlocks) -> usize {
         let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
         let taken = bytes.len().min(room);
-        self.bytes.push(&bytes[..taken]);
+        self.bytes.push(&bytes[..taken], free);
         taken
     }
 
@@ -137,27 +137,27 @@ impl SendHalf {
 
     /// The peer has everything before `received`, and takes bytes before `credit`. `false` if that
     /// much was not sent on this carrier.
-    pub(crate) fn acknowledge(&mut self, received: u64, credit: u64) -> bool {
+    pub(crate) fn acknowledge(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) -> bool {
         if received > self.next {
             return false;
         }
-        self.hear(received, credit);
+        self.hear(received, credit, free);
         true
     }
 
-    fn hear(&mut self, received: u64, credit: u64) {
-        self.bytes.release(received);
+    fn hear(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) {
+        self.bytes.release(received, free);
         self.received = self.received.max(received);
         self.credit = self.credit.max(credit);
     }
 
     /// A new carrier: what the peer has not received is sent again.
-    pub(crate) fn resume(&mut self, received: u64, credit: u64) -> bool {
+    pub(crate) fn resume(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) -> bool {
         // What was acknowledged is gone, so a peer that has less has lost it.
         if received < self.received || received > self.sent {
             return false;
         }
-        self.hear(received, credit);
+        self.hear(received, credit, free);
         self.next = received;
         true
     }

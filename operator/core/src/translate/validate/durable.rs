@@ -22,8 +22,11 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
         found.add(format!("{path}.send"), "exactly one of relp, tcp, udp and http must be set");
         return None;
     };
+    let Some(store) = store(spec.store.as_ref()) else {
+        found.add(format!("{path}.store"), "exactly one of disk and jetStream must be set");
+        return None;
+    };
     let enrich = spec.enrich.as_ref().and_then(|spec| enrich(spec, &send, &path, found));
-    let disk = spec.store.as_ref().and_then(|store| store.disk.as_ref());
     let durable = Durable {
         framing: spec.framing.map_or_else(|| usual(item.protocol), framing),
         max_message_bytes: spec.max_message_bytes.unwrap_or(MESSAGE_BYTES),
@@ -31,7 +34,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
             crds::Oversize::Truncate => Oversize::Truncate,
             crds::Oversize::Drop => Oversize::Drop,
         },
-        store: Store::Disk { max_bytes: disk.map_or(STORE_BYTES, |disk| disk.max_bytes) },
+        store,
         max_age_seconds: spec.max_age_seconds,
         when_full: match spec.when_full.unwrap_or_default() {
             crds::WhenFull::DropOldest => WhenFull::DropOldest,
@@ -47,6 +50,12 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
         found.add(path, &beyond);
     }
     Some(Box::new(durable))
+}
+
+/// Whether the messages of a listener are kept in a stream of a NATS server.
+pub(super) fn has_stream(item: &crds::Listener) -> bool {
+    let store = item.durable.as_ref().and_then(|spec| spec.store.as_ref());
+    store.is_some_and(|store| store.jet_stream.is_some())
 }
 
 /// Checks the fields beside `durable`.
@@ -103,6 +112,21 @@ fn framing(framing: crds::Framing) -> Framing {
         crds::Framing::Length2 => Framing::Length2,
         crds::Framing::Length4 => Framing::Length4,
         crds::Framing::Relp => Framing::Relp,
+    }
+}
+
+/// The store, if there is exactly one.
+fn store(spec: Option<&crds::DurableStore>) -> Option<Store> {
+    let Some(spec) = spec else { return Some(Store::Disk { max_bytes: STORE_BYTES }) };
+    match (&spec.disk, &spec.jet_stream) {
+        (Some(disk), None) => Some(Store::Disk { max_bytes: disk.max_bytes }),
+        (None, Some(stream)) => Some(Store::JetStream {
+            url: stream.url.clone(),
+            credentials_name: stream.credentials_ref.as_ref().map(|secret| secret.name.clone()),
+            replicas: stream.replicas.unwrap_or(1),
+            max_bytes: stream.max_bytes,
+        }),
+        _ => None,
     }
 }
 
@@ -229,6 +253,26 @@ mod tests {
             let spec = json!({"framing": framing, "send": {"tcp": {"framing": "Nul", "rewindBytes": 5}}});
             let (durable, refused) = judged("TCP", &spec, &json!({}));
             assert_eq!((durable.expect("valid")["framing"].as_str(), refused.len()), (Some(framing), 0));
+        }
+    }
+
+    #[test]
+    fn a_stream_reaches_the_contract_with_the_name_of_its_secret() {
+        let store = |store: Value| {
+            let spec = json!({"send": {"relp": {}}, "store": store});
+            let (durable, refused) = judged("TCP", &spec, &json!({}));
+            (durable.map(|durable| durable["store"].clone()), refused)
+        };
+        let least = json!({"url": "nats://n:4222", "maxBytes": 16_777_216});
+        let mut expected = json!({"jetStream": {"url": "nats://n:4222", "replicas": 1, "maxBytes": 16_777_216}});
+        assert_eq!(store(json!({"jetStream": least.clone()})), (Some(expected.clone()), Vec::new()));
+        let mut most = least.clone();
+        (most["replicas"], most["credentialsRef"]) = (json!(3), json!({"name": "s"}));
+        (expected["jetStream"]["replicas"], expected["jetStream"]["credentialsName"]) = (json!(3), json!("s"));
+        assert_eq!(store(json!({"jetStream": most})), (Some(expected), Vec::new()));
+        let both = json!({"jetStream": least, "disk": {"maxBytes": 16_777_216}});
+        for wrong in [both, json!({})] {
+            assert_eq!(store(wrong), (None, vec!["l.durable.store".to_owned()]));
         }
     }
 

@@ -1,0 +1,384 @@
+//! A log in `JetStream`: a work-queue stream of a NATS server, and the thread that speaks with it.
+//!
+//! The number of a message is its sequence in the stream. One batch is published at a time, and each message names the
+//! sequence before its own, so that the server takes messages in the order in which they came, whatever breaks, and
+//! none twice. A consumer gives them back. It is made anew after each break: a new one begins with the oldest message,
+//! where an old one would give what was on its way only after a while, behind later messages.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::{Context, ContextBuilder};
+use async_nats::{Client, Subject};
+use bytes::Bytes;
+use durable_core::WhenFull;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tokio::{join, select};
+
+use self::server::{connect, dead_letters, make, stream, words};
+use self::window::Window;
+use super::command::{Append, Call, Command};
+use super::{Figures, Seen, StoreError, StoreEvent};
+
+mod aside;
+mod publish;
+mod pull;
+mod server;
+mod window;
+
+/// An answer of the server that is not there by then is given up, and asked for again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The pause after something failed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often the size of the stream is looked up.
+const TICK: Duration = Duration::from_secs(5);
+/// How long messages that wait are published when the store is closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long acknowledgements are sent when the store is closed.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+/// Bytes of a message beside its payload: its headers.
+const HEADERS: usize = 2048;
+
+/// What a stream keeps, and how.
+#[derive(Clone)]
+pub struct JetStreamSettings {
+    /// The server: `nats://HOST:PORT`, or `tls://HOST:PORT`.
+    pub url: String,
+    /// The text of a credentials file.
+    pub credentials: Option<String>,
+    /// The name of the stream, which is also its subject.
+    pub stream: String,
+    /// Servers of a cluster that keep each message.
+    pub replicas: usize,
+    /// Bytes of the stream.
+    pub max_bytes: u64,
+    /// The longest message.
+    pub max_message_bytes: usize,
+    /// Messages that are older are dropped.
+    pub max_age: Option<Duration>,
+    /// What gives way when `max_bytes` are used.
+    pub when_full: WhenFull,
+    /// Whether messages that the stream has no room for wait until there is some, rather than being dropped.
+    pub blocks: bool,
+    /// Bytes of a second stream, for dead letters; 0: none are kept.
+    pub dead_bytes: u64,
+    /// Bytes of messages that wait for the server.
+    pub queue_bytes: u32,
+}
+
+/// What the thread has.
+struct Keeper {
+    settings: JetStreamSettings,
+    client: Client,
+    context: Context,
+    /// What tells the consumers of this process from those of others.
+    id: String,
+    /// Counts how often the connection broke, or was there again.
+    links: watch::Receiver<u64>,
+    /// The messages for the sink.
+    window: RefCell<Window<Subject>>,
+    /// The window let messages go.
+    has_room: Notify,
+    /// Consumers that this process made.
+    consumers: Cell<u64>,
+    /// The sequence of the last message that was published.
+    last: Cell<u64>,
+    /// Appends that are not published.
+    waiting: Cell<usize>,
+    /// Acknowledgements for the server.
+    acks: RefCell<VecDeque<Subject>>,
+    has_acks: Notify,
+    /// Who waits until the sink has acknowledged all messages.
+    drains: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Why the stream is of no more use to this process.
+    lost: RefCell<Option<String>>,
+    figures: Arc<Mutex<Figures>>,
+    /// The number after the last message of the window.
+    next: watch::Sender<u64>,
+}
+
+/// Opens the stream, says so, and serves the handles until the store is closed or the last one is gone.
+pub(super) fn run(
+    settings: JetStreamSettings,
+    commands: UnboundedReceiver<Command>,
+    opened: oneshot::Sender<Result<Seen, StoreError>>,
+) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Whoever opens it may have gone.
+            let _ = opened.send(Err(StoreError::Thread(error.to_string())));
+            return;
+        }
+    };
+    let closed = runtime.block_on(Box::pin(serve(settings, commands, opened)));
+    // The connection is closed before the caller hears of it.
+    drop(runtime);
+    if let Some(closed) = closed {
+        // The caller may have gone.
+        let _ = closed.send(());
+    }
+}
+
+async fn serve(
+    settings: JetStreamSettings,
+    commands: UnboundedReceiver<Command>,
+    opened: oneshot::Sender<Result<Seen, StoreError>>,
+) -> Option<oneshot::Sender<()>> {
+    match Box::pin(Keeper::open(settings)).await {
+        Ok((keeper, seen)) => {
+            // Whoever opens it may have gone: nobody else has a handle.
+            opened.send(Ok(seen)).ok()?;
+            Box::pin(keeper.run(commands)).await
+        }
+        Err(error) => {
+            // The same.
+            let _ = opened.send(Err(error));
+            None
+        }
+    }
+}
+
+impl Keeper {
+    async fn open(settings: JetStreamSettings) -> Result<(Self, Seen), StoreError> {
+        let (link, links) = watch::channel(0);
+        let client = connect(&settings, link).await?;
+        let most = client.max_payload();
+        if most < settings.max_message_bytes + HEADERS {
+            return Err(StoreError::Server(format!(
+                "{} takes messages of {most} bytes with their headers of up to {HEADERS}: lower maxMessageBytes, or \
+                 raise max_payload of the server",
+                settings.url
+            )));
+        }
+        let context = ContextBuilder::new().timeout(ANSWER_WITHIN).ack_timeout(ANSWER_WITHIN).build(client.clone());
+        let info = make(&context, &settings, stream(&settings)).await?;
+        if settings.dead_bytes > 0 {
+            make(&context, &settings, dead_letters(&settings)).await?;
+        }
+        let last = info.state.last_sequence;
+        let cursor = if info.state.messages == 0 { last + 1 } else { info.state.first_sequence };
+        let (next, receiver) = watch::channel(cursor);
+        let figures = Figures { next: last + 1, cursor, bytes: info.state.bytes, ..Figures::default() };
+        let figures = Arc::new(Mutex::new(figures));
+        // The end of an inbox is unique.
+        let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
+        let keeper = Self {
+            settings,
+            client,
+            context,
+            id,
+            links,
+            window: RefCell::new(Window::new(cursor)),
+            has_room: Notify::new(),
+            consumers: Cell::new(0),
+            last: Cell::new(last),
+            waiting: Cell::new(0),
+            acks: RefCell::default(),
+            has_acks: Notify::new(),
+            drains: RefCell::default(),
+            lost: RefCell::default(),
+            figures: figures.clone(),
+            next,
+        };
+        Ok((keeper, (receiver, figures)))
+    }
+
+    async fn run(self, commands: UnboundedReceiver<Command>) -> Option<oneshot::Sender<()>> {
+        let (appends, queue) = unbounded_channel();
+        let mut publishing = Box::pin(self.publish_all(queue));
+        let mut beside = Box::pin(async {
+            join!(self.pull(), self.send_acks(), self.look());
+        });
+        let closed = select! {
+            closed = self.take(commands, appends) => closed,
+            () = &mut publishing => None,
+            () = &mut beside => None,
+        };
+        let rest = async {
+            select! {
+                () = &mut publishing => {}
+                () = &mut beside => {}
+            }
+        };
+        // Receipts of what was not published by then say so.
+        let _ = timeout(CLOSE_WITHIN, rest).await;
+        drop((publishing, beside));
+        let flushed = async {
+            self.send_waiting_acks().await;
+            self.client.flush().await
+        };
+        // What the server does not hear comes again after the next start.
+        let _ = timeout(FLUSH_WITHIN, flushed).await;
+        closed
+    }
+
+    /// Takes commands. Returns whom to tell when the store is closed.
+    async fn take(
+        &self,
+        mut commands: UnboundedReceiver<Command>,
+        appends: UnboundedSender<Append>,
+    ) -> Option<oneshot::Sender<()>> {
+        let closed = loop {
+            match commands.recv().await {
+                None => break None,
+                Some(Command::Append(append)) => {
+                    self.waiting.set(self.waiting.get() + 1);
+                    // The receiver ends after this.
+                    let _ = appends.send(append);
+                }
+                Some(Command::Call { call: Call::Close(closed), .. }) => break Some(closed),
+                Some(Command::Call { call, .. }) => self.answer(call),
+            }
+        };
+        drop(appends);
+        closed
+    }
+
+    /// Answers a call, whose caller may have gone.
+    fn answer(&self, call: Call) {
+        match call {
+            Call::Read { from, bound, reply } => {
+                let read = self.usable().map(|()| self.window.borrow().read(from, bound));
+                let _ = reply.send(read);
+            }
+            Call::Acknowledge { next, reply } => {
+                self.acknowledge(next);
+                let _ = reply.send(());
+            }
+            Call::Dead { number, why, reply } => self.put_aside(number, &why, reply),
+            // There are no segments.
+            Call::SkipSegment { from, reply } => {
+                let _ = reply.send(from);
+            }
+            Call::Drain(reply) => {
+                self.drains.borrow_mut().push(reply);
+                self.show();
+            }
+            Call::Close(closed) => {
+                let _ = closed.send(());
+            }
+        }
+    }
+
+    fn acknowledge(&self, next: u64) {
+        let ways = self.window.borrow_mut().acknowledge(next);
+        self.acks.borrow_mut().extend(ways);
+        self.has_acks.notify_one();
+        self.has_room.notify_one();
+        self.show();
+    }
+
+    /// Sends acknowledgements as they come.
+    async fn send_acks(&self) {
+        loop {
+            self.has_acks.notified().await;
+            self.send_waiting_acks().await;
+        }
+    }
+
+    async fn send_waiting_acks(&self) {
+        loop {
+            let first = self.acks.borrow().front().cloned();
+            let Some(way) = first else { return };
+            if self.client.publish(way, Bytes::new()).await.is_err() {
+                // The message comes again, and its acknowledgement then.
+                self.acks.borrow_mut().clear();
+                return;
+            }
+            self.acks.borrow_mut().pop_front();
+        }
+    }
+
+    /// Looks up the size of the stream now and then.
+    async fn look(&self) {
+        loop {
+            sleep(TICK).await;
+            // A failure is told by those who publish and pull.
+            if self.is_connected()
+                && let Ok(info) = self.info().await
+            {
+                self.figures().bytes = info.state.bytes;
+            }
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Waits until there is a connection: what is asked before waits in memory. `links` changes with the next break.
+    async fn connected(&self, links: &mut watch::Receiver<u64>) -> Result<(), String> {
+        loop {
+            links.mark_unchanged();
+            if self.is_connected() {
+                return Ok(());
+            }
+            self.fails(self.words("reach", &"the connection is down, and is tried again"));
+            links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
+        }
+    }
+
+    async fn info(&self) -> Result<Info, String> {
+        let stream = Box::pin(self.context.get_stream(self.settings.stream.as_str())).await;
+        stream.map(|stream| stream.cached_info().clone()).map_err(|error| self.words("look up", &error))
+    }
+
+    /// Shows what changed, and ends drains.
+    fn show(&self) {
+        let window = self.window.borrow();
+        let mut figures = self.figures();
+        figures.cursor = window.cursor();
+        // The consumer may give a message before its publication is answered.
+        figures.next = window.end().max(self.last.get() + 1);
+        figures.oldest_received_millis = window.oldest_received_millis();
+        if self.waiting.get() == 0 && figures.cursor >= figures.next {
+            for drained in self.drains.borrow_mut().drain(..) {
+                // The caller may not wait any more.
+                let _ = drained.send(());
+            }
+        }
+    }
+
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fails(&self, why: String) {
+        let mut figures = self.figures();
+        if figures.failure.is_none() {
+            figures.events.push(StoreEvent::Failed { error: why.clone() });
+        }
+        figures.failure = Some(why);
+    }
+
+    fn works(&self) {
+        if self.lost.borrow().is_none() {
+            self.figures().failure = None;
+        }
+    }
+
+    /// The stream is of no more use to this process.
+    fn lose(&self, why: String) {
+        // What failed before may have been told, and this is not.
+        self.figures().failure = None;
+        self.fails(why.clone());
+        *self.lost.borrow_mut() = Some(why);
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        self.lost.borrow().clone().map_or(Ok(()), |why| Err(StoreError::Server(why)))
+    }
+
+    fn words(&self, doing: &str, error: &dyn Display) -> String {
+        words(&self.settings, doing, error)
+    }
+}

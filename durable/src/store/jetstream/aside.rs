@@ -1,0 +1,92 @@
+//! Dead letters, and the headers of messages.
+
+use std::sync::PoisonError;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Keeper;
+use super::server::dead_name;
+use crate::StoreError;
+
+/// Who sent the message.
+const SOURCE: &str = "Portlane-Source";
+/// When it came, in milliseconds since 1970.
+const RECEIVED: &str = "Portlane-Received";
+/// Why the sink refuses it.
+const WHY: &str = "Portlane-Refused";
+
+/// A message for a stream.
+pub(super) fn message(source: &[u8], received_millis: u64, payload: &[u8]) -> PublishMessage {
+    PublishMessage::build()
+        .payload(Bytes::copy_from_slice(payload))
+        .header(SOURCE, line(source))
+        .header(RECEIVED, received_millis.to_string())
+}
+
+/// Who sent a message, and when it came.
+pub(super) fn origin(headers: Option<&HeaderMap>) -> (Vec<u8>, u64) {
+    let header = |name: &str| headers.and_then(|headers| headers.get(name)).map_or("", HeaderValue::as_str);
+    (header(SOURCE).as_bytes().to_vec(), header(RECEIVED).parse().unwrap_or(0))
+}
+
+/// Bytes as the value of a header.
+fn line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+impl Keeper {
+    /// Puts a message into the stream of dead letters, if there is one.
+    pub(super) fn put_aside(&self, number: u64, why: &str, reply: oneshot::Sender<Result<bool, StoreError>>) {
+        let kept = self.window.borrow().find(number).cloned().filter(|_| self.settings.dead_bytes > 0);
+        let Some(kept) = kept else {
+            self.figures().dropped.dead += 1;
+            // The caller may have gone.
+            let _ = reply.send(Ok(false));
+            return;
+        };
+        let letter = message(&kept.source, kept.received_millis, &kept.payload).header(WHY, line(why.as_bytes()));
+        let (context, figures, name) = (self.context.clone(), self.figures.clone(), dead_name(&self.settings));
+        tokio::spawn(async move {
+            let put = publish(&context, name.clone(), letter).await;
+            if put.is_ok() {
+                figures.lock().unwrap_or_else(PoisonError::into_inner).dead_letters += 1;
+            }
+            let put = put.map(|_| true);
+            // The caller may have gone.
+            let _ = reply.send(put.map_err(|error| {
+                StoreError::Server(format!(
+                    "cannot put a message into the stream {name}: {error}; see to the NATS server"
+                ))
+            }));
+        });
+    }
+}
+
+async fn publish(context: &Context, subject: String, letter: PublishMessage) -> Result<PublishAck, PublishError> {
+    context.send_publish(subject, letter).await?.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_a_message_is_in_its_headers() {
+        let message = message(b"192.0.2.1:514", 7, b"m").outbound_message("s");
+        assert_eq!(origin(message.headers.as_ref()), (b"192.0.2.1:514".to_vec(), 7));
+        assert_eq!(origin(None), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_header_is_one_line_whatever_the_bytes_are() {
+        assert_eq!(line(b"a\r\nb\0c"), "a  b c");
+        assert_eq!(line(&[0xFF]), "\u{FFFD}");
+    }
+}

@@ -1,0 +1,90 @@
+//! The server of a stream, and what it is asked for.
+
+use std::fmt::Display;
+use std::future::ready;
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy};
+use async_nats::{Client, ConnectOptions, Event};
+use durable_core::WhenFull;
+use tokio::sync::watch;
+
+use super::{JetStreamSettings, PAUSE};
+use crate::StoreError;
+
+/// A connection that is not there by then is given up.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// The longest pause between two tries to connect again.
+const RECONNECT: Duration = Duration::from_secs(2);
+/// The server knows for so long which messages it has, but for no longer than it keeps them.
+const DUPLICATES: Duration = Duration::from_secs(120);
+
+/// What fails, and where.
+pub(super) fn words(settings: &JetStreamSettings, doing: &str, error: &dyn Display) -> String {
+    format!("cannot {doing} the stream {} of {}: {error}; see to the NATS server", settings.stream, settings.url)
+}
+
+/// Connects, and keeps the connection. `link` counts how often it broke, or was there again.
+pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u64>) -> Result<Client, StoreError> {
+    let options = match &settings.credentials {
+        None => ConnectOptions::new(),
+        Some(text) => ConnectOptions::with_credentials(text).map_err(|error| {
+            StoreError::Server(format!("{error}: give a credentials file as the tools of NATS write it"))
+        })?,
+    };
+    let changed = move |event: Event| {
+        if matches!(event, Event::Connected | Event::Disconnected) {
+            link.send_modify(|links| *links += 1);
+        }
+        ready(())
+    };
+    let options = options
+        .name("portlane")
+        .connection_timeout(CONNECT_WITHIN)
+        .reconnect_delay_callback(|tries| RECONNECT.min(PAUSE * u32::try_from(tries).unwrap_or(u32::MAX).min(100)))
+        .event_callback(changed);
+    let connected = Box::pin(options.connect(settings.url.clone())).await;
+    connected.map_err(|error| StoreError::Server(format!("cannot connect to {}: {error}", settings.url)))
+}
+
+/// Makes a stream, or changes it.
+pub(super) async fn make(context: &Context, settings: &JetStreamSettings, config: Config) -> Result<Info, StoreError> {
+    let made = Box::pin(context.create_or_update_stream(config)).await;
+    made.map_err(|error| StoreError::Server(words(settings, "open", &error)))
+}
+
+/// The stream of messages.
+pub(super) fn stream(settings: &JetStreamSettings) -> Config {
+    let max_age = settings.max_age.unwrap_or_default();
+    Config {
+        name: settings.stream.clone(),
+        max_bytes: i64::try_from(settings.max_bytes).unwrap_or(i64::MAX),
+        discard: match settings.when_full {
+            WhenFull::DropOldest => DiscardPolicy::Old,
+            WhenFull::Refuse => DiscardPolicy::New,
+        },
+        subjects: vec![settings.stream.clone()],
+        retention: RetentionPolicy::WorkQueue,
+        max_age,
+        num_replicas: settings.replicas,
+        duplicate_window: if max_age.is_zero() { DUPLICATES } else { DUPLICATES.min(max_age) },
+        ..Config::default()
+    }
+}
+
+/// The stream of dead letters, which nobody reads here.
+pub(super) fn dead_letters(settings: &JetStreamSettings) -> Config {
+    Config {
+        name: dead_name(settings),
+        max_bytes: i64::try_from(settings.dead_bytes).unwrap_or(i64::MAX),
+        subjects: vec![dead_name(settings)],
+        num_replicas: settings.replicas,
+        ..Config::default()
+    }
+}
+
+/// The name of that stream.
+pub(super) fn dead_name(settings: &JetStreamSettings) -> String {
+    format!("{}-dead", settings.stream)
+}

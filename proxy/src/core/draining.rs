@@ -1,0 +1,135 @@
+//! When a proxy that only sends what its folder has may end, and what it leaves.
+
+/// Logs that the remainder names.
+const NAMED: usize = 8;
+
+/// Whose messages a log has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// No configuration has come yet.
+    #[default]
+    Unknown,
+    /// A listener, which sends them.
+    Listener,
+    /// A durable listener that the configuration does not have, so that nothing sends them.
+    Nobody,
+}
+
+/// A log in the folder, and what was last known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Its folder, within that of all logs.
+    pub folder: String,
+    /// Messages that no sink has; `None`: nobody has counted them yet.
+    pub messages: Option<u64>,
+    /// Dead letters that it had at the start.
+    pub letters: u64,
+    /// Dead letters since.
+    pub put_aside: u64,
+    /// Whose messages they are.
+    pub owner: Owner,
+}
+
+impl Left {
+    /// Whether the sink has every message.
+    fn is_sent(&self) -> bool {
+        self.messages == Some(0)
+    }
+
+    /// What is left of it, in words; `None`: nothing.
+    fn words(&self) -> Option<String> {
+        let messages = match (self.owner, self.messages) {
+            (_, Some(0)) => None,
+            (Owner::Nobody, Some(count)) => {
+                Some(format!("{count} message(s) of no durable listener: create it again, or remove the folder"))
+            }
+            (Owner::Nobody, None) => Some("a log of no durable listener that cannot be read".to_owned()),
+            (_, Some(count)) => Some(format!("{count} message(s) that the sink does not have")),
+            (_, None) => Some("messages that nobody has counted".to_owned()),
+        };
+        let letters = match self.letters.saturating_add(self.put_aside) {
+            0 => None,
+            count => Some(format!("{count} dead letter(s)")),
+        };
+        let words: Vec<String> = messages.into_iter().chain(letters).collect();
+        (!words.is_empty()).then(|| format!("{} has {}", self.folder, words.join(", and ")))
+    }
+}
+
+/// Whether there is nothing to wait for: each log is sent, or has nobody who would send it.
+#[must_use]
+pub fn is_over(logs: &[Left]) -> bool {
+    logs.iter().all(|log| log.is_sent() || log.owner == Owner::Nobody)
+}
+
+/// What the folder still has, in words; `None`: nothing, so that it may go.
+#[must_use]
+pub fn remainder(logs: &[Left]) -> Option<String> {
+    let words: Vec<String> = logs.iter().filter_map(Left::words).collect();
+    let more = match words.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and so have {more} more"),
+    };
+    let named = words.get(..NAMED).unwrap_or(&words).join("; ");
+    (!named.is_empty()).then(|| named + &more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(owner: Owner, messages: Option<u64>) -> Left {
+        Left { folder: "shop/logs/l".to_owned(), messages, owner, ..Left::default() }
+    }
+
+    #[test]
+    fn a_folder_without_logs_is_over_at_once() {
+        assert!(is_over(&[]));
+        assert_eq!(remainder(&[]), None);
+    }
+
+    #[test]
+    fn it_waits_for_a_configuration_and_then_until_the_sinks_have_all() {
+        let sent = log(Owner::Listener, Some(0));
+        for waits in [log(Owner::Unknown, None), log(Owner::Listener, None), log(Owner::Listener, Some(1))] {
+            assert!(!is_over(&[sent.clone(), waits]));
+        }
+        assert!(is_over(&[sent.clone(), sent.clone()]));
+        assert_eq!(remainder(&[sent.clone(), sent]), None);
+    }
+
+    #[test]
+    fn it_does_not_wait_for_a_log_of_nobody_but_for_the_others() {
+        let (lost, waits) = (log(Owner::Nobody, Some(5)), log(Owner::Listener, Some(1)));
+        assert!(!is_over(&[lost.clone(), waits]));
+        assert!(is_over(&[lost.clone(), log(Owner::Listener, Some(0))]));
+        assert!(is_over(&[log(Owner::Nobody, None)]));
+        assert_eq!(remainder(&[log(Owner::Nobody, Some(0))]), None, "it is empty");
+        let words = remainder(&[lost]).expect("messages");
+        assert!(words.starts_with("shop/logs/l has 5 message(s) of no durable listener"), "{words}");
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_named_whoever_has_it() {
+        for left in [log(Owner::Unknown, None), log(Owner::Listener, None), log(Owner::Nobody, None)] {
+            assert!(remainder(&[left]).is_some(), "unknown is not nothing");
+        }
+        let words = remainder(&[log(Owner::Listener, Some(3))]);
+        assert_eq!(words.as_deref(), Some("shop/logs/l has 3 message(s) that the sink does not have"));
+    }
+
+    #[test]
+    fn dead_letters_are_left_and_nothing_waits_for_them() {
+        let letters = Left { letters: 2, put_aside: 1, ..log(Owner::Listener, Some(0)) };
+        assert!(is_over(std::slice::from_ref(&letters)));
+        assert_eq!(remainder(&[letters]).as_deref(), Some("shop/logs/l has 3 dead letter(s)"));
+    }
+
+    #[test]
+    fn many_logs_are_counted_beyond_the_first() {
+        let many: Vec<Left> = (0..NAMED + 2).map(|_| log(Owner::Listener, Some(1))).collect();
+        let words = remainder(&many).expect("messages");
+        assert_eq!(words.matches("shop/logs/l").count(), NAMED);
+        assert!(words.ends_with("; and so have 2 more"), "{words}");
+    }
+}

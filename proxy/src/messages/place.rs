@@ -1,0 +1,226 @@
+//! Where the messages of a listener are kept: a folder of this machine, or a stream of a server.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use durable::{Folder, FolderError, Presence, Store};
+use proxy_api::{self as api, Durable, ListenerId};
+use tokio::task::spawn_blocking;
+
+use super::settings;
+
+/// Where the messages of one listener are, whichever store it has.
+#[derive(Clone, Debug)]
+pub(super) struct PlaceOfLog {
+    folder: PathBuf,
+    /// The name of the stream.
+    stream: String,
+    /// The file with the credentials of a server.
+    #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
+    credentials: Option<PathBuf>,
+}
+
+impl PlaceOfLog {
+    /// The place of a listener. Folders are in `folder`.
+    pub(super) fn new(id: &ListenerId, folder: &Path, credentials: Option<PathBuf>) -> Self {
+        Self { folder: folder.join(path(id)), stream: stream(id), credentials }
+    }
+
+    /// Whether there is a log on disk.
+    pub(super) fn has_folder(&self) -> bool {
+        self.folder.exists()
+    }
+
+    /// The place in words.
+    pub(super) fn words(&self, durable: &Durable) -> String {
+        match &durable.store {
+            api::Store::Disk { .. } => format!("the folder {}", self.folder.display()),
+            api::Store::JetStream { url, .. } => {
+                // A URL with a password is refused, but may be that of a log that ran before.
+                let server = url.rsplit('@').next().unwrap_or_default();
+                format!("the stream {} of {server}", self.stream)
+            }
+        }
+    }
+
+    /// Opens the store. One on disk comes with what tells that its folder was removed.
+    pub(super) async fn open(&self, durable: &Durable) -> Result<(Store, Option<Presence>), String> {
+        match &durable.store {
+            api::Store::Disk { max_bytes } => {
+                self.open_folder(durable, *max_bytes).await.map(|(store, presence)| (store, Some(presence)))
+            }
+            api::Store::JetStream { .. } => self.open_stream(durable).await.map(|store| (store, None)),
+        }
+    }
+
+    /// Opens the folder, which blocks while the last part of the log is read.
+    async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<(Store, Presence), String> {
+        let (folder, settings) = (self.folder.clone(), settings::disk(durable, max_bytes));
+        let open = move || -> Result<(Store, Presence), String> {
+            let folder = Folder::open(&folder).map_err(|error| match &error {
+                FolderError::Io { source, .. } => format!("{error} ({source})"),
+                FolderError::Locked(_) => error.to_string(),
+            })?;
+            let presence = folder.presence().map_err(|error| error.to_string())?;
+            Ok((Store::open(folder, settings).map_err(|error| error.to_string())?, presence))
+        };
+        spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Opens the stream.
+    #[cfg(feature = "jetstream")]
+    async fn open_stream(&self, durable: &Durable) -> Result<Store, String> {
+        let api::Store::JetStream { url, credentials_name, replicas, max_bytes } = &durable.store else {
+            return Err("the store is no stream".to_owned());
+        };
+        has_no_secret(url)?;
+        let settings = durable::JetStreamSettings {
+            url: url.clone(),
+            credentials: credentials_name.as_deref().map(|secret| self.credentials(secret)).transpose()?,
+            stream: self.stream.clone(),
+            replicas: settings::size(*replicas),
+            max_bytes: *max_bytes,
+            max_message_bytes: settings::size(durable.max_message_bytes),
+            max_age: settings::max_age(durable),
+            when_full: settings::when_full(durable),
+            blocks: durable.when_full == api::WhenFull::Block,
+            dead_bytes: durable.dead_letter_bytes.unwrap_or(0),
+            queue_bytes: durable::QUEUE_BYTES,
+        };
+        let opened = tokio::time::timeout(OPEN_WITHIN, Box::pin(Store::open_stream(settings))).await;
+        let opened = opened.map_err(|_| format!("{url} does not answer within {} s", OPEN_WITHIN.as_secs()))?;
+        opened.map_err(|error| error.to_string())
+    }
+
+    /// The text of the credentials file.
+    #[cfg(feature = "jetstream")]
+    fn credentials(&self, secret: &str) -> Result<String, String> {
+        let Some(path) = &self.credentials else {
+            return Err(format!(
+                "store.jetStream.credentialsRef names the Secret {secret}, and Secrets reach no proxy in this version: give \
+                 the file to portlane run with --jetstream-credentials FILE"
+            ));
+        };
+        let read = std::fs::read_to_string(path);
+        read.map_err(|error| format!("cannot read the credentials in {}: {error}", path.display()))
+    }
+
+    /// A build without streams.
+    #[cfg(not(feature = "jetstream"))]
+    #[allow(clippy::unused_async, reason = "the same signature as with streams")]
+    async fn open_stream(&self, _: &Durable) -> Result<Store, String> {
+        Err("this build keeps no messages in JetStream: install one that does, or use store.disk".to_owned())
+    }
+}
+
+/// Refuses the URL of a server that has a user or a password: logs and messages name the URL.
+#[cfg(feature = "jetstream")]
+fn has_no_secret(url: &str) -> Result<(), String> {
+    if !url.contains('@') {
+        return Ok(());
+    }
+    Err("store.jetStream.url has a user or a password, which logs would show: remove them, and give a credentials file \
+         to portlane run with --jetstream-credentials FILE"
+        .to_owned())
+}
+
+/// A server that has not opened the stream by then is tried again.
+#[cfg(feature = "jetstream")]
+const OPEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// The folder of a log within the folder of all: one for each part of the id. A part begins with no dot, and bytes that
+/// names have not are written as `%XX`.
+pub(super) fn path(id: &ListenerId) -> PathBuf {
+    id.to_string().split('/').map(escaped).collect()
+}
+
+fn escaped(part: &str) -> String {
+    let mut escaped = String::new();
+    for (at, byte) in part.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && at > 0) {
+            escaped.push(char::from(byte));
+        } else {
+            // A string takes whatever is written.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+/// The name of a stream: the parts of the id with `__` between them. Other bytes than letters, digits and `-` are
+/// written as `_XX`: a stream has no dots in its name.
+fn stream(id: &ListenerId) -> String {
+    let mut name = "portlane".to_owned();
+    for part in id.to_string().split('/') {
+        name += "__";
+        for byte in part.bytes() {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                name.push(char::from(byte));
+            } else {
+                // A string takes whatever is written.
+                let _ = write!(name, "_{byte:02X}");
+            }
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::Origin;
+
+    use super::*;
+
+    fn id(namespace: &str, name: &str) -> ListenerId {
+        ListenerId::new(Origin::port_forward(namespace, name), "l")
+    }
+
+    #[test]
+    fn a_log_has_a_folder_of_its_own_whatever_the_names_are() {
+        assert_eq!(path(&id("shop", "db.eu-1")), Path::new("shop/db.eu-1/l"));
+        assert_eq!(path(&id("..", "a_b%")), Path::new("%2E./a%5Fb%25/l"));
+    }
+
+    #[test]
+    fn a_log_has_a_stream_of_its_own_whatever_the_names_are() {
+        assert_eq!(stream(&id("shop", "db.eu-1")), "portlane__shop__db_2Eeu-1__l");
+        assert_eq!(stream(&id("a_", "b")), "portlane__a_5F__b__l");
+    }
+
+    #[cfg(feature = "jetstream")]
+    #[tokio::test]
+    async fn a_url_with_a_password_is_refused_and_not_shown() {
+        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), None);
+        let url = "nats://user:word@127.0.0.1:1".to_owned();
+        let store = api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 };
+        let durable = Durable {
+            framing: api::Framing::Relp,
+            max_message_bytes: 64,
+            oversize: api::Oversize::Drop,
+            store,
+            max_age_seconds: None,
+            when_full: api::WhenFull::Block,
+            sync_millis: 5,
+            send: api::Sink::Udp {},
+            dead_letter_bytes: None,
+            enrich: None,
+        };
+        let why = place.open_stream(&durable).await.err().unwrap_or_default();
+        assert!(why.contains("--jetstream-credentials FILE") && !why.contains("word@"), "{why}");
+        assert_eq!(place.words(&durable), "the stream portlane__shop__db__l of 127.0.0.1:1");
+    }
+
+    #[cfg(feature = "jetstream")]
+    #[test]
+    fn a_secret_is_the_file_of_the_option_and_without_it_the_words_name_the_option() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("creds");
+        std::fs::write(&file, "word").expect("written");
+        let place = |credentials| PlaceOfLog::new(&id("shop", "db"), Path::new("d"), credentials);
+        assert_eq!(place(Some(file)).credentials("s"), Ok("word".to_owned()));
+        let why = place(None).credentials("s").expect_err("no file");
+        assert!(why.contains("--jetstream-credentials FILE"), "{why}");
+    }
+}
