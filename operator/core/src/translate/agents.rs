@@ -36,6 +36,30 @@ pub(crate) fn of_gateway(world: &World, gateway: &ObjectKey) -> BTreeMap<String,
     taken.map(|(key, agent)| (uid(key, agent), contract(key, agent))).collect()
 }
 
+/// The agents of a namespace among those of these uids, as its sidecars meet them, each with the gateway that it dials.
+pub(crate) fn of_sidecars(
+    admissions: &Admissions<'_>,
+    namespace: &str,
+    uids: &BTreeSet<&String>,
+) -> BTreeMap<String, (ObjectKey, Agent)> {
+    if uids.is_empty() {
+        return BTreeMap::new();
+    }
+    let world = admissions.world;
+    let met = |(key, agent): (&ObjectKey, &ForwardAgent)| {
+        let uid = uid(key, agent);
+        if !uids.contains(&uid) {
+            return None;
+        }
+        let gateway = admissions.of(key, agent).ok()?;
+        let gateway_uid = world.gateways.get(&gateway)?.metadata.uid.clone()?;
+        let agent = Agent { gateway: Some(gateway_uid), ..contract(key, agent) };
+        Some((uid, (gateway, agent)))
+    };
+    // A proxy reads no more.
+    world.agents.in_namespace(namespace).filter_map(met).take(MAX_AGENTS).collect()
+}
+
 /// The gateways whose agents may have changed.
 pub(crate) fn changed_gateways(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
     if changes.all {
@@ -90,6 +114,7 @@ fn contract(key: &ObjectKey, agent: &ForwardAgent) -> Agent {
         max_instances: max_instances(agent),
         targets: entries(agent),
         enrolment: None,
+        gateway: None,
     }
 }
 
