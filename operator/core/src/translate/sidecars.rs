@@ -8,9 +8,11 @@ use std::{
     net::IpAddr,
 };
 
-use tunnel_core::{door::TO_SIDECARS, places::MAX_SIDECARS as MOST_OF_AGENT};
+use proxy_api::{SIDECAR_TUNNEL_PORT, Transport};
+use tunnel_core::door::TO_SIDECARS;
+pub use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
 
-use crate::names::sidecar_id;
+use crate::{names::sidecar_id, translate::groups::Group};
 
 /// Most sidecars that the proxies of one gateway hand connections over to.
 pub const MAX_SIDECARS: usize = 1024;
@@ -72,6 +74,11 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
         }
     }
     table
+}
+
+/// Whether the app in the pods of a group listens where agents reach sidecars.
+pub(crate) fn has_taken_port(group: &Group) -> bool {
+    group.sidecars().is_some_and(|group| group.app_ports().contains(&(Transport::Tcp, SIDECAR_TUNNEL_PORT)))
 }
 
 /// The order of age, with an order of pods that are equally old.

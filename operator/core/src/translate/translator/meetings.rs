@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_api::{SIDECAR_TUNNEL_PORT, Transport};
-
 use super::members::Members;
 use crate::{
-    translate::{groups::Group, sidecars::Candidate},
+    translate::{
+        groups::Group,
+        sidecars::{Candidate, has_taken_port},
+    },
     world::{ObjectKey, World},
 };
 
@@ -94,11 +95,6 @@ impl Meetings {
     pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.left_out.get(gateway).and_then(|agents| agents.get(uid)).copied().unwrap_or_default()
     }
-}
-
-/// Whether the app in the pods of a group listens where agents reach sidecars.
-fn has_taken_port(group: &Group) -> bool {
-    group.sidecars().is_some_and(|group| group.app_ports().contains(&(Transport::Tcp, SIDECAR_TUNNEL_PORT)))
 }
 
 /// Takes a group out of the set of this key.
