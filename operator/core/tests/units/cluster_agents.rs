@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::scene::{Scene, condition_of, events, fleet_pod, forward, gateway, key, ms, pair, proxy, source, writes};
 
 /// An agent of the gateway `edge` that was created on this day.
-fn agent(name: &str, day: u8, spec: &Value) -> Object {
+pub(crate) fn agent(name: &str, day: u8, spec: &Value) -> Object {
     let mut manifest = json!({
         "metadata": {
             "name": name, "namespace": "ns", "uid": format!("uid-{name}"), "generation": 1, "resourceVersion": "1",
@@ -33,7 +33,7 @@ fn agent(name: &str, day: u8, spec: &Value) -> Object {
 }
 
 /// The forward `db` with a backend of the agent `home`.
-fn tunnelled(placement: &Value) -> Object {
+pub(crate) fn tunnelled(placement: &Value) -> Object {
     forward(json!({
         "metadata": {"name": "db", "namespace": "ns", "uid": "uid-db", "generation": 1, "resourceVersion": "1"},
         "spec": {
@@ -46,7 +46,7 @@ fn tunnelled(placement: &Value) -> Object {
     }))
 }
 
-fn open() -> Object {
+pub(crate) fn open() -> Object {
     gateway(&json!({"tunnels": {}}))
 }
 
@@ -174,7 +174,7 @@ fn proxies_know_no_more_peers_than_they_read() {
 }
 
 /// What is written about one agent.
-fn written(agents: &mut Agents, scene: &Scene, name: &str, now: Duration) -> Option<StatusWrite> {
+pub(crate) fn written(agents: &mut Agents, scene: &Scene, name: &str, now: Duration) -> Option<StatusWrite> {
     agents.look_at(&key(name));
     let effects: Vec<Effect> = agents.tick(&scene.view(), 1, now);
     writes(&effects).pop()
