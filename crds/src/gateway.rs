@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     autoscaling::Autoscaling,
+    durability::Durability,
     pod_template::PodTemplate,
     ports::{PortRange, ProtocolPorts},
     scalars::{ANNOTATION_KEYS, ANNOTATION_KEYS_MESSAGE, AnnotationValue, Cidr, LABEL_KEY},
@@ -46,7 +47,8 @@ use crate::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.controllerClass) == has(oldSelf.controllerClass) && (!has(self.controllerClass) || self.controllerClass == oldSelf.controllerClass)").message("controllerClass cannot be changed: delete the object and create it again in the other class")
+    validation = Rule::new("has(self.controllerClass) == has(oldSelf.controllerClass) && (!has(self.controllerClass) || self.controllerClass == oldSelf.controllerClass)").message("controllerClass cannot be changed: delete the object and create it again in the other class"),
+    validation = Rule::new("has(self.durability) == has(oldSelf.durability) && (!has(self.durability) || self.durability == oldSelf.durability)").message("durability cannot be added, changed or removed: make another gateway")
 )]
 pub struct ForwardGatewaySpec {
     /// Class of the operator that serves this object, 1 to 63 characters: with several operators in one cluster, each
@@ -89,6 +91,10 @@ pub struct ForwardGatewaySpec {
     /// Lets agents connect to the fleet. Absent: none may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnels: Option<GatewayTunnels>,
+    /// Keeps the messages of durable listeners on claims instead of in the pods. It cannot be added, changed or removed.
+    /// Absent: the messages are in an emptyDir of each pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// An image of the proxy in the repository of the installation: exactly one of `tag` and `digest`.

@@ -16,6 +16,7 @@ mod argocd;
 mod autoscaling;
 mod chart_readme;
 mod check;
+mod durability;
 mod durable;
 mod gateway;
 mod guard;
@@ -38,6 +39,7 @@ pub use argocd::{ARGOCD, ARGOCD_CONFIG_MAP, ARGOCD_SCRIPTS, argocd_config_map};
 pub use autoscaling::{Autoscaling, Raw, TargetKind, TargetRef, TargetVersion, WorkloadAutoscaling};
 pub use chart_readme::{CHARTS, ReadmeError, chart_readme, values_page};
 pub use check::{HealthCheck, HttpCheck, MysqlCheck, PostgresCheck, TcpCheck};
+pub use durability::{Durability, VolumeClaim};
 pub use durable::{
     CredentialsRef, DeadLetter, DiskStore, Durable, DurableSend, DurableStore, Enrich, Framing, HttpFormat, HttpSink,
     JetStreamStore, Oversize, RelpSink, SinkFraming, TcpSink, UdpSink, WhenFull,

@@ -336,7 +336,8 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, agents, enrolments, autoscalers, costs, cut_off, .. } = &mut self.schedules;
+        let Schedules { statuses, gateways, agents, enrolments, autoscalers, costs, drainers, cut_off, .. } =
+            &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
@@ -356,6 +357,7 @@ impl Driver {
         }
         let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
         effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
+        effects.extend(drainers.tick(&view, &trusted, now).into_iter().map(|step| Effect::Drain(Box::new(step))));
         effects.extend(agents.tick(&view, self.effects.room(), now));
         effects.extend(enrolments.tick(&self.cache, now));
         self.effects.run_all(effects);

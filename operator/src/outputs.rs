@@ -4,6 +4,7 @@ pub mod autoscalers;
 pub mod children;
 pub mod deadline;
 pub mod deletion_costs;
+pub mod drainers;
 pub mod enrolments;
 pub mod events;
 pub mod metrics_service;

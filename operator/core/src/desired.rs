@@ -2,10 +2,13 @@
 
 pub mod autoscaler;
 pub mod ca;
+pub mod drainer;
+mod durability;
 pub mod fleets;
 pub mod gateway;
 pub mod holder;
 pub mod metrics_endpoints;
+mod network_policy;
 pub mod plan;
 pub mod pods;
 mod probe;

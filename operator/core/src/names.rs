@@ -8,8 +8,13 @@ pub const NAME: &str = "portlane-operator";
 /// manager the API server would reset the field to its default.
 pub const HANDOVER: &str = "portlane-operator-handover";
 
-/// Label of pods with a proxy; its value is `gateway` or `sidecar`.
+/// Label of pods with a proxy; its value is `gateway`, `sidecar` or [`DRAINER`].
 pub const PROXY_LABEL: &str = "portlane.dev/proxy";
+/// The role of a pod that sends what a claim has. It serves nothing, and is not part of the fleet.
+pub const DRAINER: &str = "drainer";
+/// Label of drainers and their pods; its value is the name of the gateway. They lack [`GATEWAY_LABEL`], by which Service,
+/// disruption budget and workload of a fleet select its pods.
+pub const DRAINS_LABEL: &str = "portlane.dev/drains";
 /// Label of a gateway's pods and children; its value is the gateway's name.
 pub const GATEWAY_LABEL: &str = "portlane.dev/gateway";
 /// Label of a forward's autoscaler; its value is the forward's name.
@@ -25,10 +30,12 @@ pub const INJECT_LABEL: &str = "portlane.dev/inject";
 pub const APP_PORTS: &str = "portlane.dev/app-ports";
 /// Annotation with the reason why a pod has no proxy, or with the annotations that injection ignored.
 pub const PROBLEM: &str = "portlane.dev/injection-problem";
-/// Annotation of a fleet's Deployment: fingerprint of what the installation writes into its pods.
+/// Annotation of a fleet's workload: fingerprint of what the installation writes into its pods.
 pub const INSTALLATION_REVISION: &str = "portlane.dev/installation-revision";
-/// Annotation of a fleet's Deployment: fingerprint of what the gateway asks for in its pods.
+/// Annotation of a fleet's workload: fingerprint of what the gateway asks for in its pods.
 pub const GATEWAY_REVISION: &str = "portlane.dev/gateway-revision";
+/// Annotation of a drainer: generation of the `StatefulSet` for which it was made.
+pub const FLEET_GENERATION: &str = "portlane.dev/fleet-generation";
 /// Annotation of a pod that chooses the image of its sidecar.
 pub const SIDECAR_IMAGE: &str = "portlane.dev/proxy-image";
 /// Annotation with the deletion cost of a pod (KEP-2255).
@@ -46,6 +53,12 @@ pub const SIDECAR_HEALTH: &str = "portlane-health";
 pub const ADMIN_PORT: u16 = 9181;
 /// Port of a gateway that agents dial, unless `spec.tunnels` names another one.
 pub const TUNNEL_PORT: u16 = 7443;
+
+/// Whether a pod with this value of [`PROXY_LABEL`] was made for a gateway, so that no sidecar belongs into it.
+#[must_use]
+pub fn is_of_gateway(role: &str) -> bool {
+    role == "gateway" || role == DRAINER
+}
 
 /// The id, as an endpoint of tunnels, of the pod of this uid.
 #[must_use]

@@ -15,6 +15,7 @@ pub mod debounce;
 pub mod deletion_costs;
 pub mod deliveries;
 pub mod discovery;
+pub mod drainers;
 pub mod election;
 pub mod enrolments;
 pub mod liveness;
@@ -101,6 +102,8 @@ pub enum Effect {
     ApplyAutoscaler(Subject, Box<Scaler>),
     /// Delete an HPA that the object with this uid owns.
     DeleteAutoscaler(ObjectKey, String),
+    /// Drain a claim, or delete what is left of that.
+    Drain(Box<drainers::Step>),
     /// Write the deletion cost of a pod.
     WriteCost(CostWrite),
     /// See to what the Secret of an agent offers.

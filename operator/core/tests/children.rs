@@ -1,12 +1,15 @@
-//! Golden file of the children of a gateway. `UPDATE=1 cargo test -p portlane-operator-core --test children` rewrites
-//! the file.
+//! Golden files of the children of a gateway. `UPDATE=1 cargo test -p portlane-operator-core --test children` rewrites
+//! them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crds::ForwardGateway;
 use operator_core::ObjectKey;
-use operator_core::desired::gateway::{Fleets, children};
+use operator_core::desired::{
+    drainer::drainer,
+    gateway::{Fleets, children},
+};
 use proxy_api::Transport;
 
 fn gateway(spec: &serde_json::Value) -> ForwardGateway {
@@ -14,22 +17,24 @@ fn gateway(spec: &serde_json::Value) -> ForwardGateway {
     serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": spec})).expect("a gateway")
 }
 
-fn of(gateway: &ForwardGateway, ports: &[(Transport, u16)]) -> Vec<serde_json::Value> {
-    let fleets = Fleets {
+fn fleets() -> Fleets {
+    Fleets {
         image: "example.com/proxy:1".into(),
         pull_policy: "IfNotPresent".into(),
         operator: "portlane-operator.portlane.svc:9443".into(),
         network_policies: true,
         ..Fleets::default()
-    };
+    }
+}
+
+fn of(gateway: &ForwardGateway, ports: &[(Transport, u16)]) -> Vec<serde_json::Value> {
     let ports: BTreeSet<_> = ports.iter().copied().collect();
-    let children = children(&ObjectKey::new("infra", "edge"), gateway, &fleets, "ROOTS", &ports);
+    let children = children(&ObjectKey::new("infra", "edge"), gateway, &fleets(), "ROOTS", &ports);
     children.into_iter().map(|(_, manifest)| manifest).collect()
 }
 
-#[test]
-fn the_children_of_a_full_gateway_are_what_the_golden_file_says() {
-    let gateway = gateway(&serde_json::json!({
+fn full() -> serde_json::Value {
+    serde_json::json!({
         "replicas": 3,
         "drainSeconds": 60,
         "service": {
@@ -53,18 +58,52 @@ fn the_children_of_a_full_gateway_are_what_the_golden_file_says() {
             ],
             "priorityClassName": "high",
         },
-    }));
+    })
+}
+
+fn is_golden(file: &str, actual: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&golden, actual).expect("write");
+    }
+    assert_eq!(fs::read_to_string(&golden).unwrap_or_default(), actual);
+}
+
+#[test]
+fn the_children_of_a_full_gateway_are_what_the_golden_file_says() {
     let mut actual = String::new();
-    for child in of(&gateway, &[(Transport::Tcp, 53), (Transport::Udp, 53)]) {
+    for child in of(&gateway(&full()), &[(Transport::Tcp, 53), (Transport::Udp, 53)]) {
         actual += "---\n";
         actual += &serde_yaml::to_string(&child).expect("YAML");
     }
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/children.yaml");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&golden, &actual).expect("write");
-    }
-    assert_eq!(fs::read_to_string(&golden).unwrap_or_default(), actual);
+    is_golden("children.yaml", &actual);
     assert!(!actual.contains("mine"), "a label of the user cannot move a pod out of its fleet");
+}
+
+#[test]
+fn a_fleet_on_claims_and_the_drainer_of_a_claim_are_what_the_golden_file_says() {
+    let mut spec = full();
+    spec["durability"] = serde_json::json!({"volumeClaim": {"size": "32Gi", "storageClassName": "fast"}});
+    let gateway = gateway(&spec);
+    let children = of(&gateway, &[(Transport::Tcp, 53)]);
+    let kinds: Vec<&str> = children.iter().filter_map(|child| child["kind"].as_str()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "StatefulSet", "PodDisruptionBudget", "NetworkPolicy", "Service"]);
+    let claim = ObjectKey::new("infra", "messages-edge-2");
+    let made = drainer((&ObjectKey::new("infra", "edge"), &gateway), &fleets(), "ROOTS", (&claim, 2), 7);
+    assert_eq!(made.key, ObjectKey::new("infra", "edge-drain-2"));
+    let labels = &made.manifest["spec"]["template"]["metadata"]["labels"];
+    for child in &children[1..] {
+        let spec = &child["spec"];
+        let selector = spec["selector"]["matchLabels"].as_object().or_else(|| spec["selector"].as_object());
+        let selector = selector.or_else(|| spec["podSelector"]["matchLabels"].as_object()).expect("a selector");
+        assert!(selector.iter().any(|(key, value)| labels[key] != *value), "{}: {selector:?}", child["kind"]);
+    }
+    let mut actual = String::new();
+    for object in [&children[1], &made.manifest] {
+        actual += "---\n";
+        actual += &serde_yaml::to_string(object).expect("YAML");
+    }
+    is_golden("children_on_claims.yaml", &actual);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::{
     outputs::{
         autoscalers, children,
         deletion_costs::CostWriter,
+        drainers,
         enrolments::{Enroller, busy},
         events::Events,
         status_writer::StatusWriter,
@@ -107,6 +108,13 @@ impl Effects {
                 self.start("autoscalers", async move {
                     if let Err(error) = autoscalers::remove(&client, &key, &owner).await {
                         tracing::warn!(autoscaler = %key, error = error.message, "cannot delete the autoscaler, will retry");
+                    }
+                });
+            }
+            Effect::Drain(step) => {
+                self.start("drainers", async move {
+                    if let Err(error) = drainers::run(&client, &step).await {
+                        tracing::warn!(object = %step.key(), %error, "cannot drain a claim, will retry");
                     }
                 });
             }

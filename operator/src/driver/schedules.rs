@@ -6,7 +6,7 @@ use operator_core::{
     desired::gateway::Fleets,
     schedule::{
         agents::Agents, autoscalers::Autoscalers, children::Gateways, cut_off::CutOff, deletion_costs::Costs,
-        enrolments::Enrolments, outdated_sidecars::OutdatedSidecars, statuses::Statuses,
+        drainers::Drainers, enrolments::Enrolments, outdated_sidecars::OutdatedSidecars, statuses::Statuses,
     },
 };
 
@@ -18,6 +18,7 @@ pub(super) struct Schedules {
     pub(super) enrolments: Enrolments,
     pub(super) autoscalers: Autoscalers,
     pub(super) costs: Costs,
+    pub(super) drainers: Drainers,
     pub(super) cut_off: CutOff,
     pub(super) sidecars: OutdatedSidecars,
 }
@@ -31,6 +32,7 @@ impl Schedules {
             enrolments: Enrolments::default(),
             autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
+            drainers: Drainers::new(fleets.clone()),
             cut_off: CutOff::default(),
             sidecars: OutdatedSidecars::default(),
         }

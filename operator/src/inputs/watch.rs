@@ -5,6 +5,7 @@
 //! [`operator_core::schedule::discovery`]).
 
 mod children;
+mod fleets;
 mod optional;
 mod progress;
 
@@ -13,7 +14,6 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 use crds::{ForwardGateway, PortForward};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::{
-    apps::v1::Deployment,
     autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Namespace, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
@@ -106,6 +106,9 @@ impl Watches {
             Kind::Namespaces,
             Kind::Grants,
             Kind::Deployments,
+            Kind::StatefulSets,
+            Kind::Claims,
+            Kind::Drainers,
             Kind::Scalers,
             Kind::ServiceAccounts,
             Kind::Budgets,
@@ -223,10 +226,7 @@ impl Task {
                 self.follow(|| watcher(api.clone(), all.clone()), |it| read::namespace(&it)).await;
             }
             Kind::Agents | Kind::Grants => optional::run(&self).await,
-            Kind::Deployments => {
-                let (api, ours) = (self.api::<Deployment>(), labelled(&self.managed()));
-                self.follow(|| watcher(api.clone(), ours.clone()), |it| read::deployment(&it)).await;
-            }
+            Kind::Deployments | Kind::StatefulSets | Kind::Claims | Kind::Drainers => fleets::run(&self).await,
             Kind::Scalers => {
                 let (api, ours) = (self.api::<HorizontalPodAutoscaler>(), labelled(&self.managed()));
                 self.follow(|| watcher(api.clone(), ours.clone()), |it| read::scaler(&it)).await;

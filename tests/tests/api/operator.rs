@@ -2,6 +2,7 @@
 //! to status. No kubelet runs these Pods: their proxies are processes here and share one machine's ports.
 
 mod app_ports;
+mod claims;
 mod classes;
 mod drift;
 mod enrolment;

@@ -230,9 +230,12 @@ const LIVE: [&str; 3] = [
 ];
 
 /// The rights of fleets, in a scope.
-const FLEETS: [&str; 6] = [
+const FLEETS: [&str; 9] = [
     "apps/deployments: get, list, watch, create, patch",
+    "apps/statefulsets: get, list, watch, create, patch",
+    "batch/jobs: list, watch, create, patch, delete",
     "networking.k8s.io/networkpolicies: get, list, watch, delete",
+    "persistentvolumeclaims: list, watch, delete",
     "policy/poddisruptionbudgets: get, list, watch, create, patch",
     "portlane.dev/forwardgateways/finalizers: update",
     "serviceaccounts: get, list, watch, create, patch",

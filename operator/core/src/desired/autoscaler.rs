@@ -4,6 +4,7 @@ use crds::{Autoscaling, ForwardGateway, PortForward, Raw, TargetKind};
 use serde_json::{Value, json};
 
 use crate::{
+    desired::durability,
     names::{CLASS_LABEL, FORWARD_LABEL, GATEWAY_LABEL, NAME},
     world::ObjectKey,
 };
@@ -44,8 +45,8 @@ struct Parts<'a> {
     behavior: Option<&'a Raw>,
 }
 
-/// The HPA of a gateway with `spec.autoscaling`. The target is the Deployment, so `spec.replicas` of the gateway stays
-/// untouched.
+/// The HPA of a gateway with `spec.autoscaling`. The target is the Deployment or `StatefulSet`, so `spec.replicas` of the
+/// gateway stays untouched.
 #[must_use]
 pub fn of_gateway(key: &ObjectKey, gateway: &ForwardGateway) -> Option<Scaler> {
     let autoscaling = gateway.spec.autoscaling.as_ref()?;
@@ -56,7 +57,7 @@ pub fn of_gateway(key: &ObjectKey, gateway: &ForwardGateway) -> Option<Scaler> {
         uid: gateway.metadata.uid.as_deref().unwrap_or_default(),
         class: gateway.spec.controller_class.as_deref(),
         name: key.name.clone(),
-        target: (TargetKind::Deployment, key.name.clone()),
+        target: (durability::target(gateway), key.name.clone()),
         replicas: (least(autoscaling), autoscaling.max_replicas),
         connections: autoscaling.target_connections_per_pod.map(|target| (target, None)),
         metrics: &autoscaling.metrics,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
-        fleets::Peers,
+        durability, network_policy,
         pods::{self, completed},
         probe::{Probe, SOCKET},
         tunnels,
@@ -84,12 +84,15 @@ pub fn children(
     let manifest = |kind: ChildKind| {
         let rest = match kind {
             ChildKind::ServiceAccount => json!({"automountServiceAccountToken": false}),
-            ChildKind::Deployment => json!({"spec": child.deployment(fleets, roots)}),
+            ChildKind::Deployment | ChildKind::StatefulSet if kind != ChildKind::of_fleet(gateway) => return None,
+            ChildKind::Deployment | ChildKind::StatefulSet => json!({"spec": child.workload(fleets, roots)}),
             ChildKind::PodDisruptionBudget => {
                 json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": child.selector()}}})
             }
             ChildKind::NetworkPolicy if !fleets.network_policies => return None,
-            ChildKind::NetworkPolicy => json!({"spec": child.network_policy(ports, &fleets.peers)}),
+            ChildKind::NetworkPolicy => {
+                json!({"spec": network_policy::spec(gateway, &child.selector(), ports, &fleets.peers)})
+            }
             ChildKind::Service if has_no_service(gateway) || ports.is_empty() => return None,
             ChildKind::Service => json!({"spec": child.service(&service, ports)}),
         };
@@ -190,18 +193,25 @@ impl Child<'_> {
         })
     }
 
-    fn deployment(&self, fleets: &Fleets, roots: &str) -> Value {
-        let mut deployment = json!({
+    /// The spec of the Deployment, or of the `StatefulSet` of a fleet on claims.
+    fn workload(&self, fleets: &Fleets, roots: &str) -> Value {
+        let mut workload = json!({
             "selector": {"matchLabels": self.selector()},
-            // A new pod is ready before an old one terminates.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
             "template": self.pod_template(fleets, roots),
         });
+        match durability::claim(self.gateway) {
+            Some(claim) => durability::complete(&mut workload, self.key, self.gateway, claim),
+            // A new pod is ready before an old one terminates.
+            None => {
+                workload["strategy"] =
+                    json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}});
+            }
+        }
         // With spec.autoscaling, the HPA owns spec.replicas.
         if self.gateway.spec.autoscaling.is_none() {
-            deployment["replicas"] = json!(self.gateway.spec.replicas.unwrap_or(2));
+            workload["replicas"] = json!(self.gateway.spec.replicas.unwrap_or(2));
         }
-        deployment
+        workload
     }
 
     fn pod(&self, template: &PodTemplate, fleets: &Fleets, roots: &str) -> Value {
@@ -225,6 +235,9 @@ impl Child<'_> {
             ],
         });
         fleets.pods.identify(&mut pod["securityContext"], &["runAsUser", "runAsGroup", "fsGroup"]);
+        if durability::claim(self.gateway).is_some() {
+            durability::mount(&mut pod);
+        }
         let secrets = fleets.pods.missing_pull_secrets(&Value::Null);
         if !secrets.is_empty() {
             pod["imagePullSecrets"] = json!(secrets);
@@ -275,7 +288,10 @@ impl Child<'_> {
             variable("PORTLANE_DRAIN_SECONDS", self.drain_seconds().to_string()),
             variable("PORTLANE_PIPE_BYTES", PIPE_BYTES.to_string()),
         ];
-        env.extend(pods::messages(self.drain_seconds()));
+        match durability::claim(self.gateway) {
+            Some(claim) => env.extend(durability::variables(claim)),
+            None => env.extend(pods::messages(self.drain_seconds())),
+        }
         env.extend(tunnels::variables(self.gateway, fleets.bind));
         let mut ports = vec![json!({"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"})];
         ports.extend(tunnels::container_port(self.gateway));
@@ -299,25 +315,6 @@ impl Child<'_> {
                 {"name": "state", "mountPath": "/var/lib/portlane"},
                 {"name": "token", "mountPath": "/var/run/secrets/portlane", "readOnly": true},
             ],
-        })
-    }
-
-    /// Policies are additive, so this one opens the ports of listeners and tunnels and the health port to every source,
-    /// also in a namespace that denies by default; all other ports are closed.
-    fn network_policy(&self, ports: &BTreeSet<(Transport, u16)>, peers: &Peers) -> Value {
-        let mut open = opened(ports);
-        open.push(json!({"protocol": "TCP", "port": HEALTH_PORT}));
-        let mut rule = json!({"ports": open});
-        let mut ingress = Vec::new();
-        if !peers.0.is_empty() {
-            rule["from"] = json!(peers.0);
-            ingress.extend(tunnels::own_pods(self.gateway, &self.selector()));
-        }
-        ingress.insert(0, rule);
-        json!({
-            "podSelector": {"matchLabels": self.selector()},
-            "policyTypes": ["Ingress"],
-            "ingress": ingress,
         })
     }
 
@@ -361,32 +358,4 @@ fn pod_terms(affinity: &mut Value) -> Vec<&mut Value> {
         terms.extend(items.filter_map(|item| if is_weighted { item.get_mut("podAffinityTerm") } else { Some(item) }));
     }
     terms
-}
-
-/// Most port ranges of a network policy. A fleet with more ranges is open on every port.
-const MAX_OPENED: usize = 100;
-
-/// The ports as entries of a network policy; adjacent ports become one range.
-fn opened(ports: &BTreeSet<(Transport, u16)>) -> Vec<Value> {
-    let mut ranges: Vec<(Transport, u16, u16)> = Vec::new();
-    for (transport, port) in ports {
-        match ranges.last_mut() {
-            Some((same, _, last)) if same == transport && last.checked_add(1) == Some(*port) => *last = *port,
-            _ => ranges.push((*transport, *port, *port)),
-        }
-    }
-    if ranges.len() > MAX_OPENED {
-        return ["TCP", "UDP"]
-            .iter()
-            .map(|transport| json!({"protocol": transport, "port": 1, "endPort": 65535}))
-            .collect();
-    }
-    let entry = |(transport, first, last): (Transport, u16, u16)| {
-        let mut entry = json!({"protocol": transport.to_string(), "port": first});
-        if last > first {
-            entry["endPort"] = json!(last);
-        }
-        entry
-    };
-    ranges.into_iter().map(entry).collect()
 }

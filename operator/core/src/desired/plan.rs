@@ -67,19 +67,20 @@ pub struct Taken {
 }
 
 /// Plans the writes that reconcile the children of a gateway. `found` must have every existing object of
-/// [`ChildKind::ALL`]. If the Deployment has another owner, the plan is empty. If another child does, the plan ends at
+/// [`ChildKind::ALL`]. If the fleet has another owner, the plan is empty. If another child does, the plan ends at
 /// that child, because later children depend on earlier ones.
 #[must_use]
 pub fn plan(desired: &Desired, found: &Found) -> Plan {
-    let deployment = match owned(desired, ChildKind::Deployment, found) {
-        Ok(deployment) => deployment,
+    let fleet_kind = ChildKind::of_fleet(&desired.gateway);
+    let existing_fleet = match owned(desired, fleet_kind, found) {
+        Ok(existing) => existing,
         Err(taken) => return Plan { steps: Vec::new(), taken: Some(taken) },
     };
-    let roots = desired.trusted.for_fleet(deployment.and_then(roots));
+    let roots = desired.trusted.for_fleet(existing_fleet.and_then(roots));
     let mut steps = Vec::new();
     for (kind, manifest) in children(&desired.key, &desired.gateway, &desired.fleets, roots, &desired.ports) {
         match owned(desired, kind, found) {
-            Ok(existing) if kind == ChildKind::Deployment => steps.extend(fleet(desired, manifest, existing)),
+            Ok(existing) if kind == fleet_kind => steps.extend(fleet(desired, kind, manifest, existing)),
             Ok(existing) => steps.push(apply(kind, NAME, manifest, existing)),
             Err(taken) => return Plan { steps, taken: Some(taken) },
         }
@@ -111,10 +112,9 @@ fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, existing: 
     Step::Apply { kind, manager, manifest }
 }
 
-/// The writes to the Deployment. With `spec.autoscaling`, replicas belong to the HPA: a new fleet begins with the least
-/// number, and an existing fleet keeps its replicas while this operator gives them up.
-fn fleet(desired: &Desired, mut manifest: Value, existing: Option<&DynamicObject>) -> Vec<Step> {
-    let kind = ChildKind::Deployment;
+/// The writes to the Deployment or `StatefulSet`. With `spec.autoscaling`, replicas belong to the HPA: a new fleet begins
+/// with the least number, and an existing fleet keeps its replicas while this operator gives them up.
+fn fleet(desired: &Desired, kind: ChildKind, mut manifest: Value, existing: Option<&DynamicObject>) -> Vec<Step> {
     stamp(desired, &mut manifest, existing);
     let least = desired.gateway.spec.autoscaling.as_ref().map(least);
     let mut steps = Vec::new();
@@ -168,16 +168,16 @@ fn stamp(desired: &Desired, manifest: &mut Value, existing: Option<&DynamicObjec
     manifest["spec"]["template"] = template;
 }
 
-/// Whether this operator manages the replicas of a Deployment.
-fn holds_replicas(deployment: &DynamicObject) -> bool {
-    let mut entries = deployment.metadata.managed_fields.iter().flatten();
+/// Whether this operator manages the replicas of a fleet.
+fn holds_replicas(fleet: &DynamicObject) -> bool {
+    let mut entries = fleet.metadata.managed_fields.iter().flatten();
     let holds = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(NAME) && has_field(entry, &REPLICAS);
     entries.any(holds)
 }
 
-/// The CA certificates in the pod template of a Deployment.
-fn roots(deployment: &DynamicObject) -> Option<&str> {
-    let containers = &deployment.data["spec"]["template"]["spec"]["containers"];
+/// The CA certificates in the pod template of a fleet.
+fn roots(fleet: &DynamicObject) -> Option<&str> {
+    let containers = &fleet.data["spec"]["template"]["spec"]["containers"];
     let mut variables = containers[0]["env"].as_array()?.iter();
     variables.find(|variable| variable["name"] == ROOTS)?["value"].as_str()
 }

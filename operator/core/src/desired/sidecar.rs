@@ -11,7 +11,10 @@ use crate::{
         probe::{Probe, SOCKET},
         tuning::{Resources, Tuning, tuning},
     },
-    names::{APP_PORTS, CLASS_LABEL, CONTAINER, HEALTH_PORT, INJECT_LABEL, PROBLEM, PROXY_LABEL, SIDECAR_HEALTH},
+    names::{
+        APP_PORTS, CLASS_LABEL, CONTAINER, HEALTH_PORT, INJECT_LABEL, PROBLEM, PROXY_LABEL, SIDECAR_HEALTH,
+        is_of_gateway,
+    },
     world::{
         app_ports::{AppPorts, declared, parse, written},
         class,
@@ -58,7 +61,7 @@ impl Sidecar {
     /// the pod.
     #[must_use]
     pub fn is_for(&self, labels: &BTreeMap<String, String>, is_selected: impl FnOnce() -> bool) -> bool {
-        let is_in_fleet = labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
+        let is_in_fleet = labels.get(PROXY_LABEL).is_some_and(|role| is_of_gateway(role));
         if is_in_fleet || labels.get(CLASS_LABEL).is_some_and(|class| *class != self.class) {
             return false;
         }

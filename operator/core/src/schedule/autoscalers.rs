@@ -14,7 +14,7 @@ use crate::{
         conditions::{ConditionType, Finding, Truth},
         scaling::{NoScaler, scaling},
     },
-    world::{ObjectKey, cache::Cache, objects::AutoscalerState, subject::Subject},
+    world::{ObjectKey, cache::Cache, child::ChildKind, objects::AutoscalerState, subject::Subject},
 };
 
 /// Interval of applying an HPA again: its target and the owner of `spec.replicas` may have changed.
@@ -170,8 +170,8 @@ impl Autoscalers {
 
     fn one(&mut self, subject: Subject, scaler: Scaler, cache: &Cache, now: Duration) -> Option<Effect> {
         let entry = self.entries.entry(subject.clone()).or_default();
-        // The Deployment of a new gateway may not exist yet.
-        let is_early = matches!(&subject, Subject::Gateway(key) if !cache.deployments.contains_key(key));
+        // The fleet of a new gateway may not exist yet.
+        let is_early = matches!(&subject, Subject::Gateway(key) if cache.fleet(key).is_none());
         let is_applying = entry.applying.is_some_and(|began| now < began + SILENCE);
         if is_applying || is_early {
             return None;
@@ -191,7 +191,12 @@ impl Autoscalers {
 /// The gateway whose fleet a forward targets; only the gateway itself may scale its fleet.
 fn fleet(subject: &Subject, scaler: &Scaler, cache: &Cache) -> Option<Subject> {
     let key = ObjectKey::new(scaler.key.namespace.clone(), scaler.target.clone());
-    let is_fleet = scaler.target_kind == TargetKind::Deployment
+    let readable = cache.world.gateways.get(&key).map(|gateway| ChildKind::of_fleet(gateway).as_str());
+    let is_kind = match readable {
+        Some(kind) => scaler.target_kind.as_str() == kind,
+        None => scaler.target_kind != TargetKind::ReplicaSet,
+    };
+    let is_fleet = is_kind
         && matches!(subject, Subject::Forward(_))
         && (cache.world.gateways.contains_key(&key)
             || cache.world.foreign_gateways.contains_key(&key)

@@ -228,7 +228,7 @@ impl Gateways {
 
     fn fleet<'a>(&'a self, key: &'a ObjectKey, cache: &'a Cache) -> Option<Fleet<'a>> {
         let entry = self.entries.get(key)?;
-        let (target, state) = (entry.target.as_ref()?, cache.deployments.get(key));
+        let (target, state) = (entry.target.as_ref()?, cache.fleet(key));
         Some(Fleet { key, target, state, fails: entry.fails })
     }
 
@@ -315,7 +315,7 @@ impl Gateways {
             return None;
         }
         entry.touched = false;
-        let state = cache.deployments.get(key).cloned().unwrap_or_default();
+        let state = cache.fleet(key).cloned().unwrap_or_default();
         let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
         let facts = FleetFacts {
             refused: refusal(key, cache, &self.fleets),
@@ -330,6 +330,7 @@ impl Gateways {
             addresses: service.map(|service| patch::forward_addresses(&service.addresses)).unwrap_or_default(),
             attached: u32::try_from(translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
+            draining: u32::try_from(cache.spare_claims(key).count()).unwrap_or(u32::MAX),
             scaling,
             outdated: entry.behind.as_ref().map(|behind| outdated(behind, &state.image)),
             image: state.image,

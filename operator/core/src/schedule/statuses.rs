@@ -27,7 +27,7 @@ use crate::{
         events::{of_backends, of_deliveries, of_ready, unready_reason},
         findings::LATE_AFTER_SECONDS,
         forward::{Moment, same_but_for_counts, status},
-        patch::{addresses, all_of, findings_of},
+        patch::{addresses, all_of, findings_of, has_claims},
     },
     translate::{groups::Group, verdict::Reason},
     world::{ObjectKey, subject::Subject},
@@ -262,6 +262,7 @@ impl Statuses {
             outstanding_seconds: now.saturating_sub(published).as_secs(),
             addresses: addresses(verdict, cache),
             scaling,
+            has_claims: has_claims(verdict, cache),
         };
         let next = status(&forward, verdict, &seen, &moment);
         self.unready.set(key, unready_reason(&next.conditions));

@@ -124,7 +124,8 @@ impl Fleets {
     fn seat_in_gateway(&mut self, pod: &ObjectKey, cache: &Cache, translator: &Translator, before: &mut Before) {
         let seat = cache.proxy_pods.get(pod).zip(cache.gateway_of(pod)).map(|(info, gateway)| Seat {
             group: Group::Gateway(gateway),
-            stays: !info.leaving,
+            // A drainer contributes nothing either: it serves nothing.
+            stays: !info.leaving && info.drains.is_none(),
             ready: info.ready,
             issue: None,
         });
@@ -228,7 +229,7 @@ impl Fleets {
 
     /// Records the crash loop of a sidecar pod's app; returns whether it changed.
     fn note_crash_loop(&mut self, pod: &ObjectKey, cache: &Cache) -> bool {
-        let info = cache.proxy_pods.get(pod).filter(|info| info.gateway.is_none());
+        let info = cache.proxy_pods.get(pod).filter(|info| info.gateway.is_none() && info.drains.is_none());
         let now = info.and_then(|info| info.crash_loop.clone());
         let before = match now.clone() {
             Some(crash_loop) => self.crash_loops.insert(pod.clone(), crash_loop),
@@ -253,7 +254,8 @@ fn proxy_pods<'a>(touched: &'a Touched, cache: &'a Cache) -> BTreeSet<&'a Object
     for gateway in &touched.changes.gateways {
         let first = ObjectKey::new(gateway.namespace.clone(), "");
         let here = cache.proxy_pods.range(first..).take_while(|(pod, _)| pod.namespace == gateway.namespace);
-        let its = here.filter(|(_, info)| info.gateway.as_ref() == Some(&gateway.name));
+        let name = Some(&gateway.name);
+        let its = here.filter(move |(_, info)| info.gateway.as_ref() == name || info.drains.as_ref() == name);
         pods.extend(its.map(|(pod, _)| pod));
     }
     pods

@@ -18,9 +18,11 @@ use crate::{
     },
 };
 
-/// Message of `MessagesKept`.
+/// Messages of `MessagesKept`.
 const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volume of each pod: the log survives \
                       restarts of the proxy, not the pod";
+const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \
+                        the pod, not the volume";
 
 /// What a status depends on beside the verdict and the proxies.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,8 @@ pub struct Moment {
     pub addresses: Vec<ForwardAddress>,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
+    /// The pods of the gateway have claims.
+    pub has_claims: bool,
 }
 
 /// Computes the status of a forward.
@@ -44,7 +48,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let generation = forward.metadata.generation;
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let informational = injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict));
+    let informational =
+        injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict, moment));
     let outstanding_seconds = moment.outstanding_seconds;
     let before = Before { conditions: &old.conditions, generation, outstanding_seconds };
     let findings = findings(&before, verdict, data_plane, informational);
@@ -72,10 +77,11 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
 }
 
 /// The condition `MessagesKept` of an accepted forward with durable listeners.
-fn messages_kept(forward: &PortForward, verdict: &Verdict) -> Option<Finding> {
+fn messages_kept(forward: &PortForward, verdict: &Verdict, moment: &Moment) -> Option<Finding> {
     let is_durable = forward.spec.listeners.iter().any(|listener| listener.durable.is_some());
     let is_kept = is_durable && verdict.accepted.status;
-    is_kept.then(|| Finding::new(ConditionType::MessagesKept, Truth::True, "InPod", IN_POD))
+    let (reason, message) = if moment.has_claims { ("OnClaim", ON_CLAIM) } else { ("InPod", IN_POD) };
+    is_kept.then(|| Finding::new(ConditionType::MessagesKept, Truth::True, reason, message))
 }
 
 /// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for

@@ -25,9 +25,11 @@ pub struct FleetFacts {
     pub attached: u32,
     /// Label selector of the pods.
     pub selector: String,
+    /// Number of claims whose messages still go to their sinks, although the fleet no longer has their pods.
+    pub draining: u32,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
-    /// Image of the proxies, by the Deployment; empty without a Deployment.
+    /// Image of the proxies, by the fleet's workload; empty without one.
     pub image: String,
     /// The condition `Outdated`; `None` for a fleet that runs what is new of the installation.
     pub outdated: Option<Finding>,
@@ -92,6 +94,7 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
         addresses: facts.addresses.clone(),
         replicas: Some(facts.replicas),
         selector: Some(facts.selector.clone()),
+        draining_claims: Some(facts.draining).filter(|claims| *claims > 0),
         proxy_image: Some(image).filter(|image| !image.is_empty()),
         attached_forwards: Some(facts.attached),
     }
@@ -109,13 +112,13 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
     // An HPA keeps at least one replica.
     let wanted = if gateway.spec.autoscaling.is_some() { 1 } else { gateway.spec.replicas.unwrap_or(2) };
     if !facts.applied {
-        return finding(Truth::Unknown, "Pending", "the Deployment and Service of the gateway are being applied");
+        return finding(Truth::Unknown, "Pending", "the workload and Service of the gateway are being applied");
     }
     if wanted == 0 {
         return finding(Truth::False, AT_ZERO, "spec.replicas is 0, so no proxy runs: raise spec.replicas");
     }
     if facts.ready == 0 {
-        let message = "no proxy of the fleet is ready yet: see the Deployment of the gateway and its pods";
+        let message = "no proxy of the fleet is ready yet: see the workload of the gateway and its pods";
         return finding(Truth::Unknown, NO_PROXIES, message);
     }
     let service = gateway.spec.service.as_ref().and_then(|service| service.type_);

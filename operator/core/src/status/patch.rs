@@ -24,6 +24,15 @@ pub fn addresses(verdict: &Verdict, cache: &Cache) -> Vec<ForwardAddress> {
     gateways.next().map(|service| forward_addresses(&service.addresses)).unwrap_or_default()
 }
 
+/// Whether the pods of a forward's gateway have claims.
+#[must_use]
+pub fn has_claims(verdict: &Verdict, cache: &Cache) -> bool {
+    verdict.groups.iter().any(|group| {
+        let Group::Gateway(key) = group else { return false };
+        cache.world.gateways.get(key).is_some_and(|gateway| gateway.spec.durability.is_some())
+    })
+}
+
 /// Addresses of a Service in the form of a status; at most 16.
 #[must_use]
 pub fn forward_addresses(addresses: &[(String, String)]) -> Vec<ForwardAddress> {
@@ -53,7 +62,7 @@ fn null_if_absent(value: &mut Value, field: &str) {
 #[must_use]
 pub fn all_of_gateway(status: &ForwardGatewayStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
-    for field in ["conditions", "addresses", "proxyImage"] {
+    for field in ["conditions", "addresses", "drainingClaims", "proxyImage"] {
         null_if_absent(&mut value, field);
     }
     value

@@ -15,11 +15,13 @@ use crds::{ForwardGateway, PortForward};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    names::PROXY_LABEL,
+    names::{PROXY_LABEL, is_of_gateway},
     world::{
         Grant, ObjectKey, Pod, World,
         child::{ChildKind, Mark},
-        objects::{AutoscalerState, FleetState, Object, PodInfo, ServiceInfo, SliceInfo, Unreadable},
+        objects::{
+            AutoscalerState, ClaimState, DrainerState, FleetState, Object, PodInfo, ServiceInfo, SliceInfo, Unreadable,
+        },
         watched::{Kind, Seen, Source},
     },
 };
@@ -37,6 +39,12 @@ pub struct Cache {
     pub proxy_pods: BTreeMap<ObjectKey, PodInfo>,
     /// Deployments of gateways.
     pub deployments: BTreeMap<ObjectKey, FleetState>,
+    /// `StatefulSet`s of gateways with `spec.durability`.
+    pub stateful_sets: BTreeMap<ObjectKey, FleetState>,
+    /// Claims of their pods.
+    pub claims: BTreeMap<ObjectKey, ClaimState>,
+    /// Jobs that send what claims have.
+    pub drainers: BTreeMap<ObjectKey, DrainerState>,
     /// Marks of the other children of gateways, Services excepted.
     children: BTreeMap<ChildKind, BTreeMap<ObjectKey, Mark>>,
     /// Autoscalers that the operator created.
@@ -181,6 +189,12 @@ impl Cache {
                 self.deployments.insert(key.clone(), state);
                 touched.gateways.insert(key);
             }
+            Object::StatefulSet(key, state) => {
+                self.stateful_sets.insert(key.clone(), state);
+                touched.gateways.insert(key);
+            }
+            Object::Claim(key, state) => self.take_claim(key, state, &mut touched),
+            Object::Drainer(key, state) => drop(self.drainers.insert(key, state)),
             Object::Scaler(key, state) => self.take_scaler(key, *state, &mut touched),
             Object::Child(kind, key, mark) => self.take_child(kind, key, mark, &mut touched),
         }
@@ -191,8 +205,8 @@ impl Cache {
         let (carries, problem) = self.proxy_of(&info);
         let (labels, app_ports) = (info.labels.clone(), info.app_ports.clone());
         let pod = Pod { labels, carries, app_ports, problem, leaving: info.leaving };
-        // Pods of a gateway's fleet never run sidecar forwards.
-        let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "gateway");
+        // Pods of a gateway never run sidecar forwards.
+        let in_fleet = info.labels.get(PROXY_LABEL).is_some_and(|role| is_of_gateway(role));
         let candidate = (!in_fleet).then_some(pod);
         if self.world.pods.get(&key) != candidate.as_ref() {
             touched.changes.pods.insert(key.clone());
@@ -339,7 +353,9 @@ impl Cache {
                     touched.subject(&state.subject);
                 }
             }
-            Kind::Deployments | Kind::ServiceAccounts | Kind::Budgets | Kind::Policies => {
+            Kind::Claims => self.lose_claim(key, &mut touched),
+            Kind::Drainers => drop(self.drainers.remove(key)),
+            Kind::Deployments | Kind::StatefulSets | Kind::ServiceAccounts | Kind::Budgets | Kind::Policies => {
                 self.lose_child(kind, key, &mut touched);
             }
         }

@@ -1,14 +1,14 @@
 //! Pods whose proxies may follow the operator.
 
 use crate::{
-    names::PROXY_LABEL,
+    names::{DRAINER, PROXY_LABEL},
     world::{ObjectKey, cache::Cache},
 };
 
 /// The role of a proxy's pod. The token of the proxy proves pod, uid and `ServiceAccount`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// A pod of the fleet of this gateway, which may be gone.
+    /// A pod of the fleet of this gateway, which may be gone, or one that sends what a claim of the fleet has.
     Gateway(ObjectKey),
     /// A pod with a sidecar. Whether a forward selects the pod does not matter: a proxy whose forwards are gone must
     /// learn that.
@@ -48,7 +48,13 @@ impl Cache {
             (Some("sidecar"), Some(_)) => {
                 Carrier::Unexpected("a pod with a sidecar has the label portlane.dev/gateway")
             }
-            _ => Carrier::Unexpected("the label portlane.dev/proxy is neither gateway nor sidecar"),
+            (Some(DRAINER), None) => match &pod.drains {
+                Some(gateway) if *gateway == pod.service_account => {
+                    Carrier::Gateway(ObjectKey::new(key.namespace.clone(), gateway.clone()))
+                }
+                _ => Carrier::Unexpected("the pod does not run under the ServiceAccount of the gateway that it drains"),
+            },
+            _ => Carrier::Unexpected("the label portlane.dev/proxy is none of gateway, sidecar and drainer"),
         }
     }
 }

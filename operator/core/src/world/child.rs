@@ -1,5 +1,6 @@
 //! The children of gateways, as watches show them.
 
+use crds::ForwardGateway;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{hash::hash, names::NAME};
@@ -11,6 +12,8 @@ pub enum ChildKind {
     ServiceAccount,
     /// The fleet.
     Deployment,
+    /// The fleet of a gateway with `spec.durability`.
+    StatefulSet,
     /// The bound on voluntary evictions from the fleet.
     PodDisruptionBudget,
     /// The ports of the fleet that are open.
@@ -21,8 +24,20 @@ pub enum ChildKind {
 
 impl ChildKind {
     /// All kinds, in the order in which children are applied: pods cannot be created without their `ServiceAccount`.
-    pub const ALL: [Self; 5] =
-        [Self::ServiceAccount, Self::Deployment, Self::PodDisruptionBudget, Self::NetworkPolicy, Self::Service];
+    pub const ALL: [Self; 6] = [
+        Self::ServiceAccount,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::PodDisruptionBudget,
+        Self::NetworkPolicy,
+        Self::Service,
+    ];
+
+    /// The kind of a gateway's fleet.
+    #[must_use]
+    pub fn of_fleet(gateway: &ForwardGateway) -> Self {
+        if gateway.spec.durability.is_some() { Self::StatefulSet } else { Self::Deployment }
+    }
 
     /// The value of `kind` in a manifest.
     #[must_use]
@@ -30,6 +45,7 @@ impl ChildKind {
         match self {
             Self::ServiceAccount => "ServiceAccount",
             Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::Service => "Service",
@@ -41,7 +57,7 @@ impl ChildKind {
     pub fn api_version(self) -> &'static str {
         match self {
             Self::ServiceAccount | Self::Service => "v1",
-            Self::Deployment => "apps/v1",
+            Self::Deployment | Self::StatefulSet => "apps/v1",
             Self::PodDisruptionBudget => "policy/v1",
             Self::NetworkPolicy => "networking.k8s.io/v1",
         }
@@ -59,6 +75,7 @@ impl ChildKind {
         match self {
             Self::ServiceAccount => "serviceaccounts",
             Self::Deployment => "deployments",
+            Self::StatefulSet => "statefulsets",
             Self::PodDisruptionBudget => "poddisruptionbudgets",
             Self::NetworkPolicy => "networkpolicies",
             Self::Service => "services",

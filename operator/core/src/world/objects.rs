@@ -41,6 +41,12 @@ pub enum Object {
     Grants(ObjectKey, BTreeSet<Grant>),
     /// The Deployment of a gateway.
     Deployment(ObjectKey, FleetState),
+    /// The `StatefulSet` of a gateway with `spec.durability`.
+    StatefulSet(ObjectKey, FleetState),
+    /// The claim of a pod of such a gateway.
+    Claim(ObjectKey, ClaimState),
+    /// A Job that sends what a claim has.
+    Drainer(ObjectKey, DrainerState),
     /// An autoscaler that the operator created.
     Scaler(ObjectKey, Box<AutoscalerState>),
     /// A child of a gateway of which nothing but the mark matters.
@@ -62,6 +68,9 @@ impl Object {
             | Self::Namespace(key, _)
             | Self::Grants(key, _)
             | Self::Deployment(key, _)
+            | Self::StatefulSet(key, _)
+            | Self::Claim(key, _)
+            | Self::Drainer(key, _)
             | Self::Scaler(key, _)
             | Self::Child(_, key, _) => key.clone(),
         }
@@ -129,6 +138,8 @@ pub struct PodInfo {
     pub ready: bool,
     /// Name of the gateway, by the pod's label.
     pub gateway: Option<String>,
+    /// Name of the gateway of whose claims the pod sends one, by the pod's label.
+    pub drains: Option<String>,
     /// Why injection failed or ignored an annotation.
     pub problem: Option<String>,
     /// Ports that the app listens on, by annotation.
@@ -163,14 +174,20 @@ pub enum Cost {
     Foreign,
 }
 
-/// A fleet, by its Deployment.
+/// A fleet, by its Deployment or `StatefulSet`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetState {
     /// Number of pods.
     pub replicas: i32,
     /// Number of ready pods.
     pub ready: i32,
-    /// The fields of the Deployment that this operator manages.
+    /// Number of pods that there should be.
+    pub wanted: i32,
+    /// Generation of the spec.
+    pub generation: Option<i64>,
+    /// The status is that of this generation.
+    pub is_observed: bool,
+    /// The fields of the workload that this operator manages.
     pub mark: Mark,
     /// Image of the proxies, by the pod template.
     pub image: String,
@@ -189,6 +206,38 @@ pub struct Revision {
     pub gateway: String,
 }
 
+/// The claim of a pod of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimState {
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Ordinal of the pod.
+    pub ordinal: i32,
+    /// UID.
+    pub uid: String,
+    /// Resource version.
+    pub version: String,
+    /// The claim is being deleted.
+    pub leaving: bool,
+}
+
+/// A Job that sends what a claim has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainerState {
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Ordinal of the claim.
+    pub ordinal: i32,
+    /// UID.
+    pub uid: String,
+    /// Generation of the `StatefulSet` for which the Job was made.
+    pub generation: Option<i64>,
+    /// The sinks have everything.
+    pub succeeded: bool,
+    /// The Job is being deleted.
+    pub leaving: bool,
+}
+
 /// How far the rollout of a fleet is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Progress {
@@ -199,7 +248,8 @@ pub enum Progress {
     Unready,
     /// New pods are replacing old ones.
     Running,
-    /// New pods should replace old ones and do not: the Deployment has exceeded its progress deadline, or is paused.
+    /// New pods should replace old ones and do not: the Deployment has exceeded its progress deadline, or is paused. A
+    /// `StatefulSet` has no deadline.
     Stopped,
 }
 

@@ -1,5 +1,6 @@
 //! Converts watched objects of the API server into [`Object`]s.
 
+mod drainers;
 mod fleet;
 mod sidecar;
 
@@ -21,7 +22,7 @@ use kube::core::{DynamicObject, PartialObjectMeta, error_boundary::InvalidObject
 use proxy_api::{Endpoint, OriginKind, Transport};
 
 use crate::{
-    names::{APP_PORTS, DELETION_COST, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
+    names::{APP_PORTS, DELETION_COST, DRAINS_LABEL, FORWARD_LABEL, GATEWAY_LABEL, NAME, PROBLEM},
     world::{
         Grant, ObjectKey, app_ports,
         child::{ChildKind, Mark},
@@ -37,7 +38,10 @@ use crate::{
     },
 };
 
-pub use self::fleet::deployment;
+pub use self::{
+    drainers::{claim, drainer},
+    fleet::{deployment, stateful_set},
+};
 
 impl Unreadable {
     fn new(InvalidObject { error: why, mut metadata }: InvalidObject, class: String) -> Self {
@@ -215,6 +219,7 @@ fn pod_info(metadata: &ObjectMeta) -> PodInfo {
         uid: metadata.uid.clone().unwrap_or_default(),
         leaving: metadata.deletion_timestamp.is_some(),
         gateway: labels.get(GATEWAY_LABEL).cloned(),
+        drains: labels.get(DRAINS_LABEL).cloned(),
         problem: annotation(PROBLEM).cloned(),
         app_ports: annotation(APP_PORTS).map(|text| app_ports::read(text)).unwrap_or_default(),
         labels,

@@ -25,7 +25,13 @@ impl Rights {
             Kind::Namespaces if !self.watched.is_empty() => Vec::new(),
             Kind::Scalers if !self.autoscaling => Vec::new(),
             // The children of gateways.
-            Kind::Deployments | Kind::ServiceAccounts | Kind::Budgets | Kind::Policies => match &self.fleets {
+            Kind::Deployments
+            | Kind::StatefulSets
+            | Kind::Claims
+            | Kind::Drainers
+            | Kind::ServiceAccounts
+            | Kind::Budgets
+            | Kind::Policies => match &self.fleets {
                 FleetNamespaces::All => self.watched_scopes(),
                 FleetNamespaces::Only(some) => some.iter().filter(|it| self.watches(it)).cloned().map(Some).collect(),
                 FleetNamespaces::None => Vec::new(),

@@ -34,6 +34,12 @@ pub enum Kind {
     Grants,
     /// Deployments of gateways.
     Deployments,
+    /// `StatefulSet`s of gateways with `spec.durability`.
+    StatefulSets,
+    /// Metadata of the claims of their pods.
+    Claims,
+    /// Jobs that send what claims have.
+    Drainers,
     /// Autoscalers that the operator created.
     Scalers,
     /// Metadata of gateways' `ServiceAccount`s.
@@ -45,11 +51,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the operator waits for this watch before it works. Watches that only show drift of gateways' children
-    /// are not worth an outage.
+    /// Whether the operator waits for this watch before it works. Watches that only show drift of gateways' children, or
+    /// claims to drain, are not worth an outage.
     #[must_use]
     pub fn is_required(self) -> bool {
-        !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies)
+        !matches!(self, Self::ServiceAccounts | Self::Budgets | Self::Policies | Self::Claims | Self::Drainers)
     }
 
     /// Whether a cluster may lack the kind. Without it there are no such objects.
@@ -72,6 +78,9 @@ impl Kind {
             Self::Namespaces => "Namespace",
             Self::Grants => "ReferenceGrant",
             Self::Deployments => "Deployment",
+            Self::StatefulSets => "StatefulSet",
+            Self::Claims => "PersistentVolumeClaim",
+            Self::Drainers => "Job",
             Self::Scalers => "HorizontalPodAutoscaler",
             Self::ServiceAccounts => "ServiceAccount",
             Self::Budgets => "PodDisruptionBudget",
@@ -87,6 +96,7 @@ impl ChildKind {
         match self {
             Self::ServiceAccount => Kind::ServiceAccounts,
             Self::Deployment => Kind::Deployments,
+            Self::StatefulSet => Kind::StatefulSets,
             Self::PodDisruptionBudget => Kind::Budgets,
             Self::NetworkPolicy => Kind::Policies,
             Self::Service => Kind::Services,

@@ -9,7 +9,7 @@ use operator_core::{
     Cache, Changes, Grant, Grown, ObjectKey, Subject, Touched, World,
     world::{
         child::{ChildKind, Shown},
-        objects::{AutoscalerConditions, AutoscalerState, Object, PodInfo, ServiceInfo},
+        objects::{AutoscalerConditions, AutoscalerState, ClaimState, FleetState, Object, PodInfo, ServiceInfo},
         watched::{Kind, Seen, Source},
     },
 };
@@ -198,6 +198,18 @@ fn a_deployment_touches_its_gateway() {
 }
 
 #[test]
+fn a_fleet_on_claims_and_its_claims_touch_their_gateway() {
+    let mut cache = complete();
+    let expected = Touched { gateways: keys(&["edge"]), ..Touched::default() };
+    assert_eq!(see(&mut cache, Object::StatefulSet(key("edge"), FleetState::default())), expected);
+    let claim = ClaimState { gateway: "edge".to_owned(), ordinal: 1, ..ClaimState::default() };
+    assert_eq!(see(&mut cache, Object::Claim(key("messages-edge-1"), claim)), expected);
+    assert_eq!(gone(&mut cache, Kind::Claims, "messages-edge-1"), expected);
+    assert_eq!(gone(&mut cache, Kind::StatefulSets, "edge"), expected);
+    assert!(cache.claims.is_empty() && cache.stateful_sets.is_empty());
+}
+
+#[test]
 fn a_child_touches_its_gateway_when_it_is_another_or_gone() {
     let touched = Touched { gateways: keys(&["edge"]), ..Touched::default() };
     for kind in [ChildKind::ServiceAccount, ChildKind::PodDisruptionBudget, ChildKind::NetworkPolicy] {
@@ -251,7 +263,7 @@ fn what_a_watch_has_not_listed_is_not_known_to_be_absent() {
         assert_eq!(cache.shown(kind, &key("edge")), Shown::Unknown);
         see(&mut cache, child(kind, "a"));
         assert_eq!(cache.shown(kind, &key("edge")), Shown::Present(mark("a")));
-        let is_child_only = !matches!(kind, ChildKind::Deployment | ChildKind::Service);
+        let is_child_only = !matches!(kind, ChildKind::Deployment | ChildKind::StatefulSet | ChildKind::Service);
         assert_eq!(
             cache.is_synced(),
             is_child_only,

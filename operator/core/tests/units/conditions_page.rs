@@ -17,7 +17,7 @@ const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 
 /// Reasons that need nobody.
-const FINE: [&str; 12] = [
+const FINE: [&str; 13] = [
     "Accepted",
     "BackendsHealthy",
     "Connected",
@@ -25,6 +25,7 @@ const FINE: [&str; 12] = [
     "Enrolled",
     "InPod",
     "Injected",
+    "OnClaim",
     "Programmed",
     "Ready",
     "ResolvedRefs",

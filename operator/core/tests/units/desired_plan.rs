@@ -20,6 +20,15 @@ use serde_json::{Value, json};
 
 const SCALED: &str = r#"{"autoscaling": {"minReplicas": 3, "maxReplicas": 9, "targetConnectionsPerPod": 5}}"#;
 
+/// The children of a gateway without claims, in order.
+const CHILDREN: [ChildKind; 5] = [
+    ChildKind::ServiceAccount,
+    ChildKind::Deployment,
+    ChildKind::PodDisruptionBudget,
+    ChildKind::NetworkPolicy,
+    ChildKind::Service,
+];
+
 /// A gateway with a listener on port 80.
 fn desired(spec: &Value) -> Desired {
     let metadata = json!({"name": "edge", "namespace": "ns", "uid": "uid-edge"});
@@ -85,10 +94,10 @@ fn manifests(plan: &Plan, wanted: ChildKind) -> Vec<Value> {
 #[test]
 fn the_children_of_a_new_gateway_are_applied_in_order() {
     let plan = plan(&desired(&json!({})), &Found::new());
-    assert_eq!(order(&plan), ChildKind::ALL.map(|kind| (kind, NAME)));
+    assert_eq!(order(&plan), CHILDREN.map(|kind| (kind, NAME)));
     assert_eq!(plan.taken, None);
     let names = ["ServiceAccount", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service"];
-    for (kind, name) in ChildKind::ALL.into_iter().zip(names) {
+    for (kind, name) in CHILDREN.into_iter().zip(names) {
         let manifest = &manifests(&plan, kind)[0];
         assert_eq!(
             (kind.as_str(), &manifest["kind"], &manifest["metadata"]["uid"]),
@@ -102,9 +111,9 @@ fn the_children_of_a_new_gateway_are_applied_in_order() {
 
 #[test]
 fn a_child_that_exists_is_applied_to_that_very_object() {
-    let plan = plan(&desired(&json!({})), &found("uid-edge", &ChildKind::ALL));
-    assert_eq!(order(&plan), ChildKind::ALL.map(|kind| (kind, NAME)));
-    for kind in ChildKind::ALL {
+    let plan = plan(&desired(&json!({})), &found("uid-edge", &CHILDREN));
+    assert_eq!(order(&plan), CHILDREN.map(|kind| (kind, NAME)));
+    for kind in CHILDREN {
         assert_eq!(manifests(&plan, kind)[0]["metadata"]["uid"], format!("uid-of-{}", kind.as_str()));
     }
 }
@@ -123,7 +132,7 @@ fn replicas_are_handed_over_to_the_autoscaler_once() {
     assert_eq!(manifests_of(&handed)[1]["spec"].get("replicas"), None, "the operator gives them up");
     for manager in [HANDOVER, "kube-controller-manager"] {
         let later = plan(&scaled(), &deployment(4, manager));
-        assert_eq!(order(&later), ChildKind::ALL.map(|kind| (kind, NAME)), "{manager} holds them");
+        assert_eq!(order(&later), CHILDREN.map(|kind| (kind, NAME)), "{manager} holds them");
         assert_eq!(manifests_of(&later)[0]["spec"].get("replicas"), None);
     }
 }
@@ -137,14 +146,14 @@ fn a_fleet_parked_at_zero_is_handed_over_with_the_least_replicas() {
 #[test]
 fn a_new_fleet_with_an_autoscaler_begins_with_the_least_replicas() {
     let new = plan(&scaled(), &Found::new());
-    assert_eq!(order(&new), ChildKind::ALL.map(|kind| (kind, NAME)));
+    assert_eq!(order(&new), CHILDREN.map(|kind| (kind, NAME)));
     assert_eq!(manifests(&new, ChildKind::Deployment)[0]["spec"]["replicas"], 3);
 }
 
 #[test]
 fn replicas_of_a_fleet_without_an_autoscaler_are_those_of_the_spec() {
     let plan = plan(&desired(&json!({"replicas": 5})), &deployment(4, NAME));
-    assert_eq!(order(&plan), ChildKind::ALL.map(|kind| (kind, NAME)));
+    assert_eq!(order(&plan), CHILDREN.map(|kind| (kind, NAME)));
     assert_eq!(manifests(&plan, ChildKind::Deployment)[0]["spec"]["replicas"], 5);
 }
 
@@ -159,9 +168,9 @@ fn nothing_is_written_if_the_deployment_is_somebody_elses() {
 
 #[test]
 fn a_child_that_is_somebody_elses_ends_the_plan() {
-    for (at, kind) in ChildKind::ALL.into_iter().enumerate().filter(|(_, kind)| *kind != ChildKind::Deployment) {
+    for (at, kind) in CHILDREN.into_iter().enumerate().filter(|(_, kind)| *kind != ChildKind::Deployment) {
         let plan = plan(&desired(&json!({})), &found("uid-other", &[kind]));
-        assert_eq!(order(&plan), ChildKind::ALL[..at].iter().map(|kind| (*kind, NAME)).collect::<Vec<_>>());
+        assert_eq!(order(&plan), CHILDREN[..at].iter().map(|kind| (*kind, NAME)).collect::<Vec<_>>());
         assert_eq!(plan.taken, Some(Taken { kind, name: "edge".to_owned() }));
     }
 }
@@ -179,7 +188,7 @@ fn an_object_without_owners_is_somebody_elses() {
 #[test]
 fn a_gateway_that_wants_no_service_has_its_own_removed() {
     let wanted = desired(&json!({"service": {"type": "None"}}));
-    let kinds = &ChildKind::ALL[..4];
+    let kinds = &CHILDREN[..4];
     let applied: Vec<_> = kinds.iter().map(|kind| (*kind, NAME)).collect();
     let none = plan(&wanted, &Found::new());
     assert_eq!((order(&none), none.taken), (applied.clone(), None));
@@ -232,7 +241,7 @@ fn a_fleet_that_keeps_its_pods_keeps_all_of_its_pod_template_but_not_its_replica
     let kept = Desired { keeps_pods: true, ..desired(&json!({"replicas": 7, "drainSeconds": 9})) };
     let marks = json!({INSTALLATION_REVISION: "old", GATEWAY_REVISION: "own"});
     let planned = plan(&kept, &older_fleet(&marks));
-    assert_eq!(order(&planned), ChildKind::ALL.map(|kind| (kind, NAME)), "the other children are as desired");
+    assert_eq!(order(&planned), CHILDREN.map(|kind| (kind, NAME)), "the other children are as desired");
     let manifest = &manifests(&planned, ChildKind::Deployment)[0];
     assert_eq!((&manifest["spec"]["replicas"], &manifest["metadata"]["annotations"]), (&json!(7), &marks));
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"dnsPolicy": "ClusterFirst", "containers": [{
@@ -266,4 +275,21 @@ fn the_deployment_says_what_its_pods_are_made_of() {
     let kept = Desired { keeps_pods: true, ..current };
     assert_eq!(marks(&kept, &older_fleet(&json!(null))), json!({GATEWAY_REVISION: made.gateway}));
     assert_eq!(marks(&kept, &Found::new()), both, "a new fleet has nothing to keep");
+}
+
+#[test]
+fn a_gateway_with_claims_has_a_stateful_set_instead_of_a_deployment() {
+    let claim = json!({"volumeClaim": {"size": "1Gi"}});
+    let scaled = json!({"minReplicas": 3, "maxReplicas": 9, "targetConnectionsPerPod": 5});
+    let desired = desired(&json!({"durability": claim, "autoscaling": scaled}));
+    let foreign = found("uid-other", &[ChildKind::Deployment]);
+    let made = plan(&desired, &foreign);
+    let kinds = CHILDREN.map(|kind| if kind == ChildKind::Deployment { ChildKind::StatefulSet } else { kind });
+    assert_eq!(order(&made), kinds.map(|kind| (kind, NAME)));
+    let manifest = &manifests(&made, ChildKind::StatefulSet)[0];
+    assert_eq!((&manifest["spec"]["replicas"], &manifest["apiVersion"]), (&json!(3), &json!("apps/v1")));
+    let annotations = manifest["metadata"]["annotations"].as_object().expect("annotations");
+    assert!(annotations.contains_key(INSTALLATION_REVISION) && annotations.contains_key(GATEWAY_REVISION));
+    let taken = plan(&desired, &found("uid-other", &[ChildKind::StatefulSet]));
+    assert_eq!((taken.steps.len(), taken.taken.map(|taken| taken.kind)), (0, Some(ChildKind::StatefulSet)));
 }

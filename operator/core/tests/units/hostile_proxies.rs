@@ -162,6 +162,10 @@ fn only_pods_of_fleets_and_pods_with_a_sidecar_may_follow() {
     assert_eq!(carrier(&[(proxy, "sidecar")], "app", "app"), Carrier::Sidecar, "whether a forward selects it or not");
     assert_eq!(carrier(&fleet, "edge", "other"), Carrier::Unknown, "the token is of another pod");
     assert!(matches!(carrier(&fleet, "app", "app"), Carrier::Unexpected(why) if why.contains("ServiceAccount")));
+    let drainer = [(proxy, "drainer"), ("portlane.dev/drains", "edge")];
+    assert_eq!(carrier(&drainer, "edge", "edge"), Carrier::Gateway(key("edge")), "it sends what a claim has");
+    assert!(matches!(carrier(&drainer, "app", "app"), Carrier::Unexpected(why) if why.contains("ServiceAccount")));
+    assert!(unexpected(&[(proxy, "drainer")]) && unexpected(&[drainer[0], drainer[1], (gateway, "edge")]));
     assert!(unexpected(&[(proxy, "x")]) && unexpected(&[(proxy, "gateway")]));
     assert!(unexpected(&[(proxy, "sidecar"), (gateway, "edge")]));
 }

@@ -33,6 +33,7 @@ mod rights;
 mod scene;
 mod schedule_autoscalers;
 mod schedule_children;
+mod schedule_drainers;
 mod schedule_election;
 mod schedule_statuses;
 mod schedule_upkeep;

@@ -1,7 +1,7 @@
-//! What the Deployment of a gateway says of its fleet.
+//! What the Deployment or `StatefulSet` of a gateway, its claims and its drainers say.
 
 use operator_core::world::{
-    objects::{FleetState, Object, Progress, Revision},
+    objects::{ClaimState, DrainerState, FleetState, Object, Progress, Revision},
     read,
 };
 use serde_json::{Value, json};
@@ -68,4 +68,70 @@ fn a_deployment_says_which_image_it_has_and_what_its_pods_are_made_of() {
     let state = fleet(json!({"metadata": {"name": "edge", "annotations": annotations}, "spec": spec}));
     let revision = Revision { installation: "i".to_owned(), gateway: "g".to_owned() };
     assert_eq!((state.image.as_str(), state.revision), ("proxy:1", revision));
+}
+
+#[test]
+fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
+    let at = |generation: i64, replicas: i32, updated: i32, ready: i32| {
+        let annotations = json!({"portlane.dev/installation-revision": "i", "portlane.dev/gateway-revision": "g"});
+        let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "proxy", "image": "proxy:1"}]}});
+        let set = json!({
+            "metadata": {"name": "edge", "namespace": "ns", "generation": 2, "annotations": annotations},
+            "spec": {"replicas": 3, "selector": {}, "serviceName": "edge", "template": pod},
+            "status": {
+                "observedGeneration": generation, "replicas": replicas, "updatedReplicas": updated,
+                "readyReplicas": ready,
+            },
+        });
+        let set = serde_json::from_value(set).expect("a StatefulSet");
+        let Object::StatefulSet(_, state) = read::stateful_set(&set) else { panic!("a StatefulSet") };
+        state
+    };
+    let done = at(2, 3, 3, 3);
+    assert_eq!((done.replicas, done.ready, done.wanted, done.generation), (3, 3, 3, Some(2)));
+    assert_eq!((done.image.as_str(), done.revision.gateway.as_str()), ("proxy:1", "g"));
+    assert_eq!((done.is_observed, done.rollout), (true, Progress::Complete));
+    assert_eq!(at(2, 3, 2, 3).rollout, Progress::Running);
+    assert_eq!(at(2, 3, 3, 2).rollout, Progress::Unready);
+    let old = at(1, 3, 3, 3);
+    assert_eq!((old.is_observed, old.rollout), (false, Progress::Running));
+}
+
+#[test]
+fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
+    let claim = |name: &str| {
+        let metadata = json!({
+            "name": name, "namespace": "ns", "uid": "u", "resourceVersion": "7",
+            "labels": {"portlane.dev/gateway": "edge-a"},
+        });
+        let object = json!({"apiVersion": "v1", "kind": "PartialObjectMetadata", "metadata": metadata});
+        let object = serde_json::from_value(object).expect("metadata");
+        let Object::Claim(_, state) = read::claim(&object) else { panic!("a claim") };
+        state
+    };
+    let (uid, version) = ("u".to_owned(), "7".to_owned());
+    let expected = ClaimState { gateway: "edge-a".to_owned(), ordinal: 12, uid, version, leaving: false };
+    assert_eq!(claim("messages-edge-a-12"), expected);
+    assert_eq!(claim("data-edge-a-12").ordinal, -1, "a claim of somebody else");
+    let drainer = |status: Value| {
+        let metadata = json!({
+            "name": "edge-a-drain-12", "namespace": "ns", "uid": "j", "labels": {"portlane.dev/drains": "edge-a"},
+            "annotations": {"portlane.dev/fleet-generation": "4"},
+        });
+        let job = serde_json::from_value(json!({"metadata": metadata, "status": status})).expect("a Job");
+        let Object::Drainer(_, state) = read::drainer(&job) else { panic!("a drainer") };
+        state
+    };
+    let running = DrainerState {
+        gateway: "edge-a".to_owned(),
+        ordinal: 12,
+        uid: "j".to_owned(),
+        generation: Some(4),
+        succeeded: false,
+        leaving: false,
+    };
+    assert_eq!(drainer(json!({"active": 1})), running);
+    assert_eq!(drainer(json!({"conditions": [{"type": "Failed", "status": "True"}]})), running);
+    let ended = drainer(json!({"conditions": [{"type": "Complete", "status": "True"}]}));
+    assert_eq!(ended, DrainerState { succeeded: true, ..running });
 }

@@ -44,7 +44,9 @@ fn an_operator_of_some_namespaces_watches_these_and_no_namespace_objects() {
 fn children_of_gateways_are_watched_where_fleets_run() {
     assert_eq!(rights(&[], "c,a", true).scopes(Kind::Deployments), scopes(&["a", "c"]));
     assert_eq!(rights(&["a", "b"], "c,a", true).scopes(Kind::Deployments), scopes(&["a"]));
-    assert!(rights(&["a", "b"], "", true).scopes(Kind::Deployments).is_empty());
+    for kind in [Kind::Deployments, Kind::StatefulSets, Kind::Claims, Kind::Drainers] {
+        assert!(rights(&["a", "b"], "", true).scopes(kind).is_empty(), "{kind:?}");
+    }
     assert_eq!(rights(&[], "", true).scopes(Kind::Gateways), cluster(), "gateways without a fleet are reported");
 }
 

@@ -13,7 +13,7 @@ use operator_core::{
         autoscalers::{Autoscalers, Scaled},
     },
     world::{
-        objects::{AutoscalerConditions, AutoscalerState},
+        objects::{AutoscalerConditions, AutoscalerState, FleetState, Object},
         watched::Kind,
     },
 };
@@ -122,6 +122,20 @@ fn the_autoscaler_of_a_gateway_waits_for_its_deployment() {
     let Did::Applied(_, scaler) = &did.0[0] else { panic!("it is applied") };
     assert_eq!((&scaler.key, scaler.owner.as_str()), (&key("edge"), "uid-edge"));
     assert_eq!((scaler.target_kind, scaler.target.as_str()), (TargetKind::Deployment, "edge"));
+}
+
+#[test]
+fn the_autoscaler_of_a_gateway_with_claims_scales_its_stateful_set() {
+    let (mut scene, mut autoscalers) = (Scene::new(), Autoscalers::default());
+    let autoscaling = json!({"maxReplicas": 5, "targetConnectionsPerPod": 100});
+    scene.see(gateway(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}, "autoscaling": autoscaling})));
+    scene.see(deployment(2, 2));
+    assert!(is_silent(&tick(&mut autoscalers, &scene, ms(0))), "a Deployment of that name is not its fleet");
+    scene.see(Object::StatefulSet(key("edge"), FleetState::default()));
+    let did = tick(&mut autoscalers, &scene, ms(250));
+    let Did::Applied(_, scaler) = &did.0[0] else { panic!("it is applied") };
+    assert_eq!((scaler.target_kind, scaler.target.as_str()), (TargetKind::StatefulSet, "edge"));
+    assert_eq!(scaler.manifest["spec"]["scaleTargetRef"]["kind"], "StatefulSet");
 }
 
 #[test]

@@ -303,7 +303,10 @@ fn a_patch_takes_away_what_a_status_lacks() {
     assert_eq!(patch["dataPlane"].get("rejected"), Some(&Value::Null));
     assert_eq!((&patch["dataPlane"]["summary"], &patch["ports"]), (&json!("1/1"), &json!("80/TCP")));
     let gateway = all_of_gateway(&ForwardGatewayStatus { replicas: Some(1), ..ForwardGatewayStatus::default() });
-    assert_eq!(gateway, json!({"replicas": 1, "conditions": null, "addresses": null, "proxyImage": null}));
+    assert_eq!(
+        gateway,
+        json!({"replicas": 1, "conditions": null, "addresses": null, "drainingClaims": null, "proxyImage": null})
+    );
 }
 
 #[test]

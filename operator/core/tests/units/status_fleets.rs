@@ -48,6 +48,19 @@ fn the_fleet_of_a_gateway_is_the_pods_that_say_so_and_run_as_it_does() {
 }
 
 #[test]
+fn a_drainer_runs_what_the_fleet_runs_and_is_not_counted() {
+    let mut scene = Scene::with_web();
+    let drains = Some("edge".to_owned());
+    let drainer = PodInfo { gateway: None, drains, ..fleet_pod("d1", true) };
+    assert_eq!(see_pod(&mut scene, "d1", drainer.clone()), NOTHING);
+    assert_eq!(scene.fleets.group_of(&key("d1"), &scene.translator), Some(&edge()));
+    assert_eq!((fleet(&scene, &edge()).members.clone(), fleet(&scene, &edge()).ready), (proxies(&["p1"]), 1));
+    let thief = PodInfo { service_account: "default".to_owned(), ..drainer };
+    assert_eq!(see_pod(&mut scene, "d2", thief), NOTHING);
+    assert_eq!(scene.fleets.group_of(&key("d2"), &scene.translator), None);
+}
+
+#[test]
 fn the_last_ready_pod_that_goes_is_urgent() {
     let mut scene = Scene::new();
     scene.see(gateway(&json!({})));

@@ -169,3 +169,10 @@ fn the_time_of_a_condition_moves_with_its_status_alone() {
     };
     assert_eq!(times(&gateway_status(&gateway, &good(), "third")), ["first", "third", "third"]);
 }
+
+#[test]
+fn claims_that_are_drained_are_counted_while_there_are_any() {
+    let of = |draining: u32| status(&json!({}), &FleetFacts { draining, ..good() });
+    assert_eq!((of(0).draining_claims, of(2).draining_claims), (None, Some(2)));
+    assert_eq!(of(0).conditions, of(2).conditions, "the fleet is ready");
+}

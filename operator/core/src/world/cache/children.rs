@@ -4,6 +4,7 @@ use super::{Cache, Touched};
 use crate::world::{
     ObjectKey,
     child::{ChildKind, Mark, Shown},
+    objects::{ClaimState, FleetState},
     watched::{Kind, Source},
 };
 
@@ -13,6 +14,7 @@ impl Cache {
     pub fn shown(&self, kind: ChildKind, gateway: &ObjectKey) -> Shown {
         let mark = match kind {
             ChildKind::Deployment => self.deployments.get(gateway).map(|state| state.mark),
+            ChildKind::StatefulSet => self.stateful_sets.get(gateway).map(|state| state.mark),
             ChildKind::Service => self.services.get(gateway).map(|info| info.mark),
             other => self.children.get(&other).and_then(|marks| marks.get(gateway)).copied(),
         };
@@ -23,9 +25,31 @@ impl Cache {
         }
     }
 
+    /// The fleet of a gateway, by its workload.
+    #[must_use]
+    pub fn fleet(&self, gateway: &ObjectKey) -> Option<&FleetState> {
+        match self.world.gateways.get(gateway).map(ChildKind::of_fleet) {
+            Some(ChildKind::StatefulSet) => self.stateful_sets.get(gateway),
+            _ => self.deployments.get(gateway),
+        }
+    }
+
+    /// The claims of a fleet, in the order of their names.
+    pub fn claims_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
+        let first = ObjectKey::new(gateway.namespace.clone(), "");
+        let here = self.claims.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
+        here.filter(move |(_, claim)| claim.gateway == gateway.name)
+    }
+
+    /// The claims of a fleet whose pods a smaller fleet no longer has.
+    pub fn spare_claims<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
+        let wanted = self.stateful_sets.get(gateway).map(|fleet| fleet.wanted);
+        self.claims_of(gateway).filter(move |(_, claim)| wanted.is_some_and(|wanted| claim.ordinal >= wanted))
+    }
+
     /// Whether a watch of this kind that covers the namespace is complete: an object that it does not show does not
     /// exist.
-    fn is_listed(&self, kind: Kind, namespace: &str) -> bool {
+    pub(crate) fn is_listed(&self, kind: Kind, namespace: &str) -> bool {
         let is_complete = |namespace: Option<String>| {
             let state = self.sources.get(&Source { kind, namespace });
             state.is_some_and(|state| state.synced && !state.left_out.is_any())
@@ -45,9 +69,22 @@ impl Cache {
         if kind == Kind::Deployments {
             self.deployments.remove(key);
         }
+        if kind == Kind::StatefulSets {
+            self.stateful_sets.remove(key);
+        }
         for (_, marks) in self.children.iter_mut().filter(|(child, _)| child.watch() == kind) {
             marks.remove(key);
         }
         touched.gateways.insert(key.clone());
+    }
+    pub(super) fn take_claim(&mut self, key: ObjectKey, claim: ClaimState, touched: &mut Touched) {
+        touched.gateways.insert(ObjectKey::new(key.namespace.clone(), claim.gateway.clone()));
+        self.claims.insert(key, claim);
+    }
+
+    pub(super) fn lose_claim(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        if let Some(claim) = self.claims.remove(key) {
+            touched.gateways.insert(ObjectKey::new(key.namespace.clone(), claim.gateway));
+        }
     }
 }

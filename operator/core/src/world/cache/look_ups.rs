@@ -39,12 +39,13 @@ impl Cache {
         self.proxy_pods.get(key).or_else(|| self.pods.get(key))
     }
 
-    /// The gateway whose fleet a pod belongs to. The label alone does not count: the pod must also run under the
-    /// fleet's `ServiceAccount`.
+    /// The gateway whose fleet a pod belongs to, or of whose claims the pod sends one. The label alone does not count:
+    /// the pod must also run under the fleet's `ServiceAccount`.
     #[must_use]
     pub fn gateway_of(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let pod = self.proxy_pods.get(key)?;
-        let gateway = ObjectKey::new(key.namespace.clone(), pod.gateway.clone()?);
+        let name = pod.gateway.as_ref().or(pod.drains.as_ref())?;
+        let gateway = ObjectKey::new(key.namespace.clone(), name.clone());
         let ours = self.world.gateways.contains_key(&gateway) && pod.service_account == gateway.name;
         ours.then_some(gateway)
     }

@@ -1,6 +1,12 @@
-//! Reads the Deployment of a gateway: the state of its fleet.
+//! Reads the Deployment or `StatefulSet` of a gateway: the state of its fleet.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, StatefulSet, StatefulSetSpec, StatefulSetStatus},
+        core::v1::PodTemplateSpec,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::key;
 use crate::{
@@ -15,24 +21,52 @@ use crate::{
 #[must_use]
 pub fn deployment(deployment: &Deployment) -> Object {
     let (spec, status) = (deployment.spec.as_ref(), deployment.status.as_ref());
-    let annotation = |name: &str| {
-        let annotations = deployment.metadata.annotations.as_ref();
-        annotations.and_then(|all| all.get(name)).cloned().unwrap_or_default()
-    };
+    let generation = deployment.metadata.generation;
     let state = FleetState {
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
+        wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        generation,
+        is_observed: status.is_some_and(|status| status.observed_generation >= generation),
         mark: Mark::of(&deployment.metadata),
-        image: spec.map(image).unwrap_or_default(),
-        revision: Revision { installation: annotation(INSTALLATION_REVISION), gateway: annotation(GATEWAY_REVISION) },
-        rollout: spec.map(|spec| rollout(deployment.metadata.generation, spec, status)).unwrap_or_default(),
+        image: spec.map(|spec| image(&spec.template)).unwrap_or_default(),
+        revision: revision(&deployment.metadata),
+        rollout: spec.map(|spec| rollout(generation, spec, status)).unwrap_or_default(),
     };
     Object::Deployment(key(&deployment.metadata), state)
 }
 
+/// Reads the `StatefulSet` of a gateway.
+#[must_use]
+pub fn stateful_set(set: &StatefulSet) -> Object {
+    let (spec, status) = (set.spec.as_ref(), set.status.as_ref());
+    let generation = set.metadata.generation;
+    let state = FleetState {
+        replicas: status.map_or(0, |status| status.replicas),
+        ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
+        wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        generation,
+        is_observed: status.is_some_and(|status| status.observed_generation >= generation),
+        mark: Mark::of(&set.metadata),
+        image: spec.map(|spec| image(&spec.template)).unwrap_or_default(),
+        revision: revision(&set.metadata),
+        rollout: spec.map(|spec| rollout_of_set(generation, spec, status)).unwrap_or_default(),
+    };
+    Object::StatefulSet(key(&set.metadata), state)
+}
+
+/// What the pods are made of, as the operator wrote it down.
+fn revision(metadata: &ObjectMeta) -> Revision {
+    let annotation = |name: &str| {
+        let annotations = metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(name)).cloned().unwrap_or_default()
+    };
+    Revision { installation: annotation(INSTALLATION_REVISION), gateway: annotation(GATEWAY_REVISION) }
+}
+
 /// The image of the proxies; empty if another client removed the container.
-fn image(spec: &DeploymentSpec) -> String {
-    let containers = spec.template.spec.iter().flat_map(|pod| &pod.containers);
+fn image(template: &PodTemplateSpec) -> String {
+    let containers = template.spec.iter().flat_map(|pod| &pod.containers);
     let mut proxies = containers.filter(|container| container.name == PROXY_CONTAINER);
     proxies.next().and_then(|container| container.image.clone()).unwrap_or_default()
 }
@@ -51,6 +85,21 @@ fn rollout(generation: Option<i64>, spec: &DeploymentSpec, status: Option<&Deplo
     if replicas > updated {
         // The controller replaces no pod of a paused Deployment, and keeps no deadline.
         if spec.paused == Some(true) { Progress::Stopped } else { Progress::Running }
+    } else if updated < wanted || status.ready_replicas.unwrap_or(0) < updated {
+        Progress::Unready
+    } else {
+        Progress::Complete
+    }
+}
+
+/// How far the rollout of a `StatefulSet` is, which replaces one pod after the other.
+fn rollout_of_set(generation: Option<i64>, spec: &StatefulSetSpec, status: Option<&StatefulSetStatus>) -> Progress {
+    let Some(status) = status.filter(|status| status.observed_generation >= generation) else {
+        return Progress::Running;
+    };
+    let (wanted, updated) = (spec.replicas.unwrap_or(1), status.updated_replicas.unwrap_or(0));
+    if status.replicas > updated {
+        Progress::Running
     } else if updated < wanted || status.ready_replicas.unwrap_or(0) < updated {
         Progress::Unready
     } else {

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 /// The time of every status that is written.
 pub(crate) const NOW: &str = "2026-01-01T00:00:00Z";
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 17] = [
     Kind::Forwards,
     Kind::Gateways,
     Kind::Agents,
@@ -39,6 +39,9 @@ const KINDS: [Kind; 14] = [
     Kind::Namespaces,
     Kind::Grants,
     Kind::Deployments,
+    Kind::StatefulSets,
+    Kind::Claims,
+    Kind::Drainers,
     Kind::Scalers,
     Kind::ServiceAccounts,
     Kind::Budgets,
@@ -94,6 +97,9 @@ pub(crate) fn kind_of(object: &Object) -> Kind {
         Object::Namespace(..) => Kind::Namespaces,
         Object::Grants(..) => Kind::Grants,
         Object::Deployment(..) => Kind::Deployments,
+        Object::StatefulSet(..) => Kind::StatefulSets,
+        Object::Claim(..) => Kind::Claims,
+        Object::Drainer(..) => Kind::Drainers,
         Object::Scaler(..) => Kind::Scalers,
         Object::Child(kind, ..) => kind.watch(),
     }
@@ -321,6 +327,7 @@ pub(crate) fn child(kind: ChildKind, field: &str) -> Object {
     let mark = mark(field);
     match kind {
         ChildKind::Deployment => Object::Deployment(key("edge"), FleetState { mark, ..FleetState::default() }),
+        ChildKind::StatefulSet => Object::StatefulSet(key("edge"), FleetState { mark, ..FleetState::default() }),
         ChildKind::Service => {
             let gateway = Some("edge".to_owned());
             Object::Service(key("edge"), ServiceInfo { gateway, mark, ..ServiceInfo::default() })

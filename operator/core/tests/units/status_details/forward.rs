@@ -2,7 +2,7 @@
 
 use crate::scene::{Scene, forward, gateway, key, proxy, web};
 use crds::{DataPlaneStatus, PortForwardStatus};
-use operator_core::{Moment, same_but_for_counts, status, world::watched::Kind};
+use operator_core::{Moment, same_but_for_counts, status, status::patch::has_claims, world::watched::Kind};
 use proxy_api::{BackendHealth, Delivery, ListenerReport, ListenerState, ReportPart};
 use serde_json::json;
 
@@ -10,8 +10,9 @@ use super::{NINE, condition, sidecars, sum};
 
 /// The status of a forward as it is written now.
 fn status_of(scene: &Scene, name: &str, outstanding_seconds: u64) -> PortForwardStatus {
-    let moment = Moment { now: "now".to_owned(), outstanding_seconds, ..Moment::default() };
     let verdict = scene.translator.verdict(&(&key(name)).into()).expect("a verdict");
+    let has_claims = has_claims(verdict, &scene.cache);
+    let moment = Moment { now: "now".to_owned(), outstanding_seconds, has_claims, ..Moment::default() };
     status(&scene.forward(name), verdict, &sum(scene, name), &moment)
 }
 
@@ -102,6 +103,16 @@ fn deliver(scene: &mut Scene, pod: &str, delivery: Delivery) {
         part.listeners.insert(id.clone(), report);
     }
     scene.proxies.reported(&proxy(pod), part, true);
+}
+
+#[test]
+fn messages_of_a_gateway_with_claims_survive_its_pods() {
+    let mut scene = Scene::with_web();
+    let durable = serde_json::from_value(json!({"send": {"relp": {}}})).expect("a durable part");
+    scene.edit("web", |forward| forward.spec.listeners[0].durable = Some(durable));
+    assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("True", "InPod"));
+    scene.see(gateway(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}})));
+    assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("True", "OnClaim"));
 }
 
 #[test]

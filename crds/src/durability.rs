@@ -1,0 +1,33 @@
+//! Where a `ForwardGateway` keeps the messages of durable listeners.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where the proxies of a gateway keep the messages of durable listeners.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Durability {
+    /// The claim messages-GATEWAY-ORDINAL of each proxy, ReadWriteOnce. It is deleted once the sinks have the messages of
+    /// a proxy that a smaller fleet no longer has, and stays when the gateway is deleted. The fleet is a StatefulSet, which
+    /// replaces one pod at a time.
+    pub volume_claim: VolumeClaim,
+}
+
+/// What the claim of a proxy asks for.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeClaim {
+    /// Size of the volume, 1Gi to 16Ti, as a whole number of Gi or Ti. 15/16 of it are for messages.
+    #[schemars(
+        length(min = 3, max = 7),
+        pattern(r"^(([1-9][0-9]{0,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Gi|([1-9]|1[0-6])Ti)$")
+    )]
+    pub size: String,
+    /// StorageClass of the volume, 1 to 253 characters. Absent: the default of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub storage_class_name: Option<String>,
+}

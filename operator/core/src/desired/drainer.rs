@@ -1,0 +1,110 @@
+//! The Job that sends what the claim of a pod has which a smaller fleet no longer has.
+
+use std::collections::BTreeMap;
+
+use crds::ForwardGateway;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    desired::{
+        durability::VOLUME,
+        gateway::{Fleets, pod_template},
+    },
+    names::{CLASS_LABEL, DRAINER, DRAINS_LABEL, FLEET_GENERATION, NAME, PROXY_LABEL},
+    world::ObjectKey,
+};
+
+/// What a drainer has none of: it serves nothing, so no endpoint leads to it.
+const SERVING: [&str; 3] = ["readinessProbe", "lifecycle", "ports"];
+
+/// A drainer to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drainer {
+    /// Namespace and name of the Job.
+    pub key: ObjectKey,
+    /// The whole manifest.
+    pub manifest: Value,
+}
+
+/// Namespace and name of the drainer of a claim.
+#[must_use]
+pub fn key(gateway: &ObjectKey, ordinal: i32) -> ObjectKey {
+    ObjectKey::new(gateway.namespace.clone(), format!("{}-drain-{ordinal}", gateway.name))
+}
+
+/// The drainer of a claim. `fleets.image` is the image of the fleet, `roots` the CA bundle, PEM, and `generation` that of
+/// the `StatefulSet`.
+#[must_use]
+pub fn drainer(
+    (gateway_key, gateway): (&ObjectKey, &ForwardGateway),
+    fleets: &Fleets,
+    roots: &str,
+    (claim, ordinal): (&ObjectKey, i32),
+    generation: i64,
+) -> Drainer {
+    let key = key(gateway_key, ordinal);
+    let labels = labels(gateway_key, gateway);
+    let mut of_pods = labels.clone();
+    of_pods.insert(PROXY_LABEL, DRAINER);
+    let mut template = pod_template(gateway_key, gateway, fleets, roots);
+    // Labels that the gateway's author chose may be those that a Service selects.
+    template["metadata"]["labels"] = json!(of_pods);
+    complete(&mut template["spec"], claim);
+    let manifest = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "labels": labels,
+            "annotations": {FLEET_GENERATION: generation.to_string()},
+            "ownerReferences": [{
+                "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
+                "kind": "ForwardGateway",
+                "name": gateway_key.name,
+                "uid": gateway.metadata.uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        },
+        // A drainer is never given up: nothing else would send these messages.
+        "spec": {"backoffLimit": i32::MAX, "template": template},
+    });
+    Drainer { key, manifest }
+}
+
+fn labels<'a>(key: &'a ObjectKey, gateway: &'a ForwardGateway) -> BTreeMap<&'static str, &'a str> {
+    let own = [
+        ("app.kubernetes.io/name", "portlane-drainer"),
+        ("app.kubernetes.io/instance", key.name.as_str()),
+        ("app.kubernetes.io/managed-by", NAME),
+        (DRAINS_LABEL, key.name.as_str()),
+    ];
+    let class = gateway.spec.controller_class.as_deref().map(|class| (CLASS_LABEL, class));
+    own.into_iter().chain(class).collect()
+}
+
+/// Turns the pod of a fleet into that of a drainer.
+fn complete(pod: &mut Value, claim: &ObjectKey) {
+    pod["restartPolicy"] = json!("OnFailure");
+    if let Some(volumes) = pod["volumes"].as_array_mut() {
+        volumes.push(json!({"name": VOLUME, "persistentVolumeClaim": {"claimName": claim.name}}));
+    }
+    if let Some(fields) = pod.as_object_mut() {
+        // The volume says where the pod can run, and pods of the fleet must not keep it from there.
+        fields.remove("topologySpreadConstraints");
+        if let Some(affinity) = fields.get_mut("affinity").and_then(Value::as_object_mut) {
+            affinity.retain(|kind, _| kind == "nodeAffinity");
+        }
+    }
+    if let Some(container) = pod.pointer_mut("/containers/0").and_then(Value::as_object_mut) {
+        drain_only(container);
+    }
+}
+
+fn drain_only(container: &mut Map<String, Value>) {
+    container.retain(|field, _| !SERVING.contains(&field.as_str()));
+    if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
+        env.push(json!({"name": "PORTLANE_DRAIN_ONLY", "value": "true"}));
+    }
+}
