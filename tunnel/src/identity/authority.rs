@@ -193,6 +193,18 @@ impl Authority {
         self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
     }
 
+    /// The certificate of a sidecar, for the key of its request. No agent takes it for the server.
+    pub fn sign_sidecar(
+        &self,
+        request: &Request,
+        id: &EndpointId,
+        lifetime: Duration,
+        now: u64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let name = ("portlane tunnel sidecar", id.sidecar_uri());
+        self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
+    }
+
     /// A leaf with its key for the server, followed by the root: an agent that enrols compares the root with its join
     /// string.
     pub fn endpoint(&self, id: &EndpointId, lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {

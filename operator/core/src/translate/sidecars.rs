@@ -8,12 +8,12 @@ use std::{
     net::IpAddr,
 };
 
-use tunnel_core::{door::TO_SIDECARS, places::MAX_SIDECARS as MOST_OF_AGENT};
+pub use proxy_api::MAX_SIDECARS;
+use proxy_api::{SIDECAR_TUNNEL_PORT, Sidecar, Transport};
+use tunnel_core::door::TO_SIDECARS;
+pub use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
 
-use crate::names::sidecar_id;
-
-/// Most sidecars that the proxies of one gateway hand connections over to.
-pub const MAX_SIDECARS: usize = 1024;
+use crate::{names::sidecar_id, translate::groups::Group};
 
 /// A pod with a sidecar whose forwards use agents of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,20 +28,11 @@ pub struct Candidate {
     pub agents: BTreeMap<String, usize>,
 }
 
-/// A sidecar to which connections of agents are handed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reached {
-    /// Address of the pod.
-    pub address: IpAddr,
-    /// Uids of the agents that hear of it.
-    pub agents: BTreeSet<String>,
-}
-
 /// Which agents of a gateway reach which sidecars.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// The sidecars by their ids as endpoints of tunnels.
-    pub sidecars: BTreeMap<String, Reached>,
+    pub sidecars: BTreeMap<String, Sidecar>,
     /// By the uid of an agent, the number of pods that it does not reach, as it or the gateway has no room.
     pub left_out: BTreeMap<String, usize>,
 }
@@ -68,10 +59,16 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
             reached.insert(agent);
         }
         if !reached.is_empty() {
-            table.sidecars.insert(sidecar_id(&uid, gateway_uid), Reached { address, agents: reached });
+            let sidecar = Sidecar { address, agents: reached.into_iter().collect() };
+            table.sidecars.insert(sidecar_id(&uid, gateway_uid), sidecar);
         }
     }
     table
+}
+
+/// Whether the app in the pods of a group listens where agents reach sidecars.
+pub(crate) fn has_taken_port(group: &Group) -> bool {
+    group.sidecars().is_some_and(|group| group.app_ports().contains(&(Transport::Tcp, SIDECAR_TUNNEL_PORT)))
 }
 
 /// The order of age, with an order of pods that are equally old.

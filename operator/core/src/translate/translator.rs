@@ -23,6 +23,7 @@ mod forwards;
 mod judging;
 mod known;
 mod ledgers;
+mod meetings;
 mod members;
 mod programs;
 
@@ -79,7 +80,7 @@ impl Translator {
         let refreshed = self.endpoints.refresh(world, changes, sets, &self.forwards);
         let published = self.programs.publish(
             (world, changes, version),
-            &regrouped,
+            (&regrouped, &self.members),
             &recorded.replaced,
             &refreshed,
             &self.forwards,
@@ -88,6 +89,7 @@ impl Translator {
             verdicts: recorded.verdicts,
             programs: published.programs,
             ports: published.ports,
+            agents: published.agents,
             pods: regrouped.pods,
             placed: regrouped.placed,
             work,
@@ -126,6 +128,13 @@ impl Translator {
     /// another node port when the forward resumes.
     pub fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
         self.programs.ports(group)
+    }
+
+    /// The number of pods that the agent of this uid does not reach, although listeners in their sidecars use it: the
+    /// agent, or the gateway that it dials, has no room for them.
+    #[must_use]
+    pub fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
+        self.programs.left_out(gateway, uid)
     }
 
     /// The pods of a sidecar group.
