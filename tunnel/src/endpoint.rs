@@ -2,6 +2,7 @@
 //!
 //! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
 
+mod by_name;
 mod hand_over;
 mod handing;
 mod instances;
@@ -31,6 +32,7 @@ use self::handing::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
+pub use self::by_name::{ByName, listen_by_name};
 pub use self::handing::{HANDED, lasting};
 pub use self::listen::{Authenticator, listen, listen_holding};
 pub use self::naming::Sidecar;

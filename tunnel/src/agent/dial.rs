@@ -120,6 +120,9 @@ fn hold<C>(agent: &Agent<C>, dial: &Dial, welcome: &Welcome, epoch: u64) -> Opti
         return None;
     }
     let mut limits = agent.settings.limits.clone();
+    if matches!(dial, Dial::Sidecar(_)) {
+        limits = limits.with_sidecar();
+    }
     if welcome.heartbeat > 0 {
         limits.heartbeat = Duration::from_secs(welcome.heartbeat.into());
         limits.dead_after = limits.dead_after.max(limits.heartbeat * 2);

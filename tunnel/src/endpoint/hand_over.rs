@@ -51,9 +51,33 @@ enum Start {
     For(Option<Dial>),
 }
 
+/// Whom a new connection is for.
+pub(super) struct Meant {
+    /// The endpoint or sidecar; `None`: any, or the bytes are nothing that an agent sends.
+    pub(super) dial: Option<Dial>,
+    /// Another endpoint has handed it over.
+    is_handed: bool,
+}
+
 /// Looks whose a new connection is, and takes nothing of it but the mark. Fails with the reason to close it. The caller
 /// bounds the time.
 pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Whose, &'static str> {
+    let Meant { dial, is_handed } = meant(tcp).await?;
+    match dial {
+        // What answers to this id is up to the certificate.
+        Some(dial) if dial.id() != Some(&endpoint.settings.id) => {
+            if is_handed {
+                return Err("handed_over_again");
+            }
+            endpoint.handing.way(&dial).ok_or("unknown_endpoint")
+        }
+        _ => Ok(Whose::Own),
+    }
+}
+
+/// Reads for whom a new connection is, and takes nothing of it but the mark. Fails with the reason to close it. The
+/// caller bounds the time.
+pub(super) async fn meant(tcp: &mut TcpStream) -> Result<Meant, &'static str> {
     const FAULT: &str = "handshake";
     let mut is_handed = false;
     let mut bytes = vec![0; LONGEST];
@@ -67,14 +91,7 @@ pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Wh
                 tcp.read_exact(&mut bytes[..MARK.len()]).await.map_err(|_| FAULT)?;
                 is_handed = true;
             }
-            // What answers to this id is up to the certificate.
-            Start::For(Some(dial)) if dial.id() != Some(&endpoint.settings.id) => {
-                if is_handed {
-                    return Err("handed_over_again");
-                }
-                return endpoint.handing.way(&dial).ok_or("unknown_endpoint");
-            }
-            Start::For(_) => return Ok(Whose::Own),
+            Start::For(dial) => return Ok(Meant { dial, is_handed }),
         }
     }
 }
@@ -124,7 +141,7 @@ pub(super) async fn hand_over<H>(
         Whose::Peer(to) => (to, &handing.to_peers),
         Whose::Sidecar(to) => (to, &handing.to_sidecars),
     };
-    let (Some(place), Some(_lasting)) = (Place::enter(handing, from.ip()), Lasting::enter(room)) else {
+    let (Some(place), Some(_lasting)) = (Place::enter(room, from.ip()), Lasting::enter(room)) else {
         endpoint.count("hand_over_full");
         return;
     };

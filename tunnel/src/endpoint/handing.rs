@@ -15,6 +15,9 @@ use super::hand_over::Whose;
 /// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
 /// come back and take the place of the next one. A load balancer may be the source of all agents.
 pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
+/// As [`HANDED`], of connections to sidecars. One source may have all of them: behind a load balancer, a pod that comes in
+/// place of another one hands thousands over within the time that their streams wait.
+const HANDED_TO_SIDECARS: Bounds = Bounds { per_source: HANDED.strangers, ..HANDED };
 /// Connections that are handed over at once, by the instances that an endpoint takes: those whose agent the other endpoint
 /// may not know yet, and two for each instance. A load balancer that chooses at random has fewer than one for each handed
 /// over, and one that always chooses the same of three endpoints has two.
@@ -24,27 +27,28 @@ pub fn lasting(max_agents: usize) -> usize {
 
 /// The other endpoints and the sidecars, and the connections that are handed over to them.
 pub(super) struct Handing {
-    start: Instant,
     peers: RefCell<BTreeMap<EndpointId, SocketAddr>>,
     sidecars: RefCell<BTreeMap<EndpointId, SocketAddr>>,
     /// The sidecars of each agent, by its uid.
     of_agents: RefCell<BTreeMap<String, BTreeSet<EndpointId>>>,
-    places: RefCell<Places>,
     /// To other endpoints.
     pub(super) to_peers: Room,
     /// To sidecars.
     pub(super) to_sidecars: Room,
 }
 
-/// A bound on connections that are handed over.
+/// The bounds on connections that are handed over.
 pub(super) struct Room {
+    start: Instant,
+    /// Of those whose agent the other end may not know yet.
+    places: RefCell<Places>,
     count: Cell<usize>,
     most: usize,
 }
 
 impl Room {
-    fn new(most: usize) -> Self {
-        Self { count: Cell::new(0), most }
+    fn new(young: Bounds, most: usize) -> Self {
+        Self { start: Instant::now(), places: RefCell::new(Places::new(young)), count: Cell::new(0), most }
     }
 }
 
@@ -52,13 +56,11 @@ impl Handing {
     /// At an endpoint that takes so many instances of agents.
     pub(super) fn new(max_agents: usize) -> Self {
         Self {
-            start: Instant::now(),
             peers: RefCell::default(),
             sidecars: RefCell::default(),
             of_agents: RefCell::default(),
-            places: RefCell::new(Places::new(HANDED)),
-            to_peers: Room::new(lasting(max_agents)),
-            to_sidecars: Room::new(TO_SIDECARS),
+            to_peers: Room::new(HANDED, lasting(max_agents)),
+            to_sidecars: Room::new(HANDED_TO_SIDECARS, TO_SIDECARS),
         }
     }
 
@@ -134,17 +136,17 @@ impl Drop for Lasting<'_> {
     }
 }
 
-/// A place among those whose agent the other endpoint may not know yet, free again on drop.
+/// A place among those whose agent the other end may not know yet, free again on drop.
 pub(super) struct Place<'a> {
-    handing: &'a Handing,
+    room: &'a Room,
     id: PlaceId,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn enter(handing: &'a Handing, from: IpAddr) -> Option<Self> {
-        let admission = handing.places.borrow_mut().admit(from, handing.start.elapsed());
+    pub(super) fn enter(room: &'a Room, from: IpAddr) -> Option<Self> {
+        let admission = room.places.borrow_mut().admit(from, room.start.elapsed());
         match admission {
-            Admission::Admit(id) | Admission::AdmitAfterEvicting { place: id, .. } => Some(Self { handing, id }),
+            Admission::Admit(id) | Admission::AdmitAfterEvicting { place: id, .. } => Some(Self { room, id }),
             Admission::Refuse(_) => None,
         }
     }
@@ -152,7 +154,7 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.handing.places.borrow_mut().release(self.id, self.handing.start.elapsed());
+        self.room.places.borrow_mut().release(self.id, self.room.start.elapsed());
     }
 }
 
@@ -168,11 +170,17 @@ mod tests {
     fn connections_that_are_handed_over_are_bounded_and_give_their_places_back() {
         let handing = Handing::new(3);
         let source = |number: u8| IpAddr::from([192, 0, 2, number]);
-        let held: Vec<_> = (0..HANDED.per_source).map(|_| Place::enter(&handing, source(1))).collect();
-        assert!(held.iter().all(Option::is_some) && Place::enter(&handing, source(1)).is_none());
-        assert!(Place::enter(&handing, source(2)).is_some());
-        drop(held);
-        assert!(Place::enter(&handing, source(1)).is_some());
+        for (room, other, of_one) in [
+            (&handing.to_peers, &handing.to_sidecars, HANDED.per_source),
+            (&handing.to_sidecars, &handing.to_peers, HANDED.strangers),
+        ] {
+            let held: Vec<_> = (0..of_one).map(|_| Place::enter(room, source(1))).collect();
+            assert!(held.iter().all(Option::is_some) && Place::enter(room, source(1)).is_none());
+            assert!(Place::enter(other, source(1)).is_some(), "neither takes places of the other");
+            assert_eq!(Place::enter(room, source(2)).is_some(), of_one < HANDED.strangers);
+            drop(held);
+            assert!(Place::enter(room, source(1)).is_some());
+        }
         assert_eq!(lasting(3), 6 + HANDED.strangers, "two for each instance");
         for (room, other) in [(&handing.to_peers, &handing.to_sidecars), (&handing.to_sidecars, &handing.to_peers)] {
             let entered: Vec<_> = (0..room.most).map(|_| Lasting::enter(room)).collect();
