@@ -35,6 +35,7 @@ fn agent(targets: usize, bytes: usize) -> Agent {
         max_instances: 4,
         targets: vec!["t".repeat(bytes); targets],
         enrolment: None,
+        gateway: None,
     }
 }
 

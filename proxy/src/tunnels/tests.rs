@@ -147,6 +147,7 @@ pub(super) fn home_agent(suspended: bool) -> Agent {
         max_instances: 2,
         targets: [LOOPBACK, "udp/127.0.0.0/8:1-65535"].map(str::to_owned).into(),
         enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 3600 }),
+        gateway: None,
     }
 }
 

@@ -20,6 +20,11 @@ pub struct Sidecar {
 }
 
 impl Endpoint {
+    /// Which endpoint this is.
+    pub fn id(&self) -> &EndpointId {
+        &self.settings.id
+    }
+
     /// The other endpoints, and where this one reaches them. Agents hear of them, and connections that are meant for them
     /// are handed over. This endpoint itself does not count.
     pub fn set_peers(&self, mut peers: BTreeMap<EndpointId, SocketAddr>) {
