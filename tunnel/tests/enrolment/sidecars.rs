@@ -12,17 +12,24 @@ use rustls::sign::SingleCertAndKey;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::spawn_local,
 };
 use tunnel::{
     Stream,
-    endpoint::{self, Endpoint, Rules},
+    agent::Connector,
+    endpoint::{self, ByName, Endpoint, Rules, listen_by_name},
     enrol::{LocalSigner, enrol},
     identity::{ledger::LedgerFile, tls::server_config},
     secure::ServerTls,
 };
-use tunnel_core::{Limits, Open, Protocol, Side, Target, allow::AllowList, hello::Boot, identity::EndpointId};
+use tunnel_core::{
+    Limits, Open, Protocol, Side, Target,
+    allow::AllowList,
+    door,
+    hello::Boot,
+    identity::{Dial, EndpointId},
+};
 
 use super::world::{Home, LIFETIME, NOW, Server, echo, echo_server, identity, start_agent, until, way, within};
 
@@ -33,17 +40,16 @@ fn id(name: &str) -> EndpointId {
     EndpointId::new(name).expect("an id")
 }
 
-/// A pod with a sidecar, at an address that agents do not know.
-struct Pod {
-    id: EndpointId,
+/// What a pod is for the agents of one gateway.
+struct Part {
     endpoint: Rc<Endpoint>,
-    address: SocketAddr,
-    _folder: TempDir,
+    tls: ServerTls<LocalSigner>,
+    folder: TempDir,
 }
 
-impl Pod {
+impl Part {
     /// `number` names the run.
-    async fn start(server: &Server, name: &str, number: u8) -> Self {
+    fn new(server: &Server, name: &str, number: u8) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let ledger = LedgerFile::open(folder.path()).expect("tokens");
         let lifetime = Duration::from_secs(LIFETIME);
@@ -57,11 +63,32 @@ impl Pod {
         let settings = endpoint::Settings {
             id: id(name),
             boot: Boot([number; 16]),
-            limits: Limits::default(),
+            limits: Limits::default().with_sidecar(),
             max_agents: 8,
             connections_per_second: 1000,
         };
         let endpoint = Endpoint::new(settings, move |_| Some(Rc::new(Rules { policy, targets: targets.clone() })));
+        Self { endpoint, tls, folder }
+    }
+}
+
+/// An entry of the table for the agent of this uid.
+fn entry(id: &EndpointId, address: SocketAddr, uid: &str) -> (EndpointId, endpoint::Sidecar) {
+    (id.clone(), endpoint::Sidecar { address, agents: BTreeSet::from([uid.to_owned()]) })
+}
+
+/// A pod with a sidecar, at an address that agents do not know.
+struct Pod {
+    id: EndpointId,
+    endpoint: Rc<Endpoint>,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Pod {
+    /// `number` names the run.
+    async fn start(server: &Server, name: &str, number: u8) -> Self {
+        let Part { endpoint, tls, folder } = Part::new(server, name, number);
         let listener = TcpListener::bind("127.0.0.3:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         spawn_local(endpoint::listen(endpoint.clone(), listener, tls));
@@ -70,8 +97,7 @@ impl Pod {
 
     /// An entry of the table for the agent of this uid.
     fn of(&self, uid: &str) -> (EndpointId, endpoint::Sidecar) {
-        let sidecar = endpoint::Sidecar { address: self.address, agents: BTreeSet::from([uid.to_owned()]) };
-        (self.id.clone(), sidecar)
+        entry(&self.id, self.address, uid)
     }
 
     async fn is_reached(&self) {
@@ -133,6 +159,41 @@ async fn an_agent_hears_of_its_own_sidecars_alone_and_from_none_of_them() {
         }
         assert!(other.endpoint.agents().is_empty());
         assert_eq!(server.closed("unknown_endpoint"), 0, "edge-9 was dialled");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_has_an_endpoint_of_each_gateway_behind_one_port() {
+    within(async {
+        let listener = TcpListener::bind("127.0.0.3:0").await.expect("a port");
+        let (address, names) = (listener.local_addr().expect("an address"), Rc::new(ByName::default()));
+        spawn_local(listen_by_name(names.clone(), listener, door::of_sidecar(8), || ()));
+        let gateways = [("s1", 8), ("s2", 9)].map(|(name, number)| {
+            let (server, home) = (Server::start(), Home::new());
+            let part = Part::new(&server, name, number);
+            names.insert(part.endpoint.clone(), part.tls.clone());
+            server.endpoint.set_sidecars(&BTreeMap::from([entry(&id(name), address, identity(0).uid())]));
+            (server, home, part)
+        });
+        let mut agents = Vec::new();
+        for (server, home, part) in &gateways {
+            let enrolled = enrol(&server.join(1, 0), &home.folder, &way(&server.clock)).await.expect("enrolled");
+            agents.push(start_agent(server, &home.tls(&enrolled, &server.clock)));
+            until(|| part.endpoint.agents().iter().any(|view| view.attached)).await;
+        }
+        let closed = || names.closed().get("unknown_endpoint").copied().unwrap_or_default();
+        assert_eq!(closed(), 0);
+        // Nobody answers to another id, nor to one that was taken back.
+        let (server, home, _) = &gateways[0];
+        let tls = home.tls(&home.kept(NOW), &server.clock);
+        names.remove(&id("s1"));
+        let others = [Dial::Sidecar(id("s3")), Dial::Sidecar(id("s1")), Dial::Endpoint(id("s2"))];
+        for (dial, count) in others.iter().zip(1..) {
+            let tcp = TcpStream::connect(address).await.expect("a connection");
+            assert!(tls.secure(tcp, dial).await.is_err(), "{dial:?}");
+            until(|| closed() == count).await;
+        }
     })
     .await;
 }
