@@ -325,4 +325,12 @@ mod tests {
         to.connected.send_replace(report.clone());
         assert!(matches!(desk.next(Room::All).await, News::Connected(told) if told == report));
     }
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_tells_a_new_stream_of_no_agents() {
+        let (to, desk) = desk();
+        let mut desk = desk.of_sidecar();
+        desk.begin();
+        let (news, _) = tokio::join!(desk.next(Room::All), to.asks.ask(Applicant::Endpoint, String::new()));
+        assert!(matches!(news, News::Asked(_)), "{news:?}");
+    }
 }

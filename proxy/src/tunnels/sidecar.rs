@@ -8,8 +8,6 @@
 //! that has agents, so that other sidecars do without it, and the port is open while there are agents.
 
 mod gateway;
-#[cfg(test)]
-mod tests;
 
 use std::{
     cell::RefCell,
