@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     translate::{groups::Group, program::Snapshot, update::Update, verdict::Verdict, work::Work},
-    world::{ObjectKey, World, changes::Changes},
+    world::{ObjectKey, World, changes::Changes, subject::forward_of},
 };
 
 /// The translation of a whole world.
@@ -85,11 +85,14 @@ impl Translator {
             &refreshed,
             &self.forwards,
         );
+        let groups = published.agents.iter().flat_map(|uid| self.programs.groups_of(uid));
+        let unreached = groups.flat_map(Group::selecting).filter_map(|origin| forward_of(&origin)).collect();
         Update {
             verdicts: recorded.verdicts,
             programs: published.programs,
             ports: published.ports,
             agents: published.agents,
+            unreached,
             pods: regrouped.pods,
             placed: regrouped.placed,
             work,

@@ -291,6 +291,11 @@ impl Programs {
         self.snapshots.iter()
     }
 
+    /// The sidecar groups whose listeners reach the agent of this uid.
+    pub(super) fn groups_of(&self, uid: &str) -> impl Iterator<Item = &Group> {
+        self.meetings.groups_of(uid)
+    }
+
     /// The number of pods that an agent of a gateway does not reach.
     pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.meetings.left_out(gateway, uid)
