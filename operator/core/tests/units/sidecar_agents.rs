@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::{
     cluster_agents::{agent, open, tunnelled, written},
-    scene::{News, Scene, app_pod, condition_of, gateway, key, keys, ms, pair, unscaled, writes},
+    scene::{News, Scene, app_pod, condition_of, fleet_pod, gateway, key, keys, ms, pair, unscaled, writes},
 };
 
 /// A pod with a sidecar that was created at this second and has the address 10.0.0.`end`.
@@ -96,6 +96,9 @@ fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     let news = app(&mut scene, "b", 2, 2);
     assert!(news.update.programs.iter().eq([&Group::Gateway(key("edge"))]), "{:?}", news.update.programs);
     assert_eq!(named(&scene), of_home(&["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(news.update.work.sidecars, 2, "the pods of the gateway's agents are compared");
+    let of_fleet = scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
+    assert_eq!(of_fleet.update.work.sidecars, 0);
     let same = scene.see(proxied("b", 2, 2, |pod| PodInfo { ready: true, ..pod }));
     assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
     scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ..pod }));
