@@ -36,6 +36,8 @@ pub enum Case {
 /// What is left to do, and with which root.
 #[derive(Clone, Debug)]
 pub struct Judged {
+    /// Namespace of the gateway.
+    pub gateway_namespace: String,
     /// Uid of the gateway, whose root signs.
     pub gateway_uid: String,
     /// What is left to do.
@@ -67,7 +69,7 @@ pub fn judge(
         return Err(refusal(SignReason::Agent, detail));
     };
     let case = case(cache, (&gateway, proxy.uid), applicant)?;
-    Ok(Judged { gateway_uid, case })
+    Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid, case })
 }
 
 /// What is left to do for the sidecar in the pod of this uid.
