@@ -315,6 +315,11 @@ impl Store {
         !self.shared.room.is_closed()
     }
 
+    /// Whether it is closed, or its thread has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.shared.next.has_changed().is_err()
+    }
+
     /// Waits until the store is closed.
     pub(crate) async fn closed(&self) {
         let mut next = self.shared.next.clone();

@@ -276,6 +276,7 @@ impl Driver {
         statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
         // A new generation is observed even if the new spec compiles to the same listeners.
         statuses.look_at(touched.changes.forwards, now);
+        statuses.look_at(update.unreached, now);
         statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
             if let Group::Gateway(key) = group {

@@ -44,6 +44,10 @@ pub struct Settings {
     /// dial them. The operator creates the Secret when the first gateway has tunnels.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_SECRET", default_value = "portlane-tunnel-roots")]
     pub tunnel_roots_secret: String,
+    /// Most roots of the tunnels that the gateways of one namespace may have, with those of deleted gateways. The Secret
+    /// holds 512.
+    #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE", default_value_t = 64)]
+    pub tunnel_roots_per_namespace: usize,
     /// Namespaces to watch, separated by commas. Absent: all namespaces.
     #[arg(long, env = "PORTLANE_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use data_encoding::BASE64;
@@ -27,7 +28,7 @@ use operator_core::{
 use proxy_api::{Issued, SignOutcome, SignReason};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify, time::timeout};
 use tunnel_core::{
     identity::{AgentIdentity, AgentName, EndpointId, Fingerprint},
     join::{Address, JoinString, Token},
@@ -49,6 +50,10 @@ struct Server {
     secrets: Mutex<BTreeMap<String, Value>>,
     writes: Mutex<Writes>,
     version: Mutex<u64>,
+    /// Somebody reads the roots.
+    asked: Notify,
+    /// Who holds it delays those who read the roots.
+    slow: tokio::sync::Mutex<()>,
 }
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {
@@ -99,6 +104,10 @@ impl Server {
                 async move {
                     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
                     let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    if method == Method::GET && path == ROOTS {
+                        server.asked.notify_one();
+                        drop(server.slow.lock().await);
+                    }
                     let (code, body) = server.answer(&method, &path, &body);
                     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
                     *response.status_mut() = StatusCode::from_u16(code).expect("a code");
@@ -140,7 +149,7 @@ async fn start() -> (Arc<Server>, Enroller) {
     let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
     config.root_cert = Some(Vec::new());
     let client = Client::try_from(config).expect("a client");
-    let roots = TunnelRoots::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-roots");
+    let roots = TunnelRoots::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-roots", PER_NAMESPACE);
     (server, Enroller::new(client, roots, Arc::default()))
 }
 
@@ -148,6 +157,7 @@ fn wanted() -> Wanted {
     let agent = AgentName::new("home", "pi4").expect("names");
     Wanted {
         key: ObjectKey::new("home", "pi4"),
+        gateway_namespace: "edge".to_owned(),
         gateway_uid: "uid-edge".to_owned(),
         identity: AgentIdentity::new(agent, "uid-1", 0).expect("an identity"),
         redemptions: 1,
@@ -164,7 +174,7 @@ fn request() -> String {
 
 /// What the root of this gateway is to sign.
 fn by(gateway_uid: &str, case: Case) -> Judged {
-    Judged { gateway_uid: gateway_uid.to_owned(), case }
+    Judged { gateway_namespace: "edge".to_owned(), gateway_uid: gateway_uid.to_owned(), case }
 }
 
 fn case(token: Token) -> Judged {
@@ -257,6 +267,9 @@ fn endpoint() -> Case {
     Case::Endpoint(EndpointId::new("0a1b").expect("an id"))
 }
 
+/// How many roots the gateways of one namespace may have.
+const PER_NAMESPACE: usize = 3;
+
 const ROOTS: &str = "/api/v1/namespaces/portlane/secrets/portlane-tunnel-roots";
 
 #[tokio::test]
@@ -276,7 +289,7 @@ async fn one_root_signs_endpoints_and_agents_of_a_gateway_and_is_kept_in_the_sec
     assert!(says(&pod, &id.uri()) && !says(&pod, &id.sidecar_uri()));
     let kept = || server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
     let before = kept();
-    assert!(before["uid-edge.pem"].is_string());
+    assert!(before["edge.uid-edge.pem"].is_string());
     let refused = enroller.sign(&by("uid-edge", endpoint()), "AAAA").await.outcome;
     assert_eq!(reason(refused), SignReason::Request);
     assert_eq!(kept(), before);
@@ -300,21 +313,72 @@ async fn gateways_have_roots_of_their_own_and_a_join_string_has_that_of_its_gate
 }
 
 #[tokio::test]
+async fn a_slow_read_of_the_root_of_one_gateway_delays_no_other_one() {
+    let (server, enroller) = start().await;
+    let edge = signed(&enroller, "uid-edge", endpoint()).await;
+    let wait = Duration::from_secs(2);
+    timeout(wait, server.asked.notified()).await.expect("the root was read");
+    let slow = server.slow.lock().await;
+    let other = enroller.clone();
+    let other = tokio::spawn(async move { signed(&other, "uid-other", endpoint()).await });
+    timeout(wait, server.asked.notified()).await.expect("the other root is read");
+    let again = timeout(wait, signed(&enroller, "uid-edge", endpoint())).await.expect("no delay");
+    assert_eq!(again.root, edge.root);
+    drop(slow);
+    let other = timeout(wait, other).await.expect("in time").expect("no panic");
+    assert_ne!(other.root, edge.root);
+}
+
+#[tokio::test]
+async fn gateways_that_need_their_first_roots_at_once_each_get_one() {
+    let (server, enroller) = start().await;
+    let (one, same, other) = tokio::join!(
+        signed(&enroller, "uid-edge", endpoint()),
+        signed(&enroller, "uid-edge", endpoint()),
+        signed(&enroller, "uid-other", endpoint()),
+    );
+    assert!(one.root == same.root && one.root != other.root);
+    let kept = server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
+    assert_eq!(kept.as_object().map(serde_json::Map::len), Some(2));
+}
+
+#[tokio::test]
 async fn a_secret_with_as_many_roots_as_it_may_hold_gets_no_other_one() {
     let (server, enroller) = start().await;
     signed(&enroller, "uid-edge", endpoint()).await;
     {
         let mut secrets = server.secrets.lock().expect("not poisoned");
         let roots = secrets.get_mut(ROOTS).and_then(|secret| secret["data"].as_object_mut()).expect("roots");
-        roots.extend((1..512).map(|at| (format!("uid-{at}.pem"), json!(BASE64.encode(b"a root")))));
+        roots.extend((1..512).map(|at| (format!("n{at}.uid-{at}.pem"), json!(BASE64.encode(b"a root")))));
     }
     let refused = enroller.sign(&by("uid-new", endpoint()), &request()).await.outcome;
     assert_eq!(reason(refused), SignReason::Unavailable);
     let why = enroller.offer(Wanted { gateway_uid: "uid-new".to_owned(), ..wanted() }).await.result;
     let why = why.expect_err("no root");
-    assert!(why.contains("portlane-tunnel-roots holds 512 roots") && why.contains("UID.pem"), "{why}");
+    assert!(why.contains("portlane-tunnel-roots holds 512 roots") && why.contains("NAMESPACE.UID.pem"), "{why}");
     signed(&enroller, "uid-edge", endpoint()).await;
-    let damaged = enroller.offer(Wanted { gateway_uid: "uid-7".to_owned(), ..wanted() }).await.result;
+    let damaged = enroller
+        .offer(Wanted { gateway_namespace: "n7".to_owned(), gateway_uid: "uid-7".to_owned(), ..wanted() })
+        .await
+        .result;
     let damaged = damaged.expect_err("no root");
-    assert!(damaged.contains("uid-7.pem in Secret portlane-tunnel-roots does not hold the root"), "{damaged}");
+    assert!(damaged.contains("n7.uid-7.pem in Secret portlane-tunnel-roots does not hold the root"), "{damaged}");
+}
+
+#[tokio::test]
+async fn the_gateways_of_one_namespace_cannot_take_the_places_of_others() {
+    let (server, enroller) = start().await;
+    for uid in ["uid-1", "uid-2", "uid-3"] {
+        signed(&enroller, uid, endpoint()).await;
+    }
+    let refused = enroller.sign(&by("uid-4", endpoint()), &request()).await.outcome;
+    assert_eq!(reason(refused), SignReason::Unavailable);
+    let why = enroller.offer(Wanted { gateway_uid: "uid-4".to_owned(), ..wanted() }).await.result;
+    let why = why.expect_err("no root");
+    assert!(why.contains("holds 3 roots of gateways in namespace edge") && why.contains("edge.UID.pem"), "{why}");
+    let elsewhere = Judged { gateway_namespace: "other".to_owned(), ..by("uid-5", endpoint()) };
+    assert!(is_issued(&enroller.sign(&elsewhere, &request()).await.outcome));
+    signed(&enroller, "uid-1", endpoint()).await;
+    let kept = server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
+    assert_eq!(kept.as_object().map(serde_json::Map::len), Some(4));
 }

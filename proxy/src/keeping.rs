@@ -1,43 +1,80 @@
 //! What the control thread asks of the thread of durable listeners.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proxy_api::{Listener, ListenerId, Target};
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     shared::Shared,
     threads::{Command, WorkerHandle},
 };
 
+/// A listener whose log is not open by then does not run for now.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
 /// What is asked.
 #[derive(Debug)]
 pub enum Ask {
-    /// Open the log of a listener, unless it is open.
-    Open {
-        /// The listener.
-        id: ListenerId,
-        /// Its spec.
-        spec: Arc<Listener>,
-        /// Hears why there is no log, if so.
-        done: oneshot::Sender<Result<(), String>>,
-    },
+    /// Open the logs of these listeners, unless they are open. Others that are not open yet are wanted no more.
+    Open(Vec<Wanted>),
     /// Run these durable listeners, and no others.
     Run(Vec<Arc<Shared>>),
 }
 
-/// Opens the log of a durable listener, unless it is open.
-///
-/// # Errors
-/// Why the listener cannot run, and what to do.
-pub async fn open(thread: Option<&WorkerHandle>, id: &ListenerId, spec: &Arc<Listener>) -> Result<(), String> {
-    let Some(thread) = thread else { return Err(nowhere().to_owned()) };
-    if let Some(unfit) = unfit(spec) {
-        return Err(unfit);
+/// A log that is wanted.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The listener.
+    pub id: ListenerId,
+    /// Its spec.
+    pub spec: Arc<Listener>,
+    /// Hears why there is no log, if so.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// Opens the logs of these durable listeners at the same time, unless they are open. Returns why others cannot run, and
+/// what to do. One whose log is not open within this time is opened in the background: ask again.
+pub async fn open(
+    thread: Option<&WorkerHandle>,
+    listeners: Vec<(ListenerId, Arc<Listener>)>,
+    within: Duration,
+) -> BTreeMap<ListenerId, String> {
+    let mut failed = BTreeMap::new();
+    let (mut all, mut answers) = (Vec::new(), Vec::new());
+    for (id, spec) in listeners {
+        let unfit = if thread.is_none() { Some(nowhere().to_owned()) } else { unfit(&spec) };
+        if let Some(why) = unfit {
+            failed.insert(id, why);
+            continue;
+        }
+        let (done, opened) = oneshot::channel();
+        answers.push((id.clone(), opened));
+        all.push(Wanted { id, spec, done });
     }
-    let (done, opened) = oneshot::channel();
-    thread.send(Command::Keep(Ask::Open { id: id.clone(), spec: spec.clone(), done })).await;
-    opened.await.unwrap_or_else(|_| Err("the thread of durable listeners has ended: restart the process".to_owned()))
+    if let Some(thread) = thread {
+        thread.send(Command::Keep(Ask::Open(all))).await;
+    }
+    let until = Instant::now() + within;
+    for (id, opened) in answers {
+        let ended = || Err("the thread of durable listeners has ended: restart the process".to_owned());
+        let answer = timeout_at(until, opened).await;
+        if let Err(why) = answer.map_or_else(|_| Err(late()), |opened| opened.unwrap_or_else(|_| ended())) {
+            failed.insert(id, why);
+        }
+    }
+    failed
+}
+
+/// Why a listener does not run whose log takes long to open.
+pub(crate) fn late() -> String {
+    format!(
+        "the log is not open after {} s: see to the disk or the server that keeps it; the listener runs once it is open",
+        OPEN_WITHIN.as_secs()
+    )
 }
 
 /// Why no durable listener runs.
@@ -97,7 +134,24 @@ mod tests {
     #[tokio::test]
     async fn without_a_folder_the_words_name_the_option() {
         let id = ListenerId::new(proxy_api::Origin::port_forward("ns", "f"), "l");
-        let why = open(None, &id, &Arc::new(listener())).await.expect_err("no thread");
+        let failed = open(None, vec![(id.clone(), Arc::new(listener()))], OPEN_WITHIN).await;
+        let why = failed.get(&id).expect("no thread");
         assert_eq!(why.contains("--data DIR"), cfg!(feature = "durable"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_not_open_in_time_fails_its_listener_alone() {
+        let (thread, mut queue) = WorkerHandle::with_queue();
+        let id = |name: &str| ListenerId::new(proxy_api::Origin::port_forward("ns", "f"), name);
+        let listeners = ["a", "b"].map(|name| (id(name), Arc::new(listener())));
+        let answers = async {
+            let Some(Command::Keep(Ask::Open(mut wanted))) = queue.recv().await else { panic!("logs are asked for") };
+            let last = wanted.pop().expect("two");
+            last.done.send(Ok(())).expect("it is waited for");
+            // The other one hangs.
+            wanted
+        };
+        let (failed, _hung) = tokio::join!(open(Some(&thread), listeners.to_vec(), OPEN_WITHIN), answers);
+        assert_eq!(failed, BTreeMap::from([(id("a"), late())]));
     }
 }

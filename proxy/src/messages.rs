@@ -5,40 +5,41 @@
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
+mod leaving;
 mod left;
 mod log;
+mod opening;
 mod place;
 mod removal;
 mod settings;
 mod sink;
 mod socket;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
+    mem::take,
     path::PathBuf,
+    rc::Rc,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use proxy_api::{Listener, ListenerId};
+use proxy_api::{Durable, ListenerId};
 use tokio::{
     select,
-    sync::mpsc,
-    task::LocalSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    sync::{Notify, mpsc, oneshot},
+    task::{JoinHandle, LocalSet, spawn_local},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
 pub use self::left::LeftError;
 pub(crate) use self::left::{find, name, waiting};
-use self::{
-    log::{Leaving, Log},
-    place::PlaceOfLog,
-    socket::Socket,
-};
+use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
-    keeping::Ask,
+    keeping::{Ask, Wanted, late},
     log::Level,
     net::OsSocket,
     process::Process,
@@ -53,7 +54,7 @@ use crate::{
 pub(crate) const ALL_LOGS: &str = "durable";
 /// Pause between two signs of life, and between two looks at the logs.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long a log may take to write what it has when the process ends.
+/// How long logs may take to write what they have when the process ends, all at the same time.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the logs are, and what becomes of them.
@@ -97,9 +98,9 @@ pub(crate) fn start(place: Place, process: &Process) -> io::Result<(WorkerHandle
     let (handle, queue) = WorkerHandle::with_queue();
     let process = process.clone();
     let run = move || {
-        let (logs, leaving, sockets) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
-        let thread = Thread { place, process, logs, leaving, sockets };
-        LocalSet::new().block_on(&runtime, thread.run(queue));
+        LocalSet::new().block_on(&runtime, Thread::new(place, process).run(queue));
+        // A call to a disk that hangs would hold up the end of the process.
+        runtime.shutdown_background();
     };
     Ok((handle, thread::Builder::new().name("durable".into()).spawn(run)?))
 }
@@ -110,14 +111,31 @@ struct Thread {
     process: Process,
     /// The logs that are open.
     logs: BTreeMap<ListenerId, Log>,
+    /// Those that are not open yet.
+    begun: BTreeMap<ListenerId, Begun>,
+    /// Notified when one is open, or cannot be opened.
+    wake: Rc<Notify>,
     /// The logs of listeners that are gone, until their sinks have all messages or their time is over.
     leaving: BTreeMap<ListenerId, Leaving>,
     sockets: HashMap<SocketId, Socket>,
 }
 
+/// A log that is not open yet.
+struct Begun {
+    opening: Opening,
+    /// Who waits for it; `None`: nobody any more, and the next ask takes it.
+    asked: Option<oneshot::Sender<Result<(), String>>>,
+}
+
 impl Thread {
+    fn new(place: Place, process: Process) -> Self {
+        let (logs, begun, leaving) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { place, process, logs, begun, wake: Rc::default(), leaving, sockets: HashMap::new() }
+    }
+
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let life = self.process.lives.begin("durable");
+        let wake = self.wake.clone();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -126,6 +144,7 @@ impl Thread {
                     None | Some(Command::Drain { .. }) => break,
                     Some(command) => self.take(command).await,
                 },
+                () = wake.notified() => self.settle().await,
                 _ = beats.tick() => {
                     life.beat();
                     self.look().await;
@@ -145,10 +164,9 @@ impl Thread {
                     socket.stop().await;
                 }
             }
-            Command::Keep(Ask::Open { id, spec, done }) => {
-                let opened = self.open(&id, &spec).await;
-                // The control thread may have gone.
-                let _ = done.send(opened);
+            Command::Keep(Ask::Open(wanted)) => {
+                self.open(wanted);
+                self.settle().await;
             }
             Command::Keep(Ask::Run(listeners)) => self.follow(&listeners).await,
             // These are about sessions, which are those of workers.
@@ -156,32 +174,89 @@ impl Thread {
         }
     }
 
-    /// Opens a log, unless it is open. There must be room for what it may become, with its new bounds if it is open.
-    async fn open(&mut self, id: &ListenerId, spec: &Listener) -> Result<(), String> {
-        let Some(durable) = spec.durable.as_deref() else { return Ok(()) };
-        if let Some(room) = self.place.room {
-            let others = self.logs.iter().filter(|(other, _)| *other != id).map(|(_, log)| log.most_bytes());
-            settings::fits(durable, room, others.fold(0, u64::saturating_add))?;
+    /// Begins to open these logs, unless they are open. There must be room for what each may become, with its new
+    /// bounds if it is open. Logs that are not open yet, and are none of these, are given up.
+    fn open(&mut self, wanted: Vec<Wanted>) {
+        let mut begun = take(&mut self.begun);
+        let mut failed = self.without_room(&wanted);
+        for Wanted { id, spec, done } in wanted {
+            let answer = match (failed.remove(&id), spec.durable.as_deref()) {
+                (Some(why), _) => Err(why),
+                (None, Some(durable)) if !self.logs.contains_key(&id) => {
+                    let before = begun.remove(&id).map(|begun| begun.opening);
+                    let opening = before.filter(|opening| opening.is_of(durable));
+                    let opening = opening.unwrap_or_else(|| self.begin(&id, durable));
+                    self.begun.insert(id, Begun { opening, asked: Some(done) });
+                    continue;
+                }
+                (None, _) => Ok(()),
+            };
+            // The control thread may have gone.
+            let _ = done.send(answer);
         }
-        if self.logs.contains_key(id) {
-            return Ok(());
+    }
+
+    /// Those of these logs for which there is no room beside the logs that are open, and why.
+    fn without_room(&self, wanted: &[Wanted]) -> BTreeMap<ListenerId, String> {
+        let Some(room) = self.place.room else { return BTreeMap::new() };
+        let open = self.logs.iter().map(|(id, log)| (id.clone(), log.most_bytes())).collect();
+        let durable =
+            |wanted: &Wanted| Some((wanted.id.clone(), settings::most_bytes(wanted.spec.durable.as_deref()?)));
+        let wanted: Vec<(ListenerId, u64)> = wanted.iter().filter_map(durable).collect();
+        settings::without_room(room, open, &wanted)
+    }
+
+    /// Begins to open a log, once the one that its listener had before is closed.
+    fn begin(&mut self, id: &ListenerId, durable: &Durable) -> Opening {
+        let (place, leaving, drains_only) = (self.place.of_log(id), self.leaving.remove(id), self.place.drains_only);
+        let there = place.clone();
+        let before = async move {
+            if let Some(leaving) = leaving {
+                leaving.close().await;
+            }
+            !drains_only || there.has_folder().await
+        };
+        Opening::start(place, durable, before, self.wake.clone())
+    }
+
+    /// Takes what is open now. Who waits for a log hears of it.
+    async fn settle(&mut self) {
+        for (id, mut begun) in take(&mut self.begun) {
+            let Some(asked) = begun.asked.take_if(|asked| !asked.is_closed()) else {
+                self.begun.insert(id, begun);
+                continue;
+            };
+            let answer = match begun.opening.take() {
+                Some(Ok(Some(opened))) => {
+                    let (place, wake) = (self.place.of_log(&id), self.wake.clone());
+                    let log = Log::new(place, begun.opening.durable(), opened, &self.process.files, wake);
+                    self.logs.insert(id, log);
+                    Ok(())
+                }
+                Some(opened) => opened.map(drop),
+                None if begun.opening.is_late() => {
+                    self.begun.insert(id, begun);
+                    Err(late())
+                }
+                None => {
+                    begun.asked = Some(asked);
+                    self.begun.insert(id, begun);
+                    continue;
+                }
+            };
+            // The control thread may have gone.
+            let _ = asked.send(answer);
         }
-        let place = self.place.of_log(id);
-        if self.place.drains_only && !place.has_folder() {
-            return Ok(());
+        for log in self.logs.values_mut() {
+            log.settle(&self.process);
         }
-        if let Some(leaving) = self.leaving.remove(id) {
-            leaving.end(CLOSE_WITHIN).await;
-        }
-        let log = Log::open(place, durable, &self.process.files).await?;
-        self.logs.insert(id.clone(), log);
-        Ok(())
+        self.serve().await;
     }
 
     async fn listen(&mut self, id: SocketId, socket: OsSocket, route: Route) {
         let shared = route.load().first().clone();
         if let Some(log) = self.logs.get_mut(&*shared.id) {
-            log.run(&shared, &self.process).await;
+            log.run(&shared, &self.process);
         }
         self.sockets.insert(id, Socket::new(socket, route));
         self.serve().await;
@@ -191,7 +266,7 @@ impl Thread {
     async fn follow(&mut self, listeners: &[Arc<Shared>]) {
         for shared in listeners {
             if let Some(log) = self.logs.get_mut(&*shared.id) {
-                log.run(shared, &self.process).await;
+                log.run(shared, &self.process);
             }
         }
         let run: BTreeSet<&ListenerId> = listeners.iter().map(|shared| &*shared.id).collect();
@@ -222,27 +297,33 @@ impl Thread {
     }
 
     /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
-    /// then stays on the disk.
+    /// then stays on the disk. Logs are closed at the same time, too.
     async fn end(mut self) {
-        for mut socket in std::mem::take(&mut self.sockets).into_values() {
+        for mut socket in take(&mut self.sockets).into_values() {
             socket.stop().await;
         }
+        let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
         if !self.place.drain.is_zero() {
-            let logs = std::mem::take(&mut self.logs).into_values();
-            let drained: Vec<Leaving> = logs.map(|log| log.leave_within(self.place.drain, &self.process.log)).collect();
-            let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
-            for leaving in drained {
-                leaving.finish(until, &self.process.stop).await;
+            let drain = |log: Log| log.leave_within(self.place.drain, &self.process.log);
+            let mut drained: BTreeMap<ListenerId, Leaving> =
+                take(&mut self.logs).into_iter().map(|(id, log)| (id, drain(log))).collect();
+            for leaving in drained.values_mut() {
+                leaving.wait(until, &self.process.stop).await;
             }
+            self.leaving.extend(drained);
         }
-        for (id, log) in self.logs {
-            if timeout(CLOSE_WITHIN, log.close()).await.is_err() {
+        let until = until.min(Instant::now() + CLOSE_WITHIN);
+        let logs = self.logs.into_iter().map(|(id, log)| (id, spawn_local(log.close())));
+        let leaving = self.leaving.into_iter().map(|(id, leaving)| (id, spawn_local(leaving.close())));
+        let closed: Vec<(ListenerId, JoinHandle<()>)> = logs.chain(leaving).collect();
+        for (id, closed) in closed {
+            if timeout_at(until, closed).await.is_err() {
                 let message = format!("its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
                 self.process.log.notice(Level::Error, "delivery", id, message);
             }
         }
-        for leaving in self.leaving.into_values() {
-            leaving.end(CLOSE_WITHIN).await;
-        }
     }
 }
+
+#[cfg(test)]
+mod tests;

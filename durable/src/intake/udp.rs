@@ -1,5 +1,6 @@
 //! Messages over UDP: a datagram is a message.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 
 use tokio::net::UdpSocket;
@@ -18,16 +19,17 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// for is dropped, and counted there. The bound of `limits` is that of the store. A datagram without a byte is no
 /// message, as an empty line is none.
 ///
-/// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows.
+/// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows; `counted`
+/// has how many of them are counted, which the caller keeps for the next call.
 pub async fn receive(
     socket: &UdpSocket,
     store: &Store,
     limits: Limits,
     intake: &Intake,
     dropped: impl Fn(&UdpSocket) -> Option<u32>,
+    counted: &Cell<u32>,
 ) -> io::Error {
     let mut buffer = vec![0; DATAGRAM];
-    let mut before = dropped(socket).unwrap_or(0);
     loop {
         if let Err(error) = socket.readable().await {
             return error;
@@ -38,8 +40,7 @@ pub async fn receive(
         }
         let (messages, ended) = batch(socket, &mut buffer, limits, intake);
         if let Some(now) = dropped(socket) {
-            let more = u64::from(now.wrapping_sub(before));
-            before = now;
+            let more = u64::from(now.wrapping_sub(counted.replace(now)));
             intake.count(|figures| figures.kernel_drops += more);
         }
         if let Err(StoreError::Stopped) = append(store, messages, intake) {

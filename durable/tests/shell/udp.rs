@@ -64,7 +64,7 @@ async fn a_datagram_is_a_message_and_is_cut_or_dropped_beyond_the_bound() {
             assert_eq!(texts, expected.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
             figures(&store, |figures| figures.next == first + expected.len() as u64).await;
         };
-        is_served(receive(&socket, &store, limits, &intake, |_| None), test).await;
+        is_served(receive(&socket, &store, limits, &intake, |_| None, &Cell::new(0)), test).await;
         let figures = intake.figures();
         assert_eq!((figures.truncated, figures.too_long), counted);
     }
@@ -84,7 +84,23 @@ async fn datagrams_that_the_system_dropped_are_counted_also_beyond_the_last_numb
         until(&intake, |figures| figures.messages == 1).await;
         assert_eq!(intake.figures().kernel_drops, 5);
     };
-    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| Some(dropped.get())), test).await;
+    let counted = Cell::new(u32::MAX);
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| Some(dropped.get()), &counted), test).await;
+}
+
+#[tokio::test]
+async fn datagrams_that_the_system_dropped_while_nobody_received_are_counted() {
+    let home = tempdir().expect("a folder");
+    let store = open(home.path());
+    let intake = Intake::default();
+    let (socket, address, sender) = sockets().await;
+    let counted = Cell::new(2);
+    let test = async {
+        sender.send_to(b"one", address).await.expect("it is sent");
+        until(&intake, |figures| figures.messages == 1).await;
+        assert_eq!((intake.figures().kernel_drops, counted.get()), (3, 5));
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| Some(5), &counted), test).await;
 }
 
 #[tokio::test]
@@ -109,7 +125,7 @@ async fn datagrams_beyond_what_may_wait_for_the_disk_are_dropped_and_counted() {
         disk.hold(false);
         store.wait_for(taken - 1).await.expect("it runs");
     };
-    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
 }
 
 #[tokio::test]
@@ -129,7 +145,8 @@ async fn datagrams_that_come_faster_than_they_are_read_leave_others_their_turn()
             let figures = intake.figures();
             figures.messages + figures.empty + figures.too_long
         };
-        let mut serving = pin!(receive(&socket, &store, DROP, &intake, |_| None));
+        let counted = Cell::new(0);
+        let mut serving = pin!(receive(&socket, &store, DROP, &intake, |_| None, &counted));
         poll_fn(|context| {
             assert!(serving.as_mut().poll(context).is_pending());
             Poll::Ready(())
@@ -158,7 +175,7 @@ async fn a_datagram_without_a_byte_is_no_message() {
         store.wait_for(0).await.expect("it runs");
         assert_eq!(read(&store, 0).await, [(0, b"one".to_vec())]);
     };
-    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
 }
 
 #[tokio::test]
@@ -171,7 +188,7 @@ async fn a_datagram_of_a_source_that_is_not_admitted_is_dropped_and_counted() {
         sender.send_to(b"one", address).await.expect("it is sent");
         until(&intake, |figures| figures.denied == 1).await;
     };
-    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None), test).await;
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
     assert_eq!((intake.figures().messages, store.figures().next), (0, 0));
 }
 
@@ -189,7 +206,7 @@ async fn a_datagram_that_comes_while_the_store_closes_stays_in_the_socket() {
         assert!(waits, "the disk is held");
         assert_eq!(store.try_append(messages(1..2)).expect_err("it closes"), StoreError::Stopped);
         sender.send_to(b"next", address).await.expect("it is sent");
-        let error = receive(&socket, &store, TRUNCATE, &Intake::default(), |_| None).await;
+        let error = receive(&socket, &store, TRUNCATE, &Intake::default(), |_| None, &Cell::new(0)).await;
         assert!(error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>()).is_some(), "{error}");
         let mut datagram = [0; 8];
         let (count, _) = socket.recv_from(&mut datagram).await.expect("it is still there");

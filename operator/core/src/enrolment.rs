@@ -8,8 +8,10 @@
 //! The Secret of an agent is its child: the join string, and the ledger of the tokens that were issued for it. The shell
 //! writes the ledger before it answers.
 
+mod failing;
 mod judge;
 mod ledger;
+mod roots;
 
 use crds::{ForwardAgent, ForwardGateway, GatewayTunnels, ServiceType};
 use proxy_api::{SignOutcome, SignReason, SignRefusal};
@@ -19,8 +21,10 @@ use tunnel_core::{
 };
 
 pub use self::{
+    failing::Failing,
     judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
+    roots::{NoPlace, ROOTS, place, root_key},
 };
 pub use crate::names::endpoint_id;
 use crate::{
@@ -43,6 +47,8 @@ pub const LEDGER: &str = "ledger.json";
 pub struct Wanted {
     /// The agent.
     pub key: ObjectKey,
+    /// Namespace of the gateway that takes the agent.
+    pub gateway_namespace: String,
     /// Uid of the gateway that takes the agent, whose root join strings name.
     pub gateway_uid: String,
     /// What an instance becomes that enrols.
@@ -104,6 +110,7 @@ pub(crate) fn wanted_by(cache: &Cache, admissions: &Admissions<'_>, key: &Object
     let enrolment = agent.spec.enrolment.clone().unwrap_or_default();
     Some(Wanted {
         key: key.clone(),
+        gateway_namespace: gateway.namespace.clone(),
         gateway_uid: found.metadata.uid.clone()?,
         identity: identity(key, agent)?,
         redemptions: enrolment.redemptions.unwrap_or(1),

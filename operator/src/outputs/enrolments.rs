@@ -8,10 +8,7 @@ mod roots;
 mod secret;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +16,7 @@ use data_encoding::BASE64;
 use kube::Client;
 use operator_core::{
     ObjectKey,
-    enrolment::{self, Case, Judged, LIFETIME, Offered, Wanted, offer, redeem, refused},
+    enrolment::{self, Case, Failing, Judged, LIFETIME, Offered, Wanted, offer, redeem, refused},
     status::agent::Enrolment,
 };
 use proxy_api::{Issued, SignOutcome, SignReason};
@@ -106,8 +103,7 @@ pub struct Enroller {
     roots: Arc<TunnelRoots>,
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
-    /// Requests fail, and the failure has been logged.
-    failing: Arc<AtomicBool>,
+    failing: Arc<Mutex<Failing>>,
     metrics: Arc<Metrics>,
 }
 
@@ -167,7 +163,7 @@ impl Enroller {
 
     /// The same, with whether the Secret was written.
     async fn try_offer(&self, wanted: &Wanted) -> Result<(Enrolment, Option<u64>, bool), EnrolmentError> {
-        let root = self.roots.current(&wanted.gateway_uid, now()).await?.fingerprint();
+        let root = self.roots.current((&wanted.gateway_namespace, &wanted.gateway_uid), now()).await?.fingerprint();
         let place = Place::of(&self.client, wanted);
         for _ in 0..ATTEMPTS {
             let found = place.read().await?;
@@ -185,22 +181,27 @@ impl Enroller {
         let Ok(_turn) = self.turns.acquire().await else {
             return Answered { outcome: busy(), redeemed: None };
         };
+        let gateway_uid = judged.gateway_uid.as_str();
         match self.try_sign(judged, request).await {
             Ok(answered) => {
-                if self.failing.swap(false, Relaxed) {
-                    tracing::info!("certificates for tunnels are signed again");
+                if self.failing().signed(gateway_uid) {
+                    tracing::info!(gateway_uid, "certificates for tunnels are signed again");
                 }
                 answered
             }
             Err(Unsigned::Refused(outcome)) => Answered { outcome, redeemed: None },
             Err(Unsigned::Failed(error)) => {
-                // Logged once: while the API server is away, every agent asks again and again.
-                if !self.failing.swap(true, Relaxed) {
-                    tracing::warn!(%error, "cannot sign certificates for tunnels, proxies will ask again");
+                // Logged once for each gateway: while the API server is away, every agent asks again and again.
+                if self.failing().failed(gateway_uid) {
+                    tracing::warn!(%error, gateway_uid, "cannot sign certificates for tunnels, proxies will ask again");
                 }
                 Answered { outcome: unavailable(), redeemed: None }
             }
         }
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Failing> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn try_sign(&self, judged: &Judged, request: &str) -> Result<Answered, Unsigned> {
@@ -209,7 +210,7 @@ impl Enroller {
         let der =
             der.map_err(|_| wrong("the request for a certificate is not base64: upgrade the proxy".to_owned()))?;
         let request = Request::parse(&der).map_err(|error| wrong(error.to_string()))?;
-        let root = self.roots.current(&judged.gateway_uid, now()).await?;
+        let root = self.roots.current((&judged.gateway_namespace, &judged.gateway_uid), now()).await?;
         let lifetime = Duration::from_secs(LIFETIME);
         let (signed, redeemed) = match &judged.case {
             Case::Endpoint(id) => (root.sign_endpoint(&request, id, lifetime, now()), None),

@@ -73,7 +73,7 @@ pub(super) fn start(
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks, writing);
     let (applying, applied) = mpsc::channel(RESULTS);
     let secrets = Api::namespaced(client.clone(), &settings.namespace);
-    let roots = TunnelRoots::new(secrets, &settings.tunnel_roots_secret);
+    let roots = TunnelRoots::new(secrets, &settings.tunnel_roots_secret, settings.tunnel_roots_per_namespace);
     let effects = Effects {
         client: client.clone(),
         enroller: Enroller::new(client.clone(), roots, metrics.clone()),

@@ -11,6 +11,9 @@ const FULL_FOR: u64 = 30;
 /// For how many seconds a listener that was behind counts as such while messages wait: a lag around the bound would
 /// otherwise be told each second.
 const BEHIND_FOR: u64 = 30;
+/// For how many seconds a store that has failed counts as failing: a disk whose syncs fail and succeed in turn would
+/// otherwise be told each second.
+const FAILED_FOR: u64 = 30;
 
 /// How a durable listener delivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub enum Delivery {
     Stalled,
     /// The log has no room, so that messages are dropped.
     Full,
-    /// The disk fails, so that messages are not safe.
+    /// The disk fails, or has failed a moment ago, so that messages are not safe.
     StoreFailed,
 }
 
@@ -89,6 +92,8 @@ pub struct Watch {
     full_until: u64,
     /// Until when the listener counts as behind.
     behind_until: u64,
+    /// Until when the store counts as failing.
+    failed_until: u64,
 }
 
 impl Watch {
@@ -107,11 +112,14 @@ impl Watch {
         } else if look.oldest_seconds >= BEHIND_AFTER {
             self.behind_until = now.saturating_add(BEHIND_FOR);
         }
+        if look.store_fails {
+            self.failed_until = now.saturating_add(FAILED_FOR);
+        }
         self.last = look;
         let is_silent = now.saturating_sub(self.moved.unwrap_or(began)) >= STALLED_AFTER;
         // A start does not know since when the sink takes none: the age of what waits tells.
         let waits_since_before = self.moved.is_none() && look.sink_fails && look.oldest_seconds >= STALLED_AFTER;
-        if look.store_fails {
+        if look.store_fails || now < self.failed_until {
             Delivery::StoreFailed
         } else if now < self.full_until {
             Delivery::Full
@@ -227,8 +235,18 @@ mod tests {
         let mut watch = Watch::default();
         let full = Look { without_room: 1, ..waiting(1) };
         assert_eq!(watch.see(full, 10), Delivery::Full);
-        assert_eq!(watch.see(Look { store_fails: true, ..full }, 11), Delivery::StoreFailed);
+        assert_eq!(watch.clone().see(Look { store_fails: true, ..full }, 11), Delivery::StoreFailed);
         assert_eq!(watch.see(Look { taken: 2, ..full }, 39), Delivery::Full);
         assert_eq!(watch.see(Look { taken: 3, ..full }, 40), Delivery::Flowing, "no more since");
+    }
+
+    #[test]
+    fn a_disk_that_fails_and_works_in_turn_counts_as_failing_until_it_works_for_a_while() {
+        let mut watch = Watch::default();
+        let looks = |now: u64| Look { store_fails: now.is_multiple_of(2), ..Look::default() };
+        let seen: Vec<Delivery> = (100..111).map(|now| watch.see(looks(now), now)).collect();
+        assert_eq!(seen, [Delivery::StoreFailed; 11]);
+        assert_eq!(watch.see(Look::default(), 139), Delivery::StoreFailed);
+        assert_eq!(watch.see(Look::default(), 140), Delivery::Flowing);
     }
 }

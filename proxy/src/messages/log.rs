@@ -2,28 +2,24 @@
 
 use std::{
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwapOption;
 use durable::{Figures, Store, intake::Intake};
 use proxy_api::Durable;
-use tokio::{
-    task::{JoinHandle, spawn_local},
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::{sync::Notify, task::spawn_local};
 
 use super::{
-    CLOSE_WITHIN,
-    place::PlaceOfLog,
+    leaving::Leaving,
+    opening::Opening,
+    place::{Opened, PlaceOfLog},
     removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
     socket::Taker,
+    words::{level, words},
 };
 use crate::{
     core::{
@@ -31,6 +27,7 @@ use crate::{
         pace::Pace,
     },
     files::{Files, Permit},
+    keeping::late,
     log::{self, Level},
     process::Process,
     shared::Shared,
@@ -39,18 +36,22 @@ use crate::{
 /// Files of a log that are open at once, with that of its sink; connections come on top.
 const FILES: usize = 16;
 
-/// Pause between two looks whether anybody still waits for the end of the process.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// The log of one listener.
 pub(super) struct Log {
     place: PlaceOfLog,
+    /// The store, which is closed while there is a `failure` or an `opening`.
     store: Store,
     removal: Removal,
-    /// Why the store is closed, if it could not be opened again.
+    /// Why the store is closed, unless that is only for a moment.
     failure: Option<String>,
+    /// The store that takes the place of this one.
+    opening: Option<Opening>,
+    /// Notified when that is open.
+    wake: Rc<Notify>,
     /// Messages that were in folders that were removed.
     gone: u64,
+    /// Those of them that were in the folder of `store`; `None`: it is there.
+    counted_gone: Option<u64>,
     /// What the log and its sender run by.
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
@@ -73,21 +74,30 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log in this place.
-    pub(super) async fn open(place: PlaceOfLog, durable: &Durable, files: &Arc<Files>) -> Result<Self, String> {
-        let (store, presence) = place.open(durable).await?;
+    /// The log in this place, which was opened so. `wake` is notified when `settle` has something to do.
+    pub(super) fn new(
+        place: PlaceOfLog,
+        durable: &Durable,
+        opened: Opened,
+        files: &Arc<Files>,
+        wake: Rc<Notify>,
+    ) -> Self {
+        let Opened { store, presence } = opened;
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let listener = current.clone();
         let intake = Intake::guarded(move |source| {
             let listener = listener.load_full();
             listener.is_some_and(|shared| shared.counters.admits(&shared.spec.load(), source))
         });
-        Ok(Self {
+        Self {
             place,
             store,
             removal: Removal::of(presence),
             failure: None,
+            opening: None,
+            wake,
             gone: 0,
+            counted_gone: None,
             durable: durable.clone(),
             taking: None,
             version: Rc::default(),
@@ -101,11 +111,11 @@ impl Log {
             violations: 0,
             told: Pace::default(),
             files: files.take_anyway(FILES),
-        })
+        }
     }
 
     /// Runs the listener as it is now.
-    pub(super) async fn run(&mut self, shared: &Arc<Shared>, process: &Process) {
+    pub(super) fn run(&mut self, shared: &Arc<Shared>, process: &Process) {
         let spec = shared.spec.load_full();
         let Some(durable) = spec.durable.as_deref() else { return };
         let before = self.current.swap(Some(shared.clone()));
@@ -117,31 +127,61 @@ impl Log {
             && self.sending.as_ref().is_some_and(|sending| sending.fits(&spec));
         self.durable = durable.clone();
         if !is_same_store {
-            self.sending = None;
-            // It may be closed already.
-            let _ = self.store.close().await;
-            self.open_again(process).await;
+            self.open_again();
         }
         let taking = Taking::of(&spec, durable);
         if self.taking.as_ref() != Some(&taking) {
             self.taking = Some(taking);
             self.version = Rc::default();
         }
-        if !sends_on && self.failure.is_none() {
+        if !sends_on && self.is_open() {
             self.send(shared, process);
         }
     }
 
-    /// Opens the store that was closed. Without, the listener takes no messages.
-    async fn open_again(&mut self, process: &Process) {
-        match self.place.open(&self.durable).await {
-            Ok((store, presence)) => {
+    fn is_open(&self) -> bool {
+        self.failure.is_none() && self.opening.is_none()
+    }
+
+    /// Closes the store, and opens one with the settings as they are now. Meanwhile the listener takes no messages.
+    fn open_again(&mut self) {
+        self.sending = None;
+        // One that is on its way with other settings is opened first.
+        if self.opening.is_none() {
+            let store = self.store.clone();
+            let before = async move {
+                // It may be closed already.
+                let _ = store.close().await;
+                true
+            };
+            self.opening = Some(Opening::start(self.place.clone(), &self.durable, before, self.wake.clone()));
+        }
+    }
+
+    /// Takes the store that is open now, if so.
+    pub(super) fn settle(&mut self, process: &Process) {
+        let Some((opened, is_current)) =
+            self.opening.as_mut().and_then(|opening| Some((opening.take()?, opening.is_of(&self.durable))))
+        else {
+            return;
+        };
+        self.opening = None;
+        match opened {
+            Ok(Some(Opened { store, presence })) => {
+                self.count_gone();
                 self.store = store;
                 self.removal = Removal::of(presence);
                 self.events = 0;
                 self.failure = None;
                 self.version = Rc::default();
+                if !is_current {
+                    self.open_again();
+                } else if let Some(shared) = self.current.load_full() {
+                    self.send(&shared, process);
+                }
             }
+            // Such an answer comes only before there is a log.
+            Ok(None) => {}
             Err(why) => {
                 if self.failure.as_ref() != Some(&why)
                     && let Some(shared) = self.current.load_full()
@@ -161,33 +201,47 @@ impl Log {
 
     /// What takes the messages of a socket; `None`: the listener does not run.
     pub(super) fn taker(&self) -> Option<Taker> {
-        let taking = self.taking.clone().filter(|_| self.failure.is_none())?;
+        let taking = self.taking.clone().filter(|_| self.is_open())?;
         let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
         Some(Taker { store, taking, intake, version })
     }
 
-    /// The folder was removed, and what waits with it. The next look makes another one.
-    async fn lose(&mut self) {
-        self.sending = None;
-        // A folder that is gone takes nothing.
-        let _ = self.store.close().await;
+    /// The folder was removed, and what waits with it. Another one is made.
+    fn lose(&mut self) {
         let (messages, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         self.gone += messages;
+        self.counted_gone = Some(messages);
         self.failure = Some(format!(
             "{place} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
         ));
+        self.open_again();
+    }
+
+    /// Counts messages that came to the folder after it was seen to be removed, before its store was closed.
+    fn count_gone(&mut self) {
+        if let Some(counted) = self.counted_gone.take() {
+            self.gone += self.store.figures().backlog().saturating_sub(counted);
+        }
     }
 
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
-        if self.failure.is_some() {
-            self.open_again(process).await;
-            if self.failure.is_none() {
-                self.send(&shared, process);
+        if let Some(opening) = &self.opening {
+            if opening.is_late() {
+                self.failure.get_or_insert_with(late);
             }
+        } else if self.failure.is_some() {
+            self.open_again();
+        } else if self.store.has_ended() {
+            let place = self.place.words(&self.durable);
+            let message =
+                format!("the thread of {place} has ended by itself, and is started again: report this as a bug");
+            process.log.notice(Level::Error, "store", &shared.id, message);
+            self.failure = Some(format!("{place} is opened again"));
+            self.open_again();
         } else if self.removal.is_seen().await {
-            self.lose().await;
+            self.lose();
         }
         let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
@@ -288,10 +342,11 @@ impl Log {
     /// Its sink gets messages until it has all, or this time is over.
     pub(super) fn leave_within(self, longest: Duration, out: &log::Log) -> Leaving {
         let (store, out) = (self.store.clone(), out.clone());
-        Leaving { store, task: spawn_local(self.drain(longest, out)) }
+        Leaving::new(store, spawn_local(self.drain(longest, out)))
     }
 
-    async fn drain(self, longest: Duration, out: log::Log) {
+    async fn drain(mut self, longest: Duration, out: log::Log) {
+        self.opening = None;
         let Some(shared) = self.current.load_full() else { return self.close().await };
         // It may be closed already.
         let _ = self.store.drain(longest).await;
@@ -305,57 +360,4 @@ impl Log {
         }
         shared.counters.show_durable(None);
     }
-}
-
-/// The log of a listener that is gone.
-pub(super) struct Leaving {
-    store: Store,
-    task: JoinHandle<()>,
-}
-
-impl Leaving {
-    pub(super) fn has_ended(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// Waits until it is closed; closes it at this time if it is not, or once `stop` is set.
-    pub(super) async fn finish(mut self, until: Instant, stop: &AtomicBool) {
-        while Instant::now() < until && !stop.load(Relaxed) {
-            if timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await.is_ok() {
-                return;
-            }
-        }
-        self.end(CLOSE_WITHIN).await;
-    }
-
-    /// Closes it now, so that its folder is free. What the disk does not take in this time may be lost.
-    pub(super) async fn end(self, within: Duration) {
-        let _ = timeout(within, self.store.close()).await;
-        self.task.abort();
-        // It was aborted.
-        let _ = self.task.await;
-    }
-}
-
-const fn level(delivery: Delivery) -> Level {
-    match delivery {
-        Delivery::Flowing => Level::Info,
-        Delivery::Behind | Delivery::Stalled | Delivery::Full => Level::Warn,
-        Delivery::StoreFailed => Level::Error,
-    }
-}
-
-/// What helps if messages are dropped for want of room.
-const MAKE_ROOM: &str = "messages are dropped for want of room: make room where they are kept, raise maxBytes of durable.store, or see why the sink does not keep up";
-
-/// How a listener delivers, in words.
-fn words(seen: &Seen, why: Option<&str>) -> String {
-    let Seen { delivery, backlog, oldest_seconds, .. } = seen;
-    let waiting = match *backlog {
-        0 => "no message waits".to_owned(),
-        backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
-    };
-    let remedy = (*delivery == Delivery::Full).then_some(MAKE_ROOM);
-    let more = remedy.into_iter().chain(why);
-    more.fold(format!("{delivery}: {waiting}"), |told, more| format!("{told}; {more}"))
 }

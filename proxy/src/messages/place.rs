@@ -11,6 +11,13 @@ use tokio::task::spawn_blocking;
 
 use super::settings;
 
+/// A store that was opened.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    /// What tells that its folder was removed; `None`: it has no folder.
+    pub(super) presence: Option<Presence>,
+}
+
 /// Where the messages of one listener are, whichever store it has.
 #[derive(Clone, Debug)]
 pub(super) struct PlaceOfLog {
@@ -29,8 +36,9 @@ impl PlaceOfLog {
     }
 
     /// Whether there is a log on disk.
-    pub(super) fn has_folder(&self) -> bool {
-        self.folder.exists()
+    pub(super) async fn has_folder(&self) -> bool {
+        let folder = self.folder.clone();
+        spawn_blocking(move || folder.exists()).await.unwrap_or(false)
     }
 
     /// The place in words.
@@ -45,26 +53,27 @@ impl PlaceOfLog {
         }
     }
 
-    /// Opens the store. One on disk comes with what tells that its folder was removed.
-    pub(super) async fn open(&self, durable: &Durable) -> Result<(Store, Option<Presence>), String> {
+    /// Opens the store.
+    pub(super) async fn open(&self, durable: &Durable) -> Result<Opened, String> {
         match &durable.store {
-            api::Store::Disk { max_bytes } => {
-                self.open_folder(durable, *max_bytes).await.map(|(store, presence)| (store, Some(presence)))
+            api::Store::Disk { max_bytes } => self.open_folder(durable, *max_bytes).await,
+            api::Store::JetStream { .. } => {
+                self.open_stream(durable).await.map(|store| Opened { store, presence: None })
             }
-            api::Store::JetStream { .. } => self.open_stream(durable).await.map(|store| (store, None)),
         }
     }
 
     /// Opens the folder, which blocks while the last part of the log is read.
-    async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<(Store, Presence), String> {
+    async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<Opened, String> {
         let (folder, settings) = (self.folder.clone(), settings::disk(durable, max_bytes));
-        let open = move || -> Result<(Store, Presence), String> {
+        let open = move || -> Result<Opened, String> {
             let folder = Folder::open(&folder).map_err(|error| match &error {
                 FolderError::Io { source, .. } => format!("{error} ({source})"),
                 FolderError::Locked(_) => error.to_string(),
             })?;
             let presence = folder.presence().map_err(|error| error.to_string())?;
-            Ok((Store::open(folder, settings).map_err(|error| error.to_string())?, presence))
+            let store = Store::open(folder, settings).map_err(|error| error.to_string())?;
+            Ok(Opened { store, presence: Some(presence) })
         };
         spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -76,9 +85,17 @@ impl PlaceOfLog {
             return Err("the store is no stream".to_owned());
         };
         has_no_secret(url)?;
+        let credentials = match credentials_name.clone() {
+            None => None,
+            Some(secret) => {
+                let place = self.clone();
+                let read = spawn_blocking(move || place.credentials(&secret)).await;
+                Some(read.unwrap_or_else(|error| Err(error.to_string()))?)
+            }
+        };
         let settings = durable::JetStreamSettings {
             url: url.clone(),
-            credentials: credentials_name.as_deref().map(|secret| self.credentials(secret)).transpose()?,
+            credentials,
             stream: self.stream.clone(),
             replicas: settings::size(*replicas),
             max_bytes: *max_bytes,

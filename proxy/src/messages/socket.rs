@@ -1,6 +1,6 @@
 //! The sockets that messages come to.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use durable::{
     Store, StoreError,
@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Socket {
     socket: OsSocket,
     route: Route,
+    /// Datagrams that the system has dropped, as far as they are counted: some may be dropped while nobody serves it.
+    counted: Rc<Cell<u32>>,
     served: Option<Served>,
 }
 
@@ -40,7 +42,11 @@ struct Served {
 
 impl Socket {
     pub(super) fn new(socket: OsSocket, route: Route) -> Self {
-        Self { socket, route, served: None }
+        let dropped = match &socket {
+            OsSocket::Tcp(_) => None,
+            OsSocket::Udp(socket) => sys::dropped(socket),
+        };
+        Self { socket, route, counted: Rc::new(Cell::new(dropped.unwrap_or(0))), served: None }
     }
 
     /// Serves the listener behind the socket, as that is now.
@@ -55,7 +61,8 @@ impl Socket {
         self.stop().await;
         if let Some(taker) = taker {
             let version = taker.version.clone();
-            let task = spawn_local(taker.take(self.socket.clone(), listener.clone(), out.clone()));
+            let (socket, counted) = (self.socket.clone(), self.counted.clone());
+            let task = spawn_local(taker.take(socket, counted, listener.clone(), out.clone()));
             self.served = Some(Served { listener, version, task });
         }
     }
@@ -80,7 +87,7 @@ pub(super) struct Taker {
 
 impl Taker {
     /// Takes messages until this future is dropped, or the log is closed.
-    async fn take(self, socket: OsSocket, listener: Arc<ListenerId>, out: log::Log) {
+    async fn take(self, socket: OsSocket, counted: Rc<Cell<u32>>, listener: Arc<ListenerId>, out: log::Log) {
         loop {
             let error = match &socket {
                 OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
@@ -94,7 +101,8 @@ impl Taker {
                 OsSocket::Udp(shared) => match shared.try_clone().and_then(UdpSocket::from_std) {
                     Ok(own) => {
                         sys::split_datagrams(&own);
-                        receive(&own, &self.store, self.taking.limits, &self.intake, sys::dropped).await
+                        let limits = self.taking.limits;
+                        receive(&own, &self.store, limits, &self.intake, sys::dropped, &counted).await
                     }
                     Err(error) => error,
                 },

@@ -1,16 +1,19 @@
 //! Durable listeners: their logs are opened before anything else changes, by a thread of their own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proxy_api::{ListenerId, Offer};
 
 use super::Supervisor;
 use crate::{
     core::diff::Desired,
-    keeping::{self, Ask},
+    keeping::{self, Ask, OPEN_WITHIN},
     shared::Shared,
     threads::{Command, WorkerHandle},
 };
+
+/// How long a retry waits for logs. The next one has those that take longer.
+const RETRY_WITHIN: Duration = Duration::from_millis(100);
 
 /// Why durable listeners cannot run.
 pub(super) type NoLogs = BTreeMap<ListenerId, String>;
@@ -23,14 +26,15 @@ impl Supervisor {
 
     /// Whether a log can be opened that could not before, such as one whose folder another process had.
     pub(super) async fn has_log_now(&self) -> bool {
-        let thread = self.workers.durable.as_ref();
+        let mut listeners = Vec::new();
         for id in self.no_logs.keys() {
-            let Some(Offer::Supported(spec)) = self.configuration.listeners.get(id) else { continue };
-            if keeping::open(thread, id, spec).await.is_ok() {
-                return true;
+            if let Some(Offer::Supported(spec)) = self.configuration.listeners.get(id) {
+                listeners.push((id.clone(), spec.clone()));
             }
         }
-        false
+        let count = listeners.len();
+        // Without any, the thread need not be asked.
+        count > 0 && keeping::open(self.workers.durable.as_ref(), listeners, RETRY_WITHIN).await.len() < count
     }
 
     /// Has the thread run the durable listeners of the running configuration, and no others.
@@ -44,14 +48,13 @@ impl Supervisor {
 
 /// Opens the logs of durable listeners. Those that have none are listed, and desired no more.
 async fn leave_out(thread: Option<&WorkerHandle>, desired: &mut Desired) -> NoLogs {
-    let mut no_logs = NoLogs::new();
-    for (id, wanted) in desired {
-        let Some(spec) = wanted.as_ref().filter(|spec| spec.durable.is_some()) else { continue };
-        let opened = keeping::open(thread, id, spec).await;
-        if let Err(why) = opened {
-            no_logs.insert(id.clone(), why);
-            *wanted = None;
-        }
+    let durable = desired.iter().filter_map(|(id, wanted)| {
+        let spec = wanted.as_ref().filter(|spec| spec.durable.is_some())?;
+        Some((id.clone(), spec.clone()))
+    });
+    let no_logs = keeping::open(thread, durable.collect(), OPEN_WITHIN).await;
+    for id in no_logs.keys() {
+        desired.insert(id.clone(), None);
     }
     no_logs
 }

@@ -42,7 +42,10 @@ pub(super) fn allowed(pattern: &str) -> Option<&'static str> {
             "be printable ASCII without spaces, '=', ']' and quotation marks, then '@' and an enterprise number, such as \
              portlane@32473"
         }
-        "^(nats|tls)://[^/@?# ]+$" => "be nats://HOST:PORT or tls://HOST:PORT",
+        "^(([1-9][0-9]{0,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Gi|([1-9]|1[0-6])Ti)$" => {
+            "be a whole number of Gi or Ti, from 1Gi to 16384Gi (16Ti)"
+        }
+        "^(nats|tls)://[^/@?# ]+$" => "be nats://HOST:PORT or tls://HOST:PORT, without a user or a password",
         "^[!-~]+$" => "have only printable ASCII characters and no spaces",
         _ => return None,
     })

@@ -30,7 +30,10 @@ fn a_durable_listener_needs_one_sink_and_nothing_else() {
         refused_once(&store(stores), "durable.store: exactly one of disk and jetStream must be set");
     }
     refused_once(&stream("url: 'tls://a', replicas: 2"), "replicas of jetStream must be 1, 3 or 5");
-    refused_once(&stream("url: 'nats://u:p@a:4222'"), "be nats://HOST:PORT or tls://HOST:PORT");
+    for secret in ["nats://u:p@a:4222", "tls://token@a:4222", "nats://a:4222?p", "nats://u:p/@a"] {
+        let must = "be nats://HOST:PORT or tls://HOST:PORT, without a user or a password";
+        refused_once(&stream(&format!("url: '{secret}'")), must);
+    }
     refused_once(&durable("{send: {relp: {}}, framing: newline}"), "did you mean 'Newline'?");
     refused_once(&durable("{send: {relp: {}}, lanes: 2}"), "durable.lanes: unknown field");
     refused_once(&durable("{send: {udp: {port: 1}}}"), "durable.send.udp.port: unknown field");

@@ -36,6 +36,8 @@ pub enum Case {
 /// What is left to do, and with which root.
 #[derive(Clone, Debug)]
 pub struct Judged {
+    /// Namespace of the gateway.
+    pub gateway_namespace: String,
     /// Uid of the gateway, whose root signs.
     pub gateway_uid: String,
     /// What is left to do.
@@ -56,7 +58,7 @@ pub fn judge(
 ) -> Result<Judged, SignRefusal> {
     let gateway = match cache.carrier(proxy.pod, proxy.uid, proxy.service_account) {
         Carrier::Gateway(gateway) => gateway,
-        Carrier::Sidecar => return of_sidecar(proxy.uid, applicant, runs),
+        Carrier::Sidecar => return of_sidecar(cache, proxy.uid, applicant, runs),
         Carrier::Unknown | Carrier::Unexpected(_) => {
             return Err(refusal(SignReason::Agent, "only proxies of a ForwardGateway and sidecars have tunnels"));
         }
@@ -67,25 +69,37 @@ pub fn judge(
         return Err(refusal(SignReason::Agent, detail));
     };
     let case = case(cache, (&gateway, proxy.uid), applicant)?;
-    Ok(Judged { gateway_uid, case })
+    Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid, case })
 }
 
 /// What is left to do for the sidecar in the pod of this uid.
-fn of_sidecar(pod_uid: &str, applicant: &Applicant, runs: Option<&Snapshot>) -> Result<Judged, SignRefusal> {
-    let Applicant::Sidecar { gateway } = applicant else {
+fn of_sidecar(
+    cache: &Cache,
+    pod_uid: &str,
+    applicant: &Applicant,
+    runs: Option<&Snapshot>,
+) -> Result<Judged, SignRefusal> {
+    let Applicant::Sidecar { gateway: gateway_uid } = applicant else {
         return Err(refusal(SignReason::Agent, "a sidecar enrols no agents: only proxies of a ForwardGateway do"));
     };
-    let mut agents = runs.into_iter().flat_map(|runs| runs.agents.values());
-    if !agents.any(|agent| agent.gateway.as_ref() == Some(gateway)) {
+    let admissions = Admissions::new(&cache.world);
+    let agents = runs.into_iter().flat_map(|runs| runs.agents.values());
+    let gateway = agents.filter(|agent| agent.gateway.as_ref() == Some(gateway_uid)).find_map(|agent| {
+        let key = ObjectKey::new(agent.namespace.clone(), agent.name.clone());
+        let gateway = admissions.of(&key, cache.world.agents.get(&key)?).ok()?;
+        let found = cache.world.gateways.get(&gateway)?;
+        (found.metadata.uid.as_ref() == Some(gateway_uid)).then_some(gateway)
+    });
+    let Some(gateway) = gateway else {
         let detail = format!(
-            "no listener of the pod reaches an agent of the ForwardGateway with uid {gateway}: check that the ForwardAgent \
-             is accepted"
+            "no listener of the pod reaches an agent of the ForwardGateway with uid {gateway_uid}: check that the \
+             ForwardAgent is accepted"
         );
         return Err(refusal(SignReason::Agent, detail));
-    }
-    let id = EndpointId::new(&sidecar_id(pod_uid, gateway));
+    };
+    let id = EndpointId::new(&sidecar_id(pod_uid, gateway_uid));
     let id = id.map_err(|why| refusal(SignReason::Agent, why.to_string()))?;
-    Ok(Judged { gateway_uid: gateway.clone(), case: Case::Sidecar(id) })
+    Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid: gateway_uid.clone(), case: Case::Sidecar(id) })
 }
 
 /// What is left to do for an applicant at a proxy of this gateway, by the uid of its pod.

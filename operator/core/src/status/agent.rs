@@ -101,7 +101,7 @@ fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
         )
     });
     let warnings = facts.warning.iter().chain(&left_out);
-    let warning: String = warnings.map(|warning| format!("; warning: {warning}")).collect();
+    let warning = warnings.fold(String::new(), |all, warning| all + "; warning: " + warning);
     if is_suspended {
         let message = format!("suspended by spec.suspend: no instance may connect{warning}");
         return Finding::new(ConditionType::Accepted, Truth::True, "Suspended", message);

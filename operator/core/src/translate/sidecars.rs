@@ -8,8 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-pub use proxy_api::MAX_SIDECARS;
-use proxy_api::{SIDECAR_TUNNEL_PORT, Sidecar, Transport};
+use proxy_api::{MAX_SIDECARS, SIDECAR_TUNNEL_PORT, Sidecar, Transport};
 use tunnel_core::door::TO_SIDECARS;
 pub use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
 
@@ -59,7 +58,7 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
             reached.insert(agent);
         }
         if !reached.is_empty() {
-            let sidecar = Sidecar { address, agents: reached.into_iter().collect() };
+            let sidecar = Sidecar { address, agents: reached };
             table.sidecars.insert(sidecar_id(&uid, gateway_uid), sidecar);
         }
     }

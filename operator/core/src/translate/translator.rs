@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     translate::{groups::Group, program::Snapshot, update::Update, verdict::Verdict, work::Work},
-    world::{ObjectKey, World, changes::Changes},
+    world::{ObjectKey, World, changes::Changes, subject::forward_of},
 };
 
 /// The translation of a whole world.
@@ -73,7 +73,7 @@ impl Translator {
         let settled = self.ledgers.settle(world, &regrouped, &self.forwards, &self.members);
         let claims = settled.work;
         let due = judging::due(world, changes, &regrouped, settled, &self.forwards);
-        let work = Work { claims, judged: due.len() as u64, ..regrouped.work };
+        let looked_at = due.len() as u64;
         let judged = judging::judge(world, due, &self.forwards, &self.members, &self.ledgers);
         let recorded = self.forwards.record(judged.judgements);
         let sets = (judged.endpoints, recorded.replaced.as_slice());
@@ -85,11 +85,15 @@ impl Translator {
             &refreshed,
             &self.forwards,
         );
+        let work = Work { claims, judged: looked_at, sidecars: published.sidecars, ..regrouped.work };
+        let groups = published.agents.iter().flat_map(|uid| self.programs.groups_of(uid));
+        let unreached = groups.flat_map(Group::selecting).filter_map(|origin| forward_of(&origin)).collect();
         Update {
             verdicts: recorded.verdicts,
             programs: published.programs,
             ports: published.ports,
             agents: published.agents,
+            unreached,
             pods: regrouped.pods,
             placed: regrouped.placed,
             work,

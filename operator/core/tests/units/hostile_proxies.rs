@@ -137,6 +137,7 @@ fn pod(labels: &[(&str, &str)], service_account: &str) -> PodInfo {
     PodInfo {
         uid: "u".to_owned(),
         gateway: labels.get("portlane.dev/gateway").cloned(),
+        drains: labels.get("portlane.dev/drains").cloned(),
         labels,
         service_account: service_account.to_owned(),
         ..PodInfo::default()

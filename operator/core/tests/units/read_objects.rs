@@ -344,10 +344,11 @@ fn a_deployment_says_how_many_pods_there_are() {
     let metadata = json!({"name": "edge", "namespace": "ns", "managedFields": [applied_entry()]});
     let full = state(json!({"metadata": metadata, "status": {"replicas": 3, "readyReplicas": 2}}));
     let mark = Mark::of(&of(json!({"managedFields": [applied_entry()]})));
-    assert_eq!(full, FleetState { replicas: 3, ready: 2, mark, ..FleetState::default() });
+    assert_eq!(full, FleetState { replicas: 3, ready: 2, wanted: 1, is_observed: true, mark, ..FleetState::default() });
     assert_ne!(mark, Mark::default());
     let new = state(json!({"metadata": {"name": "edge", "namespace": "ns"}}));
-    assert_eq!(new, FleetState::default());
+    // One pod is wanted where the object does not say how many.
+    assert_eq!(new, FleetState { wanted: 1, ..FleetState::default() });
 }
 
 fn scaler(value: Value) -> AutoscalerState {

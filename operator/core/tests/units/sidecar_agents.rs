@@ -6,7 +6,7 @@ use operator_core::{
     Group,
     enrolment::{Case, judge},
     names::sidecar_id,
-    schedule::agents::Agents,
+    schedule::{StatusWrite, agents::Agents, statuses::Statuses},
     translate,
     world::{
         followers::Applicant as Proxy,
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::{
     cluster_agents::{agent, open, tunnelled, written},
-    scene::{News, Scene, app_pod, condition_of, gateway, key, ms, pair},
+    scene::{News, Scene, app_pod, condition_of, fleet_pod, gateway, key, keys, ms, pair, unscaled, writes},
 };
 
 /// A pod with a sidecar that was created at this second and has the address 10.0.0.`end`.
@@ -96,6 +96,9 @@ fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     let news = app(&mut scene, "b", 2, 2);
     assert!(news.update.programs.iter().eq([&Group::Gateway(key("edge"))]), "{:?}", news.update.programs);
     assert_eq!(named(&scene), of_home(&["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(news.update.work.sidecars, 2, "the pods of the gateway's agents are compared");
+    let of_fleet = scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
+    assert_eq!(of_fleet.update.work.sidecars, 0);
     let same = scene.see(proxied("b", 2, 2, |pod| PodInfo { ready: true, ..pod }));
     assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
     scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ..pod }));
@@ -110,27 +113,48 @@ fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     assert!(named(&scene).is_empty() && met(&scene).is_empty(), "the gateway has no tunnels");
 }
 
-#[test]
-fn pods_beyond_the_bound_of_an_agent_are_said_in_its_status() {
-    let mut scene = scene();
-    let accepted = |scene: &Scene| {
-        let write = written(&mut Agents::new(ms(0)), scene, "home", ms(0)).expect("a write");
-        assert_eq!(condition_of(&write, "Accepted"), pair("True", "Accepted"));
-        let conditions = write.status["conditions"].as_array().cloned().unwrap_or_default();
-        let accepted = conditions.into_iter().find(|it| it["type"] == "Accepted").expect("the condition");
-        accepted["message"].as_str().expect("words").to_owned()
+/// The message of `Accepted`, which is true.
+fn accepted(write: &StatusWrite) -> String {
+    assert_eq!(condition_of(write, "Accepted"), pair("True", "Accepted"));
+    let conditions = write.status["conditions"].as_array().cloned().unwrap_or_default();
+    let accepted = conditions.into_iter().find(|it| it["type"] == "Accepted").expect("the condition");
+    accepted["message"].as_str().expect("words").to_owned()
+}
+
+/// What the status of the agent says.
+fn said_of_home(scene: &Scene) -> String {
+    accepted(&written(&mut Agents::new(ms(0)), scene, "home", ms(0)).expect("a write"))
+}
+
+/// What the status of the forward says.
+fn said_of_db(scene: &Scene) -> String {
+    let mut statuses = Statuses::new(ms(0));
+    let mut at = |millis: u64| {
+        statuses.look_at(keys(&["db"]), ms(millis));
+        statuses.evaluate(&scene.view(), &unscaled, 1, ms(millis))
     };
+    // A forward that waits for its proxies is written a moment later.
+    let effects = [at(0), at(1000)].concat();
+    accepted(writes(&effects).first().expect("a write"))
+}
+
+#[test]
+fn pods_beyond_the_bound_of_an_agent_are_said_in_its_status_and_in_those_of_its_forwards() {
+    let mut scene = scene();
     for number in 2..=32 {
         let news = app(&mut scene, &format!("p{number}"), u64::from(number), number);
         assert!(news.update.agents.is_empty());
     }
-    assert!(!accepted(&scene).contains("warning"));
+    assert!(!said_of_home(&scene).contains("warning") && !said_of_db(&scene).contains("warning"));
     let news = app(&mut scene, "young", 100, 100);
-    assert!(news.update.agents.iter().eq(["uid-home"]), "the status is looked at");
-    let message = accepted(&scene);
+    assert!(news.update.agents.iter().eq(["uid-home"]) && news.update.unreached == keys(&["db"]), "both are looked at");
+    let message = said_of_home(&scene);
     assert!(message.contains("1 pod(s) with sidecars") && message.contains("32 oldest pods"), "{message}");
-    scene.gone(Kind::ProxyPods, "young");
-    assert!(!accepted(&scene).contains("warning"));
+    let message = said_of_db(&scene);
+    assert!(message.contains("warning: ForwardAgent ns/home does not reach 1 pod(s)"), "{message}");
+    let news = scene.gone(Kind::ProxyPods, "young");
+    assert_eq!(news.update.unreached, keys(&["db"]));
+    assert!(!said_of_home(&scene).contains("warning") && !said_of_db(&scene).contains("warning"));
 }
 
 #[test]

@@ -5,13 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex as Lock, PoisonError},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, api::PostParams};
-use operator_core::enrolment::LIFETIME;
+use operator_core::enrolment::{LIFETIME, NoPlace, ROOTS, place, root_key};
 use tokio::sync::Mutex;
 use tunnel::{
     chain,
@@ -21,8 +21,6 @@ use tunnel_core::identity::ValidityError;
 
 use crate::outputs::deadline::{RequestError, answer};
 
-/// Most roots in the Secret, of which each has less than 2 KiB; the API server keeps Secrets of up to 1 MiB.
-const ROOTS: usize = 512;
 /// Longest time for which a root counts that was read.
 const LOOK: Duration = Duration::from_secs(60);
 /// A gateway that asked for nothing for so long has no certificate that counts.
@@ -66,10 +64,24 @@ pub enum RootError {
     /// There is no room for another root.
     #[error(
         "Secret {0} holds {most} roots and may hold no more: remove those of gateways that are gone; the key of each is \
-         UID.pem, with the uid of its ForwardGateway",
+         NAMESPACE.UID.pem, with the namespace and the uid of its ForwardGateway",
         most = ROOTS
     )]
     Full(String),
+    /// The namespace of the gateway has as many as it may have.
+    #[error(
+        "Secret {name} holds {most} roots of gateways in namespace {namespace}, which may have no more: remove those of \
+         gateways that are gone; the key of each is {namespace}.UID.pem, with the uid of its ForwardGateway. Or set \
+         PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE of the operator"
+    )]
+    Share {
+        /// Name of the Secret.
+        name: String,
+        /// Namespace of the gateway.
+        namespace: String,
+        /// How many it may have.
+        most: usize,
+    },
     /// A root cannot be made.
     #[error("cannot make a root of the tunnels: {}", chain(.0))]
     Make(AuthorityError),
@@ -81,32 +93,40 @@ struct Known {
     looked: Instant,
 }
 
+/// The root of one gateway. Who reads it has the lock; absent: it was not read yet.
+type Place = Mutex<Option<Known>>;
+
 /// The roots of the tunnels.
 pub struct TunnelRoots {
     api: Api<Secret>,
     name: String,
+    /// How many the gateways of one namespace may have, with those of deleted gateways.
+    per_namespace: usize,
     /// By the uid of the gateway.
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Lock<BTreeMap<String, Arc<Place>>>,
+    /// Who adds a root has the lock: of two writes at a time, one would fail.
+    adding: Mutex<()>,
 }
 
 impl TunnelRoots {
-    /// The roots in the Secret of this name.
+    /// The roots in the Secret of this name, of which the gateways of one namespace may have `per_namespace`.
     #[must_use]
-    pub fn new(api: Api<Secret>, name: &str) -> Self {
-        Self { api, name: name.to_owned(), known: Mutex::default() }
+    pub fn new(api: Api<Secret>, name: &str, per_namespace: usize) -> Self {
+        Self { api, name: name.to_owned(), per_namespace, known: Lock::default(), adding: Mutex::default() }
     }
 
-    /// The root that signs now for the gateway with this uid; only the leader asks. One that is known signs on while the
-    /// Secret cannot be read. `now` is in seconds since 1970.
+    /// The root that signs now for the gateway with this namespace and uid; only the leader asks. One that is known
+    /// signs on while the Secret cannot be read. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// See [`RootError`].
-    pub async fn current(&self, gateway_uid: &str, now: u64) -> Result<Arc<Authority>, RootError> {
-        let mut known = self.known.lock().await;
-        if let Some(fresh) = known.get(gateway_uid).filter(|known| known.looked.elapsed() < LOOK) {
+    pub async fn current(&self, (namespace, gateway_uid): (&str, &str), now: u64) -> Result<Arc<Authority>, RootError> {
+        let place = self.place(gateway_uid);
+        let mut known = place.lock().await;
+        if let Some(fresh) = known.as_ref().filter(|known| known.looked.elapsed() < LOOK) {
             return Ok(fresh.authority.clone());
         }
-        let authority = match (self.read(gateway_uid, now).await, known.get(gateway_uid)) {
+        let authority = match (self.read((namespace, gateway_uid), now).await, known.as_ref()) {
             (Ok(authority), before) => {
                 let is_other = before.is_some_and(|before| before.authority.fingerprint() != authority.fingerprint());
                 if is_other {
@@ -125,18 +145,29 @@ impl TunnelRoots {
             }
             (Err(error), _) => return Err(error),
         };
-        known.retain(|_, known| known.looked.elapsed() < FORGET);
-        known.insert(gateway_uid.to_owned(), Known { authority: authority.clone(), looked: Instant::now() });
+        *known = Some(Known { authority: authority.clone(), looked: Instant::now() });
         Ok(authority)
     }
 
-    async fn read(&self, gateway_uid: &str, now: u64) -> Result<Authority, RootError> {
-        let key = format!("{gateway_uid}.pem");
-        let found = answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))?;
-        let held = found.as_ref().and_then(|secret| secret.data.as_ref()?.get(&key)).map(|pem| pem.0.clone());
-        let pem = match held {
+    /// The place of a root. A slow read of it delays nobody who wants another one.
+    fn place(&self, gateway_uid: &str) -> Arc<Place> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.get(gateway_uid) {
+            return place.clone();
+        }
+        // One that somebody holds is in use.
+        known.retain(|_, place| {
+            Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|known| counts(known.as_ref()))
+        });
+        known.entry(gateway_uid.to_owned()).or_default().clone()
+    }
+
+    async fn read(&self, (namespace, gateway_uid): (&str, &str), now: u64) -> Result<Authority, RootError> {
+        let key = root_key(namespace, gateway_uid);
+        let pem = held(self.secret().await?.as_ref(), &key);
+        let pem = match pem {
             Some(pem) => pem,
-            None => self.make(found, &key, now).await?,
+            None => self.add((namespace, &key), now).await?,
         };
         let name = || self.name.clone();
         let root = Authority::parse(&pem).ok_or_else(|| RootError::Content { name: name(), key: key.clone() })?;
@@ -144,18 +175,36 @@ impl TunnelRoots {
         Ok(root)
     }
 
+    async fn secret(&self) -> Result<Option<Secret>, RootError> {
+        answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))
+    }
+
+    /// Adds a root to the Secret as it is once nobody else adds one.
+    async fn add(&self, (namespace, key): (&str, &str), now: u64) -> Result<Vec<u8>, RootError> {
+        let _adding = self.adding.lock().await;
+        let found = self.secret().await?;
+        match held(found.as_ref(), key) {
+            Some(pem) => Ok(pem),
+            None => self.make(found, (namespace, key), now).await,
+        }
+    }
+
     /// Makes a root and adds it to the Secret that was found. A Secret that somebody else has written meanwhile is an
     /// error, and is read the next time.
-    async fn make(&self, found: Option<Secret>, key: &str, now: u64) -> Result<Vec<u8>, RootError> {
+    async fn make(
+        &self,
+        found: Option<Secret>,
+        (namespace, key): (&str, &str),
+        now: u64,
+    ) -> Result<Vec<u8>, RootError> {
         let exists = found.is_some();
         let mut secret = found.unwrap_or_else(|| Secret {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             ..Secret::default()
         });
         let roots = secret.data.get_or_insert_default();
-        if roots.len() >= ROOTS {
-            return Err(RootError::Full(self.name.clone()));
-        }
+        place(roots.keys().map(String::as_str), namespace, self.per_namespace)
+            .map_err(|why| self.full(why, namespace))?;
         let pem = Authority::generate(now).map_err(RootError::Make)?.into_bytes();
         roots.insert(key.to_owned(), ByteString(pem.clone()));
         let parameters = PostParams::default();
@@ -170,7 +219,25 @@ impl TunnelRoots {
         Ok(pem)
     }
 
+    fn full(&self, why: NoPlace, namespace: &str) -> RootError {
+        let (name, most) = (self.name.clone(), self.per_namespace);
+        match why {
+            NoPlace::Secret => RootError::Full(name),
+            NoPlace::Namespace => RootError::Share { name, namespace: namespace.to_owned(), most },
+        }
+    }
+
     fn failed(&self, source: RequestError) -> RootError {
         RootError::Secret { name: self.name.clone(), source }
     }
+}
+
+/// Whether a root that was read may still be that of certificates that count.
+fn counts(known: Option<&Known>) -> bool {
+    known.is_some_and(|known| known.looked.elapsed() < FORGET)
+}
+
+/// The root in the Secret under this key.
+fn held(secret: Option<&Secret>, key: &str) -> Option<Vec<u8>> {
+    secret?.data.as_ref()?.get(key).map(|pem| pem.0.clone())
 }

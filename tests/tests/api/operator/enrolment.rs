@@ -88,7 +88,8 @@ fn an_agent_enrols_once_with_the_join_string_of_its_secret_and_renews_until_it_i
     assert!(endpoint["certificate"].is_string() && endpoint["root"].is_string(), "{endpoint}");
     let edge = namespace.get::<ForwardGateway>("edge").expect("the gateway is there");
     let roots = namespace.get::<Secret>("portlane-tunnel-roots").and_then(|secret| secret.data).expect("its root");
-    assert!(roots.keys().eq([&format!("{}.pem", edge.metadata.uid.unwrap_or_default())]), "{:?}", roots.keys());
+    let of_edge = [edge.metadata.namespace, edge.metadata.uid].map(Option::unwrap_or_default).join(".");
+    assert!(roots.keys().eq([&format!("{of_edge}.pem")]), "{:?}", roots.keys());
 
     let (own, other) = (request(), request());
     let enrolled = asked(&mut stream, 2, by_token(&first), &own);

@@ -116,7 +116,7 @@ fn messages_that_a_full_disk_has_no_room_for_are_counted_and_later_ones_are_kept
     let full = ",reason=\"Full\"";
     until("they are counted", || figure(health, "dropped_total", "u", full) == Some(COUNT as u64));
     let told = program.wait("delivery", "default/f/u").to_string();
-    assert!(told.contains("Full: ") && told.contains("make room on the disk"), "{told}");
+    assert!(told.contains("Full: ") && told.contains("make room where they are kept"), "{told}");
     fs::remove_file(other).expect("the file that fills the disk");
     let sink = Sink::start(sink);
     let late = messages("late");

@@ -45,6 +45,8 @@ pub(super) struct Republished {
     pub(super) ports: BTreeSet<Group>,
     /// Uids of agents that do not reach another number of pods.
     pub(super) agents: BTreeSet<String>,
+    /// Number of pods that were compared for the tables of sidecars.
+    pub(super) sidecars: u64,
 }
 
 impl Programs {
@@ -69,8 +71,8 @@ impl Programs {
         ];
         let mut touched: BTreeSet<Group> = steps.into_iter().flatten().collect();
         let gateways = self.meet_agents(world, changes, &mut touched);
-        let agents = self.name_sidecars((world, changes), (regrouped, members), gateways, &mut touched);
-        Republished { agents, ..self.take_snapshots(version, touched) }
+        let (agents, sidecars) = self.name_sidecars((world, changes), (regrouped, members), gateways, &mut touched);
+        Republished { agents, sidecars, ..self.take_snapshots(version, touched) }
     }
 
     /// Opens and closes programs with their groups.
@@ -234,22 +236,25 @@ impl Programs {
     }
 
     /// The proxies of these gateways, and of those whose agents reach pods that changed, hear of the sidecars to which they
-    /// hand connections over. Returns the agents that do not reach another number of pods.
+    /// hand connections over. Returns the agents that do not reach another number of pods, and the number of pods that were
+    /// compared.
     fn name_sidecars(
         &mut self,
         (world, changes): (&World, &Changes),
         (regrouped, members): (&Regrouped, &Members),
         mut gateways: BTreeSet<ObjectKey>,
         touched: &mut BTreeSet<Group>,
-    ) -> BTreeSet<String> {
+    ) -> (BTreeSet<String>, u64) {
         let moved = changes.sidecar_pods.iter().filter_map(|pod| members.group_of(pod));
         for group in regrouped.pods.iter().chain(moved) {
             gateways.extend(self.meetings.gateways_of(group).cloned());
         }
-        let mut left_out = BTreeSet::new();
+        let (mut left_out, mut compared) = (BTreeSet::new(), 0);
         for gateway in gateways {
             let uid = world.gateways.get(&gateway).and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
-            let table = sidecars::table(uid, self.meetings.candidates(&gateway, members, world));
+            let candidates = self.meetings.candidates(&gateway, members, world);
+            compared += candidates.len() as u64;
+            let table = sidecars::table(uid, candidates);
             left_out.extend(self.meetings.leave_out(&gateway, table.left_out));
             let group = Group::Gateway(gateway);
             if let Some(program) = self.by_group.get_mut(&group) {
@@ -257,7 +262,7 @@ impl Programs {
                 touched.insert(group);
             }
         }
-        left_out
+        (left_out, compared)
     }
 
     /// Takes a snapshot of every program that changed.
@@ -289,6 +294,11 @@ impl Programs {
     /// Every group with the configuration that it should run.
     pub(super) fn snapshots(&self) -> impl Iterator<Item = (&Group, &Arc<Snapshot>)> {
         self.snapshots.iter()
+    }
+
+    /// The sidecar groups whose listeners reach the agent of this uid.
+    pub(super) fn groups_of(&self, uid: &str) -> impl Iterator<Item = &Group> {
+        self.meetings.groups_of(uid)
     }
 
     /// The number of pods that an agent of a gateway does not reach.

@@ -1,0 +1,38 @@
+//! The places of the roots of the tunnels in their Secret.
+
+/// Most roots in the Secret, of which each has less than 2 KiB; the API server keeps Secrets of up to 1 MiB.
+pub const ROOTS: usize = 512;
+
+/// Why there is no place for another root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The Secret holds [`ROOTS`].
+    Secret,
+    /// The namespace of the gateway has as many as it may have.
+    Namespace,
+}
+
+/// Key of the root of a gateway. The uid is unique; the namespace says whose share of the places it takes.
+#[must_use]
+pub fn root_key(namespace: &str, gateway_uid: &str) -> String {
+    format!("{namespace}.{gateway_uid}.pem")
+}
+
+/// Whether the Secret with these keys has a place for another root of a gateway in `namespace`, which may have `most`.
+///
+/// # Errors
+/// Why there is none.
+pub fn place<'a>(keys: impl Iterator<Item = &'a str>, namespace: &str, most: usize) -> Result<(), NoPlace> {
+    let (mut all, mut own) = (0, 0);
+    for key in keys {
+        all += 1;
+        // Names of namespaces have no dot.
+        if key.split_once('.').is_some_and(|(of, _)| of == namespace) {
+            own += 1;
+        }
+    }
+    if own >= most {
+        return Err(NoPlace::Namespace);
+    }
+    if all >= ROOTS { Err(NoPlace::Secret) } else { Ok(()) }
+}

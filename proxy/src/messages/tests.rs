@@ -1,0 +1,217 @@
+//! Logs whose disk or server hangs.
+
+use std::{io, path::Path, sync::mpsc::Receiver};
+
+use durable::{Incoming, Store};
+use durable_core::{FileError, Files};
+use proxy_api::{self as api, Configuration, Listener, Origin};
+use tempfile::tempdir;
+use tokio::time::timeout;
+
+use super::*;
+use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
+
+/// Longest wait for what comes at once.
+const SOON: Duration = Duration::from_secs(10);
+
+fn id(name: &str) -> ListenerId {
+    ListenerId::new(Origin::port_forward("ns", "f"), name)
+}
+
+fn process() -> Process {
+    let lives = Lives::new(Clock::start());
+    let guard = lives.guard("log");
+    let log = crate::log::Log::start(LogFormat::Text, Level::Error, 16, Box::new(io::sink()), guard);
+    Process::new(&Settings::default(), None, lives, log.expect("a thread").0)
+}
+
+fn durable(store: api::Store) -> Durable {
+    Durable {
+        framing: api::Framing::Datagram,
+        max_message_bytes: 64,
+        oversize: api::Oversize::Drop,
+        store,
+        max_age_seconds: None,
+        when_full: api::WhenFull::DropNewest,
+        sync_millis: 0,
+        send: api::Sink::Udp {},
+        dead_letter_bytes: None,
+        enrich: None,
+    }
+}
+
+fn disk() -> Durable {
+    durable(api::Store::Disk { max_bytes: 16 << 20 })
+}
+
+fn listener(durable: Durable) -> Arc<Listener> {
+    let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+    let document = Configuration::decode(text.as_bytes()).expect("v1");
+    let template = document.supported().next().expect("one").1.clone();
+    Arc::new(Listener { durable: Some(Box::new(durable)), backends: Vec::new(), ..template })
+}
+
+/// A folder whose syncs hang until the sender is gone. Without a receiver they panic.
+struct Stuck(Option<Receiver<()>>);
+
+impl Files for Stuck {
+    fn create(&mut self, _: &str) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn append(&mut self, _: &str, _: &[u8]) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn read_at(&mut self, _: &str, _: u64, _: &mut [u8]) -> Result<usize, FileError> {
+        Ok(0)
+    }
+
+    fn sync(&mut self, _: &str) -> Result<(), FileError> {
+        // Nothing is ever sent.
+        let _ = self.0.as_ref().expect("as the test wants").recv();
+        Ok(())
+    }
+
+    fn sync_folder(&mut self) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn rename(&mut self, _: &str, _: &str) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &str) -> Result<(), FileError> {
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Vec<(String, u64)>, FileError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A log of default bounds in this folder, for now with a store of these files that has a message.
+fn log(files: impl Files + Send + 'static, folder: &Path, process: &Process, wake: &Rc<Notify>) -> Log {
+    let store = Store::open(files, settings::disk(&disk(), 16 << 20)).expect("a log");
+    let message = Incoming { source: Arc::from(&b"192.0.2.1:514"[..]), received_millis: 0, payload: vec![b'm'] };
+    drop(store.try_append(vec![message]).expect("room"));
+    let place = PlaceOfLog::new(&id("l"), folder, None);
+    Log::new(place, &disk(), Opened { store, presence: None }, &process.files, wake.clone())
+}
+
+/// A listener with these settings.
+fn shared(durable: Durable) -> Arc<Shared> {
+    Shared::new(id("l"), listener(durable), Arc::default(), Arc::default())
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_while_its_log_is_closed_holds_up_nothing_and_the_log_is_opened_later() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let (release, held) = std::sync::mpsc::channel();
+    let test = async {
+        let mut log = log(Stuck(Some(held)), folder.path(), &process, &wake);
+        log.run(&shared(Durable { max_message_bytes: 65, ..disk() }), &process);
+        log.look(&process).await;
+        log.settle(&process);
+        assert!(log.taker().is_none(), "the disk hangs");
+        drop(release);
+        timeout(SOON, wake.notified()).await.expect("it is opened");
+        log.settle(&process);
+        assert!(log.taker().is_some());
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_whose_disks_hang_hold_up_the_end_of_the_process_once_for_all() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let settings = Settings { data: Some(folder.path().to_owned()), ..Settings::default() };
+    let mut thread = Thread::new(Place::of(&settings).expect("a folder"), process.clone());
+    let mut releases = Vec::new();
+    for name in ["a", "b", "c"] {
+        let (release, held) = std::sync::mpsc::channel();
+        releases.push(release);
+        thread.logs.insert(id(name), log(Stuck(Some(held)), folder.path(), &process, &wake));
+    }
+    let began = Instant::now();
+    LocalSet::new().run_until(thread.end()).await;
+    assert_eq!(began.elapsed().as_secs(), CLOSE_WITHIN.as_secs());
+}
+
+#[tokio::test]
+async fn a_log_whose_thread_has_ended_by_itself_is_opened_again() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let test = async {
+        let mut log = log(Stuck(None), folder.path(), &process, &wake);
+        let shared = shared(disk());
+        log.run(&shared, &process);
+        let taker = log.taker().expect("nobody has seen it");
+        let ended = timeout(SOON, taker.store.wait_for(u64::MAX)).await.expect("the folder panics");
+        ended.expect_err("the thread has ended");
+        log.look(&process).await;
+        assert!(log.taker().is_none());
+        assert_eq!(shared.counters.delivery(), Some(Delivery::StoreFailed), "it is told");
+        timeout(SOON, wake.notified()).await.expect("it is opened");
+        log.settle(&process);
+        let taker = log.taker().expect("it runs");
+        taker.store.close().await.expect("the other thread runs");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn datagrams_that_the_system_drops_while_a_log_is_not_open_are_counted_once_it_is() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let bound = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    bound.set_nonblocking(true).expect("an option");
+    socket2::SockRef::from(&bound).set_recv_buffer_size(1).expect("an option");
+    let address = bound.local_addr().expect("it is bound");
+    let shared = shared(disk());
+    let served = crate::route::Served::One(shared.clone());
+    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(served));
+    let mut socket = Socket::new(OsSocket::Udp(Arc::new(bound)), route);
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    for _ in 0..64 {
+        sender.send_to(&[b'm'; 1024], address).expect("it is sent");
+    }
+    let test = async {
+        let (release, held) = std::sync::mpsc::channel();
+        drop(release);
+        let mut log = log(Stuck(Some(held)), folder.path(), &process, &wake);
+        log.run(&shared, &process);
+        let intake = log.taker().expect("it runs").intake;
+        socket.serve(&BTreeMap::from([(id("l"), log)]), &process.log).await;
+        let counted = async {
+            while intake.figures().kernel_drops == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, counted).await.expect("some found no room");
+        socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[cfg(feature = "jetstream")]
+#[tokio::test]
+async fn a_server_that_does_not_answer_holds_up_no_other_log_and_not_the_end_of_the_thread() {
+    let data = tempdir().expect("a folder");
+    let settings = Settings { data: Some(data.path().to_owned()), ..Settings::default() };
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("nats://{}", silent.local_addr().expect("an address"));
+    let stream = durable(api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 });
+    let place = Place::of(&settings).expect("a folder");
+    let (handle, thread) = start(place, &process()).expect("a thread");
+    let wanted = |name: &str, durable: Durable| {
+        let (done, opened) = oneshot::channel();
+        (Wanted { id: id(name), spec: listener(durable), done }, opened)
+    };
+    let ((first, mut hung), (second, opened)) = (wanted("a", stream), wanted("b", disk()));
+    handle.send(Command::Keep(Ask::Open(vec![first, second]))).await;
+    let opened = timeout(SOON, opened).await.expect("it does not wait for the other one");
+    assert_eq!(opened.expect("an answer"), Ok(()));
+    hung.try_recv().expect_err("the server does not answer");
+    handle.send(Command::Drain { millis: 0 }).await;
+    thread.join().expect("it ends");
+}

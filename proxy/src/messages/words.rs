@@ -1,0 +1,30 @@
+//! How a listener delivers, for the log.
+
+use crate::{
+    core::delivery::{Delivery, Seen},
+    log::Level,
+};
+
+/// How severe it is.
+pub(super) const fn level(delivery: Delivery) -> Level {
+    match delivery {
+        Delivery::Flowing => Level::Info,
+        Delivery::Behind | Delivery::Stalled | Delivery::Full => Level::Warn,
+        Delivery::StoreFailed => Level::Error,
+    }
+}
+
+/// What helps if messages are dropped for want of room.
+const MAKE_ROOM: &str = "messages are dropped for want of room: make room where they are kept, raise maxBytes of durable.store, or see why the sink does not keep up";
+
+/// How a listener delivers, in words.
+pub(super) fn words(seen: &Seen, why: Option<&str>) -> String {
+    let Seen { delivery, backlog, oldest_seconds, .. } = seen;
+    let waiting = match *backlog {
+        0 => "no message waits".to_owned(),
+        backlog => format!("{backlog} message(s) wait, the oldest for {oldest_seconds} s"),
+    };
+    let remedy = (*delivery == Delivery::Full).then_some(MAKE_ROOM);
+    let more = remedy.into_iter().chain(why);
+    more.fold(format!("{delivery}: {waiting}"), |told, more| format!("{told}; {more}"))
+}
