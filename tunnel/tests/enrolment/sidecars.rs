@@ -140,6 +140,28 @@ async fn streams_of_a_sidecar_outlive_whoever_hands_its_connections_over() {
 }
 
 #[tokio::test]
+async fn streams_of_a_sidecar_outlive_the_loss_of_all_pods_of_the_gateway_at_once() {
+    within(async {
+        let (server, home, target) = (Server::start(), Home::new(), echo_server().await);
+        let pod = Pod::start(&server, "s1", 8).await;
+        server.endpoint.set_sidecars(&BTreeMap::from([pod.of(identity(0).uid())]));
+        let enrolled = enrol(&server.join(1, 0), &home.folder, &way(&server.clock)).await.expect("enrolled");
+        let _agent = start_agent(&server, &home.tls(&enrolled, &server.clock));
+        pod.is_reached().await;
+        let mut stream = pod.stream(target).await;
+        echo(&mut stream, b"before").await;
+        // No pod is left that the agent knows by its id.
+        let server = server.replaced("edge-1");
+        server.endpoint.set_sidecars(&BTreeMap::from([pod.of(identity(0).uid())]));
+        echo(&mut stream, b"after").await;
+        server.has(1).await;
+        // The pod that is gone is asked for by its id, too.
+        until(|| server.closed("unknown_endpoint") > 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_agent_hears_of_its_own_sidecars_alone_and_from_none_of_them() {
     within(async {
         let (server, home, target) = (Server::start(), Home::new(), echo_server().await);

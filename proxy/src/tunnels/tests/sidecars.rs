@@ -170,6 +170,11 @@ async fn a_sidecar_without_a_certificate_closes_what_comes_and_takes_agents_once
         assert!(pod.connected.0.is_empty());
         pod.sign(&root).await;
         pod.until_connected(true).await;
+        // What the operator says of the agent counts here, too.
+        let suspended = met().into_iter().map(|(uid, agent)| (uid, Agent { suspended: true, ..agent })).collect();
+        pod.configure(suspended);
+        pod.until_connected(false).await;
+        until(|| pod.agents.seen().closed.contains_key("suspended")).await;
     })
     .await;
 }
