@@ -134,12 +134,15 @@ struct Thread {
     woken: Rc<Woken>,
     /// What others were told of.
     told: Instances,
+    /// What endpoints of gateways have counted that are gone.
+    past: Seen,
 }
 
 impl Thread {
     fn new(settings: Settings, shared: Shared, asks: Asks) -> Self {
-        let (gateways, names, woken, told) = (BTreeMap::new(), Names::default(), Rc::default(), Instances::default());
-        Self { settings, shared, asks, gateways, names, port: None, woken, told }
+        let (gateways, names, woken) = (BTreeMap::new(), Names::default(), Rc::default());
+        let (told, past) = (Instances::default(), Seen::default());
+        Self { settings, shared, asks, gateways, names, port: None, woken, told, past }
     }
 
     async fn run(
@@ -250,6 +253,7 @@ impl Thread {
         let agents = gateway.set(BTreeMap::new());
         if let Some(endpoint) = gateway.endpoint() {
             self.names.remove(endpoint.id());
+            count(&mut self.past, endpoint);
         }
         agents.keys().for_each(|uid| self.tell(uid));
     }
@@ -278,15 +282,13 @@ impl Thread {
 
     /// Once a second: what metrics show.
     fn look(&mut self) {
-        let mut seen = Seen { closed: self.names.closed(), ..Seen::default() };
+        let mut seen = self.past.clone();
+        add(&mut seen.closed, self.names.closed());
         for endpoint in self.endpoints() {
             let views = endpoint.agents();
             seen.agents += views.iter().filter(|view| view.attached).count();
             seen.streams += views.iter().map(|view| view.streams).sum::<usize>();
-            seen.dropped_datagrams += endpoint.dropped_datagrams();
-            for (reason, count) in endpoint.closed() {
-                *seen.closed.entry(reason).or_default() += count;
-            }
+            count(&mut seen, endpoint);
         }
         self.shared.door.show(seen);
     }
@@ -299,6 +301,18 @@ impl Thread {
             sleep(LOOK).await;
         }
         self.endpoints().for_each(|endpoint| endpoint.close());
+    }
+}
+
+/// Adds what an endpoint has counted since it is there.
+fn count(seen: &mut Seen, endpoint: &Endpoint) {
+    seen.dropped_datagrams += endpoint.dropped_datagrams();
+    add(&mut seen.closed, endpoint.closed());
+}
+
+fn add(all: &mut BTreeMap<&'static str, u64>, more: BTreeMap<&'static str, u64>) {
+    for (reason, count) in more {
+        *all.entry(reason).or_default() += count;
     }
 }
 
