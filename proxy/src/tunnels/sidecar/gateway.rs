@@ -1,6 +1,6 @@
 //! One gateway whose agents a sidecar reaches: its leaf, and the endpoint that it makes of the sidecar.
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc};
+use std::{collections::BTreeMap, path::Path, rc::Rc};
 
 use tokio::task::{AbortHandle, spawn_local};
 use tunnel::{
