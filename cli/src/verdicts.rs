@@ -226,6 +226,7 @@ spec:
         let placed = forward.replace("{sidecar: {selector: {}}}", "{gateway: {name: edge}}");
         let of_edge = agent("5432").replace("{targets:", "{gateway: {name: edge}, targets:");
         assert_begin(&validated(&(placed.clone() + &of_edge)), &[]);
+        assert_begin(&validated(&(forward.to_owned() + &of_edge)), &[]);
         assert_begin(&validated(&(placed + &agent("5432"))), &[later]);
     }
 

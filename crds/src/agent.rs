@@ -34,8 +34,8 @@ use crate::status::ForwardAgentStatus;
     validation = Rule::new("self.targets.all(a, self.targets.exists_one(b, a.host == b.host && a.port == b.port && (has(a.endPort) ? a.endPort : a.port) == (has(b.endPort) ? b.endPort : b.port) && (has(a.protocol) ? a.protocol : 'TCP') == (has(b.protocol) ? b.protocol : 'TCP')))").message("two targets are the same: remove one of them")
 )]
 pub struct ForwardAgentSpec {
-    /// The gateway whose proxies the agent dials; forwards with a backend of the agent run there. In a cluster an agent
-    /// without a gateway is not accepted; `portlane run` ignores the field. Absent: none.
+    /// The gateway whose proxies the agent dials; forwards with a backend of the agent run there, or in sidecars. In a
+    /// cluster an agent without a gateway is not accepted; `portlane run` ignores the field. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<AgentGateway>,
     /// While true, no instance of the agent may connect, and those that are connected are closed. Absent: false.

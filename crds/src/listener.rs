@@ -122,8 +122,7 @@ pub struct Backend {
     /// A port of the sidecar's own pod; on a laptop, of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalBackend>,
-    /// A host that a `ForwardAgent` reaches; each connected instance of the agent is an endpoint. So far only
-    /// `portlane run` admits agents.
+    /// A host that a `ForwardAgent` reaches; each connected instance of the agent is an endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelBackend>,
     /// Share of sessions relative to the other backends of the same priority, 0 to 1000000, divided equally among the

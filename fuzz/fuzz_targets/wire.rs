@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use proxy_api::{Assembler, Configuration, FromProxy, Held, MAX_AGENTS, MAX_PEERS, PARTS, ToProxy};
+use proxy_api::{Assembler, Configuration, FromProxy, Held, MAX_AGENTS, MAX_PEERS, MAX_SIDECARS, PARTS, ToProxy};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut assembler = Assembler::default();
@@ -21,12 +21,13 @@ fuzz_target!(|bytes: &[u8]| {
             current = next;
             assert_eq!(assembler.digest(), current.digest());
             assert!(current.agents.len() <= MAX_AGENTS && current.tunnels.peers.len() <= MAX_PEERS);
+            assert!(current.tunnels.sidecars.len() <= MAX_SIDECARS);
             assert_whole(&current);
         }
     }
 });
 
-/// A proxy that holds nothing reaches the same agents, peers and digest, and one that holds all is sent nothing.
+/// A proxy that holds nothing reaches the same agents, peers, sidecars and digest, and one that holds all is sent nothing.
 fn assert_whole(configuration: &Configuration) {
     let (nothing, mut assembler) = (Configuration::default(), Assembler::default());
     let parts = configuration.changes_from(&Held::default(), &BTreeSet::new(), PARTS);
@@ -37,4 +38,5 @@ fn assert_whole(configuration: &Configuration) {
     let parts = configuration.changes_from(&configuration.held(), &BTreeSet::new(), PARTS);
     assert!(parts.len() == 1 && parts[0].agents.is_empty() && parts[0].agent_removals.is_empty());
     assert!(parts[0].peers.is_empty() && parts[0].peer_removals.is_empty());
+    assert!(parts[0].sidecars.is_empty() && parts[0].sidecar_removals.is_empty());
 }

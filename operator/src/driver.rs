@@ -270,11 +270,13 @@ impl Driver {
         }
         let Schedules { statuses, gateways, agents, enrolments, .. } = &mut self.schedules;
         agents.translated(&touched.changes, &self.cache.world);
+        agents.left_out(&update.agents);
         enrolments.translated(&touched.changes, &self.cache.world);
         statuses.verdicts(update.verdicts, now);
         statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
         // A new generation is observed even if the new spec compiles to the same listeners.
         statuses.look_at(touched.changes.forwards, now);
+        statuses.look_at(update.unreached, now);
         statuses.fleets(&moved, &leading.translator, now);
         for group in moved.keys() {
             if let Group::Gateway(key) = group {

@@ -277,8 +277,16 @@ async fn one_root_signs_endpoints_and_agents_of_a_gateway_and_is_kept_in_the_sec
     let (server, enroller) = start().await;
     let pod = signed(&enroller, "uid-edge", endpoint()).await;
     let agent = signed(&enroller, "uid-edge", Case::Agent(wanted().identity)).await;
-    assert_eq!(pod.root, agent.root);
+    let id = EndpointId::new("0a1b").expect("an id");
+    let sidecar = signed(&enroller, "uid-edge", Case::Sidecar(id.clone())).await;
+    assert_eq!((&pod.root, &pod.root), (&agent.root, &sidecar.root));
     assert_ne!(pod.certificate, agent.certificate);
+    let says = |issued: &Issued, uri: &str| {
+        let der = BASE64.decode(issued.certificate.as_bytes()).expect("base64");
+        der.windows(uri.len()).any(|bytes| bytes == uri.as_bytes())
+    };
+    assert!(says(&sidecar, &id.sidecar_uri()) && !says(&sidecar, &id.uri()));
+    assert!(says(&pod, &id.uri()) && !says(&pod, &id.sidecar_uri()));
     let kept = || server.secrets.lock().expect("not poisoned")[ROOTS]["data"].clone();
     let before = kept();
     assert!(before["edge.uid-edge.pem"].is_string());

@@ -41,6 +41,10 @@ pub struct Agent {
     /// How the proxy itself enrols the agent. Absent: somebody else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<Enrolment>,
+    /// Uid of the gateway that the agent dials, in the configuration of sidecars: the one that hands its connections over.
+    /// Absent: the proxies of this configuration are dialled themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::backend")]
+    pub gateway: Option<String>,
 }
 
 /// How an agent gets its first certificate.
@@ -105,6 +109,7 @@ impl Received {
             max_instances,
             targets: Vec::new(),
             enrolment: None,
+            gateway: None,
         })
     }
 }

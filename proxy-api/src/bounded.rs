@@ -16,8 +16,8 @@ use serde::{
 
 use crate::{
     Agent, ConnectedInstance, LiveSession, MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED,
-    MAX_ENDPOINT_ID_BYTES, MAX_LIVE, MAX_LOADS, MAX_PEERS, MAX_REFUSAL_BYTES, MAX_SIGN_REQUEST_BYTES, MAX_TARGET_BYTES,
-    MAX_TARGETS, MAX_TOKEN_BYTES, Origin, PARTS, agent::Received,
+    MAX_ENDPOINT_ID_BYTES, MAX_LIVE, MAX_LOADS, MAX_PEERS, MAX_REFUSAL_BYTES, MAX_SIDECARS, MAX_SIGN_REQUEST_BYTES,
+    MAX_TARGET_BYTES, MAX_TARGETS, MAX_TOKEN_BYTES, Origin, PARTS, Sidecar, agent::Received,
 };
 
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
@@ -180,7 +180,7 @@ pub(crate) fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTree
     Ok(agents.into_iter().map(|(uid, agent)| (uid.0, agent.0)).collect())
 }
 
-/// The uids of one part of an update.
+/// The uids of one part of an update, or of one sidecar.
 pub(crate) fn uids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
     let uids = deserializer.deserialize_seq(Set::<Name> { most: MAX_AGENTS, of: PhantomData })?;
     Ok(uids.into_iter().map(|uid| uid.0).collect())
@@ -208,6 +208,18 @@ pub(crate) fn peer_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTr
     Ok(ids.into_iter().map(|id| id.0).collect())
 }
 
+/// The sidecars of a configuration, or of one part of an update, by id.
+pub(crate) fn sidecars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Sidecar>, D::Error> {
+    let all = deserializer.deserialize_map(Map::<EndpointId, Sidecar> { most: MAX_SIDECARS, of: PhantomData })?;
+    Ok(all.into_iter().map(|(id, sidecar)| (id.0, sidecar)).collect())
+}
+
+/// The ids of removed sidecars of one part of an update.
+pub(crate) fn sidecar_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let ids = deserializer.deserialize_seq(Set::<EndpointId> { most: MAX_SIDECARS, of: PhantomData })?;
+    Ok(ids.into_iter().map(|id| id.0).collect())
+}
+
 /// The set of one part of a message.
 pub(crate) fn set<'de, D, K>(deserializer: D) -> Result<BTreeSet<K>, D::Error>
 where
@@ -217,7 +229,7 @@ where
     deserializer.deserialize_seq(Set::<K> { most: PARTS, of: PhantomData })
 }
 
-/// The name of a backend, or of a server.
+/// The name of a backend, or of a server, or the uid of a gateway.
 pub(crate) fn backend<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<Name>::deserialize(deserializer)?.map(|name| name.0))
 }

@@ -1,5 +1,7 @@
 //! Updates: the difference between two configurations, in bounded messages.
 
+mod pending;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -7,9 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::pending::Pending;
 use crate::{
     Agent, CONTRACT, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, MAX_AGENTS, MAX_LISTENERS,
-    MAX_PEERS, Offer, Origin, Version, peer_revision,
+    MAX_PEERS, MAX_SIDECAR_AGENTS, MAX_SIDECARS, Offer, Origin, Sidecar, Version, peer_revision,
 };
 
 /// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
@@ -49,6 +52,12 @@ pub struct Change {
     /// Ids of removed proxies.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::peer_ids")]
     pub peer_removals: BTreeSet<String>,
+    /// New and changed sidecars, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::sidecars")]
+    pub sidecars: BTreeMap<String, Sidecar>,
+    /// Ids of removed sidecars.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::sidecar_ids")]
+    pub sidecar_removals: BTreeSet<String>,
     /// With `commit`: digest of the configuration that this proxy should then hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
@@ -59,7 +68,7 @@ pub struct Change {
 
 impl Configuration {
     /// The parts of an update that lead a proxy holding `held` to this configuration, at most `per_part` items each. An
-    /// endpoint set counts by its number of addresses, an agent by that of its targets.
+    /// endpoint set counts by its number of addresses, an agent by that of its targets, a sidecar by that of its agents.
     ///
     /// The size depends only on what differs. Listeners of forwards in `unreadable` are never removed, because their
     /// desired state is unknown. The last part, always present, has `commit`.
@@ -76,6 +85,9 @@ impl Configuration {
         }
         for id in held.peers.keys().filter(|id| !self.tunnels.peers.contains_key(*id)) {
             parts.open(1).peer_removals.insert(id.clone());
+        }
+        for id in held.sidecars.keys().filter(|id| !self.tunnels.sidecars.contains_key(*id)) {
+            parts.open(1).sidecar_removals.insert(id.clone());
         }
         for (id, offer) in &self.listeners {
             if held.listeners.get(id) != Some(offer.revision()) {
@@ -102,6 +114,11 @@ impl Configuration {
                 parts.open(1).peers.insert(id.clone(), *address);
             }
         }
+        for (id, sidecar) in &self.tunnels.sidecars {
+            if held.sidecars.get(id) != Some(&sidecar.revision()) {
+                parts.open(1 + sidecar.agents.len() / UIDS_PER_ITEM).sidecars.insert(id.clone(), sidecar.clone());
+            }
+        }
         parts.finish()
     }
 }
@@ -110,6 +127,8 @@ impl Configuration {
 const ADDRESSES_PER_ITEM: usize = 16;
 /// Targets of an agent that count as one item.
 const TARGETS_PER_ITEM: usize = 4;
+/// Agents of a sidecar that count as one item.
+const UIDS_PER_ITEM: usize = 4;
 
 struct Parts<'a> {
     version: &'a Version,
@@ -173,6 +192,9 @@ pub enum ChangeError {
     /// More other proxies than [`MAX_PEERS`].
     #[error("more than {MAX_PEERS} other proxies in one update")]
     TooManyPeers,
+    /// More sidecars than [`MAX_SIDECARS`], or more agents of them than [`MAX_SIDECAR_AGENTS`].
+    #[error("more than {MAX_SIDECARS} sidecars, or {MAX_SIDECAR_AGENTS} agents of them, in one update")]
+    TooManySidecars,
 }
 
 /// Collects the parts of an update and yields the next configuration at its commit, with a digest for which only the
@@ -184,13 +206,6 @@ pub struct Assembler {
     /// Digest of the configuration in force; `None` until it is known.
     sum: Option<DigestSum>,
     hashed: usize,
-}
-
-/// A configuration that is being assembled.
-#[derive(Debug)]
-struct Pending {
-    next: Configuration,
-    sum: DigestSum,
 }
 
 impl Assembler {
@@ -241,15 +256,7 @@ impl Assembler {
         };
         let (is_last, digest) = (part.commit, part.digest.clone());
         self.hashed += pending.add(part);
-        if pending.next.listeners.len() > MAX_LISTENERS {
-            return Err(ChangeError::TooMany);
-        }
-        if pending.next.agents.len() > MAX_AGENTS {
-            return Err(ChangeError::TooManyAgents);
-        }
-        if pending.next.tunnels.peers.len() > MAX_PEERS {
-            return Err(ChangeError::TooManyPeers);
-        }
+        pending.within_bounds(is_last)?;
         if is_last {
             pending.agree(digest.as_ref());
             self.on_stream = true;
@@ -258,112 +265,5 @@ impl Assembler {
         }
         self.pending = Some(pending);
         Ok(None)
-    }
-}
-
-impl Pending {
-    /// Adds the items of a part; returns the number of items hashed.
-    fn add(&mut self, part: Change) -> usize {
-        let mut hashed = self.add_agents(part.agents, &part.agent_removals);
-        hashed += self.add_peers(part.peers, &part.peer_removals);
-        let Self { next: Configuration { listeners, endpoints, .. }, sum } = self;
-        for (id, offer) in part.upserts {
-            sum.add_listener(&id, offer.revision());
-            hashed += 1;
-            if let Some(before) = listeners.get(&id) {
-                sum.remove_listener(&id, before.revision());
-                hashed += 1;
-            }
-            listeners.insert(id, offer);
-        }
-        for id in &part.removals {
-            if let Some(before) = listeners.remove(id) {
-                sum.remove_listener(id, before.revision());
-                hashed += 1;
-            }
-        }
-        for (name, set) in part.endpoints {
-            sum.add_endpoints(&name, &set);
-            hashed += 1;
-            if let Some(before) = endpoints.get(&name) {
-                sum.remove_endpoints(&name, before);
-                hashed += 1;
-            }
-            endpoints.insert(name, set);
-        }
-        for name in &part.endpoint_removals {
-            if let Some(before) = endpoints.remove(name) {
-                sum.remove_endpoints(name, &before);
-                hashed += 1;
-            }
-        }
-        hashed
-    }
-
-    /// Adds and removes agents; returns the number of items hashed.
-    fn add_agents(&mut self, agents: BTreeMap<String, Agent>, removals: &BTreeSet<String>) -> usize {
-        let mut hashed = 0;
-        for (uid, agent) in agents {
-            self.sum.add_agent(&uid, &agent);
-            hashed += 1;
-            if let Some(before) = self.next.agents.get(&uid) {
-                self.sum.remove_agent(&uid, before);
-                hashed += 1;
-            }
-            self.next.agents.insert(uid, agent);
-        }
-        for uid in removals {
-            if let Some(before) = self.next.agents.remove(uid) {
-                self.sum.remove_agent(uid, &before);
-                hashed += 1;
-            }
-        }
-        hashed
-    }
-
-    /// Adds and removes other proxies; returns the number of items hashed.
-    fn add_peers(&mut self, peers: BTreeMap<String, IpAddr>, removals: &BTreeSet<String>) -> usize {
-        let mut hashed = 0;
-        for (id, address) in peers {
-            self.sum.add_peer(&id, address);
-            hashed += 1;
-            if let Some(before) = self.next.tunnels.peers.get(&id) {
-                self.sum.remove_peer(&id, *before);
-                hashed += 1;
-            }
-            self.next.tunnels.peers.insert(id, address);
-        }
-        for id in removals {
-            if let Some(before) = self.next.tunnels.peers.remove(id) {
-                self.sum.remove_peer(id, before);
-                hashed += 1;
-            }
-        }
-        hashed
-    }
-
-    /// Drops all peers, or also all agents, if the digest of the writer is that of the configuration without them. The
-    /// writer is an operator of a release that knows none: it cannot remove them, so nobody could revoke an agent.
-    fn agree(&mut self, digest: Option<&Digest>) {
-        if digest.is_none_or(|digest| *digest == self.sum.digest()) {
-            return;
-        }
-        let mut without = self.sum;
-        for (id, address) in &self.next.tunnels.peers {
-            without.remove_peer(id, *address);
-        }
-        let is_without_peers = digest == Some(&without.digest());
-        if !is_without_peers {
-            for (uid, agent) in &self.next.agents {
-                without.remove_agent(uid, agent);
-            }
-        }
-        if is_without_peers || digest == Some(&without.digest()) {
-            self.next.tunnels.peers.clear();
-            if !is_without_peers {
-                self.next.agents.clear();
-            }
-            self.sum = without;
-        }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Tunnels};
+use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Sidecar, Tunnels};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -50,7 +50,7 @@ pub struct Configuration {
     /// Agents that may dial the proxies, by uid. They change without changing any listener's revision.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::agents")]
     pub agents: BTreeMap<String, Agent>,
-    /// What the proxies know of each other for tunnels. It changes without changing any listener's revision.
+    /// What the proxies know of each other and of sidecars for tunnels. It changes without changing any listener's revision.
     #[serde(default, skip_serializing_if = "Tunnels::is_empty")]
     pub tunnels: Tunnels,
 }
@@ -125,6 +125,16 @@ impl DigestSum {
         self.0 = self.0.wrapping_sub(item(&format!("{id}>{address}")));
     }
 
+    /// Adds a sidecar.
+    pub fn add_sidecar(&mut self, id: &str, sidecar: &Sidecar) {
+        self.0 = self.0.wrapping_add(item(&format!("{id}|{}", sidecar.revision())));
+    }
+
+    /// Removes a sidecar.
+    pub fn remove_sidecar(&mut self, id: &str, sidecar: &Sidecar) {
+        self.0 = self.0.wrapping_sub(item(&format!("{id}|{}", sidecar.revision())));
+    }
+
     /// The digest as 32 hex digits.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -137,13 +147,13 @@ fn item(text: &str) -> u128 {
 }
 
 impl Configuration {
-    /// The digest of all listeners, endpoint sets, agents and peers.
+    /// The digest of all listeners, endpoint sets, agents, peers and sidecars.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest_sum().digest()
     }
 
-    /// The digest of all listeners, endpoint sets, agents and peers, to be kept incrementally from here on.
+    /// The digest of all listeners, endpoint sets, agents, peers and sidecars, to be kept incrementally from here on.
     #[must_use]
     pub fn digest_sum(&self) -> DigestSum {
         let mut sum = DigestSum::default();
@@ -158,6 +168,9 @@ impl Configuration {
         }
         for (id, address) in &self.tunnels.peers {
             sum.add_peer(id, *address);
+        }
+        for (id, sidecar) in &self.tunnels.sidecars {
+            sum.add_sidecar(id, sidecar);
         }
         sum
     }

@@ -25,6 +25,9 @@ pub struct Held {
     /// Revisions of other proxies by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::named")]
     pub peers: BTreeMap<String, Revision>,
+    /// Revisions of sidecars by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::named")]
+    pub sidecars: BTreeMap<String, Revision>,
     /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
@@ -35,13 +38,13 @@ impl Held {
     #[must_use]
     pub fn weight(&self) -> usize {
         let listeners = self.listeners.iter().map(|(id, revision)| id.weight() + revision.0.len());
-        let named = self.endpoints.iter().chain(&self.agents).chain(&self.peers);
+        let named = self.endpoints.iter().chain(&self.agents).chain(&self.peers).chain(&self.sidecars);
         let named = named.map(|(name, revision)| name.len() + revision.0.len());
         listeners.chain(named).map(|texts| ITEM + texts).sum()
     }
 
-    /// Bytes that the revisions of these listeners and endpoint sets, and of these agents and peers, would take in
-    /// memory, approximately.
+    /// Bytes that the revisions of these listeners and endpoint sets, and of these agents, peers and sidecars, would take
+    /// in memory, approximately.
     #[must_use]
     pub fn weight_of<'a>(
         listeners: impl Iterator<Item = &'a ListenerId>,
@@ -82,6 +85,10 @@ impl Held {
             let at = last(&mut parts);
             parts[at].peers.insert(id, revision);
         }
+        for (id, revision) in self.sidecars {
+            let at = last(&mut parts);
+            parts[at].sidecars.insert(id, revision);
+        }
         if let Some(part) = parts.last_mut() {
             part.commit = true;
         }
@@ -98,6 +105,7 @@ impl Configuration {
             endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.revision())).collect(),
             agents: self.agents.iter().map(|(uid, agent)| (uid.clone(), agent.revision())).collect(),
             peers: self.tunnels.peers.iter().map(|(id, address)| (id.clone(), peer_revision(*address))).collect(),
+            sidecars: self.tunnels.sidecars.iter().map(|(id, sidecar)| (id.clone(), sidecar.revision())).collect(),
             commit: true,
         }
     }

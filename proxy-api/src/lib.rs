@@ -14,7 +14,8 @@
 //! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.
 //! 6. Texts and maps of a message are bounded (`bounded.rs`); a message beyond the bounds ends its stream.
 //! 7. Both sides state [`CONTRACT`], which is raised when a change cannot be made under rules 1 to 4.
-//! 8. A proxy whose operator knows no agents has none: it could not be told to remove one. The same holds for peers.
+//! 8. A proxy whose operator knows no agents has none: it could not be told to remove one. The same holds for peers and
+//!    for sidecars.
 //!
 //! Versions are ordered by (`epoch`, `number`): see [`Version`]. This crate does not depend on Kubernetes.
 
@@ -63,7 +64,10 @@ pub use listener::{
 };
 pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_LIVE, Selection};
 pub use load::{Load, MAX_LOADS, Work};
-pub use peers::{MAX_ENDPOINT_ID_BYTES, MAX_PEERS, Tunnels, peer_revision};
+pub use peers::{
+    MAX_ENDPOINT_ID_BYTES, MAX_PEERS, MAX_SIDECAR_AGENTS, MAX_SIDECARS, SIDECAR_TUNNEL_PORT, Sidecar, Tunnels,
+    peer_revision,
+};
 pub use report::{
     BackendHealth, Delivery, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };

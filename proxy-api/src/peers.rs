@@ -1,15 +1,25 @@
-//! The proxies of one gateway, as they know each other for tunnels.
+//! The proxies of one gateway, as they know each other for tunnels, and the sidecars that its agents reach.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::Revision;
+use crate::{Revision, hash::short};
 
 /// Most other proxies that one proxy knows.
 pub const MAX_PEERS: usize = 256;
+/// Most sidecars that one proxy knows.
+pub const MAX_SIDECARS: usize = 1024;
+/// Most agents of all sidecars that one proxy knows, together.
+pub const MAX_SIDECAR_AGENTS: usize = 4096;
 /// Longest id of a proxy as an endpoint of tunnels, in bytes: a label of DNS.
 pub const MAX_ENDPOINT_ID_BYTES: usize = 63;
+/// The port on which a sidecar listens for agents, which the proxies of their gateway hand over.
+pub const SIDECAR_TUNNEL_PORT: u16 = 9182;
 
 /// What a proxy is told for tunnels, besides [agents](crate::Agent).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +29,38 @@ pub struct Tunnels {
     /// same port as this one. A proxy ignores its own entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::peers")]
     pub peers: BTreeMap<String, IpAddr>,
+    /// The sidecars to which the proxy hands connections of agents over, by their ids as endpoints of tunnels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::sidecars")]
+    pub sidecars: BTreeMap<String, Sidecar>,
 }
 
 impl Tunnels {
     /// Whether nothing is said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.peers.is_empty()
+        self.peers.is_empty() && self.sidecars.is_empty()
+    }
+}
+
+/// A sidecar that agents of a gateway keep sessions with. It listens for them on [`SIDECAR_TUNNEL_PORT`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    /// Address of its pod.
+    pub address: IpAddr,
+    /// Uids of the agents that hear of it.
+    #[serde(deserialize_with = "crate::bounded::uids")]
+    pub agents: BTreeSet<String>,
+}
+
+impl Sidecar {
+    /// Hash of all fields, which a proxy sends in place of them.
+    ///
+    /// The hash is the first 16 hex digits of SHA-256 over the JSON form in declaration order. It is stable across
+    /// platforms and releases as long as the type is.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision(short(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default())))
     }
 }
 

@@ -65,6 +65,12 @@ pub enum Applicant {
         /// Rotation of the certificate.
         rotation: u32,
     },
+    /// The proxy itself, as a sidecar that agents of a gateway dial.
+    Sidecar {
+        /// Uid of the gateway that hands their connections over.
+        #[serde(deserialize_with = "crate::bounded::name")]
+        gateway: String,
+    },
     /// An applicant that this build does not know.
     #[serde(other)]
     Unknown,
@@ -76,6 +82,7 @@ impl fmt::Debug for Applicant {
             Self::Endpoint => f.write_str("Endpoint"),
             Self::Token { namespace, name, .. } => write!(f, "Token({namespace}/{name})"),
             Self::Agent { namespace, name, uid, rotation } => write!(f, "Agent({namespace}/{name}, {uid}, {rotation})"),
+            Self::Sidecar { gateway } => write!(f, "Sidecar({gateway})"),
             Self::Unknown => f.write_str("Unknown"),
         }
     }

@@ -35,6 +35,7 @@ fn agent(targets: usize, bytes: usize) -> Agent {
         max_instances: 4,
         targets: vec!["t".repeat(bytes); targets],
         enrolment: None,
+        gateway: None,
     }
 }
 
@@ -87,7 +88,9 @@ fn every_field_of_an_agent_and_its_uid_are_part_of_the_digest() {
         Agent { targets: Vec::new(), ..plain.clone() },
         Agent { enrolment: None, ..plain.clone() },
         Agent { enrolment: Some(Enrolment { redemptions: 2, expire_seconds: 3600 }), ..plain.clone() },
-        Agent { enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 300 }), ..plain },
+        Agent { enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 300 }), ..plain.clone() },
+        Agent { gateway: Some("g-1".to_owned()), ..plain.clone() },
+        Agent { gateway: Some("g-2".to_owned()), ..plain },
     ];
     let of = |uid: &str, agent: &Agent| {
         let agents = [(uid.to_owned(), agent.clone())].into();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proxy_api::{
     Agent, Assembler, Change, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry,
     ListenerId, ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report,
-    Selection, SessionId, ToProxy, Version,
+    Selection, SessionId, Sidecar, ToProxy, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -248,8 +248,9 @@ fn an_older_number_is_refused_and_another_epoch_needs_a_new_stream() {
 fn configurations() -> impl Strategy<Value = Configuration> {
     let agents = proptest::collection::btree_map(0_u8..8, 0_u32..3, 0..8);
     let peers = proptest::collection::btree_map(0_u8..8, 1_u8..3, 0..8);
-    let all = (proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20), agents, peers);
-    all.prop_map(|(listeners, agents, peers)| {
+    let sidecars = proptest::collection::btree_map(0_u8..8, 1_u8..3, 0..8);
+    let all = (proptest::collection::btree_map(0_u8..20, 0_u8..3, 0..20), agents, peers, sidecars);
+    all.prop_map(|(listeners, agents, peers, sidecars)| {
         let template = v1().supported().next().expect("one").1.clone();
         let mut configuration = Configuration::default();
         for (name, variant) in listeners {
@@ -261,6 +262,11 @@ fn configurations() -> impl Strategy<Value = Configuration> {
         }
         let peer = |(id, last): (u8, u8)| (format!("p{id}"), [10, 0, 0, last].into());
         configuration.tunnels.peers = peers.into_iter().map(peer).collect();
+        let sidecar = |(id, last): (u8, u8)| {
+            let agents = (0..last).map(|uid| format!("u{uid}")).collect();
+            (format!("s{id}"), Sidecar { address: [10, 0, 0, last].into(), agents })
+        };
+        configuration.tunnels.sidecars = sidecars.into_iter().map(sidecar).collect();
         configuration.agents = agents.into_iter().map(|(uid, rotation)| (format!("u{uid}"), agent(rotation))).collect();
         configuration
     })
@@ -284,6 +290,7 @@ proptest! {
         for (at, part) in parts.into_iter().enumerate() {
             let size = part.upserts.len() + part.removals.len() + part.endpoints.len() + part.endpoint_removals.len();
             let size = size + part.agents.len() + part.agent_removals.len();
+            let size = size + part.sidecars.len() + part.sidecar_removals.len();
             prop_assert!(size + part.peers.len() + part.peer_removals.len() <= per_part);
             let json = serde_json::to_vec(&part).expect("encodes");
             let part = serde_json::from_slice(&json).expect("decodes");
@@ -304,12 +311,14 @@ proptest! {
         prop_assert_eq!(parts.len(), 1);
         let Change { upserts, removals, agents, agent_removals, commit, .. } = &parts[0];
         prop_assert!(parts[0].peers.is_empty() && parts[0].peer_removals.is_empty());
+        prop_assert!(parts[0].sidecars.is_empty() && parts[0].sidecar_removals.is_empty());
         prop_assert!(upserts.is_empty() && removals.is_empty() && agents.is_empty() && agent_removals.is_empty());
         prop_assert!(*commit);
         let whole = configuration.changes_from(&Held::default(), &BTreeSet::new(), usize::MAX);
         prop_assert_eq!(whole[0].upserts.len(), configuration.listeners.len());
         prop_assert_eq!(&whole[0].agents, &configuration.agents);
         prop_assert_eq!(&whole[0].peers, &configuration.tunnels.peers);
+        prop_assert_eq!(&whole[0].sidecars, &configuration.tunnels.sidecars);
     }
 
     #[test]

@@ -72,9 +72,10 @@ fn the_room_for_revisions_is_known_before_they_are_read() {
         endpoints: [(set.clone(), revision())].into(),
         agents: [(uid.clone(), revision())].into(),
         peers: [("0f3a".to_owned(), revision())].into(),
+        sidecars: [("5c1d".to_owned(), revision())].into(),
         ..Held::default()
     };
-    let named = [uid, "0f3a".to_owned()];
+    let named = [uid, "0f3a".to_owned(), "5c1d".to_owned()];
     assert_eq!(Held::weight_of(ids.iter(), [set].iter(), named.iter()), held.weight());
 }
 

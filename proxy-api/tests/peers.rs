@@ -21,7 +21,7 @@ fn decode(text: &str) -> Configuration {
 
 fn tunnels(peers: &[(&str, &str)]) -> Tunnels {
     let peer = |(id, address): &(&str, &str)| ((*id).to_owned(), address.parse().expect("an address"));
-    Tunnels { peers: peers.iter().map(peer).collect() }
+    Tunnels { peers: peers.iter().map(peer).collect(), ..Tunnels::default() }
 }
 
 fn with(peers: &[(&str, &str)], configuration: Configuration) -> Configuration {
@@ -103,7 +103,7 @@ fn an_update_to_more_peers_than_a_proxy_knows_is_refused_and_a_full_proxy_has_ro
     let full = |start: &str, count: usize| {
         let peers: BTreeMap<_, _> =
             (0..count).map(|at| (format!("{start}{at}"), "10.0.0.1".parse().expect("an address"))).collect();
-        Configuration { tunnels: Tunnels { peers }, ..Configuration::default() }
+        Configuration { tunnels: Tunnels { peers, ..Tunnels::default() }, ..Configuration::default() }
     };
     let too_many = full("a", MAX_PEERS + 1).changes_from(&Held::default(), &BTreeSet::new(), usize::MAX).remove(0);
     let refused = Assembler::default().take(&Configuration::default(), too_many);

@@ -47,6 +47,7 @@ fn requests_and_answers_are_the_same_after_a_round_trip() {
             Applicant::Agent { namespace: "ns".to_owned(), name: "home".to_owned(), uid: "u".to_owned(), rotation: 3 },
             json!({"kind": "agent", "namespace": "ns", "name": "home", "uid": "u", "rotation": 3}),
         ),
+        (Applicant::Sidecar { gateway: "g-1".to_owned() }, json!({"kind": "sidecar", "gateway": "g-1"})),
     ] {
         let sent = Sign { id: 7, request: "MIIB".to_owned(), applicant };
         let message = FromProxy { sign: Some(sent), ..FromProxy::default() };
@@ -113,6 +114,8 @@ fn texts_of_requests_and_answers_are_bounded() {
         holds(MAX_NAME_BYTES, |bytes| agent(field, bytes));
     }
     holds(MAX_NAME_BYTES, |bytes| agent("uid", bytes));
+    let sidecar = |bytes: usize| from_proxy(sign("r", &json!({"kind": "sidecar", "gateway": text(bytes)})));
+    holds(MAX_NAME_BYTES, sidecar);
     for field in ["certificate", "root"] {
         let read = |bytes: usize| {
             let mut issued = json!({"certificate": "c", "root": "r"});

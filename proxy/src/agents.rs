@@ -74,7 +74,7 @@ pub struct Seen {
     pub streams: usize,
     /// Datagrams that sessions have dropped.
     pub dropped_datagrams: u64,
-    /// Connections that are handed over to other proxies of the gateway.
+    /// Connections that are handed over to other proxies of the gateway, and to sidecars.
     pub handed: usize,
     /// Connections that were closed before they carried a session, by reason.
     pub closed: BTreeMap<&'static str, u64>,

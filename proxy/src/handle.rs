@@ -16,7 +16,7 @@ use proxy_api::{Configuration, LiveSessions, Report, Selection, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::errors::{Died, Ended, StartError};
-use self::tunnels::Tunnels;
+use self::tunnels::{Started, Tunnels};
 use crate::{
     clock::Clock,
     files, holder,
@@ -46,7 +46,7 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     process: Process,
     thread: thread::JoinHandle<()>,
-    tunnels_thread: Option<thread::JoinHandle<()>>,
+    tunnels_thread: Started,
     desk: Mutex<Option<Desk>>,
     watchdog: Watchdog,
     writer: LogWriter,
@@ -96,6 +96,9 @@ impl Proxy {
                 runtime.block_on(async {
                     let (answers, answered) = mpsc::channel(ANSWERS);
                     serve(addresses, file, view);
+                    if let Some(starts) = tunnels.starts {
+                        tokio::spawn(starts);
+                    }
                     Supervisor::new(parts.0, workers, parts.1, answers, reporter, tunnels.configured, &parts.2)
                         .run(requests, answered, tunnels.news)
                         .await;
@@ -222,7 +225,8 @@ impl Proxy {
         drop(self.control);
         let _ = self.thread.join();
         // The control thread has told the thread of the tunnels to end, which takes a moment for the last bytes.
-        let _ = self.tunnels_thread.map(thread::JoinHandle::join);
+        let tunnels = self.tunnels_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = tunnels.map(thread::JoinHandle::join);
         self.watchdog.stop();
         let died = self.process.lives.died();
         drop(self.process);

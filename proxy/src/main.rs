@@ -200,6 +200,7 @@ impl Args {
             drain_only: self.messages.drain_only,
             // Agents stay with the pods that serve.
             tunnels: self.tunnels.settings(&self.state_dir).filter(|_| !self.messages.drain_only),
+            sidecar: self.operator.as_ref().and_then(|_| self.tunnels.sidecar(&self.state_dir)),
             ..usual
         }
     }

@@ -10,6 +10,7 @@ use proxy::{
     draining::{Draining, LeftError},
     tunnels,
 };
+use proxy_api::SIDECAR_TUNNEL_PORT;
 use tunnel_core::identity::EndpointId;
 
 /// Where durable listeners keep messages.
@@ -81,6 +82,10 @@ pub(crate) struct Tunnels {
     /// Most instances of agents at once.
     #[arg(long, value_name = "1..=1024", default_value_t = 1024, env = "PORTLANE_MAX_AGENTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_agents: u16,
+    /// Address of this pod, where a sidecar listens for agents of its forwards on port 9182; the operator signs the
+    /// certificates. Absent: no agent can connect to a sidecar.
+    #[arg(long, value_name = "IP", env = "PORTLANE_POD_IP")]
+    pod_ip: Option<IpAddr>,
 }
 
 impl Tunnels {
@@ -88,7 +93,20 @@ impl Tunnels {
     pub(crate) fn settings(&self, state: &Path) -> Option<tunnels::Settings> {
         let (address, endpoint) = (self.tunnel_address?.0?, self.pod_uid.clone()?);
         let (folder, max_agents) = (state.join("tunnels"), self.max_agents.into());
-        Some(tunnels::Settings { address, advertise: Vec::new(), folder, endpoint: Some(endpoint), max_agents })
+        Some(tunnels::Settings {
+            address,
+            advertise: Vec::new(),
+            folder,
+            endpoint: Some(endpoint),
+            max_agents,
+            sidecar_port: SIDECAR_TUNNEL_PORT,
+        })
+    }
+
+    /// The settings of a sidecar, with a folder in the state directory. None: no agent can connect to it.
+    pub(crate) fn sidecar(&self, state: &Path) -> Option<tunnels::sidecar::Settings> {
+        let address = SocketAddr::new(self.pod_ip?, SIDECAR_TUNNEL_PORT);
+        Some(tunnels::sidecar::Settings { address, folder: state.join("tunnels") })
     }
 }
 
@@ -170,6 +188,18 @@ mod tests {
         assert!(line(&["--drain-only"]).is_err());
         assert!(line(&["--data", "/data", "--drain-only"]).expect("valid").messages.drain_only);
         assert!(!line(&["--data", "/data"]).expect("valid").messages.drain_only);
+    }
+
+    #[test]
+    fn a_sidecar_listens_for_agents_at_the_address_of_its_pod() {
+        let sidecar = |words: &[&str]| {
+            let line = Line::try_parse_from([&["portlane-proxy"][..], words].concat()).expect("valid");
+            line.tunnels.sidecar(Path::new("/state"))
+        };
+        let settings = sidecar(&["--pod-ip", "2001:db8::1"]).expect("an address");
+        assert_eq!(settings.address.to_string(), "[2001:db8::1]:9182");
+        assert_eq!(settings.folder, Path::new("/state/tunnels"));
+        assert!(sidecar(&[]).is_none());
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct Settings {
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
     pub tunnels: Option<crate::tunnels::Settings>,
+    /// Where agents of a sidecar connect, if there are no tunnels; `None`: nowhere.
+    #[cfg(feature = "tunnels")]
+    pub sidecar: Option<crate::tunnels::sidecar::Settings>,
 }
 
 impl Default for Settings {
@@ -94,6 +97,8 @@ impl Default for Settings {
             drain_only: false,
             #[cfg(feature = "tunnels")]
             tunnels: None,
+            #[cfg(feature = "tunnels")]
+            sidecar: None,
         }
     }
 }

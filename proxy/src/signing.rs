@@ -60,6 +60,8 @@ pub struct Desk {
     known: mpsc::Receiver<Asked>,
     strangers: Strangers,
     connected: watch::Receiver<AgentsReport>,
+    /// Whether the operator hears of connected agents.
+    reports: bool,
 }
 
 /// The requests of clients that have no certificate yet.
@@ -98,7 +100,7 @@ pub fn desk() -> (ToOperator, Desk) {
     let (told, connected) = watch::channel(AgentsReport::default());
     let asks = Asks { known: to_known, strangers: to_strangers };
     let strangers = Strangers { asked, began: Instant::now(), bucket: Bucket::default() };
-    (ToOperator { asks, connected: told }, Desk { known, strangers, connected })
+    (ToOperator { asks, connected: told }, Desk { known, strangers, connected, reports: true })
 }
 
 fn is_stranger(applicant: &Applicant) -> bool {
@@ -134,9 +136,17 @@ impl Strangers {
 }
 
 impl Desk {
+    /// The same for a sidecar: the operator hears of the agents of gateways alone.
+    #[must_use]
+    pub fn of_sidecar(self) -> Self {
+        Self { reports: false, ..self }
+    }
+
     /// A stream begins, whose operator knows of no agents.
     pub fn begin(&mut self) {
-        self.connected.mark_changed();
+        if self.reports {
+            self.connected.mark_changed();
+        }
     }
 
     /// Waits for what is to be told to the operator. Requests for certificates wait while there is no room for them.
@@ -314,5 +324,13 @@ mod tests {
         let report = AgentsReport { agents: BTreeMap::from([("u-1".to_owned(), Vec::new())]) };
         to.connected.send_replace(report.clone());
         assert!(matches!(desk.next(Room::All).await, News::Connected(told) if told == report));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_tells_a_new_stream_of_no_agents() {
+        let (to, desk) = desk();
+        let mut desk = desk.of_sidecar();
+        desk.begin();
+        let (news, _) = tokio::join!(desk.next(Room::All), to.asks.ask(Applicant::Endpoint, String::new()));
+        assert!(matches!(news, News::Asked(_)), "{news:?}");
     }
 }

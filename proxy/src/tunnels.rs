@@ -4,13 +4,14 @@
 //! worker ─ question ─▶ endpoint: a stream on one instance ─▶ relay ─ pair of sockets ─▶ worker
 //!                               a flow on one instance ─▶ datagrams ─ two queues ─▶ worker
 //! configuration ─ agents ─▶ rules, join strings          endpoint ─ instances ─▶ supervisor
-//!               ─ peers ──▶ endpoint, which hands connections for them over
+//!               ─ peers, sidecars ──▶ endpoint, which hands connections for them over
 //!                           requests for certificates, connected agents ─▶ stream to the operator, in a cluster
 //! ```
 
 mod answer;
 mod flows;
 mod joins;
+pub mod sidecar;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -27,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::Agent;
+use proxy_api::{Agent, Sidecar};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::TcpListener,
@@ -88,6 +89,8 @@ pub struct Settings {
     pub endpoint: Option<EndpointId>,
     /// Instances of all agents at once, at most [`MAX_AGENTS`].
     pub max_agents: usize,
+    /// The port of sidecars to which connections are handed over.
+    pub sidecar_port: u16,
 }
 
 /// Why there are no tunnels.
@@ -187,6 +190,8 @@ struct Thread {
     trust: Trust,
     /// The port that agents dial, here and at the other proxies of a gateway.
     port: u16,
+    /// The port that agents dial at sidecars.
+    sidecar_port: u16,
     /// What others were told of.
     told: Instances,
 }
@@ -203,17 +208,16 @@ impl Thread {
         let policy = move |uid: &str| -> Option<Policy> { of_policy.borrow().get(uid).map(|rules| rules.policy) };
         let bound = port.local_addr().map_err(TunnelsError::Thread)?;
         let trust = Trust::open(settings, bound, to_operator, &shared.log, policy)?;
-        let mut boot = [0; 16];
-        getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
         let of_endpoint = endpoint::Settings {
             id: settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?,
-            boot: Boot(boot),
+            boot: boot()?,
             limits: Limits::default(),
             max_agents: settings.max_agents.min(MAX_AGENTS),
             connections_per_second: CONNECTIONS_PER_SECOND,
         };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
-        Ok((Self { shared, endpoint, rules, trust, port: bound.port(), told: Instances::default() }, port))
+        let (sidecar_port, told) = (settings.sidecar_port, Instances::default());
+        Ok((Self { shared, endpoint, rules, trust, port: bound.port(), sidecar_port, told }, port))
     }
 
     async fn run(
@@ -250,27 +254,16 @@ impl Thread {
         self.end().await;
     }
 
-    /// Takes the agents and peers of another configuration.
-    fn apply(&mut self, ForTunnels { agents, peers }: &ForTunnels) {
+    /// Takes the agents, peers and sidecars of another configuration.
+    fn apply(&mut self, ForTunnels { agents, peers, sidecars }: &ForTunnels) {
         self.endpoint.set_peers(endpoints(peers, self.port));
-        let rules = agents.iter().map(|(uid, agent)| (uid.clone(), Rc::new(self.rules_of(agent))));
+        self.endpoint.set_sidecars(&sidecar_endpoints(sidecars, self.sidecar_port));
+        let log = &self.shared.log;
+        let rules = agents.iter().map(|(uid, agent)| (uid.clone(), Rc::new(rules_of(log, agent))));
         let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
         self.rules.replace(rules);
         self.endpoint.review();
         self.trust.apply(&self.shared.log, agents);
-    }
-
-    /// A list that cannot be read allows nothing.
-    fn rules_of(&self, agent: &Agent) -> Rules {
-        let max_instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
-        let Agent { rotation, suspended, is_newer, .. } = *agent;
-        let policy = Policy { rotation, suspended, is_newer, max_instances };
-        let targets = AllowList::parse(Side::Listener, &agent.targets).unwrap_or_else(|error| {
-            let message = format!("streams lead nowhere: {error}");
-            self.shared.log.notice(Level::Error, "targets", format!("{}/{}", agent.namespace, agent.name), message);
-            AllowList::nothing(Side::Listener)
-        });
-        Rules { policy, targets }
     }
 
     /// Tells others which instances of an agent are connected, if those are others than before.
@@ -305,6 +298,35 @@ impl Thread {
         }
         self.endpoint.close();
     }
+}
+
+/// The name of a run of an endpoint.
+fn boot() -> Result<Boot, TunnelsError> {
+    let mut boot = [0; 16];
+    getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
+    Ok(Boot(boot))
+}
+
+/// What an agent may do. A list that cannot be read allows nothing.
+fn rules_of(log: &Log, agent: &Agent) -> Rules {
+    let max_instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
+    let Agent { rotation, suspended, is_newer, .. } = *agent;
+    let policy = Policy { rotation, suspended, is_newer, max_instances };
+    let targets = AllowList::parse(Side::Listener, &agent.targets).unwrap_or_else(|error| {
+        let message = format!("streams lead nowhere: {error}");
+        log.notice(Level::Error, "targets", format!("{}/{}", agent.namespace, agent.name), message);
+        AllowList::nothing(Side::Listener)
+    });
+    Rules { policy, targets }
+}
+
+/// The sidecars as endpoints. What is no id names none.
+fn sidecar_endpoints(sidecars: &BTreeMap<String, Sidecar>, port: u16) -> BTreeMap<EndpointId, endpoint::Sidecar> {
+    let endpoint = |(id, sidecar): (&String, &Sidecar)| {
+        let address = SocketAddr::new(sidecar.address, port);
+        Some((EndpointId::new(id).ok()?, endpoint::Sidecar { address, agents: sidecar.agents.clone() }))
+    };
+    sidecars.iter().filter_map(endpoint).collect()
 }
 
 /// The other proxies as endpoints. What is no id names none.

@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tunnel_core::allow::AllowList;
-use tunnel_core::hello::{Boot, Hello, Instance, SessionName, VERSIONS};
+use tunnel_core::hello::{Boot, Hello, Instance, Named, SessionName, VERSIONS};
 use tunnel_core::identity::{Dial, EndpointId};
 use tunnel_core::join::Address;
 use tunnel_core::places::{Places, Standing, Standings};
@@ -85,6 +85,8 @@ pub struct Settings {
 #[derive(Debug)]
 struct Held {
     name: SessionName,
+    /// What leads back to the endpoint.
+    dial: Dial,
     tunnel: Tunnel,
     suspect: Cell<bool>,
     leaving: Cell<bool>,
@@ -136,7 +138,18 @@ impl<C> Agent<C> {
     fn standings(&self) -> Standings {
         let sessions = self.sessions.borrow();
         let wanted = sessions.iter().filter(|(_, held)| !self.draining.get() || !held.tunnel.look(Session::is_empty));
-        wanted.map(|(id, held)| (id.clone(), held.standing())).collect()
+        wanted.map(|(_, held)| (held.dial.clone(), held.standing())).collect()
+    }
+
+    /// The far end of a session has named others. A sidecar knows of none, and is not asked.
+    fn told(&self, held: &Held, by: &EndpointId, Named { peers, sidecars }: Named) {
+        if matches!(held.dial, Dial::Sidecar(_)) {
+            return;
+        }
+        let mut places = self.places.borrow_mut();
+        places.told(by, peers);
+        places.told_sidecars(sidecars);
+        self.changed.notify_one();
     }
 
     /// Nothing is left to be sent or to be waited for.

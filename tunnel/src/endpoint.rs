@@ -2,14 +2,16 @@
 //!
 //! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
 
+mod by_name;
 mod hand_over;
+mod handing;
 mod instances;
 mod listen;
+mod naming;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,17 +23,19 @@ use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::Instant;
 use tunnel_core::allow::AllowList;
-use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, MAX_PEERS, SessionName, Welcome, agree};
+use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
 use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
 
-use self::hand_over::Handing;
+use self::handing::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
 use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
 
-pub use self::hand_over::{HANDED, lasting};
+pub use self::by_name::{ByName, listen_by_name};
+pub use self::handing::{HANDED, lasting};
 pub use self::listen::{Authenticator, listen, listen_holding};
+pub use self::naming::Sidecar;
 
 /// What an endpoint is told.
 #[derive(Clone, Debug)]
@@ -157,21 +161,6 @@ impl Endpoint {
         })
     }
 
-    /// The other endpoints, and where this one reaches them. Agents hear of them, and connections that are meant for them
-    /// are handed over. This endpoint itself does not count.
-    pub fn set_peers(&self, mut peers: BTreeMap<EndpointId, SocketAddr>) {
-        peers.remove(&self.settings.id);
-        if self.handing.set_peers(peers) {
-            let names = self.peers();
-            self.each(|tunnel| tunnel.name_peers(names.clone()));
-        }
-    }
-
-    /// What agents hear of other endpoints.
-    fn peers(&self) -> Vec<EndpointId> {
-        self.handing.peers(MAX_PEERS)
-    }
-
     /// Hears the agent behind a connection that was verified, and answers. It must run within a `LocalSet`.
     pub async fn admit<Io>(self: &Rc<Self>, identity: &AgentIdentity, mut io: Io) -> Result<Carrier<Io>, HandshakeError>
     where
@@ -210,7 +199,7 @@ impl Endpoint {
             boot: self.settings.boot,
             resumed,
             heartbeat: u16::try_from(self.settings.limits.heartbeat.as_secs()).unwrap_or(u16::MAX),
-            peers: self.peers(),
+            named: self.named(identity.uid()),
         };
         Ok((welcome, held))
     }

@@ -95,7 +95,7 @@ pub(crate) async fn read<T>(
 #[cfg(test)]
 mod tests {
     use tokio::io::duplex;
-    use tunnel_core::hello::{Boot, Denial, Instance, VERSIONS};
+    use tunnel_core::hello::{Boot, Denial, Instance, Named, VERSIONS};
     use tunnel_core::identity::EndpointId;
 
     use super::*;
@@ -113,7 +113,7 @@ mod tests {
 
     fn welcome(version: u16) -> Welcome {
         let endpoint = EndpointId::new("edge-0").expect("an id");
-        Welcome { version, endpoint, boot: Boot([2; 16]), resumed: false, heartbeat: 5, peers: Vec::new() }
+        Welcome { version, endpoint, boot: Boot([2; 16]), resumed: false, heartbeat: 5, named: Named::default() }
     }
 
     #[tokio::test]

@@ -1,11 +1,14 @@
-//! The certificates of an endpoint in a cluster, where the operator signs.
+//! The certificates of an endpoint in a cluster, or of a sidecar, where the operator signs.
 //!
 //! ```text
 //! agent ─ ENROL ─▶ endpoint ─ token or identity ─▶ operator
 //!                  endpoint ─ own request ───────▶ operator     at the start, and after half of the leaf's lifetime
+//!                  sidecar ── own request ───────▶ operator     the same; it enrols nobody
 //! ```
 
+use std::cell::RefCell;
 use std::fmt;
+use std::future::ready;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use tunnel_core::identity::EndpointId;
 use crate::chain;
 use crate::enrol::{Applicant, Signer, seconds};
 use crate::identity::authority::SKEW;
-use crate::identity::endpoint::{EndpointError, EndpointFolder, EndpointKey, Leaf};
+use crate::identity::endpoint::{EndpointError, EndpointFolder, EndpointKey, Holder, Leaf};
 use crate::secure::ServerTls;
 
 #[cfg(test)]
@@ -122,14 +125,29 @@ fn unavailable(detail: &str) -> EnrolRefusal {
     EnrolRefusal { reason: EnrolReason::Unavailable, detail: detail.to_owned() }
 }
 
-/// The certificates of one endpoint. It stays on one thread.
+/// Signs nothing: agents enrol, and renew their certificates, at the endpoints of their server.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Signer for Nobody {
+    fn sign(&self, _: &Applicant, _: &[u8]) -> impl Future<Output = Result<CertificateDer<'static>, EnrolRefusal>> {
+        let detail = "a sidecar gives no certificates: dial the addresses of the join string".to_owned();
+        ready(Err(EnrolRefusal { reason: EnrolReason::Other, detail }))
+    }
+}
+
+/// The certificates of one endpoint, and who signs those of agents there. It stays on one thread.
 #[derive(Debug)]
-pub struct Remote<O> {
-    id: EndpointId,
+pub struct Remote<O, S = RemoteSigner<O>> {
+    holder: Holder,
+    /// Who asks for the own leaf.
+    asking: Asking,
     folder: EndpointFolder,
-    signer: Rc<RemoteSigner<O>>,
-    tls: ServerTls<RemoteSigner<O>>,
+    operator: Rc<RemoteSigner<O>>,
+    tls: ServerTls<S>,
     clock: Arc<dyn TimeProvider>,
+    /// By the leaf that is used.
+    id: RefCell<Option<EndpointId>>,
 }
 
 impl<O: Operator> Remote<O> {
@@ -142,19 +160,47 @@ impl<O: Operator> Remote<O> {
         operator: O,
     ) -> Result<Self, EndpointError> {
         let folder = EndpointFolder::open(folder)?;
-        let signer = Rc::new(RemoteSigner(operator));
-        let tls = ServerTls::without_certificate(signer.clone());
-        let remote = Self { id, folder, signer, tls, clock };
-        if let Err(error) = remote.use_kept() {
+        let operator = Rc::new(RemoteSigner(operator));
+        let tls = ServerTls::without_certificate(operator.clone());
+        let (holder, asking, id) = (Holder::Endpoint(id), Asking::Endpoint, RefCell::default());
+        Ok(Self { holder, asking, folder, operator, tls, clock, id }.with_kept())
+    }
+}
+
+impl<O: Operator> Remote<O, Nobody> {
+    /// As [`Remote::open`], for a sidecar, to which the gateway of this uid hands connections over. The operator says its
+    /// id.
+    pub fn open_sidecar(
+        folder: &Path,
+        gateway: String,
+        clock: Arc<dyn TimeProvider>,
+        operator: O,
+    ) -> Result<Self, EndpointError> {
+        let folder = EndpointFolder::open(folder)?;
+        let operator = Rc::new(RemoteSigner(operator));
+        let tls = ServerTls::without_certificate(Rc::new(Nobody));
+        let (holder, asking, id) = (Holder::Sidecar, Asking::Sidecar { gateway }, RefCell::default());
+        Ok(Self { holder, asking, folder, operator, tls, clock, id }.with_kept())
+    }
+}
+
+impl<O: Operator, S> Remote<O, S> {
+    fn with_kept(self) -> Self {
+        if let Err(error) = self.use_kept() {
             // The next one takes its place.
             tracing::warn!(error = chain(&error), "does not use the certificate that was kept");
         }
-        Ok(remote)
+        self
     }
 
     /// TLS of the port that agents dial.
-    pub fn tls(&self) -> ServerTls<RemoteSigner<O>> {
+    pub fn tls(&self) -> ServerTls<S> {
         self.tls.clone()
+    }
+
+    /// The id of the leaf that is used. Absent: there is none yet.
+    pub fn id(&self) -> Option<EndpointId> {
+        self.id.borrow().clone()
     }
 
     /// Keeps a leaf that counts, for ever. `tell` is told what becomes of each attempt to get one.
@@ -176,7 +222,7 @@ impl<O: Operator> Remote<O> {
     }
 
     fn use_kept(&self) -> Result<(), EndpointError> {
-        match self.folder.leaf(&self.id, self.now())? {
+        match self.folder.leaf(&self.holder, self.now())? {
             Some(leaf) => self.present(&leaf),
             None => Ok(()),
         }
@@ -184,6 +230,7 @@ impl<O: Operator> Remote<O> {
 
     fn present(&self, leaf: &Leaf) -> Result<(), EndpointError> {
         self.tls.replace(Arc::new(leaf.config(self.clock.clone())?));
+        self.id.replace(Some(leaf.id.clone()));
         Ok(())
     }
 
@@ -191,9 +238,9 @@ impl<O: Operator> Remote<O> {
     /// is used nevertheless.
     async fn renew(&self) -> Result<u64, RemoteError> {
         let key = EndpointKey::generate()?;
-        let signed = self.signer.ask(Asking::Endpoint, &key.request()?).await;
+        let signed = self.operator.ask(self.asking.clone(), &key.request()?).await;
         let [certificate, root] = signed.map_err(RemoteError::Refused)?;
-        let leaf = Leaf::new(&self.id, key, certificate, root, self.now())?;
+        let leaf = Leaf::new(&self.holder, key, certificate, root, self.now())?;
         self.present(&leaf)?;
         self.folder.keep(&leaf)?;
         let half = leaf.not_before.saturating_add(leaf.not_after.saturating_sub(leaf.not_before) / 2);

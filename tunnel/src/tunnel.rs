@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
-use tunnel_core::identity::EndpointId;
+use tunnel_core::hello::Named;
 use tunnel_core::{Limits, Loss, NotOpened, Open, Refusal, Session, Side};
 
 mod flow;
@@ -111,16 +111,16 @@ impl Tunnel {
         }
     }
 
-    /// Tells the agent at the far end of the other endpoints.
-    pub fn name_peers(&self, peers: Vec<EndpointId>) {
-        self.shared.with(|session, _| session.name_peers(peers));
+    /// Tells the agent at the far end of others that it may dial.
+    pub fn name_peers(&self, named: Named) {
+        self.shared.with(|session, _| session.name_peers(named));
     }
 
-    /// The other endpoints, each time the far end names them.
-    pub async fn peers(&self) -> Vec<EndpointId> {
+    /// The others that may be dialled, each time the far end names them.
+    pub async fn peers(&self) -> Named {
         loop {
-            if let Some(peers) = self.shared.with(|session, _| session.take_peers()) {
-                return peers;
+            if let Some(named) = self.shared.with(|session, _| session.take_peers()) {
+                return named;
             }
             self.shared.is_told.notified().await;
         }

@@ -64,7 +64,8 @@ impl Tunnels {
     pub(super) fn settings(&self) -> Option<proxy::tunnels::Settings> {
         let (address, folder) = (self.tunnel_address?, self.folder()?);
         let (advertise, max_agents) = (self.tunnel_advertise.clone(), proxy::tunnels::MAX_AGENTS);
-        Some(proxy::tunnels::Settings { address, advertise, folder, endpoint: None, max_agents })
+        let sidecar_port = proxy_api::SIDECAR_TUNNEL_PORT;
+        Some(proxy::tunnels::Settings { address, advertise, folder, endpoint: None, max_agents, sidecar_port })
     }
 
     /// The folder of the tunnels.

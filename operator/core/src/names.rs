@@ -1,5 +1,7 @@
 //! Names that the operator writes to the cluster and reads back: labels, annotations, field managers, ports.
 
+use crate::hash::sha256;
+
 /// Name of the controller: its field manager, and the reporter of its Events.
 pub const NAME: &str = "portlane-operator";
 /// Field manager of a fleet's replicas while their ownership passes from the operator to an autoscaler. Without a
@@ -62,4 +64,13 @@ pub fn is_of_gateway(role: &str) -> bool {
 #[must_use]
 pub fn endpoint_id(uid: &str) -> String {
     uid.replace('-', "")
+}
+
+/// The id, as an endpoint of tunnels, of the sidecar in the pod of this uid, for agents that dial the gateway of the other
+/// uid. A pod whose forwards use agents of two gateways has two ids: each gateway signs for its own.
+#[must_use]
+pub fn sidecar_id(pod_uid: &str, gateway_uid: &str) -> String {
+    let hash = sha256(&format!("sidecar/{pod_uid}/{gateway_uid}"));
+    let half = hash.iter().take(16).fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
+    format!("{half:032x}")
 }

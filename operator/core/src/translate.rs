@@ -24,6 +24,7 @@ pub(crate) mod last_good;
 pub(crate) mod peers;
 pub mod program;
 pub(crate) mod server_names;
+pub mod sidecars;
 pub(crate) mod surroundings;
 pub(crate) mod tenants;
 pub mod translator;

@@ -102,6 +102,9 @@ pub struct World {
     /// The ready pods of each gateway that has `tunnels`: their addresses by uid, at most
     /// [`MAX_PEERS`](proxy_api::MAX_PEERS).
     pub peers: BTreeMap<ObjectKey, BTreeMap<String, IpAddr>>,
+    /// The pods with a sidecar that have an address and are not about to end. Agents may reach them before they are ready:
+    /// the app may become ready only with what its sidecar leads to.
+    pub sidecar_pods: BTreeMap<ObjectKey, SidecarPod>,
     /// Addresses of the API server, besides the endpoints of its Service.
     pub api_server: BTreeSet<SocketAddr>,
     /// Pods that may have a sidecar.
@@ -257,6 +260,19 @@ pub struct Pod {
     /// The pod is being deleted. Its proxy keeps running until the app ends, but status no longer counts the pod.
     #[serde(default)]
     pub leaving: bool,
+}
+
+/// A pod with a sidecar, as agents reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarPod {
+    /// UID of the pod.
+    pub uid: String,
+    /// Creation time, seconds since 1970.
+    #[serde(default)]
+    pub created: Option<u64>,
+    /// Address of the pod.
+    pub address: IpAddr,
 }
 
 /// Permission to use Services of another namespace (`ReferenceGrant` of the Gateway API).

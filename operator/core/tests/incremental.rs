@@ -2,6 +2,9 @@
 //! changes that are sent to proxies lead them to the configuration that they should run.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
+#[path = "incremental/plain.rs"]
+mod plain;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::PortForwardStatus;
@@ -10,7 +13,7 @@ use operator_core::{
     world::agents::gateway_of,
 };
 use proptest::prelude::*;
-use proxy_api::{Assembler, Configuration, FLEET, FRONTS, PROTECTED, Version};
+use proxy_api::{Assembler, Configuration, Version};
 
 /// Something that happens to a world.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ enum Event {
     /// The fleet of a gateway is reached in another way.
     Reach(usize, &'static str),
     Pod(usize, Option<&'static str>),
+    /// The sidecar of a pod is reached elsewhere, or not at all.
+    Sidecar(usize, Option<u8>),
     Namespace(usize, &'static str),
     Grants(bool),
     /// The status of a forward is written as its verdict has it.
@@ -166,6 +171,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0_usize..2, prop::sample::select(&REACHES[..])).prop_map(|(at, reach)| Event::Reach(at, reach)),
         2 => (0_usize..4, prop::option::weighted(0.8, prop::sample::select(&PODS[..])))
             .prop_map(|(at, labels)| Event::Pod(at, labels)),
+        2 => (0_usize..4, prop::option::weighted(0.8, 0_u8..2)).prop_map(|(at, end)| Event::Sidecar(at, end)),
         1 => (0_usize..2, prop_oneof![Just("{in: 'yes'}"), Just("{}")]).prop_map(|(at, labels)| Event::Namespace(at, labels)),
         1 => any::<bool>().prop_map(Event::Grants),
         4 => (0_usize..6).prop_map(Event::Status),
@@ -197,7 +203,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
         Event::Gateway(at, spec) => {
             let key = ObjectKey::new(NAMESPACES[*at], format!("g{at}"));
             let gateway = spec.map(|spec| {
-                yaml(&format!("{{metadata: {{name: {}, namespace: {}}}, spec: {spec}}}", key.name, key.namespace))
+                yaml(&format!("{{metadata: {{name: g{at}, namespace: {}, uid: u-{at}}}, spec: {spec}}}", key.namespace))
             });
             put(&mut world.gateways, key.clone(), gateway);
             changes.gateways.insert(key);
@@ -230,6 +236,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             put(&mut world.pods, key.clone(), labels.map(yaml));
             changes.pods.insert(key);
         }
+        Event::Sidecar(at, end) => set_sidecar(*at, *end, world, changes),
         Event::Namespace(at, labels) => {
             world.namespaces.insert(NAMESPACES[*at].to_owned(), yaml(labels));
             changes.namespaces.insert(NAMESPACES[*at].to_owned());
@@ -248,6 +255,14 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             changes.forwards.insert(key);
         }
     }
+}
+
+/// Replaces how the sidecar of a pod is reached; `None`: not at all.
+fn set_sidecar(at: usize, end: Option<u8>, world: &mut World, changes: &mut Changes) {
+    let key = ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"));
+    let pod = |end: u8| yaml(&format!("{{uid: p-{at}, created: {at}, address: 10.1.{at}.{end}}}"));
+    put(&mut world.sidecar_pods, key.clone(), end.map(pod));
+    changes.sidecar_pods.insert(key);
 }
 
 /// Replaces an agent; `None` deletes it.
@@ -310,28 +325,6 @@ fn follow(fleet: &mut Fleet, translator: &Translator, update: &Update) {
     }
 }
 
-/// A configuration without the listeners that run only in their last good version.
-fn without_kept(configuration: &Configuration, translator: &Translator) -> Configuration {
-    let mut plain = configuration.clone();
-    plain.listeners.retain(|id, offer| {
-        let verdict = translator.verdict(&id.origin);
-        let listener = verdict.and_then(|verdict| verdict.listeners.iter().find(|l| l.name == id.listener));
-        listener.is_some_and(|l| l.outcome == Outcome::Published(offer.revision().clone()))
-    });
-    let used: Vec<&String> = plain
-        .supported()
-        .flat_map(|(_, listener)| &listener.backends)
-        .filter_map(|backend| match &backend.target {
-            proxy_api::Target::Endpoints(name) => Some(name),
-            proxy_api::Target::Address { .. } | proxy_api::Target::Tunnel { .. } => None,
-        })
-        .collect();
-    let used: BTreeSet<String> = used.into_iter().cloned().collect();
-    let is_reserved = |name: &str| [FLEET, FRONTS, PROTECTED].contains(&name);
-    plain.endpoints.retain(|name, _| used.contains(name) || is_reserved(name));
-    plain
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -375,8 +368,9 @@ proptest! {
                 prop_assert!(old.unwrap_or_default() == known_ports[group] || update.ports.contains(group));
             }
             known_ports.retain(|group, _| translator.snapshot(group).is_some());
-            for (group, configuration) in &whole.configurations {
-                prop_assert_eq!(&without_kept(&now.configurations[group], &translator), configuration, "{}", group);
+            let [now, whole] = plain::comparable(&now, &whole, &translator);
+            for (group, configuration) in &whole {
+                prop_assert_eq!(&now[group], configuration, "{}", group);
             }
         }
     }

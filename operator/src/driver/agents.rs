@@ -22,7 +22,9 @@ impl Driver {
             return;
         }
         let Identity { pod, uid, service_account } = identity;
-        match judge(&self.cache, Applicant { pod, uid, service_account }, &sign.applicant) {
+        let group = leading.fleets.group_of(pod, &leading.translator);
+        let runs = group.and_then(|group| leading.translator.snapshot(group)).map(|snapshot| &**snapshot);
+        match judge(&self.cache, Applicant { pod, uid, service_account }, &sign.applicant, runs) {
             Ok(judged) => self.effects.sign(judged, sign.request, reply),
             // The stream may have ended.
             Err(refused) => drop(reply.send(SignOutcome::Refused { refused })),

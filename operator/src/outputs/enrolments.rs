@@ -214,6 +214,7 @@ impl Enroller {
         let lifetime = Duration::from_secs(LIFETIME);
         let (signed, redeemed) = match &judged.case {
             Case::Endpoint(id) => (root.sign_endpoint(&request, id, lifetime, now()), None),
+            Case::Sidecar(id) => (root.sign_sidecar(&request, id, lifetime, now()), None),
             Case::Agent(identity) => (root.sign(&request, identity, lifetime, now()), None),
             Case::Token { wanted, token } => {
                 let identity = self.redeem(wanted, token, &request).await?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use proxy_api::{Agent, Configuration};
+use proxy_api::{Agent, Configuration, Sidecar, Tunnels};
 
 /// What the tunnels hear of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,13 +11,16 @@ pub struct ForTunnels {
     pub agents: BTreeMap<String, Agent>,
     /// The proxies of the same gateway, by their ids as endpoints.
     pub peers: BTreeMap<String, IpAddr>,
+    /// The sidecars to which connections are handed over, by their ids as endpoints.
+    pub sidecars: BTreeMap<String, Sidecar>,
 }
 
 impl ForTunnels {
     /// What they hear of this one.
     #[must_use]
     pub fn of(configuration: &Configuration) -> Self {
-        Self { agents: configuration.agents.clone(), peers: configuration.tunnels.peers.clone() }
+        let Tunnels { peers, sidecars } = configuration.tunnels.clone();
+        Self { agents: configuration.agents.clone(), peers, sidecars }
     }
 
     /// Whether both say the same for tunnels.

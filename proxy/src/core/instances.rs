@@ -79,6 +79,7 @@ mod tests {
             max_instances: 1,
             targets: Vec::new(),
             enrolment: None,
+            gateway: None,
         };
         let agents = |all: &[(&str, bool)]| -> BTreeMap<String, Agent> {
             all.iter().map(|(uid, suspended)| ((*uid).to_owned(), agent(*suspended))).collect()

@@ -1,6 +1,11 @@
 //! Where the tunnels of a proxy start, if it has any.
 
-use std::{net::SocketAddr, sync::Arc, thread};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use tokio::sync::watch;
 
@@ -12,6 +17,9 @@ use crate::{
     signing::Desk,
 };
 
+/// The thread of the tunnels, if it has started.
+pub(super) type Started = Arc<Mutex<Option<thread::JoinHandle<()>>>>;
+
 /// The tunnels, as the other threads see them.
 pub(super) struct Tunnels {
     /// The way to agents.
@@ -19,7 +27,9 @@ pub(super) struct Tunnels {
     /// The address that agents dial, with the actual port.
     pub(super) address: Option<SocketAddr>,
     /// The thread, which ends when `configured` is dropped.
-    pub(super) thread: Option<thread::JoinHandle<()>>,
+    pub(super) thread: Started,
+    /// Starts the thread when it is needed, as in a sidecar.
+    pub(super) starts: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Takes the agents and peers of a configuration.
     pub(super) configured: watch::Sender<Arc<ForTunnels>>,
     /// The instances that come and go.
@@ -32,7 +42,9 @@ impl Tunnels {
     /// Starts the thread of the tunnels, if agents may connect.
     #[cfg(feature = "tunnels")]
     pub(super) fn start(settings: &Settings, process: &Process) -> Result<Self, StartError> {
-        let Some(settings) = &settings.tunnels else { return Ok(Self::none()) };
+        let Some(settings) = &settings.tunnels else {
+            return Ok(settings.sidecar.as_ref().map_or_else(Self::none, |sidecar| Self::of_sidecar(sidecar, process)));
+        };
         let failed = |source| super::address_error("tunnel", settings.address, source, None);
         let listener = crate::tunnels::bind(settings.address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -42,7 +54,20 @@ impl Tunnels {
         let started = crate::tunnels::start(settings, listener, process, configurations, news.clone(), to_operator);
         let (agents, thread) = started.map_err(StartError::Tunnels)?;
         let desk = settings.endpoint.is_some().then_some(desk);
-        Ok(Self { agents, address: Some(address), thread: Some(thread), configured, news, desk })
+        let thread = Arc::new(Mutex::new(Some(thread)));
+        Ok(Self { agents, address: Some(address), thread, starts: None, configured, news, desk })
+    }
+
+    /// The tunnels of a sidecar, whose thread starts once there are agents.
+    #[cfg(feature = "tunnels")]
+    fn of_sidecar(settings: &crate::tunnels::sidecar::Settings, process: &Process) -> Self {
+        let (configured, configurations) = watch::channel(Arc::default());
+        let (news, thread) = (Arc::new(AgentNews::default()), Started::default());
+        let (to_operator, desk) = crate::signing::desk();
+        let (agents, starts) =
+            crate::tunnels::sidecar::wait(settings, process, configurations, news.clone(), to_operator, thread.clone());
+        let (starts, desk) = (Some(starts), Some(desk.of_sidecar()));
+        Self { agents, address: None, thread, starts, configured, news, desk }
     }
 
     /// A proxy that is built without tunnels has none.
@@ -55,6 +80,14 @@ impl Tunnels {
     /// No agent can connect.
     fn none() -> Self {
         let configured = watch::Sender::new(Arc::default());
-        Self { agents: Agents::none(), address: None, thread: None, configured, news: Arc::default(), desk: None }
+        Self {
+            agents: Agents::none(),
+            address: None,
+            thread: Started::default(),
+            starts: None,
+            configured,
+            news: Arc::default(),
+            desk: None,
+        }
     }
 }

@@ -92,6 +92,7 @@ mod tests {
             max_instances: 4,
             targets: Vec::new(),
             enrolment: None,
+            gateway: None,
         }
     }
 
@@ -179,7 +180,8 @@ mod tests {
         let (mut it, mut told) = supervisor();
         let before = it.configuration.clone();
         let peers = BTreeMap::from([("0f3a".to_owned(), std::net::IpAddr::from([10, 0, 0, 1]))]);
-        it.configuration = Arc::new(Configuration { tunnels: Tunnels { peers }, ..(*before).clone() });
+        it.configuration =
+            Arc::new(Configuration { tunnels: Tunnels { peers, ..Tunnels::default() }, ..(*before).clone() });
         assert!(it.follow_agents(&before).is_empty());
         assert_eq!(told.borrow_and_update().peers, it.configuration.tunnels.peers);
     }

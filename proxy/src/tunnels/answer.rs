@@ -39,6 +39,18 @@ pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: 
     }
 }
 
+/// Answers a question for an agent that no endpoint knows.
+pub(super) fn refuse(question: Question) {
+    let error = failure(Unopened::Unknown(question.to.uid.to_string()));
+    match question.wanted {
+        Wanted::Stream(reply) => {
+            // Nobody may wait for it any more.
+            let _ = reply.send(Err(error));
+        }
+        Wanted::Flow(worker) => worker.fail(error),
+    }
+}
+
 async fn connect(
     endpoint: &Endpoint,
     files: &Arc<Files>,

@@ -1,7 +1,9 @@
 //! Workers' connections to targets behind a real agent, on loopback.
 
 mod flows;
+mod instances;
 mod peers;
+mod sidecars;
 
 use std::net::Shutdown;
 
@@ -65,15 +67,18 @@ impl Bed {
 
     /// The same, as an endpoint of a cluster if it has an id.
     fn start_as(endpoint: Option<EndpointId>, to_operator: ToOperator) -> Self {
-        let lives = Lives::new(Clock::start());
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), lives.guard("log"));
-        let process = Process::new(&ProxySettings::default(), None, lives, log.expect("a thread").0);
+        let process = process();
         let folder = tempfile::tempdir().expect("a folder");
         let port = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = port.local_addr().expect("an address");
-        let max_agents = MAX_AGENTS;
-        let settings =
-            Settings { address, advertise: Vec::new(), folder: folder.path().to_owned(), endpoint, max_agents };
+        let settings = Settings {
+            address,
+            advertise: Vec::new(),
+            folder: folder.path().to_owned(),
+            endpoint,
+            max_agents: MAX_AGENTS,
+            sidecar_port: address.port(),
+        };
         let (configured, configurations) = watch::channel(Arc::default());
         let news = Arc::new(AgentNews::default());
         let started = start(&settings, port, &process, configurations, news.clone(), to_operator);
@@ -117,11 +122,7 @@ impl Bed {
 
     /// Waits until an instance is connected, or none is.
     async fn until_connected(&mut self, is_any: bool) {
-        while self.connected.0.is_empty() == is_any {
-            for (uid, instances) in self.news.next().await {
-                self.connected.set(uid, instances);
-            }
-        }
+        until_connected(&self.news, &mut self.connected, is_any).await;
     }
 
     /// Connects as a worker does, and the target accepts.
@@ -137,6 +138,21 @@ impl Bed {
     }
 }
 
+async fn until_connected(news: &AgentNews, connected: &mut Instances, is_any: bool) {
+    while connected.0.is_empty() == is_any {
+        for (uid, instances) in news.next().await {
+            connected.set(uid, instances);
+        }
+    }
+}
+
+#[allow(clippy::expect_used, reason = "a test helper")]
+fn process() -> Process {
+    let lives = Lives::new(Clock::start());
+    let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), lives.guard("log"));
+    Process::new(&ProxySettings::default(), None, lives, log.expect("a thread").0)
+}
+
 pub(super) fn home_agent(suspended: bool) -> Agent {
     Agent {
         namespace: "infra".to_owned(),
@@ -147,6 +163,7 @@ pub(super) fn home_agent(suspended: bool) -> Agent {
         max_instances: 2,
         targets: [LOOPBACK, "udp/127.0.0.0/8:1-65535"].map(str::to_owned).into(),
         enrolment: Some(Enrolment { redemptions: 1, expire_seconds: 3600 }),
+        gateway: None,
     }
 }
 
@@ -364,23 +381,6 @@ async fn an_endpoint_of_a_cluster_asks_the_operator_for_its_certificate_and_has_
         assert!(!bed.folder.path().join("root.pem").exists());
     })
     .await;
-}
-
-#[test]
-fn streams_are_opened_on_instances_with_a_connection_or_if_there_is_none_on_those_that_wait() {
-    let views = [
-        view("a", "lost", false, false),
-        view("a", "one", true, false),
-        view("a", "other", false, false),
-        view("a", "two", true, false),
-        view("b", "lost", false, false),
-        view("b", "leaves", true, true),
-        view("c", "leaves", true, true),
-    ];
-    let expected: [(&str, &[&str]); 2] = [("a", &["one", "two"]), ("b", &["lost"])];
-    let names = |all: &[&str]| -> BTreeSet<Arc<str>> { all.iter().map(|name| Arc::from(*name)).collect() };
-    let expected = expected.into_iter().map(|(uid, all)| (Arc::from(uid), names(all))).collect();
-    assert_eq!(connected(&views), Instances(expected));
 }
 
 #[allow(clippy::expect_used, reason = "a test helper")]

@@ -90,7 +90,7 @@ impl Trust {
             }
             Self::Operator { remote, .. } => {
                 spawn_local(listen_holding(endpoint, port, remote.tls(), hold));
-                spawn_local(keep(remote.clone(), log.clone()));
+                spawn_local(keep(remote.clone(), log.clone(), "the certificate of this proxy", || {}));
             }
         }
     }
@@ -125,13 +125,13 @@ impl Trust {
     }
 }
 
-/// Keeps a certificate that the operator signs. A failure that lasts is told once.
-async fn keep(remote: Rc<Remote<Asks>>, log: Log) {
-    let subject = "the certificate of this proxy";
+/// Keeps a certificate that the operator signs, and calls `signed` for each. A failure that lasts is told once.
+pub(super) async fn keep<S>(remote: Rc<Remote<Asks, S>>, log: Log, subject: &'static str, signed: impl Fn()) {
     let mut failed = None;
     remote
         .run(|renewed| match renewed {
             Ok(()) => {
+                signed();
                 if failed.take().is_some() {
                     log.notice(Level::Info, "tunnels", subject, "was signed by the operator");
                 }

@@ -4,6 +4,7 @@ mod away;
 mod fleet;
 mod load;
 mod scene;
+mod sidecars;
 
 use std::{
     io::{self, Read, Write},

@@ -9,6 +9,12 @@ pub const STRANGERS: usize = 256;
 pub const PER_SOURCE: usize = 128;
 /// New connections a second, unless a setting says otherwise.
 pub const CONNECTIONS_PER_SECOND: u32 = 200;
+/// Connections to a sidecar whose agent is not known yet. All may be from one source, as few pods hand them over.
+pub const SIDECAR_STRANGERS: usize = 32;
+/// New connections to a sidecar a second.
+pub const SIDECAR_CONNECTIONS_PER_SECOND: u32 = 50;
+/// Connections to sidecars that one endpoint hands over at once, which take no room of those to other endpoints.
+pub const TO_SIDECARS: usize = 4096;
 
 /// The bounds of a port for so many agents.
 ///
@@ -26,4 +32,10 @@ pub fn bounds(connections_per_second: u32, agents: usize) -> Bounds {
         evict: Evict::Silent,
         rates: Some(Rates { all: rate, source: rate, evenly: true }),
     }
+}
+
+/// The bounds of the port of a sidecar for so many agents.
+pub fn of_sidecar(agents: usize) -> Bounds {
+    let of_server = bounds(SIDECAR_CONNECTIONS_PER_SECOND, agents);
+    Bounds { strangers: SIDECAR_STRANGERS, per_source: SIDECAR_STRANGERS, ..of_server }
 }

@@ -54,7 +54,8 @@ pub enum Kind {
     Certificate = 15,
     /// A kind of a later version that the receiver may ignore: 128 and above.
     Ignored = 128,
-    /// The other endpoints of the server, where they have changed since [`Kind::Welcome`]. An agent may ignore it.
+    /// The other endpoints of the server, and the sidecars, where they have changed since [`Kind::Welcome`]. An agent may
+    /// ignore it.
     Peers = 129,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! HELLO    lowest u16 | highest u16 | boot [16] | epoch u64 | instance | program | count u8 | (boot [16] | epoch u64)...
-//! WELCOME  version u16 | endpoint | boot [16] | resumed u8 | heartbeat u16 | peers
-//! peers    count u8 | id...
+//! WELCOME  version u16 | endpoint | boot [16] | resumed u8 | heartbeat u16 | named
+//! named    peers | sidecars, each count u8 | id...
 //! REFUSED  reason u8 | detail
 //! ```
 //!
@@ -17,8 +17,11 @@ use crate::identity::{EndpointId, NameError, label};
 use crate::open::MAX_DETAIL;
 use crate::session::Violation;
 
+mod named;
 #[cfg(test)]
 mod tests;
+
+pub use self::named::Named;
 
 /// The versions of the protocol that this program speaks.
 pub const VERSIONS: RangeInclusive<u16> = 1..=1;
@@ -146,8 +149,8 @@ pub struct Welcome {
     pub resumed: bool,
     /// How often the endpoint probes its carriers, in seconds.
     pub heartbeat: u16,
-    /// Other endpoints that the agent may dial, at the address where it has reached this one: at most [`MAX_PEERS`].
-    pub peers: Vec<EndpointId>,
+    /// Others that the agent may dial.
+    pub named: Named,
 }
 
 impl Welcome {
@@ -158,7 +161,7 @@ impl Welcome {
         payload.extend_from_slice(&self.boot.0);
         payload.push(u8::from(self.resumed));
         payload.extend_from_slice(&self.heartbeat.to_be_bytes());
-        put_peers(&mut payload, &self.peers);
+        self.named.put(&mut payload);
         payload
     }
 
@@ -173,8 +176,8 @@ impl Welcome {
             _ => return None,
         };
         let heartbeat = reader.u16()?;
-        let peers = peers(&mut reader)?;
-        Some(Self { version, endpoint, boot, resumed, heartbeat, peers })
+        let named = Named::read(&mut reader)?;
+        Some(Self { version, endpoint, boot, resumed, heartbeat, named })
     }
 }
 
@@ -349,21 +352,4 @@ fn boot(reader: &mut Reader<'_>) -> Option<Boot> {
 
 fn session(reader: &mut Reader<'_>) -> Option<SessionName> {
     Some(SessionName { endpoint: boot(reader)?, born: reader.u64()? })
-}
-
-/// Appends the ids of other endpoints: the first [`MAX_PEERS`], which a frame has room for.
-pub(crate) fn put_peers(out: &mut Vec<u8>, peers: &[EndpointId]) {
-    let peers = &peers[..peers.len().min(MAX_PEERS)];
-    out.push(count(peers.len()));
-    for peer in peers {
-        put_text(out, peer.as_str());
-    }
-}
-
-pub(crate) fn peers(reader: &mut Reader<'_>) -> Option<Vec<EndpointId>> {
-    let count = usize::from(reader.u8()?);
-    if count > MAX_PEERS {
-        return None;
-    }
-    (0..count).map(|_| EndpointId::new(text(reader)?).ok()).collect()
 }

@@ -23,6 +23,9 @@ const LONGEST_PAUSE: u64 = 3600;
 
 const AGENT: &str = "portlane://agent/";
 const ENDPOINT: &str = "portlane://tunnel-endpoint/";
+const SIDECAR: &str = "portlane://tunnel-sidecar/";
+/// Precedes [`ANY_ENDPOINT`] and a dot in the server name of a sidecar, after its id.
+const OF_SIDECAR: &str = ".sidecar";
 
 /// A name that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,6 +188,11 @@ impl EndpointId {
         format!("{ENDPOINT}{}", self.0)
     }
 
+    /// The URI for the certificate of a sidecar.
+    pub fn sidecar_uri(&self) -> String {
+        format!("{SIDECAR}{}", self.0)
+    }
+
     /// The id.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -198,12 +206,14 @@ impl fmt::Display for EndpointId {
 }
 
 /// Which endpoint a dial accepts. The server name of the TLS handshake carries it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dial {
-    /// Any endpoint of the server.
+    /// Any endpoint of the server, and no sidecar.
     Any,
-    /// This endpoint alone.
+    /// This endpoint of the server alone.
     Endpoint(EndpointId),
+    /// This sidecar alone. Endpoints of the server hand the connection over to it.
+    Sidecar(EndpointId),
 }
 
 impl Dial {
@@ -212,6 +222,7 @@ impl Dial {
         match self {
             Self::Any => ANY_ENDPOINT.to_owned(),
             Self::Endpoint(id) => format!("{id}.{ANY_ENDPOINT}"),
+            Self::Sidecar(id) => format!("{id}{OF_SIDECAR}.{ANY_ENDPOINT}"),
         }
     }
 
@@ -219,7 +230,38 @@ impl Dial {
     pub fn from_server_name(name: &str) -> Option<Self> {
         match name.strip_suffix(ANY_ENDPOINT)? {
             "" => Some(Self::Any),
-            id => EndpointId::new(id.strip_suffix('.')?).ok().map(Self::Endpoint),
+            id => {
+                let id = id.strip_suffix('.')?;
+                match id.strip_suffix(OF_SIDECAR) {
+                    Some(id) => EndpointId::new(id).ok().map(Self::Sidecar),
+                    None => EndpointId::new(id).ok().map(Self::Endpoint),
+                }
+            }
+        }
+    }
+
+    /// Reads the URI of a certificate: the dial that accepts this endpoint, or this sidecar, and no other.
+    pub fn from_uri(uri: &str) -> Result<Self, NameError> {
+        match uri.strip_prefix(SIDECAR) {
+            Some(id) => EndpointId::new(id).map(Self::Sidecar),
+            None => EndpointId::from_uri(uri).map(Self::Endpoint),
+        }
+    }
+
+    /// Whether it accepts the one whose certificate has the URI of `found`. Sidecars are in pods of anybody who may use
+    /// the server, so none of them stands in for the server.
+    pub fn accepts(&self, found: &Self) -> bool {
+        match self {
+            Self::Any => matches!(found, Self::Endpoint(_)),
+            Self::Endpoint(_) | Self::Sidecar(_) => self == found,
+        }
+    }
+
+    /// The id that is dialled.
+    pub fn id(&self) -> Option<&EndpointId> {
+        match self {
+            Self::Any => None,
+            Self::Endpoint(id) | Self::Sidecar(id) => Some(id),
         }
     }
 }

@@ -21,6 +21,10 @@ pub(crate) const ACK_DELAY: Duration = Duration::from_millis(50);
 /// turns on one CPU would wake each other for every few frames.
 pub(crate) const QUICK: Duration = Duration::from_millis(1);
 
+/// Bytes that are promised to the peer, and bytes kept for sending again, in a session with a sidecar. A sidecar has
+/// little memory, and an agent has sessions with many.
+const SIDECAR_MEMORY: u64 = 4 * 1024 * 1024;
+
 /// The bounds of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -41,6 +45,14 @@ pub struct Limits {
     pub dead_after: Duration,
     /// Streams without a carrier for so long are given up.
     pub grace: Duration,
+}
+
+impl Limits {
+    /// These bounds for a session with a sidecar, at either end.
+    #[must_use]
+    pub fn with_sidecar(self) -> Self {
+        Self { memory: self.memory.min(SIDECAR_MEMORY), window: self.window.min(SIDECAR_MEMORY), ..self }
+    }
 }
 
 impl Default for Limits {

@@ -1,8 +1,8 @@
 //! Which endpoints an agent dials, and when.
 //!
-//! An agent has a session with each endpoint that it knows of, up to a bound. It dials an endpoint again by its id,
-//! and any endpoint while none takes its streams and those that it knows do not answer. Pure: the time since any fixed
-//! start, and chance, are arguments.
+//! An agent has a session with each endpoint that it knows of, up to a bound, and with each sidecar, up to another one. It
+//! dials an endpoint again by its id, and any endpoint while none takes its streams and those that it knows do not answer,
+//! whatever sidecars do: they tell it of nobody. Pure: the time since any fixed start, and chance, are arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,6 +12,9 @@ use crate::identity::{Dial, EndpointId};
 
 #[cfg(test)]
 mod tests;
+
+/// Most sidecars that an agent has sessions with, beside those that are about to end.
+pub const MAX_SIDECARS: usize = 32;
 
 /// How the session with an endpoint stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,8 +37,8 @@ impl Standing {
     }
 }
 
-/// The sessions of an agent, by the endpoint.
-pub type Standings = BTreeMap<EndpointId, Standing>;
+/// The sessions of an agent, by the dial that leads back to each.
+pub type Standings = BTreeMap<Dial, Standing>;
 
 #[derive(Debug, Default)]
 struct Place {
@@ -46,14 +49,16 @@ struct Place {
     failed: bool,
 }
 
-/// What an agent knows of the endpoints that it may dial. The key of any endpoint is `None`.
+/// What an agent knows of the endpoints that it may dial.
 #[derive(Debug)]
 pub struct Places {
     max: usize,
     closed: bool,
-    places: BTreeMap<Option<EndpointId>, Place>,
+    places: BTreeMap<Dial, Place>,
     /// The endpoints that were named last.
     peers: BTreeSet<EndpointId>,
+    /// The sidecars that were named last.
+    sidecars: BTreeSet<EndpointId>,
     /// The endpoint that has named them.
     named_by: Option<EndpointId>,
 }
@@ -61,7 +66,14 @@ pub struct Places {
 impl Places {
     /// An agent that has sessions with at most so many endpoints, beside those that are about to end.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), closed: false, places: BTreeMap::new(), peers: BTreeSet::new(), named_by: None }
+        Self {
+            max: max.max(1),
+            closed: false,
+            places: BTreeMap::new(),
+            peers: BTreeSet::new(),
+            sidecars: BTreeSet::new(),
+            named_by: None,
+        }
     }
 
     /// From now on only the sessions that are there are wanted.
@@ -76,19 +88,25 @@ impl Places {
         self.peers = peers.into_iter().collect();
     }
 
+    /// An endpoint has named all sidecars that the agent may dial. One that is named no more is as an endpoint that is
+    /// named no more.
+    pub fn told_sidecars(&mut self, sidecars: Vec<EndpointId>) {
+        self.sidecars = sidecars.into_iter().collect();
+    }
+
     /// The attempts that begin now.
     pub fn due(&mut self, sessions: &Standings, now: Duration) -> Vec<Dial> {
         let wanted = self.wanted(sessions);
         // A place with a session keeps its count of failures.
-        let is_present = |key: &Option<EndpointId>| key.as_ref().is_some_and(|id| sessions.contains_key(id));
-        self.places
-            .retain(|key, place| place.dialling || place.not_before > now || is_present(key) || wanted.contains(key));
+        self.places.retain(|dial, place| {
+            place.dialling || place.not_before > now || sessions.contains_key(dial) || wanted.contains(dial)
+        });
         let mut due = Vec::new();
-        for key in wanted {
-            let place = self.places.entry(key.clone()).or_default();
+        for dial in wanted {
+            let place = self.places.entry(dial.clone()).or_default();
             if !place.dialling && place.not_before <= now {
                 place.dialling = true;
-                due.push(key.map_or(Dial::Any, Dial::Endpoint));
+                due.push(dial);
             }
         }
         due
@@ -96,8 +114,8 @@ impl Places {
 
     /// When more attempts are due, if nothing changes before.
     pub fn next(&self, sessions: &Standings) -> Option<Duration> {
-        let pauses = self.wanted(sessions).into_iter().filter_map(|key| {
-            let place = self.places.get(&key);
+        let pauses = self.wanted(sessions).into_iter().filter_map(|dial| {
+            let place = self.places.get(&dial);
             place.map_or(Some(Duration::ZERO), |place| (!place.dialling).then_some(place.not_before))
         });
         pauses.min()
@@ -105,8 +123,8 @@ impl Places {
 
     /// An attempt has failed. Returns the pause before the next one.
     pub fn failed(&mut self, dial: &Dial, now: Duration, chance: f64) -> Duration {
-        let is_gone = matches!(dial, Dial::Endpoint(id) if !self.is_named(id));
-        let place = self.places.entry(key(dial)).or_default();
+        let is_gone = !self.is_named(dial);
+        let place = self.places.entry(dial.clone()).or_default();
         place.dialling = false;
         place.failed = true;
         let pause = if is_gone { place.dialler.long_pause(chance) } else { place.dialler.pause(None, chance) };
@@ -116,44 +134,53 @@ impl Places {
 
     /// An attempt has succeeded.
     pub fn succeeded(&mut self, dial: &Dial) {
-        let place = self.places.entry(key(dial)).or_default();
+        let place = self.places.entry(dial.clone()).or_default();
         place.dialling = false;
         place.failed = false;
     }
 
-    /// The connection to an endpoint has ended after it was `up`. Returns the pause before the next attempt.
-    pub fn ended(&mut self, endpoint: &EndpointId, up: Duration, now: Duration, chance: f64) -> Duration {
-        let place = self.places.entry(Some(endpoint.clone())).or_default();
+    /// The connection to an endpoint has ended after it was `up`; `dial` leads back there. Returns the pause before the next
+    /// attempt.
+    pub fn ended(&mut self, dial: &Dial, up: Duration, now: Duration, chance: f64) -> Duration {
+        let place = self.places.entry(dial.clone()).or_default();
         let pause = place.dialler.pause(Some(up), chance);
         place.not_before = now + pause;
         pause
     }
 
-    /// Whether the endpoint is one of the server, by the word that came last. Before there is one, each is.
-    fn is_named(&self, id: &EndpointId) -> bool {
-        self.named_by.as_ref().is_none_or(|by| by == id) || self.peers.contains(id)
+    /// Whether there is such an endpoint or sidecar, by the word that came last. Before there is one, there is each endpoint.
+    fn is_named(&self, dial: &Dial) -> bool {
+        match dial {
+            Dial::Any => true,
+            Dial::Endpoint(id) => self.named_by.as_ref().is_none_or(|by| by == id) || self.peers.contains(id),
+            Dial::Sidecar(id) => self.sidecars.contains(id),
+        }
     }
 
-    fn wanted(&self, sessions: &Standings) -> Vec<Option<EndpointId>> {
-        let again = sessions.iter().filter(|(_, standing)| standing.wants_carrier()).map(|(id, _)| id);
-        let mut wanted: Vec<Option<EndpointId>> = again.cloned().map(Some).collect();
+    fn wanted(&self, sessions: &Standings) -> Vec<Dial> {
+        let again = sessions.iter().filter(|(_, standing)| standing.wants_carrier());
+        let mut wanted: Vec<Dial> = again.map(|(dial, _)| dial.clone()).collect();
         if self.closed {
             return wanted;
         }
-        let present = sessions.values().filter(|standing| !standing.leaving).count();
-        let others = self.peers.iter().filter(|id| !sessions.contains_key(*id));
-        wanted.extend(others.take(self.max.saturating_sub(present)).cloned().map(Some));
-        let failed = |key: &Option<EndpointId>| self.places.get(key).is_some_and(|place| place.failed);
-        if !sessions.values().any(|standing| standing.serves()) && wanted.iter().all(failed) {
-            wanted.push(None);
+        let (sidecars, endpoints): (Vec<_>, Vec<_>) = sessions.iter().partition(|(dial, _)| is_sidecar(dial));
+        let room = |max: usize, present: &[(&Dial, &Standing)]| {
+            max.saturating_sub(present.iter().filter(|(_, standing)| !standing.leaving).count())
+        };
+        let is_new = |dial: &Dial| !sessions.contains_key(dial);
+        let others = self.peers.iter().cloned().map(Dial::Endpoint).filter(is_new);
+        wanted.extend(others.take(room(self.max, &endpoints)));
+        let others = self.sidecars.iter().cloned().map(Dial::Sidecar).filter(is_new);
+        wanted.extend(others.take(room(MAX_SIDECARS, &sidecars)));
+        let is_served = endpoints.iter().any(|(_, standing)| standing.serves());
+        let failed = |dial: &Dial| is_sidecar(dial) || self.places.get(dial).is_some_and(|place| place.failed);
+        if !is_served && wanted.iter().all(failed) {
+            wanted.push(Dial::Any);
         }
         wanted
     }
 }
 
-fn key(dial: &Dial) -> Option<EndpointId> {
-    match dial {
-        Dial::Any => None,
-        Dial::Endpoint(id) => Some(id.clone()),
-    }
+fn is_sidecar(dial: &Dial) -> bool {
+    matches!(dial, Dial::Sidecar(_))
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::backlog::FreeBlocks;
 use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
-use crate::identity::EndpointId;
+use crate::hello::Named;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
 use crate::open::{Protocol, Refusal};
 use crate::stream::{Phase, Stream};
@@ -153,8 +153,8 @@ pub struct Session {
     draining: bool,
     peer_draining: bool,
     /// What the peer is to hear of other endpoints, and what it has said of them.
-    peers_due: Option<Vec<EndpointId>>,
-    peers_told: Option<Vec<EndpointId>>,
+    peers_due: Option<Named>,
+    peers_told: Option<Named>,
     lost: Option<Loss>,
     counters: Counters,
     /// How often a stream was looked at, for tests of what a frame or a carrier costs.

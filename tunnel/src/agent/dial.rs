@@ -28,7 +28,7 @@ enum DialError {
     Tls(#[source] io::Error),
     #[error(transparent)]
     Handshake(HandshakeError),
-    #[error("the endpoint speaks of a session that this agent does not have")]
+    #[error("the endpoint speaks of a session that this agent does not have, or is another one than was dialled")]
     Unexpected,
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
 
 /// An endpoint that does not admit the agent has no session of it either: the streams are over.
 fn give_up<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) {
-    let (Dial::Endpoint(id), DialError::Handshake(HandshakeError::Denied(denied))) = (dial, error) else { return };
+    let (Some(id), DialError::Handshake(HandshakeError::Denied(denied))) = (dial.id(), error) else { return };
     let held = agent.sessions.borrow().get(id).cloned();
     if let Some(held) = held.filter(|_| denied.reason.ends_session()) {
         held.tunnel.lose(Loss::Closed);
@@ -88,7 +88,7 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
     // The epoch is taken last, so that of two attempts the later one to say HELLO has the higher one.
     let hello = agent.hello();
     let welcome = greet(&mut io, &hello).await.map_err(DialError::Handshake)?;
-    let held = hold(agent, &welcome, hello.epoch).ok_or(DialError::Unexpected)?;
+    let held = hold(agent, dial, &welcome, hello.epoch).ok_or(DialError::Unexpected)?;
     Ok(Connection { io, address, epoch: hello.epoch, welcome, held })
 }
 
@@ -102,9 +102,14 @@ async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(Box<C::I
 }
 
 /// The session that the connection is for. `None` if both ends do not mean the same one, or the answer to a later HELLO
-/// came before.
-fn hold<C>(agent: &Agent<C>, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> {
+/// came before. A sidecar speaks for itself alone: it could end the sessions of others.
+fn hold<C>(agent: &Agent<C>, dial: &Dial, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> {
     let id = &welcome.endpoint;
+    let back = match dial {
+        Dial::Sidecar(dialled) if dialled != id => return None,
+        Dial::Sidecar(_) => dial.clone(),
+        Dial::Any | Dial::Endpoint(_) => Dial::Endpoint(id.clone()),
+    };
     let known = agent.sessions.borrow().get(id).cloned();
     let same_run = known.as_ref().filter(|held| held.name.endpoint == welcome.boot);
     if welcome.resumed {
@@ -115,12 +120,16 @@ fn hold<C>(agent: &Agent<C>, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> 
         return None;
     }
     let mut limits = agent.settings.limits.clone();
+    if matches!(dial, Dial::Sidecar(_)) {
+        limits = limits.with_sidecar();
+    }
     if welcome.heartbeat > 0 {
         limits.heartbeat = Duration::from_secs(welcome.heartbeat.into());
         limits.dead_after = limits.dead_after.max(limits.heartbeat * 2);
     }
     let held = Rc::new(Held {
         name: SessionName { endpoint: welcome.boot, born: epoch },
+        dial: back,
         tunnel: Tunnel::new(Side::Dialler, limits),
         suspect: false.into(),
         leaving: false.into(),
@@ -137,11 +146,8 @@ fn hold<C>(agent: &Agent<C>, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> 
 async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connection<C::Io>) {
     let Connection { io, address, epoch, welcome, held } = connection;
     let id = welcome.endpoint;
-    {
-        let mut places = agent.places.borrow_mut();
-        places.succeeded(dial);
-        places.told(&id, welcome.peers);
-    }
+    agent.places.borrow_mut().succeeded(dial);
+    agent.told(&held, &id, welcome.named);
     held.suspect.set(false);
     if agent.draining.get() {
         held.tunnel.go_away();
@@ -160,7 +166,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
         CarryEnd::Replaced | CarryEnd::Stale | CarryEnd::Lost(_) => None,
         CarryEnd::Closed | CarryEnd::Failed(_) | CarryEnd::Violation(_) | CarryEnd::Silent | CarryEnd::Unresumed => {
             let mut places = agent.places.borrow_mut();
-            Some(places.ended(&id, since.elapsed(), agent.now(), (agent.settings.chance)()))
+            Some(places.ended(&held.dial, since.elapsed(), agent.now(), (agent.settings.chance)()))
         }
     };
     agent.tell(&Event::Disconnected { endpoint: &id, end: &end, pause });

@@ -151,6 +151,6 @@ impl Event<'_> {
 pub fn place(dial: &Dial) -> &str {
     match dial {
         Dial::Any => "any",
-        Dial::Endpoint(id) => id.as_str(),
+        Dial::Endpoint(id) | Dial::Sidecar(id) => id.as_str(),
     }
 }

@@ -30,10 +30,7 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
                     streams.spawn_local(serve::serve(agent.clone(), incoming));
                 }
                 Some(_) = streams.join_next(), if !streams.is_empty() => {}
-                peers = tunnel.peers() => {
-                    agent.places.borrow_mut().told(&id, peers);
-                    agent.changed.notify_one();
-                }
+                named = tunnel.peers() => agent.told(&held, &id, named),
                 hint = tunnel.hint() => {
                     let mark = match hint {
                         Hint::Suspect => &held.suspect,

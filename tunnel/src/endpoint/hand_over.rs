@@ -1,39 +1,28 @@
-//! Connections that are meant for another endpoint of the same server.
+//! Connections that are meant for another endpoint of the same server, or for a sidecar.
 //!
 //! ```text
 //! agent ─ ID.portlane-tunnel.invalid ─▶ load balancer ─▶ this endpoint ─ MARK, bytes as they are ─▶ endpoint ID
+//! agent ─ ID.sidecar.portlane-tunnel.invalid ─▶ …        this endpoint ─ MARK, bytes as they are ─▶ sidecar ID
 //! ```
 //!
-//! This endpoint reads the server name and answers nothing: TLS is between the agent and the endpoint that is meant. A
+//! This endpoint reads the server name and answers nothing: TLS is between the agent and the one that is meant. A
 //! connection with the mark is never handed over again, whatever it names, so that wrong tables lead in no circle.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 
-use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, copy};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::select;
-use tokio::time::{Instant, timeout};
-use tunnel_core::identity::{Dial, EndpointId};
+use tokio::time::timeout;
+use tunnel_core::identity::Dial;
 
 use super::Endpoint;
+use super::handing::{Lasting, Place};
 use crate::handshake::PATIENCE;
-
-/// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
-/// come back and take the place of the next one. A load balancer may be the source of all agents.
-pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
-/// Connections that are handed over at once, by the instances that an endpoint takes: those whose agent the other endpoint
-/// may not know yet, and two for each instance. A load balancer that chooses at random has fewer than one for each handed
-/// over, and one that always chooses the same of three endpoints has two.
-pub fn lasting(max_agents: usize) -> usize {
-    max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
-}
 
 /// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
 const MARK: [u8; 16] = *b"\0portlane-handed";
@@ -47,6 +36,8 @@ pub(super) enum Whose {
     Own,
     /// That of the endpoint at this address.
     Peer(SocketAddr),
+    /// That of the sidecar at this address.
+    Sidecar(SocketAddr),
 }
 
 /// What the first bytes of a connection say.
@@ -56,95 +47,37 @@ enum Start {
     Incomplete,
     /// The mark.
     Mark,
-    /// The endpoint that is meant; `None`: any, or the bytes are nothing that an agent sends.
-    For(Option<EndpointId>),
+    /// The endpoint or sidecar that is meant; `None`: any, or the bytes are nothing that an agent sends.
+    For(Option<Dial>),
 }
 
-/// The other endpoints, and the connections that are handed over to them.
-pub(super) struct Handing {
-    start: Instant,
-    peers: RefCell<BTreeMap<EndpointId, SocketAddr>>,
-    places: RefCell<Places>,
-    lasting: Cell<usize>,
-    most: usize,
-}
-
-impl Handing {
-    /// At an endpoint that takes so many instances of agents.
-    pub(super) fn new(max_agents: usize) -> Self {
-        let places = RefCell::new(Places::new(HANDED));
-        let most = lasting(max_agents);
-        Self { start: Instant::now(), peers: RefCell::default(), places, lasting: Cell::new(0), most }
-    }
-
-    /// Takes another table, and tells whether it names others than the one before.
-    pub(super) fn set_peers(&self, peers: BTreeMap<EndpointId, SocketAddr>) -> bool {
-        let before = self.peers.replace(peers);
-        !before.keys().eq(self.peers.borrow().keys())
-    }
-
-    /// The first ids of the table.
-    pub(super) fn peers(&self, most: usize) -> Vec<EndpointId> {
-        self.peers.borrow().keys().take(most).cloned().collect()
-    }
-
-    /// Connections that are handed over now.
-    pub(super) fn count(&self) -> usize {
-        self.lasting.get()
-    }
-
-    /// Whether another endpoint has this address.
-    pub(super) fn has(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        self.peers.borrow().values().any(|peer| peer.ip().to_canonical() == ip)
-    }
-}
-
-/// One connection that is handed over, until it is dropped.
-struct Lasting<'a>(&'a Handing);
-
-impl<'a> Lasting<'a> {
-    fn enter(handing: &'a Handing) -> Option<Self> {
-        let count = handing.lasting.get();
-        if count >= handing.most {
-            return None;
-        }
-        handing.lasting.set(count + 1);
-        Some(Self(handing))
-    }
-}
-
-impl Drop for Lasting<'_> {
-    fn drop(&mut self) {
-        self.0.lasting.set(self.0.lasting.get() - 1);
-    }
-}
-
-/// A place among those whose agent the other endpoint may not know yet, free again on drop.
-struct Place<'a> {
-    handing: &'a Handing,
-    id: PlaceId,
-}
-
-impl<'a> Place<'a> {
-    fn enter(handing: &'a Handing, from: IpAddr) -> Option<Self> {
-        let admission = handing.places.borrow_mut().admit(from, handing.start.elapsed());
-        match admission {
-            Admission::Admit(id) | Admission::AdmitAfterEvicting { place: id, .. } => Some(Self { handing, id }),
-            Admission::Refuse(_) => None,
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.handing.places.borrow_mut().release(self.id, self.handing.start.elapsed());
-    }
+/// Whom a new connection is for.
+pub(super) struct Meant {
+    /// The endpoint or sidecar; `None`: any, or the bytes are nothing that an agent sends.
+    pub(super) dial: Option<Dial>,
+    /// Another endpoint has handed it over.
+    is_handed: bool,
 }
 
 /// Looks whose a new connection is, and takes nothing of it but the mark. Fails with the reason to close it. The caller
 /// bounds the time.
 pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Whose, &'static str> {
+    let Meant { dial, is_handed } = meant(tcp).await?;
+    match dial {
+        // What answers to this id is up to the certificate.
+        Some(dial) if dial.id() != Some(&endpoint.settings.id) => {
+            if is_handed {
+                return Err("handed_over_again");
+            }
+            endpoint.handing.way(&dial).ok_or("unknown_endpoint")
+        }
+        _ => Ok(Whose::Own),
+    }
+}
+
+/// Reads for whom a new connection is, and takes nothing of it but the mark. Fails with the reason to close it. The
+/// caller bounds the time.
+pub(super) async fn meant(tcp: &mut TcpStream) -> Result<Meant, &'static str> {
     const FAULT: &str = "handshake";
     let mut is_handed = false;
     let mut bytes = vec![0; LONGEST];
@@ -158,14 +91,7 @@ pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Wh
                 tcp.read_exact(&mut bytes[..MARK.len()]).await.map_err(|_| FAULT)?;
                 is_handed = true;
             }
-            Start::For(Some(id)) if id != endpoint.settings.id => {
-                if is_handed {
-                    return Err("handed_over_again");
-                }
-                let address = endpoint.handing.peers.borrow().get(&id).copied();
-                return address.map(Whose::Peer).ok_or("unknown_endpoint");
-            }
-            Start::For(_) => return Ok(Whose::Own),
+            Start::For(dial) => return Ok(Meant { dial, is_handed }),
         }
     }
 }
@@ -191,26 +117,31 @@ fn read(bytes: &[u8], is_handed: bool) -> Start {
         }
     }
     match acceptor.accept() {
-        Ok(Some(hello)) => match hello.client_hello().server_name().and_then(Dial::from_server_name) {
-            Some(Dial::Endpoint(id)) => Start::For(Some(id)),
-            Some(Dial::Any) | None => Start::For(None),
-        },
+        Ok(Some(hello)) => {
+            let dial = hello.client_hello().server_name().and_then(Dial::from_server_name);
+            Start::For(dial.filter(|dial| *dial != Dial::Any))
+        }
         Ok(None) if bytes.len() < LONGEST => Start::Incomplete,
         // TLS refuses it in its own words.
         Ok(None) | Err(_) => Start::For(None),
     }
 }
 
-/// Hands a connection over, until it ends. What `hold` gives is kept for the connection to the other endpoint.
+/// Hands a connection over to who is meant, until it ends. What `hold` gives is kept for the connection there.
 pub(super) async fn hand_over<H>(
     endpoint: &Endpoint,
     mut near: TcpStream,
     from: SocketAddr,
-    to: SocketAddr,
+    whose: Whose,
     hold: impl Fn() -> H,
 ) {
     let handing = &endpoint.handing;
-    let (Some(place), Some(_lasting)) = (Place::enter(handing, from.ip()), Lasting::enter(handing)) else {
+    let (to, room) = match whose {
+        Whose::Own => return,
+        Whose::Peer(to) => (to, &handing.to_peers),
+        Whose::Sidecar(to) => (to, &handing.to_sidecars),
+    };
+    let (Some(place), Some(_lasting)) = (Place::enter(room, from.ip()), Lasting::enter(room)) else {
         endpoint.count("hand_over_full");
         return;
     };
@@ -264,6 +195,7 @@ mod tests {
     use std::sync::Arc;
 
     use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring, version::TLS13};
+    use tunnel_core::identity::EndpointId;
 
     use super::*;
     use crate::identity::tls::server_name;
@@ -286,12 +218,13 @@ mod tests {
 
     #[test]
     fn the_endpoint_that_is_meant_is_known_by_the_last_byte_of_the_hello() {
-        for (dial, expected) in [(Dial::Endpoint(id("0f3a")), Some(id("0f3a"))), (Dial::Any, None)] {
-            let hello = hello(&dial);
+        let (endpoint, sidecar) = (Dial::Endpoint(id("0f3a")), Dial::Sidecar(id("0f3a")));
+        for (dial, expected) in [(&endpoint, Some(&endpoint)), (&sidecar, Some(&sidecar)), (&Dial::Any, None)] {
+            let hello = hello(dial);
             for cut in 0..hello.len() {
                 assert_eq!(read(&hello[..cut], false), Start::Incomplete, "{cut}");
             }
-            assert_eq!(read(&hello, false), Start::For(expected));
+            assert_eq!(read(&hello, false), Start::For(expected.cloned()));
         }
     }
 
@@ -315,21 +248,5 @@ mod tests {
         assert_eq!(read(&marked, false), Start::Mark);
         assert_eq!(read(&marked, true), Start::For(None));
         assert_eq!(read(b"\0portlane-handec", false), Start::For(None));
-    }
-
-    #[test]
-    fn connections_that_are_handed_over_are_bounded_and_give_their_places_back() {
-        let handing = Handing::new(3);
-        let source = |number: u8| IpAddr::from([192, 0, 2, number]);
-        let held: Vec<_> = (0..HANDED.per_source).map(|_| Place::enter(&handing, source(1))).collect();
-        assert!(held.iter().all(Option::is_some) && Place::enter(&handing, source(1)).is_none());
-        assert!(Place::enter(&handing, source(2)).is_some());
-        drop(held);
-        assert!(Place::enter(&handing, source(1)).is_some());
-        let entered: Vec<_> = (0..lasting(3)).map(|_| Lasting::enter(&handing)).collect();
-        assert_eq!(entered.len(), 6 + HANDED.strangers, "two for each instance");
-        assert!(entered.iter().all(Option::is_some) && Lasting::enter(&handing).is_none());
-        drop(entered);
-        assert!(Lasting::enter(&handing).is_some());
     }
 }

@@ -34,28 +34,29 @@ pub trait Authenticator: 'static {
 }
 
 /// The places of connections, apart for those whose agent is not known yet.
-struct Door {
+pub(super) struct Door {
     start: Instant,
     places: RefCell<Places>,
     tasks: RefCell<BTreeMap<PlaceId, AbortHandle>>,
 }
 
 impl Door {
-    fn new(bounds: Bounds) -> Rc<Self> {
+    pub(super) fn new(bounds: Bounds) -> Rc<Self> {
         let places = RefCell::new(Places::new(bounds));
         Rc::new(Self { start: Instant::now(), places, tasks: RefCell::default() })
     }
 
-    fn enter(self: &Rc<Self>, from: SocketAddr, endpoint: &Endpoint) -> Option<Place> {
+    /// Gives a new connection a place. `count` is told why there is none, and that another one gives way.
+    pub(super) fn enter(self: &Rc<Self>, from: SocketAddr, count: impl Fn(&'static str)) -> Option<Place> {
         let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
         let id = match admission {
             Admission::Admit(id) => id,
             Admission::AdmitAfterEvicting { place, evicted } => {
-                self.evict(evicted, endpoint);
+                self.evict(evicted, &count);
                 place
             }
             Admission::Refuse(refusal) => {
-                endpoint.count(refusal.as_str());
+                count(refusal.as_str());
                 return None;
             }
         };
@@ -63,8 +64,8 @@ impl Door {
     }
 
     /// Ends the connection of a place that was taken back.
-    fn evict(&self, evicted: PlaceId, endpoint: &Endpoint) {
-        endpoint.count("evicted");
+    fn evict(&self, evicted: PlaceId, count: impl Fn(&'static str)) {
+        count("evicted");
         let task = self.tasks.borrow_mut().remove(&evicted);
         if let Some(task) = task {
             task.abort();
@@ -73,14 +74,14 @@ impl Door {
 }
 
 /// A place, free again on drop.
-struct Place {
+pub(super) struct Place {
     door: Rc<Door>,
-    id: PlaceId,
+    pub(super) id: PlaceId,
 }
 
 impl Place {
     /// Waits until the handshake may begin. The door keeps the client waiting, so no newcomer takes its place meanwhile.
-    async fn turn(&self) {
+    pub(super) async fn turn(&self) {
         let turn = self.door.places.borrow().turn(self.id);
         if turn.is_zero() {
             return;
@@ -94,7 +95,7 @@ impl Place {
     fn known(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
         let evicted = self.door.places.borrow_mut().authenticate(self.id, self.door.start.elapsed())?;
         if let Some(evicted) = evicted {
-            self.door.evict(evicted, endpoint);
+            self.door.evict(evicted, |reason| endpoint.count(reason));
         }
         Ok(())
     }
@@ -126,23 +127,44 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     let of_peers = Bounds { per_source: STRANGERS, ..of_all };
     let (of_all, of_peers) = (Door::new(of_all), Door::new(of_peers));
     let (authenticator, hold) = (Rc::new(authenticator), Rc::new(hold));
+    let begin = move |tcp, from: SocketAddr| {
+        let door = if endpoint.handing.has(from.ip()) { &of_peers } else { &of_all };
+        let place = door.enter(from, |reason| endpoint.count(reason))?;
+        let (door, id) = (door.clone(), place.id);
+        let kept = hold();
+        let hold = hold.clone();
+        let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place, move || hold());
+        // A future that moves another one has room for two.
+        let task = Box::pin(task);
+        let task = async move {
+            task.await;
+            drop(kept);
+        };
+        Some(Begun { door, id, task })
+    };
+    accept(listener, begin).await;
+}
+
+/// A connection that has a place.
+pub(super) struct Begun<T> {
+    pub(super) door: Rc<Door>,
+    pub(super) id: PlaceId,
+    /// Serves it.
+    pub(super) task: T,
+}
+
+/// Takes connections for ever. `begin` gives each a place, if there is one.
+pub(super) async fn accept<T: Future<Output = ()> + 'static>(
+    listener: TcpListener,
+    begin: impl Fn(TcpStream, SocketAddr) -> Option<Begun<T>>,
+) {
     let mut tasks = JoinSet::new();
     loop {
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
-                    let door = if endpoint.handing.has(from.ip()) { &of_peers } else { &of_all };
-                    let Some(place) = door.enter(from, &endpoint) else { continue };
-                    let id = place.id;
-                    let kept = hold();
-                    let hold = hold.clone();
-                    let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place, move || hold());
-                    // A future that moves another one has room for two.
-                    let task = Box::pin(task);
-                    let handle = tasks.spawn_local(async move {
-                        task.await;
-                        drop(kept);
-                    });
+                    let Some(Begun { door, id, task }) = begin(tcp, from) else { continue };
+                    let handle = tasks.spawn_local(task);
                     door.tasks.borrow_mut().insert(id, handle);
                 }
                 Err(error) => {
@@ -167,9 +189,9 @@ async fn serve<A: Authenticator, H>(
     let deadline = Instant::now() + PATIENCE;
     match timeout_at(deadline, whose(&endpoint, &mut tcp)).await.unwrap_or(Err("timeout")) {
         Ok(Whose::Own) => {}
-        Ok(Whose::Peer(to)) => {
+        Ok(other @ (Whose::Peer(_) | Whose::Sidecar(_))) => {
             drop(place);
-            return Box::pin(hand_over(&endpoint, tcp, from, to, hold)).await;
+            return Box::pin(hand_over(&endpoint, tcp, from, other, hold)).await;
         }
         Err(reason) => {
             endpoint.count(reason);
@@ -177,9 +199,21 @@ async fn serve<A: Authenticator, H>(
             return;
         }
     }
+    Box::pin(welcome(&endpoint, &*authenticator, tcp, from, place, deadline)).await;
+}
+
+/// Hears the agent of a connection that is for this endpoint, and carries its session until the connection ends.
+pub(super) async fn welcome<A: Authenticator>(
+    endpoint: &Rc<Endpoint>,
+    authenticator: &A,
+    tcp: TcpStream,
+    from: SocketAddr,
+    place: Place,
+    deadline: Instant,
+) {
     // What a handshake needs is free before the connection carries anything, and a connection that is moved on costs a
     // pointer each time.
-    let authenticated = Box::pin(authenticated(&endpoint, &*authenticator, tcp, from, deadline)).await;
+    let authenticated = Box::pin(authenticated(endpoint, authenticator, tcp, from, deadline)).await;
     let Some((identity, io)) = authenticated else { return };
     let carrier = match Box::pin(endpoint.admit(&identity, io)).await {
         Ok(carrier) => carrier,
@@ -194,7 +228,7 @@ async fn serve<A: Authenticator, H>(
             return;
         }
     };
-    if let Err(refusal) = place.known(&endpoint) {
+    if let Err(refusal) = place.known(endpoint) {
         endpoint.count(refusal.as_str());
         return;
     }

@@ -193,11 +193,31 @@ impl Authority {
         self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
     }
 
+    /// The certificate of a sidecar, for the key of its request. No agent takes it for the server.
+    pub fn sign_sidecar(
+        &self,
+        request: &Request,
+        id: &EndpointId,
+        lifetime: Duration,
+        now: u64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let name = ("portlane tunnel sidecar", id.sidecar_uri());
+        self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
+    }
+
     /// A leaf with its key for the server, followed by the root: an agent that enrols compares the root with its join
     /// string.
     pub fn endpoint(&self, id: &EndpointId, lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {
+        self.certified(("portlane tunnel endpoint", id.uri()), lifetime, now)
+    }
+
+    /// As [`Authority::endpoint`], for a sidecar, which no agent takes for the server.
+    pub fn sidecar(&self, id: &EndpointId, lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {
+        self.certified(("portlane tunnel sidecar", id.sidecar_uri()), lifetime, now)
+    }
+
+    fn certified(&self, name: (&str, String), lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Make)?;
-        let name = ("portlane tunnel endpoint", id.uri());
         let leaf = self.issue(&key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)?;
         let chain = vec![leaf, self.certificate.clone()];
         CertifiedKey::from_der(chain, PrivateKeyDer::from(key), &ring::default_provider()).map_err(AuthorityError::Use)

@@ -13,7 +13,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     time_provider::TimeProvider,
 };
-use tunnel_core::identity::{EndpointId, ValidityError, check_validity};
+use tunnel_core::identity::{Dial, EndpointId, ValidityError, check_validity};
 
 use super::{
     certificate::{facts, pem},
@@ -39,6 +39,9 @@ pub enum EndpointError {
     /// The certificate is of somebody else.
     #[error("the certificate is not of the tunnel endpoint {0}: check that operator and proxy have close versions")]
     Other(EndpointId),
+    /// The certificate is of something else than a sidecar.
+    #[error("the certificate is not of a sidecar: check that operator and proxy have close versions")]
+    NoSidecar,
     /// The certificate does not count now.
     #[error("the certificate of this endpoint {0}: compare the clocks of the nodes")]
     Validity(#[from] ValidityError),
@@ -68,9 +71,39 @@ impl EndpointKey {
     }
 }
 
+/// Who has a leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The endpoint of this id.
+    Endpoint(EndpointId),
+    /// A sidecar, whose leaf says its id.
+    Sidecar,
+}
+
+impl Holder {
+    /// The id of the holder by the URI of a leaf. Absent: the leaf is of somebody else.
+    fn id(&self, uri: &str) -> Option<EndpointId> {
+        match (self, Dial::from_uri(uri).ok()?) {
+            (Self::Endpoint(id), Dial::Endpoint(found)) => (found == *id).then_some(found),
+            (Self::Sidecar, Dial::Sidecar(found)) => Some(found),
+            _ => None,
+        }
+    }
+
+    /// Why a leaf is not one of the holder.
+    fn other(&self) -> EndpointError {
+        match self {
+            Self::Endpoint(id) => EndpointError::Other(id.clone()),
+            Self::Sidecar => EndpointError::NoSidecar,
+        }
+    }
+}
+
 /// A leaf with its key and the root that signed it.
 #[derive(Debug)]
 pub struct Leaf {
+    /// The id of its holder.
+    pub id: EndpointId,
     key: EndpointKey,
     certificate: CertificateDer<'static>,
     root: CertificateDer<'static>,
@@ -81,22 +114,19 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Judges a certificate for `key` of the endpoint `id`. `now` is in seconds since 1970.
+    /// Judges a certificate for `key` of `holder`. `now` is in seconds since 1970.
     pub fn new(
-        id: &EndpointId,
+        holder: &Holder,
         key: EndpointKey,
         certificate: CertificateDer<'static>,
         root: CertificateDer<'static>,
         now: u64,
     ) -> Result<Self, EndpointError> {
-        let other = || EndpointError::Other(id.clone());
-        let facts = facts(&certificate).ok_or_else(other)?;
-        if facts.uri.as_deref().and_then(|uri| EndpointId::from_uri(uri).ok()).as_ref() != Some(id) {
-            return Err(other());
-        }
+        let facts = facts(&certificate).ok_or_else(|| holder.other())?;
+        let id = facts.uri.as_deref().and_then(|uri| holder.id(uri)).ok_or_else(|| holder.other())?;
         let (not_before, not_after) = (facts.not_before, facts.not_after);
         check_validity(not_before, not_after, now)?;
-        Ok(Self { key, certificate, root, not_before, not_after })
+        Ok(Self { id, key, certificate, root, not_before, not_after })
     }
 
     /// TLS of a server with this leaf. The root follows it: an agent that enrols compares the root with its join string.
@@ -119,8 +149,8 @@ impl EndpointFolder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The leaf of the endpoint `id` that was kept. Absent: there is none. `now` is in seconds since 1970.
-    pub fn leaf(&self, id: &EndpointId, now: u64) -> Result<Option<Leaf>, EndpointError> {
+    /// The leaf of `holder` that was kept. Absent: there is none. `now` is in seconds since 1970.
+    pub fn leaf(&self, holder: &Holder, now: u64) -> Result<Option<Leaf>, EndpointError> {
         let path = self.0.join(FILE);
         let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
         let private = PrivateKeyDer::from_pem_slice(&bytes).ok();
@@ -129,7 +159,7 @@ impl EndpointFolder {
         let (Some(key), Some(Ok(certificate)), Some(Ok(root))) = (key, certificates.next(), certificates.next()) else {
             return Err(EndpointError::Content(path));
         };
-        Leaf::new(id, key, certificate, root, now).map(Some)
+        Leaf::new(holder, key, certificate, root, now).map(Some)
     }
 
     /// Keeps a leaf, in place of an earlier one.

@@ -158,3 +158,8 @@ pub fn sent_root(certificates: Option<&[CertificateDer<'_>]>, root: &Fingerprint
 fn endpoint_of(leaf: &CertificateDer<'_>) -> Option<EndpointId> {
     EndpointId::from_uri(&facts(leaf)?.uri?).ok()
 }
+
+/// The dial that accepts the owner of this certificate, and nobody else.
+fn dial_to(leaf: &CertificateDer<'_>) -> Option<Dial> {
+    Dial::from_uri(&facts(leaf)?.uri?).ok()
+}

@@ -20,6 +20,7 @@ use crate::identity::authority::{Authority, Request};
 
 const NOW: u64 = 1_800_000_000;
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+const GATEWAY: &str = "uid-edge";
 
 #[derive(Debug)]
 struct Clock(AtomicU64);
@@ -59,6 +60,9 @@ impl Operator for Rc<Signs> {
         let request = Request::parse(&BASE64.decode(request.as_bytes()).ok()?).ok()?;
         let signed = match applicant {
             Asking::Endpoint => self.authority.sign_endpoint(&request, &id(), LIFETIME, now),
+            Asking::Sidecar { gateway } if gateway == GATEWAY => {
+                self.authority.sign_sidecar(&request, &id(), LIFETIME, now)
+            }
             _ => self.authority.sign(&request, &identity(), LIFETIME, now),
         };
         let (certificate, root) = (BASE64.encode(&signed.ok()?), BASE64.encode(self.authority.root()));
@@ -96,6 +100,12 @@ impl Bed {
 
     fn open(&self) -> Remote<Rc<Signs>> {
         self.open_as(id())
+    }
+
+    fn open_sidecar(&self, gateway: &str) -> Remote<Rc<Signs>, Nobody> {
+        let folder = self.folder.path().join(gateway);
+        let operator = self.operator.clone();
+        Remote::open_sidecar(&folder, gateway.to_owned(), self.clock.clone(), operator).expect("a folder")
     }
 
     fn open_as(&self, id: EndpointId) -> Remote<Rc<Signs>> {
@@ -151,6 +161,32 @@ async fn a_leaf_is_kept_for_a_restart_without_the_operator_as_long_as_it_counts(
     let remote = bed.open();
     remote.renew().await.expect("a leaf in place of the damaged one");
     assert!(bed.open().tls().has_certificate());
+}
+
+#[tokio::test]
+async fn a_sidecar_learns_its_id_from_its_leaf_and_takes_none_of_another_kind() {
+    let bed = Bed::new();
+    let remote = bed.open_sidecar(GATEWAY);
+    assert_eq!((remote.id(), remote.tls().has_certificate()), (None, false));
+    remote.renew().await.expect("a leaf");
+    assert_eq!((remote.id(), remote.tls().has_certificate()), (Some(id()), true));
+    assert_eq!(*bed.operator.asked.borrow(), [Asking::Sidecar { gateway: GATEWAY.to_owned() }]);
+    bed.operator.is_away.set(true);
+    assert_eq!(bed.open_sidecar(GATEWAY).id(), Some(id()), "kept for a restart");
+    bed.operator.is_away.set(false);
+    // The operator of this test answers with the leaf of an agent.
+    let other = bed.open_sidecar("uid-other");
+    let error = other.renew().await.expect_err("refused");
+    assert!(matches!(error, RemoteError::Endpoint(EndpointError::NoSidecar)), "{error}");
+    assert_eq!((other.id(), other.tls().has_certificate()), (None, false));
+    std::fs::rename(bed.folder.path().join(GATEWAY), bed.folder.path().join("tunnels")).expect("renamed");
+    assert!(!bed.open().tls().has_certificate(), "no endpoint of the server has the leaf of a sidecar");
+}
+
+#[tokio::test]
+async fn a_sidecar_gives_agents_no_certificates() {
+    let refused = Nobody.sign(&Applicant::Agent(identity()), b"request").await.expect_err("refused");
+    assert!(refused.detail.contains("a sidecar gives no certificates"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ mod denials;
 mod events;
 mod flows;
 mod rates;
+mod sidecars;
 mod stops;
 mod world;
 

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod peers;
+mod sidecars;
 mod world;
 
 use std::fs::{Permissions, set_permissions};

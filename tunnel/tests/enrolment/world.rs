@@ -128,7 +128,7 @@ impl Server {
         listener.set_nonblocking(true).expect("not blocking");
         let server = Self {
             authority,
-            endpoint: endpoint_of(id, policy.clone()),
+            endpoint: endpoint_of(id, 1, policy.clone()),
             address: listener.local_addr().expect("an address"),
             policy,
             clock,
@@ -149,6 +149,18 @@ impl Server {
         if let Some(before) = self.listening.replace(Some(listening)) {
             before.abort();
         }
+    }
+
+    /// Another pod takes the place of this one at once. It has another id, and knows of no session and no sidecar.
+    pub(crate) fn replaced(mut self, name: &str) -> Self {
+        let id = EndpointId::new(name).expect("an id");
+        let leaf = self.authority.endpoint(&id, Duration::from_secs(365 * DAY), NOW).expect("a leaf");
+        let leaf = Arc::new(SingleCertAndKey::from(leaf));
+        let config = server_config(leaf, self.authority.root(), self.clock.clone()).expect("usable");
+        self.config = Arc::new(config);
+        self.endpoint = endpoint_of(id, 11, self.policy.clone());
+        self.cut();
+        self
     }
 
     /// What answers clients.
@@ -185,12 +197,12 @@ impl Server {
     }
 }
 
-/// An endpoint whose list has all of loopback.
-fn endpoint_of(id: EndpointId, policy: Rc<Cell<Policy>>) -> Rc<Endpoint> {
+/// An endpoint whose list has all of loopback. `number` names the run.
+fn endpoint_of(id: EndpointId, number: u8, policy: Rc<Cell<Policy>>) -> Rc<Endpoint> {
     let targets = AllowList::parse(Side::Listener, &["127.0.0.0/8:1-65535"]).expect("a list");
     let settings = endpoint::Settings {
         id,
-        boot: Boot([1; 16]),
+        boot: Boot([number; 16]),
         limits: Limits::default(),
         max_agents: 8,
         // A burst of connections waits for no turn.

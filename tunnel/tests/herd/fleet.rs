@@ -165,8 +165,8 @@ impl Fleet {
                 self.release(&connection, LOST);
                 let chance = self.chance.part();
                 let agent = &mut self.agents[agent];
-                agent.sessions.insert(id(endpoint), Standing::default());
-                agent.places.ended(&id(endpoint), HELD, LOST, chance);
+                agent.sessions.insert(Dial::Endpoint(id(endpoint)), Standing::default());
+                agent.places.ended(&Dial::Endpoint(id(endpoint)), HELD, LOST, chance);
             }
             if self.is_away(agent) {
                 self.away.insert(agent);
@@ -285,7 +285,7 @@ impl Fleet {
         self.door(gate).waits(place, now);
         let meant = match &attempt.dial {
             Dial::Any => gate.endpoint,
-            Dial::Endpoint(id) => number_of(id),
+            Dial::Endpoint(id) | Dial::Sidecar(id) => number_of(id),
         };
         if meant == gate.endpoint {
             self.handshakes.entry(gate).or_default().push(now);
@@ -340,7 +340,8 @@ impl Fleet {
         let peers = self.peers(endpoint);
         let agent = &mut self.agents[connection.attempt.agent];
         agent.places.told(&id(endpoint), peers);
-        agent.sessions.insert(id(endpoint), Standing { attached: true, ..Standing::default() });
+        let standing = Standing { attached: true, ..Standing::default() };
+        agent.sessions.insert(Dial::Endpoint(id(endpoint)), standing);
         agent.carriers.insert(endpoint, connection)
     }
 

@@ -10,8 +10,8 @@ use tunnel_core::{
 
 use super::{Wanted, refusal, wanted_by};
 use crate::{
-    names::endpoint_id,
-    translate::agents::Admissions,
+    names::{endpoint_id, sidecar_id},
+    translate::{agents::Admissions, program::Snapshot},
     world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub enum Case {
     /// Sign an endpoint.
     Endpoint(EndpointId),
+    /// Sign a sidecar, which agents of a gateway dial.
+    Sidecar(EndpointId),
     /// Sign an agent that has a certificate.
     Agent(AgentIdentity),
     /// Redeem a token, and sign the agent.
@@ -42,14 +44,24 @@ pub struct Judged {
     pub case: Case,
 }
 
-/// Judges who asks for a certificate at a proxy. Only proxies of a gateway with tunnels may ask, each for itself and for
-/// the agents that its gateway takes.
+/// Judges who asks for a certificate at a proxy. Proxies of a gateway with tunnels may ask, each for itself and for the
+/// agents that its gateway takes. A sidecar may ask for itself alone, as one of a gateway whose agents its listeners
+/// reach. `runs` is the configuration that the proxy should run.
 ///
 /// # Errors
 /// Why the applicant gets no certificate.
-pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applicant) -> Result<Judged, SignRefusal> {
-    let Carrier::Gateway(gateway) = cache.carrier(proxy.pod, proxy.uid, proxy.service_account) else {
-        return Err(refusal(SignReason::Agent, "only proxies of a ForwardGateway have tunnels"));
+pub fn judge(
+    cache: &Cache,
+    proxy: followers::Applicant<'_>,
+    applicant: &Applicant,
+    runs: Option<&Snapshot>,
+) -> Result<Judged, SignRefusal> {
+    let gateway = match cache.carrier(proxy.pod, proxy.uid, proxy.service_account) {
+        Carrier::Gateway(gateway) => gateway,
+        Carrier::Sidecar => return of_sidecar(cache, proxy.uid, applicant, runs),
+        Carrier::Unknown | Carrier::Unexpected(_) => {
+            return Err(refusal(SignReason::Agent, "only proxies of a ForwardGateway and sidecars have tunnels"));
+        }
     };
     let found = cache.world.gateways.get(&gateway).filter(|found| found.spec.tunnels.is_some());
     let Some(gateway_uid) = found.and_then(|found| found.metadata.uid.clone()) else {
@@ -58,6 +70,36 @@ pub fn judge(cache: &Cache, proxy: followers::Applicant<'_>, applicant: &Applica
     };
     let case = case(cache, (&gateway, proxy.uid), applicant)?;
     Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid, case })
+}
+
+/// What is left to do for the sidecar in the pod of this uid.
+fn of_sidecar(
+    cache: &Cache,
+    pod_uid: &str,
+    applicant: &Applicant,
+    runs: Option<&Snapshot>,
+) -> Result<Judged, SignRefusal> {
+    let Applicant::Sidecar { gateway: gateway_uid } = applicant else {
+        return Err(refusal(SignReason::Agent, "a sidecar enrols no agents: only proxies of a ForwardGateway do"));
+    };
+    let admissions = Admissions::new(&cache.world);
+    let agents = runs.into_iter().flat_map(|runs| runs.agents.values());
+    let gateway = agents.filter(|agent| agent.gateway.as_ref() == Some(gateway_uid)).find_map(|agent| {
+        let key = ObjectKey::new(agent.namespace.clone(), agent.name.clone());
+        let gateway = admissions.of(&key, cache.world.agents.get(&key)?).ok()?;
+        let found = cache.world.gateways.get(&gateway)?;
+        (found.metadata.uid.as_ref() == Some(gateway_uid)).then_some(gateway)
+    });
+    let Some(gateway) = gateway else {
+        let detail = format!(
+            "no listener of the pod reaches an agent of the ForwardGateway with uid {gateway_uid}: check that the \
+             ForwardAgent is accepted"
+        );
+        return Err(refusal(SignReason::Agent, detail));
+    };
+    let id = EndpointId::new(&sidecar_id(pod_uid, gateway_uid));
+    let id = id.map_err(|why| refusal(SignReason::Agent, why.to_string()))?;
+    Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid: gateway_uid.clone(), case: Case::Sidecar(id) })
 }
 
 /// What is left to do for an applicant at a proxy of this gateway, by the uid of its pod.
@@ -89,6 +131,10 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
             let wanted = at(cache, gateway, &key).ok_or_else(|| elsewhere(cache, gateway, &key, &claimed))?;
             permitted(&wanted, &claimed).map(Case::Agent)
         }
+        Applicant::Sidecar { .. } => Err(refusal(
+            SignReason::Agent,
+            "a proxy of a ForwardGateway is no sidecar: it has a certificate of its own",
+        )),
         Applicant::Unknown => {
             let detail = "this operator does not know such applicants: upgrade the operator";
             Err(refusal(SignReason::Request, detail))

@@ -114,6 +114,11 @@ impl Agents {
         self.now.extend(world.agents.of_gateway(gateway).cloned());
     }
 
+    /// The agents of these uids do not reach another number of pods than before.
+    pub fn left_out(&mut self, uids: &BTreeSet<String>) {
+        self.look_at_all(uids);
+    }
+
     /// The leader knows how the instances of an agent enrol.
     pub fn enrolled(&mut self, key: &ObjectKey, enrolment: Enrolment) {
         if self.enrolments.get(key) != Some(&enrolment) {
@@ -247,9 +252,11 @@ impl Agents {
         let proxies = fleet.map_or(&nobody, |fleet| &fleet.members);
         let is_heard = now >= self.began + GRACE || proxies.iter().all(|proxy| self.instances.has(proxy));
         let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+        let left_out = admitted.as_ref().map_or(0, |gateway| view.translator.left_out(gateway, uid));
         AgentFacts {
             admitted,
             warning: schema::warning(&view.cache.world.dropped, "ForwardAgent"),
+            left_out,
             enrolment: self.enrolments.get(key).cloned(),
             connected: is_heard.then(|| self.instances.of(uid, proxies)),
             ready: fleet.map_or(0, |fleet| fleet.ready),

@@ -6,6 +6,7 @@
 mod counts;
 mod inputs;
 mod pace;
+mod unreached;
 mod unready;
 mod waiting;
 mod without_proxies;
@@ -263,6 +264,7 @@ impl Statuses {
             addresses: addresses(verdict, cache),
             scaling,
             has_claims: has_claims(verdict, cache),
+            warnings: unreached::warnings(&forward, view),
         };
         let next = status(&forward, verdict, &seen, &moment);
         self.unready.set(key, unready_reason(&next.conditions));

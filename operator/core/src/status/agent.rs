@@ -7,7 +7,10 @@ use crate::{
         conditions::{ConditionType, Finding, Truth, conditions},
         instances::Instance,
     },
-    translate::verdict::{Condition, Reason},
+    translate::{
+        sidecars::MOST_OF_AGENT,
+        verdict::{Condition, Reason},
+    },
     world::ObjectKey,
 };
 
@@ -38,6 +41,8 @@ pub struct AgentFacts {
     pub admitted: Result<ObjectKey, Condition>,
     /// What does not keep the agent from being accepted, but its author should know.
     pub warning: Option<String>,
+    /// Number of pods with sidecars of its forwards that it does not reach.
+    pub left_out: usize,
     /// How its instances enrol; absent until the leader knows.
     pub enrolment: Option<Enrolment>,
     /// The connected instances by name; absent until the proxies of the gateway had time to report.
@@ -87,7 +92,16 @@ fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
         Ok(gateway) => gateway,
         Err(why) => return Finding::of(ConditionType::Accepted, why),
     };
-    let warning = facts.warning.as_ref().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+    let left_out = (facts.left_out > 0).then(|| {
+        format!(
+            "{} pod(s) with sidecars of its forwards are out of its reach, and visitors find no instance there: an agent \
+             reaches the {MOST_OF_AGENT} oldest pods, as far as its gateway has room; place these forwards on \
+             ForwardGateway {gateway}",
+            facts.left_out
+        )
+    });
+    let warnings = facts.warning.iter().chain(&left_out);
+    let warning = warnings.fold(String::new(), |all, warning| all + "; warning: " + warning);
     if is_suspended {
         let message = format!("suspended by spec.suspend: no instance may connect{warning}");
         return Finding::new(ConditionType::Accepted, Truth::True, "Suspended", message);
@@ -183,6 +197,7 @@ mod tests {
         let facts = AgentFacts {
             admitted: Ok(ObjectKey::new("ns", "edge")),
             warning: None,
+            left_out: 0,
             enrolment: Some(enrolment),
             connected: None,
             ready: 1,

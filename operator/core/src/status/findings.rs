@@ -28,6 +28,8 @@ pub(crate) struct Before<'a> {
     pub(crate) generation: Option<i64>,
     /// Seconds that the operator has waited for reports.
     pub(crate) outstanding_seconds: u64,
+    /// Warnings beside those of the verdict.
+    pub(crate) warnings: &'a [String],
 }
 
 /// All findings on a forward. The `informational` ones never affect `Ready`.
@@ -38,7 +40,7 @@ pub(crate) fn findings(
     informational: impl Iterator<Item = Finding>,
 ) -> Vec<Finding> {
     let programmed = unpublished(verdict).unwrap_or_else(|| published(before, data_plane));
-    let accepted = accepted(verdict);
+    let accepted = accepted(verdict, before.warnings);
     let resolved = Finding::of(ConditionType::ResolvedRefs, &verdict.resolved_refs);
     let ready = ready(verdict, &programmed);
     let waits = programmed.status == Truth::Unknown && verdict.accepted.status;
@@ -50,10 +52,14 @@ pub(crate) fn findings(
 }
 
 /// The condition `Accepted`. The message of an accepted forward has its first warning, and the number of the others.
-fn accepted(verdict: &Verdict) -> Finding {
+fn accepted(verdict: &Verdict, further: &[String]) -> Finding {
     let mut finding = Finding::of(ConditionType::Accepted, &verdict.accepted);
-    if let ([first, more @ ..], true) = (verdict.warnings.as_slice(), verdict.accepted.status) {
-        let more = if more.is_empty() { String::new() } else { format!(" (and {} more)", more.len()) };
+    let mut warnings = verdict.warnings.iter().chain(further);
+    if let (Some(first), true) = (warnings.next(), verdict.accepted.status) {
+        let more = match warnings.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
         finding.message = format!("{}; warning: {first}{more}", finding.message);
     }
     finding

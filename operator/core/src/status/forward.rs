@@ -38,6 +38,8 @@ pub struct Moment {
     pub scaling: Option<Finding>,
     /// The pods of the gateway have claims.
     pub has_claims: bool,
+    /// Warnings beside those of the verdict.
+    pub warnings: Vec<String>,
 }
 
 /// Computes the status of a forward.
@@ -51,7 +53,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let informational =
         injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict, moment));
     let outstanding_seconds = moment.outstanding_seconds;
-    let before = Before { conditions: &old.conditions, generation, outstanding_seconds };
+    let warnings = moment.warnings.as_slice();
+    let before = Before { conditions: &old.conditions, generation, outstanding_seconds, warnings };
     let findings = findings(&before, verdict, data_plane, informational);
     // A temporary obstacle does not take from a forward the ports that it holds.
     let is_kept = matches!(verdict.accepted.reason, Reason::Unsupported | Reason::GatewayNotFound | Reason::Invalid);

@@ -5,12 +5,16 @@ mod admissions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{AgentProtocol, AgentTarget, ForwardAgent};
-use proxy_api::{Agent, Enrolment, MAX_AGENTS, Transport};
+use proxy_api::{Agent, Enrolment, MAX_AGENTS, SIDECAR_TUNNEL_PORT, Transport};
 use tunnel_core::{Protocol, Side, Target, allow::AllowList};
 
 use crate::{
     hash::sha256,
-    translate::validate::{Destination, Placement, ValidForward, ValidListener, host_port},
+    translate::{
+        groups::Group,
+        sidecars,
+        validate::{Destination, Placement, ValidForward, ValidListener, host_port},
+    },
     world::{ObjectKey, World, agents::gateway_of, changes::Changes},
 };
 
@@ -34,6 +38,30 @@ pub(crate) fn of_gateway(world: &World, gateway: &ObjectKey) -> BTreeMap<String,
     let admissions = Admissions::new(world);
     let taken = admissions.taken(gateway).into_iter();
     taken.map(|(key, agent)| (uid(key, agent), contract(key, agent))).collect()
+}
+
+/// The agents of a namespace among those of these uids, as its sidecars meet them, each with the gateway that it dials.
+pub(crate) fn of_sidecars(
+    admissions: &Admissions<'_>,
+    namespace: &str,
+    uids: &BTreeSet<&String>,
+) -> BTreeMap<String, (ObjectKey, Agent)> {
+    if uids.is_empty() {
+        return BTreeMap::new();
+    }
+    let world = admissions.world;
+    let met = |(key, agent): (&ObjectKey, &ForwardAgent)| {
+        let uid = uid(key, agent);
+        if !uids.contains(&uid) {
+            return None;
+        }
+        let gateway = admissions.of(key, agent).ok()?;
+        let gateway_uid = world.gateways.get(&gateway)?.metadata.uid.clone()?;
+        let agent = Agent { gateway: Some(gateway_uid), ..contract(key, agent) };
+        Some((uid, (gateway, agent)))
+    };
+    // A proxy reads no more.
+    world.agents.in_namespace(namespace).filter_map(met).take(MAX_AGENTS).collect()
 }
 
 /// The gateways whose agents may have changed.
@@ -90,6 +118,7 @@ fn contract(key: &ObjectKey, agent: &ForwardAgent) -> Agent {
         max_instances: max_instances(agent),
         targets: entries(agent),
         enrolment: None,
+        gateway: None,
     }
 }
 
@@ -124,23 +153,44 @@ pub(crate) fn lists(agent: &ForwardAgent, transport: Transport, host: &str, port
     AllowList::parse(Side::Listener, &entries(agent)).is_ok_and(|list| list.check(&target).is_ok())
 }
 
-/// Warns of a tunnel backend in manifests that no cluster accepts, because the forward is not on the gateway of the
-/// agent.
+/// Warns of a tunnel backend in manifests that no cluster accepts, because the forward is on another gateway than that of
+/// the agent, or the agent names none.
 pub(crate) fn warning(world: &World, forward: &ValidForward, listener: &ValidListener) -> Option<String> {
     let (to, agent) = first(listener).filter(|_| world.any_agent)?;
     let dialled = world.agents.get(agent).and_then(|found| gateway_of(agent, found));
-    if matches!((&forward.placement, &dialled), (Placement::Gateway(own), Some(dialled)) if own == dialled) {
-        return None;
-    }
-    let remedy = match dialled {
-        Some(gateway) => format!("in a cluster, place the forward on ForwardGateway {gateway}, which the agent dials"),
-        None => format!("in a cluster, ForwardAgent {agent} needs spec.gateway, and the forward is placed there"),
+    let remedy = match (&forward.placement, dialled) {
+        (Placement::Gateway(own), Some(dialled)) if *own != dialled => {
+            format!(
+                "in a cluster, place the forward on ForwardGateway {dialled}, which the agent dials, or in sidecars"
+            )
+        }
+        (_, Some(_)) => return None,
+        (_, None) => format!(
+            "in a cluster, ForwardAgent {agent} needs spec.gateway, and the forward is placed there or in sidecars"
+        ),
     };
     Some(format!(
         "backend {} of listener '{}' works with portlane run only: {remedy}",
         to.words(&forward.origin.namespace),
         listener.name
     ))
+}
+
+/// Warns of a tunnel backend in sidecars that no agent reaches, because the app of their pods has the port.
+pub(crate) fn taken_port<'a>(
+    namespace: &str,
+    listener: &ValidListener,
+    mut groups: impl Iterator<Item = &'a Group>,
+) -> Option<String> {
+    let (to, _) = first(listener)?;
+    groups.any(sidecars::has_taken_port).then(|| {
+        format!(
+            "backend {} of listener '{}' has no instance in pods whose app has port {SIDECAR_TUNNEL_PORT}/TCP, where agents \
+             reach sidecars: move the app to another port, or place the forward on the gateway of the agent",
+            to.words(namespace),
+            listener.name
+        )
+    })
 }
 
 /// The first tunnel backend of a listener, and its agent.

@@ -193,6 +193,8 @@ impl Judge<'_> {
         warn(item, port, verdict);
         verdict.warnings.extend(check_warnings::of(item, &forward.origin.namespace));
         verdict.warnings.extend(agents::warning(self.world, forward, item));
+        let groups = self.counted().map(|(group, _)| group);
+        verdict.warnings.extend(agents::taken_port(&forward.origin.namespace, item, groups));
         let resolved = scope.resolve(item, own);
         judgement.may_loop |= resolved.may_loop;
         self.resolved_refs(at, &resolved, verdict);

@@ -1,129 +1,14 @@
 //! The configuration of one group, updated one listener at a time, and its snapshots.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
-
-use imbl::{OrdMap, ordmap::DiffItem};
-use proxy_api::{
-    Agent, Backend, Change, Configuration, Digest, DigestSum, EndpointSet, Held, ListenerId, Offer, Origin, PARTS,
-    Target, Transport, Tunnels, Version, peer_revision,
-};
-
-use crate::translate::claims::Port;
-
+mod snapshot;
 mod tunnels;
 
-/// A published listener.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// The listener as proxies receive it.
-    pub offer: Offer,
-    /// Number of the first version that has the listener in this revision.
-    pub since: u64,
-}
+use std::collections::{BTreeMap, BTreeSet};
 
-impl PartialEq for Published {
-    fn eq(&self, other: &Self) -> bool {
-        self.since == other.since && self.offer.revision() == other.offer.revision()
-    }
-}
+use proxy_api::{Backend, DigestSum, EndpointSet, ListenerId, Offer, Origin, Target, Transport, Version};
 
-/// The versioned configuration of one group. Cloning is cheap, and comparing two snapshots costs as much as they
-/// differ.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Position in the order of configurations.
-    pub version: Version,
-    /// Listeners by identity.
-    pub listeners: OrdMap<ListenerId, Published>,
-    /// Endpoint sets by name.
-    pub endpoints: OrdMap<String, EndpointSet>,
-    /// Agents by uid.
-    pub agents: OrdMap<String, Agent>,
-    /// The addresses of the proxies, by their ids as endpoints of tunnels.
-    pub peers: OrdMap<String, IpAddr>,
-    /// Digest of listeners, endpoint sets, agents and peers.
-    pub digest: Digest,
-}
-
-impl Snapshot {
-    /// A snapshot without listeners.
-    #[must_use]
-    pub fn empty(version: Version) -> Self {
-        Self { version, digest: DigestSum::default().digest(), ..Self::default() }
-    }
-
-    /// The snapshot as a document.
-    #[must_use]
-    pub fn configuration(&self) -> Configuration {
-        Configuration {
-            version: self.version.clone(),
-            listeners: self.listeners.iter().map(|(id, published)| (id.clone(), published.offer.clone())).collect(),
-            endpoints: self.endpoints.iter().map(|(name, set)| (name.clone(), set.clone())).collect(),
-            agents: self.agents.iter().map(|(uid, agent)| (uid.clone(), agent.clone())).collect(),
-            tunnels: Tunnels { peers: self.peers.iter().map(|(id, address)| (id.clone(), *address)).collect() },
-            ..Configuration::default()
-        }
-    }
-
-    /// Bytes that the revisions of a proxy that runs this snapshot take in memory, approximately.
-    #[must_use]
-    pub fn weight_of_revisions(&self) -> usize {
-        Held::weight_of(self.listeners.keys(), self.endpoints.keys(), self.agents.keys().chain(self.peers.keys()))
-    }
-
-    /// The messages that update a proxy from `before` to this snapshot. Their number and the cost follow the
-    /// difference.
-    #[must_use]
-    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        // Both sides contain only what differs, so that the comparison is as small as the difference.
-        let mut held = Held::default();
-        let mut next = Configuration { version: self.version.clone(), ..Configuration::default() };
-        for item in before.listeners.diff(&self.listeners) {
-            match item {
-                DiffItem::Add(id, now) => drop(next.listeners.insert(id.clone(), now.offer.clone())),
-                DiffItem::Update { old: (id, old), new: (_, now) } => {
-                    held.listeners.insert(id.clone(), old.offer.revision().clone());
-                    next.listeners.insert(id.clone(), now.offer.clone());
-                }
-                DiffItem::Remove(id, old) => drop(held.listeners.insert(id.clone(), old.offer.revision().clone())),
-            }
-        }
-        for item in before.endpoints.diff(&self.endpoints) {
-            match item {
-                DiffItem::Add(name, now) => drop(next.endpoints.insert(name.clone(), now.clone())),
-                DiffItem::Update { old: (name, old), new: (_, now) } => {
-                    held.endpoints.insert(name.clone(), old.revision());
-                    next.endpoints.insert(name.clone(), now.clone());
-                }
-                DiffItem::Remove(name, old) => drop(held.endpoints.insert(name.clone(), old.revision())),
-            }
-        }
-        for item in before.agents.diff(&self.agents) {
-            match item {
-                DiffItem::Add(uid, now) => drop(next.agents.insert(uid.clone(), now.clone())),
-                DiffItem::Update { old: (uid, old), new: (_, now) } => {
-                    held.agents.insert(uid.clone(), old.revision());
-                    next.agents.insert(uid.clone(), now.clone());
-                }
-                DiffItem::Remove(uid, old) => drop(held.agents.insert(uid.clone(), old.revision())),
-            }
-        }
-        for item in before.peers.diff(&self.peers) {
-            match item {
-                DiffItem::Add(id, now) => drop(next.tunnels.peers.insert(id.clone(), *now)),
-                DiffItem::Update { old: (id, old), new: (_, now) } => {
-                    held.peers.insert(id.clone(), peer_revision(*old));
-                    next.tunnels.peers.insert(id.clone(), *now);
-                }
-                DiffItem::Remove(id, old) => drop(held.peers.insert(id.clone(), peer_revision(*old))),
-            }
-        }
-        next.changes_from(&held, &BTreeSet::new(), PARTS)
-    }
-}
+pub use self::snapshot::{Published, Snapshot};
+use crate::translate::claims::Port;
 
 /// Endpoint sets by name.
 pub(crate) type Sets = BTreeMap<String, EndpointSet>;
@@ -135,6 +20,8 @@ pub(crate) struct Program {
     sum: DigestSum,
     /// Number of backends that use each endpoint set.
     uses: BTreeMap<String, usize>,
+    /// Number of backends that use each agent, by its uid.
+    agent_uses: BTreeMap<String, usize>,
     /// The listeners of each port: one, or several that share the port by server name.
     ports: BTreeSet<(Port, ListenerId)>,
     /// Ports of suspended forwards: no proxy listens there, and the claims stay.
@@ -194,6 +81,7 @@ impl Program {
         for port in ports(&old.offer) {
             self.ports_changed |= self.ports.remove(&(port, id.clone()));
         }
+        self.disuse_agents(&old.offer);
         for name in sets(&old.offer) {
             let Some(uses) = self.uses.get_mut(name) else { continue };
             *uses -= 1;
@@ -234,6 +122,7 @@ impl Program {
         }
         self.ports.extend(ports(offer).map(|port| (port, id.clone())));
         self.sum.add_listener(id, offer.revision());
+        self.use_agents(offer);
         self.now.listeners.insert(id.clone(), Published { offer: offer.clone(), since: number });
     }
 

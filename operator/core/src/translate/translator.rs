@@ -23,6 +23,7 @@ mod forwards;
 mod judging;
 mod known;
 mod ledgers;
+mod meetings;
 mod members;
 mod programs;
 
@@ -39,7 +40,7 @@ use self::{
 };
 use crate::{
     translate::{groups::Group, program::Snapshot, update::Update, verdict::Verdict, work::Work},
-    world::{ObjectKey, World, changes::Changes},
+    world::{ObjectKey, World, changes::Changes, subject::forward_of},
 };
 
 /// The translation of a whole world.
@@ -72,22 +73,27 @@ impl Translator {
         let settled = self.ledgers.settle(world, &regrouped, &self.forwards, &self.members);
         let claims = settled.work;
         let due = judging::due(world, changes, &regrouped, settled, &self.forwards);
-        let work = Work { claims, judged: due.len() as u64, ..regrouped.work };
+        let looked_at = due.len() as u64;
         let judged = judging::judge(world, due, &self.forwards, &self.members, &self.ledgers);
         let recorded = self.forwards.record(judged.judgements);
         let sets = (judged.endpoints, recorded.replaced.as_slice());
         let refreshed = self.endpoints.refresh(world, changes, sets, &self.forwards);
         let published = self.programs.publish(
             (world, changes, version),
-            &regrouped,
+            (&regrouped, &self.members),
             &recorded.replaced,
             &refreshed,
             &self.forwards,
         );
+        let work = Work { claims, judged: looked_at, sidecars: published.sidecars, ..regrouped.work };
+        let groups = published.agents.iter().flat_map(|uid| self.programs.groups_of(uid));
+        let unreached = groups.flat_map(Group::selecting).filter_map(|origin| forward_of(&origin)).collect();
         Update {
             verdicts: recorded.verdicts,
             programs: published.programs,
             ports: published.ports,
+            agents: published.agents,
+            unreached,
             pods: regrouped.pods,
             placed: regrouped.placed,
             work,
@@ -126,6 +132,13 @@ impl Translator {
     /// another node port when the forward resumes.
     pub fn ports(&self, group: &Group) -> BTreeSet<(Transport, u16)> {
         self.programs.ports(group)
+    }
+
+    /// The number of pods that the agent of this uid does not reach, although listeners in their sidecars use it: the
+    /// agent, or the gateway that it dials, has no room for them.
+    #[must_use]
+    pub fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
+        self.programs.left_out(gateway, uid)
     }
 
     /// The pods of a sidecar group.

@@ -18,6 +18,10 @@ pub struct Update {
     pub programs: BTreeSet<Group>,
     /// Groups whose listener ports changed.
     pub ports: BTreeSet<Group>,
+    /// Uids of agents that do not reach another number of pods than before.
+    pub agents: BTreeSet<String>,
+    /// Forwards that select pods whose listeners reach these agents.
+    pub unreached: BTreeSet<ObjectKey>,
     /// Sidecar groups that gained or lost pods, or that are gone.
     pub pods: BTreeSet<Group>,
     /// Pods that joined, left or changed their sidecar group.

@@ -12,4 +12,6 @@ pub struct Work {
     pub claims: u64,
     /// Forwards judged.
     pub judged: u64,
+    /// Pods compared for the tables of sidecars of gateways.
+    pub sidecars: u64,
 }

@@ -32,6 +32,8 @@ pub struct Changes {
     pub fronts: BTreeSet<ObjectKey>,
     /// Gateways with tunnels that have other ready pods.
     pub peers: BTreeSet<ObjectKey>,
+    /// Pods with a sidecar that have another address, or came or went.
+    pub sidecar_pods: BTreeSet<ObjectKey>,
     /// Pods whose existence, labels, app ports, injection or deletion changed.
     pub pods: BTreeSet<ObjectKey>,
     /// Namespaces whose labels changed.
@@ -61,6 +63,7 @@ impl Changes {
         self.reach.extend(other.reach);
         self.fronts.extend(other.fronts);
         self.peers.extend(other.peers);
+        self.sidecar_pods.extend(other.sidecar_pods);
         self.pods.extend(other.pods);
         self.namespaces.extend(other.namespaces);
         self.grants |= other.grants;

@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, Site, World, world::reach::Reach};
+use operator_core::{
+    Grant, Laptop, ObjectKey, Pod, Service, Site, World,
+    world::{SidecarPod, reach::Reach},
+};
 use serde::Deserialize;
 
 #[derive(Deserialize, Default)]
@@ -25,6 +28,8 @@ struct WorldDocument {
     api_server: BTreeSet<SocketAddr>,
     #[serde(default)]
     pods: BTreeMap<String, Pod>,
+    #[serde(default)]
+    sidecar_pods: BTreeMap<String, SidecarPod>,
     #[serde(default)]
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
@@ -95,6 +100,7 @@ fn fill(world: &mut World, document: WorldDocument) {
     world.reach = document.reach.into_iter().map(|(name, reach)| (key(&name), reach)).collect();
     world.api_server = document.api_server;
     world.pods = document.pods.into_iter().map(|(name, pod)| (key(&name), pod)).collect();
+    world.sidecar_pods = document.sidecar_pods.into_iter().map(|(name, pod)| (key(&name), pod)).collect();
     world.namespaces = document.namespaces;
     world.grants = document.grants;
     world.reserved = document.reserved;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::scene::{Scene, condition_of, events, fleet_pod, forward, gateway, key, ms, pair, proxy, source, writes};
 
 /// An agent of the gateway `edge` that was created on this day.
-fn agent(name: &str, day: u8, spec: &Value) -> Object {
+pub(crate) fn agent(name: &str, day: u8, spec: &Value) -> Object {
     let mut manifest = json!({
         "metadata": {
             "name": name, "namespace": "ns", "uid": format!("uid-{name}"), "generation": 1, "resourceVersion": "1",
@@ -33,7 +33,7 @@ fn agent(name: &str, day: u8, spec: &Value) -> Object {
 }
 
 /// The forward `db` with a backend of the agent `home`.
-fn tunnelled(placement: &Value) -> Object {
+pub(crate) fn tunnelled(placement: &Value) -> Object {
     forward(json!({
         "metadata": {"name": "db", "namespace": "ns", "uid": "uid-db", "generation": 1, "resourceVersion": "1"},
         "spec": {
@@ -46,7 +46,7 @@ fn tunnelled(placement: &Value) -> Object {
     }))
 }
 
-fn open() -> Object {
+pub(crate) fn open() -> Object {
     gateway(&json!({"tunnels": {}}))
 }
 
@@ -90,7 +90,7 @@ fn a_gateway_gets_the_agents_that_name_it_once_it_has_tunnels_and_a_status_chang
 }
 
 #[test]
-fn a_forward_reaches_an_agent_on_the_gateway_of_the_agent_only() {
+fn a_forward_reaches_an_agent_on_the_gateway_of_the_agent_and_in_sidecars() {
     let mut scene = Scene::new();
     scene.see(gateway(&json!({})));
     scene.see(tunnelled(&json!({"gateway": {"name": "edge"}})));
@@ -109,7 +109,7 @@ fn a_forward_reaches_an_agent_on_the_gateway_of_the_agent_only() {
     unmet(&scene, "ForwardGateway ns/other does not exist");
     scene.see(agent("home", 1, &json!({})));
     scene.see(tunnelled(&json!({"sidecar": {"selector": {}}})));
-    unmet(&scene, "place the forward there, with spec.placement.gateway {name: edge, namespace: ns}");
+    assert_eq!(resolved(&scene).0, "ResolvedRefs");
     scene.see(gateway(&json!({"tunnels": {"allowedAgents": {"namespaces": {"from": "Selector", "selector": {
         "matchLabels": {"team": "a"},
     }}}}})));
@@ -174,7 +174,7 @@ fn proxies_know_no_more_peers_than_they_read() {
 }
 
 /// What is written about one agent.
-fn written(agents: &mut Agents, scene: &Scene, name: &str, now: Duration) -> Option<StatusWrite> {
+pub(crate) fn written(agents: &mut Agents, scene: &Scene, name: &str, now: Duration) -> Option<StatusWrite> {
     agents.look_at(&key(name));
     let effects: Vec<Effect> = agents.tick(&scene.view(), 1, now);
     writes(&effects).pop()

@@ -210,6 +210,7 @@ fn an_agent_is_stalled_exactly_if_the_page_calls_its_reason_failed() {
     let running = AgentFacts {
         admitted: Ok(ObjectKey::new("ns", "edge")),
         warning: None,
+        left_out: 0,
         enrolment: Some(Enrolment { enrolled: 1, ..Enrolment::default() }),
         connected: Some(vec![Instance::default()]),
         ready: 1,

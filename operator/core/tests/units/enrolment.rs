@@ -243,7 +243,7 @@ fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
 /// What becomes of a request at the proxy `p1`.
 fn judged(scene: &Scene, applicant: &Applicant) -> Result<Case, SignRefusal> {
     let proxy = Proxy { pod: &key("p1"), uid: UID, service_account: "edge" };
-    let judged = judge(&scene.cache, proxy, applicant)?;
+    let judged = judge(&scene.cache, proxy, applicant, None)?;
     assert_eq!(judged.gateway_uid, "uid-edge", "the root of the gateway of the proxy signs");
     Ok(judged.case)
 }
@@ -272,18 +272,12 @@ fn a_proxy_of_a_gateway_with_tunnels_is_an_endpoint_by_the_uid_of_its_pod() {
     assert!(why.contains("ForwardGateway ns/edge has no spec.tunnels"), "{why}");
     for (uid, service_account) in [("another", "edge"), (UID, "default")] {
         let proxy = Proxy { pod: &key("p1"), uid, service_account };
-        assert!(judge(&scene.cache, proxy, &Applicant::Endpoint).is_err());
+        assert!(judge(&scene.cache, proxy, &Applicant::Endpoint, None).is_err());
     }
-}
-
-#[test]
-fn sidecars_get_no_certificates() {
-    let mut scene = scene(&json!({}));
-    let labels = [("portlane.dev/proxy".to_owned(), "sidecar".to_owned())].into();
-    scene.see(Object::ProxyPod(key("p1"), PodInfo { gateway: None, labels, ..pod() }));
-    for applicant in [Applicant::Endpoint, with_token(), with_certificate("uid-home", 0)] {
-        assert!(detail(judged(&scene, &applicant)).contains("only proxies of a ForwardGateway"));
-    }
+    let at_gateway = Applicant::Sidecar { gateway: "uid-edge".to_owned() };
+    assert!(detail(judged(&scene, &at_gateway)).contains("no spec.tunnels"));
+    scene.see(gateway(&json!({"tunnels": {}})));
+    assert!(detail(judged(&scene, &at_gateway)).contains("is no sidecar"));
 }
 
 #[test]

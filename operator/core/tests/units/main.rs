@@ -39,6 +39,7 @@ mod schedule_election;
 mod schedule_statuses;
 mod schedule_upkeep;
 mod schedule_watches;
+mod sidecar_agents;
 mod status_details;
 mod status_events;
 mod status_fleets;

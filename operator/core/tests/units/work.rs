@@ -145,11 +145,11 @@ fn on_one_pod(count: u32) -> Scene {
 fn a_pod_that_joins_others_is_compared_with_the_selectors_and_nothing_is_judged() {
     let mut scene = on_one_pod(1000);
     let update = scene.set_pod("c", Some(pod(&[("app", "shop")])));
-    assert_eq!(update.work, Work { selectors: 1000, pods: 1, claims: 0, judged: 0 });
+    assert_eq!(update.work, Work { selectors: 1000, pods: 1, claims: 0, judged: 0, ..Work::default() });
     assert_eq!((update.pods.len(), update.placed.len(), update.programs.len()), (1, 1, 0));
     let leaving = Pod { leaving: true, ..pod(&[("app", "shop")]) };
     assert_eq!(scene.set_pod("c", Some(leaving)).work.judged, 0, "others stay");
-    assert_eq!(scene.set_pod("c", None).work, Work { selectors: 0, pods: 1, claims: 0, judged: 0 });
+    assert_eq!(scene.set_pod("c", None).work, Work { selectors: 0, pods: 1, claims: 0, judged: 0, ..Work::default() });
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_pod_that_no_forward_selects_is_compared_with_none() {
 fn a_change_of_one_forward_decides_its_own_claim_alone() {
     let mut scene = on_one_pod(1000);
     let changed = forward("f00007", &sidecar(&json!({"app": "shop"})), &tcp(3000), 7);
-    assert_eq!(scene.set(changed).work, Work { selectors: 0, pods: 0, claims: 1, judged: 1 });
+    assert_eq!(scene.set(changed).work, Work { selectors: 0, pods: 0, claims: 1, judged: 1, ..Work::default() });
 }
 
 #[test]

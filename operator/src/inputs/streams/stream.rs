@@ -8,7 +8,7 @@ use std::{
 
 use proxy_api::{
     AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS, MAX_PEERS,
-    MAX_REPORT_BYTES, Origin, PARTS, ReportPart, ToProxy, Trust, Version,
+    MAX_REPORT_BYTES, MAX_SIDECARS, Origin, PARTS, ReportPart, ToProxy, Trust, Version,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
@@ -300,10 +300,12 @@ impl Stream {
             };
             weight += part.weight();
             let items = held.listeners.len().max(held.endpoints.len());
-            let is_over = held.agents.len() > MAX_AGENTS || held.peers.len() > MAX_PEERS;
+            let is_over =
+                held.agents.len() > MAX_AGENTS || held.peers.len() > MAX_PEERS || held.sidecars.len() > MAX_SIDECARS;
             if items > MAX_LISTENERS || is_over || weight > MAX_HELD {
-                let status =
-                    Status::resource_exhausted("more listeners, endpoint sets, agents or peers than a proxy may hold");
+                let status = Status::resource_exhausted(
+                    "more listeners, endpoint sets, agents, peers or sidecars than a proxy may hold",
+                );
                 return Err(End::Unread("too_large", status));
             }
             if !share.grow(weight) {
@@ -314,6 +316,7 @@ impl Stream {
             held.endpoints.extend(part.endpoints);
             held.agents.extend(part.agents);
             held.peers.extend(part.peers);
+            held.sidecars.extend(part.sidecars);
             held.commit = part.commit;
         }
         Ok(held)

@@ -212,6 +212,7 @@ fn what_is_behind_an_agent_is_no_loop_and_no_destination_of_this_proxy() {
         max_instances: 1,
         targets: Vec::new(),
         enrolment: None,
+        gateway: None,
     };
     let agents = BTreeMap::from([("u".to_owned(), home)]);
     let instances = Instances(BTreeMap::from([(Arc::from("u"), BTreeSet::from([Arc::from("pi4")]))]));

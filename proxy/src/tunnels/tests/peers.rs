@@ -9,7 +9,7 @@ use super::*;
 pub(super) fn told(suspended: bool, peers: &[(&str, [u8; 4])]) -> Arc<ForTunnels> {
     let agents = BTreeMap::from([(UID.to_owned(), home_agent(suspended))]);
     let peers = peers.iter().map(|(id, ip)| ((*id).to_owned(), (*ip).into())).collect();
-    Arc::new(ForTunnels { agents, peers })
+    Arc::new(ForTunnels { agents, peers, ..ForTunnels::default() })
 }
 
 #[allow(clippy::expect_used, reason = "a test helper")]

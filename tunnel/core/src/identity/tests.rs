@@ -13,6 +13,7 @@ fn an_identity_is_written_as_documented() {
     assert_eq!(identity.agent().to_string(), "home/pi4");
     let endpoint = EndpointId::new("edge-0").expect("an id");
     assert_eq!(endpoint.uri(), "portlane://tunnel-endpoint/edge-0");
+    assert_eq!(endpoint.sidecar_uri(), "portlane://tunnel-sidecar/edge-0");
 }
 
 #[test]
@@ -61,10 +62,40 @@ fn a_server_name_says_which_endpoint_is_meant() {
     assert_eq!(one.server_name(), "edge-0.portlane-tunnel.invalid");
     assert_eq!(Dial::from_server_name(&one.server_name()), Some(one));
     assert_eq!(Dial::from_server_name(ANY_ENDPOINT), Some(Dial::Any));
-    for name in
-        ["", "example.com", ".portlane-tunnel.invalid", "x-portlane-tunnel.invalid", "a.b.portlane-tunnel.invalid"]
-    {
+    let sidecar = Dial::Sidecar(EndpointId::new("5f3a").expect("an id"));
+    assert_eq!(sidecar.server_name(), "5f3a.sidecar.portlane-tunnel.invalid");
+    assert_eq!(Dial::from_server_name(&sidecar.server_name()), Some(sidecar));
+    for name in [
+        "",
+        "example.com",
+        ".portlane-tunnel.invalid",
+        "x-portlane-tunnel.invalid",
+        "a.b.portlane-tunnel.invalid",
+        ".sidecar.portlane-tunnel.invalid",
+        "a.sidecar.sidecar.portlane-tunnel.invalid",
+        "a.b.sidecar.portlane-tunnel.invalid",
+    ] {
         assert_eq!(Dial::from_server_name(name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_sidecar_is_accepted_by_its_id_alone_and_stands_in_for_no_endpoint() {
+    let id = |text: &str| EndpointId::new(text).expect("an id");
+    let (endpoint, sidecar) = (Dial::Endpoint(id("a")), Dial::Sidecar(id("a")));
+    for found in [&endpoint, &sidecar] {
+        let id = found.id().expect("an id");
+        let uri = if *found == sidecar { id.sidecar_uri() } else { id.uri() };
+        assert_eq!(Dial::from_uri(&uri).as_ref(), Ok(found));
+    }
+    let accepted = |dial: &Dial| [dial.accepts(&endpoint), dial.accepts(&sidecar)];
+    assert_eq!(accepted(&Dial::Any), [true, false]);
+    assert_eq!(accepted(&endpoint), [true, false]);
+    assert_eq!(accepted(&sidecar), [false, true]);
+    assert_eq!(accepted(&Dial::Endpoint(id("b"))), [false, false]);
+    assert_eq!(accepted(&Dial::Sidecar(id("b"))), [false, false]);
+    for uri in ["portlane://tunnel-sidecar/", "portlane://tunnel-sidecar/a/b", "portlane://agent/a/b/c?rotation=1"] {
+        assert!(Dial::from_uri(uri).is_err(), "{uri} is accepted");
     }
 }
 
@@ -141,8 +172,9 @@ proptest! {
         prop_assert_eq!(AgentIdentity::from_uri(&identity.uri()), Ok(identity));
         let endpoint = EndpointId::new(&name).expect("an id");
         prop_assert_eq!(EndpointId::from_uri(&endpoint.uri()), Ok(endpoint.clone()));
-        let dial = Dial::Endpoint(endpoint);
-        prop_assert_eq!(Dial::from_server_name(&dial.server_name()), Some(dial));
+        for dial in [Dial::Endpoint(endpoint.clone()), Dial::Sidecar(endpoint)] {
+            prop_assert_eq!(Dial::from_server_name(&dial.server_name()), Some(dial));
+        }
     }
 
     #[test]

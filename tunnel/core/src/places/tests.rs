@@ -17,7 +17,7 @@ fn peers(names: &[&str]) -> Vec<EndpointId> {
 }
 
 fn sessions(standings: &[(&str, Standing)]) -> Standings {
-    standings.iter().map(|(name, standing)| (id(name), *standing)).collect()
+    standings.iter().map(|(name, standing)| (to(name), *standing)).collect()
 }
 
 fn at(millis: u64) -> Duration {
@@ -40,7 +40,7 @@ fn an_agent_without_a_session_dials_any_endpoint_once_at_a_time() {
 fn a_lost_endpoint_is_dialled_by_its_id_and_any_other_if_it_does_not_answer() {
     let mut places = Places::new(4);
     let lost = sessions(&[("a", LOST)]);
-    places.ended(&id("a"), Duration::from_secs(60), at(0), 0.0);
+    places.ended(&to("a"), Duration::from_secs(60), at(0), 0.0);
     assert_eq!(places.due(&lost, at(0)), [to("a")]);
     places.failed(&to("a"), at(5), 0.0);
     assert_eq!(places.due(&lost, at(5)), [to("a"), Dial::Any]);
@@ -92,7 +92,7 @@ fn an_endpoint_that_is_named_no_more_is_dialled_without_haste() {
     assert_eq!(places.failed(&to("a"), at(0), 1.0), at(10_000));
     assert_eq!(places.failed(&to("a"), at(0), 0.5), at(5000));
     places.told(&id("c"), peers(&["a", "b"]));
-    places.ended(&id("a"), Duration::from_secs(60), at(0), 1.0);
+    places.ended(&to("a"), Duration::from_secs(60), at(0), 1.0);
     assert_eq!(places.failed(&to("a"), at(0), 1.0), at(600), "it is back");
 }
 
@@ -125,10 +125,57 @@ fn an_agent_that_stops_dials_only_for_the_streams_that_it_has() {
     assert_eq!(places.due(&sessions(&[]), at(0)), NONE);
 }
 
+fn sidecar(name: &str) -> Dial {
+    Dial::Sidecar(id(name))
+}
+
+#[test]
+fn sidecars_are_dialled_beside_endpoints_and_up_to_a_bound_of_their_own() {
+    let mut places = Places::new(1);
+    places.told(&id("a"), peers(&["b"]));
+    let names: Vec<String> = (0..=MAX_SIDECARS).map(|number| format!("s{number:02}")).collect();
+    let all: Vec<EndpointId> = names.iter().map(|name| id(name)).collect();
+    places.told_sidecars(all.clone());
+    let mut held = sessions(&[("a", ATTACHED)]);
+    let expected: Vec<Dial> = all.iter().take(MAX_SIDECARS).cloned().map(Dial::Sidecar).collect();
+    assert_eq!(places.due(&held, at(0)), expected, "the server has as many sessions as it may");
+    held.extend(expected.iter().map(|dial| (dial.clone(), ATTACHED)));
+    assert_eq!((places.due(&held, at(0)), places.next(&held)), (Vec::new(), None));
+    held.insert(sidecar("s00"), Standing { leaving: true, ..ATTACHED });
+    assert_eq!(places.due(&held, at(0)), [sidecar("s32")], "one that leaves makes room");
+}
+
+#[test]
+fn sidecars_do_not_keep_an_agent_from_looking_for_the_server() {
+    let mut places = Places::new(4);
+    places.told(&id("a"), peers(&[]));
+    places.told_sidecars(peers(&["s", "t"]));
+    // All endpoints of the server were replaced, and its address leads to others.
+    let mut held = sessions(&[("a", LOST)]);
+    held.insert(sidecar("s"), ATTACHED);
+    assert_eq!(places.due(&held, at(0)), [to("a"), sidecar("t")]);
+    places.failed(&to("a"), at(1), 0.0);
+    assert_eq!(places.due(&held, at(1)), [to("a"), Dial::Any]);
+}
+
+#[test]
+fn a_sidecar_that_is_named_no_more_is_dialled_for_its_session_alone_and_without_haste() {
+    let mut places = Places::new(4);
+    places.told(&id("a"), peers(&[]));
+    places.told_sidecars(peers(&["s"]));
+    assert_eq!(places.failed(&sidecar("s"), at(0), 1.0), at(200));
+    places.told_sidecars(Vec::new());
+    let mut held = sessions(&[("a", ATTACHED)]);
+    assert_eq!(places.due(&held, at(300)), NONE);
+    held.insert(sidecar("s"), LOST);
+    assert_eq!(places.due(&held, at(300)), [sidecar("s")], "its streams may go on");
+    assert_eq!(places.failed(&sidecar("s"), at(300), 1.0), at(10_000));
+}
+
 #[test]
 fn pauses_grow_while_a_connection_does_not_hold() {
     let mut places = Places::new(4);
-    let pauses = [0, 100, 499, 500].map(|up| places.ended(&id("a"), at(up), at(0), 1.0));
+    let pauses = [0, 100, 499, 500].map(|up| places.ended(&to("a"), at(up), at(0), 1.0));
     assert_eq!(pauses, [at(200), at(600), at(1000), at(200)]);
 }
 

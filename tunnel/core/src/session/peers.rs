@@ -2,17 +2,16 @@
 
 use super::{Notice, Session, Side, Violation};
 use crate::frame::{Kind, Malformed, Reader, put};
-use crate::hello::{peers, put_peers};
-use crate::identity::EndpointId;
+use crate::hello::Named;
 
 impl Session {
-    /// Tells the agent of the other endpoints, on this carrier or the next one. What was not sent before is not sent.
-    pub fn name_peers(&mut self, peers: Vec<EndpointId>) {
-        self.peers_due = Some(peers);
+    /// Tells the agent of others, on this carrier or the next one. What was not sent before is not sent.
+    pub fn name_peers(&mut self, named: Named) {
+        self.peers_due = Some(named);
     }
 
-    /// The other endpoints that the peer has named last, once.
-    pub fn take_peers(&mut self) -> Option<Vec<EndpointId>> {
+    /// The others that the peer has named last, once.
+    pub fn take_peers(&mut self) -> Option<Named> {
         self.peers_told.take()
     }
 
@@ -20,13 +19,13 @@ impl Session {
     pub(super) fn put_peers(&mut self, out: &mut Vec<u8>) {
         let Some(due) = self.peers_due.take() else { return };
         let mut payload = Vec::new();
-        put_peers(&mut payload, &due);
+        due.put(&mut payload);
         put(out, Kind::Peers, 0, 0, 0, &payload);
     }
 
     /// An endpoint dials nobody.
     pub(super) fn told_of_peers(&mut self, payload: &[u8]) -> Result<(), Violation> {
-        let named = peers(&mut Reader(payload)).ok_or(Malformed::Payload(Kind::Peers))?;
+        let named = Named::read(&mut Reader(payload)).ok_or(Malformed::Payload(Kind::Peers))?;
         if self.side == Side::Dialler && self.peers_told.replace(named).is_none() {
             self.notices.push_back(Notice::Peers);
         }
@@ -39,12 +38,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Limits;
+    use crate::{Limits, identity::EndpointId};
 
     const NOW: Duration = Duration::ZERO;
 
-    fn ids(names: &[&str]) -> Vec<EndpointId> {
-        names.iter().map(|name| EndpointId::new(name).expect("an id")).collect()
+    /// These endpoints, and a sidecar for each.
+    fn named(names: &[&str]) -> Named {
+        let id = |name: String| EndpointId::new(&name).expect("an id");
+        let peers = names.iter().map(|name| id((*name).to_owned())).collect();
+        Named { peers, sidecars: names.iter().map(|name| id(format!("{name}-sidecar"))).collect() }
     }
 
     /// Takes to the far end what this one has to send.
@@ -63,32 +65,32 @@ mod tests {
     #[test]
     fn an_agent_hears_of_the_endpoints_that_were_named_last_and_once() {
         let [mut agent, mut endpoint] = ends();
-        endpoint.name_peers(ids(&["b"]));
-        endpoint.name_peers(ids(&["b", "c"]));
+        endpoint.name_peers(named(&["b"]));
+        endpoint.name_peers(named(&["b", "c"]));
         assert!(endpoint.has_output());
         give(&mut endpoint, &mut agent);
         assert_eq!(std::iter::from_fn(|| agent.poll()).filter(|notice| *notice == Notice::Peers).count(), 1);
-        assert_eq!((agent.take_peers(), agent.take_peers()), (Some(ids(&["b", "c"])), None));
+        assert_eq!((agent.take_peers(), agent.take_peers()), (Some(named(&["b", "c"])), None));
         assert!(give(&mut agent, &mut endpoint) > 0 && endpoint.take_peers().is_none());
-        endpoint.name_peers(Vec::new());
+        endpoint.name_peers(Named::default());
         give(&mut endpoint, &mut agent);
-        assert_eq!(agent.take_peers(), Some(Vec::new()));
+        assert_eq!(agent.take_peers(), Some(Named::default()));
     }
 
     #[test]
     fn what_a_lost_carrier_did_not_take_comes_on_the_next_one() {
         let [mut agent, mut endpoint] = ends();
         endpoint.detach(1, NOW);
-        endpoint.name_peers(ids(&["b"]));
+        endpoint.name_peers(named(&["b"]));
         assert!(!endpoint.has_output() && endpoint.attach(2, NOW) && agent.attach(2, NOW));
         give(&mut endpoint, &mut agent);
-        assert_eq!(agent.take_peers(), Some(ids(&["b"])));
+        assert_eq!(agent.take_peers(), Some(named(&["b"])));
     }
 
     #[test]
     fn an_endpoint_takes_no_word_on_others_and_a_wrong_one_ends_the_carrier() {
         let [mut agent, mut endpoint] = ends();
-        agent.name_peers(ids(&["b"]));
+        agent.name_peers(named(&["b"]));
         give(&mut agent, &mut endpoint);
         assert_eq!(endpoint.take_peers(), None);
         give(&mut endpoint, &mut agent);

@@ -41,6 +41,15 @@ fn queues_do_not_grow_by_streams_that_are_gone() {
     assert!(queued.iter().all(|ids| *ids < 100), "{queued:?}");
 }
 
+#[test]
+fn a_session_with_a_sidecar_promises_little_and_has_room_for_a_pool_of_connections() {
+    let limits = Limits::default();
+    let mut session = Session::new(Side::Listener, limits.clone().with_sidecar(), START);
+    let opened = (0..limits.unanswered).take_while(|_| session.open(open(), START).is_ok()).count();
+    assert!((128..limits.unanswered).contains(&opened), "{opened}");
+    assert!(session.memory().0 <= 4 << 20, "{:?}", session.memory());
+}
+
 const MANY: usize = 10_000;
 
 /// Two ends with so many streams that both know and nobody writes to, on the carrier of epoch 1.

@@ -237,6 +237,30 @@ async fn a_directed_dial_accepts_no_other_endpoint() {
 }
 
 #[tokio::test]
+async fn a_sidecar_is_no_server_for_who_enrols_or_dials_any_endpoint_or_another_one() {
+    let scene = Scene::new();
+    let sidecar = || {
+        let leaf = scene.authority.sidecar(&id("edge"), LIFETIME, NOW).expect("issued");
+        server_config(Arc::new(SingleCertAndKey::from(leaf)), scene.authority.root(), at(NOW)).expect("usable")
+    };
+    let (accepted, _) = meet(sidecar(), scene.agent(NOW), &Dial::Sidecar(id("edge"))).await;
+    accepted.expect("the sidecar that was dialled");
+    let refused = [
+        (scene.stranger(NOW), Dial::Any),
+        (scene.agent(NOW), Dial::Any),
+        (scene.agent(NOW), Dial::Endpoint(id("edge"))),
+    ];
+    for (client, dial) in refused {
+        let failures = fail(sidecar(), client, &dial).await;
+        assert_eq!(failures, (ServerFailure::Refused, AgentFailure::NotAnEndpoint), "{dial:?}");
+    }
+    let (_, connected) = fail(sidecar(), scene.agent(NOW), &Dial::Sidecar(id("other"))).await;
+    assert_eq!(connected, AgentFailure::OtherEndpoint { wanted: id("other"), found: id("edge") });
+    let (_, connected) = fail(scene.server(NOW), scene.agent(NOW), &Dial::Sidecar(id("edge"))).await;
+    assert_eq!(connected, AgentFailure::NotAnEndpoint, "an endpoint is no sidecar either");
+}
+
+#[tokio::test]
 async fn another_protocol_is_refused_and_none_is_noticed() {
     let scene = Scene::new();
     let mut client = scene.agent(NOW);

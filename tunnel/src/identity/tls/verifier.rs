@@ -14,7 +14,7 @@ use rustls::{
 };
 use tunnel_core::identity::{Dial, Fingerprint};
 
-use super::{endpoint_of, failure::Mismatch, roots};
+use super::{dial_to, failure::Mismatch, roots};
 
 /// What an agent trusts.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) enum Trust {
     Kept(RootCertStore),
 }
 
-/// Verifies that a server is an endpoint of the trusted root, and the endpoint that was dialled.
+/// Verifies that a server is an endpoint, or a sidecar, of the trusted root, and the one that was dialled.
 #[derive(Debug)]
 pub(super) struct EndpointVerifier {
     pub(super) trust: Trust,
@@ -69,13 +69,18 @@ impl ServerCertVerifier for EndpointVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         self.verify_chain(end_entity, intermediates, now)?;
-        let found = endpoint_of(end_entity).ok_or(Mismatch::NotAnEndpoint)?;
-        match Dial::from_server_name(&server_name.to_str()) {
-            Some(Dial::Any) => Ok(ServerCertVerified::assertion()),
-            Some(Dial::Endpoint(wanted)) if wanted == found => Ok(ServerCertVerified::assertion()),
-            Some(Dial::Endpoint(wanted)) => Err(Mismatch::OtherEndpoint { wanted, found }.into()),
-            None => Err(Mismatch::NotDialled.into()),
+        let found = dial_to(end_entity).ok_or(Mismatch::NotAnEndpoint)?;
+        let wanted = Dial::from_server_name(&server_name.to_str()).ok_or(Mismatch::NotDialled)?;
+        if wanted.accepts(&found) {
+            return Ok(ServerCertVerified::assertion());
         }
+        let mismatch = match (wanted, found) {
+            (Dial::Endpoint(wanted), Dial::Endpoint(found)) | (Dial::Sidecar(wanted), Dial::Sidecar(found)) => {
+                Mismatch::OtherEndpoint { wanted, found }
+            }
+            _ => Mismatch::NotAnEndpoint,
+        };
+        Err(mismatch.into())
     }
 
     fn verify_tls12_signature(

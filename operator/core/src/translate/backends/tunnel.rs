@@ -49,21 +49,21 @@ impl Scope<'_> {
         Ok(Target::Tunnel { agent: agents::uid(key, agent), host: host.to_owned(), port })
     }
 
-    /// Checks that the agent dials the proxies of the forward.
+    /// Checks that the agent meets the proxies of the forward: those of the gateway that it dials, or sidecars.
     fn check_gateway(&self, key: &ObjectKey, agent: &ForwardAgent) -> Result<(), Condition> {
         let unmet = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let gateway = match self.admissions.of(key, agent) {
             Ok(gateway) => gateway,
             Err(why) => return unmet(format!("ForwardAgent {key} is not accepted: {}", why.message)),
         };
-        if matches!(&self.forward.placement, Placement::Gateway(own) if *own == gateway) {
-            return Ok(());
+        match &self.forward.placement {
+            Placement::Gateway(own) if *own != gateway => unmet(format!(
+                "ForwardAgent {key} dials ForwardGateway {gateway} and no other: place the forward there, with \
+                 spec.placement.gateway {{name: {}, namespace: {}}}, or in sidecars",
+                gateway.name, gateway.namespace
+            )),
+            Placement::Gateway(_) | Placement::Sidecar(_) => Ok(()),
         }
-        unmet(format!(
-            "ForwardAgent {key} dials the proxies of ForwardGateway {gateway} alone: place the forward there, with \
-             spec.placement.gateway {{name: {}, namespace: {}}}",
-            gateway.name, gateway.namespace
-        ))
     }
 
     /// What a running listener reaches through the agent of this uid, if that still lists it.

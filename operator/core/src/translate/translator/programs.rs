@@ -11,17 +11,19 @@ use super::{
     endpoints::Refreshed,
     forwards::{Forwards, Replaced},
     known::Known,
-    members::Regrouped,
+    meetings::{Meetings, Met},
+    members::{Members, Regrouped},
 };
 use crate::{
     translate::{
-        agents,
-        groups::Group,
+        agents::{self, Admissions},
+        groups::{Group, SidecarGroup},
         judge::Compiled,
         peers,
         program::{Program, Sets, Snapshot},
+        sidecars,
     },
-    world::{World, changes::Changes},
+    world::{ObjectKey, World, changes::Changes},
 };
 
 /// The programs of all groups, and their snapshots.
@@ -30,6 +32,7 @@ pub(super) struct Programs {
     by_group: BTreeMap<Group, Program>,
     /// The gateway groups in which suspended forwards keep their ports.
     held_in: BTreeMap<Origin, Group>,
+    meetings: Meetings,
     snapshots: BTreeMap<Group, Arc<Snapshot>>,
 }
 
@@ -40,6 +43,10 @@ pub(super) struct Republished {
     pub(super) programs: BTreeSet<Group>,
     /// Groups whose listener ports changed.
     pub(super) ports: BTreeSet<Group>,
+    /// Uids of agents that do not reach another number of pods.
+    pub(super) agents: BTreeSet<String>,
+    /// Number of pods that were compared for the tables of sidecars.
+    pub(super) sidecars: u64,
 }
 
 impl Programs {
@@ -48,12 +55,12 @@ impl Programs {
     pub(super) fn publish(
         &mut self,
         (world, changes, version): (&World, &Changes, &Version),
-        regrouped: &Regrouped,
+        (regrouped, members): (&Regrouped, &Members),
         replaced: &[Replaced],
         refreshed: &Refreshed<'_>,
         forwards: &Forwards,
     ) -> Republished {
-        let touched = [
+        let steps = [
             self.follow(regrouped),
             self.set_endpoints(refreshed),
             self.remove_listeners(replaced, forwards),
@@ -62,7 +69,10 @@ impl Programs {
             self.admit_agents(world, changes),
             self.name_peers(world, changes),
         ];
-        self.take_snapshots(version, touched.into_iter().flatten().collect())
+        let mut touched: BTreeSet<Group> = steps.into_iter().flatten().collect();
+        let gateways = self.meet_agents(world, changes, &mut touched);
+        let (agents, sidecars) = self.name_sidecars((world, changes), (regrouped, members), gateways, &mut touched);
+        Republished { agents, sidecars, ..self.take_snapshots(version, touched) }
     }
 
     /// Opens and closes programs with their groups.
@@ -194,6 +204,67 @@ impl Programs {
         touched
     }
 
+    /// Sidecars hear of the agents that their listeners reach. Returns the gateways that these agents dial, or dialled.
+    fn meet_agents(&mut self, world: &World, changes: &Changes, touched: &mut BTreeSet<Group>) -> BTreeSet<ObjectKey> {
+        let mut groups: BTreeSet<Group> = touched.iter().filter(|group| group.sidecars().is_some()).cloned().collect();
+        for key in agents::changed(world, changes) {
+            let Some(agent) = world.agents.get(&key) else { continue };
+            groups.extend(self.meetings.groups_of(&agents::uid(&key, agent)).cloned());
+        }
+        let admissions = Admissions::new(world);
+        let mut gateways = BTreeSet::new();
+        for group in groups {
+            let found = match (self.by_group.get(&group), group.sidecars().map(SidecarGroup::namespace)) {
+                (Some(program), Some(namespace)) => {
+                    agents::of_sidecars(&admissions, namespace, &program.used_agents().collect())
+                }
+                _ => BTreeMap::new(),
+            };
+            let (mut met, mut configured) = (BTreeMap::new(), BTreeMap::new());
+            for (uid, (gateway, agent)) in found {
+                let instances = usize::try_from(agent.max_instances).unwrap_or(usize::MAX);
+                met.insert(uid.clone(), Met { gateway, instances });
+                configured.insert(uid, agent);
+            }
+            gateways.extend(self.meetings.set(&group, met));
+            if let Some(program) = self.by_group.get_mut(&group) {
+                program.set_agents(configured);
+                touched.insert(group);
+            }
+        }
+        gateways
+    }
+
+    /// The proxies of these gateways, and of those whose agents reach pods that changed, hear of the sidecars to which they
+    /// hand connections over. Returns the agents that do not reach another number of pods, and the number of pods that were
+    /// compared.
+    fn name_sidecars(
+        &mut self,
+        (world, changes): (&World, &Changes),
+        (regrouped, members): (&Regrouped, &Members),
+        mut gateways: BTreeSet<ObjectKey>,
+        touched: &mut BTreeSet<Group>,
+    ) -> (BTreeSet<String>, u64) {
+        let moved = changes.sidecar_pods.iter().filter_map(|pod| members.group_of(pod));
+        for group in regrouped.pods.iter().chain(moved) {
+            gateways.extend(self.meetings.gateways_of(group).cloned());
+        }
+        let (mut left_out, mut compared) = (BTreeSet::new(), 0);
+        for gateway in gateways {
+            let uid = world.gateways.get(&gateway).and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
+            let candidates = self.meetings.candidates(&gateway, members, world);
+            compared += candidates.len() as u64;
+            let table = sidecars::table(uid, candidates);
+            left_out.extend(self.meetings.leave_out(&gateway, table.left_out));
+            let group = Group::Gateway(gateway);
+            if let Some(program) = self.by_group.get_mut(&group) {
+                program.set_sidecars(table.sidecars);
+                touched.insert(group);
+            }
+        }
+        (left_out, compared)
+    }
+
     /// Takes a snapshot of every program that changed.
     fn take_snapshots(&mut self, version: &Version, touched: BTreeSet<Group>) -> Republished {
         let mut republished = Republished::default();
@@ -223,6 +294,16 @@ impl Programs {
     /// Every group with the configuration that it should run.
     pub(super) fn snapshots(&self) -> impl Iterator<Item = (&Group, &Arc<Snapshot>)> {
         self.snapshots.iter()
+    }
+
+    /// The sidecar groups whose listeners reach the agent of this uid.
+    pub(super) fn groups_of(&self, uid: &str) -> impl Iterator<Item = &Group> {
+        self.meetings.groups_of(uid)
+    }
+
+    /// The number of pods that an agent of a gateway does not reach.
+    pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
+        self.meetings.left_out(gateway, uid)
     }
 
     /// The ports of a group's listeners, including suspended forwards.

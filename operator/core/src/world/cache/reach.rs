@@ -9,10 +9,13 @@ use std::{
 use proxy_api::MAX_PEERS;
 
 use super::{Cache, Touched};
-use crate::world::{
-    ObjectKey,
-    objects::{PodInfo, ServiceInfo},
-    reach::Reach,
+use crate::{
+    names::PROXY_LABEL,
+    world::{
+        ObjectKey, SidecarPod,
+        objects::{PodInfo, ServiceInfo},
+        reach::Reach,
+    },
 };
 
 /// Whether a pod's fleet is reached in the same way after a change of the pod. Readiness does not matter.
@@ -22,6 +25,15 @@ fn is_reached_alike(before: &PodInfo, now: &PodInfo) -> bool {
         && before.labels == now.labels
         && before.ips == now.ips
         && before.node_ips == now.node_ips
+}
+
+/// How agents reach the sidecar of a pod, if it has one that they can reach.
+fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
+    let is_sidecar = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "sidecar") && info.gateway.is_none();
+    if !is_sidecar || info.leaving || info.uid.is_empty() {
+        return None;
+    }
+    Some(SidecarPod { uid: info.uid.clone(), created: info.created, address: *info.ips.first()? })
 }
 
 impl Cache {
@@ -39,6 +51,7 @@ impl Cache {
             None => self.proxy_pods.remove(key),
         };
         touched.proxy_pods.insert(key.clone());
+        self.sidecar_pod(key, touched);
         if is_same && is_same_peer {
             return;
         }
@@ -51,6 +64,19 @@ impl Cache {
                 self.reach(&gateway, touched);
             }
         }
+    }
+
+    /// Updates how agents reach the sidecar of a pod.
+    fn sidecar_pod(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        let now = self.proxy_pods.get(key).and_then(sidecar_of);
+        if self.world.sidecar_pods.get(key) == now.as_ref() {
+            return;
+        }
+        match now {
+            Some(now) => drop(self.world.sidecar_pods.insert(key.clone(), now)),
+            None => drop(self.world.sidecar_pods.remove(key)),
+        }
+        touched.changes.sidecar_pods.insert(key.clone());
     }
 
     /// Updates how the fleets of a namespace are reached.

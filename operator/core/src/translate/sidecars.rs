@@ -1,0 +1,143 @@
+//! The sidecars that agents of a gateway keep sessions with.
+//!
+//! Each agent reaches the oldest pods of its forwards, up to a bound, so that a newcomer displaces nobody. Sessions of other
+//! pods find no instance: what is left out has to be said.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use proxy_api::{MAX_SIDECARS, SIDECAR_TUNNEL_PORT, Sidecar, Transport};
+use tunnel_core::door::TO_SIDECARS;
+pub use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
+
+use crate::{names::sidecar_id, translate::groups::Group};
+
+/// A pod with a sidecar whose forwards use agents of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Uid of the pod.
+    pub uid: String,
+    /// Creation time, seconds since 1970. A pod without one counts as the youngest.
+    pub created: Option<u64>,
+    /// Address of the pod.
+    pub address: IpAddr,
+    /// How many instances each of the agents may have, by its uid.
+    pub agents: BTreeMap<String, usize>,
+}
+
+/// Which agents of a gateway reach which sidecars.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The sidecars by their ids as endpoints of tunnels.
+    pub sidecars: BTreeMap<String, Sidecar>,
+    /// By the uid of an agent, the number of pods that it does not reach, as it or the gateway has no room.
+    pub left_out: BTreeMap<String, usize>,
+}
+
+/// The table of the gateway of this uid. One of its proxies alone can hand over all connections that come of it.
+#[must_use]
+pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
+    let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
+    candidates.sort_by(|one, other| age(one).cmp(&age(other)));
+    let mut table = Table::default();
+    let (mut taken, mut carriers) = (BTreeMap::<String, usize>::new(), 0_usize);
+    for Candidate { uid, address, agents, .. } in candidates {
+        let is_full = table.sidecars.len() == MAX_SIDECARS;
+        let mut reached = BTreeSet::new();
+        for (agent, instances) in agents {
+            let sidecars = taken.entry(agent.clone()).or_default();
+            let with_it = carriers.saturating_add(instances);
+            if is_full || *sidecars == MOST_OF_AGENT || with_it > TO_SIDECARS {
+                *table.left_out.entry(agent).or_default() += 1;
+                continue;
+            }
+            *sidecars += 1;
+            carriers = with_it;
+            reached.insert(agent);
+        }
+        if !reached.is_empty() {
+            let sidecar = Sidecar { address, agents: reached };
+            table.sidecars.insert(sidecar_id(&uid, gateway_uid), sidecar);
+        }
+    }
+    table
+}
+
+/// Whether the app in the pods of a group listens where agents reach sidecars.
+pub(crate) fn has_taken_port(group: &Group) -> bool {
+    group.sidecars().is_some_and(|group| group.app_ports().contains(&(Transport::Tcp, SIDECAR_TUNNEL_PORT)))
+}
+
+/// The order of age, with an order of pods that are equally old.
+fn age(candidate: &Candidate) -> (bool, Option<u64>, &str) {
+    (candidate.created.is_none(), candidate.created, &candidate.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn candidate(number: u32, created: Option<u64>, agents: &[&str]) -> Candidate {
+        Candidate {
+            uid: format!("p-{number}"),
+            created,
+            address: Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
+            agents: agents.iter().map(|uid| ((*uid).to_owned(), 1)).collect(),
+        }
+    }
+
+    /// The agents of the pod of this number, if it is in the table.
+    fn agents_of(table: &Table, number: u32) -> Vec<&str> {
+        let reached = table.sidecars.get(&sidecar_id(&format!("p-{number}"), "g-1"));
+        reached.into_iter().flat_map(|reached| &reached.agents).map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_sidecar_has_an_id_for_each_gateway() {
+        assert_eq!(sidecar_id("p-1", "g-1"), "c6672129cb9a9cf7517c9cb98d6f2eec");
+        assert_eq!(sidecar_id("p-1", "g-2"), "916f7cc7d7a6a09d47c39edd5de60702");
+    }
+
+    #[test]
+    fn agents_reach_the_oldest_pods_and_what_is_left_out_is_counted() {
+        let most = u32::try_from(MOST_OF_AGENT).expect("few");
+        // The youngest come first.
+        let mut candidates: Vec<Candidate> =
+            (0..most + 2).rev().map(|number| candidate(number, Some(u64::from(number)), &["u-1"])).collect();
+        candidates.push(candidate(most + 2, None, &["u-1", "u-2"]));
+        let table = table("g-1", candidates);
+        assert_eq!(table.sidecars.len(), MOST_OF_AGENT + 1);
+        assert_eq!((agents_of(&table, 0), agents_of(&table, most - 1)), (vec!["u-1"], vec!["u-1"]));
+        assert!(agents_of(&table, most).is_empty() && agents_of(&table, most + 1).is_empty());
+        assert_eq!(agents_of(&table, most + 2), ["u-2"], "another agent has room");
+        assert_eq!(table.left_out, BTreeMap::from([("u-1".to_owned(), 3)]));
+        let first = &table.sidecars[&sidecar_id("p-0", "g-1")];
+        assert_eq!(first.address, IpAddr::from([10, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_gateway_has_no_more_sidecars_than_its_proxies_read() {
+        let candidates = (0..1030).map(|number| {
+            let agent = format!("u-{}", number / 30);
+            candidate(number, Some(u64::from(number)), &[agent.as_str()])
+        });
+        let table = table("g-1", candidates);
+        assert_eq!(table.sidecars.len(), MAX_SIDECARS);
+        assert_eq!(table.left_out, BTreeMap::from([("u-34".to_owned(), 6)]));
+    }
+
+    #[test]
+    fn one_proxy_of_a_gateway_can_hand_over_the_connections_of_all_instances() {
+        let candidates = (0..96).map(|number| {
+            let agents = BTreeMap::from([(format!("u-{}", number / 32), TO_SIDECARS / 64)]);
+            Candidate { agents, ..candidate(number, Some(u64::from(number)), &[]) }
+        });
+        let table = table("g-1", candidates);
+        assert_eq!(table.sidecars.len(), 64);
+        assert_eq!(table.left_out, BTreeMap::from([("u-2".to_owned(), 32)]));
+    }
+}

@@ -1,0 +1,108 @@
+//! Which sidecars meet which agents. A group of sidecars hears of the agents that its listeners reach, and the proxies of a
+//! gateway hear of the sidecars to which they hand the connections of these agents over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::members::Members;
+use crate::{
+    translate::{
+        groups::Group,
+        sidecars::{Candidate, has_taken_port},
+    },
+    world::{ObjectKey, World},
+};
+
+/// An agent that the listeners of a group reach.
+#[derive(Debug)]
+pub(super) struct Met {
+    /// The gateway that the agent dials.
+    pub(super) gateway: ObjectKey,
+    /// How many instances it may have.
+    pub(super) instances: usize,
+}
+
+/// The agents of all sidecar groups.
+#[derive(Debug, Default)]
+pub(super) struct Meetings {
+    /// By uid, for each group that has any.
+    by_group: BTreeMap<Group, BTreeMap<String, Met>>,
+    /// The groups of each agent, by its uid.
+    of_agent: BTreeMap<String, BTreeSet<Group>>,
+    /// The groups with agents of each gateway.
+    at_gateway: BTreeMap<ObjectKey, BTreeSet<Group>>,
+    /// Of each gateway, the number of pods that its agents do not reach, by the uid of the agent.
+    left_out: BTreeMap<ObjectKey, BTreeMap<String, usize>>,
+}
+
+impl Meetings {
+    /// Replaces the agents of a group. Returns the gateways that these dial, or that the earlier ones dialled.
+    pub(super) fn set(&mut self, group: &Group, agents: BTreeMap<String, Met>) -> BTreeSet<ObjectKey> {
+        let before = self.by_group.remove(group).unwrap_or_default();
+        let gateways: BTreeSet<ObjectKey> =
+            before.values().chain(agents.values()).map(|met| met.gateway.clone()).collect();
+        for (uid, met) in before {
+            take_out(&mut self.of_agent, &uid, group);
+            take_out(&mut self.at_gateway, &met.gateway, group);
+        }
+        for (uid, met) in &agents {
+            self.of_agent.entry(uid.clone()).or_default().insert(group.clone());
+            self.at_gateway.entry(met.gateway.clone()).or_default().insert(group.clone());
+        }
+        if !agents.is_empty() {
+            self.by_group.insert(group.clone(), agents);
+        }
+        gateways
+    }
+
+    /// The groups whose listeners reach the agent of this uid.
+    pub(super) fn groups_of(&self, uid: &str) -> impl Iterator<Item = &Group> {
+        self.of_agent.get(uid).into_iter().flatten()
+    }
+
+    /// The gateways that the agents of a group dial.
+    pub(super) fn gateways_of(&self, group: &Group) -> impl Iterator<Item = &ObjectKey> {
+        self.by_group.get(group).into_iter().flat_map(BTreeMap::values).map(|met| &met.gateway)
+    }
+
+    /// The pods that agents of a gateway should reach. The proxy of a pod cannot listen for agents where the app does.
+    pub(super) fn candidates(&self, gateway: &ObjectKey, members: &Members, world: &World) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        let groups = self.at_gateway.get(gateway).into_iter().flatten();
+        for group in groups.filter(|group| !has_taken_port(group)) {
+            let (Some(met), Some(pods)) = (self.by_group.get(group), members.pods(group)) else { continue };
+            let here = met.iter().filter(|(_, met)| met.gateway == *gateway);
+            let agents: BTreeMap<String, usize> = here.map(|(uid, met)| (uid.clone(), met.instances)).collect();
+            for pod in pods.iter().filter_map(|pod| world.sidecar_pods.get(pod)) {
+                let (uid, agents) = (pod.uid.clone(), agents.clone());
+                candidates.push(Candidate { uid, created: pod.created, address: pod.address, agents });
+            }
+        }
+        candidates
+    }
+
+    /// Replaces the numbers of pods that agents of a gateway do not reach. Returns the agents with another number.
+    pub(super) fn leave_out(&mut self, gateway: &ObjectKey, now: BTreeMap<String, usize>) -> BTreeSet<String> {
+        let before = self.left_out.remove(gateway).unwrap_or_default();
+        let uids = before.keys().chain(now.keys());
+        let changed = uids.filter(|uid| before.get(*uid) != now.get(*uid)).cloned().collect();
+        if !now.is_empty() {
+            self.left_out.insert(gateway.clone(), now);
+        }
+        changed
+    }
+
+    /// The number of pods that an agent of a gateway does not reach, as it or the gateway has no room.
+    pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
+        self.left_out.get(gateway).and_then(|agents| agents.get(uid)).copied().unwrap_or_default()
+    }
+}
+
+/// Takes a group out of the set of this key.
+fn take_out<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<Group>>, key: &K, group: &Group) {
+    if let Some(groups) = sets.get_mut(key) {
+        groups.remove(group);
+        if groups.is_empty() {
+            sets.remove(key);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The tunnels of a sidecar. Agents reach it through the pods of their gateways, which hand the connections over.
+//!
+//! ```text
+//! agent ─▶ pod of gateway G ─ bytes as they are ─▶ port ─ server name ─▶ endpoint of G ─▶ answers, as in a gateway
+//! ```
+//!
+//! There is one endpoint for each gateway, as each has a root of its own. The thread starts with the first configuration
+//! that has agents, so that other sidecars do without it, and the port is open while there are agents.
+
+mod gateway;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    select,
+    sync::{Notify, mpsc, watch},
+    task::{AbortHandle, LocalSet, spawn_local},
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tunnel::{
+    chain,
+    endpoint::{ByName, Endpoint, Rules, listen_by_name},
+    remote::Nobody,
+    secure::ServerTls,
+};
+use tunnel_core::door;
+
+use self::gateway::Gateway;
+use super::{BEAT, FAREWELL, LOOK, Shared, TunnelsError, answer, bind, connected, rules_of};
+use crate::{
+    agents::{AgentNews, Agents, ForTunnels, Question, Seen},
+    core::instances::Instances,
+    files::Files,
+    lives::Life,
+    log::{Level, Log},
+    process::Process,
+    signing::{Asks, ToOperator},
+};
+
+/// Most gateways whose agents one sidecar reaches.
+pub const MAX_GATEWAYS: usize = 4;
+/// Instances of the agents of one gateway at once.
+pub const MAX_AGENTS: usize = 256;
+/// Pause before the port is tried again.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Where the agents of a sidecar connect, and what is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address that pods of gateways dial.
+    pub address: SocketAddr,
+    /// The folder for keys, which only this process uses.
+    pub folder: PathBuf,
+}
+
+/// The thread of the tunnels, once it has started.
+pub type Started = Arc<Mutex<Option<thread::JoinHandle<()>>>>;
+/// Starts the thread when it is needed.
+pub type Starts = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+type Names = Rc<ByName<ServerTls<Nobody>>>;
+
+/// The way to agents, and what starts the thread with the first configuration that has any. `news` hears of the instances
+/// that come and go. The thread ends when nobody is left to change `configured`.
+#[must_use]
+pub fn wait(
+    settings: &Settings,
+    process: &Process,
+    mut configured: watch::Receiver<Arc<ForTunnels>>,
+    news: Arc<AgentNews>,
+    to_operator: ToOperator,
+    started: Started,
+) -> (Agents, Starts) {
+    let (agents, door, questions) = Agents::served();
+    let shared = Shared { door, log: process.log.clone(), files: process.files.clone(), news };
+    let (settings, lives) = (settings.clone(), process.lives.clone());
+    let starts = async move {
+        if configured.wait_for(|told| told.agents.values().any(|agent| agent.gateway.is_some())).await.is_err() {
+            return;
+        }
+        configured.mark_changed();
+        let log = shared.log.clone();
+        let run = move |runtime: Runtime| {
+            let life = lives.begin("tunnels");
+            LocalSet::new().block_on(&runtime, async move {
+                Thread::new(settings, shared, to_operator.asks).run(questions, configured, life).await;
+            });
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let named = thread::Builder::new().name("tunnels".into());
+        match runtime.and_then(|runtime| named.spawn(move || run(runtime))) {
+            Ok(thread) => *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            Err(error) => {
+                let error = TunnelsError::Thread(error);
+                log.notice(Level::Error, "tunnels", "the agents of this sidecar", chain(&error));
+            }
+        }
+    };
+    (agents, Box::pin(starts))
+}
+
+/// What tasks tell the thread of.
+#[derive(Default)]
+struct Woken {
+    /// Uids of agents of which an instance, or its connection, has come or gone.
+    touched: RefCell<BTreeSet<String>>,
+    /// Something was touched, or a gateway has a leaf.
+    notify: Notify,
+}
+
+/// The state of the thread.
+struct Thread {
+    settings: Settings,
+    shared: Shared,
+    asks: Asks,
+    /// By uid.
+    gateways: BTreeMap<String, Gateway>,
+    names: Names,
+    /// Listens for agents, if there are any.
+    port: Option<AbortHandle>,
+    woken: Rc<Woken>,
+    /// What others were told of.
+    told: Instances,
+    /// What endpoints of gateways have counted that are gone.
+    past: Seen,
+}
+
+impl Thread {
+    fn new(settings: Settings, shared: Shared, asks: Asks) -> Self {
+        let (gateways, names, woken) = (BTreeMap::new(), Names::default(), Rc::default());
+        let (told, past) = (Instances::default(), Seen::default());
+        Self { settings, shared, asks, gateways, names, port: None, woken, told, past }
+    }
+
+    async fn run(
+        mut self,
+        mut questions: mpsc::Receiver<Question>,
+        mut configured: watch::Receiver<Arc<ForTunnels>>,
+        life: Life,
+    ) {
+        let (woken, door) = (self.woken.clone(), self.shared.door.clone());
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                Some(question) = questions.recv() => self.answer(question),
+                () = woken.notify.notified() => self.wake(),
+                changed = configured.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let told = configured.borrow_and_update().clone();
+                    self.apply(&told);
+                }
+                () = door.draining.notified() => self.endpoints().for_each(|endpoint| endpoint.drain()),
+                _ = beats.tick() => {
+                    life.beat();
+                    self.look();
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// The endpoints of gateways that have a leaf.
+    fn endpoints(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
+        self.gateways.values().filter_map(Gateway::endpoint)
+    }
+
+    fn answer(&self, question: Question) {
+        let gateway = self.gateways.values().find(|gateway| gateway.has(&question.to.uid));
+        match gateway.and_then(Gateway::endpoint) {
+            Some(endpoint) => {
+                spawn_local(answer::answer(endpoint.clone(), self.shared.files.clone(), question));
+            }
+            None => answer::refuse(question),
+        }
+    }
+
+    /// A task has told something.
+    fn wake(&mut self) {
+        self.open();
+        let touched = self.woken.touched.take();
+        touched.iter().for_each(|uid| self.tell(uid));
+    }
+
+    /// Opens the endpoints of gateways that have a leaf by now.
+    fn open(&mut self) {
+        for gateway in self.gateways.values_mut() {
+            if let Err(error) = gateway.open(&self.names, &self.woken) {
+                self.shared.log.notice(Level::Error, "tunnels", "the agents of this sidecar", chain(&error));
+            }
+        }
+    }
+
+    /// Takes the agents of another configuration.
+    fn apply(&mut self, told: &ForTunnels) {
+        let mut all = BTreeMap::<&String, BTreeMap<String, Rc<Rules>>>::new();
+        for (uid, agent) in &told.agents {
+            let Some(gateway) = &agent.gateway else { continue };
+            all.entry(gateway).or_default().insert(uid.clone(), Rc::new(rules_of(&self.shared.log, agent)));
+        }
+        let gone: Vec<String> = self.gateways.keys().filter(|uid| !all.contains_key(*uid)).cloned().collect();
+        for uid in gone {
+            self.leave(&uid);
+        }
+        for (uid, rules) in all {
+            if let Some(gateway) = self.join(uid) {
+                gateway.set(rules);
+            }
+        }
+        self.open();
+        self.listen();
+    }
+
+    /// The gateway of this uid. None: it cannot be used.
+    fn join(&mut self, uid: &str) -> Option<&Gateway> {
+        if !self.gateways.contains_key(uid) {
+            let made = if self.gateways.len() < MAX_GATEWAYS {
+                let log = self.shared.log.clone();
+                Gateway::new(uid, &self.settings.folder, self.asks.clone(), log, &self.woken)
+                    .map_err(|error| chain(&error))
+            } else {
+                Err(format!("a sidecar reaches agents of no more than {MAX_GATEWAYS} gateways"))
+            };
+            match made {
+                Ok(gateway) => drop(self.gateways.insert(uid.to_owned(), gateway)),
+                Err(why) => {
+                    let subject = format!("the agents of the gateway with the uid {uid}");
+                    self.shared.log.notice(Level::Error, "tunnels", subject, why);
+                }
+            }
+        }
+        self.gateways.get(uid)
+    }
+
+    /// No agent of this gateway is left.
+    fn leave(&mut self, uid: &str) {
+        let Some(gateway) = self.gateways.remove(uid) else { return };
+        let agents = gateway.set(BTreeMap::new());
+        if let Some(endpoint) = gateway.endpoint() {
+            self.names.remove(endpoint.id());
+            count(&mut self.past, endpoint);
+        }
+        agents.keys().for_each(|uid| self.tell(uid));
+    }
+
+    /// Opens the port if there are agents, and closes it if there are none.
+    fn listen(&mut self) {
+        if self.gateways.is_empty() {
+            if let Some(port) = self.port.take() {
+                port.abort();
+            }
+        } else if self.port.is_none() {
+            let Shared { files, log, .. } = &self.shared;
+            let task = listen(self.settings.address, self.names.clone(), files.clone(), log.clone());
+            self.port = Some(spawn_local(task).abort_handle());
+        }
+    }
+
+    /// Tells others which instances of an agent are connected, if those are others than before.
+    fn tell(&mut self, uid: &str) {
+        let views: Vec<_> = self.endpoints().flat_map(|endpoint| endpoint.instances_of(uid)).collect();
+        let now = connected(&views).0.remove(uid).unwrap_or_default();
+        if self.told.set(uid.into(), now.clone()) {
+            self.shared.news.tell(uid.into(), now);
+        }
+    }
+
+    /// Once a second: what metrics show.
+    fn look(&mut self) {
+        let mut seen = self.past.clone();
+        add(&mut seen.closed, self.names.closed());
+        for endpoint in self.endpoints() {
+            let views = endpoint.agents();
+            seen.agents += views.iter().filter(|view| view.attached).count();
+            seen.streams += views.iter().map(|view| view.streams).sum::<usize>();
+            count(&mut seen, endpoint);
+        }
+        self.shared.door.show(seen);
+    }
+
+    /// The process ends: sessions of workers have ended, and what they have sent may still be on its way.
+    async fn end(self) {
+        self.endpoints().for_each(|endpoint| endpoint.drain());
+        let deadline = Instant::now() + FAREWELL;
+        while !self.endpoints().all(|endpoint| endpoint.is_idle()) && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
+        self.endpoints().for_each(|endpoint| endpoint.close());
+    }
+}
+
+/// Adds what an endpoint has counted since it is there.
+fn count(seen: &mut Seen, endpoint: &Endpoint) {
+    seen.dropped_datagrams += endpoint.dropped_datagrams();
+    add(&mut seen.closed, endpoint.closed());
+}
+
+fn add(all: &mut BTreeMap<&'static str, u64>, more: BTreeMap<&'static str, u64>) {
+    for (reason, count) in more {
+        *all.entry(reason).or_default() += count;
+    }
+}
+
+/// Serves agents at an address, within a `LocalSet`. While something else has the port, it is tried again.
+async fn listen(address: SocketAddr, names: Names, files: Arc<Files>, log: Log) {
+    let mut is_told = false;
+    let port = loop {
+        match bind(address).and_then(TcpListener::from_std) {
+            Ok(port) => break port,
+            Err(error) if is_told => tracing::debug!(%address, %error, "the port for agents is not free yet"),
+            Err(error) => {
+                is_told = true;
+                let message = format!("{}; it is tried every {} s", taken(address, &error), PAUSE.as_secs());
+                log.notice(Level::Error, "tunnels", "the agents of this sidecar", message);
+            }
+        }
+        sleep(PAUSE).await;
+    };
+    if is_told {
+        log.notice(Level::Info, "tunnels", "the agents of this sidecar", format!("{address} is open"));
+    }
+    // Connections of agents come before those of visitors, who need them; how many there are is bounded.
+    listen_by_name(names, port, door::of_sidecar(MAX_AGENTS), move || files.take_anyway(1)).await;
+}
+
+/// Why agents cannot be listened for, and the remedy.
+fn taken(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("port {port} of this pod, where agents reach its sidecar, is in use: let the app use another port")
+        }
+        _ => format!("cannot listen on {address}, where agents reach this sidecar: {error}"),
+    }
+}

@@ -1,0 +1,94 @@
+//! One gateway whose agents a sidecar reaches: its leaf, and the endpoint that it makes of the sidecar.
+
+use std::{collections::BTreeMap, path::Path, rc::Rc};
+
+use tokio::task::{AbortHandle, spawn_local};
+use tunnel::{
+    endpoint::{self, Endpoint, Rules},
+    local::system_clock,
+    remote::{Nobody, Remote},
+};
+use tunnel_core::{Limits, door::SIDECAR_CONNECTIONS_PER_SECOND, identity::EndpointId};
+
+use super::{MAX_AGENTS, Names, Woken};
+use crate::{
+    log::Log,
+    signing::Asks,
+    tunnels::{RulesByUid, TunnelsError, boot, trust::keep},
+};
+
+/// A gateway, until it is dropped.
+pub(super) struct Gateway {
+    rules: RulesByUid,
+    remote: Rc<Remote<Asks, Nobody>>,
+    /// None: there is no leaf yet, so nobody knows the id of the endpoint.
+    endpoint: Option<Rc<Endpoint>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Gateway {
+    /// The gateway of this uid, whose leaf is kept in a folder of its own. Its task asks for leaves.
+    pub(super) fn new(uid: &str, folder: &Path, asks: Asks, log: Log, woken: &Rc<Woken>) -> Result<Self, TunnelsError> {
+        // It names a folder.
+        let label = EndpointId::new(uid)?;
+        let folder = folder.join(label.as_str());
+        let remote = Rc::new(Remote::open_sidecar(&folder, uid.to_owned(), system_clock(), asks)?);
+        let woken = woken.clone();
+        let signed = move || woken.notify.notify_one();
+        let keeper = spawn_local(keep(remote.clone(), log, "the certificate of this sidecar", signed));
+        let (rules, tasks) = (RulesByUid::default(), vec![keeper.abort_handle()]);
+        Ok(Self { rules, remote, endpoint: None, tasks })
+    }
+
+    /// The endpoint, if there is a leaf.
+    pub(super) fn endpoint(&self) -> Option<&Rc<Endpoint>> {
+        self.endpoint.as_ref()
+    }
+
+    /// Whether the agent of this uid dials the gateway.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.rules.borrow().contains_key(uid)
+    }
+
+    /// Replaces what agents may do, and gives what they might before.
+    pub(super) fn set(&self, rules: BTreeMap<String, Rc<Rules>>) -> BTreeMap<String, Rc<Rules>> {
+        let before = self.rules.replace(rules);
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.review();
+        }
+        before
+    }
+
+    /// Opens the endpoint once there is a leaf, which says its id.
+    pub(super) fn open(&mut self, names: &Names, woken: &Rc<Woken>) -> Result<(), TunnelsError> {
+        let Some(id) = self.remote.id().filter(|_| self.endpoint.is_none()) else { return Ok(()) };
+        let settings = endpoint::Settings {
+            id,
+            boot: boot()?,
+            limits: Limits::default().with_sidecar(),
+            max_agents: MAX_AGENTS,
+            connections_per_second: SIDECAR_CONNECTIONS_PER_SECOND,
+        };
+        let rules = self.rules.clone();
+        let endpoint = Endpoint::new(settings, move |uid| rules.borrow().get(uid).cloned());
+        names.insert(endpoint.clone(), self.remote.tls());
+        self.tasks.push(spawn_local(watch(endpoint.clone(), woken.clone())).abort_handle());
+        self.endpoint = Some(endpoint);
+        Ok(())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Passes on which agents have other instances.
+async fn watch(endpoint: Rc<Endpoint>, woken: Rc<Woken>) {
+    loop {
+        let uids = endpoint.changed().await;
+        woken.touched.borrow_mut().extend(uids);
+        woken.notify.notify_one();
+    }
+}

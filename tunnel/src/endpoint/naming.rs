@@ -1,0 +1,58 @@
+//! Whom an endpoint names to agents, and hands connections over to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use tunnel_core::hello::{MAX_PEERS, Named};
+use tunnel_core::identity::EndpointId;
+use tunnel_core::places::MAX_SIDECARS;
+
+use super::Endpoint;
+use crate::Tunnel;
+
+/// A sidecar that agents reach through this endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Where this endpoint reaches it.
+    pub address: SocketAddr,
+    /// Uids of the agents that its sessions may lead to. No other agent hears of it.
+    pub agents: BTreeSet<String>,
+}
+
+impl Endpoint {
+    /// Which endpoint this is.
+    pub fn id(&self) -> &EndpointId {
+        &self.settings.id
+    }
+
+    /// The other endpoints, and where this one reaches them. Agents hear of them, and connections that are meant for them
+    /// are handed over. This endpoint itself does not count.
+    pub fn set_peers(&self, mut peers: BTreeMap<EndpointId, SocketAddr>) {
+        peers.remove(&self.settings.id);
+        if self.handing.set_peers(peers) {
+            self.name_again(|_| true);
+        }
+    }
+
+    /// The sidecars, by their ids. Connections that are meant for them are handed over, and an agent hears of its own.
+    pub fn set_sidecars(&self, sidecars: &BTreeMap<EndpointId, Sidecar>) {
+        let touched = self.handing.set_sidecars(sidecars);
+        self.name_again(|uid| touched.contains(uid));
+    }
+
+    /// Whom an agent may dial beside this endpoint.
+    pub(super) fn named(&self, uid: &str) -> Named {
+        Named { peers: self.handing.peers(MAX_PEERS), sidecars: self.handing.sidecars_of(uid, MAX_SIDECARS) }
+    }
+
+    fn name_again(&self, concerns: impl Fn(&str) -> bool) {
+        let sessions = self.sessions.borrow();
+        let concerned = sessions.iter().filter(|(key, _)| concerns(&key.uid));
+        let concerned: Vec<(String, Tunnel)> =
+            concerned.map(|(key, held)| (key.uid.clone(), held.tunnel.clone())).collect();
+        drop(sessions);
+        for (uid, tunnel) in concerned {
+            tunnel.name_peers(self.named(&uid));
+        }
+    }
+}
