@@ -85,7 +85,7 @@ impl Place {
 
     /// Where the log of this listener is.
     fn of_log(&self, id: &ListenerId) -> PlaceOfLog {
-        PlaceOfLog::new(id, &self.folder, self.credentials.clone())
+        PlaceOfLog::new(id, &self.folder, self.credentials.clone()).draining(self.drains_only)
     }
 }
 
