@@ -36,7 +36,7 @@ use tokio::{
 };
 
 pub use self::left::LeftError;
-pub(crate) use self::left::{find, name, waiting};
+pub(crate) use self::left::{damage, find, name, waiting};
 use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
     keeping::{Ask, Wanted, late},
