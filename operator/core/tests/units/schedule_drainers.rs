@@ -1,14 +1,14 @@
 //! Claims of pods that a smaller fleet no longer has, in a virtual cluster: the tests play the controllers of
 //! `StatefulSet`s and Jobs.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use operator_core::{
     ObjectKey,
     desired::{ca::Trusted, gateway::Fleets},
     schedule::drainers::{Drainers, Step},
     world::{
-        objects::{ClaimState, DrainerState, FleetState, Object, PodInfo},
+        objects::{ClaimState, Drain, DrainerState, FleetState, Object, PodInfo},
         rights::FleetNamespaces,
         watched::{Kind, Seen},
     },
@@ -62,8 +62,18 @@ impl Yard {
     fn job(&mut self, ordinal: i32, generation: i64, succeeded: bool) {
         let (gateway, uid) = ("edge".to_owned(), format!("job-{ordinal}"));
         let drained_for = format!("uid-{ordinal}.fleet.{generation}");
-        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, leaving: false };
+        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, ..DrainerState::default() };
         self.scene.see(Object::Drainer(job(ordinal), state));
+    }
+
+    /// How the drainer of this ordinal gets on, by its pod.
+    fn drains(&mut self, ordinal: i32, drain: Drain) {
+        let job = job(ordinal).name;
+        let name = format!("{job}-x7k2p");
+        let labels = BTreeMap::from([("batch.kubernetes.io/job-name".to_owned(), job)]);
+        let (gateway, drains) = (None, Some("edge".to_owned()));
+        let info = PodInfo { labels, gateway, drains, drain, ..fleet_pod(&name, false) };
+        self.scene.see(Object::ProxyPod(key(&name), info));
     }
 
     fn pod(&mut self, ordinal: i32) {
@@ -182,6 +192,27 @@ fn four_drainers_of_a_gateway_run_at_a_time_and_one_that_does_not_succeed_stays(
     yard.job(2, 1, true);
     assert_eq!(yard.steps(), ["remove messages-edge-2", "create edge-drain-4"]);
     assert_eq!(yard.scene.cache.spare_claims(&key("edge")).count(), 6, "for the status");
+}
+
+#[test]
+fn drainers_that_need_a_person_hold_up_others_only_at_sixteen() {
+    let claims: Vec<i32> = (0..20).collect();
+    let mut yard = Yard::new(0, &claims);
+    for ordinal in 0..4 {
+        yard.job(ordinal, 1, false);
+        yard.drains(ordinal, if ordinal < 3 { Drain::Failed } else { Drain::Unschedulable });
+    }
+    let next = ["create edge-drain-4", "create edge-drain-5", "create edge-drain-6", "create edge-drain-7"];
+    assert_eq!(yard.steps(), next);
+    for ordinal in 4..15 {
+        yard.job(ordinal, 1, false);
+        yard.drains(ordinal, Drain::Failed);
+    }
+    assert_eq!(yard.steps(), ["create edge-drain-15"]);
+    yard.job(15, 1, false);
+    assert!(yard.steps().is_empty(), "no more, whatever they do");
+    yard.job(0, 1, true);
+    assert_eq!(yard.steps(), ["remove messages-edge-0", "create edge-drain-16"]);
 }
 
 #[test]
