@@ -7,6 +7,7 @@ use operator_core::{
     ObjectKey,
     desired::{ca::Trusted, gateway::Fleets},
     schedule::drainers::{Drainers, Step},
+    status::{claims::claims_drained, conditions::Truth},
     world::{
         objects::{ClaimState, Drain, DrainerState, FleetState, Object, PodInfo},
         rights::FleetNamespaces,
@@ -15,7 +16,7 @@ use operator_core::{
 };
 use serde_json::json;
 
-use crate::scene::{Scene, deployment, fleet_pod, gateway, key, ms, source, unreadable_gateway};
+use crate::scene::{News, Scene, deployment, fleet_pod, gateway, key, ms, source, unreadable_gateway};
 
 /// The fleet `edge` on claims.
 struct Yard {
@@ -67,13 +68,13 @@ impl Yard {
     }
 
     /// How the drainer of this ordinal gets on, by its pod.
-    fn drains(&mut self, ordinal: i32, drain: Drain) {
+    fn drains(&mut self, ordinal: i32, drain: Drain) -> News {
         let job = job(ordinal).name;
         let name = format!("{job}-x7k2p");
         let labels = BTreeMap::from([("batch.kubernetes.io/job-name".to_owned(), job)]);
         let (gateway, drains) = (None, Some("edge".to_owned()));
         let info = PodInfo { labels, gateway, drains, drain, ..fleet_pod(&name, false) };
-        self.scene.see(Object::ProxyPod(key(&name), info));
+        self.scene.see(Object::ProxyPod(key(&name), info))
     }
 
     fn pod(&mut self, ordinal: i32) {
@@ -213,6 +214,49 @@ fn drainers_that_need_a_person_hold_up_others_only_at_sixteen() {
     assert!(yard.steps().is_empty(), "no more, whatever they do");
     yard.job(0, 1, true);
     assert_eq!(yard.steps(), ["remove messages-edge-0", "create edge-drain-16"]);
+}
+
+#[test]
+fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
+    let mut yard = Yard::new(1, &[0]);
+    let waits = |yard: &Yard| claims_drained(&key("edge"), &yard.scene.cache);
+    assert_eq!(waits(&yard), None);
+    for ordinal in 1..8 {
+        yard.claim(ordinal, false);
+    }
+    let is = |yard: &Yard, reason: &str, start: &str| {
+        let found = waits(yard).expect("a condition");
+        assert_eq!((found.status, found.reason.as_str()), (Truth::False, reason));
+        assert!(found.message.starts_with(start), "{}", found.message);
+        found.message
+    };
+    let all = "messages-edge-1, messages-edge-2, messages-edge-3, messages-edge-4 and 3 more: ";
+    is(&yard, "Draining", all);
+    for ordinal in 1..5 {
+        yard.job(ordinal, 1, false);
+    }
+    is(&yard, "Draining", all);
+    let (gateway, uid) = ("edge".to_owned(), "job-1".to_owned());
+    let lacks_pod = DrainerState { gateway, ordinal: 1, uid, lacks_pod: true, ..DrainerState::default() };
+    let news = yard.scene.see(Object::Drainer(job(1), lacks_pod));
+    assert!(news.touched.gateways.contains(&key("edge")), "the status is written anew");
+    is(&yard, "DrainLacksPod", "messages-edge-1: the Job has no pod");
+    yard.drains(2, Drain::Unschedulable);
+    is(&yard, "DrainUnschedulable", "messages-edge-2: no node");
+    yard.drains(4, Drain::Failed);
+    yard.drains(3, Drain::Failed);
+    let message = is(&yard, "DrainFailed", "messages-edge-3, messages-edge-4: ");
+    assert!(message.contains("kubectl logs --previous job/edge-drain-3"), "{message}");
+}
+
+#[test]
+fn a_pod_that_drains_touches_the_status_when_it_gets_on_otherwise() {
+    let mut yard = Yard::new(1, &[1]);
+    yard.job(1, 1, false);
+    let is_touched = |yard: &mut Yard, drain: Drain| yard.drains(1, drain).touched.gateways.contains(&key("edge"));
+    assert!(is_touched(&mut yard, Drain::Runs));
+    assert!(!is_touched(&mut yard, Drain::Runs), "nothing is new");
+    assert!(is_touched(&mut yard, Drain::Failed));
 }
 
 #[test]
