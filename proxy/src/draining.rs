@@ -83,6 +83,8 @@ impl Draining {
                 log.owner = Owner::Listener;
                 if let Some(seen) = seen {
                     (log.messages, log.put_aside) = (Some(seen.backlog), seen.dead_lettered);
+                    // A log that is opened again counts anew.
+                    log.lost = log.lost.max(seen.lost);
                 }
             } else if log.owner != Owner::Nobody {
                 log.owner = Owner::Nobody;
@@ -91,8 +93,8 @@ impl Draining {
         }
     }
 
-    /// The end: whether nothing is left, nor has come meanwhile. A proxy whose pod was only thought to be gone may have
-    /// begun logs.
+    /// The end: whether nothing is left, nor has come meanwhile, and nothing is damaged. A proxy whose pod was only thought
+    /// to be gone may have begun logs.
     ///
     /// # Errors
     /// What is left.
@@ -101,6 +103,12 @@ impl Draining {
         match messages::find(&self.folder) {
             Ok(found) => self.logs.extend(found.into_iter().filter(|log| !known.contains(&log.folder))),
             Err(error) => return Err(Kept { folder: self.folder, words: error.to_string() }),
+        }
+        for log in self.logs.iter_mut().filter(|log| log.messages == Some(0)) {
+            match messages::damage(&self.folder, &log.folder) {
+                Ok(damage) => log.damage = damage,
+                Err(error) => return Err(Kept { folder: self.folder, words: error.to_string() }),
+            }
         }
         match draining::remainder(&self.logs) {
             None => Ok(()),

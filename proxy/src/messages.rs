@@ -36,7 +36,7 @@ use tokio::{
 };
 
 pub use self::left::LeftError;
-pub(crate) use self::left::{find, name, waiting};
+pub(crate) use self::left::{damage, find, name, waiting};
 use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
     keeping::{Ask, Wanted, late},
@@ -85,7 +85,7 @@ impl Place {
 
     /// Where the log of this listener is.
     fn of_log(&self, id: &ListenerId) -> PlaceOfLog {
-        PlaceOfLog::new(id, &self.folder, self.credentials.clone())
+        PlaceOfLog::new(id, &self.folder, self.credentials.clone()).draining(self.drains_only)
     }
 }
 

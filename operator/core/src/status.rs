@@ -7,6 +7,7 @@
 //! ```
 
 pub mod agent;
+pub mod claims;
 pub mod conditions;
 pub mod data_plane;
 pub mod events;

@@ -28,6 +28,10 @@ pub struct Left {
     pub letters: u64,
     /// Dead letters since.
     pub put_aside: u64,
+    /// Messages that could not be read.
+    pub lost: u64,
+    /// What is damaged in its folder at the end, in words.
+    pub damage: Option<String>,
     /// Whose messages they are.
     pub owner: Owner,
 }
@@ -53,7 +57,9 @@ impl Left {
             0 => None,
             count => Some(format!("{count} dead letter(s)")),
         };
-        let words: Vec<String> = messages.into_iter().chain(letters).collect();
+        let unread = || (self.lost > 0).then(|| format!("lost {} message(s), which could not be read", self.lost));
+        let damage = self.damage.clone().or_else(unread);
+        let words: Vec<String> = messages.into_iter().chain(letters).chain(damage).collect();
         (!words.is_empty()).then(|| format!("{} has {}", self.folder, words.join(", and ")))
     }
 }
@@ -132,6 +138,16 @@ mod tests {
         let letters = Left { letters: 2, put_aside: 1, ..log(Owner::Listener, Some(0)) };
         assert!(is_over(std::slice::from_ref(&letters)));
         assert_eq!(remainder(&[letters]).as_deref(), Some("shop/logs/l has 3 dead letter(s)"));
+    }
+
+    #[test]
+    fn damage_is_left_though_the_sink_has_all_that_could_be_read() {
+        let lost = Left { lost: 2, ..log(Owner::Listener, Some(0)) };
+        assert!(is_over(std::slice::from_ref(&lost)));
+        let damaged = Left { damage: Some("the damaged part x".to_owned()), ..lost.clone() };
+        let words = remainder(&[lost]);
+        assert_eq!(words.as_deref(), Some("shop/logs/l has lost 2 message(s), which could not be read"));
+        assert_eq!(remainder(&[damaged]).as_deref(), Some("shop/logs/l has the damaged part x"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use durable::{Folder, FolderError};
-use durable_core::{Error, Log, MAX_MESSAGE_BYTES, Now, Outside, Settings, WhenFull};
+use durable_core::{Error, Log, MAX_MESSAGE_BYTES, Now, Outside, Settings, Told, WhenFull};
 use proxy_api::ListenerId;
 
 use super::{place::path, settings::PREFIX};
@@ -91,11 +91,53 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, bool)>) -> io::
 /// Messages that are not acknowledged in the log with this prefix. Bounds that the log may have are not applied to it.
 fn count(folder: &Path, prefix: &str) -> Result<u64, LeftError> {
     let mut files = Folder::open(folder)?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Now { steady: Duration::ZERO, unix_millis: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) };
     let mut told = Vec::new();
-    let log = Log::open(&mut Outside { files: &mut files, now, told: &mut told }, prefix, unbounded());
+    let log = Log::open(&mut Outside { files: &mut files, now: now(), told: &mut told }, prefix, unbounded());
     log.map(|log| log.backlog()).map_err(|source| LeftError::Log { folder: folder.to_owned(), source })
+}
+
+/// What is damaged of the log of this name, in words; `None`: nothing. Nobody else may have it open. Damage stays
+/// noticed after the cursor has passed it: a damaged part is kept under another name, and the last part, which is read
+/// for this, stays.
+pub(crate) fn damage(all: &Path, name: &str) -> Result<Option<String>, LeftError> {
+    let folder = all.join(name);
+    // To open it would make it.
+    if !folder.exists() {
+        return Ok(None);
+    }
+    if let Some(part) = damaged_part(&folder)? {
+        return Ok(Some(format!("the damaged part {part}")));
+    }
+    let failed = |source: Error| LeftError::Log { folder: folder.clone(), source };
+    let (mut files, mut told) = (Folder::open(&folder)?, Vec::new());
+    let mut outside = Outside { files: &mut files, now: now(), told: &mut told };
+    let mut log = Log::open(&mut outside, PREFIX, unbounded()).map_err(failed)?;
+    let mut reader = log.reader();
+    reader.seek(0);
+    while log.read(&mut outside, &mut reader).map_err(failed)?.is_some() {}
+    Ok(told.iter().find_map(|told| match told {
+        Told::Lost { messages } => {
+            Some(format!("{} message(s) that cannot be read", messages.end.saturating_sub(messages.start)))
+        }
+        Told::Cut { file, bytes } => Some(format!("{bytes} byte(s) at the end of {file} that are no whole message")),
+        Told::Quarantined { file } => Some(format!("the damaged part {file}")),
+        _ => None,
+    }))
+}
+
+/// The name of a damaged part of a log, or of its dead letters, that is kept in this folder.
+fn damaged_part(folder: &Path) -> Result<Option<String>, LeftError> {
+    let name = |entry: DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let names: io::Result<Vec<String>> =
+        fs::read_dir(folder).and_then(|entries| entries.map(|entry| entry.map(name)).collect());
+    let names = names.map_err(|source| LeftError::Search { folder: folder.to_owned(), source })?;
+    let is_damaged = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "damaged");
+    Ok(names.into_iter().find(|name| name.starts_with(PREFIX) && is_damaged(name)))
+}
+
+fn now() -> Now {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { steady: Duration::ZERO, unix_millis: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
 }
 
 /// Bounds that no log reaches.
@@ -151,6 +193,40 @@ mod tests {
         let found = find(all.path()).expect("a folder");
         assert_eq!((found.len(), found[0].letters, found[0].messages), (1, 2, None));
         assert_eq!(waiting(all.path(), "shop/logs/l").expect("a log"), 1);
+    }
+
+    /// The sink has all of this log.
+    fn acknowledge(folder: &Path) {
+        let (mut files, mut told) = (Folder::open(folder).expect("a folder"), Vec::new());
+        let mut outside = Outside { files: &mut files, now: now(), told: &mut told };
+        let mut log = Log::open(&mut outside, PREFIX, unbounded()).expect("a log");
+        log.acknowledge(log.next());
+        log.commit(&mut outside).expect("a cursor");
+    }
+
+    #[test]
+    fn damage_is_seen_also_where_the_cursor_has_passed_it_and_where_its_part_was_put_aside() {
+        let all = tempdir().expect("a folder");
+        let (folder, damaged) = (all.path().join("l"), || damage(all.path(), "l").expect("a log"));
+        assert_eq!(damaged(), None);
+        assert!(!folder.exists());
+        put(&folder, PREFIX);
+        assert_eq!(damaged(), None);
+        let part = folder.join("log-0000000000000000.log");
+        let mut bytes = fs::read(&part).expect("a file");
+        *bytes.last_mut().expect("a message") ^= 1;
+        fs::write(&part, &bytes).expect("a file");
+        assert_eq!(damaged().as_deref(), Some("1 message(s) that cannot be read"));
+        acknowledge(&folder);
+        assert_eq!(waiting(all.path(), "l").expect("a log"), 0);
+        assert_eq!(damaged().as_deref(), Some("1 message(s) that cannot be read"));
+        bytes.pop();
+        fs::write(&part, &bytes).expect("a file");
+        assert!(
+            damaged().expect("damage").ends_with("at the end of log-0000000000000000.log that are no whole message")
+        );
+        fs::rename(&part, part.with_extension("damaged")).expect("a file");
+        assert_eq!(damaged().as_deref(), Some("the damaged part log-0000000000000000.damaged"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use durable::{Folder, FolderError, Presence, Store};
+use durable::{Folder, FolderError, Presence, Store, StoreSettings};
 use proxy_api::{self as api, Durable, ListenerId};
 use tokio::task::spawn_blocking;
 
@@ -27,12 +27,27 @@ pub(super) struct PlaceOfLog {
     /// The file with the credentials of a server.
     #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
     credentials: Option<PathBuf>,
+    /// Whether the log has only to become empty.
+    drains_only: bool,
 }
 
 impl PlaceOfLog {
     /// The place of a listener. Folders are in `folder`.
     pub(super) fn new(id: &ListenerId, folder: &Path, credentials: Option<PathBuf>) -> Self {
-        Self { folder: folder.join(path(id)), stream: stream(id), credentials }
+        Self { folder: folder.join(path(id)), stream: stream(id), credentials, drains_only: false }
+    }
+
+    /// The same place, whose log has only to become empty if that is true.
+    pub(super) fn draining(self, drains_only: bool) -> Self {
+        Self { drains_only, ..self }
+    }
+
+    /// The settings of a log on disk. One that has only to become empty drops nothing by age: its claim goes afterwards,
+    /// and the clock of the node where it was mounted may be ahead.
+    fn disk(&self, durable: &Durable, max_bytes: u64) -> StoreSettings {
+        let mut settings = settings::disk(durable, max_bytes);
+        settings.log.max_age = settings.log.max_age.filter(|_| !self.drains_only);
+        settings
     }
 
     /// Whether there is a log on disk.
@@ -65,7 +80,7 @@ impl PlaceOfLog {
 
     /// Opens the folder, which blocks while the last part of the log is read.
     async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<Opened, String> {
-        let (folder, settings) = (self.folder.clone(), settings::disk(durable, max_bytes));
+        let (folder, settings) = (self.folder.clone(), self.disk(durable, max_bytes));
         let open = move || -> Result<Opened, String> {
             let folder = Folder::open(&folder).map_err(|error| match &error {
                 FolderError::Io { source, .. } => format!("{error} ({source})"),
@@ -204,6 +219,25 @@ mod tests {
     fn a_log_has_a_stream_of_its_own_whatever_the_names_are() {
         assert_eq!(stream(&id("shop", "db.eu-1")), "portlane__shop__db_2Eeu-1__l");
         assert_eq!(stream(&id("a_", "b")), "portlane__a_5F__b__l");
+    }
+
+    #[test]
+    fn a_log_that_has_only_to_become_empty_drops_no_message_for_its_age() {
+        let durable = Durable {
+            framing: api::Framing::Relp,
+            max_message_bytes: 64,
+            oversize: api::Oversize::Drop,
+            store: api::Store::Disk { max_bytes: 16 << 20 },
+            max_age_seconds: Some(60),
+            when_full: api::WhenFull::Block,
+            sync_millis: 5,
+            send: api::Sink::Udp {},
+            dead_letter_bytes: None,
+            enrich: None,
+        };
+        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), None);
+        assert!(place.disk(&durable, 16 << 20).log.max_age.is_some());
+        assert_eq!(place.draining(true).disk(&durable, 16 << 20).log.max_age, None);
     }
 
     #[cfg(feature = "jetstream")]

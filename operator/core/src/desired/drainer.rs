@@ -104,7 +104,6 @@ fn complete(pod: &mut Value, claim: &ObjectKey) {
 
 fn drain_only(container: &mut Map<String, Value>) {
     container.retain(|field, _| !SERVING.contains(&field.as_str()));
-    if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-        env.push(json!({"name": "PORTLANE_DRAIN_ONLY", "value": "true"}));
-    }
+    // A program that cannot drain ignores a variable, and may end with 0; it refuses an argument.
+    container.insert("args".to_owned(), json!(["--drain-only"]));
 }

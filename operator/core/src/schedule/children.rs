@@ -21,6 +21,7 @@ use crate::{
     hash::hash,
     schedule::{Effect, StatusWrite, View},
     status::{
+        claims::claims_drained,
         conditions::Finding,
         events::of_stopped,
         gateway::{FleetFacts, applied_generation, gateway_status},
@@ -331,6 +332,7 @@ impl Gateways {
             attached: u32::try_from(translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
             draining: u32::try_from(cache.spare_claims(key).count()).unwrap_or(u32::MAX),
+            drained: claims_drained(key, cache),
             scaling,
             outdated: entry.behind.as_ref().map(|behind| outdated(behind, &state.image)),
             image: state.image,

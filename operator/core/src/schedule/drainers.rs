@@ -27,8 +27,10 @@ use crate::{
     },
 };
 
-/// Most drainers of a gateway at a time.
+/// Most drainers of a gateway at a time that get on, or may.
 const AT_ONCE: usize = 4;
+/// Most drainers of a gateway at a time, with those that need a person.
+const AT_MOST: usize = 16;
 /// Time for a write to show in a watch, and pause after one that failed.
 const RETRY: Duration = Duration::from_secs(10);
 /// The watches that must be complete. A pod that is not shown may still have its claim.
@@ -134,8 +136,10 @@ impl Drainers {
         };
         let mut steps = Vec::new();
         let jobs = of_gateway(key, cache);
-        let running = jobs.iter().filter(|(_, job)| !job.succeeded || job.leaving).count();
-        let mut room = AT_ONCE.saturating_sub(running);
+        let unended = jobs.iter().filter(|(_, job)| !job.succeeded || job.leaving);
+        let (stuck, running): (Vec<_>, Vec<_>) = unended.partition(|(job, _)| cache.drain(job).is_stuck());
+        let left = AT_MOST.saturating_sub(stuck.len() + running.len());
+        let mut room = AT_ONCE.saturating_sub(running.len()).min(left);
         let claims: BTreeMap<i32, (&ObjectKey, &ClaimState)> =
             cache.claims_of(key).map(|(name, claim)| (claim.ordinal, (name, claim))).collect();
         for (name, job) in &jobs {

@@ -33,6 +33,8 @@ pub enum ConditionType {
     MessagesKept,
     /// The fleet of a gateway does not run what is new of the installation. Present only while true.
     Outdated,
+    /// The claims of pods that a smaller fleet no longer has are gone. Present only while that is false.
+    ClaimsDrained,
     /// kstatus: the operator still works on the object. Present only while true.
     Reconciling,
     /// kstatus: only a person can fix the object. Present only while true.
@@ -55,6 +57,7 @@ impl ConditionType {
             Self::LimitReached => "LimitReached",
             Self::MessagesKept => "MessagesKept",
             Self::Outdated => "Outdated",
+            Self::ClaimsDrained => "ClaimsDrained",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
         }

@@ -27,6 +27,8 @@ pub struct FleetFacts {
     pub selector: String,
     /// Number of claims whose messages still go to their sinks, although the fleet no longer has their pods.
     pub draining: u32,
+    /// The condition `ClaimsDrained`; `None` without such claims.
+    pub drained: Option<Finding>,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
     /// Image of the proxies, by the fleet's workload; empty without one.
@@ -84,8 +86,8 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
     });
     let stalled = stuck
         .map(|finding| Finding::new(ConditionType::Stalled, Truth::True, &finding.reason, finding.message.clone()));
-    let (scaling, outdated) = (facts.scaling.clone(), facts.outdated.clone());
-    let findings = [Some(accepted), Some(programmed), Some(ready), scaling, outdated, reconciling, stalled];
+    let (scaling, outdated, drained) = (facts.scaling.clone(), facts.outdated.clone(), facts.drained.clone());
+    let findings = [Some(accepted), Some(programmed), Some(ready), scaling, outdated, drained, reconciling, stalled];
     let findings = findings.into_iter().flatten().collect();
     let image: String = facts.image.chars().take(MAX_IMAGE).collect();
     ForwardGatewayStatus {

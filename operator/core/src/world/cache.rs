@@ -194,7 +194,7 @@ impl Cache {
                 touched.gateways.insert(key);
             }
             Object::Claim(key, state) => self.take_claim(key, state, &mut touched),
-            Object::Drainer(key, state) => drop(self.drainers.insert(key, state)),
+            Object::Drainer(key, state) => self.take_drainer(key, state, &mut touched),
             Object::Scaler(key, state) => self.take_scaler(key, *state, &mut touched),
             Object::Child(kind, key, mark) => self.take_child(kind, key, mark, &mut touched),
         }
@@ -354,7 +354,7 @@ impl Cache {
                 }
             }
             Kind::Claims => self.lose_claim(key, &mut touched),
-            Kind::Drainers => drop(self.drainers.remove(key)),
+            Kind::Drainers => self.lose_drainer(key, &mut touched),
             Kind::Deployments | Kind::StatefulSets | Kind::ServiceAccounts | Kind::Budgets | Kind::Policies => {
                 self.lose_child(kind, key, &mut touched);
             }

@@ -148,6 +148,8 @@ pub struct PodInfo {
     pub replica_set: Option<String>,
     /// Deletion cost (proxy pods).
     pub cost: Cost,
+    /// How the pod gets on if it drains a claim (proxy pods).
+    pub drain: Drain,
     /// An app container in a crash loop (proxy pods).
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
@@ -246,8 +248,32 @@ pub struct DrainerState {
     pub drained_for: String,
     /// The sinks have everything.
     pub succeeded: bool,
+    /// The Job has begun, and has no pod.
+    pub lacks_pod: bool,
     /// The Job is being deleted.
     pub leaving: bool,
+}
+
+/// How a drainer gets on, the worst last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drain {
+    /// It sends, waits for a sink, or is about to start.
+    #[default]
+    Runs,
+    /// The Job has no pod.
+    NoPod,
+    /// No node can run its pod.
+    Unschedulable,
+    /// It has ended with an error, and is started again and again.
+    Failed,
+}
+
+impl Drain {
+    /// Whether it will not succeed by waiting.
+    #[must_use]
+    pub const fn is_stuck(self) -> bool {
+        matches!(self, Self::Unschedulable | Self::Failed)
+    }
 }
 
 /// How far the rollout of a fleet is.

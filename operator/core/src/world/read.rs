@@ -30,8 +30,8 @@ use crate::{
         guarded::Guarded,
         managed_fields::has_field,
         objects::{
-            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, Object, PodInfo, ServiceInfo, SliceInfo,
-            Unreadable,
+            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, Drain, Object, PodInfo, ServiceInfo,
+            SliceInfo, Unreadable,
         },
         reach::Front,
         subject::Subject,
@@ -268,6 +268,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
     let info = PodInfo {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
+        drain: if info.drains.is_some() { drainers::drain(pod) } else { Drain::default() },
         crash_loop: crash_loop(pod),
         sidecar_image: sidecar::image(pod),
         leaving: info.leaving || ended,

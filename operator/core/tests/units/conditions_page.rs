@@ -17,11 +17,12 @@ const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 
 /// Reasons that need nobody.
-const FINE: [&str; 13] = [
+const FINE: [&str; 14] = [
     "Accepted",
     "BackendsHealthy",
     "Connected",
     "DeliveryFlowing",
+    "Draining",
     "Enrolled",
     "InPod",
     "Injected",

@@ -1,7 +1,7 @@
 //! What the Deployment or `StatefulSet` of a gateway, its claims and its drainers say.
 
 use operator_core::world::{
-    objects::{ClaimState, DrainerState, FleetState, Object, Progress, Revision},
+    objects::{ClaimState, Drain, DrainerState, FleetState, Object, Progress, Revision},
     read,
 };
 use serde_json::{Value, json};
@@ -136,10 +136,48 @@ fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
         uid: "j".to_owned(),
         drained_for: "c.f.4".to_owned(),
         succeeded: false,
+        lacks_pod: false,
         leaving: false,
     };
     assert_eq!(drainer(json!({"active": 1})), running);
+    let start = "2026-01-01T00:00:00Z";
+    assert_eq!(drainer(json!({"startTime": start, "active": 1})), running);
+    assert_eq!(drainer(json!({"startTime": start, "succeeded": 1})), running, "about to be complete");
+    assert_eq!(drainer(json!({"startTime": start})), DrainerState { lacks_pod: true, ..running.clone() });
     assert_eq!(drainer(json!({"conditions": [{"type": "Failed", "status": "True"}]})), running);
     let ended = drainer(json!({"conditions": [{"type": "Complete", "status": "True"}]}));
     assert_eq!(ended, DrainerState { succeeded: true, ..running });
+}
+
+#[test]
+fn a_pod_says_how_its_drainer_gets_on() {
+    let drain = |labels: Value, status: Value| {
+        let pod =
+            json!({"metadata": {"name": "edge-drain-1-x", "namespace": "ns", "labels": labels}, "status": status});
+        let pod = serde_json::from_value(pod).expect("a Pod");
+        let Object::ProxyPod(_, info) = read::proxy_pod(&pod) else { panic!("a pod with a proxy") };
+        info.drain
+    };
+    let of = |status: Value| drain(json!({"portlane.dev/drains": "edge"}), status);
+    let container = |state: Value, last: Value| {
+        let container = json!({
+            "name": "proxy", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last,
+        });
+        json!({"containerStatuses": [container]})
+    };
+    let ended = |code: i32| json!({"terminated": {"exitCode": code}});
+    let scheduled = |value: &str, reason: Value| {
+        let condition = json!({"type": "PodScheduled", "status": value, "reason": reason});
+        json!({"conditions": [condition]})
+    };
+    assert_eq!(of(json!({})), Drain::Runs);
+    assert_eq!(of(scheduled("True", Value::Null)), Drain::Runs);
+    assert_eq!(of(scheduled("False", json!("Unschedulable"))), Drain::Unschedulable);
+    assert_eq!(of(container(json!({"running": {}}), json!({}))), Drain::Runs);
+    assert_eq!(of(container(ended(0), json!({}))), Drain::Runs);
+    assert_eq!(of(container(ended(1), json!({}))), Drain::Failed);
+    let again = container(json!({"running": {}}), ended(1));
+    assert_eq!(of(again.clone()), Drain::Failed, "it is tried again");
+    assert_eq!(drain(json!({"portlane.dev/gateway": "edge"}), again), Drain::Runs, "a pod that serves drains nothing");
 }

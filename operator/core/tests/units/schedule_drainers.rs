@@ -1,21 +1,22 @@
 //! Claims of pods that a smaller fleet no longer has, in a virtual cluster: the tests play the controllers of
 //! `StatefulSet`s and Jobs.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use operator_core::{
     ObjectKey,
     desired::{ca::Trusted, gateway::Fleets},
     schedule::drainers::{Drainers, Step},
+    status::{claims::claims_drained, conditions::Truth},
     world::{
-        objects::{ClaimState, DrainerState, FleetState, Object, PodInfo},
+        objects::{ClaimState, Drain, DrainerState, FleetState, Object, PodInfo},
         rights::FleetNamespaces,
         watched::{Kind, Seen},
     },
 };
 use serde_json::json;
 
-use crate::scene::{Scene, deployment, fleet_pod, gateway, key, ms, source, unreadable_gateway};
+use crate::scene::{News, Scene, deployment, fleet_pod, gateway, key, ms, source, unreadable_gateway};
 
 /// The fleet `edge` on claims.
 struct Yard {
@@ -62,8 +63,18 @@ impl Yard {
     fn job(&mut self, ordinal: i32, generation: i64, succeeded: bool) {
         let (gateway, uid) = ("edge".to_owned(), format!("job-{ordinal}"));
         let drained_for = format!("uid-{ordinal}.fleet.{generation}");
-        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, leaving: false };
+        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, ..DrainerState::default() };
         self.scene.see(Object::Drainer(job(ordinal), state));
+    }
+
+    /// How the drainer of this ordinal gets on, by its pod.
+    fn drains(&mut self, ordinal: i32, drain: Drain) -> News {
+        let job = job(ordinal).name;
+        let name = format!("{job}-x7k2p");
+        let labels = BTreeMap::from([("batch.kubernetes.io/job-name".to_owned(), job)]);
+        let (gateway, drains) = (None, Some("edge".to_owned()));
+        let info = PodInfo { labels, gateway, drains, drain, ..fleet_pod(&name, false) };
+        self.scene.see(Object::ProxyPod(key(&name), info))
     }
 
     fn pod(&mut self, ordinal: i32) {
@@ -182,6 +193,70 @@ fn four_drainers_of_a_gateway_run_at_a_time_and_one_that_does_not_succeed_stays(
     yard.job(2, 1, true);
     assert_eq!(yard.steps(), ["remove messages-edge-2", "create edge-drain-4"]);
     assert_eq!(yard.scene.cache.spare_claims(&key("edge")).count(), 6, "for the status");
+}
+
+#[test]
+fn drainers_that_need_a_person_hold_up_others_only_at_sixteen() {
+    let claims: Vec<i32> = (0..20).collect();
+    let mut yard = Yard::new(0, &claims);
+    for ordinal in 0..4 {
+        yard.job(ordinal, 1, false);
+        yard.drains(ordinal, if ordinal < 3 { Drain::Failed } else { Drain::Unschedulable });
+    }
+    let next = ["create edge-drain-4", "create edge-drain-5", "create edge-drain-6", "create edge-drain-7"];
+    assert_eq!(yard.steps(), next);
+    for ordinal in 4..15 {
+        yard.job(ordinal, 1, false);
+        yard.drains(ordinal, Drain::Failed);
+    }
+    assert_eq!(yard.steps(), ["create edge-drain-15"]);
+    yard.job(15, 1, false);
+    assert!(yard.steps().is_empty(), "no more, whatever they do");
+    yard.job(0, 1, true);
+    assert_eq!(yard.steps(), ["remove messages-edge-0", "create edge-drain-16"]);
+}
+
+#[test]
+fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
+    let mut yard = Yard::new(1, &[0]);
+    let waits = |yard: &Yard| claims_drained(&key("edge"), &yard.scene.cache);
+    assert_eq!(waits(&yard), None);
+    for ordinal in 1..8 {
+        yard.claim(ordinal, false);
+    }
+    let is = |yard: &Yard, reason: &str, start: &str| {
+        let found = waits(yard).expect("a condition");
+        assert_eq!((found.status, found.reason.as_str()), (Truth::False, reason));
+        assert!(found.message.starts_with(start), "{}", found.message);
+        found.message
+    };
+    let all = "messages-edge-1, messages-edge-2, messages-edge-3, messages-edge-4 and 3 more: ";
+    is(&yard, "Draining", all);
+    for ordinal in 1..5 {
+        yard.job(ordinal, 1, false);
+    }
+    is(&yard, "Draining", all);
+    let (gateway, uid) = ("edge".to_owned(), "job-1".to_owned());
+    let lacks_pod = DrainerState { gateway, ordinal: 1, uid, lacks_pod: true, ..DrainerState::default() };
+    let news = yard.scene.see(Object::Drainer(job(1), lacks_pod));
+    assert!(news.touched.gateways.contains(&key("edge")), "the status is written anew");
+    is(&yard, "DrainLacksPod", "messages-edge-1: the Job has no pod");
+    yard.drains(2, Drain::Unschedulable);
+    is(&yard, "DrainUnschedulable", "messages-edge-2: no node");
+    yard.drains(4, Drain::Failed);
+    yard.drains(3, Drain::Failed);
+    let message = is(&yard, "DrainFailed", "messages-edge-3, messages-edge-4: ");
+    assert!(message.contains("kubectl logs --previous job/edge-drain-3"), "{message}");
+}
+
+#[test]
+fn a_pod_that_drains_touches_the_status_when_it_gets_on_otherwise() {
+    let mut yard = Yard::new(1, &[1]);
+    yard.job(1, 1, false);
+    let is_touched = |yard: &mut Yard, drain: Drain| yard.drains(1, drain).touched.gateways.contains(&key("edge"));
+    assert!(is_touched(&mut yard, Drain::Runs));
+    assert!(!is_touched(&mut yard, Drain::Runs), "nothing is new");
+    assert!(is_touched(&mut yard, Drain::Failed));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus};
 use operator_core::{
-    FleetFacts, gateway_status,
+    ConditionType, FleetFacts, Truth, gateway_status,
     status::{conditions::Finding, gateway::applied_generation},
 };
 use serde_json::{Value, json};
@@ -175,4 +175,15 @@ fn claims_that_are_drained_are_counted_while_there_are_any() {
     let of = |draining: u32| status(&json!({}), &FleetFacts { draining, ..good() });
     assert_eq!((of(0).draining_claims, of(2).draining_claims), (None, Some(2)));
     assert_eq!(of(0).conditions, of(2).conditions, "the fleet is ready");
+}
+
+#[test]
+fn claims_that_are_drained_are_a_condition_that_leaves_the_gateway_ready() {
+    let drained = Some(Finding::new(ConditionType::ClaimsDrained, Truth::False, "DrainFailed", "why"));
+    let conditions = status(&json!({}), &FleetFacts { drained, ..good() }).conditions;
+    let of = |type_: &str| {
+        let found = conditions.iter().find(|condition| condition.type_ == type_).expect("a condition");
+        (found.status.as_str(), found.reason.as_str())
+    };
+    assert_eq!((of("ClaimsDrained"), of("Ready")), (("False", "DrainFailed"), ("True", "Ready")));
 }

@@ -96,6 +96,23 @@ fn a_proxy_that_is_asked_to_end_before_the_sink_has_all_fails_and_the_messages_s
 }
 
 #[test]
+fn a_folder_with_a_damaged_message_is_kept_at_every_try_and_the_others_are_sent_once() {
+    let (port, sink) = (free_port(), free_port());
+    let (manifests, mut kept) = (forward("f", "", &[listener("l", port, sink)]), messages("message"));
+    let data = left(&manifests, &[(port, kept.as_slice())]);
+    let part = data.path().join("durable/default/f/l/log-0000000000000000.log");
+    let mut bytes = fs::read(&part).expect("a part of the log");
+    *bytes.last_mut().expect("messages") ^= 1;
+    fs::write(&part, bytes).expect("a file");
+    let sink = Sink::start(sink);
+    for _ in 0..2 {
+        assert_eq!(drain(&manifests, data.path()).wait_for_end(ENDS).code(), Some(1));
+    }
+    drop(kept.pop());
+    assert_eq!(sink.taken(""), kept);
+}
+
+#[test]
 fn messages_of_a_listener_that_is_gone_are_named_and_kept_and_others_are_sent_first() {
     let (here, gone, sink) = (free_port(), free_port(), free_port());
     let listeners = [listener("here", here, sink), listener("gone", gone, sink)];

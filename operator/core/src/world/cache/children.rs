@@ -4,9 +4,14 @@ use super::{Cache, Touched};
 use crate::world::{
     ObjectKey,
     child::{ChildKind, Mark, Shown},
-    objects::{ClaimState, FleetState},
+    objects::{ClaimState, Drain, DrainerState, FleetState},
     watched::{Kind, Source},
 };
+
+/// Label of the pods of a Job: its name.
+const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
+/// The name of a pod starts with so many characters of the name of its Job, or all.
+const POD_PREFIX: usize = 58;
 
 impl Cache {
     /// What the watches show of a child of a gateway.
@@ -47,6 +52,23 @@ impl Cache {
         self.claims_of(gateway).filter(move |(_, claim)| fleet.is_some_and(|fleet| !fleet.has_ordinal(claim.ordinal)))
     }
 
+    /// How a drainer gets on, by its Job and its pods. A Job that is not there yet will start.
+    #[must_use]
+    pub fn drain(&self, job: &ObjectKey) -> Drain {
+        let Some(state) = self.drainers.get(job) else { return Drain::default() };
+        if state.lacks_pod {
+            return Drain::NoPod;
+        }
+        let prefix = job.name.get(..POD_PREFIX).unwrap_or(&job.name);
+        let first = ObjectKey::new(job.namespace.clone(), prefix);
+        let near = self.proxy_pods.range(first..);
+        let near = near.take_while(|(key, _)| key.namespace == job.namespace && key.name.starts_with(prefix));
+        let of_job = near.map(|(_, pod)| pod).filter(|pod| {
+            pod.drains.as_ref() == Some(&state.gateway) && pod.labels.get(JOB_LABEL) == Some(&job.name) && !pod.leaving
+        });
+        of_job.map(|pod| pod.drain).max().unwrap_or_default()
+    }
+
     /// Whether a watch of this kind that covers the namespace is complete: an object that it does not show does not
     /// exist.
     pub(crate) fn is_listed(&self, kind: Kind, namespace: &str) -> bool {
@@ -80,6 +102,17 @@ impl Cache {
     pub(super) fn take_claim(&mut self, key: ObjectKey, claim: ClaimState, touched: &mut Touched) {
         touched.gateways.insert(ObjectKey::new(key.namespace.clone(), claim.gateway.clone()));
         self.claims.insert(key, claim);
+    }
+
+    pub(super) fn take_drainer(&mut self, key: ObjectKey, drainer: DrainerState, touched: &mut Touched) {
+        touched.gateways.insert(ObjectKey::new(key.namespace.clone(), drainer.gateway.clone()));
+        self.drainers.insert(key, drainer);
+    }
+
+    pub(super) fn lose_drainer(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        if let Some(drainer) = self.drainers.remove(key) {
+            touched.gateways.insert(ObjectKey::new(key.namespace.clone(), drainer.gateway));
+        }
     }
 
     pub(super) fn lose_claim(&mut self, key: &ObjectKey, touched: &mut Touched) {

@@ -13,7 +13,7 @@ use crate::{
     names::PROXY_LABEL,
     world::{
         ObjectKey, SidecarPod,
-        objects::{PodInfo, ServiceInfo},
+        objects::{Drain, PodInfo, ServiceInfo},
         reach::Reach,
     },
 };
@@ -36,6 +36,11 @@ fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
     Some(SidecarPod { uid: info.uid.clone(), created: info.created, address: *info.ips.first()? })
 }
 
+/// The gateway of whose claims a pod drains one, and how it gets on.
+fn drain_of(info: &PodInfo) -> Option<(String, Drain)> {
+    info.drains.clone().filter(|_| !info.leaving).map(|gateway| (gateway, info.drain))
+}
+
 impl Cache {
     /// Replaces or removes a pod with a proxy, and updates the fleets that it belonged or belongs to.
     pub(super) fn proxy_pod(&mut self, key: &ObjectKey, info: Option<PodInfo>, touched: &mut Touched) {
@@ -46,11 +51,16 @@ impl Cache {
             }
             _ => (false, false),
         };
+        let drained = [self.proxy_pods.get(key), info.as_ref()].map(|info| info.and_then(drain_of));
         let before = match info {
             Some(info) => self.proxy_pods.insert(key.clone(), info),
             None => self.proxy_pods.remove(key),
         };
         touched.proxy_pods.insert(key.clone());
+        if drained[0] != drained[1] {
+            let gateways = drained.into_iter().flatten();
+            touched.gateways.extend(gateways.map(|(gateway, _)| ObjectKey::new(key.namespace.clone(), gateway)));
+        }
         self.sidecar_pod(key, touched);
         if is_same && is_same_peer {
             return;

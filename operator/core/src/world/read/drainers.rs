@@ -1,7 +1,10 @@
 //! Reads the claims of fleets, and the Jobs that send what claims have.
 
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::PersistentVolumeClaim},
+    api::{
+        batch::v1::{Job, JobStatus},
+        core::v1::{PersistentVolumeClaim, Pod},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::core::PartialObjectMeta;
@@ -9,7 +12,7 @@ use kube::core::PartialObjectMeta;
 use super::key;
 use crate::{
     names::{DRAINED_FOR, DRAINS_LABEL, GATEWAY_LABEL},
-    world::objects::{ClaimState, DrainerState, Object},
+    world::objects::{ClaimState, Drain, DrainerState, Object},
 };
 
 /// Reads the metadata of a claim. The `StatefulSet` gives it the labels by which it selects its pods.
@@ -42,9 +45,30 @@ pub fn drainer(job: &Job) -> Object {
         uid: metadata.uid.clone().unwrap_or_default(),
         drained_for: drained_for.cloned().unwrap_or_default(),
         succeeded: conditions.any(|condition| condition.type_ == "Complete" && condition.status == "True"),
+        lacks_pod: job.status.as_ref().is_some_and(lacks_pod),
         leaving: metadata.deletion_timestamp.is_some(),
     };
     Object::Drainer(key(metadata), state)
+}
+
+/// Whether a Job has begun, and has no pod, nor had one that succeeded.
+fn lacks_pod(status: &JobStatus) -> bool {
+    status.start_time.is_some() && status.active.unwrap_or(0) == 0 && status.succeeded.unwrap_or(0) == 0
+}
+
+/// How the pod of a drainer gets on.
+pub(super) fn drain(pod: &Pod) -> Drain {
+    let Some(status) = &pod.status else { return Drain::default() };
+    let mut conditions = status.conditions.iter().flatten();
+    if conditions.any(|it| it.type_ == "PodScheduled" && it.reason.as_deref() == Some("Unschedulable")) {
+        return Drain::Unschedulable;
+    }
+    let mut containers = status.container_statuses.iter().flatten();
+    let has_failed = containers.any(|container| {
+        let states = [&container.state, &container.last_state].into_iter().flatten();
+        states.filter_map(|state| state.terminated.as_ref()).any(|ended| ended.exit_code != 0)
+    });
+    if has_failed { Drain::Failed } else { Drain::Runs }
 }
 
 fn label(metadata: &ObjectMeta, label: &str) -> String {
