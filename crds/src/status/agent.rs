@@ -36,7 +36,8 @@ pub struct AgentInstance {
     /// Version of its `portlane`.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// Proxies that the instance is connected to, of the ready proxies of the gateway, such as `3/3`.
+    /// Proxies that the instance is connected to, of the ready proxies of the gateway, such as `3/3`, and sidecars, of those
+    /// that the agent reaches if there are any, as in `3/3, sidecars 12/12`.
     #[schemars(length(max = 32))]
     pub carriers: String,
 }
