@@ -85,11 +85,9 @@ pub fn agent_status(agent: &ForwardAgent, facts: &AgentFacts, now: &str) -> Forw
 /// An instance in the form of status.
 fn named(instance: &Instance, facts: &AgentFacts) -> AgentInstance {
     let text = |text: &str| text.chars().take(LONGEST).collect();
-    let mut carriers = format!("{}/{}", instance.carriers, facts.ready.max(instance.carriers));
-    if facts.sidecars > 0 {
-        carriers = format!("{carriers}, sidecars {}/{}", instance.sidecars, facts.sidecars);
-    }
-    AgentInstance { name: text(&instance.name), version: text(&instance.version), carriers }
+    let carriers = format!("{}/{}", instance.carriers, facts.ready.max(instance.carriers));
+    let sidecars = (facts.sidecars > 0).then(|| format!("{}/{}", instance.sidecars, facts.sidecars));
+    AgentInstance { name: text(&instance.name), version: text(&instance.version), carriers, sidecars }
 }
 
 fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {

@@ -180,7 +180,7 @@ fn the_status_counts_the_sidecars_of_instances_that_the_gateway_knows_of_those_t
         agents.reported(&proxy(name), report("uid-home", names, "0.9.0"));
     }
     let write = written(&mut agents, &scene, "home", ms(0)).expect("a write");
-    let expected = json!([{"name": "pi4", "version": "0.9.0", "carriers": "1/1, sidecars 1/2"}]);
+    let expected = json!([{"name": "pi4", "version": "0.9.0", "carriers": "1/1", "sidecars": "1/2"}]);
     assert_eq!(write.status["instances"], expected);
 }
 
