@@ -346,7 +346,10 @@ fn taken(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("port {port} of this pod, where agents reach its sidecar, is in use: let the app use another port")
+            format!(
+                "port {port} of this pod, where agents reach its sidecar, is in use: let the app, or the listener that is \
+                 bound to all addresses, use another port"
+            )
         }
         _ => format!("cannot listen on {address}, where agents reach this sidecar: {error}"),
     }
