@@ -110,7 +110,7 @@ pub fn of_sidecar(report: Report, most: impl Fn(&str) -> usize) -> Report {
     let kept = |(uid, instances): (String, BTreeMap<String, String>)| {
         let most = most(&uid);
         let names = instances.into_keys().take(most).map(|name| (name, String::new()));
-        (most > 0).then(|| (uid, names.collect()))
+        (most > 0).then(|| (uid, names.collect::<BTreeMap<_, _>>()))
     };
     report.into_iter().filter_map(kept).collect()
 }
