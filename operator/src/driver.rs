@@ -270,7 +270,8 @@ impl Driver {
         }
         let Schedules { statuses, gateways, agents, enrolments, .. } = &mut self.schedules;
         agents.translated(&touched.changes, &self.cache.world);
-        agents.left_out(&update.agents);
+        agents.reaching(&update.agents);
+        agents.reaching(&update.reaching);
         enrolments.translated(&touched.changes, &self.cache.world);
         statuses.verdicts(update.verdicts, now);
         statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);

@@ -60,7 +60,7 @@ pub struct Desk {
     known: mpsc::Receiver<Asked>,
     strangers: Strangers,
     connected: watch::Receiver<AgentsReport>,
-    /// Whether the operator hears of connected agents.
+    /// Whether a stream begins with the connected agents if there are none.
     reports: bool,
 }
 
@@ -136,7 +136,7 @@ impl Strangers {
 }
 
 impl Desk {
-    /// The same for a sidecar: the operator hears of the agents of gateways alone.
+    /// The same for a sidecar: most have no agents, and the operator hears of none of those.
     #[must_use]
     pub fn of_sidecar(self) -> Self {
         Self { reports: false, ..self }
@@ -144,7 +144,7 @@ impl Desk {
 
     /// A stream begins, whose operator knows of no agents.
     pub fn begin(&mut self) {
-        if self.reports {
+        if self.reports || !self.connected.borrow().agents.is_empty() {
             self.connected.mark_changed();
         }
     }
@@ -325,12 +325,20 @@ mod tests {
         to.connected.send_replace(report.clone());
         assert!(matches!(desk.next(Room::All).await, News::Connected(told) if told == report));
     }
+
     #[tokio::test(start_paused = true)]
-    async fn a_sidecar_tells_a_new_stream_of_no_agents() {
+    async fn a_sidecar_tells_a_new_stream_of_agents_only_if_it_has_any() {
         let (to, desk) = desk();
         let mut desk = desk.of_sidecar();
         desk.begin();
         let (news, _) = tokio::join!(desk.next(Room::All), to.asks.ask(Applicant::Endpoint, String::new()));
         assert!(matches!(news, News::Asked(_)), "{news:?}");
+        let report = AgentsReport { agents: BTreeMap::from([("u-1".to_owned(), Vec::new())]) };
+        to.connected.send_replace(report.clone());
+        for _ in 0..2 {
+            let news = desk.next(Room::All).await;
+            assert!(matches!(&news, News::Connected(told) if *told == report), "{news:?}");
+            desk.begin();
+        }
     }
 }

@@ -39,4 +39,9 @@ pub struct AgentInstance {
     /// Proxies that the instance is connected to, of the ready proxies of the gateway, such as `3/3`.
     #[schemars(length(max = 32))]
     pub carriers: String,
+    /// Sidecars that the instance is connected to, of those that the agent reaches, such as `12/12`; absent if it reaches
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub sidecars: Option<String>,
 }

@@ -91,7 +91,14 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
         "UntrustedPeer" | "BadHeader" => {
             "send a PROXY header from a network of proxyProtocol.trustedCIDRs, or do not require the header".to_owned()
         }
-        "NoInstance" => "start the agent (ForwardAgent) that the backend names, or see its log".to_owned(),
+        "NoInstance" => {
+            let mut remedy = "start the agent (ForwardAgent) that the backend names, or see its log".to_owned();
+            if forward.spec.placement.sidecar.is_some() {
+                remedy += "; if its status has fewer sidecars than there are, have NetworkPolicies admit the pods of its \
+                           gateway to port 9182 of the pod";
+            }
+            remedy
+        }
         // In the namespace of the user, as for every other command of the plugin.
         _ => format!("kubectl portlane describe {}", key.name),
     }
@@ -137,6 +144,7 @@ mod tests {
     fn a_sidecar_has_no_gateway_to_change() {
         let db = forward("{sidecar: {selector: {matchLabels: {app: shop}}}}");
         assert_eq!(of_forward(&db, "AddressNotAllowed"), None);
+        assert!(of_session(&db, "NoInstance").contains("port 9182 of the pod"));
         assert!(cut_off(&db).contains("kubectl -n shop logs -l 'app=shop' -c portlane-proxy"), "{}", cut_off(&db));
     }
 
@@ -146,7 +154,8 @@ mod tests {
         assert!(of_session(&db, "ConnectionLimit").starts_with("raise spec.limits"));
         assert!(of_session(&db, "AccessDenied").contains("spec.access"));
         assert_eq!(of_session(&db, "NoBackend"), "kubectl portlane describe db");
-        assert!(of_session(&db, "NoInstance").starts_with("start the agent"));
+        let remedy = of_session(&db, "NoInstance");
+        assert!(remedy.starts_with("start the agent") && !remedy.contains("9182"), "{remedy}");
         assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use operator_core::{
     Group, ObjectKey, ProxyId,
     enrolment::{Offered, judge},
-    status::instances::Report,
+    status::instances::{Report, of_sidecar},
     world::followers::Applicant,
 };
 use proxy_api::{AgentsReport, Sign, SignOutcome};
@@ -31,13 +31,25 @@ impl Driver {
         }
     }
 
-    /// A proxy reported the agents that are connected to it. Only proxies of gateways have any.
+    /// A proxy reported the agents that are connected to it. Those of gateways and sidecars have any.
     pub(super) fn connected_agents(&mut self, proxy: &ProxyId, id: u64, report: AgentsReport) {
         let Some(leading) = &self.leading else { return };
         let group = proxy.pod().and_then(|pod| leading.fleets.group_of(pod, &leading.translator));
-        if leading.publisher.is_newest(proxy, id) && matches!(group, Some(Group::Gateway(_))) {
-            self.schedules.agents.reported(proxy, connected(report));
+        if !leading.publisher.is_newest(proxy, id) {
+            return;
         }
+        let report = match group {
+            Some(Group::Gateway(_)) => connected(report),
+            Some(group @ Group::Sidecars(_)) => {
+                let runs = leading.translator.snapshot(group);
+                of_sidecar(connected(report), |uid| {
+                    let agent = runs.and_then(|runs| runs.agents.get(uid));
+                    agent.map_or(0, |agent| usize::try_from(agent.max_instances).unwrap_or(usize::MAX))
+                })
+            }
+            Some(Group::Laptop) | None => return,
+        };
+        self.schedules.agents.reported(proxy, report);
     }
 
     pub(super) fn offered(&mut self, offered: Offered, now: Duration) {

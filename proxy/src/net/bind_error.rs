@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use proxy_api::{Bind, FailureReason, SocketKey, Transport};
+use proxy_api::{Bind, FailureReason, SIDECAR_TUNNEL_PORT, SocketKey, Transport};
 
 use crate::holder;
 
@@ -27,7 +27,9 @@ impl BindError {
     pub(super) fn new(address: SocketAddr, transport: Transport, error: &io::Error) -> Self {
         let (reason, why) = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                (FailureReason::AddressInUse, "address in use: stop its holder or choose another port".to_owned())
+                let of_agents = of_agents(address, transport);
+                let why = format!("address in use: stop its holder or choose another port{of_agents}");
+                (FailureReason::AddressInUse, why)
             }
             io::ErrorKind::PermissionDenied => (
                 FailureReason::PermissionDenied,
@@ -47,7 +49,8 @@ impl BindError {
             in_use.iter().map(|error| (error.address, error.transport)).take(MOST_HOLDERS).collect();
         for (at, holder) in holder::find(&wanted) {
             if let Some(error) = in_use.get_mut(at) {
-                error.why = format!("address in use by {holder}: stop it or choose another port");
+                let of_agents = of_agents(error.address, error.transport);
+                error.why = format!("address in use by {holder}: stop it or choose another port{of_agents}");
             }
         }
     }
@@ -67,5 +70,27 @@ impl BindError {
             why: why.to_owned(),
             reason: FailureReason::AddressInUse,
         }
+    }
+}
+
+/// What is said beside of an address in use that the proxy of a sidecar may have itself.
+fn of_agents(address: SocketAddr, transport: Transport) -> &'static str {
+    let may_be = transport == Transport::Tcp && address.port() == SIDECAR_TUNNEL_PORT;
+    if may_be { " (in a sidecar whose listeners use agents, these reach it there)" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_cannot_have_the_port_of_sidecars_hears_who_may_have_it() {
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let at = |transport, port: u16| BindError::new((Ipv4Addr::UNSPECIFIED, port).into(), transport, &in_use);
+        let error = at(Transport::Tcp, SIDECAR_TUNNEL_PORT);
+        assert_eq!(error.reason, FailureReason::AddressInUse);
+        let is_told = |error: BindError| error.to_string().contains("use agents");
+        assert!(is_told(error));
+        assert!(!is_told(at(Transport::Tcp, 5432)) && !is_told(at(Transport::Udp, SIDECAR_TUNNEL_PORT)));
     }
 }

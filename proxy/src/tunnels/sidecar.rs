@@ -39,7 +39,7 @@ use tunnel::{
 use tunnel_core::door;
 
 use self::gateway::Gateway;
-use super::{BEAT, FAREWELL, LOOK, Shared, TunnelsError, answer, bind, connected, rules_of};
+use super::{BEAT, FAREWELL, LOOK, Shared, TunnelsError, answer, bind, connected, rules_of, trust};
 use crate::{
     agents::{AgentNews, Agents, ForTunnels, Question, Seen},
     core::instances::Instances,
@@ -47,7 +47,7 @@ use crate::{
     lives::Life,
     log::{Level, Log},
     process::Process,
-    signing::{Asks, ToOperator},
+    signing::ToOperator,
 };
 
 /// Most gateways whose agents one sidecar reaches.
@@ -96,7 +96,7 @@ pub fn wait(
         let run = move |runtime: Runtime| {
             let life = lives.begin("tunnels");
             LocalSet::new().block_on(&runtime, async move {
-                Thread::new(settings, shared, to_operator.asks).run(questions, configured, life).await;
+                Thread::new(settings, shared, to_operator).run(questions, configured, life).await;
             });
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -125,7 +125,8 @@ struct Woken {
 struct Thread {
     settings: Settings,
     shared: Shared,
-    asks: Asks,
+    /// Asks the operator for certificates, and tells it which agents are connected.
+    to_operator: ToOperator,
     /// By uid.
     gateways: BTreeMap<String, Gateway>,
     names: Names,
@@ -139,10 +140,10 @@ struct Thread {
 }
 
 impl Thread {
-    fn new(settings: Settings, shared: Shared, asks: Asks) -> Self {
+    fn new(settings: Settings, shared: Shared, to_operator: ToOperator) -> Self {
         let (gateways, names, woken) = (BTreeMap::new(), Names::default(), Rc::default());
         let (told, past) = (Instances::default(), Seen::default());
-        Self { settings, shared, asks, gateways, names, port: None, woken, told, past }
+        Self { settings, shared, to_operator, gateways, names, port: None, woken, told, past }
     }
 
     async fn run(
@@ -231,7 +232,7 @@ impl Thread {
         if !self.gateways.contains_key(uid) {
             let made = if self.gateways.len() < MAX_GATEWAYS {
                 let log = self.shared.log.clone();
-                Gateway::new(uid, &self.settings.folder, self.asks.clone(), log, &self.woken)
+                Gateway::new(uid, &self.settings.folder, self.to_operator.asks.clone(), log, &self.woken)
                     .map_err(|error| chain(&error))
             } else {
                 Err(format!("a sidecar reaches agents of no more than {MAX_GATEWAYS} gateways"))
@@ -280,16 +281,18 @@ impl Thread {
         }
     }
 
-    /// Once a second: what metrics show.
+    /// Once a second: what metrics show, and what the operator has not been told.
     fn look(&mut self) {
         let mut seen = self.past.clone();
         add(&mut seen.closed, self.names.closed());
+        let mut views = Vec::new();
         for endpoint in self.endpoints() {
-            let views = endpoint.agents();
-            seen.agents += views.iter().filter(|view| view.attached).count();
-            seen.streams += views.iter().map(|view| view.streams).sum::<usize>();
+            views.extend(endpoint.agents());
             count(&mut seen, endpoint);
         }
+        seen.agents = views.iter().filter(|view| view.attached).count();
+        seen.streams = views.iter().map(|view| view.streams).sum();
+        trust::tell(&self.to_operator.connected, &views);
         self.shared.door.show(seen);
     }
 
@@ -343,7 +346,10 @@ fn taken(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("port {port} of this pod, where agents reach its sidecar, is in use: let the app use another port")
+            format!(
+                "port {port} of this pod, where agents reach its sidecar, is in use: let the app, or the listener that is \
+                 bound to all addresses, use another port"
+            )
         }
         _ => format!("cannot listen on {address}, where agents reach this sidecar: {error}"),
     }

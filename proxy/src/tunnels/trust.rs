@@ -113,14 +113,7 @@ impl Trust {
                     log.notice(Level::Error, "tunnels", "the certificate of this server", chain(&error));
                 }
             }
-            Self::Operator { connected, .. } => {
-                let report = report(views);
-                connected.send_if_modified(|told| {
-                    let differs = *told != report;
-                    *told = report;
-                    differs
-                });
-            }
+            Self::Operator { connected, .. } => tell(connected, views),
         }
     }
 }
@@ -145,6 +138,16 @@ pub(super) async fn keep<S>(remote: Rc<Remote<Asks, S>>, log: Log, subject: &'st
             }
         })
         .await;
+}
+
+/// Tells the operator which instances have a connection, if those are others than before.
+pub(super) fn tell(connected: &watch::Sender<AgentsReport>, views: &[View]) {
+    let report = report(views);
+    connected.send_if_modified(|told| {
+        let differs = *told != report;
+        *told = report;
+        differs
+    });
 }
 
 /// The instances with a connection, for the operator. Those that leave take no streams.

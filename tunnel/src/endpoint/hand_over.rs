@@ -36,8 +36,13 @@ pub(super) enum Whose {
     Own,
     /// That of the endpoint at this address.
     Peer(SocketAddr),
-    /// That of the sidecar at this address.
-    Sidecar(SocketAddr),
+    /// That of a sidecar.
+    Sidecar {
+        /// Its address.
+        to: SocketAddr,
+        /// Most connections that are handed over to it at once.
+        share: usize,
+    },
 }
 
 /// What the first bytes of a connection say.
@@ -69,7 +74,7 @@ pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Wh
             if is_handed {
                 return Err("handed_over_again");
             }
-            endpoint.handing.way(&dial).ok_or("unknown_endpoint")
+            endpoint.handing.way(&dial, |uid| endpoint.instances_at_most(uid)).ok_or("unknown_endpoint")
         }
         _ => Ok(Whose::Own),
     }
@@ -136,12 +141,12 @@ pub(super) async fn hand_over<H>(
     hold: impl Fn() -> H,
 ) {
     let handing = &endpoint.handing;
-    let (to, room) = match whose {
+    let (to, room, share) = match whose {
         Whose::Own => return,
-        Whose::Peer(to) => (to, &handing.to_peers),
-        Whose::Sidecar(to) => (to, &handing.to_sidecars),
+        Whose::Peer(to) => (to, &handing.to_peers, usize::MAX),
+        Whose::Sidecar { to, share } => (to, &handing.to_sidecars, share),
     };
-    let (Some(place), Some(_lasting)) = (Place::enter(room, from.ip()), Lasting::enter(room)) else {
+    let (Some(place), Some(_lasting)) = (Place::enter(room, from.ip()), Lasting::enter(room, to, share)) else {
         endpoint.count("hand_over_full");
         return;
     };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places};
 use tokio::time::Instant;
-use tunnel_core::door::TO_SIDECARS;
+use tunnel_core::door::{SIDECAR_STRANGERS, TO_SIDECARS};
 use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
@@ -25,10 +25,17 @@ pub fn lasting(max_agents: usize) -> usize {
     max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
 }
 
+/// Connections that are handed over to one sidecar at once, by the instances that its agents may have: two for each, as in
+/// [`lasting`], and those that it keeps itself before it knows whose they are. So nobody who knows of one sidecar takes the
+/// room of the others.
+fn share(instances: usize) -> usize {
+    instances.saturating_mul(2).saturating_add(SIDECAR_STRANGERS)
+}
+
 /// The other endpoints and the sidecars, and the connections that are handed over to them.
 pub(super) struct Handing {
     peers: RefCell<BTreeMap<EndpointId, SocketAddr>>,
-    sidecars: RefCell<BTreeMap<EndpointId, SocketAddr>>,
+    sidecars: RefCell<BTreeMap<EndpointId, Sidecar>>,
     /// The sidecars of each agent, by its uid.
     of_agents: RefCell<BTreeMap<String, BTreeSet<EndpointId>>>,
     /// To other endpoints.
@@ -44,11 +51,14 @@ pub(super) struct Room {
     places: RefCell<Places>,
     count: Cell<usize>,
     most: usize,
+    /// How many there are to each address.
+    by_address: RefCell<BTreeMap<SocketAddr, usize>>,
 }
 
 impl Room {
     fn new(young: Bounds, most: usize) -> Self {
-        Self { start: Instant::now(), places: RefCell::new(Places::new(young)), count: Cell::new(0), most }
+        let (places, by_address) = (RefCell::new(Places::new(young)), RefCell::default());
+        Self { start: Instant::now(), places, count: Cell::new(0), most, by_address }
     }
 }
 
@@ -78,7 +88,7 @@ impl Handing {
                 of_agents.entry(uid.clone()).or_default().insert(id.clone());
             }
         }
-        self.sidecars.replace(sidecars.iter().map(|(id, sidecar)| (id.clone(), sidecar.address)).collect());
+        self.sidecars.replace(sidecars.clone());
         let before = self.of_agents.replace(of_agents);
         let now = self.of_agents.borrow();
         let uids: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
@@ -90,12 +100,18 @@ impl Handing {
         self.of_agents.borrow().get(uid).into_iter().flatten().take(most).cloned().collect()
     }
 
-    /// Where a connection goes that is meant for somebody else.
-    pub(super) fn way(&self, dial: &Dial) -> Option<Whose> {
+    /// Where a connection goes that is meant for somebody else. `instances` gives how many the agent of a uid may have.
+    pub(super) fn way(&self, dial: &Dial, instances: impl Fn(&str) -> usize) -> Option<Whose> {
         match dial {
             Dial::Any => None,
             Dial::Endpoint(id) => self.peers.borrow().get(id).copied().map(Whose::Peer),
-            Dial::Sidecar(id) => self.sidecars.borrow().get(id).copied().map(Whose::Sidecar),
+            Dial::Sidecar(id) => {
+                let sidecars = self.sidecars.borrow();
+                let sidecar = sidecars.get(id)?;
+                let instances = sidecar.agents.iter().map(|uid| instances(uid));
+                let share = share(instances.fold(0, usize::saturating_add));
+                Some(Whose::Sidecar { to: sidecar.address, share })
+            }
         }
     }
 
@@ -117,22 +133,33 @@ impl Handing {
 }
 
 /// One connection that is handed over, until it is dropped.
-pub(super) struct Lasting<'a>(&'a Room);
+pub(super) struct Lasting<'a> {
+    room: &'a Room,
+    to: SocketAddr,
+}
 
 impl<'a> Lasting<'a> {
-    pub(super) fn enter(room: &'a Room) -> Option<Self> {
-        let count = room.count.get();
-        if count >= room.most {
+    /// One to this address, of at most `share`.
+    pub(super) fn enter(room: &'a Room, to: SocketAddr, share: usize) -> Option<Self> {
+        let mut by_address = room.by_address.borrow_mut();
+        let there = by_address.get(&to).copied().unwrap_or_default();
+        if room.count.get() >= room.most || there >= share {
             return None;
         }
-        room.count.set(count + 1);
-        Some(Self(room))
+        by_address.insert(to, there + 1);
+        room.count.set(room.count.get() + 1);
+        Some(Self { room, to })
     }
 }
 
 impl Drop for Lasting<'_> {
     fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
+        self.room.count.set(self.room.count.get() - 1);
+        let mut by_address = self.room.by_address.borrow_mut();
+        let there = by_address.remove(&self.to).unwrap_or_default();
+        if there > 1 {
+            by_address.insert(self.to, there - 1);
+        }
     }
 }
 
@@ -166,6 +193,10 @@ mod tests {
         EndpointId::new(name).expect("an id")
     }
 
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
     #[test]
     fn connections_that_are_handed_over_are_bounded_and_give_their_places_back() {
         let handing = Handing::new(3);
@@ -183,20 +214,34 @@ mod tests {
         }
         assert_eq!(lasting(3), 6 + HANDED.strangers, "two for each instance");
         for (room, other) in [(&handing.to_peers, &handing.to_sidecars), (&handing.to_sidecars, &handing.to_peers)] {
-            let entered: Vec<_> = (0..room.most).map(|_| Lasting::enter(room)).collect();
-            assert!(entered.iter().all(Option::is_some) && Lasting::enter(room).is_none());
+            let enter = |room| Lasting::enter(room, at(1), usize::MAX);
+            let entered: Vec<_> = (0..room.most).map(|_| enter(room)).collect();
+            assert!(entered.iter().all(Option::is_some) && enter(room).is_none());
             assert_eq!(handing.count(), room.most);
-            assert!(Lasting::enter(other).is_some(), "neither takes room of the other");
+            assert!(enter(other).is_some(), "neither takes room of the other");
             drop(entered);
-            assert!(Lasting::enter(room).is_some());
+            assert!(enter(room).is_some());
         }
         assert_eq!(handing.count(), 0);
     }
 
     #[test]
+    fn one_sidecar_has_its_share_of_the_connections_and_leaves_the_others_theirs() {
+        let handing = Handing::new(3);
+        let room = &handing.to_sidecars;
+        assert_eq!(share(4), 8 + SIDECAR_STRANGERS, "two for each instance, and strangers");
+        let entered: Vec<_> = (0..share(4)).map(|_| Lasting::enter(room, at(1), share(4))).collect();
+        assert!(entered.iter().all(Option::is_some) && Lasting::enter(room, at(1), share(4)).is_none());
+        assert!(Lasting::enter(room, at(2), share(4)).is_some());
+        drop(entered);
+        assert!(Lasting::enter(room, at(1), 1).is_some());
+        assert!(room.by_address.borrow().is_empty() && handing.count() == 0);
+    }
+
+    #[test]
     fn each_agent_has_the_sidecars_that_may_lead_to_it() {
         let sidecar = |port: u16, agents: &[&str]| Sidecar {
-            address: SocketAddr::from(([192, 0, 2, 1], port)),
+            address: at(port),
             agents: agents.iter().map(|uid| (*uid).to_owned()).collect(),
         };
         let handing = Handing::new(3);
@@ -207,13 +252,16 @@ mod tests {
             (handing.sidecars_of("u-2", 9), handing.sidecars_of("u-2", 1)),
             (vec![id("s1"), id("s2")], vec![id("s1")])
         );
-        let moved = SocketAddr::from(([192, 0, 2, 1], 3));
+        let moved = at(3);
         table.insert(id("s2"), Sidecar { address: moved, agents: BTreeSet::from(["u-2".to_owned()]) });
         assert!(handing.set_sidecars(&table).is_empty(), "agents hear of no addresses");
-        assert_eq!(handing.way(&Dial::Sidecar(id("s2"))), Some(Whose::Sidecar(moved)));
-        assert_eq!(handing.way(&Dial::Endpoint(id("s2"))), None, "a sidecar is no endpoint");
+        let way = |dial: &Dial| handing.way(dial, |_| 4);
+        assert_eq!(way(&Dial::Sidecar(id("s2"))), Some(Whose::Sidecar { to: moved, share: share(4) }));
+        let Some(Whose::Sidecar { share: of_two, .. }) = way(&Dial::Sidecar(id("s1"))) else { panic!("a sidecar") };
+        assert_eq!(of_two, share(8), "it has two agents");
+        assert_eq!(way(&Dial::Endpoint(id("s2"))), None, "a sidecar is no endpoint");
         table.remove(&id("s1"));
         assert_eq!(handing.set_sidecars(&table), BTreeSet::from(["u-1".to_owned(), "u-2".to_owned()]));
-        assert_eq!(handing.way(&Dial::Sidecar(id("s1"))), None);
+        assert_eq!(way(&Dial::Sidecar(id("s1"))), None);
     }
 }

@@ -189,7 +189,7 @@ async fn serve<A: Authenticator, H>(
     let deadline = Instant::now() + PATIENCE;
     match timeout_at(deadline, whose(&endpoint, &mut tcp)).await.unwrap_or(Err("timeout")) {
         Ok(Whose::Own) => {}
-        Ok(other @ (Whose::Peer(_) | Whose::Sidecar(_))) => {
+        Ok(other @ (Whose::Peer(_) | Whose::Sidecar { .. })) => {
             drop(place);
             return Box::pin(hand_over(&endpoint, tcp, from, other, hold)).await;
         }

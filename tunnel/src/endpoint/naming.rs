@@ -45,6 +45,11 @@ impl Endpoint {
         Named { peers: self.handing.peers(MAX_PEERS), sidecars: self.handing.sidecars_of(uid, MAX_SIDECARS) }
     }
 
+    /// How many instances of an agent may be connected.
+    pub(super) fn instances_at_most(&self, uid: &str) -> usize {
+        (self.rules)(uid).map_or(0, |rules| rules.policy.max_instances)
+    }
+
     fn name_again(&self, concerns: impl Fn(&str) -> bool) {
         let sessions = self.sessions.borrow();
         let concerned = sessions.iter().filter(|(key, _)| concerns(&key.uid));

@@ -186,6 +186,34 @@ async fn an_agent_hears_of_its_own_sidecars_alone_and_from_none_of_them() {
 }
 
 #[tokio::test]
+async fn who_holds_connections_to_one_sidecar_keeps_nobody_from_another() {
+    within(async {
+        let (server, home, target) = (Server::start(), Home::new(), echo_server().await);
+        // What is in the place of this sidecar says nothing, and closes nothing.
+        let silent = TcpListener::bind("127.0.0.3:0").await.expect("a port");
+        let address = silent.local_addr().expect("an address");
+        let pod = Pod::start(&server, "s2", 8).await;
+        let of_stranger = entry(&id("s1"), address, "u-2");
+        server.endpoint.set_sidecars(&BTreeMap::from([of_stranger, pod.of(identity(0).uid())]));
+        let enrolled = enrol(&server.join(1, 0), &home.folder, &way(&server.clock)).await.expect("enrolled");
+        let tls = home.tls(&enrolled, &server.clock);
+        for _ in 0..=door::SIDECAR_STRANGERS {
+            let (tls, to) = (tls.clone(), server.address);
+            spawn_local(async move {
+                let tcp = TcpStream::connect(to).await.expect("a connection");
+                drop(tls.secure(tcp, &Dial::Sidecar(id("s1"))).await);
+            });
+        }
+        until(|| server.closed("hand_over_full") == 1).await;
+        let _agent = start_agent(&server, &tls);
+        pod.is_reached().await;
+        echo(&mut pod.stream(target).await, b"reached").await;
+        assert_eq!(server.closed("hand_over_full"), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_sidecar_has_an_endpoint_of_each_gateway_behind_one_port() {
     within(async {
         let listener = TcpListener::bind("127.0.0.3:0").await.expect("a port");

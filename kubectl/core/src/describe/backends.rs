@@ -113,7 +113,8 @@ pub(super) fn instances(facts: &Facts) -> Vec<Check> {
             items.push(Check::failed(format!("agent/{}", key.name), "no instance is connected"));
         }
         items.extend(connected.iter().map(|it| {
-            let detail = format!("version {}, connected to {} proxies", it.version, it.carriers);
+            let sidecars = it.sidecars.as_ref().map(|sidecars| format!(" and {sidecars} sidecars")).unwrap_or_default();
+            let detail = format!("version {}, connected to {} proxies{sidecars}", it.version, it.carriers);
             Check::ok(format!("agent/{}/{}", key.name, it.name), detail)
         }));
     }

@@ -79,11 +79,18 @@ fn concerns(status: &ForwardAgentStatus) -> Vec<String> {
         return Vec::new();
     }
     let enrolled = condition(&status.conditions, "Enrolled").filter(|enrolled| enrolled.status == "False");
-    let instance = |instance: &AgentInstance| {
-        let (carriers, proxies) = instance.carriers.split_once('/').filter(|(some, all)| some != all)?;
-        Some(format!("instance {} is connected to {carriers} of {proxies} proxies", instance.name))
-    };
-    enrolled.map(in_words).into_iter().chain(status.instances.iter().filter_map(instance)).collect()
+    let instances = status.instances.iter().flat_map(|instance| {
+        let proxies = lacks(&instance.name, &instance.carriers, "proxies");
+        let sidecars = instance.sidecars.as_ref().and_then(|sidecars| lacks(&instance.name, sidecars, "sidecars"));
+        proxies.into_iter().chain(sidecars)
+    });
+    enrolled.map(in_words).into_iter().chain(instances).collect()
+}
+
+/// An instance is connected to fewer of these than there are, if `connected` is no such fraction as 3/3.
+fn lacks(instance: &str, connected: &str, to: &str) -> Option<String> {
+    let (some, all) = connected.split_once('/').filter(|(some, all)| some != all)?;
+    Some(format!("instance {instance} is connected to {some} of {all} {to}"))
 }
 
 fn in_words(condition: &Condition) -> String {

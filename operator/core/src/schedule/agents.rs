@@ -114,8 +114,8 @@ impl Agents {
         self.now.extend(world.agents.of_gateway(gateway).cloned());
     }
 
-    /// The agents of these uids do not reach another number of pods than before.
-    pub fn left_out(&mut self, uids: &BTreeSet<String>) {
+    /// The agents of these uids reach other pods than before, or do not reach another number of them.
+    pub fn reaching(&mut self, uids: &BTreeSet<String>) {
         self.look_at_all(uids);
     }
 
@@ -253,13 +253,21 @@ impl Agents {
         let is_heard = now >= self.began + GRACE || proxies.iter().all(|proxy| self.instances.has(proxy));
         let uid = agent.metadata.uid.as_deref().unwrap_or_default();
         let left_out = admitted.as_ref().map_or(0, |gateway| view.translator.left_out(gateway, uid));
+        let reached = admitted.as_ref().ok().and_then(|gateway| view.translator.reached(gateway, uid));
+        let connected = is_heard.then(|| {
+            let mut instances = self.instances.of(uid, proxies);
+            let sidecars = reached.into_iter().flatten().cloned().map(ProxyId::from);
+            self.instances.count_sidecars(uid, sidecars, &mut instances);
+            instances
+        });
         AgentFacts {
             admitted,
             warning: schema::warning(&view.cache.world.dropped, "ForwardAgent"),
             left_out,
             enrolment: self.enrolments.get(key).cloned(),
-            connected: is_heard.then(|| self.instances.of(uid, proxies)),
+            connected,
             ready: fleet.map_or(0, |fleet| fleet.ready),
+            sidecars: reached.map_or(0, BTreeSet::len),
         }
     }
 }

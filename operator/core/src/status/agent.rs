@@ -49,6 +49,8 @@ pub struct AgentFacts {
     pub connected: Option<Vec<Instance>>,
     /// Number of ready proxies of the gateway.
     pub ready: usize,
+    /// Number of sidecars that it reaches.
+    pub sidecars: usize,
 }
 
 /// Computes the status of an agent. `now` is RFC 3339.
@@ -74,17 +76,18 @@ pub fn agent_status(agent: &ForwardAgent, facts: &AgentFacts, now: &str) -> Forw
         conditions: conditions(&old.conditions, findings.into_iter().flatten().collect(), generation, now),
         enrolment_secret: facts.enrolment.as_ref().and_then(|enrolment| enrolment.secret.clone()),
         instances: match &facts.connected {
-            Some(connected) => connected.iter().take(NAMED).map(|instance| named(instance, facts.ready)).collect(),
+            Some(connected) => connected.iter().take(NAMED).map(|instance| named(instance, facts)).collect(),
             None => old.instances.clone(),
         },
     }
 }
 
 /// An instance in the form of status.
-fn named(instance: &Instance, ready: usize) -> AgentInstance {
+fn named(instance: &Instance, facts: &AgentFacts) -> AgentInstance {
     let text = |text: &str| text.chars().take(LONGEST).collect();
-    let carriers = format!("{}/{}", instance.carriers, ready.max(instance.carriers));
-    AgentInstance { name: text(&instance.name), version: text(&instance.version), carriers }
+    let carriers = format!("{}/{}", instance.carriers, facts.ready.max(instance.carriers));
+    let sidecars = (facts.sidecars > 0).then(|| format!("{}/{}", instance.sidecars, facts.sidecars));
+    AgentInstance { name: text(&instance.name), version: text(&instance.version), carriers, sidecars }
 }
 
 fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
@@ -201,6 +204,7 @@ mod tests {
             enrolment: Some(enrolment),
             connected: None,
             ready: 1,
+            sidecars: 0,
         };
         enrolled(&facts)
     }

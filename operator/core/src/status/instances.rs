@@ -21,8 +21,10 @@ pub struct Instance {
     pub name: String,
     /// Version of its software.
     pub version: String,
-    /// Number of proxies that it is connected to.
+    /// Number of proxies of the gateway that it is connected to.
     pub carriers: usize,
+    /// Number of sidecars that it is connected to.
+    pub sidecars: usize,
 }
 
 /// The last reports of proxies. At most one for each proxy with a stream, and for those whose stream ended within
@@ -82,10 +84,33 @@ impl Instances {
         let mut instances: BTreeMap<&String, Instance> = BTreeMap::new();
         for reported in proxies.iter().filter_map(|proxy| self.by_proxy.get(proxy)) {
             for (name, version) in reported.agents.get(uid).into_iter().flatten() {
-                let new = || Instance { name: name.clone(), version: version.clone(), carriers: 0 };
+                let new = || Instance { name: name.clone(), version: version.clone(), ..Instance::default() };
                 instances.entry(name).or_insert_with(new).carriers += 1;
             }
         }
         instances.into_values().collect()
     }
+
+    /// Counts for each of these instances of an agent the sidecars that it is connected to. Sidecars speak for no instance
+    /// that the proxies of the gateway do not know.
+    pub fn count_sidecars(&self, uid: &str, sidecars: impl Iterator<Item = ProxyId>, instances: &mut [Instance]) {
+        for reported in sidecars.filter_map(|proxy| self.by_proxy.get(&proxy)) {
+            let Some(there) = reported.agents.get(uid) else { continue };
+            for instance in instances.iter_mut().filter(|instance| there.contains_key(&instance.name)) {
+                instance.sidecars += 1;
+            }
+        }
+    }
+}
+
+/// What counts of the report of a sidecar, if an agent of a uid may have so many instances there: the names of no more. A
+/// sidecar is in a pod of anybody, so what is kept of its words has the bounds of its configuration.
+#[must_use]
+pub fn of_sidecar(report: Report, most: impl Fn(&str) -> usize) -> Report {
+    let kept = |(uid, instances): (String, BTreeMap<String, String>)| {
+        let most = most(&uid);
+        let names = instances.into_keys().take(most).map(|name| (name, String::new()));
+        (most > 0).then(|| (uid, names.collect::<BTreeMap<_, _>>()))
+    };
+    report.into_iter().filter_map(kept).collect()
 }

@@ -12,11 +12,13 @@ use proxy_api::{MAX_SIDECARS, SIDECAR_TUNNEL_PORT, Sidecar, Transport};
 use tunnel_core::door::TO_SIDECARS;
 pub use tunnel_core::places::MAX_SIDECARS as MOST_OF_AGENT;
 
-use crate::{names::sidecar_id, translate::groups::Group};
+use crate::{names::sidecar_id, translate::groups::Group, world::ObjectKey};
 
 /// A pod with a sidecar whose forwards use agents of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// The pod.
+    pub pod: ObjectKey,
     /// Uid of the pod.
     pub uid: String,
     /// Creation time, seconds since 1970. A pod without one counts as the youngest.
@@ -34,6 +36,8 @@ pub struct Table {
     pub sidecars: BTreeMap<String, Sidecar>,
     /// By the uid of an agent, the number of pods that it does not reach, as it or the gateway has no room.
     pub left_out: BTreeMap<String, usize>,
+    /// By the uid of an agent, the pods that it reaches.
+    pub reached: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
 /// The table of the gateway of this uid. One of its proxies alone can hand over all connections that come of it.
@@ -43,7 +47,7 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
     candidates.sort_by(|one, other| age(one).cmp(&age(other)));
     let mut table = Table::default();
     let (mut taken, mut carriers) = (BTreeMap::<String, usize>::new(), 0_usize);
-    for Candidate { uid, address, agents, .. } in candidates {
+    for Candidate { pod, uid, address, agents, .. } in candidates {
         let is_full = table.sidecars.len() == MAX_SIDECARS;
         let mut reached = BTreeSet::new();
         for (agent, instances) in agents {
@@ -55,6 +59,7 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
             }
             *sidecars += 1;
             carriers = with_it;
+            table.reached.entry(agent.clone()).or_default().insert(pod.clone());
             reached.insert(agent);
         }
         if !reached.is_empty() {
@@ -83,6 +88,7 @@ mod tests {
 
     fn candidate(number: u32, created: Option<u64>, agents: &[&str]) -> Candidate {
         Candidate {
+            pod: ObjectKey::new("ns", format!("p-{number}")),
             uid: format!("p-{number}"),
             created,
             address: Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
@@ -115,6 +121,7 @@ mod tests {
         assert!(agents_of(&table, most).is_empty() && agents_of(&table, most + 1).is_empty());
         assert_eq!(agents_of(&table, most + 2), ["u-2"], "another agent has room");
         assert_eq!(table.left_out, BTreeMap::from([("u-1".to_owned(), 3)]));
+        assert_eq!((table.reached["u-1"].len(), table.reached["u-2"].len()), (MOST_OF_AGENT, 1));
         let first = &table.sidecars[&sidecar_id("p-0", "g-1")];
         assert_eq!(first.address, IpAddr::from([10, 0, 0, 0]));
     }

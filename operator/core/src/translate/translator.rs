@@ -93,6 +93,7 @@ impl Translator {
             programs: published.programs,
             ports: published.ports,
             agents: published.agents,
+            reaching: published.reaching,
             unreached,
             pods: regrouped.pods,
             placed: regrouped.placed,
@@ -139,6 +140,12 @@ impl Translator {
     #[must_use]
     pub fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.programs.left_out(gateway, uid)
+    }
+
+    /// The pods with sidecars that the agent of this uid reaches.
+    #[must_use]
+    pub fn reached(&self, gateway: &ObjectKey, uid: &str) -> Option<&BTreeSet<ObjectKey>> {
+        self.programs.reached(gateway, uid)
     }
 
     /// The pods of a sidecar group.

@@ -20,6 +20,8 @@ pub struct Update {
     pub ports: BTreeSet<Group>,
     /// Uids of agents that do not reach another number of pods than before.
     pub agents: BTreeSet<String>,
+    /// Uids of agents that reach other pods than before.
+    pub reaching: BTreeSet<String>,
     /// Forwards that select pods whose listeners reach these agents.
     pub unreached: BTreeSet<ObjectKey>,
     /// Sidecar groups that gained or lost pods, or that are gone.

@@ -215,6 +215,7 @@ fn an_agent_is_stalled_exactly_if_the_page_calls_its_reason_failed() {
         enrolment: Some(Enrolment { enrolled: 1, ..Enrolment::default() }),
         connected: Some(vec![Instance::default()]),
         ready: 1,
+        sidecars: 0,
     };
     let nobody = AgentFacts { connected: Some(Vec::new()), ..running.clone() };
     let offered = Enrolment { secret: Some("home-enrolment".to_owned()), left: 1, ..Enrolment::default() };

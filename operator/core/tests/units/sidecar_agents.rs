@@ -1,12 +1,16 @@
 //! Sidecars with backends that agents reach: which agents they hear of, which gateways hear of them, and who signs for them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use operator_core::{
     Group,
     enrolment::{Case, judge},
     names::sidecar_id,
     schedule::{StatusWrite, agents::Agents, statuses::Statuses},
+    status::instances::{Report, of_sidecar},
     translate,
     world::{
         followers::Applicant as Proxy,
@@ -19,7 +23,7 @@ use serde_json::json;
 
 use crate::{
     cluster_agents::{agent, open, tunnelled, written},
-    scene::{News, Scene, app_pod, condition_of, fleet_pod, gateway, key, keys, ms, pair, unscaled, writes},
+    scene::{News, Scene, app_pod, condition_of, fleet_pod, gateway, key, keys, ms, pair, proxy, unscaled, writes},
 };
 
 /// A pod with a sidecar that was created at this second and has the address 10.0.0.`end`.
@@ -155,6 +159,37 @@ fn pods_beyond_the_bound_of_an_agent_are_said_in_its_status_and_in_those_of_its_
     let news = scene.gone(Kind::ProxyPods, "young");
     assert_eq!(news.update.unreached, keys(&["db"]));
     assert!(!said_of_home(&scene).contains("warning") && !said_of_db(&scene).contains("warning"));
+}
+
+/// A report of these instances of one agent, with this version.
+fn report(uid: &str, names: &[&str], version: &str) -> Report {
+    let instances: BTreeMap<String, String> =
+        names.iter().map(|name| ((*name).to_owned(), version.to_owned())).collect();
+    Report::from([(uid.to_owned(), instances)])
+}
+
+#[test]
+fn the_status_counts_the_sidecars_of_instances_that_the_gateway_knows_of_those_that_the_agent_reaches() {
+    let mut scene = scene();
+    scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
+    let news = app(&mut scene, "b", 2, 2);
+    assert!(news.update.reaching.iter().eq(["uid-home"]));
+    let mut agents = Agents::new(ms(0));
+    let reports: [(&str, &[&str]); 3] = [("p1", &["pi4"]), ("a", &["invented", "pi4"]), ("stranger", &["pi4"])];
+    for (name, names) in reports {
+        agents.reported(&proxy(name), report("uid-home", names, "0.9.0"));
+    }
+    let write = written(&mut agents, &scene, "home", ms(0)).expect("a write");
+    let expected = json!([{"name": "pi4", "version": "0.9.0", "carriers": "1/1", "sidecars": "1/2"}]);
+    assert_eq!(write.status["instances"], expected);
+}
+
+#[test]
+fn of_the_report_of_a_sidecar_the_operator_keeps_what_the_configuration_of_the_sidecar_has_room_for() {
+    let mut said = report("u-1", &["a", "b", "c"], "0.9.0");
+    said.extend(report("u-2", &["a"], "0.9.0"));
+    let most = |uid: &str| if uid == "u-1" { 2 } else { 0 };
+    assert_eq!(of_sidecar(said, most), report("u-1", &["a", "b"], ""));
 }
 
 #[test]

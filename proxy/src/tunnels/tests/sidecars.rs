@@ -60,7 +60,7 @@ impl Pod {
     /// The operator signs the certificate that the sidecar asks for.
     async fn sign(&mut self, root: &Authority) {
         loop {
-            let News::Asked(asked) = self.desk.next(Room::All).await else { panic!("a sidecar reports no agents") };
+            let News::Asked(asked) = self.desk.next(Room::All).await else { panic!("no agent is connected yet") };
             assert_eq!(asked.applicant, Applicant::Sidecar { gateway: GATEWAY.to_owned() });
             let request = BASE64.decode(asked.request.as_bytes()).expect("base64");
             let request = Request::parse(&request).expect("a request");
@@ -115,6 +115,8 @@ async fn a_sidecar_reaches_an_agent_through_a_proxy_of_its_gateway() {
         accepted.shutdown().await.expect("connected");
         assert_eq!(read_out(&end).await, (b"answer".to_vec(), false));
         until(|| bed.agents.seen().handed == 1 && pod.agents.seen().agents == 1).await;
+        let News::Connected(report) = pod.desk.next(Room::All).await else { panic!("the operator hears of the agent") };
+        assert_eq!((report.agents.len(), report.agents.get(UID).map(Vec::len)), (1, Some(1)));
         drop((end, accepted));
         // No listener of the pod reaches the agent any more.
         pod.configure(BTreeMap::new());

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
+use crds::ForwardAgent;
 use harness::{Namespace, Outpost, greeting, until};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -62,6 +63,11 @@ fn a_rollout_of_the_gateway_and_the_loss_of_all_its_pods_break_no_session_of_a_s
     let is_served =
         || node.connect(address).and_then(|mut visitor| greeting(&mut visitor)).is_ok_and(|it| it == "home: ");
     until("the sidecar reaches the agent", is_served);
+    let is_told = |agent: &ForwardAgent| {
+        let instances = agent.status.iter().flat_map(|status| &status.instances);
+        instances.map(|it| it.sidecars.as_deref()).eq([Some("1/1")])
+    };
+    namespace.until::<ForwardAgent>("home", "has a session with the sidecar", is_told);
     let sessions = Sessions::open(node, address);
 
     let begun = Instant::now();

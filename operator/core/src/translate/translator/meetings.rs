@@ -32,6 +32,8 @@ pub(super) struct Meetings {
     at_gateway: BTreeMap<ObjectKey, BTreeSet<Group>>,
     /// Of each gateway, the number of pods that its agents do not reach, by the uid of the agent.
     left_out: BTreeMap<ObjectKey, BTreeMap<String, usize>>,
+    /// Of each gateway, the pods that its agents reach, by the uid of the agent.
+    reached: BTreeMap<ObjectKey, BTreeMap<String, BTreeSet<ObjectKey>>>,
 }
 
 impl Meetings {
@@ -72,9 +74,10 @@ impl Meetings {
             let (Some(met), Some(pods)) = (self.by_group.get(group), members.pods(group)) else { continue };
             let here = met.iter().filter(|(_, met)| met.gateway == *gateway);
             let agents: BTreeMap<String, usize> = here.map(|(uid, met)| (uid.clone(), met.instances)).collect();
-            for pod in pods.iter().filter_map(|pod| world.sidecar_pods.get(pod)) {
+            for (key, pod) in pods.iter().filter_map(|key| Some((key, world.sidecar_pods.get(key)?))) {
                 let (uid, agents) = (pod.uid.clone(), agents.clone());
-                candidates.push(Candidate { uid, created: pod.created, address: pod.address, agents });
+                let (pod, created, address) = (key.clone(), pod.created, pod.address);
+                candidates.push(Candidate { pod, uid, created, address, agents });
             }
         }
         candidates
@@ -82,19 +85,42 @@ impl Meetings {
 
     /// Replaces the numbers of pods that agents of a gateway do not reach. Returns the agents with another number.
     pub(super) fn leave_out(&mut self, gateway: &ObjectKey, now: BTreeMap<String, usize>) -> BTreeSet<String> {
-        let before = self.left_out.remove(gateway).unwrap_or_default();
-        let uids = before.keys().chain(now.keys());
-        let changed = uids.filter(|uid| before.get(*uid) != now.get(*uid)).cloned().collect();
-        if !now.is_empty() {
-            self.left_out.insert(gateway.clone(), now);
-        }
-        changed
+        replace(&mut self.left_out, gateway, now)
+    }
+
+    /// Replaces the pods that agents of a gateway reach. Returns the agents with others.
+    pub(super) fn reach(
+        &mut self,
+        gateway: &ObjectKey,
+        now: BTreeMap<String, BTreeSet<ObjectKey>>,
+    ) -> BTreeSet<String> {
+        replace(&mut self.reached, gateway, now)
     }
 
     /// The number of pods that an agent of a gateway does not reach, as it or the gateway has no room.
     pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.left_out.get(gateway).and_then(|agents| agents.get(uid)).copied().unwrap_or_default()
     }
+
+    /// The pods that an agent of a gateway reaches.
+    pub(super) fn reached(&self, gateway: &ObjectKey, uid: &str) -> Option<&BTreeSet<ObjectKey>> {
+        self.reached.get(gateway)?.get(uid)
+    }
+}
+
+/// Replaces what the agents of a gateway have. Returns those that have something else than before.
+fn replace<V: PartialEq>(
+    all: &mut BTreeMap<ObjectKey, BTreeMap<String, V>>,
+    gateway: &ObjectKey,
+    now: BTreeMap<String, V>,
+) -> BTreeSet<String> {
+    let before = all.remove(gateway).unwrap_or_default();
+    let uids = before.keys().chain(now.keys());
+    let changed = uids.filter(|uid| before.get(*uid) != now.get(*uid)).cloned().collect();
+    if !now.is_empty() {
+        all.insert(gateway.clone(), now);
+    }
+    changed
 }
 
 /// Takes a group out of the set of this key.

@@ -45,6 +45,8 @@ pub(super) struct Republished {
     pub(super) ports: BTreeSet<Group>,
     /// Uids of agents that do not reach another number of pods.
     pub(super) agents: BTreeSet<String>,
+    /// Uids of agents that reach other pods.
+    pub(super) reaching: BTreeSet<String>,
     /// Number of pods that were compared for the tables of sidecars.
     pub(super) sidecars: u64,
 }
@@ -71,8 +73,9 @@ impl Programs {
         ];
         let mut touched: BTreeSet<Group> = steps.into_iter().flatten().collect();
         let gateways = self.meet_agents(world, changes, &mut touched);
-        let (agents, sidecars) = self.name_sidecars((world, changes), (regrouped, members), gateways, &mut touched);
-        Republished { agents, sidecars, ..self.take_snapshots(version, touched) }
+        let named = self.name_sidecars((world, changes), (regrouped, members), gateways, &mut touched);
+        let Republished { programs, ports, .. } = self.take_snapshots(version, touched);
+        Republished { programs, ports, ..named }
     }
 
     /// Opens and closes programs with their groups.
@@ -236,33 +239,33 @@ impl Programs {
     }
 
     /// The proxies of these gateways, and of those whose agents reach pods that changed, hear of the sidecars to which they
-    /// hand connections over. Returns the agents that do not reach another number of pods, and the number of pods that were
-    /// compared.
+    /// hand connections over. Returns the agents for which that changes anything, and the number of pods that were compared.
     fn name_sidecars(
         &mut self,
         (world, changes): (&World, &Changes),
         (regrouped, members): (&Regrouped, &Members),
         mut gateways: BTreeSet<ObjectKey>,
         touched: &mut BTreeSet<Group>,
-    ) -> (BTreeSet<String>, u64) {
+    ) -> Republished {
         let moved = changes.sidecar_pods.iter().filter_map(|pod| members.group_of(pod));
         for group in regrouped.pods.iter().chain(moved) {
             gateways.extend(self.meetings.gateways_of(group).cloned());
         }
-        let (mut left_out, mut compared) = (BTreeSet::new(), 0);
+        let mut named = Republished::default();
         for gateway in gateways {
             let uid = world.gateways.get(&gateway).and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
             let candidates = self.meetings.candidates(&gateway, members, world);
-            compared += candidates.len() as u64;
+            named.sidecars += candidates.len() as u64;
             let table = sidecars::table(uid, candidates);
-            left_out.extend(self.meetings.leave_out(&gateway, table.left_out));
+            named.agents.extend(self.meetings.leave_out(&gateway, table.left_out));
+            named.reaching.extend(self.meetings.reach(&gateway, table.reached));
             let group = Group::Gateway(gateway);
             if let Some(program) = self.by_group.get_mut(&group) {
                 program.set_sidecars(table.sidecars);
                 touched.insert(group);
             }
         }
-        (left_out, compared)
+        named
     }
 
     /// Takes a snapshot of every program that changed.
@@ -304,6 +307,11 @@ impl Programs {
     /// The number of pods that an agent of a gateway does not reach.
     pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.meetings.left_out(gateway, uid)
+    }
+
+    /// The pods that an agent of a gateway reaches.
+    pub(super) fn reached(&self, gateway: &ObjectKey, uid: &str) -> Option<&BTreeSet<ObjectKey>> {
+        self.meetings.reached(gateway, uid)
     }
 
     /// The ports of a group's listeners, including suspended forwards.
