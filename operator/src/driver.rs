@@ -338,7 +338,7 @@ impl Driver {
         self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, agents, enrolments, autoscalers, costs, drainers, cut_off, .. } =
+        let Schedules { statuses, gateways, agents, enrolments, roots, autoscalers, costs, drainers, cut_off, .. } =
             &mut self.schedules;
         statuses.refresh(now);
         let (mut effects, others) = autoscalers.tick(&self.cache, now);
@@ -362,6 +362,7 @@ impl Driver {
         effects.extend(drainers.tick(&view, &trusted, now).into_iter().map(|step| Effect::Drain(Box::new(step))));
         effects.extend(agents.tick(&view, self.effects.room(), now));
         effects.extend(enrolments.tick(&self.cache, now));
+        effects.extend(roots.tick(&self.cache.world, now));
         self.effects.run_all(effects);
         self.count_fleets();
         self.count_sidecars(now);

@@ -2,6 +2,9 @@
 //! test, because a real one does not fail on demand.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+#[path = "enrolments/unused.rs"]
+mod unused;
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -34,7 +37,7 @@ use tunnel_core::{
     join::{Address, JoinString, Token},
 };
 
-/// What the server does with the next writes of the Secrets of agents.
+/// What the server does with the next writes of Secrets.
 #[derive(Default)]
 enum Writes {
     #[default]
@@ -77,16 +80,14 @@ impl Server {
         if known.is_some_and(|known| known != secret["metadata"]["resourceVersion"]) {
             return failure(409, "Conflict");
         }
-        if path.contains("/home/") {
-            let mut writes = self.writes.lock().expect("not poisoned");
-            match *writes {
-                Writes::Taken => {}
-                Writes::Late => {
-                    *writes = Writes::Taken;
-                    return failure(409, "Conflict");
-                }
-                Writes::Refused => return failure(500, "InternalError"),
+        let mut writes = self.writes.lock().expect("not poisoned");
+        match *writes {
+            Writes::Taken => {}
+            Writes::Late => {
+                *writes = Writes::Taken;
+                return failure(409, "Conflict");
             }
+            Writes::Refused => return failure(500, "InternalError"),
         }
         let mut version = self.version.lock().expect("not poisoned");
         *version += 1;
@@ -141,14 +142,18 @@ impl Server {
     }
 }
 
-async fn start() -> (Arc<Server>, Enroller) {
+async fn cluster() -> (Arc<Server>, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = Arc::new(Server::default());
     tokio::spawn(server.clone().serve(listener));
     let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
     config.root_cert = Some(Vec::new());
-    let client = Client::try_from(config).expect("a client");
+    (server, Client::try_from(config).expect("a client"))
+}
+
+async fn start() -> (Arc<Server>, Enroller) {
+    let (server, client) = cluster().await;
     let roots = TunnelRoots::new(Api::namespaced(client.clone(), "portlane"), "portlane-tunnel-roots", PER_NAMESPACE);
     (server, Enroller::new(client, roots, Arc::default()))
 }

@@ -12,6 +12,7 @@ mod failing;
 mod judge;
 mod ledger;
 mod roots;
+mod unused;
 
 use crds::{ForwardAgent, ForwardGateway, GatewayTunnels, ServiceType};
 use proxy_api::{SignOutcome, SignReason, SignRefusal};
@@ -25,6 +26,7 @@ pub use self::{
     judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
     roots::{NoPlace, ROOTS, place, root_key},
+    unused::{Looked, RECENT, Unused},
 };
 pub use crate::names::endpoint_id;
 use crate::{

@@ -36,6 +36,8 @@ pub const INSTALLATION_REVISION: &str = "portlane.dev/installation-revision";
 pub const GATEWAY_REVISION: &str = "portlane.dev/gateway-revision";
 /// Annotation of a drainer: the claim, the `StatefulSet` and the generation for which it was made.
 pub const DRAINED_FOR: &str = "portlane.dev/drained-for";
+/// Annotation of the Secret with the roots of the tunnels: those that were not seen in use, and since when.
+pub const UNUSED_ROOTS: &str = "portlane.dev/unused-roots";
 /// Annotation of a pod that chooses the image of its sidecar.
 pub const SIDECAR_IMAGE: &str = "portlane.dev/proxy-image";
 /// Annotation with the deletion cost of a pod (KEP-2255).

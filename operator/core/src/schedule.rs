@@ -22,6 +22,7 @@ pub mod liveness;
 pub mod outdated_sidecars;
 pub mod schemas;
 pub mod statuses;
+pub mod unused_roots;
 pub mod upkeep;
 
 use std::time::Duration;
@@ -108,6 +109,8 @@ pub enum Effect {
     WriteCost(CostWrite),
     /// See to what the Secret of an agent offers.
     OfferEnrolment(Box<Wanted>),
+    /// Remove the roots of the tunnels that nothing needs any more.
+    RemoveUnusedRoots,
 }
 
 /// A status to write.

@@ -123,6 +123,7 @@ impl Effects {
                     self.start("deletion costs", costs.write(cost));
                 }
             }
+            Effect::RemoveUnusedRoots => self.remove_unused_roots(),
             Effect::OfferEnrolment(wanted) => {
                 let enroller = self.enroller.clone();
                 self.start("Secrets of agents", async move {
@@ -131,6 +132,12 @@ impl Effects {
                 });
             }
         }
+    }
+
+    /// Removes the roots that nothing needs any more.
+    fn remove_unused_roots(&mut self) {
+        let enroller = self.enroller.clone();
+        self.start("roots of the tunnels", enroller.remove_unused_roots());
     }
 
     /// Signs a certificate. The stream may have ended when the answer is there.

@@ -7,6 +7,7 @@ use operator_core::{
     schedule::{
         agents::Agents, autoscalers::Autoscalers, children::Gateways, cut_off::CutOff, deletion_costs::Costs,
         drainers::Drainers, enrolments::Enrolments, outdated_sidecars::OutdatedSidecars, statuses::Statuses,
+        unused_roots::UnusedRoots,
     },
 };
 
@@ -16,6 +17,7 @@ pub(super) struct Schedules {
     pub(super) gateways: Gateways,
     pub(super) agents: Agents,
     pub(super) enrolments: Enrolments,
+    pub(super) roots: UnusedRoots,
     pub(super) autoscalers: Autoscalers,
     pub(super) costs: Costs,
     pub(super) drainers: Drainers,
@@ -30,6 +32,7 @@ impl Schedules {
             gateways: Gateways::new(fleets.clone()),
             agents: Agents::new(now),
             enrolments: Enrolments::default(),
+            roots: UnusedRoots::new(now),
             autoscalers: Autoscalers::new(autoscaling),
             costs: Costs::default(),
             drainers: Drainers::new(fleets.clone()),

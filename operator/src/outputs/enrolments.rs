@@ -176,6 +176,16 @@ impl Enroller {
         Err(EnrolmentError::Contended(wanted.secret()))
     }
 
+    /// Removes the roots that nothing needs any more. One that fails is followed by the next look.
+    pub async fn remove_unused_roots(self) {
+        match self.roots.remove_unused(now()).await {
+            Ok(gone) => {
+                self.metrics.tunnel_roots_removed.inc_by(u64::try_from(gone).unwrap_or(u64::MAX));
+            }
+            Err(error) => tracing::warn!(%error, "cannot look for roots of the tunnels to remove, will look again"),
+        }
+    }
+
     /// Answers a request for a certificate, base64 of DER.
     pub async fn sign(&self, judged: &Judged, request: &str) -> Answered {
         let Ok(_turn) = self.turns.acquire().await else {

@@ -70,6 +70,8 @@ pub struct Metrics {
     pub tunnel_certificates: Labelled,
     /// Looks at the Secrets of agents, by result.
     pub enrolment_secrets: Labelled,
+    /// Roots of the tunnels that were removed.
+    pub tunnel_roots_removed: Counter,
     /// Status writes, by result.
     pub status_writes: Labelled,
     /// Failed requests to the API server, by purpose.
@@ -131,6 +133,7 @@ impl Default for Metrics {
             inquiries: Family::default(),
             tunnel_certificates: Family::default(),
             enrolment_secrets: Family::default(),
+            tunnel_roots_removed: Counter::default(),
             status_writes: Family::default(),
             api_errors: Family::default(),
             events: Family::default(),
@@ -227,6 +230,8 @@ impl Metrics {
         registry.register("children_applied", help, self.children.clone());
         let help = "Looks at the Secrets of agents with their join strings, by result";
         registry.register("enrolment_secrets", help, self.enrolment_secrets.clone());
+        let help = "Roots of the tunnels that nothing needed any more, and that were removed";
+        registry.register("tunnel_roots_removed", help, self.tunnel_roots_removed.clone());
         registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
         let help = "Writes of the annotation pod-deletion-cost, by result";
         registry.register("deletion_costs", help, self.deletion_costs.clone());

@@ -18,6 +18,13 @@ pub fn root_key(namespace: &str, gateway_uid: &str) -> String {
     format!("{namespace}.{gateway_uid}.pem")
 }
 
+/// Uid of the gateway whose root is under this key. Absent: the key is that of no root.
+pub(super) fn gateway_of(key: &str) -> Option<&str> {
+    // Names of namespaces have no dot.
+    let (_, rest) = key.split_once('.')?;
+    rest.strip_suffix(".pem").filter(|gateway_uid| !gateway_uid.is_empty())
+}
+
 /// Whether the Secret with these keys has a place for another root of a gateway in `namespace`, which may have `most`.
 ///
 /// # Errors

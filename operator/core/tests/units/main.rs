@@ -48,5 +48,6 @@ mod status_gateway;
 mod support;
 mod tenants;
 mod tuning;
+mod unused_roots;
 mod validation;
 mod work;

@@ -1,17 +1,21 @@
 //! The roots of the tunnels, one for each gateway, in one Secret in the operator's namespace.
 //!
 //! The leader makes the root of a gateway when it needs one and there is none. The Secret has the last word: who restores
-//! it restores the roots, and who removes a root has a new one made, which no agent trusts that enrolled before.
+//! it restores the roots, and who removes a root has a new one made, which no agent trusts that enrolled before. The leader
+//! removes a root once nothing needs it any more.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex as Lock, PoisonError},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, api::PostParams};
-use operator_core::enrolment::{LIFETIME, NoPlace, ROOTS, place, root_key};
+use operator_core::{
+    enrolment::{LIFETIME, Looked, NoPlace, RECENT, ROOTS, Unused, place, root_key},
+    names::UNUSED_ROOTS,
+};
 use tokio::sync::Mutex;
 use tunnel::{
     chain,
@@ -63,16 +67,16 @@ pub enum RootError {
     },
     /// There is no room for another root.
     #[error(
-        "Secret {0} holds {most} roots and may hold no more: remove those of gateways that are gone; the key of each is \
-         NAMESPACE.UID.pem, with the namespace and the uid of its ForwardGateway",
+        "Secret {0} holds {most} roots and may hold no more: those of gateways that are gone are removed within two weeks, \
+         or remove them now; the key of each is NAMESPACE.UID.pem, with the namespace and the uid of its ForwardGateway",
         most = ROOTS
     )]
     Full(String),
     /// The namespace of the gateway has as many as it may have.
     #[error(
-        "Secret {name} holds {most} roots of gateways in namespace {namespace}, which may have no more: remove those of \
-         gateways that are gone; the key of each is {namespace}.UID.pem, with the uid of its ForwardGateway. Or set \
-         PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE of the operator"
+        "Secret {name} holds {most} roots of gateways in namespace {namespace}, which may have no more: those of gateways \
+         that are gone are removed within two weeks, or remove them now; the key of each is {namespace}.UID.pem, with the \
+         uid of its ForwardGateway. Or set PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE of the operator"
     )]
     Share {
         /// Name of the Secret.
@@ -104,19 +108,19 @@ pub struct TunnelRoots {
     per_namespace: usize,
     /// By the uid of the gateway.
     known: Lock<BTreeMap<String, Arc<Place>>>,
-    /// Who adds a root has the lock: of two writes at a time, one would fail.
-    adding: Mutex<()>,
+    /// Who writes the Secret has the lock: of two writes at a time, one would fail.
+    writing: Mutex<()>,
 }
 
 impl TunnelRoots {
     /// The roots in the Secret of this name, of which the gateways of one namespace may have `per_namespace`.
     #[must_use]
     pub fn new(api: Api<Secret>, name: &str, per_namespace: usize) -> Self {
-        Self { api, name: name.to_owned(), per_namespace, known: Lock::default(), adding: Mutex::default() }
+        Self { api, name: name.to_owned(), per_namespace, known: Lock::default(), writing: Mutex::default() }
     }
 
-    /// The root that signs now for the gateway with this namespace and uid; only the leader asks. One that is known
-    /// signs on while the Secret cannot be read. `now` is in seconds since 1970.
+    /// The root that signs now for the gateway with this namespace and uid; only the leader asks. One that was used
+    /// recently signs on while the Secret cannot be read. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// See [`RootError`].
@@ -139,7 +143,8 @@ impl TunnelRoots {
                 }
                 Arc::new(authority)
             }
-            (Err(RootError::Secret { name, source }), Some(before)) => {
+            // Another leader may be about to remove one that was not used for longer.
+            (Err(RootError::Secret { name, source }), Some(before)) if before.looked.elapsed() < RECENT => {
                 tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the known one");
                 before.authority.clone()
             }
@@ -164,10 +169,11 @@ impl TunnelRoots {
 
     async fn read(&self, (namespace, gateway_uid): (&str, &str), now: u64) -> Result<Authority, RootError> {
         let key = root_key(namespace, gateway_uid);
-        let pem = held(self.secret().await?.as_ref(), &key);
-        let pem = match pem {
+        let found = self.secret().await?;
+        let is_unused = found.as_ref().is_some_and(|secret| unused_of(secret).without(&key).is_some());
+        let pem = match held(found.as_ref(), &key).filter(|_| !is_unused) {
             Some(pem) => pem,
-            None => self.add((namespace, &key), now).await?,
+            None => self.take_up((namespace, &key), now).await?,
         };
         let name = || self.name.clone();
         let root = Authority::parse(&pem).ok_or_else(|| RootError::Content { name: name(), key: key.clone() })?;
@@ -179,14 +185,55 @@ impl TunnelRoots {
         answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))
     }
 
-    /// Adds a root to the Secret as it is once nobody else adds one.
-    async fn add(&self, (namespace, key): (&str, &str), now: u64) -> Result<Vec<u8>, RootError> {
-        let _adding = self.adding.lock().await;
-        let found = self.secret().await?;
-        match held(found.as_ref(), key) {
-            Some(pem) => Ok(pem),
-            None => self.make(found, (namespace, key), now).await,
+    /// Adds a root to the Secret as it is once nobody else writes it, or notes that the one that is there is used again:
+    /// no root signs that is about to be removed.
+    async fn take_up(&self, (namespace, key): (&str, &str), now: u64) -> Result<Vec<u8>, RootError> {
+        let _writing = self.writing.lock().await;
+        let mut found = self.secret().await?;
+        let Some(pem) = held(found.as_ref(), key) else { return self.make(found, (namespace, key), now).await };
+        if let Some(secret) = &mut found
+            && let Some(unused) = unused_of(secret).without(key)
+        {
+            self.note(secret, &unused).await?;
         }
+        Ok(pem)
+    }
+
+    /// Removes the roots that nothing needs any more, and notes which are not used. Returns how many are gone. A Secret
+    /// that somebody else has written meanwhile is an error, and nothing is removed.
+    ///
+    /// # Errors
+    /// See [`RootError`].
+    pub async fn remove_unused(&self, now: u64) -> Result<usize, RootError> {
+        let _writing = self.writing.lock().await;
+        let Some(mut secret) = self.secret().await? else { return Ok(0) };
+        let used = self.used();
+        let keys = secret.data.iter().flatten().map(|(key, _)| key.as_str());
+        let looked = unused_of(&secret).look(keys, |gateway_uid| used.contains(gateway_uid), now);
+        let Some(Looked { unused, gone }) = looked else { return Ok(0) };
+        if let Some(roots) = &mut secret.data {
+            roots.retain(|key, _| !gone.contains(key));
+        }
+        self.note(&mut secret, &unused).await?;
+        for key in &gone {
+            tracing::info!(secret = %self.name, key, "removed a root of the tunnels: nothing that it signed counts any more");
+        }
+        Ok(gone.len())
+    }
+
+    /// Writes the Secret, with the roots that are not used.
+    async fn note(&self, secret: &mut Secret, unused: &Unused) -> Result<(), RootError> {
+        secret.metadata.annotations.get_or_insert_default().insert(UNUSED_ROOTS.to_owned(), unused.encode());
+        let parameters = PostParams::default();
+        // The version of what was read is a precondition.
+        let written = answer(self.api.replace(&self.name, &parameters, secret)).await;
+        written.map(drop).map_err(|source| self.failed(source))
+    }
+
+    /// The uids of the gateways whose roots this replica used recently.
+    fn used(&self) -> BTreeSet<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter(|(_, place)| is_recent(place)).map(|(gateway_uid, _)| gateway_uid.clone()).collect()
     }
 
     /// Makes a root and adds it to the Secret that was found. A Secret that somebody else has written meanwhile is an
@@ -235,6 +282,20 @@ impl TunnelRoots {
 /// Whether a root that was read may still be that of certificates that count.
 fn counts(known: Option<&Known>) -> bool {
     known.is_some_and(|known| known.looked.elapsed() < FORGET)
+}
+
+/// Whether a root is in use: it was used recently, or somebody reads it.
+fn is_recent(place: &Place) -> bool {
+    match place.try_lock() {
+        Ok(known) => known.as_ref().is_some_and(|known| known.looked.elapsed() < RECENT),
+        Err(_) => true,
+    }
+}
+
+/// The roots that were not seen in use.
+fn unused_of(secret: &Secret) -> Unused {
+    let annotations = secret.metadata.annotations.as_ref();
+    Unused::parse(annotations.and_then(|all| all.get(UNUSED_ROOTS)).map(String::as_str))
 }
 
 /// The root in the Secret under this key.

@@ -1,0 +1,34 @@
+//! When the leader looks for roots of the tunnels that nothing needs any more.
+
+use std::time::Duration;
+
+use crate::{schedule::Effect, world::World};
+
+/// Interval between two looks, and from the start of a term to the first one: by then every gateway whose agents are
+/// accepted has used its root in this term. Most looks write nothing.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// The looks of one leader election term.
+#[derive(Debug)]
+pub struct UnusedRoots {
+    due: Duration,
+}
+
+impl UnusedRoots {
+    /// Begins a leader election term.
+    #[must_use]
+    pub fn new(began: Duration) -> Self {
+        Self { due: began + EVERY }
+    }
+
+    /// Returns the look that is due. Without a gateway with tunnels nobody needs a place, and the operator may have no
+    /// permission to read the Secret.
+    pub fn tick(&mut self, world: &World, now: Duration) -> Option<Effect> {
+        if now < self.due {
+            return None;
+        }
+        self.due = now + EVERY;
+        let has_tunnels = world.gateways.values().any(|gateway| gateway.spec.tunnels.is_some());
+        has_tunnels.then_some(Effect::RemoveUnusedRoots)
+    }
+}
