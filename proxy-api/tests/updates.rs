@@ -57,21 +57,24 @@ fn held_revisions_are_split_into_parts_of_which_the_last_one_is_marked() {
         endpoints: ["x", "y"].map(|name| (name.to_owned(), revision(name))).into(),
         agents: ["u", "v"].map(|uid| (uid.to_owned(), revision(uid))).into(),
         peers: [("p".to_owned(), revision("p"))].into(),
+        sidecars: [("s".to_owned(), revision("s"))].into(),
         commit: false,
     };
     let parts = held.clone().into_parts(2);
-    let size = |part: &Held| part.listeners.len() + part.endpoints.len() + part.agents.len() + part.peers.len();
-    assert_eq!(parts.iter().map(size).collect::<Vec<_>>(), [2, 2, 2, 2]);
-    assert_eq!(parts.iter().map(|part| part.commit).collect::<Vec<_>>(), [false, false, false, true]);
+    let named = |part: &Held| part.endpoints.len() + part.agents.len() + part.peers.len() + part.sidecars.len();
+    let sizes: Vec<_> = parts.iter().map(|part| part.listeners.len() + named(part)).collect();
+    assert_eq!(sizes, [2, 2, 2, 2, 1]);
+    assert_eq!(parts.iter().map(|part| part.commit).collect::<Vec<_>>(), [false, false, false, false, true]);
     let mut whole = Held { commit: true, ..Held::default() };
     for part in parts {
         whole.listeners.extend(part.listeners);
         whole.endpoints.extend(part.endpoints);
         whole.agents.extend(part.agents);
         whole.peers.extend(part.peers);
+        whole.sidecars.extend(part.sidecars);
     }
     assert_eq!(whole, Held { commit: true, ..held.clone() });
-    assert_eq!(held.into_parts(0).len(), 8, "a part has at least one item");
+    assert_eq!(held.into_parts(0).len(), 9, "a part has at least one item");
     assert_eq!(Held::default().into_parts(2), [Held { commit: true, ..Held::default() }]);
 }
 

@@ -195,7 +195,9 @@ impl Thread {
     fn wake(&mut self) {
         self.open();
         let touched = self.woken.touched.take();
-        touched.iter().for_each(|uid| self.tell(uid));
+        for uid in &touched {
+            self.tell(uid);
+        }
     }
 
     /// Opens the endpoints of gateways that have a leaf by now.
@@ -256,7 +258,9 @@ impl Thread {
             self.names.remove(endpoint.id());
             count(&mut self.past, endpoint);
         }
-        agents.keys().for_each(|uid| self.tell(uid));
+        for uid in agents.keys() {
+            self.tell(uid);
+        }
     }
 
     /// Opens the port if there are agents, and closes it if there are none.

@@ -175,8 +175,9 @@ fn to(port: u16, instance: &str) -> To {
 
 /// Runs a test on one thread, within a deadline.
 #[allow(clippy::expect_used, reason = "a test helper")]
-async fn within(test: impl Future<Output = ()>) {
-    LocalSet::new().run_until(timeout(PATIENCE, test)).await.expect("the test in time");
+fn within(test: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    let test = Box::pin(test);
+    async { LocalSet::new().run_until(timeout(PATIENCE, test)).await.expect("the test in time") }
 }
 
 /// Waits for a condition, within the deadline of the test.

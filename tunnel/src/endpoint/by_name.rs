@@ -50,8 +50,9 @@ impl<A> Default for ByName<A> {
 impl<A> ByName<A> {
     /// From now on this endpoint answers to its id.
     pub fn insert(&self, endpoint: Rc<Endpoint>, authenticator: A) {
-        let behind = Behind { endpoint: endpoint.clone(), authenticator: Rc::new(authenticator) };
-        self.endpoints.borrow_mut().insert(endpoint.settings.id.clone(), behind);
+        let id = endpoint.settings.id.clone();
+        let behind = Behind { endpoint, authenticator: Rc::new(authenticator) };
+        self.endpoints.borrow_mut().insert(id, behind);
     }
 
     /// Nobody answers to this id any more. Connections that are there stay.

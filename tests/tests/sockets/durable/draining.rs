@@ -100,10 +100,10 @@ fn a_folder_with_a_damaged_message_is_kept_at_every_try_and_the_others_are_sent_
     let (port, sink) = (free_port(), free_port());
     let (manifests, mut kept) = (forward("f", "", &[listener("l", port, sink)]), messages("message"));
     let data = left(&manifests, &[(port, kept.as_slice())]);
-    let part = data.path().join("durable/default/f/l/log-0000000000000000.log");
-    let mut bytes = fs::read(&part).expect("a part of the log");
+    let segment = data.path().join("durable/default/f/l/log-0000000000000000.log");
+    let mut bytes = fs::read(&segment).expect("a segment of the log");
     *bytes.last_mut().expect("messages") ^= 1;
-    fs::write(&part, bytes).expect("a file");
+    fs::write(&segment, bytes).expect("a file");
     let sink = Sink::start(sink);
     for _ in 0..2 {
         assert_eq!(drain(&manifests, data.path()).wait_for_end(ENDS).code(), Some(1));

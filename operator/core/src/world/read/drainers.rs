@@ -58,15 +58,15 @@ fn lacks_pod(status: &JobStatus) -> bool {
 
 /// How the pod of a drainer gets on.
 pub(super) fn drain(pod: &Pod) -> Drain {
-    let Some(status) = &pod.status else { return Drain::default() };
-    let mut conditions = status.conditions.iter().flatten();
+    let Some(now) = &pod.status else { return Drain::default() };
+    let mut conditions = now.conditions.iter().flatten();
     if conditions.any(|it| it.type_ == "PodScheduled" && it.reason.as_deref() == Some("Unschedulable")) {
         return Drain::Unschedulable;
     }
-    let mut containers = status.container_statuses.iter().flatten();
+    let mut containers = now.container_statuses.iter().flatten();
     let has_failed = containers.any(|container| {
         let states = [&container.state, &container.last_state].into_iter().flatten();
-        states.filter_map(|state| state.terminated.as_ref()).any(|ended| ended.exit_code != 0)
+        states.filter_map(|one| one.terminated.as_ref()).any(|ended| ended.exit_code != 0)
     });
     if has_failed { Drain::Failed } else { Drain::Runs }
 }

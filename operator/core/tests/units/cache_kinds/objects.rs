@@ -187,6 +187,7 @@ fn changes_add_up() {
         reach: keys(&["i"]),
         fronts: keys(&["j"]),
         peers: keys(&["n"]),
+        sidecar_pods: keys(&["o"]),
         pods: keys(&["f"]),
         namespaces: BTreeSet::from(["g".to_owned()]),
     };
