@@ -15,7 +15,7 @@ const NAME: &str = "LOCK";
 /// The right to use a folder, until it is dropped or the process ends, in whatever way.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 impl Lock {
@@ -25,10 +25,18 @@ impl Lock {
         let file = openat(directory, NAME, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed("lock", path)(io::Error::from(error)))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(Errno::WOULDBLOCK) => Err(FolderError::Locked(path.to_owned())),
             Err(error) => Err(failed("lock", path)(io::Error::from(error))),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread starts at this moment has a copy of the descriptor
+        // until it runs its program, and a lock lasts as long as its last copy.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
@@ -48,5 +56,23 @@ impl Presence {
     /// Whether somebody has removed the folder, or the file that is locked. A folder that was moved is still there.
     pub fn is_removed(&self) -> bool {
         fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::open;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_at_once_though_a_process_that_starts_has_a_copy_of_the_lock() {
+        let home = tempfile::tempdir().expect("a folder");
+        let directory = open(home.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("it is there");
+        let lock = Lock::take(&directory, home.path()).expect("nobody has it");
+        assert!(matches!(Lock::take(&directory, home.path()), Err(FolderError::Locked(_))));
+        let _copy = lock.file.try_clone().expect("a descriptor");
+        drop(lock);
+        Lock::take(&directory, home.path()).expect("it is free");
     }
 }
