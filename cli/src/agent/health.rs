@@ -144,6 +144,26 @@ mod tests {
         }
     }
 
+    // D2
+    #[tokio::test]
+    async fn silent_clients_keep_no_probe_out() {
+        let test = async {
+            let (listener, address) = listen(([127, 0, 0, 1], 0).into()).expect("a port");
+            spawn_local(serve(listener, Rc::default()));
+            let mut silent = Vec::new();
+            for _ in 0..DOOR.strangers * 2 {
+                silent.push(TcpStream::connect(address).await.expect("connected"));
+            }
+            let mut probe = TcpStream::connect(address).await.expect("connected");
+            probe.write_all(b"GET /livez HTTP/1.1\r\n\r\n").await.expect("written");
+            let mut answer = Vec::new();
+            probe.read_to_end(&mut answer).await.expect("an answer");
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
+            drop(silent);
+        };
+        LocalSet::new().run_until(timeout(Duration::from_secs(20), test)).await.expect("in time");
+    }
+
     #[tokio::test]
     async fn a_connection_is_answered_and_closed_and_a_long_head_is_not_read() {
         let test = async {
