@@ -283,7 +283,7 @@ impl Thread {
     /// Serves each socket for the listener behind it, as that is now.
     async fn serve(&mut self) {
         for socket in self.sockets.values_mut() {
-            socket.serve(&self.logs, &self.process.log).await;
+            socket.serve(&self.logs, &self.process).await;
         }
     }
 

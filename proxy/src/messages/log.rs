@@ -2,7 +2,10 @@
 
 use std::{
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -59,6 +62,8 @@ pub(super) struct Log {
     /// Another one each time that sockets have to be served anew.
     version: Rc<()>,
     intake: Intake,
+    /// Datagrams and connections that proxies of the same fleet sent, so that they had come back.
+    returned: Arc<AtomicU64>,
     /// The listener, once it runs.
     current: Arc<ArcSwapOption<Shared>>,
     sending: Option<Sending>,
@@ -84,10 +89,15 @@ impl Log {
     ) -> Self {
         let Opened { store, presence } = opened;
         let current = Arc::<ArcSwapOption<Shared>>::default();
-        let listener = current.clone();
+        let returned = Arc::<AtomicU64>::default();
+        let (listener, came_back) = (current.clone(), returned.clone());
         let intake = Intake::guarded(move |source| {
-            let listener = listener.load_full();
-            listener.is_some_and(|shared| shared.counters.admits(&shared.spec.load(), source))
+            let Some(shared) = listener.load_full() else { return false };
+            if shared.returns(source) {
+                came_back.fetch_add(1, Relaxed);
+                return false;
+            }
+            shared.counters.admits(&shared.spec.load(), source)
         });
         Self {
             place,
@@ -102,6 +112,7 @@ impl Log {
             taking: None,
             version: Rc::default(),
             intake,
+            returned,
             current,
             sending: None,
             sent: Rc::default(),
@@ -284,7 +295,7 @@ impl Log {
     }
 
     fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
-        let (intake, dropped) = (self.intake.figures(), figures.dropped);
+        let (intake, dropped, returned) = (self.intake.figures(), figures.dropped, self.returned.load(Relaxed));
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let look = Look {
@@ -306,13 +317,22 @@ impl Log {
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
             dropped: vec![
-                ("AccessDenied", intake.denied),
+                ("AccessDenied", intake.denied.saturating_sub(returned)),
+                ("Loop", returned),
                 ("TooLong", intake.too_long),
                 ("QueueFull", dropped.queue),
                 ("Full", dropped.full),
                 ("TooOld", dropped.age),
                 ("Refused", dropped.dead),
                 ("DiskFailed", dropped.failed),
+            ],
+            closed: vec![
+                ("ConnectionLimit", intake.refused_full),
+                ("SourceLimit", intake.refused_source),
+                ("Idle", intake.idle),
+                ("Framing", intake.violations),
+                ("MemoryLimit", intake.crowded),
+                ("StoreFailed", intake.not_kept),
             ],
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
