@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::room::{Partial, Room};
 use super::wire::{Protocol, Taken, Wire};
-use super::{Intake, Limits, incoming, source};
+use super::{Hold, Intake, Limits, incoming, source};
 use crate::Store;
 
 /// Bytes that are read at once.
@@ -72,10 +72,10 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(place) = admit(&mut places, peer, started.elapsed(), intake) {
+                    if let Some((place, held)) = admit(&mut places, peer, started.elapsed(), intake) {
                         open.add();
                         let connection = Connection::new(peer, store.clone(), settings, intake.clone(), room.clone());
-                        connections.spawn(connection.run(stream, place));
+                        connections.spawn(connection.run(stream, place, held));
                     }
                 }
                 Err(error) => {
@@ -93,12 +93,13 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
     }
 }
 
-fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<PlaceId> {
+fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<(PlaceId, Hold)> {
     if !intake.admits(peer.ip()) {
         return None;
     }
+    let held = intake.hold()?;
     match places.admit(peer.ip(), now) {
-        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some(place),
+        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some((place, held)),
         Admission::Refuse(refusal) => {
             intake.count(|figures| match refusal {
                 Refusal::SourceFull | Refusal::SourceRate => figures.refused_source += 1,
@@ -152,7 +153,7 @@ impl Connection {
         Self { peer, source: source(peer), store, idle: settings.idle, intake, wire, room, partial }
     }
 
-    async fn run(mut self, mut stream: TcpStream, place: PlaceId) -> PlaceId {
+    async fn run(mut self, mut stream: TcpStream, place: PlaceId, _held: Hold) -> PlaceId {
         match self.carry(&mut stream).await {
             End::Sender | End::Violation => {}
             End::Idle => self.intake.count(|figures| figures.idle += 1),

@@ -1,13 +1,15 @@
 //! Messages over TCP and RELP, on loopback.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
-use durable::intake::{Framing, Intake, Limits, Oversize, Protocol, TcpSettings};
+use durable::intake::{Framing, Hold, Intake, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -268,6 +270,25 @@ async fn a_connection_of_a_source_that_is_not_admitted_is_closed_and_counted() {
         let mut sender = port.connect().await;
         assert_eq!(rest(&mut sender).await, b"");
         port.until(|figures| figures.denied == 1 && figures.connections == 0).await;
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+// C9, D7
+#[tokio::test]
+async fn a_connection_for_which_there_is_no_room_is_closed_and_counted_and_one_that_ends_gives_its_room_back() {
+    let room = Arc::new(Semaphore::new(1));
+    let all = room.clone();
+    let hold = move || -> Option<Hold> { Some(Box::new(all.clone().try_acquire_owned().ok()?)) };
+    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
+    let test = async {
+        let first = port.connect().await;
+        port.until(|figures| figures.connections == 1).await;
+        assert_eq!(rest(&mut port.connect().await).await, b"");
+        assert_eq!(port.intake.figures().refused_room, 1);
+        drop(first);
+        port.until(|figures| figures.connections == 0).await;
+        assert_eq!(room.available_permits(), 1);
     };
     port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Store, intake::Intake};
+use durable::{
+    Figures, Store,
+    intake::{Hold, Intake},
+};
 use proxy_api::Durable;
 use tokio::{sync::Notify, task::spawn_local};
 
@@ -27,16 +30,17 @@ use super::{
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
+        end::EndReason,
         pace::Pace,
     },
-    files::{Files, Permit},
+    files::Permit,
     keeping::late,
     log::{self, Level},
     process::Process,
     shared::Shared,
 };
 
-/// Files of a log that are open at once, with that of its sink; connections come on top.
+/// Files of a log that are open at once, with that of its sink; connections take theirs as sessions do.
 const FILES: usize = 16;
 
 /// The log of one listener.
@@ -75,7 +79,7 @@ pub(super) struct Log {
     /// Connections that were told as closed for what they sent.
     violations: u64,
     told: Pace,
-    files: Permit,
+    _files: Permit,
 }
 
 impl Log {
@@ -84,7 +88,7 @@ impl Log {
         place: PlaceOfLog,
         durable: &Durable,
         opened: Opened,
-        files: &Arc<Files>,
+        process: &Process,
         wake: Rc<Notify>,
     ) -> Self {
         let Opened { store, presence } = opened;
@@ -99,6 +103,8 @@ impl Log {
             }
             shared.counters.admits(&shared.spec.load(), source)
         });
+        let (listener, all) = (current.clone(), process.clone());
+        let intake = intake.holding(move || room(&listener.load_full()?, &all));
         Self {
             place,
             store,
@@ -121,7 +127,7 @@ impl Log {
             events: 0,
             violations: 0,
             told: Pace::default(),
-            files: files.take_anyway(FILES),
+            _files: process.files.take_anyway(FILES),
         }
     }
 
@@ -258,8 +264,6 @@ impl Log {
         let seen = self.seen(&figures, process.clock.seconds());
         self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
-        let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
-        self.files = process.files.take_anyway(FILES + connections);
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
             let why = self.failure.clone().or(figures.failure);
@@ -329,6 +333,7 @@ impl Log {
             closed: vec![
                 ("ConnectionLimit", intake.refused_full),
                 ("SourceLimit", intake.refused_source),
+                ("SessionLimit", intake.refused_room),
                 ("Idle", intake.idle),
                 ("Framing", intake.violations),
                 ("MemoryLimit", intake.crowded),
@@ -380,4 +385,15 @@ impl Log {
         }
         shared.counters.show_durable(None);
     }
+}
+
+/// What a connection of this listener takes: of the share of its namespace, and of the process. It does not wait for room
+/// as sessions do, as its client sends again.
+fn room(shared: &Shared, process: &Process) -> Option<Hold> {
+    let Some(place) = shared.limiter.share.enter() else {
+        // Status names the namespace, as for sessions.
+        shared.counters.closed[EndReason::TenantLimit.index()].fetch_add(1, Relaxed);
+        return None;
+    };
+    Some(Box::new((place, process.take_session()?)))
 }

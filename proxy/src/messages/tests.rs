@@ -6,7 +6,7 @@ use durable::{Incoming, Store, intake::Intake};
 use durable_core::{FileError, Files};
 use proxy_api::{self as api, Configuration, EndpointSet, Listener, Origin, Surroundings};
 use tempfile::tempdir;
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::*;
 use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
@@ -96,7 +96,7 @@ fn log(files: impl Files + Send + 'static, folder: &Path, process: &Process, wak
     let message = Incoming { source: Arc::from(&b"192.0.2.1:514"[..]), received_millis: 0, payload: vec![b'm'] };
     drop(store.try_append(vec![message]).expect("room"));
     let place = PlaceOfLog::new(&id("l"), folder, None);
-    Log::new(place, &disk(), Opened { store, presence: None }, &process.files, wake.clone())
+    Log::new(place, &disk(), Opened { store, presence: None }, process, wake.clone())
 }
 
 /// A listener with these settings.
@@ -234,6 +234,30 @@ async fn what_a_proxy_of_the_same_fleet_sends_has_come_back_and_is_dropped_and_c
         };
         let seen = timeout(SOON, counted).await.expect("it is counted");
         assert!(seen.received == 0 && seen.dropped.contains(&("AccessDenied", 0)), "{:?}", seen.dropped);
+        socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+// C9
+#[tokio::test]
+async fn connections_beyond_the_share_of_their_namespace_are_closed_and_counted_as_sessions_are() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let shared = shared(Durable { framing: api::Framing::Newline, ..disk() });
+    shared.limiter.share.set(Some(0));
+    let bound = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    bound.set_nonblocking(true).expect("an option");
+    let address = bound.local_addr().expect("it is bound");
+    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(crate::route::Served::One(shared.clone())));
+    let mut socket = Socket::new(OsSocket::Tcp(Arc::new(bound)), route);
+    let test = async {
+        let mut log = log(free(), folder.path(), &process, &wake);
+        log.run(&shared, &process);
+        socket.serve(&BTreeMap::from([(id("l"), log)]), &process).await;
+        let mut client = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let read = timeout(SOON, client.read_u8()).await.expect("it is closed");
+        read.expect_err("nothing answers");
+        assert_eq!(shared.counters.refused_by_share(), 1);
         socket.stop().await;
     };
     LocalSet::new().run_until(test).await;
