@@ -1,5 +1,6 @@
 //! Messages over TCP.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::net::SocketAddr;
@@ -67,7 +68,7 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
     });
     let room = Arc::new(Room::new(settings.connections));
     let mut open = Open { intake, connections: 0 };
-    let mut connections = JoinSet::new();
+    let (mut connections, mut taken) = (JoinSet::new(), HashMap::new());
     loop {
         select! {
             accepted = listener.accept() => match accepted {
@@ -75,7 +76,7 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
                     if let Some((place, held)) = admit(&mut places, peer, started.elapsed(), intake) {
                         open.add();
                         let connection = Connection::new(peer, store.clone(), settings, intake.clone(), room.clone());
-                        connections.spawn(connection.run(stream, place, held));
+                        taken.insert(connections.spawn(connection.run(stream, held)).id(), place);
                     }
                 }
                 Err(error) => {
@@ -83,8 +84,10 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
                     sleep(PAUSE).await;
                 }
             },
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                if let Ok(place) = ended {
+            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => {
+                // A connection that panics gives its place back, too.
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                if let Some(place) = taken.remove(&id) {
                     places.release(place, started.elapsed());
                 }
                 open.remove();
@@ -153,14 +156,13 @@ impl Connection {
         Self { peer, source: source(peer), store, idle: settings.idle, intake, wire, room, partial }
     }
 
-    async fn run(mut self, mut stream: TcpStream, place: PlaceId, _held: Hold) -> PlaceId {
+    async fn run(mut self, mut stream: TcpStream, _held: Hold) {
         match self.carry(&mut stream).await {
             End::Sender | End::Violation => {}
             End::Idle => self.intake.count(|figures| figures.idle += 1),
             End::Crowded => self.intake.count(|figures| figures.crowded += 1),
             End::Store => self.intake.count(|figures| figures.not_kept += 1),
         }
-        place
     }
 
     async fn carry(&mut self, stream: &mut TcpStream) -> End {
