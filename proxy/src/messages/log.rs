@@ -388,7 +388,7 @@ impl Log {
 }
 
 /// What a connection of this listener takes: of the share of its namespace, and of the process. It does not wait for room
-/// as sessions do, as its client sends again.
+/// as sessions do, since the task that accepts also sees connections end.
 fn room(shared: &Shared, process: &Process) -> Option<Hold> {
     let Some(place) = shared.limiter.share.enter() else {
         // Status names the namespace, as for sessions.
