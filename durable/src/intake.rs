@@ -1,5 +1,6 @@
 //! What takes messages in: sockets that the caller has bound, and [`durable_core::intake`] on their bytes.
 
+use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,9 @@ pub use self::udp::receive;
 pub use self::wire::Protocol;
 pub use durable_core::intake::{Framing, Limits, Oversize};
 
+/// What a connection takes of the process, which is free again on drop.
+pub type Hold = Box<dyn Any + Send>;
+
 /// Whom the sockets of one listener admit, and what was counted there.
 #[derive(Clone, Default)]
 pub struct Intake {
@@ -27,6 +31,7 @@ pub struct Intake {
     /// The last connection whose bytes are not what the framing says.
     violation: Arc<Mutex<String>>,
     admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+    hold: Option<Arc<dyn Fn() -> Option<Hold> + Send + Sync>>,
 }
 
 impl fmt::Debug for Intake {
@@ -54,6 +59,8 @@ pub struct IntakeFigures {
     pub refused_full: u64,
     /// Connections that were closed at once, as there are too many of their source.
     pub refused_source: u64,
+    /// Connections that were closed at once, as the process has no room for them.
+    pub refused_room: u64,
     /// Connections that were closed because nothing came, or no answer could be sent.
     pub idle: u64,
     /// Connections that were closed because their bytes are not what the framing says.
@@ -69,7 +76,24 @@ pub struct IntakeFigures {
 impl Intake {
     /// One that takes messages only of addresses for which `admits` is true. Others admit everybody.
     pub fn guarded(admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
-        Self { figures: Arc::default(), violation: Arc::default(), admits: Some(Arc::new(admits)) }
+        Self { admits: Some(Arc::new(admits)), ..Self::default() }
+    }
+
+    /// As it is, and each connection keeps what `hold` gives for as long as it is open. It is closed at once if that is
+    /// nothing.
+    #[must_use]
+    pub fn holding(self, hold: impl Fn() -> Option<Hold> + Send + Sync + 'static) -> Self {
+        Self { hold: Some(Arc::new(hold)), ..self }
+    }
+
+    /// What a connection keeps; `None`: there is no room for it, which is counted.
+    fn hold(&self) -> Option<Hold> {
+        let Some(hold) = &self.hold else { return Some(Box::new(())) };
+        let held = hold();
+        if held.is_none() {
+            self.count(|figures| figures.refused_room += 1);
+        }
+        held
     }
 
     /// Whether messages of this source are taken, which is counted if not.

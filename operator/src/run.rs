@@ -261,3 +261,30 @@ fn left(ended: &Result<Option<Ended>, JoinError>) -> RunError {
         Ok(None) | Err(_) => Fault::Panicked(ELECTION.into()).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    // C4
+    #[tokio::test]
+    async fn a_task_that_panics_is_named_and_ends_the_replica_which_releases_the_lease() {
+        let (tasks, supervisor) = Tasks::new();
+        let (end, ends) = watch::channel(false);
+        let (releases, is_released) = watch::channel(false);
+        let mut asked = ends.clone();
+        let election = tasks.job(ELECTION, async move {
+            let _ = asked.wait_for(|end| *end).await;
+            releases.send_replace(true);
+            Ended::Asked
+        });
+        tasks.service("driver", async { assert_eq!(1, 2, "on purpose") });
+        let ending = Ending::new(ends);
+        let ended = timeout(Duration::from_secs(20), wait(pending(), end, election, supervisor, &ending)).await;
+        let fault = ended.expect("in time").expect_err("a task has panicked").to_string();
+        assert_eq!(fault, "the task 'driver' panicked; this replica exits");
+        assert!(*is_released.borrow());
+    }
+}

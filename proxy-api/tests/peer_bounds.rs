@@ -37,8 +37,10 @@ fn texts_of_a_peer_are_bounded() {
     holds(MAX_HASH_BYTES, |bytes| json!({"held": {"listeners": {"a/b/c": text(bytes)}}}));
     holds(MAX_HASH_BYTES, |bytes| json!({"held": {"endpoints": {"e": text(bytes)}}}));
     holds(MAX_NAME_BYTES, |bytes| json!({"held": {"endpoints": {text(bytes): "r"}}}));
-    holds(MAX_HASH_BYTES, |bytes| json!({"held": {"agents": {"u": text(bytes)}}}));
-    holds(MAX_NAME_BYTES, |bytes| json!({"held": {"agents": {text(bytes): "r"}}}));
+    for named in ["agents", "peers", "sidecars"] {
+        holds(MAX_HASH_BYTES, |bytes| json!({"held": {named: {"u": text(bytes)}}}));
+        holds(MAX_NAME_BYTES, |bytes| json!({"held": {named: {text(bytes): "r"}}}));
+    }
     holds(MAX_NAME_BYTES, |bytes| json!({"load": {"forwards": {text(bytes): {}}}}));
     let failed = |failure: Value| json!({"report": {"listeners": {"a/b/c": {"revision": "r", "state": "Failed", "failure": failure}}}});
     holds(MAX_FAILURE_BYTES, |bytes| failed(json!({"reason": "BindFailed", "message": text(bytes)})));
@@ -85,7 +87,9 @@ fn items_of_a_message_are_bounded() {
     let map = |items: usize, value: &str| -> Value { (0..items).map(|at| (id(at, 16), json!(value))).collect() };
     holds(PARTS, |items| json!({"held": {"listeners": map(items, "r")}}));
     holds(PARTS, |items| json!({"held": {"endpoints": map(items, "r")}}));
-    holds(PARTS, |items| json!({"held": {"agents": map(items, "r")}}));
+    for named in ["agents", "peers", "sidecars"] {
+        holds(PARTS, |items| json!({"held": {named: map(items, "r")}}));
+    }
     holds(PARTS, |items| json!({"report": {"gone": (0..items).map(|at| id(at, 16)).collect::<Vec<_>>()}}));
     let states = |items: usize| -> Value {
         (0..items).map(|at| (id(at, 16), json!({"revision": "r", "state": "Bound"}))).collect()

@@ -229,7 +229,7 @@ impl Thread {
             let answer = match begun.opening.take() {
                 Some(Ok(Some(opened))) => {
                     let (place, wake) = (self.place.of_log(&id), self.wake.clone());
-                    let log = Log::new(place, begun.opening.durable(), opened, &self.process.files, wake);
+                    let log = Log::new(place, begun.opening.durable(), opened, &self.process, wake);
                     self.logs.insert(id, log);
                     Ok(())
                 }
@@ -283,7 +283,7 @@ impl Thread {
     /// Serves each socket for the listener behind it, as that is now.
     async fn serve(&mut self) {
         for socket in self.sockets.values_mut() {
-            socket.serve(&self.logs, &self.process.log).await;
+            socket.serve(&self.logs, &self.process).await;
         }
     }
 

@@ -57,7 +57,7 @@ use crate::{
     agents::{AgentNews, Agents, Door, ForTunnels, Question, Seen},
     core::instances::Instances,
     files::Files,
-    lives::Life,
+    lives::{Life, Lives},
     log::{Level, Log},
     process::Process,
     signing::ToOperator,
@@ -153,7 +153,7 @@ pub fn start(
     let run = move || {
         let life = lives.begin("tunnels");
         LocalSet::new().block_on(&runtime, async move {
-            let shared = Shared { door, log, files, news };
+            let shared = Shared { door, log, files, lives, news };
             let thread = TcpListener::from_std(listener)
                 .map_err(TunnelsError::Thread)
                 .and_then(|port| Thread::open(&settings, port, shared, to_operator));
@@ -179,6 +179,7 @@ struct Shared {
     door: Arc<Door>,
     log: Log,
     files: Arc<Files>,
+    lives: Arc<Lives>,
     news: Arc<AgentNews>,
 }
 
@@ -227,7 +228,8 @@ impl Thread {
         mut configured: Configured,
         life: Life,
     ) {
-        self.trust.listen(self.endpoint.clone(), port, self.shared.files.clone(), &self.shared.log);
+        let Shared { files, log, lives, .. } = &self.shared;
+        self.trust.listen(self.endpoint.clone(), port, files.clone(), log, lives);
         let (endpoint, door) = (self.endpoint.clone(), self.shared.door.clone());
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -36,6 +36,8 @@ pub(super) struct Counts {
     down: Cell<u64>,
     dropped: [Cell<u64>; DROPS.len()],
     draining: Cell<bool>,
+    /// Connections to the health address that were closed for lack of a place.
+    closed: Cell<u64>,
 }
 
 impl Counts {
@@ -84,6 +86,11 @@ impl Counts {
         }
     }
 
+    /// So many connections to the health address were closed for lack of a place.
+    pub(super) fn set_closed(&self, closed: u64) {
+        self.closed.set(closed);
+    }
+
     /// Endpoints to which a connection is there.
     pub(super) fn sessions(&self) -> usize {
         self.connections.borrow().len()
@@ -124,6 +131,8 @@ impl Counts {
         let rows: Vec<(String, u64)> =
             dropped.map(|((_, reason), count)| (format!("{{reason=\"{reason}\"}}"), count.get())).collect();
         put("portlane_agent_datagrams_dropped_total", "counter", "Datagrams of flows that were dropped.", &rows);
+        let help = "Connections to the health address that were closed for lack of a place.";
+        put("portlane_agent_http_connections_closed_total", "counter", help, &one(self.closed.get()));
         text
     }
 }
@@ -210,6 +219,7 @@ pub(super) mod tests {
             "portlane_agent_stream_bytes_total{direction=\"down\"} 4",
             "portlane_agent_datagrams_dropped_total{reason=\"refused\"} 2",
             "portlane_agent_datagrams_dropped_total{reason=\"waited\"} 0",
+            "portlane_agent_http_connections_closed_total 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in {text}");
         }

@@ -48,6 +48,7 @@ pub(super) async fn serve(listener: TcpListener, counts: Rc<Counts>) {
             }
             Err(_) => sleep(PAUSE).await,
         }
+        counts.set_closed(door.closed().map(|(_, count)| count).sum());
         // Let a connection whose place was taken back close before the next one is accepted.
         yield_now().await;
     }
@@ -142,6 +143,29 @@ mod tests {
             let answer = asked(request, &counts);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         }
+    }
+
+    // D2
+    #[tokio::test]
+    async fn silent_clients_keep_no_probe_out() {
+        let test = async {
+            let (listener, address) = listen(([127, 0, 0, 1], 0).into()).expect("a port");
+            let counts = Rc::<Counts>::default();
+            spawn_local(serve(listener, counts.clone()));
+            let mut silent = Vec::new();
+            for _ in 0..DOOR.strangers * 2 {
+                silent.push(TcpStream::connect(address).await.expect("connected"));
+            }
+            let mut probe = TcpStream::connect(address).await.expect("connected");
+            probe.write_all(b"GET /livez HTTP/1.1\r\n\r\n").await.expect("written");
+            let mut answer = Vec::new();
+            probe.read_to_end(&mut answer).await.expect("an answer");
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
+            let (name, text) = ("portlane_agent_http_connections_closed_total", counts.metrics());
+            assert!(text.contains(name) && !text.contains(&format!("\n{name} 0\n")), "{text}");
+            drop(silent);
+        };
+        LocalSet::new().run_until(timeout(Duration::from_secs(20), test)).await.expect("in time");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Messages over TCP.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::room::{Partial, Room};
 use super::wire::{Protocol, Taken, Wire};
-use super::{Intake, Limits, incoming, source};
+use super::{Hold, Intake, Limits, incoming, source};
 use crate::Store;
 
 /// Bytes that are read at once.
@@ -67,15 +68,15 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
     });
     let room = Arc::new(Room::new(settings.connections));
     let mut open = Open { intake, connections: 0 };
-    let mut connections = JoinSet::new();
+    let (mut connections, mut taken) = (JoinSet::new(), HashMap::new());
     loop {
         select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(place) = admit(&mut places, peer, started.elapsed(), intake) {
+                    if let Some((place, held)) = admit(&mut places, peer, started.elapsed(), intake) {
                         open.add();
                         let connection = Connection::new(peer, store.clone(), settings, intake.clone(), room.clone());
-                        connections.spawn(connection.run(stream, place));
+                        taken.insert(connections.spawn(connection.run(stream, held)).id(), place);
                     }
                 }
                 Err(error) => {
@@ -83,8 +84,10 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
                     sleep(PAUSE).await;
                 }
             },
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                if let Ok(place) = ended {
+            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => {
+                // A connection that panics gives its place back, too.
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                if let Some(place) = taken.remove(&id) {
                     places.release(place, started.elapsed());
                 }
                 open.remove();
@@ -93,12 +96,13 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
     }
 }
 
-fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<PlaceId> {
+fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<(PlaceId, Hold)> {
     if !intake.admits(peer.ip()) {
         return None;
     }
+    let held = intake.hold()?;
     match places.admit(peer.ip(), now) {
-        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some(place),
+        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some((place, held)),
         Admission::Refuse(refusal) => {
             intake.count(|figures| match refusal {
                 Refusal::SourceFull | Refusal::SourceRate => figures.refused_source += 1,
@@ -152,14 +156,13 @@ impl Connection {
         Self { peer, source: source(peer), store, idle: settings.idle, intake, wire, room, partial }
     }
 
-    async fn run(mut self, mut stream: TcpStream, place: PlaceId) -> PlaceId {
+    async fn run(mut self, mut stream: TcpStream, _held: Hold) {
         match self.carry(&mut stream).await {
             End::Sender | End::Violation => {}
             End::Idle => self.intake.count(|figures| figures.idle += 1),
             End::Crowded => self.intake.count(|figures| figures.crowded += 1),
             End::Store => self.intake.count(|figures| figures.not_kept += 1),
         }
-        place
     }
 
     async fn carry(&mut self, stream: &mut TcpStream) -> End {

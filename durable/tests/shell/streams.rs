@@ -1,13 +1,16 @@
 //! Messages over TCP and RELP, on loopback.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use durable::intake::{Framing, Intake, Limits, Oversize, Protocol, TcpSettings};
+use durable::intake::{Framing, Hold, Intake, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -270,4 +273,50 @@ async fn a_connection_of_a_source_that_is_not_admitted_is_closed_and_counted() {
         port.until(|figures| figures.denied == 1 && figures.connections == 0).await;
     };
     port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+// C9, D7
+#[tokio::test]
+async fn a_connection_for_which_there_is_no_room_is_closed_and_counted_and_one_that_ends_gives_its_room_back() {
+    let room = Arc::new(Semaphore::new(1));
+    let all = room.clone();
+    let hold = move || -> Option<Hold> { Some(Box::new(all.clone().try_acquire_owned().ok()?)) };
+    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
+    let test = async {
+        let first = port.connect().await;
+        port.until(|figures| figures.connections == 1).await;
+        assert_eq!(rest(&mut port.connect().await).await, b"");
+        assert_eq!(port.intake.figures().refused_room, 1);
+        drop(first);
+        port.until(|figures| figures.connections == 0).await;
+        assert_eq!(room.available_permits(), 1);
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+/// Panics when it is dropped, if so.
+struct Panics(bool);
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        assert!(!self.0, "as the test wants");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_panics_gives_its_place_back() {
+    let is_first = AtomicBool::new(true);
+    let hold = move || -> Option<Hold> { Some(Box::new(Panics(is_first.swap(false, Ordering::Relaxed)))) };
+    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
+    let test = async {
+        let first = port.connect().await;
+        port.until(|figures| figures.connections == 1).await;
+        drop(first);
+        port.until(|figures| figures.connections == 0).await;
+        let mut second = port.connect().await;
+        second.write_all(b"one\n").await.expect("it is read");
+        assert_eq!(port.texts(1).await, ["one"]);
+    };
+    let settings = settings_of(Protocol::Framed(Framing::Newline));
+    port.serve(TcpSettings { connections: 1, ..settings }, test).await;
 }

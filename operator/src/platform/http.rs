@@ -168,10 +168,14 @@ mod tests {
 
     /// The address of a server that counts the connections which it closes.
     async fn counting(count: impl Fn(Closed) + Send + Sync + 'static) -> std::net::SocketAddr {
+        serving(Liveness::default(), count).await
+    }
+
+    async fn serving(liveness: Liveness, count: impl Fn(Closed) + Send + Sync + 'static) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (_, yes) = watch::channel(true);
-        let view = View { metrics: Arc::default(), synced: yes.clone(), trusted: yes, liveness: Liveness::default() };
+        let view = View { metrics: Arc::default(), synced: yes.clone(), trusted: yes, liveness };
         let bounds = Bounds { strangers: 8, per_source: 8, known: 0, evict: Evict::Any, rates: None };
         tokio::spawn(serve(listener, view, Door::new(bounds, count)));
         address
@@ -184,6 +188,15 @@ mod tests {
         let read = timeout(Duration::from_secs(10), stream.read_to_string(&mut answer)).await;
         read.expect("in time").expect("an answer");
         answer
+    }
+
+    // C4
+    #[tokio::test]
+    async fn livez_fails_and_names_a_loop_that_hangs() {
+        let (liveness, _driver) = Liveness::with_silent("the driver", Duration::from_secs(60));
+        let answer = ask(serving(liveness, |_| {}).await, "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let is_named = answer.contains("the driver has not made progress for ");
+        assert!(answer.starts_with("HTTP/1.1 503") && is_named, "{answer}");
     }
 
     // C3

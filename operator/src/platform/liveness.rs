@@ -92,6 +92,16 @@ impl Liveness {
         heartbeat
     }
 
+    /// Heartbeats with that of a loop which has been silent for so long.
+    #[cfg(test)]
+    pub(crate) fn with_silent(name: &'static str, silence: Duration) -> (Self, Heartbeat) {
+        let started = Instant::now().checked_sub(silence).unwrap_or_else(Instant::now);
+        let liveness = Self { started, heartbeats: Arc::default() };
+        let heartbeat = liveness.heartbeat(name);
+        heartbeat.last.store(0, Relaxed);
+        (liveness, heartbeat)
+    }
+
     /// Names the loops that hang; `None` if no loop hangs.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {

@@ -156,6 +156,8 @@ pub struct Seen {
     pub resent: u64,
     /// Messages that were dropped, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Connections of clients that were closed, by reason.
+    pub closed: Vec<(&'static str, u64)>,
     /// Messages that were put aside.
     pub dead_lettered: u64,
     /// Datagrams that the system dropped before they were read.

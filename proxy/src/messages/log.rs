@@ -2,12 +2,18 @@
 
 use std::{
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Store, intake::Intake};
+use durable::{
+    Figures, Store,
+    intake::{Hold, Intake},
+};
 use proxy_api::Durable;
 use tokio::{sync::Notify, task::spawn_local};
 
@@ -24,16 +30,17 @@ use super::{
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
+        end::EndReason,
         pace::Pace,
     },
-    files::{Files, Permit},
+    files::Permit,
     keeping::late,
     log::{self, Level},
     process::Process,
     shared::Shared,
 };
 
-/// Files of a log that are open at once, with that of its sink; connections come on top.
+/// Files of a log that are open at once, with that of its sink; connections take theirs as sessions do.
 const FILES: usize = 16;
 
 /// The log of one listener.
@@ -59,6 +66,8 @@ pub(super) struct Log {
     /// Another one each time that sockets have to be served anew.
     version: Rc<()>,
     intake: Intake,
+    /// Datagrams and connections that proxies of the same fleet sent, so that they had come back.
+    returned: Arc<AtomicU64>,
     /// The listener, once it runs.
     current: Arc<ArcSwapOption<Shared>>,
     sending: Option<Sending>,
@@ -70,7 +79,7 @@ pub(super) struct Log {
     /// Connections that were told as closed for what they sent.
     violations: u64,
     told: Pace,
-    files: Permit,
+    _files: Permit,
 }
 
 impl Log {
@@ -79,16 +88,23 @@ impl Log {
         place: PlaceOfLog,
         durable: &Durable,
         opened: Opened,
-        files: &Arc<Files>,
+        process: &Process,
         wake: Rc<Notify>,
     ) -> Self {
         let Opened { store, presence } = opened;
         let current = Arc::<ArcSwapOption<Shared>>::default();
-        let listener = current.clone();
+        let returned = Arc::<AtomicU64>::default();
+        let (listener, came_back) = (current.clone(), returned.clone());
         let intake = Intake::guarded(move |source| {
-            let listener = listener.load_full();
-            listener.is_some_and(|shared| shared.counters.admits(&shared.spec.load(), source))
+            let Some(shared) = listener.load_full() else { return false };
+            if shared.returns(source) {
+                came_back.fetch_add(1, Relaxed);
+                return false;
+            }
+            shared.counters.admits(&shared.spec.load(), source)
         });
+        let (listener, all) = (current.clone(), process.clone());
+        let intake = intake.holding(move || room(&listener.load_full()?, &all));
         Self {
             place,
             store,
@@ -102,6 +118,7 @@ impl Log {
             taking: None,
             version: Rc::default(),
             intake,
+            returned,
             current,
             sending: None,
             sent: Rc::default(),
@@ -110,7 +127,7 @@ impl Log {
             events: 0,
             violations: 0,
             told: Pace::default(),
-            files: files.take_anyway(FILES),
+            _files: process.files.take_anyway(FILES),
         }
     }
 
@@ -247,8 +264,6 @@ impl Log {
         let seen = self.seen(&figures, process.clock.seconds());
         self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
-        let connections = usize::try_from(self.intake.figures().connections).unwrap_or(0);
-        self.files = process.files.take_anyway(FILES + connections);
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
             let why = self.failure.clone().or(figures.failure);
@@ -284,7 +299,7 @@ impl Log {
     }
 
     fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
-        let (intake, dropped) = (self.intake.figures(), figures.dropped);
+        let (intake, dropped, returned) = (self.intake.figures(), figures.dropped, self.returned.load(Relaxed));
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let look = Look {
@@ -306,13 +321,23 @@ impl Log {
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
             dropped: vec![
-                ("AccessDenied", intake.denied),
+                ("AccessDenied", intake.denied.saturating_sub(returned)),
+                ("Loop", returned),
                 ("TooLong", intake.too_long),
                 ("QueueFull", dropped.queue),
                 ("Full", dropped.full),
                 ("TooOld", dropped.age),
                 ("Refused", dropped.dead),
                 ("DiskFailed", dropped.failed),
+            ],
+            closed: vec![
+                ("ConnectionLimit", intake.refused_full),
+                ("SourceLimit", intake.refused_source),
+                ("SessionLimit", intake.refused_room),
+                ("Idle", intake.idle),
+                ("Framing", intake.violations),
+                ("MemoryLimit", intake.crowded),
+                ("StoreFailed", intake.not_kept),
             ],
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
@@ -360,4 +385,15 @@ impl Log {
         }
         shared.counters.show_durable(None);
     }
+}
+
+/// What a connection of this listener takes: of the share of its namespace, and of the process. It does not wait for room
+/// as sessions do, since the task that accepts also sees connections end.
+fn room(shared: &Shared, process: &Process) -> Option<Hold> {
+    let Some(place) = shared.limiter.share.enter() else {
+        // Status names the namespace, as for sessions.
+        shared.counters.closed[EndReason::TenantLimit.index()].fetch_add(1, Relaxed);
+        return None;
+    };
+    Some(Box::new((place, process.take_session()?)))
 }

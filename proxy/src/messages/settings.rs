@@ -11,6 +11,8 @@ use proxy_api::{self as api, Access, Durable, HttpFormat, Listener, ListenerId, 
 
 /// Most connections of a listener. Each may hold a message of the longest length.
 const CONNECTIONS: u32 = 512;
+/// Most of them that one source has, unless the forward says otherwise: a quarter is left to others.
+const OF_ONE_SOURCE: u32 = CONNECTIONS / 4 * 3;
 /// Bytes that wait for a sync, which is then due.
 const SYNC_BYTES: u64 = 1 << 20;
 /// The names of a log's files start with this.
@@ -127,7 +129,8 @@ pub(super) struct Taking {
 impl Taking {
     pub(super) fn of(spec: &Listener, durable: &Durable) -> Self {
         let limits = spec.limits.as_deref();
-        let bounded = |limit: Option<u32>| size(limit.map_or(CONNECTIONS, |most| most.min(CONNECTIONS)));
+        let bounded = |limit: Option<u32>, otherwise: u32| size(limit.unwrap_or(otherwise).min(CONNECTIONS));
+        let of_one = limits.and_then(|limits| limits.max_connections_per_source);
         Self {
             framing: durable.framing,
             limits: Limits {
@@ -137,8 +140,8 @@ impl Taking {
                     api::Oversize::Drop => Oversize::Drop,
                 },
             },
-            connections: bounded(limits.and_then(|limits| limits.max_connections)),
-            connections_per_source: bounded(limits.and_then(|limits| limits.max_connections_per_source)),
+            connections: bounded(limits.and_then(|limits| limits.max_connections), CONNECTIONS),
+            connections_per_source: bounded(of_one, OF_ONE_SOURCE),
             idle: Duration::from_secs(spec.timeouts.idle_seconds.max(1).into()),
             access: spec.access.as_deref().cloned(),
         }
@@ -291,14 +294,15 @@ mod tests {
         assert!(!is_same_store(&before, &Durable { store: stream(), ..before.clone() }));
     }
 
+    // C3
     #[test]
-    fn connections_are_bounded_by_the_forward_and_never_unbounded() {
+    fn connections_are_bounded_by_the_forward_and_one_source_leaves_a_quarter_to_others() {
         let connections = |limits: Option<OfForward>| {
             let spec = Listener { limits: limits.map(Box::new), ..listener() };
             let tcp = Taking::of(&spec, &durable(api::WhenFull::Block)).tcp().expect("over TCP");
             (tcp.connections, tcp.connections_per_source)
         };
-        assert_eq!(connections(None), (512, 512));
+        assert_eq!(connections(None), (512, 384));
         let few = OfForward { max_connections: Some(3), max_connections_per_source: Some(600), ..OfForward::default() };
         assert_eq!(connections(Some(few)), (3, 512));
     }

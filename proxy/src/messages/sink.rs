@@ -162,6 +162,8 @@ async fn run(
     sent: Rc<Sent>,
     backend: Rc<RefCell<Option<Arc<str>>>>,
 ) {
+    // Without this task, no message would be sent.
+    let _guard = process.lives.guard(format!("the sender of {}", shared.id));
     let spec = shared.spec.load_full();
     let Some(durable) = spec.durable.as_deref() else { return };
     let enrich = enricher(durable, &shared.id.origin.to_string());

@@ -14,12 +14,7 @@ use tokio::{
 };
 
 use super::{log::Log, settings::Taking};
-use crate::{
-    log::{self, Level},
-    net::OsSocket,
-    route::Route,
-    sys,
-};
+use crate::{log::Level, net::OsSocket, process::Process, route::Route, sys};
 
 /// The pause after a socket failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -50,7 +45,7 @@ impl Socket {
     }
 
     /// Serves the listener behind the socket, as that is now.
-    pub(super) async fn serve(&mut self, logs: &BTreeMap<ListenerId, Log>, out: &log::Log) {
+    pub(super) async fn serve(&mut self, logs: &BTreeMap<ListenerId, Log>, process: &Process) {
         let listener = self.route.load().first().id.clone();
         let taker = logs.get(&*listener).and_then(Log::taker);
         let is_served =
@@ -62,7 +57,7 @@ impl Socket {
         if let Some(taker) = taker {
             let version = taker.version.clone();
             let (socket, counted) = (self.socket.clone(), self.counted.clone());
-            let task = spawn_local(taker.take(socket, counted, listener.clone(), out.clone()));
+            let task = spawn_local(taker.take(socket, counted, listener.clone(), process.clone()));
             self.served = Some(Served { listener, version, task });
         }
     }
@@ -87,7 +82,15 @@ pub(super) struct Taker {
 
 impl Taker {
     /// Takes messages until this future is dropped, or the log is closed.
-    async fn take(self, socket: OsSocket, counted: Rc<Cell<u32>>, listener: Arc<ListenerId>, out: log::Log) {
+    pub(super) async fn take(
+        self,
+        socket: OsSocket,
+        counted: Rc<Cell<u32>>,
+        listener: Arc<ListenerId>,
+        process: Process,
+    ) {
+        // Without this task, the socket would stay open without being served.
+        let _guard = process.lives.guard(format!("the intake of {listener}"));
         loop {
             let error = match &socket {
                 OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
@@ -110,7 +113,12 @@ impl Taker {
             if matches!(error.get_ref(), Some(inner) if inner.is::<StoreError>()) {
                 return;
             }
-            out.notice(Level::Error, "failed", &listener, format!("cannot read messages from the socket: {error}"));
+            process.log.notice(
+                Level::Error,
+                "failed",
+                &listener,
+                format!("cannot read messages from the socket: {error}"),
+            );
             sleep(PAUSE).await;
         }
     }

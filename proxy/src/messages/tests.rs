@@ -2,11 +2,11 @@
 
 use std::{io, path::Path, sync::mpsc::Receiver};
 
-use durable::{Incoming, Store};
+use durable::{Incoming, Store, intake::Intake};
 use durable_core::{FileError, Files};
-use proxy_api::{self as api, Configuration, Listener, Origin};
+use proxy_api::{self as api, Configuration, EndpointSet, Listener, Origin, Surroundings};
 use tempfile::tempdir;
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::*;
 use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
@@ -96,7 +96,7 @@ fn log(files: impl Files + Send + 'static, folder: &Path, process: &Process, wak
     let message = Incoming { source: Arc::from(&b"192.0.2.1:514"[..]), received_millis: 0, payload: vec![b'm'] };
     drop(store.try_append(vec![message]).expect("room"));
     let place = PlaceOfLog::new(&id("l"), folder, None);
-    Log::new(place, &disk(), Opened { store, presence: None }, &process.files, wake.clone())
+    Log::new(place, &disk(), Opened { store, presence: None }, process, wake.clone())
 }
 
 /// A listener with these settings.
@@ -181,7 +181,7 @@ async fn datagrams_that_the_system_drops_while_a_log_is_not_open_are_counted_onc
         let mut log = log(Stuck(Some(held)), folder.path(), &process, &wake);
         log.run(&shared, &process);
         let intake = log.taker().expect("it runs").intake;
-        socket.serve(&BTreeMap::from([(id("l"), log)]), &process.log).await;
+        socket.serve(&BTreeMap::from([(id("l"), log)]), &process).await;
         let counted = async {
             while intake.figures().kernel_drops == 0 {
                 tokio::task::yield_now().await;
@@ -189,6 +189,93 @@ async fn datagrams_that_the_system_drops_while_a_log_is_not_open_are_counted_onc
         };
         timeout(SOON, counted).await.expect("some found no room");
         socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+/// A socket with a datagram in it.
+fn with_a_datagram() -> OsSocket {
+    let bound = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    bound.set_nonblocking(true).expect("an option");
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    sender.send_to(b"m", bound.local_addr().expect("it is bound")).expect("it is sent");
+    OsSocket::Udp(Arc::new(bound))
+}
+
+/// Files that take everything.
+fn free() -> Stuck {
+    Stuck(Some(std::sync::mpsc::channel().1))
+}
+
+// D1
+#[tokio::test]
+async fn what_a_proxy_of_the_same_fleet_sends_has_come_back_and_is_dropped_and_counted() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let shared = shared(disk());
+    let pods: EndpointSet = [std::net::SocketAddr::from(([127, 0, 0, 1], 0))].into_iter().collect();
+    let sets = BTreeMap::from([(api::FLEET.to_owned(), pods)]);
+    shared.surroundings.store(Arc::new(Surroundings::of(&sets)));
+    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(crate::route::Served::One(shared.clone())));
+    let mut socket = Socket::new(with_a_datagram(), route);
+    let test = async {
+        let mut log = log(free(), folder.path(), &process, &wake);
+        log.run(&shared, &process);
+        let mut logs = BTreeMap::from([(id("l"), log)]);
+        socket.serve(&logs, &process).await;
+        let counted = async {
+            loop {
+                logs.get_mut(&id("l")).expect("it runs").look(&process).await;
+                let seen = shared.counters.durable().expect("it was looked at");
+                if seen.dropped.contains(&("Loop", 1)) {
+                    break seen;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let seen = timeout(SOON, counted).await.expect("it is counted");
+        assert!(seen.received == 0 && seen.dropped.contains(&("AccessDenied", 0)), "{:?}", seen.dropped);
+        socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+// C9
+#[tokio::test]
+async fn connections_beyond_the_share_of_their_namespace_are_closed_and_counted_as_sessions_are() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let shared = shared(Durable { framing: api::Framing::Newline, ..disk() });
+    shared.limiter.share.set(Some(0));
+    let bound = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    bound.set_nonblocking(true).expect("an option");
+    let address = bound.local_addr().expect("it is bound");
+    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(crate::route::Served::One(shared.clone())));
+    let mut socket = Socket::new(OsSocket::Tcp(Arc::new(bound)), route);
+    let test = async {
+        let mut log = log(free(), folder.path(), &process, &wake);
+        log.run(&shared, &process);
+        socket.serve(&BTreeMap::from([(id("l"), log)]), &process).await;
+        let mut client = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let read = timeout(SOON, client.read_u8()).await.expect("it is closed");
+        read.expect_err("nothing answers");
+        assert_eq!(shared.counters.refused_by_share(), 1);
+        socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+// D12
+#[tokio::test]
+async fn an_intake_that_panics_is_named_as_one_that_has_died() {
+    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let test = async {
+        let mut log = log(free(), folder.path(), &process, &wake);
+        log.run(&shared(disk()), &process);
+        let mut taker = log.taker().expect("it runs");
+        taker.intake = Intake::guarded(|_| panic!("as the test wants"));
+        let task = taker.take(with_a_datagram(), Rc::default(), Arc::new(id("l")), process.clone());
+        let ended = timeout(SOON, spawn_local(task)).await.expect("a datagram is there");
+        ended.expect_err("it panics");
+        assert_eq!(process.lives.died(), BTreeSet::from(["the intake of ns/f/l".to_owned()]));
     };
     LocalSet::new().run_until(test).await;
 }

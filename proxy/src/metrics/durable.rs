@@ -57,14 +57,24 @@ pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>])
         family(out, (name, help), true, of(value))?;
     }
     sync_seconds(out, &seen)?;
-    let dropped = seen.iter().flat_map(|(labels, seen)| {
-        seen.dropped.iter().map(move |(reason, count)| {
+    let dropped = by_reason(&seen, |seen| seen.dropped.as_slice());
+    family(out, ("portlane_durable_dropped", "Messages that were dropped, by reason."), true, dropped)?;
+    let help = "Connections of clients that were closed for a bound, or for what they sent, by reason.";
+    family(out, ("portlane_durable_connections_closed", help), true, by_reason(&seen, |seen| seen.closed.as_slice()))
+}
+
+/// Counts of listeners, of which each has several by reason.
+fn by_reason<'a>(
+    seen: &'a [(Labels<'a>, Seen)],
+    counts: fn(&Seen) -> &[(&'static str, u64)],
+) -> impl Iterator<Item = (Labels<'a>, u64)> {
+    seen.iter().flat_map(move |(labels, seen)| {
+        counts(seen).iter().map(move |(reason, count)| {
             let mut labels = labels.clone();
             labels.push(("reason", *reason));
             (labels, *count)
         })
-    });
-    family(out, ("portlane_durable_dropped", "Messages that were dropped, by reason."), true, dropped)
+    })
 }
 
 /// The time of syncs has fractions, which other counters have not.
@@ -110,6 +120,7 @@ mod tests {
             store_fails: true,
             received: 3,
             dropped: vec![("Full", 2)],
+            closed: vec![("SourceLimit", 4)],
             sync_time: Duration::from_millis(1500),
             ..Seen::default()
         };
@@ -118,11 +129,12 @@ mod tests {
         registry.register_collector(Box::new(Page(vec![durable, other])));
         text::encode(&mut text, &registry).expect("a text");
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(series.len(), 14, "{series:#?}");
+        assert_eq!(series.len(), 15, "{series:#?}");
         let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"d\"";
         assert_eq!(series[0], format!("portlane_durable_oldest_age_seconds{{{labels}}} 7"));
         for line in [
             format!("portlane_durable_dropped_total{{{labels},reason=\"Full\"}} 2"),
+            format!("portlane_durable_connections_closed_total{{{labels},reason=\"SourceLimit\"}} 4"),
             format!("portlane_durable_store_failed{{{labels}}} 1"),
             format!("portlane_durable_sync_seconds_total{{{labels}}} 1.5"),
         ] {

@@ -85,8 +85,8 @@ pub fn wait(
     started: Started,
 ) -> (Agents, Starts) {
     let (agents, door, questions) = Agents::served();
-    let shared = Shared { door, log: process.log.clone(), files: process.files.clone(), news };
     let (settings, lives) = (settings.clone(), process.lives.clone());
+    let shared = Shared { door, log: process.log.clone(), files: process.files.clone(), lives: lives.clone(), news };
     let starts = async move {
         if configured.wait_for(|told| told.agents.values().any(|agent| agent.gateway.is_some())).await.is_err() {
             return;
@@ -233,8 +233,8 @@ impl Thread {
     fn join(&mut self, uid: &str) -> Option<&Gateway> {
         if !self.gateways.contains_key(uid) {
             let made = if self.gateways.len() < MAX_GATEWAYS {
-                let log = self.shared.log.clone();
-                Gateway::new(uid, &self.settings.folder, self.to_operator.asks.clone(), log, &self.woken)
+                let told = (self.shared.log.clone(), &self.shared.lives);
+                Gateway::new(uid, &self.settings.folder, self.to_operator.asks.clone(), told, &self.woken)
                     .map_err(|error| chain(&error))
             } else {
                 Err(format!("a sidecar reaches agents of no more than {MAX_GATEWAYS} gateways"))
@@ -270,9 +270,9 @@ impl Thread {
                 port.abort();
             }
         } else if self.port.is_none() {
-            let Shared { files, log, .. } = &self.shared;
+            let Shared { files, log, lives, .. } = &self.shared;
             let task = listen(self.settings.address, self.names.clone(), files.clone(), log.clone());
-            self.port = Some(spawn_local(task).abort_handle());
+            self.port = Some(spawn_local(lives.clone().watch(trust::PORT, task)).abort_handle());
         }
     }
 

@@ -22,9 +22,13 @@ use super::{
 };
 use crate::{
     files::Files,
+    lives::{Guard, Lives},
     log::{Level, Log},
     signing::{Asks, ToOperator},
 };
+
+/// What serves agents, for people.
+pub(super) const PORT: &str = "the port for agents";
 
 /// Who signs.
 pub(super) enum Trust {
@@ -81,16 +85,24 @@ impl Trust {
     }
 
     /// Serves agents at the port, within a `LocalSet`.
-    pub(super) fn listen(&self, endpoint: Rc<Endpoint>, port: TcpListener, files: Arc<Files>, log: &Log) {
+    pub(super) fn listen(
+        &self,
+        endpoint: Rc<Endpoint>,
+        port: TcpListener,
+        files: Arc<Files>,
+        log: &Log,
+        lives: &Arc<Lives>,
+    ) {
         // Connections of agents come before those of visitors, who need them; how many there are is bounded.
         let hold = move || files.take_anyway(1);
         match self {
             Self::Own(own) => {
-                spawn_local(listen_holding(endpoint, port, own.local.tls(), hold));
+                spawn_local(lives.clone().watch(PORT, listen_holding(endpoint, port, own.local.tls(), hold)));
             }
             Self::Operator { remote, .. } => {
-                spawn_local(listen_holding(endpoint, port, remote.tls(), hold));
-                spawn_local(keep(remote.clone(), log.clone(), "the certificate of this proxy", || {}));
+                spawn_local(lives.clone().watch(PORT, listen_holding(endpoint, port, remote.tls(), hold)));
+                let subject = "the certificate of this proxy";
+                spawn_local(keep(remote.clone(), log.clone(), subject, lives.guard(subject), || {}));
             }
         }
     }
@@ -118,8 +130,15 @@ impl Trust {
     }
 }
 
-/// Keeps a certificate that the operator signs, and calls `signed` for each. A failure that lasts is told once.
-pub(super) async fn keep<S>(remote: Rc<Remote<Asks, S>>, log: Log, subject: &'static str, signed: impl Fn()) {
+/// Keeps a certificate that the operator signs, and calls `signed` for each. A failure that lasts is told once. `guard`
+/// tells of a panic: without this task, the certificate would expire.
+pub(super) async fn keep<S>(
+    remote: Rc<Remote<Asks, S>>,
+    log: Log,
+    subject: &'static str,
+    guard: Guard,
+    signed: impl Fn(),
+) {
     let mut failed = None;
     remote
         .run(|renewed| match renewed {
@@ -138,6 +157,7 @@ pub(super) async fn keep<S>(remote: Rc<Remote<Asks, S>>, log: Log, subject: &'st
             }
         })
         .await;
+    drop(guard);
 }
 
 /// Tells the operator which instances have a connection, if those are others than before.

@@ -216,6 +216,7 @@ fn a_mistake_keeps_nothing_running_in_a_gateway_that_no_longer_admits_the_namesp
     assert_eq!((followed.reason("shop", "a"), runs(&followed)), ("Invalid", 0));
 }
 
+// D1, T16
 #[test]
 fn a_backend_becomes_a_loop_when_a_service_comes_before_the_fleet_or_a_listener_behind_it() {
     let text = EDGE.replace("---\n", "")

@@ -141,6 +141,7 @@ fn on_one_pod(count: u32) -> Scene {
     scene
 }
 
+// C11
 #[test]
 fn a_pod_that_joins_others_is_compared_with_the_selectors_and_nothing_is_judged() {
     let mut scene = on_one_pod(1000);

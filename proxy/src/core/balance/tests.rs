@@ -261,6 +261,7 @@ fn among_many_endpoints_two_random_ones_are_compared_and_loads_stay_close() {
     assert!(loads.clone().all(|load| (24..=36).contains(&load)), "{:?}", loads.collect::<Vec<_>>());
 }
 
+// D8
 #[test]
 fn a_pick_looks_at_no_more_endpoints_among_thousands_than_among_few() {
     for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash] {

@@ -1,6 +1,6 @@
 //! One gateway whose agents a sidecar reaches: its leaf, and the endpoint that it makes of the sidecar.
 
-use std::{collections::BTreeMap, path::Path, rc::Rc};
+use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
 
 use tokio::task::{AbortHandle, spawn_local};
 use tunnel::{
@@ -12,6 +12,7 @@ use tunnel_core::{Limits, door::SIDECAR_CONNECTIONS_PER_SECOND, identity::Endpoi
 
 use super::{MAX_AGENTS, Names, Woken};
 use crate::{
+    lives::Lives,
     log::Log,
     signing::Asks,
     tunnels::{RulesByUid, TunnelsError, boot, trust::keep},
@@ -28,14 +29,21 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// The gateway of this uid, whose leaf is kept in a folder of its own. Its task asks for leaves.
-    pub(super) fn new(uid: &str, folder: &Path, asks: Asks, log: Log, woken: &Rc<Woken>) -> Result<Self, TunnelsError> {
+    pub(super) fn new(
+        uid: &str,
+        folder: &Path,
+        asks: Asks,
+        (log, lives): (Log, &Arc<Lives>),
+        woken: &Rc<Woken>,
+    ) -> Result<Self, TunnelsError> {
         // It names a folder.
         let label = EndpointId::new(uid)?;
         let folder = folder.join(label.as_str());
         let remote = Rc::new(Remote::open_sidecar(&folder, uid.to_owned(), system_clock(), asks)?);
         let woken = woken.clone();
         let signed = move || woken.notify.notify_one();
-        let keeper = spawn_local(keep(remote.clone(), log, "the certificate of this sidecar", signed));
+        let subject = "the certificate of this sidecar";
+        let keeper = spawn_local(keep(remote.clone(), log, subject, lives.guard(subject), signed));
         let (rules, tasks) = (RulesByUid::default(), vec![keeper.abort_handle()]);
         Ok(Self { rules, remote, endpoint: None, tasks })
     }

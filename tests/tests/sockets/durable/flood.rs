@@ -1,11 +1,15 @@
-//! A flood of datagrams while the sink is away.
+//! A flood of datagrams while the sink is away, and one source that connects as often as it can.
 
-use std::net::UdpSocket;
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream, UdpSocket},
+};
 
-use harness::{Listener, forward, free_port, until};
+use harness::{Listener, connect, forward, free_port, until};
+use socket2::{Domain, Socket, Type};
 use tempfile::tempdir;
 
-use super::{LOCALHOST, figure, run, until_kept};
+use super::{LOCALHOST, durable, figure, run, until_kept};
 
 /// Datagrams that are sent at once, and bytes of each.
 const ROUND: u64 = 4_000;
@@ -44,4 +48,28 @@ fn a_flood_of_datagrams_costs_little_memory_and_each_one_that_is_lost_is_counted
     let grown = before.map_or(0, |before| most.saturating_sub(before));
     eprintln!("{sent} datagrams of {BYTES} bytes: {} are kept, and memory grew by {grown}", of("backlog_messages", ""));
     assert!(grown <= GROWTH, "{grown}");
+}
+
+/// A connection that says nothing, from an address that no other client has.
+fn silent(port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("an address");
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("accepted by the system");
+    socket.into()
+}
+
+// C3
+#[test]
+fn connections_of_one_source_keep_no_other_out_and_those_beyond_its_places_are_counted() {
+    let (port, health, data) = (free_port(), free_port(), tempdir().expect("a folder"));
+    // Nobody is at the port of the sink.
+    let _program = run(&forward("f", "", &[durable(Listener::tcp("t", port), 1)]), health, data.path());
+    let held: Vec<TcpStream> = (0..400).map(|_| silent(port)).collect();
+    until("those beyond its 384 places are closed", || {
+        figure(health, "connections_closed_total", "t", ",reason=\"SourceLimit\"") == Some(16)
+    });
+    let mut client = connect(port).expect("a connection");
+    client.write_all(b"one\n").expect("it is sent");
+    until_kept(health, "t", 1);
+    drop(held);
 }
