@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tunnel_core::identity::Dial;
 
 use super::Endpoint;
-use super::handing::{Lasting, Place};
+use super::handing::Share;
 use crate::handshake::PATIENCE;
 
 /// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
@@ -40,8 +40,8 @@ pub(super) enum Whose {
     Sidecar {
         /// Its address.
         to: SocketAddr,
-        /// Most connections that are handed over to it at once.
-        share: usize,
+        /// How many connections are handed over to it at once.
+        share: Share,
     },
 }
 
@@ -143,10 +143,10 @@ pub(super) async fn hand_over<H>(
     let handing = &endpoint.handing;
     let (to, room, share) = match whose {
         Whose::Own => return,
-        Whose::Peer(to) => (to, &handing.to_peers, usize::MAX),
+        Whose::Peer(to) => (to, &handing.to_peers, Share::OF_ENDPOINT),
         Whose::Sidecar { to, share } => (to, &handing.to_sidecars, share),
     };
-    let (Some(place), Some(_lasting)) = (Place::enter(room, from.ip()), Lasting::enter(room, to, share)) else {
+    let Some(mut handed) = room.enter(from.ip(), to, share) else {
         endpoint.count("hand_over_full");
         return;
     };
@@ -161,7 +161,7 @@ pub(super) async fn hand_over<H>(
     let mut copying = pin!(copy_both(near, far));
     // The other endpoint closes connections whose agent it does not know by then.
     if timeout(PATIENCE, copying.as_mut()).await.is_err() {
-        drop(place);
+        handed.grow_old();
         copying.await;
     }
 }
