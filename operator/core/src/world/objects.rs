@@ -134,6 +134,8 @@ pub struct PodInfo {
     pub labels: BTreeMap<String, String>,
     /// The pod is being deleted, or has ended (known only of proxy pods).
     pub leaving: bool,
+    /// The pod has ended (proxy pods).
+    pub ended: bool,
     /// The pod is ready (proxy pods).
     pub ready: bool,
     /// Name of the gateway, by the pod's label.

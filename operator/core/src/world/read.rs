@@ -272,6 +272,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         crash_loop: crash_loop(pod),
         sidecar_image: sidecar::image(pod),
         leaving: info.leaving || ended,
+        ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
         ips: status.map(pod_ips).unwrap_or_default(),

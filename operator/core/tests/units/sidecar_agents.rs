@@ -106,7 +106,11 @@ fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     let same = scene.see(proxied("b", 2, 2, |pod| PodInfo { ready: true, ..pod }));
     assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
     scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ..pod }));
-    assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "it leaves");
+    let and_leaving = [of_home(&["10.0.0.1"]), vec![("10.0.0.2".to_owned(), Vec::new())]].concat();
+    assert_eq!(named(&scene), and_leaving, "it leaves, and its sessions go on");
+    assert_eq!(scene.translator.reached(&key("edge"), "uid-home").map(BTreeSet::len), Some(1));
+    scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ended: true, ..pod }));
+    assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "it has ended");
     app(&mut scene, "c", 3, 3);
     scene.gone(Kind::ProxyPods, "c");
     assert_eq!(named(&scene), of_home(&["10.0.0.1"]));

@@ -76,8 +76,8 @@ impl Meetings {
             let agents: BTreeMap<String, usize> = here.map(|(uid, met)| (uid.clone(), met.instances)).collect();
             for (key, pod) in pods.iter().filter_map(|key| Some((key, world.sidecar_pods.get(key)?))) {
                 let (uid, agents) = (pod.uid.clone(), agents.clone());
-                let (pod, created, address) = (key.clone(), pod.created, pod.address);
-                candidates.push(Candidate { pod, uid, created, address, agents });
+                let (pod, created, address, leaving) = (key.clone(), pod.created, pod.address, pod.leaving);
+                candidates.push(Candidate { pod, uid, created, address, leaving, agents });
             }
         }
         candidates
