@@ -156,6 +156,8 @@ pub struct PodInfo {
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
+    /// The IP address that a container of the pod is told, of the cluster's first family (proxy pods).
+    pub ip: Option<IpAddr>,
     /// IP addresses of the pod (proxy pods).
     pub ips: BTreeSet<IpAddr>,
     /// IP addresses of its node (proxy pods).

@@ -275,6 +275,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         ended,
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         ips: status.map(pod_ips).unwrap_or_default(),
         node_ips: status.map(node_ips).unwrap_or_default(),
         created: pod.metadata.creation_timestamp.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok()),

@@ -34,8 +34,9 @@ fn app(scene: &mut Scene, name: &str, created: u64, end: u8) -> News {
 
 /// How the watch of pods with a proxy shows the pod, with a change.
 fn proxied(name: &str, created: u64, end: u8, change: impl FnOnce(PodInfo) -> PodInfo) -> Object {
-    let ips = BTreeSet::from([IpAddr::from([10, 0, 0, end])]);
-    Object::ProxyPod(key(name), change(PodInfo { ips, created: Some(created), ..app_pod(name) }))
+    let ip = IpAddr::from([10, 0, 0, end]);
+    let ips = BTreeSet::from([ip]);
+    Object::ProxyPod(key(name), change(PodInfo { ip: Some(ip), ips, created: Some(created), ..app_pod(name) }))
 }
 
 /// A cluster in which the sidecar of `a` has a backend of the agent `home`, which dials `edge`.
@@ -91,6 +92,28 @@ fn a_sidecar_hears_of_the_agents_that_its_listeners_reach_with_the_gateway_that_
     assert_eq!((met(&scene).len(), named(&scene)), (1, of_home(&["10.0.0.1"])));
     scene.see(tunnelled(&json!({"gateway": {"name": "edge"}})));
     assert!(named(&scene).is_empty(), "the forward is on the gateway itself");
+}
+
+#[test]
+fn connections_are_handed_over_to_no_address_of_a_node() {
+    let mut scene = scene();
+    scene.see(Object::Pod(key("b"), app_pod("b")));
+    scene.see(proxied("b", 2, 2, |pod| PodInfo { node_ips: pod.ips.clone(), ..pod }));
+    assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "a pod with hostNetwork");
+    let other = BTreeSet::from([IpAddr::from([192, 0, 2, 1])]);
+    scene.see(proxied("b", 2, 2, |pod| PodInfo { node_ips: other, ..pod }));
+    assert_eq!(named(&scene), of_home(&["10.0.0.1", "10.0.0.2"]));
+}
+
+#[test]
+fn a_pod_of_two_families_is_reached_at_the_address_that_its_sidecar_listens_at() {
+    let mut scene = scene();
+    let listens: IpAddr = "2001:db8::1".parse().expect("an address");
+    scene.see(proxied("a", 1, 1, |mut pod| {
+        pod.ips.insert(listens);
+        PodInfo { ip: Some(listens), ..pod }
+    }));
+    assert_eq!(named(&scene), of_home(&["2001:db8::1"]));
 }
 
 #[test]

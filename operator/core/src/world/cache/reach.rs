@@ -35,7 +35,10 @@ fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
         return None;
     }
     let (uid, created, leaving) = (info.uid.clone(), info.created, info.leaving);
-    Some(SidecarPod { uid, created, address: *info.ips.first()?, leaving })
+    // A sidecar listens at this address alone. A pod in the network of its node has none of its own, and no sidecar by
+    // injection: what listens there is the node's.
+    let address = info.ip.filter(|ip| !info.node_ips.contains(ip))?;
+    Some(SidecarPod { uid, created, address, leaving })
 }
 
 /// The gateway of whose claims a pod drains one, and how it gets on.
