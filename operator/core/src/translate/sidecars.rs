@@ -47,7 +47,7 @@ pub struct Table {
 #[must_use]
 pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
     let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
-    candidates.sort_by(|one, other| age(one).cmp(&age(other)));
+    candidates.sort_by(|one, other| age(one.created, &one.uid).cmp(&age(other.created, &other.uid)));
     let (leaving, candidates): (Vec<Candidate>, Vec<Candidate>) =
         candidates.into_iter().partition(|candidate| candidate.leaving);
     let mut table = Table::default();
@@ -86,8 +86,8 @@ pub(crate) fn has_taken_port(group: &Group) -> bool {
 }
 
 /// The order of age, with an order of pods that are equally old.
-fn age(candidate: &Candidate) -> (bool, Option<u64>, &str) {
-    (candidate.created.is_none(), candidate.created, &candidate.uid)
+pub(crate) fn age(created: Option<u64>, uid: &str) -> (bool, Option<u64>, &str) {
+    (created.is_none(), created, uid)
 }
 
 #[cfg(test)]
