@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{
+    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     sync::watch,
     task::spawn_local,
@@ -20,7 +21,7 @@ use tunnel::{
 use tunnel_core::{
     Limits, Side,
     allow::AllowList,
-    hello::{Boot, MAX_SESSIONS},
+    hello::{Boot, Hello, MAX_SESSIONS},
     identity::{Dial, EndpointId},
     places::MAX_SIDECARS,
 };
@@ -66,6 +67,32 @@ async fn a_sidecar_that_speaks_for_an_endpoint_of_the_server_ends_no_session_of_
         until(|| refused.get() > 0).await;
         echo(&mut stream, b"after").await;
         assert_eq!(server.streams(), [1]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_hears_of_no_session_with_others() {
+    within(async {
+        let server = Server::start(1).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let curious = listener.local_addr().expect("an address");
+        let settings = settings(address(server.address), None, "pi4", &["127.0.0.0/8:1-65535"]);
+        let (_stop, stopped) = watch::channel(false);
+        spawn_local(agent::run(settings, Routed(curious), Boot([3; 16]), stopped));
+        server.has(1).await;
+        let sidecar = Sidecar { address: curious, agents: BTreeSet::from([UID.to_owned()]) };
+        let id = EndpointId::new("s1").expect("an id");
+        server.endpoint.set_sidecars(&BTreeMap::from([(id, sidecar)]));
+        let (mut tcp, _) = listener.accept().await.expect("a connection");
+        let mut bytes = Vec::new();
+        let hello = loop {
+            if let Some((hello, _)) = Hello::read(&bytes).expect("a frame") {
+                break hello;
+            }
+            assert!(tcp.read_buf(&mut bytes).await.expect("connected") > 0);
+        };
+        assert!(hello.sessions.is_empty(), "{:?}", hello.sessions);
     })
     .await;
 }
