@@ -20,6 +20,7 @@ use std::{env, ffi::OsString, io, pin::pin, process::ExitCode, rc::Rc, time::Dur
 
 use proxy::{
     clock::Clock,
+    files,
     lives::Lives,
     log::{Level, Log as Notices, LogFormat, printable},
 };
@@ -78,6 +79,9 @@ fn start(args: &Agent) -> Result<(), Error> {
     let settings = Settings::new(&args.options, &file, variable, &host)?;
     let join = settings.join.as_ref().map(Join::read).transpose()?;
     let format = if settings.log == Log::Json { LogFormat::Json } else { LogFormat::text() };
+    // Each stream and flow is a file: with as many as a process has at first, whoever opens some in one session keeps the
+    // agent from its connections to others.
+    drop(files::of_process());
     let guard = Lives::new(Clock::start()).guard("log");
     let (log, writer) = Notices::start(format, Level::Info, QUEUE, Box::new(io::stdout()), guard)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;

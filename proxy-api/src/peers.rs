@@ -48,7 +48,7 @@ impl Tunnels {
 pub struct Sidecar {
     /// Address of its pod.
     pub address: IpAddr,
-    /// Uids of the agents that hear of it.
+    /// Uids of the agents that hear of it. Empty: its pod is being deleted, and only sessions that are there go on.
     #[serde(deserialize_with = "crate::bounded::uids")]
     pub agents: BTreeSet<String>,
 }

@@ -195,6 +195,8 @@ struct Thread {
     sidecar_port: u16,
     /// What others were told of.
     told: Instances,
+    /// What the configuration in force says.
+    applied: Arc<ForTunnels>,
 }
 
 impl Thread {
@@ -217,8 +219,8 @@ impl Thread {
             connections_per_second: CONNECTIONS_PER_SECOND,
         };
         let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
-        let (sidecar_port, told) = (settings.sidecar_port, Instances::default());
-        Ok((Self { shared, endpoint, rules, trust, port: bound.port(), sidecar_port, told }, port))
+        let (sidecar_port, told, applied) = (settings.sidecar_port, Instances::default(), Arc::default());
+        Ok((Self { shared, endpoint, rules, trust, port: bound.port(), sidecar_port, told, applied }, port))
     }
 
     async fn run(
@@ -244,7 +246,7 @@ impl Thread {
                         break;
                     }
                     let told = configured.borrow_and_update().clone();
-                    self.apply(&told);
+                    self.apply(told);
                 }
                 () = door.draining.notified() => endpoint.drain(),
                 _ = beats.tick() => {
@@ -256,16 +258,20 @@ impl Thread {
         self.end().await;
     }
 
-    /// Takes the agents, peers and sidecars of another configuration.
-    fn apply(&mut self, ForTunnels { agents, peers, sidecars }: &ForTunnels) {
+    /// Takes the agents, peers and sidecars of another configuration. Pods with sidecars come and go all the time, in
+    /// whatever namespace, so the agents are looked at only if they are others.
+    fn apply(&mut self, told: Arc<ForTunnels>) {
+        let ForTunnels { agents, peers, sidecars } = &*told;
         self.endpoint.set_peers(endpoints(peers, self.port));
         self.endpoint.set_sidecars(&sidecar_endpoints(sidecars, self.sidecar_port));
-        let log = &self.shared.log;
-        let rules = agents.iter().map(|(uid, agent)| (uid.clone(), Rc::new(rules_of(log, agent))));
-        let rules: BTreeMap<String, Rc<Rules>> = rules.collect();
-        self.rules.replace(rules);
-        self.endpoint.review();
-        self.trust.apply(&self.shared.log, agents);
+        let before = &self.applied.agents;
+        if before != agents {
+            let rules = rules_again(&self.shared.log, before, &self.rules.borrow(), agents);
+            self.rules.replace(rules);
+            self.endpoint.review();
+            self.trust.apply(&self.shared.log, agents);
+        }
+        self.applied = told;
     }
 
     /// Tells others which instances of an agent are connected, if those are others than before.
@@ -307,6 +313,20 @@ fn boot() -> Result<Boot, TunnelsError> {
     let mut boot = [0; 16];
     getrandom::fill(&mut boot).map_err(|error| TunnelsError::Chance(io::Error::other(error.to_string())))?;
     Ok(Boot(boot))
+}
+
+/// What each of these agents may do. What one might before counts again if the agent is the same.
+fn rules_again(
+    log: &Log,
+    before: &BTreeMap<String, Agent>,
+    known: &BTreeMap<String, Rc<Rules>>,
+    agents: &BTreeMap<String, Agent>,
+) -> BTreeMap<String, Rc<Rules>> {
+    let rules = |(uid, agent): (&String, &Agent)| {
+        let same = known.get(uid).filter(|_| before.get(uid) == Some(agent)).cloned();
+        (uid.clone(), same.unwrap_or_else(|| Rc::new(rules_of(log, agent))))
+    };
+    agents.iter().map(rules).collect()
 }
 
 /// What an agent may do. A list that cannot be read allows nothing.

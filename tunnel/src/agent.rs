@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tunnel_core::allow::AllowList;
-use tunnel_core::hello::{Boot, Hello, Instance, Named, SessionName, VERSIONS};
+use tunnel_core::hello::{Boot, Hello, Instance, MAX_SESSIONS, Named, SessionName, VERSIONS};
 use tunnel_core::identity::{Dial, EndpointId};
 use tunnel_core::join::Address;
 use tunnel_core::places::{Places, Standing, Standings};
@@ -101,6 +101,10 @@ impl Held {
         now - self.dropped.replace(now)
     }
 
+    fn is_with_sidecar(&self) -> bool {
+        matches!(self.dial, Dial::Sidecar(_))
+    }
+
     fn standing(&self) -> Standing {
         Standing {
             attached: self.tunnel.look(Session::is_attached),
@@ -143,7 +147,7 @@ impl<C> Agent<C> {
 
     /// The far end of a session has named others. A sidecar knows of none, and is not asked.
     fn told(&self, held: &Held, by: &EndpointId, Named { peers, sidecars }: Named) {
-        if matches!(held.dial, Dial::Sidecar(_)) {
+        if held.is_with_sidecar() {
             return;
         }
         let mut places = self.places.borrow_mut();
@@ -158,16 +162,31 @@ impl<C> Agent<C> {
         self.sessions.borrow().values().all(|held| held.tunnel.look(is_idle))
     }
 
-    fn hello(&self) -> Hello {
+    /// What is said first to whom `dial` leads. A sidecar hears of the session with itself alone, and endpoints hear of none
+    /// with sidecars.
+    fn hello(&self, dial: &Dial) -> Hello {
         self.epoch.set(self.epoch.get() + 1);
+        let sessions = self.sessions.borrow();
+        let named = sessions.values().filter(|held| match dial {
+            Dial::Sidecar(_) => held.dial == *dial,
+            Dial::Any | Dial::Endpoint(_) => !held.is_with_sidecar(),
+        });
         Hello {
             versions: VERSIONS,
             boot: self.boot,
             epoch: self.epoch.get(),
             instance: self.settings.instance.clone(),
             program: self.settings.program.clone(),
-            sessions: self.sessions.borrow().values().map(|held| held.name).collect(),
+            sessions: named.map(|held| held.name).collect(),
         }
+    }
+
+    /// Whether there is no room for one more session with who is dialled. Sidecars take none of the endpoints' room, whose
+    /// pods may leave slowly, or never say that they are done.
+    fn is_full(&self, dial: &Dial) -> bool {
+        let is_sidecar = matches!(dial, Dial::Sidecar(_));
+        let sessions = self.sessions.borrow();
+        sessions.values().filter(|held| held.is_with_sidecar() == is_sidecar).count() >= MAX_SESSIONS
     }
 
     fn each(&self, act: impl Fn(&Tunnel)) {

@@ -273,6 +273,9 @@ pub struct SidecarPod {
     pub created: Option<u64>,
     /// Address of the pod.
     pub address: IpAddr,
+    /// The pod is being deleted. Its proxy keeps running until the app ends.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// Permission to use Services of another namespace (`ReferenceGrant` of the Gateway API).

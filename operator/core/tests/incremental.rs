@@ -171,7 +171,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0_usize..2, prop::sample::select(&REACHES[..])).prop_map(|(at, reach)| Event::Reach(at, reach)),
         2 => (0_usize..4, prop::option::weighted(0.8, prop::sample::select(&PODS[..])))
             .prop_map(|(at, labels)| Event::Pod(at, labels)),
-        2 => (0_usize..4, prop::option::weighted(0.8, 0_u8..2)).prop_map(|(at, end)| Event::Sidecar(at, end)),
+        2 => (0_usize..4, prop::option::weighted(0.8, 0_u8..3)).prop_map(|(at, end)| Event::Sidecar(at, end)),
         1 => (0_usize..2, prop_oneof![Just("{in: 'yes'}"), Just("{}")]).prop_map(|(at, labels)| Event::Namespace(at, labels)),
         1 => any::<bool>().prop_map(Event::Grants),
         4 => (0_usize..6).prop_map(Event::Status),
@@ -257,10 +257,13 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
     }
 }
 
-/// Replaces how the sidecar of a pod is reached; `None`: not at all.
+/// Replaces how the sidecar of a pod is reached; `None`: not at all. At the last of the addresses it leaves.
 fn set_sidecar(at: usize, end: Option<u8>, world: &mut World, changes: &mut Changes) {
     let key = ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"));
-    let pod = |end: u8| yaml(&format!("{{uid: p-{at}, created: {at}, address: 10.1.{at}.{end}}}"));
+    let pod = |end: u8| {
+        let leaving = end == 2;
+        yaml(&format!("{{uid: p-{at}, created: {at}, address: 10.1.{at}.{end}, leaving: {leaving}}}"))
+    };
     put(&mut world.sidecar_pods, key.clone(), end.map(pod));
     changes.sidecar_pods.insert(key);
 }

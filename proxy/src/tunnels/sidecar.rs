@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use proxy_api::doors::Bounds;
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
@@ -342,7 +343,12 @@ async fn listen(address: SocketAddr, names: Names, files: Arc<Files>, log: Log) 
         log.notice(Level::Info, "tunnels", "the agents of this sidecar", format!("{address} is open"));
     }
     // Connections of agents come before those of visitors, who need them; how many there are is bounded.
-    listen_by_name(names, port, door::of_sidecar(MAX_AGENTS), move || files.take_anyway(1)).await;
+    listen_by_name(names, port, bounds(), move || files.take_anyway(1)).await;
+}
+
+/// The bounds of the port, behind which are the agents of all gateways.
+pub(super) fn bounds() -> Bounds {
+    door::of_sidecar(MAX_GATEWAYS * MAX_AGENTS)
 }
 
 /// Why agents cannot be listened for, and the remedy.

@@ -13,8 +13,12 @@ pub const CONNECTIONS_PER_SECOND: u32 = 200;
 pub const SIDECAR_STRANGERS: usize = 32;
 /// New connections to a sidecar a second.
 pub const SIDECAR_CONNECTIONS_PER_SECOND: u32 = 50;
-/// Connections to sidecars that one endpoint hands over at once, which take no room of those to other endpoints.
+/// Connections to sidecars for which one endpoint keeps room: one for each instance that the agents of a sidecar may have.
+/// They take no room of those to other endpoints.
 pub const TO_SIDECARS: usize = 4096;
+/// Further connections to sidecars that one endpoint hands over at once: those that replace others which are not known to
+/// be lost yet, and those of strangers.
+pub const BEYOND_TO_SIDECARS: usize = 1024;
 
 /// The bounds of a port for so many agents.
 ///

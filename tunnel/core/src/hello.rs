@@ -27,7 +27,7 @@ pub use self::named::Named;
 pub const VERSIONS: RangeInclusive<u16> = 1..=1;
 /// Longest version of a program.
 pub const MAX_PROGRAM: usize = 64;
-/// Most sessions that one agent names.
+/// Most sessions that one agent names, and has with endpoints; as many more with sidecars.
 pub const MAX_SESSIONS: usize = 64;
 /// Most other endpoints that an endpoint names.
 pub const MAX_PEERS: usize = 64;
@@ -80,7 +80,8 @@ pub struct Hello {
     pub instance: Instance,
     /// The version of the agent's program, for people; at most [`MAX_PROGRAM`] visible characters of ASCII.
     pub program: String,
-    /// The sessions that the agent has, with whichever endpoints; at most [`MAX_SESSIONS`].
+    /// The sessions that the agent has, with whichever endpoints, or with the sidecar that is dialled; at most
+    /// [`MAX_SESSIONS`].
     pub sessions: Vec<SessionName>,
 }
 

@@ -13,7 +13,7 @@ use crate::identity::{Dial, EndpointId};
 #[cfg(test)]
 mod tests;
 
-/// Most sidecars that an agent has sessions with, beside those that are about to end.
+/// Most sidecars that an agent has sessions with, beside those that are about to end, or are named no more.
 pub const MAX_SIDECARS: usize = 32;
 
 /// How the session with an endpoint stands.
@@ -170,8 +170,10 @@ impl Places {
         let is_new = |dial: &Dial| !sessions.contains_key(dial);
         let others = self.peers.iter().cloned().map(Dial::Endpoint).filter(is_new);
         wanted.extend(others.take(room(self.max, &endpoints)));
+        // The pod of a sidecar that is named no more is being deleted, and its sidecar says nothing until its app has ended.
+        let staying: Vec<_> = sidecars.into_iter().filter(|(dial, _)| self.is_named(dial)).collect();
         let others = self.sidecars.iter().cloned().map(Dial::Sidecar).filter(is_new);
-        wanted.extend(others.take(room(MAX_SIDECARS, &sidecars)));
+        wanted.extend(others.take(room(MAX_SIDECARS, &staying)));
         let is_served = endpoints.iter().any(|(_, standing)| standing.serves());
         let failed = |dial: &Dial| is_sidecar(dial) || self.places.get(dial).is_some_and(|place| place.failed);
         if !is_served && wanted.iter().all(failed) {

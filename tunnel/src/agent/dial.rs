@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
-use tunnel_core::hello::{MAX_SESSIONS, SessionName, Welcome};
+use tunnel_core::hello::{SessionName, Welcome};
 use tunnel_core::identity::Dial;
 use tunnel_core::join::Address;
 use tunnel_core::{Loss, Session, Side};
@@ -86,7 +86,7 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
     let within = agent.settings.connect_within;
     let (mut io, address) = timeout(within, secure(agent, dial)).await.map_err(|_| DialError::TimedOut)??;
     // The epoch is taken last, so that of two attempts the later one to say HELLO has the higher one.
-    let hello = agent.hello();
+    let hello = agent.hello(dial);
     let welcome = greet(&mut io, &hello).await.map_err(DialError::Handshake)?;
     let held = hold(agent, dial, &welcome, hello.epoch).ok_or(DialError::Unexpected)?;
     Ok(Connection { io, address, epoch: hello.epoch, welcome, held })
@@ -116,7 +116,7 @@ fn hold<C>(agent: &Agent<C>, dial: &Dial, welcome: &Welcome, epoch: u64) -> Opti
         return same_run.cloned();
     }
     let is_late = same_run.is_some_and(|held| held.name.born > epoch);
-    if is_late || (known.is_none() && agent.sessions.borrow().len() >= MAX_SESSIONS) {
+    if is_late || (known.is_none() && agent.is_full(dial)) {
         return None;
     }
     let mut limits = agent.settings.limits.clone();

@@ -11,8 +11,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
 use rustls::server::Acceptor;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, copy};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -21,13 +23,17 @@ use tokio::time::timeout;
 use tunnel_core::identity::Dial;
 
 use super::Endpoint;
-use super::handing::{Lasting, Place};
+use super::handing::Share;
 use crate::handshake::PATIENCE;
 
 /// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
 const MARK: [u8; 16] = *b"\0portlane-handed";
 /// Longest beginning that is looked at. A name that comes later is left to TLS, which refuses the connection.
 const LONGEST: usize = 4096;
+/// Silence after which the system asks an end whether it is there, and the pause between two such questions.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// Questions without an answer after which the end is gone.
+const QUESTIONS: u32 = 3;
 
 /// Whose a new connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +46,8 @@ pub(super) enum Whose {
     Sidecar {
         /// Its address.
         to: SocketAddr,
-        /// Most connections that are handed over to it at once.
-        share: usize,
+        /// How many connections are handed over to it at once.
+        share: Share,
     },
 }
 
@@ -143,15 +149,15 @@ pub(super) async fn hand_over<H>(
     let handing = &endpoint.handing;
     let (to, room, share) = match whose {
         Whose::Own => return,
-        Whose::Peer(to) => (to, &handing.to_peers, usize::MAX),
+        Whose::Peer(to) => (to, &handing.to_peers, Share::OF_ENDPOINT),
         Whose::Sidecar { to, share } => (to, &handing.to_sidecars, share),
     };
-    let (Some(place), Some(_lasting)) = (Place::enter(room, from.ip()), Lasting::enter(room, to, share)) else {
+    let Some(mut handed) = room.enter(from.ip(), to, share) else {
         endpoint.count("hand_over_full");
         return;
     };
     let _held = hold();
-    let Ok(Ok(mut far)) = timeout(PATIENCE, reach(to)).await else {
+    let Ok(Ok(mut far)) = timeout(PATIENCE, reach(&near, to)).await else {
         endpoint.count("hand_over_failed");
         tracing::info!(%from, %to, "cannot hand a connection over to another endpoint");
         return;
@@ -161,16 +167,23 @@ pub(super) async fn hand_over<H>(
     let mut copying = pin!(copy_both(near, far));
     // The other endpoint closes connections whose agent it does not know by then.
     if timeout(PATIENCE, copying.as_mut()).await.is_err() {
-        drop(place);
+        handed.grow_old();
         copying.await;
     }
 }
 
-async fn reach(to: SocketAddr) -> io::Result<TcpStream> {
-    let mut tcp = TcpStream::connect(to).await?;
-    tcp.set_nodelay(true)?;
-    tcp.write_all(&MARK).await?;
-    Ok(tcp)
+/// Connects to who is meant. Each end closes a connection whose other end is silent for long; where both vanish without a
+/// word, as with their nodes, the system notices, and the room is free again.
+async fn reach(near: &TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
+    let mut far = TcpStream::connect(to).await?;
+    far.set_nodelay(true)?;
+    let (silence, pause) = SILENCE;
+    let keepalive = TcpKeepalive::new().with_time(silence).with_interval(pause).with_retries(QUESTIONS);
+    for tcp in [near, &far] {
+        SockRef::from(tcp).set_tcp_keepalive(&keepalive)?;
+    }
+    far.write_all(&MARK).await?;
+    Ok(far)
 }
 
 type Halves<'a> = (ReadHalf<'a>, WriteHalf<'a>);
@@ -200,6 +213,7 @@ mod tests {
     use std::sync::Arc;
 
     use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring, version::TLS13};
+    use tokio::net::TcpListener;
     use tunnel_core::identity::EndpointId;
 
     use super::*;
@@ -242,6 +256,17 @@ mod tests {
         let mut long = vec![22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc];
         long.resize(LONGEST, 0);
         assert_eq!(read(&long, false), Start::For(None), "no agent says so much");
+    }
+
+    #[tokio::test]
+    async fn the_system_notices_that_both_ends_of_a_connection_have_vanished() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let near = TcpStream::connect(address).await.expect("a connection");
+        let far = reach(&near, address).await.expect("reached");
+        for tcp in [&near, &far] {
+            assert!(SockRef::from(tcp).keepalive().expect("an option"));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places};
 use tokio::time::Instant;
-use tunnel_core::door::{SIDECAR_STRANGERS, TO_SIDECARS};
+use tunnel_core::door::{BEYOND_TO_SIDECARS, SIDECAR_STRANGERS, TO_SIDECARS};
 use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
@@ -15,8 +15,8 @@ use super::hand_over::Whose;
 /// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
 /// come back and take the place of the next one. A load balancer may be the source of all agents.
 pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
-/// As [`HANDED`], of connections to sidecars. One source may have all of them: behind a load balancer, a pod that comes in
-/// place of another one hands thousands over within the time that their streams wait.
+/// As [`HANDED`], of connections to sidecars beyond those that have room anyway. One source may have all of them: a load
+/// balancer may be the source of all agents here, too.
 const HANDED_TO_SIDECARS: Bounds = Bounds { per_source: HANDED.strangers, ..HANDED };
 /// Connections that are handed over at once, by the instances that an endpoint takes: those whose agent the other endpoint
 /// may not know yet, and two for each instance. A load balancer that chooses at random has fewer than one for each handed
@@ -25,11 +25,25 @@ pub fn lasting(max_agents: usize) -> usize {
     max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
 }
 
-/// Connections that are handed over to one sidecar at once, by the instances that its agents may have: two for each, as in
-/// [`lasting`], and those that it keeps itself before it knows whose they are. So nobody who knows of one sidecar takes the
-/// room of the others.
-fn share(instances: usize) -> usize {
-    instances.saturating_mul(2).saturating_add(SIDECAR_STRANGERS)
+/// How many connections to one address are handed over at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Those that have room whatever others hold, and however young these are.
+    kept: usize,
+    /// All of them.
+    most: usize,
+}
+
+impl Share {
+    /// That of another endpoint: what room there is.
+    pub(super) const OF_ENDPOINT: Self = Self { kept: 0, most: usize::MAX };
+
+    /// That of a sidecar, by the instances that its agents may have: one for each is kept, so that nobody who knows of
+    /// other sidecars, or has entered them, takes it. Beyond are another one for each, as in [`lasting`], and those that the
+    /// sidecar keeps itself before it knows whose they are.
+    fn of_sidecar(instances: usize) -> Self {
+        Self { kept: instances, most: instances.saturating_mul(2).saturating_add(SIDECAR_STRANGERS) }
+    }
 }
 
 /// The other endpoints and the sidecars, and the connections that are handed over to them.
@@ -47,18 +61,56 @@ pub(super) struct Handing {
 /// The bounds on connections that are handed over.
 pub(super) struct Room {
     start: Instant,
-    /// Of those whose agent the other end may not know yet.
+    /// Of those whose agent the other end may not know yet, without those that are kept for their address.
     places: RefCell<Places>,
-    count: Cell<usize>,
-    most: usize,
-    /// How many there are to each address.
-    by_address: RefCell<BTreeMap<SocketAddr, usize>>,
+    /// Connections that are kept for their address.
+    kept: Cell<usize>,
+    most_kept: usize,
+    /// The others.
+    beyond: Cell<usize>,
+    most_beyond: usize,
+    by_address: RefCell<BTreeMap<SocketAddr, There>>,
+}
+
+/// How many connections there are to one address.
+#[derive(Clone, Copy, Debug, Default)]
+struct There {
+    kept: usize,
+    beyond: usize,
 }
 
 impl Room {
-    fn new(young: Bounds, most: usize) -> Self {
-        let (places, by_address) = (RefCell::new(Places::new(young)), RefCell::default());
-        Self { start: Instant::now(), places, count: Cell::new(0), most, by_address }
+    fn new(young: Bounds, most_kept: usize, most_beyond: usize) -> Self {
+        Self {
+            start: Instant::now(),
+            places: RefCell::new(Places::new(young)),
+            kept: Cell::new(0),
+            most_kept,
+            beyond: Cell::new(0),
+            most_beyond,
+            by_address: RefCell::default(),
+        }
+    }
+
+    /// Room for one more connection from this source to this address, if there is any.
+    pub(super) fn enter(&self, from: IpAddr, to: SocketAddr, share: Share) -> Option<Handed<'_>> {
+        let there = self.by_address.borrow().get(&to).copied().unwrap_or_default();
+        if there.kept < share.kept && self.kept.get() < self.most_kept {
+            self.kept.set(self.kept.get() + 1);
+            self.by_address.borrow_mut().insert(to, There { kept: there.kept + 1, ..there });
+            return Some(Handed { room: self, to, is_kept: true, young: None });
+        }
+        if there.kept + there.beyond >= share.most || self.beyond.get() >= self.most_beyond {
+            return None;
+        }
+        let young = Some(Place::enter(self, from)?);
+        self.beyond.set(self.beyond.get() + 1);
+        self.by_address.borrow_mut().insert(to, There { beyond: there.beyond + 1, ..there });
+        Some(Handed { room: self, to, is_kept: false, young })
+    }
+
+    fn count(&self) -> usize {
+        self.kept.get() + self.beyond.get()
     }
 }
 
@@ -69,8 +121,8 @@ impl Handing {
             peers: RefCell::default(),
             sidecars: RefCell::default(),
             of_agents: RefCell::default(),
-            to_peers: Room::new(HANDED, lasting(max_agents)),
-            to_sidecars: Room::new(HANDED_TO_SIDECARS, TO_SIDECARS),
+            to_peers: Room::new(HANDED, 0, lasting(max_agents)),
+            to_sidecars: Room::new(HANDED_TO_SIDECARS, TO_SIDECARS, BEYOND_TO_SIDECARS),
         }
     }
 
@@ -109,7 +161,7 @@ impl Handing {
                 let sidecars = self.sidecars.borrow();
                 let sidecar = sidecars.get(id)?;
                 let instances = sidecar.agents.iter().map(|uid| instances(uid));
-                let share = share(instances.fold(0, usize::saturating_add));
+                let share = Share::of_sidecar(instances.fold(0, usize::saturating_add));
                 Some(Whose::Sidecar { to: sidecar.address, share })
             }
         }
@@ -122,7 +174,7 @@ impl Handing {
 
     /// Connections that are handed over now.
     pub(super) fn count(&self) -> usize {
-        self.to_peers.count.get() + self.to_sidecars.count.get()
+        self.to_peers.count() + self.to_sidecars.count()
     }
 
     /// Whether another endpoint has this address.
@@ -133,44 +185,42 @@ impl Handing {
 }
 
 /// One connection that is handed over, until it is dropped.
-pub(super) struct Lasting<'a> {
+pub(super) struct Handed<'a> {
     room: &'a Room,
     to: SocketAddr,
+    is_kept: bool,
+    young: Option<Place<'a>>,
 }
 
-impl<'a> Lasting<'a> {
-    /// One to this address, of at most `share`.
-    pub(super) fn enter(room: &'a Room, to: SocketAddr, share: usize) -> Option<Self> {
-        let mut by_address = room.by_address.borrow_mut();
-        let there = by_address.get(&to).copied().unwrap_or_default();
-        if room.count.get() >= room.most || there >= share {
-            return None;
-        }
-        by_address.insert(to, there + 1);
-        room.count.set(room.count.get() + 1);
-        Some(Self { room, to })
+impl Handed<'_> {
+    /// By now the other end has closed the connection if it does not know the agent.
+    pub(super) fn grow_old(&mut self) {
+        self.young = None;
     }
 }
 
-impl Drop for Lasting<'_> {
+impl Drop for Handed<'_> {
     fn drop(&mut self) {
-        self.room.count.set(self.room.count.get() - 1);
         let mut by_address = self.room.by_address.borrow_mut();
-        let there = by_address.remove(&self.to).unwrap_or_default();
-        if there > 1 {
-            by_address.insert(self.to, there - 1);
+        let mut there = by_address.remove(&self.to).unwrap_or_default();
+        let (all, here) =
+            if self.is_kept { (&self.room.kept, &mut there.kept) } else { (&self.room.beyond, &mut there.beyond) };
+        all.set(all.get().saturating_sub(1));
+        *here = here.saturating_sub(1);
+        if there.kept + there.beyond > 0 {
+            by_address.insert(self.to, there);
         }
     }
 }
 
 /// A place among those whose agent the other end may not know yet, free again on drop.
-pub(super) struct Place<'a> {
+struct Place<'a> {
     room: &'a Room,
     id: PlaceId,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn enter(room: &'a Room, from: IpAddr) -> Option<Self> {
+    fn enter(room: &'a Room, from: IpAddr) -> Option<Self> {
         let admission = room.places.borrow_mut().admit(from, room.start.elapsed());
         match admission {
             Admission::Admit(id) | Admission::AdmitAfterEvicting { place: id, .. } => Some(Self { room, id }),
@@ -197,45 +247,83 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
+    fn source(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    /// So many connections to this address from one source, of which those that are not kept are old by now.
+    fn enter(room: &Room, to: SocketAddr, share: Share, count: usize) -> Vec<Handed<'_>> {
+        let mut entered = Vec::new();
+        for _ in 0..count {
+            let mut handed = room.enter(source(1), to, share).expect("room");
+            handed.grow_old();
+            entered.push(handed);
+        }
+        entered
+    }
+
     #[test]
     fn connections_that_are_handed_over_are_bounded_and_give_their_places_back() {
         let handing = Handing::new(3);
-        let source = |number: u8| IpAddr::from([192, 0, 2, number]);
+        let any = Share::OF_ENDPOINT;
         for (room, other, of_one) in [
             (&handing.to_peers, &handing.to_sidecars, HANDED.per_source),
             (&handing.to_sidecars, &handing.to_peers, HANDED.strangers),
         ] {
-            let held: Vec<_> = (0..of_one).map(|_| Place::enter(room, source(1))).collect();
-            assert!(held.iter().all(Option::is_some) && Place::enter(room, source(1)).is_none());
-            assert!(Place::enter(other, source(1)).is_some(), "neither takes places of the other");
-            assert_eq!(Place::enter(room, source(2)).is_some(), of_one < HANDED.strangers);
-            drop(held);
-            assert!(Place::enter(room, source(1)).is_some());
+            let young: Vec<_> = (0..of_one).map(|_| room.enter(source(1), at(1), any)).collect();
+            assert!(young.iter().all(Option::is_some) && room.enter(source(1), at(1), any).is_none());
+            assert!(other.enter(source(1), at(1), any).is_some(), "neither takes places of the other");
+            assert_eq!(room.enter(source(2), at(1), any).is_some(), of_one < HANDED.strangers);
+            drop(young);
+            let old = enter(room, at(1), any, room.most_beyond);
+            assert!(room.enter(source(1), at(1), any).is_none());
+            assert_eq!(handing.count(), room.most_beyond);
+            assert!(other.enter(source(1), at(1), any).is_some(), "neither takes room of the other");
+            drop(old);
+            assert!(room.enter(source(1), at(1), any).is_some());
         }
-        assert_eq!(lasting(3), 6 + HANDED.strangers, "two for each instance");
-        for (room, other) in [(&handing.to_peers, &handing.to_sidecars), (&handing.to_sidecars, &handing.to_peers)] {
-            let enter = |room| Lasting::enter(room, at(1), usize::MAX);
-            let entered: Vec<_> = (0..room.most).map(|_| enter(room)).collect();
-            assert!(entered.iter().all(Option::is_some) && enter(room).is_none());
-            assert_eq!(handing.count(), room.most);
-            assert!(enter(other).is_some(), "neither takes room of the other");
-            drop(entered);
-            assert!(enter(room).is_some());
-        }
+        assert_eq!(handing.to_peers.most_beyond, 6 + HANDED.strangers, "two for each instance");
         assert_eq!(handing.count(), 0);
     }
 
     #[test]
     fn one_sidecar_has_its_share_of_the_connections_and_leaves_the_others_theirs() {
         let handing = Handing::new(3);
-        let room = &handing.to_sidecars;
-        assert_eq!(share(4), 8 + SIDECAR_STRANGERS, "two for each instance, and strangers");
-        let entered: Vec<_> = (0..share(4)).map(|_| Lasting::enter(room, at(1), share(4))).collect();
-        assert!(entered.iter().all(Option::is_some) && Lasting::enter(room, at(1), share(4)).is_none());
-        assert!(Lasting::enter(room, at(2), share(4)).is_some());
+        let (room, share) = (&handing.to_sidecars, Share::of_sidecar(4));
+        assert_eq!((share.kept, share.most), (4, 8 + SIDECAR_STRANGERS), "two for each instance, and strangers");
+        let entered = enter(room, at(1), share, share.most);
+        assert!(room.enter(source(1), at(1), share).is_none());
+        assert!(room.enter(source(1), at(2), share).is_some());
         drop(entered);
-        assert!(Lasting::enter(room, at(1), 1).is_some());
+        assert!(room.enter(source(1), at(1), Share::of_sidecar(0)).is_some());
         assert!(room.by_address.borrow().is_empty() && handing.count() == 0);
+    }
+
+    #[test]
+    fn whoever_holds_what_is_beyond_leaves_each_sidecar_a_connection_of_each_instance() {
+        let handing = Handing::new(3);
+        let (room, share) = (&handing.to_sidecars, Share::of_sidecar(4));
+        // The owner of one namespace has many sidecars, and connects to all of them himself.
+        let mut held = Vec::new();
+        for port in 1000.. {
+            if room.beyond.get() + share.most > BEYOND_TO_SIDECARS {
+                break;
+            }
+            held.extend(enter(room, at(port), share, share.most));
+        }
+        held.extend(enter(room, at(1), Share::OF_ENDPOINT, BEYOND_TO_SIDECARS - room.beyond.get()));
+        assert!(room.enter(source(2), at(3), Share::of_sidecar(0)).is_none(), "nothing is left beyond");
+        let kept: Vec<_> = (0..4).map(|_| room.enter(source(2), at(3), share)).collect();
+        assert!(kept.iter().all(Option::is_some) && room.enter(source(2), at(3), share).is_none());
+    }
+
+    #[test]
+    fn young_connections_of_others_delay_none_that_is_kept_for_a_sidecar() {
+        let handing = Handing::new(3);
+        let (room, any) = (&handing.to_sidecars, Share::OF_ENDPOINT);
+        let young: Vec<_> = (0..HANDED.strangers).map(|_| room.enter(source(1), at(1), any)).collect();
+        assert!(young.iter().all(Option::is_some) && room.enter(source(2), at(2), any).is_none());
+        assert!(room.enter(source(2), at(2), Share::of_sidecar(1)).is_some());
     }
 
     #[test]
@@ -256,9 +344,10 @@ mod tests {
         table.insert(id("s2"), Sidecar { address: moved, agents: BTreeSet::from(["u-2".to_owned()]) });
         assert!(handing.set_sidecars(&table).is_empty(), "agents hear of no addresses");
         let way = |dial: &Dial| handing.way(dial, |_| 4);
-        assert_eq!(way(&Dial::Sidecar(id("s2"))), Some(Whose::Sidecar { to: moved, share: share(4) }));
+        let expected = Whose::Sidecar { to: moved, share: Share::of_sidecar(4) };
+        assert_eq!(way(&Dial::Sidecar(id("s2"))), Some(expected));
         let Some(Whose::Sidecar { share: of_two, .. }) = way(&Dial::Sidecar(id("s1"))) else { panic!("a sidecar") };
-        assert_eq!(of_two, share(8), "it has two agents");
+        assert_eq!(of_two, Share::of_sidecar(8), "it has two agents");
         assert_eq!(way(&Dial::Endpoint(id("s2"))), None, "a sidecar is no endpoint");
         table.remove(&id("s1"));
         assert_eq!(handing.set_sidecars(&table), BTreeSet::from(["u-1".to_owned(), "u-2".to_owned()]));

@@ -15,7 +15,8 @@ use crate::Tunnel;
 pub struct Sidecar {
     /// Where this endpoint reaches it.
     pub address: SocketAddr,
-    /// Uids of the agents that its sessions may lead to. No other agent hears of it.
+    /// Uids of the agents that its sessions may lead to. No other agent hears of it. Connections for one without agents are
+    /// handed over nevertheless: sessions that are there go on.
     pub agents: BTreeSet<String>,
 }
 

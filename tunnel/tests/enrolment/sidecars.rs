@@ -131,6 +131,12 @@ async fn streams_of_a_sidecar_outlive_whoever_hands_its_connections_over() {
         }
         server.has(1).await;
         echo(&mut server.stream(target).await, b"own").await;
+        // The pod is being deleted: no agent hears of it, and what it has goes on over another connection.
+        let leaving = endpoint::Sidecar { address: pod.address, agents: BTreeSet::new() };
+        server.endpoint.set_sidecars(&BTreeMap::from([(pod.id.clone(), leaving)]));
+        server.cut();
+        echo(&mut stream, b"drains").await;
+        server.has(1).await;
         // The pod is not of the forward any more: what it has goes on.
         server.endpoint.set_sidecars(&BTreeMap::new());
         echo(&mut stream, b"goes on").await;

@@ -1,7 +1,8 @@
 //! The sidecars that agents of a gateway keep sessions with.
 //!
 //! Each agent reaches the oldest pods of its forwards, up to a bound, so that a newcomer displaces nobody. Sessions of other
-//! pods find no instance: what is left out has to be said.
+//! pods find no instance: what is left out has to be said. A pod that is being deleted is named to no agent, but connections
+//! for it are handed over, so that the sessions that it has outlive theirs until the app ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,8 @@ pub struct Candidate {
     pub created: Option<u64>,
     /// Address of the pod.
     pub address: IpAddr,
+    /// The pod is being deleted.
+    pub leaving: bool,
     /// How many instances each of the agents may have, by its uid.
     pub agents: BTreeMap<String, usize>,
 }
@@ -44,7 +47,9 @@ pub struct Table {
 #[must_use]
 pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
     let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
-    candidates.sort_by(|one, other| age(one).cmp(&age(other)));
+    candidates.sort_by(|one, other| age(one.created, &one.uid).cmp(&age(other.created, &other.uid)));
+    let (leaving, candidates): (Vec<Candidate>, Vec<Candidate>) =
+        candidates.into_iter().partition(|candidate| candidate.leaving);
     let mut table = Table::default();
     let (mut taken, mut carriers) = (BTreeMap::<String, usize>::new(), 0_usize);
     for Candidate { pod, uid, address, agents, .. } in candidates {
@@ -67,6 +72,11 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
             table.sidecars.insert(sidecar_id(&uid, gateway_uid), sidecar);
         }
     }
+    let room = MAX_SIDECARS.saturating_sub(table.sidecars.len());
+    for Candidate { uid, address, .. } in leaving.into_iter().take(room) {
+        let sidecar = Sidecar { address, agents: BTreeSet::new() };
+        table.sidecars.insert(sidecar_id(&uid, gateway_uid), sidecar);
+    }
     table
 }
 
@@ -76,8 +86,8 @@ pub(crate) fn has_taken_port(group: &Group) -> bool {
 }
 
 /// The order of age, with an order of pods that are equally old.
-fn age(candidate: &Candidate) -> (bool, Option<u64>, &str) {
-    (candidate.created.is_none(), candidate.created, &candidate.uid)
+pub(crate) fn age(created: Option<u64>, uid: &str) -> (bool, Option<u64>, &str) {
+    (created.is_none(), created, uid)
 }
 
 #[cfg(test)]
@@ -92,6 +102,7 @@ mod tests {
             uid: format!("p-{number}"),
             created,
             address: Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
+            leaving: false,
             agents: agents.iter().map(|uid| ((*uid).to_owned(), 1)).collect(),
         }
     }
@@ -124,6 +135,20 @@ mod tests {
         assert_eq!((table.reached["u-1"].len(), table.reached["u-2"].len()), (MOST_OF_AGENT, 1));
         let first = &table.sidecars[&sidecar_id("p-0", "g-1")];
         assert_eq!(first.address, IpAddr::from([10, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_pod_that_leaves_is_named_to_no_agent_and_takes_nobodys_place() {
+        let most = u32::try_from(MAX_SIDECARS).expect("few");
+        let agent = |number: u32| format!("u-{}", number / 30);
+        let staying = |count: u32| (0..count).map(|number| candidate(number, Some(1), &[agent(number).as_str()]));
+        let leaving = || Candidate { leaving: true, ..candidate(most, Some(0), &["u-0"]) };
+        let found = table("g-1", staying(31).chain([leaving()]));
+        let id = sidecar_id(&format!("p-{most}"), "g-1");
+        assert_eq!(found.sidecars.get(&id).map(|sidecar| sidecar.agents.len()), Some(0));
+        assert_eq!((found.sidecars.len(), found.reached["u-0"].len()), (32, 30));
+        let full = table("g-1", staying(most).chain([leaving()]));
+        assert!(full.left_out.is_empty() && full.sidecars.len() == MAX_SIDECARS && !full.sidecars.contains_key(&id));
     }
 
     #[test]

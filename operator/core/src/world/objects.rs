@@ -134,6 +134,8 @@ pub struct PodInfo {
     pub labels: BTreeMap<String, String>,
     /// The pod is being deleted, or has ended (known only of proxy pods).
     pub leaving: bool,
+    /// The pod has ended (proxy pods).
+    pub ended: bool,
     /// The pod is ready (proxy pods).
     pub ready: bool,
     /// Name of the gateway, by the pod's label.
@@ -154,6 +156,8 @@ pub struct PodInfo {
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
+    /// The IP address that a container of the pod is told, of the cluster's first family (proxy pods).
+    pub ip: Option<IpAddr>,
     /// IP addresses of the pod (proxy pods).
     pub ips: BTreeSet<IpAddr>,
     /// IP addresses of its node (proxy pods).

@@ -251,10 +251,12 @@ fn a_pod_with_a_proxy_has_the_time_of_its_creation() {
 fn a_pod_with_a_proxy_leaves_once_it_is_deleted_or_has_ended() {
     let leaving = |phase: &str| proxy_pod(with_status(&json!({"phase": phase}))).leaving;
     assert!(leaving("Succeeded") && leaving("Failed"));
+    assert!(proxy_pod(with_status(&json!({"phase": "Failed"}))).ended);
     assert!(!leaving("Running") && !leaving("Pending"));
     let mut deleted = with_status(&json!({"phase": "Running"}));
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert!(proxy_pod(deleted).leaving);
+    let deleted = proxy_pod(deleted);
+    assert!(deleted.leaving && !deleted.ended);
 }
 
 #[test]

@@ -66,4 +66,6 @@ fn a_pod_with_a_proxy_says_its_addresses_and_those_of_its_node() {
         (texts(&older.ips), texts(&older.node_ips)),
         (vec!["10.0.0.1".to_owned()], vec!["192.0.2.1".to_owned()])
     );
+    let of_two = json!({"podIP": "2001:db8::1", "podIPs": [{"ip": "2001:db8::1"}, {"ip": "10.0.0.1"}]});
+    assert_eq!(proxy_pod(with_status(&of_two)).ip, "2001:db8::1".parse().ok(), "the first is the cluster's choice");
 }

@@ -34,8 +34,9 @@ fn app(scene: &mut Scene, name: &str, created: u64, end: u8) -> News {
 
 /// How the watch of pods with a proxy shows the pod, with a change.
 fn proxied(name: &str, created: u64, end: u8, change: impl FnOnce(PodInfo) -> PodInfo) -> Object {
-    let ips = BTreeSet::from([IpAddr::from([10, 0, 0, end])]);
-    Object::ProxyPod(key(name), change(PodInfo { ips, created: Some(created), ..app_pod(name) }))
+    let ip = IpAddr::from([10, 0, 0, end]);
+    let ips = BTreeSet::from([ip]);
+    Object::ProxyPod(key(name), change(PodInfo { ip: Some(ip), ips, created: Some(created), ..app_pod(name) }))
 }
 
 /// A cluster in which the sidecar of `a` has a backend of the agent `home`, which dials `edge`.
@@ -94,6 +95,28 @@ fn a_sidecar_hears_of_the_agents_that_its_listeners_reach_with_the_gateway_that_
 }
 
 #[test]
+fn connections_are_handed_over_to_no_address_of_a_node() {
+    let mut scene = scene();
+    scene.see(Object::Pod(key("b"), app_pod("b")));
+    scene.see(proxied("b", 2, 2, |pod| PodInfo { node_ips: pod.ips.clone(), ..pod }));
+    assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "a pod with hostNetwork");
+    let other = BTreeSet::from([IpAddr::from([192, 0, 2, 1])]);
+    scene.see(proxied("b", 2, 2, |pod| PodInfo { node_ips: other, ..pod }));
+    assert_eq!(named(&scene), of_home(&["10.0.0.1", "10.0.0.2"]));
+}
+
+#[test]
+fn a_pod_of_two_families_is_reached_at_the_address_that_its_sidecar_listens_at() {
+    let mut scene = scene();
+    let listens: IpAddr = "2001:db8::1".parse().expect("an address");
+    scene.see(proxied("a", 1, 1, |mut pod| {
+        pod.ips.insert(listens);
+        PodInfo { ip: Some(listens), ..pod }
+    }));
+    assert_eq!(named(&scene), of_home(&["2001:db8::1"]));
+}
+
+#[test]
 fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     let mut scene = scene();
     assert_eq!(named(&scene), of_home(&["10.0.0.1"]));
@@ -106,7 +129,11 @@ fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     let same = scene.see(proxied("b", 2, 2, |pod| PodInfo { ready: true, ..pod }));
     assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
     scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ..pod }));
-    assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "it leaves");
+    let and_leaving = [of_home(&["10.0.0.1"]), vec![("10.0.0.2".to_owned(), Vec::new())]].concat();
+    assert_eq!(named(&scene), and_leaving, "it leaves, and its sessions go on");
+    assert_eq!(scene.translator.reached(&key("edge"), "uid-home").map(BTreeSet::len), Some(1));
+    scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ended: true, ..pod }));
+    assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "it has ended");
     app(&mut scene, "c", 3, 3);
     scene.gone(Kind::ProxyPods, "c");
     assert_eq!(named(&scene), of_home(&["10.0.0.1"]));
@@ -156,6 +183,14 @@ fn pods_beyond_the_bound_of_an_agent_are_said_in_its_status_and_in_those_of_its_
     assert!(message.contains("1 pod(s) with sidecars") && message.contains("32 oldest pods"), "{message}");
     let message = said_of_db(&scene);
     assert!(message.contains("warning: ForwardAgent ns/home does not reach 1 pod(s)"), "{message}");
+    for number in 101..=110 {
+        let news = app(&mut scene, &format!("p{number}"), u64::from(number), number);
+        assert_eq!(news.update.work.sidecars, 32, "a large group costs no more than its oldest pods");
+    }
+    assert!(said_of_home(&scene).contains("11 pod(s) with sidecars"));
+    for number in 101..=110 {
+        scene.gone(Kind::ProxyPods, &format!("p{number}"));
+    }
     let news = scene.gone(Kind::ProxyPods, "young");
     assert_eq!(news.update.unreached, keys(&["db"]));
     assert!(!said_of_home(&scene).contains("warning") && !said_of_db(&scene).contains("warning"));

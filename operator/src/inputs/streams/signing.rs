@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proxy_api::{
-    AgentsReport, MAX_UNANSWERED, Sign, SignOutcome, SignReason, Signed, ToProxy,
+    AgentsReport, Applicant, MAX_UNANSWERED, Sign, SignOutcome, SignReason, Signed, ToProxy,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::frame;
@@ -20,6 +20,9 @@ use crate::{
 
 /// Requests of one proxy that are answered per second, and how many at once. Each may cost requests to the API server.
 const REQUESTS: (u32, u32) = (20, 100);
+/// The same of a sidecar for itself. It needs one for each of four gateways twice a week, and asks again after 10 s. A
+/// sidecar is in a pod of anybody, and there may be thousands.
+const OF_SIDECAR: (u32, u32) = (1, 8);
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,21 +30,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Signing {
     started: Instant,
     bucket: Bucket,
+    of_sidecar: Bucket,
     running: JoinSet<Signed>,
 }
 
 impl Default for Signing {
     fn default() -> Self {
-        Self { started: Instant::now(), bucket: Bucket::default(), running: JoinSet::new() }
+        let (bucket, of_sidecar) = (Bucket::default(), Bucket::default());
+        Self { started: Instant::now(), bucket, of_sidecar, running: JoinSet::new() }
     }
 }
 
 impl Signing {
     /// Takes on the request of this number. Absent: the proxy asks too often, or has too many without an answer.
-    fn take(&mut self, id: u64) -> Option<oneshot::Sender<SignOutcome>> {
-        let (each_second, burst) = REQUESTS;
+    fn take(&mut self, id: u64, applicant: &Applicant) -> Option<oneshot::Sender<SignOutcome>> {
+        // A gateway that asks as a sidecar, and a sidecar that asks as a gateway, are refused before anything is signed.
+        let ((each_second, burst), bucket) = match applicant {
+            Applicant::Sidecar { .. } => (OF_SIDECAR, &mut self.of_sidecar),
+            _ => (REQUESTS, &mut self.bucket),
+        };
         let rate = Rate::per_second(each_second, burst);
-        if self.running.len() >= MAX_UNANSWERED || !self.bucket.take(rate, self.started.elapsed()) {
+        if self.running.len() >= MAX_UNANSWERED || !bucket.take(rate, self.started.elapsed()) {
             return None;
         }
         let (reply, answer) = oneshot::channel();
@@ -67,7 +76,7 @@ impl Signing {
 impl Stream {
     /// Passes a request to the driver, or refuses it at once.
     pub(super) async fn sign(&mut self, sign: Sign) -> Result<(), End> {
-        let Some(reply) = self.signing.take(sign.id) else {
+        let Some(reply) = self.signing.take(sign.id, &sign.applicant) else {
             count(&self.metrics.tunnel_certificates, "result", "limited");
             return self.answer(Signed { id: sign.id, outcome: busy() }).await;
         };
@@ -107,7 +116,10 @@ mod tests {
     #[tokio::test]
     async fn each_request_has_one_answer_also_when_nobody_answers() {
         let mut signing = Signing::default();
-        let (one, two) = (signing.take(1).expect("room"), signing.take(2).expect("room"));
+        let (one, two) = (
+            signing.take(1, &Applicant::Endpoint).expect("room"),
+            signing.take(2, &Applicant::Endpoint).expect("room"),
+        );
         drop(one);
         let lost = signing.next().await.expect("an answer");
         assert_eq!((lost.id, lost.outcome), (1, unavailable()));
@@ -120,24 +132,35 @@ mod tests {
     #[tokio::test]
     async fn requests_without_an_answer_are_bounded_and_an_answer_makes_room() {
         let mut signing = Signing::default();
-        let mut replies: Vec<_> = (0..16).map(|id| signing.take(id).expect("room")).collect();
-        assert!(signing.take(16).is_none());
+        let mut replies: Vec<_> = (0..16).map(|id| signing.take(id, &Applicant::Endpoint).expect("room")).collect();
+        assert!(signing.take(16, &Applicant::Endpoint).is_none());
         drop(replies.pop());
         assert_eq!(signing.next().await.map(|signed| signed.id), Some(15));
-        assert!(signing.take(16).is_some());
+        assert!(signing.take(16, &Applicant::Endpoint).is_some());
+    }
+
+    /// How many requests of an applicant are taken one after the other.
+    async fn taken(signing: &mut Signing, applicant: &Applicant) -> u64 {
+        for id in 0..1000 {
+            let Some(reply) = signing.take(id, applicant) else { return id };
+            drop(reply);
+            assert!(signing.next().await.is_some());
+        }
+        1000
     }
 
     // C2
     #[tokio::test]
     async fn requests_of_one_proxy_are_limited_per_second() {
-        let mut signing = Signing::default();
-        let mut taken = 0;
-        for id in 0..1000 {
-            let Some(reply) = signing.take(id) else { break };
-            drop(reply);
-            assert!(signing.next().await.is_some());
-            taken += 1;
-        }
+        let taken = taken(&mut Signing::default(), &Applicant::Endpoint).await;
         assert!((100..500).contains(&taken), "{taken}");
+    }
+
+    // C2
+    #[tokio::test]
+    async fn a_sidecar_has_a_certificate_of_each_gateway_at_once_and_asks_for_few_more() {
+        let sidecar = Applicant::Sidecar { gateway: "g-1".to_owned() };
+        let taken = taken(&mut Signing::default(), &sidecar).await;
+        assert!((4..50).contains(&taken), "{taken}");
     }
 }

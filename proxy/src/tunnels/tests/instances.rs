@@ -1,4 +1,4 @@
-//! Which instances of agents streams are opened on.
+//! Which instances of agents streams are opened on, and what agents may do.
 
 use super::*;
 
@@ -17,4 +17,17 @@ fn streams_are_opened_on_instances_with_a_connection_or_if_there_is_none_on_thos
     let names = |all: &[&str]| -> BTreeSet<Arc<str>> { all.iter().map(|name| Arc::from(*name)).collect() };
     let expected = expected.into_iter().map(|(uid, all)| (Arc::from(uid), names(all))).collect();
     assert_eq!(connected(&views), Instances(expected));
+}
+
+#[test]
+fn the_list_of_an_agent_that_is_the_same_is_read_no_second_time() {
+    let log = process().log.clone();
+    let agents = |suspended: bool| {
+        let all = [("same", home_agent(false)), ("other", home_agent(suspended))];
+        BTreeMap::from(all.map(|(uid, agent)| (uid.to_owned(), agent)))
+    };
+    let first = rules_again(&log, &BTreeMap::new(), &BTreeMap::new(), &agents(false));
+    let second = rules_again(&log, &agents(false), &first, &agents(true));
+    assert!(Rc::ptr_eq(&first["same"], &second["same"]) && !Rc::ptr_eq(&first["other"], &second["other"]));
+    assert!(second["other"].policy.suspended && !first["other"].policy.suspended);
 }

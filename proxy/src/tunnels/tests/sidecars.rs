@@ -190,3 +190,9 @@ fn sidecars_listen_on_one_port_and_what_is_no_id_names_none() {
     let id = EndpointId::new("5c1d").expect("an id");
     assert_eq!(found, BTreeMap::from([(id, endpoint::Sidecar { address, agents })]));
 }
+
+#[test]
+fn the_port_of_a_sidecar_has_places_for_the_instances_of_all_of_its_gateways() {
+    let known = sidecar::bounds().known;
+    assert_eq!(known, 2 * sidecar::MAX_GATEWAYS * sidecar::MAX_AGENTS, "an instance replaces its connection");
+}

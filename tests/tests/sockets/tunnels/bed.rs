@@ -110,9 +110,24 @@ pub(super) struct Agent {
 impl Agent {
     /// Starts instance `name` with its data in `folder`, which enrols if there is a join string.
     pub(super) fn start(name: &str, folder: &Path, allowed: &[u16], join: Option<&str>) -> Self {
+        Self::start_as(command(folder, allowed), name, join)
+    }
+
+    /// As [`Agent::start`], as a process that has so many files at first.
+    pub(super) fn with_files(count: usize, folder: &Path, allowed: &[u16], join: &str) -> Self {
+        let plain = command(folder, allowed);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -S -n {count}; exec \"$0\" \"$@\""));
+        command.arg(plain.get_program()).args(plain.get_args());
+        for (variable, _) in plain.get_envs() {
+            command.env_remove(variable);
+        }
+        Self::start_as(command, "one", Some(join))
+    }
+
+    fn start_as(mut command: Command, name: &str, join: Option<&str>) -> Self {
         let health = free_port();
         let files = tempfile::tempdir().expect("folder");
-        let mut command = command(folder, allowed);
         command.args(["--name", name, "--drain-seconds", "30"]);
         command.args(["--health-address", &format!("127.0.0.1:{health}")]);
         if let Some(join) = join {

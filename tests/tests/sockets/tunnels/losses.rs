@@ -34,6 +34,16 @@ fn a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give
 }
 
 #[test]
+fn an_agent_serves_more_streams_than_a_process_has_files_at_first() {
+    let backend = Backend::start(Behaviour::Echo);
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("folder"));
+    let server = Server::start(&manifests(port, backend.port, ""), &[]);
+    let agent = Agent::with_files(64, folder.path(), &[backend.port], &server.join(""));
+    let visitors: Vec<_> = (0..80).map(|_| session(port)).collect();
+    assert!(agent.streams() > 79.0, "{} visitors", visitors.len());
+}
+
+#[test]
 fn a_second_sigterm_ends_an_agent_and_resets_its_streams() {
     let backend = Backend::start(Behaviour::Echo);
     let (port, folder) = (free_port(), tempfile::tempdir().expect("folder"));

@@ -146,6 +146,18 @@ fn sidecars_are_dialled_beside_endpoints_and_up_to_a_bound_of_their_own() {
 }
 
 #[test]
+fn a_sidecar_that_is_named_no_more_makes_room_before_it_says_that_it_leaves() {
+    let mut places = Places::new(1);
+    places.told(&id("a"), peers(&[]));
+    let names: Vec<String> = (0..=MAX_SIDECARS).map(|number| format!("s{number:02}")).collect();
+    let all: Vec<EndpointId> = names.iter().map(|name| id(name)).collect();
+    let mut held = sessions(&[("a", ATTACHED)]);
+    held.extend(all.iter().take(MAX_SIDECARS).map(|id| (Dial::Sidecar(id.clone()), ATTACHED)));
+    places.told_sidecars(all.iter().skip(1).cloned().collect());
+    assert_eq!(places.due(&held, at(0)), [sidecar("s32")], "the pod of s00 is being deleted");
+}
+
+#[test]
 fn sidecars_do_not_keep_an_agent_from_looking_for_the_server() {
     let mut places = Places::new(4);
     places.told(&id("a"), peers(&[]));

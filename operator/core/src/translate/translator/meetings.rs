@@ -7,9 +7,9 @@ use super::members::Members;
 use crate::{
     translate::{
         groups::Group,
-        sidecars::{Candidate, has_taken_port},
+        sidecars::{Candidate, MOST_OF_AGENT, age, has_taken_port},
     },
-    world::{ObjectKey, World},
+    world::{ObjectKey, SidecarPod, World},
 };
 
 /// An agent that the listeners of a group reach.
@@ -19,6 +19,15 @@ pub(super) struct Met {
     pub(super) gateway: ObjectKey,
     /// How many instances it may have.
     pub(super) instances: usize,
+}
+
+/// The pods that agents of a gateway should reach.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    /// The oldest of each group, as many as an agent reaches, and those that are being deleted.
+    pub(super) pods: Vec<Candidate>,
+    /// By the uid of an agent, the number of the others, which it reaches in no case.
+    pub(super) others: BTreeMap<String, usize>,
 }
 
 /// The agents of all sidecar groups.
@@ -66,21 +75,27 @@ impl Meetings {
         self.by_group.get(group).into_iter().flat_map(BTreeMap::values).map(|met| &met.gateway)
     }
 
-    /// The pods that agents of a gateway should reach. The proxy of a pod cannot listen for agents where the app does.
-    pub(super) fn candidates(&self, gateway: &ObjectKey, members: &Members, world: &World) -> Vec<Candidate> {
-        let mut candidates = Vec::new();
+    /// The pods that agents of a gateway should reach. The proxy of a pod cannot listen for agents where the app does. Pods
+    /// of one group have the same agents, so a large group costs no more than its oldest pods.
+    pub(super) fn candidates(&self, gateway: &ObjectKey, members: &Members, world: &World) -> Candidates {
+        let mut found = Candidates::default();
         let groups = self.at_gateway.get(gateway).into_iter().flatten();
         for group in groups.filter(|group| !has_taken_port(group)) {
             let (Some(met), Some(pods)) = (self.by_group.get(group), members.pods(group)) else { continue };
             let here = met.iter().filter(|(_, met)| met.gateway == *gateway);
             let agents: BTreeMap<String, usize> = here.map(|(uid, met)| (uid.clone(), met.instances)).collect();
-            for (key, pod) in pods.iter().filter_map(|key| Some((key, world.sidecar_pods.get(key)?))) {
-                let (uid, agents) = (pod.uid.clone(), agents.clone());
-                let (pod, created, address) = (key.clone(), pod.created, pod.address);
-                candidates.push(Candidate { pod, uid, created, address, agents });
+            let pods = pods.iter().filter_map(|key| Some((key, world.sidecar_pods.get(key)?)));
+            let (leaving, mut staying): (Vec<_>, Vec<_>) = pods.partition(|(_, pod)| pod.leaving);
+            staying.sort_by(|(_, one), (_, other)| age(one.created, &one.uid).cmp(&age(other.created, &other.uid)));
+            let others = staying.len().saturating_sub(MOST_OF_AGENT);
+            for uid in agents.keys().filter(|_| others > 0) {
+                *found.others.entry(uid.clone()).or_default() += others;
             }
+            let oldest = staying.into_iter().take(MOST_OF_AGENT).map(|(key, pod)| candidate(key, pod, agents.clone()));
+            found.pods.extend(oldest);
+            found.pods.extend(leaving.into_iter().map(|(key, pod)| candidate(key, pod, BTreeMap::new())));
         }
-        candidates
+        found
     }
 
     /// Replaces the numbers of pods that agents of a gateway do not reach. Returns the agents with another number.
@@ -106,6 +121,12 @@ impl Meetings {
     pub(super) fn reached(&self, gateway: &ObjectKey, uid: &str) -> Option<&BTreeSet<ObjectKey>> {
         self.reached.get(gateway)?.get(uid)
     }
+}
+
+/// A pod that these agents should reach.
+fn candidate(key: &ObjectKey, pod: &SidecarPod, agents: BTreeMap<String, usize>) -> Candidate {
+    let SidecarPod { uid, created, address, leaving } = pod.clone();
+    Candidate { pod: key.clone(), uid, created, address, leaving, agents }
 }
 
 /// Replaces what the agents of a gateway have. Returns those that have something else than before.

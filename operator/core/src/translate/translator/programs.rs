@@ -11,7 +11,7 @@ use super::{
     endpoints::Refreshed,
     forwards::{Forwards, Replaced},
     known::Known,
-    meetings::{Meetings, Met},
+    meetings::{Candidates, Meetings, Met},
     members::{Members, Regrouped},
 };
 use crate::{
@@ -254,9 +254,12 @@ impl Programs {
         let mut named = Republished::default();
         for gateway in gateways {
             let uid = world.gateways.get(&gateway).and_then(|found| found.metadata.uid.as_deref()).unwrap_or_default();
-            let candidates = self.meetings.candidates(&gateway, members, world);
-            named.sidecars += candidates.len() as u64;
-            let table = sidecars::table(uid, candidates);
+            let Candidates { pods, others } = self.meetings.candidates(&gateway, members, world);
+            named.sidecars += pods.len() as u64;
+            let mut table = sidecars::table(uid, pods);
+            for (agent, pods) in others {
+                *table.left_out.entry(agent).or_default() += pods;
+            }
             named.agents.extend(self.meetings.leave_out(&gateway, table.left_out));
             named.reaching.extend(self.meetings.reach(&gateway, table.reached));
             let group = Group::Gateway(gateway);

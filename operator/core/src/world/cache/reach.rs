@@ -30,10 +30,15 @@ fn is_reached_alike(before: &PodInfo, now: &PodInfo) -> bool {
 /// How agents reach the sidecar of a pod, if it has one that they can reach.
 fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
     let is_sidecar = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "sidecar") && info.gateway.is_none();
-    if !is_sidecar || info.leaving || info.uid.is_empty() {
+    // The address of a pod that has ended may be that of another one by now.
+    if !is_sidecar || info.ended || info.uid.is_empty() {
         return None;
     }
-    Some(SidecarPod { uid: info.uid.clone(), created: info.created, address: *info.ips.first()? })
+    let (uid, created, leaving) = (info.uid.clone(), info.created, info.leaving);
+    // A sidecar listens at this address alone. A pod in the network of its node has none of its own, and no sidecar by
+    // injection: what listens there is the node's.
+    let address = info.ip.filter(|ip| !info.node_ips.contains(ip))?;
+    Some(SidecarPod { uid, created, address, leaving })
 }
 
 /// The gateway of whose claims a pod drains one, and how it gets on.
