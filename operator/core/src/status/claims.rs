@@ -35,7 +35,8 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache) -> Option<Finding> {
         Drain::Unschedulable => (
             "DrainUnschedulable",
             format!(
-                "no node can run the pod: see the Events of the pod of Job {job}, often a volume whose node is gone"
+                "no node runs the pod: see the Events of the pod of Job {job}, often a volume whose node is gone, or an \
+                 image that cannot be pulled"
             ),
         ),
         Drain::Failed => (
