@@ -14,17 +14,27 @@ use kube::{
 use operator_core::{
     desired::drainer::Drainer,
     names::NAME,
-    schedule::drainers::{Emptied, Spare, Step},
+    schedule::drainers::{Answered, Emptied, Spare, Step},
 };
 
 use crate::outputs::deadline::{RequestError, answer};
 
+/// Executes one write. Returns the answer, if there is one, to a write for a claim.
+pub async fn run(client: &Client, step: &Step) -> Option<Answered> {
+    let result = execute(client, step).await;
+    if let Err(error) = &result {
+        tracing::warn!(object = %step.key(), %error, "cannot drain a claim, will retry");
+    }
+    let answer = match result {
+        Err(error) if error.code().is_none() => return None,
+        other => other.map_err(|error| error.to_string()),
+    };
+    step.spare().map(|spare| Answered { spare: spare.clone(), answer })
+}
+
 /// Executes one write. An object to delete that is gone, or that has changed, is no failure: what is due is derived
 /// again.
-///
-/// # Errors
-/// A request failed, or there is a Job of the drainer's name.
-pub async fn run(client: &Client, step: &Step) -> Result<(), RequestError> {
+async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
     let written = match step {
         Step::Create(drainer, spare) => return create(client, drainer, spare).await,
         Step::RemoveDrainer { key, uid } => {
@@ -75,8 +85,8 @@ async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> 
     }
     let only = Preconditions { uid: Some(emptied.uid.clone()), resource_version: Some(emptied.version.clone()) };
     let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
-    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &emptied.key.namespace);
-    answer(api.delete(&emptied.key.name, &parameters)).await.map(drop)
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &emptied.spare.claim.namespace);
+    answer(api.delete(&emptied.spare.claim.name, &parameters)).await.map(drop)
 }
 
 /// The `StatefulSet` as it is now; an empty one if there is none.

@@ -59,28 +59,47 @@ impl Step {
         match self {
             Self::Create(drainer, _) => &drainer.key,
             Self::RemoveDrainer { key, .. } => key,
-            Self::RemoveClaim(emptied) => &emptied.key,
+            Self::RemoveClaim(emptied) => &emptied.spare.claim,
         }
     }
+
+    /// The claim, and why it is spare; `None` for a drainer that is deleted.
+    #[must_use]
+    pub fn spare(&self) -> Option<&Spare> {
+        match self {
+            Self::Create(_, spare) => Some(spare),
+            Self::RemoveClaim(emptied) => Some(&emptied.spare),
+            Self::RemoveDrainer { .. } => None,
+        }
+    }
+}
+
+/// The answer of the API server to a write for a claim.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The claim, and why it is spare.
+    pub spare: Spare,
+    /// Why the write was refused.
+    pub answer: Result<(), String>,
 }
 
 /// A claim of which the sinks have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emptied {
-    /// The claim.
-    pub key: ObjectKey,
     /// Uid that the claim must still have.
     pub uid: String,
     /// Resource version that the claim must still have.
     pub version: String,
-    /// Why the fleet does not have it.
+    /// The claim, and why it is spare.
     pub spare: Spare,
 }
 
-/// The fleet that does not have the pod of a claim, as it must still be right before a write. The watches may be behind.
+/// A claim whose pod its fleet does not have, as it must still be right before a write. The watches may be behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spare {
-    /// The `StatefulSet`.
+    /// The claim.
+    pub claim: ObjectKey,
+    /// The `StatefulSet`, which has namespace and name of its gateway.
     pub fleet: ObjectKey,
     /// Uid of the `StatefulSet` for which this was found: one that was made anew counts its generations from 1.
     pub fleet_uid: String,
@@ -165,21 +184,25 @@ impl Drainers {
             let pod = ObjectKey::new(key.namespace.clone(), format!("{}-{ordinal}", key.name));
             let is_wanted = fleet.has_ordinal(ordinal) || is_asked(gateway, fleet, ordinal);
             let is_in_use = (is_wanted, cache.proxy_pods.contains_key(&pod));
-            let of_fleet =
-                |generation| Spare { fleet: key.clone(), fleet_uid: fleet.uid.clone(), generation, pod: pod.clone() };
+            let spare = |generation| Spare {
+                claim: name.clone(),
+                fleet: key.clone(),
+                fleet_uid: fleet.uid.clone(),
+                generation,
+                pod: pod.clone(),
+            };
             match next(claim, fleet, job.map(|job| (job, cache.drain(&job_key))), is_in_use) {
                 Next::Stop => steps.extend(job.and_then(|job| removed(&job_key, job))),
                 Next::Remove(generation) => steps.push(Step::RemoveClaim(Emptied {
-                    key: name.clone(),
                     uid: claim.uid.clone(),
                     version: claim.version.clone(),
-                    spare: of_fleet(generation),
+                    spare: spare(generation),
                 })),
                 Next::Drain(generation) if room > 0 => {
                     room -= 1;
                     let drained_for = drained_for(claim, fleet, generation);
                     let made = self.drainer((key, gateway), fleet, trusted, (name, ordinal), &drained_for);
-                    steps.push(Step::Create(made, of_fleet(generation)));
+                    steps.push(Step::Create(made, spare(generation)));
                 }
                 Next::Nothing | Next::Drain(_) => {}
             }

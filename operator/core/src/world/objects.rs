@@ -274,6 +274,8 @@ pub enum Drain {
     /// It sends, waits for a sink, or is about to start.
     #[default]
     Runs,
+    /// The API server refuses its Job, or to delete its claim.
+    Refused,
     /// The Job has no pod.
     NoPod,
     /// No node runs its pod.

@@ -271,7 +271,7 @@ fn drainers_that_need_a_person_hold_up_others_only_at_sixteen() {
 #[test]
 fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
     let mut yard = Yard::new(1, &[0]);
-    let waits = |yard: &Yard| claims_drained(&key("edge"), &yard.scene.cache);
+    let waits = |yard: &Yard| claims_drained(&key("edge"), &yard.scene.cache, &yard.scene.refusals);
     assert_eq!(waits(&yard), None);
     for ordinal in 1..8 {
         yard.claim(ordinal, false);
@@ -287,6 +287,15 @@ fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
     for ordinal in 1..5 {
         yard.job(ordinal, 1, false);
     }
+    is(&yard, "Draining", all);
+    let refused = |yard: &mut Yard, ordinal: i32, answer: Result<(), &str>| {
+        yard.scene.refusals.record(&claim(ordinal), answer.map_err(str::to_owned), &yard.scene.cache)
+    };
+    assert!(refused(&mut yard, 1, Err("it exists")) && refused(&mut yard, 5, Err("exceeded quota")));
+    assert!(!refused(&mut yard, 5, Err("exceeded quota")), "nothing is new");
+    let message = is(&yard, "DrainRefused", "messages-edge-5: cannot make the Job edge-drain-5");
+    assert!(message.ends_with("exceeded quota"), "the first Job is there at last: {message}");
+    assert!(refused(&mut yard, 5, Ok(())));
     is(&yard, "Draining", all);
     let (gateway, uid) = ("edge".to_owned(), "job-1".to_owned());
     let lacks_pod = DrainerState { gateway, ordinal: 1, uid, stage: Stage::LacksPod, ..DrainerState::default() };
