@@ -70,7 +70,12 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache, refusals: &Refusals) -
 /// What a claim waits for: reason and message.
 fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, String) {
     match drain {
-        Drain::Runs => ("Draining", "messages go to their sinks; a sink that is away delays the end".to_owned()),
+        Drain::Runs => (
+            "Draining",
+            "messages go to their sinks once the pod is gone; a sink that is away, or a pod that does not end, delays \
+             that"
+                .to_owned(),
+        ),
         Drain::Refused => (
             "DrainRefused",
             format!("cannot make the Job {job}, or delete the claim after it: {}", refusal.unwrap_or_default()),

@@ -142,6 +142,7 @@ fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
     assert_eq!(drainer(json!({"active": 1})), running);
     let start = "2026-01-01T00:00:00Z";
     assert_eq!(drainer(json!({"startTime": start, "active": 1})), running);
+    assert_eq!(drainer(json!({"startTime": start, "active": 0, "terminating": 1})), running, "its pod has a successor");
     assert_eq!(drainer(json!({"startTime": start, "succeeded": 1})), running, "about to be complete");
     assert_eq!(drainer(json!({"startTime": start})), DrainerState { stage: Stage::LacksPod, ..running.clone() });
     let ended = |kind: &str| drainer(json!({"startTime": start, "conditions": [{"type": kind, "status": "True"}]}));

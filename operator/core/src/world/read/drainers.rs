@@ -62,9 +62,10 @@ pub fn drainer(job: &Job) -> Object {
     Object::Drainer(key(metadata), state)
 }
 
-/// Whether a Job has begun, and has no pod, nor had one that succeeded.
+/// Whether a Job has begun, and has no pod, nor had one that succeeded. One that is being deleted has to end first.
 fn lacks_pod(status: &JobStatus) -> bool {
-    status.start_time.is_some() && status.active.unwrap_or(0) == 0 && status.succeeded.unwrap_or(0) == 0
+    let has_none = [status.active, status.terminating, status.succeeded].iter().all(|count| count.unwrap_or(0) == 0);
+    status.start_time.is_some() && has_none
 }
 
 /// How the pod of a drainer gets on. One that has ended, as by an eviction, has a successor, or needs none.
