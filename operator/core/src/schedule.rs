@@ -32,7 +32,7 @@ use serde_json::Value;
 use crate::{
     desired::{autoscaler::Scaler, gateway::Desired},
     enrolment::Wanted,
-    status::{events::Happened, fleets::Fleets, proxies::Proxies},
+    status::{claims::Refusals, events::Happened, fleets::Fleets, proxies::Proxies},
     translate::translator::Translator,
     world::{ObjectKey, cache::Cache, subject::Subject},
 };
@@ -86,6 +86,8 @@ pub struct View<'a> {
     pub fleets: &'a Fleets,
     /// The reports of proxies.
     pub proxies: &'a Proxies,
+    /// What the API server refuses of the writes for claims that are drained.
+    pub refusals: &'a Refusals,
     /// The current time for timestamps, RFC 3339, whole seconds.
     pub wall_clock: &'a str,
 }

@@ -12,7 +12,7 @@ use tokio::{
 use operator_core::{
     ObjectKey,
     enrolment::{Judged, Offered},
-    schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule},
+    schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule, drainers::Answered},
 };
 
 use crate::{
@@ -34,6 +34,8 @@ pub enum Applied {
     Children(schedule::Applied),
     /// An autoscaler.
     Autoscaler(Scaled),
+    /// What a claim needs that is drained.
+    Drained(Answered),
     /// The Secret of an agent.
     Enrolment(Offered),
     /// A token of this agent was redeemed.
@@ -113,8 +115,8 @@ impl Effects {
             }
             Effect::Drain(step) => {
                 self.start("drainers", async move {
-                    if let Err(error) = drainers::run(&client, &step).await {
-                        tracing::warn!(object = %step.key(), %error, "cannot drain a claim, will retry");
+                    if let Some(answered) = drainers::run(&client, &step).await {
+                        let _ = results.send(Dated { term, result: Applied::Drained(answered) }).await;
                     }
                 });
             }

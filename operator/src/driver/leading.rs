@@ -9,7 +9,10 @@ use std::{
 use operator_core::{
     Cache, ObjectKey, Proxies, ProxyId, Touched, Translator, Update,
     schedule::View,
-    status::fleets::{Fleets, Moved},
+    status::{
+        claims::Refusals,
+        fleets::{Fleets, Moved},
+    },
 };
 
 use crate::{
@@ -28,6 +31,8 @@ pub(super) struct Leading {
     pub(super) began: Duration,
     pub(super) fleets: Fleets,
     pub(super) proxies: Proxies,
+    /// What the API server refuses of the writes for claims that are drained.
+    pub(super) refusals: Refusals,
     /// Proxies that keep listeners of unreadable forwards, with those forwards.
     pub(super) exempt: BTreeMap<ProxyId, BTreeSet<ObjectKey>>,
 }
@@ -42,13 +47,15 @@ impl Leading {
             began: Duration::ZERO,
             fleets: Fleets::default(),
             proxies: Proxies::default(),
+            refusals: Refusals::default(),
             exempt: BTreeMap::new(),
         }
     }
 
     /// The state that schedules decide on.
     pub(super) fn view<'a>(&'a self, cache: &'a Cache, wall_clock: &'a str) -> View<'a> {
-        View { cache, translator: &self.translator, fleets: &self.fleets, proxies: &self.proxies, wall_clock }
+        let Self { translator, fleets, proxies, refusals, .. } = self;
+        View { cache, translator, fleets, proxies, refusals, wall_clock }
     }
 
     /// Translates what was touched and publishes the result to streams. Returns the groups whose pods changed, and the

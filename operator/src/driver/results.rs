@@ -8,6 +8,7 @@ use operator_core::{
         Dated,
         autoscalers::Scaled,
         children::{self, Ended},
+        drainers::Answered,
     },
 };
 
@@ -27,6 +28,7 @@ impl Driver {
         let result = match applied.within(self.term) {
             Some(Applied::Children(applied)) => self.children(applied, now),
             Some(Applied::Autoscaler(scaled)) => self.scaled(scaled, now),
+            Some(Applied::Drained(answered)) => return self.drained(answered),
             Some(Applied::Enrolment(offered)) => return self.offered(offered, now),
             Some(Applied::Redeemed(key)) => return self.redeemed(&key),
             None => "outdated",
@@ -49,6 +51,13 @@ impl Driver {
                 "failed"
             }
             Ended::Outdated => "outdated",
+        }
+    }
+
+    fn drained(&mut self, Answered { spare, answer }: Answered) {
+        let Some(leading) = &mut self.leading else { return };
+        if leading.refusals.record(&spare.claim, answer, &self.cache) {
+            self.schedules.gateways.touch(&spare.fleet);
         }
     }
 

@@ -1,28 +1,42 @@
 //! Makes and deletes drainers, and deletes the claims that they have emptied.
 
 use hyper::Request;
-use k8s_openapi::api::{apps::v1::StatefulSet, batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Pod},
+};
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
     core::request,
 };
 use operator_core::{
     desired::drainer::Drainer,
     names::NAME,
-    schedule::drainers::{Emptied, Step},
+    schedule::drainers::{Answered, Emptied, Spare, Step},
 };
 
 use crate::outputs::deadline::{RequestError, answer};
 
+/// Executes one write. Returns the answer, if there is one, to a write for a claim.
+pub async fn run(client: &Client, step: &Step) -> Option<Answered> {
+    let result = execute(client, step).await;
+    if let Err(error) = &result {
+        tracing::warn!(object = %step.key(), %error, "cannot drain a claim, will retry");
+    }
+    let answer = match result {
+        Err(error) if error.code().is_none() => return None,
+        other => other.map_err(|error| error.to_string()),
+    };
+    step.spare().map(|spare| Answered { spare: spare.clone(), answer })
+}
+
 /// Executes one write. An object to delete that is gone, or that has changed, is no failure: what is due is derived
 /// again.
-///
-/// # Errors
-/// A request failed, or there is a Job of the drainer's name.
-pub async fn run(client: &Client, step: &Step) -> Result<(), RequestError> {
+async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
     let written = match step {
-        Step::Create(drainer) => return create(client, drainer).await,
+        Step::Create(drainer, spare) => return create(client, drainer, spare).await,
         Step::RemoveDrainer { key, uid } => {
             let api = Api::<Job>::namespaced(client.clone(), &key.namespace);
             let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -37,7 +51,17 @@ pub async fn run(client: &Client, step: &Step) -> Result<(), RequestError> {
     }
 }
 
-async fn create(client: &Client, drainer: &Drainer) -> Result<(), RequestError> {
+/// Makes a drainer. The watches of the `StatefulSet` and of its pods may be behind, so both are read again.
+async fn create(client: &Client, drainer: &Drainer, spare: &Spare) -> Result<(), RequestError> {
+    let fleet = read(client, spare).await?;
+    // The pod is looked for last: a controller that has seen the generation makes none any more.
+    let pods = Api::<Pod>::namespaced(client.clone(), &spare.pod.namespace);
+    let named = ListParams::default().fields(&format!("metadata.name={}", spare.pod.name));
+    let has_pod = !answer(pods.list_metadata(&named)).await?.items.is_empty();
+    let observed = fleet.status.and_then(|status| status.observed_generation);
+    if !spare.is_free(fleet.metadata.uid.as_deref(), fleet.metadata.generation, observed, has_pod) {
+        return Ok(());
+    }
     let created = async {
         let request = creation(drainer).map_err(kube::Error::BuildRequest)?;
         client.request::<Job>(request).await
@@ -55,16 +79,20 @@ fn creation(drainer: &Drainer) -> Result<Request<Vec<u8>>, request::Error> {
 
 /// Deletes a claim. The watch of the `StatefulSet` may be behind, so it is read again.
 async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> {
-    let namespace = &emptied.key.namespace;
-    let fleet = answer(Api::<StatefulSet>::namespaced(client.clone(), namespace).get_opt(&emptied.fleet.name)).await?;
-    let metadata = fleet.map(|fleet| fleet.metadata).unwrap_or_default();
-    if !emptied.holds(metadata.uid.as_deref(), metadata.generation) {
+    let metadata = read(client, &emptied.spare).await?.metadata;
+    if !emptied.spare.holds(metadata.uid.as_deref(), metadata.generation) {
         return Ok(());
     }
     let only = Preconditions { uid: Some(emptied.uid.clone()), resource_version: Some(emptied.version.clone()) };
     let parameters = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
-    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
-    answer(api.delete(&emptied.key.name, &parameters)).await.map(drop)
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &emptied.spare.claim.namespace);
+    answer(api.delete(&emptied.spare.claim.name, &parameters)).await.map(drop)
+}
+
+/// The `StatefulSet` as it is now; an empty one if there is none.
+async fn read(client: &Client, spare: &Spare) -> Result<StatefulSet, RequestError> {
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &spare.fleet.namespace);
+    Ok(answer(api.get_opt(&spare.fleet.name)).await?.unwrap_or_default())
 }
 
 #[cfg(test)]

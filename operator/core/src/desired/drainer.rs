@@ -67,8 +67,9 @@ pub fn drainer(
                 "blockOwnerDeletion": true,
             }],
         },
-        // A drainer is never given up: nothing else would send these messages.
-        "spec": {"backoffLimit": i32::MAX, "template": template},
+        // A drainer is never given up: nothing else would send these messages. Its pod is replaced once it has ended: a
+        // claim has one pod.
+        "spec": {"backoffLimit": i32::MAX, "podReplacementPolicy": "Failed", "template": template},
     });
     Drainer { key, manifest }
 }

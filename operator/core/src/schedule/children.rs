@@ -300,7 +300,7 @@ impl Gateways {
         &mut self,
         key: &ObjectKey,
         gateway: &ForwardGateway,
-        View { cache, translator, wall_clock, .. }: &View<'_>,
+        View { cache, translator, wall_clock, refusals, .. }: &View<'_>,
         scaling: Option<Finding>,
         now: Duration,
     ) -> Option<Effect> {
@@ -332,7 +332,7 @@ impl Gateways {
             attached: u32::try_from(translator.attached(key)).unwrap_or(u32::MAX),
             selector: selector_text(key),
             draining: u32::try_from(cache.spare_claims(key).count()).unwrap_or(u32::MAX),
-            drained: claims_drained(key, cache),
+            drained: claims_drained(key, cache, refusals),
             scaling,
             outdated: entry.behind.as_ref().map(|behind| outdated(behind, &state.image)),
             image: state.image,

@@ -22,7 +22,7 @@ use crate::{
     world::{
         ObjectKey,
         cache::Cache,
-        objects::{ClaimState, DrainerState, FleetState},
+        objects::{ClaimState, Drain, DrainerState, FleetState, Stage},
         watched::Kind,
     },
 };
@@ -39,8 +39,8 @@ const WATCHES: [Kind; 4] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Ki
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Make a drainer.
-    Create(Drainer),
+    /// Make a drainer, unless its claim is in use.
+    Create(Drainer, Spare),
     /// Delete a drainer, with its pods.
     RemoveDrainer {
         /// The Job.
@@ -57,35 +57,71 @@ impl Step {
     #[must_use]
     pub fn key(&self) -> &ObjectKey {
         match self {
-            Self::Create(drainer) => &drainer.key,
+            Self::Create(drainer, _) => &drainer.key,
             Self::RemoveDrainer { key, .. } => key,
-            Self::RemoveClaim(emptied) => &emptied.key,
+            Self::RemoveClaim(emptied) => &emptied.spare.claim,
         }
     }
+
+    /// The claim, and why it is spare; `None` for a drainer that is deleted.
+    #[must_use]
+    pub fn spare(&self) -> Option<&Spare> {
+        match self {
+            Self::Create(_, spare) => Some(spare),
+            Self::RemoveClaim(emptied) => Some(&emptied.spare),
+            Self::RemoveDrainer { .. } => None,
+        }
+    }
+}
+
+/// The answer of the API server to a write for a claim.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The claim, and why it is spare.
+    pub spare: Spare,
+    /// Why the write was refused.
+    pub answer: Result<(), String>,
 }
 
 /// A claim of which the sinks have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emptied {
-    /// The claim.
-    pub key: ObjectKey,
     /// Uid that the claim must still have.
     pub uid: String,
     /// Resource version that the claim must still have.
     pub version: String,
-    /// The `StatefulSet`.
+    /// The claim, and why it is spare.
+    pub spare: Spare,
+}
+
+/// A claim whose pod its fleet does not have, as it must still be right before a write. The watches may be behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spare {
+    /// The claim.
+    pub claim: ObjectKey,
+    /// The `StatefulSet`, which has namespace and name of its gateway.
     pub fleet: ObjectKey,
     /// Uid of the `StatefulSet` for which this was found: one that was made anew counts its generations from 1.
     pub fleet_uid: String,
     /// Generation of that `StatefulSet`.
     pub generation: i64,
+    /// The pod of the claim, which must be gone.
+    pub pod: ObjectKey,
 }
 
-impl Emptied {
+impl Spare {
     /// Whether the claim may be deleted while the `StatefulSet` has this uid and generation; absent: there is none.
     #[must_use]
     pub fn holds(&self, uid: Option<&str>, generation: Option<i64>) -> bool {
         uid == Some(self.fleet_uid.as_str()) && generation == Some(self.generation)
+    }
+
+    /// Whether the claim may be drained while the `StatefulSet` has this uid and generation, its controller has seen the
+    /// generation `observed`, and the pod of the claim is there afterwards. A pod that runs beside a drainer, or begins
+    /// after it, may leave messages that the drainer has not seen.
+    #[must_use]
+    pub fn is_free(&self, uid: Option<&str>, generation: Option<i64>, observed: Option<i64>, has_pod: bool) -> bool {
+        self.holds(uid, generation) && observed >= generation && !has_pod
     }
 }
 
@@ -126,17 +162,12 @@ impl Drainers {
 
     /// The writes for one gateway. Without a readable gateway that this operator runs, everything stays.
     fn of_gateway(&self, key: &ObjectKey, cache: &Cache, trusted: &Trusted) -> Vec<Step> {
-        let Some(gateway) = cache.world.gateways.get(key) else { return Vec::new() };
-        let is_known = WATCHES.iter().all(|kind| cache.is_listed(*kind, &key.namespace));
-        let is_ours = cache.unreadable_gateway(key).is_none() && self.fleets.refusal(&key.namespace, gateway).is_none();
-        let is_leaving = gateway.metadata.deletion_timestamp.is_some() || gateway.spec.durability.is_none();
-        let fleet = cache.stateful_sets.get(key);
-        let Some(fleet) = fleet.filter(|_| is_known && is_ours && !is_leaving && !trusted.signing.is_empty()) else {
+        let Some((gateway, fleet)) = self.known(key, cache).filter(|_| !trusted.signing.is_empty()) else {
             return Vec::new();
         };
         let mut steps = Vec::new();
         let jobs = of_gateway(key, cache);
-        let unended = jobs.iter().filter(|(_, job)| !job.succeeded || job.leaving);
+        let unended = jobs.iter().filter(|(_, job)| job.stage != Stage::Succeeded || job.leaving);
         let (stuck, running): (Vec<_>, Vec<_>) = unended.partition(|(job, _)| cache.drain(job).is_stuck());
         let left = AT_MOST.saturating_sub(stuck.len() + running.len());
         let mut room = AT_ONCE.saturating_sub(running.len()).min(left);
@@ -151,25 +182,43 @@ impl Drainers {
             let job_key = drainer::key(key, ordinal);
             let job = jobs.get(&job_key).copied();
             let pod = ObjectKey::new(key.namespace.clone(), format!("{}-{ordinal}", key.name));
-            match next(claim, fleet, job, cache.proxy_pods.contains_key(&pod)) {
+            let is_wanted = fleet.has_ordinal(ordinal) || is_asked(gateway, fleet, ordinal);
+            let is_in_use = (is_wanted, cache.proxy_pods.contains_key(&pod));
+            let spare = |generation| Spare {
+                claim: name.clone(),
+                fleet: key.clone(),
+                fleet_uid: fleet.uid.clone(),
+                generation,
+                pod: pod.clone(),
+            };
+            match next(claim, fleet, job.map(|job| (job, cache.drain(&job_key))), is_in_use) {
                 Next::Stop => steps.extend(job.and_then(|job| removed(&job_key, job))),
                 Next::Remove(generation) => steps.push(Step::RemoveClaim(Emptied {
-                    key: name.clone(),
                     uid: claim.uid.clone(),
                     version: claim.version.clone(),
-                    fleet: key.clone(),
-                    fleet_uid: fleet.uid.clone(),
-                    generation,
+                    spare: spare(generation),
                 })),
-                Next::Drain(drained_for) if room > 0 => {
+                Next::Drain(generation) if room > 0 => {
                     room -= 1;
+                    let drained_for = drained_for(claim, fleet, generation);
                     let made = self.drainer((key, gateway), fleet, trusted, (name, ordinal), &drained_for);
-                    steps.push(Step::Create(made));
+                    steps.push(Step::Create(made, spare(generation)));
                 }
                 Next::Nothing | Next::Drain(_) => {}
             }
         }
         steps
+    }
+
+    /// The gateway and its fleet, if this operator runs them and everything about them is known.
+    fn known<'a>(&self, key: &ObjectKey, cache: &'a Cache) -> Option<(&'a ForwardGateway, &'a FleetState)> {
+        let (gateway, fleet) = (cache.world.gateways.get(key)?, cache.stateful_sets.get(key)?);
+        let is_known = WATCHES.iter().all(|kind| cache.is_listed(*kind, &key.namespace));
+        let is_ours = cache.unreadable_gateway(key).is_none() && self.fleets.refusal(&key.namespace, gateway).is_none();
+        // The `StatefulSet` of a gateway that was deleted without its children is somebody else's, with its claims.
+        let is_its = gateway.metadata.uid.as_ref().is_some_and(|uid| fleet.owners.contains(uid));
+        let is_leaving = gateway.metadata.deletion_timestamp.is_some() || gateway.spec.durability.is_none();
+        (is_known && is_ours && is_its && !is_leaving).then_some((gateway, fleet))
     }
 
     fn drainer(
@@ -191,31 +240,55 @@ impl Drainers {
 enum Next {
     /// Wait.
     Nothing,
-    /// Make a drainer, whose success will prove this.
-    Drain(String),
+    /// Make a drainer, whose success will prove that the claim is empty for this generation.
+    Drain(i64),
     /// Delete the drainer.
     Stop,
     /// Delete the claim, of which this generation proves that it is empty.
     Remove(i64),
 }
 
-fn next(claim: &ClaimState, fleet: &FleetState, job: Option<&DrainerState>, has_pod: bool) -> Next {
-    if fleet.has_ordinal(claim.ordinal) {
+/// What to do about a claim. `job` is its drainer, and how that gets on; `is_wanted`: the fleet has a pod of this ordinal,
+/// or will have it; `has_pod`: that pod is there.
+fn next(
+    claim: &ClaimState,
+    fleet: &FleetState,
+    job: Option<(&DrainerState, Drain)>,
+    (is_wanted, has_pod): (bool, bool),
+) -> Next {
+    if is_wanted {
         // The fleet has the claim, or has it again.
         return if job.is_some() { Next::Stop } else { Next::Nothing };
     }
     // The controller may still make pods of an earlier generation.
     let Some(generation) = fleet.generation.filter(|_| fleet.is_observed && !has_pod) else { return Next::Nothing };
-    let drained_for = format!("{}.{}.{generation}", claim.uid, fleet.uid);
     match job {
         // A claim stays as long as a pod has it, also one that has ended.
         Some(_) if claim.leaving => Next::Stop,
         None if claim.leaving => Next::Nothing,
-        None => Next::Drain(drained_for),
-        Some(job) if !job.succeeded || job.leaving => Next::Nothing,
-        Some(job) if job.drained_for == drained_for => Next::Remove(generation),
-        Some(_) => Next::Stop,
+        None => Next::Drain(generation),
+        Some((job, _)) if job.leaving => Next::Nothing,
+        Some((job, drain)) => match (job.stage, job.drained_for == drained_for(claim, fleet, generation)) {
+            (Stage::Succeeded, true) => Next::Remove(generation),
+            // Nothing else would send the messages, so it is made anew.
+            (Stage::Succeeded, false) | (Stage::GivenUp, _) => Next::Stop,
+            // What the fleet has since may be what the drainer lacks: another image, or a place to run.
+            (_, false) if drain != Drain::Runs => Next::Stop,
+            _ => Next::Nothing,
+        },
     }
+}
+
+/// What a drainer of the claim proves that is made for this generation of the fleet.
+fn drained_for(claim: &ClaimState, fleet: &FleetState, generation: i64) -> String {
+    format!("{}.{}.{generation}", claim.uid, fleet.uid)
+}
+
+/// Whether the gateway asks for a pod of this ordinal, which its `StatefulSet` may not have been told yet. With
+/// `spec.autoscaling` only the `StatefulSet` knows.
+fn is_asked(gateway: &ForwardGateway, fleet: &FleetState, ordinal: i32) -> bool {
+    let asked = if gateway.spec.autoscaling.is_some() { 0 } else { gateway.spec.replicas.unwrap_or(2) };
+    (fleet.first..fleet.first.saturating_add(asked)).contains(&ordinal)
 }
 
 /// The drainers of a gateway. A Job of another name is somebody else's, whatever its labels say.

@@ -1,33 +1,85 @@
 //! The condition `ClaimsDrained`: why a fleet still has claims whose pods it no longer has. It never affects `Ready`.
 
+use std::collections::BTreeMap;
+
 use crate::{
     desired::drainer,
     status::conditions::{ConditionType, Finding, Truth},
-    world::{ObjectKey, cache::Cache, objects::Drain},
+    world::{
+        ObjectKey,
+        cache::Cache,
+        objects::{Drain, Stage},
+    },
 };
 
 /// Claims that the message names.
 const NAMED: usize = 4;
 
+/// What the API server refuses of the writes for claims that are drained, by claim.
+#[derive(Debug, Default)]
+pub struct Refusals(BTreeMap<ObjectKey, String>);
+
+impl Refusals {
+    /// Records the answer to a write for a claim, and forgets claims that are gone. Returns whether something is new.
+    pub fn record(&mut self, claim: &ObjectKey, answer: Result<(), String>, cache: &Cache) -> bool {
+        self.0.retain(|known, _| cache.claims.contains_key(known));
+        let (before, now) = (self.0.remove(claim), answer.err());
+        let is_new = before != now;
+        self.0.extend(now.map(|why| (claim.clone(), why)));
+        is_new
+    }
+
+    /// Why the drainer of a claim cannot be made, or the claim cannot be deleted. A drainer that is there at last is not
+    /// refused.
+    fn of(&self, claim: &ObjectKey, job: &ObjectKey, cache: &Cache) -> Option<&str> {
+        let is_due = cache.drainers.get(job).is_none_or(|job| job.stage == Stage::Succeeded);
+        self.0.get(claim).map(String::as_str).filter(|_| is_due)
+    }
+}
+
+/// A claim, and what it waits for.
+struct Spare<'a> {
+    drain: Drain,
+    claim: &'a str,
+    job: String,
+    refusal: Option<&'a str>,
+}
+
 /// The condition of a gateway; `None` without such claims. It is about those that need a person most.
 #[must_use]
-pub fn claims_drained(gateway: &ObjectKey, cache: &Cache) -> Option<Finding> {
+pub fn claims_drained(gateway: &ObjectKey, cache: &Cache, refusals: &Refusals) -> Option<Finding> {
     let spare = cache.spare_claims(gateway).map(|(key, claim)| {
         let job = drainer::key(gateway, claim.ordinal);
-        (cache.drain(&job), key.name.clone(), job.name)
+        let refusal = refusals.of(key, &job, cache);
+        let drain = if refusal.is_some() { Drain::Refused } else { cache.drain(&job) };
+        Spare { drain, claim: &key.name, job: job.name, refusal }
     });
-    let mut spare: Vec<(Drain, String, String)> = spare.collect();
-    let worst = spare.iter().map(|(drain, ..)| *drain).max()?;
-    spare.retain(|(drain, ..)| *drain == worst);
-    let (_, _, job) = spare.first()?;
-    let names: Vec<&str> = spare.iter().take(NAMED).map(|(_, name, _)| name.as_str()).collect();
+    let mut spare: Vec<Spare<'_>> = spare.collect();
+    let worst = spare.iter().map(|spare| spare.drain).max()?;
+    spare.retain(|spare| spare.drain == worst);
+    let names: Vec<&str> = spare.iter().take(NAMED).map(|spare| spare.claim).collect();
     let more = match spare.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let names = names.join(", ") + &more;
-    let (reason, why) = match worst {
-        Drain::Runs => ("Draining", "messages go to their sinks; a sink that is away delays the end".to_owned()),
+    let (reason, why) = waits_for(spare.first()?);
+    Some(Finding::new(ConditionType::ClaimsDrained, Truth::False, reason, format!("{names}: {why}")))
+}
+
+/// What a claim waits for: reason and message.
+fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, String) {
+    match drain {
+        Drain::Runs => (
+            "Draining",
+            "messages go to their sinks once the pod is gone; a sink that is away, or a pod that does not end, delays \
+             that"
+                .to_owned(),
+        ),
+        Drain::Refused => (
+            "DrainRefused",
+            format!("cannot make the Job {job}, or delete the claim after it: {}", refusal.unwrap_or_default()),
+        ),
         Drain::NoPod => (
             "DrainLacksPod",
             format!("the Job has no pod: see the Events of Job {job}, often a quota or an admission policy"),
@@ -35,7 +87,8 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache) -> Option<Finding> {
         Drain::Unschedulable => (
             "DrainUnschedulable",
             format!(
-                "no node can run the pod: see the Events of the pod of Job {job}, often a volume whose node is gone"
+                "no node runs the pod: see the Events of the pod of Job {job}, often a volume whose node is gone, or an \
+                 image that cannot be pulled"
             ),
         ),
         Drain::Failed => (
@@ -46,6 +99,5 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache) -> Option<Finding> {
                  give up its messages"
             ),
         ),
-    };
-    Some(Finding::new(ConditionType::ClaimsDrained, Truth::False, reason, format!("{names}: {why}")))
+    }
 }

@@ -185,6 +185,8 @@ pub enum Cost {
 pub struct FleetState {
     /// UID.
     pub uid: String,
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
     /// Number of pods.
     pub replicas: i32,
     /// Number of ready pods.
@@ -250,12 +252,24 @@ pub struct DrainerState {
     pub uid: String,
     /// The claim, the `StatefulSet` and the generation for which the Job was made; empty if unknown.
     pub drained_for: String,
-    /// The sinks have everything.
-    pub succeeded: bool,
-    /// The Job has begun, and has no pod.
-    pub lacks_pod: bool,
+    /// How far the Job is.
+    pub stage: Stage,
     /// The Job is being deleted.
     pub leaving: bool,
+}
+
+/// How far a Job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It has a pod, or will have one.
+    #[default]
+    Begun,
+    /// It has begun, and has no pod.
+    LacksPod,
+    /// It has succeeded: the sinks have everything.
+    Succeeded,
+    /// It was given up, as a policy of the cluster may decide.
+    GivenUp,
 }
 
 /// How a drainer gets on, the worst last.
@@ -264,9 +278,11 @@ pub enum Drain {
     /// It sends, waits for a sink, or is about to start.
     #[default]
     Runs,
+    /// The API server refuses its Job, or to delete its claim.
+    Refused,
     /// The Job has no pod.
     NoPod,
-    /// No node can run its pod.
+    /// No node runs its pod.
     Unschedulable,
     /// It has ended with an error, and is started again and again.
     Failed,

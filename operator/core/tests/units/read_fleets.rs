@@ -1,7 +1,7 @@
 //! What the Deployment or `StatefulSet` of a gateway, its claims and its drainers say.
 
 use operator_core::world::{
-    objects::{ClaimState, Drain, DrainerState, FleetState, Object, Progress, Revision},
+    objects::{ClaimState, Drain, DrainerState, FleetState, Object, Progress, Revision, Stage},
     read,
 };
 use serde_json::{Value, json};
@@ -78,6 +78,7 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
         let set = json!({
             "metadata": {
                 "name": "edge", "namespace": "ns", "uid": "f", "generation": 2, "annotations": annotations,
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ForwardGateway", "name": "edge", "uid": "g"}],
             },
             "spec": {
                 "replicas": 3, "ordinals": {"start": 2}, "selector": {}, "serviceName": "edge", "template": pod,
@@ -93,7 +94,7 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
     };
     let done = at(2, 3, 3, 3);
     assert_eq!((done.replicas, done.ready, done.wanted, done.generation), (3, 3, 3, Some(2)));
-    assert_eq!((done.uid.as_str(), done.first), ("f", 2));
+    assert_eq!((done.uid.as_str(), done.first, done.owners.as_slice()), ("f", 2, ["g".to_owned()].as_slice()));
     assert_eq!((done.image.as_str(), done.revision.gateway.as_str()), ("proxy:1", "g"));
     assert_eq!((done.is_observed, done.rollout), (true, Progress::Complete));
     assert_eq!(at(2, 3, 2, 3).rollout, Progress::Running);
@@ -135,18 +136,18 @@ fn a_claim_and_its_drainer_say_which_pod_of_which_gateway_they_are_of() {
         ordinal: 12,
         uid: "j".to_owned(),
         drained_for: "c.f.4".to_owned(),
-        succeeded: false,
-        lacks_pod: false,
+        stage: Stage::Begun,
         leaving: false,
     };
     assert_eq!(drainer(json!({"active": 1})), running);
     let start = "2026-01-01T00:00:00Z";
     assert_eq!(drainer(json!({"startTime": start, "active": 1})), running);
+    assert_eq!(drainer(json!({"startTime": start, "active": 0, "terminating": 1})), running, "its pod has a successor");
     assert_eq!(drainer(json!({"startTime": start, "succeeded": 1})), running, "about to be complete");
-    assert_eq!(drainer(json!({"startTime": start})), DrainerState { lacks_pod: true, ..running.clone() });
-    assert_eq!(drainer(json!({"conditions": [{"type": "Failed", "status": "True"}]})), running);
-    let ended = drainer(json!({"conditions": [{"type": "Complete", "status": "True"}]}));
-    assert_eq!(ended, DrainerState { succeeded: true, ..running });
+    assert_eq!(drainer(json!({"startTime": start})), DrainerState { stage: Stage::LacksPod, ..running.clone() });
+    let ended = |kind: &str| drainer(json!({"startTime": start, "conditions": [{"type": kind, "status": "True"}]}));
+    assert_eq!(ended("Failed"), DrainerState { stage: Stage::GivenUp, ..running.clone() });
+    assert_eq!(ended("Complete"), DrainerState { stage: Stage::Succeeded, ..running });
 }
 
 #[test]
@@ -177,6 +178,12 @@ fn a_pod_says_how_its_drainer_gets_on() {
     assert_eq!(of(container(json!({"running": {}}), json!({}))), Drain::Runs);
     assert_eq!(of(container(ended(0), json!({}))), Drain::Runs);
     assert_eq!(of(container(ended(1), json!({}))), Drain::Failed);
+    let mut evicted = container(ended(137), json!({}));
+    evicted["phase"] = json!("Failed");
+    assert_eq!(of(evicted), Drain::Runs, "the Job makes another pod");
+    let waits = |reason: &str| container(json!({"waiting": {"reason": reason}}), json!({}));
+    assert_eq!(of(waits("ContainerCreating")), Drain::Runs);
+    assert_eq!(of(waits("ImagePullBackOff")), Drain::Unschedulable);
     let again = container(json!({"running": {}}), ended(1));
     assert_eq!(of(again.clone()), Drain::Failed, "it is tried again");
     assert_eq!(drain(json!({"portlane.dev/gateway": "edge"}), again), Drain::Runs, "a pod that serves drains nothing");

@@ -9,7 +9,7 @@ use operator_core::{
     schedule::drainers::{Drainers, Step},
     status::{claims::claims_drained, conditions::Truth},
     world::{
-        objects::{ClaimState, Drain, DrainerState, FleetState, Object, PodInfo},
+        objects::{ClaimState, Drain, DrainerState, FleetState, Object, PodInfo, Stage},
         rights::FleetNamespaces,
         watched::{Kind, Seen},
     },
@@ -29,7 +29,7 @@ impl Yard {
     /// A fleet that shall have so many pods, and claims of these ordinals, without pods.
     fn new(wanted: i32, claims: &[i32]) -> Self {
         let mut scene = Scene::new();
-        scene.see(gateway(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}})));
+        scene.see(asking(0));
         let mut yard = Self { scene, drainers: Drainers::new(Fleets::default()), now: ms(0) };
         yard.scale(wanted, 1);
         for ordinal in claims {
@@ -44,8 +44,8 @@ impl Yard {
 
     /// The `StatefulSet` of this uid.
     fn scale_of(&mut self, uid: &str, wanted: i32, generation: i64) {
-        let (uid, generation) = (uid.to_owned(), Some(generation));
-        let state = FleetState { uid, wanted, generation, is_observed: true, ..FleetState::default() };
+        let (uid, generation, owners) = (uid.to_owned(), Some(generation), vec!["uid-edge".to_owned()]);
+        let state = FleetState { uid, wanted, generation, owners, is_observed: true, ..FleetState::default() };
         self.scene.see(Object::StatefulSet(key("edge"), state));
     }
 
@@ -61,9 +61,13 @@ impl Yard {
     }
 
     fn job(&mut self, ordinal: i32, generation: i64, succeeded: bool) {
+        self.job_at(ordinal, generation, if succeeded { Stage::Succeeded } else { Stage::Begun });
+    }
+
+    fn job_at(&mut self, ordinal: i32, generation: i64, stage: Stage) {
         let (gateway, uid) = ("edge".to_owned(), format!("job-{ordinal}"));
         let drained_for = format!("uid-{ordinal}.fleet.{generation}");
-        let state = DrainerState { gateway, ordinal, uid, drained_for, succeeded, ..DrainerState::default() };
+        let state = DrainerState { gateway, ordinal, uid, drained_for, stage, ..DrainerState::default() };
         self.scene.see(Object::Drainer(job(ordinal), state));
     }
 
@@ -98,6 +102,11 @@ impl Yard {
     }
 }
 
+/// The gateway, which asks for so many pods.
+fn asking(replicas: i32) -> Object {
+    gateway(&json!({"replicas": replicas, "durability": {"volumeClaim": {"size": "1Gi"}}}))
+}
+
 fn claim(ordinal: i32) -> ObjectKey {
     key(&format!("messages-edge-{ordinal}"))
 }
@@ -108,7 +117,7 @@ fn job(ordinal: i32) -> ObjectKey {
 
 fn word(step: &Step) -> String {
     let verb = match step {
-        Step::Create(_) => "create",
+        Step::Create(..) => "create",
         Step::RemoveDrainer { .. } => "stop",
         Step::RemoveClaim(_) => "remove",
     };
@@ -142,19 +151,21 @@ fn a_claim_is_removed_only_as_it_was_when_it_was_empty() {
     yard.job(1, 1, true);
     let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
     let [Step::RemoveClaim(emptied)] = steps.as_slice() else { panic!("{steps:?}") };
-    assert_eq!((emptied.uid.as_str(), emptied.version.as_str(), &emptied.fleet), ("uid-1", "7", &key("edge")));
-    assert!(emptied.holds(Some("fleet"), Some(1)));
-    assert!(!emptied.holds(Some("fleet"), Some(2)), "the fleet may have the claim again");
-    assert!(!emptied.holds(Some("later"), Some(1)), "another fleet may have had the claim");
-    assert!(!emptied.holds(None, None));
+    let spare = &emptied.spare;
+    assert_eq!((emptied.uid.as_str(), emptied.version.as_str(), &spare.fleet), ("uid-1", "7", &key("edge")));
+    assert!(spare.holds(Some("fleet"), Some(1)));
+    assert!(!spare.holds(Some("fleet"), Some(2)), "the fleet may have the claim again");
+    assert!(!spare.holds(Some("later"), Some(1)), "another fleet may have had the claim");
+    assert!(!spare.holds(None, None));
 }
 
 #[test]
 fn a_drainer_proves_nothing_of_a_later_fleet_or_claim_of_the_same_name() {
     let mut yard = Yard::new(1, &[1]);
     let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
-    let [Step::Create(made)] = steps.as_slice() else { panic!("{steps:?}") };
+    let [Step::Create(made, spare)] = steps.as_slice() else { panic!("{steps:?}") };
     assert_eq!(made.manifest["metadata"]["annotations"]["portlane.dev/drained-for"], "uid-1.fleet.1");
+    assert_eq!((&spare.fleet, &spare.pod), (&key("edge"), &key("edge-1")));
     yard.job(1, 1, true);
     yard.scale_of("later", 1, 1);
     assert_eq!(yard.steps(), ["stop edge-drain-1"], "its pods may have left messages");
@@ -162,6 +173,47 @@ fn a_drainer_proves_nothing_of_a_later_fleet_or_claim_of_the_same_name() {
     yard.job(1, 1, true);
     yard.claim_of("restored", 1, false);
     assert_eq!(yard.steps(), ["stop edge-drain-1"], "it may have come from a snapshot");
+}
+
+#[test]
+fn a_drainer_is_made_only_while_the_fleet_has_no_pod_for_the_claim_and_makes_none() {
+    let mut yard = Yard::new(1, &[1]);
+    let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
+    let [Step::Create(_, spare)] = steps.as_slice() else { panic!("{steps:?}") };
+    let is_free = |generation, observed, has_pod| spare.is_free(Some("fleet"), Some(generation), observed, has_pod);
+    assert!(is_free(1, Some(1), false));
+    assert!(!is_free(1, Some(1), true), "the watch of pods is behind");
+    assert!(!is_free(1, Some(0), false) && !is_free(1, None, false), "the controller may still make the pod");
+    assert!(!is_free(2, Some(2), false), "the fleet may have the claim again");
+    assert!(!spare.is_free(Some("later"), Some(1), Some(1), false) && !spare.is_free(None, None, None, false));
+}
+
+#[test]
+fn a_claim_for_which_the_gateway_asks_again_stays_before_its_fleet_knows() {
+    for succeeded in [false, true] {
+        let mut yard = Yard::new(1, &[0, 1]);
+        yard.job(1, 1, succeeded);
+        yard.scene.see(asking(2));
+        assert_eq!(yard.steps(), ["stop edge-drain-1"]);
+        yard.scene.gone(Kind::Drainers, "edge-drain-1");
+        assert!(yard.steps().is_empty());
+    }
+}
+
+#[test]
+fn a_drainer_that_was_given_up_or_lacks_what_the_fleet_has_since_is_made_anew() {
+    let mut yard = Yard::new(1, &[1]);
+    yard.job_at(1, 1, Stage::GivenUp);
+    assert_eq!(yard.steps(), ["stop edge-drain-1"]);
+    for drain in [Drain::Runs, Drain::Unschedulable, Drain::Failed] {
+        let mut yard = Yard::new(1, &[1]);
+        yard.job(1, 1, false);
+        yard.drains(1, drain);
+        assert!(yard.steps().is_empty(), "it would be made as it is");
+        yard.scale(1, 2);
+        let expected: &[&str] = if drain == Drain::Runs { &[] } else { &["stop edge-drain-1"] };
+        assert_eq!(yard.steps(), expected, "{drain:?}");
+    }
 }
 
 #[test]
@@ -219,7 +271,7 @@ fn drainers_that_need_a_person_hold_up_others_only_at_sixteen() {
 #[test]
 fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
     let mut yard = Yard::new(1, &[0]);
-    let waits = |yard: &Yard| claims_drained(&key("edge"), &yard.scene.cache);
+    let waits = |yard: &Yard| claims_drained(&key("edge"), &yard.scene.cache, &yard.scene.refusals);
     assert_eq!(waits(&yard), None);
     for ordinal in 1..8 {
         yard.claim(ordinal, false);
@@ -236,8 +288,17 @@ fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
         yard.job(ordinal, 1, false);
     }
     is(&yard, "Draining", all);
+    let refused = |yard: &mut Yard, ordinal: i32, answer: Result<(), &str>| {
+        yard.scene.refusals.record(&claim(ordinal), answer.map_err(str::to_owned), &yard.scene.cache)
+    };
+    assert!(refused(&mut yard, 1, Err("it exists")) && refused(&mut yard, 5, Err("exceeded quota")));
+    assert!(!refused(&mut yard, 5, Err("exceeded quota")), "nothing is new");
+    let message = is(&yard, "DrainRefused", "messages-edge-5: cannot make the Job edge-drain-5");
+    assert!(message.ends_with("exceeded quota"), "the first Job is there at last: {message}");
+    assert!(refused(&mut yard, 5, Ok(())));
+    is(&yard, "Draining", all);
     let (gateway, uid) = ("edge".to_owned(), "job-1".to_owned());
-    let lacks_pod = DrainerState { gateway, ordinal: 1, uid, lacks_pod: true, ..DrainerState::default() };
+    let lacks_pod = DrainerState { gateway, ordinal: 1, uid, stage: Stage::LacksPod, ..DrainerState::default() };
     let news = yard.scene.see(Object::Drainer(job(1), lacks_pod));
     assert!(news.touched.gateways.contains(&key("edge")), "the status is written anew");
     is(&yard, "DrainLacksPod", "messages-edge-1: the Job has no pod");
@@ -262,8 +323,8 @@ fn a_pod_that_drains_touches_the_status_when_it_gets_on_otherwise() {
 #[test]
 fn a_fleet_whose_ordinals_start_later_keeps_the_claims_that_it_has() {
     let mut yard = Yard::new(1, &[0, 1, 5, 6]);
-    let (uid, generation) = ("fleet".to_owned(), Some(1));
-    let state = FleetState { uid, wanted: 1, first: 5, generation, is_observed: true, ..FleetState::default() };
+    let (uid, generation, owners) = ("fleet".to_owned(), Some(1), vec!["uid-edge".to_owned()]);
+    let state = FleetState { uid, owners, wanted: 1, first: 5, generation, is_observed: true, ..FleetState::default() };
     yard.scene.see(Object::StatefulSet(key("edge"), state));
     assert_eq!(yard.steps(), ["create edge-drain-0", "create edge-drain-1", "create edge-drain-6"]);
     yard.claim(-1, false);
@@ -313,9 +374,14 @@ fn what_is_not_known_for_sure_changes_nothing() {
     for kind in [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods] {
         assert!(is_idle(&|yard| drop(yard.scene.cache.apply(&source(kind), Seen::Restarted))), "{kind:?}");
     }
-    let behind = FleetState { wanted: 1, generation: Some(1), ..FleetState::default() };
-    let is_behind = |yard: &mut Yard| drop(yard.scene.see(Object::StatefulSet(key("edge"), behind.clone())));
-    assert!(is_idle(&is_behind), "the controller has not seen this generation yet");
+    let known = FleetState { wanted: 1, generation: Some(1), ..FleetState::default() };
+    let behind = FleetState { owners: vec!["uid-edge".to_owned()], ..known.clone() };
+    let of_others = FleetState { owners: vec!["uid-of-before".to_owned()], is_observed: true, ..known };
+    for (fleet, why) in
+        [(behind, "the controller has not seen this generation yet"), (of_others, "it was orphaned, with its claims")]
+    {
+        assert!(is_idle(&|yard| drop(yard.scene.see(Object::StatefulSet(key("edge"), fleet.clone())))), "{why}");
+    }
     let nowhere = Fleets { namespaces: FleetNamespaces::None, ..Fleets::default() };
     for fleets in [nowhere, Fleets { claims: false, ..Fleets::default() }] {
         assert!(is_idle(&|yard| yard.drainers = Drainers::new(fleets.clone())), "the operator runs no such fleet here");

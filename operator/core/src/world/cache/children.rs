@@ -4,7 +4,7 @@ use super::{Cache, Touched};
 use crate::world::{
     ObjectKey,
     child::{ChildKind, Mark, Shown},
-    objects::{ClaimState, Drain, DrainerState, FleetState},
+    objects::{ClaimState, Drain, DrainerState, FleetState, Stage},
     watched::{Kind, Source},
 };
 
@@ -56,7 +56,7 @@ impl Cache {
     #[must_use]
     pub fn drain(&self, job: &ObjectKey) -> Drain {
         let Some(state) = self.drainers.get(job) else { return Drain::default() };
-        if state.lacks_pod {
+        if state.stage == Stage::LacksPod {
             return Drain::NoPod;
         }
         let prefix = job.name.get(..POD_PREFIX).unwrap_or(&job.name);

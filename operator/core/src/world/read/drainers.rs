@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobStatus},
-        core::v1::{PersistentVolumeClaim, Pod},
+        core::v1::{PersistentVolumeClaim, Pod, PodStatus},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -12,8 +12,12 @@ use kube::core::PartialObjectMeta;
 use super::key;
 use crate::{
     names::{DRAINED_FOR, DRAINS_LABEL, GATEWAY_LABEL},
-    world::objects::{ClaimState, Drain, DrainerState, Object},
+    world::objects::{ClaimState, Drain, DrainerState, Object, Stage},
 };
+
+/// Why kubelet does not start a container, and will not by itself.
+const CANNOT_START: [&str; 5] =
+    ["CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"];
 
 /// Reads the metadata of a claim. The `StatefulSet` gives it the labels by which it selects its pods.
 #[must_use]
@@ -37,30 +41,44 @@ pub fn drainer(job: &Job) -> Object {
     let metadata = &job.metadata;
     let gateway = label(metadata, DRAINS_LABEL);
     let drained_for = metadata.annotations.as_ref().and_then(|all| all.get(DRAINED_FOR));
-    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let has = |kind: &str| {
+        let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.type_ == kind && condition.status == "True")
+    };
     let ordinal = ordinal(metadata, &format!("{gateway}-drain-"));
     let state = DrainerState {
         gateway,
         ordinal,
         uid: metadata.uid.clone().unwrap_or_default(),
         drained_for: drained_for.cloned().unwrap_or_default(),
-        succeeded: conditions.any(|condition| condition.type_ == "Complete" && condition.status == "True"),
-        lacks_pod: job.status.as_ref().is_some_and(lacks_pod),
+        stage: match (has("Complete"), has("Failed"), job.status.as_ref().is_some_and(lacks_pod)) {
+            (true, ..) => Stage::Succeeded,
+            (_, true, _) => Stage::GivenUp,
+            (.., true) => Stage::LacksPod,
+            _ => Stage::Begun,
+        },
         leaving: metadata.deletion_timestamp.is_some(),
     };
     Object::Drainer(key(metadata), state)
 }
 
-/// Whether a Job has begun, and has no pod, nor had one that succeeded.
+/// Whether a Job has begun, and has no pod, nor had one that succeeded. One that is being deleted has to end first.
 fn lacks_pod(status: &JobStatus) -> bool {
-    status.start_time.is_some() && status.active.unwrap_or(0) == 0 && status.succeeded.unwrap_or(0) == 0
+    let has_none = [status.active, status.terminating, status.succeeded].iter().all(|count| count.unwrap_or(0) == 0);
+    status.start_time.is_some() && has_none
 }
 
-/// How the pod of a drainer gets on.
+/// How the pod of a drainer gets on. One that has ended, as by an eviction, has a successor, or needs none.
 pub(super) fn drain(pod: &Pod) -> Drain {
-    let Some(now) = &pod.status else { return Drain::default() };
+    let status = pod.status.as_ref();
+    let has_ended = |now: &&PodStatus| matches!(now.phase.as_deref(), Some("Failed" | "Succeeded"));
+    let Some(now) = status.filter(|now| !has_ended(now)) else { return Drain::default() };
     let mut conditions = now.conditions.iter().flatten();
-    if conditions.any(|it| it.type_ == "PodScheduled" && it.reason.as_deref() == Some("Unschedulable")) {
+    let states = now.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
+    let mut waiting = states.filter_map(|state| state.waiting.as_ref()?.reason.as_deref());
+    if conditions.any(|it| it.type_ == "PodScheduled" && it.reason.as_deref() == Some("Unschedulable"))
+        || waiting.any(|reason| CANNOT_START.contains(&reason))
+    {
         return Drain::Unschedulable;
     }
     let mut containers = now.container_statuses.iter().flatten();

@@ -24,6 +24,7 @@ pub fn deployment(deployment: &Deployment) -> Object {
     let generation = deployment.metadata.generation;
     let state = FleetState {
         uid: deployment.metadata.uid.clone().unwrap_or_default(),
+        owners: owners(&deployment.metadata),
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
@@ -45,6 +46,7 @@ pub fn stateful_set(set: &StatefulSet) -> Object {
     let generation = set.metadata.generation;
     let state = FleetState {
         uid: set.metadata.uid.clone().unwrap_or_default(),
+        owners: owners(&set.metadata),
         replicas: status.map_or(0, |status| status.replicas),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
@@ -57,6 +59,10 @@ pub fn stateful_set(set: &StatefulSet) -> Object {
         rollout: spec.map(|spec| rollout_of_set(generation, spec, status)).unwrap_or_default(),
     };
     Object::StatefulSet(key(&set.metadata), state)
+}
+
+fn owners(metadata: &ObjectMeta) -> Vec<String> {
+    metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect()
 }
 
 /// What the pods are made of, as the operator wrote it down.

@@ -10,6 +10,7 @@ use operator_core::{
     Cache, Group, ObjectKey, Proxies, Published, Touched, Translator, Update, World,
     schedule::{Effect, StatusWrite, View},
     status::{
+        claims::Refusals,
         conditions::Finding,
         events::Happened,
         fleets::{Fleets, Moved},
@@ -54,6 +55,7 @@ pub(crate) struct Scene {
     pub(crate) translator: Translator,
     pub(crate) fleets: Fleets,
     pub(crate) proxies: Proxies,
+    pub(crate) refusals: Refusals,
     number: u64,
 }
 
@@ -114,7 +116,7 @@ impl Scene {
             cache.apply(&source(kind), Seen::Synced);
         }
         let (translator, fleets, proxies) = (Translator::default(), Fleets::default(), Proxies::default());
-        Self { cache, translator, fleets, proxies, number: 0 }
+        Self { cache, translator, fleets, proxies, refusals: Refusals::default(), number: 0 }
     }
 
     /// A cluster with the gateway `edge`, one ready proxy `p1`, and the forward `web` on port 80.
@@ -153,6 +155,7 @@ impl Scene {
             translator: &self.translator,
             fleets: &self.fleets,
             proxies: &self.proxies,
+            refusals: &self.refusals,
             wall_clock: NOW,
         }
     }
