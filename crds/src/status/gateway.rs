@@ -12,7 +12,7 @@ pub struct ForwardGatewayStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, Programmed and Ready; Outdated is present only while true, ClaimsDrained only while false.
+    /// Accepted, Programmed and Ready; Outdated is present only while true, ClaimsDrained and ClaimsMounted only while false.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

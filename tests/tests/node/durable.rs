@@ -251,19 +251,19 @@ impl Client {
 }
 
 /// A namespace with the most restricted profile of Pod Security.
-fn restricted(purpose: &str) -> Namespace<'static> {
+pub(crate) fn restricted(purpose: &str) -> Namespace<'static> {
     let namespace = operated().namespace(purpose).for_pods();
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
     namespace
 }
 
-/// Volumes on the disk of the node, of a class with the name of the namespace.
-fn volumes(node: &Node, namespace: &Namespace<'_>) {
+/// Volumes on the disk of the node, of a class with the name of the namespace. `binding` says when they are bound.
+pub(crate) fn volumes(node: &Node, namespace: &Namespace<'_>, binding: &str) {
     let class = namespace.name();
     let mut manifests = format!(
         "{{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {{name: {class}}}, provisioner: \
-         kubernetes.io/no-provisioner}}"
+         kubernetes.io/no-provisioner, volumeBindingMode: {binding}}}"
     );
     for number in 0..VOLUMES {
         let path = format!("/run/{class}/{number}");
@@ -307,7 +307,7 @@ fn has_claim(namespace: &Namespace<'_>, ordinal: usize) -> bool {
 fn a_fleet_on_claims_that_shrinks_and_grows_under_load_loses_no_message_that_was_answered() {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = restricted("durable");
-    volumes(node, &namespace);
+    volumes(node, &namespace, "Immediate");
     let mut sink = Sink::at(node, "198.51.100.30:2514");
     sink.comes();
     namespace.apply(&format!(

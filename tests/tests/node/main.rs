@@ -5,6 +5,7 @@
 mod agent_image;
 mod argocd;
 mod broken;
+mod claims;
 mod commands;
 mod dual_stack;
 mod durable;

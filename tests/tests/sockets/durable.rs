@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 mod answers;
+mod away;
 mod draining;
 mod flood;
 mod http;

@@ -10,12 +10,12 @@ use crate::{
         durability::VOLUME,
         gateway::{Fleets, pod_template},
     },
-    names::{CLASS_LABEL, DRAINED_FOR, DRAINER, DRAINS_LABEL, NAME, PROXY_LABEL},
+    names::{CLASS_LABEL, DRAINED_FOR, DRAINER, DRAINS_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
     world::ObjectKey,
 };
 
 /// What a drainer has none of: it serves nothing, so no endpoint leads to it.
-const SERVING: [&str; 3] = ["readinessProbe", "lifecycle", "ports"];
+const SERVING: [&str; 2] = ["readinessProbe", "lifecycle"];
 
 /// A drainer to be made.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +105,10 @@ fn complete(pod: &mut Value, claim: &ObjectKey) {
 
 fn drain_only(container: &mut Map<String, Value>) {
     container.retain(|field, _| !SERVING.contains(&field.as_str()));
+    // Prometheus finds a drainer by the port of the metrics.
+    if let Some(ports) = container.get_mut("ports").and_then(Value::as_array_mut) {
+        ports.retain(|port| port["containerPort"] == HEALTH_PORT);
+    }
     // A program that cannot drain ignores a variable, and may end with 0; it refuses an argument.
     container.insert("args".to_owned(), json!(["--drain-only"]));
 }

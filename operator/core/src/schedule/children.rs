@@ -1,6 +1,8 @@
 //! When the children of gateways are applied, and when the statuses of gateways are written.
 
 mod attempts;
+mod facts;
+mod observed;
 mod rollout;
 
 use std::{
@@ -15,31 +17,32 @@ use proxy_api::Transport;
 use crate::{
     desired::{
         ca::Trusted,
-        gateway::{Desired, Fleets, selector_text},
+        gateway::{Desired, Fleets},
         revision,
     },
     hash::hash,
     schedule::{Effect, StatusWrite, View},
     status::{
-        claims::claims_drained,
         conditions::Finding,
         events::of_stopped,
         gateway::{FleetFacts, applied_generation, gateway_status},
         patch,
-        rollout::{Behind, outdated},
+        rollout::Behind,
     },
     translate::groups::Group,
     world::{
         ObjectKey,
         cache::Cache,
         child::{ChildKind, Mark},
-        schema,
+        objects::Progress,
         subject::Subject,
     },
 };
 
 use self::{
     attempts::{Attempts, Seen, Wanted},
+    facts::facts,
+    observed::{Deadline, Starts},
     rollout::{Fleet, Queue, Target, Turn, state_of},
 };
 
@@ -111,6 +114,11 @@ struct Entry {
     turn: Turn,
     /// Why the fleet does not run what is new of the installation.
     behind: Option<Behind>,
+    deadline: Deadline,
+    /// How far the rollout of the fleet is, by that deadline too.
+    progress: Progress,
+    /// How long the nodes of the pods take to start them.
+    starts: Starts,
 }
 
 impl Entry {
@@ -194,7 +202,7 @@ impl Gateways {
         let running = self.entries.values().filter(|entry| entry.attempts.is_running()).count();
         let mut room = AT_ONCE.saturating_sub(running);
         let mut effects = Vec::new();
-        let queue = self.queue(&gateways, view.cache);
+        let queue = self.queue(&gateways, view.cache, now);
         self.counts = Counts::default();
         for key in in_turn(&gateways, self.last.as_ref()) {
             let Some(gateway) = view.cache.gateway(key) else { continue };
@@ -210,7 +218,7 @@ impl Gateways {
     }
 
     /// The order in which fleets take on what is new of the installation, at this moment.
-    fn queue(&mut self, gateways: &BTreeSet<ObjectKey>, cache: &Cache) -> Queue {
+    fn queue(&mut self, gateways: &BTreeSet<ObjectKey>, cache: &Cache, now: Duration) -> Queue {
         let mut members = Vec::new();
         for key in gateways {
             let Some(gateway) = cache.gateway(key) else { continue };
@@ -221,6 +229,7 @@ impl Gateways {
             if entry.changed || entry.target.is_none() {
                 entry.target = Some(Target::of(&gateway, &self.fleets));
             }
+            entry.progress = entry.deadline.progress(cache.fleet(key), now);
             members.push(key);
         }
         let fleets = members.into_iter().filter_map(|key| self.fleet(key, cache));
@@ -230,7 +239,7 @@ impl Gateways {
     fn fleet<'a>(&'a self, key: &'a ObjectKey, cache: &'a Cache) -> Option<Fleet<'a>> {
         let entry = self.entries.get(key)?;
         let (target, state) = (entry.target.as_ref()?, cache.fleet(key));
-        Some(Fleet { key, target, state, fails: entry.fails })
+        Some(Fleet { key, target, state, progress: entry.progress, fails: entry.fails })
     }
 
     /// Gives a fleet its place in the queue; returns the event of a fleet whose rollout has stopped.
@@ -300,15 +309,16 @@ impl Gateways {
         &mut self,
         key: &ObjectKey,
         gateway: &ForwardGateway,
-        View { cache, translator, wall_clock, refusals, .. }: &View<'_>,
+        view: &View<'_>,
         scaling: Option<Finding>,
         now: Duration,
     ) -> Option<Effect> {
-        let entry = self.entries.get_mut(key)?;
+        let (entry, cache) = (self.entries.get_mut(key)?, view.cache);
         let failure = entry.attempts.failure(applied_generation(gateway).is_some(), now).map(str::to_owned);
         if failure.is_some() != std::mem::replace(&mut entry.fails, failure.is_some()) {
             entry.touched = true;
         }
+        entry.touched |= entry.starts.is_due(now);
         // A status written before children are applied for the first time, or while they are applied, would be outdated
         // a moment later.
         let is_early = entry.attempts.is_running() || entry.waits && entry.attempts.is_untried();
@@ -316,28 +326,15 @@ impl Gateways {
             return None;
         }
         entry.touched = false;
-        let state = cache.fleet(key).cloned().unwrap_or_default();
-        let service = cache.services.get(key).filter(|service| service.gateway.as_ref() == Some(&key.name));
-        let facts = FleetFacts {
+        entry.starts.see(cache.held_pods(key), now);
+        let known = FleetFacts {
             refused: refusal(key, gateway, cache, &self.fleets),
-            warning: schema::warning(&cache.world.dropped, "ForwardGateway"),
             children: failure,
-            applied: entry.attempts.applied().map_or_else(
-                || applied_generation(gateway).is_some_and(|it| Some(it) == gateway.metadata.generation),
-                |applied| applied.generation == gateway.metadata.generation,
-            ),
-            replicas: state.replicas,
-            ready: state.ready,
-            addresses: service.map(|service| patch::forward_addresses(&service.addresses)).unwrap_or_default(),
-            attached: u32::try_from(translator.attached(key)).unwrap_or(u32::MAX),
-            selector: selector_text(key),
-            draining: u32::try_from(cache.spare_claims(key).count()).unwrap_or(u32::MAX),
-            drained: claims_drained(key, cache, refusals),
             scaling,
-            outdated: entry.behind.as_ref().map(|behind| outdated(behind, &state.image)),
-            image: state.image,
+            ..FleetFacts::default()
         };
-        let next = gateway_status(gateway, &facts, wall_clock);
+        let facts = facts(key, gateway, view, entry, known, now);
+        let next = gateway_status(gateway, &facts, view.wall_clock);
         let is_unreadable = cache.unreadable_gateway(key).is_some();
         if gateway.status.as_ref() == Some(&next) || is_unreadable && entry.written.as_ref() == Some(&next) {
             entry.repeats = 0;

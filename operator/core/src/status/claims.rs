@@ -1,6 +1,9 @@
-//! The condition `ClaimsDrained`: why a fleet still has claims whose pods it no longer has. It never affects `Ready`.
+//! The conditions `ClaimsDrained`, why a fleet still has claims whose pods it no longer has, and `ClaimsMounted`, why pods
+//! do not get their claims. Neither affects `Ready`.
 
 use std::collections::BTreeMap;
+
+use crds::ForwardGateway;
 
 use crate::{
     desired::drainer,
@@ -8,7 +11,7 @@ use crate::{
     world::{
         ObjectKey,
         cache::Cache,
-        objects::{Drain, Stage},
+        objects::{Drain, Hold, PodInfo, Stage},
     },
 };
 
@@ -57,14 +60,9 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache, refusals: &Refusals) -
     let mut spare: Vec<Spare<'_>> = spare.collect();
     let worst = spare.iter().map(|spare| spare.drain).max()?;
     spare.retain(|spare| spare.drain == worst);
-    let names: Vec<&str> = spare.iter().take(NAMED).map(|spare| spare.claim).collect();
-    let more = match spare.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let names = names.join(", ") + &more;
+    let names: Vec<String> = spare.iter().map(|spare| spare.claim.to_owned()).collect();
     let (reason, why) = waits_for(spare.first()?);
-    Some(Finding::new(ConditionType::ClaimsDrained, Truth::False, reason, format!("{names}: {why}")))
+    Some(Finding::new(ConditionType::ClaimsDrained, Truth::False, reason, format!("{}: {why}", listed(&names))))
 }
 
 /// What a claim waits for: reason and message.
@@ -99,5 +97,57 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
                  give up its messages"
             ),
         ),
+    }
+}
+
+/// The condition `ClaimsMounted` of a gateway; `None` while nothing keeps its pods from having their claims. `held` are
+/// the pods that something keeps from being started, and `is_late` says whether the node of such a pod had enough time.
+#[must_use]
+pub fn claims_mounted<'a>(
+    gateway: &ForwardGateway,
+    held: impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)>,
+    is_late: impl Fn(&PodInfo) -> bool,
+) -> Option<Finding> {
+    let claim = &gateway.spec.durability.as_ref()?.volume_claim;
+    let (mut unscheduled, mut late) = (Vec::new(), Vec::new());
+    for (key, pod) in held {
+        match &pod.hold {
+            Hold::Unschedulable(words) => unscheduled.push((key.name.as_str(), words)),
+            Hold::Unprepared if is_late(pod) => late.push(key.name.as_str()),
+            Hold::Unprepared | Hold::None => {}
+        }
+    }
+    let (reason, why) = if let Some((pod, words)) = unscheduled.first() {
+        let class = match &claim.storage_class_name {
+            Some(class) => format!("StorageClass {class}"),
+            None => "a default StorageClass".to_owned(),
+        };
+        let why = format!(
+            "no node can run pod {pod} ({words}): see the Events of both (kubectl describe pod/{pod} \
+             pvc/messages-{pod}); if {class} is missing, create it, and the claim gets its volume. spec.durability cannot \
+             change: another class needs another gateway"
+        );
+        ("PodUnschedulable", why)
+    } else {
+        let pod = late.first()?;
+        let why = format!(
+            "the node has not started pod {pod} for two minutes, often because it cannot attach or mount the volume: see \
+             the Events of the pod (kubectl describe pod/{pod}); if the volume is still attached to a node that is gone, \
+             delete that Node"
+        );
+        ("PodNotStarted", why)
+    };
+    let scheduled = late.iter().filter(|_| unscheduled.is_empty());
+    let pods = unscheduled.iter().map(|(pod, _)| pod).chain(scheduled);
+    let claims: Vec<String> = pods.map(|pod| format!("messages-{pod}")).collect();
+    Some(Finding::new(ConditionType::ClaimsMounted, Truth::False, reason, format!("{}: {why}", listed(&claims))))
+}
+
+/// These claims in words; no more than four are named.
+fn listed(claims: &[String]) -> String {
+    let names = claims.get(..NAMED).unwrap_or(claims).join(", ");
+    match claims.len().saturating_sub(NAMED) {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
 }

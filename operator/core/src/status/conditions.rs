@@ -35,6 +35,8 @@ pub enum ConditionType {
     Outdated,
     /// The claims of pods that a smaller fleet no longer has are gone. Present only while that is false.
     ClaimsDrained,
+    /// The pods of a fleet have their claims. Present only while that is false.
+    ClaimsMounted,
     /// kstatus: the operator still works on the object. Present only while true.
     Reconciling,
     /// kstatus: only a person can fix the object. Present only while true.
@@ -58,6 +60,7 @@ impl ConditionType {
             Self::MessagesKept => "MessagesKept",
             Self::Outdated => "Outdated",
             Self::ClaimsDrained => "ClaimsDrained",
+            Self::ClaimsMounted => "ClaimsMounted",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
         }

@@ -29,6 +29,8 @@ pub struct FleetFacts {
     pub draining: u32,
     /// The condition `ClaimsDrained`; `None` without such claims.
     pub drained: Option<Finding>,
+    /// The condition `ClaimsMounted`; `None` while nothing keeps pods from having their claims.
+    pub mounted: Option<Finding>,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
     /// Image of the proxies, by the fleet's workload; empty without one.
@@ -86,9 +88,9 @@ pub fn gateway_status(gateway: &ForwardGateway, facts: &FleetFacts, now: &str) -
     });
     let stalled = stuck
         .map(|finding| Finding::new(ConditionType::Stalled, Truth::True, &finding.reason, finding.message.clone()));
-    let (scaling, outdated, drained) = (facts.scaling.clone(), facts.outdated.clone(), facts.drained.clone());
-    let findings = [Some(accepted), Some(programmed), Some(ready), scaling, outdated, drained, reconciling, stalled];
-    let findings = findings.into_iter().flatten().collect();
+    let others = [&facts.scaling, &facts.outdated, &facts.drained, &facts.mounted].into_iter().flatten().cloned();
+    let main = [accepted, programmed, ready];
+    let findings = main.into_iter().chain(others).chain(reconciling).chain(stalled).collect();
     let image: String = facts.image.chars().take(MAX_IMAGE).collect();
     ForwardGatewayStatus {
         observed_generation: generation,
@@ -120,8 +122,9 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
         return finding(Truth::False, AT_ZERO, "spec.replicas is 0, so no proxy runs: raise spec.replicas");
     }
     if facts.ready == 0 {
-        let message = "no proxy of the fleet is ready yet: see the workload of the gateway and its pods";
-        return finding(Truth::Unknown, NO_PROXIES, message);
+        let why = facts.mounted.as_ref().map(|mounted| mounted.message.as_str());
+        let why = why.unwrap_or("see the workload of the gateway and its pods");
+        return finding(Truth::Unknown, NO_PROXIES, &format!("no proxy of the fleet is ready yet: {why}"));
     }
     let service = gateway.spec.service.as_ref().and_then(|service| service.type_);
     if service == Some(ServiceType::LoadBalancer) && facts.attached > 0 && facts.addresses.is_empty() {

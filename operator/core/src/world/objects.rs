@@ -152,6 +152,8 @@ pub struct PodInfo {
     pub cost: Cost,
     /// How the pod gets on if it drains a claim (proxy pods).
     pub drain: Drain,
+    /// What keeps a pod of a fleet from being started (proxy pods).
+    pub hold: Hold,
     /// An app container in a crash loop (proxy pods).
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
@@ -191,6 +193,8 @@ pub struct FleetState {
     pub replicas: i32,
     /// Number of ready pods.
     pub ready: i32,
+    /// Number of pods of the newest template, of a `StatefulSet`. A Deployment says itself when its rollout has stopped.
+    pub updated: Option<i32>,
     /// Number of pods that there should be.
     pub wanted: i32,
     /// Ordinal of the first pod. The operator sets none, but others may.
@@ -307,8 +311,20 @@ pub enum Progress {
     /// New pods are replacing old ones.
     Running,
     /// New pods should replace old ones and do not: the Deployment has exceeded its progress deadline, or is paused. A
-    /// `StatefulSet` has no deadline.
+    /// `StatefulSet` never says so.
     Stopped,
+}
+
+/// What keeps the containers of a pod from being started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing that the pod tells.
+    #[default]
+    None,
+    /// No node can run it, in the words of the scheduler.
+    Unschedulable(String),
+    /// Its node is not ready for its containers: a volume is not mounted yet, or there is no network.
+    Unprepared,
 }
 
 /// One condition of a `HorizontalPodAutoscaler`.

@@ -30,8 +30,8 @@ use crate::{
         guarded::Guarded,
         managed_fields::has_field,
         objects::{
-            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, Drain, Object, PodInfo, ServiceInfo,
-            SliceInfo, Unreadable,
+            AutoscalerCondition, AutoscalerConditions, AutoscalerState, Cost, Drain, Hold, Object, PodInfo,
+            ServiceInfo, SliceInfo, Unreadable,
         },
         reach::Front,
         subject::Subject,
@@ -269,6 +269,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         replica_set: replica_set(&pod.metadata),
         cost: cost_of(&pod.metadata),
         drain: if info.drains.is_some() { drainers::drain(pod) } else { Drain::default() },
+        hold: if info.gateway.is_some() { fleet::hold(pod) } else { Hold::default() },
         crash_loop: crash_loop(pod),
         sidecar_image: sidecar::image(pod),
         leaving: info.leaving || ended,

@@ -1,7 +1,7 @@
 //! What the Deployment or `StatefulSet` of a gateway, its claims and its drainers say.
 
 use operator_core::world::{
-    objects::{ClaimState, Drain, DrainerState, FleetState, Object, Progress, Revision, Stage},
+    objects::{ClaimState, Drain, DrainerState, FleetState, Hold, Object, Progress, Revision, Stage},
     read,
 };
 use serde_json::{Value, json};
@@ -101,6 +101,51 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
     assert_eq!(at(2, 3, 3, 2).rollout, Progress::Unready);
     let old = at(1, 3, 3, 3);
     assert_eq!((old.is_observed, old.rollout), (false, Progress::Running));
+    assert_eq!((at(2, 3, 2, 3).updated, fleet(json!({"metadata": {"name": "edge"}})).updated), (Some(2), None));
+}
+
+#[test]
+fn a_stateful_set_whose_last_new_pod_is_not_ready_is_within_its_rollout() {
+    let of = |current: &str| {
+        let set = json!({
+            "metadata": {"name": "edge", "namespace": "ns"},
+            "spec": {"replicas": 1, "selector": {}, "serviceName": "edge", "template": {}},
+            "status": {
+                "replicas": 1, "updatedReplicas": 1, "readyReplicas": 0, "currentRevision": current,
+                "updateRevision": "edge-2",
+            },
+        });
+        let set = serde_json::from_value(set).expect("a StatefulSet");
+        let Object::StatefulSet(_, state) = read::stateful_set(&set) else { panic!("a StatefulSet") };
+        state.rollout
+    };
+    assert_eq!((of("edge-1"), of("edge-2")), (Progress::Running, Progress::Unready));
+}
+
+#[test]
+fn a_pod_of_a_fleet_says_what_keeps_it_from_being_started() {
+    let hold = |labels: Value, conditions: Value| {
+        let pod = json!({
+            "metadata": {"name": "edge-0", "namespace": "ns", "labels": labels},
+            "status": {"conditions": conditions},
+        });
+        let pod = serde_json::from_value(pod).expect("a Pod");
+        let Object::ProxyPod(_, info) = read::proxy_pod(&pod) else { panic!("a pod with a proxy") };
+        info.hold
+    };
+    let of = |conditions: Value| hold(json!({"portlane.dev/gateway": "edge"}), conditions);
+    let refused = |message: &str| json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]);
+    let ready_to_start = |status: &str| {
+        json!([
+            {"type": "PodScheduled", "status": "True"}, {"type": "PodReadyToStartContainers", "status": status},
+        ])
+    };
+    assert_eq!(of(Value::Null), Hold::None);
+    assert_eq!(of(refused("no volume")), Hold::Unschedulable("no volume".to_owned()));
+    let Hold::Unschedulable(words) = of(refused(&"long ".repeat(1000))) else { panic!("no node can run it") };
+    assert_eq!(words.len(), 512, "a status stays small");
+    assert_eq!((of(ready_to_start("False")), of(ready_to_start("True"))), (Hold::Unprepared, Hold::None));
+    assert_eq!(hold(json!({"portlane.dev/drains": "edge"}), refused("no volume")), Hold::None);
 }
 
 #[test]

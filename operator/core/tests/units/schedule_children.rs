@@ -1,6 +1,7 @@
 //! When the children of gateways are applied and when statuses of gateways are written: with a virtual clock.
 
 mod attempts;
+mod claims;
 mod drift;
 mod rollout;
 

@@ -45,6 +45,19 @@ pub(super) const MONITORING: &[Case] = &[
             ("PodMonitor/portlane-proxies", "/spec/podMetricsEndpoints/1/port", "portlane-health"),
             ("PodMonitor/portlane-proxies", "/spec/podMetricsEndpoints/1/scrapeTimeout", "5s"),
             ("PodMonitor/portlane-proxies", "/spec/podMetricsEndpoints/1/relabelings/0/regex", "sidecar"),
+            ("PodMonitor/portlane-proxies", "/spec/podMetricsEndpoints/1/metricRelabelings", "null"),
+            ("PodMonitor/portlane-proxies", "/spec/podMetricsEndpoints/2/port", "health"),
+            ("PodMonitor/portlane-proxies", "/spec/podMetricsEndpoints/2/relabelings/0/regex", "drainer"),
+            (
+                "PodMonitor/portlane-proxies",
+                "/spec/podMetricsEndpoints/2/relabelings/1",
+                "{sourceLabels: [__meta_kubernetes_pod_label_portlane_dev_drains], targetLabel: gateway}",
+            ),
+            (
+                "PodMonitor/portlane-proxies",
+                "/spec/podMetricsEndpoints/2/metricRelabelings/0/regex",
+                "portlane_(backend|connections|tenant)_.+",
+            ),
         ],
     ),
     (

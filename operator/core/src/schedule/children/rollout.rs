@@ -1,7 +1,7 @@
 //! Which fleets take on what is new of the installation now.
 //!
-//! Everything is derived from the gateways and their Deployments as the watches show them. Nothing is remembered, so an
-//! operator that starts in the middle of a rollout continues that rollout.
+//! Everything is derived from the gateways and their workloads as the watches show them. Nothing is remembered but since
+//! when a `StatefulSet` does not get on, so an operator that starts in the middle of a rollout continues that rollout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +60,8 @@ pub(super) struct Fleet<'a> {
     pub(super) target: &'a Target,
     /// The Deployment; absent for a new fleet.
     pub(super) state: Option<&'a FleetState>,
+    /// How far its rollout is.
+    pub(super) progress: Progress,
     /// The status reports that applying its children fails.
     pub(super) fails: bool,
 }
@@ -89,9 +91,9 @@ impl Queue {
         let (mut unfinished, mut stopped): (Option<&ObjectKey>, Option<&ObjectKey>) = (None, None);
         let (mut torn, mut outdated): (Option<&ObjectKey>, Option<&ObjectKey>) = (None, None);
         let mut failing = BTreeSet::new();
-        for Fleet { key, target, state, fails } in fleets {
+        for Fleet { key, target, state, progress, fails } in fleets {
             let Some(state) = state else { continue };
-            let first = match (target.is_reached(state), state.rollout) {
+            let first = match (target.is_reached(state), progress) {
                 (true, Progress::Complete) => continue,
                 (true, Progress::Running | Progress::Unready) => &mut unfinished,
                 (true, Progress::Stopped) => &mut stopped,
@@ -133,10 +135,10 @@ impl Queue {
 
     /// Why a fleet does not run what is new of the installation, for its status. `installation` is the image of the
     /// installation.
-    pub(super) fn behind(&self, Fleet { key, target, state, .. }: &Fleet<'_>, installation: &str) -> Option<Behind> {
-        let state = (*state)?;
-        if target.is_reached(state) {
-            if state.rollout == Progress::Stopped {
+    pub(super) fn behind(&self, fleet: &Fleet<'_>, installation: &str) -> Option<Behind> {
+        let Fleet { key, target, state, progress, .. } = fleet;
+        if target.is_reached((*state)?) {
+            if *progress == Progress::Stopped {
                 return Some(Behind::Stopped);
             }
             let is_other = target.is_pinned && target.image != installation;
@@ -162,7 +164,7 @@ pub(super) fn state_of(fleet: &Fleet<'_>, behind: Option<&Behind>) -> &'static s
         Some(Behind::Queued { .. }) => "queued",
         Some(Behind::Pinned(_) | Behind::Kept(_)) => "pinned",
         None => match fleet.state {
-            Some(state) if fleet.target.is_reached(state) && state.rollout == Progress::Complete => "current",
+            Some(state) if fleet.target.is_reached(state) && fleet.progress == Progress::Complete => "current",
             Some(state) if fleet.fails && !fleet.target.is_reached(state) => "stopped",
             _ => "rolling",
         },

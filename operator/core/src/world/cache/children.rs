@@ -4,7 +4,7 @@ use super::{Cache, Touched};
 use crate::world::{
     ObjectKey,
     child::{ChildKind, Mark, Shown},
-    objects::{ClaimState, Drain, DrainerState, FleetState, Stage},
+    objects::{ClaimState, Drain, DrainerState, FleetState, Hold, PodInfo, Stage},
     watched::{Kind, Source},
 };
 
@@ -50,6 +50,20 @@ impl Cache {
     pub fn spare_claims<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
         let fleet = self.stateful_sets.get(gateway);
         self.claims_of(gateway).filter(move |(_, claim)| fleet.is_some_and(|fleet| !fleet.has_ordinal(claim.ordinal)))
+    }
+
+    /// The pods of a fleet on claims that something keeps from being started, in the order of their names.
+    pub fn held_pods<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
+        let has_claims = self.world.gateways.get(gateway).is_some_and(|gateway| gateway.spec.durability.is_some());
+        let first = ObjectKey::new(gateway.namespace.clone(), "");
+        let pods = has_claims.then(|| self.proxy_pods.range(first..)).into_iter().flatten();
+        let here = pods.take_while(move |(key, _)| key.namespace == gateway.namespace);
+        here.filter(move |(_, pod)| {
+            pod.hold != Hold::None
+                && pod.gateway.as_ref() == Some(&gateway.name)
+                && pod.service_account == gateway.name
+                && !pod.leaving
+        })
     }
 
     /// How a drainer gets on, by its Job and its pods. A Job that is not there yet will start.
@@ -99,6 +113,7 @@ impl Cache {
         }
         touched.gateways.insert(key.clone());
     }
+
     pub(super) fn take_claim(&mut self, key: ObjectKey, claim: ClaimState, touched: &mut Touched) {
         touched.gateways.insert(ObjectKey::new(key.namespace.clone(), claim.gateway.clone()));
         self.claims.insert(key, claim);

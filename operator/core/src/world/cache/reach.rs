@@ -13,7 +13,7 @@ use crate::{
     names::PROXY_LABEL,
     world::{
         ObjectKey, SidecarPod,
-        objects::{Drain, PodInfo, ServiceInfo},
+        objects::{Drain, Hold, PodInfo, ServiceInfo},
         reach::Reach,
     },
 };
@@ -41,9 +41,12 @@ fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
     Some(SidecarPod { uid, created, address, leaving })
 }
 
-/// The gateway of whose claims a pod drains one, and how it gets on.
-fn drain_of(info: &PodInfo) -> Option<(String, Drain)> {
-    info.drains.clone().filter(|_| !info.leaving).map(|gateway| (gateway, info.drain))
+/// The gateway whose status tells of a pod, and what it tells: how the pod drains a claim, or what keeps it from being
+/// started.
+fn told_of(info: &PodInfo) -> Option<(String, Drain, Hold)> {
+    let held = info.gateway.as_ref().filter(|_| info.hold != Hold::None);
+    let gateway = info.drains.as_ref().or(held).filter(|_| !info.leaving)?;
+    Some((gateway.clone(), info.drain, info.hold.clone()))
 }
 
 impl Cache {
@@ -56,15 +59,15 @@ impl Cache {
             }
             _ => (false, false),
         };
-        let drained = [self.proxy_pods.get(key), info.as_ref()].map(|info| info.and_then(drain_of));
+        let told = [self.proxy_pods.get(key), info.as_ref()].map(|info| info.and_then(told_of));
         let before = match info {
             Some(info) => self.proxy_pods.insert(key.clone(), info),
             None => self.proxy_pods.remove(key),
         };
         touched.proxy_pods.insert(key.clone());
-        if drained[0] != drained[1] {
-            let gateways = drained.into_iter().flatten();
-            touched.gateways.extend(gateways.map(|(gateway, _)| ObjectKey::new(key.namespace.clone(), gateway)));
+        if told[0] != told[1] {
+            let gateways = told.into_iter().flatten();
+            touched.gateways.extend(gateways.map(|(gateway, ..)| ObjectKey::new(key.namespace.clone(), gateway)));
         }
         self.sidecar_pod(key, touched);
         if is_same && is_same_peer {

@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, StatefulSet, StatefulSetSpec, StatefulSetStatus},
-        core::v1::PodTemplateSpec,
+        core::v1::{Pod, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -13,9 +13,12 @@ use crate::{
     names::{GATEWAY_REVISION, INSTALLATION_REVISION, PROXY_CONTAINER},
     world::{
         child::Mark,
-        objects::{FleetState, Object, Progress, Revision},
+        objects::{FleetState, Hold, Object, Progress, Revision},
     },
 };
+
+/// Most characters of what the scheduler says.
+const MAX_WORDS: usize = 512;
 
 /// Reads the Deployment of a gateway.
 #[must_use]
@@ -27,6 +30,7 @@ pub fn deployment(deployment: &Deployment) -> Object {
         owners: owners(&deployment.metadata),
         replicas: status.and_then(|status| status.replicas).unwrap_or(0),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
+        updated: None,
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         first: 0,
         generation,
@@ -49,6 +53,7 @@ pub fn stateful_set(set: &StatefulSet) -> Object {
         owners: owners(&set.metadata),
         replicas: status.map_or(0, |status| status.replicas),
         ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
+        updated: Some(status.and_then(|status| status.updated_replicas).unwrap_or(0)),
         wanted: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         first: spec.and_then(|spec| spec.ordinals.as_ref()?.start).unwrap_or(0),
         generation,
@@ -81,6 +86,19 @@ fn image(template: &PodTemplateSpec) -> String {
     proxies.next().and_then(|container| container.image.clone()).unwrap_or_default()
 }
 
+/// What keeps the containers of a pod from being started.
+pub(super) fn hold(pod: &Pod) -> Hold {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
+    if let Some(found) = of("PodScheduled").filter(|found| found.reason.as_deref() == Some("Unschedulable")) {
+        return Hold::Unschedulable(found.message.iter().flat_map(|words| words.chars()).take(MAX_WORDS).collect());
+    }
+    match of("PodReadyToStartContainers") {
+        Some(found) if found.status == "False" => Hold::Unprepared,
+        _ => Hold::None,
+    }
+}
+
 /// How far the rollout is, by the rules of `kubectl rollout status`. A status of an older generation says nothing.
 fn rollout(generation: Option<i64>, spec: &DeploymentSpec, status: Option<&DeploymentStatus>) -> Progress {
     let Some(status) = status.filter(|status| status.observed_generation >= generation) else {
@@ -108,7 +126,9 @@ fn rollout_of_set(generation: Option<i64>, spec: &StatefulSetSpec, status: Optio
         return Progress::Running;
     };
     let (wanted, updated) = (spec.replicas.unwrap_or(1), status.updated_replicas.unwrap_or(0));
-    if status.replicas > updated {
+    // The controller has not called the newest template the current one: the last of its pods is not ready.
+    let is_old = status.current_revision != status.update_revision;
+    if status.replicas > updated || is_old {
         Progress::Running
     } else if updated < wanted || status.ready_replicas.unwrap_or(0) < updated {
         Progress::Unready

@@ -1,0 +1,76 @@
+//! What only the time tells for which it has been so: this leader counts from the moment at which it saw it first.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use crate::world::objects::{FleetState, Hold, PodInfo, Progress};
+
+/// Longest time without progress of a rollout, as that of a Deployment by default.
+const STILL: Duration = Duration::from_secs(600);
+/// Longest time that a node needs to mount the volume of a pod and to give it a network.
+const STARTS_WITHIN: Duration = Duration::from_secs(120);
+
+/// The progress deadline of a `StatefulSet`, which has none of its own.
+#[derive(Default)]
+pub(super) struct Deadline {
+    last: Option<Step>,
+}
+
+/// A step of a rollout.
+#[derive(PartialEq, Eq)]
+struct Step {
+    uid: String,
+    generation: Option<i64>,
+    replicas: i32,
+    updated: i32,
+    ready: i32,
+    since: Duration,
+}
+
+impl Deadline {
+    /// How far the rollout of a fleet is. One of a `StatefulSet` whose counts have not changed for too long has stopped.
+    pub(super) fn progress(&mut self, fleet: Option<&FleetState>, now: Duration) -> Progress {
+        let last = self.last.take();
+        let Some(fleet) = fleet else { return Progress::default() };
+        // Before the controller has seen the change, its pods say nothing.
+        let updated = fleet.updated.filter(|_| fleet.is_observed && fleet.rollout == Progress::Running);
+        let Some(updated) = updated else { return fleet.rollout };
+        let step = |since| {
+            let FleetState { generation, replicas, ready, .. } = *fleet;
+            Step { uid: fleet.uid.clone(), generation, replicas, updated, ready, since }
+        };
+        let same = last.filter(|last| *last == step(last.since));
+        let step = same.unwrap_or_else(|| step(now));
+        let is_still = now >= step.since.saturating_add(STILL);
+        self.last = Some(step);
+        if is_still { Progress::Stopped } else { Progress::Running }
+    }
+}
+
+/// The pods whose nodes have not started them, and since when, by uid.
+#[derive(Default)]
+pub(super) struct Starts {
+    since: BTreeMap<String, Duration>,
+    /// When the next of them is late.
+    next: Option<Duration>,
+}
+
+impl Starts {
+    /// Takes note of the pods that are held now.
+    pub(super) fn see<'a, K>(&mut self, held: impl Iterator<Item = (K, &'a PodInfo)>, now: Duration) {
+        let before = mem::take(&mut self.since);
+        let waiting = held.map(|(_, pod)| pod).filter(|pod| pod.hold == Hold::Unprepared);
+        self.since = waiting.map(|pod| (pod.uid.clone(), before.get(&pod.uid).copied().unwrap_or(now))).collect();
+        let ends = self.since.values().map(|since| since.saturating_add(STARTS_WITHIN));
+        self.next = ends.filter(|end| now < *end).min();
+    }
+
+    /// Whether a pod has become late since they were noted.
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.next.is_some_and(|next| now >= next)
+    }
+
+    /// Whether the node of a pod has had enough time.
+    pub(super) fn is_late(&self, pod: &PodInfo, now: Duration) -> bool {
+        self.since.get(&pod.uid).is_some_and(|since| now >= since.saturating_add(STARTS_WITHIN))
+    }
+}
