@@ -72,7 +72,7 @@ pub async fn open(
 /// Why a listener does not run whose log takes long to open.
 pub(crate) fn late() -> String {
     format!(
-        "the log is not open after {} s: see to the disk or the server that keeps it; the listener runs once it is open",
+        "the log is not open after {} s: check the disk or the server that keeps it; the listener runs once it is open",
         OPEN_WITHIN.as_secs()
     )
 }

@@ -318,7 +318,8 @@ impl Thread {
         let closed: Vec<(ListenerId, JoinHandle<()>)> = logs.chain(leaving).collect();
         for (id, closed) in closed {
             if timeout_at(until, closed).await.is_err() {
-                let message = format!("its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
+                let message =
+                    format!("closing its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
                 self.process.log.notice(Level::Error, "delivery", id, message);
             }
         }

@@ -98,8 +98,8 @@ fn fits(wanted: u64, room: u64, taken: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the log may take {wanted} bytes with its dead letters, and {left} of {room} bytes are left beside the logs of \
-         other listeners: lower durable.store.disk.maxBytes, here or there"
+        "the log and its dead letters may take {wanted} bytes, but only {left} of {room} bytes are left beside the logs \
+         of other listeners: lower durable.store.disk.maxBytes of this listener, or of another one"
     ))
 }
 

@@ -84,7 +84,7 @@ pub enum NotOpened {
     #[error("too many requests are not answered yet")]
     Unanswered,
     /// [`Limits::memory`] is promised.
-    #[error("the memory for windows is promised to other streams")]
+    #[error("the memory for windows is reserved for other streams")]
     Memory,
     /// The session is over, or the peer takes no new streams.
     #[error("the session takes no new streams")]

@@ -27,7 +27,7 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache) -> Option<Finding> {
     };
     let names = names.join(", ") + &more;
     let (reason, why) = match worst {
-        Drain::Runs => ("Draining", "messages go to their sinks; a sink that is away delays the end".to_owned()),
+        Drain::Runs => ("Draining", "messages are being sent; a sink that is away holds this up".to_owned()),
         Drain::NoPod => (
             "DrainLacksPod",
             format!("the Job has no pod: see the Events of Job {job}, often a quota or an admission policy"),
@@ -41,9 +41,8 @@ pub fn claims_drained(gateway: &ObjectKey, cache: &Cache) -> Option<Finding> {
         Drain::Failed => (
             "DrainFailed",
             format!(
-                "the Job has ended with an error, as with messages without a listener, dead letters or damage: see the \
-                 last line of its log (kubectl logs --previous job/{job}), and do what it says, or delete the claim to \
-                 give up its messages"
+                "the Job has failed, often for messages without a listener, dead letters or damage: do what the last \
+                 line of its log says (kubectl logs --previous job/{job}), or delete the claim to give up its messages"
             ),
         ),
     };

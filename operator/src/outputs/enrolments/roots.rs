@@ -137,15 +137,15 @@ impl TunnelRoots {
                     tracing::warn!(
                         secret = %self.name,
                         gateway_uid,
-                        "the root of a gateway is another one: agents that enrolled before have to enrol again, with new \
-                         join strings"
+                        "the root of a gateway was replaced: agents that enrolled before have to enrol again, with new join \
+                         strings"
                     );
                 }
                 Arc::new(authority)
             }
             // Another leader may be about to remove one that was not used for longer.
             (Err(RootError::Secret { name, source }), Some(before)) if before.looked.elapsed() < RECENT => {
-                tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the known one");
+                tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the one that was read last");
                 before.authority.clone()
             }
             (Err(error), _) => return Err(error),
@@ -216,7 +216,7 @@ impl TunnelRoots {
         }
         self.note(&mut secret, &unused).await?;
         for key in &gone {
-            tracing::info!(secret = %self.name, key, "removed a root of the tunnels: nothing that it signed counts any more");
+            tracing::info!(secret = %self.name, key, "removed an unused root of the tunnels: all that it signed has expired");
         }
         Ok(gone.len())
     }
