@@ -8,6 +8,7 @@
 //! The Secret of an agent is its child: the join string, and the ledger of the tokens that were issued for it. The shell
 //! writes the ledger before it answers.
 
+mod age;
 mod failing;
 mod judge;
 mod ledger;
@@ -22,11 +23,12 @@ use tunnel_core::{
 };
 
 pub use self::{
+    age::RootAge,
     failing::Failing,
     judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
     roots::{NoPlace, ROOTS, place, root_key},
-    unused::{Looked, RECENT, Unused},
+    unused::{Looked, Unused},
 };
 pub use crate::names::endpoint_id;
 use crate::{

@@ -10,7 +10,10 @@ use kube::{
 use operator_core::{
     desired::drainer::Drainer,
     names::NAME,
-    schedule::drainers::{Emptied, Step},
+    schedule::{
+        drainers::{Emptied, Step},
+        is_outdated,
+    },
 };
 
 use crate::outputs::deadline::{RequestError, answer};
@@ -32,7 +35,7 @@ pub async fn run(client: &Client, step: &Step) -> Result<(), RequestError> {
         Step::RemoveClaim(emptied) => remove(client, emptied).await,
     };
     match written {
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
+        Err(error) if is_outdated(error.code()) => Ok(()),
         other => other,
     }
 }
