@@ -14,6 +14,7 @@ mod removal;
 mod settings;
 mod sink;
 mod socket;
+mod taker;
 mod words;
 
 use std::{

@@ -9,7 +9,6 @@
 //! ```
 
 mod answer;
-mod flows;
 mod joins;
 pub mod sidecar;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
     removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    socket::Taker,
+    taker::Taker,
     words::{level, words},
 };
 use crate::{

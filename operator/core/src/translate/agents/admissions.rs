@@ -8,7 +8,7 @@ use proxy_api::MAX_AGENTS;
 use super::max_instances;
 use crate::{
     translate::{
-        admission::is_in_scope,
+        scope::is_in_scope,
         verdict::{Condition, Reason},
     },
     world::{
