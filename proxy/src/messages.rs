@@ -40,7 +40,10 @@ pub use self::left::LeftError;
 pub(crate) use self::left::{damage, find, name, waiting};
 use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
-    keeping::{Ask, Wanted, late},
+    keeping::{
+        ask::{Ask, Wanted},
+        late,
+    },
     log::Level,
     net::OsSocket,
     process::Process,
