@@ -40,6 +40,7 @@ pub use self::left::LeftError;
 pub(crate) use self::left::{damage, find, name, waiting};
 use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
+    core::log_room,
     keeping::{
         ask::{Ask, Wanted},
         late,
@@ -207,7 +208,7 @@ impl Thread {
         let durable =
             |wanted: &Wanted| Some((wanted.id.clone(), settings::most_bytes(wanted.spec.durable.as_deref()?)));
         let wanted: Vec<(ListenerId, u64)> = wanted.iter().filter_map(durable).collect();
-        settings::without_room(room, open, &wanted)
+        log_room::without_room(room, open, &wanted)
     }
 
     /// Begins to open a log, once the one that its listener had before is closed.
