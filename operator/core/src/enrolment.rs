@@ -13,6 +13,7 @@ mod failing;
 mod judge;
 mod ledger;
 mod roots;
+mod secret;
 mod unused;
 
 use crds::{ForwardAgent, ForwardGateway, GatewayTunnels, ServiceType};
@@ -28,6 +29,7 @@ pub use self::{
     judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
     roots::{NoPlace, ROOTS, place, root_key},
+    secret::{Unusable, kept_in, secret_with},
     unused::{Looked, Unused},
 };
 pub use crate::names::endpoint_id;
@@ -40,11 +42,6 @@ use crate::{
 
 /// Lifetime of the certificates of agents and of endpoints, seconds.
 pub const LIFETIME: u64 = 7 * 24 * 3600;
-
-/// Key of the join string in the Secret of an agent.
-pub const JOIN: &str = "join";
-/// Key of the ledger in the Secret of an agent.
-pub const LEDGER: &str = "ledger.json";
 
 /// What the Secret of an agent should offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
