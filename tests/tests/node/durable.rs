@@ -205,10 +205,7 @@ impl Client {
 
 /// A namespace with the most restricted profile of Pod Security.
 fn restricted(purpose: &str) -> Namespace<'static> {
-    let namespace = operated().namespace(purpose).for_pods();
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
-    namespace
+    operated().namespace(purpose).for_pods().restricted()
 }
 
 /// Volumes on the disk of the node, of a class with the name of the namespace.
