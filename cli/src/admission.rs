@@ -4,6 +4,7 @@ mod autoscaler;
 mod hints;
 mod metadata;
 mod schema;
+mod shown;
 
 pub(crate) use hints::host as why_no_host;
 

@@ -22,6 +22,7 @@ mod gateway;
 mod guard;
 mod listener;
 mod manifests;
+mod namespaces;
 mod pod_template;
 mod policy;
 mod portforward;
@@ -45,8 +46,7 @@ pub use durable::{
     JetStreamStore, Oversize, RelpSink, SinkFraming, TcpSink, UdpSink, WhenFull,
 };
 pub use gateway::{
-    AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, From, GatewayService, NamespaceScope,
-    ProxyImage, ServiceType,
+    AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, GatewayService, ProxyImage, ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
 pub use listener::{
@@ -54,6 +54,7 @@ pub use listener::{
     Tls, TlsMode, TunnelBackend,
 };
 pub use manifests::{CHART, CrdYaml, OPERATOR_CHART, chart_template, crds, kinds, operator_chart_template};
+pub use namespaces::{From, NamespaceScope};
 pub use pod_template::{PodTemplate, Resources, TaintEffect, Toleration, TolerationOperator};
 pub use policy::{AccessLog, AccessLogMode, OnUnhealthy, OnUpdate, Retry, Sessions, Timeouts};
 pub use portforward::{GatewayPlacement, Placement, PortForward, PortForwardSpec, SidecarPlacement};

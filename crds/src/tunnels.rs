@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::NamespaceScope;
+use crate::namespaces::NamespaceScope;
 
 /// Where agents connect to the fleet of a gateway, and which agents may.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

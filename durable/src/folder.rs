@@ -10,7 +10,10 @@ use durable_core::{FileError, Files};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::lock::{Lock, Presence};
+use self::lock::Lock;
+pub use self::lock::Presence;
+
+mod lock;
 
 /// Files that stay open between two calls: those that are written, and one for each reader.
 const OPEN: usize = 8;
@@ -34,7 +37,7 @@ pub enum FolderError {
     Locked(PathBuf),
 }
 
-pub(crate) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
     move |source| FolderError::Io { doing, path: path.to_owned(), source }
 }
 

@@ -6,14 +6,12 @@
 mod clock;
 mod folder;
 pub mod intake;
-mod lock;
 mod sender;
 mod store;
 
 pub use durable_core::send::Format;
 
-pub use self::folder::{Folder, FolderError};
-pub use self::lock::Presence;
+pub use self::folder::{Folder, FolderError, Presence};
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 #[cfg(feature = "jetstream")]
 pub use self::store::JetStreamSettings;

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use durable_core::intake::Framing;
-use durable_core::send::{self, Backoff, Format, SendError, Tcp};
+use durable_core::send::{self, Backoff, Format, SendError, Silent, Tcp};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::select;
 use tokio::time::{sleep, timeout};
@@ -15,7 +15,6 @@ use crate::{Kept, Store, StoreError};
 
 mod http;
 mod relp;
-mod silence;
 mod tcp;
 mod udp;
 mod work;
@@ -149,8 +148,8 @@ enum SessionError {
     #[error("cannot reach the sink: {0}")]
     Io(#[from] io::Error),
     /// The sink owes an answer.
-    #[error("the sink was silent for {} seconds", .0.as_secs())]
-    Silent(Duration),
+    #[error(transparent)]
+    Silent(#[from] Silent),
     /// What the sink says.
     #[error(transparent)]
     Sink(#[from] SendError),

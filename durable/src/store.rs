@@ -57,10 +57,10 @@ pub enum StoreError {
     #[error(transparent)]
     Log(#[from] Error),
     /// Messages may never get to the disk.
-    #[error("messages were not synced: {0}; see to the disk")]
+    #[error("messages were not synced: {0}; check the disk")]
     NotSynced(FileError),
     /// Too many messages wait for the log.
-    #[error("messages wait for the log faster than it writes: see to the disk, or have fewer messages sent")]
+    #[error("messages come faster than the log is written: use a faster disk, or send fewer")]
     QueueFull,
     /// The server that keeps the messages refused or failed.
     #[error("{0}")]

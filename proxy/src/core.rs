@@ -25,6 +25,7 @@ pub mod instances;
 pub mod lacking;
 pub mod limiter;
 pub mod load;
+pub mod log_room;
 pub mod logged_refusals;
 pub mod names;
 pub mod no_ports;

@@ -55,7 +55,7 @@ impl Draining {
     /// Returns once nothing is left that would be sent.
     async fn ends(&mut self, proxy: &Proxy) {
         let message = format!(
-            "nothing is served: the messages of {} log(s) in {} go to their sinks",
+            "no port is open; sending the messages of {} log(s) in {} to their sinks",
             self.logs.len(),
             self.folder.display()
         );
@@ -170,7 +170,7 @@ mod tests {
         fs::create_dir_all(&log).expect("a folder");
         fs::write(log.join("log-1"), "").expect("a file");
         let kept = before.finish().expect_err("a log").to_string();
-        assert!(kept.contains("shop/logs/l has messages that nobody has counted"), "{kept}");
+        assert!(kept.contains("shop/logs/l has messages that could not be counted"), "{kept}");
     }
 
     /// How many folders a configuration has whose only listener has this store.

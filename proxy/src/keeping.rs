@@ -1,5 +1,7 @@
 //! What the control thread asks of the thread of durable listeners.
 
+pub mod ask;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proxy_api::{Listener, ListenerId, Target};
@@ -8,33 +10,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{
-    shared::Shared,
-    threads::{Command, WorkerHandle},
-};
+use self::ask::{Ask, Wanted};
+use crate::threads::{Command, WorkerHandle};
 
 /// A listener whose log is not open by then does not run for now.
 pub const OPEN_WITHIN: Duration = Duration::from_secs(5);
-
-/// What is asked.
-#[derive(Debug)]
-pub enum Ask {
-    /// Open the logs of these listeners, unless they are open. Others that are not open yet are wanted no more.
-    Open(Vec<Wanted>),
-    /// Run these durable listeners, and no others.
-    Run(Vec<Arc<Shared>>),
-}
-
-/// A log that is wanted.
-#[derive(Debug)]
-pub struct Wanted {
-    /// The listener.
-    pub id: ListenerId,
-    /// Its spec.
-    pub spec: Arc<Listener>,
-    /// Hears why there is no log, if so.
-    pub done: oneshot::Sender<Result<(), String>>,
-}
 
 /// Opens the logs of these durable listeners at the same time, unless they are open. Returns why others cannot run, and
 /// what to do. One whose log is not open within this time is opened in the background: ask again.
@@ -72,7 +52,7 @@ pub async fn open(
 /// Why a listener does not run whose log takes long to open.
 pub(crate) fn late() -> String {
     format!(
-        "the log is not open after {} s: see to the disk or the server that keeps it; the listener runs once it is open",
+        "the log is not open after {} s: check the disk or the server that keeps it; the listener runs once it is open",
         OPEN_WITHIN.as_secs()
     )
 }

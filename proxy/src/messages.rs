@@ -14,6 +14,7 @@ mod removal;
 mod settings;
 mod sink;
 mod socket;
+mod taker;
 mod words;
 
 use std::{
@@ -39,7 +40,11 @@ pub use self::left::LeftError;
 pub(crate) use self::left::{damage, find, name, waiting};
 use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
-    keeping::{Ask, Wanted, late},
+    core::log_room,
+    keeping::{
+        ask::{Ask, Wanted},
+        late,
+    },
     log::Level,
     net::OsSocket,
     process::Process,
@@ -203,7 +208,7 @@ impl Thread {
         let durable =
             |wanted: &Wanted| Some((wanted.id.clone(), settings::most_bytes(wanted.spec.durable.as_deref()?)));
         let wanted: Vec<(ListenerId, u64)> = wanted.iter().filter_map(durable).collect();
-        settings::without_room(room, open, &wanted)
+        log_room::without_room(room, open, &wanted)
     }
 
     /// Begins to open a log, once the one that its listener had before is closed.
@@ -318,7 +323,8 @@ impl Thread {
         let closed: Vec<(ListenerId, JoinHandle<()>)> = logs.chain(leaving).collect();
         for (id, closed) in closed {
             if timeout_at(until, closed).await.is_err() {
-                let message = format!("its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
+                let message =
+                    format!("closing its log took longer than {} s: messages may be lost", CLOSE_WITHIN.as_secs());
                 self.process.log.notice(Level::Error, "delivery", id, message);
             }
         }

@@ -19,11 +19,11 @@ pub(crate) struct Messages {
     /// Folder for the messages of durable listeners; only this process uses it. Absent: durable listeners do not run.
     #[arg(long, value_name = "DIR", env = "PORTLANE_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Bytes that the logs in this folder may have together: a listener whose bounds go beyond fails. Absent: as many as
-    /// the bounds of the listeners add up to.
+    /// Most bytes of all logs in this folder together: a listener whose bounds do not fit fails. Absent: the sum of the
+    /// bounds of all listeners.
     #[arg(long = "data-bytes", value_name = "BYTES", env = "PORTLANE_DATA_BYTES", requires = "data")]
     pub(crate) bytes: Option<u64>,
-    /// How long sinks still get messages when the process ends. 0: what they do not have stays in the folder.
+    /// How long messages are still sent when the process ends. 0: what is not sent stays in the folder.
     #[arg(
         long = "data-drain-seconds",
         value_name = "0..=86400",

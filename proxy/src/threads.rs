@@ -27,7 +27,7 @@ use tokio::{
 pub use self::gather::inspect;
 use crate::{
     core::hand_over,
-    keeping::Ask,
+    keeping::ask::Ask,
     lives::Guard,
     net::OsSocket,
     process::{Permits, Process},

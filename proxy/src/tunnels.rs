@@ -9,7 +9,6 @@
 //! ```
 
 mod answer;
-mod flows;
 mod joins;
 pub mod sidecar;
 #[cfg(test)]
@@ -335,7 +334,7 @@ fn rules_of(log: &Log, agent: &Agent) -> Rules {
     let Agent { rotation, suspended, is_newer, .. } = *agent;
     let policy = Policy { rotation, suspended, is_newer, max_instances };
     let targets = AllowList::parse(Side::Listener, &agent.targets).unwrap_or_else(|error| {
-        let message = format!("streams lead nowhere: {error}");
+        let message = format!("no stream is opened: {error}");
         log.notice(Level::Error, "targets", format!("{}/{}", agent.namespace, agent.name), message);
         AllowList::nothing(Side::Listener)
     });

@@ -41,7 +41,7 @@ pub use kubernetes::{
 pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};
 pub use sockets::{
     Backend, Behaviour, EARLIER_PROGRAMS, Event, FRESH_PROGRAMS, Listener, PROGRAMS, Program, Terminal, UdpEcho,
-    binary, earlier, forward, free_port, free_range,
+    binary, earlier, forward, free_port, free_range, send_relp, serve_relp,
 };
 
 use std::{

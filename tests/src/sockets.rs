@@ -5,6 +5,7 @@ mod binary;
 mod manifest;
 mod ports;
 mod process;
+mod relp;
 mod terminal;
 
 pub use backend::{Backend, Behaviour, UdpEcho};
@@ -12,4 +13,5 @@ pub use binary::{EARLIER_PROGRAMS, FRESH_PROGRAMS, PROGRAMS, binary, earlier};
 pub use manifest::{Listener, forward};
 pub use ports::{free_port, free_range};
 pub use process::{Event, Program};
+pub use relp::{send_relp, serve_relp};
 pub use terminal::Terminal;

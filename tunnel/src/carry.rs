@@ -40,13 +40,13 @@ pub enum CarryEnd {
     #[error("nothing came from the far end for too long")]
     Silent,
     /// The peer did not resume.
-    #[error("the far end did not say in time what it has received")]
+    #[error("the far end did not acknowledge in time what it has received")]
     Unresumed,
     /// A later carrier has taken its place.
     #[error("a later connection has replaced this one")]
     Replaced,
     /// It was not used: a carrier of this epoch or a later one was there.
-    #[error("a connection as late as this one was there before")]
+    #[error("the session has a connection that is no older than this one")]
     Stale,
     /// The session has ended.
     #[error("the session has ended: {0}")]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use super::metadata::is_qualified_name;
+use super::{metadata::is_qualified_name, shown::cut};
 
 /// What a laptop writes for the placement, which only a cluster needs.
 const LAPTOP: &str = "on a laptop, where the placement does not matter, write placement: {sidecar: {selector: {}}}";
@@ -14,8 +14,6 @@ const LAPTOP: &str = "on a laptop, where the placement does not matter, write pl
 const TEMPLATE: &str = "this is a Helm template: render the chart first: helm template CHART | portlane validate -f -";
 /// The same for a template whose variables envsubst fills in.
 const VARIABLES: &str = "this is a template: fill in its variables first: envsubst < FILE | portlane validate -f -";
-/// Characters of a value that a message shows.
-const SHOWN: usize = 60;
 
 /// A violation in better words.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,11 +88,6 @@ fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
 /// The text at a path, as far as a message shows it.
 fn shown(object: &Value, path: &str) -> Option<String> {
     get(object, path).and_then(Value::as_str).map(|text| format!("here it is '{}'", cut(text)))
-}
-
-/// A text as far as a message shows it.
-pub(super) fn cut(text: &str) -> String {
-    text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 
 /// Why a text is no host, and what to write instead.

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    hints::cut,
     schema::{Violation, unknown},
+    shown::cut,
 };
 use crate::spelling;
 

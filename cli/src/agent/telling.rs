@@ -69,11 +69,11 @@ impl Teller {
             Event::Refused { open, refusal } => self.refused(open, refusal),
             Event::Draining => {
                 let seconds = self.drain.as_secs();
-                let message = format!("no new streams are taken; those that are there may end within {seconds} s");
+                let message = format!("no new streams are taken, and open ones may finish within {seconds} s");
                 self.log.notice(Level::Info, "draining", "portlane", message);
             }
             Event::Cut(streams) => {
-                let message = format!("the time to stop is over: {streams} stream(s) are reset");
+                let message = format!("the time to finish is over: {streams} stream(s) are reset");
                 self.log.notice(Level::Warn, "cut", "portlane", message);
             }
             Event::Disconnected { pause: None, .. }

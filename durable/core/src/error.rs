@@ -60,7 +60,7 @@ pub enum Error {
         max: u64,
     },
     /// The folder failed.
-    #[error("cannot {doing} {file}: {why}; see to the disk")]
+    #[error("cannot {doing} {file}: {why}; check the disk")]
     File {
         /// What failed.
         doing: &'static str,

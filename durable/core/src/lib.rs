@@ -26,5 +26,5 @@ pub use dead::{DeadLetters, Letter};
 pub use error::{Error, Told, Why};
 pub use files::{FileError, Files, Now, Outside};
 pub use log::{Log, Reader};
-pub use record::{Message, Record};
-pub use settings::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES, Settings, WhenFull};
+pub use record::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES, Message, Record};
+pub use settings::{Settings, WhenFull};

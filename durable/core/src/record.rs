@@ -9,7 +9,10 @@
 //! over the head. The body: source, message. The head has a checksum of its own, so its lengths are
 //! trusted when the body is damaged.
 
-use crate::settings::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES};
+/// No message may be longer, whatever the settings say: the length has 24 bits on disk.
+pub const MAX_MESSAGE_BYTES: usize = (1 << 24) - 1;
+/// The longest source of a message.
+pub const MAX_SOURCE_BYTES: usize = 255;
 
 /// The version of the log that this program writes.
 pub(crate) const VERSION: u32 = 1;

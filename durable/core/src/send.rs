@@ -14,6 +14,7 @@ mod backoff;
 mod http;
 mod progress;
 mod relp;
+mod silence;
 mod tcp;
 mod udp;
 
@@ -21,6 +22,7 @@ pub use backoff::Backoff;
 pub use http::{Format, Http, HttpAnswer, HttpOutcome, HttpSettings};
 pub use progress::Progress;
 pub use relp::Relp;
+pub use silence::{Silence, Silent};
 pub use tcp::Tcp;
 pub use udp::Udp;
 

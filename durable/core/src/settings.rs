@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use crate::Error;
-use crate::record::{HEAD_BYTES, SEGMENT_HEAD_BYTES};
+use crate::record::{HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES, SEGMENT_HEAD_BYTES};
 
-/// No message may be longer, whatever the settings say: the length has 24 bits on disk.
-pub const MAX_MESSAGE_BYTES: usize = (1 << 24) - 1;
-/// The longest source of a message.
-pub const MAX_SOURCE_BYTES: usize = 255;
 /// The largest segment.
 const MAX_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Segments that a full log has at least, so that dropping the oldest one drops a small part.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use durable_core::send::{ANSWER_WITHIN, Http, HttpAnswer, HttpOutcome};
+use durable_core::send::{ANSWER_WITHIN, Http, HttpAnswer, HttpOutcome, Silent};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
@@ -149,7 +149,7 @@ impl<D: Dial> Client<'_, D> {
             .body(Full::new(Bytes::from(body)))?;
         let mut link = self.link().await?;
         let answered = timeout(ANSWER_WITHIN, link.requests.send_request(request)).await;
-        let (head, mut body) = answered.map_err(|_| SessionError::Silent(ANSWER_WITHIN))??.into_parts();
+        let (head, mut body) = answered.map_err(|_| Silent)??.into_parts();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let mut answer = Answer { status: head.status.as_u16(), retry_after, body: Vec::new() };
         let read = timeout(BODY_WITHIN, read_start(&mut body, &mut answer.body)).await;

@@ -2,12 +2,11 @@
 
 use std::convert::Infallible;
 
-use durable_core::send::{Relp, SendError};
+use durable_core::send::{Relp, SendError, Silence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-use super::silence::Silence;
 use super::work::Work;
 use super::{Dial, SenderEvent, SessionError, connect};
 use crate::{Kept, StoreError};
@@ -31,14 +30,14 @@ where
     let mut verdicts = Vec::new();
     let mut failure: Option<StoreError> = None;
     // A sink that is slow takes bytes meanwhile. Those of a window are bounded, so that it has to answer at last.
-    let (mut written, mut silence) = (0, Silence::default());
+    let (mut written, mut silence, started) = (0, Silence::default(), Instant::now());
     loop {
         let owes = relp.waits();
-        silence.hears(relp.answers() + written, owes, Instant::now())?;
+        silence.hears(relp.answers() + written, owes, started.elapsed())?;
         if let Some(error) = failure.take_if(|_| !owes) {
             return Err(error.into());
         }
-        let due = silence.due();
+        let due = silence.due().map(|due| started + due);
         select! {
             read = answers.read(&mut buffer) => {
                 let count = read?;

@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use durable_core::send::{SendError, Tcp};
+use durable_core::send::{SendError, Silence, Silent, Tcp};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::select;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::silence::Silence;
 use super::work::Work;
 use super::{Dial, SenderEvent, SessionError, connect};
 use crate::Kept;
@@ -32,7 +31,7 @@ where
     let mut line = Line { stream: connect(dial).await?, out: Vec::new(), written: 0, is_closed: false };
     let again = tcp.connected(work.cursor(), &mut line.out);
     work.resends(again);
-    let mut asking = Asking::default();
+    let (mut asking, started) = (Asking::default(), Instant::now());
     let mut verdicts = Vec::new();
     loop {
         line.write()?;
@@ -42,7 +41,7 @@ where
         if line.is_closed {
             return Err(SendError::Closed.into());
         }
-        asking.hears(acknowledged, tcp.waits(), Instant::now())?;
+        asking.hears(acknowledged, tcp.waits(), started.elapsed())?;
         select! {
             ready = line.ready() => {
                 ready?;
@@ -125,7 +124,7 @@ struct Asking {
 
 impl Asking {
     /// So many bytes are acknowledged.
-    fn hears(&mut self, acknowledged: u64, owes: bool, now: Instant) -> Result<(), SessionError> {
+    fn hears(&mut self, acknowledged: u64, owes: bool, now: Duration) -> Result<(), Silent> {
         if self.silence.hears(acknowledged, owes, now)? {
             self.pause = ASK_FIRST;
         }

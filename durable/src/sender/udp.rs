@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 
-use durable_core::send::{ANSWER_WITHIN, Outgoing, Udp, Verdict};
+use durable_core::send::{ANSWER_WITHIN, Outgoing, Silent, Udp, Verdict};
 use rustix::io::Errno;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -45,7 +45,7 @@ async fn send(
         datagram.clear();
         udp.push(message, &mut datagram);
         let sent = timeout(ANSWER_WITHIN, socket.send(&datagram)).await;
-        match sent.map_err(|_| SessionError::Silent(ANSWER_WITHIN))? {
+        match sent.map_err(|_| Silent)? {
             Ok(_) => udp.sent(verdicts),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::MSGSIZE) => udp.too_long(verdicts),
             Err(error) => return Err(error.into()),

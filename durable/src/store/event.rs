@@ -56,9 +56,11 @@ impl fmt::Display for StoreEvent {
                 write!(f, "the last {bytes} bytes of {file} are no whole message, as after a crash, and are not read")
             }
             Self::Quarantined { file } => {
-                write!(f, "a part of the log is damaged; it is kept for a while as {file}: see to the disk")
+                write!(f, "a part of the log is damaged; it is kept for a while as {file}: check the disk")
             }
-            Self::CursorLost => f.write_str("the place in the log is lost: messages may come twice; see to the disk"),
+            Self::CursorLost => {
+                f.write_str("it is not known which messages the sink has: some may be sent twice; check the disk")
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ async fn a_disk_that_fails_is_told_once_until_a_sync_succeeds() {
         }
         append(&store, messages(2..3)).await;
         let events = figures(&store, |figures| figures.synced == 1).await.events;
-        let error = "messages were not synced: input/output error; see to the disk".to_owned();
+        let error = "messages were not synced: input/output error; check the disk".to_owned();
         assert_eq!(events.after(0).cloned().collect::<Vec<_>>(), [StoreEvent::Failed { error }]);
     })
     .await;

@@ -8,10 +8,12 @@
 //! The Secret of an agent is its child: the join string, and the ledger of the tokens that were issued for it. The shell
 //! writes the ledger before it answers.
 
+mod age;
 mod failing;
 mod judge;
 mod ledger;
 mod roots;
+mod secret;
 mod unused;
 
 use crds::{ForwardAgent, ForwardGateway, GatewayTunnels, ServiceType};
@@ -22,11 +24,13 @@ use tunnel_core::{
 };
 
 pub use self::{
+    age::RootAge,
     failing::Failing,
     judge::{Case, Judged, judge},
     ledger::{Kept, Offer, offer, redeem},
     roots::{NoPlace, ROOTS, place, root_key},
-    unused::{Looked, RECENT, Unused},
+    secret::{Unusable, kept_in, secret_with},
+    unused::{Looked, Unused},
 };
 pub use crate::names::endpoint_id;
 use crate::{
@@ -38,11 +42,6 @@ use crate::{
 
 /// Lifetime of the certificates of agents and of endpoints, seconds.
 pub const LIFETIME: u64 = 7 * 24 * 3600;
-
-/// Key of the join string in the Secret of an agent.
-pub const JOIN: &str = "join";
-/// Key of the ledger in the Secret of an agent.
-pub const LEDGER: &str = "ledger.json";
 
 /// What the Secret of an agent should offer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -45,6 +45,13 @@ pub const SILENCE: Duration = Duration::from_secs(60);
 // An apply that is still running must not write over its successor.
 const _: () = assert!(LIMIT.as_secs() < SILENCE.as_secs());
 
+/// Whether this status code says that the object of a write is gone, was recreated, or has changed since it was read. Such
+/// a write is not retried: the watch shows the object as it is, and what is due is derived from that.
+#[must_use]
+pub const fn is_outdated(code: Option<u16>) -> bool {
+    matches!(code, Some(404 | 409))
+}
+
 /// Number of a term of this replica, counted from the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TermNumber(pub u64);
@@ -142,4 +149,15 @@ pub struct CostWrite {
     pub uid: String,
     /// The cost (`controller.kubernetes.io/pod-deletion-cost`).
     pub cost: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_given_up_only_when_the_api_server_says_that_its_object_is_another_one() {
+        assert!(is_outdated(Some(404)) && is_outdated(Some(409)));
+        assert!([None, Some(403), Some(429), Some(500)].into_iter().all(|code| !is_outdated(code)));
+    }
 }

@@ -23,6 +23,7 @@ pub(crate) mod judge;
 pub(crate) mod last_good;
 pub(crate) mod peers;
 pub mod program;
+mod scope;
 pub(crate) mod server_names;
 pub mod sidecars;
 pub(crate) mod surroundings;

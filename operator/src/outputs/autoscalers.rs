@@ -14,7 +14,7 @@ use operator_core::{
     NoScaler,
     desired::{
         autoscaler::{FAILED, Scaler},
-        holder::obstacle,
+        holder::{ends_earlier, obstacle},
     },
     names::NAME,
 };
@@ -30,7 +30,7 @@ pub async fn apply(client: &Client, scaler: &Scaler) -> Result<(), NoScaler> {
     match free(client, scaler).await {
         Ok(()) => {}
         Err(why) => {
-            if why.reason != FAILED {
+            if ends_earlier(&why) {
                 remove(client, &scaler.key, &scaler.owner).await?;
             }
             return Err(why);

@@ -13,7 +13,7 @@ use serde_json::json;
 use operator_core::{
     ObjectKey,
     names::{DELETION_COST, NAME},
-    schedule::{CostWrite, upkeep::Cause},
+    schedule::{CostWrite, is_outdated, upkeep::Cause},
     world::{objects::Cost, read::cost_of},
 };
 
@@ -49,7 +49,7 @@ impl CostWriter {
                 "written"
             }
             // The pod is gone, was replaced, or changed since it was read.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => "outdated",
+            Err(error) if is_outdated(error.code()) => "outdated",
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "deletion-cost");
                 // Logged once: a Role without the right to patch pods would mean eight lines per second.

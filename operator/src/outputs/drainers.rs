@@ -14,7 +14,10 @@ use kube::{
 use operator_core::{
     desired::drainer::Drainer,
     names::NAME,
-    schedule::drainers::{Answered, Emptied, Spare, Step},
+    schedule::{
+        drainers::{Answered, Emptied, Spare, Step},
+        is_outdated,
+    },
 };
 
 use crate::outputs::deadline::{RequestError, answer};
@@ -46,7 +49,7 @@ async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
         Step::RemoveClaim(emptied) => remove(client, emptied).await,
     };
     match written {
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
+        Err(error) if is_outdated(error.code()) => Ok(()),
         other => other,
     }
 }

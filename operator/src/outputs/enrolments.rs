@@ -51,7 +51,7 @@ pub enum EnrolmentError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// Somebody else writes it again and again.
-    #[error("Secret {0} changes all the time: find out who else writes it")]
+    #[error("another client keeps changing Secret {0}: find out which, and stop it")]
     Contended(String),
     /// There is no token.
     #[error("the system gives no random numbers for a token: {0}")]
@@ -120,12 +120,12 @@ fn token() -> Result<Token, EnrolmentError> {
 
 /// The answer while the operator has too much to do.
 pub(crate) fn busy() -> SignOutcome {
-    refused(SignReason::Unavailable, "the operator signs too many certificates at once: try again")
+    refused(SignReason::Unavailable, "the operator is busy with other certificates: try again")
 }
 
 /// The answer while the operator cannot sign.
 pub(crate) fn unavailable() -> SignOutcome {
-    refused(SignReason::Unavailable, "the operator cannot sign a certificate now: its log says why; then try again")
+    refused(SignReason::Unavailable, "the operator cannot sign certificates now: see its log, and try again")
 }
 
 impl Enroller {
@@ -182,7 +182,7 @@ impl Enroller {
             Ok(gone) => {
                 self.metrics.tunnel_roots_removed.inc_by(u64::try_from(gone).unwrap_or(u64::MAX));
             }
-            Err(error) => tracing::warn!(%error, "cannot look for roots of the tunnels to remove, will look again"),
+            Err(error) => tracing::warn!(%error, "cannot remove unused roots of the tunnels, will retry"),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use operator_core::{
     names::NAME,
-    schedule::{Dated, StatusWrite, TermNumber},
+    schedule::{Dated, StatusWrite, TermNumber, is_outdated},
     world::subject::Subject,
 };
 
@@ -170,7 +170,7 @@ impl StatusWriter {
                 ("written", version, false)
             }
             // The object is gone or was recreated. The watch reports the current one.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => ("outdated", None, false),
+            Err(error) if is_outdated(error.code()) => ("outdated", None, false),
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "status");
                 // Logged once: without an API server there would be a line for every forward.

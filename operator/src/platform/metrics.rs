@@ -228,9 +228,9 @@ impl Metrics {
         registry.register("events", "Writes of Events, by result", self.events.clone());
         let help = "Applies of the children of a gateway, and of HPAs, by result";
         registry.register("children_applied", help, self.children.clone());
-        let help = "Looks at the Secrets of agents with their join strings, by result";
+        let help = "Checks of the Secrets with the join strings of agents, by result";
         registry.register("enrolment_secrets", help, self.enrolment_secrets.clone());
-        let help = "Roots of the tunnels that nothing needed any more, and that were removed";
+        let help = "Unused roots of tunnels that were removed";
         registry.register("tunnel_roots_removed", help, self.tunnel_roots_removed.clone());
         registry.register("notices", "Notices to the user's webhook, by result", self.notices.clone());
         let help = "Writes of the annotation pod-deletion-cost, by result";

@@ -51,7 +51,7 @@ impl Left {
             }
             (Owner::Nobody, None) => Some("a log of no durable listener that cannot be read".to_owned()),
             (_, Some(count)) => Some(format!("{count} message(s) that the sink does not have")),
-            (_, None) => Some("messages that nobody has counted".to_owned()),
+            (_, None) => Some("messages that could not be counted".to_owned()),
         };
         let letters = match self.letters.saturating_add(self.put_aside) {
             0 => None,

@@ -24,7 +24,7 @@ use super::{
     removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    socket::Taker,
+    taker::Taker,
     words::{level, words},
 };
 use crate::{
@@ -252,8 +252,7 @@ impl Log {
             self.open_again();
         } else if self.store.has_ended() {
             let place = self.place.words(&self.durable);
-            let message =
-                format!("the thread of {place} has ended by itself, and is started again: report this as a bug");
+            let message = format!("the thread of {place} has failed, and is started again: report this as a bug");
             process.log.notice(Level::Error, "store", &shared.id, message);
             self.failure = Some(format!("{place} is opened again"));
             self.open_again();
@@ -291,9 +290,8 @@ impl Log {
         {
             self.violations = violations;
             let last = self.intake.violation();
-            let message = format!(
-                "{count} connection(s) were closed, as what they sent is not what durable.framing says; the last one is {last}"
-            );
+            let message =
+                format!("closed {count} connection(s) that did not keep to durable.framing; the last one: {last}");
             process.log.notice(Level::Warn, "client", &shared.id, message);
         }
     }
@@ -377,10 +375,9 @@ impl Log {
         let _ = self.store.drain(longest).await;
         let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         if backlog == 0 {
-            out.notice(Level::Info, "delivery", &shared.id, format!("all messages are sent; {place} stays"));
+            out.notice(Level::Info, "delivery", &shared.id, format!("the sink has all messages; {place} stays"));
         } else {
-            let message =
-                format!("{backlog} message(s) stay in {place}: they are sent once the listener is there again");
+            let message = format!("{backlog} message(s) stay in {place}: create the listener again to have them sent");
             out.notice(Level::Warn, "delivery", &shared.id, message);
         }
         shared.counters.show_durable(None);

@@ -50,9 +50,7 @@ impl Opening {
         match self.opened.try_recv() {
             Ok(opened) => Some(opened),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Closed) => {
-                Some(Err("the task that opens its log has ended: it is tried again".to_owned()))
-            }
+            Err(TryRecvError::Closed) => Some(Err("the task that opens its log has failed, will retry".to_owned())),
         }
     }
 

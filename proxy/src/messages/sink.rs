@@ -103,7 +103,7 @@ impl Sent {
                 // A sink over UDP may take and refuse messages in turn.
                 self.endings.due(now, self.ended.get())?;
                 *self.told.borrow_mut() = Some(error.clone());
-                Some((Level::Warn, format!("{error}; messages wait in the log, and it is tried again")))
+                Some((Level::Warn, format!("{error}; messages stay in the log, will retry")))
             }
             SenderEvent::Delivered { messages } => {
                 self.delivered.set(self.delivered.get() + messages);
@@ -123,7 +123,7 @@ impl Sent {
     fn refuse(&self, messages: u64, fate: &str, reason: &str, now: u64) -> Option<(Level, String)> {
         self.refused.set(self.refused.get() + messages);
         let count = self.refusals.due(now, self.refused.get())?;
-        Some((Level::Warn, format!("{count} message(s) were {fate}, as the sink refuses them: {reason}")))
+        Some((Level::Warn, format!("{count} message(s) were {fate} because the sink refuses them: {reason}")))
     }
 }
 

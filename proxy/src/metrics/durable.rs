@@ -29,19 +29,21 @@ const GAUGES: [Row; 5] = [
 
 const COUNTERS: [Row; 7] = [
     ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
-    ("portlane_durable_delivered", "Messages that were delivered, as far as the kind of sink tells.", |seen| {
+    ("portlane_durable_delivered", "Messages that were delivered, as far as this kind of sink confirms it.", |seen| {
         seen.delivered
     }),
-    ("portlane_durable_resent", "Messages that were sent once more, as the sink may not have them.", |seen| {
+    ("portlane_durable_resent", "Messages that were sent again because the sink may not have them.", |seen| {
         seen.resent
     }),
-    ("portlane_durable_dead_lettered", "Messages that were put aside, as the sink refuses them.", |seen| {
-        seen.dead_lettered
-    }),
+    (
+        "portlane_durable_dead_lettered",
+        "Messages that were put aside as dead letters because the sink refuses them.",
+        |seen| seen.dead_lettered,
+    ),
     ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
         seen.kernel_drops
     }),
-    ("portlane_durable_lost", "Messages that damage or removal of the log has cost.", |seen| seen.lost),
+    ("portlane_durable_lost", "Messages that were lost because the log was damaged or removed.", |seen| seen.lost),
     ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
 ];
 

@@ -7,7 +7,7 @@ use proxy_api::{ListenerId, Offer};
 use super::Supervisor;
 use crate::{
     core::diff::Desired,
-    keeping::{self, Ask, OPEN_WITHIN},
+    keeping::{self, OPEN_WITHIN, ask::Ask},
     shared::Shared,
     threads::{Command, WorkerHandle},
 };

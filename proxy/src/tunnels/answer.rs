@@ -1,5 +1,7 @@
 //! One question of a worker: for a stream, the relay between it and the worker's end of a pair of sockets.
 
+mod flows;
+
 use std::{
     io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
@@ -18,7 +20,6 @@ use tunnel::{
 };
 use tunnel_core::{Open, Protocol, Reason, Target, hello::Instance};
 
-use super::flows;
 use crate::{
     agents::{Link, Question, Side, Wanted},
     core::address::AgentAddress,
@@ -86,11 +87,7 @@ async fn open(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>
 }
 
 /// Which instance is asked, and for what.
-pub(super) fn request(
-    to: &AgentAddress,
-    protocol: Protocol,
-    client: Option<SocketAddr>,
-) -> io::Result<(Instance, Open)> {
+fn request(to: &AgentAddress, protocol: Protocol, client: Option<SocketAddr>) -> io::Result<(Instance, Open)> {
     let instance = Instance::new(&to.instance).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let target = Target { protocol, host: to.host.to_string(), port: to.port };
     Ok((instance, Open { target, source: client }))
@@ -104,7 +101,7 @@ fn link(files: &Arc<Files>) -> io::Result<(Link, Near)> {
 }
 
 /// The error of an attempt, whose kind says whether another instance may do better.
-pub(super) fn failure(error: Unopened) -> io::Error {
+fn failure(error: Unopened) -> io::Error {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NotConnected, PermissionDenied,
         ResourceBusy, TimedOut,

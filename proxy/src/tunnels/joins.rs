@@ -101,7 +101,7 @@ impl Standing {
             }
             Ok(None) => {
                 if self.offer.is_some() {
-                    self.say(maker, Level::Info, "its join string was used, and is removed".to_owned());
+                    self.say(maker, Level::Info, "its join string is used up, and was removed".to_owned());
                 }
                 false
             }
@@ -110,7 +110,8 @@ impl Standing {
                 // A fault that lasts is told once.
                 if self.failed.as_ref().is_none_or(|(_, before)| *before != why) {
                     let seconds = PAUSE.as_secs();
-                    self.say(maker, Level::Error, format!("cannot enrol: {why}; tried again every {seconds} s"));
+                    let message = format!("cannot issue a join string: {why}; will retry every {seconds} s");
+                    self.say(maker, Level::Error, message);
                 }
                 self.failed = Some((maker.now + PAUSE, why));
                 true

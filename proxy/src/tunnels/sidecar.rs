@@ -238,7 +238,9 @@ impl Thread {
                 Gateway::new(uid, &self.settings.folder, self.to_operator.asks.clone(), told, &self.woken)
                     .map_err(|error| chain(&error))
             } else {
-                Err(format!("a sidecar reaches agents of no more than {MAX_GATEWAYS} gateways"))
+                Err(format!(
+                    "a sidecar takes the agents of at most {MAX_GATEWAYS} gateways: place the forwards of this one on the gateway"
+                ))
             };
             match made {
                 Ok(gateway) => drop(self.gateways.insert(uid.to_owned(), gateway)),
@@ -333,7 +335,7 @@ async fn listen(address: SocketAddr, names: Names, files: Arc<Files>, log: Log) 
             Err(error) if is_told => tracing::debug!(%address, %error, "the port for agents is not free yet"),
             Err(error) => {
                 is_told = true;
-                let message = format!("{}; it is tried every {} s", taken(address, &error), PAUSE.as_secs());
+                let message = format!("{}; will retry every {} s", taken(address, &error), PAUSE.as_secs());
                 log.notice(Level::Error, "tunnels", "the agents of this sidecar", message);
             }
         }

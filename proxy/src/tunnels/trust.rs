@@ -151,7 +151,7 @@ pub(super) async fn keep<S>(
             Err(error) => {
                 let why = chain(error);
                 if failed.as_ref() != Some(&why) {
-                    log.notice(Level::Error, "tunnels", subject, format!("{why}; asked again every few seconds"));
+                    log.notice(Level::Error, "tunnels", subject, format!("{why}; will retry every few seconds"));
                     failed = Some(why);
                 }
             }

@@ -62,6 +62,14 @@ impl<'a> Namespace<'a> {
         self
     }
 
+    /// With the most restricted profile of Pod Security.
+    #[must_use]
+    pub fn restricted(self) -> Self {
+        let restricted = "pod-security.kubernetes.io/enforce=restricted";
+        self.cluster.kubectl(&["label", "namespace", &self.name, restricted]).ok();
+        self
+    }
+
     /// With another longest wait for a condition than [`PATIENCE`].
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {

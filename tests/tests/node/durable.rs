@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, ErrorKind, Read, Write},
+    io,
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -13,14 +13,7 @@ use std::{
     time::Duration,
 };
 
-use durable_core::{
-    intake::{
-        Limits, Oversize,
-        relp::{Received, Server},
-    },
-    send::{Outgoing, Relp, Verdict},
-};
-use harness::{Namespace, Node, until, until_within};
+use harness::{Namespace, Node, send_relp, serve_relp, until, until_within};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{PersistentVolumeClaim, Pod},
@@ -111,27 +104,12 @@ fn listen(listener: &TcpListener, stop: &AtomicBool, taken: &Mutex<BTreeSet<Stri
 }
 
 /// Answers what was taken, until the client has left or the sink goes.
-fn serve(mut stream: TcpStream, stop: &AtomicBool, taken: &Mutex<BTreeSet<String>>) {
+fn serve(stream: TcpStream, stop: &AtomicBool, taken: &Mutex<BTreeSet<String>>) {
     stream.set_read_timeout(Some(LOOK)).expect("an option");
-    let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
-    let mut buffer = [0; 4096];
-    while !stop.load(Relaxed) {
-        let count = match stream.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => count,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
-            Err(_) => return,
-        };
-        let (mut received, mut out) = (Vec::new(), Vec::new());
-        server.feed(&buffer[..count], &mut received, &mut out).expect("portlane speaks RELP");
-        for Received { transaction, payload } in received {
-            taken.lock().expect("unpoisoned").insert(String::from_utf8(payload).expect("text"));
-            server.answer(transaction, &mut out);
-        }
-        if stream.write_all(&out).is_err() {
-            return;
-        }
-    }
+    let take = |message: String| {
+        taken.lock().expect("unpoisoned").insert(message);
+    };
+    serve_relp(stream, || !stop.load(Relaxed), take);
 }
 
 /// A message that a pod has answered, so that it is on its disk.
@@ -212,50 +190,22 @@ impl Client {
     }
 
     /// Sends from the first message without an answer on, until the client is stopped and its last message is answered.
-    fn session(&mut self, mut stream: TcpStream, to: SocketAddr) -> io::Result<()> {
-        let mut out = Vec::new();
-        let mut relp = Relp::open(WINDOW, &mut out);
-        let (mut buffer, mut verdicts, mut pushed) = ([0; 4096], Vec::new(), self.next);
-        while relp.waits() {
-            stream.write_all(&out)?;
-            out.clear();
-            let count = stream.read(&mut buffer)?;
-            if count == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            relp.received(&buffer[..count], &mut verdicts).map_err(io::Error::other)?;
-            for verdict in verdicts.drain(..) {
-                if let Verdict::Delivered { through } = verdict {
-                    self.heard(through, to);
-                }
-            }
+    fn session(&mut self, stream: TcpStream, to: SocketAddr) -> io::Result<()> {
+        let Self { name, next, stop, answers } = self;
+        let (first, text) = (*next, |number: u64| format!("{name} {number}"));
+        let message = |number: u64| (!stop.load(Relaxed)).then(|| text(number));
+        send_relp(stream, WINDOW, first, message, |through| {
+            let news = (*next..=through).map(|number| Answer { message: text(number), by: to });
+            answers.lock().expect("unpoisoned").extend(news);
+            *next = through + 1;
             thread::park_timeout(PAUSE);
-            while relp.room() > 0 && !self.stop.load(Relaxed) {
-                relp.push(Outgoing { number: pushed, payload: self.message(pushed).into_bytes() }, &mut out);
-                pushed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every message through this one was answered.
-    fn heard(&mut self, through: u64, by: SocketAddr) {
-        let answers = (self.next..=through).map(|number| Answer { message: self.message(number), by });
-        self.answers.lock().expect("unpoisoned").extend(answers);
-        self.next = through + 1;
-    }
-
-    fn message(&self, number: u64) -> String {
-        format!("{} {number}", self.name)
+        })
     }
 }
 
 /// A namespace with the most restricted profile of Pod Security.
 pub(crate) fn restricted(purpose: &str) -> Namespace<'static> {
-    let namespace = operated().namespace(purpose).for_pods();
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
-    namespace
+    operated().namespace(purpose).for_pods().restricted()
 }
 
 /// Volumes on the disk of the node, of a class with the name of the namespace. `binding` says when they are bound.

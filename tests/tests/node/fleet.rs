@@ -81,9 +81,7 @@ pub(crate) fn shop<'a>(cluster: &'a Cluster, purpose: &str) -> Namespace<'a> {
 
 /// As [`shop`], with backends that listen on this address.
 pub(crate) fn shop_on<'a>(cluster: &'a Cluster, purpose: &str, address: &str) -> Namespace<'a> {
-    let namespace = cluster.namespace(purpose).for_pods();
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    let namespace = cluster.namespace(purpose).for_pods().restricted();
     for name in ["web", "other"] {
         namespace.apply(&BACKEND.replace("NAME", name).replace("ADDRESS", address));
     }

@@ -14,10 +14,7 @@ const EXAMPLE: &str = include_str!("../../../examples/sidecar.yaml");
 
 /// As restricted as Pods can be.
 fn restricted(purpose: &str) -> Namespace<'static> {
-    let namespace = operated().namespace(purpose).for_pods();
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
-    namespace
+    operated().namespace(purpose).for_pods().restricted()
 }
 
 /// What the app gets from a door of its pod.

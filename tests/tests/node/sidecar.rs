@@ -74,10 +74,8 @@ fn it_forwards_tcp_and_udp_between_pods_and_through_a_service() {
 #[test]
 fn it_forwards_tcp_and_udp_from_the_host() {
     let Some(node) = shared::node_with_a_host() else { return };
-    let namespace = node.namespace("door-host").for_pods();
     // The example fits the most restricted profile of Pod Security.
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    namespace.cluster().kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
+    let namespace = node.namespace("door-host").for_pods().restricted();
     let pod = door_on(node, &namespace, EXAMPLE);
     let service: Service = namespace.get("app").expect("app exists");
     let service: IpAddr =

@@ -2,23 +2,16 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     net::TcpStream,
     path::Path,
     sync::{Arc, Mutex},
 };
 
-use durable_core::{
-    intake::{
-        Limits, Oversize,
-        relp::{Received, Server as RelpServer},
-    },
-    send::{Outgoing, Relp, Verdict},
-};
 use harness::{
     Backend, Behaviour, Listener, Program, connect, forward, free_port,
     programs::{self, KubernetesVersion},
-    until,
+    send_relp, serve_relp, until,
 };
 
 use crate::server::{Server, listens, open_folder};
@@ -53,46 +46,22 @@ fn message(number: u64) -> String {
 
 /// Sends all messages over RELP. `kept` hears how many of them are acknowledged, each time that there are more.
 fn send(port: u16, mut kept: impl FnMut(u64)) {
-    let mut stream = connect(port).expect("a connection");
-    let (mut out, mut verdicts, mut buffer) = (Vec::new(), Vec::new(), [0; 4096]);
-    let mut relp = Relp::open(WINDOW, &mut out);
-    let (mut next, mut acknowledged) = (0, 0);
-    while acknowledged < COUNT {
-        while next < COUNT && relp.room() > 0 {
-            relp.push(Outgoing { number: next, payload: message(next).into_bytes() }, &mut out);
-            next += 1;
-        }
-        stream.write_all(&out).expect("the proxy reads");
-        out.clear();
-        let count = stream.read(&mut buffer).expect("the proxy answers");
-        assert!(count > 0, "the proxy has closed the connection after {acknowledged} messages");
-        relp.received(&buffer[..count], &mut verdicts).expect("the proxy speaks RELP");
-        for verdict in verdicts.drain(..) {
-            let Verdict::Delivered { through } = verdict else { panic!("{verdict:?}") };
-            acknowledged = through + 1;
-            kept(acknowledged);
-        }
-    }
+    let stream = connect(port).expect("a connection");
+    let (mut acknowledged, next) = (0, |number: u64| (number < COUNT).then(|| message(number)));
+    let answered = |through: u64| {
+        acknowledged = through + 1;
+        kept(acknowledged);
+    };
+    send_relp(stream, WINDOW, 0, next, answered).expect("the proxy answers");
+    assert_eq!(acknowledged, COUNT, "the proxy has closed the connection");
 }
 
 /// A sink over RELP, and what it was given.
 fn sink(port: u16) -> (Backend, Arc<Mutex<Vec<String>>>) {
     let taken = Arc::<Mutex<Vec<String>>>::default();
     let kept = taken.clone();
-    let serve = move |mut stream: TcpStream| {
-        let mut server = RelpServer::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            let (mut received, mut out) = (Vec::new(), Vec::new());
-            server.feed(&buffer[..count], &mut received, &mut out).expect("the proxy speaks RELP");
-            for Received { transaction, payload } in received {
-                kept.lock().expect("unpoisoned").push(String::from_utf8(payload).expect("text"));
-                server.answer(transaction, &mut out);
-            }
-            if stream.write_all(&out).is_err() {
-                return;
-            }
-        }
+    let serve = move |stream: TcpStream| {
+        serve_relp(stream, || true, |message| kept.lock().expect("unpoisoned").push(message));
     };
     (Backend::start_on(port, Behaviour::Run(Arc::new(serve))), taken)
 }

@@ -11,7 +11,7 @@ mod refusals;
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::Write,
     net::{TcpStream, UdpSocket},
     path::Path,
     process::Command,
@@ -19,11 +19,9 @@ use std::{
     time::Duration,
 };
 
-use durable_core::intake::{
-    Limits, Oversize,
-    relp::{Received, Server},
+use harness::{
+    Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, serve_relp, until,
 };
-use harness::{Backend, Behaviour, Listener, Program, binary, connect, forward, free_port, http_get, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -42,7 +40,9 @@ impl Sink {
     fn start(port: u16) -> Self {
         let taken = Arc::<Mutex<Vec<String>>>::default();
         let kept = taken.clone();
-        let serve = move |stream: TcpStream| serve(stream, &kept);
+        let serve = move |stream: TcpStream| {
+            serve_relp(stream, || true, |message| kept.lock().expect("unpoisoned").push(message));
+        };
         Self { _backend: Backend::start_on(port, Behaviour::Run(Arc::new(serve))), taken }
     }
 
@@ -50,23 +50,6 @@ impl Sink {
     fn taken(&self, word: &str) -> Vec<String> {
         let taken = self.taken.lock().expect("unpoisoned");
         taken.iter().filter(|message| message.starts_with(word)).cloned().collect()
-    }
-}
-
-/// Answers what was kept, until the client has left.
-fn serve(mut stream: TcpStream, kept: &Mutex<Vec<String>>) {
-    let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        let (mut received, mut out) = (Vec::new(), Vec::new());
-        server.feed(&buffer[..count], &mut received, &mut out).expect("the client speaks RELP");
-        for Received { transaction, payload } in received {
-            kept.lock().expect("unpoisoned").push(String::from_utf8(payload).expect("text"));
-            server.answer(transaction, &mut out);
-        }
-        if stream.write_all(&out).is_err() {
-            return;
-        }
     }
 }
 

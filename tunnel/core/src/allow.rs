@@ -52,7 +52,7 @@ pub enum AllowError {
         error: EntryError,
     },
     /// Too many.
-    #[error("there are {0} allowed targets, and 64 may be listed: join neighbours to networks and ranges of ports")]
+    #[error("there are {0} allowed targets, and 64 may be listed: merge neighbours into networks and port ranges")]
     TooMany(usize),
 }
 

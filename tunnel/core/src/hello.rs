@@ -15,7 +15,7 @@ use std::{fmt, ops::RangeInclusive};
 use crate::frame::{HEADER, Header, Kind, Malformed, Reader, put, split};
 use crate::identity::{EndpointId, NameError, label};
 use crate::open::MAX_DETAIL;
-use crate::session::Violation;
+use crate::violation::Violation;
 
 mod named;
 #[cfg(test)]

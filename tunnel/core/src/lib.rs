@@ -24,10 +24,12 @@ pub mod places;
 pub mod registry;
 mod session;
 mod stream;
+mod violation;
 
 pub use dial::Dialler;
 pub use frame::{HEADER, Kind, MAX_DATAGRAM, MAX_PAYLOAD, Malformed};
 pub use limits::Limits;
 pub use open::{MAX_DETAIL, MAX_HOST, Open, Protocol, Reason, Refusal, Target};
-pub use session::{Counters, Loss, NotOpened, Notice, Session, Side, StreamId, Violation};
+pub use session::{Counters, Loss, NotOpened, Notice, Session, Side, StreamId};
 pub use stream::End;
+pub use violation::Violation;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::backlog::FreeBlocks;
-use crate::frame::{Kind, MAX_PAYLOAD, Malformed};
+use crate::frame::MAX_PAYLOAD;
 use crate::hello::Named;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
 use crate::open::{Protocol, Refusal};
 use crate::stream::{Phase, Stream};
+use crate::violation::Violation;
 
 mod application;
 mod carrier;
@@ -84,31 +85,11 @@ pub enum NotOpened {
     #[error("too many requests are not answered yet")]
     Unanswered,
     /// [`Limits::memory`] is promised.
-    #[error("the memory for windows is promised to other streams")]
+    #[error("the memory for windows is reserved for other streams")]
     Memory,
     /// The session is over, or the peer takes no new streams.
     #[error("the session takes no new streams")]
     Closed,
-}
-
-/// What a peer did against the protocol. The carrier must be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// Not a frame.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// A frame of a carrier that a later one has replaced, or of none.
-    #[error("a frame came on a connection that is no longer in use")]
-    Stale,
-    /// Any other frame before [`Kind::Resume`], or that one again.
-    #[error("a frame of the kind {0:?} came at the wrong time")]
-    OutOfTurn(Kind),
-    /// A request with an id of this end, or of a stream that is there.
-    #[error("a request has the id {0}, which is not free")]
-    Id(u32),
-    /// Bytes that are not the next ones or were not granted, or a wrong acknowledgement.
-    #[error("the positions of stream {0} are wrong")]
-    Position(u32),
 }
 
 /// What was counted since the session began.

@@ -20,15 +20,15 @@ use crate::{CarryEnd, Tunnel};
 /// Why an attempt came to nothing.
 #[derive(Debug, Error)]
 enum DialError {
-    #[error("no connection within the time for that: check the address and the way to it")]
+    #[error("no connection in time: check the address and the way to it")]
     TimedOut,
     #[error(transparent)]
     Reach(ReachError),
-    #[error("the connection could not be made safe")]
+    #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
     #[error(transparent)]
     Handshake(HandshakeError),
-    #[error("the endpoint speaks of a session that this agent does not have, or is another one than was dialled")]
+    #[error("the endpoint is not the one that was dialled, or answered with a session that this agent does not have")]
     Unexpected,
 }
 

@@ -138,10 +138,10 @@ impl Event<'_> {
             }
             Self::Dropped { reason, count } => tracing::debug!(?reason, count, "datagrams were dropped"),
             Self::Draining => {
-                tracing::info!("stopping: no new streams are taken, and those that are there may end");
+                tracing::info!("stopping: no new streams are taken, and open ones may finish");
             }
             Self::Cut(streams) => {
-                tracing::warn!(streams, "the time to stop is over: the streams that are left are reset");
+                tracing::warn!(streams, "the time to finish is over: the streams that are left are reset");
             }
         }
     }

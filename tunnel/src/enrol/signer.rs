@@ -170,7 +170,7 @@ impl LocalSigner {
 /// The server's owner has to act, and the agent's owner can only ask again.
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
     tracing::error!(error = chain(error), "cannot give an agent a certificate");
-    let detail = "the server cannot sign a certificate now: its log says why; then try again".to_owned();
+    let detail = "the server cannot sign certificates now: see its log, and try again".to_owned();
     EnrolRefusal { reason: EnrolReason::Unavailable, detail }
 }
 

@@ -31,7 +31,7 @@ pub enum EndpointError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file holds something else.
-    #[error("{} does not hold the key and the certificate of this endpoint: a new one is asked for", .0.display())]
+    #[error("{} does not hold the key and the certificate of this endpoint: asking for a new one", .0.display())]
     Content(PathBuf),
     /// A key or a request cannot be generated.
     #[error("cannot generate the key of this endpoint, or its request for a certificate")]

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::admission::shown::cut;
+
 /// Fields beside each other that decide a rule, by how its message begins. The first word of a message is the field that
 /// is wrong.
 const DECIDING: [(&str, &[&str]); 14] = [
@@ -53,7 +55,7 @@ pub(super) fn of(message: &str, field: &str, object: &Value) -> Option<(String, 
 fn words(value: &Value) -> String {
     match value {
         Value::Null => "absent".to_owned(),
-        Value::String(text) => super::cut(text),
+        Value::String(text) => cut(text),
         Value::Array(_) | Value::Object(_) => "set".to_owned(),
         other => other.to_string(),
     }

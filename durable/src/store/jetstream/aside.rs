@@ -76,7 +76,7 @@ impl Keeper {
             // The caller may have gone.
             let _ = reply.send(put.map_err(|error| {
                 StoreError::Server(format!(
-                    "cannot put a message into the stream {name}: {error}; see to the NATS server"
+                    "cannot put a message into the stream {name}: {error}; check the NATS server"
                 ))
             }));
         });

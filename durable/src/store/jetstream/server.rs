@@ -22,7 +22,7 @@ const DUPLICATES: Duration = Duration::from_secs(120);
 
 /// What fails, and where.
 pub(super) fn words(settings: &JetStreamSettings, doing: &str, error: &dyn Display) -> String {
-    format!("cannot {doing} the stream {} of {}: {error}; see to the NATS server", settings.stream, settings.url)
+    format!("cannot {doing} the stream {} of {}: {error}; check the NATS server", settings.stream, settings.url)
 }
 
 /// Connects, and keeps the connection. `link` counts how often it broke, or was there again.

@@ -4,7 +4,7 @@ use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::p
 use serde_json::Value;
 
 use crate::{
-    desired::autoscaler::Scaler,
+    desired::autoscaler::{FAILED, Scaler},
     names::{HANDOVER, NAME},
     status::scaling::NoScaler,
     world::managed_fields::{REPLICAS, has_field},
@@ -16,6 +16,12 @@ const DEFAULT: i32 = 1;
 const HELM: [&str; 2] = ["helm", "terraform-provider-helm"];
 /// Annotation in which `kubectl apply` and Argo CD keep the last manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Whether an earlier HPA has to go for this reason. A request that failed proves nothing.
+#[must_use]
+pub fn ends_earlier(why: &NoScaler) -> bool {
+    why.reason != FAILED
+}
 
 /// The field manager whose manifest sets `spec.replicas`; `None` if no manifest does.
 ///

@@ -22,7 +22,7 @@ const KEPT: u64 = LIFETIME + LOOKS.1;
 
 /// A root is in use that this replica used so recently. Looks that are further apart begin anew, so that a replica that
 /// cannot write for a while forgets no use.
-pub const RECENT: Duration = Duration::from_secs(LOOKS.1);
+pub(super) const RECENT: Duration = Duration::from_secs(LOOKS.1);
 
 /// The roots that were not seen in use, as the annotation of the Secret has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -97,9 +97,8 @@ fn accepted(facts: &AgentFacts, is_suspended: bool) -> Finding {
     };
     let left_out = (facts.left_out > 0).then(|| {
         format!(
-            "{} pod(s) with sidecars of its forwards are out of its reach, and visitors find no instance there: an agent \
-             reaches the {MOST_OF_AGENT} oldest pods, as far as its gateway has room; place these forwards on \
-             ForwardGateway {gateway}",
+            "{} pod(s) with sidecars of its forwards have no connection to it: an agent connects to the {MOST_OF_AGENT} \
+             oldest pods, and to fewer if its gateway is full; place these forwards on ForwardGateway {gateway}",
             facts.left_out
         )
     });
@@ -126,10 +125,10 @@ fn enrolled(facts: &AgentFacts) -> Finding {
     let Enrolment { secret, enrolled, left, awaited, failure } = enrolment;
     if *enrolled > 0 {
         let others = match failure.as_ref().or(awaited.as_ref()) {
-            Some(why) => format!("nobody else can now: {why}"),
-            None => format!("{left} more may"),
+            Some(why) => format!("no other can enrol now: {why}"),
+            None => format!("{left} more may enrol"),
         };
-        return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled, and {others}"));
+        return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled; {others}"));
     }
     if let Some(why) = failure {
         return finding(Truth::False, "EnrolmentFailed", why.clone());
@@ -221,9 +220,11 @@ mod tests {
         let enrolment = Enrolment { enrolled: 1, left: 1, ..Enrolment::default() };
         let failing = Enrolment { failure: Some("the Secret is not ours".to_owned()), ..enrolment.clone() };
         let waiting = Enrolment { awaited: Some("waits".to_owned()), ..enrolment.clone() };
-        for (enrolment, expected) in
-            [(enrolment, "1 more may"), (failing, "the Secret is not ours"), (waiting, "nobody else can now: waits")]
-        {
+        for (enrolment, expected) in [
+            (enrolment, "1 more may enrol"),
+            (failing, "the Secret is not ours"),
+            (waiting, "no other can enrol now: waits"),
+        ] {
             let found = found(enrolment);
             assert_eq!(found.status, Truth::True, "the certificate that is there counts");
             assert!(found.message.ends_with(expected), "{}", found.message);

@@ -70,8 +70,7 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
     match drain {
         Drain::Runs => (
             "Draining",
-            "messages go to their sinks once the pod is gone; a sink that is away, or a pod that does not end, delays \
-             that"
+            "messages are sent once the pod is gone; a sink that is away, or a pod that does not end, holds this up"
                 .to_owned(),
         ),
         Drain::Refused => (
@@ -92,9 +91,8 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
         Drain::Failed => (
             "DrainFailed",
             format!(
-                "the Job has ended with an error, as with messages without a listener, dead letters or damage: see the \
-                 last line of its log (kubectl logs --previous job/{job}), and do what it says, or delete the claim to \
-                 give up its messages"
+                "the Job has failed, often for messages without a listener, dead letters or damage: do what the last \
+                 line of its log says (kubectl logs --previous job/{job}), or delete the claim to give up its messages"
             ),
         ),
     }

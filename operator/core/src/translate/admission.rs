@@ -1,11 +1,13 @@
 //! Admission of forwards by their gateway.
 
-use crds::{ForwardGateway, From, NamespaceScope};
+use crds::ForwardGateway;
 
 use crate::{
     translate::{
         asked::Asked,
-        backends, claims, tenants,
+        backends, claims,
+        scope::is_in_scope,
+        tenants,
         validate::{Placement, ValidForward, transport},
         verdict::{Condition, Reason},
     },
@@ -74,18 +76,6 @@ pub(crate) fn refused(world: &World, placement: &Placement, namespace: &str, ask
         )
     });
     outside.or_else(|| tenants::refusal(world, (key, gateway), namespace, asked))
-}
-
-/// Whether a gateway admits a namespace by this scope. Absent: its own.
-pub(crate) fn is_in_scope(world: &World, gateway: &ObjectKey, scope: Option<&NamespaceScope>, namespace: &str) -> bool {
-    match scope.map(|scope| (scope.from, scope.selector.as_ref())) {
-        None | Some((From::Same, _)) => gateway.namespace == namespace,
-        Some((From::All, _)) => true,
-        Some((From::Selector, selector)) => {
-            let labels = world.namespaces.get(namespace);
-            selector.zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
-        }
-    }
 }
 
 fn port_allowed(gateway: &ForwardGateway, listener: &Asked<'_>) -> bool {

@@ -185,8 +185,8 @@ pub(crate) fn taken_port<'a>(
     let (to, _) = first(listener)?;
     groups.any(sidecars::has_taken_port).then(|| {
         format!(
-            "backend {} of listener '{}' has no instance in pods whose app has port {SIDECAR_TUNNEL_PORT}/TCP, where agents \
-             reach sidecars: move the app to another port, or place the forward on the gateway of the agent",
+            "backend {} of listener '{}' has no instance in pods whose app uses port {SIDECAR_TUNNEL_PORT}/TCP, to which \
+             agents connect: move the app to another port, or place the forward on the gateway of the agent",
             to.words(namespace),
             listener.name
         )

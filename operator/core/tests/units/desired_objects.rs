@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, net::Ipv6Addr};
 use crds::{Autoscaling, ForwardGateway, PortForward, TargetKind};
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use operator_core::{
-    ObjectKey,
+    NoScaler, ObjectKey,
     desired::{
-        autoscaler::{Scaler, least, of_forward, of_gateway},
+        autoscaler::{FAILED, Scaler, least, of_forward, of_gateway},
         ca::{Root, Roots, Trusted},
         gateway::{Fleets, children, selector_text, unwanted},
-        holder::{holder, obstacle},
+        holder::{ends_earlier, holder, obstacle},
         pods::Pods,
     },
     world::child::ChildKind,
@@ -115,6 +115,8 @@ fn an_autoscaler_needs_a_target_whose_replicas_nobody_else_sets() {
     let held: ObjectMeta = serde_json::from_value(json!({"managedFields": [entry]})).expect("metadata");
     let held = obstacle(&scaler(), Some((&held, Some(3))), &[]).expect("an obstacle");
     assert_eq!(held.reason, "ReplicasHeld");
+    let failed = NoScaler { reason: FAILED, message: String::new() };
+    assert!(ends_earlier(&missing) && ends_earlier(&held) && !ends_earlier(&failed), "a failure proves nothing");
     assert!(held.message.contains("argocd"), "{}", held.message);
     assert_eq!(why(&[]), None);
 }

@@ -1,6 +1,20 @@
 //! What the roots of gateways have to do with each other.
 
-use operator_core::enrolment::{Failing, NoPlace, ROOTS, place, root_key};
+use std::time::Duration;
+
+use operator_core::enrolment::{Failing, NoPlace, ROOTS, RootAge, place, root_key};
+
+#[test]
+fn a_root_is_read_again_after_a_minute_signs_unread_for_two_days_and_may_count_for_a_week() {
+    let (minute, day) = (60, 24 * 3600);
+    let at = |seconds: u64| {
+        let age = RootAge(Duration::from_secs(seconds));
+        (age.is_fresh(), age.is_recent(), age.may_count())
+    };
+    assert_eq!((at(minute - 1), at(minute)), ((true, true, true), (false, true, true)));
+    assert_eq!((at(2 * day - 1), at(2 * day)), ((false, true, true), (false, false, true)));
+    assert_eq!((at(7 * day - 1), at(7 * day)), ((false, false, true), (false, false, false)));
+}
 
 #[test]
 fn a_gateway_that_cannot_be_signed_for_is_said_once_and_hides_no_other_one() {

@@ -16,6 +16,7 @@ mod desired_plan;
 mod desired_tunnels;
 mod enrolment;
 mod enrolment_roots;
+mod enrolment_secret;
 mod followers;
 mod guests;
 mod hostile_proxies;

@@ -7,13 +7,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex as Lock, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, api::PostParams};
 use operator_core::{
-    enrolment::{LIFETIME, Looked, NoPlace, RECENT, ROOTS, Unused, place, root_key},
+    enrolment::{Looked, NoPlace, ROOTS, RootAge, Unused, place, root_key},
     names::UNUSED_ROOTS,
 };
 use tokio::sync::Mutex;
@@ -24,11 +24,6 @@ use tunnel::{
 use tunnel_core::identity::ValidityError;
 
 use crate::outputs::deadline::{RequestError, answer};
-
-/// Longest time for which a root counts that was read.
-const LOOK: Duration = Duration::from_secs(60);
-/// A gateway that asked for nothing for so long has no certificate that counts.
-const FORGET: Duration = Duration::from_secs(LIFETIME);
 
 /// Why there is no root.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +92,12 @@ struct Known {
     looked: Instant,
 }
 
+impl Known {
+    fn age(&self) -> RootAge {
+        RootAge(self.looked.elapsed())
+    }
+}
+
 /// The root of one gateway. Who reads it has the lock; absent: it was not read yet.
 type Place = Mutex<Option<Known>>;
 
@@ -127,7 +128,7 @@ impl TunnelRoots {
     pub async fn current(&self, (namespace, gateway_uid): (&str, &str), now: u64) -> Result<Arc<Authority>, RootError> {
         let place = self.place(gateway_uid);
         let mut known = place.lock().await;
-        if let Some(fresh) = known.as_ref().filter(|known| known.looked.elapsed() < LOOK) {
+        if let Some(fresh) = known.as_ref().filter(|known| known.age().is_fresh()) {
             return Ok(fresh.authority.clone());
         }
         let authority = match (self.read((namespace, gateway_uid), now).await, known.as_ref()) {
@@ -137,15 +138,14 @@ impl TunnelRoots {
                     tracing::warn!(
                         secret = %self.name,
                         gateway_uid,
-                        "the root of a gateway is another one: agents that enrolled before have to enrol again, with new \
-                         join strings"
+                        "the root of a gateway was replaced: agents that enrolled before have to enrol again, with new join \
+                         strings"
                     );
                 }
                 Arc::new(authority)
             }
-            // Another leader may be about to remove one that was not used for longer.
-            (Err(RootError::Secret { name, source }), Some(before)) if before.looked.elapsed() < RECENT => {
-                tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the known one");
+            (Err(RootError::Secret { name, source }), Some(before)) if before.age().is_recent() => {
+                tracing::warn!(secret = name, error = %source, "cannot read the root of a gateway, using the one that was read last");
                 before.authority.clone()
             }
             (Err(error), _) => return Err(error),
@@ -216,7 +216,7 @@ impl TunnelRoots {
         }
         self.note(&mut secret, &unused).await?;
         for key in &gone {
-            tracing::info!(secret = %self.name, key, "removed a root of the tunnels: nothing that it signed counts any more");
+            tracing::info!(secret = %self.name, key, "removed an unused root of the tunnels: all that it signed has expired");
         }
         Ok(gone.len())
     }
@@ -281,13 +281,13 @@ impl TunnelRoots {
 
 /// Whether a root that was read may still be that of certificates that count.
 fn counts(known: Option<&Known>) -> bool {
-    known.is_some_and(|known| known.looked.elapsed() < FORGET)
+    known.is_some_and(|known| known.age().may_count())
 }
 
 /// Whether a root is in use: it was used recently, or somebody reads it.
 fn is_recent(place: &Place) -> bool {
     match place.try_lock() {
-        Ok(known) => known.as_ref().is_some_and(|known| known.looked.elapsed() < RECENT),
+        Ok(known) => known.as_ref().is_some_and(|known| known.age().is_recent()),
         Err(_) => true,
     }
 }

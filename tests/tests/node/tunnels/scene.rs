@@ -51,10 +51,7 @@ pub(super) fn bring_operator_back(node: &Node) {
 
 /// A namespace with the most restricted profile of Pod Security.
 pub(super) fn namespace<'a>(node: &'a Node, purpose: &str) -> Namespace<'a> {
-    let namespace = node.namespace(purpose).for_pods();
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    node.kubectl(&["label", "namespace", namespace.name(), restricted]).ok();
-    namespace
+    node.namespace(purpose).for_pods().restricted()
 }
 
 /// The gateway with so many pods, and with what `tunnels` has.

@@ -1,16 +1,19 @@
 //! Sinks over HTTP that refuse one message, fail, ask for a pause, or do not answer.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    io::Write,
     sync::{Arc, Mutex, mpsc::sync_channel},
     time::{Duration, Instant},
 };
 
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, until};
+use harness::{Backend, Listener, Program, connect, forward, free_port, until};
 use tempfile::{TempDir, tempdir};
 
-use super::{figure, run, until_kept};
+use super::{
+    figure,
+    http::{sink, status},
+    run, until_kept,
+};
 
 /// Lines of a test of many.
 const MANY: usize = 10_000;
@@ -36,42 +39,6 @@ impl Scene {
         let mut client = connect(self.port).expect("a connection");
         client.write_all((lines.join("\n") + "\n").as_bytes()).expect("it is sent");
     }
-}
-
-/// A sink that answers each body as a function says.
-fn sink(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Backend {
-    Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| {
-        let mut requests = BufReader::new(stream);
-        while let Some(body) = posted(&mut requests) {
-            let answer = answer(&body);
-            if requests.get_mut().write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-        }
-    })))
-}
-
-/// The body of the next request. `None`: the connection has ended.
-fn posted(requests: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut length = 0_usize;
-    loop {
-        let mut line = String::new();
-        requests.read_line(&mut line).ok().filter(|count| *count > 0)?;
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.parse().expect("a length");
-        }
-    }
-    let mut body = vec![0; length];
-    requests.read_exact(&mut body).ok()?;
-    Some(String::from_utf8(body).expect("text"))
-}
-
-fn status(status: u16, header: &str) -> String {
-    format!("HTTP/1.1 {status} X\r\n{header}Content-Length: 0\r\n\r\n")
 }
 
 /// Bodies that a sink took, and when each request came.

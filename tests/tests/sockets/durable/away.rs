@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
     sync::{
         Arc, Mutex,
@@ -13,14 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use durable_core::{
-    intake::{
-        Limits, Oversize,
-        relp::{Received, Server},
-    },
-    send::{Outgoing, Relp, Verdict},
+use durable_core::intake::{
+    Limits, Oversize,
+    relp::{Received, Server},
 };
-use harness::{Backend, Behaviour, Listener, connect, forward, free_port, until, until_within};
+use harness::{Backend, Behaviour, Listener, connect, forward, free_port, send_relp, until, until_within};
 use tempfile::tempdir;
 
 use super::{figure, run};
@@ -29,8 +26,9 @@ use super::{figure, run};
 const AWAY: Duration = Duration::from_millis(800);
 /// The seconds of a longer time.
 const LONG: &str = "PORTLANE_AWAY_SECONDS";
-/// The client sends so many messages, waits for their answers, and then for this time: at most 500 messages a second.
-const ROUND: usize = 10;
+/// The client waits for this time after so many messages, and has no more without an answer: at most 500 messages a
+/// second.
+const ROUND: u64 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 /// What makes messages as long as lines of a log.
 const FILLER: &str = "................................................................................";
@@ -97,7 +95,7 @@ impl Sink {
     }
 }
 
-/// Answers every message, and asks the oracle.
+/// Answers every message, and asks the oracle. What comes while the sink is away is not taken.
 fn serve(mut stream: TcpStream, oracle: &Mutex<Oracle>) {
     let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
     let (mut buffer, mut before) = ([0; 4096], None);
@@ -157,31 +155,15 @@ impl Client {
 }
 
 /// Sends until the client ends, and its last message is answered.
-fn send(mut stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io::Result<()> {
-    let (mut out, mut buffer, mut verdicts, mut next) = (Vec::new(), [0; 4096], Vec::new(), 0_u64);
-    let mut relp = Relp::open(ROUND, &mut out);
-    while relp.waits() {
-        stream.write_all(&out)?;
-        out.clear();
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        relp.received(&buffer[..count], &mut verdicts).map_err(io::Error::other)?;
-        for verdict in verdicts.drain(..) {
-            if let Verdict::Delivered { through } = verdict {
-                acknowledged.store(through + 1, Relaxed);
-            }
-        }
-        if relp.room() == ROUND {
+fn send(stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io::Result<()> {
+    let message = |number: u64| {
+        if number.is_multiple_of(ROUND) {
             thread::park_timeout(PAUSE);
         }
-        while relp.room() > 0 && !ends.load(Relaxed) {
-            relp.push(Outgoing { number: next, payload: format!("message {next} {FILLER}").into_bytes() }, &mut out);
-            next += 1;
-        }
-    }
-    Ok(())
+        (!ends.load(Relaxed)).then(|| format!("message {number} {FILLER}"))
+    };
+    let window = usize::try_from(ROUND).expect("few");
+    send_relp(stream, window, 0, message, |through| acknowledged.store(through + 1, Relaxed))
 }
 
 /// A bit less than a second, or as many seconds as `PORTLANE_AWAY_SECONDS` says.

@@ -1,16 +1,8 @@
 //! A proxy that only drains its folder, as in the pod that works through the volume of one that scale-in has removed.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpListener,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
 
-use durable_core::send::{Outgoing, Relp};
-use harness::{Listener, Program, binary, connect, forward, free_port};
+use harness::{Listener, Program, binary, connect, forward, free_port, send_relp};
 use rustix::process::Signal;
 use tempfile::{TempDir, tempdir};
 
@@ -27,22 +19,11 @@ fn listener(name: &str, port: u16, sink: u16) -> Listener {
 
 /// Sends messages over RELP, and waits until each is answered.
 fn fill(port: u16, messages: &[String]) {
-    let mut stream = connect(port).expect("a connection");
-    let (mut out, mut buffer, mut verdicts) = (Vec::new(), [0; 4096], Vec::new());
-    let mut relp = Relp::open(messages.len(), &mut out);
-    let mut rest = (0_u64..).zip(messages);
-    while relp.waits() {
-        stream.write_all(&out).expect("it is sent");
-        out.clear();
-        let count = stream.read(&mut buffer).expect("an answer");
-        assert_ne!(count, 0, "the program keeps the connection");
-        relp.received(&buffer[..count], &mut verdicts).expect("the program speaks RELP");
-        while relp.room() > 0 {
-            let Some((number, message)) = rest.next() else { break };
-            relp.push(Outgoing { number, payload: message.clone().into_bytes() }, &mut out);
-        }
-    }
-    assert!(rest.next().is_none(), "every message was sent");
+    let stream = connect(port).expect("a connection");
+    let message = |number: u64| messages.get(usize::try_from(number).expect("few")).cloned();
+    let mut answered = 0;
+    send_relp(stream, messages.len(), 0, message, |through| answered = through + 1).expect("the program answers");
+    assert_eq!(answered, messages.len() as u64, "every message was answered");
 }
 
 /// A folder in which a program that was killed has left messages of the listeners at these ports.

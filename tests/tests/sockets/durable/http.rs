@@ -1,7 +1,7 @@
 //! Sinks over HTTP.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     sync::{Arc, Mutex},
 };
@@ -11,6 +11,43 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use super::run;
+
+/// A sink that answers each body as a function says.
+pub(super) fn sink(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Backend {
+    Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| {
+        let mut requests = BufReader::new(stream);
+        while let Some(body) = posted(&mut requests) {
+            let answer = answer(&body);
+            if requests.get_mut().write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })))
+}
+
+/// The body of the next request. `None`: the connection has ended.
+fn posted(requests: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut length = 0_usize;
+    loop {
+        let mut line = String::new();
+        requests.read_line(&mut line).ok().filter(|count| *count > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().expect("a length");
+        }
+    }
+    let mut body = vec![0; length];
+    requests.read_exact(&mut body).ok()?;
+    Some(String::from_utf8(body).expect("text"))
+}
+
+/// An answer with this status, and these header lines.
+pub(super) fn status(status: u16, header: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{header}Content-Length: 0\r\n\r\n")
+}
 
 /// A sink that takes everything.
 struct Sink {
@@ -22,11 +59,11 @@ impl Sink {
     fn start() -> Self {
         let bodies = Arc::<Mutex<Vec<String>>>::default();
         let kept = bodies.clone();
-        let serve = move |stream: TcpStream| {
-            // The sender has left.
-            let _ = serve(&stream, &kept);
-        };
-        Self { backend: Backend::start(Behaviour::Run(Arc::new(serve))), bodies }
+        let backend = sink(move |body| {
+            kept.lock().expect("unpoisoned").push(body.to_owned());
+            status(200, "")
+        });
+        Self { backend, bodies }
     }
 
     /// What came, in the order of its arrival.
@@ -41,31 +78,6 @@ fn values(body: &str) -> Vec<Value> {
         return serde_json::from_str(body).expect("an array");
     }
     body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-/// Answers requests, and keeps their bodies.
-fn serve(stream: &TcpStream, kept: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut requests = BufReader::new(stream);
-    loop {
-        let mut length = 0_usize;
-        loop {
-            let mut line = String::new();
-            if requests.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            let line = line.trim_end().to_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse::<usize>().map_err(io::Error::other)?;
-            }
-        }
-        let mut body = vec![0; length];
-        requests.read_exact(&mut body)?;
-        kept.lock().expect("unpoisoned").push(String::from_utf8(body).map_err(io::Error::other)?);
-        requests.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
-    }
 }
 
 /// A listener for syslog that sends objects over HTTP.

@@ -3,8 +3,7 @@
 //! what the client sends again is within its window.
 
 use std::{
-    env,
-    io::{self, ErrorKind, Read, Write},
+    env, io,
     net::TcpStream,
     sync::{
         Arc, Mutex,
@@ -14,14 +13,7 @@ use std::{
     time::Instant,
 };
 
-use durable_core::{
-    intake::{
-        Limits, Oversize,
-        relp::{Received, Server},
-    },
-    send::{Outgoing, Relp, Verdict},
-};
-use harness::{Backend, Behaviour, Listener, connect, forward, free_port, until};
+use harness::{Backend, Behaviour, Listener, connect, forward, free_port, send_relp, serve_relp, until};
 use tempfile::tempdir;
 
 use super::run;
@@ -60,23 +52,14 @@ impl Oracle {
 }
 
 /// Answers every message, and asks the oracle.
-fn serve(mut stream: TcpStream, oracle: &Mutex<Oracle>) {
-    let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
-    let (mut buffer, mut before) = ([0; 4096], None);
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        let (mut received, mut out) = (Vec::new(), Vec::new());
-        server.feed(&buffer[..count], &mut received, &mut out).expect("portlane speaks RELP");
-        for Received { transaction, payload } in received {
-            let text = String::from_utf8(payload).expect("text");
-            let number: u64 = text.trim_start_matches("message ").parse().expect("a number");
-            oracle.lock().expect("unpoisoned").take(before, number);
-            before = Some(number);
-            server.answer(transaction, &mut out);
-        }
-        if stream.write_all(&out).is_err() {
-            return;
-        }
-    }
+fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
+    let mut before = None;
+    let take = |text: String| {
+        let number: u64 = text.trim_start_matches("message ").parse().expect("a number");
+        oracle.lock().expect("unpoisoned").take(before, number);
+        before = Some(number);
+    };
+    serve_relp(stream, || true, take);
 }
 
 /// A client that sends numbered messages, and after a break those again that have no answer.
@@ -120,30 +103,10 @@ impl Client {
 }
 
 /// Sends until the client ends, and its last message is answered.
-fn session(mut stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io::Result<()> {
-    let mut out = Vec::new();
-    let mut relp = Relp::open(usize::try_from(WINDOW).expect("few"), &mut out);
-    let mut next = acknowledged.load(Relaxed);
-    let (mut buffer, mut verdicts) = ([0; 4096], Vec::new());
-    while relp.waits() {
-        stream.write_all(&out)?;
-        out.clear();
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        relp.received(&buffer[..count], &mut verdicts).map_err(io::Error::other)?;
-        for verdict in verdicts.drain(..) {
-            if let Verdict::Delivered { through } = verdict {
-                acknowledged.store(through + 1, Relaxed);
-            }
-        }
-        while relp.room() > 0 && !ends.load(Relaxed) {
-            relp.push(Outgoing { number: next, payload: format!("message {next}").into_bytes() }, &mut out);
-            next += 1;
-        }
-    }
-    Ok(())
+fn session(stream: TcpStream, acknowledged: &AtomicU64, ends: &AtomicBool) -> io::Result<()> {
+    let (window, first) = (usize::try_from(WINDOW).expect("few"), acknowledged.load(Relaxed));
+    let message = |number: u64| (!ends.load(Relaxed)).then(|| format!("message {number}"));
+    send_relp(stream, window, first, message, |through| acknowledged.store(through + 1, Relaxed))
 }
 
 /// Twenty kills, or as many as `PORTLANE_KILLS` says.

@@ -13,7 +13,7 @@ use crate::frame::{HEADER, Kind, Malformed, Reader};
 use crate::hello::{first, framed, plain, put_text, shortened, text};
 use crate::identity::AgentName;
 use crate::join::Token;
-use crate::session::Violation;
+use crate::violation::Violation;
 
 #[cfg(test)]
 mod tests;

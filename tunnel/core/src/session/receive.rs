@@ -93,7 +93,7 @@ impl Session {
         if self.unanswered[1] >= unanswered {
             return Err(full(format!("{unanswered} requests wait for their targets, as many as may")));
         }
-        let none = || full("the memory for windows is promised to other streams".to_owned());
+        let none = || full("the memory for windows is reserved for other streams".to_owned());
         self.first_window(protocol).ok_or_else(none)
     }
 

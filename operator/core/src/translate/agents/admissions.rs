@@ -8,7 +8,7 @@ use proxy_api::MAX_AGENTS;
 use super::max_instances;
 use crate::{
     translate::{
-        admission::is_in_scope,
+        scope::is_in_scope,
         verdict::{Condition, Reason},
     },
     world::{
@@ -142,8 +142,8 @@ fn words(full: Full, gateway: &ObjectKey, key: &ObjectKey) -> String {
              them, or use another gateway"
         ),
         Full::Share(share) => format!(
-            "ForwardGateway {gateway} takes {share} instances of all agents of namespace '{}', and this agent with the \
-             older ones has more: lower their spec.maxInstances, remove some of them, or ask the owner of the gateway \
+            "ForwardGateway {gateway} takes {share} instances of all agents of namespace '{}', and this agent and the \
+             older ones want more: lower their spec.maxInstances, remove some of them, or ask the owner of the gateway \
              for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
             key.namespace
         ),

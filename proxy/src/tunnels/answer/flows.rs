@@ -13,7 +13,7 @@ use tunnel::{
 };
 use tunnel_core::Protocol;
 
-use super::answer::{failure, request};
+use super::{failure, request};
 use crate::{agents::FlowEnd, core::address::AgentAddress};
 
 /// How long an agent may take to answer that it has the target.

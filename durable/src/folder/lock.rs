@@ -7,20 +7,20 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
-use crate::folder::{FolderError, failed};
+use super::{FolderError, failed};
 
 /// The file that is locked. It stays, as its removal would let two processes lock two files.
 const NAME: &str = "LOCK";
 
 /// The right to use a folder, until it is dropped or the process ends, in whatever way.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(super) struct Lock {
     file: OwnedFd,
 }
 
 impl Lock {
     /// Takes the right, or says who cannot have it.
-    pub(crate) fn take(directory: &OwnedFd, path: &Path) -> Result<Self, FolderError> {
+    pub(super) fn take(directory: &OwnedFd, path: &Path) -> Result<Self, FolderError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(directory, NAME, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed("lock", path)(io::Error::from(error)))?;
@@ -48,7 +48,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    pub(crate) fn of(directory: &OwnedFd) -> io::Result<Self> {
+    pub(super) fn of(directory: &OwnedFd) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Self { file: openat(directory, NAME, flags, Mode::empty())? })
     }
