@@ -322,6 +322,11 @@ impl Log {
         }
     }
 
+    /// Whether a server has the log, so that it survives this process and its machine.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.durable.store, proxy_api::Store::JetStream { .. })
+    }
+
     /// Bytes that the log may have by its bounds.
     pub(super) fn most_bytes(&self) -> u64 {
         settings::most_bytes(&self.durable)
