@@ -7,9 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{ListenerId, Transport};
 
-/// Why a stream of a NATS server is refused in a cluster.
-pub const NO_JETSTREAM: &str = "is run by portlane run only in this version: Secrets do not reach proxies in pods, and \
-                                each of them would need a stream of its own; use store.disk";
+/// Why a stream of a NATS server is refused in a sidecar.
+pub const SIDECAR_STREAM: &str = "is not for sidecars: the credentials of the server would have to be in the pod of the \
+                                  app; use placement.gateway with a gateway that has spec.jetStream, or store.disk";
+/// Why the server of a stream is refused in a cluster.
+pub const STREAM_SERVER: &str = "is for portlane run: in a cluster the gateway names the server (spec.jetStream), so that \
+                                 its credentials reach no other; remove url, credentialsRef and replicas";
 
 /// Bytes of the name of a stream. A server takes 255, and a second stream has a longer name.
 const STREAM_NAME: usize = 200;
@@ -88,7 +91,7 @@ pub enum Store {
     },
     /// A stream of a NATS server.
     JetStream {
-        /// `nats://HOST:PORT` or `tls://HOST:PORT`.
+        /// `nats://HOST:PORT` or `tls://HOST:PORT`. Within the operator it may be empty: that of the gateway.
         url: String,
         /// Name of the Secret with the credentials; `None`: the server asks for none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,7 +198,7 @@ impl Durable {
             Store::JetStream { url, replicas, max_bytes, .. } => [
                 Some(("store.jetStream.maxBytes", *max_bytes, 16 * MIB..=TIB)),
                 Some(("store.jetStream.replicas", u64::from(*replicas), 1..=5)),
-                Some(("the length of store.jetStream.url", length(url), 1..=KIB)),
+                Some(("the length of store.jetStream.url", length(url), 0..=KIB)),
             ],
         };
         let own = [

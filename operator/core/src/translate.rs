@@ -25,6 +25,7 @@ pub(crate) mod peers;
 pub mod program;
 pub(crate) mod server_names;
 pub mod sidecars;
+pub(crate) mod streams;
 pub(crate) mod surroundings;
 pub(crate) mod tenants;
 pub mod translator;

@@ -2,7 +2,10 @@
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus, ServiceType};
 
-use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
+use crate::{
+    desired::jetstream,
+    status::conditions::{ConditionType, Finding, Truth, conditions},
+};
 
 /// What is known about a gateway's fleet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -121,7 +124,11 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
     }
     if facts.ready == 0 {
         let message = "no proxy of the fleet is ready yet: see the workload of the gateway and its pods";
-        return finding(Truth::Unknown, NO_PROXIES, message);
+        let message = match jetstream::waits_for(gateway) {
+            None => message.to_owned(),
+            Some(files) => format!("{message}; they start once the namespace of the gateway has {files}"),
+        };
+        return finding(Truth::Unknown, NO_PROXIES, &message);
     }
     let service = gateway.spec.service.as_ref().and_then(|service| service.type_);
     if service == Some(ServiceType::LoadBalancer) && facts.attached > 0 && facts.addresses.is_empty() {

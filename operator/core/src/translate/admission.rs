@@ -5,7 +5,7 @@ use crds::{ForwardGateway, From, NamespaceScope};
 use crate::{
     translate::{
         asked::Asked,
-        backends, claims, tenants,
+        backends, claims, streams, tenants,
         validate::{Placement, ValidForward, transport},
         verdict::{Condition, Reason},
     },
@@ -29,6 +29,9 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
     if let Some(cidr) = backends::bad_cidr(gateway) {
         let message =
             format!("ForwardGateway {key} has an invalid spec.allowedForwards.addressCIDRs: '{cidr}' is not a CIDR");
+        return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
+    }
+    if let Some(message) = streams::refusal(world, forward) {
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
     let asked: Vec<Asked<'_>> = forward.listeners.iter().map(Asked::by).collect();
