@@ -357,7 +357,9 @@ impl Log {
         let _ = self.store.drain(longest).await;
         let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         if backlog == 0 {
-            out.notice(Level::Info, "delivery", &shared.id, format!("all messages are sent; {place} stays"));
+            // Another proxy may still send what is in a stream.
+            let what = if self.is_stream() { "no message waits here" } else { "all messages are sent" };
+            out.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} stays"));
         } else {
             let message =
                 format!("{backlog} message(s) stay in {place}: they are sent once the listener is there again");

@@ -60,14 +60,13 @@ pub(super) fn server(item: &crds::Listener, path: &str, (on_laptop, in_gateway):
     let Some(stream) = store.and_then(|store| store.jet_stream.as_ref()) else { return };
     let path = format!("{path}.durable.store.jetStream");
     match (on_laptop, stream.url.is_some()) {
-        (true, true) => {}
         (true, false) => found.add(
             format!("{path}.url"),
             "is required with portlane run: in clusters only, the gateway of a forward names the server",
         ),
         (false, _) if !in_gateway => found.add(path, SIDECAR_STREAM),
         (false, true) => found.add(format!("{path}.url"), STREAM_SERVER),
-        (false, false) => {}
+        _ => {}
     }
 }
 
