@@ -99,27 +99,33 @@ pub struct DurableStore {
     /// disk loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
-    /// A stream of NATS JetStream. A message that was acknowledged is lost only with the servers that keep it. A server
-    /// syncs it within its `sync_interval`, of 2 minutes unless it is set; syncMillis says nothing here. In this version
-    /// only `portlane run` has streams; operators refuse the object (Accepted is False).
+    /// A stream of NATS JetStream, which all proxies of the listener share. A message that was acknowledged is lost only
+    /// with the servers that keep it. A server syncs it within its `sync_interval`, of 2 minutes unless it is set;
+    /// syncMillis says nothing here. In a cluster this needs placement.gateway, and spec.jetStream of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<JetStreamStore>,
 }
 
-/// A stream of NATS JetStream. Its name is made of the names of the namespace, the forward and the listener; one proxy
-/// uses it at a time.
+/// A stream of NATS JetStream. Its name is made of the names of the namespace, the forward and the listener. All proxies
+/// of the listener put messages into it, and one of them sends those of all.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.replicas) || self.replicas in [1, 3, 5]").message("replicas of jetStream must be 1, 3 or 5"))]
+#[x_kube(
+    validation = Rule::new("!has(self.replicas) || self.replicas in [1, 3, 5]").message("replicas of jetStream must be 1, 3 or 5"),
+    validation = Rule::new("has(self.url) || !has(self.credentialsRef) && !has(self.replicas)").message("credentialsRef and replicas of jetStream need url: without it they are those of the gateway")
+)]
 pub struct JetStreamStore {
-    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. It names the others of its cluster.
+    /// For `portlane run`, and required there: a server, as `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. It names the
+    /// others of its cluster. Operators refuse it (Accepted is False). Absent: the server is that of spec.jetStream of the
+    /// gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
-    pub url: String,
-    /// The Secret whose key `creds` is a credentials file of NATS. On a laptop the file is that of
-    /// `portlane run --jetstream-credentials`. Absent: the server asks for none.
+    pub url: Option<String>,
+    /// The Secret that the file of `portlane run --jetstream-credentials` stands for: its key `creds` is a credentials file
+    /// of NATS. Absent: the server asks for none, or the gateway names the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// Servers of a cluster that keep each message: 1, 3 or 5. Absent: 1.
+    /// Servers of a cluster that keep each message: 1, 3 or 5. Absent: 1, or what the gateway says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<u32>,
@@ -129,10 +135,10 @@ pub struct JetStreamStore {
 }
 
 /// Credentials of a NATS server.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
-    /// Name of a Secret in the namespace of the forward.
+    /// Name of a Secret in the namespace of the object that names it.
     #[schemars(
         length(min = 1, max = 253),
         pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")

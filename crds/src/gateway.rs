@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     autoscaling::Autoscaling,
     durability::Durability,
+    jetstream::GatewayJetStream,
     namespaces::NamespaceScope,
     pod_template::PodTemplate,
     ports::{PortRange, ProtocolPorts},
@@ -95,6 +96,10 @@ pub struct ForwardGatewaySpec {
     /// Absent: the messages are in an emptyDir of each pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    /// NATS servers in which durable listeners may keep messages (store.jetStream), instead of in the pods or on their
+    /// claims. Another credentialsRef or caRef rolls the fleet. Absent: listeners with such a store are not accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jet_stream: Option<GatewayJetStream>,
 }
 
 /// An image of the proxy in the repository of the installation: exactly one of `tag` and `digest`.

@@ -20,6 +20,7 @@ mod durability;
 mod durable;
 mod gateway;
 mod guard;
+mod jetstream;
 mod listener;
 mod manifests;
 mod namespaces;
@@ -49,6 +50,7 @@ pub use gateway::{
     AllowedForwards, ExternalTrafficPolicy, ForwardGateway, ForwardGatewaySpec, GatewayService, ProxyImage, ServiceType,
 };
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader};
+pub use jetstream::{CaRef, GatewayJetStream};
 pub use listener::{
     AddressBackend, Backend, Bind, Listener, LoadBalancing, LoadBalancingPolicy, LocalBackend, Outlier, ServiceBackend,
     Tls, TlsMode, TunnelBackend,

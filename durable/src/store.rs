@@ -182,8 +182,8 @@ impl Store {
         Ok(Self::new(Commands::Disk(commands), (next, figures), &bounds))
     }
 
-    /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Another process that
-    /// has the stream loses it.
+    /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Other processes that
+    /// have the stream share it: one of them reads messages, those of all.
     #[cfg(feature = "jetstream")]
     pub async fn open_stream(settings: JetStreamSettings) -> Result<Self, StoreError> {
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();

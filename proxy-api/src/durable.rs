@@ -1,14 +1,21 @@
 //! Durable listeners: messages in, a log on disk, messages out.
 
-use std::ops::RangeInclusive;
+use std::{fmt::Write as _, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::Transport;
+use crate::{ListenerId, Transport};
 
-/// Why a stream of a NATS server is refused in a cluster.
-pub const NO_JETSTREAM: &str = "is run by portlane run only in this version: Secrets do not reach proxies in pods, and \
-                                each of them would need a stream of its own; use store.disk";
+/// Why a stream of a NATS server is refused in a sidecar.
+pub const SIDECAR_STREAM: &str = "is not for sidecars: the credentials of the server would have to be in the pod of the \
+                                  app; use placement.gateway with a gateway that has spec.jetStream, or store.disk";
+/// Why the server of a stream is refused in a cluster.
+pub const STREAM_SERVER: &str = "is for portlane run: in a cluster the gateway names the server (spec.jetStream), so that \
+                                 its credentials reach no other; remove url, credentialsRef and replicas";
+
+/// Bytes of the name of a stream. A server takes 255, and a second stream has a longer name.
+const STREAM_NAME: usize = 200;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -84,7 +91,7 @@ pub enum Store {
     },
     /// A stream of a NATS server.
     JetStream {
-        /// `nats://HOST:PORT` or `tls://HOST:PORT`.
+        /// `nats://HOST:PORT` or `tls://HOST:PORT`. Within the operator it may be empty: that of the gateway.
         url: String,
         /// Name of the Secret with the credentials; `None`: the server asks for none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,7 +198,7 @@ impl Durable {
             Store::JetStream { url, replicas, max_bytes, .. } => [
                 Some(("store.jetStream.maxBytes", *max_bytes, 16 * MIB..=TIB)),
                 Some(("store.jetStream.replicas", u64::from(*replicas), 1..=5)),
-                Some(("the length of store.jetStream.url", length(url), 1..=KIB)),
+                Some(("the length of store.jetStream.url", length(url), 0..=KIB)),
             ],
         };
         let own = [
@@ -245,4 +252,33 @@ impl Sink {
 
 fn length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
+/// The name of the stream of a listener: the parts of its id with `__` between them. Other bytes than letters, digits and
+/// `-` are written as `_XX`: a stream has no dots in its name. A name that is too long ends with a hash of it.
+#[must_use]
+pub fn stream_name(id: &ListenerId) -> String {
+    let mut name = "portlane".to_owned();
+    for part in id.to_string().split('/') {
+        name += "__";
+        for byte in part.bytes() {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                name.push(char::from(byte));
+            } else {
+                // A string takes whatever is written.
+                let _ = write!(name, "_{byte:02X}");
+            }
+        }
+    }
+    if name.len() <= STREAM_NAME {
+        return name;
+    }
+    // No other name has `_h`: a byte is two digits of 0 to 9 and A to F.
+    let mut hash = "_h".to_owned();
+    for byte in Sha256::digest(name.as_bytes()).iter().take(16) {
+        // The same.
+        let _ = write!(hash, "{byte:02x}");
+    }
+    name.truncate(STREAM_NAME - hash.len());
+    name + &hash
 }

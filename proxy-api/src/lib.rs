@@ -53,7 +53,10 @@ pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
 pub use destinations::{Denial, Destinations, forms};
-pub use durable::{Durable, Enrich, Framing, HttpFormat, NO_JETSTREAM, Oversize, Sink, SinkFraming, Store, WhenFull};
+pub use durable::{
+    Durable, Enrich, Framing, HttpFormat, Oversize, SIDECAR_STREAM, STREAM_SERVER, Sink, SinkFraming, Store, WhenFull,
+    stream_name,
+};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader, TenantLimits};
 pub use held::Held;

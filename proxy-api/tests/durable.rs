@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    Configuration, Durable, Enrich, Framing, HttpFormat, Listener, Offer, Oversize, Sink, SinkFraming, SocketKey,
-    Store, Transport, WhenFull,
+    Configuration, Durable, Enrich, Framing, HttpFormat, Listener, ListenerId, Offer, Origin, Oversize, Sink,
+    SinkFraming, SocketKey, Store, Transport, WhenFull, stream_name,
 };
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ fn a_number_or_a_length_that_is_out_of_its_bounds_is_named() {
     assert_eq!(stream("nats://a", 1, 1 << 24), "");
     assert_eq!(stream("nats://a", 6, 1 << 24), "store.jetStream.replicas is 6, but must be 1 to 5");
     assert!(stream("nats://a", 1, 1).starts_with("store.jetStream.maxBytes is 1,"));
-    assert!(stream("", 1, 1 << 24).starts_with("the length of store.jetStream.url is 0,"));
+    assert!(stream(&"a".repeat(1025), 1, 1 << 24).starts_with("the length of store.jetStream.url is 1025,"));
     let letters = |bytes: u64| bounds(&|durable| durable.dead_letter_bytes = Some(bytes));
     assert_eq!((letters(1 << 24), letters(1 << 40)), (String::new(), String::new()));
     assert!(letters((1 << 40) + 1).starts_with("deadLetter.maxBytes is "));
@@ -152,4 +152,15 @@ fn a_number_or_a_length_that_is_out_of_its_bounds_is_named() {
     large["maxMessageBytes"] = json!(u32::MAX);
     let Offer::Unsupported { what, .. } = received(&large) else { panic!("supported") };
     assert!(what.starts_with("durable: maxMessageBytes is 4294967295"), "{what}");
+}
+
+#[test]
+fn a_listener_has_a_stream_of_its_own_whatever_and_however_long_its_names_are() {
+    let name = |namespace: &str, name: &str| stream_name(&ListenerId::new(Origin::port_forward(namespace, name), "l"));
+    assert_eq!(name("shop", "db.eu-1"), "portlane__shop__db_2Eeu-1__l");
+    assert_eq!(name("a_", "b"), "portlane__a_5F__b__l");
+    let (long, longer) = (name("shop", &"a".repeat(253)), name("shop", &format!("{}b", "a".repeat(252))));
+    assert_eq!((long.len(), longer.len()), (200, 200));
+    assert_ne!(long, longer, "what is cut off counts");
+    assert!(long.starts_with("portlane__shop__aaa") && long.contains("a_h"), "{long}");
 }

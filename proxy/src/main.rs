@@ -195,6 +195,8 @@ impl Args {
             foreign_ports_file: self.operator.as_ref().map(|_| self.state_dir.join("foreign-ports.json")),
             drain_seconds: self.drain_seconds,
             data: self.messages.data.clone(),
+            jetstream_credentials: self.messages.jetstream_credentials.clone(),
+            jetstream_ca: self.messages.jetstream_ca.clone(),
             data_bytes: self.messages.bytes,
             data_drain_seconds: self.messages.drain,
             drain_only: self.messages.drain_only,

@@ -11,6 +11,7 @@ mod log;
 mod opening;
 mod place;
 mod removal;
+mod room;
 mod settings;
 mod sink;
 mod socket;
@@ -38,7 +39,13 @@ use tokio::{
 
 pub use self::left::LeftError;
 pub(crate) use self::left::{damage, find, name, waiting};
-use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
+use self::{
+    leaving::Leaving,
+    log::Log,
+    opening::Opening,
+    place::{PlaceOfLog, ServerFiles},
+    socket::Socket,
+};
 use crate::{
     core::log_room,
     keeping::{
@@ -66,8 +73,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Place {
     /// Each log on disk has a folder within this one.
     folder: PathBuf,
-    /// The file with the credentials of servers that have streams.
-    credentials: Option<PathBuf>,
+    /// What servers that have streams are reached with.
+    servers: ServerFiles,
     /// Bytes that the logs may have together; `None`: as many as their own bounds add up to.
     room: Option<u64>,
     /// How long sinks still get messages when the process ends.
@@ -80,17 +87,18 @@ impl Place {
     /// The place that the settings name; `None`: durable listeners do not run.
     pub(crate) fn of(settings: &Settings) -> Option<Self> {
         let folder = settings.data.as_ref()?.join(ALL_LOGS);
-        let credentials = settings.jetstream_credentials.clone();
+        let servers =
+            ServerFiles { credentials: settings.jetstream_credentials.clone(), ca: settings.jetstream_ca.clone() };
         let drains_only = settings.drain_only;
         let room = settings.data_bytes.filter(|_| !drains_only);
         let drain_seconds = if drains_only { 0 } else { settings.data_drain_seconds };
         let drain = Duration::from_secs(drain_seconds.into());
-        Some(Self { folder, credentials, room, drain, drains_only })
+        Some(Self { folder, servers, room, drain, drains_only })
     }
 
     /// Where the log of this listener is.
     fn of_log(&self, id: &ListenerId) -> PlaceOfLog {
-        PlaceOfLog::new(id, &self.folder, self.credentials.clone()).draining(self.drains_only)
+        PlaceOfLog::new(id, &self.folder, self.servers.clone()).draining(self.drains_only)
     }
 }
 
@@ -302,16 +310,18 @@ impl Thread {
     }
 
     /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
-    /// then stays on the disk. Logs are closed at the same time, too.
+    /// then stays on the disk. What is in a stream stays there anyway. Logs are closed at the same time, too.
     async fn end(mut self) {
         for mut socket in take(&mut self.sockets).into_values() {
             socket.stop().await;
         }
         let until = Instant::now() + self.place.drain + CLOSE_WITHIN;
         if !self.place.drain.is_zero() {
+            let (stay, go): (BTreeMap<ListenerId, Log>, BTreeMap<ListenerId, Log>) =
+                take(&mut self.logs).into_iter().partition(|(_, log)| log.is_stream());
+            self.logs = stay;
             let drain = |log: Log| log.leave_within(self.place.drain, &self.process.log);
-            let mut drained: BTreeMap<ListenerId, Leaving> =
-                take(&mut self.logs).into_iter().map(|(id, log)| (id, drain(log))).collect();
+            let mut drained: BTreeMap<ListenerId, Leaving> = go.into_iter().map(|(id, log)| (id, drain(log))).collect();
             for leaving in drained.values_mut() {
                 leaving.wait(until, &self.process.stop).await;
             }

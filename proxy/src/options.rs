@@ -36,6 +36,13 @@ pub(crate) struct Messages {
     /// exit code is 0 only if no message and no dead letter is left.
     #[arg(long = "drain-only", env = "PORTLANE_DRAIN_ONLY", requires = "data")]
     pub(crate) drain_only: bool,
+    /// Credentials file of NATS, for durable listeners whose messages a server keeps. Absent: only servers that ask for
+    /// none can be used.
+    #[arg(long, value_name = "FILE", env = "PORTLANE_JETSTREAM_CREDENTIALS")]
+    pub(crate) jetstream_credentials: Option<PathBuf>,
+    /// CA certificates that may sign those of such servers, in PEM. Absent: those of the system.
+    #[arg(long, value_name = "FILE", env = "PORTLANE_JETSTREAM_CA")]
+    pub(crate) jetstream_ca: Option<PathBuf>,
 }
 
 impl Messages {

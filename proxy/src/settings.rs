@@ -56,6 +56,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: there is none.
     pub jetstream_credentials: Option<PathBuf>,
+    /// File with the certificates that may sign those of these servers; `None`: those of the system.
+    pub jetstream_ca: Option<PathBuf>,
     /// Bytes that the logs in this folder may have together; `None`: as many as their own bounds add up to.
     pub data_bytes: Option<u64>,
     /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
@@ -92,6 +94,7 @@ impl Default for Settings {
             drain_seconds: 300,
             data: None,
             jetstream_credentials: None,
+            jetstream_ca: None,
             data_bytes: None,
             data_drain_seconds: 0,
             drain_only: false,

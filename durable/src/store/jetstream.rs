@@ -1,14 +1,15 @@
 //! A log in `JetStream`: a work-queue stream of a NATS server, and the thread that speaks with it.
 //!
-//! The number of a message is its sequence in the stream. One batch is published at a time, and each message names the
-//! sequence before its own, so that the server takes messages in the order in which they came, whatever breaks, and
-//! none twice. A consumer gives them back. It is made anew after each break: a new one begins with the oldest message,
-//! where an old one would give what was on its way only after a while, behind later messages.
+//! All proxies of a listener share the stream. Each publishes what it takes in batches, of which the server stores all
+//! or nothing, one after the other, so that messages stay in the order in which they came, whatever breaks. One proxy
+//! has the consumer, and gives the messages of all to the sink; the others wait until it ends. The consumer is made
+//! anew after each break: a new one begins with the oldest message, where an old one would give what was on its way only
+//! after a while, behind later messages.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -20,17 +21,21 @@ use durable_core::WhenFull;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio::{join, select};
 
-use self::server::{connect, dead_letters, make, stream, words};
+use self::holder::Patience;
+use self::server::{connect, dead_letters, make, stores_batches, stream};
 use self::window::Window;
 use super::command::{Append, Call, Command};
-use super::{Figures, Seen, StoreError, StoreEvent};
+use super::{Figures, Seen, StoreError};
 
 mod aside;
+mod holder;
+mod lease;
 mod publish;
 mod pull;
+mod seen;
 mod server;
 mod window;
 
@@ -38,14 +43,10 @@ mod window;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The pause after something failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Why a stream is of no more use that has messages of others.
-const ANOTHER: &str = "another process publishes to it; stop one of them, and restart this process";
-/// How often the size of the stream is looked up.
-const TICK: Duration = Duration::from_secs(5);
 /// How long messages that wait are published when the store is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How long acknowledgements are sent when the store is closed.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+/// How long acknowledgements are sent, and the consumer is given up, when the store is closed.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of a message beside its payload: its headers.
 const HEADERS: usize = 2048;
 
@@ -56,6 +57,8 @@ pub struct JetStreamSettings {
     pub url: String,
     /// The text of a credentials file.
     pub credentials: Option<String>,
+    /// A file with the certificates that may sign that of the server; `None`: those of the system.
+    pub ca: Option<PathBuf>,
     /// The name of the stream, which is also its subject.
     pub stream: String,
     /// Servers of a cluster that keep each message.
@@ -76,32 +79,51 @@ pub struct JetStreamSettings {
     pub queue_bytes: u32,
 }
 
+/// A way of messages, which fails for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Into the stream.
+    In,
+    /// Out of it.
+    Out,
+}
+
 /// What the thread has.
 struct Keeper {
     settings: JetStreamSettings,
     client: Client,
     context: Context,
-    /// What tells the consumers of this process from those of others.
+    /// What tells this process from others that share the stream.
     id: String,
     /// Counts how often the connection broke, or was there again.
     links: watch::Receiver<u64>,
-    /// The messages for the sink.
+    /// The messages for the sink. It has some only while this process has the consumer.
     window: RefCell<Window<Subject>>,
     /// The window let messages go.
     has_room: Notify,
+    /// The consumer of this process, if it is the one that gives messages to the sink.
+    holds: RefCell<Option<String>>,
+    /// What was heard of the process that has the consumer.
+    patience: RefCell<Patience>,
     /// Consumers that this process made.
     consumers: Cell<u64>,
-    /// The sequence of the last message that was published.
-    last: Cell<u64>,
+    /// Messages of the stream that the window does not have yet.
+    ahead: Cell<u64>,
+    /// Messages that were published or given up.
+    passed: Cell<u64>,
+    /// Batches that were begun.
+    batches: Cell<u64>,
     /// Appends that are not published.
     waiting: Cell<usize>,
     /// Acknowledgements for the server.
     acks: RefCell<VecDeque<Subject>>,
     has_acks: Notify,
+    /// The last one that was sent.
+    last_ack: RefCell<Option<Subject>>,
     /// Who waits until the sink has acknowledged all messages.
     drains: RefCell<Vec<oneshot::Sender<()>>>,
-    /// Why the stream is of no more use to this process.
-    lost: RefCell<Option<String>>,
+    /// What fails on the way in, and out.
+    failures: RefCell<[Option<String>; 2]>,
     figures: Arc<Mutex<Figures>>,
     /// The number after the last message of the window.
     next: watch::Sender<u64>,
@@ -163,14 +185,17 @@ impl Keeper {
         }
         let context = ContextBuilder::new().timeout(ANSWER_WITHIN).ack_timeout(ANSWER_WITHIN).build(client.clone());
         let info = make(&context, &settings, stream(&settings)).await?;
+        if !stores_batches(&info) {
+            return Err(StoreError::Server(format!(
+                "{} stores no batches: NATS 2.12 and later servers do; upgrade it",
+                settings.url
+            )));
+        }
         if settings.dead_bytes > 0 {
             make(&context, &settings, dead_letters(&settings)).await?;
         }
-        let last = info.state.last_sequence;
-        let cursor = if info.state.messages == 0 { last + 1 } else { info.state.first_sequence };
-        let (next, receiver) = watch::channel(cursor);
-        let figures = Figures { next: last + 1, cursor, bytes: info.state.bytes, ..Figures::default() };
-        let figures = Arc::new(Mutex::new(figures));
+        let (next, receiver) = watch::channel(0);
+        let figures = Arc::new(Mutex::new(Figures::default()));
         // The end of an inbox is unique.
         let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
         let keeper = Self {
@@ -179,15 +204,20 @@ impl Keeper {
             context,
             id,
             links,
-            window: RefCell::new(Window::new(cursor)),
+            window: RefCell::new(Window::new()),
             has_room: Notify::new(),
+            holds: RefCell::default(),
+            patience: RefCell::default(),
             consumers: Cell::new(0),
-            last: Cell::new(last),
+            ahead: Cell::new(0),
+            passed: Cell::new(0),
+            batches: Cell::new(0),
             waiting: Cell::new(0),
             acks: RefCell::default(),
             has_acks: Notify::new(),
+            last_ack: RefCell::default(),
             drains: RefCell::default(),
-            lost: RefCell::default(),
+            failures: RefCell::default(),
             figures: figures.clone(),
             next,
         };
@@ -197,29 +227,35 @@ impl Keeper {
     async fn run(self, commands: UnboundedReceiver<Command>) -> Option<oneshot::Sender<()>> {
         let (appends, queue) = unbounded_channel();
         let mut publishing = Box::pin(self.publish_all(queue));
+        let mut answering = Box::pin(self.answer());
         let mut beside = Box::pin(async {
             join!(self.pull(), self.send_acks(), self.look());
         });
         let closed = select! {
             closed = self.take(commands, appends) => closed,
             () = &mut publishing => None,
+            () = &mut answering => None,
             () = &mut beside => None,
         };
         let rest = async {
             select! {
                 () = &mut publishing => {}
+                () = &mut answering => {}
                 () = &mut beside => {}
             }
         };
         // Receipts of what was not published by then say so.
         let _ = timeout(CLOSE_WITHIN, rest).await;
         drop((publishing, beside));
-        let flushed = async {
-            self.send_waiting_acks().await;
-            self.client.flush().await
+        // Whoever takes the consumer of this process before it has left gets more messages twice.
+        let left = async {
+            select! {
+                () = self.leave() => {}
+                () = answering => {}
+            }
         };
-        // What the server does not hear comes again after the next start.
-        let _ = timeout(FLUSH_WITHIN, flushed).await;
+        // What the server does not hear comes again, to whoever has the consumer next.
+        let _ = timeout(LEAVE_WITHIN, Box::pin(left)).await;
         closed
     }
 
@@ -238,7 +274,7 @@ impl Keeper {
                     let _ = appends.send(append);
                 }
                 Some(Command::Call { call: Call::Close(closed), .. }) => break Some(closed),
-                Some(Command::Call { call, .. }) => self.answer(call),
+                Some(Command::Call { call, .. }) => self.take_call(call),
             }
         };
         drop(appends);
@@ -246,11 +282,10 @@ impl Keeper {
     }
 
     /// Answers a call, whose caller may have gone.
-    fn answer(&self, call: Call) {
+    fn take_call(&self, call: Call) {
         match call {
             Call::Read { from, bound, reply } => {
-                let read = self.usable().map(|()| self.window.borrow().read(from, bound));
-                let _ = reply.send(read);
+                let _ = reply.send(Ok(self.window.borrow().read(from, bound)));
             }
             Call::Acknowledge { next, reply } => {
                 self.acknowledge(next);
@@ -291,25 +326,13 @@ impl Keeper {
         loop {
             let first = self.acks.borrow().front().cloned();
             let Some(way) = first else { return };
-            if self.client.publish(way, Bytes::new()).await.is_err() {
+            if self.client.publish(way.clone(), Bytes::new()).await.is_err() {
                 // The message comes again, and its acknowledgement then.
                 self.acks.borrow_mut().clear();
                 return;
             }
             self.acks.borrow_mut().pop_front();
-        }
-    }
-
-    /// Looks up the size of the stream now and then.
-    async fn look(&self) {
-        loop {
-            sleep(TICK).await;
-            // A failure is told by those who publish and pull.
-            if self.is_connected()
-                && let Ok(info) = self.info().await
-            {
-                self.figures().bytes = info.state.bytes;
-            }
+            *self.last_ack.borrow_mut() = Some(way);
         }
     }
 
@@ -318,13 +341,13 @@ impl Keeper {
     }
 
     /// Waits until there is a connection: what is asked before waits in memory. `links` changes with the next break.
-    async fn connected(&self, links: &mut watch::Receiver<u64>) -> Result<(), String> {
+    async fn connected(&self, way: Way, links: &mut watch::Receiver<u64>) -> Result<(), String> {
         loop {
             links.mark_unchanged();
             if self.is_connected() {
                 return Ok(());
             }
-            self.fails(self.words("reach", &"the connection is down, and is tried again"));
+            self.fails(way, self.words("reach", &"the connection is down, and is tried again"));
             links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
         }
     }
@@ -332,55 +355,5 @@ impl Keeper {
     async fn info(&self) -> Result<Info, String> {
         let stream = Box::pin(self.context.get_stream(self.settings.stream.as_str())).await;
         stream.map(|stream| stream.cached_info().clone()).map_err(|error| self.words("look up", &error))
-    }
-
-    /// Shows what changed, and ends drains.
-    fn show(&self) {
-        let window = self.window.borrow();
-        let mut figures = self.figures();
-        figures.cursor = window.cursor();
-        // The consumer may give a message before its publication is answered.
-        figures.next = window.end().max(self.last.get() + 1);
-        figures.oldest_received_millis = window.oldest_received_millis();
-        if self.waiting.get() == 0 && figures.cursor >= figures.next {
-            for drained in self.drains.borrow_mut().drain(..) {
-                // The caller may not wait any more.
-                let _ = drained.send(());
-            }
-        }
-    }
-
-    fn figures(&self) -> MutexGuard<'_, Figures> {
-        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fails(&self, why: String) {
-        let mut figures = self.figures();
-        if figures.failure.is_none() {
-            figures.events.push(StoreEvent::Failed { error: why.clone() });
-        }
-        figures.failure = Some(why);
-    }
-
-    fn works(&self) {
-        if self.lost.borrow().is_none() {
-            self.figures().failure = None;
-        }
-    }
-
-    /// The stream is of no more use to this process.
-    fn lose(&self, why: String) {
-        // What failed before may have been told, and this is not.
-        self.figures().failure = None;
-        self.fails(why.clone());
-        *self.lost.borrow_mut() = Some(why);
-    }
-
-    fn usable(&self) -> Result<(), StoreError> {
-        self.lost.borrow().clone().map_or(Ok(()), |why| Err(StoreError::Server(why)))
-    }
-
-    fn words(&self, doing: &str, error: &dyn Display) -> String {
-        words(&self.settings, doing, error)
     }
 }

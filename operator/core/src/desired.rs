@@ -7,6 +7,7 @@ mod durability;
 pub mod fleets;
 pub mod gateway;
 pub mod holder;
+pub(crate) mod jetstream;
 pub mod metrics_endpoints;
 mod network_policy;
 pub mod plan;

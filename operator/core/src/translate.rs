@@ -26,6 +26,7 @@ pub mod program;
 mod scope;
 pub(crate) mod server_names;
 pub mod sidecars;
+pub(crate) mod streams;
 pub(crate) mod surroundings;
 pub(crate) mod tenants;
 pub mod translator;

@@ -107,6 +107,34 @@ fn a_fleet_on_claims_and_the_drainer_of_a_claim_are_what_the_golden_file_says() 
 }
 
 #[test]
+fn a_fleet_with_nats_servers_has_their_files_and_does_not_start_without_them_and_a_drainer_has_none() {
+    let server = serde_json::json!({"url": "tls://n", "credentialsRef": {"name": "a"}, "caRef": {"name": "b"}});
+    let claim = serde_json::json!({"volumeClaim": {"size": "1Gi"}});
+    let gateway = gateway(&serde_json::json!({"jetStream": server, "durability": claim}));
+    let pod = of(&gateway, &[])[1]["spec"]["template"]["spec"].clone();
+    let is_of_stream = |item: &&serde_json::Value| item["name"].as_str().is_some_and(|name| name.contains("jetstream"));
+    let named = |list: &serde_json::Value| -> Vec<serde_json::Value> {
+        list.as_array().expect("a list").iter().filter(is_of_stream).cloned().collect()
+    };
+    let source = |name: &str, key: &str| serde_json::json!({"name": name, "items": [{"key": key, "path": key}], "optional": false});
+    let sources = serde_json::json!([{"secret": source("a", "creds")}, {"configMap": source("b", "ca.crt")}]);
+    let volume = serde_json::json!({"name": "jetstream", "projected": {"sources": sources}});
+    assert_eq!(named(&pod["volumes"]), [volume]);
+    let container = &pod["containers"][0];
+    let folder = "/var/run/secrets/portlane-jetstream";
+    let mount = serde_json::json!({"name": "jetstream", "mountPath": folder, "readOnly": true});
+    assert_eq!(named(&container["volumeMounts"]), [mount]);
+    let env = container["env"].as_array().expect("variables");
+    let value = |name: &str| env.iter().find(|it| it["name"] == name).and_then(|it| it["value"].as_str());
+    assert_eq!(value("PORTLANE_JETSTREAM_CREDENTIALS"), Some("/var/run/secrets/portlane-jetstream/creds"));
+    assert_eq!(value("PORTLANE_JETSTREAM_CA"), Some("/var/run/secrets/portlane-jetstream/ca.crt"));
+    let claim = ObjectKey::new("infra", "messages-edge-2");
+    let made = drainer((&ObjectKey::new("infra", "edge"), &gateway), &fleets(), "ROOTS", (&claim, 2), "claim.fleet.7");
+    let text = made.manifest.to_string().to_lowercase();
+    assert!(!text.contains("jetstream"), "{text}");
+}
+
+#[test]
 fn a_listener_changes_no_pod_and_a_gateway_without_listeners_has_no_service() {
     let gateway = gateway(&serde_json::json!({}));
     let kinds = |children: &[serde_json::Value]| -> Vec<String> {

@@ -10,10 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{
-    Figures, Store,
-    intake::{Hold, Intake},
-};
+use durable::{Figures, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{sync::Notify, task::spawn_local};
 
@@ -22,6 +19,7 @@ use super::{
     opening::Opening,
     place::{Opened, PlaceOfLog},
     removal::Removal,
+    room,
     settings::{self, Taking},
     sink::{Sending, Sent},
     taker::Taker,
@@ -30,7 +28,6 @@ use super::{
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
-        end::EndReason,
         pace::Pace,
     },
     files::Permit,
@@ -104,7 +101,7 @@ impl Log {
             shared.counters.admits(&shared.spec.load(), source)
         });
         let (listener, all) = (current.clone(), process.clone());
-        let intake = intake.holding(move || room(&listener.load_full()?, &all));
+        let intake = intake.holding(move || room::take(&listener.load_full()?, &all));
         Self {
             place,
             store,
@@ -345,6 +342,11 @@ impl Log {
         }
     }
 
+    /// Whether a server has the log, so that it survives this process and its machine.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.durable.store, proxy_api::Store::JetStream { .. })
+    }
+
     /// Bytes that the log may have by its bounds.
     pub(super) fn most_bytes(&self) -> u64 {
         settings::most_bytes(&self.durable)
@@ -375,22 +377,13 @@ impl Log {
         let _ = self.store.drain(longest).await;
         let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
         if backlog == 0 {
-            out.notice(Level::Info, "delivery", &shared.id, format!("the sink has all messages; {place} stays"));
+            // Another proxy may still send what is in a stream.
+            let what = if self.is_stream() { "no message waits here" } else { "the sink has all messages" };
+            out.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} stays"));
         } else {
             let message = format!("{backlog} message(s) stay in {place}: create the listener again to have them sent");
             out.notice(Level::Warn, "delivery", &shared.id, message);
         }
         shared.counters.show_durable(None);
     }
-}
-
-/// What a connection of this listener takes: of the share of its namespace, and of the process. It does not wait for room
-/// as sessions do, since the task that accepts also sees connections end.
-fn room(shared: &Shared, process: &Process) -> Option<Hold> {
-    let Some(place) = shared.limiter.share.enter() else {
-        // Status names the namespace, as for sessions.
-        shared.counters.closed[EndReason::TenantLimit.index()].fetch_add(1, Relaxed);
-        return None;
-    };
-    Some(Box::new((place, process.take_session()?)))
 }

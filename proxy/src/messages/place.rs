@@ -6,7 +6,7 @@ use std::{
 };
 
 use durable::{Folder, FolderError, Presence, Store, StoreSettings};
-use proxy_api::{self as api, Durable, ListenerId};
+use proxy_api::{self as api, Durable, ListenerId, stream_name};
 use tokio::task::spawn_blocking;
 
 use super::settings;
@@ -18,23 +18,33 @@ pub(super) struct Opened {
     pub(super) presence: Option<Presence>,
 }
 
+/// What servers that have streams are reached with.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
+pub(super) struct ServerFiles {
+    /// The file with the credentials.
+    pub(super) credentials: Option<PathBuf>,
+    /// The certificates that may sign those of the servers; `None`: those of the system.
+    pub(super) ca: Option<PathBuf>,
+}
+
 /// Where the messages of one listener are, whichever store it has.
 #[derive(Clone, Debug)]
 pub(super) struct PlaceOfLog {
     folder: PathBuf,
     /// The name of the stream.
     stream: String,
-    /// The file with the credentials of a server.
+    /// What its server is reached with.
     #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
-    credentials: Option<PathBuf>,
+    server: ServerFiles,
     /// Whether the log has only to become empty.
     drains_only: bool,
 }
 
 impl PlaceOfLog {
     /// The place of a listener. Folders are in `folder`.
-    pub(super) fn new(id: &ListenerId, folder: &Path, credentials: Option<PathBuf>) -> Self {
-        Self { folder: folder.join(path(id)), stream: stream(id), credentials, drains_only: false }
+    pub(super) fn new(id: &ListenerId, folder: &Path, server: ServerFiles) -> Self {
+        Self { folder: folder.join(path(id)), stream: stream_name(id), server, drains_only: false }
     }
 
     /// The same place, whose log has only to become empty if that is true.
@@ -111,6 +121,7 @@ impl PlaceOfLog {
         let settings = durable::JetStreamSettings {
             url: url.clone(),
             credentials,
+            ca: self.server.ca.clone(),
             stream: self.stream.clone(),
             replicas: settings::size(*replicas),
             max_bytes: *max_bytes,
@@ -129,10 +140,11 @@ impl PlaceOfLog {
     /// The text of the credentials file.
     #[cfg(feature = "jetstream")]
     fn credentials(&self, secret: &str) -> Result<String, String> {
-        let Some(path) = &self.credentials else {
+        let Some(path) = &self.server.credentials else {
             return Err(format!(
-                "store.jetStream.credentialsRef names the Secret {secret}, and Secrets reach no proxy in this version: give \
-                 the file to portlane run with --jetstream-credentials FILE"
+                "the server of the stream asks for the credentials of the Secret {secret}, which are not here: give the \
+                 file to portlane run with --jetstream-credentials FILE; pods of a gateway have it once its rollout has \
+                 ended"
             ));
         };
         let read = std::fs::read_to_string(path);
@@ -181,24 +193,6 @@ fn escaped(part: &str) -> String {
     escaped
 }
 
-/// The name of a stream: the parts of the id with `__` between them. Other bytes than letters, digits and `-` are
-/// written as `_XX`: a stream has no dots in its name.
-fn stream(id: &ListenerId) -> String {
-    let mut name = "portlane".to_owned();
-    for part in id.to_string().split('/') {
-        name += "__";
-        for byte in part.bytes() {
-            if byte.is_ascii_alphanumeric() || byte == b'-' {
-                name.push(char::from(byte));
-            } else {
-                // A string takes whatever is written.
-                let _ = write!(name, "_{byte:02X}");
-            }
-        }
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use proxy_api::Origin;
@@ -216,12 +210,6 @@ mod tests {
     }
 
     #[test]
-    fn a_log_has_a_stream_of_its_own_whatever_the_names_are() {
-        assert_eq!(stream(&id("shop", "db.eu-1")), "portlane__shop__db_2Eeu-1__l");
-        assert_eq!(stream(&id("a_", "b")), "portlane__a_5F__b__l");
-    }
-
-    #[test]
     fn a_log_that_has_only_to_become_empty_drops_no_message_for_its_age() {
         let durable = Durable {
             framing: api::Framing::Relp,
@@ -235,7 +223,7 @@ mod tests {
             dead_letter_bytes: None,
             enrich: None,
         };
-        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), None);
+        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles::default());
         assert!(place.disk(&durable, 16 << 20).log.max_age.is_some());
         assert_eq!(place.draining(true).disk(&durable, 16 << 20).log.max_age, None);
     }
@@ -243,7 +231,7 @@ mod tests {
     #[cfg(feature = "jetstream")]
     #[tokio::test]
     async fn a_url_with_a_password_is_refused_and_not_shown() {
-        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), None);
+        let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles::default());
         let url = "nats://user:word@127.0.0.1:1".to_owned();
         let store = api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 };
         let durable = Durable {
@@ -269,7 +257,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("creds");
         std::fs::write(&file, "word").expect("written");
-        let place = |credentials| PlaceOfLog::new(&id("shop", "db"), Path::new("d"), credentials);
+        let place =
+            |credentials| PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles { credentials, ca: None });
         assert_eq!(place(Some(file)).credentials("s"), Ok("word".to_owned()));
         let why = place(None).credentials("s").expect_err("no file");
         assert!(why.contains("--jetstream-credentials FILE"), "{why}");

@@ -95,7 +95,7 @@ fn log(files: impl Files + Send + 'static, folder: &Path, process: &Process, wak
     let store = Store::open(files, settings::disk(&disk(), 16 << 20)).expect("a log");
     let message = Incoming { source: Arc::from(&b"192.0.2.1:514"[..]), received_millis: 0, payload: vec![b'm'] };
     drop(store.try_append(vec![message]).expect("room"));
-    let place = PlaceOfLog::new(&id("l"), folder, None);
+    let place = PlaceOfLog::new(&id("l"), folder, ServerFiles::default());
     Log::new(place, &disk(), Opened { store, presence: None }, process, wake.clone())
 }
 

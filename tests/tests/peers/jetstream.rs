@@ -2,10 +2,11 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
-    io::Write,
+    collections::BTreeSet,
     net::TcpStream,
     path::Path,
     sync::{Arc, Mutex},
+    thread,
 };
 
 use harness::{
@@ -40,14 +41,18 @@ fn run(manifests: &str, health: u16, data: &Path) -> Program {
     Program::run(manifests, health, &["--data", data.to_str().expect("UTF-8")])
 }
 
-fn message(number: u64) -> String {
-    format!("<13>message {number}")
+fn message(source: &str, number: u64) -> String {
+    format!("<13>{source} {number}")
 }
 
-/// Sends all messages over RELP. `kept` hears how many of them are acknowledged, each time that there are more.
-fn send(port: u16, mut kept: impl FnMut(u64)) {
+fn all(source: &str) -> Vec<String> {
+    (0..COUNT).map(|number| message(source, number)).collect()
+}
+
+/// Sends all messages of a source over RELP. `kept` hears how many of them are acknowledged, each time that there are more.
+fn send(source: &str, port: u16, mut kept: impl FnMut(u64)) {
     let stream = connect(port).expect("a connection");
-    let (mut acknowledged, next) = (0, |number: u64| (number < COUNT).then(|| message(number)));
+    let (mut acknowledged, next) = (0, |number: u64| (number < COUNT).then(|| message(source, number)));
     let answered = |through: u64| {
         acknowledged = through + 1;
         kept(acknowledged);
@@ -74,7 +79,7 @@ fn what_jetstream_has_acknowledged_arrives_once_and_in_order_after_crashes_of_th
     let manifests = manifests(port, back, away);
     let program = run(&manifests, health, data.path());
     let mut crashes = 0;
-    send(port, |kept| {
+    send("a", port, |kept| {
         // The rest of the window is on its way.
         if crashes == 0 && kept >= COUNT / 3 {
             crashes += 1;
@@ -86,9 +91,8 @@ fn what_jetstream_has_acknowledged_arrives_once_and_in_order_after_crashes_of_th
     drop(program.kill());
     let (_sink, taken) = sink(away);
     let _program = run(&manifests, health, data.path());
-    let all: Vec<String> = (0..COUNT).map(message).collect();
-    until("the sink has the last message", || taken.lock().expect("unpoisoned").last() == all.last());
-    assert_eq!(*taken.lock().expect("unpoisoned"), all);
+    until("the sink has the last message", || taken.lock().expect("unpoisoned").last() == all("a").last());
+    assert_eq!(*taken.lock().expect("unpoisoned"), all("a"));
 }
 
 #[test]
@@ -102,35 +106,37 @@ fn a_listener_whose_server_is_away_fails_with_its_url_and_runs_once_the_server_i
     program.wait("bound", "default/f/l");
 }
 
-#[test]
-fn a_proxy_whose_stream_gets_messages_of_another_process_says_so_and_takes_no_more() {
-    let (folder, data) = (open_folder(), tempfile::tempdir().expect("a folder"));
-    let back = free_port();
-    let _server = nats(folder.path(), back);
-    let program = run(&manifests(free_port(), back, free_port()), free_port(), data.path());
-    program.wait("bound", "default/f/l");
-    let mut other = connect(back).expect("a connection");
-    let publication = b"CONNECT {\"verbose\":false}\r\nPUB portlane__default__f__l 5\r\nother\r\n";
-    other.write_all(publication).expect("it is sent");
-    until("the proxy says so", || {
-        program.events().iter().any(|event| event.to_string().contains("another process publishes to it"))
-    });
+/// The messages of a source, each as it came first.
+fn of(source: &str, taken: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let own = taken.iter().filter(|message| message.starts_with(&format!("<13>{source} ")));
+    own.filter(|message| seen.insert((*message).clone())).cloned().collect()
 }
 
 #[test]
-fn a_proxy_that_opens_the_stream_of_another_one_takes_it_over_and_the_other_one_says_so() {
+fn two_proxies_share_a_stream_and_if_the_one_that_sends_is_killed_the_other_one_sends_the_messages_of_both() {
     let (folder, data, other) = (open_folder(), tempfile::tempdir(), tempfile::tempdir());
     let (data, other) = (data.expect("a folder"), other.expect("a folder"));
-    let (back, port, sink_port) = (free_port(), free_port(), free_port());
+    let (back, port, other_port, sink_port) = (free_port(), free_port(), free_port(), free_port());
     let _server = nats(folder.path(), back);
-    let first = run(&manifests(free_port(), back, sink_port), free_port(), data.path());
     let (_sink, taken) = sink(sink_port);
-    let _second = run(&manifests(port, back, sink_port), free_port(), other.path());
-    until("the first proxy says so", || {
-        first.events().iter().any(|event| event.to_string().contains("another process has taken it over"))
+    let has = |message: Option<&String>| message.is_some_and(|it| taken.lock().expect("unpoisoned").contains(it));
+    let first = run(&manifests(port, back, sink_port), free_port(), data.path());
+    first.wait("bound", "default/f/l");
+    send("alone", port, |_| {});
+    until("the first proxy sends", || has(all("alone").last()));
+    let second = run(&manifests(other_port, back, sink_port), free_port(), other.path());
+    second.wait("bound", "default/f/l");
+    thread::scope(|scope| {
+        scope.spawn(|| send("a", port, |_| {}));
+        send("b", other_port, |_| {});
     });
-    send(port, |_| {});
-    until("the sink has the last message", || taken.lock().expect("unpoisoned").last() == Some(&message(COUNT - 1)));
-    let all: Vec<String> = (0..COUNT).map(message).collect();
-    assert_eq!(*taken.lock().expect("unpoisoned"), all);
+    drop(first.kill());
+    until("the sink has all of both", || ["a", "b"].iter().all(|source| has(all(source).last())));
+    send("after", other_port, |_| {});
+    until("the second proxy sends", || has(all("after").last()));
+    let taken = taken.lock().expect("unpoisoned");
+    for source in ["alone", "a", "b", "after"] {
+        assert_eq!(of(source, &taken), all(source), "{source}");
+    }
 }

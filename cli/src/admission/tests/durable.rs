@@ -30,6 +30,10 @@ fn a_durable_listener_needs_one_sink_and_nothing_else() {
         refused_once(&store(stores), "durable.store: exactly one of disk and jetStream must be set");
     }
     refused_once(&stream("url: 'tls://a', replicas: 2"), "replicas of jetStream must be 1, 3 or 5");
+    assert_eq!(verdict(&store("{jetStream: {maxBytes: 16777216}}")), Ok(1), "the server is that of the gateway");
+    for more in ["replicas: 3", "credentialsRef: {name: nats}"] {
+        refused_once(&stream(more), "credentialsRef and replicas of jetStream need url");
+    }
     for secret in ["nats://u:p@a:4222", "tls://token@a:4222", "nats://a:4222?p", "nats://u:p/@a"] {
         let must = "be nats://HOST:PORT or tls://HOST:PORT, without a user or a password";
         refused_once(&stream(&format!("url: '{secret}'")), must);
@@ -38,6 +42,25 @@ fn a_durable_listener_needs_one_sink_and_nothing_else() {
     refused_once(&durable("{send: {relp: {}}, lanes: 2}"), "durable.lanes: unknown field");
     refused_once(&durable("{send: {udp: {port: 1}}}"), "durable.send.udp.port: unknown field");
     refused_once(&durable("{send: {http: {path: x}}}"), "begin with '/', and have only ASCII characters");
+}
+
+#[test]
+fn a_gateway_names_a_server_of_streams_and_with_tls_its_certificates() {
+    let gateway = |stream: &str| {
+        let head = "apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {name: a}\n";
+        format!("{head}spec: {{jetStream: {{{stream}}}}}\n")
+    };
+    for stream in [
+        "url: 'nats://a:4222'",
+        "url: 'nats://a', credentialsRef: {name: s}, replicas: 5",
+        "url: 'tls://a', caRef: {name: roots}",
+    ] {
+        assert_eq!(verdict(&gateway(stream)), Ok(1), "{stream}");
+    }
+    refused_once(&gateway("replicas: 3"), "spec.jetStream.url: is required");
+    refused_once(&gateway("url: 'nats://a', replicas: 2"), "replicas of spec.jetStream must be 1, 3 or 5");
+    refused_once(&gateway("url: 'tls://a'"), "url with tls needs caRef: the image of proxies has no CA certificates");
+    refused_once(&gateway("url: 'nats://u:p@a'"), "without a user or a password");
 }
 
 #[test]

@@ -18,8 +18,6 @@ use crate::StoreError;
 const SOURCE: &str = "Portlane-Source";
 /// When it came, in milliseconds since 1970.
 const RECEIVED: &str = "Portlane-Received";
-/// By which the server knows a message that comes twice.
-const ID: &str = "Nats-Msg-Id";
 /// Why the sink refuses it.
 const WHY: &str = "Portlane-Refused";
 
@@ -47,13 +45,7 @@ impl Keeper {
     /// The id of the message that this process publishes with this number. That of another process differs: the server
     /// would take the later one for the earlier one, and drop it.
     pub(super) fn id_of(&self, number: u64) -> String {
-        format!("{}/{}/{number}", self.settings.stream, self.id)
-    }
-
-    /// Whether this process has published the message of this number.
-    pub(super) fn is_ours(&self, number: u64, headers: Option<&HeaderMap>) -> bool {
-        let id = headers.and_then(|headers| headers.get(ID));
-        id.is_some_and(|id| id.as_str() == self.id_of(number))
+        format!("{}/{number}", self.id)
     }
 
     /// Puts a message into the stream of dead letters, if there is one.

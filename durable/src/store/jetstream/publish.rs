@@ -3,22 +3,22 @@
 use std::error::Error as _;
 use std::time::Instant;
 
+use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use super::aside::message;
-use super::{ANOTHER, Keeper, PAUSE};
+use super::{Keeper, PAUSE, Way};
 use crate::store::command::Append;
 use crate::{Incoming, StoreError};
 
-/// Messages that are published before the first of them is answered.
+/// Messages of a batch. A server takes up to 1000, unless its configuration says otherwise.
 const BATCH: usize = 256;
 
-/// Why the stream may not have a message.
+/// Why the stream may not have a batch.
 enum Failed {
     /// It has no room.
     Full(String),
@@ -48,35 +48,29 @@ impl Keeper {
         }
     }
 
-    /// Publishes messages until the stream has all of them, or refuses one.
+    /// Publishes messages until the stream has all of them, or refuses some.
     async fn publish(&self, batch: Vec<Append>) {
         let started = Instant::now();
         let messages: Vec<&Incoming> = batch.iter().flat_map(|append| &append.messages).collect();
         let mut done = 0;
         let mut refusal = None;
-        while done < messages.len() {
-            if let Err(error) = self.usable() {
-                refusal = Some(Refusal { is_full: false, error });
-                break;
-            }
+        while refusal.is_none() && done < messages.len() {
+            // After a break these are the same messages, with the same ids.
             let rest = messages.get(done..messages.len().min(done + BATCH)).unwrap_or_default();
-            let before = self.last.get();
-            match self.send(rest).await {
-                Ok(()) => self.works(),
+            match self.send(self.passed.get() + done as u64, rest).await {
+                Ok(()) => {
+                    done += rest.len();
+                    self.works(Way::In);
+                }
                 Err(Failed::Full(_)) if self.settings.blocks => sleep(PAUSE * 10).await,
                 Err(Failed::Full(why)) => refusal = Some(Refusal { is_full: true, error: StoreError::Server(why) }),
                 Err(Failed::Broken(why)) => {
-                    self.recover(before + rest.len() as u64).await;
-                    if self.last.get() == before && self.usable().is_ok() {
-                        self.fails(why);
-                    }
+                    self.fails(Way::In, why);
+                    sleep(PAUSE).await;
                 }
             }
-            done += usize::try_from(self.last.get() - before).unwrap_or(usize::MAX);
-            if refusal.is_some() {
-                break;
-            }
         }
+        self.passed.set(self.passed.get() + messages.len() as u64);
         self.settle(batch, done, refusal.as_ref());
         let mut figures = self.figures();
         figures.syncs += 1;
@@ -85,46 +79,53 @@ impl Keeper {
         self.show();
     }
 
-    /// Sends messages, and moves `last` by those that the stream has.
-    async fn send(&self, messages: &[&Incoming]) -> Result<(), Failed> {
+    /// Sends messages, of which the stream has all then, or none. `first` is the number of the first one.
+    async fn send(&self, first: u64, messages: &[&Incoming]) -> Result<(), Failed> {
         let mut links = self.links.clone();
-        self.connected(&mut links).await.map_err(Failed::Broken)?;
-        let mut sent = Vec::with_capacity(messages.len());
-        let mut unsent = Ok(());
-        for (before, message) in (self.last.get()..).zip(messages) {
-            match self.begin(before, message).await {
-                Ok(answer) => sent.push(answer),
-                Err(error) => {
-                    unsent = Err(self.failed(&error));
-                    break;
-                }
-            }
+        self.connected(Way::In, &mut links).await.map_err(Failed::Broken)?;
+        let Some(answer) = self.begin(first, messages).await? else { return Ok(()) };
+        let answer = select! {
+            answer = answer.into_future() => answer,
+            _ = links.changed() => return Err(Failed::Broken(self.words("publish to", &"the connection broke"))),
+        };
+        match answer {
+            Ok(_) => Ok(()),
+            // The answer to an earlier try was lost.
+            Err(error) if code(&error) == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => Ok(()),
+            Err(error) => Err(self.failed(&error)),
         }
-        for answer in sent {
-            let answer = select! {
-                answer = answer.into_future() => answer,
-                _ = links.changed() => return Err(Failed::Broken(self.words("publish to", &"the connection broke"))),
-            };
-            let published = answer.map_err(|error| self.failed(&error))?;
-            if published.sequence != self.last.get() + 1 {
-                let what = format!("message {} became {}", self.last.get() + 1, published.sequence);
-                return Err(Failed::Broken(self.words("publish to", &what)));
-            }
-            self.last.set(published.sequence);
-        }
-        unsent
     }
 
-    /// Sends a message that comes after the one of this sequence.
-    async fn begin(&self, before: u64, incoming: &Incoming) -> Result<PublishAckFuture, PublishError> {
-        let id = self.id_of(before + 1);
-        let message = message(&incoming.source, incoming.received_millis, &incoming.payload);
-        let message = message.message_id(id).expected_last_sequence(before);
-        self.context.send_publish(self.settings.stream.clone(), message).await
+    /// Sends messages as one batch. Returns the answer to come, if there are any.
+    async fn begin(&self, first: u64, messages: &[&Incoming]) -> Result<Option<PublishAckFuture>, Failed> {
+        // What an earlier try left on its way is no part of this one.
+        let batch = self.batches.replace(self.batches.get() + 1);
+        let batch = format!("{}-{batch}", self.id);
+        let (subject, last) = (self.settings.stream.as_str(), messages.len());
+        for ((number, at), incoming) in (first..).zip(1_usize..).zip(messages) {
+            let message = message(&incoming.source, incoming.received_millis, &incoming.payload);
+            let mut message = message.message_id(self.id_of(number));
+            // A message that is alone needs no batch.
+            if last > 1 {
+                message = message.header(NATS_BATCH_ID, batch.as_str()).header(NATS_BATCH_SEQUENCE, at.to_string());
+            }
+            if at == last {
+                if last > 1 {
+                    message = message.header(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+                }
+                let answer = self.context.send_publish(subject.to_owned(), message).await;
+                return answer.map(Some).map_err(|error| self.failed(&error));
+            }
+            let message = message.outbound_message(subject.to_owned());
+            let headers = message.headers.unwrap_or_default();
+            // The server says of the last one what is wrong with others.
+            let sent = self.client.publish_with_headers(message.subject, headers, message.payload).await;
+            sent.map_err(|error| Failed::Broken(self.words("publish to", &error)))?;
+        }
+        Ok(None)
     }
 
     fn failed(&self, error: &PublishError) -> Failed {
-        let of_the_server = error.source().and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>());
         let has_no_room = |code| {
             [
                 ErrorCode::STREAM_STORE_FAILED,
@@ -134,70 +135,7 @@ impl Keeper {
             .contains(&code)
         };
         let why = self.words("publish to", error);
-        if of_the_server.is_some_and(|error| has_no_room(error.error_code())) {
-            Failed::Full(why)
-        } else {
-            Failed::Broken(why)
-        }
-    }
-
-    /// Asks until the server says what the stream has, and moves `last` to it. `most` is its last sequence if it has
-    /// all that was sent.
-    async fn recover(&self, most: u64) {
-        let mut links = self.links.clone();
-        while self.usable().is_ok() {
-            sleep(PAUSE).await;
-            let info = match self.connected(&mut links).await {
-                Ok(()) => self.info().await,
-                Err(why) => Err(why),
-            };
-            match info {
-                Ok(info) => {
-                    let (last, known) = (info.state.last_sequence, self.last.get());
-                    let is_ours = match self.has_published(known + 1, last.min(most)).await {
-                        Ok(is_ours) => is_ours && last <= most,
-                        Err(why) => {
-                            self.fails(why);
-                            continue;
-                        }
-                    };
-                    if last < known {
-                        let what = format!(
-                            "it ends with message {last}, and had {known}; restart this process, and let the server \
-                             sync with sync_interval: always"
-                        );
-                        self.lose(self.words("use", &what));
-                    } else if !is_ours {
-                        self.lose(self.words("use", &ANOTHER));
-                    } else {
-                        self.last.set(last);
-                    }
-                    return;
-                }
-                Err(why) => self.fails(why),
-            }
-        }
-    }
-
-    /// Whether this process has published these messages: what another one has published in their place would be taken
-    /// for them, and they would be lost.
-    async fn has_published(&self, first: u64, last: u64) -> Result<bool, String> {
-        let name = self.settings.stream.as_str();
-        let stream = self.context.get_stream_no_info(name).await.map_err(|error| self.words("look up", &error))?;
-        for number in first..=last {
-            let is_ours = match Box::pin(stream.get_raw_message(number)).await {
-                Ok(found) => self.is_ours(number, Some(&found.headers)),
-                // The sink has it already, and it was ours when it was given.
-                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
-                    self.window.borrow().end() > number
-                }
-                Err(error) => return Err(self.words("look up", &error)),
-            };
-            if !is_ours {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        if code(error).is_some_and(has_no_room) { Failed::Full(why) } else { Failed::Broken(why) }
     }
 
     /// Answers who appended the messages, of which the stream has so many.
@@ -229,4 +167,10 @@ impl Keeper {
             let _ = append.reply.send(answer);
         }
     }
+}
+
+/// The code of an error of the server.
+fn code(error: &PublishError) -> Option<ErrorCode> {
+    let of_the_server = error.source()?.downcast_ref::<async_nats::jetstream::Error>()?;
+    Some(of_the_server.error_code())
 }

@@ -1,58 +1,54 @@
 //! Messages on their way from the stream to the sink.
 
-use std::future::pending;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use futures_util::StreamExt;
 use tokio::select;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::aside::origin;
 use super::window::Given;
-use super::{ANOTHER, Keeper, PAUSE};
+use super::{Keeper, PAUSE, Way};
 use crate::Kept;
 
 /// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
-const HELD: usize = 10_000;
+pub(super) const HELD: usize = 10_000;
 /// No more are asked for while so many bytes of them are held, and no more bytes at once.
 const HELD_BYTES: usize = 16 << 20;
 /// How long the server waits for the messages that it was asked for.
 const PULL_FOR: Duration = Duration::from_secs(30);
-/// The server gives a message again after so long. It has no need to, as a new consumer gives all after a break.
-const GIVE_AGAIN: Duration = Duration::from_secs(3600);
-/// The names of our consumers start with this.
-const PREFIX: &str = "portlane-";
+
+/// Whether so many messages, and bytes of them, are all that is held.
+pub(super) const fn is_full((messages, bytes): (usize, usize)) -> bool {
+    messages >= HELD || bytes >= HELD_BYTES
+}
 
 impl Keeper {
-    /// Fills the window, over one consumer after another.
+    /// Fills the window while this process has the consumer.
     pub(super) async fn pull(&self) {
         let mut failed_before = false;
         loop {
             let pulled = Box::pin(self.pull_until_a_break()).await;
-            if self.usable().is_err() {
-                return pending().await;
-            }
             let fails = pulled.is_err();
             // A server that restarts fails once.
             if let Err(why) = pulled
                 && failed_before
             {
-                self.fails(why);
+                self.fails(Way::Out, why);
             }
+            sleep(if fails && failed_before { PAUSE * 10 } else { PAUSE }).await;
             failed_before = fails;
-            sleep(PAUSE).await;
         }
     }
 
     async fn pull_until_a_break(&self) -> Result<(), String> {
         let mut links = self.links.clone();
-        self.connected(&mut links).await?;
-        let consumer = self.consumer().await?;
-        self.works();
-        loop {
-            let room = self.room().await;
+        self.connected(Way::Out, &mut links).await?;
+        let Some(consumer) = Box::pin(self.lease(&mut links)).await? else { return Ok(()) };
+        self.works(Way::Out);
+        while let Some(room) = self.room(&mut links).await {
             let asked = consumer.batch().max_messages(room).max_bytes(HELD_BYTES).expires(PULL_FOR);
             let mut batch = Box::pin(asked.messages()).await.map_err(|error| self.words("read", &error))?;
             let mut count: usize = 0;
@@ -73,68 +69,35 @@ impl Keeper {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Makes a consumer, in place of the one before.
-    async fn consumer(&self) -> Result<PullConsumer, String> {
-        let name = self.settings.stream.as_str();
-        let stream = self.context.get_stream_no_info(name).await.map_err(|error| self.words("read", &error))?;
-        let own = format!("{PREFIX}{}-", self.id);
-        let mut there = Vec::new();
-        let mut names = stream.consumer_names();
-        while let Some(name) = names.next().await {
-            there.push(name.map_err(|error| self.words("read", &error))?);
-        }
-        let ours = there.iter().filter(|name| name.starts_with(PREFIX));
-        let count = self.consumers.get();
-        if count > 0 && ours.clone().any(|name| !name.starts_with(&own)) {
-            let why = self.words("use", &"another process has taken it over; stop one of them");
-            self.lose(why.clone());
-            return Err(why);
-        }
-        for name in ours {
-            stream.delete_consumer(name).await.map_err(|error| self.words("read", &error))?;
-        }
-        let config = pull::Config {
-            durable_name: Some(format!("{own}{count}")),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: GIVE_AGAIN,
-            max_ack_pending: i64::try_from(HELD).unwrap_or(i64::MAX),
-            ..pull::Config::default()
-        };
-        let made = Box::pin(self.context.create_consumer_on_stream(config, name)).await;
-        let consumer = made.map_err(|error| self.words("read", &error))?;
-        self.consumers.set(count + 1);
-        Ok(consumer)
-    }
-
-    /// Waits until there is room in the window. Returns for how many messages.
-    async fn room(&self) -> usize {
+    /// Waits until there is room in the window. Returns for how many messages; `None`: the connection changed.
+    async fn room(&self, links: &mut watch::Receiver<u64>) -> Option<usize> {
         loop {
-            let (messages, bytes) = self.window.borrow().held();
-            if messages < HELD && bytes < HELD_BYTES {
-                return HELD - messages;
+            let held = self.window.borrow().held();
+            if !is_full(held) {
+                return Some(HELD - held.0);
             }
-            self.has_room.notified().await;
+            select! {
+                () = self.has_room.notified() => {}
+                _ = links.changed() => return None,
+            }
         }
     }
 
     fn given(&self, message: &Message) -> Result<(), String> {
-        let number = message.info().map_err(|error| self.words("read", &error))?.stream_sequence;
+        let info = message.info().map_err(|error| self.words("read", &error))?;
+        let (number, behind) = (info.stream_sequence, info.pending);
         let Some(way) = message.message.reply.clone() else { return Ok(()) };
-        if number > self.last.get() && !self.is_ours(number, message.message.headers.as_ref()) {
-            let why = self.words("use", &ANOTHER);
-            self.lose(why.clone());
-            return Err(why);
-        }
         let (source, received_millis) = origin(message.message.headers.as_ref());
         let payload = message.message.payload.to_vec();
         let given = self.window.borrow_mut().give(Kept { number, source, received_millis, payload }, way);
+        self.ahead.set(behind);
         match given {
             Given::New { missing } => {
                 self.figures().dropped.full += missing;
                 self.next.send_replace(self.window.borrow().end());
-                self.show();
             }
             Given::Again => {}
             Given::Acknowledged(way) => {
@@ -142,6 +105,7 @@ impl Keeper {
                 self.has_acks.notify_one();
             }
         }
+        self.show();
         Ok(())
     }
 }

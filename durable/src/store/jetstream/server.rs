@@ -33,6 +33,10 @@ pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u6
             StoreError::Server(format!("{error}: give a credentials file as the tools of NATS write it"))
         })?,
     };
+    let options = match &settings.ca {
+        None => options,
+        Some(file) => options.add_root_certificates(file.clone()),
+    };
     let changed = move |event: Event| {
         if matches!(event, Event::Connected | Event::Disconnected) {
             link.send_modify(|links| *links += 1);
@@ -54,6 +58,16 @@ pub(super) async fn make(context: &Context, settings: &JetStreamSettings, config
     made.map_err(|error| StoreError::Server(words(settings, "open", &error)))
 }
 
+/// Whether the server takes batches of which it stores all or nothing: it leaves out of a stream what it does not know.
+pub(super) fn stores_batches(made: &Info) -> bool {
+    made.config.allow_atomic_publish
+}
+
+/// The subject on which a process says that it is there. No stream has it.
+pub(super) fn holder_subject(settings: &JetStreamSettings, process: &str) -> String {
+    format!("{}-holder.{process}", settings.stream)
+}
+
 /// The stream of messages.
 pub(super) fn stream(settings: &JetStreamSettings) -> Config {
     let max_age = settings.max_age.unwrap_or_default();
@@ -68,6 +82,7 @@ pub(super) fn stream(settings: &JetStreamSettings) -> Config {
         retention: RetentionPolicy::WorkQueue,
         max_age,
         num_replicas: settings.replicas,
+        allow_atomic_publish: true,
         duplicate_window: if max_age.is_zero() { DUPLICATES } else { DUPLICATES.min(max_age) },
         ..Config::default()
     }

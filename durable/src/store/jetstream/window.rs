@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use crate::{Kept, ReadBound, ReadMessages};
 
 /// Some messages, from the cursor on. Each has a way `W` on which the server hears that it is acknowledged.
+///
+/// Messages have numbers of this process, which go up whatever becomes of the stream and of who reads it: a sender that
+/// waits for a number never waits in vain.
 #[derive(Debug)]
 pub(super) struct Window<W> {
     held: VecDeque<(Kept, W)>,
@@ -14,6 +17,8 @@ pub(super) struct Window<W> {
     cursor: u64,
     /// The number after the last message that was read.
     end: u64,
+    /// What makes numbers of sequences, modulo 2^64; `None`: the next message gets the number `end`.
+    shift: Option<u64>,
 }
 
 /// What became of a message that the server gave.
@@ -31,8 +36,22 @@ pub(super) enum Given<W> {
 }
 
 impl<W> Window<W> {
-    pub(super) fn new(cursor: u64) -> Self {
-        Self { held: VecDeque::new(), bytes: 0, cursor, end: cursor }
+    pub(super) fn new() -> Self {
+        Self { held: VecDeque::new(), bytes: 0, cursor: 0, end: 0, shift: None }
+    }
+
+    /// Lets go of all messages: they come again, to this process or another one. Whatever comes next has a later number
+    /// than all before.
+    pub(super) fn let_go(&mut self) {
+        self.held.clear();
+        self.bytes = 0;
+        self.cursor = self.end;
+        self.shift = None;
+    }
+
+    /// The sequence of the last message that was read, since messages were let go.
+    pub(super) fn last_sequence(&self) -> Option<u64> {
+        self.shift.map(|shift| self.end.wrapping_sub(1).wrapping_sub(shift))
     }
 
     pub(super) const fn cursor(&self) -> u64 {
@@ -53,8 +72,11 @@ impl<W> Window<W> {
         self.held.front().map(|(kept, _)| kept.received_millis)
     }
 
-    /// Takes a message that the server gave.
-    pub(super) fn give(&mut self, kept: Kept, way: W) -> Given<W> {
+    /// Takes a message that the server gave, whose number is its sequence in the stream.
+    pub(super) fn give(&mut self, mut kept: Kept, way: W) -> Given<W> {
+        let end = self.end;
+        let shift = *self.shift.get_or_insert_with(|| end.wrapping_sub(kept.number));
+        kept.number = kept.number.wrapping_add(shift);
         if kept.number < self.cursor {
             return Given::Acknowledged(way);
         }
@@ -114,11 +136,11 @@ mod tests {
         Kept { number, source: Vec::new(), received_millis: 10 * number, payload: vec![0; 4] }
     }
 
-    /// A window with messages 3, 4 and 7, whose ways are 30, 40 and 70.
+    /// A window with messages 0, 1 and 4, of the sequences 3, 4 and 7, whose ways are 30, 40 and 70.
     fn window() -> Window<u64> {
-        let mut window = Window::new(3);
-        for (number, missing) in [(3, 0), (4, 0), (7, 2)] {
-            assert_eq!(window.give(kept(number), 10 * number), Given::New { missing });
+        let mut window = Window::new();
+        for (sequence, missing) in [(3, 0), (4, 0), (7, 2)] {
+            assert_eq!(window.give(kept(sequence), 10 * sequence), Given::New { missing });
         }
         window
     }
@@ -130,28 +152,41 @@ mod tests {
     #[test]
     fn messages_are_read_in_order_from_any_number_and_stay_until_they_are_acknowledged() {
         let mut window = window();
-        for (from, expected, next) in [(3, vec![3, 4, 7], 8), (5, vec![7], 8), (8, vec![], 8)] {
+        for (from, expected, next) in [(0, vec![0, 1, 4], 5), (2, vec![4], 5), (5, vec![], 5)] {
             let read = window.read(from, ALL);
             assert_eq!((numbers(&read), read.next), (expected, next), "{from}");
         }
-        let two = window.read(3, ReadBound { messages: 2, bytes: 100 });
-        assert_eq!((numbers(&two), two.next), (vec![3, 4], 5));
-        let few_bytes = window.read(3, ReadBound { messages: 9, bytes: 1 });
-        assert_eq!(numbers(&few_bytes), [3], "the one that reaches the bytes");
-        assert_eq!(window.acknowledge(5), [30, 40]);
-        assert_eq!((window.held(), window.cursor(), window.end()), ((1, 4), 5, 8));
-        assert_eq!((window.oldest_received_millis(), window.find(7)), (Some(70), Some(&kept(7))));
-        assert_eq!(window.acknowledge(4), [0_u64; 0], "the cursor does not go back");
-        assert_eq!((window.acknowledge(8), window.oldest_received_millis(), window.find(7)), (vec![70], None, None));
+        let two = window.read(0, ReadBound { messages: 2, bytes: 100 });
+        assert_eq!((numbers(&two), two.next), (vec![0, 1], 2));
+        let few_bytes = window.read(0, ReadBound { messages: 9, bytes: 1 });
+        assert_eq!(numbers(&few_bytes), [0], "the one that reaches the bytes");
+        assert_eq!(window.acknowledge(2), [30, 40]);
+        assert_eq!((window.held(), window.cursor(), window.end()), ((1, 4), 2, 5));
+        assert_eq!((window.oldest_received_millis(), window.find(4).map(|kept| kept.number)), (Some(70), Some(4)));
+        assert_eq!(window.acknowledge(1), [0_u64; 0], "the cursor does not go back");
+        assert_eq!((window.acknowledge(5), window.oldest_received_millis(), window.find(4)), (vec![70], None, None));
     }
 
     #[test]
     fn a_message_that_comes_again_is_held_once_and_acknowledged_on_the_later_way() {
         let mut window = window();
         assert_eq!(window.give(kept(4), 41), Given::Again);
-        assert_eq!(numbers(&window.read(3, ALL)), [3, 4, 7]);
-        assert_eq!(window.acknowledge(5), [30, 41]);
+        assert_eq!(numbers(&window.read(0, ALL)), [0, 1, 4]);
+        assert_eq!(window.acknowledge(2), [30, 41]);
         assert_eq!(window.give(kept(4), 42), Given::Acknowledged(42));
-        assert_eq!((numbers(&window.read(0, ALL)), window.cursor()), (vec![7], 5));
+        assert_eq!((numbers(&window.read(0, ALL)), window.cursor()), (vec![4], 2));
+    }
+
+    #[test]
+    fn messages_that_come_after_all_were_let_go_have_later_numbers_whatever_their_sequences_are() {
+        let mut window = window();
+        assert_eq!(window.last_sequence(), Some(7));
+        window.let_go();
+        assert_eq!((window.held(), window.cursor(), window.end()), ((0, 0), 5, 5));
+        assert_eq!(window.last_sequence(), None);
+        assert_eq!(window.give(kept(4), 43), Given::New { missing: 0 }, "nobody knows what came between");
+        assert_eq!(window.give(kept(5), 50), Given::New { missing: 0 });
+        assert_eq!((numbers(&window.read(0, ALL)), window.last_sequence()), (vec![5, 6], Some(5)));
+        assert_eq!(window.acknowledge(7), [43, 50]);
     }
 }

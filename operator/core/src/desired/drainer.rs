@@ -9,6 +9,7 @@ use crate::{
     desired::{
         durability::VOLUME,
         gateway::{Fleets, pod_template},
+        jetstream,
     },
     names::{CLASS_LABEL, DRAINED_FOR, DRAINER, DRAINS_LABEL, HEALTH_PORT, NAME, PROXY_LABEL},
     world::ObjectKey,
@@ -88,6 +89,8 @@ fn labels<'a>(key: &'a ObjectKey, gateway: &'a ForwardGateway) -> BTreeMap<&'sta
 /// Turns the pod of a fleet into that of a drainer.
 fn complete(pod: &mut Value, claim: &ObjectKey) {
     pod["restartPolicy"] = json!("OnFailure");
+    // It sends what is on the claim, and must not wait for a Secret.
+    jetstream::unmount(pod);
     if let Some(volumes) = pod["volumes"].as_array_mut() {
         volumes.push(json!({"name": VOLUME, "persistentVolumeClaim": {"claimName": claim.name}}));
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     desired::{
         ca::Trusted,
-        durability, network_policy,
+        durability, jetstream, network_policy,
         pods::{self, completed},
         probe::{Probe, SOCKET},
         tunnels,
@@ -237,6 +237,7 @@ impl Child<'_> {
         if durability::claim(self.gateway).is_some() {
             durability::mount(&mut pod);
         }
+        jetstream::mount(&mut pod, self.gateway);
         let secrets = fleets.pods.missing_pull_secrets(&Value::Null);
         if !secrets.is_empty() {
             pod["imagePullSecrets"] = json!(secrets);
@@ -291,6 +292,7 @@ impl Child<'_> {
             Some(claim) => env.extend(durability::variables(claim)),
             None => env.extend(pods::messages(self.drain_seconds())),
         }
+        env.extend(jetstream::variables(self.gateway));
         env.extend(tunnels::variables(self.gateway, fleets.bind));
         let mut ports = vec![json!({"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"})];
         ports.extend(tunnels::container_port(self.gateway));

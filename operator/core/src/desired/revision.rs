@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     desired::{
         gateway::{Fleets, pod_template},
-        tunnels,
+        jetstream, tunnels,
     },
     hash::hash,
     world::{ObjectKey, objects::Revision},
@@ -29,6 +29,7 @@ pub fn revision(gateway: &ForwardGateway, fleets: &Fleets) -> Revision {
     ];
     // A gateway without tunnels keeps the fingerprint that it had before there were any.
     own.extend(tunnels::of_pods(gateway));
+    own.extend(jetstream::of_pods(gateway));
     let own = json!(own);
     // The pods of a gateway without wishes show all that the installation writes. The CA bundle is no part of it: a CA
     // certificate that signs has to reach every fleet at once.

@@ -1,7 +1,8 @@
 //! The status of a `PortForward`, from its verdict and from the reports of its proxies.
 
 use crds::{
-    BackendHealth, DataPlaneStatus, Delivery, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus, Protocol,
+    BackendHealth, DataPlaneStatus, Delivery, Durable, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus,
+    Protocol,
 };
 use proxy_api::Transport;
 
@@ -23,6 +24,8 @@ const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volu
                       restarts of the proxy, not the pod";
 const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \
                         the pod, not the volume";
+const IN_STREAM: &str = "messages of durable listeners are kept in streams of the NATS servers of the gateway, which all its \
+                         proxies share: they survive the pods";
 
 /// What a status depends on beside the verdict and the proxies.
 #[derive(Clone, Debug, Default)]
@@ -81,9 +84,16 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
 
 /// The condition `MessagesKept` of an accepted forward with durable listeners.
 fn messages_kept(forward: &PortForward, verdict: &Verdict, moment: &Moment) -> Option<Finding> {
-    let is_durable = forward.spec.listeners.iter().any(|listener| listener.durable.is_some());
-    let is_kept = is_durable && verdict.accepted.status;
-    let (reason, message) = if moment.has_claims { ("OnClaim", ON_CLAIM) } else { ("InPod", IN_POD) };
+    let mut durable = forward.spec.listeners.iter().filter_map(|listener| listener.durable.as_ref()).peekable();
+    let is_kept = durable.peek().is_some() && verdict.accepted.status;
+    let is_stream = |part: &Durable| part.store.as_ref().is_some_and(|store| store.jet_stream.is_some());
+    let (reason, message) = if durable.all(is_stream) {
+        ("InStream", IN_STREAM)
+    } else if moment.has_claims {
+        ("OnClaim", ON_CLAIM)
+    } else {
+        ("InPod", IN_POD)
+    };
     is_kept.then(|| Finding::new(ConditionType::MessagesKept, Truth::True, reason, message))
 }
 

@@ -2,7 +2,10 @@
 
 use crds::{ForwardAddress, ForwardGateway, ForwardGatewayStatus, ServiceType};
 
-use crate::status::conditions::{ConditionType, Finding, Truth, conditions};
+use crate::{
+    desired::jetstream,
+    status::conditions::{ConditionType, Finding, Truth, conditions},
+};
 
 /// What is known about a gateway's fleet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,7 +127,12 @@ fn programmed(gateway: &ForwardGateway, facts: &FleetFacts) -> Finding {
     if facts.ready == 0 {
         let why = facts.mounted.as_ref().map(|mounted| mounted.message.as_str());
         let why = why.unwrap_or("see the workload of the gateway and its pods");
-        return finding(Truth::Unknown, NO_PROXIES, &format!("no proxy of the fleet is ready yet: {why}"));
+        let message = format!("no proxy of the fleet is ready yet: {why}");
+        let message = match jetstream::waits_for(gateway) {
+            None => message,
+            Some(files) => format!("{message}; its pods start once the namespace of the gateway has {files}"),
+        };
+        return finding(Truth::Unknown, NO_PROXIES, &message);
     }
     let service = gateway.spec.service.as_ref().and_then(|service| service.type_);
     if service == Some(ServiceType::LoadBalancer) && facts.attached > 0 && facts.addresses.is_empty() {

@@ -7,7 +7,7 @@ use crate::{
         asked::Asked,
         backends, claims,
         scope::is_in_scope,
-        tenants,
+        streams, tenants,
         validate::{Placement, ValidForward, transport},
         verdict::{Condition, Reason},
     },
@@ -31,6 +31,9 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
     if let Some(cidr) = backends::bad_cidr(gateway) {
         let message =
             format!("ForwardGateway {key} has an invalid spec.allowedForwards.addressCIDRs: '{cidr}' is not a CIDR");
+        return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
+    }
+    if let Some(message) = streams::refusal(world, forward) {
         return Err(Condition::unmet(Reason::NotAllowedByGateway, message));
     }
     let asked: Vec<Asked<'_>> = forward.listeners.iter().map(Asked::by).collect();

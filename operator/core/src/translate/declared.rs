@@ -33,14 +33,14 @@ impl Declared {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::NO_JETSTREAM;
+    use proxy_api::SIDECAR_STREAM;
     use serde_json::json;
 
     use super::*;
     use crate::world::{Laptop, Site};
 
     #[test]
-    fn a_listener_with_a_stream_is_valid_on_a_laptop_and_refused_in_a_cluster() {
+    fn a_sidecar_with_a_stream_is_valid_on_a_laptop_and_refused_in_a_cluster() {
         let store = json!({"jetStream": {"url": "nats://n", "maxBytes": 16_777_216}});
         let forward = json!({
             "metadata": {"name": "f", "namespace": "a"},
@@ -57,7 +57,7 @@ mod tests {
         let read = |world: &World| Declared::read(world, &Origin::port_forward("a", "f")).expect("it is there").forward;
         let violations = read(&world).expect_err("a cluster");
         assert_eq!(violations.len(), 1);
-        let refused = format!("spec.listeners[0].durable.store.jetStream: {NO_JETSTREAM}");
+        let refused = format!("spec.listeners[0].durable.store.jetStream: {SIDECAR_STREAM}");
         assert_eq!(violations[0].to_string(), refused);
         world.site = Site::Laptop(Laptop::default());
         assert!(read(&world).is_ok());

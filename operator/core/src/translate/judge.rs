@@ -11,7 +11,7 @@ use crate::{
         check_warnings,
         claims::{self, Ledger, ListenerRef, Lost, Port},
         groups::Group,
-        tenants,
+        streams, tenants,
         validate::{ValidForward, ValidListener},
         verdict::{Condition, ListenerVerdict, Outcome, Reason, RejectedIn, Verdict},
     },
@@ -265,7 +265,11 @@ impl Judge<'_> {
             access: forward.access.clone().map(Box::new),
             proxy_protocol: item.proxy_protocol.clone().map(Box::new),
             tenant_limits: tenants::limits(self.world, forward).map(Box::new),
-            durable: item.durable.clone(),
+            durable: item.durable.as_deref().map(|durable| {
+                // A gateway without a server has not admitted the forward.
+                let served = streams::served(self.world, &forward.placement, durable);
+                Box::new(served.unwrap_or_else(|| durable.clone()))
+            }),
         }
         .sealed()
     }

@@ -12,7 +12,7 @@ use crate::translate::{
     claims::Port,
     groups::Group,
     judge::{Compiled, Judge, Judgement},
-    tenants,
+    streams, tenants,
     verdict::{Outcome, Reason, Verdict},
 };
 
@@ -62,7 +62,11 @@ impl Judge<'_> {
         let backends: Vec<Backend> =
             listener.backends.iter().filter_map(|backend| scope.still_permitted(backend, listener)).collect();
         let tenant_limits = tenants::limits(self.world, forward).map(Box::new);
-        let today = Listener { destinations: scope.destinations, tenant_limits, backends, ..listener.clone() };
+        let durable = match listener.durable.as_deref() {
+            None => None,
+            Some(durable) => Some(Box::new(streams::served(self.world, &forward.placement, durable)?)),
+        };
+        let today = Listener { destinations: scope.destinations, tenant_limits, backends, durable, ..listener.clone() };
         (!today.backends.is_empty()).then(|| today.sealed())
     }
 }

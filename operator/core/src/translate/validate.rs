@@ -20,7 +20,7 @@ mod valid_forward;
 use std::fmt;
 
 use crds::PortForward;
-use proxy_api::{NO_JETSTREAM, Origin, OriginKind};
+use proxy_api::{Origin, OriginKind};
 
 use crate::world::class;
 
@@ -56,8 +56,8 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
     validate_for(forward, false)
 }
 
-/// As [`validate`]. `runs_streams`: the proxies keep messages in streams of NATS servers, as those on laptops do.
-pub(crate) fn validate_for(forward: &PortForward, runs_streams: bool) -> Result<ValidForward, Vec<Violation>> {
+/// As [`validate`]. `on_laptop`: listeners name the servers of their streams, which in a cluster their gateway does.
+pub(crate) fn validate_for(forward: &PortForward, on_laptop: bool) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
     let key = Origin {
         kind: OriginKind::PortForward,
@@ -80,9 +80,7 @@ pub(crate) fn validate_for(forward: &PortForward, runs_streams: bool) -> Result<
         .enumerate()
         .map(|(at, item)| {
             let path = format!("spec.listeners[{at}]");
-            if durable::has_stream(item) && !runs_streams {
-                found.add(format!("{path}.durable.store.jetStream"), NO_JETSTREAM);
-            }
+            durable::server(item, &path, (on_laptop, in_gateway), &mut found);
             listener::listener(item, &path, held, &key, in_gateway, &mut found)
         })
         .collect();

@@ -17,7 +17,7 @@ const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 
 /// Reasons that need nobody.
-const FINE: [&str; 14] = [
+const FINE: [&str; 15] = [
     "Accepted",
     "BackendsHealthy",
     "Connected",
@@ -25,6 +25,7 @@ const FINE: [&str; 14] = [
     "Draining",
     "Enrolled",
     "InPod",
+    "InStream",
     "Injected",
     "OnClaim",
     "Programmed",

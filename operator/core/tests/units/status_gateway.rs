@@ -99,6 +99,19 @@ fn a_fleet_without_a_ready_proxy_is_reconciling() {
 }
 
 #[test]
+fn a_fleet_without_a_ready_proxy_says_which_secret_and_config_map_its_pods_wait_for() {
+    let facts = FleetFacts { ready: 0, ..good() };
+    let message = |spec: &Value| status(spec, &facts).conditions[1].message.clone();
+    let stream = json!({"url": "tls://nats", "credentialsRef": {"name": "creds"}, "caRef": {"name": "roots"}});
+    let both = message(&json!({"jetStream": stream}));
+    let files = "has Secret creds with the key creds and ConfigMap roots with the key ca.crt";
+    assert!(both.ends_with(files), "{both}");
+    for plain in [json!({}), json!({"jetStream": {"url": "nats://nats"}})] {
+        assert!(message(&plain).ends_with("see the workload of the gateway and its pods"), "{plain}");
+    }
+}
+
+#[test]
 fn a_fleet_of_no_proxies_is_not_ready_and_waits_for_nothing() {
     let facts = FleetFacts { ready: 0, replicas: 0, ..good() };
     let none = conditions_of(&json!({"replicas": 0}), &facts);

@@ -1,6 +1,6 @@
 //! The rules of durable listeners.
 
-use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_listener};
+use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_gateway, of_listener};
 
 pub(super) fn cases() -> Vec<Case> {
     stores().into_iter().chain(others()).collect()
@@ -18,6 +18,21 @@ fn stores() -> Vec<Case> {
             "replicas of jetStream must be 1, 3 or 5",
             "durable: {send: {relp: {}}, store: {jetStream: {url: 'tls://a', replicas: 2, maxBytes: 16777216}}}",
             "durable: {send: {relp: {}}, store: {jetStream: {url: 'tls://a', replicas: 3, maxBytes: 16777216}}}",
+        ),
+        of_listener(
+            "credentialsRef and replicas of jetStream need url: without it they are those of the gateway",
+            "durable: {send: {relp: {}}, store: {jetStream: {replicas: 3, maxBytes: 16777216}}}",
+            "durable: {send: {relp: {}}, store: {jetStream: {maxBytes: 16777216}}}",
+        ),
+        of_gateway(
+            "replicas of spec.jetStream must be 1, 3 or 5",
+            "{jetStream: {url: 'nats://a', replicas: 2}}",
+            "{jetStream: {url: 'nats://a', replicas: 3}}",
+        ),
+        of_gateway(
+            "url with tls needs caRef: the image of proxies has no CA certificates",
+            "{jetStream: {url: 'tls://a'}}",
+            "{jetStream: {url: 'tls://a', caRef: {name: b}}}",
         ),
         of_listener(
             "maxBytes of deadLetter must be 0, or at least 16777216",

@@ -1,7 +1,9 @@
 //! Validates durable listeners, and fills in defaults.
 
 use crds::{LoadBalancingPolicy, Protocol};
-use proxy_api::{Durable, Enrich, Framing, HttpFormat, Oversize, Sink, SinkFraming, Store, WhenFull};
+use proxy_api::{
+    Durable, Enrich, Framing, HttpFormat, Oversize, SIDECAR_STREAM, STREAM_SERVER, Sink, SinkFraming, Store, WhenFull,
+};
 
 use super::Violations;
 
@@ -52,10 +54,20 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
     Some(Box::new(durable))
 }
 
-/// Whether the messages of a listener are kept in a stream of a NATS server.
-pub(super) fn has_stream(item: &crds::Listener) -> bool {
+/// Checks who names the server of a stream: on a laptop the listener, in a cluster its gateway.
+pub(super) fn server(item: &crds::Listener, path: &str, (on_laptop, in_gateway): (bool, bool), found: &mut Violations) {
     let store = item.durable.as_ref().and_then(|spec| spec.store.as_ref());
-    store.is_some_and(|store| store.jet_stream.is_some())
+    let Some(stream) = store.and_then(|store| store.jet_stream.as_ref()) else { return };
+    let path = format!("{path}.durable.store.jetStream");
+    match (on_laptop, stream.url.is_some()) {
+        (true, false) => found.add(
+            format!("{path}.url"),
+            "is required with portlane run: in clusters only, the gateway of a forward names the server",
+        ),
+        (false, _) if !in_gateway => found.add(path, SIDECAR_STREAM),
+        (false, true) => found.add(format!("{path}.url"), STREAM_SERVER),
+        _ => {}
+    }
 }
 
 /// Checks the fields beside `durable`.
@@ -121,7 +133,7 @@ fn store(spec: Option<&crds::DurableStore>) -> Option<Store> {
     match (&spec.disk, &spec.jet_stream) {
         (Some(disk), None) => Some(Store::Disk { max_bytes: disk.max_bytes }),
         (None, Some(stream)) => Some(Store::JetStream {
-            url: stream.url.clone(),
+            url: stream.url.clone().unwrap_or_default(),
             credentials_name: stream.credentials_ref.as_ref().map(|secret| secret.name.clone()),
             replicas: stream.replicas.unwrap_or(1),
             max_bytes: stream.max_bytes,
@@ -270,10 +282,31 @@ mod tests {
         (most["replicas"], most["credentialsRef"]) = (json!(3), json!({"name": "s"}));
         (expected["jetStream"]["replicas"], expected["jetStream"]["credentialsName"]) = (json!(3), json!("s"));
         assert_eq!(store(json!({"jetStream": most})), (Some(expected), Vec::new()));
+        let of_gateway = json!({"jetStream": {"url": "", "replicas": 1, "maxBytes": 16_777_216}});
+        assert_eq!(store(json!({"jetStream": {"maxBytes": 16_777_216}})), (Some(of_gateway), Vec::new()));
         let both = json!({"jetStream": least, "disk": {"maxBytes": 16_777_216}});
         for wrong in [both, json!({})] {
             assert_eq!(store(wrong), (None, vec!["l.durable.store".to_owned()]));
         }
+    }
+
+    #[test]
+    fn a_stream_has_its_server_from_the_listener_on_a_laptop_and_from_the_gateway_in_a_cluster() {
+        let judged = |stream: Value, on_laptop: bool, in_gateway: bool| {
+            let item = item("TCP", &json!({"send": {"relp": {}}, "store": {"jetStream": stream}}), &json!({}));
+            let mut found = Violations::default();
+            server(&item, "l", (on_laptop, in_gateway), &mut found);
+            found.0.into_iter().map(|violation| violation.to_string()).collect::<Vec<_>>()
+        };
+        let (named, plain) = (json!({"url": "nats://n", "maxBytes": 16_777_216}), json!({"maxBytes": 16_777_216}));
+        let none = Vec::<String>::new();
+        assert_eq!((judged(named.clone(), true, false), judged(plain.clone(), false, true)), (none.clone(), none));
+        assert_eq!(judged(named.clone(), false, true), [format!("l.durable.store.jetStream.url: {STREAM_SERVER}")]);
+        for stream in [named, plain.clone()] {
+            assert_eq!(judged(stream, false, false), [format!("l.durable.store.jetStream: {SIDECAR_STREAM}")]);
+        }
+        let missing = judged(plain, true, true);
+        assert!(missing[0].starts_with("l.durable.store.jetStream.url: is required with portlane run"), "{missing:?}");
     }
 
     #[test]

@@ -116,6 +116,18 @@ fn messages_of_a_gateway_with_claims_survive_its_pods() {
 }
 
 #[test]
+fn messages_in_a_stream_of_the_gateway_survive_its_pods_and_its_claims() {
+    let mut scene = Scene::with_web();
+    scene.see(gateway(&json!({"jetStream": {"url": "nats://nats:4222"}})));
+    let store = json!({"jetStream": {"maxBytes": 16_777_216}});
+    let durable = serde_json::from_value(json!({"send": {"relp": {}}, "store": store})).expect("a durable part");
+    scene.edit("web", |forward| forward.spec.listeners[0].durable = Some(durable));
+    assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("True", "InStream"));
+    scene.see(gateway(&json!({})));
+    assert_eq!(condition_of(&status_of(&scene, "web", 0), "Accepted"), pair("False", "NotAllowedByGateway"));
+}
+
+#[test]
 fn a_durable_listener_delivers_as_the_worst_of_its_proxies_and_says_what_its_log_survives() {
     let mut scene = sidecars(&["a", "b"], &[]);
     assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("", ""));

@@ -1,0 +1,44 @@
+//! The NATS servers that keep the messages of a gateway's durable listeners.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::CredentialsRef;
+
+/// The NATS servers in which durable listeners of a gateway may keep messages (store.jetStream). The server and the
+/// credentials are those of the gateway: a listener only asks for a stream.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.replicas) || self.replicas in [1, 3, 5]").message("replicas of spec.jetStream must be 1, 3 or 5"),
+    validation = Rule::new("!has(self.url) || !self.url.matches('^tls:') || has(self.caRef)").message("url with tls needs caRef: the image of proxies has no CA certificates")
+)]
+pub struct GatewayJetStream {
+    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. It names the others of its cluster.
+    #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
+    pub url: String,
+    /// The Secret whose key `creds` is a credentials file of NATS. A new pod of the fleet starts once it is there. Absent:
+    /// the server asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<CredentialsRef>,
+    /// The ConfigMap whose key `ca.crt` has the CA certificates, in PEM, that may sign those of the servers. A new pod of
+    /// the fleet starts once it is there. Absent: without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<CaRef>,
+    /// Servers of a cluster that keep each message: 1, 3 or 5. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: Option<u32>,
+}
+
+/// CA certificates.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaRef {
+    /// Name of a ConfigMap in the namespace of the gateway.
+    #[schemars(
+        length(min = 1, max = 253),
+        pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+}

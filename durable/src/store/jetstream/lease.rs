@@ -1,0 +1,213 @@
+//! The consumer of a stream, which one process has at a time.
+//!
+//! Each process answers on a subject of its own. Whoever finds the consumer of another one asks there, and removes the
+//! consumer of a process that is gone. The server would do so, too (`inactive_threshold`), but only after the time in
+//! which messages have to be acknowledged, which is long, as a sink may be away.
+
+use std::future::pending;
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
+use async_nats::{Request, RequestErrorKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::select;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::holder::{Answer, consumer, process};
+use super::pull::HELD;
+use super::server::holder_subject;
+use super::{Keeper, Way};
+
+/// The server gives a message again after so long. It has no need to, as a new consumer gives all after a break.
+const GIVE_AGAIN: Duration = Duration::from_secs(3600);
+/// The pause between two questions to the process that has the consumer.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+/// How long it has to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// After so many answers the consumers are looked up again.
+const LOOK_AFTER: u32 = 10;
+
+/// What became of a try to get the consumer.
+enum Tried {
+    /// This process has it.
+    Taken(Box<PullConsumer>),
+    /// Another one has it: this one, if it is known.
+    Held(Option<String>),
+}
+
+impl Keeper {
+    /// Answers those who ask whether this process is there. Never ends: one that cannot is not heard, and so has no
+    /// consumer.
+    pub(super) async fn answer(&self) {
+        if let Ok(mut questions) = self.client.subscribe(holder_subject(&self.settings, &self.id)).await {
+            while let Some(question) = questions.next().await {
+                if let Some(reply) = question.reply {
+                    // Whoever asks asks again.
+                    let _ = self.client.publish(reply, Bytes::new()).await;
+                }
+            }
+        }
+        pending().await
+    }
+
+    /// Waits until this process has the consumer, and makes one. `None`: the connection changed before.
+    pub(super) async fn lease(&self, links: &mut watch::Receiver<u64>) -> Result<Option<PullConsumer>, String> {
+        loop {
+            let holder = match Box::pin(self.try_lease()).await? {
+                Tried::Taken(consumer) => return Ok(Some(*consumer)),
+                Tried::Held(holder) => holder,
+            };
+            self.let_go();
+            self.works(Way::Out);
+            select! {
+                () = self.outlast(holder.as_deref()) => {}
+                _ = links.changed() => return Ok(None),
+            }
+        }
+    }
+
+    async fn try_lease(&self) -> Result<Tried, String> {
+        let there = self.consumers_there().await?;
+        let mut is_kept = false;
+        for name in &there {
+            match process(name) {
+                None => return Err(self.words("read", &format!("{name} is a consumer of others; remove it"))),
+                Some(id) if id == self.id => {
+                    let held = self.holds.borrow().as_ref() == Some(name);
+                    is_kept |= self.remove(name).await? && held;
+                }
+                Some(id) => {
+                    if !self.is_gone(id).await {
+                        return Ok(Tried::Held(Some(id.to_owned())));
+                    }
+                    self.remove(name).await?;
+                }
+            }
+        }
+        // Without a consumer of its own meanwhile, nobody knows who has read.
+        if !is_kept {
+            self.let_go();
+        }
+        self.take_consumer().await
+    }
+
+    /// Makes a consumer, unless somebody else has been faster.
+    async fn take_consumer(&self) -> Result<Tried, String> {
+        if self.ask(&self.id).await != Answer::Here {
+            let subject = holder_subject(&self.settings, "*");
+            let what = format!("its user may not publish and subscribe to {subject}, or to _INBOX.>");
+            return Err(self.words("read", &what));
+        }
+        let name = consumer(&self.id, self.consumers.replace(self.consumers.get() + 1));
+        let config = pull::Config {
+            durable_name: Some(name.clone()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: GIVE_AGAIN,
+            max_ack_pending: i64::try_from(HELD).unwrap_or(i64::MAX),
+            ..pull::Config::default()
+        };
+        let made = Box::pin(self.context.create_consumer_on_stream(config, self.settings.stream.as_str())).await;
+        let taken = match made {
+            Ok(consumer) => consumer,
+            Err(error) if code(&error) == Some(ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED) => {
+                return Ok(Tried::Held(None));
+            }
+            Err(error) => return Err(self.words("read", &error)),
+        };
+        let info = self.info().await?;
+        self.figures().bytes = info.state.bytes;
+        // A server that lost its last messages gives their sequences to others.
+        let has_lost = self.window.borrow().last_sequence().is_some_and(|last| info.state.last_sequence < last);
+        if has_lost {
+            self.let_go();
+        }
+        *self.holds.borrow_mut() = Some(name);
+        self.see_ahead(&info);
+        Ok(Tried::Taken(Box::new(taken)))
+    }
+
+    /// The names of all consumers.
+    async fn consumers_there(&self) -> Result<Vec<String>, String> {
+        let name = self.settings.stream.as_str();
+        let stream = self.context.get_stream_no_info(name).await.map_err(|error| self.words("read", &error))?;
+        let (mut there, mut names) = (Vec::new(), stream.consumer_names());
+        while let Some(name) = names.next().await {
+            there.push(name.map_err(|error| self.words("read", &error))?);
+        }
+        Ok(there)
+    }
+
+    /// Removes a consumer. Returns whether it was there until now.
+    async fn remove(&self, name: &str) -> Result<bool, String> {
+        let stream = self.settings.stream.as_str();
+        match Box::pin(self.context.delete_consumer_from_stream(name, stream)).await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some(ErrorCode::CONSUMER_NOT_FOUND) => Ok(false),
+            Err(error) => Err(self.words("read", &error)),
+        }
+    }
+
+    /// This process has no consumer, so the messages of the window are those of others.
+    fn let_go(&self) {
+        self.holds.borrow_mut().take();
+        self.window.borrow_mut().let_go();
+        self.ahead.set(0);
+        self.figures().bytes = 0;
+        self.show();
+    }
+
+    /// Waits until this process, which has the consumer, is gone, or it is time to look again.
+    async fn outlast(&self, holder: Option<&str>) {
+        for _ in 0..LOOK_AFTER {
+            sleep(ASK_AFTER).await;
+            let Some(holder) = holder else { return };
+            if self.is_gone(holder).await {
+                return;
+            }
+        }
+    }
+
+    async fn is_gone(&self, process: &str) -> bool {
+        let answer = self.ask(process).await;
+        self.patience.borrow_mut().hears(process, answer)
+    }
+
+    /// Asks whether a process is there.
+    async fn ask(&self, process: &str) -> Answer {
+        let request = Request::new().timeout(Some(ANSWERS_WITHIN));
+        let asked = Box::pin(self.client.send_request(holder_subject(&self.settings, process), request)).await;
+        match asked.map_err(|error| error.kind()) {
+            Ok(_) => Answer::Here,
+            Err(RequestErrorKind::NoResponders) => Answer::Gone,
+            Err(RequestErrorKind::TimedOut) if self.is_connected() => Answer::Silent,
+            Err(_) => Answer::Unknown,
+        }
+    }
+
+    /// Sends what acknowledgements are left, and gives the consumer up, so that another process need not wait.
+    pub(super) async fn leave(&self) {
+        self.send_waiting_acks().await;
+        let last = self.last_ack.borrow_mut().take();
+        if let Some(way) = last {
+            // Once more, and answered: the server has then heard those before it.
+            let _ = Box::pin(self.client.request(way, Bytes::new())).await;
+        }
+        let held = self.holds.borrow_mut().take();
+        if let Some(name) = held {
+            // Otherwise the next process finds out that this one is gone.
+            let _ = self.remove(&name).await;
+        }
+    }
+}
+
+/// The code of an error of the server.
+fn code(error: &ConsumerError) -> Option<ErrorCode> {
+    match error.kind() {
+        ConsumerErrorKind::JetStream(error) => Some(error.error_code()),
+        _ => None,
+    }
+}
