@@ -253,7 +253,7 @@ fn typed(kind: &str, value: &Value) -> Vec<(String, String)> {
     };
     if read_without(kind, value, &TIMES).is_ok() {
         let wrong = TIMES.into_iter().filter(is_wrong).map(|time| {
-            let text = hints::cut(value["metadata"][time].as_str().unwrap_or_default());
+            let text = shown::cut(value["metadata"][time].as_str().unwrap_or_default());
             (format!("metadata.{time}"), format!("must be a time such as 2026-01-01T00:00:00Z, but is '{text}'"))
         });
         return wrong.collect();

@@ -89,11 +89,11 @@ impl Intake {
     /// What a connection keeps; `None`: there is no room for it, which is counted.
     fn hold(&self) -> Option<Hold> {
         let Some(hold) = &self.hold else { return Some(Box::new(())) };
-        let held = hold();
-        if held.is_none() {
+        let place = hold();
+        if place.is_none() {
             self.count(|figures| figures.refused_room += 1);
         }
-        held
+        place
     }
 
     /// Whether messages of this source are taken, which is counted if not.

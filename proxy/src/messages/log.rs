@@ -101,7 +101,7 @@ impl Log {
             shared.counters.admits(&shared.spec.load(), source)
         });
         let (listener, all) = (current.clone(), process.clone());
-        let intake = intake.holding(move || room::take(&listener.load_full()?, &all));
+        let intake = intake.holding(move || listener.load_full().and_then(|shared| room::take(&shared, &all)));
         Self {
             place,
             store,

@@ -158,7 +158,9 @@ async fn sidecars_that_leave_and_never_go_keep_an_agent_from_no_endpoint() {
             };
             server.endpoint.set_sidecars(&some.iter().map(entry).collect());
             until(|| some.iter().all(|(_, sidecar)| is_attached(sidecar))).await;
-            some.iter().for_each(|(_, sidecar)| sidecar.drain());
+            for (_, sidecar) in some {
+                sidecar.drain();
+            }
         }
         server.endpoint.set_peers(BTreeMap::from([(second, at)]));
         until(|| is_attached(&endpoint)).await;

@@ -51,7 +51,7 @@ impl Keeper {
                 }
             }
         }
-        pending().await
+        pending::<()>().await;
     }
 
     /// Waits until this process has the consumer, and makes one. `None`: the connection changed before.

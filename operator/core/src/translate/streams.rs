@@ -31,10 +31,10 @@ pub(crate) fn served(world: &World, placement: &Placement, durable: &Durable) ->
         return Some(served);
     }
     if let Store::JetStream { url, credentials_name, replicas, .. } = &mut served.store {
-        let server = server(world, placement)?;
-        url.clone_from(&server.url);
-        *credentials_name = server.credentials_ref.as_ref().map(|secret| secret.name.clone());
-        *replicas = server.replicas.unwrap_or(1);
+        let named = server(world, placement)?;
+        url.clone_from(&named.url);
+        *credentials_name = named.credentials_ref.as_ref().map(|secret| secret.name.clone());
+        *replicas = named.replicas.unwrap_or(1);
     }
     Some(served)
 }

@@ -67,8 +67,8 @@ impl Yard {
     fn job_at(&mut self, ordinal: i32, generation: i64, stage: Stage) {
         let (gateway, uid) = ("edge".to_owned(), format!("job-{ordinal}"));
         let drained_for = format!("uid-{ordinal}.fleet.{generation}");
-        let state = DrainerState { gateway, ordinal, uid, drained_for, stage, ..DrainerState::default() };
-        self.scene.see(Object::Drainer(job(ordinal), state));
+        let drainer = DrainerState { gateway, ordinal, uid, drained_for, stage, ..DrainerState::default() };
+        self.scene.see(Object::Drainer(job(ordinal), drainer));
     }
 
     /// How the drainer of this ordinal gets on, by its pod.

@@ -70,9 +70,9 @@ fn lacks_pod(status: &JobStatus) -> bool {
 
 /// How the pod of a drainer gets on. One that has ended, as by an eviction, has a successor, or needs none.
 pub(super) fn drain(pod: &Pod) -> Drain {
-    let status = pod.status.as_ref();
+    let told = pod.status.as_ref();
     let has_ended = |now: &&PodStatus| matches!(now.phase.as_deref(), Some("Failed" | "Succeeded"));
-    let Some(now) = status.filter(|now| !has_ended(now)) else { return Drain::default() };
+    let Some(now) = told.filter(|now| !has_ended(now)) else { return Drain::default() };
     let mut conditions = now.conditions.iter().flatten();
     let states = now.container_statuses.iter().flatten().filter_map(|container| container.state.as_ref());
     let mut waiting = states.filter_map(|state| state.waiting.as_ref()?.reason.as_deref());
