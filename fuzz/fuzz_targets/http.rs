@@ -1,12 +1,12 @@
-//! The HTTP addresses of a proxy: what a client sends on one connection. The first byte picks the address, and whether
-//! the client closes its side after the last byte or stays silent.
+//! The HTTP addresses of a proxy and that of an agent: what a client sends on one connection. The first byte picks the
+//! address, and whether the client closes its side after the last byte or stays silent.
 
 #![no_main]
 
 use std::{
     future::poll_fn,
     net::{IpAddr, Ipv4Addr},
-    pin::pin,
+    pin::Pin,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
@@ -14,7 +14,8 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use proxy::{
     clock::Clock,
-    http::{Role, Startup, View, serve_stream},
+    door::Door,
+    http::{Role, Startup, View, serve_stream, serve_texts},
     lives::Lives,
     log::{Level, Log, LogFormat},
     metrics::Metrics,
@@ -22,12 +23,17 @@ use proxy::{
     settings::Settings,
     supervisor::Control,
 };
-use proxy_api::{Configuration, LiveSessions, Report};
+use proxy_api::{
+    Configuration, LiveSessions, Report,
+    doors::{Bounds, Evict},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, duplex, split},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split},
     sync::{mpsc, watch},
 };
 
+/// The address of either end.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Bytes on their way in each direction.
 const PIPE: usize = 16 << 10;
 /// Most bytes of an answer: the metrics of a proxy without listeners.
@@ -52,10 +58,12 @@ static PROXY: LazyLock<(Process, Arc<Metrics>)> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, sent)) = bytes.split_first() else { return };
-    let role = match first % 3 {
-        0 => Role::Health,
-        1 => Role::Admin,
-        _ => Role::Local,
+    let role = match (first & 64, first % 3) {
+        (0, 0) => Some(Role::Health),
+        (0, 1) => Some(Role::Admin),
+        (0, _) => Some(Role::Local),
+        // An agent.
+        _ => None,
     };
     // The clock moves on when nothing else is left to do, so that a timeout takes no time.
     let builder = &mut tokio::runtime::Builder::new_current_thread();
@@ -66,9 +74,8 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// One connection from its first byte to its end; gives what the client has read.
-async fn converse(role: Role, closes: bool, sent: &[u8]) -> Vec<u8> {
+async fn converse(role: Option<Role>, closes: bool, sent: &[u8]) -> Vec<u8> {
     let began = tokio::time::Instant::now();
-    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let (control, requests) = mpsc::channel(4);
     tokio::spawn(control_thread(requests));
     let (process, metrics) = PROXY.clone();
@@ -77,7 +84,10 @@ async fn converse(role: Role, closes: bool, sent: &[u8]) -> Vec<u8> {
     let view = View::new(process, metrics, report, control, startup);
     let (client, server) = duplex(PIPE);
     let (mut reader, mut writer) = split(client);
-    let mut served = pin!(serve_stream(server, (here, here), role, view));
+    let mut served: Pin<Box<dyn Future<Output = ()>>> = match role {
+        Some(role) => Box::pin(serve_stream(server, (HERE, HERE), role, view)),
+        None => Box::pin(agent(server)),
+    };
     let mut looks = 0_usize;
     let serve = poll_fn(|cx| {
         looks += 1;
@@ -101,6 +111,18 @@ async fn converse(role: Role, closes: bool, sent: &[u8]) -> Vec<u8> {
     assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
     assert!(looks <= LOOKS + sent.len(), "{looks} looks at {} bytes", sent.len());
     answer
+}
+
+/// Serves as an agent does, which is connected to no server.
+async fn agent(stream: DuplexStream) {
+    let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Any, rates: None };
+    let place = Door::new(bounds, Clock::start()).enter(HERE).expect("a place");
+    serve_texts(stream, &place, "the endpoints are /livez and /readyz\n", |path| match path {
+        "/livez" => Some(Ok("ok\n".to_owned())),
+        "/readyz" => Some(Err("no server\n".to_owned())),
+        _ => None,
+    })
+    .await;
 }
 
 /// Answers as the control thread of a proxy without a configuration.

@@ -18,6 +18,7 @@ use operator_core::{
     notices::Format,
     world::{class, rights::FleetNamespaces},
 };
+use proxy_api::doors::StreamPort;
 
 /// Compiles PortForwards into configuration, pushes the configuration to proxies, and reports the result in status.
 #[derive(Clone, Debug, Parser)]
@@ -146,19 +147,24 @@ pub struct Settings {
     #[arg(long, env = "PORTLANE_MAX_OBJECTS", default_value_t = 100_000)]
     pub max_objects: usize,
     /// Most proxies that may be connected at the same time.
-    #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = 5000)]
+    #[arg(long, env = "PORTLANE_MAX_PROXIES", default_value_t = StreamPort::DEFAULT.proxies)]
     pub max_proxies: usize,
     /// Most connections of clients that have not authenticated yet, at the port for the streams of proxies. Connected
     /// proxies do not count.
-    #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED", default_value_t = 512)]
+    #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED", default_value_t = StreamPort::DEFAULT.strangers)]
     pub max_unauthenticated: usize,
     /// How many of these connections may come from one source: an IPv4 address or an IPv6 /64. Raise this if the
     /// proxies of many nodes reach the operator from one address.
-    #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", default_value_t = 64)]
+    #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", default_value_t = StreamPort::DEFAULT.per_source)]
     pub max_unauthenticated_per_source: usize,
     /// Most new connections per second at the port for the streams of proxies; a quarter of them from one source.
     /// Connections beyond that are closed at once, and their proxies try again.
-    #[arg(long, env = "PORTLANE_CONNECTIONS_PER_SECOND", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "PORTLANE_CONNECTIONS_PER_SECOND",
+        default_value_t = StreamPort::DEFAULT.per_second,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub connections_per_second: u32,
     /// Lifetime of the operator's serving certificate, in seconds. The certificate is renewed at half its lifetime.
     #[arg(long, env = "PORTLANE_CERTIFICATE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(8..))]

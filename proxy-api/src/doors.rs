@@ -10,6 +10,7 @@ mod lanes;
 mod rates;
 mod shares;
 mod sources;
+mod stream_port;
 mod turns;
 
 use std::{
@@ -23,6 +24,7 @@ pub use self::{
     lanes::LONGEST_TURN,
     rates::{Bucket, Rate},
     shares::Shares,
+    stream_port::StreamPort,
     turns::Turns,
 };
 use self::{lanes::Lanes, sources::Sources};

@@ -23,7 +23,7 @@ use portlane_page::request::{are_own, is_of_another_page};
 use proxy_api::{Report, Selection};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::serve::{serve, serve_file, serve_stream};
+pub use self::serve::{serve, serve_file, serve_stream, serve_texts};
 use self::{
     events::{Content, Feed},
     scrape::Scraped,

@@ -10,11 +10,13 @@ use std::{
 };
 
 use proxy::core::backoff::Backoff;
-use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places, Rate, Rates};
+use proxy_api::doors::{Admission, PlaceId, Places, StreamPort};
 
-const PROXIES: usize = 5000;
+/// As many as the operator takes unless its settings say otherwise.
+const PROXIES: usize = StreamPort::DEFAULT.proxies;
+/// As the overlay for high availability has them.
 const REPLICAS: usize = 3;
-/// Handshakes per second at one replica: the default of the operator.
+/// Most handshakes per second at one replica: what the operator's defaults must keep to.
 const PER_SECOND: u32 = 200;
 /// How long proxies of earlier versions wait for their connection and the handshake.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -27,9 +29,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(90);
 
 /// The port for streams, with the defaults of the operator. Each proxy has an address of its own.
 fn door() -> Places {
-    let rate = |times: u32| Rate::per_second(times, 2 * times);
-    let rates = Rates { all: rate(PER_SECOND), source: rate(PER_SECOND / 4), evenly: true };
-    Places::new(Bounds { strangers: 512, per_source: 64, known: PROXIES, evict: Evict::Silent, rates: Some(rates) })
+    Places::new(StreamPort::DEFAULT.bounds())
 }
 
 fn source(proxy: usize) -> IpAddr {

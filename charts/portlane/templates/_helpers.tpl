@@ -236,7 +236,8 @@ replaces the tag: some runtimes refuse both.
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
 {{- if (.Values.claims).enabled }}
-# For gateways with spec.durability; outputs/drainers: a Job sends what a claim has, then the claim is deleted.
+# For gateways with spec.durability; outputs/drainers: a Job sends what a claim has, then the claim is deleted. RBAC knows no
+# labels: see claimsPolicy.
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]
@@ -260,7 +261,7 @@ replaces the tag: some runtimes refuse both.
 
 {{/* Permissions where agents are. Each Secret has the name of its agent, so no rule can name a Secret. */}}
 {{- define "portlane.agentRules" -}}
-# outputs/enrolments: the Secret of an agent, with its join string and its ledger.
+# outputs/enrolments: the Secret of an agent, with its join string and its ledger. For what is written see secretsPolicy.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, update]
@@ -292,6 +293,14 @@ pods.{{ include "portlane.webhook" . }}
 
 {{- define "portlane.webhookPatchPolicy" -}}
 webhook.{{ include "portlane.webhook" . }}
+{{- end }}
+
+{{- define "portlane.claimsPolicy" -}}
+claims.{{ include "portlane.webhook" . }}
+{{- end }}
+
+{{- define "portlane.secretsPolicy" -}}
+secrets.{{ include "portlane.webhook" . }}
 {{- end }}
 
 {{/* Interval and timeout of scrapes: the values of a monitor. */}}

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use proxy_api::doors::{Bounds, Evict, Rate, Rates};
+use proxy_api::doors::{Bounds, Evict, Rate, Rates, StreamPort};
 use proxy_grpc::Door;
 
 use crate::{platform::metrics::Metrics, settings::Settings};
 
-/// The part of all new connections per second that one source may open: a quarter.
-const SOURCE_SHARE: u32 = 4;
 /// Seconds of connections that may come at once.
 const BURST: u32 = 2;
 /// Connections of the webhook's port: of all sources, and of one. One source has more than it may have requests in work,
@@ -38,18 +36,15 @@ fn door(name: &'static str, bounds: Bounds, metrics: &Arc<Metrics>) -> Arc<Door>
     })
 }
 
-/// The port of proxies' streams. A proxy that waits for its admission is never evicted: otherwise no proxy would be
-/// admitted in a storm of reconnects.
+/// The port of proxies' streams.
 pub fn stream(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Door> {
-    let all = settings.connections_per_second;
-    let bounds = Bounds {
+    let port = StreamPort {
         strangers: settings.max_unauthenticated,
         per_source: settings.max_unauthenticated_per_source,
-        known: settings.max_proxies,
-        evict: Evict::Silent,
-        rates: Some(Rates { evenly: true, ..rates((all, all.div_ceil(SOURCE_SHARE))) }),
+        proxies: settings.max_proxies,
+        per_second: settings.connections_per_second,
     };
-    door("stream", bounds, metrics)
+    door("stream", port.bounds(), metrics)
 }
 
 /// The port of the webhook. API servers present no certificate there, so a newcomer always gets a place, at the expense

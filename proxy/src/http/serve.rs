@@ -3,12 +3,19 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_api::doors::Refusal;
 use tokio::{
@@ -19,7 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Role, View, answer};
+use super::{Role, View, answer, refused_method, text, typed};
 use crate::{door::Place, http_doors::Doors};
 
 /// An address that is not known, as at the unix socket.
@@ -33,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest time that a page follows on one connection, after which it opens another. Clients that have vanished must not
 /// keep places.
 const FOLLOWED: Duration = Duration::from_secs(300);
+/// Type of the texts of another program: Prometheus reads its metrics.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -152,17 +161,110 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, guest: Arc<Guest>
             Ok::<_, Infallible>(answer(&guest, &view, &request).await)
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_buf_size(BUFFER)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = http().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         biased;
         () = guest.place.taken_back() => {}
         // A client may disconnect at any time.
         _ = connection => {}
         () = guest.is_over() => {}
+    }
+}
+
+/// What every address speaks: one request a connection, within bounds.
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(BUFFER).keep_alive(false);
+    http
+}
+
+/// Serves one connection of a program that is no proxy, and ends with it: GET and HEAD of the paths for which `look` finds
+/// a text. An error is the text of what does not work, with status 503. `known` tells which paths there are.
+pub async fn serve_texts(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    place: &Place,
+    known: &str,
+    look: impl Fn(&str) -> Option<Result<String, String>>,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        place.asks();
+        let path = request.uri().path();
+        ready(Ok::<_, Infallible>(found(request.method(), path, look(path), known)))
+    });
+    let connection = http().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        biased;
+        () = place.taken_back() => {}
+        // A client may disconnect at any time.
+        _ = connection => {}
+        () = sleep(PATIENCE) => {}
+    }
+}
+
+/// The answer with a text that was found.
+fn found(
+    method: &Method,
+    path: &str,
+    text_there: Option<Result<String, String>>,
+    known: &str,
+) -> Response<Full<Bytes>> {
+    let Some(text_there) = text_there else { return text(StatusCode::NOT_FOUND, known) };
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return refused_method(path, "GET, HEAD");
+    }
+    match text_there {
+        Ok(body) => typed(TEXT, body),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_api::doors::{Bounds, Evict};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::{clock::Clock, door::Door};
+
+    /// The answer of a program with two paths to what a client sends.
+    async fn asked(sent: &str) -> String {
+        let bounds = Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Any, rates: None };
+        let place = Door::new(bounds, Clock::start()).enter(UNKNOWN).expect("a place");
+        let (mut client, server) = duplex(64 << 10);
+        client.write_all(sent.as_bytes()).await.expect("written");
+        serve_texts(server, &place, "try /works\n", |path| match path {
+            "/works" => Some(Ok("1\n".to_owned())),
+            "/fails" => Some(Err("why\n".to_owned())),
+            _ => None,
+        })
+        .await;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_text_is_told_to_get_and_head_and_other_requests_what_there_is() {
+        for (request, status, end) in [
+            ("GET /works", "200", "\r\n\r\n1\n"),
+            ("GET /works?verbose", "200", "\r\n\r\n1\n"),
+            ("HEAD /works", "200", "\r\n\r\n"),
+            ("GET /fails", "503", "\r\n\r\nwhy\n"),
+            ("GET /", "404", "\r\n\r\ntry /works\n"),
+            ("POST /works", "405", "\r\n\r\n/works answers GET, HEAD only\n"),
+        ] {
+            let answer = asked(&format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with(end), "{request}: {answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_request_is_refused_and_one_without_an_end_is_waited_for_no_longer_than_a_second() {
+        assert!(asked("\0\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+        let long = format!("GET /works HTTP/1.1\r\nA: {}", "a".repeat(BUFFER));
+        assert!(asked(&long).await.starts_with("HTTP/1.1 431 "));
+        let began = tokio::time::Instant::now();
+        let answer = asked("GET /works HTTP/1.1\r\nHost: a\r\n").await;
+        assert!(!answer.contains("200") && began.elapsed() <= HEADERS * 2, "{answer}");
     }
 }

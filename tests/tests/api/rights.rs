@@ -1,6 +1,8 @@
 //! What the chart grants to the operator: exactly these rights, which are enough for its work. Of a pod, the operator may
 //! change only its own annotations.
 
+mod policies;
+
 use crds::ForwardGateway;
 use harness::{
     Backend, Behaviour, Cluster, ControlPlane, FleetPod, Namespace, Operator, free_port,

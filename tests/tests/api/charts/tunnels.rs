@@ -16,6 +16,17 @@ pub(super) const TUNNELS: &[Case] = &[
             ("Role/default:portlane-operator-agents", "/rules/0/resources", "[secrets]"),
             ("Role/default:portlane-operator-agents", "/rules/0/verbs", "[get, create, update]"),
             ("RoleBinding/default:portlane-operator-agents", "/subjects/0/namespace", "default"),
+            ("ValidatingAdmissionPolicy/secrets.portlane-operator.default", "/spec/failurePolicy", "Fail"),
+        ],
+    ),
+    (
+        "{tunnels: {enabled: true}, secretsPolicy: {enabled: false}, claims: {enabled: true}, claimsPolicy: {enabled: \
+         false}}",
+        &[
+            ("ValidatingAdmissionPolicy/secrets.portlane-operator.default", "", "null"),
+            ("ValidatingAdmissionPolicyBinding/secrets.portlane-operator.default", "", "null"),
+            ("ValidatingAdmissionPolicy/claims.portlane-operator.default", "", "null"),
+            ("ValidatingAdmissionPolicyBinding/claims.portlane-operator.default", "", "null"),
         ],
     ),
     // The last of few rules.

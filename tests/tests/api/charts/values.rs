@@ -325,16 +325,16 @@ const OBJECTS: &[Case] = &[
 
 /// Every value that is younger than 0.1.0. `helm upgrade --reuse-values` brings the values of the version before, which
 /// lack these.
-const YOUNGER: &str = "{monitoring: null, global: null, nameOverride: null, fullnameOverride: null, commonLabels: null, \
-commonAnnotations: \
-                       null, crds: null, image: {registry: null, digest: null}, proxyImage: {registry: null, digest: \
-                       null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: {failurePolicy: null, \
-                       timeoutSeconds: null, excludedNamespaces: null, annotations: null}, networkPolicy: {operator: \
-                       {apiServerFrom: null}}, gateways: {podTemplate: null}, tunnels: null, ports: null, \
-                       claims: null, hostNetwork: null, dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, \
-                       podDisruptionBudget: null, extraArgs: null, extraEnv: null, extraVolumes: null, \
-                       extraVolumeMounts: null, openshift: null, podSecurityContext: null, securityContext: null, \
-                       annotations: null, podLabels: null, updateStrategy: null, topologySpreadConstraints: null}";
+const YOUNGER: &str = "{monitoring: null, global: null, nameOverride: null, fullnameOverride: null, commonLabels: \
+                       null, commonAnnotations: null, crds: null, image: {registry: null, digest: null}, proxyImage: \
+                       {registry: null, digest: null, pullSecrets: null}, serviceAccount: null, rbac: null, injection: \
+                       {failurePolicy: null, timeoutSeconds: null, excludedNamespaces: null, annotations: null}, \
+                       networkPolicy: {operator: {apiServerFrom: null}}, gateways: {podTemplate: null}, tunnels: null, \
+                       ports: null, claims: null, claimsPolicy: null, secretsPolicy: null, hostNetwork: null, \
+                       dnsPolicy: null, dnsConfig: null, service: null, liveApi: null, podDisruptionBudget: null, \
+                       extraArgs: null, extraEnv: null, extraVolumes: null, extraVolumeMounts: null, openshift: null, \
+                       podSecurityContext: null, securityContext: null, annotations: null, podLabels: null, \
+                       updateStrategy: null, topologySpreadConstraints: null}";
 
 /// The objects of a render by `KIND/NAME`. A Deployment also has `env`: the values of each variable of its container.
 fn objects(manifests: &str) -> BTreeMap<String, Value> {

@@ -43,7 +43,7 @@ fn a_gateway_with_claims_is_a_stateful_set_and_a_claim_beyond_it_is_drained_befo
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = &server.namespace("claims");
     let values = format!("watchNamespaces={{{}}},claims.enabled=true", namespace.name());
-    let _chart = Chart::apply(namespace, &["serviceaccount", "rbac"], &["--set", &values]);
+    let _chart = Chart::apply(namespace, &["serviceaccount", "rbac", "claims-policy"], &["--set", &values]);
     let operator = Operator::with_account(namespace, "portlane-operator", &["--fleet-claims", "true"]);
     namespace.apply(&gateway("{replicas: 1, durability: {volumeClaim: {size: 1Gi}}}"));
     namespace.until::<StatefulSet>("edge", "exists", |_| true);
