@@ -8,6 +8,7 @@
 mod leaving;
 mod left;
 mod log;
+mod needs;
 mod opening;
 mod place;
 mod removal;
@@ -37,7 +38,7 @@ use tokio::{
 
 pub use self::left::LeftError;
 pub(crate) use self::left::{damage, find, name, waiting};
-use self::{leaving::Leaving, log::Log, opening::Opening, place::PlaceOfLog, socket::Socket};
+use self::{leaving::Leaving, log::Log, needs::Need, opening::Opening, place::PlaceOfLog, socket::Socket};
 use crate::{
     keeping::{Ask, Wanted, late},
     log::Level,
@@ -200,10 +201,9 @@ impl Thread {
     fn without_room(&self, wanted: &[Wanted]) -> BTreeMap<ListenerId, String> {
         let Some(room) = self.place.room else { return BTreeMap::new() };
         let open = self.logs.iter().map(|(id, log)| (id.clone(), log.most_bytes())).collect();
-        let durable =
-            |wanted: &Wanted| Some((wanted.id.clone(), settings::most_bytes(wanted.spec.durable.as_deref()?)));
-        let wanted: Vec<(ListenerId, u64)> = wanted.iter().filter_map(durable).collect();
-        settings::without_room(room, open, &wanted)
+        let needs = wanted.iter().filter_map(|wanted| Need::of(&wanted.id, &wanted.spec));
+        let wanted: Vec<Need> = needs.collect();
+        needs::without_room(room, open, &wanted)
     }
 
     /// Begins to open a log, once the one that its listener had before is closed.

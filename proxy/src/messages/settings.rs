@@ -1,13 +1,13 @@
 //! From the contract to the settings of the log, of what takes messages and of what sends them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use durable::{
     Format, HttpSettings, QUEUE_BYTES, Sink, StoreSettings,
     intake::{Framing, Limits, Oversize, Protocol, TcpSettings},
 };
 use durable_core::{Settings, WhenFull};
-use proxy_api::{self as api, Access, Durable, HttpFormat, Listener, ListenerId, SinkFraming, Target};
+use proxy_api::{self as api, Access, Durable, HttpFormat, Listener, SinkFraming, Target};
 
 /// Most connections of a listener. Each may hold a message of the longest length.
 const CONNECTIONS: u32 = 512;
@@ -63,46 +63,6 @@ pub(super) fn most_bytes(durable: &Durable) -> u64 {
         api::Store::Disk { .. } => log_bytes(durable).saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
         api::Store::JetStream { .. } => 0,
     }
-}
-
-/// The logs that find no room beside others, and why, of those that are wanted with so many bytes. `open` has the
-/// bytes that open logs may have now. Those that want fewer leave the rest to all; otherwise who comes first has the
-/// room, and an open log that finds none for more bytes keeps what it has.
-pub(super) fn without_room(
-    room: u64,
-    mut open: BTreeMap<ListenerId, u64>,
-    wanted: &[(ListenerId, u64)],
-) -> BTreeMap<ListenerId, String> {
-    for (id, bytes) in wanted {
-        if let Some(most) = open.get_mut(id) {
-            *most = (*most).min(*bytes);
-        }
-    }
-    let mut failed = BTreeMap::new();
-    for (id, bytes) in wanted {
-        let others = open.iter().filter(|(other, _)| *other != id).map(|(_, most)| *most);
-        match fits(*bytes, room, others.fold(0, u64::saturating_add)) {
-            Ok(()) => {
-                open.insert(id.clone(), *bytes);
-            }
-            Err(why) => {
-                failed.insert(id.clone(), why);
-            }
-        }
-    }
-    failed
-}
-
-/// Whether a log that may have `wanted` bytes fits into this room beside others that may have `taken` bytes together.
-fn fits(wanted: u64, room: u64, taken: u64) -> Result<(), String> {
-    let left = room.saturating_sub(taken);
-    if wanted <= left {
-        return Ok(());
-    }
-    Err(format!(
-        "the log may take {wanted} bytes with its dead letters, and {left} of {room} bytes are left beside the logs of \
-         other listeners: lower durable.store.disk.maxBytes, here or there"
-    ))
 }
 
 /// Whether both have the same settings of the log.
@@ -217,7 +177,7 @@ pub(super) fn size(number: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Backend, Configuration, Limits as OfForward, Origin};
+    use proxy_api::{Backend, Configuration, Limits as OfForward};
 
     use super::*;
 
@@ -259,29 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn a_log_fits_where_its_bounds_with_those_of_dead_letters_and_of_other_logs_do() {
+    fn a_log_needs_what_its_bounds_and_those_of_dead_letters_add_up_to() {
         let durable = Durable { dead_letter_bytes: Some(16 << 20), ..durable(api::WhenFull::Block) };
-        let most = most_bytes(&durable);
-        assert_eq!(fits(most, 33 << 20, 1 << 20), Ok(()));
-        let why = fits(most, 33 << 20, (1 << 20) + 1).expect_err("a byte too few");
-        assert!(why.contains("33554431 of 34603008 bytes are left"), "{why}");
-        assert!(fits(most, 1, u64::MAX).is_err());
+        assert_eq!(most_bytes(&durable), 32 << 20);
         assert_eq!(most_bytes(&Durable { store: stream(), ..durable }), 0, "a stream takes none");
-    }
-
-    #[test]
-    fn a_log_may_grow_into_the_room_that_another_one_leaves_at_the_same_time() {
-        let id = |name: &str| ListenerId::new(Origin::port_forward("ns", "f"), name);
-        let failed = |open: &[(&str, u64)], wanted: &[(&str, u64)]| {
-            let open = open.iter().map(|(name, bytes)| (id(name), *bytes)).collect();
-            let wanted: Vec<(ListenerId, u64)> = wanted.iter().map(|(name, bytes)| (id(name), *bytes)).collect();
-            without_room(10, open, &wanted).into_keys().collect::<Vec<_>>()
-        };
-        let open = [("a", 4), ("b", 6)];
-        assert!(failed(&open, &[("a", 6), ("b", 4)]).is_empty());
-        assert_eq!(failed(&open, &[("a", 6), ("b", 6)]), [id("a")], "it keeps what it has");
-        assert_eq!(failed(&open, &[("a", 1), ("b", 6), ("c", 4), ("d", 3)]), [id("c")]);
-        assert_eq!(failed(&open, &[("c", 1)]), [id("c")], "the others stay");
     }
 
     #[test]

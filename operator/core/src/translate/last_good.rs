@@ -61,7 +61,7 @@ impl Judge<'_> {
         let scope = Scope::new(self.admissions, forward, &listens);
         let backends: Vec<Backend> =
             listener.backends.iter().filter_map(|backend| scope.still_permitted(backend, listener)).collect();
-        let tenant_limits = tenants::limits(self.world, forward).map(Box::new);
+        let tenant_limits = tenants::limits(self.world, forward, listener.durable.is_some()).map(Box::new);
         let today = Listener { destinations: scope.destinations, tenant_limits, backends, ..listener.clone() };
         (!today.backends.is_empty()).then(|| today.sealed())
     }
