@@ -227,7 +227,7 @@ impl Process {
         self.files.is_awaited().then_some(Dropped::FileLimit)
     }
 
-    fn evict_flows_for_session(&self) {
+    pub(crate) fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
             if self.flow_registry.evict(None, kept, now).is_none() {

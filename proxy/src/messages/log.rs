@@ -10,10 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{
-    Figures, Store,
-    intake::{Hold, Intake},
-};
+use durable::{Figures, Store, intake::Intake};
 use proxy_api::Durable;
 use tokio::{sync::Notify, task::spawn_local};
 
@@ -24,13 +21,12 @@ use super::{
     removal::Removal,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    socket::Taker,
+    socket::{Taker, room},
     words::{level, words},
 };
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
-        end::EndReason,
         pace::Pace,
     },
     files::Permit,
@@ -385,15 +381,4 @@ impl Log {
         }
         shared.counters.show_durable(None);
     }
-}
-
-/// What a connection of this listener takes: of the share of its namespace, and of the process. It does not wait for room
-/// as sessions do, since the task that accepts also sees connections end.
-fn room(shared: &Shared, process: &Process) -> Option<Hold> {
-    let Some(place) = shared.limiter.share.enter() else {
-        // Status names the namespace, as for sessions.
-        shared.counters.closed[EndReason::TenantLimit.index()].fetch_add(1, Relaxed);
-        return None;
-    };
-    Some(Box::new((place, process.take_session()?)))
 }

@@ -1,10 +1,16 @@
 //! The sockets that messages come to.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use durable::{
     Store, StoreError,
-    intake::{Intake, receive, serve},
+    intake::{Hold, Intake, receive, serve},
 };
 use proxy_api::ListenerId;
 use tokio::{
@@ -14,7 +20,7 @@ use tokio::{
 };
 
 use super::{log::Log, settings::Taking};
-use crate::{log::Level, net::OsSocket, process::Process, route::Route, sys};
+use crate::{core::end::EndReason, log::Level, net::OsSocket, process::Process, route::Route, shared::Shared, sys};
 
 /// The pause after a socket failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -123,4 +129,20 @@ impl Taker {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// What a connection of this listener takes: of the share of its namespace, and of the process. It does not wait for room
+/// as sessions do, since the task that accepts also sees connections end; but idle UDP flows give way.
+pub(super) fn room(shared: &Shared, process: &Process) -> Option<Hold> {
+    let Some(place) = shared.limiter.share.enter() else {
+        // Status names the namespace, as for sessions.
+        shared.counters.closed[EndReason::TenantLimit.index()].fetch_add(1, Relaxed);
+        return None;
+    };
+    let permits = process.take_session();
+    if permits.is_none() {
+        // They leave a moment later: the connection that comes next has their room.
+        process.evict_flows_for_session();
+    }
+    Some(Box::new((place, permits?)))
 }
