@@ -114,8 +114,11 @@ impl Partial {
         let PartialShare { all, namespace, listener, .. } = &self.of;
         let [of_all, of_namespace, of_listener, of_source] =
             [&all.held, &**namespace, &**listener, &*self.source].map(|count| moved(count, before, now));
+        if now <= before {
+            return true;
+        }
         let of_group = if are_more(&all.namespaces, 1) { of_namespace } else { of_listener };
-        now <= before || of_source + of_group + of_all <= all.most.load(Relaxed)
+        of_source + of_group + of_all <= all.most.load(Relaxed)
     }
 }
 
