@@ -113,9 +113,7 @@ impl<'a> Siege<'a> {
         for forward in ["web", "flooded", "kept"] {
             until_ready(&namespace, forward, "True", "Ready");
         }
-        // A pod gets the sidecar for the forwards that are there.
-        namespace.apply(objects::WITH_SIDECAR);
-        for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other", "pod/sink", "pod/stays"] {
+        for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other", "pod/sink"] {
             namespace.kubectl(&["wait", "--for=condition=Ready", object, "--timeout=180s"]).ok();
         }
         let service: Service = namespace.get("edge").expect("the gateway's Service");
@@ -128,6 +126,9 @@ impl<'a> Siege<'a> {
         for operation in Operation::QUICK {
             until(operation.name(), || siege.run(operation).is_ok());
         }
+        // The webhook answers now, so that the pod gets its sidecar.
+        siege.namespace.apply(objects::WITH_SIDECAR);
+        siege.namespace.kubectl(&["wait", "--for=condition=Ready", "pod/stays", "--timeout=180s"]).ok();
         until("a replica that stays leads", || siege.leader().is_some());
         until(Operation::Metric.name(), || siege.run(Operation::Metric).is_ok());
         // These ports are open once there is a certificate for them.
