@@ -309,6 +309,27 @@ async fn messages_that_have_not_ended_share_a_part_of_the_memory_of_the_process(
     LocalSet::new().run_until(test).await;
 }
 
+// C9
+#[tokio::test]
+async fn a_log_beyond_the_share_of_its_namespace_is_refused_unless_the_gateway_gives_more() {
+    let folder = tempdir().expect("a folder");
+    let data_bytes = Some(48 << 20);
+    let settings = Settings { data: Some(folder.path().to_owned()), data_bytes, ..Settings::default() };
+    let thread = Thread::new(Place::of(&settings).expect("a folder"), process());
+    let refused = |max_log_bytes: Option<u64>| {
+        let wanted = |namespace: &str, name: &str| {
+            let limits = api::TenantLimits { max_log_bytes, ..api::TenantLimits::default() };
+            let spec = Listener { tenant_limits: Some(Box::new(limits)), ..(*listener(disk())).clone() };
+            let id = ListenerId::new(Origin::port_forward(namespace, "f"), name);
+            Wanted { id, spec: Arc::new(spec), done: oneshot::channel().0 }
+        };
+        let all = [wanted("a", "one"), wanted("a", "two"), wanted("b", "one")];
+        thread.without_room(&all).into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(None), ["a/f/two"]);
+    assert!(refused(Some(32 << 20)).is_empty());
+}
+
 // D12
 #[tokio::test]
 async fn an_intake_that_panics_is_named_as_one_that_has_died() {
