@@ -310,8 +310,8 @@ async fn messages_that_have_not_ended_share_a_part_of_the_memory_of_the_process(
 }
 
 // C9
-#[tokio::test]
-async fn a_log_beyond_the_share_of_its_namespace_is_refused_unless_the_gateway_gives_more() {
+#[test]
+fn a_log_beyond_the_share_of_its_namespace_is_refused_unless_the_gateway_gives_more() {
     let folder = tempdir().expect("a folder");
     let data_bytes = Some(48 << 20);
     let settings = Settings { data: Some(folder.path().to_owned()), data_bytes, ..Settings::default() };
