@@ -18,7 +18,7 @@ struct Args {
     /// Minutes without an attack before it.
     #[arg(long, default_value_t = 5)]
     calm_minutes: u64,
-    /// Clients at a usual door. In all there are about 25 times as many.
+    /// Clients at a usual door. In all there are about 40 times as many.
     #[arg(long, default_value_t = 160)]
     clients: usize,
     /// New connections per second of all clients, up to 1,000.

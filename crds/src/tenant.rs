@@ -47,6 +47,12 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,
+    /// Most bytes that the logs of durable listeners of a namespace may take on disk, with their dead letters and
+    /// separately in each proxy, 16777216 (16 MiB) to 1099511627776 (1 TiB). Further listeners do not run. Absent: half
+    /// of what the proxy has for logs while several namespaces have some there, otherwise no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16_777_216, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
+    pub max_log_bytes: Option<u64>,
 }
 
 /// Namespaces of a tenant: exactly one of `names` and `selector`. An entry that names a namespace overrides all entries

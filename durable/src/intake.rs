@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use durable_core::intake::Counts;
+use proxy_api::partials::PartialShare;
 
 use crate::Incoming;
 use crate::clock::unix_millis;
@@ -15,7 +16,6 @@ mod tcp;
 mod udp;
 mod wire;
 
-pub use self::room::PARTIAL_BYTES;
 pub use self::tcp::{TcpSettings, serve};
 pub use self::udp::receive;
 pub use self::wire::Protocol;
@@ -32,6 +32,7 @@ pub struct Intake {
     violation: Arc<Mutex<String>>,
     admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
     hold: Option<Arc<dyn Fn() -> Option<Hold> + Send + Sync>>,
+    share: PartialShare,
 }
 
 impl fmt::Debug for Intake {
@@ -65,7 +66,7 @@ pub struct IntakeFigures {
     pub idle: u64,
     /// Connections that were closed because their bytes are not what the framing says.
     pub violations: u64,
-    /// Connections that were closed because too many bytes are held of messages that have not ended.
+    /// Connections that were closed because their share of memory has no room for their messages that have not ended.
     pub crowded: u64,
     /// Connections that were closed because the store did not keep their messages.
     pub not_kept: u64,
@@ -84,6 +85,12 @@ impl Intake {
     #[must_use]
     pub fn holding(self, hold: impl Fn() -> Option<Hold> + Send + Sync + 'static) -> Self {
         Self { hold: Some(Arc::new(hold)), ..self }
+    }
+
+    /// As it is, and messages that have not ended have this share of memory. Without one they have no bound.
+    #[must_use]
+    pub fn within(self, share: PartialShare) -> Self {
+        Self { share, ..self }
     }
 
     /// What a connection keeps; `None`: there is no room for it, which is counted.

@@ -46,6 +46,10 @@ pub struct TenantLimits {
     /// Live and queued sessions: TCP connections and UDP flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// Bytes of the logs on disk with their dead letters. Only durable listeners carry this, so that older proxies run
+    /// all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_log_bytes: Option<u64>,
 }
 
 /// What happens to a TCP connection beyond `max_connections`.

@@ -36,6 +36,7 @@ mod id;
 mod listener;
 mod live;
 mod load;
+pub mod partials;
 mod peers;
 mod report;
 mod session_id;

@@ -57,6 +57,8 @@ fn limits_of_a_namespace_change_no_document_without_them_and_an_unknown_one_fail
     let Offer::Supported(limited) = with("{maxConnections: 7}") else { panic!("not supported") };
     assert_eq!(limited.tenant_limits.as_ref().and_then(|limits| limits.max_connections), Some(7));
     assert_ne!((*limited).clone().sealed().revision, listener.sealed().revision);
+    let Offer::Supported(limited) = with("{maxLogBytes: 16777216}") else { panic!("not supported") };
+    assert_eq!(limited.tenant_limits.as_ref().and_then(|limits| limits.max_log_bytes), Some(16 << 20));
     let Offer::Unsupported { what, .. } = with("{maxConnections: 7, maxBytes: 1}") else { panic!("supported") };
     assert!(what.contains("`maxBytes`"), "{what}");
 }

@@ -47,7 +47,7 @@ use self::{
     socket::Socket,
 };
 use crate::{
-    core::log_room,
+    core::log_room::{self, Need},
     keeping::{
         ask::{Ask, Wanted},
         late,
@@ -213,9 +213,7 @@ impl Thread {
     fn without_room(&self, wanted: &[Wanted]) -> BTreeMap<ListenerId, String> {
         let Some(room) = self.place.room else { return BTreeMap::new() };
         let open = self.logs.iter().map(|(id, log)| (id.clone(), log.most_bytes())).collect();
-        let durable =
-            |wanted: &Wanted| Some((wanted.id.clone(), settings::most_bytes(wanted.spec.durable.as_deref()?)));
-        let wanted: Vec<(ListenerId, u64)> = wanted.iter().filter_map(durable).collect();
+        let wanted: Vec<Need> = wanted.iter().filter_map(|wanted| settings::need(&wanted.id, &wanted.spec)).collect();
         log_room::without_room(room, open, &wanted)
     }
 

@@ -13,7 +13,7 @@ use crate::{
     agents::Agents,
     clock::Clock,
     core::{
-        capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
+        capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES, beside, message_bytes},
         limiter::{FlowRegistry, Newcomer, Victim},
         session_ids::SessionIds,
         session_sources::{SessionRoom, SessionSources},
@@ -61,6 +61,8 @@ pub struct Process {
     pub lives: Arc<Lives>,
     /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
+    /// Memory of messages that have not ended.
+    pub messages: Arc<proxy_api::partials::Partials>,
     /// Pipes for splicing.
     pub pipes: Arc<Pipes>,
     /// The way to agents.
@@ -108,8 +110,7 @@ impl Process {
         let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
         let limits = Limits { workers, held_bytes, sessions };
         let capacity = limits.capacity(memory);
-        let clock = lives.clock();
-        let files = files::of_process();
+        let (clock, files) = (lives.clock(), files::of_process());
         Self {
             clock,
             pipes: Arc::new(Pipes::new(settings.pipe_bytes, files.clone())),
@@ -123,6 +124,7 @@ impl Process {
             doors: Doors::new(clock),
             lives,
             budget: Arc::new(Budget::new(capacity.held_bytes)),
+            messages: Arc::new(proxy_api::partials::Partials::new(message_bytes(memory))),
             agents: Agents::none(),
             log,
             stop: Arc::default(),
@@ -131,12 +133,12 @@ impl Process {
         }
     }
 
-    /// Adapts the room for sessions and the budget of buffered bytes to this memory limit in bytes, if any. Returns
-    /// whether they differ from before. What is in use beyond them stays until it ends. Worker threads and handshakes
-    /// stay as they are: they take a small part of the memory.
+    /// Adapts the room for sessions and the budget of buffered bytes to this memory limit in bytes, if any, and to whether
+    /// durable listeners run. Returns whether they differ from before. What is in use beyond them stays until it ends.
+    /// Worker threads and handshakes stay as they are: they take a small part of the memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
-        let capacity = self.limits.capacity(memory);
+        let capacity = self.limits.capacity(beside(&self.messages, memory));
         let sessions = self.sessions.resize(capacity.places());
         let flows = self.flows.resize(capacity.flow_places());
         self.budget.resize(capacity.held_bytes) || sessions || flows
@@ -225,7 +227,7 @@ impl Process {
         self.files.is_awaited().then_some(Dropped::FileLimit)
     }
 
-    fn evict_flows_for_session(&self) {
+    pub(crate) fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
             if self.flow_registry.evict(None, kept, now).is_none() {

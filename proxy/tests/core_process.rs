@@ -4,18 +4,23 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     num::NonZeroUsize,
+    sync::Arc,
     time::Duration,
 };
 
 use proxy::core::{
     capacity::{
-        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, SESSION_BYTES, SESSION_PLACES, shards_datagrams, workers,
+        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, SESSION_BYTES, SESSION_PLACES, beside, message_bytes,
+        shards_datagrams, workers,
     },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
     no_ports::{self, Found, NoPorts},
 };
-use proxy_api::doors::{Admission, Evict, Places};
+use proxy_api::{
+    doors::{Admission, Evict, Places},
+    partials::Partials,
+};
 
 const MIB: u64 = 1 << 20;
 /// The default budget of buffered bytes.
@@ -50,6 +55,19 @@ fn sessions_fit_into_the_memory_beside_the_process_and_its_buffers() {
     const { assert!(921 * SESSION_BYTES + (24 + 6 + 16) * MIB <= 64 * MIB) };
     let more_workers = Capacity::of(Some(512 * MIB), some(16), HELD, 0);
     assert!(more_workers.sessions < large.sessions);
+}
+
+// D7
+#[test]
+fn messages_that_have_not_ended_have_an_eighth_of_the_memory_while_durable_listeners_run() {
+    assert_eq!(message_bytes(Some(96 * MIB)), 12 << 20);
+    assert_eq!((message_bytes(Some(MIB)), message_bytes(Some(2048 * MIB)), message_bytes(None)), (4 << 20, HELD, HELD));
+    let messages = Arc::new(Partials::new(0));
+    assert_eq!(beside(&messages, Some(96 * MIB)), Some(96 * MIB), "none runs");
+    let share = messages.share("ns");
+    assert_eq!((beside(&messages, Some(96 * MIB)), beside(&messages, None)), (Some(84 * MIB), None));
+    drop(share);
+    assert_eq!(beside(&messages, Some(96 * MIB)), Some(96 * MIB));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxy_api::doors::{Admission, Bounds, Evict, PlaceId, Places, Refusal};
+use proxy_api::partials::Partial;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
@@ -15,7 +16,7 @@ use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::room::{Partial, Room};
+use super::room::Room;
 use super::wire::{Protocol, Taken, Wire};
 use super::{Hold, Intake, Limits, incoming, source};
 use crate::Store;
@@ -25,9 +26,8 @@ const READ: usize = 64 * 1024;
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How messages are taken over TCP. The memory of a socket is twice [`PARTIAL_BYTES`](super::PARTIAL_BYTES), what one
-/// connection has read and the store has no room for, and for each RELP connection the answers to one read: some 100
-/// KiB.
+/// How messages are taken over TCP. The memory of a socket is what [`Intake::within`] says, what one connection has read
+/// and the store has no room for, and for each RELP connection the answers to one read: some 100 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpSettings {
     /// What senders speak.
@@ -66,7 +66,7 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
         evict: Evict::Never,
         rates: None,
     });
-    let room = Arc::new(Room::new(settings.connections));
+    let room = Arc::new(Room::new(intake.share.clone()));
     let mut open = Open { intake, connections: 0 };
     let (mut connections, mut taken) = (JoinSet::new(), HashMap::new());
     loop {
@@ -152,7 +152,7 @@ struct Connection {
 impl Connection {
     fn new(peer: SocketAddr, store: Store, settings: TcpSettings, intake: Intake, room: Arc<Room>) -> Self {
         let wire = Wire::new(settings.protocol, settings.limits);
-        let partial = Partial::new(room.clone());
+        let partial = room.partial(peer.ip());
         Self { peer, source: source(peer), store, idle: settings.idle, intake, wire, room, partial }
     }
 

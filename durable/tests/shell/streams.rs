@@ -8,6 +8,7 @@ use std::time::Duration;
 use durable::intake::{Framing, Hold, Intake, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
+use proxy_api::partials::Partials;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -186,7 +187,9 @@ async fn one_connection_at_a_time_holds_what_the_store_has_no_room_for() {
 
 #[tokio::test]
 async fn a_connection_is_closed_when_too_much_is_held_of_messages_that_do_not_end() {
-    let port = Port::new().await;
+    // A source has a third of it.
+    let share = Arc::new(Partials::new(40 << 20)).share("ns");
+    let port = Port { intake: Intake::default().within(share), ..Port::new().await };
     let test = async {
         let mut senders = Vec::new();
         let mut bytes = (12_u32 << 20).to_be_bytes().to_vec();

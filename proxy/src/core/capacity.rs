@@ -2,7 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use proxy_api::doors::{Bounds, Evict};
+use proxy_api::{
+    doors::{Bounds, Evict},
+    partials::Partials,
+};
 
 /// Memory set aside for one TCP session, in bytes. An idle session takes about 11 KiB: 2.7 KiB of the process
 /// (docs/performance.md), and 8 KiB of the kernel for its two sockets, which the control group is charged for (the growth
@@ -28,6 +31,12 @@ const WORKER_BYTES: u64 = 3 << 20;
 const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
+/// Messages of durable listeners that have not ended get this part of the memory,
+const MESSAGE_PART: u64 = 8;
+/// but no less, so that there is room for a longest one (1 MiB),
+const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
+/// and no more.
+const MOST_MESSAGE_BYTES: u64 = 64 << 20;
 
 /// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even an address of its
 /// own, so a flood of them must not keep all connections out.
@@ -60,6 +69,23 @@ const TRUSTED_PART: usize = 2;
 const FEW_WORKERS: usize = 2;
 /// Shards are opened while no more than this part of the files is in use.
 const SHARD_PART: usize = 8;
+
+/// Most bytes of messages that have not ended, over all durable listeners of a process with this memory limit in bytes, if
+/// any.
+#[must_use]
+pub fn message_bytes(memory: Option<u64>) -> usize {
+    let part = memory.map_or(MOST_MESSAGE_BYTES, |memory| memory / MESSAGE_PART);
+    usize::try_from(part.clamp(LEAST_MESSAGE_BYTES, MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX)
+}
+
+/// Adapts `messages` to this memory limit, and returns the memory for all else: while durable listeners run, they have
+/// theirs for themselves.
+#[must_use]
+pub fn beside(messages: &Partials, memory: Option<u64>) -> Option<u64> {
+    let bytes = message_bytes(memory);
+    messages.resize(bytes);
+    memory.map(|memory| if messages.is_used() { memory.saturating_sub(bytes as u64) } else { memory })
+}
 
 /// Bounds of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

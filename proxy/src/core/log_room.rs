@@ -1,27 +1,46 @@
-//! Whether logs fit into the folder that they share.
+//! Whether logs fit into the folder that they share, and into the share of their namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::ListenerId;
 
-/// The logs that find no room beside others, and why, of those that are wanted with so many bytes. `open` has the
-/// bytes that open logs may have now. Those that want fewer leave the rest to all; otherwise who comes first has the
-/// room, and an open log that finds none for more bytes keeps what it has.
+/// The part of the room that a namespace may have while there are others.
+const PART: u64 = 2;
+
+/// What a listener needs of the room for logs.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// The listener.
+    pub id: ListenerId,
+    /// The bytes that its log may have.
+    pub bytes: u64,
+    /// The bytes that all logs of its namespace may have, if the gateway says so.
+    pub of_namespace: Option<u64>,
+}
+
+/// The logs that find no room beside others, and why, of those that are wanted. `open` has the bytes that open logs may
+/// have now. Those that want fewer leave the rest to all; otherwise who comes first has the room, within the share of its
+/// namespace, and an open log that finds none for more bytes keeps what it has.
 #[must_use]
-pub fn without_room(
-    room: u64,
-    mut open: BTreeMap<ListenerId, u64>,
-    wanted: &[(ListenerId, u64)],
-) -> BTreeMap<ListenerId, String> {
-    for (id, bytes) in wanted {
+pub fn without_room(room: u64, mut open: BTreeMap<ListenerId, u64>, wanted: &[Need]) -> BTreeMap<ListenerId, String> {
+    for Need { id, bytes, .. } in wanted {
         if let Some(most) = open.get_mut(id) {
             *most = (*most).min(*bytes);
         }
     }
+    let shares = shares(room, &open, wanted);
     let mut failed = BTreeMap::new();
-    for (id, bytes) in wanted {
-        let others = open.iter().filter(|(other, _)| *other != id).map(|(_, most)| *most);
-        match fits(*bytes, room, others.fold(0, u64::saturating_add)) {
+    for Need { id, bytes, .. } in wanted {
+        if open.get(id) == Some(bytes) {
+            continue;
+        }
+        let namespace = id.origin.namespace.as_str();
+        let others = || open.iter().filter(|(other, _)| *other != id);
+        let taken = others().map(|(_, most)| *most).fold(0, u64::saturating_add);
+        let of_namespace = others().filter(|(other, _)| other.origin.namespace == namespace);
+        let of_namespace = of_namespace.map(|(_, most)| *most).fold(0, u64::saturating_add);
+        let share = shares.get(namespace).copied();
+        match fits_share(*bytes, share, of_namespace, namespace).and_then(|()| fits(*bytes, room, taken)) {
             Ok(()) => {
                 open.insert(id.clone(), *bytes);
             }
@@ -31,6 +50,41 @@ pub fn without_room(
         }
     }
     failed
+}
+
+/// The bytes that the logs of the namespaces of `wanted` may have: the smallest number that a listener carries, otherwise a
+/// half of the room while several namespaces have logs. Who is not listed may have all.
+fn shares<'a>(room: u64, open: &BTreeMap<ListenerId, u64>, wanted: &'a [Need]) -> BTreeMap<&'a str, u64> {
+    let wants = wanted.iter().filter(|need| need.bytes > 0).map(|need| &need.id);
+    let has = open.iter().filter(|(_, most)| **most > 0).map(|(id, _)| id);
+    let namespaces: BTreeSet<&str> = has.chain(wants).map(|id| id.origin.namespace.as_str()).collect();
+    let mut shares = BTreeMap::new();
+    for need in wanted {
+        if let Some(said) = need.of_namespace {
+            let share = shares.entry(need.id.origin.namespace.as_str()).or_insert(said);
+            *share = said.min(*share);
+        }
+    }
+    if namespaces.len() > 1 {
+        for need in wanted {
+            shares.entry(need.id.origin.namespace.as_str()).or_insert(room / PART);
+        }
+    }
+    shares
+}
+
+/// Whether a log that may have `wanted` bytes fits into the share of its namespace, whose other logs may have `taken`.
+fn fits_share(wanted: u64, share: Option<u64>, taken: u64, namespace: &str) -> Result<(), String> {
+    let Some(share) = share else { return Ok(()) };
+    let left = share.saturating_sub(taken);
+    if wanted <= left {
+        return Ok(());
+    }
+    Err(format!(
+        "the log and its dead letters may take {wanted} bytes, but only {left} of {share} bytes are left beside the other \
+         logs of namespace {namespace} in this proxy: lower durable.store.disk.maxBytes of its listeners, or have the \
+         owner of the gateway raise maxLogBytes of the namespace in spec.allowedForwards.tenants"
+    ))
 }
 
 /// Whether a log that may have `wanted` bytes fits into this room beside others that may have `taken` bytes together.
@@ -51,6 +105,20 @@ mod tests {
 
     use super::*;
 
+    /// The listeners that find no room of 10 bytes, as `namespace/listener`.
+    fn failed(open: &[(&str, &str, u64)], wanted: &[(&str, &str, u64)], said: Option<u64>) -> Vec<String> {
+        let id = |namespace: &str, name: &str| ListenerId::new(Origin::port_forward(namespace, "f"), name);
+        let open = open.iter().map(|(namespace, name, bytes)| (id(namespace, name), *bytes)).collect();
+        let need = |(namespace, name, bytes): &(&str, &str, u64)| Need {
+            id: id(namespace, name),
+            bytes: *bytes,
+            of_namespace: said.filter(|_| *namespace == "ns"),
+        };
+        let wanted: Vec<Need> = wanted.iter().map(need).collect();
+        let failed = without_room(10, open, &wanted).into_keys();
+        failed.map(|id| format!("{}/{}", id.origin.namespace, id.listener)).collect()
+    }
+
     #[test]
     fn a_log_fits_where_its_bounds_and_those_of_other_logs_do() {
         let most = 32 << 20;
@@ -62,16 +130,32 @@ mod tests {
 
     #[test]
     fn a_log_may_grow_into_the_room_that_another_one_leaves_at_the_same_time() {
-        let id = |name: &str| ListenerId::new(Origin::port_forward("ns", "f"), name);
-        let failed = |open: &[(&str, u64)], wanted: &[(&str, u64)]| {
-            let open = open.iter().map(|(name, bytes)| (id(name), *bytes)).collect();
-            let wanted: Vec<(ListenerId, u64)> = wanted.iter().map(|(name, bytes)| (id(name), *bytes)).collect();
-            without_room(10, open, &wanted).into_keys().collect::<Vec<_>>()
-        };
-        let open = [("a", 4), ("b", 6)];
-        assert!(failed(&open, &[("a", 6), ("b", 4)]).is_empty());
-        assert_eq!(failed(&open, &[("a", 6), ("b", 6)]), [id("a")], "it keeps what it has");
-        assert_eq!(failed(&open, &[("a", 1), ("b", 6), ("c", 4), ("d", 3)]), [id("c")]);
-        assert_eq!(failed(&open, &[("c", 1)]), [id("c")], "the others stay");
+        let failed = |wanted: &[(&str, &str, u64)]| failed(&[("ns", "a", 4), ("ns", "b", 6)], wanted, None);
+        assert!(failed(&[("ns", "a", 6), ("ns", "b", 4)]).is_empty());
+        assert_eq!(failed(&[("ns", "a", 6), ("ns", "b", 6)]), ["ns/a"], "it keeps what it has");
+        assert_eq!(failed(&[("ns", "a", 1), ("ns", "b", 6), ("ns", "c", 4), ("ns", "d", 3)]), ["ns/c"]);
+        assert_eq!(failed(&[("ns", "c", 1)]), ["ns/c"], "the others stay");
+    }
+
+    // C9
+    #[test]
+    fn a_namespace_beside_others_has_half_of_the_room_for_logs_and_no_open_log_is_closed_for_that() {
+        assert!(failed(&[], &[("ns", "a", 6), ("ns", "b", 4)], None).is_empty(), "it is alone");
+        let both = [("ns", "a", 5), ("ns", "b", 1), ("other", "a", 5)];
+        assert_eq!(failed(&[], &both, None), ["ns/b"]);
+        assert!(failed(&[("ns", "a", 5), ("ns", "b", 1)], &both[..2], None).is_empty());
+        assert_eq!(failed(&[("ns", "a", 5), ("ns", "b", 1)], &both, None), ["other/a"], "it keeps what it has");
+        assert_eq!(failed(&[("ns", "a", 5)], &[("ns", "b", 1), ("other", "a", 5)], None), ["ns/b"]);
+        assert!(failed(&[("ns", "a", 6)], &[("other", "stream", 0), ("ns", "b", 4)], None).is_empty(), "no disk");
+    }
+
+    #[test]
+    fn the_gateway_may_give_a_namespace_another_part_of_the_room_for_logs() {
+        let wanted = [("ns", "a", 7), ("other", "a", 3)];
+        assert_eq!(failed(&[], &wanted, None), ["ns/a"]);
+        assert!(failed(&[], &wanted, Some(7)).is_empty());
+        assert_eq!(failed(&[], &wanted[..1], Some(6)), ["ns/a"], "also where it is alone");
+        let why = fits_share(7, Some(6), 2, "ns").expect_err("too much");
+        assert!(why.contains("only 4 of 6 bytes are left") && why.contains("maxLogBytes of the namespace"), "{why}");
     }
 }

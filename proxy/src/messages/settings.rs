@@ -7,7 +7,9 @@ use durable::{
     intake::{Framing, Limits, Oversize, Protocol, TcpSettings},
 };
 use durable_core::{Settings, WhenFull};
-use proxy_api::{self as api, Access, Durable, HttpFormat, Listener, SinkFraming, Target};
+use proxy_api::{self as api, Access, Durable, HttpFormat, Listener, ListenerId, SinkFraming, Target};
+
+use crate::core::log_room::Need;
 
 /// Most connections of a listener. Each may hold a message of the longest length.
 const CONNECTIONS: u32 = 512;
@@ -63,6 +65,13 @@ pub(super) fn most_bytes(durable: &Durable) -> u64 {
         api::Store::Disk { .. } => log_bytes(durable).saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
         api::Store::JetStream { .. } => 0,
     }
+}
+
+/// What the log of this listener needs of the room that logs share; `None`: the listener has none.
+pub(super) fn need(id: &ListenerId, spec: &Listener) -> Option<Need> {
+    let bytes = most_bytes(spec.durable.as_deref()?);
+    let of_namespace = spec.tenant_limits.as_deref().and_then(|limits| limits.max_log_bytes);
+    Some(Need { id: id.clone(), bytes, of_namespace })
 }
 
 /// Whether both have the same settings of the log.

@@ -42,7 +42,8 @@ impl Taker {
                 OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
                     Ok(own) => {
                         let Some(settings) = self.taking.tcp() else { return };
-                        serve(&own, &self.store, settings, &self.intake).await;
+                        let share = process.messages.share(&listener.origin.namespace);
+                        serve(&own, &self.store, settings, &self.intake.within(share)).await;
                         return;
                     }
                     Err(error) => error,

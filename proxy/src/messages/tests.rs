@@ -6,7 +6,10 @@ use durable::{Incoming, Store, intake::Intake};
 use durable_core::{FileError, Files};
 use proxy_api::{self as api, Configuration, EndpointSet, Listener, Origin, Surroundings};
 use tempfile::tempdir;
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::*;
 use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
@@ -19,10 +22,15 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn process() -> Process {
+    process_with(None)
+}
+
+/// A process with this memory limit in bytes, if any.
+fn process_with(memory: Option<u64>) -> Process {
     let lives = Lives::new(Clock::start());
     let guard = lives.guard("log");
     let log = crate::log::Log::start(LogFormat::Text, Level::Error, 16, Box::new(io::sink()), guard);
-    Process::new(&Settings::default(), None, lives, log.expect("a thread").0)
+    Process::new(&Settings::default(), memory, lives, log.expect("a thread").0)
 }
 
 fn durable(store: api::Store) -> Durable {
@@ -245,11 +253,7 @@ async fn connections_beyond_the_share_of_their_namespace_are_closed_and_counted_
     let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
     let shared = shared(Durable { framing: api::Framing::Newline, ..disk() });
     shared.limiter.share.set(Some(0));
-    let bound = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    bound.set_nonblocking(true).expect("an option");
-    let address = bound.local_addr().expect("it is bound");
-    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(crate::route::Served::One(shared.clone())));
-    let mut socket = Socket::new(OsSocket::Tcp(Arc::new(bound)), route);
+    let (mut socket, address) = over_tcp(&shared);
     let test = async {
         let mut log = log(free(), folder.path(), &process, &wake);
         log.run(&shared, &process);
@@ -261,6 +265,69 @@ async fn connections_beyond_the_share_of_their_namespace_are_closed_and_counted_
         socket.stop().await;
     };
     LocalSet::new().run_until(test).await;
+}
+
+/// The socket of a listener that takes messages over TCP, and its address.
+fn over_tcp(shared: &Arc<Shared>) -> (Socket, std::net::SocketAddr) {
+    let bound = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    bound.set_nonblocking(true).expect("an option");
+    let address = bound.local_addr().expect("it is bound");
+    let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(crate::route::Served::One(shared.clone())));
+    (Socket::new(OsSocket::Tcp(Arc::new(bound)), route), address)
+}
+
+// D7
+#[tokio::test]
+async fn messages_that_have_not_ended_share_a_part_of_the_memory_of_the_process() {
+    // Of 32 MiB they have 4, of which a source has a third: one message of a MiB, and not two.
+    let (folder, process, wake) = (tempdir().expect("a folder"), process_with(Some(32 << 20)), Rc::<Notify>::default());
+    let shared = shared(Durable { framing: api::Framing::Newline, max_message_bytes: 1 << 20, ..disk() });
+    let (mut socket, address) = over_tcp(&shared);
+    let test = async {
+        let mut log = log(free(), folder.path(), &process, &wake);
+        log.run(&shared, &process);
+        timeout(SOON, wake.notified()).await.expect("it is opened with the other bound");
+        log.settle(&process);
+        let intake = log.taker().expect("it runs").intake;
+        socket.serve(&BTreeMap::from([(id("l"), log)]), &process).await;
+        let (line, mut clients) = (vec![b'm'; 1 << 20], Vec::new());
+        for _ in 0..2 {
+            let mut client = tokio::net::TcpStream::connect(address).await.expect("connected");
+            // It may be closed meanwhile.
+            let _ = client.write_all(&line).await;
+            clients.push(client);
+        }
+        let counted = async {
+            while (intake.figures().crowded, intake.figures().connections) != (1, 1) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, counted).await.expect("there is room for one");
+        assert!(process.messages.is_used());
+        socket.stop().await;
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+// C9
+#[test]
+fn a_log_beyond_the_share_of_its_namespace_is_refused_unless_the_gateway_gives_more() {
+    let folder = tempdir().expect("a folder");
+    let data_bytes = Some(48 << 20);
+    let settings = Settings { data: Some(folder.path().to_owned()), data_bytes, ..Settings::default() };
+    let thread = Thread::new(Place::of(&settings).expect("a folder"), process());
+    let refused = |max_log_bytes: Option<u64>| {
+        let wanted = |namespace: &str, name: &str| {
+            let limits = api::TenantLimits { max_log_bytes, ..api::TenantLimits::default() };
+            let spec = Listener { tenant_limits: Some(Box::new(limits)), ..(*listener(disk())).clone() };
+            let id = ListenerId::new(Origin::port_forward(namespace, "f"), name);
+            Wanted { id, spec: Arc::new(spec), done: oneshot::channel().0 }
+        };
+        let all = [wanted("a", "one"), wanted("a", "two"), wanted("b", "one")];
+        thread.without_room(&all).into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(None), ["a/f/two"]);
+    assert!(refused(Some(32 << 20)).is_empty());
 }
 
 // D12

@@ -197,7 +197,8 @@ mod tests {
     use crate::supervisor::fixtures::{id, listener, listeners};
 
     fn in_namespace(namespace: &str, limit: Option<u32>) -> (ListenerId, Arc<Listener>) {
-        let limits = limit.map(|most| Box::new(TenantLimits { max_connections: Some(most) }));
+        let limits =
+            limit.map(|most| Box::new(TenantLimits { max_connections: Some(most), ..TenantLimits::default() }));
         let spec = Listener { tenant_limits: limits, ..(*listener(1, "b")).clone() }.sealed();
         (ListenerId::new(Origin::port_forward(namespace, "f"), "l"), Arc::new(spec))
     }

@@ -26,25 +26,25 @@ impl MemoryLimit {
         Self { due: now + EVERY }
     }
 
-    /// Adapts the process to its memory limit, if a look is due at `now`. Returns a notice if that changed the bounds of
-    /// the process. A limit that cannot be read stays in force.
+    /// Adapts the process to its memory limit, and to whether durable listeners run, if a look is due at `now`. Returns a
+    /// notice if that changed the bounds of the process. A limit that cannot be read stays in force.
     pub(super) fn follow(&mut self, process: &Process, now: Instant) -> Option<Notice> {
         if now < self.due {
             return None;
         }
         self.due = now + EVERY;
         let limit = memory::limit().ok()?;
-        process
-            .resize(limit)
-            .then(|| notice(Level::Info, "resized", "process", message(limit, process.most_sessions())))
+        let text = || message(limit, process.messages.is_used(), process.most_sessions());
+        process.resize(limit).then(|| notice(Level::Info, "resized", "process", text()))
     }
 }
 
-fn message(limit: Option<u64>, sessions: usize) -> String {
+fn message(limit: Option<u64>, keeps_messages: bool, sessions: usize) -> String {
     let limit = limit.map_or("no memory limit applies now".to_owned(), |bytes| {
         format!("the memory limit is {} MiB now", bytes >> 20)
     });
-    format!("{limit}: the process has room for {sessions} sessions")
+    let beside = if keeps_messages { " beside the messages of durable listeners" } else { "" };
+    format!("{limit}: the process has room for {sessions} sessions{beside}")
 }
 
 #[cfg(test)]
@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn a_notice_names_the_limit_and_what_follows() {
-        assert_eq!(message(Some(256 << 20), 7), "the memory limit is 256 MiB now: the process has room for 7 sessions");
-        assert_eq!(message(None, 7), "no memory limit applies now: the process has room for 7 sessions");
+        let small = "the memory limit is 256 MiB now: the process has room for 7 sessions";
+        assert_eq!(message(Some(256 << 20), false, 7), small);
+        assert_eq!(message(Some(256 << 20), true, 7), format!("{small} beside the messages of durable listeners"));
+        assert_eq!(message(None, false, 7), "no memory limit applies now: the process has room for 7 sessions");
     }
 }

@@ -1,6 +1,7 @@
 //! A node with everything that strangers can reach, a hostile pod, and what has to go on while that pod attacks.
 
 mod hostile_namespace;
+mod objects;
 mod operations;
 
 use std::{
@@ -20,10 +21,10 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::ListParams};
 
-use self::hostile_namespace::HostileNamespace;
 pub use self::operations::{Operation, Outcomes};
+use self::{hostile_namespace::HostileNamespace, objects::forward};
 use super::{Namespace, Node, OPERATOR, block_on, install, scene::until_ready};
-use crate::{Attack, Door, Force, Speaks, attack, greeting, http_get_on, until};
+use crate::{Attack, Door, Force, Speaks, greeting, http_get_on, until};
 
 /// Lifetime of the serving certificates, seconds. They are renewed at half of it.
 const CERTIFICATE_SECONDS: u32 = 16;
@@ -39,12 +40,22 @@ const OF_OPERATOR: [Port; 4] = [
     ("operator: health", HEALTH_OF_OPERATOR, Speaks::Http, 1),
 ];
 /// Ports of a proxy of the gateway.
-const OF_PROXY: [Port; 5] = [
+const OF_PROXY: [Port; 9] = [
     ("proxy: health", HEALTH_OF_PROXY, Speaks::Http, 1),
     ("proxy: listener", PLAIN, Speaks::Bytes, 3),
     ("proxy: listener, PROXY header", HEADER, Speaks::Header, 3),
     ("proxy: listener, server name", SERVER_NAME, Speaks::ServerName, 1),
     ("proxy: listener, datagrams", FLOODED, Speaks::Datagrams, 1),
+    ("proxy: agents", AGENTS, Speaks::Https, 1),
+    ("proxy: durable listener, RELP", MESSAGES, Speaks::Bytes, 1),
+    ("proxy: durable listener, lines", LINES, Speaks::Bytes, 3),
+    ("proxy: durable listener, datagrams", KEPT_DATAGRAMS, Speaks::Datagrams, 1),
+];
+/// Ports of the pod whose sidecar stays.
+const OF_SIDECAR: [Port; 3] = [
+    ("sidecar: health", HEALTH_OF_PROXY, Speaks::Http, 1),
+    ("sidecar: listener", SIDECAR, Speaks::Bytes, 1),
+    ("sidecar: agents", AGENTS_OF_SIDECAR, Speaks::Https, 1),
 ];
 /// Port of the webhook of a replica.
 const WEBHOOK: u16 = 9444;
@@ -60,80 +71,22 @@ const SERVER_NAME: u16 = 443;
 const DATAGRAMS: u16 = 53;
 /// UDP port of the forward that is flooded.
 const FLOODED: u16 = 5353;
+/// Port for agents of the gateway.
+const AGENTS: u16 = 7443;
+/// Port for agents of a sidecar.
+const AGENTS_OF_SIDECAR: u16 = 9182;
+/// Port of the durable listener for RELP, whose clients behave.
+const MESSAGES: u16 = 5514;
+/// Port of the durable listener for lines. Those of the attack do not end.
+const LINES: u16 = 5515;
+/// UDP port of the durable listener for datagrams.
+const KEPT_DATAGRAMS: u16 = 5516;
 /// Port that a sidecar opens.
 const SIDECAR: u16 = 8001;
 
-/// The memory limit bounds sessions to about 2,000. Some 270 of them may wait for a PROXY header, and some 70 of one
-/// source for a server name: fewer than the clients that do.
-const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {replicas: 2, \
-     drainSeconds: 5, podTemplate: {resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {memory: 96Mi}}}}}";
-
-/// An echo server and its Service. A server without a request for CPU would hardly run under attack, and its system would
-/// drop the datagrams that the gateway has forwarded.
-const BACKEND: &str = "apiVersion: v1
-kind: Pod
-metadata: {name: NAME, labels: {backend: NAME}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: echo
-    image: localhost/portlane/echo:0.1.0
-    args: [serve, --address, '0.0.0.0', --port, '8000', --name, 'NAME: ']
-    resources: {requests: {cpu: 50m}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: NAME}
-spec:
-  selector: {backend: NAME}
-  ports: [{name: tcp, port: 80, targetPort: 8000}, {name: udp, port: 80, targetPort: 8000, protocol: UDP}]
-";
-
-/// A forward for a flood of datagrams, without limits of its own. Its server has no other clients, as the receive buffer
-/// of a server holds no more than a burst of the flood.
-const FLOOD: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: flooded}, spec: {placement: {gateway: \
-     {name: edge}}, listeners: [{name: udp, protocol: UDP, port: 5353, backends: [{service: {name: sink, port: 80}}]}]}}";
-
-/// A forward into the pods that get a sidecar.
-const INSIDE: &str = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: inside}, spec: {placement: {sidecar: \
-     {selector: {matchLabels: {app: shop}}}}, listeners: [{name: tcp, protocol: TCP, bind: All, port: 8001, backends: \
-     [{local: {port: 8000}}]}]}}";
-
-/// A pod that does nothing; the attack comes from its network namespace.
-const ATTACKER: &str = "{apiVersion: v1, kind: Pod, metadata: {name: attacker}, spec: {terminationGracePeriodSeconds: 0, containers: \
-     [{name: pause, image: 'localhost/portlane/echo:0.1.0', args: [pause]}]}}";
-
-/// The forward `web` of the gateway, with a listener of each kind. The hostile pod may send PROXY headers, as anybody
-/// who reaches the port from the network of a load balancer.
-fn forward(backend: &str) -> String {
-    format!(
-        "apiVersion: portlane.dev/v1alpha1
-kind: PortForward
-metadata: {{name: web}}
-spec:
-  placement: {{gateway: {{name: edge}}}}
-  timeouts: {{handshakeSeconds: 30}}
-  listeners:
-  - {{name: plain, protocol: TCP, port: {PLAIN}, backends: [{{service: {{name: {backend}, port: 80}}}}]}}
-  - name: header
-    protocol: TCP
-    port: {HEADER}
-    proxyProtocol: {{accept: Required, trustedCIDRs: [198.18.0.0/16, 192.0.2.0/24]}}
-    backends: [{{service: {{name: {backend}, port: 80}}}}]
-  - name: server-name
-    protocol: TLS
-    port: {SERVER_NAME}
-    tls: {{hostnames: [{}]}}
-    backends: [{{service: {{name: {backend}, port: 80}}}}]
-  - {{name: datagrams, protocol: UDP, port: {DATAGRAMS}, backends: [{{service: {{name: {backend}, port: 80}}}}]}}
-",
-        attack::HOST
-    )
-}
-
-/// Both charts with the metrics API, a gateway of two proxies, a forward with listeners of each kind, a forward for
-/// sidecars, a forward to flood, a pod to attack from, and pods of another namespace whose proxies lie. Serving
-/// certificates rotate every few seconds.
+/// Both charts with the metrics API, a gateway of two proxies that lets agents in, a forward with listeners of each kind, one
+/// with durable listeners, a forward for sidecars, a pod whose sidecar stays, a forward to flood, a pod to attack from, and
+/// pods of another namespace whose proxies lie. Serving certificates rotate every few seconds.
 pub struct Siege<'a> {
     node: &'a Node,
     namespace: Namespace<'a>,
@@ -150,15 +103,14 @@ impl<'a> Siege<'a> {
     /// Installs everything on a node of the caller's own, and waits until it works.
     #[track_caller]
     pub fn prepare(node: &'a Node) -> Self {
-        install(node, &["--set", "customMetrics.enabled=true"]);
+        install(node, &["--set", "customMetrics.enabled=true", "--set", "tunnels.enabled=true"]);
         let rotation = format!("PORTLANE_CERTIFICATE_SECONDS={CERTIFICATE_SECONDS}");
         node.kubectl(&["set", "env", "deploy/portlane-operator", "-n", OPERATOR, &rotation]).ok();
         node.kubectl(&["rollout", "status", "deploy/portlane-operator", "-n", OPERATOR, "--timeout=180s"]).ok();
         let namespace = node.namespace("siege").for_pods();
-        let [web, other, sink] = ["web", "other", "sink"].map(|name| BACKEND.replace("NAME", name));
-        namespace.apply(&[GATEWAY, INSIDE, FLOOD, ATTACKER, &web, &other, &sink].join("\n---\n"));
+        namespace.apply(&objects::first());
         namespace.write::<PortForward>(&forward("web"));
-        for forward in ["web", "flooded"] {
+        for forward in ["web", "flooded", "kept"] {
             until_ready(&namespace, forward, "True", "Ready");
         }
         for object in ["forwardgateway/edge", "pod/attacker", "pod/web", "pod/other", "pod/sink"] {
@@ -174,8 +126,15 @@ impl<'a> Siege<'a> {
         for operation in Operation::QUICK {
             until(operation.name(), || siege.run(operation).is_ok());
         }
+        // The webhook answers now, so that the pod gets its sidecar.
+        siege.namespace.apply(objects::WITH_SIDECAR);
+        siege.namespace.kubectl(&["wait", "--for=condition=Ready", "pod/stays", "--timeout=180s"]).ok();
         until("a replica that stays leads", || siege.leader().is_some());
         until(Operation::Metric.name(), || siege.run(Operation::Metric).is_ok());
+        // These ports are open once there is a certificate for them.
+        for door in siege.doors().iter().filter(|door| [AGENTS, AGENTS_OF_SIDECAR].contains(&door.at.port())) {
+            until(&format!("{} is open", door.name), || node.connect(door.at).is_ok());
+        }
         siege
     }
 
@@ -185,7 +144,8 @@ impl<'a> Siege<'a> {
             let addresses: Vec<IpAddr> = pods.iter().filter_map(address).collect();
             addresses.into_iter().flat_map(move |ip| ports.iter().map(move |port| door(ip, *port)))
         };
-        of(self.operators(), &OF_OPERATOR).chain(of(self.proxies(), &OF_PROXY)).collect()
+        let gateway = of(self.operators(), &OF_OPERATOR).chain(of(self.proxies(), &OF_PROXY));
+        gateway.chain(of(self.sidecars(), &OF_SIDECAR)).collect()
     }
 
     /// Attacks all doors from the hostile pod, where proxies that lie have moved in.
@@ -217,13 +177,16 @@ impl<'a> Siege<'a> {
         })
     }
 
-    /// Containers of the operator and the gateway that were restarted, with the end of what each had to say.
+    /// Containers of the operator, of the gateway and of the pod with a sidecar that were restarted, with the end of what
+    /// each had to say.
     pub fn restarts(&self) -> Vec<String> {
         let mut restarted = Vec::new();
-        for pod in self.operators().into_iter().chain(self.proxies()) {
+        for pod in self.operators().into_iter().chain(self.proxies()).chain(self.sidecars()) {
             let [name, namespace] = [pod.metadata.name, pod.metadata.namespace].map(Option::unwrap_or_default);
-            let containers = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
-            for container in containers.into_iter().filter(|container| container.restart_count > 0) {
+            let status = pod.status.unwrap_or_default();
+            let containers =
+                [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
+            for container in containers.filter(|container| container.restart_count > 0) {
                 let last = container.last_state.and_then(|state| state.terminated).unwrap_or_default();
                 let of = ["--namespace", &namespace, &name, "--container", &container.name];
                 let log = self.node.kubectl(&[&["logs", "--previous", "--tail=15"], &of[..]].concat()).stdout;
@@ -241,8 +204,8 @@ impl<'a> Siege<'a> {
 
     /// What the conditions of our forwards say about proxies that lie: those are somebody else's.
     pub fn accused(&self) -> Vec<String> {
-        let forwards =
-            ["web", "flooded", "inside"].into_iter().filter_map(|name| self.namespace.get::<PortForward>(name));
+        let ours = ["web", "flooded", "inside", "kept", "stays"];
+        let forwards = ours.into_iter().filter_map(|name| self.namespace.get::<PortForward>(name));
         let conditions = forwards.filter_map(|forward| forward.status).flat_map(|status| status.conditions);
         conditions.map(|condition| condition.message).filter(|message| hostile_namespace::is_named(message)).collect()
     }
@@ -272,6 +235,11 @@ impl<'a> Siege<'a> {
             count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_streams_ended_total", &label);
         }
         count(self.proxies(), HEALTH_OF_PROXY, "portlane_http_connections_closed_total", "door=\"health\"");
+        // Strangers at the port for agents show no certificate, and what they say is not RELP.
+        let (agents, messages) =
+            ("portlane_tunnel_connections_closed_total", "portlane_durable_connections_closed_total");
+        count(self.proxies(), HEALTH_OF_PROXY, agents, "reason=\"handshake\"");
+        count(self.proxies(), HEALTH_OF_PROXY, messages, "reason=\"Framing\"");
         // Before its server name has arrived, a connection belongs to no listener.
         for family in ["portlane_connections_closed_total", "portlane_connections_unrouted_total"] {
             count(self.proxies(), HEALTH_OF_PROXY, family, "reason=\"HandshakeLimit\"");
@@ -333,6 +301,11 @@ impl<'a> Siege<'a> {
     /// The proxies of the gateway that stay.
     fn proxies(&self) -> Vec<Pod> {
         self.staying(self.namespace.name(), "portlane.dev/gateway=edge")
+    }
+
+    /// The pod whose sidecar stays.
+    fn sidecars(&self) -> Vec<Pod> {
+        self.staying(self.namespace.name(), "app=stays")
     }
 
     /// Pods with an address that are not being deleted.

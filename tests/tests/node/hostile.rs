@@ -1,5 +1,5 @@
-//! A hostile pod tries every door of the operator and of a gateway, floods a forward with datagrams and has proxies with
-//! valid tokens that lie, and nothing that goes on meanwhile is refused.
+//! A hostile pod tries every door of the operator, of a gateway and of a sidecar, floods a forward with datagrams and has
+//! proxies with valid tokens that lie, and nothing that goes on meanwhile is refused.
 //!
 //! How much later things are under attack is measured by a bench: `benches/src/hostile.rs`.
 
@@ -12,7 +12,7 @@ use harness::{Force, LYING_PROXIES, Node, Operation, Outcomes, Siege};
 
 use crate::shared;
 
-/// About 4,000 clients, over all doors: as many as it takes to fill each. They come more slowly than in the bench, as other
+/// About 6,500 clients, over all doors: as many as it takes to fill each. They come more slowly than in the bench, as other
 /// tests run beside this one.
 const FORCE: Force = Force { clients: 160, connects_per_second: 300, longest: Duration::from_secs(900) };
 /// Connections a second with which the attack fills each door. It gets the CPU that others leave, so on a busy machine it

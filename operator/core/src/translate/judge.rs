@@ -264,7 +264,7 @@ impl Judge<'_> {
             limits: forward.limits.clone().map(Box::new),
             access: forward.access.clone().map(Box::new),
             proxy_protocol: item.proxy_protocol.clone().map(Box::new),
-            tenant_limits: tenants::limits(self.world, forward).map(Box::new),
+            tenant_limits: tenants::limits(self.world, forward, item.durable.is_some()).map(Box::new),
             durable: item.durable.as_deref().map(|durable| {
                 // A gateway without a server has not admitted the forward.
                 let served = streams::served(self.world, &forward.placement, durable);

@@ -61,7 +61,7 @@ impl Judge<'_> {
         let scope = Scope::new(self.admissions, forward, &listens);
         let backends: Vec<Backend> =
             listener.backends.iter().filter_map(|backend| scope.still_permitted(backend, listener)).collect();
-        let tenant_limits = tenants::limits(self.world, forward).map(Box::new);
+        let tenant_limits = tenants::limits(self.world, forward, listener.durable.is_some()).map(Box::new);
         let durable = match listener.durable.as_deref() {
             None => None,
             Some(durable) => Some(Box::new(streams::served(self.world, &forward.placement, durable)?)),

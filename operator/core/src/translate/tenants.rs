@@ -82,12 +82,15 @@ pub(crate) fn max_ports(gateway: &ForwardGateway) -> Option<usize> {
     has_service.then_some(most.into())
 }
 
-/// The limits that all listeners of the forward's namespace share in each proxy of its gateway.
-pub(crate) fn limits(world: &World, forward: &ValidForward) -> Option<TenantLimits> {
+/// The limits that all listeners of the forward's namespace share in each proxy of its gateway, as a listener carries them
+/// that is durable or not.
+pub(crate) fn limits(world: &World, forward: &ValidForward, is_durable: bool) -> Option<TenantLimits> {
     let (_, gateway) = gateway_of(world, forward)?;
     let Entries { own, .. } = Entries::of(world, gateway, &forward.origin.namespace);
-    let max_connections = own.iter().filter_map(|tenant| tenant.max_connections).min()?;
-    Some(TenantLimits { max_connections: Some(max_connections) })
+    let max_log_bytes = own.iter().filter_map(|tenant| tenant.max_log_bytes).min().filter(|_| is_durable);
+    let max_connections = own.iter().filter_map(|tenant| tenant.max_connections).min();
+    let limits = TenantLimits { max_connections, max_log_bytes };
+    (limits != TenantLimits::default()).then_some(limits)
 }
 
 /// Why the gateway does not permit a port or a server name that listeners of a namespace ask, with the remedy.

@@ -316,6 +316,22 @@ fn listeners_carry_the_smallest_number_of_sessions_of_their_namespace() {
 }
 
 #[test]
+fn durable_listeners_alone_carry_the_bytes_of_the_logs_of_their_namespace() {
+    let tenants = "{name: t, namespaces: {names: [a]}, maxLogBytes: 33554432}, \
+                   {name: u, namespaces: {names: [a]}, maxLogBytes: 16777216}";
+    let durable = format!("{}, durable: {{framing: Newline, send: {{relp: {{}}}}}}", tcp(1));
+    let forwards =
+        forward("a", "f", 1, &[&durable, &tcp(2)]) + &forward("b", "f", 1, &[&durable.replace("port: 1", "port: 3")]);
+    let translation = translate(&crate::support::world(&(gateway(tenants, "") + &forwards)));
+    let configuration = &translation.configurations[&Group::Gateway(ObjectKey::new("infra", "edge"))];
+    let limits: Vec<Option<u64>> = configuration
+        .supported()
+        .map(|(_, listener)| listener.tenant_limits.as_ref().and_then(|limits| limits.max_log_bytes))
+        .collect();
+    assert_eq!(limits, [Some(16 << 20), None, None]);
+}
+
+#[test]
 fn a_laptop_belongs_to_one_user_and_has_no_tenants() {
     let tenant = "{name: t, namespaces: {names: [a]}, hostnames: [x.example], maxForwards: 1}";
     let text = gateway(tenant, "").replace("kind: World\n", "kind: World\nlaptop: {}\n")

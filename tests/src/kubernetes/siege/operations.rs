@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Read, Write},
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -14,8 +14,8 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
 use super::{
-    DATAGRAMS, HEADER, HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, PLAIN, SERVER_NAME, SIDECAR, Siege, WEBHOOK, address,
-    forward,
+    DATAGRAMS, HEADER, HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, MESSAGES, PLAIN, SERVER_NAME, SIDECAR, Siege, WEBHOOK,
+    address, forward,
 };
 use crate::{
     Speaks, attack, block_on, http_get_on,
@@ -30,6 +30,12 @@ const LOOK: Duration = Duration::from_millis(20);
 const TRIES: usize = 8;
 /// What a datagram says, and the end of its answer.
 const WORD: &[u8] = b"hello";
+/// Times that a client of RELP connects before it counts as refused, and its pause between two of them.
+const CONNECTS: usize = 8;
+const RECONNECT: Duration = Duration::from_millis(100);
+/// What a client of RELP says, and what it hears once its message is on the disk.
+const RELP: &[u8] = b"1 open 30 relp_version=0\ncommands=syslog\n2 syslog 5 hello\n";
+const KEPT: &[u8] = b"\n2 rsp 6 200 OK\n";
 
 /// Something that must not be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +48,8 @@ pub enum Operation {
     ServerName,
     /// A datagram through the gateway, and its answer.
     Datagram,
+    /// A message for a durable listener, until the gateway has it on its disk.
+    Message,
     /// A dry run of the creation of a pod that gets a sidecar, by the API server's call of the webhook.
     Admission,
     /// The requests of kubelet's probes, at every replica and every proxy.
@@ -60,7 +68,8 @@ pub enum Operation {
 
 impl Operation {
     /// Those that take milliseconds.
-    pub const QUICK: [Self; 5] = [Self::Session, Self::Header, Self::ServerName, Self::Datagram, Self::Admission];
+    pub const QUICK: [Self; 6] =
+        [Self::Session, Self::Header, Self::ServerName, Self::Datagram, Self::Message, Self::Admission];
     /// Those that take seconds, or change something.
     pub const LONG: [Self; 6] = [Self::Probe, Self::Metric, Self::Sidecar, Self::Scale, Self::Leader, Self::Rotation];
 
@@ -71,6 +80,7 @@ impl Operation {
             Self::Header => "a new session with a PROXY header",
             Self::ServerName => "a new session by server name",
             Self::Datagram => "an answer to a datagram",
+            Self::Message => "an answer to a message over RELP",
             Self::Admission => "admission of a pod with a sidecar (dry run)",
             Self::Probe => "probes of all replicas and proxies, the slowest",
             Self::Metric => "a custom metric, by kubectl",
@@ -131,6 +141,7 @@ impl Siege<'_> {
             Operation::Header => self.session(HEADER, &attack::opening(Speaks::Header)),
             Operation::ServerName => self.session(SERVER_NAME, &attack::opening(Speaks::ServerName)),
             Operation::Datagram => self.datagram(),
+            Operation::Message => self.message(),
             Operation::Admission => self.admission(),
             Operation::Probe => self.probes(),
             Operation::Metric => self.metric(),
@@ -167,6 +178,32 @@ impl Siege<'_> {
             }
         }
         Err(format!("{TRIES} datagrams without an answer: {why}"))
+    }
+
+    /// A client of RELP connects again when its connection is closed.
+    fn message(&self) -> Result<Duration, String> {
+        let (started, to) = (Instant::now(), SocketAddr::new(self.service, MESSAGES));
+        let is_kept = || {
+            let mut client = self.node.connect(to)?;
+            client.write_all(RELP)?;
+            let (mut answers, mut buffer) = (Vec::new(), [0; 512]);
+            while !answers.ends_with(KEPT) {
+                match client.read(&mut buffer)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => answers.extend_from_slice(&buffer[..count]),
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        let mut why = String::new();
+        for _ in 0..CONNECTS {
+            match is_kept() {
+                Ok(()) => return Ok(started.elapsed()),
+                Err(error) => why = error.to_string(),
+            }
+            thread::park_timeout(RECONNECT);
+        }
+        Err(format!("{CONNECTS} connections without an answer: {why}"))
     }
 
     fn admission(&self) -> Result<Duration, String> {

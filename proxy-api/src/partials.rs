@@ -1,0 +1,184 @@
+//! The memory of messages that have not ended, over all durable listeners of a process.
+//!
+//! Each connection has a little for itself. Beyond that, all share one bound, and who grows leaves room to others: what
+//! its source has, and what its listener has (where several namespaces have listeners: its namespace), must still fit in
+//! beside what all have. So one source has a third of the memory at most, one listener and one namespace a half, and
+//! something is left for another one however many there are.
+
+use std::{
+    collections::BTreeMap,
+    mem::replace,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use crate::doors::source_of;
+
+/// Bytes of a message that has not ended which a connection may always have. They fit into what is set aside for its
+/// session.
+pub const OWN_BYTES: usize = 8 << 10;
+
+/// Bytes by who has them. A count lives for as long as somebody adds to it.
+type Counts<K> = Mutex<BTreeMap<K, Weak<AtomicUsize>>>;
+
+fn count_of<K: Ord>(counts: &Counts<K>, key: K) -> Arc<AtomicUsize> {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    counts.retain(|_, count| count.strong_count() > 0);
+    let count = counts.get(&key).and_then(Weak::upgrade).unwrap_or_default();
+    counts.insert(key, Arc::downgrade(&count));
+    count
+}
+
+/// Whether somebody adds to more than so many of the counts.
+fn are_more<K>(counts: &Counts<K>, than: usize) -> bool {
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    counts.values().filter(|count| count.strong_count() > 0).nth(than).is_some()
+}
+
+/// The memory of all.
+#[derive(Debug)]
+pub struct Partials {
+    most: AtomicUsize,
+    held: AtomicUsize,
+    namespaces: Counts<String>,
+}
+
+impl Partials {
+    /// Memory of so many bytes.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { most: AtomicUsize::new(most), held: AtomicUsize::default(), namespaces: Counts::default() }
+    }
+
+    /// Changes the number of bytes. Who has more keeps it.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Relaxed);
+    }
+
+    /// Whether there is a listener that takes messages.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        are_more(&self.namespaces, 0)
+    }
+
+    /// The share of a listener of this namespace.
+    #[must_use]
+    pub fn share(self: &Arc<Self>, namespace: &str) -> PartialShare {
+        let namespace = count_of(&self.namespaces, namespace.to_owned());
+        PartialShare { all: self.clone(), namespace, listener: Arc::default(), sources: Arc::default() }
+    }
+}
+
+/// The share of a listener.
+#[derive(Clone, Debug)]
+pub struct PartialShare {
+    all: Arc<Partials>,
+    namespace: Arc<AtomicUsize>,
+    listener: Arc<AtomicUsize>,
+    sources: Arc<Counts<IpAddr>>,
+}
+
+impl Default for PartialShare {
+    /// The share of a listener that has no bound.
+    fn default() -> Self {
+        Arc::new(Partials::new(usize::MAX)).share("")
+    }
+}
+
+impl PartialShare {
+    /// What a connection of this source has, which is nothing yet.
+    #[must_use]
+    pub fn partial(&self, source: IpAddr) -> Partial {
+        Partial { of: self.clone(), source: count_of(&self.sources, source_of(source)), shared: 0 }
+    }
+}
+
+/// What one connection has of a message that has not ended, which is free again on drop.
+#[derive(Debug)]
+pub struct Partial {
+    of: PartialShare,
+    source: Arc<AtomicUsize>,
+    /// Its bytes of the memory of all.
+    shared: usize,
+}
+
+impl Partial {
+    /// Says how many bytes there are now. Returns whether there is room for them; who does not grow has.
+    #[must_use]
+    pub fn holds(&mut self, bytes: usize) -> bool {
+        let now = bytes.saturating_sub(OWN_BYTES);
+        let before = replace(&mut self.shared, now);
+        let PartialShare { all, namespace, listener, .. } = &self.of;
+        let [of_all, of_namespace, of_listener, of_source] =
+            [&all.held, &**namespace, &**listener, &*self.source].map(|count| moved(count, before, now));
+        if now <= before {
+            return true;
+        }
+        let of_group = if are_more(&all.namespaces, 1) { of_namespace } else { of_listener };
+        of_source + of_group + of_all <= all.most.load(Relaxed)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Those bytes are free, so there is room.
+        let _ = self.holds(0);
+    }
+}
+
+/// The count with `now` in place of `before`.
+fn moved(count: &AtomicUsize, before: usize, now: usize) -> usize {
+    count.fetch_add(now, Relaxed);
+    count.fetch_sub(before, Relaxed).saturating_sub(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn from(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    /// Whether there is room for so many MiB beside the own bytes.
+    fn has_room(partial: &mut Partial, mebibytes: usize) -> bool {
+        partial.holds(OWN_BYTES + mebibytes * MIB)
+    }
+
+    #[test]
+    fn who_grows_leaves_room_to_others_and_a_little_is_always_there() {
+        let all = Arc::new(Partials::new(90 * MIB));
+        let listener = all.share("a");
+        let (mut first, mut same) = (listener.partial(from(1)), listener.partial(from(1)));
+        assert!(has_room(&mut first, 30));
+        assert!(!has_room(&mut same, 1), "a source has a third");
+        assert!(same.holds(OWN_BYTES));
+        let mut second = listener.partial(from(2));
+        assert!(has_room(&mut second, 10) && !has_room(&mut second, 11), "another source of the listener");
+        let mut third = all.share("a").partial(from(1));
+        assert!(has_room(&mut third, 16) && !has_room(&mut third, 17), "another listener of the namespace");
+        let mut fourth = all.share("b").partial(from(1));
+        assert!(has_room(&mut fourth, 10) && !has_room(&mut fourth, 11), "another namespace");
+        assert!(!has_room(&mut all.share("a").partial(from(3)), 1), "beside others, the namespace has too much");
+    }
+
+    #[test]
+    fn what_a_connection_had_is_free_once_it_ends_and_a_smaller_bound_closes_nobody() {
+        let all = Arc::new(Partials::new(3 * MIB));
+        let (listener, other) = (all.share("a"), all.share("b"));
+        let (mut first, mut second) = (listener.partial(from(1)), other.partial(from(2)));
+        assert!(has_room(&mut first, 1) && !has_room(&mut second, 1));
+        drop(first);
+        assert!(has_room(&mut second, 0) && has_room(&mut second, 1));
+        all.resize(1);
+        assert!(has_room(&mut second, 1) && !has_room(&mut second, 2));
+        drop((listener, other, second));
+        assert!(!all.is_used() && all.held.load(Relaxed) == 0);
+        assert!(all.share("c").partial(from(1)).holds(OWN_BYTES));
+    }
+}
