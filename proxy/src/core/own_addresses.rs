@@ -44,29 +44,3 @@ impl OwnAddresses {
         differs
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::{cell::Cell, net::Ipv4Addr};
-
-    use super::*;
-
-    // D6
-    #[test]
-    fn an_address_that_is_known_costs_no_question_and_a_second_costs_64() {
-        let (mut own, asked) = (OwnAddresses::default(), Cell::new(0));
-        let ask = |_: IpAddr| {
-            asked.set(asked.get() + 1);
-            false
-        };
-        let address = |at: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, at));
-        for _ in 0..3 {
-            for at in 0..200 {
-                assert!(!own.is_own(address(at), ask));
-            }
-        }
-        assert_eq!(asked.get(), 200, "each address once");
-        assert!(!own.renew(ask));
-        assert_eq!(asked.get(), 264, "64 of them again");
-    }
-}
