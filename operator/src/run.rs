@@ -134,10 +134,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (authority, leaf) = authority(&settings, &client, trust);
     tasks.service(
         "certificates",
-        authority.keep(terms.clone(), metrics.clone(), liveness.of_rounds("the upkeep of the CA")),
+        authority.keep(terms.clone(), metrics.clone(), liveness.heartbeat("the upkeep of the CA")),
     );
     let (compared, lacks) = watch::channel(Vec::new());
-    let checks = liveness.of_rounds("the checks of the CRDs");
+    let checks = liveness.heartbeat("the checks of the CRDs");
     tasks.service("checks of the CRDs", schemas::keep(client.clone(), compared, metrics.clone(), checks));
     let selectors = Arc::default();
     let ending = Ending::new(ends.clone());
@@ -198,7 +198,7 @@ fn serving(
     let (keeper, serving) = Keeper::new(secrets, secret, hosts, metrics.clone());
     tasks.service(
         "certificate of webhook and metrics API",
-        keeper.keep(liveness.of_rounds("the upkeep of the serving certificate")),
+        keeper.keep(liveness.heartbeat("the upkeep of the serving certificate")),
     );
     serving
 }

@@ -51,7 +51,7 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
     let mut comparisons = Comparisons::default();
     loop {
-        let pause = match check(&client).await {
+        let pause = match heartbeat.answers(Box::pin(check(&client))).await {
             Ok(lacks) => {
                 let outcome = comparisons.compared(&lacks);
                 report(&lacks, outcome, &metrics);

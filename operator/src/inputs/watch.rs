@@ -157,7 +157,7 @@ impl Watches {
             class: self.class.clone(),
             out: self.out.clone(),
             metrics: self.metrics.clone(),
-            heartbeat: self.liveness.of_rounds(format!("a {name}")),
+            heartbeat: self.liveness.heartbeat(format!("a {name}")),
             again: again.clone(),
         };
         let task = self.tasks.job(name, task.run());
@@ -313,9 +313,9 @@ impl Task {
         }
     }
 
-    /// Sends a message to the driver. Returns whether the driver still runs.
+    /// Sends a message to the driver, which has a heartbeat of its own. Returns whether the driver still runs.
     async fn send(&self, seen: Seen) -> bool {
-        self.out.send((self.source.clone(), seen)).await.is_ok()
+        self.heartbeat.idle(self.out.send((self.source.clone(), seen))).await.is_ok()
     }
 
     /// Sends an empty list to the driver. Returns whether the driver still runs.

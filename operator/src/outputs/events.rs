@@ -95,7 +95,7 @@ async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metric
             reason,
             secondary: None,
         };
-        let result = match recorder.publish(&event, &object).await {
+        let result = match heartbeat.answers(Box::pin(recorder.publish(&event, &object))).await {
             Ok(()) => "written",
             Err(error) => {
                 tracing::debug!(%error, "cannot write an Event, dropping it");

@@ -114,7 +114,7 @@ impl Upkeep {
                 }
                 Ok::<_, UpkeepError>(())
             };
-            let next = match kept.await {
+            let next = match heartbeat.answers(Box::pin(kept)).await {
                 Ok(()) => rounds.checked(Checked::Done),
                 Err(error) => {
                     count(&self.metrics.api_errors, "request", "custom-metrics");

@@ -74,14 +74,14 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
         {
             batch.push(next);
         }
-        let mut result = sender.send(&batch).await;
+        let mut result = heartbeat.answers(Box::pin(sender.send(&batch))).await;
         let mut retries = 0;
         while matches!(result, Err(Sent::Again(_)))
             && let Some(pause) = pause(retries)
         {
             heartbeat.idle(sleep(pause)).await;
             retries += 1;
-            result = sender.send(&batch).await;
+            result = heartbeat.answers(Box::pin(sender.send(&batch))).await;
         }
         let word = if result.is_ok() { "sent" } else { "failed" };
         for _ in &batch {

@@ -121,16 +121,17 @@ impl StatusWriter {
             // The place is given back before the result is sent, and on every other way out.
             let place = place;
             let Ok(_turn) = writer.turns.clone().acquire_owned().await else { return };
-            let _heartbeat = writer.liveness.of_rounds("a status write");
+            let heartbeat = writer.liveness.heartbeat("a status write");
             if *current.borrow() != term {
                 return;
             }
             let result = tokio::select! {
-                result = writer.patch(&write) => result,
+                result = heartbeat.answers(Box::pin(writer.patch(&write))) => result,
                 _ = current.wait_for(|now| *now != term) => return,
             };
             let result = writer.judge(write.subject, result);
-            drop(place);
+            // From here it waits for the driver, which has a heartbeat of its own.
+            drop((place, heartbeat));
             let _ = writer.results.send(Dated { term: TermNumber(term), result }).await;
         });
     }

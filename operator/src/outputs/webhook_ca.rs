@@ -74,7 +74,11 @@ impl Webhook {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some();
             // Without a bundle there is nothing to check yet.
-            let checked = if bundle.is_empty() { Ok(false) } else { self.trust(&bundle, leads).await };
+            let checked = if bundle.is_empty() {
+                Ok(false)
+            } else {
+                heartbeat.answers(Box::pin(self.trust(&bundle, leads))).await
+            };
             let is_ready = gate.opens(matches!(checked, Ok(true)), started.elapsed());
             let next = match &checked {
                 Ok(_) => rounds.checked(if is_ready { Checked::Done } else { Checked::Incomplete }),

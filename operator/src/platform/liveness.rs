@@ -7,11 +7,11 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use operator_core::schedule::liveness::{Pulse, ROUND, SILENCE, complaint};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Interval between two signs of life of a loop that waits.
 const BEAT: Duration = Duration::from_secs(5);
@@ -21,8 +21,6 @@ const BEAT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     name: Cow<'static, str>,
-    /// Longest silence.
-    patience: Duration,
     started: Instant,
     /// Time of the last sign of life, milliseconds since `started`.
     last: Arc<AtomicU64>,
@@ -52,8 +50,20 @@ impl Heartbeat {
         }
     }
 
+    /// Waits for a round of requests to other processes, with signs of life in the meantime, but no longer than the
+    /// deadlines of the requests allow. They stop if the thread of the loop is blocked.
+    pub async fn answers<T>(&self, round: impl Future<Output = T>) -> T {
+        let mut round = pin!(round);
+        if let Ok(result) = timeout(ROUND, self.idle(round.as_mut())).await {
+            return result;
+        }
+        let result = round.await;
+        self.beat();
+        result
+    }
+
     fn pulse(&self) -> Pulse<'_> {
-        Pulse { name: &self.name, last: Duration::from_millis(self.last.load(Relaxed)), patience: self.patience }
+        Pulse { name: &self.name, last: Duration::from_millis(self.last.load(Relaxed)), patience: SILENCE }
     }
 }
 
@@ -71,20 +81,10 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// Adds a loop that waits for nothing but its own work. Its first sign of life is now.
+    /// Adds a loop. Its first sign of life is now.
     #[must_use]
     pub fn heartbeat(&self, name: impl Into<Cow<'static, str>>) -> Heartbeat {
-        self.add(name.into(), SILENCE)
-    }
-
-    /// Adds a loop that waits for answers of other processes. Its first sign of life is now.
-    #[must_use]
-    pub fn of_rounds(&self, name: impl Into<Cow<'static, str>>) -> Heartbeat {
-        self.add(name.into(), ROUND)
-    }
-
-    fn add(&self, name: Cow<'static, str>, patience: Duration) -> Heartbeat {
-        let heartbeat = Heartbeat { name, patience, started: self.started, last: Arc::default() };
+        let heartbeat = Heartbeat { name: name.into(), started: self.started, last: Arc::default() };
         heartbeat.beat();
         let mut heartbeats = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
         forget_ended(&mut heartbeats);
@@ -129,8 +129,8 @@ mod tests {
     #[test]
     fn a_loop_that_hangs_is_named_until_it_ends() {
         let liveness = Liveness::default();
-        let (driver, watch) = (liveness.heartbeat("the driver"), liveness.of_rounds("a watch of kind Service"));
-        let late = ROUND + Duration::from_secs(60);
+        let (driver, watch) = (liveness.heartbeat("the driver"), liveness.heartbeat("a watch of kind Service"));
+        let late = SILENCE + Duration::from_secs(1);
         let both = liveness.complaint_at(late).expect("both hang");
         assert!(both.contains("the driver has") && both.contains("a watch of kind Service has"), "{both}");
         drop(driver);
@@ -138,6 +138,19 @@ mod tests {
         assert!(!other.contains("the driver"), "{other}");
         drop(watch);
         assert_eq!(liveness.complaint_at(late), None);
+    }
+
+    // C4
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_waits_for_answers_lives_for_a_round_and_is_told_within_30_s_of_its_end() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.heartbeat("a watch");
+        let never = heartbeat.answers(std::future::pending::<()>());
+        let mut never = pin!(never);
+        assert!(timeout(ROUND, never.as_mut()).await.is_err());
+        assert_eq!(liveness.complaint(), None, "an API server that does not answer");
+        assert!(timeout(Duration::from_secs(30), never).await.is_err());
+        assert!(liveness.complaint().is_some_and(|told| told.contains("a watch has")), "an answer that never comes");
     }
 
     #[tokio::test]

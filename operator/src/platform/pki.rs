@@ -124,7 +124,7 @@ impl Authority {
         let mut rounds = Rounds::new(LOOK.min(Duration::from_secs(self.life) / 8), SOON, RETRY);
         loop {
             let leads = term.borrow().is_some();
-            let pause = match self.refresh(leads).await {
+            let pause = match heartbeat.answers(Box::pin(self.refresh(leads))).await {
                 Ok(end) => {
                     metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
                     rounds.checked(if end.is_some() { Checked::Done } else { Checked::Incomplete }).pause

@@ -112,7 +112,7 @@ impl Keeper {
     pub async fn keep(mut self, heartbeat: Heartbeat) {
         let mut rounds = Rounds::new(LOOK, SOON, LOOK);
         loop {
-            let read = self.read().await;
+            let read = heartbeat.answers(Box::pin(self.read())).await;
             self.show();
             let checked = match &read {
                 Ok(()) => rounds.checked(Checked::Done),

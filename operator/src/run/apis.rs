@@ -56,7 +56,7 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     apart(listener, tls, injector, doors::webhook(&replica.metrics), replica).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
-        let heartbeat = replica.liveness.of_rounds("the upkeep of the webhook's CA bundle");
+        let heartbeat = replica.liveness.heartbeat("the upkeep of the webhook's CA bundle");
         let upkeep = webhook.keep(replica.term.clone(), serving.trusted, ready, heartbeat);
         replica.tasks.service("CA bundle of the webhook", upkeep);
     } else {
@@ -125,7 +125,7 @@ pub(super) async fn aggregated(replica: &Replica) -> Result<mpsc::Receiver<Quest
             tls,
             metrics: replica.metrics.clone(),
         };
-        let heartbeat = replica.liveness.of_rounds("the upkeep of the aggregated APIs");
+        let heartbeat = replica.liveness.heartbeat("the upkeep of the aggregated APIs");
         let upkeep = upkeep.keep(replica.term.clone(), replica.serving.trusted.clone(), heartbeat);
         replica.tasks.service("upkeep of the aggregated APIs", upkeep);
     }
@@ -145,7 +145,7 @@ fn api_service(api: AggregatedApi) -> String {
 pub(super) fn notices(replica: &Replica) -> Result<Option<Notices>, RunError> {
     let Some(file) = replica.settings.notice_url_file.clone() else { return Ok(None) };
     let format = replica.settings.notice_format.into();
-    let heartbeat = replica.liveness.of_rounds("the sender of notices");
+    let heartbeat = replica.liveness.heartbeat("the sender of notices");
     let notices = Notices::start(file, format, replica.metrics.clone(), &replica.tasks, heartbeat);
     notices.map(Some).map_err(RunError::Notices)
 }

@@ -70,7 +70,7 @@ pub(super) fn start(
     let cache = Cache::new(world, sources).bounded(settings.max_objects).of_class(&settings.controller_class);
     let (results, written) = mpsc::channel(MESSAGES);
     let writer = StatusWriter::new(client.clone(), results, metrics.clone(), tasks.clone(), liveness.clone());
-    let writing = liveness.of_rounds("the writer of Events");
+    let writing = liveness.heartbeat("the writer of Events");
     let events = Events::start(client.clone(), settings.pod.clone(), notices, metrics.clone(), tasks, writing);
     let (applying, applied) = mpsc::channel(RESULTS);
     let secrets = Api::namespaced(client.clone(), &settings.namespace);

@@ -43,3 +43,15 @@ pub fn of_sidecar(agents: usize) -> Bounds {
     let of_server = bounds(SIDECAR_CONNECTIONS_PER_SECOND, agents);
     Bounds { strangers: SIDECAR_STRANGERS, per_source: SIDECAR_STRANGERS, ..of_server }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sidecar_has_places_for_32_strangers_and_two_connections_of_each_agent() {
+        let Bounds { strangers, per_source, known, rates, .. } = of_sidecar(100);
+        assert_eq!((strangers, per_source, known), (32, 32, 200));
+        assert!(rates.is_some(), "connections a second");
+    }
+}

@@ -37,7 +37,7 @@ pub(super) async fn run(task: &Task) {
     let described = if kind == Kind::Agents { AGENTS } else { GRANTS };
     let (mut discovery, mut progress) = (Discovery::default(), Progress::new(task));
     loop {
-        let (answers, error) = ask(task, &described).await;
+        let (answers, error) = task.heartbeat.answers(Box::pin(ask(task, &described))).await;
         let pause = match discovery.answered(&answers) {
             Next::Watch(version) => {
                 if watch(task, &mut progress, version).await == Ended::Driver {

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     future::poll_fn,
-    io::Write,
+    io::{Read, Write},
     net::{TcpListener as StdListener, TcpStream as StdStream},
     rc::Rc,
 };
@@ -34,7 +34,7 @@ struct Bed {
     client: StdStream,
     from: End,
     to: End,
-    _server: StdStream,
+    server: StdStream,
 }
 
 #[allow(clippy::expect_used, reason = "a test helper")]
@@ -46,7 +46,7 @@ impl Bed {
         let (client, from) = connection();
         let (server, to) = connection();
         let direction = Direction { streaming: true, streak: STREAM_AFTER, ..Direction::default() };
-        Self { worker: Worker::new(0, process, &Settings::default()), direction, client, from, to, _server: server }
+        Self { worker: Worker::new(0, process, &Settings::default()), direction, client, from, to, server }
     }
 
     /// Polls the direction until it has moved so many bytes.
@@ -101,4 +101,33 @@ async fn urgent_data_passes_a_stream() {
     SockRef::from(&bed.client).send_out_of_band(b"!").expect("urgent");
     bed.client.write_all(b"after").expect("room");
     bed.moves((64 << 10) + 6).await;
+}
+
+// D9
+#[tokio::test]
+async fn a_poll_of_a_fast_stream_ends_after_256_kib() {
+    let mut bed = Bed::streaming();
+    let (mut client, server) = (&bed.client, &bed.server);
+    client.set_write_timeout(Some(PATIENCE)).expect("an option");
+    server.set_read_timeout(Some(PATIENCE)).expect("an option");
+    client.write_all(&bytes()).expect("room");
+    let (limit, all, largest) = (Bucket::default(), Cell::new(0), Cell::new(0));
+    let mut most = 0;
+    let polls = poll_fn(|cx| {
+        let before = all.get();
+        // What has arrived is taken, and as much follows: the stream never pauses.
+        let count = |moved: usize| {
+            let mut taken = vec![0; moved];
+            let (mut source, mut sink) = (client, server);
+            sink.read_exact(&mut taken).expect("what was counted");
+            source.write_all(&taken).expect("room");
+            all.set(all.get() + moved);
+            largest.set(largest.get().max(moved));
+        };
+        let _ = bed.direction.poll(cx, &bed.worker, &limit, (&bed.from, &bed.to), &count);
+        most = most.max(all.get() - before);
+        if all.get() < 16 * POLL_BYTES { Poll::Pending } else { Poll::Ready(()) }
+    });
+    timeout(PATIENCE, polls).await.expect("the bytes arrive");
+    assert!(most < POLL_BYTES + largest.get(), "{most} bytes in one poll");
 }

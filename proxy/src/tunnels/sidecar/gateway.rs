@@ -1,6 +1,11 @@
 //! One gateway whose agents a sidecar reaches: its leaf, and the endpoint that it makes of the sidecar.
 
-use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+};
 
 use tokio::task::{AbortHandle, spawn_local};
 use tunnel::{
@@ -25,6 +30,7 @@ pub(super) struct Gateway {
     /// None: there is no leaf yet, so nobody knows the id of the endpoint.
     endpoint: Option<Rc<Endpoint>>,
     tasks: Vec<AbortHandle>,
+    lives: Arc<Lives>,
 }
 
 impl Gateway {
@@ -45,7 +51,7 @@ impl Gateway {
         let subject = "the certificate of this sidecar";
         let keeper = spawn_local(keep(remote.clone(), log, subject, lives.guard(subject), signed));
         let (rules, tasks) = (RulesByUid::default(), vec![keeper.abort_handle()]);
-        Ok(Self { rules, remote, endpoint: None, tasks })
+        Ok(Self { rules, remote, endpoint: None, tasks, lives: lives.clone() })
     }
 
     /// The endpoint, if there is a leaf.
@@ -80,7 +86,10 @@ impl Gateway {
         let rules = self.rules.clone();
         let endpoint = Endpoint::new(settings, move |uid| rules.borrow().get(uid).cloned());
         names.insert(endpoint.clone(), self.remote.tls());
-        self.tasks.push(spawn_local(watch(endpoint.clone(), woken.clone())).abort_handle());
+        let watched_endpoint = endpoint.clone();
+        let changed = async move || watched_endpoint.changed().await;
+        let watching = watched(self.lives.clone(), changed, woken.clone());
+        self.tasks.push(spawn_local(watching).abort_handle());
         self.endpoint = Some(endpoint);
         Ok(())
     }
@@ -92,11 +101,33 @@ impl Drop for Gateway {
     }
 }
 
+/// Runs [`watch`], and tells of its end: nobody else hears of agents that come and go.
+async fn watched(lives: Arc<Lives>, changed: impl AsyncFn() -> BTreeSet<String>, woken: Rc<Woken>) {
+    lives.watch("the watch of the agents of a gateway", watch(changed, woken)).await;
+}
+
 /// Passes on which agents have other instances.
-async fn watch(endpoint: Rc<Endpoint>, woken: Rc<Woken>) {
+async fn watch(changed: impl AsyncFn() -> BTreeSet<String>, woken: Rc<Woken>) {
     loop {
-        let uids = endpoint.changed().await;
+        let uids = changed().await;
         woken.touched.borrow_mut().extend(uids);
         woken.notify.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    // D12
+    #[tokio::test]
+    async fn a_watch_of_agents_that_panics_is_named_as_one_that_has_died() {
+        let (lives, woken) = (Lives::new(Clock::start()), Rc::new(Woken::default()));
+        let changed = async || -> BTreeSet<String> { panic!("as the test wants") };
+        let task = watched(lives.clone(), changed, woken);
+        let ended = tokio::task::LocalSet::new().run_until(async move { spawn_local(task).await }).await;
+        assert!(ended.is_err_and(|error| error.is_panic()));
+        assert_eq!(lives.died(), BTreeSet::from(["the watch of the agents of a gateway".to_owned()]));
     }
 }
