@@ -1,4 +1,4 @@
-//! Tests of load balancing: shares, priorities, the source hash, and how many endpoints a pick looks at.
+//! Tests of load balancing: shares, priorities, the source hash, and how many endpoints a pick looks at (D8).
 
 use std::{
     cell::Cell,
@@ -261,7 +261,6 @@ fn among_many_endpoints_two_random_ones_are_compared_and_loads_stay_close() {
     assert!(loads.clone().all(|load| (24..=36).contains(&load)), "{:?}", loads.collect::<Vec<_>>());
 }
 
-// D8
 #[test]
 fn a_pick_looks_at_no_more_endpoints_among_thousands_than_among_few() {
     for policy in [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash] {
