@@ -72,7 +72,7 @@ fn a_client_that_does_not_speak_relp_is_told_with_its_address() {
     let address = client.local_addr().expect("an address").to_string();
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is sent");
     let told = program.wait("client", "default/f/t").to_string();
-    assert!(told.contains("1 connection(s) were closed") && told.contains(&address), "{told}");
+    assert!(told.contains("closed 1 connection(s)") && told.contains(&address), "{told}");
 }
 
 /// `portlane run` with its messages on a file system of 64 KiB that something else has filled, and the path of that
