@@ -6,21 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use std::{io, thread};
 
+pub use durable_core::keeper::{Drops, Figures, StoreEvent, StoreEvents};
 use durable_core::{Error, FileError, Files, MAX_SOURCE_BYTES, Message, Settings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 use tokio::time::timeout;
 
 mod command;
-mod event;
-mod figures;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod keeper;
 mod work;
 
 use self::command::{Append, Call, Command, Commands};
-pub use self::event::{StoreEvent, StoreEvents};
-pub use self::figures::{Drops, Figures};
 #[cfg(feature = "jetstream")]
 pub use self::jetstream::JetStreamSettings;
 use self::keeper::Keeper;

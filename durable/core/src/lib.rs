@@ -17,6 +17,7 @@ pub mod enrich;
 mod error;
 mod files;
 pub mod intake;
+pub mod keeper;
 mod log;
 mod record;
 pub mod send;

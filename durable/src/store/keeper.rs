@@ -10,8 +10,7 @@ use durable_core::{DeadLetters, Error, Files, Log, Message, Now, Outside, Reader
 use tokio::sync::{oneshot, watch};
 
 use super::command::{Append, Call, Command};
-use super::figures::Figures;
-use super::{Incoming, StoreError, StoreSettings};
+use super::{Figures, Incoming, StoreError, StoreSettings};
 use crate::clock::unix_millis;
 
 /// Commands that share one write and one sync at most.

@@ -7,9 +7,8 @@ use std::time::Duration;
 use durable_core::{Error, Told, Why};
 
 use super::command::Call;
-use super::event::StoreEvent;
 use super::keeper::{Keeper, Pending};
-use super::{Kept, ReadBound, ReadMessages, StoreError};
+use super::{Kept, ReadBound, ReadMessages, StoreError, StoreEvent};
 
 /// A segment is given up when a message in it could not be read for so long, though the disk takes what is written.
 const READ_WITHIN: Duration = Duration::from_secs(60);

@@ -74,7 +74,8 @@ pub struct StoreEvents {
 }
 
 impl StoreEvents {
-    pub(super) fn push(&mut self, event: StoreEvent) {
+    /// Adds the latest one.
+    pub fn push(&mut self, event: StoreEvent) {
         let kept = Arc::make_mut(&mut self.kept);
         if kept.len() == KEPT {
             kept.pop_front();
