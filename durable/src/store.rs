@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use std::{io, thread};
 
-pub use durable_core::keeper::{Drops, Figures, StoreEvent, StoreEvents};
-use durable_core::{Error, FileError, Files, MAX_SOURCE_BYTES, Message, Settings};
+pub use durable_core::keeper::{Drops, Figures, Incoming, Kept, ReadBound, ReadMessages, StoreEvent, StoreEvents};
+use durable_core::{Error, FileError, Files, MAX_SOURCE_BYTES, Settings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 use tokio::time::timeout;
 
@@ -24,8 +24,6 @@ use self::keeper::Keeper;
 
 /// Bytes of messages that wait for the log of a listener.
 pub const QUEUE_BYTES: u32 = 1 << 20;
-/// What a message counts beside its bytes and its source. So the queue has a bound in messages, too.
-const MESSAGE_COST: usize = 64;
 /// Calls that wait for an answer, beside appended messages.
 const CALLS: usize = 16;
 
@@ -65,58 +63,6 @@ pub enum StoreError {
     /// There is no thread for it.
     #[error("cannot start the thread of a store: {0}; raise the limit of threads")]
     Thread(String),
-}
-
-/// A message on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incoming {
-    /// Who sent it.
-    pub source: Arc<[u8]>,
-    /// When it came, in milliseconds since 1970.
-    pub received_millis: u64,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-}
-
-impl Incoming {
-    fn message(&self) -> Message<'_> {
-        Message { source: &self.source, received_millis: self.received_millis, payload: &self.payload }
-    }
-
-    fn cost(&self) -> usize {
-        MESSAGE_COST + self.source.len() + self.payload.len()
-    }
-}
-
-/// A message that the log keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Its number.
-    pub number: u64,
-    /// Who sent it.
-    pub source: Vec<u8>,
-    /// When it came, in milliseconds since 1970.
-    pub received_millis: u64,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-}
-
-/// How much is read at once: no more messages, and none after the one that reaches the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadBound {
-    /// Messages.
-    pub messages: usize,
-    /// Bytes of messages.
-    pub bytes: usize,
-}
-
-/// What was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadMessages {
-    /// The messages. Numbers that are missing are lost or dropped.
-    pub messages: Vec<Kept>,
-    /// The number to read next, and the one to acknowledge once these messages are delivered.
-    pub next: u64,
 }
 
 /// Whether appended messages are synced.

@@ -1,0 +1,62 @@
+//! Messages on their way into a log, and out of it.
+
+use std::sync::Arc;
+
+use crate::Message;
+
+/// What a message counts beside its bytes and its source. So the queue has a bound in messages, too.
+const MESSAGE_COST: usize = 64;
+
+/// A message on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// Who sent it.
+    pub source: Arc<[u8]>,
+    /// When it came, in milliseconds since 1970.
+    pub received_millis: u64,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+impl Incoming {
+    /// As the log takes it.
+    pub fn message(&self) -> Message<'_> {
+        Message { source: &self.source, received_millis: self.received_millis, payload: &self.payload }
+    }
+
+    /// What it counts in the queue.
+    pub fn cost(&self) -> usize {
+        MESSAGE_COST + self.source.len() + self.payload.len()
+    }
+}
+
+/// A message that the log keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub number: u64,
+    /// Who sent it.
+    pub source: Vec<u8>,
+    /// When it came, in milliseconds since 1970.
+    pub received_millis: u64,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// How much is read at once: no more messages, and none after the one that reaches the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBound {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of messages.
+    pub bytes: usize,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadMessages {
+    /// The messages. Numbers that are missing are lost or dropped.
+    pub messages: Vec<Kept>,
+    /// The number to read next, and the one to acknowledge once these messages are delivered.
+    pub next: u64,
+}
