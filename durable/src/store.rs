@@ -7,7 +7,8 @@ use std::time::Duration;
 use std::{io, thread};
 
 pub use durable_core::keeper::{Drops, Figures, Incoming, Kept, ReadBound, ReadMessages, StoreEvent, StoreEvents};
-use durable_core::{Error, FileError, Files, MAX_SOURCE_BYTES, Settings};
+use durable_core::keeper::{NotKept, NotSynced};
+use durable_core::{Error, Files, MAX_SOURCE_BYTES, Settings};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 use tokio::time::timeout;
 
@@ -15,7 +16,6 @@ mod command;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod keeper;
-mod work;
 
 use self::command::{Append, Call, Command, Commands};
 #[cfg(feature = "jetstream")]
@@ -52,8 +52,8 @@ pub enum StoreError {
     #[error(transparent)]
     Log(#[from] Error),
     /// Messages may never get to the disk.
-    #[error("messages were not synced: {0}; check the disk")]
-    NotSynced(FileError),
+    #[error(transparent)]
+    NotSynced(#[from] NotSynced),
     /// Too many messages wait for the log.
     #[error("messages come faster than the log is written: use a faster disk, or send fewer")]
     QueueFull,
@@ -63,6 +63,15 @@ pub enum StoreError {
     /// There is no thread for it.
     #[error("cannot start the thread of a store: {0}; raise the limit of threads")]
     Thread(String),
+}
+
+impl From<NotKept> for StoreError {
+    fn from(why: NotKept) -> Self {
+        match why {
+            NotKept::Refused(error) => Self::Log(error),
+            NotKept::NotSynced(error) => Self::NotSynced(error),
+        }
+    }
 }
 
 /// Whether appended messages are synced.
@@ -120,9 +129,9 @@ impl Store {
             max_message_bytes: settings.log.max_message_bytes,
             batch_bytes: settings.log.segment_bytes() / 2,
         };
-        let (keeper, next, figures) = Keeper::open(Box::new(files), settings, receiver)?;
+        let (keeper, seen) = Keeper::open(Box::new(files), settings, receiver)?;
         start(move || keeper.run())?;
-        Ok(Self::new(Commands::Disk(commands), (next, figures), &bounds))
+        Ok(Self::new(Commands::Disk(commands), seen, &bounds))
     }
 
     /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Other processes that
@@ -311,7 +320,7 @@ impl Store {
     fn enqueue(&self, messages: Vec<Incoming>, sync: bool, room: OwnedSemaphorePermit) -> Result<Receipt, StoreError> {
         let (reply, receipt) = oneshot::channel();
         let bytes = messages.iter().map(Incoming::cost).sum::<usize>() as u64;
-        self.send(Command::Append(Append { messages, bytes, sync, reply, _room: room }))?;
+        self.send(Command::Append(Append { messages, bytes, sync, reply, room }))?;
         Ok(Receipt(receipt))
     }
 

@@ -1,9 +1,332 @@
-//! What owns a log: the messages that it takes and gives, what it counts, and what it tells people.
+//! What owns a log: what is written when, who waits and who is refused, when the cursor is saved, what is given up, and
+//! what is counted and told of it.
+//!
+//! A [`Keeper`] has a log, its dead letters and the messages that wait for them. Its shell has a thread, the way to it,
+//! and those who wait for answers. It hands over up to [`TURN`] commands, and takes a turn: [`Keeper::write`] and then
+//! [`Keeper::tend`], with [`Keeper::answers`] after each, as a sync takes long. The next turn is due at
+//! [`Keeper::due`], or when there are commands.
 
+use std::collections::VecDeque;
+use std::mem::take;
+use std::time::Duration;
+use std::vec::Drain;
+
+use self::ledger::Ledger;
+use crate::{DeadLetters, Error, FileError, Files, Log, Message, Now, Outside, Reader, Settings, Told};
+
+mod calls;
 mod event;
 mod figures;
+mod ledger;
 mod messages;
 
 pub use event::{StoreEvent, StoreEvents};
 pub use figures::{Drops, Figures};
 pub use messages::{Incoming, Kept, ReadBound, ReadMessages};
+
+/// Commands that share one write and one sync at most.
+pub const TURN: usize = 256;
+/// The pause after the disk failed, or was full.
+const RETRY: Duration = Duration::from_secs(1);
+/// The cursor is saved no more often than this, as that costs two syncs.
+const COMMIT_AFTER: Duration = Duration::from_millis(100);
+/// How often the age of the oldest message is looked up, and old segments are.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The disk and the clocks.
+pub trait World {
+    /// The folder.
+    fn files(&mut self) -> &mut dyn Files;
+    /// The time. It is asked for before each step and after what failed, as a disk that fails may take long.
+    fn now(&self) -> Now;
+}
+
+/// What a log may use of the world.
+fn outside<'a>(world: &'a mut dyn World, told: &'a mut Vec<Told>) -> Outside<'a> {
+    let now = world.now();
+    Outside { files: world.files(), now, told }
+}
+
+/// What a keeper keeps, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeeperSettings {
+    /// The names of its files start with this.
+    pub prefix: String,
+    /// The bounds of the log.
+    pub log: Settings,
+    /// Whether messages that the log or the disk has no room for wait until there is some, rather than being dropped.
+    pub blocks: bool,
+    /// Bytes of dead letters; 0: none are kept.
+    pub dead_bytes: u64,
+}
+
+/// Messages to append with one write, and in the order of the commands.
+#[derive(Debug)]
+pub struct Append<M, R> {
+    /// The messages, and whatever goes with them: it is let go once they are written or refused.
+    pub messages: M,
+    /// What they count in the queue, which is more than their records have on disk.
+    pub bytes: u64,
+    /// Whether they are synced at once, as their sender waits for it.
+    pub sync: bool,
+    /// Whom to answer.
+    pub reply: R,
+}
+
+/// What became of appended messages.
+#[derive(Debug)]
+pub struct Answer<R> {
+    /// Whom to answer.
+    pub reply: R,
+    /// `Ok`: a sync has named them all. Only then may their sender be told so.
+    pub outcome: Result<(), NotKept>,
+}
+
+/// Why messages may not be on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotKept {
+    /// The log or the disk refused them.
+    Refused(Error),
+    /// Their sync failed.
+    NotSynced(NotSynced),
+}
+
+/// Messages may never get to the disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("messages were not synced: {0}; check the disk")]
+pub struct NotSynced(pub FileError);
+
+/// The owner of a log. `M`: how messages are held while they wait for the log. `R`: who waits until they are synced; it
+/// is given back in an [`Answer`].
+#[derive(Debug)]
+pub struct Keeper<M, R> {
+    log: Log,
+    /// What the log tells.
+    told: Vec<Told>,
+    dead: DeadLetters,
+    /// What is told of dead letters.
+    letters: Vec<Told>,
+    /// Where the sink reads.
+    reader: Reader,
+    /// Where single messages are read.
+    aside: Reader,
+    settings: KeeperSettings,
+    waiting: VecDeque<Append<M, R>>,
+    /// Whether a sender waits for the sync.
+    sync: bool,
+    /// No append is tried before.
+    retry_at: Option<Duration>,
+    /// When the cursor is saved.
+    commit_at: Option<Duration>,
+    ticked: Option<Duration>,
+    /// The number that `oldest_received_millis` of the figures belongs to.
+    oldest: Option<u64>,
+    /// The message that cannot be read, and since when.
+    unread: Option<(u64, Duration)>,
+    ledger: Ledger<R>,
+}
+
+impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
+    /// Opens the log and its dead letters.
+    pub fn open(world: &mut dyn World, settings: KeeperSettings) -> Result<Self, Error> {
+        let mut told = Vec::new();
+        let log = Log::open(&mut outside(world, &mut told), &settings.prefix, settings.log.clone())?;
+        let prefix = format!("{}dead-", settings.prefix);
+        let mut letters = Vec::new();
+        let mut beside = outside(world, &mut letters);
+        let dead = DeadLetters::open(&mut beside, &prefix, settings.dead_bytes, settings.log.max_message_bytes)?;
+        let (reader, aside) = (log.reader(), log.reader());
+        let mut keeper = Self {
+            log,
+            told,
+            dead,
+            letters,
+            reader,
+            aside,
+            settings,
+            waiting: VecDeque::new(),
+            sync: false,
+            retry_at: None,
+            commit_at: None,
+            ticked: None,
+            oldest: None,
+            unread: None,
+            ledger: Ledger::new(),
+        };
+        keeper.hear();
+        keeper.hear_letters();
+        Ok(keeper)
+    }
+
+    /// When the next turn is due, on the steady clock. `None`: when there are commands.
+    pub fn due(&self) -> Option<Duration> {
+        let tick = (self.log.backlog() > 0).then(|| self.ticked.map_or(Duration::ZERO, |ticked| ticked + TICK));
+        [self.log.sync_at(), self.commit_at, self.retry_at, tick].into_iter().flatten().min()
+    }
+
+    /// Takes messages, which wait for the next turn.
+    pub fn append(&mut self, append: Append<M, R>) {
+        self.waiting.push_back(append);
+    }
+
+    /// Begins a turn: saves the cursor if that is due, and writes what waits unless there is a pause.
+    pub fn write(&mut self, world: &mut dyn World) {
+        let now = world.now().steady;
+        if self.commit_at.is_some_and(|at| at <= now) {
+            self.commit(world);
+        }
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.append_waiting(world);
+        }
+    }
+
+    /// Ends a turn: syncs if a sender waits for it or it is due, drops what is too old, and looks up the oldest message
+    /// now and then.
+    pub fn tend(&mut self, world: &mut dyn World) {
+        let now = world.now().steady;
+        if take(&mut self.sync) {
+            // A failure is told.
+            let _ = self.log.sync(&mut outside(world, &mut self.told));
+        }
+        let tended = self.log.tend(&mut outside(world, &mut self.told));
+        let is_sync = |told: &Told| matches!(told, Told::Synced { .. } | Told::SyncFailed { .. });
+        if self.told.iter().any(is_sync) {
+            self.ledger.figures.syncs += 1;
+            self.ledger.figures.sync_time += world.now().steady.saturating_sub(now);
+        }
+        self.hear();
+        if let Err(error) = tended {
+            self.ledger.fails(error.to_string());
+        }
+        if self.log.backlog() == 0 {
+            (self.oldest, self.ledger.figures.oldest_received_millis) = (None, None);
+        } else if self.ticked.is_none_or(|ticked| ticked + TICK <= now) {
+            self.ticked = Some(now);
+            self.find_oldest(world);
+        }
+    }
+
+    /// Writes what waits, syncs it and saves the cursor, due or not. What the log still refuses to a keeper that blocks
+    /// gets no answer.
+    pub fn close(&mut self, world: &mut dyn World) {
+        self.append_waiting(world);
+        // A failure is told.
+        let _ = self.log.sync(&mut outside(world, &mut self.told));
+        self.hear();
+        self.commit(world);
+    }
+
+    /// Who is to be answered by now, each once.
+    pub fn answers(&mut self) -> Drain<'_, Answer<R>> {
+        self.ledger.answers.drain(..)
+    }
+
+    /// The number of the next message: those before it can be read.
+    pub const fn next(&self) -> u64 {
+        self.log.next()
+    }
+
+    /// Whether no message waits, and the sink has acknowledged all of them.
+    pub fn is_drained(&self) -> bool {
+        self.waiting.is_empty() && self.log.backlog() == 0
+    }
+
+    /// What is counted by now.
+    pub fn figures(&mut self) -> &Figures {
+        let figures = &mut self.ledger.figures;
+        (figures.next, figures.cursor) = (self.log.next(), self.log.cursor());
+        (figures.bytes, figures.dead_bytes) = (self.log.bytes(), self.dead.bytes());
+        figures
+    }
+
+    fn append_waiting(&mut self, world: &mut dyn World) {
+        self.retry_at = None;
+        while !self.waiting.is_empty() {
+            let count = self.joined();
+            let Err(error) = self.append_first(world, count) else {
+                continue;
+            };
+            let is_full = matches!(error, Error::Full { .. }) || error.is_no_space();
+            if !is_full {
+                self.ledger.fails(error.to_string());
+            }
+            let may_go_away = is_full || matches!(error, Error::File { .. });
+            if self.settings.blocks && may_go_away {
+                self.retry_at = Some(world.now().steady + RETRY);
+                return;
+            }
+            self.refuse_first(count, is_full, &error);
+        }
+    }
+
+    /// How many of the commands that wait share one write. Half a segment leaves room in it for each batch.
+    fn joined(&self) -> usize {
+        let most = self.settings.log.segment_bytes() / 2;
+        let mut bytes: u64 = 0;
+        let fits = |append: &&Append<M, R>| {
+            bytes = bytes.saturating_add(append.bytes);
+            bytes <= most
+        };
+        self.waiting.iter().take_while(fits).count().max(1)
+    }
+
+    fn append_first(&mut self, world: &mut dyn World, count: usize) -> Result<(), Error> {
+        let first = self.waiting.iter().take(count).flat_map(|append| append.messages.as_ref());
+        let messages: Vec<Message<'_>> = first.map(Incoming::message).collect();
+        let appended = self.log.append(&mut outside(world, &mut self.told), &messages);
+        drop(messages);
+        // Earlier messages, whose segment has ended.
+        self.hear();
+        let mut end = appended?.start;
+        for append in self.waiting.drain(..count) {
+            let messages = append.messages.as_ref().len() as u64;
+            end += messages;
+            self.ledger.figures.appended += messages;
+            self.sync |= append.sync;
+            if messages == 0 {
+                self.ledger.answer(append.reply, Ok(()));
+            } else {
+                self.ledger.wait(end, append.reply);
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_first(&mut self, count: usize, is_full: bool, error: &Error) {
+        for append in self.waiting.drain(..count) {
+            let Figures { dropped, refused, .. } = &mut self.ledger.figures;
+            let counted = match (append.sync, is_full) {
+                // Its sender hears so, and sends them again.
+                (true, _) => refused,
+                (false, true) => &mut dropped.full,
+                (false, false) => &mut dropped.failed,
+            };
+            *counted += append.messages.as_ref().len() as u64;
+            self.ledger.answer(append.reply, Err(NotKept::Refused(error.clone())));
+        }
+    }
+
+    /// Saves the cursor, and removes what it has passed.
+    fn commit(&mut self, world: &mut dyn World) {
+        let committed = self.log.commit(&mut outside(world, &mut self.told));
+        self.hear();
+        match committed {
+            // There may be room now.
+            Ok(()) => (self.commit_at, self.retry_at) = (None, None),
+            Err(error) => {
+                self.commit_at = Some(world.now().steady + RETRY);
+                self.ledger.fails(error.to_string());
+            }
+        }
+    }
+
+    /// Hears what the log has told.
+    fn hear(&mut self) {
+        self.ledger.hear(&mut self.told);
+    }
+
+    /// Hears what the dead letters have told. Returns whether a message was dropped rather than put aside.
+    fn hear_letters(&mut self) -> bool {
+        self.ledger.hear_letters(&mut self.letters)
+    }
+}

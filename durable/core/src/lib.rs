@@ -5,6 +5,8 @@
 //! from the files: every synced message is read again unless the cursor has passed it, in order.
 //! Whatever is lost, by damage, a bound or a failed sync, is told ([`Told`]).
 //!
+//! A [`keeper`] owns a log: it says when messages are written and synced, who waits for it, and what is given up.
+//!
 //! [`intake`] cuts what senders send into such messages, [`send`] has the machines that bring them to a sink, and
 //! [`enrich`] what is added on the way.
 //!

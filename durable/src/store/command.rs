@@ -44,7 +44,7 @@ pub(super) struct Append {
     pub(super) sync: bool,
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
     /// The room in the queue, which is free again when this is dropped.
-    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 pub(super) enum Call {

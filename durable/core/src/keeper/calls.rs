@@ -1,0 +1,154 @@
+//! What a keeper does for its callers, at once.
+
+use std::time::Duration;
+
+use super::{COMMIT_AFTER, Incoming, Keeper, Kept, ReadBound, ReadMessages, World, outside};
+use crate::{Error, Told, Why};
+
+/// A segment is given up when a message in it could not be read for so long, though the disk takes what is written.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
+impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
+    /// Reads from this number on; nothing if there are no such messages yet. An error may go away. One that stays for a
+    /// minute costs the segment, if the disk takes the cursor: then nothing is read, and the next number is the one
+    /// behind it.
+    pub fn read(&mut self, world: &mut dyn World, from: u64, bound: ReadBound) -> Result<ReadMessages, Error> {
+        self.reader.seek(from);
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut failed = None;
+        while messages.len() < bound.messages && bytes < bound.bytes {
+            match self.log.read(&mut outside(world, &mut self.told), &mut self.reader) {
+                Ok(Some(record)) => {
+                    let message = record.message;
+                    bytes += message.payload.len();
+                    messages.push(Kept {
+                        number: record.number,
+                        source: message.source.to_vec(),
+                        received_millis: message.received_millis,
+                        payload: message.payload.to_vec(),
+                    });
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        self.hear();
+        if self.unread.is_some_and(|(number, _)| number < self.reader.wanted()) {
+            self.unread = None;
+        }
+        if let Some(error) = failed {
+            self.ledger.fails(error.to_string());
+            // What was read before is delivered first. The next call starts at the failure.
+            if messages.is_empty() && !self.gives_up(world) {
+                return Err(error);
+            }
+        }
+        Ok(ReadMessages { messages, next: self.reader.wanted() })
+    }
+
+    /// The sink has acknowledged every message before `next`. The cursor is saved a while after it moves, and not each
+    /// time.
+    pub fn acknowledge(&mut self, world: &dyn World, next: u64) {
+        let before = self.log.cursor();
+        self.log.acknowledge(next);
+        if self.log.cursor() > before && self.commit_at.is_none() {
+            // A crash costs as much of what was acknowledged as of what came.
+            self.commit_at = Some(world.now().steady + self.settings.log.sync_after.max(COMMIT_AFTER));
+        }
+    }
+
+    /// Puts one message into the dead letters. Returns whether it is there.
+    pub fn put_aside(&mut self, world: &mut dyn World, number: u64, why: &str) -> Result<bool, Error> {
+        self.aside.seek(number);
+        let read = self.log.read(&mut outside(world, &mut self.told), &mut self.aside);
+        let put = match read {
+            Ok(Some(record)) if record.number == number => {
+                let mut put = self.dead.put(&mut outside(world, &mut self.letters), &record, why);
+                if put.as_ref().is_err_and(Error::is_no_space) {
+                    // Segments that the cursor has passed are the space that it needs. A failure is that of the disk.
+                    let _ = self.log.commit(&mut outside(world, &mut self.told));
+                    put = self.dead.put(&mut outside(world, &mut self.letters), &record, why);
+                }
+                if put.as_ref().is_err_and(Error::is_no_space) {
+                    // It would hold up all behind it until somebody makes room.
+                    let messages = number..number.saturating_add(1);
+                    self.letters.push(Told::Dropped { messages, why: Why::Dead });
+                    put = Ok(());
+                }
+                put.map(|()| true)
+            }
+            // It was dropped or is lost, and is told as such.
+            Ok(_) => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.hear_aside();
+        let is_dropped = self.hear_letters();
+        match put {
+            Ok(is_put) => {
+                let is_kept = is_put && !is_dropped;
+                self.ledger.figures.dead_letters += u64::from(is_kept);
+                Ok(is_kept)
+            }
+            Err(error) => {
+                self.ledger.fails(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up the rest of the segment that has this message. Returns the number to read next.
+    pub fn skip_segment(&mut self, world: &mut dyn World, from: u64) -> u64 {
+        self.reader.seek(from);
+        self.log.skip_segment(&mut outside(world, &mut self.told), &mut self.reader);
+        self.hear();
+        self.reader.wanted()
+    }
+
+    /// Gives up the segment of a message that could not be read for too long. Returns whether it did: a disk that does
+    /// not take the cursor either is away, and its messages are not.
+    fn gives_up(&mut self, world: &mut dyn World) -> bool {
+        let (number, now) = (self.reader.wanted(), world.now().steady);
+        let since = self.unread.filter(|unread| unread.0 == number).map_or(now, |unread| unread.1);
+        self.unread = Some((number, since));
+        if now.saturating_sub(since) < READ_WITHIN {
+            return false;
+        }
+        let committed = self.log.commit_again(&mut outside(world, &mut self.told));
+        self.hear();
+        if let Err(error) = committed
+            && !error.is_no_space()
+        {
+            self.ledger.fails(error.to_string());
+            return false;
+        }
+        self.log.skip_segment(&mut outside(world, &mut self.told), &mut self.reader);
+        self.hear();
+        self.unread = None;
+        true
+    }
+
+    /// Looks up when the oldest message that is not acknowledged was received.
+    pub(super) fn find_oldest(&mut self, world: &mut dyn World) {
+        let cursor = self.log.cursor();
+        if self.oldest == Some(cursor) {
+            return;
+        }
+        self.aside.seek(cursor);
+        let read = self.log.read(&mut outside(world, &mut self.told), &mut self.aside);
+        if let Ok(Some(record)) = read {
+            self.ledger.figures.oldest_received_millis = Some(record.message.received_millis);
+            self.oldest = Some(cursor);
+        }
+        self.hear_aside();
+    }
+
+    /// As [`Self::hear`], after a message was read that the sink reads, too: what is lost is told then.
+    fn hear_aside(&mut self) {
+        self.told.retain(|told| !matches!(told, Told::Lost { .. }));
+        self.hear();
+    }
+}

@@ -1,0 +1,140 @@
+//! What is counted and told of a log, and who waits for its messages to be synced.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::{Answer, Figures, NotKept, NotSynced, StoreEvent};
+use crate::{Told, Why};
+
+/// Messages that wait for their sync.
+#[derive(Debug)]
+struct Pending<R> {
+    /// The number after the last of them.
+    end: u64,
+    reply: R,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger<R> {
+    pub(super) figures: Figures,
+    /// In order of their numbers.
+    pending: VecDeque<Pending<R>>,
+    /// Those that the shell has not given.
+    pub(super) answers: Vec<Answer<R>>,
+    /// What is lost before this message was counted.
+    lost_before: u64,
+}
+
+impl<R> Ledger<R> {
+    pub(super) fn new() -> Self {
+        Self { figures: Figures::default(), pending: VecDeque::new(), answers: Vec::new(), lost_before: 0 }
+    }
+
+    /// Messages before `end`, which are behind those of all others that wait, wait for their sync.
+    pub(super) fn wait(&mut self, end: u64, reply: R) {
+        self.pending.push_back(Pending { end, reply });
+    }
+
+    pub(super) fn answer(&mut self, reply: R, outcome: Result<(), NotKept>) {
+        self.answers.push(Answer { reply, outcome });
+    }
+
+    /// Tells a failure, once until a sync succeeds.
+    pub(super) fn fails(&mut self, error: String) {
+        if self.figures.failure.is_none() {
+            self.figures.events.push(StoreEvent::Failed { error: error.clone() });
+        }
+        self.figures.failure = Some(error);
+    }
+
+    /// Hears what the log has told.
+    pub(super) fn hear(&mut self, told: &mut Vec<Told>) {
+        for told in told.drain(..) {
+            match told {
+                Told::Synced { messages } => {
+                    self.figures.synced += count(&messages);
+                    self.figures.failure = None;
+                    self.settle(messages.end, &Ok(()));
+                }
+                Told::SyncFailed { messages, why } => {
+                    self.figures.not_synced += count(&messages);
+                    let failed = NotSynced(why);
+                    self.fails(failed.to_string());
+                    self.settle(messages.end, &Err(NotKept::NotSynced(failed)));
+                }
+                Told::Dropped { messages, why } => {
+                    let dropped = &mut self.figures.dropped;
+                    let dropped = match why {
+                        Why::Full => &mut dropped.full,
+                        Why::Age => &mut dropped.age,
+                        Why::Dead => &mut dropped.dead,
+                    };
+                    *dropped += count(&messages);
+                }
+                Told::Lost { messages } => {
+                    // A sink that goes back is told of them again.
+                    let messages = messages.start.max(self.lost_before)..messages.end;
+                    if !messages.is_empty() {
+                        self.lost_before = messages.end;
+                        self.figures.lost += count(&messages);
+                        self.figures.events.push(StoreEvent::Lost { messages });
+                    }
+                }
+                Told::Cut { file, bytes } => {
+                    self.figures.cut_bytes += bytes;
+                    self.figures.events.push(StoreEvent::Cut { file, bytes });
+                }
+                Told::Quarantined { file } => self.figures.events.push(StoreEvent::Quarantined { file }),
+                Told::CursorLost => {
+                    self.figures.cursors_lost += 1;
+                    self.figures.events.push(StoreEvent::CursorLost);
+                }
+            }
+        }
+    }
+
+    /// Hears what the dead letters have told. Returns whether a message was dropped rather than put aside.
+    pub(super) fn hear_letters(&mut self, letters: &mut Vec<Told>) -> bool {
+        let mut is_dropped = false;
+        for told in letters.drain(..) {
+            match told {
+                Told::Dropped { why: Why::Dead, .. } => {
+                    is_dropped = true;
+                    self.figures.dropped.dead += 1;
+                }
+                Told::Dropped { messages, .. } | Told::Lost { messages } => {
+                    self.figures.dead_letters_dropped += count(&messages);
+                }
+                _ => {}
+            }
+        }
+        is_dropped
+    }
+
+    /// Answers everybody whose messages are before `end`.
+    fn settle(&mut self, end: u64, outcome: &Result<(), NotKept>) {
+        while self.pending.front().is_some_and(|first| first.end <= end)
+            && let Some(Pending { reply, .. }) = self.pending.pop_front()
+        {
+            self.answer(reply, outcome.clone());
+        }
+    }
+}
+
+fn count(messages: &Range<u64>) -> u64 {
+    messages.end.saturating_sub(messages.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_counted_once_though_the_sink_goes_back() {
+        let mut ledger = Ledger::<()>::new();
+        for messages in [0..2, 0..1, 1..3] {
+            ledger.hear(&mut vec![Told::Lost { messages }]);
+        }
+        assert_eq!(ledger.figures.lost, 3);
+    }
+}
