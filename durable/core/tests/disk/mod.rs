@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses some of these functions")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use durable_core::{FileError, Files};
 
@@ -73,6 +74,12 @@ pub(crate) struct Disk {
     pub(crate) space: Option<usize>,
     /// Bytes that were read.
     pub(crate) read: usize,
+    /// Calls that change or sync something.
+    pub(crate) calls: usize,
+    /// How long each of them takes.
+    pub(crate) takes: Duration,
+    /// How long all of them took.
+    pub(crate) spent: Duration,
 }
 
 impl Disk {
@@ -90,6 +97,9 @@ impl Disk {
             unreadable: None,
             space: None,
             read: 0,
+            calls: 0,
+            takes: Duration::ZERO,
+            spent: Duration::ZERO,
         }
     }
 
@@ -124,6 +134,8 @@ impl Disk {
 
     /// Whether the call takes place whole. In the last one before a crash, that is left to chance.
     fn call(&mut self) -> Result<bool, FileError> {
+        self.calls += 1;
+        self.spent += self.takes;
         if self.crashed {
             return Err(stopped());
         }
