@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+mod asking;
 mod backoff;
 mod http;
 mod progress;
@@ -18,6 +19,7 @@ mod silence;
 mod tcp;
 mod udp;
 
+pub use asking::Asking;
 pub use backoff::Backoff;
 pub use http::{Format, Http, HttpAnswer, HttpOutcome, HttpSettings};
 pub use progress::Progress;

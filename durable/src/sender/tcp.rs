@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::time::Duration;
 
-use durable_core::send::{SendError, Silence, Silent, Tcp};
+use durable_core::send::{Asking, SendError, Tcp};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::select;
@@ -15,9 +14,6 @@ use super::work::Work;
 use super::{Dial, SenderEvent, SessionError, connect};
 use crate::Kept;
 
-/// No event tells of an acknowledgement, so the system is asked: soon after the last one, and then less and less often.
-const ASK_FIRST: Duration = Duration::from_millis(1);
-const ASK_LAST: Duration = Duration::from_millis(100);
 /// Bytes that are read at once, and mean nothing.
 const READ: usize = 1024;
 
@@ -42,6 +38,7 @@ where
             return Err(SendError::Closed.into());
         }
         asking.hears(acknowledged, tcp.waits(), started.elapsed())?;
+        let pause = asking.pause();
         select! {
             ready = line.ready() => {
                 ready?;
@@ -57,7 +54,7 @@ where
                     tcp.push(message, &mut line.out);
                 }
             }
-            () = sleep(asking.pause), if tcp.waits() => asking.pause = (asking.pause * 2).min(ASK_LAST),
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => asking.waited(),
         }
     }
 }
@@ -113,21 +110,4 @@ impl Line {
 
 fn unless_for_later(error: io::Error) -> io::Result<()> {
     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) { Ok(()) } else { Err(error) }
-}
-
-/// When the system is asked next.
-#[derive(Default)]
-struct Asking {
-    silence: Silence,
-    pause: Duration,
-}
-
-impl Asking {
-    /// So many bytes are acknowledged.
-    fn hears(&mut self, acknowledged: u64, owes: bool, now: Duration) -> Result<(), Silent> {
-        if self.silence.hears(acknowledged, owes, now)? {
-            self.pause = ASK_FIRST;
-        }
-        Ok(())
-    }
 }
