@@ -209,10 +209,7 @@ where
             if matches!(error, SessionError::Store(StoreError::Stopped)) {
                 return;
             }
-            if self.work.cursor() > before {
-                backoff.reset();
-            }
-            let pause = backoff.pause((self.chance)());
+            let pause = backoff.ended(before, self.work.cursor(), (self.chance)());
             // A sink may close a connection that it has no use for.
             if self.work.is_behind() {
                 self.work.tell(&SenderEvent::Ended { error: error.to_string(), pause });

@@ -21,6 +21,14 @@ impl Backoff {
         bound / 2 + (bound / 2).mul_f64(chance.clamp(0.0, 1.0))
     }
 
+    /// The pause after a connection on which the cursor went from `before` to `after`: the first one again if it moved.
+    pub fn ended(&mut self, before: u64, after: u64, chance: f64) -> Duration {
+        if after > before {
+            self.reset();
+        }
+        self.pause(chance)
+    }
+
     /// The sink took a message, or refused one: the next failure starts over.
     pub const fn reset(&mut self) {
         self.failures = 0;
@@ -56,5 +64,13 @@ mod tests {
         }
         backoff.reset();
         assert_eq!(backoff.pause(1.0), FIRST);
+    }
+
+    #[test]
+    fn pauses_grow_over_connections_on_which_the_cursor_stays_and_start_over_when_it_moves() {
+        let mut backoff = Backoff::default();
+        let pauses =
+            [(3, 3), (3, 3), (3, 4), (4, 4)].map(|(before, after)| backoff.ended(before, after, 1.0).as_millis());
+        assert_eq!(pauses, [100, 200, 100, 200]);
     }
 }
