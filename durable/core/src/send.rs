@@ -2,7 +2,8 @@
 //!
 //! There is one machine for each kind of sink. The caller reads messages of the log, pushes as many as
 //! there is room for, and hands on what the sink answers; the machine says what became of them, in the
-//! order in which they were pushed. A [`Progress`] makes the cursor of that.
+//! order in which they were pushed. A [`Progress`] makes the cursor of that, and a [`Passage`] says
+//! beside it what comes again, and what was lost.
 //!
 //! After a break the caller seeks its reader to [`Progress::cursor`] and pushes again from there. A
 //! [`Relp`] and a [`Udp`] serve one connection, a [`Tcp`] and an [`Http`] one after another.
@@ -13,6 +14,7 @@ use std::time::Duration;
 mod asking;
 mod backoff;
 mod http;
+mod passage;
 mod progress;
 mod relp;
 mod silence;
@@ -22,6 +24,7 @@ mod udp;
 pub use asking::Asking;
 pub use backoff::Backoff;
 pub use http::{Format, Http, HttpAnswer, HttpOutcome, HttpSettings};
+pub use passage::{Passage, Settled};
 pub use progress::Progress;
 pub use relp::Relp;
 pub use silence::{Silence, Silent};
