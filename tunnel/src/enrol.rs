@@ -8,8 +8,6 @@
 //! [`enrol`] and [`renew`] are the agent's side, and a [`Signer`] is what an endpoint asks. Connections that are there
 //! stay when a certificate is replaced.
 
-mod signer;
-
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +23,7 @@ use tunnel_core::join::{Address, JoinError, JoinString};
 
 use crate::agent::Connector;
 use crate::chain;
+use crate::clock::seconds;
 use crate::handshake::{HandshakeError, read, write};
 use crate::identity::agent::{AgentError, AgentFolder, Enrolled, Joined};
 use crate::identity::tls::{AgentFailure, TlsError, agent_config, enrolment_config};
@@ -32,8 +31,7 @@ use crate::proxy_connect::Proxy;
 use crate::reach::{ReachError, reach};
 use crate::secure::{AgentStream, AgentTls};
 
-pub(crate) use self::signer::serve;
-pub use self::signer::{Applicant, LocalSigner, Signer};
+pub use crate::signer::{Applicant, LocalSigner, Signer};
 
 /// Why an agent has no certificate, or no newer one, said to its owner.
 #[derive(Debug, Error)]
@@ -151,11 +149,6 @@ impl Way {
         };
         timeout(self.within, talk).await.map_err(|_| EnrolError::TimedOut(self.within))?
     }
-}
-
-/// Seconds since 1970 by a clock.
-pub(crate) fn seconds(clock: &dyn TimeProvider) -> u64 {
-    clock.current_time().map_or(0, |now| now.as_secs())
 }
 
 /// Redeems a join string, and keeps the certificate, the root and the addresses of the server in the folder, in place of

@@ -10,7 +10,6 @@ use tunnel_core::door::{BEYOND_TO_SIDECARS, SIDECAR_STRANGERS, TO_SIDECARS};
 use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
-use super::hand_over::Whose;
 
 /// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
 /// come back and take the place of the next one. A load balancer may be the source of all agents.
@@ -44,6 +43,22 @@ impl Share {
     fn of_sidecar(instances: usize) -> Self {
         Self { kept: instances, most: instances.saturating_mul(2).saturating_add(SIDECAR_STRANGERS) }
     }
+}
+
+/// Whose a new connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// This endpoint's.
+    Own,
+    /// That of the endpoint at this address.
+    Peer(SocketAddr),
+    /// That of a sidecar.
+    Sidecar {
+        /// Its address.
+        to: SocketAddr,
+        /// How many connections are handed over to it at once.
+        share: Share,
+    },
 }
 
 /// The other endpoints and the sidecars, and the connections that are handed over to them.
