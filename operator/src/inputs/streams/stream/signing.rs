@@ -9,11 +9,9 @@ use proxy_api::{
 use proxy_grpc::frame;
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
-use super::{
-    FromStream,
-    stream::{End, Stream},
-};
+use super::{End, Stream};
 use crate::{
+    inputs::streams::FromStream,
     outputs::enrolments::{busy, unavailable},
     platform::metrics::count,
 };
@@ -27,7 +25,7 @@ const OF_SIDECAR: (u32, u32) = (1, 8);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The requests for certificates of one stream that have no answer yet.
-pub(super) struct Signing {
+pub(in crate::inputs::streams) struct Signing {
     started: Instant,
     bucket: Bucket,
     of_sidecar: Bucket,
