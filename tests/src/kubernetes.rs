@@ -27,5 +27,5 @@ pub use operated::{FleetPod, FleetProxy, Operator, expire_lease, roots};
 pub use outpost::Outpost;
 pub use output::CommandOutput;
 pub use rendering::{helm_command, kustomize};
-pub use scene::Scene;
+pub use scene::{Fleet, Scene};
 pub use siege::{Operation, Outcomes, Siege};
