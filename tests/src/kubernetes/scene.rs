@@ -1,5 +1,5 @@
-//! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and mostly a forward that
-//! is ready.
+//! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and mostly a forward
+//! that is ready.
 
 use std::{net::IpAddr, path::Path};
 
