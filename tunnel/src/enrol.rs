@@ -151,7 +151,7 @@ impl Way {
     }
 }
 
-/// Redeems a join string, and keeps the certificate, the root and the addresses of the server in the folder, in place of
+/// Redeems a join string, and stores the certificate, the root and the addresses of the server in the folder, replacing
 /// earlier ones.
 /// A failed attempt may be repeated: the key is kept before it is used, and the same key may redeem a token again.
 pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enrolled, EnrolError> {

@@ -35,7 +35,7 @@ const SILENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_s
 /// Questions without an answer after which the end is gone.
 const QUESTIONS: u32 = 3;
 
-/// What the first bytes of a connection say.
+/// The result of reading the first bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Start {
     /// More bytes are needed.

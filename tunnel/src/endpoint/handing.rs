@@ -45,23 +45,23 @@ impl Share {
     }
 }
 
-/// Whose a new connection is.
+/// The destination of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// This endpoint's.
+    /// This endpoint.
     Own,
-    /// That of the endpoint at this address.
+    /// The endpoint at this address.
     Peer(SocketAddr),
-    /// That of a sidecar.
+    /// A sidecar.
     Sidecar {
         /// Its address.
         to: SocketAddr,
-        /// How many connections are handed over to it at once.
+        /// The bounds on connections that are handed over to it at once.
         share: Share,
     },
 }
 
-/// The other endpoints and the sidecars, and the connections that are handed over to them.
+/// The other endpoints and the sidecars, and the connections that are being handed over to them.
 pub(super) struct Handing {
     peers: RefCell<BTreeMap<EndpointId, SocketAddr>>,
     sidecars: RefCell<BTreeMap<EndpointId, Sidecar>>,

@@ -25,7 +25,7 @@ pub struct NoScaler {
     pub message: String,
 }
 
-/// Whether an earlier HPA has to go for this reason. A request that failed proves nothing.
+/// Whether an earlier HPA must be deleted for this reason. A failed request proves nothing.
 #[must_use]
 pub fn ends_earlier(why: &NoScaler) -> bool {
     why.reason != FAILED

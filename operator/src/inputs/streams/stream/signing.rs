@@ -24,7 +24,7 @@ const OF_SIDECAR: (u32, u32) = (1, 8);
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The requests for certificates of one stream that have no answer yet.
+/// The certificate requests of one stream that have no answer yet.
 pub(in crate::inputs::streams) struct Signing {
     started: Instant,
     bucket: Bucket,
