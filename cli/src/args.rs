@@ -1,10 +1,7 @@
 //! The command line.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
-
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
-    builder::{OsStringValueParser, TypedValueParser},
+    CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use clap_complete::Shell;
@@ -12,12 +9,11 @@ use clap_complete::Shell;
 #[cfg(feature = "tunnels")]
 use crate::agent;
 use crate::{
-    check::Validate,
-    forward::{self, Forward, Operand},
+    check::{Translate, Validate},
+    input::flaw,
     local,
-    options::{self, Map},
     plugin::{CLUSTER_OPTIONS, CLUSTER_VERBS},
-    run::tunnels::Tunnels,
+    run::Run,
 };
 
 /// Run, validate and translate `PortForward` manifests without a cluster, and look at what runs on this machine.
@@ -62,22 +58,6 @@ impl Cli {
     }
 }
 
-/// What arguments that are valid one by one do wrong together.
-fn flaw(input: &Input, maps: &[Map], prints: bool) -> Option<String> {
-    let (paths, forwards) = (input.paths(), input.forwards());
-    if paths.is_empty() && forwards.is_empty() {
-        return Some("nothing to read: name files, forwards or -f".to_owned());
-    }
-    if prints && !paths.is_empty() && !forwards.is_empty() {
-        return Some("--print is about forwards on the command line: leave out the files".to_owned());
-    }
-    if let Some(port) = twice(forwards.into_iter().map(Forward::socket)) {
-        return Some(format!("port {port} is given twice"));
-    }
-    let name = |map: &Map| format!("{}/{}", map.forward, map.listener);
-    twice(maps.iter().map(name)).map(|name| format!("--map {name} is given twice"))
-}
-
 /// What to use instead of an option that names a cluster.
 fn cluster_hint(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
@@ -88,12 +68,6 @@ fn cluster_hint(error: &clap::Error) -> Option<String> {
              reaches their Services through the API server"
         )
     })
-}
-
-/// The first of the words that was there before.
-fn twice(mut words: impl Iterator<Item = String>) -> Option<String> {
-    let mut seen = BTreeSet::new();
-    words.find(|word| !seen.insert(word.clone()))
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,183 +106,10 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     },
 }
 
-/// Which manifests to read.
-#[derive(Args, Debug)]
-pub struct Input {
-    /// File, folder or -, as with -f; or a forward without a manifest: `[BIND:]PORT:HOST:PORT[/udp]`, where BIND is 127.0.0.1
-    /// (if absent) or *.
-    #[arg(
-        value_name = "FORWARD|FILE|DIR|-",
-        value_parser = OsStringValueParser::new().try_map(forward::operand),
-        value_hint = ValueHint::AnyPath
-    )]
-    operands: Vec<Operand>,
-    /// File, folder (its .yaml, .yml and .json files), or - for standard input. Can be given several times, or with
-    /// commas between the names.
-    #[arg(
-        short = 'f',
-        long = "filename",
-        value_name = "FILE|DIR|-",
-        value_delimiter = ',',
-        value_parser = OsStringValueParser::new().try_map(options::file),
-        value_hint = ValueHint::AnyPath
-    )]
-    files: Vec<PathBuf>,
-    /// Read the subfolders of folders too.
-    #[arg(short = 'R', long)]
-    pub(crate) recursive: bool,
-    /// Namespace of objects without metadata.namespace. Absent: default; with a cluster, the namespace of the context.
-    // The plugin of kubectl has the same option for all of its commands. A default would hide that of the context.
-    #[arg(short, long, value_name = "NAME", value_parser = options::namespace)]
-    namespace: Option<String>,
-    /// Use only this forward. Can be given several times.
-    #[arg(long, value_name = "[NAMESPACE/]NAME")]
-    pub(crate) only: Vec<String>,
-}
-
-impl Input {
-    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
-    #[must_use]
-    pub fn flaw(&self) -> Option<String> {
-        flaw(self, &[], false)
-    }
-
-    /// Namespace of objects without metadata.namespace, where there is no cluster.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("default")
-    }
-
-    /// The paths to read, however they are given.
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        let path = |operand: &Operand| match operand {
-            Operand::Path(path) => Some(path.clone()),
-            Operand::Forward(_) => None,
-        };
-        self.files.iter().cloned().chain(self.operands.iter().filter_map(path)).collect()
-    }
-
-    /// The forwards without a manifest.
-    pub(crate) fn forwards(&self) -> Vec<&Forward> {
-        let forwards = self.operands.iter().filter_map(|operand| match operand {
-            Operand::Path(_) => None,
-            Operand::Forward(forward) => Some(forward),
-        });
-        forwards.collect()
-    }
-}
-
-/// How a laptop differs from a cluster.
-#[derive(Args, Debug)]
-pub(crate) struct Laptop {
-    /// Address of a Service, which a laptop cannot look up. Can be given several times.
-    #[arg(long, value_name = "SVC.NS=HOST[:PORT]", value_parser = options::resolve)]
-    pub(crate) resolve: Vec<options::Resolve>,
-    /// Number to add to every port to listen on.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) port_offset: u16,
-    /// Port to listen on for one listener, instead of the port in the manifest. Can be given several times.
-    #[arg(long, value_name = "FORWARD/LISTENER=PORT", value_parser = options::map)]
-    pub(crate) map: Vec<Map>,
-}
-
-/// Arguments of `run`.
-#[derive(Args, Debug)]
-pub struct Run {
-    #[command(flatten)]
-    pub(crate) input: Input,
-    #[command(flatten)]
-    pub(crate) laptop: Laptop,
-    /// Print the manifests that the forwards on the command line stand for, and exit.
-    #[arg(long)]
-    pub(crate) print: bool,
-    /// Format of the output.
-    #[arg(long, value_enum, default_value_t = Log::Text)]
-    pub(crate) log: Log,
-    /// Print only warnings and errors: no table, no other events, and sessions only with --access-log.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Sessions to print, whatever `accessLog.mode` of the forwards says.
-    #[arg(long, value_enum)]
-    access_log: Option<AccessLog>,
-    /// Address for /livez, /readyz and /metrics. Absent: not served.
-    #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
-    pub(crate) health_address: Option<SocketAddr>,
-    /// Loopback address for a page that follows the forwards (/), and for /config, /listeners, /lag, /conns and /drain.
-    /// Absent: not served.
-    #[arg(long, value_name = "IP:PORT", value_parser = options::socket)]
-    pub(crate) admin_address: Option<SocketAddr>,
-    #[command(flatten)]
-    pub(crate) tunnels: Tunnels,
-    /// Longest time to wait for live sessions before exit.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(crate) drain_seconds: u32,
-    /// Number of threads that move bytes. Absent: the number of processors, at most 2.
-    #[arg(long, value_name = "1..=256", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) workers: Option<u16>,
-    /// Most bytes to buffer in memory for peers that do not read. With a memory limit (cgroup), no more than a quarter of it.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
-    pub(crate) held_bytes: usize,
-    /// Most TCP sessions; a UDP flow counts as half a session. 0: as many as fit into the memory limit (cgroup), if any.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) max_sessions: usize,
-    /// Most UDP flows per socket. A Loopback listener has two sockets, for IPv4 and IPv6. 0: as many as the process holds.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) max_flows: usize,
-}
-
-impl Run {
-    /// What arguments that are valid one by one do wrong together, in a sentence for the user.
-    #[must_use]
-    pub fn flaw(&self) -> Option<String> {
-        flaw(&self.input, &self.laptop.map, self.print).or_else(|| self.tunnels.flaw())
-    }
-
-    /// Whether manifests are printed, and nothing runs.
-    #[must_use]
-    pub fn only_prints(&self) -> bool {
-        self.print
-    }
-
-    /// The access log of all forwards, if it is not for each of them to say.
-    pub(crate) fn access_log(&self) -> Option<crds::AccessLogMode> {
-        let mode = self.access_log.or(self.quiet.then_some(AccessLog::Off))?;
-        Some(match mode {
-            AccessLog::Off => crds::AccessLogMode::Disabled,
-            AccessLog::Close => crds::AccessLogMode::Close,
-            AccessLog::All => crds::AccessLogMode::OpenAndClose,
-        })
-    }
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Translate {
-    #[command(flatten)]
-    pub(crate) input: Input,
-    #[command(flatten)]
-    pub(crate) laptop: Laptop,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Log {
-    /// A table at the start, then one line per event.
-    Text,
-    /// One JSON object per event.
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AccessLog {
-    /// None.
-    Off,
-    /// One record when a session closes.
-    Close,
-    /// One record when a session opens, too.
-    All,
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use crds::AccessLogMode::{Close, Disabled, OpenAndClose};
 
     use super::*;

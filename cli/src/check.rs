@@ -13,10 +13,10 @@ use operator_core::{Group, ObjectKey, translate};
 use self::findings::{Findings, line};
 use crate::{
     admission::Admission,
-    args::{Input, Translate},
     complain,
     error::Error,
     forward,
+    input::{Input, Laptop},
     manifest::{FileChange, Sources},
     misspelt,
     output::{self, Format},
@@ -49,6 +49,15 @@ pub struct Validate {
     /// Format of the output.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
+}
+
+/// Arguments of `translate`.
+#[derive(Args, Debug)]
+pub(crate) struct Translate {
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) laptop: Laptop,
 }
 
 /// Prints the problems of the manifests. Returns true if there are none.

@@ -11,6 +11,7 @@ mod args;
 mod check;
 mod error;
 mod forward;
+mod input;
 mod listing;
 mod local;
 mod manifest;
@@ -40,11 +41,11 @@ use proxy::log::printable;
 
 use self::args::{Cli, Command};
 pub use self::{
-    args::{Input, Run},
     check::Validate,
     error::Error,
+    input::Input,
     listing::Listing,
-    run::run_with,
+    run::{Run, run_with},
     services::{Found, Services},
 };
 

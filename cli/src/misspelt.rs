@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use operator_core::{ObjectKey, World};
 
-use crate::{args, options::Resolve};
+use crate::{input, options::Resolve};
 
 /// Describes options that match no object, most likely because a name is misspelt.
-pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&args::Laptop>) -> Vec<String> {
+pub(crate) fn unmatched(world: &World, only: &[String], laptop: Option<&input::Laptop>) -> Vec<String> {
     let mut found = Vec::new();
     let names: Vec<String> = world.forwards.keys().map(ToString::to_string).collect();
     let exists = |name: &str| world.forwards.keys().any(|key| key.name == name || key.to_string() == name);

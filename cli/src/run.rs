@@ -1,8 +1,9 @@
 //! `portlane run`: manifests from files instead of an API server, and a proxy in this process instead of a fleet.
 
+mod args;
 mod ending;
 mod settings;
-pub(crate) mod tunnels;
+mod tunnels;
 
 use std::{collections::BTreeSet, io, path::Path, time::Duration};
 
@@ -22,10 +23,10 @@ use tokio::{
     time::{interval, sleep},
 };
 
+pub use self::args::Run;
 use self::settings::settings;
 use crate::{
     admission::Admission,
-    args::Run,
     check,
     error::Error,
     forward::{self, Forward},

@@ -12,10 +12,10 @@ use crds::{
 use operator_core::{Grant, Laptop, ObjectKey, Pod, Service, ServicePort, Site, World};
 use proxy_api::OriginKind;
 
-use crate::args;
+use crate::input;
 
 /// A laptop, configured by the options of the command line.
-pub(crate) fn laptop(mut world: World, options: &args::Laptop) -> World {
+pub(crate) fn laptop(mut world: World, options: &input::Laptop) -> World {
     let ports = options.map.iter().map(|map| ((map.forward.clone(), map.listener.clone()), map.port));
     let ports = ports.collect();
     world.site = Site::Laptop(Laptop { port_offset: options.port_offset, ports, ..Laptop::default() });

@@ -1,7 +1,6 @@
 //! `kubectl portlane forward KIND/NAME [LOCAL:]PORT...`: listens on loopback and connects each client to a ready pod,
 //! through the API server. `kubectl portlane run` uses the same for the Services of manifests (`attached`).
 
-mod attach;
 mod attached;
 mod followed;
 mod port;

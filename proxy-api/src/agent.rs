@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Revision, configuration::is_unknown, hash::short};
+use crate::{Revision, hash::short, unknown::is_unknown};
 
 /// Most agents of one configuration: twice the instances that one proxy takes at once.
 pub const MAX_AGENTS: usize = 2048;

@@ -15,9 +15,6 @@ use crate::{
     MAX_PEERS, MAX_SIDECAR_AGENTS, MAX_SIDECARS, Offer, Origin, Sidecar, Version, peer_revision,
 };
 
-/// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
-pub(crate) const ITEM: usize = 256;
-
 /// Part of an update. No part is applied before the part with `commit` has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

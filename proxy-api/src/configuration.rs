@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Sidecar, Tunnels};
+use crate::{Agent, CONTRACT, EndpointSet, Listener, ListenerId, Revision, Sidecar, Tunnels, unknown::is_unknown};
 
 /// Position of a configuration in the order of publication.
 ///
@@ -240,13 +240,6 @@ fn unfit(listener: &Listener) -> Option<String> {
     }
     let beyond = listener.durable.as_deref()?.beyond()?;
     Some(format!("durable: {beyond}"))
-}
-
-/// Whether the error means a field or value of a newer release. The texts are serde's own; the compatibility tests pin
-/// them.
-pub(crate) fn is_unknown(error: &serde_json::Error) -> bool {
-    let text = error.to_string();
-    text.starts_with("unknown field") || text.starts_with("unknown variant")
 }
 
 impl Offer {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Configuration, ListenerId, Revision, change::ITEM, peer_revision};
+use crate::{Configuration, ListenerId, Revision, peer_revision, weight::ITEM};
 
 /// Bytes of a revision that was not read yet. Hashes have 16 or 32 digits.
 const REVISION: usize = 32;

@@ -43,6 +43,8 @@ mod session_id;
 mod signing;
 mod stream;
 mod surroundings;
+mod transport;
+mod unknown;
 pub mod weight;
 
 pub use agent::{Agent, Enrolment, MAX_AGENTS, MAX_TARGET_BYTES, MAX_TARGETS};
@@ -64,7 +66,7 @@ pub use held::Held;
 pub use id::{ListenerId, ListenerIdError, Origin, OriginError, OriginKind, OriginKindError, OtherKind};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
-    Sessions, SocketKey, Target, Timeouts, Transport,
+    Sessions, SocketKey, Target, Timeouts,
 };
 pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_LIVE, Selection};
 pub use load::{Load, MAX_LOADS, Work};
@@ -85,6 +87,7 @@ pub use stream::{
     Trust,
 };
 pub use surroundings::{FLEET, FRONTS, PROTECTED, Surroundings};
+pub use transport::Transport;
 
 /// Contract version of this build.
 pub const CONTRACT: u32 = 1;

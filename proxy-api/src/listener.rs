@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{AcceptHeader, Access, Destinations, Durable, HealthCheck, Limits, ProxyProtocol, TenantLimits};
+use crate::{AcceptHeader, Access, Destinations, Durable, HealthCheck, Limits, ProxyProtocol, TenantLimits, Transport};
 
 /// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,25 +16,6 @@ pub struct Revision(#[serde(deserialize_with = "crate::bounded::hash")] pub Stri
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Transport of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Transport {
-    /// Byte streams.
-    Tcp,
-    /// Datagrams.
-    Udp,
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTRACT, Digest, ListenerId, Revision, Version, change::ITEM};
+use crate::{CONTRACT, Digest, ListenerId, Revision, Version, weight::ITEM};
 
 /// State of a proxy's listeners: complete after each apply and on reconnect, single listeners on later changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

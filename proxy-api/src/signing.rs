@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::ITEM;
+use crate::weight::ITEM;
 
 /// Most bytes of a request for a certificate, decoded.
 pub const MAX_SIGN_REQUEST_BYTES: usize = 4 << 10;

@@ -1,6 +1,9 @@
 //! The weight of a JSON text: how many objects and values a parser would store. Clients choose what they send, and a few
 //! bytes such as `{"":0}` become more than half a kilobyte in memory, so the weight is checked before anything is parsed.
 
+/// Bytes that one entry of a map takes in memory beside its texts, approximately: the entry and its allocations.
+pub(crate) const ITEM: usize = 256;
+
 /// The objects and values of a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {

@@ -155,10 +155,11 @@ fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
 mod tests {
     use std::fs;
 
-    use proxy_api::{Durable, Framing, Listener, Oversize, Sink, Store, WhenFull};
+    use proxy_api::{Durable, Listener};
     use tempfile::tempdir;
 
     use super::*;
+    use crate::supervisor::fixtures::{durable, on_disk, stream};
 
     #[test]
     fn a_log_that_came_after_the_start_is_left_at_the_end() {
@@ -173,22 +174,10 @@ mod tests {
         assert!(kept.contains("shop/logs/l has messages that could not be counted"), "{kept}");
     }
 
-    /// How many folders a configuration has whose only listener has this store.
-    fn folders(store: Store) -> usize {
+    /// How many folders a configuration has whose only listener keeps messages so.
+    fn folders(durable: Durable) -> usize {
         let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
         let mut configuration = Configuration::decode(text.as_bytes()).expect("v1");
-        let durable = Durable {
-            framing: Framing::Newline,
-            max_message_bytes: 64,
-            oversize: Oversize::Drop,
-            store,
-            max_age_seconds: None,
-            when_full: WhenFull::DropNewest,
-            sync_millis: 0,
-            send: Sink::Udp {},
-            dead_letter_bytes: None,
-            enrich: None,
-        };
         let (id, template) = configuration.supported().next().expect("a listener");
         let listener = Listener { durable: Some(Box::new(durable)), ..template.clone() }.sealed();
         configuration.listeners = BTreeMap::from([(id.clone(), Offer::Supported(Arc::new(listener)))]);
@@ -197,9 +186,8 @@ mod tests {
 
     #[test]
     fn a_listener_that_keeps_messages_in_a_stream_does_not_own_the_folder_that_it_had() {
-        assert_eq!(folders(Store::Disk { max_bytes: 16 << 20 }), 1);
-        let url = "nats://127.0.0.1:1".to_owned();
-        let stream = Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 };
+        assert_eq!(folders(on_disk()), 1);
+        let stream = durable(stream("nats://127.0.0.1:1"));
         assert_eq!(folders(stream), 0, "an empty stream says nothing of the folder");
     }
 }

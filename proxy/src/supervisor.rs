@@ -10,7 +10,7 @@ mod checks;
 mod deliveries;
 mod failures;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod foreign_ports;
 mod health;
 mod heat;

@@ -7,10 +7,10 @@
 mod addresses;
 mod cgroups;
 mod children;
+mod command;
 mod components;
 mod configuration;
 mod folder;
-mod inside;
 mod keeper;
 mod machine;
 mod pki;

@@ -8,8 +8,6 @@
 //! [`enrol`] and [`renew`] are the agent's side, and a [`Signer`] is what an endpoint asks. Connections that are there
 //! stay when a certificate is replaced.
 
-mod signer;
-
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +23,7 @@ use tunnel_core::join::{Address, JoinError, JoinString};
 
 use crate::agent::Connector;
 use crate::chain;
+use crate::clock::seconds;
 use crate::handshake::{HandshakeError, read, write};
 use crate::identity::agent::{AgentError, AgentFolder, Enrolled, Joined};
 use crate::identity::tls::{AgentFailure, TlsError, agent_config, enrolment_config};
@@ -32,8 +31,7 @@ use crate::proxy_connect::Proxy;
 use crate::reach::{ReachError, reach};
 use crate::secure::{AgentStream, AgentTls};
 
-pub(crate) use self::signer::serve;
-pub use self::signer::{Applicant, LocalSigner, Signer};
+pub use crate::signer::{Applicant, LocalSigner, Signer};
 
 /// Why an agent has no certificate, or no newer one, said to its owner.
 #[derive(Debug, Error)]
@@ -153,12 +151,7 @@ impl Way {
     }
 }
 
-/// Seconds since 1970 by a clock.
-pub(crate) fn seconds(clock: &dyn TimeProvider) -> u64 {
-    clock.current_time().map_or(0, |now| now.as_secs())
-}
-
-/// Redeems a join string, and keeps the certificate, the root and the addresses of the server in the folder, in place of
+/// Redeems a join string, and stores the certificate, the root and the addresses of the server in the folder, replacing
 /// earlier ones.
 /// A failed attempt may be repeated: the key is kept before it is used, and the same key may redeem a token again.
 pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enrolled, EnrolError> {

@@ -11,6 +11,7 @@ pub mod agent;
 mod ahead;
 mod carry;
 mod chain;
+mod clock;
 pub mod endpoint;
 pub mod enrol;
 pub mod handshake;
@@ -21,6 +22,7 @@ mod reach;
 mod relay;
 pub mod remote;
 pub mod secure;
+mod signer;
 mod tunnel;
 
 pub use self::carry::CarryEnd;

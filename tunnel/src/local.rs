@@ -15,7 +15,8 @@ use tunnel_core::identity::{AgentIdentity, EndpointId, Fingerprint};
 use tunnel_core::join::{Address, JoinError, JoinString, Token};
 use tunnel_core::registry::Policy;
 
-use crate::enrol::{LocalSigner, seconds};
+use crate::clock::seconds;
+use crate::enrol::LocalSigner;
 use crate::identity::FileError;
 use crate::identity::authority::{Authority, AuthorityError, SKEW};
 use crate::identity::joins::JoinFolder;

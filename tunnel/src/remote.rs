@@ -24,7 +24,8 @@ use tunnel_core::enrolment::{EnrolReason, EnrolRefusal};
 use tunnel_core::identity::EndpointId;
 
 use crate::chain;
-use crate::enrol::{Applicant, Signer, seconds};
+use crate::clock::seconds;
+use crate::enrol::{Applicant, Signer};
 use crate::identity::authority::SKEW;
 use crate::identity::endpoint::{EndpointError, EndpointFolder, EndpointKey, Holder, Leaf};
 use crate::secure::ServerTls;

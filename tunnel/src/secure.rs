@@ -22,8 +22,8 @@ use tunnel_core::identity::{AgentIdentity, Dial, Fingerprint};
 use crate::agent::Connector;
 pub use crate::ahead::Ahead;
 use crate::endpoint::Authenticator;
-use crate::enrol::{Signer, serve};
 use crate::identity::tls::{AgentFailure, Peer, ServerFailure, peer, sent_root, server_name, speaks_tunnel};
+use crate::signer::{Signer, serve};
 
 /// Why a connection is closed before its handshake.
 const UNSIGNED: &str = "this endpoint has no certificate yet: its log says why";

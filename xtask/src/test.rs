@@ -13,6 +13,8 @@ mod pages;
 #[cfg(test)]
 mod pictures;
 mod programs;
+#[cfg(test)]
+mod rings;
 mod space;
 mod summary;
 

@@ -7,7 +7,7 @@ use proxy::{
     settings::Settings,
 };
 
-use crate::args::{Log, Run};
+use super::args::{Log, Run};
 
 pub(super) fn settings(args: &Run) -> Settings {
     let usual = Settings::default();

@@ -2,7 +2,19 @@
 
 use std::ops::Range;
 
-use crate::FileError;
+/// Why a call to [`Files`](crate::Files) failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// `ENOSPC` and `EDQUOT`.
+    #[error("no space is left")]
+    NoSpace,
+    /// `ENOENT`.
+    #[error("the file is not there")]
+    Missing,
+    /// Any other error, as the system words it.
+    #[error("{0}")]
+    Other(String),
+}
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

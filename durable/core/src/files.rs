@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Told;
+use crate::{FileError, Told};
 
 /// One flat folder. Every call may fail, and a call that failed may have had a part of its effect.
 pub trait Files {
@@ -22,20 +22,6 @@ pub trait Files {
     fn remove(&mut self, name: &str) -> Result<(), FileError>;
     /// Names and lengths of all files.
     fn list(&mut self) -> Result<Vec<(String, u64)>, FileError>;
-}
-
-/// Why a call to [`Files`] failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FileError {
-    /// `ENOSPC` and `EDQUOT`.
-    #[error("no space is left")]
-    NoSpace,
-    /// `ENOENT`.
-    #[error("the file is not there")]
-    Missing,
-    /// Any other error, as the system words it.
-    #[error("{0}")]
-    Other(String),
 }
 
 /// The time, twice: one clock may be set, the other cannot.

@@ -26,8 +26,8 @@ pub mod send;
 mod settings;
 
 pub use dead::{DeadLetters, Letter};
-pub use error::{Error, Told, Why};
-pub use files::{FileError, Files, Now, Outside};
+pub use error::{Error, FileError, Told, Why};
+pub use files::{Files, Now, Outside};
 pub use log::{Log, Reader};
 pub use record::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES, Message, Record};
 pub use settings::{Settings, WhenFull};

@@ -29,6 +29,7 @@ pub mod logs;
 pub mod nearest;
 pub mod page;
 pub mod placement;
+mod printable;
 pub mod remedy;
 pub mod render;
 pub mod rows;

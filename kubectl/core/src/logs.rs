@@ -10,7 +10,7 @@ use crate::{
     conns::Clients,
     live::SessionId,
     placement::carries,
-    render::text::{printable, printable_json},
+    printable::{printable, printable_json},
 };
 
 /// Fields of a session that its line of text shows, or that are the same in all records of a forward.

@@ -5,7 +5,7 @@ mod conns;
 mod describe;
 mod lag;
 mod status;
-pub(crate) mod text;
+mod text;
 mod top;
 mod trace;
 
@@ -15,7 +15,6 @@ pub use self::{
     describe::describe,
     lag::lag,
     status::{local_status, status},
-    text::{printable, printable_json},
     top::{top, top_screen},
     trace::trace,
 };
@@ -23,6 +22,7 @@ pub use self::{
 use anstyle::{AnsiColor, Style};
 
 use crate::check::{Check, Outcome};
+pub use crate::printable::{printable, printable_json};
 
 use self::text::{padded, wrapped};
 

@@ -1,5 +1,7 @@
 //! One local port: its sockets, its pods, and the connections between them.
 
+mod attach;
+
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -24,7 +26,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Limits, attach::serve};
+use self::attach::serve;
+use super::Limits;
 use crate::{cluster::Cluster, error::Error, output};
 
 /// Most tries to find a port that is free for both address families.

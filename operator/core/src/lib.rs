@@ -25,6 +25,7 @@ pub mod status;
 pub mod translate;
 pub mod world;
 
+pub use self::desired::holder::NoScaler;
 pub use self::recent::Recent;
 pub use self::status::conditions::{ConditionType, Finding, Truth, conditions};
 pub use self::status::data_plane::{DataPlane, Fleet, PodIssue, data_plane};
@@ -34,7 +35,7 @@ pub use self::status::gateway::{FleetFacts, gateway_status};
 pub use self::status::loads::{PodMetric, Unheard, deletion_cost};
 pub use self::status::proxies::{Ack, Proxies, ProxyState};
 pub use self::status::rates::{DrainRates, EventRates};
-pub use self::status::scaling::{NoScaler, scaling};
+pub use self::status::scaling::scaling;
 pub use self::translate::groups::Group;
 pub use self::translate::program::{Published, Snapshot};
 pub use self::translate::translate;

@@ -5,7 +5,6 @@
 
 mod pending;
 mod room;
-mod signing;
 mod stream;
 mod versions;
 
@@ -26,7 +25,7 @@ use tokio::{
 
 use operator_core::{ProxyId, desired::ca::Trusted};
 
-use self::{pending::Pending, room::Rooms, signing::Signing};
+use self::{pending::Pending, room::Rooms, stream::Signing};
 use crate::{
     inputs::identity::{Identities, Identity, IdentityError},
     outputs::publish::{Ask, Deltas, Target},

@@ -198,6 +198,7 @@ mod tests {
     use proxy_api::Origin;
 
     use super::*;
+    use crate::supervisor::fixtures;
 
     fn id(namespace: &str, name: &str) -> ListenerId {
         ListenerId::new(Origin::port_forward(namespace, name), "l")
@@ -211,18 +212,7 @@ mod tests {
 
     #[test]
     fn a_log_that_has_only_to_become_empty_drops_no_message_for_its_age() {
-        let durable = Durable {
-            framing: api::Framing::Relp,
-            max_message_bytes: 64,
-            oversize: api::Oversize::Drop,
-            store: api::Store::Disk { max_bytes: 16 << 20 },
-            max_age_seconds: Some(60),
-            when_full: api::WhenFull::Block,
-            sync_millis: 5,
-            send: api::Sink::Udp {},
-            dead_letter_bytes: None,
-            enrich: None,
-        };
+        let durable = Durable { max_age_seconds: Some(60), ..fixtures::on_disk() };
         let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles::default());
         assert!(place.disk(&durable, 16 << 20).log.max_age.is_some());
         assert_eq!(place.draining(true).disk(&durable, 16 << 20).log.max_age, None);
@@ -232,20 +222,7 @@ mod tests {
     #[tokio::test]
     async fn a_url_with_a_password_is_refused_and_not_shown() {
         let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles::default());
-        let url = "nats://user:word@127.0.0.1:1".to_owned();
-        let store = api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 };
-        let durable = Durable {
-            framing: api::Framing::Relp,
-            max_message_bytes: 64,
-            oversize: api::Oversize::Drop,
-            store,
-            max_age_seconds: None,
-            when_full: api::WhenFull::Block,
-            sync_millis: 5,
-            send: api::Sink::Udp {},
-            dead_letter_bytes: None,
-            enrich: None,
-        };
+        let durable = fixtures::durable(fixtures::stream("nats://user:word@127.0.0.1:1"));
         let why = place.open_stream(&durable).await.err().unwrap_or_default();
         assert!(why.contains("--jetstream-credentials FILE") && !why.contains("word@"), "{why}");
         assert_eq!(place.words(&durable), "the stream portlane__shop__db__l of 127.0.0.1:1");

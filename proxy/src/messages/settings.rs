@@ -189,6 +189,7 @@ mod tests {
     use proxy_api::{Backend, Configuration, Limits as OfForward};
 
     use super::*;
+    use crate::supervisor::fixtures::{on_disk, stream};
 
     fn listener() -> Listener {
         let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
@@ -197,23 +198,7 @@ mod tests {
     }
 
     fn durable(when_full: api::WhenFull) -> Durable {
-        Durable {
-            framing: api::Framing::Relp,
-            max_message_bytes: 64,
-            oversize: api::Oversize::Drop,
-            store: api::Store::Disk { max_bytes: 16 << 20 },
-            max_age_seconds: Some(60),
-            when_full,
-            sync_millis: 5,
-            send: api::Sink::Relp { window_messages: 7 },
-            dead_letter_bytes: None,
-            enrich: None,
-        }
-    }
-
-    fn stream() -> api::Store {
-        let (url, max_bytes) = ("nats://a".to_owned(), 16 << 20);
-        api::Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes }
+        Durable { when_full, ..on_disk() }
     }
 
     #[test]
@@ -231,17 +216,17 @@ mod tests {
     fn a_log_on_disk_takes_its_bound_and_that_of_its_dead_letters_and_a_stream_takes_none() {
         let durable = Durable { dead_letter_bytes: Some(16 << 20), ..durable(api::WhenFull::Block) };
         assert_eq!((log_bytes(&durable), most_bytes(&durable)), (16 << 20, 32 << 20));
-        assert_eq!(most_bytes(&Durable { store: stream(), ..durable }), 0);
+        assert_eq!(most_bytes(&Durable { store: stream("nats://a"), ..durable }), 0);
     }
 
     #[test]
     fn another_sink_needs_no_other_log_and_another_bound_does() {
         let before = durable(api::WhenFull::Block);
-        let sink = Durable { send: api::Sink::Udp {}, ..before.clone() };
+        let sink = Durable { send: api::Sink::Relp { window_messages: 7 }, ..before.clone() };
         assert!(is_same_store(&before, &sink));
         assert!(!is_same_store(&before, &Durable { max_message_bytes: 65, ..before.clone() }));
         assert!(!is_same_store(&before, &durable(api::WhenFull::DropNewest)));
-        assert!(!is_same_store(&before, &Durable { store: stream(), ..before.clone() }));
+        assert!(!is_same_store(&before, &Durable { store: stream("nats://a"), ..before.clone() }));
     }
 
     // C3

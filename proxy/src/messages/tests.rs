@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use super::*;
-use crate::{clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened};
+use crate::{
+    clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened, supervisor::fixtures,
+};
 
 /// Longest wait for what comes at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -34,18 +36,7 @@ fn process_with(memory: Option<u64>) -> Process {
 }
 
 fn durable(store: api::Store) -> Durable {
-    Durable {
-        framing: api::Framing::Datagram,
-        max_message_bytes: 64,
-        oversize: api::Oversize::Drop,
-        store,
-        max_age_seconds: None,
-        when_full: api::WhenFull::DropNewest,
-        sync_millis: 0,
-        send: api::Sink::Udp {},
-        dead_letter_bytes: None,
-        enrich: None,
-    }
+    Durable { framing: api::Framing::Datagram, ..fixtures::durable(store) }
 }
 
 fn disk() -> Durable {

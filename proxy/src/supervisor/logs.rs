@@ -61,35 +61,19 @@ async fn leave_out(thread: Option<&WorkerHandle>, desired: &mut Desired) -> NoLo
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Durable, Framing, Listener, Oversize, Sink, Store, WhenFull};
+    use proxy_api::{Durable, Listener};
 
     use super::*;
-    use crate::supervisor::fixtures::{id, listener};
+    use crate::supervisor::fixtures::{durable, id, listener, on_disk, stream};
 
-    /// A listener that keeps messages.
-    fn durable() -> Arc<Listener> {
-        durable_in(Store::Disk { max_bytes: 16 << 20 })
-    }
-
-    fn durable_in(store: Store) -> Arc<Listener> {
-        let durable = Durable {
-            framing: Framing::Newline,
-            max_message_bytes: 64,
-            oversize: Oversize::Drop,
-            store,
-            max_age_seconds: None,
-            when_full: WhenFull::DropNewest,
-            sync_millis: 0,
-            send: Sink::Udp {},
-            dead_letter_bytes: None,
-            enrich: None,
-        };
+    /// A listener that keeps messages so.
+    fn with(durable: Durable) -> Arc<Listener> {
         Arc::new(Listener { durable: Some(Box::new(durable)), ..(*listener(1, "b")).clone() }.sealed())
     }
 
     #[tokio::test]
     async fn a_durable_listener_without_a_folder_is_left_out_and_others_are_not() {
-        let mut desired = Desired::from([(id("a"), Some(durable())), (id("b"), Some(listener(2, "b")))]);
+        let mut desired = Desired::from([(id("a"), Some(with(on_disk()))), (id("b"), Some(listener(2, "b")))]);
         let no_logs = leave_out(None, &mut desired).await;
         assert_eq!(no_logs.keys().collect::<Vec<_>>(), [&id("a")]);
         assert!(desired[&id("a")].is_none() && desired[&id("b")].is_some());
@@ -97,10 +81,9 @@ mod tests {
 
     #[test]
     fn a_proxy_that_only_drains_wants_listeners_with_a_folder_and_no_others() {
-        let url = "nats://127.0.0.1:1".to_owned();
-        let stream = durable_in(Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 16 << 20 });
+        let stream = with(durable(stream("nats://127.0.0.1:1")));
         let mut desired =
-            Desired::from([(id("a"), Some(durable())), (id("b"), Some(listener(2, "b"))), (id("c"), None)]);
+            Desired::from([(id("a"), Some(with(on_disk()))), (id("b"), Some(listener(2, "b"))), (id("c"), None)]);
         desired.insert(id("d"), Some(stream));
         crate::core::diff::leave_durable(&mut desired);
         assert_eq!(desired.keys().collect::<Vec<_>>(), [&id("a")]);

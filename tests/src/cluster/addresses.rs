@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterError, machine};
+use super::{ClusterError, command};
 
 /// Port of the API server of a node.
 const API_PORT: u16 = 6443;
@@ -46,7 +46,7 @@ impl Family {
         }
         IPV6_PROBES.iter().find_map(|(what, commands)| {
             // A network namespace of its own, which ends with the commands.
-            match machine::run("unshare", &["--net", "--", "sh", "-ec", commands]) {
+            match command::run("unshare", &["--net", "--", "sh", "-ec", commands]) {
                 Ok(_) => None,
                 Err(ClusterError::Command { output, .. }) => Some(format!("no {what} here: {output}")),
                 Err(error) => Some(crate::chain(&error)),

@@ -1,6 +1,7 @@
 //! The keeper: a process that lives, with its cluster, as long as its standard input is open.
 
 mod control_plane;
+mod inside;
 mod node;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterError, Family, Folder, children::Children, components::ApiServer, inside};
+use super::{ClusterError, Family, Folder, children::Children, components::ApiServer};
 use crate::programs::KubernetesVersion;
 
 /// Longest start of an API server.

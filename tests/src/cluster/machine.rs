@@ -1,33 +1,11 @@
 //! Namespaces set up as a machine: private folders, and a network without a way out.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path};
 
-use super::{ClusterError, Folder, addresses::Addresses, configuration};
+use super::{ClusterError, Folder, addresses::Addresses, command::run, configuration};
 
 /// Folder of the private file systems of a node.
 const PRIVATE: &str = "/run/portlane";
-/// Longest run of a command, for timeout(1).
-const LIMIT: &str = "30s";
-
-/// Runs a command of the operating system.
-pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, ClusterError> {
-    let command = || format!("{program} {}", arguments.join(" "));
-    let output = Command::new("timeout")
-        .args(["--signal=KILL", LIMIT, program])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(ClusterError::io(format!("cannot run {program}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(ClusterError::Command { command: command(), output })
-}
 
 /// Makes /run, /etc, /var and the folder's data private, and gives the folder by its new path. Files written there
 /// vanish with the mount namespace.

@@ -1,21 +1,16 @@
 //! What every cluster offers, our own or an existing one.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{
-        LazyLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    process::Command,
+    sync::LazyLock,
+    time::Duration,
 };
 
 use kube::{Client, Config, config::Kubeconfig};
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
-use super::{Namespace, held::Held};
+use super::{held::Held, output::CommandOutput};
 use crate::{
     cluster::Folder,
     programs::{self, KubernetesVersion, Missing},
@@ -26,8 +21,6 @@ pub(super) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().e
 
 /// Longest request of a client.
 const REQUEST: Duration = Duration::from_secs(30);
-/// Longest run of a program.
-const PROGRAM: Duration = Duration::from_secs(580);
 /// Further attempts of kubectl where a TLS handshake took too long.
 const HANDSHAKES: u32 = 5;
 
@@ -57,68 +50,6 @@ struct ClientOf(Client);
 impl std::fmt::Debug for ClientOf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Client")
-    }
-}
-
-/// Output of a program, and whether the program succeeded.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CommandOutput {
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-    /// Whether the exit status was 0.
-    pub success: bool,
-}
-
-impl CommandOutput {
-    /// Runs a command with a text on its standard input.
-    pub fn of(command: &mut Command, input: &str) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", command.get_program().display()));
-        let mut pipe = child.stdin.take().expect("piped");
-        let ended = AtomicBool::new(false);
-        let process = Pid::from_child(&child);
-        let output = std::thread::scope(|scope| {
-            // A program may end before it has read all of its input.
-            scope.spawn(move || drop(pipe.write_all(input.as_bytes())));
-            let watch = scope.spawn(|| {
-                let deadline = Instant::now() + PROGRAM;
-                while !ended.load(Relaxed) && Instant::now() < deadline {
-                    std::thread::park_timeout(PROGRAM);
-                }
-                if !ended.load(Relaxed) {
-                    let _ = kill_process(process, Signal::KILL);
-                }
-            });
-            let output = child.wait_with_output().expect("output");
-            ended.store(true, Relaxed);
-            watch.thread().unpark();
-            output
-        });
-        Self {
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            success: output.status.success(),
-        }
-    }
-
-    /// Standard output of a program that must succeed.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert!(self.success, "the program failed:\n{}{}", self.stdout, self.stderr);
-        self.stdout
-    }
-
-    /// Standard error of a program that must fail.
-    #[track_caller]
-    pub fn refused(self) -> String {
-        assert!(!self.success, "the program succeeded:\n{}{}", self.stdout, self.stderr);
-        self.stderr
     }
 }
 
@@ -227,14 +158,6 @@ impl Cluster {
     /// helm with a text on its standard input.
     pub fn helm_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
         CommandOutput::of(super::helm_command().env("KUBECONFIG", &self.kubeconfig).args(arguments), input)
-    }
-
-    /// A namespace of the caller's own, named after its purpose.
-    #[track_caller]
-    pub fn namespace(&self, purpose: &str) -> Namespace<'_> {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
-        let name = format!("{purpose}-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
-        Namespace::create(self, name)
     }
 
     /// Installs the committed CRDs and waits until they are served.

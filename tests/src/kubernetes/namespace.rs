@@ -1,7 +1,10 @@
 //! A namespace of one test.
 
+mod diagnosis;
+
 use std::{
     fmt::Debug,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -16,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    cluster::{Cluster, CommandOutput, RUNTIME},
-    diagnosis,
+    cluster::{Cluster, RUNTIME},
+    output::CommandOutput,
 };
 use crate::PATIENCE;
 
@@ -43,9 +46,19 @@ pub struct Namespace<'a> {
     patience: Duration,
 }
 
+impl Cluster {
+    /// A namespace of the caller's own, named after its purpose.
+    #[track_caller]
+    pub fn namespace(&self, purpose: &str) -> Namespace<'_> {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let name = format!("{purpose}-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        Namespace::create(self, name)
+    }
+}
+
 impl<'a> Namespace<'a> {
     #[track_caller]
-    pub(super) fn create(cluster: &'a Cluster, name: String) -> Self {
+    fn create(cluster: &'a Cluster, name: String) -> Self {
         let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
         let object = NamespaceObject { metadata, ..NamespaceObject::default() };
         let api: Api<NamespaceObject> = Api::all(cluster.client());

@@ -13,8 +13,9 @@ use images::{Image, Platform, Profile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    cluster::{Cluster, CommandOutput},
+    cluster::Cluster,
     held::{Held, folder},
+    output::CommandOutput,
 };
 use crate::{
     PATIENCE,

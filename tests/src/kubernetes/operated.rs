@@ -209,6 +209,16 @@ impl FleetPod {
         (pod, proxy)
     }
 
+    /// The Pod `shop-1` with the label `app: shop`, and the proxy in its sidecar.
+    #[track_caller]
+    pub fn with_sidecar(namespace: &Namespace<'_>, operator: &Operator) -> (Self, FleetProxy) {
+        namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: app}}");
+        let labels = json!({"app": "shop", "portlane.dev/proxy": "sidecar"});
+        let pod = Self::create(namespace, "shop-1", "app", &labels);
+        let proxy = pod.proxy(namespace, "app", operator);
+        (pod, proxy)
+    }
+
     /// A Pod with these labels.
     #[track_caller]
     pub fn create(namespace: &Namespace<'_>, name: &str, account: &str, labels: &serde_json::Value) -> Self {

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{cluster::CommandOutput, node::Node};
+use super::{node::Node, output::CommandOutput};
 
 /// Number of the machine of a node that has one.
 const ONLY: u8 = 77;

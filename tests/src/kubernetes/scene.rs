@@ -1,5 +1,5 @@
-//! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and a forward that is
-//! ready.
+//! Where most tests of the operator start: a gateway whose proxy is a process of this machine, and mostly a forward
+//! that is ready.
 
 use std::{net::IpAddr, path::Path};
 
@@ -55,6 +55,40 @@ impl<'a> Scene<'a> {
         pod.set_ready(&namespace, true);
         until_ready(&namespace, "web", "True", "Ready");
         Self { proxy, pod, backend, port, operator, namespace }
+    }
+}
+
+/// An operator, and the gateway `edge` with one ready proxy, for tests whose forwards are their own. Every part runs
+/// until it is dropped.
+pub struct Fleet {
+    /// The proxy of [`Self::pod`].
+    pub proxy: FleetProxy,
+    /// The Pod `p1` of the gateway.
+    pub pod: FleetPod,
+    /// The operator, which leads.
+    pub operator: Operator,
+}
+
+impl Fleet {
+    /// The gateway has this spec.
+    #[track_caller]
+    pub fn start(namespace: &Namespace<'_>, spec: &str) -> Self {
+        Self::of(namespace, Operator::start(namespace), spec)
+    }
+
+    /// The gateway has this spec, and its operator is this one.
+    #[track_caller]
+    pub fn of(namespace: &Namespace<'_>, operator: Operator, spec: &str) -> Self {
+        namespace.apply(&gateway(spec));
+        let (pod, proxy) = FleetPod::ready_in_gateway(namespace, "edge", "p1", &operator);
+        Self { proxy, pod, operator }
+    }
+
+    /// The gateway may connect to this machine.
+    #[track_caller]
+    pub fn open(namespace: &Namespace<'_>) -> Self {
+        let own = own_address();
+        Self::start(namespace, &format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{own}/32']}}}}"))
     }
 }
 

@@ -5,7 +5,7 @@ mod policies;
 
 use crds::ForwardGateway;
 use harness::{
-    Backend, Behaviour, Cluster, ControlPlane, FleetPod, Namespace, Operator, free_port,
+    Backend, Behaviour, Cluster, ControlPlane, Fleet, Namespace, Operator, free_port,
     programs::KubernetesVersion,
     scene::{forward, gateway, service, until_ready},
     until,
@@ -298,11 +298,10 @@ fn the_rights_of_a_namespace_are_enough_for_a_gateway_that_forwards_and_scales()
     let values = format!("watchNamespaces={{{}}}", namespace.name());
     let _chart = Chart::apply(&namespace, &["serviceaccount", "rbac"], &["--set", &values]);
     let operator = Operator::with_account(&namespace, "portlane-operator", &[]);
+    let fleet = Fleet::of(&namespace, operator, "{service: {type: None}}");
     let (backend, port) = (Backend::reachable(Behaviour::Echo), free_port());
-    namespace.apply(&gateway("{service: {type: None}}"));
     namespace.apply(&service("web", backend.port));
     namespace.apply(&forward("web", port, "{service: {name: web, port: 80}}"));
-    let (_pod, _proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
     until_ready(&namespace, "web", "True", "Ready");
     namespace.apply(&gateway("{autoscaling: {maxReplicas: 3, targetConnectionsPerPod: 9}}"));
     namespace.until::<HorizontalPodAutoscaler>("edge", "exists", |_| true);
@@ -314,7 +313,7 @@ fn the_rights_of_a_namespace_are_enough_for_a_gateway_that_forwards_and_scales()
         let mut conditions = gateway.status.iter().flat_map(|status| &status.conditions);
         conditions.any(|condition| condition.reason == "FleetsNotPermitted")
     });
-    was_refused_nothing(&operator);
+    was_refused_nothing(&fleet.operator);
 }
 
 #[test]

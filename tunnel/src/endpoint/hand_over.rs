@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tunnel_core::identity::Dial;
 
 use super::Endpoint;
-use super::handing::Share;
+use super::handing::{Share, Whose};
 use crate::handshake::PATIENCE;
 
 /// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
@@ -35,23 +35,7 @@ const SILENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_s
 /// Questions without an answer after which the end is gone.
 const QUESTIONS: u32 = 3;
 
-/// Whose a new connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// This endpoint's.
-    Own,
-    /// That of the endpoint at this address.
-    Peer(SocketAddr),
-    /// That of a sidecar.
-    Sidecar {
-        /// Its address.
-        to: SocketAddr,
-        /// How many connections are handed over to it at once.
-        share: Share,
-    },
-}
-
-/// What the first bytes of a connection say.
+/// The result of reading the first bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Start {
     /// More bytes are needed.

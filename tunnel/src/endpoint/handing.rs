@@ -10,7 +10,6 @@ use tunnel_core::door::{BEYOND_TO_SIDECARS, SIDECAR_STRANGERS, TO_SIDECARS};
 use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
-use super::hand_over::Whose;
 
 /// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
 /// come back and take the place of the next one. A load balancer may be the source of all agents.
@@ -46,7 +45,23 @@ impl Share {
     }
 }
 
-/// The other endpoints and the sidecars, and the connections that are handed over to them.
+/// The destination of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// This endpoint.
+    Own,
+    /// The endpoint at this address.
+    Peer(SocketAddr),
+    /// A sidecar.
+    Sidecar {
+        /// Its address.
+        to: SocketAddr,
+        /// The bounds on connections that are handed over to it at once.
+        share: Share,
+    },
+}
+
+/// The other endpoints and the sidecars, and the connections that are being handed over to them.
 pub(super) struct Handing {
     peers: RefCell<BTreeMap<EndpointId, SocketAddr>>,
     sidecars: RefCell<BTreeMap<EndpointId, Sidecar>>,

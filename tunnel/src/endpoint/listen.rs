@@ -17,7 +17,8 @@ use tunnel_core::door::{STRANGERS, bounds};
 use tunnel_core::identity::AgentIdentity;
 
 use super::Endpoint;
-use super::hand_over::{Whose, hand_over, whose};
+use super::hand_over::{hand_over, whose};
+use super::handing::Whose;
 use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 

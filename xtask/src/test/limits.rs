@@ -45,7 +45,7 @@ fn a_function_has_the_lines_from_its_name_to_its_brace() {
 }
 
 /// Rust files below a folder, without those that builds make and those of hidden folders.
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let (path, name) = (entry.path(), entry.file_name());

@@ -4,6 +4,7 @@ use super::{
     network::{Direction, listed, refusal, selects},
     *,
 };
+use crate::check::Check;
 
 fn forward(spec: &str) -> PortForward {
     let text = format!(
@@ -103,4 +104,20 @@ fn a_policy_restricts_the_pods_that_it_selects_in_its_directions() {
         let found = (selects(&policy, &shop, Direction::Ingress), selects(&policy, &shop, Direction::Egress));
         assert_eq!(found, (ingress, egress), "{spec}");
     }
+}
+
+#[test]
+fn a_report_is_complete_unless_a_step_or_an_item_could_not_be_judged() {
+    let is_complete = |outcome, of_item| {
+        let check = |outcome| Check::new("a step", outcome, "a sentence");
+        let step = |outcome, items: &[Outcome]| Step {
+            check: check(outcome),
+            items: items.iter().copied().map(check).collect(),
+        };
+        let steps = vec![step(Outcome::Ok, &[]), step(outcome, &[Outcome::Ok, of_item])];
+        let (listener, from) = ("shop/db/pg".to_owned(), "shop/client".to_owned());
+        Report { listener, from, steps, stops: None, reached: true }.is_complete()
+    };
+    assert!(is_complete(Outcome::Ok, Outcome::Ok) && is_complete(Outcome::Failed, Outcome::Warning));
+    assert!(!is_complete(Outcome::Unknown, Outcome::Ok) && !is_complete(Outcome::Ok, Outcome::Unknown));
 }

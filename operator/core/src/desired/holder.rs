@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::{
     desired::autoscaler::{FAILED, Scaler},
     names::{HANDOVER, NAME},
-    status::scaling::NoScaler,
     world::managed_fields::{REPLICAS, has_field},
 };
 
@@ -17,7 +16,16 @@ const HELM: [&str; 2] = ["helm", "terraform-provider-helm"];
 /// Annotation in which `kubectl apply` and Argo CD keep the last manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Whether an earlier HPA has to go for this reason. A request that failed proves nothing.
+/// Why an HPA is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoScaler {
+    /// The reason, one CamelCase word.
+    pub reason: &'static str,
+    /// The cause and the remedy, for a person.
+    pub message: String,
+}
+
+/// Whether an earlier HPA must be deleted for this reason. A failed request proves nothing.
 #[must_use]
 pub fn ends_earlier(why: &NoScaler) -> bool {
     why.reason != FAILED

@@ -198,7 +198,9 @@ mod tests {
         assert_eq!(flaw(&good, &calls, 150), None);
         assert_eq!(flaw(&good, &calls, 199), None);
         assert_eq!(flaw(&good, &calls, 200), Some(Flaw::Expired(0)));
+        assert_eq!(flaw(&good, &calls, 100), None);
         assert_eq!(flaw(&good, &calls, 99), Some(Flaw::NotYet(1)));
+        assert_eq!(flaw(&good, &calls, 60), Some(Flaw::NotYet(40)));
         for (name, host, is_good) in [
             ("*.portlane.svc", "operator.portlane.svc", true),
             ("*.svc", "operator.portlane.svc", false),

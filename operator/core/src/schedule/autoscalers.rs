@@ -8,11 +8,14 @@ use std::{
 use crds::TargetKind;
 
 use crate::{
-    desired::autoscaler::{FAILED, Scaler, of_forward, of_gateway},
+    desired::{
+        autoscaler::{FAILED, Scaler, of_forward, of_gateway},
+        holder::NoScaler,
+    },
     schedule::{Effect, SILENCE},
     status::{
         conditions::{ConditionType, Finding, Truth},
-        scaling::{NoScaler, scaling},
+        scaling::scaling,
     },
     world::{ObjectKey, cache::Cache, child::ChildKind, objects::AutoscalerState, subject::Subject},
 };

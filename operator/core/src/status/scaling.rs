@@ -2,18 +2,10 @@
 //! `ScalingActive` never affects `Ready`.
 
 use crate::{
+    desired::holder::NoScaler,
     status::conditions::{ConditionType, Finding, Truth},
     world::objects::{AutoscalerCondition, AutoscalerConditions},
 };
-
-/// Why an HPA is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoScaler {
-    /// The reason, one CamelCase word.
-    pub reason: &'static str,
-    /// The cause and the remedy, for a person.
-    pub message: String,
-}
 
 /// The condition `ScalingActive`. `made` is the result of applying the HPA; `reported` are the conditions of the HPA
 /// itself.

@@ -1,5 +1,7 @@
 //! One stream: brings the proxy to the snapshot of its group, sends changes, and passes reports to the driver.
 
+mod signing;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -17,11 +19,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub(super) use self::signing::Signing;
 use super::{
     FromStream,
     pending::Pending,
     room::{Rooms, Share},
-    signing::Signing,
     versions::{Connected, Versions},
 };
 use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};

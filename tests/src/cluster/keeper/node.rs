@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Holder, Inside, POLL_INTERVAL, Report, Request, report};
+use super::{Holder, Inside, POLL_INTERVAL, Report, Request, inside, report};
 use crate::{
-    cluster::{ClusterError, Family, Folder, cgroups, configuration, inside, pki},
+    cluster::{ClusterError, Family, Folder, cgroups, configuration, pki},
     netns,
 };
 

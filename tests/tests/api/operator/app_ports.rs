@@ -25,11 +25,8 @@ fn an_app_in_a_crash_loop_is_named_while_its_listeners_stay() {
         let namespace = server.namespace("app-ports");
         let operator = Operator::start(&namespace);
         let backend = Backend::start(Behaviour::Echo);
-        namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: app}}");
         namespace.apply(&sidecar("door", free_port(), backend.port));
-        let labels = json!({"app": "shop", "portlane.dev/proxy": "sidecar"});
-        let pod = FleetPod::create(&namespace, "shop-1", "app", &labels);
-        let _proxy = pod.proxy(&namespace, "app", &operator);
+        let (_pod, _proxy) = FleetPod::with_sidecar(&namespace, &operator);
         until_ready(&namespace, "door", "True", "Ready");
         injected(&namespace, "Injected");
 

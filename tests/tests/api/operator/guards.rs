@@ -4,14 +4,14 @@ use std::{io::Write, time::Duration};
 
 use crds::{BackendHealth, PortForward, Protocol};
 use harness::{
-    Backend, Behaviour, FleetPod, FleetProxy, Namespace, Operator, block_on, connect, echoes, free_port, free_range,
+    Backend, Behaviour, Fleet, Namespace, block_on, connect, echoes, free_port, free_range,
     programs::KubernetesVersion, round_trip, until, until_within,
 };
 use k8s_openapi::api::{core::v1::Service, events::v1::Event};
 use kube::api::ListParams;
 use rustix::process::Signal;
 
-use super::{gateway, own_address, until_ready};
+use super::{own_address, until_ready};
 
 /// Longest time until status has the health of backends: counts are written once in 30 s at most.
 const OBSERVED: Duration = Duration::from_secs(75);
@@ -20,7 +20,7 @@ const OBSERVED: Duration = Duration::from_secs(75);
 fn limits_and_access_of_a_forward_change_while_its_session_lives() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("guards-limits");
-    let (_operator, _proxy) = open_gateway(&namespace);
+    let _fleet = Fleet::open(&namespace);
     let (backend, port) = (Backend::reachable(Behaviour::Echo), free_port());
     let guarded = |guards: &str| guarded(guards, port, backend.port);
     namespace.apply(&guarded(""));
@@ -44,7 +44,7 @@ fn limits_and_access_of_a_forward_change_while_its_session_lives() {
 fn names_and_ranges_reach_status_and_the_service_of_the_fleet() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("guards-names");
-    let (_operator, _proxy) = open_gateway(&namespace);
+    let _fleet = Fleet::open(&namespace);
     let backend = Backend::reachable(Behaviour::Echo);
 
     // Two forwards share a port by server name; a third one wants the name of the first.
@@ -90,7 +90,7 @@ fn names_and_ranges_reach_status_and_the_service_of_the_fleet() {
 fn unhealthy_backends_and_sessions_cut_by_a_drain_are_reported() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("guards-health");
-    let (_operator, mut proxy) = open_gateway(&namespace);
+    let mut fleet = Fleet::open(&namespace);
 
     // Backends that are gone: in status, and as an event.
     let backend = Backend::reachable(Behaviour::Echo);
@@ -111,8 +111,8 @@ fn unhealthy_backends_and_sessions_cut_by_a_drain_are_reported() {
     until_ready(&namespace, "held", "True", "Ready");
     let mut held = connect(port).expect("connect");
     round_trip(&mut held, b"x").expect("echo");
-    proxy.program.signal(Signal::TERM);
-    proxy.program.wait_for_end(harness::PATIENCE);
+    fleet.proxy.program.signal(Signal::TERM);
+    fleet.proxy.program.wait_for_end(harness::PATIENCE);
     until("sessions that a drain cut are an event", || has_event(&namespace, "DrainCut", "ForwardGateway"));
 }
 
@@ -120,7 +120,7 @@ fn unhealthy_backends_and_sessions_cut_by_a_drain_are_reported() {
 fn a_durable_listener_runs_in_a_fleet_and_status_says_what_its_log_survives() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("guards-durable");
-    let (_operator, _proxy) = open_gateway(&namespace);
+    let _fleet = Fleet::open(&namespace);
     let (sink, port) = (Backend::reachable(Behaviour::Echo), free_port());
     let durable = "durable: {send: {tcp: {}}, store: {disk: {maxBytes: 16777216}}}";
     let listener = format!("{{name: lines, protocol: TCP, port: {port}, {durable}, {}}}", to(sink.port));
@@ -131,15 +131,6 @@ fn a_durable_listener_runs_in_a_fleet_and_status_says_what_its_log_survives() {
     let mut client = connect(port).expect("connect");
     client.write_all(b"one line\n").expect("it is sent");
     until("the sink is sent messages", || sink.count() > 0);
-}
-
-/// A gateway that may connect to this machine, with one ready proxy.
-fn open_gateway(namespace: &Namespace<'_>) -> (Operator, FleetProxy) {
-    let operator = Operator::start(namespace);
-    let cidr = format!("{}/32", own_address());
-    namespace.apply(&gateway(&format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{cidr}']}}}}")));
-    let (_, proxy) = FleetPod::ready_in_gateway(namespace, "edge", "p1", &operator);
-    (operator, proxy)
 }
 
 fn manifest(name: &str, spec: &str) -> String {

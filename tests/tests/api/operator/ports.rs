@@ -4,21 +4,18 @@ use std::net::SocketAddr;
 
 use crds::{AcceptHeader, PortForward};
 use harness::{
-    Backend, Behaviour, FleetPod, Namespace, Operator, connect, echoes, free_port, free_range,
-    programs::KubernetesVersion, round_trip, until,
+    Backend, Behaviour, Fleet, Namespace, connect, echoes, free_port, free_range, programs::KubernetesVersion,
+    round_trip, until,
 };
 use serde_json::json;
 
-use super::{gateway, own_address, until_ready};
+use super::{own_address, until_ready};
 
 #[test]
 fn ports_are_shared_by_names_and_ranges_lead_to_the_pods_of_a_headless_service() {
     let Some(server) = crate::server::simulated(KubernetesVersion::Newest) else { return };
     let namespace = server.namespace("ports");
-    let operator = Operator::start(&namespace);
-    let cidr = format!("{}/32", own_address());
-    namespace.apply(&gateway(&format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{cidr}']}}}}")));
-    let (_pod, _proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
+    let _fleet = Fleet::open(&namespace);
     headers_before_names(&namespace);
     a_range_to_pods(&namespace);
 }

@@ -32,12 +32,9 @@ fn forwards_that_come_and_go_leave_the_others_in_their_pods_alone() {
     let operator = Operator::start(&namespace);
     let backend = Backend::start(Behaviour::Echo);
     let (port, other) = (free_port(), free_port());
-    namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: app}}");
     namespace.apply(&sidecar("db", "shop", port, backend.port));
     until_ready(&namespace, "db", "True", "NoMatchingPods");
-    let labels = json!({"app": "shop", "portlane.dev/proxy": "sidecar"});
-    let pod = FleetPod::create(&namespace, "shop-1", "app", &labels);
-    let proxy = pod.proxy(&namespace, "app", &operator);
+    let (_pod, proxy) = FleetPod::with_sidecar(&namespace, &operator);
     let ready = until_ready(&namespace, "db", "True", "Ready");
     assert_eq!(ready.status.expect("status").data_plane.expect("counts").summary, "1/1");
 

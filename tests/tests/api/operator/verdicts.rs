@@ -1,7 +1,7 @@
 //! Status names what is wrong with a forward until the forward is fixed; other forwards are not affected.
 
 use crds::PortForward;
-use harness::{Backend, Behaviour, ControlPlane, FleetPod, Namespace, Operator, free_port};
+use harness::{Backend, Behaviour, ControlPlane, Fleet, Namespace, free_port};
 
 use super::{forward, gateway, service, until_ready};
 
@@ -12,13 +12,11 @@ fn each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected(server: &
         return;
     }
     let namespace = server.namespace("verdicts");
-    let operator = Operator::start(&namespace);
+    let open = "{replicas: 1, allowedForwards: {addressCIDRs: [192.0.2.0/24]}, service: {maxPorts: 3}}";
+    let _fleet = Fleet::start(&namespace, open);
     let backend = Backend::reachable(Behaviour::Echo);
     let port = free_port();
-    let open = gateway("{replicas: 1, allowedForwards: {addressCIDRs: [192.0.2.0/24]}, service: {maxPorts: 3}}");
-    namespace.apply(&open);
     namespace.apply(&service("web", backend.port));
-    let (_pod, _proxy) = FleetPod::ready_in_gateway(&namespace, "edge", "p1", &operator);
     let write = |name: &str, port: u16, backend: &str| namespace.write::<PortForward>(&forward(name, port, backend));
     write("good", port, "{service: {name: web, port: 80}}");
     let good = until_ready(&namespace, "good", "True", "Ready");
@@ -55,7 +53,7 @@ fn each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected(server: &
     namespace
         .apply(&gateway("{replicas: 1, allowedForwards: {ports: [{protocol: UDP, port: 1}]}, service: {maxPorts: 3}}"));
     until_ready(&namespace, "good", "False", "NotAllowedByGateway");
-    namespace.apply(&open);
+    namespace.apply(&gateway(open));
     until_ready(&namespace, "good", "True", "Ready");
     let now = namespace.get::<PortForward>("good").expect("good exists");
     assert_eq!(now.metadata.generation, good.metadata.generation, "the operator does not edit a user's spec");

@@ -2,14 +2,11 @@
 
 use crds::PortForward;
 use harness::{
-    Backend, FleetPod, FleetProxy, Listener, Namespace, Operator, Program, forward, free_port, http_get, metric,
+    Backend, Fleet, FleetPod, FleetProxy, Listener, Namespace, Operator, Program, forward, free_port, http_get, metric,
 };
 use serde_json::{Value, json};
 
-use super::{
-    super::{gateway, own_address},
-    servers,
-};
+use super::{super::own_address, servers};
 
 /// The placement that `harness::forward` writes.
 const ANYWHERE: &str = "{sidecar: {selector: {}}}";
@@ -33,18 +30,13 @@ impl<'a> Place<'a> {
 
     pub(super) fn sidecar(namespace: &'a Namespace<'a>) -> Self {
         let operator = Operator::start(namespace);
-        namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: app}}");
-        let labels = json!({"app": "shop", "portlane.dev/proxy": "sidecar"});
-        let proxy = FleetPod::create(namespace, "shop-1", "app", &labels).proxy(namespace, "app", &operator);
+        let (_, proxy) = FleetPod::with_sidecar(namespace, &operator);
         let placement = "{sidecar: {selector: {matchLabels: {app: shop}}}}";
         Self::Cluster { namespace, placement, proxy, _operator: operator }
     }
 
     pub(super) fn gateway(namespace: &'a Namespace<'a>) -> Self {
-        let operator = Operator::start(namespace);
-        let allowed = format!("{{replicas: 1, allowedForwards: {{addressCIDRs: ['{}/32']}}}}", own_address());
-        namespace.apply(&gateway(&allowed));
-        let (_, proxy) = FleetPod::ready_in_gateway(namespace, "edge", "p1", &operator);
+        let Fleet { proxy, operator, .. } = Fleet::open(namespace);
         Self::Cluster { namespace, placement: "{gateway: {name: edge}}", proxy, _operator: operator }
     }
 

@@ -9,15 +9,17 @@ use std::{
 
 use rustix::process::{WaitOptions, wait};
 
-use super::{
-    ClusterError, Folder, cgroups,
-    children::Children,
-    components::{self, ApiServer},
-    configuration,
-    keeper::{Holder, Inside, Report, Request, is_ready, kubectl_stdout, report},
-    machine,
+use super::{Holder, Inside, Report, Request, is_ready, kubectl_stdout, report};
+use crate::{
+    cluster::{
+        ClusterError, Folder, cgroups,
+        children::Children,
+        command,
+        components::{self, ApiServer},
+        configuration, machine,
+    },
+    programs::{self, KubernetesVersion},
 };
-use crate::programs::{self, KubernetesVersion};
 
 /// Name of the node.
 pub(super) const NAME: &str = "node";
@@ -57,11 +59,11 @@ pub(super) fn keep(inside: &Inside, holder: &Holder) -> Result<(), ClusterError>
     children.start(&components::containerd(&folder))?;
     holder.until("start of containerd", &mut children, &folder, || {
         Path::new(configuration::CONTAINERD_SOCKET).exists()
-            && machine::run("ctr", &["--namespace", "k8s.io", "version"]).is_ok()
+            && command::run("ctr", &["--namespace", "k8s.io", "version"]).is_ok()
     })?;
     for image in &inside.images {
         let image = image.display().to_string();
-        machine::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
+        command::run("ctr", &["--namespace", "k8s.io", "images", "import", &image])?;
     }
     holder.until("readiness of the API server", &mut children, &folder, || is_ready(&api, &program, &kubeconfig))?;
     children.start(&components::controller_manager(&folder, addresses, programs::built, 5)?)?;

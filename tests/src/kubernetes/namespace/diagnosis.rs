@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Namespace, cluster::Own};
-use crate::cluster::tail;
+use super::Namespace;
+use crate::{cluster::tail, kubernetes::cluster::Own};
 
 /// Lines of each log.
 const LINES: usize = 20;

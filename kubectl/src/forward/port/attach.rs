@@ -15,10 +15,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use super::{
-    port::{Session, reset},
-    relay::{Outcome, PodSide, relay},
-};
+use super::{Session, reset};
+use crate::forward::relay::{Outcome, PodSide, relay};
 
 /// Time in which the API server may answer the end of a connection, before the connection is dropped.
 const CLOSING: Duration = Duration::from_secs(1);

@@ -9,11 +9,9 @@ use proxy_api::{
 use proxy_grpc::frame;
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
-use super::{
-    FromStream,
-    stream::{End, Stream},
-};
+use super::{End, Stream};
 use crate::{
+    inputs::streams::FromStream,
     outputs::enrolments::{busy, unavailable},
     platform::metrics::count,
 };
@@ -26,8 +24,8 @@ const OF_SIDECAR: (u32, u32) = (1, 8);
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The requests for certificates of one stream that have no answer yet.
-pub(super) struct Signing {
+/// The certificate requests of one stream that have no answer yet.
+pub(in crate::inputs::streams) struct Signing {
     started: Instant,
     bucket: Bucket,
     of_sidecar: Bucket,

@@ -16,8 +16,8 @@ use tunnel_core::identity::{AgentIdentity, AgentName, Fingerprint};
 use tunnel_core::join::Token;
 use tunnel_core::registry::{Policy, certifiable};
 
-use super::seconds;
 use crate::chain;
+use crate::clock::seconds;
 use crate::handshake::{read, write};
 use crate::identity::authority::{Authority, Request};
 use crate::identity::ledger::{LedgerError, LedgerFile, RedeemError};

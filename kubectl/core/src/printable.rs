@@ -1,0 +1,64 @@
+//! Text of other people that sends the terminal no command.
+
+/// Text on one line that sends the terminal no command: names and messages come from other people.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push(' '),
+            _ if is_hidden(character) => shown.extend(character.escape_default()),
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// JSON that sends the terminal no command: characters that JSON may contain as they are, and a terminal obeys, are
+/// escaped. Every reader of JSON reads the same.
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && is_hidden(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Whether a character moves the cursor, changes the direction of the text, or shows nothing. Marks that belong to the
+/// letter before them are shown.
+fn is_hidden(character: char) -> bool {
+    match character {
+        ' '..='~' => false,
+        // A space that looks like another, a mark without a shape, two joiners, and selectors of a variant.
+        '\u{a0}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
+        // Behind a letter, `str` escapes what is not printable, but no marks.
+        _ => ['a', character].iter().collect::<String>().escape_debug().nth(2).is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_other_people_sends_the_terminal_no_command() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}"), "a\\u{1b}[2Jb c\\u{202e}");
+        assert_eq!(printable("größe ✓"), "größe ✓");
+        assert_eq!(printable("\u{9b}2J\u{e0041}\u{180e}\u{fff9}"), "\\u{9b}2J\\u{e0041}\\u{180e}\\u{fff9}");
+    }
+
+    #[test]
+    fn json_sends_the_terminal_no_command_and_reads_the_same() {
+        let text = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{e0041} größe\n";
+        let json = serde_json::to_string_pretty(&[text]).expect("JSON");
+        let shown = printable_json(&json);
+        assert!(!shown.contains(|it: char| it != '\n' && is_hidden(it)), "{shown}");
+        assert!(shown.contains("\\u009b2J\\u007f\\u202e\\udb40\\udc41 größe"), "{shown}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).expect("JSON"), [text]);
+    }
+}
