@@ -155,3 +155,28 @@ fn a_rollout_that_the_controller_has_not_seen_yet_has_not_stopped() {
         assert!(events(&desk.at(millis)).is_empty());
     }
 }
+
+/// A pod of the fleet that has an hour to end.
+fn draining(name: &str) -> Object {
+    Object::ProxyPod(key(name), PodInfo { leaving: true, grace: 3600, ..fleet_pod(name, false) })
+}
+
+#[test]
+fn a_rollout_on_claims_waits_for_a_pod_that_drains_and_has_ten_minutes_once_it_is_gone() {
+    let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(draining("edge-2"));
+    desk.see(rolling(&desk, 0, 2, true));
+    let told = |desk: &mut Desk, millis: u64| events(&desk.at(millis)).len();
+    assert_eq!([3000, 603_000, 3_000_000].map(|millis| told(&mut desk, millis)), [0; 3], "it drains");
+    desk.scene.gone(Kind::ProxyPods, "edge-2");
+    assert_eq!([3_001_000, 3_600_999, 3_601_000].map(|millis| told(&mut desk, millis)), [0, 0, 1], "no pod came");
+}
+
+#[test]
+fn a_pod_that_is_there_beyond_its_grace_period_stops_a_rollout_on_claims() {
+    let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(draining("edge-2"));
+    desk.see(rolling(&desk, 0, 2, true));
+    let told = |desk: &mut Desk, millis: u64| events(&desk.at(millis)).len();
+    assert_eq!([3000, 3_662_999, 3_663_000].map(|millis| told(&mut desk, millis)), [0, 0, 1]);
+}
