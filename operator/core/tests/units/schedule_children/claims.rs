@@ -15,8 +15,13 @@ use crate::scene::{condition_of, events, fleet_pod, gateway, key, pair, writes};
 
 /// A gateway with this claim, whose children were applied after a second.
 fn desk(claim: &Value) -> Desk {
+    desk_of(&json!({"durability": {"volumeClaim": claim}}))
+}
+
+/// The same for a gateway with this spec.
+fn desk_of(spec: &Value) -> Desk {
     let mut desk = Desk::new();
-    desk.see(gateway(&json!({"durability": {"volumeClaim": claim}})));
+    desk.see(gateway(spec));
     let effects = desk.at(1000);
     desk.succeed(&effects, 1000);
     let effects = desk.at(1000);
@@ -99,6 +104,16 @@ fn a_pod_that_its_node_does_not_start_is_told_after_two_minutes() {
     assert_eq!(condition_of(&written(&mut desk, 125_000), "ClaimsMounted"), pair("", ""));
     assert!(desk.at(244_999).is_empty());
     assert_eq!(condition_of(&written(&mut desk, 245_000), "ClaimsMounted"), pair("False", "PodNotStarted"));
+}
+
+#[test]
+fn a_pod_that_is_not_started_may_wait_for_the_files_of_nats_servers() {
+    let stream = json!({"url": "nats://n", "credentialsRef": {"name": "nats"}});
+    let mut desk = desk_of(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}, "jetStream": stream}));
+    desk.see(held("edge-0", Hold::Unprepared));
+    assert!(desk.at(3000).is_empty(), "the node has just got it");
+    let message = message_of(&written(&mut desk, 123_000), "ClaimsMounted");
+    assert!(message.contains("because the namespace lacks Secret nats with the key creds, or the node"), "{message}");
 }
 
 #[test]
