@@ -229,7 +229,7 @@ impl Gateways {
             if entry.changed || entry.target.is_none() {
                 entry.target = Some(Target::of(&gateway, &self.fleets));
             }
-            entry.progress = entry.deadline.progress(cache.fleet(key), now);
+            entry.progress = entry.deadline.progress(key, cache, now);
             members.push(key);
         }
         let fleets = members.into_iter().filter_map(|key| self.fleet(key, cache));

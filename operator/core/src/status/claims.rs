@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crds::ForwardGateway;
 
 use crate::{
-    desired::drainer,
+    desired::{drainer, jetstream},
     status::conditions::{ConditionType, Finding, Truth},
     world::{
         ObjectKey,
@@ -128,10 +128,12 @@ pub fn claims_mounted<'a>(
         ("PodUnschedulable", why)
     } else {
         let pod = late.first()?;
+        let files = jetstream::waits_for(gateway).map(|files| format!("the namespace lacks {files}, or "));
+        let files = files.unwrap_or_default();
         let why = format!(
-            "the node has not started pod {pod} for two minutes, often because it cannot attach or mount the volume: see \
-             the Events of the pod (kubectl describe pod/{pod}); if the volume is still attached to a node that is gone, \
-             delete that Node"
+            "the node has not started pod {pod} for two minutes, often because {files}the node cannot attach or mount the \
+             volume: see the Events of the pod (kubectl describe pod/{pod}); if the volume is still attached to a node \
+             that is gone, delete that Node"
         );
         ("PodNotStarted", why)
     };

@@ -136,6 +136,8 @@ pub struct PodInfo {
     pub leaving: bool,
     /// The pod has ended (proxy pods).
     pub ended: bool,
+    /// Seconds that the pod has to end, while it is being deleted (proxy pods).
+    pub grace: u32,
     /// The pod is ready (proxy pods).
     pub ready: bool,
     /// Name of the gateway, by the pod's label.

@@ -274,6 +274,7 @@ pub fn proxy_pod(pod: &Pod) -> Object {
         sidecar_image: sidecar::image(pod),
         leaving: info.leaving || ended,
         ended,
+        grace: pod.metadata.deletion_grace_period_seconds.and_then(|grace| u32::try_from(grace).ok()).unwrap_or(0),
         ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         service_account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),

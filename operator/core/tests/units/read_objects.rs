@@ -253,10 +253,10 @@ fn a_pod_with_a_proxy_leaves_once_it_is_deleted_or_has_ended() {
     assert!(leaving("Succeeded") && leaving("Failed"));
     assert!(proxy_pod(with_status(&json!({"phase": "Failed"}))).ended);
     assert!(!leaving("Running") && !leaving("Pending"));
-    let mut deleted = with_status(&json!({"phase": "Running"}));
-    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let deleted = proxy_pod(deleted);
-    assert!(deleted.leaving && !deleted.ended);
+    let time = "2026-01-01T00:00:00Z";
+    let times = json!({"name": "p", "namespace": "ns", "deletionTimestamp": time, "deletionGracePeriodSeconds": 9});
+    let deleted = proxy_pod(json!({"metadata": times}));
+    assert!(deleted.leaving && !deleted.ended && deleted.grace == 9);
 }
 
 #[test]

@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
-use crate::world::objects::{FleetState, Hold, PodInfo, Progress};
+use crate::world::{
+    ObjectKey,
+    cache::Cache,
+    objects::{FleetState, Hold, PodInfo, Progress},
+};
 
 /// Longest time without progress of a rollout, as that of a Deployment by default.
 const STILL: Duration = Duration::from_secs(600);
+/// Longest time for which a pod is there beyond its grace period.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time that a node needs to mount the volume of a pod and to give it a network.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
@@ -23,24 +29,29 @@ struct Step {
     replicas: i32,
     updated: i32,
     ready: i32,
+    /// A pod is being deleted.
+    leaves: bool,
     since: Duration,
 }
 
 impl Deadline {
-    /// How far the rollout of a fleet is. One of a `StatefulSet` whose counts have not changed for too long has stopped.
-    pub(super) fn progress(&mut self, fleet: Option<&FleetState>, now: Duration) -> Progress {
+    /// How far the rollout of a fleet is. One of a `StatefulSet` whose counts have not changed for too long has stopped. It
+    /// waits for each pod that it deletes, and a pod that drains is gone only after its grace period.
+    pub(super) fn progress(&mut self, gateway: &ObjectKey, cache: &Cache, now: Duration) -> Progress {
         let last = self.last.take();
-        let Some(fleet) = fleet else { return Progress::default() };
+        let Some(fleet) = cache.fleet(gateway) else { return Progress::default() };
         // Before the controller has seen the change, its pods say nothing.
         let updated = fleet.updated.filter(|_| fleet.is_observed && fleet.rollout == Progress::Running);
         let Some(updated) = updated else { return fleet.rollout };
+        let grace = cache.grace(gateway).map(|grace| Duration::from_secs(grace.into()));
+        let still = grace.map_or(STILL, |grace| grace.saturating_add(GONE_WITHIN).max(STILL));
         let step = |since| {
             let FleetState { generation, replicas, ready, .. } = *fleet;
-            Step { uid: fleet.uid.clone(), generation, replicas, updated, ready, since }
+            Step { uid: fleet.uid.clone(), generation, replicas, updated, ready, leaves: grace.is_some(), since }
         };
         let same = last.filter(|last| *last == step(last.since));
         let step = same.unwrap_or_else(|| step(now));
-        let is_still = now >= step.since.saturating_add(STILL);
+        let is_still = now >= step.since.saturating_add(still);
         self.last = Some(step);
         if is_still { Progress::Stopped } else { Progress::Running }
     }

@@ -52,18 +52,24 @@ impl Cache {
         self.claims_of(gateway).filter(move |(_, claim)| fleet.is_some_and(|fleet| !fleet.has_ordinal(claim.ordinal)))
     }
 
+    /// The pods of a fleet, in the order of their names.
+    fn pods_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
+        let first = ObjectKey::new(gateway.namespace.clone(), "");
+        let here = self.proxy_pods.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
+        here.filter(move |(_, pod)| pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name)
+    }
+
     /// The pods of a fleet on claims that something keeps from being started, in the order of their names.
     pub fn held_pods<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
         let has_claims = self.world.gateways.get(gateway).is_some_and(|gateway| gateway.spec.durability.is_some());
-        let first = ObjectKey::new(gateway.namespace.clone(), "");
-        let pods = has_claims.then(|| self.proxy_pods.range(first..)).into_iter().flatten();
-        let here = pods.take_while(move |(key, _)| key.namespace == gateway.namespace);
-        here.filter(move |(_, pod)| {
-            pod.hold != Hold::None
-                && pod.gateway.as_ref() == Some(&gateway.name)
-                && pod.service_account == gateway.name
-                && !pod.leaving
-        })
+        let pods = has_claims.then(|| self.pods_of(gateway)).into_iter().flatten();
+        pods.filter(|(_, pod)| pod.hold != Hold::None && !pod.leaving)
+    }
+
+    /// The most seconds that a pod of a fleet has to end; `None` while none is being deleted.
+    pub(crate) fn grace(&self, gateway: &ObjectKey) -> Option<u32> {
+        let leaving = self.pods_of(gateway).filter(|(_, pod)| pod.leaving && !pod.ended);
+        leaving.map(|(_, pod)| pod.grace).max()
     }
 
     /// How a drainer gets on, by its Job and its pods. A Job that is not there yet will start.

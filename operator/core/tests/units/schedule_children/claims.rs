@@ -15,8 +15,13 @@ use crate::scene::{condition_of, events, fleet_pod, gateway, key, pair, writes};
 
 /// A gateway with this claim, whose children were applied after a second.
 fn desk(claim: &Value) -> Desk {
+    desk_of(&json!({"durability": {"volumeClaim": claim}}))
+}
+
+/// The same for a gateway with this spec.
+fn desk_of(spec: &Value) -> Desk {
     let mut desk = Desk::new();
-    desk.see(gateway(&json!({"durability": {"volumeClaim": claim}})));
+    desk.see(gateway(spec));
     let effects = desk.at(1000);
     desk.succeed(&effects, 1000);
     let effects = desk.at(1000);
@@ -102,6 +107,16 @@ fn a_pod_that_its_node_does_not_start_is_told_after_two_minutes() {
 }
 
 #[test]
+fn a_pod_that_is_not_started_may_wait_for_the_files_of_nats_servers() {
+    let stream = json!({"url": "nats://n", "credentialsRef": {"name": "nats"}});
+    let mut desk = desk_of(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}, "jetStream": stream}));
+    desk.see(held("edge-0", Hold::Unprepared));
+    assert!(desk.at(3000).is_empty(), "the node has just got it");
+    let message = message_of(&written(&mut desk, 123_000), "ClaimsMounted");
+    assert!(message.contains("because the namespace lacks Secret nats with the key creds, or the node"), "{message}");
+}
+
+#[test]
 fn a_gateway_without_claims_tells_of_none() {
     let mut desk = Desk::applied_at(1000);
     desk.see(unschedulable("edge-0"));
@@ -154,4 +169,29 @@ fn a_rollout_that_the_controller_has_not_seen_yet_has_not_stopped() {
     for millis in [3000, 603_000, 1_203_000] {
         assert!(events(&desk.at(millis)).is_empty());
     }
+}
+
+/// A pod of the fleet that has an hour to end.
+fn draining(name: &str) -> Object {
+    Object::ProxyPod(key(name), PodInfo { leaving: true, grace: 3600, ..fleet_pod(name, false) })
+}
+
+#[test]
+fn a_rollout_on_claims_waits_for_a_pod_that_drains_and_has_ten_minutes_once_it_is_gone() {
+    let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(draining("edge-2"));
+    desk.see(rolling(&desk, 0, 2, true));
+    let told = |desk: &mut Desk, millis: u64| events(&desk.at(millis)).len();
+    assert_eq!([3000, 603_000, 3_000_000].map(|millis| told(&mut desk, millis)), [0; 3], "it drains");
+    desk.scene.gone(Kind::ProxyPods, "edge-2");
+    assert_eq!([3_001_000, 3_600_999, 3_601_000].map(|millis| told(&mut desk, millis)), [0, 0, 1], "no pod came");
+}
+
+#[test]
+fn a_pod_that_is_there_beyond_its_grace_period_stops_a_rollout_on_claims() {
+    let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(draining("edge-2"));
+    desk.see(rolling(&desk, 0, 2, true));
+    let told = |desk: &mut Desk, millis: u64| events(&desk.at(millis)).len();
+    assert_eq!([3000, 3_662_999, 3_663_000].map(|millis| told(&mut desk, millis)), [0, 0, 1]);
 }
