@@ -18,6 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
+use proxy_api::partials::PartialShare;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use tokio::{join, select};
 
 use self::holder::Patience;
+use self::memory::Memory;
 use self::server::{connect, dead_letters, make, stores_batches, stream};
 use self::window::Window;
 use super::command::{Append, Call, Command};
@@ -33,6 +35,7 @@ use super::{Figures, Seen, StoreError};
 mod aside;
 mod holder;
 mod lease;
+mod memory;
 mod publish;
 mod pull;
 mod seen;
@@ -77,6 +80,8 @@ pub struct JetStreamSettings {
     pub dead_bytes: u64,
     /// Bytes of messages that wait for the server.
     pub queue_bytes: u32,
+    /// The memory of messages that wait for the sink.
+    pub memory: PartialShare,
 }
 
 /// A way of messages, which fails for itself.
@@ -99,8 +104,12 @@ struct Keeper {
     links: watch::Receiver<u64>,
     /// The messages for the sink. It has some only while this process has the consumer.
     window: RefCell<Window<Subject>>,
+    /// What the window takes of the memory.
+    memory: Memory,
     /// The window let messages go.
     has_room: Notify,
+    /// Whether nothing is read from the stream for want of room.
+    is_stopped: Cell<bool>,
     /// The consumer of this process, if it is the one that gives messages to the sink.
     holds: RefCell<Option<String>>,
     /// What was heard of the process that has the consumer.
@@ -198,6 +207,7 @@ impl Keeper {
         let figures = Arc::new(Mutex::new(Figures::default()));
         // The end of an inbox is unique.
         let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
+        let memory = Memory::of(&settings.memory);
         let keeper = Self {
             settings,
             client,
@@ -205,7 +215,9 @@ impl Keeper {
             id,
             links,
             window: RefCell::new(Window::new()),
+            memory,
             has_room: Notify::new(),
+            is_stopped: Cell::new(false),
             holds: RefCell::default(),
             patience: RefCell::default(),
             consumers: Cell::new(0),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Info;
 use tokio::time::sleep;
 
-use super::pull::is_full;
 use super::server::words;
 use super::{Keeper, Way};
 use crate::{Figures, StoreEvent};
@@ -28,9 +27,8 @@ impl Keeper {
                 && let Ok(info) = self.info().await
             {
                 self.figures().bytes = info.state.bytes;
-                let held = self.window.borrow().held();
                 // While there is room, each message that comes says how many there are behind it.
-                if is_full(held) {
+                if self.is_stopped.get() {
                     self.see_ahead(&info);
                 }
             }
@@ -47,6 +45,7 @@ impl Keeper {
     /// Shows what changed, and ends drains.
     pub(super) fn show(&self) {
         let window = self.window.borrow();
+        self.memory.holds(window.held());
         let mut figures = self.figures();
         figures.cursor = window.cursor();
         figures.next = window.end().saturating_add(self.ahead.get());
