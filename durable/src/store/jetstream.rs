@@ -112,6 +112,8 @@ struct Keeper {
     is_stopped: Cell<bool>,
     /// The consumer of this process, if it is the one that gives messages to the sink.
     holds: RefCell<Option<String>>,
+    /// Whether another process has the consumer, as far as is known.
+    follows: Cell<bool>,
     /// What was heard of the process that has the consumer.
     patience: RefCell<Patience>,
     /// Consumers that this process made.
@@ -131,6 +133,7 @@ struct Keeper {
     last_ack: RefCell<Option<Subject>>,
     /// Who waits until the sink has acknowledged all messages.
     drains: RefCell<Vec<oneshot::Sender<()>>>,
+    has_drains: Notify,
     /// What fails on the way in, and out.
     failures: RefCell<[Option<String>; 2]>,
     figures: Arc<Mutex<Figures>>,
@@ -219,6 +222,7 @@ impl Keeper {
             has_room: Notify::new(),
             is_stopped: Cell::new(false),
             holds: RefCell::default(),
+            follows: Cell::new(false),
             patience: RefCell::default(),
             consumers: Cell::new(0),
             ahead: Cell::new(0),
@@ -229,6 +233,7 @@ impl Keeper {
             has_acks: Notify::new(),
             last_ack: RefCell::default(),
             drains: RefCell::default(),
+            has_drains: Notify::new(),
             failures: RefCell::default(),
             figures: figures.clone(),
             next,
@@ -310,7 +315,7 @@ impl Keeper {
             }
             Call::Drain(reply) => {
                 self.drains.borrow_mut().push(reply);
-                self.show();
+                self.has_drains.notify_one();
             }
             Call::Close(closed) => {
                 let _ = closed.send(());
