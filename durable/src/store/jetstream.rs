@@ -18,7 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
-use proxy_api::partials::PartialShare;
+use proxy_api::partials::Partials;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
@@ -80,8 +80,10 @@ pub struct JetStreamSettings {
     pub dead_bytes: u64,
     /// Bytes of messages that wait for the server.
     pub queue_bytes: u32,
-    /// The memory of messages that wait for the sink.
-    pub memory: PartialShare,
+    /// The memory of messages that wait for their sinks, of which the stream has a share once it is open.
+    pub memory: Arc<Partials>,
+    /// The namespace whose share that is.
+    pub namespace: String,
 }
 
 /// A way of messages, which fails for itself.
@@ -210,7 +212,7 @@ impl Keeper {
         let figures = Arc::new(Mutex::new(Figures::default()));
         // The end of an inbox is unique.
         let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
-        let memory = Memory::of(&settings.memory);
+        let memory = Memory::of(&settings.memory.share(&settings.namespace));
         let keeper = Self {
             settings,
             client,

@@ -144,7 +144,8 @@ impl PlaceOfLog {
             blocks: durable.when_full == api::WhenFull::Block,
             dead_bytes: durable.dead_letter_bytes.unwrap_or(0),
             queue_bytes: durable::QUEUE_BYTES,
-            memory: self.memory.share(&self.namespace),
+            memory: self.memory.clone(),
+            namespace: self.namespace.clone(),
         };
         let opened = tokio::time::timeout(OPEN_WITHIN, Box::pin(Store::open_stream(settings))).await;
         let opened = opened.map_err(|_| format!("{url} does not answer within {} s", OPEN_WITHIN.as_secs()))?;
