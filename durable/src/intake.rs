@@ -31,7 +31,7 @@ pub struct Intake {
     /// The last connection whose bytes are not what the framing says.
     violation: Arc<Mutex<String>>,
     admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
-    hold: Option<Arc<dyn Fn() -> Option<Hold> + Send + Sync>>,
+    hold: Option<Arc<dyn Fn(IpAddr) -> Option<Hold> + Send + Sync>>,
     share: PartialShare,
 }
 
@@ -80,10 +80,10 @@ impl Intake {
         Self { admits: Some(Arc::new(admits)), ..Self::default() }
     }
 
-    /// As it is, and each connection keeps what `hold` gives for as long as it is open. It is closed at once if that is
-    /// nothing.
+    /// As it is, and each connection keeps what `hold` gives for its source for as long as it is open. It is closed at once
+    /// if that is nothing.
     #[must_use]
-    pub fn holding(self, hold: impl Fn() -> Option<Hold> + Send + Sync + 'static) -> Self {
+    pub fn holding(self, hold: impl Fn(IpAddr) -> Option<Hold> + Send + Sync + 'static) -> Self {
         Self { hold: Some(Arc::new(hold)), ..self }
     }
 
@@ -93,10 +93,10 @@ impl Intake {
         Self { share, ..self }
     }
 
-    /// What a connection keeps; `None`: there is no room for it, which is counted.
-    fn hold(&self) -> Option<Hold> {
+    /// What a connection from this source keeps; `None`: there is no room for it, which is counted.
+    fn hold(&self, source: IpAddr) -> Option<Hold> {
         let Some(hold) = &self.hold else { return Some(Box::new(())) };
-        let place = hold();
+        let place = hold(source.to_canonical());
         if place.is_none() {
             self.count(|figures| figures.refused_room += 1);
         }

@@ -14,8 +14,9 @@ pub const SIDECAR_STREAM: &str = "is not for sidecars: the credentials of the se
 pub const STREAM_SERVER: &str = "is for portlane run: in a cluster the gateway names the server (spec.jetStream), so that \
                                  its credentials reach no other; remove url, credentialsRef and replicas";
 
-/// Bytes of the name of a stream. A server takes 255, and a second stream has a longer name.
-const STREAM_NAME: usize = 200;
+/// Bytes of the name of a stream. A server takes 255, and the stream of dead letters has `-dead` behind it. A name that fits
+/// is never another one: the messages under it would be left.
+const STREAM_NAME: usize = 250;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

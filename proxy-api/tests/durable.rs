@@ -160,7 +160,9 @@ fn a_listener_has_a_stream_of_its_own_whatever_and_however_long_its_names_are() 
     assert_eq!(name("shop", "db.eu-1"), "portlane__shop__db_2Eeu-1__l");
     assert_eq!(name("a_", "b"), "portlane__a_5F__b__l");
     let (long, longer) = (name("shop", &"a".repeat(253)), name("shop", &format!("{}b", "a".repeat(252))));
-    assert_eq!((long.len(), longer.len()), (200, 200));
+    assert_eq!((long.len(), longer.len()), (250, 250));
     assert_ne!(long, longer, "what is cut off counts");
     assert!(long.starts_with("portlane__shop__aaa") && long.contains("a_h"), "{long}");
+    let fits = "a".repeat(250 - "portlane__shop____l".len());
+    assert_eq!(name("shop", &fits), format!("portlane__shop__{fits}__l"), "with `-dead` behind it a server takes it");
 }

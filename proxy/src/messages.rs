@@ -97,8 +97,9 @@ impl Place {
     }
 
     /// Where the log of this listener is.
-    fn of_log(&self, id: &ListenerId) -> PlaceOfLog {
-        PlaceOfLog::new(id, &self.folder, self.servers.clone()).draining(self.drains_only)
+    fn of_log(&self, id: &ListenerId, process: &Process) -> PlaceOfLog {
+        let place = PlaceOfLog::new(id, &self.folder, self.servers.clone());
+        place.within(process.messages.waiting.clone()).draining(self.drains_only)
     }
 }
 
@@ -219,7 +220,8 @@ impl Thread {
 
     /// Begins to open a log, once the one that its listener had before is closed.
     fn begin(&mut self, id: &ListenerId, durable: &Durable) -> Opening {
-        let (place, leaving, drains_only) = (self.place.of_log(id), self.leaving.remove(id), self.place.drains_only);
+        let (place, drains_only) = (self.place.of_log(id, &self.process), self.place.drains_only);
+        let leaving = self.leaving.remove(id);
         let there = place.clone();
         let before = async move {
             if let Some(leaving) = leaving {
@@ -239,7 +241,7 @@ impl Thread {
             };
             let answer = match begun.opening.take() {
                 Some(Ok(Some(opened))) => {
-                    let (place, wake) = (self.place.of_log(&id), self.wake.clone());
+                    let (place, wake) = (self.place.of_log(&id, &self.process), self.wake.clone());
                     let log = Log::new(place, begun.opening.durable(), opened, &self.process, wake);
                     self.logs.insert(id, log);
                     Ok(())

@@ -13,7 +13,7 @@ use crate::{
     agents::Agents,
     clock::Clock,
     core::{
-        capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES, beside, message_bytes},
+        capacity::{Capacity, FLOW_PLACES, FlowBounds, Messages, SESSION_PLACES},
         limiter::{FlowRegistry, Newcomer, Victim},
         session_ids::SessionIds,
         session_sources::{SessionRoom, SessionSources},
@@ -61,8 +61,8 @@ pub struct Process {
     pub lives: Arc<Lives>,
     /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
-    /// Memory of messages that have not ended.
-    pub messages: Arc<proxy_api::partials::Partials>,
+    /// Memory of messages of durable listeners.
+    pub messages: Messages,
     /// Pipes for splicing.
     pub pipes: Arc<Pipes>,
     /// The way to agents.
@@ -124,7 +124,7 @@ impl Process {
             doors: Doors::new(clock),
             lives,
             budget: Arc::new(Budget::new(capacity.held_bytes)),
-            messages: Arc::new(proxy_api::partials::Partials::new(message_bytes(memory))),
+            messages: Messages::new(memory),
             agents: Agents::none(),
             log,
             stop: Arc::default(),
@@ -138,7 +138,7 @@ impl Process {
     /// Worker threads and handshakes stay as they are: they take a small part of the memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
-        let capacity = self.limits.capacity(beside(&self.messages, memory));
+        let capacity = self.limits.capacity(self.messages.beside(memory));
         let sessions = self.sessions.resize(capacity.places());
         let flows = self.flows.resize(capacity.flow_places());
         self.budget.resize(capacity.held_bytes) || sessions || flows

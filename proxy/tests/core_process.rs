@@ -4,23 +4,19 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     num::NonZeroUsize,
-    sync::Arc,
     time::Duration,
 };
 
 use proxy::core::{
     capacity::{
-        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, SESSION_BYTES, SESSION_PLACES, beside, message_bytes,
+        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, message_bytes,
         shards_datagrams, workers,
     },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
     no_ports::{self, Found, NoPorts},
 };
-use proxy_api::{
-    doors::{Admission, Evict, Places},
-    partials::Partials,
-};
+use proxy_api::doors::{Admission, Evict, Places};
 
 const MIB: u64 = 1 << 20;
 /// The default budget of buffered bytes.
@@ -62,12 +58,15 @@ fn sessions_fit_into_the_memory_beside_the_process_and_its_buffers() {
 fn messages_that_have_not_ended_have_an_eighth_of_the_memory_while_durable_listeners_run() {
     assert_eq!(message_bytes(Some(96 * MIB)), 12 << 20);
     assert_eq!((message_bytes(Some(MIB)), message_bytes(Some(2048 * MIB)), message_bytes(None)), (4 << 20, HELD, HELD));
-    let messages = Arc::new(Partials::new(0));
-    assert_eq!(beside(&messages, Some(96 * MIB)), Some(96 * MIB), "none runs");
-    let share = messages.share("ns");
-    assert_eq!((beside(&messages, Some(96 * MIB)), beside(&messages, None)), (Some(84 * MIB), None));
-    drop(share);
-    assert_eq!(beside(&messages, Some(96 * MIB)), Some(96 * MIB));
+    let messages = Messages::new(None);
+    let beside = |memory| messages.beside(memory);
+    assert_eq!(beside(Some(96 * MIB)), Some(96 * MIB), "none runs");
+    let share = messages.partial.share("ns");
+    assert_eq!((beside(Some(96 * MIB)), beside(None)), (Some(84 * MIB), None));
+    let of_stream = messages.waiting.share("ns");
+    assert_eq!(beside(Some(96 * MIB)), Some(72 * MIB), "as much for a stream");
+    drop((share, of_stream));
+    assert_eq!(beside(Some(96 * MIB)), Some(96 * MIB));
 }
 
 #[test]

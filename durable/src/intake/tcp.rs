@@ -100,9 +100,15 @@ fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) 
     if !intake.admits(peer.ip()) {
         return None;
     }
-    let held = intake.hold()?;
     match places.admit(peer.ip(), now) {
-        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => Some((place, held)),
+        Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => {
+            // Asked last: to make room for a connection costs others theirs.
+            let held = intake.hold(peer.ip());
+            if held.is_none() {
+                places.release(place, now);
+            }
+            held.map(|held| (place, held))
+        }
         Admission::Refuse(refusal) => {
             intake.count(|figures| match refusal {
                 Refusal::SourceFull | Refusal::SourceRate => figures.refused_source += 1,

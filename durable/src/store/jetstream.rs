@@ -18,6 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
+use proxy_api::partials::Partials;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use tokio::{join, select};
 
 use self::holder::Patience;
+use self::memory::Memory;
 use self::server::{connect, dead_letters, make, stores_batches, stream};
 use self::window::Window;
 use super::command::{Append, Call, Command};
@@ -33,6 +35,7 @@ use super::{Figures, Seen, StoreError};
 mod aside;
 mod holder;
 mod lease;
+mod memory;
 mod publish;
 mod pull;
 mod seen;
@@ -77,6 +80,10 @@ pub struct JetStreamSettings {
     pub dead_bytes: u64,
     /// Bytes of messages that wait for the server.
     pub queue_bytes: u32,
+    /// The memory of messages that wait for their sinks, of which the stream has a share once it is open.
+    pub memory: Arc<Partials>,
+    /// The namespace whose share that is.
+    pub namespace: String,
 }
 
 /// A way of messages, which fails for itself.
@@ -99,10 +106,16 @@ struct Keeper {
     links: watch::Receiver<u64>,
     /// The messages for the sink. It has some only while this process has the consumer.
     window: RefCell<Window<Subject>>,
+    /// What the window takes of the memory.
+    memory: Memory,
     /// The window let messages go.
     has_room: Notify,
+    /// Whether nothing is read from the stream for want of room.
+    is_stopped: Cell<bool>,
     /// The consumer of this process, if it is the one that gives messages to the sink.
     holds: RefCell<Option<String>>,
+    /// Whether another process has the consumer, as far as is known.
+    follows: Cell<bool>,
     /// What was heard of the process that has the consumer.
     patience: RefCell<Patience>,
     /// Consumers that this process made.
@@ -122,6 +135,7 @@ struct Keeper {
     last_ack: RefCell<Option<Subject>>,
     /// Who waits until the sink has acknowledged all messages.
     drains: RefCell<Vec<oneshot::Sender<()>>>,
+    has_drains: Notify,
     /// What fails on the way in, and out.
     failures: RefCell<[Option<String>; 2]>,
     figures: Arc<Mutex<Figures>>,
@@ -198,6 +212,7 @@ impl Keeper {
         let figures = Arc::new(Mutex::new(Figures::default()));
         // The end of an inbox is unique.
         let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
+        let memory = Memory::of(&settings.memory.share(&settings.namespace));
         let keeper = Self {
             settings,
             client,
@@ -205,8 +220,11 @@ impl Keeper {
             id,
             links,
             window: RefCell::new(Window::new()),
+            memory,
             has_room: Notify::new(),
+            is_stopped: Cell::new(false),
             holds: RefCell::default(),
+            follows: Cell::new(false),
             patience: RefCell::default(),
             consumers: Cell::new(0),
             ahead: Cell::new(0),
@@ -217,6 +235,7 @@ impl Keeper {
             has_acks: Notify::new(),
             last_ack: RefCell::default(),
             drains: RefCell::default(),
+            has_drains: Notify::new(),
             failures: RefCell::default(),
             figures: figures.clone(),
             next,
@@ -298,7 +317,7 @@ impl Keeper {
             }
             Call::Drain(reply) => {
                 self.drains.borrow_mut().push(reply);
-                self.show();
+                self.has_drains.notify_one();
             }
             Call::Close(closed) => {
                 let _ = closed.send(());

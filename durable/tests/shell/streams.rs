@@ -1,8 +1,9 @@
 //! Messages over TCP and RELP, on loopback.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use durable::intake::{Framing, Hold, Intake, Limits, Oversize, Protocol, TcpSettings};
@@ -283,7 +284,7 @@ async fn a_connection_of_a_source_that_is_not_admitted_is_closed_and_counted() {
 async fn a_connection_for_which_there_is_no_room_is_closed_and_counted_and_one_that_ends_gives_its_room_back() {
     let room = Arc::new(Semaphore::new(1));
     let all = room.clone();
-    let hold = move || -> Option<Hold> { Some(Box::new(all.clone().try_acquire_owned().ok()?)) };
+    let hold = move |_: IpAddr| -> Option<Hold> { Some(Box::new(all.clone().try_acquire_owned().ok()?)) };
     let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
     let test = async {
         let first = port.connect().await;
@@ -293,6 +294,29 @@ async fn a_connection_for_which_there_is_no_room_is_closed_and_counted_and_one_t
         drop(first);
         port.until(|figures| figures.connections == 0).await;
         assert_eq!(room.available_permits(), 1);
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+#[tokio::test]
+async fn a_connection_for_which_its_source_has_no_place_takes_nothing_of_the_process_and_one_without_room_no_place() {
+    let (asked, has_room) = (Arc::<AtomicUsize>::default(), Arc::new(AtomicBool::new(false)));
+    let (count, room) = (asked.clone(), has_room.clone());
+    let hold = move |_: IpAddr| -> Option<Hold> {
+        count.fetch_add(1, Ordering::Relaxed);
+        room.load(Ordering::Relaxed).then(|| Box::new(()) as Hold)
+    };
+    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
+    let test = async {
+        for _ in 0..3 {
+            assert_eq!(rest(&mut port.connect().await).await, b"");
+        }
+        has_room.store(true, Ordering::Relaxed);
+        let _open = (port.connect().await, port.connect().await);
+        port.until(|figures| figures.connections == 2).await;
+        assert_eq!(rest(&mut port.connect().await).await, b"");
+        let figures = port.intake.figures();
+        assert_eq!((figures.refused_room, figures.refused_source, asked.load(Ordering::Relaxed)), (3, 1, 5));
     };
     port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
 }
@@ -309,7 +333,7 @@ impl Drop for Panics {
 #[tokio::test]
 async fn a_connection_that_panics_gives_its_place_back() {
     let is_first = AtomicBool::new(true);
-    let hold = move || -> Option<Hold> { Some(Box::new(Panics(is_first.swap(false, Ordering::Relaxed)))) };
+    let hold = move |_: IpAddr| -> Option<Hold> { Some(Box::new(Panics(is_first.swap(false, Ordering::Relaxed)))) };
     let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
     let test = async {
         let first = port.connect().await;

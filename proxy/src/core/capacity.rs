@@ -1,6 +1,6 @@
 //! What fits into the memory of the process: sessions, handshakes, buffered bytes, worker threads.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use proxy_api::{
     doors::{Bounds, Evict},
@@ -31,7 +31,8 @@ const WORKER_BYTES: u64 = 3 << 20;
 const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
-/// Messages of durable listeners that have not ended get this part of the memory,
+/// Messages of durable listeners that have not ended get this part of the memory, and those of streams that wait for sinks
+/// as much,
 const MESSAGE_PART: u64 = 8;
 /// but no less, so that there is room for a longest one (1 MiB),
 const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
@@ -71,20 +72,45 @@ const FEW_WORKERS: usize = 2;
 const SHARD_PART: usize = 8;
 
 /// Most bytes of messages that have not ended, over all durable listeners of a process with this memory limit in bytes, if
-/// any.
+/// any. Those of streams that wait for sinks have as many.
 #[must_use]
 pub fn message_bytes(memory: Option<u64>) -> usize {
     let part = memory.map_or(MOST_MESSAGE_BYTES, |memory| memory / MESSAGE_PART);
     usize::try_from(part.clamp(LEAST_MESSAGE_BYTES, MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX)
 }
 
-/// Adapts `messages` to this memory limit, and returns the memory for all else: while durable listeners run, they have
-/// theirs for themselves.
-#[must_use]
-pub fn beside(messages: &Partials, memory: Option<u64>) -> Option<u64> {
-    let bytes = message_bytes(memory);
-    messages.resize(bytes);
-    memory.map(|memory| if messages.is_used() { memory.saturating_sub(bytes as u64) } else { memory })
+/// Memory of messages of durable listeners.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    /// Of those that have not ended.
+    pub partial: Arc<Partials>,
+    /// Of those of streams that wait for sinks.
+    pub waiting: Arc<Partials>,
+}
+
+impl Messages {
+    /// The memory of a process with this memory limit in bytes, if any.
+    #[must_use]
+    pub fn new(memory: Option<u64>) -> Self {
+        let part = || Arc::new(Partials::new(message_bytes(memory)));
+        Self { partial: part(), waiting: part() }
+    }
+
+    /// Whether there is a listener that takes messages, or has a stream.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.partial.is_used() || self.waiting.is_used()
+    }
+
+    /// Adapts to this memory limit, and returns the memory for all else: while there are such listeners, their messages have
+    /// theirs for themselves.
+    #[must_use]
+    pub fn beside(&self, memory: Option<u64>) -> Option<u64> {
+        let (bytes, parts) = (message_bytes(memory), [&self.partial, &self.waiting]);
+        parts.iter().for_each(|part| part.resize(bytes));
+        let used = parts.iter().filter(|part| part.is_used()).count();
+        memory.map(|memory| memory.saturating_sub(used.saturating_mul(bytes) as u64))
+    }
 }
 
 /// Bounds of a process.

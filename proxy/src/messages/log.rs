@@ -101,7 +101,8 @@ impl Log {
             shared.counters.admits(&shared.spec.load(), source)
         });
         let (listener, all) = (current.clone(), process.clone());
-        let intake = intake.holding(move || listener.load_full().and_then(|shared| room::take(&shared, &all)));
+        let intake =
+            intake.holding(move |source| listener.load_full().and_then(|shared| room::take(&shared, &all, source)));
         Self {
             place,
             store,

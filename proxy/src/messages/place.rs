@@ -3,10 +3,11 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use durable::{Folder, FolderError, Presence, Store, StoreSettings};
-use proxy_api::{self as api, Durable, ListenerId, stream_name};
+use proxy_api::{self as api, Durable, ListenerId, partials::Partials, stream_name};
 use tokio::task::spawn_blocking;
 
 use super::settings;
@@ -34,6 +35,12 @@ pub(super) struct PlaceOfLog {
     folder: PathBuf,
     /// The name of the stream.
     stream: String,
+    /// The namespace of the listener.
+    #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
+    namespace: String,
+    /// The memory of messages of streams that wait for sinks.
+    #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
+    memory: Arc<Partials>,
     /// What its server is reached with.
     #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
     server: ServerFiles,
@@ -44,7 +51,13 @@ pub(super) struct PlaceOfLog {
 impl PlaceOfLog {
     /// The place of a listener. Folders are in `folder`.
     pub(super) fn new(id: &ListenerId, folder: &Path, server: ServerFiles) -> Self {
-        Self { folder: folder.join(path(id)), stream: stream_name(id), server, drains_only: false }
+        let (namespace, memory) = (id.origin.namespace.clone(), Arc::new(Partials::new(usize::MAX)));
+        Self { folder: folder.join(path(id)), stream: stream_name(id), namespace, memory, server, drains_only: false }
+    }
+
+    /// The same place, where messages of a stream have a share of this memory while they wait for the sink.
+    pub(super) fn within(self, memory: Arc<Partials>) -> Self {
+        Self { memory, ..self }
     }
 
     /// The same place, whose log has only to become empty if that is true.
@@ -131,6 +144,8 @@ impl PlaceOfLog {
             blocks: durable.when_full == api::WhenFull::Block,
             dead_bytes: durable.dead_letter_bytes.unwrap_or(0),
             queue_bytes: durable::QUEUE_BYTES,
+            memory: self.memory.clone(),
+            namespace: self.namespace.clone(),
         };
         let opened = tokio::time::timeout(OPEN_WITHIN, Box::pin(Store::open_stream(settings))).await;
         let opened = opened.map_err(|_| format!("{url} does not answer within {} s", OPEN_WITHIN.as_secs()))?;

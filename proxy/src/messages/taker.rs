@@ -42,7 +42,7 @@ impl Taker {
                 OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
                     Ok(own) => {
                         let Some(settings) = self.taking.tcp() else { return };
-                        let share = process.messages.share(&listener.origin.namespace);
+                        let share = process.messages.partial.share(&listener.origin.namespace);
                         serve(&own, &self.store, settings, &self.intake.within(share)).await;
                         return;
                     }

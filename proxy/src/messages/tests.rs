@@ -28,7 +28,7 @@ fn process() -> Process {
 }
 
 /// A process with this memory limit in bytes, if any.
-fn process_with(memory: Option<u64>) -> Process {
+pub(super) fn process_with(memory: Option<u64>) -> Process {
     let lives = Lives::new(Clock::start());
     let guard = lives.guard("log");
     let log = crate::log::Log::start(LogFormat::Text, Level::Error, 16, Box::new(io::sink()), guard);
@@ -39,7 +39,7 @@ fn durable(store: api::Store) -> Durable {
     Durable { framing: api::Framing::Datagram, ..fixtures::durable(store) }
 }
 
-fn disk() -> Durable {
+pub(super) fn disk() -> Durable {
     durable(api::Store::Disk { max_bytes: 16 << 20 })
 }
 
@@ -99,7 +99,7 @@ fn log(files: impl Files + Send + 'static, folder: &Path, process: &Process, wak
 }
 
 /// A listener with these settings.
-fn shared(durable: Durable) -> Arc<Shared> {
+pub(super) fn shared(durable: Durable) -> Arc<Shared> {
     Shared::new(id("l"), listener(durable), Arc::default(), Arc::default())
 }
 

@@ -58,9 +58,13 @@ impl Keeper {
     pub(super) async fn lease(&self, links: &mut watch::Receiver<u64>) -> Result<Option<PullConsumer>, String> {
         loop {
             let holder = match Box::pin(self.try_lease()).await? {
-                Tried::Taken(consumer) => return Ok(Some(*consumer)),
+                Tried::Taken(consumer) => {
+                    self.follows.set(false);
+                    return Ok(Some(*consumer));
+                }
                 Tried::Held(holder) => holder,
             };
+            self.follows.set(true);
             self.let_go();
             self.works(Way::Out);
             select! {

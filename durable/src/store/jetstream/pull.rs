@@ -10,18 +10,20 @@ use tokio::time::sleep;
 
 use super::aside::origin;
 use super::window::Given;
-use super::{Keeper, PAUSE, Way};
+use super::{HEADERS, Keeper, PAUSE, Way};
 use crate::Kept;
 
 /// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
 pub(super) const HELD: usize = 10_000;
-/// No more are asked for while so many bytes of them are held, and no more bytes at once.
+/// No more are asked for while so many bytes of them are held.
 const HELD_BYTES: usize = 16 << 20;
+/// Bytes that are asked for at once, or as many as the longest message of the server may have.
+const PULL_BYTES: usize = 2 << 20;
 /// How long the server waits for the messages that it was asked for.
 const PULL_FOR: Duration = Duration::from_secs(30);
 
 /// Whether so many messages, and bytes of them, are all that is held.
-pub(super) const fn is_full((messages, bytes): (usize, usize)) -> bool {
+const fn is_full((messages, bytes): (usize, usize)) -> bool {
     messages >= HELD || bytes >= HELD_BYTES
 }
 
@@ -48,8 +50,8 @@ impl Keeper {
         self.connected(Way::Out, &mut links).await?;
         let Some(consumer) = Box::pin(self.lease(&mut links)).await? else { return Ok(()) };
         self.works(Way::Out);
-        while let Some(room) = self.room(&mut links).await {
-            let asked = consumer.batch().max_messages(room).max_bytes(HELD_BYTES).expires(PULL_FOR);
+        while let Some((messages, bytes)) = self.room(&mut links).await {
+            let asked = consumer.batch().max_messages(messages).max_bytes(bytes).expires(PULL_FOR);
             let mut batch = Box::pin(asked.messages()).await.map_err(|error| self.words("read", &error))?;
             let mut count: usize = 0;
             loop {
@@ -72,15 +74,21 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits until there is room in the window. Returns for how many messages; `None`: the connection changed.
-    async fn room(&self, links: &mut watch::Receiver<u64>) -> Option<usize> {
+    /// Waits until there is room in the window, and memory for it. Returns for how many messages, and bytes of them; `None`:
+    /// the connection changed.
+    async fn room(&self, links: &mut watch::Receiver<u64>) -> Option<(usize, usize)> {
         loop {
             let held = self.window.borrow().held();
-            if !is_full(held) {
-                return Some(HELD - held.0);
+            let bytes = self.client.max_payload().saturating_add(HEADERS).clamp(PULL_BYTES, HELD_BYTES);
+            let has_room = !is_full(held) && self.memory.has_room(held, bytes);
+            self.is_stopped.set(!has_room);
+            if has_room {
+                return Some((HELD - held.0, bytes));
             }
             select! {
                 () = self.has_room.notified() => {}
+                // Other windows may have let messages go.
+                () = sleep(PAUSE * 10) => {}
                 _ = links.changed() => return None,
             }
         }

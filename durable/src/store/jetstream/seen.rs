@@ -5,34 +5,59 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
+use tokio::select;
 use tokio::time::sleep;
 
-use super::pull::is_full;
 use super::server::words;
 use super::{Keeper, Way};
 use crate::{Figures, StoreEvent};
 
 /// How often the size of the stream is looked up.
 const TICK: Duration = Duration::from_secs(5);
+/// The same while somebody waits until the sink has all messages.
+const DRAIN_TICK: Duration = Duration::from_millis(200);
+
+/// Whether this process has nothing left for the sink, where so many messages wait for the server, and so many are held
+/// for the sink. What the stream has is for whoever has the consumer. Unless that is another process (`follows`), the
+/// server has to say that there is nothing: what was published a moment ago may not have come back yet.
+fn is_drained((waiting, held): (usize, usize), follows: bool, in_stream: Option<u64>) -> bool {
+    waiting == 0 && held == 0 && (follows || in_stream == Some(0))
+}
 
 impl Keeper {
     /// Looks up the size of the stream now and then, while this process has the consumer: figures of a listener add up
     /// over its proxies.
     pub(super) async fn look(&self) {
         loop {
-            sleep(TICK).await;
-            let holds = self.holds.borrow().is_some();
-            // A failure is told by those who publish and pull.
-            if holds
-                && self.is_connected()
-                && let Ok(info) = self.info().await
-            {
-                self.figures().bytes = info.state.bytes;
-                let held = self.window.borrow().held();
-                // While there is room, each message that comes says how many there are behind it.
-                if is_full(held) {
-                    self.see_ahead(&info);
-                }
+            let is_draining = !self.drains.borrow().is_empty();
+            select! {
+                () = sleep(if is_draining { DRAIN_TICK } else { TICK }) => {}
+                () = self.has_drains.notified() => {}
+            }
+            self.look_once().await;
+        }
+    }
+
+    async fn look_once(&self) {
+        // What is published after the look is not in it.
+        let waiting = self.waiting.get();
+        let is_draining = !self.drains.borrow().is_empty();
+        let is_wanted = is_draining || self.holds.borrow().is_some();
+        // A failure is told by those who publish and pull.
+        let info = if is_wanted && self.is_connected() { self.info().await.ok() } else { None };
+        let holds = self.holds.borrow().is_some();
+        if let Some(info) = info.as_ref().filter(|_| holds) {
+            self.figures().bytes = info.state.bytes;
+            // While there is room, each message that comes says how many there are behind it.
+            if is_draining || self.is_stopped.get() {
+                self.see_ahead(info);
+            }
+        }
+        let held = self.window.borrow().held().0;
+        if is_draining && is_drained((waiting, held), self.follows.get(), info.map(|info| info.state.messages)) {
+            for drained in self.drains.borrow_mut().drain(..) {
+                // The caller may not wait any more.
+                let _ = drained.send(());
             }
         }
     }
@@ -44,19 +69,14 @@ impl Keeper {
         self.show();
     }
 
-    /// Shows what changed, and ends drains.
+    /// Shows what changed.
     pub(super) fn show(&self) {
         let window = self.window.borrow();
+        self.memory.holds(window.held());
         let mut figures = self.figures();
         figures.cursor = window.cursor();
         figures.next = window.end().saturating_add(self.ahead.get());
         figures.oldest_received_millis = window.oldest_received_millis();
-        if self.waiting.get() == 0 && figures.cursor >= figures.next {
-            for drained in self.drains.borrow_mut().drain(..) {
-                // The caller may not wait any more.
-                let _ = drained.send(());
-            }
-        }
     }
 
     pub(super) fn figures(&self) -> MutexGuard<'_, Figures> {
@@ -90,5 +110,21 @@ impl Keeper {
 
     pub(super) fn words(&self, doing: &str, error: &dyn Display) -> String {
         words(&self.settings, doing, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_sent_once_nothing_waits_here_and_the_server_or_another_process_has_the_rest() {
+        assert!(is_drained((0, 0), false, Some(0)));
+        assert!(!is_drained((0, 0), false, Some(1)), "it has not come back yet");
+        assert!(!is_drained((0, 0), false, None), "nobody knows what the stream has");
+        assert!(is_drained((0, 0), true, Some(1)) && is_drained((0, 0), true, None), "another process sends it");
+        for (waiting, held) in [(1, 0), (0, 1)] {
+            assert!(!is_drained((waiting, held), true, Some(0)), "{waiting} {held}");
+        }
     }
 }

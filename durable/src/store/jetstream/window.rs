@@ -94,9 +94,9 @@ impl<W> Window<W> {
         Given::New { missing }
     }
 
-    /// Reads from this number on.
+    /// Reads from this number on. What is before the cursor never comes, and whoever waited for it would ask at once again.
     pub(super) fn read(&self, from: u64, bound: ReadBound) -> ReadMessages {
-        let mut read = ReadMessages { messages: Vec::new(), next: from };
+        let mut read = ReadMessages { messages: Vec::new(), next: from.max(self.cursor) };
         let mut bytes = 0;
         let start = self.held.partition_point(|(kept, _)| kept.number < from);
         for (kept, _) in self.held.iter().skip(start).take(bound.messages) {
@@ -184,6 +184,8 @@ mod tests {
         window.let_go();
         assert_eq!((window.held(), window.cursor(), window.end()), ((0, 0), 5, 5));
         assert_eq!(window.last_sequence(), None);
+        let read = window.read(1, ALL);
+        assert_eq!((numbers(&read), read.next), (vec![], 5), "nobody waits for what was let go");
         assert_eq!(window.give(kept(4), 43), Given::New { missing: 0 }, "nobody knows what came between");
         assert_eq!(window.give(kept(5), 50), Given::New { missing: 0 });
         assert_eq!((numbers(&window.read(0, ALL)), window.last_sequence()), (vec![5, 6], Some(5)));
