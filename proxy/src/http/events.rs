@@ -196,11 +196,13 @@ fn state(view: &View) -> Bytes {
 
 /// One event of a stream. JSON has no line breaks, which would end the data.
 fn frame(event: &str, data: &impl Serialize) -> Bytes {
-    match serde_json::to_string(data) {
-        Ok(data) => format!("retry: {RETRY}\nevent: {event}\ndata: {data}\n\n").into(),
-        // Only maps without text keys fail, of which there are none.
-        Err(_) => Bytes::new(),
+    let mut text = format!("retry: {RETRY}\nevent: {event}\ndata: ").into_bytes();
+    // Only maps without text keys fail, of which there are none.
+    if serde_json::to_writer(&mut text, data).is_err() {
+        return Bytes::new();
     }
+    text.extend_from_slice(b"\n\n");
+    text.into()
 }
 
 #[cfg(test)]
