@@ -189,9 +189,10 @@ struct Notices {
 fn state(view: &View) -> Bytes {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let report = view.report.borrow();
-    let seen = view.metrics.seen(&page::shown(&report));
+    let shown = page::shown(&report);
+    let seen = view.metrics.seen(&shown);
     let at = u64::try_from(now).unwrap_or(u64::MAX);
-    frame("state", &page::state(&report, seen, view.metrics.totals(), at))
+    frame("state", &page::state(&report, &shown, seen, view.metrics.totals(), at))
 }
 
 /// One event of a stream. JSON has no line breaks, which would end the data.
