@@ -204,18 +204,17 @@ async fn selected(thread: &Thread, selection: &Selection) -> LiveSessions {
     let now = worker.process.clock.millis();
     let mut live = LiveSessions::default();
     let counts_all = is_of_all(selection);
-    let is_complete = |live: &LiveSessions| counts_all && live.sessions.len() >= selection.limit;
+    let is_enough = |live: &LiveSessions| counts_all && live.sessions.len() >= selection.limit;
     let mut from = 0;
-    while !is_complete(&live) && list(worker, from..from + LISTED_AT_ONCE, selection, now, &mut live) {
+    while !is_enough(&live) && list(worker, from..from + LISTED_AT_ONCE, selection, now, &mut live) {
         from += LISTED_AT_ONCE;
         yield_now().await;
     }
-    if is_complete(&live) {
-        // Some that are listed may have ended meanwhile.
+    thread.udp.list(now, selection, &mut live, is_enough).await;
+    if is_enough(&live) {
         let all = worker.sessions.borrow().len() + thread.udp.flows();
+        // Some that are listed may have ended meanwhile.
         live.total = all.max(live.sessions.len()) as u64;
-    } else {
-        thread.udp.list(now, selection, &mut live).await;
     }
     live
 }
