@@ -140,8 +140,8 @@ impl fmt::Display for Origin {
 
 /// Permanent identity of a listener. As text the text of its origin, then `/LISTENER`: texts of three parts name listeners of a
 /// `PortForward`, as releases before the kind wrote them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ListenerId {
     /// The object that the listener comes from.
     pub origin: Origin,
@@ -200,9 +200,9 @@ impl TryFrom<String> for ListenerId {
     }
 }
 
-impl From<ListenerId> for String {
-    fn from(id: ListenerId) -> Self {
-        id.to_string()
+impl Serialize for ListenerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -224,6 +224,7 @@ mod tests {
     fn the_id_of_a_port_forward_reads_and_writes_as_it_always_did() {
         let id = ListenerId::new(Origin::port_forward("shop", "db"), "pg");
         assert_eq!((id.to_string().as_str(), read("shop/db/pg")), ("shop/db/pg", Ok(id.clone())));
+        assert_eq!(serde_json::to_value(&id).expect("JSON"), "shop/db/pg");
         assert_eq!(read("PortForward/shop/db/pg"), Ok(id), "the kind may be written");
     }
 

@@ -1,6 +1,6 @@
 //! Live sessions of a proxy: what the operator asks for, and the answer.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +118,7 @@ pub struct LiveSession {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// The listener.
-    pub listener: ListenerId,
+    pub listener: Arc<ListenerId>,
     /// TCP or UDP.
     pub protocol: Transport,
     /// Client address: the peer, or the source in its PROXY header.

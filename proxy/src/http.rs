@@ -1,6 +1,7 @@
 //! The HTTP endpoints of a proxy: health (livez, readyz, metrics) and admin (a page, config, conns, drain).
 //! The control thread serves both, so that a scrape takes no time from workers.
 
+mod conns;
 mod events;
 mod page;
 mod scrape;
@@ -20,7 +21,7 @@ use hyper::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use portlane_page::request::{are_own, is_of_another_page};
-use proxy_api::{Report, Selection};
+use proxy_api::Report;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::serve::{serve, serve_file, serve_stream, serve_texts};
@@ -177,7 +178,7 @@ async fn respond(guest: &Guest, view: &View, request: &Request<Incoming>) -> Res
         (&Method::GET, "/config") => config(view).await,
         (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
         (&Method::GET, "/lag") => json(serde_json::to_string_pretty(&view.metrics.lag())),
-        (&Method::GET, "/conns") => conns(view, request.uri().query()).await,
+        (&Method::GET, "/conns") => conns::list(view, request.uri().query()).await,
         // Only HEAD gets here.
         (&Method::GET, "/events") => typed(STREAM, ""),
         (&Method::POST, "/drain") => drain(view, request.uri().query()).await,
@@ -267,19 +268,6 @@ async fn config(view: &View) -> Response<Full<Bytes>> {
     }
 }
 
-async fn conns(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
-    let limit = query.and_then(|query| query.strip_prefix("limit=")).map_or(Ok(SESSIONS), str::parse::<usize>);
-    let Ok(limit) = limit.map(|limit| limit.min(SESSIONS)) else {
-        return text(StatusCode::BAD_REQUEST, "limit must be a whole number: GET /conns?limit=100\n");
-    };
-    let (reply, answer) = oneshot::channel();
-    let some = Selection { limit, ..Selection::default() };
-    if view.control.send(Control::Inspect(some, reply)).await.is_err() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is shutting down\n");
-    }
-    json(serde_json::to_string_pretty(&answer.await.unwrap_or_default().sessions))
-}
-
 async fn drain(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
     let seconds = query.and_then(|query| query.strip_prefix("seconds=")).map_or(Ok(300), str::parse::<u64>);
     let Ok(seconds) = seconds else {
@@ -291,7 +279,7 @@ async fn drain(view: &View, query: Option<&str>) -> Response<Full<Bytes>> {
     text(StatusCode::ACCEPTED, "draining\n")
 }
 
-fn json(body: Result<String, serde_json::Error>) -> Response<Full<Bytes>> {
+fn json(body: Result<impl Into<Bytes>, serde_json::Error>) -> Response<Full<Bytes>> {
     match body {
         Ok(body) => typed("application/json", body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),

@@ -165,10 +165,19 @@ impl Sockets {
         }
     }
 
-    /// Adds the selected flows. The worker yields to its other tasks in between.
-    pub async fn list(&self, now: u64, selection: &Selection, live: &mut LiveSessions) {
+    /// Adds the selected flows, until what was listed is enough. The worker yields to its other tasks in between.
+    pub async fn list(
+        &self,
+        now: u64,
+        selection: &Selection,
+        live: &mut LiveSessions,
+        is_enough: impl Fn(&LiveSessions) -> bool,
+    ) {
         for socket in self.all() {
             for slice in 0..SLICES {
+                if is_enough(live) {
+                    return;
+                }
                 if socket.list(slice, now, selection, live) {
                     yield_now().await;
                 }

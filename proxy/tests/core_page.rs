@@ -57,7 +57,8 @@ fn listeners_are_grouped_by_forward_with_their_state_and_what_was_read_of_them()
     ]);
     let counts = Totals { live: 1, opened: 2, refused: 0, up: 3, down: 4 };
     let seen = Seen { address: Some("*:1/TCP".to_owned()), counts, ..Seen::default() };
-    let state = state(&report, BTreeMap::from([(id("ns/f/a"), seen)]), counts, 5);
+    let seen = BTreeMap::from([(Arc::new(id("ns/f/a")), seen)]);
+    let state = state(&report, &shown(&report), seen, counts, 5);
     assert_eq!(state.listeners, Tally { all: 3, bound: 1, failed: 1, draining: 1, omitted: 0 });
     let json = serde_json::to_value(&state).expect("JSON");
     assert!(json["at"] == 5 && json["totals"]["down"] == 4, "{json}");
@@ -73,8 +74,9 @@ fn listeners_are_grouped_by_forward_with_their_state_and_what_was_read_of_them()
 fn of_many_listeners_those_that_do_not_run_are_shown() {
     let many = (0..LISTENERS).map(|at| (id(&format!("a/f/{at}")), ListenerState::Bound));
     let report = report(many.chain([(id("z/f/last"), ListenerState::Failed)]));
-    assert!(shown(&report).contains(&id("z/f/last")));
-    let state = state(&report, BTreeMap::new(), Totals::default(), 0);
+    let shown = shown(&report);
+    assert!(shown.contains(&id("z/f/last")));
+    let state = state(&report, &shown, BTreeMap::new(), Totals::default(), 0);
     assert_eq!((state.listeners.all, state.listeners.omitted), (LISTENERS + 1, 1));
     let rows: usize = state.forwards.iter().map(|forward| forward.listeners.len()).sum();
     assert_eq!(rows, LISTENERS);

@@ -16,7 +16,7 @@ fn children(pid: u32) -> impl Iterator<Item = u32> {
 }
 
 /// The first number of `schedstat`: nanoseconds on a CPU.
-fn run_time(path: &std::path::Path) -> Option<u64> {
+pub(crate) fn run_time(path: &std::path::Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()
 }
 

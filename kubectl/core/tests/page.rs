@@ -8,6 +8,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use kubectl_core::{
     top::Sample,
 };
 use operator_core::ObjectKey;
-use proxy::core::page::{Health, Listed as ProxyEndpoint, Seen, Totals};
+use proxy::core::page::{Health, Listed as ProxyEndpoint, Seen, Totals, shown, state};
 use proxy_api::{BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, Revision};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -191,8 +192,8 @@ fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
         healthy: 1,
         listed: vec![ProxyEndpoint { address, health: Health::Healthy, live: 0 }],
     };
-    let seen = BTreeMap::from([(id, Seen { backends: vec![backend], ..Seen::default() })]);
-    let of_proxy = serde_json::json!(proxy::core::page::state(&report, seen, Totals::default(), 1));
+    let seen = BTreeMap::from([(Arc::new(id), Seen { backends: vec![backend], ..Seen::default() })]);
+    let of_proxy = serde_json::json!(state(&report, &shown(&report), seen, Totals::default(), 1));
     let of_cluster = serde_json::json!(page().take(reading(&scene(), "now", 10)));
     let (mut read, mut has) = (BTreeSet::new(), BTreeSet::new());
     fields(&of_proxy, "", &mut read);

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter::Sum,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report, Version};
@@ -221,8 +221,13 @@ pub struct Row<'a> {
 
 /// The state at `at` (milliseconds since 1970), with what was read of the listeners that are [`shown`].
 #[must_use]
-pub fn state(report: &Report, mut seen: BTreeMap<ListenerId, Seen>, totals: Totals, at: u64) -> State<'_> {
-    let shown = shown(report);
+pub fn state<'a>(
+    report: &'a Report,
+    shown: &BTreeSet<&ListenerId>,
+    mut seen: BTreeMap<Arc<ListenerId>, Seen>,
+    totals: Totals,
+    at: u64,
+) -> State<'a> {
     let mut forwards: Vec<Forward<'_>> = Vec::new();
     let mut origin = None;
     for (id, of) in report.listeners.iter().filter(|(id, _)| shown.contains(id)) {

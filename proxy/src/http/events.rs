@@ -189,18 +189,21 @@ struct Notices {
 fn state(view: &View) -> Bytes {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let report = view.report.borrow();
-    let seen = view.metrics.seen(&page::shown(&report));
+    let shown = page::shown(&report);
+    let seen = view.metrics.seen(&shown);
     let at = u64::try_from(now).unwrap_or(u64::MAX);
-    frame("state", &page::state(&report, seen, view.metrics.totals(), at))
+    frame("state", &page::state(&report, &shown, seen, view.metrics.totals(), at))
 }
 
 /// One event of a stream. JSON has no line breaks, which would end the data.
 fn frame(event: &str, data: &impl Serialize) -> Bytes {
-    match serde_json::to_string(data) {
-        Ok(data) => format!("retry: {RETRY}\nevent: {event}\ndata: {data}\n\n").into(),
-        // Only maps without text keys fail, of which there are none.
-        Err(_) => Bytes::new(),
+    let mut text = format!("retry: {RETRY}\nevent: {event}\ndata: ").into_bytes();
+    // Only maps without text keys fail, of which there are none.
+    if serde_json::to_writer(&mut text, data).is_err() {
+        return Bytes::new();
     }
+    text.extend_from_slice(b"\n\n");
+    text.into()
 }
 
 #[cfg(test)]

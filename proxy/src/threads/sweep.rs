@@ -203,13 +203,26 @@ async fn selected(thread: &Thread, selection: &Selection) -> LiveSessions {
     let worker = &thread.worker;
     let now = worker.process.clock.millis();
     let mut live = LiveSessions::default();
+    let counts_all = is_of_all(selection);
+    let is_enough = |live: &LiveSessions| counts_all && live.sessions.len() >= selection.limit;
     let mut from = 0;
-    while list(worker, from..from + LISTED_AT_ONCE, selection, now, &mut live) {
+    while !is_enough(&live) && list(worker, from..from + LISTED_AT_ONCE, selection, now, &mut live) {
         from += LISTED_AT_ONCE;
         yield_now().await;
     }
-    thread.udp.list(now, selection, &mut live).await;
+    thread.udp.list(now, selection, &mut live, is_enough).await;
+    if is_enough(&live) {
+        let all = worker.sessions.borrow().len() + thread.udp.flows();
+        // Some that are listed may have ended meanwhile.
+        live.total = all.max(live.sessions.len()) as u64;
+    }
     live
+}
+
+/// Whether every session is selected, and only their total is counted, so that nobody needs to look at those that are not
+/// listed.
+fn is_of_all(selection: &Selection) -> bool {
+    *selection == Selection { limit: selection.limit, ..Selection::default() }
 }
 
 /// Adds the selected sessions in these places. Returns whether there are places behind them.
@@ -280,31 +293,50 @@ mod tests {
         assert!((2..=8).contains(&turns.get()), "{} turns for 64 slices", turns.get());
     }
 
-    #[test]
-    fn an_inquiry_yields_between_sessions_and_lists_each_once() {
+    /// Sessions of a worker, more than an inquiry looks at in three turns.
+    const NUMBER: usize = 3 * LISTED_AT_ONCE + 1;
+
+    /// What a worker with that many sessions of one listener answers, and the turns that it takes. The listener is returned
+    /// too.
+    fn answered(selection: &Selection) -> (LiveSessions, u32, Arc<Shared>) {
         let thread = thread(&Lives::new(Clock::start()));
         let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
         let document = Configuration::decode(text.as_bytes()).expect("v1");
         let (id, spec) = document.supported().next().expect("one");
         let listener = Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default());
-        let number = 3 * LISTED_AT_ONCE + 1;
-        for _ in 0..number {
+        for _ in 0..NUMBER {
             let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
             thread.worker.sessions.borrow_mut().insert(Rc::new(session));
         }
         let turns = Cell::new(0);
-        let selection = Selection { limit: 5, by_origin: true, ..Selection::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let live = runtime.block_on(async {
-            let mut selected = pin!(selected(&thread, &selection));
+            let mut selected = pin!(selected(&thread, selection));
             poll_fn(|cx| {
                 turns.set(turns.get() + 1);
                 selected.as_mut().poll(cx)
             })
             .await
         });
-        assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(number), 5));
-        assert_eq!((live.origins.len(), live.origins.get(&id.origin)), (1, Some(&live.total)));
-        assert!(turns.get() >= 4, "{} turns", turns.get());
+        (live, turns.get(), listener)
+    }
+
+    #[test]
+    fn an_inquiry_yields_between_sessions_and_lists_each_once() {
+        let selection = Selection { limit: 5, by_origin: true, ..Selection::default() };
+        let (live, turns, listener) = answered(&selection);
+        assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(NUMBER), 5));
+        assert_eq!((live.origins.len(), live.origins.get(&listener.id.origin)), (1, Some(&live.total)));
+        assert!(turns >= 4, "{turns} turns");
+    }
+
+    #[test]
+    fn an_inquiry_about_all_looks_at_no_session_beyond_those_that_it_lists() {
+        let (live, turns, listener) = answered(&Selection { limit: 5, ..Selection::default() });
+        assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(NUMBER), 5));
+        assert!(turns <= 2, "{turns} turns");
+        assert!(live.sessions.iter().all(|session| Arc::ptr_eq(&session.listener, &listener.id)), "no copy of the id");
+        let (live, _, _) = answered(&Selection { limit: NUMBER + 1, ..Selection::default() });
+        assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(NUMBER), NUMBER), "of a shorter list too");
     }
 }

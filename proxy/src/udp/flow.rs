@@ -274,7 +274,7 @@ impl Flow {
     pub(super) fn view(&self, now: u64) -> LiveSession {
         LiveSession {
             session: Some(self.id),
-            listener: (*self.listener.id).clone(),
+            listener: self.listener.id.clone(),
             protocol: Transport::Udp,
             client: self.client(),
             backend: Some(self.backend.to_string()),

@@ -215,10 +215,10 @@ impl Session {
         let endpoint = to.as_ref().map(|(_, endpoint)| self.address_of(endpoint));
         LiveSession {
             session: Some(self.id),
-            listener: (*self.listener.id).clone(),
+            listener: self.listener.id.clone(),
             protocol: Transport::Tcp,
             client: self.client.get(),
-            backend: to.as_ref().map(|(backend, _)| backend.to_string()),
+            backend: to.as_ref().map(|(backend, _)| (**backend).to_owned()),
             endpoint: endpoint.as_ref().and_then(Address::socket),
             instance: endpoint.as_ref().and_then(Address::agent).map(|agent| agent.instance.to_string()),
             server_name: self.name.as_deref().map(str::to_owned),

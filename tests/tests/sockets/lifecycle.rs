@@ -166,7 +166,7 @@ fn what_translate_prints_the_proxy_serves_and_follows() {
     let mut live = connect(port).expect("connect");
     round_trip(&mut live, b"x").expect("echo");
     let (_, conns) = http_get(admin, "/conns").expect("conns");
-    assert!(conns.contains("\"listener\": \"default/f/l\""), "{conns}");
+    assert!(conns.contains("\"listener\":\"default/f/l\""), "{conns}");
     let mut program = program;
     program.signal(Signal::TERM);
     until("no new connection", || connect(port).is_err());

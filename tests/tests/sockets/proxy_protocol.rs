@@ -174,7 +174,7 @@ fn a_session_has_one_id_in_the_log_in_the_list_of_the_proxy_and_in_the_header_to
         let opened = headers.program.wait_after(seen, "session_opened", "l");
         let id = opened["session"].as_str().expect("an id").to_owned();
         let (_, list) = http_get(headers.admin, "/conns").expect("the live sessions");
-        assert!(list.contains(&format!("\"session\": \"{id}\"")), "{id} is not in {list}");
+        assert!(list.contains(&format!("\"session\":\"{id}\"")), "{id} is not in {list}");
         drop(stream);
         let got = headers.received.recv_timeout(PATIENCE).expect("received");
         assert_eq!(got.get(28..47), Some(&[&[0x05, 0, 16][..], id.as_bytes()].concat()[..]), "{got:?}");
