@@ -107,7 +107,9 @@ impl Messages {
     #[must_use]
     pub fn beside(&self, memory: Option<u64>) -> Option<u64> {
         let (bytes, parts) = (message_bytes(memory), [&self.partial, &self.waiting]);
-        parts.iter().for_each(|part| part.resize(bytes));
+        for part in parts {
+            part.resize(bytes);
+        }
         let used = parts.iter().filter(|part| part.is_used()).count();
         memory.map(|memory| memory.saturating_sub(used.saturating_mul(bytes) as u64))
     }

@@ -1,6 +1,6 @@
 //! A namespace of one test.
 
-mod diagnosis;
+pub(super) mod diagnosis;
 
 use std::{
     fmt::Debug,

@@ -8,7 +8,7 @@ use crate::{cluster::tail, kubernetes::cluster::Own};
 /// Lines of each log.
 const LINES: usize = 20;
 
-pub(super) fn of(namespace: &Namespace<'_>, kind: &str, name: &str) -> String {
+pub(in crate::kubernetes) fn of(namespace: &Namespace<'_>, kind: &str, name: &str) -> String {
     let mut text = String::new();
     let mut part = |title: &str, body: &str| {
         if !body.trim().is_empty() {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Speaks, attack, block_on, http_get_on,
-    kubernetes::{OPERATOR, diagnosis, scene::condition},
+    kubernetes::{OPERATOR, namespace::diagnosis, scene::condition},
 };
 
 /// Longest time of an operation. One that takes longer counts as refused.

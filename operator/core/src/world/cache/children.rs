@@ -53,7 +53,7 @@ impl Cache {
     }
 
     /// The pods of a fleet, in the order of their names.
-    fn pods_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
+    pub(super) fn pods_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a PodInfo)> {
         let first = ObjectKey::new(gateway.namespace.clone(), "");
         let here = self.proxy_pods.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
         here.filter(move |(_, pod)| pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name)

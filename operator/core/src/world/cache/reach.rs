@@ -156,21 +156,17 @@ impl Cache {
         if self.world.gateways.get(gateway).is_none_or(|gateway| gateway.spec.tunnels.is_none()) {
             return BTreeMap::new();
         }
-        let ready = self.pods_of(gateway).filter(|pod| pod.ready && !pod.uid.is_empty());
+        let ready = self.staying_pods_of(gateway).filter(|pod| pod.ready && !pod.uid.is_empty());
         ready.filter_map(|pod| Some((pod.uid.clone(), *pod.ips.first()?))).take(MAX_PEERS).collect()
     }
 
     /// The pods of a fleet that are not about to end.
-    fn pods_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = &'a PodInfo> {
-        let first = ObjectKey::new(gateway.namespace.clone(), "");
-        let pods = self.proxy_pods.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
-        pods.map(|(_, pod)| pod).filter(move |pod| {
-            pod.gateway.as_ref() == Some(&gateway.name) && pod.service_account == gateway.name && !pod.leaving
-        })
+    fn staying_pods_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = &'a PodInfo> {
+        self.pods_of(gateway).map(|(_, pod)| pod).filter(|pod| !pod.leaving)
     }
 
     fn reach_of(&self, gateway: &ObjectKey) -> Reach {
-        let pods: Vec<&PodInfo> = self.pods_of(gateway).collect();
+        let pods: Vec<&PodInfo> = self.staying_pods_of(gateway).collect();
         // The pods of a fleet differ in few labels, so there are few sets of them.
         let labels: BTreeSet<&BTreeMap<String, String>> = pods.iter().map(|pod| &pod.labels).collect();
         let is_front = |service: &ServiceInfo| {
