@@ -372,7 +372,8 @@ mod tests {
         let proxy = start();
         let deadline = Instant::now() + Duration::from_secs(30);
         // At the end of time all that give signs of life have been silent for too long.
-        while !["control", "watchdog", "worker-0"].iter().all(|name| proxy.process.lives.hung(u64::MAX).contains(*name)) {
+        while !["control", "watchdog", "worker-0"].iter().all(|name| proxy.process.lives.hung(u64::MAX).contains(*name))
+        {
             assert!(Instant::now() < deadline, "a thread gives no signs of life");
             thread::yield_now();
         }

@@ -192,7 +192,28 @@ fn pause(interval_seconds: u32, random: u64) -> Duration {
 mod tests {
     use std::future::ready;
 
+    use proxy_api::Probe;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::agents::Agents;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_is_not_answered_has_failed_once_its_time_is_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = Address::Socket(silent.local_addr().expect("an address"));
+        let check = HealthCheck {
+            probe: Probe::Http { path: "/".to_owned() },
+            port: None,
+            interval_seconds: 10,
+            timeout_seconds: 5,
+            unhealthy_threshold: 1,
+            healthy_threshold: 1,
+        };
+        let began = Instant::now();
+        let result = result_of(probe::run(&Agents::none(), &address, &check, SendHeader::Disabled)).await;
+        assert_eq!((result, began.elapsed().as_secs()), (Err("no answer within 5 s".to_owned()), 5));
+    }
 
     // D12
     #[tokio::test]
