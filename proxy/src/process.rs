@@ -61,7 +61,7 @@ pub struct Process {
     pub lives: Arc<Lives>,
     /// Budget of buffered bytes.
     pub budget: Arc<Budget>,
-    /// Memory of messages that have not ended.
+    /// Memory of messages that have not ended, or wait for a log.
     pub messages: Arc<proxy_api::partials::Partials>,
     /// Pipes for splicing.
     pub pipes: Arc<Pipes>,
