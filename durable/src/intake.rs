@@ -72,6 +72,8 @@ pub struct IntakeFigures {
     pub not_kept: u64,
     /// Datagrams without a byte, which are no messages.
     pub empty: u64,
+    /// Reads of connections that were shorter or later, as their share of memory had no room for the messages of a full one.
+    pub short_reads: u64,
 }
 
 impl Intake {
@@ -87,7 +89,8 @@ impl Intake {
         Self { hold: Some(Arc::new(hold)), ..self }
     }
 
-    /// As it is, and messages that have not ended have this share of memory. Without one they have no bound.
+    /// As it is, and messages that have not ended, and those that wait for the log, have this share of memory. Without one
+    /// they have no bound.
     #[must_use]
     pub fn within(self, share: PartialShare) -> Self {
         Self { share, ..self }

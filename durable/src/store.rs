@@ -9,6 +9,7 @@ use std::{io, thread};
 pub use durable_core::keeper::{Drops, Figures, Incoming, Kept, ReadBound, ReadMessages, StoreEvent, StoreEvents};
 use durable_core::keeper::{NotKept, NotSynced};
 use durable_core::{Error, Files, MAX_SOURCE_BYTES, Settings};
+use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 use tokio::time::timeout;
 
@@ -169,27 +170,60 @@ impl Store {
     /// Appends messages, all or none, once there is room for them in the queue. They are synced with others when the
     /// log's bounds say so. A call that is given up before it returns appends nothing.
     pub async fn append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
-        let room = self.wait_for_room(&messages).await?;
-        self.enqueue(messages, false, room)
+        self.append_with(messages, false, None).await
     }
 
     /// As [`Store::append`], for a sender that waits for the receipt: they are synced at once, with all that wait.
     pub async fn append_and_sync(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
-        let room = self.wait_for_room(&messages).await?;
-        self.enqueue(messages, true, room)
+        self.append_with(messages, true, None).await
+    }
+
+    /// As [`Store::append`], or as [`Store::append_and_sync`]. `memory` is free again once the log has the messages.
+    pub(crate) async fn append_with(
+        &self,
+        messages: Vec<Incoming>,
+        sync: bool,
+        memory: Option<Partial>,
+    ) -> Result<Receipt, StoreError> {
+        self.check(&messages)?;
+        let room = self.shared.room.clone().acquire_many_owned(self.permits(&messages));
+        let room = room.await.map_err(|_| StoreError::Stopped)?;
+        self.enqueue(messages, sync, room, memory)
     }
 
     /// As [`Store::append`], for a sender that cannot wait: without room the messages are dropped, and counted.
     pub fn try_append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
+        self.try_append_within(messages, None)
+    }
+
+    /// As [`Store::try_append`]. Messages for which `memory` has no room find some in an empty queue only.
+    pub(crate) fn try_append_within(
+        &self,
+        messages: Vec<Incoming>,
+        mut memory: Option<Partial>,
+    ) -> Result<Receipt, StoreError> {
         self.check(&messages)?;
-        match self.shared.room.clone().try_acquire_many_owned(self.permits(&messages)) {
-            Ok(room) => self.enqueue(messages, false, room),
+        let cost: usize = messages.iter().map(Incoming::cost).sum();
+        let has_memory = memory.as_mut().is_none_or(|memory| memory.takes(cost)) || self.has_empty_queue();
+        let room = self.shared.room.clone().try_acquire_many_owned(self.permits(&messages));
+        match room.and_then(|room| if has_memory { Ok(room) } else { Err(TryAcquireError::NoPermits) }) {
+            Ok(room) => self.enqueue(messages, false, room, memory),
             Err(TryAcquireError::Closed) => Err(StoreError::Stopped),
             Err(TryAcquireError::NoPermits) => {
                 self.shared.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
                 Err(StoreError::QueueFull)
             }
         }
+    }
+
+    fn has_empty_queue(&self) -> bool {
+        self.shared.room.available_permits() == self.shared.queue_bytes
+    }
+
+    /// Waits until the log has all messages that were given to it.
+    pub(crate) async fn until_empty_queue(&self) -> Result<(), StoreError> {
+        let all = u32::try_from(self.shared.queue_bytes).unwrap_or(u32::MAX);
+        self.shared.room.acquire_many(all).await.map(drop).map_err(|_| StoreError::Stopped)
     }
 
     /// Cuts messages into batches, each for one call: a longer one may not fit into a segment, or waits until the queue
@@ -292,12 +326,6 @@ impl Store {
         answer.await.map_err(|_| StoreError::Stopped)
     }
 
-    async fn wait_for_room(&self, messages: &[Incoming]) -> Result<OwnedSemaphorePermit, StoreError> {
-        self.check(messages)?;
-        let room = self.shared.room.clone().acquire_many_owned(self.permits(messages));
-        room.await.map_err(|_| StoreError::Stopped)
-    }
-
     /// Refuses what the log would refuse, together with the messages that share its write.
     fn check(&self, messages: &[Incoming]) -> Result<(), StoreError> {
         let max = self.shared.max_message_bytes;
@@ -317,10 +345,16 @@ impl Store {
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
-    fn enqueue(&self, messages: Vec<Incoming>, sync: bool, room: OwnedSemaphorePermit) -> Result<Receipt, StoreError> {
+    fn enqueue(
+        &self,
+        messages: Vec<Incoming>,
+        sync: bool,
+        room: OwnedSemaphorePermit,
+        memory: Option<Partial>,
+    ) -> Result<Receipt, StoreError> {
         let (reply, receipt) = oneshot::channel();
         let bytes = messages.iter().map(Incoming::cost).sum::<usize>() as u64;
-        self.send(Command::Append(Append { messages, bytes, sync, reply, room }))?;
+        self.send(Command::Append(Append { messages, bytes, sync, reply, room, memory }))?;
         Ok(Receipt(receipt))
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) wait: Duration,
     /// Most sessions at the same time.
     pub(crate) max_sessions: usize,
+    /// The option that allows more of them.
+    pub(crate) option: &'static str,
 }
 
 /// Forwards until a signal ends the program.
@@ -46,7 +48,8 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let source = Source::open(cluster, &args.target).await?;
     raise_file_limit();
-    let limits = Limits { wait: Duration::from_secs(args.wait), max_sessions: args.max_sessions.into() };
+    let (wait, max_sessions) = (Duration::from_secs(args.wait), args.max_sessions.into());
+    let limits = Limits { wait, max_sessions, option: "--max-sessions" };
     let shared = Rc::new(Shared::new(args.target.to_string(), &limits, Rc::default()));
     let mut followed = Followed::new(cluster, source, shared.clone());
     let wanted = if args.ports.is_empty() { followed.usual() } else { args.ports.clone() };

@@ -21,7 +21,8 @@ pub(crate) fn run(runtime: &Runtime, connection: &Connection, args: &ClusterRun)
     let tasks = LocalSet::new();
     let cluster = tasks.block_on(runtime, Box::pin(connect(connection, args)))?;
     let namespace = cluster.namespace.clone();
-    let limits = Limits { wait: Duration::from_secs(args.wait), max_sessions: args.max_attached.into() };
+    let (wait, max_sessions) = (Duration::from_secs(args.wait), args.max_attached.into());
+    let limits = Limits { wait, max_sessions, option: "--max-attached" };
     let services = Attached::new(cluster, limits);
     portlane::run_with(&args.run, &namespace, services, runtime, &tasks).map_err(Error::from)
 }

@@ -1,4 +1,4 @@
-//! The memory of messages that have not ended, over all durable listeners of a process.
+//! The memory of messages that have not ended, and of those that wait for a log, over all durable listeners of a process.
 //!
 //! Each connection has a little for itself. Beyond that, all share one bound, and who grows leaves room to others: what
 //! its source has, and what its listener has (where several namespaces have listeners: its namespace), must still fit in
@@ -92,24 +92,45 @@ impl PartialShare {
     /// What a connection of this source has, which is nothing yet.
     #[must_use]
     pub fn partial(&self, source: IpAddr) -> Partial {
-        Partial { of: self.clone(), source: count_of(&self.sources, source_of(source)), shared: 0 }
+        Partial { of: self.clone(), source: count_of(&self.sources, source_of(source)), own: OWN_BYTES, shared: 0 }
     }
 }
 
-/// What one connection has of a message that has not ended, which is free again on drop.
+/// What one connection has of a message that has not ended, or of messages that wait for the log, which is free again on
+/// drop.
 #[derive(Debug)]
 pub struct Partial {
     of: PartialShare,
     source: Arc<AtomicUsize>,
+    /// Bytes that it always has.
+    own: usize,
     /// Its bytes of the memory of all.
     shared: usize,
 }
 
 impl Partial {
+    /// What the same source has of messages that wait for the log, which is nothing yet. Each byte of them counts.
+    #[must_use]
+    pub fn waiting(&self) -> Self {
+        Self { of: self.of.clone(), source: self.source.clone(), own: 0, shared: 0 }
+    }
+
+    /// Takes so many bytes in place of those before, or none at all if there is no room for them. Returns whether it has
+    /// them.
+    #[must_use]
+    pub fn takes(&mut self, bytes: usize) -> bool {
+        let has_room = self.holds(bytes);
+        if !has_room {
+            // Who does not grow has room.
+            let _ = self.holds(0);
+        }
+        has_room
+    }
+
     /// Says how many bytes there are now. Returns whether there is room for them; who does not grow has.
     #[must_use]
     pub fn holds(&mut self, bytes: usize) -> bool {
-        let now = bytes.saturating_sub(OWN_BYTES);
+        let now = bytes.saturating_sub(self.own);
         let before = replace(&mut self.shared, now);
         let PartialShare { all, namespace, listener, .. } = &self.of;
         let [of_all, of_namespace, of_listener, of_source] =
@@ -165,6 +186,20 @@ mod tests {
         let mut fourth = all.share("b").partial(from(1));
         assert!(has_room(&mut fourth, 10) && !has_room(&mut fourth, 11), "another namespace");
         assert!(!has_room(&mut all.share("a").partial(from(3)), 1), "beside others, the namespace has too much");
+    }
+
+    #[test]
+    fn messages_that_wait_share_the_memory_and_who_finds_no_room_for_them_takes_none() {
+        let all = Arc::new(Partials::new(9 * MIB));
+        let listener = all.share("a");
+        let mut first = listener.partial(from(1));
+        assert!(has_room(&mut first, 1) && first.waiting().takes(2 * MIB));
+        let mut waiting = first.waiting();
+        assert!(!waiting.takes(2 * MIB + 1), "a source has a third");
+        assert!(all.held.load(Relaxed) == MIB && waiting.takes(OWN_BYTES));
+        assert_eq!(all.held.load(Relaxed), MIB + OWN_BYTES, "each byte counts");
+        drop((first, waiting));
+        assert_eq!(all.held.load(Relaxed), 0);
     }
 
     #[test]

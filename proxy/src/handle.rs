@@ -366,6 +366,19 @@ mod tests {
         }
     }
 
+    // D12
+    #[test]
+    fn the_threads_of_checks_names_and_sessions_are_named_if_a_task_hangs() {
+        let proxy = start();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // At the end of time all that give signs of life have been silent for too long.
+        while !["control", "watchdog", "worker-0"].iter().all(|name| proxy.process.lives.hung(u64::MAX).contains(*name))
+        {
+            assert!(Instant::now() < deadline, "a thread gives no signs of life");
+            thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_thread_that_dies_ends_the_proxy_and_is_named() {
         let proxy = start();

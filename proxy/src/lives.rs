@@ -68,6 +68,12 @@ impl Lives {
         guard.died();
     }
 
+    /// Runs a task that may end by itself, but must not panic.
+    pub async fn shield(self: Arc<Self>, name: impl Into<String>, task: impl Future<Output = ()>) {
+        let _guard = self.guard(name);
+        task.await;
+    }
+
     /// Names of those that have been silent for too long at `now` (seconds of the process clock).
     #[must_use]
     pub fn hung(&self, now: u64) -> BTreeSet<String> {
@@ -177,5 +183,16 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(lives.clone().watch("health address", async {}));
         assert_eq!(lives.died(), BTreeSet::from(["health address".to_owned()]));
+    }
+
+    #[test]
+    fn a_task_that_may_end_is_named_only_if_it_panics() {
+        let lives = Lives::new(Clock::start());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(lives.clone().shield("one that ends", async {}));
+        let panics = std::future::poll_fn(|_| -> std::task::Poll<()> { panic!("as the test wants") });
+        let task = runtime.spawn(lives.clone().shield("one that panics", panics));
+        runtime.block_on(task).expect_err("a panic");
+        assert_eq!(lives.died(), BTreeSet::from(["one that panics".to_owned()]));
     }
 }

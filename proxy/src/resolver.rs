@@ -39,6 +39,7 @@ use crate::{
     },
     deadline::within,
     files::{Files, RESERVE},
+    lives::Lives,
 };
 
 /// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
@@ -91,6 +92,7 @@ pub struct Resolver {
     tasks: HashMap<Followed, JoinHandle<()>>,
     shares: Shares,
     files: Arc<Files>,
+    lives: Arc<Lives>,
     answers: mpsc::Sender<News>,
 }
 
@@ -176,8 +178,8 @@ impl Shares {
 impl Resolver {
     /// A resolver with the system's settings; answers arrive on the channel. Its sockets count among `files`.
     #[must_use]
-    pub fn new(answers: mpsc::Sender<News>, files: Arc<Files>) -> Self {
-        Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, answers }
+    pub fn new(answers: mpsc::Sender<News>, files: Arc<Files>, lives: Arc<Lives>) -> Self {
+        Self { system: None, tasks: HashMap::new(), shares: Shares::default(), files, lives, answers }
     }
 
     /// Follows this name, or no longer follows it.
@@ -187,7 +189,8 @@ impl Resolver {
                 task.abort();
             }
         } else if !self.tasks.contains_key(&name) {
-            let system = self.system.get_or_insert_with(|| system::follow(self.answers.clone())).clone();
+            let follow = || system::follow(self.answers.clone(), self.lives.clone());
+            let system = self.system.get_or_insert_with(follow).clone();
             let slots = self.shares.of(&name.namespace);
             let (files, answers) = (self.files.clone(), self.answers.clone());
             let task = Name { host: name.host.clone(), system, slots, files, answers };

@@ -150,7 +150,7 @@ impl Supervisor {
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
         let room = process.most_sessions();
-        let names = Names::new(answers, process.files.clone());
+        let names = Names::new(answers, process.files.clone(), process.lives.clone());
         Self {
             process,
             workers,

@@ -6,31 +6,30 @@ mod by_name;
 mod hand_over;
 mod handing;
 mod instances;
+mod keep;
 mod listen;
 mod naming;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::select;
 use tokio::sync::Notify;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tunnel_core::allow::AllowList;
 use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
-use tunnel_core::{Limits, Loss, Open, Reason, Refusal, Side};
+use tunnel_core::{Limits, Loss, Open, Side};
 
 use self::handing::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
-use crate::{CarryEnd, Flow, Hint, OpenError, Stream, Tunnel};
+use crate::{CarryEnd, Flow, OpenError, Stream, Tunnel};
 
 pub use self::by_name::{ByName, listen_by_name};
 pub use self::handing::{HANDED, lasting};
@@ -127,7 +126,7 @@ pub struct Endpoint {
     registry: RefCell<Registry>,
     sessions: RefCell<BTreeMap<Key, Rc<Held>>>,
     handing: Handing,
-    /// Connections that did not become carriers, by reason.
+    /// Connections that were closed, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
     /// Datagrams that sessions had dropped which have ended.
     dropped: Cell<u64>,
@@ -217,7 +216,7 @@ impl Endpoint {
             self.retire(&before);
             before.tunnel.lose(Loss::PeerRestarted);
         }
-        spawn_local(keep(self.clone(), key, held.clone()));
+        keep::begin(self.clone(), key, held.clone());
         held
     }
 
@@ -283,8 +282,8 @@ impl Endpoint {
         self.each(|tunnel| tunnel.lose(Loss::Closed));
     }
 
-    /// Connections that were closed before they carried a session, by reason: a bound, a limit of time, a fault of the
-    /// handshake, or the reason of a denial.
+    /// Connections that were closed, by reason: a bound, a limit of time, a fault of the handshake, the reason of a denial,
+    /// or a fault of the session.
     pub fn closed(&self) -> BTreeMap<&'static str, u64> {
         self.closed.borrow().clone()
     }
@@ -329,40 +328,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
             tunnel.lose(Loss::Closed);
         }
         end
-    }
-}
-
-/// Keeps the time of a session until it is lost. Agents ask for no streams.
-async fn keep(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
-    let tunnel = &held.tunnel;
-    let loss = {
-        let mut run = pin!(tunnel.run());
-        loop {
-            select! {
-                loss = &mut run => break loss,
-                Some(incoming) = tunnel.accept() => {
-                    let detail = "an endpoint connects no targets for agents".to_owned();
-                    incoming.refuse(Refusal { reason: Reason::NotAllowed, detail });
-                }
-                hint = tunnel.hint() => match hint {
-                    Hint::GoAway => {
-                        held.leaving.set(true);
-                        endpoint.touch(&key.uid);
-                    }
-                    // The agent dials.
-                    Hint::Suspect => {}
-                }
-            }
-        }
-    };
-    tracing::info!(uid = key.uid, instance = %key.instance, reason = %loss, "the session of an agent has ended");
-    // A later run of the instance may have taken the place, and its session may have the same name.
-    let is_this = endpoint.sessions.borrow().get(&key).is_some_and(|present| Rc::ptr_eq(present, &held));
-    if is_this {
-        endpoint.retire(&held);
-        endpoint.registry.borrow_mut().forget(&key, held.name);
-        endpoint.sessions.borrow_mut().remove(&key);
-        endpoint.touch(&key.uid);
     }
 }
 

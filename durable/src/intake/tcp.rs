@@ -19,15 +19,18 @@ use tokio::time::{sleep, timeout};
 use super::room::Room;
 use super::wire::{Protocol, Taken, Wire};
 use super::{Hold, Intake, Limits, incoming, source};
-use crate::Store;
+use crate::{Incoming, Store};
 
-/// Bytes that are read at once.
-const READ: usize = 64 * 1024;
+/// Bytes that are read at once, or fewer where memory has no room for the messages that may be in them.
+const READS: [usize; 3] = [64 * 1024, 16 * 1024, 4 * 1024];
+/// Bytes that are read although there is no memory, if no message of the listener waits for its log. So a listener goes on
+/// while those of others have all memory.
+const LEAST_READ: usize = 2 * 1024;
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How messages are taken over TCP. The memory of a socket is what [`Intake::within`] says, what one connection has read
-/// and the store has no room for, and for each RELP connection the answers to one read: some 100 KiB.
+/// How messages are taken over TCP. The memory of a socket is what [`Intake::within`] says, what one connection reads
+/// beyond it, and for each RELP connection the answers to one read: some 100 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpSettings {
     /// What senders speak.
@@ -184,9 +187,10 @@ impl Connection {
                 // The client of a connection that is closed before its bytes are read hears of a reset.
                 return End::Store;
             }
+            let Some(bytes) = self.room_to_read().await else { return End::Store };
             let mut taken = Taken::default();
             let before = self.wire.counts();
-            let end = self.read(stream, &mut taken);
+            let end = self.read(stream, bytes, &mut taken);
             self.intake.count_long(before, self.wire.counts());
             let has_room = self.partial.holds(self.wire.held());
             if self.keep(&mut taken, turn).await.is_none() {
@@ -222,9 +226,30 @@ impl Connection {
         if self.keep(&mut taken, turn).await.is_some() { End::Idle } else { End::Store }
     }
 
+    /// How many bytes may be read. Without memory for the messages in a few of them, that waits until the log has all
+    /// messages of this listener; it waits for no other one. `None`: the store is closed.
+    async fn room_to_read(&self) -> Option<usize> {
+        let [full, ..] = READS;
+        let room = self.memory_to_read();
+        if room != Some(full) {
+            self.intake.count(|figures| figures.short_reads += 1);
+        }
+        if room.is_some() {
+            return room;
+        }
+        self.store.until_empty_queue().await.ok()?;
+        Some(self.memory_to_read().unwrap_or(LEAST_READ))
+    }
+
+    /// How many bytes memory has room for, as messages at their worst.
+    fn memory_to_read(&self) -> Option<usize> {
+        let mut memory = self.partial.waiting();
+        READS.into_iter().find(|bytes| memory.takes(Incoming::most_cost(*bytes, &self.source)))
+    }
+
     /// Reads once. The buffer is there only meanwhile, as most connections are silent most of the time.
-    fn read(&mut self, stream: &TcpStream, taken: &mut Taken) -> Option<End> {
-        let mut buffer = vec![0; READ];
+    fn read(&mut self, stream: &TcpStream, bytes: usize, taken: &mut Taken) -> Option<End> {
+        let mut buffer = vec![0; bytes];
         let (fed, ends) = match stream.try_read(&mut buffer) {
             Ok(0) => (self.wire.end(taken), true),
             Ok(count) => (self.wire.feed(buffer.get(..count).unwrap_or_default(), taken), false),
@@ -242,14 +267,18 @@ impl Connection {
     async fn keep(&mut self, taken: &mut Taken, turn: MutexGuard<'_, ()>) -> Option<()> {
         let messages: Vec<_> =
             take(&mut taken.messages).into_iter().map(|payload| incoming(&self.source, payload)).collect();
-        let mut receipts = Vec::new();
-        for batch in self.store.batches(messages) {
+        let mut memory = self.partial.waiting();
+        // There was room for them before they were read, or they had it when they had not ended.
+        let _ = memory.holds(messages.iter().map(Incoming::cost).sum());
+        let (mut memory, mut receipts) = (Some(memory), Vec::new());
+        let mut batches = self.store.batches(messages).into_iter().peekable();
+        while let Some(batch) = batches.next() {
             let count = batch.len() as u64;
+            // The last one has it: the log takes them in their order.
+            let memory = memory.take_if(|_| batches.peek().is_none());
+            let receipt = self.store.append_with(batch, self.wire.answers(), memory).await.ok()?;
             if self.wire.answers() {
-                receipts.push(self.store.append_and_sync(batch).await.ok()?);
-            } else {
-                // Nobody waits for it.
-                drop(self.store.append(batch).await.ok()?);
+                receipts.push(receipt);
             }
             self.intake.count(|figures| figures.messages += count);
         }

@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr};
 
+use proxy_api::partials::Partial;
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 
@@ -15,8 +17,8 @@ const DATAGRAM: usize = 64 * 1024;
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Appends the datagrams of this socket, until this future is dropped or the socket fails. What the store has no room
-/// for is dropped, and counted there. The bound of `limits` is that of the store. A datagram without a byte is no
+/// Appends the datagrams of this socket, until this future is dropped or the socket fails. What the store, or the share of
+/// [`Intake::within`], has no room for is dropped, and counted there. The bound of `limits` is that of the store. A datagram without a byte is no
 /// message, as an empty line is none.
 ///
 /// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows; `counted`
@@ -30,6 +32,8 @@ pub async fn receive(
     counted: &Cell<u32>,
 ) -> io::Error {
     let mut buffer = vec![0; DATAGRAM];
+    // Anybody may write any source into a datagram: all of them are one.
+    let memory = intake.share.partial(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     loop {
         if let Err(error) = socket.readable().await {
             return error;
@@ -43,7 +47,7 @@ pub async fn receive(
             let more = u64::from(now.wrapping_sub(counted.replace(now)));
             intake.count(|figures| figures.kernel_drops += more);
         }
-        if let Err(StoreError::Stopped) = append(store, messages, intake) {
+        if let Err(StoreError::Stopped) = append(store, messages, &memory, intake) {
             return io::Error::other(StoreError::Stopped);
         }
         match ended {
@@ -55,10 +59,10 @@ pub async fn receive(
     }
 }
 
-fn append(store: &Store, messages: Vec<Incoming>, intake: &Intake) -> Result<(), StoreError> {
+fn append(store: &Store, messages: Vec<Incoming>, memory: &Partial, intake: &Intake) -> Result<(), StoreError> {
     for batch in store.batches(messages) {
         let count = batch.len() as u64;
-        match store.try_append(batch) {
+        match store.try_append_within(batch, Some(memory.waiting())) {
             Ok(receipt) => {
                 // Nobody waits for the sync.
                 drop(receipt);

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 
+use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Incoming, ReadBound, ReadMessages, StoreError};
@@ -45,6 +46,8 @@ pub(super) struct Append {
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
     /// The room in the queue, which is free again when this is dropped.
     pub(super) room: OwnedSemaphorePermit,
+    /// What they have of the memory of the process, which is free again then, too.
+    pub(super) memory: Option<Partial>,
 }
 
 pub(super) enum Call {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use durable_core::keeper::{self, Answer, KeeperSettings, TURN, World};
 use durable_core::{Files, Now};
+use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::command::{Append, Call, Command};
@@ -34,6 +35,8 @@ struct Waiting {
     messages: Vec<Incoming>,
     /// Free again when this is dropped.
     _room: OwnedSemaphorePermit,
+    /// Of the memory of the process, and free again then, too.
+    _memory: Option<Partial>,
 }
 
 impl AsRef<[Incoming]> for Waiting {
@@ -119,8 +122,8 @@ impl Keeper {
 
     fn take_one(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
-            Command::Append(Append { messages, bytes, sync, reply, room }) => {
-                let messages = Waiting { messages, _room: room };
+            Command::Append(Append { messages, bytes, sync, reply, room, memory }) => {
+                let messages = Waiting { messages, _room: room, _memory: memory };
                 self.core.append(keeper::Append { messages, bytes, sync, reply });
             }
             Command::Call { call: Call::Close(closed), .. } => return Some(closed),

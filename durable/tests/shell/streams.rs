@@ -209,6 +209,49 @@ async fn a_connection_is_closed_when_too_much_is_held_of_messages_that_do_not_en
     port.serve(TcpSettings { limits, connections_per_source: 3, ..settings }, test).await;
 }
 
+// D7
+#[tokio::test]
+async fn without_memory_a_little_is_read_once_the_log_has_all_that_came_before() {
+    let disk = Disk::default();
+    let store = Store::open(disk.clone(), settings()).expect("a log");
+    let intake = Intake::default().within(Arc::new(Partials::new(0)).share("ns"));
+    let port = Port { store, intake, ..Port::new().await };
+    disk.hold(true);
+    let test = async {
+        let mut sender = port.connect().await;
+        sender.write_all(&b"m\n".repeat(3000)).await.expect("it is read");
+        port.until(|figures| figures.short_reads == 2).await;
+        let messages = port.intake.figures().messages;
+        assert!((1..=1024).contains(&messages), "{messages} messages of 2 KiB");
+        disk.hold(false);
+        port.until(|figures| figures.messages == 3000).await;
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
+// D7
+#[tokio::test]
+async fn messages_that_wait_for_a_log_count_until_it_has_them() {
+    let disk = Disk::default();
+    let store = Store::open(disk.clone(), settings()).expect("a log");
+    let all = Arc::new(Partials::new(1 << 20));
+    let port = Port { store, intake: Intake::default().within(all.share("ns")), ..Port::new().await };
+    // Whether there is room for all but a few bytes, of another listener.
+    let is_free = || all.share("ns").partial([192, 0, 2, 1].into()).waiting().takes((1 << 20) / 3);
+    disk.hold(true);
+    let test = async {
+        let mut sender = port.connect().await;
+        sender.write_all(b"one\n").await.expect("it is read");
+        port.until(|figures| figures.messages == 1).await;
+        assert!(!is_free());
+        disk.hold(false);
+        while !is_free() {
+            yield_now().await;
+        }
+    };
+    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
+}
+
 const OPEN: &[u8] = b"1 open 30 relp_version=0\ncommands=syslog\n";
 
 #[tokio::test]

@@ -5,10 +5,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use durable::intake::{Intake, IntakeFigures, Limits, Oversize, receive};
 use durable::{Store, StoreError};
+use proxy_api::partials::Partials;
 use tempfile::tempdir;
 use tokio::net::UdpSocket;
 use tokio::select;
@@ -124,6 +126,28 @@ async fn datagrams_beyond_what_may_wait_for_the_disk_are_dropped_and_counted() {
         assert_eq!((taken, store.figures().dropped.queue), (3, 5));
         disk.hold(false);
         store.wait_for(taken - 1).await.expect("it runs");
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
+}
+
+// D7
+#[tokio::test]
+async fn datagrams_for_which_there_is_no_memory_are_dropped_and_counted_unless_none_waits_for_the_log() {
+    let disk = Disk::default();
+    let store = Store::open(disk.clone(), settings()).expect("a log");
+    disk.hold(true);
+    let intake = Intake::default().within(Arc::new(Partials::new(0)).share("ns"));
+    let (socket, address, sender) = sockets().await;
+    let test = async {
+        sender.send_to(b"one", address).await.expect("it is sent");
+        until(&intake, |figures| figures.messages == 1).await;
+        sender.send_to(b"two", address).await.expect("it is sent");
+        while store.figures().dropped.queue == 0 {
+            yield_now().await;
+        }
+        assert_eq!(intake.figures().messages, 1);
+        disk.hold(false);
+        store.wait_for(0).await.expect("it runs");
     };
     is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
 }

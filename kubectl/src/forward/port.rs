@@ -42,8 +42,8 @@ pub(super) struct Shared {
     /// Longest time from the start of a connection until a pod has it.
     pub(super) wait: Duration,
     pub(super) started: Instant,
-    /// Most sessions at the same time.
-    most: usize,
+    /// Most sessions at the same time, and the option that allows more.
+    most: (usize, &'static str),
     /// Sessions at present; of all targets that share the limit.
     live: Rc<Cell<usize>>,
     pub(super) tally: RefCell<Tally>,
@@ -52,7 +52,8 @@ pub(super) struct Shared {
 impl Shared {
     /// What the ports of a target share. `live`: shared with other targets if the limit is.
     pub(super) fn new(label: String, limits: &Limits, live: Rc<Cell<usize>>) -> Self {
-        let Limits { wait, max_sessions: most } = *limits;
+        let Limits { wait, max_sessions, option } = *limits;
+        let most = (max_sessions, option);
         Self { label, wait, started: Instant::now(), most, live, tally: RefCell::default() }
     }
 
@@ -166,8 +167,9 @@ impl Port {
     fn admit(self: Rc<Self>, client: TcpStream, peer: SocketAddr) {
         let shared = self.shared.clone();
         shared.tally.borrow_mut().opened();
-        if shared.live.get() >= shared.most {
-            let refusal = Refusal::Limit(shared.most);
+        let (most, option) = shared.most;
+        if shared.live.get() >= most {
+            let refusal = Refusal::Limit { most, option };
             shared.went_wrong(refusal.reason(), &format!("connection from {peer}: {refusal}"));
             reset(&client);
             return;
@@ -270,7 +272,38 @@ fn socket(address: IpAddr, port: u16) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use kube::{Client, Config};
+    use tokio::{io::AsyncReadExt, task::LocalSet, time::timeout};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_session_beyond_the_most_is_reset_and_counted_and_one_that_ends_makes_room() {
+        let mut config = Config::new("http://127.0.0.1:1".parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let pods = Api::namespaced(Client::try_from(config).expect("a client"), "shop");
+        let (wait, live) = (Duration::from_secs(60), Rc::new(Cell::new(0)));
+        // No pod takes a session, so that each one waits.
+        let limits = Limits { wait, max_sessions: 1, option: "--max-sessions" };
+        let shared = Rc::new(Shared::new("svc/db".to_owned(), &limits, live.clone()));
+        let port = Rc::new(Port::new(shared.clone(), Remote::Only, pods));
+        let listeners = Rc::new(Listeners::bind(0).expect("a free port"));
+        let address = (Ipv4Addr::LOCALHOST, listeners.number());
+        let test = async {
+            let _serving = spawn_local(port.clone().accept(listeners));
+            let _first = TcpStream::connect(address).await.expect("a connection");
+            let mut second = TcpStream::connect(address).await.expect("a connection");
+            let read = timeout(Duration::from_secs(10), second.read_u8()).await.expect("it ends at once");
+            assert_eq!(read.expect_err("a reset").kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(shared.tally.borrow().summary(), "2 connections, of which went wrong: 1 Limit");
+            let refusal = Refusal::Limit { most: 1, option: "--max-sessions" };
+            assert_eq!(refusal.to_string(), "there are 1 sessions already: raise --max-sessions");
+            assert_eq!(live.get(), 1);
+            drop(Session::open(port.clone()));
+            assert_eq!(live.get(), 1, "one that ends counts no more");
+        };
+        LocalSet::new().run_until(test).await;
+    }
 
     #[tokio::test]
     async fn a_free_port_is_found_and_a_taken_one_is_named() {

@@ -3,6 +3,7 @@
 //! A replica that does not lead refuses a stream before it sends any request to the API server. The memory of the
 //! leader and the work of the driver that proxies can cause are bounded for each proxy and for all proxies together.
 
+mod held;
 mod pending;
 mod room;
 mod stream;

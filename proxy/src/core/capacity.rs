@@ -31,8 +31,8 @@ const WORKER_BYTES: u64 = 3 << 20;
 const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
-/// Messages of durable listeners that have not ended get this part of the memory, and those of streams that wait for sinks
-/// as much,
+/// Messages of durable listeners that have not ended, or wait for a log, get this part of the memory, and those of streams
+/// that wait for sinks as much,
 const MESSAGE_PART: u64 = 8;
 /// but no less, so that there is room for a longest one (1 MiB),
 const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
@@ -71,8 +71,8 @@ const FEW_WORKERS: usize = 2;
 /// Shards are opened while no more than this part of the files is in use.
 const SHARD_PART: usize = 8;
 
-/// Most bytes of messages that have not ended, over all durable listeners of a process with this memory limit in bytes, if
-/// any. Those of streams that wait for sinks have as many.
+/// Most bytes of messages that have not ended or wait for a log, over all durable listeners of a process with this memory
+/// limit in bytes, if any. Those of streams that wait for sinks have as many.
 #[must_use]
 pub fn message_bytes(memory: Option<u64>) -> usize {
     let part = memory.map_or(MOST_MESSAGE_BYTES, |memory| memory / MESSAGE_PART);

@@ -162,6 +162,8 @@ pub struct Seen {
     pub dead_lettered: u64,
     /// Datagrams that the system dropped before they were read.
     pub kernel_drops: u64,
+    /// Reads that were shorter or later than they would have been with more memory.
+    pub short_reads: u64,
     /// Messages that damage or removal of the log has cost.
     pub lost: u64,
     /// Syncs of messages.

@@ -337,6 +337,7 @@ impl Log {
             ],
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
+            short_reads: intake.short_reads,
             lost: self.gone + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,

@@ -37,13 +37,13 @@ impl Taker {
     ) {
         // Without this task, the socket would stay open without being served.
         let _guard = process.lives.guard(format!("the intake of {listener}"));
+        let intake = self.intake.within(process.messages.partial.share(&listener.origin.namespace));
         loop {
             let error = match &socket {
                 OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
                     Ok(own) => {
                         let Some(settings) = self.taking.tcp() else { return };
-                        let share = process.messages.partial.share(&listener.origin.namespace);
-                        serve(&own, &self.store, settings, &self.intake.within(share)).await;
+                        serve(&own, &self.store, settings, &intake).await;
                         return;
                     }
                     Err(error) => error,
@@ -52,7 +52,7 @@ impl Taker {
                     Ok(own) => {
                         sys::split_datagrams(&own);
                         let limits = self.taking.limits;
-                        receive(&own, &self.store, limits, &self.intake, sys::dropped, &counted).await
+                        receive(&own, &self.store, limits, &intake, sys::dropped, &counted).await
                     }
                     Err(error) => error,
                 },

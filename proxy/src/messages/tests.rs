@@ -187,6 +187,7 @@ async fn datagrams_that_the_system_drops_while_a_log_is_not_open_are_counted_onc
             }
         };
         timeout(SOON, counted).await.expect("some found no room");
+        assert!(process.messages.is_used(), "they share the memory of all listeners");
         socket.stop().await;
     };
     LocalSet::new().run_until(test).await;

@@ -27,7 +27,7 @@ const GAUGES: [Row; 5] = [
     }),
 ];
 
-const COUNTERS: [Row; 7] = [
+const COUNTERS: [Row; 8] = [
     ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
     ("portlane_durable_delivered", "Messages that were delivered, as far as this kind of sink confirms it.", |seen| {
         seen.delivered
@@ -43,6 +43,11 @@ const COUNTERS: [Row; 7] = [
     ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
         seen.kernel_drops
     }),
+    (
+        "portlane_durable_short_reads",
+        "Reads of clients that were shorter or later, as messages of all listeners had the memory.",
+        |seen| seen.short_reads,
+    ),
     ("portlane_durable_lost", "Messages that were lost because the log was damaged or removed.", |seen| seen.lost),
     ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
 ];
@@ -131,7 +136,7 @@ mod tests {
         registry.register_collector(Box::new(Page(vec![durable, other])));
         text::encode(&mut text, &registry).expect("a text");
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(series.len(), 15, "{series:#?}");
+        assert_eq!(series.len(), 16, "{series:#?}");
         let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"d\"";
         assert_eq!(series[0], format!("portlane_durable_oldest_age_seconds{{{labels}}} 7"));
         for line in [

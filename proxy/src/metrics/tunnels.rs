@@ -22,6 +22,6 @@ pub(super) fn tunnels_text(out: &mut DescriptorEncoder<'_>, seen: &Seen) -> Resu
     let help = "Datagrams that were dropped on their way to or from agents: too many waited, or for too long.";
     single(out, ("portlane_tunnel_datagrams_dropped", help), true, seen.dropped_datagrams)?;
     let closed = seen.closed.iter().map(|(reason, count)| (vec![("reason", *reason)], *count));
-    let help = "Connections to the tunnel address that were closed before an agent was admitted, by reason.";
+    let help = "Connections to the tunnel address that were closed for a bound or a fault, by reason.";
     family(out, ("portlane_tunnel_connections_closed", help), true, closed)
 }

@@ -19,10 +19,13 @@ use super::{
     exchange::NameServer,
     reader::{Look, Reader, State},
 };
-use crate::core::dns::{
-    hosts::Hosts,
-    resolv_conf::ResolvConf,
-    tries::{self, Try},
+use crate::{
+    core::dns::{
+        hosts::Hosts,
+        resolv_conf::ResolvConf,
+        tries::{self, Try},
+    },
+    lives::Lives,
 };
 
 /// The files: hosts, and the settings of the resolver.
@@ -146,9 +149,10 @@ impl Latest {
 }
 
 /// Follows the settings until the last receiver is gone. Sends what could not be read, once for each change of it.
-pub(super) fn follow(answers: mpsc::Sender<News>) -> Systems {
+pub(super) fn follow(answers: mpsc::Sender<News>, lives: Arc<Lives>) -> Systems {
     let (sender, receiver) = watch::channel(None);
-    tokio::spawn(look(sender, answers));
+    // Without it every name would have the settings of that moment for ever.
+    tokio::spawn(lives.shield("the look at the settings of the resolver", look(sender, answers)));
     receiver
 }
 

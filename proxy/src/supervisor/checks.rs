@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -147,7 +151,7 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Su
             let Ok(_turn) = turns[1].acquire().await else { return };
             // Last, so that no check that waits for its turn holds a file that a connection could use.
             let _file = process.files.wait(1).await;
-            probe::run(&process.agents, &endpoint.address, &check, send).await
+            result_of(probe::run(&process.agents, &endpoint.address, &check, send)).await
         };
         let count = if result.is_ok() { &counters.checks_passed } else { &counters.checks_failed };
         count.fetch_add(1, Relaxed);
@@ -165,6 +169,14 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Su
     }
 }
 
+/// The result of a check. One that panics has failed, and the next one takes place: what a backend says must end neither its
+/// checks nor the process.
+async fn result_of(check: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let mut check = pin!(check);
+    let panicked = || Poll::Ready(Err("the check itself has failed: report this as a bug".to_owned()));
+    poll_fn(|cx| catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(cx))).unwrap_or_else(|_| panicked())).await
+}
+
 /// Longest time by which a check is later than its interval, in milliseconds.
 const LATE: u64 = 1000;
 
@@ -178,7 +190,38 @@ fn pause(interval_seconds: u32, random: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use proxy_api::Probe;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::agents::Agents;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_is_not_answered_has_failed_once_its_time_is_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = Address::Socket(silent.local_addr().expect("an address"));
+        let check = HealthCheck {
+            probe: Probe::Http { path: "/".to_owned() },
+            port: None,
+            interval_seconds: 10,
+            timeout_seconds: 5,
+            unhealthy_threshold: 1,
+            healthy_threshold: 1,
+        };
+        let began = Instant::now();
+        let result = result_of(probe::run(&Agents::none(), &address, &check, SendHeader::Disabled)).await;
+        assert_eq!((result, began.elapsed().as_secs()), (Err("no answer within 5 s".to_owned()), 5));
+    }
+
+    // D12
+    #[tokio::test]
+    async fn a_check_that_panics_is_one_that_has_failed() {
+        let panics = poll_fn(|_| -> Poll<Result<(), String>> { panic!("as the test wants") });
+        assert!(result_of(panics).await.is_err_and(|why| why.contains("report this as a bug")));
+        assert_eq!(result_of(ready(Ok(()))).await, Ok(()));
+    }
 
     #[test]
     fn a_check_is_never_early_and_at_most_a_tenth_or_a_second_late() {

@@ -12,6 +12,7 @@ use crate::{
         names::{self, Failing, Transition},
     },
     files::Files,
+    lives::Lives,
     log::{Level, Notice},
     resolver::{Followed, News, Resolver},
 };
@@ -33,14 +34,14 @@ pub(super) struct Change {
 
 impl Names {
     /// An owner without names, whose resolver sends answers through the channel and counts its sockets among `files`.
-    pub(super) fn new(answers: mpsc::Sender<News>, files: Arc<Files>) -> Self {
-        Self { resolver: Resolver::new(answers, files), names: names::Names::default() }
+    pub(super) fn new(answers: mpsc::Sender<News>, files: Arc<Files>, lives: Arc<Lives>) -> Self {
+        Self { resolver: Resolver::new(answers, files, lives), names: names::Names::default() }
     }
 
     /// An owner whose answers are dropped.
     #[cfg(test)]
     pub(super) fn without_receiver() -> Self {
-        Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)))
+        Self::new(mpsc::channel(1).0, Arc::new(Files::new(0)), Lives::new(crate::clock::Clock::start()))
     }
 
     /// This listener will use the names of these backends, too. Call this for all listeners that change before

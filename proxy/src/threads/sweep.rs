@@ -99,23 +99,24 @@ type Concerned<'a> = (&'a Ending, Vec<Rc<Session>>);
 /// sessions.
 pub(super) async fn end(thread: &Rc<Thread>, endings: &[Ending]) {
     let worker = &thread.worker;
-    end_sessions(worker, endings);
-    thread.udp.end(worker, endings, worker.process.clock.millis()).await;
+    let now = worker.process.clock.millis();
+    end_sessions(endings, worker.sessions.borrow().iter().map(|(_, session)| session), now);
+    thread.udp.end(worker, endings, now).await;
 }
 
-fn end_sessions(worker: &Worker, endings: &[Ending]) {
+/// Ends those of the sessions that are concerned. None of them leaves the table meanwhile: its task does that later.
+fn end_sessions<'a>(endings: &[Ending], sessions: impl Iterator<Item = &'a Rc<Session>>, now: u64) {
     let mut concerned: HashMap<*const Shared, Vec<Concerned<'_>>> = HashMap::new();
     for ending in endings {
         concerned.entry(Arc::as_ptr(&ending.listener)).or_default().push((ending, Vec::new()));
     }
-    for (_, session) in worker.sessions.borrow().iter() {
+    for session in sessions {
         for (ending, sessions) in concerned.get_mut(&Arc::as_ptr(&session.listener)).into_iter().flatten() {
             if concerns(ending, session) {
                 sessions.push(session.clone());
             }
         }
     }
-    let now = worker.process.clock.millis();
     for (ending, sessions) in concerned.into_values().flatten() {
         end_some(ending, &sessions, now);
     }
@@ -254,13 +255,20 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        core::rounds::ROUND_MILLIS,
+        core::{diff::Which, rounds::ROUND_MILLIS},
         lives::Lives,
         log::{Level, Log, LogFormat},
         process::Process,
         settings::Settings,
         udp::Sockets,
     };
+
+    fn listener() -> Arc<Shared> {
+        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(text.as_bytes()).expect("v1");
+        let (id, spec) = document.supported().next().expect("one");
+        Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default())
+    }
 
     /// A worker without sessions.
     fn thread(lives: &Arc<Lives>) -> Rc<Thread> {
@@ -300,10 +308,7 @@ mod tests {
     /// too.
     fn answered(selection: &Selection) -> (LiveSessions, u32, Arc<Shared>) {
         let thread = thread(&Lives::new(Clock::start()));
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let (id, spec) = document.supported().next().expect("one");
-        let listener = Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default());
+        let listener = listener();
         for _ in 0..NUMBER {
             let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
             thread.worker.sessions.borrow_mut().insert(Rc::new(session));
@@ -338,5 +343,28 @@ mod tests {
         assert!(live.sessions.iter().all(|session| Arc::ptr_eq(&session.listener, &listener.id)), "no copy of the id");
         let (live, _, _) = answered(&Selection { limit: NUMBER + 1, ..Selection::default() });
         assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(NUMBER), NUMBER), "of a shorter list too");
+    }
+
+    // D9
+    #[test]
+    fn a_change_of_many_listeners_looks_at_each_session_once() {
+        let listeners: Vec<Arc<Shared>> = (0..50).map(|_| listener()).collect();
+        let open = |listener: &Arc<Shared>| {
+            Rc::new(Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0))
+        };
+        // Two sessions of each listener.
+        let sessions: Vec<Rc<Session>> = listeners.iter().chain(&listeners).map(open).collect();
+        let ending = |listener: &Arc<Shared>| Ending {
+            listener: listener.clone(),
+            which: Which::All,
+            reason: EndReason::Drained,
+            over_millis: 1000,
+        };
+        let endings: Vec<Ending> = listeners[1..].iter().map(ending).collect();
+        let looks = Cell::new(0);
+        end_sessions(&endings, sessions.iter().inspect(|_| looks.set(looks.get() + 1)), 5);
+        assert_eq!(looks.get(), sessions.len());
+        let ended = sessions.iter().filter(|session| session.end_at.get().is_some()).count();
+        assert_eq!(ended, sessions.len() - 2, "those of the first listener stay");
     }
 }

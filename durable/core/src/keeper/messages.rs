@@ -6,6 +6,8 @@ use crate::Message;
 
 /// What a message counts beside its bytes and its source. So the queue has a bound in messages, too.
 const MESSAGE_COST: usize = 64;
+/// The fewest bytes that a message takes in a stream: a byte and its end, or the length of an empty one.
+const LEAST_IN_STREAM: usize = 2;
 
 /// A message on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,12 @@ impl Incoming {
     /// What it counts in the queue.
     pub fn cost(&self) -> usize {
         MESSAGE_COST + self.source.len() + self.payload.len()
+    }
+
+    /// What messages of this source count at most that come in so many bytes of a stream, and begin in them.
+    #[must_use]
+    pub const fn most_cost(bytes: usize, source: &[u8]) -> usize {
+        bytes.div_ceil(LEAST_IN_STREAM) * (MESSAGE_COST + source.len()) + bytes
     }
 }
 

@@ -119,8 +119,13 @@ pub enum Refusal {
         attempts: u32,
     },
     /// There are as many sessions as there may be.
-    #[error("there are {0} sessions already: raise --max-sessions")]
-    Limit(usize),
+    #[error("there are {most} sessions already: raise {option}")]
+    Limit {
+        /// How many those are.
+        most: usize,
+        /// What allows more of them.
+        option: &'static str,
+    },
 }
 
 impl Refusal {
@@ -129,7 +134,7 @@ impl Refusal {
         match self {
             Self::NoReadyPod { .. } => "NoReadyPod",
             Self::Failed { failure, .. } => failure.reason(),
-            Self::Limit(_) => "Limit",
+            Self::Limit { .. } => "Limit",
         }
     }
 }

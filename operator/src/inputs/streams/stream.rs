@@ -9,8 +9,8 @@ use std::{
 };
 
 use proxy_api::{
-    AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_AGENTS, MAX_LISTENERS, MAX_PEERS,
-    MAX_REPORT_BYTES, MAX_SIDECARS, Origin, PARTS, ReportPart, ToProxy, Trust, Version,
+    AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_REPORT_BYTES, Origin, PARTS,
+    ReportPart, ToProxy, Trust, Version,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
@@ -22,6 +22,7 @@ use tokio::{
 pub(super) use self::signing::Signing;
 use super::{
     FromStream,
+    held::{Arriving, MAX_HELD},
     pending::Pending,
     room::{Rooms, Share},
     versions::{Connected, Versions},
@@ -43,9 +44,6 @@ const HELD: Duration = Duration::from_secs(20);
 /// Bytes of revisions that a proxy may hold beside those of the current snapshot and a quarter of them, without asking
 /// for more room.
 const SPARE: usize = 64 << 10;
-/// Most bytes in memory of the revisions that one proxy holds: those of [`MAX_LISTENERS`] listeners and endpoint sets
-/// and of [`MAX_AGENTS`] agents.
-const MAX_HELD: usize = 16 << 20;
 /// Reported listeners and sessions of one proxy that are read per second, and how many at once: every listener three
 /// times.
 const LISTENERS: (u32, u32) = (2000, 60_000);
@@ -293,35 +291,19 @@ impl Stream {
     }
 
     async fn receive_held(&mut self, share: &mut Share) -> Result<Held, End> {
-        let (mut held, mut weight) = (Held::default(), 0);
-        while !held.commit {
+        let mut arriving = Arriving::default();
+        while !arriving.is_whole() {
             let part = match self.messages.message().await? {
                 Some(FromProxy { held: Some(part), .. }) => part,
                 Some(_) => return Err(End::Garbage("expected the revisions that the proxy holds")),
                 None => return Err(End::Proxy),
             };
-            weight += part.weight();
-            let items = held.listeners.len().max(held.endpoints.len());
-            let is_over =
-                held.agents.len() > MAX_AGENTS || held.peers.len() > MAX_PEERS || held.sidecars.len() > MAX_SIDECARS;
-            if items > MAX_LISTENERS || is_over || weight > MAX_HELD {
-                let status = Status::resource_exhausted(
-                    "more listeners, endpoint sets, agents, peers or sidecars than a proxy may hold",
-                );
-                return Err(End::Unread("too_large", status));
-            }
-            if !share.grow(weight) {
-                let status = Status::resource_exhausted("no room for more revisions than expected; try again");
-                return Err(End::Unread("busy", status));
-            }
-            held.listeners.extend(part.listeners);
-            held.endpoints.extend(part.endpoints);
-            held.agents.extend(part.agents);
-            held.peers.extend(part.peers);
-            held.sidecars.extend(part.sidecars);
-            held.commit = part.commit;
+            arriving.add(part, share).map_err(|excess| {
+                let (why, status) = excess.told();
+                End::Unread(why, status)
+            })?;
         }
-        Ok(held)
+        Ok(arriving.into_held())
     }
 
     async fn send_trust(&mut self) -> Result<(), End> {

@@ -135,6 +135,26 @@ fn an_address_that_leads_back_to_the_fleet_is_no_target_on_a_port_on_which_the_f
     assert!(shared.returns(pod) && !shared.returns(IpAddr::from([192, 0, 2, 7])), "a client in the fleet came back");
 }
 
+// D6
+#[test]
+fn the_system_is_not_asked_again_whether_an_address_is_its_own() {
+    let (names, live) = (Names::without_receiver(), live());
+    let endpoints = BTreeMap::from([("b".to_owned(), set(&["192.0.2.1:11", "192.0.2.2:11"]))]);
+    let all = SocketKey { bind: Bind::All, ..socket(11) };
+    let sockets = BTreeMap::from([(all, BTreeSet::from([id("other")]))]);
+    let (around, mut known) = (Arc::default(), OwnAddresses::default());
+    // No system has it: only what is known says so.
+    known.is_own(IpAddr::from([192, 0, 2, 1]), |_| true);
+    let own = RefCell::new(known);
+    let refused: Vec<String> = of(&endpoints, &sockets, &names, (&around, &own))
+        .refresh(&live)
+        .iter()
+        .map(|it| it.address.to_string())
+        .collect();
+    assert_eq!(refused, ["192.0.2.1:11"]);
+    assert!(!own.into_inner().is_own(IpAddr::from([192, 0, 2, 2]), |_| true), "the answer of the system is known now");
+}
+
 #[test]
 fn nodes_are_no_targets_unless_the_gateway_names_them() {
     let (names, sockets) = (Names::without_receiver(), BTreeMap::new());

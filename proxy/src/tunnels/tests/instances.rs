@@ -31,3 +31,14 @@ fn the_list_of_an_agent_that_is_the_same_is_read_no_second_time() {
     assert!(Rc::ptr_eq(&first["same"], &second["same"]) && !Rc::ptr_eq(&first["other"], &second["other"]));
     assert!(second["other"].policy.suspended && !first["other"].policy.suspended);
 }
+
+// D12
+#[tokio::test]
+async fn a_session_that_hangs_holds_up_a_thread_that_is_named_then() {
+    within(async {
+        let bed = Bed::start();
+        // At the end of time all that give signs of life have been silent for too long.
+        assert!(bed.process.lives.hung(u64::MAX).contains("tunnels"));
+    })
+    .await;
+}

@@ -1,0 +1,132 @@
+//! A session as long as it lasts.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::select;
+use tokio::task::spawn_local;
+use tunnel_core::registry::Key;
+use tunnel_core::{Loss, Reason, Refusal};
+
+use super::{Endpoint, Held};
+use crate::Hint;
+
+/// Begins to keep a session, in a task of its own.
+pub(super) fn begin(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>) {
+    let keeping = keep(endpoint.clone(), key.uid.clone(), held.clone());
+    spawn_local(until_lost(endpoint, key, held, keeping));
+}
+
+/// Forgets a session once `keeping` says that it is lost, or has panicked: without its time it would never be lost, and its
+/// agent would come back to it. That ends no more than the session, as the agent may be the cause.
+async fn until_lost(endpoint: Rc<Endpoint>, key: Key, held: Rc<Held>, keeping: impl Future<Output = Loss>) {
+    let loss = unless_it_panics(pin!(keeping)).await.unwrap_or_else(|| {
+        endpoint.count("session_failed");
+        let (uid, instance) = (&key.uid, &key.instance);
+        tracing::error!(uid, %instance, "the task of a session has failed, so that it ends: report this as a bug");
+        Loss::Closed
+    });
+    tracing::info!(uid = key.uid, instance = %key.instance, reason = %loss, "the session of an agent has ended");
+    // A later run of the instance may have taken the place, and its session may have the same name.
+    let is_this = endpoint.sessions.borrow().get(&key).is_some_and(|present| Rc::ptr_eq(present, &held));
+    if is_this {
+        endpoint.retire(&held);
+        endpoint.registry.borrow_mut().forget(&key, held.name);
+        endpoint.sessions.borrow_mut().remove(&key);
+        endpoint.touch(&key.uid);
+    }
+    // One whose task has panicked is not lost yet.
+    held.tunnel.lose(loss);
+}
+
+/// What a future comes to; `None`: it has panicked, which standard error has.
+async fn unless_it_panics<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    // It is not polled again after a panic.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Keeps the time of a session until it is lost. Agents ask for no streams.
+async fn keep(endpoint: Rc<Endpoint>, uid: String, held: Rc<Held>) -> Loss {
+    let tunnel = &held.tunnel;
+    let mut run = pin!(tunnel.run());
+    loop {
+        select! {
+            loss = &mut run => return loss,
+            Some(incoming) = tunnel.accept() => {
+                let detail = "an endpoint connects no targets for agents".to_owned();
+                incoming.refuse(Refusal { reason: Reason::NotAllowed, detail });
+            }
+            hint = tunnel.hint() => match hint {
+                Hint::GoAway => {
+                    held.leaving.set(true);
+                    endpoint.touch(&uid);
+                }
+                // The agent dials.
+                Hint::Suspect => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+    use tunnel_core::allow::AllowList;
+    use tunnel_core::hello::{Boot, Hello, Instance, SessionName, VERSIONS};
+    use tunnel_core::identity::{AgentIdentity, AgentName, EndpointId};
+    use tunnel_core::registry::Policy;
+    use tunnel_core::{Limits, Session, Side};
+
+    use super::super::{Rules, Settings};
+    use super::*;
+
+    fn endpoint() -> Rc<Endpoint> {
+        let settings = Settings {
+            id: EndpointId::new("a").expect("an id"),
+            boot: Boot([1; 16]),
+            limits: Limits::default(),
+            max_agents: 1,
+            connections_per_second: 1,
+        };
+        let policy = Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 1 };
+        let rules = Rc::new(Rules { policy, targets: AllowList::nothing(Side::Listener) });
+        Endpoint::new(settings, move |_| Some(rules.clone()))
+    }
+
+    fn hello(epoch: u64, sessions: Vec<SessionName>) -> Hello {
+        Hello {
+            versions: VERSIONS,
+            boot: Boot([2; 16]),
+            epoch,
+            instance: Instance::new("pi4").expect("an instance"),
+            program: "0.9.0".to_owned(),
+            sessions,
+        }
+    }
+
+    // D12
+    #[tokio::test]
+    async fn a_session_whose_task_panics_ends_and_is_counted_and_its_agent_begins_another_one() {
+        let endpoint = endpoint();
+        let agent = AgentName::new("home", "pi4").expect("names");
+        let identity = AgentIdentity::new(agent, "u-1", 0).expect("an identity");
+        let test = async {
+            let (_, held) = endpoint.decide(&identity, &hello(1, Vec::new())).expect("it is admitted");
+            let key = endpoint.sessions.borrow().keys().next().cloned().expect("a session");
+            let panics = poll_fn(|_| -> Poll<Loss> { panic!("as the test wants") });
+            until_lost(endpoint.clone(), key, held.clone(), panics).await;
+            assert_eq!(endpoint.closed().get("session_failed"), Some(&1));
+            assert!(endpoint.agents().is_empty() && held.tunnel.look(Session::lost).is_some());
+            let again = endpoint.decide(&identity, &hello(2, vec![held.name])).expect("it is admitted");
+            assert!(!again.0.resumed);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
