@@ -197,7 +197,7 @@ impl<C> Agent<C> {
 }
 
 /// Runs an agent until `stop` is true, and then until its streams have ended or the time to drain is over. Setting
-/// `stop` to true again ends that time at once. `boot` identifies this run; it is random. Must run within a `LocalSet`.
+/// `stop` once more ends that time at once. `boot` identifies this run; it is random. Must run within a `LocalSet`.
 pub async fn run<C: Connector>(settings: Settings, connector: C, boot: Boot, stop: watch::Receiver<bool>) {
     let observer: Observer = Rc::new(|event: &Event<'_>| event.trace());
     run_observed(settings, connector, boot, stop, observer).await;
@@ -269,7 +269,7 @@ impl<C: Connector> Tasks<C> {
     async fn wait(&self, next: Option<Instant>) {
         let changed = self.agent.changed.notified();
         match next {
-            // Whether the time is over or something has changed, the loop looks again.
+            // The caller looks again after the timeout as well as after a change.
             Some(at) => {
                 let _ = timeout_at(at, changed).await;
             }
