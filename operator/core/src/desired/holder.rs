@@ -17,7 +17,7 @@ const HELM: [&str; 2] = ["helm", "terraform-provider-helm"];
 /// Annotation in which `kubectl apply` and Argo CD keep the last manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Whether an earlier HPA has to go for this reason. A request that failed proves nothing.
+/// Whether an earlier HPA must be deleted for this reason. A failed request proves nothing.
 #[must_use]
 pub fn ends_earlier(why: &NoScaler) -> bool {
     why.reason != FAILED

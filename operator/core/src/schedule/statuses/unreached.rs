@@ -1,4 +1,4 @@
-//! Pods of a forward in sidecars that its agents do not reach.
+//! Sidecar pods of a forward that its agents do not reach.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::{
     world::{ObjectKey, agents::gateway_of},
 };
 
-/// A warning for each agent that a forward in sidecars uses, and that does not reach all pods of its forwards.
+/// A warning for each agent that a sidecar forward uses and that does not reach all pods of its forwards.
 pub(super) fn warnings(forward: &PortForward, view: &View<'_>) -> Vec<String> {
     if forward.spec.placement.sidecar.is_none() {
         return Vec::new();
