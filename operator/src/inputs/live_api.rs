@@ -96,7 +96,7 @@ impl LiveApi {
             of_namespace.try_acquire_owned().and_then(|its| Ok(vec![its, self.requests.clone().try_acquire_owned()?]));
         both.map_err(|_| {
             count(&self.metrics.inquiries, "result", "busy");
-            let why = "too many requests of this API are in work; try again";
+            let why = "too many requests to this API are in progress; try again";
             status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why)
         })
     }

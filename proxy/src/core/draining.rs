@@ -47,9 +47,9 @@ impl Left {
         let messages = match (self.owner, self.messages) {
             (_, Some(0)) => None,
             (Owner::Nobody, Some(count)) => {
-                Some(format!("{count} message(s) of no durable listener: create it again, or remove the folder"))
+                Some(format!("{count} message(s) without a durable listener: create it again, or remove the folder"))
             }
-            (Owner::Nobody, None) => Some("a log of no durable listener that cannot be read".to_owned()),
+            (Owner::Nobody, None) => Some("a log without a durable listener, which cannot be read".to_owned()),
             (_, Some(count)) => Some(format!("{count} message(s) that the sink does not have")),
             (_, None) => Some("messages that could not be counted".to_owned()),
         };
@@ -121,7 +121,7 @@ mod tests {
         assert!(is_over(&[log(Owner::Nobody, None)]));
         assert_eq!(remainder(&[log(Owner::Nobody, Some(0))]), None, "it is empty");
         let words = remainder(&[lost]).expect("messages");
-        assert!(words.starts_with("shop/logs/l has 5 message(s) of no durable listener"), "{words}");
+        assert!(words.starts_with("shop/logs/l has 5 message(s) without a durable listener"), "{words}");
     }
 
     #[test]

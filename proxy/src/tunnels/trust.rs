@@ -74,7 +74,7 @@ impl Trust {
         let local = Local::open(&settings.folder, EndpointId::new(ID)?, system_clock(), policy)?;
         if local.has_other_root() {
             let message = format!(
-                "the tokens in {} are of another root than root.pem, which was removed or replaced: all agents have to \
+                "the tokens in {} belong to another root than root.pem, which was removed or replaced: all agents have to \
                  enrol again, with new join strings",
                 settings.folder.display()
             );

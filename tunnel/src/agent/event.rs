@@ -116,10 +116,10 @@ impl Event<'_> {
             }
             Self::NotConnected { dial, error, pause, .. } => {
                 let endpoint = place(dial);
-                tracing::warn!(endpoint, error, ?pause, "cannot connect, and will try again");
+                tracing::warn!(endpoint, error, ?pause, "cannot connect, will retry");
             }
             Self::Disconnected { endpoint, end, pause: Some(pause) } => {
-                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, and will dial again");
+                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, will dial again");
             }
             Self::Disconnected { endpoint, end, pause: None } => {
                 tracing::debug!(%endpoint, reason = %end, "a connection has ended");
@@ -139,10 +139,10 @@ impl Event<'_> {
             }
             Self::Dropped { reason, count } => tracing::debug!(?reason, count, "datagrams were dropped"),
             Self::Draining => {
-                tracing::info!("stopping: no new streams are taken, and open ones may finish");
+                tracing::info!("stopping: takes no new streams, and open streams may finish");
             }
             Self::Cut(streams) => {
-                tracing::warn!(streams, "the time to finish is over: the streams that are left are reset");
+                tracing::warn!(streams, "the time to finish is over: resetting the remaining streams");
             }
         }
     }

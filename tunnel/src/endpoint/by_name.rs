@@ -110,7 +110,7 @@ async fn serve<A: Authenticator>(names: Rc<ByName<A>>, mut tcp: TcpStream, from:
         }
         Err(reason) => {
             names.count(reason);
-            tracing::debug!(%from, reason, "a connection did not become that of an agent");
+            tracing::debug!(%from, reason, "a connection was closed before an agent was admitted");
         }
     }
 }

@@ -163,7 +163,7 @@ pub(super) async fn hand_over<H>(
         tracing::info!(%from, %to, "cannot hand a connection over to another endpoint");
         return;
     };
-    tracing::debug!(%from, %to, "hands a connection over to another endpoint");
+    tracing::debug!(%from, %to, "handing a connection over to another endpoint");
     let (near, far) = (near.split(), far.split());
     let mut copying = pin!(copy_both(near, far));
     // By this time, the other endpoint closes connections whose agent it does not know.

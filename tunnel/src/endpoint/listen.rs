@@ -168,7 +168,7 @@ pub(super) async fn accept<T: Future<Output = ()> + 'static>(
                     door.tasks.borrow_mut().insert(id, handle);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the port for agents takes no connections for a moment");
+                    tracing::warn!(%error, "cannot accept connections of agents, will retry");
                     sleep(PAUSE).await;
                 }
             },
@@ -195,7 +195,7 @@ async fn serve<A: Authenticator, H>(
         }
         Err(reason) => {
             endpoint.count(reason);
-            tracing::debug!(%from, reason, "a connection did not become that of an agent");
+            tracing::debug!(%from, reason, "a connection was closed before an agent was admitted");
             return;
         }
     }
@@ -253,12 +253,12 @@ async fn authenticated<A: Authenticator>(
         Ok(Ok(agent)) => agent.map(|(identity, io)| (identity, Box::new(io))),
         Ok(Err(error)) => {
             endpoint.count("handshake");
-            tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");
+            tracing::debug!(%from, error = chain(&error), "a connection was closed before an agent was admitted");
             None
         }
         Err(_) => {
             endpoint.count("timeout");
-            tracing::debug!(%from, "a connection did not become that of an agent in time");
+            tracing::debug!(%from, "a connection was closed: no agent was admitted in time");
             None
         }
     }

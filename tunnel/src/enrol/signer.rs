@@ -75,7 +75,7 @@ pub(crate) async fn serve<S: Signer>(
     // The client may have closed the connection already: it has its answer.
     let _ = io.shutdown().await;
     let (applicant, _) = answer.map_err(|refusal| io::Error::new(io::ErrorKind::PermissionDenied, refusal))?;
-    tracing::info!(agent = %applicant.name(), renewed = identity.is_some(), "an agent has got a certificate");
+    tracing::info!(agent = %applicant.name(), renewed = identity.is_some(), "issued a certificate to an agent");
     Ok(())
 }
 
@@ -169,7 +169,7 @@ impl LocalSigner {
 
 /// The remedy is up to the server's owner; the agent's owner can only retry.
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
-    tracing::error!(error = chain(error), "cannot give an agent a certificate");
+    tracing::error!(error = chain(error), "cannot issue a certificate to an agent");
     let detail = "the server cannot sign certificates now: see its log, and try again".to_owned();
     EnrolRefusal { reason: EnrolReason::Unavailable, detail }
 }

@@ -110,7 +110,7 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
             id.map(Case::Endpoint).map_err(|why| refusal(SignReason::Agent, why.to_string()))
         }
         Applicant::Token { namespace, name, token } => {
-            let unknown = || refusal(SignReason::Token, "the token has not the form of one: issue a new join string");
+            let unknown = || refusal(SignReason::Token, "the token is malformed: issue a new join string");
             let token = Token::from_text(token).ok_or_else(unknown)?;
             let key = ObjectKey::new(namespace.clone(), name.clone());
             // A client that has proved nothing gets the same answer for an agent that does not exist and for one at
@@ -134,10 +134,10 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
         }
         Applicant::Sidecar { .. } => Err(refusal(
             SignReason::Agent,
-            "a proxy of a ForwardGateway is no sidecar: it has a certificate of its own",
+            "a proxy of a ForwardGateway is not a sidecar: it has its own certificate",
         )),
         Applicant::Unknown => {
-            let detail = "this operator does not know such applicants: upgrade the operator";
+            let detail = "this operator does not know this kind of applicant: upgrade the operator";
             Err(refusal(SignReason::Request, detail))
         }
     }

@@ -75,7 +75,7 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
         ),
         Drain::Refused => (
             "DrainRefused",
-            format!("cannot make the Job {job}, or delete the claim after it: {}", refusal.unwrap_or_default()),
+            format!("cannot create the Job {job}, or delete the claim after it: {}", refusal.unwrap_or_default()),
         ),
         Drain::NoPod => (
             "DrainLacksPod",

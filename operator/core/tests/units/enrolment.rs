@@ -277,7 +277,7 @@ fn a_proxy_of_a_gateway_with_tunnels_is_an_endpoint_by_the_uid_of_its_pod() {
     let at_gateway = Applicant::Sidecar { gateway: "uid-edge".to_owned() };
     assert!(detail(judged(&scene, &at_gateway)).contains("no spec.tunnels"));
     scene.see(gateway(&json!({"tunnels": {}})));
-    assert!(detail(judged(&scene, &at_gateway)).contains("is no sidecar"));
+    assert!(detail(judged(&scene, &at_gateway)).contains("is not a sidecar"));
 }
 
 #[test]

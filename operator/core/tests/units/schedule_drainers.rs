@@ -293,7 +293,7 @@ fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
     };
     assert!(refused(&mut yard, 1, Err("it exists")) && refused(&mut yard, 5, Err("exceeded quota")));
     assert!(!refused(&mut yard, 5, Err("exceeded quota")), "nothing is new");
-    let message = is(&yard, "DrainRefused", "messages-edge-5: cannot make the Job edge-drain-5");
+    let message = is(&yard, "DrainRefused", "messages-edge-5: cannot create the Job edge-drain-5");
     assert!(message.ends_with("exceeded quota"), "the first Job is there at last: {message}");
     assert!(refused(&mut yard, 5, Ok(())));
     is(&yard, "Draining", all);

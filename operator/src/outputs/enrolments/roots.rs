@@ -82,7 +82,7 @@ pub enum RootError {
         most: usize,
     },
     /// A root cannot be created.
-    #[error("cannot make a root of the tunnels: {}", chain(.0))]
+    #[error("cannot create a root of the tunnels: {}", chain(.0))]
     Make(AuthorityError),
 }
 

@@ -25,7 +25,7 @@ pub(super) fn warnings(forward: &PortForward, view: &View<'_>) -> Vec<String> {
         let pods = view.translator.left_out(&gateway, &agents::uid(&key, agent));
         let words = || {
             format!(
-                "ForwardAgent {key} does not reach {pods} pod(s) of its forwards, where visitors find no instance: place \
+                "ForwardAgent {key} does not reach {pods} pod(s) of its forwards, where clients find no instance: place \
                  the forward on ForwardGateway {gateway}, or have it select fewer pods"
             )
         };
