@@ -132,10 +132,9 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
             let wanted = at(cache, gateway, &key).ok_or_else(|| elsewhere(cache, gateway, &key, &claimed))?;
             permitted(&wanted, &claimed).map(Case::Agent)
         }
-        Applicant::Sidecar { .. } => Err(refusal(
-            SignReason::Agent,
-            "a proxy of a ForwardGateway is not a sidecar: it has its own certificate",
-        )),
+        Applicant::Sidecar { .. } => {
+            Err(refusal(SignReason::Agent, "a proxy of a ForwardGateway is not a sidecar: it has its own certificate"))
+        }
         Applicant::Unknown => {
             let detail = "this operator does not know this kind of applicant: upgrade the operator";
             Err(refusal(SignReason::Request, detail))
