@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agent ─ ENROL ─▶ endpoint ─ token or identity ─▶ operator
-//!                  endpoint ─ own request ───────▶ operator     at the start, and after half of the leaf's lifetime
+//!                  endpoint ─ own request ───────▶ operator     at the start, and after half of its certificate's lifetime
 //!                  sidecar ── own request ───────▶ operator     the same; it enrols nobody
 //! ```
 

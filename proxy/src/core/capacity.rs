@@ -32,11 +32,11 @@ const WORKER_BYTES: u64 = 3 << 20;
 const LEAST_PART: u64 = 8;
 /// Buffered bytes get no more than this part of the memory.
 const HELD_PART: u64 = 4;
-/// Messages of durable listeners that have not ended get this part of the memory,
+/// The part of the memory for messages of durable listeners that have not ended.
 const MESSAGE_PART: u64 = 8;
-/// but no less, so that there is room for a longest one (1 MiB),
+/// The least memory for these messages, in bytes: the longest message has 1 MiB.
 const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
-/// and no more.
+/// The most memory for these messages, in bytes.
 const MOST_MESSAGE_BYTES: u64 = 64 << 20;
 
 /// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even a real source
