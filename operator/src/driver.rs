@@ -225,7 +225,7 @@ impl Driver {
         self.synced.send_if_modified(|now| synced && !std::mem::replace(now, true));
     }
 
-    /// Every object reports the fields that the API server drops from manifests.
+    /// Makes every object report the fields that the API server drops from manifests.
     fn dropped(&mut self, dropped: Dropped) {
         if self.cache.world.dropped == dropped {
             return;

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
     // The client logs every failed request, and the watcher every refused one. The caller of the request reports the
-    // failure too, and only once.
+    // failure, too, and only once.
     let filter = EnvFilter::try_new(&settings.log)?
         .add_directive("kube_client::client::builder=off".parse()?)
         .add_directive("kube_runtime::watcher=error".parse()?);
@@ -43,7 +43,7 @@ fn start(settings: Settings) -> Result<(), Box<dyn Error>> {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
-    // A panic is one record like every other: the supervisor of the task knows only its name.
+    // A panic is logged like any other record: the supervisor of the task knows only its name.
     set_hook(Box::new(log_panic));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run(settings));

@@ -45,8 +45,7 @@ pub struct Settings {
     /// dial them. The operator creates the Secret when the first gateway has tunnels.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_SECRET", default_value = "portlane-tunnel-roots")]
     pub tunnel_roots_secret: String,
-    /// Most roots of the tunnels that the gateways of one namespace may have, with those of deleted gateways. The Secret
-    /// holds 512.
+    /// Most roots of the tunnels for the gateways of one namespace, including deleted gateways. The Secret holds 512.
     #[arg(long, env = "PORTLANE_TUNNEL_ROOTS_PER_NAMESPACE", default_value_t = 64)]
     pub tunnel_roots_per_namespace: usize,
     /// Namespaces to watch, separated by commas. Absent: all namespaces.
@@ -111,7 +110,7 @@ pub struct Settings {
     /// Pull secrets of the proxy image, separated by commas: names of Secrets in the namespaces of the pods. Absent: none.
     #[arg(long, env = "PORTLANE_PROXY_PULL_SECRETS", value_delimiter = ',')]
     pub proxy_pull_secrets: Vec<String>,
-    /// Leave the ids of user and group of proxies to the cluster, as OpenShift wants it.
+    /// Leave user and group ids of proxies to the cluster, as OpenShift requires.
     #[arg(long, env = "PORTLANE_PROXY_CLUSTER_IDS", default_value_t = false, action = clap::ArgAction::Set)]
     pub proxy_cluster_ids: bool,
     /// Namespaces in which ForwardGateways get fleets, separated by commas. `*`: every watched namespace. Empty: none.
@@ -121,11 +120,11 @@ pub struct Settings {
     /// deleted.
     #[arg(long, env = "PORTLANE_FLEET_CLAIMS", default_value_t = false, action = clap::ArgAction::Set)]
     pub fleet_claims: bool,
-    /// What the pods of fleets have unless their gateway says otherwise: JSON, as podTemplate of a ForwardGateway.
+    /// Defaults for the pods of fleets, which a gateway may override: JSON, as podTemplate of a ForwardGateway.
     #[arg(long, env = "PORTLANE_FLEET_POD_TEMPLATE", value_parser = pod_template)]
     pub fleet_pod_template: Option<PodTemplate>,
-    /// How fleets take on another image of the proxy, or what else is new in their pods. OneByOne: in the order of their
-    /// names, each once the one before is rolled out and ready. Pinned: a fleet keeps its pods until its gateway changes.
+    /// How fleets adopt another image of the proxy and other changes of their pods. OneByOne: ordered by name, each
+    /// after the one before is rolled out and ready. Pinned: a fleet keeps its pods until its gateway changes.
     #[arg(long, value_enum, env = "PORTLANE_FLEET_ROLLOUT", default_value_t = FleetRollout::OneByOne)]
     pub fleet_rollout: FleetRollout,
     /// IP address that fleets bind for health and metrics.

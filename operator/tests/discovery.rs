@@ -38,7 +38,8 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// API group of the kind.
 const GROUP: &str = "/apis/gateway.networking.k8s.io/";
-/// Where a server whose CRDs know agents serves their kind. This one does not, so each scene has an empty list of them.
+/// Path at which an API server with agents serves their kind. This one does not, so each scene has an empty list of
+/// them.
 const AGENTS: &str = "/apis/portlane.dev/v1alpha1";
 
 /// What the server answers about grants.
@@ -63,7 +64,7 @@ struct Server {
 }
 
 impl Server {
-    /// The answer to a request; absent if the server never answers, as with a watch without events.
+    /// The answer to a request; absent if the server never answers, as for a watch without events.
     fn answer(&self, uri: &Uri) -> Option<(StatusCode, String)> {
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
         if uri.path() == AGENTS {
@@ -113,7 +114,7 @@ impl Server {
                     Ok::<_, Infallible>(response)
                 }
             });
-            // A client that disconnects is no failure.
+            // A client that disconnects is not a failure.
             tokio::spawn(async move {
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });

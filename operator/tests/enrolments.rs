@@ -37,12 +37,12 @@ use tunnel_core::{
     join::{Address, JoinString, Token},
 };
 
-/// What the server does with the next writes of Secrets.
+/// How the server handles the next writes of Secrets.
 #[derive(Default)]
 enum Writes {
     #[default]
     Taken,
-    /// Somebody else is faster, once.
+    /// Another client is faster, once.
     Late,
     Refused,
 }
@@ -53,9 +53,9 @@ struct Server {
     secrets: Mutex<BTreeMap<String, Value>>,
     writes: Mutex<Writes>,
     version: Mutex<u64>,
-    /// Somebody reads the roots.
+    /// Notified when a client reads the roots.
     asked: Notify,
-    /// Who holds it delays those who read the roots.
+    /// Delays readers of the roots while it is held.
     slow: tokio::sync::Mutex<()>,
 }
 
@@ -171,13 +171,13 @@ fn wanted() -> Wanted {
     }
 }
 
-/// A request for a certificate with a key of its own.
+/// A certificate request with a new key.
 fn request() -> String {
     let key = KeyPair::generate().expect("a key");
     BASE64.encode(CertificateParams::default().serialize_request(&key).expect("a request").der())
 }
 
-/// What the root of this gateway is to sign.
+/// The case that the root of this gateway is to sign.
 fn by(gateway_uid: &str, case: Case) -> Judged {
     Judged { gateway_namespace: "edge".to_owned(), gateway_uid: gateway_uid.to_owned(), case }
 }
@@ -197,7 +197,7 @@ fn is_issued(outcome: &SignOutcome) -> bool {
     matches!(outcome, SignOutcome::Issued(_))
 }
 
-/// What a look at the Secret came to.
+/// The result of checking the Secret.
 fn known(offered: Offered) -> Enrolment {
     offered.result.expect("the Secret was seen to").0
 }
@@ -260,7 +260,7 @@ async fn a_secret_of_somebody_else_and_a_damaged_ledger_are_left_alone() {
     }
 }
 
-/// What was signed, with the root.
+/// The signed certificate, with the root.
 async fn signed(enroller: &Enroller, gateway_uid: &str, case: Case) -> Issued {
     match enroller.sign(&by(gateway_uid, case), &request()).await.outcome {
         SignOutcome::Issued(issued) => issued,
@@ -272,7 +272,7 @@ fn endpoint() -> Case {
     Case::Endpoint(EndpointId::new("0a1b").expect("an id"))
 }
 
-/// How many roots the gateways of one namespace may have.
+/// The maximum of roots for the gateways of one namespace.
 const PER_NAMESPACE: usize = 3;
 
 const ROOTS: &str = "/api/v1/namespaces/portlane/secrets/portlane-tunnel-roots";

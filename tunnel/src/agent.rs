@@ -1,4 +1,4 @@
-//! The agent: it dials endpoints, and connects the streams that they ask for to targets near it.
+//! The agent: it dials endpoints, and connects the streams that they request to targets near it.
 //!
 //! ```text
 //! places say ─▶ dial ─▶ HELLO ─▶ session ─▶ carry ─▶ (lost: dial again)
@@ -40,26 +40,26 @@ pub use self::event::{Drops, Event, Observer, place};
 use crate::proxy_connect::Proxy;
 use crate::{Tunnel, chain};
 
-/// How often an agent that drains looks whether its streams have ended.
+/// How often a draining agent checks whether its streams have ended.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the last frames may take.
+/// The time limit for sending the last frames.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Makes a connection to an endpoint safe, and verifies who is at the other end.
+/// Secures a connection to an endpoint, and verifies the endpoint's identity.
 pub trait Connector: 'static {
-    /// What carries frames.
+    /// The secured connection, which carries frames.
     type Io: AsyncRead + AsyncWrite + Unpin + 'static;
 
-    /// Takes a new connection to the endpoint that is dialled.
+    /// Secures a new connection to the endpoint of `dial`.
     fn secure(&self, tcp: TcpStream, dial: &Dial) -> impl Future<Output = io::Result<Self::Io>>;
 }
 
-/// What an agent is told.
+/// The settings of an agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where endpoints are reached; the first one that answers is used.
+    /// Addresses of endpoints; the first one that answers is used.
     pub addresses: Vec<Address>,
-    /// The proxy of the network.
+    /// The HTTP proxy of the network.
     pub proxy: Option<Proxy>,
     /// Which of the agent's processes this is.
     pub instance: Instance,
@@ -69,15 +69,15 @@ pub struct Settings {
     pub allow: AllowList,
     /// The bounds of each session.
     pub limits: Limits,
-    /// Endpoints at once.
+    /// The most endpoints with a session at once.
     pub max_endpoints: usize,
-    /// Time to connect to an endpoint, its proxy and TLS included, and to a target.
+    /// Time limit to connect to an endpoint, including its proxy and TLS, and to connect to a target.
     pub connect_within: Duration,
-    /// Time for streams to end after a stop.
+    /// Time limit for streams to end after a stop.
     pub drain_within: Duration,
-    /// From 0 up to, but not including, 1: spreads the attempts of many agents.
+    /// A random number from 0 up to, but not including, 1; spreads the attempts of many agents.
     pub chance: fn() -> f64,
-    /// How many bytes written to a socket its peer has not acknowledged, as [`crate::relay()`] asks.
+    /// How many bytes written to a socket its peer has not acknowledged; see [`crate::relay()`].
     pub unacknowledged: fn(&TcpStream) -> usize,
 }
 
@@ -85,17 +85,17 @@ pub struct Settings {
 #[derive(Debug)]
 struct Held {
     name: SessionName,
-    /// What leads back to the endpoint.
+    /// The dial that reaches the endpoint again.
     dial: Dial,
     tunnel: Tunnel,
     suspect: Cell<bool>,
     leaving: Cell<bool>,
-    /// Datagrams that the session has dropped, as far as that was told.
+    /// How many dropped datagrams of the session were reported.
     dropped: Cell<u64>,
 }
 
 impl Held {
-    /// Datagrams that the session has dropped since the last call.
+    /// How many datagrams the session has dropped since the last call.
     fn dropped(&self) -> u64 {
         let now = self.tunnel.look(|session| session.counters().dropped_datagrams);
         now - self.dropped.replace(now)
@@ -124,9 +124,9 @@ struct Agent<C> {
     draining: Cell<bool>,
     places: RefCell<Places>,
     sessions: RefCell<BTreeMap<EndpointId, Rc<Held>>>,
-    /// Sessions that no task keeps yet.
+    /// New sessions that no task drives yet.
     begun: RefCell<Vec<(EndpointId, Rc<Held>)>>,
-    /// Something has changed that the next attempts depend on.
+    /// Notified when something changes that the next attempts depend on.
     changed: Notify,
 }
 
@@ -145,7 +145,8 @@ impl<C> Agent<C> {
         wanted.map(|(_, held)| (held.dial.clone(), held.standing())).collect()
     }
 
-    /// The far end of a session has named others. A sidecar knows of none, and is not asked.
+    /// The far end of a session has named other endpoints and sidecars. Names from a sidecar are ignored: it knows of
+    /// none.
     fn told(&self, held: &Held, by: &EndpointId, Named { peers, sidecars }: Named) {
         if held.is_with_sidecar() {
             return;
@@ -156,14 +157,14 @@ impl<C> Agent<C> {
         self.changed.notify_one();
     }
 
-    /// Nothing is left to be sent or to be waited for.
+    /// Whether nothing is left to send or to wait for.
     fn is_idle(&self) -> bool {
         let is_idle = |session: &Session| session.is_empty() && !session.has_output();
         self.sessions.borrow().values().all(|held| held.tunnel.look(is_idle))
     }
 
-    /// What is said first to whom `dial` leads. A sidecar hears of the session with itself alone, and endpoints hear of none
-    /// with sidecars.
+    /// The HELLO for a dial. A sidecar is sent only the session with itself, and endpoints are sent no sessions with
+    /// sidecars.
     fn hello(&self, dial: &Dial) -> Hello {
         self.epoch.set(self.epoch.get() + 1);
         let sessions = self.sessions.borrow();
@@ -181,8 +182,8 @@ impl<C> Agent<C> {
         }
     }
 
-    /// Whether there is no room for one more session with who is dialled. Sidecars take none of the endpoints' room, whose
-    /// pods may leave slowly, or never say that they are done.
+    /// Whether there is no room for one more session of the kind of `dial`. Sessions with sidecars take no room from
+    /// endpoints: their pods may leave slowly, or never say that they are done.
     fn is_full(&self, dial: &Dial) -> bool {
         let is_sidecar = matches!(dial, Dial::Sidecar(_));
         let sessions = self.sessions.borrow();
@@ -195,14 +196,14 @@ impl<C> Agent<C> {
     }
 }
 
-/// Runs an agent until `stop` says so, and then until its streams have ended or the time for that is over, which it also
-/// is when `stop` says so once more. `boot` names this run, by chance. It must run within a `LocalSet`.
+/// Runs an agent until `stop` is true, and then until its streams have ended or the time to drain is over. Setting
+/// `stop` once more ends that time at once. `boot` identifies this run; it is random. Must run within a `LocalSet`.
 pub async fn run<C: Connector>(settings: Settings, connector: C, boot: Boot, stop: watch::Receiver<bool>) {
     let observer: Observer = Rc::new(|event: &Event<'_>| event.trace());
     run_observed(settings, connector, boot, stop, observer).await;
 }
 
-/// As [`run`], and `observer` is told what happens, in place of the subscriber of `tracing`.
+/// Like [`run`], but reports events to `observer` instead of the subscriber of `tracing`.
 pub async fn run_observed<C: Connector>(
     settings: Settings,
     connector: C,
@@ -226,7 +227,7 @@ pub async fn run_observed<C: Connector>(
     };
     let mut tasks = Tasks { agent: Rc::new(agent), dials: JoinSet::new(), keepers: JoinSet::new() };
     {
-        // Without a sender nobody could stop the agent: then it stops.
+        // When the sender is gone, nobody could stop the agent, so the agent stops.
         let mut stopped = pin!(async { stop.wait_for(|stop| *stop).await.is_ok() });
         loop {
             let next = tasks.step();
@@ -241,14 +242,14 @@ pub async fn run_observed<C: Connector>(
 
 struct Tasks<C> {
     agent: Rc<Agent<C>>,
-    /// Attempts, which become carriers.
+    /// Attempts; a successful one becomes a carrier.
     dials: JoinSet<()>,
-    /// One for each session.
+    /// One task for each session.
     keepers: JoinSet<()>,
 }
 
 impl<C: Connector> Tasks<C> {
-    /// Begins what is due, and tells when more is.
+    /// Begins the attempts that are due, and returns when the next one is.
     fn step(&mut self) -> Option<Instant> {
         while self.dials.try_join_next().is_some() {}
         while self.keepers.try_join_next().is_some() {}
@@ -268,7 +269,7 @@ impl<C: Connector> Tasks<C> {
     async fn wait(&self, next: Option<Instant>) {
         let changed = self.agent.changed.notified();
         match next {
-            // Either way there may be something to do.
+            // The caller looks again after the timeout as well as after a change.
             Some(at) => {
                 let _ = timeout_at(at, changed).await;
             }
@@ -284,7 +285,7 @@ impl<C: Connector> Tasks<C> {
         agent.tell(&Event::Draining);
         let deadline = Instant::now() + agent.settings.drain_within;
         let mut hurried = pin!(async move {
-            // Without a sender nobody asks again.
+            // When the sender is gone, no second stop comes.
             if stop.changed().await.is_err() {
                 pending::<()>().await;
             }

@@ -1,4 +1,4 @@
-//! A connection that is read in larger pieces than TLS asks for.
+//! A connection that reads larger pieces than TLS asks for.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -8,22 +8,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What rustls asks for at a time: a full record takes five such reads.
+/// What rustls asks for in one read: a full record takes five such reads.
 const SMALL: usize = 4 * 1024;
-/// What is read at a time while much comes: the four records that the other end writes at a time, with what TLS adds.
+/// What one read asks for under load: the four records that the other end writes at a time, with the overhead of TLS.
 const LARGE: usize = 68 * 1024;
-/// The buffer is kept for so long after the last read that brought much.
+/// How long the buffer is kept after the last large read.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A connection below TLS. While little comes, and while it is not known who is at the other end, it has no buffer.
+/// A connection below TLS. It has no buffer while few bytes arrive, and while the peer is not authenticated.
 #[derive(Debug)]
 pub struct Ahead<I> {
     io: I,
-    /// It is known who is at the other end.
+    /// Whether the peer is authenticated.
     may_read_ahead: bool,
     is_reading_ahead: bool,
     bytes: Vec<u8>,
-    /// Those of `bytes` that TLS has.
+    /// How many bytes of `bytes` TLS has taken.
     taken: usize,
     busy_at: Instant,
 }
@@ -40,7 +40,7 @@ impl<I> Ahead<I> {
         }
     }
 
-    /// From now on the connection may have a buffer.
+    /// From now on, the connection may have a buffer.
     pub(crate) const fn begin(&mut self) {
         self.may_read_ahead = true;
     }
@@ -60,7 +60,7 @@ impl<I: AsyncRead + Unpin> Ahead<I> {
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => {
-                // An idle carrier comes by here with its heartbeats.
+                // The heartbeats of an idle carrier lead here.
                 if self.busy_at.elapsed() >= QUIET {
                     self.bytes = Vec::new();
                     self.is_reading_ahead = false;
@@ -78,7 +78,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Ahead<I> {
             if !this.is_reading_ahead {
                 let asked = buf.remaining();
                 ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-                // As much came as was asked for, so that more may be there.
+                // The read filled the buffer, so more bytes may be there.
                 if this.may_read_ahead && asked >= SMALL && buf.remaining() == 0 {
                     this.is_reading_ahead = true;
                     this.busy_at = Instant::now();
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives as many bytes as are asked for, and counts how often that is.
+    /// A source that fills every read, and counts the reads.
     #[derive(Default)]
     struct Source(usize);
 

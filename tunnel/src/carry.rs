@@ -1,4 +1,4 @@
-//! The bytes of a session on one connection.
+//! Moves the frames of a session over one connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,38 +14,38 @@ use tunnel_core::{Loss, Session, Violation};
 use crate::tunnel::Tunnel;
 use crate::tunnel::shared::Shared;
 
-/// What an idle carrier may keep of a buffer.
+/// The capacity that an idle carrier may keep of a buffer.
 const IDLE: usize = 1024;
-/// What is read, or asked of the session for writing, at a time.
+/// The size of one read, and of one batch of frames to write.
 const BATCH: usize = 64 * 1024;
-/// Reads and writes before other tasks have their turn.
+/// Reads and writes before other tasks get their turn.
 const TURNS: usize = 16;
-/// Larger buffers are kept for so long after the last use of one: under load, to allocate them for each batch costs
-/// more than to fill them.
+/// How long larger buffers are kept after their last use: under load, allocating them for each batch costs more than
+/// filling them.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Why a carrier has ended.
 #[derive(Debug, Error)]
 pub enum CarryEnd {
-    /// The connection ended as the peer closed it.
+    /// The peer closed the connection.
     #[error("the far end closed the connection")]
     Closed,
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Failed(io::Error),
-    /// What came is not the protocol.
+    /// The peer violated the protocol.
     #[error("the far end does not keep to the protocol: {0}")]
     Violation(Violation),
-    /// Nothing came for too long.
+    /// The peer was silent for too long.
     #[error("nothing came from the far end for too long")]
     Silent,
-    /// The peer did not resume.
+    /// The peer did not resume in time.
     #[error("the far end did not acknowledge in time what it has received")]
     Unresumed,
-    /// A later carrier has taken its place.
+    /// A later carrier has replaced this one.
     #[error("a later connection has replaced this one")]
     Replaced,
-    /// It was not used: a carrier of this epoch or a later one was there.
+    /// The carrier was never used: the session had a carrier of this epoch or a later one.
     #[error("the session has a connection that is no older than this one")]
     Stale,
     /// The session has ended.
@@ -54,8 +54,8 @@ pub enum CarryEnd {
 }
 
 impl Tunnel {
-    /// Makes `io` the carrier of `epoch` and drives it until it ends; the carrier before it ends at
-    /// once. To drop the future ends the carrier too.
+    /// Makes `io` the carrier of `epoch` and drives it until it ends; the previous carrier ends at once. Dropping the
+    /// future ends the carrier, too.
     pub async fn carry(&self, epoch: u64, io: impl AsyncRead + AsyncWrite + Unpin) -> CarryEnd {
         if !self.shared.attach(epoch) {
             return self.look(Session::lost).map_or(CarryEnd::Stale, CarryEnd::Lost);
@@ -65,7 +65,7 @@ impl Tunnel {
     }
 }
 
-/// Why the carrier of `epoch` does not count any more, if it does not.
+/// Why the carrier of `epoch` no longer counts, if so.
 fn end_of(shared: &Shared, epoch: u64) -> Option<CarryEnd> {
     let session = shared.session();
     if let Some(loss) = session.lost() {
@@ -82,17 +82,17 @@ struct Carrier<'a, I> {
     shared: &'a Shared,
     epoch: u64,
     io: I,
-    /// The beginning of a frame, and room to read: at most [`BATCH`] and the longest frame.
+    /// The beginning of an incomplete frame, and room to read: at most [`BATCH`] and the longest frame.
     input: Vec<u8>,
     read_size: usize,
-    /// Frames on their way: at most [`BATCH`] and the longest frame, or what a resumption says.
+    /// Frames to write: at most [`BATCH`] and the longest frame, or the frames of a resumption.
     output: Vec<u8>,
-    /// Bytes of `output` that are written.
+    /// How many bytes of `output` are written.
     written: usize,
     is_flushed: bool,
-    /// A buffer held more than an idle carrier keeps since the last look.
+    /// Whether a buffer was larger than an idle carrier keeps, at any time since the last check.
     is_busy: bool,
-    /// The last look that found a buffer so.
+    /// When the last check found a large buffer.
     busy_at: Instant,
 }
 
@@ -112,8 +112,8 @@ impl<'a, I> Carrier<'a, I> {
         }
     }
 
-    /// Gives the memory of empty buffers back, but for what an idle carrier may keep. There is no timer for it: an idle
-    /// carrier comes by here with its heartbeats.
+    /// Frees the memory of empty buffers, down to what an idle carrier may keep. No timer is needed: the heartbeats of
+    /// an idle carrier lead here.
     fn relax(&mut self) {
         if self.input.capacity().max(self.output.capacity()) <= IDLE {
             return;
@@ -158,8 +158,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
         Poll::Pending
     }
 
-    /// Reads and writes once, and tells whether anything has moved. Neither waits for the other: two
-    /// ends that only write would wait for ever.
+    /// Reads and writes once, and returns whether any bytes moved. Neither waits for the other: two ends that only
+    /// write would wait for ever.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, CarryEnd> {
         if let Some(end) = end_of(self.shared, self.epoch) {
             return Err(end);
@@ -227,7 +227,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carrier<'_, I> {
     }
 }
 
-/// An error in words for the owner of the agent: rustls tells of an end without a close by a page of its manual.
+/// Rewords an error for the owner of the agent: for a connection that ended without a close, rustls refers to its
+/// manual.
 fn told(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return io::Error::new(error.kind(), "the far end, or something on the way, ended it without closing it");
@@ -243,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    /// Lets the carrier do all that it can.
+    /// Lets the carrier do all the work that it can.
     async fn work(carrier: &mut Carrier<'_, DuplexStream>) {
         poll_fn(|cx| Poll::Ready(carrier.poll(cx).is_pending())).await.then_some(()).expect("the carrier goes on");
     }
@@ -254,7 +255,7 @@ mod tests {
         assert!(tunnel.shared.attach(1));
         let (mut far, io) = duplex(BATCH);
         let mut carrier = Carrier::new(&tunnel.shared, 1, io);
-        // A frame of a kind that is ignored.
+        // A frame of a kind that receivers ignore.
         let mut frame = vec![0; 16 + 16_000];
         frame[0] = 128;
         frame[2..4].copy_from_slice(&16_000_u16.to_be_bytes());

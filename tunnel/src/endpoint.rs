@@ -1,4 +1,4 @@
-//! The side that agents dial: it admits them, keeps a session for each of their instances, and opens streams.
+//! The endpoint, which agents dial: it admits them, keeps a session for each of their instances, and opens streams.
 //!
 //! Everything runs on one thread. [`tunnel_core::registry`] decides who is admitted.
 
@@ -36,16 +36,16 @@ pub use self::handing::{HANDED, lasting};
 pub use self::listen::{Authenticator, listen, listen_holding};
 pub use self::naming::Sidecar;
 
-/// What an endpoint is told.
+/// The settings of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which endpoint this is.
+    /// The id of the endpoint.
     pub id: EndpointId,
-    /// Names this run, by chance.
+    /// Identifies this run; random.
     pub boot: Boot,
     /// The bounds of each session.
     pub limits: Limits,
-    /// Instances of agents at once.
+    /// The most instances of agents with a session at once.
     pub max_agents: usize,
     /// New connections of agents a second; see [`tunnel_core::door::bounds`].
     pub connections_per_second: u32,
@@ -54,36 +54,36 @@ pub struct Settings {
 /// What an agent may do.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Whether it may connect.
+    /// Whether and how it may connect.
     pub policy: Policy,
-    /// What streams to it may lead to.
+    /// The targets that its streams may lead to.
     pub targets: AllowList,
 }
 
-/// Why there is no stream.
+/// Why no stream was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unopened {
-    /// No such agent.
+    /// There is no such agent.
     #[error("there is no agent with the uid {0}")]
     Unknown(String),
-    /// The list of the endpoint does not have the target.
+    /// The allow list of the endpoint does not contain the target.
     #[error("{0}")]
     NotAllowed(String),
     /// No instance of the agent has a session.
     #[error("no instance of the agent is connected: start it, or look at its log")]
     NoInstance,
-    /// That instance has no session.
+    /// The requested instance has no session.
     #[error("instance {0} of the agent is not connected any more")]
     Gone(Instance),
-    /// The last of the instances that was asked.
+    /// The answer of the last instance that was asked.
     #[error(transparent)]
     Agent(OpenError),
 }
 
-/// One instance of an agent, for a status.
+/// One instance of an agent, for status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Who it is.
+    /// The identity of the agent.
     pub identity: AgentIdentity,
     /// The name of the instance.
     pub instance: String,
@@ -91,13 +91,13 @@ pub struct View {
     pub program: String,
     /// How long its session has lasted.
     pub age: Duration,
-    /// Whether a connection is there.
+    /// Whether the session has a connection.
     pub attached: bool,
-    /// It takes no new streams.
+    /// Whether the instance takes no new streams.
     pub leaving: bool,
-    /// Its streams and flows.
+    /// The number of its streams and flows.
     pub streams: usize,
-    /// The time of a round trip, zero before it is known.
+    /// The round trip time; zero before it is known.
     pub round_trip: Duration,
 }
 
@@ -115,10 +115,10 @@ impl Held {
     }
 }
 
-/// What holds for an agent, by its uid, if there is such an agent.
+/// Returns the rules for the agent of a uid, if there is such an agent.
 type RulesOf = Box<dyn Fn(&str) -> Option<Rc<Rules>>>;
 
-/// The side that agents dial.
+/// The endpoint that agents dial.
 pub struct Endpoint {
     settings: Settings,
     rules: RulesOf,
@@ -128,9 +128,9 @@ pub struct Endpoint {
     handing: Handing,
     /// Connections that were closed, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
-    /// Datagrams that sessions had dropped which have ended.
+    /// Datagrams that were dropped by sessions that have ended.
     dropped: Cell<u64>,
-    /// Uids of agents of which an instance, or its connection, has come or gone.
+    /// Uids of agents with an instance that came or went, or whose connection did.
     touched: RefCell<BTreeSet<String>>,
     changed: Notify,
 }
@@ -142,7 +142,7 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without agents. `rules` gives what the agent of a uid may do, if there is one.
+    /// An endpoint without agents. `rules` returns the rules for the agent of a uid, if there is one.
     pub fn new(settings: Settings, rules: impl Fn(&str) -> Option<Rc<Rules>> + 'static) -> Rc<Self> {
         let registry = Registry::new(settings.boot, settings.max_agents);
         let handing = Handing::new(settings.max_agents);
@@ -160,7 +160,7 @@ impl Endpoint {
         })
     }
 
-    /// Hears the agent behind a connection that was verified, and answers. It must run within a `LocalSet`.
+    /// Reads the HELLO of the agent behind a verified connection, and answers it. Must run within a `LocalSet`.
     pub async fn admit<Io>(self: &Rc<Self>, identity: &AgentIdentity, mut io: Io) -> Result<Carrier<Io>, HandshakeError>
     where
         Io: AsyncRead + AsyncWrite + Unpin,
@@ -203,7 +203,7 @@ impl Endpoint {
         Ok((welcome, held))
     }
 
-    /// A session begins. The one that the instance had is over, and its streams are reset.
+    /// Begins a session. An earlier session of the instance ends, and its streams are reset.
     fn begin(self: &Rc<Self>, key: Key, hello: &Hello) -> Rc<Held> {
         let held = Rc::new(Held {
             name: SessionName { endpoint: self.settings.boot, born: hello.epoch },
@@ -220,8 +220,8 @@ impl Endpoint {
         held
     }
 
-    /// Asks an instance of the agent to connect a target of TCP, and the next one where an instance refuses. An instance
-    /// without a connection is asked last, and the caller bounds the time. To drop the future gives the stream up.
+    /// Asks an instance of the agent to connect a TCP target, and the next instance if one refuses. Instances without a
+    /// connection are asked last. The caller bounds the time. Dropping the future gives the stream up.
     pub async fn open(&self, uid: &str, open: &Open) -> Result<Stream, Unopened> {
         let mut failure = Unopened::NoInstance;
         for tunnel in self.candidates(uid, open)? {
@@ -233,7 +233,7 @@ impl Endpoint {
         Err(failure)
     }
 
-    /// As [`Endpoint::open`], for a target of UDP.
+    /// Like [`Endpoint::open`], for a UDP target.
     pub async fn open_flow(&self, uid: &str, open: &Open) -> Result<Flow, Unopened> {
         let mut failure = Unopened::NoInstance;
         for tunnel in self.candidates(uid, open)? {
@@ -245,7 +245,7 @@ impl Endpoint {
         Err(failure)
     }
 
-    /// The sessions of an agent, in the order in which they are asked for an allowed target.
+    /// The sessions of an agent that may be asked for an allowed target, in order.
     fn candidates(&self, uid: &str, open: &Open) -> Result<Vec<Tunnel>, Unopened> {
         self.check(uid, open)?;
         let sessions = self.sessions.borrow();
@@ -255,12 +255,12 @@ impl Endpoint {
         Ok(loads.into_iter().map(|(_, held)| held.tunnel.clone()).collect())
     }
 
-    /// Ends the sessions of agents that may no longer be connected; to be called when rules have changed.
+    /// Ends the sessions of agents that may no longer be connected. Call it when rules have changed.
     pub fn review(&self) {
         let policy = |identity: &AgentIdentity| (self.rules)(identity.uid()).map(|rules| rules.policy);
         let denied = self.registry.borrow_mut().review(policy);
         for (key, denied) in denied {
-            tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "ends the session of an agent");
+            tracing::info!(uid = key.uid, instance = %key.instance, reason = %denied, "ending the session of an agent");
             let held = self.sessions.borrow_mut().remove(&key);
             self.touch(&key.uid);
             if let Some(held) = held {
@@ -270,7 +270,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes no new sessions, and tells agents to dial elsewhere. Streams go on.
+    /// Takes no new sessions, and tells agents to dial elsewhere. Existing streams continue.
     pub fn drain(&self) {
         self.registry.borrow_mut().drain();
         self.each(Tunnel::go_away);
@@ -288,7 +288,7 @@ impl Endpoint {
         self.closed.borrow().clone()
     }
 
-    /// Connections that are handed over to other endpoints now.
+    /// The number of connections that are being handed over to other endpoints.
     pub fn handed_over(&self) -> usize {
         self.handing.count()
     }
@@ -303,7 +303,7 @@ impl Endpoint {
     }
 }
 
-/// A connection of an agent that was admitted.
+/// A connection of an admitted agent.
 #[derive(Debug)]
 pub struct Carrier<Io> {
     io: Io,
@@ -317,13 +317,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Carrier<Io> {
     /// Carries the session until the connection ends.
     pub async fn carry(self) -> CarryEnd {
         let tunnel = &self.held.tunnel;
-        // Who waits for the change has its turn after the first poll, which makes this the carrier.
+        // The waiting task runs after the first poll, which makes this connection the carrier.
         self.endpoint.touch(&self.uid);
         let end = tunnel.carry(self.epoch, self.io).await;
         self.endpoint.touch(&self.uid);
-        // What came last may have been that the agent leaves: the task that hears of it has its turn first.
+        // The last frame may have said that the agent leaves. The task that handles it runs first.
         yield_now().await;
-        // An agent that leaves, and has no stream, does not come back. Visitors may still read what came before a reset.
+        // An agent that leaves without streams does not come back. Clients may still read what arrived before a reset.
         if self.held.leaving.get() && tunnel.look(|session| session.is_given_up() && !session.is_attached()) {
             tunnel.lose(Loss::Closed);
         }

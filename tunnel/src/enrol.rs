@@ -5,8 +5,8 @@
 //! certificate ─▶ dial ─▶ TLS as the agent ─────────▶ ENROL ─▶ folder, and the next connections
 //! ```
 //!
-//! [`enrol`] and [`renew`] are the agent's side, and a [`Signer`] is what an endpoint asks. Connections that are there
-//! stay when a certificate is replaced.
+//! [`enrol`] and [`renew`] are the agent's side; an endpoint uses a [`Signer`]. Existing connections stay when a
+//! certificate is replaced.
 
 use std::io;
 use std::sync::Arc;
@@ -33,13 +33,13 @@ use crate::secure::{AgentStream, AgentTls};
 
 pub use crate::signer::{Applicant, LocalSigner, Signer};
 
-/// Why an agent has no certificate, or no newer one, said to its owner.
+/// Why an agent got no certificate, in words for its owner.
 #[derive(Debug, Error)]
 pub enum EnrolError {
-    /// The text is no join string.
+    /// The text is not a join string.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// The time of the join string is over.
+    /// The join string has expired.
     #[error(
         "the join string of agent {agent} expired {ago} ago by the clock of this machine: check this clock, and if it is \
          right, issue a new join string on the server"
@@ -47,22 +47,22 @@ pub enum EnrolError {
     Expired {
         /// The agent.
         agent: AgentName,
-        /// For how long.
+        /// How long ago.
         ago: Span,
     },
-    /// The agent's files cannot be used, or what was issued.
+    /// The agent's files cannot be used, or the issued certificate cannot.
     #[error(transparent)]
     Agent(#[from] AgentError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The server is not reached.
+    /// The server cannot be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The two ends do not accept each other.
     #[error(transparent)]
     Failed(AgentFailure),
-    /// The time for everything is over.
+    /// The server did not answer in time.
     #[error("the server sent no certificate within {} seconds: look at its log, and try again", .0.as_secs())]
     TimedOut(Duration),
     /// The server ended the connection.
@@ -71,7 +71,7 @@ pub enum EnrolError {
     /// A failure of the connection.
     #[error("the connection to the server failed: check the way to it, and try again")]
     Io(#[source] io::Error),
-    /// Not the protocol.
+    /// The answer does not follow the protocol.
     #[error("the answer of the server cannot be read: check that server and agent have close versions")]
     Protocol(#[source] HandshakeError),
     /// The server refuses.
@@ -80,13 +80,13 @@ pub enum EnrolError {
 }
 
 impl EnrolError {
-    /// Whether the same join string cannot enrol this agent later either.
+    /// Whether this join string can never enrol this agent.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Join(_) | Self::Expired { .. } | Self::Tls(_) | Self::Failed(AgentFailure::OtherServer) => true,
-            // The clocks of the two ends differ, and clocks are set.
+            // The clocks of the two ends differ, and a clock may be set.
             Self::Agent(error) => !matches!(error, AgentError::Issued { .. }),
-            // An agent that the server does not know may be known later.
+            // The server may learn of an unknown agent later.
             Self::Refused(refusal) => matches!(refusal.reason, EnrolReason::Token | EnrolReason::Request),
             Self::Reach(_) | Self::Failed(_) | Self::TimedOut(_) | Self::Closed | Self::Io(_) | Self::Protocol(_) => {
                 false
@@ -115,14 +115,14 @@ impl From<HandshakeError> for EnrolError {
     }
 }
 
-/// How an agent asks its server.
+/// How an agent reaches its server.
 #[derive(Clone, Debug)]
 pub struct Way {
-    /// The proxy of the network.
+    /// The HTTP proxy of the network.
     pub proxy: Option<Proxy>,
-    /// Time for everything. Half of it is for the connection, the proxy included.
+    /// Time limit for everything. Half of it is for the connection, including the proxy.
     pub within: Duration,
-    /// The clock by which certificates are judged.
+    /// The clock that judges certificates.
     pub clock: Arc<dyn TimeProvider>,
 }
 
@@ -131,7 +131,7 @@ impl Way {
         seconds(&*self.clock)
     }
 
-    /// Asks for a certificate. The connection comes with it, and knows what else the server sent.
+    /// Asks for a certificate. Returns the connection with it, which has the root that the server sent.
     async fn ask(
         &self,
         config: ClientConfig,
@@ -153,7 +153,6 @@ impl Way {
 
 /// Redeems a join string, and stores the certificate, the root and the addresses of the server in the folder, replacing
 /// earlier ones.
-/// A failed attempt may be repeated: the key is kept before it is used, and the same key may redeem a token again.
 pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enrolled, EnrolError> {
     let join = JoinString::parse(join)?;
     let now = way.now();
@@ -171,7 +170,7 @@ pub async fn enrol(join: &str, folder: &AgentFolder, way: &Way) -> Result<Enroll
     Ok(enrolled)
 }
 
-/// Gets the next certificate of an agent that has one, and keeps it in the folder.
+/// Renews the certificate of an agent, and stores it in the folder.
 pub async fn renew(
     enrolled: &Enrolled,
     folder: &AgentFolder,
@@ -185,36 +184,36 @@ pub async fn renew(
     Ok(folder.keep(&key, certificate, enrolled.root.clone(), way.now())?)
 }
 
-/// What keeps the certificate of a running agent valid.
+/// Keeps the certificate of a running agent valid.
 #[derive(Clone, Debug)]
 pub struct Renewal {
     /// The folder of the agent.
     pub folder: AgentFolder,
-    /// Where the server is reached.
+    /// The addresses of the server.
     pub addresses: Vec<Address>,
-    /// How it is asked.
+    /// How to reach the server.
     pub way: Way,
-    /// From 0 up to, but not including, 1: spreads the attempts of many agents.
+    /// A random number from 0 up to, but not including, 1; spreads the attempts of many agents.
     pub chance: fn() -> f64,
-    /// How often the clock is looked at, which may jump while the machine sleeps.
+    /// How often to check the clock, which may jump while the machine sleeps.
     pub look: Duration,
 }
 
-/// What an attempt to renew came to.
+/// The result of an attempt to renew.
 #[derive(Debug)]
 pub enum Renewed<'a> {
     /// A new certificate.
     Done(&'a Enrolled),
-    /// None yet.
+    /// The attempt failed.
     Failed {
         /// Why, and the remedy.
         error: &'a str,
-        /// How long the present certificate is valid.
+        /// How long the present certificate remains valid.
         left: Span,
     },
 }
 
-/// Tells the subscriber of `tracing`.
+/// Reports to the subscriber of `tracing`.
 fn trace(renewed: &Renewed<'_>) {
     match renewed {
         Renewed::Done(enrolled) => {
@@ -227,17 +226,17 @@ fn trace(renewed: &Renewed<'_>) {
 }
 
 impl Renewal {
-    /// Renews the certificate in time, for ever. New connections are made with the newest one.
+    /// Renews the certificate in time, for ever. New connections use the newest certificate.
     pub async fn run(&self, tls: &AgentTls, enrolled: Enrolled) {
         self.run_observed(tls, enrolled, trace).await;
     }
 
-    /// As [`Renewal::run`], and `tell` is told what becomes of it, in place of the subscriber of `tracing`.
+    /// Like [`Renewal::run`], but reports results to `tell` instead of the subscriber of `tracing`.
     pub async fn run_observed(&self, tls: &AgentTls, mut enrolled: Enrolled, tell: impl Fn(&Renewed<'_>)) {
         let mut failed = None;
         loop {
             let due = renew_at(enrolled.not_before, enrolled.not_after, failed, (self.chance)());
-            // A pause of a clock that was ahead ends once the clock is set right.
+            // If the clock was ahead, the pause ends once the clock is set right.
             let since = failed.unwrap_or(0);
             while (since..due).contains(&self.way.now()) {
                 sleep(self.look).await;

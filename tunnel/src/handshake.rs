@@ -1,4 +1,4 @@
-//! What both ends say on a new connection before frames of the session: a HELLO and its answer.
+//! The frames on a new connection before those of the session: a HELLO and its answer.
 
 use std::io;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use tokio::time::timeout;
 use tunnel_core::hello::{Answer, Denied, Hello, Welcome};
 use tunnel_core::{HEADER, Violation};
 
-/// How long an end waits for the first frame of the other, and for its own to be taken.
+/// How long an end waits for the first frame of the other, and for the other to take its own.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why no session begins or goes on.
+/// Why no session begins or resumes.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
-    /// Silence.
+    /// The other end was silent.
     #[error("the other end said nothing for {} seconds: check that it is a tunnel", PATIENCE.as_secs())]
     TimedOut,
-    /// The end of the bytes.
+    /// The other end closed the connection.
     #[error("the other end closed the connection before it said who it is")]
     Closed,
-    /// A failure of the connection.
+    /// The connection failed.
     #[error("the connection failed before the other end said who it is")]
     Io(#[source] io::Error),
-    /// Not the protocol.
+    /// The other end violated the protocol.
     #[error("the other end does not speak the tunnel protocol")]
     Protocol(#[from] Violation),
     /// The endpoint speaks a version that the agent did not offer.
@@ -46,7 +46,7 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The agent's side: says [`Hello`], and waits to be welcome.
+/// The agent's side: sends [`Hello`], and waits for the answer.
 pub async fn greet(io: &mut (impl AsyncRead + AsyncWrite + Unpin), hello: &Hello) -> Result<Welcome, HandshakeError> {
     let talk = async {
         write(io, &hello.frame()).await?;
@@ -64,7 +64,7 @@ pub async fn hear(io: &mut (impl AsyncRead + Unpin)) -> Result<Hello, HandshakeE
     timeout(PATIENCE, read(io, Hello::read)).await.map_err(|_| HandshakeError::TimedOut)?
 }
 
-/// The endpoint's side: answers.
+/// The endpoint's side: sends the answer.
 pub async fn answer(io: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> Result<(), HandshakeError> {
     let frame = answer.frame();
     timeout(PATIENCE, write(io, &frame)).await.map_err(|_| HandshakeError::TimedOut)?
@@ -76,7 +76,7 @@ pub(crate) async fn write(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> R
     Ok(())
 }
 
-/// Reads one frame, and nothing of what follows. A wrong or a long one is refused by its header.
+/// Reads one frame and nothing after it. A frame of the wrong kind or length is refused by its header.
 pub(crate) async fn read<T>(
     io: &mut (impl AsyncRead + Unpin),
     decode: impl Fn(&[u8]) -> Result<Option<(T, usize)>, Violation>,

@@ -1,11 +1,10 @@
 //! Tunnels between agents and proxies, on sockets and files. [`tunnel_core`] decides.
 //!
-//! A [`Tunnel`] is one session on one thread. [`Tunnel::run`] keeps its time, [`Tunnel::carry`]
-//! drives one connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] give a
-//! [`Stream`] or a [`Flow`] at either end. [`relay()`] joins a stream and a socket.
-//! [`agent`] dials and [`endpoint`] is dialled, and hands over what is meant for another one; [`secure`] puts TLS between them, and [`enrol`] gives
-//! agents their certificates. [`local`] keeps what a server without a cluster needs, and [`remote`] asks the operator of
-//! a cluster.
+//! A [`Tunnel`] is one session on one thread. [`Tunnel::run`] drives its timers, [`Tunnel::carry`] drives one
+//! connection after another, and [`Tunnel::open`] and [`Tunnel::accept`] return a [`Stream`] or a [`Flow`] at either
+//! end. [`relay()`] joins a stream and a socket. [`agent`] dials; [`endpoint`] is dialled, and hands over connections
+//! that are meant for another endpoint. [`secure`] puts TLS between them, and [`enrol`] gives agents their
+//! certificates. [`local`] stores what a server without a cluster needs, and [`remote`] asks the operator of a cluster.
 
 pub mod agent;
 mod ahead;

@@ -1,4 +1,4 @@
-//! What a server without a cluster keeps in its folder: the root of its tunnels, tokens, and join strings.
+//! The folder of a server without a cluster: the root of its tunnels, tokens, and join strings.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,30 +27,30 @@ use crate::secure::ServerTls;
 #[cfg(test)]
 mod tests;
 
-/// Lifetime of the certificates of agents, and of the server's own, which is replaced after half of it.
+/// Lifetime of the certificates of agents, and of the serving certificate, which is replaced after half of it.
 pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Pause after a failure to replace the server's certificate, seconds.
+/// Pause after a failure to replace the serving certificate, in seconds.
 const PAUSE: u64 = 60;
 
-/// Why a folder cannot be used, or a join string not be offered.
+/// Why a folder cannot be used, or why no join string can be offered.
 #[derive(Debug, Error)]
 pub enum LocalError {
-    /// The root.
+    /// The root cannot be used.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// The tokens.
+    /// The tokens cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The join strings.
+    /// The join strings cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// TLS.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The addresses do not fit into a join string.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// There is no token.
+    /// No token can be generated.
     #[error("the system gives no random numbers for a token")]
     Chance(#[source] io::Error),
 }
@@ -60,7 +60,7 @@ pub fn system_clock() -> Arc<dyn TimeProvider> {
     Arc::new(DefaultTimeProvider)
 }
 
-/// The certificate of the server, for connections to come.
+/// The serving certificate, for new connections.
 #[derive(Debug)]
 struct Leaf(RwLock<Arc<CertifiedKey>>);
 
@@ -70,10 +70,10 @@ impl ResolvesServerCert for Leaf {
     }
 }
 
-/// A join string that counts.
+/// A valid join string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What an agent becomes with it.
+    /// The identity that an agent gets with it.
     pub identity: AgentIdentity,
     /// The file that holds it.
     pub path: PathBuf,
@@ -81,14 +81,14 @@ pub struct Offer {
     pub token: Fingerprint,
 }
 
-/// What the join string of an agent is made of.
+/// The contents of an agent's join string.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// How many agents may enrol in all.
+    /// How many agents may enrol in total.
     pub redemptions: u32,
-    /// How long a new join string counts.
+    /// How long a new join string is valid.
     pub expire: Duration,
-    /// Where agents reach the server.
+    /// The addresses of the server.
     pub addresses: &'a [Address],
 }
 
@@ -102,16 +102,16 @@ pub struct Local {
     leaf: Arc<Leaf>,
     config: Arc<ServerConfig>,
     clock: Arc<dyn TimeProvider>,
-    /// When the server's certificate was made and when it is replaced, or when that was tried and is tried again; seconds
-    /// since 1970.
+    /// When the serving certificate was made and when it is replaced. After a failure: when that was tried and when it
+    /// is tried again. Seconds since 1970.
     made: u64,
     due: u64,
     has_other_root: bool,
 }
 
 impl Local {
-    /// Uses a folder, which nobody else uses at the same time, for the endpoint of this id. `policy` gives what the agent
-    /// of a uid may do, if there is one.
+    /// Opens a folder for the endpoint of this id. No other process may use the folder. `policy` returns the policy for
+    /// the agent of a uid, if there is one.
     pub fn open(
         folder: &Path,
         id: EndpointId,
@@ -129,7 +129,8 @@ impl Local {
         Ok(Self { id, authority, signer, joins, leaf, config, clock, made: now, due: half_after(now), has_other_root })
     }
 
-    /// Whether the root is another one than that of the tokens in the folder: whoever has enrolled has to enrol again.
+    /// Whether the root has changed since the tokens in the folder were issued: enrolled agents then have to enrol
+    /// again.
     pub fn has_other_root(&self) -> bool {
         self.has_other_root
     }
@@ -139,8 +140,8 @@ impl Local {
         ServerTls::new(self.config.clone(), self.signer.clone())
     }
 
-    /// Replaces the server's certificate if it is time for that, or if the clock was ahead when it was made: it does not
-    /// count yet then. After a failure it is tried again a minute later.
+    /// Replaces the serving certificate if it is due, or if it is not valid yet because the clock was ahead when it was
+    /// made. After a failure, it retries a minute later.
     pub fn renew(&mut self) -> Result<(), LocalError> {
         let now = seconds(&*self.clock);
         if (self.made.saturating_sub(SKEW.as_secs())..self.due).contains(&now) {
@@ -153,8 +154,8 @@ impl Local {
         Ok(())
     }
 
-    /// Sees to it that the folder has a join string for an agent as long as somebody may enrol as `identity`, and none
-    /// afterwards. One that counts and has the same addresses stays. `token` makes a secret that nobody can guess.
+    /// Makes sure that the folder has a join string for an agent while an agent may still enrol as `identity`, and none
+    /// afterwards. A valid join string with the same addresses stays. `token` returns an unpredictable secret.
     pub fn offer(
         &self,
         identity: &AgentIdentity,
@@ -185,7 +186,7 @@ impl Local {
         Ok(Some(Offer { identity: identity.clone(), path, token: token.fingerprint() }))
     }
 
-    /// Whether somebody may still enrol with a join string.
+    /// Whether a join string can still enrol an agent.
     pub fn is_live(&self, offer: &Offer) -> bool {
         self.signer.is_live(&offer.token, &offer.identity)
     }

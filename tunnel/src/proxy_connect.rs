@@ -1,4 +1,4 @@
-//! Through a proxy of the network: `HTTPS_PROXY` and HTTP CONNECT.
+//! Connects through an HTTP proxy of the network: `HTTPS_PROXY` and HTTP CONNECT.
 
 use std::fmt;
 use std::io;
@@ -11,53 +11,53 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tunnel_core::join::Address;
 
-/// Longest head of a proxy's answer.
+/// The longest head of a proxy's answer.
 const MAX_HEAD: usize = 8 * 1024;
-/// What of an answer an error repeats.
+/// How much of an answer an error repeats.
 const MAX_SAID: usize = 128;
 
-/// Why a text names no proxy. The text may hold a password, so no error repeats it.
+/// Why a text is not the URL of a proxy. The text may hold a password, so no error repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProxyUrlError {
-    /// Another scheme.
+    /// The URL has another scheme.
     #[error("HTTPS_PROXY does not begin with http://: name a proxy that speaks HTTP CONNECT without TLS")]
     Scheme,
-    /// No host, or a wrong port.
+    /// The URL has no host, or a wrong port.
     #[error(
         "HTTPS_PROXY has no valid host and port: write http://USER:PASSWORD@HOST:PORT, user and password as needed"
     )]
     Host,
 }
 
-/// Why a proxy makes no connection.
+/// Why a proxy made no connection.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// A failure of the connection to the proxy.
     #[error("the connection to the proxy of HTTPS_PROXY failed")]
     Io(#[from] io::Error),
-    /// It asks for other credentials.
+    /// The proxy asks for other credentials.
     #[error("the proxy of HTTPS_PROXY asks for credentials (407): set USER:PASSWORD@ in HTTPS_PROXY")]
     Credentials,
-    /// It refused.
+    /// The proxy refused.
     #[error("the proxy of HTTPS_PROXY did not connect to {address}: it said {said:?}")]
     Refused {
-        /// What should be connected.
+        /// The address to connect to.
         address: String,
         /// The first line of its answer, shortened.
         said: String,
     },
-    /// Not an answer.
+    /// The answer is not HTTP.
     #[error("the answer of the proxy of HTTPS_PROXY has no end within 8192 bytes: check that it is an HTTP proxy")]
     Head,
 }
 
-/// A proxy of the network.
+/// An HTTP proxy of the network.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     address: Address,
-    /// The value of a header; a secret.
+    /// The value of the `Proxy-Authorization` header; a secret.
     authorization: Option<String>,
-    /// The hosts that are reached without it, as [`Proxy::is_bypassed`] reads them.
+    /// The hosts that are reached without the proxy; see [`Proxy::is_bypassed`].
     except: String,
 }
 
@@ -68,8 +68,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// The proxy that a URL names, as it stands in `HTTPS_PROXY`. Without a scheme, `http://` is meant; without a
-    /// port, 80.
+    /// The proxy of a URL in the form of `HTTPS_PROXY`. The default scheme is `http://`, and the default port is 80.
     pub fn parse(url: &str) -> Result<Self, ProxyUrlError> {
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -87,7 +86,7 @@ impl Proxy {
         Ok(Self { address, authorization: credentials.map(basic), except: String::new() })
     }
 
-    /// The same, but for the hosts of `NO_PROXY`.
+    /// The same proxy, except for the hosts of `NO_PROXY`.
     #[must_use]
     pub fn except(self, no_proxy: &str) -> Self {
         Self { except: no_proxy.to_owned(), ..self }
@@ -98,13 +97,13 @@ impl Proxy {
         Self::is_bypassed(&self.except, address.host())
     }
 
-    /// Where the proxy is reached.
+    /// The address of the proxy.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Whether `NO_PROXY` says that this host is reached without the proxy: a list of hosts, of domains with all hosts in
-    /// them, and of networks, or `*`.
+    /// Whether `NO_PROXY` exempts this host from the proxy. It is `*`, or a list of hosts, of domains with all hosts in
+    /// them, and of networks.
     pub fn is_bypassed(no_proxy: &str, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let ip = host.parse::<IpAddr>().ok();
@@ -145,7 +144,7 @@ impl Proxy {
     }
 }
 
-/// The value of a header for `USER:PASSWORD`, each as it stands in a URL.
+/// The value of the header for `USER:PASSWORD`, both URL-encoded.
 fn basic(credentials: &str) -> String {
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     let mut plain: Vec<u8> = percent_decode_str(user).collect();
@@ -154,7 +153,7 @@ fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64.encode(&plain))
 }
 
-/// Reads up to the empty line, and nothing of what follows.
+/// Reads up to the empty line, and nothing after it.
 async fn head(io: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ConnectError> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -183,7 +182,7 @@ mod tests {
         Address::new("edge.example.com", 7443).expect("an address")
     }
 
-    /// What the proxy was asked, and what came of its answer.
+    /// The request to the proxy, and the result of its answer.
     async fn asked(url: &str, says: &str) -> (String, Result<(), ConnectError>) {
         let (mut ours, mut theirs) = duplex(64 * 1024);
         let proxy = Proxy::parse(url).expect("a proxy");

@@ -1,4 +1,4 @@
-//! The way to an endpoint, through a proxy of the network if there is one.
+//! Connects to an endpoint, through an HTTP proxy of the network if there is one.
 
 use std::io;
 use std::time::Duration;
@@ -10,26 +10,27 @@ use tunnel_core::join::Address;
 
 use crate::proxy_connect::{ConnectError, Proxy};
 
-/// Why no address answers.
+/// Why no address could be reached.
 #[derive(Debug, Error)]
 pub enum ReachError {
-    /// There is none.
+    /// There is no address.
     #[error("no address of an endpoint is known")]
     Nowhere,
     /// The address, or the proxy, does not answer.
     #[error("cannot connect to {address}: check the address and the way to it")]
     Unreachable {
-        /// What was dialled.
+        /// The address that was dialled.
         address: Address,
         /// The error.
         source: io::Error,
     },
-    /// The proxy makes no connection.
+    /// The proxy made no connection.
     #[error(transparent)]
     Proxy(ConnectError),
 }
 
-/// A connection to the first of the addresses that answers, and this address. Each has an equal part of the time.
+/// Connects to the first of the addresses that answers, and returns that address, too. Each gets an equal part of the
+/// time.
 pub(crate) async fn reach(
     addresses: &[Address],
     proxy: Option<&Proxy>,

@@ -16,24 +16,24 @@ use tunnel_core::{End, MAX_PAYLOAD};
 
 use crate::tunnel::{Readable, Stream};
 
-/// After a reset, an end that takes nothing for this long gets nothing more.
+/// After a reset, an end that takes no bytes for this long is given up.
 const NOT_READING: Duration = Duration::from_secs(2);
-/// What is read of a socket at a time: full frames, each of which is one record of TLS.
+/// The size of one read from a socket: full frames, each of which is one TLS record.
 const SCRATCH: usize = 4 * MAX_PAYLOAD;
-/// Reads of a direction before other tasks have their turn.
+/// Reads of a direction before other tasks get their turn.
 const TURNS: usize = 16;
 
 thread_local! {
-    /// No relay keeps bytes here: it reads only what its stream takes at once.
+    /// Shared by all relays: each reads only what its stream takes at once, so no relay keeps bytes here.
     static BYTES: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
 /// A connection that [`relay()`] joins with a stream.
 pub trait Socket {
-    /// Ready once there may be bytes, or the end of data; otherwise registers the waker for reading.
+    /// Ready once there may be bytes, or the end of data; otherwise registers the waker for reads.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Ready once there may be room for bytes; otherwise registers the waker for writing.
+    /// Ready once there may be room for bytes; otherwise registers the waker for writes.
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Reads what has arrived, or fails with [`io::ErrorKind::WouldBlock`].
@@ -45,13 +45,13 @@ pub trait Socket {
     /// Ends the writing half.
     fn finish(&self) -> io::Result<()>;
 
-    /// Whether the end of data that was read is a reset, where a read does not fail for one.
+    /// Whether the end of data was in fact a reset, for sockets whose reads do not fail on one.
     fn is_reset(&self) -> bool;
 
-    /// Waits until the connection is gone, although nobody reads it.
+    /// Waits until the connection is gone, even though nobody reads it.
     fn gone(&self) -> impl Future<Output = ()>;
 
-    /// Makes the end of the connection a reset.
+    /// Makes the connection end with a reset.
     fn reset(&self);
 }
 
@@ -81,7 +81,7 @@ impl Socket for TcpStream {
     }
 
     async fn gone(&self) {
-        // An error says that the runtime has ended.
+        // An error means that the runtime has ended.
         let _ = self.ready(Interest::ERROR).await;
     }
 
@@ -102,7 +102,7 @@ pub enum RelayEnd {
     SocketReset,
 }
 
-/// What a relay has done.
+/// The result of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relayed {
     /// Bytes from the stream to the socket.
@@ -113,22 +113,22 @@ pub struct Relayed {
     pub end: RelayEnd,
 }
 
-/// Relays both directions between `stream` and `socket`. The end of one direction leaves the other,
-/// and a reset on one side becomes a reset on the other, after the bytes before it. To drop the future
-/// resets both. An idle relay holds no buffer.
+/// Relays both directions between `stream` and `socket`. When one direction ends, the other continues. A reset on one
+/// side becomes a reset on the other, after the bytes before it. Dropping the future resets both. An idle relay holds
+/// no buffer.
 ///
-/// `unacknowledged` tells how many bytes written to a socket its peer has not acknowledged: a reset
-/// waits for them, as it would discard them. Where no system call tells, it is 0.
+/// `unacknowledged` returns how many bytes written to a socket its peer has not acknowledged: a reset would discard
+/// them, so the relay waits. Return 0 where no system call tells.
 pub fn relay<S: Socket>(
     stream: Stream,
     socket: S,
     unacknowledged: impl Fn(&S) -> usize,
 ) -> impl Future<Output = Relayed> {
-    // Here, so that a future that was never polled resets both, too.
+    // Outside of the async block, so that a future that was never polled resets both, too.
     let mut socket = Guarded { socket, is_finished: false };
     let mut pair =
         Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
-    // A block, as a function that is async has room for its arguments twice.
+    // A block instead of an async function, which would have room for its arguments twice.
     async move {
         let end = {
             let mut watch = None;
@@ -136,7 +136,7 @@ pub fn relay<S: Socket>(
         };
         match end {
             RelayEnd::Finished => socket.finish(),
-            // Boxed, as few relays come to this and each would have room for it.
+            // Boxed: few relays get here, and every relay would have room for it.
             RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
             RelayEnd::SocketReset => {}
         }
@@ -171,22 +171,22 @@ struct Pair {
     stream: Stream,
     to_socket: u64,
     from_socket: u64,
-    /// The socket has no more bytes.
+    /// Whether the socket has no more bytes.
     is_read: bool,
-    /// The socket gets no more bytes.
+    /// Whether the socket gets no more bytes.
     is_written: bool,
-    /// A write to the socket has failed. What it sent before may still be there.
+    /// Whether a write to the socket has failed. Bytes that the socket received before may still be unread.
     is_broken: bool,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-/// What one direction comes to. Pending is also a direction that has ended.
+/// The result of one direction. A direction that has ended is pending, too.
 type Step = Poll<Option<RelayEnd>>;
 
 impl Pair {
     fn poll<'a, S: Socket>(&mut self, cx: &mut Context<'_>, socket: &'a S, watch: &mut Watch<'a>) -> Poll<RelayEnd> {
         let before = (self.to_socket, self.from_socket);
-        // A break that the first finds changes what the second does.
+        // A failure in the first direction changes what the second does.
         for step in [self.poll_to_socket(cx, socket), self.poll_from_socket(cx, socket)] {
             match step {
                 Poll::Ready(Some(end)) => return Poll::Ready(end),
@@ -197,7 +197,7 @@ impl Pair {
         if self.is_read && self.is_written {
             return Poll::Ready(if self.is_broken { RelayEnd::SocketReset } else { RelayEnd::Finished });
         }
-        // Nothing else tells that a socket is gone which has finished.
+        // After the end of its data, nothing else reports that a socket is gone.
         if self.is_read {
             let gone = watch.get_or_insert_with(|| Box::pin(socket.gone()));
             if gone.as_mut().poll(cx).is_ready() {
@@ -248,7 +248,7 @@ impl Pair {
             let room = match ready!(self.stream.poll_room(cx)) {
                 Ok(room) => room,
                 Err(_) if self.is_written => return Poll::Ready(Some(RelayEnd::StreamReset)),
-                // The other direction delivers what came before, and then finds the reset.
+                // The other direction delivers the bytes that arrived before, and then finds the reset.
                 Err(_) => return Poll::Pending,
             };
             match self.read(socket, room) {
@@ -267,7 +267,7 @@ impl Pair {
         Poll::Ready(None)
     }
 
-    /// Reads no more than the stream takes.
+    /// Reads no more bytes than the stream takes.
     fn read(&mut self, socket: &impl Socket, room: usize) -> io::Result<usize> {
         BYTES.with_borrow_mut(|bytes| {
             let most = room.min(bytes.len());
@@ -278,7 +278,7 @@ impl Pair {
         })
     }
 
-    /// After a reset on one side, the other has to take what came before.
+    /// After a reset on one side, the other side must still take the bytes before it.
     fn poll_stall(&mut self, cx: &mut Context<'_>, has_progress: bool) -> Poll<RelayEnd> {
         if !self.is_broken && !self.stream.is_reset() {
             return Poll::Pending;
@@ -292,7 +292,7 @@ impl Pair {
     }
 }
 
-/// Waits until the peer has acknowledged all bytes, so that the reset that follows discards nothing.
+/// Waits until the peer has acknowledged all bytes, so that the following reset discards nothing.
 async fn deliver<S: Socket>(socket: &S, unacknowledged: impl Fn(&S) -> usize) {
     let mut left = unacknowledged(socket);
     let mut progress = Instant::now();

@@ -1,8 +1,8 @@
-//! The certificates of an endpoint in a cluster, or of a sidecar, where the operator signs.
+//! The serving certificates of an endpoint in a cluster, or of a sidecar, which the operator signs.
 //!
 //! ```text
 //! agent ─ ENROL ─▶ endpoint ─ token or identity ─▶ operator
-//!                  endpoint ─ own request ───────▶ operator     at the start, and after half of the leaf's lifetime
+//!                  endpoint ─ own request ───────▶ operator     at the start, and after half of its certificate's lifetime
 //!                  sidecar ── own request ───────▶ operator     the same; it enrols nobody
 //! ```
 
@@ -33,27 +33,27 @@ use crate::secure::ServerTls;
 #[cfg(test)]
 mod tests;
 
-/// Pause after a failure to get a leaf, seconds.
+/// Pause after a failure to get a serving certificate, in seconds.
 const PAUSE: u64 = 10;
-/// How often the clock is looked at, which may jump.
+/// How often to check the clock, which may jump.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is said if the operator does not answer.
+/// The refusal if the operator does not answer.
 const UNANSWERED: &str = "the operator, which signs certificates, does not answer: try again later";
-/// What is said if its answer is none.
+/// The refusal if the operator's answer cannot be read.
 const UNREADABLE: &str =
     "the answer of the operator cannot be read: check that the operator and this gateway have close versions";
 
-/// The way to the operator.
+/// The connection to the operator.
 pub trait Operator: 'static {
-    /// Asks for a certificate for a request, base64 of DER. None: there was no answer in time.
+    /// Asks for a certificate for a request, base64 of DER. `None`: there was no answer in time.
     fn ask(&self, applicant: Asking, request: String) -> impl Future<Output = Option<SignOutcome>>;
 }
 
-/// Why an endpoint has no new leaf.
+/// Why an endpoint has no new serving certificate.
 #[derive(Debug, Error)]
 pub enum RemoteError {
-    /// Its files cannot be used, or what was issued.
+    /// The endpoint's files cannot be used, or the issued certificate cannot.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// The operator refuses, or does not answer.
@@ -126,7 +126,7 @@ fn unavailable(detail: &str) -> EnrolRefusal {
     EnrolRefusal { reason: EnrolReason::Unavailable, detail: detail.to_owned() }
 }
 
-/// Signs nothing: agents enrol, and renew their certificates, at the endpoints of their server.
+/// Signs nothing: agents enrol and renew their certificates at the endpoints of their server.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
 
@@ -137,23 +137,23 @@ impl Signer for Nobody {
     }
 }
 
-/// The certificates of one endpoint, and who signs those of agents there. It stays on one thread.
+/// The serving certificate of one endpoint, and the signer of its agents' certificates. It stays on one thread.
 #[derive(Debug)]
 pub struct Remote<O, S = RemoteSigner<O>> {
     holder: Holder,
-    /// Who asks for the own leaf.
+    /// How the endpoint asks for its own certificate.
     asking: Asking,
     folder: EndpointFolder,
     operator: Rc<RemoteSigner<O>>,
     tls: ServerTls<S>,
     clock: Arc<dyn TimeProvider>,
-    /// By the leaf that is used.
+    /// The id in the certificate in use.
     id: RefCell<Option<EndpointId>>,
 }
 
 impl<O: Operator> Remote<O> {
-    /// Uses a folder, which nobody else uses at the same time, for the endpoint of this id. If the folder has a leaf that
-    /// counts, connections are accepted at once.
+    /// Opens a folder for the endpoint of this id. No other process may use the folder. If it has a valid serving
+    /// certificate, the endpoint accepts connections at once.
     pub fn open(
         folder: &Path,
         id: EndpointId,
@@ -169,8 +169,8 @@ impl<O: Operator> Remote<O> {
 }
 
 impl<O: Operator> Remote<O, Nobody> {
-    /// As [`Remote::open`], for a sidecar, to which the gateway of this uid hands connections over. The operator says its
-    /// id.
+    /// Like [`Remote::open`], for a sidecar. The gateway of this uid hands connections over to it. The operator assigns
+    /// its id.
     pub fn open_sidecar(
         folder: &Path,
         gateway: String,
@@ -188,7 +188,7 @@ impl<O: Operator> Remote<O, Nobody> {
 impl<O: Operator, S> Remote<O, S> {
     fn with_kept(self) -> Self {
         if let Err(error) = self.use_kept() {
-            // The next one takes its place.
+            // The next certificate replaces it.
             tracing::warn!(error = chain(&error), "does not use the certificate that was kept");
         }
         self
@@ -199,15 +199,15 @@ impl<O: Operator, S> Remote<O, S> {
         self.tls.clone()
     }
 
-    /// The id of the leaf that is used. Absent: there is none yet.
+    /// The id in the certificate in use. Absent before there is one.
     pub fn id(&self) -> Option<EndpointId> {
         self.id.borrow().clone()
     }
 
-    /// Keeps a leaf that counts, for ever. `tell` is told what becomes of each attempt to get one.
+    /// Keeps a valid serving certificate, for ever. `tell` receives the result of each attempt to get one.
     pub async fn run(&self, mut tell: impl FnMut(Result<(), &RemoteError>)) {
         loop {
-            // Before that, a leaf of a clock that was ahead does not count, and no pause lasts until then.
+            // If the clock is set back beyond this time, the certificate is not valid yet, and the pause ends.
             let begin = self.now().saturating_sub(SKEW.as_secs());
             let renewed = self.renew().await;
             tell(renewed.as_ref().map(|_| ()));
@@ -235,8 +235,8 @@ impl<O: Operator, S> Remote<O, S> {
         Ok(())
     }
 
-    /// Gets a leaf for a new key, and keeps it. Gives when the next one is due, seconds since 1970. One that cannot be kept
-    /// is used nevertheless.
+    /// Gets a serving certificate for a new key, and stores it. Returns when the next one is due, in seconds since
+    /// 1970. A certificate that cannot be stored is used nevertheless.
     async fn renew(&self) -> Result<u64, RemoteError> {
         let key = EndpointKey::generate()?;
         let signed = self.operator.ask(self.asking.clone(), &key.request()?).await;
@@ -245,7 +245,7 @@ impl<O: Operator, S> Remote<O, S> {
         self.present(&leaf)?;
         self.folder.keep(&leaf)?;
         let half = leaf.not_before.saturating_add(leaf.not_after.saturating_sub(leaf.not_before) / 2);
-        // A leaf of a root that ends soon is short-lived.
+        // The certificate of a root that ends soon is short-lived.
         Ok(half.max(self.now().saturating_add(PAUSE)))
     }
 }

@@ -1,7 +1,7 @@
 //! TLS on the connections between agents and an endpoint.
 //!
-//! [`AgentTls`] is the agent's side, and [`ServerTls`] that of the endpoint, which lets clients enrol and renew before
-//! it hands an agent over. Neither bounds the time: who uses them does.
+//! [`AgentTls`] is the agent's side. [`ServerTls`] is the endpoint's side: clients may enrol and renew before it passes
+//! an agent on. Neither bounds the time: the caller does.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -39,7 +39,7 @@ impl AgentTls {
         Self(Rc::new(RefCell::new(Arc::new(config))))
     }
 
-    /// From now on connections are made with another certificate. Those that are there stay.
+    /// From now on, connections are made with another certificate. Existing connections stay.
     pub fn replace(&self, config: ClientConfig) {
         self.0.replace(Arc::new(config));
     }
@@ -61,7 +61,7 @@ impl Connector for AgentTls {
     }
 }
 
-/// An error of TLS in the words for the agent's owner.
+/// Rewords an error of TLS for the agent's owner.
 fn for_agent(error: io::Error) -> io::Error {
     match AgentFailure::of(&error) {
         Some(failure) => io::Error::new(error.kind(), failure),
@@ -69,7 +69,7 @@ fn for_agent(error: io::Error) -> io::Error {
     }
 }
 
-/// A connection of an agent. Its first read tells whether the server accepts the certificate.
+/// A connection of an agent. Its first read reveals whether the server accepts the certificate.
 #[derive(Debug)]
 pub struct AgentStream(client::TlsStream<Ahead<TcpStream>>);
 
@@ -100,10 +100,10 @@ impl AsyncWrite for AgentStream {
     }
 }
 
-/// TLS of an endpoint. A client without a certificate may enrol, an agent may renew its certificate, and each once a
+/// TLS of an endpoint. A client without a certificate may enrol, and an agent may renew its certificate, each once per
 /// connection. Clones share the certificate.
 pub struct ServerTls<S> {
-    /// None: the endpoint has no certificate yet.
+    /// `None`: the endpoint has no certificate yet.
     acceptor: Rc<RefCell<Option<TlsAcceptor>>>,
     signer: Rc<S>,
 }
@@ -121,17 +121,17 @@ impl<S> fmt::Debug for ServerTls<S> {
 }
 
 impl<S> ServerTls<S> {
-    /// TLS as [`server_config`](crate::identity::tls::server_config) has it, and who signs.
+    /// TLS with a configuration of [`server_config`](crate::identity::tls::server_config), and a signer.
     pub fn new(config: Arc<ServerConfig>, signer: Rc<S>) -> Self {
         Self { acceptor: Rc::new(RefCell::new(Some(TlsAcceptor::from(config)))), signer }
     }
 
-    /// TLS of an endpoint without a certificate, which closes all connections until [`ServerTls::replace`].
+    /// TLS of an endpoint without a certificate. It closes all connections until [`ServerTls::replace`].
     pub fn without_certificate(signer: Rc<S>) -> Self {
         Self { acceptor: Rc::default(), signer }
     }
 
-    /// From now on connections are accepted with another certificate. Those that are there stay.
+    /// From now on, connections are accepted with another certificate. Existing connections stay.
     pub fn replace(&self, config: Arc<ServerConfig>) {
         self.acceptor.replace(Some(TlsAcceptor::from(config)));
     }
@@ -159,7 +159,7 @@ impl<S: Signer> Authenticator for ServerTls<S> {
             serve(&mut stream, None, &*self.signer).await?;
             return Ok(None);
         };
-        // What an agent came for is seen by its first byte, which stays for who reads the frame.
+        // The first byte tells why an agent came. It stays in the buffer for the reader of the frame.
         if stream.fill_buf().await?.first() == Some(&(Kind::Enrol as u8)) {
             serve(&mut stream, Some(&identity), &*self.signer).await?;
             return Ok(None);
@@ -169,7 +169,7 @@ impl<S: Signer> Authenticator for ServerTls<S> {
     }
 }
 
-/// An error of TLS in the words for the server's owner.
+/// Rewords an error of TLS for the server's owner.
 fn for_server(error: io::Error) -> io::Error {
     match ServerFailure::of(&error) {
         Some(failure) => io::Error::new(error.kind(), failure),

@@ -22,12 +22,12 @@ use crate::handshake::{read, write};
 use crate::identity::authority::{Authority, Request};
 use crate::identity::ledger::{LedgerError, LedgerFile, RedeemError};
 
-/// Who asks for a certificate.
+/// A client that asks for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applicant {
     /// A client with a token.
     Token {
-        /// The agent for which the token was issued, as the client says.
+        /// The agent that the client names as the token's.
         agent: AgentName,
         /// The token.
         token: Token,
@@ -45,9 +45,9 @@ impl Applicant {
     }
 }
 
-/// Who signs the certificates of agents.
+/// Signs the certificates of agents.
 pub trait Signer: 'static {
-    /// Signs a request for a certificate, DER, or says why not. The caller bounds the time.
+    /// Signs a certificate request, DER, or returns why not. The caller bounds the time.
     fn sign(
         &self,
         applicant: &Applicant,
@@ -55,8 +55,8 @@ pub trait Signer: 'static {
     ) -> impl Future<Output = Result<CertificateDer<'static>, EnrolRefusal>>;
 }
 
-/// Hears one request for a certificate, and answers it. `identity` is who the client is by its certificate. An error is
-/// also that the client was refused.
+/// Reads one certificate request and answers it. `identity` comes from the client's certificate. A refusal of the
+/// client is an error, too.
 pub(crate) async fn serve<S: Signer>(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     identity: Option<&AgentIdentity>,
@@ -72,10 +72,10 @@ pub(crate) async fn serve<S: Signer>(
         Err(refusal) => Outcome::Refused(refusal.clone()),
     };
     write(io, &outcome.frame()).await.map_err(io::Error::other)?;
-    // The client may be gone, as it has what it came for.
+    // The client may have closed the connection already: it has its answer.
     let _ = io.shutdown().await;
     let (applicant, _) = answer.map_err(|refusal| io::Error::new(io::ErrorKind::PermissionDenied, refusal))?;
-    tracing::info!(agent = %applicant.name(), renewed = identity.is_some(), "an agent has got a certificate");
+    tracing::info!(agent = %applicant.name(), renewed = identity.is_some(), "issued a certificate to an agent");
     Ok(())
 }
 
@@ -90,11 +90,11 @@ fn applicant(proof: Proof, identity: Option<&AgentIdentity>) -> Result<Applicant
     }
 }
 
-/// What an agent may do, by its uid, if there is such an agent.
+/// Returns the policy for the agent of a uid, if there is such an agent.
 type PolicyOf = Box<dyn Fn(&str) -> Option<Policy>>;
 
-/// Signs with a root and tokens of this machine. A redemption is written to the disk before it is answered, which takes
-/// its thread for that long.
+/// Signs with a root and tokens on this machine. A redemption is written to disk before the answer, which blocks the
+/// thread for that long.
 pub struct LocalSigner {
     authority: Rc<Authority>,
     ledger: RefCell<LedgerFile>,
@@ -110,7 +110,7 @@ impl fmt::Debug for LocalSigner {
 }
 
 impl LocalSigner {
-    /// Signs certificates of this lifetime. `policy` gives what the agent of a uid may do, if there is one.
+    /// Signs certificates with this lifetime. `policy` returns the policy for the agent of a uid, if there is one.
     pub fn new(
         authority: Rc<Authority>,
         ledger: LedgerFile,
@@ -121,7 +121,7 @@ impl LocalSigner {
         Self { authority, ledger: RefCell::new(ledger), lifetime, clock, policy: Box::new(policy) }
     }
 
-    /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970.
+    /// Issues a token that enrols up to `redemptions` agents as `identity`, until `expires`, seconds since 1970.
     pub fn issue(
         &self,
         identity: AgentIdentity,
@@ -133,12 +133,12 @@ impl LocalSigner {
         self.ledger.borrow_mut().issue(identity, token.fingerprint(), redemptions, expires, now)
     }
 
-    /// How many agents have enrolled as `identity`, with tokens that are kept.
+    /// How many agents have enrolled as `identity`. Counts only tokens that are kept.
     pub fn enrolled(&self, identity: &AgentIdentity) -> usize {
         self.ledger.borrow().ledger().enrolled(identity)
     }
 
-    /// Whether a token still makes an agent to `identity`.
+    /// Whether a token can still enrol an agent as `identity`.
     pub fn is_live(&self, token: &Fingerprint, identity: &AgentIdentity) -> bool {
         self.ledger.borrow().ledger().is_live(token, identity, seconds(&*self.clock))
     }
@@ -167,9 +167,9 @@ impl LocalSigner {
     }
 }
 
-/// The server's owner has to act, and the agent's owner can only ask again.
+/// The remedy is up to the server's owner; the agent's owner can only retry.
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
-    tracing::error!(error = chain(error), "cannot give an agent a certificate");
+    tracing::error!(error = chain(error), "cannot issue a certificate to an agent");
     let detail = "the server cannot sign certificates now: see its log, and try again".to_owned();
     EnrolRefusal { reason: EnrolReason::Unavailable, detail }
 }

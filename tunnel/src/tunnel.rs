@@ -31,7 +31,7 @@ pub enum Hint {
     GoAway,
 }
 
-/// Why there is no stream.
+/// Why no stream was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// The far end has not connected the target.
@@ -48,8 +48,8 @@ pub enum OpenError {
     Lost(Loss),
 }
 
-/// A session with its streams. It stays on the thread that made it; clones are handles to the same
-/// session. [`Tunnel::run`] must run as long as the tunnel is used.
+/// A session with its streams. It stays on the thread that made it; clones are handles to the same session.
+/// [`Tunnel::run`] must run while the tunnel is used.
 #[derive(Clone, Debug)]
 pub struct Tunnel {
     pub(crate) shared: Rc<Shared>,
@@ -61,34 +61,33 @@ impl Tunnel {
         Self { shared: Rc::new(Shared::new(side, limits)) }
     }
 
-    /// Keeps the time of the session until the session is lost. It runs once at a time.
+    /// Drives the timers of the session until the session is lost. Run it once at a time.
     pub async fn run(&self) -> Loss {
         let mut timer = pin!(sleep_until(Instant::now()));
         poll_fn(|cx| self.shared.poll_run(cx, timer.as_mut())).await
     }
 
-    /// Asks the far end to connect a target of TCP, and waits for the answer. To drop the future is to
-    /// give the stream up.
+    /// Asks the far end to connect a TCP target, and waits for the answer. Dropping the future gives the stream up.
     pub async fn open(&self, open: Open) -> Result<Stream, OpenError> {
         let handle = Handle::open(&self.shared, open)?;
         poll_fn(|cx| handle.poll_answer(cx)).await?;
         Ok(Stream::new(handle))
     }
 
-    /// As [`Tunnel::open`], for a target of UDP.
+    /// Like [`Tunnel::open`], for a UDP target.
     pub async fn open_flow(&self, open: Open) -> Result<Flow, OpenError> {
         let flow = self.begin_flow(open)?;
         flow.answered().await?;
         Ok(flow)
     }
 
-    /// As [`Tunnel::open_flow`], without the wait: datagrams may follow the request at once, and [`Flow::answered`] waits
-    /// for the answer.
+    /// Like [`Tunnel::open_flow`], without waiting: datagrams may follow the request at once, and [`Flow::answered`]
+    /// waits for the answer.
     pub fn begin_flow(&self, open: Open) -> Result<Flow, OpenError> {
         Handle::open(&self.shared, open).map(Flow::new)
     }
 
-    /// The next request of the far end; none after the session is lost.
+    /// The next request of the far end; `None` once the session is lost.
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             if let Some((id, request)) = self.shared.next_asked() {
@@ -101,7 +100,7 @@ impl Tunnel {
         }
     }
 
-    /// The next reason to dial another carrier. A new carrier makes the reasons before it void.
+    /// The next reason to dial another carrier. A new carrier discards earlier reasons.
     pub async fn hint(&self) -> Hint {
         loop {
             if let Some(hint) = self.shared.hint.take() {
@@ -111,12 +110,12 @@ impl Tunnel {
         }
     }
 
-    /// Tells the agent at the far end of others that it may dial.
+    /// Names other endpoints and sidecars to the agent at the far end.
     pub fn name_peers(&self, named: Named) {
         self.shared.with(|session, _| session.name_peers(named));
     }
 
-    /// The others that may be dialled, each time the far end names them.
+    /// The endpoints and sidecars that may be dialled, each time the far end names them.
     pub async fn peers(&self) -> Named {
         loop {
             if let Some(named) = self.shared.with(|session, _| session.take_peers()) {
@@ -126,17 +125,17 @@ impl Tunnel {
         }
     }
 
-    /// Tells the far end that no new streams are taken.
+    /// Tells the far end that this end takes no new streams.
     pub fn go_away(&self) {
         self.shared.with(|session, _| session.go_away());
     }
 
-    /// Ends the session: streams end by a reset after what has come.
+    /// Ends the session. Bytes that arrived stay readable, and then each stream ends with a reset.
     pub fn lose(&self, loss: Loss) {
         self.shared.with(|session, _| session.lose(loss));
     }
 
-    /// Looks at the session. `look` must not use the tunnel or its streams.
+    /// Inspects the session. `look` must not use the tunnel or its streams.
     pub fn look<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
         look(&self.shared.session())
     }

@@ -1,12 +1,12 @@
-//! How agents enrol in a cluster: what the Secret of an agent holds, and who gets a certificate.
+//! Enrolment of agents in a cluster: the contents of an agent's Secret, and who gets a certificate.
 //!
 //! ```text
 //! agent, gateway ──wanted──▶ what its Secret should offer ──offer──▶ join string and ledger
 //! request of a proxy ──judge──▶ case ──redeem, for a token──▶ identity to sign
 //! ```
 //!
-//! The Secret of an agent is its child: the join string, and the ledger of the tokens that were issued for it. The shell
-//! writes the ledger before it answers.
+//! The Secret of an agent is its child. It holds the join string, and the ledger of the tokens that were issued for it.
+//! The shell writes the ledger before it answers.
 
 mod age;
 mod failing;
@@ -50,35 +50,35 @@ pub struct Wanted {
     pub key: ObjectKey,
     /// Namespace of the gateway that takes the agent.
     pub gateway_namespace: String,
-    /// Uid of the gateway that takes the agent, whose root join strings name.
+    /// Uid of the gateway that takes the agent; join strings pin its root.
     pub gateway_uid: String,
-    /// What an instance becomes that enrols.
+    /// The identity of an instance that enrols.
     pub identity: AgentIdentity,
     /// How many instances may enrol.
     pub redemptions: u32,
-    /// How long a join string counts.
+    /// How long a join string is valid.
     pub expire_seconds: u32,
-    /// Where agents reach the gateway.
+    /// The addresses at which agents reach the gateway.
     pub addresses: Result<Vec<Address>, NoAddress>,
 }
 
-/// Why it is not known where agents reach a gateway.
+/// Why the addresses of a gateway are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAddress {
-    /// There will be an address.
+    /// The gateway will get an address.
     Awaited(String),
-    /// Somebody has to say it.
+    /// The author of the gateway has to set an address.
     Missing(String),
 }
 
-/// What a look at the Secret of an agent came to.
+/// The result of checking the Secret of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
     /// The agent.
     pub key: ObjectKey,
     /// Uid of the agent.
     pub uid: String,
-    /// What the Secret holds now, and the seconds until its join string has to be replaced; or why it could not be seen to.
+    /// The state of the Secret, and the seconds until its join string must be replaced; or why the check failed.
     pub result: Result<(Enrolment, Option<u64>), String>,
 }
 
@@ -96,13 +96,13 @@ pub fn secret_of(agent: &str) -> String {
     format!("{agent}-enrolment")
 }
 
-/// What the Secret of an agent should offer. Absent: the agent is gone, or no gateway of this operator takes it.
+/// What the Secret of an agent should offer. Absent if the agent is gone, or no gateway of this operator takes it.
 #[must_use]
 pub fn wanted(cache: &Cache, key: &ObjectKey) -> Option<Wanted> {
     wanted_by(cache, &Admissions::new(&cache.world), key)
 }
 
-/// The same, by what is known of the gateways of the world.
+/// Like [`wanted`], with the known admissions of the world's gateways.
 pub(crate) fn wanted_by(cache: &Cache, admissions: &Admissions<'_>, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
     let gateway = admissions.of(key, agent).ok()?;
@@ -120,15 +120,17 @@ pub(crate) fn wanted_by(cache: &Cache, admissions: &Admissions<'_>, key: &Object
     })
 }
 
-/// What an instance of an agent becomes now. Absent: the object has no uid, or its names are none that its CRD allows.
+/// The identity that an instance of the agent gets now. Absent if the object has no uid, or has names that its CRD does
+/// not allow.
 fn identity(key: &ObjectKey, agent: &ForwardAgent) -> Option<AgentIdentity> {
     let name = AgentName::new(&key.namespace, &key.name).ok()?;
     let rotation = agent.spec.enrolment.as_ref().and_then(|enrolment| enrolment.rotation).unwrap_or(0);
     AgentIdentity::new(name, agent.metadata.uid.as_deref()?, rotation).ok()
 }
 
-/// Where agents reach a gateway: what it advertises, or else its load balancer, or else its Service. A name that resolves
-/// nowhere is no address: a gateway that waits for its load balancer, or has no Service, has none.
+/// The addresses at which agents reach a gateway: those that it advertises, or else its load balancer's, or else its
+/// Service's. A name that resolves nowhere does not count: a gateway that waits for its load balancer, or has no
+/// Service, has no address.
 fn addresses(
     cache: &Cache,
     (key, gateway): (&ObjectKey, &ForwardGateway),
@@ -163,7 +165,7 @@ fn addresses(
     }
 }
 
-/// The answer to a request for a certificate that is refused.
+/// The answer to a refused certificate request.
 #[must_use]
 pub fn refused(reason: SignReason, detail: impl Into<String>) -> SignOutcome {
     SignOutcome::Refused { refused: refusal(reason, detail) }

@@ -1,4 +1,4 @@
-//! A cache of answers with a short lifetime, by the text of the question.
+//! A cache of answers with a short lifetime, keyed by the text of the question.
 
 use std::{
     collections::{BTreeMap, VecDeque},

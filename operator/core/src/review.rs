@@ -1,4 +1,4 @@
-//! How heavy a review of a pod may be. Any pod may send reviews to the webhook.
+//! The largest review of a pod that is parsed. Any pod may send reviews to the webhook.
 
 use proxy_api::weight::Weight;
 

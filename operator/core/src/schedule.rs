@@ -1,9 +1,9 @@
 //! When each output is due: small state machines that take inputs and the time, and return effects for the driver to
 //! run.
 //!
-//! Times are durations since the driver started. A state machine never sleeps or retries by itself: the driver calls a
-//! state machine again when the machine is due, or at the next tick. The machines of single tasks (`access`,
-//! `discovery`, `election`, `schemas`, `upkeep`) work the same way with the task in place of the driver.
+//! Times are durations since the driver started. A state machine never sleeps or retries on its own: the driver calls
+//! it again when it is due, or at the next tick. The machines of single tasks (`access`, `discovery`, `election`,
+//! `schemas`, `upkeep`) work the same way with the task in place of the driver.
 
 pub mod access;
 pub mod agents;
@@ -45,8 +45,8 @@ pub const SILENCE: Duration = Duration::from_secs(60);
 // An apply that is still running must not write over its successor.
 const _: () = assert!(LIMIT.as_secs() < SILENCE.as_secs());
 
-/// Whether this status code says that the object of a write is gone, was recreated, or has changed since it was read. Such
-/// a write is not retried: the watch shows the object as it is, and what is due is derived from that.
+/// Whether this status code says that the object of a write is gone, was recreated, or has changed since it was read.
+/// Such a write is not retried: the watch shows the present object, and what is due is derived from it.
 #[must_use]
 pub const fn is_outdated(code: Option<u16>) -> bool {
     matches!(code, Some(404 | 409))
@@ -93,7 +93,7 @@ pub struct View<'a> {
     pub fleets: &'a Fleets,
     /// The reports of proxies.
     pub proxies: &'a Proxies,
-    /// What the API server refuses of the writes for claims that are drained.
+    /// The writes for drained claims that the API server refuses.
     pub refusals: &'a Refusals,
     /// The current time for timestamps, RFC 3339, whole seconds.
     pub wall_clock: &'a str,
@@ -112,13 +112,13 @@ pub enum Effect {
     ApplyAutoscaler(Subject, Box<Scaler>),
     /// Delete an HPA that the object with this uid owns.
     DeleteAutoscaler(ObjectKey, String),
-    /// Drain a claim, or delete what is left of that.
+    /// Drain a claim, or delete what remains of a drain.
     Drain(Box<drainers::Step>),
     /// Write the deletion cost of a pod.
     WriteCost(CostWrite),
-    /// See to what the Secret of an agent offers.
+    /// Check what the Secret of an agent offers.
     OfferEnrolment(Box<Wanted>),
-    /// Remove the roots of the tunnels that nothing needs any more.
+    /// Remove the tunnel roots that nothing needs any more.
     RemoveUnusedRoots,
 }
 

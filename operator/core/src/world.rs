@@ -89,7 +89,8 @@ pub struct World {
     pub gateways: BTreeMap<ObjectKey, ForwardGateway>,
     /// All agents.
     pub agents: Agents,
-    /// Every forward may use the agents of its namespace, wherever it runs: the manifests may be for `portlane run`.
+    /// Whether every forward may use the agents of its namespace, wherever it runs: the manifests may be for `portlane
+    /// run`.
     pub any_agent: bool,
     /// The controller class of each gateway that another operator serves.
     pub foreign_gateways: BTreeMap<ObjectKey, String>,
@@ -102,8 +103,8 @@ pub struct World {
     /// The ready pods of each gateway that has `tunnels`: their addresses by uid, at most
     /// [`MAX_PEERS`](proxy_api::MAX_PEERS).
     pub peers: BTreeMap<ObjectKey, BTreeMap<String, IpAddr>>,
-    /// The pods with a sidecar that have an address and are not about to end. Agents may reach them before they are ready:
-    /// the app may become ready only with what its sidecar leads to.
+    /// The pods with a sidecar that have an address and are not about to end. Agents may reach a pod before it is
+    /// ready: the app may become ready only with what its sidecar forwards to.
     pub sidecar_pods: BTreeMap<ObjectKey, SidecarPod>,
     /// Addresses of the API server, besides the endpoints of its Service.
     pub api_server: BTreeSet<SocketAddr>,

@@ -22,16 +22,16 @@ enum Event {
     Gateway(usize, Option<&'static str>),
     Agent(usize, Option<&'static str>),
     Service(usize, Option<String>),
-    /// Endpoints of a Service have no pod, or have one again.
+    /// Endpoints of a Service lose their pod, or get one again.
     Podless(usize, bool),
-    /// The fleet of a gateway is reached in another way.
+    /// The reach of a gateway's fleet changes.
     Reach(usize, &'static str),
     Pod(usize, Option<&'static str>),
-    /// The sidecar of a pod is reached elsewhere, or not at all.
+    /// The sidecar of a pod gets another address, or becomes unreachable.
     Sidecar(usize, Option<u8>),
     Namespace(usize, &'static str),
     Grants(bool),
-    /// The status of a forward is written as its verdict has it.
+    /// The status of a forward is written from its verdict.
     Status(usize),
     Unreadable(usize, bool),
 }
@@ -213,7 +213,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
             let key = ObjectKey::new(NAMESPACES[at % 2], format!("s{}", at / 2));
             let service: Option<Service> =
                 spec.as_deref().map(|spec| serde_json::from_value(yaml(spec)).expect("a Service"));
-            // As the cache tells it: other endpoints of the same ports are no other Service.
+            // As the cache reports it: other endpoints of the same ports do not make another Service.
             let is_same = world.services.get(&key).zip(service.as_ref()).is_some_and(|(a, b)| ports(a) == ports(b));
             put(&mut world.services, key.clone(), service);
             let named = if is_same { &mut changes.endpoints } else { &mut changes.services };
@@ -257,7 +257,7 @@ fn happen(event: &Event, world: &mut World, changes: &mut Changes, translator: &
     }
 }
 
-/// Replaces how the sidecar of a pod is reached; `None`: not at all. At the last of the addresses it leaves.
+/// Replaces the address of a pod's sidecar; `None` makes it unreachable. At the last address, the pod is leaving.
 fn set_sidecar(at: usize, end: Option<u8>, world: &mut World, changes: &mut Changes) {
     let key = ObjectKey::new(NAMESPACES[at % 2], format!("p{at}"));
     let pod = |end: u8| {

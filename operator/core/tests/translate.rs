@@ -95,7 +95,7 @@ fn shorten_configuration(configuration: &mut Value) {
     }
 }
 
-/// Omits what an accepted forward without trouble has.
+/// Omits what every accepted forward without a problem has.
 fn shorten_verdict(verdict: &mut Value) {
     let usual = [
         ("accepted", "Accepted", "the spec is valid and its ports are claimed"),

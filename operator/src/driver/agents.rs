@@ -1,4 +1,4 @@
-//! Enrolment of agents: requests for certificates, the Secrets with join strings, and who is connected.
+//! Enrolment of agents: certificate requests, the Secrets with join strings, and connected instances.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::Driver;
 use crate::inputs::identity::Identity;
 
 impl Driver {
-    /// Has a request for a certificate answered. Without an answer the stream tells its proxy to ask again.
+    /// Passes on a certificate request. If there is no answer, the stream tells its proxy to ask again.
     pub(super) fn sign(&mut self, identity: &Identity, id: u64, sign: Sign, reply: oneshot::Sender<SignOutcome>) {
         let Some(leading) = &self.leading else { return };
         if !leading.publisher.is_newest(&identity.proxy(), id) {
@@ -31,7 +31,7 @@ impl Driver {
         }
     }
 
-    /// A proxy reported the agents that are connected to it. Those of gateways and sidecars have any.
+    /// A proxy reported the agents that are connected to it. Only proxies of gateways and sidecars have any.
     pub(super) fn connected_agents(&mut self, proxy: &ProxyId, id: u64, report: AgentsReport) {
         let Some(leading) = &self.leading else { return };
         let group = proxy.pod().and_then(|pod| leading.fleets.group_of(pod, &leading.translator));

@@ -1,4 +1,4 @@
-//! Gauges of what the schedules of a term count.
+//! Gauges for the counts of a term's schedules.
 
 use std::time::Duration;
 

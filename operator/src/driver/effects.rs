@@ -34,7 +34,7 @@ pub enum Applied {
     Children(schedule::Applied),
     /// An autoscaler.
     Autoscaler(Scaled),
-    /// What a claim needs that is drained.
+    /// A write for a drained claim.
     Drained(Answered),
     /// The Secret of an agent.
     Enrolment(Offered),
@@ -52,7 +52,7 @@ pub struct Effects {
     pub events: Events,
     /// Writes deletion costs of pods; absent if the operator may not write them.
     pub deletion_costs: Option<CostWriter>,
-    /// Sees to the Secrets of agents, and signs certificates.
+    /// Checks the Secrets of agents, and signs certificates.
     pub enroller: Enroller,
     /// Whether HPAs may be written.
     pub autoscaling: bool,
@@ -136,13 +136,13 @@ impl Effects {
         }
     }
 
-    /// Removes the roots that nothing needs any more.
+    /// Removes the tunnel roots that nothing needs any more.
     fn remove_unused_roots(&mut self) {
         let enroller = self.enroller.clone();
         self.start("roots of the tunnels", enroller.remove_unused_roots());
     }
 
-    /// Signs a certificate. The stream may have ended when the answer is there.
+    /// Signs a certificate. The stream may have ended before the answer.
     pub(super) fn sign(&mut self, judged: Judged, request: String, reply: oneshot::Sender<SignOutcome>) {
         while self.running.try_join_next().is_some() {}
         let Some(place) = self.enroller.place() else {

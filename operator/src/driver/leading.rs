@@ -31,7 +31,7 @@ pub(super) struct Leading {
     pub(super) began: Duration,
     pub(super) fleets: Fleets,
     pub(super) proxies: Proxies,
-    /// What the API server refuses of the writes for claims that are drained.
+    /// The writes for drained claims that the API server refuses.
     pub(super) refusals: Refusals,
     /// Proxies that keep listeners of unreadable forwards, with those forwards.
     pub(super) exempt: BTreeMap<ProxyId, BTreeSet<ObjectKey>>,

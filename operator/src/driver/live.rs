@@ -66,8 +66,8 @@ impl Driver {
     }
 }
 
-/// The proxies that may have live sessions of the forwards of a namespace, or of all. Each group is looked at once, however
-/// many forwards it runs.
+/// The proxies that may have live sessions of the forwards of a namespace, or of all. Each group is visited once,
+/// however many forwards it runs.
 fn together(leading: &Leading, namespace: Option<&str>) -> (Vec<LiveProxy>, Forwards) {
     let carriers = |group: &Group| -> BTreeSet<ProxyId> {
         let connected = leading.publisher.followers(group);

@@ -69,7 +69,7 @@ impl Driver {
         result
     }
 
-    /// Has the status of an object evaluated.
+    /// Schedules the status of an object for evaluation.
     pub(super) fn look_at(&mut self, subject: &Subject, now: Duration) {
         match subject {
             Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),

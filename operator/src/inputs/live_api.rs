@@ -37,9 +37,9 @@ use crate::{
     },
 };
 
-/// Requests in work at the same time, until their clients have read the answers.
+/// The most requests in progress, until their clients have read the answers.
 const REQUESTS: usize = 4;
-/// As many of them may be about one namespace, so that nobody who may see its sessions keeps out all others.
+/// The most requests in progress about one namespace, so that users of one namespace cannot keep out all others.
 const REQUESTS_OF_NAMESPACE: usize = 2;
 /// Proxies that one request asks at the same time. Requests share none of these turns: a forward whose proxies stay
 /// silent must not delay the requests for others.
@@ -53,7 +53,7 @@ const WHOLE: Duration = Duration::from_secs(12);
 pub struct LiveApi {
     questions: mpsc::Sender<Question>,
     requests: Arc<Semaphore>,
-    /// By namespace, while it has requests in work.
+    /// The requests in progress by namespace.
     of_namespaces: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     metrics: Arc<Metrics>,
 }
@@ -80,7 +80,7 @@ impl LiveApi {
         answer.unwrap_or_else(|refusal| refusal)
     }
 
-    /// Places among the requests in work, and among those about this namespace.
+    /// Takes places among the requests in progress, and among those about this namespace.
     fn places(&self, namespace: &str) -> Result<Vec<OwnedSemaphorePermit>, Answer> {
         let of_namespace = {
             let mut all = self.of_namespaces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,12 +91,12 @@ impl LiveApi {
                 requests
             })
         };
-        // The place of the namespace goes back at once if there is no other.
+        // The place of the namespace is freed at once if there is no other.
         let both =
             of_namespace.try_acquire_owned().and_then(|its| Ok(vec![its, self.requests.clone().try_acquire_owned()?]));
         both.map_err(|_| {
             count(&self.metrics.inquiries, "result", "busy");
-            let why = "too many requests of this API are in work; try again";
+            let why = "too many requests to this API are in progress; try again";
             status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", why)
         })
     }
@@ -126,12 +126,12 @@ impl LiveApi {
         limit: usize,
         session: Option<SessionId>,
     ) -> Result<Answer, Answer> {
-        // No namespace has an empty name: requests about all of them have places of their own.
+        // No namespace has an empty name, so requests about all namespaces have their own places.
         let places = self.places(namespace.as_deref().unwrap_or_default())?;
         let (reply, answer) = oneshot::channel();
         let question = Question::Live(LiveQuestion::Together { namespace: namespace.clone(), reply });
         let (proxies, forwards) = ask(&self.questions, question, answer).await?;
-        // The list of one session is never cut, so that its items are counted.
+        // The list of one session is never cut, so its items are counted.
         let by_origin = session.is_none();
         let selection = Selection { origin: None, namespace, by_origin, session, limit };
         let gathered = begun(&selection, &proxies).counting(forwards);
@@ -165,7 +165,7 @@ impl LiveApi {
         }
         let mut not_asked = connected.count();
         while let Ok(Some(joined)) = timeout_at(end, asking.join_next()).await {
-            // A task that panics is a proxy that does not answer.
+            // A proxy whose task panicked counts as one that does not answer.
             let Ok((pod, answer, _turn)) = joined else { continue };
             match answer {
                 Ok(live) => {
@@ -182,14 +182,14 @@ impl LiveApi {
     }
 }
 
-/// No answer yet, and the rates of the proxies.
+/// The state before the first answer, with the rates of the proxies.
 fn begun(selection: &Selection, proxies: &[LiveProxy]) -> Gathered {
     let rates = proxies.iter().map(|proxy| (proxy.pod.clone(), proxy.rates)).collect();
     let pods = proxies.iter().map(|proxy| proxy.pod.clone()).collect();
     Gathered::new(selection.clone(), pods).rated(rates)
 }
 
-/// Asks one proxy. The error is why there is no answer, as a label of a metric.
+/// Asks one proxy. The error is the reason for a missing answer, as a label of a metric.
 async fn inquire(asks: &mpsc::Sender<Ask>, selection: Selection) -> Result<LiveSessions, &'static str> {
     let (reply, answer) = oneshot::channel();
     asks.try_send(Ask { selection, reply }).map_err(|_| "refused")?;

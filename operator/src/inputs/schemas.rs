@@ -1,5 +1,5 @@
 //! Checks at intervals whether the installed CRDs and this operator know the same fields. An older CRD drops fields
-//! without a word, and so does an older operator: a restriction in a manifest would have no effect.
+//! silently, and so does an older operator: a restriction in a manifest would have no effect.
 
 use std::{sync::Arc, time::Duration};
 

@@ -68,7 +68,7 @@ pub enum FromStream {
         /// The room of the part among the reports that wait for the driver.
         room: Option<OwnedSemaphorePermit>,
     },
-    /// A proxy reported another load than before.
+    /// A proxy reported a changed load.
     Loaded {
         /// The proxy.
         proxy: ProxyId,
@@ -85,7 +85,7 @@ pub enum FromStream {
         id: u64,
         /// The request.
         sign: Box<Sign>,
-        /// Receives the answer. Dropped: there is none now.
+        /// Receives the answer. Dropped if there is none now.
         reply: oneshot::Sender<SignOutcome>,
     },
     /// A proxy reported the agents that are connected to it.
@@ -94,9 +94,9 @@ pub enum FromStream {
         proxy: ProxyId,
         /// The stream.
         id: u64,
-        /// All of them.
+        /// All connected agents.
         report: Box<AgentsReport>,
-        /// The room of the report among those that wait for the driver.
+        /// The room of the report among the reports that wait for the driver.
         room: Option<OwnedSemaphorePermit>,
     },
     /// A proxy ended its drain, which cut sessions.

@@ -31,8 +31,8 @@ use crate::platform::{
     metrics::{Metrics, count},
 };
 
-/// Largest review, in bytes, that is read between other work of the webhook's thread: about a millisecond. Larger ones
-/// are read on another thread, one at a time.
+/// The largest review, in bytes, that the webhook's thread reads between other work: it takes about a millisecond.
+/// Larger reviews are read on another thread, one at a time.
 const READ_AT_ONCE: usize = 128 << 10;
 
 /// Pod selectors of sidecar forwards. The driver writes them from its cache; every request reads them. Forwards of one
@@ -70,7 +70,7 @@ impl Selectors {
 /// Why a body has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
-    /// As values in memory the review would be too large.
+    /// The review would be too large as values in memory.
     TooComplex,
     /// The body is not an `AdmissionReview`.
     NotAReview,
@@ -142,7 +142,7 @@ impl Injector {
         let turn = self.large.clone().acquire_owned().await.map_err(|_| Unread::NotAReview)?;
         let own = self.clone();
         let read = spawn_blocking(move || {
-            // The turn lasts as long as the work, also if nobody waits for it any more.
+            // The turn lasts as long as the work, even if nobody waits for it any more.
             let _turn = turn;
             own.parsed(&body)
         });
@@ -161,7 +161,7 @@ impl Injector {
 
     fn decide(&self, request: &Value) -> Option<Injection> {
         let pod = &request["object"];
-        // A mirror pod only shows a static pod of a kubelet; a change of it has no effect.
+        // A mirror pod only represents a static pod of a kubelet; changing it has no effect.
         let is_mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
         if request["kind"]["kind"] != "Pod" || !pod.is_object() || is_mirror {
             return None;
@@ -171,7 +171,7 @@ impl Injector {
         let namespace = request["namespace"].as_str().unwrap_or_default();
         let wanted = self.sidecar.is_for(&labels, || self.selectors.select(namespace, &labels));
         let roots = self.trusted.borrow().bundle.clone();
-        // Without CA certificates a sidecar trusts no operator, and without a sidecar the pod starts all the same.
+        // Without CA certificates, a sidecar would trust no operator. Without a sidecar, the pod still starts.
         (wanted && !roots.is_empty()).then(|| inject(pod, &Sidecar { roots, ..self.sidecar.clone() }))
     }
 }

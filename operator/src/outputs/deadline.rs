@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// Timeout of one request. An API server ends most requests by itself only after 60 s, which is too long for an
-/// operator to wait.
+/// Timeout of one request. An API server ends most requests only after 60 s, which is too long for an operator to wait.
 pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// Why a request has no answer.

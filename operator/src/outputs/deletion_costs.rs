@@ -42,7 +42,7 @@ impl CostWriter {
     /// Writes the cost of one pod.
     pub async fn write(self, CostWrite { pod, uid, cost }: CostWrite) {
         let result = match write_cost(self.client.clone(), &pod, &uid, cost).await {
-            // A pod that was only read says nothing about the right to write.
+            // A pod that was only read proves nothing about the permission to write.
             Ok(Outcome::Outdated) => "outdated",
             Ok(Outcome::Written) => {
                 self.cause().succeeded();
@@ -52,7 +52,7 @@ impl CostWriter {
             Err(error) if is_outdated(error.code()) => "outdated",
             Err(error) => {
                 count(&self.metrics.api_errors, "request", "deletion-cost");
-                // Logged once: a Role without the right to patch pods would mean eight lines per second.
+                // Logged once: a Role without permission to patch pods would cause eight lines per second.
                 if self.cause().failed(error.code()) {
                     tracing::warn!(%pod, %error, "cannot write the deletion cost of a pod, will retry");
                 }
@@ -67,7 +67,7 @@ impl CostWriter {
     }
 }
 
-/// What became of a cost that the API server did not refuse.
+/// The result of a cost that the API server did not refuse.
 enum Outcome {
     /// The pod has the cost.
     Written,

@@ -1,4 +1,4 @@
-//! Makes and deletes drainers, and deletes the claims that they have emptied.
+//! Creates and deletes drainers, and deletes the claims that they have emptied.
 
 use hyper::Request;
 use k8s_openapi::api::{
@@ -22,7 +22,7 @@ use operator_core::{
 
 use crate::outputs::deadline::{RequestError, answer};
 
-/// Executes one write. Returns the answer, if there is one, to a write for a claim.
+/// Executes one write. Returns the answer if the write is for a claim.
 pub async fn run(client: &Client, step: &Step) -> Option<Answered> {
     let result = execute(client, step).await;
     if let Err(error) = &result {
@@ -35,8 +35,7 @@ pub async fn run(client: &Client, step: &Step) -> Option<Answered> {
     step.spare().map(|spare| Answered { spare: spare.clone(), answer })
 }
 
-/// Executes one write. An object to delete that is gone, or that has changed, is no failure: what is due is derived
-/// again.
+/// Executes one write. An object to delete that is gone or has changed is not a failure: what is due is derived again.
 async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
     let written = match step {
         Step::Create(drainer, spare) => return create(client, drainer, spare).await,
@@ -54,10 +53,10 @@ async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
     }
 }
 
-/// Makes a drainer. The watches of the `StatefulSet` and of its pods may be behind, so both are read again.
+/// Creates a drainer. The watches of the `StatefulSet` and its pods may lag behind, so both are read again.
 async fn create(client: &Client, drainer: &Drainer, spare: &Spare) -> Result<(), RequestError> {
     let fleet = read(client, spare).await?;
-    // The pod is looked for last: a controller that has seen the generation makes none any more.
+    // The pod is read last: a controller that has seen the generation no longer creates it.
     let pods = Api::<Pod>::namespaced(client.clone(), &spare.pod.namespace);
     let named = ListParams::default().fields(&format!("metadata.name={}", spare.pod.name));
     let has_pod = !answer(pods.list_metadata(&named)).await?.items.is_empty();
@@ -72,15 +71,15 @@ async fn create(client: &Client, drainer: &Drainer, spare: &Spare) -> Result<(),
     answer(created).await.map(drop)
 }
 
-/// The request that makes a drainer. It must not change a Job that is there, which a watch that is behind may not show:
-/// one that has succeeded would then prove an empty claim for what it never saw.
+/// The request that creates a drainer. It must not change an existing Job, which a lagging watch may not show: a Job
+/// that has succeeded would then prove that a claim is empty in a state that it never saw.
 fn creation(drainer: &Drainer) -> Result<Request<Vec<u8>>, request::Error> {
     let body = serde_json::to_vec(&drainer.manifest).map_err(request::Error::SerializeBody)?;
     let parameters = PostParams { field_manager: Some(NAME.to_owned()), ..PostParams::default() };
     kube::core::Request::new(Job::url_path(&(), Some(&drainer.key.namespace))).create(&parameters, body)
 }
 
-/// Deletes a claim. The watch of the `StatefulSet` may be behind, so it is read again.
+/// Deletes a claim. The watch of the `StatefulSet` may lag behind, so it is read again.
 async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> {
     let metadata = read(client, &emptied.spare).await?.metadata;
     if !emptied.spare.holds(metadata.uid.as_deref(), metadata.generation) {
@@ -92,7 +91,7 @@ async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> 
     answer(api.delete(&emptied.spare.claim.name, &parameters)).await.map(drop)
 }
 
-/// The `StatefulSet` as it is now; an empty one if there is none.
+/// The present `StatefulSet`; an empty one if there is none.
 async fn read(client: &Client, spare: &Spare) -> Result<StatefulSet, RequestError> {
     let api = Api::<StatefulSet>::namespaced(client.clone(), &spare.fleet.namespace);
     Ok(answer(api.get_opt(&spare.fleet.name)).await?.unwrap_or_default())

@@ -1,8 +1,8 @@
 //! The Secrets of agents, and certificates for tunnels.
 //!
-//! Each agent has a Secret of its own with its join string and the ledger of its tokens. Every write names the version of
-//! the Secret that it replaces, so of two writers one reads again. That a token was redeemed is written before its
-//! certificate is sent.
+//! Each agent has its own Secret with its join string and the ledger of its tokens. Every write names the version of
+//! the Secret that it replaces, so that one of two concurrent writers reads it again. A redemption is written before
+//! its certificate is sent.
 
 mod roots;
 mod secret;
@@ -34,36 +34,36 @@ pub use self::{
 };
 use crate::platform::metrics::{Metrics, count};
 
-/// Certificates that are signed at the same time.
+/// The most certificates that are signed at the same time.
 const AT_ONCE: usize = 16;
-/// Most requests for certificates that are answered or wait, over all proxies.
+/// The most certificate requests that are answered or wait, over all proxies.
 const WAITING: usize = 256;
-/// Attempts at a Secret that somebody else writes at the same time.
+/// The most attempts to write a Secret that another client writes at the same time.
 const ATTEMPTS: usize = 4;
 
-/// Why a Secret does not offer what it should, or a certificate is not signed now.
+/// Why a Secret does not offer what it should, or why a certificate is not signed now.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolmentError {
-    /// The root.
+    /// The root cannot be used.
     #[error(transparent)]
     Root(#[from] RootError),
-    /// The Secret.
+    /// The Secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Somebody else writes it again and again.
+    /// Another client keeps writing the Secret.
     #[error("another client keeps changing Secret {0}: find out which, and stop it")]
     Contended(String),
-    /// There is no token.
+    /// No token can be generated.
     #[error("the system gives no random numbers for a token: {0}")]
     Chance(getrandom::Error),
-    /// The certificate.
+    /// The certificate cannot be signed.
     #[error("cannot sign a certificate: {}", chain(.0))]
     Sign(AuthorityError),
 }
 
 /// Why an applicant gets no certificate.
 enum Unsigned {
-    /// By what it asks.
+    /// The request is refused.
     Refused(SignOutcome),
     /// The operator cannot sign now.
     Failed(EnrolmentError),
@@ -87,16 +87,16 @@ impl From<SecretError> for Unsigned {
     }
 }
 
-/// The answer to a request for a certificate.
+/// The answer to a certificate request.
 #[derive(Debug)]
 pub struct Answered {
     /// The answer.
     pub outcome: SignOutcome,
-    /// The agent whose token was redeemed for it.
+    /// The agent whose token was redeemed.
     pub redeemed: Option<ObjectKey>,
 }
 
-/// Sees to the Secrets of agents, and signs certificates.
+/// Checks the Secrets of agents, and signs certificates.
 #[derive(Clone)]
 pub struct Enroller {
     client: Client,
@@ -111,7 +111,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A secret that nobody can guess.
+/// An unpredictable token.
 fn token() -> Result<Token, EnrolmentError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(EnrolmentError::Chance)?;
@@ -129,7 +129,7 @@ pub(crate) fn unavailable() -> SignOutcome {
 }
 
 impl Enroller {
-    /// One that signs with these roots.
+    /// An enroller that signs with these roots.
     #[must_use]
     pub fn new(client: Client, roots: TunnelRoots, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -142,13 +142,13 @@ impl Enroller {
         }
     }
 
-    /// A place for one request for a certificate. Absent: too many are answered or wait.
+    /// A place for one certificate request. Absent if too many are being answered or wait.
     #[must_use]
     pub fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.clone().try_acquire_owned().ok()
     }
 
-    /// Sees to it that the Secret of an agent offers what it should.
+    /// Makes sure that the Secret of an agent offers what it should.
     pub async fn offer(&self, wanted: Wanted) -> Offered {
         let result = self.try_offer(&wanted).await;
         let label = match &result {
@@ -161,7 +161,7 @@ impl Enroller {
         Offered { uid: wanted.identity.uid().to_owned(), key: wanted.key, result }
     }
 
-    /// The same, with whether the Secret was written.
+    /// Like [`Self::offer`]; also returns whether the Secret was written.
     async fn try_offer(&self, wanted: &Wanted) -> Result<(Enrolment, Option<u64>, bool), EnrolmentError> {
         let root = self.roots.current((&wanted.gateway_namespace, &wanted.gateway_uid), now()).await?.fingerprint();
         let place = Place::of(&self.client, wanted);
@@ -176,7 +176,7 @@ impl Enroller {
         Err(EnrolmentError::Contended(wanted.secret()))
     }
 
-    /// Removes the roots that nothing needs any more. One that fails is followed by the next look.
+    /// Removes the tunnel roots that nothing needs any more. After a failure, the next look tries again.
     pub async fn remove_unused_roots(self) {
         match self.roots.remove_unused(now()).await {
             Ok(gone) => {
@@ -186,7 +186,7 @@ impl Enroller {
         }
     }
 
-    /// Answers a request for a certificate, base64 of DER.
+    /// Answers a certificate request, base64 of DER.
     pub async fn sign(&self, judged: &Judged, request: &str) -> Answered {
         let Ok(_turn) = self.turns.acquire().await else {
             return Answered { outcome: busy(), redeemed: None };
@@ -201,7 +201,7 @@ impl Enroller {
             }
             Err(Unsigned::Refused(outcome)) => Answered { outcome, redeemed: None },
             Err(Unsigned::Failed(error)) => {
-                // Logged once for each gateway: while the API server is away, every agent asks again and again.
+                // Logged once for each gateway: while the API server is unreachable, every agent asks again and again.
                 if self.failing().failed(gateway_uid) {
                     tracing::warn!(%error, gateway_uid, "cannot sign certificates for tunnels, proxies will ask again");
                 }

@@ -174,7 +174,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Has the aggregator trust the CA of every API. One that fails holds up no other.
+    /// Makes the aggregator trust the CA for every API. A failure for one API does not delay the others.
     async fn all_be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
         let mut result = Ok(());
         for name in &self.apis {
@@ -183,8 +183,8 @@ impl Upkeep {
         result
     }
 
-    /// Has the aggregator trust the CA. An `APIService` that leads to another Service has another owner: it is left alone
-    /// and reported.
+    /// Makes the aggregator trust the CA. An `APIService` that leads to another Service has another owner: it is left
+    /// alone and reported.
     async fn be_trusted(&self, name: &str, bundle: &str) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "an APIService of the operator", source };
         let api = Api::<APIService>::all(self.client.clone());

@@ -9,8 +9,8 @@ use crate::{platform::metrics::Metrics, settings::Settings};
 
 /// Seconds of connections that may come at once.
 const BURST: u32 = 2;
-/// Connections of the webhook's port: of all sources, and of one. One source has more than it may have requests in work,
-/// so that a newcomer of an API server ends none of that API server's requests.
+/// Connections of the webhook's port: of all sources, and of one. A source may have more connections than requests in
+/// progress, so that a new connection of an API server ends none of its requests.
 const WEBHOOK: (usize, usize) = (512, 256);
 /// New connections per second at the webhook's port: of all sources, and of one.
 const WEBHOOK_RATES: (u32, u32) = (1000, 200);
@@ -62,8 +62,8 @@ pub fn metrics_api(metrics: &Arc<Metrics>) -> Arc<Door> {
     door("metrics-api", Bounds { strangers, per_source, known: AGGREGATORS, evict: Evict::Any, rates }, metrics)
 }
 
-/// The port of health and metrics. Without rates by source, so that a probe of kubelet always gets a place although the
-/// pods of its node may be in the same IPv6 /64. `http.rs` has a rate for each address.
+/// The port of health and metrics. It has no rate for each source, so that a probe of kubelet always gets a place even
+/// if the pods of its node are in the same IPv6 /64. `http.rs` has a rate for each address.
 pub fn health(metrics: &Arc<Metrics>) -> Arc<Door> {
     let (strangers, per_source) = HEALTH;
     door("health", Bounds { strangers, per_source, known: 0, evict: Evict::Any, rates: None }, metrics)

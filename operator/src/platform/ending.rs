@@ -1,13 +1,13 @@
-//! The end of this replica, as its servers of API servers see it.
+//! The end of this replica, as the servers for API servers see it.
 //!
-//! An API server keeps its connections open. One that breaks takes the request on it along, and a pod that is created at
-//! that moment gets no sidecar. So connections end after an answer.
+//! An API server keeps its connections open. If one breaks, the request on it fails, and a pod that is created at that
+//! moment gets no sidecar. So each connection is closed after an answer.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Whether this replica ends, and the connections that still have to.
+/// Whether this replica is ending, and which connections are still open.
 #[derive(Clone)]
 pub struct Ending {
     begun: watch::Receiver<bool>,

@@ -38,8 +38,8 @@ const HEAD: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes that are buffered of a request, and of an answer that its client does not read.
 const BUFFER: usize = 16 << 10;
-/// New connections, each with one request, that one address may open: per second, and at once. kubelet has the address of
-/// its node, which no pod has but those on the network of the node.
+/// New connections, each with one request, that one address may open: per second, and at once. kubelet uses the address
+/// of its node, which no pod has except those in the network of the node.
 const RATE: (u32, u32) = (500, 1000);
 /// Pause after `accept` failed, usually for lack of file descriptors, which is temporary.
 const ACCEPT: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ pub struct View {
     pub liveness: Liveness,
 }
 
-/// What the connections share.
+/// State that the connections share.
 struct Server {
     view: View,
     scrapes: Scrapes,
@@ -73,7 +73,7 @@ pub async fn serve(listener: TcpListener, view: View, door: Arc<Door>) {
             sleep(ACCEPT).await;
             continue;
         };
-        // By address and not by IPv6 /64: the pods of some networks are in the /64 of their node, as kubelet is.
+        // By address and not by IPv6 /64: in some networks, pods are in the /64 of their node, as is kubelet.
         if !turns.take(peer.ip().to_canonical(), started.elapsed()) {
             door.refuse(Refusal::SourceRate);
             continue;

@@ -53,12 +53,12 @@ use super::ending::Ending;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Bytes that are buffered of a request, and of an answer that its client does not read.
 const BUFFER: usize = 64 << 10;
-/// Requests of one source that are in work at the same time. API servers send one request at a time over a connection,
-/// and repeat one that was refused with `Retry-After`. So many leave places at the door for connections without a
-/// request: a newcomer takes the place of one of these, and never that of a request in work.
+/// The most requests of one source in progress. API servers send one request at a time over a connection, and repeat a
+/// request that was refused with `Retry-After`. This bound leaves places at the door for connections without a request:
+/// a new connection takes the place of one of these, and never that of a request in progress.
 const REQUESTS: usize = 192;
-/// Requests of one source: per second, and at once. Those beyond wait for their turn, for no longer than 0.4 s, because no
-/// more than [`REQUESTS`] of them wait. One thread answers some 2,000 a second.
+/// Requests of one source: per second, and at once. Further requests wait for their turn, at most 0.4 s, because at
+/// most [`REQUESTS`] of them wait. One thread answers some 2,000 a second.
 const REQUEST_RATE: (u32, u32) = (500, 1000);
 /// How long a connection without requests stays open after the end has begun. A client that sends a request as its
 /// connection closes gets no answer; a busy connection has closed after an answer by then.
@@ -124,13 +124,13 @@ pub trait Answers: Send + Sync + 'static {
     fn answer(&self, method: Method, path: String, query: String, body: Bytes) -> impl Future<Output = Answer> + Send;
 }
 
-/// What the connections share.
+/// State that the connections share.
 struct Server<A> {
     answers: Arc<A>,
     room: Room,
     requests: Pool,
     started: Instant,
-    /// How often each source asks.
+    /// The request rates of sources.
     turns: Mutex<Turns>,
     ending: Ending,
 }
@@ -254,8 +254,8 @@ impl<A: Answers> Server<A> {
         let is_refused = answered.is_err();
         let answer = answered.unwrap_or_else(|refusal| refusal);
         let is_busy = answer.status == StatusCode::TOO_MANY_REQUESTS;
-        // Not if only the API is busy: its requests could use up the new connections that the door admits of an API
-        // server, and then those of the other APIs find no place.
+        // Not if only the API is busy: its requests could use up the new connections that the door admits from an API
+        // server, and the other APIs would find no place.
         let is_turned_away = is_busy && is_refused;
         if is_turned_away {
             guest.closed(Closed::Busy);
@@ -282,7 +282,7 @@ impl<A: Answers> Server<A> {
             body::skip(body).await;
             return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
-        // Its body stays unread meanwhile.
+        // The body of the request stays unread meanwhile.
         self.turn(source).await;
         match self.room.collect(source, body).await {
             Err(BodyError::Late) => refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),

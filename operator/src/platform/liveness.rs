@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout};
 /// Interval between two signs of life of a loop that waits.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// The heartbeat of one loop. A loop that has ended and dropped its heartbeat is not missed: its end is a matter of its
-/// supervisor.
+/// The heartbeat of one loop. A loop that has ended and dropped its heartbeat is not reported: its supervisor handles
+/// that.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     name: Cow<'static, str>,
@@ -33,8 +33,8 @@ impl Heartbeat {
         self.last.store(now, Relaxed);
     }
 
-    /// Waits for what may take any time, such as a message or the next round, with signs of life in the meantime. They
-    /// stop if the thread of the loop is blocked.
+    /// Waits for something that may take any time, such as a message or the next round, and gives signs of life
+    /// meanwhile. They stop if the thread of the loop is blocked.
     pub async fn idle<T>(&self, wait: impl Future<Output = T>) -> T {
         self.idle_with(BEAT, wait).await
     }
@@ -50,7 +50,7 @@ impl Heartbeat {
         }
     }
 
-    /// Waits for a round of requests to other processes, with signs of life in the meantime, but no longer than the
+    /// Waits for a round of requests to other processes, and gives signs of life meanwhile, but no longer than the
     /// deadlines of the requests allow. They stop if the thread of the loop is blocked.
     pub async fn answers<T>(&self, round: impl Future<Output = T>) -> T {
         let mut round = pin!(round);
@@ -92,7 +92,7 @@ impl Liveness {
         heartbeat
     }
 
-    /// Heartbeats with that of a loop which has been silent for so long.
+    /// Heartbeats with one loop that has been silent for this long.
     #[cfg(test)]
     pub(crate) fn with_silent(name: &'static str, silence: Duration) -> (Self, Heartbeat) {
         let started = Instant::now().checked_sub(silence).unwrap_or_else(Instant::now);
@@ -116,7 +116,7 @@ impl Liveness {
     }
 }
 
-/// Forgets loops that hold their heartbeat no longer.
+/// Forgets loops that no longer hold their heartbeat.
 fn forget_ended(heartbeats: &mut Vec<Heartbeat>) {
     heartbeats.retain(|heartbeat| Arc::strong_count(&heartbeat.last) > 1);
 }

@@ -35,7 +35,7 @@ use crate::platform::{
     metrics::{Metrics, count},
 };
 
-/// How far the clock of a proxy may be behind.
+/// How far the clock of a proxy may lag behind.
 const SKEW: Duration = Duration::from_secs(3600);
 /// Longest interval between two checks of the CA and the serving certificate.
 const LOOK: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The certificate that API servers see, at the webhook and at the metrics API: the operator's own, or one that the
-//! user or cert-manager keeps in a Secret. A changed Secret takes effect without a restart.
+//! The certificate that API servers see at the webhook and the metrics API: the operator's own, or one that the user or
+//! cert-manager keeps in a Secret. A changed Secret takes effect without a restart.
 
 use std::{
     net::IpAddr,
@@ -183,7 +183,7 @@ fn certified(chain: &str, key: &str) -> Result<CertifiedKey, String> {
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| error.to_string())
 }
 
-/// What a certificate says.
+/// The fields of a certificate.
 fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| format!("tls.crt: {error}"))?;
     let names = parsed.subject_alternative_name().map_err(|error| format!("tls.crt: {error}"))?;
@@ -203,8 +203,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     four.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
-/// Whether the CA certificates (PEM) did not sign the certificate. Without CA certificates nobody here knows, and
-/// what else is wrong is for the API server to say.
+/// Whether the CA certificates (PEM) did not sign the certificate. Without CA certificates this is unknown, and the API
+/// server reports other problems.
 fn untrusted(certified: &CertifiedKey, ca: &str, hosts: &[String]) -> Option<Flaw> {
     if ca.trim().is_empty() {
         return None;

@@ -98,7 +98,7 @@ pub(super) fn start(
     Streams::new(identities, reports, replica.term.clone(), trusted.clone(), metrics.clone())
 }
 
-/// What the installation writes into fleets.
+/// The settings that the installation applies to fleets.
 fn fleets(settings: &Settings) -> Fleets {
     Fleets {
         image: settings.proxy_image.clone(),

@@ -1,4 +1,4 @@
-//! Roots that nothing needs any more. Each set of roots is that of a replica that begins to lead and knows nothing.
+//! Roots that nothing needs any more. Each set of roots belongs to a replica that begins to lead and knows nothing.
 
 use kube::{Api, Client};
 use operator::outputs::enrolments::TunnelRoots;
@@ -18,7 +18,7 @@ fn keys(server: &Server) -> Vec<String> {
     secrets[ROOTS]["data"].as_object().expect("roots").keys().cloned().collect()
 }
 
-/// The roots that are noted as unused.
+/// The roots that are recorded as unused.
 fn noted(server: &Server) -> String {
     let secrets = server.secrets.lock().expect("not poisoned");
     secrets[ROOTS]["metadata"]["annotations"]["portlane.dev/unused-roots"].as_str().unwrap_or_default().to_owned()
@@ -40,7 +40,7 @@ async fn a_root_goes_that_nothing_needs_and_one_that_is_used_stays() {
         assert_eq!(keys(&server).len(), 2);
         assert!(noted(&server).contains("edge.uid-gone.pem") && !noted(&server).contains("uid-live"));
     }
-    // Somebody else is faster: nothing goes until the next look.
+    // Another client is faster: nothing is removed until the next look.
     server.set(Writes::Late);
     assert!(next.remove_unused(NOW + 10 * DAY).await.is_err());
     assert_eq!(keys(&server).len(), 2);

@@ -1,4 +1,4 @@
-//! Sessions that come while no instance of an agent is connected.
+//! Sessions that arrive while no instance of an agent is connected.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub enum Step {
     End,
 }
 
-/// What a session does that has been in its connect phase for so long. It waits only where no other backend has an
-/// endpoint, of whatever priority, and for as long as its attempts may take: `connectSeconds` for each.
+/// The next step of a session that has been in its connect phase for `elapsed`. It waits only if no other backend has
+/// an endpoint, of any priority, and only for as long as its attempts may take: `connectSeconds` for each.
 #[must_use]
 pub fn step(listener: &Listener, targets: &Targets, elapsed: Duration) -> Step {
     if targets.has_endpoint() || !may_wait(listener) {
@@ -29,7 +29,7 @@ pub fn step(listener: &Listener, targets: &Targets, elapsed: Duration) -> Step {
     if left.is_zero() { Step::End } else { Step::Wait(left) }
 }
 
-/// Whether sessions of a listener may have to wait: it leads through an agent.
+/// Whether sessions of a listener may have to wait, because it leads through an agent.
 #[must_use]
 pub fn may_wait(listener: &Listener) -> bool {
     let mut open = listener.backends.iter().filter(|backend| backend.weight > 0);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::core::{balance::Entry, endpoint::Endpoint};
 
-    /// A listener that makes three attempts of 5 s, with backends of these weights: one behind an agent, and another.
+    /// A listener that makes three attempts of 5 s. One of its backends is behind an agent; these are the weights.
     fn listener(agent: u32, other: u32) -> Listener {
         let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
         let document = Configuration::decode(text.as_bytes()).expect("v1");

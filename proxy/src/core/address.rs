@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 /// The address of an endpoint. The endpoints of one backend are all of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// Address and port that this host connects to.
+    /// An address and port that this host connects to.
     Socket(SocketAddr),
-    /// Host and port that an instance of an agent connects to. It is of neither address family.
+    /// A host and port that an instance of an agent connects to. It belongs to neither address family.
     Agent(Arc<AgentAddress>),
 }
 
@@ -29,7 +29,7 @@ pub struct AgentAddress {
 }
 
 impl Address {
-    /// The address of the network, if it is one.
+    /// The network address, unless the endpoint is behind an agent.
     #[must_use]
     pub fn socket(&self) -> Option<SocketAddr> {
         match self {
@@ -38,7 +38,7 @@ impl Address {
         }
     }
 
-    /// What an agent connects to, if it does.
+    /// The address behind an agent, if it is one.
     #[must_use]
     pub fn agent(&self) -> Option<&Arc<AgentAddress>> {
         match self {
@@ -89,7 +89,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// `agent/NAMESPACE/NAME/INSTANCE/HOST:PORT`, as the name of the backend with the instance.
+/// `agent/NAMESPACE/NAME/INSTANCE/HOST:PORT`: the name of the backend, with the instance.
 impl fmt::Display for AgentAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { agent, instance, host, port, .. } = self;

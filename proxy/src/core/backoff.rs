@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-/// Bound of the first backoff after a failure, which doubles with each further one.
+/// Bound of the first backoff; it doubles with each further failure.
 const FIRST: Duration = Duration::from_millis(200);
 /// Bound of the longest backoff.
 const MOST: Duration = Duration::from_secs(15);
 /// Bound of the first pauses before trying another replica.
 const ELSEWHERE: Duration = Duration::from_millis(250);
-/// Tries with this bound: with three replicas, three tries find the leader most of the time.
+/// Number of tries with this bound: with three replicas, three tries usually find the leader.
 const QUICK: u32 = 3;
-/// Bound of the longest of these pauses. While no replica leads, each refusal is cheap, and the next leader should not
-/// wait for its proxies.
+/// Bound of the longest pause before another replica. While no replica leads, a refusal is cheap, and the next leader
+/// should not have to wait for its proxies.
 const MOST_ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// State of the backoff.
@@ -39,7 +39,7 @@ impl Backoff {
         (self.failures, self.refusals) = (0, 0);
     }
 
-    /// The pause after a failure. `hint`: the least delay, as the operator asks.
+    /// The pause after a failure. `hint`: the least pause that the operator asked for.
     pub fn after_failure(&mut self, hint: Option<Duration>) -> Duration {
         let bound = doubled(FIRST, self.failures).min(MOST);
         self.failures = self.failures.saturating_add(1);

@@ -32,7 +32,8 @@ use super::{
     endpoint::{Changes, Endpoint},
 };
 
-/// Most endpoints of one priority whose sessions `LeastConnections` compares. Among more, it compares two at random.
+/// Up to this many endpoints of one priority, `LeastConnections` compares the sessions of all. Among more, it compares
+/// two at random.
 pub const COMPARED_MOST: usize = 64;
 /// Most endpoints of a listener that are remembered after they have left their backend; the oldest are forgotten first.
 pub const DEPARTED_MOST: usize = 1024;
@@ -97,7 +98,7 @@ fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&Arc<str>, &Arc<Endpoint>)>
 }
 
 impl Targets {
-    /// Targets with these entries. Endpoints that are known already tell these targets of changes too.
+    /// Targets with these entries. Endpoints that are already in use report their changes to these targets, too.
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
         let known = entries.iter().flat_map(|entry| &entry.endpoints).find_map(|endpoint| endpoint.changes());
@@ -105,15 +106,15 @@ impl Targets {
         Self::with(entries, Vec::new(), changes)
     }
 
-    /// Targets that replace these at `now` (seconds of the process clock). They remember the endpoints that leave with
-    /// live sessions or an ejection, so that an endpoint that returns is no stranger.
+    /// The targets that replace these at `now` (seconds of the process clock). They remember the endpoints that leave
+    /// with live sessions or an ejection, in case those return.
     #[must_use]
     pub fn followed_by(&self, entries: Vec<Entry>, now: u64) -> Self {
         let departed = self.departing(&entries, now);
         Self::with(entries, departed, self.changes.clone())
     }
 
-    /// The endpoints to remember at `now` that are none of these entries.
+    /// The endpoints to remember at `now` that are in none of these entries.
     fn departing(&self, entries: &[Entry], now: u64) -> Vec<(Arc<str>, Arc<Endpoint>)> {
         let used: BTreeSet<(&str, &Address)> = pairs(entries).map(|(id, it)| (&**id, &it.address)).collect();
         let mut departed = self.departed.clone();
@@ -171,7 +172,7 @@ impl Targets {
         self.planned(now, |plan| plan.health)
     }
 
-    /// Whether a pick at `now` (seconds of the process clock) would find another endpoint that is healthy. Standbys behind a
+    /// Whether a pick at `now` (seconds of the process clock) would find another healthy endpoint. Standbys behind a
     /// healthy priority and entries of weight 0 do not count: no pick finds them.
     #[must_use]
     pub fn has_healthy_other(&self, address: &Address, now: u64) -> bool {
@@ -191,7 +192,7 @@ impl Targets {
         self.planned(now, |plan| plan.levels.iter().flat_map(|level| &level.groups).any(has_fresh))
     }
 
-    /// Calls `use_it` with what is prepared for `now`, prepared again if a change of health or an ejection's end
+    /// Calls `use_it` with the plan for `now`. Makes the plan again if a change of health or the end of an ejection
     /// made it obsolete.
     fn planned<T>(&self, now: u64, use_it: impl FnOnce(&Plan) -> T) -> T {
         let changes = self.changes.count();

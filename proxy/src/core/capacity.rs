@@ -13,8 +13,9 @@ use proxy_api::{
 /// the sockets.
 pub const SESSION_BYTES: u64 = 20 << 10;
 /// Memory set aside for one UDP flow, in bytes. An idle flow takes about 4 KiB, of which the kernel has 2.6 KiB for the
-/// socket, measured in the same way. The rest is for replies that wait: usually none, as each is read at once. A flow whose
-/// replies outrun the worker holds more, up to its receive buffer (512 KiB, see `net.rs`); then the system drops them.
+/// socket, measured in the same way. The rest is for replies that wait: usually none, because each is read at once. A
+/// flow whose replies outrun the worker holds more, up to its receive buffer (512 KiB, see `net.rs`); then the kernel
+/// drops them.
 pub const FLOW_BYTES: u64 = 10 << 10;
 /// Places that a TCP session takes in the room for sessions. The unit is the smaller of the two, a flow.
 pub const SESSION_PLACES: usize = 2;
@@ -34,27 +35,27 @@ const HELD_PART: u64 = 4;
 /// Messages of durable listeners that have not ended, or wait for a log, get this part of the memory, and those of streams
 /// that wait for sinks as much,
 const MESSAGE_PART: u64 = 8;
-/// but no less, so that there is room for a longest one (1 MiB),
+/// The least memory for these messages, in bytes: the longest message has 1 MiB.
 const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
-/// and no more.
+/// The most memory for these messages, in bytes.
 const MOST_MESSAGE_BYTES: u64 = 64 << 20;
 
-/// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even an address of its
-/// own, so a flood of them must not keep all connections out.
+/// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even a real source
+/// address, so a flood of datagrams must not keep all connections out.
 const TCP_PART: usize = 4;
 
 /// TCP sessions leave this part of their room to UDP flows, idle or not.
 const FLOW_PART: usize = 4;
-/// Flows with a source of many flows, and TCP sessions, leave this part of the room of flows free. There a source with few
-/// flows gets a place at once, and a flow of the other source gives way.
+/// Flows of a source with many flows, and TCP sessions, leave this part of the room for flows free. A source with few
+/// flows gets a place there at once, and a flow of another source gives way.
 const SPARE_PART: usize = 16;
-/// Most flows that are left free so. Each is free again when the worker of the flow that gave way has ended it, a moment
-/// later.
+/// The most places that are left free this way. Each is free again a moment later, when the worker has ended the flow
+/// that gave way.
 const MOST_SPARE: usize = 64;
-/// Most UDP flows of a process without a limit of memory or sessions; they take 640 MiB at most.
+/// The most UDP flows of a process without a limit of memory or sessions; they take at most 640 MiB.
 const MOST_FLOWS: usize = 1 << 16;
-/// Flows give way to new ones when no more than this part of their room is left, as the file of an evicted flow becomes
-/// free a moment later.
+/// Flows give way to new ones when no more than this part of their room is left, because the file of an evicted flow is
+/// freed only a moment later.
 const EARLY_PART: usize = 8;
 /// Most flows that give way early. A worker receives no more datagrams before it closes the files of evicted flows.
 const MAX_EARLY_EVICTIONS: usize = 256;
@@ -147,7 +148,7 @@ impl Capacity {
         self.sessions.map_or(usize::MAX, |sessions| sessions.saturating_mul(SESSION_PLACES))
     }
 
-    /// Those of the places that UDP flows may take.
+    /// How many of the places UDP flows may take.
     #[must_use]
     pub fn flow_places(&self) -> usize {
         if self.sessions.is_none() {
@@ -157,10 +158,10 @@ impl Capacity {
         places - places / TCP_PART
     }
 
-    /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. A client
-    /// that comes when all are taken replaces the one that has waited longest, so that clients that never finish
-    /// neither keep others out nor take most of the room from sessions. Trusted peers, which send headers for many
-    /// clients, have handshakes of their own.
+    /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. When all
+    /// are taken, a new client replaces the one that has waited longest, so that clients that never finish neither keep
+    /// others out nor take most of the room from sessions. Trusted peers, which send headers for many clients, have
+    /// handshakes of their own.
     #[must_use]
     pub fn handshakes(&self) -> Bounds {
         let most = self.sessions.map_or(MOST_HANDSHAKES, |sessions| sessions / HANDSHAKE_PART);
@@ -173,20 +174,20 @@ impl Capacity {
     }
 }
 
-/// What UDP flows may take of the process, in flows. A flow takes a place and a file.
+/// The bounds on UDP flows in the process. A flow takes a place and a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowBounds {
-    /// Most flows; the rest is for TCP sessions.
+    /// The most flows; the rest is for TCP sessions.
     pub most: usize,
     /// Flows that do not give way to TCP sessions.
     pub kept: usize,
-    /// Room that TCP sessions leave free beside these, once there are so many flows.
+    /// Room that TCP sessions leave free beyond these flows, once there are this many.
     pub spare: usize,
 }
 
 impl FlowBounds {
-    /// The bounds where flows may take so many places, and `others` of `files` are in use for other things than sessions
-    /// and flows, such as listeners.
+    /// The bounds when flows may take `places`, and `others` of `files` are in use for something else than sessions and
+    /// flows, such as listeners.
     #[must_use]
     pub fn of(places: usize, files: usize, others: usize) -> Self {
         let files = files.saturating_sub(others);
@@ -195,10 +196,10 @@ impl FlowBounds {
         Self { most, kept: (most / FLOW_PART).saturating_sub(spare), spare }
     }
 
-    /// Room that a new flow must leave free, where there are so many flows. A light one comes from a source with few
-    /// flows, to which those of another give way. `None`: a connection waits, and what other flows have given up is for
-    /// the connection. Connections leave [`Self::kept`] flows. Of so few, a source with many still replaces its own: the
-    /// new flow takes a spare place, and an older one makes up for it.
+    /// Room that a new flow must leave free, at this number of flows. A light flow comes from a source with few flows,
+    /// to which the flows of another source give way. `None`: a connection waits, and gets what flows have given up.
+    /// Connections leave [`Self::kept`] flows. Among so few, a source with many flows still replaces its own: the new
+    /// flow takes a spare place, and an older flow gives way.
     #[must_use]
     pub fn left_by_flow(&self, flows: usize, is_light: bool, is_awaited: bool) -> Option<usize> {
         match (is_light, is_awaited) {
@@ -209,34 +210,34 @@ impl FlowBounds {
         }
     }
 
-    /// Flows that stay when others give way to a flow that was refused, see [`Self::left_by_flow`]. What they give up may
-    /// go to a connection, also to one that comes a moment later. Without spare places, none can be replaced otherwise.
+    /// Flows that stay when others give way to a refused flow, see [`Self::left_by_flow`]. What they give up may go to
+    /// a connection, even one that arrives a moment later. Without spare places, no flow can be replaced otherwise.
     #[must_use]
     pub fn left_to_flows(&self, is_light: bool, is_awaited: bool) -> usize {
         if is_light || self.spare == 0 && !is_awaited { 0 } else { self.kept }
     }
 
-    /// Room that a new TCP session must leave free, where there are so many flows. Without flows, sessions take all.
+    /// Room that a new TCP session must leave free, at this number of flows. Without flows, sessions may take all.
     #[must_use]
     pub fn left_by_session(&self, flows: usize) -> usize {
         self.spare.min(flows)
     }
 
-    /// Whether a flow should give way to the next one, where there are so many flows and `free` more fit into the process.
+    /// Whether a flow should give way to the next one, at this number of flows, when `free` more fit into the process.
     #[must_use]
     pub fn is_short(&self, flows: usize, free: usize) -> bool {
         self.most.saturating_sub(flows).min(free) < (self.most / EARLY_PART).min(MAX_EARLY_EVICTIONS)
     }
 }
 
-/// Worker threads for the CPUs of the process's CPU limit: one for each, no more than `most`.
+/// Number of worker threads for the CPUs of the process's limit: one for each, but at most `most`.
 #[must_use]
 pub fn workers(cpus: NonZeroUsize, most: NonZeroUsize) -> NonZeroUsize {
     cpus.min(most)
 }
 
-/// Whether a new UDP socket gets a shard for each of so many workers, where so many files are in use, of a limit. A busy
-/// socket without shards keeps one CPU busy; idle ones with shards would take the files of sessions.
+/// Whether a new UDP socket gets a shard for each of the `workers`, given the files in use and their limit. A busy
+/// socket without shards is limited to one CPU; idle sockets with shards would take the files of sessions.
 #[must_use]
 pub fn shards_datagrams(workers: usize, (used, limit): (usize, usize)) -> bool {
     workers > FEW_WORKERS && used.saturating_add(workers) <= limit / SHARD_PART

@@ -6,8 +6,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const UNLIMITED: u64 = 1 << 60;
 
 /// The files that may hold a memory limit of the process, given the text of `/proc/self/cgroup`. The limits of all
-/// groups above the process's own apply too. In a container the process may see only its own group, at the mount point,
-/// whatever the path is, so files of the list may be missing.
+/// ancestor groups apply, too. In a container, the process may see only its own group, at the mount point, whatever the
+/// path is, so files of the list may be missing.
 #[must_use]
 pub fn memory_files(groups: &str) -> Vec<String> {
     groups.lines().filter_map(files_of).flatten().collect()
@@ -25,7 +25,7 @@ fn files_of(line: &str) -> Option<Vec<String>> {
     };
     let mut files = vec![format!("{mount}/{file}")];
     let mut group = mount;
-    // A group outside of the process's namespace has a path that leads out of the mount point.
+    // The path of a group outside of the process's namespace leads out of the mount point.
     let names = path.split('/').filter(|name| !name.is_empty()).take_while(|name| *name != "..");
     for name in names {
         group = format!("{group}/{name}");
@@ -34,7 +34,7 @@ fn files_of(line: &str) -> Option<Vec<String>> {
     Some(files)
 }
 
-/// The lowest of the limits that these files hold, in bytes; `None` without a limit.
+/// The lowest limit in these files, in bytes; `None` without a limit.
 #[must_use]
 pub fn lowest<'a>(contents: impl IntoIterator<Item = &'a str>) -> Option<u64> {
     let limits = contents.into_iter().filter_map(|content| content.trim().parse::<u64>().ok());

@@ -1,6 +1,6 @@
-//! What active checks say to a server, and what its answers mean: bytes in, the next step out.
+//! What active checks send to a server, and what its answers mean: bytes in, the next step out.
 //!
-//! A dialogue reads no more than [`LONGEST`] bytes, answers no more than a few times, and takes any bytes.
+//! A dialogue reads no more than [`LONGEST`] bytes, answers no more than a few times, and accepts any bytes.
 
 mod exchange;
 mod mysql;
@@ -14,7 +14,7 @@ use self::{exchange::Exchange, mysql::Mysql, postgres::Postgres};
 
 /// Most bytes of an answer that a check reads.
 pub const LONGEST: usize = 4096;
-/// Most bytes of a server's own text in a message.
+/// The most bytes of a server's text that a message quotes.
 const QUOTED: usize = 200;
 
 /// What a check does next.
@@ -24,7 +24,7 @@ pub enum Step {
     Read,
     /// Sends these bytes and waits for an answer.
     Send(Vec<u8>),
-    /// The server works; these bytes end the connection as the protocol wants it.
+    /// The server works; these bytes end the connection as the protocol requires.
     Passed(Vec<u8>),
     /// The server does not work, and why.
     Failed(String),
@@ -34,7 +34,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Dialogue {
     kind: Kind,
-    /// What the server sent and the protocol has not taken yet.
+    /// Bytes that the server sent and the protocol has not consumed yet.
     received: Vec<u8>,
     /// Bytes received so far.
     total: usize,
@@ -48,7 +48,7 @@ enum Kind {
 }
 
 impl Dialogue {
-    /// The conversation of a check; `None` for checks that only connect, and for those over HTTP.
+    /// The dialogue of a check; `None` for checks that only connect, and for checks over HTTP.
     #[must_use]
     pub fn of(probe: &Probe) -> Option<Self> {
         let kind = match probe {
@@ -60,7 +60,7 @@ impl Dialogue {
         Some(Self { kind, received: Vec::new(), total: 0 })
     }
 
-    /// What the check sends before the server says anything; often nothing.
+    /// What the check sends first; often nothing.
     #[must_use]
     pub fn opening(&self) -> Vec<u8> {
         match &self.kind {
@@ -70,7 +70,7 @@ impl Dialogue {
         }
     }
 
-    /// Takes what the server sent.
+    /// Processes bytes from the server.
     pub fn take(&mut self, bytes: &[u8]) -> Step {
         self.total = self.total.saturating_add(bytes.len());
         let room = LONGEST.saturating_sub(self.received.len());
@@ -88,13 +88,13 @@ impl Dialogue {
         }
     }
 
-    /// Why a check failed whose server ended the connection.
+    /// Why a check failed when the server ended the connection.
     #[must_use]
     pub fn ended(&self) -> String {
         self.lacking("before it ended the connection")
     }
 
-    /// Why a check failed whose time is over.
+    /// Why a check failed when its time ran out.
     #[must_use]
     pub fn late(&self, seconds: u32) -> String {
         self.lacking(&format!("within {seconds} s"))
@@ -113,7 +113,7 @@ impl Dialogue {
     }
 }
 
-/// The start of bytes of a stranger, in quotes, as printable ASCII.
+/// The start of a stranger's bytes, in quotes, as printable ASCII.
 fn quoted(bytes: &[u8]) -> String {
     let mut text = String::from("'");
     for byte in bytes.iter().take(QUOTED) {

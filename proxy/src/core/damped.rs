@@ -9,7 +9,7 @@ const LASTS: u64 = 3;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Damped {
     reported: BackendHealth,
-    /// A different observed state, and since when (seconds of the process clock).
+    /// A different observed state, and the time of its first observation (seconds of the process clock).
     other: Option<(BackendHealth, u64)>,
 }
 
@@ -20,7 +20,7 @@ impl Damped {
         self.reported
     }
 
-    /// Whether the reported state is that of a new listener, and no other has been observed since.
+    /// Whether the reported state is that of a new listener, and no other state has been observed since.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.reported == BackendHealth::default() && self.other.is_none()

@@ -1,33 +1,33 @@
-//! How a durable listener delivers: a word for people, from what its log and its sink were seen to do.
+//! The delivery state of a durable listener: a word for people, derived from its log and its sink.
 
 use std::{fmt, time::Duration};
 
-/// A sink that took nothing for so many seconds, though messages wait, stalls the listener.
+/// If the sink takes nothing for this many seconds although messages wait, the listener is stalled.
 const STALLED_AFTER: u64 = 30;
 /// A listener is behind while a message is older than this, in seconds.
 const BEHIND_AFTER: u64 = 10;
-/// For how many seconds a log that had no room counts as full.
+/// How many seconds a log that had no room counts as full.
 const FULL_FOR: u64 = 30;
-/// For how many seconds a listener that was behind counts as such while messages wait: a lag around the bound would
-/// otherwise be told each second.
+/// How many seconds a listener that was behind counts as behind while messages wait: a lag around the bound would
+/// otherwise be reported each second.
 const BEHIND_FOR: u64 = 30;
-/// For how many seconds a store that has failed counts as failing: a disk whose syncs fail and succeed in turn would
-/// otherwise be told each second.
+/// How many seconds a store that has failed counts as failing: a disk whose syncs fail and succeed in turn would
+/// otherwise be reported each second.
 const FAILED_FOR: u64 = 30;
 
-/// How a durable listener delivers.
+/// The delivery state of a durable listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
-    /// Messages leave as they come.
+    /// Messages leave as they arrive.
     #[default]
     Flowing,
-    /// The sink takes messages, later than they come.
+    /// The sink takes messages, but later than they arrive.
     Behind,
     /// Messages wait, and the sink takes none.
     Stalled,
-    /// The log has no room, so that messages are dropped.
+    /// The log has no room, so messages are dropped.
     Full,
-    /// The disk fails, or has failed a moment ago, so that messages are not safe.
+    /// The disk fails, or failed a moment ago, so messages are not safe.
     StoreFailed,
 }
 
@@ -63,44 +63,44 @@ impl From<Delivery> for proxy_api::Delivery {
     }
 }
 
-/// What was seen of the log and the sink of a listener.
+/// An observation of the log and the sink of a listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
-    /// Messages that the sink has taken, or refused for ever, since the start.
+    /// Messages that the sink has taken or permanently refused, since the start.
     pub taken: u64,
-    /// Whether the sink has failed since it took the last one.
+    /// Whether the sink has failed since it took the last message.
     pub sink_fails: bool,
     /// Messages that the sink does not have.
     pub backlog: u64,
     /// Age of the oldest of them, in seconds.
     pub oldest_seconds: u64,
-    /// Messages for which there was no room, since the start.
+    /// Messages that found no room, since the start.
     pub without_room: u64,
     /// Whether the disk fails.
     pub store_fails: bool,
 }
 
-/// What is remembered of one listener from one look to the next.
+/// What is remembered of one listener between observations.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     last: Look,
-    /// When the first look was.
+    /// When the first observation was.
     began: Option<u64>,
-    /// When the sink last took a message, or had all; `None`: not since the first look.
+    /// When the sink last took a message or had all; `None`: not since the first observation.
     moved: Option<u64>,
-    /// Until when the log counts as full.
+    /// The log counts as full until this time.
     full_until: u64,
-    /// Until when the listener counts as behind.
+    /// The listener counts as behind until this time.
     behind_until: u64,
-    /// Until when the store counts as failing.
+    /// The store counts as failing until this time.
     failed_until: u64,
 }
 
 impl Watch {
-    /// How the listener delivers at `now` (seconds of the process clock). Call it about once a second.
+    /// The delivery state at `now` (seconds of the process clock). Call it about once a second.
     pub fn see(&mut self, look: Look, now: u64) -> Delivery {
         let began = *self.began.get_or_insert(now);
-        // What moves the log without the sink, such as messages that are too old, does not count.
+        // Progress of the log without the sink, such as messages that are too old, does not count.
         if look.backlog == 0 || look.taken > self.last.taken {
             self.moved = Some(now);
         }
@@ -117,7 +117,7 @@ impl Watch {
         }
         self.last = look;
         let is_silent = now.saturating_sub(self.moved.unwrap_or(began)) >= STALLED_AFTER;
-        // A start does not know since when the sink takes none: the age of what waits tells.
+        // After a start, it is not known since when the sink takes nothing: the age of the waiting messages tells.
         let waits_since_before = self.moved.is_none() && look.sink_fails && look.oldest_seconds >= STALLED_AFTER;
         if look.store_fails || now < self.failed_until {
             Delivery::StoreFailed
@@ -136,31 +136,31 @@ impl Watch {
 /// What metrics show of a durable listener, about a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// How it delivers.
+    /// Its delivery state.
     pub delivery: Delivery,
-    /// Age of the oldest message that the sink does not have, in seconds; 0: it has all.
+    /// Age of the oldest message that the sink does not have, in seconds; 0 if the sink has all.
     pub oldest_seconds: u64,
     /// Messages that the sink does not have.
     pub backlog: u64,
     /// Bytes of the log.
     pub bytes: u64,
-    /// Bytes that the log may have.
+    /// The most bytes that the log may have.
     pub limit_bytes: u64,
     /// Whether the disk fails.
     pub store_fails: bool,
-    /// Messages that came.
+    /// Messages that were received.
     pub received: u64,
     /// Messages that the sink took.
     pub delivered: u64,
-    /// Messages that were sent once more.
+    /// Messages that were sent again.
     pub resent: u64,
     /// Messages that were dropped, by reason.
     pub dropped: Vec<(&'static str, u64)>,
     /// Connections of clients that were closed, by reason.
     pub closed: Vec<(&'static str, u64)>,
-    /// Messages that were put aside.
+    /// Messages that were put aside as dead letters.
     pub dead_lettered: u64,
-    /// Datagrams that the system dropped before they were read.
+    /// Datagrams that the kernel dropped before they were read.
     pub kernel_drops: u64,
     /// Reads that were shorter or later than they would have been with more memory.
     pub short_reads: u64,
@@ -168,7 +168,7 @@ pub struct Seen {
     pub lost: u64,
     /// Syncs of messages.
     pub syncs: u64,
-    /// The time that they took.
+    /// The total time of these syncs.
     pub sync_time: Duration,
 }
 
@@ -176,7 +176,7 @@ pub struct Seen {
 mod tests {
     use super::*;
 
-    /// Three messages wait, after so many that the sink has taken.
+    /// Three messages wait; the sink has taken `taken` before.
     fn waiting(taken: u64) -> Look {
         Look { taken, backlog: 3, ..Look::default() }
     }

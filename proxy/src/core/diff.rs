@@ -100,7 +100,7 @@ pub enum Which {
     All,
     /// Sessions that match any of these losses.
     Some(Lost),
-    /// Sessions that this listener would not accept, whichever change is to blame.
+    /// Sessions that this listener would not accept, whichever change caused that.
     Unfit(Arc<Listener>),
 }
 
@@ -268,7 +268,7 @@ impl Plan<'_> {
             let (which, policy) = match next.listeners.get(id) {
                 None => (Which::All, before),
                 Some(after) if is_another(before, after) => (Which::All, after),
-                // Sessions that earlier changes concerned may live on by the policy of that time.
+                // Sessions that earlier changes concerned may still run under the policy of that time.
                 Some(after) if before.sessions != after.sessions && after.sessions.on_update != OnUpdate::Keep => {
                     (Which::Unfit(after.clone()), after)
                 }
@@ -296,7 +296,7 @@ impl Plan<'_> {
 }
 
 /// Whether no existing session fits the changed listener: its socket, protocol or PROXY header settings changed, or it
-/// forwards sessions no longer, or only now.
+/// stopped or began to forward sessions.
 #[must_use]
 pub fn is_another(before: &Listener, after: &Listener) -> bool {
     after.socket != before.socket
@@ -305,8 +305,8 @@ pub fn is_another(before: &Listener, after: &Listener) -> bool {
         || after.durable.is_some() != before.durable.is_some()
 }
 
-/// Whether sessions from before a move can go on by the changed listener: the transport is the same, and the ports of
-/// their endpoints do not depend on their place in a range.
+/// Whether sessions from before a move can continue under the changed listener: the transport is the same, and the
+/// ports of their endpoints do not depend on their position in a range.
 #[must_use]
 pub fn can_follow(before: &Listener, after: &Listener) -> bool {
     before.socket.transport == after.socket.transport

@@ -1,38 +1,38 @@
-//! When a proxy that only sends what its folder has may end, and what it leaves.
+//! When a proxy that only drains its folder may end, and what it leaves behind.
 
 use proxy_api::{Listener, Store};
 
-/// Logs that the remainder names.
+/// The most logs that the remainder names.
 const NAMED: usize = 8;
 
-/// Whose messages a log has.
+/// Who owns the messages of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
-    /// No configuration has come yet.
+    /// No configuration has arrived yet.
     #[default]
     Unknown,
-    /// A listener, which sends them.
+    /// A listener owns and sends them.
     Listener,
-    /// A durable listener that the configuration does not have, or not with a folder, so that nothing sends them.
+    /// No listener sends them: the configuration has no such durable listener, or has it without a folder.
     Nobody,
 }
 
 /// A log in the folder, and what was last known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Its folder, within that of all logs.
+    /// The folder of the log, within the folder of all logs.
     pub folder: String,
-    /// Messages that no sink has; `None`: nobody has counted them yet.
+    /// Messages that no sink has; `None` if they were not counted yet.
     pub messages: Option<u64>,
-    /// Dead letters that it had at the start.
+    /// Dead letters at the start.
     pub letters: u64,
-    /// Dead letters since.
+    /// Dead letters since the start.
     pub put_aside: u64,
     /// Messages that could not be read.
     pub lost: u64,
-    /// What is damaged in its folder at the end, in words.
+    /// The damage in its folder at the end, in words.
     pub damage: Option<String>,
-    /// Whose messages they are.
+    /// Who owns the messages.
     pub owner: Owner,
 }
 
@@ -42,14 +42,14 @@ impl Left {
         self.messages == Some(0)
     }
 
-    /// What is left of it, in words; `None`: nothing.
+    /// What is left of it, in words; `None` if nothing is.
     fn words(&self) -> Option<String> {
         let messages = match (self.owner, self.messages) {
             (_, Some(0)) => None,
             (Owner::Nobody, Some(count)) => {
-                Some(format!("{count} message(s) of no durable listener: create it again, or remove the folder"))
+                Some(format!("{count} message(s) without a durable listener: create it again, or remove the folder"))
             }
-            (Owner::Nobody, None) => Some("a log of no durable listener that cannot be read".to_owned()),
+            (Owner::Nobody, None) => Some("a log without a durable listener, which cannot be read".to_owned()),
             (_, Some(count)) => Some(format!("{count} message(s) that the sink does not have")),
             (_, None) => Some("messages that could not be counted".to_owned()),
         };
@@ -64,20 +64,20 @@ impl Left {
     }
 }
 
-/// Whether a listener keeps messages in a folder. One that keeps them in a stream sends nothing of what its folder has
-/// from before.
+/// Whether a listener keeps messages in a folder. A listener that keeps them in a stream sends nothing of what its
+/// folder had before.
 #[must_use]
 pub fn has_folder(listener: &Listener) -> bool {
     listener.durable.as_ref().is_some_and(|durable| matches!(durable.store, Store::Disk { .. }))
 }
 
-/// Whether there is nothing to wait for: each log is sent, or has nobody who would send it.
+/// Whether there is nothing to wait for: each log is sent, or no listener would send it.
 #[must_use]
 pub fn is_over(logs: &[Left]) -> bool {
     logs.iter().all(|log| log.is_sent() || log.owner == Owner::Nobody)
 }
 
-/// What the folder still has, in words; `None`: nothing, so that it may go.
+/// What is left in the folder, in words; `None` if the folder may be removed.
 #[must_use]
 pub fn remainder(logs: &[Left]) -> Option<String> {
     let words: Vec<String> = logs.iter().filter_map(Left::words).collect();
@@ -121,7 +121,7 @@ mod tests {
         assert!(is_over(&[log(Owner::Nobody, None)]));
         assert_eq!(remainder(&[log(Owner::Nobody, Some(0))]), None, "it is empty");
         let words = remainder(&[lost]).expect("messages");
-        assert!(words.starts_with("shop/logs/l has 5 message(s) of no durable listener"), "{words}");
+        assert!(words.starts_with("shop/logs/l has 5 message(s) without a durable listener"), "{words}");
     }
 
     #[test]

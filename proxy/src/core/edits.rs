@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::Listener;
 use serde_json::Value;
 
-/// Most settings that are named; the others are counted.
+/// The most settings that are named; the others are counted.
 const MOST_NAMED: usize = 4;
-/// Most characters of a value that are repeated.
+/// The most characters of a value that are shown.
 const MOST_CHARACTERS: usize = 40;
-/// Fields that are no settings: the hash of the others, and where the listener listens and for which names.
+/// Fields that are not settings: the hash of the others, and where the listener listens and for which names.
 const NO_SETTINGS: [&str; 4] = ["revision", "socket", "endPort", "hostnames"];
 
-/// The settings that differ, as in `timeouts.idleSeconds 60 -> 5`, up to a bound. A backend counts if both versions have
-/// it.
+/// The settings that differ, in the form `timeouts.idleSeconds 60 -> 5`, up to a bound. A backend counts only if both
+/// versions have it.
 #[must_use]
 pub fn edits(before: &Listener, after: &Listener) -> Vec<String> {
     let (before, after) = (settings(before, after), settings(after, before));

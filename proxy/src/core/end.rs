@@ -27,7 +27,7 @@ pub enum EndReason {
     BackendReset,
     /// No data for `idleSeconds`.
     Idle,
-    /// No data for `halfCloseSeconds` after one side finished: the other had not finished what it sends.
+    /// No data for `halfCloseSeconds` after one side finished, while the other had not finished sending.
     HalfClosed,
     /// No data for `idleSeconds` or `halfCloseSeconds`, while bytes waited for a peer that does not read.
     Stalled,
@@ -41,7 +41,7 @@ pub enum EndReason {
     ClientLeft,
     /// The session's backend or listener was removed or changed, and `onUpdate` ended the session.
     Updated,
-    /// The endpoint became unhealthy and `onUnhealthy` is Close.
+    /// The endpoint became unhealthy, and `onUnhealthy` is Close.
     BackendUnhealthy,
     /// The deadline of a drain passed.
     Drained,
@@ -49,7 +49,7 @@ pub enum EndReason {
     Evicted,
     /// `access` denies the client.
     AccessDenied,
-    /// The client is a proxy of the same fleet: the connection came back.
+    /// The client is a proxy of the same fleet: the connection has come back to the fleet.
     Loop,
     /// A PROXY header is required, and the peer is not in `trustedCIDRs`.
     UntrustedPeer,
@@ -59,7 +59,7 @@ pub enum EndReason {
     HandshakeTimeout,
     /// Too many clients had not sent their PROXY header yet, and this one had waited longest.
     HandshakeLimit,
-    /// The client closed without sending a byte where it should speak first, as health checks do.
+    /// The client closed without sending a byte although it should speak first, as health checks do.
     Probe,
     /// `maxConnections` is reached and `onLimit` is Reject.
     ConnectionLimit,
@@ -73,7 +73,8 @@ pub enum EndReason {
     QueueTimeout,
     /// The share of the namespace is used up: `maxConnections` of its tenant, or the proxy's default.
     TenantLimit,
-    /// The source of the client has half of the sessions of the process or more, and leaves the last quarter to others.
+    /// The source of the client has at least half of the sessions of the process, and must leave the last quarter to
+    /// others.
     SourceShare,
     /// The session reached `maxSessionSeconds`.
     MaxSession,
@@ -204,7 +205,7 @@ impl EndReason {
         )
     }
 
-    /// How a session ends that was silent for too long. Only an end that cuts nothing is clean.
+    /// How a session that was silent for too long ends. The end is clean only if it cuts no data.
     #[must_use]
     pub fn of_silence(half_closed: bool, in_flight: bool) -> Self {
         match (in_flight, half_closed) {

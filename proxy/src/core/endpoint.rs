@@ -28,13 +28,13 @@ pub struct Endpoint {
     changes: OnceLock<Changes>,
 }
 
-/// Number of changes of health among the endpoints of a listener. What is prepared from their health is prepared anew
-/// when the number differs. An ejection that ends by time is no change.
+/// Number of changes of health among the endpoints of a listener. Whatever was computed from their health is computed
+/// again when the number differs. The end of an ejection by time does not count as a change.
 #[derive(Clone, Debug, Default)]
 pub struct Changes(Arc<AtomicU64>);
 
 impl Changes {
-    /// Changes so far. What is read after this call is at least as new as the count.
+    /// Changes so far. Data read after this call is at least as new as the count.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.load(Acquire)
@@ -79,20 +79,20 @@ impl Endpoint {
         }
     }
 
-    /// Whether something is known of the endpoint at `now` (seconds of the process clock) that must outlast an absence
-    /// from its backend: live sessions, or an ejection.
+    /// Whether something about the endpoint at `now` (seconds of the process clock) must outlast an absence from its
+    /// backend: live sessions, or an ejection.
     #[must_use]
     pub fn is_memorable(&self, now: u64) -> bool {
         self.active.load(Relaxed) > 0 || self.ejected_until.load(Relaxed) > now
     }
 
-    /// What counts changes of the endpoint's health; `None` before the endpoint is a target.
+    /// The counter of the endpoint's changes of health; `None` before the endpoint is a target.
     #[must_use]
     pub fn changes(&self) -> Option<&Changes> {
         self.changes.get()
     }
 
-    /// Lets `changes` count the changes of the endpoint's health, unless something counts them already.
+    /// Makes `changes` count the endpoint's changes of health, unless another counter does.
     pub fn count_in(&self, changes: &Changes) {
         self.changes.get_or_init(|| changes.clone());
     }
@@ -103,7 +103,7 @@ impl Endpoint {
         self.ejected_until.load(Relaxed)
     }
 
-    /// Counts a change of health, which is stored already.
+    /// Counts a change of health, which was stored before.
     fn changed(&self) {
         if let Some(Changes(count)) = self.changes.get() {
             count.fetch_add(1, Release);
@@ -158,15 +158,15 @@ impl Endpoint {
         }
     }
 
-    /// Records a failed connect, or an ICMP error or a lacking route on UDP; returns whether it ejected the endpoint.
+    /// Records a failed connect, or an ICMP error or a missing route on UDP; returns whether it ejected the endpoint.
     pub fn failed(&self, outlier: Outlier, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if failures < outlier.consecutive_failures {
             return false;
         }
-        // After ejection one attempt decides, so keep the count one below the threshold.
+        // After an ejection a single attempt decides, so the count stays one below the threshold.
         self.failures.store(outlier.consecutive_failures.saturating_sub(1), Relaxed);
-        // `now` is cut to whole seconds; one more, so that the ejection is not too short.
+        // `now` is truncated to whole seconds; one second more, so that the ejection is not too short.
         let until = now.saturating_add(u64::from(outlier.eject_seconds)).saturating_add(1);
         let is_new = self.ejected_until.swap(until, Relaxed) <= now;
         if is_new {
@@ -204,7 +204,7 @@ pub struct Streak {
 
 impl Streak {
     /// Records a result and returns the endpoint's new state. The first result decides at once; later changes need as
-    /// many consecutive results as the check's thresholds.
+    /// many consecutive results as the check's thresholds say.
     pub fn observe(&mut self, now: Checked, works: bool, check: &HealthCheck) -> Checked {
         if works {
             *self = Self { succeeded: self.succeeded.saturating_add(1), failed: 0 };

@@ -18,8 +18,8 @@ pub struct FlowKey {
 
 /// Idle time below which a flow counts as in use and is never evicted, in milliseconds.
 pub(super) const IN_USE_MILLIS: u64 = 1000;
-/// Idle time in milliseconds after which a flow counts as finished when its end is due anyway. An answer is rarely later,
-/// and nobody who waits for the end of the process minds: the timers of sessions are a second late as well.
+/// Idle time, in milliseconds, after which a flow counts as finished if its end is due anyway. An answer rarely takes
+/// longer, and nobody waits for the end of the process: the timers of sessions are a second late as well.
 pub const QUIET_MILLIS: u64 = 2000;
 const NONE: usize = usize::MAX;
 

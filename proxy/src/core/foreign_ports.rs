@@ -1,5 +1,5 @@
-//! Ports of the pod that other programs use. A sidecar that binds such a port in the moment in which its app is
-//! restarted would keep the app from starting, so the proxy remembers the port and waits when it becomes free.
+//! Ports of the pod that other programs use. A sidecar that binds such a port while its app restarts would keep the app
+//! from starting, so the proxy remembers the port and waits when it becomes free.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,26 +8,26 @@ use std::{
 
 use proxy_api::SocketKey;
 
-/// How long a port has to be in use before it counts as foreign: a socket that this proxy closes is gone sooner.
+/// How long a port has to be in use before it counts as foreign: a socket that this proxy closed is gone sooner.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Ports that are remembered at most; further ones are tried again each time.
+/// The most ports that are remembered; others are tried each time.
 const MOST: usize = 1024;
 
 /// Ports that were found in use. Times are since the process started.
 #[derive(Debug, Default)]
 pub struct ForeignPorts {
-    /// How long a foreign port is left alone after it became free; zero: nothing is remembered.
+    /// How long a foreign port is left alone after it became free; zero: no port is remembered.
     grace: Duration,
     ports: BTreeMap<SocketKey, State>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In use since then, too briefly to know by which program.
+    /// In use since this time, too briefly to tell which program uses it.
     Busy(Duration),
     /// In use by another program.
     Foreign,
-    /// Foreign, and free since then.
+    /// Foreign, and free since this time.
     Free(Duration),
 }
 
@@ -78,12 +78,13 @@ impl ForeignPorts {
         }
     }
 
-    /// The proxy serves the port: no other program uses the port any more.
+    /// The proxy serves the port, so no other program uses it any more.
     pub fn served(&mut self, port: SocketKey) {
         self.ports.remove(&port);
     }
 
-    /// Forgets ports in use that no listener needs any more: their time must not count if a listener needs them again.
+    /// Forgets ports in use that no listener needs any more: the time before must not count if a listener needs them
+    /// again.
     pub fn wanted(&mut self, ports: &BTreeSet<SocketKey>) {
         self.ports.retain(|port, state| !matches!(state, State::Busy(_)) || ports.contains(port));
     }

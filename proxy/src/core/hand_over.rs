@@ -1,10 +1,10 @@
 //! Which worker runs a connection: the one that accepted it, or another with clearly less load.
 
 /// The worker, of `workers`, for a connection that worker `own` has accepted. `load` is the number of connections of a
-/// worker, with those that are on their way to it.
+/// worker, including those on their way to it.
 ///
-/// Two others are looked at, drawn by `chance`: the cost does not grow with the number of workers, and workers that accept
-/// at the same time do not all find the same one.
+/// Two other workers are considered, drawn by `chance`: the cost does not grow with the number of workers, and workers
+/// that accept at the same time do not all find the same one.
 #[must_use]
 pub fn worker(own: usize, workers: usize, chance: u64, load: impl Fn(usize) -> usize) -> usize {
     let others = workers.saturating_sub(1);

@@ -14,15 +14,16 @@ pub struct Beat<'a> {
     pub at: u64,
 }
 
-/// Names of those that have been silent for longer than [`LONGEST_SILENCE`] at `now` (seconds of the process clock).
+/// Names of the threads and tasks that have been silent for longer than [`LONGEST_SILENCE`] at `now` (seconds of the
+/// process clock).
 #[must_use]
 pub fn hung<'a>(now: u64, beats: impl IntoIterator<Item = Beat<'a>>) -> Vec<&'a str> {
     let is_silent = |beat: &Beat<'a>| now.saturating_sub(beat.at) > LONGEST_SILENCE;
     beats.into_iter().filter(is_silent).map(|beat| beat.name).collect()
 }
 
-/// A round of the watching thread that comes this much after the one before is late: the whole process was stopped, and
-/// silence proves nothing.
+/// A round of the watching thread is late if it comes this much after the one before: the whole process was stopped,
+/// and silence proves nothing.
 const LATE: Duration = Duration::from_secs(5);
 
 /// In which rounds of the watching thread silence counts.
@@ -32,8 +33,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Whether silence counts in a round so long after the one before. Of late rounds in a row only the first one is
-    /// spared: a process that is always late must not spare its threads for ever.
+    /// Whether silence counts in a round this long after the one before. Only the first of consecutive late rounds is
+    /// excused: a process that is always late must not excuse its threads for ever.
     #[must_use]
     pub fn counts(&mut self, after: Duration) -> bool {
         let is_late = after > LATE;

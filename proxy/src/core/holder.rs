@@ -1,4 +1,4 @@
-//! Who holds an address that is in use, from the texts that Linux has about sockets in `/proc`.
+//! Which process holds an address that is in use, from the texts in Linux's `/proc`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,10 +7,10 @@ use proxy_api::Transport;
 /// State of a listening TCP socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
-/// A file of a process that is a socket.
+/// The inode of a socket that a process has open.
 pub type Inode = u64;
 
-/// The sockets in a table such as `/proc/net/tcp6` that keep others from this address.
+/// The sockets in a table such as `/proc/net/tcp6` that block this address.
 #[must_use]
 pub fn sockets(table: &str, transport: Transport, wanted: SocketAddr) -> Vec<Inode> {
     table.lines().skip(1).filter_map(|line| socket(line, transport, wanted)).collect()
@@ -30,7 +30,7 @@ fn socket(line: &str, transport: Transport, wanted: SocketAddr) -> Option<Inode>
     is_it.then_some(inode)
 }
 
-/// Whether a socket on one address keeps another one from the same port of the other address.
+/// Whether a socket on one address blocks the same port of the other address.
 fn overlap(held: IpAddr, wanted: IpAddr) -> bool {
     let (held, wanted) = (held.to_canonical(), wanted.to_canonical());
     let takes_all = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
@@ -60,7 +60,7 @@ pub fn socket_of(link: &str) -> Option<Inode> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The words for a process. Its name is what it chose, and may have any bytes.
+/// The words for a process. It chooses its name, which may have any bytes.
 #[must_use]
 pub fn words(pid: u32, name: &str) -> String {
     match name.trim_end_matches('\n').escape_debug().to_string() {

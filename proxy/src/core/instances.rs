@@ -1,4 +1,4 @@
-//! The instances of agents that are connected, and which listeners a change of them concerns.
+//! The connected instances of agents, and which listeners a change of them concerns.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,15 +7,15 @@ use std::{
 
 use proxy_api::{Agent, Listener, ListenerId, Target};
 
-/// All instances of each agent that has others than before, by the uid of the agent. None: it has none any more.
+/// All instances of each agent whose instances have changed, by the uid of the agent. Empty if it has none any more.
 pub type Changes = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
-/// The names of the instances that are connected, by the uid of their agent. Agents without instances are left out.
+/// The names of the connected instances, by the uid of their agent. Agents without instances are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instances(pub BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
 
 impl Instances {
-    /// Sets all instances of an agent; returns whether it had others.
+    /// Sets all instances of an agent; returns whether they changed.
     pub fn set(&mut self, uid: Arc<str>, instances: BTreeSet<Arc<str>>) -> bool {
         if instances.is_empty() {
             return self.0.remove(&uid).is_some();
@@ -28,7 +28,7 @@ impl Instances {
     }
 }
 
-/// Uids of the agents that only one of two configurations has. The uid of an agent stands for its name.
+/// Uids of the agents that only one of two configurations has. A uid identifies an agent, whatever its name.
 #[must_use]
 pub fn came_or_went<'a>(before: &'a BTreeMap<String, Agent>, next: &'a BTreeMap<String, Agent>) -> BTreeSet<&'a str> {
     let gone = before.keys().filter(|uid| !next.contains_key(*uid));

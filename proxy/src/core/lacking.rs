@@ -1,4 +1,4 @@
-//! The sockets that could not be opened, and whether a retry would change that.
+//! The sockets that could not be opened, and whether a retry would succeed.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use proxy_api::{FailureReason, SocketKey};
 /// Why a socket cannot be opened.
 pub type Why = (FailureReason, String);
 
-/// The sockets that could not be opened at the last apply. Everything else that can fail fails again until the
-/// configuration changes, or until one of these sockets can be opened.
+/// The sockets that could not be opened at the last apply. All other failures repeat until the configuration changes,
+/// or until one of these sockets can be opened.
 #[derive(Debug, Default)]
 pub struct Lacking(BTreeMap<SocketKey, Why>);
 
@@ -25,8 +25,8 @@ impl Lacking {
         self.0.is_empty()
     }
 
-    /// Tries each of these sockets, and no other; `attempt` returns why a socket cannot be opened. Returns whether the
-    /// configuration has to be applied again: a socket can be opened now, or cannot for another reason.
+    /// Tries to open each of these sockets; `attempt` returns why a socket cannot be opened. Returns whether the
+    /// configuration has to be applied again: a socket can be opened now, or fails for another reason.
     pub fn has_news(&self, mut attempt: impl FnMut(SocketKey) -> Option<Why>) -> bool {
         let mut news = false;
         for (socket, why) in &self.0 {

@@ -1,6 +1,6 @@
 //! The limits of a forward, shared by all its listeners and exact across all workers.
 //!
-//! One lock, taken when a session begins and ends. The share of the namespace ([`Share`]) is beside it. Waiting
+//! One lock, taken when a session begins and ends. The share of the namespace ([`Share`]) is separate. Waiting
 //! connections form one first-come, first-served queue across all workers. A released slot goes only to the head of
 //! that queue, except that the slot of an evicted flow goes to the flow that evicted it.
 
@@ -85,7 +85,7 @@ struct State {
 }
 
 impl Limiter {
-    /// A forward without limits, of a namespace with this share.
+    /// A forward without limits, in a namespace with this share.
     #[must_use]
     pub fn of(share: Arc<Share>) -> Self {
         Self { share, ..Self::default() }
@@ -129,9 +129,10 @@ impl Limiter {
         Admission::Queued(Waiting { limiter: self.clone(), number, source, done: false })
     }
 
-    /// Asks for admission of a UDP flow. Without room, also in the share of the namespace, the forward's least recently
-    /// used idle flow is evicted, whichever socket and worker it is on, and its [`Mark`] is notified. If the limit was
-    /// lowered below the present number of flows, idle flows beyond the limit are evicted too.
+    /// Asks for admission of a UDP flow. If there is no room, in the forward or in the share of the namespace, the
+    /// forward's least recently used idle flow is evicted, whichever socket and worker it is on, and its [`Mark`] is
+    /// notified. If the limit was lowered below the present number of flows, idle flows beyond the limit are evicted,
+    /// too.
     ///
     /// # Errors
     /// The limit that refused the flow.
@@ -188,8 +189,8 @@ impl State {
         usize::try_from(over).unwrap_or(usize::MAX)
     }
 
-    /// Evicts flows until one more fits. Without a place in the share of the namespace, the flow needs that of an
-    /// evicted flow.
+    /// Evicts flows until one more fits. Without a free place in the share of the namespace, the flow needs the place
+    /// of an evicted flow.
     fn make_room_for_a_flow(
         &mut self,
         source: IpAddr,
@@ -258,7 +259,7 @@ impl State {
         woken
     }
 
-    /// Counts a session of a source, with or without a limit: a limit set later applies to existing sessions too.
+    /// Counts a session of a source, even without a limit: a limit set later applies to existing sessions, too.
     fn join_source(&mut self, source: IpAddr) {
         *self.sources.entry(source).or_default() += 1;
     }

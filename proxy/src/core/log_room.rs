@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::ListenerId;
 
-/// The part of the room that a namespace may have while there are others.
+/// The part of the room that a namespace may use while there are others.
 const PART: u64 = 2;
 
-/// What a listener needs of the room for logs.
+/// The room that a listener needs for its log.
 #[derive(Clone, Debug)]
 pub struct Need {
     /// The listener.
     pub id: ListenerId,
-    /// The bytes that its log may have.
+    /// The most bytes of its log.
     pub bytes: u64,
-    /// The bytes that all logs of its namespace may have, if the gateway says so.
+    /// The most bytes of all logs in its namespace together, if the gateway sets that.
     pub of_namespace: Option<u64>,
 }
 
-/// The logs that find no room beside others, and why, of those that are wanted. `open` has the bytes that open logs may
-/// have now. Those that want fewer leave the rest to all; otherwise who comes first has the room, within the share of its
-/// namespace, and an open log that finds none for more bytes keeps what it has.
+/// The wanted logs that find no room beside others, with the reasons. `open` has the most bytes of each open log. A log
+/// that wants fewer bytes than it has leaves the rest to all. Otherwise, logs get room in their order, within the share
+/// of their namespace, and an open log that finds no room for more bytes keeps what it has.
 #[must_use]
 pub fn without_room(room: u64, mut open: BTreeMap<ListenerId, u64>, wanted: &[Need]) -> BTreeMap<ListenerId, String> {
     for Need { id, bytes, .. } in wanted {
@@ -52,8 +52,8 @@ pub fn without_room(room: u64, mut open: BTreeMap<ListenerId, u64>, wanted: &[Ne
     failed
 }
 
-/// The bytes that the logs of the namespaces of `wanted` may have: the smallest number that a listener carries, otherwise a
-/// half of the room while several namespaces have logs. Who is not listed may have all.
+/// The shares of the namespaces of `wanted`, in bytes: the smallest share that a listener carries, or otherwise half of
+/// the room while several namespaces have logs. A namespace that is not in the result may use all.
 fn shares<'a>(room: u64, open: &BTreeMap<ListenerId, u64>, wanted: &'a [Need]) -> BTreeMap<&'a str, u64> {
     let wants = wanted.iter().filter(|need| need.bytes > 0).map(|need| &need.id);
     let has = open.iter().filter(|(_, most)| **most > 0).map(|(id, _)| id);
@@ -73,7 +73,7 @@ fn shares<'a>(room: u64, open: &BTreeMap<ListenerId, u64>, wanted: &'a [Need]) -
     shares
 }
 
-/// Whether a log that may have `wanted` bytes fits into the share of its namespace, whose other logs may have `taken`.
+/// Whether a log of `wanted` bytes fits into the share of its namespace, whose other logs may have `taken` bytes.
 fn fits_share(wanted: u64, share: Option<u64>, taken: u64, namespace: &str) -> Result<(), String> {
     let Some(share) = share else { return Ok(()) };
     let left = share.saturating_sub(taken);
@@ -87,7 +87,7 @@ fn fits_share(wanted: u64, share: Option<u64>, taken: u64, namespace: &str) -> R
     ))
 }
 
-/// Whether a log that may have `wanted` bytes fits into this room beside others that may have `taken` bytes together.
+/// Whether a log of `wanted` bytes fits into this room beside others that may have `taken` bytes together.
 fn fits(wanted: u64, room: u64, taken: u64) -> Result<(), String> {
     let left = room.saturating_sub(taken);
     if wanted <= left {
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// The listeners that find no room of 10 bytes, as `namespace/listener`.
+    /// The listeners that find no room within 10 bytes, as `namespace/listener`.
     fn failed(open: &[(&str, &str, u64)], wanted: &[(&str, &str, u64)], said: Option<u64>) -> Vec<String> {
         let id = |namespace: &str, name: &str| ListenerId::new(Origin::port_forward(namespace, "f"), name);
         let open = open.iter().map(|(namespace, name, bytes)| (id(namespace, name), *bytes)).collect();

@@ -1,5 +1,5 @@
-//! The refused endpoints that the log already shows. A DNS name may resolve to other addresses each time, for ever, and
-//! must fill neither the log nor the memory. The metric counts the endpoints that are refused now.
+//! The refused endpoints that are already in the log. A DNS name may resolve to other addresses each time, for ever,
+//! and must fill neither the log nor the memory. The metric counts the endpoints that are refused now.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -10,7 +10,7 @@ pub const MOST: usize = 64;
 #[derive(Debug, Default)]
 pub struct LoggedRefusals {
     addresses: BTreeSet<SocketAddr>,
-    /// The log mentions that there are more.
+    /// Whether the log already says that there are more.
     is_full: bool,
 }
 
@@ -19,9 +19,9 @@ pub struct LoggedRefusals {
 pub enum LogAction {
     /// The endpoint.
     Endpoint,
-    /// There are more, which are not logged.
+    /// A line that there are more, which are not logged.
     More,
-    /// Nothing: the log has it, or is full.
+    /// Nothing: the endpoint is in the log already, or the log is full.
     Nothing,
 }
 

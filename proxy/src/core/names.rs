@@ -10,7 +10,7 @@ use proxy_api::{Listener, ListenerId, Target};
 
 use super::dns::families::Resolution;
 
-/// Listeners by the names that their backends have.
+/// Listeners by the DNS names of their backends.
 pub type Users = BTreeMap<String, BTreeSet<ListenerId>>;
 
 /// The names that running listeners use.
@@ -19,7 +19,7 @@ pub struct Names {
     users: Users,
     /// The names of each listener that uses any.
     of_listener: BTreeMap<ListenerId, BTreeSet<String>>,
-    /// Names of which anything was heard, be it a failure.
+    /// Names that have an answer, even a failure.
     heard: BTreeSet<String>,
     /// The last good answer by name; a failure keeps it. Empty after the name left the hosts file.
     addresses: BTreeMap<String, Vec<IpAddr>>,
@@ -78,8 +78,8 @@ pub fn hosts_of(listener: &Listener) -> BTreeSet<String> {
 }
 
 impl Names {
-    /// The listener uses exactly these names from now on. Names that no listener uses any more are forgotten. Returns
-    /// the names that the listener has begun or ceased to use.
+    /// Sets the names that the listener uses. Names that no listener uses any more are forgotten. Returns the names
+    /// that the listener began or ceased to use.
     pub fn set(&mut self, id: &ListenerId, hosts: BTreeSet<String>) -> BTreeSet<String> {
         let before = self.of_listener.remove(id).unwrap_or_default();
         let changed: BTreeSet<String> = before.symmetric_difference(&hosts).cloned().collect();
@@ -99,7 +99,7 @@ impl Names {
         changed
     }
 
-    /// The listener uses these names, too. Returns those that it did not use before. Where several listeners change at
+    /// Adds names that the listener uses. Returns those that it did not use before. If several listeners change at
     /// once, all additions come before the first [`Names::set`], so that a name that only changes hands is kept.
     pub fn add(&mut self, id: &ListenerId, hosts: &BTreeSet<String>) -> BTreeSet<String> {
         let before = self.of_listener.get(id).cloned().unwrap_or_default();
@@ -115,9 +115,9 @@ impl Names {
         self.resolves(host);
     }
 
-    /// Takes what is known of a name at `now`. A name that fails keeps its last addresses.
+    /// Takes the resolution of a name at `now`. A name that fails keeps its last addresses.
     pub fn learn(&mut self, host: &str, resolution: Resolution, now: u64) -> Change {
-        // An answer may come after its name has been forgotten.
+        // An answer may arrive after its name has been forgotten.
         if !self.users.contains_key(host) {
             return Change::default();
         }
@@ -136,7 +136,7 @@ impl Names {
             }
             more => {
                 self.truncated.insert(host.to_owned());
-                // Once: a name whose addresses are about as many as the bound would be logged at each answer.
+                // Only once: a name with about as many addresses as the bound would be logged at each answer.
                 self.ever_truncated.insert(host.to_owned()).then_some(more)
             }
         };
@@ -174,7 +174,7 @@ impl Names {
         self.addresses.get(host).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether nothing was heard of a followed name yet.
+    /// Whether a followed name has no answer yet.
     #[must_use]
     pub fn is_awaited(&self, host: &str) -> bool {
         self.users.contains_key(host) && !self.heard.contains(host)

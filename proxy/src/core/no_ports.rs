@@ -1,12 +1,12 @@
-//! Datagrams that reach a UDP port which no socket has, as the system counts them for a network namespace. Among them
-//! are answers from another port than the one that was asked: sockets to endpoints are connected and do not get them.
+//! Datagrams to UDP ports without a socket, as the kernel counts them for a network namespace. Among them are answers
+//! from another port than the queried one: sockets to endpoints are connected and do not receive them.
 
 use std::mem;
 
 /// Shortest pause between two notices, in seconds.
 const PAUSE: u64 = 600;
 
-/// The number of such datagrams over IPv4 and IPv6, by the texts of `/proc/net/snmp` and `/proc/net/snmp6`; `None` if
+/// The number of such datagrams over IPv4 and IPv6, from the texts of `/proc/net/snmp` and `/proc/net/snmp6`; `None` if
 /// neither has it.
 #[must_use]
 pub fn count(snmp: &str, snmp6: &str) -> Option<u64> {
@@ -16,7 +16,7 @@ pub fn count(snmp: &str, snmp6: &str) -> Option<u64> {
     }
 }
 
-/// A line names the columns of the next one of its protocol.
+/// A line names the columns of the next line of its protocol.
 fn count_v4(snmp: &str) -> Option<u64> {
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp:"));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -28,12 +28,12 @@ fn count_v6(snmp6: &str) -> Option<u64> {
     snmp6.lines().find_map(|line| line.strip_prefix("Udp6NoPorts"))?.trim().parse().ok()
 }
 
-/// What is known of these datagrams.
+/// What is remembered about these datagrams.
 #[derive(Debug)]
 pub struct NoPorts {
-    /// The count at the last look.
+    /// The count at the last observation.
     last: Option<u64>,
-    /// Whether flows were live at the last look.
+    /// Whether flows were live at the last observation.
     had_flows: bool,
     /// Datagrams since the last notice.
     unlogged: u64,
@@ -41,10 +41,10 @@ pub struct NoPorts {
     logged_at: Option<u64>,
 }
 
-/// The datagrams that a look has found.
+/// The datagrams since earlier observations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Datagrams since the last look, while flows were live.
+    /// Datagrams since the last observation, while flows were live.
     pub new: u64,
     /// Datagrams since the last notice, if a notice is due.
     pub to_log: Option<u64>,
@@ -57,8 +57,8 @@ impl NoPorts {
         Self { last: count, had_flows: false, unlogged: 0, logged_at: None }
     }
 
-    /// Takes the present count at `now` (seconds), `None` if it is unknown. Datagrams from a time without flows are none
-    /// of the proxy's concern. A notice is due at the first datagram, and then every ten minutes while there are more.
+    /// Takes the present count at `now` (seconds); `None` if it is unknown. Datagrams from a time without flows do not
+    /// concern the proxy. A notice is due at the first datagram, and then every ten minutes while there are more.
     pub fn observe(&mut self, count: Option<u64>, has_flows: bool, now: u64) -> Found {
         let had = mem::replace(&mut self.had_flows, has_flows);
         let before = mem::replace(&mut self.last, count);

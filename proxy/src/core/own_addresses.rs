@@ -1,14 +1,14 @@
-//! Which addresses belong to this host. A question costs system calls, so answers are cached. A few answers are renewed
+//! Which addresses belong to this host. A lookup costs system calls, so answers are cached. A few answers are renewed
 //! each second, because an interface may get another address.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Bound};
 
 /// Most addresses in the cache. If there are more, the cache is cleared, and fills again on demand.
 const MOST: usize = 16_384;
-/// Addresses that one [`OwnAddresses::renew`] asks about.
+/// The most addresses that one [`OwnAddresses::renew`] looks up.
 const AT_ONCE: usize = 64;
 
-/// Addresses with whether they belong to this host.
+/// Addresses, and whether they belong to this host.
 #[derive(Debug, Default)]
 pub struct OwnAddresses {
     known: BTreeMap<IpAddr, bool>,
@@ -17,7 +17,7 @@ pub struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// Whether an address belongs to this host. `ask` is called for an address that is not known.
+    /// Whether an address belongs to this host. Calls `ask` for an unknown address.
     pub fn is_own(&mut self, ip: IpAddr, ask: impl FnOnce(IpAddr) -> bool) -> bool {
         if let Some(own) = self.known.get(&ip) {
             return *own;
@@ -30,7 +30,7 @@ impl OwnAddresses {
         own
     }
 
-    /// Asks again about the next known addresses. Returns whether any answer changed.
+    /// Looks up the next known addresses again. Returns whether any answer changed.
     pub fn renew(&mut self, ask: impl Fn(IpAddr) -> bool) -> bool {
         let after = self.renewed.map_or(Bound::Unbounded, Bound::Excluded);
         let mut renewed = None;

@@ -1,4 +1,4 @@
-//! Which of many equal events the log shows: one in a while, with the number of those before it.
+//! Rate limits log lines about many equal events: one line per period, with the number of events since the last.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,26 +10,26 @@ pub const EVERY: u64 = 10;
 pub struct Pace {
     /// The second of the last line plus one; 0: there was none.
     last: AtomicU64,
-    /// Events at the last line.
+    /// Number of events at the last line.
     logged: AtomicU64,
 }
 
 impl Pace {
-    /// Whether to log an event that happens at second `now` as the `count`th of its kind; if so, the events since the
-    /// last line, with this one.
+    /// Decides whether to log the `count`th event of its kind, at second `now`. If so, returns the number of events
+    /// since the last line, including this one.
     #[must_use]
     pub fn due(&self, now: u64, count: u64) -> Option<u64> {
         let last = self.last.load(Relaxed);
         if last > 0 && now < last - 1 + EVERY {
             return None;
         }
-        // Of two threads at once, one writes the line.
+        // If two threads race, one writes the line.
         self.last.compare_exchange(last, now + 1, Relaxed, Relaxed).ok()?;
         Some(count.saturating_sub(self.logged.swap(count, Relaxed)))
     }
 
-    /// The events since the last line, if there are any and no line is due with another event: at second `now`, when
-    /// `count` have happened, so that the last of a flood are logged too.
+    /// The events since the last line, when `count` have happened by second `now`, if there are any and the pause is
+    /// over: so the last events of a flood are logged, too.
     #[must_use]
     pub fn rest(&self, now: u64, count: u64) -> Option<u64> {
         if count <= self.logged.load(Relaxed) || self.last.load(Relaxed) == 0 {

@@ -1,4 +1,4 @@
-//! The state that the admin page shows: what the shell has read of the listeners, by forward, within bounds.
+//! The state that the admin page shows: data of the listeners, by forward, within bounds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use super::{
     endpoint::{Checked, Endpoint, Fitness},
 };
 
-/// Most listeners in a state; those that do not run as they should come first.
+/// The most listeners in a state; listeners with a fault come first.
 pub const LISTENERS: usize = 500;
 /// Most endpoints of one backend entry in a state; unhealthy ones come first.
 pub const ENDPOINTS: usize = 20;
@@ -32,7 +32,7 @@ pub struct Totals {
     pub live: u64,
     /// Sessions opened.
     pub opened: u64,
-    /// Sessions that an access list, a limit or their first bytes refused.
+    /// Sessions that were refused by an access list, by a limit, or for their first bytes.
     pub refused: u64,
     /// Bytes from clients.
     pub up: u64,
@@ -52,7 +52,7 @@ impl Sum for Totals {
     }
 }
 
-/// What the shell has read of a listener. The default stands for a listener that never ran.
+/// The data of a listener. The default stands for a listener that never ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
@@ -124,7 +124,7 @@ pub enum Health {
 }
 
 /// A backend entry at `now` (seconds of the process clock). `room` is the number of endpoints that a state can still
-/// list; what is listed takes from it.
+/// list; it is reduced by those that are listed.
 #[must_use]
 pub fn backend(entry: &Entry, now: u64, room: &mut usize) -> Backend {
     let of = |fitness: Fitness| entry.endpoints.iter().filter(move |endpoint| endpoint.fitness(now) == fitness);
@@ -212,14 +212,14 @@ pub struct Row<'a> {
     pub failure: Option<&'a Failure>,
     /// Health of its backends.
     pub health: BackendHealth,
-    /// A limit because of which it recently refused sessions.
+    /// The limit for which it recently refused sessions.
     pub reached: Option<ReachedLimit>,
-    /// What was read of it.
+    /// The data of the listener.
     #[serde(flatten)]
     pub seen: Seen,
 }
 
-/// The state at `at` (milliseconds since 1970), with what was read of the listeners that are [`shown`].
+/// The state at `at` (milliseconds since 1970), with the data of the listeners that are [`shown`].
 #[must_use]
 pub fn state<'a>(
     report: &'a Report,
@@ -231,7 +231,7 @@ pub fn state<'a>(
     let mut forwards: Vec<Forward<'_>> = Vec::new();
     let mut origin = None;
     for (id, of) in report.listeners.iter().filter(|(id, _)| shown.contains(id)) {
-        // Ids are in the order of their origins.
+        // Ids are sorted by origin.
         if origin != Some(&id.origin) {
             origin = Some(&id.origin);
             forwards.push(Forward { name: id.origin.to_string(), listeners: Vec::new() });

@@ -141,7 +141,7 @@ fn encode_binary(source: SocketAddr, destination: SocketAddr, session: Option<Se
     if let Some(session) = session {
         header.push(UNIQUE_ID);
         header.extend(SessionId::DIGITS.to_be_bytes());
-        // The text is the value, so that a server logs what stands in the log of the proxy.
+        // The value is the text of the id, so that a server logs the same id as the proxy.
         header.extend(session.to_string().bytes());
     }
     header

@@ -1,7 +1,7 @@
 //! The order of the attempts of one step of the connect phase, over both address families ("Happy Eyeballs", RFC 8305).
 //!
-//! The endpoint that the policy picked begins. Without an answer for a while, or at once when an attempt fails, an
-//! endpoint of the same entry and of the other family is tried in parallel. The first connection wins.
+//! The endpoint that the policy picked is tried first. If it does not answer for a while, or as soon as an attempt
+//! fails, an endpoint of the same entry and of the other family is tried in parallel. The first connection wins.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub struct Race {
 }
 
 impl Race {
-    /// A step that may make this many attempts, and with `has_extra` one more in parallel with another. A session has one
-    /// of these, so that a silent family costs no session that may make a single attempt.
+    /// A step that may make this many attempts, and with `has_extra` one more in parallel with another. A session has
+    /// one extra attempt, so that a silent family does not fail a session that may make a single attempt.
     #[must_use]
     pub fn new(attempts: u32, has_extra: bool) -> Self {
         Self { left: attempts, has_extra, running: 0, due: Duration::ZERO }
@@ -73,29 +73,29 @@ impl Race {
     }
 }
 
-/// Whether silence is the endpoint's fault, if the time for the step ended `ran` after its attempt began. An attempt
-/// in parallel may begin so late that nobody could have answered.
+/// Whether silence counts as the endpoint's failure, if the time for the step ended `ran` after its attempt began. A
+/// parallel attempt may begin so late that no endpoint could have answered.
 #[must_use]
 pub fn is_charged(ran: Duration, time: Duration) -> bool {
     ran.saturating_mul(2) >= time
 }
 
-/// Whether an attempt at `loser`, which ran for this long without an answer, is a failure of its endpoint, because an
-/// endpoint of the other family answered. Otherwise a family that leads nowhere would never be ejected, and each session
-/// that begins there would pay the head start.
+/// Whether an attempt at `loser`, which ran for this long without an answer, counts as a failure of its endpoint,
+/// because an endpoint of the other family answered. Otherwise a family that leads nowhere would never be ejected, and
+/// each session that begins there would pay the head start.
 #[must_use]
 pub fn is_beaten(loser: &Address, winner: &Address, ran: Duration) -> bool {
     are_of_two_families(loser, winner) && ran > HEAD_START
 }
 
-/// Whether one is an address of IPv4 and the other one of IPv6. Addresses behind agents are neither.
+/// Whether one address is IPv4 and the other one IPv6. Addresses behind agents are neither.
 fn are_of_two_families(one: &Address, other: &Address) -> bool {
     let addresses = one.socket().zip(other.socket());
     addresses.is_some_and(|(one, other)| one.is_ipv4() != other.is_ipv4())
 }
 
 impl Entry {
-    /// Whether there are endpoints of both families. Targets have endpoints in the order of their addresses, IPv4 first.
+    /// Whether there are endpoints of both families. Targets are sorted by address, IPv4 first.
     #[must_use]
     pub fn is_dual(&self) -> bool {
         let ends = self.endpoints.first().zip(self.endpoints.last());

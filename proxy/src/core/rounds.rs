@@ -1,15 +1,15 @@
-//! The rounds of the sweep: which sessions it visits when. Times are milliseconds of the process clock.
+//! The rounds of the sweep: when it visits which sessions. Times are milliseconds of the process clock.
 //!
 //! The table of sessions is divided into blocks of neighbouring places, and the blocks into slices. Each slice has its
-//! time in the round, and that of a place never changes. So every session is visited once a round, at most a slice's
-//! sessions are visited at a time, and a worker with few sessions, which all are in the first slice, wakes once a round.
-//! A round is a little shorter than a second, so that an end that waits for its visit is less than a second late.
+//! fixed time in the round. So every session is visited once per round, at most one slice's sessions are visited at a
+//! time, and a worker with few sessions, all of which are in the first slice, wakes once per round. A round is a little
+//! shorter than a second, so that an end that waits for its visit is less than a second late.
 //!
-//! Flows have a table for each socket. The tables begin with different slices ([`first_slice`]), because most of them are
-//! small: many sockets with a few flows each are spread over the round, too.
+//! Each socket has a table of flows. The tables begin with different slices ([`first_slice`]), because most tables are
+//! small: this spreads many sockets with a few flows each over the round, too.
 //!
-//! A sweep that wakes long after its time was frozen, and with it the process or the machine. Then input that arrived is
-//! still unread, and silence proves nothing. For one round, sessions are visited without being judged.
+//! A sweep that wakes long after its time was frozen, together with the process or the machine. Input that arrived is
+//! then still unread, and silence proves nothing. For one round, sessions are visited without being judged.
 
 use std::{array, cell::Cell, iter};
 
@@ -30,7 +30,8 @@ pub fn slice_of(place: usize) -> usize {
     place / BLOCK % SLICES
 }
 
-/// Sockets of a worker whose tables begin with the same slice. A worker with no more of them wakes once a round.
+/// Number of a worker's sockets whose tables begin with the same slice. A worker with no more sockets wakes once per
+/// round.
 const SOCKETS_TOGETHER: usize = 16;
 
 /// The slice with which the table of a worker's next socket begins, given the number of its sockets.
@@ -61,7 +62,7 @@ impl Occupied {
         count.set(count.get().saturating_add(1));
     }
 
-    /// Counts a session in this place no more.
+    /// Removes a session at this place from the count.
     pub fn remove(&self, place: usize) {
         let count = &self.0[slice_of(place)];
         count.set(count.get().saturating_sub(1));
@@ -103,7 +104,7 @@ impl Rounds {
         Self { next: now / SLICE_MILLIS + 1, planned: now.saturating_add(ROUND_MILLIS), was_frozen: false, spared: 0 }
     }
 
-    /// When the sweep has work again: at the next slice with sessions, at the latest when a round begins.
+    /// When the sweep has work again: at the next slice with sessions, and at the latest when a round begins.
     pub fn plan(&mut self, is_occupied: impl Fn(usize) -> bool) -> u64 {
         let has_work = |number: &u64| slice(*number) == 0 || is_occupied(slice(*number));
         let number = (self.next..).take(SLICES).find(has_work).unwrap_or(self.next);
@@ -111,7 +112,7 @@ impl Rounds {
         self.planned
     }
 
-    /// The slices whose time has come at `now`, each once however late it is.
+    /// The slices that are due at `now`, each once however late it is.
     pub fn due(&mut self, now: u64) -> impl Iterator<Item = Visit> + use<> {
         let end = now / SLICE_MILLIS + 1;
         let is_frozen = now > self.planned.saturating_add(FROZEN_MILLIS);

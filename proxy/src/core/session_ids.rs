@@ -1,14 +1,14 @@
 //! Ids of sessions: unique in a process, and different in every process.
 //!
-//! The ids are the numbers of the `SplitMix64` generator. All 2^64 of them differ, and none shows how many sessions came
-//! before: a backend that reads its ids in PROXY headers must not see the load of its neighbours at a glance. Ids are
-//! names and no secrets: who knows one can compute the next.
+//! The ids are the numbers of the `SplitMix64` generator. All 2^64 of them differ, and none reveals how many sessions
+//! came before: a backend that reads its ids in PROXY headers must not see the load of its neighbours at a glance. Ids
+//! are names and not secrets: the next id can be computed from one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proxy_api::SessionId;
 
-/// Distance of two states. It is odd, so that no state returns before all 2^64 have been.
+/// Distance of two states. It is odd, so no state repeats before all 2^64 have been used.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Gives each session its id.
@@ -16,7 +16,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub struct SessionIds(AtomicU64);
 
 impl SessionIds {
-    /// The ids that begin at this seed. Processes need different ones: a random number.
+    /// The ids that begin at this seed. Each process needs its own: a random number.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
@@ -29,7 +29,7 @@ impl SessionIds {
     }
 }
 
-/// Each step can be undone, so that different states have different ids.
+/// Each step is invertible, so different states have different ids.
 fn mixed(state: u64) -> u64 {
     let one = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let two = (one ^ (one >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,6 +1,6 @@
 //! The TCP sessions of the process by source, so that one source cannot take all the room.
 //!
-//! A session takes the lock of a part of the sources when it begins and when it ends, never for its bytes.
+//! A session takes the lock of one shard of the sources when it begins and when it ends, never for its bytes.
 
 use std::{
     net::IpAddr,
@@ -11,7 +11,7 @@ use foldhash::HashMap;
 
 use super::limiter::network;
 
-/// A source with this part of the room has many sessions.
+/// A source with this part of the room counts as one with many sessions.
 const MANY_PART: usize = 2;
 /// A source with many sessions leaves this part of the room to other sources.
 const OTHERS_PART: usize = 4;
@@ -23,12 +23,12 @@ const SHARDS: usize = 16;
 pub struct SessionRoom {
     /// Most sessions.
     pub most: usize,
-    /// Sessions that fit in beside those that have their room already, among them the newcomer.
+    /// Sessions that fit in beside those that have their room already, including the new one.
     pub free: usize,
 }
 
 impl SessionRoom {
-    /// Whether a source with so many other sessions may have one more.
+    /// Whether a source with `own` other sessions may have one more.
     #[must_use]
     pub fn admits(self, own: usize) -> bool {
         let has_many = own.saturating_mul(MANY_PART) >= self.most;
@@ -46,8 +46,8 @@ pub struct SessionSources {
 }
 
 impl SessionSources {
-    /// Counts a session that has its room, unless its source has to leave the rest of the room to others. Each counted
-    /// session leaves at its end.
+    /// Counts a session that has its room, unless its source must leave the remaining room to others. Each counted
+    /// session must leave at its end.
     #[must_use]
     pub fn enter(&self, source: IpAddr, room: SessionRoom) -> bool {
         let Some(source) = counted(source) else { return true };
@@ -60,7 +60,7 @@ impl SessionSources {
         is_admitted
     }
 
-    /// Ends the count of a session that has entered.
+    /// Removes a session that has entered from the count.
     pub fn leave(&self, source: IpAddr) {
         let Some(source) = counted(source) else { return };
         let mut counts = self.shard(source);

@@ -1,4 +1,4 @@
-//! The share of a namespace: how many sessions all its listeners together may have in this process.
+//! The share of a namespace: how many sessions all of its listeners together may have in this process.
 //!
 //! A connection takes its place before anything else is done for it, so that connections that wait, for a header or in
 //! a queue, count as well. The place of a UDP flow is taken and passed on under the lock of its limiter.
@@ -72,21 +72,21 @@ impl Drop for Place {
     }
 }
 
-/// The share of a namespace in a process with room for `room` sessions, which listeners of `namespaces` namespaces use.
-/// `limits` are the limits that listeners of the namespace carry. Without a limit, a namespace may take a half of the
-/// room while there are other namespaces, so that no namespace can take all of it.
+/// The share of a namespace in a process with room for `room` sessions, whose listeners belong to `namespaces`
+/// namespaces. `limits` are the limits that the namespace's listeners carry. Without a limit, a namespace may take half
+/// of the room while there are other namespaces, so that no namespace can take all of it.
 #[must_use]
 pub fn most(limits: impl Iterator<Item = u32>, namespaces: usize, room: usize) -> Option<u32> {
     let default = || (namespaces > 1).then(|| u32::try_from((room / PART).max(1)).unwrap_or(u32::MAX));
     limits.min().or_else(default)
 }
 
-/// The listeners of each namespace with the limits that they carry, kept listener by listener. So a change costs what
-/// the listeners that it concerns cost, and not what all do.
+/// The listeners of each namespace with the limits that they carry, updated per listener: the cost of a change depends
+/// on the listeners that it concerns, not on all.
 #[derive(Debug, Default)]
 pub struct Tally {
     namespaces: BTreeMap<String, Carried>,
-    /// Namespaces whose listeners have come, gone or changed since the last [`Tally::take_touched`].
+    /// Namespaces whose listeners were added, removed or changed since the last [`Tally::take_touched`].
     touched: BTreeSet<String>,
     /// Whether there were several namespaces then.
     were_several: bool,
@@ -101,7 +101,7 @@ struct Carried {
 }
 
 impl Tally {
-    /// A listener of this namespace, which carries this limit, has come.
+    /// Adds a listener of this namespace that carries this limit.
     pub fn add(&mut self, namespace: &str, limit: Option<u32>) {
         let carried = self.namespaces.entry(namespace.to_owned()).or_default();
         carried.listeners += 1;
@@ -111,7 +111,7 @@ impl Tally {
         self.touched.insert(namespace.to_owned());
     }
 
-    /// A listener of this namespace, which carried this limit, has gone.
+    /// Removes a listener of this namespace that carried this limit.
     pub fn remove(&mut self, namespace: &str, limit: Option<u32>) {
         let Some(carried) = self.namespaces.get_mut(namespace) else { return };
         carried.listeners = carried.listeners.saturating_sub(1);
@@ -141,8 +141,8 @@ impl Tally {
         self.namespaces.keys().map(String::as_str)
     }
 
-    /// The namespaces with listeners whose shares may differ from those at the last call. A namespace concerns the others
-    /// only if it is the second one, or leaves one alone.
+    /// The namespaces with listeners whose shares may differ from those at the last call. A namespace affects the
+    /// others only if it is the second one, or if it leaves one alone.
     #[must_use]
     pub fn take_touched(&mut self) -> BTreeSet<String> {
         let mut touched = std::mem::take(&mut self.touched);

@@ -1,9 +1,9 @@
 //! When the time of a session is up.
 //!
-//! Times are milliseconds of the process clock, cut to whole ones. An event at 1.9 ms is recorded at 1, and 2.1 ms read
-//! as 2: their difference is one, although a fifth of that has passed. So a limit is over only when the difference
-//! exceeds it by the grain. The sweep visits each session once a round ([`super::rounds`]), hence no end is more than a
-//! second late.
+//! Times are milliseconds of the process clock, truncated to whole ones. An event at 1.9 ms is recorded at 1, and 2.1
+//! ms is read as 2: their difference is one, although only a fifth of that has passed. So a limit is over only when the
+//! difference exceeds it by the grain. The sweep visits each session once per round ([`super::rounds`]), so no end is
+//! more than a second late.
 
 use proxy_api::Timeouts;
 
@@ -17,7 +17,7 @@ pub const GRAIN_MILLIS: u64 = 1;
 pub struct TimerState {
     /// Start of the session.
     pub started: u64,
-    /// The last byte, or the begin of the half-close.
+    /// The last byte, or the start of the half-close.
     pub active_at: u64,
     /// Whether one side has finished sending.
     pub half_closed: bool,
@@ -37,7 +37,7 @@ pub fn millis(seconds: u32) -> u64 {
     u64::from(seconds) * 1000
 }
 
-/// Why a session ends at `now`, whether or not it moves bytes: by a scheduled end, or by its age.
+/// Why a session ends at `now`, whether or not it moves bytes: its scheduled end, or its age.
 #[must_use]
 pub fn cut(state: &TimerState, times: &Timeouts, now: u64) -> Option<EndReason> {
     let scheduled = state.end_at.filter(|(at, _)| has_passed(*at, 0, now)).map(|(_, reason)| reason);

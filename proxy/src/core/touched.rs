@@ -1,6 +1,6 @@
-//! What a change of the configuration touches. The configurations are compared as a whole; everything that costs more
-//! than a comparison, such as targets, checks, routes and entries of the report, is done again for what is touched, and
-//! for nothing else.
+//! What a change of the configuration touches. The configurations are compared as a whole. Everything that costs more
+//! than a comparison, such as targets, checks, routes and entries of the report, is computed again only for what is
+//! touched.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,16 +22,16 @@ pub type Sets = BTreeMap<String, EndpointSet>;
 pub struct Touched {
     /// Listeners that are new, have changed or are gone.
     pub changed: BTreeSet<ListenerId>,
-    /// Serving listeners that may have other targets than before.
+    /// Serving listeners that may have different targets.
     pub targets: BTreeSet<ListenerId>,
-    /// Open sockets that are new, serve other listeners than before, or a listener that has changed.
+    /// Open sockets that are new, that serve different listeners, or whose listener has changed.
     pub sockets: BTreeSet<SocketKey>,
-    /// Whether what is around the proxy has changed.
+    /// Whether the surroundings of the proxy have changed.
     pub surroundings: bool,
 }
 
 impl Touched {
-    /// Compares what ran, with its endpoint sets, to what runs next.
+    /// Compares the running state and its endpoint sets with the next ones.
     #[must_use]
     pub fn between((before, sets_before): (&Running, &Sets), (next, sets): (&Running, &Sets)) -> Self {
         let changed = changed(before, next);
@@ -60,7 +60,7 @@ impl Touched {
     }
 }
 
-/// The listeners that two configurations offer differently: those whose state is reported anew.
+/// The listeners that two configurations offer differently: their state is reported again.
 #[must_use]
 pub fn offers(before: &Configuration, next: &Configuration) -> BTreeSet<ListenerId> {
     let gone = before.listeners.keys().filter(|id| !next.listeners.contains_key(*id));
@@ -71,7 +71,7 @@ pub fn offers(before: &Configuration, next: &Configuration) -> BTreeSet<Listener
     gone.chain(new.map(|(id, _)| id)).cloned().collect()
 }
 
-/// Listeners that only one of them has, or that differ. A listener of an incremental update is mostly the same object.
+/// Listeners that only one of the two has, or that differ. An incremental update mostly shares the listener objects.
 fn changed(before: &Running, next: &Running) -> BTreeSet<ListenerId> {
     let is_same = |one: &Arc<Listener>, other: &Arc<Listener>| Arc::ptr_eq(one, other) || one == other;
     let gone = before.listeners.keys().filter(|id| !next.listeners.contains_key(*id));
@@ -88,7 +88,7 @@ fn differing<'a>(before: &'a Sets, next: &'a Sets) -> BTreeSet<&'a str> {
     gone.chain(differ).map(String::as_str).collect()
 }
 
-/// Ports that were opened or closed: an endpoint on one of them may have become a loop, or ceased to be one.
+/// Ports that were opened or closed: an endpoint on one of them may have become a loop, or stopped being one.
 fn ports(before: &Running, next: &Running) -> BTreeSet<(Transport, u16)> {
     let opened = next.sockets.keys().filter(|key| !before.sockets.contains_key(key));
     let closed = before.sockets.keys().filter(|key| !next.sockets.contains_key(key));
@@ -100,7 +100,7 @@ fn uses(listener: &Listener, sets: &BTreeSet<&str>) -> bool {
     !sets.is_empty() && listener.backends.iter().any(|backend| is_used(&backend.target))
 }
 
-/// Whether the listener connects to one of these ports, of whatever address.
+/// Whether the listener connects to one of these ports, at any address.
 fn reaches(listener: &Listener, sets: &Sets, ports: &BTreeSet<(Transport, u16)>) -> bool {
     if ports.is_empty() {
         return false;
@@ -116,7 +116,7 @@ fn reaches(listener: &Listener, sets: &Sets, ports: &BTreeSet<(Transport, u16)>)
             let mut endpoints = sets.get(name).into_iter().flat_map(|set| &set.endpoints);
             endpoints.any(|endpoint| has(from(endpoint.address.port())))
         }
-        // The ports are those of another machine.
+        // The ports belong to another machine.
         Target::Tunnel { .. } => false,
     })
 }

@@ -1,11 +1,11 @@
 //! Trains of datagrams: which datagrams cross the kernel boundary in one call, and where each of them begins.
 //!
-//! A train is a number of datagrams of one size, of which only the last may be shorter. The system joins them on receipt
-//! (GRO) and parts them when they are sent (GSO), so each stays a datagram of its own.
+//! A train is a number of datagrams of one size, of which only the last may be shorter. The kernel joins them on
+//! receipt (GRO) and splits them when they are sent (GSO), so each remains a datagram of its own.
 
 use std::cell::Cell;
 
-/// Most datagrams of a train that is sent: what the first kernels with trains take (`UDP_MAX_SEGMENTS`).
+/// The most datagrams of a train that is sent: the limit of the first kernels with trains (`UDP_MAX_SEGMENTS`).
 pub const MAX_DATAGRAMS: usize = 64;
 /// Most bytes of a train that is sent. With its headers, a train has to fit into one IP packet of 65,535 bytes.
 pub const MAX_BYTES: usize = 65_000;
@@ -30,8 +30,8 @@ pub fn split(at: usize, len: usize, stride: usize) -> impl Iterator<Item = Datag
     })
 }
 
-/// Number of datagrams from the first on that can be sent as one train, if none is larger than `largest` bytes. 1 means
-/// that the first one is sent alone, 0 that there are no datagrams.
+/// Number of datagrams, from the first on, that can be sent as one train, if no datagram may be larger than `largest`
+/// bytes. 1 means that the first one is sent alone, 0 that there are no datagrams.
 #[must_use]
 pub fn train(datagrams: &[Datagram], largest: usize) -> usize {
     let Some(first) = datagrams.first() else { return 0 };
@@ -52,14 +52,14 @@ pub fn train(datagrams: &[Datagram], largest: usize) -> usize {
     count.max(1)
 }
 
-/// Size of the datagrams of a train but the last; `None` for a datagram alone.
+/// Size of the datagrams of a train except the last; `None` for a single datagram.
 #[must_use]
 pub fn segment(train: &[Datagram]) -> Option<u16> {
     let is_train = train.len() > 1;
     train.first().filter(|_| is_train).and_then(|first| u16::try_from(first.len).ok())
 }
 
-/// The bytes of a train in one piece: as they are in `bytes`, or copied to `scratch` if they are apart.
+/// The bytes of a train in one piece: as they are in `bytes`, or copied to `scratch` if they are not contiguous.
 #[must_use]
 pub fn join<'a>(bytes: &'a [u8], train: &[Datagram], scratch: &'a mut [u8]) -> &'a [u8] {
     let (Some(first), Some(last)) = (train.first(), train.last()) else { return &[] };
@@ -77,7 +77,7 @@ pub fn join<'a>(bytes: &'a [u8], train: &[Datagram], scratch: &'a mut [u8]) -> &
     scratch.get(..length).unwrap_or_default()
 }
 
-/// Which trains the system takes from a flow, in one direction.
+/// Which trains the kernel accepts from a flow, in one direction.
 #[derive(Debug)]
 pub struct Trains {
     /// Largest datagram of a train, in bytes.
@@ -85,25 +85,25 @@ pub struct Trains {
 }
 
 impl Default for Trains {
-    /// All, until the system refuses one.
+    /// All sizes, until the kernel refuses one.
     fn default() -> Self {
         Self { largest: Cell::new(usize::MAX) }
     }
 }
 
 impl Trains {
-    /// Records that the system takes no train of datagrams of `len` bytes. Smaller datagrams may fit the path.
+    /// Records that the kernel refused a train of datagrams of `len` bytes. Smaller datagrams may fit the path.
     fn refuse(&self, len: usize) {
         self.largest.set(self.largest.get().min(len.saturating_sub(1)));
     }
 }
 
-/// What became of a train, or of a datagram sent alone.
+/// The result of sending a train, or a datagram alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent<E> {
     /// It was sent, or dropped for good.
     Done,
-    /// The system does not take it as a train; nothing was sent.
+    /// The kernel does not accept it as a train; nothing was sent.
     Refused,
     /// Nothing was sent, and the flow cannot send the rest either.
     Stopped(E),
@@ -120,7 +120,7 @@ pub struct Stop<E> {
     pub why: E,
 }
 
-/// Sends datagrams in their order by `send`: those that can be a train together, unless `trains` is absent, and the
+/// Sends datagrams in their order with `send`: those that can form a train together, unless `trains` is absent, and the
 /// others alone. The datagrams of a refused train are sent alone.
 ///
 /// # Errors

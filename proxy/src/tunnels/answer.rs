@@ -1,4 +1,4 @@
-//! One question of a worker: for a stream, the relay between it and the worker's end of a pair of sockets.
+//! Answers one question of a worker. For a stream, it relays between the stream and the worker's end of a socket pair.
 
 mod flows;
 
@@ -26,16 +26,16 @@ use crate::{
     files::Files,
 };
 
-/// How long a target may take to end a connection that the proxy has closed, as the system waits for one of its own
-/// (`tcp_fin_timeout`).
+/// How long a target may take to end a connection that the proxy has closed; the kernel waits as long for its own
+/// connections (`tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
 
-/// Answers a question, and passes on what comes until the connection or the flow has ended.
+/// Answers a question, and relays until the connection or the flow has ended.
 pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: Question) {
     let Question { to, client, wanted } = question;
     match wanted {
         Wanted::Stream(reply) => connect(&endpoint, &files, &to, client, reply).await,
-        // Boxed, so that a stream has no room for what a flow needs; below, for what the request needs.
+        // Boxed, so that a stream has no room for the future of a flow; below, for the future of the request.
         Wanted::Flow(worker) => Box::pin(flows::answer(&endpoint, &to, client, worker)).await,
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn refuse(question: Question) {
     let error = failure(Unopened::Unknown(question.to.uid.to_string()));
     match question.wanted {
         Wanted::Stream(reply) => {
-            // Nobody may wait for it any more.
+            // The worker may no longer wait for the answer.
             let _ = reply.send(Err(error));
         }
         Wanted::Flow(worker) => worker.fail(error),
@@ -60,7 +60,7 @@ async fn connect(
     mut reply: oneshot::Sender<io::Result<Link>>,
 ) {
     let opened = select! {
-        // To drop the attempt gives the stream up.
+        // Dropping the attempt gives the stream up.
         () = reply.closed() => return,
         opened = Box::pin(open(endpoint, to, client)) => opened,
     };
@@ -68,7 +68,7 @@ async fn connect(
     let (stream, worker, near) = match linked {
         Ok((stream, (worker, near))) => (stream, worker, near),
         Err(error) => {
-            // Nobody may wait for it any more.
+            // The worker may no longer wait for the answer.
             let _ = reply.send(Err(error));
             return;
         }
@@ -76,7 +76,7 @@ async fn connect(
     if reply.send(Ok(worker)).is_err() {
         return;
     }
-    // A unix socket that is closed leaves its bytes to the other end, so that a reset need not wait for them.
+    // Closing a Unix socket leaves its bytes to the other end, so a reset need not wait for them.
     let relayed = relay(stream, near, |_| 0).await;
     tracing::debug!(agent = %to.agent, instance = %to.instance, ?client, ?relayed, "a stream to an agent has ended");
 }
@@ -86,21 +86,21 @@ async fn open(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>
     endpoint.open_on(&to.uid, &instance, &open).await.map_err(failure)
 }
 
-/// Which instance is asked, and for what.
+/// The instance to ask, and the request.
 fn request(to: &AgentAddress, protocol: Protocol, client: Option<SocketAddr>) -> io::Result<(Instance, Open)> {
     let instance = Instance::new(&to.instance).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let target = Target { protocol, host: to.host.to_string(), port: to.port };
     Ok((instance, Open { target, source: client }))
 }
 
-/// The worker's end, and the one to relay.
+/// The worker's end of the pair, and the end to relay.
 fn link(files: &Arc<Files>) -> io::Result<(Link, Near)> {
     let none = || io::Error::new(io::ErrorKind::QuotaExceeded, "no file descriptor is free");
     let (worker, Link { side, socket }) = Link::pair(files.take(1).ok_or_else(none)?)?;
     Ok((worker, Near { side, socket: UnixStream::from_std(socket)? }))
 }
 
-/// The error of an attempt, whose kind says whether another instance may do better.
+/// The error of an attempt. Its kind says whether another instance may succeed.
 fn failure(error: Unopened) -> io::Error {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NotConnected, PermissionDenied,
@@ -123,9 +123,9 @@ fn failure(error: Unopened) -> io::Error {
     io::Error::new(kind, error)
 }
 
-/// The end of the pair on this thread.
+/// This thread's end of the pair.
 struct Near {
-    // Dropped first, so that how the end is left is known before the worker reads the end of data.
+    // Dropped first, so that the reason is known before the worker reads the end of data.
     side: Side,
     socket: UnixStream,
 }

@@ -1,4 +1,4 @@
-//! The join strings of agents that may enrol. Their files are logged, and never they themselves.
+//! The join strings of agents that may enrol. Logs name their files, never the strings.
 
 use std::{collections::BTreeMap, io, mem, time::Duration};
 
@@ -30,16 +30,16 @@ enum JoinsError {
     Local(#[from] LocalError),
 }
 
-/// What makes join strings, and tells of them.
+/// What it takes to make and report join strings.
 #[derive(Clone, Copy)]
 pub(super) struct Maker<'a> {
     /// The folder.
     pub(super) local: &'a Local,
-    /// Where agents reach the server.
+    /// The addresses at which agents reach the server.
     pub(super) addresses: &'a [Address],
     /// The log.
     pub(super) log: &'a Log,
-    /// The present.
+    /// The present time.
     pub(super) now: Instant,
 }
 
@@ -47,19 +47,19 @@ pub(super) struct Maker<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Joins(BTreeMap<String, Standing>);
 
-/// How it is with the join string of an agent.
+/// The state of an agent's join string.
 #[derive(Debug)]
 struct Standing {
     agent: Agent,
     enrolment: Enrolment,
     /// The join string that was made last.
     offer: Option<Offer>,
-    /// When it is tried again to make one, and why that has failed.
+    /// The time of the next attempt to make one, and why the last attempt failed.
     failed: Option<(Instant, String)>,
 }
 
 impl Joins {
-    /// Offers a join string for each agent of a configuration that may enrol, and for no other.
+    /// Offers a join string to each agent of a configuration that may enrol, and withdraws all others.
     pub(super) fn apply(&mut self, maker: Maker<'_>, agents: &BTreeMap<String, Agent>) {
         let mut before = mem::take(&mut self.0);
         for (uid, agent) in agents {
@@ -91,7 +91,7 @@ impl Standing {
         is_due(is_live, retry, maker.now)
     }
 
-    /// Sees to it that the agent has a join string that counts. Returns whether anybody may still enrol.
+    /// Makes sure that the agent has a valid join string. Returns whether an agent may still enrol.
     fn see_to(&mut self, maker: Maker<'_>, uid: &str) -> bool {
         match self.make(maker, uid) {
             Ok(Some(offer)) => {
@@ -107,7 +107,7 @@ impl Standing {
             }
             Err(error) => {
                 let why = chain(&error);
-                // A fault that lasts is told once.
+                // A lasting fault is logged once.
                 if self.failed.as_ref().is_none_or(|(_, before)| *before != why) {
                     let seconds = PAUSE.as_secs();
                     let message = format!("cannot issue a join string: {why}; will retry every {seconds} s");
@@ -127,7 +127,7 @@ impl Standing {
         Ok(maker.local.offer(&identity, wanted, token)?)
     }
 
-    /// Tells of a join string, if it is another one than before.
+    /// Logs a join string if it is not the one before.
     fn tell(&self, maker: Maker<'_>, offer: &Offer) {
         let path = offer.path.display();
         let message = match &self.offer {
@@ -145,7 +145,7 @@ impl Standing {
     }
 }
 
-/// Whether it is time to see to a join string: it counts no longer, and a failure was long enough ago.
+/// Whether a join string needs attention: it is no longer valid, and a retry after a failure is due.
 fn is_due(is_live: bool, retry: Option<Instant>, now: Instant) -> bool {
     retry.map_or(!is_live, |at| at <= now)
 }

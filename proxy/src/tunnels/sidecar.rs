@@ -4,8 +4,8 @@
 //! agent ─▶ pod of gateway G ─ bytes as they are ─▶ port ─ server name ─▶ endpoint of G ─▶ answers, as in a gateway
 //! ```
 //!
-//! There is one endpoint for each gateway, as each has a root of its own. The thread starts with the first configuration
-//! that has agents, so that other sidecars do without it, and the port is open while there are agents.
+//! There is one endpoint for each gateway, because each gateway has a root of its own. The thread starts with the first
+//! configuration that has agents, so that other sidecars run without it. The port is open while there are agents.
 
 mod gateway;
 
@@ -51,14 +51,14 @@ use crate::{
     signing::ToOperator,
 };
 
-/// Most gateways whose agents one sidecar reaches.
+/// The most gateways whose agents one sidecar reaches.
 pub const MAX_GATEWAYS: usize = 4;
-/// Instances of the agents of one gateway at once.
+/// The most instances of one gateway's agents at once.
 pub const MAX_AGENTS: usize = 256;
-/// Pause before the port is tried again.
+/// Pause before another attempt to open the port.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Where the agents of a sidecar connect, and what is kept.
+/// The address for agents, and the folder.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The address that pods of gateways dial.
@@ -74,8 +74,8 @@ pub type Starts = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 type Names = Rc<ByName<ServerTls<Nobody>>>;
 
-/// The way to agents, and what starts the thread with the first configuration that has any. `news` hears of the instances
-/// that come and go. The thread ends when nobody is left to change `configured`.
+/// The way to agents, and the future that starts the thread with the first configuration that has agents. `news`
+/// receives the instances that come and go. The thread ends when all senders of `configured` are gone.
 #[must_use]
 pub fn wait(
     settings: &Settings,
@@ -113,12 +113,12 @@ pub fn wait(
     (agents, Box::pin(starts))
 }
 
-/// What tasks tell the thread of.
+/// What tasks report to the thread.
 #[derive(Default)]
 struct Woken {
-    /// Uids of agents of which an instance, or its connection, has come or gone.
+    /// Uids of agents with an instance that came or went, or whose connection did.
     touched: RefCell<BTreeSet<String>>,
-    /// Something was touched, or a gateway has a leaf.
+    /// Notified when an uid was added, or a gateway got its serving certificate.
     notify: Notify,
 }
 
@@ -128,15 +128,15 @@ struct Thread {
     shared: Shared,
     /// Asks the operator for certificates, and tells it which agents are connected.
     to_operator: ToOperator,
-    /// By uid.
+    /// The gateways, by uid.
     gateways: BTreeMap<String, Gateway>,
     names: Names,
-    /// Listens for agents, if there are any.
+    /// The task that listens for agents, while there are any.
     port: Option<AbortHandle>,
     woken: Rc<Woken>,
-    /// What others were told of.
+    /// The instances that were last reported.
     told: Instances,
-    /// What endpoints of gateways have counted that are gone.
+    /// The counters of endpoints whose gateways are gone.
     past: Seen,
 }
 
@@ -177,7 +177,7 @@ impl Thread {
         self.end().await;
     }
 
-    /// The endpoints of gateways that have a leaf.
+    /// The endpoints of gateways that have a serving certificate.
     fn endpoints(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
         self.gateways.values().filter_map(Gateway::endpoint)
     }
@@ -192,7 +192,7 @@ impl Thread {
         }
     }
 
-    /// A task has told something.
+    /// Handles what tasks have reported.
     fn wake(&mut self) {
         self.open();
         let touched = self.woken.touched.take();
@@ -201,7 +201,7 @@ impl Thread {
         }
     }
 
-    /// Opens the endpoints of gateways that have a leaf by now.
+    /// Opens the endpoints of gateways that have got their serving certificate.
     fn open(&mut self) {
         for gateway in self.gateways.values_mut() {
             if let Err(error) = gateway.open(&self.names, &self.woken) {
@@ -210,7 +210,7 @@ impl Thread {
         }
     }
 
-    /// Takes the agents of another configuration.
+    /// Applies the agents of a new configuration.
     fn apply(&mut self, told: &ForTunnels) {
         let mut all = BTreeMap::<&String, BTreeMap<String, Rc<Rules>>>::new();
         for (uid, agent) in &told.agents {
@@ -230,7 +230,7 @@ impl Thread {
         self.listen();
     }
 
-    /// The gateway of this uid. None: it cannot be used.
+    /// The gateway of this uid. `None` if it cannot be used.
     fn join(&mut self, uid: &str) -> Option<&Gateway> {
         if !self.gateways.contains_key(uid) {
             let made = if self.gateways.len() < MAX_GATEWAYS {
@@ -253,7 +253,7 @@ impl Thread {
         self.gateways.get(uid)
     }
 
-    /// No agent of this gateway is left.
+    /// Removes a gateway without agents.
     fn leave(&mut self, uid: &str) {
         let Some(gateway) = self.gateways.remove(uid) else { return };
         let agents = gateway.set(BTreeMap::new());
@@ -279,7 +279,7 @@ impl Thread {
         }
     }
 
-    /// Tells others which instances of an agent are connected, if those are others than before.
+    /// Reports the connected instances of an agent if they have changed.
     fn tell(&mut self, uid: &str) {
         let views: Vec<_> = self.endpoints().flat_map(|endpoint| endpoint.instances_of(uid)).collect();
         let now = connected(&views).0.remove(uid).unwrap_or_default();
@@ -288,7 +288,7 @@ impl Thread {
         }
     }
 
-    /// Once a second: what metrics show, and what the operator has not been told.
+    /// Runs once a second: updates metrics, and reports to the operator what it does not know yet.
     fn look(&mut self) {
         let mut seen = self.past.clone();
         add(&mut seen.closed, self.names.closed());
@@ -303,7 +303,7 @@ impl Thread {
         self.shared.door.show(seen);
     }
 
-    /// The process ends: sessions of workers have ended, and what they have sent may still be on its way.
+    /// Ends with the process. The sessions of workers have ended, but their last bytes may still be in transit.
     async fn end(self) {
         self.endpoints().for_each(|endpoint| endpoint.drain());
         let deadline = Instant::now() + FAREWELL;
@@ -314,7 +314,7 @@ impl Thread {
     }
 }
 
-/// Adds what an endpoint has counted since it is there.
+/// Adds the counters of an endpoint.
 fn count(seen: &mut Seen, endpoint: &Endpoint) {
     seen.dropped_datagrams += endpoint.dropped_datagrams();
     add(&mut seen.closed, endpoint.closed());
@@ -326,7 +326,7 @@ fn add(all: &mut BTreeMap<&'static str, u64>, more: BTreeMap<&'static str, u64>)
     }
 }
 
-/// Serves agents at an address, within a `LocalSet`. While something else has the port, it is tried again.
+/// Serves agents at an address, within a `LocalSet`. While another program has the port, it retries.
 async fn listen(address: SocketAddr, names: Names, files: Arc<Files>, log: Log) {
     let mut is_told = false;
     let port = loop {
@@ -344,16 +344,17 @@ async fn listen(address: SocketAddr, names: Names, files: Arc<Files>, log: Log) 
     if is_told {
         log.notice(Level::Info, "tunnels", "the agents of this sidecar", format!("{address} is open"));
     }
-    // Connections of agents come before those of visitors, who need them; how many there are is bounded.
+    // Connections of agents take files even when few are free, because the sessions of clients need them; their number
+    // is bounded.
     listen_by_name(names, port, bounds(), move || files.take_anyway(1)).await;
 }
 
-/// The bounds of the port, behind which are the agents of all gateways.
+/// The bounds of the port, which the agents of all gateways share.
 pub(super) fn bounds() -> Bounds {
     door::of_sidecar(MAX_GATEWAYS * MAX_AGENTS)
 }
 
-/// Why agents cannot be listened for, and the remedy.
+/// Why the port for agents cannot be opened, and the remedy.
 fn taken(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     match error.kind() {

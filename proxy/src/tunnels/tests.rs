@@ -45,7 +45,7 @@ const UID: &str = "u-1";
 const CLIENT: &str = "192.0.2.7:4711";
 const LOOPBACK: &str = "127.0.0.0/8:1-65535";
 
-/// The tunnels of a proxy, and an agent with what it has on its disk.
+/// The tunnels of a proxy, and an agent with its files.
 struct Bed {
     agents: Agents,
     process: Process,
@@ -60,12 +60,12 @@ struct Bed {
 
 #[allow(clippy::expect_used, reason = "a test helper")]
 impl Bed {
-    /// The proxy has an agent that may enrol once, and lead to all of IPv4 loopback.
+    /// A proxy with an agent that may enrol once, and whose targets are all of IPv4 loopback.
     fn start() -> Self {
         Self::start_as(None, desk().0)
     }
 
-    /// The same, as an endpoint of a cluster if it has an id.
+    /// The same; with an id, as an endpoint of a cluster.
     fn start_as(endpoint: Option<EndpointId>, to_operator: ToOperator) -> Self {
         let process = process();
         let folder = tempfile::tempdir().expect("a folder");
@@ -187,7 +187,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Reads to the end of data, and tells whether that is a reset.
+/// Reads to the end of data, and returns whether that is a reset.
 #[allow(clippy::expect_used, reason = "a test helper")]
 async fn read_out(end: &End) -> (Vec<u8>, bool) {
     let (mut all, mut bytes) = (Vec::new(), vec![0; 64 << 10]);
@@ -280,7 +280,7 @@ async fn a_worker_that_resets_or_closes_does_so_for_the_target() {
             let read = target.read(&mut [0]).await.map_err(|error| error.kind());
             assert_eq!(read, if is_clean { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) });
         }
-        // Half-closed first: nobody reads the end of the worker then.
+        // Half-closed first: then nothing reads the end of the worker.
         let (end, mut target) = bed.connection(b"last").await;
         SockRef::from(&end.stream).shutdown(Shutdown::Write).expect("connected");
         let mut all = Vec::new();
@@ -363,7 +363,7 @@ async fn the_thread_ends_with_the_last_who_configures_it() {
         drop(bed.configured.take());
         until(|| bed.thread.is_finished()).await;
         let mut all = Vec::new();
-        // A reset may follow, as the target had not finished.
+        // A reset may follow, because the target had not finished.
         let _ = target.read_to_end(&mut all).await;
         assert_eq!(all, b"last", "bytes on their way have arrived");
         assert!(bed.process.lives.died().is_empty());

@@ -1,4 +1,4 @@
-//! Who signs the certificates of the tunnels: this process with a root of its own, or the operator.
+//! The signer of the tunnels' certificates: this process with a root of its own, or the operator.
 
 use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
 
@@ -27,18 +27,18 @@ use crate::{
     signing::{Asks, ToOperator},
 };
 
-/// What serves agents, for people.
+/// The name in logs of the task that serves agents.
 pub(super) const PORT: &str = "the port for agents";
 
-/// Who signs.
+/// The signer.
 pub(super) enum Trust {
     /// This process.
     Own(Box<Own>),
-    /// The operator, which is told which agents are connected.
+    /// The operator, which also learns which agents are connected.
     Operator {
-        /// Asks it.
+        /// Asks the operator.
         remote: Rc<Remote<Asks>>,
-        /// What it is told.
+        /// The report for the operator.
         connected: watch::Sender<AgentsReport>,
     },
 }
@@ -47,7 +47,7 @@ pub(super) enum Trust {
 pub(super) struct Own {
     local: Local,
     joins: Joins,
-    /// Where agents reach the server.
+    /// The addresses at which agents reach the server.
     addresses: Vec<Address>,
 }
 
@@ -58,7 +58,7 @@ impl Operator for Asks {
 }
 
 impl Trust {
-    /// `bound` is the address that agents dial, and `policy` gives what the agent of a uid may do.
+    /// `bound` is the address that agents dial; `policy` returns the policy for the agent of a uid.
     pub(super) fn open(
         settings: &Settings,
         bound: SocketAddr,
@@ -74,7 +74,7 @@ impl Trust {
         let local = Local::open(&settings.folder, EndpointId::new(ID)?, system_clock(), policy)?;
         if local.has_other_root() {
             let message = format!(
-                "the tokens in {} are of another root than root.pem, which was removed or replaced: all agents have to \
+                "the tokens in {} belong to another root than root.pem, which was removed or replaced: all agents have to \
                  enrol again, with new join strings",
                 settings.folder.display()
             );
@@ -93,7 +93,8 @@ impl Trust {
         log: &Log,
         lives: &Arc<Lives>,
     ) {
-        // Connections of agents come before those of visitors, who need them; how many there are is bounded.
+        // Connections of agents take files even when few are free, because the sessions of clients need them; their
+        // number is bounded.
         let hold = move || files.take_anyway(1);
         match self {
             Self::Own(own) => {
@@ -107,7 +108,7 @@ impl Trust {
         }
     }
 
-    /// Takes the agents of another configuration.
+    /// Applies the agents of a new configuration.
     pub(super) fn apply(&mut self, log: &Log, agents: &BTreeMap<String, Agent>) {
         if let Self::Own(own) = self {
             let Own { local, joins, addresses } = &mut **own;
@@ -115,7 +116,7 @@ impl Trust {
         }
     }
 
-    /// Once a second: what time changes, and what the operator has not been told.
+    /// Runs once a second: does what is due, and reports to the operator what it does not know yet.
     pub(super) fn look(&mut self, log: &Log, views: &[View]) {
         match self {
             Self::Own(own) => {
@@ -130,8 +131,8 @@ impl Trust {
     }
 }
 
-/// Keeps a certificate that the operator signs, and calls `signed` for each. A failure that lasts is told once. `guard`
-/// tells of a panic: without this task, the certificate would expire.
+/// Keeps a valid certificate from the operator, and calls `signed` for each new one. A lasting failure is logged once.
+/// `guard` reports a panic: without this task, the certificate would expire.
 pub(super) async fn keep<S>(
     remote: Rc<Remote<Asks, S>>,
     log: Log,
@@ -160,7 +161,7 @@ pub(super) async fn keep<S>(
     drop(guard);
 }
 
-/// Tells the operator which instances have a connection, if those are others than before.
+/// Reports the connected instances to the operator if they have changed.
 pub(super) fn tell(connected: &watch::Sender<AgentsReport>, views: &[View]) {
     let report = report(views);
     connected.send_if_modified(|told| {
@@ -170,7 +171,7 @@ pub(super) fn tell(connected: &watch::Sender<AgentsReport>, views: &[View]) {
     });
 }
 
-/// The instances with a connection, for the operator. Those that leave take no streams.
+/// The connected instances, for the operator. Instances that leave are left out: they take no streams.
 fn report(views: &[View]) -> AgentsReport {
     let mut agents = BTreeMap::<String, Vec<ConnectedInstance>>::new();
     let connected = views.iter().filter(|view| view.attached && !view.leaving);
@@ -181,7 +182,7 @@ fn report(views: &[View]) -> AgentsReport {
     AgentsReport { agents }
 }
 
-/// Where agents reach the server, for join strings.
+/// The addresses for join strings.
 fn addresses(advertised: &[String], bound: SocketAddr) -> Result<Vec<Address>, AddressError> {
     if advertised.is_empty() {
         return Ok(vec![Address::new(&bound.ip().to_string(), bound.port())?]);

@@ -1,8 +1,8 @@
-//! What streams may lead to. Each end has a list, and both must allow a target.
+//! What streams may lead to. Each end of a tunnel has an allow list, and both must allow a target.
 //!
 //! An entry is `HOST:PORT` or `HOST:PORT-PORT`, with `udp/` before it for datagrams. The host is a name, an address or
-//! a network; an IPv6 address stands in brackets. Names are compared as they are asked for, never by what they resolve
-//! to: an entry with an address allows no name, and an entry with a name no address. An empty list allows nothing.
+//! a network; an IPv6 address is in brackets. Names are compared as requested, never by what they resolve to: an entry
+//! with an address allows no name, and an entry with a name allows no address. An empty list allows nothing.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,10 +18,10 @@ use crate::session::Side;
 #[cfg(test)]
 mod tests;
 
-/// Most entries of a list.
+/// The largest number of entries in a list.
 pub const MAX_ENTRIES: usize = 64;
 
-/// Why a text is no entry of a list.
+/// Why a text is not a valid entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// No port.
@@ -51,7 +51,7 @@ pub enum AllowError {
         /// What is wrong with it.
         error: EntryError,
     },
-    /// Too many.
+    /// The list has too many entries.
     #[error("there are {0} allowed targets, and 64 may be listed: merge neighbours into networks and port ranges")]
     TooMany(usize),
 }
@@ -66,9 +66,9 @@ pub struct Entry {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
-    /// In lower case, without a dot at its end.
+    /// The name in lower case, without a trailing dot.
     Name(String),
-    /// An address alone is a network of one.
+    /// A network; a single address is a network of one address.
     Network(IpNet),
 }
 
@@ -92,13 +92,13 @@ impl Host {
     }
 }
 
-/// The network of one address; a mapped address is the IPv4 address that it stands for.
+/// The network of one address. A mapped address counts as its IPv4 address.
 fn alone(ip: IpAddr) -> IpNet {
     IpNet::from(ip.to_canonical())
 }
 
-/// A name as it is compared. One whose last label is a number is a mistyped address, which resolvers read in ways of
-/// their own.
+/// Normalizes a name for comparison. Refuses a name whose last label is a number: it is a mistyped address, which
+/// resolvers interpret differently.
 fn name(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -123,7 +123,7 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     (!ports.is_empty()).then_some(ports)
 }
 
-/// What of a text an error repeats.
+/// The part of a text that an error repeats.
 fn short(text: &str) -> String {
     text.chars().take(128).collect()
 }
@@ -136,7 +136,7 @@ impl FromStr for Entry {
             (Some(rest), _) => (Protocol::Udp, rest),
             (None, rest) => (Protocol::Tcp, rest.unwrap_or(text)),
         };
-        // An IPv6 address without brackets has no port that could be told from it.
+        // The port of an IPv6 address without brackets cannot be told from the address.
         if rest.ends_with(']') || rest.parse::<IpAddr>().is_ok() || rest.parse::<IpNet>().is_ok() {
             return Err(EntryError::NoPort);
         }
@@ -178,18 +178,18 @@ fn prefix(protocol: Protocol) -> &'static str {
 pub struct AllowList {
     side: Side,
     entries: Vec<Entry>,
-    /// Which addresses of the link and of clouds a name may lead to: those that an entry names.
+    /// Which link-local and metadata addresses a name may lead to: those that an entry lists.
     destinations: Destinations,
 }
 
 impl AllowList {
-    /// The list of one end without an entry, which allows nothing.
+    /// An empty list for one end, which allows nothing.
     #[must_use]
     pub fn nothing(side: Side) -> Self {
         Self::new(side, Vec::new())
     }
 
-    /// The list of one end, in the words of the entries.
+    /// Parses the list of one end.
     pub fn parse<T: AsRef<str>>(side: Side, entries: &[T]) -> Result<Self, AllowError> {
         if entries.len() > MAX_ENTRIES {
             return Err(AllowError::TooMany(entries.len()));
@@ -201,7 +201,7 @@ impl AllowList {
         Ok(Self::new(side, read.collect::<Result<Vec<Entry>, AllowError>>()?))
     }
 
-    /// The list of one end.
+    /// Builds the list of one end.
     fn new(side: Side, entries: Vec<Entry>) -> Self {
         let networks = entries.iter().filter_map(|entry| match &entry.host {
             Host::Network(net) => Some(*net),
@@ -216,7 +216,7 @@ impl AllowList {
         &self.entries
     }
 
-    /// Whether a stream may lead to this target, as it is asked for.
+    /// Whether a stream may lead to this target, as requested.
     pub fn check(&self, target: &Target) -> Result<(), Refusal> {
         let ip = target.host.parse::<IpAddr>().map(|ip| ip.to_canonical()).ok();
         let asked = name(&target.host);
@@ -231,8 +231,8 @@ impl AllowList {
         if self.entries.iter().any(allows) { Ok(()) } else { Err(self.refusal(target)) }
     }
 
-    /// Whether a connection may be made to this address, to which an allowed target leads. Addresses of the link and
-    /// metadata services of clouds must be listed themselves: a name or a wide network does not allow them.
+    /// Whether a connection may be made to this address of an allowed target. Link-local addresses and the metadata
+    /// services of clouds must be listed themselves: a name or a wide network does not allow them.
     pub fn check_address(&self, ip: IpAddr) -> Result<(), Refusal> {
         let ip = ip.to_canonical();
         if ip.is_loopback() || self.destinations.refuses_endpoint(ip).is_none() {

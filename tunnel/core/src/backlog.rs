@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use crate::frame::MAX_PAYLOAD;
 
-/// A queue of bytes that knows where in its stream they stand. Each block but the last is full, so
-/// that a position is found without a search.
+/// A queue of bytes that knows their positions in the stream. Each block but the last is full, so a position is found
+/// without a search.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// Position of the first byte that is kept.
+    /// Position of the first byte kept.
     start: u64,
     /// Position after the last one.
     end: u64,
@@ -18,15 +18,14 @@ pub(crate) struct Backlog {
 }
 
 const BLOCK: usize = MAX_PAYLOAD;
-/// Blocks of a session that are kept free: half a MiB.
+/// The most free blocks that a session keeps: half a MiB.
 const MOST_FREE: usize = 32;
 
-/// Blocks that backlogs have emptied, for the next bytes: under load, to allocate a block for each frame costs more
-/// than to fill it.
+/// Emptied blocks, kept for reuse: under load, allocating a block for each frame costs more than filling it.
 #[derive(Debug, Default)]
 pub(crate) struct FreeBlocks {
     blocks: Vec<Vec<u8>>,
-    /// A block was put here or taken since the last look.
+    /// Whether a block was put here or taken since the last call of `look`.
     is_used: bool,
 }
 
@@ -49,7 +48,7 @@ impl FreeBlocks {
         self.blocks.len()
     }
 
-    /// Gives the memory back if nobody has used it since the last call.
+    /// Frees the memory if no block was used since the last call.
     pub(crate) fn look(&mut self) {
         if !std::mem::take(&mut self.is_used) {
             self.blocks = Vec::new();
@@ -62,7 +61,7 @@ impl Backlog {
         Self { start: 0, end: 0, base: 0, blocks: VecDeque::new() }
     }
 
-    /// Position of the first byte that is kept.
+    /// Position of the first byte kept.
     pub(crate) const fn start(&self) -> u64 {
         self.start
     }
@@ -87,7 +86,7 @@ impl Backlog {
         self.end += bytes.len() as u64;
         while !bytes.is_empty() {
             if self.blocks.back().is_none_or(|last| last.len() == BLOCK) {
-                // Half a block, or more: see the bound of what is held.
+                // The block is reused only for half a block or more: see the bound on the memory held.
                 let block = if bytes.len() > BLOCK / 2 { free.take() } else { None };
                 self.blocks.push_back(block.unwrap_or_default());
             }
@@ -105,7 +104,7 @@ impl Backlog {
         }
     }
 
-    /// The bytes from `position` on that stand beside each other: at most one block.
+    /// The contiguous bytes from `position` on: at most one block.
     pub(crate) fn at(&self, position: u64) -> &[u8] {
         if position < self.start || position >= self.end {
             return &[];
@@ -144,8 +143,8 @@ impl Backlog {
         self.shrink();
     }
 
-    /// Copies small remains, so that one byte holds no whole block. Each copy is of no more bytes than were released since
-    /// the one before.
+    /// Copies a small remainder, so that one byte does not hold a whole block. A copy moves no more bytes than were
+    /// released since the copy before.
     fn shrink(&mut self) {
         let held = self.end - self.base;
         if self.len() > BLOCK as u64 || self.len() * 2 > held {

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-/// The longest pause after a carrier that held.
+/// The longest pause after a connection that held.
 const FIRST: Duration = Duration::from_millis(200);
-/// Each further pause may be so much longer.
+/// Each further failure makes the longest pause this much longer.
 const STEP: Duration = Duration::from_millis(400);
 const LONGEST: Duration = Duration::from_secs(10);
-/// A carrier that lasted so long has held: the endpoint had taken the agent.
+/// A carrier that lasted this long has held: the endpoint had admitted the agent.
 const HELD: Duration = Duration::from_millis(500);
 
-/// The pauses between attempts, each anywhere between none and its longest: a little after a carrier that held, and
-/// longer with each that did not come or did not hold.
+/// The pauses between attempts. Each is random, from zero to a maximum that is short after a carrier that held, and
+/// grows with each failed attempt.
 ///
-/// They grow by steps and do not double: of a thousand agents that come back to an endpoint which takes 200 a second,
-/// those that were closed several times would else still wait when all others are back.
+/// The maximum grows linearly and does not double. When a thousand agents reconnect to an endpoint that takes 200 a
+/// second, doubling would leave the agents that were closed several times waiting after all others are back.
 #[derive(Clone, Debug, Default)]
 pub struct Dialler {
     failures: u32,
@@ -32,7 +32,7 @@ impl Dialler {
         longest.mul_f64(chance.clamp(0.0, 1.0))
     }
 
-    /// The pause before the next attempt where success is not to be expected: as after many failures.
+    /// The pause before the next attempt when success is unlikely: the pause after many failures.
     pub(crate) fn long_pause(&mut self, chance: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
         LONGEST.mul_f64(chance.clamp(0.0, 1.0))

@@ -2,30 +2,31 @@
 
 use proxy_api::doors::{Bounds, Evict, Rate, Rates};
 
-/// Connections whose agent is not known yet.
+/// Most connections whose agent is not known yet.
 pub const STRANGERS: usize = 256;
-/// Of these, from one source. A load balancer may be the source of all agents, so it has enough places for all that wait
+/// Most of these from one source. A load balancer may be the source of all agents, so this is enough for all that wait
 /// for their turn.
 pub const PER_SOURCE: usize = 128;
 /// New connections a second, unless a setting says otherwise.
 pub const CONNECTIONS_PER_SECOND: u32 = 200;
-/// Connections to a sidecar whose agent is not known yet. All may be from one source, as few pods hand them over.
+/// Most connections to a sidecar whose agent is not known yet. All of them may come from one source, because few pods
+/// hand connections over.
 pub const SIDECAR_STRANGERS: usize = 32;
 /// New connections to a sidecar a second.
 pub const SIDECAR_CONNECTIONS_PER_SECOND: u32 = 50;
-/// Connections to sidecars for which one endpoint keeps room: one for each instance that the agents of a sidecar may have.
-/// They take no room of those to other endpoints.
+/// Connections to sidecars for which one endpoint reserves room: one for each instance that the agents of a sidecar may
+/// have. They take no room from connections to other endpoints.
 pub const TO_SIDECARS: usize = 4096;
-/// Further connections to sidecars that one endpoint hands over at once: those that replace others which are not known to
-/// be lost yet, and those of strangers.
+/// Further connections to sidecars that one endpoint hands over at once: replacements for connections that are not
+/// known to be lost yet, and connections of strangers.
 pub const BEYOND_TO_SIDECARS: usize = 1024;
 
-/// The bounds of a port for so many agents.
+/// The bounds of a port for this many agents.
 ///
-/// A newcomer takes the place of the connection that was silent for the longest. Handshakes begin one after the other, at
-/// the rate. What may come at once is half a second of connections: those that wait then have places beside those that
-/// shake hands, and none has to give way in a herd. All agents may come through one source, which so has the rate of
-/// all; sources of agents come before others. An agent has a second connection for the moment in which it replaces the
+/// A newcomer takes the place of the connection that was silent for the longest. Handshakes begin one after the other,
+/// at the rate. The burst is half a second of connections: waiting connections then have places beside those in a
+/// handshake, and no agent of a herd has to give way. All agents may come through one source, so a source has the rate
+/// of all; sources with known agents come before others. Each agent may hold a second connection while it replaces the
 /// first.
 pub fn bounds(connections_per_second: u32, agents: usize) -> Bounds {
     let rate = Rate::per_second(connections_per_second, connections_per_second / 2);
@@ -38,7 +39,7 @@ pub fn bounds(connections_per_second: u32, agents: usize) -> Bounds {
     }
 }
 
-/// The bounds of the port of a sidecar for so many agents.
+/// The bounds of the port of a sidecar for this many agents.
 pub fn of_sidecar(agents: usize) -> Bounds {
     let of_server = bounds(SIDECAR_CONNECTIONS_PER_SECOND, agents);
     Bounds { strangers: SIDECAR_STRANGERS, per_source: SIDECAR_STRANGERS, ..of_server }

@@ -1,4 +1,4 @@
-//! Who may enrol: the tokens that one server issued, what became of them, and what is said when an agent enrols.
+//! Who may enrol: the tokens that one server issued, what became of them, and the frames of an enrolment.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,25 +16,26 @@ pub const ENTRIES: usize = 1024;
 pub const REDEMPTIONS: u32 = 100;
 /// Longest time for which a token counts, seconds.
 pub const LONGEST: u64 = 604_800;
-/// How long [`Ledger::prune`] keeps a token that is over, so that whoever uses it hears why it no longer counts; seconds.
+/// How long [`Ledger::prune`] keeps an expired or revoked token, in seconds, so that an agent that uses it is told why
+/// it no longer counts.
 const REMEMBERED: u64 = 24 * 3600;
 
-/// Why a token enrols nobody. The server says so to the agent, whose owner can act on it.
+/// Why a token enrols nobody. The server sends this to the agent, whose owner can act on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No such token, or one that was forgotten long after its end.
+    /// The token is unknown, or was forgotten long after it expired.
     #[error("this server did not issue the token: check that the join string is of this server, or issue a new one")]
     Unknown,
-    /// The token is of another agent.
+    /// The token was issued for another agent.
     #[error("the token was issued for another agent than {0}: issue a join string for {0}")]
     OtherAgent(AgentName),
-    /// Its tokens were revoked.
+    /// The tokens of the agent were revoked.
     #[error("the token of agent {0} was revoked: issue a new join string")]
     Revoked(AgentName),
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token of agent {0} has expired: issue a new join string, and check the clock of the server")]
     Expired(AgentName),
-    /// It has enrolled as many agents as it may.
+    /// The token has enrolled as many agents as it may.
     #[error(
         "the token of agent {0} was redeemed before, with another key: issue a new join string, and if nobody you know \
          redeemed it, revoke the agent"
@@ -51,7 +52,7 @@ pub enum IssueError {
         most = ENTRIES
     )]
     Full,
-    /// Not a number of redemptions.
+    /// The number of redemptions is not allowed.
     #[error("a token is redeemed 1 to {most} times, not {0}", most = REDEMPTIONS)]
     Redemptions(u32),
     /// The same token was issued before.
@@ -63,14 +64,14 @@ pub enum IssueError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    /// What an agent becomes with the token.
+    /// The identity that the token gives.
     identity: AgentIdentity,
-    /// The root that signs whom it enrols.
+    /// The root that signs the agents that the token enrols.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     root: Option<Fingerprint>,
-    /// Fingerprint of the token, which itself is kept nowhere.
+    /// Fingerprint of the token. The token itself is never stored.
     token: Fingerprint,
-    /// How many more agents it enrols.
+    /// How many more agents the token enrols.
     redemptions_left: u32,
     /// Until when, seconds since 1970.
     expires: u64,
@@ -80,33 +81,34 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether it is not over. One that would count for longer than any may was issued while the clock was ahead.
+    /// Whether the token is still valid. A token whose expiry is further away than the limit was issued while the clock
+    /// was ahead, and does not count.
     fn counts(&self, now: u64) -> bool {
         self.expires > now && self.expires - now <= LONGEST
     }
 }
 
-/// What a token was good for.
+/// What a redeemed token grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What the certificate says.
+    /// The identity for the certificate.
     pub identity: AgentIdentity,
-    /// Whether the same key redeemed the token before, so that nothing changed in the ledger.
+    /// Whether the same key redeemed the token before, in which case the ledger did not change.
     pub again: bool,
 }
 
 /// The tokens of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Fingerprint of the root that signs. Absent: no server has told it yet.
+    /// Fingerprint of the root that signs. Absent until a server has reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     root: Option<Fingerprint>,
     entries: Vec<Entry>,
 }
 
 impl Ledger {
-    /// Takes the root that signs now. Nobody trusts whom another root has enrolled: they count no longer, unless that root
-    /// is restored. Returns whether there are tokens and the root before was another one.
+    /// Sets the root that signs now. Nobody trusts agents that another root enrolled: they no longer count, unless that
+    /// root is restored. Returns whether the ledger has tokens and the root has changed.
     pub fn set_root(&mut self, root: Fingerprint) -> bool {
         let before = self.root.replace(root).unwrap_or(root);
         for entry in &mut self.entries {
@@ -115,8 +117,9 @@ impl Ledger {
         before != root && !self.entries.is_empty()
     }
 
-    /// Keeps a token that makes as many as `redemptions` agents to `identity`, until `expires`, seconds since 1970. If
-    /// the ledger is full, the token that is over since the longest gives way, and first one that enrolled nobody.
+    /// Issues a token that enrols up to `redemptions` agents as `identity`, until `expires`, seconds since 1970. If the
+    /// ledger is full, an expired or revoked token gives way: one that enrolled nobody before others, and of these the
+    /// one with the earliest expiry.
     pub fn issue(
         &mut self,
         identity: AgentIdentity,
@@ -156,7 +159,7 @@ impl Ledger {
     /// Redeems a token for `agent`, whose request for a certificate is signed by the key with the fingerprint `key`.
     ///
     /// An agent that lost the answer asks again with the same key and gets the same grant until the token expires. The
-    /// request proves possession of the key, so the token is worth nothing to whoever finds it later.
+    /// request proves possession of the key, so a token that leaks after its redemption is worthless.
     pub fn redeem(
         &mut self,
         token: &Fingerprint,
@@ -194,8 +197,8 @@ impl Ledger {
         live
     }
 
-    /// Forgets the tokens that are over for longer than a day, and those of a clock that was ahead, other than those that
-    /// enrolled somebody as `identity`.
+    /// Forgets tokens that expired or were revoked more than a day ago, and tokens of a clock that was ahead. Keeps the
+    /// tokens that enrolled an agent as `identity`.
     pub fn prune(&mut self, identity: &AgentIdentity, now: u64) {
         self.entries.retain(|entry| {
             let counts = entry.identity == *identity && !entry.keys.is_empty();
@@ -204,13 +207,13 @@ impl Ledger {
         });
     }
 
-    /// How many agents have enrolled as `identity` and with the present root, with tokens that are kept.
+    /// How many agents have enrolled as `identity` under the present root. Counts only tokens that are kept.
     pub fn enrolled(&self, identity: &AgentIdentity) -> usize {
         let counts = |entry: &&Entry| entry.identity == *identity && entry.root == self.root;
         self.entries.iter().filter(counts).map(|entry| entry.keys.len()).sum()
     }
 
-    /// Whether a token still makes an agent to `identity` at `now`.
+    /// Whether a token can still enrol an agent as `identity` at `now`.
     pub fn is_live(&self, token: &Fingerprint, identity: &AgentIdentity, now: u64) -> bool {
         let entry = self.find(token).and_then(|at| self.entries.get(at));
         entry.is_some_and(|entry| {
@@ -218,7 +221,7 @@ impl Ledger {
         })
     }
 
-    /// How many tokens are kept, those that are over included.
+    /// How many tokens are kept, expired and revoked ones included.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -228,7 +231,7 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    /// The place of a token. Every entry is compared, and each in the same time, so that time tells nothing.
+    /// The index of a token. Every entry is compared, each in constant time, so that timing reveals nothing.
     fn find(&self, token: &Fingerprint) -> Option<usize> {
         let mut found = None;
         for (at, entry) in self.entries.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What stands on a carrier: frames of a header of 16 bytes and a payload, all numbers big-endian.
+//! The frames on a carrier. A frame is a header of 16 bytes and a payload; all numbers are big-endian.
 //!
 //! ```text
 //! kind u8 | flags u8 | length u16 | stream u32 | offset u64 | payload
@@ -12,21 +12,21 @@ pub const HEADER: usize = 16;
 pub const MAX_PAYLOAD: usize = 16_384 - HEADER;
 /// The longest datagram: what UDP over IPv4 can carry.
 pub const MAX_DATAGRAM: usize = 65_507;
-/// The longest payload of [`Kind::Hello`]: what an endpoint keeps of a peer before it knows who that is.
+/// The longest payload of [`Kind::Hello`]: what an endpoint buffers for a peer that it does not know yet.
 pub(crate) const MAX_HELLO: usize = 4096;
-/// The longest payload of [`Kind::Enrol`]: what a server keeps of a stranger.
+/// The longest payload of [`Kind::Enrol`]: what a server buffers for a stranger.
 pub(crate) const MAX_ENROL: usize = 5 * 1024;
 /// On data: the direction ends after the payload. On [`Kind::Resume`]: no entries follow.
 pub(crate) const FINAL: u8 = 1;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// What the sender has received of each of its streams; the first frames on a carrier.
     Resume = 1,
     /// Asks the peer to connect a new stream to a target.
     Open = 2,
-    /// The target is connected; `offset` is the credit of the opener.
+    /// The target is connected; `offset` is the credit of the end that opened the stream.
     Opened = 3,
     /// The target is not connected, and the payload says why.
     Refused = 4,
@@ -52,10 +52,10 @@ pub enum Kind {
     Enrol = 14,
     /// Answers [`Kind::Enrol`].
     Certificate = 15,
-    /// A kind of a later version that the receiver may ignore: 128 and above.
+    /// A kind of a later version, 128 or above, which the receiver may ignore.
     Ignored = 128,
-    /// The other endpoints of the server, and the sidecars, where they have changed since [`Kind::Welcome`]. An agent may
-    /// ignore it.
+    /// The other endpoints of the server, and the sidecars, when they have changed since [`Kind::Welcome`]. An agent
+    /// may ignore it.
     Peers = 129,
 }
 
@@ -93,21 +93,21 @@ impl Kind {
     }
 }
 
-/// Bytes that are no frame of this protocol.
+/// Why bytes are not a frame of this protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// No such kind.
+    /// The kind is unknown.
     #[error("a frame has the kind {0}, which this version does not know")]
     Kind(u8),
-    /// Longer than the kind allows.
+    /// The frame is longer than its kind allows.
     #[error("a frame of {length} bytes is longer than the {bound} that its kind allows")]
     Length {
-        /// What the header says.
+        /// The length in the header.
         length: usize,
-        /// What is allowed.
+        /// The most that is allowed.
         bound: usize,
     },
-    /// The payload is not what the kind says.
+    /// The payload does not match the kind.
     #[error("the payload of a frame of the kind {0:?} cannot be read")]
     Payload(Kind),
 }
@@ -115,20 +115,20 @@ pub enum Malformed {
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// What the frame is.
+    /// The kind of the frame.
     pub kind: Kind,
     /// See [`FINAL`].
     pub flags: u8,
     /// Bytes of payload.
     pub length: usize,
-    /// The stream or flow, 0 for the session.
+    /// The stream or flow; 0 for the session.
     pub stream: u32,
-    /// An absolute position, or what the kind says.
+    /// An absolute position, or what the kind defines.
     pub offset: u64,
 }
 
-/// Takes the first frame of `bytes`, or nothing while it is not complete. A length beyond the bound
-/// is refused before the payload has come.
+/// Takes the first frame of `bytes`, or nothing while it is incomplete. A length beyond the bound is refused before the
+/// payload arrives.
 pub(crate) fn split(bytes: &[u8]) -> Result<Option<(Header, &[u8])>, Malformed> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Ok(None);

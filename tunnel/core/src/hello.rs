@@ -1,4 +1,4 @@
-//! What two ends say on a carrier before its frames count: who dials, and whether it may.
+//! What both ends of a carrier say before its frames count: who dials, and whether it is admitted.
 //!
 //! ```text
 //! HELLO    lowest u16 | highest u16 | boot [16] | epoch u64 | instance | program | count u8 | (boot [16] | epoch u64)...
@@ -7,8 +7,8 @@
 //! REFUSED  reason u8 | detail
 //! ```
 //!
-//! Each is the payload of one frame of stream 0, numbers are big-endian, and a text has its length in one byte before
-//! it. Bytes after the ones that this version knows are of a later one, and are ignored.
+//! Each is the payload of one frame of stream 0. Numbers are big-endian, and a text is preceded by its length in one
+//! byte. A receiver ignores bytes after the fields that it knows: a later version sent them.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -25,18 +25,18 @@ pub use self::named::Named;
 
 /// The versions of the protocol that this program speaks.
 pub const VERSIONS: RangeInclusive<u16> = 1..=1;
-/// Longest version of a program.
+/// The longest version string of a program.
 pub const MAX_PROGRAM: usize = 64;
-/// Most sessions that one agent names, and has with endpoints; as many more with sidecars.
+/// The most sessions that one agent names and has with endpoints. It may have as many with sidecars.
 pub const MAX_SESSIONS: usize = 64;
-/// Most other endpoints that an endpoint names.
+/// The most other endpoints that an endpoint names.
 pub const MAX_PEERS: usize = 64;
 
-/// Names one run of a process, by chance.
+/// Identifies one run of a process; random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boot(pub [u8; 16]);
 
-/// Names one of the processes that share the identity of an agent: one label of DNS.
+/// Identifies one of the processes that share the identity of an agent: one DNS label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(String);
 
@@ -58,12 +58,12 @@ impl fmt::Display for Instance {
     }
 }
 
-/// Names a session between an agent and an endpoint, within one run of the agent.
+/// Identifies a session between an agent and an endpoint, within one run of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionName {
     /// The run of the endpoint.
     pub endpoint: Boot,
-    /// The epoch of the first connection. An endpoint that has begun another session since cannot take it for this one.
+    /// The epoch of the first connection. It tells the session from an earlier one with the same endpoint.
     pub born: u64,
 }
 
@@ -74,19 +74,18 @@ pub struct Hello {
     pub versions: RangeInclusive<u16>,
     /// The run of the agent.
     pub boot: Boot,
-    /// Higher than that of any connection that this run of the agent has begun before, to whichever endpoint.
+    /// Higher than the epoch of any earlier connection of this run, to any endpoint.
     pub epoch: u64,
-    /// Which of the agent's processes.
+    /// Which of the agent's processes dials.
     pub instance: Instance,
-    /// The version of the agent's program, for people; at most [`MAX_PROGRAM`] visible characters of ASCII.
+    /// The version of the agent's program, for people; at most [`MAX_PROGRAM`] printable ASCII characters.
     pub program: String,
-    /// The sessions that the agent has, with whichever endpoints, or with the sidecar that is dialled; at most
-    /// [`MAX_SESSIONS`].
+    /// The sessions that the agent has with endpoints, or with the sidecar that it dials; at most [`MAX_SESSIONS`].
     pub sessions: Vec<SessionName>,
 }
 
 impl Hello {
-    /// The frame.
+    /// Encodes the frame.
     pub fn frame(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         payload.extend_from_slice(&self.versions.start().to_be_bytes());
@@ -105,8 +104,8 @@ impl Hello {
         framed(Kind::Hello, &payload)
     }
 
-    /// Reads the first frame of `bytes`, and tells its length; nothing while it is not complete. Any other frame is
-    /// refused before its payload has come.
+    /// Reads the first frame of `bytes` and returns it with its length, or `None` while it is incomplete. Any other
+    /// frame is refused before its payload arrives.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some((header, payload)) = first(bytes, &[Kind::Hello])? else { return Ok(None) };
         let hello = Self::decode(payload).ok_or(Malformed::Payload(Kind::Hello))?;
@@ -141,16 +140,16 @@ pub fn agree(theirs: &RangeInclusive<u16>) -> Option<u16> {
 pub struct Welcome {
     /// The version of the protocol that both ends speak from here on.
     pub version: u16,
-    /// Who answers.
+    /// The endpoint that answers.
     pub endpoint: EndpointId,
     /// The run of the endpoint.
     pub boot: Boot,
-    /// The session that the agent named goes on. Otherwise a new one begins, and the endpoint has no other of this
-    /// agent's run.
+    /// Whether the session that the agent named resumes. Otherwise a new session begins, and the endpoint has no other
+    /// session of this run of the agent.
     pub resumed: bool,
     /// How often the endpoint probes its carriers, in seconds.
     pub heartbeat: u16,
-    /// Others that the agent may dial.
+    /// Other endpoints and sidecars that the agent may dial.
     pub named: Named,
 }
 
@@ -187,11 +186,11 @@ impl Welcome {
 pub enum Denial {
     /// The ends have no version of the protocol in common.
     Version = 1,
-    /// A later connection of this run of the agent was there.
+    /// A later connection of this run was admitted.
     Stale = 2,
-    /// A later run of the same instance was there.
+    /// A later run of the same instance was admitted.
     Superseded = 3,
-    /// The agent has as many instances as it may have.
+    /// The agent has its maximum of instances connected.
     Instances = 4,
     /// The agent is suspended.
     Suspended = 5,
@@ -199,11 +198,11 @@ pub enum Denial {
     Revoked = 6,
     /// The endpoint does not know the agent.
     Unknown = 7,
-    /// The endpoint serves as many instances as it may.
+    /// The endpoint serves its maximum of instances.
     Full = 8,
     /// The endpoint is about to stop.
     Draining = 9,
-    /// Anything else, also what a later version may say.
+    /// Any other reason, including reasons of later versions.
     Other = 10,
 }
 
@@ -238,7 +237,7 @@ impl Denial {
         }
     }
 
-    /// Whether the endpoint that says so has no session of the agent, so that its streams are over.
+    /// Whether an endpoint that gives this reason has no session of the agent, so that the streams have ended.
     pub const fn ends_session(self) -> bool {
         !matches!(self, Self::Version | Self::Stale | Self::Other)
     }
@@ -271,7 +270,7 @@ impl Denied {
     }
 }
 
-/// What an endpoint says to a [`Hello`].
+/// The answer of an endpoint to a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Frames of the session follow.
@@ -281,7 +280,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The frame.
+    /// Encodes the frame.
     pub fn frame(&self) -> Vec<u8> {
         match self {
             Self::Welcome(welcome) => framed(Kind::Welcome, &welcome.encode()),
@@ -289,8 +288,8 @@ impl Answer {
         }
     }
 
-    /// Reads the first frame of `bytes`, and tells its length; nothing while it is not complete. Any other frame is
-    /// refused before its payload has come.
+    /// Reads the first frame of `bytes` and returns it with its length, or `None` while it is incomplete. Any other
+    /// frame is refused before its payload arrives.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some((header, payload)) = first(bytes, &[Kind::Welcome, Kind::Refused])? else { return Ok(None) };
         let answer = match header.kind {
@@ -302,7 +301,7 @@ impl Answer {
     }
 }
 
-/// Takes the first frame of `bytes`, and refuses another one by its first byte.
+/// Takes the first frame of `bytes`. Refuses a frame of another kind by its first byte.
 pub(crate) fn first<'a>(bytes: &'a [u8], expected: &[Kind]) -> Result<Option<(Header, &'a [u8])>, Violation> {
     let kind = bytes.first().map(|byte| Kind::of(*byte)).transpose()?;
     match kind.filter(|kind| !expected.contains(kind)) {
@@ -317,7 +316,7 @@ pub(crate) fn framed(kind: Kind, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Texts are valid where they were made: at most 253 bytes.
+/// Appends a text. Texts were validated where they were made: at most 253 bytes.
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.push(count(text.len()));
     out.extend_from_slice(text.as_bytes());
@@ -332,7 +331,7 @@ pub(crate) fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
     std::str::from_utf8(reader.bytes(length)?).ok()
 }
 
-/// The beginning of a text, cut between characters.
+/// The beginning of a text, cut at a character boundary.
 pub(crate) fn shortened(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
@@ -341,7 +340,7 @@ pub(crate) fn shortened(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// A text of the other end, without what would change a terminal.
+/// A text of the other end, unless it has characters that could control a terminal.
 pub(crate) fn plain(text: &[u8], most: usize) -> Option<String> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= most)?;
     Some(text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect())

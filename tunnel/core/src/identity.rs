@@ -1,4 +1,4 @@
-//! Who is who in a tunnel: the names in certificates, fingerprints, and when a certificate is renewed.
+//! Identities in a tunnel: names in certificates, fingerprints, and when a certificate is renewed.
 
 use std::{fmt, hint::black_box, str::FromStr, time::Duration};
 
@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 #[cfg(test)]
 mod tests;
 
-/// Longest namespace, name and id of an endpoint: one label of DNS.
+/// The longest namespace, name or id of an endpoint: one DNS label.
 pub const LABEL: usize = 63;
 /// Longest uid of an agent.
 pub const UID: usize = 64;
-/// Server name of a dial that accepts any endpoint. Names under `.invalid` never resolve, so this is nobody's host.
+/// Server name of a dial that accepts any endpoint. Names under `.invalid` never resolve, so no host has this name.
 pub const ANY_ENDPOINT: &str = "portlane-tunnel.invalid";
 
 /// Shortest pause between two attempts to renew a certificate, seconds.
@@ -24,10 +24,10 @@ const LONGEST_PAUSE: u64 = 3600;
 const AGENT: &str = "portlane://agent/";
 const ENDPOINT: &str = "portlane://tunnel-endpoint/";
 const SIDECAR: &str = "portlane://tunnel-sidecar/";
-/// Precedes [`ANY_ENDPOINT`] and a dot in the server name of a sidecar, after its id.
+/// Stands between the id of a sidecar and [`ANY_ENDPOINT`] in a server name.
 const OF_SIDECAR: &str = ".sidecar";
 
-/// A name that cannot be used.
+/// Why a name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a label.
@@ -36,7 +36,7 @@ pub enum NameError {
          both ends"
     )]
     Label {
-        /// What the text should name.
+        /// What the text is the name of.
         what: &'static str,
         /// The text, shortened.
         text: String,
@@ -55,7 +55,7 @@ pub enum NameError {
     Fingerprint(String),
 }
 
-/// What of a stranger's text an error repeats.
+/// The part of a stranger's text that an error repeats.
 fn short(text: &str) -> String {
     text.chars().take(128).collect()
 }
@@ -99,8 +99,8 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// What the certificate of an agent says. The uid tells an agent from a later one of the same name, and a raised
-/// rotation makes earlier certificates of the agent worthless.
+/// The identity in the certificate of an agent. The uid tells the agent from a later agent of the same name, and a
+/// raised rotation revokes earlier certificates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AgentIdentity {
@@ -168,7 +168,7 @@ impl From<AgentIdentity> for String {
     }
 }
 
-/// The id of a process that agents dial.
+/// The id of an endpoint: a process that agents dial.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(String);
 
@@ -217,7 +217,7 @@ pub enum Dial {
 }
 
 impl Dial {
-    /// The server name, a name of DNS.
+    /// The server name, a DNS name.
     pub fn server_name(&self) -> String {
         match self {
             Self::Any => ANY_ENDPOINT.to_owned(),
@@ -226,7 +226,7 @@ impl Dial {
         }
     }
 
-    /// Reads a server name. Absent: the client dials no tunnel.
+    /// Reads a server name. `None`: the client does not dial a tunnel.
     pub fn from_server_name(name: &str) -> Option<Self> {
         match name.strip_suffix(ANY_ENDPOINT)? {
             "" => Some(Self::Any),
@@ -240,7 +240,7 @@ impl Dial {
         }
     }
 
-    /// Reads the URI of a certificate: the dial that accepts this endpoint, or this sidecar, and no other.
+    /// Reads the URI of a certificate. Returns the dial that accepts only its owner.
     pub fn from_uri(uri: &str) -> Result<Self, NameError> {
         match uri.strip_prefix(SIDECAR) {
             Some(id) => EndpointId::new(id).map(Self::Sidecar),
@@ -248,8 +248,8 @@ impl Dial {
         }
     }
 
-    /// Whether it accepts the one whose certificate has the URI of `found`. Sidecars are in pods of anybody who may use
-    /// the server, so none of them stands in for the server.
+    /// Whether this dial accepts the owner of a certificate with the URI of `found`. A sidecar never stands in for the
+    /// server: anybody who may use the server can run one.
     pub fn accepts(&self, found: &Self) -> bool {
         match self {
             Self::Any => matches!(found, Self::Endpoint(_)),
@@ -257,7 +257,7 @@ impl Dial {
         }
     }
 
-    /// The id that is dialled.
+    /// The id that this dial asks for.
     pub fn id(&self) -> Option<&EndpointId> {
         match self {
             Self::Any => None,
@@ -291,7 +291,7 @@ impl Fingerprint {
         &self.0
     }
 
-    /// Whether both are equal, in a time that does not tell where they differ.
+    /// Whether both are equal, in constant time.
     pub fn same(&self, other: &Self) -> bool {
         let difference = self.0.iter().zip(&other.0).fold(0_u8, |all, (one, other)| black_box(all | (one ^ other)));
         difference == 0
@@ -333,18 +333,18 @@ impl From<Fingerprint> for String {
     }
 }
 
-/// Why a certificate does not count now.
+/// Why a certificate is not valid now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValidityError {
-    /// Its time has not begun.
+    /// Its lifetime has not begun.
     #[error("is not valid for another {0}")]
     NotYet(Span),
-    /// Its time is over.
+    /// It has expired.
     #[error("expired {0} ago")]
     Expired(Span),
 }
 
-/// Seconds, for people.
+/// A number of seconds, printed for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub u64);
 
@@ -360,7 +360,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// Whether a certificate with these bounds counts now. All are seconds since 1970.
+/// Whether a certificate with this lifetime is valid now. All times are seconds since 1970.
 pub fn check_validity(not_before: u64, not_after: u64, now: u64) -> Result<(), ValidityError> {
     if now < not_before {
         Err(ValidityError::NotYet(Span(not_before - now)))
@@ -371,14 +371,14 @@ pub fn check_validity(not_before: u64, not_after: u64, now: u64) -> Result<(), V
     }
 }
 
-/// Whether the certificate should be replaced: half of its lifetime is over. All are seconds since 1970.
+/// Whether the certificate should be renewed: half of its lifetime is over. All times are seconds since 1970.
 pub fn renewal_due(not_before: u64, not_after: u64, now: u64) -> bool {
     now >= not_before.saturating_add(not_after.saturating_sub(not_before) / 2)
 }
 
-/// When to ask for the next certificate, in seconds since 1970. Each time after the first is `failed`, when the last
-/// attempt came to nothing. `chance` is from 0 up to, but not including, 1, and spreads agents that enrolled together:
-/// over a sixteenth of the lifetime, and later over half of the pause, which is an eighth of the time that is left.
+/// When to ask for the next certificate, in seconds since 1970. `failed` is the time of the last failed attempt, if
+/// there was one. `chance`, from 0 up to but not including 1, spreads agents that enrolled together: over a sixteenth
+/// of the lifetime at first, and after a failure over half of the pause, which is an eighth of the time left.
 pub fn renew_at(not_before: u64, not_after: u64, failed: Option<u64>, chance: f64) -> u64 {
     let part = |of: u64| Duration::from_secs(of).mul_f64(chance.clamp(0.0, 1.0)).as_secs();
     if let Some(failed) = failed {

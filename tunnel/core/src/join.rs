@@ -1,4 +1,4 @@
-//! The join string: everything that an agent needs to enrol, as one word.
+//! The join string: everything that an agent needs to enrol, in one word.
 //!
 //! ```text
 //! portlane-join-1.BASE64URL
@@ -7,8 +7,8 @@
 //! namespace | name | count of addresses u8 | (host | port u16)... | first 4 bytes of the SHA-256 of the rest
 //! ```
 //!
-//! Numbers are big-endian, and a text has its length in one byte before it. The length comes first, so that a string
-//! that was cut is told from one that was changed.
+//! Numbers are big-endian, and a text is preceded by its length in one byte. The length of the whole comes first: it
+//! tells a truncated string from a changed one.
 
 use std::{
     fmt,
@@ -33,41 +33,41 @@ const FAMILY: &str = "portlane-join-";
 const VERSION: &str = "1";
 /// Longest host.
 const HOST: usize = 253;
-/// Bytes of the length with its check.
+/// Bytes of the length and its check.
 const HEADER: usize = 3;
 /// Bytes of the checksum.
 const CHECKSUM: usize = 4;
 
-/// Why a text is no join string, or why none can be made.
+/// Why a text is not a join string, or why no join string can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// Something else.
+    /// The text is something else.
     #[error("this is no join string: a join string begins with \"portlane-join-\"; copy it from where it was issued")]
     Foreign,
-    /// The end is missing.
+    /// The end of the string is missing.
     #[error("the join string is cut off: copy it again, as one word to its end")]
     Cut,
-    /// A space, a line break or another character that does not belong there.
+    /// The string has a space, a line break or another foreign character.
     #[error("character {0} does not belong into a join string: copy it as one word, without spaces and line breaks")]
     Character(usize),
     /// The checksum does not match.
     #[error("the join string is damaged, a character was changed or added: copy it again")]
     Damaged,
-    /// A version that this program does not know.
+    /// The string has a version that this program does not know.
     #[error("the join string has version {0}, and this agent reads version 1: install a newer portlane here")]
     Newer(u32),
     /// The string is whole, but its content is not valid.
     #[error("the {0} in the join string is not valid: issue a new join string on the server")]
     Content(&'static str),
-    /// No address, or too many.
+    /// There is no address, or too many.
     #[error("a join string has 1 to 8 addresses, not {0}: advertise fewer addresses of the server")]
     Addresses(usize),
-    /// The addresses do not fit.
+    /// The addresses are too long for a join string.
     #[error("the join string would have {0} characters, and 1024 are allowed: advertise fewer or shorter addresses")]
     TooLong(usize),
 }
 
-/// A text that is no address.
+/// A text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address of a tunnel server: write host:port, and an IPv6 address as [address]:port")]
 pub struct AddressError(String);
@@ -80,7 +80,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address of a host, which is a name or an IP address without brackets.
+    /// The address of a host: a name, or an IP address without brackets.
     pub fn new(host: &str, port: u16) -> Result<Self, AddressError> {
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -94,7 +94,7 @@ impl Address {
         Ok(Self { host: host.to_owned(), port })
     }
 
-    /// The host, an IPv6 address without brackets.
+    /// The host; an IPv6 address has no brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -129,12 +129,12 @@ impl FromStr for Address {
     }
 }
 
-/// A secret that is worth one enrolment, or as many as its ledger allows. It is printed nowhere.
+/// A secret that is worth one enrolment, or as many as its ledger allows. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// A token of these bytes, which nobody must be able to guess.
+    /// A token of these bytes, which must be unpredictable.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -155,7 +155,7 @@ impl Token {
         <[u8; 32]>::try_from(bytes).ok().map(Self)
     }
 
-    /// What a server keeps of a token.
+    /// The fingerprint of the token, which is all that a server keeps of it.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.0)
     }
@@ -178,7 +178,7 @@ pub struct JoinString {
 }
 
 impl JoinString {
-    /// A join string for `agent`, which trusts the root certificate with the fingerprint `root`. It can be used until
+    /// A join string for `agent` that pins the root certificate with the fingerprint `root`. It is valid until
     /// `expires`, seconds since 1970.
     pub fn new(
         addresses: Vec<Address>,
@@ -195,7 +195,7 @@ impl JoinString {
         if length > LONGEST { Err(JoinError::TooLong(length)) } else { Ok(made) }
     }
 
-    /// Reads a join string. Space around it is ignored.
+    /// Reads a join string. Surrounding white space is ignored.
     pub fn parse(text: &str) -> Result<Self, JoinError> {
         let text = text.trim();
         let Some(rest) = text.strip_prefix(FAMILY) else {
@@ -243,7 +243,7 @@ impl JoinString {
         Ok(Self { addresses, root, agent, expires, token })
     }
 
-    /// The join string. It holds the token: it belongs into a Secret or a terminal, and into no log.
+    /// Encodes the join string. It holds the token: it belongs in a Secret or a terminal, never in a log.
     pub fn encode(&self) -> String {
         let mut bytes = vec![0_u8; HEADER];
         bytes.extend(self.root.as_bytes());
@@ -265,7 +265,7 @@ impl JoinString {
         format!("{FAMILY}{VERSION}.{}", BASE64URL_NOPAD.encode(&bytes))
     }
 
-    /// Where the server is reached, in the order in which to try.
+    /// The addresses of the server, in the order in which to try them.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
@@ -280,7 +280,7 @@ impl JoinString {
         &self.agent
     }
 
-    /// Until when, in seconds since 1970.
+    /// When the join string expires, in seconds since 1970.
     pub fn expires(&self) -> u64 {
         self.expires
     }
@@ -290,7 +290,7 @@ impl JoinString {
         &self.token
     }
 
-    /// Whether the time of the join string is over.
+    /// Whether the join string has expired.
     pub fn expired(&self, now: u64) -> bool {
         now >= self.expires
     }
@@ -311,7 +311,7 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-/// A typing error in the length must not make a damaged string look like one that was cut.
+/// The check of the length. Without it, a typing error in the length would make a damaged string look truncated.
 fn check(length: [u8; 2]) -> u8 {
     !(length[0] ^ length[1])
 }
@@ -321,7 +321,7 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     [one, two, three, four]
 }
 
-/// The bytes before the checksum of a string that is whole.
+/// Decodes a complete string to the bytes before its checksum.
 fn decode(body: &str) -> Result<Vec<u8>, JoinError> {
     let bytes = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| JoinError::Damaged);
     let head = bytes(body.get(..4).ok_or(JoinError::Cut)?)?;

@@ -1,13 +1,12 @@
-//! Streams that survive the connection under them.
+//! Streams that survive the loss of the connection under them.
 //!
-//! A [`Session`] holds the streams between two ends. A *carrier*, one TLS connection at a time,
-//! moves its frames. When a carrier is lost, the streams wait; on the next one each end first says
-//! what it has received, and the other sends the rest again. Positions are absolute, so that
-//! nothing is lost and nothing comes twice.
+//! A [`Session`] holds the streams between two ends. A *carrier*, one TLS connection at a time, moves its frames. When
+//! a carrier is lost, the streams wait. On the next carrier each end first says what it has received, and the other end
+//! resends the rest. Positions are absolute, so nothing is lost and nothing is delivered twice.
 //!
-//! The crate is pure: bytes and the time are arguments, and what is to be done is asked for. Time is
-//! a [`Duration`](std::time::Duration) since any fixed start, from a clock that does not jump.
-//! [ADR 0074](../../../docs/adr/0074-streams-outlive-their-carrier.md) has the reasons.
+//! The crate is pure: bytes and the time are arguments, and callers carry out its decisions. Time is a
+//! [`Duration`](std::time::Duration) since any fixed start, from a monotonic clock. [ADR
+//! 0074](../../../docs/adr/0074-streams-outlive-their-carrier.md) has the reasons.
 
 pub mod allow;
 mod backlog;

@@ -1,28 +1,28 @@
-//! What one session may hold.
+//! The bounds of one session.
 
 use std::time::Duration;
 
-/// The credit of an opener before its stream is answered, and the smallest window.
+/// The credit of the end that opened a stream before the answer, and the smallest window.
 pub(crate) const EARLY_CREDIT: u64 = 16 * 1024;
 /// The window of a new stream while memory is plenty.
 pub(crate) const FIRST_WINDOW: u64 = 64 * 1024;
-/// What a datagram that waits costs beside its bytes, so that empty ones are bounded too.
+/// The cost of a waiting datagram beside its bytes, which bounds empty datagrams too.
 pub(crate) const DATAGRAM_COST: usize = 64;
-/// Datagrams that wait for one flow's reader.
+/// Most bytes of datagrams that wait for the reader of one flow.
 pub(crate) const FLOW_BYTES: usize = 128 * 1024;
-/// Datagrams that wait for the carrier.
+/// Most bytes of datagrams that wait for the carrier.
 pub(crate) const LANE_BYTES: usize = 256 * 1024;
-/// A datagram that waited for longer is dropped.
+/// A datagram that waits for longer is dropped.
 pub(crate) const LANE_AGE: Duration = Duration::from_millis(100);
-/// A peer hears within this time what was received.
+/// The longest delay of an acknowledgement.
 pub(crate) const ACK_DELAY: Duration = Duration::from_millis(50);
 
-/// A window of which half is used within this time is too small, however short a round trip is: two programs that take
-/// turns on one CPU would wake each other for every few frames.
+/// A window of which half is used within this time is too small, however short the round trip is: two programs that
+/// share one CPU would otherwise wake each other for every few frames.
 pub(crate) const QUICK: Duration = Duration::from_millis(1);
 
-/// Bytes that are promised to the peer, and bytes kept for sending again, in a session with a sidecar. A sidecar has
-/// little memory, and an agent has sessions with many.
+/// Bytes granted to the peer, and bytes kept for resending, in a session with a sidecar. A sidecar has little memory,
+/// and an agent has sessions with many sidecars.
 const SIDECAR_MEMORY: u64 = 4 * 1024 * 1024;
 
 /// The bounds of a session.
@@ -30,20 +30,20 @@ const SIDECAR_MEMORY: u64 = 4 * 1024 * 1024;
 pub struct Limits {
     /// Streams and flows at once.
     pub streams: usize,
-    /// Requests that are not answered yet, of each end.
+    /// Unanswered requests of each end.
     pub unanswered: usize,
     /// The largest window of a stream, in bytes.
     pub window: u64,
-    /// Bytes that are promised to the peer, and bytes kept for sending again: each at most so many. Blocks that hold bytes
-    /// are at most four times as large as what is in them.
+    /// Bytes granted to the peer, and bytes kept for resending: at most this many of each. Blocks are at most four
+    /// times as large as the bytes in them.
     pub memory: u64,
-    /// Datagrams that wait for their readers, in bytes; each counts 64 more.
+    /// Bytes of datagrams that wait for their readers. Each datagram counts 64 more.
     pub datagrams: usize,
     /// How often a carrier is probed.
     pub heartbeat: Duration,
-    /// A carrier without a sign of life for so long is lost.
+    /// A carrier that is silent for this long is lost.
     pub dead_after: Duration,
-    /// Streams without a carrier for so long are given up.
+    /// Streams that have no carrier for this long are given up.
     pub grace: Duration,
 }
 

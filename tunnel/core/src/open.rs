@@ -1,11 +1,11 @@
-//! What asks for a stream, and what refuses one.
+//! The request for a stream, and its refusal.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::frame::Reader;
 
-/// The longest name of a host, as DNS has it.
+/// The longest host name, as in DNS.
 pub const MAX_HOST: usize = 253;
 /// The longest text of a refusal.
 pub const MAX_DETAIL: usize = 256;
@@ -43,9 +43,9 @@ impl fmt::Display for Target {
 /// The request for a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Where to.
+    /// The target.
     pub target: Target,
-    /// Whose connection it is, for logs and PROXY headers at the far end.
+    /// The address of the client, for logs and PROXY headers at the far end.
     pub source: Option<SocketAddr>,
 }
 
@@ -78,7 +78,7 @@ impl Open {
         out
     }
 
-    /// Bytes after the ones that this version knows are of a later one, and are ignored.
+    /// Decodes a request. Bytes after the fields that this version knows are ignored: a later version sent them.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let mut reader = Reader(payload);
         let protocol = match reader.u8()? {
@@ -110,11 +110,11 @@ impl Open {
 /// Why a target is not connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A list at the far end does not have it.
+    /// A list at the far end does not allow the target.
     NotAllowed = 1,
-    /// The name has no address.
+    /// The name does not resolve.
     UnknownName = 2,
-    /// The connection was refused, or the network says that there is no way.
+    /// The connection was refused, or there is no route.
     Unreachable = 3,
     /// The target did not answer in time.
     TimedOut = 4,
@@ -122,16 +122,16 @@ pub enum Reason {
     Full = 5,
     /// The far end is about to stop.
     Draining = 6,
-    /// Anything else, also what a later version may say.
+    /// Any other reason, including reasons of later versions.
     Other = 7,
 }
 
-/// The answer that a target is not connected.
+/// The answer that a target was not connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of failure.
     pub reason: Reason,
-    /// What a person should read; at most [`MAX_DETAIL`] bytes.
+    /// The message for a person; at most [`MAX_DETAIL`] bytes.
     pub detail: String,
 }
 

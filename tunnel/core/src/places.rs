@@ -1,8 +1,9 @@
 //! Which endpoints an agent dials, and when.
 //!
-//! An agent has a session with each endpoint that it knows of, up to a bound, and with each sidecar, up to another one. It
-//! dials an endpoint again by its id, and any endpoint while none takes its streams and those that it knows do not answer,
-//! whatever sidecars do: they tell it of nobody. Pure: the time since any fixed start, and chance, are arguments.
+//! An agent has a session with each endpoint that it knows of, up to a bound, and with each sidecar, up to another
+//! bound. It dials a known endpoint by its id. It dials any endpoint while no session takes streams and the known
+//! endpoints do not answer; sessions with sidecars do not count, because sidecars name no endpoints. Pure: the time
+//! since any fixed start, and randomness, are arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,13 +14,14 @@ use crate::identity::{Dial, EndpointId};
 #[cfg(test)]
 mod tests;
 
-/// Most sidecars that an agent has sessions with, beside those that are about to end, or are named no more.
+/// The most sidecars that an agent has sessions with. Sessions that are about to end, and those with sidecars that are
+/// no longer named, come on top.
 pub const MAX_SIDECARS: usize = 32;
 
-/// How the session with an endpoint stands.
+/// The state of the session with an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// A connection is there.
+    /// The session has a connection.
     pub attached: bool,
     /// The connection is silent.
     pub suspect: bool,
@@ -37,7 +39,7 @@ impl Standing {
     }
 }
 
-/// The sessions of an agent, by the dial that leads back to each.
+/// The sessions of an agent, each by the dial that reaches its endpoint again.
 pub type Standings = BTreeMap<Dial, Standing>;
 
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ struct Place {
     failed: bool,
 }
 
-/// What an agent knows of the endpoints that it may dial.
+/// The endpoints that an agent knows of.
 #[derive(Debug)]
 pub struct Places {
     max: usize,
@@ -59,12 +61,12 @@ pub struct Places {
     peers: BTreeSet<EndpointId>,
     /// The sidecars that were named last.
     sidecars: BTreeSet<EndpointId>,
-    /// The endpoint that has named them.
+    /// The endpoint that named them.
     named_by: Option<EndpointId>,
 }
 
 impl Places {
-    /// An agent that has sessions with at most so many endpoints, beside those that are about to end.
+    /// An agent that keeps sessions with at most this many endpoints, beside those that are about to end.
     pub fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -76,25 +78,25 @@ impl Places {
         }
     }
 
-    /// From now on only the sessions that are there are wanted.
+    /// From now on, only existing sessions are kept.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// An endpoint has named all others. One that is named no more is dialled only for the session that is there, and
-    /// without haste: most likely it is gone, and the attempts of many agents would keep those of others out.
+    /// An endpoint has named all others. An endpoint that is no longer named is dialled only for its existing session,
+    /// and slowly: it is probably gone, and the attempts of many agents would keep out those of others.
     pub fn told(&mut self, by: &EndpointId, peers: Vec<EndpointId>) {
         self.named_by = Some(by.clone());
         self.peers = peers.into_iter().collect();
     }
 
-    /// An endpoint has named all sidecars that the agent may dial. One that is named no more is as an endpoint that is
-    /// named no more.
+    /// An endpoint has named all sidecars that the agent may dial. A sidecar that is no longer named is treated as such
+    /// an endpoint is.
     pub fn told_sidecars(&mut self, sidecars: Vec<EndpointId>) {
         self.sidecars = sidecars.into_iter().collect();
     }
 
-    /// The attempts that begin now.
+    /// The attempts to begin now.
     pub fn due(&mut self, sessions: &Standings, now: Duration) -> Vec<Dial> {
         let wanted = self.wanted(sessions);
         // A place with a session keeps its count of failures.
@@ -112,7 +114,7 @@ impl Places {
         due
     }
 
-    /// When more attempts are due, if nothing changes before.
+    /// When the next attempts are due, if nothing changes before.
     pub fn next(&self, sessions: &Standings) -> Option<Duration> {
         let pauses = self.wanted(sessions).into_iter().filter_map(|dial| {
             let place = self.places.get(&dial);
@@ -139,8 +141,8 @@ impl Places {
         place.failed = false;
     }
 
-    /// The connection to an endpoint has ended after it was `up`; `dial` leads back there. Returns the pause before the next
-    /// attempt.
+    /// The connection to an endpoint has ended after the time `up`; `dial` reaches the endpoint again. Returns the
+    /// pause before the next attempt.
     pub fn ended(&mut self, dial: &Dial, up: Duration, now: Duration, chance: f64) -> Duration {
         let place = self.places.entry(dial.clone()).or_default();
         let pause = place.dialler.pause(Some(up), chance);
@@ -148,7 +150,8 @@ impl Places {
         pause
     }
 
-    /// Whether there is such an endpoint or sidecar, by the word that came last. Before there is one, there is each endpoint.
+    /// Whether the endpoint or sidecar was in the list that arrived last. Before the first list, every endpoint counts
+    /// as named.
     fn is_named(&self, dial: &Dial) -> bool {
         match dial {
             Dial::Any => true,
@@ -170,7 +173,8 @@ impl Places {
         let is_new = |dial: &Dial| !sessions.contains_key(dial);
         let others = self.peers.iter().cloned().map(Dial::Endpoint).filter(is_new);
         wanted.extend(others.take(room(self.max, &endpoints)));
-        // The pod of a sidecar that is named no more is being deleted, and its sidecar says nothing until its app has ended.
+        // The pod of a sidecar that is no longer named is being deleted. Its sidecar stays silent until its app has
+        // ended.
         let staying: Vec<_> = sidecars.into_iter().filter(|(dial, _)| self.is_named(dial)).collect();
         let others = self.sidecars.iter().cloned().map(Dial::Sidecar).filter(is_new);
         wanted.extend(others.take(room(MAX_SIDECARS, &staying)));

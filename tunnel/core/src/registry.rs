@@ -1,7 +1,7 @@
-//! Who is connected to an endpoint, and who may be.
+//! Which agents are connected to an endpoint, and which may be.
 //!
-//! An agent is known by its uid. It may have several instances, processes of one identity with names of their own, and
-//! each has at most one session here. Pure: the time since any fixed start is an argument.
+//! An agent is identified by its uid. It may have several instances: processes with the same identity and their own
+//! names. Each has at most one session here. Pure: the time since any fixed start is an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::identity::AgentIdentity;
 #[cfg(test)]
 mod tests;
 
-/// Earlier runs of one instance that are remembered, so that two processes with one name do not take turns.
+/// How many earlier runs of one instance are remembered, so that two processes with one name do not replace each other
+/// in turn.
 const SUPERSEDED: usize = 4;
 
 /// What an agent may do, as its object says.
@@ -20,11 +21,11 @@ const SUPERSEDED: usize = 4;
 pub struct Policy {
     /// Certificates of an earlier rotation no longer count.
     pub rotation: u32,
-    /// No instance may connect.
+    /// Whether no instance may connect.
     pub suspended: bool,
-    /// That is for a field of its object that the server does not know.
+    /// Whether the agent is suspended because its object has a field that the server does not know.
     pub is_newer: bool,
-    /// Instances at once.
+    /// The most instances at once.
     pub max_instances: usize,
 }
 
@@ -33,17 +34,17 @@ pub struct Policy {
 pub struct Key {
     /// The uid of the agent.
     pub uid: String,
-    /// Which of its processes.
+    /// Which of the agent's processes.
     pub instance: Instance,
 }
 
-/// What an endpoint does on a [`Hello`].
+/// The decision of an endpoint on a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Admission {
-    /// A new session begins. One that the instance had here is over: its streams are reset at once.
+    /// A new session begins. An earlier session of the instance ends, and its streams are reset at once.
     New,
-    /// The session of the instance goes on.
+    /// The session of the instance resumes.
     Resume,
     /// The connection ends.
     Denied(Denied),
@@ -52,7 +53,7 @@ pub enum Admission {
 /// What is known of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Who it is, as the certificate of its last connection says.
+    /// The identity in the certificate of its last connection.
     pub identity: AgentIdentity,
     /// The version of its program.
     pub program: String,
@@ -64,14 +65,14 @@ pub struct Known {
     superseded: VecDeque<Boot>,
 }
 
-/// How an instance is placed to take a stream; the lowest is asked first.
+/// The load of an instance. The instance with the lowest load is asked first for a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Load {
     /// It takes no new streams.
     pub leaving: bool,
-    /// It has no connection now, and a stream would wait for one.
+    /// It has no connection now, so a stream would wait for one.
     pub detached: bool,
-    /// Streams that it has.
+    /// The number of its streams.
     pub streams: usize,
 }
 
@@ -85,12 +86,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry of an endpoint's run, for at most so many instances.
+    /// The registry of one run of an endpoint, for at most this many instances.
     pub fn new(boot: Boot, max: usize) -> Self {
         Self { boot, max, draining: false, instances: BTreeMap::new() }
     }
 
-    /// From now on no session begins. Sessions that are there go on, on new connections too.
+    /// From now on no session begins. Existing sessions continue, also on new connections.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -100,8 +101,8 @@ impl Registry {
         &self.instances
     }
 
-    /// Decides on a [`Hello`] from the owner of a verified certificate. `policy` is that of the agent, if the endpoint
-    /// knows one of this uid.
+    /// Decides on a [`Hello`] from the owner of a verified certificate. `policy` is the policy of the agent, if the
+    /// endpoint knows its uid.
     pub fn admit(
         &mut self,
         identity: &AgentIdentity,
@@ -173,7 +174,7 @@ impl Registry {
         Admission::New
     }
 
-    /// The session of this run of an instance is over. A later run is not meant.
+    /// The session of this run of an instance has ended. A later run is left alone.
     pub fn forget(&mut self, key: &Key, session: SessionName) {
         if self.instances.get(key).is_some_and(|known| known.session(self.boot) == session) {
             self.instances.remove(key);
@@ -185,7 +186,7 @@ impl Registry {
         self.instances.get(key).map(|known| known.session(self.boot))
     }
 
-    /// Forgets the instances that may no longer be connected, and says why. Their sessions must end.
+    /// Forgets the instances that may no longer be connected, and returns the reasons. Their sessions must end.
     pub fn review(&mut self, policy: impl Fn(&AgentIdentity) -> Option<Policy>) -> Vec<(Key, Denied)> {
         let denied = self.instances.iter().filter_map(|(key, known)| {
             let denied = permit(&known.identity, policy(&known.identity).as_ref()).err()?;
@@ -230,7 +231,7 @@ impl Known {
     }
 }
 
-/// Whether the agent gets a certificate. A suspended one does, so that it need not enrol again afterwards.
+/// Whether the agent may get a certificate. A suspended agent may, so that it need not enrol again afterwards.
 pub fn certifiable(identity: &AgentIdentity, policy: Option<&Policy>) -> Result<(), Denied> {
     permit(identity, policy.map(|policy| Policy { suspended: false, ..*policy }).as_ref())
 }

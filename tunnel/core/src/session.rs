@@ -1,4 +1,4 @@
-//! The streams between two ends, whatever carries them.
+//! The streams between two ends, over any carrier.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,7 +27,7 @@ mod transmit;
 use carrier::Carrier;
 use datagrams::Lane;
 
-/// Names a stream within its session, at both ends.
+/// Identifies a stream within its session, at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
 
@@ -40,24 +40,24 @@ pub enum Side {
     Listener,
 }
 
-/// What the application should look at.
+/// Something for the application to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The peer asks for a stream: [`Session::accept`] or [`Session::refuse`] it.
     Asked(StreamId),
-    /// The peer refused a stream, which is gone.
+    /// The peer refused a stream, which no longer exists.
     Refused(StreamId, Refusal),
-    /// Bytes, room, datagrams, the answer or the end of a stream have come.
+    /// Bytes, room, datagrams, the answer or the end of a stream arrived.
     Changed(StreamId),
-    /// The carrier was silent for two beats: dial another one beside it.
+    /// The carrier was silent for two heartbeats: dial another one beside it.
     Suspect,
-    /// The carrier was silent for too long, or the peer did not resume on it in time, and it no longer counts.
+    /// The carrier no longer counts: it was silent for too long, or the peer did not resume on it in time.
     CarrierLost,
     /// The peer takes no new streams on this carrier: dial another one.
     GoAway,
     /// The peer has named the other endpoints: [`Session::take_peers`].
     Peers,
-    /// The streams are given up.
+    /// The session has ended, and its streams are given up.
     Lost(Loss),
 }
 
@@ -67,10 +67,10 @@ pub enum Loss {
     /// No carrier came in time.
     #[error("no connection came back within the grace period")]
     GraceExpired,
-    /// The peer has started again, and knows nothing of the streams.
+    /// The peer has restarted, and no longer knows the streams.
     #[error("the other end has restarted")]
     PeerRestarted,
-    /// The application closed it.
+    /// The application closed the session.
     #[error("the session was closed")]
     Closed,
 }
@@ -78,30 +78,31 @@ pub enum Loss {
 /// Why a stream cannot be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotOpened {
-    /// [`Limits::streams`] are there.
+    /// The session has [`Limits::streams`] already.
     #[error("the session has as many streams as it may have")]
     Streams,
-    /// [`Limits::unanswered`] wait.
+    /// [`Limits::unanswered`] requests wait already.
     #[error("too many requests are not answered yet")]
     Unanswered,
-    /// [`Limits::memory`] is promised.
+    /// [`Limits::memory`] is already granted.
     #[error("the memory for windows is reserved for other streams")]
     Memory,
-    /// The session is over, or the peer takes no new streams.
+    /// The session has ended, or the peer takes no new streams.
     #[error("the session takes no new streams")]
     Closed,
 }
 
-/// What was counted since the session began.
+/// Counters since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Streams that the peer asked for and that were refused for a bound.
+    /// Streams that the peer requested and that a bound refused.
     pub refused_streams: u64,
-    /// Datagrams that were dropped because they waited for too long, were too many, or came before their flow was refused.
+    /// Datagrams that were dropped because they waited for too long, were too many, or arrived before their flow was
+    /// refused.
     pub dropped_datagrams: u64,
-    /// Frames for streams that are gone.
+    /// Frames for streams that no longer exist.
     pub stray_frames: u64,
-    /// Bytes sent again on a new carrier.
+    /// Bytes resent on a new carrier.
     pub resent_bytes: u64,
 }
 
@@ -110,12 +111,12 @@ pub struct Counters {
 pub struct Session {
     side: Side,
     limits: Limits,
-    /// Boxed, as a map keeps up to half of its room free.
+    /// Boxed, because a map keeps up to half of its room free.
     streams: BTreeMap<u32, Box<Stream>>,
     next_id: u32,
-    /// Requests without an answer: ours and theirs.
+    /// Unanswered requests: ours and theirs.
     unanswered: [usize; 2],
-    /// Sums over all streams: bytes promised to the peer, kept for sending again, and of datagrams.
+    /// Sums over all streams: bytes granted to the peer, bytes kept for resending, and bytes of datagrams.
     promised: u64,
     kept: u64,
     datagram_bytes: usize,
@@ -133,12 +134,12 @@ pub struct Session {
     notices: VecDeque<Notice>,
     draining: bool,
     peer_draining: bool,
-    /// What the peer is to hear of other endpoints, and what it has said of them.
+    /// What is to be sent to the peer about other endpoints, and what the peer has sent about them.
     peers_due: Option<Named>,
     peers_told: Option<Named>,
     lost: Option<Loss>,
     counters: Counters,
-    /// How often a stream was looked at, for tests of what a frame or a carrier costs.
+    /// How often a stream was looked at; tests bound the cost of a frame or a carrier with it.
     #[cfg(test)]
     looks: usize,
 }
@@ -197,27 +198,27 @@ impl Session {
         self.counters
     }
 
-    /// Streams and flows that are not over.
+    /// The number of streams and flows that have not ended.
     pub fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// Whether no stream is there.
+    /// Whether there is no stream or flow.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
 
-    /// Whether the peer has given up every stream that is there, so that it needs none of them again.
+    /// Whether the peer has given up every stream, so that it needs none of them again.
     pub fn is_given_up(&self) -> bool {
         self.streams.values().all(|stream| stream.receive.is_reset())
     }
 
-    /// Bytes that are promised to the peer, and bytes kept for sending again.
+    /// Bytes granted to the peer, and bytes kept for resending.
     pub const fn memory(&self) -> (u64, u64) {
         (self.promised, self.kept)
     }
 
-    /// The time of a round trip on the carrier, zero before it is known.
+    /// The round trip time of the carrier; zero before it is known.
     pub const fn round_trip(&self) -> Duration {
         self.rtt
     }
@@ -226,7 +227,7 @@ impl Session {
         (id % 2 == 1) == (self.side == Side::Dialler)
     }
 
-    /// The window of a new stream, if there is memory for one. A flow has no bytes, and needs none.
+    /// The window of a new stream, if there is memory for one. A flow needs no window.
     fn first_window(&self, protocol: Protocol) -> Option<u64> {
         if protocol == Protocol::Udp {
             return Some(0);
@@ -245,8 +246,8 @@ impl Session {
         self.streams.insert(id, Box::new(stream));
     }
 
-    /// Changes a stream, keeps the sums, and does what follows: it is queued for sending, the peer is
-    /// to hear what came, or it is forgotten.
+    /// Changes a stream, updates the sums, and does what follows from the change: queues the stream for sending, notes
+    /// an acknowledgement that is due, or forgets the stream.
     fn with<T>(&mut self, id: u32, change: impl FnOnce(&mut Stream) -> T) -> Option<T> {
         #[cfg(test)]
         {
@@ -318,7 +319,8 @@ impl Session {
         self.pass_over();
     }
 
-    /// Queues keep no more ids of streams that are gone than of others, and a few.
+    /// Bounds the queues. A queue that has grown beyond twice the number of streams, and a few, loses the ids of
+    /// streams that no longer exist.
     fn pass_over(&mut self) {
         let most = 2 * self.streams.len() + 64;
         let streams = &self.streams;
@@ -330,8 +332,8 @@ impl Session {
         }
     }
 
-    /// Streams that had no memory to write may try again: one for each frame that there is memory for.
-    /// Once nothing is kept, no acknowledgement would call the others.
+    /// Lets streams that had no memory to write try again: one for each frame that fits into the memory. When no byte
+    /// is kept, no acknowledgement would wake the others.
     fn feed_starved(&mut self) {
         let free = self.limits.memory.saturating_sub(self.kept);
         let mut frames = if self.kept == 0 { u64::MAX } else { free.div_ceil(MAX_PAYLOAD as u64) };
@@ -351,7 +353,7 @@ impl Session {
             self.looks += 1;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        // A stream that was refused is gone for the application, which may never have heard of it.
+        // The application may never have heard of a stream that was refused.
         if !stream.noticed && !matches!(stream.phase, Phase::Refusing(_)) {
             stream.noticed = true;
             self.notices.push_back(Notice::Changed(StreamId(id)));

@@ -15,20 +15,20 @@ use send::SendHalf;
 /// How the bytes of a direction end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The sender has no more bytes; the other direction goes on.
+    /// The sender has no more bytes; the other direction continues.
     Finished,
     /// The sender gave the stream up, in both directions.
     Reset,
 }
 
-/// How far a stream has come.
+/// The state of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// We asked, and the peer has not answered.
     Opening,
     /// The peer asked, and the application has not answered.
     Asked,
-    /// The application has refused, and the peer is to hear why.
+    /// The application has refused, and the refusal is to be sent.
     Refusing(Refusal),
     /// Connected.
     Open,
@@ -43,23 +43,23 @@ pub(crate) struct Stream {
     pub(crate) receive: ReceiveHalf,
     pub(crate) datagrams: VecDeque<Vec<u8>>,
     datagram_bytes: usize,
-    /// A request or an answer is due on this carrier.
+    /// Whether a request or an answer is due on this carrier.
     pub(crate) word_due: bool,
-    /// The peer was sent the request on some carrier.
+    /// Whether the request was sent to the peer on any carrier.
     pub(crate) asked: bool,
-    /// An acknowledgement is due.
+    /// Whether an acknowledgement is due.
     pub(crate) ack_due: bool,
-    /// The application has taken the end.
+    /// Whether the application has taken the end.
     pub(crate) end_taken: bool,
-    /// In the queue of those who have something to send.
+    /// Whether the stream is in the queue for sending.
     pub(crate) queued: bool,
-    /// In the list of those whose peer hears later what was received.
+    /// Whether the stream is in the list for delayed acknowledgements.
     pub(crate) untold: bool,
-    /// In the queue of notices.
+    /// Whether the stream is in the queue of notices.
     pub(crate) noticed: bool,
-    /// Waits for memory to write.
+    /// Whether the stream waits for memory to write.
     pub(crate) starved: bool,
-    /// The peer has named it since the carrier is there.
+    /// Whether the peer has listed the stream on this carrier.
     pub(crate) listed: bool,
 }
 
@@ -96,19 +96,19 @@ impl Stream {
         self.open.target.protocol == Protocol::Udp
     }
 
-    /// Whether a frame of the stream could be sent now.
+    /// Whether a frame of the stream can be sent now.
     pub(crate) const fn has_frame(&self) -> bool {
         self.word_due || self.ack_due || self.send.has_piece()
     }
 
-    /// Whether both ends know that the stream is over, or the peer needs to know nothing.
+    /// Whether the stream can be forgotten: both ends know that it has ended, or the peer need not know.
     pub(crate) const fn is_over(&self) -> bool {
         let told = self.receive.has_end() && !self.receive.is_untold_end();
         if self.send.is_reset() {
             let unheard = matches!(self.phase, Phase::Opening) && !self.asked;
-            // Where both ends gave it up, each tells the other that it has heard.
+            // When both ends gave the stream up, each acknowledges the reset of the other.
             let heard = self.send.is_done() && (told || !self.receive.is_reset());
-            // A peer that has both ends may forget the stream before it hears of a reset.
+            // A peer that has both ends may forget the stream before the reset reaches it.
             let complete = told && !self.receive.is_reset() && self.send.finish_is_heard();
             return unheard || heard || complete;
         }
@@ -116,8 +116,8 @@ impl Stream {
         told && self.end_taken && (self.send.is_done() || unanswered)
     }
 
-    /// What it means that the peer does not name the stream on a new carrier: it has forgotten it
-    /// because all was done, or has lost it.
+    /// Whether the stream is complete although the peer does not list it on a new carrier. If so, the peer has
+    /// forgotten it because all was done; otherwise the peer has lost it.
     pub(crate) const fn is_complete_without_peer(&self) -> bool {
         self.is_reset() || (self.receive.has_end() && self.send.end_sent())
     }
@@ -127,8 +127,8 @@ impl Stream {
         self.send.is_reset() || self.receive.is_reset()
     }
 
-    /// Keeps a datagram for the reader where the session has `spare` bytes, and tells how many were
-    /// dropped: older ones that made room, or itself.
+    /// Keeps a datagram for the reader, as far as the session has `spare` bytes. Returns how many were dropped: older
+    /// datagrams that gave way, or this one.
     pub(crate) fn keep_datagram(&mut self, datagram: &[u8], spare: usize) -> u64 {
         let most = FLOW_BYTES.min(self.datagram_bytes.saturating_add(spare));
         let cost = DATAGRAM_COST + datagram.len();
@@ -150,7 +150,7 @@ impl Stream {
         Some(datagram)
     }
 
-    /// Nobody will read what waits. Tells how many those are.
+    /// Drops the datagrams that wait, because nobody will read them, and returns their number.
     pub(crate) fn drop_datagrams(&mut self) -> u64 {
         self.datagram_bytes = 0;
         std::mem::take(&mut self.datagrams).len() as u64

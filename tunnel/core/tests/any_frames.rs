@@ -1,5 +1,5 @@
-//! Any frames, of a peer that knows the protocol and does not keep to it: nothing panics, and nothing
-//! grows beyond its limit.
+//! Arbitrary frames, from a peer that knows the protocol but violates it: nothing panics, and nothing grows beyond its
+//! limit.
 
 #![allow(clippy::expect_used, reason = "tests")]
 
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// What is sent is bounded by the limit, the entries and one turn.
+    /// Output is bounded by the limit, the entries and one turn.
     fn transmit(&mut self, limit: usize) {
         let mut out = Vec::new();
         let epoch = self.session.epoch();
@@ -157,8 +157,7 @@ impl World {
         wire::frames(&out);
     }
 
-    /// The next carrier. On each second one the peer has yet to name its streams; on the others it has
-    /// none.
+    /// The next carrier. On every second one, the peer has yet to list its streams; on the others it has none.
     fn connect(&mut self) {
         let epoch = self.session.epoch() + 1;
         self.session.detach(epoch - 1, self.now);
@@ -177,7 +176,7 @@ impl World {
         assert!(self.session.len() <= self.limits.streams + self.limits.unanswered);
     }
 
-    /// Nothing stays of a session that is closed and whose application wants nothing more.
+    /// A closed session whose application wants nothing more keeps nothing.
     fn close(mut self) {
         self.session.lose(Loss::Closed);
         for id in self.streams {
@@ -214,7 +213,7 @@ proptest! {
         }
     }
 
-    /// However the bytes come in pieces, the same comes out.
+    /// The result does not depend on how the bytes are split.
     #[test]
     fn frames_may_come_in_pieces(
         parts in proptest::collection::vec(frames(), 1..10),

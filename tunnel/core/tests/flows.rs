@@ -19,7 +19,7 @@ fn received(session: &mut Session, flow: StreamId) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| session.take_datagram(flow)).collect()
 }
 
-/// A session whose peer asked for a flow with the id 1, which is accepted.
+/// A session whose peer requested a flow with the id 1, which was accepted.
 fn asked_for_a_flow(limits: &Limits) -> (Session, StreamId) {
     let mut session = attached(Side::Listener, limits);
     give(&mut session, EPOCH, &frame(Kind::Open, 0, 1, 0, UDP), START);
@@ -101,7 +101,7 @@ fn the_oldest_datagrams_give_way_while_the_carrier_is_slow() {
     let mut out = Vec::new();
     let mut numbers = Vec::new();
     while ends[0].has_output() {
-        // The reader keeps up, so that all drops are of the sender.
+        // The reader keeps up, so the sender causes all drops.
         out.clear();
         ends[0].transmit(EPOCH, &mut out, 1, START).expect("a carrier is there");
         assert_eq!(ends[1].receive(EPOCH, &out, START), Ok(out.len()));
@@ -149,7 +149,7 @@ fn all_flows_together_keep_no_more_than_the_session_may() {
     for id in [1, 3, 5] {
         give(&mut session, EPOCH, &frame(Kind::Datagram, 0, id, 0, &vec![1; 45_000]), START);
     }
-    // The third has no place; in the first the newer replaces the older.
+    // The third has no room; in the first, the newer datagram replaces the older one.
     give(&mut session, EPOCH, &frame(Kind::Datagram, 0, 1, 0, &vec![2; 45_000]), START);
     assert_eq!(session.counters().dropped_datagrams, 2);
     let kept: Vec<Vec<u8>> = flows.iter().flat_map(|flow| received(&mut session, *flow)).collect();

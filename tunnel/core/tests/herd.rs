@@ -1,4 +1,5 @@
-//! A thousand agents lose their endpoint at one moment, and dial another one, which takes so many a second.
+//! A thousand agents lose their endpoint at the same moment, and dial another one, which takes a limited number a
+//! second.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -16,7 +17,7 @@ use tunnel_core::door::{CONNECTIONS_PER_SECOND, bounds};
 
 const AGENTS: usize = 1000;
 const SECOND: Duration = Duration::from_secs(1);
-/// From the turn of a handshake to the admission of its agent.
+/// Time from the turn of a handshake to the admission of its agent.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 /// When the endpoint is lost.
 const LOST: Duration = Duration::from_secs(100);
@@ -36,7 +37,7 @@ struct Herd {
     chance: Chance,
     diallers: Vec<Dialler>,
     due: BinaryHeap<Reverse<(Duration, Event)>>,
-    /// Whose connections are not admitted yet.
+    /// Connections that are not admitted yet.
     strangers: BTreeMap<PlaceId, usize>,
     /// When handshakes begin.
     handshakes: Vec<Duration>,
@@ -44,7 +45,7 @@ struct Herd {
 }
 
 impl Herd {
-    /// Agents of which `sharing` have one source. An endpoint that has had them before knows their sources.
+    /// Agents of which `sharing` have one source. An endpoint that had them before knows their sources.
     fn new(seed: u64, sharing: usize, is_known: bool) -> Self {
         let mut door = Places::new(bounds(CONNECTIONS_PER_SECOND, 1024));
         if is_known {
@@ -65,7 +66,7 @@ impl Herd {
             handshakes: Vec::new(),
             attempts: 0,
         };
-        // The carriers that are lost were there for a minute.
+        // The lost carriers had existed for a minute.
         (0..AGENTS).for_each(|agent| herd.pause(agent, Some(SECOND * 60), LOST));
         herd
     }
@@ -98,7 +99,7 @@ impl Herd {
         self.due.push(Reverse((now + HANDSHAKE, Event::IsAdmitted(place))));
     }
 
-    /// Runs until all agents are back, and tells how long that took.
+    /// Runs until all agents are back, and returns how long that took.
     fn run(&mut self) -> Duration {
         let mut last = LOST;
         while let Some(Reverse((now, event))) = self.due.pop() {
@@ -131,14 +132,14 @@ fn source(number: usize) -> IpAddr {
 
 #[test]
 fn a_thousand_agents_are_back_within_ten_seconds_at_an_endpoint_that_takes_two_hundred_a_second() {
-    // Each has a source of its own, or all come through one load balancer.
+    // Each agent has its own source, or all come through one load balancer.
     for (sharing, is_known) in [(1, true), (1, false), (AGENTS, true), (AGENTS, false)] {
         for seed in 0..10 {
             let mut herd = Herd::new(seed, sharing, is_known);
             let (took, most) = (herd.run(), herd.most_in_a_second());
             let case = format!("seed {seed}, {sharing} of a source, known: {is_known}");
             assert!(took <= 10 * SECOND, "{case}: the last one after {took:?}");
-            // Two lanes begin with one each.
+            // Two lanes begin with one handshake each.
             assert!(most <= 202, "{case}: {most} handshakes in a second");
             assert!(herd.attempts <= 6 * AGENTS, "{case}: {} connections", herd.attempts);
         }

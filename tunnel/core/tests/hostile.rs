@@ -1,4 +1,4 @@
-//! Peers that break the protocol: each violation is told, and nothing grows beyond its limit.
+//! Peers that violate the protocol: each violation is reported, and nothing grows beyond its limit.
 
 #![allow(clippy::expect_used, reason = "tests")]
 
@@ -26,7 +26,7 @@ fn bytes_that_are_no_frame_are_malformed() {
         bytes[0] = kind;
         assert_eq!(refused_by_all(&bytes), Violation::Malformed(Malformed::Kind(kind)));
     }
-    // A length beyond the bound is refused before the payload comes.
+    // A length beyond the bound is refused before the payload arrives.
     let mut header = frame(Kind::Data, 0, 1, 5, &[]);
     header[2..4].copy_from_slice(&16_369u16.to_be_bytes());
     assert_eq!(refused_by_all(&header), Violation::Malformed(Malformed::Length { length: 16_369, bound: 16_368 }));
@@ -159,7 +159,7 @@ fn frames_of_another_carrier_are_stale() {
 
 #[test]
 fn a_peer_cannot_have_more_than_was_sent_or_less_than_it_had() {
-    // It acknowledged five bytes of 2, and says now what it has of each stream.
+    // The peer acknowledged five bytes of 2, and now says what it has of each stream.
     let resumed = |entries: &[u8]| {
         let (mut session, _) = streams_in_each_phase(&Limits::default());
         give(&mut session, EPOCH, &ack(2, 5, 16_384), START);
@@ -196,7 +196,7 @@ fn an_acknowledgement_of_what_an_earlier_carrier_had_sent_is_wrong() {
     session.write(id, &vec![1; 10_000]);
     session.finish(id);
     take(&mut session, EPOCH, START);
-    // The peer has nothing, it says, and then everything, before it was sent again.
+    // The peer says that it has nothing, and then everything, before anything was resent.
     attach(&mut session, 2, &entry(1, ANSWERED, 0, 65_536), START);
     assert_eq!(session.receive(2, &ack(1, 10_000, 65_536), START), Err(Violation::Position(1)));
     let again = take(&mut session, 2, START);

@@ -3,8 +3,8 @@
 //! come and go all the while.
 //!
 //! What is read is what was written, each stream ends as its writer ended it unless an end has lost the session, no
-//! stream stands still for longer than it takes to find a carrier dead and to dial again, memory stays within its
-//! bound, and nothing is left in the end.
+//! stream stalls for longer than it takes to find a carrier dead and to dial again, memory stays within its bound, and
+//! nothing is left in the end.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -18,7 +18,7 @@ use world::ledger::Seen;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Names the seed if the run fails.
+/// Prints the seed if the run fails.
 struct Named(u64);
 
 impl Drop for Named {
@@ -29,7 +29,7 @@ impl Drop for Named {
     }
 }
 
-/// Each of these happens in any hour: else the run would show little.
+/// Each of these must happen in any hour: otherwise the run would prove little.
 fn check(run: &Seen) {
     let happened = [run.cuts, run.freezes, run.restarts, run.resumed, run.late, run.refused, run.datagrams];
     assert!(happened.iter().all(|count| *count > 0), "{run:?}");

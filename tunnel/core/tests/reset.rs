@@ -1,4 +1,4 @@
-//! Who hears of a reset, and when.
+//! Which end learns of a reset, and when.
 
 #![allow(clippy::expect_used, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! What a new carrier, and frames that cross on the way, mean for streams: none stays behind.
+//! What a new carrier, and frames that cross in transit, mean for streams: none is left over.
 
 #![allow(clippy::expect_used, reason = "tests")]
 

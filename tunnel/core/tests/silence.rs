@@ -1,4 +1,4 @@
-//! What a session makes of a carrier on which nothing comes.
+//! How a session handles a silent carrier.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What time brings: heartbeats, silence, the grace period, and acknowledgements.
+//! What depends on time: heartbeats, silence, the grace period, and acknowledgements.
 
 #![allow(clippy::expect_used, clippy::unchecked_time_subtraction, reason = "tests")]
 
@@ -71,7 +71,7 @@ fn questions_that_cannot_be_sent_do_not_queue() {
 #[test]
 fn a_carrier_is_suspect_after_two_silent_beats_and_told_so_once() {
     let mut session = attached(Side::Dialler, &limits());
-    // The answer to a question comes a little after it, so that silence begins between two beats.
+    // The answer to a ping arrives a little after it, so silence begins between two heartbeats.
     let heard = Duration::from_secs(5) + ms(40);
     session.advance(Duration::from_secs(5));
     beat(&mut session, heard);
@@ -84,7 +84,7 @@ fn a_carrier_is_suspect_after_two_silent_beats_and_told_so_once() {
     assert_eq!(notices(&mut session), [Notice::Suspect]);
     session.advance(Duration::from_secs(20));
     assert!(notices(&mut session).is_empty());
-    // It speaks again, and falls silent again.
+    // The peer speaks again, and falls silent again.
     beat(&mut session, Duration::from_secs(20));
     session.advance(Duration::from_secs(30));
     assert_eq!(notices(&mut session), [Notice::Suspect]);
@@ -110,7 +110,7 @@ fn a_carrier_on_which_the_peer_never_resumes_is_lost_although_it_is_not_silent()
     let mut session = Session::new(Side::Listener, limits(), START);
     assert!(session.attach(EPOCH, START));
     let dead = limits().dead_after;
-    // More entries are to come, it says again and again.
+    // The peer says again and again that more entries follow.
     for second in 1..15 {
         let now = Duration::from_secs(second);
         give(&mut session, EPOCH, &frame(Kind::Resume, 0, 0, 0, &[]), now);
@@ -208,7 +208,7 @@ fn advance_does_nothing_before_the_deadline() {
     wire::pass(writer, reader, EPOCH, START);
     notices(reader);
     take(reader, EPOCH, START);
-    // The peer says nothing more: an acknowledgement, beats, suspicion, loss, and the end of the grace period.
+    // The peer sends nothing more: an acknowledgement, heartbeats, suspicion, loss, and the end of the grace period.
     let mut deadlines = Vec::new();
     while let Some(due) = reader.deadline() {
         let before = format!("{reader:?}");

@@ -45,7 +45,7 @@ fn send(session: &mut Session, id: u32, at: usize, count: usize, now: Duration) 
     }
 }
 
-/// The credit that the session last told its peer.
+/// The credit that the session last announced to its peer.
 fn credit(session: &mut Session, now: Duration) -> Option<u64> {
     let mut acks = take(session, EPOCH, now).into_iter().filter(|frame| frame.is(Kind::Ack));
     acks.next_back().map(|ack| u64::from_be_bytes(ack.payload.try_into().expect("the payload is the credit")))
@@ -220,7 +220,7 @@ fn bytes_kept_for_sending_again_stay_within_memory_and_starved_streams_take_turn
         assert_eq!(session.room(*stream), 0, "the memory is used");
     }
     take(&mut session, EPOCH, START);
-    // Each frame that the peer has makes room for one of another stream.
+    // Each frame that the peer has received makes room for one of another stream.
     for (acknowledged, next) in [(16_368, streams[1]), (32_736, streams[2])] {
         give(&mut session, EPOCH, &ack(2, acknowledged, 1024 * KIB), START);
         let told = notices(&mut session);

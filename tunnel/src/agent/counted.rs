@@ -1,4 +1,4 @@
-//! The socket of a target, whose bytes are told as they flow.
+//! The socket of a target, which reports bytes as they flow.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};

@@ -1,4 +1,4 @@
-//! One attempt to connect to an endpoint, and the carrier that comes of it.
+//! One attempt to connect to an endpoint, and the carrier that results.
 
 use std::io;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::handshake::{HandshakeError, greet};
 use crate::reach::{ReachError, reach};
 use crate::{CarryEnd, Tunnel};
 
-/// Why an attempt came to nothing.
+/// Why an attempt failed.
 #[derive(Debug, Error)]
 enum DialError {
     #[error("no connection in time: check the address and the way to it")]
@@ -49,7 +49,7 @@ impl DialError {
 }
 
 struct Connection<Io> {
-    /// Futures that hand it on have room for a pointer each.
+    /// Boxed, so that the futures that pass it on stay small.
     io: Box<Io>,
     address: Address,
     epoch: u64,
@@ -59,7 +59,7 @@ struct Connection<Io> {
 
 /// Dials, and carries the session until the connection ends.
 pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
-    // What a handshake needs is free before the connection carries anything.
+    // Boxed, so that the memory of the handshake is freed before the connection carries frames.
     let connected = Box::pin(connect(&agent, &dial)).await;
     match connected {
         Ok(connection) => carry(&agent, &dial, connection).await,
@@ -73,7 +73,7 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
     agent.changed.notify_one();
 }
 
-/// An endpoint that does not admit the agent has no session of it either: the streams are over.
+/// An endpoint that denies the agent has no session of it either, so the streams end.
 fn give_up<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) {
     let (Some(id), DialError::Handshake(HandshakeError::Denied(denied))) = (dial.id(), error) else { return };
     let held = agent.sessions.borrow().get(id).cloned();
@@ -94,15 +94,15 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
 
 async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(Box<C::Io>, Address), DialError> {
     let settings = &agent.settings;
-    // Any endpoint hands the connection over to the one that is dialled.
+    // Any endpoint hands the connection over to the endpoint that is dialled.
     let reached = reach(&settings.addresses, settings.proxy.as_ref(), settings.connect_within).await;
     let (tcp, address) = reached.map_err(DialError::Reach)?;
     let io = agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)?;
     Ok((Box::new(io), address))
 }
 
-/// The session that the connection is for. `None` if both ends do not mean the same one, or the answer to a later HELLO
-/// came before. A sidecar speaks for itself alone: it could end the sessions of others.
+/// The session for the connection. `None` if the two ends mean different sessions, or if the answer to a later HELLO
+/// arrived first. A sidecar may only answer for itself: otherwise it could end the sessions of others.
 fn hold<C>(agent: &Agent<C>, dial: &Dial, welcome: &Welcome, epoch: u64) -> Option<Rc<Held>> {
     let id = &welcome.endpoint;
     let back = match dial {
@@ -156,7 +156,7 @@ async fn carry<C: Connector>(agent: &Agent<C>, dial: &Dial, connection: Connecti
     agent.changed.notify_one();
     let since = Instant::now();
     let end = held.tunnel.carry(epoch, io).await;
-    // What came last may have been that the endpoint leaves: the task that hears of it has its turn first.
+    // The last frame may have said that the endpoint leaves. The task that handles it runs first.
     yield_now().await;
     let is_over = |session: &Session| session.is_empty() && !session.is_attached();
     if held.leaving.get() && held.tunnel.look(is_over) {

@@ -1,4 +1,4 @@
-//! What an agent tells of itself while it runs.
+//! The events that an agent reports while it runs.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,24 +10,24 @@ use tunnel_core::{Loss, Open, Refusal};
 
 use crate::{CarryEnd, Hint, Relayed};
 
-/// Is told everything at once, on the thread of the agent. It must not wait.
+/// Receives every event at once, on the thread of the agent. It must not block.
 pub type Observer = Rc<dyn Fn(&Event<'_>)>;
 
 /// Something that happened to an agent.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A connection carries the session with an endpoint from now on.
+    /// A connection now carries the session with an endpoint.
     Connected {
         /// The endpoint.
         endpoint: &'a EndpointId,
-        /// What was dialled.
+        /// The address that was dialled.
         address: &'a Address,
-        /// The session, with its streams, goes on.
+        /// Whether the session resumes, with its streams.
         resumed: bool,
     },
     /// An attempt to connect has failed.
     NotConnected {
-        /// Which endpoint was meant.
+        /// The endpoint that was dialled.
         dial: &'a Dial,
         /// The kind of failure, one word.
         kind: &'static str,
@@ -42,7 +42,7 @@ pub enum Event<'a> {
         endpoint: &'a EndpointId,
         /// Why.
         end: &'a CarryEnd,
-        /// The time until the next attempt, if the connection was lost; absent if none is needed for it.
+        /// The time until the next attempt, if the connection was lost; absent if no attempt is needed.
         pause: Option<Duration>,
     },
     /// Another connection to an endpoint is needed beside the present one.
@@ -59,27 +59,27 @@ pub enum Event<'a> {
         /// Why.
         loss: Loss,
     },
-    /// A target was connected.
+    /// A target is connected.
     Opened(&'a Open),
     /// Bytes of a stream were relayed, in one direction or the other.
     Moved {
-        /// To the target.
+        /// Bytes sent to the target.
         to_target: u64,
-        /// From the target.
+        /// Bytes received from the target.
         from_target: u64,
     },
     /// A stream or a flow has ended.
     Closed {
-        /// What was asked for.
+        /// The request.
         open: &'a Open,
-        /// What a stream has carried. Absent for a flow, and for a stream whose session has ended.
+        /// What the stream has carried. Absent for a flow, and for a stream whose session has ended.
         relayed: Option<Relayed>,
     },
     /// A target was not connected.
     Refused {
-        /// What was asked for.
+        /// The request.
         open: &'a Open,
-        /// What the server is told.
+        /// The refusal that the server receives.
         refusal: &'a Refusal,
     },
     /// Datagrams of flows were dropped.
@@ -91,23 +91,24 @@ pub enum Event<'a> {
     },
     /// The agent stops: it takes no new streams.
     Draining,
-    /// The time to stop is over, and so many streams are reset.
+    /// The time to drain is over, and this many streams are reset.
     Cut(usize),
 }
 
 /// Why datagrams were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drops {
-    /// Too many waited for the connection to the endpoint or for the flow, or for too long, or the flow was then refused.
+    /// Too many datagrams waited for the connection to the endpoint or for the flow, or they waited for too long, or
+    /// the flow was then refused.
     Waited,
-    /// The socket to the target takes none at the moment.
+    /// The send buffer of the socket to the target is full.
     Full,
-    /// The target, or the way to it, refuses them.
+    /// The target, or the network on the way to it, refuses them.
     Refused,
 }
 
 impl Event<'_> {
-    /// Tells the event to the subscriber of `tracing`.
+    /// Sends the event to the subscriber of `tracing`.
     pub fn trace(&self) {
         match self {
             Self::Connected { endpoint, address, resumed } => {
@@ -115,10 +116,10 @@ impl Event<'_> {
             }
             Self::NotConnected { dial, error, pause, .. } => {
                 let endpoint = place(dial);
-                tracing::warn!(endpoint, error, ?pause, "cannot connect, and will try again");
+                tracing::warn!(endpoint, error, ?pause, "cannot connect, will retry");
             }
             Self::Disconnected { endpoint, end, pause: Some(pause) } => {
-                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, and will dial again");
+                tracing::warn!(%endpoint, reason = %end, ?pause, "lost the connection, will dial again");
             }
             Self::Disconnected { endpoint, end, pause: None } => {
                 tracing::debug!(%endpoint, reason = %end, "a connection has ended");
@@ -138,16 +139,16 @@ impl Event<'_> {
             }
             Self::Dropped { reason, count } => tracing::debug!(?reason, count, "datagrams were dropped"),
             Self::Draining => {
-                tracing::info!("stopping: no new streams are taken, and open ones may finish");
+                tracing::info!("stopping: takes no new streams, and open streams may finish");
             }
             Self::Cut(streams) => {
-                tracing::warn!(streams, "the time to finish is over: the streams that are left are reset");
+                tracing::warn!(streams, "the time to finish is over: resetting the remaining streams");
             }
         }
     }
 }
 
-/// The endpoint that is dialled, in a word.
+/// The name of the dialled endpoint.
 pub fn place(dial: &Dial) -> &str {
     match dial {
         Dial::Any => "any",

@@ -1,4 +1,4 @@
-//! A session as long as it lasts.
+//! The task that drives a session while it lasts.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,10 +12,10 @@ use tunnel_core::identity::EndpointId;
 use super::{Agent, Connector, Drops, Event, Held, serve};
 use crate::Hint;
 
-/// How long streams may take to deliver what came before the session was lost.
+/// Time limit for streams to deliver what arrived before the session was lost.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
-/// Keeps the time of a session and serves its requests, until the session is lost. To drop the future resets the
+/// Drives the timers of a session and serves its requests, until the session is lost. Dropping the future resets the
 /// streams.
 pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held: Rc<Held>) {
     let tunnel = &held.tunnel;
@@ -51,11 +51,11 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
     }
     agent.changed.notify_one();
     let last = async { while streams.join_next().await.is_some() {} };
-    // What is not delivered by then is reset as the tasks are dropped.
+    // Streams that have not delivered everything by then are reset as their tasks are dropped.
     let _ = timeout(LAST_BYTES, last).await;
 }
 
-/// Tells of datagrams that the session has dropped: whenever a stream or a flow has begun or ended.
+/// Reports the datagrams that the session has dropped, whenever a stream or a flow has begun or ended.
 fn tell_dropped<C>(agent: &Agent<C>, held: &Held) {
     let count = held.dropped();
     if count > 0 {

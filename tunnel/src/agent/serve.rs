@@ -17,11 +17,11 @@ use super::{Agent, Connector, Drops, Event, Observer};
 use crate::{Flow, Incoming, Relayed, relay};
 
 thread_local! {
-    /// No flow keeps a datagram here: it is sent on at once.
+    /// Shared by all flows: a datagram is sent on at once, so no flow keeps one here.
     static DATAGRAM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_DATAGRAM].into_boxed_slice());
 }
 
-/// A stream or a flow as long as it lasts. Its end is told also if its session ends first.
+/// A stream or a flow while it lasts. Reports its end even if the session ends first.
 struct Live<'a> {
     observer: &'a Observer,
     open: &'a Open,
@@ -46,7 +46,7 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
     let open = incoming.request().clone();
     let (allow, within) = (&agent.settings.allow, agent.settings.connect_within);
     let refusal = match open.target.protocol {
-        // Boxed, so that nothing of the attempt is kept beside the relay.
+        // Boxed, so that the memory of the attempt is freed before the relay begins.
         Protocol::Tcp => match Box::pin(connect(allow, &open.target, within)).await {
             Ok(tcp) => {
                 let mut live = Live::new(&agent.observer, &open);
@@ -73,8 +73,8 @@ pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming)
     incoming.refuse(refusal);
 }
 
-/// A socket whose peer is the first of the addresses that the network has a way to. It keeps its port as long as the
-/// flow lives, whatever carries the flow.
+/// A socket connected to the first address that the network has a route to. It keeps its port for the life of the flow,
+/// whatever carrier the flow uses.
 async fn associate(addresses: &[SocketAddr]) -> io::Result<UdpSocket> {
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
@@ -91,7 +91,8 @@ async fn associate(addresses: &[SocketAddr]) -> io::Result<UdpSocket> {
     Err(failure)
 }
 
-/// Sends datagrams both ways until the far end ends the flow. What a socket does not take now is dropped, as UDP may.
+/// Forwards datagrams both ways until the far end ends the flow. A datagram that a socket does not take at once is
+/// dropped, as UDP allows.
 async fn forward(flow: &Flow, socket: &UdpSocket, observer: &Observer) {
     let dropped = |reason| observer(&Event::Dropped { reason, count: 1 });
     loop {
@@ -110,7 +111,7 @@ async fn forward(flow: &Flow, socket: &UdpSocket, observer: &Observer) {
                     flow.send(&buffer[..length]);
                     io::Result::Ok(())
                 });
-                // An error is an answer of the network to an earlier datagram.
+                // An error reports an ICMP answer to an earlier datagram.
                 if received.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
                     dropped(Drops::Refused);
                 }
@@ -119,19 +120,20 @@ async fn forward(flow: &Flow, socket: &UdpSocket, observer: &Observer) {
     }
 }
 
-/// Whether the network has answered an earlier datagram with an error, which alone makes no socket readable.
+/// Whether the network answered an earlier datagram with an error. Such an error does not make the socket readable.
 fn refused(socket: &UdpSocket) -> bool {
-    // The answer "it would block" has the runtime wait for the next error.
+    // Returning "would block" makes the runtime wait for the next error.
     let look = || socket.take_error()?.map_or_else(|| Err(io::ErrorKind::WouldBlock.into()), Ok);
     socket.try_io(Interest::ERROR, look).is_ok()
 }
 
-/// Sends a datagram to the target. The socket is asked itself: the runtime does not know yet whether a new one takes any.
+/// Sends a datagram to the target. Calls the socket directly: the runtime does not know yet whether a new socket is
+/// writable.
 fn send(socket: &UdpSocket, datagram: &[u8], dropped: impl Fn(Drops)) {
     let attempt = || SockRef::from(socket).send(datagram);
     let mut sent = attempt();
     if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        // The network's answer to an earlier datagram: this one was not sent.
+        // The error is the network's answer to an earlier datagram; this one was not sent.
         dropped(Drops::Refused);
         sent = attempt();
     }

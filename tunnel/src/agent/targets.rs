@@ -1,4 +1,4 @@
-//! From a target to a connection.
+//! Connects to targets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tunnel_core::allow::AllowList;
 use tunnel_core::{Reason, Refusal, Target};
 
-/// Most addresses of a name that are tried.
+/// The most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
 /// The addresses of an allowed target.
@@ -61,7 +61,7 @@ fn unknown(target: &Target) -> Refusal {
     Refusal { reason: Reason::UnknownName, detail }
 }
 
-/// The network's answer.
+/// The refusal for an error of the network.
 pub(super) fn unreachable(target: &Target, error: &io::Error) -> Refusal {
     if error.kind() == io::ErrorKind::TimedOut {
         let detail = format!("no answer in time: check that the agent's machine reaches {target}");

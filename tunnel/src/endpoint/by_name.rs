@@ -1,4 +1,4 @@
-//! One port with several endpoints behind it, as that of a sidecar: the server name of a connection says whose it is.
+//! One port for several endpoints, such as a sidecar's: the server name of a connection selects the endpoint.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::hand_over::meant;
 use super::listen::{Authenticator, Begun, Door, Place, accept, welcome};
 use crate::handshake::PATIENCE;
 
-/// Who answers to an id.
+/// The endpoint of one id.
 struct Behind<A> {
     endpoint: Rc<Endpoint>,
     authenticator: Rc<A>,
@@ -28,10 +28,10 @@ impl<A> Clone for Behind<A> {
     }
 }
 
-/// The endpoints behind one port, by the ids that agents dial as those of sidecars. Nothing is handed over.
+/// The endpoints behind one port, by the ids that agents dial as sidecars. Connections are never handed over.
 pub struct ByName<A> {
     endpoints: RefCell<BTreeMap<EndpointId, Behind<A>>>,
-    /// Connections that came to no endpoint, by reason.
+    /// Connections that reached no endpoint, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
 }
 
@@ -48,19 +48,19 @@ impl<A> Default for ByName<A> {
 }
 
 impl<A> ByName<A> {
-    /// From now on this endpoint answers to its id.
+    /// From now on, this endpoint answers to its id.
     pub fn insert(&self, endpoint: Rc<Endpoint>, authenticator: A) {
         let id = endpoint.settings.id.clone();
         let behind = Behind { endpoint, authenticator: Rc::new(authenticator) };
         self.endpoints.borrow_mut().insert(id, behind);
     }
 
-    /// Nobody answers to this id any more. Connections that are there stay.
+    /// From now on, no endpoint answers to this id. Existing connections stay.
     pub fn remove(&self, id: &EndpointId) {
         self.endpoints.borrow_mut().remove(id);
     }
 
-    /// Connections that came to no endpoint, by reason.
+    /// Connections that reached no endpoint, by reason.
     pub fn closed(&self) -> BTreeMap<&'static str, u64> {
         self.closed.borrow().clone()
     }
@@ -78,7 +78,7 @@ impl<A> ByName<A> {
     }
 }
 
-/// As [`listen_holding`](super::listen_holding), for the endpoints behind one port.
+/// Like [`listen_holding`](super::listen_holding), for the endpoints behind one port.
 pub async fn listen_by_name<A: Authenticator, H: 'static>(
     names: Rc<ByName<A>>,
     listener: TcpListener,
@@ -110,7 +110,7 @@ async fn serve<A: Authenticator>(names: Rc<ByName<A>>, mut tcp: TcpStream, from:
         }
         Err(reason) => {
             names.count(reason);
-            tracing::debug!(%from, reason, "a connection did not become that of an agent");
+            tracing::debug!(%from, reason, "a connection was closed before an agent was admitted");
         }
     }
 }

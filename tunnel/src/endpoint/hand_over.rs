@@ -1,12 +1,12 @@
-//! Connections that are meant for another endpoint of the same server, or for a sidecar.
+//! Hands connections over that are meant for another endpoint of the same server, or for a sidecar.
 //!
 //! ```text
 //! agent ─ ID.portlane-tunnel.invalid ─▶ load balancer ─▶ this endpoint ─ MARK, bytes as they are ─▶ endpoint ID
 //! agent ─ ID.sidecar.portlane-tunnel.invalid ─▶ …        this endpoint ─ MARK, bytes as they are ─▶ sidecar ID
 //! ```
 //!
-//! This endpoint reads the server name and answers nothing: TLS is between the agent and the one that is meant. A
-//! connection with the mark is never handed over again, whatever it names, so that wrong tables lead in no circle.
+//! This endpoint reads the server name and answers nothing: TLS is between the agent and the endpoint that it dialled.
+//! A connection with the mark is never handed over again, whatever name it has, so wrong tables cannot make a loop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,13 +26,14 @@ use super::Endpoint;
 use super::handing::{Share, Whose};
 use crate::handshake::PATIENCE;
 
-/// Precedes a connection that is handed over. No record of TLS and no frame begins like it.
+/// Precedes a connection that is handed over. No TLS record and no frame begins with it.
 const MARK: [u8; 16] = *b"\0portlane-handed";
-/// Longest beginning that is looked at. A name that comes later is left to TLS, which refuses the connection.
+/// The longest beginning that is searched for a server name. A name that comes later is left to TLS, which refuses the
+/// connection.
 const LONGEST: usize = 4096;
-/// Silence after which the system asks an end whether it is there, and the pause between two such questions.
+/// TCP keepalive: the silence before the first probe, and the pause between two probes.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// Questions without an answer after which the end is gone.
+/// Unanswered probes after which the connection is lost.
 const QUESTIONS: u32 = 3;
 
 /// The result of reading the first bytes of a connection.
@@ -42,24 +43,24 @@ enum Start {
     Incomplete,
     /// The mark.
     Mark,
-    /// The endpoint or sidecar that is meant; `None`: any, or the bytes are nothing that an agent sends.
+    /// The endpoint or sidecar that the agent dials; `None`: any endpoint, or the bytes are not an agent's.
     For(Option<Dial>),
 }
 
-/// Whom a new connection is for.
+/// The dial of a new connection.
 pub(super) struct Meant {
-    /// The endpoint or sidecar; `None`: any, or the bytes are nothing that an agent sends.
+    /// The endpoint or sidecar that the agent dials; `None`: any endpoint, or the bytes are not an agent's.
     pub(super) dial: Option<Dial>,
-    /// Another endpoint has handed it over.
+    /// Whether another endpoint has handed the connection over.
     is_handed: bool,
 }
 
-/// Looks whose a new connection is, and takes nothing of it but the mark. Fails with the reason to close it. The caller
-/// bounds the time.
+/// Decides where a new connection belongs, and consumes nothing of it but the mark. Returns the reason to close it as
+/// the error. The caller bounds the time.
 pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Whose, &'static str> {
     let Meant { dial, is_handed } = meant(tcp).await?;
     match dial {
-        // What answers to this id is up to the certificate.
+        // The certificate decides whether an endpoint or a sidecar answers to this id.
         Some(dial) if dial.id() != Some(&endpoint.settings.id) => {
             if is_handed {
                 return Err("handed_over_again");
@@ -70,8 +71,8 @@ pub(super) async fn whose(endpoint: &Endpoint, tcp: &mut TcpStream) -> Result<Wh
     }
 }
 
-/// Reads for whom a new connection is, and takes nothing of it but the mark. Fails with the reason to close it. The
-/// caller bounds the time.
+/// Reads the dial of a new connection, and consumes nothing of it but the mark. Returns the reason to close it as the
+/// error. The caller bounds the time.
 pub(super) async fn meant(tcp: &mut TcpStream) -> Result<Meant, &'static str> {
     const FAULT: &str = "handshake";
     let mut is_handed = false;
@@ -91,8 +92,8 @@ pub(super) async fn meant(tcp: &mut TcpStream) -> Result<Meant, &'static str> {
     }
 }
 
-/// Returning "would block" makes the runtime wait for more bytes than those that were seen. This thread has not waited
-/// since, so the runtime knows of no later ones.
+/// Returning "would block" makes the runtime wait for more bytes than were peeked. This thread has not yielded since,
+/// so the runtime knows of no later bytes.
 fn wait_for_more(tcp: &TcpStream) {
     let _ = tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }
@@ -117,12 +118,12 @@ fn read(bytes: &[u8], is_handed: bool) -> Start {
             Start::For(dial.filter(|dial| *dial != Dial::Any))
         }
         Ok(None) if bytes.len() < LONGEST => Start::Incomplete,
-        // TLS refuses it in its own words.
+        // TLS refuses such bytes with an alert of its own.
         Ok(None) | Err(_) => Start::For(None),
     }
 }
 
-/// Hands a connection over to who is meant, until it ends. What `hold` gives is kept for the connection there.
+/// Hands a connection over to its endpoint, until it ends. The connection there keeps what `hold` returns.
 pub(super) async fn hand_over<H>(
     endpoint: &Endpoint,
     mut near: TcpStream,
@@ -146,18 +147,18 @@ pub(super) async fn hand_over<H>(
         tracing::info!(%from, %to, "cannot hand a connection over to another endpoint");
         return;
     };
-    tracing::debug!(%from, %to, "hands a connection over to another endpoint");
+    tracing::debug!(%from, %to, "handing a connection over to another endpoint");
     let (near, far) = (near.split(), far.split());
     let mut copying = pin!(copy_both(near, far));
-    // The other endpoint closes connections whose agent it does not know by then.
+    // By this time, the other endpoint closes connections whose agent it does not know.
     if timeout(PATIENCE, copying.as_mut()).await.is_err() {
         handed.grow_old();
         copying.await;
     }
 }
 
-/// Connects to who is meant. Each end closes a connection whose other end is silent for long; where both vanish without a
-/// word, as with their nodes, the system notices, and the room is free again.
+/// Connects to the other endpoint. Each end closes a connection whose peer is silent for long. If both ends vanish
+/// without closing, as with their nodes, TCP keepalive frees the room.
 async fn reach(near: &TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
     let mut far = TcpStream::connect(to).await?;
     far.set_nodelay(true)?;
@@ -172,7 +173,7 @@ async fn reach(near: &TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
 
 type Halves<'a> = (ReadHalf<'a>, WriteHalf<'a>);
 
-/// Copies bytes both ways. After the end of one direction, the last bytes of the other have a moment.
+/// Copies bytes both ways. After one direction has ended, the other has a moment for its last bytes.
 async fn copy_both((near_read, near_write): Halves<'_>, (far_read, far_write): Halves<'_>) {
     let mut out = pin!(pour(near_read, far_write));
     let mut back = pin!(pour(far_read, near_write));
@@ -186,7 +187,7 @@ async fn copy_both((near_read, near_write): Halves<'_>, (far_read, far_write): H
     }
 }
 
-/// Copies bytes one way until they end or fail, which the other side sees as their end.
+/// Copies bytes one way until they end or fail. The receiver sees either as the end of data.
 async fn pour(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
     let _ = copy(&mut from, &mut to).await;
     let _ = to.shutdown().await;
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
     use crate::identity::tls::server_name;
 
-    /// What an agent sends first.
+    /// The first bytes that an agent sends.
     fn hello(dial: &Dial) -> Vec<u8> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let config = builder.with_protocol_versions(&[&TLS13]).expect("a version");

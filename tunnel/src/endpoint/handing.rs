@@ -1,4 +1,4 @@
-//! Who else there is to hand connections over to, and how many connections are handed over.
+//! The endpoints and sidecars to hand connections over to, and the bounds on such connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,35 +11,36 @@ use tunnel_core::identity::{Dial, EndpointId};
 
 use super::Sidecar;
 
-/// Connections whose agent the other endpoint may not know yet. None gives way: an agent whose connection is there would
-/// come back and take the place of the next one. A load balancer may be the source of all agents.
+/// Bounds on connections whose agent the other endpoint may not know yet. None of them gives way: an agent that lost
+/// its connection would come back and evict the next one. A load balancer may be the source of all agents.
 pub const HANDED: Bounds = Bounds { strangers: 512, per_source: 128, known: 0, evict: Evict::Never, rates: None };
-/// As [`HANDED`], of connections to sidecars beyond those that have room anyway. One source may have all of them: a load
+/// Like [`HANDED`], for connections to sidecars beyond their reserved room. One source may have all of them: a load
 /// balancer may be the source of all agents here, too.
 const HANDED_TO_SIDECARS: Bounds = Bounds { per_source: HANDED.strangers, ..HANDED };
-/// Connections that are handed over at once, by the instances that an endpoint takes: those whose agent the other endpoint
-/// may not know yet, and two for each instance. A load balancer that chooses at random has fewer than one for each handed
-/// over, and one that always chooses the same of three endpoints has two.
+/// The most connections handed over at once, by the number of instances that an endpoint takes: connections whose agent
+/// the other endpoint may not know yet, and two for each instance. A load balancer that chooses at random makes fewer
+/// than one for each instance; one that always chooses the same of three endpoints makes two.
 pub fn lasting(max_agents: usize) -> usize {
     max_agents.saturating_mul(2).saturating_add(HANDED.strangers)
 }
 
-/// How many connections to one address are handed over at once.
+/// The bounds on connections that are handed over to one address at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Those that have room whatever others hold, and however young these are.
+    /// Reserved connections: they have room whatever others hold, and however young those are.
     kept: usize,
-    /// All of them.
+    /// The most connections in all.
     most: usize,
 }
 
 impl Share {
-    /// That of another endpoint: what room there is.
+    /// The share of another endpoint: any room that is free.
     pub(super) const OF_ENDPOINT: Self = Self { kept: 0, most: usize::MAX };
 
-    /// That of a sidecar, by the instances that its agents may have: one for each is kept, so that nobody who knows of
-    /// other sidecars, or has entered them, takes it. Beyond are another one for each, as in [`lasting`], and those that the
-    /// sidecar keeps itself before it knows whose they are.
+    /// The share of a sidecar, by the number of instances that its agents may have. One connection for each is
+    /// reserved, so that nobody who owns other sidecars, or has connected to them, can take its room. Beyond that, it
+    /// may have another one for each, as in [`lasting`], and as many as the sidecar accepts before it knows their
+    /// agents.
     fn of_sidecar(instances: usize) -> Self {
         Self { kept: instances, most: instances.saturating_mul(2).saturating_add(SIDECAR_STRANGERS) }
     }
@@ -67,27 +68,27 @@ pub(super) struct Handing {
     sidecars: RefCell<BTreeMap<EndpointId, Sidecar>>,
     /// The sidecars of each agent, by its uid.
     of_agents: RefCell<BTreeMap<String, BTreeSet<EndpointId>>>,
-    /// To other endpoints.
+    /// Room for connections to other endpoints.
     pub(super) to_peers: Room,
-    /// To sidecars.
+    /// Room for connections to sidecars.
     pub(super) to_sidecars: Room,
 }
 
 /// The bounds on connections that are handed over.
 pub(super) struct Room {
     start: Instant,
-    /// Of those whose agent the other end may not know yet, without those that are kept for their address.
+    /// Places for connections whose agent the other end may not know yet. Reserved connections take none.
     places: RefCell<Places>,
-    /// Connections that are kept for their address.
+    /// The number of reserved connections.
     kept: Cell<usize>,
     most_kept: usize,
-    /// The others.
+    /// The number of all others.
     beyond: Cell<usize>,
     most_beyond: usize,
     by_address: RefCell<BTreeMap<SocketAddr, There>>,
 }
 
-/// How many connections there are to one address.
+/// The number of connections to one address.
 #[derive(Clone, Copy, Debug, Default)]
 struct There {
     kept: usize,
@@ -107,7 +108,7 @@ impl Room {
         }
     }
 
-    /// Room for one more connection from this source to this address, if there is any.
+    /// Takes room for one more connection from this source to this address, if there is any.
     pub(super) fn enter(&self, from: IpAddr, to: SocketAddr, share: Share) -> Option<Handed<'_>> {
         let there = self.by_address.borrow().get(&to).copied().unwrap_or_default();
         if there.kept < share.kept && self.kept.get() < self.most_kept {
@@ -130,7 +131,7 @@ impl Room {
 }
 
 impl Handing {
-    /// At an endpoint that takes so many instances of agents.
+    /// For an endpoint that takes this many instances of agents.
     pub(super) fn new(max_agents: usize) -> Self {
         Self {
             peers: RefCell::default(),
@@ -141,13 +142,13 @@ impl Handing {
         }
     }
 
-    /// Takes another table, and tells whether it names others than the one before.
+    /// Replaces the table of endpoints, and returns whether the ids have changed.
     pub(super) fn set_peers(&self, peers: BTreeMap<EndpointId, SocketAddr>) -> bool {
         let before = self.peers.replace(peers);
         !before.keys().eq(self.peers.borrow().keys())
     }
 
-    /// Takes the sidecars that there are, and gives the uids of the agents which have others than before.
+    /// Replaces the sidecars, and returns the uids of the agents whose sidecars have changed.
     pub(super) fn set_sidecars(&self, sidecars: &BTreeMap<EndpointId, Sidecar>) -> BTreeSet<String> {
         let mut of_agents = BTreeMap::<String, BTreeSet<EndpointId>>::new();
         for (id, sidecar) in sidecars {
@@ -162,12 +163,13 @@ impl Handing {
         uids.into_iter().filter(|uid| before.get(*uid) != now.get(*uid)).cloned().collect()
     }
 
-    /// The first sidecars of an agent, by their ids.
+    /// The first sidecars of an agent, ordered by id.
     pub(super) fn sidecars_of(&self, uid: &str, most: usize) -> Vec<EndpointId> {
         self.of_agents.borrow().get(uid).into_iter().flatten().take(most).cloned().collect()
     }
 
-    /// Where a connection goes that is meant for somebody else. `instances` gives how many the agent of a uid may have.
+    /// Where to hand over a connection with this dial. `instances` returns how many instances the agent of a uid may
+    /// have.
     pub(super) fn way(&self, dial: &Dial, instances: impl Fn(&str) -> usize) -> Option<Whose> {
         match dial {
             Dial::Any => None,
@@ -182,12 +184,12 @@ impl Handing {
         }
     }
 
-    /// The first ids of the table.
+    /// The first endpoints, ordered by id.
     pub(super) fn peers(&self, most: usize) -> Vec<EndpointId> {
         self.peers.borrow().keys().take(most).cloned().collect()
     }
 
-    /// Connections that are handed over now.
+    /// The number of connections that are being handed over.
     pub(super) fn count(&self) -> usize {
         self.to_peers.count() + self.to_sidecars.count()
     }
@@ -208,7 +210,7 @@ pub(super) struct Handed<'a> {
 }
 
 impl Handed<'_> {
-    /// By now the other end has closed the connection if it does not know the agent.
+    /// By now, the other end has closed the connection unless it knows the agent.
     pub(super) fn grow_old(&mut self) {
         self.young = None;
     }
@@ -228,7 +230,7 @@ impl Drop for Handed<'_> {
     }
 }
 
-/// A place among those whose agent the other end may not know yet, free again on drop.
+/// A place for a connection whose agent the other end may not know yet; freed on drop.
 struct Place<'a> {
     room: &'a Room,
     id: PlaceId,
@@ -266,7 +268,7 @@ mod tests {
         IpAddr::from([192, 0, 2, number])
     }
 
-    /// So many connections to this address from one source, of which those that are not kept are old by now.
+    /// Enters this many connections to this address from one source. Those that are not reserved are old by then.
     fn enter(room: &Room, to: SocketAddr, share: Share, count: usize) -> Vec<Handed<'_>> {
         let mut entered = Vec::new();
         for _ in 0..count {
@@ -318,7 +320,7 @@ mod tests {
     fn whoever_holds_what_is_beyond_leaves_each_sidecar_a_connection_of_each_instance() {
         let handing = Handing::new(3);
         let (room, share) = (&handing.to_sidecars, Share::of_sidecar(4));
-        // The owner of one namespace has many sidecars, and connects to all of them himself.
+        // The owner of one namespace runs many sidecars, and connects to all of them.
         let mut held = Vec::new();
         for port in 1000.. {
             if room.beyond.get() + share.most > BEYOND_TO_SIDECARS {

@@ -1,4 +1,4 @@
-//! The instances one by one, for a caller that chooses among them.
+//! Access to single instances, for a caller that chooses among them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tunnel_core::{Open, Session};
 use super::{Endpoint, Held, Unopened, View};
 use crate::{Flow, Stream, Tunnel};
 
-/// No name of an instance is before this one.
+/// Sorts before every other name of an instance.
 const FIRST: &str = "0";
 
 impl Held {
@@ -20,8 +20,8 @@ impl Held {
 }
 
 impl Endpoint {
-    /// Waits until an instance, or its connection, has come or gone since the last call. Gives the uids of the agents that
-    /// this concerns. One task at a time may wait.
+    /// Waits until an instance or its connection has come or gone since the last call. Returns the uids of the agents
+    /// concerned. One task at a time may wait.
     pub async fn changed(&self) -> BTreeSet<String> {
         loop {
             self.changed.notified().await;
@@ -32,13 +32,13 @@ impl Endpoint {
         }
     }
 
-    /// An instance of this agent, or its connection, has come or gone.
+    /// Records that an instance of this agent, or its connection, has come or gone.
     pub(super) fn touch(&self, uid: &str) {
         self.touched.borrow_mut().insert(uid.to_owned());
         self.changed.notify_one();
     }
 
-    /// The instances that have a session, for a status.
+    /// The instances that have a session, for status.
     pub fn agents(&self) -> Vec<View> {
         let (registry, sessions) = (self.registry.borrow(), self.sessions.borrow());
         let now = self.start.elapsed();
@@ -46,7 +46,7 @@ impl Endpoint {
         all.filter_map(|(key, known)| Some(view(key, known, sessions.get(key)?, now))).collect()
     }
 
-    /// As [`Endpoint::agents`], of one agent, whatever the number of the others.
+    /// Like [`Endpoint::agents`], for one agent. The cost does not depend on the number of other agents.
     pub fn instances_of(&self, uid: &str) -> Vec<View> {
         let Ok(instance) = Instance::new(FIRST) else { return Vec::new() };
         let (registry, sessions) = (self.registry.borrow(), self.sessions.borrow());
@@ -56,13 +56,13 @@ impl Endpoint {
         own.filter_map(|(key, known)| Some(view(key, known, sessions.get(key)?, now))).collect()
     }
 
-    /// As [`Endpoint::open`], from one instance and no other.
+    /// Like [`Endpoint::open`], from this instance only.
     pub async fn open_on(&self, uid: &str, instance: &Instance, open: &Open) -> Result<Stream, Unopened> {
         let tunnel = self.of_instance(uid, instance, open)?;
         tunnel.open(open.clone()).await.map_err(Unopened::Agent)
     }
 
-    /// As [`Endpoint::open_on`], for a target of UDP, without the wait: datagrams may be sent at once, and
+    /// Like [`Endpoint::open_on`], for a UDP target and without waiting: datagrams may be sent at once, and
     /// [`Flow::answered`] waits for the answer.
     pub fn begin_flow_on(&self, uid: &str, instance: &Instance, open: &Open) -> Result<Flow, Unopened> {
         let tunnel = self.of_instance(uid, instance, open)?;
@@ -76,7 +76,7 @@ impl Endpoint {
         held.map(|held| held.tunnel.clone()).ok_or_else(|| Unopened::Gone(instance.clone()))
     }
 
-    /// Whether another instance of the agent has a connection, and takes streams and flows.
+    /// Whether another instance of the agent has a connection and takes streams and flows.
     pub fn has_another(&self, uid: &str, instance: &str) -> bool {
         let sessions = self.sessions.borrow();
         let mut others = sessions.iter().filter(|(key, _)| key.uid == uid && key.instance.as_str() != instance);
@@ -86,25 +86,24 @@ impl Endpoint {
         })
     }
 
-    /// Datagrams that sessions have dropped because they were too many, or waited for too long; those of sessions that
-    /// have ended included.
+    /// Datagrams that sessions, including ended ones, have dropped because too many waited or waited for too long.
     pub fn dropped_datagrams(&self) -> u64 {
         let sessions = self.sessions.borrow();
         self.dropped.get() + sessions.values().map(|held| held.dropped_datagrams()).sum::<u64>()
     }
 
-    /// Keeps the count of a session that is about to end.
+    /// Adds the counter of a session that is about to end.
     pub(super) fn retire(&self, held: &Held) {
         self.dropped.set(self.dropped.get() + held.dropped_datagrams());
     }
 
-    /// Whether there is such an agent, and its list has the target.
+    /// Checks that the agent exists and that its allow list contains the target.
     pub(super) fn check(&self, uid: &str, open: &Open) -> Result<(), Unopened> {
         let rules = (self.rules)(uid).ok_or_else(|| Unopened::Unknown(uid.to_owned()))?;
         rules.targets.check(&open.target).map_err(|refusal| Unopened::NotAllowed(refusal.detail))
     }
 
-    /// Whether no stream is left, and nothing to be sent.
+    /// Whether no stream is left, and nothing to send.
     pub fn is_idle(&self) -> bool {
         let is_idle = |session: &Session| session.is_empty() && !session.has_output();
         self.sessions.borrow().values().all(|held| held.tunnel.look(is_idle))

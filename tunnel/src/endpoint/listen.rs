@@ -22,19 +22,19 @@ use super::handing::Whose;
 use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
-/// After an error of the listening socket, such as too many open files.
+/// The pause after an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes a connection of a client safe, and verifies who that is.
+/// Secures a connection of a client, and verifies the client's identity.
 pub trait Authenticator: 'static {
-    /// What carries frames.
+    /// The secured connection, which carries frames.
     type Io: AsyncRead + AsyncWrite + Unpin + 'static;
 
-    /// Takes a new connection. `None` if it is done with, because the client came for something else.
+    /// Secures a new connection. `None` if the connection is complete, because the client came for something else.
     fn authenticate(&self, tcp: TcpStream) -> impl Future<Output = io::Result<Option<(AgentIdentity, Self::Io)>>>;
 }
 
-/// The places of connections, apart for those whose agent is not known yet.
+/// The places for connections, counted separately for those whose agent is not known yet.
 pub(super) struct Door {
     start: Instant,
     places: RefCell<Places>,
@@ -47,7 +47,8 @@ impl Door {
         Rc::new(Self { start: Instant::now(), places, tasks: RefCell::default() })
     }
 
-    /// Gives a new connection a place. `count` is told why there is none, and that another one gives way.
+    /// Takes a place for a new connection. `count` receives the reason if there is none, and the reason for which
+    /// another connection gives way.
     pub(super) fn enter(self: &Rc<Self>, from: SocketAddr, count: impl Fn(&'static str)) -> Option<Place> {
         let admission = self.places.borrow_mut().admit(from.ip(), self.start.elapsed());
         let id = match admission {
@@ -64,7 +65,7 @@ impl Door {
         Some(Place { door: self.clone(), id })
     }
 
-    /// Ends the connection of a place that was taken back.
+    /// Ends a connection that gives way.
     fn evict(&self, evicted: PlaceId, count: impl Fn(&'static str)) {
         count("evicted");
         let task = self.tasks.borrow_mut().remove(&evicted);
@@ -74,14 +75,14 @@ impl Door {
     }
 }
 
-/// A place, free again on drop.
+/// A place; freed on drop.
 pub(super) struct Place {
     door: Rc<Door>,
     pub(super) id: PlaceId,
 }
 
 impl Place {
-    /// Waits until the handshake may begin. The door keeps the client waiting, so no newcomer takes its place meanwhile.
+    /// Waits until the handshake may begin. The client waits for the door, so no newcomer evicts it meanwhile.
     pub(super) async fn turn(&self) {
         let turn = self.door.places.borrow().turn(self.id);
         if turn.is_zero() {
@@ -92,7 +93,7 @@ impl Place {
         self.door.places.borrow_mut().waits(self.id, self.door.start.elapsed());
     }
 
-    /// The agent is known: its place is no longer among those of strangers.
+    /// The agent is known: its connection no longer counts as a stranger's.
     fn known(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
         let evicted = self.door.places.borrow_mut().authenticate(self.id, self.door.start.elapsed())?;
         if let Some(evicted) = evicted {
@@ -109,14 +110,13 @@ impl Drop for Place {
     }
 }
 
-/// Serves agents for ever. To drop the future ends their connections, and their sessions wait for others. It must run
+/// Serves agents for ever. Dropping the future ends their connections; their sessions wait for new ones. Must run
 /// within a `LocalSet`.
 pub async fn listen<A: Authenticator>(endpoint: Rc<Endpoint>, listener: TcpListener, authenticator: A) {
     listen_holding(endpoint, listener, authenticator, || ()).await;
 }
 
-/// As [`listen`], and what `hold` gives is kept for as long as a connection is open, also while it is not known whose it
-/// is.
+/// Like [`listen`]. A connection keeps what `hold` returns while it is open, also before its agent is known.
 pub async fn listen_holding<A: Authenticator, H: 'static>(
     endpoint: Rc<Endpoint>,
     listener: TcpListener,
@@ -124,7 +124,7 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
     hold: impl Fn() -> H + 'static,
 ) {
     let of_all = bounds(endpoint.settings.connections_per_second, endpoint.settings.max_agents);
-    // Behind a source that hands over are all of its agents.
+    // All agents of an endpoint may be behind one source that hands connections over.
     let of_peers = Bounds { per_source: STRANGERS, ..of_all };
     let (of_all, of_peers) = (Door::new(of_all), Door::new(of_peers));
     let (authenticator, hold) = (Rc::new(authenticator), Rc::new(hold));
@@ -135,7 +135,7 @@ pub async fn listen_holding<A: Authenticator, H: 'static>(
         let kept = hold();
         let hold = hold.clone();
         let task = serve(endpoint.clone(), authenticator.clone(), tcp, from, place, move || hold());
-        // A future that moves another one has room for two.
+        // Boxed, because a future that moves another one has room for two.
         let task = Box::pin(task);
         let task = async move {
             task.await;
@@ -154,7 +154,7 @@ pub(super) struct Begun<T> {
     pub(super) task: T,
 }
 
-/// Takes connections for ever. `begin` gives each a place, if there is one.
+/// Accepts connections for ever. `begin` takes a place for each, if there is one.
 pub(super) async fn accept<T: Future<Output = ()> + 'static>(
     listener: TcpListener,
     begin: impl Fn(TcpStream, SocketAddr) -> Option<Begun<T>>,
@@ -169,7 +169,7 @@ pub(super) async fn accept<T: Future<Output = ()> + 'static>(
                     door.tasks.borrow_mut().insert(id, handle);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the port for agents takes no connections for a moment");
+                    tracing::warn!(%error, "cannot accept connections of agents, will retry");
                     sleep(PAUSE).await;
                 }
             },
@@ -196,14 +196,14 @@ async fn serve<A: Authenticator, H>(
         }
         Err(reason) => {
             endpoint.count(reason);
-            tracing::debug!(%from, reason, "a connection did not become that of an agent");
+            tracing::debug!(%from, reason, "a connection was closed before an agent was admitted");
             return;
         }
     }
     Box::pin(welcome(&endpoint, &*authenticator, tcp, from, place, deadline)).await;
 }
 
-/// Hears the agent of a connection that is for this endpoint, and carries its session until the connection ends.
+/// Authenticates the agent of a connection to this endpoint, and carries its session until the connection ends.
 pub(super) async fn welcome<A: Authenticator>(
     endpoint: &Rc<Endpoint>,
     authenticator: &A,
@@ -212,14 +212,14 @@ pub(super) async fn welcome<A: Authenticator>(
     place: Place,
     deadline: Instant,
 ) {
-    // What a handshake needs is free before the connection carries anything, and a connection that is moved on costs a
-    // pointer each time.
+    // Boxed, so that the memory of the handshake is freed before the connection carries frames, and so that passing the
+    // connection on moves only a pointer.
     let authenticated = Box::pin(authenticated(endpoint, authenticator, tcp, from, deadline)).await;
     let Some((identity, io)) = authenticated else { return };
     let carrier = match Box::pin(endpoint.admit(&identity, io)).await {
         Ok(carrier) => carrier,
         Err(error) => {
-            // A denial is counted by its reason.
+            // Denials were already counted by their reasons.
             match error {
                 HandshakeError::Denied(_) => {}
                 HandshakeError::TimedOut => endpoint.count("timeout"),
@@ -238,7 +238,7 @@ pub(super) async fn welcome<A: Authenticator>(
     tracing::info!(%from, agent = %identity.agent(), reason = %end, "a connection of an agent has ended");
 }
 
-/// The agent of a connection. `None`: there is none, which has been counted.
+/// Authenticates the agent of a connection. `None`: there is no agent; the reason was counted.
 async fn authenticated<A: Authenticator>(
     endpoint: &Endpoint,
     authenticator: &A,
@@ -254,12 +254,12 @@ async fn authenticated<A: Authenticator>(
         Ok(Ok(agent)) => agent.map(|(identity, io)| (identity, Box::new(io))),
         Ok(Err(error)) => {
             endpoint.count("handshake");
-            tracing::debug!(%from, error = chain(&error), "a connection did not become that of an agent");
+            tracing::debug!(%from, error = chain(&error), "a connection was closed before an agent was admitted");
             None
         }
         Err(_) => {
             endpoint.count("timeout");
-            tracing::debug!(%from, "a connection did not become that of an agent in time");
+            tracing::debug!(%from, "a connection was closed: no agent was admitted in time");
             None
         }
     }

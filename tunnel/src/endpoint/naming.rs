@@ -1,4 +1,4 @@
-//! Whom an endpoint names to agents, and hands connections over to.
+//! The endpoints and sidecars that an endpoint names to agents and hands connections over to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,21 +13,21 @@ use crate::Tunnel;
 /// A sidecar that agents reach through this endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sidecar {
-    /// Where this endpoint reaches it.
+    /// The address at which this endpoint reaches it.
     pub address: SocketAddr,
-    /// Uids of the agents that its sessions may lead to. No other agent hears of it. Connections for one without agents are
-    /// handed over nevertheless: sessions that are there go on.
+    /// Uids of the agents that its sessions may lead to; no other agent is told of it. Connections for a sidecar
+    /// without agents are still handed over, because its existing sessions continue.
     pub agents: BTreeSet<String>,
 }
 
 impl Endpoint {
-    /// Which endpoint this is.
+    /// The id of this endpoint.
     pub fn id(&self) -> &EndpointId {
         &self.settings.id
     }
 
-    /// The other endpoints, and where this one reaches them. Agents hear of them, and connections that are meant for them
-    /// are handed over. This endpoint itself does not count.
+    /// Sets the other endpoints and their addresses as seen from here. Agents are told of them, and connections meant
+    /// for them are handed over. An entry for this endpoint itself is ignored.
     pub fn set_peers(&self, mut peers: BTreeMap<EndpointId, SocketAddr>) {
         peers.remove(&self.settings.id);
         if self.handing.set_peers(peers) {
@@ -35,18 +35,18 @@ impl Endpoint {
         }
     }
 
-    /// The sidecars, by their ids. Connections that are meant for them are handed over, and an agent hears of its own.
+    /// Sets the sidecars, by their ids. Connections meant for them are handed over, and each agent is told of its own.
     pub fn set_sidecars(&self, sidecars: &BTreeMap<EndpointId, Sidecar>) {
         let touched = self.handing.set_sidecars(sidecars);
         self.name_again(|uid| touched.contains(uid));
     }
 
-    /// Whom an agent may dial beside this endpoint.
+    /// The other endpoints and sidecars that an agent may dial.
     pub(super) fn named(&self, uid: &str) -> Named {
         Named { peers: self.handing.peers(MAX_PEERS), sidecars: self.handing.sidecars_of(uid, MAX_SIDECARS) }
     }
 
-    /// How many instances of an agent may be connected.
+    /// How many instances of an agent may be connected at once.
     pub(super) fn instances_at_most(&self, uid: &str) -> usize {
         (self.rules)(uid).map_or(0, |rules| rules.policy.max_instances)
     }

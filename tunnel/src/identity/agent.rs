@@ -1,4 +1,4 @@
-//! What an agent keeps in its folder: a key that never leaves it, its certificate, and the root that signed it.
+//! The folder of an agent: a private key that never leaves it, the certificate, and the root that signed it.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ const CERTIFICATE: &str = "certificate.pem";
 /// What is wrong with a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// It is none, or not of an agent.
+    /// It is not a certificate, or not one of an agent.
     #[error("is not the certificate of an agent")]
     NotOfAgent,
     /// It is for another key.
@@ -39,13 +39,13 @@ pub enum Flaw {
     /// The root beside it did not sign it.
     #[error("was not signed by the root certificate beside it")]
     Untrusted,
-    /// It does not count now.
+    /// It is not valid now.
     #[error(transparent)]
     Validity(#[from] ValidityError),
 }
 
 impl Flaw {
-    /// What to do about a certificate in the folder.
+    /// The remedy for a certificate in the folder.
     fn remedy(self) -> &'static str {
         match self {
             Self::Validity(_) => {
@@ -55,7 +55,7 @@ impl Flaw {
         }
     }
 
-    /// What to do about a certificate that has just been issued.
+    /// The remedy for a certificate that was just issued.
     fn remedy_for_issued(self) -> &'static str {
         match self {
             Self::Validity(_) => "compare the clock of this machine with the clock of the server",
@@ -70,13 +70,13 @@ pub enum AgentError {
     /// A file or the folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The key file holds something else.
+    /// The key file does not hold a key.
     #[error(
         "{} holds no private key of an agent: remove it, and enrol again with a new join string of the server",
         .0.display()
     )]
     Key(PathBuf),
-    /// The file about the join string holds something else.
+    /// The file about the join string is damaged.
     #[error("{} is damaged: remove it, and enrol again with a new join string of the server", .0.display())]
     Joined(PathBuf),
     /// The certificate in the folder cannot be used.
@@ -103,7 +103,7 @@ pub enum AgentError {
 pub struct AgentKey(KeyPair);
 
 impl AgentKey {
-    /// A request for a certificate of this key, DER. It names nobody: the token says who asks.
+    /// A certificate request for this key, DER. It has no name: the token identifies the agent.
     pub fn request(&self) -> Result<Vec<u8>, AgentError> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "portlane agent");
@@ -124,20 +124,20 @@ impl AgentKey {
 /// An agent that has enrolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolled {
-    /// Who the agent is.
+    /// The identity of the agent.
     pub identity: AgentIdentity,
     /// Its certificate.
     pub certificate: CertificateDer<'static>,
-    /// The root certificate, which the agent trusts.
+    /// The root certificate that the agent trusts.
     pub root: CertificateDer<'static>,
-    /// Begin of the certificate's lifetime, seconds since 1970.
+    /// Start of the certificate's lifetime, seconds since 1970.
     pub not_before: u64,
     /// End of the certificate's lifetime, seconds since 1970.
     pub not_after: u64,
 }
 
 impl Enrolled {
-    /// Judges a certificate for `key` beside its root.
+    /// Checks a certificate for `key` against its root.
     fn judge(
         certificate: CertificateDer<'static>,
         root: CertificateDer<'static>,
@@ -164,7 +164,7 @@ impl Enrolled {
     }
 }
 
-/// Whether servers accept the certificate that trust this root.
+/// Whether a server that trusts this root accepts the certificate.
 fn is_signed(certificate: &CertificateDer<'_>, root: &CertificateDer<'_>, now: u64) -> bool {
     let mut roots = RootCertStore::empty();
     if roots.add(root.clone()).is_err() {
@@ -189,7 +189,7 @@ impl AgentFolder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The key of the agent, which is made once.
+    /// The key of the agent. It is generated on first use.
     pub fn key(&self) -> Result<AgentKey, AgentError> {
         let path = self.0.join(KEY);
         if let Some(bytes) = files::read(&path, files::PEM)? {
@@ -202,7 +202,7 @@ impl AgentFolder {
         Ok(AgentKey(pair))
     }
 
-    /// The identity of the agent. Absent: it has not enrolled. `now` is in seconds since 1970.
+    /// The identity of the agent. Absent if it has not enrolled. `now` is in seconds since 1970.
     pub fn enrolled(&self, key: &AgentKey, now: u64) -> Result<Option<Enrolled>, AgentError> {
         let path = self.0.join(CERTIFICATE);
         let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
@@ -214,7 +214,8 @@ impl AgentFolder {
         judged.map(Some).map_err(|flaw| AgentError::Kept { path, flaw })
     }
 
-    /// Keeps what the server issued for `key`, in place of an earlier certificate. An unusable one changes nothing.
+    /// Stores what the server issued for `key`, replacing an earlier certificate. An unusable certificate changes
+    /// nothing.
     pub fn keep(
         &self,
         key: &AgentKey,

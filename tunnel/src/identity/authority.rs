@@ -1,7 +1,7 @@
-//! The root of the tunnels of one server, kept in a folder, or elsewhere as PEM.
+//! The root of the tunnels of one server, stored in a folder, or elsewhere as PEM.
 //!
-//! The root signs agents and the server's own leaf, and nothing else. It takes no name from a request: a request proves
-//! possession of a key, and the ledger says whose key that is.
+//! The root signs agents and the serving certificate of the server, and nothing else. It takes no name from a request:
+//! a request proves possession of a key, and the ledger says whose key it is.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,28 +31,28 @@ use super::{
 #[cfg(test)]
 mod tests;
 
-/// How far the clock of an agent may be behind.
+/// How far the clock of an agent may lag behind.
 pub const SKEW: Duration = Duration::from_secs(300);
-/// Lifetime of a root, seconds. Join strings pin it, so its end is the end of every enrolment.
+/// Lifetime of a root, in seconds. Join strings pin the root, so every enrolment ends with it.
 pub const LIFE: u64 = 10 * 365 * 24 * 3600;
 
 /// Name of the file with the root and its key.
 const FILE: &str = "root.pem";
 
-/// Why the root cannot be used, or signs nothing.
+/// Why the root cannot be used, or why it signs nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The file or its folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file holds something else.
+    /// The file does not hold a root.
     #[error(
         "{} does not hold the root of the tunnels and its key: restore the file, or remove it and issue new join \
          strings to all agents",
         .0.display()
     )]
     Content(PathBuf),
-    /// The root does not count now.
+    /// The root is not valid now.
     #[error(
         "the root of the tunnels in {} {why}: check the clock of this server, and if it is right, remove the file and \
          issue new join strings to all agents",
@@ -72,13 +72,13 @@ pub enum AuthorityError {
     Use(#[source] rustls::Error),
 }
 
-/// Why a request for a certificate is refused.
+/// Why a certificate request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// It is too long.
     #[error("the agent's request for a certificate has {0} bytes, and 4096 are allowed: use portlane as the agent")]
     TooLong(usize),
-    /// It is no request, or not signed by its key.
+    /// It is not a request, or its own key did not sign it.
     #[error("the agent's request for a certificate is not valid: use portlane as the agent")]
     Invalid(#[source] rcgen::Error),
     /// Its key is of another kind.
@@ -86,7 +86,7 @@ pub enum RequestError {
     Algorithm,
 }
 
-/// A request whose sender has the private key to its public key.
+/// A request whose sender has proved possession of the private key.
 #[derive(Clone, Debug)]
 pub struct Request {
     key: PublicKey,
@@ -119,8 +119,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Loads the root from a folder, or makes both. One process at a time uses the folder. `now` is in seconds since
-    /// 1970.
+    /// Loads the root from a folder, or creates it with its key. One process at a time uses the folder. `now` is in
+    /// seconds since 1970.
     pub fn open(folder: &Path, now: u64) -> Result<Self, AuthorityError> {
         files::folder(folder)?;
         let path = folder.join(FILE);
@@ -141,12 +141,12 @@ impl Authority {
         make(now).map_err(AuthorityError::Make)
     }
 
-    /// Whether the root counts now.
+    /// Whether the root is valid now.
     pub fn check(&self, now: u64) -> Result<(), ValidityError> {
         check_validity(self.not_before, self.not_after, now)
     }
 
-    /// Reads what [`Authority::generate`] makes. Absent: it is something else.
+    /// Reads the output of [`Authority::generate`]. Absent if the text is something else.
     pub fn parse(pem: &[u8]) -> Option<Self> {
         let certificate = CertificateDer::from_pem_slice(pem).ok()?;
         let private = PrivateKeyDer::from_pem_slice(pem).ok()?;
@@ -193,7 +193,7 @@ impl Authority {
         self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
     }
 
-    /// The certificate of a sidecar, for the key of its request. No agent takes it for the server.
+    /// The certificate of a sidecar, for the key of its request. Agents do not accept it as the server's.
     pub fn sign_sidecar(
         &self,
         request: &Request,
@@ -205,13 +205,13 @@ impl Authority {
         self.issue(&request.key, name, ExtendedKeyUsagePurpose::ServerAuth, lifetime, now)
     }
 
-    /// A leaf with its key for the server, followed by the root: an agent that enrols compares the root with its join
+    /// A serving certificate with its key, followed by the root: an enrolling agent compares the root with its join
     /// string.
     pub fn endpoint(&self, id: &EndpointId, lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {
         self.certified(("portlane tunnel endpoint", id.uri()), lifetime, now)
     }
 
-    /// As [`Authority::endpoint`], for a sidecar, which no agent takes for the server.
+    /// Like [`Authority::endpoint`], for a sidecar. Agents do not accept it as the server's.
     pub fn sidecar(&self, id: &EndpointId, lifetime: Duration, now: u64) -> Result<CertifiedKey, AuthorityError> {
         self.certified(("portlane tunnel sidecar", id.sidecar_uri()), lifetime, now)
     }

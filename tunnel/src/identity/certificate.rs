@@ -1,15 +1,15 @@
-//! What certificates say, as far as rustls does not tell.
+//! The fields of certificates that rustls does not expose.
 
 use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
 use tunnel_core::identity::Fingerprint;
 use x509_parser::extensions::GeneralName;
 
-/// What a certificate says.
+/// The fields of a certificate.
 pub(super) struct Facts {
-    /// Its name, if that is a URI and there is no other name.
+    /// Its name, if that is a URI and the only name.
     pub(super) uri: Option<String>,
-    /// Begin of its lifetime, seconds since 1970.
+    /// Start of its lifetime, seconds since 1970.
     pub(super) not_before: u64,
     /// End of its lifetime, seconds since 1970.
     pub(super) not_after: u64,
@@ -17,7 +17,7 @@ pub(super) struct Facts {
     pub(super) key: Fingerprint,
 }
 
-/// Reads a certificate. Absent: it is not one.
+/// Reads a certificate. Absent if the bytes are not one.
 pub(super) fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
     let (rest, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     if !rest.is_empty() {

@@ -1,4 +1,5 @@
-//! What an endpoint keeps whose certificates somebody else signs: its key, its leaf, and the root that signed it.
+//! The folder of an endpoint whose certificates another program signs: its key, its serving certificate, and the root
+//! that signed it.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,31 +22,31 @@ use super::{
     tls::{TlsError, server_config},
 };
 
-/// Name of the file with the private key, the leaf and the root.
+/// Name of the file with the private key, the serving certificate and the root.
 const FILE: &str = "endpoint.pem";
 
-/// Why an endpoint has no usable leaf.
+/// Why an endpoint has no usable serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// The file or its folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file holds something else.
+    /// The file does not hold a serving certificate.
     #[error("{} does not hold the key and the certificate of this endpoint: asking for a new one", .0.display())]
     Content(PathBuf),
     /// A key or a request cannot be generated.
     #[error("cannot generate the key of this endpoint, or its request for a certificate")]
     Make(#[source] rcgen::Error),
-    /// The certificate is of somebody else.
+    /// The certificate is for another endpoint.
     #[error("the certificate is not of the tunnel endpoint {0}: check that operator and proxy have close versions")]
     Other(EndpointId),
-    /// The certificate is of something else than a sidecar.
+    /// The certificate is not for a sidecar.
     #[error("the certificate is not of a sidecar: check that operator and proxy have close versions")]
     NoSidecar,
-    /// The certificate does not count now.
+    /// The certificate is not valid now.
     #[error("the certificate of this endpoint {0}: compare the clocks of the nodes")]
     Validity(#[from] ValidityError),
-    /// The certificate is of another key.
+    /// The certificate is for another key.
     #[error("cannot use the certificate of this endpoint")]
     Use(#[source] rustls::Error),
     /// TLS cannot be set up.
@@ -53,7 +54,7 @@ pub enum EndpointError {
     Tls(#[from] TlsError),
 }
 
-/// A private key for which a leaf is asked.
+/// The private key for a serving certificate.
 #[derive(Debug)]
 pub struct EndpointKey(KeyPair);
 
@@ -63,7 +64,7 @@ impl EndpointKey {
         KeyPair::generate().map(Self).map_err(EndpointError::Make)
     }
 
-    /// A request for a certificate of this key, DER. It names nobody: who signs knows who asks.
+    /// A certificate request for this key, DER. It has no name: the signer knows who asks.
     pub fn request(&self) -> Result<Vec<u8>, EndpointError> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "portlane tunnel endpoint");
@@ -71,17 +72,17 @@ impl EndpointKey {
     }
 }
 
-/// Who has a leaf.
+/// The owner of a serving certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// The endpoint of this id.
     Endpoint(EndpointId),
-    /// A sidecar, whose leaf says its id.
+    /// A sidecar; the certificate has its id.
     Sidecar,
 }
 
 impl Holder {
-    /// The id of the holder by the URI of a leaf. Absent: the leaf is of somebody else.
+    /// The id of the holder, from the URI of a certificate. Absent if the certificate is for another owner.
     fn id(&self, uri: &str) -> Option<EndpointId> {
         match (self, Dial::from_uri(uri).ok()?) {
             (Self::Endpoint(id), Dial::Endpoint(found)) => (found == *id).then_some(found),
@@ -90,7 +91,7 @@ impl Holder {
         }
     }
 
-    /// Why a leaf is not one of the holder.
+    /// Why a certificate is not for this holder.
     fn other(&self) -> EndpointError {
         match self {
             Self::Endpoint(id) => EndpointError::Other(id.clone()),
@@ -99,7 +100,7 @@ impl Holder {
     }
 }
 
-/// A leaf with its key and the root that signed it.
+/// A serving certificate with its key and the root that signed it.
 #[derive(Debug)]
 pub struct Leaf {
     /// The id of its holder.
@@ -107,14 +108,14 @@ pub struct Leaf {
     key: EndpointKey,
     certificate: CertificateDer<'static>,
     root: CertificateDer<'static>,
-    /// Begin of its lifetime, seconds since 1970.
+    /// Start of its lifetime, seconds since 1970.
     pub not_before: u64,
     /// End of its lifetime, seconds since 1970.
     pub not_after: u64,
 }
 
 impl Leaf {
-    /// Judges a certificate for `key` of `holder`. `now` is in seconds since 1970.
+    /// Checks a certificate for `key` of `holder`. `now` is in seconds since 1970.
     pub fn new(
         holder: &Holder,
         key: EndpointKey,
@@ -129,7 +130,8 @@ impl Leaf {
         Ok(Self { id, key, certificate, root, not_before, not_after })
     }
 
-    /// TLS of a server with this leaf. The root follows it: an agent that enrols compares the root with its join string.
+    /// The TLS configuration of a server with this certificate. The root follows in the chain: an enrolling agent
+    /// compares it with its join string.
     pub fn config(&self, clock: Arc<dyn TimeProvider>) -> Result<ServerConfig, EndpointError> {
         let chain = vec![self.certificate.clone(), self.root.clone()];
         let key = PrivateKeyDer::Pkcs8(self.key.0.serialize_der().into());
@@ -138,7 +140,7 @@ impl Leaf {
     }
 }
 
-/// The folder of an endpoint, which only one process uses.
+/// The folder of an endpoint. Only one process uses it.
 #[derive(Clone, Debug)]
 pub struct EndpointFolder(PathBuf);
 
@@ -149,7 +151,7 @@ impl EndpointFolder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The leaf of `holder` that was kept. Absent: there is none. `now` is in seconds since 1970.
+    /// The stored certificate of `holder`. Absent if there is none. `now` is in seconds since 1970.
     pub fn leaf(&self, holder: &Holder, now: u64) -> Result<Option<Leaf>, EndpointError> {
         let path = self.0.join(FILE);
         let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
@@ -162,7 +164,7 @@ impl EndpointFolder {
         Leaf::new(holder, key, certificate, root, now).map(Some)
     }
 
-    /// Keeps a leaf, in place of an earlier one.
+    /// Stores a serving certificate, replacing an earlier one.
     pub fn keep(&self, leaf: &Leaf) -> Result<(), EndpointError> {
         let text = leaf.key.0.serialize_pem() + &pem(&leaf.certificate) + &pem(&leaf.root);
         Ok(files::write(&self.0.join(FILE), text.as_bytes())?)

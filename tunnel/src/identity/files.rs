@@ -1,4 +1,4 @@
-//! Files that other users can neither read nor replace, written whole or not at all.
+//! Files that other users can neither read nor replace. A file is written whole or not at all.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Most bytes of a file of keys and certificates.
+/// The largest file of keys and certificates, in bytes.
 pub(super) const PEM: u64 = 64 << 10;
 
 /// Why a file or a folder cannot be used.
@@ -33,7 +33,7 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
-    /// The folder was removed under the program that uses it.
+    /// The folder was removed while the program used it.
     #[error(
         "the folder {} is gone: restore it, or start this program again, which makes a new one with another identity",
         .0.display()
@@ -51,12 +51,12 @@ pub enum FileError {
         /// The mode that it should have.
         mode: &'static str,
     },
-    /// Something else than what is kept here.
+    /// The file is too large to be one of ours.
     #[error("{} is larger than {} KiB, which no file of a tunnel is: check the path", .path.display(), .most / 1024)]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Most bytes that it may have.
+        /// The most bytes that it may have.
         most: u64,
     },
 }
@@ -65,7 +65,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileEr
     move |source| FileError::Io { action, path: path.to_owned(), source }
 }
 
-/// Why a file of a folder that was there is not written.
+/// Why a file in an existing folder was not written.
 fn unwritten(path: &Path, parent: &Path) -> impl FnOnce(io::Error) -> FileError {
     move |source| match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FileError::Full { path: path.to_owned(), source },
@@ -74,7 +74,7 @@ fn unwritten(path: &Path, parent: &Path) -> impl FnOnce(io::Error) -> FileError 
     }
 }
 
-/// Makes a folder of mode 0700, or checks one that exists: nobody else may write into it.
+/// Creates a folder with mode 0700, or checks that nobody else may write into an existing one.
 pub(super) fn folder(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))?;
     let mode = fs::metadata(path).map_err(failed("read", path))?.permissions().mode();
@@ -84,7 +84,7 @@ pub(super) fn folder(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Reads a file of at most so many bytes that nobody else may read. Absent: there is none.
+/// Reads a file of at most this many bytes that nobody else may read. Absent if it does not exist.
 pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -103,24 +103,24 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError>
     }
 }
 
-/// Writes a file of mode 0600 beside `path`, and renames it. After an error the file is what it was.
+/// Writes a file with mode 0600 beside `path`, and renames it. After an error, the old file is unchanged.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = written(&beside, bytes) {
-        // What was written of it would keep a full disk full. The first error is the one to tell.
+        // The partial file would keep a full disk full. Only the first error is reported.
         let _ = fs::remove_file(&beside);
         return Err(unwritten(&beside, parent)(error));
     }
     fs::rename(&beside, path).map_err(unwritten(path, parent))?;
-    // A certificate must not outlive its key when power fails.
+    // After a power failure, a certificate must not remain without its key.
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("write", parent))
 }
 
 fn written(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A file that was left behind may have another mode.
+    // A leftover file may have another mode.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! The tokens of one server, kept in its folder beside the root.
+//! The tokens of one server, stored in its folder beside the root.
 
 use std::path::{Path, PathBuf};
 
@@ -15,16 +15,17 @@ mod tests;
 
 /// Name of the file.
 const FILE: &str = "tokens.json";
-/// Most bytes of the file. A full ledger, with every token redeemed by as many agents as it may be, has 7.4 MB.
+/// The largest size of the file in bytes. A full ledger, in which every token has enrolled as many agents as it may,
+/// has 7.4 MB.
 const MOST: u64 = 8 << 20;
 
-/// Why the tokens cannot be used or kept.
+/// Why the tokens cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The file or its folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file holds something else.
+    /// The file does not hold a ledger.
     #[error(
         "{} does not hold the tokens of this server: restore the file, or remove it and issue new join strings to agents \
          that have not enrolled",
@@ -39,26 +40,26 @@ pub enum LedgerError {
     /// The tokens cannot be written as JSON.
     #[error("cannot write the tokens of this server")]
     Encode(#[source] serde_json::Error),
-    /// A token is not issued.
+    /// A token was not issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
 }
 
-/// Why a token is not redeemed.
+/// Why a token was not redeemed.
 #[derive(Debug, thiserror::Error)]
 pub enum RedeemError {
-    /// By the ledger.
+    /// The ledger refused.
     #[error(transparent)]
     Refused(Refusal),
-    /// By what holds for the agent now.
+    /// The policy of the agent denies it.
     #[error(transparent)]
     Denied(Denied),
-    /// It cannot be kept that the token was redeemed.
+    /// The redemption cannot be stored.
     #[error(transparent)]
     Kept(#[from] LedgerError),
 }
 
-/// The ledger of one server. A change counts only when it is on the disk.
+/// The ledger of one server. A change counts only once it is on disk.
 #[derive(Debug)]
 pub struct LedgerFile {
     path: PathBuf,
@@ -66,7 +67,7 @@ pub struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Loads the tokens of a folder, or begins without one. One process at a time uses the folder.
+    /// Loads the tokens of a folder, or begins with none. One process at a time uses the folder.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         files::folder(folder)?;
         let path = folder.join(FILE);
@@ -80,7 +81,7 @@ impl LedgerFile {
         Ok(Self { path, ledger })
     }
 
-    /// Takes the root that signs now, as [`Ledger::set_root`] has it. It is written with the next change.
+    /// Sets the root that signs now, like [`Ledger::set_root`]. It is written with the next change.
     pub fn set_root(&mut self, root: Fingerprint) -> bool {
         self.ledger.set_root(root)
     }
@@ -90,7 +91,7 @@ impl LedgerFile {
         &self.ledger
     }
 
-    /// Keeps a token, as [`Ledger::issue`] has it.
+    /// Issues a token, like [`Ledger::issue`].
     pub fn issue(
         &mut self,
         identity: AgentIdentity,
@@ -104,8 +105,8 @@ impl LedgerFile {
         self.replace(next)
     }
 
-    /// Redeems a token, as [`Ledger::redeem`] has it, and tells who its owner becomes. `permit` has the last word, and
-    /// a token that it denies is not used up.
+    /// Redeems a token, like [`Ledger::redeem`], and returns the identity that it gives. `permit` decides last; a token
+    /// that it denies is not used up.
     pub fn redeem(
         &mut self,
         token: &Fingerprint,

@@ -1,7 +1,7 @@
-//! TLS of tunnels: version 1.3 only, with ring.
+//! TLS of tunnels: only version 1.3, with ring.
 //!
-//! Names are URIs of certificates, never hosts: an agent may reach an endpoint through any address. Sessions are not
-//! resumed, so that every handshake verifies both certificates as they are now.
+//! Certificates have URIs as names, never hosts: an agent may reach an endpoint at any address. TLS sessions are not
+//! resumed, so every handshake verifies both certificates.
 
 mod failure;
 #[cfg(test)]
@@ -28,7 +28,7 @@ use super::{
     certificate::facts,
 };
 
-/// The protocol of carriers, in ALPN.
+/// The ALPN protocol of carriers.
 pub const PROTOCOL: &[u8] = b"portlane-tunnel/1";
 
 /// Why TLS cannot be set up.
@@ -40,12 +40,12 @@ pub enum TlsError {
     /// The root cannot be used.
     #[error("cannot verify agents with the root of the tunnels")]
     Verifier(#[source] VerifierBuilderError),
-    /// The id of an endpoint is no name of DNS.
+    /// The id of an endpoint is not a DNS name.
     #[error("cannot dial the endpoint by its id")]
     Name(#[source] InvalidDnsNameError),
 }
 
-/// TLS of a server. A client without a certificate is admitted as a stranger, which may only enrol.
+/// The TLS configuration of a server. A client without a certificate is admitted as a stranger, which may only enrol.
 pub fn server_config(
     leaf: Arc<dyn ResolvesServerCert>,
     root: &CertificateDer<'_>,
@@ -65,12 +65,13 @@ pub fn server_config(
     Ok(config)
 }
 
-/// TLS of an agent that enrols: it trusts the root with this fingerprint, which the server sends after its leaf.
+/// The TLS configuration of an agent that enrols. It trusts the root with this fingerprint, which the server sends
+/// after its certificate.
 pub fn enrolment_config(root: Fingerprint, clock: Arc<dyn TimeProvider>) -> Result<ClientConfig, TlsError> {
     Ok(finished(trusting(Trust::Pinned(root), clock)?.with_no_client_auth()))
 }
 
-/// TLS of an agent that has enrolled.
+/// The TLS configuration of an enrolled agent.
 pub fn agent_config(
     key: &AgentKey,
     enrolled: &Enrolled,
@@ -106,17 +107,17 @@ fn finished(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-/// The server name for a dial. The agent's TLS verifies that the endpoint is the one that was meant.
+/// The server name for a dial. The agent's TLS verifies that the endpoint is the dialled one.
 pub fn server_name(dial: &Dial) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(dial.server_name()).map_err(TlsError::Name)
 }
 
-/// Whether the peer agreed to the protocol of carriers. rustls admits a peer that offers no protocol at all.
+/// Whether the peer negotiated the protocol of carriers. rustls admits a peer that offers no protocol at all.
 pub fn speaks_tunnel(connection: &CommonState) -> bool {
     connection.alpn_protocol() == Some(PROTOCOL)
 }
 
-/// Who is at the other end of a connection to a server.
+/// The client of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A client without a certificate. It may enrol, and nothing else.
@@ -125,7 +126,7 @@ pub enum Peer {
     Agent(AgentIdentity),
 }
 
-/// A certificate that the root signed for somebody else.
+/// A certificate of the root for another purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// Not an agent.
@@ -136,7 +137,7 @@ pub enum PeerError {
     NotAnEndpoint,
 }
 
-/// The client of a verified connection, by its certificates.
+/// The client of a verified connection, from its certificates.
 pub fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Peer, PeerError> {
     let Some(leaf) = certificates.and_then(<[_]>::first) else { return Ok(Peer::Stranger) };
     let uri = facts(leaf).and_then(|facts| facts.uri);
@@ -144,12 +145,12 @@ pub fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Peer, PeerErr
     identity.map(Peer::Agent).ok_or(PeerError::NotAnAgent)
 }
 
-/// The endpoint of a verified connection, by its certificates.
+/// The endpoint of a verified connection, from its certificates.
 pub fn endpoint(certificates: Option<&[CertificateDer<'_>]>) -> Result<EndpointId, PeerError> {
     certificates.and_then(<[_]>::first).and_then(endpoint_of).ok_or(PeerError::NotAnEndpoint)
 }
 
-/// The root certificate that a server sent after its leaf, for an agent that has just enrolled.
+/// The root certificate that a server sent after its own, for an agent that has just enrolled.
 pub fn sent_root(certificates: Option<&[CertificateDer<'_>]>, root: &Fingerprint) -> Option<CertificateDer<'static>> {
     let found = certificates?.iter().skip(1).find(|other| root.same(&Fingerprint::of(other)))?;
     Some(found.clone().into_owned())
@@ -159,7 +160,7 @@ fn endpoint_of(leaf: &CertificateDer<'_>) -> Option<EndpointId> {
     EndpointId::from_uri(&facts(leaf)?.uri?).ok()
 }
 
-/// The dial that accepts the owner of this certificate, and nobody else.
+/// The dial that accepts only the owner of this certificate.
 fn dial_to(leaf: &CertificateDer<'_>) -> Option<Dial> {
     Dial::from_uri(&facts(leaf)?.uri?).ok()
 }

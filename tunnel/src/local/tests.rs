@@ -50,7 +50,7 @@ impl Bed {
         self.clock.0.fetch_sub(seconds, Ordering::Relaxed);
     }
 
-    /// The join string for two agents at this address, for an hour; the token is of this number if one is made.
+    /// The join string for two agents at this address, for an hour; a new token has this number.
     fn offer(&self, at: &str, number: u8) -> Option<Offer> {
         self.try_offer(at, number).expect("a folder that can be used")
     }
@@ -60,7 +60,7 @@ impl Bed {
         self.local.offer(&identity(), wanted(&addresses), || Ok([number; 32]))
     }
 
-    /// An agent enrols with the join string that the folder has.
+    /// Enrols an agent with the join string in the folder.
     async fn enrol(&self) {
         let join = self.local.joins.read(identity().agent()).expect("readable").expect("a join string");
         let home = tempfile::tempdir().expect("a folder");

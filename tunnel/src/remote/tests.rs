@@ -1,4 +1,4 @@
-//! An endpoint whose operator and clock are the test's.
+//! An endpoint whose operator and clock the test plays.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +41,7 @@ impl TimeProvider for Clock {
     }
 }
 
-/// An operator that signs whatever it is asked for, or is away.
+/// An operator that signs everything, or is unreachable.
 #[derive(Debug)]
 struct Signs {
     authority: Authority,
@@ -174,7 +174,7 @@ async fn a_sidecar_learns_its_id_from_its_leaf_and_takes_none_of_another_kind() 
     bed.operator.is_away.set(true);
     assert_eq!(bed.open_sidecar(GATEWAY).id(), Some(id()), "kept for a restart");
     bed.operator.is_away.set(false);
-    // The operator of this test answers with the leaf of an agent.
+    // The operator of this test answers with the certificate of an agent.
     let other = bed.open_sidecar("uid-other");
     let error = other.renew().await.expect_err("refused");
     assert!(matches!(error, RemoteError::Endpoint(EndpointError::NoSidecar)), "{error}");

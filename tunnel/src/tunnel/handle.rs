@@ -1,4 +1,4 @@
-//! What a stream, a flow and a request have in common.
+//! The common part of a stream, a flow and a request.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,11 +13,11 @@ use super::shared::{Shared, Slot};
 /// What happens when the handle is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
-    /// The peer asked, and hears that nobody answers.
+    /// The peer's request is refused, because nobody answers it.
     Refuse,
     /// The stream is given up.
     Reset,
-    /// Both directions have ended.
+    /// Nothing: both directions have ended.
     Nothing,
 }
 
@@ -60,7 +60,7 @@ impl Handle {
         self.farewell.set(farewell);
     }
 
-    /// The answer of the peer. A stream that was reset after bytes had come is there to be read.
+    /// The answer of the peer. A stream that was reset after bytes had arrived can still be read.
     pub(super) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Result<(), OpenError>> {
         if let Some(refusal) = self.slot.refusal.take() {
             return Poll::Ready(Err(OpenError::Refused(refusal)));

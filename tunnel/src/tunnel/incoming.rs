@@ -8,7 +8,7 @@ use super::handle::{Farewell, Handle};
 use super::shared::Shared;
 use super::{Flow, Stream};
 
-/// A request of the far end. To drop it is to refuse it.
+/// A request of the far end. Dropping it refuses it.
 #[derive(Debug)]
 pub struct Incoming {
     handle: Handle,
@@ -20,18 +20,17 @@ impl Incoming {
         Self { handle: Handle::new(shared, id, Farewell::Refuse), request }
     }
 
-    /// What is asked for. The protocol of the target says which of [`Incoming::accept`] and
-    /// [`Incoming::accept_flow`] is right.
+    /// The request. The protocol of its target decides between [`Incoming::accept`] and [`Incoming::accept_flow`].
     pub const fn request(&self) -> &Open {
         &self.request
     }
 
-    /// The target is connected by TCP.
+    /// Accepts the request: the target is connected by TCP.
     pub fn accept(self) -> Stream {
         Stream::new(self.accepted())
     }
 
-    /// The target is a socket of UDP.
+    /// Accepts the request: the target is a UDP socket.
     pub fn accept_flow(self) -> Flow {
         Flow::new(self.accepted())
     }
@@ -42,7 +41,7 @@ impl Incoming {
         self.handle
     }
 
-    /// The target is not connected.
+    /// Refuses the request: the target is not connected.
     pub fn refuse(self, refusal: Refusal) {
         self.handle.with(|session, id, _| session.refuse(id, refusal));
         self.handle.on_drop(Farewell::Nothing);

@@ -1,4 +1,4 @@
-//! What the handles of one tunnel share: the session, and who waits for what.
+//! What the handles of one tunnel share: the session, and the tasks that wait.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -13,7 +13,7 @@ use tunnel_core::{Limits, Loss, Notice, Open, Reason, Refusal, Session, Side, St
 
 use super::Hint;
 
-/// The one task that waits for something.
+/// The one task that waits for an event.
 #[derive(Debug, Default)]
 pub(crate) struct Waiter(RefCell<Option<Waker>>);
 
@@ -34,7 +34,7 @@ impl Waiter {
     }
 }
 
-/// Who waits for one stream.
+/// The tasks that wait for one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) reader: Waiter,
@@ -54,19 +54,19 @@ pub(crate) struct Shared {
     start: Instant,
     session: RefCell<Session>,
     slots: RefCell<BTreeMap<StreamId, Rc<Slot>>>,
-    /// Requests of the peer that nobody has taken; [`Limits::unanswered`] bounds them.
+    /// Requests of the peer that nobody has taken yet; [`Limits::unanswered`] bounds them.
     asked: RefCell<VecDeque<StreamId>>,
     pub(crate) is_asked: Notify,
     pub(crate) hint: Cell<Option<Hint>>,
     pub(crate) is_hinted: Notify,
     pub(crate) is_told: Notify,
     runner: Waiter,
-    /// When the runner wakes by itself.
+    /// When the timer of the runner fires.
     armed: Cell<Option<Duration>>,
     carrier: Waiter,
-    /// The epoch of the carrier that waits.
+    /// The epoch of the waiting carrier.
     carried: Cell<u64>,
-    /// Whether the carrier waits for something to send.
+    /// Whether the carrier waits for frames to send.
     is_idle: Cell<bool>,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
         self.session.borrow()
     }
 
-    /// Lets `ask` speak to the session, and wakes those for whom something has changed.
+    /// Calls `ask` with the session, and wakes the tasks for which something has changed.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Session, Duration) -> T) -> T {
         let now = self.start.elapsed();
         let result = ask(&mut self.session.borrow_mut(), now);
@@ -132,7 +132,7 @@ impl Shared {
             Notice::Suspect => self.give_hint(Hint::Suspect),
             Notice::GoAway => self.give_hint(Hint::GoAway),
             Notice::Peers => self.is_told.notify_one(),
-            // The carrier asks the session itself.
+            // The carrier checks the session on its own.
             Notice::CarrierLost => {}
             Notice::Lost(_) => self.all_is_lost(),
         }
@@ -162,7 +162,7 @@ impl Shared {
         slot
     }
 
-    /// Ids are used again: the slot that is there now may be of a later stream.
+    /// Ids are reused: the slot at this id may belong to a later stream.
     pub(crate) fn release(&self, id: StreamId, slot: &Rc<Slot>) {
         let mut slots = self.slots.borrow_mut();
         if slots.get(&id).is_some_and(|there| Rc::ptr_eq(there, slot)) {
@@ -181,7 +181,7 @@ impl Shared {
         }
     }
 
-    /// Ends with the session.
+    /// Drives the timers until the session ends.
     pub(crate) fn poll_run(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Loss> {
         loop {
             self.with(Session::advance);
@@ -208,7 +208,7 @@ impl Shared {
         }
     }
 
-    /// Makes `epoch` the carrier; the one before ends.
+    /// Makes `epoch` the carrier; the previous carrier ends.
     pub(crate) fn attach(&self, epoch: u64) -> bool {
         let attached = self.with(|session, now| session.attach(epoch, now));
         if attached {
@@ -218,12 +218,12 @@ impl Shared {
         attached
     }
 
-    /// The carrier does what it can, and need not be woken.
+    /// The carrier is working, and need not be woken.
     pub(crate) fn carrier_works(&self) {
         self.is_idle.set(false);
     }
 
-    /// The carrier waits for its end, and also for something to send if it `is_idle`.
+    /// The carrier waits for its end, and also for frames to send if it `is_idle`.
     pub(crate) fn carrier_waits(&self, cx: &Context<'_>, is_idle: bool) {
         self.is_idle.set(is_idle);
         self.carrier.wait(cx);

@@ -9,10 +9,10 @@ use tunnel_core::{End, Session};
 
 use super::handle::{Farewell, Handle};
 
-/// Most pieces that [`Stream::peek_all`] shows: of full ones, 256 KiB.
+/// The most pieces that [`Stream::peek_all`] shows: 256 KiB if all are full.
 const PIECES: usize = 16;
 
-/// What [`Stream::poll_readable`] finds.
+/// The result of [`Stream::poll_readable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readable {
     /// Bytes, for [`Stream::peek`].
@@ -21,15 +21,15 @@ pub enum Readable {
     End(End),
 }
 
-/// A connection through a tunnel. Reads fail with [`io::ErrorKind::ConnectionReset`] after the bytes
-/// that came before a reset, writes as soon as the far end has given the stream up.
+/// A connection through a tunnel. Reads fail with [`io::ErrorKind::ConnectionReset`] after the bytes that arrived
+/// before a reset; writes fail as soon as the far end has given the stream up.
 ///
-/// To shut it down ends its writing half. To drop it before both directions have ended is a reset.
-/// One task may wait to read and one to write.
+/// Shutting it down ends its writing half. Dropping it before both directions have ended resets it. One task may wait
+/// to read and one to write.
 #[derive(Debug)]
 pub struct Stream {
     handle: Handle,
-    /// How reading has ended. The session may have forgotten the stream after that.
+    /// How reading ended. The session may have forgotten the stream after that.
     ended: Option<End>,
     finished: bool,
 }
@@ -56,13 +56,13 @@ impl Stream {
         Poll::Ready(Readable::End(end))
     }
 
-    /// Shows bytes that came and were not consumed, without copying them. `look` must not use the
-    /// tunnel or its streams.
+    /// Shows received bytes that were not consumed yet, without copying them. `look` must not use the tunnel or its
+    /// streams.
     pub fn peek<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         self.handle.look(|session, id| look(session.readable(id)))
     }
 
-    /// As [`Stream::peek`], and shows also what does not stand beside the first bytes.
+    /// Like [`Stream::peek`], but shows all received bytes, in pieces.
     pub fn peek_all<T>(&self, look: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
         self.handle.look(|session, id| {
             let mut slices = [IoSlice::new(&[]); PIECES];
@@ -75,12 +75,12 @@ impl Stream {
         })
     }
 
-    /// Takes `count` of the bytes that [`Stream::peek_all`] shows.
+    /// Consumes `count` of the bytes that [`Stream::peek_all`] shows.
     pub fn consume(&mut self, count: usize) {
         self.handle.with(|session, id, now| session.consume(id, count, now));
     }
 
-    /// Waits until bytes can be written, and tells how many.
+    /// Waits until bytes can be written, and returns how many.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -96,7 +96,7 @@ impl Stream {
         Poll::Ready(Ok(room))
     }
 
-    /// Writes as much as there is room for, and tells how much that was.
+    /// Writes as many bytes as there is room for, and returns how many.
     pub fn write_now(&mut self, bytes: &[u8]) -> usize {
         self.handle.with(|session, id, _| session.write(id, bytes))
     }
@@ -110,16 +110,16 @@ impl Stream {
         }
     }
 
-    /// Gives the stream up in both directions. What was written before arrives before.
+    /// Gives the stream up in both directions. Bytes that were written before still arrive.
     pub fn reset(self) {
         self.handle.on_drop(Farewell::Reset);
     }
 
-    /// Whether either end gave the stream up. Bytes may be left to read.
+    /// Whether either end gave the stream up. Received bytes may still be unread.
     pub fn is_reset(&self) -> bool {
         match self.ended {
             Some(End::Reset) => true,
-            // Where both directions have ended, the session forgets the stream.
+            // The session forgets a stream when both directions have ended.
             Some(End::Finished) if self.finished => false,
             _ => self.handle.look(Session::is_reset),
         }
@@ -173,7 +173,7 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(stream.write_now(buf)))
     }
 
-    /// Bytes are on their way when they are written.
+    /// Written bytes are sent without a flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! What an endpoint tells of the agents that come and go.
+//! What an endpoint reports about agents that come and go.
 
 use super::world::{Server, UID, agent, within};
 

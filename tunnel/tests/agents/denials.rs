@@ -1,4 +1,4 @@
-//! Agents that an endpoint does not admit.
+//! Agents that an endpoint denies.
 
 use std::{cell::RefCell, net::SocketAddr, ops::RangeInclusive, rc::Rc};
 
@@ -14,7 +14,7 @@ use super::{
     world::{Echo, Plain, Running, Server, address, agent, settings, until, within},
 };
 
-/// An agent, and why its attempts have failed.
+/// An agent, and the causes of its failed attempts.
 fn watched(at: SocketAddr, instance: &str, boot: u8) -> (Running, Rc<RefCell<Vec<String>>>) {
     let failures = Rc::new(RefCell::new(Vec::new()));
     let told = failures.clone();
@@ -40,7 +40,7 @@ async fn of_two_processes_with_one_name_the_later_one_stays_and_the_earlier_one_
         let _second = agent(server.address, "pi4", 2);
         assert!(is_reset(&mut old).await);
         let mut stream = connect(&server, target.address).await;
-        // The earlier one tries again and again.
+        // The earlier process retries again and again.
         until(|| failures.borrow().len() >= 3).await;
         let is_told = |failure: &String| failure.contains("start each with a --name of its own");
         assert!(failures.borrow().iter().all(is_told), "{failures:?}");

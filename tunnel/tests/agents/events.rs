@@ -1,4 +1,4 @@
-//! What an agent tells of itself.
+//! The events that an agent reports.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,7 +18,7 @@ use super::{
     world::{Echo, Front, Plain, Server, UID, address, open, settings, until, within},
 };
 
-/// An event in a word.
+/// The name of an event.
 fn word(event: &Event<'_>) -> &'static str {
     match event {
         Event::Connected { resumed: false, .. } => "connected",

@@ -1,4 +1,4 @@
-//! What an agent does with the datagrams of flows.
+//! How an agent handles the datagrams of flows.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -14,7 +14,7 @@ use tunnel_core::{
 
 use super::world::{Plain, Server, UID, address, agent, open, settings, until, within};
 
-/// Sends back whatever comes.
+/// Sends every datagram back.
 async fn echo(socket: UdpSocket) {
     let mut buffer = vec![0; 65_536];
     loop {
@@ -34,7 +34,7 @@ fn counted(wanted: Drops) -> (Rc<Cell<u64>>, Observer) {
     (dropped, Rc::new(observer))
 }
 
-/// Sends datagrams until one comes back.
+/// Sends datagrams until one is echoed.
 async fn ask(flow: &Flow) -> Vec<u8> {
     loop {
         flow.send(b"?");

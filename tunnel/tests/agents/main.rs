@@ -30,7 +30,7 @@ use tunnel_core::{Protocol, Reason};
 
 use world::{Echo, Front, Server, UID, address, agent, open, start_agent, to, until, within};
 
-/// Sends `text` and reads it again.
+/// Sends `text` and reads the echo.
 async fn echo(stream: &mut Stream, text: &[u8]) {
     stream.write_all(text).await.expect("written");
     let mut read = vec![0; text.len()];
@@ -56,7 +56,7 @@ async fn an_agent_that_restarts_has_its_old_streams_reset_at_once() {
         echo(&mut old, b"before").await;
         first.kill();
         server.has(0).await;
-        // The session waits for its agent, which does not know it any more.
+        // The session waits for its agent, which no longer knows it.
         assert_eq!(server.streams(), [1]);
         let _second = agent(server.address, "pi4", 2);
         assert!(is_reset(&mut old).await);
@@ -193,7 +193,7 @@ fn byte(index: u64, position: u64) -> u8 {
     (position.wrapping_mul(131) ^ (position >> 9) ^ index.wrapping_mul(7919)).to_le_bytes()[0]
 }
 
-/// Writes until `done`, reads all of it again, and tells how much that was.
+/// Writes until `done`, reads the echo, and returns its length.
 async fn echo_until(stream: Stream, index: u64, done: watch::Receiver<bool>) -> u64 {
     let (mut reader, mut writer) = split(stream);
     let write = async move {
@@ -258,7 +258,7 @@ async fn a_flow_keeps_its_port_at_the_target_over_another_connection() {
         let front = Front::start(server.address).await;
         let _agent = agent(front.address, "pi4", 1);
         server.has(1).await;
-        // The target answers with the port that it sees.
+        // The target answers with the source port that it sees.
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let target = socket.local_addr().expect("an address");
         spawn_local(async move {
@@ -271,7 +271,7 @@ async fn a_flow_keeps_its_port_at_the_target_over_another_connection() {
         let to = open(Protocol::Udp, "127.0.0.1", target.port());
         let flow = server.endpoint.open_flow(UID, &to).await.expect("a flow");
         let port = async || loop {
-            // A datagram may be lost on the way.
+            // A datagram may be lost.
             flow.send(b"?");
             if let Ok(port) = timeout(Duration::from_millis(50), flow.recv()).await {
                 return port.expect("an answer");
@@ -285,7 +285,7 @@ async fn a_flow_keeps_its_port_at_the_target_over_another_connection() {
     .await;
 }
 
-/// A proxy of HTTP CONNECT that asks for credentials, and finds every name at `to`.
+/// An HTTP CONNECT proxy that asks for credentials, and resolves every name to `to`.
 async fn proxy(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,4 @@
-//! More connections than an endpoint takes.
+//! More connections than the rate of an endpoint allows.
 
 use std::{
     cell::RefCell,
@@ -18,7 +18,7 @@ use tunnel_core::identity::AgentIdentity;
 
 use super::world::{Server, agent, until, within};
 
-/// Notes when handshakes begin, and ends them.
+/// Records when handshakes begin, and ends them.
 struct Noted(Rc<RefCell<Vec<Instant>>>);
 
 impl Authenticator for Noted {
@@ -61,7 +61,7 @@ async fn the_handshakes_of_a_burst_begin_one_after_the_other() {
             burst.push(client);
         }
         until(|| begun.borrow().len() == burst.len()).await;
-        // Two lanes, each of which begins one in 50 ms.
+        // Two lanes, each of which begins one handshake in 50 ms.
         let last = begun.borrow().last().copied().expect("the last one");
         assert!(last.duration_since(since) >= Duration::from_millis(150), "{:?}", last.duration_since(since));
     })

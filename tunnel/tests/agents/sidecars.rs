@@ -1,4 +1,4 @@
-//! What an agent believes of sidecars.
+//! What an agent accepts from sidecars.
 
 use std::{
     cell::Cell,
@@ -29,7 +29,7 @@ use tunnel_core::{
 use super::world::{Echo, Plain, Server, UID, address, settings, until, within};
 use super::{connect, echo};
 
-/// No TLS, and who dials a sidecar comes to this address.
+/// No TLS; a dial of a sidecar reaches this address.
 struct Routed(SocketAddr);
 
 impl Connector for Routed {
@@ -97,7 +97,7 @@ async fn a_sidecar_hears_of_no_session_with_others() {
     .await;
 }
 
-/// No TLS, and who dials an id comes to its address.
+/// No TLS; a dial of an id reaches its address.
 struct ById(Rc<BTreeMap<EndpointId, SocketAddr>>);
 
 impl Connector for ById {
@@ -111,7 +111,7 @@ impl Connector for ById {
     }
 }
 
-/// An endpoint of this id, or a sidecar, with its address.
+/// An endpoint or a sidecar with this id, and its address.
 async fn behind(server: &Server, id: &EndpointId, number: u8) -> (Rc<Endpoint>, SocketAddr) {
     let settings = endpoint::Settings {
         id: id.clone(),

@@ -1,4 +1,4 @@
-//! An agent that stops although streams are left.
+//! An agent that stops although streams are open.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ async fn streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_f
         echo(&mut stream, b"before").await;
         stop.send_replace(true);
         agent.await.expect("the agent ends");
-        // The grace period of a lost connection is longer than this test may take, and the visitor has not read yet.
+        // The grace period of a lost connection is longer than this test may take, and the client has not read yet.
         until(|| server.endpoint.agents().is_empty()).await;
         assert!(is_reset(&mut stream).await);
         until(|| target.live.get() == 0).await;

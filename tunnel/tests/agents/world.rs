@@ -45,7 +45,7 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// No TLS.
+/// Without TLS.
 pub(crate) struct Plain;
 
 impl Connector for Plain {
@@ -74,12 +74,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// An endpoint whose list has all of loopback, and names. A burst of connections waits for no turn.
+    /// An endpoint whose list has all of loopback, and names. A burst of connections need not wait for a turn.
     pub(crate) async fn start(boot: u8) -> Self {
         Self::start_with(boot, 100_000).await
     }
 
-    /// As [`Server::start`], for so many new connections a second.
+    /// Like [`Server::start`], for this many new connections a second.
     pub(crate) async fn start_with(boot: u8, connections_per_second: u32) -> Self {
         let policy = Rc::new(Cell::new(Policy { rotation: 1, suspended: false, is_newer: false, max_instances: 4 }));
         let entries = ["127.0.0.0/8:1-65535", "udp/127.0.0.0/8:1-65535", "nowhere.invalid:80"];
@@ -101,12 +101,12 @@ impl Server {
         Self { endpoint, address, policy, listen }
     }
 
-    /// The connections end, as if the process was killed.
+    /// Ends the connections, as if the process had been killed.
     pub(crate) fn kill(&self) {
         self.listen.abort();
     }
 
-    /// Waits until so many instances are connected.
+    /// Waits until this many instances are connected.
     pub(crate) async fn has(&self, count: usize) {
         until(|| self.endpoint.agents().iter().filter(|view| view.attached).count() == count).await;
     }
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-/// What stands between agents and endpoint: it forwards connections, and cuts them.
+/// The network between agents and endpoint: it forwards connections, and cuts them.
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     pub(crate) to: Rc<Cell<SocketAddr>>,
@@ -161,7 +161,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// As if the process was killed.
+    /// As if the process had been killed.
     pub(crate) fn kill(&self) {
         self.task.abort();
     }
@@ -179,7 +179,7 @@ pub(crate) fn start_agent(address: Address, proxy: Option<Proxy>, instance: &str
     Running { stop, task }
 }
 
-/// What an agent that dials `address` is told.
+/// The settings of an agent that dials `address`.
 pub(crate) fn settings(address: Address, proxy: Option<Proxy>, instance: &str, allow: &[&str]) -> agent::Settings {
     agent::Settings {
         addresses: vec![address],
@@ -203,7 +203,7 @@ pub(crate) fn agent(at: SocketAddr, instance: &str, boot: u8) -> Running {
     start_agent(address(at), None, instance, boot, &allow)
 }
 
-/// A server that sends back what it gets.
+/// An echo server.
 pub(crate) struct Echo {
     pub(crate) address: SocketAddr,
     pub(crate) live: Rc<Cell<usize>>,

@@ -1,4 +1,4 @@
-//! What a wrong clock does to an agent that is connected.
+//! What a wrong clock does to a connected agent.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{enrolled, failure};
 #[tokio::test]
 async fn a_stream_without_a_connection_waits_for_a_clock_to_be_set_right() {
     within(async {
-        // The certificate of the server is not valid yet, and not any more.
+        // The certificate of the server is not valid yet, and then no longer valid.
         for wrong in [NOW - DAY, NOW + 400 * DAY] {
             let (server, target, home) = (Server::start(), echo_server().await, Home::new());
             let (enrolled, clock) = (enrolled(&server, &home, 1).await, Clock::at(NOW));

@@ -36,13 +36,13 @@ use world::{
     within,
 };
 
-/// An agent that enrols with the token of this number.
+/// Enrols an agent with the token of this number.
 async fn enrolled(server: &Server, home: &Home, number: u8) -> Enrolled {
     let join = server.join(number, 0);
     enrol(&join, &home.folder, &way(&server.clock)).await.expect("enrolled")
 }
 
-/// What an agent hears that does not enrol.
+/// The error of an agent that does not enrol.
 async fn refused(join: &str, server: &Server, home: &Home) -> String {
     enrol(join, &home.folder, &way(&server.clock)).await.expect_err("refused").to_string()
 }
@@ -58,7 +58,8 @@ async fn stranger(server: &Server) -> AgentStream {
     connect(server, &AgentTls::new(config)).await.expect("TLS")
 }
 
-/// What the owner of an agent hears whose connection is not accepted. With TLS 1.3 that may come with the first bytes.
+/// The error that the owner of an agent sees when its connection is not accepted. With TLS 1.3 it may come with the
+/// first bytes.
 async fn failure(server: &Server, tls: &AgentTls) -> String {
     match connect(server, tls).await {
         Ok(mut stream) => stream.read_u8().await.expect_err("refused").to_string(),
@@ -216,7 +217,7 @@ async fn a_certificate_is_renewed_in_time_and_no_stream_is_lost() {
         server.clock.set(NOW + 4 * DAY);
         until(|| home.kept(server.clock.now()).not_after == NOW + 4 * DAY + LIFETIME).await;
         echo(&mut stream, b"on the same connection").await;
-        // The first certificate is over, and the second not due.
+        // The first certificate has expired, and the second is not due.
         server.clock.set(NOW + LIFETIME + HOUR);
         server.cut();
         echo(&mut stream, b"on one of the new certificate").await;
@@ -251,7 +252,7 @@ async fn three_hundred_strangers_are_bounded_and_an_agent_connects() {
         let enrolled = enrolled(&server, &home, 1).await;
         let mut strangers = Vec::new();
         for number in 0..300 {
-            // Each source has as many as it may, so that the bound of all is met.
+            // Each source has its maximum, so that the bound on all sources is reached.
             let source = 1 + number / PER_SOURCE;
             let socket = TcpSocket::new_v4().expect("a socket");
             let from: SocketAddr = format!("127.0.1.{source}:0").parse().expect("an address");
@@ -322,7 +323,7 @@ async fn an_agent_leaves_an_endpoint_that_answers_in_place_of_another_one() {
         let (server, home) = (Server::start(), Home::new());
         let enrolled = enrolled(&server, &home, 1).await;
         let tls = home.tls(&enrolled, &server.clock);
-        // It does not look whom clients mean.
+        // It ignores which endpoint clients dial.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let careless = server.tls();

@@ -1,4 +1,4 @@
-//! Two endpoints behind the address of the first.
+//! Two endpoints behind the address of the first one.
 
 use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -58,7 +58,8 @@ impl Second {
             connections_per_second: 1000,
         };
         let endpoint = Endpoint::new(settings, move |_| Some(Rc::new(Rules { policy, targets: targets.clone() })));
-        // The source of what the first one hands over, which is no peer of the first one itself.
+        // The source address of the connections that the first endpoint hands over; it is not a peer of the first
+        // endpoint itself.
         endpoint.set_peers(BTreeMap::from([(id("edge-0"), first.address)]));
         let listener = TcpListener::bind("127.0.0.2:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -86,14 +87,14 @@ fn hello(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Connects, and says this first.
+/// Connects, and sends this first.
 async fn say(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut tcp = TcpStream::connect(to).await.expect("connected");
     tcp.write_all(bytes).await.expect("written");
     tcp
 }
 
-/// Whether the far end closes the connection before it says anything.
+/// Whether the far end closes the connection without sending anything.
 async fn is_closed(mut tcp: TcpStream) -> bool {
     !tcp.read(&mut [0]).await.is_ok_and(|count| count > 0)
 }
@@ -116,7 +117,7 @@ async fn an_agent_reaches_each_endpoint_that_is_named_through_the_address_that_i
         let mut stream = second.endpoint.open(identity(0).uid(), &open).await.expect("a stream");
         echo(&mut stream, b"handed over").await;
         echo(&mut first.stream(target).await, b"own").await;
-        // It is about to stop: its streams end first, and then the connection.
+        // The endpoint is about to stop: its streams end first, and then the connection.
         first.endpoint.set_peers(BTreeMap::new());
         second.endpoint.drain();
         echo(&mut stream, b"goes on").await;
@@ -138,7 +139,7 @@ async fn a_connection_for_an_endpoint_that_is_not_in_the_table_or_was_handed_ove
         let marked = [b"\0portlane-handed".as_slice(), &hello("edge-1")].concat();
         assert!(is_closed(say(first.address, &marked).await).await);
         assert_eq!((first.closed("handed_over_again"), first.closed("unknown_endpoint")), (1, 1));
-        // Without the mark the second one answers, and with the mark the first one answers for itself.
+        // Without the mark, the second endpoint answers; with the mark, the first one answers for itself.
         let own = [b"\0portlane-handed".as_slice(), &hello("edge-0")].concat();
         for bytes in [hello("edge-1"), own] {
             assert!(!is_closed(say(first.address, &bytes).await).await);

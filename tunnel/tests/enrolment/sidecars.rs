@@ -33,14 +33,14 @@ use tunnel_core::{
 
 use super::world::{Home, LIFETIME, NOW, Server, echo, echo_server, identity, start_agent, until, way, within};
 
-/// Bytes that are under way when connections are cut.
+/// Bytes in transit when connections are cut.
 const PIECE: usize = 32 * 1024;
 
 fn id(name: &str) -> EndpointId {
     EndpointId::new(name).expect("an id")
 }
 
-/// What a pod is for the agents of one gateway.
+/// How a pod appears to the agents of one gateway.
 struct Part {
     endpoint: Rc<Endpoint>,
     tls: ServerTls<LocalSigner>,
@@ -48,7 +48,7 @@ struct Part {
 }
 
 impl Part {
-    /// `number` names the run.
+    /// `number` identifies the run.
     fn new(server: &Server, name: &str, number: u8) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let ledger = LedgerFile::open(folder.path()).expect("tokens");
@@ -72,7 +72,7 @@ impl Part {
     }
 }
 
-/// An entry of the table for the agent of this uid.
+/// The entry of the table for the agent of this uid.
 fn entry(id: &EndpointId, address: SocketAddr, uid: &str) -> (EndpointId, endpoint::Sidecar) {
     (id.clone(), endpoint::Sidecar { address, agents: BTreeSet::from([uid.to_owned()]) })
 }
@@ -86,7 +86,7 @@ struct Pod {
 }
 
 impl Pod {
-    /// `number` names the run.
+    /// `number` identifies the run.
     async fn start(server: &Server, name: &str, number: u8) -> Self {
         let Part { endpoint, tls, folder } = Part::new(server, name, number);
         let listener = TcpListener::bind("127.0.0.3:0").await.expect("a port");
@@ -95,7 +95,7 @@ impl Pod {
         Self { id: id(name), endpoint, address, _folder: folder }
     }
 
-    /// An entry of the table for the agent of this uid.
+    /// The entry of the table for the agent of this uid.
     fn of(&self, uid: &str) -> (EndpointId, endpoint::Sidecar) {
         entry(&self.id, self.address, uid)
     }
@@ -131,13 +131,13 @@ async fn streams_of_a_sidecar_outlive_whoever_hands_its_connections_over() {
         }
         server.has(1).await;
         echo(&mut server.stream(target).await, b"own").await;
-        // The pod is being deleted: no agent hears of it, and what it has goes on over another connection.
+        // The pod is being deleted: it is no longer named to agents, and its session resumes over another connection.
         let leaving = endpoint::Sidecar { address: pod.address, agents: BTreeSet::new() };
         server.endpoint.set_sidecars(&BTreeMap::from([(pod.id.clone(), leaving)]));
         server.cut();
         echo(&mut stream, b"drains").await;
         server.has(1).await;
-        // The pod is not of the forward any more: what it has goes on.
+        // The forward no longer selects the pod: its session resumes.
         server.endpoint.set_sidecars(&BTreeMap::new());
         echo(&mut stream, b"goes on").await;
         assert_eq!(server.closed("unknown_endpoint"), 0);
@@ -156,12 +156,12 @@ async fn streams_of_a_sidecar_outlive_the_loss_of_all_pods_of_the_gateway_at_onc
         pod.is_reached().await;
         let mut stream = pod.stream(target).await;
         echo(&mut stream, b"before").await;
-        // No pod is left that the agent knows by its id.
+        // The agent knows the id of no remaining pod.
         let server = server.replaced("edge-1");
         server.endpoint.set_sidecars(&BTreeMap::from([pod.of(identity(0).uid())]));
         echo(&mut stream, b"after").await;
         server.has(1).await;
-        // The pod that is gone is asked for by its id, too.
+        // The agent dials the id of the deleted pod, too.
         until(|| server.closed("unknown_endpoint") > 0).await;
     })
     .await;
@@ -172,13 +172,13 @@ async fn an_agent_hears_of_its_own_sidecars_alone_and_from_none_of_them() {
     within(async {
         let (server, home, target) = (Server::start(), Home::new(), echo_server().await);
         let (other, own) = (Pod::start(&server, "s1", 8).await, Pod::start(&server, "s2", 9).await);
-        // What a sidecar says of others.
+        // The names that a sidecar sends.
         own.endpoint.set_peers(BTreeMap::from([(id("edge-9"), other.address)]));
         server.endpoint.set_sidecars(&BTreeMap::from([other.of("u-2"), own.of(identity(0).uid())]));
         let enrolled = enrol(&server.join(1, 0), &home.folder, &way(&server.clock)).await.expect("enrolled");
         let _agent = start_agent(&server, &home.tls(&enrolled, &server.clock));
         own.is_reached().await;
-        // It comes back twice, and would have dialled others by then.
+        // It reconnects twice, and would have dialled others by then.
         for _ in 0..2 {
             let mut stream = own.stream(target).await;
             server.cut();
@@ -195,7 +195,7 @@ async fn an_agent_hears_of_its_own_sidecars_alone_and_from_none_of_them() {
 async fn who_holds_connections_to_one_sidecar_keeps_nobody_from_another() {
     within(async {
         let (server, home, target) = (Server::start(), Home::new(), echo_server().await);
-        // What is in the place of this sidecar says nothing, and closes nothing.
+        // The program in place of this sidecar sends nothing, and closes nothing.
         let silent = TcpListener::bind("127.0.0.3:0").await.expect("a port");
         let address = silent.local_addr().expect("an address");
         let pod = Pod::start(&server, "s2", 8).await;
@@ -240,7 +240,7 @@ async fn a_sidecar_has_an_endpoint_of_each_gateway_behind_one_port() {
         }
         let closed = || names.closed().get("unknown_endpoint").copied().unwrap_or_default();
         assert_eq!(closed(), 0);
-        // Nobody answers to another id, nor to one that was taken back.
+        // No endpoint answers to another id, nor to an id that was removed.
         let (server, home, _) = &gateways[0];
         let tls = home.tls(&home.kept(NOW), &server.clock);
         names.remove(&id("s1"));

@@ -45,7 +45,7 @@ use tunnel_core::{
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const HOUR: u64 = 3600;
 pub(crate) const DAY: u64 = 24 * HOUR;
-/// Of the certificates of agents.
+/// Lifetime of the certificates of agents.
 pub(crate) const LIFETIME: u64 = 7 * DAY;
 /// The uid of the agent.
 const UID: &str = "u-1";
@@ -62,7 +62,7 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// A clock that stands where the test has set it.
+/// A clock that stands at the time that the test has set.
 #[derive(Debug)]
 pub(crate) struct Clock(AtomicU64);
 
@@ -94,7 +94,7 @@ pub(crate) fn identity(rotation: u32) -> AgentIdentity {
     AgentIdentity::new(name(), UID, rotation).expect("an identity")
 }
 
-/// An endpoint with a root, tokens and a port of its own.
+/// An endpoint with its own root, tokens and port.
 pub(crate) struct Server {
     pub(crate) authority: Rc<Authority>,
     pub(crate) endpoint: Rc<Endpoint>,
@@ -142,7 +142,7 @@ impl Server {
         server
     }
 
-    /// Ends all connections, and takes new ones.
+    /// Ends all connections, and accepts new ones.
     pub(crate) fn cut(&self) {
         let listener = TcpListener::from_std(self.listener.try_clone().expect("a copy")).expect("a listener");
         let listening = spawn_local(endpoint::listen(self.endpoint.clone(), listener, self.tls())).abort_handle();
@@ -151,7 +151,7 @@ impl Server {
         }
     }
 
-    /// Another pod takes the place of this one at once. It has another id, and knows of no session and no sidecar.
+    /// Another pod replaces this one at once. It has another id, and knows no sessions and no sidecars.
     pub(crate) fn replaced(mut self, name: &str) -> Self {
         let id = EndpointId::new(name).expect("an id");
         let leaf = self.authority.endpoint(&id, Duration::from_secs(365 * DAY), NOW).expect("a leaf");
@@ -163,7 +163,7 @@ impl Server {
         self
     }
 
-    /// What answers clients.
+    /// The part that answers clients.
     pub(crate) fn tls(&self) -> ServerTls<LocalSigner> {
         ServerTls::new(self.config.clone(), self.signer.clone())
     }
@@ -175,13 +175,13 @@ impl Server {
         self.join_string(self.address, number)
     }
 
-    /// A join string with a token that may not be known, for another address.
+    /// A join string with a token that may be unknown, for another address.
     pub(crate) fn join_string(&self, at: SocketAddr, number: u8) -> String {
         let (root, token) = (self.authority.fingerprint(), Token::new([number; 32]));
         JoinString::new(vec![address(at)], root, name(), NOW + HOUR, token).expect("a join string").encode()
     }
 
-    /// Waits until so many instances are connected.
+    /// Waits until this many instances are connected.
     pub(crate) async fn has(&self, count: usize) {
         until(|| self.endpoint.agents().iter().filter(|view| view.attached).count() == count).await;
     }
@@ -197,7 +197,7 @@ impl Server {
     }
 }
 
-/// An endpoint whose list has all of loopback. `number` names the run.
+/// An endpoint whose list has all of loopback. `number` identifies the run.
 fn endpoint_of(id: EndpointId, number: u8, policy: Rc<Cell<Policy>>) -> Rc<Endpoint> {
     let targets = AllowList::parse(Side::Listener, &["127.0.0.0/8:1-65535"]).expect("a list");
     let settings = endpoint::Settings {
@@ -205,7 +205,7 @@ fn endpoint_of(id: EndpointId, number: u8, policy: Rc<Cell<Policy>>) -> Rc<Endpo
         boot: Boot([number; 16]),
         limits: Limits::default(),
         max_agents: 8,
-        // A burst of connections waits for no turn.
+        // A burst of connections need not wait for a turn.
         connections_per_second: 100_000,
     };
     let rules =
@@ -221,7 +221,7 @@ pub(crate) fn way(clock: &Arc<Clock>) -> Way {
     Way { proxy: None, within: Duration::from_secs(10), clock: clock.clone() }
 }
 
-/// What an agent has on its disk.
+/// The files of an agent.
 pub(crate) struct Home {
     pub(crate) folder: AgentFolder,
     temporary: TempDir,
@@ -237,7 +237,7 @@ impl Home {
         self.temporary.path().join("agent")
     }
 
-    /// The certificate that is kept.
+    /// The stored certificate.
     pub(crate) fn kept(&self, now: u64) -> Enrolled {
         let key = self.folder.key().expect("a key");
         self.folder.enrolled(&key, now).expect("usable").expect("a certificate")
@@ -249,7 +249,7 @@ impl Home {
     }
 }
 
-/// An agent that allows all of loopback. It stops when what is returned is dropped.
+/// An agent that allows all of loopback. It stops when the result is dropped.
 pub(crate) fn start_agent(server: &Server, tls: &AgentTls) -> watch::Sender<bool> {
     let settings = agent::Settings {
         addresses: vec![address(server.address)],
@@ -270,7 +270,7 @@ pub(crate) fn start_agent(server: &Server, tls: &AgentTls) -> watch::Sender<bool
     stop
 }
 
-/// A server that sends back what it gets.
+/// An echo server.
 pub(crate) async fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -286,7 +286,7 @@ pub(crate) async fn echo_server() -> SocketAddr {
     address
 }
 
-/// Sends `text` and reads it again.
+/// Sends `text` and reads the echo.
 pub(crate) async fn echo(stream: &mut Stream, text: &[u8]) {
     stream.write_all(text).await.expect("written");
     let mut read = vec![0; text.len()];

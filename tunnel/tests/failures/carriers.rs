@@ -14,7 +14,7 @@ use super::bytes::{exchange_all, pattern, read_out};
 use super::pair::{Pair, stream, within};
 use super::relay::{Impairment, QUICK, Relay};
 
-/// What waits at each end of the network.
+/// The bytes that wait at each end of the network.
 const BUFFER: usize = 8 * 1024;
 const FAR: Impairment = Impairment { delay: Duration::from_millis(120), ..QUICK };
 
@@ -84,7 +84,7 @@ async fn a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_wind
 #[tokio::test(start_paused = true)]
 async fn sixty_four_streams_are_whole_both_ways_over_carriers_that_are_cut_every_second_for_a_minute() {
     const LAST: u64 = 300;
-    /// At half a mebibyte a second it takes a minute to move all bytes, without those that are moved again.
+    /// At half a mebibyte a second, moving all bytes takes a minute, without the resent ones.
     const BYTES: usize = 480_000;
     let slow = Impairment { delay: Duration::from_millis(20), speed: 500, part: 4096 };
     within(3600, async {
@@ -157,7 +157,7 @@ async fn an_endpoint_that_is_frozen_for_less_than_the_grace_period_keeps_its_str
         let (mut near, mut far) = stream(&pair.dialler, &pair.listener).await;
         let since = Instant::now();
         for epoch in 2..=5 {
-            // Its kernel takes connections, and nothing comes of them.
+            // Its kernel accepts connections, but the process does not answer.
             carrier.relay.freeze(0, true);
             carrier.relay.freeze(1, true);
             near.write_all(b"x").await.expect("a write");

@@ -1,4 +1,4 @@
-//! Carriers on which nobody has anything to say, on a paused clock.
+//! Carriers on which neither end has anything to send, on a paused clock.
 
 use std::{io, time::Duration};
 
@@ -14,7 +14,7 @@ use super::pair::{Pair, stream, within};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A load balancer that ends a connection on which nothing has come for a minute.
+/// A load balancer that ends a connection on which nothing has arrived for a minute.
 async fn balance(mut near: DuplexStream, mut far: DuplexStream) {
     let (mut up, mut down) = ([0; 1024], [0; 1024]);
     loop {

@@ -68,7 +68,7 @@ async fn udp_echo() -> (SocketAddr, Rc<RefCell<BTreeSet<u16>>>) {
     (address, ports)
 }
 
-/// Sends bytes for ever, and counts what comes back.
+/// Sends bytes for ever, and counts the echo.
 fn bulk(stream: Stream) -> Rc<Cell<usize>> {
     let (mut reader, mut writer) = split(stream);
     let moved = Rc::new(Cell::new(0));
@@ -86,14 +86,14 @@ fn bulk(stream: Stream) -> Rc<Cell<usize>> {
     moved
 }
 
-/// Sends a datagram until it has come back: one may be lost on the way.
+/// Sends a datagram until it is echoed: one may be lost.
 async fn exchange_datagram(flow: &Flow, length: usize) {
     let whole = |length: usize| pattern(length as u64, length);
     loop {
         flow.send(&whole(length));
         let Ok(answer) = timeout(STEP, flow.recv()).await else { continue };
         let answer = answer.expect("the flow lives");
-        // It may be the second answer to an earlier one.
+        // It may be the second answer to an earlier datagram.
         assert!(answer == whole(answer.len()), "{} bytes come back whole", answer.len());
         if answer.len() == length {
             return;

@@ -1,6 +1,6 @@
-//! What can fail, and the test that shows what follows. Tests are named as `file::name`, those of `tunnel/core/tests`
-//! and of `tunnel/tests` by their path there, and those of programs, in `tests/tests/sockets`, from `tunnels` on, or in
-//! `tests/tests/node` with the word "node". "Needs a node" is what no test on loopback can show.
+//! What can fail, and the test that shows the consequences. Tests are named as `file::name`, those of
+//! `tunnel/core/tests` and of `tunnel/tests` by their path there, and those of programs, in `tests/tests/sockets`, from
+//! `tunnels` on, or in `tests/tests/node` with the word "node". "Needs a node" marks what no test on loopback can show.
 //!
 //! | what fails | what is shown | by |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! What a network does to a connection: it delays, limits, freezes, thaws, cuts and resets.
+//! A network that delays, limits, freezes, thaws, cuts and resets connections.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -11,20 +11,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
-/// Parts on their way in one direction.
+/// Parts in transit in one direction.
 const WAY: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Impairment {
     /// In each direction.
     pub(crate) delay: Duration,
-    /// Bytes in a millisecond, in each direction.
+    /// Bytes per millisecond, in each direction.
     pub(crate) speed: u64,
-    /// Bytes that are taken at a time.
+    /// Bytes that are read at a time.
     pub(crate) part: usize,
 }
 
-/// A network that does nothing to a connection.
+/// A network without faults.
 pub(crate) const QUICK: Impairment = Impairment { delay: Duration::ZERO, speed: u64::MAX, part: 64 * 1024 };
 
 /// One connection through the network.
@@ -52,12 +52,12 @@ impl Relay {
         Self { frozen, task: task.abort_handle() }
     }
 
-    /// Nothing arrives in a direction, 0 from near to far, or what waits arrives at last.
+    /// Freezes a direction, 0 from near to far, or lets the waiting bytes arrive.
     pub(crate) fn freeze(&self, direction: usize, is_frozen: bool) {
         self.frozen[direction].send_replace(is_frozen);
     }
 
-    /// Both ends lose the connection, and what is on its way is gone.
+    /// Both ends lose the connection, with the bytes in transit.
     pub(crate) fn cut(&self) {
         self.task.abort();
     }
@@ -148,7 +148,7 @@ impl Gate {
         }
     }
 
-    /// Both ends of each connection get a reset.
+    /// Resets each connection at both ends.
     pub(crate) fn reset(&self) {
         for relay in self.relays.borrow_mut().drain(..) {
             relay.cut();

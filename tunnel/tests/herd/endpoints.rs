@@ -1,4 +1,4 @@
-//! Endpoints, with the doors and the bounds that they have, and the connections to them.
+//! Endpoints with their doors and bounds, and the connections to them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -8,24 +8,24 @@ use tunnel::endpoint::{HANDED, lasting};
 use tunnel_core::door::{CONNECTIONS_PER_SECOND, STRANGERS, bounds};
 use tunnel_core::identity::{Dial, EndpointId};
 
-/// Most agents of an endpoint.
+/// The most agents of an endpoint.
 const MAX_AGENTS: usize = 1024;
 
-/// A door of an endpoint: for agents, or for what other endpoints hand over.
+/// A door of an endpoint: for agents, or for connections that other endpoints hand over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Gate {
     pub(super) endpoint: usize,
     pub(super) of_peers: bool,
 }
 
-/// Where a connection is handed over.
+/// The endpoint to hand a connection over to.
 #[derive(Clone, Copy)]
 pub(super) struct Handed {
     pub(super) by: usize,
     pub(super) place: PlaceId,
 }
 
-/// What an agent dials, and how it gets there.
+/// The endpoint that an agent dials, and the path to it.
 #[derive(Clone)]
 pub(super) struct Attempt {
     pub(super) agent: usize,
@@ -44,14 +44,14 @@ pub(super) struct Connection {
 pub(super) struct Endpoint {
     own: Door,
     peers: Door,
-    /// The connections that it hands over and that are young.
+    /// The young connections that it hands over.
     pub(super) handing: Door,
-    /// All that it hands over.
+    /// All connections that it hands over.
     pub(super) lasting: usize,
 }
 
 impl Endpoint {
-    /// With the bounds of an endpoint that listens.
+    /// An endpoint with the bounds of one that listens.
     pub(super) fn new() -> Self {
         let of_all = bounds(CONNECTIONS_PER_SECOND, MAX_AGENTS);
         let of_peers = Bounds { per_source: STRANGERS, ..of_all };
@@ -62,7 +62,7 @@ impl Endpoint {
         if gate.of_peers { &mut self.peers } else { &mut self.own }
     }
 
-    /// A place for a connection of this source that is handed over, if there is one. `by` is the number of this endpoint.
+    /// Takes a place for a handed-over connection of this source, if there is one. `by` is the number of this endpoint.
     pub(super) fn hand(&mut self, by: usize, source: IpAddr, now: Duration) -> Option<Handed> {
         if self.lasting >= lasting(MAX_AGENTS) {
             return None;
@@ -72,7 +72,7 @@ impl Endpoint {
         Some(Handed { by, place })
     }
 
-    /// The place of a connection that has ended.
+    /// Frees the place of a connection that has ended.
     pub(super) fn take_back(&mut self, place: PlaceId, now: Duration) {
         self.handing.release(place, now);
         self.lasting -= 1;

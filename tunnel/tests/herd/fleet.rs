@@ -17,36 +17,36 @@ pub(super) const AGENTS: usize = 1000;
 /// When an endpoint is lost.
 pub(super) const LOST: Duration = Duration::from_secs(100);
 
-/// Most endpoints of an agent, as `portlane agent` has it.
+/// The most endpoints of an agent, as in `portlane agent`.
 const MAX_ENDPOINTS: usize = 32;
-/// Endpoints at a time.
+/// Number of endpoints.
 const ENDPOINTS: usize = 3;
-/// From one agent to the next before the loss.
+/// Time between two agents before the loss.
 const APART: Duration = Duration::from_millis(90);
 /// The endpoint that is lost.
 const GONE: usize = 0;
-/// The one that takes its place.
+/// The endpoint that replaces it.
 const NEXT: usize = 3;
-/// Time from the loss until tables and load balancer know.
+/// Time from the loss until the tables and the load balancer know.
 const NOTICED: Duration = Duration::from_secs(1);
-/// Time from the loss until there is another endpoint.
+/// Time from the loss until another endpoint exists.
 const JOINED: Duration = Duration::from_secs(10);
-/// From the turn of a handshake to the admission of its agent.
+/// Time from the turn of a handshake to the admission of its agent.
 const HANDSHAKE: Duration = Duration::from_millis(100);
-/// How long a connection lasted that is lost.
+/// How long the lost connections had lasted.
 const HELD: Duration = Duration::from_secs(60);
 /// When the test gives up.
 const LATE: Duration = Duration::from_secs(160);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// Load balancer and endpoints know, and agents hear of it.
+    /// The load balancer and the endpoints know of the loss, and agents are told.
     Noticed,
-    /// Another endpoint is there, and agents hear of it.
+    /// Another endpoint exists, and agents are told.
     Joined,
-    /// An agent looks what is due.
+    /// An agent checks what is due.
     Looks(usize),
-    /// A connection that was admitted has its turn.
+    /// An admitted connection has its turn.
     Turn(usize),
     /// The agent of a connection is admitted.
     Admitted(usize),
@@ -58,7 +58,7 @@ struct Agent {
     places: Places,
     sessions: Standings,
     carriers: BTreeMap<usize, Connection>,
-    /// When it looks next.
+    /// When it checks next.
     looks: Option<Duration>,
 }
 
@@ -81,7 +81,8 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Agents of which `sharing` have one source. The load balancer has chosen for each of their connections.
+    /// Agents of which `sharing` have one source. The load balancer has chosen an endpoint for each of their
+    /// connections.
     pub(super) fn new(seed: u64, sharing: usize) -> Self {
         let mut fleet = Self {
             endpoints: (0..=NEXT).map(|_| Endpoint::new()).collect(),
@@ -139,7 +140,7 @@ impl Fleet {
         self.dialled
     }
 
-    /// Most handshakes that began at one door within so long.
+    /// The most handshakes that began at one door within this time.
     pub(super) fn most_in(&self, span: Duration) -> usize {
         let most = |all: &Vec<Duration>| {
             let within = |from: usize| all[from..].iter().take_while(|at| **at < all[from] + span).count();
@@ -148,7 +149,7 @@ impl Fleet {
         self.handshakes.values().map(most).max().unwrap_or_default()
     }
 
-    /// An endpoint is lost, with what it serves and what it hands over.
+    /// Loses an endpoint, with the connections that it serves and hands over.
     pub(super) fn lose(&mut self) {
         for agent in 0..AGENTS {
             let carriers = &self.agents[agent].carriers;
@@ -177,8 +178,8 @@ impl Fleet {
         self.due.push(Reverse((LOST + JOINED, Event::Joined)));
     }
 
-    /// Runs until every agent has a connection to each endpoint. Tells how long that took after the loss, and after
-    /// another endpoint was there.
+    /// Runs until every agent has a connection to each endpoint. Returns how long that took after the loss, and after
+    /// the other endpoint existed.
     pub(super) fn run(&mut self) -> [Duration; 2] {
         let (mut lost, mut joined) = (None, None);
         while joined.is_none() {
@@ -192,7 +193,7 @@ impl Fleet {
                     self.list(vec![1, 2, NEXT], now);
                 }
                 Event::Looks(agent) => {
-                    // Another look may have come in between.
+                    // Another check may have happened in between.
                     if self.agents[agent].looks == Some(now) {
                         self.agents[agent].looks = None;
                         self.look(agent, now);
@@ -211,7 +212,7 @@ impl Fleet {
         [after(lost, LOST), after(joined, LOST + JOINED)]
     }
 
-    /// Load balancer and endpoints have another list, and agents hear of it.
+    /// Gives the load balancer and the endpoints another list, and tells agents.
     fn list(&mut self, listed: Vec<usize>, now: Duration) {
         self.listed = listed;
         for agent in 0..AGENTS {
@@ -255,7 +256,7 @@ impl Fleet {
         }
     }
 
-    /// Takes a place at a door. Whether there is one.
+    /// Takes a place at a door; returns whether there was one.
     fn enter(&mut self, gate: Gate, from: IpAddr, attempt: &Attempt, now: Duration) -> bool {
         let (place, evicted) = match self.door(gate).admit(from, now) {
             Admission::Admit(place) => (place, None),
@@ -299,7 +300,7 @@ impl Fleet {
         }
     }
 
-    /// Whether an endpoint hands a connection over to the one that is meant.
+    /// Whether an endpoint hands a connection over to the dialled one.
     fn hand_over(&mut self, attempt: &Attempt, by: usize, meant: usize, now: Duration) -> bool {
         if !self.listed.contains(&meant) {
             return false;
@@ -334,7 +335,7 @@ impl Fleet {
         self.look(agent, now);
     }
 
-    /// The connection carries the session from now on. Gives the one before.
+    /// Makes the connection the carrier of the session. Returns the previous one.
     fn attach(&mut self, connection: Connection) -> Option<Connection> {
         let endpoint = connection.gate.endpoint;
         let peers = self.peers(endpoint);
@@ -351,20 +352,20 @@ impl Fleet {
         self.look(attempt.agent, now);
     }
 
-    /// A connection ends.
+    /// Ends a connection.
     fn release(&mut self, connection: &Connection, now: Duration) {
         self.door(connection.gate).release(connection.place, now);
         self.take_back(connection.attempt.handed, now);
     }
 
-    /// A connection is handed over no longer.
+    /// Ends the handing-over of a connection.
     fn take_back(&mut self, handed: Option<Handed>, now: Duration) {
         if let Some(Handed { by, place }) = handed {
             self.endpoints[by].take_back(place, now);
         }
     }
 
-    /// Whether an agent lacks a connection to an endpoint that is there.
+    /// Whether an agent lacks a connection to an existing endpoint.
     fn is_away(&self, agent: usize) -> bool {
         let carriers = &self.agents[agent].carriers;
         self.listed.iter().any(|endpoint| *endpoint != GONE && !carriers.contains_key(endpoint))

@@ -18,7 +18,7 @@ pub(crate) fn pattern(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes a pattern, reads what the other end writes, and gives the hashes of both.
+/// Writes a pattern, reads what the other end writes, and returns the hashes of both.
 pub(crate) async fn exchange(stream: impl AsyncRead + AsyncWrite, seed: u64, count: usize) -> [Vec<u8>; 2] {
     let (mut reader, mut writer) = split(stream);
     let own = pattern(seed, count);

@@ -13,15 +13,15 @@ use tokio::time::{sleep, timeout};
 use tunnel::{CarryEnd, Stream, Tunnel};
 use tunnel_core::{Limits, Loss, Open, Protocol, Session, Side, Target};
 
-/// A carrier reads at most this at a time.
+/// A carrier reads at most this much at a time.
 const CHUNK: usize = 4096;
 
-/// Runs a test. Where the clock is paused, it moves only while no task can go on.
+/// Runs a test. A paused clock advances only while no task can make progress.
 pub(crate) async fn within<T>(seconds: u64, test: impl Future<Output = T>) -> T {
     LocalSet::new().run_until(timeout(Duration::from_secs(seconds), test)).await.expect("the test ends in time")
 }
 
-/// Lets every task go on as far as it can, under a paused clock.
+/// Lets every task progress as far as it can, under a paused clock.
 pub(crate) async fn settle() {
     sleep(Duration::from_millis(500)).await;
 }
@@ -40,7 +40,7 @@ pub(crate) fn request(protocol: Protocol, port: u16) -> Open {
     Open { target: Target { protocol, host: "db".to_owned(), port }, source: None }
 }
 
-/// A stream as both ends have it.
+/// A stream at both ends.
 pub(crate) async fn stream(from: &Tunnel, to: &Tunnel) -> (Stream, Stream) {
     let accepted = async { to.accept().await.expect("a request").accept() };
     let (opened, accepted) = tokio::join!(from.open(request(Protocol::Tcp, 5432)), accepted);
@@ -57,7 +57,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Nothing arrives from now on; what is written waits.
+    /// From now on, nothing arrives; written bytes wait.
     pub(crate) fn freeze(&self) {
         self.is_frozen.set(true);
     }
@@ -114,7 +114,7 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// How it ended at the dialler and at the listener.
+    /// The results at the dialler and at the listener.
     pub(crate) async fn ended(self) -> (CarryEnd, CarryEnd) {
         self.task.await.expect("no panic")
     }
@@ -143,12 +143,12 @@ impl Pair {
         Self { dialler, listener, runs, epoch: Cell::new(0) }
     }
 
-    /// Puts a new carrier in the place of the one before.
+    /// Replaces the carrier.
     pub(crate) fn connect(&self) -> Carrier {
         self.connect_for(usize::MAX)
     }
 
-    /// As [`Pair::connect`]; the carrier is cut when so many bytes have arrived.
+    /// Like [`Pair::connect`]; the carrier is cut after this many bytes have arrived.
     pub(crate) fn connect_for(&self, bytes: usize) -> Carrier {
         let epoch = self.epoch.get() + 1;
         self.epoch.set(epoch);

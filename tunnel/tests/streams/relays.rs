@@ -1,4 +1,4 @@
-//! From a visitor's socket through a tunnel to a target's.
+//! From a client's socket through a tunnel to a target's socket.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
@@ -27,7 +27,7 @@ async fn sockets() -> (TcpStream, TcpStream) {
     (near.expect("a connection"), far.expect("the same").0)
 }
 
-/// A visitor and its target, with what is between them.
+/// A client and its target, with everything between them.
 async fn path() -> (Pair, Carrier, [Side; 2]) {
     let pair = Pair::new(&Limits::default());
     let carrier = pair.connect();

@@ -19,7 +19,7 @@ async fn sixty_four_streams_are_whole_although_their_carrier_is_cut_again_and_ag
         let cuts = async {
             for nth in 1..5000 {
                 carriers.set(nth);
-                // Some carriers are too short for a frame, the others have place for one in both directions.
+                // Some carriers are too short for a frame; the others have room for one in both directions.
                 let bytes = if nth % 4 == 0 { nth * 97 % 4000 } else { 48_000 + nth * 7919 % 30_000 };
                 pair.connect_for(bytes).ended().await;
             }
@@ -44,7 +44,7 @@ async fn a_far_end_that_never_says_what_it_has_received_is_closed_for_that() {
         let carrier = spawn_local(async move { listener.carry(1, near).await });
         let mut resume = [0; HEADER];
         resume[0] = Kind::Resume as u8;
-        // Without the flag that no entries follow.
+        // Without the flag that says that no entries follow.
         while far.write_all(&resume).await.is_ok() {
             settle().await;
         }

@@ -45,7 +45,7 @@ struct Parts<'a> {
     behavior: Option<&'a Raw>,
 }
 
-/// The HPA of a gateway with `spec.autoscaling`. The target is the Deployment or `StatefulSet`, so `spec.replicas` of the
+/// The HPA of a gateway with `spec.autoscaling`. It targets the Deployment or `StatefulSet`, so `spec.replicas` of the
 /// gateway stays untouched.
 #[must_use]
 pub fn of_gateway(key: &ObjectKey, gateway: &ForwardGateway) -> Option<Scaler> {
@@ -71,7 +71,7 @@ pub fn least(autoscaling: &Autoscaling) -> i32 {
     autoscaling.min_replicas.unwrap_or_else(|| autoscaling.max_replicas.min(2))
 }
 
-/// The HPA of a sidecar forward with `spec.autoscaling`. The target is the workload whose pods carry the sidecars.
+/// The HPA of a sidecar forward with `spec.autoscaling`. It targets the workload whose pods carry the sidecars.
 #[must_use]
 pub fn of_forward(key: &ObjectKey, forward: &PortForward) -> Option<Scaler> {
     let autoscaling = forward.spec.autoscaling.as_ref()?;

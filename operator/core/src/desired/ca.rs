@@ -49,15 +49,15 @@ impl Roots {
         Ok((self, changed))
     }
 
-    /// The CA certificate that signs: the newest that proxies have known long enough, else the oldest. An expired one
-    /// never signs: every client would refuse what it signed.
+    /// The CA certificate that signs: the newest one that proxies have known for long enough, or else the oldest. An
+    /// expired one never signs: every client would refuse what it signed.
     #[must_use]
     pub fn signing(&self, now: u64) -> Option<&Root> {
         let mut valid = self.roots.iter().filter(|root| root.end > now);
         valid.clone().rev().find(|root| root.made + KNOWN <= now).or_else(|| valid.next())
     }
 
-    /// Whether there was a CA, and all of its certificates have expired.
+    /// Whether there was a CA and all of its certificates have expired.
     #[must_use]
     pub fn has_expired(&self, now: u64) -> bool {
         !self.roots.is_empty() && self.signing(now).is_none()

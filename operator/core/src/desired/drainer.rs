@@ -1,4 +1,4 @@
-//! The Job that sends what the claim of a pod has which a smaller fleet no longer has.
+//! The drainer: a Job that sends the messages on the claim of a pod that a smaller fleet no longer has.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::{
     world::ObjectKey,
 };
 
-/// What a drainer has none of: it serves nothing, so no endpoint leads to it.
+/// Fields that a drainer lacks: it serves nothing, so no endpoint leads to it.
 const SERVING: [&str; 2] = ["readinessProbe", "lifecycle"];
 
-/// A drainer to be made.
+/// A drainer to create.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drainer {
     /// Namespace and name of the Job.
@@ -33,8 +33,8 @@ pub fn key(gateway: &ObjectKey, ordinal: i32) -> ObjectKey {
     ObjectKey::new(gateway.namespace.clone(), format!("{}-drain-{ordinal}", gateway.name))
 }
 
-/// The drainer of a claim. `fleets.image` is the image of the fleet, `roots` the CA bundle, PEM, and `drained_for` what
-/// its success will prove.
+/// The drainer of a claim. `fleets.image` is the image of the fleet, `roots` the CA bundle, PEM, and `drained_for` says
+/// what its success will prove.
 #[must_use]
 pub fn drainer(
     (gateway_key, gateway): (&ObjectKey, &ForwardGateway),
@@ -48,7 +48,7 @@ pub fn drainer(
     let mut of_pods = labels.clone();
     of_pods.insert(PROXY_LABEL, DRAINER);
     let mut template = pod_template(gateway_key, gateway, fleets, roots);
-    // Labels that the gateway's author chose may be those that a Service selects.
+    // A Service may select labels that the author of the gateway chose.
     template["metadata"]["labels"] = json!(of_pods);
     complete(&mut template["spec"], claim);
     let manifest = json!({
@@ -68,8 +68,8 @@ pub fn drainer(
                 "blockOwnerDeletion": true,
             }],
         },
-        // A drainer is never given up: nothing else would send these messages. Its pod is replaced once it has ended: a
-        // claim has one pod.
+        // A drainer is never given up: nothing else would send these messages. Its pod is replaced only after it has
+        // ended, because only one pod may use the claim.
         "spec": {"backoffLimit": i32::MAX, "podReplacementPolicy": "Failed", "template": template},
     });
     Drainer { key, manifest }
@@ -86,16 +86,16 @@ fn labels<'a>(key: &'a ObjectKey, gateway: &'a ForwardGateway) -> BTreeMap<&'sta
     own.into_iter().chain(class).collect()
 }
 
-/// Turns the pod of a fleet into that of a drainer.
+/// Turns the pod of a fleet into the pod of a drainer.
 fn complete(pod: &mut Value, claim: &ObjectKey) {
     pod["restartPolicy"] = json!("OnFailure");
-    // It sends what is on the claim, and must not wait for a Secret.
+    // A drainer sends what is on the claim, and must not wait for a Secret.
     jetstream::unmount(pod);
     if let Some(volumes) = pod["volumes"].as_array_mut() {
         volumes.push(json!({"name": VOLUME, "persistentVolumeClaim": {"claimName": claim.name}}));
     }
     if let Some(fields) = pod.as_object_mut() {
-        // The volume says where the pod can run, and pods of the fleet must not keep it from there.
+        // The volume decides where the pod can run, and pods of the fleet must not keep it away from there.
         fields.remove("topologySpreadConstraints");
         if let Some(affinity) = fields.get_mut("affinity").and_then(Value::as_object_mut) {
             affinity.retain(|kind, _| kind == "nodeAffinity");
@@ -108,10 +108,10 @@ fn complete(pod: &mut Value, claim: &ObjectKey) {
 
 fn drain_only(container: &mut Map<String, Value>) {
     container.retain(|field, _| !SERVING.contains(&field.as_str()));
-    // Prometheus finds a drainer by the port of the metrics.
+    // Prometheus finds a drainer by its metrics port.
     if let Some(ports) = container.get_mut("ports").and_then(Value::as_array_mut) {
         ports.retain(|port| port["containerPort"] == HEALTH_PORT);
     }
-    // A program that cannot drain ignores a variable, and may end with 0; it refuses an argument.
+    // A program that cannot drain would ignore a variable and might exit with 0; it refuses an unknown argument.
     container.insert("args".to_owned(), json!(["--drain-only"]));
 }

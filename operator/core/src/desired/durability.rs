@@ -1,4 +1,4 @@
-//! What the fleet of a gateway with `spec.durability` has for the claims of its pods.
+//! The fields of a fleet for the claims of its pods, for a gateway with `spec.durability`.
 
 use crds::{ForwardGateway, TargetKind, VolumeClaim};
 use serde_json::{Value, json};
@@ -8,9 +8,9 @@ use crate::{
     world::ObjectKey,
 };
 
-/// Name of the volume, and of its template: the claim of a pod is named after template and pod.
+/// Name of the volume, and of the claim template: the claim of a pod is named after template and pod.
 pub(super) const VOLUME: &str = "messages";
-/// Where the volume is in the container.
+/// Mount path of the volume in the container.
 const FOLDER: &str = "/var/lib/portlane-messages";
 
 /// The claim that each pod of a fleet has.
@@ -23,7 +23,7 @@ pub(super) fn target(gateway: &ForwardGateway) -> TargetKind {
     if claim(gateway).is_some() { TargetKind::StatefulSet } else { TargetKind::Deployment }
 }
 
-/// Completes the spec of a `StatefulSet`. The template of the claims, with its labels, can never change: the API server
+/// Completes the spec of a `StatefulSet`. The claim template, including its labels, can never change: the API server
 /// refuses that.
 pub(super) fn complete(spec: &mut Value, key: &ObjectKey, gateway: &ForwardGateway, claim: &VolumeClaim) {
     let mut labels = json!({"app.kubernetes.io/managed-by": NAME});
@@ -37,10 +37,10 @@ pub(super) fn complete(spec: &mut Value, key: &ObjectKey, gateway: &ForwardGatew
     if let Some(class) = &claim.storage_class_name {
         wanted["storageClassName"] = json!(class);
     }
-    // Older API servers ask for a name. Nothing resolves the names of single pods, so the Service may be missing.
+    // Older API servers require a name. Nothing resolves the names of single pods, so the Service may be missing.
     spec["serviceName"] = json!(key.name);
     spec["podManagementPolicy"] = json!("Parallel");
-    // One pod after the other: a claim cannot be in two pods.
+    // One pod after the other: two pods cannot use one claim.
     spec["updateStrategy"] = json!({"type": "RollingUpdate"});
     spec["persistentVolumeClaimRetentionPolicy"] = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
     spec["volumeClaimTemplates"] = json!([{"metadata": {"name": VOLUME, "labels": labels}, "spec": wanted}]);
@@ -48,14 +48,14 @@ pub(super) fn complete(spec: &mut Value, key: &ObjectKey, gateway: &ForwardGatew
 
 /// Mounts the volume in the container of a pod. The group of the proxy must own it.
 pub(super) fn mount(pod: &mut Value) {
-    // To change the owner of every file at each start takes minutes on a large volume.
+    // Changing the owner of every file at each start would take minutes on a large volume.
     pod["securityContext"]["fsGroupChangePolicy"] = json!("OnRootMismatch");
     if let Some(mounts) = pod.pointer_mut("/containers/0/volumeMounts").and_then(Value::as_array_mut) {
         mounts.push(json!({"name": VOLUME, "mountPath": FOLDER}));
     }
 }
 
-/// Variables of a proxy with a claim. The messages stay when the pod goes, so its end waits for no sink.
+/// Variables of a proxy with a claim. The messages outlive the pod, so its end does not wait for sinks.
 pub(super) fn variables(claim: &VolumeClaim) -> [Value; 2] {
     let bytes = bytes(&claim.size) / 16 * 15;
     [

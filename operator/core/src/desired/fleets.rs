@@ -8,21 +8,20 @@ use serde_json::{Map, Value};
 
 use crate::{desired::pods::Pods, world::rights::FleetNamespaces};
 
-/// How fleets take on what is new of the installation: another image of the proxy, or anything else that an upgrade
-/// changes in their pods.
+/// How fleets adopt changes of the installation: another image of the proxy, or anything else that an upgrade changes
+/// in their pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rollout {
     /// All fleets at once.
     AllAtOnce,
-    /// One fleet after the other, in the order of their names. The next fleet waits until the one before is rolled out
-    /// and ready.
+    /// One fleet after the other, ordered by name. The next fleet waits until the one before is rolled out and ready.
     #[default]
     OneByOne,
-    /// A fleet keeps its pods until its gateway asks for others.
+    /// A fleet keeps its pods until its gateway changes them.
     Pinned,
 }
 
-/// Peers, as `from` of a `NetworkPolicy` has them. The API server checks their content.
+/// Peers, in the form of `from` of a `NetworkPolicy`. The API server checks their content.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct Peers(pub Vec<Map<String, Value>>);
@@ -46,11 +45,11 @@ pub struct Fleets {
     pub network_policies: bool,
     /// Who may connect to fleets with a `NetworkPolicy`. Empty: every source.
     pub peers: Peers,
-    /// How fleets take on what is new of the installation.
+    /// How fleets adopt changes of the installation.
     pub rollout: Rollout,
     /// Settings that fleets share with sidecars.
     pub pods: Pods,
-    /// What the pods of a fleet have unless their gateway says otherwise.
+    /// Defaults for the pods of a fleet, which its gateway may override.
     pub template: PodTemplate,
 }
 
@@ -73,7 +72,7 @@ impl Default for Fleets {
 }
 
 impl Fleets {
-    /// Why this gateway of the namespace gets no fleet, with the remedy; `None` if it gets one.
+    /// Why this gateway in the namespace gets no fleet, with the remedy; `None` if it gets one.
     #[must_use]
     pub fn refusal(&self, namespace: &str, gateway: &ForwardGateway) -> Option<String> {
         let lacks_claims = gateway.spec.durability.is_some() && !self.claims;

@@ -42,13 +42,13 @@ const PROBE_SECONDS: u32 = 5;
 /// Bytes of the pipes for splicing. The kernel limits them per user and node.
 const PIPE_BYTES: u32 = 32 << 20;
 
-/// Resources of a proxy whose gateway names none. The memory limit bounds the sessions, to about 20,000: without one
-/// they would be bounded by files only, and clients could take the memory of the node.
+/// Resources of a proxy whose gateway sets none. The memory limit bounds the sessions to about 20,000. Without one,
+/// only files would bound them, and clients could exhaust the memory of the node.
 fn resources() -> Value {
     json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}})
 }
 
-/// Everything that the children of a gateway are made of.
+/// Everything that determines the children of a gateway.
 #[derive(Clone, Debug)]
 pub struct Desired {
     /// Namespace and name of the gateway.
@@ -57,7 +57,8 @@ pub struct Desired {
     pub gateway: ForwardGateway,
     /// Settings of all fleets, with the image of this one.
     pub fleets: Fleets,
-    /// An existing fleet keeps its pods as they are: it is not its turn to take on what is new of the installation.
+    /// Whether an existing fleet keeps its pods as they are, because it is not its turn to adopt changes of the
+    /// installation.
     pub keeps_pods: bool,
     /// The CA certificates that proxies trust.
     pub trusted: Trusted,
@@ -67,8 +68,8 @@ pub struct Desired {
     pub attempt: u64,
 }
 
-/// The children, in the order in which they are applied. `roots` is the CA bundle, PEM, and `ports` are those of the
-/// listeners. The Service is absent without listeners and tunnels, and all of [`unwanted`] is.
+/// The children, in the order in which they are applied. `roots` is the CA bundle, PEM, and `ports` are the ports of
+/// the listeners. The Service is absent without listeners and tunnels; children that are [`unwanted`] are absent, too.
 #[must_use]
 pub fn children(
     key: &ObjectKey,
@@ -114,7 +115,7 @@ fn has_no_service(gateway: &ForwardGateway) -> bool {
     gateway.spec.service.as_ref().and_then(|service| service.type_) == Some(ServiceType::None)
 }
 
-/// The children that a gateway should not have, but may own from before a setting changed.
+/// The children that a gateway should not have, but may still own because a setting has changed.
 pub fn unwanted(gateway: &ForwardGateway, fleets: &Fleets) -> impl Iterator<Item = ChildKind> {
     let policy = (!fleets.network_policies).then_some(ChildKind::NetworkPolicy);
     policy.into_iter().chain(has_no_service(gateway).then_some(ChildKind::Service))
@@ -180,7 +181,7 @@ impl Child<'_> {
         let template = &completed(self.gateway.spec.pod_template.as_ref(), &fleets.template);
         let mut labels: BTreeMap<String, String> =
             template.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
-        // The watch of proxies goes by this label.
+        // The watch of proxies selects by this label.
         labels.remove(CLASS_LABEL);
         labels.extend(self.labels());
         labels.insert(PROXY_LABEL.to_owned(), "gateway".to_owned());
@@ -268,7 +269,7 @@ impl Child<'_> {
         pod
     }
 
-    /// Adds a selector of the gateway's own pods if a term has none.
+    /// Adds a selector of the gateway's own pods to a term without one.
     fn select_own(&self, term: &mut Value) {
         if let Value::Object(fields) = term {
             fields.entry("labelSelector").or_insert_with(|| json!({"matchLabels": self.selector()}));

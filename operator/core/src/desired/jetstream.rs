@@ -1,11 +1,11 @@
-//! What the pods of a gateway with `spec.jetStream` have for its NATS servers.
+//! The parts of a gateway's pods for its NATS servers (`spec.jetStream`).
 
 use crds::{ForwardGateway, GatewayJetStream};
 use serde_json::{Value, json};
 
 /// Name of the volume.
 const VOLUME: &str = "jetstream";
-/// Where the volume is in the container.
+/// Mount path of the volume in the container.
 const FOLDER: &str = "/var/run/secrets/portlane-jetstream";
 /// The credentials: a key of the Secret, and a file.
 const CREDENTIALS: &str = "creds";
@@ -16,7 +16,7 @@ fn server(gateway: &ForwardGateway) -> Option<&GatewayJetStream> {
     gateway.spec.jet_stream.as_ref()
 }
 
-/// The objects of the volume, each by its kind, its name and its key.
+/// The objects in the volume, each with its kind, name and key.
 fn objects(gateway: &ForwardGateway) -> Vec<(&'static str, &str, &'static str)> {
     let Some(server) = server(gateway) else { return Vec::new() };
     let secret = server.credentials_ref.as_ref().map(|secret| ("Secret", secret.name.as_str(), CREDENTIALS));
@@ -24,7 +24,7 @@ fn objects(gateway: &ForwardGateway) -> Vec<(&'static str, &str, &'static str)> 
     secret.into_iter().chain(config_map).collect()
 }
 
-/// What has to be there before a pod starts, in words; `None`: nothing.
+/// The objects that a pod waits for before it starts, in words; `None` if there are none.
 pub(crate) fn waits_for(gateway: &ForwardGateway) -> Option<String> {
     let objects = objects(gateway);
     let words: Vec<String> =
@@ -41,8 +41,8 @@ pub(super) fn variables(gateway: &ForwardGateway) -> Vec<Value> {
     objects(gateway).iter().map(|(_, _, key)| variable(key)).collect()
 }
 
-/// Mounts the volume in the container of a pod. A pod without it would take messages that it can put nowhere: it does not
-/// start, and a rollout leaves the pods as they are that have it.
+/// Mounts the volume in the container of a pod. A pod without its objects could not store the messages that it takes:
+/// it does not start, and a rollout leaves running pods alone.
 pub(super) fn mount(pod: &mut Value, gateway: &ForwardGateway) {
     let source = |(kind, name, key): &(&str, &str, &str)| {
         let items = json!([{"key": key, "path": key}]);
@@ -61,7 +61,7 @@ pub(super) fn mount(pod: &mut Value, gateway: &ForwardGateway) {
     }
 }
 
-/// Takes the volume from a pod that serves no stream.
+/// Removes the volume from a pod that serves no stream.
 pub(super) fn unmount(pod: &mut Value) {
     for list in ["/volumes", "/containers/0/volumeMounts"] {
         if let Some(items) = pod.pointer_mut(list).and_then(Value::as_array_mut) {
@@ -73,7 +73,8 @@ pub(super) fn unmount(pod: &mut Value) {
     }
 }
 
-/// What of it the pods are made of: a change rolls the fleet. Proxies hear of the server itself as of listeners.
+/// The part that determines the pods: a change rolls out the fleet. Proxies receive the server itself with their
+/// listeners.
 pub(super) fn of_pods(gateway: &ForwardGateway) -> Option<Value> {
     let objects = objects(gateway);
     (!objects.is_empty()).then(|| json!([VOLUME, objects]))

@@ -14,8 +14,8 @@ use crate::{
 /// Most port ranges of a network policy. A fleet with more ranges is open on every port.
 const MAX_OPENED: usize = 100;
 
-/// The spec of the policy. Policies are additive, so this one opens the ports of listeners and tunnels and the health port
-/// to every source, also in a namespace that denies by default; all other ports are closed.
+/// The spec of the policy. Policies are additive: this one opens the ports of listeners and tunnels and the health port
+/// to every source, even in a namespace that denies by default. All other ports are closed.
 pub(super) fn spec(
     gateway: &ForwardGateway,
     selector: &Value,

@@ -34,7 +34,7 @@ pub enum Step {
         kind: ChildKind,
         /// The field manager.
         manager: &'static str,
-        /// The fields to apply. If the child exists, its uid is one of them, so that the API server refuses to write to
+        /// The fields to apply. If the child exists, its uid is among them, so that the API server refuses to write to
         /// an object that has replaced the child meanwhile.
         manifest: Value,
     },
@@ -52,11 +52,11 @@ pub enum Step {
 pub struct Plan {
     /// The writes, in order.
     pub steps: Vec<Step>,
-    /// The object of another owner at which the plan ends.
+    /// The object of another owner, at which the plan ends.
     pub taken: Option<Taken>,
 }
 
-/// An object with the name of a child exists, and the gateway does not own that object.
+/// An object with the name of a child exists, but the gateway does not own it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} {name} exists and has another owner: rename the gateway or remove that object", .kind.as_str())]
 pub struct Taken {
@@ -112,8 +112,8 @@ fn apply(kind: ChildKind, manager: &'static str, mut manifest: Value, existing: 
     Step::Apply { kind, manager, manifest }
 }
 
-/// The writes to the Deployment or `StatefulSet`. With `spec.autoscaling`, replicas belong to the HPA: a new fleet begins
-/// with the least number, and an existing fleet keeps its replicas while this operator gives them up.
+/// The writes to the Deployment or `StatefulSet`. With `spec.autoscaling`, replicas belong to the HPA: a new fleet
+/// begins with the minimum, and an existing fleet keeps its replicas while this operator gives them up.
 fn fleet(desired: &Desired, kind: ChildKind, mut manifest: Value, existing: Option<&DynamicObject>) -> Vec<Step> {
     stamp(desired, &mut manifest, existing);
     let least = desired.gateway.spec.autoscaling.as_ref().map(least);
@@ -138,8 +138,8 @@ fn fleet(desired: &Desired, kind: ChildKind, mut manifest: Value, existing: Opti
     steps
 }
 
-/// Writes down what the pods of the fleet are made of. A fleet that keeps its pods keeps them as they are, up to the CA
-/// certificates: applying what is there changes nothing, and starts no rollout.
+/// Records the revision of the pods. A fleet that keeps its pods keeps them unchanged, including the CA certificates:
+/// applying the present template changes nothing, and starts no rollout.
 fn stamp(desired: &Desired, manifest: &mut Value, existing: Option<&DynamicObject>) {
     let made = revision(&desired.gateway, &desired.fleets);
     let Some(existing) = existing.filter(|_| desired.keeps_pods) else {
@@ -148,7 +148,7 @@ fn stamp(desired: &Desired, manifest: &mut Value, existing: Option<&DynamicObjec
         return;
     };
     let known = |name: &str| existing.metadata.annotations.as_ref().and_then(|all| all.get(name));
-    // Without a mark, the fleet is older than the marks: its pods are what its gateway asks for.
+    // A fleet without annotations is older than them: its pods match its gateway.
     let mut annotations = json!({GATEWAY_REVISION: known(GATEWAY_REVISION).unwrap_or(&made.gateway)});
     if let Some(installation) = known(INSTALLATION_REVISION) {
         annotations[INSTALLATION_REVISION] = json!(installation);

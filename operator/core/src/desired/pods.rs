@@ -1,23 +1,23 @@
-//! What fleets and sidecars have in common: the credentials for their image, and who chooses their user. What fleets
-//! have in common: a pod template.
+//! Parts that fleets and sidecars share: the credentials for their image, and who chooses their user. For fleets, also
+//! the pod template.
 
 use std::collections::BTreeMap;
 
 use crds::PodTemplate;
 use serde_json::{Value, json};
 
-/// Id of user and group of the proxy, as its image says.
+/// User and group id of the proxy, as set by its image.
 const USER: u32 = 65532;
 
 /// Folder of the state volume: the configuration, and the messages of durable listeners.
 const STATE: &str = "/var/lib/portlane";
 /// Size limit of the state volume. kubelet evicts a pod whose volume is larger.
 pub(super) const STATE_SIZE: &str = "16Gi";
-/// Bytes of it for messages: the rest is for the configuration, and for logs of listeners that are gone.
+/// Bytes of the state volume for messages: the rest is for the configuration, and for logs of removed listeners.
 const MESSAGE_BYTES: u64 = 15 << 30;
 
-/// Variables of a proxy that keeps the messages of durable listeners on its state volume, which goes with the pod: so at
-/// the end of the proxy sinks get what they can take in this time.
+/// Variables of a proxy that keeps the messages of durable listeners on its state volume. The volume is deleted with
+/// the pod, so at its end the proxy sends sinks what they take within this time.
 pub(super) fn messages(drain_seconds: u32) -> [Value; 3] {
     [
         json!({"name": "PORTLANE_DATA", "value": STATE}),
@@ -31,7 +31,7 @@ pub(super) fn messages(drain_seconds: u32) -> [Value; 3] {
 pub struct Pods {
     /// Names of Secrets with credentials for the registry of the image, in the namespaces of the pods.
     pub pull_secrets: Vec<String>,
-    /// Whether the cluster chooses the ids of user and group, as `OpenShift` does.
+    /// Whether the cluster chooses user and group ids, as `OpenShift` does.
     pub cluster_ids: bool,
 }
 
@@ -45,7 +45,7 @@ impl Pods {
         }
     }
 
-    /// The pull secrets that a pod does not name yet, as a pod names them.
+    /// The pull secrets that a pod does not have yet, in the form of a pod.
     pub(super) fn missing_pull_secrets(&self, named: &Value) -> Vec<Value> {
         let named = named.as_array().map(Vec::as_slice).unwrap_or_default();
         let secrets = self.pull_secrets.iter().map(|name| json!({"name": name}));
@@ -53,8 +53,8 @@ impl Pods {
     }
 }
 
-/// The pod template of a gateway, completed by that of the installation. Labels and annotations add up, and those of
-/// the gateway win. Each other field is the gateway's, or else the installation's.
+/// The pod template of a gateway, completed by the installation's. Labels and annotations are merged, and the gateway's
+/// win. Each other field is the gateway's, or else the installation's.
 pub(super) fn completed(own: Option<&PodTemplate>, defaults: &PodTemplate) -> PodTemplate {
     let own = own.cloned().unwrap_or_default();
     PodTemplate {

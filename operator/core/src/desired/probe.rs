@@ -1,5 +1,5 @@
-//! Kubelet's probes of a proxy: the proxy's own program asks over a unix socket in the container. No client on the
-//! network can keep such a probe from its answer, and a probe needs no port of the pod.
+//! Kubelet's probes of a proxy: the proxy's own program asks over a Unix socket in the container. No client on the
+//! network can delay such a probe, and a probe needs no port of the pod.
 
 use serde_json::{Value, json};
 

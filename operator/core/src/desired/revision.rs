@@ -1,6 +1,6 @@
-//! What the pods of a fleet are made of: the part of the installation, and the part of the gateway.
+//! The revision of a fleet's pods: one part for the installation, and one for the gateway.
 //!
-//! Both parts are fingerprints in annotations of the Deployment. A fleet whose first fingerprint differs from the
+//! Both parts are fingerprints in annotations of the workload. A fleet whose first fingerprint differs from the
 //! operator's is outdated, whatever the difference is: the image, another setting of the installation, or what this
 //! release of the operator writes into pods.
 
@@ -16,8 +16,8 @@ use crate::{
     world::{ObjectKey, objects::Revision},
 };
 
-/// The revision of a gateway's fleet with these settings of the installation. `fleets.image` is the image of this fleet,
-/// see [`image`].
+/// The revision of a gateway's fleet under these settings of the installation. `fleets.image` is the image of this
+/// fleet, see [`image`].
 #[must_use]
 pub fn revision(gateway: &ForwardGateway, fleets: &Fleets) -> Revision {
     let spec = &gateway.spec;
@@ -27,12 +27,12 @@ pub fn revision(gateway: &ForwardGateway, fleets: &Fleets) -> Revision {
         json!(spec.proxy_image),
         json!(spec.controller_class),
     ];
-    // A gateway without tunnels keeps the fingerprint that it had before there were any.
+    // A gateway without tunnels keeps the fingerprint from releases without tunnels.
     own.extend(tunnels::of_pods(gateway));
     own.extend(jetstream::of_pods(gateway));
     let own = json!(own);
-    // The pods of a gateway without wishes show all that the installation writes. The CA bundle is no part of it: a CA
-    // certificate that signs has to reach every fleet at once.
+    // The pods of a gateway without settings of its own show everything that the installation writes. The CA bundle is
+    // left out: a new signing certificate has to reach every fleet at once.
     let plain = ForwardGateway::new("", ForwardGatewaySpec::default());
     let template = pod_template(&ObjectKey::default(), &plain, fleets, "");
     Revision { installation: fingerprint(&template.to_string()), gateway: fingerprint(&own.to_string()) }
@@ -42,7 +42,7 @@ fn fingerprint(text: &str) -> String {
     format!("{:016x}", hash(text))
 }
 
-/// The image of a gateway's proxies: that of the installation, or another tag or digest in the same repository.
+/// The image of a gateway's proxies: the installation's, or another tag or digest in the same repository.
 #[must_use]
 pub fn image(gateway: &ForwardGateway, installation: &str) -> String {
     let Some(pin) = &gateway.spec.proxy_image else { return installation.to_owned() };
@@ -54,7 +54,7 @@ pub fn image(gateway: &ForwardGateway, installation: &str) -> String {
     }
 }
 
-/// The image without tag and digest. A colon in front of the last slash belongs to the port of the registry.
+/// The image without tag and digest. A colon before the last slash belongs to the port of the registry.
 fn repository(image: &str) -> &str {
     let name = image.split_once('@').map_or(image, |(name, _)| name);
     match name.rsplit_once(':') {

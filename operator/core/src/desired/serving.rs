@@ -1,12 +1,13 @@
-//! A serving certificate of the user's own for the webhook and the metrics API: what is wrong with it, and how API
-//! servers get from one certificate to the next without a handshake that fails.
+//! The user's own serving certificate for the webhook and the metrics API: what is wrong with it, and how API servers
+//! move from one certificate to the next without a failed handshake.
 
 use std::net::IpAddr;
 
-/// Seconds between the first sight of a certificate of another CA and its first use: the leader has published the CA by
-/// then, whichever replica saw the certificate first.
+/// Seconds between the first sight of a certificate of another CA and its first use: by then, the leader has published
+/// the CA, whichever replica saw the certificate first.
 pub const SETTLE: u64 = 30;
-/// Seconds for which the CA of the certificate before stays published: every replica uses the new certificate by then.
+/// Seconds for which the CA of the previous certificate stays published: by then, every replica uses the new
+/// certificate.
 pub const OVERLAP: u64 = 90;
 /// Most names of a certificate that a message quotes.
 const NAMED: usize = 5;
@@ -14,7 +15,7 @@ const NAMED: usize = 5;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// What a certificate says.
+/// The fields of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// DNS names and IP addresses.
@@ -88,7 +89,7 @@ fn covers(name: &str, host: &str) -> bool {
     name == host || name.strip_prefix("*.").is_some_and(|rest| beyond_first(&host).as_deref() == Some(rest))
 }
 
-/// A certificate that can be used.
+/// A usable certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer<T> {
     /// Hash of certificate, key and CA certificates.
@@ -97,19 +98,19 @@ pub struct Offer<T> {
     pub bundle: String,
     /// End of the validity, seconds since 1970.
     pub end: u64,
-    /// API servers refuse the certificate, see [`Flaw`].
+    /// Whether API servers refuse the certificate, see [`Flaw`].
     pub is_flawed: bool,
     /// The certificate with its key.
     pub key: T,
 }
 
-/// The certificate in use, and the way to the next one.
+/// The certificate in use, and its successor.
 #[derive(Clone, Debug)]
 pub struct Handover<T> {
     used: Option<Offer<T>>,
-    /// The next certificate, and when it was seen first.
+    /// The next certificate, and when it was first seen.
     next: Option<(Offer<T>, u64)>,
-    /// The CA certificates of the certificate before, and until when they are published.
+    /// The CA certificates of the previous certificate, and until when they are published.
     before: Option<(String, u64)>,
 }
 
@@ -120,8 +121,8 @@ impl<T> Default for Handover<T> {
 }
 
 impl<T> Handover<T> {
-    /// Takes the certificate that is stored now. One that API servers refuse never replaces one that they accept, such
-    /// as while a client writes the Secret key by key.
+    /// Takes the certificate that is stored now. A certificate that API servers refuse never replaces one that they
+    /// accept, for example while a client writes the Secret key by key.
     pub fn offer(&mut self, offer: Offer<T>, now: u64) {
         let Some(used) = &mut self.used else {
             self.used = Some(offer);
@@ -132,7 +133,7 @@ impl<T> Handover<T> {
             used.is_flawed = offer.is_flawed;
             self.next = None;
         } else if offer.is_flawed && is_accepted {
-            // The certificate in use stays, and so does a next one that had no flaw.
+            // The certificate in use stays, and so does a flawless next one.
         } else if used.end <= now || certificates(&used.bundle) == certificates(&offer.bundle) {
             (self.used, self.next) = (Some(offer), None);
         } else if self.next.as_ref().is_none_or(|(next, _)| next.id != offer.id) {
@@ -153,7 +154,7 @@ impl<T> Handover<T> {
     }
 
     /// The CA certificates that API servers should trust now, PEM, each once. Empty while the certificate in use has no
-    /// CA certificates: another client keeps `caBundle` then, and the CA certificates of another certificate would
+    /// CA certificates: another client then keeps `caBundle`, and the CA certificates of another certificate would
     /// replace the right ones.
     #[must_use]
     pub fn bundle(&self, now: u64) -> String {
@@ -173,7 +174,7 @@ impl<T> Handover<T> {
     }
 }
 
-/// The certificates of a PEM text in one form, without comments and whatever else the text has.
+/// The certificates of a PEM text in canonical form, without comments and other text.
 fn certificates(pem: &str) -> Vec<String> {
     let bodies = pem.split(BEGIN).skip(1).filter_map(|part| part.split_once(END)).map(|(body, _)| body.trim());
     bodies.map(|body| format!("{BEGIN}\n{body}\n{END}\n")).collect()

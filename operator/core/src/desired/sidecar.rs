@@ -23,8 +23,8 @@ use crate::{
 
 /// Seconds that the proxy leaves a port alone after the app released it: time for kubelet to restart the app.
 const YIELD_SECONDS: u32 = 60;
-/// Seconds in which sinks still get messages after the app has ended: within the 30 s that a pod has by default. kubelet
-/// ends a proxy that has no time left.
+/// Seconds in which sinks still get messages after the app has ended: less than the 30 s that a pod has by default.
+/// kubelet then kills the proxy.
 const MESSAGE_SECONDS: u32 = 20;
 /// Node label with the operating system.
 const OS: &str = "kubernetes.io/os";
@@ -57,8 +57,8 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Whether a new pod with these labels gets this sidecar. `is_selected`: a forward of the operator's class selects
-    /// the pod.
+    /// Whether a new pod with these labels gets this sidecar. `is_selected` says whether a forward of the operator's
+    /// class selects the pod.
     #[must_use]
     pub fn is_for(&self, labels: &BTreeMap<String, String>, is_selected: impl FnOnce() -> bool) -> bool {
         let is_in_fleet = labels.get(PROXY_LABEL).is_some_and(|role| is_of_gateway(role));
@@ -66,7 +66,7 @@ impl Sidecar {
             return false;
         }
         match labels.get(INJECT_LABEL).map(String::as_str) {
-            // The operator without a class and those with one must not both inject.
+            // An operator without a class and an operator with one must not both inject.
             Some("enabled") => class::of_labels(labels) == self.class,
             Some(_) => false,
             None => is_selected(),
@@ -161,8 +161,8 @@ fn injected_annotations(annotations: &Value, app_ports: &str, problems: &[String
     if !app_ports.is_empty() {
         annotated.insert(APP_PORTS.to_owned(), json!(app_ports));
     }
-    // The proxy can fetch its configuration again, and its messages go with the pod however that ends, so the volume must
-    // not keep a node from being removed.
+    // The proxy can fetch its configuration again, and its messages are lost with the pod in any case, so the volume
+    // must not keep a node from being removed.
     let mut volumes: Vec<&str> =
         annotations[EVICTABLE].as_str().unwrap_or_default().split(',').map(str::trim).collect();
     volumes.retain(|volume| !volume.is_empty() && *volume != VOLUMES[0]);
@@ -171,7 +171,7 @@ fn injected_annotations(annotations: &Value, app_ports: &str, problems: &[String
     annotated
 }
 
-/// The result for a pod that carries a proxy. Another webhook may have added containers with further ports since.
+/// The result for a pod that carries a proxy. Another webhook may have added containers with further ports.
 fn carried(pod: &Value) -> Injection {
     let (ports, free) = app_ports(pod, &mut Vec::new());
     let annotations = &pod["metadata"]["annotations"];

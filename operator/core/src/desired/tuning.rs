@@ -204,7 +204,7 @@ fn resources<'a>(of: &impl Fn(&str) -> Option<&'a str>, all: &mut Resources, pro
     for resource in ["cpu", "memory"] {
         let mut amount = |kind: &str| {
             let text = of(&format!("{resource}-{kind}"))?;
-            // The unit `m` of memory is a thousandth of a byte, so a mistake.
+            // The unit `m` of memory is a thousandth of a byte, which must be a mistake.
             let is_too_small = |amount: f64| kind == "limit" && amount < least(resource);
             let parsed =
                 quantity(text).filter(|amount| !(resource == "memory" && text.ends_with('m') || is_too_small(*amount)));

@@ -1,4 +1,4 @@
-//! Who may have a certificate.
+//! Decides who may have a certificate.
 
 use crds::ForwardAgent;
 use proxy_api::{Applicant, SignReason, SignRefusal};
@@ -15,16 +15,16 @@ use crate::{
     world::{ObjectKey, cache::Cache, carrier::Carrier, followers},
 };
 
-/// What is left to do for an applicant.
+/// What to do for an applicant.
 #[derive(Clone, Debug)]
 pub enum Case {
-    /// Sign an endpoint.
+    /// Sign the certificate of an endpoint.
     Endpoint(EndpointId),
-    /// Sign a sidecar, which agents of a gateway dial.
+    /// Sign the certificate of a sidecar, which agents of a gateway dial.
     Sidecar(EndpointId),
-    /// Sign an agent that has a certificate.
+    /// Sign the next certificate of an agent.
     Agent(AgentIdentity),
-    /// Redeem a token, and sign the agent.
+    /// Redeem a token, and sign the first certificate of the agent.
     Token {
         /// What the Secret of the agent should offer.
         wanted: Box<Wanted>,
@@ -33,19 +33,19 @@ pub enum Case {
     },
 }
 
-/// What is left to do, and with which root.
+/// The decision on an applicant: what to do, and with which root.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// Namespace of the gateway.
     pub gateway_namespace: String,
     /// Uid of the gateway, whose root signs.
     pub gateway_uid: String,
-    /// What is left to do.
+    /// What to do.
     pub case: Case,
 }
 
-/// Judges who asks for a certificate at a proxy. Proxies of a gateway with tunnels may ask, each for itself and for the
-/// agents that its gateway takes. A sidecar may ask for itself alone, as one of a gateway whose agents its listeners
+/// Judges an applicant at a proxy. Proxies of a gateway with tunnels may apply for themselves and for the agents that
+/// their gateway takes. A sidecar may apply only for itself, as a sidecar of a gateway whose agents its listeners
 /// reach. `runs` is the configuration that the proxy should run.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub fn judge(
     Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid, case })
 }
 
-/// What is left to do for the sidecar in the pod of this uid.
+/// The decision on the sidecar in the pod of this uid.
 fn of_sidecar(
     cache: &Cache,
     pod_uid: &str,
@@ -102,7 +102,7 @@ fn of_sidecar(
     Ok(Judged { gateway_namespace: gateway.namespace, gateway_uid: gateway_uid.clone(), case: Case::Sidecar(id) })
 }
 
-/// What is left to do for an applicant at a proxy of this gateway, by the uid of its pod.
+/// The decision on an applicant at a proxy of this gateway; `pod_uid` is the uid of its pod.
 fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Applicant) -> Result<Case, SignRefusal> {
     match applicant {
         Applicant::Endpoint => {
@@ -110,10 +110,11 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
             id.map(Case::Endpoint).map_err(|why| refusal(SignReason::Agent, why.to_string()))
         }
         Applicant::Token { namespace, name, token } => {
-            let unknown = || refusal(SignReason::Token, "the token has not the form of one: issue a new join string");
+            let unknown = || refusal(SignReason::Token, "the token is malformed: issue a new join string");
             let token = Token::from_text(token).ok_or_else(unknown)?;
             let key = ObjectKey::new(namespace.clone(), name.clone());
-            // A client that has proved nothing hears the same of an agent that does not exist and of one elsewhere.
+            // A client that has proved nothing gets the same answer for an agent that does not exist and for one at
+            // another gateway.
             let not_here = || {
                 let detail = format!(
                     "agent {key} cannot enrol here now: check that its ForwardAgent exists and is accepted, and that \
@@ -131,18 +132,17 @@ fn case(cache: &Cache, (gateway, pod_uid): (&ObjectKey, &str), applicant: &Appli
             let wanted = at(cache, gateway, &key).ok_or_else(|| elsewhere(cache, gateway, &key, &claimed))?;
             permitted(&wanted, &claimed).map(Case::Agent)
         }
-        Applicant::Sidecar { .. } => Err(refusal(
-            SignReason::Agent,
-            "a proxy of a ForwardGateway is no sidecar: it has a certificate of its own",
-        )),
+        Applicant::Sidecar { .. } => {
+            Err(refusal(SignReason::Agent, "a proxy of a ForwardGateway is not a sidecar: it has its own certificate"))
+        }
         Applicant::Unknown => {
-            let detail = "this operator does not know such applicants: upgrade the operator";
+            let detail = "this operator does not know this kind of applicant: upgrade the operator";
             Err(refusal(SignReason::Request, detail))
         }
     }
 }
 
-/// What an agent that this gateway takes should be offered.
+/// What the Secret of an agent that this gateway takes should offer.
 fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
     let agent = cache.world.agents.get(key)?;
     let admissions = Admissions::new(&cache.world);
@@ -150,8 +150,8 @@ fn at(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey) -> Option<Wanted> {
     wanted_by(cache, &admissions, key).filter(|_| is_here)
 }
 
-/// Why this gateway does not take an agent, said to the agent itself. Who does not know the uid hears the same of an agent
-/// elsewhere and of none: a proxy could ask for the agents of others.
+/// Why this gateway does not take an agent, for the agent. A client that does not know the uid gets the same answer for
+/// an agent at another gateway and for one that does not exist: otherwise a proxy could ask about the agents of others.
 fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &AgentIdentity) -> SignRefusal {
     let is_it = |agent: &&ForwardAgent| agent.metadata.uid.as_deref() == Some(claimed.uid());
     let agent = cache.world.agents.get(key).filter(is_it);
@@ -165,8 +165,8 @@ fn elsewhere(cache: &Cache, gateway: &ObjectKey, key: &ObjectKey, claimed: &Agen
     refusal(SignReason::Agent, detail)
 }
 
-/// What the owner of a certificate or of a token becomes now. Never a rotation of its own choice: one that nobody can
-/// reach could never be revoked.
+/// The identity that the owner of a certificate or of a token gets now. The applicant never chooses the rotation: with
+/// the largest number, it could never be revoked.
 pub(super) fn permitted(wanted: &Wanted, claimed: &AgentIdentity) -> Result<AgentIdentity, SignRefusal> {
     let current = &wanted.identity;
     // A suspended agent gets its certificate, so that it need not enrol again afterwards.

@@ -1,4 +1,4 @@
-//! The tokens of one agent: which join string its Secret offers, and what a token is worth.
+//! The tokens of one agent: which join string its Secret offers, and what a token grants.
 
 use proxy_api::{SignReason, SignRefusal};
 use tunnel_core::{
@@ -10,32 +10,32 @@ use tunnel_core::{
 use super::{NoAddress, Wanted, judge::permitted, refusal};
 use crate::status::agent::Enrolment;
 
-/// What the Secret of an agent holds. It is printed nowhere.
+/// The contents of an agent's Secret. They are never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// The join string. Absent: nobody may enrol.
+    /// The join string. Absent if nobody may enrol.
     pub join: Option<String>,
     /// The tokens that were issued.
     pub ledger: Ledger,
 }
 
-/// What the Secret of an agent offers from now on.
+/// What to do about the Secret of an agent.
 pub struct Offer {
-    /// What it should hold. Absent: what it holds.
+    /// The new contents. Absent if the Secret needs no write.
     pub write: Option<Kept>,
-    /// The same for the status of the agent.
+    /// The enrolment for the status of the agent.
     pub enrolment: Enrolment,
-    /// Seconds until its join string has to be replaced. Absent: there is none.
+    /// Seconds until the join string must be replaced. Absent if there is none.
     pub again: Option<u64>,
 }
 
-/// Sees to it that the Secret of an agent has a join string as long as somebody may enrol, and none afterwards. One that
-/// counts and has the same addresses stays. `root` is the fingerprint of the root, `token` a secret that nobody can
-/// guess, and `now` the time in seconds since 1970.
+/// Makes sure that the Secret of an agent has a join string while an instance may still enrol, and none afterwards. A
+/// valid join string with the same addresses stays. `root` is the fingerprint of the root, `token` an unpredictable
+/// secret, and `now` the time in seconds since 1970.
 #[must_use]
 pub fn offer(kept: &Kept, wanted: &Wanted, root: Fingerprint, token: &Token, now: u64) -> Offer {
     let identity = &wanted.identity;
-    // Whoever enrolled with another root has to enrol again.
+    // Agents that enrolled under another root have to enrol again.
     let mut kept = kept.clone();
     kept.ledger.set_root(root);
     let kept = &kept;
@@ -73,7 +73,7 @@ fn enrolled(ledger: &Ledger, identity: &AgentIdentity) -> u32 {
     u32::try_from(ledger.enrolled(identity)).unwrap_or(u32::MAX)
 }
 
-/// The join string that is there, if it still counts.
+/// The present join string, if it is still valid.
 fn standing(kept: &Kept, wanted: &Wanted, addresses: &[Address], root: Fingerprint, now: u64) -> Option<JoinString> {
     let join = JoinString::parse(kept.join.as_deref()?).ok()?;
     let is_same = join.root() == root && join.addresses() == addresses && *join.agent() == *wanted.identity.agent();
@@ -81,7 +81,7 @@ fn standing(kept: &Kept, wanted: &Wanted, addresses: &[Address], root: Fingerpri
     (is_same && is_live).then_some(join)
 }
 
-/// A new join string and the ledger that knows its token; or why there can be none.
+/// A new join string, and the ledger with its token; or why there can be none.
 fn issued(
     kept: &Kept,
     wanted: &Wanted,
@@ -100,8 +100,8 @@ fn issued(
     Ok(Kept { join: Some(join.encode()), ledger })
 }
 
-/// What a token is worth to the owner of the key with the fingerprint `key`: the ledger to keep before the answer, if it
-/// is another one, and the identity to sign.
+/// What a token grants the owner of the key with the fingerprint `key`: the ledger to store before the answer, if it
+/// changed, and the identity to sign.
 ///
 /// # Errors
 /// Why the token enrols nobody.
@@ -120,7 +120,7 @@ pub fn redeem(
     if grant.again {
         return Ok((None, identity));
     }
-    // Tokens of earlier addresses may still count. Together they enrol no more instances than one of them.
+    // Tokens with earlier addresses may still be valid. Together they enrol no more instances than one of them.
     if enrolled(&next, &grant.identity) > wanted.redemptions {
         return Err(refused(Refusal::Redeemed(agent.clone())));
     }

@@ -1,31 +1,32 @@
-//! The places of the roots of the tunnels in their Secret.
+//! The places for tunnel roots in their Secret.
 
-/// Most roots in the Secret, of which each has less than 2 KiB; the API server keeps Secrets of up to 1 MiB.
+/// The most roots in the Secret. Each takes less than 2 KiB; the API server stores Secrets of up to 1 MiB.
 pub const ROOTS: usize = 512;
 
 /// Why there is no place for another root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPlace {
-    /// The Secret holds [`ROOTS`].
+    /// The Secret holds [`ROOTS`] already.
     Secret,
-    /// The namespace of the gateway has as many as it may have.
+    /// The namespace of the gateway has its maximum of roots.
     Namespace,
 }
 
-/// Key of the root of a gateway. The uid is unique; the namespace says whose share of the places it takes.
+/// Key of a gateway's root. The uid is unique; the namespace says whose share the place counts towards.
 #[must_use]
 pub fn root_key(namespace: &str, gateway_uid: &str) -> String {
     format!("{namespace}.{gateway_uid}.pem")
 }
 
-/// Uid of the gateway whose root is under this key. Absent: the key is that of no root.
+/// Uid of the gateway whose root is under this key. Absent if the key is not a root's.
 pub(super) fn gateway_of(key: &str) -> Option<&str> {
     // Names of namespaces have no dot.
     let (_, rest) = key.split_once('.')?;
     rest.strip_suffix(".pem").filter(|gateway_uid| !gateway_uid.is_empty())
 }
 
-/// Whether the Secret with these keys has a place for another root of a gateway in `namespace`, which may have `most`.
+/// Checks that the Secret with these keys has a place for another root of a gateway in `namespace`, which may have
+/// `most`.
 ///
 /// # Errors
 /// Why there is none.

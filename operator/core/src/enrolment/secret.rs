@@ -19,26 +19,26 @@ const LEDGER: &str = "ledger.json";
 /// Why the Secret of an agent cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// A Secret of that name exists, and the agent does not own it.
+    /// A Secret of that name exists, but the agent does not own it.
     #[error("Secret {0} exists and does not belong to this ForwardAgent: delete it, or give the agent another name")]
     Taken(String),
-    /// The Secret is that of an agent of the same name that was deleted.
+    /// The Secret belongs to a deleted agent of the same name.
     #[error(
         "Secret {0} belongs to an earlier ForwardAgent of this name, and the API server deletes it soon: if it stays, \
          delete it"
     )]
     Earlier(String),
-    /// The ledger is something else.
+    /// The ledger cannot be read.
     #[error(
         "key ledger.json of Secret {0} does not hold the tokens of the agent: delete the Secret, and a new one is made"
     )]
     Content(String),
 }
 
-/// What a Secret holds.
+/// Reads a Secret.
 ///
 /// # Errors
-/// It is not that of the agent, or holds something else.
+/// The Secret does not belong to the agent, or its contents cannot be read.
 pub fn kept_in(secret: &Secret, wanted: &Wanted) -> Result<Kept, Unusable> {
     let owners = || secret.metadata.owner_references.iter().flatten();
     if !owners().any(|owner| owner.uid == wanted.identity.uid()) {
@@ -49,7 +49,7 @@ pub fn kept_in(secret: &Secret, wanted: &Wanted) -> Result<Kept, Unusable> {
     let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|value| &value.0);
     let ledger = value(LEDGER).map(|bytes| serde_json::from_slice(bytes)).transpose();
     let ledger = ledger.map_err(|_| Unusable::Content(wanted.secret()))?.unwrap_or_default();
-    // A join string that is no text is replaced like one that is none.
+    // A join string that is not text is replaced like an invalid one.
     let join = value(JOIN).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     Ok(Kept { join, ledger })
 }

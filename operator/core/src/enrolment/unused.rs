@@ -1,11 +1,11 @@
-//! The roots that nothing needs any more.
+//! Finds the roots that nothing needs any more.
 //!
-//! A root is needed as long as a certificate that it signed counts, or a join string that names it. Neither does longer
-//! than [`LIFETIME`] after the leader used the root. So a root that was used by nobody for longer goes, and it needs no
-//! view of gateways for that: one that exists, or is only out of sight, uses its root again and again.
+//! A root is needed while a certificate that it signed, or a join string that names it, is valid. Neither is valid for
+//! longer than [`LIFETIME`] after the leader last used the root. So a root that nobody has used for longer is removed.
+//! This needs no view of gateways: a gateway that exists, or is only out of sight, uses its root again and again.
 //!
-//! The annotation of the Secret says since when each root was not seen in use. The leader takes a root out of it before
-//! the root is used again.
+//! An annotation of the Secret says since when each root has not been seen in use. The leader removes a root from the
+//! annotation before it uses the root again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,37 +14,37 @@ use serde::{Deserialize, Serialize};
 use super::{LIFETIME, roots::gateway_of};
 
 const DAY: u64 = 24 * 3600;
-/// Shortest time between two looks that count, and longest time between two that follow each other, seconds.
+/// The shortest time between two looks that count, and the longest time between two consecutive looks, in seconds.
 const LOOKS: (u64, u64) = (DAY, 2 * DAY);
-/// How long a root stays that is not used, seconds: longer than what it signed counts, also if a clock jumps by less than
-/// what begins anew.
+/// How long an unused root is kept, in seconds: longer than its certificates are valid, even if a clock jumps by less
+/// than the longest time between looks.
 const KEPT: u64 = LIFETIME + LOOKS.1;
 
-/// A root is in use that this replica used so recently. Looks that are further apart begin anew, so that a replica that
-/// cannot write for a while forgets no use.
+/// How recently this replica must have used a root for it to count as in use. Looks that are further apart start over,
+/// so that a replica that cannot write for a while loses no use.
 pub(super) const RECENT: Duration = Duration::from_secs(LOOKS.1);
 
-/// The roots that were not seen in use, as the annotation of the Secret has them.
+/// The roots that were not seen in use, in the form of the annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unused {
-    /// When the leader looked last, seconds since 1970.
+    /// When the leader last looked, in seconds since 1970.
     looked: u64,
-    /// Since when each of them was not seen in use, by the key of the root.
+    /// Since when each root has not been seen in use, by the key of the root.
     since: BTreeMap<String, u64>,
 }
 
-/// What a look comes to that is worth a write.
+/// The result of a look, if it needs a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Looked {
-    /// The roots that were not seen in use, and stay.
+    /// The unused roots that are kept.
     pub unused: Unused,
-    /// Keys of the roots that go.
+    /// Keys of the roots to remove.
     pub gone: Vec<String>,
 }
 
 impl Unused {
-    /// Reads the annotation. One that is absent or damaged knows nothing, so that all roots stay for now.
+    /// Reads the annotation. An absent or damaged annotation counts as empty, so all roots stay for now.
     #[must_use]
     pub fn parse(annotation: Option<&str>) -> Self {
         annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
@@ -56,7 +56,7 @@ impl Unused {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What to note before the root with this key is used. Absent: it counts as used.
+    /// What to write before the root with this key is used. Absent if the root counts as used already.
     #[must_use]
     pub fn without(&self, key: &str) -> Option<Self> {
         let mut next = self.clone();
@@ -65,7 +65,7 @@ impl Unused {
     }
 
     /// Looks at a Secret with roots under these keys. `is_used` says by the uid of a gateway whether its root was used
-    /// recently. `now` is in seconds since 1970. Absent: it is too early, or there is nothing to note.
+    /// recently. `now` is in seconds since 1970. Absent if it is too early, or there is nothing to write.
     #[must_use]
     pub fn look<'a>(
         &self,
@@ -73,17 +73,17 @@ impl Unused {
         is_used: impl Fn(&str) -> bool,
         now: u64,
     ) -> Option<Looked> {
-        // Absent: a clock was wrong.
+        // Absent if a clock was wrong.
         let pause = now.checked_sub(self.looked);
         if pause.is_some_and(|pause| pause < LOOKS.0) {
             return None;
         }
-        // Nobody looked for a while, a clock jumped, or an old copy of the Secret was restored: what it says proves
-        // nothing.
+        // If nobody looked for a while, a clock jumped, or an old copy of the Secret was restored, the annotation
+        // proves nothing.
         let follows = pause.is_some_and(|pause| pause <= LOOKS.1);
         let (mut since, mut gone) = (BTreeMap::new(), Vec::new());
         for key in keys {
-            // What is no root belongs to somebody else.
+            // A key that is not a root's belongs to another client.
             let Some(gateway_uid) = gateway_of(key) else { continue };
             if is_used(gateway_uid) {
                 continue;

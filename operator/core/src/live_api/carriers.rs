@@ -1,4 +1,4 @@
-//! The proxies that are asked for the sessions of forwards.
+//! Selects the proxies to ask for the sessions of forwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What a proxy should run, and what it reports of each listener.
+//! What a proxy should run, and what it reports about each listener.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,7 +19,7 @@ pub struct Configured {
     pub pod: ObjectKey,
     /// The snapshot that the proxy should run.
     pub snapshot: Arc<Snapshot>,
-    /// The reports of the proxy. Absent: the proxy has no stream.
+    /// The reports of the proxy. Absent if the proxy has no stream.
     pub state: Option<ProxyState>,
 }
 
@@ -94,7 +94,7 @@ struct Item<'a> {
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Reason>,
-    /// The revision that keeps serving in place of the failed one.
+    /// The revision that keeps serving in place of a failed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     serving: Option<Revision>,
     /// How a durable listener delivers.

@@ -8,8 +8,8 @@ use crate::{
     world::proxy_id::ProxyId,
 };
 
-/// New sessions and bytes per second, by the counters of a proxy. Sessions that begin and end between two readings of
-/// live sessions count.
+/// New sessions and bytes per second, from the counters of a proxy. Sessions that begin and end between two reads of
+/// live sessions count, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rates {
@@ -30,7 +30,7 @@ impl Rates {
         })
     }
 
-    /// Both together, and no number above `highest`.
+    /// The sum of both, with no number above `highest`.
     pub(super) fn plus(self, other: Self, highest: u64) -> Self {
         Self {
             new_per_second: self.new_per_second.saturating_add(other.new_per_second).min(highest),

@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{group_version, rates::Rates, together::Forwards};
 use crate::world::ObjectKey;
 
-/// Most proxies that one request asks. Further ones are named as unanswered.
+/// The most proxies that one request asks. Further proxies are reported as unanswered.
 pub const MAX_PROXIES: usize = 500;
-/// Most bytes of the texts of listed sessions in JSON. Further sessions count, and are not listed.
+/// The most bytes of JSON text for listed sessions. Further sessions are counted, but not listed.
 pub const MAX_TEXTS: usize = 4 << 20;
-/// Highest number in a response: clients read numbers as integers of 64 bits with a sign.
+/// The highest number in a response: clients read numbers as signed 64-bit integers.
 const HIGHEST: u64 = i64::MAX.unsigned_abs();
 
 /// The answers of proxies to one request.
@@ -24,13 +24,13 @@ pub struct Gathered {
     sessions: Vec<(ObjectKey, LiveSession)>,
     /// Bytes of the texts in `sessions`.
     texts: usize,
-    /// A session did not fit.
+    /// Whether a session did not fit.
     is_full: bool,
     /// Pods whose proxies have not answered.
     unanswered: BTreeSet<ObjectKey>,
-    /// The rates of the proxies of all pods; of a pod absent where they are unknown. Absent: not requested.
+    /// The rates of the proxies of all pods; absent for a pod whose rates are unknown. Absent if not requested.
     rates: Option<BTreeMap<ObjectKey, Option<Rates>>>,
-    /// The forwards, where the sessions of several are requested.
+    /// The forwards, if the sessions of several are requested.
     forwards: Option<Counted>,
 }
 
@@ -40,12 +40,12 @@ struct Counted {
     of: BTreeMap<Origin, (u64, Option<Rates>)>,
     /// Forwards that are not counted one by one.
     omitted: usize,
-    /// Sessions that a proxy has counted for no forward, because it has sessions of too many.
+    /// Sessions that a proxy counted for no forward, because it has sessions of too many.
     uncounted: u64,
 }
 
 impl Gathered {
-    /// No answer yet from the proxies of these pods.
+    /// The state before any of these pods' proxies has answered.
     #[must_use]
     pub fn new(selection: Selection, pods: BTreeSet<ObjectKey>) -> Self {
         let (sessions, rates, forwards) = (Vec::new(), None, None);
@@ -60,14 +60,14 @@ impl Gathered {
         Self { forwards: Some(Counted { of, omitted: forwards.omitted, uncounted: 0 }), ..self }
     }
 
-    /// Adds the rates of the proxies of all pods, where they are known. They are those of all requested sessions, so a
+    /// Adds the rates of the proxies of all pods, as far as they are known. They cover all requested sessions, so a
     /// request for one session has none.
     #[must_use]
     pub fn rated(self, rates: BTreeMap<ObjectKey, Option<Rates>>) -> Self {
         Self { rates: self.selection.session.is_none().then_some(rates), ..self }
     }
 
-    /// The rates of all proxies together. `None` if those of a proxy are unknown.
+    /// The sum of the rates of all proxies. `None` if the rates of a proxy are unknown.
     fn sum_of_rates(&self) -> Option<Rates> {
         let mut all = self.rates.as_ref()?.values();
         all.try_fold(Rates::default(), |sum, rates| Some(sum.plus((*rates)?, HIGHEST)))
@@ -80,9 +80,10 @@ impl Gathered {
         room.min(MAX_LIVE)
     }
 
-    /// Takes the answer of the proxy of a pod: the first one counts. Sessions that were not requested are dropped.
+    /// Takes the answer of a pod's proxy: only the first one counts. Sessions that were not requested are dropped.
     pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
-        // A proxy that does not count by object does not select by namespace either: its total is of other namespaces too.
+        // A proxy that does not count by object does not select by namespace either: its total includes other
+        // namespaces.
         let is_older = self.selection.by_origin && live.origins.is_empty();
         let is_cut = (live.sessions.len() as u64) < live.total;
         if (is_older && is_cut) || !self.unanswered.remove(pod) {
@@ -90,7 +91,7 @@ impl Gathered {
         }
         let mut sessions = live.sessions;
         sessions.retain(|session| self.selection.has(&session.listener, session.session));
-        // A proxy that knows no ids counts all its sessions; no list of one session is cut.
+        // A proxy that knows no ids counts all its sessions; a list of one session is never cut.
         let total = if is_older || self.selection.session.is_some() { 0 } else { live.total };
         let total = total.max(sessions.len() as u64);
         self.total = self.total.saturating_add(total).min(HIGHEST);
@@ -140,7 +141,7 @@ impl Gathered {
 }
 
 impl Counted {
-    /// Adds the counts of a proxy, which has so many sessions.
+    /// Adds the counts of a proxy with `total` sessions.
     fn add(&mut self, counts: BTreeMap<Origin, u64>, total: u64) {
         let counted = counts.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
         self.uncounted = self.uncounted.saturating_add(total.saturating_sub(counted)).min(HIGHEST);

@@ -17,18 +17,18 @@ pub const MAX_FORWARDS: usize = 1000;
 /// The forwards of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwards {
-    /// The first [`MAX_FORWARDS`] by name, with their rates; absent where those of a proxy are unknown.
+    /// The first [`MAX_FORWARDS`] by name, with their rates; absent if the rates of a proxy are unknown.
     pub rates: BTreeMap<Origin, Option<Rates>>,
-    /// Number of the others.
+    /// Number of further forwards.
     pub omitted: usize,
 }
 
-/// What is known of all forwards of a place before their proxies are asked.
+/// What is known about all forwards of a place before their proxies are asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Together {
     /// The forwards.
     pub forwards: Forwards,
-    /// The proxies that carry any of them, with their rates for all of them; absent where these are unknown.
+    /// The proxies that carry any of them, with their rates for all of them; absent if these are unknown.
     pub proxies: BTreeMap<ProxyId, Option<Rates>>,
 }
 

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Pause between two writes of one agent's status, once it has used up its burst: instances may come and go all the time.
+/// Pause between two writes of one agent's status once its burst is used up: instances may come and go all the time.
 const EACH: Duration = Duration::from_secs(2);
 /// Writes of one agent's status that need no pause.
 const BURST: u32 = 10;
@@ -53,9 +53,9 @@ struct Unseen {
 struct Entry {
     uid: String,
     bucket: Bucket,
-    /// A write is under way.
+    /// Whether a write is in progress.
     writing: bool,
-    /// Something changed during the write.
+    /// Whether something changed during the write.
     again: bool,
     unseen: Option<Unseen>,
     /// Status and reason of each condition at the last write.
@@ -89,7 +89,7 @@ impl Agents {
         if let Some(entry) = self.entries.get(key)
             && entry.uid != uid
         {
-            // Another object of the same name inherits nothing.
+            // A new object of the same name inherits nothing.
             self.by_uid.remove(&entry.uid);
             self.entries.remove(key);
             self.enrolments.remove(key);
@@ -104,7 +104,7 @@ impl Agents {
         self.now.insert(key.clone());
     }
 
-    /// The world was translated: these changes may concern how agents are admitted.
+    /// The world was translated. These changes may affect how agents are admitted.
     pub fn translated(&mut self, changes: &Changes, world: &World) {
         self.now.extend(agents::changed(world, changes));
     }
@@ -114,12 +114,12 @@ impl Agents {
         self.now.extend(world.agents.of_gateway(gateway).cloned());
     }
 
-    /// The agents of these uids reach other pods than before, or do not reach another number of them.
+    /// The agents of these uids reach different pods, or a different number of pods is left out.
     pub fn reaching(&mut self, uids: &BTreeSet<String>) {
         self.look_at_all(uids);
     }
 
-    /// The leader knows how the instances of an agent enrol.
+    /// The enrolment of an agent's instances is known.
     pub fn enrolled(&mut self, key: &ObjectKey, enrolment: Enrolment) {
         if self.enrolments.get(key) != Some(&enrolment) {
             self.enrolments.insert(key.clone(), enrolment);
@@ -133,7 +133,7 @@ impl Agents {
         self.look_at_all(&uids);
     }
 
-    /// Has the status of an agent evaluated.
+    /// Schedules the status of an agent for evaluation.
     pub fn look_at(&mut self, key: &ObjectKey) {
         self.now.insert(key.clone());
     }
@@ -161,7 +161,7 @@ impl Agents {
         }
     }
 
-    /// Returns the writes that are due, with the events of what has changed. No write is added to `room` effects.
+    /// Returns the due writes, with the events for what has changed. Adds no write to `room` effects.
     pub fn tick(&mut self, view: &View<'_>, room: usize, now: Duration) -> Vec<Effect> {
         let uids = self.instances.expire(now);
         self.look_at_all(&uids);

@@ -56,7 +56,7 @@ pub struct Autoscalers {
     entries: BTreeMap<Subject, Entry>,
     /// HPAs of ours that no object wants, and the time of their last deletion.
     unwanted: BTreeMap<ObjectKey, Duration>,
-    /// The operator may write no HPAs.
+    /// Whether the operator may not write HPAs.
     is_off: bool,
 }
 

@@ -95,29 +95,29 @@ struct Entry {
     wanted: Wanted,
     seen: Seen,
     attempts: Attempts,
-    /// An attempt is due, but too many others are in progress.
+    /// Whether an attempt is due but waits, because too many others are in progress.
     waits: bool,
-    /// The status must be evaluated.
+    /// Whether the status must be evaluated.
     touched: bool,
-    /// The desired children must be computed, and compared with what the watches show.
+    /// Whether the desired children must be computed and compared with the watches.
     changed: bool,
-    /// The status reports that applying fails.
+    /// Whether the status reports that applying fails.
     fails: bool,
     wrote: Option<Duration>,
     /// The last written status.
     written: Option<ForwardGatewayStatus>,
     /// How often that status was written again.
     repeats: u32,
-    /// What the pods of the fleet should be made of; absent until it is computed.
+    /// The desired revision of the fleet's pods; absent until it is computed.
     target: Option<Target>,
     /// What the fleet may do now.
     turn: Turn,
-    /// Why the fleet does not run what is new of the installation.
+    /// Why the fleet has not adopted changes of the installation.
     behind: Option<Behind>,
     deadline: Deadline,
-    /// How far the rollout of the fleet is, by that deadline too.
+    /// The progress of the rollout, including that deadline.
     progress: Progress,
-    /// How long the nodes of the pods take to start them.
+    /// How long the nodes take to start the pods.
     starts: Starts,
 }
 
@@ -217,7 +217,7 @@ impl Gateways {
         effects
     }
 
-    /// The order in which fleets take on what is new of the installation, at this moment.
+    /// The order in which fleets adopt changes of the installation, at this moment.
     fn queue(&mut self, gateways: &BTreeSet<ObjectKey>, cache: &Cache, now: Duration) -> Queue {
         let mut members = Vec::new();
         for key in gateways {
@@ -291,7 +291,7 @@ impl Gateways {
         entry.attempts.begin(self.attempts, cause, entry.wanted.clone(), entry.seen.clone(), now);
         let image = match &entry.turn {
             Turn::Current(image) | Turn::Own(image) => image.clone(),
-            // A Deployment that is deleted meanwhile is created again.
+            // A Deployment that was deleted meanwhile is created again.
             Turn::Kept => revision::image(gateway, &self.fleets.image),
         };
         Some(Desired {
@@ -384,7 +384,7 @@ fn hash_of(
     format!("{:016x}", hash(&all))
 }
 
-/// The gateways in turn, beginning after the one that was last: none of them starves.
+/// The gateways in turn, starting after the last one, so that none starves.
 fn in_turn<'a>(gateways: &'a BTreeSet<ObjectKey>, last: Option<&ObjectKey>) -> Vec<&'a ObjectKey> {
     let Some(last) = last else { return gateways.iter().collect() };
     let after = gateways.range::<ObjectKey, _>((Bound::Excluded(last), Bound::Unbounded));

@@ -1,6 +1,6 @@
-//! Proxies that a new CA has cut off. A proxy trusts the CA certificates that it was started with, and those that its
-//! stream delivers. If the Secret with the CA is lost while no operator runs, the next operator generates another CA,
-//! which no running proxy trusts. The proxies keep their last configuration until their pods are replaced.
+//! Counts proxies that a new CA has cut off. A proxy trusts the CA certificates that it was started with, and those
+//! that its stream delivers. If the Secret with the CA is lost while no operator runs, the next operator generates
+//! another CA, which no running proxy trusts. The proxies keep their last configuration until their pods are replaced.
 
 use std::time::Duration;
 

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// The pod of each write of a tick. A tick takes 250 ms, so there are no more than 8 writes per second. The second write
-/// bounds the wait of every pod: pods whose costs cannot be written differ most for ever.
+/// The pod of each write of a tick. A tick takes 250 ms, so there are at most 8 writes per second. The second write
+/// bounds the wait of every pod: pods whose costs cannot be written always differ the most.
 const WRITES: [fn(&Due, &Due) -> Ordering; 2] = [furthest, longest];
 /// Longest time until the cache shows a written cost.
 const SHOWN: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Costs {
     }
 }
 
-/// The pods that an HPA may remove: the pods of its target that are not terminating.
+/// The pods that an HPA may remove: the non-terminating pods of its target.
 fn pods(state: &AutoscalerState, view: &View<'_>) -> BTreeSet<ObjectKey> {
     let fleets = view.fleets.all();
     let groups: Vec<&Group> = match &state.subject {

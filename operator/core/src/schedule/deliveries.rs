@@ -31,7 +31,7 @@ pub const fn answer(code: u16) -> Answer {
     }
 }
 
-/// Pause before the next try, after so many retries; `None` if the notices are dropped.
+/// Pause before the next try, after `retries` retries; `None` if the notices are dropped.
 #[must_use]
 pub fn pause(retries: usize) -> Option<Duration> {
     PAUSES.get(retries).copied()

@@ -46,7 +46,7 @@ pub enum Next {
     },
 }
 
-/// What is known of one kind.
+/// What is known about one kind.
 #[derive(Debug)]
 pub struct Discovery {
     backoff: Backoff,

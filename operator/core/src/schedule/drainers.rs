@@ -1,8 +1,8 @@
-//! When claims of pods that a smaller fleet no longer has are drained, and when they are deleted.
+//! When claims of pods that a smaller fleet no longer has are drained and deleted.
 //!
-//! Everything is derived from what the watches show. A Job that has succeeded proves that a claim is empty only if the
-//! claim and the `StatefulSet` are those for which the Job was made, and that is of the same generation: otherwise the pod
-//! may have come back meanwhile, and may have left new messages.
+//! Everything is derived from what the watches show. A successful Job proves that a claim is empty only if it was made
+//! for the same claim and the same `StatefulSet` in the same generation: otherwise the pod may have come back meanwhile
+//! and left new messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,19 +27,19 @@ use crate::{
     },
 };
 
-/// Most drainers of a gateway at a time that get on, or may.
+/// The most drainers of a gateway at a time that make progress, or may.
 const AT_ONCE: usize = 4;
-/// Most drainers of a gateway at a time, with those that need a person.
+/// The most drainers of a gateway at a time, including those that need a person.
 const AT_MOST: usize = 16;
-/// Time for a write to show in a watch, and pause after one that failed.
+/// Time for a write to show in a watch, and pause after a failed write.
 const RETRY: Duration = Duration::from_secs(10);
-/// The watches that must be complete. A pod that is not shown may still have its claim.
+/// The watches that must be complete. A pod that a watch does not show may still use its claim.
 const WATCHES: [Kind; 4] = [Kind::StatefulSets, Kind::Claims, Kind::Drainers, Kind::ProxyPods];
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Make a drainer, unless its claim is in use.
+    /// Create a drainer, unless its claim is in use.
     Create(Drainer, Spare),
     /// Delete a drainer, with its pods.
     RemoveDrainer {
@@ -79,11 +79,11 @@ impl Step {
 pub struct Answered {
     /// The claim, and why it is spare.
     pub spare: Spare,
-    /// Why the write was refused.
+    /// Why the write was refused, if so.
     pub answer: Result<(), String>,
 }
 
-/// A claim of which the sinks have everything.
+/// A claim whose messages are all with their sinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emptied {
     /// Uid that the claim must still have.
@@ -94,31 +94,32 @@ pub struct Emptied {
     pub spare: Spare,
 }
 
-/// A claim whose pod its fleet does not have, as it must still be right before a write. The watches may be behind.
+/// A claim without a pod in its fleet, with the facts to check again before a write. The watches may lag behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spare {
     /// The claim.
     pub claim: ObjectKey,
-    /// The `StatefulSet`, which has namespace and name of its gateway.
+    /// The `StatefulSet`, which has the namespace and name of its gateway.
     pub fleet: ObjectKey,
-    /// Uid of the `StatefulSet` for which this was found: one that was made anew counts its generations from 1.
+    /// Uid of the `StatefulSet` at the time: a recreated one counts its generations from 1 again.
     pub fleet_uid: String,
     /// Generation of that `StatefulSet`.
     pub generation: i64,
-    /// The pod of the claim, which must be gone.
+    /// The pod of the claim, which must not exist.
     pub pod: ObjectKey,
 }
 
 impl Spare {
-    /// Whether the claim may be deleted while the `StatefulSet` has this uid and generation; absent: there is none.
+    /// Whether the claim may be deleted while the `StatefulSet` has this uid and generation; both are absent without a
+    /// `StatefulSet`.
     #[must_use]
     pub fn holds(&self, uid: Option<&str>, generation: Option<i64>) -> bool {
         uid == Some(self.fleet_uid.as_str()) && generation == Some(self.generation)
     }
 
-    /// Whether the claim may be drained while the `StatefulSet` has this uid and generation, its controller has seen the
-    /// generation `observed`, and the pod of the claim is there afterwards. A pod that runs beside a drainer, or begins
-    /// after it, may leave messages that the drainer has not seen.
+    /// Whether the claim may be drained, given the uid and generation of the `StatefulSet`, the generation `observed`
+    /// that its controller has seen, and whether the pod of the claim existed after that read. A pod that runs beside a
+    /// drainer, or starts after it, may leave messages that the drainer has not seen.
     #[must_use]
     pub fn is_free(&self, uid: Option<&str>, generation: Option<i64>, observed: Option<i64>, has_pod: bool) -> bool {
         self.holds(uid, generation) && observed >= generation && !has_pod
@@ -129,7 +130,7 @@ impl Spare {
 #[derive(Default)]
 pub struct Drainers {
     fleets: Fleets,
-    /// The objects that were written last, and when.
+    /// The objects that were last written, and when.
     tried: BTreeMap<ObjectKey, Duration>,
 }
 
@@ -160,7 +161,7 @@ impl Drainers {
         steps
     }
 
-    /// The writes for one gateway. Without a readable gateway that this operator runs, everything stays.
+    /// The writes for one gateway. Nothing changes unless this operator runs the gateway and can read it.
     fn of_gateway(&self, key: &ObjectKey, cache: &Cache, trusted: &Trusted) -> Vec<Step> {
         let Some((gateway, fleet)) = self.known(key, cache).filter(|_| !trusted.signing.is_empty()) else {
             return Vec::new();
@@ -215,7 +216,8 @@ impl Drainers {
         let (gateway, fleet) = (cache.world.gateways.get(key)?, cache.stateful_sets.get(key)?);
         let is_known = WATCHES.iter().all(|kind| cache.is_listed(*kind, &key.namespace));
         let is_ours = cache.unreadable_gateway(key).is_none() && self.fleets.refusal(&key.namespace, gateway).is_none();
-        // The `StatefulSet` of a gateway that was deleted without its children is somebody else's, with its claims.
+        // The `StatefulSet` of a gateway that was deleted without its children belongs to another owner, and so do its
+        // claims.
         let is_its = gateway.metadata.uid.as_ref().is_some_and(|uid| fleet.owners.contains(uid));
         let is_leaving = gateway.metadata.deletion_timestamp.is_some() || gateway.spec.durability.is_none();
         (is_known && is_ours && is_its && !is_leaving).then_some((gateway, fleet))
@@ -240,16 +242,16 @@ impl Drainers {
 enum Next {
     /// Wait.
     Nothing,
-    /// Make a drainer, whose success will prove that the claim is empty for this generation.
+    /// Create a drainer, whose success will prove that the claim is empty in this generation.
     Drain(i64),
     /// Delete the drainer.
     Stop,
-    /// Delete the claim, of which this generation proves that it is empty.
+    /// Delete the claim, which is proved to be empty in this generation.
     Remove(i64),
 }
 
-/// What to do about a claim. `job` is its drainer, and how that gets on; `is_wanted`: the fleet has a pod of this ordinal,
-/// or will have it; `has_pod`: that pod is there.
+/// What to do about a claim. `job` is its drainer with its state; `is_wanted`: the fleet has a pod of this ordinal, or
+/// will have one; `has_pod`: that pod exists.
 fn next(
     claim: &ClaimState,
     fleet: &FleetState,
@@ -260,38 +262,38 @@ fn next(
         // The fleet has the claim, or has it again.
         return if job.is_some() { Next::Stop } else { Next::Nothing };
     }
-    // The controller may still make pods of an earlier generation.
+    // The controller may still create pods of an earlier generation.
     let Some(generation) = fleet.generation.filter(|_| fleet.is_observed && !has_pod) else { return Next::Nothing };
     match job {
-        // A claim stays as long as a pod has it, also one that has ended.
+        // A claim stays while a pod uses it, even one that has ended.
         Some(_) if claim.leaving => Next::Stop,
         None if claim.leaving => Next::Nothing,
         None => Next::Drain(generation),
         Some((job, _)) if job.leaving => Next::Nothing,
         Some((job, drain)) => match (job.stage, job.drained_for == drained_for(claim, fleet, generation)) {
             (Stage::Succeeded, true) => Next::Remove(generation),
-            // Nothing else would send the messages, so it is made anew.
+            // Nothing else would send the messages, so the drainer is created again.
             (Stage::Succeeded, false) | (Stage::GivenUp, _) => Next::Stop,
-            // What the fleet has since may be what the drainer lacks: another image, or a place to run.
+            // A change of the fleet may bring what the drainer lacks: another image, or a place to run.
             (_, false) if drain != Drain::Runs => Next::Stop,
             _ => Next::Nothing,
         },
     }
 }
 
-/// What a drainer of the claim proves that is made for this generation of the fleet.
+/// What the success of a drainer proves that is made for this generation of the fleet.
 fn drained_for(claim: &ClaimState, fleet: &FleetState, generation: i64) -> String {
     format!("{}.{}.{generation}", claim.uid, fleet.uid)
 }
 
-/// Whether the gateway asks for a pod of this ordinal, which its `StatefulSet` may not have been told yet. With
-/// `spec.autoscaling` only the `StatefulSet` knows.
+/// Whether the gateway wants a pod of this ordinal, although its `StatefulSet` may not have the change yet. With
+/// `spec.autoscaling`, only the `StatefulSet` knows.
 fn is_asked(gateway: &ForwardGateway, fleet: &FleetState, ordinal: i32) -> bool {
     let asked = if gateway.spec.autoscaling.is_some() { 0 } else { gateway.spec.replicas.unwrap_or(2) };
     (fleet.first..fleet.first.saturating_add(asked)).contains(&ordinal)
 }
 
-/// The drainers of a gateway. A Job of another name is somebody else's, whatever its labels say.
+/// The drainers of a gateway. A Job with another name belongs to another owner, whatever its labels say.
 fn of_gateway<'a>(gateway: &ObjectKey, cache: &'a Cache) -> BTreeMap<&'a ObjectKey, &'a DrainerState> {
     let first = ObjectKey::new(gateway.namespace.clone(), "");
     let here = cache.drainers.range(first..).take_while(|(key, _)| key.namespace == gateway.namespace);

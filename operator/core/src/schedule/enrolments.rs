@@ -1,7 +1,8 @@
-//! When the Secrets of agents are looked at.
+//! When the Secrets of agents are checked.
 //!
-//! The operator does not watch Secrets: it would have to read all of them. It looks at the Secret of an agent when what the
-//! Secret should offer changes, when its join string has to be replaced, after a token was redeemed, and now and then.
+//! The operator does not watch Secrets: it would have to read all of them. It checks the Secret of an agent when what
+//! the Secret should offer changes, when its join string must be replaced, after a token was redeemed, and at
+//! intervals.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,28 +17,28 @@ use crate::{
     world::{ObjectKey, World, cache::Cache, changes::Changes},
 };
 
-/// Secrets that are looked at at the same time.
+/// The most checks in progress.
 const AT_ONCE: usize = 32;
 /// Most agents that one tick evaluates.
 const PER_TICK: usize = 1000;
-/// Longest time between two looks at a Secret, which somebody may have changed or deleted.
+/// The longest time between two checks of a Secret, which another client may have changed or deleted.
 const LOOK: Duration = Duration::from_secs(600);
-/// First and longest pause after a look that failed.
+/// The first and the longest pause after a failed check.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
 
 /// State of the Secret of one agent.
 #[derive(Debug)]
 struct Entry {
-    /// What was wanted at the last look. Absent: a look is due.
+    /// What was wanted at the last check. Absent if a check is due.
     done: Option<Wanted>,
-    /// A look is under way.
+    /// Whether a check is in progress.
     running: bool,
-    /// Something changed during the look.
+    /// Whether something changed during the check.
     again: bool,
-    /// When the next look is due.
+    /// When the next check is due.
     due: Option<Duration>,
     backoff: Backoff,
-    /// What is known of the Secret.
+    /// What is known about the Secret.
     last: Enrolment,
 }
 
@@ -54,19 +55,19 @@ pub struct Enrolments {
     entries: BTreeMap<ObjectKey, Entry>,
     /// Agents to evaluate at the next tick.
     changed: BTreeSet<ObjectKey>,
-    /// Looks that are due later.
+    /// Checks that are due later.
     due: BTreeSet<(Duration, ObjectKey)>,
-    /// Number of looks that are under way.
+    /// Number of checks in progress.
     running: usize,
 }
 
 impl Enrolments {
-    /// The world was translated: these changes may concern who may enrol.
+    /// The world was translated. These changes may affect who may enrol.
     pub fn translated(&mut self, changes: &Changes, world: &World) {
         self.changed.extend(agents::changed(world, changes));
     }
 
-    /// A gateway or one of its children changed, and agents may reach it elsewhere.
+    /// A gateway or one of its children changed, so its addresses may have changed.
     pub fn gateway(&mut self, gateway: &ObjectKey, world: &World) {
         self.changed.extend(world.agents.of_gateway(gateway).cloned());
     }
@@ -79,7 +80,7 @@ impl Enrolments {
         }
     }
 
-    /// Returns the looks that are due.
+    /// Returns the due checks.
     pub fn tick(&mut self, cache: &Cache, now: Duration) -> Vec<Effect> {
         while let Some((at, key)) = self.due.first().cloned()
             && at <= now
@@ -108,7 +109,8 @@ impl Enrolments {
             return None;
         }
         let Some(wanted) = wanted_by(cache, admissions, &key) else {
-            // The Secret of an agent that is gone goes with it. One that is not accepted keeps what it has.
+            // The Secret of a deleted agent is deleted with it. The Secret of an agent that is not accepted stays
+            // unchanged.
             let due = self.entries.remove(&key)?.due?;
             self.due.remove(&(due, key));
             return None;
@@ -123,7 +125,7 @@ impl Enrolments {
         Some(Effect::OfferEnrolment(Box::new(wanted)))
     }
 
-    /// A look ended. Returns what is known of the Secret, for the status of the agent.
+    /// A check ended. Returns the state of the Secret, for the status of the agent.
     pub fn offered(&mut self, offered: Offered, now: Duration) -> Option<(ObjectKey, Enrolment)> {
         self.running = self.running.saturating_sub(1);
         let Offered { key, uid, result } = offered;

@@ -1,4 +1,4 @@
-//! Finds the loops that hang, among those that a replica depends on.
+//! Finds the loops that hang among those that a replica depends on.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// six seconds, and servers and loops that wait beat every five seconds. An iteration that translates the largest
 /// measured world takes less than this.
 pub const SILENCE: Duration = Duration::from_secs(25);
-/// Longest time for which a loop that waits for answers of other processes gives signs of life. Its requests have
+/// The longest time for which a loop that waits for answers of other processes gives signs of life. Its requests have
 /// deadlines of 10 to 40 s, and a round has several of them: an API server that does not answer must not restart an
 /// operator.
 pub const ROUND: Duration = Duration::from_secs(300);

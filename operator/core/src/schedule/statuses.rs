@@ -59,13 +59,13 @@ struct Entry {
     published: Option<(Duration, Option<i64>)>,
     /// When the status was last written.
     wrote: Option<Duration>,
-    /// What is left of the rate of writes.
+    /// The remaining rate of writes.
     bucket: Bucket,
-    /// The counts are due.
+    /// Whether the counts are due.
     is_rested: bool,
-    /// A write is under way.
+    /// Whether a write is in progress.
     writing: bool,
-    /// Something changed during the write.
+    /// Whether something changed during the write.
     again: bool,
     /// Status and reason of `Ready` in the last event.
     reported: Option<(String, String)>,
@@ -73,7 +73,7 @@ struct Entry {
     without_proxies: Option<Duration>,
     /// Health of backends in the last event, by listener.
     health: BTreeMap<String, BackendHealth>,
-    /// How durable listeners deliver in the last event, by listener.
+    /// The delivery state of durable listeners in the last event, by listener.
     delivery: BTreeMap<String, Delivery>,
     /// The written status, until the cache shows the version with that status.
     unseen: Option<Box<Unseen>>,
@@ -285,7 +285,7 @@ impl Statuses {
         groups: &[Group],
         now: Duration,
     ) -> Duration {
-        // The first pods of a forward may start long after its publication; their time to report begins with them.
+        // The first pods of a forward may start long after its publication; their time to report begins then.
         let is_late = !seen.late.is_empty();
         let is_first_late = is_late && !self.waiting.has(key);
         let entry = self.entries.entry(key.clone()).or_default();

@@ -1,10 +1,10 @@
-//! When the leader looks for roots of the tunnels that nothing needs any more.
+//! When the leader looks for tunnel roots that nothing needs any more.
 
 use std::time::Duration;
 
 use crate::{schedule::Effect, world::World};
 
-/// Interval between two looks, and from the start of a term to the first one: by then every gateway whose agents are
+/// Interval between two looks, and from the start of a term to the first look: by then, every gateway whose agents are
 /// accepted has used its root in this term. Most looks write nothing.
 const EVERY: Duration = Duration::from_secs(3600);
 
@@ -21,7 +21,7 @@ impl UnusedRoots {
         Self { due: began + EVERY }
     }
 
-    /// Returns the look that is due. Without a gateway with tunnels nobody needs a place, and the operator may have no
+    /// Returns the look if it is due. Without a gateway with tunnels, no root needs a place, and the operator may lack
     /// permission to read the Secret.
     pub fn tick(&mut self, world: &World, now: Duration) -> Option<Effect> {
         if now < self.due {

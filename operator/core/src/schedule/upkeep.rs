@@ -25,8 +25,7 @@ pub struct Next {
     pub is_news: bool,
 }
 
-/// The cause of failures that follow each other. Only a cause that differs from the one before is worth a line in the
-/// log.
+/// The cause of consecutive failures. Only a cause that differs from the one before is logged.
 #[derive(Clone, Debug, Default)]
 pub struct Cause<C> {
     /// Cause of the last failure; absent after a success.

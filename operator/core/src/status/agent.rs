@@ -19,14 +19,14 @@ const NAMED: usize = 16;
 /// Longest name or version of an instance in a status, in characters; the CRD has the same bound.
 const LONGEST: usize = 63;
 
-/// What is known of how the instances of an agent enrol.
+/// What is known about the enrolment of an agent's instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Enrolment {
     /// Name of the Secret with the join string; absent while there is none.
     pub secret: Option<String>,
     /// Number of instances that have enrolled since the last rotation.
     pub enrolled: u32,
-    /// How many more instances the join string enrols.
+    /// How many more instances the join string can enrol.
     pub left: u32,
     /// What the join string waits for.
     pub awaited: Option<String>,
@@ -39,9 +39,9 @@ pub struct Enrolment {
 pub struct AgentFacts {
     /// The gateway that takes the agent, or why none does.
     pub admitted: Result<ObjectKey, Condition>,
-    /// What does not keep the agent from being accepted, but its author should know.
+    /// A problem that does not keep the agent from being accepted, but that its author should know.
     pub warning: Option<String>,
-    /// Number of pods with sidecars of its forwards that it does not reach.
+    /// Number of its forwards' pods with sidecars that it does not reach.
     pub left_out: usize,
     /// How its instances enrol; absent until the leader knows.
     pub enrolment: Option<Enrolment>,
@@ -162,7 +162,7 @@ fn connected(old: &[StatusCondition], facts: &AgentFacts, is_suspended: bool) ->
             finding(Truth::False, "NotConnected", message)
         }
         Some(connected) => finding(Truth::True, "Connected", format!("{} instance(s) are connected", connected.len())),
-        // A new leader has not heard of the instances yet: the condition in status stays.
+        // A new leader has no reports of instances yet: the condition in status stays.
         None => {
             let before = old.iter().find(|condition| condition.type_ == ConditionType::Connected.as_str());
             before.map_or_else(
@@ -178,7 +178,7 @@ fn ready(accepted: &Finding, enrolled: &Finding, connected: &Finding, is_suspend
     if accepted.status == Truth::True && is_suspended {
         return finding(Truth::True, "Suspended", &accepted.message);
     }
-    // An instance that is connected needs no join string.
+    // A connected instance needs no join string.
     let unmet = match (accepted.status, connected.status, enrolled.status) {
         (Truth::True, Truth::True, _) => {
             return finding(Truth::True, "Ready", "forwards reach the targets through the agent");
@@ -194,7 +194,7 @@ fn ready(accepted: &Finding, enrolled: &Finding, connected: &Finding, is_suspend
 mod tests {
     use super::*;
 
-    /// What the status says of an enrolment.
+    /// The findings for an enrolment.
     fn found(enrolment: Enrolment) -> Finding {
         let facts = AgentFacts {
             admitted: Ok(ObjectKey::new("ns", "edge")),

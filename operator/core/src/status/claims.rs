@@ -1,5 +1,5 @@
-//! The conditions `ClaimsDrained`, why a fleet still has claims whose pods it no longer has, and `ClaimsMounted`, why pods
-//! do not get their claims. Neither affects `Ready`.
+//! The conditions `ClaimsDrained`, which says why a fleet still has claims without pods, and `ClaimsMounted`, which
+//! says why pods do not get their claims. Neither affects `Ready`.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ use crate::{
 /// Claims that the message names.
 const NAMED: usize = 4;
 
-/// What the API server refuses of the writes for claims that are drained, by claim.
+/// The writes for drained claims that the API server refuses, by claim.
 #[derive(Debug, Default)]
 pub struct Refusals(BTreeMap<ObjectKey, String>);
 
 impl Refusals {
-    /// Records the answer to a write for a claim, and forgets claims that are gone. Returns whether something is new.
+    /// Records the answer to a write for a claim, and forgets claims that are gone. Returns whether something changed.
     pub fn record(&mut self, claim: &ObjectKey, answer: Result<(), String>, cache: &Cache) -> bool {
         self.0.retain(|known, _| cache.claims.contains_key(known));
         let (before, now) = (self.0.remove(claim), answer.err());
@@ -32,7 +32,7 @@ impl Refusals {
         is_new
     }
 
-    /// Why the drainer of a claim cannot be made, or the claim cannot be deleted. A drainer that is there at last is not
+    /// Why the drainer of a claim cannot be created, or the claim cannot be deleted. A drainer that exists is no longer
     /// refused.
     fn of(&self, claim: &ObjectKey, job: &ObjectKey, cache: &Cache) -> Option<&str> {
         let is_due = cache.drainers.get(job).is_none_or(|job| job.stage == Stage::Succeeded);
@@ -48,7 +48,7 @@ struct Spare<'a> {
     refusal: Option<&'a str>,
 }
 
-/// The condition of a gateway; `None` without such claims. It is about those that need a person most.
+/// The condition of a gateway; `None` without such claims. It reports the claims that need a person most.
 #[must_use]
 pub fn claims_drained(gateway: &ObjectKey, cache: &Cache, refusals: &Refusals) -> Option<Finding> {
     let spare = cache.spare_claims(gateway).map(|(key, claim)| {
@@ -75,7 +75,7 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
         ),
         Drain::Refused => (
             "DrainRefused",
-            format!("cannot make the Job {job}, or delete the claim after it: {}", refusal.unwrap_or_default()),
+            format!("cannot create the Job {job}, or delete the claim after it: {}", refusal.unwrap_or_default()),
         ),
         Drain::NoPod => (
             "DrainLacksPod",
@@ -98,8 +98,8 @@ fn waits_for(Spare { drain, job, refusal, .. }: &Spare<'_>) -> (&'static str, St
     }
 }
 
-/// The condition `ClaimsMounted` of a gateway; `None` while nothing keeps its pods from having their claims. `held` are
-/// the pods that something keeps from being started, and `is_late` says whether the node of such a pod had enough time.
+/// The condition `ClaimsMounted` of a gateway; `None` while nothing keeps its pods from their claims. `held` are the
+/// pods that something keeps from starting, and `is_late` says whether the node of such a pod had enough time.
 #[must_use]
 pub fn claims_mounted<'a>(
     gateway: &ForwardGateway,
@@ -143,7 +143,7 @@ pub fn claims_mounted<'a>(
     Some(Finding::new(ConditionType::ClaimsMounted, Truth::False, reason, format!("{}: {why}", listed(&claims))))
 }
 
-/// These claims in words; no more than four are named.
+/// These claims in words; at most four are named.
 fn listed(claims: &[String]) -> String {
     let names = claims.get(..NAMED).unwrap_or(claims).join(", ");
     match claims.len().saturating_sub(NAMED) {

@@ -31,11 +31,11 @@ pub enum ConditionType {
     LimitReached,
     /// Messages of durable listeners are kept; the reason says where (only with durable listeners).
     MessagesKept,
-    /// The fleet of a gateway does not run what is new of the installation. Present only while true.
+    /// The fleet of a gateway has not adopted changes of the installation. Present only while true.
     Outdated,
-    /// The claims of pods that a smaller fleet no longer has are gone. Present only while that is false.
+    /// The claims of pods that a smaller fleet no longer has are gone. Present only while false.
     ClaimsDrained,
-    /// The pods of a fleet have their claims. Present only while that is false.
+    /// The pods of a fleet have their claims. Present only while false.
     ClaimsMounted,
     /// kstatus: the operator still works on the object. Present only while true.
     Reconciling,

@@ -82,7 +82,7 @@ pub struct DataPlane {
     pub no_proxies: bool,
     /// Health of the backends by listener, over the proxies that run the listener.
     pub backends: BTreeMap<String, BackendHealth>,
-    /// How durable listeners deliver, by listener: the worst of the proxies that run the listener.
+    /// The delivery state of durable listeners, by listener: the worst among the proxies that run the listener.
     pub deliveries: BTreeMap<String, Delivery>,
     /// Pods whose proxies recently refused sessions of a listener because its namespace has used up its share; at most
     /// eight.
@@ -137,7 +137,7 @@ impl DataPlane {
         }
     }
 
-    /// Adds what a proxy reported; returns whether it has bound every published listener that its group runs.
+    /// Adds the report of a proxy; returns whether it has bound every published listener that its group runs.
     fn has_bound(&mut self, proxy: &ProxyId, published: &[ListenerId], snapshot: &Snapshot, proxies: &Proxies) -> bool {
         let Some(state) = proxies.get(proxy) else {
             self.late(proxy);

@@ -56,7 +56,7 @@ impl Happened {
     }
 }
 
-/// Reasons that the rest of a rollout may resolve: a new forward that is not ready for one of them is not worth an
+/// Reasons that the rest of a rollout may resolve: a new forward that is not ready for one of these reasons gets no
 /// event.
 const TRANSIENT: [&str; 4] = ["GatewayNotFound", "BackendNotFound", "RefNotPermitted", NO_PROXIES];
 /// Reason of a forward whose gateway has no ready proxy.
@@ -92,20 +92,21 @@ pub fn lacks_proxies(conditions: &[crds::Condition]) -> bool {
     ready(conditions).is_some_and(|it| it.reason == NO_PROXIES)
 }
 
-/// Whether a forward has been unready for so long at `now` (RFC 3339), and is because its gateway has no ready proxy.
+/// Whether a forward, at `now` (RFC 3339), has been unready for `lasting` and is so because its gateway has no ready
+/// proxy.
 #[must_use]
 pub fn has_lacked_proxies(conditions: &[crds::Condition], lasting: Duration, now: &str) -> bool {
     let seconds = |time: &str| time.parse::<Timestamp>().map(Timestamp::as_second);
     let lasted = |since: &str| {
-        // A time that nobody can read is that of an unknown past.
+        // An unreadable time counts as long past.
         let (Ok(since), Ok(now)) = (seconds(since), seconds(now)) else { return true };
         u64::try_from(now.saturating_sub(since)).is_ok_and(|lasted| lasted >= lasting.as_secs())
     };
     lacks_proxies(conditions) && ready(conditions).is_some_and(|it| lasted(&it.last_transition_time))
 }
 
-/// Returns the event of a forward whose gateway has had no ready proxy for longer than a fleet takes to start. `reported`
-/// is that of [`of_ready`].
+/// Returns the event of a forward whose gateway has had no ready proxy for longer than a fleet takes to start.
+/// `reported` is the one of [`of_ready`].
 pub fn of_no_proxies(
     object: &ObjectReference,
     new: &[crds::Condition],
@@ -136,7 +137,7 @@ pub fn of_ready(
     if before.is_none() && is_early {
         return None;
     }
-    // The fleet may be starting: if that lasts, `of_no_proxies` says so.
+    // The fleet may be starting. If this lasts, `of_no_proxies` reports it.
     let was_ready = before.as_ref().is_some_and(|old| Truth::parse(&old.status) == Truth::True);
     if now.reason == NO_PROXIES && !was_ready {
         return None;
@@ -156,8 +157,8 @@ pub fn of_ready(
 }
 
 /// Returns the events of an agent: whether its gateway takes it, that an instance has enrolled, and whether one is
-/// connected. `reported` holds status and reason of each condition at the last write, because a retried status write must
-/// not repeat its events.
+/// connected. `reported` holds status and reason of each condition at the last write, because a retried status write
+/// must not repeat its events.
 pub fn of_agent(
     object: &ObjectReference,
     old: &[crds::Condition],
@@ -182,8 +183,8 @@ pub fn of_agent(
     events
 }
 
-/// Whether the change of a condition of an agent is worth an event. An agent that nobody has started yet is not, and one
-/// that is suspended or not accepted is told of once.
+/// Whether the change of an agent's condition gets an event. An agent that was never started gets none, and an agent
+/// that is suspended or not accepted gets one.
 fn is_event_of_agent(before: Option<&crds::Condition>, now: &crds::Condition) -> bool {
     let is = |type_: ConditionType| now.type_ == type_.as_str();
     match Truth::parse(&now.status) {
@@ -242,8 +243,8 @@ pub fn of_backends(
     events
 }
 
-/// Returns the events of durable listeners that deliver in another way than before; worse is a warning. `old` are the
-/// listeners in the present status. `reported` holds the delivery in the last event, by listener.
+/// Returns the events of durable listeners whose delivery state changed; a worse state is a warning. `old` are the
+/// listeners in the present status. `reported` holds the delivery state in the last event, by listener.
 pub fn of_deliveries(
     object: &ObjectReference,
     old: &[ListenerStatus],
@@ -272,7 +273,7 @@ pub fn of_deliveries(
     events
 }
 
-/// The reason of an event about this delivery, and what happens to messages.
+/// The reason of an event about this delivery state, and what happens to messages.
 fn delivered(delivery: Delivery) -> (&'static str, &'static str) {
     match delivery {
         Delivery::Flowing => ("DeliveryFlowing", "messages leave as they come"),

@@ -1,4 +1,4 @@
-//! The conditions of a forward, from its verdict and from the reports of its proxies, whatever object it comes from.
+//! The conditions of a forward of any kind, from its verdict and the reports of its proxies.
 //!
 //! Conditions follow the Kubernetes API conventions and kstatus: `Accepted`, `ResolvedRefs`, `Programmed` and their sum
 //! `Ready` are always present; `Reconciling` and `Stalled` only while true. `docs/conditions.md` explains every reason.
@@ -20,7 +20,7 @@ pub const LATE_AFTER_SECONDS: u64 = 30;
 /// Message of `Programmed` for a forward that runs.
 const PROGRAMMED: &str = "every proxy that should run the forward has bound its listeners";
 
-/// What the conditions of a forward are compared with.
+/// The previous state with which the conditions of a forward are compared.
 pub(crate) struct Before<'a> {
     /// The conditions in its present status.
     pub(crate) conditions: &'a [StatusCondition],
@@ -97,7 +97,7 @@ fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {
     }
 }
 
-/// The condition `Stalled`: what only a person can fix. kstatus separates that from what may still resolve by itself.
+/// The condition `Stalled`: what only a person can fix. kstatus separates that from what may still resolve without one.
 fn stalled(verdict: &Verdict) -> Option<Finding> {
     let lasting = |reason| {
         !matches!(reason, Reason::Accepted | Reason::Suspended | Reason::ResolvedRefs | Reason::GatewayNotFound)

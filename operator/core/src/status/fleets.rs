@@ -124,7 +124,7 @@ impl Fleets {
     fn seat_in_gateway(&mut self, pod: &ObjectKey, cache: &Cache, translator: &Translator, before: &mut Before) {
         let seat = cache.proxy_pods.get(pod).zip(cache.gateway_of(pod)).map(|(info, gateway)| Seat {
             group: Group::Gateway(gateway),
-            // A drainer contributes nothing either: it serves nothing.
+            // A drainer contributes nothing either, because it serves nothing.
             stays: !info.leaving && info.drains.is_none(),
             ready: info.ready,
             issue: None,

@@ -27,7 +27,7 @@ const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of e
 const IN_STREAM: &str = "messages of durable listeners are kept in streams of the NATS servers of the gateway, which all its \
                          proxies share: they survive the pods";
 
-/// What a status depends on beside the verdict and the proxies.
+/// The inputs of a status beside the verdict and the proxies.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
     /// The current time, RFC 3339.
@@ -39,7 +39,7 @@ pub struct Moment {
     pub addresses: Vec<ForwardAddress>,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
-    /// The pods of the gateway have claims.
+    /// Whether the pods of the gateway have claims.
     pub has_claims: bool,
     /// Warnings beside those of the verdict.
     pub warnings: Vec<String>,
@@ -113,7 +113,7 @@ fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerSt
 pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
     let plain = |status: &PortForwardStatus| {
         let mut plain = PortForwardStatus { data_plane: None, ..status.clone() };
-        // The health of backends and the delivery of messages change often; events and metrics show them at once.
+        // Backend health and delivery change often; events and metrics show them at once.
         plain.listeners.iter_mut().for_each(|it| (it.backends, it.delivery) = (None, None));
         // The message of `Injected` names and counts pods; its status and reason are no counts.
         plain

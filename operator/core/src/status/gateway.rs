@@ -12,7 +12,7 @@ use crate::{
 pub struct FleetFacts {
     /// Why the spec is not accepted: reason and message.
     pub refused: Option<(String, String)>,
-    /// What does not keep the gateway from being accepted, but its author should know.
+    /// A problem that does not keep the gateway from being accepted, but that its author should know.
     pub warning: Option<String>,
     /// Why the children cannot be applied; absent while a retry may still succeed for a fleet that was applied before.
     pub children: Option<String>,
@@ -28,17 +28,17 @@ pub struct FleetFacts {
     pub attached: u32,
     /// Label selector of the pods.
     pub selector: String,
-    /// Number of claims whose messages still go to their sinks, although the fleet no longer has their pods.
+    /// Number of claims without pods whose messages are still being sent to their sinks.
     pub draining: u32,
     /// The condition `ClaimsDrained`; `None` without such claims.
     pub drained: Option<Finding>,
-    /// The condition `ClaimsMounted`; `None` while nothing keeps pods from having their claims.
+    /// The condition `ClaimsMounted`; `None` while nothing keeps pods from their claims.
     pub mounted: Option<Finding>,
     /// The condition `ScalingActive`; `None` without `spec.autoscaling`.
     pub scaling: Option<Finding>,
     /// Image of the proxies, by the fleet's workload; empty without one.
     pub image: String,
-    /// The condition `Outdated`; `None` for a fleet that runs what is new of the installation.
+    /// The condition `Outdated`; `None` for a fleet that has adopted all changes of the installation.
     pub outdated: Option<Finding>,
 }
 

@@ -7,7 +7,7 @@ use crate::status::{
     data_plane::{DataPlane, PodIssue},
 };
 
-/// The operator does not see pods that the API server refuses. The controller that creates them has an Event.
+/// The operator does not see pods that the API server refuses. The controller that creates them gets an Event.
 const NO_PODS: &str = "no pod matches spec.placement.sidecar.selector yet; if pods should exist, see whether the API \
                        server refuses them: kubectl get events --field-selector reason=FailedCreate";
 

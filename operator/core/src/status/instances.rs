@@ -8,7 +8,7 @@ use std::{
 use crate::world::proxy_id::ProxyId;
 
 /// Time for which the last report of a proxy counts after its stream ended, and for which a new leader waits for
-/// reports: its carriers do not depend on the stream.
+/// reports: carriers of agents do not depend on the stream.
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// The instances of each agent by uid: name and version.
@@ -27,7 +27,7 @@ pub struct Instance {
     pub sidecars: usize,
 }
 
-/// The last reports of proxies. At most one for each proxy with a stream, and for those whose stream ended within
+/// The last reports of proxies: at most one for each proxy with a stream, and for each proxy whose stream ended within
 /// [`GRACE`].
 #[derive(Debug, Default)]
 pub struct Instances {
@@ -78,7 +78,7 @@ impl Instances {
         self.by_proxy.contains_key(proxy)
     }
 
-    /// The instances of an agent, by name. Only these proxies count: no other may speak for the agent.
+    /// The instances of an agent, by name. Only reports of these proxies count: no other proxy may speak for the agent.
     #[must_use]
     pub fn of(&self, uid: &str, proxies: &BTreeSet<ProxyId>) -> Vec<Instance> {
         let mut instances: BTreeMap<&String, Instance> = BTreeMap::new();
@@ -91,8 +91,8 @@ impl Instances {
         instances.into_values().collect()
     }
 
-    /// Counts for each of these instances of an agent the sidecars that it is connected to. Sidecars speak for no instance
-    /// that the proxies of the gateway do not know.
+    /// Counts the sidecars that each of these instances is connected to. A report of a sidecar does not count for an
+    /// instance that the proxies of the gateway do not know.
     pub fn count_sidecars(&self, uid: &str, sidecars: impl Iterator<Item = ProxyId>, instances: &mut [Instance]) {
         for reported in sidecars.filter_map(|proxy| self.by_proxy.get(&proxy)) {
             let Some(there) = reported.agents.get(uid) else { continue };
@@ -103,8 +103,8 @@ impl Instances {
     }
 }
 
-/// What counts of the report of a sidecar, if an agent of a uid may have so many instances there: the names of no more. A
-/// sidecar is in a pod of anybody, so what is kept of its words has the bounds of its configuration.
+/// The part of a sidecar's report that counts: at most `most` instances for each agent. Anybody may run a sidecar, so
+/// what is kept of its report is bounded like its configuration.
 #[must_use]
 pub fn of_sidecar(report: Report, most: impl Fn(&str) -> usize) -> Report {
     let kept = |(uid, instances): (String, BTreeMap<String, String>)| {

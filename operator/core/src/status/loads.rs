@@ -49,17 +49,17 @@ impl PodMetric {
     }
 }
 
-/// This ready pod may have sessions, and has not reported to a leader that is new.
+/// A ready pod that may have sessions, and has not reported to the new leader yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unheard(pub ObjectKey);
 
 impl Proxies {
-    /// A metric of these pods, by their names: for all forwards or for one. A pod whose load is not known is left out. An
-    /// HPA takes such a pod for one at its target when the others are below, so a proxy that lost its stream keeps its
-    /// last load for a while ([`GRACE`]). `began`: when this leader began to publish.
+    /// A metric of these pods, by their names: for all forwards or for one. A pod whose load is unknown is left out. An
+    /// HPA assumes that such a pod is at its target when the others are below, so a proxy that lost its stream keeps
+    /// its last load for a while ([`GRACE`]). `began`: when this leader began to publish.
     ///
     /// # Errors
-    /// This leader is new and has no load of a pod that is ready: those that report first are not all.
+    /// This leader is new and lacks the load of a ready pod: the pods that report first are not all.
     pub fn loads_of<'a>(
         &self,
         pods: impl IntoIterator<Item = (&'a ObjectKey, &'a PodInfo)>,
@@ -107,7 +107,7 @@ fn by_forward(load: &Load) -> Option<&BTreeMap<String, Work>> {
 }
 
 /// The `controller.kubernetes.io/pod-deletion-cost` of a pod with this many live sessions: higher for more sessions.
-/// One step is about a fifth more sessions, so that the annotation is seldom written.
+/// One step is about a fifth more sessions, so that the annotation is rarely written.
 #[must_use]
 pub fn deletion_cost(connections: u64) -> i32 {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "at most 256")]

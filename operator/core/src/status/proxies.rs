@@ -3,8 +3,8 @@
 //! A fleet of a thousand proxies with ten thousand listeners has ten million listener states. Almost all of them are
 //! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 //!
-//! What the operator keeps of one proxy is bounded: listeners by the configuration that the proxy was sent, texts of
-//! failures by a budget.
+//! What the operator stores of one proxy is bounded: listeners by the configuration that the proxy was sent, and texts
+//! of failures by a budget.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,11 +20,12 @@ use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
 
 /// Bytes of the messages of failures that are kept of one proxy. A status names eight rejections.
 pub const FAILURE_TEXTS: usize = 64 << 10;
-/// Listeners that are kept of one proxy: twice as many as it may run, because a removed listener stays until the proxy
-/// reports its removal.
+/// The most listeners that are stored of one proxy: twice as many as it may run, because a removed listener stays until
+/// the proxy reports its removal.
 pub const LISTENERS: usize = 2 * MAX_LISTENERS;
-/// Time for which the last load of a proxy counts after its stream ended, and for which a new leader waits for the loads
-/// of ready pods. It is enough for two tries to open a stream: each takes up to 14 s, after a pause of up to 15 s.
+/// Time for which the last load of a proxy counts after its stream ended, and for which a new leader waits for the
+/// loads of ready pods. It is enough for two tries to open a stream: each takes up to 14 s, after a pause of up to 15
+/// s.
 pub const GRACE: Duration = Duration::from_secs(60);
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";
@@ -114,7 +115,7 @@ impl Proxies {
         }
     }
 
-    /// The load in the last report of a proxy, also if that was over an earlier stream, up to [`GRACE`] after the end of
+    /// The load in the last report of a proxy. A report over an earlier stream counts for [`GRACE`] after the end of
     /// that stream.
     #[must_use]
     pub fn last_load(&self, id: &ProxyId, now: Duration) -> Option<&Load> {
@@ -188,13 +189,13 @@ impl ProxyState {
         self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
     }
 
-    /// The limit because of which a listener recently refused sessions in this proxy.
+    /// The limit for which a listener recently refused sessions in this proxy.
     #[must_use]
     pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
         self.reported.get(id).and_then(|report| report.reached)
     }
 
-    /// How a durable listener delivers in this proxy; `None` if that is not known.
+    /// The delivery state of a durable listener in this proxy; `None` if it is unknown.
     #[must_use]
     pub fn delivery(&self, id: &ListenerId) -> Option<Delivery> {
         let delivery = self.reported.get(id).and_then(|report| report.delivery);

@@ -6,7 +6,7 @@ use proxy_api::doors::{Bucket, Rate};
 
 use crate::world::proxy_id::ProxyId;
 
-/// A proxy reports the end of its drain once in its life; its container may be restarted.
+/// A proxy reports the end of its drain once in its life, but its container may be restarted.
 fn of_proxy() -> Rate {
     Rate::every(Duration::from_secs(300), 2)
 }
@@ -45,7 +45,7 @@ impl DrainRates {
     #[must_use]
     pub fn admits(&mut self, proxy: &ProxyId, now: Duration) -> bool {
         let namespace = proxy.pod().map(|pod| pod.namespace.clone()).unwrap_or_default();
-        // The narrowest bucket first: its refusals take no tokens from the others.
+        // The narrowest bucket first, so that its refusals take no tokens from the others.
         take(&mut self.proxies, proxy.clone(), of_proxy(), now)
             && take(&mut self.namespaces, namespace, of_namespace(), now)
             && self.all.take(of_all(), now)

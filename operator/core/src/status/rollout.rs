@@ -1,4 +1,4 @@
-//! Why a fleet does not run what is new of the installation.
+//! Why a fleet has not adopted changes of the installation.
 
 use crate::{
     status::conditions::{ConditionType, Finding, Truth},
@@ -9,10 +9,10 @@ use crate::{
 const QUEUED: &str = "Queued";
 /// Reason of a fleet that keeps its image.
 const PINNED: &str = "Pinned";
-/// Reason of a fleet whose new pods do not become ready, of the condition and of the event.
+/// Reason of a fleet whose new pods do not become ready, in the condition and the event.
 pub(crate) const STOPPED: &str = "ProgressDeadlineExceeded";
 
-/// Why a fleet does not run what is new of the installation.
+/// Why a fleet has not adopted changes of the installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behind {
     /// The fleet waits for its turn.
@@ -21,14 +21,14 @@ pub enum Behind {
         image: String,
         /// The fleet that has to be rolled out and ready first.
         first: ObjectKey,
-        /// The new pods of that fleet do not become ready.
+        /// Whether the new pods of that fleet do not become ready.
         is_stopped: bool,
     },
     /// The gateway pins its image; the installation has this one.
     Pinned(String),
     /// The installation leaves fleets as they are; it has this image.
     Kept(String),
-    /// The fleet has what is new, but its new pods do not become ready.
+    /// The fleet has adopted the changes, but its new pods do not become ready.
     Stopped,
 }
 

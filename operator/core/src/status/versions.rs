@@ -1,14 +1,14 @@
 //! The versions of connected proxies, as labels of a metric.
 //!
-//! A proxy names its own version, and any pod may run a proxy of its own, so the labels are bounded in form, in number,
-//! and in number by namespace. A label lasts as long as a proxy with it is connected: names that nobody uses any more
-//! take no place from others. The operator's own version needs no place.
+//! A proxy reports its own version, and any pod may run a proxy of its own, so the labels are bounded in form, in
+//! number, and in number by namespace. A label lasts while a proxy with it is connected, so unused labels take no place
+//! from others. The operator's own version needs no place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most versions beside the operator's own that have labels.
+/// The most versions beside the operator's own that get labels.
 const VERSIONS: usize = 32;
-/// Most of them that proxies of one namespace were the first to name.
+/// The most of them that proxies of one namespace were the first to report.
 const OF_NAMESPACE: usize = 4;
 /// Most digits of each number of a version.
 const DIGITS: usize = 5;
@@ -22,28 +22,28 @@ pub const OTHER: &str = "other";
 pub struct Versions {
     own: String,
     named: BTreeMap<String, Named>,
-    /// Versions that were new once.
+    /// Versions that were logged as new.
     logged: BTreeSet<String>,
 }
 
-/// A version that connected proxies name.
+/// A version that connected proxies report.
 #[derive(Debug)]
 struct Named {
-    /// Namespace of the proxy that was the first.
+    /// Namespace of the proxy that reported it first.
     by: String,
     /// Number of connected proxies.
     proxies: usize,
 }
 
 impl Versions {
-    /// No proxy is connected. `own` is the version of the operator.
+    /// The state without connected proxies. `own` is the version of the operator.
     #[must_use]
     pub fn new(own: &str) -> Self {
         Self { own: own.to_owned(), named: BTreeMap::new(), logged: BTreeSet::new() }
     }
 
-    /// A proxy of this namespace connects. Returns the label of its version, and whether it is the first one with that
-    /// label, apart from the operator's own version.
+    /// Records that a proxy of this namespace connects. Returns the label of its version, and whether it is the first
+    /// proxy with that label, apart from the operator's own version.
     pub fn connected(&mut self, namespace: &str, version: &str) -> (String, bool) {
         if version == self.own {
             return (version.to_owned(), false);
@@ -61,7 +61,7 @@ impl Versions {
         (version.to_owned(), is_new)
     }
 
-    /// A proxy with this label is gone. Returns whether it was the last one, so that the label goes with it.
+    /// Records that a proxy with this label is gone. Returns whether it was the last one, so that the label ends.
     pub fn left(&mut self, label: &str) -> bool {
         let Some(named) = self.named.get_mut(label) else { return false };
         named.proxies -= 1;

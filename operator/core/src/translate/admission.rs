@@ -43,7 +43,8 @@ pub(crate) fn admitted(world: &World, forward: &ValidForward) -> Result<(), Cond
     }
 }
 
-/// The gateway of a forward, if it exists and has the controller class of the forward; `None` on a laptop without it.
+/// The gateway of a forward, if it exists and has the controller class of the forward; `None` on a laptop without the
+/// gateway.
 fn found<'a>(
     world: &'a World,
     forward: &ValidForward,
@@ -65,7 +66,8 @@ fn found<'a>(
     }
 }
 
-/// Why the gateway of a placement does not permit what listeners of a namespace ask, if it exists and does not.
+/// Why the gateway of a placement does not permit what listeners of a namespace request; `None` if it permits that, or
+/// does not exist.
 pub(crate) fn refused(world: &World, placement: &Placement, namespace: &str, asked: &[Asked<'_>]) -> Option<String> {
     let Placement::Gateway(key) = placement else { return None };
     let gateway = world.gateways.get(key)?;

@@ -1,4 +1,4 @@
-//! Agents in the contract with proxies, and what they allow forwards to reach.
+//! Agents in the contract with proxies, and the targets that forwards reach through them.
 
 mod admissions;
 
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) use self::admissions::Admissions;
 
-/// The agents that may dial the process of a laptop, by uid. That process enrols them itself.
+/// The agents that may dial the process of a laptop, by uid. That process enrols them on its own.
 pub(crate) fn all(world: &World) -> BTreeMap<String, Agent> {
     let agent = |(key, agent): (&ObjectKey, &ForwardAgent)| {
         let enrolment = agent.spec.enrolment.clone().unwrap_or_default();
@@ -40,7 +40,7 @@ pub(crate) fn of_gateway(world: &World, gateway: &ObjectKey) -> BTreeMap<String,
     taken.map(|(key, agent)| (uid(key, agent), contract(key, agent))).collect()
 }
 
-/// The agents of a namespace among those of these uids, as its sidecars meet them, each with the gateway that it dials.
+/// The agents of a namespace with these uids, as its sidecars need them, each with the gateway that it dials.
 pub(crate) fn of_sidecars(
     admissions: &Admissions<'_>,
     namespace: &str,
@@ -60,7 +60,7 @@ pub(crate) fn of_sidecars(
         let agent = Agent { gateway: Some(gateway_uid), ..contract(key, agent) };
         Some((uid, (gateway, agent)))
     };
-    // A proxy reads no more.
+    // A proxy reads no more agents.
     world.agents.in_namespace(namespace).filter_map(met).take(MAX_AGENTS).collect()
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
     for namespace in &changes.namespaces {
         for (key, agent) in world.agents.in_namespace(namespace) {
             agents.insert(key.clone());
-            // An agent that is admitted, or not any more, may change the place of younger ones.
+            // Admitting or dropping an agent may change the position of younger agents.
             if let Some(gateway) = gateway_of(key, agent).filter(|it| world.agents.count_of(it) > MAX_AGENTS) {
                 agents.extend(world.agents.of_gateway(&gateway).cloned());
             }
@@ -98,7 +98,7 @@ pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
     agents
 }
 
-/// The uid of an agent. An agent from a file has none of an API server's: the name stands for it.
+/// The uid of an agent. An agent from a file has no uid of an API server: its name stands in.
 pub(crate) fn uid(key: &ObjectKey, agent: &ForwardAgent) -> String {
     agent.metadata.uid.clone().unwrap_or_else(|| {
         let hash = sha256(&key.to_string());
@@ -143,7 +143,7 @@ fn entry(target: &AgentTarget) -> String {
     }
 }
 
-/// Whether the targets of an agent list a host and a port, by the rules of the tunnel itself.
+/// Whether the targets of an agent contain a host and a port, by the rules of the tunnel.
 pub(crate) fn lists(agent: &ForwardAgent, transport: Transport, host: &str, port: u16) -> bool {
     let protocol = match transport {
         Transport::Tcp => Protocol::Tcp,
@@ -153,7 +153,7 @@ pub(crate) fn lists(agent: &ForwardAgent, transport: Transport, host: &str, port
     AllowList::parse(Side::Listener, &entries(agent)).is_ok_and(|list| list.check(&target).is_ok())
 }
 
-/// Warns of a tunnel backend in manifests that no cluster accepts, because the forward is on another gateway than that of
+/// Warns about a tunnel backend in manifests that no cluster accepts, because the forward is on another gateway than
 /// the agent, or the agent names none.
 pub(crate) fn warning(world: &World, forward: &ValidForward, listener: &ValidListener) -> Option<String> {
     let (to, agent) = first(listener).filter(|_| world.any_agent)?;
@@ -176,7 +176,7 @@ pub(crate) fn warning(world: &World, forward: &ValidForward, listener: &ValidLis
     ))
 }
 
-/// Warns of a tunnel backend in sidecars that no agent reaches, because the app of their pods has the port.
+/// Warns about a tunnel backend in sidecars that no agent reaches, because the app of their pods has the port.
 pub(crate) fn taken_port<'a>(
     namespace: &str,
     listener: &ValidListener,

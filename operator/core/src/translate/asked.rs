@@ -1,16 +1,16 @@
-//! What a listener asks of its gateway.
+//! What a listener requests from its gateway.
 
 use proxy_api::{Listener, Transport};
 
 use crate::translate::validate::ValidListener;
 
-/// What a listener asks of its gateway.
+/// What a listener requests from its gateway.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     /// Name of the listener.
     pub(crate) name: &'a str,
     pub(crate) transport: Transport,
-    /// The port that the spec names; `None`: the gateway chooses.
+    /// The port that the spec names; `None` if the gateway chooses.
     pub(crate) port: Option<u16>,
     /// The port that the gateway chose, if it did.
     pub(crate) allocated: Option<u16>,
@@ -21,7 +21,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// What a listener asks by its spec.
+    /// What a listener requests in its spec.
     pub(crate) fn by(listener: &'a ValidListener) -> Self {
         Self {
             name: &listener.name,
@@ -33,7 +33,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What a listener asks that proxies run, and whose port the gateway chose or not.
+    /// What a running listener requests. `is_allocated`: the gateway chose its port.
     pub(crate) fn by_running(name: &'a str, listener: &'a Listener, is_allocated: bool) -> Self {
         let port = Some(listener.socket.port);
         let (port, allocated) = if is_allocated { (None, port) } else { (port, None) };

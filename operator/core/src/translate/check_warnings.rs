@@ -1,4 +1,4 @@
-//! What a valid listener does that its author may not want.
+//! Warnings about valid listeners that may do what their author does not want.
 
 use proxy_api::Probe;
 

@@ -63,7 +63,7 @@ impl Judgement {
         Self { verdict, compiled: Vec::new(), endpoints: BTreeMap::new(), may_loop: false, held: None }
     }
 
-    /// Returns the memory that lists have reserved: a list that grows reserves room for four items, and nearly all of tens
+    /// Frees the memory that lists have reserved: a growing list reserves room for four items, and nearly all of tens
     /// of thousands of forwards have one listener in one group.
     pub(crate) fn shrink(&mut self) {
         self.verdict.listeners.shrink_to_fit();

@@ -15,12 +15,12 @@ use crate::{
 /// The proxies of a gateway with tunnels, by their ids as endpoints.
 pub(crate) fn of_gateway(world: &World, gateway: &ObjectKey) -> BTreeMap<String, IpAddr> {
     let ready = world.peers.get(gateway).into_iter().flatten();
-    // No proxy could read a table with anything but an id in it.
+    // A proxy could not read a table with an invalid id.
     let peer = |(uid, ip): (&String, &IpAddr)| Some((EndpointId::new(&endpoint_id(uid)).ok()?.to_string(), *ip));
     ready.filter_map(peer).collect()
 }
 
-/// The gateways whose proxies may be others.
+/// The gateways whose proxies may have changed.
 pub(crate) fn changed_gateways(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
     if changes.all {
         return world.gateways.keys().cloned().collect();

@@ -1,8 +1,8 @@
 //! The sidecars that agents of a gateway keep sessions with.
 //!
-//! Each agent reaches the oldest pods of its forwards, up to a bound, so that a newcomer displaces nobody. Sessions of other
-//! pods find no instance: what is left out has to be said. A pod that is being deleted is named to no agent, but connections
-//! for it are handed over, so that the sessions that it has outlive theirs until the app ends.
+//! Each agent reaches the oldest pods of its forwards, up to a bound, so that a new pod displaces no other. Sessions of
+//! further pods find no instance, so the status must report them. A terminating pod is named to no agent, but
+//! connections for it are handed over: its sessions outlive their carriers until the app ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,9 +26,9 @@ pub struct Candidate {
     pub created: Option<u64>,
     /// Address of the pod.
     pub address: IpAddr,
-    /// The pod is being deleted.
+    /// Whether the pod is being deleted.
     pub leaving: bool,
-    /// How many instances each of the agents may have, by its uid.
+    /// The maximum of instances of each of its agents, by uid.
     pub agents: BTreeMap<String, usize>,
 }
 
@@ -37,13 +37,13 @@ pub struct Candidate {
 pub struct Table {
     /// The sidecars by their ids as endpoints of tunnels.
     pub sidecars: BTreeMap<String, Sidecar>,
-    /// By the uid of an agent, the number of pods that it does not reach, as it or the gateway has no room.
+    /// The number of pods that an agent does not reach, because it or the gateway has no room; by the uid of the agent.
     pub left_out: BTreeMap<String, usize>,
-    /// By the uid of an agent, the pods that it reaches.
+    /// The pods that an agent reaches, by the uid of the agent.
     pub reached: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
-/// The table of the gateway of this uid. One of its proxies alone can hand over all connections that come of it.
+/// The table of the gateway of this uid. It is small enough for one proxy to hand over all connections.
 #[must_use]
 pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>) -> Table {
     let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
@@ -80,12 +80,12 @@ pub fn table(gateway_uid: &str, candidates: impl IntoIterator<Item = Candidate>)
     table
 }
 
-/// Whether the app in the pods of a group listens where agents reach sidecars.
+/// Whether the app in the pods of a group uses the port at which agents reach sidecars.
 pub(crate) fn has_taken_port(group: &Group) -> bool {
     group.sidecars().is_some_and(|group| group.app_ports().contains(&(Transport::Tcp, SIDECAR_TUNNEL_PORT)))
 }
 
-/// The order of age, with an order of pods that are equally old.
+/// Orders pods by age, and pods of the same age by uid.
 pub(crate) fn age(created: Option<u64>, uid: &str) -> (bool, Option<u64>, &str) {
     (created.is_none(), created, uid)
 }

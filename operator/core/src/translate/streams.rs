@@ -1,5 +1,5 @@
-//! Streams of NATS servers. A listener asks for a stream, and its gateway names the server and the credentials: whoever
-//! may write forwards and not the gateway directs the credentials nowhere.
+//! Streams of NATS servers. A listener asks for a stream, and its gateway names the server and the credentials: a user
+//! who may write forwards but not the gateway cannot send the credentials anywhere.
 
 use crds::GatewayJetStream;
 use proxy_api::{Durable, Store};
@@ -23,8 +23,8 @@ pub(crate) fn refusal(world: &World, forward: &ValidForward) -> Option<String> {
     ))
 }
 
-/// What a durable listener is for its proxies: a stream is on the server that the gateway names today. `None`: it names
-/// none any more.
+/// The durable listener in the contract with its proxies: its stream is on the server that the gateway names today.
+/// `None` if the gateway no longer names one.
 pub(crate) fn served(world: &World, placement: &Placement, durable: &Durable) -> Option<Durable> {
     let mut served = durable.clone();
     if world.site.is_laptop() {

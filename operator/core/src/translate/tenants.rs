@@ -82,8 +82,8 @@ pub(crate) fn max_ports(gateway: &ForwardGateway) -> Option<usize> {
     has_service.then_some(most.into())
 }
 
-/// The limits that all listeners of the forward's namespace share in each proxy of its gateway, as a listener carries them
-/// that is durable or not.
+/// The limits that all listeners of the forward's namespace share in each proxy of its gateway, in the form for durable
+/// listeners or for others.
 pub(crate) fn limits(world: &World, forward: &ValidForward, is_durable: bool) -> Option<TenantLimits> {
     let (_, gateway) = gateway_of(world, forward)?;
     let Entries { own, .. } = Entries::of(world, gateway, &forward.origin.namespace);
@@ -93,7 +93,7 @@ pub(crate) fn limits(world: &World, forward: &ValidForward, is_durable: bool) ->
     (limits != TenantLimits::default()).then_some(limits)
 }
 
-/// Why the gateway does not permit a port or a server name that listeners of a namespace ask, with the remedy.
+/// Why the gateway does not permit a port or a server name that listeners of a namespace request, with the remedy.
 pub(crate) fn refusal(
     world: &World,
     (key, gateway): (&ObjectKey, &ForwardGateway),

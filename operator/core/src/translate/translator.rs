@@ -135,7 +135,7 @@ impl Translator {
         self.programs.ports(group)
     }
 
-    /// The number of pods that the agent of this uid does not reach, although listeners in their sidecars use it: the
+    /// The number of pods that the agent of this uid does not reach although listeners in their sidecars use it: the
     /// agent, or the gateway that it dials, has no room for them.
     #[must_use]
     pub fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {

@@ -18,9 +18,9 @@ pub struct Update {
     pub programs: BTreeSet<Group>,
     /// Groups whose listener ports changed.
     pub ports: BTreeSet<Group>,
-    /// Uids of agents that do not reach another number of pods than before.
+    /// Uids of agents for which the number of unreached pods changed.
     pub agents: BTreeSet<String>,
-    /// Uids of agents that reach other pods than before.
+    /// Uids of agents whose reached pods changed.
     pub reaching: BTreeSet<String>,
     /// Forwards that select pods whose listeners reach these agents.
     pub unreached: BTreeSet<ObjectKey>,

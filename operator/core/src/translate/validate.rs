@@ -56,7 +56,7 @@ pub fn validate(forward: &PortForward) -> Result<ValidForward, Vec<Violation>> {
     validate_for(forward, false)
 }
 
-/// As [`validate`]. `on_laptop`: listeners name the servers of their streams, which in a cluster their gateway does.
+/// Like [`validate`]. `on_laptop`: listeners name the servers of their streams; in a cluster, their gateway does.
 pub(crate) fn validate_for(forward: &PortForward, on_laptop: bool) -> Result<ValidForward, Vec<Violation>> {
     let mut found = Violations::default();
     let key = Origin {

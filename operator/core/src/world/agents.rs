@@ -6,8 +6,8 @@ use crds::{ForwardAgent, ForwardGateway};
 
 use crate::world::ObjectKey;
 
-/// Place of an agent in the order of age: whether its creation time is unknown, that time in nanoseconds since 1970, and
-/// its name.
+/// Position of an agent in the order of age: whether its creation time is unknown, that time in nanoseconds since 1970,
+/// and its name.
 type Seat = (bool, Option<i128>, ObjectKey);
 
 /// All agents.
@@ -25,7 +25,8 @@ pub fn gateway_of(key: &ObjectKey, agent: &ForwardAgent) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace.clone(), gateway.name.clone()))
 }
 
-/// Most instances that the agents of one namespace may have together at a gateway. Absent: the gateway has no such bound.
+/// The maximum of instances that the agents of one namespace may have together at a gateway. Absent if the gateway sets
+/// no such bound.
 #[must_use]
 pub fn share_of(gateway: &ForwardGateway) -> Option<u32> {
     gateway.spec.tunnels.as_ref()?.allowed_agents.as_ref()?.max_instances_per_namespace

@@ -41,9 +41,9 @@ pub struct Cache {
     pub deployments: BTreeMap<ObjectKey, FleetState>,
     /// `StatefulSet`s of gateways with `spec.durability`.
     pub stateful_sets: BTreeMap<ObjectKey, FleetState>,
-    /// Claims of their pods.
+    /// Claims of the pods of these `StatefulSet`s.
     pub claims: BTreeMap<ObjectKey, ClaimState>,
-    /// Jobs that send what claims have.
+    /// Jobs that send the messages on claims.
     pub drainers: BTreeMap<ObjectKey, DrainerState>,
     /// Marks of the other children of gateways, Services excepted.
     children: BTreeMap<ChildKind, BTreeMap<ObjectKey, Mark>>,
@@ -63,7 +63,8 @@ pub struct Cache {
     /// Sidecar forwards by namespace.
     sidecars: BTreeMap<String, BTreeSet<String>>,
     sources: BTreeMap<Source, State>,
-    /// The watches that [`Cache::is_synced`] waits for: that is asked at each event, and there may be thousands of watches.
+    /// The watches that [`Cache::is_synced`] waits for. It is called at each event, and there may be thousands of
+    /// watches.
     awaited: BTreeSet<Source>,
     is_open: bool,
     /// Limit on the objects of each watch; `None` is unlimited.

@@ -8,7 +8,7 @@ use crate::{
 /// The role of a proxy's pod. The token of the proxy proves pod, uid and `ServiceAccount`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// A pod of the fleet of this gateway, which may be gone, or one that sends what a claim of the fleet has.
+    /// A pod of the fleet of this gateway, which may be gone, or a pod that drains a claim of the fleet.
     Gateway(ObjectKey),
     /// A pod with a sidecar. Whether a forward selects the pod does not matter: a proxy whose forwards are gone must
     /// learn that.

@@ -15,8 +15,8 @@ pub struct Changes {
     pub agents: BTreeSet<ObjectKey>,
     /// The gateways that these agents name or named.
     pub agents_at: BTreeSet<ObjectKey>,
-    /// Those of them that as many agents name as a gateway takes, or more, or that have a bound for each namespace: which
-    /// ones they take may have changed.
+    /// The gateways among `agents_at` that have their maximum of agents or more, or a bound for each namespace: the
+    /// choice of agents that they take may have changed.
     pub crowded: BTreeSet<ObjectKey>,
     /// Gateways whose spec changed.
     pub gateways: BTreeSet<ObjectKey>,
@@ -26,13 +26,13 @@ pub struct Changes {
     pub endpoints: BTreeSet<ObjectKey>,
     /// Services whose endpoints without a pod changed.
     pub podless: BTreeSet<ObjectKey>,
-    /// Gateways whose fleet is reached in another way, or runs on other nodes.
+    /// Gateways whose fleet is reached differently, or runs on other nodes.
     pub reach: BTreeSet<ObjectKey>,
-    /// Those of them whose Services in front changed.
+    /// The gateways among `reach` whose Services in front changed.
     pub fronts: BTreeSet<ObjectKey>,
-    /// Gateways with tunnels that have other ready pods.
+    /// Gateways with tunnels whose ready pods changed.
     pub peers: BTreeSet<ObjectKey>,
-    /// Pods with a sidecar that have another address, or came or went.
+    /// Pods with a sidecar whose address changed, or that were added or removed.
     pub sidecar_pods: BTreeSet<ObjectKey>,
     /// Pods whose existence, labels, app ports, injection or deletion changed.
     pub pods: BTreeSet<ObjectKey>,

@@ -33,7 +33,7 @@ impl ChildKind {
         Self::Service,
     ];
 
-    /// The kinds of a gateway's children, in the same order: of the two workloads that of its fleet.
+    /// The kinds of a gateway's children, in the same order, with only the workload of its fleet.
     pub fn of_gateway(gateway: &ForwardGateway) -> impl Iterator<Item = Self> {
         let fleet = Self::of_fleet(gateway);
         let is_its = move |kind: &Self| *kind == fleet || !matches!(kind, Self::Deployment | Self::StatefulSet);

@@ -60,7 +60,7 @@ fn is_own_error(end: &ContainerStateTerminated) -> bool {
     end.exit_code != 0 && !KILLED.contains(&end.exit_code) && end.reason.as_deref() == Some("Error")
 }
 
-/// Whether a container ran for so long that it did not fail at its start.
+/// Whether a container ran long enough not to have failed at its start.
 fn is_long(end: &ContainerStateTerminated) -> bool {
     let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
     second(&end.started_at).zip(second(&end.finished_at)).is_some_and(|(start, end)| end - start > LONGEST_START)

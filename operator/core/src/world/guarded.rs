@@ -1,6 +1,5 @@
 //! Objects of the API server that this operator may be unable to read. Unlike the guard of the client library, this one
-//! keeps the controller class: an object of another class is left to its operator, also if this operator cannot read
-//! it.
+//! keeps the controller class: an object of another class is left to its operator even if this operator cannot read it.
 
 use std::borrow::Cow;
 

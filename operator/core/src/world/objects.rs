@@ -43,13 +43,13 @@ pub enum Object {
     Deployment(ObjectKey, FleetState),
     /// The `StatefulSet` of a gateway with `spec.durability`.
     StatefulSet(ObjectKey, FleetState),
-    /// The claim of a pod of such a gateway.
+    /// The claim of a pod of such a `StatefulSet`.
     Claim(ObjectKey, ClaimState),
-    /// A Job that sends what a claim has.
+    /// A Job that sends the messages on a claim.
     Drainer(ObjectKey, DrainerState),
     /// An autoscaler that the operator created.
     Scaler(ObjectKey, Box<AutoscalerState>),
-    /// A child of a gateway of which nothing but the mark matters.
+    /// A child of a gateway, of which only the mark matters.
     Child(ChildKind, ObjectKey, Mark),
 }
 
@@ -142,7 +142,7 @@ pub struct PodInfo {
     pub ready: bool,
     /// Name of the gateway, by the pod's label.
     pub gateway: Option<String>,
-    /// Name of the gateway of whose claims the pod sends one, by the pod's label.
+    /// Name of the gateway whose claim the pod drains, by the pod's label.
     pub drains: Option<String>,
     /// Why injection failed or ignored an annotation.
     pub problem: Option<String>,
@@ -152,15 +152,15 @@ pub struct PodInfo {
     pub replica_set: Option<String>,
     /// Deletion cost (proxy pods).
     pub cost: Cost,
-    /// How the pod gets on if it drains a claim (proxy pods).
+    /// The state of a pod that drains a claim (proxy pods).
     pub drain: Drain,
-    /// What keeps a pod of a fleet from being started (proxy pods).
+    /// What keeps a pod of a fleet from starting (proxy pods).
     pub hold: Hold,
     /// An app container in a crash loop (proxy pods).
     pub crash_loop: Option<CrashLoop>,
     /// Name of the `ServiceAccount` (proxy pods).
     pub service_account: String,
-    /// The IP address that a container of the pod is told, of the cluster's first family (proxy pods).
+    /// The IP address that the downward API gives containers, of the cluster's first family (proxy pods).
     pub ip: Option<IpAddr>,
     /// IP addresses of the pod (proxy pods).
     pub ips: BTreeSet<IpAddr>,
@@ -195,40 +195,41 @@ pub struct FleetState {
     pub replicas: i32,
     /// Number of ready pods.
     pub ready: i32,
-    /// Number of pods of the newest template, of a `StatefulSet`. A Deployment says itself when its rollout has stopped.
+    /// Number of pods of the newest template, for a `StatefulSet`. A Deployment reports on its own when its rollout has
+    /// stopped.
     pub updated: Option<i32>,
-    /// Number of pods that there should be.
+    /// The desired number of pods.
     pub wanted: i32,
-    /// Ordinal of the first pod. The operator sets none, but others may.
+    /// Ordinal of the first pod. The operator does not set one, but others may.
     pub first: i32,
     /// Generation of the spec.
     pub generation: Option<i64>,
-    /// The status is that of this generation.
+    /// Whether the status belongs to this generation.
     pub is_observed: bool,
     /// The fields of the workload that this operator manages.
     pub mark: Mark,
     /// Image of the proxies, by the pod template.
     pub image: String,
-    /// What the pods are made of.
+    /// The revision of the pods.
     pub revision: Revision,
-    /// How far the last rollout is.
+    /// The progress of the last rollout.
     pub rollout: Progress,
 }
 
 impl FleetState {
-    /// Whether there should be a pod of this ordinal.
+    /// Whether the fleet should have a pod of this ordinal.
     #[must_use]
     pub fn has_ordinal(&self, ordinal: i32) -> bool {
         (self.first..self.first.saturating_add(self.wanted)).contains(&ordinal)
     }
 }
 
-/// What the pods of a fleet are made of, as fingerprints. An empty fingerprint is unknown.
+/// What determines the pods of a fleet, as fingerprints. An empty fingerprint is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
-    /// What the installation writes into the pods.
+    /// What the installation sets in the pods.
     pub installation: String,
-    /// What the gateway asks for in its pods.
+    /// What the gateway sets in the pods.
     pub gateway: String,
 }
 
@@ -247,7 +248,7 @@ pub struct ClaimState {
     pub leaving: bool,
 }
 
-/// A Job that sends what a claim has.
+/// A Job that sends the messages on a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DrainerState {
     /// Name of the gateway.
@@ -256,53 +257,53 @@ pub struct DrainerState {
     pub ordinal: i32,
     /// UID.
     pub uid: String,
-    /// The claim, the `StatefulSet` and the generation for which the Job was made; empty if unknown.
+    /// The claim, `StatefulSet` and generation for which the Job was made; empty if unknown.
     pub drained_for: String,
-    /// How far the Job is.
+    /// The stage of the Job.
     pub stage: Stage,
     /// The Job is being deleted.
     pub leaving: bool,
 }
 
-/// How far a Job is.
+/// The stage of a Job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// It has a pod, or will have one.
+    /// The Job has a pod, or will have one.
     #[default]
     Begun,
-    /// It has begun, and has no pod.
+    /// The Job has started, but has no pod.
     LacksPod,
-    /// It has succeeded: the sinks have everything.
+    /// The Job has succeeded: the sinks have everything.
     Succeeded,
-    /// It was given up, as a policy of the cluster may decide.
+    /// The Job was given up, as a policy of the cluster may decide.
     GivenUp,
 }
 
-/// How a drainer gets on, the worst last.
+/// The state of a drainer; the worst comes last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
     /// It sends, waits for a sink, or is about to start.
     #[default]
     Runs,
-    /// The API server refuses its Job, or to delete its claim.
+    /// The API server refuses the Job, or the deletion of its claim.
     Refused,
     /// The Job has no pod.
     NoPod,
-    /// No node runs its pod.
+    /// No node can run its pod.
     Unschedulable,
-    /// It has ended with an error, and is started again and again.
+    /// Its pod has failed, and is restarted again and again.
     Failed,
 }
 
 impl Drain {
-    /// Whether it will not succeed by waiting.
+    /// Whether waiting will not make it succeed.
     #[must_use]
     pub const fn is_stuck(self) -> bool {
         matches!(self, Self::Unschedulable | Self::Failed)
     }
 }
 
-/// How far the rollout of a fleet is.
+/// The progress of a fleet's rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Progress {
     /// Every pod is new and ready.
@@ -312,20 +313,20 @@ pub enum Progress {
     Unready,
     /// New pods are replacing old ones.
     Running,
-    /// New pods should replace old ones and do not: the Deployment has exceeded its progress deadline, or is paused. A
-    /// `StatefulSet` never says so.
+    /// New pods should replace old ones but do not: the Deployment has exceeded its progress deadline, or is paused. A
+    /// `StatefulSet` never reports that.
     Stopped,
 }
 
-/// What keeps the containers of a pod from being started.
+/// What keeps the containers of a pod from starting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hold {
-    /// Nothing that the pod tells.
+    /// Nothing that the pod reports.
     #[default]
     None,
-    /// No node can run it, in the words of the scheduler.
+    /// No node can run the pod; the text is the scheduler's.
     Unschedulable(String),
-    /// Its node is not ready for its containers: a volume is not mounted yet, or there is no network.
+    /// The node is not ready for the containers: a volume is not mounted yet, or there is no network.
     Unprepared,
 }
 

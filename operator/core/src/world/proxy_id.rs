@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::world::ObjectKey;
 
-/// Identity of a proxy: what a stream belongs to, and what a report is of. Every proxy of a cluster is in a pod today; code that
-/// needs the pod asks for it.
+/// Identity of a proxy: streams and reports belong to it. Today every proxy of a cluster runs in a pod; code that needs
+/// the pod asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProxyId {
     /// The proxy of a pod.

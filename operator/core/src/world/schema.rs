@@ -27,7 +27,7 @@ pub struct Lack {
 /// Fields of `spec` that the API server drops from manifests, by kind.
 pub type Dropped = BTreeMap<String, Vec<String>>;
 
-/// What of these comparisons objects report.
+/// The part of these comparisons that objects report.
 #[must_use]
 pub fn dropped(lacks: &[Lack]) -> Dropped {
     let of_spec = |lack: &Lack| -> Vec<String> {

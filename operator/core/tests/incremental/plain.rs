@@ -1,13 +1,13 @@
-//! What of a translation does not depend on earlier ones.
+//! The parts of a translation that do not depend on earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::{Group, Outcome, Translation, Translator};
 use proxy_api::{Configuration, FLEET, FRONTS, PROTECTED, Target};
 
-/// The configurations of the present translation without the listeners that run only in their last good version, and those
-/// of a translation of the whole world. If there are such listeners, both are without the sidecars of gateways: agents may
-/// reach some of them for such a listener alone.
+/// The configurations of the present translation without the listeners that run only in their last good version, and
+/// those of a translation of the whole world. If there are such listeners, both lack the sidecars of gateways: agents
+/// may reach some sidecars only for such a listener.
 pub(crate) fn comparable(
     now: &Translation,
     whole: &Translation,
@@ -23,7 +23,7 @@ pub(crate) fn comparable(
     both
 }
 
-/// A configuration without the listeners that run only in their last good version, and what these use.
+/// A configuration without the listeners that run only in their last good version, and without what these use.
 fn plain(configuration: &Configuration, translator: &Translator) -> Configuration {
     let mut plain = configuration.clone();
     plain.listeners.retain(|id, offer| {

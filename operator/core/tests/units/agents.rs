@@ -1,5 +1,5 @@
-//! The agents of a laptop: when they are published, that each update of them leads to the whole, and what of them a
-//! listener in its last good version may still use.
+//! The agents of a laptop: when they are published, that each update leads to the whole, and which of them a listener
+//! in its last good version may still use.
 
 use std::collections::BTreeMap;
 

@@ -173,7 +173,7 @@ fn proxies_know_no_more_peers_than_they_read() {
     assert_eq!(peers(&scene).len(), MAX_PEERS);
 }
 
-/// What is written about one agent.
+/// The writes for one agent.
 pub(crate) fn written(agents: &mut Agents, scene: &Scene, name: &str, now: Duration) -> Option<StatusWrite> {
     agents.look_at(&key(name));
     let effects: Vec<Effect> = agents.tick(&scene.view(), 1, now);
@@ -233,7 +233,7 @@ fn uids(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| format!("uid-{name}")).collect()
 }
 
-/// The watch shows what was written.
+/// The watch shows the written status.
 fn show(scene: &mut Scene, agents: &mut Agents, write: &StatusWrite, version: &str, now: Duration) {
     scene.show(write, version);
     agents.written(&write.subject, Some(version), false, now);
@@ -282,7 +282,7 @@ fn the_status_follows_the_secret_and_the_reports_of_the_proxies_of_the_gateway()
     assert_eq!(write.status["instances"], Value::Null);
 }
 
-/// What is told of the agent `home`, as whether it is a warning and the reason, and what is written about it.
+/// The events about the agent `home`, each as whether it is a warning and its reason, and its written status.
 fn told(agents: &mut Agents, scene: &Scene, now: Duration) -> (Vec<(bool, String)>, StatusWrite) {
     agents.look_at(&key("home"));
     let effects = agents.tick(&scene.view(), 1, now);

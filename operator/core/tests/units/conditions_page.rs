@@ -16,7 +16,7 @@ use serde_json::json;
 const PAGE: &str = include_str!("../../../../docs/conditions.md");
 const REMEDIES: &str = include_str!("../../../../docs/troubleshooting.md");
 
-/// Reasons that need nobody.
+/// Reasons that need no person.
 const FINE: [&str; 15] = [
     "Accepted",
     "BackendsHealthy",

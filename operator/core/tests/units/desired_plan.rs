@@ -271,7 +271,7 @@ fn the_deployment_says_what_its_pods_are_made_of() {
     let both = json!({INSTALLATION_REVISION: made.installation, GATEWAY_REVISION: made.gateway});
     assert_eq!(marks(&current, &Found::new()), both);
     assert_eq!(marks(&current, &older_fleet(&json!({INSTALLATION_REVISION: "old"}))), both);
-    // The pods of a fleet that is older than the marks are those of an unknown installation.
+    // The pods of a fleet that is older than the annotations belong to an unknown installation.
     let kept = Desired { keeps_pods: true, ..current };
     assert_eq!(marks(&kept, &older_fleet(&json!(null))), json!({GATEWAY_REVISION: made.gateway}));
     assert_eq!(marks(&kept, &Found::new()), both, "a new fleet has nothing to keep");

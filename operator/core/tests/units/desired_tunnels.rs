@@ -1,4 +1,4 @@
-//! What the children of a gateway have for agents.
+//! The parts of a gateway's children for agents.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn container(spec: &Value) -> Value {
     deployment["spec"]["template"]["spec"]["containers"][0].clone()
 }
 
-/// The variables of the proxy that are for tunnels.
+/// The proxy's variables for tunnels.
 fn variables(spec: &Value) -> Vec<Value> {
     let names = ["PORTLANE_TUNNEL_ADDRESS", "PORTLANE_POD_UID", "PORTLANE_MAX_AGENTS"];
     let all = container(spec)["env"].as_array().expect("variables").clone();

@@ -1,4 +1,4 @@
-//! How agents of a cluster enrol: what their Secrets offer, who gets a certificate, and when Secrets are looked at.
+//! Enrolment of agents in a cluster: what their Secrets offer, who gets a certificate, and when Secrets are checked.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ fn token(number: u8) -> Token {
     Token::new([number; 32])
 }
 
-/// What the Secret holds after an offer that is written.
+/// The contents of the Secret after an offer that is written.
 fn written(kept: &Kept, wanted: &Wanted, number: u8, now: u64) -> Kept {
     offer(kept, wanted, print("root"), &token(number), now).write.expect("something to write")
 }
@@ -183,7 +183,7 @@ fn a_join_string_is_replaced_when_it_expires_or_leads_elsewhere_or_is_damaged() 
     scene.see(gateway(&json!({"tunnels": {"advertise": ["b.example.org:1"]}})));
     let moved = written(&kept, &home(&scene), 6, NOW);
     assert_eq!(join(&moved).addresses()[0].to_string(), "b.example.org:1");
-    // Both tokens count, and together they enrol one instance.
+    // Both tokens are valid, and together they enrol one instance.
     let (ledger, _) = redeem(&moved.ledger, &home(&scene), &token(1), &print("key"), NOW).expect("granted");
     let ledger = ledger.expect("it is remembered");
     let second = redeem(&ledger, &home(&scene), &token(6), &print("other key"), NOW).expect_err("used up");
@@ -240,7 +240,7 @@ fn a_gateway_without_an_address_is_a_failure_that_keeps_the_join_string() {
     assert!(offer.enrolment.failure.is_some_and(|why| why.contains("nowhere")));
 }
 
-/// What becomes of a request at the proxy `p1`.
+/// The outcome of a request at the proxy `p1`.
 fn judged(scene: &Scene, applicant: &Applicant) -> Result<Case, SignRefusal> {
     let proxy = Proxy { pod: &key("p1"), uid: UID, service_account: "edge" };
     let judged = judge(&scene.cache, proxy, applicant, None)?;
@@ -277,7 +277,7 @@ fn a_proxy_of_a_gateway_with_tunnels_is_an_endpoint_by_the_uid_of_its_pod() {
     let at_gateway = Applicant::Sidecar { gateway: "uid-edge".to_owned() };
     assert!(detail(judged(&scene, &at_gateway)).contains("no spec.tunnels"));
     scene.see(gateway(&json!({"tunnels": {}})));
-    assert!(detail(judged(&scene, &at_gateway)).contains("is no sidecar"));
+    assert!(detail(judged(&scene, &at_gateway)).contains("is not a sidecar"));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_client_without_a_certificate_does_not_hear_which_agents_there_are() {
     assert!(judged(&scene, &Applicant::Unknown).is_err());
 }
 
-/// The agents whose Secrets are looked at.
+/// The agents whose Secrets are checked.
 fn looked(enrolments: &mut Enrolments, scene: &Scene, now: Duration) -> Vec<Wanted> {
     let wanted = |effect| match effect {
         Effect::OfferEnrolment(wanted) => *wanted,

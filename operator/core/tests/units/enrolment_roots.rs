@@ -1,4 +1,4 @@
-//! What the roots of gateways have to do with each other.
+//! How the roots of gateways affect each other.
 
 use std::time::Duration;
 

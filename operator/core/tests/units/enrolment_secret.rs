@@ -1,4 +1,4 @@
-//! The Secret of an agent: whose it is, and what it holds.
+//! The Secret of an agent: its owner and its contents.
 
 use k8s_openapi::ByteString;
 use operator_core::{

@@ -49,7 +49,7 @@ impl Followed {
         self.translator.update(&self.world, changes, &version);
     }
 
-    /// The gateway allows these networks from now on.
+    /// From now on, the gateway allows these networks.
     fn allow(&mut self, cidrs: &[&str]) {
         let gateway = self.world.gateways.get_mut(&edge()).expect("the gateway");
         let allowed = gateway.spec.allowed_forwards.as_mut().expect("it admits every namespace");
@@ -57,7 +57,7 @@ impl Followed {
         self.update(&Changes { gateways: [edge()].into(), ..Changes::default() });
     }
 
-    /// The fleet is reached in this way from now on.
+    /// From now on, the fleet has this reach.
     fn reach(&mut self, reach: Reach) {
         self.world.reach.insert(edge(), reach);
         self.update(&Changes { reach: [edge()].into(), fronts: [edge()].into(), ..Changes::default() });

@@ -1,4 +1,4 @@
-//! What one proxy, or one namespace, can make the operator keep and do.
+//! What one proxy, or one namespace, can make the operator store and do.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn revision() -> Revision {
     Revision("r".to_owned())
 }
 
-/// A report that these listeners fail with a message of so many bytes.
+/// A report that these listeners fail, with messages of this many bytes.
 fn failed(listeners: impl IntoIterator<Item = usize>, bytes: usize) -> ReportPart {
     let failure = || Failure { reason: FailureReason::BindFailed, message: "m".repeat(bytes), serving: None };
     let report = || ListenerReport {
@@ -65,7 +65,7 @@ fn messages_of_failures_have_a_budget_for_each_proxy_and_no_failure_is_lost() {
     let whole = kept.iter().filter(|message| message.len() == 1024).count();
     assert_eq!(whole, FAILURE_TEXTS / 1024);
     assert!(kept.iter().all(|message| message.len() == 1024 || message.contains("see the log of the proxy")));
-    // Other messages take the place of those before them, and a complete report begins again.
+    // Other messages replace the earlier ones, and a complete report starts over.
     proxies.reported(&proxy("p"), failed(0..200, 1), true);
     proxies.reported(&proxy("p"), failed(0..2, 1024), true);
     assert_eq!(messages(&proxies, 2).concat().len(), 2048);
@@ -144,7 +144,7 @@ fn pod(labels: &[(&str, &str)], service_account: &str) -> PodInfo {
     }
 }
 
-/// What the pod `p` is, whose token is of the `ServiceAccount` of its spec, or of another one.
+/// The role of the pod `p`, whose token belongs to the `ServiceAccount` of its spec, or to another one.
 fn carrier(labels: &[(&str, &str)], service_account: &str, claimed: &str) -> Carrier {
     let proxies = Source { kind: Kind::ProxyPods, namespace: None };
     let mut cache = Cache::new(World::default(), [proxies.clone()]);

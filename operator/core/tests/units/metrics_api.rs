@@ -146,14 +146,14 @@ const BEGAN: u64 = 100_000;
 /// Long after that.
 const LATER: u64 = BEGAN + 1_000_000;
 
-/// The ready pods of a fleet, and what their proxies said to the leader.
+/// The ready pods of a fleet, and the reports of their proxies to the leader.
 struct Fleet {
     pods: BTreeMap<ObjectKey, PodInfo>,
     proxies: Proxies,
 }
 
 impl Fleet {
-    /// Every proxy has a stream, and has not said anything.
+    /// Every proxy has a stream, but has not reported yet.
     fn new(names: &[&str]) -> Self {
         let pods = names.iter().map(|name| (key(name), fleet_pod(name, true))).collect();
         let mut proxies = Proxies::default();
@@ -181,7 +181,7 @@ impl Fleet {
         self.proxies.loads_of(&self.pods, (PodMetric::Connections, forward), (ms(BEGAN), ms(millis)))
     }
 
-    /// What an HPA is told at this time.
+    /// What an HPA gets at this time.
     fn told(&self, millis: u64) -> Result<Vec<(String, u64)>, Unheard> {
         self.asked(None, millis)
     }
@@ -211,7 +211,7 @@ fn a_proxy_that_is_back_has_its_load_of_before_until_it_reports() {
     fleet.proxies.ended(&proxy("full"), ms(LATER));
     fleet.proxies.connected(&proxy("full"));
     assert_eq!(value(&fleet, 59_999), full(300), "the proxy is silent");
-    // A stream that ends before a load was reported is no news.
+    // A stream that ends before a load was reported changes nothing.
     fleet.proxies.ended(&proxy("full"), ms(LATER + 50_000));
     fleet.proxies.connected(&proxy("full"));
     assert_eq!(value(&fleet, 60_000), Some(("idle-1".to_owned(), 0)));

@@ -1,4 +1,4 @@
-//! What the Deployment or `StatefulSet` of a gateway, its claims and its drainers say.
+//! What is read of a gateway's Deployment or `StatefulSet`, its claims and its drainers.
 
 use operator_core::world::{
     objects::{ClaimState, Drain, DrainerState, FleetState, Hold, Object, Progress, Revision, Stage},
@@ -12,7 +12,7 @@ fn fleet(deployment: Value) -> FleetState {
     state
 }
 
-/// How far a rollout of three replicas in the second generation is.
+/// The progress of a rollout of three replicas in the second generation.
 fn rollout(status: &Value) -> Progress {
     let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "proxy", "image": "proxy:1"}]}});
     let spec = json!({"replicas": 3, "selector": {}, "template": pod});

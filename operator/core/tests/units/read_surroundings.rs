@@ -1,4 +1,4 @@
-//! What is read of pods, Services and slices about where a fleet is, and what is a pod.
+//! What pods, Services and slices say about where a fleet is, and what counts as a pod.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

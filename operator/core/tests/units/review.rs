@@ -22,7 +22,7 @@ fn counted(value: &Value) -> (usize, usize) {
     inner.into_iter().map(counted).fold((own, 1), |all, more| (all.0 + more.0, all.1 + more.1))
 }
 
-/// The review of a pod with so many variables, whose fields a manager owns, as an API server sends it.
+/// The review of a pod with this many variables, whose fields a manager owns, as an API server sends it.
 fn review(variables: usize) -> Value {
     let names = || (0..variables).map(|number| format!("VARIABLE_{number}"));
     let env: Vec<Value> = names().map(|name| json!({"name": name, "value": "{\"a\":[1,2],\"b\":\"\\\"\"}"})).collect();
@@ -66,7 +66,7 @@ fn a_review_of_many_small_objects_or_values_may_not_be_parsed() {
     for item in ["[[0]],", "{},", r#"{"a":{"b":[]}},"#, "0 , "] {
         let bomb = of(item, (8 << 20) / item.len());
         assert!(!Weight::of(bomb.as_bytes()).is_within(HEAVIEST), "{item}");
-        // Also if the text is cut before its end.
+        // Even if the text is cut before its end.
         assert!(!Weight::of(&bomb.as_bytes()[..bomb.len() - 3]).is_within(HEAVIEST), "{item}");
     }
 }

@@ -23,7 +23,7 @@ use crate::scene::{
     Scene, deployment, forward, gateway, key, ms, scaler, side, unreadable_forward, unreadable_gateway,
 };
 
-/// What one tick does, in words that can be compared.
+/// The effects of one tick, in words that can be compared.
 #[derive(Debug, PartialEq)]
 enum Did {
     Applied(Subject, Scaler),
@@ -53,7 +53,7 @@ fn is_silent(did: &(Vec<Did>, Vec<Subject>)) -> bool {
     did.0.is_empty() && did.1.is_empty()
 }
 
-/// The end of what was applied.
+/// The result of applying.
 fn end(autoscalers: &mut Autoscalers, did: (Vec<Did>, Vec<Subject>), result: &Result<(), NoScaler>, now: Duration) {
     for did in did.0 {
         if let Did::Applied(subject, scaler) = did {

@@ -58,7 +58,7 @@ impl Desk {
         Self { scene, gateways, trusted, version: 1 }
     }
 
-    /// One whose children were applied at this time, and whose status was written then.
+    /// A desk whose children were applied at this time, and whose status was written then.
     fn applied_at(millis: u64) -> Self {
         let mut desk = Self::new();
         let effects = desk.at(millis);

@@ -26,7 +26,7 @@ struct Yard {
 }
 
 impl Yard {
-    /// A fleet that shall have so many pods, and claims of these ordinals, without pods.
+    /// A fleet that should have this many pods, and claims of these ordinals, without pods.
     fn new(wanted: i32, claims: &[i32]) -> Self {
         let mut scene = Scene::new();
         scene.see(asking(0));
@@ -71,7 +71,7 @@ impl Yard {
         self.scene.see(Object::Drainer(job(ordinal), drainer));
     }
 
-    /// How the drainer of this ordinal gets on, by its pod.
+    /// The state of this ordinal's drainer, from its pod.
     fn drains(&mut self, ordinal: i32, drain: Drain) -> News {
         let job = job(ordinal).name;
         let name = format!("{job}-x7k2p");
@@ -90,7 +90,7 @@ impl Yard {
         Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned(), since: 0 }
     }
 
-    /// The writes that are due, after the time in which an earlier write would have shown.
+    /// The due writes, after the time in which an earlier write would have shown.
     fn steps(&mut self) -> Vec<String> {
         self.now += ms(10_000);
         self.at_once()
@@ -102,7 +102,7 @@ impl Yard {
     }
 }
 
-/// The gateway, which asks for so many pods.
+/// The gateway, which asks for this many pods.
 fn asking(replicas: i32) -> Object {
     gateway(&json!({"replicas": replicas, "durability": {"volumeClaim": {"size": "1Gi"}}}))
 }
@@ -224,7 +224,7 @@ fn a_fleet_that_grows_again_keeps_its_claims_and_what_they_got_meanwhile() {
         yard.scale(3, 2);
         assert_eq!(yard.steps(), ["stop edge-drain-1"]);
     }
-    // Nobody has seen the fleet grow and shrink again.
+    // The watches did not show that the fleet grew and shrank again.
     let mut yard = Yard::new(1, &[0, 1]);
     yard.job(1, 1, true);
     yard.scale(1, 3);
@@ -293,7 +293,7 @@ fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
     };
     assert!(refused(&mut yard, 1, Err("it exists")) && refused(&mut yard, 5, Err("exceeded quota")));
     assert!(!refused(&mut yard, 5, Err("exceeded quota")), "nothing is new");
-    let message = is(&yard, "DrainRefused", "messages-edge-5: cannot make the Job edge-drain-5");
+    let message = is(&yard, "DrainRefused", "messages-edge-5: cannot create the Job edge-drain-5");
     assert!(message.ends_with("exceeded quota"), "the first Job is there at last: {message}");
     assert!(refused(&mut yard, 5, Ok(())));
     is(&yard, "Draining", all);

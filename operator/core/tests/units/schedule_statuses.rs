@@ -33,7 +33,7 @@ impl Desk {
         Self { scene, statuses: Statuses::new(ms(0)), version: 1 }
     }
 
-    /// What the driver does at this time: it moves what has come due, and evaluates if that is due.
+    /// The driver's work at this time: it moves what has come due, and evaluates if that is due.
     fn at(&mut self, millis: u64) -> Vec<Effect> {
         self.at_most(millis, 9)
     }
@@ -72,7 +72,7 @@ impl Desk {
         self.statuses.reported((&proxy(pod), group), BTreeSet::new(), whole, ms(millis));
     }
 
-    /// Evaluates and writes; gives what the status says of `Programmed`, empty if nothing is written.
+    /// Evaluates and writes; returns what the status says about `Programmed`, empty if nothing is written.
     fn step(&mut self, name: &str, millis: u64) -> (String, String) {
         let effects = self.look(name, millis);
         self.write(&effects, millis);
@@ -283,7 +283,7 @@ fn a_forward_that_is_evaluated_30_s_after_its_last_write_has_its_counts_written(
     assert_eq!(desk.step("web", 1000), pair("True", "Programmed"));
     desk.at(1010);
     desk.scene.see(Object::ProxyPod(key("p2"), fleet_pod("p2", true)));
-    // No refresh comes in between: the evaluation alone decides.
+    // No refresh happens in between: only the evaluation decides.
     desk.statuses.look_at(keys(&["web"]), ms(31_000));
     let effects = desk.statuses.evaluate(&desk.scene.view(), &unscaled, 1, ms(31_000));
     assert_eq!(writes(&effects).len(), 1);

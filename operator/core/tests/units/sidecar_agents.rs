@@ -1,4 +1,5 @@
-//! Sidecars with backends that agents reach: which agents they hear of, which gateways hear of them, and who signs for them.
+//! Sidecars with backends behind agents: which agents they receive, which gateways receive them, and who signs for
+//! them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,7 @@ fn app(scene: &mut Scene, name: &str, created: u64, end: u8) -> News {
     scene.see(proxied(name, created, end, |pod| pod))
 }
 
-/// How the watch of pods with a proxy shows the pod, with a change.
+/// The pod as the watch of pods with a proxy shows it, with a change.
 fn proxied(name: &str, created: u64, end: u8, change: impl FnOnce(PodInfo) -> PodInfo) -> Object {
     let ip = IpAddr::from([10, 0, 0, end]);
     let ips = BTreeSet::from([ip]);
@@ -49,8 +50,8 @@ fn scene() -> Scene {
     scene
 }
 
-/// The sidecars in the configuration of `edge`, as addresses with the agents that hear of them, after every configuration
-/// is compared with a translation of the whole world.
+/// The sidecars in the configuration of `edge`, as addresses with the agents that are told of them, after every
+/// configuration is compared with a translation of the whole world.
 fn named(scene: &Scene) -> Vec<(String, Vec<String>)> {
     let (now, whole) = (scene.translator.translation(), translate(&scene.cache.world));
     assert_eq!(now.configurations, whole.configurations);
@@ -68,7 +69,7 @@ fn of_home(addresses: &[&str]) -> Vec<(String, Vec<String>)> {
     addresses.iter().map(|address| ((*address).to_owned(), vec!["uid-home".to_owned()])).collect()
 }
 
-/// The agents that the sidecar of `a` hears of.
+/// The agents in the configuration of the sidecar of `a`.
 fn met(scene: &Scene) -> Vec<Agent> {
     let group = scene.translator.group_of(&key("a")).expect("the forward selects the pod");
     let snapshot = scene.translator.snapshot(group).expect("the group runs something");
@@ -152,12 +153,12 @@ fn accepted(write: &StatusWrite) -> String {
     accepted["message"].as_str().expect("words").to_owned()
 }
 
-/// What the status of the agent says.
+/// The message in the status of the agent.
 fn said_of_home(scene: &Scene) -> String {
     accepted(&written(&mut Agents::new(ms(0)), scene, "home", ms(0)).expect("a write"))
 }
 
-/// What the status of the forward says.
+/// The message in the status of the forward.
 fn said_of_db(scene: &Scene) -> String {
     let mut statuses = Statuses::new(ms(0));
     let mut at = |millis: u64| {
@@ -242,7 +243,7 @@ fn a_pod_whose_app_has_the_port_of_sidecars_is_named_to_nobody_and_the_forward_w
     assert!(warnings.iter().any(|it| it.contains(&format!("{SIDECAR_TUNNEL_PORT}/TCP"))), "{warnings:?}");
 }
 
-/// What becomes of a request of the sidecar of `a`.
+/// The outcome of a request by the sidecar of `a`.
 fn judged(scene: &Scene, applicant: &Applicant) -> Result<(String, Case), (SignReason, String)> {
     let proxy = Proxy { pod: &key("a"), uid: "uid-a", service_account: "" };
     let group = scene.fleets.group_of(&key("a"), &scene.translator);

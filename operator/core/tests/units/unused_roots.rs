@@ -1,4 +1,4 @@
-//! Which roots of gateways go, and when the leader looks for them.
+//! Which roots of gateways are removed, and when the leader looks for them.
 
 use operator_core::{
     enrolment::{Looked, Unused},
@@ -17,7 +17,7 @@ fn look(unused: &Unused, used: &[&str], now: u64) -> Option<Looked> {
     unused.look(KEYS.into_iter(), |gateway_uid| used.contains(&gateway_uid), now)
 }
 
-/// What is noted after looks on these days, of which none removes a root. `uid-b` is in use.
+/// What is recorded after looks on these days, none of which removes a root. `uid-b` is in use.
 fn noted(days: impl Iterator<Item = u64>) -> Unused {
     let mut unused = Unused::default();
     for day in days {

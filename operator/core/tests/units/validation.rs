@@ -1,4 +1,4 @@
-//! Which objects are refused by themselves: each rule at its bound.
+//! Which objects are refused on their own: each rule at its bound.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
 
 use crds::PortForward;
@@ -10,7 +10,7 @@ fn forward(spec: &Value) -> PortForward {
     serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec})).expect("a forward")
 }
 
-/// The fields in which something cannot be.
+/// The fields that are refused.
 fn fields(spec: &Value) -> Vec<String> {
     match validate(&forward(spec)) {
         Ok(_) => Vec::new(),

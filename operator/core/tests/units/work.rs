@@ -75,7 +75,7 @@ impl Scene {
         self.update(&Changes { pods: BTreeSet::from([key(name)]), ..Changes::default() })
     }
 
-    /// So many forwards in the gateway `edge`.
+    /// This many forwards in the gateway `edge`.
     fn in_gateway(count: u32, spec: &Value, listener: impl Fn(u32) -> Value) -> Self {
         let mut scene = Self::default();
         let metadata = json!({"name": "edge", "namespace": "ns"});
@@ -92,7 +92,7 @@ fn in_edge(at: u32, listener: &Value) -> PortForward {
     forward(&format!("f{at:05}"), &json!({"gateway": {"name": "edge"}}), listener, at)
 }
 
-/// So many forwards as `portlane validate` sees them: each with a pod that has the labels of its selector.
+/// This many forwards as `portlane validate` sees them: each with a pod that has the labels of its selector.
 fn validated(count: u32, labels: impl Fn(u32) -> Value) -> Work {
     let mut scene = Scene::default();
     for at in 0..count {
@@ -128,7 +128,7 @@ fn forwards_with_one_selector_are_validated_with_as_much_work_as_with_many() {
     assert!(distinct.selectors <= 2 * u64::from(count), "{distinct:?}");
 }
 
-/// So many forwards that all select the pods `a` and `b`.
+/// This many forwards that all select the pods `a` and `b`.
 fn on_one_pod(count: u32) -> Scene {
     let mut scene = Scene::default();
     for at in 0..count {

@@ -1,4 +1,4 @@
-//! Requests with a driver and proxies that are played by the test.
+//! Requests whose driver and proxies are played by the test.
 
 use operator_core::live_api::together::Forwards;
 use serde_json::{Value, json};

@@ -18,12 +18,12 @@ impl Room {
         Self(Arc::new(Semaphore::new(bytes >> 10)))
     }
 
-    /// Waits for room for so many bytes. Absent: the operator is shutting down.
+    /// Waits for room for this many bytes. Absent if the operator is shutting down.
     pub(super) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.0.clone().acquire_many_owned(kib(bytes)).await.ok()
     }
 
-    /// Waits for all the room of an answer that arrives in parts and should have so many bytes in total. Room taken
+    /// Waits for all the room of an answer that arrives in parts and should have this many bytes in total. Taking room
     /// part by part could deadlock: many streams would hold the room of their first parts, and wait for each other.
     pub(super) async fn share(&self, expected: usize) -> Option<Share> {
         let taken = self.take(expected).await?;
@@ -31,14 +31,14 @@ impl Room {
     }
 }
 
-/// Room for something that comes in parts.
+/// Room for something that arrives in parts.
 pub(super) struct Share {
     room: Room,
     taken: OwnedSemaphorePermit,
 }
 
 impl Share {
-    /// Grows the room to so many bytes in total, without waiting. Returns false if there is not enough room.
+    /// Grows the room to this many bytes in total, without waiting. Returns false if there is not enough room.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let has = u32::try_from(self.taken.num_permits()).unwrap_or(u32::MAX);
         let lacks = kib(bytes).saturating_sub(has);

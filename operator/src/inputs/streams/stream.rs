@@ -52,7 +52,7 @@ const MESSAGE: u32 = 20;
 /// Most snapshots in flight, which are sent and not reported yet. Beyond that, newer snapshots wait.
 const UNREPORTED: usize = 8;
 
-/// What the driver has an admitted stream follow.
+/// The inputs of an admitted stream, as set by the driver.
 pub(super) struct Following {
     pub(super) target: Target,
     pub(super) deltas: Arc<Deltas>,
@@ -83,7 +83,7 @@ impl Pace {
         self.bucket.wait(Self::rate(), self.started.elapsed())
     }
 
-    /// A message with so many listeners or sessions was read.
+    /// Records that a message with this many listeners or sessions was read.
     fn spend(&mut self, items: usize) {
         let tokens = MESSAGE.saturating_add(u32::try_from(items).unwrap_or(u32::MAX));
         self.bucket.spend(Self::rate(), tokens, self.started.elapsed());
@@ -193,7 +193,7 @@ impl Stream {
         }
     }
 
-    /// Passes a message to whom it concerns. Returns whether it was the proxy's last one.
+    /// Passes a message to its recipient. Returns whether it was the proxy's last one.
     async fn heard(
         &mut self,
         message: FromProxy,
@@ -312,7 +312,7 @@ impl Stream {
         self.send(frame(&message).map_err(|_| End::Garbage("a message cannot be encoded"))?).await
     }
 
-    /// Passes an ask to the proxy, if its asker still waits and the proxy does not have too many of them.
+    /// Passes a question to the proxy, if its asker still waits and the proxy does not have too many questions.
     async fn ask(&mut self, ask: Ask) -> Result<(), End> {
         let Some(inquiry) = self.pending.take(ask) else { return Ok(()) };
         let message = ToProxy { inquiry: Some(inquiry), ..ToProxy::default() };

@@ -1,4 +1,4 @@
-//! Watches of fleets, of the claims of their pods, and of the Jobs that drain claims: only objects of this operator.
+//! Watches fleets, the claims of their pods, and the Jobs that drain claims: only objects of this operator.
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},

@@ -1,5 +1,5 @@
-//! Watches of kinds that a cluster may lack: the Gateway API's `ReferenceGrant`, and `ForwardAgent`, which CRDs of an
-//! earlier release do not have.
+//! Watches kinds that a cluster may lack: the Gateway API's `ReferenceGrant`, and `ForwardAgent`, which the CRDs of
+//! earlier releases do not have.
 
 use crds::ForwardAgent;
 use kube::{

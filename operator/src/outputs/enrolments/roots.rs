@@ -1,8 +1,8 @@
-//! The roots of the tunnels, one for each gateway, in one Secret in the operator's namespace.
+//! The tunnel roots, one for each gateway, in one Secret in the operator's namespace.
 //!
-//! The leader makes the root of a gateway when it needs one and there is none. The Secret has the last word: who restores
-//! it restores the roots, and who removes a root has a new one made, which no agent trusts that enrolled before. The leader
-//! removes a root once nothing needs it any more.
+//! The leader creates the root of a gateway when it needs the root and there is none. The Secret is authoritative:
+//! restoring it restores the roots, and after a root is removed, a new one is created, which agents that enrolled
+//! before do not trust. The leader removes a root once nothing needs it any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ use tunnel_core::identity::ValidityError;
 
 use crate::outputs::deadline::{RequestError, answer};
 
-/// Why there is no root.
+/// Why no root can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     /// The Secret cannot be read or written.
@@ -36,7 +36,7 @@ pub enum RootError {
         /// Why the request failed.
         source: RequestError,
     },
-    /// The content of the Secret is something else.
+    /// The Secret does not hold a root.
     #[error(
         "{key} in Secret {name} does not hold the root of a gateway and its key: restore it, or remove it to have a new \
          root made, with which all agents of that gateway enrol again"
@@ -47,7 +47,7 @@ pub enum RootError {
         /// Key of the root.
         key: String,
     },
-    /// The root does not count now.
+    /// The root is not valid now.
     #[error(
         "the root of a gateway, {key} in Secret {name}, {why}: check the clock of the node, and if it is right, remove \
          it to have a new root made, with which all agents of that gateway enrol again"
@@ -67,7 +67,7 @@ pub enum RootError {
         most = ROOTS
     )]
     Full(String),
-    /// The namespace of the gateway has as many as it may have.
+    /// The namespace of the gateway has its maximum of roots.
     #[error(
         "Secret {name} holds {most} roots of gateways in namespace {namespace}, which may have no more: those of gateways \
          that are gone are removed within two weeks, or remove them now; the key of each is {namespace}.UID.pem, with the \
@@ -78,15 +78,15 @@ pub enum RootError {
         name: String,
         /// Namespace of the gateway.
         namespace: String,
-        /// How many it may have.
+        /// The maximum.
         most: usize,
     },
-    /// A root cannot be made.
-    #[error("cannot make a root of the tunnels: {}", chain(.0))]
+    /// A root cannot be created.
+    #[error("cannot create a root of the tunnels: {}", chain(.0))]
     Make(AuthorityError),
 }
 
-/// A root, as it was read last.
+/// A root, as last read.
 struct Known {
     authority: Arc<Authority>,
     looked: Instant,
@@ -98,30 +98,30 @@ impl Known {
     }
 }
 
-/// The root of one gateway. Who reads it has the lock; absent: it was not read yet.
+/// The root of one gateway. The lock is held while it is read; absent before the first read.
 type Place = Mutex<Option<Known>>;
 
 /// The roots of the tunnels.
 pub struct TunnelRoots {
     api: Api<Secret>,
     name: String,
-    /// How many the gateways of one namespace may have, with those of deleted gateways.
+    /// The maximum of roots for the gateways of one namespace, including deleted gateways.
     per_namespace: usize,
-    /// By the uid of the gateway.
+    /// The roots by the uid of their gateway.
     known: Lock<BTreeMap<String, Arc<Place>>>,
-    /// Who writes the Secret has the lock: of two writes at a time, one would fail.
+    /// Held while the Secret is written: of two concurrent writes, one would fail.
     writing: Mutex<()>,
 }
 
 impl TunnelRoots {
-    /// The roots in the Secret of this name, of which the gateways of one namespace may have `per_namespace`.
+    /// The roots in the Secret of this name. The gateways of one namespace may have `per_namespace` of them.
     #[must_use]
     pub fn new(api: Api<Secret>, name: &str, per_namespace: usize) -> Self {
         Self { api, name: name.to_owned(), per_namespace, known: Lock::default(), writing: Mutex::default() }
     }
 
-    /// The root that signs now for the gateway with this namespace and uid; only the leader asks. One that was used
-    /// recently signs on while the Secret cannot be read. `now` is in seconds since 1970.
+    /// The root that signs now for the gateway with this namespace and uid; only the leader calls this. A recently used
+    /// root keeps signing while the Secret cannot be read. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// See [`RootError`].
@@ -154,13 +154,13 @@ impl TunnelRoots {
         Ok(authority)
     }
 
-    /// The place of a root. A slow read of it delays nobody who wants another one.
+    /// The place of a root. A slow read of one root does not delay the others.
     fn place(&self, gateway_uid: &str) -> Arc<Place> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = known.get(gateway_uid) {
             return place.clone();
         }
-        // One that somebody holds is in use.
+        // A locked place is in use.
         known.retain(|_, place| {
             Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|known| counts(known.as_ref()))
         });
@@ -185,8 +185,8 @@ impl TunnelRoots {
         answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed(source))
     }
 
-    /// Adds a root to the Secret as it is once nobody else writes it, or notes that the one that is there is used again:
-    /// no root signs that is about to be removed.
+    /// Adds a root to the Secret as it is when no other task writes it, or records that an existing root is used again:
+    /// a root that is about to be removed never signs.
     async fn take_up(&self, (namespace, key): (&str, &str), now: u64) -> Result<Vec<u8>, RootError> {
         let _writing = self.writing.lock().await;
         let mut found = self.secret().await?;
@@ -199,8 +199,8 @@ impl TunnelRoots {
         Ok(pem)
     }
 
-    /// Removes the roots that nothing needs any more, and notes which are not used. Returns how many are gone. A Secret
-    /// that somebody else has written meanwhile is an error, and nothing is removed.
+    /// Removes the roots that nothing needs any more, and records which ones are unused. Returns how many were removed.
+    /// If another client has written the Secret meanwhile, this is an error, and nothing is removed.
     ///
     /// # Errors
     /// See [`RootError`].
@@ -221,11 +221,11 @@ impl TunnelRoots {
         Ok(gone.len())
     }
 
-    /// Writes the Secret, with the roots that are not used.
+    /// Writes the Secret, with the record of unused roots.
     async fn note(&self, secret: &mut Secret, unused: &Unused) -> Result<(), RootError> {
         secret.metadata.annotations.get_or_insert_default().insert(UNUSED_ROOTS.to_owned(), unused.encode());
         let parameters = PostParams::default();
-        // The version of what was read is a precondition.
+        // The version that was read is a precondition.
         let written = answer(self.api.replace(&self.name, &parameters, secret)).await;
         written.map(drop).map_err(|source| self.failed(source))
     }
@@ -236,8 +236,8 @@ impl TunnelRoots {
         known.iter().filter(|(_, place)| is_recent(place)).map(|(gateway_uid, _)| gateway_uid.clone()).collect()
     }
 
-    /// Makes a root and adds it to the Secret that was found. A Secret that somebody else has written meanwhile is an
-    /// error, and is read the next time.
+    /// Creates a root and adds it to the Secret that was found. If another client has written the Secret meanwhile,
+    /// this is an error, and the Secret is read the next time.
     async fn make(
         &self,
         found: Option<Secret>,
@@ -256,7 +256,7 @@ impl TunnelRoots {
         roots.insert(key.to_owned(), ByteString(pem.clone()));
         let parameters = PostParams::default();
         let made = if exists {
-            // The version of what was read is a precondition.
+            // The version that was read is a precondition.
             answer(self.api.replace(&self.name, &parameters, &secret)).await
         } else {
             answer(self.api.create(&parameters, &secret)).await
@@ -279,12 +279,12 @@ impl TunnelRoots {
     }
 }
 
-/// Whether a root that was read may still be that of certificates that count.
+/// Whether certificates of a root that was read may still be valid.
 fn counts(known: Option<&Known>) -> bool {
     known.is_some_and(|known| known.age().may_count())
 }
 
-/// Whether a root is in use: it was used recently, or somebody reads it.
+/// Whether a root is in use: it was used recently, or a task reads it.
 fn is_recent(place: &Place) -> bool {
     match place.try_lock() {
         Ok(known) => known.as_ref().is_some_and(|known| known.age().is_recent()),
@@ -292,7 +292,7 @@ fn is_recent(place: &Place) -> bool {
     }
 }
 
-/// The roots that were not seen in use.
+/// The record of roots that were not seen in use.
 fn unused_of(secret: &Secret) -> Unused {
     let annotations = secret.metadata.annotations.as_ref();
     Unused::parse(annotations.and_then(|all| all.get(UNUSED_ROOTS)).map(String::as_str))

@@ -1,4 +1,4 @@
-//! Reads and writes the Secret of one agent, as the core has it.
+//! Reads and writes the Secret of one agent, in the form that the core defines.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::PostParams};
@@ -12,25 +12,25 @@ pub enum SecretError {
     /// A request failed.
     #[error("cannot {action} Secret {name}: {source}")]
     Request {
-        /// What failed.
+        /// The action that failed.
         action: &'static str,
         /// Name of the Secret.
         name: String,
-        /// Why.
+        /// Why it failed.
         source: RequestError,
     },
-    /// It is not that of the agent, or holds something else.
+    /// The Secret does not belong to the agent, or its contents cannot be read.
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
 
-/// What was found of the Secret.
+/// The Secret as it was found.
 pub(super) struct Found {
     secret: Option<Secret>,
     pub(super) kept: Kept,
 }
 
-/// Where the Secret of one agent is.
+/// The location of an agent's Secret.
 pub(super) struct Place<'a> {
     api: Api<Secret>,
     name: String,
@@ -47,27 +47,27 @@ impl<'a> Place<'a> {
         SecretError::Request { action, name: self.name.clone(), source }
     }
 
-    /// Reads the Secret. One that does not exist holds nothing.
+    /// Reads the Secret. A missing Secret is empty.
     pub(super) async fn read(&self) -> Result<Found, SecretError> {
         let secret = answer(self.api.get_opt(&self.name)).await.map_err(|source| self.failed("read", source))?;
         let kept = secret.as_ref().map(|secret| kept_in(secret, self.wanted)).transpose()?.unwrap_or_default();
         Ok(Found { secret, kept })
     }
 
-    /// Writes the Secret in place of what was found. Returns false if somebody else has written it since.
+    /// Writes the Secret in place of the one that was found. Returns false if another client has written it since.
     pub(super) async fn write(&self, found: Found, next: &Kept) -> Result<bool, SecretError> {
         let exists = found.secret.is_some();
         let secret = secret_with(found.secret, self.wanted, next)?;
         let parameters = PostParams::default();
         let written = if exists {
-            // The version of what was read is a precondition.
+            // The version that was read is a precondition.
             answer(self.api.replace(&self.name, &parameters, &secret)).await
         } else {
             answer(self.api.create(&parameters, &secret)).await
         };
         match written {
             Ok(_) => Ok(true),
-            // Changed, made or deleted meanwhile.
+            // Changed, created or deleted meanwhile.
             Err(error) if error.code() == Some(409) || exists && error.code() == Some(404) => Ok(false),
             Err(error) => Err(self.failed("write", error)),
         }

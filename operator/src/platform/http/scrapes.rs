@@ -13,7 +13,7 @@ use proxy_api::doors::source_of;
 
 /// Scrapes whose clients have not read the answer yet.
 const SCRAPES: usize = 8;
-/// How many of these may be of one source: otherwise one client that never reads keeps all others out.
+/// The most scrapes of one source: otherwise one client that never reads would keep all others out.
 const OF_ONE_SOURCE: usize = 2;
 /// How long a text answers further scrapes.
 const FRESH: Duration = Duration::from_millis(100);

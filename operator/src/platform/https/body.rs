@@ -1,4 +1,5 @@
-//! Bodies of requests: complete in time, no larger than a limit, and few bytes of large ones at once, of each source.
+//! Bodies of requests. A body must be complete in time and within a size limit, and each source may have few bytes of
+//! large bodies at once.
 
 use std::{
     net::IpAddr,
@@ -38,7 +39,7 @@ pub(super) enum BodyError {
 pub(super) struct Pool(Arc<Mutex<Shares>>);
 
 impl Pool {
-    /// As [`Shares::new`].
+    /// Like [`Shares::new`].
     pub(super) fn new(all: usize, per_source: usize) -> Self {
         Self(Arc::new(Mutex::new(Shares::new(all, per_source))))
     }
@@ -62,7 +63,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Takes so many units more.
+    /// Takes this many more units.
     fn grow(&mut self, units: usize) -> Result<(), Refusal> {
         self.pool.with(|shares| shares.take(self.source, units))?;
         self.units += units;
@@ -88,7 +89,7 @@ impl Default for Room {
 
 impl Room {
     /// The whole body, with its room if it is large. Room is taken as bytes arrive, so that a slow client holds no more
-    /// than it has sent. A body for which there is no room is read nevertheless, as by [`skip`].
+    /// than it has sent. A body without room is still read to its end, as by [`skip`].
     pub(super) async fn collect(
         &self,
         source: IpAddr,
@@ -131,10 +132,10 @@ impl Room {
     }
 }
 
-/// Reads the body and forgets it, as far as it comes in time and is no larger than [`MAX`]. A refusal that is sent
-/// before may reach its client as a reset, which is not repeated.
+/// Reads the body and discards it, as far as it arrives in time and is no larger than [`MAX`]. A refusal that is sent
+/// before that may reach its client as a reset, and clients do not retry those.
 pub(super) async fn skip(mut body: impl Body<Data = Bytes> + Unpin) {
-    // A body that is late gets its refusal then.
+    // A late body gets its refusal at that point.
     let _ = timeout(BODY, skipped(&mut body)).await;
 }
 
@@ -172,7 +173,7 @@ mod tests {
         room.0.with(|shares| shares.held())
     }
 
-    /// A body of so many frames of a KiB that are still to come.
+    /// A body of this many frames of a KiB that are still to come.
     struct Frames(usize);
 
     impl Body for Frames {

@@ -85,7 +85,7 @@ async fn an_api_server_gets_answers_over_one_connection_while_others_hold_every_
     }
 }
 
-/// Answers no request, and counts those that are in work.
+/// Answers no request, and counts the requests in progress.
 struct Never(watch::Sender<usize>);
 
 impl Answers for Never {
@@ -208,7 +208,7 @@ async fn a_source_that_asks_all_the_time_gets_no_more_answers_a_second_than_its_
     ));
     let mut client = connect(address, &root).await;
     let (started, batch) = (Instant::now(), 100);
-    // The burst, and what comes in a second and a fifth.
+    // The burst, and the requests of a second and a fifth.
     let requests = usize::try_from(REQUEST_RATE.1 + REQUEST_RATE.0 * 6 / 5).expect("small");
     for _ in 0..requests / batch {
         client.write_all("GET /path HTTP/1.1\r\nHost: h\r\n\r\n".repeat(batch).as_bytes()).await.expect("sent");

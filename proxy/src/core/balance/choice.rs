@@ -78,7 +78,7 @@ impl<'a> Choice<'a> {
         found
     }
 
-    /// An endpoint, by its position in the entry. Every look at an endpoint is through here.
+    /// An endpoint, by its position in the entry. Every access to an endpoint goes through here.
     pub(super) fn endpoint(&self, group: &Group, at: usize) -> Option<&'a Arc<Endpoint>> {
         #[cfg(test)]
         super::tests::LOOKS.with(|looks| looks.set(looks.get() + 1));
@@ -106,7 +106,7 @@ impl<'a> Choice<'a> {
         Some(self.entries.get(group.entry)?.stats.turns.fetch_add(1, Relaxed))
     }
 
-    /// The group whose turn the ticket is, by weight.
+    /// The group that this ticket belongs to, by weight.
     fn in_turn(&self, groups: impl Iterator<Item = &'a Group> + Clone) -> Option<&'a Group> {
         let total = sum(groups.clone());
         let step = if total == self.level.total { self.level.step } else { step_of(total) };
@@ -153,7 +153,7 @@ impl<'a> Choice<'a> {
         Some(if load(other)?.compare(&load(one)?) == Ordering::Less { other } else { one })
     }
 
-    /// The entry with the highest score for the client, and the endpoint of it that is next to the client on the ring.
+    /// The entry with the highest score for the client, and its endpoint next to the client on the ring.
     fn by_source(&self) -> Option<Position> {
         let source = self.draw.source;
         let score = |group: &Group| rendezvous(source_hash(source, group.name.as_bytes()), group.weight);

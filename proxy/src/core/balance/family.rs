@@ -1,4 +1,4 @@
-//! The endpoint for an attempt in parallel, of the other address family ([`crate::core::race`]).
+//! The endpoint of the other address family for a parallel attempt ([`crate::core::race`]).
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -13,8 +13,8 @@ use super::{
 use crate::core::{address::Address, endpoint::Endpoint};
 
 impl Targets {
-    /// The endpoint to try in parallel with `last`, of the entry with this identity: of the other family, no less fit, and
-    /// not in `tried`. An address behind an agent has no other family.
+    /// The endpoint to try in parallel with `last`: of the entry with this identity and the other family, no less fit,
+    /// and not in `tried`. An address behind an agent has no other family.
     #[must_use]
     pub fn other_family(
         &self,
@@ -39,7 +39,7 @@ impl Targets {
 }
 
 impl<'a> Choice<'a> {
-    /// The position of an endpoint of one family that was not tried. It takes no turn, because turns are those of sessions.
+    /// The position of an untried endpoint of one family. It takes no turn, because turns belong to sessions.
     fn of_family(&self, policy: Policy, group: &'a Group, is_ipv4: bool) -> Option<usize> {
         let chance = self.draw.chance;
         let places = group.of_family(is_ipv4);

@@ -1,4 +1,4 @@
-//! What picks share: the usable endpoints by order of preference, prepared once for each change of their health.
+//! What picks share: the usable endpoints by order of preference, recomputed for each change of their health.
 
 use std::{cmp::Reverse, ops::Range, sync::OnceLock};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::core::{address::Address, endpoint::Fitness};
 
-/// What is prepared from all targets and their health.
+/// The result for all targets and their health.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Number of changes of health when the plan was made.
@@ -50,8 +50,8 @@ pub(super) struct Group {
     pub(super) name: String,
     /// Positions in the entry's endpoints, ascending.
     pub(super) members: Vec<usize>,
-    /// Number of members with an IPv4 address, which precede the others. Addresses behind agents are of no family, and
-    /// never beside others.
+    /// Number of members with an IPv4 address, which precede the others. Addresses behind agents belong to no family,
+    /// and are never mixed with others.
     four: usize,
     /// The members on the ring of `SourceHash`, made when it is first used.
     pub(super) ring: OnceLock<Ring>,

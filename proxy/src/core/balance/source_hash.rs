@@ -1,9 +1,9 @@
 //! Hashing of client addresses: the policy `SourceHash`.
 //!
-//! Entries are chosen by weighted rendezvous hashing, because they are few and have weights. The endpoints of an entry
-//! may be thousands: they are on a ring, on which a client is hashed to several places and takes the nearest endpoint
-//! (multi-probe consistent hashing, Appleton and O'Reilly 2015). Both move only the clients of what left, or those that
-//! the newcomer gets.
+//! Entries are chosen by weighted rendezvous hashing, because they are few and have weights. An entry may have
+//! thousands of endpoints: they are on a ring, on which a client is hashed to several places and takes the nearest
+//! endpoint (multi-probe consistent hashing, Appleton and O'Reilly 2015). Both move only the clients of endpoints that
+//! left, and those that a new endpoint gets.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -62,10 +62,10 @@ impl Ring {
         Self { places: places.copied().collect() }
     }
 
-    /// The endpoint next to a client, of those that are fresh. All endpoints are, but for at most this number.
+    /// The endpoint next to a client among the fresh ones. At most `stale` endpoints are not fresh.
     pub(super) fn find(&self, source: IpAddr, stale: usize, is_fresh: impl Fn(usize) -> bool) -> Option<usize> {
         let client = source_hash(source, b"");
-        // However the stale endpoints lie, a place of another one follows theirs.
+        // Wherever the stale endpoints are, a place of another endpoint follows theirs.
         let most = usize::try_from(PLACES).ok()?.saturating_mul(stale).saturating_add(1);
         let nearest = (0..PROBES).filter_map(|turn| {
             let probe = scattered(client, turn);
@@ -101,8 +101,8 @@ fn host_hash(address: &Address) -> u64 {
     }
 }
 
-/// FNV-1a of an address and a name, mixed. Depends on nothing else, so that listeners with equal backends, and all
-/// replicas, agree.
+/// FNV-1a of an address and a name, mixed. It depends on nothing else, so that listeners with equal backends agree, and
+/// so do all replicas.
 pub(super) fn source_hash(source: IpAddr, name: &[u8]) -> u64 {
     let start = match source.to_canonical() {
         IpAddr::V4(v4) => fnv(START, &v4.octets()),

@@ -1,4 +1,4 @@
-//! A check that may send bytes and looks for others in the answer.
+//! A check that may send bytes, and looks for other bytes in the answer.
 
 use super::Step;
 
@@ -19,8 +19,8 @@ impl Exchange {
         self.send.clone()
     }
 
-    /// Looks for the bytes anywhere in what the server has sent. What was searched before is not searched again, except
-    /// for its end: the bytes may arrive in pieces.
+    /// Looks for the bytes anywhere in what the server has sent. Searched bytes are not searched again, except for
+    /// their end: the bytes may arrive in pieces.
     pub(super) fn next(&mut self, received: &[u8]) -> Step {
         let length = self.expect.len().max(1);
         let new = received.get(self.searched.saturating_sub(length - 1)..).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! The connection phase of the protocol of `MySQL` and `MariaDB`, version 10.
+//! The connection phase of the `MySQL` and `MariaDB` protocol, version 10.
 //!
 //! A server counts a client that leaves before it has answered the greeting as a connection error, and blocks the
-//! client's host after `max_connect_errors` of them. A refused login is no such error, so the check logs in and waits
-//! for the answer: with the account that the forward names, or with one that does not exist.
+//! client's host after `max_connect_errors` of them. A refused login is no such error. So the check logs in and waits
+//! for the answer, with the account that the forward names or with one that does not exist.
 
 use super::{LONGEST, Step, quoted};
 
-/// The account of checks that name none. It should not exist.
+/// The account of checks that name none. No server should have it.
 const NOBODY: &str = "portlane-check";
 /// Length of a packet's header: three bytes length, one byte number.
 const HEADER: usize = 4;
@@ -22,7 +22,7 @@ const CAPABILITIES: u32 = 0x0000_0001 | PROTOCOL_41 | 0x0000_8000;
 const PROTOCOL_41: u32 = 0x0000_0200;
 /// The login names its method of authentication.
 const METHODS: u32 = 0x0008_0000;
-/// Largest packet that the check would take, in bytes: what clients usually say.
+/// The largest packet that the check would accept, in bytes; clients usually send this value.
 const LARGEST_PACKET: u32 = 1 << 24;
 
 /// Errors that refuse an account, not a client: access denied, method of authentication not supported, method not
@@ -41,12 +41,12 @@ impl Mysql {
         Self { user: user.map(str::to_owned), answered: None }
     }
 
-    /// What the server has to send now.
+    /// What the server has to send now, in words.
     pub(super) fn awaited(&self) -> &'static str {
         if self.answered.is_none() { "the greeting of a MySQL server" } else { "an answer to the login" }
     }
 
-    /// Takes the next packet out of what the server sent.
+    /// Takes the next packet from the received bytes.
     pub(super) fn next(&mut self, received: &mut Vec<u8>) -> Step {
         let Some([low, middle, high, number]) = received.first_chunk::<HEADER>().copied() else { return Step::Read };
         let length = usize::from(low) | (usize::from(middle) << 8) | (usize::from(high) << 16);
@@ -95,7 +95,7 @@ impl Mysql {
         Step::Send(packet(number, login))
     }
 
-    /// An error of the server: of the server itself, of this host, or of the account.
+    /// The step for an error of the server, which concerns the server itself, this host, or the account.
     fn refused(&self, error: &[u8]) -> Step {
         let (code, text) = match error {
             [low, high, b'#', _, _, _, _, _, text @ ..] | [low, high, text @ ..] => {

@@ -1,9 +1,9 @@
 //! The start of the protocol of `PostgreSQL` (chapter "Frontend/Backend Protocol" of its manual), version 3.0.
 //!
-//! Without a user the check asks for encryption by GSSAPI, to which every supported server answers `G` or `N`. It is
-//! the one question whose asker may leave after the answer without a line in the server's log: after `SSLRequest` and
-//! `S` the server logs that no TLS handshake follows. With a user the check begins a session: the server also says
-//! whether it is starting up or shutting down.
+//! Without a user, the check asks for GSSAPI encryption, which every supported server answers with `G` or `N`. It is
+//! the only request after whose answer a client may leave without a line in the server's log: after `SSLRequest` and
+//! `S`, the server logs that no TLS handshake follows. With a user, the check begins a session: the server then also
+//! says whether it is starting up or shutting down.
 
 use std::ops::RangeInclusive;
 
@@ -17,7 +17,8 @@ const VERSION: [u8; 4] = [0, 3, 0, 0];
 const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 /// Length of a message's type and of the number that says its length.
 const HEADER: usize = 5;
-/// Lengths, in bytes, that a message about authentication may have: 8 without data, and far less than the most with it.
+/// The allowed length, in bytes, of a message about authentication: 8 without data, and far below the maximum with
+/// data.
 const AUTHENTICATION: RangeInclusive<u32> = 8..=4096;
 /// Servers up to version 11 do not know `GSSENCRequest` and answer with this text.
 const UNKNOWN_REQUEST: &[u8] = b"unsupported frontend protocol 1234.5680";
@@ -62,7 +63,7 @@ fn stranger(received: &[u8]) -> Step {
     Step::Failed(format!("is not a PostgreSQL server: it sent {}", quoted(received)))
 }
 
-/// The server lets the user in, or asks for a password. At the question the check leaves without a word, as psql does:
+/// The server lets the user in, or asks for a password. When asked, the check leaves without an answer, as psql does:
 /// the server logs nothing.
 fn authentication(received: &[u8]) -> Step {
     let Some((length, _)) = received.get(1..).and_then(<[u8]>::split_first_chunk::<4>) else { return Step::Read };
@@ -76,7 +77,7 @@ fn authentication(received: &[u8]) -> Step {
     }
 }
 
-/// An error: fields with a type each; a server that cannot start a process sends a bare text instead.
+/// An error: fields, each with a type. A server that cannot start a process sends plain text instead.
 fn refusal(received: &[u8], is_request: bool) -> Step {
     let rest = received.get(1..).unwrap_or_default();
     let text = match rest {

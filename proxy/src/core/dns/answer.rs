@@ -1,4 +1,4 @@
-//! What servers say of one full name.
+//! What servers answer about one full name.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -12,7 +12,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// As people write it.
+    /// The name for people.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -22,20 +22,20 @@ impl Family {
     }
 }
 
-/// What servers say of one full name in one family.
+/// What servers answer about one full name in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The name has these addresses.
     Addresses {
         /// The addresses, in any order.
         ips: Vec<IpAddr>,
-        /// How long they hold.
+        /// How long they are valid.
         ttl: Duration,
     },
-    /// The name exists, and has no address of the family.
+    /// The name exists, but has no address of the family.
     NoData,
-    /// The answer has records, but no address of the family: those of an alias that leads to nothing, or of other names.
-    /// The name exists, so that the search ends.
+    /// The answer has records, but no address of the family: they belong to an alias that leads nowhere, or to other
+    /// names. The name exists, so the search ends.
     OtherRecords,
     /// The name does not exist.
     NxDomain,
@@ -43,11 +43,11 @@ pub enum Answer {
     Failed {
         /// The last cause.
         why: String,
-        /// A server has answered SERVFAIL, or the name cannot be asked for, so the search continues as if the name did
-        /// not exist.
+        /// Whether a server has answered SERVFAIL, or the name cannot be queried, so that the search continues as if
+        /// the name did not exist.
         is_servfail: bool,
     },
-    /// A server has answered with records that cannot be read. That is a failure, but the name exists, so that the search
+    /// A server has answered with records that cannot be read. That is a failure, but the name exists, so the search
     /// ends.
     Malformed {
         /// What is wrong.
@@ -62,7 +62,7 @@ impl Answer {
         matches!(self, Self::Addresses { .. })
     }
 
-    /// The addresses; none unless the answer has some.
+    /// The addresses; empty if the answer has none.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         match self {
@@ -71,13 +71,13 @@ impl Answer {
         }
     }
 
-    /// Whether nothing is known of the addresses.
+    /// Whether the answer is a failure.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.failure().is_some()
     }
 
-    /// Why nothing is known of the addresses.
+    /// The failure, if the answer is one.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         match self {
@@ -86,7 +86,8 @@ impl Answer {
         }
     }
 
-    /// Of two failures, the one that decides: SERVFAIL, else the later one. Any other answer goes before a failure.
+    /// Of two failures, the one that decides: SERVFAIL, or else the later one. Any other answer takes precedence over a
+    /// failure.
     #[must_use]
     pub fn or_later(self, later: Self) -> Self {
         match (&self, &later) {
@@ -122,9 +123,9 @@ impl<T> Pair<T> {
 }
 
 impl Pair<Option<IpAddr>> {
-    /// The address to connect to after so many failed attempts. The families take turns, so that one that leads
-    /// nowhere is left and one that works is kept. Of four attempts the second and the third are those of the second
-    /// family, so that each family meets both states of whatever else alternates.
+    /// The address to connect to after this many failed attempts. The families take turns, so that a family that leads
+    /// nowhere is left and one that works is kept. Of four attempts, the second and the third use the second family, so
+    /// that each family meets both states of anything else that alternates.
     #[must_use]
     pub fn after(&self, failures: u64) -> Option<IpAddr> {
         let is_swapped = (failures ^ (failures >> 1)) & 1 == 1;

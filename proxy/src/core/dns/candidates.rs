@@ -5,21 +5,22 @@ use super::{
     resolv_conf::{Flag, ResolvConf},
 };
 
-/// A full name to ask for.
+/// A full name to query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The name, with the dot at its end.
+    /// The name, with its trailing dot.
     pub name: String,
     /// Whether it is the name itself, without a search domain.
     pub is_as_written: bool,
-    /// Whether it stands for a search domain, be it the root.
+    /// Whether it comes from a search domain, including the root.
     pub is_in_search: bool,
 }
 
-/// The full names that stand for a host, in the order in which they are asked for.
+/// The full names that stand for a host, in the order of the queries.
 ///
-/// A host that ends with a dot is asked for as it is and no other way. One with `ndots` dots or more is asked for as it
-/// is first, any other at the end. As with glibc, a search domain that makes the name too long ends the search domains.
+/// A host with a trailing dot is queried as written and no other way. A host with `ndots` dots or more is queried as
+/// written first, any other host last. As in glibc, a search domain that makes the name too long ends the search
+/// domains.
 #[must_use]
 pub fn candidates(host: &str, conf: &ResolvConf) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();

@@ -1,29 +1,29 @@
-//! The addresses in an answer: those of the name that was asked for, or of the one that its aliases lead to.
+//! The addresses in an answer: those of the queried name, or of the name that its aliases lead to.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::answer::Answer;
 
-/// Most aliases of an answer that are followed, so that a loop ends.
+/// The most aliases of an answer that are followed; it ends loops.
 const MOST_ALIASES: usize = 16;
 
-/// A record of an answer. `N` is a name, which knows when it equals another one.
+/// A record of an answer. `N` is a name that can be compared with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<N> {
-    /// The name that has the record.
+    /// The name of the record.
     pub owner: N,
     /// Time to live, in seconds.
     pub ttl: u32,
-    /// What it says.
+    /// The data.
     pub data: Data<N>,
 }
 
-/// What a record says of its owner.
+/// The data of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data<N> {
-    /// It is another name.
+    /// The owner is an alias of this name.
     Alias(N),
-    /// It has this address of the family that was asked for.
+    /// The owner has this address of the queried family.
     Address(IpAddr),
     /// Something else.
     Other,
@@ -42,16 +42,17 @@ impl<N> Record<N> {
     }
 }
 
-/// What the records of an answer without an error say of the name that was asked for. The shortest TTL on the way
-/// counts; records of names that are not on it do not.
+/// What the records of a successful answer say about the queried name. The shortest TTL along the chain counts; records
+/// of names outside the chain are ignored.
 ///
-/// glibc reads the records once, from the first to the last. Where that finds no address, aliases count in any order.
+/// glibc reads the records once, from the first to the last. If that finds no address, aliases are followed in any
+/// order.
 #[must_use]
 pub fn follow<N: Copy + PartialEq>(asked: N, records: &[Record<N>]) -> Answer {
     in_order(asked, records).unwrap_or_else(|| in_any_order(asked, records))
 }
 
-/// As glibc: each alias, whoever has it, gives the name of the records behind it.
+/// Like glibc: each alias, whatever its owner, sets the name for the records after it.
 fn in_order<N: Copy + PartialEq>(asked: N, records: &[Record<N>]) -> Option<Answer> {
     let (mut name, mut shortest, mut ips) = (asked, u32::MAX, Vec::new());
     for record in records {

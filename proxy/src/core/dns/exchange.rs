@@ -1,8 +1,8 @@
-//! A question to a name server as a message, and what a message says of the question, by the rules of glibc.
+//! A query to a name server as a message, and what a message says about the query, by the rules of glibc.
 //!
-//! A message counts only if it has the id and the question of the one that was sent. Then the order of glibc's
-//! `res_send` applies: a server that fails or knows nothing is passed over, an answer that was cut is asked for again
-//! over TCP, and any other answer is definite, be it an error.
+//! A message counts only if it has the id and the question of the query. Then the order of glibc's `res_send` applies:
+//! a server that fails or knows nothing is skipped, a truncated answer is queried again over TCP, and any other answer
+//! is definite, even an error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,16 +12,16 @@ use super::{
     wire::{self, Header, Reader, WireName},
 };
 
-/// Longest datagram that a question with EDNS asks for, in bytes, as with glibc.
+/// The longest datagram that a query with EDNS asks for, in bytes, as in glibc.
 pub const EDNS_SIZE: u16 = 1200;
 
-/// The bit of a question that others may be asked (RD).
+/// The RD bit of a query: the server may ask others.
 const RECURSION: u16 = 0x0100;
 /// Class of the Internet.
 const INTERNET: u16 = 1;
 /// Type of an alias.
 const CNAME: u16 = 5;
-/// Type of the record that says that EDNS is known.
+/// Type of the record that says that EDNS is supported.
 const OPT: u16 = 41;
 
 const NOERROR: u8 = 0;
@@ -31,7 +31,7 @@ const NXDOMAIN: u8 = 3;
 const NOTIMP: u8 = 4;
 const REFUSED: u8 = 5;
 
-/// How a message came.
+/// How a message arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
     /// As a datagram.
@@ -40,20 +40,20 @@ pub enum Via {
     Tcp,
 }
 
-/// What a message says of a question.
+/// What a message says about a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// The answer. No other server is asked, even if this one reports an error.
+    /// The answer. No other server is queried, even if this one reports an error.
     Definite(Answer),
-    /// This server fails or knows nothing. The next one is asked.
+    /// This server fails or knows nothing. The next server is queried.
     NextServer(Answer),
-    /// The datagram was cut, or its records cannot be read. The same server is asked over TCP.
+    /// The datagram was truncated, or its records cannot be read. The same server is queried over TCP.
     OverTcp,
-    /// The message is no answer to the question. The wait continues.
+    /// The message does not answer the query. The wait continues.
     Ignored,
 }
 
-/// A question for the addresses of a full name in one family.
+/// A query for the addresses of a full name in one family.
 #[derive(Clone, Debug)]
 pub struct Question {
     name: WireName,
@@ -62,7 +62,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// A question for a full name; `None` if no message can hold it.
+    /// A query for a full name; `None` if no message can hold the name.
     #[must_use]
     pub fn new(fqdn: &str, family: Family, has_edns: bool) -> Option<Self> {
         Some(Self { name: WireName::of(fqdn)?, kind: kind(family), has_edns })
@@ -84,7 +84,7 @@ impl Question {
         message
     }
 
-    /// What a message says of the question with this id.
+    /// What a message says about the query with this id.
     #[must_use]
     pub fn judge(&self, id: u16, message: &[u8], via: Via) -> Judgement {
         let mut reader = Reader::new(message);
@@ -124,7 +124,7 @@ impl Question {
         reader.question().is_some_and(|(name, kind, class)| name == self.name && (kind, class) == (self.kind, INTERNET))
     }
 
-    /// The records of the answer section. An address of a wrong length is no address.
+    /// The records of the answer section. An address of the wrong length is not an address.
     fn records(&self, mut reader: Reader<'_>, count: u16) -> Option<Vec<Record<WireName>>> {
         let mut records = Vec::new();
         for _ in 0..count {
@@ -159,7 +159,7 @@ fn address(kind: u16, data: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(data).ok().map(|octets| Ipv6Addr::from(octets).into())
 }
 
-/// Whether a server refers to others, or is not responsible for the name and says nothing of it.
+/// Whether a server refers to others, or is not authoritative for the name and says nothing about it.
 fn is_lame(header: &Header) -> bool {
     let is_empty = header.answers == 0 && header.additional == 0;
     header.code == NOERROR && is_empty && !header.is_authoritative && !header.is_recursive

@@ -1,4 +1,4 @@
-//! The addresses of a name by family: what is kept when a family fails, and what is asked again when.
+//! The addresses of a name by family: what is kept when a family fails, and what is queried next.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -7,24 +7,24 @@ use super::{
     search::Outcome,
 };
 
-/// Shortest and longest time until addresses are asked for again, whatever their TTL.
+/// The shortest and longest time until addresses are queried again, whatever their TTL.
 pub const TTL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// Time until a name or family that has failed is asked for again.
+/// Time until a failed name or family is queried again.
 pub const RETRY: Duration = Duration::from_secs(5);
-/// Most addresses of a name that are used. Sessions look at each of them.
+/// The most addresses of a name that are used. Sessions look at each of them.
 pub const MOST_ADDRESSES: usize = 256;
 
-/// What is known of a name. Times are those of the caller's clock.
+/// What is known about a name. Times are those of the caller's clock.
 #[derive(Debug, Default)]
 pub struct Families {
     /// The full name that has the addresses.
     fqdn: Option<String>,
     states: Pair<State>,
-    /// The addresses are those of the hosts file.
+    /// Whether the addresses come from the hosts file.
     is_listed: bool,
     /// Why the last search found nothing.
     failure: Option<String>,
-    /// When both families are asked for again.
+    /// When both families are queried again.
     whole: Duration,
 }
 
@@ -32,31 +32,31 @@ pub struct Families {
 struct State {
     /// The last addresses, sorted.
     ips: Vec<IpAddr>,
-    /// Why the last question failed.
+    /// Why the last query failed.
     failure: Option<String>,
-    /// When the family alone is asked for again.
+    /// When the family alone is queried again.
     again: Option<Duration>,
 }
 
-/// What is known of a name now.
+/// What is known about a name now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first and after a search that found nothing:
-    /// those in use stay, which another namespace may have found since. Empty: those in use were of the hosts file,
-    /// which no longer has the name.
+    /// Its addresses, sorted, at most [`MOST_ADDRESSES`]. `None` before the first answer, and after a search that found
+    /// nothing: the addresses in use stay, and another namespace may have found them since. Empty: the addresses in use
+    /// came from the hosts file, which no longer has the name.
     pub addresses: Option<Vec<IpAddr>>,
     /// How many more addresses it has.
     pub left_out: usize,
-    /// Why it fails, wholly or in one family; addresses of an earlier answer are kept.
+    /// Why the name fails, wholly or in one family; addresses of an earlier answer are kept.
     pub failure: Option<String>,
 }
 
-/// What is asked for next.
+/// What to query next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Both families, from the first candidate on.
     Whole,
-    /// A family that has failed, where the other one was found.
+    /// A family that has failed, while the other one was found.
     Family(Family),
 }
 
@@ -67,7 +67,7 @@ impl Families {
         self.fqdn.as_deref()
     }
 
-    /// Takes the addresses of a name from the hosts file, which holds for both families.
+    /// Takes the addresses of a name from the hosts file, which apply to both families.
     pub fn listed(&mut self, ips: &[IpAddr], now: Duration) -> Resolution {
         *self = Self { whole: now + TTL.1, is_listed: true, ..Self::default() };
         for ip in ips {
@@ -80,10 +80,10 @@ impl Families {
         self.current()
     }
 
-    /// Takes the end of a search.
+    /// Takes the result of a search.
     pub fn searched(&mut self, outcome: Outcome, now: Duration) -> Resolution {
-        // A line that was removed from the hosts file ends its address, as with glibc. Addresses of DNS outlive NXDOMAIN:
-        // a server may be wrong for a while.
+        // A line that was removed from the hosts file ends its address, as in glibc. Addresses from DNS outlive
+        // NXDOMAIN: a server may be wrong for a while.
         let is_removed = self.is_listed && outcome.is_definitely_nothing();
         match outcome {
             Outcome::Found { fqdn, answers } => {
@@ -109,7 +109,7 @@ impl Families {
         self.current()
     }
 
-    /// Takes what servers say of a family that had failed.
+    /// Takes the answer for a family that had failed.
     pub fn again(&mut self, family: Family, answer: Answer, now: Duration) -> Resolution {
         if let Some(ttl) = ttl(&answer) {
             self.whole = self.whole.min(now + ttl);
@@ -118,7 +118,7 @@ impl Families {
         self.current()
     }
 
-    /// What is asked for next, and how long after `now`.
+    /// What to query next, and how long after `now`.
     #[must_use]
     pub fn due(&self, now: Duration) -> (Duration, Due) {
         let families = [(self.states.four.again, Family::Four), (self.states.six.again, Family::Six)];
@@ -128,13 +128,13 @@ impl Families {
         (at.saturating_sub(now), due)
     }
 
-    /// How long after `now` both families are asked for.
+    /// How long after `now` both families are queried.
     #[must_use]
     pub fn whole_in(&self, now: Duration) -> Duration {
         self.whole.saturating_sub(now)
     }
 
-    /// Addresses of another full name are those of another server.
+    /// Drops the addresses if the full name has changed: they belong to another server.
     fn move_to(&mut self, fqdn: &str) {
         if self.fqdn.as_deref() != Some(fqdn) {
             self.fqdn = Some(fqdn.to_owned());
@@ -177,7 +177,7 @@ impl State {
     }
 }
 
-/// How long addresses hold, within the bounds.
+/// How long addresses are valid, within the bounds.
 fn ttl(answer: &Answer) -> Option<Duration> {
     match answer {
         Answer::Addresses { ttl, .. } => Some((*ttl).clamp(TTL.0, TTL.1)),

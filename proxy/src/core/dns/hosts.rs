@@ -5,18 +5,18 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// The names of a hosts file, with their addresses of both families. A name that is here is never asked for.
+/// The names of a hosts file, with their addresses of both families. A name in the file is never queried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(BTreeMap<String, Vec<IpAddr>>);
 
 impl Hosts {
-    /// Reads a hosts file. A line without an address counts for nothing, as with glibc.
+    /// Reads a hosts file. A line without an address is ignored, as in glibc.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let mut names: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
         for line in bytes.split(|byte| *byte == b'\n') {
             let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
-            // Also a vertical tab, as isspace(3).
+            // Includes the vertical tab, as isspace(3) does.
             let mut words = line.split(|byte| byte.is_ascii_whitespace() || *byte == 0x0b).filter(|it| !it.is_empty());
             let Some(ip) = words.next().and_then(address) else { continue };
             // Hosts are ASCII, so other names are never looked up.
@@ -30,15 +30,14 @@ impl Hosts {
         Self(names)
     }
 
-    /// The addresses of a name, from every line that has it. Upper and lower case are equal; a dot at the end is part of
-    /// the text.
+    /// The addresses of a name, from every line that has it. Case is ignored; a trailing dot is part of the text.
     #[must_use]
     pub fn addresses(&self, host: &str) -> Option<&[IpAddr]> {
         self.0.get(&host.to_ascii_lowercase()).map(Vec::as_slice)
     }
 }
 
-/// An address without a zone, which `inet_pton` does not know either.
+/// An address without a zone, which `inet_pton` does not accept either.
 fn address(word: &[u8]) -> Option<IpAddr> {
     let word = std::str::from_utf8(word).ok()?;
     let four = word.parse::<Ipv4Addr>().map(IpAddr::V4).ok();

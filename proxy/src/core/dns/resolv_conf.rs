@@ -1,6 +1,6 @@
 //! `/etc/resolv.conf`, read as glibc reads it.
 //!
-//! What can be read counts. glibc ignores the rest in silence; here it is listed, so that it can be logged.
+//! Readable parts count. glibc ignores the rest silently; here it is listed, so that it can be logged.
 
 use std::{
     collections::BTreeSet,
@@ -10,19 +10,19 @@ use std::{
 
 use super::{fits, is_name};
 
-/// Most servers that are asked, as with glibc; further lines count for nothing.
+/// The most servers that are queried, as in glibc; further lines are ignored.
 pub const MOST_SERVERS: usize = 3;
 /// Most search domains. glibc has no bound.
 pub const MOST_DOMAINS: usize = 32;
-/// Largest `ndots`, as with glibc.
+/// The largest `ndots`, as in glibc.
 const MOST_DOTS: i64 = 15;
-/// Largest `timeout`, in seconds, as with glibc.
+/// The largest `timeout`, in seconds, as in glibc.
 const MOST_SECONDS: i64 = 30;
-/// Largest `attempts`, as with glibc.
+/// The largest `attempts`, as in glibc.
 const MOST_ATTEMPTS: i64 = 5;
-/// Most problems that are listed.
+/// The most problems that are listed.
 const MOST_PROBLEMS: usize = 8;
-/// Most characters of a word that a problem quotes.
+/// The most characters of a word that a problem quotes.
 const QUOTED: usize = 64;
 
 /// A name server, on port 53.
@@ -37,21 +37,21 @@ pub struct Server {
 /// An option that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flag {
-    /// `rotate`: begin with another server each time.
+    /// `rotate`: begin with another server for each query.
     Rotate,
-    /// `single-request` and `single-request-reopen`: ask one family after the other.
+    /// `single-request` and `single-request-reopen`: query one family after the other.
     SingleRequest,
-    /// `use-vc`: ask by TCP.
+    /// `use-vc`: query over TCP.
     UseVc,
-    /// `edns0`: say that long answers may come by UDP.
+    /// `edns0`: say that long answers may come over UDP.
     Edns0,
-    /// `no-aaaa`: ask for no IPv6 addresses.
+    /// `no-aaaa`: do not query IPv6 addresses.
     NoAaaa,
-    /// `no-tld-query`: do not ask for a name without a dot as it is.
+    /// `no-tld-query`: do not query a name without a dot as written.
     NoTldQuery,
 }
 
-/// The beginnings of option words, in the order in which glibc compares them.
+/// The prefixes of option words, in the order in which glibc compares them.
 const FLAGS: [(&str, Flag); 8] = [
     ("rotate", Flag::Rotate),
     ("edns0", Flag::Edns0),
@@ -63,22 +63,22 @@ const FLAGS: [(&str, Flag); 8] = [
     ("no-aaaa", Flag::NoAaaa),
 ];
 
-/// How to ask name servers.
+/// How to query name servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
     /// The servers, 1 to [`MOST_SERVERS`].
     pub servers: Vec<Server>,
-    /// Search domains without a dot at the end; the root is empty.
+    /// Search domains without a trailing dot; the root is empty.
     pub search: Vec<String>,
-    /// A name with as many dots is asked for as it is first.
+    /// A name with at least this many dots is queried as written first.
     pub ndots: usize,
     /// Time for the first server to answer.
     pub timeout: Duration,
-    /// How often all servers are asked, at least once.
+    /// How often all servers are queried, at least once.
     pub attempts: u32,
     /// Options that are on.
     pub flags: BTreeSet<Flag>,
-    /// What could not be read.
+    /// The parts that could not be read.
     pub problems: Vec<String>,
 }
 
@@ -101,12 +101,12 @@ impl ResolvConf {
                 continue;
             }
             let line = String::from_utf8_lossy(line);
-            // glibc knows a keyword only at the start of a line, and only before a blank.
+            // glibc recognizes a keyword only at the start of a line, and only before a blank.
             let Some((keyword, rest)) = line.split_once([' ', '\t']) else { continue };
             let mut words = rest.split([' ', '\t', '\r']).filter(|word| !word.is_empty()).peekable();
             match keyword {
                 "nameserver" => conf.server(words.next().unwrap_or_default()),
-                // A line without a domain leaves an earlier one in force.
+                // A line without a domain leaves an earlier line in force.
                 "domain" | "search" if words.peek().is_some() => {
                     let most = if keyword == "domain" { 1 } else { MOST_DOMAINS };
                     conf.domains(words.take(most));
@@ -142,7 +142,7 @@ impl ResolvConf {
     fn domains<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
         self.search.clear();
         for word in words {
-            // The root is ".", or nothing behind the dot that glibc skips.
+            // The root is ".", or the empty text after a dot, which glibc skips.
             let domain = word.strip_prefix('.').unwrap_or(word);
             let domain = domain.strip_suffix('.').unwrap_or(domain);
             if domain.is_empty() || is_name(domain) {
@@ -150,7 +150,7 @@ impl ResolvConf {
             } else if fits(domain) {
                 self.problem("search domain", word, "cannot be read");
             } else {
-                // glibc cannot make a question of it, and asks for no later domain.
+                // glibc cannot build a query from it, and skips all later domains.
                 self.problem("search domain", word, "cannot be read and ends the search domains");
                 break;
             }
@@ -178,7 +178,7 @@ impl ResolvConf {
     }
 }
 
-/// A server. The unspecified address is this machine, as it is where glibc connects to it.
+/// A server. The unspecified address means this machine, as it does for glibc's connect.
 fn server(word: &str) -> Option<Server> {
     if let Ok(ip) = word.parse::<Ipv4Addr>() {
         let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip };
@@ -190,7 +190,7 @@ fn server(word: &str) -> Option<Server> {
     Some(Server { ip: ip.into(), zone })
 }
 
-/// A number as `atoi` reads it: what follows its digits is ignored, and without digits it is 0.
+/// A number as `atoi` reads it: anything after the digits is ignored, and without digits it is 0.
 fn number_of(text: &str) -> i64 {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),

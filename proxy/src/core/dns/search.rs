@@ -1,9 +1,9 @@
 //! The search for a name among its candidates, by the rules of `res_nsearch`.
 //!
-//! The first candidate with an address in either family is the name. NXDOMAIN, NODATA and SERVFAIL let the search go
-//! on; after silence in either family about a search domain, only the name as written is asked for. An answer
-//! with records but without addresses ends the search: the name exists. glibc forgets what it knew; here a candidate that
-//! was the name and now fails ends the search, so that a fault does not lead to another server.
+//! The first candidate with an address in either family is the name. After NXDOMAIN, NODATA or SERVFAIL, the search
+//! continues. After silence about a search domain in either family, only the name as written is queried. An answer with
+//! records but without addresses ends the search: the name exists. glibc remembers nothing; here, a candidate that was
+//! the name before and now fails ends the search, so that a fault does not lead to another server.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,12 +12,12 @@ use super::{
     candidates::Candidate,
 };
 
-/// Time after which the search domains are left out and only the name as written is asked for.
+/// Time after which the search domains are skipped and only the name as written is queried.
 ///
-/// With [`super::tries::QUESTION`], a search ends within 100 s: the candidate that was asked for at this time, the one
-/// that was the name before, and the name as written may each take their whole time.
+/// With [`super::tries::QUESTION`], a search ends within 100 s: the candidate that is queried at this time, the
+/// candidate that was the name before, and the name as written may each take their whole time.
 pub const SEARCH: Duration = Duration::from_secs(40);
-/// Why a name without an address has failed, if all servers were definite.
+/// Why a name without an address failed, if all servers answered.
 pub const NO_ADDRESS: &str = "no such name, or no addresses";
 
 /// The search for one name.
@@ -26,9 +26,9 @@ pub struct Search {
     left: VecDeque<Candidate>,
     /// The candidate that was the name before.
     last_found: Option<String>,
-    /// Whether the candidate that is asked for now stands for a search domain.
+    /// Whether the candidate that is queried now comes from a search domain.
     is_in_search: bool,
-    /// Whether the search domains are left out from here on.
+    /// Whether the search domains are skipped from here on.
     skip_search: bool,
     /// The first failure.
     failure: Option<String>,
@@ -42,7 +42,7 @@ pub enum Outcome {
     Found {
         /// The candidate.
         fqdn: String,
-        /// What servers say of it; at least one family has addresses.
+        /// What servers answer about it; at least one family has addresses.
         answers: Pair<Answer>,
     },
     /// No candidate has an address, for this reason.
@@ -50,7 +50,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether servers have said that the name has no address, and none of them has failed.
+    /// Whether servers have said that the name has no address, and no server has failed.
     #[must_use]
     pub fn is_definitely_nothing(&self) -> bool {
         matches!(self, Self::Nothing(why) if why == NO_ADDRESS)
@@ -58,7 +58,7 @@ impl Outcome {
 }
 
 impl Search {
-    /// A search among these candidates. `last_found` is the one that was the name at the last search.
+    /// A search among these candidates. `last_found` is the candidate that was the name in the last search.
     #[must_use]
     pub fn new(candidates: Vec<Candidate>, last_found: Option<&str>) -> Self {
         let left = candidates.into();
@@ -66,7 +66,7 @@ impl Search {
         Self { left, last_found, is_in_search: false, skip_search: false, failure: None, found: None }
     }
 
-    /// The next candidate to ask for, `spent` after the search began.
+    /// The next candidate to query, `spent` after the search began.
     pub fn next(&mut self, spent: Duration) -> Option<String> {
         let skip_search = self.skip_search || spent >= SEARCH;
         while let Some(Candidate { name, is_as_written, is_in_search }) = self.left.pop_front() {
@@ -78,7 +78,7 @@ impl Search {
         None
     }
 
-    /// Takes what servers say of a candidate.
+    /// Takes the answers for a candidate.
     pub fn record(&mut self, fqdn: String, answers: Pair<Answer>) {
         let both = answers.both();
         if both.into_iter().any(Answer::has_addresses) {
@@ -94,7 +94,7 @@ impl Search {
             self.left.clear();
         }
         let is_silent = |answer: &Answer| matches!(answer, Answer::Failed { is_servfail: false, .. });
-        // The silent family may have the addresses, so another domain may be another server.
+        // The silent family may have the addresses, so another domain could lead to another server.
         self.skip_search |= self.is_in_search && both.into_iter().any(is_silent);
     }
 

@@ -1,29 +1,29 @@
-//! Which server gets a question, and for how long.
+//! Which server gets a query, and for how long.
 
 use std::time::Duration;
 
 use super::resolv_conf::ResolvConf;
 
-/// Longest time for a question about one full name in one family. Beyond, every wait is shortened, so that each server
-/// is still asked as often as `attempts` says.
+/// The longest time for a query about one full name in one family. Beyond it, every wait is shortened, so that each
+/// server is still queried as often as `attempts` says.
 pub const QUESTION: Duration = Duration::from_secs(20);
-/// How long a silent server is the only one that is asked. glibc waits for the whole timeout.
+/// How long a silent server is the only one that is queried. glibc waits for the whole timeout.
 pub const STAGGER: Duration = Duration::from_secs(1);
 
-/// One question to one server.
+/// One query to one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Try {
     /// Position of the server in the configuration.
     pub server: usize,
     /// Time for the answer.
     pub timeout: Duration,
-    /// Whether it may begin while the server before it is silent. A new round over all servers waits for the end of the
-    /// round before.
+    /// Whether the try may begin while the server before it is silent. A new round over all servers waits for the end
+    /// of the round before.
     pub may_overlap: bool,
 }
 
-/// The tries of one question, in their order. `turn` counts questions, for `rotate`. Without `may_overlap`, each
-/// try waits for the end of the one before.
+/// The tries of one query, in their order. `turn` counts queries, for `rotate`. Without `may_overlap`, each try waits
+/// for the end of the one before.
 #[must_use]
 pub fn tries(conf: &ResolvConf, turn: usize, may_overlap: bool) -> Vec<Try> {
     let count = conf.servers.len().max(1);
@@ -39,8 +39,8 @@ pub fn tries(conf: &ResolvConf, turn: usize, may_overlap: bool) -> Vec<Try> {
     (0..conf.attempts.max(1)).flat_map(|_| (0..count).map(of)).collect()
 }
 
-/// Time for the answer of the server that is asked at this position of a round: doubled for each server before it,
-/// divided by their number, and at least a second.
+/// The time to answer for the server at this position of a round: doubled for each server before it, divided by their
+/// number, and at least a second.
 fn timeout(conf: &ResolvConf, at: usize) -> Duration {
     let doublings = u32::try_from(at).unwrap_or(u32::MAX).min(8);
     let mut seconds = conf.timeout.as_secs() << doublings;

@@ -1,21 +1,21 @@
-//! The form of DNS messages, as far as answers about addresses need it.
+//! The format of DNS messages, as far as answers with addresses need it.
 //!
-//! A message may come from anybody. Each read is within the message, a name has an end, and nothing grows beyond the
+//! A message may come from anybody. Each read stays within the message, a name has an end, and nothing grows beyond the
 //! message but its names, whose length and number are bounded.
 
 use super::is_name;
 
-/// Longest name in a message, in bytes, without the zero at its end.
+/// The longest name in a message, in bytes, without the final zero.
 const LONGEST: usize = 254;
-/// Most pointers in one name, so that a loop of them ends. A name has no more labels.
+/// The most pointers in one name; it ends loops. A name has no more labels.
 const MOST_POINTERS: usize = 127;
 
-/// A name in the form of a message: each label after its length, in lower case. Labels may have any bytes.
+/// A name in wire format: each label after its length, in lower case. Labels may have any bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireName(Vec<u8>);
 
 impl WireName {
-    /// The name of a text without escapes, with or without the dot at its end; `None` if no question can be made of it.
+    /// The name of a text without escapes, with or without a trailing dot; `None` if no query can hold it.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
@@ -30,7 +30,7 @@ impl WireName {
         Some(Self(bytes))
     }
 
-    /// The labels with their lengths, without the zero at the end.
+    /// The labels with their lengths, without the final zero.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -40,15 +40,15 @@ impl WireName {
 /// The start of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// Number of the question that is answered.
+    /// The id of the query.
     pub id: u16,
     /// Response code.
     pub code: u8,
-    /// AA: the server is responsible for the name.
+    /// AA: the server is authoritative for the name.
     pub is_authoritative: bool,
-    /// TC: the message was longer than a datagram may be.
+    /// TC: the message was truncated.
     pub is_cut: bool,
-    /// RA: the server asks others.
+    /// RA: the server queries others.
     pub is_recursive: bool,
     /// Number of questions.
     pub questions: u16,
@@ -68,7 +68,7 @@ pub struct Reader<'a> {
 /// A record of a message.
 #[derive(Debug)]
 pub struct Record<'a> {
-    /// The name that has the record.
+    /// The name of the record.
     pub owner: WireName,
     /// Type.
     pub kind: u16,
@@ -76,12 +76,12 @@ pub struct Record<'a> {
     pub ttl: u32,
     /// The data.
     pub data: &'a [u8],
-    /// At the start of the data, for names in it that end elsewhere in the message.
+    /// A reader at the start of the data, for names in it that end elsewhere in the message.
     pub at_data: Reader<'a>,
 }
 
 impl<'a> Reader<'a> {
-    /// At the start of a message.
+    /// A reader at the start of a message.
     #[must_use]
     pub fn new(message: &'a [u8]) -> Self {
         Self { message, at: 0 }
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         Some((self.name()?, self.u16()?, self.u16()?))
     }
 
-    /// A record. Its class does not count, as with glibc.
+    /// A record. Its class is ignored, as in glibc.
     pub fn record(&mut self) -> Option<Record<'a>> {
         let owner = self.name()?;
         let (kind, _class, ttl) = (self.u16()?, self.u16()?, self.u32()?);
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         Some(Record { owner, kind, ttl, data, at_data })
     }
 
-    /// A name. It may end elsewhere in the message; reading continues behind the part that is here.
+    /// A name. It may end elsewhere in the message; reading continues after the part that is here.
     pub fn name(&mut self) -> Option<WireName> {
         let (mut bytes, mut pointers) = (Vec::new(), 0);
         let mut part = *self;

@@ -149,7 +149,7 @@ impl Bucket {
             tokens.take(some, rate, burst, now);
             return Allowance::Bytes(usize::try_from(some).unwrap_or(usize::MAX));
         }
-        // No more than one second's worth, so that no portion takes long.
+        // At most one second's worth, so that no portion takes long.
         let portion = PORTION.min(burst / 2).min(most).min(rate).max(1);
         let millis = tokens.promise(portion, rate, burst);
         Allowance::Later { bytes: usize::try_from(portion).unwrap_or(usize::MAX), millis, term: self.term() }

@@ -1,7 +1,8 @@
-//! The flows of a namespace by source: which flow gives way where room is short.
+//! The flows of a namespace by source: which flow gives way when room is short.
 //!
-//! The source with the most flows comes first; of sources with equally many, the one whose first flow was used least
-//! recently. Of the flows of a source, those that carry no conversation come first, and then the least recently used.
+//! The source with the most flows gives way first; among sources with equally many, the one whose first flow was used
+//! least recently. Of the flows of a source, those without a conversation give way first, and then the least recently
+//! used.
 //!
 //! A datagram costs one or two stores. The order is updated only when room is needed, and only at its head, as in
 //! [`super::recency`]. Each step is a search in an ordered set.
@@ -23,8 +24,8 @@ use super::{
 };
 use crate::core::flows::{FlowKey, IN_USE_MILLIS};
 
-/// The place of a source among those of its namespace: its number of flows, and the age of its first flow. The last
-/// one gives way first.
+/// The rank of a source in its namespace: its number of flows, and the age of its first flow. The last rank gives way
+/// first.
 type Rank = (usize, Reverse<Age>, IpAddr);
 
 /// Orders before every rank with the same number of flows.
@@ -63,12 +64,12 @@ impl BySource {
         self.flows.len()
     }
 
-    /// Flows of the source of this address.
+    /// Number of flows of the source of this address.
     pub(super) fn count(&self, source: IpAddr) -> usize {
         self.counts.get(&network(source)).copied().unwrap_or_default()
     }
 
-    /// Flows of the source with the most.
+    /// Number of flows of the source with the most.
     pub(super) fn most(&self) -> usize {
         self.ranks.last().map_or(0, |(count, ..)| *count)
     }
@@ -84,14 +85,14 @@ impl BySource {
         at
     }
 
-    /// Removes a flow that ends, unless it has given way before.
+    /// Removes a flow that ends, unless it has given way already.
     pub(super) fn leave(&mut self, at: usize, mark: &Arc<Mark>) {
         if self.flows.get(at).is_some_and(|filed| Arc::ptr_eq(&filed.mark, mark)) {
             self.take(at);
         }
     }
 
-    /// Removes the flow in this place.
+    /// Removes the flow at this place.
     pub(super) fn take(&mut self, at: usize) -> Option<Victim> {
         let Filed { age, source, mark, key } = self.flows.try_remove(at)?;
         let before = self.rank(source);
@@ -106,13 +107,13 @@ impl BySource {
         Some(Victim { mark, key })
     }
 
-    /// The place of a flow that is idle at `now`, of the source with the most flows that has one and no fewer than
-    /// `least` flows. `work` is the number of flows that may be filed again to find out, `more` the number of sources that
-    /// may be asked after the first one, each with fewer flows than the one before.
+    /// The place of a flow that is idle at `now`, of the source that has one and the most flows, at least `least`.
+    /// `work` limits how many flows may be filed again to find out; `more` limits how many sources may be searched
+    /// after the first one, each with fewer flows than the one before.
     pub(super) fn idle(&mut self, least: usize, now: u64, work: &mut usize, more: &mut usize) -> Option<usize> {
         let mut below = usize::MAX;
         loop {
-            // Of sources with equally many flows, the others were used more recently.
+            // Among sources with equally many flows, the others were used more recently.
             let (count, _, source) = self.heaviest(below, work)?;
             if count < least {
                 return None;
@@ -142,15 +143,15 @@ impl BySource {
             let rank = self.ranks.range(..(below, LOWEST.0, LOWEST.1)).next_back().copied()?;
             let (_, Reverse((conversing, _)), source) = rank;
             let settled = self.settled(source, conversing, work);
-            // Where the source has moved, another one may come first.
+            // If the source has moved, another one may be first.
             if self.rank(source) == Some(rank) {
                 return settled.map(|_| rank);
             }
         }
     }
 
-    /// The last use and the place of the first flow of a source, with a conversation or without, once flows that were
-    /// used since they were filed are in their places again. `None` also if `work` runs out.
+    /// The last use and the place of the first flow of a source, with a conversation or without, after flows that were
+    /// used since they were filed were filed again. `None` also if `work` runs out.
     fn settled(&mut self, source: IpAddr, conversing: bool, work: &mut usize) -> Option<(u64, usize)> {
         loop {
             let (used, at) = self.first(source, conversing)?;
@@ -184,7 +185,7 @@ impl BySource {
         (of == source).then_some((count, Reverse(age), source))
     }
 
-    /// Moves a source from the rank that it had before a change.
+    /// Moves a source from its rank before a change.
     fn move_source(&mut self, source: IpAddr, before: Option<Rank>) {
         let after = self.rank(source);
         if after == before {
@@ -266,7 +267,7 @@ mod tests {
         ) {
             let (mut flows, mut plain, mut now) = (BySource::default(), Vec::<Plain>::new(), 0);
             for (step, n, passed) in steps {
-                // Uses never coincide, so that one flow comes first.
+                // Uses never coincide, so the first flow is unique.
                 now += passed + 1;
                 let mut work = usize::MAX;
                 match (step, plain.get(n % plain.len().max(1))) {

@@ -1,4 +1,4 @@
-//! All UDP flows of the process, by namespace and source: some give way where room runs short.
+//! All UDP flows of the process, by namespace and source; some give way when room runs short.
 
 use std::{
     net::IpAddr,
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::core::flows::FlowKey;
 
-/// Most sources that a search for an idle flow asks, beside the first one of each namespace: other workers wait meanwhile,
-/// and a client with many addresses could make each datagram ask thousands.
+/// The most sources that are searched for an idle flow, beside the first one of each namespace: other workers wait
+/// meanwhile, and a client with many addresses could make each datagram search thousands.
 const MOST_ASKED: usize = 64;
 
 type Groups = HashMap<Arc<str>, BySource>;
@@ -44,20 +44,20 @@ impl FlowRegistry {
         Member { registry: self.clone(), namespace, at, mark }
     }
 
-    /// Whether another namespace, or another source of the same namespace, has at least twice as many flows as that of
-    /// the newcomer would have. Such a newcomer gets room at the cost of the other, in any case.
+    /// Whether another namespace, or another source of the same namespace, has at least twice as many flows as the
+    /// newcomer's would have. Such a newcomer always gets room at the cost of the other.
     #[must_use]
     pub fn is_light(&self, newcomer: Newcomer<'_>) -> bool {
         heavier(&self.lock(), newcomer).is_some()
     }
 
-    /// Evicts a flow, unless `keep` flows or fewer are left.
+    /// Evicts a flow, unless at most `keep` flows are left.
     ///
-    /// The namespace with the most flows gives way, of its sources the one with the most flows, and of those the one that
-    /// was used least recently. Flows that are idle at `now` (milliseconds) give way. To a newcomer that is light
-    /// ([`Self::is_light`]), flows of the heavier one give way also if they are in use: those without a conversation
-    /// before all others, and those with one if no flow is idle. No namespace and no source with fewer flows than that of
-    /// the newcomer gives way to it, so that none can fill the process at the cost of the others.
+    /// The namespace with the most flows gives way; in it, the source with the most flows; of that source, the least
+    /// recently used flow. Flows that are idle at `now` (milliseconds) give way. To a light newcomer
+    /// ([`Self::is_light`]), flows of the heavier namespace or source give way even if they are in use: flows without a
+    /// conversation first, and flows with one only if no flow is idle. No namespace and no source with fewer flows than
+    /// the newcomer's gives way to it, so that none can fill the process at the cost of the others.
     pub fn evict(&self, newcomer: Option<Newcomer<'_>>, keep: usize, now: u64) -> Option<Victim> {
         let mut groups = self.lock();
         if groups.values().map(BySource::len).sum::<usize>() <= keep {
@@ -80,12 +80,12 @@ impl FlowRegistry {
     }
 }
 
-/// Whether `most` is at least twice as many as `own` and one more.
+/// Whether `most` is at least twice as many as `own` plus one.
 fn is_twice(own: usize, most: usize) -> bool {
     own.saturating_add(1).saturating_mul(2) <= most
 }
 
-/// The namespace that is heavier than the newcomer, or the newcomer's own if one of its sources is.
+/// The namespace that is heavier than the newcomer's, or the newcomer's own if one of its sources is heavier.
 fn heavier(groups: &Groups, newcomer: Newcomer<'_>) -> Option<Arc<str>> {
     let own = groups.get_key_value(newcomer.namespace);
     let count = own.map_or(0, |(_, flows)| flows.len());
@@ -98,7 +98,8 @@ fn heavier(groups: &Groups, newcomer: Newcomer<'_>) -> Option<Arc<str>> {
     is_twice(flows.count(newcomer.source), flows.most()).then(|| name.clone())
 }
 
-/// Takes the first flow of the heaviest source of a namespace, if it is idle or carries no conversation, or anyway.
+/// Takes the first flow of the heaviest source of a namespace, if it is idle or carries no conversation, or in any
+/// case.
 fn take_heavy(
     groups: &mut Groups,
     namespace: Option<&str>,
@@ -111,10 +112,10 @@ fn take_heavy(
     if gives_way || anyway { flows.take(at) } else { None }
 }
 
-/// Takes an idle flow of the largest namespace that has one and no fewer flows than that of the newcomer.
+/// Takes an idle flow of the largest namespace that has one and has no fewer flows than the newcomer's.
 fn take_idle(groups: &mut Groups, newcomer: Option<Newcomer<'_>>, now: u64, work: &mut usize) -> Option<Victim> {
     let own = newcomer.and_then(|it| groups.get(it.namespace)).map_or(0, BySource::len);
-    // The first one has an idle flow, as a rule: then nothing is asked of the others.
+    // The first namespace usually has an idle flow: then the others are not searched.
     let first = largest(groups, newcomer, |_, flows| flows.len() >= own)?;
     let mut more = MOST_ASKED;
     if let Some(victim) = take_idle_of(groups, &first, newcomer, now, (&mut *work, &mut more)) {
@@ -123,7 +124,7 @@ fn take_idle(groups: &mut Groups, newcomer: Option<Newcomer<'_>>, now: u64, work
     let next = largest(groups, newcomer, |name, flows| {
         flows.len() >= own && idle_of(flows, name, newcomer, now, (&mut *work, &mut more)).is_some()
     })?;
-    // It has one, and the same sources are asked again.
+    // The namespace has an idle flow, and the same sources are searched again.
     more = MOST_ASKED;
     take_idle_of(groups, &next, newcomer, now, (work, &mut more))
 }
@@ -140,8 +141,8 @@ fn take_idle_of(
     flows.take(at)
 }
 
-/// The place of an idle flow of a namespace; of a source with fewer flows than that of the newcomer, none. `work` and `more`
-/// as for [`BySource::idle`].
+/// The place of an idle flow of a namespace, but never of a source with fewer flows than the newcomer's. `work` and
+/// `more` as for [`BySource::idle`].
 fn idle_of(
     flows: &mut BySource,
     namespace: &str,
@@ -154,8 +155,8 @@ fn idle_of(
     flows.idle(least, now, work, more)
 }
 
-/// The namespace with the most flows of those that `is_evictable` admits; of equals, that of the newcomer. Asks only of
-/// those that are larger than what it has found. One pass, because all threads wait for the lock meanwhile.
+/// The namespace with the most flows among those that `is_evictable` admits; among equals, the newcomer's. Calls it
+/// only for namespaces that are larger than the best so far. One pass, because all threads wait for the lock meanwhile.
 fn largest(
     groups: &mut Groups,
     newcomer: Option<Newcomer<'_>>,
@@ -292,8 +293,8 @@ mod tests {
     fn a_search_for_an_idle_flow_asks_a_bounded_number_of_sources_of_all_namespaces_together() {
         let registry = Arc::new(FlowRegistry::default());
         let mut flows = Vec::new();
-        // Sources of 1 to 40 flows in each namespace. All are in use but the one of the smallest source of `a`, which the
-        // search reaches last.
+        // Sources of 1 to 40 flows in each namespace. All flows are in use but that of the smallest source of `a`,
+        // which the search reaches last.
         for namespace in ["a", "b"] {
             for last in 1..=40 {
                 let at = if (namespace, last) == ("a", 1) { 0 } else { 5000 };

@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::core::flows::IN_USE_MILLIS;
 
-/// The place of a flow among those of its source: whether it carries a conversation, and its last use in milliseconds.
+/// The age of a flow within its source: whether it carries a conversation, and its last use in milliseconds.
 pub(super) type Age = (bool, u64);
 
 /// State of a flow, shared by its worker and by admissions that may evict it.
@@ -41,13 +41,13 @@ impl Mark {
         self.used.store(now, Relaxed);
     }
 
-    /// Records a datagram of the endpoint.
+    /// Records a datagram from the endpoint.
     pub fn answer(&self) {
         self.answered.store(true, Relaxed);
     }
 
-    /// Records a datagram of the client that the flow was there for. The flow carries a conversation if the client sends
-    /// after an answer: a client that asks once, or a flood that reads no answer, does not.
+    /// Records a datagram from the client on an existing flow. The flow carries a conversation if the client sends
+    /// after an answer: a client that asks once does not, nor does a flood that reads no answer.
     pub fn ask(&self) {
         if self.answered.load(Relaxed) && !self.conversing.load(Relaxed) {
             self.conversing.store(true, Relaxed);
@@ -64,7 +64,7 @@ impl Mark {
         self.evicted.load(Relaxed)
     }
 
-    /// Signals the end of the flow to the task waiting on [`Mark::ended`], also if it starts to wait later.
+    /// Signals the end of the flow to the task waiting on [`Mark::ended`], even if it starts to wait later.
     pub fn end(&self) {
         self.over.store(true, SeqCst);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -92,7 +92,8 @@ impl Future for Over<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mark = self.0;
         let mut waiting = mark.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Checked under the lock, so no signal is lost: a later one finds the waker, an earlier one has set the flag.
+        // Checked under the lock, so no signal is lost: a later one finds the waker, and an earlier one has set the
+        // flag.
         if mark.over.load(SeqCst) {
             return Poll::Ready(());
         }

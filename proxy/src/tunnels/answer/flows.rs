@@ -1,4 +1,4 @@
-//! One flow of a worker: the datagrams between its end and an instance of an agent.
+//! Forwards one flow of a worker: the datagrams between the worker's end and an instance of an agent.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -16,17 +16,17 @@ use tunnel_core::Protocol;
 use super::{failure, request};
 use crate::{agents::FlowEnd, core::address::AgentAddress};
 
-/// How long an agent may take to answer that it has the target.
+/// How long an agent may take to confirm the target.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
-/// A flow leaves an instance that has been without a connection for so long, once another one has a connection.
+/// A flow leaves an instance that has had no connection for this long, once another instance has one.
 const AWAY: Duration = Duration::from_secs(1);
-/// Bytes of a flow that are passed on before other tasks of the thread have a turn: less than what may wait for the
-/// connection of the agent, so that its task can empty that queue in between.
+/// Bytes of a flow that are forwarded before other tasks of the thread get their turn: less than what may wait for the
+/// agent's connection, so that its task can empty that queue in between.
 const TURN_BYTES: usize = 64 * 1024;
-/// What a datagram counts of them beside its bytes, as empty ones take time too.
+/// The cost of a datagram beside its bytes: empty datagrams take time, too.
 const DATAGRAM_COST: usize = 1024;
 
-/// Asks for a flow, and passes datagrams on until either end leaves it.
+/// Asks for a flow, and forwards datagrams until either end leaves it.
 pub(super) async fn answer(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>, worker: FlowEnd) {
     let ended = match begin(endpoint, to, client) {
         Ok(flow) => forward(endpoint, to, &flow, &worker).await,
@@ -43,9 +43,9 @@ fn begin(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> 
     endpoint.begin_flow_on(&to.uid, &instance, &open).map_err(failure)
 }
 
-/// Neither direction waits for the other, and what cannot be sent in time is dropped and counted by the queues on its
-/// way. The first datagrams follow the request, and wait at the agent for its target. An error means that another instance
-/// should have the flow, or none.
+/// Forwards both directions; neither waits for the other. The queues on the way drop and count what cannot be sent in
+/// time. The first datagrams follow the request, and wait at the agent for its target. An error means that another
+/// instance, or none, should have the flow.
 async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &FlowEnd) -> io::Result<()> {
     let mut answered = pin!(timeout(OPEN_WITHIN, flow.answered()));
     let mut is_open = false;
@@ -87,7 +87,7 @@ async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &F
     }
 }
 
-/// What the answer of the agent means, or that there is none in time.
+/// Turns the answer of the agent, or its absence in time, into a result.
 fn accepted(answer: Result<Result<(), OpenError>, Elapsed>) -> io::Result<()> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the agent has not answered in time");
     answer.map_err(late)?.map_err(|error| failure(Unopened::Agent(error)))

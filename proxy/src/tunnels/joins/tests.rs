@@ -1,4 +1,4 @@
-//! Join strings in a folder, at times that the test says.
+//! Join strings in a folder, at times that the test sets.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ impl Bed {
         Self { folder, local, addresses, log, joins: Joins::default() }
     }
 
-    /// Takes a configuration at this time, with an agent whose join string counts for so many seconds.
+    /// Applies a configuration at this time, with an agent whose join string is valid for this many seconds.
     fn apply(&mut self, expire_seconds: u32, now: Instant) {
         let enrolment = Some(Enrolment { redemptions: 1, expire_seconds });
         let home = Agent { enrolment, ..super::super::tests::home_agent(false) };

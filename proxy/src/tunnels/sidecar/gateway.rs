@@ -1,4 +1,4 @@
-//! One gateway whose agents a sidecar reaches: its leaf, and the endpoint that it makes of the sidecar.
+//! One gateway whose agents a sidecar reaches: the serving certificate from it, and the endpoint for its agents.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,14 +27,14 @@ use crate::{
 pub(super) struct Gateway {
     rules: RulesByUid,
     remote: Rc<Remote<Asks, Nobody>>,
-    /// None: there is no leaf yet, so nobody knows the id of the endpoint.
+    /// `None` before there is a serving certificate, which has the id of the endpoint.
     endpoint: Option<Rc<Endpoint>>,
     tasks: Vec<AbortHandle>,
     lives: Arc<Lives>,
 }
 
 impl Gateway {
-    /// The gateway of this uid, whose leaf is kept in a folder of its own. Its task asks for leaves.
+    /// The gateway of this uid. Its serving certificate has a folder of its own, and its task asks for certificates.
     pub(super) fn new(
         uid: &str,
         folder: &Path,
@@ -42,7 +42,7 @@ impl Gateway {
         (log, lives): (Log, &Arc<Lives>),
         woken: &Rc<Woken>,
     ) -> Result<Self, TunnelsError> {
-        // It names a folder.
+        // The uid names a folder, so it must be a valid label.
         let label = EndpointId::new(uid)?;
         let folder = folder.join(label.as_str());
         let remote = Rc::new(Remote::open_sidecar(&folder, uid.to_owned(), system_clock(), asks)?);
@@ -54,7 +54,7 @@ impl Gateway {
         Ok(Self { rules, remote, endpoint: None, tasks, lives: lives.clone() })
     }
 
-    /// The endpoint, if there is a leaf.
+    /// The endpoint, if there is a serving certificate.
     pub(super) fn endpoint(&self) -> Option<&Rc<Endpoint>> {
         self.endpoint.as_ref()
     }
@@ -64,7 +64,7 @@ impl Gateway {
         self.rules.borrow().contains_key(uid)
     }
 
-    /// Replaces what agents may do, and gives what they might before.
+    /// Replaces the rules of agents, and returns the rules before.
     pub(super) fn set(&self, rules: BTreeMap<String, Rc<Rules>>) -> BTreeMap<String, Rc<Rules>> {
         let before = self.rules.replace(rules);
         if let Some(endpoint) = &self.endpoint {
@@ -73,7 +73,7 @@ impl Gateway {
         before
     }
 
-    /// Opens the endpoint once there is a leaf, which says its id.
+    /// Opens the endpoint once there is a serving certificate, which has its id.
     pub(super) fn open(&mut self, names: &Names, woken: &Rc<Woken>) -> Result<(), TunnelsError> {
         let Some(id) = self.remote.id().filter(|_| self.endpoint.is_none()) else { return Ok(()) };
         let settings = endpoint::Settings {
@@ -101,12 +101,12 @@ impl Drop for Gateway {
     }
 }
 
-/// Runs [`watch`], and tells of its end: nobody else hears of agents that come and go.
+/// Runs [`watch`], and reports its death: without it, the proxy does not learn of agents that come and go.
 async fn watched(lives: Arc<Lives>, changed: impl AsyncFn() -> BTreeSet<String>, woken: Rc<Woken>) {
     lives.watch("the watch of the agents of a gateway", watch(changed, woken)).await;
 }
 
-/// Passes on which agents have other instances.
+/// Passes on the uids of agents whose instances have changed.
 async fn watch(changed: impl AsyncFn() -> BTreeSet<String>, woken: Rc<Woken>) {
     loop {
         let uids = changed().await;

@@ -42,7 +42,7 @@ async fn a_flow_that_the_agent_does_not_allow_ends_with_the_cause_and_the_endpoi
     within(async {
         let mut bed = Bed::start();
         let _agent = bed.agent().await;
-        // The server lists this port, and the agent does not.
+        // The server lists this port, but the agent does not.
         let flow = begin(&bed, 53);
         assert_eq!(flow.send(b"early"), Some(0));
         assert_eq!(flow.recv().await, None);

@@ -30,7 +30,7 @@ async fn a_connection_for_another_proxy_is_handed_over_on_the_port_of_the_tunnel
             let (tls, dial) = (AgentTls::new(tls), Dial::Endpoint(id("77bc")));
             loop {
                 let tcp = TcpStream::connect(address).await.expect("a connection");
-                // It is closed as long as the thread does not have the table.
+                // It is closed until the thread has the table.
                 let _ = tls.secure(tcp, &dial).await;
             }
         });

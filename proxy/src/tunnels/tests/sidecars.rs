@@ -14,7 +14,7 @@ use crate::{signing::Desk, tunnels::sidecar::Started};
 const GATEWAY: &str = "uid-edge";
 /// The id of the sidecar as an endpoint.
 const SIDECAR: &str = "5c1d";
-/// The pod of the sidecar. It listens on the port that the test of a gateway has at another address.
+/// The address of the sidecar's pod. It listens on the port that the test of a gateway uses at another address.
 const POD: [u8; 4] = [127, 0, 0, 5];
 
 /// A sidecar beside the proxy of a gateway.
@@ -46,7 +46,7 @@ impl Pod {
         Self { agents, process, address, configured, news, connected, desk, started, _folder: folder }
     }
 
-    /// The sidecar has these agents.
+    /// Sets the agents of the sidecar.
     fn configure(&self, agents: BTreeMap<String, Agent>) {
         let told = ForTunnels { agents, ..ForTunnels::default() };
         self.configured.as_ref().expect("a sender").send_replace(Arc::new(told));
@@ -68,7 +68,7 @@ impl Pod {
             let id = EndpointId::new(SIDECAR).expect("an id");
             let certificate = root.sign_sidecar(&request, &id, Duration::from_secs(3600), now).expect("signed");
             let issued = Issued { certificate: BASE64.encode(&certificate), root: BASE64.encode(root.root()) };
-            // A sidecar that waited for too long asks again.
+            // A sidecar that has waited for too long asks again.
             if asked.reply.send(SignOutcome::Issued(issued)).is_ok() {
                 return;
             }
@@ -80,13 +80,13 @@ impl Pod {
     }
 }
 
-/// The agent, as a sidecar hears of it.
+/// The agent in the configuration of a sidecar.
 fn met() -> BTreeMap<String, Agent> {
     let home = Agent { gateway: Some(GATEWAY.to_owned()), enrolment: None, ..home_agent(false) };
     BTreeMap::from([(UID.to_owned(), home)])
 }
 
-/// What the gateway hears of once the agent uses the sidecar.
+/// What the gateway receives once the agent uses the sidecar.
 fn named() -> Arc<ForTunnels> {
     let sidecar = Sidecar { address: POD.into(), agents: BTreeSet::from([UID.to_owned()]) };
     let sidecars = BTreeMap::from([(SIDECAR.to_owned(), sidecar)]);
@@ -167,12 +167,12 @@ async fn a_sidecar_without_a_certificate_closes_what_comes_and_takes_agents_once
         bed.configured.as_ref().expect("a sender").send_replace(named());
         let mut pod = Pod::start(bed.address.port());
         pod.configure(met());
-        // The agent comes before the certificate, and is closed.
+        // The agent arrives before the certificate, and is closed.
         until(|| pod.agents.seen().closed.get("unknown_endpoint").is_some_and(|count| *count > 0)).await;
         assert!(pod.connected.0.is_empty());
         pod.sign(&root).await;
         pod.until_connected(true).await;
-        // What the operator says of the agent counts here, too.
+        // What the operator says about the agent counts here, too.
         let suspended = met().into_iter().map(|(uid, agent)| (uid, Agent { suspended: true, ..agent })).collect();
         pod.configure(suspended);
         pod.until_connected(false).await;

@@ -57,7 +57,7 @@ fn networks_hold_their_addresses_in_every_form() {
     assert!(allows(&["[::ffff:10.0.0.1]:443"], "10.0.0.1", 443));
     assert!(allows(&["[fd00::/8]:443", "[2001:db8::1]:443"], "2001:DB8:0::1", 443));
     assert!(!allows(&["[fd00::/8]:443"], "fe80::1", 443));
-    // A zone makes no address, and other spellings of an address are names.
+    // A text with a zone is not an address, and other spellings of an address are names.
     assert!(!allows(&["[fe80::/10]:443"], "fe80::1%eth0", 443));
     assert!(!allows(&["127.0.0.0/8:443"], "127.1", 443));
 }

@@ -1,4 +1,4 @@
-//! What an agent and a server say when the agent asks for a certificate, each one frame.
+//! The frames of an enrolment: the request of an agent for a certificate, and the answer of the server.
 //!
 //! ```text
 //! ENROL        proof u8 | (token [32] | namespace | name, if the proof is 1) | length u16 | request
@@ -6,8 +6,8 @@
 //! REFUSED      reason u8 | detail
 //! ```
 //!
-//! Both are framed as the other first frames are ([`crate::hello`]). Bytes after the ones that this version knows are
-//! of a later one, and are ignored.
+//! Both are framed as the other first frames are ([`crate::hello`]). A receiver ignores bytes after the fields that it
+//! knows: a later version sent them.
 
 use crate::frame::{HEADER, Kind, Malformed, Reader};
 use crate::hello::{first, framed, plain, put_text, shortened, text};
@@ -22,13 +22,13 @@ mod tests;
 pub const MAX_REQUEST: usize = 4 << 10;
 /// Most bytes of a certificate.
 pub const MAX_CERTIFICATE: usize = 8 << 10;
-/// Longest reason and remedy of a refusal, in bytes.
+/// The longest text of a refusal, its reason and remedy, in bytes.
 pub const MAX_REMEDY: usize = 512;
 
-/// What says who asks.
+/// How a client proves who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// The certificate of the connection, which is to be renewed.
+    /// The certificate of the connection, which the client renews.
     Certificate,
     /// A token.
     Token {
@@ -44,12 +44,12 @@ pub enum Proof {
 pub struct Enrol {
     /// Who asks.
     pub proof: Proof,
-    /// A request for a certificate, DER; at most [`MAX_REQUEST`] bytes are sent.
+    /// A certificate request, DER; at most [`MAX_REQUEST`] bytes are sent.
     pub request: Vec<u8>,
 }
 
 impl Enrol {
-    /// The frame.
+    /// Encodes the frame.
     pub fn frame(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         match &self.proof {
@@ -65,8 +65,8 @@ impl Enrol {
         framed(Kind::Enrol, &payload)
     }
 
-    /// Reads the first frame of `bytes`, and tells its length; nothing while it is not complete. Any other frame is
-    /// refused before its payload has come.
+    /// Reads the first frame of `bytes` and returns it with its length, or `None` while it is incomplete. Any other
+    /// frame is refused before its payload arrives.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some((header, payload)) = first(bytes, &[Kind::Enrol])? else { return Ok(None) };
         let enrol = Self::decode(payload).ok_or(Malformed::Payload(Kind::Enrol))?;
@@ -89,18 +89,18 @@ impl Enrol {
     }
 }
 
-/// Why there is no certificate.
+/// Why the server issues no certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EnrolReason {
-    /// The token enrols nobody.
+    /// The token cannot be redeemed.
     Token = 1,
-    /// The request for a certificate is not valid.
+    /// The certificate request is not valid.
     Request = 2,
-    /// The agent may have no certificate.
+    /// The agent may not have a certificate.
     Agent = 3,
     /// The server cannot sign now.
     Unavailable = 4,
-    /// Anything else, also what a later version may say.
+    /// Any other reason, including reasons of later versions.
     Other = 5,
 }
 
@@ -116,7 +116,7 @@ impl EnrolReason {
     }
 }
 
-/// The answer to a client that gets no certificate.
+/// The server's refusal of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct EnrolRefusal {
@@ -126,17 +126,17 @@ pub struct EnrolRefusal {
     pub detail: String,
 }
 
-/// What a server says to an [`Enrol`].
+/// The server's answer to an [`Enrol`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The certificate, DER; at most [`MAX_CERTIFICATE`] bytes are sent.
     Issued(Vec<u8>),
-    /// There is none.
+    /// The server refuses.
     Refused(EnrolRefusal),
 }
 
 impl Outcome {
-    /// The frame.
+    /// Encodes the frame.
     pub fn frame(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         match self {
@@ -152,8 +152,8 @@ impl Outcome {
         }
     }
 
-    /// Reads the first frame of `bytes`, and tells its length; nothing while it is not complete. Any other frame is
-    /// refused before its payload has come.
+    /// Reads the first frame of `bytes` and returns it with its length, or `None` while it is incomplete. Any other
+    /// frame is refused before its payload arrives.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some((header, payload)) = first(bytes, &[Kind::Certificate, Kind::Refused])? else { return Ok(None) };
         let outcome = match header.kind {

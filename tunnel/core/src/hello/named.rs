@@ -1,10 +1,10 @@
-//! Whom an endpoint names to an agent.
+//! The endpoints and sidecars that an endpoint names to an agent.
 
 use super::{MAX_PEERS, count, put_text, text};
 use crate::frame::Reader;
 use crate::identity::EndpointId;
 
-/// Others that an agent may dial, at the address where it has reached the endpoint that names them.
+/// Other endpoints and sidecars that an agent may dial, at the address of the endpoint that names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// The other endpoints of the server: at most [`MAX_PEERS`].
@@ -14,13 +14,13 @@ pub struct Named {
 }
 
 impl Named {
-    /// Appends the first [`MAX_PEERS`] of each, which a frame has room for.
+    /// Appends the first [`MAX_PEERS`] of each, which fit into a frame.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_ids(out, &self.peers);
         put_ids(out, &self.sidecars);
     }
 
-    /// Reads what [`Named::put`] has written. An endpoint of an earlier version names no sidecars.
+    /// Reads what [`Named::put`] wrote. An endpoint of an earlier version names no sidecars.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let peers = ids(reader)?;
         let sidecars = if reader.0.is_empty() { Vec::new() } else { ids(reader)? };

@@ -85,7 +85,7 @@ fn an_endpoint_that_is_named_no_more_is_dialled_only_for_its_session() {
 fn an_endpoint_that_is_named_no_more_is_dialled_without_haste() {
     let mut places = Places::new(4);
     places.told(&id("b"), peers(&["c"]));
-    // The endpoint that has named the others is there, too.
+    // The endpoint that named the others exists, too.
     for dial in [to("b"), to("c"), Dial::Any] {
         assert_eq!(places.failed(&dial, at(0), 1.0), at(200), "{dial:?}");
     }
@@ -111,7 +111,7 @@ fn an_agent_whose_endpoint_leaves_dials_elsewhere_first() {
     let mut places = Places::new(1);
     places.told(&id("a"), peers(&["b"]));
     assert_eq!(places.due(&sessions(&[("a", leaving)]), at(0)), [to("b")]);
-    // Streams that are still there are resumed where they are.
+    // Open streams are resumed where they are.
     let lost = sessions(&[("a", Standing { leaving: true, ..LOST }), ("b", ATTACHED)]);
     assert_eq!(places.due(&lost, at(0)), [to("a")]);
 }

@@ -54,9 +54,9 @@ fn an_agent_that_names_its_session_resumes_it() {
 #[test]
 fn a_session_that_only_one_end_has_is_not_resumed() {
     let mut registry = registry();
-    // A restarted endpoint knows of none; that of another endpoint is not meant.
+    // A restarted endpoint knows of no session; the session of another endpoint does not count.
     assert_eq!(admit(&mut registry, &hello("pi4", 1, 5, &[3]), 0), Admission::New);
-    // The agent did not hear of the session that began at 5, and still has the one before.
+    // The agent did not learn of the session that began at 5, and still has the one before.
     assert_eq!(admit(&mut registry, &hello("pi4", 1, 6, &[3]), 1), Admission::New);
     let mut other = hello("pi4", 1, 7, &[]);
     other.sessions.push(SessionName { endpoint: Boot([101; 16]), born: 6 });
@@ -71,7 +71,7 @@ fn an_epoch_that_is_not_higher_is_stale() {
     for epoch in [0, 4, 5] {
         assert_eq!(reason(admit(&mut registry, &hello("pi4", 1, epoch, &[5]), 1)), Some(Denial::Stale));
     }
-    // A refused one changes nothing.
+    // A denied HELLO changes nothing.
     assert_eq!(admit(&mut registry, &hello("pi4", 1, 6, &[5]), 2), Admission::Resume);
 }
 
@@ -79,7 +79,7 @@ fn an_epoch_that_is_not_higher_is_stale() {
 fn a_new_run_takes_the_place_of_the_one_before_and_keeps_it() {
     let mut registry = registry();
     assert_eq!(admit(&mut registry, &hello("pi4", 1, 50, &[]), 0), Admission::New);
-    // Its epochs begin anew.
+    // Its epochs start over.
     assert_eq!(admit(&mut registry, &hello("pi4", 2, 1, &[]), 7), Admission::New);
     assert_eq!(registry.instances()[&key("a", "pi4")].since, at(7));
     assert_eq!(reason(admit(&mut registry, &hello("pi4", 1, 51, &[50]), 8)), Some(Denial::Superseded));
@@ -102,7 +102,7 @@ fn an_agent_has_as_many_instances_as_it_may() {
     assert_eq!(admit(&mut registry, &hello("one", 1, 1, &[]), 0), Admission::New);
     assert_eq!(admit(&mut registry, &hello("two", 2, 1, &[]), 0), Admission::New);
     assert_eq!(reason(admit(&mut registry, &hello("three", 3, 1, &[]), 0)), Some(Denial::Instances));
-    // One that is there may restart, and another may come when it is gone.
+    // A connected instance may restart, and another may connect when it is gone.
     assert_eq!(admit(&mut registry, &hello("one", 4, 1, &[]), 0), Admission::New);
     registry.forget(&key("a", "one"), SessionName { endpoint: ENDPOINT, born: 1 });
     assert_eq!(admit(&mut registry, &hello("three", 3, 2, &[]), 0), Admission::New);

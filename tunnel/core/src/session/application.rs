@@ -1,4 +1,4 @@
-//! What the owner of the sockets asks for.
+//! The operations of the application, which owns the sockets.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::open::{Open, Refusal};
 use crate::stream::{End, Phase, Stream};
 
 impl Session {
-    /// Asks the peer for a stream. Bytes may be written at once.
+    /// Asks the peer for a stream. Bytes may be written before the answer.
     pub fn open(&mut self, open: Open, now: Duration) -> Result<StreamId, NotOpened> {
         if self.lost.is_some() || self.peer_draining {
             return Err(NotOpened::Closed);
@@ -30,7 +30,7 @@ impl Session {
         Ok(StreamId(id))
     }
 
-    /// The next id of this end; 0 is the session's.
+    /// The next stream id of this end. Id 0 is the session's.
     const fn following(&self) -> u32 {
         match self.next_id.wrapping_add(2) {
             0 => 2,
@@ -38,7 +38,7 @@ impl Session {
         }
     }
 
-    /// What the peer asked for.
+    /// The request of the peer for this stream.
     pub fn request(&self, id: StreamId) -> Option<&Open> {
         self.streams.get(&id.0).map(|stream| &stream.open)
     }
@@ -53,7 +53,7 @@ impl Session {
         });
     }
 
-    /// The target is not connected. The stream is gone.
+    /// The target is not connected. The stream no longer exists.
     pub fn refuse(&mut self, id: StreamId, refusal: Refusal) {
         let lost = self.lost.is_some();
         let mut dropped = 0;
@@ -65,7 +65,7 @@ impl Session {
             stream.word_due = true;
             dropped = stream.drop_datagrams();
             stream.receive.stop();
-            // A peer that has given the stream up waits for a word too, until it has one.
+            // A peer that has given the stream up also waits for an answer, until it has one.
             lost || (stream.receive.is_reset() && !stream.receive.is_untold_end())
         });
         self.counters.dropped_datagrams += dropped;
@@ -79,7 +79,7 @@ impl Session {
         self.streams.get(&id.0).is_some_and(|stream| stream.phase == Phase::Open)
     }
 
-    /// How many bytes [`Session::write`] would take; none for a flow. If it is none for a stream,
+    /// How many bytes [`Session::write`] would take; none for a flow. If it would take none for a stream,
     /// [`super::Notice::Changed`] comes when there is room.
     pub fn room(&mut self, id: StreamId) -> usize {
         let free = self.limits.memory.saturating_sub(self.kept);
@@ -103,7 +103,7 @@ impl Session {
         self.with(id.0, |stream| stream.send.finish());
     }
 
-    /// Gives the stream up in both directions. What was written before is sent before.
+    /// Gives the stream up in both directions. Bytes that were written before are still sent.
     pub fn reset(&mut self, id: StreamId) {
         self.with(id.0, |stream| {
             stream.drop_datagrams();
@@ -112,17 +112,17 @@ impl Session {
         });
     }
 
-    /// The bytes that came and are not consumed yet, as far as they stand beside each other.
+    /// Received bytes that are not consumed yet, up to the first gap between blocks.
     pub fn readable(&self, id: StreamId) -> &[u8] {
         self.streams.get(&id.0).map_or(&[], |stream| stream.receive.readable())
     }
 
-    /// All bytes that came and are not consumed yet, piece by piece.
+    /// All received bytes that are not consumed yet, block by block.
     pub fn pieces(&self, id: StreamId) -> impl Iterator<Item = &[u8]> {
         self.streams.get(&id.0).into_iter().flat_map(|stream| stream.receive.pieces())
     }
 
-    /// The application has taken `count` bytes of [`Session::pieces`], from the first one on.
+    /// The application has consumed the first `count` bytes of [`Session::pieces`].
     pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
         let spare = (self.limits.memory / 2).saturating_sub(self.promised);
         let (largest, rtt) = (self.limits.window, self.rtt);
@@ -131,7 +131,7 @@ impl Session {
         });
     }
 
-    /// The end of the bytes, once all were consumed. A stream that is gone was reset.
+    /// How the bytes ended, once all were consumed. A stream that no longer exists counts as reset.
     pub fn end(&mut self, id: StreamId) -> Option<End> {
         let Some(stream) = self.streams.get(&id.0) else {
             return Some(End::Reset);
@@ -141,13 +141,13 @@ impl Session {
         Some(end)
     }
 
-    /// Whether either end gave the stream up, so that nothing arrives of what is written from now on.
-    /// Bytes that came before may still have to be read.
+    /// Whether either end gave the stream up, so that bytes written from now on do not arrive. Bytes that arrived
+    /// before may still be unread.
     pub fn is_reset(&self, id: StreamId) -> bool {
         self.streams.get(&id.0).is_none_or(|stream| stream.is_reset())
     }
 
-    /// Sends a datagram of a flow, if it is not too old before the carrier takes it.
+    /// Sends a datagram of a flow, unless it becomes too old before the carrier takes it.
     pub fn send_datagram(&mut self, id: StreamId, datagram: &[u8], now: Duration) {
         let is_flow = self.streams.get(&id.0).is_some_and(|stream| stream.is_flow() && !stream.is_reset());
         if !is_flow || datagram.len() > MAX_DATAGRAM {

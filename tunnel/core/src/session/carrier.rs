@@ -1,4 +1,4 @@
-//! What moves the frames, as far as the session knows it.
+//! The carrier, as far as the session knows it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(super) struct Carrier {
     /// Frames of the session itself, which come before those of streams.
     pub(super) words: Vec<u8>,
     pub(super) pong: Option<u64>,
-    /// The peer has said what it has received.
+    /// Whether the peer has said what it has received.
     pub(super) resumed: bool,
     pub(super) attached_at: Duration,
     pub(super) heard_at: Duration,
@@ -21,7 +21,7 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    /// When the carrier is lost: it is silent for `dead_after`, or has no [`Kind::Resume`] for so long.
+    /// When the carrier counts as lost: it was silent for `dead_after`, or [`Kind::Resume`] did not come for that long.
     pub(super) fn gives_up_at(&self, dead_after: Duration) -> Duration {
         let since = if self.resumed { self.heard_at } else { self.attached_at };
         since + dead_after
@@ -29,8 +29,8 @@ impl Carrier {
 }
 
 impl Session {
-    /// A connection is there, and both ends agreed on its `epoch`. It replaces the one before, from
-    /// which nothing more is taken. `false` if a connection of this epoch or a later one was there.
+    /// Attaches a connection with the `epoch` that both ends agreed on. It replaces the connection before, whose frames
+    /// are no longer taken. Returns `false` if a connection of this epoch or a later one was attached.
     pub fn attach(&mut self, epoch: u64, now: Duration) -> bool {
         if epoch <= self.epoch || self.lost.is_some() {
             return false;
@@ -59,7 +59,7 @@ impl Session {
         true
     }
 
-    /// The connection of `epoch` is gone. Its streams wait for another one.
+    /// The connection of `epoch` is lost. Its streams wait for another one.
     pub fn detach(&mut self, epoch: u64, now: Duration) {
         if epoch == self.epoch && self.carrier.take().is_some() {
             self.paused_at = Some(now);
@@ -68,17 +68,17 @@ impl Session {
         }
     }
 
-    /// The epoch of the last connection; the next one must have a higher one.
+    /// The epoch of the last connection. The next connection must have a higher one.
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Whether a connection is there.
+    /// Whether a connection is attached.
     pub const fn is_attached(&self) -> bool {
         self.carrier.is_some()
     }
 
-    /// Whether the last connection was given up because the peer did not say on it in time what it has received.
+    /// Whether the last connection was given up because the peer did not say in time what it has received.
     pub const fn is_unresumed(&self) -> bool {
         self.unresumed
     }
@@ -100,7 +100,7 @@ impl Session {
         }
     }
 
-    /// The answer to one of our questions, which carries when it was asked.
+    /// Handles the answer to one of our pings, which carries the time of the ping.
     pub(super) fn ponged(&mut self, offset: u64, now: Duration) {
         let taken = micros(now).checked_sub(offset).map(Duration::from_micros);
         if let Some(taken) = taken.filter(|taken| *taken <= self.limits.dead_after) {

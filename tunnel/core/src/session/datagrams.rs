@@ -1,4 +1,4 @@
-//! Datagrams on their way to the carrier.
+//! Datagrams that wait for the carrier.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +12,7 @@ struct Waiting {
     datagram: Vec<u8>,
 }
 
-/// A queue of datagrams, whose oldest gives way.
+/// A queue of datagrams. The oldest give way to new ones.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     waiting: VecDeque<Waiting>,
@@ -20,7 +20,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Adds a datagram, and tells how many older ones made room.
+    /// Adds a datagram, and returns how many older datagrams gave way.
     pub(super) fn push(&mut self, flow: u32, datagram: &[u8], now: Duration) -> u64 {
         let mut dropped = 0;
         let cost = DATAGRAM_COST + datagram.len();
@@ -32,7 +32,7 @@ impl Lane {
         dropped
     }
 
-    /// The next datagram that is not too old, and how many were.
+    /// The next datagram that is not too old, and how many were too old.
     pub(super) fn next(&mut self, now: Duration) -> (Option<(u32, Vec<u8>)>, u64) {
         let mut old = 0;
         while let Some(waiting) = self.take() {

@@ -1,21 +1,21 @@
-//! What an endpoint says of the others, which an agent dials too.
+//! The other endpoints and sidecars that an endpoint names to an agent.
 
 use super::{Notice, Session, Side, Violation};
 use crate::frame::{Kind, Malformed, Reader, put};
 use crate::hello::Named;
 
 impl Session {
-    /// Tells the agent of others, on this carrier or the next one. What was not sent before is not sent.
+    /// Names others to the agent, on this carrier or the next one. Replaces names that were not sent yet.
     pub fn name_peers(&mut self, named: Named) {
         self.peers_due = Some(named);
     }
 
-    /// The others that the peer has named last, once.
+    /// The names that the peer sent last; each list is returned once.
     pub fn take_peers(&mut self) -> Option<Named> {
         self.peers_told.take()
     }
 
-    /// After the words of the session, so that the peer has heard first what was received.
+    /// Comes after the other frames of the session, so that acknowledgements arrive first.
     pub(super) fn put_peers(&mut self, out: &mut Vec<u8>) {
         let Some(due) = self.peers_due.take() else { return };
         let mut payload = Vec::new();
@@ -23,7 +23,7 @@ impl Session {
         put(out, Kind::Peers, 0, 0, 0, &payload);
     }
 
-    /// An endpoint dials nobody.
+    /// Takes the names from the peer. An endpoint ignores them, because it dials nobody.
     pub(super) fn told_of_peers(&mut self, payload: &[u8]) -> Result<(), Violation> {
         let named = Named::read(&mut Reader(payload)).ok_or(Malformed::Payload(Kind::Peers))?;
         if self.side == Side::Dialler && self.peers_told.replace(named).is_none() {

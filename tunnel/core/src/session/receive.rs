@@ -1,4 +1,4 @@
-//! Frames of the peer.
+//! Frames from the peer.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::open::{Open, Protocol, Reason, Refusal};
 use crate::stream::{Phase, Stream};
 
 impl Session {
-    /// Takes the frames at the front of `bytes` that are complete, and tells how many bytes they
-    /// were; the caller comes again with the rest. After an error the carrier must be closed.
+    /// Takes the complete frames at the front of `bytes`, and returns their length; the caller calls again with the
+    /// rest. After an error the carrier must be closed.
     pub fn receive(&mut self, epoch: u64, bytes: &[u8], now: Duration) -> Result<usize, Violation> {
         let carrier = self.carrier_of(epoch)?;
         if !bytes.is_empty() {
@@ -79,7 +79,7 @@ impl Session {
         Ok(())
     }
 
-    /// The window of a stream that the peer asks for, or why there is no place for the stream.
+    /// The window of a stream that the peer requests, or why there is no room for the stream.
     fn place(&self, protocol: Protocol) -> Result<u64, Refusal> {
         let full = |detail| Refusal { reason: Reason::Full, detail };
         let Limits { streams, unanswered, .. } = self.limits;
@@ -97,8 +97,8 @@ impl Session {
         self.first_window(protocol).ok_or_else(none)
     }
 
-    /// A stream that has no place is there until the refusal is sent, and takes nothing more. A peer that has no more
-    /// unanswered requests than it may have finds a place for each refusal; another one waits in vain.
+    /// Keeps a stream without room until its refusal is sent. The stream takes no frames. A peer that stays within the
+    /// bound on unanswered requests gets every refusal; any other peer may wait in vain.
     fn refuse_for_a_bound(&mut self, id: u32, mut stream: Stream, refusal: Refusal) {
         if self.streams.len() >= self.limits.streams + self.limits.unanswered {
             return;

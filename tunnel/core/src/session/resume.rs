@@ -1,4 +1,4 @@
-//! What two ends tell each other on a new carrier.
+//! How two ends resume their streams on a new carrier.
 
 use super::{Notice, Session, StreamId, Violation};
 use crate::frame::{FINAL, Kind, MAX_PAYLOAD, Malformed, Reader, put};
@@ -11,7 +11,7 @@ const ENTRY: usize = 4 + 1 + 8 + 8;
 const ANSWERED: u8 = 1;
 
 impl Session {
-    /// Names each stream with what has come of it.
+    /// Lists each stream with what was received of it.
     pub(super) fn resume_frames(&mut self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(self.streams.len() * ENTRY);
         #[cfg(test)]
@@ -23,7 +23,7 @@ impl Session {
             stream.queued = false;
             stream.untold = false;
             stream.ack_due = false;
-            // An answer stands in the entry; whether a request is due, the peer's entries tell.
+            // The entry carries an answer. Whether a request is due follows from the peer's entries.
             stream.word_due = matches!(stream.phase, Phase::Refusing(_));
             let (received, credit) = stream.receive.tell();
             entries.extend_from_slice(&id.to_be_bytes());
@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// Takes what the peer has. Entries of streams that are gone here are of no use.
+    /// Takes the list of the peer. Entries of streams that no longer exist here are ignored.
     pub(super) fn resumed(&mut self, payload: &[u8]) -> Result<(), Violation> {
         let (entries, []) = payload.as_chunks::<ENTRY>() else {
             return Err(Malformed::Payload(Kind::Resume).into());
@@ -75,8 +75,8 @@ impl Session {
         Ok(())
     }
 
-    /// The peer has named all of its streams: from now on streams send, and what it did not name is
-    /// lost, or over, or has not reached it.
+    /// The peer has listed all of its streams. From now on streams send. A stream that the peer did not list is lost,
+    /// or complete, or never reached the peer.
     pub(super) fn settle_all(&mut self) {
         let ids: Vec<u32> = self.streams.keys().copied().collect();
         #[cfg(test)]
@@ -88,7 +88,7 @@ impl Session {
             if stream.listed {
                 self.settle(id);
             } else if stream.phase == Phase::Opening && !stream.is_reset() {
-                // The request was lost, or the answer that refused it.
+                // The request was lost, or the refusal of it.
                 stream.word_due = true;
                 if stream.receive.received() == 0 && stream.send.restart(EARLY_CREDIT) {
                     self.settle(id);
@@ -106,7 +106,7 @@ impl Session {
         }
     }
 
-    /// Both ends were through; the bytes and the end that came may still have to be read.
+    /// Both ends were done with the stream. Bytes and an end that arrived may still be unread.
     fn finish_without_peer(&mut self, id: u32) {
         self.with(id, |stream| {
             stream.send.stop();
@@ -115,14 +115,14 @@ impl Session {
         self.notice(id);
     }
 
-    /// What came of the stream can be read, and then it ends by a reset. One that this end refused is
-    /// gone.
+    /// The bytes that arrived stay readable, and then the stream ends with a reset. A stream that this end refused is
+    /// removed.
     pub(super) fn break_off(&mut self, id: u32) {
         if self.streams.get(&id).is_some_and(|stream| matches!(stream.phase, Phase::Refusing(_))) {
             self.forget(id);
             return;
         }
-        // Before the change, after which a stream whose end was taken is gone: its writer is told, too.
+        // Before the change: a stream whose end was taken is removed by it, and its writer must be woken, too.
         self.notice(id);
         self.with(id, |stream| {
             stream.word_due = false;

@@ -52,7 +52,7 @@ fn a_session_with_a_sidecar_promises_little_and_has_room_for_a_pool_of_connectio
 
 const MANY: usize = 10_000;
 
-/// Two ends with so many streams that both know and nobody writes to, on the carrier of epoch 1.
+/// Two ends with this many streams that both know and nobody writes to, on the carrier of epoch 1.
 fn busy(count: usize) -> ([Session; 2], Vec<StreamId>) {
     let limits = Limits { streams: count, unanswered: count, memory: 1 << 40, ..Limits::default() };
     let mut ends = [Side::Dialler, Side::Listener].map(|side| Session::new(side, limits.clone(), START));
@@ -64,7 +64,7 @@ fn busy(count: usize) -> ([Session; 2], Vec<StreamId>) {
     }
     exchange(&mut ends, 1);
     assert!(ids.iter().all(|id| ends[0].is_open(*id)));
-    // The first acknowledgements look once at each new stream.
+    // The first acknowledgements look at each new stream once.
     assert_eq!(ends[0].write(ids[0], b"x"), 1);
     exchange(&mut ends, 1);
     for end in &mut ends {
@@ -111,7 +111,7 @@ fn a_new_carrier_looks_a_few_times_at_each_stream() {
             assert_eq!(end.len(), ids.len());
             assert!(end.looks >= count && end.looks <= 8 * count, "{} looks at {count} streams", end.looks);
         }
-        // Each of them is told of once.
+        // Each of them is reported once.
         let told: Vec<Notice> = std::iter::from_fn(|| ends[0].poll()).collect();
         assert_eq!(told.len(), count);
     }

@@ -1,4 +1,4 @@
-//! What time brings.
+//! What is due at a point in time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{Loss, Notice, Session};
 use crate::frame::{Kind, put};
 
 impl Session {
-    /// When [`Session::advance`] has something to do.
+    /// When [`Session::advance`] is next due.
     pub fn deadline(&self) -> Option<Duration> {
         if self.lost.is_some() {
             return None;
@@ -52,7 +52,7 @@ impl Session {
         if now >= carrier.ping_at {
             carrier.ping_at = now + self.limits.heartbeat;
             self.free.look();
-            // What was not sent yet is as good a question.
+            // Output that was not sent yet serves as a probe, too.
             if carrier.words.is_empty() {
                 put(&mut carrier.words, Kind::Ping, 0, 0, micros(now), &[]);
             }
@@ -69,7 +69,7 @@ impl Session {
         }
     }
 
-    /// Gives all streams up: what came can be read, and then each ends by a reset.
+    /// Ends the session. Bytes that arrived stay readable, and then each stream ends with a reset.
     pub fn lose(&mut self, loss: Loss) {
         if self.lost.is_some() {
             return;
@@ -83,7 +83,7 @@ impl Session {
         self.notices.push_back(Notice::Lost(loss));
     }
 
-    /// Why the session is over, if it is.
+    /// Why the session has ended, if it has.
     pub const fn lost(&self) -> Option<Loss> {
         self.lost
     }

@@ -1,4 +1,4 @@
-//! Frames for the peer.
+//! Frames to the peer.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::stream::send::Piece;
 use crate::stream::{Phase, Stream};
 
 impl Session {
-    /// Appends frames until `out` has `limit` bytes or nothing is left to send. Streams take turns of
-    /// one frame of data, and datagrams have every other turn.
+    /// Appends frames until `out` has `limit` bytes or nothing is left to send. Streams take turns of one data frame,
+    /// and every other turn is for datagrams.
     pub fn transmit(&mut self, epoch: u64, out: &mut Vec<u8>, limit: usize, now: Duration) -> Result<(), Violation> {
         let carrier = self.carrier_of(epoch)?;
         out.append(&mut carrier.words);
@@ -31,7 +31,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether [`Session::transmit`] would give anything.
+    /// Whether [`Session::transmit`] would append anything.
     pub fn has_output(&self) -> bool {
         let Some(carrier) = &self.carrier else { return false };
         let words = !carrier.words.is_empty() || carrier.pong.is_some() || self.peers_due.is_some();
@@ -42,7 +42,7 @@ impl Session {
         let (next, old) = self.lane.next(now);
         self.counters.dropped_datagrams += old;
         let Some((flow, datagram)) = next else { return false };
-        // The peer takes no datagram of a flow that it was not asked for.
+        // The peer refuses datagrams of a flow that it has no request for.
         let ours = self.is_ours(flow);
         let Some(stream) = self.streams.get_mut(&flow) else {
             self.counters.dropped_datagrams += 1;
@@ -83,8 +83,8 @@ impl Session {
     }
 }
 
-/// Sends the request or the answer that is due, and tells whether that was a refusal, after which
-/// the stream is gone.
+/// Sends the request or the answer that is due. Returns whether it was a refusal, after which the stream no longer
+/// exists.
 fn word(id: u32, ours: bool, stream: &mut Stream, out: &mut Vec<u8>) -> bool {
     if !std::mem::take(&mut stream.word_due) {
         return false;

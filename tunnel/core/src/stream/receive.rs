@@ -1,4 +1,4 @@
-//! The half of a stream that receives.
+//! The receiving half of a stream.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use super::End;
 use crate::backlog::{Backlog, FreeBlocks};
 use crate::limits::QUICK;
 
-/// Bytes until the application has taken them.
+/// Received bytes, until the application has consumed them.
 #[derive(Debug)]
 pub(crate) struct ReceiveHalf {
     bytes: Backlog,
-    /// The peer may send bytes before this position.
+    /// The peer may send bytes up to this position.
     granted: u64,
     window: u64,
     granted_at: Duration,
     finished: bool,
     reset: bool,
-    /// The application has taken the end, or wants nothing more.
+    /// Whether the application has taken the end, or wants nothing more.
     done: bool,
-    /// What the last acknowledgement said.
+    /// The position in the last acknowledgement.
     told: u64,
     told_credit: u64,
 }
@@ -38,13 +38,12 @@ impl ReceiveHalf {
         }
     }
 
-    /// Positions received: bytes, their end and a reset.
+    /// Number of positions received: bytes, and one each for their end and a reset.
     pub(crate) const fn received(&self) -> u64 {
         self.bytes.end() + self.finished as u64 + self.reset as u64
     }
 
-    /// Bytes of memory that this half has promised: a whole window, also while a part of it is consumed
-    /// and not granted again yet.
+    /// Memory that this half has promised: a whole window, including the consumed part that is not granted again yet.
     pub(crate) const fn promised(&self) -> u64 {
         if self.done || self.has_end() {
             return self.bytes.len();
@@ -52,7 +51,7 @@ impl ReceiveHalf {
         self.window
     }
 
-    /// Takes bytes from `offset` on. `false` if they are not the next ones, or were not granted.
+    /// Takes bytes from `offset` on. Returns `false` if they are not the next ones, or were not granted.
     pub(crate) fn data(&mut self, offset: u64, payload: &[u8], finish: bool, free: &mut FreeBlocks) -> bool {
         let next = offset == self.bytes.end() && !self.has_end();
         if !next || offset.saturating_add(payload.len() as u64) > self.granted {
@@ -75,7 +74,7 @@ impl ReceiveHalf {
         true
     }
 
-    /// The peer is gone: what came can be read, and then the stream ends by a reset.
+    /// The peer is gone. The bytes that arrived stay readable, and then the stream ends with a reset.
     pub(crate) fn break_off(&mut self) {
         self.reset = true;
         self.tell();
@@ -117,9 +116,9 @@ impl ReceiveHalf {
         self.bytes.clear();
     }
 
-    /// The application has taken `count` bytes, whose blocks go to `free`. The window doubles, by at most
-    /// `spare` bytes and up to `largest`, where half of it was used within two round trips, or [`QUICK`]:
-    /// then it held the peer back.
+    /// The application has consumed `count` bytes, whose blocks go to `free`. If half of the window was used within two
+    /// round trips, or [`QUICK`], the window held the peer back: then it doubles, by at most `spare` bytes and up to
+    /// `largest`.
     pub(crate) fn consume(
         &mut self,
         count: u64,
@@ -140,29 +139,29 @@ impl ReceiveHalf {
         self.granted_at = now;
     }
 
-    /// Whether the peer should hear at once: it could run out of credit, or waits for the end.
+    /// Whether an acknowledgement is urgent: the peer could run out of credit, or waits for the end.
     pub(crate) const fn is_urgent(&self) -> bool {
         let unheard = self.received() - self.told;
         self.granted > self.told_credit || self.is_untold_end() || (unheard > 0 && unheard >= self.window / 4)
     }
 
-    /// Whether the peer should hear sooner or later.
+    /// Whether an acknowledgement is due at some time.
     pub(crate) const fn is_untold(&self) -> bool {
         self.granted > self.told_credit || self.received() > self.told
     }
 
-    /// Whether the peer has not heard that its end has arrived.
+    /// Whether the peer does not know yet that its end has arrived.
     pub(crate) const fn is_untold_end(&self) -> bool {
         self.has_end() && self.told < self.received()
     }
 
-    /// What an acknowledgement says now, which counts as told.
+    /// The content of an acknowledgement, which counts as sent.
     pub(crate) fn tell(&mut self) -> (u64, u64) {
         self.told = self.received();
         (self.told, self.tell_credit())
     }
 
-    /// The credit that a request or an answer says now, which counts as told.
+    /// The credit in a request or an answer, which counts as sent.
     pub(crate) fn tell_credit(&mut self) -> u64 {
         self.told_credit = self.granted;
         self.told_credit

@@ -1,24 +1,24 @@
-//! The half of a stream that sends.
+//! The sending half of a stream.
 
 use crate::backlog::{Backlog, FreeBlocks};
 use crate::frame::MAX_PAYLOAD;
 
-/// Bytes until the peer has received them. The end of the bytes counts as one more position and a
-/// reset as another, so that one number tells what has arrived.
+/// Bytes, until the peer has acknowledged them. The end of the bytes counts as one more position and a reset as
+/// another, so that one number says what has arrived.
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     bytes: Backlog,
-    /// The position that is sent next.
+    /// The position to send next.
     next: u64,
     /// The highest position that was ever sent.
     sent: u64,
-    /// The peer has everything before this position.
+    /// The peer has acknowledged everything before this position.
     received: u64,
-    /// The peer takes bytes before this position.
+    /// The peer takes bytes up to this position.
     credit: u64,
     finished: bool,
     reset: bool,
-    /// Nothing more is sent: the peer gave the stream up.
+    /// Whether nothing more is sent, because the peer gave the stream up.
     stopped: bool,
 }
 
@@ -85,7 +85,7 @@ impl SendHalf {
         self.bytes.clear();
     }
 
-    /// Whether the direction has ended and the peer knows.
+    /// Whether the direction has ended and the peer has acknowledged it.
     pub(crate) const fn is_done(&self) -> bool {
         self.stopped || ((self.finished || self.reset) && self.received == self.total())
     }
@@ -113,7 +113,7 @@ impl SendHalf {
         !self.stopped && self.next < self.total()
     }
 
-    /// The next frame, which counts as sent.
+    /// The next frame, which then counts as sent.
     pub(crate) fn piece(&mut self) -> Option<Piece<'_>> {
         if !self.has_piece() {
             return None;
@@ -135,8 +135,8 @@ impl SendHalf {
         self.sent = self.sent.max(next);
     }
 
-    /// The peer has everything before `received`, and takes bytes before `credit`. `false` if that
-    /// much was not sent on this carrier.
+    /// The peer has everything before `received`, and takes bytes up to `credit`. Returns `false` if that much was not
+    /// sent on this carrier.
     pub(crate) fn acknowledge(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) -> bool {
         if received > self.next {
             return false;
@@ -151,9 +151,9 @@ impl SendHalf {
         self.credit = self.credit.max(credit);
     }
 
-    /// A new carrier: what the peer has not received is sent again.
+    /// Resumes on a new carrier: what the peer has not received is resent.
     pub(crate) fn resume(&mut self, received: u64, credit: u64, free: &mut FreeBlocks) -> bool {
-        // What was acknowledged is gone, so a peer that has less has lost it.
+        // Acknowledged bytes are gone here, so a peer that has fewer has lost them.
         if received < self.received || received > self.sent {
             return false;
         }
@@ -162,8 +162,8 @@ impl SendHalf {
         true
     }
 
-    /// A new carrier, and a peer that does not know the stream: it starts over with the credit of a
-    /// new one. `false` if the peer knew it once, and took or was promised more than that.
+    /// Restarts on a new carrier with a peer that does not know the stream, with the credit of a new stream. Returns
+    /// `false` if the peer once knew it, and took or granted more than that.
     pub(crate) const fn restart(&mut self, credit: u64) -> bool {
         self.next = 0;
         self.credit = credit;

@@ -1,4 +1,4 @@
-//! Chance from a seed: the same seed gives the same run.
+//! Randomness from a seed: the same seed gives the same run.
 
 #![allow(dead_code, reason = "each test uses some of these functions")]
 

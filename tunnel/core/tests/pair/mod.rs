@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tunnel_core::{End, Limits, Notice, Open, Protocol, Reason, Refusal, Session, Side, StreamId, Target};
 
-/// Something that an application or the network does. `true` is the end that dials.
+/// An action of an application or the network. `true` is the end that dials.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Open(bool),
@@ -21,7 +21,7 @@ pub(crate) enum Step {
     Wait(u64),
 }
 
-/// What one application knows of a stream.
+/// What one application knows about a stream.
 #[derive(Debug, Default)]
 struct Book {
     answered: bool,
@@ -34,7 +34,7 @@ struct Book {
 
 struct Application {
     session: Session,
-    /// By the id, which is the same at both ends, with a number for each use of it.
+    /// By the id, which is the same at both ends, with a number for each reuse.
     books: BTreeMap<StreamId, Book>,
     asked: VecDeque<StreamId>,
     refused: Vec<StreamId>,
@@ -48,7 +48,7 @@ pub(crate) struct Pair {
     epoch: u64,
 }
 
-/// What an end writes to a stream from a position on.
+/// The bytes that an end writes to a stream from a position on.
 fn bytes(end: bool, id: StreamId, position: u64) -> impl Iterator<Item = u8> {
     let id = format!("{id:?}").bytes().fold(0u64, |sum, byte| sum * 31 + u64::from(byte));
     (position..).map(move |at| (at.wrapping_mul(131) ^ (at >> 8) ^ id ^ u64::from(end)).to_le_bytes()[0])
@@ -187,7 +187,7 @@ impl Pair {
         }
     }
 
-    /// Moves at most `count` bytes from `end` to the other.
+    /// Moves at most `count` bytes from `end` to the other end.
     fn carry(&mut self, end: bool, count: usize) {
         let (from, to) = (usize::from(end), usize::from(!end));
         if self.ends[from].session.is_attached() && self.links[from].len() < count {
@@ -240,7 +240,7 @@ impl Pair {
         }
     }
 
-    /// Moves single bytes in turn until `count` have moved. `false` if there were not so many.
+    /// Moves single bytes in turn until `count` have moved. Returns `false` if there were fewer.
     pub(crate) fn move_until(&mut self, count: usize) -> bool {
         let mut moved = 0;
         let mut idle = 0;
@@ -264,7 +264,7 @@ impl Pair {
         self.received[usize::from(end)].len()
     }
 
-    /// Connects, lets both applications finish and read everything, and checks that nothing stays.
+    /// Connects, lets both applications finish and read everything, and checks that nothing is left.
     pub(crate) fn drain(&mut self) {
         self.connect();
         for _ in 0..3000 {
@@ -306,7 +306,7 @@ impl Pair {
                 if book.reset {
                     continue;
                 }
-                // A stream that its reader did not give up gives all that was written before its end.
+                // A stream that its reader did not give up delivers everything that was written before its end.
                 assert_eq!(book.read, writer.written, "{id:?} {book:?} {writer:?}");
                 let expected = if writer.reset { End::Reset } else { End::Finished };
                 // A reset after the end was taken changes nothing for this reader.

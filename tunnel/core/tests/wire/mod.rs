@@ -1,4 +1,4 @@
-//! Sessions on carriers, and the frames between them: of a peer that keeps to the protocol, or not.
+//! Sessions on carriers, and the frames between them, from a peer that follows the protocol or violates it.
 
 #![allow(dead_code, reason = "each test uses some of these functions")]
 
@@ -61,7 +61,7 @@ pub(crate) fn ack(stream: u32, received: u64, credit: u64) -> Vec<u8> {
     frame(Kind::Ack, 0, stream, received, &credit.to_be_bytes())
 }
 
-/// What a peer says of a stream on a new carrier.
+/// What a peer says about a stream on a new carrier.
 pub(crate) fn entry(stream: u32, flags: u8, received: u64, credit: u64) -> Vec<u8> {
     let mut out = stream.to_be_bytes().to_vec();
     out.push(flags);
@@ -95,18 +95,18 @@ pub(crate) fn attached(side: Side, limits: &Limits) -> Session {
     session
 }
 
-/// A new carrier, on which the peer names `entries`.
+/// A new carrier, on which the peer lists `entries`.
 pub(crate) fn attach(session: &mut Session, epoch: u64, entries: &[u8], now: Duration) {
     assert!(session.attach(epoch, now), "the epoch is the next one");
     give(session, epoch, &frame(Kind::Resume, FINAL, 0, 0, entries), now);
 }
 
-/// Frames of a peer that keeps to the protocol.
+/// Frames from a peer that follows the protocol.
 pub(crate) fn give(session: &mut Session, epoch: u64, bytes: &[u8], now: Duration) {
     assert_eq!(session.receive(epoch, bytes, now), Ok(bytes.len()));
 }
 
-/// All that the session sends now.
+/// Everything that the session sends now.
 pub(crate) fn take(session: &mut Session, epoch: u64, now: Duration) -> Vec<Frame> {
     let mut out = Vec::new();
     session.transmit(epoch, &mut out, usize::MAX, now).expect("a carrier of this epoch is there");
@@ -117,20 +117,20 @@ pub(crate) fn notices(session: &mut Session) -> Vec<Notice> {
     std::iter::from_fn(|| session.poll()).collect()
 }
 
-/// The streams that the peer asked for since the last call; other notices are passed over.
+/// The streams that the peer requested since the last call; other notices are skipped.
 pub(crate) fn asked(session: &mut Session) -> Vec<StreamId> {
     let asked = |notice| if let Notice::Asked(id) = notice { Some(id) } else { None };
     notices(session).into_iter().filter_map(asked).collect()
 }
 
-/// Two ends on a carrier that have told each other that they have no streams.
+/// Two ends on a carrier that have both said that they have no streams.
 pub(crate) fn pair(limits: &Limits) -> [Session; 2] {
     let mut ends = [Side::Dialler, Side::Listener].map(|side| Session::new(side, limits.clone(), Duration::ZERO));
     connect(&mut ends, EPOCH, Duration::ZERO);
     ends
 }
 
-/// A new carrier between both ends, and all that follows at once.
+/// A new carrier between both ends, and everything that follows at once.
 pub(crate) fn connect(ends: &mut [Session; 2], epoch: u64, now: Duration) {
     for end in ends.iter_mut() {
         assert!(end.attach(epoch, now), "the epoch is the next one");
@@ -143,7 +143,7 @@ pub(crate) fn exchange([a, b]: &mut [Session; 2], epoch: u64, now: Duration) {
     while pass(a, b, epoch, now) || pass(b, a, epoch, now) {}
 }
 
-/// Moves what `from` has to send. `false` if that was nothing.
+/// Moves what `from` has to send. Returns `false` if there was nothing.
 pub(crate) fn pass(from: &mut Session, to: &mut Session, epoch: u64, now: Duration) -> bool {
     let mut out = Vec::new();
     from.transmit(epoch, &mut out, usize::MAX, now).expect("a carrier of this epoch is there");
@@ -151,7 +151,7 @@ pub(crate) fn pass(from: &mut Session, to: &mut Session, epoch: u64, now: Durati
     !out.is_empty()
 }
 
-/// A stream that the first end asked for and the second accepted.
+/// A stream that the first end requested and the second accepted.
 pub(crate) fn stream(ends: &mut [Session; 2], request: Open, now: Duration) -> StreamId {
     let id = ends[0].open(request, now).expect("there is room for a stream");
     exchange(ends, EPOCH, now);
@@ -163,7 +163,7 @@ pub(crate) fn stream(ends: &mut [Session; 2], request: Open, now: Duration) -> S
     id
 }
 
-/// Reads what is there, at most `most` bytes, and tells how many came.
+/// Reads the available bytes, at most `most`, and returns their number.
 pub(crate) fn read(session: &mut Session, id: StreamId, most: usize, now: Duration) -> usize {
     let mut count = 0;
     while count < most {
@@ -181,9 +181,9 @@ pub(crate) fn refusal() -> Refusal {
     Refusal { reason: Reason::NotAllowed, detail: "not on the list".to_owned() }
 }
 
-/// A session with streams in each phase. Of the peer: 1 is open and has sent five bytes, 3 is not
-/// answered, 5 is refused, which is not sent yet, 7 is a flow. Of this end: 2 is not answered and has
-/// sent five bytes, 4 is open, 6 is reset.
+/// A session with streams in each phase. The peer's: 1 is open and has sent five bytes, 3 is not answered, 5 is refused
+/// but the refusal is not sent yet, 7 is a flow. This end's: 2 is not answered and has sent five bytes, 4 is open, 6 is
+/// reset.
 pub(crate) fn streams_in_each_phase(limits: &Limits) -> (Session, Vec<StreamId>) {
     let mut session = attached(Side::Listener, limits);
     let mut streams: Vec<StreamId> =

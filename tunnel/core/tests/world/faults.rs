@@ -1,16 +1,16 @@
-//! What goes wrong, and who comes.
+//! The faults and the new streams of a run.
 
 use std::time::Duration;
 
 use super::{DIALLER, LISTENER, LOOK, World};
 use tunnel_core::Dialler;
 
-/// Faults come for the first part of each round, and then streams have peace to go on.
+/// Faults happen in the first part of each round; after that, streams may progress undisturbed.
 const ROUND: u64 = 180_000;
 const TROUBLE: u64 = 120_000;
 
 impl World {
-    /// New streams, faults, and a look at all of it, when they are due.
+    /// Due times of new streams, faults, and checks of everything.
     pub(super) fn happen(&mut self) {
         if self.next_look <= self.now {
             self.look();
@@ -50,7 +50,7 @@ impl World {
                 let until = self.now + self.chance.millis(1000, 40_000);
                 self.freeze(until, false);
             }
-            // Nothing ever comes again.
+            // Nothing ever arrives again.
             80..90 => self.freeze(Duration::MAX, true),
             90..94 => self.restart(),
             94..99 => self.fail(5000, 20_000),
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// The connections that are there freeze, in both directions or in one.
+    /// Freezes the present connections, in both directions or in one.
     fn freeze(&mut self, until: Duration, is_both: bool) {
         self.ledger.seen.freezes += 1;
         let only = if self.chance.percent(50) { LISTENER } else { DIALLER };
@@ -78,14 +78,14 @@ impl World {
         }
     }
 
-    /// No packet arrives for a time.
+    /// Drops all packets for a time.
     fn fail(&mut self, least: u64, bound: u64) {
         self.outage = self.outage.max(self.now + self.chance.millis(least, bound));
         self.fault_at = self.fault_at.max(self.outage);
         self.freeze(self.outage, true);
     }
 
-    /// The process of one end is killed, and started again.
+    /// Kills the process of one end, and starts it again.
     fn restart(&mut self) {
         self.ledger.seen.restarts += 1;
         let end = if self.chance.percent(50) { LISTENER } else { DIALLER };

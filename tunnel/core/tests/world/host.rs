@@ -9,31 +9,31 @@ use super::DIALLER;
 use super::ledger::{Ledger, datagram, pattern, source};
 use crate::chance::Chance;
 
-/// What is written or read at a time.
+/// The most that is written or read at a time.
 const BLOCK: usize = 16 * 1024;
 
-/// What an end makes of a stream or a flow.
+/// How an end uses a stream or a flow.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "they are independent")]
 struct Use {
     is_flow: bool,
     answered: bool,
-    /// It refuses rather than accepts.
+    /// Whether it refuses instead of accepting.
     refuses: bool,
-    /// It resets the stream after its last byte, and does not finish.
+    /// Whether it resets the stream after its last byte, instead of finishing.
     resets: bool,
-    /// It reads at its ticks only.
+    /// Whether it reads only at its ticks.
     is_slow: bool,
     finished: bool,
     ended: bool,
-    /// Bytes or datagrams to write in all.
+    /// Total bytes or datagrams to write.
     plan: u64,
     written: u64,
     /// Bytes read, or the number after that of the last datagram.
     read: u64,
     gives_up: Option<Duration>,
     tick: Duration,
-    /// What this end and the other write.
+    /// What this end and the other end write.
     sources: [u64; 2],
 }
 
@@ -68,7 +68,7 @@ impl Use {
     }
 }
 
-/// A session with those who use it.
+/// A session with its applications.
 #[derive(Debug)]
 pub(crate) struct Live {
     /// The epoch of its first connection.
@@ -99,7 +99,7 @@ impl Live {
         self.uses.keys().copied()
     }
 
-    /// Nobody uses a stream any more.
+    /// Whether nobody uses a stream any more.
     pub(crate) fn is_unused(&self) -> bool {
         self.uses.is_empty()
     }
@@ -138,7 +138,7 @@ impl Live {
         self.uses.insert(id, using);
     }
 
-    /// What the time brings.
+    /// Does what is due.
     pub(crate) fn advance(&mut self, now: Duration, ledger: &mut Ledger) {
         if self.session.deadline().is_some_and(|due| due <= now) {
             self.session.advance(now);
@@ -155,11 +155,11 @@ impl Live {
         }
     }
 
-    /// Lets the applications see what has changed, and gives what concerns the session.
+    /// Lets the applications see what has changed, and returns what concerns the session.
     pub(crate) fn hear(&mut self, now: Duration, ledger: &mut Ledger, chance: &mut Chance) -> Vec<Notice> {
         let mut others = Vec::new();
         loop {
-            // A refusal counts before changes: its stream is gone.
+            // A refusal is handled before changes: its stream no longer exists.
             let mut changed = Vec::new();
             while let Some(notice) = self.session.poll() {
                 match notice {
@@ -194,7 +194,7 @@ impl Live {
         ledger.seen.refused += 1;
     }
 
-    /// Does what can be done on a stream.
+    /// Does what is possible on a stream.
     fn act(&mut self, id: StreamId, is_tick: bool, now: Duration, ledger: &mut Ledger) {
         let Some(using) = self.uses.get(&id) else { return };
         if !using.answered {
@@ -248,7 +248,7 @@ impl Live {
         let line = ledger.line(self.name, id);
         while using.written < using.plan && !self.session.is_reset(id) {
             let left = usize::try_from(using.plan - using.written).expect("a plan is small");
-            // Asked again after each write, so that one without memory is called when there is some.
+            // Called again after each write, so that a stream without memory is woken when there is some.
             let count = self.session.room(id).min(left).min(BLOCK);
             if count == 0 {
                 return;

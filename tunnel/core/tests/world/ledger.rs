@@ -22,7 +22,7 @@ pub(crate) struct Line {
     pub(crate) progress: Duration,
 }
 
-/// Counts of what the run has shown.
+/// Counts what the run has covered.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) carriers: u64,
@@ -54,7 +54,7 @@ impl Ledger {
     }
 }
 
-/// What is written repeats after so many bytes, a prime.
+/// The written bytes repeat after this many, a prime.
 const PERIOD: u64 = 65_521;
 
 static TILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -74,7 +74,7 @@ pub(crate) fn pattern(source: u64, position: u64, count: usize) -> &'static [u8]
     &TILE[start..start + count]
 }
 
-/// The datagram of a number: of any length, and with its number where that fits.
+/// The datagram of a number: of any length, with its number if that fits.
 pub(crate) fn datagram(source: u64, number: u64) -> Vec<u8> {
     let length = match number % 16 {
         0 => 0,

@@ -1,4 +1,4 @@
-//! Two ends, the connections between them, and what goes wrong, on a virtual clock.
+//! Two ends, the connections between them, and faults, on a virtual clock.
 
 mod faults;
 mod host;
@@ -16,15 +16,15 @@ use network::{Carrier, Packet};
 
 const LISTENER: usize = 0;
 const DIALLER: usize = 1;
-/// What an end gives a connection at a time.
+/// The most that an end writes to a connection at a time.
 const CHUNK: usize = 16 * 1024;
-/// The dialler waits so long for its answer.
+/// How long the dialler waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest pause of the dialler.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// For the way of what was held up, beside that of other streams.
+/// Time for delayed packets, beside those of other streams.
 const MARGIN: Duration = Duration::from_secs(10);
-/// How often streams and memory are looked at.
+/// How often streams and memory are checked.
 const LOOK: Duration = Duration::from_secs(1);
 /// More events than any run has.
 const MAX_EVENTS: usize = 20_000_000;
@@ -33,7 +33,7 @@ fn limits() -> Limits {
     Limits { streams: 64, unanswered: 32, window: 256 * 1024, memory: 1024 * 1024, ..Limits::default() }
 }
 
-/// An attempt to connect that has no answer yet.
+/// An unanswered attempt to connect.
 #[derive(Debug)]
 struct Attempt {
     epoch: u64,
@@ -44,27 +44,27 @@ pub(crate) struct World {
     now: Duration,
     chance: Chance,
     limits: Limits,
-    /// The session of each end that counts.
+    /// The current session of each end.
     present: [Option<Live>; 2],
-    /// Sessions that are lost and whose streams are not read out yet.
+    /// Lost sessions whose streams are not read to their end yet.
     old: Vec<Live>,
     ledger: Ledger,
     carriers: Vec<Carrier>,
-    /// The highest epoch that the dialler has used, and the highest that the listener has heard.
+    /// The highest epoch that the dialler has used, and the highest that the listener has received.
     epochs: [u64; 2],
     dialler: Dialler,
     dial_at: Option<Duration>,
     attempt: Option<Attempt>,
     /// Since when the dialler has its connection.
     since: Duration,
-    /// No packet arrives before.
+    /// No packet arrives before this time.
     outage: Duration,
     /// When the last fault was over.
     fault_at: Duration,
     next_fault: Duration,
     next_stream: Duration,
     next_look: Duration,
-    /// Neither faults nor new streams come from then on.
+    /// Neither faults nor new streams happen from then on.
     end: Duration,
 }
 
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// Runs until the end and until all streams have ended, and tells what was seen.
+    /// Runs until the end and until all streams have ended, and returns the counts.
     pub(crate) fn run(mut self) -> Seen {
         for _ in 0..MAX_EVENTS {
             self.now = self.now.max(self.next());
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// What comes late is not taken.
+    /// Bytes that arrive late are ignored.
     fn bytes(&mut self, index: usize, at: usize, bytes: &[u8]) {
         let carrier = &mut self.carriers[index];
         let Some(live) = &mut self.present[at] else { return };
@@ -168,7 +168,7 @@ impl World {
         input.drain(..used);
     }
 
-    /// The listener hears a HELLO.
+    /// The listener receives a HELLO.
     fn welcome(&mut self, index: usize, known: Option<u64>) {
         let epoch = self.carriers[index].epoch;
         if epoch <= self.epochs[LISTENER] {
@@ -185,12 +185,12 @@ impl World {
         self.carriers[index].send(LISTENER, Packet::Welcome(name.unwrap_or(epoch)), self.now);
     }
 
-    /// The dialler hears the answer.
+    /// The dialler receives the answer.
     fn welcomed(&mut self, index: usize, name: u64) {
         let epoch = self.carriers[index].epoch;
         let is_known = self.present[DIALLER].as_ref().is_some_and(|live| live.name == name);
         if !is_known && name != epoch {
-            // It lost the session after it had said HELLO.
+            // The dialler lost the session after it had sent HELLO.
             self.carriers[index].close(DIALLER, self.now);
             self.lost_carrier(DIALLER, epoch);
             return;
@@ -206,7 +206,7 @@ impl World {
         self.attach(DIALLER, epoch);
     }
 
-    /// A session begins, and the one before is over.
+    /// A session begins, and the previous one ends.
     fn begin(&mut self, end: usize, name: u64) {
         let live = Live::new(name, end, &self.limits, self.now);
         if let Some(mut before) = self.present[end].replace(live) {
@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// The connection of `epoch` takes the place of the one before.
+    /// The connection of `epoch` replaces the previous one.
     fn attach(&mut self, end: usize, epoch: u64) {
         for carrier in self.carriers.iter_mut().filter(|carrier| carrier.epoch < epoch) {
             carrier.close(end, self.now);
@@ -309,7 +309,7 @@ impl World {
         }
     }
 
-    /// Gives each connection what it can take. Tells whether that was anything.
+    /// Gives each connection what it can take. Returns whether that was anything.
     fn transmit(&mut self) -> bool {
         let mut has_sent = false;
         for end in [LISTENER, DIALLER] {
@@ -329,7 +329,7 @@ impl World {
         has_sent
     }
 
-    /// Whether all streams have ended, and nothing stays of them.
+    /// Whether all streams have ended, and nothing of them is left.
     fn is_over(&self) -> bool {
         let present = self.present.iter().flatten();
         let is_over = self.old.is_empty() && present.clone().all(|live| live.is_unused() && live.session.is_empty());
@@ -341,7 +341,7 @@ impl World {
         is_over
     }
 
-    /// Looks at memory, and at streams that stand still.
+    /// Checks memory, and looks for streams that stall.
     fn look(&mut self) {
         for live in self.present.iter().flatten() {
             live.check_memory(&self.limits);

@@ -1,4 +1,4 @@
-//! Connections between the two ends: what is on its way, and when it arrives.
+//! Connections between the two ends: what is in transit, and when it arrives.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{DIALLER, LISTENER};
 use crate::chance::Chance;
 
-/// Something on its way.
+/// Something in transit.
 #[derive(Debug)]
 pub(crate) enum Packet {
-    /// The first word of the dialler: the session that it has.
+    /// The first frame of the dialler: the session that it has.
     Hello(Option<u64>),
     /// The answer: the session that the connection is for.
     Welcome(u64),
@@ -22,12 +22,12 @@ pub(crate) enum Packet {
 #[derive(Debug)]
 struct Link {
     delay: Duration,
-    /// Bytes in a millisecond.
+    /// Bytes per millisecond.
     speed: u64,
     way: VecDeque<(Duration, Packet)>,
     /// When the sender may send more.
     free: Duration,
-    /// Nothing arrives before.
+    /// Nothing arrives before this time.
     frozen: Duration,
 }
 
@@ -54,9 +54,9 @@ pub(crate) struct Carrier {
     pub(crate) epoch: u64,
     /// Which ends still use it.
     pub(crate) open: [bool; 2],
-    /// What has come at each end and is not a whole frame yet.
+    /// Received bytes at each end that are not a whole frame yet.
     pub(crate) input: [Vec<u8>; 2],
-    /// By the end that sends.
+    /// By the sending end.
     links: [Link; 2],
 }
 
@@ -80,7 +80,7 @@ impl Carrier {
         self.links.iter().filter_map(Link::next).min()
     }
 
-    /// What has arrived at an end, one at a time.
+    /// What has arrived at an end, one item at a time.
     pub(crate) fn arrived(&mut self, at: usize, now: Duration) -> Option<Packet> {
         let link = &mut self.links[1 - at];
         let is_there = link.next().is_some_and(|next| next <= now);
@@ -93,7 +93,7 @@ impl Carrier {
         }
     }
 
-    /// What is on its way is lost, but for a part of what comes first.
+    /// Loses what is in transit, except for a part of what comes first.
     pub(crate) fn cut(&mut self, chance: &mut Chance, now: Duration) {
         for link in &mut self.links {
             link.way.truncate(1);
@@ -105,13 +105,13 @@ impl Carrier {
         }
     }
 
-    /// Nothing that this end sends arrives before `until`.
+    /// Delays everything that this end sends until `until`.
     pub(crate) fn freeze(&mut self, from: usize, until: Duration) {
         let link = &mut self.links[from];
         link.frozen = link.frozen.max(until);
     }
 
-    /// Nothing comes of it any more.
+    /// Whether nothing arrives over the connection any more.
     pub(crate) fn is_gone(&self) -> bool {
         let is_still = |link: &Link| link.way.is_empty() || link.frozen == Duration::MAX;
         self.open == [false; 2] && self.links.iter().all(is_still)

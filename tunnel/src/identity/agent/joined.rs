@@ -1,5 +1,5 @@
-//! What an agent keeps of the join string that it redeemed: an agent that starts again goes on without it, and knows
-//! whether one that it is given is another one.
+//! What an agent stores of the join string that it redeemed. A restarted agent needs no join string, and can tell
+//! whether it is given another one.
 
 use tunnel_core::identity::Fingerprint;
 use tunnel_core::join::{Address, JoinString};
@@ -9,22 +9,22 @@ use super::{AgentError, AgentFolder, files};
 /// Name of the file.
 const JOINED: &str = "joined";
 
-/// What an agent keeps of the join string that it redeemed last.
+/// What an agent stores of the join string that it redeemed last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Fingerprint of its token, which itself is kept nowhere.
+    /// Fingerprint of its token. The token itself is not stored.
     pub token: Fingerprint,
-    /// Where the server is reached.
+    /// The addresses of the server.
     pub addresses: Vec<Address>,
 }
 
 impl Joined {
-    /// What is kept of a join string.
+    /// The part of a join string to store.
     pub fn of(join: &JoinString) -> Self {
         Self { token: join.token().fingerprint(), addresses: join.addresses().to_vec() }
     }
 
-    /// A line for the token, and one for each address.
+    /// One line for the token, and one for each address.
     fn text(&self) -> String {
         let lines = self.addresses.iter().map(|address| format!("{address}\n"));
         format!("{}\n{}", self.token, lines.collect::<String>())
@@ -39,14 +39,14 @@ impl Joined {
 }
 
 impl AgentFolder {
-    /// What is kept of the join string. Absent: none was redeemed.
+    /// What is stored of the join string. Absent if none was redeemed.
     pub fn joined(&self) -> Result<Option<Joined>, AgentError> {
         let path = self.0.join(JOINED);
         let Some(bytes) = files::read(&path, files::PEM)? else { return Ok(None) };
         Joined::read(&bytes).map(Some).ok_or(AgentError::Joined(path))
     }
 
-    /// Keeps what an agent needs of a join string that it has redeemed.
+    /// Stores what an agent needs of a join string that it has redeemed.
     pub fn keep_joined(&self, joined: &Joined) -> Result<(), AgentError> {
         Ok(files::write(&self.0.join(JOINED), joined.text().as_bytes())?)
     }

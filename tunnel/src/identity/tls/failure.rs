@@ -1,11 +1,11 @@
-//! Why a handshake failed, for the person who can mend it.
+//! Why a handshake failed, in words for the person who can fix it.
 
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, pki_types::UnixTime};
 use tunnel_core::identity::{EndpointId, Span, ValidityError};
 
-/// What an agent finds wrong with a certificate that is otherwise valid.
+/// What an agent finds wrong with an otherwise valid certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Mismatch {
     #[error("the root certificate is another one than in the join string")]
@@ -18,19 +18,19 @@ pub(super) enum Mismatch {
     NotDialled,
 }
 
-/// Why a handshake or the first read failed, said to the owner of the agent.
+/// Why a handshake or the first read failed, in words for the owner of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AgentFailure {
-    /// The server has another root.
+    /// The server's root is not the one that the agent trusts.
     #[error(
         "the server has another root certificate than this agent trusts: check the address, and enrol with a join \
          string of this very server"
     )]
     OtherServer,
-    /// The server's certificate does not count now.
+    /// The server's certificate is not valid now.
     #[error("the certificate of the server {0} by the clock of this machine: check this clock, then the server's")]
     Clock(ValidityError),
-    /// The server is no tunnel endpoint.
+    /// The server is not a tunnel endpoint.
     #[error("the server is no tunnel endpoint: check that the address is the one of its tunnel port")]
     NotAnEndpoint,
     /// Another endpoint answered.
@@ -41,7 +41,7 @@ pub enum AgentFailure {
         /// The endpoint that answered.
         found: EndpointId,
     },
-    /// The server says that the agent's certificate does not count now.
+    /// The server finds that the agent's certificate is not valid now.
     #[error(
         "the server finds the certificate of this agent expired or not yet valid: check the clock of this machine and \
          the server's, and if both are right, enrol again with a new join string"
@@ -50,21 +50,21 @@ pub enum AgentFailure {
     /// The server does not accept the agent's certificate.
     #[error("the server refuses the certificate of this agent: enrol again with a new join string of this server")]
     Refused,
-    /// No common protocol.
+    /// The two ends have no protocol in common.
     #[error(
         "the server does not speak the protocol of this agent: check that the address is the one of a tunnel port, and \
          that server and agent have close versions"
     )]
     OtherProtocol,
-    /// Anything else.
+    /// Any other failure.
     #[error("TLS with the server failed, {0}: check what stands between this agent and the server")]
     Other(String),
 }
 
-/// Why a handshake failed, said to the owner of the server.
+/// Why a handshake failed, in words for the owner of the server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerFailure {
-    /// The agent's certificate does not count now.
+    /// The agent's certificate is not valid now.
     #[error(
         "the certificate of the agent {0} by the clock of this server: check this clock, and if it is right, issue a \
          new join string to the agent"
@@ -73,22 +73,22 @@ pub enum ServerFailure {
     /// Another root signed the client.
     #[error("the client's certificate is of another server: issue a join string of this server to the agent")]
     OtherServer,
-    /// The certificate is not for clients.
+    /// The certificate is not a client's.
     #[error("the client presents a certificate that is not of an agent: issue a join string to the agent")]
     NotAnAgent,
     /// The client does not accept the server.
     #[error("the client refuses this server's certificate: the agent says why")]
     Refused,
-    /// No common protocol.
+    /// The two ends have no protocol in common.
     #[error("the client does not speak the protocol of tunnels: update the agent, or let nothing else use this port")]
     OtherProtocol,
-    /// Anything else.
+    /// Any other failure.
     #[error("TLS with the client failed, {0}")]
     Other(String),
 }
 
 impl AgentFailure {
-    /// What an error of a TLS stream means to the agent. Absent: the error is not of TLS.
+    /// The meaning of an error of a TLS stream for the agent. Absent if the error is not of TLS.
     pub fn of(error: &io::Error) -> Option<Self> {
         tls_error(error).map(|error| match error {
             Error::InvalidCertificate(flaw) => Self::of_certificate(flaw),
@@ -120,7 +120,7 @@ impl AgentFailure {
 }
 
 impl ServerFailure {
-    /// What an error of a TLS stream means to the server. Absent: the error is not of TLS.
+    /// The meaning of an error of a TLS stream for the server. Absent if the error is not of TLS.
     pub fn of(error: &io::Error) -> Option<Self> {
         tls_error(error).map(|error| match error {
             Error::InvalidCertificate(flaw) => Self::of_certificate(flaw),
@@ -146,7 +146,7 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
 }
 
-/// Whether the peer refuses the certificate that it was sent.
+/// Whether the peer refuses the certificate that it received.
 fn is_refusal(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -171,7 +171,7 @@ fn is_other_protocol(error: &Error) -> bool {
     )
 }
 
-/// By how much a certificate does not count.
+/// By how much a certificate is expired or not yet valid.
 fn validity(flaw: &CertificateError) -> Option<ValidityError> {
     let span = |late: &UnixTime, early: &UnixTime| Span(late.as_secs().saturating_sub(early.as_secs()));
     match flaw {

@@ -62,7 +62,7 @@ impl Scene {
         Self { authority, key, enrolled, _temporary: temporary }
     }
 
-    /// The server at a time, with a leaf of that time.
+    /// The server at a time, with a serving certificate of that time.
     fn server(&self, now: u64) -> ServerConfig {
         let leaf = self.authority.endpoint(&id("edge"), LIFETIME, now).expect("issued");
         server_config(Arc::new(SingleCertAndKey::from(leaf)), self.authority.root(), at(now)).expect("usable")
@@ -77,7 +77,7 @@ impl Scene {
     }
 }
 
-/// What the two ends of a connection know of each other.
+/// What the two ends of a connection know about each other.
 #[derive(Debug)]
 struct Met {
     peer: Result<Peer, PeerError>,
@@ -85,8 +85,8 @@ struct Met {
     handshake: Option<HandshakeKind>,
 }
 
-/// Connects a client to a server. Each sends the other a byte: only then does a client of TLS 1.3 know whether the
-/// server accepts it.
+/// Connects a client to a server. Each sends the other a byte: only then does a TLS 1.3 client know whether the server
+/// accepts it.
 async fn meet(
     server: impl Into<Arc<ServerConfig>>,
     client: impl Into<Arc<ClientConfig>>,
@@ -119,7 +119,7 @@ async fn meet(
     timeout(PATIENCE, async { tokio::join!(accept, connect) }).await.expect("in time")
 }
 
-/// How a meeting fails, for the server and for the agent.
+/// How a handshake fails, for the server and for the agent.
 async fn fail(server: ServerConfig, client: ClientConfig, dial: &Dial) -> (ServerFailure, AgentFailure) {
     let (accepted, connected) = meet(server, client, dial).await;
     let (accepted, connected) = (accepted.expect_err("refused"), connected.expect_err("refused"));

@@ -19,13 +19,13 @@ use super::{dial_to, failure::Mismatch, roots};
 /// What an agent trusts.
 #[derive(Debug)]
 pub(super) enum Trust {
-    /// The certificate with this fingerprint, which the server sends.
+    /// The root with this fingerprint; the server sends the certificate.
     Pinned(Fingerprint),
-    /// The root that the agent keeps.
+    /// The root that the agent stores.
     Kept(RootCertStore),
 }
 
-/// Verifies that a server is an endpoint, or a sidecar, of the trusted root, and the one that was dialled.
+/// Verifies that a server is an endpoint or a sidecar of the trusted root, and that it is the dialled one.
 #[derive(Debug)]
 pub(super) struct EndpointVerifier {
     pub(super) trust: Trust,

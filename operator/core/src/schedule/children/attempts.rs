@@ -167,7 +167,7 @@ impl Attempts {
         self.running = Some(Running { attempt, began: now, wanted, seen, drift });
     }
 
-    /// An attempt ended. The result of an attempt that was given up counts for nothing.
+    /// An attempt ended. The result of an abandoned attempt is ignored.
     pub(super) fn end(&mut self, attempt: u64, result: Result<Marks, String>, now: Duration) -> Ended {
         let Some(running) = self.running.take_if(|running| running.attempt == attempt) else { return Ended::Outdated };
         match result {

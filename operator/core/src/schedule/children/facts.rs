@@ -1,4 +1,4 @@
-//! What is known of the fleet of a gateway, for its status.
+//! The facts about a gateway's fleet, for its status.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     world::{ObjectKey, schema},
 };
 
-/// Completes these facts by what the watches show and what was applied.
+/// Completes these facts with what the watches show and what was applied.
 pub(super) fn facts(
     key: &ObjectKey,
     gateway: &ForwardGateway,

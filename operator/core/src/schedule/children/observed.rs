@@ -1,4 +1,4 @@
-//! What only the time tells for which it has been so: this leader counts from the moment at which it saw it first.
+//! States that count only after some time. This leader measures from the moment at which it first saw them.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -8,14 +8,14 @@ use crate::world::{
     objects::{FleetState, Hold, PodInfo, Progress},
 };
 
-/// Longest time without progress of a rollout, as that of a Deployment by default.
+/// The longest time without progress of a rollout; a Deployment has the same default.
 const STILL: Duration = Duration::from_secs(600);
 /// Longest time for which a pod is there beyond its grace period.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time that a node needs to mount the volume of a pod and to give it a network.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
-/// The progress deadline of a `StatefulSet`, which has none of its own.
+/// The progress deadline of a `StatefulSet`, which has no deadline of its own.
 #[derive(Default)]
 pub(super) struct Deadline {
     last: Option<Step>,
@@ -57,16 +57,16 @@ impl Deadline {
     }
 }
 
-/// The pods whose nodes have not started them, and since when, by uid.
+/// The pods that their nodes have not started, and since when, by uid.
 #[derive(Default)]
 pub(super) struct Starts {
     since: BTreeMap<String, Duration>,
-    /// When the next of them is late.
+    /// When the next of these pods is late.
     next: Option<Duration>,
 }
 
 impl Starts {
-    /// Takes note of the pods that are held now.
+    /// Records the pods that are held now.
     pub(super) fn see<'a, K>(&mut self, held: impl Iterator<Item = (K, &'a PodInfo)>, now: Duration) {
         let before = mem::take(&mut self.since);
         let waiting = held.map(|(_, pod)| pod).filter(|pod| pod.hold == Hold::Unprepared);
@@ -75,7 +75,7 @@ impl Starts {
         self.next = ends.filter(|end| now < *end).min();
     }
 
-    /// Whether a pod has become late since they were noted.
+    /// Whether a pod has become late since the last record.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         self.next.is_some_and(|next| now >= next)
     }

@@ -1,7 +1,7 @@
-//! Which fleets take on what is new of the installation now.
+//! Which fleets adopt changes of the installation now.
 //!
-//! Everything is derived from the gateways and their workloads as the watches show them. Nothing is remembered but since
-//! when a `StatefulSet` does not get on, so an operator that starts in the middle of a rollout continues that rollout.
+//! Everything is derived from the gateways and their workloads as the watches show them. The only thing remembered is
+//! since when a `StatefulSet` makes no progress, so an operator that starts during a rollout continues it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,12 @@ use crate::{
     },
 };
 
-/// What the pods of a fleet should be made of.
+/// The desired revision of a fleet's pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Target {
     /// Image of the proxies.
     image: String,
-    /// The gateway pins the image.
+    /// Whether the gateway pins the image.
     is_pinned: bool,
     revision: Revision,
 }
@@ -36,7 +36,7 @@ impl Target {
         Self { image, is_pinned: gateway.spec.proxy_image.is_some(), revision }
     }
 
-    /// Whether the fleet has what is new of the installation. Its pods may still be on their way.
+    /// Whether the fleet has adopted the changes. Its pods may still be starting.
     fn is_reached(&self, fleet: &FleetState) -> bool {
         fleet.revision.installation == self.revision.installation
     }
@@ -45,9 +45,9 @@ impl Target {
 /// What a fleet may do now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Take on what is new, with this image.
+    /// Adopt all changes, with this image.
     Current(String),
-    /// Take on what its gateway asks for, with the image that the fleet has.
+    /// Adopt the gateway's changes, with the image that the fleet has.
     Own(String),
     /// Keep its pods as they are.
     #[default]
@@ -60,9 +60,9 @@ pub(super) struct Fleet<'a> {
     pub(super) target: &'a Target,
     /// The Deployment; absent for a new fleet.
     pub(super) state: Option<&'a FleetState>,
-    /// How far its rollout is.
+    /// The progress of its rollout.
     pub(super) progress: Progress,
-    /// The status reports that applying its children fails.
+    /// Whether the status reports that applying its children fails.
     pub(super) fails: bool,
 }
 
@@ -74,15 +74,15 @@ pub(super) struct Queue {
     next: Option<ObjectKey>,
     /// The fleet that the others wait for.
     first: Option<ObjectKey>,
-    /// The new pods of that fleet do not become ready, or its Deployment cannot be written.
+    /// Whether the new pods of that fleet do not become ready, or its Deployment cannot be written.
     is_stopped: bool,
 }
 
 impl Queue {
-    /// The queue of these fleets, which are in the order of their names.
+    /// The queue of these fleets, which are ordered by name.
     ///
-    /// The turn comes to the first outdated fleet, once every fleet that is not outdated has new and ready pods. A fleet
-    /// whose rollout has not ended comes first: if an image is taken back, the fleet that it hit gets it next.
+    /// The first outdated fleet gets its turn once every other fleet has new and ready pods. A fleet whose rollout has
+    /// not ended comes first: if an image is rolled back, the fleet that has it goes next.
     pub(super) fn of<'a>(rollout: Rollout, fleets: impl Iterator<Item = Fleet<'a>>) -> Self {
         let mut queue = Self { rollout, ..Self::default() };
         if rollout != Rollout::OneByOne {
@@ -121,7 +121,8 @@ impl Queue {
         if is_open || target.is_reached(state) || state.image.is_empty() {
             return current();
         }
-        // A fleet that is older than the marks has what its gateway asks for, except for the pin, which came with them.
+        // A fleet that is older than the annotations matches its gateway, except for the pin, which was introduced with
+        // them.
         let asks = match state.revision.gateway.as_str() {
             "" => target.is_pinned && state.image != target.image,
             known => known != target.revision.gateway,
@@ -133,7 +134,7 @@ impl Queue {
         }
     }
 
-    /// Why a fleet does not run what is new of the installation, for its status. `installation` is the image of the
+    /// Why a fleet has not adopted changes of the installation, for its status. `installation` is the image of the
     /// installation.
     pub(super) fn behind(&self, fleet: &Fleet<'_>, installation: &str) -> Option<Behind> {
         let Fleet { key, target, state, progress, .. } = fleet;

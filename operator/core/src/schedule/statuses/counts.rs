@@ -8,7 +8,7 @@ use crate::world::ObjectKey;
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     outdated: BTreeSet<ObjectKey>,
-    /// The times may be too early, and forwards may be among them that are not outdated any more.
+    /// The times may be too early, and some forwards may no longer be outdated.
     due: BTreeSet<(Duration, ObjectKey)>,
 }
 

@@ -1,4 +1,4 @@
-//! Inputs that have a status evaluated.
+//! Inputs that trigger the evaluation of a status.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -74,9 +74,9 @@ impl Statuses {
         }
     }
 
-    /// A proxy of this group reported, and these forwards are in another state than before. `whole`: the report is
-    /// complete, so the forwards that waited for this proxy are evaluated too. The cost does not depend on the number
-    /// of other forwards that wait.
+    /// A proxy of this group reported, and these forwards changed their state. `whole`: the report is complete, so the
+    /// forwards that waited for this proxy are evaluated, too. The cost does not depend on the number of other waiting
+    /// forwards.
     pub fn reported(
         &mut self,
         (proxy, group): (&ProxyId, Option<&Group>),

@@ -7,14 +7,15 @@ use proxy_api::doors::Rate;
 use super::Statuses;
 use crate::world::ObjectKey;
 
-/// Pause between two writes of one object's status, once it has used up its burst: an object whose state flips is written
-/// this often, and the last state always is.
+/// Pause between two writes of one object's status once its burst is used up: the status of an object whose state flips
+/// is written this often, and its last state is always written.
 const EACH: Duration = Duration::from_secs(2);
 /// Writes of one object's status that need no pause. A roll-out takes about four.
 const BURST: u32 = 10;
 
 impl Statuses {
-    /// Takes one write out of the rate of this forward; without one, the forward is evaluated again once it has one.
+    /// Takes one write from the rate of this forward. If there is none left, the forward is evaluated again when there
+    /// is one.
     pub(super) fn has_rested(&mut self, key: &ObjectKey, now: Duration) -> bool {
         let rate = Rate::every(EACH, BURST);
         let Some(entry) = self.entries.get_mut(key) else { return true };
@@ -23,7 +24,7 @@ impl Statuses {
             entry.bucket.spend(rate, 1, now);
             return true;
         }
-        // Also if only its counts are left to write by then.
+        // Even if by then only its counts are left to write.
         entry.is_rested = true;
         self.later.insert((now + wait, key.clone()));
         false

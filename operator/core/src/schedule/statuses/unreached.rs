@@ -1,4 +1,4 @@
-//! Pods of a forward in sidecars that its agents do not reach.
+//! Sidecar pods of a forward that its agents do not reach.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::{
     world::{ObjectKey, agents::gateway_of},
 };
 
-/// A warning for each agent that a forward in sidecars uses, and that does not reach all pods of its forwards.
+/// A warning for each agent that a sidecar forward uses and that does not reach all pods of its forwards.
 pub(super) fn warnings(forward: &PortForward, view: &View<'_>) -> Vec<String> {
     if forward.spec.placement.sidecar.is_none() {
         return Vec::new();
@@ -25,7 +25,7 @@ pub(super) fn warnings(forward: &PortForward, view: &View<'_>) -> Vec<String> {
         let pods = view.translator.left_out(&gateway, &agents::uid(&key, agent));
         let words = || {
             format!(
-                "ForwardAgent {key} does not reach {pods} pod(s) of its forwards, where visitors find no instance: place \
+                "ForwardAgent {key} does not reach {pods} pod(s) of its forwards, where clients find no instance: place \
                  the forward on ForwardGateway {gateway}, or have it select fewer pods"
             )
         };

@@ -8,7 +8,7 @@ use crate::world::ObjectKey;
 #[derive(Debug, Default)]
 pub(super) struct Unready {
     reasons: BTreeMap<ObjectKey, String>,
-    /// A reason stays with the count 0, so that its series does not end. Reasons are few: they stand in the code.
+    /// A reason stays at the count 0, so that its series does not end. Reasons are few: the code defines them.
     counts: BTreeMap<String, usize>,
 }
 

@@ -36,7 +36,8 @@ impl Statuses {
         let has_lacked = |old: &PortForwardStatus| has_lacked_proxies(&old.conditions, START, wall_clock);
         let is_known = forward.status.as_ref().is_some_and(has_lacked);
         if is_known && entry.without_proxies.is_none() && entry.reported.is_none() {
-            // The forward was so for long enough before this term: an earlier leader has reported that.
+            // The forward had been without proxies for long enough before this term: an earlier leader has reported
+            // that.
             let _ = of_no_proxies(&object, &next.conditions, &mut entry.reported);
         }
         let due = *entry.without_proxies.get_or_insert(now) + START;

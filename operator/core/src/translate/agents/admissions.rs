@@ -21,17 +21,17 @@ use crate::{
 /// Why a gateway does not take an agent that it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Full {
-    /// It has as many agents as it may have.
+    /// The gateway has its maximum of agents.
     Gateway,
-    /// Older agents of the namespace leave too little of its share, which is so many instances.
+    /// Older agents of the namespace leave too little of its share; the number is the share, in instances.
     Share(u32),
 }
 
-/// The agents that a gateway allows and has no place for.
+/// The agents that a gateway allows but has no place for.
 type LeftOut = BTreeMap<ObjectKey, Full>;
 
-/// Which agents the gateways of one world take. Whom a gateway leaves out depends on all of its agents, and is worked out
-/// once, however many of them are judged.
+/// Which agents the gateways of one world take. Which agents a gateway leaves out depends on all of its agents; this is
+/// computed once, however many of them are judged.
 pub(crate) struct Admissions<'a> {
     pub(crate) world: &'a World,
     left_out: RefCell<BTreeMap<ObjectKey, Rc<LeftOut>>>,
@@ -42,7 +42,7 @@ impl<'a> Admissions<'a> {
         Self { world, left_out: RefCell::default() }
     }
 
-    /// The agents that a gateway takes: the oldest of those that it allows.
+    /// The agents that a gateway takes: the oldest ones that it allows.
     pub(crate) fn taken<'b>(&'b self, gateway: &'b ObjectKey) -> Vec<(&'b ObjectKey, &'b ForwardAgent)> {
         let found = self.world.gateways.get(gateway);
         let Some(tunnels) = found.and_then(|found| found.spec.tunnels.as_ref()) else { return Vec::new() };
@@ -95,7 +95,7 @@ impl<'a> Admissions<'a> {
     }
 }
 
-/// Goes through the agents of a gateway, the oldest first.
+/// Walks through the agents of a gateway, the oldest first.
 fn find_left_out(world: &World, gateway: &ObjectKey) -> LeftOut {
     let mut left_out = LeftOut::new();
     let Some(found) = world.gateways.get(gateway) else { return left_out };
@@ -120,7 +120,7 @@ fn find_left_out(world: &World, gateway: &ObjectKey) -> LeftOut {
     left_out
 }
 
-/// The agents that name a gateway and are of a namespace that it allows.
+/// The agents that name a gateway and belong to a namespace that it allows.
 fn allowed<'a>(
     world: &'a World,
     gateway: &'a ObjectKey,
@@ -160,7 +160,7 @@ mod tests {
         ObjectKey::new("ns", name)
     }
 
-    /// A world with the gateway `edge` and agents of so many instances, the oldest first.
+    /// A world with the gateway `edge` and agents with these maximums of instances, the oldest first.
     fn world(tunnels: &Value, agents: &[(&str, u32)]) -> World {
         let mut world = World::default();
         let gateway = json!({"metadata": {"name": "edge", "namespace": "ns"}, "spec": {"tunnels": tunnels}});

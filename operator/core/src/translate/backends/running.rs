@@ -14,7 +14,7 @@ impl Scope<'_> {
         }
         let contacts = Contacts { further: listener.further_ports(), checked: listener.checked_port(backend) };
         let target = match &backend.target {
-            // The set leaves out what the gateway does not allow, so no set of other rules will do.
+            // The set leaves out what the gateway does not allow, so no set with other rules may replace it.
             endpoints @ Target::Endpoints(set) => {
                 let name = SetName::parse(set)?;
                 let is_usable = match self.host {

@@ -139,8 +139,8 @@ impl Contacts {
     }
 }
 
-/// The endpoints that guests of a gateway, or forwards of its own namespace (`is_own`), may use, at all ports that proxies connect to. An endpoint without a pod was
-/// written by a user, and is checked like an `address` backend.
+/// The endpoints that guests of a gateway, or forwards of its own namespace (`is_own`), may use, at all ports that
+/// proxies connect to. An endpoint without a pod was written by a user, and is checked like an `address` backend.
 fn allowed_by(
     world: &World,
     (gateway, is_own): (&ObjectKey, bool),

@@ -1,4 +1,4 @@
-//! Backends that an agent reaches.
+//! Backends behind an agent.
 
 use crds::ForwardAgent;
 use proxy_api::{Target, Transport};
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Scope<'_> {
-    /// What proxies reach through an agent, whose targets must list it.
+    /// The target that proxies reach through an agent. The agent must list it.
     pub(super) fn tunnel(
         &self,
         transport: Transport,
@@ -49,7 +49,7 @@ impl Scope<'_> {
         Ok(Target::Tunnel { agent: agents::uid(key, agent), host: host.to_owned(), port })
     }
 
-    /// Checks that the agent meets the proxies of the forward: those of the gateway that it dials, or sidecars.
+    /// Checks that the agent meets the proxies of the forward: the proxies of the gateway that it dials, or sidecars.
     fn check_gateway(&self, key: &ObjectKey, agent: &ForwardAgent) -> Result<(), Condition> {
         let unmet = |message: String| Err(Condition::unmet(Reason::BackendNotFound, message));
         let gateway = match self.admissions.of(key, agent) {
@@ -66,7 +66,7 @@ impl Scope<'_> {
         }
     }
 
-    /// What a running listener reaches through the agent of this uid, if that still lists it.
+    /// The target that a running listener reaches through the agent of this uid, if the agent still lists it.
     pub(super) fn tunnel_again(
         &self,
         transport: Transport,

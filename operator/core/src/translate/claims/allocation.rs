@@ -1,8 +1,8 @@
 //! Ports for listeners that accept any port.
 //!
 //! In rank order, each listener gets the first free port, counted from a start that is a hash of its name: the same
-//! listener tends to get the same port again. A listener that comes later may displace one of a lower rank, which then
-//! looks on. The outcome is the same as if all had come at once.
+//! listener tends to get the same port again. A later listener may displace one of a lower rank, which then continues
+//! its search. The outcome is the same as if all had arrived at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,10 +68,10 @@ pub(super) struct Allocation {
     full: Vec<(Transport, Ranges, Arc<Rank>)>,
     /// Ports that became free: listeners that passed over them might have them.
     freed: BTreeSet<Port>,
-    /// At the last decision there was less room than there are listeners.
+    /// Whether there was less room than there are listeners, at the last decision.
     was_short: bool,
-    /// Present if that room was used up: how much it was, and the last listener that got a port. Those after it get
-    /// none, until there is other room.
+    /// Present if that room was used up: its size, and the last listener that got a port. Listeners after that one get
+    /// none until the room changes.
     used_up: Option<(usize, Option<Arc<Rank>>)>,
 }
 
@@ -118,8 +118,8 @@ impl Allocation {
         !self.todo.is_empty() || !self.freed.is_empty()
     }
 
-    /// Decides who has no decision yet, or everything if ports became free, room is short or `redecide` is set. Returns
-    /// the number of ports that were tried.
+    /// Decides the listeners without a decision, or all if ports became free, room is short or `redecide` is set.
+    /// Returns the number of ports that were tried.
     pub(super) fn settle(&mut self, room: usize, redecide: bool, requesters: &mut impl Requesters) -> u64 {
         let is_short = self.all.len() > room;
         let was_short = std::mem::replace(&mut self.was_short, is_short);
@@ -156,7 +156,7 @@ impl Allocation {
         tried
     }
 
-    /// Whether the same room was used up before those that have no decision come to their turn.
+    /// Whether the same room was used up before the listeners without a decision get their turn.
     fn comes_too_late(&self, room: usize) -> bool {
         let Some((_, last)) = self.used_up.as_ref().filter(|(used, _)| *used == room) else { return false };
         last.as_ref().is_none_or(|last| self.todo.first().is_none_or(|first| last < first))

@@ -1,7 +1,8 @@
-//! How the ports of a gateway's Service were filled, while its listeners want more than it may have.
+//! How the ports of a gateway's Service were filled, while its listeners want more ports than it may have.
 //!
-//! Candidates get their ports in rank order. One that gets none leaves everything to the others as it was, so its
-//! coming and going concerns nobody else: only a candidate that gets ports, or had some, has all claims decided again.
+//! Candidates get their ports in rank order. A candidate that gets none changes nothing for the others, so adding or
+//! removing it affects nobody else: only a candidate that gets ports, or had some, causes all claims to be decided
+//! again.
 
 use std::{collections::BTreeMap, sync::Arc};
 

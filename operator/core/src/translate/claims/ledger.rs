@@ -36,9 +36,9 @@ pub(crate) struct Ledger {
     dirty: BTreeSet<Place>,
     /// How the ports were given, if the group wants more of them than its Service may have.
     filled: Option<Filled>,
-    /// Candidates for ports by number that came since the last decision.
+    /// Candidates for ports by number that were added since the last decision.
     newcomers: Vec<Arc<Rank>>,
-    /// A candidate that had ports by number went since the last decision.
+    /// Whether a candidate that had ports by number was removed since the last decision.
     has_freed: bool,
     /// The claims and shares of namespaces.
     namespaces: Namespaces,
@@ -143,8 +143,8 @@ impl Ledger {
         Some((refused, filled.left()))
     }
 
-    /// Has the claims decided again of namespaces that want more than their share, or ceased to; returns whether there
-    /// are any.
+    /// Schedules a new decision on the claims of namespaces that want more than their share, or no longer do; returns
+    /// whether there are any.
     fn review(&mut self) -> bool {
         let candidates = &self.candidates;
         let again = self.namespaces.review(|key| rank_of(candidates, key));

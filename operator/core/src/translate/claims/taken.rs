@@ -18,9 +18,9 @@ pub(super) struct Taken<'a> {
 
 #[derive(Debug)]
 struct Holders<'a> {
-    /// The first holder. The others share the port with it: they have names too, and read the same PROXY headers.
+    /// The first holder. The others share the port with it: they have names, too, and read the same PROXY headers.
     first: Holder<'a>,
-    /// Who holds a server name, with the turn in which it was taken.
+    /// The holder of each server name, with the turn in which it was taken.
     names: BTreeMap<&'a str, (usize, Holder<'a>)>,
 }
 

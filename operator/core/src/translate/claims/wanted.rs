@@ -1,4 +1,4 @@
-//! Who wants which port of a group, and which server name there.
+//! Which candidates want which port of a group, and which server name there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -182,7 +182,7 @@ fn labels(name: &str) -> (String, bool) {
     (reversed(name), base(name).is_some())
 }
 
-/// What is listed may change together with a claim, so a claim that changes concerns all names around it and below.
+/// A change to a claim may change the gateway's list at the same time, so it concerns all names around it and below.
 fn nothing(_namespace: &str, _name: &str) -> bool {
     false
 }

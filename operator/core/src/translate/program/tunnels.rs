@@ -1,4 +1,4 @@
-//! What a group hears for tunnels.
+//! The parts of a group's program for tunnels.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -20,14 +20,14 @@ impl Program {
         self.agent_uses.keys()
     }
 
-    /// Counts the agents of a listener that runs now.
+    /// Counts the agents of a listener that is added.
     pub(super) fn use_agents(&mut self, offer: &Offer) {
         for uid in agents(offer) {
             *self.agent_uses.entry(uid.clone()).or_default() += 1;
         }
     }
 
-    /// Counts the agents of a listener that runs no more.
+    /// Uncounts the agents of a listener that is removed.
     pub(super) fn disuse_agents(&mut self, offer: &Offer) {
         for uid in agents(offer) {
             let Some(uses) = self.agent_uses.get_mut(uid) else { continue };

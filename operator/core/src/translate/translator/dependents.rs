@@ -44,7 +44,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// What a forward depends on that runs this version of its spec, if it runs any, and has this judgement.
+    /// The dependencies of a forward that runs this version of its spec, if it runs any, and has this judgement.
     pub(super) fn of(key: &Origin, forward: Option<&ValidForward>, judgement: &Judgement) -> Self {
         let compiled = &judgement.compiled;
         let (mut services, mut agents) = (BTreeSet::new(), BTreeSet::new());

@@ -1,5 +1,5 @@
-//! Which sidecars meet which agents. A group of sidecars hears of the agents that its listeners reach, and the proxies of a
-//! gateway hear of the sidecars to which they hand the connections of these agents over.
+//! Which sidecars meet which agents. A sidecar group receives the agents that its listeners reach, and the proxies of a
+//! gateway receive the sidecars to which they hand connections of these agents over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,36 +17,36 @@ use crate::{
 pub(super) struct Met {
     /// The gateway that the agent dials.
     pub(super) gateway: ObjectKey,
-    /// How many instances it may have.
+    /// Its maximum of instances.
     pub(super) instances: usize,
 }
 
 /// The pods that agents of a gateway should reach.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    /// The oldest of each group, as many as an agent reaches, and those that are being deleted.
+    /// The oldest pods of each group, as many as an agent reaches, and its terminating pods.
     pub(super) pods: Vec<Candidate>,
-    /// By the uid of an agent, the number of the others, which it reaches in no case.
+    /// The number of further pods, which the agent reaches in no case; by the uid of the agent.
     pub(super) others: BTreeMap<String, usize>,
 }
 
 /// The agents of all sidecar groups.
 #[derive(Debug, Default)]
 pub(super) struct Meetings {
-    /// By uid, for each group that has any.
+    /// The agents of each group that has any, by uid.
     by_group: BTreeMap<Group, BTreeMap<String, Met>>,
     /// The groups of each agent, by its uid.
     of_agent: BTreeMap<String, BTreeSet<Group>>,
-    /// The groups with agents of each gateway.
+    /// The groups with agents, by the gateway of the agents.
     at_gateway: BTreeMap<ObjectKey, BTreeSet<Group>>,
-    /// Of each gateway, the number of pods that its agents do not reach, by the uid of the agent.
+    /// The number of pods that agents do not reach, by their gateway and the uid of the agent.
     left_out: BTreeMap<ObjectKey, BTreeMap<String, usize>>,
-    /// Of each gateway, the pods that its agents reach, by the uid of the agent.
+    /// The pods that agents reach, by their gateway and the uid of the agent.
     reached: BTreeMap<ObjectKey, BTreeMap<String, BTreeSet<ObjectKey>>>,
 }
 
 impl Meetings {
-    /// Replaces the agents of a group. Returns the gateways that these dial, or that the earlier ones dialled.
+    /// Replaces the agents of a group. Returns the gateways that these agents dial, or that the earlier agents dialled.
     pub(super) fn set(&mut self, group: &Group, agents: BTreeMap<String, Met>) -> BTreeSet<ObjectKey> {
         let before = self.by_group.remove(group).unwrap_or_default();
         let gateways: BTreeSet<ObjectKey> =
@@ -75,8 +75,8 @@ impl Meetings {
         self.by_group.get(group).into_iter().flat_map(BTreeMap::values).map(|met| &met.gateway)
     }
 
-    /// The pods that agents of a gateway should reach. The proxy of a pod cannot listen for agents where the app does. Pods
-    /// of one group have the same agents, so a large group costs no more than its oldest pods.
+    /// The pods that agents of a gateway should reach. The proxy of a pod cannot listen for agents on a port of the
+    /// app. Pods of one group have the same agents, so a large group costs no more than its oldest pods.
     pub(super) fn candidates(&self, gateway: &ObjectKey, members: &Members, world: &World) -> Candidates {
         let mut found = Candidates::default();
         let groups = self.at_gateway.get(gateway).into_iter().flatten();
@@ -98,12 +98,12 @@ impl Meetings {
         found
     }
 
-    /// Replaces the numbers of pods that agents of a gateway do not reach. Returns the agents with another number.
+    /// Replaces the numbers of pods that agents of a gateway do not reach. Returns the agents whose number changed.
     pub(super) fn leave_out(&mut self, gateway: &ObjectKey, now: BTreeMap<String, usize>) -> BTreeSet<String> {
         replace(&mut self.left_out, gateway, now)
     }
 
-    /// Replaces the pods that agents of a gateway reach. Returns the agents with others.
+    /// Replaces the pods that agents of a gateway reach. Returns the agents whose pods changed.
     pub(super) fn reach(
         &mut self,
         gateway: &ObjectKey,
@@ -112,7 +112,7 @@ impl Meetings {
         replace(&mut self.reached, gateway, now)
     }
 
-    /// The number of pods that an agent of a gateway does not reach, as it or the gateway has no room.
+    /// The number of pods that an agent of a gateway does not reach, because it or the gateway has no room.
     pub(super) fn left_out(&self, gateway: &ObjectKey, uid: &str) -> usize {
         self.left_out.get(gateway).and_then(|agents| agents.get(uid)).copied().unwrap_or_default()
     }
@@ -129,7 +129,7 @@ fn candidate(key: &ObjectKey, pod: &SidecarPod, agents: BTreeMap<String, usize>)
     Candidate { pod: key.clone(), uid, created, address, leaving, agents }
 }
 
-/// Replaces what the agents of a gateway have. Returns those that have something else than before.
+/// Replaces the values for the agents of a gateway. Returns the agents whose value changed.
 fn replace<V: PartialEq>(
     all: &mut BTreeMap<ObjectKey, BTreeMap<String, V>>,
     gateway: &ObjectKey,
@@ -144,7 +144,7 @@ fn replace<V: PartialEq>(
     changed
 }
 
-/// Takes a group out of the set of this key.
+/// Removes a group from the set of this key.
 fn take_out<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<Group>>, key: &K, group: &Group) {
     if let Some(groups) = sets.get_mut(key) {
         groups.remove(group);

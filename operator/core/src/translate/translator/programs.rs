@@ -43,9 +43,9 @@ pub(super) struct Republished {
     pub(super) programs: BTreeSet<Group>,
     /// Groups whose listener ports changed.
     pub(super) ports: BTreeSet<Group>,
-    /// Uids of agents that do not reach another number of pods.
+    /// Uids of agents for which the number of unreached pods changed.
     pub(super) agents: BTreeSet<String>,
-    /// Uids of agents that reach other pods.
+    /// Uids of agents whose reached pods changed.
     pub(super) reaching: BTreeSet<String>,
     /// Number of pods that were compared for the tables of sidecars.
     pub(super) sidecars: u64,
@@ -177,7 +177,7 @@ impl Programs {
         touched
     }
 
-    /// Agents dial the process of a laptop, or the proxies of their gateway.
+    /// Sets the agents that may dial the process of a laptop, or the proxies of their gateway.
     fn admit_agents(&mut self, world: &World, changes: &Changes) -> BTreeSet<Group> {
         if let Some(program) = self.by_group.get_mut(&Group::Laptop) {
             program.set_agents(agents::all(world));
@@ -194,7 +194,7 @@ impl Programs {
         touched
     }
 
-    /// The proxies of a gateway know each other.
+    /// Sets the proxies of each gateway, so that they know each other.
     fn name_peers(&mut self, world: &World, changes: &Changes) -> BTreeSet<Group> {
         let mut touched = BTreeSet::new();
         for gateway in peers::changed_gateways(world, changes) {
@@ -207,7 +207,7 @@ impl Programs {
         touched
     }
 
-    /// Sidecars hear of the agents that their listeners reach. Returns the gateways that these agents dial, or dialled.
+    /// Sets the agents that the listeners of sidecars reach. Returns the gateways that these agents dial, or dialled.
     fn meet_agents(&mut self, world: &World, changes: &Changes, touched: &mut BTreeSet<Group>) -> BTreeSet<ObjectKey> {
         let mut groups: BTreeSet<Group> = touched.iter().filter(|group| group.sidecars().is_some()).cloned().collect();
         for key in agents::changed(world, changes) {
@@ -238,8 +238,8 @@ impl Programs {
         gateways
     }
 
-    /// The proxies of these gateways, and of those whose agents reach pods that changed, hear of the sidecars to which they
-    /// hand connections over. Returns the agents for which that changes anything, and the number of pods that were compared.
+    /// Sets the sidecars to which proxies hand connections over, for these gateways and for those whose agents reach
+    /// changed pods. Returns the agents that this affects, and the number of pods that were compared.
     fn name_sidecars(
         &mut self,
         (world, changes): (&World, &Changes),

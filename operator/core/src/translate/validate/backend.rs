@@ -152,7 +152,7 @@ fn tunnelled(item: &Listener, path: &str, found: &mut Violations) {
     }
 }
 
-/// Whether the system refuses to connect to this address without being told of an interface.
+/// Whether the kernel refuses to connect to this address without an interface.
 fn needs_zone(host: &str) -> bool {
     host.parse::<Ipv6Addr>().is_ok_and(|six| six.is_unicast_link_local())
 }
@@ -192,8 +192,8 @@ fn destination(entry: &Backend, key: &Origin) -> Option<Destination> {
     (to.port() != 0).then_some(to)
 }
 
-/// A host in the form in which hosts are compared. The dot at the end of an absolute name stays, because it changes
-/// which names a resolver asks for; after an address it means nothing.
+/// The canonical form of a host, for comparisons. The trailing dot of an absolute name stays, because it changes which
+/// names a resolver queries; after an address it means nothing.
 pub(crate) fn canonical(host: &str) -> String {
     let relative = host.trim_end_matches('.');
     let is_absolute = relative.len() < host.len() && relative.parse::<IpAddr>().is_err();

@@ -54,7 +54,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
     Some(Box::new(durable))
 }
 
-/// Checks who names the server of a stream: on a laptop the listener, in a cluster its gateway.
+/// Checks where the server of a stream is named: on a laptop in the listener, in a cluster in its gateway.
 pub(super) fn server(item: &crds::Listener, path: &str, (on_laptop, in_gateway): (bool, bool), found: &mut Violations) {
     let store = item.durable.as_ref().and_then(|spec| spec.store.as_ref());
     let Some(stream) = store.and_then(|store| store.jet_stream.as_ref()) else { return };
@@ -106,7 +106,7 @@ fn receiving(protocol: Protocol, spec: &crds::Durable, path: &str, found: &mut V
     }
 }
 
-/// The framing of a listener that names none.
+/// The default framing of a protocol.
 fn usual(protocol: Protocol) -> Framing {
     match protocol {
         Protocol::Udp => Framing::Datagram,
@@ -183,7 +183,7 @@ fn http_sink(http: &crds::HttpSink, path: &str, found: &mut Violations) -> Sink 
     }
 }
 
-/// What is added to messages, in the form that the sink takes.
+/// The fields to add to messages, in the form that the sink takes.
 fn enrich(spec: &crds::Enrich, send: &Sink, path: &str, found: &mut Violations) -> Option<Enrich> {
     let takes_json = matches!(send, Sink::Http { format: HttpFormat::Ndjson | HttpFormat::JsonArray, .. });
     let wrong = match (spec.structured_data_id.clone(), takes_json) {

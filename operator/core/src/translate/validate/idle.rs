@@ -40,7 +40,7 @@ fn no_weight(item: &Listener) -> Option<String> {
     let has_none = !item.backends.is_empty() && item.backends.iter().all(|backend| backend.weight == Some(0));
     has_none.then(|| {
         format!(
-            "no backend of listener '{}' has a weight above 0, so that every session is refused: set weight to 1 or \
+            "no backend of listener '{}' has a weight above 0, so every session is refused: set weight to 1 or \
              more for at least one backend",
             item.name
         )

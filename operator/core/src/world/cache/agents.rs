@@ -50,7 +50,7 @@ impl Cache {
         touched.agents.insert(key.clone());
     }
 
-    /// The gateway that an agent names now is one whose agents change.
+    /// Records that the agents of this agent's gateway change.
     fn note_gateway(&self, key: &ObjectKey, touched: &mut Touched) {
         let Some(gateway) = self.world.agents.get(key).and_then(|agent| gateway_of(key, agent)) else { return };
         let has_share = self.world.gateways.get(&gateway).is_some_and(|found| share_of(found).is_some());

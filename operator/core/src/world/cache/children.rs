@@ -10,7 +10,7 @@ use crate::world::{
 
 /// Label of the pods of a Job: its name.
 const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
-/// The name of a pod starts with so many characters of the name of its Job, or all.
+/// The names of the pods of a Job start with this many characters of its name, or with the whole name.
 const POD_PREFIX: usize = 58;
 
 impl Cache {
@@ -39,14 +39,14 @@ impl Cache {
         }
     }
 
-    /// The claims of a fleet, in the order of their names. One of another name is somebody else's.
+    /// The claims of a fleet, ordered by name. A claim with another name belongs to another owner.
     pub fn claims_of<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
         let first = ObjectKey::new(gateway.namespace.clone(), "");
         let here = self.claims.range(first..).take_while(move |(key, _)| key.namespace == gateway.namespace);
         here.filter(move |(_, claim)| claim.gateway == gateway.name && claim.ordinal >= 0)
     }
 
-    /// The claims of a fleet whose pods a smaller fleet no longer has.
+    /// The claims of a fleet without a pod, because the fleet is smaller now.
     pub fn spare_claims<'a>(&'a self, gateway: &'a ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a ClaimState)> {
         let fleet = self.stateful_sets.get(gateway);
         self.claims_of(gateway).filter(move |(_, claim)| fleet.is_some_and(|fleet| !fleet.has_ordinal(claim.ordinal)))
@@ -72,7 +72,7 @@ impl Cache {
         leaving.map(|(_, pod)| pod.grace).max()
     }
 
-    /// How a drainer gets on, by its Job and its pods. A Job that is not there yet will start.
+    /// The state of a drainer, from its Job and its pods. A Job that does not exist yet will start.
     #[must_use]
     pub fn drain(&self, job: &ObjectKey) -> Drain {
         let Some(state) = self.drainers.get(job) else { return Drain::default() };

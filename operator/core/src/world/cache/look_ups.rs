@@ -39,8 +39,8 @@ impl Cache {
         self.proxy_pods.get(key).or_else(|| self.pods.get(key))
     }
 
-    /// The gateway whose fleet a pod belongs to, or of whose claims the pod sends one. The label alone does not count:
-    /// the pod must also run under the fleet's `ServiceAccount`.
+    /// The gateway whose fleet a pod belongs to, or whose claim the pod drains. The label alone does not count: the pod
+    /// must also run under the fleet's `ServiceAccount`.
     #[must_use]
     pub fn gateway_of(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let pod = self.proxy_pods.get(key)?;

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Whether a pod's fleet is reached in the same way after a change of the pod. Readiness does not matter.
+/// Whether a change of a pod leaves the reach of its fleet the same. Readiness does not matter.
 fn is_reached_alike(before: &PodInfo, now: &PodInfo) -> bool {
     let belongs = |pod: &PodInfo| (pod.gateway.clone(), pod.service_account.clone(), pod.leaving);
     belongs(before) == belongs(now)
@@ -27,22 +27,22 @@ fn is_reached_alike(before: &PodInfo, now: &PodInfo) -> bool {
         && before.node_ips == now.node_ips
 }
 
-/// How agents reach the sidecar of a pod, if it has one that they can reach.
+/// How agents reach the sidecar of a pod, if it has a reachable one.
 fn sidecar_of(info: &PodInfo) -> Option<SidecarPod> {
     let is_sidecar = info.labels.get(PROXY_LABEL).is_some_and(|role| role == "sidecar") && info.gateway.is_none();
-    // The address of a pod that has ended may be that of another one by now.
+    // The address of a pod that has ended may already belong to another pod.
     if !is_sidecar || info.ended || info.uid.is_empty() {
         return None;
     }
     let (uid, created, leaving) = (info.uid.clone(), info.created, info.leaving);
-    // A sidecar listens at this address alone. A pod in the network of its node has none of its own, and no sidecar by
-    // injection: what listens there is the node's.
+    // A sidecar listens only at this address. A pod in the network of its node has no address of its own, and no
+    // injected sidecar: what listens there belongs to the node.
     let address = info.ip.filter(|ip| !info.node_ips.contains(ip))?;
     Some(SidecarPod { uid, created, address, leaving })
 }
 
-/// The gateway whose status tells of a pod, and what it tells: how the pod drains a claim, or what keeps it from being
-/// started.
+/// The gateway whose status reports on a pod, and what it reports: how the pod drains a claim, or what keeps it from
+/// starting.
 fn told_of(info: &PodInfo) -> Option<(String, Drain, Hold)> {
     let held = info.gateway.as_ref().filter(|_| info.hold != Hold::None);
     let gateway = info.drains.as_ref().or(held).filter(|_| !info.leaving)?;

@@ -1,4 +1,4 @@
-//! Reads the claims of fleets, and the Jobs that send what claims have.
+//! Reads the claims of fleets, and the Jobs that send the messages on claims.
 
 use k8s_openapi::{
     api::{
@@ -15,11 +15,11 @@ use crate::{
     world::objects::{ClaimState, Drain, DrainerState, Object, Stage},
 };
 
-/// Why kubelet does not start a container, and will not by itself.
+/// Reasons for which kubelet does not start a container, and will not without a change.
 const CANNOT_START: [&str; 5] =
     ["CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"];
 
-/// Reads the metadata of a claim. The `StatefulSet` gives it the labels by which it selects its pods.
+/// Reads the metadata of a claim. Its `StatefulSet` labels it like its pods.
 #[must_use]
 pub fn claim(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Object {
     let metadata = &claim.metadata;
@@ -35,7 +35,7 @@ pub fn claim(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Object {
     Object::Claim(key(metadata), state)
 }
 
-/// Reads a Job that sends what a claim has.
+/// Reads a Job that sends the messages on a claim.
 #[must_use]
 pub fn drainer(job: &Job) -> Object {
     let metadata = &job.metadata;
@@ -62,13 +62,13 @@ pub fn drainer(job: &Job) -> Object {
     Object::Drainer(key(metadata), state)
 }
 
-/// Whether a Job has begun, and has no pod, nor had one that succeeded. One that is being deleted has to end first.
+/// Whether a Job has started, and has neither a pod nor a successful one. A terminating pod has to end first.
 fn lacks_pod(status: &JobStatus) -> bool {
     let has_none = [status.active, status.terminating, status.succeeded].iter().all(|count| count.unwrap_or(0) == 0);
     status.start_time.is_some() && has_none
 }
 
-/// How the pod of a drainer gets on. One that has ended, as by an eviction, has a successor, or needs none.
+/// The state of a drainer's pod. A pod that has ended, for example by an eviction, has a successor or needs none.
 pub(super) fn drain(pod: &Pod) -> Drain {
     let told = pod.status.as_ref();
     let has_ended = |now: &&PodStatus| matches!(now.phase.as_deref(), Some("Failed" | "Succeeded"));
@@ -93,7 +93,7 @@ fn label(metadata: &ObjectMeta, label: &str) -> String {
     metadata.labels.as_ref().and_then(|labels| labels.get(label)).cloned().unwrap_or_default()
 }
 
-/// The ordinal behind the prefix of the name. -1 is none: an object of another name is left alone.
+/// The ordinal after the prefix of the name. -1 if there is none: an object with another name is left alone.
 fn ordinal(metadata: &ObjectMeta, prefix: &str) -> i32 {
     let name = metadata.name.as_deref().unwrap_or_default();
     let Some(written) = name.strip_prefix(prefix) else { return -1 };

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Most characters of what the scheduler says.
+/// The most characters of the scheduler's message.
 const MAX_WORDS: usize = 512;
 
 /// Reads the Deployment of a gateway.
@@ -70,7 +70,7 @@ fn owners(metadata: &ObjectMeta) -> Vec<String> {
     metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect()
 }
 
-/// What the pods are made of, as the operator wrote it down.
+/// The revision of the pods, from the operator's annotations.
 fn revision(metadata: &ObjectMeta) -> Revision {
     let annotation = |name: &str| {
         let annotations = metadata.annotations.as_ref();
@@ -86,7 +86,7 @@ fn image(template: &PodTemplateSpec) -> String {
     proxies.next().and_then(|container| container.image.clone()).unwrap_or_default()
 }
 
-/// What keeps the containers of a pod from being started.
+/// What keeps the containers of a pod from starting.
 pub(super) fn hold(pod: &Pod) -> Hold {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
@@ -99,7 +99,7 @@ pub(super) fn hold(pod: &Pod) -> Hold {
     }
 }
 
-/// How far the rollout is, by the rules of `kubectl rollout status`. A status of an older generation says nothing.
+/// The progress of the rollout, by the rules of `kubectl rollout status`. The status of an older generation is ignored.
 fn rollout(generation: Option<i64>, spec: &DeploymentSpec, status: Option<&DeploymentStatus>) -> Progress {
     let Some(status) = status.filter(|status| status.observed_generation >= generation) else {
         return Progress::Running;
@@ -120,13 +120,13 @@ fn rollout(generation: Option<i64>, spec: &DeploymentSpec, status: Option<&Deplo
     }
 }
 
-/// How far the rollout of a `StatefulSet` is, which replaces one pod after the other.
+/// The progress of a `StatefulSet`'s rollout, which replaces one pod after the other.
 fn rollout_of_set(generation: Option<i64>, spec: &StatefulSetSpec, status: Option<&StatefulSetStatus>) -> Progress {
     let Some(status) = status.filter(|status| status.observed_generation >= generation) else {
         return Progress::Running;
     };
     let (wanted, updated) = (spec.replicas.unwrap_or(1), status.updated_replicas.unwrap_or(0));
-    // The controller has not called the newest template the current one: the last of its pods is not ready.
+    // The controller has not made the newest template the current one: the last of its pods is not ready.
     let is_old = status.current_revision != status.update_revision;
     if status.replicas > updated || is_old {
         Progress::Running

@@ -1,4 +1,4 @@
-//! How the fleet of a gateway is reached, and which endpoints are pods.
+//! The reach of a gateway's fleet, and which endpoints are pods.
 
 use std::{collections::BTreeSet, net::IpAddr};
 

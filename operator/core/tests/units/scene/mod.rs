@@ -171,7 +171,7 @@ impl Scene {
         self.see(Object::Forward(key(name), Box::new(Ok(forward))))
     }
 
-    /// A proxy reports every listener of its group as bound, but for those that failed.
+    /// A proxy reports every listener of its group as bound, except the failed ones.
     pub(crate) fn report(&mut self, pod: &str, failed: &[&str]) {
         let group = self.fleets.group_of(&key(pod), &self.translator).expect("the pod is in a group").clone();
         self.report_of(&group, pod, failed);
@@ -200,7 +200,7 @@ impl Scene {
         }
     }
 
-    /// A proxy reports that it has so many sessions.
+    /// A proxy reports this many sessions.
     pub(crate) fn load(&mut self, pod: &str, connections: u64) {
         if self.proxies.get(&proxy(pod)).is_none() {
             self.proxies.connected(&proxy(pod));
@@ -234,7 +234,7 @@ impl Scene {
     }
 }
 
-/// What a merge patch leaves.
+/// The result of a merge patch.
 pub(crate) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {

@@ -32,7 +32,7 @@ fn fails_at(desk: &mut Desk, now: u64, times: &[u64]) {
     }
 }
 
-/// A fleet that was applied in an earlier term, whose status says so, at the begin of a term.
+/// A fleet that was applied in an earlier term, and whose status says so, at the start of a term.
 fn of_an_earlier_term() -> Desk {
     let mut desk = Desk::new();
     desk.see(deployment(2, 1));

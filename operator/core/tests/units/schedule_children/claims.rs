@@ -1,4 +1,4 @@
-//! Gateways with `spec.durability`: pods that do not get their claims, and rollouts that do not get on.
+//! Gateways with `spec.durability`: pods that do not get their claims, and rollouts that make no progress.
 
 use operator_core::{
     desired::revision::revision,
@@ -96,7 +96,7 @@ fn a_pod_that_its_node_does_not_start_is_told_after_two_minutes() {
     assert_eq!(condition_of(&write, "ClaimsMounted"), pair("False", "PodNotStarted"));
     let message = message_of(&write, "ClaimsMounted");
     assert!(message.starts_with("messages-edge-0: the node has not started pod edge-0 for two minutes"), "{message}");
-    // The next pod of the name has two minutes of its own.
+    // The next pod of the name gets its own two minutes.
     let gone = desk.scene.gone(Kind::ProxyPods, "edge-0").touched;
     gone.gateways.iter().for_each(|key| desk.gateways.touch(key));
     let later = PodInfo { uid: "later".to_owned(), hold: Hold::Unprepared, ..fleet_pod("edge-0", false) };
@@ -123,7 +123,7 @@ fn a_gateway_without_claims_tells_of_none() {
     assert!(desk.at(3000).is_empty());
 }
 
-/// The fleet within a rollout, with so many new and so many ready pods of three.
+/// The fleet during a rollout, with this many new and ready pods of three.
 fn rolling(desk: &Desk, updated: i32, ready: i32, is_observed: bool) -> Object {
     let gateway = desk.scene.cache.gateway(&key("edge")).expect("the gateway");
     let state = FleetState {

@@ -114,7 +114,7 @@ impl Yard {
         self.see(Object::Deployment(desired.key.clone(), state));
     }
 
-    /// The rollout of a fleet gets on.
+    /// The rollout of a fleet makes progress.
     fn becomes(&mut self, name: &str, rollout: Progress) {
         let state = self.scene.cache.deployments[&key(name)].clone();
         self.see(Object::Deployment(key(name), FleetState { rollout, ..state }));
@@ -208,7 +208,7 @@ fn a_rollout_stops_at_a_fleet_that_does_not_become_ready_and_says_so_once() {
     yard.tick();
     assert!(events(&yard.effects).is_empty() && yard.rolled == ["a", "b"]);
 
-    // Its owner pins it to the image before, and the others go on.
+    // Its owner pins it to the previous image, and the others continue.
     yard.see(named("b", &json!({"proxyImage": {"tag": "1"}})));
     yard.tick();
     assert_eq!((yard.rolled.len(), yard.image("b")), (3, "proxy:1"));

@@ -1,4 +1,4 @@
-//! Which forwards a report has evaluated: counts of what is queued.
+//! Which forwards a report causes to be evaluated: counts of what is queued.
 
 use operator_core::{
     schedule::statuses::Statuses,
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Desk, silent};
 use crate::scene::{Scene, app_pod, fleet_pod, forward, gateway, key, keys, ms, side, web, writes};
 
-/// A gateway with these proxies and so many forwards, of which all are evaluated and none is written: they wait.
+/// A gateway with these proxies and this many forwards, all evaluated and none written: they wait.
 fn waiting(pods: &[&str], forwards: u16) -> Desk {
     let mut scene = Scene::new();
     scene.see(gateway(&json!({"service": {"type": "None"}})));

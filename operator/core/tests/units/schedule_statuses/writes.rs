@@ -236,7 +236,7 @@ fn a_forward_whose_state_flips_is_written_at_a_bounded_rate_and_its_last_state_i
     assert_eq!(condition_of(&writes(&desk.at(11_000))[0], "Programmed"), pair("False", "Rejected"));
 }
 
-/// A forward whose gateway has no proxy, as its status has just begun to say.
+/// A forward whose gateway has no proxy, since a moment ago according to its status.
 fn without_proxies() -> Desk {
     let mut scene = Scene::new();
     scene.see(forward(web("web", 80, 1)));

@@ -89,7 +89,7 @@ fn a_forward_none_of_whose_pods_has_a_proxy_says_so() {
     );
 }
 
-/// A proxy reports that it runs all listeners, and how they deliver.
+/// A proxy reports that it runs all listeners, with their delivery states.
 fn deliver(scene: &mut Scene, pod: &str, delivery: Delivery) {
     scene.report(pod, &[]);
     let group = scene.fleets.group_of(&key(pod), &scene.translator).expect("the pod is in a group").clone();

@@ -16,10 +16,10 @@ use crate::{
     platform::metrics::count,
 };
 
-/// Requests of one proxy that are answered per second, and how many at once. Each may cost requests to the API server.
+/// Requests of one proxy that are answered per second, and how many at once. Each may cause requests to the API server.
 const REQUESTS: (u32, u32) = (20, 100);
-/// The same of a sidecar for itself. It needs one for each of four gateways twice a week, and asks again after 10 s. A
-/// sidecar is in a pod of anybody, and there may be thousands.
+/// The same for a sidecar's own requests. It needs one for each of four gateways twice a week, and retries after 10 s.
+/// Anybody may run a sidecar, and there may be thousands.
 const OF_SIDECAR: (u32, u32) = (1, 8);
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,9 +40,10 @@ impl Default for Signing {
 }
 
 impl Signing {
-    /// Takes on the request of this number. Absent: the proxy asks too often, or has too many without an answer.
+    /// Takes the request of this number. Absent if the proxy asks too often, or has too many unanswered requests.
     fn take(&mut self, id: u64, applicant: &Applicant) -> Option<oneshot::Sender<SignOutcome>> {
-        // A gateway that asks as a sidecar, and a sidecar that asks as a gateway, are refused before anything is signed.
+        // A gateway that asks as a sidecar, and a sidecar that asks as a gateway, are refused before anything is
+        // signed.
         let ((each_second, burst), bucket) = match applicant {
             Applicant::Sidecar { .. } => (OF_SIDECAR, &mut self.of_sidecar),
             _ => (REQUESTS, &mut self.bucket),
@@ -60,12 +61,12 @@ impl Signing {
         Some(reply)
     }
 
-    /// Whether every request has its answer.
+    /// Whether every request has been answered.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// The next answer. The future may be dropped early: no answer is lost.
+    /// The next answer. Dropping the future early loses no answer.
     pub(super) async fn next(&mut self) -> Option<Signed> {
         self.running.join_next().await?.ok()
     }
@@ -82,7 +83,7 @@ impl Stream {
         self.driver.send(asked).await.map_err(|_| End::Replaced)
     }
 
-    /// Sends an answer that was waited for.
+    /// Sends an answer to the proxy.
     pub(super) async fn signed(&mut self, signed: Signed) -> Result<(), End> {
         let result = match &signed.outcome {
             SignOutcome::Issued(_) => "issued",
