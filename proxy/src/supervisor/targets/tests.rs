@@ -139,20 +139,20 @@ fn an_address_that_leads_back_to_the_fleet_is_no_target_on_a_port_on_which_the_f
 #[test]
 fn the_system_is_not_asked_again_whether_an_address_is_its_own() {
     let (names, live) = (Names::without_receiver(), live());
-    let endpoints = BTreeMap::from([("b".to_owned(), set(&["192.0.2.1:11", "192.0.2.2:11"]))]);
+    let endpoints = BTreeMap::from([("b".to_owned(), set(&["203.0.113.1:11", "203.0.113.2:11"]))]);
     let all = SocketKey { bind: Bind::All, ..socket(11) };
     let sockets = BTreeMap::from([(all, BTreeSet::from([id("other")]))]);
     let (around, mut known) = (Arc::default(), OwnAddresses::default());
     // No system has it: only what is known says so.
-    known.is_own(IpAddr::from([192, 0, 2, 1]), |_| true);
+    known.is_own(IpAddr::from([203, 0, 113, 1]), |_| true);
     let own = RefCell::new(known);
     let refused: Vec<String> = of(&endpoints, &sockets, &names, (&around, &own))
         .refresh(&live)
         .iter()
         .map(|it| it.address.to_string())
         .collect();
-    assert_eq!(refused, ["192.0.2.1:11"]);
-    assert!(!own.into_inner().is_own(IpAddr::from([192, 0, 2, 2]), |_| true), "the answer of the system is known now");
+    assert_eq!(refused, ["203.0.113.1:11"]);
+    assert!(!own.into_inner().is_own(IpAddr::from([203, 0, 113, 2]), |_| true), "the answer of the system is known now");
 }
 
 #[test]
