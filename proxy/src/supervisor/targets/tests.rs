@@ -152,7 +152,10 @@ fn the_system_is_not_asked_again_whether_an_address_is_its_own() {
         .map(|it| it.address.to_string())
         .collect();
     assert_eq!(refused, ["203.0.113.1:11"]);
-    assert!(!own.into_inner().is_own(IpAddr::from([203, 0, 113, 2]), |_| true), "the answer of the system is known now");
+    assert!(
+        !own.into_inner().is_own(IpAddr::from([203, 0, 113, 2]), |_| true),
+        "the answer of the system is known now"
+    );
 }
 
 #[test]
