@@ -22,7 +22,7 @@ use super::{
     room,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    taker::Taker,
+    taker::{Panics, Taker},
     words::{level, words},
 };
 use crate::{
@@ -61,6 +61,7 @@ pub(super) struct Log {
     /// Another one each time that sockets have to be served anew.
     version: Rc<()>,
     intake: Intake,
+    panics: Rc<Panics>,
     /// Datagrams and connections that proxies of the same fleet sent, so that they had come back.
     returned: Arc<AtomicU64>,
     /// The listener, once it runs.
@@ -113,6 +114,7 @@ impl Log {
             taking: None,
             version: Rc::default(),
             intake,
+            panics: Rc::default(),
             returned,
             current,
             sending: None,
@@ -215,7 +217,7 @@ impl Log {
     pub(super) fn taker(&self) -> Option<Taker> {
         let taking = self.taking.clone().filter(|_| self.is_open())?;
         let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
-        Some(Taker { store, taking, intake, version })
+        Some(Taker { store, taking, intake, version, panics: self.panics.clone() })
     }
 
     /// The folder was removed, and what waits with it. Another one is made.
@@ -327,6 +329,7 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             short_reads: intake.short_reads,
+            panics: self.panics.count(),
             lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,
