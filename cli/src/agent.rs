@@ -24,6 +24,7 @@ use proxy::{
     lives::Lives,
     log::{Level, Log as Notices, LogFormat, printable},
 };
+use proxy_api::with_causes;
 use rustix::system::uname;
 use tokio::{
     runtime::Builder,
@@ -49,7 +50,7 @@ use self::{
     settings::{Join, Settings},
     telling::Teller,
 };
-use crate::{complain, error::chain};
+use crate::complain;
 
 /// Lines that wait for the output.
 const QUEUE: usize = 1024;
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &Agent) -> ExitCode {
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {}", printable(&chain(&error))));
+            complain(&format!("error: {}", printable(&with_causes(&error))));
             ExitCode::from(error.code())
         }
     }

@@ -129,20 +129,8 @@ impl Error {
 
     /// The error and its causes in one line, outermost first.
     pub(crate) fn with_causes(&self) -> String {
-        chain(self)
+        proxy_api::with_causes(self)
     }
-}
-
-/// An error and its causes in one line, outermost first.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// A path that does not exist. A pattern in quotes, which kubectl expands, has the remedy.

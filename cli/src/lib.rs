@@ -38,6 +38,7 @@ use std::{
 };
 
 use proxy::log::printable;
+pub use proxy_api::with_causes;
 
 use self::args::{Cli, Command};
 pub use self::{

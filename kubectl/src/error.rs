@@ -1,6 +1,6 @@
 //! Why a command cannot show anything.
 
-use std::{error::Error as _, io};
+use std::io;
 
 use kube::config::KubeconfigError;
 use kubectl_core::{access::Unknown, forward::endpoints::Unresolved};
@@ -181,17 +181,6 @@ impl Error {
 
     /// The error and its causes in one line, outermost first.
     pub(crate) fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            // Errors of the client repeat their causes.
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        text
+        portlane::with_causes(self)
     }
 }

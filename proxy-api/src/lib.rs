@@ -21,6 +21,7 @@
 
 mod agent;
 mod bounded;
+mod causes;
 mod change;
 mod check;
 mod configuration;
@@ -51,6 +52,7 @@ pub use agent::{Agent, Enrolment, MAX_AGENTS, MAX_TARGET_BYTES, MAX_TARGETS};
 pub use bounded::{
     MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES,
 };
+pub use causes::with_causes;
 pub use change::{Assembler, Change, ChangeError};
 pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};

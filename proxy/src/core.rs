@@ -18,6 +18,7 @@ pub mod end;
 pub mod endpoint;
 pub mod flows;
 pub mod foreign_ports;
+pub mod gone;
 pub mod hand_over;
 pub mod heartbeat;
 pub mod holder;

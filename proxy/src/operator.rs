@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, doors::LONGEST_TURN};
+use proxy_api::{Configuration, doors::LONGEST_TURN, with_causes};
 use proxy_grpc::{Connection, Endpoint, OpenError, TlsError};
 use tokio::time::{sleep, timeout};
 
@@ -54,7 +54,7 @@ enum ConnectError {
     Resolve(String, String),
     #[error("{0}")]
     Trust(TlsError),
-    #[error("{}", chain(.0))]
+    #[error("{}", with_causes(.0))]
     Open(OpenError),
     #[error("timed out connecting to the operator {0}")]
     Late(String),
@@ -68,20 +68,6 @@ impl ConnectError {
             _ => None,
         }
     }
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Follows the operator as long as the proxy lives.

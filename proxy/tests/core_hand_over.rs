@@ -35,6 +35,29 @@ fn a_small_difference_is_not_worth_a_hand_over() {
     }
 }
 
+#[test]
+fn the_two_that_are_considered_differ_and_the_own_worker_is_none_of_them() {
+    // The worker with the least load, if it is considered.
+    let chosen = |own: usize, chance: u64, idle: usize| {
+        worker(own, 4, chance, |at| [50, 0, 100][usize::from(at == idle) + 2 * usize::from(at == own)])
+    };
+    let considered = |own: usize, chance: u64| {
+        (0..4).filter(|idle| *idle != own && chosen(own, chance, *idle) == *idle).collect::<Vec<_>>()
+    };
+    // The lower half of the chance draws the first, and the upper half how far behind it the second is.
+    for (upper, lower, by_first, by_second) in [
+        (0, 0, [1, 2], [0, 2]),
+        (0, 1, [2, 3], [2, 3]),
+        (0, 2, [1, 3], [0, 3]),
+        (1, 2, [1, 3], [0, 3]),
+        (2, 1, [1, 2], [0, 2]),
+    ] {
+        let chance = (upper << 32) | lower;
+        assert_eq!(considered(0, chance), by_first, "{upper}, {lower}");
+        assert_eq!(considered(1, chance), by_second, "{upper}, {lower}");
+    }
+}
+
 // D13
 #[test]
 fn a_batch_spreads_over_idle_peers() {

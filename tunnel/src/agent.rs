@@ -37,8 +37,8 @@ use tunnel_core::places::{Places, Standing, Standings};
 use tunnel_core::{Limits, Loss, Session};
 
 pub use self::event::{Drops, Event, Observer, place};
+use crate::Tunnel;
 use crate::proxy_connect::Proxy;
-use crate::{Tunnel, chain};
 
 /// How often a draining agent checks whether its streams have ended.
 const LOOK: Duration = Duration::from_millis(50);

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_api::with_causes;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
@@ -22,7 +23,6 @@ use tunnel_core::identity::{AgentName, Dial, Span, renew_at};
 use tunnel_core::join::{Address, JoinError, JoinString};
 
 use crate::agent::Connector;
-use crate::chain;
 use crate::clock::seconds;
 use crate::handshake::{HandshakeError, read, write};
 use crate::identity::agent::{AgentError, AgentFolder, Enrolled, Joined};
@@ -249,7 +249,7 @@ impl Renewal {
                 }
                 Err(error) => {
                     let left = Span(enrolled.not_after.saturating_sub(self.way.now()));
-                    tell(&Renewed::Failed { error: &chain(&error), left });
+                    tell(&Renewed::Failed { error: &with_causes(&error), left });
                     failed = Some(self.way.now());
                 }
             }

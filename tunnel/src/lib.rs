@@ -9,7 +9,6 @@
 pub mod agent;
 mod ahead;
 mod carry;
-mod chain;
 mod clock;
 pub mod endpoint;
 pub mod enrol;
@@ -25,7 +24,6 @@ mod signer;
 mod tunnel;
 
 pub use self::carry::CarryEnd;
-pub use self::chain::chain;
 pub use self::reach::ReachError;
 pub use self::relay::{RelayEnd, Relayed, Socket, relay};
 pub use self::tunnel::{Flow, Hint, Incoming, OpenError, Readable, Stream, Tunnel};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use proxy_api::{Applicant as Asking, Issued, SignOutcome, SignReason};
+use proxy_api::{Applicant as Asking, Issued, SignOutcome, SignReason, with_causes};
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
 use thiserror::Error;
@@ -23,7 +23,6 @@ use tokio::time::sleep;
 use tunnel_core::enrolment::{EnrolReason, EnrolRefusal};
 use tunnel_core::identity::EndpointId;
 
-use crate::chain;
 use crate::clock::seconds;
 use crate::enrol::{Applicant, Signer};
 use crate::identity::authority::SKEW;
@@ -189,7 +188,7 @@ impl<O: Operator, S> Remote<O, S> {
     fn with_kept(self) -> Self {
         if let Err(error) = self.use_kept() {
             // The next certificate replaces it.
-            tracing::warn!(error = chain(&error), "does not use the certificate that was kept");
+            tracing::warn!(error = with_causes(&error), "does not use the certificate that was kept");
         }
         self
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_api::with_causes;
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -16,7 +17,6 @@ use tunnel_core::identity::{AgentIdentity, AgentName, Fingerprint};
 use tunnel_core::join::Token;
 use tunnel_core::registry::{Policy, certifiable};
 
-use crate::chain;
 use crate::clock::seconds;
 use crate::handshake::{read, write};
 use crate::identity::authority::{Authority, Request};
@@ -169,7 +169,7 @@ impl LocalSigner {
 
 /// The remedy is up to the server's owner; the agent's owner can only retry.
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
-    tracing::error!(error = chain(error), "cannot issue a certificate to an agent");
+    tracing::error!(error = with_causes(error), "cannot issue a certificate to an agent");
     let detail = "the server cannot sign certificates now: see its log, and try again".to_owned();
     EnrolRefusal { reason: EnrolReason::Unavailable, detail }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proxy::log::{Level, Log};
+use proxy_api::with_causes;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::time::{Instant, sleep};
 use tunnel::{
@@ -18,7 +19,6 @@ use tunnel_core::{
 use super::{
     ENROL_WITHIN as WITHIN, args::Secret, chance, damper::Damper, error::Error, settings::Settings, telling::next,
 };
-use crate::error::chain;
 
 /// An agent that may dial its server.
 pub(super) struct Member {
@@ -83,7 +83,7 @@ async fn redeem(
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
                 let pause = dialler.pause(None, chance());
-                let why = chain(&error);
+                let why = with_causes(&error);
                 if damper.tells("enrol", &why, start.elapsed()) {
                     log.notice(Level::Warn, "enrolment", agent.as_str(), format!("{why}; {}", next(pause)));
                 }

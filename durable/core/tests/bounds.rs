@@ -7,9 +7,9 @@ mod world;
 
 use std::time::Duration;
 
-use disk::Disk;
+use disk::{Disk, settings};
 use durable_core::{Error, Log, MAX_SOURCE_BYTES, Message, Now, Outside, Settings, Told, WhenFull, Why};
-use world::{World, settings};
+use world::World;
 
 /// Appends until the log is full. Returns the error, and how many messages it has.
 fn fill(world: &mut World) -> (Error, u64) {

@@ -7,9 +7,10 @@ mod world;
 
 use std::time::Duration;
 
+use disk::settings;
 use durable_core::{Log, Message, Outside, Settings, Told, WhenFull};
 use proptest::prelude::*;
-use world::{World, settings};
+use world::World;
 
 #[derive(Clone, Debug)]
 enum Step {

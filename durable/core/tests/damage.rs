@@ -5,9 +5,9 @@
 mod disk;
 mod world;
 
-use disk::{Chance, Disk};
+use disk::{Chance, Disk, settings};
 use durable_core::{Error, Log, Now, Outside, Told};
-use world::{World, payload, settings};
+use world::{World, payload};
 
 const SEGMENT: &str = "queue-0000000000000001.log";
 /// Bytes of the heads of a segment and of a record, and of a source.

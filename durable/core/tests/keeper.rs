@@ -56,6 +56,20 @@ fn commands_that_fill_more_than_half_a_segment_have_writes_of_their_own() {
 }
 
 #[test]
+fn commands_that_fill_no_more_than_half_a_segment_together_share_a_write() {
+    for (bytes, calls) in [([128, 128], 2), ([128, 129], 3)] {
+        let mut keeping = Keeping::new(settings());
+        keeping.fill(0..1);
+        let before = keeping.world.disk.calls;
+        for (reply, bytes) in (1..).zip(bytes) {
+            keeping.keeper.append(Append { messages: vec![message(reply)], bytes, sync: true, reply });
+        }
+        assert_eq!(keeping.turn(), [(1, Ok(())), (2, Ok(()))]);
+        assert_eq!(keeping.world.disk.calls - before, calls, "{bytes:?}");
+    }
+}
+
+#[test]
 fn what_nobody_waits_for_is_synced_when_it_is_due_and_not_before() {
     let mut keeping = Keeping::new(settings());
     keeping.append(0, false);

@@ -7,8 +7,9 @@ mod world;
 
 use std::time::Duration;
 
+use disk::settings;
 use durable_core::{Error, FileError, Files, Log, Outside, Settings, Told, WhenFull, Why};
-use world::{World, settings};
+use world::World;
 
 const SEGMENT: &str = "queue-0000000000000000.log";
 const CURSOR: &str = "queue-cursor";

@@ -19,12 +19,9 @@ use operator_core::{
     enrolment::{self, Case, Failing, Judged, LIFETIME, Offered, Wanted, offer, redeem, refused},
     status::agent::Enrolment,
 };
-use proxy_api::{Issued, SignOutcome, SignReason};
+use proxy_api::{Issued, SignOutcome, SignReason, with_causes};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tunnel::{
-    chain,
-    identity::authority::{Authority, AuthorityError, Request},
-};
+use tunnel::identity::authority::{Authority, AuthorityError, Request};
 use tunnel_core::{identity::AgentIdentity, join::Token};
 
 use self::secret::Place;
@@ -57,7 +54,7 @@ pub enum EnrolmentError {
     #[error("the system gives no random numbers for a token: {0}")]
     Chance(getrandom::Error),
     /// The certificate cannot be signed.
-    #[error("cannot sign a certificate: {}", chain(.0))]
+    #[error("cannot sign a certificate: {}", with_causes(.0))]
     Sign(AuthorityError),
 }
 

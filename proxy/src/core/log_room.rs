@@ -147,6 +147,24 @@ mod tests {
         assert_eq!(failed(&[("ns", "a", 5), ("ns", "b", 1)], &both, None), ["other/a"], "it keeps what it has");
         assert_eq!(failed(&[("ns", "a", 5)], &[("ns", "b", 1), ("other", "a", 5)], None), ["ns/b"]);
         assert!(failed(&[("ns", "a", 6)], &[("other", "stream", 0), ("ns", "b", 4)], None).is_empty(), "no disk");
+        assert!(
+            failed(&[("other", "stream", 0)], &[("ns", "a", 10)], None).is_empty(),
+            "an open one takes none either"
+        );
+    }
+
+    #[test]
+    fn the_smallest_share_that_a_listener_carries_counts_for_its_namespace() {
+        let need = |namespace: &str, name: &str, of_namespace| Need {
+            id: ListenerId::new(Origin::port_forward(namespace, "f"), name),
+            bytes: 1,
+            of_namespace,
+        };
+        // A listener that has not changed yet may carry the share from before.
+        let wanted =
+            [need("ns", "a", Some(7)), need("ns", "b", Some(3)), need("ns", "c", Some(5)), need("other", "a", None)];
+        assert_eq!(shares(11, &BTreeMap::new(), &wanted), BTreeMap::from([("ns", 3), ("other", 5)]));
+        assert_eq!(shares(11, &BTreeMap::new(), &wanted[3..]), BTreeMap::new(), "it is alone");
     }
 
     #[test]
@@ -155,6 +173,8 @@ mod tests {
         assert_eq!(failed(&[], &wanted, None), ["ns/a"]);
         assert!(failed(&[], &wanted, Some(7)).is_empty());
         assert_eq!(failed(&[], &wanted[..1], Some(6)), ["ns/a"], "also where it is alone");
+        assert_eq!(fits_share(4, Some(6), 2, "ns"), Ok(()));
+        assert_eq!(fits_share(7, None, 2, "ns"), Ok(()), "there is no share");
         let why = fits_share(7, Some(6), 2, "ns").expect_err("too much");
         assert!(why.contains("only 4 of 6 bytes are left") && why.contains("maxLogBytes of the namespace"), "{why}");
     }

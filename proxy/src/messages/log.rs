@@ -22,12 +22,13 @@ use super::{
     room,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    taker::Taker,
+    taker::{Panics, Taker},
     words::{level, words},
 };
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
+        gone::Gone,
         pace::Pace,
     },
     files::Permit,
@@ -52,10 +53,7 @@ pub(super) struct Log {
     opening: Option<Opening>,
     /// Notified when that is open.
     wake: Rc<Notify>,
-    /// Messages that were in folders that were removed.
-    gone: u64,
-    /// Those of them that were in the folder of `store`; `None`: it is there.
-    counted_gone: Option<u64>,
+    gone: Gone,
     /// What the log and its sender run by.
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
@@ -63,6 +61,7 @@ pub(super) struct Log {
     /// Another one each time that sockets have to be served anew.
     version: Rc<()>,
     intake: Intake,
+    panics: Rc<Panics>,
     /// Datagrams and connections that proxies of the same fleet sent, so that they had come back.
     returned: Arc<AtomicU64>,
     /// The listener, once it runs.
@@ -110,12 +109,12 @@ impl Log {
             failure: None,
             opening: None,
             wake,
-            gone: 0,
-            counted_gone: None,
+            gone: Gone::default(),
             durable: durable.clone(),
             taking: None,
             version: Rc::default(),
             intake,
+            panics: Rc::default(),
             returned,
             current,
             sending: None,
@@ -183,7 +182,7 @@ impl Log {
         self.opening = None;
         match opened {
             Ok(Some(Opened { store, presence })) => {
-                self.count_gone();
+                self.gone.end(self.store.figures().backlog());
                 self.store = store;
                 self.removal = Removal::of(presence);
                 self.events = 0;
@@ -218,25 +217,17 @@ impl Log {
     pub(super) fn taker(&self) -> Option<Taker> {
         let taking = self.taking.clone().filter(|_| self.is_open())?;
         let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
-        Some(Taker { store, taking, intake, version })
+        Some(Taker { store, taking, intake, version, panics: self.panics.clone() })
     }
 
     /// The folder was removed, and what waits with it. Another one is made.
     fn lose(&mut self) {
         let (messages, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
-        self.gone += messages;
-        self.counted_gone = Some(messages);
+        self.gone.lose(messages);
         self.failure = Some(format!(
             "{place} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
         ));
         self.open_again();
-    }
-
-    /// Counts messages that came to the folder after it was seen to be removed, before its store was closed.
-    fn count_gone(&mut self) {
-        if let Some(counted) = self.counted_gone.take() {
-            self.gone += self.store.figures().backlog().saturating_sub(counted);
-        }
     }
 
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
@@ -338,7 +329,8 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             short_reads: intake.short_reads,
-            lost: self.gone + figures.lost,
+            panics: self.panics.count(),
+            lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,
         }

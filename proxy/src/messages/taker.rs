@@ -1,6 +1,16 @@
 //! What takes the messages of a socket.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use durable::{
     Store, StoreError,
@@ -13,9 +23,9 @@ use tokio::{
 };
 
 use super::settings::Taking;
-use crate::{log::Level, net::OsSocket, process::Process, sys};
+use crate::{core::pace::Pace, log::Level, net::OsSocket, process::Process, sys};
 
-/// The pause after a socket failed.
+/// The pause after a socket failed, or what reads it panicked.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What takes the messages of a socket.
@@ -24,10 +34,36 @@ pub(super) struct Taker {
     pub(super) taking: Taking,
     pub(super) intake: Intake,
     pub(super) version: Rc<()>,
+    pub(super) panics: Rc<Panics>,
+}
+
+/// How often what takes the messages of a listener panicked.
+#[derive(Debug, Default)]
+pub(super) struct Panics {
+    count: Cell<u64>,
+    told: Pace,
+}
+
+impl Panics {
+    pub(super) fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Counts one more at this second. Returns a line for the log if one is due.
+    fn hear(&self, now: u64) -> Option<String> {
+        self.count.set(self.count.get() + 1);
+        let count = self.told.due(now, self.count.get())?;
+        let seconds = PAUSE.as_secs();
+        Some(format!(
+            "what takes messages has panicked {count} time(s), see standard error, and begins again after {seconds} s: \
+             report this as a bug"
+        ))
+    }
 }
 
 impl Taker {
-    /// Takes messages until this future is dropped, or the log is closed.
+    /// Takes messages until this future is dropped, or the log is closed. A panic, which a message may cause, closes the
+    /// connections of this socket and no others, and what the log has stays.
     pub(super) async fn take(
         self,
         socket: OsSocket,
@@ -37,36 +73,49 @@ impl Taker {
     ) {
         // Without this task, the socket would stay open without being served.
         let _guard = process.lives.guard(format!("the intake of {listener}"));
-        let intake = self.intake.within(process.messages.partial.share(&listener.origin.namespace));
+        let share = process.messages.partial.share(&listener.origin.namespace);
+        let intake = self.intake.clone().within(share);
         loop {
-            let error = match &socket {
-                OsSocket::Tcp(shared) => match shared.try_clone().and_then(TcpListener::from_std) {
-                    Ok(own) => {
-                        let Some(settings) = self.taking.tcp() else { return };
-                        serve(&own, &self.store, settings, &intake).await;
-                        return;
-                    }
-                    Err(error) => error,
-                },
-                OsSocket::Udp(shared) => match shared.try_clone().and_then(UdpSocket::from_std) {
-                    Ok(own) => {
-                        sys::split_datagrams(&own);
-                        let limits = self.taking.limits;
-                        receive(&own, &self.store, limits, &intake, sys::dropped, &counted).await
-                    }
-                    Err(error) => error,
-                },
+            let line = match unless_it_panics(self.serve(&socket, &counted, &intake)).await {
+                Some(Ok(())) => return,
+                Some(Err(error)) => Some(format!("cannot read messages from the socket: {error}")),
+                None => self.panics.hear(process.clock.seconds()),
             };
-            if matches!(error.get_ref(), Some(inner) if inner.is::<StoreError>()) {
-                return;
+            if let Some(line) = line {
+                process.log.notice(Level::Error, "failed", &listener, line);
             }
-            process.log.notice(
-                Level::Error,
-                "failed",
-                &listener,
-                format!("cannot read messages from the socket: {error}"),
-            );
             sleep(PAUSE).await;
         }
     }
+
+    /// Takes messages until the log is closed, or the socket fails.
+    async fn serve(&self, socket: &OsSocket, counted: &Cell<u32>, intake: &Intake) -> io::Result<()> {
+        let error = match socket {
+            OsSocket::Tcp(shared) => {
+                let own = shared.try_clone().and_then(TcpListener::from_std)?;
+                if let Some(settings) = self.taking.tcp() {
+                    serve(&own, &self.store, settings, intake).await;
+                }
+                return Ok(());
+            }
+            OsSocket::Udp(shared) => {
+                let own = shared.try_clone().and_then(UdpSocket::from_std)?;
+                sys::split_datagrams(&own);
+                receive(&own, &self.store, self.taking.limits, intake, sys::dropped, counted).await
+            }
+        };
+        let is_closed = error.get_ref().is_some_and(|inner| inner.is::<StoreError>());
+        if is_closed { Ok(()) } else { Err(error) }
+    }
+}
+
+/// What a future comes to; `None`: it has panicked, which standard error has.
+async fn unless_it_panics<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    // It is not polled again after a panic.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }

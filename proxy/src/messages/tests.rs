@@ -1,6 +1,13 @@
 //! Logs whose disk or server hangs.
 
-use std::{io, path::Path, sync::mpsc::Receiver};
+use std::{
+    io,
+    path::Path,
+    sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::Receiver,
+    },
+};
 
 use durable::{Incoming, Store, intake::Intake};
 use durable_core::{FileError, Files};
@@ -193,12 +200,14 @@ async fn datagrams_that_the_system_drops_while_a_log_is_not_open_are_counted_onc
     LocalSet::new().run_until(test).await;
 }
 
-/// A socket with a datagram in it.
-fn with_a_datagram() -> OsSocket {
+/// A socket with so many datagrams in it.
+fn with_datagrams(count: usize) -> OsSocket {
     let bound = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     bound.set_nonblocking(true).expect("an option");
     let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    sender.send_to(b"m", bound.local_addr().expect("it is bound")).expect("it is sent");
+    for _ in 0..count {
+        sender.send_to(b"m", bound.local_addr().expect("it is bound")).expect("it is sent");
+    }
     OsSocket::Udp(Arc::new(bound))
 }
 
@@ -216,7 +225,7 @@ async fn what_a_proxy_of_the_same_fleet_sends_has_come_back_and_is_dropped_and_c
     let sets = BTreeMap::from([(api::FLEET.to_owned(), pods)]);
     shared.surroundings.store(Arc::new(Surroundings::of(&sets)));
     let route: Route = Arc::new(arc_swap::ArcSwap::from_pointee(crate::route::Served::One(shared.clone())));
-    let mut socket = Socket::new(with_a_datagram(), route);
+    let mut socket = Socket::new(with_datagrams(1), route);
     let test = async {
         let mut log = log(free(), folder.path(), &process, &wake);
         log.run(&shared, &process);
@@ -324,17 +333,35 @@ fn a_log_beyond_the_share_of_its_namespace_is_refused_unless_the_gateway_gives_m
 
 // D12
 #[tokio::test]
-async fn an_intake_that_panics_is_named_as_one_that_has_died() {
+async fn an_intake_that_panics_is_counted_and_told_and_takes_what_comes_then() {
     let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
+    let shared = shared(disk());
     let test = async {
         let mut log = log(free(), folder.path(), &process, &wake);
-        log.run(&shared(disk()), &process);
+        log.run(&shared, &process);
         let mut taker = log.taker().expect("it runs");
-        taker.intake = Intake::guarded(|_| panic!("as the test wants"));
-        let task = taker.take(with_a_datagram(), Rc::default(), Arc::new(id("l")), process.clone());
-        let ended = timeout(SOON, spawn_local(task)).await.expect("a datagram is there");
-        ended.expect_err("it panics");
-        assert_eq!(process.lives.died(), BTreeSet::from(["the intake of ns/f/l".to_owned()]));
+        let is_first = AtomicBool::new(true);
+        taker.intake = Intake::guarded(move |_| {
+            assert!(!is_first.swap(false, Relaxed), "as the test wants");
+            true
+        });
+        let intake = taker.intake.clone();
+        let task = taker.take(with_datagrams(2), Rc::default(), Arc::new(id("l")), process.clone());
+        let task = spawn_local(task);
+        let second = async {
+            while intake.figures().messages == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, second).await.expect("it begins again");
+        log.look(&process).await;
+        assert_eq!(shared.counters.durable().expect("it was looked at").panics, 1);
+        let told = process.log.recent();
+        let is_told =
+            |subject: &str| told.iter().any(|told| told.subject == subject && told.message.contains("panicked 1"));
+        assert!(is_told("ns/f/l"), "{told:?}");
+        assert!(!task.is_finished() && process.lives.died().is_empty(), "it goes on, and so do others");
+        task.abort();
     };
     LocalSet::new().run_until(test).await;
 }

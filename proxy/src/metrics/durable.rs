@@ -27,7 +27,7 @@ const GAUGES: [Row; 5] = [
     }),
 ];
 
-const COUNTERS: [Row; 8] = [
+const COUNTERS: [Row; 9] = [
     ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
     ("portlane_durable_delivered", "Messages that were delivered, as far as this kind of sink confirms it.", |seen| {
         seen.delivered
@@ -48,6 +48,7 @@ const COUNTERS: [Row; 8] = [
         "Reads of clients that were shorter or later, as messages of all listeners had the memory.",
         |seen| seen.short_reads,
     ),
+    ("portlane_durable_intake_panics", "How often what takes messages panicked, and began again.", |seen| seen.panics),
     ("portlane_durable_lost", "Messages that were lost because the log was damaged or removed.", |seen| seen.lost),
     ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
 ];
@@ -126,6 +127,7 @@ mod tests {
             oldest_seconds: 7,
             store_fails: true,
             received: 3,
+            panics: 5,
             dropped: vec![("Full", 2)],
             closed: vec![("SourceLimit", 4)],
             sync_time: Duration::from_millis(1500),
@@ -136,12 +138,13 @@ mod tests {
         registry.register_collector(Box::new(Page(vec![durable, other])));
         text::encode(&mut text, &registry).expect("a text");
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(series.len(), 16, "{series:#?}");
+        assert_eq!(series.len(), 17, "{series:#?}");
         let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"d\"";
         assert_eq!(series[0], format!("portlane_durable_oldest_age_seconds{{{labels}}} 7"));
         for line in [
             format!("portlane_durable_dropped_total{{{labels},reason=\"Full\"}} 2"),
             format!("portlane_durable_connections_closed_total{{{labels},reason=\"SourceLimit\"}} 4"),
+            format!("portlane_durable_intake_panics_total{{{labels}}} 5"),
             format!("portlane_durable_store_failed{{{labels}}} 1"),
             format!("portlane_durable_sync_seconds_total{{{labels}}} 1.5"),
         ] {

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, io, mem, time::Duration};
 
-use proxy_api::{Agent, Enrolment};
+use proxy_api::{Agent, Enrolment, with_causes};
 use tokio::time::Instant;
-use tunnel::{
-    chain,
-    local::{Local, LocalError, Offer, Wanted},
-};
+use tunnel::local::{Local, LocalError, Offer, Wanted};
 use tunnel_core::{
     identity::{AgentIdentity, AgentName, NameError},
     join::Address,
@@ -106,7 +103,7 @@ impl Standing {
                 false
             }
             Err(error) => {
-                let why = chain(&error);
+                let why = with_causes(&error);
                 // A lasting fault is logged once.
                 if self.failed.as_ref().is_none_or(|(_, before)| *before != why) {
                     let seconds = PAUSE.as_secs();
@@ -152,7 +149,7 @@ fn is_due(is_live: bool, retry: Option<Instant>, now: Instant) -> bool {
 
 fn withdraw(maker: Maker<'_>, offer: &Offer) {
     if let Err(error) = maker.local.withdraw(offer) {
-        maker.log.notice(Level::Warn, "join", offer.identity.agent().to_string(), chain(&error));
+        maker.log.notice(Level::Warn, "join", offer.identity.agent().to_string(), with_causes(&error));
     }
 }
 

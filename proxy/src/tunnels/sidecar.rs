@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::doors::Bounds;
+use proxy_api::{doors::Bounds, with_causes};
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
@@ -32,7 +32,6 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tunnel::{
-    chain,
     endpoint::{ByName, Endpoint, Rules, listen_by_name},
     remote::Nobody,
     secure::ServerTls,
@@ -106,7 +105,7 @@ pub fn wait(
             Ok(thread) => *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
             Err(error) => {
                 let error = TunnelsError::Thread(error);
-                log.notice(Level::Error, "tunnels", "the agents of this sidecar", chain(&error));
+                log.notice(Level::Error, "tunnels", "the agents of this sidecar", with_causes(&error));
             }
         }
     };
@@ -205,7 +204,7 @@ impl Thread {
     fn open(&mut self) {
         for gateway in self.gateways.values_mut() {
             if let Err(error) = gateway.open(&self.names, &self.woken) {
-                self.shared.log.notice(Level::Error, "tunnels", "the agents of this sidecar", chain(&error));
+                self.shared.log.notice(Level::Error, "tunnels", "the agents of this sidecar", with_causes(&error));
             }
         }
     }
@@ -236,7 +235,7 @@ impl Thread {
             let made = if self.gateways.len() < MAX_GATEWAYS {
                 let told = (self.shared.log.clone(), &self.shared.lives);
                 Gateway::new(uid, &self.settings.folder, self.to_operator.asks.clone(), told, &self.woken)
-                    .map_err(|error| chain(&error))
+                    .map_err(|error| with_causes(&error))
             } else {
                 Err(format!(
                     "a sidecar takes the agents of at most {MAX_GATEWAYS} gateways: place the forwards of this one on the gateway"

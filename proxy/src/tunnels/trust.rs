@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
 
-use proxy_api::{Agent, AgentsReport, ConnectedInstance, MAX_CONNECTED};
+use proxy_api::{Agent, AgentsReport, ConnectedInstance, MAX_CONNECTED, with_causes};
 use tokio::{net::TcpListener, sync::watch, task::spawn_local, time::Instant};
 use tunnel::{
-    chain,
     endpoint::{Endpoint, View, listen_holding},
     local::{Local, system_clock},
     remote::{Operator, Remote},
@@ -123,7 +122,7 @@ impl Trust {
                 let Own { local, joins, addresses } = &mut **own;
                 joins.look(Maker { local, addresses, log, now: Instant::now() });
                 if let Err(error) = local.renew() {
-                    log.notice(Level::Error, "tunnels", "the certificate of this server", chain(&error));
+                    log.notice(Level::Error, "tunnels", "the certificate of this server", with_causes(&error));
                 }
             }
             Self::Operator { connected, .. } => tell(connected, views),
@@ -150,7 +149,7 @@ pub(super) async fn keep<S>(
                 }
             }
             Err(error) => {
-                let why = chain(error);
+                let why = with_causes(error);
                 if failed.as_ref() != Some(&why) {
                     log.notice(Level::Error, "tunnels", subject, format!("{why}; will retry every few seconds"));
                     failed = Some(why);

@@ -273,6 +273,29 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_kept_up_to_a_bound_and_only_whole_ones() {
+        let (mut backlog, mut free) = (Backlog::new(), FreeBlocks::default());
+        backlog.push(&[1; BLOCK / 2], &mut free);
+        backlog.release(backlog.end(), &mut free);
+        assert_eq!(free.len(), 0, "a part of a block");
+        backlog.push(&vec![1; (MOST_FREE + 1) * BLOCK], &mut free);
+        backlog.release(backlog.end(), &mut free);
+        assert_eq!(free.len(), MOST_FREE);
+    }
+
+    #[test]
+    fn a_block_is_used_again_for_more_than_half_of_it() {
+        let (mut backlog, mut free) = (Backlog::new(), FreeBlocks::default());
+        backlog.push(&[1; BLOCK], &mut free);
+        backlog.release(backlog.end(), &mut free);
+        backlog.push(&[1; BLOCK / 2], &mut free);
+        assert_eq!(free.len(), 1, "half of it has memory of its own");
+        backlog.clear();
+        backlog.push(&[1; BLOCK / 2 + 1], &mut free);
+        assert_eq!(free.len(), 0);
+    }
+
+    #[test]
     fn a_block_that_was_emptied_is_used_again_until_nobody_uses_any_between_two_looks() {
         let (mut backlog, mut free) = (Backlog::new(), FreeBlocks::default());
         backlog.push(&[1; BLOCK], &mut free);

@@ -50,9 +50,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn handshakes_begin_evenly_at_the_rate_with_a_burst_of_half_a_second_from_all_and_from_one_source() {
+        let rate = Rate::per_second(200, 100);
+        let expected = Bounds {
+            strangers: 256,
+            per_source: 128,
+            known: 20,
+            evict: Evict::Silent,
+            rates: Some(Rates { all: rate, source: rate, evenly: true }),
+        };
+        assert_eq!(bounds(200, 10), expected);
+        let of_sidecar = of_sidecar(10).rates.map(|rates| (rates.all, rates.source));
+        let rate = Rate::per_second(50, 25);
+        assert_eq!(of_sidecar, Some((rate, rate)));
+    }
+
+    #[test]
     fn a_sidecar_has_places_for_32_strangers_and_two_connections_of_each_agent() {
-        let Bounds { strangers, per_source, known, rates, .. } = of_sidecar(100);
+        let Bounds { strangers, per_source, known, .. } = of_sidecar(100);
         assert_eq!((strangers, per_source, known), (32, 32, 200));
-        assert!(rates.is_some(), "connections a second");
     }
 }

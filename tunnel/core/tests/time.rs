@@ -58,6 +58,23 @@ fn a_question_is_answered_with_its_own_number_and_only_the_last_one() {
 }
 
 #[test]
+fn an_answer_shows_a_round_trip_unless_it_took_longer_than_a_carrier_may_be_silent_or_is_of_a_later_time() {
+    let (dead, micro) = (limits().dead_after, Duration::from_micros(1));
+    for (asked, answered, round_trip) in [
+        (START, dead, dead),
+        (START, dead + micro, START),
+        (ms(7), ms(10), ms(3)),
+        (ms(10), ms(10), micro),
+        (ms(10) + micro, ms(10), START),
+    ] {
+        let mut session = attached(Side::Dialler, &limits());
+        let asked = u64::try_from(asked.as_micros()).expect("a short time");
+        give(&mut session, EPOCH, &frame(Kind::Pong, 0, 0, asked, &[]), answered);
+        assert_eq!(session.round_trip(), round_trip, "{asked}");
+    }
+}
+
+#[test]
 fn questions_that_cannot_be_sent_do_not_queue() {
     let mut session = attached(Side::Dialler, &limits());
     for beats in 1..100 {
@@ -100,6 +117,7 @@ fn a_silent_carrier_is_lost_when_it_is_dead_and_not_before() {
     assert!(session.is_attached());
     session.advance(dead);
     assert!(!session.is_attached());
+    assert!(!session.is_unresumed(), "it was silent");
     assert_eq!(notices(&mut session).last(), Some(&Notice::CarrierLost));
     assert!(session.receive(EPOCH, &frame(Kind::Ping, 0, 0, 0, &[]), dead).is_err(), "late frames are not taken");
     assert_eq!(session.deadline(), Some(dead + limits().grace), "streams wait for another one from now on");

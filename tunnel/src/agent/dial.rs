@@ -4,6 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use proxy_api::with_causes;
 use thiserror::Error;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
@@ -12,7 +13,7 @@ use tunnel_core::identity::Dial;
 use tunnel_core::join::Address;
 use tunnel_core::{Loss, Session, Side};
 
-use super::{Agent, Connector, Event, Held, chain};
+use super::{Agent, Connector, Event, Held};
 use crate::handshake::{HandshakeError, greet};
 use crate::reach::{ReachError, reach};
 use crate::{CarryEnd, Tunnel};
@@ -67,7 +68,7 @@ pub(super) async fn attempt<C: Connector>(agent: Rc<Agent<C>>, dial: Dial) {
             give_up(&agent, &dial, &error);
             let now = agent.now();
             let pause = agent.places.borrow_mut().failed(&dial, now, (agent.settings.chance)());
-            agent.tell(&Event::NotConnected { dial: &dial, kind: error.kind(), error: &chain(&error), pause });
+            agent.tell(&Event::NotConnected { dial: &dial, kind: error.kind(), error: &with_causes(&error), pause });
         }
     }
     agent.changed.notify_one();

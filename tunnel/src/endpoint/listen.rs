@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proxy_api::doors::{Admission, Bounds, PlaceId, Places, Refusal};
+use proxy_api::with_causes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
@@ -19,7 +20,6 @@ use tunnel_core::identity::AgentIdentity;
 use super::Endpoint;
 use super::hand_over::{hand_over, whose};
 use super::handing::Whose;
-use crate::chain;
 use crate::handshake::{HandshakeError, PATIENCE};
 
 /// The pause after an error of the listening socket, such as too many open files.
@@ -225,7 +225,7 @@ pub(super) async fn welcome<A: Authenticator>(
                 HandshakeError::TimedOut => endpoint.count("timeout"),
                 _ => endpoint.count("handshake"),
             }
-            tracing::info!(%from, agent = %identity.agent(), error = chain(&error), "an agent was not admitted");
+            tracing::info!(%from, agent = %identity.agent(), error = with_causes(&error), "an agent was not admitted");
             return;
         }
     };
@@ -254,7 +254,7 @@ async fn authenticated<A: Authenticator>(
         Ok(Ok(agent)) => agent.map(|(identity, io)| (identity, Box::new(io))),
         Ok(Err(error)) => {
             endpoint.count("handshake");
-            tracing::debug!(%from, error = chain(&error), "a connection was closed before an agent was admitted");
+            tracing::debug!(%from, error = with_causes(&error), "a connection was closed before an agent was admitted");
             None
         }
         Err(_) => {

@@ -5,13 +5,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use proxy_api::with_causes;
 use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
 use tunnel_core::identity::AgentName;
 
 use super::*;
 use crate::{
-    chain,
     enrol::{Applicant, Signer},
     identity::agent::AgentFolder,
 };
@@ -148,14 +148,14 @@ fn a_damaged_file_is_named_with_a_remedy_and_stays_as_it_is() {
         let whole = std::fs::read(&path).expect("a file");
         for length in [0, 1, whole.len() / 2, whole.len() - 30] {
             std::fs::write(&path, &whole[..length]).expect("written");
-            let error = chain(&try_open(&bed.folder, &bed.clock).expect_err("damaged"));
+            let error = with_causes(&try_open(&bed.folder, &bed.clock).expect_err("damaged"));
             assert!(error.contains(name) && error.contains(remedy), "{error}");
             assert_eq!(std::fs::read(&path).expect("a file"), &whole[..length], "it may be repaired");
         }
         std::fs::remove_file(&path).expect("removed");
         std::fs::create_dir(&path).expect("made");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("chmod");
-        let error = chain(&try_open(&bed.folder, &bed.clock).expect_err("not readable"));
+        let error = with_causes(&try_open(&bed.folder, &bed.clock).expect_err("not readable"));
         assert!(error.contains(name) && error.contains("check that the path is right"), "{error}");
         std::fs::remove_dir(&path).expect("removed");
         std::fs::write(&path, &whole).expect("written");
@@ -170,7 +170,7 @@ async fn a_folder_that_is_removed_under_the_server_is_named_and_what_was_given_o
     let first = bed.offer("home.example:7443", 1).expect("a join string");
     let path = bed.folder.path();
     std::fs::remove_dir_all(path).expect("removed");
-    let error = chain(&bed.try_offer("home.example:7443", 2).expect_err("no folder"));
+    let error = with_causes(&bed.try_offer("home.example:7443", 2).expect_err("no folder"));
     assert!(error.contains(&format!("{} is gone: restore it", path.display())), "{error}");
     assert!(bed.local.is_live(&first), "the one that was given out");
     std::fs::create_dir(path).expect("made");

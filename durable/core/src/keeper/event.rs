@@ -101,6 +101,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_event_says_how_much_is_concerned_and_only_a_cut_is_harmless() {
+        let file = || "f".to_owned();
+        let said = |event: StoreEvent| (event.to_string(), event.is_harmless());
+        let (lost, harmless) = said(StoreEvent::Lost { messages: 3..5 });
+        assert!(lost.starts_with("2 message(s) are lost") && !harmless, "{lost}");
+        let (cut, harmless) = said(StoreEvent::Cut { file: file(), bytes: 7 });
+        assert!(cut.starts_with("the last 7 bytes of f are no whole message") && harmless, "{cut}");
+        assert_eq!(said(StoreEvent::Failed { error: "broken".to_owned() }), ("broken".to_owned(), false));
+        let (kept, harmless) = said(StoreEvent::Quarantined { file: file() });
+        assert!(kept.contains("kept for a while as f") && !harmless, "{kept}");
+        let (twice, harmless) = said(StoreEvent::CursorLost);
+        assert!(twice.contains("some may be sent twice") && !harmless, "{twice}");
+    }
+
+    #[test]
     fn whoever_looks_late_gets_the_latest_events_and_each_one_once() {
         let mut events = StoreEvents::default();
         let cut = |bytes| StoreEvent::Cut { file: "f".to_owned(), bytes };

@@ -74,3 +74,21 @@ pub struct Drops {
     /// The disk failed.
     pub failed: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backlog_is_what_the_cursor_has_not_passed() {
+        assert_eq!(Figures { next: 12, cursor: 5, ..Figures::default() }.backlog(), 7);
+    }
+
+    #[test]
+    fn the_oldest_message_has_no_age_if_there_is_none_or_the_clock_was_set_back() {
+        let received = |at| Figures { oldest_received_millis: at, ..Figures::default() };
+        assert_eq!(received(None).oldest_age(5000), None);
+        assert_eq!(received(Some(1000)).oldest_age(5000), Some(Duration::from_secs(4)));
+        assert_eq!(received(Some(1000)).oldest_age(999), Some(Duration::ZERO));
+    }
+}

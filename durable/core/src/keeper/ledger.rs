@@ -128,6 +128,7 @@ fn count(messages: &Range<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FileError;
 
     #[test]
     fn what_is_lost_is_counted_once_though_the_sink_goes_back() {
@@ -136,5 +137,69 @@ mod tests {
             ledger.hear(&mut vec![Told::Lost { messages }]);
         }
         assert_eq!(ledger.figures.lost, 3);
+        let events: Vec<_> = ledger.figures.events.after(0).cloned().collect();
+        assert_eq!(events, [0..2, 2..3].map(|messages| StoreEvent::Lost { messages }), "each once");
+    }
+
+    #[test]
+    fn each_thing_that_is_told_is_added_to_a_figure_of_its_own() {
+        let mut ledger = Ledger::<()>::new();
+        let cut = |bytes| Told::Cut { file: "f".to_owned(), bytes };
+        let dropped = |messages, why| Told::Dropped { messages, why };
+        let failed = |messages| Told::SyncFailed { messages, why: FileError::NoSpace };
+        let mut told = vec![
+            failed(0..2),
+            failed(2..7),
+            Told::Synced { messages: 7..8 },
+            Told::Synced { messages: 8..11 },
+            dropped(0..2, Why::Full),
+            dropped(2..5, Why::Full),
+            dropped(5..6, Why::Age),
+            dropped(6..8, Why::Age),
+            dropped(8..10, Why::Dead),
+            dropped(10..12, Why::Dead),
+            cut(7),
+            cut(3),
+            Told::CursorLost,
+            Told::CursorLost,
+            Told::Quarantined { file: "f".to_owned() },
+        ];
+        ledger.hear(&mut told);
+        assert!(told.is_empty(), "nothing is heard twice");
+        let Figures { synced, not_synced, dropped, cut_bytes, cursors_lost, lost, failure, events, .. } =
+            &ledger.figures;
+        assert_eq!((*synced, *not_synced, *cut_bytes, *cursors_lost, *lost), (4, 7, 10, 2, 0));
+        assert_eq!((dropped.full, dropped.age, dropped.dead, dropped.queue, dropped.failed), (5, 3, 4, 0, 0));
+        assert_eq!((failure, events.count()), (&None, 6), "a failure, two cuts, two lost cursors, and a damaged file");
+    }
+
+    #[test]
+    fn those_are_answered_whose_last_message_is_before_the_end_of_a_sync() {
+        let mut ledger = Ledger::new();
+        for (end, reply) in [(2, 'a'), (3, 'b'), (5, 'c')] {
+            ledger.wait(end, reply);
+        }
+        let answered = |ledger: &mut Ledger<char>, told| {
+            ledger.hear(&mut vec![told]);
+            ledger.answers.drain(..).map(|answer| (answer.reply, answer.outcome.is_ok())).collect::<Vec<_>>()
+        };
+        assert!(answered(&mut ledger, Told::Synced { messages: 0..1 }).is_empty(), "a part of the first");
+        assert_eq!(answered(&mut ledger, Told::Synced { messages: 1..3 }), [('a', true), ('b', true)]);
+        let failed = Told::SyncFailed { messages: 3..5, why: FileError::NoSpace };
+        assert_eq!(answered(&mut ledger, failed), [('c', false)]);
+        assert!(answered(&mut ledger, Told::Synced { messages: 5..9 }).is_empty(), "each once");
+    }
+
+    #[test]
+    fn a_letter_that_gives_way_is_none_of_the_messages_that_are_dropped_rather_than_put_aside() {
+        let mut ledger = Ledger::<()>::new();
+        let gave_way = Told::Dropped { messages: 0..3, why: Why::Full };
+        let mut letters = vec![Told::Synced { messages: 3..4 }, gave_way, Told::Lost { messages: 3..5 }];
+        assert!(!ledger.hear_letters(&mut letters));
+        assert!(letters.is_empty(), "nothing is heard twice");
+        let mut letters = [7..8, 8..9].map(|messages| Told::Dropped { messages, why: Why::Dead }).to_vec();
+        assert!(ledger.hear_letters(&mut letters));
+        let Figures { dead_letters_dropped, dropped, lost, .. } = ledger.figures;
+        assert_eq!((dead_letters_dropped, dropped.dead, dropped.full, lost), (5, 2, 0, 0));
     }
 }

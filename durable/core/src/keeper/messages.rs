@@ -68,3 +68,32 @@ pub struct ReadMessages {
     /// The number to read next, and the one to acknowledge once these messages are delivered.
     pub next: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Incoming {
+        Incoming { source: Arc::from(&b"192.0.2.1"[..]), received_millis: 0, payload: vec![0; bytes] }
+    }
+
+    #[test]
+    fn a_message_counts_its_bytes_its_source_and_64_more() {
+        assert_eq!([0, 5].map(|bytes| message(bytes).cost()), [73, 78]);
+    }
+
+    #[test]
+    fn what_comes_in_some_bytes_of_a_stream_counts_no_more_than_is_reserved_for_it() {
+        let most = |bytes| Incoming::most_cost(bytes, b"192.0.2.1");
+        assert_eq!([0, 1, 2, 3].map(most), [0, 74, 75, 149], "a message begins with every other byte");
+        // Messages of one length, each with its end, and the last one cut off.
+        for bytes in 1..100 {
+            for length in 1..10 {
+                let (whole, rest) = (bytes / (length + 1), bytes % (length + 1));
+                let last = if rest > 0 { message(rest).cost() } else { 0 };
+                let cost = whole * message(length).cost() + last;
+                assert!(cost <= most(bytes), "{bytes} bytes of messages of {length}");
+            }
+        }
+    }
+}

@@ -1,11 +1,23 @@
-//! A folder in memory that loses what was not synced.
+//! A folder in memory that loses what was not synced, and the bounds of a small log in it.
 
 #![allow(dead_code, reason = "each test uses some of these functions")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use durable_core::{FileError, Files};
+use durable_core::{FileError, Files, Settings, WhenFull};
+
+/// Eight segments of 512 bytes.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        max_bytes: 4096,
+        max_message_bytes: 64,
+        max_age: None,
+        when_full: WhenFull::Refuse,
+        sync_after: Duration::from_millis(500),
+        sync_bytes: 1 << 20,
+    }
+}
 
 /// `SplitMix64`.
 #[derive(Debug)]

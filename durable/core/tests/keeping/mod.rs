@@ -7,24 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::keeper::{Append, Figures, Incoming, Keeper, KeeperSettings, Kept, NotKept, ReadBound, World};
-use durable_core::{Files, Now, Settings, WhenFull};
+use durable_core::{Files, Now};
 
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 
 /// More than there is.
 pub(crate) const ALL: ReadBound = ReadBound { messages: 1000, bytes: 1 << 20 };
 
 /// Eight segments of 512 bytes, each with ten messages.
 pub(crate) fn settings() -> KeeperSettings {
-    let log = Settings {
-        max_bytes: 4096,
-        max_message_bytes: 64,
-        max_age: None,
-        when_full: WhenFull::Refuse,
-        sync_after: Duration::from_millis(500),
-        sync_bytes: 1 << 20,
-    };
-    KeeperSettings { prefix: "log-".to_owned(), log, blocks: false, dead_bytes: 8192 }
+    KeeperSettings { prefix: "log-".to_owned(), log: disk::settings(), blocks: false, dead_bytes: 8192 }
 }
 
 /// The message with this id, of 45 bytes on disk.

@@ -9,18 +9,6 @@ use durable_core::{Error, Log, Message, Now, Outside, Reader, Settings, Told, Wh
 
 use crate::disk::Disk;
 
-/// Eight segments of 512 bytes.
-pub(crate) fn settings() -> Settings {
-    Settings {
-        max_bytes: 4096,
-        max_message_bytes: 64,
-        max_age: None,
-        when_full: WhenFull::Refuse,
-        sync_after: Duration::from_millis(500),
-        sync_bytes: 1 << 20,
-    }
-}
-
 /// The message with this id: its number, and bytes that follow from it.
 pub(crate) fn payload(id: u64) -> Vec<u8> {
     let low = id.to_le_bytes()[0];

@@ -1,6 +1,6 @@
 //! One connection: attaches it to a pod, again if the pod does not take it, and reports what went wrong.
 
-use std::{error::Error as _, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use kube::{api::Portforwarder, client::UpgradeConnectionError};
 use kubectl_core::forward::{
@@ -9,6 +9,7 @@ use kubectl_core::forward::{
     pool::Step,
     replay::Replay,
 };
+use portlane::with_causes;
 use tokio::{
     net::TcpStream,
     task::spawn_local,
@@ -101,20 +102,6 @@ fn failure(namespace: &str, error: &kube::Error) -> Failure {
         }
         error => Failure::Unreachable(with_causes(error)),
     }
-}
-
-fn with_causes(error: &kube::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Errors of the client repeat their causes.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Lets a connection to the API server end, and drops the connection if the API server does not answer.

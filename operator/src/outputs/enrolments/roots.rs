@@ -16,11 +16,9 @@ use operator_core::{
     enrolment::{Looked, NoPlace, ROOTS, RootAge, Unused, place, root_key},
     names::UNUSED_ROOTS,
 };
+use proxy_api::with_causes;
 use tokio::sync::Mutex;
-use tunnel::{
-    chain,
-    identity::authority::{Authority, AuthorityError},
-};
+use tunnel::identity::authority::{Authority, AuthorityError};
 use tunnel_core::identity::ValidityError;
 
 use crate::outputs::deadline::{RequestError, answer};
@@ -82,7 +80,7 @@ pub enum RootError {
         most: usize,
     },
     /// A root cannot be created.
-    #[error("cannot create a root of the tunnels: {}", chain(.0))]
+    #[error("cannot create a root of the tunnels: {}", with_causes(.0))]
     Make(AuthorityError),
 }
 
