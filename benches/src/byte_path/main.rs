@@ -15,6 +15,8 @@ mod bytes;
 mod cpu;
 #[path = "../common/host.rs"]
 mod host;
+#[path = "../common/listener.rs"]
+mod listener;
 mod load;
 mod machine;
 #[path = "../common/measure.rs"]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Ports, Variant, port, write};
+use crate::listener;
 
 /// Port of the first further listener.
 const FURTHER: u16 = 10_000;
@@ -84,7 +85,7 @@ impl Documents {
         configuration.version.number = 1;
         let mut add = |name: &str, socket: Value, to: u16| {
             let id = ListenerId::new(Origin::port_forward("default", "bench"), name);
-            configuration.listeners.insert(id, listener(&socket, to, variant).into());
+            configuration.listeners.insert(id, compiled(&socket, to, variant).into());
         };
         let loopback = |transport: &str, port: u16| json!({"transport": transport, "bind": "Loopback", "port": port});
         add("echo", loopback("TCP", ports.echo), port::ECHO);
@@ -99,7 +100,7 @@ impl Documents {
         }
         let mut text = |to: u16| {
             let id = ListenerId::new(Origin::port_forward("default", "bench"), "flip");
-            let flip = listener(&loopback("TCP", ports.flip), to, variant);
+            let flip = compiled(&loopback("TCP", ports.flip), to, variant);
             configuration.listeners.insert(id, flip.into());
             serde_json::to_string(&configuration).expect("a document")
         };
@@ -108,36 +109,15 @@ impl Documents {
 }
 
 /// A listener with the defaults of a `PortForward`, and what the variant adds.
-fn listener(socket: &Value, to: u16, variant: Variant) -> Listener {
-    let log = if variant == Variant::AccessLog { "Close" } else { "Disabled" };
-    let mut document = json!({
-        "revision": "0",
-        "socket": socket,
-        "backends": [{
-            "id": format!("addr/127.0.0.1:{to}"),
-            "weight": 1,
-            "target": {"address": {"host": "127.0.0.1", "port": to}},
-        }],
-        "policy": "RoundRobin",
-        "outlier": {"consecutiveFailures": 5, "ejectSeconds": 30},
-        "timeouts": {
-            "connectSeconds": 5,
-            "idleSeconds": 3600,
-            "halfCloseSeconds": 300,
-            "udpIdleSeconds": 60,
-            "keepaliveSeconds": 60,
-        },
-        "retry": {"attempts": 3, "initialBackoffMillis": 50, "maxBackoffMillis": 2000},
-        "sessions": {"onUpdate": "Keep", "onUnhealthy": "Keep", "drainSeconds": 300},
-        "accessLog": {"mode": log, "intervalSeconds": 0},
-        "destinations": {"cidrs": [], "refuseLocal": false},
-    });
+fn compiled(socket: &Value, to: u16, variant: Variant) -> Listener {
+    let mut document = listener::document(socket, to);
     match variant {
+        Variant::AccessLog => document["accessLog"]["mode"] = json!("Close"),
         Variant::Rates => {
             document["limits"] = json!({"newConnectionsPerSecond": MANY, "bytesPerSecond": MANY_BYTES});
         }
         Variant::MaxConnections => document["limits"] = json!({"maxConnections": MANY}),
-        Variant::Plain | Variant::Workers(_) | Variant::AccessLog | Variant::Listeners(_) => {}
+        Variant::Plain | Variant::Workers(_) | Variant::Listeners(_) => {}
     }
     let listener: Listener = serde_json::from_value(document).expect("a listener");
     listener.sealed()
