@@ -23,6 +23,9 @@ mod machine;
 mod measure;
 #[path = "../common/namespace.rs"]
 mod namespace;
+#[allow(dead_code, reason = "another bench asks for sessions")]
+#[path = "../common/operator.rs"]
+mod operator;
 #[path = "../common/poll.rs"]
 mod poll;
 #[path = "../common/ports.rs"]
