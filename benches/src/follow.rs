@@ -1,9 +1,9 @@
 //! What following the sessions of a proxy costs: CPU of the proxy under many short sessions, alone and while a client
-//! follows its page.
+//! follows it: its page, and `kubectl portlane top`, whose inquiries come by the stream of an operator.
 //!
 //! The CPU of the sessions differs from one measurement to the next by several times what a follower takes. So the goal is
-//! for what a follower takes of the control thread, which no session uses, and of the other threads by a client that reads
-//! the sessions many times as often.
+//! for what a follower takes of the threads that serve it, which no session uses, and of the other threads by a client that
+//! reads the sessions many times as often.
 //!
 //! `cargo run --release -p portlane-benches --bin follow`; the results are in `docs/performance.md`.
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_precision_loss, reason = "a bench that fails panics")]
@@ -11,26 +11,39 @@
 
 #[path = "common/cpu.rs"]
 mod cpu;
+#[path = "follow/follower.rs"]
+mod follower;
+#[path = "common/listener.rs"]
+mod listener;
+#[allow(dead_code, reason = "another bench sends changes")]
+#[path = "common/operator.rs"]
+mod operator;
 #[path = "follow/used.rs"]
 mod used;
 
 use std::{
-    io::{BufRead, BufReader, Write},
     net::{Shutdown, TcpStream},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
 use clap::Parser;
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, round_trip};
+use harness::{Backend, Behaviour, Program, connect, free_port, round_trip};
 use socket2::SockRef;
 
-use self::used::{Round, Used};
+use self::{
+    follower::{Follower, Kind, states},
+    used::{Round, Used, serving},
+};
 
 /// Measure what following the sessions of a proxy costs.
 #[derive(Clone, Copy, Debug, Parser)]
 struct Args {
+    /// Who follows. Default: all, one after the other.
+    #[arg(long, value_enum)]
+    follower: Option<Kind>,
     /// Short sessions per second.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sessions_per_second: u32,
@@ -55,18 +68,18 @@ const NAP: Duration = Duration::from_millis(50);
 const WARM_UP: u32 = 4;
 /// The goal of the median of what a follower takes, relative to the CPU of the proxy alone.
 const GOAL: f64 = 0.01;
-/// How many times as often as a page one of the followers reads the sessions.
+/// How many times as often as usual one of the followers reads the sessions.
 const OFTEN: u32 = 20;
-/// The measurements of a round: how many times as often as a page a follower reads the sessions, if there is one.
+/// The measurements of a round: how many times as often as usual a follower reads the sessions, if there is one.
 const MEASURED: [Option<u32>; 3] = [None, Some(1), Some(OFTEN)];
-/// Sessions that a list has, as the page asks for.
-const LISTED: &str = "/conns?limit=500";
 
-/// The proxy and its addresses.
+/// A proxy and who follows it.
 struct Bed {
     program: Program,
     port: u16,
-    admin: u16,
+    follower: Follower,
+    /// The threads that serve the follower.
+    serving: Vec<PathBuf>,
     _backend: Backend,
     _held: Vec<TcpStream>,
 }
@@ -74,9 +87,18 @@ struct Bed {
 fn main() {
     let args = Args::parse();
     harness::raise_file_limit();
-    let bed = Bed::start(args.held);
+    for kind in Kind::ALL.into_iter().filter(|kind| args.follower.is_none_or(|wanted| wanted == *kind)) {
+        measure(args, kind);
+    }
+}
+
+/// Measures and prints the table of one follower.
+fn measure(args: Args, kind: Kind) {
+    let bed = Bed::start(kind, args.held);
     bed.measure(Args { seconds: WARM_UP, ..args }, Some(OFTEN));
-    println!("| round | alone | followed | ratio | of the control thread | of other threads | a follower takes |");
+    let (title, threads) = (kind.title(), kind.threads());
+    println!("\n### {title}\n");
+    println!("| round | alone | followed | ratio | of {threads} | of other threads | a follower takes |");
     println!("|---|---|---|---|---|---|---|");
     let rounds: Vec<Round> = (1..=args.rounds).map(|number| bed.round(args, number)).collect();
     let [least, median, most] = spread(rounds.iter().map(Round::ratio));
@@ -97,18 +119,17 @@ fn spread(numbers: impl Iterator<Item = f64>) -> [f64; 3] {
 }
 
 impl Bed {
-    fn start(held: usize) -> Self {
-        let backend = Backend::start(Behaviour::Echo);
-        let (port, health, admin) = (free_port(), free_port(), free_port());
-        let manifest = forward("web", "accessLog: {mode: Disabled}", &[Listener::tcp("tcp", port).to(backend.port)]);
-        let program = Program::run(&manifest, health, &["--admin-address", &format!("127.0.0.1:{admin}")]);
+    fn start(kind: Kind, held: usize) -> Self {
+        let (backend, port) = (Backend::start(Behaviour::Echo), free_port());
+        let (program, follower) = kind.start(port, backend.port);
+        let serving = serving(program.id(), kind.is_served_by_main());
         let open = |_| {
             let mut stream = connect(port).expect("a session");
             round_trip(&mut stream, b"x").expect("an echo");
             stream
         };
         let held = (0..held).map(open).collect();
-        Self { program, port, admin, _backend: backend, _held: held }
+        Self { program, port, follower, serving, _backend: backend, _held: held }
     }
 
     /// Measures and prints one round. The order rotates, so that what drifts favours none.
@@ -129,32 +150,38 @@ impl Bed {
         round
     }
 
-    /// CPU seconds of the proxy per second. If it is followed, its sessions are read so many times as often as by a page.
+    /// CPU seconds of the proxy per second. If it is followed, its sessions are read so many times as often as usual.
     fn measure(&self, args: Args, times: Option<u32>) -> Used {
-        let (port, admin, pid) = (self.port, self.admin, self.program.id());
+        let (port, follower, pid) = (self.port, &self.follower, self.program.id());
         let ended = AtomicBool::new(false);
         let stop = &ended;
-        let stream = times.map(|_| connect(admin).expect("the admin address listens"));
+        let stream = times.and_then(|_| follower.states());
         thread::scope(|scope| {
-            let page = stream.as_ref().zip(times).map(|(stream, times)| {
+            let states = stream.as_ref().map(|stream| {
                 let stream = stream.try_clone().expect("a handle");
-                let states = scope.spawn(move || states(stream));
-                (states, scope.spawn(move || lists(admin, REFRESH / times, stop)), args.seconds * times / 2)
+                scope.spawn(move || states(stream))
             });
-            let (began, before) = (Instant::now(), Used::of(pid));
+            let lists = times.map(|times| {
+                let due = args.seconds * times / 2;
+                (scope.spawn(move || lists(follower, REFRESH / times, stop)), due)
+            });
+            let (began, before) = (Instant::now(), Used::of(pid, &self.serving));
             let clients: Vec<_> = (0..CLIENTS).map(|at| scope.spawn(move || sessions(port, at, args))).collect();
             let results: Vec<_> = clients.into_iter().map(ScopedJoinHandle::join).collect();
-            let (took, after) = (began.elapsed(), Used::of(pid));
+            let (took, after) = (began.elapsed(), Used::of(pid, &self.serving));
             // Also after a client has failed: the scope ends with its last thread.
             stop.store(true, Relaxed);
             if let Some(stream) = &stream {
                 let _ = stream.shutdown(Shutdown::Both);
             }
             assert!(results.iter().all(Result::is_ok), "a client has failed");
-            if let Some((states, lists, due)) = page {
-                let (states, lists) = (states.join().expect("a follower"), lists.join().expect("a reader"));
-                let has_followed = states >= args.seconds / 2 && lists >= due / 2;
-                assert!(has_followed, "{states} states, {lists} lists in {took:?}");
+            if let Some(states) = states {
+                let states = states.join().expect("a follower");
+                assert!(states >= args.seconds / 2, "{states} states in {took:?}");
+            }
+            if let Some((lists, due)) = lists {
+                let lists = lists.join().expect("a reader");
+                assert!(lists >= due / 2, "{lists} lists of {due} in {took:?}");
             }
             let seconds = Duration::from_secs(args.seconds.into());
             assert!(took <= seconds.mul_f64(1.05), "this machine is too slow for the rate: it took {took:?}");
@@ -178,15 +205,8 @@ fn sessions(port: u16, client: u32, args: Args) {
     }
 }
 
-/// Follows the states of the page until the connection is shut down. Returns their number.
-fn states(mut stream: TcpStream) -> u32 {
-    write!(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").expect("a request");
-    let lines = BufReader::new(stream).lines().map_while(Result::ok);
-    lines.filter(|line| line.contains("data:")).fold(0, |count, _| count + 1)
-}
-
 /// Lists the sessions again and again, with this time from one list to the next, until the end. Returns how often.
-fn lists(admin: u16, every: Duration, stop: &AtomicBool) -> u32 {
+fn lists(follower: &Follower, every: Duration, stop: &AtomicBool) -> u32 {
     let (mut count, mut due) = (0, Instant::now());
     while !stop.load(Relaxed) {
         let wait = due.saturating_duration_since(Instant::now());
@@ -194,8 +214,7 @@ fn lists(admin: u16, every: Duration, stop: &AtomicBool) -> u32 {
             thread::sleep(wait.min(NAP));
             continue;
         }
-        let (status, _) = http_get(admin, LISTED).expect("a list");
-        assert_eq!(status, 200, "{LISTED}");
+        follower.list();
         count += 1;
         due += every;
     }

@@ -15,12 +15,17 @@ mod bytes;
 mod cpu;
 #[path = "../common/host.rs"]
 mod host;
+#[path = "../common/listener.rs"]
+mod listener;
 mod load;
 mod machine;
 #[path = "../common/measure.rs"]
 mod measure;
 #[path = "../common/namespace.rs"]
 mod namespace;
+#[allow(dead_code, reason = "another bench asks for sessions")]
+#[path = "../common/operator.rs"]
+mod operator;
 #[path = "../common/poll.rs"]
 mod poll;
 #[path = "../common/ports.rs"]

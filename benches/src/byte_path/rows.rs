@@ -1,7 +1,7 @@
 //! The rows of the tables: what is measured with which forwarders, the goals, and how figures are printed.
 
 use crate::{
-    subject::{Kind, Variant},
+    subject::{Kind, Source, Variant},
     unit::{MIB, Unit},
 };
 
@@ -23,7 +23,10 @@ pub(crate) enum Row {
     Udp1000,
     Bursts,
     Trains,
+    /// The changes come in a document.
     Changes,
+    /// The changes come from an operator.
+    ChangesPushed,
 }
 
 /// A table.
@@ -36,6 +39,7 @@ pub(crate) enum Section {
     Limits,
     Listeners,
     Changes,
+    ChangesPushed,
 }
 
 /// A measured quantity of a row.
@@ -130,6 +134,7 @@ impl Row {
             Self::Bursts => "bursts",
             Self::Trains => "trains",
             Self::Changes => "changes",
+            Self::ChangesPushed => "changes-pushed",
         }
     }
 
@@ -151,6 +156,7 @@ impl Row {
             Self::Bursts => "UDP 1,200 B in bursts of 20",
             Self::Trains => "UDP 1,200 B in trains of 20",
             Self::Changes => "changes beside traffic",
+            Self::ChangesPushed => "pushed changes beside traffic",
         }
     }
 
@@ -164,7 +170,12 @@ impl Row {
 
     /// Whether the row has operations whose system calls can be counted.
     pub(crate) fn has_operations(self) -> bool {
-        !matches!(self, Self::Idle | Self::Empty | Self::Changes | Self::Accepts)
+        !matches!(self, Self::Idle | Self::Empty | Self::Changes | Self::ChangesPushed | Self::Accepts)
+    }
+
+    /// Where Portlane has its configuration from.
+    pub(crate) fn source(self) -> Source {
+        if self == Self::ChangesPushed { Source::Operator } else { Source::File }
     }
 
     /// Whether the row says something about this forwarder.
@@ -195,7 +206,9 @@ impl Row {
             Self::Connections | Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains => {
                 &[Rate, Cpu, Sum, Busy, Lost]
             }
-            Self::Changes => &[Edits, Broken, Refused, Corrupt, CalmStall, Stall, EffectP50, EffectP99],
+            Self::Changes | Self::ChangesPushed => {
+                &[Edits, Broken, Refused, Corrupt, CalmStall, Stall, EffectP50, EffectP99]
+            }
         }
     }
 
@@ -226,10 +239,10 @@ impl Row {
             (Self::Udp1, Cpu) => AtMost(0.8),
             (Self::Udp100 | Self::Udp1000, Rate) => AtLeast(1.2),
             (Self::Udp100 | Self::Udp1000, Cpu) => AtMost(0.7),
-            (Self::Udp1000, Lost) | (Self::Changes, Broken | Refused | Corrupt) => Most(0.0),
+            (Self::Udp1000, Lost) | (Self::Changes | Self::ChangesPushed, Broken | Refused | Corrupt) => Most(0.0),
             (Self::Trains, Cpu) => Of(Self::Bursts, 0.3),
-            (Self::Changes, Stall) => Above(CalmStall, 2e-3),
-            (Self::Changes, EffectP99) => Most(10e-3),
+            (Self::Changes | Self::ChangesPushed, Stall) => Above(CalmStall, 2e-3),
+            (Self::Changes | Self::ChangesPushed, EffectP99) => Most(10e-3),
             _ => return None,
         })
     }
@@ -252,8 +265,15 @@ impl Row {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Compared, Self::Workers, Self::AccessLog, Self::Limits, Self::Listeners, Self::Changes];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Compared,
+        Self::Workers,
+        Self::AccessLog,
+        Self::Limits,
+        Self::Listeners,
+        Self::Changes,
+        Self::ChangesPushed,
+    ];
 
     /// Name for `--rows`; the rows of the first table have names of their own.
     pub(crate) fn name(self) -> &'static str {
@@ -264,6 +284,7 @@ impl Section {
             Self::Limits => "limits",
             Self::Listeners => "listeners",
             Self::Changes => "changes",
+            Self::ChangesPushed => "changes-pushed",
         }
     }
 
@@ -277,7 +298,13 @@ impl Section {
             Self::Limits => "Limits that are not reached",
             Self::Listeners => "Further listeners",
             Self::Changes => "Changes of one listener beside traffic, by file",
+            Self::ChangesPushed => "Changes of one listener beside traffic, by the stream of an operator",
         }
+    }
+
+    /// Whether each cell has its goal beside it: nothing is compared.
+    pub(crate) fn has_goals_in_cells(self) -> bool {
+        matches!(self, Self::Changes | Self::ChangesPushed)
     }
 
     pub(crate) fn rows(self) -> &'static [Row] {
@@ -288,6 +315,7 @@ impl Section {
             Self::Limits => &[Row::Bulk8, Row::Connections, Row::Calls64],
             Self::Listeners => &[Row::Connections, Row::Calls64, Row::Empty],
             Self::Changes => &[Row::Changes],
+            Self::ChangesPushed => &[Row::ChangesPushed],
         }
     }
 
@@ -298,7 +326,7 @@ impl Section {
             Self::AccessLog => &[Variant::Plain, Variant::AccessLog],
             Self::Limits => &[Variant::Plain, Variant::Rates, Variant::MaxConnections],
             Self::Listeners => &[Variant::Plain, Variant::Listeners(1000), Variant::Listeners(9000)],
-            Self::Changes => &[Variant::Plain, Variant::Listeners(9000)],
+            Self::Changes | Self::ChangesPushed => &[Variant::Plain, Variant::Listeners(9000)],
         };
         variants.iter().map(|variant| Kind::Portlane(*variant)).collect()
     }

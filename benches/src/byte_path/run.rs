@@ -11,7 +11,7 @@ use crate::{
     namespace::Cpus,
     poll::EventFlags,
     rows::{Quantity, Row},
-    subject::{Kind, Ports, Programs, Servers, Subject, Variant},
+    subject::{Kind, Ports, Programs, Servers, Source, Subject},
     syscalls::{self, Calls as SystemCalls},
     unit::MIB,
 };
@@ -37,21 +37,19 @@ impl Bench {
     /// # Panics
     /// The forwarder failed.
     pub(crate) fn measure(&self, kind: Kind, row: Row) -> Vec<(Quantity, f64)> {
-        let subject = self.start(kind);
-        let _preferred = matches!(row, Row::Accepts | Row::Changes).then(|| self.servers.prefer_echoes());
+        let subject = self.start(kind, row.source());
+        let _preferred =
+            matches!(row, Row::Accepts | Row::Changes | Row::ChangesPushed).then(|| self.servers.prefer_echoes());
         match row {
             Row::Idle => idle_connections(&subject),
             Row::Empty => empty(&subject),
-            Row::Changes => {
-                let variant = if let Kind::Portlane(variant) = kind { variant } else { Variant::Plain };
-                changes_beside_traffic(&subject, variant, self.length)
-            }
+            Row::Changes | Row::ChangesPushed => changes_beside_traffic(&subject, kind.variant(), self.length),
             _ => self.operations(&subject, row),
         }
     }
 
-    fn start(&self, kind: Kind) -> Subject {
-        Subject::start(kind, &self.programs, &self.servers, self.cpus)
+    fn start(&self, kind: Kind, source: Source) -> Subject {
+        Subject::start(kind, source, &self.programs, &self.servers, self.cpus)
     }
 
     fn operations(&self, subject: &Subject, row: Row) -> Vec<(Quantity, f64)> {
@@ -71,7 +69,7 @@ impl Bench {
     /// # Panics
     /// The forwarder or strace failed.
     pub(crate) fn system_calls(&self, kind: Kind, row: Row) -> SystemCalls {
-        let subject = self.start(kind);
+        let subject = self.start(kind, row.source());
         let mut load = load(row, subject.ports);
         load.run(Instant::now() + self.length / 10);
         let (done, counted) = syscalls::count(&subject, || load.run(Instant::now() + self.length));
@@ -96,7 +94,7 @@ fn load(row: Row, ports: Ports) -> Box<dyn Load> {
         Row::Udp1000 => Box::new(Datagrams::new(ports.udp, 1000, thousand)),
         Row::Bursts => Box::new(Trains::new(ports.udp, false)),
         Row::Trains => Box::new(Trains::new(ports.udp, true)),
-        Row::Idle | Row::Empty | Row::Changes => panic!("{} has no operations", row.name()),
+        Row::Idle | Row::Empty | Row::Changes | Row::ChangesPushed => panic!("{} has no operations", row.name()),
     }
 }
 

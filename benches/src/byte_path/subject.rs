@@ -11,12 +11,13 @@ use std::{net::UdpSocket, path::PathBuf, process::Command, time::Duration};
 use harness::{connect, round_trip, until};
 use tempfile::TempDir;
 
-pub(crate) use self::portlane::{Documents, Programs};
+pub(crate) use self::portlane::{Documents, Programs, flip};
 use crate::{
     measure::Processes,
     namespace::Cpus,
+    operator::Operator,
     ports,
-    process::{Preferred, Process},
+    process::{Preferred, Process, prefer_this_thread},
     roles::Role,
     servers::port,
 };
@@ -61,6 +62,14 @@ pub(crate) enum Variant {
     MaxConnections,
     /// This number of further listeners.
     Listeners(u16),
+}
+
+/// Where Portlane has its configuration from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    File,
+    /// An operator of the bench, by its stream.
+    Operator,
 }
 
 impl Kind {
@@ -108,6 +117,11 @@ impl Kind {
 
     pub(crate) fn is_portlane(self) -> bool {
         matches!(self, Self::Portlane(_) | Self::PortlaneGlibc)
+    }
+
+    /// The configuration of Portlane; of the others there is one.
+    pub(crate) fn variant(self) -> Variant {
+        if let Self::Portlane(variant) = self { variant } else { Variant::Plain }
     }
 
     /// Whether the forwarder is measured with datagrams. socat forks a process for each flow that never ends, and
@@ -181,6 +195,7 @@ pub(crate) struct Subject {
     pub(crate) ports: Ports,
     pub(crate) processes: Processes,
     running: Vec<Process>,
+    operator: Option<Operator>,
     folder: TempDir,
 }
 
@@ -189,14 +204,19 @@ impl Subject {
     ///
     /// # Panics
     /// The program is not installed, or does not forward in time.
-    pub(crate) fn start(kind: Kind, programs: &Programs, servers: &Servers, cpus: Cpus) -> Self {
+    pub(crate) fn start(kind: Kind, source: Source, programs: &Programs, servers: &Servers, cpus: Cpus) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let mut ports = Ports::fresh();
+        // Its thread is on the CPU of the load, and prompt: the wait in the proxy is what is measured.
+        let operator = (source == Source::Operator)
+            .then(|| Operator::start(portlane::configuration(kind.variant(), ports), prefer_this_thread));
         let commands = match kind {
-            Kind::Portlane(variant) => vec![portlane::command(&programs.shipped, variant, ports, &folder)],
+            Kind::Portlane(variant) => {
+                vec![portlane::command(&programs.shipped, variant, ports, &folder, operator.as_ref())]
+            }
             Kind::PortlaneGlibc => {
                 let program = programs.glibc.as_ref().expect("built with --glibc");
-                vec![portlane::command(program, Variant::Plain, ports, &folder)]
+                vec![portlane::command(program, Variant::Plain, ports, &folder, operator.as_ref())]
             }
             Kind::HaProxy => vec![haproxy::command(ports, &folder, false)],
             Kind::HaProxySplice => vec![haproxy::command(ports, &folder, true)],
@@ -217,9 +237,17 @@ impl Subject {
             ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, udp: port::ECHO, ..ports };
         }
         until_forwarding(kind, ports, &mut running);
+        if let Some(operator) = &operator {
+            until("the first report", || operator.is_applied());
+        }
         let forwarder = running.iter().map(Process::id).collect();
         let processes = Processes { forwarder, servers: vec![servers.echo.id(), servers.sink.id()] };
-        Self { kind, ports, processes, running, folder }
+        Self { kind, ports, processes, running, operator, folder }
+    }
+
+    /// The operator that Portlane follows, if it does.
+    pub(crate) fn operator(&self) -> Option<&Operator> {
+        self.operator.as_ref()
     }
 
     /// Ids of the forwarder's own processes.

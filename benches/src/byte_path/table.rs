@@ -119,10 +119,10 @@ impl Results {
             let Some(spread) = self.spread(cell(*kind)) else { return String::new() };
             let values = spread.show(unit);
             match self.verdict(cell(*kind), kinds) {
-                Some((goal, Some(false))) if section == Section::Changes => {
+                Some((goal, Some(false))) if section.has_goals_in_cells() => {
                     format!("{values}, goal {goal}: **missed**")
                 }
-                Some((goal, Some(true))) if section == Section::Changes => format!("{values}, goal {goal}: met"),
+                Some((goal, Some(true))) if section.has_goals_in_cells() => format!("{values}, goal {goal}: met"),
                 _ => values,
             }
         });

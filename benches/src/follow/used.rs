@@ -1,6 +1,9 @@
-//! The CPU time of a proxy, with that of its control thread apart: it answers followers, and moves no bytes of sessions.
+//! The CPU time of a proxy, with that of the threads apart that serve a follower and move no bytes of sessions.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::cpu::{cpu_seconds, run_time};
 
@@ -10,16 +13,16 @@ const CONTROL: &str = "control";
 /// CPU seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
-    /// Those of the control thread.
+    /// Those of the threads that serve a follower: the control thread, and the main one if it has the stream.
     pub(crate) control: f64,
     /// Those of all other threads.
     pub(crate) others: f64,
 }
 
 impl Used {
-    /// Those of a proxy since its start.
-    pub(crate) fn of(pid: u32) -> Self {
-        let (all, control) = (cpu_seconds(pid), control_seconds(pid));
+    /// Those of a proxy since its start; `serving` are the threads apart.
+    pub(crate) fn of(pid: u32, serving: &[PathBuf]) -> Self {
+        let (all, control) = (cpu_seconds(pid), serving.iter().map(|thread| seconds(thread)).sum::<f64>());
         Self { control, others: all - control }
     }
 
@@ -35,13 +38,20 @@ impl Used {
     }
 }
 
-fn control_seconds(pid: u32) -> f64 {
+/// The control thread of a proxy, with its main thread if that serves the follower, too.
+pub(crate) fn serving(pid: u32, with_main: bool) -> Vec<PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let threads: Vec<PathBuf> = threads.flatten().map(|thread| thread.path()).collect();
     let is_control = |thread: &PathBuf| {
         let name = fs::read_to_string(thread.join("comm"));
         name.is_ok_and(|name| name.trim_end() == CONTROL)
     };
-    let thread = threads.flatten().map(|thread| thread.path()).find(is_control).expect("a control thread");
+    let is_main = |thread: &PathBuf| thread.ends_with(pid.to_string());
+    assert!(threads.iter().any(is_control), "no control thread");
+    threads.into_iter().filter(|thread| is_control(thread) || (with_main && is_main(thread))).collect()
+}
+
+fn seconds(thread: &Path) -> f64 {
     run_time(&thread.join("schedstat")).expect("a time") as f64 / 1e9
 }
 
@@ -50,9 +60,9 @@ fn control_seconds(pid: u32) -> f64 {
 pub(crate) struct Round {
     /// Nobody follows.
     pub(crate) alone: Used,
-    /// One page follows.
+    /// One client follows.
     pub(crate) followed: Used,
-    /// One page follows that reads the sessions so many times as often.
+    /// One client follows that reads the sessions so many times as often.
     pub(crate) read_often: Used,
     /// How many times.
     pub(crate) times: u32,
@@ -64,7 +74,7 @@ impl Round {
         self.followed.all() / self.alone.all()
     }
 
-    /// What a follower takes of the control thread, which does little else.
+    /// What a follower takes of the threads that serve it, which do little else.
     pub(crate) fn of_control(&self) -> f64 {
         self.followed.control - self.alone.control
     }
@@ -83,7 +93,27 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
+    use std::{process, sync::mpsc, thread};
+
     use super::*;
+
+    #[test]
+    fn the_main_thread_counts_only_where_it_serves_the_follower() {
+        let (end, ended) = mpsc::channel::<()>();
+        let control = thread::Builder::new().name(CONTROL.to_owned()).spawn(move || ended.recv()).expect("a thread");
+        // A thread has its name some time after it was spawned.
+        harness::until("a thread with a name", || {
+            fs::read_dir("/proc/self/task").expect("a process").flatten().any(|thread| {
+                fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == CONTROL)
+            })
+        });
+        let pid = process::id();
+        assert_eq!([serving(pid, false).len(), serving(pid, true).len()], [1, 2]);
+        let used = Used::of(pid, &serving(pid, true));
+        assert!(used.control > 0.0, "the main thread has run: {used:?}");
+        drop(end);
+        let _ = control.join();
+    }
 
     #[test]
     fn a_share_does_not_depend_on_how_the_load_of_the_other_threads_differs() {

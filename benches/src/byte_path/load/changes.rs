@@ -10,15 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{connect, round_trip};
+use harness::{connect, round_trip, until};
 use socket2::SockRef;
 
 use crate::{
     measure::percentile,
+    operator::Operator,
     poll::rest,
     process::prefer_this_thread,
     rows::Quantity,
-    subject::{Documents, Subject, Variant},
+    servers::port,
+    subject::{Documents, Ports, Subject, Variant, flip},
 };
 
 /// Pause between two messages of a paced stream, and between two new connections.
@@ -45,7 +47,11 @@ struct Traffic {
 
 /// Runs traffic without changes, and then with changes for as long: of two maxima, that of the longer time is larger.
 pub(crate) fn changes_beside_traffic(subject: &Subject, variant: Variant, length: Duration) -> Vec<(Quantity, f64)> {
-    let (traffic, documents) = (Traffic::default(), Documents::new(variant, subject.ports));
+    let change: Box<dyn Fn(bool) -> Instant> = match subject.operator() {
+        Some(operator) => Box::new(by_stream(operator, subject.ports, variant)),
+        None => Box::new(by_file(subject, variant)),
+    };
+    let traffic = Traffic::default();
     let (shared, echo, flip) = (&traffic, subject.ports.echo, subject.ports.flip);
     let (calm, mut effects) = thread::scope(|scope| {
         for bytes in MESSAGES {
@@ -58,8 +64,11 @@ pub(crate) fn changes_beside_traffic(subject: &Subject, variant: Variant, length
         let _stop = Stop(&shared.stop);
         rest(length * LENGTHS);
         let calm = shared.take_stall();
-        (calm, edit(subject, &documents, length * LENGTHS))
+        (calm, edit(flip, &*change, length * LENGTHS))
     });
+    if let Some(operator) = subject.operator() {
+        until("the report of the last change", || operator.is_applied());
+    }
     let count = |counter: &AtomicU64| counter.load(Relaxed) as f64;
     vec![
         (Quantity::Edits, effects.len() as f64),
@@ -81,21 +90,42 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Changes the server of one listener again and again. The time from each change until a new connection notices it.
-fn edit(subject: &Subject, documents: &Documents, lasting: Duration) -> Vec<Duration> {
-    let (began, mut effects) = (Instant::now(), Vec::new());
-    let mut is_there = false;
-    while began.elapsed() < lasting {
-        is_there = !is_there;
-        let (document, answer) = if is_there { (&documents.there, b'y') } else { (&documents.here, b'x') };
-        subject.write_configuration(document);
+/// How a change is made by a document, which Portlane reads whole. The call returns when the change began.
+fn by_file(subject: &Subject, variant: Variant) -> impl Fn(bool) -> Instant {
+    let documents = Documents::new(variant, subject.ports);
+    move |is_there| {
+        subject.write_configuration(if is_there { &documents.there } else { &documents.here });
         let changed = Instant::now();
         subject.replace_configuration();
         // A changed file counts when two looks have seen the same state of it.
         subject.hang_up();
         rest(PACE);
         subject.hang_up();
-        while ask(subject.ports.flip) != Some(answer) {
+        changed
+    }
+}
+
+/// How an operator makes a change: it sends the listener, and no other. The call returns when the change began.
+fn by_stream(operator: &Operator, ports: Ports, variant: Variant) -> impl Fn(bool) -> Instant {
+    let [here, there] = [port::ECHO, port::NEXT].map(|to| flip(variant, ports, to));
+    move |is_there| {
+        let (id, offer) = if is_there { there.clone() } else { here.clone() };
+        let changed = Instant::now();
+        operator.push(id, offer);
+        changed
+    }
+}
+
+/// Changes the server of one listener again and again. The time from each change until a new connection to its port
+/// notices it.
+fn edit(port: u16, change: &dyn Fn(bool) -> Instant, lasting: Duration) -> Vec<Duration> {
+    let (began, mut effects) = (Instant::now(), Vec::new());
+    let mut is_there = false;
+    while began.elapsed() < lasting {
+        is_there = !is_there;
+        let answer = if is_there { b'y' } else { b'x' };
+        let changed = change(is_there);
+        while ask(port) != Some(answer) {
             assert!(changed.elapsed() < EFFECT, "a change took no effect within {EFFECT:?}");
             rest(LOOK);
         }

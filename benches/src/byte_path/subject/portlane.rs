@@ -6,11 +6,12 @@ use std::{
 };
 
 use images::{Checkout, Image, Platform, Profile};
-use proxy_api::{Configuration, Listener, ListenerId, Origin};
+use proxy_api::{Configuration, Listener, ListenerId, Offer, Origin};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Ports, Variant, port, write};
+use crate::{listener, operator::Operator};
 
 /// Port of the first further listener.
 const FURTHER: u16 = 10_000;
@@ -59,12 +60,20 @@ pub(super) fn path(folder: &TempDir) -> PathBuf {
     folder.path().join(DOCUMENT)
 }
 
-/// The command of a proxy that follows a document.
-pub(super) fn command(program: &Path, variant: Variant, ports: Ports, folder: &TempDir) -> Command {
-    let document = write(folder, DOCUMENT, &Documents::new(variant, ports).here);
+/// The command of a proxy that follows an operator, or else a document.
+pub(super) fn command(
+    program: &Path,
+    variant: Variant,
+    ports: Ports,
+    folder: &TempDir,
+    operator: Option<&Operator>,
+) -> Command {
     let workers = if let Variant::Workers(workers) = variant { workers } else { 1 };
     let mut command = Command::new(program);
-    command.arg("--config").arg(document);
+    match operator {
+        Some(operator) => command.args(operator.options(folder.path())),
+        None => command.arg("--config").arg(write(folder, DOCUMENT, &Documents::new(variant, ports).here)),
+    };
     command.arg("--health-address").arg(format!("127.0.0.1:{}", ports.health));
     command.args(["--admin-address", "none", "--workers", &workers.to_string()]);
     command
@@ -80,64 +89,60 @@ pub(crate) struct Documents {
 
 impl Documents {
     pub(crate) fn new(variant: Variant, ports: Ports) -> Self {
-        let mut configuration = Configuration::default();
+        let mut configuration = configuration(variant, ports);
         configuration.version.number = 1;
-        let mut add = |name: &str, socket: Value, to: u16| {
-            let id = ListenerId::new(Origin::port_forward("default", "bench"), name);
-            configuration.listeners.insert(id, listener(&socket, to, variant).into());
-        };
-        let loopback = |transport: &str, port: u16| json!({"transport": transport, "bind": "Loopback", "port": port});
-        add("echo", loopback("TCP", ports.echo), port::ECHO);
-        add("sink", loopback("TCP", ports.sink), port::SINK);
-        add("both", loopback("TCP", ports.both), port::BOTH);
-        add("udp", loopback("UDP", ports.udp), port::ECHO);
-        if let Variant::Listeners(further) = variant {
-            for at in FURTHER..FURTHER.saturating_add(further) {
-                // As in a gateway: one socket for both IP families.
-                add(&format!("l{at}"), json!({"transport": "TCP", "bind": "All", "port": at}), port::ECHO);
-            }
-        }
         let mut text = |to: u16| {
-            let id = ListenerId::new(Origin::port_forward("default", "bench"), "flip");
-            let flip = listener(&loopback("TCP", ports.flip), to, variant);
-            configuration.listeners.insert(id, flip.into());
+            let (id, offer) = flip(variant, ports, to);
+            configuration.listeners.insert(id, offer);
             serde_json::to_string(&configuration).expect("a document")
         };
         Self { here: text(port::ECHO), there: text(port::NEXT) }
     }
 }
 
+/// What Portlane runs. The listener `flip` leads to the echo server.
+pub(super) fn configuration(variant: Variant, ports: Ports) -> Configuration {
+    let mut configuration = Configuration::default();
+    let mut add = |name: &str, socket: Value, to: u16| {
+        configuration.listeners.insert(id(name), compiled(&socket, to, variant).into());
+    };
+    add("echo", loopback("TCP", ports.echo), port::ECHO);
+    add("sink", loopback("TCP", ports.sink), port::SINK);
+    add("both", loopback("TCP", ports.both), port::BOTH);
+    add("udp", loopback("UDP", ports.udp), port::ECHO);
+    if let Variant::Listeners(further) = variant {
+        for at in FURTHER..FURTHER.saturating_add(further) {
+            // As in a gateway: one socket for both IP families.
+            add(&format!("l{at}"), json!({"transport": "TCP", "bind": "All", "port": at}), port::ECHO);
+        }
+    }
+    configuration.listeners.extend([flip(variant, ports, port::ECHO)]);
+    configuration
+}
+
+/// The listener that changes, when it leads to the server at this port.
+pub(crate) fn flip(variant: Variant, ports: Ports, to: u16) -> (ListenerId, Offer) {
+    (id("flip"), compiled(&loopback("TCP", ports.flip), to, variant).into())
+}
+
+fn id(name: &str) -> ListenerId {
+    ListenerId::new(Origin::port_forward("default", "bench"), name)
+}
+
+fn loopback(transport: &str, port: u16) -> Value {
+    json!({"transport": transport, "bind": "Loopback", "port": port})
+}
+
 /// A listener with the defaults of a `PortForward`, and what the variant adds.
-fn listener(socket: &Value, to: u16, variant: Variant) -> Listener {
-    let log = if variant == Variant::AccessLog { "Close" } else { "Disabled" };
-    let mut document = json!({
-        "revision": "0",
-        "socket": socket,
-        "backends": [{
-            "id": format!("addr/127.0.0.1:{to}"),
-            "weight": 1,
-            "target": {"address": {"host": "127.0.0.1", "port": to}},
-        }],
-        "policy": "RoundRobin",
-        "outlier": {"consecutiveFailures": 5, "ejectSeconds": 30},
-        "timeouts": {
-            "connectSeconds": 5,
-            "idleSeconds": 3600,
-            "halfCloseSeconds": 300,
-            "udpIdleSeconds": 60,
-            "keepaliveSeconds": 60,
-        },
-        "retry": {"attempts": 3, "initialBackoffMillis": 50, "maxBackoffMillis": 2000},
-        "sessions": {"onUpdate": "Keep", "onUnhealthy": "Keep", "drainSeconds": 300},
-        "accessLog": {"mode": log, "intervalSeconds": 0},
-        "destinations": {"cidrs": [], "refuseLocal": false},
-    });
+fn compiled(socket: &Value, to: u16, variant: Variant) -> Listener {
+    let mut document = listener::document(socket, to);
     match variant {
+        Variant::AccessLog => document["accessLog"]["mode"] = json!("Close"),
         Variant::Rates => {
             document["limits"] = json!({"newConnectionsPerSecond": MANY, "bytesPerSecond": MANY_BYTES});
         }
         Variant::MaxConnections => document["limits"] = json!({"maxConnections": MANY}),
-        Variant::Plain | Variant::Workers(_) | Variant::AccessLog | Variant::Listeners(_) => {}
+        Variant::Plain | Variant::Workers(_) | Variant::Listeners(_) => {}
     }
     let listener: Listener = serde_json::from_value(document).expect("a listener");
     listener.sealed()
