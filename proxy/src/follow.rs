@@ -94,7 +94,8 @@ impl Followed {
             (self.seen, self.is_asked) = (Some(stamp), false);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {most_bytes} bytes")));
         }
-        let mut bytes = Vec::new();
+        // A byte more, so that the end is found without more room.
+        let mut bytes = Vec::with_capacity(usize::try_from(stamp.length).unwrap_or(0).saturating_add(1));
         fs::File::open(&self.path)?.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
         (self.seen, self.is_asked) = (Some(stamp), false);
         if bytes.len() > most_bytes {
