@@ -1,5 +1,6 @@
 //! Log records pass through a bounded queue to one writer thread, so that a full pipe never stops traffic.
 
+mod gather;
 mod json;
 mod recent;
 mod subject;
@@ -21,7 +22,7 @@ use anstream::{AutoStream, ColorChoice};
 use proxy_api::{ListenerId, SessionId, Transport};
 use serde::Serialize;
 
-use self::{recent::Recent, text::Grid};
+use self::{gather::Gather, recent::Recent, text::Grid};
 pub use self::{recent::Recorded, subject::Subject, text::printable};
 use crate::{
     core::{address::Address, end::EndReason},
@@ -30,6 +31,10 @@ use crate::{
 
 /// Longest wait for the last records when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Records that are written at once.
+const BATCH: u64 = 256;
+/// No record is added to a batch of so many bytes.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// Format of log records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +129,7 @@ pub struct SessionRecord {
 #[derive(Clone, Debug)]
 pub struct Log {
     queue: SyncSender<(SystemTime, Event)>,
+    gather: Arc<Gather>,
     least: Level,
     dropped: Arc<AtomicU64>,
     recent: Arc<Recent>,
@@ -143,15 +149,17 @@ impl Log {
     ) -> io::Result<(Self, LogWriter)> {
         let (sender, receiver) = sync_channel(queue.max(1));
         let (ended, end) = sync_channel(1);
+        let gather = Arc::new(Gather::new(queue));
         let dropped: Arc<AtomicU64> = Arc::default();
-        let unwritten = dropped.clone();
+        let (gathered, unwritten) = (gather.clone(), dropped.clone());
         thread::Builder::new().name("log".into()).spawn(move || {
             let _guard = guard;
-            write_all(format, &receiver, output, &unwritten);
+            write_all(format, &receiver, &gathered, output, &unwritten);
             // The sender is dropped with this thread, which is what `finish` waits for.
             drop(ended);
         })?;
-        Ok((Self { queue: sender, least, dropped, recent: Arc::default() }, LogWriter(end)))
+        let writer = LogWriter { end, gather: gather.clone() };
+        Ok((Self { queue: sender, gather, least, dropped, recent: Arc::default() }, writer))
     }
 
     /// Queues a record; drops and counts it if the queue is full.
@@ -160,8 +168,14 @@ impl Log {
         if let Event::Notice(notice) = &event {
             self.recent.keep(now, notice);
         }
+        let weight = self.gather.weight_of(&event);
+        let wakes = self.gather.announce(weight);
         if self.queue.try_send((now, event)).is_err() {
+            self.gather.take_back(weight);
             self.dropped.fetch_add(1, Relaxed);
+        }
+        if wakes {
+            self.gather.wake();
         }
     }
 
@@ -198,36 +212,57 @@ impl Log {
 
 /// The writer thread.
 #[derive(Debug)]
-pub struct LogWriter(Receiver<()>);
+pub struct LogWriter {
+    end: Receiver<()>,
+    gather: Arc<Gather>,
+}
 
 impl LogWriter {
     /// Waits until all records are written, but no longer than a second in case the output is not read. Call after the
     /// last [`Log`] is dropped.
     pub fn finish(self) {
-        let _ = self.0.recv_timeout(LAST_WORDS);
+        self.gather.close();
+        let _ = self.end.recv_timeout(LAST_WORDS);
+    }
+}
+
+/// However the owner ends, also in a panic, no record waits for others any more.
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.gather.close();
     }
 }
 
 fn write_all(
     format: LogFormat,
     records: &Receiver<(SystemTime, Event)>,
+    gather: &Gather,
     mut output: Box<dyn Write + Send>,
     dropped: &AtomicU64,
 ) {
     let (mut text, mut lines) = (String::new(), Vec::new());
     let mut grid = Grid::new(format == LogFormat::Coloured);
+    let mut has_room = true;
     while let Ok(first) = records.recv() {
+        // What the last batch had no room for has waited already.
+        if has_room {
+            gather.wait();
+        }
         text.clear();
         lines.clear();
-        let mut batch: u64 = 0;
-        // Batch the waiting records, up to a bound.
-        for (time, event) in std::iter::once(first).chain(records.try_iter().take(256)) {
+        let (mut batch, mut weight) = (0, 0);
+        let mut next = Some(first);
+        while let Some((time, event)) = next {
             batch += 1;
+            weight += gather.weight_of(&event);
             match format {
                 LogFormat::Text | LogFormat::Coloured => grid.write(&mut text, time, &event),
                 LogFormat::Json => json::write(&mut lines, time, &event),
             }
+            has_room = batch < BATCH && text.len() + lines.len() < BATCH_BYTES;
+            next = if has_room { records.try_recv().ok() } else { None };
         }
+        gather.take_back(weight);
         let written = output.write_all(text.as_bytes()).and_then(|()| output.write_all(&lines));
         // The log is the only place for the error, so that its records are only counted.
         if written.and_then(|()| output.flush()).is_err() {
@@ -237,42 +272,4 @@ fn write_all(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An output without space, as `/dev/full`.
-    struct Full;
-
-    impl Write for Full {
-        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn records_that_the_output_does_not_take_are_counted() {
-        for format in [LogFormat::Text, LogFormat::Json] {
-            let (queue, receiver) = sync_channel(2);
-            let log = Log { queue, least: Level::Info, dropped: Arc::default(), recent: Arc::default() };
-            log.notice(Level::Info, "a", "b", "c");
-            log.notice(Level::Info, "a", "b", "c");
-            let dropped = log.dropped.clone();
-            drop(log);
-            write_all(format, &receiver, Box::new(Full), &dropped);
-            assert_eq!(dropped.load(Relaxed), 2, "{format:?}");
-        }
-    }
-
-    #[test]
-    fn a_full_queue_drops_and_counts_and_does_not_wait() {
-        let (queue, _receiver) = sync_channel(1);
-        let log = Log { queue, least: Level::Info, dropped: Arc::default(), recent: Arc::default() };
-        log.notice(Level::Info, "a", "b", "c");
-        log.notice(Level::Info, "a", "b", "c");
-        assert_eq!((log.dropped(), log.last_notice()), (1, 2), "the page shows what the output does not take");
-    }
-}
+mod tests;
