@@ -42,3 +42,4 @@ pub mod share;
 pub mod timers;
 pub mod touched;
 pub mod trains;
+pub mod turns;

@@ -208,6 +208,7 @@ impl Thread {
     async fn run(self: Rc<Self>, mut queue: mpsc::Receiver<Command>) {
         let life = self.worker.process.lives.begin(own_name());
         let sweeper = tokio::task::spawn_local(sweep::run(self.clone(), life));
+        let turns = tokio::task::spawn_local(self.clone().give_turns());
         while let Some(command) = queue.recv().await {
             match command {
                 Command::Listen { id, socket, route } => self.listen(id, socket, route),
@@ -231,7 +232,13 @@ impl Thread {
                 }
             }
         }
+        turns.abort();
         sweeper.abort();
+    }
+
+    async fn give_turns(self: Rc<Self>) {
+        let lives = self.worker.process.lives.clone();
+        lives.watch(format!("the turns of streams on {}", own_name()), self.worker.turns.give()).await;
     }
 
     async fn drain(self: &Rc<Self>, queue: &mut mpsc::Receiver<Command>, millis: u64) {

@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod pipes;
 pub mod session;
+pub mod turns;
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +17,7 @@ use std::{
 
 use slab::Slab;
 
-use self::session::Session;
+use self::{session::Session, turns::StreamTurns};
 use crate::route::Route;
 use crate::{
     core::{diff::Which, end::EndReason, rounds::Occupied, trains::Datagram},
@@ -89,6 +90,8 @@ pub struct Worker {
     pub datagram_places: RefCell<Vec<Datagram>>,
     /// Most flows per socket, if not as many as the process holds.
     pub max_flows: Option<usize>,
+    /// Turns of the streams.
+    pub turns: StreamTurns,
     /// Connections whose listener is not known yet.
     pub greeting: Cell<usize>,
     /// Which slices of sessions and flows the sweep must visit.
@@ -109,6 +112,7 @@ impl Worker {
             datagrams: RefCell::default(),
             datagram_places: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),
+            turns: StreamTurns::default(),
             greeting: Cell::new(0),
             occupied: Rc::default(),
             draining: Cell::new(false),

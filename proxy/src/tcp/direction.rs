@@ -7,6 +7,7 @@
 
 mod copy;
 mod splice;
+mod turn;
 
 use std::{
     cell::Cell,
@@ -23,7 +24,7 @@ use tokio::{io::Interest, select};
 use super::throttle::Throttle;
 use crate::{
     agents::{Link, Side},
-    core::limiter::Bucket,
+    core::{limiter::Bucket, turns::Place},
     sys::Socket,
     worker::{Worker, pipes::PooledPipe},
 };
@@ -143,6 +144,8 @@ pub struct Direction {
     /// Whether the stream was counted as copied for lack of a pipe.
     lacked_pipe: bool,
     throttle: Throttle,
+    /// Place in the queue of the worker's streams.
+    place: Option<Place>,
 }
 
 impl Default for Direction {
@@ -157,6 +160,7 @@ impl Default for Direction {
             streaming: false,
             lacked_pipe: false,
             throttle: Throttle::default(),
+            place: None,
         }
     }
 }
@@ -202,24 +206,49 @@ impl Direction {
         (from, to): (&End, &End),
         count: &dyn Fn(usize),
     ) -> Poll<()> {
+        ready!(self.poll_turn(cx, worker));
         let mut moved = 0;
+        let polled = self.poll_steps(cx, worker, limit, (from, to), &mut |bytes| {
+            count(bytes);
+            moved += bytes;
+            moved < POLL_BYTES
+        });
+        if self.streaming {
+            worker.turns.moved(moved);
+        }
+        if let Some(polled) = polled {
+            return polled;
+        }
+        if self.poll_turn(cx, worker).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Moves bytes as long as `may_go_on`, which is told each number of them. `None`: there is more to do.
+    fn poll_steps(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        limit: &Bucket,
+        (from, to): (&End, &End),
+        may_go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Option<Poll<()>> {
         for _ in 0..TURNS {
             if self.is_drained() {
-                return Poll::Ready(());
+                return Some(Poll::Ready(()));
             }
-            match ready!(self.poll_step(cx, worker, limit, from, to)) {
-                Moved::Bytes(0) | Moved::Phase => {}
-                Moved::Bytes(bytes) => {
-                    count(bytes);
-                    moved += bytes;
-                    if moved >= POLL_BYTES {
+            match self.poll_step(cx, worker, limit, from, to) {
+                Poll::Pending => return Some(Poll::Pending),
+                Poll::Ready(Moved::Bytes(0) | Moved::Phase) => {}
+                Poll::Ready(Moved::Bytes(bytes)) => {
+                    if !may_go_on(bytes) {
                         break;
                     }
                 }
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        None
     }
 
     fn poll_step(

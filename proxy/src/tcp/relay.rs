@@ -58,8 +58,9 @@ pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End)
             if over.is_ready() || !is_silent {
                 return over;
             }
-            // The sockets held something, or the session waits for bandwidth: it is not idle.
-            if progress || session.half_closed.get() != before.1 || up.is_waiting() || down.is_waiting() {
+            // The sockets held something, or the session waits for bandwidth or its turn: it is not idle.
+            let waits = [&*up, down].into_iter().any(|way| way.is_waiting() || way.waits_for_turn());
+            if progress || session.half_closed.get() != before.1 || waits {
                 session.stay(cx);
                 return Poll::Pending;
             }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     clock::Clock,
+    core::turns::TURN_BYTES,
     lives::Lives,
     log::{Level, Log, LogFormat},
     process::Process,
@@ -128,6 +129,35 @@ async fn a_poll_of_a_fast_stream_ends_after_256_kib() {
         most = most.max(all.get() - before);
         if all.get() < 16 * POLL_BYTES { Poll::Pending } else { Poll::Ready(()) }
     });
+    let worker = bed.worker.clone();
+    let polls = async {
+        tokio::select! { () = polls => {}, () = worker.turns.give() => {} }
+    };
     timeout(PATIENCE, polls).await.expect("the bytes arrive");
     assert!(most < POLL_BYTES + largest.get(), "{most} bytes in one poll");
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_its_turn_and_small_messages_do_not() {
+    let mut bed = Bed::streaming();
+    let worker = bed.worker.clone();
+    worker.turns.moved(TURN_BYTES);
+    bed.client.write_all(&bytes()).expect("room");
+    timeout(PATIENCE, bed.from.stream.ready(Interest::READABLE)).await.expect("in time").expect("a runtime");
+    poll_fn(|cx| {
+        let none = |_| panic!("the turn is used up");
+        let _ = bed.direction.poll(cx, &bed.worker, &Bucket::default(), (&bed.from, &bed.to), &none);
+        Poll::Ready(())
+    })
+    .await;
+    assert!(bed.direction.waits_for_turn());
+    let mut small = Bed { direction: Direction::default(), ..Bed::streaming() };
+    small.worker.turns.moved(TURN_BYTES);
+    small.client.write_all(b"small").expect("room");
+    small.moves(5).await;
+    let moves = async {
+        tokio::select! { () = bed.moves(64 << 10) => {}, () = worker.turns.give() => {} }
+    };
+    timeout(PATIENCE, moves).await.expect("the stream is called");
+    assert!(!bed.direction.waits_for_turn());
 }

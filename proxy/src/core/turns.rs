@@ -1,0 +1,118 @@
+//! Turns of the streams of one worker. Between two looks at the reactor, where new connections and small messages wait,
+//! streams move a bounded number of bytes together ([ADR 0113](../../../docs/adr/0113-bulk-streams-take-turns.md)).
+
+use std::{array, collections::VecDeque, num::NonZeroU64};
+
+/// Bytes that the streams of a worker move together between two looks at the reactor. A stream moves more than its part
+/// by what it had begun.
+pub const TURN_BYTES: usize = 512 * 1024;
+/// Streams that are called after each look: as many as use up the bytes of a turn.
+const CALLED: usize = 2;
+
+/// Who may move bytes, and who waits for the next turn, first come first served. `W` wakes a stream.
+///
+/// A stream waits once at a time, so the queue is as long as the worker has streams, and those that have ended are
+/// called as others are.
+#[derive(Debug)]
+pub struct Turns<W> {
+    left: usize,
+    /// Streams that were called since the start.
+    called: u64,
+    waiting: VecDeque<W>,
+}
+
+/// A place in the queue: how many streams are called up to this one, since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(NonZeroU64);
+
+impl<W> Default for Turns<W> {
+    fn default() -> Self {
+        Self { left: TURN_BYTES, called: 0, waiting: VecDeque::new() }
+    }
+}
+
+impl<W> Turns<W> {
+    /// Whether the turn has bytes left.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Counts bytes that a stream has moved.
+    pub fn moved(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    /// Puts a stream at the end of the queue.
+    pub fn wait(&mut self, waiter: W) -> Place {
+        let before = self.called + self.waiting.len() as u64;
+        self.waiting.push_back(waiter);
+        Place(NonZeroU64::MIN.saturating_add(before))
+    }
+
+    /// Who waits at this place. `None`: the stream was called, and may move bytes whatever is left.
+    pub fn waiter(&mut self, place: Place) -> Option<&mut W> {
+        let at = (place.0.get() - 1).checked_sub(self.called)?;
+        self.waiting.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// Begins the next turn, after a look at the reactor. Returns the streams that are called.
+    #[must_use]
+    pub fn renew(&mut self) -> [Option<W>; CALLED] {
+        self.left = TURN_BYTES;
+        let called = array::from_fn(|_| self.waiting.pop_front());
+        self.called += called.iter().flatten().count() as u64;
+        called
+    }
+
+    /// Whether no stream waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_share_the_bytes_of_a_turn() {
+        let mut turns = Turns::<()>::default();
+        turns.moved(TURN_BYTES - 1);
+        assert!(turns.has_room());
+        turns.moved(TURN_BYTES);
+        assert!(!turns.has_room(), "what a stream had begun counts, and is not owed");
+        assert_eq!(turns.renew(), [None, None]);
+        assert!(turns.has_room());
+    }
+
+    #[test]
+    fn who_came_first_is_called_first() {
+        let mut turns = Turns::default();
+        let places: Vec<_> = (0..5).map(|stream| turns.wait(stream)).collect();
+        assert_eq!(turns.renew(), [Some(0), Some(1)]);
+        assert!(turns.waiter(places[0]).is_none() && turns.waiter(places[1]).is_none());
+        assert_eq!(turns.waiter(places[2]), Some(&mut 2));
+        let again = turns.wait(0);
+        assert_eq!(turns.renew(), [Some(2), Some(3)]);
+        assert_eq!(turns.waiter(again), Some(&mut 0));
+        assert_eq!(turns.renew(), [Some(4), Some(0)]);
+        assert!(turns.waiter(again).is_none() && turns.is_idle());
+        assert_eq!(turns.renew(), [None, None]);
+    }
+
+    #[test]
+    fn a_stream_that_came_in_between_does_not_move_others_back() {
+        let mut turns = Turns::default();
+        let first = turns.wait("first");
+        turns.moved(TURN_BYTES);
+        turns.wait("second");
+        turns.wait("third");
+        assert_eq!(turns.renew(), [Some("first"), Some("second")]);
+        assert!(turns.waiter(first).is_none());
+        turns.moved(TURN_BYTES);
+        assert!(!turns.has_room(), "whoever was called need not ask");
+        assert_eq!(turns.renew(), [Some("third"), None]);
+    }
+}
