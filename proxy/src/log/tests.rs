@@ -41,11 +41,11 @@ impl Write for Writes {
 
 /// A log in JSON with this number of places in its queue, its writer, and what is written.
 fn written(places: usize) -> (Log, LogWriter, mpsc::Receiver<Vec<u8>>) {
-    let (sender, writes) = mpsc::channel();
+    let (sender, pieces) = mpsc::channel();
     let guard = Lives::new(Clock::start()).guard("log");
     let log = Log::start(LogFormat::Json, Level::Info, places, Box::new(Writes(sender)), guard);
     let (log, writer) = log.expect("a thread");
-    (log, writer, writes)
+    (log, writer, pieces)
 }
 
 /// A record of a session that is told from others by its bytes.
@@ -76,7 +76,7 @@ fn told(lines: &[u8]) -> Vec<u64> {
 
 #[test]
 fn records_of_sessions_are_written_together_and_all_of_them_in_order() {
-    let (log, writer, writes) = written(4096);
+    let (log, writer, pieces) = written(4096);
     let all: Vec<u64> = (1..=1000).collect();
     for bytes in &all {
         log.emit(session(*bytes));
@@ -84,30 +84,30 @@ fn records_of_sessions_are_written_together_and_all_of_them_in_order() {
     assert_eq!(log.dropped(), 0);
     drop(log);
     writer.finish();
-    let writes: Vec<Vec<u8>> = writes.try_iter().filter(|bytes| !bytes.is_empty()).collect();
-    assert_eq!(told(&writes.concat()), all);
-    assert!(writes.len() < all.len() / 4, "{} writes", writes.len());
-    assert!(writes.iter().all(|bytes| bytes.len() < BATCH_BYTES + 1024), "a write is bounded");
+    let pieces: Vec<Vec<u8>> = pieces.try_iter().filter(|bytes| !bytes.is_empty()).collect();
+    assert_eq!(told(&pieces.concat()), all);
+    assert!(pieces.len() < all.len() / 4, "{} pieces", pieces.len());
+    assert!(pieces.iter().all(|bytes| bytes.len() < BATCH_BYTES + 1024), "a write is bounded");
 }
 
 #[test]
 fn a_record_is_written_although_no_other_follows() {
-    let (log, _writer, writes) = written(4096);
+    let (log, _writer, pieces) = written(4096);
     log.emit(session(7));
-    let lines = writes.recv_timeout(Duration::from_secs(20)).expect("a write");
+    let lines = pieces.recv_timeout(Duration::from_secs(20)).expect("a write");
     assert_eq!(told(&lines), [7]);
     drop(log);
 }
 
 #[test]
 fn a_notice_is_written_behind_the_records_before_it() {
-    let (log, writer, writes) = written(4096);
+    let (log, writer, pieces) = written(4096);
     log.emit(session(7));
     log.notice(Level::Info, "a", "b", "c");
     log.emit(session(8));
     drop(log);
     writer.finish();
-    assert_eq!(told(&writes.try_iter().collect::<Vec<_>>().concat()), [7, 0, 8]);
+    assert_eq!(told(&pieces.try_iter().collect::<Vec<_>>().concat()), [7, 0, 8]);
 }
 
 #[test]

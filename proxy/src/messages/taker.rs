@@ -104,7 +104,7 @@ impl Taker {
                 receive(&own, &self.store, self.taking.limits, intake, sys::dropped, counted).await
             }
         };
-        let is_closed = error.get_ref().is_some_and(|inner| inner.is::<StoreError>());
+        let is_closed = error.get_ref().is_some_and(|inner| inner.downcast_ref::<StoreError>().is_some());
         if is_closed { Ok(()) } else { Err(error) }
     }
 }
