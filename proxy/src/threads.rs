@@ -14,14 +14,15 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::sync_channel,
     },
     thread,
 };
 
 use proxy_api::{LiveSessions, Selection};
 use tokio::{
+    runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc, oneshot},
-    task::LocalSet,
 };
 
 pub use self::gather::inspect;
@@ -138,21 +139,7 @@ impl Workers {
         }
         let mut threads = Vec::with_capacity(count);
         for (index, queue) in queues.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (process, peers, settings) = (process.clone(), handles.clone(), settings.clone());
-            let thread = thread::Builder::new().name(format!("worker-{index}"));
-            threads.push(thread.spawn(move || {
-                let _guard = process.lives.guard(own_name());
-                let thread = Rc::new(Thread {
-                    index,
-                    load: peers[index].load.clone(),
-                    worker: Worker::new(index, process, &settings),
-                    udp: Sockets::default(),
-                    peers: RefCell::new(peers),
-                    sockets: RefCell::default(),
-                });
-                LocalSet::new().block_on(&runtime, thread.run(queue));
-            })?);
+            threads.push(start_worker(index, queue, handles.clone(), process.clone(), settings.clone())?);
         }
         let (durable, thread) = start_durable(settings, process)?.unzip();
         threads.extend(thread);
@@ -172,6 +159,40 @@ impl Workers {
             let _ = thread.join();
         }
     }
+}
+
+/// Starts the thread of a worker. Its tasks never leave it, nor does the runtime, which is therefore made there.
+fn start_worker(
+    index: usize,
+    queue: mpsc::Receiver<Command>,
+    peers: Vec<WorkerHandle>,
+    process: Process,
+    settings: Settings,
+) -> io::Result<thread::JoinHandle<()>> {
+    let (made, answer) = sync_channel(1);
+    let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let _guard = process.lives.guard(own_name());
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = made.send(Err(error));
+                return;
+            }
+        };
+        // The starter counts the files that are open after this.
+        let _ = made.send(Ok(()));
+        let thread = Rc::new(Thread {
+            index,
+            load: peers[index].load.clone(),
+            worker: Worker::new(index, process, &settings),
+            udp: Sockets::default(),
+            peers: RefCell::new(peers),
+            sockets: RefCell::default(),
+        });
+        runtime.block_on(thread.run(queue));
+    })?;
+    answer.recv().map_err(io::Error::other)??;
+    Ok(thread)
 }
 
 /// The thread of durable listeners, if there is a folder for their messages.
