@@ -18,6 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
+use durable_core::stream::{Patience, Window};
 use proxy_api::partials::Partials;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -25,22 +26,18 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 use tokio::{join, select};
 
-use self::holder::Patience;
 use self::memory::Memory;
 use self::server::{connect, dead_letters, make, stores_batches, stream};
-use self::window::Window;
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError};
 
 mod aside;
-mod holder;
 mod lease;
 mod memory;
 mod publish;
 mod pull;
 mod seen;
 mod server;
-mod window;
 
 /// An answer of the server that is not there by then is given up, and asked for again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -219,7 +216,7 @@ impl Keeper {
             context,
             id,
             links,
-            window: RefCell::new(Window::new()),
+            window: RefCell::default(),
             memory,
             has_room: Notify::new(),
             is_stopped: Cell::new(false),

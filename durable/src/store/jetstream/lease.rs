@@ -12,12 +12,12 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::{Request, RequestErrorKind};
 use bytes::Bytes;
+use durable_core::stream::{Answer, consumer, process};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::holder::{Answer, consumer, process};
 use super::pull::HELD;
 use super::server::holder_subject;
 use super::{Keeper, Way};

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
+use durable_core::stream::Given;
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::aside::origin;
-use super::window::Given;
 use super::{HEADERS, Keeper, PAUSE, Way};
 use crate::Kept;
 
