@@ -1,8 +1,15 @@
 //! A log in a stream of a server: whose messages this process gives to the sink, and which they are. Its shell speaks with
 //! the server.
 
+use std::time::Duration;
+
 mod holder;
+mod publication;
 mod window;
 
 pub use holder::{Answer, Patience, consumer, process};
+pub use publication::{BATCH, Outcome, Publication, Share};
 pub use window::{Given, Window};
+
+/// The pause after something failed.
+pub const PAUSE: Duration = Duration::from_millis(100);

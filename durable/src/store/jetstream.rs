@@ -41,8 +41,6 @@ mod server;
 
 /// An answer of the server that is not there by then is given up, and asked for again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The pause after something failed.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How long messages that wait are published when the store is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long acknowledgements are sent, and the consumer is given up, when the store is closed.
