@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+mod failures;
 mod holder;
 mod publication;
 mod window;
 
+pub use failures::{Failures, Way};
 pub use holder::{Answer, Patience, consumer, process};
 pub use publication::{BATCH, Outcome, Publication, Share};
 pub use window::{Given, Window};

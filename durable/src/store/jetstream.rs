@@ -18,7 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
-use durable_core::stream::{Patience, Window};
+use durable_core::stream::{Failures, Patience, Way, Window};
 use proxy_api::partials::Partials;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -81,15 +81,6 @@ pub struct JetStreamSettings {
     pub namespace: String,
 }
 
-/// A way of messages, which fails for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// Into the stream.
-    In,
-    /// Out of it.
-    Out,
-}
-
 /// What the thread has.
 struct Keeper {
     settings: JetStreamSettings,
@@ -131,8 +122,7 @@ struct Keeper {
     /// Who waits until the sink has acknowledged all messages.
     drains: RefCell<Vec<oneshot::Sender<()>>>,
     has_drains: Notify,
-    /// What fails on the way in, and out.
-    failures: RefCell<[Option<String>; 2]>,
+    failures: RefCell<Failures>,
     figures: Arc<Mutex<Figures>>,
     /// The number after the last message of the window.
     next: watch::Sender<u64>,

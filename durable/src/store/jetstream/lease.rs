@@ -12,15 +12,15 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::{Request, RequestErrorKind};
 use bytes::Bytes;
-use durable_core::stream::{Answer, consumer, process};
+use durable_core::stream::{Answer, Way, consumer, process};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::Keeper;
 use super::pull::HELD;
 use super::server::holder_subject;
-use super::{Keeper, Way};
 
 /// The server gives a message again after so long. It has no need to, as a new consumer gives all after a break.
 const GIVE_AGAIN: Duration = Duration::from_secs(3600);

@@ -6,13 +6,13 @@ use std::time::Instant;
 use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
-use durable_core::stream::{BATCH, Outcome, Publication};
+use durable_core::stream::{BATCH, Outcome, Publication, Way};
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
+use super::Keeper;
 use super::aside::message;
-use super::{Keeper, Way};
 use crate::store::command::Append;
 use crate::{Incoming, StoreError};
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use durable_core::stream::{Given, PAUSE};
+use durable_core::stream::{Given, PAUSE, Way};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::aside::origin;
-use super::{HEADERS, Keeper, Way};
+use super::{HEADERS, Keeper};
 use crate::Kept;
 
 /// Messages that are held for the sink: no fewer than the longest batch over HTTP has.

@@ -5,11 +5,12 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
+use durable_core::stream::Way;
 use tokio::select;
 use tokio::time::sleep;
 
+use super::Keeper;
 use super::server::words;
-use super::{Keeper, Way};
 use crate::{Figures, StoreEvent};
 
 /// How often the size of the stream is looked up.
@@ -84,28 +85,19 @@ impl Keeper {
     }
 
     pub(super) fn fails(&self, way: Way, why: String) {
-        self.see_failure(way, Some(why));
+        let mut failures = self.failures.borrow_mut();
+        let is_told = failures.fails(way, why.clone());
+        let mut figures = self.figures();
+        if is_told {
+            figures.events.push(StoreEvent::Failed { error: why });
+        }
+        figures.failure = failures.present().map(str::to_owned);
     }
 
     pub(super) fn works(&self, way: Way) {
-        self.see_failure(way, None);
-    }
-
-    /// Keeps what fails on this way, and tells it once until the way works again. What breaks both is told once.
-    fn see_failure(&self, way: Way, failure: Option<String>) {
         let mut failures = self.failures.borrow_mut();
-        let [inward, outward] = &mut *failures;
-        let (own, other) = match way {
-            Way::In => (inward, outward),
-            Way::Out => (outward, inward),
-        };
-        let news = failure.clone().filter(|why| own.is_none() && other.as_ref() != Some(why));
-        *own = failure;
-        let mut figures = self.figures();
-        if let Some(error) = news {
-            figures.events.push(StoreEvent::Failed { error });
-        }
-        figures.failure = failures.iter().flatten().next().cloned();
+        failures.works(way);
+        self.figures().failure = failures.present().map(str::to_owned);
     }
 
     pub(super) fn words(&self, doing: &str, error: &dyn Display) -> String {
