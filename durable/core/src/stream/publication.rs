@@ -22,6 +22,14 @@ pub enum Outcome {
     Broken,
 }
 
+impl Outcome {
+    /// Whether the way into the stream works. A stream without room says so, and the listener counts as full, not as one
+    /// whose store fails.
+    pub const fn is_answer(self) -> bool {
+        !matches!(self, Self::Broken)
+    }
+}
+
 /// Messages that are sent in their order, some at a time, until the stream has all of them, or has no room for the rest.
 #[derive(Debug)]
 pub struct Publication {
@@ -118,6 +126,12 @@ mod tests {
             assert_eq!(publication.wanted(), Some(256..257));
         }
         assert_eq!((publication.hears(Outcome::Stored), publication.wanted()), (Duration::ZERO, None));
+    }
+
+    #[test]
+    fn a_stream_without_room_is_no_failure_of_the_way_into_it() {
+        let is_answer = [Outcome::Stored, Outcome::Full, Outcome::Broken].map(Outcome::is_answer);
+        assert_eq!(is_answer, [true, true, false]);
     }
 
     #[test]

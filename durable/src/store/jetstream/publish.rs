@@ -55,8 +55,11 @@ impl Keeper {
             let first = self.passed.get() + wanted.start as u64;
             let sent = self.send(first, messages.get(wanted).unwrap_or_default()).await;
             let outcome = sent.as_ref().map_or_else(|failed| failed.outcome, |()| Outcome::Stored);
+            if outcome.is_answer() {
+                self.works(Way::In);
+            }
             match sent {
-                Ok(()) => self.works(Way::In),
+                Ok(()) => {}
                 Err(Failed { outcome: Outcome::Broken, why }) => self.fails(Way::In, why),
                 Err(Failed { why, .. }) => refusal = why,
             }
