@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+mod breaks;
 mod failures;
 mod holder;
 mod publication;
 mod window;
 
+pub use breaks::{Break, Breaks};
 pub use failures::{Failures, Way};
 pub use holder::{Answer, Patience, consumer, process};
 pub use publication::{BATCH, Outcome, Publication, Share};

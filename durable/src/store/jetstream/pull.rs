@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use durable_core::stream::{Given, PAUSE, Way};
+use durable_core::stream::{Break, Breaks, Given, PAUSE, Way};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
@@ -30,18 +30,16 @@ const fn is_full((messages, bytes): (usize, usize)) -> bool {
 impl Keeper {
     /// Fills the window while this process has the consumer.
     pub(super) async fn pull(&self) {
-        let mut failed_before = false;
+        let mut breaks = Breaks::default();
         loop {
             let pulled = Box::pin(self.pull_until_a_break()).await;
-            let fails = pulled.is_err();
-            // A server that restarts fails once.
+            let Break { pause, is_failure } = breaks.ends(pulled.is_err());
             if let Err(why) = pulled
-                && failed_before
+                && is_failure
             {
                 self.fails(Way::Out, why);
             }
-            sleep(if fails && failed_before { PAUSE * 10 } else { PAUSE }).await;
-            failed_before = fails;
+            sleep(pause).await;
         }
     }
 
