@@ -13,7 +13,7 @@ pub use breaks::{Break, Breaks};
 pub use failures::{Failures, Way};
 pub use holder::{Answer, Patience, consumer, process};
 pub use publication::{BATCH, Outcome, Publication, Share};
-pub use window::{Given, Window};
+pub use window::{Given, HELD, Window};
 
 /// The pause after something failed.
 pub const PAUSE: Duration = Duration::from_millis(100);

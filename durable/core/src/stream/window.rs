@@ -4,6 +4,13 @@ use std::collections::VecDeque;
 
 use crate::keeper::{Kept, ReadBound, ReadMessages};
 
+/// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
+pub const HELD: usize = 10_000;
+/// No more are asked for while so many bytes of them are held.
+const HELD_BYTES: usize = 16 << 20;
+/// Bytes that are asked for at once, or as many as the longest message of the server may have.
+const ASKED_BYTES: usize = 2 << 20;
+
 /// Some messages, from the cursor on. Each has a way `W` on which the server hears that it is acknowledged.
 ///
 /// Messages have numbers of this process, which go up whatever becomes of the stream and of who reads it: a sender that
@@ -52,8 +59,22 @@ impl<W> Window<W> {
     }
 
     /// The sequence of the last message that was read, since messages were let go.
-    pub fn last_sequence(&self) -> Option<u64> {
+    fn last_sequence(&self) -> Option<u64> {
         self.shift.map(|shift| self.end.wrapping_sub(1).wrapping_sub(shift))
+    }
+
+    /// Whether messages were read that come after this one, the last of the stream. A server that has lost them gives
+    /// their sequences to others.
+    pub fn is_past(&self, last_sequence: u64) -> bool {
+        self.last_sequence().is_some_and(|read| read > last_sequence)
+    }
+
+    /// How many messages are asked for next, and bytes of them, where the longest one may have so many. `None`: there is
+    /// no room for more.
+    pub fn room(&self, longest: usize) -> Option<(usize, usize)> {
+        let (messages, bytes) = self.held();
+        let has_room = messages < HELD && bytes < HELD_BYTES;
+        has_room.then(|| (HELD - messages, longest.clamp(ASKED_BYTES, HELD_BYTES)))
     }
 
     /// The first message that is not acknowledged.
@@ -194,5 +215,39 @@ mod tests {
         assert_eq!(window.give(kept(5), 50), Given::New { missing: 0 });
         assert_eq!((numbers(&window.read(0, ALL)), window.last_sequence()), (vec![5, 6], Some(5)));
         assert_eq!(window.acknowledge(7), [43, 50]);
+    }
+
+    #[test]
+    fn a_stream_that_ends_before_the_last_message_that_was_read_has_lost_it() {
+        let window = window();
+        assert_eq!([6, 7, 8].map(|last| window.is_past(last)), [true, false, false]);
+        assert!(!Window::<u64>::default().is_past(0), "nothing was read");
+    }
+
+    #[test]
+    fn messages_are_asked_for_until_ten_thousand_or_16_mebibytes_of_them_are_held() {
+        let mut window = Window::default();
+        assert_eq!(window.room(0), Some((10_000, 2 << 20)));
+        for sequence in 1..10_000 {
+            window.give(kept(sequence), sequence);
+        }
+        assert_eq!(window.room(0), Some((1, 2 << 20)));
+        window.give(kept(10_000), 0);
+        assert_eq!(window.room(0), None);
+        window.acknowledge(4);
+        assert_eq!(window.room(0), Some((4, 2 << 20)), "what the sink has leaves room");
+
+        let mut window = Window::default();
+        window.give(Kept { payload: vec![0; (16 << 20) - 1], ..kept(1) }, 0);
+        assert_eq!(window.room(0), Some((9_999, 2 << 20)));
+        window.give(Kept { payload: vec![0], ..kept(2) }, 0);
+        assert_eq!(window.room(0), None);
+    }
+
+    #[test]
+    fn so_many_bytes_are_asked_for_that_the_longest_message_comes() {
+        let asked = |longest| Window::<u64>::default().room(longest).map(|(_, bytes)| bytes);
+        assert_eq!(asked((2 << 20) + 1), Some((2 << 20) + 1));
+        assert_eq!(asked(17 << 20), Some(16 << 20), "the window has room for no more");
     }
 }

@@ -12,14 +12,13 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::{Request, RequestErrorKind};
 use bytes::Bytes;
-use durable_core::stream::{Answer, Way, consumer, process};
+use durable_core::stream::{Answer, HELD, Way, consumer, process};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Keeper;
-use super::pull::HELD;
 use super::server::holder_subject;
 
 /// The server gives a message again after so long. It has no need to, as a new consumer gives all after a break.
@@ -124,8 +123,7 @@ impl Keeper {
         };
         let info = self.info().await?;
         self.figures().bytes = info.state.bytes;
-        // A server that lost its last messages gives their sequences to others.
-        let has_lost = self.window.borrow().last_sequence().is_some_and(|last| info.state.last_sequence < last);
+        let has_lost = self.window.borrow().is_past(info.state.last_sequence);
         if has_lost {
             self.let_go();
         }
