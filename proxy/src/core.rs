@@ -35,6 +35,7 @@ pub mod pace;
 pub mod page;
 pub mod proxy_header;
 pub mod race;
+pub mod reopening;
 pub mod rounds;
 pub mod session_ids;
 pub mod session_sources;

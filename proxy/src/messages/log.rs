@@ -30,6 +30,7 @@ use crate::{
         delivery::{Delivery, Look, Seen, Watch},
         gone::Gone,
         pace::Pace,
+        reopening::{self, Due},
     },
     files::Permit,
     keeping::late,
@@ -230,23 +231,32 @@ impl Log {
         self.open_again();
     }
 
+    fn due(&self) -> Option<Due> {
+        let late = self.opening.as_ref().map(Opening::is_late);
+        reopening::Look { late, fails: self.failure.is_some(), has_ended: self.store.has_ended() }.due()
+    }
+
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
-        if let Some(opening) = &self.opening {
-            if opening.is_late() {
+        match self.due() {
+            None => {}
+            Some(Due::TellLate) => {
                 self.failure.get_or_insert_with(late);
             }
-        } else if self.failure.is_some() {
-            self.open_again();
-        } else if self.store.has_ended() {
-            let place = self.place.words(&self.durable);
-            let message = format!("the thread of {place} has failed, and is started again: report this as a bug");
-            process.log.notice(Level::Error, "store", &shared.id, message);
-            self.failure = Some(format!("{place} is opened again"));
-            self.open_again();
-        } else if self.removal.is_seen().await {
-            self.lose();
+            Some(Due::Open) => self.open_again(),
+            Some(Due::OpenEnded) => {
+                let place = self.place.words(&self.durable);
+                let message = format!("the thread of {place} has failed, and is started again: report this as a bug");
+                process.log.notice(Level::Error, "store", &shared.id, message);
+                self.failure = Some(format!("{place} is opened again"));
+                self.open_again();
+            }
+            Some(Due::FindFolder) => {
+                if self.removal.is_seen().await {
+                    self.lose();
+                }
+            }
         }
         let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
