@@ -23,6 +23,7 @@ pub mod hand_over;
 pub mod heartbeat;
 pub mod holder;
 pub mod instances;
+pub mod intake_ends;
 pub mod lacking;
 pub mod limiter;
 pub mod load;

@@ -22,13 +22,14 @@ use super::{
     room,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    taker::{Panics, Taker},
+    taker::Taker,
     words::{level, words},
 };
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
         gone::Gone,
+        intake_ends::IntakeEnds,
         pace::Pace,
         reopening::{self, Due},
     },
@@ -62,7 +63,7 @@ pub(super) struct Log {
     /// Another one each time that sockets have to be served anew.
     version: Rc<()>,
     intake: Intake,
-    panics: Rc<Panics>,
+    ends: Rc<IntakeEnds>,
     /// Datagrams and connections that proxies of the same fleet sent, so that they had come back.
     returned: Arc<AtomicU64>,
     /// The listener, once it runs.
@@ -115,7 +116,7 @@ impl Log {
             taking: None,
             version: Rc::default(),
             intake,
-            panics: Rc::default(),
+            ends: Rc::default(),
             returned,
             current,
             sending: None,
@@ -218,7 +219,7 @@ impl Log {
     pub(super) fn taker(&self) -> Option<Taker> {
         let taking = self.taking.clone().filter(|_| self.is_open())?;
         let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
-        Some(Taker { store, taking, intake, version, panics: self.panics.clone() })
+        Some(Taker { store, taking, intake, version, ends: self.ends.clone() })
     }
 
     /// The folder was removed, and what waits with it. Another one is made.
@@ -339,7 +340,7 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             short_reads: intake.short_reads,
-            panics: self.panics.count(),
+            panics: self.ends.panics(),
             lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,
