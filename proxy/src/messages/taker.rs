@@ -57,7 +57,7 @@ impl Taker {
         loop {
             let line = match unless_it_panics(self.serve(&socket, &counted, &intake)).await {
                 Some(Ok(())) => return,
-                Some(Err(error)) => Some(format!("cannot read messages from the socket: {error}")),
+                Some(Err(error)) => self.ends.failed(process.clock.seconds(), &error),
                 None => self.ends.panicked(process.clock.seconds()),
             };
             if let Some(line) = line {
