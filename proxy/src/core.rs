@@ -16,6 +16,7 @@ pub mod draining;
 pub mod edits;
 pub mod end;
 pub mod endpoint;
+pub mod fault;
 pub mod flows;
 pub mod foreign_ports;
 pub mod gone;
