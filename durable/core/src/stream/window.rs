@@ -200,6 +200,9 @@ mod tests {
         assert_eq!(window.acknowledge(2), [30, 41]);
         assert_eq!(window.give(kept(4), 42), Given::Acknowledged(42));
         assert_eq!((numbers(&window.read(0, ALL)), window.cursor()), (vec![4], 2));
+        assert_eq!(window.acknowledge(4), [0_u64; 0], "those between are missing");
+        assert_eq!(window.give(kept(7), 71), Given::Again, "the first one that is not acknowledged");
+        assert_eq!(window.acknowledge(5), [71]);
     }
 
     #[test]
