@@ -5,7 +5,8 @@
 //! from the files: every synced message is read again unless the cursor has passed it, in order.
 //! Whatever is lost, by damage, a bound or a failed sync, is told ([`Told`]).
 //!
-//! A [`keeper`] owns a log: it says when messages are written and synced, who waits for it, and what is given up.
+//! A [`keeper`] owns a log: it says when messages are written and synced, who waits for it, and what is given up. A log in
+//! a [`stream`] is that of a server, which several processes share.
 //!
 //! [`intake`] cuts what senders send into such messages, [`send`] has the machines that bring them to a sink, and
 //! [`enrich`] what is added on the way.
@@ -24,6 +25,7 @@ mod log;
 mod record;
 pub mod send;
 mod settings;
+pub mod stream;
 
 pub use dead::{DeadLetters, Letter};
 pub use error::{Error, FileError, Told, Why};

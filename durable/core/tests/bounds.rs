@@ -5,6 +5,7 @@
 mod disk;
 mod world;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use disk::{Disk, settings};
@@ -198,4 +199,75 @@ fn a_start_reads_the_heads_of_segments_and_the_last_segment() {
     let log = Log::open(&mut outside, "queue-", bounds).expect("a whole log");
     assert_eq!(log.backlog(), backlog);
     assert!(disk.read < 1_200_000, "{} bytes were read", disk.read);
+}
+
+const NOW: Now = Now { steady: Duration::ZERO, unix_millis: 0 };
+
+fn append(disk: &mut Disk, log: &mut Log, messages: &[Message<'_>]) -> Result<Range<u64>, Error> {
+    log.append(&mut Outside { files: disk, now: NOW, told: &mut Vec::new() }, messages)
+}
+
+fn open(disk: &mut Disk, settings: Settings) -> Result<Log, Error> {
+    Log::open(&mut Outside { files: disk, now: NOW, told: &mut Vec::new() }, "queue-", settings)
+}
+
+/// Messages whose records have so many bytes together: some of 93, and a last one that has the rest in its source.
+fn records(bytes: usize) -> Vec<Message<'static>> {
+    const PAYLOAD: &[u8] = &[7; 64];
+    const SOURCE: &[u8] = &[7; 93];
+    let count = bytes / 93;
+    let mut messages = vec![Message { source: &SOURCE[..1], received_millis: 0, payload: PAYLOAD }; count];
+    messages[count - 1].source = &SOURCE[..1 + bytes % 93];
+    messages
+}
+
+#[test]
+fn a_log_has_as_many_bytes_as_it_may_to_the_last_one() {
+    let mut disk = Disk::new(1);
+    let mut log = open(&mut disk, settings()).expect("an empty folder");
+    for _ in 0..8 {
+        append(&mut disk, &mut log, &records(476)).expect("a segment without its head");
+    }
+    assert_eq!(log.bytes(), 4096);
+    assert_eq!(append(&mut disk, &mut log, &records(93)), Err(Error::Full { held: 4096, max: 4096 }));
+    assert_eq!(disk.used(), 4096);
+}
+
+#[test]
+fn a_segment_takes_batches_until_it_is_full_to_the_last_byte() {
+    let mut disk = Disk::new(1);
+    let mut log = open(&mut disk, settings()).expect("an empty folder");
+    for (bytes, segments) in [(100, 1), (376, 1), (93, 2)] {
+        append(&mut disk, &mut log, &records(bytes)).expect("room");
+        assert_eq!(disk.names().len(), segments, "{bytes}");
+    }
+}
+
+#[test]
+fn an_old_segment_ends_only_where_the_next_one_has_room_for_its_head() {
+    for (last, bytes) in [(440, 4096), (441, 4061)] {
+        let mut disk = Disk::new(1);
+        let aging = Settings { max_age: Some(Duration::from_secs(80)), ..settings() };
+        let mut log = open(&mut disk, aging).expect("an empty folder");
+        for count in [476, 476, 476, 476, 476, 476, 476, last] {
+            append(&mut disk, &mut log, &records(count)).expect("room");
+        }
+        let now = Now { steady: Duration::from_secs(10), unix_millis: 0 };
+        log.tend(&mut Outside { files: &mut disk, now, told: &mut Vec::new() }).expect("the disk is well");
+        assert_eq!(log.bytes(), bytes, "{last}");
+    }
+}
+
+#[test]
+fn the_smallest_log_has_room_for_one_longest_message_in_each_segment() {
+    let with = |max_bytes| Settings { max_bytes, ..settings() };
+    assert!(open(&mut Disk::new(1), with(3064)).is_ok());
+    let refused = open(&mut Disk::new(1), with(3063)).expect_err("it is too small");
+    assert_eq!(refused, Error::Settings { message: 64, max: 3063, least: 3064 });
+}
+
+#[test]
+fn a_segment_has_an_eighth_of_the_log_and_no_more_than_64_mebibytes() {
+    let of = |max_bytes| Settings { max_bytes, ..settings() }.segment_bytes();
+    assert_eq!([4096, (512 << 20) - 8, 1 << 40].map(of), [512, (64 << 20) - 1, 64 << 20]);
 }

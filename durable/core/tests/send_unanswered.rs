@@ -65,3 +65,26 @@ fn a_tcp_sink_gets_whole_messages_again_and_no_more_than_the_bytes_that_are_kept
     tcp.connected(5, &mut out);
     assert_eq!(out, [message(4).payload.as_slice(), b"\n"].concat(), "56 bytes, and 52 before them");
 }
+
+#[test]
+fn a_tcp_sink_takes_messages_until_a_mebibyte_is_not_acknowledged() {
+    // A length of four bytes comes before the message.
+    for (bytes, room) in [((1 << 20) - 5, 1023), ((1 << 20) - 4, 0)] {
+        let mut tcp = Tcp::new(Framing::Length4, 0);
+        tcp.push(Outgoing { number: 0, payload: vec![7; bytes] }, &mut Vec::new());
+        assert_eq!(tcp.room(), room, "{bytes}");
+    }
+}
+
+#[test]
+fn a_tcp_sink_gets_all_bytes_again_that_may_be_kept_without_those_from_the_cursor_on() {
+    // The last two messages have 52 and 56 bytes.
+    for (rewind_bytes, cursor, again) in [(108, 5, 2), (107, 5, 1), (108, 4, 1), (108, 3, 0)] {
+        let mut tcp = Tcp::new(Framing::Newline, rewind_bytes);
+        for number in 0..5 {
+            tcp.push(message(number), &mut Vec::new());
+        }
+        tcp.acknowledged(u64::MAX, &mut Vec::new());
+        assert_eq!(tcp.connected(cursor, &mut Vec::new()), again, "{rewind_bytes} bytes, {cursor}");
+    }
+}

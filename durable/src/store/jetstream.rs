@@ -18,6 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
+use durable_core::stream::{Failures, Patience, Way, Window};
 use proxy_api::partials::Partials;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -25,27 +26,21 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 use tokio::{join, select};
 
-use self::holder::Patience;
 use self::memory::Memory;
 use self::server::{connect, dead_letters, make, stores_batches, stream};
-use self::window::Window;
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError};
 
 mod aside;
-mod holder;
 mod lease;
 mod memory;
 mod publish;
 mod pull;
 mod seen;
 mod server;
-mod window;
 
 /// An answer of the server that is not there by then is given up, and asked for again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The pause after something failed.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How long messages that wait are published when the store is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long acknowledgements are sent, and the consumer is given up, when the store is closed.
@@ -84,15 +79,6 @@ pub struct JetStreamSettings {
     pub memory: Arc<Partials>,
     /// The namespace whose share that is.
     pub namespace: String,
-}
-
-/// A way of messages, which fails for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// Into the stream.
-    In,
-    /// Out of it.
-    Out,
 }
 
 /// What the thread has.
@@ -136,8 +122,7 @@ struct Keeper {
     /// Who waits until the sink has acknowledged all messages.
     drains: RefCell<Vec<oneshot::Sender<()>>>,
     has_drains: Notify,
-    /// What fails on the way in, and out.
-    failures: RefCell<[Option<String>; 2]>,
+    failures: RefCell<Failures>,
     figures: Arc<Mutex<Figures>>,
     /// The number after the last message of the window.
     next: watch::Sender<u64>,
@@ -219,7 +204,7 @@ impl Keeper {
             context,
             id,
             links,
-            window: RefCell::new(Window::new()),
+            window: RefCell::default(),
             memory,
             has_room: Notify::new(),
             is_stopped: Cell::new(false),

@@ -22,14 +22,16 @@ use super::{
     room,
     settings::{self, Taking},
     sink::{Sending, Sent},
-    taker::{Panics, Taker},
+    taker::Taker,
     words::{level, words},
 };
 use crate::{
     core::{
         delivery::{Delivery, Look, Seen, Watch},
         gone::Gone,
+        intake_ends::IntakeEnds,
         pace::Pace,
+        reopening::{self, Due},
     },
     files::Permit,
     keeping::late,
@@ -61,7 +63,7 @@ pub(super) struct Log {
     /// Another one each time that sockets have to be served anew.
     version: Rc<()>,
     intake: Intake,
-    panics: Rc<Panics>,
+    ends: Rc<IntakeEnds>,
     /// Datagrams and connections that proxies of the same fleet sent, so that they had come back.
     returned: Arc<AtomicU64>,
     /// The listener, once it runs.
@@ -114,7 +116,7 @@ impl Log {
             taking: None,
             version: Rc::default(),
             intake,
-            panics: Rc::default(),
+            ends: Rc::default(),
             returned,
             current,
             sending: None,
@@ -217,7 +219,7 @@ impl Log {
     pub(super) fn taker(&self) -> Option<Taker> {
         let taking = self.taking.clone().filter(|_| self.is_open())?;
         let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
-        Some(Taker { store, taking, intake, version, panics: self.panics.clone() })
+        Some(Taker { store, taking, intake, version, ends: self.ends.clone() })
     }
 
     /// The folder was removed, and what waits with it. Another one is made.
@@ -230,23 +232,32 @@ impl Log {
         self.open_again();
     }
 
+    fn due(&self) -> Option<Due> {
+        let late = self.opening.as_ref().map(Opening::is_late);
+        reopening::Look { late, fails: self.failure.is_some(), has_ended: self.store.has_ended() }.due()
+    }
+
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
-        if let Some(opening) = &self.opening {
-            if opening.is_late() {
+        match self.due() {
+            None => {}
+            Some(Due::TellLate) => {
                 self.failure.get_or_insert_with(late);
             }
-        } else if self.failure.is_some() {
-            self.open_again();
-        } else if self.store.has_ended() {
-            let place = self.place.words(&self.durable);
-            let message = format!("the thread of {place} has failed, and is started again: report this as a bug");
-            process.log.notice(Level::Error, "store", &shared.id, message);
-            self.failure = Some(format!("{place} is opened again"));
-            self.open_again();
-        } else if self.removal.is_seen().await {
-            self.lose();
+            Some(Due::Open) => self.open_again(),
+            Some(Due::OpenEnded) => {
+                let place = self.place.words(&self.durable);
+                let message = format!("the thread of {place} has failed, and is started again: report this as a bug");
+                process.log.notice(Level::Error, "store", &shared.id, message);
+                self.failure = Some(format!("{place} is opened again"));
+                self.open_again();
+            }
+            Some(Due::FindFolder) => {
+                if self.removal.is_seen().await {
+                    self.lose();
+                }
+            }
         }
         let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
@@ -329,7 +340,7 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             short_reads: intake.short_reads,
-            panics: self.panics.count(),
+            panics: self.ends.panics(),
             lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,

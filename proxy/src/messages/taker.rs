@@ -23,10 +23,13 @@ use tokio::{
 };
 
 use super::settings::Taking;
-use crate::{core::pace::Pace, log::Level, net::OsSocket, process::Process, sys};
-
-/// The pause after a socket failed, or what reads it panicked.
-const PAUSE: Duration = Duration::from_secs(1);
+use crate::{
+    core::intake_ends::{IntakeEnds, PAUSE},
+    log::Level,
+    net::OsSocket,
+    process::Process,
+    sys,
+};
 
 /// What takes the messages of a socket.
 pub(super) struct Taker {
@@ -34,31 +37,7 @@ pub(super) struct Taker {
     pub(super) taking: Taking,
     pub(super) intake: Intake,
     pub(super) version: Rc<()>,
-    pub(super) panics: Rc<Panics>,
-}
-
-/// How often what takes the messages of a listener panicked.
-#[derive(Debug, Default)]
-pub(super) struct Panics {
-    count: Cell<u64>,
-    told: Pace,
-}
-
-impl Panics {
-    pub(super) fn count(&self) -> u64 {
-        self.count.get()
-    }
-
-    /// Counts one more at this second. Returns a line for the log if one is due.
-    fn hear(&self, now: u64) -> Option<String> {
-        self.count.set(self.count.get() + 1);
-        let count = self.told.due(now, self.count.get())?;
-        let seconds = PAUSE.as_secs();
-        Some(format!(
-            "what takes messages has panicked {count} time(s), see standard error, and begins again after {seconds} s: \
-             report this as a bug"
-        ))
-    }
+    pub(super) ends: Rc<IntakeEnds>,
 }
 
 impl Taker {
@@ -78,13 +57,13 @@ impl Taker {
         loop {
             let line = match unless_it_panics(self.serve(&socket, &counted, &intake)).await {
                 Some(Ok(())) => return,
-                Some(Err(error)) => Some(format!("cannot read messages from the socket: {error}")),
-                None => self.panics.hear(process.clock.seconds()),
+                Some(Err(error)) => self.ends.failed(process.clock.seconds(), &error),
+                None => self.ends.panicked(process.clock.seconds()),
             };
             if let Some(line) = line {
                 process.log.notice(Level::Error, "failed", &listener, line);
             }
-            sleep(PAUSE).await;
+            sleep(Duration::from_secs(PAUSE)).await;
         }
     }
 

@@ -10,7 +10,10 @@ use tunnel_core::{
     join::Address,
 };
 
-use crate::log::{Level, Log};
+use crate::{
+    core::fault::Fault,
+    log::{Level, Log},
+};
 
 #[cfg(test)]
 mod tests;
@@ -51,8 +54,9 @@ struct Standing {
     enrolment: Enrolment,
     /// The join string that was made last.
     offer: Option<Offer>,
-    /// The time of the next attempt to make one, and why the last attempt failed.
-    failed: Option<(Instant, String)>,
+    fault: Fault,
+    /// The time of the next attempt to make one, if the last attempt failed.
+    retry: Option<Instant>,
 }
 
 impl Joins {
@@ -61,8 +65,9 @@ impl Joins {
         let mut before = mem::take(&mut self.0);
         for (uid, agent) in agents {
             let Some(enrolment) = agent.enrolment else { continue };
-            let (offer, failed) = before.remove(uid).map_or((None, None), |known| (known.offer, known.failed));
-            let mut standing = Standing { agent: agent.clone(), enrolment, offer, failed };
+            let known = before.remove(uid).map(|known| (known.offer, known.fault, known.retry));
+            let (offer, fault, retry) = known.unwrap_or_default();
+            let mut standing = Standing { agent: agent.clone(), enrolment, offer, fault, retry };
             if standing.see_to(maker, uid) {
                 self.0.insert(uid.clone(), standing);
             }
@@ -84,8 +89,7 @@ impl Joins {
 impl Standing {
     fn is_due(&self, maker: Maker<'_>) -> bool {
         let is_live = self.offer.as_ref().is_some_and(|offer| maker.local.is_live(offer));
-        let retry = self.failed.as_ref().map(|(at, _)| *at);
-        is_due(is_live, retry, maker.now)
+        is_due(is_live, self.retry, maker.now)
     }
 
     /// Makes sure that the agent has a valid join string. Returns whether an agent may still enrol.
@@ -93,7 +97,8 @@ impl Standing {
         match self.make(maker, uid) {
             Ok(Some(offer)) => {
                 self.tell(maker, &offer);
-                (self.offer, self.failed) = (Some(offer), None);
+                (self.offer, self.retry) = (Some(offer), None);
+                self.fault.works();
                 true
             }
             Ok(None) => {
@@ -104,13 +109,12 @@ impl Standing {
             }
             Err(error) => {
                 let why = with_causes(&error);
-                // A lasting fault is logged once.
-                if self.failed.as_ref().is_none_or(|(_, before)| *before != why) {
+                if self.fault.fails(&why) {
                     let seconds = PAUSE.as_secs();
                     let message = format!("cannot issue a join string: {why}; will retry every {seconds} s");
                     self.say(maker, Level::Error, message);
                 }
-                self.failed = Some((maker.now + PAUSE, why));
+                self.retry = Some(maker.now + PAUSE);
                 true
             }
         }

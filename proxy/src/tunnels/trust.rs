@@ -20,6 +20,7 @@ use super::{
     joins::{Joins, Maker},
 };
 use crate::{
+    core::fault::Fault,
     files::Files,
     lives::{Guard, Lives},
     log::{Level, Log},
@@ -139,20 +140,19 @@ pub(super) async fn keep<S>(
     guard: Guard,
     signed: impl Fn(),
 ) {
-    let mut failed = None;
+    let mut fault = Fault::default();
     remote
         .run(|renewed| match renewed {
             Ok(()) => {
                 signed();
-                if failed.take().is_some() {
+                if fault.works() {
                     log.notice(Level::Info, "tunnels", subject, "was signed by the operator");
                 }
             }
             Err(error) => {
                 let why = with_causes(error);
-                if failed.as_ref() != Some(&why) {
+                if fault.fails(&why) {
                     log.notice(Level::Error, "tunnels", subject, format!("{why}; will retry every few seconds"));
-                    failed = Some(why);
                 }
             }
         })

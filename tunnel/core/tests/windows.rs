@@ -133,6 +133,18 @@ fn a_window_that_was_not_used_so_quickly_stays() {
 }
 
 #[test]
+fn a_quarter_of_a_window_is_acknowledged_at_once_and_less_of_it_is_not() {
+    let mut session = attached(Side::Dialler, &Limits::default());
+    accepted(&mut session, 1);
+    send(&mut session, 1, 0, 16 * 1024 - 1, START);
+    assert!(!session.has_output());
+    send(&mut session, 1, 16 * 1024 - 1, 1, START);
+    assert_eq!(credit(&mut session, START), Some(64 * KIB));
+    send(&mut session, 1, 16 * 1024, 16 * 1024 - 1, START);
+    assert!(!session.has_output(), "it counts from the last acknowledgement");
+}
+
+#[test]
 fn a_window_does_not_grow_before_a_round_trip_is_known() {
     let mut session = attached(Side::Dialler, &Limits::default());
     let id = accepted(&mut session, 1);

@@ -12,15 +12,14 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::{Request, RequestErrorKind};
 use bytes::Bytes;
+use durable_core::stream::{Answer, HELD, Way, consumer, process};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::holder::{Answer, consumer, process};
-use super::pull::HELD;
+use super::Keeper;
 use super::server::holder_subject;
-use super::{Keeper, Way};
 
 /// The server gives a message again after so long. It has no need to, as a new consumer gives all after a break.
 const GIVE_AGAIN: Duration = Duration::from_secs(3600);
@@ -124,8 +123,7 @@ impl Keeper {
         };
         let info = self.info().await?;
         self.figures().bytes = info.state.bytes;
-        // A server that lost its last messages gives their sequences to others.
-        let has_lost = self.window.borrow().last_sequence().is_some_and(|last| info.state.last_sequence < last);
+        let has_lost = self.window.borrow().is_past(info.state.last_sequence);
         if has_lost {
             self.let_go();
         }
@@ -184,12 +182,7 @@ impl Keeper {
     async fn ask(&self, process: &str) -> Answer {
         let request = Request::new().timeout(Some(ANSWERS_WITHIN));
         let asked = Box::pin(self.client.send_request(holder_subject(&self.settings, process), request)).await;
-        match asked.map_err(|error| error.kind()) {
-            Ok(_) => Answer::Here,
-            Err(RequestErrorKind::NoResponders) => Answer::Gone,
-            Err(RequestErrorKind::TimedOut) if self.is_connected() => Answer::Silent,
-            Err(_) => Answer::Unknown,
-        }
+        heard(asked.err().map(|error| error.kind()), self.is_connected())
     }
 
     /// Sends what acknowledgements are left, and gives the consumer up, so that another process need not wait.
@@ -208,10 +201,34 @@ impl Keeper {
     }
 }
 
+/// What a process says by how a question to it ended. Without a connection, nobody can say that it is silent.
+fn heard(failed: Option<RequestErrorKind>, is_connected: bool) -> Answer {
+    match failed {
+        None => Answer::Here,
+        Some(RequestErrorKind::NoResponders) => Answer::Gone,
+        Some(RequestErrorKind::TimedOut) if is_connected => Answer::Silent,
+        Some(_) => Answer::Unknown,
+    }
+}
+
 /// The code of an error of the server.
 fn code(error: &ConsumerError) -> Option<ErrorCode> {
     match error.kind() {
         ConsumerErrorKind::JetStream(error) => Some(error.error_code()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_server_and_a_time_that_ran_out_on_a_connection_say_anything_of_a_process_that_does_not_answer() {
+        assert_eq!(heard(None, false), Answer::Here);
+        assert_eq!(heard(Some(RequestErrorKind::NoResponders), true), Answer::Gone);
+        assert_eq!(heard(Some(RequestErrorKind::TimedOut), true), Answer::Silent);
+        assert_eq!(heard(Some(RequestErrorKind::TimedOut), false), Answer::Unknown, "the question may not have left");
+        assert_eq!(heard(Some(RequestErrorKind::Other), true), Answer::Unknown);
     }
 }

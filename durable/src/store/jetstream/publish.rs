@@ -6,30 +6,26 @@ use std::time::Instant;
 use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
+use durable_core::stream::{BATCH, Outcome, Publication, Way};
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
+use super::Keeper;
 use super::aside::message;
-use super::{Keeper, PAUSE, Way};
 use crate::store::command::Append;
 use crate::{Incoming, StoreError};
 
-/// Messages of a batch. A server takes up to 1000, unless its configuration says otherwise.
-const BATCH: usize = 256;
-
 /// Why the stream may not have a batch.
-enum Failed {
-    /// It has no room.
-    Full(String),
-    /// Nobody knows whether it has it.
-    Broken(String),
+struct Failed {
+    outcome: Outcome,
+    why: String,
 }
 
-/// Why messages are given up.
-struct Refusal {
-    is_full: bool,
-    error: StoreError,
+impl Failed {
+    const fn broken(why: String) -> Self {
+        Self { outcome: Outcome::Broken, why }
+    }
 }
 
 impl Keeper {
@@ -52,26 +48,28 @@ impl Keeper {
     async fn publish(&self, batch: Vec<Append>) {
         let started = Instant::now();
         let messages: Vec<&Incoming> = batch.iter().flat_map(|append| &append.messages).collect();
-        let mut done = 0;
-        let mut refusal = None;
-        while refusal.is_none() && done < messages.len() {
-            // After a break these are the same messages, with the same ids.
-            let rest = messages.get(done..messages.len().min(done + BATCH)).unwrap_or_default();
-            match self.send(self.passed.get() + done as u64, rest).await {
-                Ok(()) => {
-                    done += rest.len();
-                    self.works(Way::In);
-                }
-                Err(Failed::Full(_)) if self.settings.blocks => sleep(PAUSE * 10).await,
-                Err(Failed::Full(why)) => refusal = Some(Refusal { is_full: true, error: StoreError::Server(why) }),
-                Err(Failed::Broken(why)) => {
-                    self.fails(Way::In, why);
-                    sleep(PAUSE).await;
-                }
+        let mut publication = Publication::new(messages.len(), self.settings.blocks);
+        // Why the last ones have not been stored.
+        let mut refusal = String::new();
+        while let Some(wanted) = publication.wanted() {
+            let first = self.passed.get() + wanted.start as u64;
+            let sent = self.send(first, messages.get(wanted).unwrap_or_default()).await;
+            let outcome = sent.as_ref().map_or_else(|failed| failed.outcome, |()| Outcome::Stored);
+            if outcome.is_answer() {
+                self.works(Way::In);
+            }
+            match sent {
+                Ok(()) => {}
+                Err(Failed { outcome: Outcome::Broken, why }) => self.fails(Way::In, why),
+                Err(Failed { why, .. }) => refusal = why,
+            }
+            let pause = publication.hears(outcome);
+            if !pause.is_zero() {
+                sleep(pause).await;
             }
         }
         self.passed.set(self.passed.get() + messages.len() as u64);
-        self.settle(batch, done, refusal.as_ref());
+        self.settle(batch, &publication, &refusal);
         let mut figures = self.figures();
         figures.syncs += 1;
         figures.sync_time += started.elapsed();
@@ -82,16 +80,15 @@ impl Keeper {
     /// Sends messages, of which the stream has all then, or none. `first` is the number of the first one.
     async fn send(&self, first: u64, messages: &[&Incoming]) -> Result<(), Failed> {
         let mut links = self.links.clone();
-        self.connected(Way::In, &mut links).await.map_err(Failed::Broken)?;
+        self.connected(Way::In, &mut links).await.map_err(Failed::broken)?;
         let Some(answer) = self.begin(first, messages).await? else { return Ok(()) };
         let answer = select! {
             answer = answer.into_future() => answer,
-            _ = links.changed() => return Err(Failed::Broken(self.words("publish to", &"the connection broke"))),
+            _ = links.changed() => return Err(Failed::broken(self.words("publish to", &"the connection broke"))),
         };
         match answer {
             Ok(_) => Ok(()),
-            // The answer to an earlier try was lost.
-            Err(error) if code(&error) == Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => Ok(()),
+            Err(error) if outcome(code(&error)) == Outcome::Stored => Ok(()),
             Err(error) => Err(self.failed(&error)),
         }
     }
@@ -120,52 +117,41 @@ impl Keeper {
             let headers = message.headers.unwrap_or_default();
             // The server says of the last one what is wrong with others.
             let sent = self.client.publish_with_headers(message.subject, headers, message.payload).await;
-            sent.map_err(|error| Failed::Broken(self.words("publish to", &error)))?;
+            sent.map_err(|error| Failed::broken(self.words("publish to", &error)))?;
         }
         Ok(None)
     }
 
     fn failed(&self, error: &PublishError) -> Failed {
-        let has_no_room = |code| {
-            [
-                ErrorCode::STREAM_STORE_FAILED,
-                ErrorCode::STORAGE_RESOURCES_EXCEEDED,
-                ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
-            ]
-            .contains(&code)
-        };
-        let why = self.words("publish to", error);
-        if code(error).is_some_and(has_no_room) { Failed::Full(why) } else { Failed::Broken(why) }
+        Failed { outcome: outcome(code(error)), why: self.words("publish to", error) }
     }
 
-    /// Answers who appended the messages, of which the stream has so many.
-    fn settle(&self, batch: Vec<Append>, done: usize, refusal: Option<&Refusal>) {
+    /// Answers who appended the messages. `refusal` is why the stream has no room for some.
+    fn settle(&self, batch: Vec<Append>, publication: &Publication, refusal: &str) {
         self.waiting.set(self.waiting.get().saturating_sub(batch.len()));
         let mut figures = self.figures();
-        let mut end = 0;
-        for append in batch {
-            let count = append.messages.len();
-            end += count;
-            let refused = end.saturating_sub(done).min(count) as u64;
-            let kept = count as u64 - refused;
-            figures.appended += kept;
-            figures.synced += kept;
-            let answer = match refusal.filter(|_| refused > 0) {
-                None => Ok(()),
-                Some(Refusal { is_full, error }) => {
-                    let counted = match (append.sync, *is_full) {
-                        // Its sender hears so, and sends them again.
-                        (true, _) => &mut figures.refused,
-                        (false, true) => &mut figures.dropped.full,
-                        (false, false) => &mut figures.dropped.failed,
-                    };
-                    *counted += refused;
-                    Err(error.clone())
-                }
-            };
+        let counts: Vec<usize> = batch.iter().map(|append| append.messages.len()).collect();
+        for (append, share) in batch.into_iter().zip(publication.shares(counts)) {
+            share.count(append.sync, &mut figures);
+            let is_kept = share.refused == 0;
+            let answer = if is_kept { Ok(()) } else { Err(StoreError::Server(refusal.to_owned())) };
             // The sender may not wait for it.
             let _ = append.reply.send(answer);
         }
+    }
+}
+
+/// What an error means for messages; `None`: it is none of the server.
+fn outcome(code: Option<ErrorCode>) -> Outcome {
+    match code {
+        // The answer to an earlier try was lost.
+        Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => Outcome::Stored,
+        Some(
+            ErrorCode::STREAM_STORE_FAILED
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ) => Outcome::Full,
+        _ => Outcome::Broken,
     }
 }
 
@@ -173,4 +159,18 @@ impl Keeper {
 fn code(error: &PublishError) -> Option<ErrorCode> {
     let of_the_server = error.source()?.downcast_ref::<async_nats::jetstream::Error>()?;
     Some(of_the_server.error_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_whether_the_stream_has_messages_has_no_room_or_that_nobody_knows() {
+        let of = |code: u64| outcome(Some(ErrorCode(code)));
+        assert_eq!(of(10_201), Outcome::Stored, "the batch has a message that it has");
+        assert_eq!([10_077, 10_047, 10_002].map(of), [Outcome::Full; 3], "its bytes, the server's, the account's");
+        assert_eq!(of(10_059), Outcome::Broken, "there is no such stream");
+        assert_eq!(outcome(None), Outcome::Broken, "no answer came");
+    }
 }

@@ -3,45 +3,32 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
+use durable_core::stream::{Break, Breaks, Given, PAUSE, Way};
 use futures_util::StreamExt;
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::aside::origin;
-use super::window::Given;
-use super::{HEADERS, Keeper, PAUSE, Way};
+use super::{HEADERS, Keeper};
 use crate::Kept;
 
-/// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
-pub(super) const HELD: usize = 10_000;
-/// No more are asked for while so many bytes of them are held.
-const HELD_BYTES: usize = 16 << 20;
-/// Bytes that are asked for at once, or as many as the longest message of the server may have.
-const PULL_BYTES: usize = 2 << 20;
 /// How long the server waits for the messages that it was asked for.
 const PULL_FOR: Duration = Duration::from_secs(30);
-
-/// Whether so many messages, and bytes of them, are all that is held.
-const fn is_full((messages, bytes): (usize, usize)) -> bool {
-    messages >= HELD || bytes >= HELD_BYTES
-}
 
 impl Keeper {
     /// Fills the window while this process has the consumer.
     pub(super) async fn pull(&self) {
-        let mut failed_before = false;
+        let mut breaks = Breaks::default();
         loop {
             let pulled = Box::pin(self.pull_until_a_break()).await;
-            let fails = pulled.is_err();
-            // A server that restarts fails once.
+            let Break { pause, is_failure } = breaks.ends(pulled.is_err());
             if let Err(why) = pulled
-                && failed_before
+                && is_failure
             {
                 self.fails(Way::Out, why);
             }
-            sleep(if fails && failed_before { PAUSE * 10 } else { PAUSE }).await;
-            failed_before = fails;
+            sleep(pause).await;
         }
     }
 
@@ -79,11 +66,11 @@ impl Keeper {
     async fn room(&self, links: &mut watch::Receiver<u64>) -> Option<(usize, usize)> {
         loop {
             let held = self.window.borrow().held();
-            let bytes = self.client.max_payload().saturating_add(HEADERS).clamp(PULL_BYTES, HELD_BYTES);
-            let has_room = !is_full(held) && self.memory.has_room(held, bytes);
-            self.is_stopped.set(!has_room);
-            if has_room {
-                return Some((HELD - held.0, bytes));
+            let longest = self.client.max_payload().saturating_add(HEADERS);
+            let room = self.window.borrow().room(longest).filter(|(_, bytes)| self.memory.has_room(held, *bytes));
+            self.is_stopped.set(room.is_none());
+            if room.is_some() {
+                return room;
             }
             select! {
                 () = self.has_room.notified() => {}

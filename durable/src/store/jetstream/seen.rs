@@ -5,24 +5,18 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
+use durable_core::stream::{Way, is_drained};
 use tokio::select;
 use tokio::time::sleep;
 
+use super::Keeper;
 use super::server::words;
-use super::{Keeper, Way};
 use crate::{Figures, StoreEvent};
 
 /// How often the size of the stream is looked up.
 const TICK: Duration = Duration::from_secs(5);
 /// The same while somebody waits until the sink has all messages.
 const DRAIN_TICK: Duration = Duration::from_millis(200);
-
-/// Whether this process has nothing left for the sink, where so many messages wait for the server, and so many are held
-/// for the sink. What the stream has is for whoever has the consumer. Unless that is another process (`follows`), the
-/// server has to say that there is nothing: what was published a moment ago may not have come back yet.
-fn is_drained((waiting, held): (usize, usize), follows: bool, in_stream: Option<u64>) -> bool {
-    waiting == 0 && held == 0 && (follows || in_stream == Some(0))
-}
 
 impl Keeper {
     /// Looks up the size of the stream now and then, while this process has the consumer: figures of a listener add up
@@ -84,47 +78,22 @@ impl Keeper {
     }
 
     pub(super) fn fails(&self, way: Way, why: String) {
-        self.see_failure(way, Some(why));
+        let mut failures = self.failures.borrow_mut();
+        let is_told = failures.fails(way, why.clone());
+        let mut figures = self.figures();
+        if is_told {
+            figures.events.push(StoreEvent::Failed { error: why });
+        }
+        figures.failure = failures.present().map(str::to_owned);
     }
 
     pub(super) fn works(&self, way: Way) {
-        self.see_failure(way, None);
-    }
-
-    /// Keeps what fails on this way, and tells it once until the way works again. What breaks both is told once.
-    fn see_failure(&self, way: Way, failure: Option<String>) {
         let mut failures = self.failures.borrow_mut();
-        let [inward, outward] = &mut *failures;
-        let (own, other) = match way {
-            Way::In => (inward, outward),
-            Way::Out => (outward, inward),
-        };
-        let news = failure.clone().filter(|why| own.is_none() && other.as_ref() != Some(why));
-        *own = failure;
-        let mut figures = self.figures();
-        if let Some(error) = news {
-            figures.events.push(StoreEvent::Failed { error });
-        }
-        figures.failure = failures.iter().flatten().next().cloned();
+        failures.works(way);
+        self.figures().failure = failures.present().map(str::to_owned);
     }
 
     pub(super) fn words(&self, doing: &str, error: &dyn Display) -> String {
         words(&self.settings, doing, error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_is_sent_once_nothing_waits_here_and_the_server_or_another_process_has_the_rest() {
-        assert!(is_drained((0, 0), false, Some(0)));
-        assert!(!is_drained((0, 0), false, Some(1)), "it has not come back yet");
-        assert!(!is_drained((0, 0), false, None), "nobody knows what the stream has");
-        assert!(is_drained((0, 0), true, Some(1)) && is_drained((0, 0), true, None), "another process sends it");
-        for (waiting, held) in [(1, 0), (0, 1)] {
-            assert!(!is_drained((waiting, held), true, Some(0)), "{waiting} {held}");
-        }
     }
 }

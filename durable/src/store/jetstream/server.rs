@@ -8,9 +8,10 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy};
 use async_nats::{Client, ConnectOptions, Event};
 use durable_core::WhenFull;
+use durable_core::stream::PAUSE;
 use tokio::sync::watch;
 
-use super::{JetStreamSettings, PAUSE};
+use super::JetStreamSettings;
 use crate::StoreError;
 
 /// A connection that is not there by then is given up.

@@ -80,6 +80,40 @@ fn a_token_is_issued_within_its_bounds() {
 }
 
 #[test]
+fn a_token_is_live_for_its_identity_until_it_has_expired_is_used_up_or_is_revoked() {
+    let mut ledger = issued(2);
+    let is_live = |ledger: &Ledger, now| ledger.is_live(&print("token"), &identity("pi4"), now);
+    assert!(is_live(&ledger, NOW + HOUR - 1) && !is_live(&ledger, NOW + HOUR));
+    assert!(
+        !ledger.is_live(&print("token"), &identity("pi5"), NOW) && !ledger.is_live(&print("t"), &identity("pi4"), NOW)
+    );
+    for (key, left) in [("key", true), ("other key", false)] {
+        ledger.redeem(&print("token"), &agent("pi4"), &print(key), NOW).expect("granted");
+        assert_eq!(is_live(&ledger, NOW), left, "after {key}");
+    }
+    let mut revoked = issued(1);
+    revoked.revoke(&agent("pi4"), NOW);
+    assert!(!is_live(&revoked, NOW));
+}
+
+#[test]
+fn of_the_expired_tokens_of_a_full_ledger_the_oldest_gives_way() {
+    let mut ledger = Ledger::default();
+    for number in 0..ENTRIES {
+        let expires = match number {
+            3 => NOW + 2,
+            7 => NOW + 1,
+            _ => NOW + HOUR,
+        };
+        ledger.issue(identity("pi4"), print(&number.to_string()), 1, expires, NOW).expect("issued");
+    }
+    ledger.issue(identity("pi4"), print("next"), 1, NOW + HOUR, NOW + 2).expect("one gave way");
+    let mut redeem = |token| ledger.redeem(&print(token), &agent("pi4"), &print("key"), NOW + 2);
+    assert_eq!(redeem("7"), Err(Refusal::Unknown));
+    assert_eq!(redeem("3"), Err(Refusal::Expired(agent("pi4"))));
+}
+
+#[test]
 fn a_full_ledger_forgets_what_is_over_and_nothing_else() {
     let mut ledger = Ledger::default();
     let issue = |ledger: &mut Ledger, number: usize, expires| {

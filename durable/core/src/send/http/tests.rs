@@ -66,6 +66,37 @@ fn a_body_keeps_its_bounds_and_one_long_message_goes_alone() {
 }
 
 #[test]
+fn a_message_joins_others_if_the_body_with_it_is_no_longer_than_a_batch() {
+    // The first one has a newline behind it, and the second one counts two bytes around it.
+    for (length, count) in [(397, 2), (398, 1)] {
+        let (first, second) = ("x".repeat(600), "y".repeat(length));
+        let mut http = filled(Format::Raw, &[first.as_str(), second.as_str()]);
+        assert_eq!(http.post(SECOND, &mut Vec::new(), &mut Vec::new()), count, "{length}");
+    }
+}
+
+#[test]
+fn no_message_is_taken_while_those_that_wait_have_the_bytes_of_two_batches() {
+    for (length, room) in [(999, 14), (1000, 0)] {
+        let (first, second) = ("x".repeat(1000), "y".repeat(length));
+        assert_eq!(filled(Format::Raw, &[first.as_str(), second.as_str()]).room(), room, "{length}");
+    }
+}
+
+#[test]
+fn a_sink_has_messages_by_2xx_and_refuses_them_by_those_4xx_that_are_not_about_all_requests() {
+    for status in [200, 299] {
+        assert_eq!(status::meaning(status), Meaning::Delivered, "{status}");
+    }
+    for status in [400, 402, 409, 412, 413, 416, 422, 451, 499] {
+        assert_eq!(status::meaning(status), Meaning::Poison, "{status}");
+    }
+    for status in [199, 300, 399, 403, 408, 411, 414, 417, 421, 425, 426, 428, 500] {
+        assert_eq!(status::meaning(status), Meaning::Retry, "{status}");
+    }
+}
+
+#[test]
 fn the_message_that_a_sink_refuses_is_found_by_halves_and_the_others_go_in_order() {
     let mut http = filled(Format::Raw, &["0", "1", "2", "3", "4", "bad", "6", "7"]);
     let (mut took, mut poison, mut requests) = (Vec::new(), Vec::new(), 0);

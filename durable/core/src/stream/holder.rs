@@ -7,18 +7,18 @@ const PREFIX: &str = "portlane-";
 const MISSES: u32 = 3;
 
 /// The name of the consumer that this process makes after so many others.
-pub(super) fn consumer(id: &str, count: u64) -> String {
+pub fn consumer(id: &str, count: u64) -> String {
     format!("{PREFIX}{id}-{count}")
 }
 
 /// The process that made the consumer of this name; `None`: it is none of ours.
-pub(super) fn process(consumer: &str) -> Option<&str> {
+pub fn process(consumer: &str) -> Option<&str> {
     consumer.strip_prefix(PREFIX)?.rsplit_once('-').map(|(id, _)| id)
 }
 
 /// What a process says when it is asked whether it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// It answers.
     Here,
     /// It does not, in time.
@@ -31,14 +31,14 @@ pub(super) enum Answer {
 
 /// What was heard of the process that has the consumer.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub struct Patience {
     process: String,
     misses: u32,
 }
 
 impl Patience {
     /// Takes an answer of this process. Returns whether it is gone, so that another one may have the consumer.
-    pub(super) fn hears(&mut self, process: &str, answer: Answer) -> bool {
+    pub fn hears(&mut self, process: &str, answer: Answer) -> bool {
         if self.process != process {
             *self = Self { process: process.to_owned(), misses: 0 };
         }

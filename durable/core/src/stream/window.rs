@@ -2,14 +2,21 @@
 
 use std::collections::VecDeque;
 
-use crate::{Kept, ReadBound, ReadMessages};
+use crate::keeper::{Kept, ReadBound, ReadMessages};
+
+/// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
+pub const HELD: usize = 10_000;
+/// No more are asked for while so many bytes of them are held.
+const HELD_BYTES: usize = 16 << 20;
+/// Bytes that are asked for at once, or as many as the longest message of the server may have.
+const ASKED_BYTES: usize = 2 << 20;
 
 /// Some messages, from the cursor on. Each has a way `W` on which the server hears that it is acknowledged.
 ///
 /// Messages have numbers of this process, which go up whatever becomes of the stream and of who reads it: a sender that
 /// waits for a number never waits in vain.
 #[derive(Debug)]
-pub(super) struct Window<W> {
+pub struct Window<W> {
     held: VecDeque<(Kept, W)>,
     /// Bytes of the held messages.
     bytes: usize,
@@ -23,7 +30,7 @@ pub(super) struct Window<W> {
 
 /// What became of a message that the server gave.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Given<W> {
+pub enum Given<W> {
     /// It is held, and so many before it are missing: the server has dropped them.
     New {
         /// How many.
@@ -35,14 +42,16 @@ pub(super) enum Given<W> {
     Acknowledged(W),
 }
 
-impl<W> Window<W> {
-    pub(super) fn new() -> Self {
+impl<W> Default for Window<W> {
+    fn default() -> Self {
         Self { held: VecDeque::new(), bytes: 0, cursor: 0, end: 0, shift: None }
     }
+}
 
+impl<W> Window<W> {
     /// Lets go of all messages: they come again, to this process or another one. Whatever comes next has a later number
     /// than all before.
-    pub(super) fn let_go(&mut self) {
+    pub fn let_go(&mut self) {
         self.held.clear();
         self.bytes = 0;
         self.cursor = self.end;
@@ -50,30 +59,46 @@ impl<W> Window<W> {
     }
 
     /// The sequence of the last message that was read, since messages were let go.
-    pub(super) fn last_sequence(&self) -> Option<u64> {
+    fn last_sequence(&self) -> Option<u64> {
         self.shift.map(|shift| self.end.wrapping_sub(1).wrapping_sub(shift))
     }
 
-    pub(super) const fn cursor(&self) -> u64 {
+    /// Whether messages were read that come after this one, the last of the stream. A server that has lost them gives
+    /// their sequences to others.
+    pub fn is_past(&self, last_sequence: u64) -> bool {
+        self.last_sequence().is_some_and(|read| read > last_sequence)
+    }
+
+    /// How many messages are asked for next, and bytes of them, where the longest one may have so many. `None`: there is
+    /// no room for more.
+    pub fn room(&self, longest: usize) -> Option<(usize, usize)> {
+        let (messages, bytes) = self.held();
+        let has_room = messages < HELD && bytes < HELD_BYTES;
+        has_room.then(|| (HELD - messages, longest.clamp(ASKED_BYTES, HELD_BYTES)))
+    }
+
+    /// The first message that is not acknowledged.
+    pub const fn cursor(&self) -> u64 {
         self.cursor
     }
 
-    pub(super) const fn end(&self) -> u64 {
+    /// The number after the last message that was read.
+    pub const fn end(&self) -> u64 {
         self.end
     }
 
     /// How many messages are held, and bytes of them.
-    pub(super) fn held(&self) -> (usize, usize) {
+    pub fn held(&self) -> (usize, usize) {
         (self.held.len(), self.bytes)
     }
 
     /// When the oldest message was received.
-    pub(super) fn oldest_received_millis(&self) -> Option<u64> {
+    pub fn oldest_received_millis(&self) -> Option<u64> {
         self.held.front().map(|(kept, _)| kept.received_millis)
     }
 
     /// Takes a message that the server gave, whose number is its sequence in the stream.
-    pub(super) fn give(&mut self, mut kept: Kept, way: W) -> Given<W> {
+    pub fn give(&mut self, mut kept: Kept, way: W) -> Given<W> {
         let end = self.end;
         let shift = *self.shift.get_or_insert_with(|| end.wrapping_sub(kept.number));
         kept.number = kept.number.wrapping_add(shift);
@@ -95,7 +120,7 @@ impl<W> Window<W> {
     }
 
     /// Reads from this number on. What is before the cursor never comes, and whoever waited for it would ask at once again.
-    pub(super) fn read(&self, from: u64, bound: ReadBound) -> ReadMessages {
+    pub fn read(&self, from: u64, bound: ReadBound) -> ReadMessages {
         let mut read = ReadMessages { messages: Vec::new(), next: from.max(self.cursor) };
         let mut bytes = 0;
         let start = self.held.partition_point(|(kept, _)| kept.number < from);
@@ -111,13 +136,13 @@ impl<W> Window<W> {
     }
 
     /// The message of this number, if it is held.
-    pub(super) fn find(&self, number: u64) -> Option<&Kept> {
+    pub fn find(&self, number: u64) -> Option<&Kept> {
         let at = self.held.binary_search_by_key(&number, |(kept, _)| kept.number).ok()?;
         self.held.get(at).map(|(kept, _)| kept)
     }
 
     /// Lets go of each message before `next`. Returns the ways on which the server hears of it.
-    pub(super) fn acknowledge(&mut self, next: u64) -> Vec<W> {
+    pub fn acknowledge(&mut self, next: u64) -> Vec<W> {
         self.cursor = self.cursor.max(next.min(self.end));
         let passed = self.held.partition_point(|(kept, _)| kept.number < self.cursor);
         let (kept, ways): (Vec<Kept>, Vec<W>) = self.held.drain(..passed).unzip();
@@ -138,7 +163,7 @@ mod tests {
 
     /// A window with messages 0, 1 and 4, of the sequences 3, 4 and 7, whose ways are 30, 40 and 70.
     fn window() -> Window<u64> {
-        let mut window = Window::new();
+        let mut window = Window::default();
         for (sequence, missing) in [(3, 0), (4, 0), (7, 2)] {
             assert_eq!(window.give(kept(sequence), 10 * sequence), Given::New { missing });
         }
@@ -175,6 +200,9 @@ mod tests {
         assert_eq!(window.acknowledge(2), [30, 41]);
         assert_eq!(window.give(kept(4), 42), Given::Acknowledged(42));
         assert_eq!((numbers(&window.read(0, ALL)), window.cursor()), (vec![4], 2));
+        assert_eq!(window.acknowledge(4), [0_u64; 0], "those between are missing");
+        assert_eq!(window.give(kept(7), 71), Given::Again, "the first one that is not acknowledged");
+        assert_eq!(window.acknowledge(5), [71]);
     }
 
     #[test]
@@ -190,5 +218,39 @@ mod tests {
         assert_eq!(window.give(kept(5), 50), Given::New { missing: 0 });
         assert_eq!((numbers(&window.read(0, ALL)), window.last_sequence()), (vec![5, 6], Some(5)));
         assert_eq!(window.acknowledge(7), [43, 50]);
+    }
+
+    #[test]
+    fn a_stream_that_ends_before_the_last_message_that_was_read_has_lost_it() {
+        let window = window();
+        assert_eq!([6, 7, 8].map(|last| window.is_past(last)), [true, false, false]);
+        assert!(!Window::<u64>::default().is_past(0), "nothing was read");
+    }
+
+    #[test]
+    fn messages_are_asked_for_until_ten_thousand_or_16_mebibytes_of_them_are_held() {
+        let mut window = Window::default();
+        assert_eq!(window.room(0), Some((10_000, 2 << 20)));
+        for sequence in 1..10_000 {
+            window.give(kept(sequence), sequence);
+        }
+        assert_eq!(window.room(0), Some((1, 2 << 20)));
+        window.give(kept(10_000), 0);
+        assert_eq!(window.room(0), None);
+        window.acknowledge(4);
+        assert_eq!(window.room(0), Some((4, 2 << 20)), "what the sink has leaves room");
+
+        let mut window = Window::default();
+        window.give(Kept { payload: vec![0; (16 << 20) - 1], ..kept(1) }, 0);
+        assert_eq!(window.room(0), Some((9_999, 2 << 20)));
+        window.give(Kept { payload: vec![0], ..kept(2) }, 0);
+        assert_eq!(window.room(0), None);
+    }
+
+    #[test]
+    fn so_many_bytes_are_asked_for_that_the_longest_message_comes() {
+        let asked = |longest| Window::<u64>::default().room(longest).map(|(_, bytes)| bytes);
+        assert_eq!(asked((2 << 20) + 1), Some((2 << 20) + 1));
+        assert_eq!(asked(17 << 20), Some(16 << 20), "the window has room for no more");
     }
 }

@@ -1,0 +1,87 @@
+//! What fails of a stream.
+
+/// A way of messages, which fails for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Into the stream.
+    In,
+    /// Out of it.
+    Out,
+}
+
+/// What fails on the ways of one stream.
+#[derive(Debug, Default)]
+pub struct Failures {
+    inward: Option<String>,
+    outward: Option<String>,
+}
+
+impl Failures {
+    /// A way fails. Returns whether that is told, which it is once until the way works again. What breaks both is told
+    /// once.
+    pub fn fails(&mut self, way: Way, why: String) -> bool {
+        let (own, other) = match way {
+            Way::In => (&mut self.inward, &self.outward),
+            Way::Out => (&mut self.outward, &self.inward),
+        };
+        let is_news = own.is_none() && other.as_ref() != Some(&why);
+        *own = Some(why);
+        is_news
+    }
+
+    /// A way works.
+    pub fn works(&mut self, way: Way) {
+        match way {
+            Way::In => self.inward = None,
+            Way::Out => self.outward = None,
+        }
+    }
+
+    /// What fails now.
+    pub fn present(&self) -> Option<&str> {
+        self.inward.as_deref().or(self.outward.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(failures: &mut Failures, way: Way, why: &str) -> bool {
+        failures.fails(way, why.to_owned())
+    }
+
+    #[test]
+    fn a_failure_is_told_once_until_its_way_works_again_whatever_the_later_reasons_are() {
+        for way in [Way::In, Way::Out] {
+            let mut failures = Failures::default();
+            failures.works(way);
+            assert_eq!(failures.present(), None, "nothing failed");
+            assert!(fails(&mut failures, way, "broken"));
+            assert!(!fails(&mut failures, way, "broken") && !fails(&mut failures, way, "still broken"));
+            assert_eq!(failures.present(), Some("still broken"));
+            failures.works(way);
+            assert_eq!(failures.present(), None);
+            assert!(fails(&mut failures, way, "broken"));
+        }
+    }
+
+    #[test]
+    fn what_breaks_both_ways_is_told_once_and_stays_until_both_work() {
+        for (first, second) in [(Way::In, Way::Out), (Way::Out, Way::In)] {
+            let mut failures = Failures::default();
+            assert!(fails(&mut failures, first, "broken") && !fails(&mut failures, second, "broken"));
+            failures.works(first);
+            assert_eq!(failures.present(), Some("broken"));
+            failures.works(second);
+            assert_eq!(failures.present(), None);
+        }
+    }
+
+    #[test]
+    fn each_way_tells_a_reason_of_its_own_and_that_of_the_way_in_is_shown() {
+        let mut failures = Failures::default();
+        assert!(fails(&mut failures, Way::Out, "may not read") && fails(&mut failures, Way::In, "may not publish"));
+        assert_eq!(failures.present(), Some("may not publish"));
+    }
+}
