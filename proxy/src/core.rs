@@ -22,6 +22,7 @@ pub mod gone;
 pub mod hand_over;
 pub mod heartbeat;
 pub mod holder;
+pub mod in_place;
 pub mod instances;
 pub mod lacking;
 pub mod limiter;
