@@ -44,3 +44,4 @@ pub mod timers;
 pub mod touched;
 pub mod trains;
 pub mod turns;
+pub mod writes;

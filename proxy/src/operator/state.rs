@@ -4,20 +4,20 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::time::Instant;
 
-use crate::{handle::Proxy, log::Level, persisted};
+use crate::{core::writes, handle::Proxy, log::Level, persisted};
 
-/// Shortest interval between writes of the configuration.
-const WRITES: Duration = Duration::from_secs(1);
 /// Largest CA bundle, in bytes.
 const MAX_ROOTS: u64 = 1 << 20;
 
 /// The state directory, and the configuration still to be written.
+///
+/// What waits to be written is lost in a crash: the proxy then starts with a configuration that is up to a pause old (see
+/// [`writes::pause`]), and the operator sends what has changed since, as after any loss of the stream.
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
@@ -86,7 +86,7 @@ impl State {
     /// Writes the scheduled configuration, if any.
     pub(super) async fn flush(&mut self, proxy: &Proxy) {
         let Some(configuration) = self.unwritten.take() else { return };
-        self.due = Instant::now() + WRITES;
+        let began = Instant::now();
         let path = self.path("configuration.json");
         let name = path.display().to_string();
         let written = tokio::task::spawn_blocking(move || {
@@ -94,6 +94,7 @@ impl State {
             persisted::write(&path, &bytes)
         })
         .await;
+        self.due = Instant::now() + writes::pause(began.elapsed());
         let error = match written {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
