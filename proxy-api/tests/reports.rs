@@ -11,7 +11,7 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None, delivery: None }
+    ListenerReport { revision: Revision("r".into()), state, failure: None, backends, reached: None, delivery: None }
 }
 
 const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);
