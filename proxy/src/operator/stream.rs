@@ -84,6 +84,8 @@ pub(super) async fn run(
     match stream.follow(backoff, desk).await {
         Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
+            // The process ends only after the write.
+            stream.state.begin();
             stream.report_cut().await;
             Err(Ended)
         }
@@ -160,7 +162,8 @@ impl Stream<'_> {
                         self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
                     }
                 }
-                () = sleep_until(due) => self.state.flush(self.proxy).await,
+                () = sleep_until(due) => self.state.begin(),
+                () = self.state.written(self.proxy) => {}
             }
         }
     }
