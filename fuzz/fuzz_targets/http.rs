@@ -79,7 +79,7 @@ async fn converse(role: Option<Role>, closes: bool, sent: &[u8]) -> Vec<u8> {
     let (control, requests) = mpsc::channel(4);
     tokio::spawn(control_thread(requests));
     let (process, metrics) = PROXY.clone();
-    let report = watch::channel(Report::default()).1;
+    let report = watch::channel(Arc::<Report>::default()).1;
     let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
     let view = View::new(process, metrics, report, control, startup);
     let (client, server) = duplex(PIPE);

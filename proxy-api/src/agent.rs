@@ -64,7 +64,7 @@ impl Agent {
     /// platforms and releases as long as the type is.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        Revision(short(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default())))
+        Revision(short(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default())).into())
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     fmt,
     marker::PhantomData,
     net::IpAddr,
+    sync::Arc,
 };
 
 use serde::{
@@ -51,9 +52,14 @@ impl Visitor<'_> for Text {
     }
 }
 
-/// A revision or a digest.
+/// A digest.
 pub(crate) fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     deserializer.deserialize_str(Text("a hash", MAX_HASH_BYTES))
+}
+
+/// A revision.
+pub(crate) fn revision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    hash(deserializer).map(Arc::from)
 }
 
 /// An epoch.

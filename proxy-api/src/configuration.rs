@@ -244,7 +244,8 @@ fn unfit(listener: &Listener) -> Option<String> {
 
 impl Offer {
     fn unsupported(raw: Value, what: String) -> Self {
-        let revision = raw.get("revision").and_then(Value::as_str).unwrap_or_default().chars().take(64).collect();
-        Self::Unsupported { revision: Revision(revision), what, raw }
+        let revision: String =
+            raw.get("revision").and_then(Value::as_str).unwrap_or_default().chars().take(64).collect();
+        Self::Unsupported { revision: Revision(revision.into()), what, raw }
     }
 }

@@ -78,7 +78,7 @@ impl EndpointSet {
             hash.update(endpoint.address.to_string());
             hash.update([0]);
         }
-        Revision(short(&hash.finalize()))
+        Revision(short(&hash.finalize()).into())
     }
 }
 

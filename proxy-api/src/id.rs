@@ -1,6 +1,6 @@
 //! Identities of listeners.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, ops::Deref, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -140,13 +140,40 @@ impl fmt::Display for Origin {
 
 /// Permanent identity of a listener. As text the text of its origin, then `/LISTENER`: texts of three parts name listeners of a
 /// `PortForward`, as releases before the kind wrote them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+///
+/// Copies share the texts, because configurations and reports of tens of thousands of listeners are copied. Equality and order
+/// are those of the texts, and ask for the pointers first; the standard library does that for `==` of an [`Arc`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ListenerId {
+pub struct ListenerId(Arc<IdParts>);
+
+/// The texts of a [`ListenerId`].
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdParts {
     /// The object that the listener comes from.
     pub origin: Origin,
     /// Name of the listener within that object.
     pub listener: String,
+}
+
+impl Deref for ListenerId {
+    type Target = IdParts;
+
+    fn deref(&self) -> &IdParts {
+        &self.0
+    }
+}
+
+impl Ord for ListenerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for ListenerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl ListenerId {
@@ -158,7 +185,7 @@ impl ListenerId {
     /// The listener of this name of an object.
     #[must_use]
     pub fn new(origin: Origin, listener: impl Into<String>) -> Self {
-        Self { origin, listener: listener.into() }
+        Self(Arc::new(IdParts { origin, listener: listener.into() }))
     }
 }
 
@@ -214,6 +241,11 @@ impl fmt::Display for ListenerId {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        hash::{BuildHasher, RandomState},
+    };
+
     use super::*;
 
     fn read(text: &str) -> Result<ListenerId, ListenerIdError> {
@@ -226,6 +258,38 @@ mod tests {
         assert_eq!((id.to_string().as_str(), read("shop/db/pg")), ("shop/db/pg", Ok(id.clone())));
         assert_eq!(serde_json::to_value(&id).expect("JSON"), "shop/db/pg");
         assert_eq!(read("PortForward/shop/db/pg"), Ok(id), "the kind may be written");
+    }
+
+    #[test]
+    fn copies_share_their_texts_and_ids_are_equal_by_value() {
+        let id = ListenerId::new(Origin::port_forward("shop", "db"), "pg");
+        let (copy, other) = (id.clone(), ListenerId::new(Origin::port_forward("shop", "db"), "pg"));
+        assert!(Arc::ptr_eq(&id.0, &copy.0) && !Arc::ptr_eq(&id.0, &other.0));
+        let state = RandomState::new();
+        let hash = |id: &ListenerId| state.hash_one(id);
+        for same in [&copy, &other] {
+            assert_eq!((&id, id.cmp(same), hash(&id)), (same, Ordering::Equal, hash(same)));
+        }
+        let map = BTreeMap::from([(id, 1)]);
+        assert_eq!(map.get(&other), Some(&1), "a map finds what is equal and not shared");
+    }
+
+    #[test]
+    fn ids_are_in_the_order_of_their_parts() {
+        let ids: Vec<ListenerId> = ["a/b/c", "a/b/d", "a/c/a", "b/a/a", "A/a/a/a", "B/a/a/a", "PortForward/a/b/c"]
+            .map(|text| read(text).expect("an id"))
+            .to_vec();
+        let parts = |id: &ListenerId| {
+            let Origin { kind, namespace, name } = id.origin.clone();
+            (kind, namespace, name, id.listener.clone())
+        };
+        for one in &ids {
+            for other in &ids {
+                let expected = parts(one).cmp(&parts(other));
+                assert_eq!((one.cmp(other), one.partial_cmp(other)), (expected, Some(expected)), "{one} {other}");
+                assert_eq!(one == other, expected.is_eq(), "{one} {other}");
+            }
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub use durable::{
 pub use endpoint::{Endpoint, EndpointSet};
 pub use guard::{AcceptHeader, Access, Limits, OnLimit, ProxyProtocol, SendHeader, TenantLimits};
 pub use held::Held;
-pub use id::{ListenerId, ListenerIdError, Origin, OriginError, OriginKind, OriginKindError, OtherKind};
+pub use id::{IdParts, ListenerId, ListenerIdError, Origin, OriginError, OriginKind, OriginKindError, OtherKind};
 pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
     Sessions, SocketKey, Target, Timeouts,

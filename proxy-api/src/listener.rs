@@ -1,6 +1,6 @@
 //! One listener, fully resolved: every default is filled in, so the proxy decides nothing.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::{AcceptHeader, Access, Destinations, Durable, HealthCheck, Limits, ProxyProtocol, TenantLimits, Transport};
 
 /// Hash of a listener's compiled spec. Equal revisions mean equal listeners; endpoints are not included.
+/// Copies share the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Revision(#[serde(deserialize_with = "crate::bounded::hash")] pub String);
+pub struct Revision(#[serde(deserialize_with = "crate::bounded::revision")] pub Arc<str>);
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,7 +171,7 @@ impl Listener {
         let json = serde_json::to_vec(&self).unwrap_or_default();
         let digest = Sha256::digest(&json);
         let first = digest.iter().take(8).fold(0, |sum: u64, byte| (sum << 8) | u64::from(*byte));
-        self.revision = Revision(format!("{first:016x}"));
+        self.revision = Revision(format!("{first:016x}").into());
         self
     }
 }

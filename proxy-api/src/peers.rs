@@ -60,12 +60,12 @@ impl Sidecar {
     /// platforms and releases as long as the type is.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        Revision(short(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default())))
+        Revision(short(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default())).into())
     }
 }
 
 /// What a proxy sends in place of the address of another one.
 #[must_use]
 pub fn peer_revision(address: IpAddr) -> Revision {
-    Revision(address.to_string())
+    Revision(address.to_string().into())
 }

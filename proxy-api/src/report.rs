@@ -83,9 +83,12 @@ impl Report {
         agreed: bool,
         per_part: usize,
     ) -> Vec<ReportPart> {
-        let is_news = |id: &ListenerId, now: &ListenerReport| match before {
-            Some(before) => before.listeners.get(id) != Some(now),
-            None => !agreed || !now.is_usual(),
+        let News { changed, gone } = match before {
+            Some(before) => News::since(&before.listeners, &self.listeners),
+            None => News {
+                changed: self.listeners.iter().filter(|(_, now)| !agreed || !now.is_usual()).collect(),
+                gone: Vec::new(),
+            },
         };
         let empty = || ReportPart {
             contract: CONTRACT,
@@ -103,12 +106,11 @@ impl Report {
             items += 1;
             parts.len() - 1
         };
-        for (id, now) in self.listeners.iter().filter(|(id, now)| is_news(id, now)) {
+        for (id, now) in changed {
             let at = last(&mut parts);
             parts[at].listeners.insert(id.clone(), now.clone());
         }
-        let known = before.map(|before| &before.listeners);
-        for id in known.into_iter().flatten().map(|(id, _)| id).filter(|id| !self.listeners.contains_key(id)) {
+        for id in gone {
             let at = last(&mut parts);
             parts[at].gone.insert(id.clone());
         }
@@ -116,6 +118,33 @@ impl Report {
             part.commit = true;
         }
         parts
+    }
+}
+
+/// What a report says that the last one did not.
+struct News<'a> {
+    /// Listeners in another state, or new ones.
+    changed: Vec<(&'a ListenerId, &'a ListenerReport)>,
+    /// Listeners that are no longer there.
+    gone: Vec<&'a ListenerId>,
+}
+
+impl<'a> News<'a> {
+    /// Both maps are in order, so one walk beside each other finds what differs, without a look-up for each listener.
+    fn since(before: &'a BTreeMap<ListenerId, ListenerReport>, now: &'a BTreeMap<ListenerId, ListenerReport>) -> Self {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        let mut before = before.iter().peekable();
+        for (id, report) in now {
+            while let Some((passed, _)) = before.next_if(|(other, _)| *other < id) {
+                gone.push(passed);
+            }
+            let last = before.next_if(|(other, _)| *other == id);
+            if last.is_none_or(|(_, last)| last != report) {
+                changed.push((id, report));
+            }
+        }
+        gone.extend(before.map(|(id, _)| id));
+        Self { changed, gone }
     }
 }
 

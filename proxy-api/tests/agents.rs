@@ -56,7 +56,7 @@ fn uids(parts: &[Change]) -> Vec<String> {
 #[test]
 fn a_document_with_agents_is_the_same_in_every_release_and_after_a_restart() {
     let configuration = decode(AGENTS);
-    assert_eq!(configuration.agents["uid-1"].revision(), Revision("85294ad0482816fb".to_owned()));
+    assert_eq!(configuration.agents["uid-1"].revision(), Revision("85294ad0482816fb".into()));
     assert_eq!(configuration.agents["uid-1"].targets, ["127.0.0.1:5432", "udp/[fd00::/8]:1-9"]);
     assert_eq!(configuration.digest(), digest(DIGESTS[1]));
     let kept = Configuration::decode(&configuration.encode().expect("encodes")).expect("decodes");

@@ -39,7 +39,7 @@ fn old_proxy_new_operator_an_unknown_field_in_a_listener_fails_that_listener_onl
     );
     let configuration = Configuration::decode(newer.as_bytes()).expect("decodes");
     let Offer::Unsupported { revision, what, .. } = &configuration.listeners[&id()] else { panic!("supported") };
-    assert_eq!(revision.0, "d2c9a9c0ffee0001");
+    assert_eq!(&*revision.0, "d2c9a9c0ffee0001");
     assert!(what.contains("`quotas`"), "{what}");
     assert_eq!(configuration.supported().count(), 1, "the other listener still runs");
     let again = Configuration::decode(&configuration.encode().expect("encodes")).expect("decodes");

@@ -63,7 +63,7 @@ fn a_listener_on_port_0_is_unsupported_and_keeps_its_revision() {
     let offer = configuration.listeners.values().next().expect("a listener");
     let Offer::Unsupported { what, .. } = offer else { panic!("supported") };
     assert_eq!(what, "socket.port is 0");
-    assert_eq!(offer.revision(), &Revision("d2c9a9c0ffee0001".to_owned()));
+    assert_eq!(offer.revision(), &Revision("d2c9a9c0ffee0001".into()));
 }
 
 #[test]

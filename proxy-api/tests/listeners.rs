@@ -53,7 +53,7 @@ fn sockets_and_revisions_are_named_as_in_logs_and_messages() {
     let socket = |transport, bind, port| SocketKey { transport, bind, port }.to_string();
     assert_eq!(socket(Transport::Udp, Bind::Loopback, 53), "127.0.0.1:53/UDP");
     assert_eq!(socket(Transport::Tcp, Bind::All, 443), "*:443/TCP");
-    assert_eq!(Revision("d2c9".to_owned()).to_string(), "d2c9");
+    assert_eq!(Revision("d2c9".into()).to_string(), "d2c9");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn inspected(sessions: &[Value]) -> Value {
 fn the_room_for_revisions_is_known_before_they_are_read() {
     let ids: Vec<ListenerId> = ["shop/web/http", "shop/db/pg"].iter().map(|id| id.parse().expect("an id")).collect();
     let (set, uid) = ("shop/db:5432/TCP".to_owned(), "file-62f9570dff5ac8f14772c547e72ff85f".to_owned());
-    let revision = || Revision("0".repeat(32));
+    let revision = || Revision("0".repeat(32).into());
     let held = Held {
         listeners: ids.iter().map(|id| (id.clone(), revision())).collect(),
         endpoints: [(set.clone(), revision())].into(),
@@ -120,12 +120,12 @@ fn the_largest_part_of_an_honest_proxy_fits() {
     let report = || ListenerReport {
         reached: None,
         delivery: None,
-        revision: Revision(hash()),
+        revision: Revision(hash().into()),
         state: ListenerState::Failed,
         failure: Some(Failure {
             reason: FailureReason::PermissionDenied,
             message: "m".repeat(MAX_FAILURE_BYTES),
-            serving: Some(Revision(hash())),
+            serving: Some(Revision(hash().into())),
         }),
         backends: proxy_api::BackendHealth::None,
     };
@@ -173,7 +173,7 @@ fn the_largest_answer_about_sessions_fits() {
 #[test]
 fn the_weight_of_a_message_grows_with_its_items_and_texts() {
     let held = |items: usize, bytes: usize| Held {
-        listeners: (0..items).map(|at| (id(at, bytes).parse().expect("an id"), Revision("r".to_owned()))).collect(),
+        listeners: (0..items).map(|at| (id(at, bytes).parse().expect("an id"), Revision("r".into()))).collect(),
         ..Held::default()
     };
     assert_eq!(Held::default().weight(), 0);

@@ -11,7 +11,7 @@ fn id(name: &str) -> ListenerId {
 }
 
 fn state(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None, delivery: None }
+    ListenerReport { revision: Revision("r".into()), state, failure: None, backends, reached: None, delivery: None }
 }
 
 const BOUND: (ListenerState, BackendHealth) = (ListenerState::Bound, BackendHealth::All);
@@ -115,6 +115,33 @@ fn a_later_report_names_changed_and_ended_listeners() {
         let parts = now.parts_since(Some(&before), &digest(), agreed, 9);
         assert_eq!(all_named(&parts), ["b e -c"], "also a listener that is in the usual state again");
         assert!(!parts[0].whole && parts[0].commit);
+    }
+}
+
+/// All reports of three listeners, each of which is absent, bound or failed.
+fn all_reports() -> Vec<Report> {
+    let of = |number: usize| {
+        let states = [number % 3, number / 3 % 3, number / 9].map(|state| [None, Some(BOUND), Some(FAILED)][state]);
+        let listeners = ["a", "b", "c"].into_iter().zip(states).filter_map(|(name, state)| Some((name, state?)));
+        report(&listeners.collect::<Vec<_>>())
+    };
+    (0..27).map(of).collect()
+}
+
+#[test]
+fn the_parts_name_what_changed_what_is_new_and_what_is_gone() {
+    for (before, now) in all_reports().iter().flat_map(|now| all_reports().into_iter().map(move |before| (before, now)))
+    {
+        let is_news = |id: &ListenerId, state: &ListenerReport| before.listeners.get(id) != Some(state);
+        let news = now.listeners.iter().filter(|(id, state)| is_news(id, state)).map(|(id, _)| id.listener.clone());
+        let gone = before.listeners.keys().filter(|id| !now.listeners.contains_key(*id));
+        let expected: Vec<String> = news.chain(gone.map(|id| format!("-{}", id.listener))).collect();
+        for per_part in 1..4 {
+            let parts = now.parts_since(Some(&before), &digest(), true, per_part);
+            assert_eq!(all_named(&parts).join(" "), expected.join(" "), "{before:?} {now:?}");
+            let mut states = parts.iter().flat_map(|part| &part.listeners);
+            assert!(states.all(|(id, state)| now.listeners.get(id) == Some(state)), "{before:?} {now:?}");
+        }
     }
 }
 

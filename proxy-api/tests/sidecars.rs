@@ -44,7 +44,7 @@ fn changes(next: &Configuration, held: &Held) -> Vec<Change> {
 
 #[test]
 fn the_digest_of_sidecars_is_the_same_in_every_release_and_without_sidecars_as_it_was() {
-    assert_eq!(two()[0].1.revision(), Revision("81a08f995438d685".to_owned()));
+    assert_eq!(two()[0].1.revision(), Revision("81a08f995438d685".into()));
     assert_eq!(decode(V1).digest(), digest(DIGESTS[0]));
     assert_eq!(with(&two()[..1], Configuration::default()).digest(), digest(DIGESTS[1]));
     let configuration = with(&two(), decode(V1));

@@ -28,7 +28,7 @@ fn id(text: &str) -> ListenerId {
 }
 
 fn revision(text: &str) -> Revision {
-    Revision(text.to_owned())
+    Revision(text.into())
 }
 
 /// A set of this many endpoints.

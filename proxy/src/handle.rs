@@ -42,7 +42,7 @@ const ANSWERS: usize = 256;
 #[derive(Debug)]
 pub struct Proxy {
     control: mpsc::Sender<Control>,
-    report: watch::Receiver<Report>,
+    report: watch::Receiver<Arc<Report>>,
     metrics: Arc<Metrics>,
     process: Process,
     thread: thread::JoinHandle<()>,
@@ -79,7 +79,7 @@ impl Proxy {
         let workers = Workers::start(settings, &process).map_err(StartError::Threads)?;
         let metrics = Metrics::new(process.clone());
         let (control, requests) = mpsc::channel(REQUESTS);
-        let (reporter, report) = watch::channel(Report::default());
+        let (reporter, report) = watch::channel(Arc::<Report>::default());
         let beside_app = settings.may_lack_addresses;
         let startup = Startup { since: Instant::now(), patience: settings.startup, beside_app };
         let view = View::new(process.clone(), metrics.clone(), report.clone(), control.clone(), startup);
@@ -126,7 +126,7 @@ impl Proxy {
     ///
     /// # Errors
     /// The proxy has ended.
-    pub async fn apply(&self, configuration: impl Into<Arc<Configuration>>) -> Result<Report, Ended> {
+    pub async fn apply(&self, configuration: impl Into<Arc<Configuration>>) -> Result<Arc<Report>, Ended> {
         let (done, report) = oneshot::channel();
         let request = Control::Apply { configuration: configuration.into(), done: Some(done) };
         self.control.send(request).await.map_err(|_| Ended)?;
@@ -180,7 +180,7 @@ impl Proxy {
 
     /// The state of the listeners, updated on change.
     #[must_use]
-    pub fn report(&self) -> watch::Receiver<Report> {
+    pub fn report(&self) -> watch::Receiver<Arc<Report>> {
         self.report.clone()
     }
 

@@ -43,7 +43,7 @@ pub struct View {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// State of the listeners.
-    pub report: watch::Receiver<Report>,
+    pub report: watch::Receiver<Arc<Report>>,
     /// Queue of the control thread.
     pub control: mpsc::Sender<Control>,
     /// State behind /startupz.
@@ -60,7 +60,7 @@ impl View {
     pub fn new(
         process: Process,
         metrics: Arc<Metrics>,
-        report: watch::Receiver<Report>,
+        report: watch::Receiver<Arc<Report>>,
         control: mpsc::Sender<Control>,
         startup: Startup,
     ) -> Self {
@@ -176,7 +176,7 @@ async fn respond(guest: &Guest, view: &View, request: &Request<Incoming>) -> Res
         (&Method::GET, "/readyz") => ready(view),
         (&Method::GET, "/metrics") => metrics(guest, view),
         (&Method::GET, "/config") => config(view).await,
-        (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&*view.report.borrow())),
+        (&Method::GET, "/listeners") => json(serde_json::to_string_pretty(&**view.report.borrow())),
         (&Method::GET, "/lag") => json(serde_json::to_string_pretty(&view.metrics.lag())),
         (&Method::GET, "/conns") => conns::list(view, request.uri().query()).await,
         // Only HEAD gets here.
@@ -319,7 +319,7 @@ mod tests {
         let guard = lives.guard("log");
         let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
         let process = Process::new(&Settings::default(), None, lives, log);
-        let (control, report) = (mpsc::channel(1).0, watch::channel(Report::default()).1);
+        let (control, report) = (mpsc::channel(1).0, watch::channel(Arc::<Report>::default()).1);
         let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
         View::new(process.clone(), Metrics::new(process), report, control, startup)
     }

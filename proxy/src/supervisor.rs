@@ -85,7 +85,7 @@ pub enum Control {
         /// The whole configuration.
         configuration: Arc<Configuration>,
         /// Receives the report once the configuration is applied.
-        done: Option<oneshot::Sender<Report>>,
+        done: Option<oneshot::Sender<Arc<Report>>>,
     },
     /// A document could not be read, for this reason; the last good configuration stays in force.
     Refused(String),
@@ -140,7 +140,7 @@ impl Supervisor {
         workers: Workers,
         metrics: Arc<Metrics>,
         answers: mpsc::Sender<News>,
-        report: watch::Sender<Report>,
+        report: watch::Sender<Arc<Report>>,
         agents: watch::Sender<Arc<ForTunnels>>,
         settings: &Settings,
     ) -> Self {

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use proxy_api::{ListenerId, SessionId};
+use proxy_api::{IdParts, SessionId};
 use serde::{Serialize, Serializer};
 
 use super::{Event, Level, Notice, SessionRecord, Subject};
@@ -107,7 +107,7 @@ fn line(time: SystemTime, notice: &Notice) -> Line<'_> {
 }
 
 fn session(time: SystemTime, record: &SessionRecord) -> Session<'_> {
-    let ListenerId { origin, listener } = &*record.listener;
+    let IdParts { origin, listener } = &**record.listener;
     Session {
         backend: record.backend.as_deref(),
         bytes_down: record.down,
@@ -134,7 +134,7 @@ fn session(time: SystemTime, record: &SessionRecord) -> Session<'_> {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use proxy_api::Transport;
+    use proxy_api::{ListenerId, Transport};
     use serde_json::{Value, json};
 
     use super::*;

@@ -1,33 +1,40 @@
 //! Persisted state: the last good configuration, and CA certificates received over the stream.
 
 use std::{
-    fs, io,
+    fs,
+    future::pending,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
-use crate::{handle::Proxy, log::Level, persisted};
+use crate::{core::writes, handle::Proxy, log::Level, persisted};
 
-/// Shortest interval between writes of the configuration.
-const WRITES: Duration = Duration::from_secs(1);
+/// File of the configuration.
+const CONFIGURATION: &str = "configuration.json";
 /// Largest CA bundle, in bytes.
 const MAX_ROOTS: u64 = 1 << 20;
 
 /// The state directory, and the configuration still to be written.
+///
+/// What waits to be written is lost in a crash: the proxy then starts with a configuration that is up to a pause old (see
+/// [`writes::pause`]), and the operator sends what has changed since, as after any loss of the stream.
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
     unwritten: Option<Arc<Configuration>>,
+    /// The end of the pause after the last write.
     due: Instant,
+    /// The write under way, and when it began.
+    writing: Option<(Instant, JoinHandle<io::Result<()>>)>,
 }
 
 impl State {
     pub(super) fn open(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), unwritten: None, due: Instant::now() }
+        Self { folder: folder.to_owned(), unwritten: None, due: Instant::now(), writing: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -36,7 +43,7 @@ impl State {
 
     /// The persisted configuration. A damaged or foreign file is ignored.
     pub(super) fn configuration(&self, proxy: &Proxy) -> Option<Configuration> {
-        let path = self.path("configuration.json");
+        let path = self.path(CONFIGURATION);
         let read = persisted::read(&path, MAX_DOCUMENT_BYTES as u64);
         let decoded = match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -78,33 +85,97 @@ impl State {
         self.unwritten = Some(configuration.clone());
     }
 
-    /// When the next write is due, if any.
+    /// When the next write is due, if any, and if none is under way.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.unwritten.as_ref().map(|_| self.due)
+        self.unwritten.as_ref().filter(|_| self.writing.is_none()).map(|_| self.due)
     }
 
-    /// Writes the scheduled configuration, if any.
-    pub(super) async fn flush(&mut self, proxy: &Proxy) {
+    /// Begins to write the scheduled configuration, if any, unless a write is under way. Changes do not wait for it.
+    pub(super) fn begin(&mut self) {
+        if self.writing.is_some() {
+            return;
+        }
         let Some(configuration) = self.unwritten.take() else { return };
-        self.due = Instant::now() + WRITES;
-        let path = self.path("configuration.json");
-        let name = path.display().to_string();
-        let written = tokio::task::spawn_blocking(move || {
+        let path = self.path(CONFIGURATION);
+        let task = tokio::task::spawn_blocking(move || {
             let bytes = configuration.encode().map_err(io::Error::other)?;
             persisted::write(&path, &bytes)
-        })
-        .await;
+        });
+        self.writing = Some((Instant::now(), task));
+    }
+
+    /// Waits for the end of the write under way; without one, forever.
+    pub(super) async fn written(&mut self, proxy: &Proxy) {
+        let Some((began, task)) = &mut self.writing else {
+            pending::<()>().await;
+            return;
+        };
+        let written = task.await;
+        self.due = Instant::now() + writes::pause(began.elapsed());
+        self.writing = None;
         let error = match written {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
+        let name = self.path(CONFIGURATION).display().to_string();
         failed(proxy, format!("cannot write {name}: {error}; after a restart this proxy has to wait for the operator"));
+    }
+
+    /// Writes the scheduled configuration, if any, and waits until it is written.
+    pub(super) async fn flush(&mut self, proxy: &Proxy) {
+        loop {
+            self.begin();
+            if self.writing.is_none() {
+                return;
+            }
+            self.written(proxy).await;
+        }
     }
 }
 
 fn failed(proxy: &Proxy, message: String) {
     if proxy.metrics().control.state_failures.fetch_add(1, Relaxed) < 10 {
         proxy.log().notice(Level::Error, "state", "persisted state", message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proxy_api::Version;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn numbered(number: u64) -> Arc<Configuration> {
+        let version = Version { epoch: "e".to_owned(), number };
+        Arc::new(Configuration { version, ..Configuration::default() })
+    }
+
+    #[test]
+    fn one_write_at_a_time_after_a_pause_and_the_last_configuration_is_kept() {
+        let proxy = Proxy::start(&Settings::default(), Box::new(io::sink())).expect("no address is needed");
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (mut state, start) = (State::open(folder.path()), Instant::now());
+            let kept = |state: &State| state.configuration(&proxy).map(|kept| kept.version.number);
+            assert_eq!((state.due(), kept(&state)), (None, None));
+            state.keep(&numbered(1));
+            assert!(state.due().is_some_and(|due| due <= Instant::now()), "the first one does not wait");
+            state.begin();
+            state.keep(&numbered(2));
+            state.begin();
+            assert_eq!(state.due(), None, "a write is under way");
+            state.written(&proxy).await;
+            assert_eq!(kept(&state), Some(1));
+            assert!(state.due().is_some_and(|due| due >= start + writes::pause(Duration::ZERO)));
+            state.keep(&numbered(3));
+            state.flush(&proxy).await;
+            assert_eq!((state.due(), kept(&state)), (None, Some(3)));
+        });
+        proxy.finish().expect("no thread has died");
     }
 }

@@ -43,7 +43,7 @@ struct Stream<'a> {
     /// Whether the operator has the same digest.
     agreed: bool,
     /// The last report sent on this stream.
-    reported: Option<Report>,
+    reported: Option<Arc<Report>>,
     /// Requests for certificates.
     unanswered: Unanswered,
 }
@@ -84,6 +84,8 @@ pub(super) async fn run(
     match stream.follow(backoff, desk).await {
         Ok(()) => Ok("the operator closed the stream".to_owned().into()),
         Err(End::Proxy) => {
+            // The process ends only after the write.
+            stream.state.begin();
             stream.report_cut().await;
             Err(Ended)
         }
@@ -143,7 +145,8 @@ impl Stream<'_> {
                         backoff.succeeded();
                         // Send what changed since the report for this change.
                         let latest = reports.borrow_and_update().clone();
-                        if self.reported.as_ref().is_some_and(|reported| *reported != latest) {
+                        let is_news = |last: &Arc<Report>| !Arc::ptr_eq(last, &latest) && *last != latest;
+                        if self.reported.as_ref().is_some_and(is_news) {
                             self.report(latest).await?;
                         }
                     }
@@ -159,7 +162,8 @@ impl Stream<'_> {
                         self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
                     }
                 }
-                () = sleep_until(due) => self.state.flush(self.proxy).await,
+                () = sleep_until(due) => self.state.begin(),
+                () = self.state.written(self.proxy) => {}
             }
         }
     }
@@ -253,8 +257,8 @@ impl Stream<'_> {
     }
 
     /// Sends what is new to the operator; after an apply at least the version.
-    async fn report(&mut self, report: Report) -> Result<(), End> {
-        for part in report.parts_since(self.reported.as_ref(), &self.digest, self.agreed, PARTS) {
+    async fn report(&mut self, report: Arc<Report>) -> Result<(), End> {
+        for part in report.parts_since(self.reported.as_deref(), &self.digest, self.agreed, PARTS) {
             self.send(FromProxy { report: Some(part), ..FromProxy::default() }).await?;
         }
         self.reported = Some(report);

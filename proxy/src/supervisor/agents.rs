@@ -71,7 +71,7 @@ mod tests {
         let process = Process::new(&Settings::default(), None, lives, log);
         let workers = Workers { handles: Vec::new(), durable: None, threads: Vec::new() };
         let (metrics, (answers, _)) = (Metrics::new(process.clone()), mpsc::channel(1));
-        let ((report, _), (agents, told)) = (watch::channel(Report::default()), watch::channel(Arc::default()));
+        let ((report, _), (agents, told)) = (watch::channel(Arc::<Report>::default()), watch::channel(Arc::default()));
         let mut it = Supervisor::new(process, workers, metrics, answers, report, agents, &Settings::default());
         let all = [("a", through("u")), ("b", through("v")), ("c", listener(3, "b"))];
         it.running.listeners = listeners(all);

@@ -11,6 +11,7 @@ use super::{Supervisor, failures, listeners::ById, notices, reporter::Seen, sock
 use crate::{
     core::{
         diff,
+        in_place::{self, Part},
         touched::{self, Touched},
     },
     threads::Command,
@@ -21,6 +22,11 @@ impl Supervisor {
     /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
     /// has changed but what sockets can be opened.
     pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>) {
+        if let Some(before) = before.as_deref()
+            && let Some(part) = self.part(before)
+        {
+            return self.apply_in_place(before, &part).await;
+        }
         let mut desired = diff::desired(&self.configuration);
         if self.drains_only {
             diff::leave_durable(&mut desired);
@@ -30,16 +36,49 @@ impl Supervisor {
         if self.drains_only {
             plan.bind.clear();
         }
-        let Bound { settled, opened, errors } = self.sockets.bind(&plan);
-        let ran = std::mem::replace(&mut self.running, settled.next.clone());
+        let bound = self.sockets.bind(&plan);
+        let ran = std::mem::replace(&mut self.running, bound.settled.next.clone());
         let sets = &self.configuration.endpoints;
         let sets_before = before.as_ref().map_or(sets, |before| &before.endpoints);
-        let mut touched = Touched::between((&ran, sets_before), (&self.running, sets));
-        if let Some(before) = &before {
+        let touched = Touched::between((&ran, sets_before), (&self.running, sets));
+        let offered = before.as_ref().map(|before| touched::offers(before, &self.configuration)).unwrap_or_default();
+        self.carry_out(before.as_deref(), bound, touched, offered).await;
+    }
+
+    /// The part of the proxy that changes, if all that runs is as `before` has it, and the change is one in place.
+    fn part(&self, before: &Configuration) -> Option<Part> {
+        let runs_all = self.reporter.failed() == 0 && self.no_logs.is_empty() && !self.sockets.is_lacking();
+        if self.drains_only || !runs_all {
+            return None;
+        }
+        in_place::part(&self.running, before, &self.configuration)
+    }
+
+    /// Runs the configuration in force, which differs from the one before in these listeners only.
+    async fn apply_in_place(&mut self, before: &Configuration, part: &Part) {
+        let settled = diff::diff(&part.running, &part.desired).settle(&BTreeSet::new());
+        let sets = &self.configuration.endpoints;
+        let touched = Touched::between((&part.running, sets), (&settled.next, sets));
+        self.running.listeners.extend(settled.next.listeners.clone());
+        let bound = Bound { settled, opened: BTreeMap::new(), errors: BTreeMap::new() };
+        self.carry_out(Some(before), bound, touched, part.desired.keys().cloned().collect()).await;
+    }
+
+    /// Carries out what a change touches. The running state is the next one already. The listeners in `offered` are offered
+    /// differently than before.
+    async fn carry_out(
+        &mut self,
+        before: Option<&Configuration>,
+        bound: Bound,
+        mut touched: Touched,
+        offered: BTreeSet<ListenerId>,
+    ) {
+        let Bound { settled, opened, errors } = bound;
+        if let Some(before) = before {
             touched.targets.extend(self.follow_agents(before));
         }
         if touched.surroundings {
-            self.surroundings = Arc::new(Surroundings::of(sets));
+            self.surroundings = Arc::new(Surroundings::of(&self.configuration.endpoints));
         }
         let were = self.listeners.place(&self.running.listeners, &touched.changed);
         self.follow(&touched);
@@ -53,9 +92,7 @@ impl Supervisor {
         self.listeners.retire(&were);
         let failures = failures::of(&settled, &errors, &self.configuration, &self.no_logs);
         notices::write(&self.process.log, self.reporter.applied(&settled, failures, &were));
-        if let Some(before) = &before {
-            self.reporter.touch(touched::offers(before, &self.configuration));
-        }
+        self.reporter.touch(offered);
         // A listener that is gone may still be offered, and cannot be run: its entry must not tell of its past.
         for id in were.keys().filter(|id| !self.running.listeners.contains_key(*id)) {
             self.health.forget(id);

@@ -34,7 +34,8 @@ pub(super) struct Seen<'a> {
 
 /// Owns the last report and the state that the log already shows.
 pub(super) struct Reporter {
-    report: watch::Sender<Report>,
+    /// Shared with those who read it, and copied for a change while one of them holds it.
+    report: watch::Sender<Arc<Report>>,
     failures: Failures,
     /// Listeners whose entries in the report may have changed since it was published.
     stale: BTreeSet<ListenerId>,
@@ -50,7 +51,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
-    pub(super) fn new(report: watch::Sender<Report>, quiet: bool) -> Self {
+    pub(super) fn new(report: watch::Sender<Arc<Report>>, quiet: bool) -> Self {
         let (stale, draining) = (BTreeSet::new(), BTreeSet::new());
         let (failures, previous, refused) = (Failures::new(), BTreeMap::new(), BTreeMap::new());
         Self { report, failures, stale, draining, previous, refused, quiet }
@@ -117,7 +118,7 @@ impl Reporter {
     }
 
     /// The report that was published last.
-    pub(super) fn current(&self) -> Report {
+    pub(super) fn current(&self) -> Arc<Report> {
         self.report.borrow().clone()
     }
 
@@ -141,21 +142,22 @@ impl Reporter {
             }
             None => retired.iter().rev().find(|shared| *shared.id == *id).map(|shared| draining_report(shared)),
         };
-        self.report.send_if_modified(|now| {
-            let mut modified = now.contract != CONTRACT || now.version != configuration.version;
+        self.report.send_if_modified(|shared| {
+            let entries = ids.iter().map(|id| (id, entry(id)));
+            let news: Vec<_> = entries.filter(|(id, entry)| shared.listeners.get(*id) != entry.as_ref()).collect();
+            if news.is_empty() && shared.contract == CONTRACT && shared.version == configuration.version {
+                return false;
+            }
+            let now = Arc::make_mut(shared);
             now.contract = CONTRACT;
             now.version.clone_from(&configuration.version);
-            for id in &ids {
-                match entry(id) {
-                    Some(report) if now.listeners.get(id) == Some(&report) => {}
-                    Some(report) => {
-                        now.listeners.insert(id.clone(), report);
-                        modified = true;
-                    }
-                    None => modified |= now.listeners.remove(id).is_some(),
-                }
+            for (id, entry) in news {
+                match entry {
+                    Some(report) => now.listeners.insert(id.clone(), report),
+                    None => now.listeners.remove(id),
+                };
             }
-            modified
+            true
         });
     }
 
@@ -224,8 +226,8 @@ mod tests {
         supervisor::fixtures::{id, listener, listeners},
     };
 
-    fn reporter(quiet: bool) -> (Reporter, watch::Receiver<Report>) {
-        let (sender, receiver) = watch::channel(Report::default());
+    fn reporter(quiet: bool) -> (Reporter, watch::Receiver<Arc<Report>>) {
+        let (sender, receiver) = watch::channel(Arc::<Report>::default());
         (Reporter::new(sender, quiet), receiver)
     }
 
@@ -356,12 +358,15 @@ mod tests {
     #[test]
     fn an_unchanged_report_is_not_published_again() {
         let (mut reporter, receiver) = reporter(false);
+        let before = reporter.current();
         publish(&mut reporter, &Configuration::default(), &[]);
-        assert!(!receiver.has_changed().expect("open"));
+        assert!(!receiver.has_changed().expect("open") && Arc::ptr_eq(&before, &reporter.current()), "nor copied");
         let retired: Vec<Arc<Shared>> = live(&settled(1, true)).into_values().collect();
         publish(&mut reporter, &Configuration::default(), &retired);
         assert!(receiver.has_changed().expect("open"));
         assert_eq!(reporter.current().listeners[&id("a")].state, ListenerState::Draining);
+        assert!(before.listeners.is_empty(), "who holds a report keeps it as it was");
+        assert!(Arc::ptr_eq(&reporter.current(), &receiver.borrow()), "everybody has the same one");
     }
 
     #[test]

@@ -78,7 +78,7 @@ mod tests {
         let process = Process::new(&Settings::default(), None, lives, log);
         let (control, requests) = mpsc::channel(2);
         let (answers, answered) = mpsc::channel(1);
-        let (reporter, _report) = watch::channel(Report::default());
+        let (reporter, _report) = watch::channel(Arc::<Report>::default());
         let metrics = Metrics::new(process.clone());
         let (agents, _) = watch::channel(Arc::default());
         let supervisor = Supervisor::new(process, workers, metrics, answers, reporter, agents, &Settings::default());

@@ -223,6 +223,6 @@ fn state(revision: Revision, is_bound: bool) -> ListenerReport {
 /// As many failed listeners as a message may name, of forwards with names of this length.
 fn listeners(name: usize) -> BTreeMap<ListenerId, ListenerReport> {
     let origin = Origin::port_forward("nowhere", "x".repeat(name));
-    let report = state(Revision("f".repeat(16)), false);
+    let report = state(Revision("f".repeat(16).into()), false);
     (0..PARTS).map(|at| (ListenerId::new(origin.clone(), at.to_string()), report.clone())).collect()
 }

@@ -25,7 +25,7 @@ fn id(at: usize) -> ListenerId {
 }
 
 fn revision() -> Revision {
-    Revision("r".to_owned())
+    Revision("r".into())
 }
 
 /// A report that these listeners fail, with messages of this many bytes.

@@ -158,7 +158,7 @@ fn id(listener: &str) -> ListenerId {
 }
 
 fn report(state: ListenerState, backends: BackendHealth) -> ListenerReport {
-    ListenerReport { revision: Revision("r".to_owned()), state, failure: None, backends, reached: None, delivery: None }
+    ListenerReport { revision: Revision("r".into()), state, failure: None, backends, reached: None, delivery: None }
 }
 
 fn part(number: u64, listeners: &[(&str, ListenerReport)]) -> ReportPart {
@@ -174,7 +174,7 @@ fn part(number: u64, listeners: &[(&str, ListenerReport)]) -> ReportPart {
 fn a_proxy_that_agrees_runs_what_it_does_not_mention() {
     let (pod, mut proxies) = (crate::scene::proxy("p1"), Proxies::default());
     let ack = |proxies: &Proxies, since: u64| {
-        proxies.get(&crate::scene::proxy("p1")).map(|state| state.ack(&id("a"), &Revision("r".to_owned()), since))
+        proxies.get(&crate::scene::proxy("p1")).map(|state| state.ack(&id("a"), &Revision("r".into()), since))
     };
     assert!(proxies.reported(&pod, part(3, &[]), true).is_empty(), "it has no stream");
     assert_eq!((ack(&proxies, 3), proxies.connected_count()), (None, 0));
@@ -199,7 +199,7 @@ fn what_a_proxy_mentions_counts_for_that_revision() {
     let bound = report(ListenerState::Bound, BackendHealth::All);
     assert_eq!(proxies.reported(&pod, part(1, &[("a", bound.clone())]), false), BTreeSet::from([id("a")]));
     let ack = |proxies: &Proxies, revision: &str| {
-        proxies.get(&crate::scene::proxy("p1")).map(|state| state.ack(&id("a"), &Revision(revision.to_owned()), 1))
+        proxies.get(&crate::scene::proxy("p1")).map(|state| state.ack(&id("a"), &Revision(revision.into()), 1))
     };
     assert_eq!((ack(&proxies, "r"), ack(&proxies, "other")), (Some(Ack::Bound), Some(Ack::Pending)));
     proxies.reported(&pod, part(1, &[("a", bound)]), true);

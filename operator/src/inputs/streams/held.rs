@@ -88,12 +88,12 @@ mod tests {
 
     fn listeners(from: usize) -> Held {
         let id = |at: usize| ListenerId::new(Origin::port_forward("ns", format!("f{at}")), "l");
-        let listeners = (from..from + PARTS).map(|at| (id(at), Revision(String::new()))).collect();
+        let listeners = (from..from + PARTS).map(|at| (id(at), Revision::default())).collect();
         Held { listeners, ..Held::default() }
     }
 
     fn named(items: usize, part: impl Fn(BTreeMap<String, Revision>) -> Held) -> Held {
-        part((0..items).map(|at| (at.to_string(), Revision(String::new()))).collect())
+        part((0..items).map(|at| (at.to_string(), Revision::default())).collect())
     }
 
     // C2
