@@ -191,7 +191,7 @@ fn plan(args: &Args, missing: &[Kind]) -> Vec<Planned> {
                 continue;
             }
             let kinds = section.kinds(args.glibc).into_iter();
-            let kinds = kinds.filter(|kind| row.suits(*kind) && !missing.contains(kind)).collect();
+            let kinds = kinds.filter(|kind| section.has(row, *kind) && !missing.contains(kind)).collect();
             plan.push(Planned { section, row, kinds });
         }
     }

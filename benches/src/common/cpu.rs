@@ -13,7 +13,8 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     nanoseconds as f64 / 1e9 + living + ticked_seconds(pid, ENDED_CHILDREN)
 }
 
-fn children(pid: u32) -> impl Iterator<Item = u32> {
+/// The children that the first thread of a process has now.
+pub(crate) fn children(pid: u32) -> impl Iterator<Item = u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<_>>().into_iter()
 }
