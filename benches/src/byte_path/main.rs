@@ -1,5 +1,5 @@
 //! The byte path compared with `HAProxy`, nginx, rinetd, socat, plain tokio and no forwarder: bytes, connections, round
-//! trips, datagrams, memory, and changes beside traffic.
+//! trips, datagrams, memory, and changes beside traffic. And models of I/O, side by side.
 //!
 //! Each round measures every row with every forwarder in turn, in an order that each round rotates. The forwarder has
 //! one CPU and one worker; client and servers have another CPU; all are in a network namespace of the bench's own.
@@ -191,7 +191,7 @@ fn plan(args: &Args, missing: &[Kind]) -> Vec<Planned> {
                 continue;
             }
             let kinds = section.kinds(args.glibc).into_iter();
-            let kinds = kinds.filter(|kind| row.suits(*kind) && !missing.contains(kind)).collect();
+            let kinds = kinds.filter(|kind| section.has(row, *kind) && !missing.contains(kind)).collect();
             plan.push(Planned { section, row, kinds });
         }
     }

@@ -1,12 +1,15 @@
 //! What this program is in processes of its own, so that their CPU can be counted: the servers behind every forwarder,
-//! and the forwarder in plain tokio. Each ends when its standard input does, so with the bench.
+//! the forwarder in plain tokio, and one for each model of I/O. Each ends when its standard input does, so with the
+//! bench.
 
+mod models;
 mod tokio_forwarder;
 
 use std::{env, process::Command};
 
 use clap::Subcommand;
 
+pub(crate) use self::models::Model;
 use crate::{
     process::{Process, end_with_input},
     servers::{self, port},
@@ -37,6 +40,21 @@ pub(crate) enum Role {
         #[arg(long)]
         udp: u16,
     },
+    /// Forward ports on loopback by one model of I/O.
+    Model {
+        /// Name of the model, as in the table.
+        #[arg(long, value_parser = Model::named)]
+        model: Model,
+        /// Port before the echo server.
+        #[arg(long)]
+        echo: u16,
+        /// Port before the server that discards bytes.
+        #[arg(long)]
+        sink: u16,
+        /// Port before the server that discards and sends.
+        #[arg(long)]
+        both: u16,
+    },
 }
 
 impl Role {
@@ -51,23 +69,37 @@ impl Role {
                 let pairs = [(echo, port::ECHO), (sink, port::SINK), (both, port::BOTH)];
                 tokio_forwarder::run(&pairs, (udp, port::ECHO));
             }
+            Self::Model { model, echo, sink, both } => {
+                let pairs = [(echo, port::ECHO), (sink, port::SINK), (both, port::BOTH)];
+                model.run(pairs.map(|(from, to)| (servers::listen(from), to)).into());
+            }
         }
     }
 
     /// Starts a process with this role.
     pub(crate) fn start(self) -> Process {
         let mut command = Command::new(env::current_exe().expect("own path"));
-        match self {
-            Self::Echo => command.arg("echo"),
-            Self::Sink => command.arg("sink"),
+        let ports = match self {
+            Self::Echo => {
+                command.arg("echo");
+                Vec::new()
+            }
+            Self::Sink => {
+                command.arg("sink");
+                Vec::new()
+            }
             Self::Tokio { echo, sink, both, udp } => {
                 command.arg("tokio");
-                for (option, port) in [("--echo", echo), ("--sink", sink), ("--both", both), ("--udp", udp)] {
-                    command.arg(option).arg(port.to_string());
-                }
-                &mut command
+                vec![("--echo", echo), ("--sink", sink), ("--both", both), ("--udp", udp)]
+            }
+            Self::Model { model, echo, sink, both } => {
+                command.args(["model", "--model", &model.name()]);
+                vec![("--echo", echo), ("--sink", sink), ("--both", both)]
             }
         };
+        for (option, port) in ports {
+            command.arg(option).arg(port.to_string());
+        }
         Process::start(&mut command).expect("this program starts")
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Row {
 pub(crate) enum Section {
     /// Portlane beside other forwarders.
     Compared,
+    /// Models of I/O side by side.
+    Models,
     Workers,
     AccessLog,
     Limits,
@@ -265,8 +267,9 @@ impl Row {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Compared,
+        Self::Models,
         Self::Workers,
         Self::AccessLog,
         Self::Limits,
@@ -279,6 +282,7 @@ impl Section {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Compared => "compared",
+            Self::Models => "models",
             Self::Workers => "workers",
             Self::AccessLog => "access-log",
             Self::Limits => "limits",
@@ -291,6 +295,7 @@ impl Section {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Compared => "Portlane beside other forwarders",
+            Self::Models => "I/O models",
             Self::Workers => {
                 "Workers, on the two CPUs that load and servers use too: what they cost, not how they scale"
             }
@@ -307,9 +312,15 @@ impl Section {
         matches!(self, Self::Changes | Self::ChangesPushed)
     }
 
+    /// Whether a row of the table is measured with this forwarder. Models are compared in all rows.
+    pub(crate) fn has(self, row: Row, kind: Kind) -> bool {
+        self == Self::Models || row.suits(kind)
+    }
+
     pub(crate) fn rows(self) -> &'static [Row] {
         match self {
             Self::Compared => &Row::COMPARED,
+            Self::Models => &[Row::Bulk8, Row::Connections, Row::Calls64, Row::Idle],
             Self::Workers => &[Row::Bulk8, Row::Connections, Row::Calls64, Row::Empty],
             Self::AccessLog => &[Row::Connections],
             Self::Limits => &[Row::Bulk8, Row::Connections, Row::Calls64],
@@ -322,6 +333,7 @@ impl Section {
     pub(crate) fn kinds(self, glibc: bool) -> Vec<Kind> {
         let variants: &[Variant] = match self {
             Self::Compared => return Kind::compared(glibc),
+            Self::Models => return Kind::models(),
             Self::Workers => &[Variant::Workers(1), Variant::Workers(2), Variant::Workers(4), Variant::Workers(8)],
             Self::AccessLog => &[Variant::Plain, Variant::AccessLog],
             Self::Limits => &[Variant::Plain, Variant::Rates, Variant::MaxConnections],

@@ -18,7 +18,7 @@ use crate::{
     operator::Operator,
     ports,
     process::{Preferred, Process, prefer_this_thread},
-    roles::Role,
+    roles::{Model, Role},
     servers::port,
 };
 
@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Rinetd,
     Socat,
     Tokio,
+    /// A forwarder of the bench by one model of I/O.
+    Model(Model),
     /// No forwarder: the client connects to the server.
     Direct,
 }
@@ -84,6 +86,13 @@ impl Kind {
         kinds
     }
 
+    /// Models of I/O side by side; Portlane first.
+    pub(crate) fn models() -> Vec<Self> {
+        let mut kinds = vec![Self::PLAIN, Self::HaProxy, Self::HaProxySplice, Self::Nginx, Self::Rinetd, Self::Socat];
+        kinds.extend(Model::ALL.map(Self::Model));
+        kinds
+    }
+
     pub(crate) fn name(self) -> String {
         match self {
             Self::Portlane(Variant::Plain) => "Portlane".to_owned(),
@@ -100,6 +109,7 @@ impl Kind {
             Self::Rinetd => "rinetd".to_owned(),
             Self::Socat => "socat".to_owned(),
             Self::Tokio => "tokio".to_owned(),
+            Self::Model(model) => model.name(),
             Self::Direct => "no forwarder".to_owned(),
         }
     }
@@ -111,7 +121,7 @@ impl Kind {
             Self::Nginx => Some(("nginx", "-v")),
             Self::Rinetd => Some(("rinetd", "-v")),
             Self::Socat => Some(("socat", "-V")),
-            Self::Portlane(_) | Self::PortlaneGlibc | Self::Tokio | Self::Direct => None,
+            Self::Portlane(_) | Self::PortlaneGlibc | Self::Tokio | Self::Model(_) | Self::Direct => None,
         }
     }
 
@@ -223,16 +233,13 @@ impl Subject {
             Kind::Nginx => vec![nginx::command(ports, &folder)],
             Kind::Rinetd => vec![rinetd::command(ports, &folder)],
             Kind::Socat => socat::commands(ports).into(),
-            Kind::Tokio | Kind::Direct => Vec::new(),
+            Kind::Tokio | Kind::Model(_) | Kind::Direct => Vec::new(),
         };
         let mut running = cpus.spawn(kind.uses_both_cpus(), || {
             let start = |mut command: Command| Process::start(&mut command).expect("the program starts");
             commands.into_iter().map(start).collect::<Vec<_>>()
         });
-        if kind == Kind::Tokio {
-            let Ports { echo, sink, both, udp, .. } = ports;
-            running.push(cpus.spawn(false, || Role::Tokio { echo, sink, both, udp }.start()));
-        }
+        running.extend(role(kind, ports).map(|role| cpus.spawn(false, || role.start())));
         if kind == Kind::Direct {
             ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, udp: port::ECHO, ..ports };
         }
@@ -268,6 +275,16 @@ impl Subject {
 
     pub(crate) fn hang_up(&self) {
         self.running.iter().for_each(|process| process.signal(rustix::process::Signal::HUP));
+    }
+}
+
+/// What this program is as this forwarder, if it is one.
+fn role(kind: Kind, ports: Ports) -> Option<Role> {
+    let Ports { echo, sink, both, udp, .. } = ports;
+    match kind {
+        Kind::Tokio => Some(Role::Tokio { echo, sink, both, udp }),
+        Kind::Model(model) => Some(Role::Model { model, echo, sink, both }),
+        _ => None,
     }
 }
 

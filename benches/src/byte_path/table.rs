@@ -12,6 +12,9 @@ use crate::{
 /// Calls that are fewer for each operation are not shown by name.
 const FEW: f64 = 0.005;
 
+/// What the table of models leaves out, so that it has a column for all that tells one from another.
+const LEFT_OUT: [Quantity; 4] = [Quantity::Sum, Quantity::Busy, Quantity::P50, Quantity::Left];
+
 /// A measured cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
@@ -97,6 +100,10 @@ impl Results {
         if !self.has(section) {
             return;
         }
+        if section == Section::Models {
+            println!("\n### {}\n\n{}", section.title(), self.by_forwarder(section, kinds).join("\n"));
+            return;
+        }
         let names: Vec<String> = kinds.iter().map(|kind| kind.name()).collect();
         let further = if section == Section::Compared { " best of the others | ratio | goal | |" } else { "" };
         let columns = names.len() + if section == Section::Compared { 4 } else { 0 };
@@ -107,6 +114,26 @@ impl Results {
                 self.print_line(section, *row, *quantity, kinds);
             }
         }
+    }
+
+    /// The lines of a table with a line for each forwarder, and what tells one from another in columns.
+    fn by_forwarder(&self, section: Section, kinds: &[Kind]) -> Vec<String> {
+        let all = section.rows().iter().flat_map(|row| row.quantities().iter().map(move |quantity| (*row, *quantity)));
+        let columns: Vec<(Row, Quantity)> = all.filter(|(_, quantity)| !LEFT_OUT.contains(quantity)).collect();
+        let title = |&(row, quantity): &(Row, Quantity)| {
+            format!("{}: {}, {}", row.title(), quantity.name(), row.unit(quantity).name())
+        };
+        let titles: Vec<String> = columns.iter().map(title).collect();
+        let mut lines = vec![format!("| | {} |", titles.join(" | ")), format!("|---|{}", "---|".repeat(columns.len()))];
+        for kind in kinds.iter().copied() {
+            let show = |&(row, quantity): &(Row, Quantity)| {
+                let spread = self.spread(Cell { section, row, kind, quantity });
+                spread.map_or_else(String::new, |spread| spread.show(row.unit(quantity)))
+            };
+            let values: Vec<String> = columns.iter().map(show).collect();
+            lines.push(format!("| {} | {} |", kind.name(), values.join(" | ")));
+        }
+        lines
     }
 
     fn print_line(&self, section: Section, row: Row, quantity: Quantity, kinds: &[Kind]) {
@@ -183,6 +210,20 @@ mod tests {
         }
         let kinds = [Kind::PLAIN].into_iter().chain(OTHERS).collect();
         (results, cell, kinds)
+    }
+
+    #[test]
+    fn models_have_a_line_each_with_their_values_below_the_titles() {
+        let (section, row, quantity) = (Section::Models, Row::Idle, Quantity::Files);
+        let mut results = Results::default();
+        for value in [5.0, 7.0, 6.0] {
+            results.add(Cell { section, row, kind: Kind::Nginx, quantity }, value);
+        }
+        let lines = results.by_forwarder(section, &[Kind::HaProxy, Kind::Nginx]);
+        let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.split('|').map(str::trim).collect()).collect();
+        let column = cells[0].iter().position(|title| *title == "idle connection: files, number").expect("a title");
+        assert_eq!([cells[2][1], cells[3][1], cells[2][column], cells[3][column]], ["HAProxy", "nginx", "", "6 (5–7)"]);
+        assert!(cells.iter().all(|line| line.len() == cells[0].len()), "{lines:#?}");
     }
 
     #[test]

@@ -2,12 +2,17 @@
 
 use std::{
     fs,
+    ops::Range,
     time::{Duration, Instant},
 };
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::cpu::cpu_seconds;
+use crate::cpu::{cpu_seconds, ticked_seconds};
+
+/// Fields of `/proc/PID/stat`: user and system time of the process with all threads that it has had, and of the
+/// children that have ended.
+const ALL: Range<usize> = 14..18;
 
 /// CPU seconds of this process, with threads that have ended.
 fn own_cpu_seconds() -> f64 {
@@ -67,7 +72,9 @@ impl<'a> Meter<'a> {
 
 /// CPU seconds so far: of the forwarder, and of all.
 fn spent(processes: &Processes) -> (f64, f64) {
-    let of = |pids: &[u32]| pids.iter().copied().map(cpu_seconds).sum::<f64>();
+    // What is exact lacks the threads that have ended. Ticks have them, and are less than it without such threads.
+    let used = |pid: u32| cpu_seconds(pid).max(ticked_seconds(pid, ALL));
+    let of = |pids: &[u32]| pids.iter().copied().map(used).sum::<f64>();
     let forwarder = of(&processes.forwarder);
     (forwarder, forwarder + of(&processes.servers) + own_cpu_seconds())
 }
@@ -77,4 +84,19 @@ pub(crate) fn percentile(values: &mut [Duration], thousandths: usize) -> Duratio
     values.sort_unstable();
     let at = (values.len() * thousandths).div_ceil(1000);
     values.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_have_ended_count() {
+        let processes = Processes { forwarder: vec![std::process::id()], servers: Vec::new() };
+        let (before, _) = spent(&processes);
+        let work = || while clock_gettime(ClockId::ThreadCPUTime).tv_nsec < 100_000_000 {};
+        std::thread::spawn(work).join().expect("the thread ends");
+        // User and system time are each rounded down to ticks of 10 ms.
+        assert!(spent(&processes).0 - before > 0.07);
+    }
 }

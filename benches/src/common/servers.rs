@@ -71,7 +71,8 @@ pub(crate) fn sink() {
     Servers::new(&[(port::SINK, Behaviour::Sink), (port::BOTH, Behaviour::Both)], None).serve();
 }
 
-fn listen(port: u16) -> TcpListener {
+/// A listener on loopback that does not block.
+pub(crate) fn listen(port: u16) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
     socket.set_reuse_address(true).expect("option");
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("bind");

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    iter,
     net::TcpStream,
     time::Duration,
 };
@@ -10,14 +11,19 @@ use harness::{connect, round_trip, until};
 use socket2::SockRef;
 
 use crate::{
+    cpu::children,
     measure::{files, status_bytes},
     poll::rest,
     rows::Quantity,
-    subject::Subject,
+    subject::{Kind, Subject},
 };
 
 /// Connections at the same time. Forwarders with two files for each stay below a limit of 20,000 files.
 const COUNT: usize = 5_000;
+/// The same for models of I/O, some of which have six files or two threads for each, or try all of them all the time.
+const COUNT_OF_MODELS: usize = 1_000;
+/// The same where each has a process.
+const COUNT_OF_PROCESSES: usize = 100;
 /// Bytes that each connection has echoed before it is idle.
 const FIRST: usize = 100;
 /// Bytes of the burst on each connection.
@@ -31,16 +37,22 @@ const KEPT_FILES: usize = 64;
 
 /// Memory and files of connections without traffic.
 pub(crate) fn idle_connections(subject: &Subject) -> Vec<(Quantity, f64)> {
+    let count = match subject.kind {
+        kind if kind.forks() => COUNT_OF_PROCESSES,
+        Kind::Model(_) => COUNT_OF_MODELS,
+        _ => COUNT,
+    };
+    let processes = || subject.ids().flat_map(|pid| iter::once(pid).chain(children(pid)));
     let memory = || {
         rest(SETTLE);
-        subject.ids().map(|pid| status_bytes(pid, "RssAnon")).sum::<f64>()
+        processes().map(|pid| status_bytes(pid, "RssAnon")).sum::<f64>()
     };
-    let open_files = || subject.ids().map(files).sum::<usize>();
+    let open_files = || processes().map(files).sum::<usize>();
     let (before, files_before) = (memory(), open_files());
-    let each = |after: f64| (after - before) / COUNT as f64;
-    let mut streams: Vec<TcpStream> = (0..COUNT).map(|_| open(subject.ports.echo)).collect();
+    let each = |after: f64| (after - before) / count as f64;
+    let mut streams: Vec<TcpStream> = (0..count).map(|_| open(subject.ports.echo)).collect();
     let cold = each(memory());
-    let files = open_files().saturating_sub(files_before) as f64 / COUNT as f64;
+    let files = open_files().saturating_sub(files_before) as f64 / count as f64;
     streams.chunks_mut(AT_ONCE).for_each(burst);
     let warm = each(memory());
     for stream in streams {
