@@ -217,7 +217,7 @@ fn records(bytes: usize) -> Vec<Message<'static>> {
     const SOURCE: &[u8] = &[7; 93];
     let count = bytes / 93;
     let mut messages = vec![Message { source: &SOURCE[..1], received_millis: 0, payload: PAYLOAD }; count];
-    messages[count - 1].source = &SOURCE[..1 + bytes % 93];
+    messages[count - 1].source = &SOURCE[..=bytes % 93];
     messages
 }
 

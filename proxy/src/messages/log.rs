@@ -241,7 +241,6 @@ impl Log {
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
         match self.due() {
-            None => {}
             Some(Due::TellLate) => {
                 self.failure.get_or_insert_with(late);
             }
@@ -253,11 +252,8 @@ impl Log {
                 self.failure = Some(format!("{place} is opened again"));
                 self.open_again();
             }
-            Some(Due::FindFolder) => {
-                if self.removal.is_seen().await {
-                    self.lose();
-                }
-            }
+            Some(Due::FindFolder) if self.removal.is_seen().await => self.lose(),
+            None | Some(Due::FindFolder) => {}
         }
         let figures = self.removal.left(self.store.figures());
         let seen = self.seen(&figures, process.clock.seconds());
