@@ -17,7 +17,7 @@ use std::{
 
 use slab::Slab;
 
-use self::{session::Session, turns::StreamTurns};
+use self::{budget::Reserve, session::Session, turns::StreamTurns};
 use crate::route::Route;
 use crate::{
     core::{diff::Which, end::EndReason, rounds::Occupied, trains::Datagram},
@@ -84,6 +84,8 @@ pub struct Worker {
     pub sessions: RefCell<Slab<Rc<Session>>>,
     /// Read buffer of the session that currently runs.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Room for what that buffer takes in.
+    pub reserve: Reserve,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
     /// Places in that buffer of the datagrams of one flow, while they are sent.
@@ -109,6 +111,7 @@ impl Worker {
         Rc::new(Self {
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            reserve: Reserve::new(process.budget.clone()),
             datagrams: RefCell::default(),
             datagram_places: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),
