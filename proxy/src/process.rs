@@ -49,7 +49,7 @@ pub struct Process {
     pub flows: Arc<Room>,
     /// TCP sessions by source.
     pub session_sources: Arc<SessionSources>,
-    /// Ids of sessions and flows.
+    /// Ids of sessions and flows that no worker has taken yet.
     pub session_ids: Arc<SessionIds>,
     /// The UDP flows, which give way to others.
     pub flow_registry: Arc<FlowRegistry>,

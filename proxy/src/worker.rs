@@ -20,7 +20,7 @@ use slab::Slab;
 use self::{budget::Reserve, session::Session, turns::StreamTurns};
 use crate::route::Route;
 use crate::{
-    core::{diff::Which, end::EndReason, rounds::Occupied, trains::Datagram},
+    core::{diff::Which, end::EndReason, rounds::Occupied, session_ids::WorkerIds, trains::Datagram},
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,
@@ -82,6 +82,8 @@ pub struct Worker {
     pub process: Process,
     /// Live sessions.
     pub sessions: RefCell<Slab<Rc<Session>>>,
+    /// Ids of its sessions and flows.
+    pub ids: WorkerIds,
     /// Read buffer of the session that currently runs.
     pub scratch: RefCell<Box<[u8]>>,
     /// Room for what that buffer takes in.
@@ -110,6 +112,7 @@ impl Worker {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);
         Rc::new(Self {
             sessions: RefCell::default(),
+            ids: process.session_ids.of_worker(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             reserve: Reserve::new(process.budget.clone()),
             datagrams: RefCell::default(),

@@ -22,7 +22,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let Ok(stream) = Socket::watch(stream) else { return };
     let served = route.load_full();
     if let Served::One(listener) = &*served {
-        let (id, now) = (worker.process.session_ids.next_id(), worker.process.clock.millis());
+        let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
         let live = Live::begin(worker, Session::new(id, listener.clone(), peer, None, now));
         tokio::task::spawn_local(run(live, End::new(stream), held));
         return;
@@ -45,7 +45,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
                     let (client, name) = (greeted.client, Some(greeted.name.as_str()));
                     return unrouted::refuse(&worker, names, Unroutable::UnknownServerName, client, name);
                 };
-                let (id, now) = (worker.process.session_ids.next_id(), worker.process.clock.millis());
+                let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
                 let session = Session::new(id, listener, greeted.client, Some(greeted.name), now);
                 session.destination.set(greeted.destination);
                 session.recheck.set(true);

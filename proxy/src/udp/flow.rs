@@ -94,7 +94,7 @@ impl Flow {
         let namespace = &listener.id.origin.namespace;
         let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
         Ok(Rc::new(Self {
-            id: worker.process.session_ids.next_id(),
+            id: worker.ids.next_id(),
             key,
             listener: listener.clone(),
             end_at: Cell::new(None),
