@@ -11,11 +11,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     pin::pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc::sync_channel,
-    },
+    sync::{Arc, mpsc::sync_channel},
     thread,
 };
 
@@ -36,7 +32,7 @@ use crate::{
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Ending, LoadGuard, Worker},
+    worker::{Accepted, Ending, Load, LoadGuard, Worker},
 };
 
 /// Capacity of a worker's command queue.
@@ -80,7 +76,7 @@ pub enum Command {
 #[derive(Clone, Debug)]
 pub struct WorkerHandle {
     commands: mpsc::Sender<Command>,
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
 }
 
 impl WorkerHandle {
@@ -93,7 +89,7 @@ impl WorkerHandle {
     /// Connections, with those that are on their way to the worker.
     #[must_use]
     pub fn load(&self) -> usize {
-        self.load.load(Relaxed)
+        self.load.connections()
     }
 
     /// Sends a command; waits while the queue is full. False if the worker has ended.
@@ -218,7 +214,7 @@ struct Thread {
     /// Position among the workers.
     index: usize,
     /// Connections of this worker.
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
     worker: Rc<Worker>,
     udp: Sockets,
     peers: RefCell<Vec<WorkerHandle>>,

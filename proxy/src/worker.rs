@@ -44,22 +44,36 @@ pub struct Accepted {
     pub load: LoadGuard,
 }
 
+/// The connections of a worker, with those that are on their way to it. Each of them writes it, so it has cache lines of
+/// its own: as neighbours, the loads of several workers would take each other's lines away.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Load(AtomicUsize);
+
+impl Load {
+    /// Their number.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
 /// A connection in the load of a worker, from the moment that the worker is chosen until the session has ended.
 #[derive(Debug)]
-pub struct LoadGuard(Arc<AtomicUsize>);
+pub struct LoadGuard(Arc<Load>);
 
 impl LoadGuard {
     /// Adds a connection to a load.
     #[must_use]
-    pub fn new(load: &Arc<AtomicUsize>) -> Self {
-        load.fetch_add(1, Relaxed);
+    pub fn new(load: &Arc<Load>) -> Self {
+        load.0.fetch_add(1, Relaxed);
         Self(load.clone())
     }
 }
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -154,14 +168,24 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn a_connection_is_in_the_load_from_the_hand_over_until_it_is_dropped() {
-        let load = Arc::new(AtomicUsize::new(0));
+        let load = Arc::<Load>::default();
         let guards = [LoadGuard::new(&load), LoadGuard::new(&load)];
-        assert_eq!(load.load(Relaxed), 2);
+        assert_eq!(load.connections(), 2);
         drop(guards);
-        assert_eq!(load.load(Relaxed), 0, "also if no worker adopts it");
+        assert_eq!(load.connections(), 0, "also if no worker adopts it");
+    }
+
+    #[test]
+    fn the_loads_of_two_workers_are_in_no_common_line() {
+        // Processors fetch lines of 64 bytes in pairs.
+        let loads = [(); 8].map(|()| Arc::<Load>::default());
+        let pairs: BTreeSet<usize> = loads.iter().map(|load| Arc::as_ptr(load).addr() / 128).collect();
+        assert_eq!((pairs.len(), size_of::<Load>()), (8, 128));
     }
 }
