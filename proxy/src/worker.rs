@@ -24,6 +24,7 @@ use crate::{
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,
+    timings::WorkerTimings,
 };
 
 /// Size of a worker's read buffer in bytes. All its sessions share it and keep no buffer of their own.
@@ -98,6 +99,8 @@ pub struct Worker {
     pub sessions: RefCell<Slab<Rc<Session>>>,
     /// Ids of its sessions and flows.
     pub ids: WorkerIds,
+    /// Durations of its connects and sessions.
+    pub timings: WorkerTimings,
     /// Read buffer of the session that currently runs.
     pub scratch: RefCell<Box<[u8]>>,
     /// Room for what that buffer takes in.
@@ -127,6 +130,7 @@ impl Worker {
         Rc::new(Self {
             sessions: RefCell::default(),
             ids: process.session_ids.of_worker(),
+            timings: process.timings.of_worker(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             reserve: Reserve::new(process.budget.clone()),
             datagrams: RefCell::default(),

@@ -199,7 +199,7 @@ impl<'a> Step<'a> {
         self.show(&attempt.endpoint);
         attempt.endpoint.succeeded();
         self.entry.stats.sessions.fetch_add(1, Relaxed);
-        self.worker.process.timings.connected(attempt.began.elapsed());
+        self.worker.timings.connected(attempt.began.elapsed());
         Connected { server, counted: attempt.counted }
     }
 

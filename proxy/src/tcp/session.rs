@@ -99,7 +99,7 @@ impl Drop for Live {
         }
         session.listener.counters.closed[self.reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
-        worker.process.timings.ended(Duration::from_millis(now.saturating_sub(session.started)));
+        worker.timings.ended(Duration::from_millis(now.saturating_sub(session.started)));
         if session.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             worker.process.log.emit(Event::Session(Box::new(session.record("closed", now, Some(self.reason)))));
         }

@@ -191,7 +191,7 @@ impl Flow {
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
-        worker.process.timings.ended(Duration::from_millis(now.saturating_sub(self.started)));
+        worker.timings.ended(Duration::from_millis(now.saturating_sub(self.started)));
         if self.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             self.log(worker, "closed", now, Some(reason));
         }
