@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
+use arc_swap::Guard;
 use proxy_api::AccessLogMode;
 
 use super::{admission, connect, direction::End, greeting, race::Connected, relay, unrouted};
@@ -20,13 +21,15 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
     let held = (permits, load);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = Socket::watch(stream) else { return };
-    let served = route.load_full();
-    if let Served::One(listener) = &*served {
+    // All workers share the count of references to what is served. Who does not wait borrows it.
+    let served = route.load();
+    if let Served::One(listener) = &**served {
         let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
         let live = Live::begin(worker, Session::new(id, listener.clone(), peer, None, now));
         tokio::task::spawn_local(run(live, End::new(stream), held));
         return;
     }
+    let served = Guard::into_inner(served);
     let waits = Greeting::of(worker);
     let stream = End::new(stream);
     tokio::task::spawn_local(async move {
