@@ -30,15 +30,22 @@ use crate::{
 /// Size of a worker's read buffer in bytes. All its sessions share it and keep no buffer of their own.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// An accepted connection, before its session starts.
+/// A connection that another worker has accepted.
 #[derive(Debug)]
 pub struct Accepted {
+    /// The connection.
+    pub connection: Connection,
+    /// Listeners behind its socket.
+    pub route: Route,
+}
+
+/// An accepted connection, before its session starts.
+#[derive(Debug)]
+pub struct Connection {
     /// The connection, non-blocking.
     pub stream: TcpStream,
     /// Peer address.
     pub peer: SocketAddr,
-    /// Listeners behind the socket.
-    pub route: Route,
     /// Room for the session.
     pub permits: Permits,
     /// Its part of the load of its worker.

@@ -10,18 +10,18 @@ use crate::{
     core::end::EndReason,
     log::Event,
     process::Permits,
-    route::{Served, Unroutable},
+    route::{Route, Served, Unroutable},
     sys::Socket,
-    worker::{Accepted, LoadGuard, Worker, session::Session},
+    worker::{Connection, LoadGuard, Worker, session::Session},
 };
 
 /// Starts a session on this worker, on shared sockets once the server name is known.
-pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, route, permits, load } = accepted;
+pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
+    let Connection { stream, peer, permits, load } = connection;
     let held = (permits, load);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = Socket::watch(stream) else { return };
-    // All workers share the count of references to what is served. Who does not wait borrows it.
+    // All workers share the counts of references to a route and to what is served. Who does not wait borrows both.
     let served = route.load();
     if let Served::One(listener) = &**served {
         let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
@@ -29,7 +29,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
         tokio::task::spawn_local(run(live, End::new(stream), held));
         return;
     }
-    let served = Guard::into_inner(served);
+    let (served, route) = (Guard::into_inner(served), route.clone());
     let waits = Greeting::of(worker);
     let stream = End::new(stream);
     tokio::task::spawn_local(async move {
