@@ -48,6 +48,7 @@ pub mod supervisor;
 pub mod sys;
 pub mod tcp;
 pub mod threads;
+pub mod timings;
 #[cfg(feature = "tunnels")]
 pub mod tunnels;
 pub mod udp;

@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
     registry::Registry,
 };
 
@@ -37,6 +38,7 @@ use crate::{
     process::Process,
     route::{Unroutable, Unrouted},
     shared::{Dropped, Shared},
+    timings::Histogram,
 };
 
 /// Counters of the control thread.
@@ -382,11 +384,12 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         single(out, (name, help), false, value)?;
     }
     let histograms = [
-        ("portlane_connect_duration_seconds", "Time to connect to an endpoint.", &process.timings.connect),
-        ("portlane_session_duration_seconds", "Lifetime of a session.", &process.timings.session),
+        ("portlane_connect_duration_seconds", "Time to connect to an endpoint.", process.timings.connects()),
+        ("portlane_session_duration_seconds", "Lifetime of a session.", process.timings.sessions()),
     ];
-    for (name, help, histogram) in histograms {
-        histogram.encode(out.encode_descriptor(name, help, None, histogram.metric_type())?)?;
+    for (name, help, Histogram { sum, count, buckets }) in histograms {
+        let mut series = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
     }
     Ok(())
 }

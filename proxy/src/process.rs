@@ -4,10 +4,7 @@ use std::{
     net::IpAddr,
     num::NonZeroUsize,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
 };
-
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::{
     agents::Agents,
@@ -26,6 +23,7 @@ use crate::{
     room::Room,
     settings::Settings,
     shared::Dropped,
+    timings::Timings,
     worker::{budget::Budget, pipes::Pipes},
 };
 
@@ -49,7 +47,7 @@ pub struct Process {
     pub flows: Arc<Room>,
     /// TCP sessions by source.
     pub session_sources: Arc<SessionSources>,
-    /// Ids of sessions and flows.
+    /// Ids of sessions and flows that no worker has taken yet.
     pub session_ids: Arc<SessionIds>,
     /// The UDP flows, which give way to others.
     pub flow_registry: Arc<FlowRegistry>,
@@ -71,7 +69,7 @@ pub struct Process {
     pub log: Log,
     /// Set to end a drain immediately.
     pub stop: Arc<AtomicBool>,
-    /// Duration histograms.
+    /// Durations of connects and sessions.
     pub timings: Arc<Timings>,
     limits: Limits,
 }
@@ -253,36 +251,6 @@ fn seed() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), std::process::id())
     })
-}
-
-/// Duration histograms over all listeners.
-#[derive(Debug)]
-pub struct Timings {
-    /// Connects.
-    pub(crate) connect: Histogram,
-    /// Sessions.
-    pub(crate) session: Histogram,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Self {
-            connect: Histogram::new(exponential_buckets(0.000_25, 4.0, 9)),
-            session: Histogram::new(exponential_buckets(0.01, 10.0, 8)),
-        }
-    }
-}
-
-impl Timings {
-    /// Records the duration of a connect.
-    pub fn connected(&self, took: Duration) {
-        self.connect.observe(took.as_secs_f64());
-    }
-
-    /// Records the duration of a session.
-    pub fn ended(&self, lived: Duration) {
-        self.session.observe(lived.as_secs_f64());
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -42,7 +45,8 @@ impl Room {
     pub fn take_leaving(self: &Arc<Self>, count: usize, left: usize) -> Option<Permit> {
         let most = self.limit.load(Relaxed).checked_sub(left)?;
         let fits = |used: usize| used.checked_add(count).filter(|total| *total <= most);
-        self.used.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Permit { room: self.clone(), count })
+        // The order of a waiter's look, see [`Permit::drop`].
+        self.used.fetch_update(Relaxed, SeqCst, fits).ok().map(|_| Permit { room: self.clone(), count })
     }
 
     /// Accounts for `count` places that are already in use.
@@ -113,7 +117,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
     fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
+        count.fetch_add(1, SeqCst);
         Self(count)
     }
 }
@@ -133,7 +137,13 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.count, Relaxed);
+        self.room.used.fetch_sub(self.count, SeqCst);
+        // As a rule nobody waits, and then a notice would be a write for each place that all workers share. A waiter counts
+        // itself before it looks for places. In the one order of these four steps, either it finds the places free, or it is
+        // found here.
+        if self.room.waiting.load(SeqCst) == 0 {
+            return;
+        }
         // Each freed place may complete the wait of another waiter.
         for _ in 0..self.count {
             self.room.freed.notify_one();
@@ -155,6 +165,38 @@ mod tests {
         assert!(room.take(1).is_none());
         drop(first);
         assert!(room.take(2).is_some());
+    }
+
+    #[test]
+    fn places_that_are_freed_while_nobody_waits_leave_no_notice() {
+        let room = Arc::new(Room::new(4));
+        drop(room.take(2).expect("room"));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(pin!(room.freed.notified()).poll(&mut cx).is_pending());
+    }
+
+    #[test]
+    fn of_threads_that_take_all_places_in_turn_none_waits_for_ever() {
+        let room = Arc::new(Room::new(2));
+        let patience = std::time::Duration::from_secs(60);
+        let wait_often = |room: Arc<Room>| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            runtime.block_on(async {
+                let waits = async {
+                    for _ in 0..20_000 {
+                        drop(room.wait(2).await);
+                    }
+                };
+                tokio::time::timeout(patience, waits).await.expect("no notice is lost");
+            });
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let room = room.clone();
+                scope.spawn(move || wait_often(room));
+            }
+        });
+        assert_eq!(room.usage().0, 0);
     }
 
     #[test]

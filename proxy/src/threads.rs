@@ -11,11 +11,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     pin::pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc::sync_channel,
-    },
+    sync::{Arc, mpsc::sync_channel},
     thread,
 };
 
@@ -36,7 +32,7 @@ use crate::{
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Ending, LoadGuard, Worker},
+    worker::{Accepted, Connection, Ending, Load, LoadGuard, Worker},
 };
 
 /// Capacity of a worker's command queue.
@@ -80,7 +76,7 @@ pub enum Command {
 #[derive(Clone, Debug)]
 pub struct WorkerHandle {
     commands: mpsc::Sender<Command>,
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
 }
 
 impl WorkerHandle {
@@ -93,7 +89,7 @@ impl WorkerHandle {
     /// Connections, with those that are on their way to the worker.
     #[must_use]
     pub fn load(&self) -> usize {
-        self.load.load(Relaxed)
+        self.load.connections()
     }
 
     /// Sends a command; waits while the queue is full. False if the worker has ended.
@@ -218,7 +214,7 @@ struct Thread {
     /// Position among the workers.
     index: usize,
     /// Connections of this worker.
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
     worker: Rc<Worker>,
     udp: Sockets,
     peers: RefCell<Vec<WorkerHandle>>,
@@ -234,7 +230,7 @@ impl Thread {
             match command {
                 Command::Listen { id, socket, route } => self.listen(id, socket, route),
                 Command::Close(id) => self.close(id),
-                Command::Adopt(accepted) => tcp::session::begin(&self.worker, accepted),
+                Command::Adopt(accepted) => self.begin(accepted),
                 Command::End(endings) => sweep::end(&self, &endings).await,
                 Command::Keep(_) => {}
                 // The asker may have left while this thread was busy.
@@ -268,7 +264,7 @@ impl Thread {
         loop {
             tokio::select! {
                 command = queue.recv(), if open => match command {
-                    Some(Command::Adopt(accepted)) => tcp::session::begin(&self.worker, accepted),
+                    Some(Command::Adopt(accepted)) => self.begin(accepted),
                     Some(_) => {}
                     None => open = false,
                 },
@@ -318,6 +314,11 @@ impl Thread {
         });
     }
 
+    /// Runs a connection that another worker has accepted.
+    fn begin(&self, Accepted { connection, route }: Accepted) {
+        tcp::session::begin(&self.worker, connection, &route);
+    }
+
     /// Runs a connection here, or on a worker with clearly less load.
     fn place(self: &Rc<Self>, (stream, peer): (TcpStream, SocketAddr), route: &Route, permits: Permits) {
         let peers = self.peers.borrow();
@@ -326,11 +327,11 @@ impl Thread {
         });
         let other = peers.get(chosen).filter(|_| chosen != self.index);
         let load = LoadGuard::new(other.map_or(&self.load, |other| &other.load));
-        let accepted = Accepted { stream, peer, route: route.clone(), permits, load };
-        let Some(other) = other else { return tcp::session::begin(&self.worker, accepted) };
-        if let Err(accepted) = other.adopt(accepted) {
+        let connection = Connection { stream, peer, permits, load };
+        let Some(other) = other else { return tcp::session::begin(&self.worker, connection, route) };
+        if let Err(Accepted { connection, route }) = other.adopt(Accepted { connection, route: route.clone() }) {
             let load = LoadGuard::new(&self.load);
-            tcp::session::begin(&self.worker, Accepted { load, ..accepted });
+            tcp::session::begin(&self.worker, Connection { load, ..connection }, &route);
         }
     }
 }

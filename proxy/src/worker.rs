@@ -17,49 +17,71 @@ use std::{
 
 use slab::Slab;
 
-use self::{session::Session, turns::StreamTurns};
+use self::{budget::Reserve, session::Session, turns::StreamTurns};
 use crate::route::Route;
 use crate::{
-    core::{diff::Which, end::EndReason, rounds::Occupied, trains::Datagram},
+    core::{diff::Which, end::EndReason, rounds::Occupied, session_ids::WorkerIds, trains::Datagram},
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,
+    timings::WorkerTimings,
 };
 
 /// Size of a worker's read buffer in bytes. All its sessions share it and keep no buffer of their own.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// An accepted connection, before its session starts.
+/// A connection that another worker has accepted.
 #[derive(Debug)]
 pub struct Accepted {
+    /// The connection.
+    pub connection: Connection,
+    /// Listeners behind its socket.
+    pub route: Route,
+}
+
+/// An accepted connection, before its session starts.
+#[derive(Debug)]
+pub struct Connection {
     /// The connection, non-blocking.
     pub stream: TcpStream,
     /// Peer address.
     pub peer: SocketAddr,
-    /// Listeners behind the socket.
-    pub route: Route,
     /// Room for the session.
     pub permits: Permits,
     /// Its part of the load of its worker.
     pub load: LoadGuard,
 }
 
+/// The connections of a worker, with those that are on their way to it. Each of them writes it, so it has cache lines of
+/// its own: as neighbours, the loads of several workers would take each other's lines away.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Load(AtomicUsize);
+
+impl Load {
+    /// Their number.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
 /// A connection in the load of a worker, from the moment that the worker is chosen until the session has ended.
 #[derive(Debug)]
-pub struct LoadGuard(Arc<AtomicUsize>);
+pub struct LoadGuard(Arc<Load>);
 
 impl LoadGuard {
     /// Adds a connection to a load.
     #[must_use]
-    pub fn new(load: &Arc<AtomicUsize>) -> Self {
-        load.fetch_add(1, Relaxed);
+    pub fn new(load: &Arc<Load>) -> Self {
+        load.0.fetch_add(1, Relaxed);
         Self(load.clone())
     }
 }
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -82,8 +104,14 @@ pub struct Worker {
     pub process: Process,
     /// Live sessions.
     pub sessions: RefCell<Slab<Rc<Session>>>,
+    /// Ids of its sessions and flows.
+    pub ids: WorkerIds,
+    /// Durations of its connects and sessions.
+    pub timings: WorkerTimings,
     /// Read buffer of the session that currently runs.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Room for what that buffer takes in.
+    pub reserve: Reserve,
     /// Datagram buffer of the socket that currently runs; allocated on first use.
     pub datagrams: RefCell<Vec<u8>>,
     /// Places in that buffer of the datagrams of one flow, while they are sent.
@@ -108,7 +136,10 @@ impl Worker {
         let seed = std::hash::BuildHasher::hash_one(&foldhash::fast::RandomState::default(), index);
         Rc::new(Self {
             sessions: RefCell::default(),
+            ids: process.session_ids.of_worker(),
+            timings: process.timings.of_worker(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            reserve: Reserve::new(process.budget.clone()),
             datagrams: RefCell::default(),
             datagram_places: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),
@@ -148,14 +179,24 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn a_connection_is_in_the_load_from_the_hand_over_until_it_is_dropped() {
-        let load = Arc::new(AtomicUsize::new(0));
+        let load = Arc::<Load>::default();
         let guards = [LoadGuard::new(&load), LoadGuard::new(&load)];
-        assert_eq!(load.load(Relaxed), 2);
+        assert_eq!(load.connections(), 2);
         drop(guards);
-        assert_eq!(load.load(Relaxed), 0, "also if no worker adopts it");
+        assert_eq!(load.connections(), 0, "also if no worker adopts it");
+    }
+
+    #[test]
+    fn the_loads_of_two_workers_are_in_no_common_line() {
+        // Processors fetch lines of 64 bytes in pairs.
+        let loads = [(); 8].map(|()| Arc::<Load>::default());
+        let pairs: BTreeSet<usize> = loads.iter().map(|load| Arc::as_ptr(load).addr() / 128).collect();
+        assert_eq!((pairs.len(), size_of::<Load>()), (8, 128));
     }
 }

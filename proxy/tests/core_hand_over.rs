@@ -1,6 +1,7 @@
 //! Which worker runs a connection.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+use proptest::prelude::*;
 use proxy::core::hand_over::worker;
 
 /// A random number for each connection (`splitmix64`).
@@ -74,5 +75,92 @@ fn connections_that_one_worker_accepts_end_up_on_all() {
         let after = accept(vec![0; workers], 0, 10_000);
         let fair = 10_000 / workers;
         assert!(after.iter().all(|load| (fair * 3 / 4..=fair * 5 / 4).contains(load)), "{after:?}");
+    }
+}
+
+/// Which connection ends.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    Any,
+    Oldest,
+    Newest,
+}
+
+/// Four workers and their long connections.
+struct Four {
+    loads: Vec<usize>,
+    /// The worker of each connection, in the order in which they came.
+    placed: Vec<usize>,
+    rolls: u64,
+    /// The worker that accepts, and how many more in a row.
+    accepts: (usize, u64),
+    /// The most that a worker accepts in a row.
+    run: u64,
+}
+
+impl Four {
+    fn roll(&mut self, bound: u64) -> usize {
+        self.rolls = self.rolls.wrapping_add(1);
+        usize::try_from(chance(self.rolls) % bound).expect("small")
+    }
+
+    fn arrive(&mut self) {
+        if self.accepts.1 == 0 {
+            self.accepts = (self.roll(4), 1 + self.roll(self.run) as u64);
+        }
+        self.accepts.1 -= 1;
+        self.rolls = self.rolls.wrapping_add(1);
+        let chosen = worker(self.accepts.0, 4, chance(self.rolls), |at| self.loads[at]);
+        self.loads[chosen] += 1;
+        self.placed.push(chosen);
+    }
+
+    fn end(&mut self, ends: Ends) {
+        let at = match ends {
+            Ends::Any => self.roll(self.placed.len() as u64),
+            Ends::Oldest => 0,
+            Ends::Newest => self.placed.len() - 1,
+        };
+        let ended = self.placed.remove(at);
+        self.loads[ended] -= 1;
+    }
+
+    /// Whether no worker has more than 1.3 times the mean.
+    fn are_fair(&self) -> bool {
+        self.loads.iter().all(|load| load * 10 * 4 <= self.placed.len() * 13)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whichever worker accepts, and however many in a row, while 1,000 are there and while up to 500 more come and go.
+    #[test]
+    fn no_worker_has_over_1_3_times_the_mean_of_a_thousand_long_connections(
+        rolls in any::<u64>(),
+        run in 1..=1000_u64,
+        ends in prop_oneof![Just(Ends::Any), Just(Ends::Oldest), Just(Ends::Newest)],
+        more in 0..=500_usize,
+    ) {
+        let mut four = Four { loads: vec![0; 4], placed: Vec::new(), rolls, accepts: (0, 0), run };
+        (0..1000).for_each(|_| four.arrive());
+        prop_assert!(four.are_fair(), "{:?}", four.loads);
+        (0..more).for_each(|_| four.arrive());
+        (0..more).for_each(|_| four.end(ends));
+        prop_assert!(four.are_fair(), "{:?}", four.loads);
+        for _ in 0..2000 {
+            four.end(ends);
+            four.arrive();
+        }
+        prop_assert!(four.are_fair(), "{:?}", four.loads);
+    }
+}
+
+#[test]
+fn those_that_arrive_level_what_ends_have_left_uneven() {
+    // All connections of three workers have ended, and moved nobody.
+    for own in 0..4 {
+        let after = accept(vec![250, 0, 0, 0], own, 750);
+        assert!(after.iter().all(|load| load * 10 <= 250 * 13), "{after:?}");
     }
 }

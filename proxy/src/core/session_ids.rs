@@ -4,14 +4,22 @@
 //! came before: a backend that reads its ids in PROXY headers must not see the load of its neighbours at a glance. Ids
 //! are names and not secrets: the next id can be computed from one.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use proxy_api::SessionId;
 
 /// Distance of two states. It is odd, so no state repeats before all 2^64 have been used.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Ids that a worker takes at a time. Workers then write their common state once for so many sessions.
+const BLOCK: u64 = 256;
 
-/// Gives each session its id.
+/// The ids that no worker has taken yet.
 #[derive(Debug)]
 pub struct SessionIds(AtomicU64);
 
@@ -22,10 +30,40 @@ impl SessionIds {
         Self(AtomicU64::new(seed))
     }
 
+    /// What gives the sessions of one worker their ids.
+    #[must_use]
+    pub fn of_worker(self: &Arc<Self>) -> WorkerIds {
+        WorkerIds { all: self.clone(), state: Cell::new(0), left: Cell::new(0) }
+    }
+
+    /// The state before those of a block.
+    fn block(&self) -> u64 {
+        self.0.fetch_add(STEP.wrapping_mul(BLOCK), Relaxed)
+    }
+}
+
+/// Gives each session of one worker its id.
+#[derive(Debug)]
+pub struct WorkerIds {
+    all: Arc<SessionIds>,
+    /// State of the last id.
+    state: Cell<u64>,
+    /// Ids that are left of the block.
+    left: Cell<u64>,
+}
+
+impl WorkerIds {
     /// The id of the next session.
     #[must_use]
     pub fn next_id(&self) -> SessionId {
-        SessionId(mixed(self.0.fetch_add(STEP, Relaxed).wrapping_add(STEP)))
+        let (before, left) = match self.left.get() {
+            0 => (self.all.block(), BLOCK),
+            left => (self.state.get(), left),
+        };
+        let state = before.wrapping_add(STEP);
+        self.state.set(state);
+        self.left.set(left - 1);
+        SessionId(mixed(state))
     }
 }
 

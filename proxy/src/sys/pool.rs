@@ -35,9 +35,14 @@ const REGIONS: usize = 1 << 16;
 /// A global allocator with a pool.
 #[derive(Debug)]
 pub struct Pool {
-    classes: [Mutex<Class>; CLASSES],
+    classes: [Line; CLASSES],
     chunks: Mutex<Chunks>,
 }
+
+/// The lock of a class, in cache lines of its own: a session takes blocks of several classes, on every worker.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Line(Mutex<Class>);
 
 /// Chunks of one block size that have a free block.
 #[derive(Debug)]
@@ -93,6 +98,7 @@ unsafe impl Send for Chunks {}
 
 const _: () = assert!(REGION / CHUNK == 64, "a bit for each chunk of a region");
 const _: () = assert!(size_of::<Chunk>() == ALIGN, "blocks are aligned");
+const _: () = assert!(size_of::<Line>() == ALIGN, "no two locks are in one line");
 
 impl Default for Pool {
     fn default() -> Self {
@@ -107,7 +113,7 @@ impl Pool {
     pub const fn new() -> Self {
         let none = Region { start: null_mut(), free: 0 };
         Self {
-            classes: [const { Mutex::new(Class { first: null_mut() }) }; CLASSES],
+            classes: [const { Line(Mutex::new(Class { first: null_mut() })) }; CLASSES],
             chunks: Mutex::new(Chunks { regions: [none; REGIONS], count: 0, first: 0 }),
         }
     }
@@ -115,7 +121,7 @@ impl Pool {
     /// The class of blocks with this layout, if the pool has them.
     fn class(&self, layout: Layout) -> Option<(usize, &Mutex<Class>)> {
         let class = (layout.align() == ALIGN).then(|| layout.size().checked_sub(1))?? / ALIGN;
-        Some(((class + 1) * ALIGN, self.classes.get(class)?))
+        Some(((class + 1) * ALIGN, &self.classes.get(class)?.0))
     }
 
     /// A block of a class.

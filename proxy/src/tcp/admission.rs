@@ -35,21 +35,22 @@ pub async fn admit(worker: &Worker, session: &Session, client: &Socket) -> Resul
     if listener.returns(peer(session, client)) {
         return Err(EndReason::Loop);
     }
-    let spec = listener.spec.load_full();
-    // With hostnames, the header was already read before the server name.
-    let header = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty());
-    if let Some(protocol) = header {
-        // Boxed, because a session has room for its largest step as long as it lives.
-        Box::pin(introduce(worker, session, client, (&spec, protocol))).await?;
+    // All workers share the count of references to a spec, so that only who waits takes one.
+    if listener.spec.load().proxy_protocol.is_some() {
+        let spec = listener.spec.load_full();
+        // With hostnames, the header was already read before the server name.
+        if let Some(protocol) = spec.proxy_protocol.as_deref().filter(|_| spec.hostnames.is_empty()) {
+            // Boxed, because a session has room for its largest step as long as it lives.
+            Box::pin(introduce(worker, session, client, (&spec, protocol))).await?;
+        }
     }
-    // The spec may have changed while the header was read.
-    let spec = listener.spec.load_full();
     let source = session.client.get().ip();
     // A load balancer that hides the source address may name it in its header.
     if listener.returns(source) {
         return Err(EndReason::Loop);
     }
-    if !listener.counters.admits(&spec, source) {
+    // The spec may have changed while the header was read.
+    if !listener.counters.admits(&listener.spec.load(), source) {
         return Err(EndReason::AccessDenied);
     }
     // A client in the queue takes room as well.
@@ -61,7 +62,10 @@ pub async fn admit(worker: &Worker, session: &Session, client: &Socket) -> Resul
         Admission::Admitted(slot) => Ok(slot),
         Admission::Refused(refusal) => Err(refusal.into()),
         // Boxed, as the header.
-        Admission::Queued(waiting) => Box::pin(wait(session, client, &spec, waiting)).await,
+        Admission::Queued(waiting) => {
+            let seconds = listener.spec.load().limits.as_ref().map_or(0, |limits| limits.queue_seconds);
+            Box::pin(wait(session, client, Duration::from_secs(seconds.into()), waiting)).await
+        }
     }
 }
 
@@ -144,9 +148,8 @@ async fn take(client: &Socket, into: &mut [u8]) -> Result<(), EndReason> {
     Ok(())
 }
 
-/// Queues the client, unread, for up to `queueSeconds` or until it leaves.
-async fn wait(session: &Session, client: &Socket, spec: &Listener, waiting: Waiting) -> Result<Slot, EndReason> {
-    let limit = Duration::from_secs(spec.limits.as_ref().map_or(0, |limits| limits.queue_seconds).into());
+/// Queues the client, unread, for up to `queueSeconds`, which is the limit, or until it leaves.
+async fn wait(session: &Session, client: &Socket, limit: Duration, waiting: Waiting) -> Result<Slot, EndReason> {
     let mut waiting = pin!(waiting);
     tokio::select! {
         biased;

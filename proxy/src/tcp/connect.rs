@@ -102,7 +102,7 @@ async fn step(
     };
     let targets = session.listener.targets.load_full();
     let (entry, first) = targets.pick(spec.policy, draw, &log.tried)?;
-    Step { worker, session, spec, header, targets: &targets, entry, draw }.run(first.clone(), log).await
+    Step { worker, session, spec, header, targets: &targets, entry, draw }.run(first, log).await
 }
 
 #[cfg(test)]

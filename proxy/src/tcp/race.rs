@@ -85,7 +85,8 @@ pub struct Step<'a> {
 
 /// An attempt without an answer.
 struct Attempt<'a> {
-    endpoint: Arc<Endpoint>,
+    /// Borrowed, because all workers share the count of its references.
+    endpoint: &'a Arc<Endpoint>,
     counted: Counted,
     began: Instant,
     dial: Pin<Box<dyn Future<Output = io::Result<End>> + 'a>>,
@@ -96,7 +97,7 @@ struct Attempt<'a> {
 impl<'a> Step<'a> {
     /// Connects to `first`, whose attempt is counted already, or to an endpoint in parallel; `None` if all attempts failed
     /// or nothing answered within `connectSeconds`.
-    pub async fn run(self, first: Arc<Endpoint>, log: &mut AttemptLog) -> Option<Connected> {
+    pub async fn run(self, first: &'a Arc<Endpoint>, log: &mut AttemptLog) -> Option<Connected> {
         let began = Instant::now();
         let time = Duration::from_secs(self.spec.timeouts.connect_seconds.into());
         let deadline = began + time;
@@ -105,7 +106,7 @@ impl<'a> Step<'a> {
         let left = self.spec.retry.attempts.saturating_sub(log.count).saturating_add(1);
         let mut race = Race::new(left, !log.had_extra);
         let mut last = first;
-        let mut attempts = vec![self.begin(&last, log, None)];
+        let mut attempts = vec![self.begin(last, log, None)];
         race.began(Duration::ZERO);
         loop {
             let next = race.next_at().filter(|_| is_dual);
@@ -117,7 +118,7 @@ impl<'a> Step<'a> {
                 (attempt, result) = answered(&mut attempts) => match result {
                     Ok(server) => return Some(self.won(attempt, server, attempts).await),
                     Err(error) => {
-                        self.failed(&attempt.endpoint, &error);
+                        self.failed(attempt.endpoint, &error);
                         race.failed(began.elapsed());
                     }
                 },
@@ -125,17 +126,17 @@ impl<'a> Step<'a> {
                     return self.at_deadline(attempts, time).await;
                 }
                 () = due(began, next) => {
-                    let Some(endpoint) = self.other_family(&last, &log.tried) else {
+                    let Some(endpoint) = self.other_family(last, &log.tried) else {
                         race.exhausted();
                         continue;
                     };
                     // The session has the file of one attempt.
                     let file = if race.is_lost() { None } else { self.worker.process.files.take(1) };
                     if race.is_lost() || file.is_some() {
-                        last = endpoint.clone();
+                        last = endpoint;
                         let is_counted = race.began(began.elapsed());
                         log.begin_in_parallel(self.session, !is_counted);
-                        attempts.push(self.begin(&last, log, file));
+                        attempts.push(self.begin(last, log, file));
                     } else {
                         race.postponed(began.elapsed());
                     }
@@ -149,20 +150,20 @@ impl<'a> Step<'a> {
         while let Some((attempt, result)) = answered_by_now(&mut attempts).await {
             match result {
                 Ok(server) => return Some(self.won(attempt, server, attempts).await),
-                Err(error) => self.failed(&attempt.endpoint, &error),
+                Err(error) => self.failed(attempt.endpoint, &error),
             }
         }
         self.timed_out(&attempts, time);
         None
     }
 
-    fn begin(self, endpoint: &Arc<Endpoint>, log: &mut AttemptLog, file: Option<Permit>) -> Attempt<'a> {
+    fn begin(self, endpoint: &'a Arc<Endpoint>, log: &mut AttemptLog, file: Option<Permit>) -> Attempt<'a> {
         self.show(endpoint);
         log.tried.push(endpoint.address.clone());
         let (agents, client, header) = (&self.worker.process.agents, self.session.client.get(), self.header);
         let to = self.session.address_of(endpoint);
         Attempt {
-            endpoint: endpoint.clone(),
+            endpoint,
             // Counted from now on, so that concurrent connects spread over endpoints.
             counted: Counted::new(endpoint.clone()),
             began: Instant::now(),
@@ -178,7 +179,14 @@ impl<'a> Step<'a> {
 
     /// Shows an endpoint as that of the session.
     fn show(self, endpoint: &Arc<Endpoint>) {
-        *self.session.to.borrow_mut() = Some((self.entry.id.clone(), endpoint.clone()));
+        let mut to = self.session.to.borrow_mut();
+        // The winner is shown already, unless others were tried beside it.
+        let is_shown = |(entry, shown): &(Arc<str>, Arc<Endpoint>)| {
+            Arc::ptr_eq(entry, &self.entry.id) && Arc::ptr_eq(shown, endpoint)
+        };
+        if !to.as_ref().is_some_and(is_shown) {
+            *to = Some((self.entry.id.clone(), endpoint.clone()));
+        }
     }
 
     /// Takes the connection of `attempt`. The other attempts are given up.
@@ -188,18 +196,18 @@ impl<'a> Step<'a> {
             && let Some((loser, result)) = answered_by_now(&mut others).await
         {
             if let Err(error) = result {
-                self.failed(&loser.endpoint, &error);
+                self.failed(loser.endpoint, &error);
             }
         }
         let silent = io::Error::new(io::ErrorKind::TimedOut, "no answer, but the other address family answered");
         let winner = &attempt.endpoint.address;
         for loser in others.iter().filter(|it| is_beaten(&it.endpoint.address, winner, it.began.elapsed())) {
-            self.failed(&loser.endpoint, &silent);
+            self.failed(loser.endpoint, &silent);
         }
-        self.show(&attempt.endpoint);
+        self.show(attempt.endpoint);
         attempt.endpoint.succeeded();
         self.entry.stats.sessions.fetch_add(1, Relaxed);
-        self.worker.process.timings.connected(attempt.began.elapsed());
+        self.worker.timings.connected(attempt.began.elapsed());
         Connected { server, counted: attempt.counted }
     }
 
@@ -208,7 +216,7 @@ impl<'a> Step<'a> {
         let error = io::Error::from(io::ErrorKind::TimedOut);
         self.session.cause.set(Some(error.kind()));
         for attempt in attempts.iter().filter(|attempt| is_charged(attempt.began.elapsed(), time)) {
-            self.failed(&attempt.endpoint, &error);
+            self.failed(attempt.endpoint, &error);
         }
     }
 

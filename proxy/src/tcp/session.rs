@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
+use arc_swap::Guard;
 use proxy_api::AccessLogMode;
 
 use super::{admission, connect, direction::End, greeting, race::Connected, relay, unrouted};
@@ -9,24 +10,26 @@ use crate::{
     core::end::EndReason,
     log::Event,
     process::Permits,
-    route::{Served, Unroutable},
+    route::{Route, Served, Unroutable},
     sys::Socket,
-    worker::{Accepted, LoadGuard, Worker, session::Session},
+    worker::{Connection, LoadGuard, Worker, session::Session},
 };
 
 /// Starts a session on this worker, on shared sockets once the server name is known.
-pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, route, permits, load } = accepted;
+pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
+    let Connection { stream, peer, permits, load } = connection;
     let held = (permits, load);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = Socket::watch(stream) else { return };
-    let served = route.load_full();
-    if let Served::One(listener) = &*served {
-        let (id, now) = (worker.process.session_ids.next_id(), worker.process.clock.millis());
+    // All workers share the counts of references to a route and to what is served. Who does not wait borrows both.
+    let served = route.load();
+    if let Served::One(listener) = &**served {
+        let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
         let live = Live::begin(worker, Session::new(id, listener.clone(), peer, None, now));
         tokio::task::spawn_local(run(live, End::new(stream), held));
         return;
     }
+    let (served, route) = (Guard::into_inner(served), route.clone());
     let waits = Greeting::of(worker);
     let stream = End::new(stream);
     tokio::task::spawn_local(async move {
@@ -45,7 +48,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted) {
                     let (client, name) = (greeted.client, Some(greeted.name.as_str()));
                     return unrouted::refuse(&worker, names, Unroutable::UnknownServerName, client, name);
                 };
-                let (id, now) = (worker.process.session_ids.next_id(), worker.process.clock.millis());
+                let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
                 let session = Session::new(id, listener, greeted.client, Some(greeted.name), now);
                 session.destination.set(greeted.destination);
                 session.recheck.set(true);
@@ -99,7 +102,7 @@ impl Drop for Live {
         }
         session.listener.counters.closed[self.reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
-        worker.process.timings.ended(Duration::from_millis(now.saturating_sub(session.started)));
+        worker.timings.ended(Duration::from_millis(now.saturating_sub(session.started)));
         if session.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             worker.process.log.emit(Event::Session(Box::new(session.record("closed", now, Some(self.reason)))));
         }

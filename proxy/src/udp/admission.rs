@@ -23,8 +23,9 @@ impl UdpListener {
             self.end_flow(worker, flow, EndReason::Evicted);
         } else if let Some(flow) = known {
             // Without an alternative, keep the flow: reopening it for every datagram would not help.
-            let listener = self.route.load().first().clone();
-            if flow.is_usable(now / 1000) || !flow.has_alternative(&listener, now / 1000) {
+            // The listener is only borrowed: all workers share its count of references, and most datagrams come here.
+            let has_no_other = || !flow.has_alternative(self.route.load().first(), now / 1000);
+            if flow.is_usable(now / 1000) || has_no_other() {
                 flow.forgive();
                 flow.asked();
                 return Ok(flow);

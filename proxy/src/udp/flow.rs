@@ -94,7 +94,7 @@ impl Flow {
         let namespace = &listener.id.origin.namespace;
         let member = worker.process.flow_registry.register(namespace, slot.mark(), key, started);
         Ok(Rc::new(Self {
-            id: worker.process.session_ids.next_id(),
+            id: worker.ids.next_id(),
             key,
             listener: listener.clone(),
             end_at: Cell::new(None),
@@ -191,7 +191,7 @@ impl Flow {
         self.count_bytes();
         self.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
         let now = worker.process.clock.millis();
-        worker.process.timings.ended(Duration::from_millis(now.saturating_sub(self.started)));
+        worker.timings.ended(Duration::from_millis(now.saturating_sub(self.started)));
         if self.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             self.log(worker, "closed", now, Some(reason));
         }

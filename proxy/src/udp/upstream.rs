@@ -55,14 +55,14 @@ impl Upstream {
         mut tried: Vec<Address>,
         offset: u16,
     ) -> Result<Self, Dropped> {
-        let spec = listener.spec.load_full();
+        let spec = listener.spec.load();
         let draw = Draw {
             ticket: listener.tickets.fetch_add(1, Relaxed),
             chance: worker.chance(),
             source: client.ip(),
             now: worker.process.clock.seconds(),
         };
-        let targets = listener.targets.load_full();
+        let targets = listener.targets.load();
         for attempt in 0..MOST_TRIES {
             let (entry, endpoint) = targets.pick(spec.policy, draw, &tried).ok_or(Dropped::NoBackend)?;
             if attempt > 0 {

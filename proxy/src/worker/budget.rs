@@ -1,11 +1,25 @@
 //! Budget for bytes buffered in memory for peers that do not read.
+//!
+//! A read takes its room before it begins, because the sink may accept nothing of it. Small reads are many, and nearly
+//! all of them are written at once. Their room is a reserve of the worker, so that they touch nothing that workers share.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// Most bytes of a reserve, and of a read that uses it.
+const RESERVE_BYTES: usize = 16 * 1024;
 
 /// A byte budget shared by all workers.
 #[derive(Debug)]
 pub struct Budget {
-    held: AtomicUsize,
+    taken: AtomicUsize,
+    /// The part of `taken` that is ready in reserves.
+    reserved: AtomicUsize,
     limit: AtomicUsize,
 }
 
@@ -13,23 +27,24 @@ impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { held: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
+        Self { taken: AtomicUsize::new(0), reserved: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
     }
 
     /// Takes `bytes` if they fit; returns whether they did.
-    pub fn take(&self, bytes: usize) -> bool {
-        let fits = |held: usize| held.checked_add(bytes).filter(|total| *total <= self.limit.load(Relaxed));
-        self.held.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|total| *total <= self.limit.load(Relaxed));
+        self.taken.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
     /// Returns `bytes` to the budget.
     pub fn give(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Relaxed);
+        self.taken.fetch_sub(bytes, Relaxed);
     }
 
-    /// Bytes currently taken.
+    /// Bytes currently held for sinks or by large reads.
     pub fn held(&self) -> usize {
-        self.held.load(Relaxed)
+        // The two change one after the other.
+        self.taken.load(Relaxed).saturating_sub(self.reserved.load(Relaxed))
     }
 
     /// Size of the budget in bytes.
@@ -40,5 +55,113 @@ impl Budget {
     /// Changes the size of the budget; returns whether it differs.
     pub fn resize(&self, limit: usize) -> bool {
         self.limit.swap(limit, Relaxed) != limit
+    }
+}
+
+/// Room in the budget for the reads of one worker, which come one after another.
+#[derive(Debug)]
+pub struct Reserve {
+    budget: Arc<Budget>,
+    left: Cell<usize>,
+}
+
+impl Reserve {
+    /// An empty reserve. The first small read fills it.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, left: Cell::new(0) }
+    }
+
+    /// Takes the room of a read of up to `bytes`, until [`Reserve::keep`]. False if the budget has none.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> bool {
+        if bytes > RESERVE_BYTES {
+            return self.budget.take(bytes);
+        }
+        let left = self.left.get();
+        if left >= bytes {
+            return true;
+        }
+        let lacking = RESERVE_BYTES - left;
+        let is_filled = self.budget.take(lacking);
+        if is_filled {
+            self.budget.reserved.fetch_add(lacking, Relaxed);
+            self.left.set(RESERVE_BYTES);
+        }
+        is_filled
+    }
+
+    /// Ends a read of up to `bytes`. Those that are `kept` stay taken until [`Budget::give`].
+    pub fn keep(&self, bytes: usize, kept: usize) {
+        if bytes > RESERVE_BYTES {
+            self.budget.give(bytes - kept);
+        } else if kept > 0 {
+            self.left.set(self.left.get() - kept);
+            self.budget.reserved.fetch_sub(kept, Relaxed);
+        }
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        self.budget.reserved.fetch_sub(self.left.get(), Relaxed);
+        self.budget.give(self.left.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(limit: usize) -> (Arc<Budget>, Reserve) {
+        let budget = Arc::new(Budget::new(limit));
+        let reserve = Reserve::new(budget.clone());
+        (budget, reserve)
+    }
+
+    #[test]
+    fn small_reads_that_keep_nothing_take_from_the_budget_once() {
+        let (budget, reserve) = budget(RESERVE_BYTES);
+        for bytes in [RESERVE_BYTES, 1, RESERVE_BYTES] {
+            assert!(reserve.take(bytes));
+            reserve.keep(bytes, 0);
+            assert_eq!((budget.taken.load(Relaxed), budget.held()), (RESERVE_BYTES, 0));
+        }
+        drop(reserve);
+        assert_eq!((budget.taken.load(Relaxed), budget.reserved.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn what_is_kept_is_held_until_it_is_given_back() {
+        let (budget, reserve) = budget(1 << 20);
+        for (bytes, kept) in [(RESERVE_BYTES, 100), (RESERVE_BYTES, RESERVE_BYTES), (64 << 10, 5), (7, 7)] {
+            let before = budget.held();
+            assert!(reserve.take(bytes));
+            reserve.keep(bytes, kept);
+            assert_eq!(budget.held(), before + kept);
+        }
+        budget.give(budget.held());
+        assert_eq!(budget.held(), 0);
+        drop(reserve);
+        assert_eq!(budget.taken.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn reserves_and_what_is_held_stay_within_the_limit() {
+        let (budget, reserve) = budget(2 * RESERVE_BYTES);
+        let other = Reserve::new(budget.clone());
+        assert!(!reserve.take(2 * RESERVE_BYTES + 1), "larger than all");
+        assert!(reserve.take(RESERVE_BYTES));
+        reserve.keep(RESERVE_BYTES, 100);
+        assert!(!reserve.take(2 * RESERVE_BYTES), "what the reserve has is taken");
+        assert!(reserve.take(RESERVE_BYTES - 100), "there is that much left");
+        reserve.keep(RESERVE_BYTES - 100, RESERVE_BYTES - 100);
+        assert_eq!(budget.held(), RESERVE_BYTES);
+        assert!(other.take(1) && !reserve.take(1), "the other worker has the rest");
+        assert_eq!(budget.taken.load(Relaxed), 2 * RESERVE_BYTES);
+        budget.give(100);
+        assert!(!reserve.take(1), "a reserve is filled or nothing");
+        budget.give(RESERVE_BYTES - 100);
+        assert!(reserve.take(1));
     }
 }

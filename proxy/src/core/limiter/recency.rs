@@ -1,7 +1,8 @@
 //! The flows of a forward in order of last use, over all its sockets and workers.
 //!
-//! A datagram costs one store. The order is updated only when room is needed, and only from its head: a flow used since
-//! it was last sorted moves to its new position, so that the flow left at the head is the least recently used.
+//! A datagram costs a store, and a further one within the same millisecond none. The order is updated only when room is
+//! needed, and only from its head: a flow used since it was last sorted moves to its new position, so that the flow left
+//! at the head is the least recently used.
 
 use std::{
     collections::BTreeSet,
@@ -38,12 +39,17 @@ pub struct Mark {
 impl Mark {
     /// Records use of the flow at `now` (milliseconds).
     pub fn touch(&self, now: u64) {
-        self.used.store(now, Relaxed);
+        // Flows of several workers may lie in one line, which only a write takes away.
+        if self.used.load(Relaxed) != now {
+            self.used.store(now, Relaxed);
+        }
     }
 
     /// Records a datagram from the endpoint.
     pub fn answer(&self) {
-        self.answered.store(true, Relaxed);
+        if !self.answered.load(Relaxed) {
+            self.answered.store(true, Relaxed);
+        }
     }
 
     /// Records a datagram from the client on an existing flow. The flow carries a conversation if the client sends
@@ -194,6 +200,21 @@ mod tests {
         assert!(recency.take_idle(5000, &mut work).is_none());
         let mut work = 5;
         assert!(Arc::ptr_eq(&recency.take_idle(5000, &mut work).expect("the search continues").0, &marks[9]));
+    }
+
+    #[test]
+    fn a_mark_has_the_last_use_and_an_answer_makes_the_next_question_a_conversation() {
+        let mark = Mark::default();
+        for now in [0, 7, 7, 8] {
+            mark.touch(now);
+            mark.ask();
+            assert_eq!(mark.age(), (false, now));
+        }
+        mark.answer();
+        mark.answer();
+        assert_eq!(mark.age(), (false, 8));
+        mark.ask();
+        assert_eq!(mark.age(), (true, 8));
     }
 
     proptest! {

@@ -31,8 +31,7 @@ impl Direction {
         }
         let asked = ready!(self.throttle.poll(cx, limit, &worker.process.clock, self.read_size));
         let anyway = from.read_anyway.take();
-        let budget = &worker.process.budget;
-        if !budget.take(asked) {
+        if !worker.reserve.take(asked) {
             from.read_anyway.set(anyway);
             let moved = self.copy_by_peeking(worker, from, to, asked.min(SMALL_READ));
             let used = if let Moved::Bytes(bytes) = moved { bytes } else { 0 };
@@ -60,7 +59,7 @@ impl Direction {
         };
         // Only the kept bytes stay charged to the budget.
         let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes.len());
-        budget.give(asked - kept);
+        worker.reserve.keep(asked, kept);
         Poll::Ready(moved)
     }
 

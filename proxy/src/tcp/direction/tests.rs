@@ -104,6 +104,39 @@ async fn urgent_data_passes_a_stream() {
     bed.moves((64 << 10) + 6).await;
 }
 
+#[tokio::test]
+async fn what_a_full_sink_leaves_is_held_until_it_is_written() {
+    let mut bed = Bed::streaming();
+    bed.direction = Direction::default();
+    SockRef::from(&bed.to.stream).set_send_buffer_size(4096).expect("an option");
+    bed.server.set_read_timeout(Some(PATIENCE)).expect("an option");
+    let (limit, moved, message) = (Bucket::default(), Cell::new(0), [9; 8 << 10]);
+    let mut sent = 0;
+    while !bed.direction.blocked {
+        bed.client.write_all(&message).expect("room");
+        sent += message.len();
+        timeout(PATIENCE, bed.from.stream.ready(Interest::READABLE)).await.expect("in time").expect("a runtime");
+        poll_fn(|cx| {
+            let count = |bytes| moved.set(moved.get() + bytes);
+            let _ = bed.direction.poll(cx, &bed.worker, &limit, (&bed.from, &bed.to), &count);
+            Poll::Ready(())
+        })
+        .await;
+    }
+    let budget = bed.worker.process.budget.clone();
+    assert!(bed.direction.is_holding() && budget.held() > 0);
+    assert_eq!(budget.held(), sent - moved.get(), "all that was read and not written");
+    let mut server = bed.server.try_clone().expect("a socket");
+    let all = std::thread::spawn(move || {
+        let mut all = vec![0; sent];
+        server.read_exact(&mut all).map(|()| all)
+    });
+    bed.moves(sent - moved.get()).await;
+    let all = all.join().expect("no panic").expect("the bytes arrive");
+    assert!(all.iter().all(|byte| *byte == 9));
+    assert_eq!(budget.held(), 0);
+}
+
 // D9
 #[tokio::test]
 async fn a_poll_of_a_fast_stream_ends_after_256_kib() {
