@@ -23,11 +23,11 @@ impl Dice {
 #[derive(Clone, Copy, Debug)]
 enum Dealt {
     /// Each worker has a socket, and the kernel chooses by a hash of the addresses (`SO_REUSEPORT`).
-    ByHash,
+    Hash,
     /// One worker accepts, and hands over to another one with less load.
-    ByOne,
+    One,
     /// Each worker has a socket, and hands over to another one with less load.
-    ByAll,
+    All,
 }
 
 /// What came out, in thousandths.
@@ -49,11 +49,11 @@ fn deal(dealt: Dealt, workers: usize, live: usize, seed: u64) -> Outcome {
             let ended: usize = placed.swap_remove(dice.below(live));
             loads[ended] -= 1;
         }
-        let own = if matches!(dealt, Dealt::ByOne) { 0 } else { dice.below(workers) };
+        let own = if matches!(dealt, Dealt::One) { 0 } else { dice.below(workers) };
         let chance = dice.roll();
         let chosen = match dealt {
-            Dealt::ByHash => own,
-            Dealt::ByOne | Dealt::ByAll => hand_over::worker(own, workers, chance, |at| loads[at]),
+            Dealt::Hash => own,
+            Dealt::One | Dealt::All => hand_over::worker(own, workers, chance, |at| loads[at]),
         };
         moved += usize::from(chosen != own);
         loads[chosen] += 1;
@@ -75,7 +75,7 @@ fn worst(dealt: Dealt, workers: usize, live: usize, seeds: u64) -> Outcome {
 #[test]
 fn a_thousand_connections_for_each_of_64_workers_lie_evenly() {
     let of = |dealt| worst(dealt, 64, 64_000, 3);
-    let (by_hash, by_one, by_all) = (of(Dealt::ByHash), of(Dealt::ByOne), of(Dealt::ByAll));
+    let (by_hash, by_one, by_all) = (of(Dealt::Hash), of(Dealt::One), of(Dealt::All));
     assert!((1050..=1150).contains(&by_hash.most), "{by_hash:?}");
     assert!(by_one.most <= 1180 && by_one.moved >= 950, "one worker keeps an eighth more than others: {by_one:?}");
     assert!(by_all.most <= by_hash.most && by_all.moved <= 10, "hardly any has to move: {by_all:?}");
@@ -84,7 +84,7 @@ fn a_thousand_connections_for_each_of_64_workers_lie_evenly() {
 #[test]
 fn ten_connections_for_each_of_64_workers_lie_better_than_by_the_hash_alone() {
     let of = |dealt| worst(dealt, 64, 640, 20);
-    let (by_hash, by_one, by_all) = (of(Dealt::ByHash), of(Dealt::ByOne), of(Dealt::ByAll));
+    let (by_hash, by_one, by_all) = (of(Dealt::Hash), of(Dealt::One), of(Dealt::All));
     assert!(by_hash.most >= 2000, "{by_hash:?}");
     assert!(by_one.most <= 1700 && by_all.most <= 1600, "{by_one:?} {by_all:?}");
 }
@@ -92,7 +92,7 @@ fn ten_connections_for_each_of_64_workers_lie_better_than_by_the_hash_alone() {
 #[test]
 fn one_thousand_connections_on_four_workers_stay_below_1_3_times_the_mean() {
     let of = |dealt| worst(dealt, 4, 1000, 100);
-    let (by_hash, by_one, by_all) = (of(Dealt::ByHash), of(Dealt::ByOne), of(Dealt::ByAll));
+    let (by_hash, by_one, by_all) = (of(Dealt::Hash), of(Dealt::One), of(Dealt::All));
     assert!(by_hash.most <= 1300, "{by_hash:?}");
     assert!(by_one.most <= 1150 && by_all.most <= 1150, "{by_one:?} {by_all:?}");
 }
