@@ -7,6 +7,7 @@ use std::{
         atomic::{
             AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
+            fence,
         },
     },
 };
@@ -118,6 +119,8 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn begin(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, SeqCst);
+        // The look that follows also reads counts that others lower before they ask who waits.
+        fence(SeqCst);
         Self(count)
     }
 }

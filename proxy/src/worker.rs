@@ -139,7 +139,7 @@ impl Worker {
             ids: process.session_ids.of_worker(),
             timings: process.timings.of_worker(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
-            reserve: Reserve::new(process.budget.clone()),
+            reserve: Reserve::new(process.budget.clone(), settings.workers.get()),
             datagrams: RefCell::default(),
             datagram_places: RefCell::default(),
             max_flows: Some(settings.max_flows).filter(|most| *most > 0),

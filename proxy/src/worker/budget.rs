@@ -62,38 +62,42 @@ impl Budget {
 #[derive(Debug)]
 pub struct Reserve {
     budget: Arc<Budget>,
+    /// Most bytes of the reserve, and of a read that uses it.
+    most: usize,
     left: Cell<usize>,
 }
 
 impl Reserve {
-    /// An empty reserve. The first small read fills it.
+    /// An empty reserve of one of so many workers. The first small read fills it. Where all reserves together would be more
+    /// than a quarter of the budget, there are none: workers that read nothing would keep room from those that do.
     #[must_use]
-    pub fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, left: Cell::new(0) }
+    pub fn new(budget: Arc<Budget>, workers: usize) -> Self {
+        let fits = workers.saturating_mul(RESERVE_BYTES) <= budget.limit() / 4;
+        Self { budget, most: if fits { RESERVE_BYTES } else { 0 }, left: Cell::new(0) }
     }
 
     /// Takes the room of a read of up to `bytes`, until [`Reserve::keep`]. False if the budget has none.
     #[must_use]
     pub fn take(&self, bytes: usize) -> bool {
-        if bytes > RESERVE_BYTES {
+        if bytes > self.most {
             return self.budget.take(bytes);
         }
         let left = self.left.get();
         if left >= bytes {
             return true;
         }
-        let lacking = RESERVE_BYTES - left;
+        let lacking = self.most - left;
         let is_filled = self.budget.take(lacking);
         if is_filled {
             self.budget.reserved.fetch_add(lacking, Relaxed);
-            self.left.set(RESERVE_BYTES);
+            self.left.set(self.most);
         }
         is_filled
     }
 
     /// Ends a read of up to `bytes`. Those that are `kept` stay taken until [`Budget::give`].
     pub fn keep(&self, bytes: usize, kept: usize) {
-        if bytes > RESERVE_BYTES {
+        if bytes > self.most {
             self.budget.give(bytes - kept);
         } else if kept > 0 {
             self.left.set(self.left.get() - kept);
@@ -115,7 +119,7 @@ mod tests {
 
     fn budget(limit: usize) -> (Arc<Budget>, Reserve) {
         let budget = Arc::new(Budget::new(limit));
-        let reserve = Reserve::new(budget.clone());
+        let reserve = Reserve::new(budget.clone(), 0);
         (budget, reserve)
     }
 
@@ -149,7 +153,7 @@ mod tests {
     #[test]
     fn reserves_and_what_is_held_stay_within_the_limit() {
         let (budget, reserve) = budget(2 * RESERVE_BYTES);
-        let other = Reserve::new(budget.clone());
+        let other = Reserve::new(budget.clone(), 0);
         assert!(!reserve.take(2 * RESERVE_BYTES + 1), "larger than all");
         assert!(reserve.take(RESERVE_BYTES));
         reserve.keep(RESERVE_BYTES, 100);
@@ -163,5 +167,18 @@ mod tests {
         assert!(!reserve.take(1), "a reserve is filled or nothing");
         budget.give(RESERVE_BYTES - 100);
         assert!(reserve.take(1));
+    }
+
+    #[test]
+    fn a_small_budget_has_no_reserves_that_other_workers_would_lack() {
+        let budget = Arc::new(Budget::new(4 * 16 * RESERVE_BYTES - 1));
+        let reserve = Reserve::new(budget.clone(), 16);
+        assert!(reserve.take(1));
+        assert_eq!((budget.taken.load(Relaxed), budget.reserved.load(Relaxed)), (1, 0));
+        reserve.keep(1, 0);
+        assert_eq!(budget.taken.load(Relaxed), 0, "each read gives its own room back");
+        let one = Reserve::new(budget.clone(), 15);
+        assert!(one.take(1));
+        assert_eq!(budget.reserved.load(Relaxed), RESERVE_BYTES);
     }
 }
