@@ -329,7 +329,7 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             short_reads: intake.short_reads,
-            panics: self.panics.count(),
+            panics: self.panics.count() + intake.panics,
             lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,
