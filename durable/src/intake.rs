@@ -70,6 +70,8 @@ pub struct IntakeFigures {
     pub crowded: u64,
     /// Connections that were closed because the store did not keep their messages.
     pub not_kept: u64,
+    /// Connections that ended because what reads them panicked.
+    pub panics: u64,
     /// Datagrams without a byte, which are no messages.
     pub empty: u64,
     /// Reads of connections that were shorter or later, as their share of memory had no room for the messages of a full one.

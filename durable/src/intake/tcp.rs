@@ -88,8 +88,14 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
                 }
             },
             Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => {
-                // A connection that panics gives its place back, too.
-                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    // A connection that panics gives its place back, too.
+                    Err(error) => {
+                        intake.count(|figures| figures.panics += 1);
+                        error.id()
+                    }
+                };
                 if let Some(place) = taken.remove(&id) {
                     places.release(place, started.elapsed());
                 }

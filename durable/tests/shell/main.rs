@@ -7,6 +7,7 @@ mod drain;
 mod failures;
 mod folder;
 mod kills;
+mod panics;
 mod port;
 mod sender;
 mod sinks;

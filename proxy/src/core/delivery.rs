@@ -164,7 +164,7 @@ pub struct Seen {
     pub kernel_drops: u64,
     /// Reads that were shorter or later than they would have been with more memory.
     pub short_reads: u64,
-    /// How often what takes messages panicked, and began again.
+    /// How often what takes messages panicked: a connection ended, or all of a socket began again.
     pub panics: u64,
     /// Messages that damage or removal of the log has cost.
     pub lost: u64,

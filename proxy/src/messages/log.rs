@@ -336,7 +336,7 @@ impl Log {
             dead_lettered: figures.dead_letters,
             kernel_drops: intake.kernel_drops,
             short_reads: intake.short_reads,
-            panics: self.ends.panics(),
+            panics: self.ends.panics() + intake.panics,
             lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,

@@ -48,7 +48,11 @@ const COUNTERS: [Row; 9] = [
         "Reads of clients that were shorter or later, as messages of all listeners had the memory.",
         |seen| seen.short_reads,
     ),
-    ("portlane_durable_intake_panics", "How often what takes messages panicked, and began again.", |seen| seen.panics),
+    (
+        "portlane_durable_intake_panics",
+        "How often what takes messages panicked: a connection ended, or all of a socket began again.",
+        |seen| seen.panics,
+    ),
     ("portlane_durable_lost", "Messages that were lost because the log was damaged or removed.", |seen| seen.lost),
     ("portlane_durable_syncs", "Syncs of messages to the disk.", |seen| seen.syncs),
 ];

@@ -206,7 +206,7 @@ impl Direction {
         (from, to): (&End, &End),
         count: &dyn Fn(usize),
     ) -> Poll<()> {
-        ready!(self.poll_turn(cx, worker));
+        ready!(self.poll_turn(cx, worker, (from, to)));
         let mut moved = 0;
         let polled = self.poll_steps(cx, worker, limit, (from, to), &mut |bytes| {
             count(bytes);
@@ -219,7 +219,7 @@ impl Direction {
         if let Some(polled) = polled {
             return polled;
         }
-        if self.poll_turn(cx, worker).is_ready() {
+        if self.poll_turn(cx, worker, (from, to)).is_ready() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -61,6 +61,15 @@ impl Bed {
         timeout(PATIENCE, all).await.expect("the bytes arrive");
         assert_eq!(moved.get(), bytes);
     }
+
+    /// Polls the direction once, which moves nothing.
+    async fn moves_nothing(&mut self) -> Poll<()> {
+        poll_fn(|cx| {
+            let none = |bytes: usize| assert_eq!(bytes, 0, "nothing is to be moved");
+            Poll::Ready(self.direction.poll(cx, &self.worker, &Bucket::default(), (&self.from, &self.to), &none))
+        })
+        .await
+    }
 }
 
 /// A connection of which one end is outside.
@@ -193,4 +202,29 @@ async fn a_stream_waits_for_its_turn_and_small_messages_do_not() {
     };
     timeout(PATIENCE, moves).await.expect("the stream is called");
     assert!(!bed.direction.waits_for_turn());
+}
+
+#[tokio::test]
+async fn a_stream_that_can_move_nothing_waits_for_no_turn_and_so_counts_as_idle() {
+    let mut silent = Bed::streaming();
+    let worker = silent.worker.clone();
+    worker.turns.moved(TURN_BYTES);
+    assert!(silent.moves_nothing().await.is_pending());
+    assert!(!silent.direction.waits_for_turn(), "its client is silent");
+    silent.client.write_all(&bytes()).expect("room");
+    let moves = async {
+        tokio::select! { () = silent.moves(64 << 10) => {}, () = worker.turns.give() => {} }
+    };
+    timeout(PATIENCE, moves).await.expect("its bytes wake it");
+    worker.turns.moved(TURN_BYTES);
+    silent.direction.phase = Phase::Finished;
+    assert!(silent.moves_nothing().await.is_ready());
+    assert!(!silent.direction.waits_for_turn(), "it has finished");
+    let mut full = Bed::streaming();
+    full.worker.turns.moved(TURN_BYTES);
+    timeout(PATIENCE, full.to.stream.ready(Interest::WRITABLE)).await.expect("in time").expect("a runtime");
+    while full.to.stream.try_write(&bytes()).is_ok() {}
+    full.direction.kept = Some(Kept { bytes: Box::new([7_u8]), at: 0 });
+    assert!(full.moves_nothing().await.is_pending());
+    assert!(!full.direction.waits_for_turn() && full.direction.blocked, "its server is full");
 }

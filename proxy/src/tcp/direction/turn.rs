@@ -1,8 +1,8 @@
 //! The turn of a direction among the streams of its worker.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use super::Direction;
+use super::{Direction, End, Phase, poll_source};
 use crate::worker::Worker;
 
 impl Direction {
@@ -12,8 +12,12 @@ impl Direction {
         self.place.is_some()
     }
 
-    /// Waits for a turn if this direction streams, and the streams of the worker have used up theirs.
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
+    /// Waits for a turn if this direction streams and may have bytes to move, and the streams of the worker have used up
+    /// theirs.
+    ///
+    /// A direction that can move nothing waits for its ends only: its place would be one that others lack, and a silent
+    /// session that has one whenever it is asked would never be idle.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, worker: &Worker, (from, to): (&End, &End)) -> Poll<()> {
         if let Some(place) = self.place {
             if worker.turns.still_waits(place, cx.waker()) {
                 return Poll::Pending;
@@ -23,6 +27,16 @@ impl Direction {
         }
         if !self.streaming || worker.turns.has_room() {
             return Poll::Ready(());
+        }
+        if self.is_holding() {
+            ready!(self.poll_sink(cx, to));
+        } else if self.phase != Phase::Open {
+            // What is left to do moves no bytes.
+            return Poll::Ready(());
+        } else if !from.read_anyway.get() && poll_source(cx, from).is_pending() {
+            // Pipes are lent only to directions that stream now.
+            self.release(worker);
+            return Poll::Pending;
         }
         self.place = Some(worker.turns.wait(cx.waker()));
         Poll::Pending
