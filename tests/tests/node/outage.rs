@@ -116,8 +116,9 @@ fn pause_between_looks() {
     thread::sleep(Duration::from_millis(500));
 }
 
-/// Nothing waits for a missing operator: pods start uninjected, and namespaces are deleted. `status` names what is
-/// missing, and the command that brings it back.
+/// Pods do not wait for a missing operator, and start uninjected. A namespace that is deleted may wait for the APIs that
+/// the operator serves, and is gone once they are removed, as the page says. `status` names what is missing, and the
+/// command that brings it back.
 fn without_an_operator(node: &Node, namespace: &Namespace<'_>) {
     let cluster = namespace.cluster();
     let scale = |to: &str| cluster.kubectl(&["scale", "deploy/portlane-operator", "-n", OPERATOR, to]).ok();
@@ -127,7 +128,7 @@ fn without_an_operator(node: &Node, namespace: &Namespace<'_>) {
     namespace.kubectl(&["patch", "deploy/other", "--patch", label]).ok();
     namespace.kubectl(&["rollout", "status", "deploy/other", "--timeout=180s"]).ok();
     cluster.kubectl(&["create", "namespace", "short-lived"]).ok();
-    cluster.kubectl(&["delete", "namespace", "short-lived", "--timeout=180s"]).ok();
+    cluster.kubectl(&["delete", "namespace", "short-lived", "--wait=false"]).ok();
     let (title, object) =
         (format!("Deployment {OPERATOR}/portlane-operator has no replicas"), "deployment portlane-operator");
     let next = format!("kubectl --namespace {OPERATOR} scale {object} --replicas=2");
@@ -138,6 +139,8 @@ fn without_an_operator(node: &Node, namespace: &Namespace<'_>) {
     names(namespace, &["describe", "web"], &parts);
     namespace.apply(&forward("web"));
     troubleshooting::an_api_has_no_operator(node, namespace);
+    let is_left = || cluster.kubectl(&["get", "namespace", "short-lived", "--ignore-not-found", "-o", "name"]).ok();
+    until("the namespace is gone", || is_left().is_empty());
     let apis = cluster.kubectl(&["get", "apiservices", "--output=name"]).ok();
     assert!(!apis.contains("live.portlane.dev"), "{apis}");
     scale("--replicas=2");
