@@ -79,11 +79,13 @@ impl Direction {
             self.read_size = SMALL_READ;
             self.streak = 0;
         } else if full_read {
-            self.streak = self.streak.saturating_add(1);
+            self.streak = self.streak.saturating_add(1).min(STREAM_AFTER);
             if self.read_size >= STREAMING && self.streak >= STREAM_AFTER {
                 self.streaming = true;
             }
             self.read_size = (self.read_size * 2).min(SCRATCH_BYTES);
+        } else if self.streaming {
+            self.judge_stream(written);
         } else {
             self.streak = 0;
         }

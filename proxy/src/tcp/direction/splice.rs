@@ -60,8 +60,7 @@ impl Direction {
             }
             Ok(moved) => {
                 *left = moved;
-                self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
-                self.streaming = self.streak > 0;
+                self.judge_stream(moved);
                 Poll::Ready(Moved::Bytes(0))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -100,6 +99,12 @@ impl Direction {
                 Poll::Ready(Moved::Phase)
             }
         }
+    }
+
+    /// Whether a stream still is one, after it has moved so many bytes at once.
+    pub(super) fn judge_stream(&mut self, moved: usize) {
+        self.streak = if moved < STREAMING { self.streak.saturating_sub(1) } else { STREAM_AFTER };
+        self.streaming = self.streak > 0;
     }
 
     fn read_plainly(&mut self, worker: &Worker, from: &End) {

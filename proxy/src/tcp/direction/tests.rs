@@ -228,3 +228,18 @@ async fn a_stream_that_can_move_nothing_waits_for_no_turn_and_so_counts_as_idle(
     assert!(full.moves_nothing().await.is_pending());
     assert!(!full.direction.waits_for_turn() && full.direction.blocked, "its server is full");
 }
+
+#[tokio::test]
+async fn a_stream_that_is_copied_ends_when_messages_follow_and_they_wait_for_no_turn() {
+    let mut bed = Bed::streaming();
+    let pipes = bed.worker.process.pipes.clone();
+    let lent: Vec<PooledPipe> = std::iter::from_fn(|| pipes.lend(0).ok()).collect();
+    bed.client.write_all(&bytes()).expect("room");
+    bed.moves(64 << 10).await;
+    for _ in 0..STREAM_AFTER {
+        bed.client.write_all(b"message").expect("room");
+        bed.moves(7).await;
+    }
+    assert!(!bed.direction.is_streaming() && bed.direction.pipe.is_none());
+    drop(lent);
+}
