@@ -15,6 +15,32 @@ use crate::{
     servers::{self, port},
 };
 
+/// The TCP ports of a forwarder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub(crate) struct TcpPorts {
+    /// Port before the echo server.
+    #[arg(long)]
+    pub(crate) echo: u16,
+    /// Port before the server that discards bytes.
+    #[arg(long)]
+    pub(crate) sink: u16,
+    /// Port before the server that discards and sends.
+    #[arg(long)]
+    pub(crate) both: u16,
+}
+
+impl TcpPorts {
+    /// Each port, with that of the server behind it.
+    fn pairs(self) -> [(u16, u16); 3] {
+        [(self.echo, port::ECHO), (self.sink, port::SINK), (self.both, port::BOTH)]
+    }
+
+    /// The options that name the ports.
+    fn options(self) -> Vec<(&'static str, u16)> {
+        vec![("--echo", self.echo), ("--sink", self.sink), ("--both", self.both)]
+    }
+}
+
 /// A role of a process that the bench starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum Role {
@@ -27,33 +53,20 @@ pub(crate) enum Role {
     /// Forward ports on loopback with tokio's `copy_bidirectional`.
     #[command(hide = true)]
     Tokio {
-        /// Port before the echo server.
-        #[arg(long)]
-        echo: u16,
-        /// Port before the server that discards bytes.
-        #[arg(long)]
-        sink: u16,
-        /// Port before the server that discards and sends.
-        #[arg(long)]
-        both: u16,
+        #[command(flatten)]
+        ports: TcpPorts,
         /// UDP port before the echo server.
         #[arg(long)]
         udp: u16,
     },
     /// Forward ports on loopback by one model of I/O.
+    #[command(hide = true)]
     Model {
         /// Name of the model, as in the table.
         #[arg(long, value_parser = Model::named)]
         model: Model,
-        /// Port before the echo server.
-        #[arg(long)]
-        echo: u16,
-        /// Port before the server that discards bytes.
-        #[arg(long)]
-        sink: u16,
-        /// Port before the server that discards and sends.
-        #[arg(long)]
-        both: u16,
+        #[command(flatten)]
+        ports: TcpPorts,
     },
 }
 
@@ -65,13 +78,9 @@ impl Role {
         match self {
             Self::Echo => servers::echo(),
             Self::Sink => servers::sink(),
-            Self::Tokio { echo, sink, both, udp } => {
-                let pairs = [(echo, port::ECHO), (sink, port::SINK), (both, port::BOTH)];
-                tokio_forwarder::run(&pairs, (udp, port::ECHO));
-            }
-            Self::Model { model, echo, sink, both } => {
-                let pairs = [(echo, port::ECHO), (sink, port::SINK), (both, port::BOTH)];
-                model.run(pairs.map(|(from, to)| (servers::listen(from), to)).into());
+            Self::Tokio { ports, udp } => tokio_forwarder::run(&ports.pairs(), (udp, port::ECHO)),
+            Self::Model { model, ports } => {
+                model.run(ports.pairs().map(|(from, to)| (servers::listen(from), to)).into());
             }
         }
     }
@@ -88,13 +97,13 @@ impl Role {
                 command.arg("sink");
                 Vec::new()
             }
-            Self::Tokio { echo, sink, both, udp } => {
+            Self::Tokio { ports, udp } => {
                 command.arg("tokio");
-                vec![("--echo", echo), ("--sink", sink), ("--both", both), ("--udp", udp)]
+                [ports.options(), vec![("--udp", udp)]].concat()
             }
-            Self::Model { model, echo, sink, both } => {
+            Self::Model { model, ports } => {
                 command.args(["model", "--model", &model.name()]);
-                vec![("--echo", echo), ("--sink", sink), ("--both", both)]
+                ports.options()
             }
         };
         for (option, port) in ports {

@@ -18,7 +18,7 @@ use crate::{
     operator::Operator,
     ports,
     process::{Preferred, Process, prefer_this_thread},
-    roles::{Model, Role},
+    roles::{Model, Role, TcpPorts},
     servers::port,
 };
 
@@ -280,10 +280,10 @@ impl Subject {
 
 /// What this program is as this forwarder, if it is one.
 fn role(kind: Kind, ports: Ports) -> Option<Role> {
-    let Ports { echo, sink, both, udp, .. } = ports;
+    let tcp = TcpPorts { echo: ports.echo, sink: ports.sink, both: ports.both };
     match kind {
-        Kind::Tokio => Some(Role::Tokio { echo, sink, both, udp }),
-        Kind::Model(model) => Some(Role::Model { model, echo, sink, both }),
+        Kind::Tokio => Some(Role::Tokio { ports: tcp, udp: ports.udp }),
+        Kind::Model(model) => Some(Role::Model { model, ports: tcp }),
         _ => None,
     }
 }
