@@ -11,10 +11,10 @@ const TIMES: u32 = 50;
 
 /// The pause after a write that took this long. All listeners are written each time: a proxy of tens of thousands of them
 /// would write without end while they change, on the CPU that applies the changes. So writing takes at most 2 % of a CPU,
-/// beyond that once in 30 s.
+/// beyond that once in 30 s. A write that failed is tried again after the longest pause.
 #[must_use]
-pub fn pause(took: Duration) -> Duration {
-    took.saturating_mul(TIMES).clamp(SHORTEST, LONGEST)
+pub fn pause(took: Duration, is_written: bool) -> Duration {
+    if is_written { took.saturating_mul(TIMES).clamp(SHORTEST, LONGEST) } else { LONGEST }
 }
 
 #[cfg(test)]
@@ -33,10 +33,11 @@ mod tests {
             (millis(601), LONGEST),
             (Duration::MAX, LONGEST),
         ] {
-            assert_eq!(pause(took), expected, "{took:?}");
+            assert_eq!(pause(took, true), expected, "{took:?}");
         }
+        assert_eq!(pause(Duration::ZERO, false), LONGEST);
         for took in (0..=600).map(millis) {
-            assert!(took.as_secs_f64() <= 0.02 * (took + pause(took)).as_secs_f64(), "{took:?}");
+            assert!(took.as_secs_f64() <= 0.02 * (took + pause(took, true)).as_secs_f64(), "{took:?}");
         }
     }
 }

@@ -11,7 +11,12 @@ use std::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::{core::writes, handle::Proxy, log::Level, persisted};
+use crate::{
+    core::{fault::Fault, writes},
+    handle::Proxy,
+    log::Level,
+    persisted,
+};
 
 /// File of the configuration.
 const CONFIGURATION: &str = "configuration.json";
@@ -28,13 +33,21 @@ pub(super) struct State {
     unwritten: Option<Arc<Configuration>>,
     /// The end of the pause after the last write.
     due: Instant,
-    /// The write under way, and when it began.
-    writing: Option<(Instant, JoinHandle<io::Result<()>>)>,
+    writing: Option<Write>,
+    fault: Fault,
+}
+
+/// A write under way.
+#[derive(Debug)]
+struct Write {
+    began: Instant,
+    configuration: Arc<Configuration>,
+    task: JoinHandle<io::Result<()>>,
 }
 
 impl State {
     pub(super) fn open(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), unwritten: None, due: Instant::now(), writing: None }
+        Self { folder: folder.to_owned(), unwritten: None, due: Instant::now(), writing: None, fault: Fault::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -96,40 +109,48 @@ impl State {
             return;
         }
         let Some(configuration) = self.unwritten.take() else { return };
-        let path = self.path(CONFIGURATION);
+        let (path, encoded) = (self.path(CONFIGURATION), configuration.clone());
         let task = tokio::task::spawn_blocking(move || {
-            let bytes = configuration.encode().map_err(io::Error::other)?;
+            let bytes = encoded.encode().map_err(io::Error::other)?;
             persisted::write(&path, &bytes)
         });
-        self.writing = Some((Instant::now(), task));
+        self.writing = Some(Write { began: Instant::now(), configuration, task });
     }
 
-    /// Waits for the end of the write under way; without one, forever.
-    pub(super) async fn written(&mut self, proxy: &Proxy) {
-        let Some((began, task)) = &mut self.writing else {
-            pending::<()>().await;
-            return;
-        };
-        let written = task.await;
-        self.due = Instant::now() + writes::pause(began.elapsed());
-        self.writing = None;
-        let error = match written {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
+    /// Waits for the end of the write under way; without one, forever. What could not be written, and is still the last
+    /// configuration, is scheduled again. Returns whether it was written.
+    pub(super) async fn written(&mut self, proxy: &Proxy) -> bool {
+        let Some(Write { began, task, .. }) = &mut self.writing else { return pending().await };
+        let written = task.await.map_err(io::Error::other).flatten();
+        let pause = writes::pause(began.elapsed(), written.is_ok());
+        self.due = Instant::now() + pause;
+        let ended = self.writing.take();
         let name = self.path(CONFIGURATION).display().to_string();
-        failed(proxy, format!("cannot write {name}: {error}; after a restart this proxy has to wait for the operator"));
+        let Err(error) = written else {
+            if self.fault.works() {
+                proxy.log().notice(Level::Info, "state", "persisted state", format!("{name} is written again"));
+            }
+            return true;
+        };
+        self.unwritten = self.unwritten.take().or(ended.map(|write| write.configuration));
+        proxy.metrics().control.state_failures.fetch_add(1, Relaxed);
+        let message = format!(
+            "cannot write {name}: {error}; will retry every {} s; until then a restart begins with what was written last",
+            pause.as_secs()
+        );
+        if self.fault.fails(&message) {
+            proxy.log().notice(Level::Error, "state", "persisted state", message);
+        }
+        false
     }
 
-    /// Writes the scheduled configuration, if any, and waits until it is written.
+    /// Writes the scheduled configuration, if any, and waits until it is written, or has failed once.
     pub(super) async fn flush(&mut self, proxy: &Proxy) {
         loop {
             self.begin();
-            if self.writing.is_none() {
+            if self.writing.is_none() || !self.written(proxy).await {
                 return;
             }
-            self.written(proxy).await;
         }
     }
 }
@@ -142,12 +163,26 @@ fn failed(proxy: &Proxy, message: String) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Mutex, time::Duration};
 
     use proxy_api::Version;
 
     use super::*;
     use crate::settings::Settings;
+
+    /// A log that is read afterwards.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     fn numbered(number: u64) -> Arc<Configuration> {
         let version = Version { epoch: "e".to_owned(), number };
@@ -171,11 +206,35 @@ mod tests {
             assert_eq!(state.due(), None, "a write is under way");
             state.written(&proxy).await;
             assert_eq!(kept(&state), Some(1));
-            assert!(state.due().is_some_and(|due| due >= start + writes::pause(Duration::ZERO)));
+            assert!(state.due().is_some_and(|due| due >= start + writes::pause(Duration::ZERO, true)));
             state.keep(&numbered(3));
             state.flush(&proxy).await;
             assert_eq!((state.due(), kept(&state)), (None, Some(3)));
         });
         proxy.finish().expect("no thread has died");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_once_that_is_possible_and_the_fault_is_told_once() {
+        let log = Lines::default();
+        let proxy = Proxy::start(&Settings::default(), Box::new(log.clone())).expect("no address is needed");
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("later");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut state = State::open(&folder);
+            state.keep(&numbered(1));
+            state.flush(&proxy).await;
+            state.flush(&proxy).await;
+            assert!(state.due().is_some_and(|due| due > Instant::now() + Duration::from_secs(20)), "it is tried again");
+            fs::create_dir(&folder).expect("a folder");
+            state.flush(&proxy).await;
+            assert_eq!(state.due(), None);
+            assert_eq!(state.configuration(&proxy).map(|kept| kept.version.number), Some(1));
+        });
+        assert_eq!(proxy.metrics().control.state_failures.load(Relaxed), 2);
+        proxy.finish().expect("no thread has died");
+        let told = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+        assert_eq!((told.matches("cannot write").count(), told.matches("is written again").count()), (1, 1), "{told}");
     }
 }

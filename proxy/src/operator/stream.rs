@@ -163,7 +163,7 @@ impl Stream<'_> {
                     }
                 }
                 () = sleep_until(due) => self.state.begin(),
-                () = self.state.written(self.proxy) => {}
+                _ = self.state.written(self.proxy) => {}
             }
         }
     }
