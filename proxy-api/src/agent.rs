@@ -1,17 +1,12 @@
 //! Agents: who may dial a proxy, and what streams to them may lead to.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Revision, hash::short, unknown::is_unknown};
-
-/// Most agents of one configuration: twice the instances that one proxy takes at once.
-pub const MAX_AGENTS: usize = 2048;
-/// Most targets of an agent.
-pub const MAX_TARGETS: usize = 64;
-/// Longest target, in bytes: a name of 253, with its protocol and ports.
-pub const MAX_TARGET_BYTES: usize = 320;
+use crate::{Revision, bounded, hash::short, unknown::is_unknown};
 
 /// What holds for one agent. Its key in a configuration is its uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +63,15 @@ impl Agent {
     }
 }
 
+/// The agents of a configuration, or of one part of an update, by uid.
+pub(crate) fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Agent>, D::Error> {
+    let agents: BTreeMap<String, Received> = bounded::agents(deserializer)?;
+    Ok(agents.into_iter().map(|(uid, agent)| (uid, agent.0)).collect())
+}
+
 /// An agent as received. A field that this build does not know may restrict the agent, so an agent with one is
 /// suspended and may reach nothing.
-pub(crate) struct Received(pub(crate) Agent);
+struct Received(Agent);
 
 /// The fields that an agent keeps if others are not known.
 #[derive(Deserialize)]

@@ -2,25 +2,50 @@
 //!
 //! Bounds are checked while a message is decoded, so that a small message cannot become a large value in memory.
 
+mod visitors;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     marker::PhantomData,
     net::IpAddr,
     sync::Arc,
 };
 
-use serde::{
-    Deserialize, Deserializer, Serializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serializer};
 
-use crate::{
-    Agent, ConnectedInstance, LiveSession, MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED,
-    MAX_ENDPOINT_ID_BYTES, MAX_LIVE, MAX_LOADS, MAX_PEERS, MAX_REFUSAL_BYTES, MAX_SIDECARS, MAX_SIGN_REQUEST_BYTES,
-    MAX_TARGET_BYTES, MAX_TARGETS, MAX_TOKEN_BYTES, Origin, PARTS, Sidecar, agent::Received,
-};
+use self::visitors::{Connected, List, Map, Set, Text};
+use crate::Origin;
 
+/// Most agents of one configuration: twice the instances that one proxy takes at once.
+pub const MAX_AGENTS: usize = 2048;
+/// Most targets of an agent.
+pub const MAX_TARGETS: usize = 64;
+/// Longest target, in bytes: a name of 253, with its protocol and ports.
+pub const MAX_TARGET_BYTES: usize = 320;
+/// Most other proxies that one proxy knows.
+pub const MAX_PEERS: usize = 256;
+/// Most sidecars that one proxy knows.
+pub const MAX_SIDECARS: usize = 1024;
+/// Longest id of a proxy as an endpoint of tunnels, in bytes: a label of DNS.
+pub const MAX_ENDPOINT_ID_BYTES: usize = 63;
+/// Most bytes of a request for a certificate, decoded.
+pub const MAX_SIGN_REQUEST_BYTES: usize = 4 << 10;
+/// Most bytes of a certificate, decoded.
+pub const MAX_CERTIFICATE_BYTES: usize = 8 << 10;
+/// Longest token, in bytes: 32 bytes as base64url.
+pub const MAX_TOKEN_BYTES: usize = 43;
+/// Longest detail of a refusal, in bytes. A longer one is cut when it is written.
+pub const MAX_REFUSAL_BYTES: usize = 512;
+/// Most instances of agents that one proxy reports.
+pub const MAX_CONNECTED: usize = 1024;
+/// Most sessions in one answer.
+pub const MAX_LIVE: usize = 1000;
+/// Most objects whose sessions an answer counts one by one.
+pub const MAX_COUNTED: usize = 256;
+/// Most forwards that a proxy reports individually; beyond that it reports only the sum.
+pub const MAX_LOADS: usize = 64;
+/// Most items in one part of an update, of held revisions or of a report: about one megabyte.
+pub const PARTS: usize = 1000;
 /// Longest revision or digest, in bytes. Hashes have 16 or 32 digits.
 pub const MAX_HASH_BYTES: usize = 128;
 /// Longest epoch, in bytes.
@@ -33,24 +58,6 @@ pub const MAX_NAME_BYTES: usize = 512;
 pub const MAX_INSTANCE_BYTES: usize = 63;
 /// Longest message of a failure, in bytes. A longer one is cut when it is written.
 pub const MAX_FAILURE_BYTES: usize = 1024;
-
-/// A text of bounded length.
-struct Text(&'static str, usize);
-
-impl Visitor<'_> for Text {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of at most {} bytes", self.0, self.1)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-        if text.len() > self.1 {
-            return Err(E::custom(format_args!("{} has {} bytes; the limit is {}", self.0, text.len(), self.1)));
-        }
-        Ok(text.to_owned())
-    }
-}
 
 /// A digest.
 pub(crate) fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -147,7 +154,16 @@ where
     D: Deserializer<'de>,
     V: Deserialize<'de>,
 {
-    let named: BTreeMap<Name, V> = map(deserializer)?;
+    named_within(deserializer, PARTS)
+}
+
+/// A map of so many items at most, by name.
+fn named_within<'de, D, V>(deserializer: D, most: usize) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    let named = deserializer.deserialize_map(Map::<Name, V> { most, of: PhantomData })?;
     Ok(named.into_iter().map(|(name, value)| (name.0, value)).collect())
 }
 
@@ -157,8 +173,7 @@ where
     D: Deserializer<'de>,
     V: Deserialize<'de>,
 {
-    let named: BTreeMap<Name, V> = deserializer.deserialize_map(Map::<Name, V> { most: MAX_LOADS, of: PhantomData })?;
-    Ok(named.into_iter().map(|(name, value)| (name.0, value)).collect())
+    named_within(deserializer, MAX_LOADS)
 }
 
 /// The name of an agent, or its namespace.
@@ -181,9 +196,12 @@ pub(crate) fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 }
 
 /// The agents of a configuration, or of one part of an update, by uid.
-pub(crate) fn agents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Agent>, D::Error> {
-    let agents = deserializer.deserialize_map(Map::<Name, Received> { most: MAX_AGENTS, of: PhantomData })?;
-    Ok(agents.into_iter().map(|(uid, agent)| (uid.0, agent.0)).collect())
+pub(crate) fn agents<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    named_within(deserializer, MAX_AGENTS)
 }
 
 /// The uids of one part of an update, or of one sidecar.
@@ -215,8 +233,12 @@ pub(crate) fn peer_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTr
 }
 
 /// The sidecars of a configuration, or of one part of an update, by id.
-pub(crate) fn sidecars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Sidecar>, D::Error> {
-    let all = deserializer.deserialize_map(Map::<EndpointId, Sidecar> { most: MAX_SIDECARS, of: PhantomData })?;
+pub(crate) fn sidecars<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    let all = deserializer.deserialize_map(Map::<EndpointId, V> { most: MAX_SIDECARS, of: PhantomData })?;
     Ok(all.into_iter().map(|(id, sidecar)| (id.0, sidecar)).collect())
 }
 
@@ -259,129 +281,26 @@ pub(crate) fn instance_name<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 }
 
 /// The connected instances of agents, by uid.
-pub(crate) fn connected<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, Vec<ConnectedInstance>>, D::Error> {
-    deserializer.deserialize_map(Connected)
+pub(crate) fn connected<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, Vec<V>>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    deserializer.deserialize_map(Connected::<V>(PhantomData))
 }
 
 /// The sessions of one answer.
-pub(crate) fn sessions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LiveSession>, D::Error> {
-    deserializer.deserialize_seq(List::<LiveSession> { most: MAX_LIVE, of: PhantomData })
+pub(crate) fn sessions<'de, D, V>(deserializer: D) -> Result<Vec<V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    deserializer.deserialize_seq(List::<V> { most: MAX_LIVE, of: PhantomData })
 }
 
 /// The numbers of sessions of one answer, by object.
 pub(crate) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Origin, u64>, D::Error> {
     deserializer.deserialize_map(Map::<Origin, u64> { most: MAX_COUNTED, of: PhantomData })
-}
-
-/// Instances by uid, bounded in their sum.
-struct Connected;
-
-impl<'de> Visitor<'de> for Connected {
-    type Value = BTreeMap<String, Vec<ConnectedInstance>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {MAX_CONNECTED} instances of agents")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        struct Instances(Vec<ConnectedInstance>);
-
-        impl<'de> Deserialize<'de> for Instances {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let list = List::<ConnectedInstance> { most: MAX_CONNECTED, of: PhantomData };
-                deserializer.deserialize_seq(list).map(Self)
-            }
-        }
-
-        let (mut all, mut count) = (BTreeMap::new(), 0);
-        while let Some((uid, instances)) = map.next_entry::<Name, Instances>()? {
-            // An agent without instances takes memory too.
-            count += instances.0.len().max(1);
-            if count > MAX_CONNECTED {
-                return Err(too_many(MAX_CONNECTED));
-            }
-            all.insert(uid.0, instances.0);
-        }
-        Ok(all)
-    }
-}
-
-fn too_many<E: de::Error>(most: usize) -> E {
-    E::custom(format_args!("more than {most} items in one message"))
-}
-
-struct Map<K, V> {
-    most: usize,
-    of: PhantomData<(K, V)>,
-}
-
-impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Map<K, V> {
-    type Value = BTreeMap<K, V>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a map of at most {} items", self.most)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut all = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry()? {
-            if all.len() == self.most {
-                return Err(too_many(self.most));
-            }
-            all.insert(key, value);
-        }
-        Ok(all)
-    }
-}
-
-struct Set<K> {
-    most: usize,
-    of: PhantomData<K>,
-}
-
-impl<'de, K: Deserialize<'de> + Ord> Visitor<'de> for Set<K> {
-    type Value = BTreeSet<K>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {} items", self.most)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut all = BTreeSet::new();
-        while let Some(item) = list.next_element()? {
-            if all.len() == self.most {
-                return Err(too_many(self.most));
-            }
-            all.insert(item);
-        }
-        Ok(all)
-    }
-}
-
-struct List<T> {
-    most: usize,
-    of: PhantomData<T>,
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {} items", self.most)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(item) = list.next_element()? {
-            if all.len() == self.most {
-                return Err(too_many(self.most));
-            }
-            all.push(item);
-        }
-        Ok(all)
-    }
 }
 
 #[cfg(test)]

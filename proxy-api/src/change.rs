@@ -38,7 +38,7 @@ pub struct Change {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub endpoint_removals: BTreeSet<String>,
     /// New and changed agents, by uid.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::agents")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::agent::agents")]
     pub agents: BTreeMap<String, Agent>,
     /// Uids of removed agents.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "crate::bounded::uids")]
@@ -61,6 +61,26 @@ pub struct Change {
     /// Whether this is the last part.
     #[serde(default)]
     pub commit: bool,
+}
+
+impl Change {
+    /// Whether this part names agents, other proxies or sidecars.
+    fn names_tunnels(&self) -> bool {
+        !self.agents.is_empty()
+            || !self.agent_removals.is_empty()
+            || !self.peers.is_empty()
+            || !self.peer_removals.is_empty()
+            || !self.sidecars.is_empty()
+            || !self.sidecar_removals.is_empty()
+    }
+
+    /// Number of items of this part, weighted as in [`Configuration::changes_from`].
+    fn items(&self) -> usize {
+        let further: usize = self.endpoints.values().map(|set| set.endpoints.len() / ADDRESSES_PER_ITEM).sum();
+        let new = self.upserts.len() + self.endpoints.len() + further + self.agents.len() + self.peers.len();
+        let gone = self.removals.len() + self.endpoint_removals.len() + self.agent_removals.len();
+        new + gone + self.peer_removals.len() + self.sidecars.len() + self.sidecar_removals.len()
+    }
 }
 
 impl Configuration {
@@ -203,6 +223,29 @@ pub struct Assembler {
     /// Digest of the configuration in force; `None` until it is known.
     sum: Option<DigestSum>,
     hashed: usize,
+    named: Named,
+    /// The parts of the last update, unless they are many.
+    last: Option<Vec<Change>>,
+    /// The configuration before the last update.
+    spare: Option<Configuration>,
+    /// Whether an update has begun since the last call of [`Self::rest`].
+    is_busy: bool,
+    copies: usize,
+}
+
+/// Most items of an update, a part counting as one more, after which the configuration before it is used again. To repeat
+/// more costs more than a copy.
+const MOST_REPEATED: usize = 256;
+
+/// What an update names: nothing else differs between the configuration that it leads to and the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// New, changed and removed listeners.
+    pub listeners: BTreeSet<ListenerId>,
+    /// New, changed and removed endpoint sets.
+    pub endpoints: BTreeSet<String>,
+    /// Whether it names agents, other proxies or sidecars.
+    pub tunnels: bool,
 }
 
 impl Assembler {
@@ -222,6 +265,44 @@ impl Assembler {
     #[must_use]
     pub fn hashed(&self) -> usize {
         self.hashed
+    }
+
+    /// What the last update that was committed names; empty if it was taken already.
+    pub fn take_named(&mut self) -> Named {
+        std::mem::take(&mut self.named)
+    }
+
+    /// Takes back the configuration that was in force before the last update: the next update is assembled in it, and not in
+    /// a copy of the one in force. It must be that one, as it was.
+    pub fn reuse(&mut self, before: Configuration) {
+        self.spare = self.last.is_some().then_some(before);
+    }
+
+    /// Called at intervals: drops what [`Self::reuse`] took if no update has begun since the last call.
+    pub fn rest(&mut self) {
+        if !std::mem::take(&mut self.is_busy) {
+            self.spare = None;
+        }
+    }
+
+    /// Number of updates for which the configuration in force was copied.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// A configuration with the content of the one in force.
+    fn like(&mut self, current: &Configuration) -> Configuration {
+        self.is_busy = true;
+        let (spare, last) = (self.spare.take(), self.last.take());
+        let Some((mut next, parts)) = spare.zip(last) else {
+            self.copies += 1;
+            return current.clone();
+        };
+        for part in parts {
+            pending::repeat(&mut next, part);
+        }
+        next
     }
 
     /// Takes one part. `current` is the configuration in force, the same until a commit; `Ok(Some(_))` replaces it.
@@ -248,16 +329,19 @@ impl Assembler {
             }
             None => {
                 let version = part.version.clone();
-                Pending { next: Configuration { contract: part.contract, version, ..current.clone() }, sum }
+                let next = Configuration { contract: part.contract, version, ..self.like(current) };
+                Pending { next, sum, named: Named::default(), parts: Some(Vec::new()) }
             }
         };
         let (is_last, digest) = (part.commit, part.digest.clone());
+        pending.keep(&part);
         self.hashed += pending.add(part);
         pending.within_bounds(is_last)?;
         if is_last {
             pending.agree(digest.as_ref());
             self.on_stream = true;
-            self.sum = Some(pending.sum);
+            self.last = pending.parts;
+            (self.sum, self.named) = (Some(pending.sum), pending.named);
             return Ok(Some(pending.next));
         }
         self.pending = Some(pending);

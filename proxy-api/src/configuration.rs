@@ -48,7 +48,7 @@ pub struct Configuration {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, EndpointSet>,
     /// Agents that may dial the proxies, by uid. They change without changing any listener's revision.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::agents")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::agent::agents")]
     pub agents: BTreeMap<String, Agent>,
     /// What the proxies know of each other and of sidecars for tunnels. It changes without changing any listener's revision.
     #[serde(default, skip_serializing_if = "Tunnels::is_empty")]

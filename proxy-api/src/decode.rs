@@ -1,5 +1,7 @@
 //! Bounded decoding: the size of a document is checked before parsing, its number of listeners after.
 
+use std::io;
+
 use serde::Deserialize;
 
 use crate::{CONTRACT, Configuration, Offer};
@@ -79,6 +81,14 @@ impl Configuration {
     /// Only if the preserved document of an unsupported listener does not serialise.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec_pretty(self)
+    }
+
+    /// Writes what [`Configuration::encode`] returns.
+    ///
+    /// # Errors
+    /// Also if it cannot be written.
+    pub fn encode_to(&self, to: impl io::Write) -> Result<(), serde_json::Error> {
+        serde_json::to_writer_pretty(to, self)
     }
 
     /// The YAML form, for people to read.

@@ -6,86 +6,40 @@
 //!
 //! Pure: the caller accepts and closes connections, and passes the time since any fixed moment.
 
+mod bounds;
 mod lanes;
+mod leaving;
 mod rates;
 mod shares;
+mod source;
 mod sources;
 mod stream_port;
 mod turns;
 
-use std::{
-    cmp::Reverse,
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, time::Duration};
 
 pub use self::{
+    bounds::{Bounds, Evict, Rates},
     lanes::LONGEST_TURN,
+    leaving::{leaves_room, most_leaving_room},
     rates::{Bucket, Rate},
     shares::Shares,
+    source::{Network, Source, Tally, weight},
     stream_port::StreamPort,
     turns::Turns,
 };
-use self::{lanes::Lanes, sources::Sources};
+use self::{
+    lanes::Lanes,
+    source::{most_of_network, rate_of_network},
+    sources::Sources,
+};
 
 /// A source may have used no more tokens of its fair share than this part of those that are left of all.
 const LEFT_PART: u64 = 8;
+/// How many times more a connection that waits weighs than a request that is being answered, where these leave last.
+const WORK_LAST_TIMES: usize = 4;
 /// The part of the rate of all, and of its burst, that is kept for known sources: a half.
 const KNOWN_PART: u32 = 2;
-
-/// What counts as one source: an IPv4 address, or an IPv6 /64.
-#[must_use]
-pub fn source_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-    }
-}
-
-/// Which connection is evicted if there is no place for a newcomer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evict {
-    /// No connection: the newcomer is refused.
-    Never,
-    /// A connection that waits for its peer, and none whose request is being answered.
-    Silent,
-    /// A connection that waits for its peer, otherwise one whose request is being answered: a newcomer always gets a
-    /// place.
-    Any,
-}
-
-/// How often strangers may connect.
-///
-/// The rate of all is shared fairly. Half of its burst is kept for sources that have not used up their fair share: the
-/// part of one source in half of the rate, among the strangers that are remembered and one more. The less is left of
-/// that half, the less of it goes to those that have had some. So greedy sources do not keep out one that connects now
-/// and then. Half of the rate is kept for sources of which a peer has authenticated lately; they use what is left of the
-/// other half, too. Every connection counts towards the rate of all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rates {
-    /// From all sources.
-    pub all: Rate,
-    /// From one source.
-    pub source: Rate,
-    /// Whether the handshakes of admitted connections begin evenly, at the rate of all: see [`Places::turn`].
-    pub evenly: bool,
-}
-
-/// The bounds of a door. It never has more connections than `strangers` and `known` together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Most connections of strangers.
-    pub strangers: usize,
-    /// Most connections of strangers from one source.
-    pub per_source: usize,
-    /// Most connections of peers that have authenticated; 0 at a door without authentication.
-    pub known: usize,
-    /// Which connection is evicted for a newcomer.
-    pub evict: Evict,
-    /// How often strangers may connect. Absent: without a limit.
-    pub rates: Option<Rates>,
-}
 
 /// A connection's place at a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,11 +67,11 @@ pub enum Admission {
 pub enum Refusal {
     /// All sources together connect too often.
     Rate,
-    /// This source connects too often.
+    /// This source, or its network, connects too often.
     SourceRate,
     /// All places are taken.
     Full,
-    /// All places of this source are taken.
+    /// All places of this source, or of its network, are taken.
     SourceFull,
 }
 
@@ -138,9 +92,9 @@ impl Refusal {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     /// The source of the peer.
-    peer: IpAddr,
+    peer: Source,
     /// The source among whose connections it counts.
-    source: IpAddr,
+    source: Source,
     /// Whether a request of the peer is being answered; otherwise the door waits for the peer.
     asks: bool,
     /// Since when that is so.
@@ -184,7 +138,7 @@ impl Places {
     /// A new connection, of a stranger that has not sent anything yet.
     pub fn admit(&mut self, source: IpAddr, now: Duration) -> Admission {
         self.sources.sweep(now);
-        let peer = source_of(source);
+        let peer = Source::of(source);
         let source = self.sources.counted_as(peer);
         let (evicted, turn) = match self.room(source).and_then(|it| self.charge(source, now).map(|turn| (it, turn))) {
             Ok(admitted) => admitted,
@@ -195,7 +149,7 @@ impl Places {
         }
         let place = self.fresh();
         self.strangers.insert(place, Place { peer, source, asks: false, since: now, turn });
-        self.sources.entry(source).places += 1;
+        self.sources.join(source);
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
             None => Admission::Admit(place),
@@ -203,14 +157,17 @@ impl Places {
     }
 
     /// A new connection of a peer that is known by other means than its requests. It takes no place from strangers, and
-    /// none from other sources of known peers with fewer places.
+    /// none from other sources of known peers with fewer places. With rates, its source counts as known.
     pub fn admit_known(&mut self, source: IpAddr, now: Duration) -> Admission {
-        let evicted = match self.room_for_known(now) {
-            Ok(evicted) => evicted,
+        self.sources.sweep(now);
+        let peer = Source::of(source);
+        self.recognise(peer, now);
+        let (evicted, turn) = match self.charge(peer, now).and_then(|turn| Ok((self.room_for_known(now)?, turn))) {
+            Ok(admitted) => admitted,
             Err(refusal) => return Admission::Refuse(refusal),
         };
-        let (place, peer) = (self.fresh(), source_of(source));
-        self.known.insert(place, Place { peer, source: peer, asks: false, since: now, turn: Duration::ZERO });
+        let place = self.fresh();
+        self.known.insert(place, Place { peer, source: peer, asks: false, since: now, turn });
         match evicted {
             Some(evicted) => Admission::AdmitAfterEvicting { place, evicted },
             None => Admission::Admit(place),
@@ -222,7 +179,8 @@ impl Places {
     /// burst.
     #[must_use]
     pub fn turn(&self, place: PlaceId) -> Duration {
-        self.strangers.get(&place).map(|place| place.turn).unwrap_or_default()
+        let taken = self.strangers.get(&place).or_else(|| self.known.get(&place));
+        taken.map(|place| place.turn).unwrap_or_default()
     }
 
     /// A request of this connection is being answered.
@@ -262,6 +220,12 @@ impl Places {
         }
     }
 
+    /// Whether the peer of this connection is known.
+    #[must_use]
+    pub fn is_known(&self, place: PlaceId) -> bool {
+        self.known.contains_key(&place)
+    }
+
     /// Number of connections of strangers.
     #[must_use]
     pub fn strangers(&self) -> usize {
@@ -299,85 +263,125 @@ impl Places {
         if self.known.len() < self.bounds.known {
             return Ok(None);
         }
-        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        let mut held: Tally = Tally::default();
         for place in self.known.values() {
-            *held.entry(place.source).or_default() += 1;
+            held.add(place.source, 1);
         }
-        let held_by = |source: IpAddr| held.get(&source).copied().unwrap_or_default();
-        let evicted = self.longest(&self.known, None, held_by).ok_or(Refusal::Full)?;
+        // By source alone: who has authenticated does not pay for others of its network.
+        let evicted = self.longest(&self.known, |_| true, |source| (held.of_source(source), 0)).ok_or(Refusal::Full)?;
         self.release(evicted, now);
         Ok(Some(evicted))
     }
 
     /// Remembers the source of a peer that has authenticated.
-    fn recognise(&mut self, peer: IpAddr, now: Duration) {
+    fn recognise(&mut self, peer: Source, now: Duration) {
         if self.bounds.rates.is_some() {
-            self.sources.recognise(peer, self.bounds.known, now);
+            self.sources.recognise(peer.address, self.bounds.known, now);
         }
     }
 
     /// The place that a newcomer of this source gets: a free one, or one that is taken back.
-    fn room(&self, source: IpAddr) -> Result<Option<PlaceId>, Refusal> {
-        let held_by = |source: IpAddr| self.sources.get(source).places;
-        if held_by(source) >= self.bounds.per_source {
-            return self.longest(&self.strangers, Some(source), held_by).map(Some).ok_or(Refusal::SourceFull);
+    fn room(&self, source: Source) -> Result<Option<PlaceId>, Refusal> {
+        let Bounds { strangers, per_source, .. } = self.bounds;
+        let (own, together) = self.sources.held(source);
+        let taken_back = |may_go: &dyn Fn(&Place) -> bool, refusal| {
+            self.longest(&self.strangers, may_go, |source| self.sources.held(source)).map(Some).ok_or(refusal)
+        };
+        if own >= per_source {
+            return taken_back(&|place: &Place| place.source.address == source.address, Refusal::SourceFull);
         }
-        if self.strangers.len() >= self.bounds.strangers {
-            return self.longest(&self.strangers, None, held_by).map(Some).ok_or(Refusal::Full);
+        if source.network.is_some() && together >= most_of_network(per_source, strangers) {
+            return taken_back(&|place: &Place| place.source.network == source.network, Refusal::SourceFull);
+        }
+        if self.strangers.len() >= strangers {
+            return taken_back(&|_: &Place| true, Refusal::Full);
         }
         Ok(None)
     }
 
-    /// The place to take back: among those of the source with the most places, the one that has waited for its peer the
-    /// longest. So the greediest source pays.
+    /// The place to take back: among those of the heaviest source, the one that has waited for its peer the longest. So
+    /// the greediest source pays, and in a heavy network the one with the most. `held` returns the places of a source, and
+    /// of its network.
     fn longest(
         &self,
         among: &BTreeMap<PlaceId, Place>,
-        of: Option<IpAddr>,
-        held_by: impl Fn(IpAddr) -> usize,
+        of: impl Fn(&Place) -> bool,
+        held: impl Fn(Source) -> (usize, usize),
     ) -> Option<PlaceId> {
         let evict = self.bounds.evict;
-        let may_go = |place: &Place| evict == Evict::Any || evict == Evict::Silent && !place.asks;
-        let candidates = among.iter().filter(|(_, place)| of.is_none_or(|of| of == place.source) && may_go(place));
+        let may_go = |place: &Place| match evict {
+            Evict::Never => false,
+            Evict::Silent => !place.asks,
+            Evict::Any | Evict::WorkLast => true,
+        };
+        let candidates = among.iter().filter(|(_, place)| of(place) && may_go(place));
         let rank = |(id, place): &(&PlaceId, &Place)| {
-            (held_by(place.source), !place.asks, Reverse(place.since), Reverse(**id))
+            let (own, together) = held(place.source);
+            let times = if evict == Evict::WorkLast && !place.asks { WORK_LAST_TIMES } else { 1 };
+            let own = own.saturating_mul(times);
+            (weight(own, together), own, !place.asks, Reverse(place.since), Reverse(**id))
         };
         candidates.max_by_key(rank).map(|(id, _)| *id)
     }
 
-    /// Takes a token of this source and one of all; a connection that is refused takes none, so a source that connects
-    /// too often takes no tokens from the others. Returns the time until the turn of the handshake.
-    fn charge(&mut self, source: IpAddr, now: Duration) -> Result<Duration, Refusal> {
-        let Some(rates) = self.bounds.rates else { return Ok(Duration::ZERO) };
-        let mut known = self.sources.get(source);
-        if !known.bucket.wait(rates.source, now).is_zero() {
+    /// Takes a token of this source, one of its network and one of all; a connection that is refused takes none, so a
+    /// source that connects too often takes no tokens from the others. Returns the time until the turn of the handshake.
+    fn charge(&mut self, source: Source, now: Duration) -> Result<Duration, Refusal> {
+        let Some(Rates { all, source: of_source, evenly }) = self.bounds.rates else { return Ok(Duration::ZERO) };
+        let (mut own, mut group) = (self.sources.get(source.address), self.sources.group(source.network));
+        if !own.bucket.wait(of_source, now).is_zero() {
             return Err(Refusal::SourceRate);
         }
-        let (kept, share) = (rates.all.part_of(KNOWN_PART), self.fair_share(rates.all));
-        let is_kept = now < known.known_until && self.known_bucket.wait(kept, now).is_zero();
+        let share = self.fair_share(all);
+        let own_share = share.part_of(u32::try_from(group.strangers).unwrap_or(u32::MAX));
+        // Known sources are not held to the rate of their network, and take nothing of it: their neighbours are strangers.
+        let network = source.network.filter(|_| now >= own.known_until).map(|_| rate_of_network(of_source, all));
+        if let Some(rate) = network {
+            let is_left =
+                is_due(&own.fair, own_share, (&group.bucket, rate), now) || group.bucket.is_over_half(rate, now);
+            if !is_left || !group.bucket.wait(rate, now).is_zero() {
+                return Err(Refusal::SourceRate);
+            }
+        }
+        let kept = all.part_of(KNOWN_PART);
+        let is_kept = now < own.known_until && self.known_bucket.wait(kept, now).is_zero();
         let is_fair = is_kept
-            || known.fair.wait(share, now).is_zero()
-                && known.fair.used(share, now) <= self.bucket.left(rates.all, now) / LEFT_PART;
-        let is_left = is_fair || self.bucket.is_over_half(rates.all, now);
-        let has_token = is_kept || is_left && self.bucket.wait(rates.all, now).is_zero();
+            || is_due(&own.fair, own_share, (&self.bucket, all), now)
+                && (source.network.is_none() || is_due(&group.fair, share, (&self.bucket, all), now));
+        let is_left = is_fair || self.bucket.is_over_half(all, now);
+        let has_token = is_kept || is_left && self.bucket.wait(all, now).is_zero();
         if !has_token {
             return Err(Refusal::Rate);
         }
-        let turn = if rates.evenly { self.lanes.turn(rates.all, is_fair, now) } else { Some(Duration::ZERO) };
+        let turn = if evenly { self.lanes.turn(all, is_fair, now) } else { Some(Duration::ZERO) };
         let turn = turn.ok_or(Refusal::Rate)?;
-        // Beyond its share a source owes nothing: it has taken what was left.
-        let _ = if is_kept { self.known_bucket.take(kept, now) } else { known.fair.take(share, now) };
+        // Beyond its share a source owes nothing: it has taken what was left. Nor does it use up the share of its network.
+        let _ = if is_kept {
+            self.known_bucket.take(kept, now)
+        } else {
+            own.fair.take(own_share, now) && group.fair.take(share, now)
+        };
         // Otherwise known sources and strangers together would connect twice as often as the rate allows. Known sources
         // get in without a token; the debt, no more than they are kept, is paid by all.
-        self.bucket.spend(rates.all, 1, now);
-        known.bucket.spend(rates.source, 1, now);
-        *self.sources.entry(source) = known;
+        self.bucket.spend(all, 1, now);
+        own.bucket.spend(of_source, 1, now);
+        if let Some(rate) = network {
+            group.bucket.spend(rate, 1, now);
+        }
+        self.sources.charge(source, own, group);
         Ok(turn)
     }
 
-    /// The share of one source in half of a rate, among strangers. There is one for a newcomer, too.
+    /// The share of one source in half of a rate, among strangers; a network has one share for its sources. There is one
+    /// for a newcomer, too.
     fn fair_share(&self, all: Rate) -> Rate {
-        let sources = u32::try_from(self.sources.strangers().saturating_add(1)).unwrap_or(u32::MAX);
+        let sources = u32::try_from(self.sources.groups().saturating_add(1)).unwrap_or(u32::MAX);
         all.part_of(sources.saturating_mul(2))
     }
+}
+
+/// Whether a source, or a network, that has used so much of its share may have a token that is kept for those with little:
+/// the less is left, the less it may have had.
+fn is_due(used: &Bucket, share: Rate, (left, rate): (&Bucket, Rate), now: Duration) -> bool {
+    used.wait(share, now).is_zero() && used.used(share, now) <= left.left(rate, now) / LEFT_PART
 }

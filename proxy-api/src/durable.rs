@@ -22,11 +22,16 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const TIB: u64 = 1024 * 1024 * MIB;
 
+/// Fewest bytes of each log.
+const LEAST_LOG: u64 = 16 * MIB;
+/// Most lanes of a listener.
+const LANES: u64 = 16;
+
 /// What a durable listener keeps, and how it sends that on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Durable {
-    /// How messages are told apart in what clients send.
+    /// How messages are delimited in what clients send.
     pub framing: Framing,
     /// Longest message.
     pub max_message_bytes: u32,
@@ -41,6 +46,9 @@ pub struct Durable {
     pub when_full: WhenFull,
     /// Longest time until a message is synced.
     pub sync_millis: u32,
+    /// Logs, each with a connection to the sink, among which sources are divided; 1 if absent.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub lanes: u32,
     /// How messages are sent.
     pub send: Sink,
     /// Bytes of the log of dead letters; `None`: they are dropped.
@@ -51,7 +59,7 @@ pub struct Durable {
     pub enrich: Option<Enrich>,
 }
 
-/// How messages are told apart in what clients send.
+/// How messages are delimited in what clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Framing {
     /// Each datagram is a message.
@@ -126,7 +134,7 @@ pub enum Sink {
     },
     /// By framed TCP.
     Tcp {
-        /// How messages are told apart.
+        /// How messages are delimited.
         framing: SinkFraming,
         /// Acknowledged bytes that are sent again after a reset.
         rewind_bytes: u32,
@@ -148,7 +156,7 @@ pub enum Sink {
     },
 }
 
-/// How messages are told apart in what is sent.
+/// How messages are delimited in what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SinkFraming {
     /// A line feed ends a message.
@@ -191,13 +199,20 @@ pub enum Enrich {
 type Number = (&'static str, u64, RangeInclusive<u64>);
 
 impl Durable {
+    /// Whether a server keeps the messages.
+    fn is_stream(&self) -> bool {
+        matches!(self.store, Store::JetStream { .. })
+    }
+
     /// The first number that is out of its bounds, in words. The lengths of texts are numbers too.
     #[must_use]
     pub fn beyond(&self) -> Option<String> {
+        let (lanes, most_lanes) = (u64::from(self.lanes), if self.is_stream() { 1 } else { LANES });
+        let least = LEAST_LOG * lanes.clamp(1, most_lanes);
         let store = match &self.store {
-            Store::Disk { max_bytes } => [Some(("store.disk.maxBytes", *max_bytes, 16 * MIB..=TIB)), None, None],
+            Store::Disk { max_bytes } => [Some(("store.disk.maxBytes", *max_bytes, least..=TIB)), None, None],
             Store::JetStream { url, replicas, max_bytes, .. } => [
-                Some(("store.jetStream.maxBytes", *max_bytes, 16 * MIB..=TIB)),
+                Some(("store.jetStream.maxBytes", *max_bytes, LEAST_LOG..=TIB)),
                 Some(("store.jetStream.replicas", u64::from(*replicas), 1..=5)),
                 Some(("the length of store.jetStream.url", length(url), 0..=KIB)),
             ],
@@ -206,7 +221,8 @@ impl Durable {
             Some(("maxMessageBytes", u64::from(self.max_message_bytes), 64..=MIB)),
             self.max_age_seconds.map(|seconds| ("maxAgeSeconds", u64::from(seconds), 60..=2_592_000)),
             Some(("syncMillis", u64::from(self.sync_millis), 0..=10_000)),
-            self.dead_letter_bytes.map(|bytes| ("deadLetter.maxBytes", bytes, 16 * MIB..=TIB)),
+            Some(("lanes", lanes, 1..=most_lanes)),
+            self.dead_letter_bytes.map(|bytes| ("deadLetter.maxBytes", bytes, least..=TIB)),
             self.enrich.as_ref().and_then(Enrich::number),
         ];
         let mut numbers = store.into_iter().chain(own).flatten().chain(self.send.numbers());
@@ -249,6 +265,15 @@ impl Sink {
             ],
         }
     }
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 fn length(text: &str) -> u64 {

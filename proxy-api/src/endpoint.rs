@@ -27,7 +27,9 @@ impl From<SocketAddr> for Endpoint {
 
 impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.address.serialize(serializer)
+        // A new field does not compile until it is written.
+        let Self { address } = self;
+        address.serialize(serializer)
     }
 }
 
@@ -75,7 +77,10 @@ impl EndpointSet {
     pub fn revision(&self) -> Revision {
         let mut hash = Sha256::new();
         for endpoint in &self.endpoints {
-            hash.update(endpoint.address.to_string());
+            // A new field does not compile until it is hashed: a proxy that holds a set with other attributes must get the
+            // new one.
+            let Endpoint { address } = endpoint;
+            hash.update(address.to_string());
             hash.update([0]);
         }
         Revision(short(&hash.finalize()).into())
@@ -97,6 +102,19 @@ impl FromIterator<Endpoint> for EndpointSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_revision_is_that_of_releases_before_and_other_for_each_other_set() {
+        let set = |addresses: &[&str]| -> EndpointSet {
+            addresses.iter().map(|address| address.parse::<SocketAddr>().expect("an address")).collect()
+        };
+        let revision = |addresses: &[&str]| set(addresses).revision();
+        let known = revision(&["10.0.0.1:80", "[fd00::1]:80"]);
+        assert_eq!(known, Revision("c3b2e122f97b13ae".into()));
+        for other in [&["10.0.0.1:80"][..], &["10.0.0.1:81", "[fd00::1]:80"], &["[fd00::1]:80", "10.0.0.1:80"], &[]] {
+            assert_ne!(revision(other), known, "{other:?}");
+        }
+    }
 
     #[test]
     fn an_address_alone_is_a_string_and_an_object_is_read_without_what_is_not_known() {

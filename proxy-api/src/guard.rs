@@ -24,7 +24,7 @@ pub struct Limits {
     /// Longest wait in the queue, in seconds.
     #[serde(default)]
     pub queue_seconds: u32,
-    /// Live sessions per source: an IPv4 address or an IPv6 /64.
+    /// Live sessions per source, which is an address. An IPv6 /64 may have three times as many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections_per_source: Option<u32>,
     /// New sessions per second, with a burst of one second.

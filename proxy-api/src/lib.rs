@@ -14,8 +14,8 @@
 //! 5. Every document of a released version decodes for ever; each release adds one to `tests/documents/`.
 //! 6. Texts and maps of a message are bounded (`bounded.rs`); a message beyond the bounds ends its stream.
 //! 7. Both sides state [`CONTRACT`], which is raised when a change cannot be made under rules 1 to 4.
-//! 8. A proxy whose operator knows no agents has none: it could not be told to remove one. The same holds for peers and
-//!    for sidecars.
+//! 8. A proxy whose operator knows no agents has none: the operator could not have it remove one. The same holds for
+//!    peers and for sidecars.
 //!
 //! Versions are ordered by (`epoch`, `number`): see [`Version`]. This crate does not depend on Kubernetes.
 
@@ -48,12 +48,15 @@ mod transport;
 mod unknown;
 pub mod weight;
 
-pub use agent::{Agent, Enrolment, MAX_AGENTS, MAX_TARGET_BYTES, MAX_TARGETS};
+pub use agent::{Agent, Enrolment};
 pub use bounded::{
-    MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_NAME_BYTES, MAX_SOFTWARE_BYTES,
+    MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED, MAX_ENDPOINT_ID_BYTES, MAX_EPOCH_BYTES,
+    MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES, MAX_PEERS,
+    MAX_REFUSAL_BYTES, MAX_SIDECARS, MAX_SIGN_REQUEST_BYTES, MAX_SOFTWARE_BYTES, MAX_TARGET_BYTES, MAX_TARGETS,
+    MAX_TOKEN_BYTES, PARTS,
 };
 pub use causes::with_causes;
-pub use change::{Assembler, Change, ChangeError};
+pub use change::{Assembler, Change, ChangeError, Named};
 pub use check::{HealthCheck, MAX_CHECK_BYTES, Octets, Probe};
 pub use configuration::{Configuration, Digest, DigestSum, Offer, Version};
 pub use decode::{DecodeError, MAX_DOCUMENT_BYTES, MAX_LISTENERS};
@@ -70,23 +73,19 @@ pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
     Sessions, SocketKey, Target, Timeouts,
 };
-pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, MAX_COUNTED, MAX_LIVE, Selection};
-pub use load::{Load, MAX_LOADS, Work};
-pub use peers::{
-    MAX_ENDPOINT_ID_BYTES, MAX_PEERS, MAX_SIDECAR_AGENTS, MAX_SIDECARS, SIDECAR_TUNNEL_PORT, Sidecar, Tunnels,
-    peer_revision,
-};
+pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, Selection};
+pub use load::{Load, Work};
+pub use peers::{MAX_SIDECAR_AGENTS, SIDECAR_TUNNEL_PORT, Sidecar, Tunnels, peer_revision};
 pub use report::{
     BackendHealth, Delivery, Failure, FailureReason, ListenerReport, ListenerState, ReachedLimit, Report, ReportPart,
 };
 pub use session_id::{SessionId, SessionIdError};
 pub use signing::{
-    AgentsReport, Applicant, ConnectedInstance, Issued, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_REFUSAL_BYTES,
-    MAX_SIGN_REQUEST_BYTES, MAX_TOKEN_BYTES, MAX_UNANSWERED, Sign, SignOutcome, SignReason, SignRefusal, Signed,
+    AgentsReport, Applicant, ConnectedInstance, Issued, MAX_UNANSWERED, Sign, SignOutcome, SignReason, SignRefusal,
+    Signed,
 };
 pub use stream::{
-    Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, PARTS, SERVICE, ToProxy,
-    Trust,
+    Drained, FromProxy, Hello, MAX_HELLO_BYTES, MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, METHOD, SERVICE, ToProxy, Trust,
 };
 pub use surroundings::{FLEET, FRONTS, PROTECTED, Surroundings};
 pub use transport::Transport;

@@ -1,15 +1,10 @@
 //! Live sessions of a proxy: what the operator asks for, and the answer.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListenerId, Origin, SessionId, Transport};
-
-/// Most sessions in one answer.
-pub const MAX_LIVE: usize = 1000;
-/// Most objects whose sessions an answer counts one by one.
-pub const MAX_COUNTED: usize = 256;
+use crate::{ListenerId, MAX_COUNTED, Origin, SessionId, Transport};
 
 /// A request for live sessions. A proxy that does not know such requests sends no answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +69,7 @@ pub struct LiveSessions {
     /// Number of selected sessions, also of those that are not listed.
     #[serde(default)]
     pub total: u64,
-    /// Some of them: in an answer at most [`MAX_LIVE`].
+    /// Some of them: in an answer at most [`crate::MAX_LIVE`].
     #[serde(default, deserialize_with = "crate::bounded::sessions")]
     pub sessions: Vec<LiveSession>,
     /// Number of selected sessions by object, for no more than [`MAX_COUNTED`] of those that have any. Empty if they were
@@ -118,7 +113,7 @@ pub struct LiveSession {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// The listener.
-    pub listener: Arc<ListenerId>,
+    pub listener: ListenerId,
     /// TCP or UDP.
     pub protocol: Transport,
     /// Client address: the peer, or the source in its PROXY header.

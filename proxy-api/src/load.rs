@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Most forwards that a proxy reports individually; beyond that it reports only the sum.
-pub const MAX_LOADS: usize = 64;
-
 /// Current load of a proxy. Sent when it changes, at most once every few seconds; the last value holds until the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,7 +11,7 @@ pub struct Load {
     /// Sum over all forwards.
     #[serde(flatten)]
     pub sum: Work,
-    /// By origin, in the text form of [`crate::Origin`]; empty if there are more than [`MAX_LOADS`].
+    /// By origin, in the text form of [`crate::Origin`]; empty if there are more than [`crate::MAX_LOADS`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::loads")]
     pub forwards: BTreeMap<String, Work>,
 }

@@ -2,8 +2,8 @@
 //!
 //! Each connection has a little for itself. Beyond that, all share one bound, and who grows leaves room to others: what
 //! its source has, and what its listener has (where several namespaces have listeners: its namespace), must still fit in
-//! beside what all have. So one source has a third of the memory at most, one listener and one namespace a half, and
-//! something is left for another one however many there are.
+//! beside what all have. So one source has a third of the memory at most, one IPv6 /64 three sevenths, one listener and
+//! one namespace a half, and something is left for another one however many there are.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use crate::doors::source_of;
+use crate::doors::{Network, Source, weight};
 
 /// Bytes of a message that has not ended which a connection may always have. They fit into what is set aside for its
 /// session.
@@ -68,7 +68,13 @@ impl Partials {
     #[must_use]
     pub fn share(self: &Arc<Self>, namespace: &str) -> PartialShare {
         let namespace = count_of(&self.namespaces, namespace.to_owned());
-        PartialShare { all: self.clone(), namespace, listener: Arc::default(), sources: Arc::default() }
+        PartialShare {
+            all: self.clone(),
+            namespace,
+            listener: Arc::default(),
+            sources: Arc::default(),
+            networks: Arc::default(),
+        }
     }
 }
 
@@ -79,6 +85,7 @@ pub struct PartialShare {
     namespace: Arc<AtomicUsize>,
     listener: Arc<AtomicUsize>,
     sources: Arc<Counts<IpAddr>>,
+    networks: Arc<Counts<Network>>,
 }
 
 impl Default for PartialShare {
@@ -92,7 +99,14 @@ impl PartialShare {
     /// What a connection of this source has, which is nothing yet.
     #[must_use]
     pub fn partial(&self, source: IpAddr) -> Partial {
-        Partial { of: self.clone(), source: count_of(&self.sources, source_of(source)), own: OWN_BYTES, shared: 0 }
+        let source = Source::of(source);
+        Partial {
+            of: self.clone(),
+            source: count_of(&self.sources, source.address),
+            network: source.network.map(|network| count_of(&self.networks, network)),
+            own: OWN_BYTES,
+            shared: 0,
+        }
     }
 }
 
@@ -102,6 +116,7 @@ impl PartialShare {
 pub struct Partial {
     of: PartialShare,
     source: Arc<AtomicUsize>,
+    network: Option<Arc<AtomicUsize>>,
     /// Bytes that it always has.
     own: usize,
     /// Its bytes of the memory of all.
@@ -112,7 +127,7 @@ impl Partial {
     /// What the same source has of messages that wait for the log, which is nothing yet. Each byte of them counts.
     #[must_use]
     pub fn waiting(&self) -> Self {
-        Self { of: self.of.clone(), source: self.source.clone(), own: 0, shared: 0 }
+        Self { of: self.of.clone(), source: self.source.clone(), network: self.network.clone(), own: 0, shared: 0 }
     }
 
     /// Takes so many bytes in place of those before, or none at all if there is no room for them. Returns whether it has
@@ -135,11 +150,12 @@ impl Partial {
         let PartialShare { all, namespace, listener, .. } = &self.of;
         let [of_all, of_namespace, of_listener, of_source] =
             [&all.held, &**namespace, &**listener, &*self.source].map(|count| moved(count, before, now));
+        let of_network = self.network.as_deref().map_or(0, |count| moved(count, before, now));
         if now <= before {
             return true;
         }
         let of_group = if are_more(&all.namespaces, 1) { of_namespace } else { of_listener };
-        of_source + of_group + of_all <= all.most.load(Relaxed)
+        weight(of_source, of_network) + of_group + of_all <= all.most.load(Relaxed)
     }
 }
 
@@ -186,6 +202,25 @@ mod tests {
         let mut fourth = all.share("b").partial(from(1));
         assert!(has_room(&mut fourth, 10) && !has_room(&mut fourth, 11), "another namespace");
         assert!(!has_room(&mut all.share("a").partial(from(3)), 1), "beside others, the namespace has too much");
+    }
+
+    // C3
+    #[test]
+    fn an_ipv6_address_leaves_room_to_others_of_its_64_and_a_64_to_others() {
+        let all = Arc::new(Partials::new(90 * MIB));
+        let listener = all.share("a");
+        let six = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let mut first = listener.partial(six(1));
+        assert!(has_room(&mut first, 30) && !has_room(&mut first, 31) && has_room(&mut first, 30));
+        let mut neighbour = listener.partial(six(2));
+        assert!(has_room(&mut neighbour, 6) && !has_room(&mut neighbour, 10));
+        drop((first, neighbour));
+        // Each of many addresses has little, and all together less than the half of a listener.
+        let mut many: Vec<Partial> = (0..90).map(|at| listener.partial(six(at))).collect();
+        let taken = many.iter_mut().map(|one| usize::from(one.takes(OWN_BYTES + MIB))).sum::<usize>();
+        assert_eq!(taken, 38, "a third of a network, beside all of it twice");
+        let mut other = listener.partial(from(1));
+        assert!(has_room(&mut other, 4));
     }
 
     #[test]

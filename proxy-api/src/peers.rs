@@ -10,18 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Revision, hash::short};
 
-/// Most other proxies that one proxy knows.
-pub const MAX_PEERS: usize = 256;
-/// Most sidecars that one proxy knows.
-pub const MAX_SIDECARS: usize = 1024;
 /// Most agents of all sidecars that one proxy knows, together.
 pub const MAX_SIDECAR_AGENTS: usize = 4096;
-/// Longest id of a proxy as an endpoint of tunnels, in bytes: a label of DNS.
-pub const MAX_ENDPOINT_ID_BYTES: usize = 63;
 /// The port on which a sidecar listens for agents, which the proxies of their gateway hand over.
 pub const SIDECAR_TUNNEL_PORT: u16 = 9182;
 
-/// What a proxy is told for tunnels, besides [agents](crate::Agent).
+/// What a proxy gets for tunnels, besides [agents](crate::Agent).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tunnels {
@@ -48,7 +42,7 @@ impl Tunnels {
 pub struct Sidecar {
     /// Address of its pod.
     pub address: IpAddr,
-    /// Uids of the agents that hear of it. Empty: its pod is being deleted, and only sessions that are there go on.
+    /// Uids of the agents that hear of it. Empty: its pod is being deleted, and only sessions that are there continue.
     #[serde(deserialize_with = "crate::bounded::uids")]
     pub agents: BTreeSet<String>,
 }

@@ -83,20 +83,42 @@ impl Report {
         agreed: bool,
         per_part: usize,
     ) -> Vec<ReportPart> {
-        let News { changed, gone } = match before {
+        let news = match before {
             Some(before) => News::since(&before.listeners, &self.listeners),
             None => News {
                 changed: self.listeners.iter().filter(|(_, now)| !agreed || !now.is_usual()).collect(),
                 gone: Vec::new(),
             },
         };
+        self.parts(news, before.is_none(), digest, per_part)
+    }
+
+    /// As [`Self::parts_since`], where no listeners but those in `among` differ from `before`: no others are looked at.
+    #[must_use]
+    pub fn parts_among(
+        &self,
+        before: &Self,
+        among: &BTreeSet<ListenerId>,
+        digest: &Digest,
+        per_part: usize,
+    ) -> Vec<ReportPart> {
+        self.parts(News::among(&before.listeners, &self.listeners, among), false, digest, per_part)
+    }
+
+    fn parts(
+        &self,
+        News { changed, gone }: News<'_>,
+        whole: bool,
+        digest: &Digest,
+        per_part: usize,
+    ) -> Vec<ReportPart> {
         let empty = || ReportPart {
             contract: CONTRACT,
             version: self.version.clone(),
             digest: digest.clone(),
             ..ReportPart::default()
         };
-        let mut parts = vec![ReportPart { whole: before.is_none(), ..empty() }];
+        let mut parts = vec![ReportPart { whole, ..empty() }];
         let mut items = 0;
         let mut last = |parts: &mut Vec<ReportPart>| {
             if items == per_part.max(1) {
@@ -144,6 +166,23 @@ impl<'a> News<'a> {
             }
         }
         gone.extend(before.map(|(id, _)| id));
+        Self { changed, gone }
+    }
+
+    /// As [`Self::since`], of these listeners only.
+    fn among(
+        before: &BTreeMap<ListenerId, ListenerReport>,
+        now: &'a BTreeMap<ListenerId, ListenerReport>,
+        ids: &'a BTreeSet<ListenerId>,
+    ) -> Self {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for id in ids {
+            match (before.get(id), now.get(id)) {
+                (last, Some(report)) if last != Some(report) => changed.push((id, report)),
+                (Some(_), None) => gone.push(id),
+                _ => {}
+            }
+        }
         Self { changed, gone }
     }
 }
@@ -206,7 +245,7 @@ pub enum Delivery {
     Behind,
     /// Messages wait, and the sink takes none.
     Stalled,
-    /// The log has no room, so that messages are dropped.
+    /// The log has no room, so that messages are dropped or refused.
     Full,
     /// The disk fails, so that messages are not safe.
     StoreFailed,

@@ -6,18 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::weight::ITEM;
 
-/// Most bytes of a request for a certificate, decoded.
-pub const MAX_SIGN_REQUEST_BYTES: usize = 4 << 10;
-/// Most bytes of a certificate, decoded.
-pub const MAX_CERTIFICATE_BYTES: usize = 8 << 10;
-/// Longest token, in bytes: 32 bytes as base64url.
-pub const MAX_TOKEN_BYTES: usize = 43;
-/// Longest detail of a refusal, in bytes. A longer one is cut when it is written.
-pub const MAX_REFUSAL_BYTES: usize = 512;
 /// Requests for certificates that one proxy may have unanswered. The operator refuses others as unavailable.
 pub const MAX_UNANSWERED: usize = 16;
-/// Most instances of agents that one proxy reports.
-pub const MAX_CONNECTED: usize = 1024;
 
 /// A request for a certificate. An operator that does not know such requests sends no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +16,7 @@ pub struct Sign {
     /// Number of the request, repeated in the answer.
     #[serde(default)]
     pub id: u64,
-    /// A PKCS #10 request, DER, as base64; at most [`MAX_SIGN_REQUEST_BYTES`].
+    /// A PKCS #10 request, DER, as base64; at most [`crate::MAX_SIGN_REQUEST_BYTES`].
     #[serde(deserialize_with = "crate::bounded::sign_request")]
     pub request: String,
     /// Who asks.
@@ -116,7 +106,7 @@ pub enum SignOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Issued {
-    /// The certificate, DER, as base64; at most [`MAX_CERTIFICATE_BYTES`].
+    /// The certificate, DER, as base64; at most [`crate::MAX_CERTIFICATE_BYTES`].
     #[serde(deserialize_with = "crate::bounded::certificate")]
     pub certificate: String,
     /// The root certificate of the tunnels, in the same form.
@@ -131,7 +121,7 @@ pub struct SignRefusal {
     /// The kind of reason.
     #[serde(default)]
     pub reason: SignReason,
-    /// The reason and the remedy, for the owner of the applicant; at most [`MAX_REFUSAL_BYTES`].
+    /// The reason and the remedy, for the owner of the applicant; at most [`crate::MAX_REFUSAL_BYTES`].
     #[serde(default, serialize_with = "crate::bounded::cut_refusal", deserialize_with = "crate::bounded::refusal")]
     pub detail: String,
 }
@@ -158,7 +148,7 @@ pub enum SignReason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentsReport {
-    /// By uid of the agent; together at most [`MAX_CONNECTED`] instances.
+    /// By uid of the agent; together at most [`crate::MAX_CONNECTED`] instances.
     #[serde(default, deserialize_with = "crate::bounded::connected")]
     pub agents: BTreeMap<String, Vec<ConnectedInstance>>,
 }

@@ -31,11 +31,9 @@ pub const METHOD: &str = "Follow";
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// Largest first message that an operator accepts, in bytes. A hello has a few hundred.
 pub const MAX_HELLO_BYTES: usize = 16 << 10;
-/// Largest message that an operator accepts after the hello, in bytes: [`PARTS`] listeners with the longest ids and
-/// failures.
+/// Largest message that an operator accepts after the hello, in bytes: [`crate::PARTS`] listeners with the longest ids
+/// and failures.
 pub const MAX_REPORT_BYTES: usize = 2 << 20;
-/// Most items in one part of an update, of held revisions or of a report: about one megabyte.
-pub const PARTS: usize = 1000;
 
 /// A message from a proxy to the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,28 +1,21 @@
 //! Agents in documents, updates, digests and held revisions, and beside peers that know none or more of them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use ends::{
+    AGENTS, V1, decode, digest, held_by_an_old_proxy, led, left_by_an_old_operator, taken, told_by_an_old_operator,
+};
 use proxy_api::{
-    Agent, Assembler, Change, ChangeError, Configuration, Digest, Enrolment, FromProxy, Held, MAX_AGENTS,
-    MAX_DOCUMENT_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_TARGET_BYTES, MAX_TARGETS, PARTS, Revision, ToProxy,
-    Version,
+    Agent, Assembler, Change, ChangeError, Configuration, Digest, Enrolment, Held, MAX_AGENTS, MAX_DOCUMENT_BYTES,
+    MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_TARGET_BYTES, MAX_TARGETS, PARTS, Revision, ToProxy,
 };
 use serde_json::{Value, json};
 
-const V1: &str = include_str!("documents/v1.yaml");
-/// The document of version 1, and an agent.
-const AGENTS: &str = include_str!("documents/agents.yaml");
 /// The digest of version 1, and that of the document with the agent.
 const DIGESTS: [&str; 2] = ["6a1e943d50f0098cb887bce1836c77dd", "2b6059bae0c335fa49389f248c8618f7"];
-
-fn decode(text: &str) -> Configuration {
-    Configuration::decode(text.as_bytes()).expect("a document")
-}
-
-fn digest(text: &str) -> Digest {
-    Digest(text.to_owned())
-}
 
 /// An agent with this many targets, all of this length.
 fn agent(targets: usize, bytes: usize) -> Agent {
@@ -107,9 +100,7 @@ fn an_update_holds_new_changed_and_removed_agents_and_no_others() {
     let parts = changes(&new, &old.held(), PARTS);
     assert_eq!(uids(&parts), ["changednew"]);
     assert_eq!(parts[0].agent_removals, BTreeSet::from(["gone".to_owned()]));
-    let mut stream = Assembler::of(&old);
-    let reached = stream.take(&old, parts[0].clone()).expect("taken").expect("the only part");
-    assert_eq!((reached, stream.digest(), stream.hashed()), (new.clone(), new.digest(), 4));
+    assert_eq!(taken(&old, &parts[0]), (new.clone(), new.digest(), 4));
 }
 
 #[test]
@@ -145,16 +136,11 @@ fn an_update_to_more_agents_than_a_proxy_accepts_is_refused_and_a_full_proxy_has
         let agents = (0..count).map(|at| (format!("{start}{at}"), agent(0, 0))).collect();
         Configuration { agents, ..Configuration::default() }
     };
-    let (mut current, empty) = (full("a", MAX_AGENTS), Configuration::default());
     let too_many = changes(&full("a", MAX_AGENTS + 1), &Held::default(), usize::MAX).remove(0);
-    assert_eq!(Assembler::default().take(&empty, too_many), Err(ChangeError::TooManyAgents));
-    let (others, mut stream) = (full("b", MAX_AGENTS), Assembler::of(&current));
-    for part in changes(&others, &current.held(), 100) {
-        if let Some(reached) = stream.take(&current, part).expect("within the bound") {
-            current = reached;
-        }
-    }
-    assert_eq!(current, others);
+    let refused = Assembler::default().take(&Configuration::default(), too_many);
+    assert_eq!(refused, Err(ChangeError::TooManyAgents));
+    let others = full("b", MAX_AGENTS);
+    assert_eq!(led(full("a", MAX_AGENTS), &others), others);
 }
 
 /// Why these agents are refused in a document and in an update.
@@ -216,12 +202,7 @@ fn a_damaged_agent_is_no_newer_one_and_refuses_the_document() {
 
 #[test]
 fn old_proxy_new_operator_a_proxy_that_knows_no_agents_is_sent_nothing_else_again() {
-    let message = json!({"held": {
-        "listeners": {"shop/shop-db/pg": "d2c9a9c0ffee0001"}, "endpoints": {"shop/pg:5432": "c25788390008aab7"},
-        "commit": true,
-    }});
-    let message: FromProxy = serde_json::from_value(message).expect("decodes");
-    let parts = changes(&decode(AGENTS), &message.held.expect("held revisions"), PARTS);
+    let parts = changes(&decode(AGENTS), &held_by_an_old_proxy(), PARTS);
     assert_eq!((parts.len(), uids(&parts)), (1, vec!["uid-1".to_owned()]));
     assert_eq!((parts[0].upserts.len(), parts[0].endpoints.len(), parts[0].agent_removals.len()), (0, 0, 0));
 }
@@ -229,18 +210,13 @@ fn old_proxy_new_operator_a_proxy_that_knows_no_agents_is_sent_nothing_else_agai
 #[test]
 fn new_proxy_old_operator_an_operator_that_knows_no_agents_leaves_a_proxy_none() {
     let current = decode(AGENTS);
-    let version = Version { epoch: "old".to_owned(), number: 1 };
-    let told = |digest: Option<&str>| {
-        let digest = digest.map(|text| Digest(text.to_owned()));
-        let part = Change { contract: 1, version: version.clone(), digest, commit: true, ..Change::default() };
-        let mut stream = Assembler::of(&current);
-        let reached = stream.take(&current, part).expect("a new epoch").expect("the only part");
-        assert_eq!(stream.digest(), reached.digest());
+    let told = |digest: Option<Digest>| {
+        let (reached, named) = told_by_an_old_operator(&current, digest);
+        assert_eq!(named.tunnels, reached.agents != current.agents, "also what no part names");
         reached
     };
-    let without = told(Some(DIGESTS[0]));
-    assert_eq!(without, Configuration { version: version.clone(), ..decode(V1) });
-    for digest in [None, Some(DIGESTS[1]), Some("00000000000000000000000000000000")] {
-        assert_eq!(told(digest), Configuration { version: version.clone(), ..decode(AGENTS) }, "{digest:?}");
+    assert_eq!(told(Some(digest(DIGESTS[0]))), left_by_an_old_operator(decode(V1)));
+    for same in [None, Some(digest(DIGESTS[1])), Some(digest("00000000000000000000000000000000"))] {
+        assert_eq!(told(same.clone()), left_by_an_old_operator(decode(AGENTS)), "{same:?}");
     }
 }

@@ -156,7 +156,7 @@ fn inquiries_and_their_answers_are_read_by_older_and_newer_peers() {
     let read: FromProxy = serde_json::from_str(newer).expect("decodes");
     let inspected = read.inspected.expect("an answer");
     assert_eq!((inspected.id, inspected.live.total), (7, 9));
-    assert_eq!((&*inspected.live.sessions[0].listener, inspected.live.sessions[0].bytes_up), (&id(), 0));
+    assert_eq!((&inspected.live.sessions[0].listener, inspected.live.sessions[0].bytes_up), (&id(), 0));
     let least: FromProxy = serde_json::from_str(r#"{"inspected": {}}"#).expect("decodes");
     assert_eq!(least.inspected, Some(proxy_api::Inspected::default()));
 }
@@ -301,6 +301,8 @@ proptest! {
                     prop_assert_eq!(at, last);
                     prop_assert_eq!(stream.digest(), reached.digest());
                     prop_assert_eq!(&reached, &new);
+                    let differ = old.agents != new.agents || old.tunnels != new.tunnels;
+                    prop_assert_eq!(stream.take_named().tunnels, differ);
                 }
                 None => prop_assert!(at < last, "no configuration before the commit"),
             }

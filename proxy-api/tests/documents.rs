@@ -79,3 +79,10 @@ fn a_priority_of_zero_is_not_written_and_read_as_zero() {
         assert_eq!(serde_json::from_value::<Backend>(json).expect("decodes"), backend(priority));
     }
 }
+
+#[test]
+fn a_document_that_is_written_has_the_bytes_of_one_that_is_encoded() {
+    let (v1, mut written) = (Configuration::decode(V1.as_bytes()).expect("v1"), Vec::new());
+    v1.encode_to(&mut written).expect("memory");
+    assert_eq!(written, v1.encode().expect("encodes"));
+}

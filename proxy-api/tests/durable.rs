@@ -23,6 +23,7 @@ fn durable(send: Sink) -> Durable {
         max_age_seconds: None,
         when_full: WhenFull::DropOldest,
         sync_millis: 500,
+        lanes: 1,
         send,
         dead_letter_bytes: None,
         enrich: None,
@@ -59,12 +60,14 @@ fn what_is_absent_is_not_written_and_every_sink_is_read_as_it_was_written() {
     assert_eq!(serde_json::to_value(durable(relp())).expect("encodes"), least);
     let most = Durable {
         max_age_seconds: Some(60),
-        dead_letter_bytes: Some(1 << 24),
+        dead_letter_bytes: Some(1 << 25),
+        lanes: 2,
         enrich: Some(Enrich::Syslog { structured_data_id: "portlane@32473".to_owned() }),
         ..durable(relp())
     };
     let json = serde_json::to_value(&most).expect("encodes");
-    assert_eq!((&json["maxAgeSeconds"], &json["deadLetterBytes"]), (&json!(60), &json!(16_777_216)));
+    assert_eq!((&json["maxAgeSeconds"], &json["deadLetterBytes"]), (&json!(60), &json!(33_554_432)));
+    assert_eq!(json["lanes"], json!(2));
     assert_eq!(json["enrich"], json!({"syslog": {"structuredDataId": "portlane@32473"}}));
     assert_eq!(serde_json::from_value::<Durable>(json).expect("decodes"), most);
     let objects = Durable { enrich: Some(Enrich::Json {}), ..durable(relp()) };
@@ -106,7 +109,7 @@ fn what_is_absent_is_not_written_and_every_sink_is_read_as_it_was_written() {
 fn a_durable_listener_is_taken_and_one_with_a_field_of_a_newer_release_is_refused() {
     let value = serde_json::to_value(durable(relp())).expect("encodes");
     assert!(matches!(received(&value), Offer::Supported(_)));
-    for (field, of_newer, word) in [("lanes", json!(4), "`lanes`"), ("enrich", json!({"cef": {}}), "`cef`")] {
+    for (field, of_newer, word) in [("shards", json!(4), "`shards`"), ("enrich", json!({"cef": {}}), "`cef`")] {
         let mut newer = value.clone();
         newer[field] = of_newer;
         let Offer::Unsupported { what, .. } = received(&newer) else { panic!("supported") };
@@ -141,6 +144,23 @@ fn a_number_or_a_length_that_is_out_of_its_bounds_is_named() {
     assert!(letters((1 << 40) + 1).starts_with("deadLetter.maxBytes is "));
     assert!(bounds(&|durable| durable.max_age_seconds = Some(59)).starts_with("maxAgeSeconds is 59"));
     assert!(bounds(&|durable| durable.sync_millis = 10_001).starts_with("syncMillis is 10001"));
+    let lanes = |lanes: u32, max_bytes: u64, letters: Option<u64>| {
+        bounds(&|durable| {
+            (durable.lanes, durable.store) = (lanes, Store::Disk { max_bytes });
+            durable.dead_letter_bytes = letters;
+        })
+    };
+    assert_eq!((lanes(1, 1 << 24, None), lanes(16, 1 << 28, Some(1 << 28))), (String::new(), String::new()));
+    assert_eq!(lanes(17, 1 << 30, None), "lanes is 17, but must be 1 to 16");
+    assert!(lanes(0, 1 << 30, None).starts_with("lanes is 0,"));
+    assert!(lanes(16, (1 << 28) - 1, None).starts_with("store.disk.maxBytes is 268435455, but must be 268435456 to"));
+    assert!(lanes(2, 1 << 28, Some(1 << 24)).starts_with("deadLetter.maxBytes is 16777216, but must be 33554432 to"));
+    let of_stream = bounds(&|durable| {
+        let url = "nats://a".to_owned();
+        durable.store = Store::JetStream { url, credentials_name: None, replicas: 1, max_bytes: 1 << 24 };
+        durable.lanes = 2;
+    });
+    assert_eq!(of_stream, "lanes is 2, but must be 1 to 1");
     let name = |length: usize| {
         bounds(&|durable| durable.enrich = Some(Enrich::Syslog { structured_data_id: "a".repeat(length) }))
     };

@@ -1,8 +1,6 @@
 //! Messages of a peer beyond the bounds of the contract are refused while they are decoded.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use std::sync::Arc;
-
 use proxy_api::{
     Digest, Failure, FailureReason, FromProxy, Held, Inspected, ListenerId, ListenerReport, ListenerState, LiveSession,
     LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_LIVE,
@@ -147,7 +145,7 @@ fn the_largest_answer_about_sessions_fits() {
     let address = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().expect("an address");
     let session = |at: usize| LiveSession {
         session: Some(SessionId(u64::MAX)),
-        listener: Arc::new(id(at, 512).parse().expect("an id")),
+        listener: id(at, 512).parse().expect("an id"),
         protocol: Transport::Tcp,
         client: address,
         backend: text(),

@@ -1,23 +1,22 @@
 //! Other proxies of a gateway in updates, digests and held revisions, and beside peers that know none of them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use ends::{
+    AGENTS, V1, decode, digest, held_by_an_old_proxy, led, left_by_an_old_operator, taken, told_by_an_old_operator,
+};
 use proxy_api::{
-    Assembler, Change, ChangeError, Configuration, Digest, FromProxy, Held, MAX_ENDPOINT_ID_BYTES, MAX_PEERS, PARTS,
-    ToProxy, Tunnels, Version,
+    Assembler, Change, ChangeError, Configuration, Digest, Held, MAX_ENDPOINT_ID_BYTES, MAX_PEERS, PARTS, ToProxy,
+    Tunnels,
 };
 use serde_json::{Value, json};
 
-const V1: &str = include_str!("documents/v1.yaml");
-const AGENTS: &str = include_str!("documents/agents.yaml");
 /// The digest of version 1, and that of the same with the two peers.
 const DIGESTS: [&str; 2] = ["6a1e943d50f0098cb887bce1836c77dd", "c4d1715bc490fcbce8b7762ad78facdd"];
 const TWO: [(&str, &str); 2] = [("0f3a", "10.0.0.1"), ("77bc", "2001:db8::1")];
-
-fn decode(text: &str) -> Configuration {
-    Configuration::decode(text.as_bytes()).expect("a document")
-}
 
 fn tunnels(peers: &[(&str, &str)]) -> Tunnels {
     let peer = |(id, address): &(&str, &str)| ((*id).to_owned(), address.parse().expect("an address"));
@@ -30,10 +29,6 @@ fn with(peers: &[(&str, &str)], configuration: Configuration) -> Configuration {
 
 fn changes(next: &Configuration, held: &Held) -> Vec<Change> {
     next.changes_from(held, &BTreeSet::new(), PARTS)
-}
-
-fn digest(text: &str) -> Digest {
-    Digest(text.to_owned())
 }
 
 #[test]
@@ -66,11 +61,7 @@ fn an_update_holds_new_changed_and_removed_peers_and_no_others() {
     let part = changes(&new, &old.held()).remove(0);
     assert_eq!(part.peers.keys().collect::<Vec<_>>(), ["changed", "new"]);
     assert_eq!(part.peer_removals, BTreeSet::from(["gone".to_owned()]));
-    let json = serde_json::to_vec(&part).expect("encodes");
-    let part = serde_json::from_slice(&json).expect("decodes");
-    let mut stream = Assembler::of(&old);
-    let reached = stream.take(&old, part).expect("taken").expect("the only part");
-    assert_eq!((reached, stream.digest(), stream.hashed()), (new.clone(), new.digest(), 4));
+    assert_eq!(taken(&old, &part), (new.clone(), new.digest(), 4));
     assert_eq!(changes(&new, &new.held()), changes(&Configuration::default(), &Held::default()));
     let parts: Vec<usize> = new.held().into_parts(2).iter().map(|part| part.peers.len()).collect();
     assert_eq!(parts, [2, 1]);
@@ -108,42 +99,23 @@ fn an_update_to_more_peers_than_a_proxy_knows_is_refused_and_a_full_proxy_has_ro
     let too_many = full("a", MAX_PEERS + 1).changes_from(&Held::default(), &BTreeSet::new(), usize::MAX).remove(0);
     let refused = Assembler::default().take(&Configuration::default(), too_many);
     assert_eq!(refused, Err(ChangeError::TooManyPeers));
-    let (mut current, others) = (full("a", MAX_PEERS), full("b", MAX_PEERS));
-    let mut stream = Assembler::of(&current);
-    for part in others.changes_from(&current.held(), &BTreeSet::new(), 100) {
-        if let Some(reached) = stream.take(&current, part).expect("within the bound") {
-            current = reached;
-        }
-    }
-    assert_eq!(current, others);
+    let others = full("b", MAX_PEERS);
+    assert_eq!(led(full("a", MAX_PEERS), &others), others);
 }
 
 #[test]
 fn old_proxy_new_operator_a_proxy_that_knows_no_peers_is_sent_nothing_else_again() {
-    let message = json!({"held": {
-        "listeners": {"shop/shop-db/pg": "d2c9a9c0ffee0001"}, "endpoints": {"shop/pg:5432": "c25788390008aab7"},
-        "commit": true,
-    }});
-    let message: FromProxy = serde_json::from_value(message).expect("decodes");
-    let parts = changes(&with(&TWO, decode(V1)), &message.held.expect("held revisions"));
+    let parts = changes(&with(&TWO, decode(V1)), &held_by_an_old_proxy());
     assert_eq!((parts.len(), parts[0].peers.len(), parts[0].upserts.len()), (1, 2, 0));
 }
 
 #[test]
 fn new_proxy_old_operator_an_operator_that_knows_no_peers_leaves_a_proxy_none() {
-    let version = Version { epoch: "old".to_owned(), number: 1 };
     let current = with(&TWO, decode(AGENTS));
-    let told = |digest: Option<Digest>| {
-        let part = Change { contract: 1, version: version.clone(), digest, commit: true, ..Change::default() };
-        let mut stream = Assembler::of(&current);
-        let reached = stream.take(&current, part).expect("a new epoch").expect("the only part");
-        assert_eq!(stream.digest(), reached.digest());
-        reached
-    };
-    let at = |configuration: Configuration| Configuration { version: version.clone(), ..configuration };
-    assert_eq!(told(Some(decode(AGENTS).digest())), at(decode(AGENTS)), "it knows agents");
-    assert_eq!(told(Some(digest(DIGESTS[0]))), at(decode(V1)), "it knows neither");
+    let told = |digest: Option<Digest>| told_by_an_old_operator(&current, digest).0;
+    assert_eq!(told(Some(decode(AGENTS).digest())), left_by_an_old_operator(decode(AGENTS)), "it knows agents");
+    assert_eq!(told(Some(digest(DIGESTS[0]))), left_by_an_old_operator(decode(V1)), "it knows neither");
     for same in [None, Some(current.digest()), Some(digest("00000000000000000000000000000000"))] {
-        assert_eq!(told(same.clone()), at(current.clone()), "{same:?}");
+        assert_eq!(told(same.clone()), left_by_an_old_operator(current.clone()), "{same:?}");
     }
 }

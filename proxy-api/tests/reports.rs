@@ -141,8 +141,20 @@ fn the_parts_name_what_changed_what_is_new_and_what_is_gone() {
             assert_eq!(all_named(&parts).join(" "), expected.join(" "), "{before:?} {now:?}");
             let mut states = parts.iter().flat_map(|part| &part.listeners);
             assert!(states.all(|(id, state)| now.listeners.get(id) == Some(state)), "{before:?} {now:?}");
+            let all = ["a", "b", "c", "d"].map(id).into();
+            assert_eq!(now.parts_among(&before, &all, &digest(), per_part), parts, "{before:?} {now:?}");
         }
     }
+}
+
+#[test]
+fn of_listeners_that_may_differ_no_others_are_looked_at() {
+    let before = report(&[("a", BOUND), ("b", BOUND), ("c", BOUND), ("d", BOUND)]);
+    // A comparison of all entries would name the last two as well.
+    let now = report(&[("a", FAILED), ("c", FAILED)]);
+    let parts = now.parts_among(&before, &["a", "b"].map(id).into(), &digest(), 9);
+    assert_eq!(all_named(&parts), ["a -b"]);
+    assert!(!parts[0].whole && parts[0].commit);
 }
 
 #[test]

@@ -1,28 +1,22 @@
 //! Sidecars of agents in updates, digests and held revisions, and beside peers that know none of them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use ends::{
+    AGENTS, V1, decode, digest, held_by_an_old_proxy, led, left_by_an_old_operator, taken, told_by_an_old_operator,
+};
 use proxy_api::{
-    Assembler, Change, ChangeError, Configuration, Digest, FromProxy, Held, MAX_AGENTS, MAX_ENDPOINT_ID_BYTES,
-    MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_SIDECAR_AGENTS, MAX_SIDECARS, PARTS, Revision, Sidecar, ToProxy, Tunnels,
-    Version,
+    Assembler, Change, ChangeError, Configuration, Digest, Held, MAX_AGENTS, MAX_ENDPOINT_ID_BYTES, MAX_MESSAGE_BYTES,
+    MAX_NAME_BYTES, MAX_SIDECAR_AGENTS, MAX_SIDECARS, PARTS, Revision, Sidecar, ToProxy, Tunnels,
 };
 use serde_json::{Value, json};
 
-const V1: &str = include_str!("documents/v1.yaml");
-const AGENTS: &str = include_str!("documents/agents.yaml");
 /// The digest of version 1, that of the first sidecar alone, and that of version 1 with both.
 const DIGESTS: [&str; 3] =
     ["6a1e943d50f0098cb887bce1836c77dd", "c44e2aa5b8236bfaf5a388ad3bfa33c6", "7032f18f5fb13357507cbec53ab5e32c"];
-
-fn decode(text: &str) -> Configuration {
-    Configuration::decode(text.as_bytes()).expect("a document")
-}
-
-fn digest(text: &str) -> Digest {
-    Digest(text.to_owned())
-}
 
 fn sidecar(address: &str, agents: &[&str]) -> Sidecar {
     let agents = agents.iter().map(|uid| (*uid).to_owned()).collect();
@@ -72,11 +66,7 @@ fn an_update_holds_new_changed_and_removed_sidecars_and_no_others() {
     let part = changes(&new, &old.held()).remove(0);
     assert_eq!(part.sidecars.keys().collect::<Vec<_>>(), ["changed", "new"]);
     assert_eq!(part.sidecar_removals, BTreeSet::from(["gone".to_owned()]));
-    let json = serde_json::to_vec(&part).expect("encodes");
-    let part = serde_json::from_slice(&json).expect("decodes");
-    let mut stream = Assembler::of(&old);
-    let reached = stream.take(&old, part).expect("taken").expect("the only part");
-    assert_eq!((reached, stream.digest(), stream.hashed()), (new.clone(), new.digest(), 4));
+    assert_eq!(taken(&old, &part), (new.clone(), new.digest(), 4));
     assert_eq!(changes(&new, &new.held()), changes(&Configuration::default(), &Held::default()));
     let parts: Vec<usize> = new.held().into_parts(2).iter().map(|part| part.sidecars.len()).collect();
     assert_eq!(parts, [2, 1]);
@@ -140,47 +130,28 @@ fn an_update_to_more_sidecars_or_agents_of_them_than_a_proxy_knows_is_refused_an
         let refused = Assembler::default().take(&Configuration::default(), part);
         assert_eq!(refused, Err(ChangeError::TooManySidecars));
     }
-    let (mut current, others) = (full("a", MAX_SIDECARS, of_each), full("b", MAX_SIDECARS, of_each));
-    let mut stream = Assembler::of(&current);
-    for part in others.changes_from(&current.held(), &BTreeSet::new(), 100) {
-        if let Some(reached) = stream.take(&current, part).expect("within the bounds") {
-            current = reached;
-        }
-    }
-    assert_eq!(current, others);
+    let others = full("b", MAX_SIDECARS, of_each);
+    assert_eq!(led(full("a", MAX_SIDECARS, of_each), &others), others);
 }
 
 #[test]
 fn old_proxy_new_operator_a_proxy_that_knows_no_sidecars_is_sent_nothing_else_again() {
-    let message = json!({"held": {
-        "listeners": {"shop/shop-db/pg": "d2c9a9c0ffee0001"}, "endpoints": {"shop/pg:5432": "c25788390008aab7"},
-        "commit": true,
-    }});
-    let message: FromProxy = serde_json::from_value(message).expect("decodes");
-    let parts = changes(&with(&two(), decode(V1)), &message.held.expect("held revisions"));
+    let parts = changes(&with(&two(), decode(V1)), &held_by_an_old_proxy());
     assert_eq!((parts.len(), parts[0].sidecars.len(), parts[0].upserts.len()), (1, 2, 0));
 }
 
 #[test]
 fn new_proxy_old_operator_an_operator_that_knows_no_sidecars_leaves_a_proxy_none() {
-    let version = Version { epoch: "old".to_owned(), number: 1 };
-    let at = |configuration: Configuration| Configuration { version: version.clone(), ..configuration };
     let with_peer = || {
         let peers = BTreeMap::from([("0f3a".to_owned(), [10, 0, 0, 1].into())]);
         Configuration { tunnels: Tunnels { peers, ..Tunnels::default() }, ..decode(AGENTS) }
     };
     let current = with(&two(), with_peer());
-    let told = |digest: Option<Digest>| {
-        let part = Change { contract: 1, version: version.clone(), digest, commit: true, ..Change::default() };
-        let mut stream = Assembler::of(&current);
-        let reached = stream.take(&current, part).expect("a new epoch").expect("the only part");
-        assert_eq!(stream.digest(), reached.digest());
-        reached
-    };
+    let told = |digest: Option<Digest>| told_by_an_old_operator(&current, digest).0;
     for known in [with_peer(), decode(AGENTS), decode(V1)] {
-        assert_eq!(told(Some(known.digest())), at(known));
+        assert_eq!(told(Some(known.digest())), left_by_an_old_operator(known));
     }
     for same in [None, Some(current.digest()), Some(digest("00000000000000000000000000000000"))] {
-        assert_eq!(told(same.clone()), at(current.clone()), "{same:?}");
+        assert_eq!(told(same.clone()), left_by_an_old_operator(current.clone()), "{same:?}");
     }
 }

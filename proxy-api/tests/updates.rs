@@ -3,12 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use proptest::prelude::*;
 use proxy_api::{
     Assembler, CONTRACT, Change, ChangeError, Configuration, Digest, DigestSum, EndpointSet, Held, Listener,
-    ListenerId, MAX_LISTENERS, Offer, Revision, Version,
+    ListenerId, MAX_LISTENERS, Named, Offer, Revision, Version,
 };
 
 const V1: &str = include_str!("documents/v1.yaml");
@@ -229,6 +230,112 @@ fn an_update_hashes_its_own_items_and_no_others_for_the_digest() {
         current = stream.take(&current, change).expect("a newer version").expect("the only part");
         assert_eq!((stream.hashed() - before, stream.digest()), (expected, current.digest()), "{why}");
     }
+}
+
+#[test]
+fn an_update_tells_what_all_of_its_parts_name_once_it_is_committed() {
+    let mut old = configuration(&[("a/a/gone", 1), ("a/a/kept", 2), ("a/a/changed", 3)]);
+    old.endpoints = ["gone", "kept", "changed"].map(|name| (name.to_owned(), endpoints(1))).into();
+    let mut new = configuration(&[("a/a/kept", 2), ("a/a/changed", 4), ("a/a/new", 5)]);
+    new.version = version(7);
+    new.endpoints = [("kept", 1), ("changed", 2), ("new", 1)].map(|(name, n)| (name.to_owned(), endpoints(n))).into();
+    let mut stream = Assembler::of(&old);
+    let parts = new.changes_from(&old.held(), &BTreeSet::new(), 2);
+    assert_eq!(parts.len(), 3);
+    for part in parts {
+        assert_eq!(stream.take_named(), Named::default(), "nothing is committed yet");
+        stream.take(&old, part).expect("a newer version");
+    }
+    let sets = ["changed", "gone", "new"].map(str::to_owned);
+    let listeners = ["a/a/changed", "a/a/gone", "a/a/new"].map(id);
+    assert_eq!(stream.take_named(), Named { listeners: listeners.into(), endpoints: sets.into(), tunnels: false });
+    assert_eq!(stream.take_named(), Named::default());
+    let again = Change { contract: CONTRACT, version: version(8), commit: true, ..Change::default() };
+    stream.take(&new, again).expect("a newer version");
+    assert_eq!(stream.take_named(), Named::default(), "the next one names what is its own");
+}
+
+#[test]
+fn updates_of_a_configuration_that_is_given_back_copy_it_once() {
+    let sets = (0..1000).map(|n| (format!("ns/s{n}"), endpoints(1))).collect();
+    let mut current = Configuration { endpoints: sets, version: version(1), ..Configuration::default() };
+    let mut stream = Assembler::of(&current);
+    for number in 2..50 {
+        let endpoints = BTreeMap::from([(format!("ns/s{number}"), endpoints(2))]);
+        let update =
+            Change { contract: CONTRACT, version: version(number), commit: true, endpoints, ..Change::default() };
+        let next = stream.take(&current, update).expect("a newer version").expect("the only part");
+        stream.reuse(std::mem::replace(&mut current, next));
+        assert_eq!(stream.digest(), current.digest());
+    }
+    assert_eq!(stream.copies(), 1);
+    let many = (0..256).map(|n| (format!("ns/s{n}"), endpoints(3))).collect();
+    let update = |number| Change { contract: CONTRACT, version: version(number), commit: true, ..Change::default() };
+    let updates = [
+        (Change { endpoints: many, ..update(50) }, 1, "the one before was small"),
+        (update(51), 2, "to repeat so much would cost more than a copy"),
+        (update(52), 2, "the one before was small again"),
+    ];
+    for (update, copies, why) in updates {
+        let next = stream.take(&current, update).expect("a newer version").expect("the only part");
+        stream.reuse(std::mem::replace(&mut current, next));
+        assert_eq!((stream.copies(), stream.digest()), (copies, current.digest()), "{why}");
+    }
+    stream.rest();
+    stream.rest();
+    stream.take(&current, update(53)).expect("a newer version");
+    assert_eq!(stream.copies(), 3, "what was given back was dropped meanwhile");
+}
+
+proptest! {
+    /// Random updates in parts, some of which are given up.
+    #[test]
+    fn a_configuration_that_is_given_back_makes_no_difference(
+        steps in prop::collection::vec((small(), small(), any::<bool>(), any::<bool>()), 1..12),
+    ) {
+        let (mut plain, mut current) = (Assembler::default(), Configuration::default());
+        let (mut stream, mut same) = (Assembler::default(), Configuration::default());
+        for (number, (first, second, is_committed, is_given_back)) in (1..).zip(steps) {
+            let parts = [first, Change { commit: is_committed, ..second }];
+            let mut reached = None;
+            for part in parts.map(|part| Change { contract: CONTRACT, version: version(number), ..part }) {
+                reached = plain.take(&current, part.clone()).ok().flatten();
+                prop_assert_eq!(&reached, &stream.take(&same, part).ok().flatten());
+            }
+            if let Some(next) = reached {
+                current = next.clone();
+                let before = std::mem::replace(&mut same, next);
+                if is_given_back {
+                    stream.reuse(before);
+                }
+            }
+            prop_assert_eq!((&current, plain.digest()), (&same, stream.digest()));
+            prop_assert_eq!(current.digest(), plain.digest());
+        }
+    }
+}
+
+/// A part that changes and removes few of few items.
+fn small() -> impl Strategy<Value = Change> {
+    let some = || prop::collection::btree_map(0..4_u8, 0..3_u16, 0..3);
+    let gone = || prop::collection::btree_set(0..4_u8, 0..3);
+    (some(), gone(), some(), gone(), some(), gone()).prop_map(|(listeners, removed, sets, unset, peers, left)| {
+        let name = |n: u8| format!("n{n}");
+        let offer = listener(1);
+        let upsert = |(n, port): (u8, u16)| {
+            let offer = Offer::from(Listener { revision: revision(&port.to_string()), ..offer.clone() });
+            (id(&format!("ns/f/{n}")), offer)
+        };
+        Change {
+            upserts: listeners.into_iter().map(upsert).collect(),
+            removals: removed.into_iter().map(|n| id(&format!("ns/f/{n}"))).collect(),
+            endpoints: sets.into_iter().map(|(n, count)| (name(n), endpoints(count))).collect(),
+            endpoint_removals: unset.into_iter().map(name).collect(),
+            peers: peers.into_iter().map(|(n, at)| (name(n), IpAddr::from(Ipv4Addr::from(u32::from(at))))).collect(),
+            peer_removals: left.into_iter().map(name).collect(),
+            ..Change::default()
+        }
+    })
 }
 
 #[test]

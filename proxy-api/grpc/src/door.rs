@@ -47,6 +47,8 @@ impl Closed {
 pub struct Door {
     started: Instant,
     state: Mutex<State>,
+    /// Whether the clients with this address are known, whatever they show.
+    knows: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     count: Box<dyn Fn(Closed) + Send + Sync>,
 }
 
@@ -69,15 +71,29 @@ impl Door {
     /// A server without connections. `count` is called for each connection that the server closes.
     #[must_use]
     pub fn new(bounds: Bounds, count: impl Fn(Closed) + Send + Sync + 'static) -> Arc<Self> {
-        let state = State { places: Places::new(bounds), ends: BTreeMap::new() };
-        Arc::new(Self { started: Instant::now(), state: Mutex::new(state), count: Box::new(count) })
+        Self::knowing(bounds, |_| false, count)
+    }
+
+    /// As [`Door::new`]. Clients with an address that `knows` returns true for have the places of authenticated clients
+    /// from the start.
+    #[must_use]
+    pub fn knowing(
+        bounds: Bounds,
+        knows: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+        count: impl Fn(Closed) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State { places: Places::new(bounds), ends: BTreeMap::new() });
+        Arc::new(Self { started: Instant::now(), state, knows: Box::new(knows), count: Box::new(count) })
     }
 
     /// The place of a connection that was just accepted. Absent: the caller closes the connection.
     #[must_use]
     pub fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Place> {
+        let is_known = (self.knows)(source);
         let mut state = self.lock();
-        let (id, evicted) = match state.places.admit(source, self.now()) {
+        let now = self.now();
+        let admission = if is_known { state.places.admit_known(source, now) } else { state.places.admit(source, now) };
+        let (id, evicted) = match admission {
             Admission::Admit(place) => (place, None),
             Admission::AdmitAfterEvicting { place, evicted } => (place, Some(evicted)),
             Admission::Refuse(refusal) => {
@@ -181,6 +197,12 @@ impl Guest {
         closed == Closed::Evicted
     }
 
+    /// Whether the client is known: by its address, or because it has authenticated.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.door.lock().places.is_known(self.id)
+    }
+
     /// Counts the end of the connection by the server.
     pub fn closed(&self, why: Closed) {
         (self.door.count)(why);
@@ -228,11 +250,25 @@ mod tests {
     }
 
     #[test]
+    fn a_client_with_a_known_address_takes_no_place_of_strangers_and_loses_none_to_them() {
+        let bounds = Bounds { strangers: 1, per_source: 1, known: 2, evict: Evict::Any, rates: None };
+        let door = Door::knowing(bounds, |source| source == SOURCE, |_| {});
+        let stranger = Ipv4Addr::new(192, 0, 2, 1).into();
+        let mut first = door.admit(stranger).expect("a place");
+        let mut known: Vec<Place> = (0..2).map(|_| door.admit(SOURCE).expect("a place of its own")).collect();
+        assert!(!is_taken_back(&mut first));
+        assert!(!first.guest().is_known() && known.iter().all(|place| place.guest().is_known()));
+        let _second = door.admit(stranger).expect("the place of the first");
+        assert!(is_taken_back(&mut first) && !known.iter_mut().any(is_taken_back));
+    }
+
+    #[test]
     fn a_client_that_authenticates_leaves_its_place_to_strangers() {
         let (door, counted) = door(1, 1);
         let known = door.admit(SOURCE).expect("a place");
         known.guest().asks();
-        assert!(known.guest().authenticate());
+        assert!(!known.guest().is_known());
+        assert!(known.guest().authenticate() && known.guest().is_known());
         let other = door.admit(SOURCE).expect("a place of strangers");
         other.guest().asks();
         assert!(!other.guest().authenticate(), "no second place");

@@ -37,6 +37,6 @@ mod tests {
         assert_eq!(hinted(Duration::from_secs(86_400)), Some(MOST));
         let mut negative = status();
         negative.metadata_mut().insert(KEY, MetadataValue::from_static("-1"));
-        assert_eq!(retry_after(&negative), None, "a server that wants no retry is asked by its backoff");
+        assert_eq!(retry_after(&negative), None, "a server that asks for no retry is asked by its backoff");
     }
 }

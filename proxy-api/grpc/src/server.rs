@@ -132,12 +132,13 @@ async fn connection<F: Follower>(stream: TcpStream, mut place: Place, server: Ar
     let work = async {
         let _ = stream.set_nodelay(true);
         wait_for_turn(&guest).await;
-        // A peer that does not speak TLS is not a proxy and gets no answer.
-        let accepted = timeout(HANDSHAKE, server.tls.accept(stream)).await;
-        if let Ok(Ok(stream)) = accepted {
-            // Boxed to keep the task small while it only handshakes.
-            Box::pin(exchange(stream, guest, server)).await;
+        // Boxed, like the exchange: this task lives as long as its connection, and has room for the larger of the two.
+        let accepted = Box::pin(timeout(HANDSHAKE, server.tls.accept(stream))).await;
+        let accepted = accepted.ok().and_then(Result::ok);
+        if let Some(exchange) = accepted.map(|stream| Box::pin(exchange(stream, guest.clone(), server))) {
+            exchange.await;
         } else {
+            // A peer that does not speak TLS is not a proxy and gets no answer.
             guest.closed(Closed::Handshake);
         }
     };
@@ -168,7 +169,9 @@ async fn exchange<F: Follower>(stream: TlsStream<TcpStream>, guest: Guest, serve
     let service = service_fn(move |request| {
         let (server, client) = (server.clone(), client.clone());
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        async move { Ok::<_, Infallible>(server.respond(&client, request, first).await) }
+        // Boxed: the task of a stream would keep the room of this future, with the review of a token in it, for as long
+        // as the stream lives.
+        Box::pin(async move { Ok::<_, Infallible>(server.respond(&client, request, first).await) })
     });
     let connection = builder().serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);

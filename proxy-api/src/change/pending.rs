@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Change, ChangeError};
+use super::{Change, ChangeError, MOST_REPEATED, Named};
 use crate::{
     Agent, Configuration, Digest, DigestSum, MAX_AGENTS, MAX_LISTENERS, MAX_PEERS, MAX_SIDECAR_AGENTS, MAX_SIDECARS,
     Sidecar, Tunnels,
@@ -16,15 +16,56 @@ use crate::{
 pub(super) struct Pending {
     pub(super) next: Configuration,
     pub(super) sum: DigestSum,
+    /// What the parts so far name.
+    pub(super) named: Named,
+    /// The parts so far; none if they are many, or do not tell all that has changed.
+    pub(super) parts: Option<Vec<Change>>,
+}
+
+/// Makes a configuration what a part made of it before.
+pub(super) fn repeat(configuration: &mut Configuration, part: Change) {
+    let Configuration { listeners, endpoints, agents, tunnels: Tunnels { peers, sidecars }, .. } = configuration;
+    listeners.extend(part.upserts);
+    endpoints.extend(part.endpoints);
+    agents.extend(part.agents);
+    peers.extend(part.peers);
+    sidecars.extend(part.sidecars);
+    for id in &part.removals {
+        listeners.remove(id);
+    }
+    for name in &part.endpoint_removals {
+        endpoints.remove(name);
+    }
+    for uid in &part.agent_removals {
+        agents.remove(uid);
+    }
+    for id in &part.peer_removals {
+        peers.remove(id);
+    }
+    for id in &part.sidecar_removals {
+        sidecars.remove(id);
+    }
 }
 
 impl Pending {
+    /// Keeps a part that is about to be added, to be repeated.
+    pub(super) fn keep(&mut self, part: &Change) {
+        let Some(mut parts) = self.parts.take() else { return };
+        if parts.iter().chain([part]).map(|part| 1 + part.items()).sum::<usize>() <= MOST_REPEATED {
+            parts.push(part.clone());
+            self.parts = Some(parts);
+        }
+    }
+
     /// Adds the items of a part; returns the number of items hashed.
     pub(super) fn add(&mut self, part: Change) -> usize {
+        self.named.tunnels |= part.names_tunnels();
         let mut hashed = self.add_agents(part.agents, &part.agent_removals);
         hashed += self.add_peers(part.peers, &part.peer_removals);
         hashed += self.add_sidecars(part.sidecars, &part.sidecar_removals);
-        let Self { next: Configuration { listeners, endpoints, .. }, sum } = self;
+        let Self { next: Configuration { listeners, endpoints, .. }, sum, named, .. } = self;
+        named.listeners.extend(part.upserts.keys().chain(&part.removals).cloned());
+        named.endpoints.extend(part.endpoints.keys().chain(&part.endpoint_removals).cloned());
         for (id, offer) in part.upserts {
             sum.add_listener(&id, offer.revision());
             hashed += 1;
@@ -149,6 +190,7 @@ impl Pending {
             without.remove_sidecar(id, sidecar);
         }
         if *digest == without.digest() {
+            (self.parts, self.named.tunnels) = (None, true);
             self.next.tunnels.sidecars.clear();
             self.sum = without;
             return;
@@ -163,6 +205,7 @@ impl Pending {
             }
         }
         if is_without_peers || *digest == without.digest() {
+            (self.parts, self.named.tunnels) = (None, true);
             self.next.tunnels = Tunnels::default();
             if !is_without_peers {
                 self.next.agents.clear();

@@ -25,6 +25,26 @@ impl Rate {
         Self::every(self.each.saturating_mul(parts), self.burst / parts)
     }
 
+    /// So many times this rate, and its burst.
+    pub(super) fn times(self, times: u32) -> Self {
+        Self::every(self.each / times.max(1), self.burst.saturating_mul(times))
+    }
+
+    /// Three quarters of this rate, and of its burst.
+    pub(super) fn three_quarters(self) -> Self {
+        Self::every(self.each.saturating_mul(4) / 3, self.burst - self.burst / 4)
+    }
+
+    /// The longer time for each token, and the smaller burst, of two rates.
+    pub(super) fn slower(self, other: Self) -> Self {
+        Self::every(self.each.max(other.each), self.burst.min(other.burst))
+    }
+
+    /// The shorter time for each token, and the larger burst, of two rates.
+    pub(super) fn faster(self, other: Self) -> Self {
+        Self::every(self.each.min(other.each), self.burst.max(other.burst))
+    }
+
     /// Half of this rate, one token after the other: a full bucket has a single token.
     pub(super) fn half_of_each(self) -> Self {
         Self::every(self.each.saturating_mul(2), 1)

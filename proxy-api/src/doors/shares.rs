@@ -1,8 +1,11 @@
 //! What sources hold of something at the same time, such as requests in work or bytes of bodies.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use super::{Refusal, source_of};
+use super::{
+    Refusal,
+    source::{Source, Tally},
+};
 
 /// Units that are held, by source.
 #[derive(Clone, Debug)]
@@ -10,24 +13,25 @@ pub struct Shares {
     all: usize,
     per_source: usize,
     held: usize,
-    by_source: BTreeMap<IpAddr, usize>,
+    by_source: Tally,
 }
 
 impl Shares {
-    /// At most `all` units, and `per_source` of them for one source.
+    /// At most `all` units, and `per_source` of them for one source. The sources of an IPv6 /64 have three times as many,
+    /// but no more than three quarters of all.
     #[must_use]
     pub fn new(all: usize, per_source: usize) -> Self {
-        Self { all, per_source, held: 0, by_source: BTreeMap::new() }
+        Self { all, per_source, held: 0, by_source: Tally::default() }
     }
 
     /// Takes units for a source.
     ///
     /// # Errors
-    /// [`Refusal::SourceFull`] if the source would hold too many, [`Refusal::Full`] if all would. Nothing is taken.
+    /// [`Refusal::SourceFull`] if the source or its network would hold too many, [`Refusal::Full`] if all would. Nothing
+    /// is taken.
     pub fn take(&mut self, source: IpAddr, units: usize) -> Result<(), Refusal> {
-        let source = source_of(source);
-        let of_source = self.by_source.get(&source).copied().unwrap_or_default().saturating_add(units);
-        if of_source > self.per_source {
+        let source = Source::of(source);
+        if !self.by_source.fits(source, units, (self.per_source, self.all)) {
             return Err(Refusal::SourceFull);
         }
         let held = self.held.saturating_add(units);
@@ -35,20 +39,14 @@ impl Shares {
             return Err(Refusal::Full);
         }
         self.held = held;
-        self.by_source.insert(source, of_source);
+        self.by_source.add(source, units);
         Ok(())
     }
 
     /// Gives units of a source back that it has taken.
     pub fn give_back(&mut self, source: IpAddr, units: usize) {
-        let source = source_of(source);
         self.held = self.held.saturating_sub(units);
-        if let Some(of_source) = self.by_source.get_mut(&source) {
-            *of_source = of_source.saturating_sub(units);
-            if *of_source == 0 {
-                self.by_source.remove(&source);
-            }
-        }
+        self.by_source.remove(Source::of(source), units);
     }
 
     /// Units that are held.
@@ -60,6 +58,6 @@ impl Shares {
     /// Number of sources that hold units.
     #[must_use]
     pub fn sources(&self) -> usize {
-        self.by_source.len()
+        self.by_source.sources()
     }
 }

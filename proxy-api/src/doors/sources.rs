@@ -1,4 +1,4 @@
-//! The sources that a door remembers: what each one holds and has used, and which of them are known.
+//! The sources that a door remembers: what each one and each network holds and has used, and which sources are known.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::Bucket;
+use super::{
+    Bucket,
+    source::{Network, Source},
+};
 
 /// How long the source of a peer that has authenticated counts as known, from the end of its last connection.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
@@ -16,12 +19,15 @@ const FEW: usize = 64;
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Number of sources from which newcomers share one entry. Known sources always have their own.
 const MOST: usize = 16_384;
+/// Number of strangers of one network from which newcomers of it share one entry, so that a host with many addresses
+/// leaves room in the table.
+const MOST_OF_NETWORK: usize = MOST / 4;
 /// The source that newcomers beyond [`MOST`] count as; no peer has this address.
 const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// One source.
+/// What a door remembers of one source.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Source {
+pub(super) struct Used {
     /// Places of strangers.
     pub(super) places: usize,
     pub(super) bucket: Bucket,
@@ -31,19 +37,41 @@ pub(super) struct Source {
     pub(super) known_until: Duration,
 }
 
-impl Source {
+impl Used {
     /// Whether nothing has to be remembered of it.
     fn is_idle(&self, now: Duration) -> bool {
         self.places == 0 && self.bucket.is_full(now) && self.fair.is_full(now) && self.known_until <= now
     }
 }
 
+/// What the sources of one network hold and have used together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Group {
+    /// Places of strangers.
+    places: usize,
+    /// Sources that are remembered and not known.
+    pub(super) strangers: usize,
+    pub(super) bucket: Bucket,
+    /// What it has used of its fair share of the rate of all.
+    pub(super) fair: Bucket,
+}
+
+impl Group {
+    /// Whether nothing has to be remembered of it.
+    fn is_idle(&self, now: Duration) -> bool {
+        self.places == 0 && self.strangers == 0 && self.bucket.is_full(now) && self.fair.is_full(now)
+    }
+}
+
 /// The sources of one door.
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
-    all: BTreeMap<IpAddr, Source>,
+    all: BTreeMap<IpAddr, Used>,
+    networks: BTreeMap<Network, Group>,
     /// Number of sources that are known, or were when the last sweep looked.
     known: usize,
+    /// Number of the others that are in a network.
+    grouped: usize,
     /// Number of sources at which the next sweep is due.
     sweep_at: usize,
     /// When the next sweep is due.
@@ -52,48 +80,115 @@ pub(super) struct Sources {
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { all: BTreeMap::new(), known: 0, sweep_at: FEW, sweep_after: SWEEP_EVERY }
+        let (all, networks) = (BTreeMap::new(), BTreeMap::new());
+        Self { all, networks, known: 0, grouped: 0, sweep_at: FEW, sweep_after: SWEEP_EVERY }
     }
 }
 
 impl Sources {
-    /// The source that a newcomer of this source counts as: its own, or the one that all share for which there is no
-    /// room.
-    pub(super) fn counted_as(&self, source: IpAddr) -> IpAddr {
-        if self.all.len() < MOST || self.all.contains_key(&source) { source } else { OTHERS }
+    /// The source that a newcomer counts as: its own, or the one that all share for which there is no room, in the table
+    /// or for its network.
+    pub(super) fn counted_as(&self, source: Source) -> Source {
+        if self.all.contains_key(&source.address) {
+            return source;
+        }
+        if let Some(network) = source.network
+            && self.group(source.network).strangers >= MOST_OF_NETWORK
+        {
+            return Source { address: network.address(), ..source };
+        }
+        if self.all.len() < MOST {
+            return source;
+        }
+        Source { address: OTHERS, network: source.network.filter(|network| self.networks.contains_key(network)) }
     }
 
-    /// What is remembered of a source.
-    pub(super) fn get(&self, source: IpAddr) -> Source {
-        self.all.get(&source).copied().unwrap_or_default()
+    /// What is remembered of the source with this address.
+    pub(super) fn get(&self, address: IpAddr) -> Used {
+        self.all.get(&address).copied().unwrap_or_default()
+    }
+
+    /// What is remembered of a network; nothing without one.
+    pub(super) fn group(&self, network: Option<Network>) -> Group {
+        network.and_then(|network| self.networks.get(&network)).copied().unwrap_or_default()
+    }
+
+    /// Places of strangers of this source, and of its network.
+    pub(super) fn held(&self, source: Source) -> (usize, usize) {
+        (self.get(source.address).places, self.group(source.network).places)
+    }
+
+    /// A stranger of this source takes a place.
+    pub(super) fn join(&mut self, source: Source) {
+        self.entry(source.address).places += 1;
+        if let Some(network) = source.network {
+            self.networks.entry(network).or_default().places += 1;
+        }
+    }
+
+    /// Remembers what a source and its network have used.
+    pub(super) fn charge(&mut self, source: Source, used: Used, group: Group) {
+        *self.entry(source.address) = used;
+        if let Some(network) = source.network {
+            let kept = self.networks.entry(network).or_default();
+            (kept.bucket, kept.fair) = (group.bucket, group.fair);
+        }
     }
 
     /// The entry of a source, to be changed.
-    pub(super) fn entry(&mut self, source: IpAddr) -> &mut Source {
-        self.all.entry(source).or_default()
+    fn entry(&mut self, address: IpAddr) -> &mut Used {
+        if let Some(network) = Source::of(address).network
+            && !self.all.contains_key(&address)
+        {
+            self.networks.entry(network).or_default().strangers += 1;
+            self.grouped += 1;
+        }
+        self.all.entry(address).or_default()
     }
 
     /// A place of this source is free again. Without rates there is nothing to remember of a source without places.
-    pub(super) fn leave(&mut self, source: IpAddr, has_rates: bool) {
-        let Some(entry) = self.all.get_mut(&source) else { return };
-        entry.places = entry.places.saturating_sub(1);
-        if entry.places == 0 && !has_rates {
-            self.all.remove(&source);
+    pub(super) fn leave(&mut self, source: Source, has_rates: bool) {
+        if let Some(network) = source.network
+            && let Some(group) = self.networks.get_mut(&network)
+        {
+            group.places = group.places.saturating_sub(1);
+        }
+        let Some(used) = self.all.get_mut(&source.address) else { return };
+        used.places = used.places.saturating_sub(1);
+        if used.places == 0 && !has_rates {
+            self.all.remove(&source.address);
+            self.leave_group(source.address);
+        }
+    }
+
+    /// A source is no longer among the strangers of its network.
+    fn leave_group(&mut self, address: IpAddr) {
+        let Some(network) = Source::of(address).network else { return };
+        self.grouped = self.grouped.saturating_sub(1);
+        if let Some(group) = self.networks.get_mut(&network) {
+            group.strangers = group.strangers.saturating_sub(1);
+            if group.is_idle(Duration::ZERO) {
+                self.networks.remove(&network);
+            }
         }
     }
 
     /// A peer of this source has authenticated, or one that had leaves. No more than `most` sources are known.
-    pub(super) fn recognise(&mut self, source: IpAddr, most: usize, now: Duration) {
-        if self.get(source).known_until.is_zero() {
+    pub(super) fn recognise(&mut self, address: IpAddr, most: usize, now: Duration) {
+        let is_new = self.get(address).known_until.is_zero();
+        if is_new {
             if self.known >= most {
-                self.forget_known(now);
+                self.recount(now);
             }
             if self.known >= most {
                 return;
             }
             self.known += 1;
         }
-        self.entry(source).known_until = now.saturating_add(KNOWN_FOR);
+        self.entry(address).known_until = now.saturating_add(KNOWN_FOR);
+        if is_new {
+            self.leave_group(address);
+        }
     }
 
     /// Number of sources that are remembered.
@@ -101,9 +196,10 @@ impl Sources {
         self.all.len()
     }
 
-    /// Number of sources that are remembered and not known.
-    pub(super) fn strangers(&self) -> usize {
-        self.all.len().saturating_sub(self.known)
+    /// Number of those that share the rate of all: networks, and sources without a network that are not known.
+    pub(super) fn groups(&self) -> usize {
+        let strangers = self.all.len().saturating_sub(self.known);
+        strangers.saturating_sub(self.grouped).saturating_add(self.networks.len())
     }
 
     /// Forgets sources without places whose buckets are full and that are not known. Either the number of sources has
@@ -113,19 +209,25 @@ impl Sources {
             return;
         }
         self.all.retain(|_, source| !source.is_idle(now));
-        self.forget_known(now);
+        self.recount(now);
+        self.networks.retain(|_, group| !group.is_idle(now));
         self.sweep_at = FEW.max(2 * self.all.len());
         self.sweep_after = now.saturating_add(SWEEP_EVERY);
     }
 
     /// Sources that were known for long enough are strangers again.
-    fn forget_known(&mut self, now: Duration) {
-        self.known = 0;
-        for source in self.all.values_mut() {
+    fn recount(&mut self, now: Duration) {
+        (self.known, self.grouped) = (0, 0);
+        self.networks.values_mut().for_each(|group| group.strangers = 0);
+        for (address, source) in &mut self.all {
             if source.known_until > now {
                 self.known += 1;
-            } else {
-                source.known_until = Duration::ZERO;
+                continue;
+            }
+            source.known_until = Duration::ZERO;
+            if let Some(network) = Source::of(*address).network {
+                self.networks.entry(network).or_default().strangers += 1;
+                self.grouped += 1;
             }
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Bucket, Rate};
+use super::{
+    Bucket, Rate,
+    source::{Network, Source, times_of_source},
+};
 
 /// Number of sources that are remembered. Newcomers beyond them are not bounded: a flood of sources must not keep out one
 /// that asks now and then.
@@ -16,55 +19,77 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Turns {
     rate: Rate,
-    by_source: BTreeMap<IpAddr, Bucket>,
-    /// Number of sources at which the next sweep is due.
-    sweep_at: usize,
-    /// When the next sweep is due while no further source can be remembered.
-    sweep_after: Duration,
+    by_source: Buckets<IpAddr>,
+    by_network: Buckets<Network>,
 }
 
 impl Turns {
     /// Each source may ask at this rate.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { rate, by_source: BTreeMap::new(), sweep_at: FEW, sweep_after: Duration::ZERO }
+        Self { rate, by_source: Buckets::default(), by_network: Buckets::default() }
     }
 
-    /// Takes a token of this source. Returns false, and takes nothing, if the source asks too often.
+    /// Takes a token of this source. Returns false, and takes nothing, if the source asks too often. Its network has no
+    /// bound here: no number of pods may keep out the kubelet of their node, which is in the same /64.
     #[must_use]
     pub fn take(&mut self, source: IpAddr, now: Duration) -> bool {
         let rate = self.rate;
-        self.bucket(source, now).is_none_or(|bucket| bucket.take(rate, now))
+        self.by_source.of(source.to_canonical(), now).is_none_or(|bucket| bucket.take(rate, now))
     }
 
-    /// Takes a token of this source, or the next one that it gets. Returns the time until then. The caller bounds how many
-    /// requests of a source wait.
+    /// Takes a token of this source and one of its network, or the next ones that they get. Returns the time until then.
+    /// The network has three times the rate of a source. The caller bounds how many requests of a source, and of a
+    /// network, wait.
     #[must_use]
     pub fn wait(&mut self, source: IpAddr, now: Duration) -> Duration {
-        let rate = self.rate;
-        let Some(bucket) = self.bucket(source, now) else { return Duration::ZERO };
-        let wait = bucket.wait(rate, now);
-        bucket.spend(rate, 1, now);
-        wait
+        let (source, rate) = (Source::of(source), self.rate);
+        let next = |bucket: Option<&mut Bucket>, rate| {
+            let Some(bucket) = bucket else { return Duration::ZERO };
+            let wait = bucket.wait(rate, now);
+            bucket.spend(rate, 1, now);
+            wait
+        };
+        let own = next(self.by_source.of(source.address, now), rate);
+        let Some(network) = source.network else { return own };
+        own.max(next(self.by_network.of(network, now), times_of_source(rate)))
     }
 
     /// Number of sources that are remembered.
     #[must_use]
     pub fn sources(&self) -> usize {
-        self.by_source.len()
+        self.by_source.all.len()
     }
+}
 
-    /// The bucket of a source; absent if no further source can be remembered.
-    fn bucket(&mut self, source: IpAddr, now: Duration) -> Option<&mut Bucket> {
-        let count = self.by_source.len();
+/// The buckets that are not full.
+#[derive(Clone, Debug)]
+struct Buckets<K> {
+    all: BTreeMap<K, Bucket>,
+    /// Number of buckets at which the next sweep is due.
+    sweep_at: usize,
+    /// When the next sweep is due while no further bucket can be remembered.
+    sweep_after: Duration,
+}
+
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), sweep_at: FEW, sweep_after: Duration::ZERO }
+    }
+}
+
+impl<K: Ord> Buckets<K> {
+    /// The bucket of this key; absent if no further one can be remembered.
+    fn of(&mut self, key: K, now: Duration) -> Option<&mut Bucket> {
+        let count = self.all.len();
         if count >= self.sweep_at && (count < MOST || now >= self.sweep_after) {
-            self.by_source.retain(|_, bucket| !bucket.is_full(now));
-            self.sweep_at = (2 * self.by_source.len()).clamp(FEW, MOST);
+            self.all.retain(|_, bucket| !bucket.is_full(now));
+            self.sweep_at = (2 * self.all.len()).clamp(FEW, MOST);
             self.sweep_after = now.saturating_add(SWEEP_EVERY);
         }
-        if self.by_source.len() >= MOST && !self.by_source.contains_key(&source) {
+        if self.all.len() >= MOST && !self.all.contains_key(&key) {
             return None;
         }
-        Some(self.by_source.entry(source).or_default())
+        Some(self.all.entry(key).or_default())
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::doors::{Admission, Bounds, Evict, LONGEST_TURN, PlaceId, Places, Rate, Rates};
+use proxy_api::doors::{Admission, Bounds, Evict, LONGEST_TURN, PlaceId, Places, Rate, Rates, Refusal};
 
 use super::{admitted, bounds, ms};
 
@@ -72,6 +72,17 @@ fn a_known_source_gets_in_while_ever_new_sources_take_the_rate_of_all() {
     let (refused, admitted) = flood(&mut places, |step| 1 + step * 20..1 + (step + 1) * 20, (good, 50));
     assert_eq!(refused, 0);
     assert!((11_000..=12_000).contains(&admitted), "{admitted}: nothing is left to others");
+}
+
+#[test]
+fn a_source_that_is_known_by_other_means_gets_in_while_strangers_take_the_rate_of_all_and_has_its_own_rate() {
+    let rate = |times| Rate::per_second(times, 2 * times);
+    let rates = Some(Rates { all: rate(1000), source: rate(200), evenly: false });
+    let mut places = Places::new(Bounds { rates, ..bounds(100, 100, 500, Evict::WorkLast) });
+    assert_eq!((0..5000).filter(|at| connects(&mut places, numbered(1 + at), ms(0))).count(), 2000);
+    let begun = (0..500).filter(|_| matches!(places.admit_known(numbered(0), ms(0)), Admission::Admit(_))).count();
+    assert_eq!((begun, places.known()), (400, 400));
+    assert_eq!(places.admit_known(numbered(0), ms(0)), Admission::Refuse(Refusal::SourceRate));
 }
 
 #[test]

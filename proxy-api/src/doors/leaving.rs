@@ -1,0 +1,158 @@
+//! Who may have one more place of a room that all share, so that a few cannot fill it.
+//!
+//! The bound of one follows what is free, as in switches whose ports share a buffer (Choudhury and Hahne, 1998). There it
+//! is a multiple of what is free; here it is a multiple of the square. A port of a switch gives back what it has, and a
+//! connection may stay for hours. With a plain multiple, each of those who come one after another and stay would leave the
+//! same part of what the one before it left, and few of them would fill any room. With the square, each leaves the larger
+//! part of a small rest.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{Admission, Places, Refusal, Source, weight};
+
+/// One may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
+const TIMES: usize = 12;
+
+/// Whether one that has `own` places of a room of `most` may have one more, which leaves `free` places.
+///
+/// A first place is always admitted. One alone gets three quarters of the room, rounded down. However they come, stay and
+/// go, `n` of them leave 1/(1 + 12 n) of the room free, less one place for each. So the room has a place for another one as
+/// long as 6 n² is not more than `most`.
+#[must_use]
+pub const fn leaves_room(own: usize, free: usize, most: usize) -> bool {
+    own.saturating_mul(most) <= free.saturating_mul(free).saturating_mul(TIMES)
+}
+
+/// How many places of a room of `most` one has with which it gets no more, while another one leaves `free` places: who has
+/// fewer gets one more by [`leaves_room`].
+#[must_use]
+pub const fn most_leaving_room(free: usize, most: usize) -> usize {
+    let part = free.saturating_mul(free).saturating_mul(TIMES);
+    match part.checked_div(most) {
+        Some(own) if part < usize::MAX => own.saturating_add(1),
+        // There is no bound, or room for more than can be counted.
+        _ => usize::MAX,
+    }
+}
+
+impl Places {
+    /// As [`Places::admit`], but a few sources cannot take all places of strangers: see [`leaves_room`]. A third of what the
+    /// IPv6 /64 of a source has counts for the source, if that is more.
+    pub fn admit_leaving_room(&mut self, source: IpAddr, now: Duration) -> Admission {
+        let (of_address, of_network) = self.sources.held(self.sources.counted_as(Source::of(source)));
+        let own = weight(of_address, of_network);
+        let (taken, most) = (self.strangers.len().saturating_add(1), self.bounds.strangers);
+        match most.checked_sub(taken) {
+            Some(free) if !leaves_room(own, free, most) => Admission::Refuse(Refusal::SourceFull),
+            _ => self.admit(source, now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::doors::{Bounds, Evict};
+
+    /// Who come to a room, by how much each of them has.
+    struct Room {
+        most: usize,
+        held: Vec<usize>,
+    }
+
+    impl Room {
+        fn free(&self) -> usize {
+            self.most - self.held.iter().sum::<usize>()
+        }
+
+        fn enter(&mut self, who: usize) -> bool {
+            let admitted = self.free().checked_sub(1).is_some_and(|free| leaves_room(self.held[who], free, self.most));
+            self.held[who] += usize::from(admitted);
+            admitted
+        }
+
+        /// So many come one after another, and each takes all that it gets and stays.
+        fn filled_by(count: usize, most: usize) -> Self {
+            let mut room = Self { most, held: vec![0; count] };
+            for who in 0..count {
+                while room.enter(who) {}
+            }
+            room
+        }
+    }
+
+    #[test]
+    fn each_of_those_who_stay_gets_less_and_leaves_more_to_the_next() {
+        assert_eq!(Room::filled_by(1, 16).held, [12]);
+        assert_eq!(Room::filled_by(2, 16).held, [12, 2]);
+        assert_eq!(Room::filled_by(3, 16).held, [12, 2, 1]);
+        assert_eq!(Room::filled_by(4, 16).held, [12, 2, 1, 1], "a first place is admitted while one is free");
+        assert_eq!(Room::filled_by(3, 25_000).held, [18_750, 3536, 1160]);
+        let free = |count| Room::filled_by(count, 25_000).free();
+        assert!(free(20) >= 25_000 / 241 - 20, "{}", free(20));
+    }
+
+    #[test]
+    fn small_rooms_serve_who_comes_first() {
+        let of_one = |most| Room::filled_by(1, most).held[0];
+        assert_eq!([1, 2, 3, 4, 5, 8].map(of_one), [1, 1, 2, 3, 3, 6]);
+        assert!(leaves_room(0, 0, 0) && leaves_room(0, 0, usize::MAX));
+        assert!(leaves_room(9, usize::MAX, usize::MAX), "no bound at all");
+    }
+
+    #[test]
+    fn a_source_at_a_door_leaves_room_to_others() {
+        let bounds = Bounds { strangers: 16, per_source: 16, known: 0, evict: Evict::Never, rates: None };
+        let (mut places, now) = (Places::new(bounds), Duration::ZERO);
+        let mut come = |last: u8| places.admit_leaving_room(IpAddr::from([192, 0, 2, last]), now);
+        let mut fill = |last: u8| (0..16).take_while(|_| matches!(come(last), Admission::Admit(_))).count();
+        assert_eq!([1, 1, 2, 3, 4].map(&mut fill), [12, 0, 2, 1, 1]);
+        assert_eq!(come(1), Admission::Refuse(Refusal::Full));
+    }
+
+    #[test]
+    fn without_a_bound_there_is_no_most() {
+        assert_eq!(
+            [(0, 0), (usize::MAX, usize::MAX)].map(|(free, most)| most_leaving_room(free, most)),
+            [usize::MAX; 2]
+        );
+        assert_eq!(most_leaving_room(0, usize::MAX), 1, "the first place");
+    }
+
+    proptest! {
+        #[test]
+        fn one_gets_no_more_with_the_most_that_it_may_have(most in 1_usize..100_000, free in 0_usize..100_000) {
+            let bound = most_leaving_room(free.min(most), most);
+            prop_assert!(leaves_room(bound - 1, free.min(most), most) && !leaves_room(bound, free.min(most), most));
+        }
+
+        #[test]
+        fn one_alone_gets_three_quarters(most in 1_usize..100_000) {
+            prop_assert_eq!(Room::filled_by(1, most).held[0], (most * 3 / 4).max(1));
+        }
+
+        #[test]
+        fn however_some_come_stay_and_go_there_is_a_place_for_another_one(
+            most in 6_usize..2000,
+            count in 1_usize..20,
+            steps in vec((0_usize..20, 0_usize..2000, any::<bool>()), 0..60),
+        ) {
+            let count = count.min((most / 6).isqrt()).max(1);
+            let mut room = Room { most, held: vec![0; count] };
+            for (who, places, comes) in steps {
+                let who = who % count;
+                if comes {
+                    for _ in 0..places {
+                        room.enter(who);
+                    }
+                } else {
+                    room.held[who] = room.held[who].saturating_sub(places);
+                }
+                prop_assert!(room.free() >= 1, "{:?} of {}", room.held, most);
+                prop_assert!(room.free() + count >= most / (1 + TIMES * count));
+            }
+        }
+    }
+}
