@@ -33,8 +33,9 @@ use tunnel_core::allow::AllowList;
 use tunnel_core::hello::{Boot, Hello, Instance, MAX_SESSIONS, Named, SessionName, VERSIONS};
 use tunnel_core::identity::{Dial, EndpointId};
 use tunnel_core::join::Address;
+use tunnel_core::order::Order;
 use tunnel_core::places::{Places, Standing, Standings};
-use tunnel_core::{Limits, Loss, Session};
+use tunnel_core::{Limits, Loss, Pool, Session};
 
 pub use self::event::{Drops, Event, Observer, place};
 use crate::Tunnel;
@@ -42,6 +43,8 @@ use crate::proxy_connect::Proxy;
 
 /// How often a draining agent checks whether its streams have ended.
 const LOOK: Duration = Duration::from_millis(50);
+/// The memory that all sessions share: one alone has half of it.
+const MEMORY: u64 = 128 * 1024 * 1024;
 /// The time limit for sending the last frames.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ pub trait Connector: 'static {
 /// The settings of an agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses of endpoints; the first one that answers is used.
+    /// Addresses of endpoints. Each attempt uses the first one that takes a connection, and begins as [`Order`] says.
     pub addresses: Vec<Address>,
     /// The HTTP proxy of the network.
     pub proxy: Option<Proxy>,
@@ -123,6 +126,10 @@ struct Agent<C> {
     epoch: Cell<u64>,
     draining: Cell<bool>,
     places: RefCell<Places>,
+    /// Which address the next attempt begins with.
+    order: Cell<Order>,
+    /// The memory that the sessions share.
+    pool: Rc<Pool>,
     sessions: RefCell<BTreeMap<EndpointId, Rc<Held>>>,
     /// New sessions that no task drives yet.
     begun: RefCell<Vec<(EndpointId, Rc<Held>)>>,
@@ -221,6 +228,9 @@ pub async fn run_observed<C: Connector>(
         epoch: Cell::new(0),
         draining: Cell::new(false),
         places: RefCell::new(places),
+        order: Cell::default(),
+        // As many with endpoints as with sidecars.
+        pool: Pool::new(MEMORY, 2 * MAX_SESSIONS),
         sessions: RefCell::default(),
         begun: RefCell::default(),
         changed: Notify::new(),

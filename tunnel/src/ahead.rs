@@ -154,7 +154,7 @@ mod tests {
         for _ in 0..=2 * LARGE / SMALL {
             ahead.read_exact(&mut bytes).await.expect("bytes");
         }
-        assert_eq!(ahead.io.0, 10 + 1 + 2, "the first read told that much comes");
+        assert_eq!(ahead.io.0, 10 + 1 + 2, "the first read showed that much comes");
         assert_eq!(bytes, [7; SMALL]);
     }
 

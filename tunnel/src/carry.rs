@@ -34,7 +34,10 @@ pub enum CarryEnd {
     #[error("the connection failed: {0}")]
     Failed(io::Error),
     /// The peer violated the protocol.
-    #[error("the far end does not keep to the protocol: {0}")]
+    #[error(
+        "the far end violates the protocol ({0}): compare the versions of agent and server, upgrade the older \
+         one, and report this if they are the same"
+    )]
     Violation(Violation),
     /// The peer was silent for too long.
     #[error("nothing came from the far end for too long")]
@@ -246,7 +249,7 @@ mod tests {
 
     /// Lets the carrier do all the work that it can.
     async fn work(carrier: &mut Carrier<'_, DuplexStream>) {
-        poll_fn(|cx| Poll::Ready(carrier.poll(cx).is_pending())).await.then_some(()).expect("the carrier goes on");
+        poll_fn(|cx| Poll::Ready(carrier.poll(cx).is_pending())).await.then_some(()).expect("the carrier continues");
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,6 +271,14 @@ mod tests {
         advance(QUIET).await;
         work(&mut carrier).await;
         assert!(carrier.input.capacity() <= IDLE && carrier.output.capacity() <= IDLE);
+    }
+
+    #[test]
+    fn a_violation_says_what_to_do() {
+        let told = CarryEnd::Violation(Violation::Position(5)).to_string();
+        for part in ["the positions of stream 5 are wrong", "compare the versions of agent and server", "report this"] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 
     #[test]

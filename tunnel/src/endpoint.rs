@@ -9,6 +9,7 @@ mod instances;
 mod keep;
 mod listen;
 mod naming;
+mod notices;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +25,9 @@ use tokio::time::Instant;
 use tunnel_core::allow::AllowList;
 use tunnel_core::hello::{Answer, Boot, Denial, Denied, Hello, Instance, SessionName, Welcome, agree};
 use tunnel_core::identity::{AgentIdentity, EndpointId};
+use tunnel_core::notices::Notices;
 use tunnel_core::registry::{Admission, Key, Load, Policy, Registry};
-use tunnel_core::{Limits, Loss, Open, Side};
+use tunnel_core::{Limits, Loss, Open, Pool, Side};
 
 use self::handing::Handing;
 use crate::handshake::{HandshakeError, answer, hear};
@@ -121,6 +123,8 @@ type RulesOf = Box<dyn Fn(&str) -> Option<Rc<Rules>>>;
 /// The endpoint that agents dial.
 pub struct Endpoint {
     settings: Settings,
+    /// The memory that the sessions share.
+    pool: Rc<Pool>,
     rules: RulesOf,
     start: Instant,
     registry: RefCell<Registry>,
@@ -128,6 +132,7 @@ pub struct Endpoint {
     handing: Handing,
     /// Connections that were closed, by reason.
     closed: RefCell<BTreeMap<&'static str, u64>>,
+    notices: RefCell<Notices>,
     /// Datagrams that were dropped by sessions that have ended.
     dropped: Cell<u64>,
     /// Uids of agents with an instance that came or went, or whose connection did.
@@ -143,17 +148,25 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// An endpoint without agents. `rules` returns the rules for the agent of a uid, if there is one.
+    /// Each session is bounded by itself.
     pub fn new(settings: Settings, rules: impl Fn(&str) -> Option<Rc<Rules>> + 'static) -> Rc<Self> {
+        Self::within(settings, Pool::new(u64::MAX, 0), rules)
+    }
+
+    /// Like [`Endpoint::new`], but the sessions share the memory of `pool`, also with those of other endpoints.
+    pub fn within(settings: Settings, pool: Rc<Pool>, rules: impl Fn(&str) -> Option<Rc<Rules>> + 'static) -> Rc<Self> {
         let registry = Registry::new(settings.boot, settings.max_agents);
         let handing = Handing::new(settings.max_agents);
         Rc::new(Self {
             settings,
+            pool,
             rules: Box::new(rules),
             start: Instant::now(),
             registry: RefCell::new(registry),
             sessions: RefCell::default(),
             handing,
             closed: RefCell::default(),
+            notices: RefCell::default(),
             dropped: Cell::new(0),
             touched: RefCell::default(),
             changed: Notify::new(),
@@ -207,7 +220,7 @@ impl Endpoint {
     fn begin(self: &Rc<Self>, key: Key, hello: &Hello) -> Rc<Held> {
         let held = Rc::new(Held {
             name: SessionName { endpoint: self.settings.boot, born: hello.epoch },
-            tunnel: Tunnel::new(Side::Listener, self.settings.limits.clone()),
+            tunnel: Tunnel::within(Side::Listener, self.settings.limits.clone(), &self.pool),
             leaving: Cell::new(false),
         });
         let before = self.sessions.borrow_mut().insert(key.clone(), held.clone());

@@ -9,6 +9,7 @@
 //! certificate is replaced.
 
 use std::io;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +18,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tunnel_core::enrolment::{Enrol, EnrolReason, EnrolRefusal, Outcome, Proof};
 use tunnel_core::identity::{AgentName, Dial, Span, renew_at};
 use tunnel_core::join::{Address, JoinError, JoinString};
 
 use crate::agent::Connector;
 use crate::clock::seconds;
-use crate::handshake::{HandshakeError, read, write};
+use crate::handshake::{HandshakeError, PATIENCE, read, write};
 use crate::identity::agent::{AgentError, AgentFolder, Enrolled, Joined};
 use crate::identity::tls::{AgentFailure, TlsError, agent_config, enrolment_config};
 use crate::proxy_connect::Proxy;
@@ -59,6 +60,14 @@ pub enum EnrolError {
     /// The server cannot be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
+    /// What answers at this address makes no secure connection to the server.
+    #[error("{address}: {}", with_causes(.error))]
+    At {
+        /// The address.
+        address: Address,
+        /// Why.
+        error: Box<EnrolError>,
+    },
     /// The two ends do not accept each other.
     #[error(transparent)]
     Failed(AgentFailure),
@@ -69,7 +78,7 @@ pub enum EnrolError {
     #[error("the server closed the connection without an answer: look at its log, and try again")]
     Closed,
     /// A failure of the connection.
-    #[error("the connection to the server failed: check the way to it, and try again")]
+    #[error("the connection to the server failed: check the network path to it, and try again")]
     Io(#[source] io::Error),
     /// The answer does not follow the protocol.
     #[error("the answer of the server cannot be read: check that server and agent have close versions")]
@@ -86,6 +95,7 @@ impl EnrolError {
             Self::Join(_) | Self::Expired { .. } | Self::Tls(_) | Self::Failed(AgentFailure::OtherServer) => true,
             // The clocks of the two ends differ, and a clock may be set.
             Self::Agent(error) => !matches!(error, AgentError::Issued { .. }),
+            Self::At { error, .. } => error.is_final(),
             // The server may learn of an unknown agent later.
             Self::Refused(refusal) => matches!(refusal.reason, EnrolReason::Token | EnrolReason::Request),
             Self::Reach(_) | Self::Failed(_) | Self::TimedOut(_) | Self::Closed | Self::Io(_) | Self::Protocol(_) => {
@@ -120,7 +130,7 @@ impl From<HandshakeError> for EnrolError {
 pub struct Way {
     /// The HTTP proxy of the network.
     pub proxy: Option<Proxy>,
-    /// Time limit for everything. Half of it is for the connection, including the proxy.
+    /// Time limit for everything. Three quarters are for the connection over all addresses, including the proxy and TLS.
     pub within: Duration,
     /// The clock that judges certificates.
     pub clock: Arc<dyn TimeProvider>,
@@ -139,8 +149,7 @@ impl Way {
         enrol: &Enrol,
     ) -> Result<(CertificateDer<'static>, AgentStream), EnrolError> {
         let talk = async {
-            let (tcp, _) = reach(addresses, self.proxy.as_ref(), self.within / 2).await?;
-            let mut stream = AgentTls::new(config).secure(tcp, &Dial::Any).await?;
+            let mut stream = self.secure(config, addresses).await?;
             write(&mut stream, &enrol.frame()).await?;
             match read(&mut stream, Outcome::read).await? {
                 Outcome::Issued(certificate) => Ok((CertificateDer::from(certificate), stream)),
@@ -148,6 +157,36 @@ impl Way {
             }
         };
         timeout(self.within, talk).await.map_err(|_| EnrolError::TimedOut(self.within))?
+    }
+
+    /// Connects to the first of the addresses that leads to the server. A balancer without a server behind it takes
+    /// connections, too. Each address gets an equal part of the time that is left, so that the last one has its turn.
+    async fn secure(&self, config: ClientConfig, addresses: &[Address]) -> Result<AgentStream, EnrolError> {
+        let (tls, until) = (AgentTls::new(config), Instant::now() + self.within * 3 / 4);
+        let (mut answered, mut unreached) = (None, ReachError::Nowhere);
+        for (at, address) in addresses.iter().enumerate() {
+            let began = Instant::now();
+            let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+            let share = until.saturating_duration_since(began) / left;
+            let tcp = match reach(slice::from_ref(address), self.proxy.as_ref(), share).await {
+                Ok((tcp, _)) => tcp,
+                Err(error) => {
+                    unreached = error;
+                    continue;
+                }
+            };
+            let deadline = (began + share).min(Instant::now() + PATIENCE);
+            let secured = timeout_at(deadline, tls.secure(tcp, &Dial::Any)).await;
+            match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => return Ok(stream),
+                // What an earlier address answered says more than that a later one does not.
+                Err(error) => {
+                    let (address, error) = (address.clone(), Box::new(error.into()));
+                    answered.get_or_insert(EnrolError::At { address, error });
+                }
+            }
+        }
+        Err(answered.unwrap_or(EnrolError::Reach(unreached)))
     }
 }
 

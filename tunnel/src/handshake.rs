@@ -25,7 +25,10 @@ pub enum HandshakeError {
     #[error("the connection failed before the other end said who it is")]
     Io(#[source] io::Error),
     /// The other end violated the protocol.
-    #[error("the other end does not speak the tunnel protocol")]
+    #[error(
+        "the other end does not speak the tunnel protocol: check that agent and server have close versions, and that \
+         nothing else answers or uses the port"
+    )]
     Protocol(#[from] Violation),
     /// The endpoint speaks a version that the agent did not offer.
     #[error(
@@ -160,7 +163,11 @@ mod tests {
         assert!(matches!(hear(&mut silent).await, Err(HandshakeError::TimedOut)));
         let (mut ours, mut theirs) = duplex(64);
         theirs.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("written");
-        assert!(matches!(hear(&mut ours).await, Err(HandshakeError::Protocol(_))));
+        let heard = hear(&mut ours).await.expect_err("another protocol");
+        assert!(
+            matches!(heard, HandshakeError::Protocol(_)) && heard.to_string().contains("close versions"),
+            "{heard}"
+        );
         let (mut ours, theirs) = duplex(64);
         drop(theirs);
         assert!(matches!(hear(&mut ours).await, Err(HandshakeError::Closed)));

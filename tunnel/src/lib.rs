@@ -15,6 +15,7 @@ pub mod enrol;
 pub mod handshake;
 pub mod identity;
 pub mod local;
+mod options;
 pub mod proxy_connect;
 mod reach;
 mod relay;

@@ -13,6 +13,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use thiserror::Error;
 use tunnel_core::identity::{AgentIdentity, EndpointId, Fingerprint};
 use tunnel_core::join::{Address, JoinError, JoinString, Token};
+use tunnel_core::notices::Notice;
 use tunnel_core::registry::Policy;
 
 use crate::clock::seconds;
@@ -138,6 +139,11 @@ impl Local {
     /// TLS of the port that agents dial.
     pub fn tls(&self) -> ServerTls<LocalSigner> {
         ServerTls::new(self.config.clone(), self.signer.clone())
+    }
+
+    /// What is to be logged now: why agents get no certificates. Call it about once a second.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.signer.notices()
     }
 
     /// Replaces the serving certificate if it is due, or if it is not valid yet because the clock was ahead when it was

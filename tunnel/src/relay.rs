@@ -273,7 +273,7 @@ impl Pair {
             let most = room.min(bytes.len());
             let count = socket.try_read(&mut bytes[..most])?;
             let taken = self.stream.write_now(&bytes[..count]);
-            debug_assert_eq!(taken, count, "room that was told is there");
+            debug_assert_eq!(taken, count, "the room that was reported is there");
             Ok(count)
         })
     }

@@ -12,9 +12,11 @@ use proxy_api::with_causes;
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tunnel_core::enrolment::{Enrol, EnrolReason, EnrolRefusal, Outcome, Proof};
 use tunnel_core::identity::{AgentIdentity, AgentName, Fingerprint};
 use tunnel_core::join::Token;
+use tunnel_core::notices::{About, Notice, Notices};
 use tunnel_core::registry::{Policy, certifiable};
 
 use crate::clock::seconds;
@@ -101,6 +103,8 @@ pub struct LocalSigner {
     lifetime: Duration,
     clock: Arc<dyn TimeProvider>,
     policy: PolicyOf,
+    start: Instant,
+    notices: RefCell<Notices>,
 }
 
 impl fmt::Debug for LocalSigner {
@@ -118,7 +122,14 @@ impl LocalSigner {
         clock: Arc<dyn TimeProvider>,
         policy: impl Fn(&str) -> Option<Policy> + 'static,
     ) -> Self {
-        Self { authority, ledger: RefCell::new(ledger), lifetime, clock, policy: Box::new(policy) }
+        let (ledger, policy, start) = (RefCell::new(ledger), Box::new(policy), Instant::now());
+        Self { authority, ledger, lifetime, clock, policy, start, notices: RefCell::default() }
+    }
+
+    /// What is to be logged now: why agents get no certificates, at most one line a minute. An agent that is told to
+    /// see the log of the server does not get the reason.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.notices.borrow_mut().take(self.start.elapsed())
     }
 
     /// Issues a token that enrols up to `redemptions` agents as `identity`, until `expires`, seconds since 1970.
@@ -159,19 +170,21 @@ impl LocalSigner {
                 redeemed.map_err(|error| match error {
                     RedeemError::Refused(why) => refusal(EnrolReason::Token)(why.to_string()),
                     RedeemError::Denied(denied) => refusal(EnrolReason::Agent)(denied.detail),
-                    RedeemError::Kept(error) => unavailable(&error),
+                    RedeemError::Kept(error) => self.unavailable(applicant, &error),
                 })?
             }
         };
-        self.authority.sign(&request, &identity, self.lifetime, now).map_err(|error| unavailable(&error))
+        let signed = self.authority.sign(&request, &identity, self.lifetime, now);
+        signed.map_err(|error| self.unavailable(applicant, &error))
     }
-}
 
-/// The remedy is up to the server's owner; the agent's owner can only retry.
-fn unavailable(error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
-    tracing::error!(error = with_causes(error), "cannot issue a certificate to an agent");
-    let detail = "the server cannot sign certificates now: see its log, and try again".to_owned();
-    EnrolRefusal { reason: EnrolReason::Unavailable, detail }
+    /// The remedy is up to the server's owner; the agent's owner can only retry.
+    fn unavailable(&self, applicant: &Applicant, error: &(dyn std::error::Error + 'static)) -> EnrolRefusal {
+        let told = || (applicant.name().to_string(), format!("cannot issue a certificate: {}", with_causes(error)));
+        self.notices.borrow_mut().note("signing", About::Known, told);
+        let detail = "the server cannot sign certificates now: see its log, and try again".to_owned();
+        EnrolRefusal { reason: EnrolReason::Unavailable, detail }
+    }
 }
 
 impl Signer for LocalSigner {

@@ -3,11 +3,12 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 use tunnel_core::hello::Named;
-use tunnel_core::{Limits, Loss, NotOpened, Open, Refusal, Session, Side};
+use tunnel_core::{Limits, Loss, NotOpened, Open, Pool, Refusal, Session, Side};
 
 mod flow;
 mod handle;
@@ -58,7 +59,12 @@ pub struct Tunnel {
 impl Tunnel {
     /// A session without a carrier.
     pub fn new(side: Side, limits: Limits) -> Self {
-        Self { shared: Rc::new(Shared::new(side, limits)) }
+        Self { shared: Rc::new(Shared::new(Session::new(side, limits, Duration::ZERO))) }
+    }
+
+    /// Like [`Tunnel::new`], for a session that shares the memory of `pool` with others.
+    pub fn within(side: Side, limits: Limits, pool: &Rc<Pool>) -> Self {
+        Self { shared: Rc::new(Shared::new(Session::new(side, limits, Duration::ZERO).within(pool))) }
     }
 
     /// Drives the timers of the session until the session is lost. Run it once at a time.

@@ -136,7 +136,7 @@ impl FromStr for Entry {
             (Some(rest), _) => (Protocol::Udp, rest),
             (None, rest) => (Protocol::Tcp, rest.unwrap_or(text)),
         };
-        // The port of an IPv6 address without brackets cannot be told from the address.
+        // The port of an IPv6 address without brackets cannot be distinguished from the address.
         if rest.ends_with(']') || rest.parse::<IpAddr>().is_ok() || rest.parse::<IpNet>().is_ok() {
             return Err(EntryError::NoPort);
         }

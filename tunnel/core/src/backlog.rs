@@ -48,6 +48,11 @@ impl FreeBlocks {
         self.blocks.len()
     }
 
+    /// The memory of the blocks.
+    pub(crate) const fn bytes(&self) -> u64 {
+        (self.blocks.len() * BLOCK) as u64
+    }
+
     /// Frees the memory if no block was used since the last call.
     pub(crate) fn look(&mut self) {
         if !std::mem::take(&mut self.is_used) {

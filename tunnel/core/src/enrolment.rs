@@ -16,7 +16,7 @@ pub const ENTRIES: usize = 1024;
 pub const REDEMPTIONS: u32 = 100;
 /// Longest time for which a token counts, seconds.
 pub const LONGEST: u64 = 604_800;
-/// How long [`Ledger::prune`] keeps an expired or revoked token, in seconds, so that an agent that uses it is told why
+/// How long [`Ledger::prune`] keeps an expired or revoked token, in seconds, so that an agent that uses it learns why
 /// it no longer counts.
 const REMEMBERED: u64 = 24 * 3600;
 

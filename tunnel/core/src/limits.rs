@@ -23,12 +23,12 @@ pub(crate) const QUICK: Duration = Duration::from_millis(1);
 
 /// Bytes granted to the peer, and bytes kept for resending, in a session with a sidecar. A sidecar has little memory,
 /// and an agent has sessions with many sidecars.
-const SIDECAR_MEMORY: u64 = 4 * 1024 * 1024;
+const SIDECAR_MEMORY: u64 = 8 * 1024 * 1024;
 
 /// The bounds of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Streams and flows at once.
+    /// Streams and flows at once. Streams reach [`Limits::memory`] with their windows first: one takes 16 KiB at least.
     pub streams: usize,
     /// Unanswered requests of each end.
     pub unanswered: usize,
@@ -61,7 +61,8 @@ impl Default for Limits {
             streams: 4096,
             unanswered: 256,
             window: 4 * 1024 * 1024,
-            memory: 32 * 1024 * 1024,
+            // Four readers with the largest window, and a fifth, leave as much free of its half as they have.
+            memory: 64 * 1024 * 1024,
             datagrams: 4 * 1024 * 1024,
             heartbeat: Duration::from_secs(5),
             dead_after: Duration::from_secs(15),

@@ -152,7 +152,7 @@ impl Places {
 
     /// Whether the endpoint or sidecar was in the list that arrived last. Before the first list, every endpoint counts
     /// as named.
-    fn is_named(&self, dial: &Dial) -> bool {
+    pub fn is_named(&self, dial: &Dial) -> bool {
         match dial {
             Dial::Any => true,
             Dial::Endpoint(id) => self.named_by.as_ref().is_none_or(|by| by == id) || self.peers.contains(id),

@@ -277,8 +277,5 @@ fn other_versions(hello: &Hello) -> Denied {
 }
 
 fn draining() -> Denied {
-    Denied {
-        reason: Denial::Draining,
-        detail: "the endpoint is about to stop, and another one is to be dialled".into(),
-    }
+    Denied { reason: Denial::Draining, detail: "the endpoint is about to stop: dial another one".into() }
 }

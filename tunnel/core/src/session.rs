@@ -8,14 +8,16 @@ use thiserror::Error;
 use crate::backlog::FreeBlocks;
 use crate::frame::MAX_PAYLOAD;
 use crate::hello::Named;
-use crate::limits::{EARLY_CREDIT, FIRST_WINDOW, Limits};
-use crate::open::{Protocol, Refusal};
+use crate::limits::Limits;
+use crate::open::Refusal;
+use crate::pool::Share;
 use crate::stream::{Phase, Stream};
 use crate::violation::Violation;
 
 mod application;
 mod carrier;
 mod datagrams;
+mod memory;
 mod peers;
 mod receive;
 mod resume;
@@ -84,7 +86,7 @@ pub enum NotOpened {
     /// [`Limits::unanswered`] requests wait already.
     #[error("too many requests are not answered yet")]
     Unanswered,
-    /// [`Limits::memory`] is already granted.
+    /// [`Limits::memory`], or the memory that the sessions of the process share, is already granted.
     #[error("the memory for windows is reserved for other streams")]
     Memory,
     /// The session has ended, or the peer takes no new streams.
@@ -121,6 +123,8 @@ pub struct Session {
     kept: u64,
     datagram_bytes: usize,
     free: FreeBlocks,
+    /// What the session has of the memory of the process; `None`: its own bounds are all.
+    share: Option<Share>,
     carrier: Option<Carrier>,
     epoch: u64,
     unresumed: bool,
@@ -160,6 +164,7 @@ impl Session {
             kept: 0,
             datagram_bytes: 0,
             free: FreeBlocks::default(),
+            share: None,
             carrier: None,
             epoch: 0,
             unresumed: false,
@@ -227,22 +232,13 @@ impl Session {
         (id % 2 == 1) == (self.side == Side::Dialler)
     }
 
-    /// The window of a new stream, if there is memory for one. A flow needs no window.
-    fn first_window(&self, protocol: Protocol) -> Option<u64> {
-        if protocol == Protocol::Udp {
-            return Some(0);
-        }
-        let plenty = self.promised + FIRST_WINDOW <= self.limits.memory / 2;
-        let window = if plenty { FIRST_WINDOW } else { EARLY_CREDIT }.min(self.limits.window.max(EARLY_CREDIT));
-        (self.promised + window <= self.limits.memory).then_some(window)
-    }
-
     fn add(&mut self, id: u32, stream: Stream) {
         let new = sums(&stream);
         self.promised += new.promised;
         for (count, new) in self.unanswered.iter_mut().zip(new.unanswered) {
             *count += new;
         }
+        self.count_memory();
         self.streams.insert(id, Box::new(stream));
     }
 
@@ -265,6 +261,7 @@ impl Session {
         {
             *count = *count + after - before;
         }
+        self.count_memory();
         if after.kept < before.kept {
             self.feed_starved();
         }
@@ -277,6 +274,7 @@ impl Session {
         let mut free = std::mem::take(&mut self.free);
         let result = self.with(id, |stream| change(stream, &mut free));
         self.free = free;
+        self.count_memory();
         result
     }
 
@@ -313,6 +311,7 @@ impl Session {
         for (count, gone) in self.unanswered.iter_mut().zip(gone.unanswered) {
             *count -= gone;
         }
+        self.count_memory();
         if gone.kept > 0 {
             self.feed_starved();
         }
@@ -335,7 +334,7 @@ impl Session {
     /// Lets streams that had no memory to write try again: one for each frame that fits into the memory. When no byte
     /// is kept, no acknowledgement would wake the others.
     fn feed_starved(&mut self) {
-        let free = self.limits.memory.saturating_sub(self.kept);
+        let free = self.keepable();
         let mut frames = if self.kept == 0 { u64::MAX } else { free.div_ceil(MAX_PAYLOAD as u64) };
         while frames > 0 {
             let Some(id) = self.starved.pop_front() else { return };

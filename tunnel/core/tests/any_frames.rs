@@ -133,7 +133,11 @@ impl World {
         match used {
             Use::Write(count) => {
                 let room = session.room(id);
-                assert_eq!(session.write(id, &vec![1; count]), room.min(count), "there is as much room as was told");
+                assert_eq!(
+                    session.write(id, &vec![1; count]),
+                    room.min(count),
+                    "there is as much room as was reported"
+                );
             }
             Use::Read(count) => {
                 wire::read(session, id, count, self.now);
@@ -176,7 +180,7 @@ impl World {
         assert!(self.session.len() <= self.limits.streams + self.limits.unanswered);
     }
 
-    /// A closed session whose application wants nothing more keeps nothing.
+    /// A closed session whose application reads nothing more keeps nothing.
     fn close(mut self) {
         self.session.lose(Loss::Closed);
         for id in self.streams {

@@ -141,7 +141,7 @@ fn no_credit_is_sent_for_bytes_that_cannot_come() {
     ends[0].finish(id);
     exchange(&mut ends, EPOCH, START);
     assert_eq!(read(&mut ends[1], id, usize::MAX, START), room);
-    assert!(!ends[1].has_output(), "the peer was told that all has come");
+    assert!(!ends[1].has_output(), "the peer knows that all has come");
 }
 
 #[test]

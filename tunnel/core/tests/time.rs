@@ -58,7 +58,7 @@ fn a_question_is_answered_with_its_own_number_and_only_the_last_one() {
 }
 
 #[test]
-fn an_answer_shows_a_round_trip_unless_it_took_longer_than_a_carrier_may_be_silent_or_is_of_a_later_time() {
+fn an_answer_that_is_too_late_or_older_than_its_question_shows_no_round_trip() {
     let (dead, micro) = (limits().dead_after, Duration::from_micros(1));
     for (asked, answered, round_trip) in [
         (START, dead, dead),
@@ -258,7 +258,7 @@ fn a_peer_that_drains_takes_no_stream_until_there_is_a_new_carrier() {
     let mut session = attached(Side::Dialler, &limits());
     give(&mut session, EPOCH, &frame(Kind::GoAway, 0, 0, 0, &[]), START);
     give(&mut session, EPOCH, &frame(Kind::GoAway, 0, 0, 0, &[]), START);
-    assert_eq!(notices(&mut session), [Notice::GoAway], "told once");
+    assert_eq!(notices(&mut session), [Notice::GoAway], "reported once");
     assert_eq!(session.open(tcp(), START), Err(NotOpened::Closed));
     attach(&mut session, 2, &[], START);
     assert!(session.open(tcp(), START).is_ok());

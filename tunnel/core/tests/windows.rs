@@ -16,7 +16,7 @@ const ROUND_TRIP: u64 = 100;
 
 fn fill(session: &mut Session, id: StreamId) -> usize {
     let room = session.room(id);
-    assert_eq!(session.write(id, &vec![1; room]), room, "there is as much room as was told");
+    assert_eq!(session.write(id, &vec![1; room]), room, "there is as much room as was reported");
     room
 }
 
@@ -63,7 +63,7 @@ fn bytes_of_a_slow_reader_stand_at_the_receiver_and_others_go_on() {
     let mut moved = 0;
     for _ in 0..100 {
         let written = fill(&mut ends[0], quick);
-        assert!(written > 0, "the other stream goes on");
+        assert!(written > 0, "the other stream continues");
         exchange(&mut ends, EPOCH, START);
         moved += read(&mut ends[1], quick, usize::MAX, START);
         exchange(&mut ends, EPOCH, START);
@@ -73,7 +73,7 @@ fn bytes_of_a_slow_reader_stand_at_the_receiver_and_others_go_on() {
     assert_eq!(read(&mut ends[1], slow, usize::MAX, START), stands, "and the slow reader finds its bytes");
     exchange(&mut ends, EPOCH, START);
     assert!(ends[0].room(slow) > 0);
-    assert!(notices(&mut ends[0]).contains(&Notice::Changed(slow)), "the writer is told that there is room");
+    assert!(notices(&mut ends[0]).contains(&Notice::Changed(slow)), "the writer learns that there is room");
 }
 
 #[test]
@@ -154,10 +154,10 @@ fn a_window_does_not_grow_before_a_round_trip_is_known() {
 }
 
 #[test]
-fn a_window_grows_to_its_limit_and_within_half_of_the_memory() {
+fn a_window_grows_to_its_limit_and_leaves_as_much_of_half_of_the_memory() {
     for (limits, largest) in [
         (Limits { window: 256 * KIB, ..Limits::default() }, 256 * KIB),
-        (Limits { memory: 400 * KIB, ..Limits::default() }, 200 * KIB),
+        (Limits { memory: 400 * KIB, ..Limits::default() }, 100 * KIB),
     ] {
         let mut session = attached(Side::Dialler, &limits);
         measure(&mut session);

@@ -1,5 +1,6 @@
 //! One attempt to connect to an endpoint, and the carrier that results.
 
+use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::{CarryEnd, Tunnel};
 /// Why an attempt failed.
 #[derive(Debug, Error)]
 enum DialError {
-    #[error("no connection in time: check the address and the way to it")]
+    #[error("no connection in time: check the address and the network path to it")]
     TimedOut,
     #[error(transparent)]
     Reach(ReachError),
@@ -45,6 +46,15 @@ impl DialError {
             Self::Handshake(HandshakeError::Denied(denied)) => denied.reason.as_str(),
             Self::Handshake(_) => "handshake",
             Self::Unexpected => "unexpected",
+        }
+    }
+
+    /// Whether no server answered on a connection: another address may lead to one.
+    fn is_without_answer(&self) -> bool {
+        match self {
+            Self::TimedOut | Self::Tls(_) => true,
+            Self::Handshake(error) => !matches!(error, HandshakeError::Denied(_) | HandshakeError::Version(_)),
+            Self::Reach(_) | Self::Unexpected => false,
         }
     }
 }
@@ -84,8 +94,32 @@ fn give_up<C>(agent: &Agent<C>, dial: &Dial, error: &DialError) {
 }
 
 async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connection<C::Io>, DialError> {
+    let reached = OnceCell::new();
+    let connected = connect_at(agent, dial, &reached).await;
+    if let Some(address) = reached.get() {
+        let (mut order, all) = (agent.order.get(), &agent.settings.addresses);
+        match &connected {
+            Ok(_) => order.works(all, address),
+            // That an endpoint is gone says nothing about the address.
+            Err(error) if error.is_without_answer() && agent.places.borrow().is_named(dial) => {
+                order.fails(all, address);
+            }
+            Err(_) => {}
+        }
+        agent.order.set(order);
+    }
+    connected
+}
+
+/// Sets `reached` to the address that took the connection, also if the attempt fails after that.
+async fn connect_at<C: Connector>(
+    agent: &Agent<C>,
+    dial: &Dial,
+    reached: &OnceCell<Address>,
+) -> Result<Connection<C::Io>, DialError> {
     let within = agent.settings.connect_within;
-    let (mut io, address) = timeout(within, secure(agent, dial)).await.map_err(|_| DialError::TimedOut)??;
+    let secured = timeout(within, secure(agent, dial, reached)).await;
+    let (mut io, address) = secured.map_err(|_| DialError::TimedOut)??;
     // The epoch is taken last, so that of two attempts the later one to say HELLO has the higher one.
     let hello = agent.hello(dial);
     let welcome = greet(&mut io, &hello).await.map_err(DialError::Handshake)?;
@@ -93,11 +127,17 @@ async fn connect<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<Connecti
     Ok(Connection { io, address, epoch: hello.epoch, welcome, held })
 }
 
-async fn secure<C: Connector>(agent: &Agent<C>, dial: &Dial) -> Result<(Box<C::Io>, Address), DialError> {
+async fn secure<C: Connector>(
+    agent: &Agent<C>,
+    dial: &Dial,
+    reached: &OnceCell<Address>,
+) -> Result<(Box<C::Io>, Address), DialError> {
     let settings = &agent.settings;
+    let addresses = agent.order.get().of(&settings.addresses);
     // Any endpoint hands the connection over to the endpoint that is dialled.
-    let reached = reach(&settings.addresses, settings.proxy.as_ref(), settings.connect_within).await;
-    let (tcp, address) = reached.map_err(DialError::Reach)?;
+    let connected = reach(&addresses, settings.proxy.as_ref(), settings.connect_within).await;
+    let (tcp, address) = connected.map_err(DialError::Reach)?;
+    let address = reached.get_or_init(|| address).clone();
     let io = agent.connector.secure(tcp, dial).await.map_err(DialError::Tls)?;
     Ok((Box::new(io), address))
 }
@@ -131,7 +171,7 @@ fn hold<C>(agent: &Agent<C>, dial: &Dial, welcome: &Welcome, epoch: u64) -> Opti
     let held = Rc::new(Held {
         name: SessionName { endpoint: welcome.boot, born: epoch },
         dial: back,
-        tunnel: Tunnel::new(Side::Dialler, limits),
+        tunnel: Tunnel::within(Side::Dialler, limits, &agent.pool),
         suspect: false.into(),
         leaving: false.into(),
         dropped: 0.into(),

@@ -25,6 +25,7 @@ use tunnel_core::identity::Dial;
 use super::Endpoint;
 use super::handing::{Share, Whose};
 use crate::handshake::PATIENCE;
+use crate::options;
 
 /// Precedes a connection that is handed over. No TLS record and no frame begins with it.
 const MARK: [u8; 16] = *b"\0portlane-handed";
@@ -161,10 +162,10 @@ pub(super) async fn hand_over<H>(
 /// without closing, as with their nodes, TCP keepalive frees the room.
 async fn reach(near: &TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
     let mut far = TcpStream::connect(to).await?;
-    far.set_nodelay(true)?;
     let (silence, pause) = SILENCE;
     let keepalive = TcpKeepalive::new().with_time(silence).with_interval(pause).with_retries(QUESTIONS);
     for tcp in [near, &far] {
+        options::of_carrier(tcp)?;
         SockRef::from(tcp).set_tcp_keepalive(&keepalive)?;
     }
     far.write_all(&MARK).await?;
@@ -244,13 +245,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_system_notices_that_both_ends_of_a_connection_have_vanished() {
+    async fn both_sockets_have_the_options_of_a_carrier_that_is_handed_over() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let near = TcpStream::connect(address).await.expect("a connection");
         let far = reach(&near, address).await.expect("reached");
         for tcp in [&near, &far] {
             assert!(SockRef::from(tcp).keepalive().expect("an option"));
+            assert!(tcp.nodelay().expect("an option"), "frames of a carrier do not wait for each other here either");
         }
     }
 

@@ -359,7 +359,7 @@ mod tests {
         );
         let moved = at(3);
         table.insert(id("s2"), Sidecar { address: moved, agents: BTreeSet::from(["u-2".to_owned()]) });
-        assert!(handing.set_sidecars(&table).is_empty(), "agents hear of no addresses");
+        assert!(handing.set_sidecars(&table).is_empty(), "agents learn no addresses");
         let way = |dial: &Dial| handing.way(dial, |_| 4);
         let expected = Whose::Sidecar { to: moved, share: Share::of_sidecar(4) };
         assert_eq!(way(&Dial::Sidecar(id("s2"))), Some(expected));

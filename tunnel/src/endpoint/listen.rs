@@ -21,6 +21,7 @@ use super::Endpoint;
 use super::hand_over::{hand_over, whose};
 use super::handing::Whose;
 use crate::handshake::{HandshakeError, PATIENCE};
+use crate::options;
 
 /// The pause after an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -225,6 +226,7 @@ pub(super) async fn welcome<A: Authenticator>(
                 HandshakeError::TimedOut => endpoint.count("timeout"),
                 _ => endpoint.count("handshake"),
             }
+            endpoint.note_not_admitted(&identity, &error);
             tracing::info!(%from, agent = %identity.agent(), error = with_causes(&error), "an agent was not admitted");
             return;
         }
@@ -235,6 +237,7 @@ pub(super) async fn welcome<A: Authenticator>(
     }
     tracing::info!(%from, agent = %identity.agent(), "an agent has connected");
     let end = carrier.carry().await;
+    endpoint.note_end(&identity, &end);
     tracing::info!(%from, agent = %identity.agent(), reason = %end, "a connection of an agent has ended");
 }
 
@@ -247,13 +250,14 @@ async fn authenticated<A: Authenticator>(
     deadline: Instant,
 ) -> Option<(AgentIdentity, Box<A::Io>)> {
     let secure = async {
-        tcp.set_nodelay(true)?;
+        options::of_carrier(&tcp)?;
         authenticator.authenticate(tcp).await
     };
     match timeout_at(deadline, secure).await {
         Ok(Ok(agent)) => agent.map(|(identity, io)| (identity, Box::new(io))),
         Ok(Err(error)) => {
             endpoint.count("handshake");
+            endpoint.note_unsecured(from, &error);
             tracing::debug!(%from, error = with_causes(&error), "a connection was closed before an agent was admitted");
             None
         }

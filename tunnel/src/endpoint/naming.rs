@@ -15,7 +15,7 @@ use crate::Tunnel;
 pub struct Sidecar {
     /// The address at which this endpoint reaches it.
     pub address: SocketAddr,
-    /// Uids of the agents that its sessions may lead to; no other agent is told of it. Connections for a sidecar
+    /// Uids of the agents that its sessions may lead to; no other agent learns of it. Connections for a sidecar
     /// without agents are still handed over, because its existing sessions continue.
     pub agents: BTreeSet<String>,
 }
@@ -26,7 +26,7 @@ impl Endpoint {
         &self.settings.id
     }
 
-    /// Sets the other endpoints and their addresses as seen from here. Agents are told of them, and connections meant
+    /// Sets the other endpoints and their addresses as seen from here. Agents learn of them, and connections meant
     /// for them are handed over. An entry for this endpoint itself is ignored.
     pub fn set_peers(&self, mut peers: BTreeMap<EndpointId, SocketAddr>) {
         peers.remove(&self.settings.id);
@@ -35,7 +35,7 @@ impl Endpoint {
         }
     }
 
-    /// Sets the sidecars, by their ids. Connections meant for them are handed over, and each agent is told of its own.
+    /// Sets the sidecars, by their ids. Connections meant for them are handed over, and each agent learns of its own.
     pub fn set_sidecars(&self, sidecars: &BTreeMap<EndpointId, Sidecar>) {
         let touched = self.handing.set_sidecars(sidecars);
         self.name_again(|uid| touched.contains(uid));

@@ -22,7 +22,7 @@ use rustls::{
 use tunnel_core::identity::{AgentIdentity, Dial, EndpointId, Fingerprint};
 
 pub use self::failure::{AgentFailure, ServerFailure};
-use self::verifier::{EndpointVerifier, Trust};
+use self::verifier::{AgentVerifier, EndpointVerifier, Trust};
 use super::{
     agent::{AgentKey, Enrolled},
     certificate::facts,
@@ -53,11 +53,13 @@ pub fn server_config(
 ) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let roots = Arc::new(roots(root).map_err(TlsError::Tls)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated();
+    let algorithms = provider.signature_verification_algorithms;
+    let agents = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).allow_unauthenticated();
+    let agents = agents.build().map_err(TlsError::Verifier)?;
     let mut config = ServerConfig::builder_with_details(provider, clock)
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Tls)?
-        .with_client_cert_verifier(verifier.build().map_err(TlsError::Verifier)?)
+        .with_client_cert_verifier(Arc::new(AgentVerifier { agents, roots, algorithms }))
         .with_cert_resolver(leaf);
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -214,10 +214,26 @@ async fn after_the_root_was_removed_all_agents_enrol_again_with_new_join_strings
     assert!(!bed.local.has_other_root());
     std::fs::remove_file(bed.folder.path().join("root.pem")).expect("removed");
     bed.local = open(&bed.folder, &bed.clock);
-    assert!(bed.local.has_other_root(), "the owner is told");
+    assert!(bed.local.has_other_root(), "the log says so");
     bed.offer("home.example:7443", 3).expect("a join string of the new root");
     bed.enrol().await;
     bed.local = open(&bed.folder, &bed.clock);
     assert!(!bed.local.has_other_root(), "once they have new tokens");
     assert!(bed.offer("home.example:7443", 4).is_some(), "one more may enrol");
+}
+
+#[tokio::test]
+async fn a_redemption_that_cannot_be_kept_is_told_to_the_owner_of_the_server() {
+    let bed = Bed::new();
+    bed.offer("home.example:7443", 1).expect("a join string");
+    std::fs::remove_dir_all(bed.folder.path()).expect("removed");
+    let home = tempfile::tempdir().expect("a folder");
+    let key = AgentFolder::open(&home.path().join("agent")).expect("made").key().expect("a key");
+    let applicant = Applicant::Token { agent: identity().agent().clone(), token: Token::new([1; 32]) };
+    let signed = bed.local.signer.sign(&applicant, &key.request().expect("a request")).await;
+    let refusal = signed.expect_err("it is not on disk");
+    assert!(refusal.detail.contains("see its log"), "{refusal}");
+    let told = bed.local.notices();
+    assert_eq!((told.len(), told[0].kind, told[0].subject.as_str()), (1, "signing", "infra/home"), "{told:?}");
+    assert!(told[0].message.contains("is gone: restore it"), "{told:?}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
-use tunnel_core::{Limits, Loss, Notice, Open, Reason, Refusal, Session, Side, StreamId};
+use tunnel_core::{Loss, Notice, Open, Reason, Refusal, Session, StreamId};
 
 use super::Hint;
 
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     start: Instant,
     session: RefCell<Session>,
     slots: RefCell<BTreeMap<StreamId, Rc<Slot>>>,
-    /// Requests of the peer that nobody has taken yet; [`Limits::unanswered`] bounds them.
+    /// Requests of the peer that nobody has taken yet; [`tunnel_core::Limits::unanswered`] bounds them.
     asked: RefCell<VecDeque<StreamId>>,
     pub(crate) is_asked: Notify,
     pub(crate) hint: Cell<Option<Hint>>,
@@ -71,10 +71,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(side: Side, limits: Limits) -> Self {
+    /// Of a session that begins now.
+    pub(crate) fn new(session: Session) -> Self {
         Self {
             start: Instant::now(),
-            session: RefCell::new(Session::new(side, limits, Duration::ZERO)),
+            session: RefCell::new(session),
             slots: RefCell::default(),
             asked: RefCell::default(),
             is_asked: Notify::new(),

@@ -72,6 +72,10 @@ async fn an_agent_of_another_version_is_told_which_end_to_upgrade() {
             assert!(told.ends_with(remedy), "{told}");
         }
         assert_eq!(server.endpoint.closed().get("version"), Some(&2));
+        let told = server.endpoint.notices();
+        assert_eq!(told.len(), 1, "of one kind there is one line: {told:?}");
+        assert_eq!((told[0].kind, told[0].subject.as_str()), ("version", "infra/home"));
+        assert!(told[0].message.contains("upgrade the agent (and 1 more"), "{told:?}");
         assert!(server.endpoint.agents().is_empty());
         assert_eq!(greeted(&server, *VERSIONS.start()..=900).await, Ok(*VERSIONS.end()));
     })

@@ -63,7 +63,7 @@ async fn what_happens_is_told_at_once_and_once_each() {
         server.has(1).await;
         let mut stream = connect(&server, target.address).await;
         echo(&mut stream, b"before").await;
-        assert_eq!(moved.get(), (6, 6), "bytes are told while their stream is open");
+        assert_eq!(moved.get(), (6, 6), "bytes are reported while their stream is open");
         server.endpoint.open(UID, &open(Protocol::Tcp, "127.0.0.1", 1)).await.expect_err("not allowed");
         has(3).await;
         front.cut();

@@ -39,7 +39,7 @@ async fn ask(flow: &Flow) -> Vec<u8> {
     loop {
         flow.send(b"?");
         if let Ok(answer) = timeout(Duration::from_millis(20), flow.recv()).await {
-            return answer.expect("the flow goes on");
+            return answer.expect("the flow continues");
         }
     }
 }

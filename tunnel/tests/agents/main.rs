@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod addresses;
 mod changes;
 mod denials;
 mod events;
@@ -9,6 +10,8 @@ mod flows;
 mod rates;
 mod sidecars;
 mod stops;
+#[cfg(target_os = "linux")]
+mod unsent;
 mod world;
 
 use std::io;
@@ -28,7 +31,7 @@ use tunnel_core::join::Address;
 use tunnel_core::registry::Policy;
 use tunnel_core::{Protocol, Reason};
 
-use world::{Echo, Front, Server, UID, address, agent, open, start_agent, to, until, within};
+use world::{Echo, Front, Running, Server, UID, address, agent, open, start_agent, to, until, within};
 
 /// Sends `text` and reads the echo.
 async fn echo(stream: &mut Stream, text: &[u8]) {
@@ -42,6 +45,25 @@ async fn connect(server: &Server, at: SocketAddr) -> Stream {
     server.endpoint.open(UID, &to(at)).await.expect("a stream")
 }
 
+/// An agent in use: a stream through it has carried bytes.
+struct InUse {
+    server: Server,
+    target: Echo,
+    agent: Running,
+    stream: Stream,
+}
+
+impl InUse {
+    async fn start() -> Self {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let agent = agent(server.address, "pi4", 1);
+        server.has(1).await;
+        let mut stream = connect(&server, target.address).await;
+        echo(&mut stream, b"before").await;
+        Self { server, target, agent, stream }
+    }
+}
+
 async fn is_reset(stream: &mut Stream) -> bool {
     stream.read_u8().await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
@@ -49,11 +71,7 @@ async fn is_reset(stream: &mut Stream) -> bool {
 #[tokio::test]
 async fn an_agent_that_restarts_has_its_old_streams_reset_at_once() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let first = agent(server.address, "pi4", 1);
-        server.has(1).await;
-        let mut old = connect(&server, target.address).await;
-        echo(&mut old, b"before").await;
+        let InUse { server, target, agent: first, stream: mut old } = InUse::start().await;
         first.kill();
         server.has(0).await;
         // The session waits for its agent, which no longer knows it.
@@ -327,13 +345,9 @@ async fn an_agent_behind_a_proxy_leaves_the_name_of_the_endpoint_to_it() {
 #[tokio::test]
 async fn an_agent_that_stops_lets_its_streams_end_and_is_forgotten() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let agent = agent(server.address, "pi4", 1);
-        server.has(1).await;
-        let mut stream = connect(&server, target.address).await;
-        echo(&mut stream, b"before").await;
+        let InUse { server, target, agent, mut stream } = InUse::start().await;
         agent.stop.send_replace(true);
-        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        server.is_left().await;
         assert!(matches!(server.endpoint.open(UID, &to(target.address)).await, Err(Unopened::Agent(_))));
         echo(&mut stream, b"while the agent stops").await;
         assert!(!agent.task.is_finished());
@@ -348,11 +362,7 @@ async fn an_agent_that_stops_lets_its_streams_end_and_is_forgotten() {
 #[tokio::test]
 async fn an_agent_that_is_revoked_loses_its_session_and_stays_away() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let _agent = agent(server.address, "pi4", 1);
-        server.has(1).await;
-        let mut stream = connect(&server, target.address).await;
-        echo(&mut stream, b"before").await;
+        let InUse { server, target, agent: _agent, mut stream } = InUse::start().await;
         let policy = server.policy.get();
         server.policy.set(Policy { rotation: 2, ..policy });
         server.endpoint.review();

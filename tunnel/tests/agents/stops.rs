@@ -8,8 +8,8 @@ use tokio::task::spawn_local;
 use tunnel::agent::{Settings, run};
 use tunnel_core::hello::Boot;
 
-use super::world::{Echo, Plain, Running, Server, address, agent, settings, until, within};
-use super::{connect, echo, is_reset};
+use super::world::{Echo, Plain, Running, Server, address, settings, until, within};
+use super::{InUse, connect, echo, is_reset};
 
 #[tokio::test]
 async fn streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_forgotten() {
@@ -38,13 +38,9 @@ async fn streams_that_are_left_when_an_agent_stops_are_reset_at_once_and_it_is_f
 #[tokio::test]
 async fn an_agent_that_is_stopped_once_more_waits_for_no_stream() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let agent = agent(server.address, "pi4", 1);
-        server.has(1).await;
-        let mut stream = connect(&server, target.address).await;
-        echo(&mut stream, b"before").await;
+        let InUse { server, target, agent, mut stream } = InUse::start().await;
         agent.stop.send_replace(true);
-        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        server.is_left().await;
         echo(&mut stream, b"while the agent stops").await;
         let again = Instant::now();
         agent.stop.send_replace(true);
@@ -59,13 +55,9 @@ async fn an_agent_that_is_stopped_once_more_waits_for_no_stream() {
 #[tokio::test]
 async fn streams_of_an_agent_that_nobody_can_stop_once_more_still_have_their_time() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let Running { stop, task } = agent(server.address, "pi4", 1);
-        server.has(1).await;
-        let mut stream = connect(&server, target.address).await;
-        echo(&mut stream, b"before").await;
+        let InUse { server, target: _target, agent: Running { stop, task }, mut stream } = InUse::start().await;
         drop(stop);
-        until(|| server.endpoint.agents().iter().all(|view| view.leaving)).await;
+        server.is_left().await;
         echo(&mut stream, b"while the agent stops").await;
         stream.shutdown().await.expect("shut down");
         assert_eq!(stream.read(&mut [0]).await.expect("the end"), 0);

@@ -111,6 +111,11 @@ impl Server {
         until(|| self.endpoint.agents().iter().filter(|view| view.attached).count() == count).await;
     }
 
+    /// Waits until every instance has said that it leaves.
+    pub(crate) async fn is_left(&self) {
+        until(|| self.endpoint.agents().iter().all(|view| view.leaving)).await;
+    }
+
     pub(crate) fn streams(&self) -> Vec<usize> {
         self.endpoint.agents().iter().map(|view| view.streams).collect()
     }

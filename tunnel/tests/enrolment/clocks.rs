@@ -64,3 +64,21 @@ async fn a_renewal_that_failed_while_the_clock_was_ahead_is_tried_again_once_it_
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_server_whose_clock_is_wrong_says_so_to_its_owner() {
+    within(async {
+        let (server, home) = (Server::start(), Home::new());
+        let tls = home.tls(&enrolled(&server, &home, 1).await, &Clock::at(NOW));
+        server.clock.set(NOW + 30 * DAY);
+        for attempts in 1..=2 {
+            failure(&server, &tls).await;
+            until(|| server.closed("handshake") == attempts).await;
+        }
+        let told = server.endpoint.notices();
+        assert_eq!((told.len(), told[0].kind, told[0].subject.as_str()), (1, "clock", "127.0.0.1"), "{told:?}");
+        assert!(told[0].message.contains("by the clock of this server: check this clock"), "{told:?}");
+        assert!(told[0].message.contains("and 1 more"), "{told:?}");
+    })
+    .await;
+}

@@ -2,6 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod addresses;
+#[path = "../agents/world.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod agents;
 mod clocks;
 mod peers;
 mod sidecars;
@@ -121,7 +125,9 @@ async fn a_join_string_that_was_cut_or_is_of_another_server_is_told_apart() {
         let cut = enrol(&join[..join.len() - 3], &home.folder, &way(&server.clock)).await;
         assert!(matches!(cut, Err(EnrolError::Join(JoinError::Cut))), "{cut:?}");
         let strange = enrol(&server.join_string(other.address, 1), &home.folder, &way(&server.clock)).await;
-        assert!(matches!(strange, Err(EnrolError::Failed(AgentFailure::OtherServer))), "{strange:?}");
+        let Err(EnrolError::At { address: at, error }) = &strange else { panic!("{strange:?}") };
+        assert!(matches!(**error, EnrolError::Failed(AgentFailure::OtherServer)), "{error:?}");
+        assert_eq!(*at, address(other.address), "the address that is wrong");
         until(|| other.closed("handshake") == 1).await;
         let unknown = refused(&server.join_string(server.address, 9), &server, &home).await;
         assert!(unknown.contains("did not issue the token"), "{unknown}");
@@ -190,6 +196,8 @@ async fn an_agent_of_another_root_is_told_by_the_end_that_finds_out() {
         let told = failure(&server, &home.tls(&confused, &server.clock)).await;
         assert!(told.contains("refuses the certificate of this agent: enrol again"), "{told}");
         until(|| server.closed("handshake") == 2).await;
+        let told = server.endpoint.notices();
+        assert!(told.len() == 1 && told[0].message.contains("is of another server"), "{told:?}");
     })
     .await;
 }

@@ -221,7 +221,7 @@ async fn who_holds_connections_to_one_sidecar_keeps_nobody_from_another() {
 
 #[tokio::test]
 async fn a_sidecar_has_an_endpoint_of_each_gateway_behind_one_port() {
-    within(async {
+    within(Box::pin(async {
         let listener = TcpListener::bind("127.0.0.3:0").await.expect("a port");
         let (address, names) = (listener.local_addr().expect("an address"), Rc::new(ByName::default()));
         spawn_local(listen_by_name(names.clone(), listener, door::of_sidecar(8), || ()));
@@ -250,6 +250,6 @@ async fn a_sidecar_has_an_endpoint_of_each_gateway_behind_one_port() {
             assert!(tls.secure(tcp, dial).await.is_err(), "{dial:?}");
             until(|| closed() == count).await;
         }
-    })
+    }))
     .await;
 }

@@ -36,11 +36,13 @@ use tunnel::{
 use tunnel_core::{
     Limits, Open, Protocol, Side, Target,
     allow::AllowList,
-    hello::{Boot, Instance},
+    hello::Boot,
     identity::{AgentIdentity, AgentName, EndpointId},
     join::{Address, JoinString, Token},
     registry::Policy,
 };
+
+use crate::agents;
 
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const HOUR: u64 = 3600;
@@ -51,8 +53,10 @@ pub(crate) const LIFETIME: u64 = 7 * DAY;
 const UID: &str = "u-1";
 
 /// Runs a test on one thread, within a deadline.
-pub(crate) async fn within(test: impl Future<Output = ()>) {
-    LocalSet::new().run_until(timeout(Duration::from_secs(30), test)).await.expect("the test in time");
+pub(crate) fn within(test: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    // Some tests are too large for a stack.
+    let test = timeout(Duration::from_secs(30), Box::pin(test));
+    async { LocalSet::new().run_until(test).await.expect("the test in time") }
 }
 
 /// Waits for a condition, within the deadline of the test.
@@ -251,20 +255,7 @@ impl Home {
 
 /// An agent that allows all of loopback. It stops when the result is dropped.
 pub(crate) fn start_agent(server: &Server, tls: &AgentTls) -> watch::Sender<bool> {
-    let settings = agent::Settings {
-        addresses: vec![address(server.address)],
-        proxy: None,
-        instance: Instance::new("pi4").expect("an instance"),
-        program: "0.9.0".to_owned(),
-        allow: AllowList::parse(Side::Dialler, &["127.0.0.0/8:1-65535"]).expect("a list"),
-        limits: Limits::default(),
-        max_endpoints: 4,
-        connect_within: Duration::from_secs(3),
-        drain_within: Duration::from_secs(10),
-        // Pauses of a few milliseconds.
-        chance: || 0.005,
-        unacknowledged: |_| 0,
-    };
+    let settings = agents::settings(address(server.address), None, "pi4", &["127.0.0.0/8:1-65535"]);
     let (stop, stopped) = watch::channel(false);
     spawn_local(agent::run(settings, tls.clone(), Boot([2; 16]), stopped));
     stop

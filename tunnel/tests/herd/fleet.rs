@@ -40,9 +40,9 @@ const LATE: Duration = Duration::from_secs(160);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The load balancer and the endpoints know of the loss, and agents are told.
+    /// The load balancer and the endpoints know of the loss, and so do agents.
     Noticed,
-    /// Another endpoint exists, and agents are told.
+    /// Another endpoint exists, and agents learn of it.
     Joined,
     /// An agent checks what is due.
     Looks(usize),

@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
-use tunnel_core::{Limits, Session};
+use tokio::time::sleep;
+use tunnel_core::{Limits, Pool, Session};
 
 use super::bytes::{exchange_all, pattern, read_out};
 use super::pair::{Pair, settle, stream, within};
@@ -64,6 +66,44 @@ async fn all_streams_together_keep_to_the_memory_of_the_session() {
             assert!(bytes == pattern(seed, BYTES), "what is read is what was written");
         }
         pair.drained().await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_share_memory_keep_to_it_and_lose_no_byte() {
+    const MEMORY: u64 = 1024 * 1024;
+    const BYTES: usize = 500_000;
+    within(60, async {
+        let pool = Pool::new(MEMORY, 8);
+        let pairs: Vec<Pair> = (0..4).map(|_| Pair::sharing(&pool)).collect();
+        let _carriers: Vec<_> = pairs.iter().map(Pair::connect).collect();
+        let mut readers = Vec::new();
+        for (seed, pair) in (0..).zip(&pairs) {
+            let (mut near, far) = stream(&pair.dialler, &pair.listener).await;
+            readers.push(far);
+            spawn_local(async move {
+                near.write_all(&pattern(seed, BYTES)).await.expect("a write");
+                near.shutdown().await.expect("an end");
+                read_out(&mut near).await;
+            });
+        }
+        settle().await;
+        let tunnels = pairs.iter().flat_map(|pair| [&pair.dialler, &pair.listener]);
+        let memory = tunnels.map(|tunnel| tunnel.look(Session::memory));
+        let all: u64 = memory.map(|(promised, kept)| promised + kept).sum();
+        assert!(all <= MEMORY && pool.used() > 0 && pool.used() <= pool.most(), "{all} {pool:?}");
+        for (seed, mut far) in (0..).zip(readers) {
+            let mut bytes = Vec::new();
+            far.read_to_end(&mut bytes).await.expect("all bytes");
+            assert!(bytes == pattern(seed, BYTES), "what is read is what was written");
+        }
+        for pair in &pairs {
+            pair.drained().await;
+        }
+        // Heartbeats free the empty blocks.
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(pool.used(), 0);
     })
     .await;
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tunnel::{CarryEnd, Stream, Tunnel};
-use tunnel_core::{Limits, Loss, Open, Protocol, Session, Side, Target};
+use tunnel_core::{Limits, Loss, Open, Pool, Protocol, Session, Side, Target};
 
 /// A carrier reads at most this much at a time.
 const CHUNK: usize = 4096;
@@ -135,7 +135,15 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let [dialler, listener] = [Side::Dialler, Side::Listener].map(|side| Tunnel::new(side, limits.clone()));
+        Self::of([Side::Dialler, Side::Listener].map(|side| Tunnel::new(side, limits.clone())))
+    }
+
+    /// Two ends that share the memory of `pool`, also with those of other pairs.
+    pub(crate) fn sharing(pool: &Rc<Pool>) -> Self {
+        Self::of([Side::Dialler, Side::Listener].map(|side| Tunnel::within(side, Limits::default(), pool)))
+    }
+
+    fn of([dialler, listener]: [Tunnel; 2]) -> Self {
         let runs = [&dialler, &listener].map(|tunnel| {
             let tunnel = tunnel.clone();
             spawn_local(async move { tunnel.run().await })

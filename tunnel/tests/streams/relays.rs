@@ -126,7 +126,7 @@ async fn a_relay_keeps_a_half_close() {
         visitor.socket.write_all(b"question").await.expect("a write");
         visitor.socket.shutdown().await.expect("an end");
         assert_eq!(read_out(&mut target.socket).await, (b"question".to_vec(), None));
-        target.socket.write_all(b"answer").await.expect("the other direction goes on");
+        target.socket.write_all(b"answer").await.expect("the other direction continues");
         target.socket.shutdown().await.expect("an end");
         assert_eq!(read_out(&mut visitor.socket).await, (b"answer".to_vec(), None));
         pair.drained().await;

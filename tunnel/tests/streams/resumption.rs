@@ -65,7 +65,7 @@ async fn a_half_close_stays_a_half_close() {
         assert_eq!(read_out(&mut far).await, (b"question".to_vec(), None));
         carrier.cut().await;
         let _carrier = pair.connect();
-        far.write_all(b"answer").await.expect("the other direction goes on");
+        far.write_all(b"answer").await.expect("the other direction continues");
         far.shutdown().await.expect("an end");
         assert_eq!(read_out(&mut near).await, (b"answer".to_vec(), None));
         pair.drained().await;

@@ -74,7 +74,7 @@ fn an_endpoint_that_is_named_no_more_is_dialled_only_for_its_session() {
     assert_eq!(places.due(&both, at(1)), NONE);
     places.told(&id("a"), peers(&[]));
     let lost = sessions(&[("a", ATTACHED), ("b", LOST)]);
-    assert_eq!(places.due(&lost, at(1)), [to("b")], "its streams may go on");
+    assert_eq!(places.due(&lost, at(1)), [to("b")], "its streams may continue");
     places.failed(&to("b"), at(1), 0.0);
     assert_eq!(places.due(&one, at(2)), NONE, "the session has ended");
     places.told(&id("a"), peers(&["c"]));
@@ -180,7 +180,7 @@ fn a_sidecar_that_is_named_no_more_is_dialled_for_its_session_alone_and_without_
     let mut held = sessions(&[("a", ATTACHED)]);
     assert_eq!(places.due(&held, at(300)), NONE);
     held.insert(sidecar("s"), LOST);
-    assert_eq!(places.due(&held, at(300)), [sidecar("s")], "its streams may go on");
+    assert_eq!(places.due(&held, at(300)), [sidecar("s")], "its streams may continue");
     assert_eq!(places.failed(&sidecar("s"), at(300), 1.0), at(10_000));
 }
 

@@ -82,7 +82,7 @@ impl Session {
     /// How many bytes [`Session::write`] would take; none for a flow. If it would take none for a stream,
     /// [`super::Notice::Changed`] comes when there is room.
     pub fn room(&mut self, id: StreamId) -> usize {
-        let free = self.limits.memory.saturating_sub(self.kept);
+        let free = self.keepable();
         let Some(stream) = self.streams.get_mut(&id.0) else { return 0 };
         let room = if stream.is_flow() { 0 } else { stream.send.room() };
         if room > 0 && free == 0 && !stream.starved {
@@ -124,11 +124,8 @@ impl Session {
 
     /// The application has consumed the first `count` bytes of [`Session::pieces`].
     pub fn consume(&mut self, id: StreamId, count: usize, now: Duration) {
-        let spare = (self.limits.memory / 2).saturating_sub(self.promised);
-        let (largest, rtt) = (self.limits.window, self.rtt);
-        self.with_blocks(id.0, |stream, free| {
-            stream.receive.consume(count as u64, free, now, rtt, (spare, largest));
-        });
+        let (room, rtt) = (self.window_room(), self.rtt);
+        self.with_blocks(id.0, |stream, free| stream.receive.consume(count as u64, free, now, rtt, room));
     }
 
     /// How the bytes ended, once all were consumed. A stream that no longer exists counts as reset.

@@ -65,6 +65,7 @@ impl Session {
             self.paused_at = Some(now);
             self.acks_due = None;
             self.free = FreeBlocks::default();
+            self.count_memory();
         }
     }
 

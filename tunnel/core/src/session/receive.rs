@@ -91,7 +91,7 @@ impl Session {
             return Err(full(format!("the session has {streams} streams, as many as it may have")));
         }
         if self.unanswered[1] >= unanswered {
-            return Err(full(format!("{unanswered} requests wait for their targets, as many as may")));
+            return Err(full(format!("{unanswered} requests wait for their targets, which is the limit")));
         }
         let none = || full("the memory for windows is reserved for other streams".to_owned());
         self.first_window(protocol).ok_or_else(none)
@@ -163,7 +163,7 @@ impl Session {
     }
 
     fn datagram(&mut self, id: u32, payload: &[u8]) {
-        let spare = self.limits.datagrams.saturating_sub(self.datagram_bytes);
+        let spare = self.datagram_room();
         let kept = self.with(id, |stream| {
             let takes = stream.is_flow() && !stream.receive.is_done() && !stream.receive.has_end();
             takes.then(|| stream.keep_datagram(payload, spare))

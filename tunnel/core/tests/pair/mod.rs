@@ -135,7 +135,7 @@ impl Pair {
         let room = application.session.room(id).min(count);
         let bytes: Vec<u8> = bytes(end, id, book.written).take(room).collect();
         let taken = application.session.write(id, &bytes);
-        assert_eq!(taken, room, "room that was told is there");
+        assert_eq!(taken, room, "the room that was reported is there");
         book.written += taken as u64;
     }
 

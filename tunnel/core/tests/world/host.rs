@@ -254,7 +254,7 @@ impl Live {
                 return;
             }
             let taken = self.session.write(id, pattern(using.sources[0], using.written, count));
-            assert_eq!(taken, count, "room that was told is there");
+            assert_eq!(taken, count, "the room that was reported is there");
             using.written += taken as u64;
             line.ends[self.end].written = using.written;
             line.progress = now;

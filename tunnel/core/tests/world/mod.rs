@@ -295,14 +295,14 @@ impl World {
                 self.dial_at.get_or_insert(self.now);
             }
             Notice::CarrierLost => {
-                let epoch = self.present[end].as_ref().expect("it has told").session.epoch();
+                let epoch = self.present[end].as_ref().expect("it has reported").session.epoch();
                 for carrier in self.carriers.iter_mut().filter(|carrier| carrier.epoch == epoch) {
                     carrier.close(end, self.now);
                 }
                 self.lost_carrier(end, epoch);
             }
             Notice::Lost(_) => {
-                let live = self.present[end].take().expect("it has told");
+                let live = self.present[end].take().expect("it has reported");
                 self.old.push(live);
             }
             _ => {}

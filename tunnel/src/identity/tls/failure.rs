@@ -57,7 +57,7 @@ pub enum AgentFailure {
     )]
     OtherProtocol,
     /// Any other failure.
-    #[error("TLS with the server failed, {0}: check what stands between this agent and the server")]
+    #[error("TLS with the server failed, {0}: check what is between this agent and the server")]
     Other(String),
 }
 
@@ -76,11 +76,18 @@ pub enum ServerFailure {
     /// The certificate is not a client's.
     #[error("the client presents a certificate that is not of an agent: issue a join string to the agent")]
     NotAnAgent,
+    /// A client says that the server's certificate is not valid now. It has not authenticated.
+    #[error(
+        "a client that has not authenticated finds the certificate of this server expired or not yet valid, and any \
+         client can say so: if the log of an agent says it too, check the clock of this server, and if it is right, \
+         the agent's"
+    )]
+    Expired,
     /// The client does not accept the server.
     #[error("the client refuses this server's certificate: the agent says why")]
     Refused,
     /// The two ends have no protocol in common.
-    #[error("the client does not speak the protocol of tunnels: update the agent, or let nothing else use this port")]
+    #[error("the client does not speak the protocol of tunnels: update the agent, or keep other clients off this port")]
     OtherProtocol,
     /// Any other failure.
     #[error("TLS with the client failed, {0}")]
@@ -124,6 +131,7 @@ impl ServerFailure {
     pub fn of(error: &io::Error) -> Option<Self> {
         tls_error(error).map(|error| match error {
             Error::InvalidCertificate(flaw) => Self::of_certificate(flaw),
+            Error::AlertReceived(AlertDescription::CertificateExpired) => Self::Expired,
             Error::AlertReceived(alert) if is_refusal(*alert) => Self::Refused,
             other if is_other_protocol(other) => Self::OtherProtocol,
             other => Self::Other(other.to_string()),

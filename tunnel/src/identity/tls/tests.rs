@@ -178,11 +178,33 @@ async fn an_expired_agent_is_told_by_both_sides() {
 }
 
 #[tokio::test]
+async fn no_certificate_of_another_root_is_taken_for_one_with_wrong_dates_or_a_wrong_purpose() {
+    let (scene, other) = (Scene::new(), Scene::new());
+    let confused = Enrolled { root: scene.authority.root().clone(), ..other.enrolled.clone() };
+    let late = NOW + LIFETIME.as_secs() + 3 * DAY;
+    for now in [NOW - DAY, late] {
+        let client = agent_config(&other.key, &confused, at(now)).expect("usable");
+        let failures = fail(scene.server(now), client, &Dial::Any).await;
+        assert_eq!(failures, (ServerFailure::OtherServer, AgentFailure::Refused), "{now}");
+    }
+    let endpoint = |authority: &Authority| {
+        let leaf = authority.endpoint(&id("edge"), LIFETIME, NOW).expect("issued");
+        let roots = roots(scene.authority.root()).expect("usable");
+        let client = trusting(Trust::Kept(roots), at(late)).expect("usable");
+        finished(client.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(leaf))))
+    };
+    let (accepted, _) = fail(scene.server(late), endpoint(&other.authority), &Dial::Any).await;
+    assert_eq!(accepted, ServerFailure::OtherServer);
+    let (accepted, _) = fail(scene.server(late), endpoint(&scene.authority), &Dial::Any).await;
+    assert!(matches!(accepted, ServerFailure::Clock(_)), "of this root, whatever it is for: {accepted:?}");
+}
+
+#[tokio::test]
 async fn an_agent_whose_clock_is_wrong_is_told_to_check_its_clock() {
     let scene = Scene::new();
     for client in [scene.stranger(NOW - DAY), scene.agent(NOW - DAY)] {
         let (accepted, connected) = fail(scene.server(NOW), client, &Dial::Any).await;
-        assert_eq!(accepted, ServerFailure::Refused);
+        assert_eq!(accepted, ServerFailure::Expired);
         assert_eq!(connected, AgentFailure::Clock(ValidityError::NotYet(Span(DAY - SKEW.as_secs()))));
         assert!(connected.to_string().contains("by the clock of this machine"), "{connected}");
     }

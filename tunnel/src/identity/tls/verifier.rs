@@ -1,16 +1,20 @@
-//! How an agent verifies an endpoint.
+//! How an agent verifies an endpoint, and a server an agent.
 
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, PeerIncompatible, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, RootCertStore,
+    SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
     crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::ParsedCertificate,
+    server::{
+        ParsedCertificate,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
 use tunnel_core::identity::{Dial, Fingerprint};
 
@@ -103,5 +107,83 @@ impl ServerCertVerifier for EndpointVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// Verifies that a client is an agent of the root. The verifier of rustls looks at the dates and the purpose of a
+/// certificate before its issuer. So any client could present one that it has made, and be taken for an agent with a
+/// wrong clock.
+#[derive(Debug)]
+pub(super) struct AgentVerifier {
+    pub(super) agents: Arc<dyn ClientCertVerifier>,
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AgentVerifier {
+    /// Whether the root has issued a certificate that is valid at this time, for an agent or for an endpoint.
+    fn is_of_root(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], at: UnixTime) -> bool {
+        let verify = |leaf: &ParsedCertificate<'_>| {
+            verify_server_cert_signed_by_trust_anchor(leaf, &self.roots, others, at, self.algorithms.all)
+        };
+        let is_endpoint = || ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify(&leaf).is_ok());
+        self.agents.verify_client_cert(leaf, others, at).is_ok() || is_endpoint()
+    }
+}
+
+impl ClientCertVerifier for AgentVerifier {
+    fn offer_client_auth(&self) -> bool {
+        self.agents.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.agents.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.agents.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.agents.verify_client_cert(end_entity, intermediates, now);
+        let at = match &verified {
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => *not_after,
+            Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => *not_before,
+            Err(Error::InvalidCertificate(
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+            )) => now,
+            _ => return verified,
+        };
+        if self.is_of_root(end_entity, intermediates, at) {
+            return verified;
+        }
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.agents.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.agents.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.agents.supported_verify_schemes()
     }
 }
