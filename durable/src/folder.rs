@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use durable_core::{FileError, Files};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, open, openat, renameat, statat, unlinkat};
@@ -48,7 +49,7 @@ pub struct Folder {
     directory: OwnedFd,
     /// In order of their last use.
     open: Vec<Open>,
-    _lock: Lock,
+    lock: Arc<Lock>,
 }
 
 /// An open file.
@@ -68,7 +69,12 @@ impl Folder {
         let directory =
             open(path, flags, Mode::empty()).map_err(|error| failed("open", path)(io::Error::from(error)))?;
         let lock = Lock::take(&directory, path)?;
-        Ok(Self { directory, open: Vec::new(), _lock: lock })
+        Ok(Self { directory, open: Vec::new(), lock: Arc::new(lock) })
+    }
+
+    /// The same folder for another log of this process. Others may have it once all of them are dropped.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { directory: self.directory.try_clone()?, open: Vec::new(), lock: self.lock.clone() })
     }
 
     /// Tells whether the folder was removed, also once this is in other hands.

@@ -2,7 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::ready;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use durable_core::intake::Counts;
@@ -21,8 +24,14 @@ pub use self::udp::receive;
 pub use self::wire::Protocol;
 pub use durable_core::intake::{Framing, Limits, Oversize};
 
+/// Bytes of the longest source: an IPv6 address in brackets, with a colon and a port.
+const LONGEST_SOURCE: usize = 47;
+
 /// What a connection takes of the process, which is free again on drop.
 pub type Hold = Box<dyn Any + Send>;
+
+/// What a connection takes, once it is there; `None`: there is no room for it.
+type Asked = Pin<Box<dyn Future<Output = Option<Hold>> + Send>>;
 
 /// Whom the sockets of one listener admit, and what was counted there.
 #[derive(Clone, Default)]
@@ -31,7 +40,7 @@ pub struct Intake {
     /// The last connection whose bytes are not what the framing says.
     violation: Arc<Mutex<String>>,
     admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
-    hold: Option<Arc<dyn Fn(IpAddr) -> Option<Hold> + Send + Sync>>,
+    hold: Option<Arc<dyn Fn(IpAddr) -> Asked + Send + Sync>>,
     share: PartialShare,
 }
 
@@ -60,7 +69,7 @@ pub struct IntakeFigures {
     pub refused_full: u64,
     /// Connections that were closed at once, as there are too many of their source.
     pub refused_source: u64,
-    /// Connections that were closed at once, as the process has no room for them.
+    /// Connections that were closed, as the process has no room for them.
     pub refused_room: u64,
     /// Connections that were closed because nothing came, or no answer could be sent.
     pub idle: u64,
@@ -68,13 +77,17 @@ pub struct IntakeFigures {
     pub violations: u64,
     /// Connections that were closed because their share of memory has no room for their messages that have not ended.
     pub crowded: u64,
-    /// Connections that were closed because the store did not keep their messages.
+    /// Connections that were closed because the log has no room for their messages, whose senders still have them.
+    pub log_full: u64,
+    /// Connections that were closed because the store is closed, or did not keep their messages for another reason.
     pub not_kept: u64,
     /// Connections that ended because what reads them panicked.
     pub panics: u64,
+    /// Datagrams that were read and are lost, as what reads them panicked, or the store was closed meanwhile.
+    pub lost: u64,
     /// Datagrams without a byte, which are no messages.
     pub empty: u64,
-    /// Reads of connections that were shorter or later, as their share of memory had no room for the messages of a full one.
+    /// Reads of connections that were shortened or delayed, as their share of memory had no room for a full read.
     pub short_reads: u64,
 }
 
@@ -84,10 +97,14 @@ impl Intake {
         Self { admits: Some(Arc::new(admits)), ..Self::default() }
     }
 
-    /// As it is, and each connection keeps what `hold` gives for its source for as long as it is open. It is closed at once
-    /// if that is nothing.
+    /// As it is, and each connection keeps what `hold` comes to for its source for as long as it is open. It is closed if
+    /// that is nothing. While it waits, no other one of its socket is accepted.
     #[must_use]
-    pub fn holding(self, hold: impl Fn(IpAddr) -> Option<Hold> + Send + Sync + 'static) -> Self {
+    pub fn holding<F>(self, hold: impl Fn(IpAddr) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Hold>> + Send + 'static,
+    {
+        let hold = move |source: IpAddr| -> Asked { Box::pin(hold(source)) };
         Self { hold: Some(Arc::new(hold)), ..self }
     }
 
@@ -98,14 +115,12 @@ impl Intake {
         Self { share, ..self }
     }
 
-    /// What a connection from this source keeps; `None`: there is no room for it, which is counted.
-    fn hold(&self, source: IpAddr) -> Option<Hold> {
-        let Some(hold) = &self.hold else { return Some(Box::new(())) };
-        let place = hold(source.to_canonical());
-        if place.is_none() {
-            self.count(|figures| figures.refused_room += 1);
+    /// Asks for what a connection from this source keeps.
+    fn hold(&self, source: IpAddr) -> Asked {
+        match &self.hold {
+            Some(hold) => hold(source.to_canonical()),
+            None => Box::pin(ready(Some(Box::new(()) as Hold))),
         }
-        place
     }
 
     /// Whether messages of this source are taken, which is counted if not.
@@ -149,9 +164,36 @@ impl Intake {
 
 /// The source of messages: address and port, as they are written.
 fn source(peer: SocketAddr) -> Arc<[u8]> {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string().into_bytes().into()
+    let mut words = [0_u8; LONGEST_SOURCE];
+    let mut rest = words.as_mut_slice();
+    // There is room for every source.
+    let _ = write!(rest, "{}", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let count = LONGEST_SOURCE - rest.len();
+    words.get(..count).unwrap_or_default().into()
 }
 
 fn incoming(source: &Arc<[u8]>, payload: Vec<u8>) -> Incoming {
     Incoming { source: source.clone(), received_millis: unix_millis(), payload }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_its_address_and_port_in_the_form_of_its_family() {
+        let longest = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
+        assert_eq!(longest.len(), LONGEST_SOURCE);
+        for (peer, expected) in [
+            ("192.0.2.1:514", "192.0.2.1:514"),
+            ("255.255.255.255:65535", "255.255.255.255:65535"),
+            ("[::ffff:192.0.2.1]:514", "192.0.2.1:514"),
+            ("[::1]:1", "[::1]:1"),
+            ("[fe80::1%7]:514", "[fe80::1]:514"),
+            (longest, longest),
+        ] {
+            let source = source(peer.parse().expect("an address"));
+            assert_eq!(String::from_utf8_lossy(&source), expected);
+        }
+    }
 }

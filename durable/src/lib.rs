@@ -1,21 +1,24 @@
 //! Durable forwarding on files and sockets. [`durable_core`] decides.
 //!
 //! A [`Store`] is the handle to one thread that owns a log in a [`Folder`]. [`intake`] reads messages
-//! from sockets that the caller has bound, and appends them. A [`Sender`] gives them to a sink.
+//! from sockets that the caller has bound, and appends them. A [`Sender`] gives them to a sink. A listener with several
+//! [`Lanes`] has a store and a sender for each.
 
 mod clock;
 mod folder;
 pub mod intake;
+mod lanes;
 mod sender;
 mod store;
 
 pub use durable_core::send::Format;
 
 pub use self::folder::{Folder, FolderError, Presence};
+pub use self::lanes::Lanes;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 #[cfg(feature = "jetstream")]
 pub use self::store::JetStreamSettings;
 pub use self::store::{
-    Drops, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
+    Drops, Fate, Figures, Incoming, Kept, QUEUE_BYTES, ReadBound, ReadMessages, Receipt, Store, StoreError, StoreEvent,
     StoreEvents, StoreSettings,
 };

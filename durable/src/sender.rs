@@ -32,7 +32,7 @@ pub enum Sink {
     },
     /// Framed messages over TCP, without answers.
     Tcp {
-        /// How messages are told from each other.
+        /// How messages are delimited.
         framing: Framing,
         /// Bytes that are kept in memory, and sent again on the next connection.
         rewind_bytes: u32,
@@ -46,8 +46,6 @@ pub enum Sink {
 /// How messages are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// The header `Host`: a name or an address, with a port unless it is 80.
-    pub host: String,
     /// The path, with a query if there is one.
     pub path: String,
     /// How messages make a body.
@@ -68,6 +66,10 @@ pub trait Dial {
 
     /// Opens a socket that is connected to the sink.
     fn udp(&self) -> impl Future<Output = io::Result<UdpSocket>>;
+
+    /// The header `Host` of requests over the connection that was opened last: a name or an address, with a port unless it
+    /// is 80.
+    fn host(&self) -> String;
 
     /// How many bytes the system has of this connection that the system of the sink has not acknowledged (`SIOCOUTQ` of
     /// Linux). A system that cannot tell must fail: 0 means that the sink has all.
@@ -127,13 +129,13 @@ pub struct Sender<D, E, C> {
 
 impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> Sender<D, E, C> {
     /// Sends until the store is closed: [`Store::drain`] closes it once the sink has all messages.
-    pub async fn run(self, told: impl FnMut(&SenderEvent)) {
+    pub async fn run(self, reported: impl FnMut(&SenderEvent)) {
         let Self { dial, enrich, chance, sink, store } = self;
-        let work = Work::new(store.clone(), enrich, told);
+        let work = Work::new(store.clone(), enrich, reported);
         let mut sending = Sending { dial, chance, machine: Machine::from(sink), work };
         let sending = Box::pin(sending.run());
         select! {
-            // What the sink said before the store was closed is told.
+            // What the sink said before the store was closed is reported.
             biased;
             () = sending => {}
             () = store.closed() => {}

@@ -6,19 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use std::{io, thread};
 
+use durable_core::intake::Limits;
 pub use durable_core::keeper::{Drops, Figures, Incoming, Kept, ReadBound, ReadMessages, StoreEvent, StoreEvents};
-use durable_core::keeper::{NotKept, NotSynced};
 use durable_core::{Error, Files, MAX_SOURCE_BYTES, Settings};
 use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 use tokio::time::timeout;
 
 mod command;
+mod error;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod keeper;
 
 use self::command::{Append, Call, Command, Commands};
+pub use self::error::StoreError;
 #[cfg(feature = "jetstream")]
 pub use self::jetstream::JetStreamSettings;
 use self::keeper::Keeper;
@@ -43,48 +45,27 @@ pub struct StoreSettings {
     pub queue_bytes: u32,
 }
 
-/// Why the store did not do something.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// It was closed.
-    #[error("the store is closed: open it again")]
-    Stopped,
-    /// The log refused or failed.
-    #[error(transparent)]
-    Log(#[from] Error),
-    /// Messages may never get to the disk.
-    #[error(transparent)]
-    NotSynced(#[from] NotSynced),
-    /// Too many messages wait for the log.
-    #[error("messages come faster than the log is written: use a faster disk, or send fewer")]
-    QueueFull,
-    /// The server that keeps the messages refused or failed.
-    #[error("{0}")]
-    Server(String),
-    /// There is no thread for it.
-    #[error("cannot start the thread of a store: {0}; raise the limit of threads")]
-    Thread(String),
-}
-
-impl From<NotKept> for StoreError {
-    fn from(why: NotKept) -> Self {
-        match why {
-            NotKept::Refused(error) => Self::Log(error),
-            NotKept::NotSynced(error) => Self::NotSynced(error),
-        }
-    }
-}
-
 /// Whether appended messages are synced.
 #[derive(Debug)]
 #[must_use]
 pub struct Receipt(oneshot::Receiver<Result<(), StoreError>>);
 
 impl Receipt {
-    /// Waits until a sync has named every message of the call. Only then may their sender be told so.
+    /// Waits until a sync has named every message of the call. Only then may their sender get an answer.
     pub async fn synced(self) -> Result<(), StoreError> {
         self.0.await.unwrap_or(Err(StoreError::Stopped))
     }
+}
+
+/// What became of a message that the sink will never take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is among the dead letters.
+    PutAside,
+    /// It is dropped.
+    Dropped,
+    /// It is still in the stream: this process let go of it meanwhile, and whoever gets it next sends it.
+    LetGo,
 }
 
 /// A handle to a store, which ends with its last handle: what waits is then appended and synced.
@@ -269,14 +250,23 @@ impl Store {
     }
 
     /// Puts a message aside that the sink will never take, if dead letters are kept. After this it may be acknowledged.
-    /// Returns whether it was put aside.
-    pub async fn dead(&self, number: u64, why: String) -> Result<bool, StoreError> {
+    /// One that a log on disk does not have counts as dropped here, and is reported as what became of it.
+    pub async fn dead(&self, number: u64, why: String) -> Result<Fate, StoreError> {
         self.call(|reply| Call::Dead { number, why, reply }).await?
     }
 
     /// Gives up the rest of the segment that has this message. Returns the number to read next.
     pub async fn skip_segment(&self, from: u64) -> Result<u64, StoreError> {
         self.call(|reply| Call::SkipSegment { from, reply }).await
+    }
+
+    /// The log on disk may have so many bytes from now on, unless that is too few for its messages. This waits for nothing:
+    /// where other calls wait, it has no effect.
+    pub fn bound(&self, max_bytes: u64) {
+        if let Ok(place) = self.shared.calls.clone().try_acquire_owned() {
+            // A store that has ended has no bound.
+            let _ = self.send(Command::Call { call: Call::Bound(max_bytes), _place: place });
+        }
     }
 
     /// Takes no messages any more, appends and syncs what waits, saves the cursor, and gives the folder back. Messages
@@ -288,12 +278,18 @@ impl Store {
     }
 
     /// Takes no messages any more, waits until the sink has acknowledged all of them, or has not within this time, and
-    /// closes the store. What the sink has not acknowledged is sent after the next start.
+    /// closes the store. What the sink has not acknowledged is sent after the next start. A log on disk whose sink has all
+    /// gives its space back.
     pub async fn drain(&self, within: Duration) -> Result<(), StoreError> {
         self.shared.room.close();
         // Whether all are acknowledged is in the figures.
         let _ = timeout(within, self.call(Call::Drain)).await;
         self.close().await
+    }
+
+    /// Takes no messages any more. What has been taken stays, and can be read.
+    pub fn stop(&self) {
+        self.shared.room.close();
     }
 
     /// Whether messages are taken. Who has not read them yet leaves them where they are if not.
@@ -317,6 +313,21 @@ impl Store {
         let mut figures = self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         figures.dropped.queue = self.shared.dropped.load(Ordering::Relaxed);
         figures
+    }
+
+    /// Bytes of this machine's disk that the log and its dead letters have. Those of a stream are on a server.
+    pub fn disk_bytes(&self) -> u64 {
+        let Figures { bytes, dead_bytes, .. } = self.figures();
+        match self.shared.commands {
+            Commands::Disk(_) => bytes.saturating_add(dead_bytes),
+            #[cfg(feature = "jetstream")]
+            Commands::Stream(_) => 0,
+        }
+    }
+
+    /// The bounds on messages, or lower ones if the server that keeps them has lowered its own.
+    pub(crate) fn limits(&self, limits: Limits) -> Limits {
+        limits.within(self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner).longest)
     }
 
     async fn call<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, StoreError> {

@@ -1,7 +1,7 @@
 //! Messages that the sink will never take.
 
 use crate::log::{Log, Reader};
-use crate::{Error, Message, Outside, Record, Settings, Told, WhenFull, Why};
+use crate::{Error, Message, Outside, Record, Reported, Settings, WhenFull, Why};
 
 /// A reason is cut after so many bytes.
 const WHY_BYTES: usize = 512;
@@ -26,7 +26,7 @@ pub struct Letter<'a> {
 
 impl DeadLetters {
     /// Opens the dead letters whose files start with `prefix`, of at most `max_bytes`, for messages of
-    /// at most `max_message_bytes`. With `max_bytes` 0 none are kept. What is told has numbers of
+    /// at most `max_message_bytes`. With `max_bytes` 0 none are kept. What is reported has numbers of
     /// letters, so give these calls another list than those of the log.
     pub fn open(
         outside: &mut Outside<'_>,
@@ -49,7 +49,7 @@ impl DeadLetters {
     }
 
     /// Puts a message aside, and syncs it: after this, and not before, the log may acknowledge it.
-    /// Where none are kept, or only shorter ones, it is told as dropped, by its number in the log that
+    /// Where none are kept, or only shorter ones, it is reported as dropped, by its number in the log that
     /// it comes from.
     pub fn put(&mut self, outside: &mut Outside<'_>, record: &Record<'_>, why: &str) -> Result<(), Error> {
         let Some(log) = &mut self.log else {
@@ -96,7 +96,7 @@ impl DeadLetters {
         letter.map(Some).ok_or_else(|| Error::File {
             doing: "read",
             file: "the dead letters".to_owned(),
-            why: crate::FileError::Other("a record is no dead letter".to_owned()),
+            why: crate::FileError::Other("a record is not a dead letter".to_owned()),
         })
     }
 
@@ -109,7 +109,7 @@ impl DeadLetters {
 /// Tells that a message is not put aside.
 fn drop_dead(outside: &mut Outside<'_>, number: u64) {
     let messages = number..number.saturating_add(1);
-    outside.told.push(Told::Dropped { messages, why: Why::Dead });
+    outside.reported.push(Reported::Dropped { messages, why: Why::Dead });
 }
 
 /// The letter in a record.

@@ -1,4 +1,4 @@
-//! What fails, and what is told.
+//! What fails, and what is reported.
 
 use std::ops::Range;
 
@@ -92,8 +92,8 @@ impl Error {
 
 /// What a caller must know beside the result of its call. Messages are named by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// These messages are on the disk. Their senders may be told so.
+pub enum Reported {
+    /// These messages are on the disk. Their senders may get an answer.
     Synced {
         /// The messages.
         messages: Range<u64>,
@@ -113,14 +113,14 @@ pub enum Told {
         /// The bound.
         why: Why,
     },
-    /// These messages cannot be read: damaged, or gone with their file. They are passed over, and told
+    /// These messages cannot be read: damaged, or gone with their file. They are skipped, and reported
     /// again if they are read again.
     Lost {
         /// The messages.
         messages: Range<u64>,
     },
     /// The end of the newest segment is not a message: cut off by a crash before it was synced, or
-    /// damaged since.
+    /// damaged since. Damage with messages behind it is reported as [`Reported::Lost`] instead, to who reads.
     Cut {
         /// The segment.
         file: String,

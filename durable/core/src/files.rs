@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{FileError, Told};
+use crate::{FileError, Reported};
 
 /// One flat folder. Every call may fail, and a call that failed may have had a part of its effect.
 pub trait Files {
@@ -40,5 +40,5 @@ pub struct Outside<'a> {
     /// The time of this call.
     pub now: Now,
     /// Where the call adds what its caller must know, also when it fails.
-    pub told: &'a mut Vec<Told>,
+    pub reported: &'a mut Vec<Reported>,
 }

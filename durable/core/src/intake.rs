@@ -50,6 +50,15 @@ pub struct Limits {
     pub oversize: Oversize,
 }
 
+impl Limits {
+    /// As they are, or with a lower bound, if what keeps the messages takes none that is longer.
+    #[must_use]
+    pub fn within(self, longest: Option<usize>) -> Self {
+        let max_message_bytes = longest.map_or(self.max_message_bytes, |longest| longest.min(self.max_message_bytes));
+        Self { max_message_bytes, ..self }
+    }
+}
+
 /// Messages of one connection that were longer than the bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -176,7 +185,7 @@ impl Decoder {
                 Ok(used)
             }
             State::Delimited(delimiter) => {
-                let end = bytes.iter().position(|byte| *byte == delimiter);
+                let end = memchr::memchr(delimiter, bytes);
                 let part = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
                 self.body.push(self.limits, part, delimiter == b'\n');
                 if end.is_some() {
@@ -255,7 +264,7 @@ fn delimited(delimiter: u8, message: &[u8], out: &mut Vec<u8>) -> Result<(), Fra
     if message.is_empty() {
         return Err(FramingError::Empty);
     }
-    if message.contains(&delimiter) {
+    if memchr::memchr(delimiter, message).is_some() {
         return Err(FramingError::Delimiter { found: char::from(delimiter) });
     }
     out.extend_from_slice(message);

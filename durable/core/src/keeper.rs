@@ -1,5 +1,5 @@
 //! What owns a log: what is written when, who waits and who is refused, when the cursor is saved, what is given up, and
-//! what is counted and told of it.
+//! what is counted and reported of it.
 //!
 //! A [`Keeper`] has a log, its dead letters and the messages that wait for them. Its shell has a thread, the way to it,
 //! and those who wait for answers. It hands over up to [`TURN`] commands, and takes a turn: [`Keeper::write`] and then
@@ -12,7 +12,7 @@ use std::time::Duration;
 use std::vec::Drain;
 
 use self::ledger::Ledger;
-use crate::{DeadLetters, Error, FileError, Files, Log, Message, Now, Outside, Reader, Settings, Told};
+use crate::{DeadLetters, Error, FileError, Files, Log, Message, Now, Outside, Reader, Reported, Settings};
 
 mod calls;
 mod event;
@@ -42,9 +42,9 @@ pub trait World {
 }
 
 /// What a log may use of the world.
-fn outside<'a>(world: &'a mut dyn World, told: &'a mut Vec<Told>) -> Outside<'a> {
+fn outside<'a>(world: &'a mut dyn World, reported: &'a mut Vec<Reported>) -> Outside<'a> {
     let now = world.now();
-    Outside { files: world.files(), now, told }
+    Outside { files: world.files(), now, reported }
 }
 
 /// What a keeper keeps, and how.
@@ -78,7 +78,7 @@ pub struct Append<M, R> {
 pub struct Answer<R> {
     /// Whom to answer.
     pub reply: R,
-    /// `Ok`: a sync has named them all. Only then may their sender be told so.
+    /// `Ok`: a sync has named them all. Only then may their sender get an answer.
     pub outcome: Result<(), NotKept>,
 }
 
@@ -101,11 +101,11 @@ pub struct NotSynced(pub FileError);
 #[derive(Debug)]
 pub struct Keeper<M, R> {
     log: Log,
-    /// What the log tells.
-    told: Vec<Told>,
+    /// What the log reports.
+    reported: Vec<Reported>,
     dead: DeadLetters,
-    /// What is told of dead letters.
-    letters: Vec<Told>,
+    /// What dead letters report.
+    letters: Vec<Reported>,
     /// Where the sink reads.
     reader: Reader,
     /// Where single messages are read.
@@ -129,8 +129,8 @@ pub struct Keeper<M, R> {
 impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     /// Opens the log and its dead letters.
     pub fn open(world: &mut dyn World, settings: KeeperSettings) -> Result<Self, Error> {
-        let mut told = Vec::new();
-        let log = Log::open(&mut outside(world, &mut told), &settings.prefix, settings.log.clone())?;
+        let mut reported = Vec::new();
+        let log = Log::open(&mut outside(world, &mut reported), &settings.prefix, settings.log.clone())?;
         let prefix = format!("{}dead-", settings.prefix);
         let mut letters = Vec::new();
         let mut beside = outside(world, &mut letters);
@@ -138,7 +138,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         let (reader, aside) = (log.reader(), log.reader());
         let mut keeper = Self {
             log,
-            told,
+            reported,
             dead,
             letters,
             reader,
@@ -185,12 +185,12 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     pub fn tend(&mut self, world: &mut dyn World) {
         let now = world.now().steady;
         if take(&mut self.sync) {
-            // A failure is told.
-            let _ = self.log.sync(&mut outside(world, &mut self.told));
+            // A failure is reported.
+            let _ = self.log.sync(&mut outside(world, &mut self.reported));
         }
-        let tended = self.log.tend(&mut outside(world, &mut self.told));
-        let is_sync = |told: &Told| matches!(told, Told::Synced { .. } | Told::SyncFailed { .. });
-        if self.told.iter().any(is_sync) {
+        let tended = self.log.tend(&mut outside(world, &mut self.reported));
+        let is_sync = |reported: &Reported| matches!(reported, Reported::Synced { .. } | Reported::SyncFailed { .. });
+        if self.reported.iter().any(is_sync) {
             self.ledger.figures.syncs += 1;
             self.ledger.figures.sync_time += world.now().steady.saturating_sub(now);
         }
@@ -210,10 +210,19 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     /// gets no answer.
     pub fn close(&mut self, world: &mut dyn World) {
         self.append_waiting(world);
-        // A failure is told.
-        let _ = self.log.sync(&mut outside(world, &mut self.told));
+        // A failure is reported.
+        let _ = self.log.sync(&mut outside(world, &mut self.reported));
         self.hear();
         self.commit(world);
+    }
+
+    /// Gives back the disk that a log has whose sink has all, once it is closed and its listener is gone.
+    pub fn release(&mut self, world: &mut dyn World) {
+        let released = self.log.release(&mut outside(world, &mut self.reported));
+        self.hear();
+        if let Err(error) = released {
+            self.ledger.fails(error.to_string());
+        }
     }
 
     /// Who is to be answered by now, each once.
@@ -273,7 +282,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     fn append_first(&mut self, world: &mut dyn World, count: usize) -> Result<(), Error> {
         let first = self.waiting.iter().take(count).flat_map(|append| append.messages.as_ref());
         let messages: Vec<Message<'_>> = first.map(Incoming::message).collect();
-        let appended = self.log.append(&mut outside(world, &mut self.told), &messages);
+        let appended = self.log.append(&mut outside(world, &mut self.reported), &messages);
         drop(messages);
         // Earlier messages, whose segment has ended.
         self.hear();
@@ -294,21 +303,24 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
 
     fn refuse_first(&mut self, count: usize, is_full: bool, error: &Error) {
         for append in self.waiting.drain(..count) {
-            let Figures { dropped, refused, .. } = &mut self.ledger.figures;
-            let counted = match (append.sync, is_full) {
+            let Figures { dropped, refused, refused_full, .. } = &mut self.ledger.figures;
+            let messages = append.messages.as_ref().len() as u64;
+            match (append.sync, is_full) {
                 // Its sender hears so, and sends them again.
-                (true, _) => refused,
-                (false, true) => &mut dropped.full,
-                (false, false) => &mut dropped.failed,
-            };
-            *counted += append.messages.as_ref().len() as u64;
+                (true, _) => *refused += messages,
+                (false, true) => dropped.full += messages,
+                (false, false) => dropped.failed += messages,
+            }
+            if append.sync && is_full {
+                *refused_full += messages;
+            }
             self.ledger.answer(append.reply, Err(NotKept::Refused(error.clone())));
         }
     }
 
     /// Saves the cursor, and removes what it has passed.
     fn commit(&mut self, world: &mut dyn World) {
-        let committed = self.log.commit(&mut outside(world, &mut self.told));
+        let committed = self.log.commit(&mut outside(world, &mut self.reported));
         self.hear();
         match committed {
             // There may be room now.
@@ -320,12 +332,12 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
     }
 
-    /// Hears what the log has told.
+    /// Takes what the log has reported.
     fn hear(&mut self) {
-        self.ledger.hear(&mut self.told);
+        self.ledger.hear(&mut self.reported);
     }
 
-    /// Hears what the dead letters have told. Returns whether a message was dropped rather than put aside.
+    /// Takes what the dead letters have reported. Returns whether a message was dropped rather than put aside.
     fn hear_letters(&mut self) -> bool {
         self.ledger.hear_letters(&mut self.letters)
     }

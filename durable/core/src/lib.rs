@@ -1,12 +1,12 @@
 //! A log of messages on disk that survives crashes.
 //!
 //! A [`Log`] keeps messages in segment files until the sink has acknowledged them. It says which
-//! messages are synced, and only those may be acknowledged to their sender. After a crash it goes on
+//! messages are synced, and only those may be acknowledged to their sender. After a crash it continues
 //! from the files: every synced message is read again unless the cursor has passed it, in order.
-//! Whatever is lost, by damage, a bound or a failed sync, is told ([`Told`]).
+//! Whatever is lost, by damage, a bound or a failed sync, is reported ([`Reported`]).
 //!
 //! A [`keeper`] owns a log: it says when messages are written and synced, who waits for it, and what is given up. A log in
-//! a [`stream`] is that of a server, which several processes share.
+//! a [`stream`] is that of a server, which several processes share. A listener may have several logs, its [`lanes`].
 //!
 //! [`intake`] cuts what senders send into such messages, [`send`] has the machines that bring them to a sink, and
 //! [`enrich`] what is added on the way.
@@ -21,6 +21,7 @@ mod error;
 mod files;
 pub mod intake;
 pub mod keeper;
+pub mod lanes;
 mod log;
 mod record;
 pub mod send;
@@ -28,7 +29,7 @@ mod settings;
 pub mod stream;
 
 pub use dead::{DeadLetters, Letter};
-pub use error::{Error, FileError, Told, Why};
+pub use error::{Error, FileError, Reported, Why};
 pub use files::{Files, Now, Outside};
 pub use log::{Log, Reader};
 pub use record::{MAX_MESSAGE_BYTES, MAX_SOURCE_BYTES, Message, Record};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::record::{SEGMENT_HEAD_BYTES, encode, segment_head};
-use crate::{Error, FileError, Message, Now, Outside, Settings, Told};
+use crate::{Error, FileError, Message, Now, Outside, Reported, Settings};
 
 mod open;
 mod read;
@@ -82,7 +82,7 @@ struct Unsynced {
 
 impl Log {
     /// Appends all `messages`, or none, with one write, and returns their numbers. A batch is at most
-    /// a segment long. Their senders may be told when [`Told::Synced`] names them, not before.
+    /// a segment long. Their senders may get an answer when [`Reported::Synced`] names them, not before.
     pub fn append(&mut self, outside: &mut Outside<'_>, messages: &[Message<'_>]) -> Result<Range<u64>, Error> {
         let mut batch = take(&mut self.batch);
         batch.clear();
@@ -142,12 +142,12 @@ impl Log {
         match done {
             Ok(()) => {
                 self.folder_unsynced = false;
-                outside.told.push(Told::Synced { messages });
+                outside.reported.push(Reported::Synced { messages });
                 Ok(())
             }
             Err(why) => {
                 self.active = false;
-                outside.told.push(Told::SyncFailed { messages, why: why.clone() });
+                outside.reported.push(Reported::SyncFailed { messages, why: why.clone() });
                 Err(why)
             }
         }
@@ -157,7 +157,7 @@ impl Log {
     /// end of one that is an eighth of it old.
     pub fn tend(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.sync_at().is_some_and(|at| at <= outside.now.steady) {
-            // A failure is told, and does not concern later messages.
+            // A failure is reported, and does not concern later messages.
             let _ = self.sync(outside);
         }
         self.expire(outside)
@@ -220,7 +220,7 @@ impl Log {
 
     /// Ends the active segment. The next message goes to a new one.
     fn end(&mut self, outside: &mut Outside<'_>) {
-        // A failure is told.
+        // A failure is reported.
         let _ = self.sync(outside);
         self.active = false;
     }

@@ -76,6 +76,11 @@ impl Head {
         })
     }
 
+    /// The number in what may be the head at the start of `bytes`.
+    pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
+        number_at(bytes, 8)
+    }
+
     /// Bytes of the body.
     pub(crate) const fn body(&self) -> usize {
         self.source + self.payload
@@ -174,4 +179,26 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_takes_what_fits_into_its_lengths() {
+        let is_taken = |source: usize, payload: usize| {
+            let (source, payload) = (vec![7; source], vec![7; payload]);
+            let message = Message { source: &source, received_millis: 0, payload: &payload };
+            encode(&mut Vec::new(), 0, &message).is_some()
+        };
+        assert!(is_taken(MAX_SOURCE_BYTES, 0) && !is_taken(MAX_SOURCE_BYTES + 1, 0));
+        assert!(is_taken(0, MAX_MESSAGE_BYTES) && !is_taken(0, MAX_MESSAGE_BYTES + 1));
+    }
+
+    #[test]
+    fn a_number_from_which_none_can_be_counted_on_is_damage() {
+        let read = |position| read_cursor(&cursor(position));
+        assert_eq!((read(NUMBERS - 1), read(NUMBERS)), (Some(NUMBERS - 1), None));
+    }
 }

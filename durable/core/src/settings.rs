@@ -32,7 +32,7 @@ pub struct Settings {
 pub enum WhenFull {
     /// The new message: [`Error::Full`].
     Refuse,
-    /// The oldest segment: [`Told::Dropped`](crate::Told::Dropped).
+    /// The oldest segment: [`Reported::Dropped`](crate::Reported::Dropped).
     DropOldest,
 }
 

@@ -7,6 +7,7 @@ mod breaks;
 mod drained;
 mod failures;
 mod holder;
+mod long;
 mod publication;
 mod window;
 
@@ -14,8 +15,9 @@ pub use breaks::{Break, Breaks};
 pub use drained::is_drained;
 pub use failures::{Failures, Way};
 pub use holder::{Answer, Patience, consumer, process};
+pub use long::LongMessages;
 pub use publication::{BATCH, Outcome, Publication, Share};
-pub use window::{Given, HELD, Window};
+pub use window::{Given, HELD, Poison, Window};
 
 /// The pause after something failed.
 pub const PAUSE: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use disk::{Disk, settings};
-use durable_core::{Error, Log, MAX_SOURCE_BYTES, Message, Now, Outside, Settings, Told, WhenFull, Why};
+use durable_core::{Error, Files, Log, MAX_SOURCE_BYTES, Message, Now, Outside, Reported, Settings, WhenFull, Why};
 use world::World;
 
 /// Appends until the log is full. Returns the error, and how many messages it has.
@@ -22,9 +22,9 @@ fn fill(world: &mut World) -> (Error, u64) {
     panic!("no bound")
 }
 
-fn dropped(told: &[Told], reason: Why) -> u64 {
-    let ranges = told.iter().filter_map(|told| match told {
-        Told::Dropped { messages, why } if *why == reason => Some(messages),
+fn dropped(reported: &[Reported], reason: Why) -> u64 {
+    let ranges = reported.iter().filter_map(|reported| match reported {
+        Reported::Dropped { messages, why } if *why == reason => Some(messages),
         _ => None,
     });
     ranges.map(|messages| messages.end - messages.start).sum()
@@ -49,11 +49,11 @@ fn a_log_that_drops_the_oldest_takes_every_message_and_tells_which_are_gone() {
     for _ in 0..200 {
         world.append(1).expect("the oldest give way");
     }
-    let gone = dropped(&world.told, Why::Full);
+    let gone = dropped(&world.reported, Why::Full);
     assert!(gone > 100 && gone == world.log.cursor(), "{gone} are dropped");
     assert_eq!(world.log.backlog(), 200 - gone);
     assert_eq!(world.read(), Ok(Some(gone)), "the oldest that is left");
-    assert!(!world.told.iter().any(|told| matches!(told, Told::Lost { .. })), "dropped is not lost");
+    assert!(!world.reported.iter().any(|reported| matches!(reported, Reported::Lost { .. })), "dropped is not lost");
     world.drain();
 }
 
@@ -78,7 +78,7 @@ fn on_a_full_disk_one_message_costs_one_segment_at_most() {
     let segments = world.disk.names().len();
     world.disk.space = Some(0);
     world.append(1).expect("the oldest segment gave its space");
-    assert!(dropped(&world.told, Why::Full) > 0);
+    assert!(dropped(&world.reported, Why::Full) > 0);
     assert!(world.disk.names().len() > segments - 2, "{:?}", world.disk.names());
     world.drain();
 }
@@ -125,10 +125,10 @@ fn messages_beyond_the_age_are_dropped_by_a_clock_that_does_not_jump() {
     world.now.unix_millis = 0;
     world.now.steady += Duration::from_secs(80);
     world.call(Log::tend).expect("the disk is well");
-    assert_eq!(dropped(&world.told, Why::Age), 0, "neither a jump nor the age itself drops");
+    assert_eq!(dropped(&world.reported, Why::Age), 0, "neither a jump nor the age itself drops");
     world.now.steady += Duration::from_secs(1);
     world.call(Log::tend).expect("the disk is well");
-    assert_eq!(world.told.last(), Some(&Told::Dropped { messages: 0..2, why: Why::Age }));
+    assert_eq!(world.reported.last(), Some(&Reported::Dropped { messages: 0..2, why: Why::Age }));
     world.drain();
 }
 
@@ -142,7 +142,7 @@ fn a_segment_of_an_earlier_process_has_the_age_that_its_head_says() {
     world.now.unix_millis += 81_000;
     world.restart();
     world.call(Log::tend).expect("the disk is well");
-    assert_eq!(dropped(&world.told, Why::Age), 2);
+    assert_eq!(dropped(&world.reported, Why::Age), 2);
     world.drain();
 }
 
@@ -155,20 +155,53 @@ fn a_sync_is_due_by_time_or_by_bytes() {
     assert_eq!(world.log.sync_at(), Some(start + Duration::from_millis(500)));
     world.now.steady += Duration::from_millis(499);
     world.call(Log::tend).expect("the disk is well");
-    assert!(world.told.is_empty(), "a millisecond is left");
+    assert!(world.reported.is_empty(), "a millisecond is left");
     world.append(4).expect("room");
     assert_eq!(world.log.sync_at(), Some(start), "so many bytes wait for none");
     world.call(Log::tend).expect("the disk is well");
-    assert_eq!(world.told, [Told::Synced { messages: 0..5 }]);
+    assert_eq!(world.reported, [Reported::Synced { messages: 0..5 }]);
     assert_eq!(world.log.sync_at(), None);
+}
+
+#[test]
+fn an_append_of_no_messages_waits_for_no_sync() {
+    let mut world = World::new(1, settings());
+    for _ in 0..2 {
+        world.append(0).expect("nothing to write");
+        assert_eq!(world.log.sync_at(), None);
+        world.append(1).expect("room");
+        world.sync();
+    }
+}
+
+#[test]
+fn a_disk_that_fails_costs_none_of_the_messages_that_may_be_dropped() {
+    let mut world = World::new(1, Settings { when_full: WhenFull::DropOldest, ..settings() });
+    for _ in 0..20 {
+        world.append(1).expect("room");
+    }
+    world.disk.crashed = true;
+    let error = world.append(1).expect_err("the disk is away");
+    assert!(!error.is_no_space(), "{error}");
+    assert_eq!((dropped(&world.reported, Why::Full), world.log.cursor()), (0, 0));
+}
+
+#[test]
+fn a_segment_that_took_no_message_is_gone_and_counts_no_bytes() {
+    let mut world = World::new(1, settings());
+    // The head of a segment fits in, and a part of a message.
+    world.disk.space = Some(40);
+    world.append(1).expect_err("no space");
+    assert_eq!((world.log.bytes(), world.disk.used()), (0, 0));
+    world.drain();
 }
 
 #[test]
 fn sizes_beyond_the_bounds_are_refused_and_nothing_is_appended() {
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let now = Now { steady: Duration::ZERO, unix_millis: 0 };
-    let mut outside = Outside { files: &mut disk, now, told: &mut told };
+    let mut outside = Outside { files: &mut disk, now, reported: &mut reported };
     let small = Settings { max_bytes: 1000, ..settings() };
     assert!(matches!(Log::open(&mut outside, "queue-", small), Err(Error::Settings { .. })));
 
@@ -187,9 +220,9 @@ fn sizes_beyond_the_bounds_are_refused_and_nothing_is_appended() {
 fn a_start_reads_the_heads_of_segments_and_the_last_segment() {
     let bounds = Settings { max_bytes: 8 << 20, max_message_bytes: 4096, ..settings() };
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let now = Now { steady: Duration::ZERO, unix_millis: 0 };
-    let mut outside = Outside { files: &mut disk, now, told: &mut told };
+    let mut outside = Outside { files: &mut disk, now, reported: &mut reported };
     let mut log = Log::open(&mut outside, "queue-", bounds.clone()).expect("an empty folder");
     let message = Message { source: b"a", received_millis: 0, payload: &[7; 4096] };
     while log.bytes() < 7 << 20 {
@@ -204,11 +237,11 @@ fn a_start_reads_the_heads_of_segments_and_the_last_segment() {
 const NOW: Now = Now { steady: Duration::ZERO, unix_millis: 0 };
 
 fn append(disk: &mut Disk, log: &mut Log, messages: &[Message<'_>]) -> Result<Range<u64>, Error> {
-    log.append(&mut Outside { files: disk, now: NOW, told: &mut Vec::new() }, messages)
+    log.append(&mut Outside { files: disk, now: NOW, reported: &mut Vec::new() }, messages)
 }
 
 fn open(disk: &mut Disk, settings: Settings) -> Result<Log, Error> {
-    Log::open(&mut Outside { files: disk, now: NOW, told: &mut Vec::new() }, "queue-", settings)
+    Log::open(&mut Outside { files: disk, now: NOW, reported: &mut Vec::new() }, "queue-", settings)
 }
 
 /// Messages whose records have so many bytes together: some of 93, and a last one that has the rest in its source.
@@ -253,7 +286,7 @@ fn an_old_segment_ends_only_where_the_next_one_has_room_for_its_head() {
             append(&mut disk, &mut log, &records(count)).expect("room");
         }
         let now = Now { steady: Duration::from_secs(10), unix_millis: 0 };
-        log.tend(&mut Outside { files: &mut disk, now, told: &mut Vec::new() }).expect("the disk is well");
+        log.tend(&mut Outside { files: &mut disk, now, reported: &mut Vec::new() }).expect("the disk is well");
         assert_eq!(log.bytes(), bytes, "{last}");
     }
 }
@@ -267,7 +300,87 @@ fn the_smallest_log_has_room_for_one_longest_message_in_each_segment() {
 }
 
 #[test]
+fn no_log_is_for_messages_that_its_records_do_not_take() {
+    let with = |max_message_bytes| Settings { max_bytes: 1 << 40, max_message_bytes, ..settings() };
+    assert!(open(&mut Disk::new(1), with((1 << 24) - 1)).is_ok());
+    let refused = open(&mut Disk::new(1), with(1 << 24)).expect_err("its length has 24 bits");
+    assert!(matches!(refused, Error::Settings { message: 16_777_216, .. }), "{refused}");
+}
+
+#[test]
 fn a_segment_has_an_eighth_of_the_log_and_no_more_than_64_mebibytes() {
     let of = |max_bytes| Settings { max_bytes, ..settings() }.segment_bytes();
     assert_eq!([4096, (512 << 20) - 8, 1 << 40].map(of), [512, (64 << 20) - 1, 64 << 20]);
+}
+
+#[test]
+fn the_only_segment_gives_way_to_messages_once_the_bound_is_lower_than_it() {
+    for when_full in [WhenFull::Refuse, WhenFull::DropOldest] {
+        let (mut disk, mut reported) = (Disk::new(1), Vec::new());
+        let large = Settings { max_bytes: 8 * 4096, when_full, ..settings() };
+        let mut log = open(&mut disk, large).expect("an empty folder");
+        append(&mut disk, &mut log, &records(3900)).expect("a segment takes it");
+        let kept = log.backlog();
+        assert_eq!((log.bound(3064), disk.names().len()), (3064, 1));
+        let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
+        let appended = log.append(&mut outside, &records(93));
+        let synced = Reported::Synced { messages: 0..kept };
+        if when_full == WhenFull::Refuse {
+            assert_eq!(appended, Err(Error::Full { held: 3936, max: 3064 }));
+            assert_eq!(reported, [synced]);
+            assert_eq!(log.cursor(), 0, "the sink has none of it");
+            log.acknowledge(kept);
+            append(&mut disk, &mut log, &records(93)).expect("the sink has all of it");
+        } else {
+            assert_eq!(appended, Ok(kept..kept + 1));
+            assert_eq!(reported, [synced, Reported::Dropped { messages: 0..kept, why: Why::Full }]);
+        }
+        assert_eq!((log.bytes(), log.backlog()), (36 + 93, 1));
+    }
+}
+
+#[test]
+fn a_damaged_file_that_is_kept_gives_way_to_messages() {
+    const DAMAGED: &str = "queue-0000000000000000.damaged";
+    let mut disk = Disk::new(1);
+    disk.create(DAMAGED).expect("a new file");
+    disk.append(DAMAGED, &[7; 1000]).expect("space");
+    let mut log = open(&mut disk, settings()).expect("a log");
+    assert_eq!(log.bytes(), 1000);
+    for _ in 0..8 {
+        append(&mut disk, &mut log, &records(476)).expect("it gives way");
+    }
+    assert_eq!((log.bytes(), disk.used()), (4096, 4096));
+}
+
+#[test]
+fn a_start_reads_64_bytes_of_each_segment_and_the_records_of_the_last_one_once() {
+    let mut disk = Disk::new(1);
+    let mut log = open(&mut disk, settings()).expect("an empty folder");
+    for _ in 0..8 {
+        append(&mut disk, &mut log, &records(476)).expect("room");
+    }
+    open(&mut disk, settings()).expect("a whole log");
+    assert_eq!(disk.read, 8 * 64 + 476);
+}
+
+#[test]
+fn whoever_reads_on_where_the_last_read_ended_reads_hardly_a_byte_twice() {
+    let bounds = Settings { max_bytes: 8 << 20, max_message_bytes: 4096, ..settings() };
+    let mut disk = Disk::new(1);
+    let mut log = open(&mut disk, bounds).expect("an empty folder");
+    let message = Message { source: b"a", received_millis: 0, payload: &[7; 4096] };
+    for _ in 0..10 {
+        append(&mut disk, &mut log, &[message; 20]).expect("room");
+    }
+    let (mut reader, mut reported) = (log.reader(), Vec::new());
+    for number in 0..200 {
+        reader.seek(number);
+        let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
+        let record = log.read(&mut outside, &mut reader).expect("the disk is well").expect("a message");
+        assert_eq!(record.number, number);
+    }
+    // A window may end in a message, which the next one has whole.
+    let (read, bytes) = (disk.read as u64, log.bytes());
+    assert!((bytes - 100..bytes + bytes / 8).contains(&read), "{read} of {bytes}");
 }

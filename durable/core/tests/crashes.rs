@@ -8,7 +8,7 @@ mod world;
 use std::time::Duration;
 
 use disk::settings;
-use durable_core::{Log, Message, Outside, Settings, Told, WhenFull};
+use durable_core::{Log, Message, Outside, Reported, Settings, WhenFull};
 use proptest::prelude::*;
 use world::World;
 
@@ -165,12 +165,12 @@ fn after_a_failed_sync_nothing_of_the_segment_is_acknowledged_and_a_new_one_begi
     world.append(2).expect("room");
     world.disk.failing_syncs = 1;
     world.sync();
-    assert!(matches!(world.told.last(), Some(Told::SyncFailed { messages, .. }) if *messages == (2..4)));
+    assert!(matches!(world.reported.last(), Some(Reported::SyncFailed { messages, .. }) if *messages == (2..4)));
     world.sync();
-    assert_eq!(world.told.len(), 2, "what a sync has failed for is not synced again");
+    assert_eq!(world.reported.len(), 2, "what a sync has failed for is not synced again");
     world.append(1).expect("room");
     world.sync();
-    assert_eq!(world.told.last(), Some(&Told::Synced { messages: 4..5 }));
+    assert_eq!(world.reported.last(), Some(&Reported::Synced { messages: 4..5 }));
     assert_eq!(world.disk.names().len(), 2, "a segment for each");
     assert_eq!(world.owed.keys().copied().collect::<Vec<_>>(), [0, 1, 4]);
     world.disk.crash();
@@ -189,12 +189,12 @@ fn a_failed_read_is_an_error_until_it_succeeds_or_is_skipped() {
     assert_eq!(world.read(), Ok(Some(0)));
 
     let World { mut disk, now, mut log, mut reader, .. } = world;
-    let mut told = Vec::new();
-    let mut outside = Outside { files: &mut disk, now, told: &mut told };
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now, reported: &mut reported };
     log.skip_segment(&mut outside, &mut reader);
     let message = Message { source: b"", received_millis: 0, payload: b"later" };
     assert_eq!(log.append(&mut outside, &[message]), Ok(3..4));
     let record = log.read(&mut outside, &mut reader).expect("the disk is well").expect("a message");
     assert_eq!((record.number, record.message), (3, message));
-    assert_eq!(told, [Told::Lost { messages: 1..3 }]);
+    assert_eq!(reported, [Reported::Lost { messages: 1..3 }]);
 }

@@ -6,8 +6,8 @@ mod disk;
 
 use std::time::Duration;
 
-use disk::Disk;
-use durable_core::{DeadLetters, Letter, Log, Message, Now, Outside, Record, Settings, Told, WhenFull, Why};
+use disk::{Disk, large};
+use durable_core::{DeadLetters, Letter, Log, Message, Now, Outside, Record, Reported, Why};
 
 const NOW: Now = Now { steady: Duration::ZERO, unix_millis: 0 };
 
@@ -15,36 +15,25 @@ fn record(number: u64, payload: &[u8]) -> Record<'_> {
     Record { number, message: Message { source: b"192.0.2.1", received_millis: 5, payload } }
 }
 
-fn settings() -> Settings {
-    Settings {
-        max_bytes: 16 << 20,
-        max_message_bytes: 64,
-        max_age: None,
-        when_full: WhenFull::Refuse,
-        sync_after: Duration::ZERO,
-        sync_bytes: 0,
-    }
-}
-
 #[test]
 fn one_refused_message_in_ten_thousand_is_put_aside_and_the_others_pass_it() {
     let mut disk = Disk::new(1);
-    let (mut told, mut told_dead) = (Vec::new(), Vec::new());
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
-    let mut log = Log::open(&mut outside, "queue-", settings()).expect("an empty folder");
+    let (mut reported, mut reported_dead) = (Vec::new(), Vec::new());
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
+    let mut log = Log::open(&mut outside, "queue-", large()).expect("an empty folder");
     for _ in 0..100 {
         log.append(&mut outside, &[record(0, b"message").message; 100]).expect("room");
     }
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told_dead };
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported_dead };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 1 << 20, 64).expect("an empty folder");
     let (mut reader, mut taken) = (log.reader(), 0);
     loop {
-        let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+        let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
         let Some(found) = log.read(&mut outside, &mut reader).expect("the disk is well") else {
             break;
         };
         if found.number == 6000 {
-            let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told_dead };
+            let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported_dead };
             dead.put(&mut outside, &found, "422 Unprocessable Content").expect("room");
         } else {
             taken += 1;
@@ -54,7 +43,7 @@ fn one_refused_message_in_ten_thousand_is_put_aside_and_the_others_pass_it() {
     assert_eq!((taken, log.backlog()), (9999, 0));
 
     disk.crash();
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told_dead };
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported_dead };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 1 << 20, 64).expect("a whole log");
     let mut reader = dead.reader().expect("letters are kept");
     let letter = dead.read(&mut outside, &mut reader).expect("the disk is well");
@@ -65,11 +54,11 @@ fn one_refused_message_in_ten_thousand_is_put_aside_and_the_others_pass_it() {
 #[test]
 fn a_letter_whose_sync_fails_is_not_put_aside() {
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 1 << 20, 64).expect("an empty folder");
     disk.failing_syncs = 1;
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
     let error = dead.put(&mut outside, &record(1, b"message"), "").expect_err("the sync fails");
     assert!(error.to_string().contains("cannot sync the dead letters"), "{error}");
 }
@@ -77,8 +66,8 @@ fn a_letter_whose_sync_fails_is_not_put_aside() {
 #[test]
 fn the_oldest_letters_give_way_and_a_long_reason_is_cut_between_characters() {
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 8192, 64).expect("an empty folder");
     let why = format!("x{}", "é".repeat(300));
     for number in 0..40 {
@@ -89,32 +78,32 @@ fn the_oldest_letters_give_way_and_a_long_reason_is_cut_between_characters() {
     let oldest = dead.read(&mut outside, &mut reader).expect("the disk is well").expect("a letter");
     assert!(oldest.record.number > 20, "{}", oldest.record.number);
     assert_eq!(oldest.why, format!("x{}", "é".repeat(255)));
-    let gave_way = |told: &Told| matches!(told, Told::Dropped { why: Why::Full, .. });
-    assert!(told.iter().any(gave_way), "{told:?}");
+    let gave_way = |reported: &Reported| matches!(reported, Reported::Dropped { why: Why::Full, .. });
+    assert!(reported.iter().any(gave_way), "{reported:?}");
 }
 
 #[test]
 fn where_no_letters_are_kept_a_refused_message_is_told_as_dropped() {
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 0, 64).expect("nothing to open");
     dead.put(&mut outside, &record(7, b"message"), "").expect("nothing to write");
     assert!(dead.reader().is_none());
-    assert_eq!(told, [Told::Dropped { messages: 7..8, why: Why::Dead }]);
+    assert_eq!(reported, [Reported::Dropped { messages: 7..8, why: Why::Dead }]);
     assert!(disk.names().is_empty());
 }
 
 #[test]
 fn a_message_longer_than_the_letters_that_are_kept_does_not_hold_the_others() {
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
     let mut dead = DeadLetters::open(&mut outside, "dead-", 8192, 64).expect("an empty folder");
     dead.put(&mut outside, &record(7, &[7; 600]), "").expect("it is dropped");
     dead.put(&mut outside, &record(8, b"message"), "").expect("room");
     let mut reader = dead.reader().expect("letters are kept");
     let letter = dead.read(&mut outside, &mut reader).expect("the disk is well").expect("a letter");
     assert_eq!(letter.record.number, 8);
-    assert!(told.contains(&Told::Dropped { messages: 7..8, why: Why::Dead }), "{told:?}");
+    assert!(reported.contains(&Reported::Dropped { messages: 7..8, why: Why::Dead }), "{reported:?}");
 }

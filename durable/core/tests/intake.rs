@@ -46,6 +46,13 @@ fn texts(framing: Framing, stream: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_bound_of_what_keeps_messages_lowers_that_of_a_connection_and_never_raises_it() {
+    let within = |longest| WIDE.within(longest);
+    let limits = |max_message_bytes| Limits { max_message_bytes, ..WIDE };
+    assert_eq!([None, Some(10), Some(64), Some(65)].map(within), [64, 10, 64, 64].map(limits));
+}
+
+#[test]
 fn a_line_has_no_return_or_nul_at_its_end_and_an_empty_one_is_no_message_as_in_syslog_ng() {
     let stream = "one\r\ntwo\n\n\r\nthree\0\nin\rside\nlast";
     assert_eq!(texts(Framing::Newline, stream), ["one", "two", "three", "in\rside", "last"]);
@@ -119,7 +126,7 @@ fn a_message_without_an_end_is_kept_up_to_the_bound_only() {
     }
 }
 
-/// Streams that lie, with what is read before the lie and what the person is told.
+/// Streams that lie, with what is read before the lie and the message for the owner.
 const LIES: [(Framing, &str, &[&str], &str); 13] = [
     (
         Framing::OctetCounting,
@@ -231,7 +238,7 @@ fn a_stream_is_not_read_on_after_an_error() {
 #[test]
 fn a_message_that_a_framing_cannot_carry_is_refused_with_words_and_nothing_is_written() {
     let long = "x".repeat(65_536);
-    let empty = "a message is empty, and receivers pass over it in this framing: send with Length2 or Length4";
+    let empty = "a message is empty, and receivers skip it in this framing: send with Length2 or Length4";
     for (framing, message, words) in [
         (
             Framing::Newline,

@@ -38,9 +38,18 @@ fn commands_that_wait_share_one_write_and_one_sync() {
         keeping.append(id, true);
     }
     assert_eq!(keeping.turn(), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
-    assert_eq!(keeping.world.disk.calls - calls, 2);
+    assert_eq!((keeping.world.disk.calls - calls, keeping.keeper.next()), (2, 4));
     let figures = keeping.figures();
     assert_eq!((figures.appended, figures.synced, figures.syncs), (4, 4, 2));
+}
+
+#[test]
+fn a_command_of_several_messages_is_answered_by_the_sync_of_the_last_one() {
+    let mut keeping = Keeping::new(settings());
+    keeping.fill(0..3);
+    keeping.append_all(9, vec![message(3), message(4)], true);
+    assert_eq!(keeping.turn(), [(9, Ok(()))]);
+    assert_eq!(keeping.keeper.next(), 5);
 }
 
 #[test]
@@ -140,7 +149,7 @@ fn on_a_full_disk_messages_are_refused_at_once_and_dropped_if_nobody_hears_so() 
     let outcomes = keeping.turn();
     assert_eq!(refused(&outcomes, Error::is_no_space), [1, 2], "{outcomes:?}");
     let figures = keeping.figures();
-    assert_eq!((figures.dropped.full, figures.dropped.failed, figures.refused), (1, 0, 1));
+    assert_eq!((figures.dropped.full, figures.dropped.failed, figures.refused, figures.refused_full), (1, 0, 1, 1));
     assert_eq!(figures.failure, None, "full is not broken");
     keeping.world.disk.space = None;
     keeping.fill(3..4);
@@ -157,7 +166,7 @@ fn a_broken_disk_is_told_once_and_what_it_refuses_is_counted_apart() {
         assert_eq!(refused(&outcomes, |error| matches!(error, Error::File { .. })), [id], "{outcomes:?}");
     }
     let figures = keeping.figures();
-    assert_eq!((figures.dropped.full, figures.dropped.failed, figures.refused), (0, 1, 1));
+    assert_eq!((figures.dropped.full, figures.dropped.failed, figures.refused, figures.refused_full), (0, 1, 1, 0));
     assert!(figures.failure.is_some() && figures.events.count() == 1, "{figures:?}");
     keeping.world.disk.crashed = false;
     keeping.fill(3..4);
@@ -194,7 +203,7 @@ fn the_pause_counts_from_the_end_of_a_failure_however_long_the_disk_takes() {
     keeping.append(1, true);
     assert!(keeping.turn().is_empty());
     (keeping.world.disk.crashed, keeping.world.disk.takes) = (false, Duration::ZERO);
-    assert!(keeping.figures().failure.is_some(), "broken is told, also while messages wait");
+    assert!(keeping.figures().failure.is_some(), "broken is reported, also while messages wait");
     keeping.wait(999);
     assert!(keeping.is_silent());
     keeping.wait(1);
@@ -232,6 +241,28 @@ fn a_message_that_no_log_takes_is_refused_though_the_keeper_blocks() {
     assert_eq!(keeping.figures().refused, 1);
     keeping.append(1, true);
     assert_eq!(keeping.turn(), [(1, Ok(()))]);
+}
+
+#[test]
+fn a_full_log_takes_messages_again_once_it_may_have_more_bytes() {
+    let (max_bytes, mut keeping) = (settings().log.max_bytes, Keeping::new(settings()));
+    let is_full = |error: &Error| matches!(error, Error::Full { .. });
+    let fill = |keeping: &mut Keeping| {
+        (0..1000)
+            .take_while(|id| {
+                keeping.append(*id, true);
+                refused(&keeping.turn(), is_full).is_empty()
+            })
+            .count()
+    };
+    let taken = fill(&mut keeping);
+    assert!(taken > 10 && taken < 1000, "{taken}");
+    keeping.keeper.bound(1);
+    assert_eq!(fill(&mut keeping), 0, "too few bytes for a message are no bound, and it is still full");
+    keeping.keeper.bound(max_bytes * 2);
+    let more = fill(&mut keeping);
+    assert!(more > taken / 2, "{more} after {taken}");
+    assert!(keeping.figures().bytes <= max_bytes * 2);
 }
 
 #[test]
@@ -285,4 +316,23 @@ fn a_keeper_is_drained_when_nothing_waits_and_all_is_acknowledged() {
     assert!(!keeping.keeper.is_drained(), "the sink does not have it");
     keeping.acknowledge(1);
     assert!(keeping.keeper.is_drained());
+}
+
+#[test]
+fn a_log_whose_sink_has_all_gives_its_disk_back_and_goes_on_with_the_next_number() {
+    let mut keeping = Keeping::new(settings());
+    keeping.fill(0..3);
+    let leave = |keeping: &mut Keeping, acknowledged| {
+        keeping.acknowledge(acknowledged);
+        keeping.keeper.close(&mut keeping.world);
+        keeping.keeper.release(&mut keeping.world);
+        keeping.figures().bytes
+    };
+    assert!(leave(&mut keeping, 2) > 0, "a message waits");
+    assert_eq!(leave(&mut keeping, 3), 0);
+    assert!(keeping.world.disk.used() < 36, "no segment is left: {:?}", keeping.world.disk.names());
+    let mut again = keeping.restart(settings());
+    again.fill(3..4);
+    let read = again.keeper.read(&mut again.world, 0, ALL).expect("the disk is well");
+    assert_eq!((read.next, ids(&read.messages)), (4, vec![3]));
 }

@@ -14,6 +14,11 @@ use keeping::{ALL, Keeping, ids, message, settings};
 /// The segment of the first ten messages.
 const FIRST: &str = "log-0000000000000000.log";
 
+/// Bytes of the heads of a segment and of a record, and of a whole record.
+const SEGMENT_HEAD: usize = 36;
+const HEAD: usize = 28;
+const RECORD: usize = 45;
+
 /// A keeper of twelve messages: ten in its first segment, and two in the second.
 fn twelve() -> Keeping {
     let mut keeping = Keeping::new(settings());
@@ -98,8 +103,8 @@ fn a_segment_that_is_skipped_is_told_as_lost_and_to_those_who_wait_for_its_sync(
     assert!(keeping.turn().is_empty());
     assert_eq!(keeping.keeper.skip_segment(&mut keeping.world, 0), 2);
     let outcomes = keeping.answers();
-    let is_told = matches!(outcomes.as_slice(), [(0, Err(NotKept::NotSynced(_))), (1, Err(NotKept::NotSynced(_)))]);
-    assert!(is_told, "{outcomes:?}");
+    let is_reported = matches!(outcomes.as_slice(), [(0, Err(NotKept::NotSynced(_))), (1, Err(NotKept::NotSynced(_)))]);
+    assert!(is_reported, "{outcomes:?}");
     let figures = keeping.figures();
     assert_eq!((figures.lost, figures.not_synced), (2, 2));
     assert_eq!(figures.events.after(0).next(), Some(&StoreEvent::Lost { messages: 0..2 }));
@@ -193,4 +198,27 @@ fn on_a_full_disk_a_dead_letter_has_the_space_of_what_is_acknowledged_or_is_drop
     keeping.world.disk.space = Some(0);
     assert_eq!(keeping.keeper.put_aside(&mut keeping.world, 11, "400"), Ok(true));
     assert_eq!(keeping.figures().dead_letters, 1);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_not_put_aside_and_is_lost_once_the_sink_comes_to_it() {
+    let mut keeping = twelve();
+    keeping.world.disk.bytes(FIRST)[SEGMENT_HEAD + 3 * RECORD + HEAD] ^= 1;
+    assert_eq!(keeping.keeper.put_aside(&mut keeping.world, 3, "400"), Ok(false));
+    assert!(keeping.is_silent());
+    let figures = keeping.figures();
+    assert_eq!((figures.dead_letters, figures.lost), (0, 0));
+    let read = keeping.keeper.read(&mut keeping.world, 0, ALL).expect("the disk is well");
+    assert_eq!((read.messages.len(), read.next, keeping.figures().lost), (11, 12, 1));
+}
+
+#[test]
+fn a_record_with_the_number_of_a_later_segment_costs_no_message_there() {
+    let mut keeping = twelve();
+    // The record of message 11 in the place of that of message 9.
+    let later = keeping.world.disk.bytes("log-0000000000000001.log")[SEGMENT_HEAD + RECORD..].to_vec();
+    keeping.world.disk.bytes(FIRST)[SEGMENT_HEAD + 9 * RECORD..].copy_from_slice(&later);
+    let read = keeping.keeper.read(&mut keeping.world, 0, ALL).expect("the disk is well");
+    assert_eq!(ids(&read.messages), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]);
+    assert_eq!(keeping.figures().lost, 1);
 }

@@ -77,3 +77,11 @@ fn messages_that_a_connection_had_come_again_on_the_next_one_and_are_counted() {
     assert_eq!(passage.sends(3..8), 1);
     assert_eq!(settle(&mut passage, &[delivered(7)], false), Some(Settled { cursor: 8, delivered: 5 }));
 }
+
+#[test]
+fn a_log_from_which_nothing_was_read_leaves_the_cursor_at_its_start() {
+    for cursor in [0, 5] {
+        let mut passage = Passage::new(cursor);
+        assert_eq!((passage.settle(false), passage.cursor()), (None, cursor));
+    }
+}

@@ -6,30 +6,19 @@ mod disk;
 
 use std::time::Duration;
 
-use disk::Disk;
+use disk::{Disk, large};
 use durable_core::send::{Progress, Verdict};
-use durable_core::{DeadLetters, Log, Message, Now, Outside, Record, Settings, WhenFull};
+use durable_core::{DeadLetters, Log, Message, Now, Outside, Record};
 
 const NOW: Now = Now { steady: Duration::ZERO, unix_millis: 0 };
 const MESSAGE: Message<'static> = Message { source: b"192.0.2.1", received_millis: 5, payload: b"message" };
 
-fn settings() -> Settings {
-    Settings {
-        max_bytes: 16 << 20,
-        max_message_bytes: 64,
-        max_age: None,
-        when_full: WhenFull::Refuse,
-        sync_after: Duration::ZERO,
-        sync_bytes: 0,
-    }
-}
-
 #[test]
 fn the_cursor_passes_a_refused_message_when_its_dead_letter_is_synced_and_not_before() {
     let mut disk = Disk::new(1);
-    let mut told = Vec::new();
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
-    let mut log = Log::open(&mut outside, "queue-", settings()).expect("an empty folder");
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
+    let mut log = Log::open(&mut outside, "queue-", large()).expect("an empty folder");
     log.append(&mut outside, &[MESSAGE; 4]).expect("room");
     let mut dead = DeadLetters::open(&mut outside, "dead-", 1 << 20, 64).expect("an empty folder");
     let mut progress = Progress::new(log.cursor());
@@ -39,7 +28,7 @@ fn the_cursor_passes_a_refused_message_when_its_dead_letter_is_synced_and_not_be
     assert_eq!((log.cursor(), progress.poison()), (1, Some((1, "422"))));
 
     disk.failing_syncs = 1;
-    let mut outside = Outside { files: &mut disk, now: NOW, told: &mut told };
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
     let record = Record { number: 1, message: MESSAGE };
     dead.put(&mut outside, &record, "422").expect_err("the sync fails");
     log.acknowledge(progress.cursor());

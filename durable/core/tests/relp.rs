@@ -188,9 +188,9 @@ fn a_client_hears_of_its_violation_behind_the_answers_to_what_it_sent_before() {
 const NO_NUMBER: &str = "and not with the number of a transaction: have the sender speak RELP, without TLS, or set \
                          `framing` to what it writes";
 const BAD_LENGTH: &str = "in its length, where digits belong, then a space, or a newline after 0: update the sender";
-const BAD_ORDER: &str = "is next: update the sender, and let nothing between change the stream";
+const BAD_ORDER: &str = "is next: update the sender, and check that nothing on the way changes the stream";
 
-/// What a client says after `open`, and what the person is told.
+/// What a client says after `open`, and the message for its owner.
 fn lies() -> Vec<(&'static str, String)> {
     let command = "in its command, where 1 to 32 letters and a space belong: update the sender";
     let end = "where its newline belongs, so its length is wrong: update the sender";
@@ -221,9 +221,9 @@ fn lies() -> Vec<(&'static str, String)> {
         ),
         ("0 hint 4097 x", format!("a RELP frame says that it has 4097 {long} 4096: send shorter messages")),
         ("2 close 4097 x", format!("a RELP frame says that it has 4097 {long} 4096: send shorter messages")),
-        ("2 syslog 2 hi3 syslog 2 hi\n", format!("a RELP frame goes on with '3' {end}")),
-        ("2 syslog 2 hello\n", format!("a RELP frame goes on with 'l' {end}")),
-        ("2 syslog 2 hi\r\n", format!("a RELP frame goes on with '\\r' {end}")),
+        ("2 syslog 2 hi3 syslog 2 hi\n", format!("a RELP frame has '3' {end}")),
+        ("2 syslog 2 hello\n", format!("a RELP frame has 'l' {end}")),
+        ("2 syslog 2 hi\r\n", format!("a RELP frame has '\\r' {end}")),
         ("2 syslog 9 hello\n", cut.to_owned()),
         ("2 syslog 2 hi", cut.to_owned()),
         ("2 sys", cut.to_owned()),
@@ -258,7 +258,7 @@ fn a_client_hears_why_its_command_is_refused_and_that_the_server_goes() {
             3,
             "syslog",
             "hi",
-            "a RELP session goes on after its close: update the sender",
+            "a command follows the close of a RELP session: update the sender",
             "the session is closed",
         ),
         (
@@ -274,7 +274,7 @@ fn a_client_hears_why_its_command_is_refused_and_that_the_server_goes() {
             2,
             "rsp",
             "200 OK",
-            "the RELP command \"rsp\" is none of open, syslog and close: have the sender use what is offered",
+            "the RELP command \"rsp\" is not one of open, syslog and close: have the sender use only these",
             "the command is not offered",
         ),
         (
@@ -282,8 +282,8 @@ fn a_client_hears_why_its_command_is_refused_and_that_the_server_goes() {
             1,
             "open",
             "relp_version=one",
-            "the sender offers a RELP version that is no number: update the sender",
-            "the version is no number",
+            "the sender offers a RELP version that is not a number: update the sender",
+            "the version is not a number",
         ),
         (
             "",

@@ -48,7 +48,7 @@ fn a_tcp_sink_is_not_sent_more_than_the_bound_until_its_kernel_acknowledges() {
     assert_eq!(verdicts, [Verdict::Delivered { through: 0 }]);
     assert!(tcp.room() > 0);
     tcp.connected(1, &mut out);
-    assert_eq!(tcp.room(), 1024);
+    assert_eq!(tcp.room(), 8192);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_tcp_sink_gets_whole_messages_again_and_no_more_than_the_bytes_that_are_kept
 #[test]
 fn a_tcp_sink_takes_messages_until_a_mebibyte_is_not_acknowledged() {
     // A length of four bytes comes before the message.
-    for (bytes, room) in [((1 << 20) - 5, 1023), ((1 << 20) - 4, 0)] {
+    for (bytes, room) in [((1 << 20) - 5, 8191), ((1 << 20) - 4, 0)] {
         let mut tcp = Tcp::new(Framing::Length4, 0);
         tcp.push(Outgoing { number: 0, payload: vec![7; bytes] }, &mut Vec::new());
         assert_eq!(tcp.room(), room, "{bytes}");

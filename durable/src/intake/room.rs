@@ -1,4 +1,4 @@
-//! What the connections of one socket share.
+//! What the connections of one socket share that have the same lane.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,13 @@ pub(super) struct Room {
     /// Short messages take many times their bytes until the store has them: one connection reads at a time.
     turn: Mutex<()>,
     share: PartialShare,
+    /// Bytes that a connection reads although there is no memory.
+    pub(super) least_read: usize,
 }
 
 impl Room {
-    pub(super) fn new(share: PartialShare) -> Self {
-        Self { turn: Mutex::new(()), share }
+    pub(super) fn new(share: PartialShare, least_read: usize) -> Self {
+        Self { turn: Mutex::new(()), share, least_read }
     }
 
     /// Waits for the turn to read, which ends once the store has what was read.

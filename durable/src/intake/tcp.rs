@@ -1,6 +1,8 @@
 //! Messages over TCP.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::net::SocketAddr;
@@ -18,14 +20,20 @@ use tokio::time::{sleep, timeout};
 
 use super::room::Room;
 use super::wire::{Protocol, Taken, Wire};
-use super::{Hold, Intake, Limits, incoming, source};
-use crate::{Incoming, Store};
+use super::{Asked, Hold, Intake, Limits, incoming, source};
+use crate::{Incoming, Lanes, Store, StoreError};
 
 /// Bytes that are read at once, or fewer where memory has no room for the messages that may be in them.
 const READS: [usize; 3] = [64 * 1024, 16 * 1024, 4 * 1024];
-/// Bytes that are read although there is no memory, if no message of the listener waits for its log. So a listener goes on
-/// while those of others have all memory.
+/// Bytes that are read although there is no memory, over all lanes, each of which reads its part if none of its messages
+/// waits for the log. So a listener keeps reading while those of others have all memory.
 const LEAST_READ: usize = 2 * 1024;
+thread_local! {
+    /// What is read, by one connection of the thread at a time, as reading waits for nothing. The memory is not given back:
+    /// to get it anew for each read costs more than the read.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// After an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,8 +47,9 @@ pub struct TcpSettings {
     pub limits: Limits,
     /// Most connections.
     pub connections: usize,
-    /// Most connections of one source: of an IPv4 address, or of an IPv6 /64.
-    pub connections_per_source: usize,
+    /// Most connections of one source, which is an address; those of an IPv6 /64 have three times as many. `None`: what it
+    /// may have follows what is free ([`Places::admit_leaving_room`]).
+    pub connections_per_source: Option<usize>,
     /// A connection is closed when nothing comes for so long, or an answer is not taken.
     pub idle: Duration,
 }
@@ -54,37 +63,54 @@ enum End {
     Violation,
     /// Too much is held of messages that have not ended.
     Crowded,
+    /// The store has no room for messages whose sender waits for an answer.
+    Full,
     /// The store takes no messages, or did not sync them.
     Store,
 }
 
-/// Appends what connections of this socket bring, until this future is dropped, and the connections with it. While the
-/// store has no room nothing is read from them.
-pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings, intake: &Intake) {
-    let started = Instant::now();
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        if error.is_full() { Self::Full } else { Self::Store }
+    }
+}
+
+/// Appends what connections of this socket bring, until this future is dropped, and the connections with it. Each has the
+/// lane of its source. While the store of a lane has no room nothing is read from its connections.
+pub async fn serve(listener: &TcpListener, lanes: impl Into<Lanes>, settings: TcpSettings, intake: &Intake) {
+    let (started, lanes) = (Instant::now(), lanes.into());
     let mut places = Places::new(Bounds {
         strangers: settings.connections,
-        per_source: settings.connections_per_source,
+        per_source: settings.connections_per_source.unwrap_or(settings.connections),
         known: 0,
         evict: Evict::Never,
         rates: None,
     });
-    let room = Arc::new(Room::new(intake.share.clone()));
+    // A connection that waits for the store of its lane holds up those of its lane alone.
+    let least_read = least_read(lanes.count());
+    let with_room = |store: &Store| (store.clone(), Arc::new(Room::new(intake.share.clone(), least_read)));
+    let stores: Vec<(Store, Arc<Room>)> = lanes.stores().map(with_room).collect();
     let mut open = Open { intake, connections: 0 };
-    let (mut connections, mut taken) = (JoinSet::new(), HashMap::new());
+    let (mut connections, mut taken, mut waiting) = (JoinSet::new(), HashMap::new(), None);
     loop {
         select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if let Some((place, held)) = admit(&mut places, peer, started.elapsed(), intake) {
-                        open.add();
-                        let connection = Connection::new(peer, store.clone(), settings, intake.clone(), room.clone());
-                        taken.insert(connections.spawn(connection.run(stream, held)).id(), place);
-                    }
-                }
+            accepted = listener.accept(), if waiting.is_none() => match accepted {
+                Ok(accepted) => waiting = admit(&mut places, accepted, started.elapsed(), (&settings, intake)),
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
                     sleep(PAUSE).await;
+                }
+            },
+            held = Waiting::held(&mut waiting), if waiting.is_some() => {
+                if let Some(Waiting { stream, peer, place, .. }) = waiting.take() {
+                    if let Some(held) = held && let Some((store, room)) = stores.get(lanes.of(peer.ip())) {
+                        open.add();
+                        let connection = Connection::new(peer, store.clone(), settings, intake.clone(), room.clone());
+                        taken.insert(connections.spawn(connection.run(stream, held)).id(), place);
+                    } else {
+                        intake.count(|figures| figures.refused_room += 1);
+                        places.release(place, started.elapsed());
+                    }
                 }
             },
             Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => {
@@ -105,18 +131,42 @@ pub async fn serve(listener: &TcpListener, store: &Store, settings: TcpSettings,
     }
 }
 
-fn admit(places: &mut Places, peer: SocketAddr, now: Duration, intake: &Intake) -> Option<(PlaceId, Hold)> {
+/// A connection that has its place, and waits for what it takes of the process. It is the only one of its socket: others wait
+/// in the queue of the system.
+struct Waiting {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: PlaceId,
+    asked: Asked,
+}
+
+impl Waiting {
+    /// What it gets; for ever without one. Another call continues one that was dropped.
+    async fn held(waiting: &mut Option<Self>) -> Option<Hold> {
+        match waiting {
+            Some(waiting) => waiting.asked.as_mut().await,
+            None => pending().await,
+        }
+    }
+}
+
+fn admit(
+    places: &mut Places,
+    (stream, peer): (TcpStream, SocketAddr),
+    now: Duration,
+    (settings, intake): (&TcpSettings, &Intake),
+) -> Option<Waiting> {
     if !intake.admits(peer.ip()) {
         return None;
     }
-    match places.admit(peer.ip(), now) {
+    let admission = match settings.connections_per_source {
+        Some(_) => places.admit(peer.ip(), now),
+        None => places.admit_leaving_room(peer.ip(), now),
+    };
+    match admission {
+        // Room is asked for last: to make it for a connection costs others theirs.
         Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => {
-            // Asked last: to make room for a connection costs others theirs.
-            let held = intake.hold(peer.ip());
-            if held.is_none() {
-                places.release(place, now);
-            }
-            held.map(|held| (place, held))
+            Some(Waiting { stream, peer, place, asked: intake.hold(peer.ip()) })
         }
         Admission::Refuse(refusal) => {
             intake.count(|figures| match refusal {
@@ -166,7 +216,7 @@ struct Connection {
 
 impl Connection {
     fn new(peer: SocketAddr, store: Store, settings: TcpSettings, intake: Intake, room: Arc<Room>) -> Self {
-        let wire = Wire::new(settings.protocol, settings.limits);
+        let wire = Wire::new(settings.protocol, store.limits(settings.limits));
         let partial = room.partial(peer.ip());
         Self { peer, source: source(peer), store, idle: settings.idle, intake, wire, room, partial }
     }
@@ -176,6 +226,7 @@ impl Connection {
             End::Sender | End::Violation => {}
             End::Idle => self.intake.count(|figures| figures.idle += 1),
             End::Crowded => self.intake.count(|figures| figures.crowded += 1),
+            End::Full => self.intake.count(|figures| figures.log_full += 1),
             End::Store => self.intake.count(|figures| figures.not_kept += 1),
         }
     }
@@ -190,7 +241,7 @@ impl Connection {
             }
             let turn = room.turn().await;
             if !self.store.takes() {
-                // The client of a connection that is closed before its bytes are read hears of a reset.
+                // The client of a connection that is closed before its bytes are read sees a reset.
                 return End::Store;
             }
             let Some(bytes) = self.room_to_read().await else { return End::Store };
@@ -199,8 +250,8 @@ impl Connection {
             let end = self.read(stream, bytes, &mut taken);
             self.intake.count_long(before, self.wire.counts());
             let has_room = self.partial.holds(self.wire.held());
-            if self.keep(&mut taken, turn).await.is_none() {
-                return End::Store;
+            if let Err(end) = self.keep(&mut taken, turn).await {
+                return end;
             }
             if !taken.out.is_empty() {
                 match timeout(self.idle, stream.write_all(&taken.out)).await {
@@ -229,11 +280,11 @@ impl Connection {
         // What has a length and is not whole is none.
         let _ = self.wire.end(&mut taken);
         self.intake.count_long(before, self.wire.counts());
-        if self.keep(&mut taken, turn).await.is_some() { End::Idle } else { End::Store }
+        self.keep(&mut taken, turn).await.err().unwrap_or(End::Idle)
     }
 
     /// How many bytes may be read. Without memory for the messages in a few of them, that waits until the log has all
-    /// messages of this listener; it waits for no other one. `None`: the store is closed.
+    /// messages of this lane; it waits for no other one. `None`: the store is closed.
     async fn room_to_read(&self) -> Option<usize> {
         let [full, ..] = READS;
         let room = self.memory_to_read();
@@ -244,7 +295,7 @@ impl Connection {
             return room;
         }
         self.store.until_empty_queue().await.ok()?;
-        Some(self.memory_to_read().unwrap_or(LEAST_READ))
+        Some(self.memory_to_read().unwrap_or(self.room.least_read))
     }
 
     /// How many bytes memory has room for, as messages at their worst.
@@ -253,12 +304,17 @@ impl Connection {
         READS.into_iter().find(|bytes| memory.takes(Incoming::most_cost(*bytes, &self.source)))
     }
 
-    /// Reads once. The buffer is there only meanwhile, as most connections are silent most of the time.
+    /// Reads once.
     fn read(&mut self, stream: &TcpStream, bytes: usize, taken: &mut Taken) -> Option<End> {
-        let mut buffer = vec![0; bytes];
-        let (fed, ends) = match stream.try_read(&mut buffer) {
-            Ok(0) => (self.wire.end(taken), true),
-            Ok(count) => (self.wire.feed(buffer.get(..count).unwrap_or_default(), taken), false),
+        let read = BUFFER.with_borrow_mut(|buffer| {
+            let [full, ..] = READS;
+            buffer.resize(full, 0);
+            let count = stream.try_read(buffer.get_mut(..bytes).unwrap_or_default())?;
+            let bytes = buffer.get(..count).unwrap_or_default();
+            Ok((if count == 0 { self.wire.end(taken) } else { self.wire.feed(bytes, taken) }, count == 0))
+        });
+        let (fed, ends) = match read {
+            Ok(read) => read,
             Err(error) if is_for_later(&error) => return None,
             Err(_) => return Some(End::Sender),
         };
@@ -270,7 +326,7 @@ impl Connection {
     }
 
     /// Gives what was taken to the store, once it has room, and waits for the sync if the sender does.
-    async fn keep(&mut self, taken: &mut Taken, turn: MutexGuard<'_, ()>) -> Option<()> {
+    async fn keep(&mut self, taken: &mut Taken, turn: MutexGuard<'_, ()>) -> Result<(), End> {
         let messages: Vec<_> =
             take(&mut taken.messages).into_iter().map(|payload| incoming(&self.source, payload)).collect();
         let mut memory = self.partial.waiting();
@@ -282,7 +338,7 @@ impl Connection {
             let count = batch.len() as u64;
             // The last one has it: the log takes them in their order.
             let memory = memory.take_if(|_| batches.peek().is_none());
-            let receipt = self.store.append_with(batch, self.wire.answers(), memory).await.ok()?;
+            let receipt = self.store.append_with(batch, self.wire.answers(), memory).await?;
             if self.wire.answers() {
                 receipts.push(receipt);
             }
@@ -290,13 +346,39 @@ impl Connection {
         }
         drop(turn);
         for receipt in receipts {
-            receipt.synced().await.ok()?;
+            receipt.synced().await?;
         }
         self.wire.synced(taken);
-        Some(())
+        Ok(())
     }
+}
+
+/// Bytes that each of so many lanes reads although there is no memory. A lane waits for no other one, so all of them may
+/// have read at the same time.
+fn least_read(lanes: usize) -> usize {
+    (LEAST_READ / lanes.max(1)).max(1)
 }
 
 fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use durable_core::lanes::MAX_LANES;
+
+    use super::*;
+
+    #[test]
+    fn lanes_without_memory_read_no_more_together_than_one_does() {
+        let source = [b's'; 45];
+        let most = Incoming::most_cost(LEAST_READ, &source);
+        for lanes in 1..=MAX_LANES {
+            let of_one = least_read(lanes);
+            assert!(of_one >= LEAST_READ / MAX_LANES, "{of_one} bytes of {lanes} lanes");
+            // A part may begin and end within a message.
+            let slack = lanes * Incoming::most_cost(1, &source);
+            assert!(lanes * Incoming::most_cost(of_one, &source) <= most + slack, "{lanes} lanes");
+        }
+    }
 }

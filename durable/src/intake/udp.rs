@@ -1,54 +1,74 @@
 //! Messages over UDP: a datagram is a message.
 
-use std::cell::Cell;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr};
+use std::array;
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use proxy_api::partials::Partial;
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use rustix::net::{AddressFamily, SocketType};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 
 use super::{Intake, Limits, Oversize, incoming, source};
-use crate::{Incoming, Store, StoreError};
+use crate::{Incoming, Lanes, Store, StoreError};
 
-/// More than the longest datagram.
-const DATAGRAM: usize = 64 * 1024;
+/// Bytes of the buffer for each datagram of a call: more than the longest one.
+const SLOT: usize = 64 * 1024;
 /// Datagrams, and bytes of them, that are read before others have their turn.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
+/// Whether a call that reads fewer datagrams than it may has found the socket empty. Other systems return one at a time.
+const SHORT_IS_LAST: bool = cfg!(target_os = "linux");
+thread_local! {
+    /// What one call reads, for one socket of the thread at a time: nothing waits between a call and its last message. It
+    /// is 2 MiB of addresses. A page of it has memory once a datagram was written there, and keeps it.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-/// Appends the datagrams of this socket, until this future is dropped or the socket fails. What the store, or the share of
-/// [`Intake::within`], has no room for is dropped, and counted there. The bound of `limits` is that of the store. A datagram without a byte is no
-/// message, as an empty line is none.
+/// Appends the datagrams of this socket, each to the store of its lane, until this future is dropped or the socket fails.
+/// What that store, or the share of [`Intake::within`], has no room for is dropped, and counted there. The bound of `limits`
+/// is that of the stores. A datagram without a byte is no message, as an empty line is none. The system must not join
+/// datagrams of this socket to trains, each of which would be a message.
 ///
 /// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows; `counted`
 /// has how many of them are counted, which the caller keeps for the next call.
 pub async fn receive(
     socket: &UdpSocket,
-    store: &Store,
+    lanes: impl Into<Lanes>,
     limits: Limits,
     intake: &Intake,
     dropped: impl Fn(&UdpSocket) -> Option<u32>,
     counted: &Cell<u32>,
 ) -> io::Error {
-    let mut buffer = vec![0; DATAGRAM];
+    let lanes = lanes.into();
+    let mut reader = match Reader::new(socket) {
+        Ok(reader) => reader,
+        Err(error) => return error,
+    };
     // Anybody may write any source into a datagram: all of them are one.
     let memory = intake.share.partial(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     loop {
         if let Err(error) = socket.readable().await {
             return error;
         }
-        if !store.takes() {
+        if !lanes.takes() {
             // The socket keeps its datagrams for the store that is opened next.
             return io::Error::other(StoreError::Stopped);
         }
-        let (messages, ended) = batch(socket, &mut buffer, limits, intake);
+        let mut unkept = Unkept { intake, datagrams: 0 };
+        let (messages, ended) = batch(socket, &mut reader, lanes.limits(limits), &lanes, &mut unkept);
         if let Some(now) = dropped(socket) {
             let more = u64::from(now.wrapping_sub(counted.replace(now)));
             intake.count(|figures| figures.kernel_drops += more);
         }
-        if let Err(StoreError::Stopped) = append(store, messages, &memory, intake) {
-            return io::Error::other(StoreError::Stopped);
+        for (store, messages) in lanes.stores().zip(messages) {
+            if let Err(StoreError::Stopped) = append(store, messages, &memory, &mut unkept) {
+                return io::Error::other(StoreError::Stopped);
+            }
         }
         match ended {
             // There may be more. The socket stays readable, so nothing else here would wait.
@@ -59,44 +79,153 @@ pub async fn receive(
     }
 }
 
-fn append(store: &Store, messages: Vec<Incoming>, memory: &Partial, intake: &Intake) -> Result<(), StoreError> {
+/// What reads the datagrams of a socket.
+struct Reader {
+    state: UdpSocketState,
+    /// Bytes of the longest datagram of the last call.
+    longest: usize,
+    /// The last source, in words, too: the next datagram often has the same.
+    source: Option<(SocketAddr, Arc<[u8]>)>,
+}
+
+impl Reader {
+    fn new(socket: &UdpSocket) -> io::Result<Self> {
+        // `quinn-udp` sets options, of which one costs every packet of the node until the socket is closed (ADR 0011), and
+        // one joins datagrams. A read needs none of them, so they go to a socket that is closed at once.
+        let family = if socket.local_addr()?.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let other = rustix::net::socket(family, SocketType::DGRAM, None)?;
+        Ok(Self { state: UdpSocketState::new(UdpSockRef::from(&other))?, longest: 0, source: None })
+    }
+
+    /// Reads at most so many datagrams with one call, each into a slot of its own. Returns their number, and the error
+    /// after them if there are no more for now.
+    fn read(
+        &mut self,
+        socket: &UdpSocket,
+        buffer: &mut Vec<u8>,
+        metas: &mut [RecvMeta; BATCH_SIZE],
+        most: usize,
+    ) -> (usize, Option<io::Error>) {
+        if buffer.is_empty() {
+            // To resize it would write to all pages.
+            *buffer = vec![0; SLOT * BATCH_SIZE];
+        }
+        let mut slots = buffer.chunks_mut(SLOT);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+        let slices = slices.get_mut(..most).unwrap_or_default();
+        let mut count = 0;
+        let read = socket.try_io(Interest::READABLE, || {
+            count = self.state.recv(UdpSockRef::from(socket), slices, &mut metas[..])?;
+            // The runtime learns from this error that it has to wait for the next datagram, without a call that finds none.
+            if SHORT_IS_LAST && count < most { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if count > 0 {
+            self.longest = metas.iter().take(count).map(|meta| meta.len).max().unwrap_or(0);
+        }
+        (count, read.err())
+    }
+
+    fn source(&mut self, peer: SocketAddr) -> Arc<[u8]> {
+        match &self.source {
+            Some((last, words)) if *last == peer => words.clone(),
+            _ => self.source.insert((peer, source(peer))).1.clone(),
+        }
+    }
+}
+
+/// How many datagrams the next call may read where a turn has so many, and so many bytes, left: those that it would read
+/// one by one if none was longer than the longest one of the last call. Only datagrams that are longer exceed the turn.
+fn at_once(datagrams: usize, bytes: usize, longest: usize) -> usize {
+    bytes.div_ceil(longest.max(1)).min(datagrams).min(BATCH_SIZE)
+}
+
+/// Datagrams of a batch that were read, and that are neither given to the store nor counted yet. What is left of them at
+/// the end, as after a panic, is lost, and counted then.
+struct Unkept<'a> {
+    intake: &'a Intake,
+    datagrams: u64,
+}
+
+impl Drop for Unkept<'_> {
+    fn drop(&mut self) {
+        if self.datagrams > 0 {
+            self.intake.count(|figures| figures.lost += self.datagrams);
+        }
+    }
+}
+
+fn append(store: &Store, messages: Vec<Incoming>, memory: &Partial, unkept: &mut Unkept<'_>) -> Result<(), StoreError> {
     for batch in store.batches(messages) {
         let count = batch.len() as u64;
         match store.try_append_within(batch, Some(memory.waiting())) {
             Ok(receipt) => {
                 // Nobody waits for the sync.
                 drop(receipt);
-                intake.count(|figures| figures.messages += count);
+                unkept.intake.count(|figures| figures.messages += count);
             }
             Err(StoreError::Stopped) => return Err(StoreError::Stopped),
             // The store counts it.
             Err(_) => {}
         }
+        unkept.datagrams -= count;
     }
     Ok(())
 }
 
-/// Datagrams that are there, and the error after them if there are no more for now.
-fn batch(socket: &UdpSocket, buffer: &mut [u8], limits: Limits, intake: &Intake) -> (Vec<Incoming>, Option<io::Error>) {
-    let mut messages = Vec::new();
-    let mut bytes = 0;
-    // Those that are dropped count, too.
-    for _ in 0..BATCH {
-        if bytes >= BATCH_BYTES {
-            break;
-        }
-        match socket.try_recv_from(buffer) {
-            Ok((_, peer)) if !intake.admits(peer.ip()) => {}
-            Ok((0, _)) => intake.count(|figures| figures.empty += 1),
-            Ok((count, peer)) => {
-                bytes += count;
-                let datagram = buffer.get(..count).unwrap_or_default();
-                messages.extend(bounded(datagram, limits, intake).map(|payload| incoming(&source(peer), payload)));
+/// Datagrams that are there, by lane, and the error after them if there are no more for now.
+fn batch(
+    socket: &UdpSocket,
+    reader: &mut Reader,
+    limits: Limits,
+    lanes: &Lanes,
+    unkept: &mut Unkept<'_>,
+) -> (Vec<Vec<Incoming>>, Option<io::Error>) {
+    let mut messages = vec![Vec::new(); lanes.count()];
+    let (mut datagrams, mut bytes) = (0, 0);
+    let ended = BUFFER.with_borrow_mut(|buffer| {
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        // Those that are dropped count, too.
+        while datagrams < BATCH && bytes < BATCH_BYTES {
+            let most = at_once(BATCH - datagrams, BATCH_BYTES - bytes, reader.longest);
+            let (count, ended) = reader.read(socket, buffer, &mut metas, most);
+            unkept.datagrams += count as u64;
+            datagrams += count;
+            for (meta, slot) in metas.iter().zip(buffer.chunks(SLOT)).take(count) {
+                bytes += meta.len;
+                let datagram = slot.get(..meta.len).unwrap_or_default();
+                let message = message(reader, (datagram, meta.addr), limits, unkept.intake);
+                match (message, messages.get_mut(lanes.of(meta.addr.ip()))) {
+                    (Some(message), Some(lane)) => lane.push(message),
+                    // It is counted.
+                    _ => unkept.datagrams -= 1,
+                }
             }
-            Err(error) => return (messages, Some(error)),
+            if ended.is_some() {
+                return ended;
+            }
         }
+        None
+    });
+    (messages, ended)
+}
+
+/// What a datagram from this source is to the store.
+fn message(
+    reader: &mut Reader,
+    (datagram, peer): (&[u8], SocketAddr),
+    limits: Limits,
+    intake: &Intake,
+) -> Option<Incoming> {
+    if !intake.admits(peer.ip()) {
+        return None;
     }
-    (messages, None)
+    if datagram.is_empty() {
+        intake.count(|figures| figures.empty += 1);
+        return None;
+    }
+    let payload = bounded(datagram, limits, intake)?;
+    Some(incoming(&reader.source(peer), payload))
 }
 
 /// The message of a datagram.
@@ -111,5 +240,60 @@ fn bounded(datagram: &[u8], limits: Limits, intake: &Intake) -> Option<Vec<u8>> 
             None
         }
         _ => Some(datagram.to_vec()),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn a_call_reads_what_is_left_of_a_turn_if_datagrams_stay_as_long_as_they_are() {
+        for ((datagrams, bytes, longest), expected) in [
+            ((64, BATCH_BYTES, 0), 32),
+            ((64, BATCH_BYTES, 512), 32),
+            ((20, BATCH_BYTES, 512), 20),
+            ((64, BATCH_BYTES, 4096), 16),
+            // The last one begins within the turn.
+            ((64, BATCH_BYTES, 65_507), 2),
+            ((63, 29, 65_507), 1),
+            ((64, 1, 0), 1),
+        ] {
+            assert_eq!(at_once(datagrams, bytes, longest), expected, "{datagrams} {bytes} {longest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_call_reads_several_datagrams_and_no_more_than_it_may() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let sender = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let address = socket.local_addr().expect("it is bound");
+        for id in 0..40_usize {
+            sender.send_to(&vec![b'm'; id], address).await.expect("it is sent");
+        }
+        socket.readable().await.expect("it is open");
+        let mut reader = Reader::new(&socket).expect("a state");
+        let (mut buffer, mut metas, mut next) = (Vec::new(), [RecvMeta::default(); BATCH_SIZE], 0);
+        for (most, expected) in [(BATCH_SIZE, 32), (3, 3), (BATCH_SIZE, 5)] {
+            let (count, ended) = reader.read(&socket, &mut buffer, &mut metas, most);
+            // A call that could have read more has found that there are none.
+            let is_last = ended.is_some_and(|error| error.kind() == ErrorKind::WouldBlock);
+            assert_eq!((count, is_last), (expected, most > expected));
+            for (meta, slot) in metas.iter().zip(buffer.chunks(SLOT)).take(expected) {
+                assert_eq!((meta.len, meta.stride, meta.addr), (next, next, sender.local_addr().expect("it is bound")));
+                assert!(slot.iter().take(next).all(|byte| *byte == b'm'), "datagram {next}");
+                next += 1;
+            }
+            assert_eq!(reader.longest, next - 1);
+        }
+        // The next one is not missed.
+        sender.send_to(b"more", address).await.expect("it is sent");
+        let more = timeout(Duration::from_secs(20), socket.readable()).await;
+        more.expect("it comes").expect("it is open");
+        assert_eq!(reader.read(&socket, &mut buffer, &mut metas, 1).0, 1);
     }
 }

@@ -121,6 +121,8 @@ struct Client<'a, D> {
 }
 
 struct Link {
+    /// The header `Host` of its requests.
+    host: String,
     requests: SendRequest<Full<Bytes>>,
     /// The task that reads and writes. It ends with this.
     _driver: JoinSet<()>,
@@ -142,12 +144,12 @@ impl Answer {
 
 impl<D: Dial> Client<'_, D> {
     async fn post(&mut self, body: Vec<u8>) -> Result<Answer, SessionError> {
+        let mut link = self.link().await?;
         let request = Request::post(self.settings.path.as_str())
-            .header(HOST, self.settings.host.as_str())
+            .header(HOST, link.host.as_str())
             .header(CONTENT_TYPE, self.settings.format.content_type())
             .header(USER_AGENT, "portlane")
             .body(Full::new(Bytes::from(body)))?;
-        let mut link = self.link().await?;
         let answered = timeout(ANSWER_WITHIN, link.requests.send_request(request)).await;
         let (head, mut body) = answered.map_err(|_| Silent)??.into_parts();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -178,7 +180,7 @@ impl<D: Dial> Client<'_, D> {
             // An error is that of the request, too.
             let _ = connection.await;
         });
-        Ok(Link { requests, _driver: driver })
+        Ok(Link { host: self.dial.host(), requests, _driver: driver })
     }
 }
 

@@ -1,9 +1,9 @@
-//! What all kinds of sinks share: where the messages of a store are on their way, and who hears of it.
+//! What all kinds of sinks share: where the messages of a store are on their way, and who is notified.
 
 use durable_core::send::{Outgoing, Passage, Settled, Verdict};
 
 use super::SenderEvent;
-use crate::{Kept, ReadBound, Store, StoreError};
+use crate::{Fate, Kept, ReadBound, Store, StoreError};
 
 /// Bytes of messages that are read at once.
 const READ: usize = 64 * 1024;
@@ -11,14 +11,14 @@ const READ: usize = 64 * 1024;
 pub(super) struct Work<E, F> {
     store: Store,
     enrich: E,
-    told: F,
+    reported: F,
     passage: Passage,
 }
 
 impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
-    pub(super) fn new(store: Store, enrich: E, told: F) -> Self {
+    pub(super) fn new(store: Store, enrich: E, reported: F) -> Self {
         let cursor = store.figures().cursor;
-        Self { store, enrich, told, passage: Passage::new(cursor) }
+        Self { store, enrich, reported, passage: Passage::new(cursor) }
     }
 
     pub(super) const fn cursor(&self) -> u64 {
@@ -89,18 +89,40 @@ impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
     async fn put_aside(&mut self) -> Result<(), StoreError> {
         while let Some((number, reason)) = self.passage.poison() {
             let reason = reason.to_owned();
-            let is_put_aside = self.store.dead(number, reason.clone()).await?;
+            let fate = self.store.dead(number, reason.clone()).await?;
             self.passage.put_aside();
-            self.tell(&if is_put_aside {
-                SenderEvent::DeadLettered { messages: 1, reason }
-            } else {
-                SenderEvent::DroppedPoison { messages: 1, reason }
-            });
+            if let Some(event) = told(fate, reason) {
+                self.tell(&event);
+            }
         }
         Ok(())
     }
 
     pub(super) fn tell(&mut self, event: &SenderEvent) {
-        (self.told)(event);
+        (self.reported)(event);
+    }
+}
+
+/// What is told of one message that the sink will never take.
+fn told(fate: Fate, reason: String) -> Option<SenderEvent> {
+    match fate {
+        Fate::PutAside => Some(SenderEvent::DeadLettered { messages: 1, reason }),
+        Fate::Dropped => Some(SenderEvent::DroppedPoison { messages: 1, reason }),
+        // Nothing has become of it: whoever gets it next tells of it.
+        Fate::LetGo => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_told_to_be_put_aside_or_dropped_and_not_where_it_is_still_in_the_stream() {
+        let reason = || "too old".to_owned();
+        let (put_aside, dropped) = (told(Fate::PutAside, reason()), told(Fate::Dropped, reason()));
+        assert_eq!(put_aside, Some(SenderEvent::DeadLettered { messages: 1, reason: reason() }));
+        assert_eq!(dropped, Some(SenderEvent::DroppedPoison { messages: 1, reason: reason() }));
+        assert_eq!(told(Fate::LetGo, reason()), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Incoming, ReadBound, ReadMessages, StoreError};
+use super::{Fate, Incoming, ReadBound, ReadMessages, StoreError};
 
 /// The way to the thread. What waits there has its bounds in the handle.
 #[derive(Debug)]
@@ -53,8 +53,9 @@ pub(super) struct Append {
 pub(super) enum Call {
     Read { from: u64, bound: ReadBound, reply: oneshot::Sender<Result<ReadMessages, StoreError>> },
     Acknowledge { next: u64, reply: oneshot::Sender<()> },
-    Dead { number: u64, why: String, reply: oneshot::Sender<Result<bool, StoreError>> },
+    Dead { number: u64, why: String, reply: oneshot::Sender<Result<Fate, StoreError>> },
     SkipSegment { from: u64, reply: oneshot::Sender<u64> },
+    Bound(u64),
     Drain(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }

@@ -2,15 +2,15 @@
 //!
 //! All proxies of a listener share the stream. Each publishes what it takes in batches, of which the server stores all
 //! or nothing, one after the other, so that messages stay in the order in which they came, whatever breaks. One proxy
-//! has the consumer, and gives the messages of all to the sink; the others wait until it ends. The consumer is made
-//! anew after each break: a new one begins with the oldest message, where an old one would give what was on its way only
-//! after a while, behind later messages.
+//! has the consumer, and gives the messages of all to the sink; the others wait until it ends. The consumer is
+//! created again after each break: a new one begins with the oldest message, where an old one would give what was on
+//! its way only after a while, behind later messages.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::jetstream::stream::Info;
@@ -18,7 +18,7 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use durable_core::WhenFull;
-use durable_core::stream::{Failures, Patience, Way, Window};
+use durable_core::stream::{Failures, LongMessages, Patience, Way, Window};
 use proxy_api::partials::Partials;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -26,13 +26,16 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 use tokio::{join, select};
 
+use self::long::most_of;
 use self::memory::Memory;
 use self::server::{connect, dead_letters, make, stores_batches, stream};
 use super::command::{Append, Call, Command};
 use super::{Figures, Seen, StoreError};
 
+mod answer;
 mod aside;
 mod lease;
+mod long;
 mod memory;
 mod publish;
 mod pull;
@@ -112,8 +115,16 @@ struct Keeper {
     passed: Cell<u64>,
     /// Batches that were begun.
     batches: Cell<u64>,
+    /// Messages that the server does not take, as they are too long.
+    long: RefCell<LongMessages>,
+    /// Bytes of a message and its headers that the stream takes, as far as is known.
+    stream_takes: Cell<usize>,
+    /// When the store was opened.
+    opened: Instant,
     /// Appends that are not published.
     waiting: Cell<usize>,
+    /// Whether what is not published by now is given up.
+    gives_up: watch::Sender<bool>,
     /// Acknowledgements for the server.
     acks: RefCell<VecDeque<Subject>>,
     has_acks: Notify,
@@ -137,13 +148,13 @@ pub(super) fn run(
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            // Whoever opens it may have gone.
+            // The caller may have gone.
             let _ = opened.send(Err(StoreError::Thread(error.to_string())));
             return;
         }
     };
     let closed = runtime.block_on(Box::pin(serve(settings, commands, opened)));
-    // The connection is closed before the caller hears of it.
+    // The connection is closed before the caller is notified.
     drop(runtime);
     if let Some(closed) = closed {
         // The caller may have gone.
@@ -158,7 +169,7 @@ async fn serve(
 ) -> Option<oneshot::Sender<()>> {
     match Box::pin(Keeper::open(settings)).await {
         Ok((keeper, seen)) => {
-            // Whoever opens it may have gone: nobody else has a handle.
+            // The caller may have gone: nobody else has a handle.
             opened.send(Ok(seen)).ok()?;
             Box::pin(keeper.run(commands)).await
         }
@@ -168,6 +179,11 @@ async fn serve(
             None
         }
     }
+}
+
+/// A name that no other client has: the end of an inbox.
+fn unique(client: &Client) -> String {
+    client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned()
 }
 
 impl Keeper {
@@ -186,7 +202,7 @@ impl Keeper {
         let info = make(&context, &settings, stream(&settings)).await?;
         if !stores_batches(&info) {
             return Err(StoreError::Server(format!(
-                "{} stores no batches: NATS 2.12 and later servers do; upgrade it",
+                "{} does not store batches: upgrade it to NATS 2.12 or later",
                 settings.url
             )));
         }
@@ -195,8 +211,7 @@ impl Keeper {
         }
         let (next, receiver) = watch::channel(0);
         let figures = Arc::new(Mutex::new(Figures::default()));
-        // The end of an inbox is unique.
-        let id = client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
+        let id = unique(&client);
         let memory = Memory::of(&settings.memory.share(&settings.namespace));
         let keeper = Self {
             settings,
@@ -215,7 +230,11 @@ impl Keeper {
             ahead: Cell::new(0),
             passed: Cell::new(0),
             batches: Cell::new(0),
+            long: RefCell::default(),
+            stream_takes: Cell::new(most_of(&info.config)),
+            opened: Instant::now(),
             waiting: Cell::new(0),
+            gives_up: watch::Sender::new(false),
             acks: RefCell::default(),
             has_acks: Notify::new(),
             last_ack: RefCell::default(),
@@ -248,17 +267,22 @@ impl Keeper {
                 () = &mut beside => {}
             }
         };
-        // Receipts of what was not published by then say so.
-        let _ = timeout(CLOSE_WITHIN, rest).await;
-        drop((publishing, beside));
-        // Whoever takes the consumer of this process before it has left gets more messages twice.
+        if timeout(CLOSE_WITHIN, rest).await.is_err() {
+            // What was not published by then is counted, and its receipts say so. This waits for nothing.
+            self.gives_up.send_replace(true);
+            publishing.await;
+        } else {
+            drop(publishing);
+        }
+        drop(beside);
+        // A process that takes this consumer before it was left gets more messages twice.
         let left = async {
             select! {
                 () = self.leave() => {}
                 () = answering => {}
             }
         };
-        // What the server does not hear comes again, to whoever has the consumer next.
+        // What the server does not hear comes again, to the next process with the consumer.
         let _ = timeout(LEAVE_WITHIN, Box::pin(left)).await;
         closed
     }
@@ -300,6 +324,8 @@ impl Keeper {
             Call::SkipSegment { from, reply } => {
                 let _ = reply.send(from);
             }
+            // The server has the bound.
+            Call::Bound(_) => {}
             Call::Drain(reply) => {
                 self.drains.borrow_mut().push(reply);
                 self.has_drains.notify_one();
@@ -351,7 +377,7 @@ impl Keeper {
             if self.is_connected() {
                 return Ok(());
             }
-            self.fails(way, self.words("reach", &"the connection is down, and is tried again"));
+            self.fails(way, self.words("reach", &"the connection is down, will reconnect"));
             links.changed().await.map_err(|_| self.words("reach", &"the client has ended; restart this process"))?;
         }
     }

@@ -11,7 +11,7 @@ use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::command::{Append, Call, Command};
-use super::{Figures, Incoming, Seen, StoreError, StoreSettings};
+use super::{Fate, Figures, Incoming, Seen, StoreError, StoreSettings};
 use crate::clock::unix_millis;
 
 /// The folder and the clocks.
@@ -55,6 +55,8 @@ pub(super) struct Keeper {
     commands: Receiver<Command>,
     /// Who waits until the sink has acknowledged all messages.
     drains: Vec<oneshot::Sender<()>>,
+    /// Whether somebody has waited for that, so that the log is left for a while.
+    is_left: bool,
     published: Arc<Mutex<Figures>>,
     next: watch::Sender<u64>,
 }
@@ -71,7 +73,8 @@ impl Keeper {
         let core = keeper::Keeper::open(&mut disk, KeeperSettings { prefix, log, blocks, dead_bytes })?;
         let (next, receiver) = watch::channel(core.next());
         let published = Arc::new(Mutex::new(Figures::default()));
-        let mut keeper = Self { disk, core, commands, drains: Vec::new(), published: published.clone(), next };
+        let (drains, is_left) = (Vec::new(), false);
+        let mut keeper = Self { disk, core, commands, drains, is_left, published: published.clone(), next };
         keeper.publish();
         Ok((keeper, (receiver, published)))
     }
@@ -91,9 +94,11 @@ impl Keeper {
             self.turn();
         };
         self.core.close(&mut self.disk);
+        if self.is_left {
+            self.core.release(&mut self.disk);
+        }
         self.tell();
-        self.publish();
-        // The folder is free before the caller hears of it.
+        // The folder is free before the caller is notified.
         drop(self);
         if let Some(closed) = closed {
             // The caller may have gone.
@@ -145,12 +150,17 @@ impl Keeper {
             }
             Call::Dead { number, why, reply } => {
                 let put = self.core.put_aside(&mut self.disk, number, &why);
-                let _ = reply.send(put.map_err(StoreError::from));
+                let fate = put.map(|is_put| if is_put { Fate::PutAside } else { Fate::Dropped });
+                let _ = reply.send(fate.map_err(StoreError::from));
             }
             Call::SkipSegment { from, reply } => {
                 let _ = reply.send(self.core.skip_segment(&mut self.disk, from));
             }
-            Call::Drain(drained) => self.drains.push(drained),
+            Call::Bound(max_bytes) => self.core.bound(max_bytes),
+            Call::Drain(drained) => {
+                self.is_left = true;
+                self.drains.push(drained);
+            }
             // The caller of this function has taken it.
             Call::Close(_) => {}
         }
@@ -161,7 +171,6 @@ impl Keeper {
         self.tell();
         self.core.tend(&mut self.disk);
         self.tell();
-        self.publish();
         if self.core.is_drained() {
             for drained in self.drains.drain(..) {
                 // The caller may not wait any more.
@@ -172,6 +181,8 @@ impl Keeper {
 
     /// Tells who waits for messages which there are, and who waits for their sync what became of them.
     fn tell(&mut self) {
+        // Who gets an answer finds in the figures what it is about.
+        self.publish();
         let next = self.core.next();
         self.next.send_if_modified(|known| replace(known, next) != next);
         for Answer { reply, outcome } in self.core.answers() {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use durable::intake::Protocol;
 use durable::{Incoming, ReadBound, Store, StoreError, StoreEvent, StoreSettings};
 use durable_core::{Settings, WhenFull};
+use tokio::io::AsyncWriteExt;
 
 use crate::disk::Disk;
+use crate::port::{Port, settings_of};
 use crate::world::{append, figures, message, messages, payload, read, settings, within};
 
 fn open(disk: &Disk, settings: StoreSettings) -> Store {
@@ -76,6 +79,26 @@ async fn on_a_full_disk_messages_are_dropped_and_counted_until_there_is_space() 
         assert_eq!(read(&store, 0).await, [(0, payload(0)), (1, payload(3))]);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_connection_over_relp_that_a_full_disk_closes_is_counted_apart_from_one_that_a_failing_disk_closes() {
+    let disk = Disk::default();
+    let port = Port { store: open(&disk, settings()), ..Port::new().await };
+    let test = async {
+        let offer = b"1 open 30 relp_version=0\ncommands=syslog\n2 syslog 3 one\n";
+        disk.leave(Some(10));
+        let mut first = port.connect().await;
+        first.write_all(offer).await.expect("it is read");
+        port.until(|counted| (counted.log_full, counted.not_kept, counted.connections) == (1, 0, 0)).await;
+        assert_eq!(figures(&port.store, |figures| figures.refused == 1).await.refused_full, 1);
+        disk.leave(None);
+        disk.fail_syncs(1);
+        let mut second = port.connect().await;
+        second.write_all(offer).await.expect("it is read");
+        port.until(|counted| (counted.log_full, counted.not_kept, counted.connections) == (1, 1, 0)).await;
+    };
+    port.serve(settings_of(Protocol::Relp), test).await;
 }
 
 #[tokio::test]

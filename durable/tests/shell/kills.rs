@@ -84,7 +84,7 @@ impl Drop for Filler {
     }
 }
 
-/// Lets a process append, kills it after so many receipts, and returns the last one that it has told.
+/// Lets a process append, kills it after so many receipts, and returns the last one that it has printed.
 fn kill_after(folder: &Path, receipts: u32) -> u64 {
     let mut filler = Filler::start(folder);
     let mut last = 0;
@@ -130,7 +130,7 @@ fn what_was_receipted_survives_fifty_kills_in_the_middle_of_appends() {
     let mut delivered = 0;
     for round in 0..50 {
         let kept = kill_after(home.path(), 1 + round % 3);
-        assert!(kept > delivered, "the process goes on from {delivered}, and told {kept}");
+        assert!(kept > delivered, "the process continues from {delivered}, and reported {kept}");
         let next = runtime.block_on(within(deliver(home.path())));
         assert!(next >= kept, "round {round}: {kept} messages have receipts, and {next} are there");
         delivered = next;

@@ -7,8 +7,11 @@ mod drain;
 mod failures;
 mod folder;
 mod kills;
+#[cfg(target_os = "linux")]
+mod lanes;
 mod panics;
 mod port;
+mod room;
 mod sender;
 mod sinks;
 mod store;

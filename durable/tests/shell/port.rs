@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use durable::Store;
 use durable::intake::{Intake, IntakeFigures, Limits, Oversize, Protocol, TcpSettings, serve};
+use durable::{Lanes, Store};
 use tempfile::{TempDir, tempdir};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::yield_now;
@@ -18,9 +19,33 @@ pub(crate) fn settings_of(protocol: Protocol) -> TcpSettings {
         protocol,
         limits: Limits { max_message_bytes: 16, oversize: Oversize::Truncate },
         connections: 3,
-        connections_per_source: 2,
+        connections_per_source: Some(2),
         idle: Duration::from_secs(60),
     }
+}
+
+/// Reads until the other side has closed the connection. A reset is an end, too.
+pub(crate) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    bytes
+}
+
+/// Runs a test while a port is served.
+pub(crate) async fn serving(
+    listener: &TcpListener,
+    lanes: impl Into<Lanes>,
+    settings: TcpSettings,
+    intake: &Intake,
+    test: impl Future<Output = ()>,
+) {
+    within(async {
+        select! {
+            () = serve(listener, lanes, settings, intake) => panic!("a port is served for ever"),
+            () = test => {}
+        }
+    })
+    .await;
 }
 
 /// A store, and the port that fills it while a test runs.
@@ -42,13 +67,7 @@ impl Port {
 
     /// Runs a test while the port is served.
     pub(crate) async fn serve(&self, settings: TcpSettings, test: impl Future<Output = ()>) {
-        within(async {
-            select! {
-                () = serve(&self.listener, &self.store, settings, &self.intake) => panic!("a port is served for ever"),
-                () = test => {}
-            }
-        })
-        .await;
+        serving(&self.listener, &self.store, settings, &self.intake, test).await;
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

@@ -24,7 +24,7 @@ async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off(
         let all = async { drop(figures(&store, |figures| figures.cursor == 40).await) };
         port.serve(settings, all).await;
     });
-    let told = send(&store, Sink::Relp { window: 4 }, &dial, test).await;
+    let reported = send(&store, Sink::Relp { window: 4 }, &dial, test).await;
     let texts = port.texts(40).await;
     assert!(texts.len() <= 40 + 4 * 2, "what comes twice is within the window: {texts:?}");
     let mut next = 0;
@@ -33,8 +33,11 @@ async fn a_backlog_is_delivered_in_order_though_the_sink_is_away_and_breaks_off(
         assert!(id <= next, "message {next} is passed over: {texts:?}");
         next = next.max(id + 1);
     }
-    assert_eq!((next, told.delivered), (40, 40));
-    assert!(told.resent >= texts.len() as u64 - 40, "{told:?}");
-    assert!(told.errors.len() >= 3 && told.pauses[1] > told.pauses[0], "two failures, and a break: {told:?}");
-    assert!(told.errors[0].contains("cannot reach the sink"), "{told:?}");
+    assert_eq!((next, reported.delivered), (40, 40));
+    assert!(reported.resent >= texts.len() as u64 - 40, "{reported:?}");
+    assert!(
+        reported.errors.len() >= 3 && reported.pauses[1] > reported.pauses[0],
+        "two failures, and a break: {reported:?}"
+    );
+    assert!(reported.errors[0].contains("cannot reach the sink"), "{reported:?}");
 }

@@ -55,6 +55,10 @@ impl Dial for &Loopback {
         Ok(socket)
     }
 
+    fn host(&self) -> String {
+        "sink.example:8080".to_owned()
+    }
+
     fn unacknowledged(&self, stream: &TcpStream) -> io::Result<u64> {
         self.unacknowledged.get().map_or_else(|| ask(stream), Ok)
     }
@@ -74,9 +78,9 @@ fn ask(stream: &TcpStream) -> io::Result<u64> {
     bytes.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// What a sender told.
+/// What a sender reported.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     pub(crate) delivered: u64,
     pub(crate) resent: u64,
     /// The reasons of dead letters, and of messages that were dropped instead.
@@ -86,7 +90,7 @@ pub(crate) struct Told {
     pub(crate) pauses: Vec<Duration>,
 }
 
-impl Told {
+impl Reported {
     fn hear(&mut self, event: &SenderEvent) {
         match event.clone() {
             SenderEvent::Ended { error, pause } => {
@@ -108,7 +112,7 @@ impl Told {
 }
 
 /// Sends while a test runs, and what then remains while the sink that it returns is there. The store is closed after it.
-pub(crate) async fn send<T>(store: &Store, sink: Sink, dial: &Loopback, test: impl Future<Output = T>) -> Told {
+pub(crate) async fn send<T>(store: &Store, sink: Sink, dial: &Loopback, test: impl Future<Output = T>) -> Reported {
     send_for(store, sink, dial, test, Duration::from_secs(10)).await
 }
 
@@ -119,18 +123,18 @@ pub(crate) async fn send_for<T>(
     dial: &Loopback,
     test: impl Future<Output = T>,
     drain: Duration,
-) -> Told {
-    let told = RefCell::new(Told::default());
+) -> Reported {
+    let reported = RefCell::new(Reported::default());
     let enrich = |kept: Kept| kept.payload;
     let sender = Sender { dial, enrich, chance: || 0.0, sink, store: store.clone() };
-    let sending = sender.run(|event: &SenderEvent| told.borrow_mut().hear(event));
+    let sending = sender.run(|event: &SenderEvent| reported.borrow_mut().hear(event));
     let test = async {
         let there = test.await;
         store.drain(drain).await.expect("it runs");
         drop(there);
     };
     within(Box::pin(async { join!(sending, test) })).await;
-    told.into_inner()
+    reported.into_inner()
 }
 
 /// Reads so many lines.

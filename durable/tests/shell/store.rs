@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durable::{Folder, ReadBound, Store, StoreError, StoreSettings};
+use durable::{Fate, Folder, ReadBound, Store, StoreError, StoreSettings};
 use durable_core::Error;
 use tempfile::tempdir;
 
@@ -85,8 +85,8 @@ async fn a_message_that_the_sink_refuses_is_put_aside_and_passed() {
         let store = open(home.path());
         append(&store, messages(0..3)).await;
         assert_eq!(read(&store, 0).await.len(), 3);
-        assert_eq!(store.dead(1, "400 Bad Request".to_owned()).await, Ok(true));
-        assert_eq!(store.dead(7, "no such message".to_owned()).await, Ok(false));
+        assert_eq!(store.dead(1, "400 Bad Request".to_owned()).await, Ok(Fate::PutAside));
+        assert_eq!(store.dead(7, "no such message".to_owned()).await, Ok(Fate::Dropped));
         store.acknowledge(3).await.expect("it runs");
         let after = figures(&store, |figures| figures.cursor == 3).await;
         assert_eq!((after.dead_letters, after.dropped.dead, after.lost), (1, 0, 0));
@@ -96,7 +96,7 @@ async fn a_message_that_the_sink_refuses_is_put_aside_and_passed() {
         let without = StoreSettings { dead_bytes: 0, ..settings() };
         let store = Store::open(Folder::open(home.path()).expect("a folder"), without).expect("a log");
         append(&store, messages(3..4)).await;
-        assert_eq!(store.dead(3, "400 Bad Request".to_owned()).await, Ok(false), "it is dropped");
+        assert_eq!(store.dead(3, "400 Bad Request".to_owned()).await, Ok(Fate::Dropped), "it is dropped");
         let after = figures(&store, |figures| figures.dropped.dead == 1).await;
         assert_eq!(after.dead_letters, 0);
     })

@@ -1,31 +1,20 @@
 //! Messages over TCP and RELP, on loopback.
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use durable::intake::{Framing, Hold, Intake, Limits, Oversize, Protocol, TcpSettings};
+use durable::intake::{Framing, Intake, Limits, Oversize, Protocol, TcpSettings};
 use durable::{ReadBound, Store, StoreSettings};
 use durable_core::Settings;
 use proxy_api::partials::Partials;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::disk::Disk;
-use crate::port::{Port, settings_of};
+use crate::port::{Port, rest, settings_of};
 use crate::world::{figures, settings};
-
-/// Reads until the other side has closed the connection. A reset is an end, too.
-async fn rest(stream: &mut TcpStream) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes).await;
-    bytes
-}
 
 #[tokio::test]
 async fn messages_of_a_stream_are_appended_with_their_source_and_cut_at_the_bound() {
@@ -94,14 +83,19 @@ async fn connections_are_bounded_by_source_and_in_all_and_a_place_is_free_again(
     };
     port.serve(settings, test).await;
 
-    let port = Port::new().await;
-    let test = async {
-        let _first = port.connect().await;
-        port.until(|figures| figures.connections == 1).await;
-        assert_eq!(rest(&mut port.connect().await).await, b"");
-        assert_eq!(port.intake.figures().refused_full, 1);
-    };
-    port.serve(TcpSettings { connections: 1, ..settings }, test).await;
+    // Without a number for one source, it leaves the second place to another one.
+    for (connections, connections_per_source) in [(1, Some(2)), (2, None)] {
+        let port = Port::new().await;
+        let test = async {
+            let _first = port.connect().await;
+            port.until(|figures| figures.connections == 1).await;
+            assert_eq!(rest(&mut port.connect().await).await, b"");
+            let figures = port.intake.figures();
+            let expected = if connections == 1 { (1, 0) } else { (0, 1) };
+            assert_eq!((figures.refused_full, figures.refused_source), expected);
+        };
+        port.serve(TcpSettings { connections, connections_per_source, ..settings }, test).await;
+    }
 }
 
 #[tokio::test]
@@ -206,7 +200,7 @@ async fn a_connection_is_closed_when_too_much_is_held_of_messages_that_do_not_en
     };
     let limits = Limits { max_message_bytes: 12 << 20, oversize: Oversize::Truncate };
     let settings = settings_of(Protocol::Framed(Framing::Length4));
-    port.serve(TcpSettings { limits, connections_per_source: 3, ..settings }, test).await;
+    port.serve(TcpSettings { limits, connections_per_source: Some(3), ..settings }, test).await;
 }
 
 // D7
@@ -320,73 +314,4 @@ async fn a_connection_of_a_source_that_is_not_admitted_is_closed_and_counted() {
         port.until(|figures| figures.denied == 1 && figures.connections == 0).await;
     };
     port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
-}
-
-// C9, D7
-#[tokio::test]
-async fn a_connection_for_which_there_is_no_room_is_closed_and_counted_and_one_that_ends_gives_its_room_back() {
-    let room = Arc::new(Semaphore::new(1));
-    let all = room.clone();
-    let hold = move |_: IpAddr| -> Option<Hold> { Some(Box::new(all.clone().try_acquire_owned().ok()?)) };
-    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
-    let test = async {
-        let first = port.connect().await;
-        port.until(|figures| figures.connections == 1).await;
-        assert_eq!(rest(&mut port.connect().await).await, b"");
-        assert_eq!(port.intake.figures().refused_room, 1);
-        drop(first);
-        port.until(|figures| figures.connections == 0).await;
-        assert_eq!(room.available_permits(), 1);
-    };
-    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
-}
-
-#[tokio::test]
-async fn a_connection_for_which_its_source_has_no_place_takes_nothing_of_the_process_and_one_without_room_no_place() {
-    let (asked, has_room) = (Arc::<AtomicUsize>::default(), Arc::new(AtomicBool::new(false)));
-    let (count, room) = (asked.clone(), has_room.clone());
-    let hold = move |_: IpAddr| -> Option<Hold> {
-        count.fetch_add(1, Ordering::Relaxed);
-        room.load(Ordering::Relaxed).then(|| Box::new(()) as Hold)
-    };
-    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
-    let test = async {
-        for _ in 0..3 {
-            assert_eq!(rest(&mut port.connect().await).await, b"");
-        }
-        has_room.store(true, Ordering::Relaxed);
-        let _open = (port.connect().await, port.connect().await);
-        port.until(|figures| figures.connections == 2).await;
-        assert_eq!(rest(&mut port.connect().await).await, b"");
-        let figures = port.intake.figures();
-        assert_eq!((figures.refused_room, figures.refused_source, asked.load(Ordering::Relaxed)), (3, 1, 5));
-    };
-    port.serve(settings_of(Protocol::Framed(Framing::Newline)), test).await;
-}
-
-/// Panics when it is dropped, if so.
-struct Panics(bool);
-
-impl Drop for Panics {
-    fn drop(&mut self) {
-        assert!(!self.0, "as the test wants");
-    }
-}
-
-#[tokio::test]
-async fn a_connection_that_panics_gives_its_place_back() {
-    let is_first = AtomicBool::new(true);
-    let hold = move |_: IpAddr| -> Option<Hold> { Some(Box::new(Panics(is_first.swap(false, Ordering::Relaxed)))) };
-    let port = Port { intake: Intake::default().holding(hold), ..Port::new().await };
-    let test = async {
-        let first = port.connect().await;
-        port.until(|figures| figures.connections == 1).await;
-        drop(first);
-        port.until(|figures| figures.connections == 0).await;
-        let mut second = port.connect().await;
-        second.write_all(b"one\n").await.expect("it is read");
-        assert_eq!(port.texts(1).await, ["one"]);
-    };
-    let settings = settings_of(Protocol::Framed(Framing::Newline));
-    port.serve(TcpSettings { connections: 1, ..settings }, test).await;
 }

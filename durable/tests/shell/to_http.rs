@@ -3,13 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use durable::{Format, HttpSettings, Sink, Store};
+use durable::{Format, HttpSettings, Kept, Sender, SenderEvent, Sink, Store};
+use durable_core::send::ANSWER_WITHIN;
 use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{Instant, pause, resume, timeout};
 
-use crate::sinks::{Loopback, Told, send};
+use crate::sinks::{Loopback, Reported, send};
 use crate::world::{append, figures, messages, open, payload, within};
 
 const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -67,7 +70,6 @@ fn whole(bytes: &[u8]) -> Option<(String, String)> {
 /// Batches of eight.
 fn sink() -> Sink {
     Sink::Http(HttpSettings {
-        host: "sink.example:8080".to_owned(),
         path: "/in?a=b".to_owned(),
         format: Format::Raw,
         batch_bytes: 1 << 16,
@@ -96,7 +98,7 @@ impl Run {
     }
 
     /// Sends all.
-    async fn send(&self, answer: impl FnMut(&str) -> String) -> Told {
+    async fn send(&self, answer: impl FnMut(&str) -> String) -> Reported {
         let test = Box::pin(async {
             select! {
                 () = self.server.serve(answer) => panic!("it serves for ever"),
@@ -117,28 +119,28 @@ async fn a_batch_is_posted_again_after_a_failure_of_the_sink_and_after_a_break()
     let run = Run::new(20).await;
     run.dial.refusals.set(1);
     let mut answers = ["HTTP/1.1 500 No\r\ncontent-length: 9\r\n\r\ndisk full", BREAK].map(str::to_owned).into_iter();
-    let told = run.send(|_| answers.next().unwrap_or_else(|| TAKEN.to_owned())).await;
+    let reported = run.send(|_| answers.next().unwrap_or_else(|| TAKEN.to_owned())).await;
     let first = body(0..8);
     assert_eq!(*run.server.bodies.borrow(), [first.clone(), first.clone(), first, body(8..16), body(16..20)]);
     assert_eq!(run.server.connections.get(), 2, "one connection is enough for many requests");
-    assert_eq!((told.delivered, told.resent), (20, 16));
-    let [away, failed, broke] = told.errors.as_slice() else { panic!("{told:?}") };
+    assert_eq!((reported.delivered, reported.resent), (20, 16));
+    let [away, failed, broke] = reported.errors.as_slice() else { panic!("{reported:?}") };
     assert!(away.contains("cannot reach the sink"), "{away}");
     assert!(failed.contains("answers 500") && failed.contains("disk full"), "{failed}");
     assert!(broke.contains("broke a request off"), "{broke}");
-    assert!(told.pauses.is_sorted_by(|one, next| one < next), "{told:?}");
+    assert!(reported.pauses.is_sorted_by(|one, next| one < next), "{reported:?}");
 }
 
 #[tokio::test]
 async fn one_message_that_the_sink_refuses_is_put_aside_and_the_others_of_its_batch_are_delivered() {
     let run = Run::new(8).await;
     let refused = "HTTP/1.1 400 Bad Request\r\ncontent-length: 9\r\n\r\nno date: ";
-    let told = run.send(|body| if body.contains('5') { refused } else { TAKEN }.to_owned()).await;
+    let reported = run.send(|body| if body.contains('5') { refused } else { TAKEN }.to_owned()).await;
     let expected = [body(0..8), body(0..4), body(4..6), body(4..5), body(5..6), body(6..8)];
     assert_eq!(*run.server.bodies.borrow(), expected);
-    assert_eq!((told.delivered, run.store.figures().dead_letters), (7, 1));
-    assert!(told.dead.len() == 1 && told.dead[0].contains("answers 400"), "{told:?}");
-    assert!(told.errors.is_empty() && run.server.connections.get() == 1, "{told:?}");
+    assert_eq!((reported.delivered, run.store.figures().dead_letters), (7, 1));
+    assert!(reported.dead.len() == 1 && reported.dead[0].contains("answers 400"), "{reported:?}");
+    assert!(reported.errors.is_empty() && run.server.connections.get() == 1, "{reported:?}");
 }
 
 #[tokio::test]
@@ -150,17 +152,53 @@ async fn an_answer_has_bounds_and_a_body_beyond_them_costs_the_connection_alone(
         format!("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{long}"),
     ];
     let mut answers = answers.into_iter();
-    let told = run.send(|_| answers.next().unwrap_or_else(|| TAKEN.to_owned())).await;
+    let reported = run.send(|_| answers.next().unwrap_or_else(|| TAKEN.to_owned())).await;
     assert_eq!(*run.server.bodies.borrow(), [body(0..8), body(0..8), body(8..16)]);
-    assert_eq!((run.server.connections.get(), told.delivered, told.resent), (3, 16, 8));
-    assert!(told.errors.len() == 1 && told.errors[0].contains("broke a request off"), "{told:?}");
+    assert_eq!((run.server.connections.get(), reported.delivered, reported.resent), (3, 16, 8));
+    assert!(reported.errors.len() == 1 && reported.errors[0].contains("broke a request off"), "{reported:?}");
 }
 
 #[tokio::test]
 async fn a_sink_that_ends_the_connection_with_each_answer_is_no_failure() {
     let run = Run::new(16).await;
     let last = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    let told = run.send(|_| last.to_owned()).await;
-    assert_eq!((run.server.connections.get(), told.delivered, told.resent), (2, 16, 0));
-    assert!(told.errors.is_empty(), "{told:?}");
+    let reported = run.send(|_| last.to_owned()).await;
+    assert_eq!((run.server.connections.get(), reported.delivered, reported.resent), (2, 16, 0));
+    assert!(reported.errors.is_empty(), "{reported:?}");
+}
+
+#[tokio::test]
+async fn a_sink_that_never_answers_is_given_up_after_a_minute_and_gets_its_batch_again() {
+    let run = Run::new(3).await;
+    let (heard, mut told) = unbounded_channel();
+    let enrich = |kept: Kept| kept.payload;
+    let sender = Sender { dial: &run.dial, enrich, chance: || 0.0, sink: sink(), store: run.store.clone() };
+    // The test may have ended.
+    let sending = sender.run(move |event: &SenderEvent| drop(heard.send(event.clone())));
+    let test = async {
+        let (mut silent, _) = run.server.listener.accept().await.expect("a connection");
+        request(&mut silent).await.expect("a request");
+        // From here on only deadlines pass the time.
+        pause();
+        let began = Instant::now();
+        let Some(SenderEvent::Ended { error, .. }) = told.recv().await else { panic!("it is told") };
+        // The deadline began with the request, a moment before.
+        let waited = began.elapsed();
+        assert!(waited.abs_diff(ANSWER_WITHIN) < Duration::from_secs(5), "{waited:?}");
+        assert!(error.contains("silent for 60 seconds"), "{error}");
+        resume();
+        let (mut second, _) = run.server.listener.accept().await.expect("another connection");
+        let (_, posted) = request(&mut second).await.expect("a request");
+        assert_eq!(posted, body(0..3));
+        second.write_all(TAKEN.as_bytes()).await.expect("it is read");
+        assert_eq!(told.recv().await, Some(SenderEvent::Resent { messages: 3 }));
+        assert_eq!(told.recv().await, Some(SenderEvent::Delivered { messages: 3 }));
+    };
+    let test = Box::pin(async {
+        select! {
+            () = sending => panic!("it sends until the store is closed"),
+            () = test => {}
+        }
+    });
+    timeout(ANSWER_WITHIN * 5, test).await.expect("the test ends in time");
 }

@@ -89,7 +89,7 @@ async fn a_message_that_cannot_be_read_costs_no_answer_to_those_before_it() {
         }
         second
     });
-    let told = send(&store, Sink::Relp { window: 20 }, &dial, test).await;
-    assert_eq!((told.delivered, told.resent, told.errors.len()), (ALL as u64, 0, 1), "{told:?}");
-    assert!(told.errors[0].contains("input/output error"), "{told:?}");
+    let reported = send(&store, Sink::Relp { window: 20 }, &dial, test).await;
+    assert_eq!((reported.delivered, reported.resent, reported.errors.len()), (ALL as u64, 0, 1), "{reported:?}");
+    assert!(reported.errors[0].contains("input/output error"), "{reported:?}");
 }

@@ -41,10 +41,10 @@ async fn a_message_over_tcp_is_delivered_when_its_last_byte_is_acknowledged_and_
         dial.unacknowledged.set(Some(0));
         second
     });
-    let told = send(&store, NEWLINE, &dial, test).await;
-    assert_eq!((told.delivered, told.resent, store.figures().backlog()), (10, 4, 0));
-    assert!(told.errors[0].contains("cannot reach the sink"), "{told:?}");
-    assert_eq!(told.errors[1..], ["the sink closes the connection"]);
+    let reported = send(&store, NEWLINE, &dial, test).await;
+    assert_eq!((reported.delivered, reported.resent, store.figures().backlog()), (10, 4, 0));
+    assert!(reported.errors[0].contains("cannot reach the sink"), "{reported:?}");
+    assert_eq!(reported.errors[1..], ["the sink closes the connection"]);
 }
 
 #[tokio::test]
@@ -62,9 +62,10 @@ async fn a_message_that_a_framing_cannot_carry_does_not_hold_the_others() {
             assert_eq!(lines(&mut stream, 2).await, texts([0, 2]));
             stream
         });
-        let told = send(&store, NEWLINE, &dial, test).await;
-        assert_eq!((told.delivered, told.resent, store.figures().backlog()), (2, 0, 0));
-        let (reasons, others) = if dead_bytes > 0 { (told.dead, told.dropped) } else { (told.dropped, told.dead) };
+        let reported = send(&store, NEWLINE, &dial, test).await;
+        assert_eq!((reported.delivered, reported.resent, store.figures().backlog()), (2, 0, 0));
+        let (reasons, others) =
+            if dead_bytes > 0 { (reported.dead, reported.dropped) } else { (reported.dropped, reported.dead) };
         assert!(reasons.len() == 1 && reasons[0].contains("OctetCounting"), "{reasons:?}");
         assert!(others.is_empty(), "{others:?}");
         let figures = store.figures();
@@ -89,8 +90,8 @@ async fn a_sink_that_closes_an_idle_connection_is_no_failure_and_gets_the_rewind
         assert_eq!(lines(&mut second, 3).await, texts(0..3));
         second
     });
-    let told = send(&store, NEWLINE, &dial, test).await;
-    assert!(told.delivered == 3 && told.resent == 2 && told.errors.is_empty(), "{told:?}");
+    let reported = send(&store, NEWLINE, &dial, test).await;
+    assert!(reported.delivered == 3 && reported.resent == 2 && reported.errors.is_empty(), "{reported:?}");
 }
 
 /// 2 MiB of long lines.
@@ -124,8 +125,8 @@ async fn a_backlog_beyond_what_may_be_unacknowledged_goes_in_order() {
         read_filled(&mut stream).await;
         stream
     });
-    let told = send(&store, NEWLINE, &dial, test).await;
-    assert_eq!((told.delivered, told.resent, told.errors.len()), (LONG, 0, 0), "{told:?}");
+    let reported = send(&store, NEWLINE, &dial, test).await;
+    assert_eq!((reported.delivered, reported.resent, reported.errors.len()), (LONG, 0, 0), "{reported:?}");
 }
 
 #[cfg_attr(not(target_os = "linux"), ignore = "asks Linux")]
@@ -150,6 +151,6 @@ async fn what_the_system_of_a_sink_has_acknowledged_and_the_sink_never_read_is_s
         second
     });
     let all = Sink::Tcp { framing: Framing::Newline, rewind_bytes: 1 << 23 };
-    let told = send(&store, all, &dial, test).await;
-    assert!(told.delivered == LONG && told.resent > 0 && told.errors.len() == 1, "{told:?}");
+    let reported = send(&store, all, &dial, test).await;
+    assert!(reported.delivered == LONG && reported.resent > 0 && reported.errors.len() == 1, "{reported:?}");
 }

@@ -28,8 +28,8 @@ async fn datagrams_go_in_order_once_the_sink_is_reached_and_one_that_is_too_long
             assert_eq!(String::from_utf8_lossy(&buffer[..count]), expected);
         }
     });
-    let told = send(&store, Sink::Udp, &dial, test).await;
-    assert_eq!((told.delivered, told.resent, store.figures().backlog()), (2, 0, 0));
-    assert!(told.dead.len() == 1 && told.dead[0].contains("66000 bytes are too long"), "{told:?}");
-    assert!(told.errors.len() == 2 && told.pauses[1] > told.pauses[0], "{told:?}");
+    let reported = send(&store, Sink::Udp, &dial, test).await;
+    assert_eq!((reported.delivered, reported.resent, store.figures().backlog()), (2, 0, 0));
+    assert!(reported.dead.len() == 1 && reported.dead[0].contains("66000 bytes are too long"), "{reported:?}");
+    assert!(reported.errors.len() == 2 && reported.pauses[1] > reported.pauses[0], "{reported:?}");
 }

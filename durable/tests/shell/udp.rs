@@ -1,6 +1,7 @@
 //! Messages over UDP, on loopback.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use durable::intake::{Intake, IntakeFigures, Limits, Oversize, receive};
-use durable::{Store, StoreError};
+use durable::{Folder, ReadBound, Store, StoreError};
 use proxy_api::partials::Partials;
 use tempfile::tempdir;
 use tokio::net::UdpSocket;
@@ -73,6 +74,65 @@ async fn a_datagram_is_a_message_and_is_cut_or_dropped_beyond_the_bound() {
 }
 
 #[tokio::test]
+async fn each_datagram_has_its_own_source_in_whatever_order_they_come() {
+    let (home, intake) = (tempdir().expect("a folder"), Intake::default());
+    let store = open(home.path());
+    let (socket, address, one) = sockets().await;
+    let other = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let test = async {
+        let mut expected = Vec::new();
+        for (number, sender) in [&one, &one, &other, &one].into_iter().enumerate() {
+            sender.send_to(b"m", address).await.expect("it is sent");
+            // Those of two sockets may overtake each other.
+            store.wait_for(number as u64).await.expect("it runs");
+            expected.push(sender.local_addr().expect("it is bound").to_string());
+        }
+        let read = store.read(0, ReadBound { messages: 4, bytes: 1024 }).await.expect("it runs");
+        let sources: Vec<_> = read.messages.iter().map(|kept| String::from_utf8_lossy(&kept.source)).collect();
+        assert_eq!(sources, expected);
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
+}
+
+#[tokio::test]
+async fn datagrams_of_all_lengths_that_wait_together_come_whole_in_order_and_once() {
+    let (home, intake) = (tempdir().expect("a folder"), Intake::default());
+    let mut large = settings();
+    large.log.max_bytes = 1 << 23;
+    large.log.max_message_bytes = 70_000;
+    large.dead_bytes = 1 << 23;
+    let store = Store::open(Folder::open(home.path()).expect("a folder"), large).expect("a log");
+    let (socket, address, one) = sockets().await;
+    let other = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let mut expected = BTreeMap::<String, Vec<Vec<u8>>>::new();
+    // More than one call reads, and the longest one among others.
+    for id in 0..40_u8 {
+        let length = if id == 21 { 65_507 } else { [0, 1, 1200][usize::from(id % 3)] };
+        let (sender, datagram) = (if id % 5 < 2 { &one } else { &other }, vec![id; length]);
+        sender.send_to(&datagram, address).await.expect("it is sent");
+        if length > 0 {
+            let source = sender.local_addr().expect("it is bound").to_string();
+            expected.entry(source).or_default().push(datagram);
+        }
+    }
+    let count = expected.values().map(Vec::len).sum::<usize>() as u64;
+    let test = async {
+        until(&intake, |figures| figures.messages == count && figures.empty == 40 - count).await;
+        store.wait_for(count - 1).await.expect("it runs");
+        let read = store.read(0, ReadBound { messages: 100, bytes: 1 << 20 }).await.expect("it runs");
+        let mut came = BTreeMap::<String, Vec<Vec<u8>>>::new();
+        // Those of two sockets may overtake each other.
+        for kept in read.messages {
+            came.entry(String::from_utf8(kept.source).expect("text")).or_default().push(kept.payload);
+        }
+        assert!(came == expected, "{:?}", came.values().flatten().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!((read.next, intake.figures().lost), (count, 0));
+    };
+    let limits = Limits { max_message_bytes: 70_000, oversize: Oversize::Drop };
+    is_served(receive(&socket, &store, limits, &intake, |_| None, &Cell::new(0)), test).await;
+}
+
+#[tokio::test]
 async fn datagrams_that_the_system_dropped_are_counted_also_beyond_the_last_number() {
     let home = tempdir().expect("a folder");
     let store = open(home.path());
@@ -80,7 +140,7 @@ async fn datagrams_that_the_system_dropped_are_counted_also_beyond_the_last_numb
     let (socket, address, sender) = sockets().await;
     let dropped = Cell::new(u32::MAX);
     let test = async {
-        // The counter of the system starts anew after its greatest number.
+        // The counter of the system wraps after its greatest number.
         dropped.set(4);
         sender.send_to(b"one", address).await.expect("it is sent");
         until(&intake, |figures| figures.messages == 1).await;

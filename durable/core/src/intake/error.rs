@@ -53,7 +53,7 @@ pub enum FramingError {
         found: char,
     },
     /// A message without bytes.
-    #[error("a message is empty, and receivers pass over it in this framing: send with Length2 or Length4")]
+    #[error("a message is empty, and receivers skip it in this framing: send with Length2 or Length4")]
     Empty,
     /// A message whose length does not fit.
     #[error(

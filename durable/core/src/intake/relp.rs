@@ -16,7 +16,7 @@ use super::body::Body;
 use super::{Counts, Limits, Oversize};
 use crate::MAX_MESSAGE_BYTES;
 
-/// Transactions without an answer at which the server wants to be fed no more.
+/// Transactions without an answer at which the server takes no more.
 pub const WINDOW: usize = 1024;
 /// The most data of what is no message.
 const DATA_BYTES: usize = 4096;
@@ -55,7 +55,7 @@ pub struct Server {
     waiting: VecDeque<Waiting>,
     counts: Counts,
     failed: Option<Violation>,
-    /// What the client hears of a violation, once all before it is answered.
+    /// What the client is sent about a violation, once all before it is answered.
     farewell: Vec<u8>,
 }
 
@@ -347,7 +347,7 @@ impl Server {
             self.waiting.pop_front();
         }
         if self.waiting.is_empty() {
-            // A client that hears of the end reads no more answers, and would send those messages again for ever.
+            // A client that sees the end reads no more answers, and would send those messages again for ever.
             out.append(&mut self.farewell);
             self.waiting.shrink_to(WINDOW);
         }

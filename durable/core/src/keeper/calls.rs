@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{COMMIT_AFTER, Incoming, Keeper, Kept, ReadBound, ReadMessages, World, outside};
-use crate::{Error, Told, Why};
+use crate::{Error, Reported, Why};
 
 /// A segment is given up when a message in it could not be read for so long, though the disk takes what is written.
 const READ_WITHIN: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         let mut bytes = 0;
         let mut failed = None;
         while messages.len() < bound.messages && bytes < bound.bytes {
-            match self.log.read(&mut outside(world, &mut self.told), &mut self.reader) {
+            match self.log.read(&mut outside(world, &mut self.reported), &mut self.reader) {
                 Ok(Some(record)) => {
                     let message = record.message;
                     bytes += message.payload.len();
@@ -50,6 +50,11 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         Ok(ReadMessages { messages, next: self.reader.wanted() })
     }
 
+    /// The log may have so many bytes from now on, as [`Log::bound`](crate::Log::bound) says.
+    pub fn bound(&mut self, max_bytes: u64) {
+        self.settings.log.max_bytes = self.log.bound(max_bytes);
+    }
+
     /// The sink has acknowledged every message before `next`. The cursor is saved a while after it moves, and not each
     /// time.
     pub fn acknowledge(&mut self, world: &dyn World, next: u64) {
@@ -64,24 +69,24 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     /// Puts one message into the dead letters. Returns whether it is there.
     pub fn put_aside(&mut self, world: &mut dyn World, number: u64, why: &str) -> Result<bool, Error> {
         self.aside.seek(number);
-        let read = self.log.read(&mut outside(world, &mut self.told), &mut self.aside);
+        let read = self.log.read(&mut outside(world, &mut self.reported), &mut self.aside);
         let put = match read {
             Ok(Some(record)) if record.number == number => {
                 let mut put = self.dead.put(&mut outside(world, &mut self.letters), &record, why);
                 if put.as_ref().is_err_and(Error::is_no_space) {
                     // Segments that the cursor has passed are the space that it needs. A failure is that of the disk.
-                    let _ = self.log.commit(&mut outside(world, &mut self.told));
+                    let _ = self.log.commit(&mut outside(world, &mut self.reported));
                     put = self.dead.put(&mut outside(world, &mut self.letters), &record, why);
                 }
                 if put.as_ref().is_err_and(Error::is_no_space) {
                     // It would hold up all behind it until somebody makes room.
                     let messages = number..number.saturating_add(1);
-                    self.letters.push(Told::Dropped { messages, why: Why::Dead });
+                    self.letters.push(Reported::Dropped { messages, why: Why::Dead });
                     put = Ok(());
                 }
                 put.map(|()| true)
             }
-            // It was dropped or is lost, and is told as such.
+            // It was dropped or is lost, and is reported as such.
             Ok(_) => Ok(false),
             Err(error) => Err(error),
         };
@@ -103,7 +108,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     /// Gives up the rest of the segment that has this message. Returns the number to read next.
     pub fn skip_segment(&mut self, world: &mut dyn World, from: u64) -> u64 {
         self.reader.seek(from);
-        self.log.skip_segment(&mut outside(world, &mut self.told), &mut self.reader);
+        self.log.skip_segment(&mut outside(world, &mut self.reported), &mut self.reader);
         self.hear();
         self.reader.wanted()
     }
@@ -117,7 +122,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         if now.saturating_sub(since) < READ_WITHIN {
             return false;
         }
-        let committed = self.log.commit_again(&mut outside(world, &mut self.told));
+        let committed = self.log.commit_again(&mut outside(world, &mut self.reported));
         self.hear();
         if let Err(error) = committed
             && !error.is_no_space()
@@ -125,7 +130,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             self.ledger.fails(error.to_string());
             return false;
         }
-        self.log.skip_segment(&mut outside(world, &mut self.told), &mut self.reader);
+        self.log.skip_segment(&mut outside(world, &mut self.reported), &mut self.reader);
         self.hear();
         self.unread = None;
         true
@@ -138,7 +143,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             return;
         }
         self.aside.seek(cursor);
-        let read = self.log.read(&mut outside(world, &mut self.told), &mut self.aside);
+        let read = self.log.read(&mut outside(world, &mut self.reported), &mut self.aside);
         if let Ok(Some(record)) = read {
             self.ledger.figures.oldest_received_millis = Some(record.message.received_millis);
             self.oldest = Some(cursor);
@@ -146,9 +151,9 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         self.hear_aside();
     }
 
-    /// As [`Self::hear`], after a message was read that the sink reads, too: what is lost is told then.
+    /// As [`Self::hear`], after a message was read that the sink reads, too: what is lost is reported then.
     fn hear_aside(&mut self) {
-        self.told.retain(|told| !matches!(told, Told::Lost { .. }));
+        self.reported.retain(|reported| !matches!(reported, Reported::Lost { .. }));
         self.hear();
     }
 }

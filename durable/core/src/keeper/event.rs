@@ -11,7 +11,7 @@ const KEPT: usize = 16;
 /// What happened to a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// The disk or the server fails. Told once until it takes messages again.
+    /// The disk or the server fails. Reported once until it takes messages again.
     Failed {
         /// Why, for people.
         error: String,
@@ -21,7 +21,7 @@ pub enum StoreEvent {
         /// Their numbers.
         messages: Range<u64>,
     },
-    /// The end of a file is no whole message, as after a crash.
+    /// The end of a file is an incomplete message, as after a crash.
     Cut {
         /// The file.
         file: String,
@@ -35,6 +35,15 @@ pub enum StoreEvent {
     },
     /// Nobody knows what the sink has.
     CursorLost,
+    /// The server takes no messages so long. Reported once in a while.
+    TooLong {
+        /// Messages since the last report of this.
+        messages: u64,
+        /// Bytes of the longest of the last ones.
+        bytes: usize,
+        /// What the server takes, and how that is changed, for people.
+        why: String,
+    },
 }
 
 impl StoreEvent {
@@ -53,13 +62,19 @@ impl fmt::Display for StoreEvent {
                 write!(f, "{count} message(s) are lost: a part of the log is damaged")
             }
             Self::Cut { file, bytes } => {
-                write!(f, "the last {bytes} bytes of {file} are no whole message, as after a crash, and are not read")
+                write!(
+                    f,
+                    "the last {bytes} bytes of {file} are an incomplete message, as after a crash, and are not read"
+                )
             }
             Self::Quarantined { file } => {
                 write!(f, "a part of the log is damaged; it is kept for a while as {file}: check the disk")
             }
             Self::CursorLost => {
                 f.write_str("it is not known which messages the sink has: some may be sent twice; check the disk")
+            }
+            Self::TooLong { messages, bytes, why } => {
+                write!(f, "{messages} message(s) were not kept, the longest of the last ones has {bytes} bytes: {why}")
             }
         }
     }
@@ -107,12 +122,15 @@ mod tests {
         let (lost, harmless) = said(StoreEvent::Lost { messages: 3..5 });
         assert!(lost.starts_with("2 message(s) are lost") && !harmless, "{lost}");
         let (cut, harmless) = said(StoreEvent::Cut { file: file(), bytes: 7 });
-        assert!(cut.starts_with("the last 7 bytes of f are no whole message") && harmless, "{cut}");
+        assert!(cut.starts_with("the last 7 bytes of f are an incomplete message") && harmless, "{cut}");
         assert_eq!(said(StoreEvent::Failed { error: "broken".to_owned() }), ("broken".to_owned(), false));
         let (kept, harmless) = said(StoreEvent::Quarantined { file: file() });
         assert!(kept.contains("kept for a while as f") && !harmless, "{kept}");
         let (twice, harmless) = said(StoreEvent::CursorLost);
         assert!(twice.contains("some may be sent twice") && !harmless, "{twice}");
+        let (long, harmless) = said(StoreEvent::TooLong { messages: 3, bytes: 70, why: "raise it".to_owned() });
+        assert!(long.starts_with("3 message(s) were not kept") && long.contains("70 bytes: raise it"), "{long}");
+        assert!(!harmless);
     }
 
     #[test]

@@ -30,11 +30,14 @@ pub struct Figures {
     pub sync_time: Duration,
     /// Messages that were dropped.
     pub dropped: Drops,
-    /// Messages that were not taken, as the log or the disk was full or failed, and whose senders hear so.
+    /// Messages that were not taken, as the log or the disk was full or failed, or as the server takes none so long, and
+    /// whose senders hear so.
     pub refused: u64,
+    /// Those of them for which the log or the disk was full.
+    pub refused_full: u64,
     /// Messages that were lost: damaged, or gone with their file.
     pub lost: u64,
-    /// Bytes at the end of a log that are no whole message: cut off by a crash, or damaged since.
+    /// Bytes at the end of a log that are an incomplete message: cut off by a crash, or damaged since.
     pub cut_bytes: u64,
     /// How often the cursor was lost, so that messages come twice.
     pub cursors_lost: u64,
@@ -42,6 +45,8 @@ pub struct Figures {
     pub dead_letters: u64,
     /// Dead letters that gave way to later ones.
     pub dead_letters_dropped: u64,
+    /// The longest message that is taken, if that is less than what the settings say: a server may lower its bound.
+    pub longest: Option<usize>,
     /// What fails, until a sync succeeds.
     pub failure: Option<String>,
     /// What happened to the log.
@@ -52,6 +57,34 @@ impl Figures {
     /// Messages that are not acknowledged.
     pub const fn backlog(&self) -> u64 {
         self.next - self.cursor
+    }
+
+    /// Adds those of another store of the same listener: the oldest message is the oldest of both, and what fails is what
+    /// fails in either. Events are not added, as each store counts its own.
+    pub fn add(&mut self, other: &Self) {
+        self.next += other.next;
+        self.cursor += other.cursor;
+        self.bytes += other.bytes;
+        self.dead_bytes += other.dead_bytes;
+        let oldest = self.oldest_received_millis.into_iter().chain(other.oldest_received_millis).min();
+        self.oldest_received_millis = oldest;
+        self.appended += other.appended;
+        self.synced += other.synced;
+        self.not_synced += other.not_synced;
+        self.syncs += other.syncs;
+        self.sync_time += other.sync_time;
+        self.dropped.add(other.dropped);
+        self.refused += other.refused;
+        self.refused_full += other.refused_full;
+        self.lost += other.lost;
+        self.cut_bytes += other.cut_bytes;
+        self.cursors_lost += other.cursors_lost;
+        self.dead_letters += other.dead_letters;
+        self.dead_letters_dropped += other.dead_letters_dropped;
+        self.longest = self.longest.into_iter().chain(other.longest).min();
+        if self.failure.is_none() {
+            self.failure.clone_from(&other.failure);
+        }
     }
 
     /// The age of the oldest message that is not acknowledged.
@@ -67,12 +100,29 @@ pub struct Drops {
     pub queue: u64,
     /// The log or the disk was full.
     pub full: u64,
+    /// They are longer than the server takes.
+    pub too_long: u64,
     /// They were too old.
     pub age: u64,
     /// The sink will never take them, and none are put aside, or none so long, or the disk is full.
     pub dead: u64,
     /// The disk failed.
     pub failed: u64,
+    /// Their stream was closed before it had them, as far as is known.
+    pub unpublished: u64,
+}
+
+impl Drops {
+    fn add(&mut self, other: Self) {
+        let Self { queue, full, too_long, age, dead, failed, unpublished } = other;
+        self.queue += queue;
+        self.full += full;
+        self.too_long += too_long;
+        self.age += age;
+        self.dead += dead;
+        self.failed += failed;
+        self.unpublished += unpublished;
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +132,60 @@ mod tests {
     #[test]
     fn the_backlog_is_what_the_cursor_has_not_passed() {
         assert_eq!(Figures { next: 12, cursor: 5, ..Figures::default() }.backlog(), 7);
+    }
+
+    #[test]
+    fn two_stores_have_the_sum_of_both_the_oldest_message_of_either_and_what_fails_in_either() {
+        let one = Figures {
+            next: 12,
+            cursor: 5,
+            bytes: 7,
+            dead_bytes: 3,
+            oldest_received_millis: Some(40),
+            appended: 11,
+            synced: 10,
+            not_synced: 1,
+            syncs: 4,
+            sync_time: Duration::from_secs(1),
+            dropped: Drops { queue: 1, full: 5, too_long: 6, age: 3, dead: 4, failed: 7, unpublished: 9 },
+            refused: 6,
+            refused_full: 2,
+            lost: 8,
+            cut_bytes: 9,
+            cursors_lost: 13,
+            dead_letters: 14,
+            dead_letters_dropped: 15,
+            longest: Some(70),
+            failure: Some("no disk".to_owned()),
+            events: StoreEvents::default(),
+        };
+        let both = Figures {
+            next: 24,
+            cursor: 10,
+            bytes: 14,
+            dead_bytes: 6,
+            appended: 22,
+            synced: 20,
+            not_synced: 2,
+            syncs: 8,
+            sync_time: Duration::from_secs(2),
+            dropped: Drops { queue: 2, full: 10, too_long: 12, age: 6, dead: 8, failed: 14, unpublished: 18 },
+            refused: 12,
+            refused_full: 4,
+            lost: 16,
+            cut_bytes: 18,
+            cursors_lost: 26,
+            dead_letters: 28,
+            dead_letters_dropped: 30,
+            ..one.clone()
+        };
+        let mut all = Figures { oldest_received_millis: None, longest: None, failure: None, ..one.clone() };
+        all.add(&one);
+        assert_eq!(all, both);
+        let (oldest_received_millis, longest) = (Some(30), Some(60));
+        let later = Some("later".to_owned());
+        all.add(&Figures { oldest_received_millis, longest, failure: later, ..Figures::default() });
+        assert_eq!(all, Figures { oldest_received_millis, longest, ..both });
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! What is counted and told of a log, and who waits for its messages to be synced.
+//! What is counted and reported of a log, and who waits for its messages to be synced.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::{Answer, Figures, NotKept, NotSynced, StoreEvent};
-use crate::{Told, Why};
+use crate::{Reported, Why};
 
 /// Messages that wait for their sync.
 #[derive(Debug)]
@@ -47,22 +47,22 @@ impl<R> Ledger<R> {
         self.figures.failure = Some(error);
     }
 
-    /// Hears what the log has told.
-    pub(super) fn hear(&mut self, told: &mut Vec<Told>) {
-        for told in told.drain(..) {
-            match told {
-                Told::Synced { messages } => {
+    /// Takes what the log has reported.
+    pub(super) fn hear(&mut self, reported: &mut Vec<Reported>) {
+        for reported in reported.drain(..) {
+            match reported {
+                Reported::Synced { messages } => {
                     self.figures.synced += count(&messages);
                     self.figures.failure = None;
                     self.settle(messages.end, &Ok(()));
                 }
-                Told::SyncFailed { messages, why } => {
+                Reported::SyncFailed { messages, why } => {
                     self.figures.not_synced += count(&messages);
                     let failed = NotSynced(why);
                     self.fails(failed.to_string());
                     self.settle(messages.end, &Err(NotKept::NotSynced(failed)));
                 }
-                Told::Dropped { messages, why } => {
+                Reported::Dropped { messages, why } => {
                     let dropped = &mut self.figures.dropped;
                     let dropped = match why {
                         Why::Full => &mut dropped.full,
@@ -71,8 +71,8 @@ impl<R> Ledger<R> {
                     };
                     *dropped += count(&messages);
                 }
-                Told::Lost { messages } => {
-                    // A sink that goes back is told of them again.
+                Reported::Lost { messages } => {
+                    // A sink that goes back reads past them again.
                     let messages = messages.start.max(self.lost_before)..messages.end;
                     if !messages.is_empty() {
                         self.lost_before = messages.end;
@@ -80,12 +80,12 @@ impl<R> Ledger<R> {
                         self.figures.events.push(StoreEvent::Lost { messages });
                     }
                 }
-                Told::Cut { file, bytes } => {
+                Reported::Cut { file, bytes } => {
                     self.figures.cut_bytes += bytes;
                     self.figures.events.push(StoreEvent::Cut { file, bytes });
                 }
-                Told::Quarantined { file } => self.figures.events.push(StoreEvent::Quarantined { file }),
-                Told::CursorLost => {
+                Reported::Quarantined { file } => self.figures.events.push(StoreEvent::Quarantined { file }),
+                Reported::CursorLost => {
                     self.figures.cursors_lost += 1;
                     self.figures.events.push(StoreEvent::CursorLost);
                 }
@@ -93,16 +93,16 @@ impl<R> Ledger<R> {
         }
     }
 
-    /// Hears what the dead letters have told. Returns whether a message was dropped rather than put aside.
-    pub(super) fn hear_letters(&mut self, letters: &mut Vec<Told>) -> bool {
+    /// Takes what the dead letters have reported. Returns whether a message was dropped rather than put aside.
+    pub(super) fn hear_letters(&mut self, letters: &mut Vec<Reported>) -> bool {
         let mut is_dropped = false;
-        for told in letters.drain(..) {
-            match told {
-                Told::Dropped { why: Why::Dead, .. } => {
+        for reported in letters.drain(..) {
+            match reported {
+                Reported::Dropped { why: Why::Dead, .. } => {
                     is_dropped = true;
                     self.figures.dropped.dead += 1;
                 }
-                Told::Dropped { messages, .. } | Told::Lost { messages } => {
+                Reported::Dropped { messages, .. } | Reported::Lost { messages } => {
                     self.figures.dead_letters_dropped += count(&messages);
                 }
                 _ => {}
@@ -134,7 +134,7 @@ mod tests {
     fn what_is_lost_is_counted_once_though_the_sink_goes_back() {
         let mut ledger = Ledger::<()>::new();
         for messages in [0..2, 0..1, 1..3] {
-            ledger.hear(&mut vec![Told::Lost { messages }]);
+            ledger.hear(&mut vec![Reported::Lost { messages }]);
         }
         assert_eq!(ledger.figures.lost, 3);
         let events: Vec<_> = ledger.figures.events.after(0).cloned().collect();
@@ -144,14 +144,14 @@ mod tests {
     #[test]
     fn each_thing_that_is_told_is_added_to_a_figure_of_its_own() {
         let mut ledger = Ledger::<()>::new();
-        let cut = |bytes| Told::Cut { file: "f".to_owned(), bytes };
-        let dropped = |messages, why| Told::Dropped { messages, why };
-        let failed = |messages| Told::SyncFailed { messages, why: FileError::NoSpace };
-        let mut told = vec![
+        let cut = |bytes| Reported::Cut { file: "f".to_owned(), bytes };
+        let dropped = |messages, why| Reported::Dropped { messages, why };
+        let failed = |messages| Reported::SyncFailed { messages, why: FileError::NoSpace };
+        let mut reported = vec![
             failed(0..2),
             failed(2..7),
-            Told::Synced { messages: 7..8 },
-            Told::Synced { messages: 8..11 },
+            Reported::Synced { messages: 7..8 },
+            Reported::Synced { messages: 8..11 },
             dropped(0..2, Why::Full),
             dropped(2..5, Why::Full),
             dropped(5..6, Why::Age),
@@ -160,12 +160,12 @@ mod tests {
             dropped(10..12, Why::Dead),
             cut(7),
             cut(3),
-            Told::CursorLost,
-            Told::CursorLost,
-            Told::Quarantined { file: "f".to_owned() },
+            Reported::CursorLost,
+            Reported::CursorLost,
+            Reported::Quarantined { file: "f".to_owned() },
         ];
-        ledger.hear(&mut told);
-        assert!(told.is_empty(), "nothing is heard twice");
+        ledger.hear(&mut reported);
+        assert!(reported.is_empty(), "nothing is heard twice");
         let Figures { synced, not_synced, dropped, cut_bytes, cursors_lost, lost, failure, events, .. } =
             &ledger.figures;
         assert_eq!((*synced, *not_synced, *cut_bytes, *cursors_lost, *lost), (4, 7, 10, 2, 0));
@@ -179,25 +179,25 @@ mod tests {
         for (end, reply) in [(2, 'a'), (3, 'b'), (5, 'c')] {
             ledger.wait(end, reply);
         }
-        let answered = |ledger: &mut Ledger<char>, told| {
-            ledger.hear(&mut vec![told]);
+        let answered = |ledger: &mut Ledger<char>, reported| {
+            ledger.hear(&mut vec![reported]);
             ledger.answers.drain(..).map(|answer| (answer.reply, answer.outcome.is_ok())).collect::<Vec<_>>()
         };
-        assert!(answered(&mut ledger, Told::Synced { messages: 0..1 }).is_empty(), "a part of the first");
-        assert_eq!(answered(&mut ledger, Told::Synced { messages: 1..3 }), [('a', true), ('b', true)]);
-        let failed = Told::SyncFailed { messages: 3..5, why: FileError::NoSpace };
+        assert!(answered(&mut ledger, Reported::Synced { messages: 0..1 }).is_empty(), "a part of the first");
+        assert_eq!(answered(&mut ledger, Reported::Synced { messages: 1..3 }), [('a', true), ('b', true)]);
+        let failed = Reported::SyncFailed { messages: 3..5, why: FileError::NoSpace };
         assert_eq!(answered(&mut ledger, failed), [('c', false)]);
-        assert!(answered(&mut ledger, Told::Synced { messages: 5..9 }).is_empty(), "each once");
+        assert!(answered(&mut ledger, Reported::Synced { messages: 5..9 }).is_empty(), "each once");
     }
 
     #[test]
     fn a_letter_that_gives_way_is_none_of_the_messages_that_are_dropped_rather_than_put_aside() {
         let mut ledger = Ledger::<()>::new();
-        let gave_way = Told::Dropped { messages: 0..3, why: Why::Full };
-        let mut letters = vec![Told::Synced { messages: 3..4 }, gave_way, Told::Lost { messages: 3..5 }];
+        let gave_way = Reported::Dropped { messages: 0..3, why: Why::Full };
+        let mut letters = vec![Reported::Synced { messages: 3..4 }, gave_way, Reported::Lost { messages: 3..5 }];
         assert!(!ledger.hear_letters(&mut letters));
         assert!(letters.is_empty(), "nothing is heard twice");
-        let mut letters = [7..8, 8..9].map(|messages| Told::Dropped { messages, why: Why::Dead }).to_vec();
+        let mut letters = [7..8, 8..9].map(|messages| Reported::Dropped { messages, why: Why::Dead }).to_vec();
         assert!(ledger.hear_letters(&mut letters));
         let Figures { dead_letters_dropped, dropped, lost, .. } = ledger.figures;
         assert_eq!((dead_letters_dropped, dropped.dead, dropped.full, lost), (5, 2, 0, 0));

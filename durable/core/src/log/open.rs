@@ -1,4 +1,4 @@
-//! How a log goes on after a crash: from the heads of its segments, and the end of the last one.
+//! How a log continues after a crash: from the heads of its segments, and the end of the last one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::space::remove;
 use super::window::Window;
 use super::{Log, SEGMENT_HEAD, Segment, failed};
 use crate::record::{CURSOR_BYTES, HEAD_BYTES, Head, NUMBERS, SEGMENT_HEAD_BYTES, SegmentHead, VERSION, read_cursor};
-use crate::{Error, Outside, Settings, Told};
+use crate::{Error, FileError, Outside, Reported, Settings};
 
 type Listed = [(String, u64)];
 
@@ -106,7 +106,8 @@ impl Log {
     }
 
     /// Finds the end of the last segment, and syncs it: a process that was killed may have left
-    /// messages that are not on disk yet.
+    /// messages that are not on disk yet. What is no message but has messages behind it is damage, and
+    /// it is reported to who reads the log. The end alone may be cut off.
     fn find_end(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         let Some(&Segment { index, first, bytes, .. }) = self.segments.back() else {
             return Ok(());
@@ -118,19 +119,57 @@ impl Log {
         while offset < bytes {
             let start = window.get(outside.files, (index, &name), offset, HEAD_BYTES, bytes);
             let head = Head::decode(start.map_err(failed("read", &name))?);
-            let Some(head) = head.filter(|head| offset + head.total() <= bytes && head.number >= self.next) else {
-                outside.told.push(Told::Cut { file: name.clone(), bytes: bytes - offset });
+            if let Some(head) = head.filter(|head| offset + head.total() <= bytes && head.number >= self.next) {
+                self.next = head.number.saturating_add(1);
+                offset += head.total();
+                continue;
+            }
+            let behind = self.find_behind(outside, &mut window, offset).map_err(failed("read", &name))?;
+            let Some((behind, last)) = behind.zip(self.segments.back_mut()) else {
+                outside.reported.push(Reported::Cut { file: name.clone(), bytes: bytes - offset });
                 break;
             };
-            self.next = head.number.saturating_add(1);
-            offset += head.total();
+            last.damaged = true;
+            offset = behind;
         }
         let synced = outside.files.sync(&name).and_then(|()| outside.files.sync_folder());
         match synced {
             Ok(()) => self.folder_unsynced = false,
-            Err(why) => outside.told.push(Told::SyncFailed { messages: first..self.next, why }),
+            Err(why) => outside.reported.push(Reported::SyncFailed { messages: first..self.next, why }),
         }
         Ok(())
+    }
+
+    /// Where the next message is behind this place of the last segment, at which there is none.
+    fn find_behind(&self, outside: &mut Outside<'_>, window: &mut Window, from: u64) -> Result<Option<u64>, FileError> {
+        let Some(&Segment { index, bytes, .. }) = self.segments.back() else {
+            return Ok(None);
+        };
+        let name = self.segment_name(index);
+        let mut offset = from + 1;
+        while offset + HEAD_BYTES as u64 <= bytes {
+            // More comes with it, and all of that is searched.
+            window.get(outside.files, (index, &name), offset, HEAD_BYTES, bytes)?;
+            let part = window.held(offset, usize::MAX);
+            let fits = |(at, head): &(usize, &[u8])| {
+                // As many messages at most are before it as have room there. That costs less than a checksum.
+                let before = (offset + *at as u64 - from) / HEAD_BYTES as u64;
+                let numbers = self.next..=self.next.saturating_add(before);
+                Head::number(head).is_some_and(|number| numbers.contains(&number))
+            };
+            let is_whole = |(place, head): &(u64, Head)| place + head.total() <= bytes;
+            let heads = part.windows(HEAD_BYTES).enumerate().filter(fits);
+            let mut heads = heads.filter_map(|(at, head)| Some((offset + at as u64, Head::decode(head)?)));
+            if let Some((place, _)) = heads.find(is_whole) {
+                return Ok(Some(place));
+            }
+            // A head may begin in the last bytes.
+            match part.len().checked_sub(HEAD_BYTES) {
+                Some(searched) => offset += searched as u64 + 1,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// Finds the cursor. Without one, delivery starts at the oldest message.
@@ -151,13 +190,13 @@ impl Log {
             let unsure = self.folder_unsynced && !self.segments.is_empty();
             (self.cursor, self.saved) = (position, if unsure { u64::MAX } else { position });
         } else if there || oldest > 0 {
-            // Saved anew at the next commit, whatever it is then.
+            // Saved again at the next commit, whatever it is then.
             (self.cursor, self.saved) = (oldest, u64::MAX);
             if unreadable {
                 // At once: numbers are used again that this file, if it is read one day, has passed.
                 self.save(outside)?;
             }
-            outside.told.push(Told::CursorLost);
+            outside.reported.push(Reported::CursorLost);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::window::Window;
 use super::{Log, SEGMENT_HEAD, Segment, failed};
 use crate::record::{HEAD_BYTES, Head};
-use crate::{Error, FileError, Message, Outside, Record, Told};
+use crate::{Error, FileError, Message, Outside, Record, Reported};
 
 /// A place in a log. It keeps one window of one segment in memory: 64 KiB, or one message if that is
 /// longer.
@@ -49,10 +49,10 @@ impl Log {
     }
 
     /// The next message. `None`: all that were appended are read. Messages that cannot be read are
-    /// told and passed over: one whose body is damaged alone, one whose head is damaged with the rest
+    /// reported and skipped: one whose body is damaged alone, one whose head is damaged with the rest
     /// of its segment. An error of the folder may go away; [`Log::skip_segment`] is for one that stays.
     ///
-    /// Whoever has acknowledged all that was read acknowledges [`Reader::wanted`]: lost messages at the
+    /// A caller that has acknowledged all that was read acknowledges [`Reader::wanted`]: lost messages at the
     /// end would otherwise count as backlog until later ones are acknowledged.
     pub fn read<'r>(&mut self, outside: &mut Outside<'_>, reader: &'r mut Reader) -> Result<Option<Record<'r>>, Error> {
         loop {
@@ -80,7 +80,7 @@ impl Log {
         }
     }
 
-    /// Gives up the rest of the segment that `reader` is in, whose messages are told as lost.
+    /// Gives up the rest of the segment that `reader` is in, whose messages are reported as lost.
     pub fn skip_segment(&mut self, outside: &mut Outside<'_>, reader: &mut Reader) {
         if let Some(at) = self.holder(reader.wanted).filter(|_| reader.wanted < self.next) {
             let limit = self.limit(at);
@@ -103,7 +103,7 @@ impl Log {
         // The sync of these messages would name what is lost: its sender still has it.
         if let Some(waiting) = self.unsynced.take_if(|waiting| next > waiting.first) {
             let why = FileError::Other("a message was lost before it was synced".to_owned());
-            outside.told.push(Told::SyncFailed { messages: waiting.first..self.next, why });
+            outside.reported.push(Reported::SyncFailed { messages: waiting.first..self.next, why });
             self.active = false;
         }
         // Behind damage nothing can be found again, so new messages need another segment.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Log, SEGMENT_HEAD, failed};
 use crate::record::cursor;
-use crate::{Error, FileError, Outside, Told, WhenFull, Why};
+use crate::{Error, FileError, Outside, Reported, Settings, WhenFull, Why};
 
 impl Log {
     /// The sink has acknowledged every message before `next`. In memory only: [`Log::commit`] makes it
@@ -37,6 +37,29 @@ impl Log {
         self.commit(outside)
     }
 
+    /// Removes the last segment, too, if the sink has all: nothing is appended for a while. The cursor on disk says which
+    /// number comes next.
+    pub fn release(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
+        if self.backlog() > 0 || self.saved != self.cursor {
+            return Ok(());
+        }
+        self.end(outside);
+        while !self.segments.is_empty() {
+            self.remove_oldest(outside)?;
+        }
+        Ok(())
+    }
+
+    /// From now on it may have so many bytes, unless that is too few for its messages. Returns how many it may have. What
+    /// it has beyond them gives way when messages come.
+    pub fn bound(&mut self, max_bytes: u64) -> u64 {
+        let settings = Settings { max_bytes, ..self.settings.clone() };
+        if settings.check().is_ok() {
+            self.settings = settings;
+        }
+        self.settings.max_bytes
+    }
+
     /// Frees files until so many bytes, and the head of a segment, are within the bound.
     pub(super) fn make_room(&mut self, outside: &mut Outside<'_>, bytes: u64) -> Result<(), Error> {
         while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {
@@ -56,6 +79,10 @@ impl Log {
                 self.quarantined = Some((file, bytes));
             }
             return removed;
+        }
+        // A bound that was lowered below it would never be kept: no message gets so far that it ends the segment.
+        if self.active && self.segments.len() == 1 && self.bytes > self.settings.segment_bytes() {
+            self.end(outside);
         }
         let full = Error::Full { held: self.bytes, max: self.settings.max_bytes };
         let limit = match self.segments.get(1) {
@@ -95,7 +122,7 @@ impl Log {
     fn drop_oldest(&mut self, outside: &mut Outside<'_>, limit: u64, why: Why) -> Result<(), Error> {
         let dropped = self.cursor..limit;
         if !dropped.is_empty() {
-            outside.told.push(Told::Dropped { messages: dropped, why });
+            outside.reported.push(Reported::Dropped { messages: dropped, why });
             self.cursor = limit;
         }
         let saved = self.save(outside);
@@ -143,7 +170,7 @@ impl Log {
         }
         let (name, file) = (self.segment_name(index), format!("{}{index:016x}.damaged", self.prefix));
         match outside.files.rename(&name, &file) {
-            Ok(()) => outside.told.push(Told::Quarantined { file: file.clone() }),
+            Ok(()) => outside.reported.push(Reported::Quarantined { file: file.clone() }),
             // Gone, or renamed by a call that failed: its bytes count until their space is needed.
             Err(FileError::Missing) => {}
             Err(why) => return Err(failed("rename", &name)(why)),
@@ -176,7 +203,7 @@ impl Log {
     /// Tells that messages cannot be read.
     pub(super) fn lost(outside: &mut Outside<'_>, messages: Range<u64>) {
         if !messages.is_empty() {
-            outside.told.push(Told::Lost { messages });
+            outside.reported.push(Reported::Lost { messages });
         }
     }
 

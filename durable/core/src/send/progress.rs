@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// The dead letter of [`Progress::poison`] is synced, or told as dropped.
+    /// The dead letter of [`Progress::poison`] is synced, or reported as dropped.
     pub fn put_aside(&mut self) {
         if let Some(&Verdict::Poison { number, .. }) = self.waiting.front() {
             self.waiting.pop_front();

@@ -141,7 +141,7 @@ impl Relp {
 
     fn take(&mut self, frame: &Frame<'_>) -> Result<(), SendError> {
         if frame.transaction == 0 {
-            // A client may pass over any other hint.
+            // A client may ignore any other hint.
             return if frame.command == b"serverclose" { Err(SendError::Closed) } else { Ok(()) };
         }
         if frame.command != b"rsp" {
@@ -169,7 +169,7 @@ impl Relp {
         Ok(())
     }
 
-    /// Answers come in order, so the search ends at the first message without one; it goes on for a
+    /// Answers come in order, so the search ends at the first message without one; it continues for a
     /// sink that does not keep to that.
     fn answered(&mut self, transaction: u32, answer: &frame::Response<'_>) -> Result<(), SendError> {
         let mut waiting = self.pushed.iter_mut().filter(|pushed| pushed.answer.is_none());

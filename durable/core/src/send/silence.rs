@@ -18,7 +18,7 @@ pub struct Silence {
 
 impl Silence {
     /// The sink has done so much in all, a number that never falls, and `owes` more or not. Returns whether its time
-    /// begins anew.
+    /// starts again.
     ///
     /// # Errors
     /// Its time is over.

@@ -6,7 +6,7 @@ use super::{Outgoing, Verdict, delivered, said};
 use crate::intake::{Framing, encode};
 
 /// Messages that are not acknowledged, at most.
-const MOST_MESSAGES: usize = 1024;
+const MOST_MESSAGES: usize = 8 * 1024;
 /// No message is taken while so many bytes are not acknowledged.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -81,12 +81,14 @@ impl Tcp {
     }
 
     /// Adds the frame of a message to `out`, or nothing for a message that the framing cannot carry.
-    pub fn push(&mut self, message: Outgoing, out: &mut Vec<u8>) {
+    pub fn push(&mut self, mut message: Outgoing, out: &mut Vec<u8>) {
         let start = out.len();
         let encoded = encode(self.framing, &message.payload, out);
         let fault = encoded.err().map(|error| said(error.to_string().as_bytes()));
         if fault.is_some() {
             out.truncate(start);
+            // Nobody reads it again, and its bytes are not among those that `room` counts.
+            message.payload = Vec::new();
         }
         self.given += (out.len() - start) as u64;
         self.pushed.push_back(Pushed { message, end: self.given, fault });
@@ -128,4 +130,24 @@ impl Tcp {
 /// What a kept message counts: not less than it costs beside its bytes.
 fn weight(message: &Outgoing) -> usize {
     message.payload.len().max(size_of::<Outgoing>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_the_framing_cannot_carry_hold_no_memory_while_one_before_them_is_not_acknowledged() {
+        let mut tcp = Tcp::new(Framing::Newline, 0);
+        let mut out = Vec::new();
+        tcp.push(Outgoing { number: 0, payload: b"m".to_vec() }, &mut out);
+        for number in 1..100 {
+            tcp.push(Outgoing { number, payload: vec![b'\n'; 1 << 16] }, &mut out);
+        }
+        let held: usize = tcp.pushed.iter().map(|pushed| pushed.message.payload.capacity()).sum();
+        assert_eq!((held, out.as_slice()), (1, &b"m\n"[..]));
+        let mut verdicts = Vec::new();
+        tcp.acknowledged(2, &mut verdicts);
+        assert_eq!(verdicts.len(), 100, "each has a verdict");
+    }
 }

@@ -18,7 +18,7 @@ pub struct Breaks {
 pub struct Break {
     /// The pause before the stream is read again.
     pub pause: Duration,
-    /// Whether it is told as a failure.
+    /// Whether it is reported as a failure.
     pub is_failure: bool,
 }
 

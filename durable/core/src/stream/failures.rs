@@ -17,8 +17,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// A way fails. Returns whether that is told, which it is once until the way works again. What breaks both is told
-    /// once.
+    /// A way fails. Returns whether that is logged, which it is once until the way works again. What breaks both is
+    /// logged once.
     pub fn fails(&mut self, way: Way, why: String) -> bool {
         let (own, other) = match way {
             Way::In => (&mut self.inward, &self.outward),

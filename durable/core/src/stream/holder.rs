@@ -72,6 +72,6 @@ mod tests {
         let silent = Answer::Silent;
         assert_eq!(hears("a", &[silent, silent, Answer::Here, silent, silent]), [false; 5]);
         assert_eq!(hears("a", &[Answer::Unknown, silent]), [false, true]);
-        assert_eq!(hears("b", &[silent, silent, silent]), [false, false, true], "another one begins anew");
+        assert_eq!(hears("b", &[silent, silent, silent]), [false, false, true], "another one starts again");
     }
 }

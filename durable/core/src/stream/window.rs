@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::keeper::{Kept, ReadBound, ReadMessages};
+use crate::keeper::{Figures, Kept, ReadBound, ReadMessages};
 
 /// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
 pub const HELD: usize = 10_000;
@@ -42,6 +42,17 @@ pub enum Given<W> {
     Acknowledged(W),
 }
 
+/// What is to become of a message that the sink will never take.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Poison {
+    /// It is put aside.
+    PutAside(Kept),
+    /// It is dropped, as no dead letters are kept.
+    Dropped,
+    /// It was let go meanwhile. It is still in the stream, and whoever gets it next sends it.
+    LetGo,
+}
+
 impl<W> Default for Window<W> {
     fn default() -> Self {
         Self { held: VecDeque::new(), bytes: 0, cursor: 0, end: 0, shift: None }
@@ -67,6 +78,20 @@ impl<W> Window<W> {
     /// their sequences to others.
     pub fn is_past(&self, last_sequence: u64) -> bool {
         self.last_sequence().is_some_and(|read| read > last_sequence)
+    }
+
+    /// How many messages are missing between the last one that was read and this one, the first of the stream.
+    pub fn missing(&self, first_sequence: u64) -> u64 {
+        self.last_sequence().map_or(0, |read| first_sequence.saturating_sub(read.saturating_add(1)))
+    }
+
+    /// Passes over those, which the server has dropped for want of room or for their age, and counts them: no later message
+    /// counts them again.
+    pub fn begins_at(&mut self, first_sequence: u64, figures: &mut Figures) {
+        let missing = self.missing(first_sequence);
+        // They get no numbers, as nobody would ever have them.
+        self.shift = self.shift.map(|shift| shift.wrapping_sub(missing));
+        figures.dropped.full += missing;
     }
 
     /// How many messages are asked for next, and bytes of them, where the longest one may have so many. `None`: there is
@@ -119,7 +144,8 @@ impl<W> Window<W> {
         Given::New { missing }
     }
 
-    /// Reads from this number on. What is before the cursor never comes, and whoever waited for it would ask at once again.
+    /// Reads from this number on. What is before the cursor never comes, and a reader that waited for it would ask at
+    /// once again.
     pub fn read(&self, from: u64, bound: ReadBound) -> ReadMessages {
         let mut read = ReadMessages { messages: Vec::new(), next: from.max(self.cursor) };
         let mut bytes = 0;
@@ -141,7 +167,16 @@ impl<W> Window<W> {
         self.held.get(at).map(|(kept, _)| kept)
     }
 
-    /// Lets go of each message before `next`. Returns the ways on which the server hears of it.
+    /// What is to become of the message of this number, which the sink will never take, where dead letters are kept or not.
+    pub fn poison(&self, number: u64, keeps_letters: bool) -> Poison {
+        match self.find(number) {
+            None => Poison::LetGo,
+            Some(kept) if keeps_letters => Poison::PutAside(kept.clone()),
+            Some(_) => Poison::Dropped,
+        }
+    }
+
+    /// Lets go of each message before `next`. Returns the ways on which the server is notified.
     pub fn acknowledge(&mut self, next: u64) -> Vec<W> {
         self.cursor = self.cursor.max(next.min(self.end));
         let passed = self.held.partition_point(|(kept, _)| kept.number < self.cursor);
@@ -154,6 +189,7 @@ impl<W> Window<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keeper::Drops;
 
     const ALL: ReadBound = ReadBound { messages: 100, bytes: 100 };
 
@@ -218,6 +254,35 @@ mod tests {
         assert_eq!(window.give(kept(5), 50), Given::New { missing: 0 });
         assert_eq!((numbers(&window.read(0, ALL)), window.last_sequence()), (vec![5, 6], Some(5)));
         assert_eq!(window.acknowledge(7), [43, 50]);
+    }
+
+    #[test]
+    fn messages_that_the_server_drops_before_they_are_read_are_counted_once_whether_others_come_or_not() {
+        let mut window = window();
+        assert_eq!([0, 3, 7, 8, 11].map(|first| window.missing(first)), [0, 0, 0, 0, 3]);
+        let counted = |window: &mut Window<u64>, first| {
+            let mut figures = Figures::default();
+            window.begins_at(first, &mut figures);
+            figures
+        };
+        let full = |full| Figures { dropped: Drops { full, ..Drops::default() }, ..Figures::default() };
+        let begins = [7, 11, 11, 9, 13].map(|first| counted(&mut window, first));
+        assert_eq!(begins, [0, 3, 0, 0, 2].map(full), "with the reason that they have in metrics");
+        assert_eq!((window.held().0, window.end(), window.last_sequence()), (3, 5, Some(12)), "what was read stays");
+        assert_eq!(window.give(kept(13), 130), Given::New { missing: 0 });
+        assert_eq!(window.give(kept(15), 150), Given::New { missing: 1 }, "the server dropped it since");
+        assert_eq!(numbers(&window.read(0, ALL)), [0, 1, 4, 5, 7]);
+        window.let_go();
+        assert_eq!(counted(&mut window, 90), full(0), "nobody knows what others have read");
+    }
+
+    #[test]
+    fn a_message_that_was_let_go_is_neither_put_aside_nor_dropped() {
+        let mut window = window();
+        assert!(matches!(window.poison(1, true), Poison::PutAside(kept) if kept.number == 1));
+        assert_eq!(window.poison(1, false), Poison::Dropped);
+        window.let_go();
+        assert_eq!([true, false].map(|keeps| window.poison(1, keeps)), [Poison::LetGo, Poison::LetGo]);
     }
 
     #[test]

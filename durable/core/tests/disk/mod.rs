@@ -19,6 +19,11 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// A log with room for 16 MiB, a sync of which is due after every append.
+pub(crate) fn large() -> Settings {
+    Settings { max_bytes: 16 << 20, sync_after: Duration::ZERO, sync_bytes: 0, ..settings() }
+}
+
 /// `SplitMix64`.
 #[derive(Debug)]
 pub(crate) struct Chance(pub(crate) u64);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use durable_core::{Error, Log, Message, Now, Outside, Reader, Settings, Told, WhenFull};
+use durable_core::{Error, Log, Message, Now, Outside, Reader, Reported, Settings, WhenFull};
 
 use crate::disk::Disk;
 
@@ -24,8 +24,8 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) log: Log,
     pub(crate) reader: Reader,
-    /// All that was told.
-    pub(crate) told: Vec<Told>,
+    /// All that was reported.
+    pub(crate) reported: Vec<Reported>,
     heard: usize,
     /// Whether the disk was full once. Segments may then have gone before the cursor was saved.
     pub(crate) filled: bool,
@@ -43,9 +43,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, settings: Settings) -> Self {
         let mut disk = Disk::new(seed);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let now = Now { steady: Duration::from_secs(1000), unix_millis: 1_800_000_000_000 };
-        let mut outside = Outside { files: &mut disk, now, told: &mut told };
+        let mut outside = Outside { files: &mut disk, now, reported: &mut reported };
         let log = Log::open(&mut outside, "queue-", settings.clone()).expect("an empty folder");
         let reader = log.reader();
         Self {
@@ -54,7 +54,7 @@ impl World {
             now,
             log,
             reader,
-            told,
+            reported,
             heard: 0,
             filled: false,
             saved: false,
@@ -67,38 +67,38 @@ impl World {
 
     /// Calls the log, and hears what it tells.
     pub(crate) fn call<T>(&mut self, call: impl FnOnce(&mut Log, &mut Outside<'_>) -> T) -> T {
-        let mut outside = Outside { files: &mut self.disk, now: self.now, told: &mut self.told };
+        let mut outside = Outside { files: &mut self.disk, now: self.now, reported: &mut self.reported };
         let result = call(&mut self.log, &mut outside);
         self.hear();
         result
     }
 
     fn hear(&mut self) {
-        for told in &self.told[self.heard..] {
-            match told {
-                Told::Synced { messages } => {
+        for reported in &self.reported[self.heard..] {
+            match reported {
+                Reported::Synced { messages } => {
                     for number in messages.clone().filter(|number| *number >= self.log.cursor()) {
                         self.owed.insert(number, self.ids[&number]);
                     }
                 }
-                Told::Dropped { messages, .. } => {
+                Reported::Dropped { messages, .. } => {
                     assert!(
                         self.settings.when_full == WhenFull::DropOldest || self.settings.max_age.is_some(),
                         "dropped without a bound that drops"
                     );
                     self.owed.retain(|number, _| !messages.contains(number));
                 }
-                Told::Lost { messages } => {
+                Reported::Lost { messages } => {
                     let lost: Vec<_> = self.owed.range(messages.clone()).collect();
                     assert!(lost.is_empty(), "synced messages are lost: {lost:?}");
                 }
-                Told::CursorLost => {
+                Reported::CursorLost => {
                     assert!(self.filled || !self.saved, "the cursor is lost, though there was space for it");
                 }
-                Told::SyncFailed { .. } | Told::Cut { .. } | Told::Quarantined { .. } => {}
+                Reported::SyncFailed { .. } | Reported::Cut { .. } | Reported::Quarantined { .. } => {}
             }
         }
-        self.heard = self.told.len();
+        self.heard = self.reported.len();
     }
 
     /// The sender sends so many messages.
@@ -114,13 +114,13 @@ impl World {
     }
 
     pub(crate) fn sync(&mut self) {
-        // A failure is told.
+        // A failure is reported.
         let _ = self.call(Log::sync);
     }
 
     /// The sink gets the next message. Returns its id.
     pub(crate) fn read(&mut self) -> Result<Option<u64>, Error> {
-        let mut outside = Outside { files: &mut self.disk, now: self.now, told: &mut self.told };
+        let mut outside = Outside { files: &mut self.disk, now: self.now, reported: &mut self.reported };
         let read = self.log.read(&mut outside, &mut self.reader);
         let record = read.map(|record| record.map(|record| (record.number, record.message.payload.to_vec())));
         self.hear();
@@ -160,7 +160,9 @@ impl World {
 
     /// Starts the process again.
     pub(crate) fn restart(&mut self) {
-        let mut outside = Outside { files: &mut self.disk, now: self.now, told: &mut self.told };
+        let names = self.disk.names();
+        assert!(names.iter().all(|name| name.starts_with("queue-")), "files of others: {names:?}");
+        let mut outside = Outside { files: &mut self.disk, now: self.now, reported: &mut self.reported };
         let opened = Log::open(&mut outside, "queue-", self.settings.clone());
         self.log = match opened {
             Ok(log) => log,

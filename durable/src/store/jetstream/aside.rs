@@ -8,11 +8,13 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
+use durable_core::stream::{Outcome, Poison};
 use tokio::sync::oneshot;
 
 use super::Keeper;
+use super::answer::outcome_of;
 use super::server::dead_name;
-use crate::StoreError;
+use crate::{Fate, StoreError};
 
 /// Who sent the message.
 const SOURCE: &str = "Portlane-Source";
@@ -49,29 +51,49 @@ impl Keeper {
     }
 
     /// Puts a message into the stream of dead letters, if there is one.
-    pub(super) fn put_aside(&self, number: u64, why: &str, reply: oneshot::Sender<Result<bool, StoreError>>) {
-        let kept = self.window.borrow().find(number).cloned().filter(|_| self.settings.dead_bytes > 0);
-        let Some(kept) = kept else {
-            self.figures().dropped.dead += 1;
-            // The caller may have gone.
-            let _ = reply.send(Ok(false));
-            return;
+    pub(super) fn put_aside(&self, number: u64, why: &str, reply: oneshot::Sender<Result<Fate, StoreError>>) {
+        let poison = self.window.borrow().poison(number, self.settings.dead_bytes > 0);
+        let kept = match poison {
+            Poison::PutAside(kept) => kept,
+            Poison::Dropped => {
+                self.figures().dropped.dead += 1;
+                // The caller may have gone.
+                let _ = reply.send(Ok(Fate::Dropped));
+                return;
+            }
+            Poison::LetGo => {
+                // The same.
+                let _ = reply.send(Ok(Fate::LetGo));
+                return;
+            }
         };
         let letter = message(&kept.source, kept.received_millis, &kept.payload).header(WHY, line(why.as_bytes()));
         let (context, figures, name) = (self.context.clone(), self.figures.clone(), dead_name(&self.settings));
         tokio::spawn(async move {
-            let put = publish(&context, name.clone(), letter).await;
-            if put.is_ok() {
-                figures.lock().unwrap_or_else(PoisonError::into_inner).dead_letters += 1;
+            let fate = fate(publish(&context, name.clone(), letter).await);
+            let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+            match fate {
+                Ok(Fate::PutAside) => figures.dead_letters += 1,
+                Ok(Fate::Dropped) => figures.dropped.dead += 1,
+                Ok(Fate::LetGo) | Err(_) => {}
             }
-            let put = put.map(|_| true);
+            drop(figures);
             // The caller may have gone.
-            let _ = reply.send(put.map_err(|error| {
+            let _ = reply.send(fate.map_err(|error| {
                 StoreError::Server(format!(
                     "cannot put a message into the stream {name}: {error}; check the NATS server"
                 ))
             }));
         });
+    }
+}
+
+/// What became of a dead letter, which is dropped if it is longer than the server takes. An error: nobody knows.
+fn fate<T>(put: Result<T, PublishError>) -> Result<Fate, PublishError> {
+    match put {
+        Ok(_) => Ok(Fate::PutAside),
+        Err(error) if outcome_of(&error) == Outcome::TooLong => Ok(Fate::Dropped),
+        Err(error) => Err(error),
     }
 }
 
@@ -81,7 +103,17 @@ async fn publish(context: &Context, subject: String, letter: PublishMessage) -> 
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::context::PublishErrorKind;
+
     use super::*;
+
+    #[test]
+    fn a_dead_letter_that_is_too_long_is_dropped_and_one_that_found_no_answer_is_tried_again() {
+        let of = |kind| fate(Err::<(), _>(PublishError::new(kind))).ok();
+        assert_eq!(fate(Ok(())).ok(), Some(Fate::PutAside));
+        assert_eq!(of(PublishErrorKind::MaxPayloadExceeded), Some(Fate::Dropped));
+        assert_eq!([PublishErrorKind::TimedOut, PublishErrorKind::Other].map(of), [None, None]);
+    }
 
     #[test]
     fn the_origin_of_a_message_is_in_its_headers() {

@@ -1,8 +1,8 @@
 //! The consumer of a stream, which one process has at a time.
 //!
-//! Each process answers on a subject of its own. Whoever finds the consumer of another one asks there, and removes the
-//! consumer of a process that is gone. The server would do so, too (`inactive_threshold`), but only after the time in
-//! which messages have to be acknowledged, which is long, as a sink may be away.
+//! Each process answers on a subject of its own. A process that finds the consumer of another one asks there, and
+//! removes the consumer of a process that is gone. The server would do so, too (`inactive_threshold`), but only after
+//! the time in which messages have to be acknowledged, which is long, as a sink may be away.
 
 use std::future::pending;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Keeper {
         if let Ok(mut questions) = self.client.subscribe(holder_subject(&self.settings, &self.id)).await {
             while let Some(question) = questions.next().await {
                 if let Some(reply) = question.reply {
-                    // Whoever asks asks again.
+                    // The asking process asks again.
                     let _ = self.client.publish(reply, Bytes::new()).await;
                 }
             }
@@ -133,7 +133,7 @@ impl Keeper {
     }
 
     /// The names of all consumers.
-    async fn consumers_there(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn consumers_there(&self) -> Result<Vec<String>, String> {
         let name = self.settings.stream.as_str();
         let stream = self.context.get_stream_no_info(name).await.map_err(|error| self.words("read", &error))?;
         let (mut there, mut names) = (Vec::new(), stream.consumer_names());
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_server_and_a_time_that_ran_out_on_a_connection_say_anything_of_a_process_that_does_not_answer() {
+    fn a_process_is_gone_if_the_server_says_so_and_silent_if_it_had_the_question_and_its_time_ran_out() {
         assert_eq!(heard(None, false), Answer::Here);
         assert_eq!(heard(Some(RequestErrorKind::NoResponders), true), Answer::Gone);
         assert_eq!(heard(Some(RequestErrorKind::TimedOut), true), Answer::Silent);

@@ -14,7 +14,7 @@ pub(super) struct Memory(RefCell<Partial>);
 
 impl Memory {
     pub(super) fn of(share: &PartialShare) -> Self {
-        // Whoever sent the messages, they wait for one sink.
+        // Whichever client sent the messages, they wait for one sink.
         Self(RefCell::new(share.partial(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
     }
 

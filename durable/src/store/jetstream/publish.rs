@@ -1,17 +1,16 @@
 //! Messages on their way into the stream.
 
-use std::error::Error as _;
 use std::time::Instant;
 
 use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
-use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
-use durable_core::stream::{BATCH, Outcome, Publication, Way};
+use durable_core::stream::{BATCH, Outcome, Publication, Share, Way};
 use tokio::select;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use super::Keeper;
+use super::answer::outcome_of;
 use super::aside::message;
 use crate::store::command::Append;
 use crate::{Incoming, StoreError};
@@ -44,15 +43,41 @@ impl Keeper {
         }
     }
 
-    /// Publishes messages until the stream has all of them, or refuses some.
+    /// Publishes messages until the stream has all of them, or refuses some, or they are given up. Then it is known what
+    /// became of each.
     async fn publish(&self, batch: Vec<Append>) {
         let started = Instant::now();
         let messages: Vec<&Incoming> = batch.iter().flat_map(|append| &append.messages).collect();
         let mut publication = Publication::new(messages.len(), self.settings.blocks);
-        // Why the last ones have not been stored.
+        let mut gives_up = self.gives_up.subscribe();
+        let refusal = select! {
+            biased;
+            // The keeper has the sender.
+            _ = gives_up.wait_for(|gives_up| *gives_up) => None,
+            refusal = Box::pin(self.send_all(&messages, &mut publication)) => Some(refusal),
+        };
+        if refusal.is_none() {
+            publication.give_up();
+        }
+        self.passed.set(self.passed.get() + messages.len() as u64);
+        let too_long = publication.too_long();
+        if let Some(longest) = too_long.iter().filter_map(|at| messages.get(*at)).map(|it| it.payload.len()).max() {
+            self.gave_up(too_long.len(), longest);
+        }
+        self.settle(batch, &publication, refusal.as_deref().unwrap_or_default());
+        let mut figures = self.figures();
+        figures.syncs += u64::from(refusal.is_some());
+        figures.sync_time += started.elapsed();
+        drop(figures);
+        self.show();
+    }
+
+    /// Sends messages until the stream has all of them, or refuses some. Returns why the last ones have not been stored.
+    async fn send_all(&self, messages: &[&Incoming], publication: &mut Publication) -> String {
         let mut refusal = String::new();
-        while let Some(wanted) = publication.wanted() {
-            let first = self.passed.get() + wanted.start as u64;
+        let fits = |at: usize| messages.get(at).is_none_or(|message| self.surely_takes(message));
+        while let Some(wanted) = publication.wanted(fits) {
+            let (start, first) = (wanted.start, self.passed.get() + wanted.start as u64);
             let sent = self.send(first, messages.get(wanted).unwrap_or_default()).await;
             let outcome = sent.as_ref().map_or_else(|failed| failed.outcome, |()| Outcome::Stored);
             if outcome.is_answer() {
@@ -61,6 +86,10 @@ impl Keeper {
             match sent {
                 Ok(()) => {}
                 Err(Failed { outcome: Outcome::Broken, why }) => self.fails(Way::In, why),
+                Err(Failed { outcome: Outcome::TooLong | Outcome::Incomplete, .. }) => {
+                    // What the server is known not to take begins no batch.
+                    refusal = self.look_up_bound(!fits(start)).await;
+                }
                 Err(Failed { why, .. }) => refusal = why,
             }
             let pause = publication.hears(outcome);
@@ -68,13 +97,7 @@ impl Keeper {
                 sleep(pause).await;
             }
         }
-        self.passed.set(self.passed.get() + messages.len() as u64);
-        self.settle(batch, &publication, &refusal);
-        let mut figures = self.figures();
-        figures.syncs += 1;
-        figures.sync_time += started.elapsed();
-        drop(figures);
-        self.show();
+        refusal
     }
 
     /// Sends messages, of which the stream has all then, or none. `first` is the number of the first one.
@@ -88,7 +111,7 @@ impl Keeper {
         };
         match answer {
             Ok(_) => Ok(()),
-            Err(error) if outcome(code(&error)) == Outcome::Stored => Ok(()),
+            Err(error) if outcome_of(&error) == Outcome::Stored => Ok(()),
             Err(error) => Err(self.failed(&error)),
         }
     }
@@ -117,48 +140,44 @@ impl Keeper {
             let headers = message.headers.unwrap_or_default();
             // The server says of the last one what is wrong with others.
             let sent = self.client.publish_with_headers(message.subject, headers, message.payload).await;
-            sent.map_err(|error| Failed::broken(self.words("publish to", &error)))?;
+            sent.map_err(|error| {
+                let is_long = error.kind() == async_nats::PublishErrorKind::MaxPayloadExceeded;
+                let outcome = if is_long { Outcome::TooLong } else { Outcome::Broken };
+                Failed { outcome, why: self.words("publish to", &error) }
+            })?;
         }
         Ok(None)
     }
 
     fn failed(&self, error: &PublishError) -> Failed {
-        Failed { outcome: outcome(code(error)), why: self.words("publish to", error) }
+        Failed { outcome: outcome_of(error), why: self.words("publish to", error) }
     }
 
-    /// Answers who appended the messages. `refusal` is why the stream has no room for some.
+    /// Answers who appended the messages. `refusal` is why the stream does not have some.
     fn settle(&self, batch: Vec<Append>, publication: &Publication, refusal: &str) {
         self.waiting.set(self.waiting.get().saturating_sub(batch.len()));
         let mut figures = self.figures();
         let counts: Vec<usize> = batch.iter().map(|append| append.messages.len()).collect();
         for (append, share) in batch.into_iter().zip(publication.shares(counts)) {
             share.count(append.sync, &mut figures);
-            let is_kept = share.refused == 0;
-            let answer = if is_kept { Ok(()) } else { Err(StoreError::Server(refusal.to_owned())) };
             // The sender may not wait for it.
-            let _ = append.reply.send(answer);
+            let _ = append.reply.send(answer(share, refusal));
         }
     }
 }
 
-/// What an error means for messages; `None`: it is none of the server.
-fn outcome(code: Option<ErrorCode>) -> Outcome {
-    match code {
-        // The answer to an earlier try was lost.
-        Some(ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE) => Outcome::Stored,
-        Some(
-            ErrorCode::STREAM_STORE_FAILED
-            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
-            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
-        ) => Outcome::Full,
-        _ => Outcome::Broken,
+/// What who appended messages hears, of which the stream has this share. `refusal` is why it does not have some.
+fn answer(share: Share, refusal: &str) -> Result<(), StoreError> {
+    if share.is_kept() {
+        Ok(())
+    } else if share.unpublished > 0 {
+        Err(StoreError::Stopped)
+    } else if share.refused > 0 {
+        Err(StoreError::Full(refusal.to_owned()))
+    } else {
+        // They are too long, and would be with more room, too.
+        Err(StoreError::Server(refusal.to_owned()))
     }
-}
-
-/// The code of an error of the server.
-fn code(error: &PublishError) -> Option<ErrorCode> {
-    let of_the_server = error.source()?.downcast_ref::<async_nats::jetstream::Error>()?;
-    Some(of_the_server.error_code())
 }
 
 #[cfg(test)]
@@ -166,11 +185,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_whether_the_stream_has_messages_has_no_room_or_that_nobody_knows() {
-        let of = |code: u64| outcome(Some(ErrorCode(code)));
-        assert_eq!(of(10_201), Outcome::Stored, "the batch has a message that it has");
-        assert_eq!([10_077, 10_047, 10_002].map(of), [Outcome::Full; 3], "its bytes, the server's, the account's");
-        assert_eq!(of(10_059), Outcome::Broken, "there is no such stream");
-        assert_eq!(outcome(None), Outcome::Broken, "no answer came");
+    fn who_appended_messages_hears_whether_the_stream_is_full_or_closed_or_does_not_take_them() {
+        let of = |refused, too_long| answer(Share { kept: 1, refused, too_long, unpublished: 0 }, "why");
+        assert_eq!(of(0, 0), Ok(()));
+        assert_eq!(of(2, 0), Err(StoreError::Full("why".to_owned())));
+        assert_eq!(of(0, 2), Err(StoreError::Server("why".to_owned())));
+        assert_eq!(of(1, 1), Err(StoreError::Full("why".to_owned())));
+        assert_eq!(answer(Share { kept: 1, refused: 0, too_long: 1, unpublished: 1 }, ""), Err(StoreError::Stopped));
     }
 }

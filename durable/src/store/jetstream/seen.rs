@@ -10,6 +10,7 @@ use tokio::select;
 use tokio::time::sleep;
 
 use super::Keeper;
+use super::long::most_of;
 use super::server::words;
 use crate::{Figures, StoreEvent};
 
@@ -36,9 +37,16 @@ impl Keeper {
         // What is published after the look is not in it.
         let waiting = self.waiting.get();
         let is_draining = !self.drains.borrow().is_empty();
-        let is_wanted = is_draining || self.holds.borrow().is_some();
-        // A failure is told by those who publish and pull.
+        self.tell_long();
+        // The bound of a stream that has one may go away.
+        let is_wanted = is_draining || self.holds.borrow().is_some() || self.stream_takes.get() < usize::MAX;
+        // The tasks that publish and pull report a failure.
         let info = if is_wanted && self.is_connected() { self.info().await.ok() } else { None };
+        if let Some(info) = &info {
+            self.stream_takes.set(most_of(&info.config));
+            self.count_dropped(info.state.first_sequence).await;
+        }
+        self.show_bound();
         let holds = self.holds.borrow().is_some();
         if let Some(info) = info.as_ref().filter(|_| holds) {
             self.figures().bytes = info.state.bytes;
@@ -53,6 +61,18 @@ impl Keeper {
                 // The caller may not wait any more.
                 let _ = drained.send(());
             }
+        }
+    }
+
+    /// Counts the messages before the first one of the stream that were not read: for want of room the server has dropped
+    /// them, or for their age. If another process has the consumer by now, that one may have had them.
+    async fn count_dropped(&self, first_sequence: u64) {
+        if self.window.borrow().missing(first_sequence) == 0 {
+            return;
+        }
+        let Ok(there) = self.consumers_there().await else { return };
+        if self.holds.borrow().as_ref().is_some_and(|own| there.contains(own)) {
+            self.window.borrow_mut().begins_at(first_sequence, &mut self.figures());
         }
     }
 
@@ -79,9 +99,9 @@ impl Keeper {
 
     pub(super) fn fails(&self, way: Way, why: String) {
         let mut failures = self.failures.borrow_mut();
-        let is_told = failures.fails(way, why.clone());
+        let is_reported = failures.fails(way, why.clone());
         let mut figures = self.figures();
-        if is_told {
+        if is_reported {
             figures.events.push(StoreEvent::Failed { error: why });
         }
         figures.failure = failures.present().map(str::to_owned);

@@ -39,15 +39,15 @@ pub enum Violation {
         max: usize,
     },
     /// No newline after the data.
-    #[error("a RELP frame goes on with {found:?} where its newline belongs, so its length is wrong: update the sender")]
+    #[error("a RELP frame has {found:?} where its newline belongs, so its length is wrong: update the sender")]
     End {
         /// The byte.
         found: char,
     },
     /// Another number than the next one.
     #[error(
-        "a RELP transaction has the number {found}, and {expected} is next: update the sender, and let nothing between \
-         change the stream"
+        "a RELP transaction has the number {found}, and {expected} is next: update the sender, and check that nothing \
+         on the way changes the stream"
     )]
     Order {
         /// The number that is next.
@@ -62,19 +62,19 @@ pub enum Violation {
     #[error("a RELP session is opened twice: update the sender")]
     Twice,
     /// A command after `close`.
-    #[error("a RELP session goes on after its close: update the sender")]
+    #[error("a command follows the close of a RELP session: update the sender")]
     AfterClose,
     /// `starttls`.
     #[error("the sender asks for TLS within RELP, which is not offered: have it send without TLS")]
     StartTls,
     /// A command that is not known.
-    #[error("the RELP command {command:?} is none of open, syslog and close: have the sender use what is offered")]
+    #[error("the RELP command {command:?} is not one of open, syslog and close: have the sender use only these")]
     Unknown {
         /// The command.
         command: String,
     },
     /// A version that is no number.
-    #[error("the sender offers a RELP version that is no number: update the sender")]
+    #[error("the sender offers a RELP version that is not a number: update the sender")]
     Version,
     /// Offers without `syslog`.
     #[error("the sender does not offer the RELP command syslog: have it send by this command")]
@@ -95,7 +95,7 @@ impl Violation {
             Self::AfterClose => Some("500 the session is closed"),
             Self::StartTls => Some("500 TLS is not offered"),
             Self::Unknown { .. } => Some("500 the command is not offered"),
-            Self::Version => Some("500 the version is no number"),
+            Self::Version => Some("500 the version is not a number"),
             Self::NoSyslog => Some("500 the command syslog is required"),
             Self::TooLong { .. } => Some("500 the data are too long"),
             Self::Number { .. }

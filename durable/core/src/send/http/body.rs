@@ -33,7 +33,7 @@ impl Format {
             return None;
         }
         if serde_json::from_slice::<IgnoredAny>(payload).is_err() {
-            return Some("it is no JSON: set enrich: {}, which makes an object of each message, or the format Raw");
+            return Some("it is not JSON: set enrich: {}, which makes an object of each message, or the format Raw");
         }
         let cut = self == Self::Ndjson && payload.contains(&b'\n');
         cut.then_some("it has a newline, which ends a message in Ndjson: use JsonArray")

@@ -9,7 +9,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Delivered,
-    /// At least one of them is refused for what it is.
+    /// At least one of them is refused because of its contents.
     Poison,
     /// It says nothing about them.
     Retry,
@@ -32,18 +32,18 @@ const fn is_of_all(status: u16) -> bool {
 /// What a sink says, for people.
 pub(super) fn words(status: u16, said: &str) -> String {
     let advice = match status {
-        401 => "it wants credentials, which are not sent: let it take messages without, by their source address",
+        401 => "it requires credentials, which are not sent: configure it to accept messages by source address instead",
         403 => "it forbids this: permit the path and the source address at the sink",
         404 | 410 => "it has nothing at this path: correct send.http.path",
         405 => "it takes no POST at this path: correct send.http.path",
         408 => "the request came too slowly: see the network, or lower send.http.batchBytes",
         415 => "it takes another kind of body: set send.http.format to what it reads",
         413 => "the body is too long: lower send.http.batchBytes, or raise the bound of the sink",
-        429 => "it wants less: messages wait; see the bounds of the sink",
-        400..=499 if is_of_all(status) => "it takes no such requests, whatever is in them: see its documentation",
-        400..=499 => "it refuses a message for what it is",
+        429 => "it limits the rate of requests: messages wait; see its rate limits",
+        400..=499 if is_of_all(status) => "it refuses such requests, whatever they contain: see its documentation",
+        400..=499 => "it refuses a message because of its contents",
         500..=599 => "it failed: see its log",
-        _ => "that is no answer to a POST: name the sink itself in the backend and send.http.path",
+        _ => "that is not an answer to a POST: name the sink itself in the backend and send.http.path",
     };
     let colon = if said.is_empty() { "" } else { ": " };
     format!("the sink answers {status}: {advice}{colon}{said}")

@@ -112,7 +112,7 @@ fn the_message_that_a_sink_refuses_is_found_by_halves_and_the_others_go_in_order
         poison.extend(verdicts.into_iter().filter(|verdict| matches!(verdict, Verdict::Poison { .. })));
     }
     assert_eq!(took, ["0", "1", "2", "3", "4", "6", "7"]);
-    let reason = "the sink answers 422: it refuses a message for what it is".to_owned();
+    let reason = "the sink answers 422: it refuses a message because of its contents".to_owned();
     assert_eq!(poison, [Verdict::Poison { number: 5, reason }]);
     // 8 refused, 4 taken, 2 refused, 1 taken, 1 refused, 2 taken.
     assert_eq!(requests, 6);
@@ -120,27 +120,27 @@ fn the_message_that_a_sink_refuses_is_found_by_halves_and_the_others_go_in_order
 
 #[test]
 fn an_answer_that_says_nothing_about_messages_has_them_posted_again() {
-    for (status, told) in [
+    for (status, reported) in [
         (401, "credentials"),
         (403, "forbids"),
         (404, "send.http.path"),
         (405, "send.http.path"),
         (410, "send.http.path"),
         (415, "send.http.format"),
-        (407, "whatever is in them"),
-        (431, "whatever is in them"),
+        (407, "whatever they contain"),
+        (431, "whatever they contain"),
         (408, "slowly"),
-        (429, "less"),
+        (429, "rate of requests"),
         (500, "its log"),
         (503, "its log"),
-        (302, "no answer to a POST"),
-        (100, "no answer to a POST"),
+        (302, "not an answer to a POST"),
+        (100, "not an answer to a POST"),
     ] {
         let mut http = filled(Format::Raw, &["a", "b"]);
         post(&mut http, SECOND);
         let (outcome, verdicts) = answered(&mut http, status);
         let HttpOutcome::Retried { at, why } = outcome else { panic!("{status}: {outcome:?}") };
-        assert!(verdicts.is_empty() && why.contains(told) && why.contains(&status.to_string()), "{status}: {why}");
+        assert!(verdicts.is_empty() && why.contains(reported) && why.contains(&status.to_string()), "{status}: {why}");
         assert_eq!((at, http.due()), (SECOND + SECOND / 10, Some(at)));
         assert_eq!(post(&mut http, at.saturating_sub(Duration::from_nanos(1))).0, "");
         assert_eq!(post(&mut http, at).0, "a\nb");
@@ -186,14 +186,14 @@ fn a_message_that_the_format_cannot_carry_is_poison_and_is_not_posted() {
     answered(&mut http, 200);
     let (body, verdicts) = post(&mut http, SECOND);
     assert_eq!(body, "1\n");
-    let told: Vec<_> = verdicts
+    let reported: Vec<_> = verdicts
         .iter()
         .map(|verdict| match verdict {
             Verdict::Poison { number, reason } => (*number, reason.contains("set enrich"), reason.contains("newline")),
             Verdict::Delivered { .. } => panic!("{verdict:?}"),
         })
         .collect();
-    assert_eq!(told, [(1, true, false), (2, false, true)]);
+    assert_eq!(reported, [(1, true, false), (2, false, true)]);
     let mut array = filled(Format::JsonArray, &["[\n]"]);
     assert_eq!(post(&mut array, SECOND).0, "[[\n]]");
 }

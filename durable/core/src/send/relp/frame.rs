@@ -108,7 +108,7 @@ type Cut<'a> = (&'a [u8], &'a [u8]);
 fn word(bytes: &[u8], most: usize, allowed: fn(&u8) -> bool) -> Result<Option<Cut<'_>>, SendError> {
     let length = bytes.iter().take(most + 1).take_while(|byte| allowed(byte)).count();
     if length > most || (length == 0 && !bytes.is_empty()) {
-        return Err(SendError::Protocol { what: "a frame has no form" });
+        return Err(SendError::Protocol { what: "a frame is malformed" });
     }
     if length == bytes.len() {
         return Ok(None);
@@ -118,7 +118,7 @@ fn word(bytes: &[u8], most: usize, allowed: fn(&u8) -> bool) -> Result<Option<Cu
 
 /// What is behind `mark`.
 fn past(bytes: &[u8], mark: u8) -> Result<&[u8], SendError> {
-    bytes.strip_prefix(&[mark]).ok_or(SendError::Protocol { what: "a frame has no form" })
+    bytes.strip_prefix(&[mark]).ok_or(SendError::Protocol { what: "a frame is malformed" })
 }
 
 /// The number of at most 9 digits.

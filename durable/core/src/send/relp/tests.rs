@@ -130,7 +130,7 @@ fn a_close_lets_answers_come_and_takes_no_more_messages() {
 
 #[test]
 fn a_sink_that_does_not_open_is_told_with_its_words() {
-    for (answer, told) in [
+    for (answer, reported) in [
         ("500 required command not supported", "refuses the RELP session: 500 required command not supported"),
         ("200 OK", "offers another version"),
         ("200 OK\nrelp_version=2\ncommands=syslog", "offers another version"),
@@ -138,7 +138,7 @@ fn a_sink_that_does_not_open_is_told_with_its_words() {
     ] {
         let mut relp = Relp::open(8, &mut Vec::new());
         let error = received(&mut relp, &format!("1 rsp {} {answer}\n", answer.len())).1.expect_err(answer);
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(reported), "{error}");
         assert_eq!(relp.room(), 0);
     }
 }
