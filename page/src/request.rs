@@ -31,7 +31,7 @@ pub fn below<'a>(path: &'a str, token: &str) -> Option<&'a str> {
 }
 
 /// Whether a browser sent the request for a web page that is not of this server. A browser sends `Origin` with a GET
-/// request of another page that wants to read the answer, and `Sec-Fetch-Site` with every request; other clients send
+/// request of another page that tries to read the answer, and `Sec-Fetch-Site` with every request; other clients send
 /// neither.
 #[must_use]
 pub fn is_of_another_page(has_origin: bool, fetch_site: Option<&str>) -> bool {

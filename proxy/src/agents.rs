@@ -72,6 +72,8 @@ pub struct Seen {
     pub agents: usize,
     /// Streams and flows of all sessions.
     pub streams: usize,
+    /// Bytes that sessions share, and the most that they may.
+    pub memory: (u64, u64),
     /// Datagrams that sessions have dropped.
     pub dropped_datagrams: u64,
     /// Connections that are handed over to other proxies of the gateway, and to sidecars.
@@ -140,7 +142,7 @@ impl Agents {
         self.0.as_deref().ok_or_else(none)
     }
 
-    /// Tells agents that no new sessions are taken, because the process is about to end. Streams go on.
+    /// Tells agents that no new sessions are taken, because the process is about to end. Streams continue.
     pub fn drain(&self) {
         if let Some(door) = &self.0 {
             door.draining.notify_one();
@@ -159,7 +161,7 @@ impl Door {
         self.questions.try_send(question).map_err(|error| match error {
             TrySendError::Full(_) => io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                format!("{QUESTIONS} connections to agents wait to be opened, as many as may"),
+                format!("{QUESTIONS} connections to agents wait to be opened, which is the limit"),
             ),
             TrySendError::Closed(_) => ended(),
         })

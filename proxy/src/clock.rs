@@ -1,5 +1,7 @@
 //! The process clock: time since start, in a compact form that every session can hold.
 
+#[cfg(test)]
+use std::time::Duration;
 use std::time::Instant;
 
 /// Time since the start of the process.
@@ -11,6 +13,12 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self(Instant::now())
+    }
+
+    /// A clock that started so long ago.
+    #[cfg(test)]
+    pub(crate) fn of_age(age: Duration) -> Self {
+        Instant::now().checked_sub(age).map_or_else(Self::start, Self)
     }
 
     /// Milliseconds since the start.

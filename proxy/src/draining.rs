@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -83,7 +83,7 @@ impl Draining {
                 log.owner = Owner::Listener;
                 if let Some(seen) = seen {
                     (log.messages, log.put_aside) = (Some(seen.backlog), seen.dead_lettered);
-                    // A log that is opened again counts anew.
+                    // A log that is opened again counts from zero.
                     log.lost = log.lost.max(seen.lost);
                 }
             } else if log.owner != Owner::Nobody {
@@ -128,7 +128,7 @@ pub async fn over(draining: Option<&mut Draining>, proxy: &Proxy) {
 /// The listeners of a configuration that keep messages in a folder, by its name, and what was seen of the messages.
 fn owners<'a>(
     configuration: &Configuration,
-    seen: &'a BTreeMap<Arc<ListenerId>, Seen>,
+    seen: &'a BTreeMap<ListenerId, Seen>,
 ) -> BTreeMap<String, Option<&'a Seen>> {
     let has_folder = |offer: &Offer| matches!(offer, Offer::Supported(listener) if draining::has_folder(listener));
     let durable = configuration.listeners.iter().filter(|(_, offer)| has_folder(offer));
@@ -153,13 +153,13 @@ fn orphan(log: &mut Left, all: &Path, proxy: &Proxy) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::Arc};
 
     use proxy_api::{Durable, Listener};
     use tempfile::tempdir;
 
     use super::*;
-    use crate::supervisor::fixtures::{durable, on_disk, stream};
+    use crate::fixtures::{durable, on_disk, stream};
 
     #[test]
     fn a_log_that_came_after_the_start_is_left_at_the_end() {

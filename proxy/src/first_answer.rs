@@ -80,22 +80,21 @@ impl FirstAnswer {
 mod tests {
     use std::{net::SocketAddr, sync::Arc};
 
-    use proxy_api::{Configuration, Timeouts};
+    use proxy_api::Timeouts;
     use tokio::time::timeout;
 
     use super::*;
     use crate::{
         core::{balance::Entry, endpoint::Endpoint},
+        fixtures::template_with_id,
         shared::Shared,
     };
 
     fn shared(connect_seconds: u32) -> Arc<Shared> {
-        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let (id, template) = document.supported().next().expect("one");
+        let (id, template) = template_with_id();
         let timeouts = Timeouts { connect_seconds, ..template.timeouts };
-        let spec = Arc::new(Listener { timeouts, ..template.clone() });
-        Shared::new(id.clone(), spec, Arc::default(), Arc::default())
+        let spec = Arc::new(Listener { timeouts, ..template });
+        Shared::new(id, spec, Arc::default(), Arc::default())
     }
 
     /// Targets with one endpoint, in an entry of this weight and priority.

@@ -1,5 +1,6 @@
 //! Starts and controls a proxy in this process.
 
+mod apply;
 mod errors;
 mod tunnels;
 
@@ -12,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxy_api::{Configuration, LiveSessions, Report, Selection, Transport};
+use proxy_api::{Configuration, LiveSessions, Selection, Transport};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::errors::{Died, Ended, StartError};
-use self::tunnels::{Started, Tunnels};
+use self::tunnels::{Started, Tunnels, spawn_guarded};
 use crate::{
     clock::Clock,
+    core::reports::Published,
     files, holder,
     http::{self, Role, Startup, View},
     lives::{Life, Lives},
@@ -42,7 +44,7 @@ const ANSWERS: usize = 256;
 #[derive(Debug)]
 pub struct Proxy {
     control: mpsc::Sender<Control>,
-    report: watch::Receiver<Arc<Report>>,
+    report: watch::Receiver<Published>,
     metrics: Arc<Metrics>,
     process: Process,
     thread: thread::JoinHandle<()>,
@@ -79,7 +81,7 @@ impl Proxy {
         let workers = Workers::start(settings, &process).map_err(StartError::Threads)?;
         let metrics = Metrics::new(process.clone());
         let (control, requests) = mpsc::channel(REQUESTS);
-        let (reporter, report) = watch::channel(Arc::<Report>::default());
+        let (reporter, report) = watch::channel(Published::default());
         let beside_app = settings.may_lack_addresses;
         let startup = Startup { since: Instant::now(), patience: settings.startup, beside_app };
         let view = View::new(process.clone(), metrics.clone(), report.clone(), control.clone(), startup);
@@ -97,7 +99,7 @@ impl Proxy {
                     let (answers, answered) = mpsc::channel(ANSWERS);
                     serve(addresses, file, view);
                     if let Some(starts) = tunnels.starts {
-                        tokio::spawn(starts);
+                        spawn_guarded(starts, parts.0.lives.clone());
                     }
                     Supervisor::new(parts.0, workers, parts.1, answers, reporter, tunnels.configured, &parts.2)
                         .run(requests, answered, tunnels.news)
@@ -120,17 +122,6 @@ impl Proxy {
             admin,
             tunnels,
         })
-    }
-
-    /// Applies a configuration and returns the resulting report.
-    ///
-    /// # Errors
-    /// The proxy has ended.
-    pub async fn apply(&self, configuration: impl Into<Arc<Configuration>>) -> Result<Arc<Report>, Ended> {
-        let (done, report) = oneshot::channel();
-        let request = Control::Apply { configuration: configuration.into(), done: Some(done) };
-        self.control.send(request).await.map_err(|_| Ended)?;
-        report.await.map_err(|_| Ended)
     }
 
     /// The configuration in force.
@@ -180,7 +171,7 @@ impl Proxy {
 
     /// The state of the listeners, updated on change.
     #[must_use]
-    pub fn report(&self) -> watch::Receiver<Arc<Report>> {
+    pub fn report(&self) -> watch::Receiver<Published> {
         self.report.clone()
     }
 
@@ -224,7 +215,7 @@ impl Proxy {
         let _ = self.control.blocking_send(Control::Drain(Duration::ZERO));
         drop(self.control);
         let _ = self.thread.join();
-        // The control thread has told the thread of the tunnels to end, which takes a moment for the last bytes.
+        // The control thread has asked the thread of the tunnels to end, which takes a moment for the last bytes.
         let tunnels = self.tunnels_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = tunnels.map(thread::JoinHandle::join);
         self.watchdog.stop();

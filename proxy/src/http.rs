@@ -21,7 +21,6 @@ use hyper::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use portlane_page::request::{are_own, is_of_another_page};
-use proxy_api::Report;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::serve::{serve, serve_file, serve_stream, serve_texts};
@@ -30,7 +29,7 @@ use self::{
     scrape::Scraped,
     serve::Guest,
 };
-use crate::{listen, metrics::Metrics, process::Process, supervisor::Control};
+use crate::{core::reports::Published, listen, metrics::Metrics, process::Process, supervisor::Control};
 
 /// Most sessions that /conns lists.
 pub const SESSIONS: usize = 10_000;
@@ -43,7 +42,7 @@ pub struct View {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// State of the listeners.
-    pub report: watch::Receiver<Arc<Report>>,
+    pub report: watch::Receiver<Published>,
     /// Queue of the control thread.
     pub control: mpsc::Sender<Control>,
     /// State behind /startupz.
@@ -60,7 +59,7 @@ impl View {
     pub fn new(
         process: Process,
         metrics: Arc<Metrics>,
-        report: watch::Receiver<Arc<Report>>,
+        report: watch::Receiver<Published>,
         control: mpsc::Sender<Control>,
         startup: Startup,
     ) -> Self {
@@ -306,20 +305,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::{
-        clock::Clock,
-        core::heartbeat::LONGEST_SILENCE,
-        lives::Lives,
-        log::{Level, Log, LogFormat},
-        settings::Settings,
-    };
+    use crate::{core::heartbeat::LONGEST_SILENCE, fixtures::process, settings::Settings};
 
     fn view() -> View {
-        let lives = Lives::new(Clock::start());
-        let guard = lives.guard("log");
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
-        let process = Process::new(&Settings::default(), None, lives, log);
-        let (control, report) = (mpsc::channel(1).0, watch::channel(Arc::<Report>::default()).1);
+        let process = process(&Settings::default(), None);
+        let (control, report) = (mpsc::channel(1).0, watch::channel(Published::default()).1);
         let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
         View::new(process.clone(), Metrics::new(process), report, control, startup)
     }

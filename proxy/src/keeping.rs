@@ -1,7 +1,5 @@
 //! What the control thread asks of the thread of durable listeners.
 
-pub mod ask;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proxy_api::{Listener, ListenerId, Target};
@@ -10,8 +8,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::ask::{Ask, Wanted};
-use crate::threads::{Command, WorkerHandle};
+use crate::commands::{
+    Command, WorkerHandle,
+    ask::{Ask, Wanted},
+};
 
 /// A listener whose log is not open by then does not run for now.
 pub const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -86,14 +86,13 @@ fn unfit(spec: &Listener) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Backend, Configuration, Limits};
+    use proxy_api::{Backend, Limits};
 
     use super::*;
+    use crate::fixtures::template;
 
     fn listener() -> Listener {
-        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        Listener { limits: None, ..document.supported().next().expect("one").1.clone() }
+        Listener { limits: None, ..template() }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 pub mod agents;
 pub mod clock;
+pub mod commands;
 pub mod core;
 pub mod deadline;
 pub mod door;
@@ -19,6 +20,8 @@ pub mod door;
 pub mod draining;
 pub mod files;
 pub mod first_answer;
+#[cfg(test)]
+mod fixtures;
 pub mod follow;
 pub mod handle;
 mod holder;
@@ -36,6 +39,7 @@ pub mod net;
 #[cfg(feature = "operator")]
 pub mod operator;
 mod persisted;
+pub mod pipes;
 pub mod probe;
 pub mod process;
 pub mod resolver;

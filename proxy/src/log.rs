@@ -102,7 +102,7 @@ pub struct SessionRecord {
     /// `opened`, `open` (still live) or `closed`.
     pub phase: &'static str,
     /// The session's listener.
-    pub listener: Arc<ListenerId>,
+    pub listener: ListenerId,
     /// TCP or UDP.
     pub transport: Transport,
     /// Client address.

@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::options::{Log, LogLevel, MaybeAddress, Messages, Tunnels, address};
 
-/// musl pads the blocks of a session by a third; see the pool.
+/// musl pads the blocks of a session by a third, and unmaps free blocks at once; see the pool.
 #[cfg(all(target_os = "linux", target_env = "musl"))]
 #[global_allocator]
 static POOL: proxy::sys::Pool = proxy::sys::Pool::new();

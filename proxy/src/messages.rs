@@ -5,12 +5,17 @@
 //!                ─ asks ────▶ which logs are open, and how their listeners run
 //! ```
 
+mod folder;
+mod generation;
+mod generations;
 mod leaving;
 mod left;
 mod log;
+mod machine;
 mod opening;
 mod place;
 mod removal;
+mod rest;
 mod room;
 mod settings;
 mod sink;
@@ -44,21 +49,22 @@ use self::{
     log::Log,
     opening::Opening,
     place::{PlaceOfLog, ServerFiles},
+    rest::Rest,
     socket::Socket,
 };
 use crate::{
-    core::log_room::{self, Need},
-    keeping::{
+    commands::{
+        Command, WorkerHandle,
         ask::{Ask, Wanted},
-        late,
     },
+    core::log_room::{self, Need},
+    keeping::late,
     log::Level,
     net::OsSocket,
     process::Process,
     route::Route,
     settings::Settings,
     shared::Shared,
-    threads::{Command, WorkerHandle},
     udp::SocketId,
 };
 
@@ -131,6 +137,8 @@ struct Thread {
     wake: Rc<Notify>,
     /// The logs of listeners that are gone, until their sinks have all messages or their time is over.
     leaving: BTreeMap<ListenerId, Leaving>,
+    /// What others have on the disk.
+    rest: Rest,
     sockets: HashMap<SocketId, Socket>,
 }
 
@@ -144,11 +152,15 @@ struct Begun {
 impl Thread {
     fn new(place: Place, process: Process) -> Self {
         let (logs, begun, leaving) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { place, process, logs, begun, wake: Rc::default(), leaving, sockets: HashMap::new() }
+        let (wake, rest, sockets) = (Rc::default(), Rest::default(), HashMap::new());
+        Self { place, process, logs, begun, wake, leaving, rest, sockets }
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let life = self.process.lives.begin("durable");
+        if self.place.room.is_some() {
+            self.rest = Rest::find(self.place.folder.clone());
+        }
         let wake = self.wake.clone();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -179,6 +191,7 @@ impl Thread {
                 }
             }
             Command::Keep(Ask::Open(wanted)) => {
+                self.rest.seen().await;
                 self.open(wanted);
                 self.settle().await;
             }
@@ -210,18 +223,29 @@ impl Thread {
         }
     }
 
-    /// Those of these logs for which there is no room beside the logs that are open, and why.
+    /// Those of these logs for which there is no room beside the logs that are open or on the disk, and why.
     fn without_room(&self, wanted: &[Wanted]) -> BTreeMap<ListenerId, String> {
         let Some(room) = self.place.room else { return BTreeMap::new() };
         let open = self.logs.iter().map(|(id, log)| (id.clone(), log.most_bytes())).collect();
         let wanted: Vec<Need> = wanted.iter().filter_map(|wanted| settings::need(&wanted.id, &wanted.spec)).collect();
-        log_room::without_room(room, open, &wanted)
+        log_room::without_room(room, open, &self.held(), &wanted)
+    }
+
+    /// Bytes that each log has on the disk, whether it is open or not.
+    fn held(&self) -> BTreeMap<ListenerId, u64> {
+        let mut held = self.rest.bytes().clone();
+        held.extend(self.leaving.iter().map(|(id, leaving)| (id.clone(), leaving.disk_bytes())));
+        held.extend(self.logs.iter().map(|(id, log)| (id.clone(), log.disk_bytes())));
+        held
     }
 
     /// Begins to open a log, once the one that its listener had before is closed.
     fn begin(&mut self, id: &ListenerId, durable: &Durable) -> Opening {
         let (place, drains_only) = (self.place.of_log(id, &self.process), self.place.drains_only);
         let leaving = self.leaving.remove(id);
+        if let Some(leaving) = &leaving {
+            self.rest.put(id.clone(), leaving.disk_bytes());
+        }
         let there = place.clone();
         let before = async move {
             if let Some(leaving) = leaving {
@@ -232,7 +256,7 @@ impl Thread {
         Opening::start(place, durable, before, self.wake.clone())
     }
 
-    /// Takes what is open now. Who waits for a log hears of it.
+    /// Takes what is open now, and notifies those who wait for a log.
     async fn settle(&mut self) {
         for (id, mut begun) in take(&mut self.begun) {
             let Some(asked) = begun.asked.take_if(|asked| !asked.is_closed()) else {
@@ -268,7 +292,7 @@ impl Thread {
 
     async fn listen(&mut self, id: SocketId, socket: OsSocket, route: Route) {
         let shared = route.load().first().clone();
-        if let Some(log) = self.logs.get_mut(&*shared.id) {
+        if let Some(log) = self.logs.get_mut(&shared.id) {
             log.run(&shared, &self.process);
         }
         self.sockets.insert(id, Socket::new(socket, route));
@@ -278,15 +302,15 @@ impl Thread {
     /// Runs these listeners, and lets the logs of others go.
     async fn follow(&mut self, listeners: &[Arc<Shared>]) {
         for shared in listeners {
-            if let Some(log) = self.logs.get_mut(&*shared.id) {
+            if let Some(log) = self.logs.get_mut(&shared.id) {
                 log.run(shared, &self.process);
             }
         }
-        let run: BTreeSet<&ListenerId> = listeners.iter().map(|shared| &*shared.id).collect();
+        let run: BTreeSet<&ListenerId> = listeners.iter().map(|shared| &shared.id).collect();
         let gone: Vec<ListenerId> = self.logs.keys().filter(|id| !run.contains(*id)).cloned().collect();
         for id in gone {
             if let Some(log) = self.logs.remove(&id) {
-                let leaving = log.leave(&self.process.log);
+                let leaving = log.leave(&self.process);
                 self.leaving.insert(id, leaving);
             }
         }
@@ -302,7 +326,14 @@ impl Thread {
 
     /// Once a second: what metrics and people see, and logs that could not be opened again.
     async fn look(&mut self) {
-        self.leaving.retain(|_, leaving| !leaving.has_ended());
+        let rest = &mut self.rest;
+        self.leaving.retain(|id, leaving| {
+            let has_ended = leaving.has_ended();
+            if has_ended {
+                rest.put(id.clone(), leaving.disk_bytes());
+            }
+            !has_ended
+        });
         for log in self.logs.values_mut() {
             log.look(&self.process).await;
         }
@@ -320,7 +351,7 @@ impl Thread {
             let (stay, go): (BTreeMap<ListenerId, Log>, BTreeMap<ListenerId, Log>) =
                 take(&mut self.logs).into_iter().partition(|(_, log)| log.is_stream());
             self.logs = stay;
-            let drain = |log: Log| log.leave_within(self.place.drain, &self.process.log);
+            let drain = |log: Log| log.leave_within(self.place.drain, &self.process);
             let mut drained: BTreeMap<ListenerId, Leaving> = go.into_iter().map(|(id, log)| (id, drain(log))).collect();
             for leaving in drained.values_mut() {
                 leaving.wait(until, &self.process.stop).await;
@@ -328,7 +359,7 @@ impl Thread {
             self.leaving.extend(drained);
         }
         let until = until.min(Instant::now() + CLOSE_WITHIN);
-        let logs = self.logs.into_iter().map(|(id, log)| (id, spawn_local(log.close())));
+        let logs = self.logs.into_iter().map(|(id, log)| (id, spawn_local(log.end(self.process.clone()))));
         let leaving = self.leaving.into_iter().map(|(id, leaving)| (id, spawn_local(leaving.close())));
         let closed: Vec<(ListenerId, JoinHandle<()>)> = logs.chain(leaving).collect();
         for (id, closed) in closed {

@@ -3,6 +3,7 @@
 //! Labels name the namespace, forward, listener and backend entry; never a client, pod or address. The series of a
 //! listener are removed with it.
 
+mod checks;
 mod durable;
 mod exposed;
 mod forwards;
@@ -13,6 +14,7 @@ mod pipes;
 mod seen;
 mod series;
 mod tunnels;
+mod unrouted;
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
@@ -26,17 +28,18 @@ use prometheus_client::{
 use proxy_api::{Denial, ListenerId};
 
 use self::{
+    checks::checks_text,
     durable::durable_text,
     exposed::Exposed,
     forwards::{limits_text, shares_text},
     pipes::pipes_text,
     series::{family, labels, origin_labels, single},
+    unrouted::unrouted_text,
 };
 use crate::{
     clock::Clock,
-    core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward},
+    core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward, unrouted::Unrouted, walk::Walk},
     process::Process,
-    route::{Unroutable, Unrouted},
     shared::{Dropped, Shared},
     timings::Histogram,
 };
@@ -128,14 +131,13 @@ impl Metrics {
     #[must_use]
     pub fn by_forward(&self) -> ByForward {
         let mut all = ByForward::new();
-        for shared in self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let counters = &shared.counters;
-            let counts = all.entry(shared.id.origin.to_string()).or_default();
-            counts.live += counters.active();
-            counts.begun += counters.opened.load(Relaxed);
-            counts.bytes += counters.up.load(Relaxed) + counters.down.load(Relaxed);
-        }
+        self.count_forwards(&mut Walk::default(), usize::MAX, &mut all);
         all
+    }
+
+    /// Adds the counters of the next `most` listeners to those of their forwards.
+    pub fn count_forwards(&self, walk: &mut Walk<ListenerId>, most: usize, counts: &mut ByForward) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).count(walk, most, counts);
     }
 
     /// The response to a scrape.
@@ -162,9 +164,10 @@ impl Collector for Exposition {
         listeners_text(&mut out, &listeners)?;
         durable_text(&mut out, &listeners)?;
         limits_text(&mut out, &listeners)?;
-        shares_text(&mut out, &listeners)?;
+        shares_text(&mut out, &listeners, self.0.process.session_room().with_one_more())?;
         unrouted_text(&mut out, &self.0.unrouted.lock().unwrap_or_else(PoisonError::into_inner))?;
         backends_text(&mut out, &listeners, &self.0.process.clock)?;
+        checks_text(&mut out, &listeners)?;
         refused_text(&mut out, &listeners)?;
         room_text(&mut out, &self.0.process)?;
         pipes_text(&mut out, &self.0.process.pipes)?;
@@ -239,17 +242,6 @@ fn access_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(
     family(out, ("portlane_access_checks", "Clients checked against access lists, by result."), true, access)
 }
 
-fn unrouted_text(out: &mut DescriptorEncoder<'_>, ports: &[(u16, Arc<Unrouted>)]) -> Result<(), std::fmt::Error> {
-    let ports: Vec<(String, &Arc<Unrouted>)> = ports.iter().map(|(port, count)| (port.to_string(), count)).collect();
-    let series = ports.iter().flat_map(|(port, count)| {
-        Unroutable::ALL
-            .iter()
-            .map(move |why| (vec![("port", port.as_str()), ("reason", why.as_str())], count.get(*why)))
-    });
-    let help = "Connections to a port shared by server names that matched no listener, by reason.";
-    family(out, ("portlane_connections_unrouted", help), true, series)
-}
-
 fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &Clock) -> Result<(), std::fmt::Error> {
     let targets: Vec<_> = all.iter().map(|shared| (shared, shared.targets.load_full())).collect();
     let series = |value: &dyn Fn(&Entry) -> u64| {
@@ -273,17 +265,7 @@ fn backends_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>], clock: &C
     let unhealthy =
         series(&move |entry| entry.endpoints.iter().filter(|endpoint| !endpoint.is_healthy(now)).count() as u64);
     let help = "Endpoints that are ejected or fail their health checks.";
-    family(out, ("portlane_backend_endpoints_unhealthy", help), false, unhealthy)?;
-    let checked = all.iter().filter(|shared| shared.spec.load().health_check.is_some());
-    let checks = checked.flat_map(|shared| {
-        let counters = &shared.counters;
-        [("passed", &counters.checks_passed), ("failed", &counters.checks_failed)].map(|(result, count)| {
-            let mut labels = labels(shared);
-            labels.push(("result", result));
-            (labels, count.load(Relaxed))
-        })
-    });
-    family(out, ("portlane_health_checks", "Active health checks, by result."), true, checks)
+    family(out, ("portlane_backend_endpoints_unhealthy", help), false, unhealthy)
 }
 
 /// Addresses that gateways refuse; a series appears elsewhere only if there are any.
@@ -297,7 +279,7 @@ fn refused_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<
             (labels, count(why))
         })
     });
-    let help = "Addresses of backends that are not connected to, by reason.";
+    let help = "Addresses of backends that the proxy refuses to connect to, by reason.";
     family(out, ("portlane_backend_endpoints_refused", help), false, series)
 }
 
@@ -354,7 +336,7 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ("portlane_log_records_dropped", "Log records dropped: queue full or output failed.", process.log.dropped()),
         (
             "portlane_datagrams_without_port",
-            "Datagrams for UDP ports that nobody listens on, in this network namespace, while flows are live.",
+            "Datagrams for UDP ports without a socket, in this network namespace, while flows are live.",
             control.no_ports.load(Relaxed),
         ),
     ];
@@ -371,7 +353,11 @@ fn process_text(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<()
         ),
         ("portlane_started_without", "1 if the app started without listeners.", control.started_without.load(Relaxed)),
         ("portlane_held_bytes", "Bytes buffered for peers that do not read.", process.budget.held() as u64),
-        ("portlane_held_limit_bytes", "Most bytes that are buffered.", process.budget.limit() as u64),
+        (
+            "portlane_held_limit_bytes",
+            "Limit of the bytes buffered for peers that do not read.",
+            process.budget.limit() as u64,
+        ),
         ("portlane_dns_failing", "DNS names that currently fail to resolve.", control.dns_failing.load(Relaxed)),
         (
             "portlane_dns_failing_seconds",

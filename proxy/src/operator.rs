@@ -3,8 +3,10 @@
 //! The running configuration stays in force whatever happens to the stream. The configuration is also on disk, so that
 //! a proxy that restarts without an operator serves at once.
 
+mod meter;
 mod state;
 mod stream;
+mod stretches;
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},

@@ -3,34 +3,44 @@
 use std::{
     net::IpAddr,
     num::NonZeroUsize,
+    pin::pin,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use crate::{
     agents::Agents,
     clock::Clock,
     core::{
-        capacity::{Capacity, FLOW_PLACES, FlowBounds, Messages, SESSION_PLACES},
+        budget::Budget,
+        capacity::{Capacity, FLOW_PLACES, FlowBounds, Messages, SESSION_PLACES, TunnelMemory},
         limiter::{FlowRegistry, Newcomer, Victim},
         session_ids::SessionIds,
-        session_sources::{SessionRoom, SessionSources},
+        session_room::SessionRoom,
+        session_sources::SessionSources,
     },
+    deadline::within,
     door::Door,
     files::{self, Files, Permit},
     http_doors::Doors,
     lives::Lives,
     log::Log,
+    pipes::Pipes,
     room::Room,
     settings::Settings,
     shared::Dropped,
     timings::Timings,
-    worker::{budget::Budget, pipes::Pipes},
 };
 
 /// File descriptors of a TCP session: client and upstream.
 const FILES_PER_SESSION: usize = 2;
 /// File descriptors of a UDP flow: upstream.
 const FILES_PER_FLOW: usize = 1;
+/// Longest wait for room of a connection that is accepted already. Flows that are in use when it comes, and not again, give
+/// way within two seconds.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+/// Most of these connections that wait, each with a file of the reserve.
+const MOST_WAITING: usize = files::RESERVE / 4;
 // Files in use beyond the places in use are those of neither sessions nor flows.
 const _: () = assert!(FILES_PER_SESSION == SESSION_PLACES && FILES_PER_FLOW == FLOW_PLACES);
 
@@ -45,6 +55,8 @@ pub struct Process {
     pub sessions: Arc<Room>,
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,
+    /// Connections that are accepted already and wait for room.
+    pub waiting: Arc<Room>,
     /// TCP sessions by source.
     pub session_sources: Arc<SessionSources>,
     /// Ids of sessions and flows that no worker has taken yet.
@@ -61,6 +73,8 @@ pub struct Process {
     pub budget: Arc<Budget>,
     /// Memory of messages of durable listeners.
     pub messages: Messages,
+    /// Memory of the sessions with agents.
+    pub tunnels: Arc<TunnelMemory>,
     /// Pipes for splicing.
     pub pipes: Arc<Pipes>,
     /// The way to agents.
@@ -107,7 +121,13 @@ impl Process {
     pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
         let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
         let limits = Limits { workers, held_bytes, sessions };
-        let capacity = limits.capacity(memory);
+        let tunnels = TunnelMemory::new(memory);
+        // A sidecar has agents only later.
+        if can_agents_connect(settings) {
+            tunnels.begin();
+        }
+        let left = tunnels.resize(memory);
+        let capacity = limits.capacity(memory.map(|memory| memory.saturating_sub(left)));
         let (clock, files) = (lives.clock(), files::of_process());
         Self {
             clock,
@@ -115,6 +135,7 @@ impl Process {
             files,
             sessions: Arc::new(Room::new(capacity.places())),
             flows: Arc::new(Room::new(capacity.flow_places())),
+            waiting: Arc::new(Room::new(MOST_WAITING)),
             session_sources: Arc::default(),
             session_ids: Arc::new(SessionIds::new(seed())),
             flow_registry: Arc::default(),
@@ -123,6 +144,7 @@ impl Process {
             lives,
             budget: Arc::new(Budget::new(capacity.held_bytes)),
             messages: Messages::new(memory),
+            tunnels: Arc::new(tunnels),
             agents: Agents::none(),
             log,
             stop: Arc::default(),
@@ -132,11 +154,13 @@ impl Process {
     }
 
     /// Adapts the room for sessions and the budget of buffered bytes to this memory limit in bytes, if any, and to whether
-    /// durable listeners run. Returns whether they differ from before. What is in use beyond them stays until it ends.
-    /// Worker threads and handshakes stay as they are: they take a small part of the memory.
+    /// durable listeners run and agents can connect. Returns whether they differ from before. What is in use beyond them
+    /// stays until it ends. Worker threads and handshakes stay as they are: they take a small part of the memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
-        let capacity = self.limits.capacity(self.messages.beside(memory));
+        let left = self.tunnels.resize(memory);
+        let beside = self.messages.beside(memory).map(|memory| memory.saturating_sub(left));
+        let capacity = self.limits.capacity(beside);
         let sessions = self.sessions.resize(capacity.places());
         let flows = self.flows.resize(capacity.flow_places());
         self.budget.resize(capacity.held_bytes) || sessions || flows
@@ -153,9 +177,23 @@ impl Process {
     /// room to others.
     #[must_use]
     pub fn enter_source(&self, source: IpAddr) -> bool {
-        let (places, files) = (self.sessions.free(), self.files.free());
-        let free = (places / SESSION_PLACES).min(files / FILES_PER_SESSION);
-        self.session_sources.enter(source, SessionRoom { most: self.most_sessions(), free })
+        self.session_sources.enter(source, self.session_room())
+    }
+
+    /// The room for TCP sessions, beside those that have theirs already. What UDP flows have, and what sessions leave to
+    /// them, is no part of it: they give way only once they are idle.
+    #[must_use]
+    pub fn session_room(&self) -> SessionRoom {
+        let (flows, left) = (self.flows.usage().0, self.left_by_session());
+        let sessions = |places: usize, files: usize| {
+            let fit = |room: usize, each: usize| room.saturating_sub(left) / each;
+            fit(places, SESSION_PLACES).min(fit(files, FILES_PER_SESSION))
+        };
+        let ((_, places), (_, files)) = (self.sessions.usage(), self.files.usage());
+        SessionRoom {
+            most: sessions(places.saturating_sub(flows), files.saturating_sub(flows)),
+            free: sessions(self.sessions.free(), self.files.free()),
+        }
     }
 
     /// Waits until there is room for a TCP session; idle UDP flows give way to it.
@@ -166,6 +204,16 @@ impl Process {
         self.evict_flows_for_session();
         let memory = self.sessions.wait_leaving(SESSION_PLACES, || self.left_by_session()).await;
         [memory, self.files.wait_leaving(FILES_PER_SESSION, || self.left_by_session()).await]
+    }
+
+    /// As [`Self::wait_for_session`], for a connection that is accepted already, and not in the queue of the system. Its file
+    /// is counted only with its room, so that few such connections wait, and not for long. `None`: there is no room for it.
+    pub async fn wait_with_connection(&self) -> Option<Permits> {
+        if let Some(permits) = self.take_session() {
+            return Some(permits);
+        }
+        let _waiting = self.waiting.take(1)?;
+        within(ROOM_WITHIN, pin!(self.wait_for_session())).await
     }
 
     /// Takes the room of a TCP session, if there is any.
@@ -225,7 +273,7 @@ impl Process {
         self.files.is_awaited().then_some(Dropped::FileLimit)
     }
 
-    pub(crate) fn evict_flows_for_session(&self) {
+    fn evict_flows_for_session(&self) {
         let (kept, now) = (self.flow_bounds().kept, self.clock.millis());
         for _ in 0..SESSION_PLACES / FLOW_PLACES {
             if self.flow_registry.evict(None, kept, now).is_none() {
@@ -245,6 +293,18 @@ impl Process {
     }
 }
 
+/// Whether agents can connect from the beginning.
+#[cfg(feature = "tunnels")]
+const fn can_agents_connect(settings: &Settings) -> bool {
+    settings.tunnels.is_some()
+}
+
+/// A proxy that is built without tunnels has no agents.
+#[cfg(not(feature = "tunnels"))]
+const fn can_agents_connect(_: &Settings) -> bool {
+    false
+}
+
 /// A number that no other process has.
 fn seed() -> u64 {
     // Without randomness of the system, ids are still unique in this process.
@@ -254,114 +314,4 @@ fn seed() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        net::{Ipv4Addr, SocketAddr},
-        pin::pin,
-        task::{Context, Waker},
-    };
-
-    use super::*;
-    use crate::{
-        core::{
-            flows::FlowKey,
-            limiter::{Mark, Member},
-        },
-        log::{Level, LogFormat},
-    };
-
-    fn process(settings: &Settings, memory: Option<u64>) -> Process {
-        let lives = Lives::new(Clock::start());
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
-        Process::new(settings, memory, lives, log.expect("a thread").0)
-    }
-
-    const NEWCOMER: Newcomer<'static> = Newcomer { namespace: "a", source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-
-    /// A process with room for four sessions.
-    fn small() -> Process {
-        process(&Settings { max_sessions: 4, ..Settings::default() }, None)
-    }
-
-    #[test]
-    fn flows_leave_room_for_sessions_and_give_all_of_theirs_back() {
-        let process = small();
-        let flows: Vec<FlowPermits> = (0..100).map_while(|_| process.take_flow(NEWCOMER).ok()).collect();
-        assert_eq!(flows.len(), 6);
-        assert_eq!(process.take_flow(NEWCOMER).expect_err("no room"), Dropped::SessionLimit);
-        assert!(process.take_session().is_some(), "a quarter is left");
-        drop(flows);
-        assert_eq!((process.flows.usage().0, process.sessions.usage().0, process.files.usage().0), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_new_flow_takes_no_place_that_another_gave_up_for_a_connection() {
-        let process = small();
-        let mut flows: Vec<FlowPermits> = (0..6).map_while(|_| process.take_flow(NEWCOMER).ok()).collect();
-        let session = process.take_session();
-        let mut connection = pin!(process.wait_for_session());
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(session.is_some() && connection.as_mut().poll(&mut cx).is_pending());
-        drop(flows.pop());
-        assert_eq!(process.take_flow(NEWCOMER).expect_err("a connection waits"), Dropped::SessionLimit);
-        drop(flows.pop());
-        assert!(connection.as_mut().poll(&mut cx).is_ready());
-        drop(session);
-        assert!(process.take_flow(NEWCOMER).is_ok(), "none waits");
-    }
-
-    /// A flow as its worker holds it.
-    struct Held {
-        mark: Arc<Mark>,
-        _permits: FlowPermits,
-        _member: Member,
-    }
-
-    /// Flows from one source, as many as the process takes.
-    fn flood(process: &Process) -> Vec<Held> {
-        let flow = |port: u16| {
-            let (permits, mark) = (process.take_flow(NEWCOMER).ok()?, Arc::<Mark>::default());
-            let key = FlowKey { client: SocketAddr::new(NEWCOMER.source, port), local: None };
-            let member = process.flow_registry.register(NEWCOMER.namespace, mark.clone(), key, 0);
-            Some(Held { mark, _permits: permits, _member: member })
-        };
-        (0..u16::MAX).map_while(flow).collect()
-    }
-
-    #[test]
-    fn while_a_connection_waits_a_flow_of_another_source_gets_a_place_and_one_of_the_flood_gives_way() {
-        let process = process(&Settings { max_sessions: 32, ..Settings::default() }, None);
-        let mut flows = flood(&process);
-        let _sessions: Vec<Permits> = std::iter::from_fn(|| process.take_session()).collect();
-        let mut connection = pin!(process.wait_for_session());
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(connection.as_mut().poll(&mut cx).is_pending());
-        assert_eq!(process.take_flow(NEWCOMER).expect_err("no room"), Dropped::SessionLimit);
-        let mut others = Vec::new();
-        for last in 2..30 {
-            let other = Newcomer { source: [127, 0, 0, last].into(), ..NEWCOMER };
-            others.push(process.take_flow(other).expect("a place"));
-            let victim = process.evict_flow_for_newcomer(other, false, 0).expect("a flow of the flood, in use");
-            assert_eq!(victim.key.client.ip(), NEWCOMER.source);
-            // As the worker of that flow does.
-            flows.retain(|flow| !Arc::ptr_eq(&flow.mark, &victim.mark));
-        }
-        assert!(connection.as_mut().poll(&mut cx).is_pending(), "places have changed hands, and none is free");
-        flows.truncate(flows.len() - SESSION_PLACES);
-        assert!(connection.as_mut().poll(&mut cx).is_ready());
-        assert_eq!(process.flows.usage().0, flows.len() + others.len());
-    }
-
-    #[test]
-    fn a_pod_that_is_resized_holds_as_many_sessions_as_one_that_starts_with_that_memory() {
-        let process = |memory| process(&Settings::default(), memory);
-        let bounds = |process: &Process| (process.sessions.usage().1, process.flows.usage().1, process.budget.limit());
-        let (small, large) = (Some(64 << 20), Some(512 << 20));
-        let resized = process(small);
-        assert!(!resized.resize(small), "the same");
-        assert!(resized.resize(large));
-        assert_eq!(bounds(&resized), bounds(&process(large)));
-        assert!(resized.resize(small) && resized.resize(None));
-        assert_eq!(bounds(&resized), bounds(&process(None)));
-    }
-}
+mod tests;

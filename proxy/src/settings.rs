@@ -1,7 +1,12 @@
 //! Settings of a proxy process, each with its bound.
 
+#[cfg(feature = "tunnels")]
+mod tunnels;
+
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
+#[cfg(feature = "tunnels")]
+pub use self::tunnels::{SidecarSettings, TunnelSettings};
 use crate::{
     core::capacity,
     log::{Level, LogFormat},
@@ -54,7 +59,7 @@ pub struct Settings {
     pub drain_seconds: u32,
     /// Folder in which durable listeners keep messages; `None`: they do not run.
     pub data: Option<PathBuf>,
-    /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: there is none.
+    /// File with the credentials of NATS servers that keep messages of durable listeners; `None`: not given.
     pub jetstream_credentials: Option<PathBuf>,
     /// File with the certificates that may sign those of these servers; `None`: those of the system.
     pub jetstream_ca: Option<PathBuf>,
@@ -66,10 +71,10 @@ pub struct Settings {
     pub drain_only: bool,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]
-    pub tunnels: Option<crate::tunnels::Settings>,
+    pub tunnels: Option<TunnelSettings>,
     /// Where agents of a sidecar connect, if there are no tunnels; `None`: nowhere.
     #[cfg(feature = "tunnels")]
-    pub sidecar: Option<crate::tunnels::sidecar::Settings>,
+    pub sidecar: Option<SidecarSettings>,
 }
 
 impl Default for Settings {

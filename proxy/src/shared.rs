@@ -11,13 +11,9 @@ use std::{
 use arc_swap::ArcSwap;
 use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 
+pub use crate::core::dropped::Dropped;
 use crate::{
-    core::{
-        balance::Targets,
-        delivery, diff,
-        end::EndReason,
-        limiter::{Limiter, Refusal},
-    },
+    core::{balance::Targets, delivery, diff, end::EndReason, limiter::Limiter},
     first_answer::FirstAnswer,
     waiters::Waiters,
 };
@@ -26,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Shared {
     /// Identity of the listener.
-    pub id: Arc<ListenerId>,
+    pub id: ListenerId,
     /// Current spec; sessions read limits and timeouts here, so changes apply in place.
     pub spec: ArcSwap<Listener>,
     /// Current targets of new sessions. After a move, sessions from before that are not connected yet share them.
@@ -50,7 +46,7 @@ impl Shared {
     #[must_use]
     pub fn new(id: ListenerId, spec: Arc<Listener>, counters: Arc<Counters>, limiter: Arc<Limiter>) -> Arc<Self> {
         Arc::new(Self {
-            id: Arc::new(id),
+            id,
             spec: ArcSwap::new(spec),
             targets: Arc::default(),
             tickets: AtomicU64::new(0),
@@ -112,6 +108,8 @@ pub struct Counters {
     pub checks_passed: AtomicU64,
     /// Active checks that failed.
     pub checks_failed: AtomicU64,
+    /// Active checks that waited for their turn.
+    pub checks_waited: AtomicU64,
     /// Clients admitted by `access`.
     pub allowed: AtomicU64,
     /// Clients denied by `access`.
@@ -142,6 +140,13 @@ impl Counters {
             + self.dropped[Dropped::TenantLimit.index()].load(Relaxed)
     }
 
+    /// Datagrams that the system has dropped because a buffer was full.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let full = [Dropped::ReceiveBufferFull, Dropped::ReplyBufferFull];
+        full.iter().map(|reason| self.dropped[reason.index()].load(Relaxed)).sum()
+    }
+
     /// What was last seen of the messages; `None`: the listener is not durable.
     #[must_use]
     pub fn durable(&self) -> Option<delivery::Seen> {
@@ -164,120 +169,5 @@ impl Counters {
     pub fn active(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|count| count.load(Relaxed)).sum();
         self.opened.load(Relaxed).saturating_sub(closed)
-    }
-}
-
-/// Why a datagram was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dropped {
-    /// No endpoint is known.
-    NoBackend,
-    /// The flow table is full of active flows.
-    TableFull,
-    /// The process is at its file descriptor limit.
-    FileLimit,
-    /// The process has as many sessions as fit into its memory.
-    SessionLimit,
-    /// The socket's send buffer is full.
-    SendBufferFull,
-    /// The network refused the datagram: unreachable, or too large for the path.
-    SendFailed,
-    /// The process is shutting down and accepts no new flows.
-    Draining,
-    /// `access` denies the client.
-    AccessDenied,
-    /// `maxConnections` or `maxFlows` is reached, and no flow of this listener is idle.
-    ConnectionLimit,
-    /// `maxConnectionsPerSource` is reached.
-    SourceLimit,
-    /// `newConnectionsPerSecond` is reached.
-    RateLimit,
-    /// `bytesPerSecond` is reached.
-    Bandwidth,
-    /// The client is a proxy of the same fleet: the datagram came back.
-    Loop,
-    /// The share of the namespace is used up, and no flow of this forward is idle.
-    TenantLimit,
-    /// The system dropped datagrams of clients that the proxy did not read in time.
-    ReceiveBufferFull,
-    /// The system dropped replies that the proxy did not read in time.
-    ReplyBufferFull,
-}
-
-impl From<Refusal> for Dropped {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Connections | Refusal::QueueFull => Self::ConnectionLimit,
-            Refusal::Source => Self::SourceLimit,
-            Refusal::Rate => Self::RateLimit,
-            Refusal::Tenant => Self::TenantLimit,
-        }
-    }
-}
-
-impl Dropped {
-    /// Every reason.
-    pub const ALL: [Self; 16] = [
-        Self::NoBackend,
-        Self::TableFull,
-        Self::FileLimit,
-        Self::SessionLimit,
-        Self::SendBufferFull,
-        Self::SendFailed,
-        Self::Draining,
-        Self::AccessDenied,
-        Self::ConnectionLimit,
-        Self::SourceLimit,
-        Self::RateLimit,
-        Self::Bandwidth,
-        Self::Loop,
-        Self::TenantLimit,
-        Self::ReceiveBufferFull,
-        Self::ReplyBufferFull,
-    ];
-
-    /// Whether a listener with this spec can drop for this reason; series of other reasons are omitted.
-    #[must_use]
-    pub fn is_possible(self, listener: &Listener) -> bool {
-        let limits = listener.limits.as_deref();
-        match self {
-            Self::AccessDenied => listener.access.is_some(),
-            Self::Loop => listener.destinations.refuse_local,
-            Self::ConnectionLimit => limits.is_some_and(|it| it.max_connections.is_some() || it.max_flows.is_some()),
-            Self::SourceLimit => limits.is_some_and(|it| it.max_connections_per_source.is_some()),
-            Self::RateLimit => limits.is_some_and(|it| it.new_connections_per_second.is_some()),
-            Self::Bandwidth => limits.is_some_and(|it| it.bytes_per_second.is_some()),
-            Self::TenantLimit => listener.tenant_limits.is_some(),
-            _ => true,
-        }
-    }
-
-    /// Label value in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoBackend => "NoBackend",
-            Self::TableFull => "TableFull",
-            Self::FileLimit => "FileLimit",
-            Self::SessionLimit => "SessionLimit",
-            Self::SendBufferFull => "SendBufferFull",
-            Self::SendFailed => "SendFailed",
-            Self::Draining => "Draining",
-            Self::AccessDenied => "AccessDenied",
-            Self::ConnectionLimit => "ConnectionLimit",
-            Self::SourceLimit => "SourceLimit",
-            Self::RateLimit => "RateLimit",
-            Self::Bandwidth => "Bandwidth",
-            Self::Loop => "Loop",
-            Self::TenantLimit => "TenantLimit",
-            Self::ReceiveBufferFull => "ReceiveBufferFull",
-            Self::ReplyBufferFull => "ReplyBufferFull",
-        }
-    }
-
-    /// Position in [`Self::ALL`].
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
     }
 }

@@ -83,7 +83,7 @@ pub enum Room {
     Nobody,
 }
 
-/// What is to be told to the operator.
+/// What is to be reported to the operator.
 #[derive(Debug)]
 pub enum News {
     /// A certificate is asked for.
@@ -149,7 +149,8 @@ impl Desk {
         }
     }
 
-    /// Waits for what is to be told to the operator. Requests for certificates wait while there is no room for them.
+    /// Waits for what is to be reported to the operator. Requests for certificates wait while there is no room for
+    /// them.
     pub async fn next(&mut self, room: Room) -> News {
         select! {
             Some(asked) = self.known.recv(), if room != Room::Nobody => News::Asked(asked),

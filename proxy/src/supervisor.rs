@@ -7,16 +7,15 @@
 mod agents;
 mod apply;
 mod checks;
-mod deliveries;
 mod failures;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod foreign_ports;
 mod health;
-mod heat;
 mod holders;
 mod listeners;
 mod logs;
+mod looks;
 mod losses;
 mod memory_limit;
 mod names;
@@ -25,10 +24,8 @@ mod notices;
 mod open_socket;
 mod reached;
 mod reporter;
-mod schedule;
 mod sockets;
 mod targets;
-mod tenants;
 mod waits;
 
 use std::{
@@ -40,38 +37,41 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{Configuration, ListenerId, LiveSessions, Report, Selection, Surroundings, Transport};
+use proxy_api::{Configuration, LiveSessions, Selection, Surroundings};
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use self::{
-    checks::Checks,
-    deliveries::Deliveries,
-    foreign_ports::ForeignPorts,
-    health::Health,
-    listeners::Listeners,
-    logs::NoLogs,
-    losses::Losses,
-    memory_limit::MemoryLimit,
-    names::Names,
-    reached::Reached,
-    reporter::Reporter,
-    schedule::{Schedule, Work},
-    sockets::Sockets,
-    waits::{Lack, Waits},
+    checks::Checks, foreign_ports::ForeignPorts, listeners::Listeners, logs::NoLogs, looks::Looks,
+    memory_limit::MemoryLimit, names::Names, reporter::Reporter, sockets::Sockets,
 };
 use crate::{
     agents::{AgentNews, ForTunnels},
-    core::{diff::Running, instances::Instances, no_ports::NoPorts, own_addresses::OwnAddresses},
-    log::{Level, Notice},
+    commands::Command,
+    core::{
+        deliveries::Deliveries,
+        diff::Running,
+        health::Health,
+        in_place::Step,
+        instances::Instances,
+        losses::Losses,
+        no_ports::NoPorts,
+        own_addresses::OwnAddresses,
+        reached::Reached,
+        reports::Published,
+        schedule::{Schedule, Work},
+        set_users::SetUsers,
+        waits::Waits,
+    },
+    log::Level,
     metrics::Metrics,
-    net,
     process::Process,
     resolver::News,
     settings::Settings,
-    threads::{Command, Workers, inspect},
+    threads::{Workers, inspect},
 };
 
 /// Pause between two signs of life of the control thread.
@@ -84,8 +84,10 @@ pub enum Control {
     Apply {
         /// The whole configuration.
         configuration: Arc<Configuration>,
+        /// How it came out of an earlier one, if that is known.
+        step: Option<Step>,
         /// Receives the report once the configuration is applied.
-        done: Option<oneshot::Sender<Arc<Report>>>,
+        done: Option<oneshot::Sender<Published>>,
     },
     /// A document could not be read, for this reason; the last good configuration stays in force.
     Refused(String),
@@ -106,6 +108,8 @@ pub struct Supervisor {
     configuration: Arc<Configuration>,
     /// The part of the configuration that runs.
     running: Running,
+    /// Which listeners of it use which endpoint sets and agents.
+    set_users: SetUsers,
     /// Whether no socket is opened, and durable listeners only send what they have.
     drains_only: bool,
     /// What is around the proxy, by the configuration in force.
@@ -126,6 +130,7 @@ pub struct Supervisor {
     deliveries: Deliveries,
     losses: Losses,
     no_ports: NoPorts,
+    looks: Looks,
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
@@ -140,7 +145,7 @@ impl Supervisor {
         workers: Workers,
         metrics: Arc<Metrics>,
         answers: mpsc::Sender<News>,
-        report: watch::Sender<Arc<Report>>,
+        report: watch::Sender<Published>,
         agents: watch::Sender<Arc<ForTunnels>>,
         settings: &Settings,
     ) -> Self {
@@ -157,6 +162,7 @@ impl Supervisor {
             metrics,
             configuration: Arc::default(),
             running: Running::default(),
+            set_users: SetUsers::default(),
             drains_only: settings.drain_only,
             surroundings: Arc::default(),
             sockets,
@@ -172,9 +178,10 @@ impl Supervisor {
             deliveries: Deliveries::default(),
             losses: Losses::default(),
             no_ports: NoPorts::since(no_ports::read()),
+            looks: Looks::default(),
             reporter: Reporter::new(report, settings.quiet_start || settings.drain_only),
-            waits_for_files: Waits::new(Lack::Files),
-            waits_for_sessions: Waits::new(Lack::Sessions),
+            waits_for_files: Waits::default(),
+            waits_for_sessions: Waits::default(),
             memory_limit: MemoryLimit::new(Instant::now()),
         }
     }
@@ -187,7 +194,8 @@ impl Supervisor {
         mut answers: mpsc::Receiver<News>,
         news: Arc<AgentNews>,
     ) {
-        let mut schedule = Schedule::new(Instant::now());
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Duration::ZERO);
         let life = self.process.lives.begin("control");
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,8 +210,8 @@ impl Supervisor {
                 },
                 Some(answer) = answers.recv() => self.answered(answer, &mut answers),
                 changes = news.next() => self.connected(changes),
-                () = until(schedule.next(wanted)) => {
-                    let due = schedule.take_due(wanted, Instant::now());
+                () = until(schedule.next(wanted).map(|due| start + due)) => {
+                    let due = schedule.take_due(wanted, start.elapsed());
                     if due.retry {
                         self.retry().await;
                     }
@@ -211,6 +219,7 @@ impl Supervisor {
                         self.look().await;
                     }
                 }
+                () = yield_now(), if self.looks.are_under_way() => self.look_on().await,
                 _ = beats.tick() => {}
             }
         };
@@ -222,9 +231,9 @@ impl Supervisor {
 
     async fn asked(&mut self, asked: Control) {
         match asked {
-            Control::Apply { configuration, done } => {
+            Control::Apply { configuration, step, done } => {
                 let before = std::mem::replace(&mut self.configuration, configuration);
-                self.apply(Some(before)).await;
+                self.apply(Some(before), step).await;
                 self.metrics.control.applied.fetch_add(1, Relaxed);
                 self.metrics.control.number.store(self.configuration.version.number, Relaxed);
                 if let Some(done) = done {
@@ -254,65 +263,23 @@ impl Supervisor {
     /// The kinds of periodic work that have something to do now.
     fn wanted(&self) -> Work {
         let retry = self.sockets.is_lacking() || self.listeners.has_old() || self.names.is_failing();
-        let retry = retry || !self.no_logs.is_empty();
+        let retry = retry || !self.no_logs.is_empty() || !self.sockets.has_written_ports();
         Work { retry, look: self.drains_only || !self.sockets.is_empty() }
     }
 
-    /// Retries the sockets that failed listeners lack, and forgets listeners whose last session has ended.
+    /// Retries the sockets that failed listeners lack and the file of ports that could not be written, and forgets
+    /// listeners whose last session has ended.
     async fn retry(&mut self) {
         self.count_failing_names();
+        notices::write(&self.process.log, self.sockets.write_ports());
         let have_ended = self.listeners.forget_ended();
         if self.sockets.have_news() || self.has_log_now().await {
-            self.apply(None).await;
+            self.apply(None, None).await;
         }
         if have_ended {
             self.publish();
             self.expose(&BTreeSet::new());
         }
-    }
-
-    /// Looks for a shortage of files or memory, another memory limit, changes of backend health, reached limits, how
-    /// durable listeners deliver, lost datagrams, datagrams that reach no socket, connections that belong to no listener,
-    /// addresses that this host gained or lost, and hot sockets.
-    async fn look(&mut self) {
-        let (files, sessions) = (&self.process.files, &self.process.sessions);
-        let at = Instant::now();
-        let waits = self.waits_for_files.observe(files.paused.load(Relaxed), files.usage(), at);
-        let more = self.waits_for_sessions.observe(sessions.paused.load(Relaxed), sessions.usage(), at);
-        notices::write(&self.process.log, waits.into_iter().chain(more));
-        if let Some(resized) = self.memory_limit.follow(&self.process, at) {
-            notices::write(&self.process.log, [resized]);
-            self.listeners.resize(self.process.most_sessions());
-        }
-        let now = self.process.clock.seconds();
-        let mut changed = self.health.observe(&self.listeners.health(now), now);
-        notices::write(&self.process.log, self.losses.observe(&self.listeners.lost(), now));
-        self.count_no_ports(now);
-        notices::write(&self.process.log, self.sockets.unrouted_rest(now));
-        let retired = self.listeners.retired().iter().map(|shared| &*shared.id).collect();
-        changed.extend(self.reached.observe(&self.listeners.refused_by_share(), &retired, now));
-        let delivered = self.deliveries.observe(&self.listeners.deliveries());
-        if !changed.is_empty() || !delivered.is_empty() {
-            let (ids, changed): (Vec<ListenerId>, Vec<Notice>) = changed.into_iter().unzip();
-            notices::write(&self.process.log, changed);
-            self.reporter.touch(ids.into_iter().chain(delivered));
-            self.publish();
-        }
-        if self.own.get_mut().renew(net::is_own_address) {
-            let all = self.listeners.live().clone();
-            self.refresh(&all);
-        }
-        let sharded = self.sockets.shard(&self.workers, &self.process.files).await;
-        notices::write(&self.process.log, sharded);
-    }
-
-    /// Counts the datagrams that reach no socket, at `now` (seconds). Only proxies with UDP listeners pay for it.
-    fn count_no_ports(&mut self, now: u64) {
-        let has_udp = self.running.sockets.keys().any(|key| key.transport == Transport::Udp);
-        let count = has_udp.then(no_ports::read).flatten();
-        let found = self.no_ports.observe(count, self.process.flows.usage().0 > 0, now);
-        self.metrics.control.no_ports.fetch_add(found.new, Relaxed);
-        notices::write(&self.process.log, found.to_log.map(no_ports::about));
     }
 
     /// Takes an answer and the answers behind it. The listeners that use a name with other addresses than before, or

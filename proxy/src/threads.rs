@@ -15,16 +15,15 @@ use std::{
     thread,
 };
 
-use proxy_api::{LiveSessions, Selection};
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
 };
 
 pub use self::gather::inspect;
 use crate::{
+    commands::{Command, WorkerHandle},
     core::hand_over,
-    keeping::ask::Ask,
     lives::Guard,
     net::OsSocket,
     process::{Permits, Process},
@@ -32,82 +31,8 @@ use crate::{
     settings::Settings,
     tcp,
     udp::{SocketId, Sockets},
-    worker::{Accepted, Connection, Ending, Load, LoadGuard, Worker},
+    worker::{Accepted, Connection, Load, LoadGuard, Worker},
 };
-
-/// Capacity of a worker's command queue.
-const COMMANDS: usize = 1024;
-
-/// A command to a worker.
-#[derive(Debug)]
-pub enum Command {
-    /// Serve this socket.
-    Listen {
-        /// Id of the socket.
-        id: SocketId,
-        /// The socket.
-        socket: OsSocket,
-        /// Listeners behind the socket.
-        route: Route,
-    },
-    /// Accept the queued connections of this socket, then close it.
-    Close(SocketId),
-    /// Run a connection that another worker accepted.
-    Adopt(Accepted),
-    /// End sessions; all that a change ends come together.
-    End(Arc<[Ending]>),
-    /// List live sessions.
-    Inspect {
-        /// The sessions to list.
-        selection: Selection,
-        /// Channel for the answer.
-        reply: oneshot::Sender<LiveSessions>,
-    },
-    /// For the thread of durable listeners only.
-    Keep(Ask),
-    /// Refuse new sessions and end the remaining ones at the deadline.
-    Drain {
-        /// Time until the deadline, in milliseconds.
-        millis: u64,
-    },
-}
-
-/// A worker as seen by other threads.
-#[derive(Clone, Debug)]
-pub struct WorkerHandle {
-    commands: mpsc::Sender<Command>,
-    load: Arc<Load>,
-}
-
-impl WorkerHandle {
-    /// A handle of a thread, and the commands that reach it.
-    pub(crate) fn with_queue() -> (Self, mpsc::Receiver<Command>) {
-        let (commands, queue) = mpsc::channel(COMMANDS);
-        (Self { commands, load: Arc::default() }, queue)
-    }
-
-    /// Connections, with those that are on their way to the worker.
-    #[must_use]
-    pub fn load(&self) -> usize {
-        self.load.connections()
-    }
-
-    /// Sends a command; waits while the queue is full. False if the worker has ended.
-    pub async fn send(&self, command: Command) -> bool {
-        self.commands.send(command).await.is_ok()
-    }
-
-    /// Hands over a connection; returns it if the queue is full.
-    ///
-    /// # Errors
-    /// The connection.
-    pub fn adopt(&self, accepted: Accepted) -> Result<(), Accepted> {
-        self.commands.try_send(Command::Adopt(accepted)).map_err(|error| match error.into_inner() {
-            Command::Adopt(accepted) => accepted,
-            _ => unreachable!("only connections are sent here"),
-        })
-    }
-}
 
 /// Worker threads of the process.
 #[derive(Debug)]
@@ -179,7 +104,7 @@ fn start_worker(
         let _ = made.send(Ok(()));
         let thread = Rc::new(Thread {
             index,
-            load: peers[index].load.clone(),
+            load: peers[index].shared_load().clone(),
             worker: Worker::new(index, process, &settings),
             udp: Sockets::default(),
             peers: RefCell::new(peers),
@@ -326,7 +251,7 @@ impl Thread {
             peers.get(at).map_or(0, WorkerHandle::load)
         });
         let other = peers.get(chosen).filter(|_| chosen != self.index);
-        let load = LoadGuard::new(other.map_or(&self.load, |other| &other.load));
+        let load = LoadGuard::new(other.map_or(&self.load, WorkerHandle::shared_load));
         let connection = Connection { stream, peer, permits, load };
         let Some(other) = other else { return tcp::session::begin(&self.worker, connection, route) };
         if let Err(Accepted { connection, route }) = other.adopt(Accepted { connection, route: route.clone() }) {

@@ -20,7 +20,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     rc::Rc,
     sync::{Arc, mpsc::sync_channel},
     thread,
@@ -42,19 +41,21 @@ use tunnel::{
     local::LocalError,
 };
 use tunnel_core::{
-    Limits, Side,
+    Limits, Pool, Side,
     allow::AllowList,
     door::CONNECTIONS_PER_SECOND,
     hello::Boot,
     identity::{EndpointId, NameError},
     join::AddressError,
+    notices::Notice,
     registry::Policy,
 };
 
 use self::trust::Trust;
+pub use crate::settings::TunnelSettings as Settings;
 use crate::{
     agents::{AgentNews, Agents, Door, ForTunnels, Question, Seen},
-    core::instances::Instances,
+    core::{capacity::TunnelMemory, instances::Instances},
     files::Files,
     lives::{Life, Lives},
     log::{Level, Log},
@@ -74,23 +75,6 @@ const BEAT: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How often it is looked meanwhile whether they are gone.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// Where agents connect, and what is kept of them.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The address that agents dial; port 0 is any free port.
-    pub address: SocketAddr,
-    /// Where agents reach that address, as HOST:PORT, for their join strings. None: the address itself.
-    pub advertise: Vec<String>,
-    /// The folder for keys, tokens and join strings, which only this process uses.
-    pub folder: PathBuf,
-    /// Which endpoint of a cluster this is, where the operator signs certificates. None: this process signs them.
-    pub endpoint: Option<EndpointId>,
-    /// Instances of all agents at once, at most [`MAX_AGENTS`].
-    pub max_agents: usize,
-    /// The port of sidecars to which connections are handed over.
-    pub sidecar_port: u16,
-}
 
 /// Why there are no tunnels.
 #[derive(Debug, thiserror::Error)]
@@ -147,12 +131,12 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TunnelsError::Thread)?;
     let (agents, door, questions) = Agents::served();
     let (settings, log, files) = (settings.clone(), process.log.clone(), process.files.clone());
-    let lives = process.lives.clone();
+    let (lives, memory) = (process.lives.clone(), process.tunnels.clone());
     let (opened, is_open) = sync_channel(1);
     let run = move || {
         let life = lives.begin("tunnels");
         LocalSet::new().block_on(&runtime, async move {
-            let shared = Shared { door, log, files, lives, news };
+            let shared = Shared { door, log, files, lives, news, memory };
             let thread = TcpListener::from_std(listener)
                 .map_err(TunnelsError::Thread)
                 .and_then(|port| Thread::open(&settings, port, shared, to_operator));
@@ -180,11 +164,14 @@ struct Shared {
     files: Arc<Files>,
     lives: Arc<Lives>,
     news: Arc<AgentNews>,
+    memory: Arc<TunnelMemory>,
 }
 
 /// The state of the thread.
 struct Thread {
     shared: Shared,
+    /// The memory of all sessions.
+    pool: Rc<Pool>,
     endpoint: Rc<Endpoint>,
     rules: RulesByUid,
     trust: Trust,
@@ -192,7 +179,7 @@ struct Thread {
     port: u16,
     /// The port that agents dial at sidecars.
     sidecar_port: u16,
-    /// What others were told of.
+    /// What was reported to others.
     told: Instances,
     /// What the configuration in force says.
     applied: Arc<ForTunnels>,
@@ -210,16 +197,19 @@ impl Thread {
         let policy = move |uid: &str| -> Option<Policy> { of_policy.borrow().get(uid).map(|rules| rules.policy) };
         let bound = port.local_addr().map_err(TunnelsError::Thread)?;
         let trust = Trust::open(settings, bound, to_operator, &shared.log, policy)?;
+        let max_agents = settings.max_agents.min(MAX_AGENTS);
         let of_endpoint = endpoint::Settings {
             id: settings.endpoint.clone().map_or_else(|| EndpointId::new(ID), Ok)?,
             boot: boot()?,
             limits: Limits::default(),
-            max_agents: settings.max_agents.min(MAX_AGENTS),
+            max_agents,
             connections_per_second: CONNECTIONS_PER_SECOND,
         };
-        let endpoint = Endpoint::new(of_endpoint, move |uid| of_rules.borrow().get(uid).cloned());
+        let pool = Pool::new(shared.memory.bytes(), max_agents);
+        let rules_of = move |uid: &str| of_rules.borrow().get(uid).cloned();
+        let endpoint = Endpoint::within(of_endpoint, pool.clone(), rules_of);
         let (sidecar_port, told, applied) = (settings.sidecar_port, Instances::default(), Arc::default());
-        Ok((Self { shared, endpoint, rules, trust, port: bound.port(), sidecar_port, told, applied }, port))
+        Ok((Self { shared, pool, endpoint, rules, trust, port: bound.port(), sidecar_port, told, applied }, port))
     }
 
     async fn run(
@@ -286,14 +276,17 @@ impl Thread {
         let views = self.endpoint.agents();
         let agents = views.iter().filter(|view| view.attached).count();
         let streams = views.iter().map(|view| view.streams).sum();
+        self.pool.resize(self.shared.memory.bytes());
         self.shared.door.show(Seen {
             agents,
             streams,
+            memory: (self.pool.used(), self.pool.most()),
             dropped_datagrams: self.endpoint.dropped_datagrams(),
             handed: self.endpoint.handed_over(),
             closed: self.endpoint.closed(),
         });
         self.trust.look(&self.shared.log, &views);
+        tell_notices(&self.shared.log, self.endpoint.notices());
     }
 
     /// The process ends: sessions of workers have ended, and what they have sent may still be on its way.
@@ -304,6 +297,13 @@ impl Thread {
             sleep(LOOK).await;
         }
         self.endpoint.close();
+    }
+}
+
+/// Logs what an endpoint says of agents that do not connect.
+fn tell_notices(log: &Log, notices: Vec<Notice>) {
+    for Notice { kind, subject, message } in notices {
+        log.notice(Level::Warn, kind, subject, message);
     }
 }
 

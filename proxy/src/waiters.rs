@@ -93,25 +93,24 @@ mod tests {
         time::Duration,
     };
 
-    use proxy_api::{Backend, Configuration, Retry, Target, Timeouts};
+    use proxy_api::{Backend, Retry, Target, Timeouts};
 
     use super::*;
     use crate::{
         core::{balance::Entry, endpoint::Endpoint},
+        fixtures::template_with_id,
         shared::Shared,
     };
 
     /// A listener that leads through an agent, and makes two attempts of 60 s.
     fn shared() -> Arc<Shared> {
-        let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let (id, template) = document.supported().next().expect("one");
+        let (id, template) = template_with_id();
         let target = Target::Tunnel { agent: "u".to_owned(), host: "db.lan".to_owned(), port: 5432 };
         let backends = vec![Backend { target, weight: 1, ..template.backends[0].clone() }];
         let timeouts = Timeouts { connect_seconds: 60, ..template.timeouts };
         let retry = Retry { attempts: 2, ..template.retry };
-        let spec = Arc::new(Listener { backends, timeouts, retry, ..template.clone() });
-        Shared::new(id.clone(), spec, Arc::default(), Arc::default())
+        let spec = Arc::new(Listener { backends, timeouts, retry, ..template });
+        Shared::new(id, spec, Arc::default(), Arc::default())
     }
 
     fn targets() -> Arc<Targets> {

@@ -94,18 +94,11 @@ impl Rounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Clock,
-        lives::Lives,
-        log::{Log, LogFormat},
-        settings::Settings,
-    };
+    use crate::{fixtures::process, settings::Settings};
 
     #[test]
     fn a_death_counts_also_in_a_round_that_is_late() {
-        let lives = Lives::new(Clock::start());
-        let log = Log::start(LogFormat::Text, Level::Error, 8, Box::new(io::sink()), lives.guard("log"));
-        let process = Process::new(&Settings::default(), None, lives, log.expect("a thread").0);
+        let process = process(&Settings::default(), None);
         let mut rounds = Rounds::default();
         process.lives.guard("victim").died();
         rounds.look(&process, Duration::from_secs(3600));

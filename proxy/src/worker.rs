@@ -1,7 +1,5 @@
 //! State shared by the sessions of one worker: session table, scratch buffer. Single-threaded, hence without locks.
 
-pub mod budget;
-pub mod pipes;
 pub mod session;
 pub mod turns;
 
@@ -17,10 +15,10 @@ use std::{
 
 use slab::Slab;
 
-use self::{budget::Reserve, session::Session, turns::StreamTurns};
+use self::{session::Session, turns::StreamTurns};
 use crate::route::Route;
 use crate::{
-    core::{diff::Which, end::EndReason, rounds::Occupied, session_ids::WorkerIds, trains::Datagram},
+    core::{budget::Reserve, diff::Which, end::EndReason, rounds::Occupied, session_ids::WorkerIds, trains::Datagram},
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,

@@ -1,32 +1,21 @@
 //! The endpoint of a new session: weights, priorities, health and the address of the client.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod entries;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
+use entries::{address, entry};
 use proxy::core::{
     address::{Address, AgentAddress},
     balance::{DEPARTED_MOST, Draw, Entry, Targets},
     endpoint::{Checked, Counted, Endpoint},
 };
 use proxy_api::{BackendHealth, Policy};
-
-fn address(text: &str) -> Address {
-    Address::Socket(text.parse().expect("an address with a port"))
-}
-
-fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
-    Entry {
-        id: id.into(),
-        weight,
-        priority,
-        endpoints: endpoints.iter().map(|text| Arc::new(Endpoint::new(address(text)))).collect(),
-        stats: Arc::default(),
-    }
-}
 
 /// Session number `n`, of client number `n`.
 fn draw(n: u32) -> Draw {

@@ -1,6 +1,8 @@
 //! What the control thread does for an event, in counts: an event touches what it concerns.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod document;
+
 use std::{
     cell::Cell,
     collections::BTreeSet,
@@ -14,9 +16,7 @@ use proxy::core::{
     names::{Change, Failing, Names, Transition, hosts_of},
     own_addresses::OwnAddresses,
 };
-use proxy_api::{
-    Backend, Bind, Configuration, FailureReason, Listener, ListenerId, Origin, SocketKey, Target, Transport,
-};
+use proxy_api::{Backend, Bind, FailureReason, Listener, ListenerId, Origin, SocketKey, Target, Transport};
 
 fn id(at: usize) -> ListenerId {
     ListenerId::new(Origin::port_forward("ns", format!("f{at:05}")), "l")
@@ -29,10 +29,7 @@ fn backend(host: &str) -> Backend {
 
 /// A listener without backends.
 fn template() -> Listener {
-    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-    let document = Configuration::decode(text.as_bytes()).expect("v1");
-    let listener = document.supported().next().expect("one").1.clone();
-    Listener { backends: Vec::new(), ..listener }
+    Listener { backends: Vec::new(), ..document::template() }
 }
 
 /// A good answer with one address.
@@ -212,6 +209,15 @@ fn an_address_that_becomes_our_own_is_noticed_by_few_questions_at_a_time() {
     assert!(rounds > 10, "few at a time");
     assert!(own.is_own(address(999), |_| false), "it is remembered");
     assert!(!(0..100).any(|_| own.renew(ask)), "and is no news again");
+}
+
+#[test]
+fn answers_that_change_together_are_news() {
+    let mut own = OwnAddresses::default();
+    for last in 1..=2 {
+        own.is_own(ip(last), |_| false);
+    }
+    assert!(own.renew(|_| true));
 }
 
 #[test]

@@ -13,11 +13,13 @@ use std::{
 
 use proxy::core::{
     limiter::{Admission, Allowance, Bucket, FlowSlot, Limiter, Refusal, Slot, Waiting},
-    share::Share,
+    session_room::SessionRoom,
+    share::{Bound, Share},
 };
 use proxy_api::{Limits, OnLimit};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const ROOM: SessionRoom = SessionRoom { most: 1000, free: 1000 };
 
 fn limiter(limits: &Limits) -> Arc<Limiter> {
     let limiter = Arc::new(Limiter::default());
@@ -115,20 +117,20 @@ fn a_flow_that_fits_evicts_no_other_flow() {
 /// Two forwards of a namespace with this share.
 fn sharing(most: u32) -> (Arc<Share>, Arc<Limiter>, Arc<Limiter>) {
     let share = Arc::new(Share::default());
-    share.set(Some(most));
+    share.set(Bound::of(most));
     (share.clone(), Arc::new(Limiter::of(share.clone())), Arc::new(Limiter::of(share)))
 }
 
 #[test]
 fn the_flows_of_a_namespace_share_its_places_with_its_connections() {
     let (share, one, other) = sharing(3);
-    let connection = share.enter().expect("a place");
+    let connection = share.enter(ROOM).expect("a place");
     let (first, second) = (one.admit_flow(HERE, 0).expect("a place"), other.admit_flow(HERE, 0).expect("a place"));
     assert_eq!(share.usage(), (3, Some(3)));
     assert_eq!(one.admit_flow(HERE, 10).err(), Some(Refusal::Tenant));
     drop(connection);
     let third = one.admit_flow(HERE, 10).expect("a place");
-    assert!(share.enter().is_none());
+    assert!(share.enter(ROOM).is_none());
     drop((first, second, third));
     assert_eq!(share.usage(), (0, Some(3)));
 }
@@ -144,7 +146,7 @@ fn without_a_place_a_flow_takes_that_of_an_idle_flow_of_its_own_forward() {
     assert_eq!(share.usage().0, 2, "its place was passed on");
     drop((next, foreign));
     assert_eq!(share.usage().0, 0);
-    let connections: Vec<_> = (0..2).map(|_| share.enter().expect("a place")).collect();
+    let connections: Vec<_> = (0..2).map(|_| share.enter(ROOM).expect("a place")).collect();
     assert_eq!(other.admit_flow(HERE, 9000).err(), Some(Refusal::Tenant), "no flow to evict");
     drop(connections);
     assert_eq!(share.usage().0, 0, "a refused flow holds no place");

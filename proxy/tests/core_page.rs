@@ -57,7 +57,7 @@ fn listeners_are_grouped_by_forward_with_their_state_and_what_was_read_of_them()
     ]);
     let counts = Totals { live: 1, opened: 2, refused: 0, up: 3, down: 4 };
     let seen = Seen { address: Some("*:1/TCP".to_owned()), counts, ..Seen::default() };
-    let seen = BTreeMap::from([(Arc::new(id("ns/f/a")), seen)]);
+    let seen = BTreeMap::from([(id("ns/f/a"), seen)]);
     let state = state(&report, &shown(&report), seen, counts, 5);
     assert_eq!(state.listeners, Tally { all: 3, bound: 1, failed: 1, draining: 1, omitted: 0 });
     let json = serde_json::to_value(&state).expect("JSON");

@@ -9,8 +9,8 @@ use std::{
 
 use proxy::core::{
     capacity::{
-        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, message_bytes,
-        shards_datagrams, workers,
+        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, TunnelMemory,
+        message_bytes, shards_datagrams, tunnel_bytes, workers,
     },
     cgroup::{lowest, memory_files},
     heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
@@ -69,6 +69,20 @@ fn messages_that_have_not_ended_have_an_eighth_of_the_memory_while_durable_liste
     assert_eq!(beside(Some(96 * MIB)), Some(96 * MIB));
 }
 
+// D7
+#[test]
+fn sessions_with_agents_have_a_quarter_of_the_memory_once_agents_can_connect() {
+    assert_eq!(tunnel_bytes(Some(512 * MIB)), 128 * MIB);
+    assert_eq!(
+        (tunnel_bytes(Some(MIB)), tunnel_bytes(Some(4096 * MIB)), tunnel_bytes(None)),
+        (8 * MIB, 256 * MIB, 256 * MIB)
+    );
+    let memory = TunnelMemory::new(Some(64 * MIB));
+    assert_eq!((memory.bytes(), memory.resize(Some(256 * MIB)), memory.bytes()), (16 * MIB, 0, 64 * MIB));
+    memory.begin();
+    assert_eq!((memory.resize(Some(512 * MIB)), memory.bytes()), (128 * MIB, 128 * MIB));
+}
+
 #[test]
 fn a_pod_with_hardly_any_memory_still_serves_somebody() {
     // An eighth of 16 MiB.
@@ -116,6 +130,29 @@ fn connections_and_sources_with_many_flows_leave_room_that_is_spare() {
     assert_eq!((left(false, false), left(false, true)), ([Some(2), Some(5)], [Some(2), None]));
     assert_eq!([0, 3, 80].map(|flows| bounds.left_by_session(flows)), [0, 3, 5], "without flows, sessions take all");
     assert_eq!(FlowBounds::of(usize::MAX, 1 << 20, 0).spare, 64, "a bound");
+}
+
+#[test]
+fn flows_that_give_way_to_one_with_many_leave_some_unless_nothing_else_could_be_replaced() {
+    let left = |spare| {
+        let bounds = FlowBounds { most: 80, kept: 15, spare };
+        [(true, false), (true, true), (false, false), (false, true)]
+            .map(|(is_light, is_awaited)| bounds.left_to_flows(is_light, is_awaited))
+    };
+    assert_eq!(left(5), [0, 0, 15, 15], "none stays if the source has few");
+    assert_eq!(left(0), [0, 0, 0, 15], "without spare places they stay for connections that wait");
+}
+
+#[test]
+fn the_memory_of_messages_is_used_by_listeners_that_take_some_and_by_those_with_streams() {
+    let messages = Messages::new(None);
+    assert!(!messages.is_used());
+    for part in [&messages.partial, &messages.waiting] {
+        let share = part.share("ns");
+        assert!(messages.is_used());
+        drop(share);
+        assert!(!messages.is_used());
+    }
 }
 
 #[test]
@@ -178,7 +215,7 @@ fn version_1_has_the_limit_in_the_group_of_its_memory_controller() {
 #[test]
 fn a_path_out_of_the_namespace_is_followed_no_further_and_nonsense_not_at_all() {
     assert_eq!(memory_files("0::/../../other\n"), ["/sys/fs/cgroup/memory.max"]);
-    assert!(memory_files("nonsense\n\n4:memory\n").is_empty());
+    assert!(memory_files("nonsense\n\n4:memory\n3::/a\n0:cpu:/a\n").is_empty());
 }
 
 #[test]

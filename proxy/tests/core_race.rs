@@ -1,6 +1,8 @@
 //! The order of attempts in the connect phase: both address families, and when a retry has to pause.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod entries;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
@@ -8,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use entries::{address, entry};
 use proxy::core::{
     address::{Address, AgentAddress},
     balance::{Draw, Entry, Targets},
@@ -20,23 +23,9 @@ const FOUR: [&str; 2] = ["10.0.0.1:1", "10.0.0.2:1"];
 const SIX: [&str; 2] = ["[fd00::1]:1", "[fd00::2]:1"];
 const POLICIES: [Policy; 4] = [Policy::RoundRobin, Policy::Random, Policy::LeastConnections, Policy::SourceHash];
 
-fn address(text: &str) -> Address {
-    Address::Socket(text.parse().expect("an address with a port"))
-}
-
 fn behind_agent(instance: &str) -> Address {
     let (uid, agent, host) = ("u".into(), "shop/home".into(), "127.0.0.1".into());
     Address::Agent(Arc::new(AgentAddress { uid, agent, instance: instance.into(), host, port: 1 }))
-}
-
-fn entry(id: &str, weight: u32, priority: u32, endpoints: &[&str]) -> Entry {
-    Entry {
-        id: id.into(),
-        weight,
-        priority,
-        endpoints: endpoints.iter().map(|text| Arc::new(Endpoint::new(address(text)))).collect(),
-        stats: Arc::default(),
-    }
 }
 
 fn targets(entries: Vec<Entry>) -> Targets {
@@ -118,7 +107,7 @@ fn without_an_endpoint_to_try_in_parallel_the_others_no_attempt_is_due() {
     let mut race = Race::new(3, false);
     race.began(Duration::ZERO);
     race.exhausted();
-    assert_eq!((race.next_at(), race.is_lost()), (None, false), "the attempts that run go on");
+    assert_eq!((race.next_at(), race.is_lost()), (None, false), "the attempts that run continue");
     race.failed(HEAD_START);
     assert_eq!((race.next_at(), race.is_lost()), (None, true));
 }

@@ -1,6 +1,8 @@
 //! Around a session: the health of its endpoint, the table of flows, end reasons and the load of a forward.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod document;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -8,26 +10,22 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use document::template;
 use proxy::core::{
     damped::Damped,
     end::{EndReason, spread},
     endpoint::{Checked, Counted, Endpoint},
     flows::{FlowKey, FlowTable, Full},
     limiter::Refusal,
-    load::{ByForward, Counts, load},
+    load::{ByForward, Counts, Summing},
     rounds::{Occupied, SLICES, first_slice},
-    session_sources::{SessionRoom, SessionSources},
+    session_room::SessionRoom,
+    session_sources::SessionSources,
 };
 use proxy_api::{
-    AcceptHeader, Backend, BackendHealth, Configuration, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier,
-    ProxyProtocol, SendHeader, Target, Timeouts, Work,
+    AcceptHeader, Backend, BackendHealth, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier, ProxyProtocol,
+    SendHeader, Target, Timeouts, Work,
 };
-
-fn listener() -> Listener {
-    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-    let configuration = Configuration::decode(text.as_bytes()).expect("a document of version 1");
-    configuration.supported().next().expect("a listener").1.clone()
-}
 
 fn endpoint() -> Endpoint {
     Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 5432)))
@@ -78,10 +76,10 @@ const OF_HEADERS: [EndReason; 5] = [
 fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
     let header = |accept| {
         let protocol = ProxyProtocol { accept, trusted: Vec::new(), send: SendHeader::V1 };
-        Listener { proxy_protocol: Some(Box::new(protocol)), ..listener() }
+        Listener { proxy_protocol: Some(Box::new(protocol)), ..template() }
     };
-    let limited = |limits: Limits| Listener { limits: Some(Box::new(limits)), ..listener() };
-    let usual = possible(&listener());
+    let limited = |limits: Limits| Listener { limits: Some(Box::new(limits)), ..template() };
+    let usual = possible(&template());
     let no_setting: Vec<EndReason> = EndReason::ALL.into_iter().filter(|reason| !usual.contains(reason)).collect();
     assert_eq!(
         no_setting,
@@ -103,14 +101,14 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
             EndReason::MaxSession,
         ]
     );
-    let timeouts = Timeouts { max_session_seconds: Some(60), ..listener().timeouts };
+    let timeouts = Timeouts { max_session_seconds: Some(60), ..template().timeouts };
     let target = Target::Tunnel { agent: "u".to_owned(), host: "db.lan".to_owned(), port: 5432 };
-    let backends = vec![Backend { target, weight: 1, ..listener().backends[0].clone() }];
+    let backends = vec![Backend { target, weight: 1, ..template().backends[0].clone() }];
     let gateway = Destinations { refuse_local: true, ..Destinations::default() };
     for (listener, expected) in [
-        (Listener { access: Some(Box::default()), ..listener() }, vec![EndReason::AccessDenied]),
-        (Listener { backends, ..listener() }, vec![EndReason::NoInstance, EndReason::QueueFull]),
-        (Listener { destinations: gateway, ..listener() }, vec![EndReason::Loop]),
+        (Listener { access: Some(Box::default()), ..template() }, vec![EndReason::AccessDenied]),
+        (Listener { backends, ..template() }, vec![EndReason::NoInstance, EndReason::QueueFull]),
+        (Listener { destinations: gateway, ..template() }, vec![EndReason::Loop]),
         (header(AcceptHeader::Disabled), vec![]),
         (header(AcceptHeader::Optional), OF_HEADERS.to_vec()),
         (header(AcceptHeader::Required), OF_HEADERS.to_vec()),
@@ -122,8 +120,8 @@ fn reasons_of_a_setting_are_possible_only_for_listeners_with_that_setting() {
         ),
         (limited(Limits { max_connections_per_source: Some(1), ..Limits::default() }), vec![EndReason::SourceLimit]),
         (limited(Limits { new_connections_per_second: Some(1), ..Limits::default() }), vec![EndReason::RateLimit]),
-        (Listener { tenant_limits: Some(Box::default()), ..listener() }, vec![EndReason::TenantLimit]),
-        (Listener { timeouts, ..listener() }, vec![EndReason::MaxSession]),
+        (Listener { tenant_limits: Some(Box::default()), ..template() }, vec![EndReason::TenantLimit]),
+        (Listener { timeouts, ..template() }, vec![EndReason::MaxSession]),
     ] {
         let found: Vec<EndReason> = possible(&listener).difference(&usual).copied().collect();
         assert_eq!(found, expected);
@@ -255,7 +253,7 @@ fn the_reported_health_is_the_last_one_that_lasted_three_seconds() {
 fn as_many_forwards_as_allowed_are_reported_one_by_one() {
     let counts = Counts { live: 2, begun: 3, bytes: 5 };
     let forwards: ByForward = (0..MAX_LOADS).map(|n| (format!("ns/{n}"), counts)).collect();
-    let load = load(&ByForward::new(), &forwards, 1.0);
+    let (load, _) = Summing::of(ByForward::new(), forwards, 1.0).step(usize::MAX).expect("the only step");
     assert_eq!(load.forwards.len(), MAX_LOADS);
     let all = MAX_LOADS as u64;
     assert_eq!(load.sum, Work { connections: 2 * all, new_per_second: 3 * all, bytes_per_second: 5 * all });
@@ -272,16 +270,30 @@ fn fill(sources: &SessionSources, source: &str, (used, most): (usize, usize)) ->
 }
 
 #[test]
-fn a_source_with_half_of_the_sessions_leaves_the_last_quarter_to_others() {
+fn a_source_leaves_a_quarter_of_the_sessions_to_others_and_each_next_one_a_larger_part_of_the_rest() {
     let sources = SessionSources::default();
     assert_eq!(fill(&sources, "192.0.2.1", (0, 16)), 12);
-    assert_eq!(fill(&sources, "192.0.2.2", (12, 16)), 4, "the others take the rest");
     assert!(!sources.enter(ip("192.0.2.1"), SessionRoom { most: 16, free: 3 }));
+    assert_eq!(fill(&sources, "192.0.2.2", (12, 16)), 2);
+    assert_eq!(fill(&sources, "192.0.2.3", (14, 16)), 1);
+    assert_eq!(fill(&sources, "192.0.2.1", (15, 16)), 0, "the last one is for a source without sessions");
+    assert_eq!(fill(&sources, "192.0.2.4", (15, 16)), 1);
     assert!(sources.enter(ip("192.0.2.1"), SessionRoom { most: 16, free: 4 }), "there is room again");
-    let two = SessionSources::default();
-    assert_eq!(fill(&two, "192.0.2.1", (0, 16)), 12);
-    (0..5).for_each(|_| two.leave(ip("192.0.2.1")));
-    assert_eq!(fill(&two, "192.0.2.1", (15, 16)), 1, "with less than half, it is a source as all others");
+}
+
+/// Sessions that are free in a process with room for `most` once so many sources have taken all they can, one by one.
+fn free_beside(count: u8, most: usize) -> usize {
+    let sources = SessionSources::default();
+    let takes = |used: usize, last: u8| used + fill(&sources, &format!("192.0.2.{last}"), (used, most));
+    most - (1..=count).fold(0, takes)
+}
+
+#[test]
+fn twenty_sources_that_take_all_they_can_leave_room_to_others() {
+    let most = 25_000;
+    assert_eq!([1, 2, 3].map(|count| free_beside(count, most)), [6250, 2714, 1554]);
+    assert!(free_beside(20, most) > 100, "{}", free_beside(20, most));
+    assert!(free_beside(60, most) > 0, "a place for each newcomer as long as 6 n² is not more than the room");
 }
 
 #[test]
@@ -291,12 +303,24 @@ fn a_process_with_room_for_a_single_session_serves_it() {
     }
 }
 
+// C3
 #[test]
-fn an_ipv6_network_is_one_source_and_loopback_is_none() {
+fn in_an_ipv6_64_a_source_leaves_sessions_to_its_neighbours_and_all_of_them_leave_some_to_others() {
+    let sources = SessionSources::default();
+    assert_eq!(fill(&sources, "2001:db8::1", (0, 64)), fill(&SessionSources::default(), "192.0.2.1", (0, 64)));
+    assert_eq!(fill(&sources, "2001:db8::2", (48, 64)), 6, "a neighbour has some of the rest");
+    assert_eq!(fill(&sources, "2001:db8::3", (54, 64)), 0, "what is left now is for other networks");
+    assert_eq!(fill(&sources, "2001:db8:0:1::1", (54, 64)), 5);
+    assert_eq!(fill(&sources, "192.0.2.1", (59, 64)), 2);
+    (0..24).for_each(|_| sources.leave(ip("2001:db8::1")));
+    assert!(sources.enter(ip("2001:db8::3"), SessionRoom { most: 64, free: 26 }), "there is room again");
+}
+
+#[test]
+fn a_source_is_an_address_and_loopback_is_none() {
     let sources = SessionSources::default();
     let full = SessionRoom { most: 2, free: 0 };
     assert!(sources.enter(ip("2001:db8::1"), full));
-    assert!(!sources.enter(ip("2001:db8::2"), full), "of the same /64");
     assert!(sources.enter(ip("2001:db8:0:1::1"), full));
     for source in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
         assert!((0..9).all(|_| sources.enter(ip(source), full)), "{source}");

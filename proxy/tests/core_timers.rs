@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proxy::core::{
     end::EndReason,
-    rounds::{Occupied, ROUND_MILLIS, Rounds, SLICE_MILLIS, SLICES, Visit, places_of, slice_of},
+    rounds::{Occupied, ROUND_MILLIS, Rounds, SLICE_MILLIS, SLICES, Visit, first_slice, places_of, slice_of},
     timers::{TimerState, cut, has_passed, is_silent},
 };
 use proxy_api::Timeouts;
@@ -136,6 +136,21 @@ fn for_a_round_after_a_freeze_nobody_is_judged_and_then_everybody_is() {
     }
     assert_eq!(judged.len(), SLICES);
     assert!(judged.values().all(|judged| *judged == [false, true]), "{judged:?}");
+}
+
+#[test]
+fn a_sweep_was_frozen_if_it_wakes_more_than_half_a_second_late() {
+    for (late, is_judged) in [(500, true), (501, false)] {
+        let mut rounds = Rounds::new(0);
+        let planned = rounds.plan(|_| true);
+        assert!(rounds.due(planned + late).all(|visit| visit.is_judged == is_judged), "{late}");
+    }
+}
+
+#[test]
+fn sixteen_sockets_begin_with_the_same_slice_and_the_next_ones_with_the_next() {
+    let slices = [0, 15, 16, 32, 16 * 63, 16 * 64 - 1, 16 * 64].map(first_slice);
+    assert_eq!(slices, [0, 0, 1, 2, 63, 63, 0]);
 }
 
 #[test]

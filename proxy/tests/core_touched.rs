@@ -1,8 +1,11 @@
 //! What a change touches, in counts: of ten thousand listeners, those that it concerns.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod document;
+
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
+use document::template;
 use proxy::core::{
     diff::{self, Running},
     touched::{Touched, offers},
@@ -15,12 +18,6 @@ const COUNT: u16 = 10_000;
 
 fn id(at: u16) -> ListenerId {
     ListenerId::new(Origin::port_forward("ns", format!("f{at:05}")), "l")
-}
-
-fn template() -> Listener {
-    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-    let document = Configuration::decode(text.as_bytes()).expect("v1");
-    document.supported().next().expect("one").1.clone()
 }
 
 /// A listener on a port of its own, with one endpoint set as its backend.

@@ -1,16 +1,14 @@
 //! Properties of the plan: unchanged listeners are not touched, and a failed bind loses nothing.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
+mod document;
+
 use std::{collections::BTreeSet, sync::Arc};
 
+use document::template;
 use proptest::prelude::*;
 use proxy::core::diff::{Blocked, Desired, Facts, Lost, Running, Which, diff};
-use proxy_api::{Backend, Bind, Configuration, Listener, ListenerId, SocketKey, Target, Transport};
-
-fn template() -> Listener {
-    let text = include_str!("../../proxy-api/tests/documents/v1.yaml");
-    Configuration::decode(text.as_bytes()).expect("v1").supported().next().expect("one").1.clone()
-}
+use proxy_api::{Backend, Bind, Listener, ListenerId, SocketKey, Target, Transport};
 
 fn id(n: u8) -> ListenerId {
     format!("ns/f/l{n}").parse().expect("id")
@@ -138,7 +136,7 @@ fn listeners_share_a_port_by_names_and_a_name_moves_between_them() {
     let facts = |name| Facts { client: [10, 0, 0, 1].into(), backend: Some("b1"), offset: 0, name: Some(name) };
     assert_eq!(after.concerned.len(), 1, "only the listener that lost a name");
     assert!(after.concerned[0].which.has(facts("a.example")) && !after.concerned[0].which.has(facts("c.example")));
-    // A listener without hostnames wants the whole port and has to wait for the listener with a hostname.
+    // A listener without hostnames claims the whole port and has to wait for the listener with a hostname.
     let greedy = run(&after.next, &of(&[(2, one(&["*.example"])), (3, plain.clone())]), &[]);
     assert_eq!(greedy.blocked[&id(3)], Blocked::Held(A, id(2)));
 }

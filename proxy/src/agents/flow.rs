@@ -1,6 +1,6 @@
 //! The datagrams of one flow between a worker and the thread of the tunnels: a queue in memory for each direction.
 //!
-//! Whoever sends never waits. Where a queue is full, its oldest datagrams make room, and are counted.
+//! A sender never waits. Where a queue is full, its oldest datagrams make room, and are counted.
 
 use std::{
     collections::VecDeque,
@@ -287,7 +287,7 @@ mod tests {
 
         let (worker, tunnels, _) = pair();
         let (datagram, ()) = tokio::join!(tunnels.recv(), async move { drop(worker) });
-        assert_eq!(datagram, None, "a reader that waits is told");
+        assert_eq!(datagram, None, "a reader that waits is woken");
         assert!(tunnels.failure().is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! A pair of unix sockets between a worker and the thread of the tunnels.
 //!
-//! Unix sockets have no resets: whoever closes one makes the other read the end of data. So both ends share how each
+//! Unix sockets have no resets: an end that closes makes the other read the end of data. So both ends share how each
 //! was left, which is said before the socket is closed, and asked where the end of data was read.
 
 use std::{

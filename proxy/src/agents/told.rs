@@ -1,10 +1,10 @@
-//! What the tunnels hear of a configuration.
+//! The part of a configuration that the tunnels get.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use proxy_api::{Agent, Configuration, Sidecar, Tunnels};
 
-/// What the tunnels hear of a configuration.
+/// The part of a configuration that the tunnels get.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForTunnels {
     /// The agents that may dial, by uid.

@@ -40,16 +40,17 @@ pub fn may_wait(listener: &Listener) -> bool {
 mod tests {
     use std::{net::SocketAddr, sync::Arc};
 
-    use proxy_api::{Backend, Configuration, Retry, Timeouts};
+    use proxy_api::{Backend, Retry, Timeouts};
 
     use super::*;
-    use crate::core::{balance::Entry, endpoint::Endpoint};
+    use crate::{
+        core::{balance::Entry, endpoint::Endpoint},
+        fixtures::template,
+    };
 
     /// A listener that makes three attempts of 5 s. One of its backends is behind an agent; these are the weights.
     fn listener(agent: u32, other: u32) -> Listener {
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let template = document.supported().next().expect("one").1.clone();
+        let template = template();
         let tunnel = Target::Tunnel { agent: "u".to_owned(), host: "db.lan".to_owned(), port: 5432 };
         let targets = [(agent, tunnel), (other, Target::Endpoints("b".to_owned()))];
         let backends = targets.map(|(weight, target)| Backend { weight, target, ..template.backends[0].clone() });

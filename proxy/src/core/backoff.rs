@@ -120,6 +120,13 @@ mod tests {
     }
 
     #[test]
+    fn the_jitter_is_drawn_by_splitmix64() {
+        let mut backoff = Backoff::new(0);
+        let pauses = [(); 4].map(|()| backoff.after_failure(None).as_micros());
+        assert_eq!(pauses, [176_662, 172_611, 21_147, 1_553_411]);
+    }
+
+    #[test]
     fn a_hint_of_the_operator_is_waited_for_and_spread() {
         let hint = Duration::from_secs(10);
         let pauses: Vec<Duration> = (0..100).map(|seed| Backoff::new(seed).after_failure(Some(hint))).collect();

@@ -1,6 +1,12 @@
 //! What fits into the memory of the process: sessions, handshakes, buffered bytes, worker threads.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use proxy_api::{
     doors::{Bounds, Evict},
@@ -39,6 +45,13 @@ const MESSAGE_PART: u64 = 8;
 const LEAST_MESSAGE_BYTES: u64 = 4 << 20;
 /// The most memory for these messages, in bytes.
 const MOST_MESSAGE_BYTES: u64 = 64 << 20;
+
+/// What sessions with agents grant and keep gets this part of the memory.
+const TUNNEL_PART: u64 = 4;
+/// The least memory for these sessions, in bytes: one of them alone has windows with which it is quick.
+const LEAST_TUNNEL_BYTES: u64 = 8 << 20;
+/// The most memory for these sessions, in bytes.
+const MOST_TUNNEL_BYTES: u64 = 256 << 20;
 
 /// UDP flows leave this part of the places to TCP sessions. A datagram costs its sender nothing, not even a real source
 /// address, so a flood of datagrams must not keep all connections out.
@@ -113,6 +126,53 @@ impl Messages {
         }
         let used = parts.iter().filter(|part| part.is_used()).count();
         memory.map(|memory| memory.saturating_sub(used.saturating_mul(bytes) as u64))
+    }
+}
+
+/// Most bytes that sessions with agents grant and keep in a process with this memory limit in bytes, if any.
+#[must_use]
+pub fn tunnel_bytes(memory: Option<u64>) -> u64 {
+    let part = memory.map_or(MOST_TUNNEL_BYTES, |memory| memory / TUNNEL_PART);
+    part.clamp(LEAST_TUNNEL_BYTES, MOST_TUNNEL_BYTES)
+}
+
+/// Memory of the sessions with agents. Their thread follows it.
+#[derive(Debug)]
+pub struct TunnelMemory {
+    bytes: AtomicU64,
+    is_used: AtomicBool,
+}
+
+impl TunnelMemory {
+    /// The memory of a process with this memory limit in bytes, if any, to which no agent can connect yet.
+    #[must_use]
+    pub fn new(memory: Option<u64>) -> Self {
+        Self { bytes: AtomicU64::new(tunnel_bytes(memory)), is_used: AtomicBool::default() }
+    }
+
+    /// From now on agents can connect.
+    pub fn begin(&self) {
+        self.is_used.store(true, Relaxed);
+    }
+
+    /// Whether agents can connect.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.is_used.load(Relaxed)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Adapts to this memory limit, and returns the bytes that all else has to leave: none before agents can connect.
+    #[must_use]
+    pub fn resize(&self, memory: Option<u64>) -> u64 {
+        let bytes = tunnel_bytes(memory);
+        self.bytes.store(bytes, Relaxed);
+        if self.is_used() { bytes } else { 0 }
     }
 }
 

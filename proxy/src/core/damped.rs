@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lasts_is_told() {
+    fn a_change_of_health_is_told_once_it_has_lasted() {
         use BackendHealth::{All, None, Some};
         let mut damped = Damped::default();
         let seen = [All, None, Some, None, None, All, None, None, None, None, None, All, All, All, All];

@@ -1,6 +1,6 @@
 //! The delivery state of a durable listener: a word for people, derived from its log and its sink.
 
-use std::{fmt, time::Duration};
+use std::{cmp::Reverse, fmt, time::Duration};
 
 /// If the sink takes nothing for this many seconds although messages wait, the listener is stalled.
 const STALLED_AFTER: u64 = 30;
@@ -15,8 +15,8 @@ const BEHIND_FOR: u64 = 30;
 /// otherwise be reported each second.
 const FAILED_FOR: u64 = 30;
 
-/// The delivery state of a durable listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The delivery state of a durable listener, from best to worst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delivery {
     /// Messages leave as they arrive.
     #[default]
@@ -25,7 +25,7 @@ pub enum Delivery {
     Behind,
     /// Messages wait, and the sink takes none.
     Stalled,
-    /// The log has no room, so messages are dropped.
+    /// The log has no room, so messages are dropped or refused.
     Full,
     /// The disk fails, or failed a moment ago, so messages are not safe.
     StoreFailed,
@@ -63,7 +63,7 @@ impl From<Delivery> for proxy_api::Delivery {
     }
 }
 
-/// An observation of the log and the sink of a listener.
+/// An observation of a log of a listener and of its sink.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// Messages that the sink has taken or permanently refused, since the start.
@@ -80,7 +80,7 @@ pub struct Look {
     pub store_fails: bool,
 }
 
-/// What is remembered of one listener between observations.
+/// What is remembered of one log of a listener between observations.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     last: Look,
@@ -133,6 +133,23 @@ impl Watch {
     }
 }
 
+/// What is remembered of all logs of a listener that send, in the order of their lanes.
+#[derive(Clone, Debug, Default)]
+pub struct Watches(Vec<Watch>);
+
+impl Watches {
+    /// The delivery state of the listener at `now`, which is that of its worst lane, and that lane. Call it about once a
+    /// second with an observation of each.
+    pub fn see(&mut self, looks: &[Look], now: u64) -> (Delivery, usize) {
+        // A lane that is new has the time that the listener has had.
+        let like_others = self.0.first().cloned().unwrap_or_default();
+        self.0.resize(looks.len(), like_others);
+        let watched = self.0.iter_mut().zip(looks).enumerate();
+        let worst = watched.map(|(lane, (watch, look))| (watch.see(*look, now), Reverse(lane))).max();
+        worst.map(|(delivery, Reverse(lane))| (delivery, lane)).unwrap_or_default()
+    }
+}
+
 /// What metrics show of a durable listener, about a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -162,9 +179,9 @@ pub struct Seen {
     pub dead_lettered: u64,
     /// Datagrams that the kernel dropped before they were read.
     pub kernel_drops: u64,
-    /// Reads that were shorter or later than they would have been with more memory.
+    /// Reads that were shortened or delayed because the shared memory for messages was in use.
     pub short_reads: u64,
-    /// How often what takes messages panicked: a connection ended, or all of a socket began again.
+    /// Panics while taking messages: each ended one connection, or restarted the socket of a listener.
     pub panics: u64,
     /// Messages that damage or removal of the log has cost.
     pub lost: u64,
@@ -244,6 +261,25 @@ mod tests {
         assert_eq!(watch.clone().see(Look { store_fails: true, ..full }, 11), Delivery::StoreFailed);
         assert_eq!(watch.see(Look { taken: 2, ..full }, 39), Delivery::Full);
         assert_eq!(watch.see(Look { taken: 3, ..full }, 40), Delivery::Flowing, "no more since");
+    }
+
+    #[test]
+    fn a_listener_delivers_as_its_worst_lane_does_however_much_the_others_send() {
+        let mut watches = Watches::default();
+        let mut see = |now: u64, stuck: Look| watches.see(&[waiting(now), stuck, stuck], now);
+        assert_eq!(see(100, waiting(0)), (Delivery::Flowing, 0));
+        assert_eq!(see(129, Look { oldest_seconds: 29, ..waiting(0) }), (Delivery::Behind, 1));
+        assert_eq!(see(130, waiting(0)), (Delivery::Stalled, 1));
+        assert_eq!(see(131, waiting(1)).0, Delivery::Behind, "it was a moment ago");
+        assert_eq!(watches.see(&[], 140), (Delivery::Flowing, 0));
+    }
+
+    #[test]
+    fn lanes_that_are_added_count_what_found_no_room_before_once() {
+        let (mut watches, full) = (Watches::default(), Look { without_room: 5, ..Look::default() });
+        assert_eq!(watches.see(&[full], 10).0, Delivery::Full);
+        assert_eq!(watches.see(&[full], 40).0, Delivery::Flowing);
+        assert_eq!(watches.see(&[full, full], 41).0, Delivery::Flowing);
     }
 
     #[test]

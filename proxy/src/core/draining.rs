@@ -64,8 +64,8 @@ impl Left {
     }
 }
 
-/// Whether a listener keeps messages in a folder. A listener that keeps them in a stream sends nothing of what its
-/// folder had before.
+/// Whether a listener keeps messages in a folder. What a listener with a stream has left in its folder is sent by a proxy
+/// that takes messages, and not by one that only drains.
 #[must_use]
 pub fn has_folder(listener: &Listener) -> bool {
     listener.durable.as_ref().is_some_and(|durable| matches!(durable.store, Store::Disk { .. }))

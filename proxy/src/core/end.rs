@@ -67,14 +67,13 @@ pub enum EndReason {
     SourceLimit,
     /// `newConnectionsPerSecond` is reached.
     RateLimit,
-    /// `maxQueued` connections are already waiting, or as many as may wait for an instance of an agent.
+    /// `maxQueued` connections are already waiting, or the limit of sessions waits for an instance of an agent.
     QueueFull,
     /// The connection waited for `queueSeconds`.
     QueueTimeout,
     /// The share of the namespace is used up: `maxConnections` of its tenant, or the proxy's default.
     TenantLimit,
-    /// The source of the client has at least half of the sessions of the process, and must leave the last quarter to
-    /// others.
+    /// The source of the client has as many sessions of the process as it may for what is free: it leaves that to others.
     SourceShare,
     /// The session reached `maxSessionSeconds`.
     MaxSession,

@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn sessions_and_an_ejection_are_remembered_until_they_have_ended() {
+        let endpoint = Arc::new(endpoint());
+        assert!(!endpoint.is_memorable(0));
+        let session = Counted::new(endpoint.clone());
+        assert!(endpoint.is_memorable(0));
+        drop(session);
+        assert!(!endpoint.is_memorable(0));
+        for _ in 0..3 {
+            endpoint.failed(OUTLIER, 5);
+        }
+        assert_eq!(endpoint.ejected_until(), 16);
+        assert!(endpoint.is_memorable(15) && !endpoint.is_memorable(16));
+    }
+
+    #[test]
     fn after_its_time_one_failure_is_enough() {
         let endpoint = endpoint();
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! A fault that lasts is told once.
+//! A fault that lasts is logged once.
 
 /// What is known of something that may fail again and again.
 #[derive(Debug, Default)]
@@ -8,8 +8,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// It fails for this reason. Returns whether that is told: each reason is, once until there is another one or it has
-    /// worked.
+    /// It fails for this reason. Returns whether that is logged: each reason is, once until there is another one or it
+    /// has worked.
     #[must_use]
     pub fn fails(&mut self, why: &str) -> bool {
         let is_news = self.why.as_deref() != Some(why);

@@ -239,6 +239,52 @@ mod tests {
         assert_eq!((quiet(1), quiet(2)), (false, true));
     }
 
+    #[test]
+    fn a_full_table_has_room_once_the_flow_used_longest_ago_is_idle() {
+        let mut table = FlowTable::new(2);
+        table.insert(key(1), 'a', 0).expect("room");
+        assert!(table.has_room(0));
+        table.insert(key(2), 'b', 500).expect("room");
+        assert!(!table.has_room(999) && table.has_room(1000));
+    }
+
+    #[test]
+    fn flows_are_found_by_their_keys_and_removed_by_what_they_are() {
+        let mut table = FlowTable::new(9);
+        assert!(table.is_empty());
+        for n in 1..=4 {
+            table.insert(key(n), n, 0).expect("room");
+        }
+        assert_eq!((table.get(&key(2)), table.get(&key(9)), table.is_empty()), (Some(&2), None, false));
+        let mut all: Vec<(u16, u16)> = table.iter().map(|(key, n)| (key.client.port(), *n)).collect();
+        all.sort_unstable();
+        assert_eq!(all, [(1, 1), (2, 2), (3, 3), (4, 4)]);
+        let mut gone = table.remove_where(|n| n.is_multiple_of(2));
+        gone.sort_unstable();
+        assert_eq!((gone, table.len()), (vec![2, 4], 2));
+    }
+
+    #[test]
+    fn each_flow_is_in_the_slice_that_it_is_counted_in_from_the_first_one_of_its_table_on() {
+        for first in [0, 1, 62, 64, 65] {
+            let occupied = Rc::new(Occupied::default());
+            let mut table = FlowTable::swept(usize::MAX, occupied.clone(), first);
+            for n in 0..600 {
+                table.insert(key(n), n, n.into()).expect("room");
+            }
+            let slices = [0, 1, 2, 3].map(|after| (first + after) % SLICES);
+            assert_eq!(slices.map(|slice| table.in_slice(slice).count()), [256, 256, 88, 0], "{first}");
+            assert_eq!(slices.map(|slice| table.in_slice(slice + SLICES).count()), [256, 256, 88, 0], "{first}");
+            assert!(table.in_slice(slices[2]).all(|(n, used)| *n >= 512 && used == u64::from(*n)));
+            assert_eq!(slices.map(|slice| occupied.has(slice)), [true, true, true, false]);
+            assert_eq!((0..SLICES).filter(|slice| occupied.has(*slice)).count(), 3);
+            for n in 512..600 {
+                table.remove(&key(n));
+            }
+            assert_eq!(slices.map(|slice| occupied.has(slice)), [true, true, false, false]);
+        }
+    }
+
     proptest! {
         /// Compares with a plain list kept in order of use.
         #[test]

@@ -1,11 +1,11 @@
-//! The connected instances of agents, and which listeners a change of them concerns.
+//! The connected instances of agents.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use proxy_api::{Agent, Listener, ListenerId, Target};
+use proxy_api::Agent;
 
 /// All instances of each agent whose instances have changed, by the uid of the agent. Empty if it has none any more.
 pub type Changes = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
@@ -34,17 +34,6 @@ pub fn came_or_went<'a>(before: &'a BTreeMap<String, Agent>, next: &'a BTreeMap<
     let gone = before.keys().filter(|uid| !next.contains_key(*uid));
     let new = next.keys().filter(|uid| !before.contains_key(*uid));
     gone.chain(new).map(String::as_str).collect()
-}
-
-/// The listeners that lead through one of these agents.
-#[must_use]
-pub fn users(listeners: &BTreeMap<ListenerId, Arc<Listener>>, uids: &BTreeSet<&str>) -> BTreeSet<ListenerId> {
-    if uids.is_empty() {
-        return BTreeSet::new();
-    }
-    let is_used = |target: &Target| matches!(target, Target::Tunnel { agent, .. } if uids.contains(agent.as_str()));
-    let uses = |listener: &Listener| listener.backends.iter().any(|backend| is_used(&backend.target));
-    listeners.iter().filter(|(_, listener)| uses(listener)).map(|(id, _)| id.clone()).collect()
 }
 
 #[cfg(test)]

@@ -18,8 +18,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use foldhash::HashMap;
-use proxy_api::{Limits, OnLimit};
+use foldhash::fast::RandomState;
+use proxy_api::{
+    Limits, OnLimit,
+    doors::{Source, Tally},
+};
 
 use self::recency::Recency;
 pub use self::{
@@ -75,7 +78,7 @@ struct State {
     connections: u32,
     flows: Recency,
     /// Live and waiting sessions by source; never has more entries than sessions.
-    sources: HashMap<IpAddr, u32>,
+    sources: Tally<RandomState>,
     rate: bucket::Tokens,
     /// Waiting connections by sequence number, hence in order of arrival.
     waiting: BTreeMap<u64, Option<Waker>>,
@@ -111,7 +114,6 @@ impl Limiter {
     /// Asks for admission of a connection. `now` is in milliseconds of the process clock.
     #[must_use]
     pub fn admit(self: &Arc<Self>, source: IpAddr, now: u64) -> Admission {
-        let source = network(source);
         let mut state = self.lock();
         let has_room = state.has_room() && state.waiting.is_empty();
         let may_begin = state.takes_source(source).and_then(|()| if has_room { Ok(()) } else { state.may_wait() });
@@ -137,7 +139,6 @@ impl Limiter {
     /// # Errors
     /// The limit that refused the flow.
     pub fn admit_flow(self: &Arc<Self>, source: IpAddr, now: u64) -> Result<FlowSlot, Refusal> {
-        let source = network(source);
         let mut state = self.lock();
         let mut evicted = Vec::new();
         let has_place = self.share.take();
@@ -227,8 +228,10 @@ impl State {
     }
 
     fn takes_source(&self, source: IpAddr) -> Result<(), Refusal> {
-        let count = self.sources.get(&source).copied().unwrap_or_default();
-        if fits(self.limits.max_connections_per_source, count) { Ok(()) } else { Err(Refusal::Source) }
+        let count = |most: u32| usize::try_from(most).unwrap_or(usize::MAX);
+        let Some(per_source) = self.limits.max_connections_per_source.map(count) else { return Ok(()) };
+        let all = self.limits.max_connections.map_or(usize::MAX, count);
+        if self.sources.fits(Source::of(source), 1, (per_source, all)) { Ok(()) } else { Err(Refusal::Source) }
     }
 
     fn takes_token(&mut self, now: u64) -> Result<(), Refusal> {
@@ -261,16 +264,11 @@ impl State {
 
     /// Counts a session of a source, even without a limit: a limit set later applies to existing sessions, too.
     fn join_source(&mut self, source: IpAddr) {
-        *self.sources.entry(source).or_default() += 1;
+        self.sources.add(Source::of(source), 1);
     }
 
     fn leave_source(&mut self, source: IpAddr) {
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.sources.remove(&source);
-            }
-        }
+        self.sources.remove(Source::of(source), 1);
     }
 }
 
@@ -371,7 +369,8 @@ impl Drop for Waiting {
     }
 }
 
-/// The source of an address: the IPv4 address, or the IPv6 /64, which usually belongs to one customer.
+/// The source of the datagrams from an address, where flows give way by source: the IPv4 address, or the IPv6 /64. The
+/// sender of a datagram may name any address of its /64.
 #[must_use]
 pub fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {

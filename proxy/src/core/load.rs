@@ -1,8 +1,10 @@
 //! Computes the load from counters at two points in time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use proxy_api::{Load, MAX_LOADS, Work};
+
+use super::walk::Walk;
 
 /// Counters of one forward, summed over its listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,11 +20,29 @@ pub struct Counts {
 /// Counters by forward, `NAMESPACE/NAME`.
 pub type ByForward = BTreeMap<String, Counts>;
 
-/// The load between two measurements `seconds` apart. Intervals below a second count as a whole second, because they
-/// carry too little information about a single one.
-#[must_use]
-pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
-    let rate = |before: u64, now: u64| {
+/// The load between two counts, computed in steps of few forwards: a proxy may have tens of thousands of them.
+#[derive(Debug)]
+pub struct Summing {
+    /// The earlier counts of the forwards that are not summed yet.
+    before: ByForward,
+    now: ByForward,
+    seconds: f64,
+    walk: Walk<String>,
+    load: Load,
+}
+
+impl Summing {
+    /// Begins the load between two counts `seconds` apart. Intervals below a second count as a whole second, because they
+    /// carry too little information about a single one.
+    #[must_use]
+    pub fn of(before: ByForward, now: ByForward, seconds: f64) -> Self {
+        Self { before, now, seconds: seconds.max(1.0), walk: Walk::default(), load: Load::default() }
+    }
+
+    /// Adds the next `most` forwards. Returns the load and the later counts, once, when all are added.
+    #[must_use]
+    pub fn step(&mut self, most: usize) -> Option<(Load, ByForward)> {
+        let (seconds, is_each_reported) = (self.seconds, self.now.len() <= MAX_LOADS);
         // Removed listeners take their counters with them.
         #[allow(
             clippy::cast_precision_loss,
@@ -30,31 +50,85 @@ pub fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
             clippy::cast_sign_loss,
             reason = "a rate"
         )]
-        let rate = (now.saturating_sub(before) as f64 / seconds.max(1.0)).round() as u64;
-        rate
-    };
-    let mut load = Load::default();
-    for (forward, now) in now {
-        let before = before.get(forward).copied().unwrap_or_default();
-        let work = Work {
-            connections: now.live,
-            new_per_second: rate(before.begun, now.begun),
-            bytes_per_second: rate(before.bytes, now.bytes),
-        };
-        load.sum.connections += work.connections;
-        load.sum.new_per_second += work.new_per_second;
-        load.sum.bytes_per_second += work.bytes_per_second;
-        load.forwards.insert(forward.clone(), work);
+        let rate = |before: u64, now: u64| (now.saturating_sub(before) as f64 / seconds).round() as u64;
+        for (forward, now) in self.walk.step(&self.now, most) {
+            let before = self.before.remove(forward).unwrap_or_default();
+            let work = Work {
+                connections: now.live,
+                new_per_second: rate(before.begun, now.begun),
+                bytes_per_second: rate(before.bytes, now.bytes),
+            };
+            self.load.sum.connections += work.connections;
+            self.load.sum.new_per_second += work.new_per_second;
+            self.load.sum.bytes_per_second += work.bytes_per_second;
+            if is_each_reported {
+                self.load.forwards.insert(forward.clone(), work);
+            }
+        }
+        (!self.walk.is_under_way()).then(|| (mem::take(&mut self.load), mem::take(&mut self.now)))
     }
-    if load.forwards.len() > MAX_LOADS {
-        load.forwards.clear();
-    }
-    load
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The load in steps of this many forwards, with the number of steps.
+    fn in_steps(before: &ByForward, now: &ByForward, seconds: f64, most: usize) -> (Load, usize) {
+        let (mut summing, mut steps) = (Summing::of(before.clone(), now.clone(), seconds), 0);
+        loop {
+            steps += 1;
+            if let Some((load, counts)) = summing.step(most) {
+                assert_eq!(counts, *now, "the next ones are compared with them");
+                return (load, steps);
+            }
+        }
+    }
+
+    fn load(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
+        in_steps(before, now, seconds, usize::MAX).0
+    }
+
+    /// The load of all forwards at once.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
+    fn at_once(before: &ByForward, now: &ByForward, seconds: f64) -> Load {
+        let rate = |before: u64, now: u64| (now.saturating_sub(before) as f64 / seconds.max(1.0)).round() as u64;
+        let mut load = Load::default();
+        for (forward, now) in now {
+            let before = before.get(forward).copied().unwrap_or_default();
+            let work = Work {
+                connections: now.live,
+                new_per_second: rate(before.begun, now.begun),
+                bytes_per_second: rate(before.bytes, now.bytes),
+            };
+            load.sum.connections += work.connections;
+            load.sum.new_per_second += work.new_per_second;
+            load.sum.bytes_per_second += work.bytes_per_second;
+            load.forwards.insert(forward.clone(), work);
+        }
+        if load.forwards.len() > MAX_LOADS {
+            load.forwards.clear();
+        }
+        load
+    }
+
+    fn counts() -> impl Strategy<Value = ByForward> {
+        let one = (0..9_u64, 0..9000_u64, 0..9000_u64).prop_map(|(live, begun, bytes)| Counts { live, begun, bytes });
+        prop::collection::btree_map((0..99_u8).prop_map(|at| format!("ns/{at}")), one, 0..90)
+    }
+
+    proptest! {
+        #[test]
+        fn steps_lead_to_the_load_of_all_forwards_at_once(
+            before in counts(), now in counts(), seconds in 0.0..9.0_f64, most in 1..20_usize,
+        ) {
+            let (load, steps) = in_steps(&before, &now, seconds, most);
+            prop_assert_eq!(load, at_once(&before, &now, seconds));
+            prop_assert_eq!(steps, now.len() / most + 1, "each forward is in one step");
+        }
+    }
 
     #[test]
     fn rates_are_of_the_time_between_and_many_forwards_are_told_as_one() {

@@ -18,11 +18,17 @@ pub struct Need {
     pub of_namespace: Option<u64>,
 }
 
-/// The wanted logs that find no room beside others, with the reasons. `open` has the most bytes of each open log. A log
-/// that wants fewer bytes than it has leaves the rest to all. Otherwise, logs get room in their order, within the share
-/// of their namespace, and an open log that finds no room for more bytes keeps what it has.
+/// The wanted logs that find no room beside others, with the reasons. `open` has the most bytes of each open log, and
+/// `held` the bytes that logs have on the disk, open or not: a removed listener leaves some. A log that asks for fewer
+/// bytes than it may have leaves the rest to all, except what is on the disk. Otherwise, logs get room in their order,
+/// within the share of their namespace, and an open log that finds no room for more bytes keeps what it has.
 #[must_use]
-pub fn without_room(room: u64, mut open: BTreeMap<ListenerId, u64>, wanted: &[Need]) -> BTreeMap<ListenerId, String> {
+pub fn without_room(
+    room: u64,
+    mut open: BTreeMap<ListenerId, u64>,
+    held: &BTreeMap<ListenerId, u64>,
+    wanted: &[Need],
+) -> BTreeMap<ListenerId, String> {
     for Need { id, bytes, .. } in wanted {
         if let Some(most) = open.get_mut(id) {
             *most = (*most).min(*bytes);
@@ -35,12 +41,12 @@ pub fn without_room(room: u64, mut open: BTreeMap<ListenerId, u64>, wanted: &[Ne
             continue;
         }
         let namespace = id.origin.namespace.as_str();
-        let others = || open.iter().filter(|(other, _)| *other != id);
-        let taken = others().map(|(_, most)| *most).fold(0, u64::saturating_add);
+        let others = || taken(&open, held).filter(|(other, _)| *other != id);
+        let of_all = others().map(|(_, bytes)| bytes).fold(0, u64::saturating_add);
         let of_namespace = others().filter(|(other, _)| other.origin.namespace == namespace);
-        let of_namespace = of_namespace.map(|(_, most)| *most).fold(0, u64::saturating_add);
+        let of_namespace = of_namespace.map(|(_, bytes)| bytes).fold(0, u64::saturating_add);
         let share = shares.get(namespace).copied();
-        match fits_share(*bytes, share, of_namespace, namespace).and_then(|()| fits(*bytes, room, taken)) {
+        match fits_share(*bytes, share, of_namespace, namespace).and_then(|()| fits(*bytes, room, of_all)) {
             Ok(()) => {
                 open.insert(id.clone(), *bytes);
             }
@@ -50,6 +56,16 @@ pub fn without_room(room: u64, mut open: BTreeMap<ListenerId, u64>, wanted: &[Ne
         }
     }
     failed
+}
+
+/// What each log takes of the room: the most bytes that it may have, or those that it has on the disk if they are more.
+fn taken<'a>(
+    open: &'a BTreeMap<ListenerId, u64>,
+    held: &'a BTreeMap<ListenerId, u64>,
+) -> impl Iterator<Item = (&'a ListenerId, u64)> {
+    let may_have = open.iter().map(|(id, most)| (id, held.get(id).map_or(*most, |bytes| *bytes.max(most))));
+    let left = held.iter().filter(|(id, _)| !open.contains_key(*id)).map(|(id, bytes)| (id, *bytes));
+    may_have.chain(left)
 }
 
 /// The shares of the namespaces of `wanted`, in bytes: the smallest share that a listener carries, or otherwise half of
@@ -82,8 +98,9 @@ fn fits_share(wanted: u64, share: Option<u64>, taken: u64, namespace: &str) -> R
     }
     Err(format!(
         "the log and its dead letters may take {wanted} bytes, but only {left} of {share} bytes are left beside the other \
-         logs of namespace {namespace} in this proxy: lower durable.store.disk.maxBytes of its listeners, or have the \
-         owner of the gateway raise maxLogBytes of the namespace in spec.allowedForwards.tenants"
+         logs of namespace {namespace} in this proxy, with those that removed listeners left: lower \
+         durable.store.disk.maxBytes of its listeners, or have the owner of the gateway raise maxLogBytes of the \
+         namespace in spec.allowedForwards.tenants"
     ))
 }
 
@@ -95,7 +112,8 @@ fn fits(wanted: u64, room: u64, taken: u64) -> Result<(), String> {
     }
     Err(format!(
         "the log and its dead letters may take {wanted} bytes, but only {left} of {room} bytes are left beside the logs \
-         of other listeners: lower durable.store.disk.maxBytes of this listener, or of another one"
+         of other listeners, with those that removed ones left: lower durable.store.disk.maxBytes of this listener, or \
+         of another one"
     ))
 }
 
@@ -105,17 +123,33 @@ mod tests {
 
     use super::*;
 
+    fn id(namespace: &str, name: &str) -> ListenerId {
+        ListenerId::new(Origin::port_forward(namespace, "f"), name)
+    }
+
+    fn bytes_of(logs: &[(&str, &str, u64)]) -> BTreeMap<ListenerId, u64> {
+        logs.iter().map(|(namespace, name, bytes)| (id(namespace, name), *bytes)).collect()
+    }
+
     /// The listeners that find no room within 10 bytes, as `namespace/listener`.
     fn failed(open: &[(&str, &str, u64)], wanted: &[(&str, &str, u64)], said: Option<u64>) -> Vec<String> {
-        let id = |namespace: &str, name: &str| ListenerId::new(Origin::port_forward(namespace, "f"), name);
-        let open = open.iter().map(|(namespace, name, bytes)| (id(namespace, name), *bytes)).collect();
+        failed_beside(&[], open, wanted, said)
+    }
+
+    /// The same beside logs that have so many bytes on the disk.
+    fn failed_beside(
+        held: &[(&str, &str, u64)],
+        open: &[(&str, &str, u64)],
+        wanted: &[(&str, &str, u64)],
+        said: Option<u64>,
+    ) -> Vec<String> {
         let need = |(namespace, name, bytes): &(&str, &str, u64)| Need {
             id: id(namespace, name),
             bytes: *bytes,
             of_namespace: said.filter(|_| *namespace == "ns"),
         };
         let wanted: Vec<Need> = wanted.iter().map(need).collect();
-        let failed = without_room(10, open, &wanted).into_keys();
+        let failed = without_room(10, bytes_of(open), &bytes_of(held), &wanted).into_keys();
         failed.map(|id| format!("{}/{}", id.origin.namespace, id.listener)).collect()
     }
 
@@ -151,6 +185,28 @@ mod tests {
             failed(&[("other", "stream", 0)], &[("ns", "a", 10)], None).is_empty(),
             "an open one takes none either"
         );
+    }
+
+    // C9
+    #[test]
+    fn what_removed_listeners_leave_on_the_disk_counts_for_their_namespace_and_for_all() {
+        let left = [("ns", "gone", 4)];
+        let both = [("ns", "a", 2), ("other", "a", 4)];
+        assert_eq!(failed_beside(&left, &[], &both, None), ["ns/a"], "its half is five bytes");
+        assert!(failed_beside(&left, &[], &[("ns", "a", 1), ("other", "a", 5)], None).is_empty());
+        assert_eq!(failed_beside(&left, &[], &[("other", "a", 7)], None), ["other/a"], "the disk has ten bytes");
+        assert!(failed_beside(&left, &[], &[("other", "a", 6)], None).is_empty(), "no log of ns is wanted");
+        assert!(failed_beside(&left, &[], &[("ns", "gone", 10)], None).is_empty(), "its own bytes are not in its way");
+    }
+
+    // C9
+    #[test]
+    fn a_log_whose_bound_is_smaller_than_what_it_has_on_the_disk_takes_what_it_has() {
+        let held = [("ns", "a", 8)];
+        let wanted = [("ns", "a", 1), ("ns", "b", 3)];
+        assert_eq!(failed_beside(&held, &[], &wanted, None), ["ns/b"], "it was removed and is there again");
+        assert_eq!(failed_beside(&held, &[("ns", "a", 9)], &wanted, None), ["ns/b"], "it becomes smaller");
+        assert!(failed_beside(&held, &[("ns", "a", 9)], &[("ns", "a", 1), ("ns", "b", 2)], None).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter::Sum,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use proxy_api::{BackendHealth, Failure, ListenerId, ListenerReport, ListenerState, ReachedLimit, Report, Version};
@@ -224,7 +224,7 @@ pub struct Row<'a> {
 pub fn state<'a>(
     report: &'a Report,
     shown: &BTreeSet<&ListenerId>,
-    mut seen: BTreeMap<Arc<ListenerId>, Seen>,
+    mut seen: BTreeMap<ListenerId, Seen>,
     totals: Totals,
     at: u64,
 ) -> State<'a> {

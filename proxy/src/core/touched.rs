@@ -82,7 +82,7 @@ fn changed(before: &Running, next: &Running) -> BTreeSet<ListenerId> {
 }
 
 /// Names of the sets that differ.
-fn differing<'a>(before: &'a Sets, next: &'a Sets) -> BTreeSet<&'a str> {
+pub(super) fn differing<'a>(before: &'a Sets, next: &'a Sets) -> BTreeSet<&'a str> {
     let gone = before.keys().filter(|name| !next.contains_key(*name));
     let differ = next.iter().filter(|(name, set)| before.get(*name) != Some(*set)).map(|(name, _)| name);
     gone.chain(differ).map(String::as_str).collect()

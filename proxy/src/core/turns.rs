@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(turns.renew(), [Some("first"), Some("second")]);
         assert!(turns.waiter(first).is_none());
         turns.moved(TURN_BYTES);
-        assert!(!turns.has_room(), "whoever was called need not ask");
+        assert!(!turns.has_room(), "a task that was called need not ask");
         assert_eq!(turns.renew(), [Some("third"), None]);
     }
 }

@@ -1,11 +1,11 @@
-//! How often the configuration is written to disk.
+//! How often state is written to disk.
 
 use std::time::Duration;
 
 /// Shortest pause between two writes.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Longest pause between two writes.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Longest pause between two writes, and the pause after a failure.
+pub const LONGEST: Duration = Duration::from_secs(30);
 /// A pause is at least this many times as long as the write before it.
 const TIMES: u32 = 50;
 
@@ -17,9 +17,95 @@ pub fn pause(took: Duration, is_written: bool) -> Duration {
     if is_written { took.saturating_mul(TIMES).clamp(SHORTEST, LONGEST) } else { LONGEST }
 }
 
+/// What a small file has. It is written when it should have something else: one write at a time, at once when the write
+/// before it has ended, and after a failure once the longest pause is over. Times are since the process started.
+#[derive(Debug)]
+pub struct Writes<T> {
+    /// What the file has.
+    persisted: T,
+    /// What the write under way brings there.
+    under_way: Option<T>,
+    /// No write begins before this time.
+    not_before: Duration,
+}
+
+impl<T: PartialEq> Writes<T> {
+    /// The file has this.
+    #[must_use]
+    pub fn new(persisted: T) -> Self {
+        Self { persisted, under_way: None, not_before: Duration::ZERO }
+    }
+
+    /// Whether the file has what it should have, and no write is under way that would change that.
+    #[must_use]
+    pub fn are_done(&self, wanted: &T) -> bool {
+        self.under_way.is_none() && *wanted == self.persisted
+    }
+
+    /// The file should have this. Returns it if a write has to begin now.
+    #[must_use]
+    pub fn begin(&mut self, wanted: T, now: Duration) -> Option<&T> {
+        if self.under_way.is_some() || now < self.not_before || wanted == self.persisted {
+            return None;
+        }
+        let under_way = self.under_way.insert(wanted);
+        Some(&*under_way)
+    }
+
+    /// The write under way has ended. A file is written whole or not at all: after a failure it has what it had.
+    pub fn end(&mut self, is_written: bool, now: Duration) {
+        let Some(written) = self.under_way.take() else { return };
+        if is_written {
+            self.persisted = written;
+        } else {
+            self.not_before = now.saturating_add(LONGEST);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn what_changes_during_a_write_is_written_when_the_write_ends() {
+        let mut writes = Writes::new(0);
+        assert!(writes.are_done(&0) && writes.begin(0, NOW).is_none());
+        assert_eq!(writes.begin(1, NOW), Some(&1));
+        assert!(writes.begin(2, NOW).is_none(), "one write at a time");
+        assert!(!writes.are_done(&1), "a write is under way");
+        writes.end(true, NOW);
+        assert!(writes.are_done(&1) && !writes.are_done(&2));
+        assert_eq!(writes.begin(2, NOW), Some(&2));
+        writes.end(true, NOW);
+        assert!(writes.are_done(&2) && writes.begin(2, NOW).is_none());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again_after_the_longest_pause() {
+        let mut writes = Writes::new(0);
+        assert_eq!(writes.begin(1, NOW), Some(&1));
+        writes.end(false, NOW);
+        assert!(!writes.are_done(&1));
+        let almost = NOW + LONGEST.checked_sub(Duration::from_millis(1)).expect("a pause");
+        assert!(writes.begin(1, almost).is_none() && writes.begin(2, almost).is_none());
+        assert_eq!(writes.begin(1, NOW + LONGEST), Some(&1));
+        writes.end(true, NOW + LONGEST);
+        assert!(writes.are_done(&1));
+        assert_eq!(writes.begin(2, NOW + LONGEST), Some(&2), "no pause follows a success");
+    }
+
+    #[test]
+    fn after_a_failure_the_file_has_what_it_had() {
+        let mut writes = Writes::new(0);
+        assert_eq!(writes.begin(1, NOW), Some(&1));
+        writes.end(false, NOW);
+        assert!(writes.are_done(&0));
+        writes.end(true, NOW);
+        assert!(writes.are_done(&0), "no write was under way");
+    }
 
     #[test]
     fn a_pause_grows_with_the_write_within_bounds() {

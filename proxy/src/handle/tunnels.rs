@@ -7,11 +7,12 @@ use std::{
     thread,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::StartError;
 use crate::{
     agents::{AgentNews, Agents, ForTunnels},
+    lives::Lives,
     process::Process,
     settings::Settings,
     signing::Desk,
@@ -19,6 +20,9 @@ use crate::{
 
 /// The thread of the tunnels, if it has started.
 pub(super) type Started = Arc<Mutex<Option<thread::JoinHandle<()>>>>;
+
+/// Starts the thread of the tunnels when it is needed.
+type Starts = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The tunnels, as the other threads see them.
 pub(super) struct Tunnels {
@@ -29,7 +33,7 @@ pub(super) struct Tunnels {
     /// The thread, which ends when `configured` is dropped.
     pub(super) thread: Started,
     /// Starts the thread when it is needed, as in a sidecar.
-    pub(super) starts: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    pub(super) starts: Option<Starts>,
     /// Takes the agents and peers of a configuration.
     pub(super) configured: watch::Sender<Arc<ForTunnels>>,
     /// The instances that come and go.
@@ -89,5 +93,28 @@ impl Tunnels {
             news: Arc::default(),
             desk: None,
         }
+    }
+}
+
+/// Runs what starts the thread. A panic is reported: without the thread, no agent could connect.
+pub(super) fn spawn_guarded(starts: Starts, lives: Arc<Lives>) -> JoinHandle<()> {
+    tokio::spawn(lives.shield("the start of the tunnels", starts))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, future::poll_fn};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[tokio::test]
+    async fn a_panic_before_the_thread_of_the_tunnels_starts_is_told_and_an_end_is_none() {
+        let lives = Lives::new(Clock::start());
+        spawn_guarded(Box::pin(async {}), lives.clone()).await.expect("it ends");
+        assert!(lives.died().is_empty());
+        let panics = poll_fn(|_| -> std::task::Poll<()> { panic!("as the test wants") });
+        spawn_guarded(Box::pin(panics), lives.clone()).await.expect_err("a panic");
+        assert_eq!(lives.died(), BTreeSet::from(["the start of the tunnels".to_owned()]));
     }
 }

@@ -43,8 +43,6 @@ fn lines(sessions: &[LiveSession]) -> serde_json::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proxy_api::{SessionId, Transport};
 
     use super::*;
@@ -52,7 +50,7 @@ mod tests {
     fn session(id: u64) -> LiveSession {
         LiveSession {
             session: Some(SessionId(id)),
-            listener: Arc::new("production/customer-database/postgres".parse().expect("an id")),
+            listener: "production/customer-database/postgres".parse().expect("an id"),
             protocol: Transport::Tcp,
             client: ([203, 0, 113, 250], 51_234).into(),
             backend: Some("svc/production/customer-database:postgres".to_owned()),

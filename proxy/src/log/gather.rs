@@ -146,7 +146,7 @@ mod tests {
                 gather.wake();
             }
         }
-        // A wake before the writer has told its thread is needless: it looks at the weight first.
+        // A wake before the writer has set its thread is needless: it looks at the weight first.
         writer.join().expect("no panic");
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn write(lines: &mut Vec<u8>, time: SystemTime, event: &Event) {
 
 fn line(time: SystemTime, notice: &Notice) -> Line<'_> {
     let listener = match &notice.subject {
-        Subject::Listener(id) => Some(&**id),
+        Subject::Listener(id) => Some(id),
         Subject::Other(_) => None,
     };
     let origin = listener.map(|id| &id.origin);
@@ -107,7 +107,7 @@ fn line(time: SystemTime, notice: &Notice) -> Line<'_> {
 }
 
 fn session(time: SystemTime, record: &SessionRecord) -> Session<'_> {
-    let IdParts { origin, listener } = &**record.listener;
+    let IdParts { origin, listener } = &*record.listener;
     Session {
         backend: record.backend.as_deref(),
         bytes_down: record.down,
@@ -132,7 +132,7 @@ fn session(time: SystemTime, record: &SessionRecord) -> Session<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use proxy_api::{ListenerId, Transport};
     use serde_json::{Value, json};
@@ -149,7 +149,7 @@ mod tests {
         value
     }
 
-    fn opened(listener: Arc<ListenerId>) -> SessionRecord {
+    fn opened(listener: ListenerId) -> SessionRecord {
         SessionRecord {
             session: SessionId(0xab),
             phase: "opened",
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_session_has_every_key_and_a_server_name_if_there_is_one() {
-        let id: Arc<ListenerId> = Arc::new("PortForward/ns/f/l".parse().expect("an id"));
+        let id: ListenerId = "PortForward/ns/f/l".parse().expect("an id");
         let first = opened(id);
         let expected = json!({
             "time": "1970-01-01T00:00:00.000Z", "level": "info", "event": "session_opened", "session": "00000000000000ab",
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn records_of_sessions_and_notices_about_a_listener_name_it_by_the_same_keys() {
-        let id: Arc<ListenerId> = Arc::new("TCPRoute/ns/f/l".parse().expect("an id"));
+        let id: ListenerId = "TCPRoute/ns/f/l".parse().expect("an id");
         let notice = |subject: Subject| {
             let notice = Notice { level: Level::Warn, event: "bound", subject, message: "text".to_owned() };
             record(&Event::Notice(notice))

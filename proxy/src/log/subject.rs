@@ -1,6 +1,6 @@
 //! What a notice is about.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use proxy_api::ListenerId;
 
@@ -8,7 +8,7 @@ use proxy_api::ListenerId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A listener. Records in JSON name it as those of sessions and as metrics do.
-    Listener(Arc<ListenerId>),
+    Listener(ListenerId),
     /// Anything else: a thread, a file, a name, the process.
     Other(String),
 }
@@ -22,21 +22,9 @@ impl fmt::Display for Subject {
     }
 }
 
-impl From<Arc<ListenerId>> for Subject {
-    fn from(id: Arc<ListenerId>) -> Self {
-        Self::Listener(id)
-    }
-}
-
-impl From<&Arc<ListenerId>> for Subject {
-    fn from(id: &Arc<ListenerId>) -> Self {
-        Self::Listener(id.clone())
-    }
-}
-
 impl From<ListenerId> for Subject {
     fn from(id: ListenerId) -> Self {
-        Self::Listener(Arc::new(id))
+        Self::Listener(id)
     }
 }
 

@@ -48,12 +48,12 @@ fn written(places: usize) -> (Log, LogWriter, mpsc::Receiver<Vec<u8>>) {
     (log, writer, pieces)
 }
 
-/// A record of a session that is told from others by its bytes.
+/// A record of a session that is distinguished from others by its bytes.
 fn session(bytes: u64) -> Event {
     Event::Session(Box::new(SessionRecord {
         session: SessionId(1),
         phase: "closed",
-        listener: Arc::new("TCPRoute/ns/f/l".parse().expect("an id")),
+        listener: "TCPRoute/ns/f/l".parse().expect("an id"),
         transport: Transport::Tcp,
         client: SocketAddr::from(([192, 0, 2, 1], 1)),
         backend: None,

@@ -115,7 +115,7 @@ fn session(record: &SessionRecord) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc, time::Duration};
+    use std::{net::SocketAddr, time::Duration};
 
     use proxy_api::{SessionId, Transport};
 
@@ -130,7 +130,7 @@ mod tests {
         Event::Session(Box::new(SessionRecord {
             session: SessionId(0xab),
             phase: "closed",
-            listener: Arc::new("ns/f/l".parse().expect("an id")),
+            listener: "ns/f/l".parse().expect("an id"),
             transport: Transport::Tcp,
             client: "192.0.2.1:5".parse().expect("an address"),
             backend: None,

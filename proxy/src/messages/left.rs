@@ -1,21 +1,30 @@
 //! What is left in the folder of all logs.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirEntry},
     io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use durable::{Folder, FolderError};
-use durable_core::{Error, Log, MAX_MESSAGE_BYTES, Now, Outside, Settings, Told, WhenFull};
+use durable_core::{
+    Error, FileError, Files, Log, Outside,
+    lanes::{self, Generation},
+};
 use proxy_api::ListenerId;
 
-use super::{place::path, settings::PREFIX};
-use crate::core::draining::Left;
+use super::{
+    folder::{count, now, unbounded},
+    place::path,
+};
+use crate::core::{
+    draining::Left,
+    log_files::{self, LETTERS, PREFIX},
+};
 
 /// The parts of the id of a listener, each of which is a folder.
-const DEPTH: usize = 4;
+pub(super) const DEPTH: usize = 4;
 
 /// Why it is not known what is left.
 #[derive(Debug, thiserror::Error)]
@@ -51,17 +60,19 @@ pub(crate) fn find(all: &Path) -> Result<Vec<Left>, LeftError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         searched => searched.map_err(|source| LeftError::Search { folder: all.to_owned(), source })?,
     }
-    let left = |(folder, has_letters): (PathBuf, bool)| -> Result<Left, LeftError> {
-        let letters = if has_letters { count(&folder, &format!("{PREFIX}dead-"))? } else { 0 };
+    let left = |(folder, with_letters): (PathBuf, BTreeSet<Generation>)| -> Result<Left, LeftError> {
+        let letters = if with_letters.is_empty() { 0 } else { count_all(&folder, &with_letters, LETTERS)? };
         let folder = folder.strip_prefix(all).unwrap_or(&folder).display().to_string();
         Ok(Left { folder, letters, ..Left::default() })
     };
     folders.into_iter().map(left).collect()
 }
 
-/// Messages that wait in the log of this name. Nobody else may have it open.
+/// Messages that wait in the logs of this name. Nobody else may have them open.
 pub(crate) fn waiting(all: &Path, name: &str) -> Result<u64, LeftError> {
-    count(&all.join(name), PREFIX)
+    let folder = all.join(name);
+    let generations = generations(&folder, &mut Folder::open(&folder)?)?;
+    count_all(&folder, &generations, "")
 }
 
 /// The name of the folder of a log.
@@ -69,15 +80,20 @@ pub(crate) fn name(id: &ListenerId) -> String {
     path(id).display().to_string()
 }
 
-/// Finds the folders that have files of a log, and whether they have dead letters.
-fn search(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, bool)>) -> io::Result<()> {
+/// The generations of logs in a folder.
+fn generations(folder: &Path, files: &mut Folder) -> Result<BTreeSet<Generation>, LeftError> {
+    let failed = |error: FileError| LeftError::Search { folder: folder.to_owned(), source: io::Error::other(error) };
+    let listed = files.list().map_err(failed)?;
+    Ok(lanes::with_logs(listed.iter().map(|(name, _)| name.as_str()), PREFIX))
+}
+
+/// Finds the folders that have files of a log, and the generations that have dead letters there.
+fn search(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, BTreeSet<Generation>)>) -> io::Result<()> {
     let entries: Vec<DirEntry> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
-    let has_file = |prefix: &str| {
-        let is_file = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
-        entries.iter().any(|entry| is_file(entry) && entry.file_name().to_string_lossy().starts_with(prefix))
-    };
-    if has_file(PREFIX) {
-        found.push((folder.to_owned(), has_file(&format!("{PREFIX}dead-"))));
+    let is_file = |entry: &&DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+    let names: Vec<String> = entries.iter().filter(is_file).map(file_name).collect();
+    if let Some(with_letters) = log_files::with_letters(&names) {
+        found.push((folder.to_owned(), with_letters));
     } else if depth > 0 {
         for entry in &entries {
             if entry.file_type()?.is_dir() {
@@ -88,17 +104,17 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, bool)>) -> io::
     Ok(())
 }
 
-/// Messages that are not acknowledged in the log with this prefix. Bounds that the log may have are not applied to it.
-fn count(folder: &Path, prefix: &str) -> Result<u64, LeftError> {
+/// Messages that are not acknowledged in the logs of these generations, or in those beside them that `more` says.
+fn count_all(folder: &Path, generations: &BTreeSet<Generation>, more: &str) -> Result<u64, LeftError> {
     let mut files = Folder::open(folder)?;
-    let mut told = Vec::new();
-    let log = Log::open(&mut Outside { files: &mut files, now: now(), told: &mut told }, prefix, unbounded());
-    log.map(|log| log.backlog()).map_err(|source| LeftError::Log { folder: folder.to_owned(), source })
+    let prefixes = generations.iter().flat_map(|generation| generation.prefixes(PREFIX));
+    let counted = prefixes.map(|prefix| count(&mut files, &format!("{prefix}{more}"), &mut Vec::new()));
+    counted.sum::<Result<u64, Error>>().map_err(|source| LeftError::Log { folder: folder.to_owned(), source })
 }
 
-/// What is damaged of the log of this name, in words; `None`: nothing. Nobody else may have it open. Damage stays
+/// What is damaged of the logs of this name, in words; `None`: nothing. Nobody else may have them open. Damage stays
 /// noticed after the cursor has passed it: a damaged part is kept under another name, and the last part, which is read
-/// for this, stays.
+/// for this, stays. If a listener is removed and its sink has all, that part goes with an incomplete message at its end.
 pub(crate) fn damage(all: &Path, name: &str) -> Result<Option<String>, LeftError> {
     let folder = all.join(name);
     // To open it would make it.
@@ -109,52 +125,36 @@ pub(crate) fn damage(all: &Path, name: &str) -> Result<Option<String>, LeftError
         return Ok(Some(format!("the damaged part {part}")));
     }
     let failed = |source: Error| LeftError::Log { folder: folder.clone(), source };
-    let (mut files, mut told) = (Folder::open(&folder)?, Vec::new());
-    let mut outside = Outside { files: &mut files, now: now(), told: &mut told };
-    let mut log = Log::open(&mut outside, PREFIX, unbounded()).map_err(failed)?;
-    let mut reader = log.reader();
-    reader.seek(0);
-    while log.read(&mut outside, &mut reader).map_err(failed)?.is_some() {}
-    Ok(told.iter().find_map(|told| match told {
-        Told::Lost { messages } => {
-            Some(format!("{} message(s) that cannot be read", messages.end.saturating_sub(messages.start)))
+    let (mut files, mut reported) = (Folder::open(&folder)?, Vec::new());
+    for generation in generations(&folder, &mut files)? {
+        for prefix in generation.prefixes(PREFIX) {
+            let mut outside = Outside { files: &mut files, now: now(), reported: &mut reported };
+            let mut log = Log::open(&mut outside, &prefix, unbounded()).map_err(failed)?;
+            let mut reader = log.reader();
+            reader.seek(0);
+            while log.read(&mut outside, &mut reader).map_err(failed)?.is_some() {}
         }
-        Told::Cut { file, bytes } => Some(format!("{bytes} byte(s) at the end of {file} that are no whole message")),
-        Told::Quarantined { file } => Some(format!("the damaged part {file}")),
-        _ => None,
-    }))
+    }
+    Ok(log_files::damage(&reported))
 }
 
 /// The name of a damaged part of a log, or of its dead letters, that is kept in this folder.
 fn damaged_part(folder: &Path) -> Result<Option<String>, LeftError> {
-    let name = |entry: DirEntry| entry.file_name().to_string_lossy().into_owned();
     let names: io::Result<Vec<String>> =
-        fs::read_dir(folder).and_then(|entries| entries.map(|entry| entry.map(name)).collect());
+        fs::read_dir(folder).and_then(|entries| entries.map(|entry| entry.map(|entry| file_name(&entry))).collect());
     let names = names.map_err(|source| LeftError::Search { folder: folder.to_owned(), source })?;
-    let is_damaged = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "damaged");
-    Ok(names.into_iter().find(|name| name.starts_with(PREFIX) && is_damaged(name)))
+    Ok(log_files::damaged_part(names))
 }
 
-fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { steady: Duration::ZERO, unix_millis: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
-}
-
-/// Bounds that no log reaches.
-fn unbounded() -> Settings {
-    Settings {
-        max_bytes: u64::MAX,
-        max_message_bytes: MAX_MESSAGE_BYTES,
-        max_age: None,
-        when_full: WhenFull::Refuse,
-        sync_after: Duration::ZERO,
-        sync_bytes: 0,
-    }
+fn file_name(entry: &DirEntry) -> String {
+    entry.file_name().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use durable_core::Message;
+    use std::time::Duration;
+
+    use durable_core::{Message, Now};
     use proxy_api::Origin;
     use tempfile::tempdir;
 
@@ -163,8 +163,8 @@ mod tests {
     /// Puts a message into the log with this prefix.
     fn put(folder: &Path, prefix: &str) {
         let mut files = Folder::open(folder).expect("a folder");
-        let (now, mut told) = (Now { steady: Duration::ZERO, unix_millis: 0 }, Vec::new());
-        let mut outside = Outside { files: &mut files, now, told: &mut told };
+        let (now, mut reported) = (Now { steady: Duration::ZERO, unix_millis: 0 }, Vec::new());
+        let mut outside = Outside { files: &mut files, now, reported: &mut reported };
         let mut log = Log::open(&mut outside, prefix, unbounded()).expect("a log");
         let message = Message { source: b"", received_millis: 0, payload: b"m" };
         log.append(&mut outside, &[message]).expect("room");
@@ -197,8 +197,8 @@ mod tests {
 
     /// The sink has all of this log.
     fn acknowledge(folder: &Path) {
-        let (mut files, mut told) = (Folder::open(folder).expect("a folder"), Vec::new());
-        let mut outside = Outside { files: &mut files, now: now(), told: &mut told };
+        let (mut files, mut reported) = (Folder::open(folder).expect("a folder"), Vec::new());
+        let mut outside = Outside { files: &mut files, now: now(), reported: &mut reported };
         let mut log = Log::open(&mut outside, PREFIX, unbounded()).expect("a log");
         log.acknowledge(log.next());
         log.commit(&mut outside).expect("a cursor");
@@ -223,7 +223,9 @@ mod tests {
         bytes.pop();
         fs::write(&part, &bytes).expect("a file");
         assert!(
-            damaged().expect("damage").ends_with("at the end of log-0000000000000000.log that are no whole message")
+            damaged()
+                .expect("damage")
+                .ends_with("at the end of log-0000000000000000.log that are an incomplete message")
         );
         fs::rename(&part, part.with_extension("damaged")).expect("a file");
         assert_eq!(damaged().as_deref(), Some("the damaged part log-0000000000000000.damaged"));

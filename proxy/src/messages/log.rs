@@ -1,57 +1,62 @@
-//! The log of one listener, and what sends its messages.
+//! The logs of one listener, and what sends their messages.
 
 use std::{
+    mem::take,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use durable::{Figures, Store, intake::Intake};
+use durable::intake::Intake;
 use proxy_api::Durable;
-use tokio::{sync::Notify, task::spawn_local};
+use tokio::sync::Notify;
 
 use super::{
+    generation::Loss,
+    generations::{self, Generations, Opened},
     leaving::Leaving,
     opening::Opening,
-    place::{Opened, PlaceOfLog},
+    place::PlaceOfLog,
     removal::Removal,
     room,
     settings::{self, Taking},
-    sink::{Sending, Sent},
+    sink::Sending,
     taker::Taker,
     words::{level, words},
 };
 use crate::{
     core::{
-        delivery::{Delivery, Look, Seen, Watch},
+        delivery::{Delivery, Watches},
         gone::Gone,
         intake_ends::IntakeEnds,
         pace::Pace,
         reopening::{self, Due},
+        sent::Sent,
     },
-    files::Permit,
     keeping::late,
-    log::{self, Level},
+    log::Level,
     process::Process,
     shared::Shared,
 };
 
-/// Files of a log that are open at once, with that of its sink; connections take theirs as sessions do.
-const FILES: usize = 16;
+mod drain;
+mod seen;
 
-/// The log of one listener.
+/// The logs of one listener. They are one unless it has lanes.
 pub(super) struct Log {
     place: PlaceOfLog,
-    /// The store, which is closed while there is a `failure` or an `opening`.
-    store: Store,
+    /// The stores, which are closed while there is a `failure` or an `opening`.
+    stores: Generations,
     removal: Removal,
-    /// Why the store is closed, unless that is only for a moment.
+    /// The pod or machine that takes the messages, or took them.
+    machine: String,
+    /// Why they are closed, unless that is only for a moment.
     failure: Option<String>,
-    /// The store that takes the place of this one.
+    /// The stores that take the place of these.
     opening: Option<Opening>,
     /// Notified when that is open.
     wake: Rc<Notify>,
@@ -60,7 +65,7 @@ pub(super) struct Log {
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
     taking: Option<Taking>,
-    /// Another one each time that sockets have to be served anew.
+    /// Another one each time that sockets have to be served again.
     version: Rc<()>,
     intake: Intake,
     ends: Rc<IntakeEnds>,
@@ -68,16 +73,18 @@ pub(super) struct Log {
     returned: Arc<AtomicU64>,
     /// The listener, once it runs.
     current: Arc<ArcSwapOption<Shared>>,
-    sending: Option<Sending>,
+    /// The senders, in the order of the lanes.
+    sending: Vec<Sending>,
     sent: Rc<Sent>,
-    watch: Watch,
+    watches: Watches,
     delivery: Delivery,
-    /// Events of the store that were told.
-    events: u64,
-    /// Connections that were told as closed for what they sent.
+    /// The lane that delivers worst.
+    worst: usize,
+    /// Connections that were logged as closed for what they sent.
     violations: u64,
     told: Pace,
-    _files: Permit,
+    /// When a change of the number of lanes was last tried.
+    changed: Pace,
 }
 
 impl Log {
@@ -85,11 +92,11 @@ impl Log {
     pub(super) fn new(
         place: PlaceOfLog,
         durable: &Durable,
-        opened: Opened,
+        mut opened: Opened,
         process: &Process,
         wake: Rc<Notify>,
     ) -> Self {
-        let Opened { store, presence } = opened;
+        let (presence, machine) = (opened.presence.take(), take(&mut opened.machine));
         let current = Arc::<ArcSwapOption<Shared>>::default();
         let returned = Arc::<AtomicU64>::default();
         let (listener, came_back) = (current.clone(), returned.clone());
@@ -101,13 +108,13 @@ impl Log {
             }
             shared.counters.admits(&shared.spec.load(), source)
         });
-        let (listener, all) = (current.clone(), process.clone());
-        let intake =
-            intake.holding(move |source| listener.load_full().and_then(|shared| room::take(&shared, &all, source)));
+        let (listener, all) = (current.clone(), Arc::new(process.clone()));
+        let intake = intake.holding(move |source| room::take(listener.clone(), all.clone(), source));
         Self {
             place,
-            store,
+            stores: Generations::new(opened, process),
             removal: Removal::of(presence),
+            machine,
             failure: None,
             opening: None,
             wake,
@@ -119,14 +126,14 @@ impl Log {
             ends: Rc::default(),
             returned,
             current,
-            sending: None,
+            sending: Vec::new(),
             sent: Rc::default(),
-            watch: Watch::default(),
+            watches: Watches::default(),
             delivery: Delivery::default(),
-            events: 0,
+            worst: 0,
             violations: 0,
             told: Pace::default(),
-            _files: process.files.take_anyway(FILES),
+            changed: Pace::default(),
         }
     }
 
@@ -140,7 +147,8 @@ impl Log {
             && before.is_some_and(|before| Arc::ptr_eq(&before, shared))
             && self.durable.send == durable.send
             && self.durable.enrich == durable.enrich
-            && self.sending.as_ref().is_some_and(|sending| sending.fits(&spec));
+            && !self.sending.is_empty()
+            && self.sending.iter().all(|sending| sending.fits(&spec));
         self.durable = durable.clone();
         if !is_same_store {
             self.open_again();
@@ -159,22 +167,22 @@ impl Log {
         self.failure.is_none() && self.opening.is_none()
     }
 
-    /// Closes the store, and opens one with the settings as they are now. Meanwhile the listener takes no messages.
+    /// Closes the stores, and opens those of the settings as they are now. Meanwhile the listener takes no messages. Streams
+    /// of other servers stay open, as what waits there is sent first.
     fn open_again(&mut self) {
-        self.sending = None;
-        // One that is on its way with other settings is opened first.
+        self.sending.clear();
+        // What is on its way with other settings is opened first.
         if self.opening.is_none() {
-            let store = self.store.clone();
+            let stores = self.stores.handles_without(settings::server(&self.durable));
             let before = async move {
-                // It may be closed already.
-                let _ = store.close().await;
+                generations::close(stores).await;
                 true
             };
             self.opening = Some(Opening::start(self.place.clone(), &self.durable, before, self.wake.clone()));
         }
     }
 
-    /// Takes the store that is open now, if so.
+    /// Takes the stores that are open now, if so.
     pub(super) fn settle(&mut self, process: &Process) {
         let Some((opened, is_current)) =
             self.opening.as_mut().and_then(|opening| Some((opening.take()?, opening.is_of(&self.durable))))
@@ -183,11 +191,11 @@ impl Log {
         };
         self.opening = None;
         match opened {
-            Ok(Some(Opened { store, presence })) => {
-                self.gone.end(self.store.figures().backlog());
-                self.store = store;
-                self.removal = Removal::of(presence);
-                self.events = 0;
+            Ok(Some(mut opened)) => {
+                self.gone.end(self.stores.disk_backlog());
+                self.removal = Removal::of(opened.presence.take());
+                self.machine = take(&mut opened.machine);
+                self.stores.change(opened, process);
                 self.failure = None;
                 self.version = Rc::default();
                 if !is_current {
@@ -210,21 +218,25 @@ impl Log {
     }
 
     fn send(&mut self, shared: &Arc<Shared>, process: &Process) {
-        // The sender before this one has ended first: two would send the same.
-        self.sending = None;
-        self.sending = Some(Sending::start(shared.clone(), process.clone(), self.store.clone(), self.sent.clone()));
+        // The senders before these have ended first: two would send the same.
+        self.sending.clear();
+        let lanes = self.stores.sending();
+        self.sent.keep(lanes.count());
+        let start =
+            |lane| Sending::start(shared.clone(), process.clone(), lane, self.sent.clone(), self.machine.clone());
+        self.sending = lanes.stores().cloned().enumerate().map(start).collect();
     }
 
     /// What takes the messages of a socket; `None`: the listener does not run.
     pub(super) fn taker(&self) -> Option<Taker> {
         let taking = self.taking.clone().filter(|_| self.is_open())?;
-        let (store, intake, version) = (self.store.clone(), self.intake.clone(), self.version.clone());
-        Some(Taker { store, taking, intake, version, ends: self.ends.clone() })
+        let (lanes, intake, version) = (self.stores.present().clone(), self.intake.clone(), self.version.clone());
+        Some(Taker { lanes, taking, intake, version, ends: self.ends.clone() })
     }
 
     /// The folder was removed, and what waits with it. Another one is made.
     fn lose(&mut self) {
-        let (messages, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
+        let (messages, place) = (self.stores.disk_backlog(), self.place.words_of(None));
         self.gone.lose(messages);
         self.failure = Some(format!(
             "{place} was removed, and {messages} message(s) that waited in it are lost: keep others from removing it"
@@ -234,7 +246,29 @@ impl Log {
 
     fn due(&self) -> Option<Due> {
         let late = self.opening.as_ref().map(Opening::is_late);
-        reopening::Look { late, fails: self.failure.is_some(), has_ended: self.store.has_ended() }.due()
+        reopening::Look { late, fails: self.failure.is_some(), has_ended: self.stores.has_ended() }.due()
+    }
+
+    /// Once the sink has what came before the number of lanes changed, what came since is sent. A change that waited for
+    /// that, or for room beside the logs, is made now.
+    fn advance(&mut self, shared: &Arc<Shared>, process: &Process) {
+        if !self.is_open() {
+            return;
+        }
+        let bytes = settings::bytes(&self.durable);
+        self.stores.share(bytes);
+        let has_advanced = self.stores.advance();
+        for loss in self.stores.losses() {
+            self.tell_loss(&loss, shared, process);
+        }
+        // At a pace: each attempt closes the connections of clients, and the folder may have more than the logs know of.
+        if self.stores.may_change(settings::lanes(&self.durable), bytes)
+            && self.changed.due(process.clock.seconds(), 0).is_some()
+        {
+            self.open_again();
+        } else if has_advanced {
+            self.send(shared, process);
+        }
     }
 
     /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
@@ -247,35 +281,54 @@ impl Log {
             Some(Due::Open) => self.open_again(),
             Some(Due::OpenEnded) => {
                 let place = self.place.words(&self.durable);
-                let message = format!("the thread of {place} has failed, and is started again: report this as a bug");
+                let message = format!("the thread of {place} has failed, and is restarted: report this as a bug");
                 process.log.notice(Level::Error, "store", &shared.id, message);
                 self.failure = Some(format!("{place} is opened again"));
                 self.open_again();
             }
-            Some(Due::FindFolder) if self.removal.is_seen().await => self.lose(),
+            Some(Due::FindFolder) if self.stores.has_folder() && self.removal.is_seen().await => self.lose(),
             None | Some(Due::FindFolder) => {}
         }
-        let figures = self.removal.left(self.store.figures());
+        // First: what is advanced beyond takes its events with it.
+        self.tell_events(&shared, process);
+        self.advance(&shared, process);
+        let figures = self.stores.figures_beside(&self.removal);
         let seen = self.seen(&figures, process.clock.seconds());
-        self.tell_events(&figures, &shared, process);
         self.tell_violations(&shared, process);
+        if let Some(line) = self.ends.rest(process.clock.seconds()) {
+            process.log.notice(Level::Error, "failed", &shared.id, line);
+        }
+        if let Some(line) = self.sent.rest(process.clock.seconds()) {
+            process.log.notice(Level::Warn, "sink", &shared.id, line);
+        }
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
             let why = self.failure.clone().or(figures.failure);
             // While messages leave as they come there is nothing to explain.
-            let why = if seen.delivery == Delivery::Flowing { None } else { why.or_else(|| self.sent.untold()) };
+            let why =
+                if seen.delivery == Delivery::Flowing { None } else { why.or_else(|| self.sent.untold(self.worst)) };
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
         }
         shared.counters.show_durable(Some(seen));
     }
 
-    /// Tells what happened to the log since the last look.
-    fn tell_events(&mut self, figures: &Figures, shared: &Shared, process: &Process) {
-        for event in figures.events.after(self.events) {
+    /// Tells what happened to the logs since the last look.
+    fn tell_events(&mut self, shared: &Shared, process: &Process) {
+        for event in self.stores.news() {
             let level = if event.is_harmless() { Level::Info } else { Level::Warn };
             process.log.notice(level, "store", &shared.id, event.to_string());
         }
-        self.events = figures.events.count();
+    }
+
+    /// Tells that a stream is waited for no longer, and what that costs.
+    fn tell_loss(&self, Loss { server, messages, unpublished }: &Loss, shared: &Shared, process: &Process) {
+        let place = self.place.words_of(Some(server));
+        let message = format!(
+            "{place} has failed for a minute, so later messages are sent first: as far as is known, {messages} message(s) \
+             stay in it, and {unpublished} had not reached it and are lost; give the listener that stream again once it \
+             works to have those in it sent"
+        );
+        process.log.notice(Level::Warn, "store", &shared.id, message);
     }
 
     /// Tells of clients that were disconnected, as what they sent is not what the framing says.
@@ -287,104 +340,41 @@ impl Log {
             self.violations = violations;
             let last = self.intake.violation();
             let message =
-                format!("closed {count} connection(s) that did not keep to durable.framing; the last one: {last}");
+                format!("closed {count} connection(s) whose bytes do not match durable.framing; the last one: {last}");
             process.log.notice(Level::Warn, "client", &shared.id, message);
         }
     }
 
-    fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
-        let (intake, dropped, returned) = (self.intake.figures(), figures.dropped, self.returned.load(Relaxed));
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let age = figures.oldest_age(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        let look = Look {
-            taken: self.sent.delivered() + self.sent.refused(),
-            sink_fails: self.sent.fails(),
-            backlog: figures.backlog(),
-            oldest_seconds: age.unwrap_or_default().as_secs(),
-            without_room: dropped.full + dropped.queue,
-            store_fails: self.failure.is_some() || figures.failure.is_some(),
-        };
-        Seen {
-            delivery: self.watch.see(look, now),
-            oldest_seconds: look.oldest_seconds,
-            backlog: look.backlog,
-            bytes: figures.bytes,
-            limit_bytes: settings::log_bytes(&self.durable),
-            store_fails: look.store_fails,
-            received: intake.messages,
-            delivered: self.sent.delivered(),
-            resent: self.sent.resent(),
-            dropped: vec![
-                ("AccessDenied", intake.denied.saturating_sub(returned)),
-                ("Loop", returned),
-                ("TooLong", intake.too_long),
-                ("QueueFull", dropped.queue),
-                ("Full", dropped.full),
-                ("TooOld", dropped.age),
-                ("Refused", dropped.dead),
-                ("DiskFailed", dropped.failed),
-            ],
-            closed: vec![
-                ("ConnectionLimit", intake.refused_full),
-                ("SourceLimit", intake.refused_source),
-                ("SessionLimit", intake.refused_room),
-                ("Idle", intake.idle),
-                ("Framing", intake.violations),
-                ("MemoryLimit", intake.crowded),
-                ("StoreFailed", intake.not_kept),
-            ],
-            dead_lettered: figures.dead_letters,
-            kernel_drops: intake.kernel_drops,
-            short_reads: intake.short_reads,
-            panics: self.ends.panics() + intake.panics,
-            lost: self.gone.messages() + figures.lost,
-            syncs: figures.syncs,
-            sync_time: figures.sync_time,
-        }
-    }
-
-    /// Whether a server has the log, so that it survives this process and its machine.
+    /// Whether servers have the logs, so that they survive this process and its machine.
     pub(super) fn is_stream(&self) -> bool {
-        matches!(self.durable.store, proxy_api::Store::JetStream { .. })
+        self.stores.is_stream()
     }
 
-    /// Bytes that the log may have by its bounds.
+    /// Bytes that the logs may have by their bounds.
     pub(super) fn most_bytes(&self) -> u64 {
         settings::most_bytes(&self.durable)
     }
 
-    /// Writes what was taken, and closes the log.
+    /// Bytes that the logs have on the disk.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.stores.disk_bytes()
+    }
+
+    /// Writes what was taken, and closes the logs.
     pub(super) async fn close(self) {
-        // It may be closed already.
-        let _ = self.store.close().await;
+        generations::close(self.stores.handles()).await;
     }
 
     /// The listener is gone. Its sink gets messages until it has all, or the drain time is over.
-    pub(super) fn leave(self, out: &log::Log) -> Leaving {
+    pub(super) fn leave(self, process: &Process) -> Leaving {
         let seconds = self.current.load_full().map_or(0, |shared| shared.spec.load().sessions.drain_seconds);
-        self.leave_within(Duration::from_secs(seconds.into()), out)
+        self.leave_within(Duration::from_secs(seconds.into()), process)
     }
 
     /// Its sink gets messages until it has all, or this time is over.
-    pub(super) fn leave_within(self, longest: Duration, out: &log::Log) -> Leaving {
-        let (store, out) = (self.store.clone(), out.clone());
-        Leaving::new(store, spawn_local(self.drain(longest, out)))
-    }
-
-    async fn drain(mut self, longest: Duration, out: log::Log) {
-        self.opening = None;
-        let Some(shared) = self.current.load_full() else { return self.close().await };
-        // It may be closed already.
-        let _ = self.store.drain(longest).await;
-        let (backlog, place) = (self.store.figures().backlog(), self.place.words(&self.durable));
-        if backlog == 0 {
-            // Another proxy may still send what is in a stream.
-            let what = if self.is_stream() { "no message waits here" } else { "the sink has all messages" };
-            out.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} stays"));
-        } else {
-            let message = format!("{backlog} message(s) stay in {place}: create the listener again to have them sent");
-            out.notice(Level::Warn, "delivery", &shared.id, message);
-        }
-        shared.counters.show_durable(None);
+    pub(super) fn leave_within(self, longest: Duration, process: &Process) -> Leaving {
+        let guard = process.lives.guard(format!("the drain of {}", self.place.words(&self.durable)));
+        let (stores, past, process) = (self.stores.handles(), self.stores.past_bytes(), process.clone());
+        Leaving::start(stores, past, guard, self.drain(longest, process))
     }
 }

@@ -13,10 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    place::{Opened, PlaceOfLog},
-    settings,
-};
+use super::{generations::Opened, place::PlaceOfLog, settings};
 use crate::keeping::OPEN_WITHIN;
 
 /// A store that is being opened.
@@ -45,7 +42,7 @@ impl Opening {
         Self { durable: durable.clone(), since: Instant::now(), opened }
     }
 
-    /// What became of it, which is told once. `None`: it is not open yet.
+    /// What became of it, which is logged once. `None`: it is not open yet.
     pub(super) fn take(&mut self) -> Option<Result<Option<Opened>, String>> {
         match self.opened.try_recv() {
             Ok(opened) => Some(opened),

@@ -6,18 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use durable::{Folder, FolderError, Presence, Store, StoreSettings};
+use durable::{Store, StoreSettings};
 use proxy_api::{self as api, Durable, ListenerId, partials::Partials, stream_name};
 use tokio::task::spawn_blocking;
 
-use super::settings;
-
-/// A store that was opened.
-pub(super) struct Opened {
-    pub(super) store: Store,
-    /// What tells that its folder was removed; `None`: it has no folder.
-    pub(super) presence: Option<Presence>,
-}
+use super::{folder, generations::Opened, machine, settings};
 
 /// What servers that have streams are reached with.
 #[derive(Clone, Debug, Default)]
@@ -81,9 +74,14 @@ impl PlaceOfLog {
 
     /// The place in words.
     pub(super) fn words(&self, durable: &Durable) -> String {
-        match &durable.store {
-            api::Store::Disk { .. } => format!("the folder {}", self.folder.display()),
-            api::Store::JetStream { url, .. } => {
+        self.words_of(settings::server(durable))
+    }
+
+    /// The place that is a stream of this server, or the folder, in words.
+    pub(super) fn words_of(&self, server: Option<&str>) -> String {
+        match server {
+            None => format!("the folder {}", self.folder.display()),
+            Some(url) => {
                 // A URL with a password is refused, but may be that of a log that ran before.
                 let server = url.rsplit('@').next().unwrap_or_default();
                 format!("the stream {} of {server}", self.stream)
@@ -95,23 +93,29 @@ impl PlaceOfLog {
     pub(super) async fn open(&self, durable: &Durable) -> Result<Opened, String> {
         match &durable.store {
             api::Store::Disk { max_bytes } => self.open_folder(durable, *max_bytes).await,
-            api::Store::JetStream { .. } => {
-                self.open_stream(durable).await.map(|store| Opened { store, presence: None })
+            api::Store::JetStream { url, .. } => {
+                let present = self.open_stream(durable).await?;
+                let folder::Rest { former, repaired, left, presence } = self.open_rest(durable).await?;
+                Ok(Opened { server: Some(url.clone()), former, repaired, left, presence, ..Opened::from(present) })
             }
         }
     }
 
-    /// Opens the folder, which blocks while the last part of the log is read.
+    /// Opens what is left on disk of a listener that has a stream by now.
+    async fn open_rest(&self, durable: &Durable) -> Result<folder::Rest, String> {
+        // What only sends takes nothing that a bound could be for.
+        let (folder, settings) = (self.folder.clone(), self.disk(durable, u64::MAX));
+        let opened = spawn_blocking(move || folder::open_rest(&folder, &settings)).await;
+        opened.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Opens the folder, which blocks while the last part of each log is read.
     async fn open_folder(&self, durable: &Durable, max_bytes: u64) -> Result<Opened, String> {
-        let (folder, settings) = (self.folder.clone(), self.disk(durable, max_bytes));
+        let (folder, lanes, settings) = (self.folder.clone(), settings::lanes(durable), self.disk(durable, max_bytes));
+        let drains_only = self.drains_only;
         let open = move || -> Result<Opened, String> {
-            let folder = Folder::open(&folder).map_err(|error| match &error {
-                FolderError::Io { source, .. } => format!("{error} ({source})"),
-                FolderError::Locked(_) => error.to_string(),
-            })?;
-            let presence = folder.presence().map_err(|error| error.to_string())?;
-            let store = Store::open(folder, settings).map_err(|error| error.to_string())?;
-            Ok(Opened { store, presence: Some(presence) })
+            let opened = folder::open(&folder, lanes, &settings)?;
+            Ok(Opened { machine: machine::taker(&folder, drains_only), ..opened })
         };
         spawn_blocking(open).await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -157,9 +161,9 @@ impl PlaceOfLog {
     fn credentials(&self, secret: &str) -> Result<String, String> {
         let Some(path) = &self.server.credentials else {
             return Err(format!(
-                "the server of the stream asks for the credentials of the Secret {secret}, which are not here: give the \
-                 file to portlane run with --jetstream-credentials FILE; pods of a gateway have it once its rollout has \
-                 ended"
+                "the server of the stream asks for the credentials of the Secret {secret}, which this process does \
+                 not have: give the file to portlane run with --jetstream-credentials FILE; pods of a gateway have it \
+                 once its rollout has ended"
             ));
         };
         let read = std::fs::read_to_string(path);
@@ -195,6 +199,24 @@ pub(super) fn path(id: &ListenerId) -> PathBuf {
     id.to_string().split('/').map(escaped).collect()
 }
 
+/// The listener whose log is in this folder within the folder of all; `None`: it is of somebody else.
+pub(super) fn id(folder: &Path) -> Option<ListenerId> {
+    let parts: Option<Vec<String>> = folder.iter().map(|part| unescaped(part.to_str()?)).collect();
+    let id: ListenerId = parts?.join("/").parse().ok()?;
+    (path(&id) == folder).then_some(id)
+}
+
+fn unescaped(part: &str) -> Option<String> {
+    let mut pieces = part.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (code, rest) = piece.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn escaped(part: &str) -> String {
     let mut escaped = String::new();
     for (at, byte) in part.bytes().enumerate() {
@@ -213,7 +235,7 @@ mod tests {
     use proxy_api::Origin;
 
     use super::*;
-    use crate::supervisor::fixtures;
+    use crate::fixtures;
 
     fn id(namespace: &str, name: &str) -> ListenerId {
         ListenerId::new(Origin::port_forward(namespace, name), "l")
@@ -226,11 +248,39 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_says_whose_log_it_has() {
+        let of_a_service = "Service/shop/web/l".parse().expect("an id");
+        for id in [id("shop", "db.eu-1"), id("..", "a_b%"), id("s", "é"), of_a_service] {
+            assert_eq!(super::id(&path(&id)), Some(id));
+        }
+        for other in ["shop", "shop/db", "a/b/c/d/e", "shop/db/%6C", "shop/db/%", "shop/db/%zz", "lost+found/x/y"] {
+            assert_eq!(super::id(Path::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_log_that_has_only_to_become_empty_drops_no_message_for_its_age() {
         let durable = Durable { max_age_seconds: Some(60), ..fixtures::on_disk() };
         let place = PlaceOfLog::new(&id("shop", "db"), Path::new("d"), ServerFiles::default());
         assert!(place.disk(&durable, 16 << 20).log.max_age.is_some());
         assert_eq!(place.draining(true).disk(&durable, 16 << 20).log.max_age, None);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_has_only_to_become_empty_is_opened_with_the_name_of_who_took_its_messages() {
+        let all = tempfile::tempdir().expect("a folder");
+        let place = PlaceOfLog::new(&id("shop", "db"), all.path(), ServerFiles::default());
+        std::fs::create_dir_all(&place.folder).expect("a folder");
+        std::fs::write(place.folder.join("machine"), "edge-3").expect("a file");
+        let taker = async |drains_only: bool| {
+            let opened = place.clone().draining(drains_only).open(&fixtures::on_disk()).await.expect("nobody has it");
+            for store in opened.present.stores() {
+                store.close().await.expect("it runs");
+            }
+            opened.machine
+        };
+        assert_eq!(taker(true).await, "edge-3");
+        assert_eq!(taker(false).await, machine::name());
     }
 
     #[cfg(feature = "jetstream")]

@@ -36,7 +36,7 @@ impl Removal {
         self.is_removed
     }
 
-    /// The figures of the log: in one that was removed, nothing waits any more.
+    /// The figures of a log on disk: in one that was removed, nothing waits any more.
     pub(super) fn left(&self, mut figures: Figures) -> Figures {
         if self.is_removed {
             (figures.cursor, figures.oldest_received_millis, figures.bytes) = (figures.next, None, 0);

@@ -1,7 +1,7 @@
 //! What sends the messages of a log to a backend of its listener.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
@@ -27,7 +27,7 @@ use crate::{
     core::{
         balance::{Draw, EntryStats},
         endpoint::{Counted, Endpoint},
-        pace::Pace,
+        sent::Sent,
     },
     log::Level,
     net,
@@ -39,92 +39,26 @@ use crate::{
 /// A connection that is not there by then counts against the endpoint: the sender gives it up a second later.
 const CONNECT_WITHIN: Duration = Duration::from_secs(9);
 
-/// What was sent, over all senders of a log.
-#[derive(Debug, Default)]
-pub(super) struct Sent {
-    delivered: Cell<u64>,
-    resent: Cell<u64>,
-    /// Messages that the sink will never take.
-    refused: Cell<u64>,
-    refusals: Pace,
-    /// Why the sink took no message, since it took the last one.
-    error: RefCell<Option<String>>,
-    /// The last reason that the log has.
-    told: RefCell<Option<String>>,
-    /// How often the sink took no message.
-    ended: Cell<u64>,
-    endings: Pace,
+/// Counts what the sender of a lane tells, and has the log say what is new.
+fn hear(sent: &Sent, lane: usize, event: &SenderEvent, shared: &Shared, process: &Process) {
+    if let Some((level, message)) = line(sent, lane, event, process.clock.seconds()) {
+        process.log.notice(level, "sink", &shared.id, message);
+    }
 }
 
-impl Sent {
-    pub(super) fn delivered(&self) -> u64 {
-        self.delivered.get()
-    }
-
-    pub(super) fn resent(&self) -> u64 {
-        self.resent.get()
-    }
-
-    /// Messages that the sink will never take.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.get()
-    }
-
-    /// Whether the sink has failed since it took the last message.
-    pub(super) fn fails(&self) -> bool {
-        self.error.borrow().is_some()
-    }
-
-    /// Why the sink takes no messages, if it takes none and the log does not say so yet. From now on it does.
-    pub(super) fn untold(&self) -> Option<String> {
-        let error = self.error.borrow().clone()?;
-        let is_told = self.told.borrow().as_ref() == Some(&error);
-        *self.told.borrow_mut() = Some(error.clone());
-        (!is_told).then_some(error)
-    }
-
-    /// Counts what a sender tells, and has the log say what is new.
-    fn hear(&self, event: &SenderEvent, shared: &Shared, process: &Process) {
-        if let Some((level, message)) = self.line(event, process.clock.seconds()) {
-            process.log.notice(level, "sink", &shared.id, message);
+/// Counts what the sender of a lane tells at second `now`. Returns a line for the log if there is one.
+fn line(sent: &Sent, lane: usize, event: &SenderEvent, now: u64) -> Option<(Level, String)> {
+    let warning = match event {
+        SenderEvent::Ended { error, .. } => sent.ended(lane, error, now),
+        SenderEvent::Delivered { messages } => return Some((Level::Info, sent.took(lane, *messages)?)),
+        SenderEvent::Resent { messages } => {
+            sent.resend(*messages);
+            None
         }
-    }
-
-    /// Counts what a sender tells at second `now`. Returns a line for the log if there is one: each reason why the sink
-    /// takes no messages is said once until it takes one again, and so is that.
-    fn line(&self, event: &SenderEvent, now: u64) -> Option<(Level, String)> {
-        match event {
-            SenderEvent::Ended { error, .. } => {
-                self.ended.set(self.ended.get() + 1);
-                *self.error.borrow_mut() = Some(error.clone());
-                if self.told.borrow().as_ref() == Some(error) {
-                    return None;
-                }
-                // A sink over UDP may take and refuse messages in turn.
-                self.endings.due(now, self.ended.get())?;
-                *self.told.borrow_mut() = Some(error.clone());
-                Some((Level::Warn, format!("{error}; messages stay in the log, will retry")))
-            }
-            SenderEvent::Delivered { messages } => {
-                self.delivered.set(self.delivered.get() + messages);
-                *self.error.borrow_mut() = None;
-                self.told.take().map(|_| (Level::Info, "the sink takes messages again".to_owned()))
-            }
-            SenderEvent::Resent { messages } => {
-                self.resent.set(self.resent.get() + messages);
-                None
-            }
-            SenderEvent::DeadLettered { messages, reason } => self.refuse(*messages, "put aside", reason, now),
-            SenderEvent::DroppedPoison { messages, reason } => self.refuse(*messages, "dropped", reason, now),
-        }
-    }
-
-    /// Counts messages that the sink refuses, some of which are told.
-    fn refuse(&self, messages: u64, fate: &str, reason: &str, now: u64) -> Option<(Level, String)> {
-        self.refused.set(self.refused.get() + messages);
-        let count = self.refusals.due(now, self.refused.get())?;
-        Some((Level::Warn, format!("{count} message(s) were {fate} because the sink refuses them: {reason}")))
-    }
+        SenderEvent::DeadLettered { messages, reason } => sent.refuse(lane, *messages, ("put aside", reason), now),
+        SenderEvent::DroppedPoison { messages, reason } => sent.refuse(lane, *messages, ("dropped", reason), now),
+    };
+    Some((Level::Warn, warning?))
 }
 
 /// A sender that runs until this is dropped, or its store is closed.
@@ -141,10 +75,16 @@ impl Drop for Sending {
 }
 
 impl Sending {
-    /// Sends the messages of `store` to backends of the listener.
-    pub(super) fn start(shared: Arc<Shared>, process: Process, store: Store, sent: Rc<Sent>) -> Self {
+    /// Sends the messages of `store`, which has those of a lane, to backends of the listener. `machine` took them.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        process: Process,
+        (lane, store): (usize, Store),
+        sent: Rc<Sent>,
+        machine: String,
+    ) -> Self {
         let backend = Rc::<RefCell<Option<Arc<str>>>>::default();
-        let task = spawn_local(run(shared, process, store, sent, backend.clone()));
+        let task = spawn_local(run(shared, process, (lane, store), sent, backend.clone(), machine));
         Self { task, backend }
     }
 
@@ -158,18 +98,20 @@ impl Sending {
 async fn run(
     shared: Arc<Shared>,
     process: Process,
-    store: Store,
+    (lane, store): (usize, Store),
     sent: Rc<Sent>,
     backend: Rc<RefCell<Option<Arc<str>>>>,
+    machine: String,
 ) {
     // Without this task, no message would be sent.
     let _guard = process.lives.guard(format!("the sender of {}", shared.id));
     let spec = shared.spec.load_full();
     let Some(durable) = spec.durable.as_deref() else { return };
-    let enrich = enricher(durable, &shared.id.origin.to_string());
-    let dial = Way { shared: shared.clone(), process: process.clone(), backend, counted: RefCell::default() };
-    let sink = settings::sink(&spec, durable);
-    Sender { dial, enrich, chance, sink, store }.run(|event| sent.hear(event, &shared, &process)).await;
+    let enrich = enricher(durable, shared.id.origin.to_string(), machine);
+    let (host, counted) = (RefCell::default(), RefCell::default());
+    let dial = Way { shared: shared.clone(), process: process.clone(), backend, host, counted };
+    let sink = settings::sink(durable);
+    Sender { dial, enrich, chance, sink, store }.run(|event| hear(&sent, lane, event, &shared, &process)).await;
 }
 
 /// From 0 up to, but not including, 1.
@@ -178,12 +120,12 @@ fn chance() -> f64 {
 }
 
 /// Makes the bytes of a message for the sink.
-fn enricher(durable: &Durable, forward: &str) -> impl FnMut(Kept) -> Vec<u8> + use<> {
+fn enricher(durable: &Durable, forward: String, machine: String) -> impl FnMut(Kept) -> Vec<u8> + use<> {
     let form = durable.enrich.as_ref().map(|enrich| match enrich {
         Enrich::Json {} => Form::Json,
         Enrich::Syslog { structured_data_id } => Form::Syslog { id: structured_data_id.clone() },
     });
-    let mut enricher = form.map(|form| Enricher::new(form, forward.to_owned(), machine()));
+    let mut enricher = form.map(|form| Enricher::new(form, forward, machine));
     move |Kept { source, received_millis, payload, .. }| match &mut enricher {
         None => payload,
         Some(enricher) => {
@@ -193,16 +135,13 @@ fn enricher(durable: &Durable, forward: &str) -> impl FnMut(Kept) -> Vec<u8> + u
     }
 }
 
-/// The name of this machine.
-fn machine() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// The way to the backends of a listener: for each connection one pick, as for a session.
 struct Way {
     shared: Arc<Shared>,
     process: Process,
     backend: Rc<RefCell<Option<Arc<str>>>>,
+    /// What requests to that backend name as their host.
+    host: RefCell<String>,
     /// Counts the connection at its endpoint.
     counted: RefCell<Option<Counted>>,
 }
@@ -230,6 +169,8 @@ impl Way {
         let (entry, endpoint) = picked.ok_or_else(|| io::Error::other("no backend has an endpoint"))?;
         let address = endpoint.address.socket();
         let address = address.ok_or_else(|| io::Error::other("the backend is behind an agent"))?;
+        let backend = spec.backends.iter().find(|backend| backend.id == *entry.id);
+        *self.host.borrow_mut() = settings::host(backend, address);
         *self.backend.borrow_mut() = Some(entry.id.clone());
         *self.counted.borrow_mut() = Some(Counted::new(endpoint.clone()));
         Ok(Picked { backend: entry.id.clone(), stats: entry.stats.clone(), endpoint: endpoint.clone(), address })
@@ -279,11 +220,17 @@ impl Dial for Way {
         Ok(socket)
     }
 
+    fn host(&self) -> String {
+        self.host.borrow().clone()
+    }
+
     fn unacknowledged(&self, stream: &TcpStream) -> io::Result<u64> {
         if cfg!(target_os = "linux") {
             Ok(u64::try_from(sys::unacknowledged(stream)).unwrap_or(u64::MAX))
         } else {
-            Err(io::Error::other("this system does not tell what is acknowledged: use relp or http instead of tcp"))
+            Err(io::Error::other(
+                "this system does not report what the sink has acknowledged: use relp or http instead of tcp",
+            ))
         }
     }
 }
@@ -306,42 +253,23 @@ async fn connect(to: SocketAddr, keepalive: u32) -> io::Result<TcpStream> {
 mod tests {
     use super::*;
 
-    fn ended(error: &str) -> SenderEvent {
-        SenderEvent::Ended { error: error.to_owned(), pause: Duration::ZERO }
-    }
-
-    /// How severe the line is that the log gets, if it gets one.
-    fn level(sent: &Sent, event: &SenderEvent, now: u64) -> Option<Level> {
-        sent.line(event, now).map(|(level, _)| level)
-    }
-
     #[test]
-    fn the_log_has_each_reason_once_until_the_sink_takes_a_message() {
-        let (sent, delivered) = (Sent::default(), SenderEvent::Delivered { messages: 1 });
-        assert_eq!(level(&sent, &ended("refused"), 0), Some(Level::Warn));
-        assert_eq!(level(&sent, &ended("refused"), 100), None);
-        assert_eq!(sent.untold(), None, "the log has it");
-        assert_eq!(level(&sent, &ended("timed out"), 101), Some(Level::Warn));
-        assert_eq!(level(&sent, &delivered, 102), Some(Level::Info));
-        assert_eq!(level(&sent, &delivered, 103), None);
-        assert_eq!(sent.untold(), None, "it takes messages");
-        assert_eq!(level(&sent, &ended("timed out"), 120), Some(Level::Warn));
-    }
-
-    #[test]
-    fn a_sink_that_takes_and_refuses_messages_in_turn_has_two_lines_in_a_while() {
-        let (sent, delivered) = (Sent::default(), SenderEvent::Delivered { messages: 1 });
-        let lines = (0..10).flat_map(|now| [sent.line(&ended("refused"), now), sent.line(&delivered, now)]);
-        assert_eq!(lines.flatten().count(), 2);
-        assert_eq!(sent.delivered(), 10);
-    }
-
-    #[test]
-    fn a_reason_that_comes_too_soon_for_a_line_is_told_with_how_the_listener_delivers() {
-        let sent = Sent::default();
-        assert_eq!(level(&sent, &ended("refused"), 0), Some(Level::Warn));
-        assert_eq!(level(&sent, &ended("timed out"), 1), None);
-        assert_eq!((sent.untold().as_deref(), sent.untold()), (Some("timed out"), None));
-        assert_eq!(level(&sent, &ended("timed out"), 100), None);
+    fn what_a_sender_tells_is_counted_of_its_lane_and_only_a_sink_that_works_again_is_no_warning() {
+        let (sent, reason) = (Sent::default(), "too long".to_owned());
+        let events = [
+            SenderEvent::Delivered { messages: 1 },
+            SenderEvent::Ended { error: "refused".to_owned(), pause: Duration::ZERO },
+            SenderEvent::Delivered { messages: 2 },
+            SenderEvent::Resent { messages: 4 },
+            SenderEvent::DeadLettered { messages: 8, reason: reason.clone() },
+            SenderEvent::DroppedPoison { messages: 16, reason },
+        ];
+        // Each comes long after the one before.
+        let lines = events.iter().zip(1..).map(|(event, at)| line(&sent, 1, event, at * 100));
+        let levels: Vec<Option<Level>> = lines.map(|line| line.map(|(level, _)| level)).collect();
+        let (warning, good) = (Some(Level::Warn), Some(Level::Info));
+        assert_eq!(levels, [None, warning, good, None, warning, warning]);
+        assert_eq!((sent.delivered(), sent.resent(), sent.refused()), (3, 4, 24));
+        assert_eq!([0, 1].map(|lane| sent.taken(lane)), [0, 27]);
     }
 }

@@ -1,6 +1,6 @@
 //! The sockets that messages come to.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 use proxy_api::ListenerId;
 use tokio::task::{JoinHandle, spawn_local};
@@ -18,7 +18,7 @@ pub(super) struct Socket {
 }
 
 struct Served {
-    listener: Arc<ListenerId>,
+    listener: ListenerId,
     /// The way in which its messages are taken.
     version: Rc<()>,
     task: JoinHandle<()>,
@@ -36,7 +36,7 @@ impl Socket {
     /// Serves the listener behind the socket, as that is now.
     pub(super) async fn serve(&mut self, logs: &BTreeMap<ListenerId, Log>, process: &Process) {
         let listener = self.route.load().first().id.clone();
-        let taker = logs.get(&*listener).and_then(Log::taker);
+        let taker = logs.get(&listener).and_then(Log::taker);
         let is_served =
             |served: &Served, taker: &Taker| served.listener == listener && Rc::ptr_eq(&served.version, &taker.version);
         if matches!((&self.served, &taker), (Some(served), Some(taker)) if is_served(served, taker)) {

@@ -7,13 +7,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
-    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
 use durable::{
-    Store, StoreError,
+    Lanes, StoreError,
     intake::{Intake, receive, serve},
 };
 use proxy_api::ListenerId;
@@ -33,7 +32,7 @@ use crate::{
 
 /// What takes the messages of a socket.
 pub(super) struct Taker {
-    pub(super) store: Store,
+    pub(super) lanes: Lanes,
     pub(super) taking: Taking,
     pub(super) intake: Intake,
     pub(super) version: Rc<()>,
@@ -43,13 +42,7 @@ pub(super) struct Taker {
 impl Taker {
     /// Takes messages until this future is dropped, or the log is closed. A panic, which a message may cause, closes the
     /// connections of this socket and no others, and what the log has stays.
-    pub(super) async fn take(
-        self,
-        socket: OsSocket,
-        counted: Rc<Cell<u32>>,
-        listener: Arc<ListenerId>,
-        process: Process,
-    ) {
+    pub(super) async fn take(self, socket: OsSocket, counted: Rc<Cell<u32>>, listener: ListenerId, process: Process) {
         // Without this task, the socket would stay open without being served.
         let _guard = process.lives.guard(format!("the intake of {listener}"));
         let share = process.messages.partial.share(&listener.origin.namespace);
@@ -73,14 +66,14 @@ impl Taker {
             OsSocket::Tcp(shared) => {
                 let own = shared.try_clone().and_then(TcpListener::from_std)?;
                 if let Some(settings) = self.taking.tcp() {
-                    serve(&own, &self.store, settings, intake).await;
+                    serve(&own, &self.lanes, settings, intake).await;
                 }
                 return Ok(());
             }
             OsSocket::Udp(shared) => {
                 let own = shared.try_clone().and_then(UdpSocket::from_std)?;
                 sys::split_datagrams(&own);
-                receive(&own, &self.store, self.taking.limits, intake, sys::dropped, counted).await
+                receive(&own, &self.lanes, self.taking.limits, intake, sys::dropped, counted).await
             }
         };
         let is_closed = error.get_ref().is_some_and(|inner| inner.downcast_ref::<StoreError>().is_some());

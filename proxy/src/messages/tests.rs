@@ -1,17 +1,10 @@
 //! Logs whose disk or server hangs.
 
-use std::{
-    io,
-    path::Path,
-    sync::{
-        atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::Receiver,
-    },
-};
+use std::{path::Path, sync::mpsc::Receiver};
 
-use durable::{Incoming, Store, intake::Intake};
+use durable::{Incoming, Store};
 use durable_core::{FileError, Files};
-use proxy_api::{self as api, Configuration, EndpointSet, Listener, Origin, Surroundings};
+use proxy_api::{self as api, EndpointSet, Listener, Origin, Surroundings};
 use tempfile::tempdir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,9 +12,12 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    clock::Clock, core::delivery::Delivery, lives::Lives, log::LogFormat, messages::place::Opened, supervisor::fixtures,
-};
+use crate::{core::delivery::Delivery, fixtures, messages::generations::Opened};
+
+mod ages;
+mod lanes;
+pub(super) mod leftovers;
+mod panics;
 
 /// Longest wait for what comes at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -36,10 +32,7 @@ fn process() -> Process {
 
 /// A process with this memory limit in bytes, if any.
 pub(super) fn process_with(memory: Option<u64>) -> Process {
-    let lives = Lives::new(Clock::start());
-    let guard = lives.guard("log");
-    let log = crate::log::Log::start(LogFormat::Text, Level::Error, 16, Box::new(io::sink()), guard);
-    Process::new(&Settings::default(), memory, lives, log.expect("a thread").0)
+    fixtures::process(&Settings::default(), memory)
 }
 
 fn durable(store: api::Store) -> Durable {
@@ -51,10 +44,7 @@ pub(super) fn disk() -> Durable {
 }
 
 fn listener(durable: Durable) -> Arc<Listener> {
-    let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-    let document = Configuration::decode(text.as_bytes()).expect("v1");
-    let template = document.supported().next().expect("one").1.clone();
-    Arc::new(Listener { durable: Some(Box::new(durable)), backends: Vec::new(), ..template })
+    Arc::new(Listener { durable: Some(Box::new(durable)), backends: Vec::new(), ..fixtures::template() })
 }
 
 /// A folder whose syncs hang until the sender is gone. Without a receiver they panic.
@@ -102,7 +92,12 @@ fn log(files: impl Files + Send + 'static, folder: &Path, process: &Process, wak
     let message = Incoming { source: Arc::from(&b"192.0.2.1:514"[..]), received_millis: 0, payload: vec![b'm'] };
     drop(store.try_append(vec![message]).expect("room"));
     let place = PlaceOfLog::new(&id("l"), folder, ServerFiles::default());
-    Log::new(place, &disk(), Opened { store, presence: None }, process, wake.clone())
+    Log::new(place, &disk(), Opened::from(store), process, wake.clone())
+}
+
+/// The store of the only lane.
+fn store(taker: &taker::Taker) -> &Store {
+    taker.lanes.stores().next().expect("there is one")
 }
 
 /// A listener with these settings.
@@ -152,15 +147,15 @@ async fn a_log_whose_thread_has_ended_by_itself_is_opened_again() {
         let shared = shared(disk());
         log.run(&shared, &process);
         let taker = log.taker().expect("nobody has seen it");
-        let ended = timeout(SOON, taker.store.wait_for(u64::MAX)).await.expect("the folder panics");
+        let ended = timeout(SOON, store(&taker).wait_for(u64::MAX)).await.expect("the folder panics");
         ended.expect_err("the thread has ended");
         log.look(&process).await;
         assert!(log.taker().is_none());
-        assert_eq!(shared.counters.delivery(), Some(Delivery::StoreFailed), "it is told");
+        assert_eq!(shared.counters.delivery(), Some(Delivery::StoreFailed), "it is logged");
         timeout(SOON, wake.notified()).await.expect("it is opened");
         log.settle(&process);
         let taker = log.taker().expect("it runs");
-        taker.store.close().await.expect("the other thread runs");
+        store(&taker).close().await.expect("the other thread runs");
     };
     LocalSet::new().run_until(test).await;
 }
@@ -253,7 +248,7 @@ async fn what_a_proxy_of_the_same_fleet_sends_has_come_back_and_is_dropped_and_c
 async fn connections_beyond_the_share_of_their_namespace_are_closed_and_counted_as_sessions_are() {
     let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
     let shared = shared(Durable { framing: api::Framing::Newline, ..disk() });
-    shared.limiter.share.set(Some(0));
+    shared.limiter.share.set(crate::core::share::Bound::of(0));
     let (mut socket, address) = over_tcp(&shared);
     let test = async {
         let mut log = log(free(), folder.path(), &process, &wake);
@@ -329,41 +324,6 @@ fn a_log_beyond_the_share_of_its_namespace_is_refused_unless_the_gateway_gives_m
     };
     assert_eq!(refused(None), ["a/f/two"]);
     assert!(refused(Some(32 << 20)).is_empty());
-}
-
-// D12
-#[tokio::test]
-async fn an_intake_that_panics_is_counted_and_told_and_takes_what_comes_then() {
-    let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
-    let shared = shared(disk());
-    let test = async {
-        let mut log = log(free(), folder.path(), &process, &wake);
-        log.run(&shared, &process);
-        let mut taker = log.taker().expect("it runs");
-        let is_first = AtomicBool::new(true);
-        taker.intake = Intake::guarded(move |_| {
-            assert!(!is_first.swap(false, Relaxed), "as the test wants");
-            true
-        });
-        let intake = taker.intake.clone();
-        let task = taker.take(with_datagrams(2), Rc::default(), Arc::new(id("l")), process.clone());
-        let task = spawn_local(task);
-        let second = async {
-            while intake.figures().messages == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(SOON, second).await.expect("it begins again");
-        log.look(&process).await;
-        assert_eq!(shared.counters.durable().expect("it was looked at").panics, 1);
-        let told = process.log.recent();
-        let is_told =
-            |subject: &str| told.iter().any(|told| told.subject == subject && told.message.contains("panicked 1"));
-        assert!(is_told("ns/f/l"), "{told:?}");
-        assert!(!task.is_finished() && process.lives.died().is_empty(), "it goes on, and so do others");
-        task.abort();
-    };
-    LocalSet::new().run_until(test).await;
 }
 
 #[cfg(feature = "jetstream")]

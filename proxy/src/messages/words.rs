@@ -14,8 +14,8 @@ pub(super) const fn level(delivery: Delivery) -> Level {
     }
 }
 
-/// What helps if messages are dropped because the log is full.
-const MAKE_ROOM: &str = "messages are dropped because the log is full: make room where they are kept, raise maxBytes of durable.store, or find out why the sink does not keep up";
+/// What helps if messages are dropped because the log is full, or refused, so that RELP clients keep them.
+const MAKE_ROOM: &str = "messages are dropped or refused because the log is full: make room where they are kept, raise maxBytes of durable.store, or find out why the sink does not keep up";
 
 /// How a listener delivers, in words.
 pub(super) fn words(seen: &Seen, why: Option<&str>) -> String {

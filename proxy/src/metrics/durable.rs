@@ -16,19 +16,19 @@ type Row = (&'static str, &'static str, fn(&Seen) -> u64);
 const GAUGES: [Row; 5] = [
     (
         "portlane_durable_oldest_age_seconds",
-        "Age of the oldest message that the sink does not have; 0: it has all.",
+        "Age of the oldest message that the sink does not have; 0 if it has all.",
         |seen| seen.oldest_seconds,
     ),
     ("portlane_durable_backlog_messages", "Messages that the sink does not have.", |seen| seen.backlog),
     ("portlane_durable_log_bytes", "Bytes of the log on disk.", |seen| seen.bytes),
-    ("portlane_durable_log_limit_bytes", "Bytes that the log may have.", |seen| seen.limit_bytes),
+    ("portlane_durable_log_limit_bytes", "Maximum size of the log, in bytes.", |seen| seen.limit_bytes),
     ("portlane_durable_store_failed", "1 while the disk fails, so that messages are not safe.", |seen| {
         u64::from(seen.store_fails)
     }),
 ];
 
 const COUNTERS: [Row; 9] = [
-    ("portlane_durable_received", "Messages that were taken from clients.", |seen| seen.received),
+    ("portlane_durable_received", "Messages received from clients.", |seen| seen.received),
     ("portlane_durable_delivered", "Messages that were delivered, as far as this kind of sink confirms it.", |seen| {
         seen.delivered
     }),
@@ -45,12 +45,12 @@ const COUNTERS: [Row; 9] = [
     }),
     (
         "portlane_durable_short_reads",
-        "Reads of clients that were shorter or later, as messages of all listeners had the memory.",
+        "Reads from clients that were shortened or delayed because the shared memory for messages was in use.",
         |seen| seen.short_reads,
     ),
     (
         "portlane_durable_intake_panics",
-        "How often what takes messages panicked: a connection ended, or all of a socket began again.",
+        "Panics while taking messages: each ended one connection, or restarted the socket of a listener.",
         |seen| seen.panics,
     ),
     ("portlane_durable_lost", "Messages that were lost because the log was damaged or removed.", |seen| seen.lost),
@@ -71,7 +71,7 @@ pub(super) fn durable_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>])
     sync_seconds(out, &seen)?;
     let dropped = by_reason(&seen, |seen| seen.dropped.as_slice());
     family(out, ("portlane_durable_dropped", "Messages that were dropped, by reason."), true, dropped)?;
-    let help = "Connections of clients that were closed for a bound, or for what they sent, by reason.";
+    let help = "Connections of clients that were closed because of a limit or of what they sent, by reason.";
     family(out, ("portlane_durable_connections_closed", help), true, by_reason(&seen, |seen| seen.closed.as_slice()))
 }
 
@@ -104,9 +104,10 @@ mod tests {
     use std::time::Duration;
 
     use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
-    use proxy_api::{Configuration, ListenerId, Origin};
+    use proxy_api::{ListenerId, Origin};
 
     use super::*;
+    use crate::fixtures::template;
 
     #[derive(Debug)]
     struct Page(Vec<Arc<Shared>>);
@@ -119,9 +120,7 @@ mod tests {
 
     #[test]
     fn only_durable_listeners_have_series_of_messages() {
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let spec = Arc::new(document.supported().next().expect("one").1.clone());
+        let spec = Arc::new(template());
         let shared = |name: &str| {
             let id = ListenerId::new(Origin::port_forward("ns", "f"), name);
             Shared::new(id, spec.clone(), Arc::default(), Arc::default())

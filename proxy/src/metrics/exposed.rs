@@ -1,15 +1,21 @@
 //! The listeners whose series are exposed. A change costs what it concerns; only a scrape looks at all of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use proxy_api::ListenerId;
 
-use crate::shared::Shared;
+use crate::{
+    core::{load::ByForward, walk::Walk},
+    shared::Shared,
+};
 
 /// The live listeners, by name, and removed ones that still have sessions.
 #[derive(Debug, Default)]
 pub(super) struct Exposed {
-    live: BTreeMap<Arc<ListenerId>, Arc<Shared>>,
+    live: BTreeMap<ListenerId, Arc<Shared>>,
     retired: Vec<Arc<Shared>>,
 }
 
@@ -34,6 +40,23 @@ impl Exposed {
         self.live.values().chain(&self.retired)
     }
 
+    /// Adds the counters of the next `most` live listeners and of the removed ones among them. A listener that is removed
+    /// during the walk keeps its place in the order of names, so that it is counted once.
+    pub(super) fn count(&self, walk: &mut Walk<ListenerId>, most: usize, counts: &mut ByForward) {
+        let behind = walk.last().cloned();
+        let live = walk.step(&self.live, most);
+        let to = walk.last();
+        let is_among = |id: &ListenerId| behind.as_ref().is_none_or(|from| id > from) && to.is_none_or(|to| id <= to);
+        let retired = self.retired.iter().filter(|shared| is_among(&shared.id));
+        for shared in live.into_iter().map(|(_, shared)| shared).chain(retired) {
+            let counters = &shared.counters;
+            let counts = counts.entry(shared.id.origin.to_string()).or_default();
+            counts.live += counters.active();
+            counts.begun += counters.opened.load(Relaxed);
+            counts.bytes += counters.up.load(Relaxed) + counters.down.load(Relaxed);
+        }
+    }
+
     /// All listeners, in the order of [`Self::iter`].
     pub(super) fn to_vec(&self) -> Vec<Arc<Shared>> {
         self.iter().cloned().collect()
@@ -42,19 +65,17 @@ impl Exposed {
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Configuration, Origin};
+    use proxy_api::Origin;
 
     use super::*;
+    use crate::fixtures::template;
 
     fn id(name: &str) -> ListenerId {
         ListenerId::new(Origin::port_forward("ns", "f"), name)
     }
 
     fn shared(name: &str) -> Arc<Shared> {
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let spec = Arc::new(document.supported().next().expect("one").1.clone());
-        Shared::new(id(name), spec, Arc::default(), Arc::default())
+        Shared::new(id(name), Arc::new(template()), Arc::default(), Arc::default())
     }
 
     #[test]
@@ -69,5 +90,46 @@ mod tests {
         assert!(all.iter().zip(expected).all(|(is, expected)| Arc::ptr_eq(is, expected)), "by name, then removed ones");
         exposed.change(std::iter::empty(), &[]);
         assert_eq!(exposed.iter().count(), 2, "the last session of the removed listener has ended");
+    }
+
+    /// Sessions begun over all forwards, counted in steps of two listeners. `between` changes them after each step.
+    fn begun(exposed: &mut Exposed, mut between: impl FnMut(usize, &mut Exposed)) -> (u64, usize) {
+        let (mut walk, mut counts, mut steps) = (Walk::default(), ByForward::new(), 0);
+        loop {
+            exposed.count(&mut walk, 2, &mut counts);
+            steps += 1;
+            if !walk.is_under_way() {
+                return (counts.values().map(|counts| counts.begun).sum(), steps);
+            }
+            between(steps, exposed);
+        }
+    }
+
+    #[test]
+    fn each_listener_is_counted_once_also_if_it_is_removed_meanwhile() {
+        let names = ["a", "b", "c", "d", "e"];
+        let all = names.map(shared);
+        let mut bit = 1;
+        for shared in &all {
+            shared.counters.opened.store(bit, Relaxed);
+            bit *= 2;
+        }
+        for (at, removed) in (0..).zip(&all) {
+            for when in 0..4 {
+                let mut exposed = Exposed::default();
+                exposed.change(all.iter().map(|shared| (&shared.id, Some(shared))), &[]);
+                let remove = |steps: usize, exposed: &mut Exposed| {
+                    if steps == when {
+                        exposed.change([(&removed.id, None)].into_iter(), std::slice::from_ref(removed));
+                    }
+                };
+                if when == 0 {
+                    remove(0, &mut exposed);
+                }
+                let (begun, steps) = begun(&mut exposed, remove);
+                assert_eq!(begun, 31, "{at} is removed after step {when}");
+                assert!(steps <= 3, "{at} is removed after step {when}");
+            }
+        }
     }
 }

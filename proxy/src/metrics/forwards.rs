@@ -8,7 +8,7 @@ use std::{
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{family, origin_labels};
-use crate::shared::Shared;
+use crate::{core::session_room::SessionRoom, shared::Shared};
 
 /// Limits belong to the forward, so only its first listener is shown.
 pub(super) fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
@@ -25,10 +25,16 @@ fn first_of_each_limiter(all: &[Arc<Shared>]) -> impl Iterator<Item = &Arc<Share
     limited.filter(move |shared| seen.insert(Arc::as_ptr(&shared.limiter)))
 }
 
-/// Namespaces whose share of the process is limited, by themselves or because there are others.
-pub(super) fn shares_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
+/// Namespaces whose share of the process is limited, by themselves or because there are others. `room` is what a
+/// connection would leave to others now.
+pub(super) fn shares_text(
+    out: &mut DescriptorEncoder<'_>,
+    all: &[Arc<Shared>],
+    room: SessionRoom,
+) -> Result<(), std::fmt::Error> {
+    let share = |shared: &Shared| (shared.limiter.share.usage().0, shared.limiter.share.limit(room));
     let shares: BTreeMap<&str, (u32, Option<u32>)> =
-        all.iter().map(|shared| (shared.id.origin.namespace.as_str(), shared.limiter.share.usage())).collect();
+        all.iter().map(|shared| (shared.id.origin.namespace.as_str(), share(shared))).collect();
     let of_limited = |value: fn(u32, u32) -> u32| {
         shares.iter().filter_map(move |(namespace, (live, most))| {
             Some((vec![("namespace", *namespace)], u64::from(value(*live, (*most)?))))
@@ -36,23 +42,21 @@ pub(super) fn shares_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) 
     };
     let help = "Live and queued sessions of a namespace whose share of the proxy is limited.";
     family(out, ("portlane_tenant_connections", help), false, of_limited(|live, _| live))?;
-    let help = "Most live and queued sessions of a namespace in the proxy.";
+    let help = "Limit of live and queued sessions of a namespace in the proxy, as it is now.";
     family(out, ("portlane_tenant_connections_limit", help), false, of_limited(|_, most| most))
 }
 
 #[cfg(test)]
 mod tests {
-    use proxy_api::{Configuration, Limits, Listener, ListenerId, Origin};
+    use proxy_api::{Limits, Listener, ListenerId, Origin};
 
     use super::*;
-    use crate::core::limiter::Limiter;
+    use crate::{core::limiter::Limiter, fixtures::template};
 
     #[test]
     fn the_queue_of_a_forward_is_shown_once_however_many_listeners_it_has() {
         // D22
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let plain = Arc::new(document.supported().next().expect("one").1.clone());
+        let plain = Arc::new(template());
         let limited = Arc::new(Listener { limits: Some(Box::new(Limits::default())), ..(*plain).clone() });
         let limiters: Vec<Arc<Limiter>> = (0..100).map(|_| Arc::default()).collect();
         let listener = |name: &str, of: usize, spec: &Arc<Listener>| {

@@ -1,9 +1,6 @@
 //! What durable listeners have for their sinks, for the admin address.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use proxy_api::ListenerId;
 use serde::Serialize;
@@ -47,7 +44,7 @@ impl Lag {
 impl Metrics {
     /// What was last seen of the messages of durable listeners.
     #[must_use]
-    pub fn durable(&self) -> BTreeMap<Arc<ListenerId>, Seen> {
+    pub fn durable(&self) -> BTreeMap<ListenerId, Seen> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.iter().filter_map(|shared| Some((shared.id.clone(), shared.counters.durable()?))).collect()
     }

@@ -3,13 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Metrics;
-use crate::{
-    clock::Clock,
-    lives::Lives,
-    log::{Level, Log, LogFormat},
-    process::Process,
-    settings::Settings,
-};
+use crate::{fixtures::process, settings::Settings};
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
 /// The section of the page.
@@ -45,12 +39,9 @@ fn listed() -> BTreeSet<Row> {
 
 #[test]
 fn the_page_lists_every_metric_of_a_proxy_and_no_others() {
-    let lives = Lives::new(Clock::start());
-    let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
     // With a limit of sessions, which has a metric.
     let settings = Settings { max_sessions: 4, ..Settings::default() };
-    let process = Process::new(&settings, None, lives, log.expect("a thread").0);
-    let served = served(&Metrics::new(process).text().expect("a text"));
+    let served = served(&Metrics::new(process(&settings, None)).text().expect("a text"));
     let listed = listed();
     let missing: Vec<_> = served.difference(&listed).collect();
     let unknown: Vec<_> = listed.difference(&served).collect();

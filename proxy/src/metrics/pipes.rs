@@ -3,17 +3,17 @@
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{family, single};
-use crate::worker::pipes::{NoPipe, Pipes};
+use crate::pipes::{NoPipe, Pipes};
 
 /// The pipes of the process, and the streams that had none.
 pub(super) fn pipes_text(out: &mut DescriptorEncoder<'_>, pipes: &Pipes) -> Result<(), std::fmt::Error> {
     let copied = NoPipe::ALL.map(|why| (vec![("reason", why.as_str())], pipes.copied(why)));
-    let help = "Streams that were copied through user space because no pipe could be had, by reason.";
+    let help = "Streams that were copied through user space because no pipe was available, by reason.";
     family(out, ("portlane_streams_copied", help), true, copied.into_iter())?;
     let (count, limit) = pipes.usage();
     let gauges = [
-        ("portlane_pipes", "Pipes for splicing, lent or idle.", count),
-        ("portlane_pipes_limit", "Most pipes for splicing.", limit),
+        ("portlane_pipes", "Pipes for splicing, in use or idle.", count),
+        ("portlane_pipes_limit", "Limit of pipes for splicing.", limit),
     ];
     for (name, help, value) in gauges {
         single(out, (name, help), false, value as u64)?;

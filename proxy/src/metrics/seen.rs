@@ -29,9 +29,9 @@ impl Metrics {
 
     /// What the page shows of these listeners.
     #[must_use]
-    pub fn seen(&self, shown: &BTreeSet<&ListenerId>) -> BTreeMap<Arc<ListenerId>, Seen> {
+    pub fn seen(&self, shown: &BTreeSet<&ListenerId>) -> BTreeMap<ListenerId, Seen> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let chosen: Vec<Arc<Shared>> = listeners.iter().filter(|it| shown.contains(&*it.id)).cloned().collect();
+        let chosen: Vec<Arc<Shared>> = listeners.iter().filter(|it| shown.contains(&it.id)).cloned().collect();
         drop(listeners);
         let now = self.process.clock.seconds();
         let mut room = page::ALL_ENDPOINTS;

@@ -16,7 +16,7 @@ pub(super) fn origin_labels(origin: &Origin) -> Labels<'_> {
 
 /// The labels of a listener.
 pub(super) fn labels(shared: &Shared) -> Labels<'_> {
-    let id = &*shared.id;
+    let id = &shared.id;
     let mut labels = origin_labels(&id.origin);
     labels.push(("listener", &id.listener));
     labels

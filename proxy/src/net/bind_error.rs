@@ -63,7 +63,7 @@ impl BindError {
             Bind::All => Ipv4Addr::UNSPECIFIED,
         };
         let why = "address in use by another program until a moment ago, which may be restarting; choose another port, or \
-                   this one is taken when it stays free";
+                   wait: the proxy binds this one once it stays free";
         Self {
             address: (ip, key.port).into(),
             transport: key.transport,
@@ -76,7 +76,7 @@ impl BindError {
 /// What is said beside of an address in use that the proxy of a sidecar may have itself.
 fn of_agents(address: SocketAddr, transport: Transport) -> &'static str {
     let may_be = transport == Transport::Tcp && address.port() == SIDECAR_TUNNEL_PORT;
-    if may_be { " (in a sidecar whose listeners use agents, these reach it there)" } else { "" }
+    if may_be { " (agents reach a sidecar on this port if its listeners use agents)" } else { "" }
 }
 
 #[cfg(test)]

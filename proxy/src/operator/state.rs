@@ -11,6 +11,7 @@ use std::{
 use proxy_api::{Configuration, MAX_DOCUMENT_BYTES};
 use tokio::{task::JoinHandle, time::Instant};
 
+use super::stretches;
 use crate::{
     core::{fault::Fault, writes},
     handle::Proxy,
@@ -111,8 +112,9 @@ impl State {
         let Some(configuration) = self.unwritten.take() else { return };
         let (path, encoded) = (self.path(CONFIGURATION), configuration.clone());
         let task = tokio::task::spawn_blocking(move || {
-            let bytes = encoded.encode().map_err(io::Error::other)?;
-            persisted::write(&path, &bytes)
+            persisted::replace(&path, |file| {
+                stretches::write(file, |to| encoded.encode_to(to).map_err(io::Error::from))
+            })
         });
         self.writing = Some(Write { began: Instant::now(), configuration, task });
     }
@@ -135,7 +137,7 @@ impl State {
         self.unwritten = self.unwritten.take().or(ended.map(|write| write.configuration));
         proxy.metrics().control.state_failures.fetch_add(1, Relaxed);
         let message = format!(
-            "cannot write {name}: {error}; will retry every {} s; until then a restart begins with what was written last",
+            "cannot write {name}: {error}; will retry every {} s; until then a restart uses the last version written",
             pause.as_secs()
         );
         if self.fault.fails(&message) {

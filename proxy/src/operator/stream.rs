@@ -1,20 +1,20 @@
 //! One stream, from hello to end.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, mem, sync::Arc, time::Duration};
 
 use proxy_api::{
-    Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Inquiry, Inspected, Load, MAX_LIVE,
-    PARTS, Report, ToProxy,
+    Assembler, CONTRACT, Change, Configuration, Digest, Drained, FromProxy, Hello, Inquiry, Inspected, MAX_LIVE, PARTS,
+    ToProxy,
 };
 use proxy_grpc::{Connection, Status, retry_after};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
 
-use super::state::State;
+use super::{meter::Meter, state::State};
 use crate::{
-    core::{
-        backoff::Backoff,
-        load::{ByForward, load},
-    },
+    core::{backoff::Backoff, in_place::Step, reports::Published},
     handle::{Ended, Proxy},
     signing::{Desk, News, Room, Unanswered},
 };
@@ -43,7 +43,7 @@ struct Stream<'a> {
     /// Whether the operator has the same digest.
     agreed: bool,
     /// The last report sent on this stream.
-    reported: Option<Arc<Report>>,
+    reported: Option<Published>,
     /// Requests for certificates.
     unanswered: Unanswered,
 }
@@ -93,23 +93,6 @@ pub(super) async fn run(
     }
 }
 
-/// The previous measurement and the last load sent.
-struct Meter {
-    at: Instant,
-    counts: ByForward,
-    sent: Option<Load>,
-}
-
-impl Meter {
-    /// The current load, if it differs from the last load sent.
-    fn look(&mut self, proxy: &Proxy) -> Option<Load> {
-        let (now, counts) = (Instant::now(), proxy.metrics().by_forward());
-        let load = load(&self.counts, &counts, now.duration_since(self.at).as_secs_f64());
-        (self.at, self.counts) = (now, counts);
-        (self.sent.as_ref() != Some(&load)).then(|| self.sent.insert(load).clone())
-    }
-}
-
 enum End {
     Proxy,
     Stream(Broken),
@@ -133,7 +116,7 @@ impl Stream<'_> {
         let mut reports = self.proxy.report();
         let mut looks = interval(LOAD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut meter = Meter { at: Instant::now(), counts: self.proxy.metrics().by_forward(), sent: None };
+        let mut meter = Meter::new(self.proxy.metrics(), Instant::now());
         loop {
             let due = self.state.due().unwrap_or_else(|| Instant::now() + NEVER);
             let room = self.unanswered.room();
@@ -145,8 +128,7 @@ impl Stream<'_> {
                         backoff.succeeded();
                         // Send what changed since the report for this change.
                         let latest = reports.borrow_and_update().clone();
-                        let is_news = |last: &Arc<Report>| !Arc::ptr_eq(last, &latest) && *last != latest;
-                        if self.reported.as_ref().is_some_and(is_news) {
+                        if self.reported.as_ref().is_some_and(|last| latest.differs_from(last)) {
                             self.report(latest).await?;
                         }
                     }
@@ -158,10 +140,11 @@ impl Stream<'_> {
                 }
                 news = news(desk, room), if self.reported.is_some() => self.tell(news).await?,
                 _ = looks.tick(), if self.reported.is_some() => {
-                    if let Some(load) = meter.look(self.proxy) {
-                        self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await?;
-                    }
+                    self.assembler.rest();
+                    meter.begin(Instant::now());
+                    self.measure(&mut meter).await?;
                 }
+                () = yield_now(), if meter.is_under_way() => self.measure(&mut meter).await?,
                 () = sleep_until(due) => self.state.begin(),
                 _ = self.state.written(self.proxy) => {}
             }
@@ -185,6 +168,14 @@ impl Stream<'_> {
         let Some(change) = message.change else { return Ok(false) };
         self.change(change).await?;
         Ok(true)
+    }
+
+    /// Goes on to measure the load, and sends it if it has changed.
+    async fn measure(&self, meter: &mut Meter) -> Result<(), End> {
+        match meter.step(self.proxy.metrics()) {
+            Some(load) => self.send(FromProxy { load: Some(load), ..FromProxy::default() }).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the operator what the tunnels have for it.
@@ -250,15 +241,25 @@ impl Stream<'_> {
         };
         self.digest = self.assembler.digest();
         self.agreed = digest.as_ref() == Some(&self.digest);
-        let report = self.proxy.apply(next.clone()).await?;
-        *self.current = next;
+        let step = Step { from: self.current.clone(), named: self.assembler.take_named() };
+        let report = self.proxy.apply_step(next.clone(), step).await?;
+        let before = mem::replace(self.current, next);
         self.state.keep(self.current);
+        // By now, at most a write to disk has it, too.
+        if let Some(before) = Arc::into_inner(before) {
+            self.assembler.reuse(before);
+        }
         self.report(report).await
     }
 
     /// Sends what is new to the operator; after an apply at least the version.
-    async fn report(&mut self, report: Arc<Report>) -> Result<(), End> {
-        for part in report.parts_since(self.reported.as_deref(), &self.digest, self.agreed, PARTS) {
+    async fn report(&mut self, report: Published) -> Result<(), End> {
+        let before = self.reported.as_ref();
+        let parts = match before.and_then(|before| Some((before, report.concerned_since(before)?))) {
+            Some((before, concerned)) => report.parts_among(before, &concerned, &self.digest, PARTS),
+            None => report.parts_since(self.reported.as_deref(), &self.digest, self.agreed, PARTS),
+        };
+        for part in parts {
             self.send(FromProxy { report: Some(part), ..FromProxy::default() }).await?;
         }
         self.reported = Some(report);

@@ -152,7 +152,7 @@ impl Latest {
 pub(super) fn follow(answers: mpsc::Sender<News>, lives: Arc<Lives>) -> Systems {
     let (sender, receiver) = watch::channel(None);
     // Without it every name would have the settings of that moment for ever.
-    tokio::spawn(lives.shield("the look at the settings of the resolver", look(sender, answers)));
+    tokio::spawn(lives.shield("the check of the resolver's settings", look(sender, answers)));
     receiver
 }
 

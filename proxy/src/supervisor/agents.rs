@@ -7,14 +7,15 @@ use proxy_api::{Configuration, ListenerId};
 use super::Supervisor;
 use crate::{
     agents::ForTunnels,
-    core::instances::{Changes, came_or_went, users},
+    core::instances::{Changes, came_or_went},
 };
 
 impl Supervisor {
     /// Takes the instances of agents that have others than before. The listeners that lead through one of these agents
     /// are refreshed together, and no others.
     pub(super) fn connected(&mut self, changes: Changes) {
-        let concerned = users(&self.running.listeners, &changes.keys().map(|uid| &**uid).collect());
+        let uids = changes.keys().map(|uid| &**uid).collect();
+        let concerned = self.set_users.through(&uids, &self.running.listeners);
         for (uid, instances) in changes {
             self.instances.set(uid, instances);
         }
@@ -31,7 +32,7 @@ impl Supervisor {
             return BTreeSet::new();
         }
         self.agents.send_replace(Arc::new(ForTunnels::of(now)));
-        users(&self.running.listeners, &came_or_went(&before.agents, &now.agents))
+        self.set_users.through(&came_or_went(&before.agents, &now.agents), &self.running.listeners)
     }
 }
 
@@ -43,40 +44,26 @@ mod tests {
         task::{Context, Poll, Waker},
     };
 
-    use proxy_api::{Agent, Backend, Listener, Report, Target, Tunnels};
-    use tokio::{
-        sync::{mpsc, watch},
-        time::Instant,
-    };
+    use proxy_api::{Agent, Backend, Listener, Target, Tunnels};
+    use tokio::{sync::watch, time::Instant};
 
     use super::*;
     use crate::{
-        clock::Clock,
         core::{balance::Targets, endpoint::Counted},
-        lives::Lives,
-        log::{Level, Log, LogFormat},
-        metrics::Metrics,
-        process::Process,
-        settings::Settings,
-        supervisor::fixtures::{id, listener, listeners},
-        threads::Workers,
+        supervisor::fixtures::{self, id, listener, listeners},
     };
 
     /// A supervisor of two agents, `u` and `v`, and three listeners: `a` leads through `u`, `b` through `v`, and `c`
-    /// through none; and what its tunnels hear of.
+    /// through none; and what its tunnels get.
     fn supervisor() -> (Supervisor, watch::Receiver<Arc<ForTunnels>>) {
-        let lives = Lives::new(Clock::start());
-        let guard = lives.guard("log");
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
-        let process = Process::new(&Settings::default(), None, lives, log);
-        let workers = Workers { handles: Vec::new(), durable: None, threads: Vec::new() };
-        let (metrics, (answers, _)) = (Metrics::new(process.clone()), mpsc::channel(1));
-        let ((report, _), (agents, told)) = (watch::channel(Arc::<Report>::default()), watch::channel(Arc::default()));
-        let mut it = Supervisor::new(process, workers, metrics, answers, report, agents, &Settings::default());
+        let (mut it, told) = fixtures::supervisor();
         let all = [("a", through("u")), ("b", through("v")), ("c", listener(3, "b"))];
         it.running.listeners = listeners(all);
         let changed = it.running.listeners.keys().cloned().collect();
         it.listeners.place(&it.running.listeners, &changed);
+        for (id, listener) in &it.running.listeners {
+            it.set_users.replace(id, None, Some(listener));
+        }
         let agents = ["u", "v"].map(|uid| (uid.to_owned(), agent(uid)));
         it.configuration = Arc::new(Configuration { agents: agents.into(), ..Configuration::default() });
         (it, told)

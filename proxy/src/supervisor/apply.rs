@@ -5,27 +5,32 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use proxy_api::{Configuration, ListenerId, SocketKey, Surroundings};
+use proxy_api::{Configuration, ListenerId, Named, SocketKey, Surroundings};
 
-use super::{Supervisor, failures, listeners::ById, notices, reporter::Seen, sockets::Bound, targets::Sources};
+use super::{Supervisor, listeners::ById, notices, reporter::Seen, sockets::Bound, targets::Sources};
 use crate::{
+    commands::Command,
     core::{
-        diff,
-        in_place::{self, Part},
+        diff::{self, Running},
+        failures::{self, Failures},
+        in_place::{self, Part, Step},
         touched::{self, Touched},
     },
-    threads::Command,
     worker::Ending,
 };
 
 impl Supervisor {
     /// Runs the configuration in force, as far as that is possible. `before` was in force until now; `None`: nothing
-    /// has changed but what sockets can be opened.
-    pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>) {
+    /// has changed but what sockets can be opened. `step` tells how the configuration came out of an earlier one.
+    pub(super) async fn apply(&mut self, before: Option<Arc<Configuration>>, step: Option<Step>) {
+        // A step from another configuration says nothing of this one.
+        let named = step.filter(|step| before.as_ref().is_some_and(|before| Arc::ptr_eq(&step.from, before)));
+        let named = named.map(|step| step.named);
+        let tunnels = before.as_deref().filter(|_| named.as_ref().is_none_or(|named| named.tunnels));
         if let Some(before) = before.as_deref()
-            && let Some(part) = self.part(before)
+            && let Some(part) = self.part(before, named.as_ref())
         {
-            return self.apply_in_place(before, &part).await;
+            return self.apply_in_place(tunnels, &part).await;
         }
         let mut desired = diff::desired(&self.configuration);
         if self.drains_only {
@@ -37,44 +42,58 @@ impl Supervisor {
             plan.bind.clear();
         }
         let bound = self.sockets.bind(&plan);
+        let error = |key: &SocketKey| bound.errors.get(key).map(|error| (error.reason, error.to_string()));
+        let failures = failures::of(&bound.settled, error, &self.configuration, &self.no_logs);
         let ran = std::mem::replace(&mut self.running, bound.settled.next.clone());
         let sets = &self.configuration.endpoints;
         let sets_before = before.as_ref().map_or(sets, |before| &before.endpoints);
         let touched = Touched::between((&ran, sets_before), (&self.running, sets));
+        self.use_sets(&ran, &touched);
         let offered = before.as_ref().map(|before| touched::offers(before, &self.configuration)).unwrap_or_default();
-        self.carry_out(before.as_deref(), bound, touched, offered).await;
+        self.carry_out(tunnels, bound, Some(failures), touched, offered).await;
     }
 
-    /// The part of the proxy that changes, if all that runs is as `before` has it, and the change is one in place.
-    fn part(&self, before: &Configuration) -> Option<Part> {
-        let runs_all = self.reporter.failed() == 0 && self.no_logs.is_empty() && !self.sockets.is_lacking();
-        if self.drains_only || !runs_all {
+    /// The part of the proxy that changes, if the change is one in place of listeners that have not failed.
+    fn part(&self, before: &Configuration, named: Option<&Named>) -> Option<Part> {
+        if self.drains_only {
             return None;
         }
-        in_place::part(&self.running, before, &self.configuration)
+        let part = in_place::part(&self.running, before, &self.configuration, named)?;
+        (!part.concerns(|id| self.reporter.has_failed(id))).then_some(part)
     }
 
-    /// Runs the configuration in force, which differs from the one before in these listeners only.
-    async fn apply_in_place(&mut self, before: &Configuration, part: &Part) {
+    /// Runs the configuration in force, which differs from the one before in this part only, and in what tunnels get if it is
+    /// compared with that of `tunnels`.
+    async fn apply_in_place(&mut self, tunnels: Option<&Configuration>, part: &Part) {
         let settled = diff::diff(&part.running, &part.desired).settle(&BTreeSet::new());
-        let sets = &self.configuration.endpoints;
-        let touched = Touched::between((&part.running, sets), (&settled.next, sets));
         self.running.listeners.extend(settled.next.listeners.clone());
+        let touched = part.touched(&settled, &self.set_users, &self.running);
+        self.use_sets(&part.running, &touched);
         let bound = Bound { settled, opened: BTreeMap::new(), errors: BTreeMap::new() };
-        self.carry_out(Some(before), bound, touched, part.desired.keys().cloned().collect()).await;
+        self.carry_out(tunnels, bound, None, touched, part.desired.keys().cloned().collect()).await;
     }
 
-    /// Carries out what a change touches. The running state is the next one already. The listeners in `offered` are offered
-    /// differently than before.
+    /// The listeners that have changed use other endpoint sets and agents than they did in `ran`.
+    fn use_sets(&mut self, ran: &Running, touched: &Touched) {
+        for id in &touched.changed {
+            let [before, after] = [ran, &self.running].map(|state| state.listeners.get(id).map(|listener| &**listener));
+            self.set_users.replace(id, before, after);
+        }
+    }
+
+    /// Carries out what a change touches. The running state is the next one already. What tunnels get is compared with
+    /// that of `tunnels`; `None`: it is the same. `failures` are those of all listeners; `None`: they are as before. The
+    /// listeners in `offered` are offered differently than before.
     async fn carry_out(
         &mut self,
-        before: Option<&Configuration>,
+        tunnels: Option<&Configuration>,
         bound: Bound,
+        failures: Option<Failures>,
         mut touched: Touched,
         offered: BTreeSet<ListenerId>,
     ) {
-        let Bound { settled, opened, errors } = bound;
-        if let Some(before) = before {
+        let Bound { settled, opened, .. } = bound;
+        if let Some(before) = tunnels {
             touched.targets.extend(self.follow_agents(before));
         }
         if touched.surroundings {
@@ -90,12 +109,12 @@ impl Supervisor {
         self.end(self.listeners.endings(&settled.concerned, &were)).await;
         let retired_before = self.listeners.retired().len();
         self.listeners.retire(&were);
-        let failures = failures::of(&settled, &errors, &self.configuration, &self.no_logs);
         notices::write(&self.process.log, self.reporter.applied(&settled, failures, &were));
         self.reporter.touch(offered);
         // A listener that is gone may still be offered, and cannot be run: its entry must not tell of its past.
         for id in were.keys().filter(|id| !self.running.listeners.contains_key(*id)) {
             self.health.forget(id);
+            self.losses.forget(id);
             self.reached.forget(id);
             self.deliveries.forget(id);
         }
@@ -177,5 +196,113 @@ impl Supervisor {
     pub(super) fn expose(&self, changed: &BTreeSet<ListenerId>) {
         let live = self.listeners.live();
         self.metrics.expose(changed.iter().map(|id| (id, live.get(id))), self.listeners.retired());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use proxy_api::{EndpointSet, Failure, FailureReason, ListenerState, Offer, Tunnels};
+
+    use super::*;
+    use crate::{
+        core::diff::Settled,
+        supervisor::fixtures::{id, listener, listeners, supervisor},
+    };
+
+    /// Two listeners with an endpoint set each, whose endpoints are on these ports.
+    fn configuration(ports: [u16; 2]) -> Arc<Configuration> {
+        let all = listeners([("a", listener(1, "ns/a")), ("b", listener(2, "ns/b"))]);
+        let set = |port: u16| -> EndpointSet { [SocketAddr::from((Ipv4Addr::LOCALHOST, port))].into_iter().collect() };
+        let [a, b] = ports.map(set);
+        Arc::new(Configuration {
+            listeners: all.into_iter().map(|(id, spec)| (id, Offer::Supported(spec))).collect(),
+            endpoints: [("ns/a".to_owned(), a), ("ns/b".to_owned(), b)].into(),
+            ..Configuration::default()
+        })
+    }
+
+    /// A supervisor that runs this configuration. Its listeners have no endpoints before they are refreshed.
+    fn running(configuration: Arc<Configuration>) -> Supervisor {
+        let (mut it, _told) = supervisor();
+        it.running = diff::diff(&Running::default(), &diff::desired(&configuration)).settle(&BTreeSet::new()).next;
+        let touched = Touched { changed: it.running.listeners.keys().cloned().collect(), ..Touched::default() };
+        it.listeners.place(&it.running.listeners, &touched.changed);
+        it.use_sets(&Running::default(), &touched);
+        it.configuration = configuration;
+        it
+    }
+
+    /// Applies a configuration that came out of `from`, or so it is said, by an update that named this set.
+    async fn apply(it: &mut Supervisor, next: Arc<Configuration>, from: &Arc<Configuration>, set: &str) {
+        let before = std::mem::replace(&mut it.configuration, next);
+        let named = Named { endpoints: BTreeSet::from([set.to_owned()]), ..Named::default() };
+        it.apply(Some(before), Some(Step { from: from.clone(), named })).await;
+    }
+
+    /// The ports of the endpoints of both listeners.
+    fn ports(it: &Supervisor) -> [Vec<u16>; 2] {
+        ["a", "b"].map(|name| {
+            let targets = it.listeners.live()[&id(name)].targets.load_full();
+            let addresses = targets.entries.iter().flat_map(|entry| &entry.endpoints);
+            addresses.filter_map(|endpoint| Some(endpoint.address.socket()?.port())).collect()
+        })
+    }
+
+    #[tokio::test]
+    async fn an_update_refreshes_the_users_of_what_it_names_and_another_step_is_not_believed() {
+        let first = configuration([10, 10]);
+        let mut it = running(first.clone());
+        // No update makes the other set differ without its name. It shows that nothing compares it.
+        let second = configuration([11, 11]);
+        apply(&mut it, second.clone(), &first, "ns/a").await;
+        assert_eq!(ports(&it), [vec![11], vec![]]);
+        apply(&mut it, configuration([12, 12]), &first, "ns/a").await;
+        assert_eq!(ports(&it), [vec![12], vec![12]], "another one than the first is in force, so that all is compared");
+    }
+
+    #[tokio::test]
+    async fn what_tunnels_get_is_compared_only_after_an_update_that_names_it() {
+        let first = configuration([10, 10]);
+        let mut it = running(first.clone());
+        let mut told = it.agents.subscribe();
+        let with_peer = |last: u8| {
+            let peers = [("0f3a".to_owned(), IpAddr::from([10, 0, 0, last]))].into();
+            let tunnels = Tunnels { peers, ..Tunnels::default() };
+            Arc::new(Configuration { tunnels, ..(*configuration([10, 10])).clone() })
+        };
+        // No update makes peers differ without their names. They show that nothing compares them.
+        apply(&mut it, with_peer(1), &first, "ns/a").await;
+        assert!(!told.has_changed().expect("open"));
+        apply(&mut it, with_peer(2), &first, "ns/a").await;
+        assert_eq!(told.borrow_and_update().peers, it.configuration.tunnels.peers, "a step from another one");
+        let from = it.configuration.clone();
+        let before = std::mem::replace(&mut it.configuration, with_peer(3));
+        let named = Named { tunnels: true, ..Named::default() };
+        it.apply(Some(before), Some(Step { from, named })).await;
+        assert!(told.has_changed().expect("open"));
+        assert_eq!(told.borrow_and_update().peers, it.configuration.tunnels.peers);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_has_failed_does_not_make_all_others_be_planned_and_stays_failed_until_it_is() {
+        let first = configuration([10, 10]);
+        let mut it = running(first.clone());
+        let failure = Failure { reason: FailureReason::SocketHeld, message: "as before".to_owned(), serving: None };
+        let failures = Failures::from([(id("b"), failure.clone())]);
+        it.reporter.applied(&Settled::default(), Some(failures), &ById::new());
+        // No update makes the other set differ without its name. It shows that nothing compares it.
+        let second = configuration([11, 11]);
+        apply(&mut it, second.clone(), &first, "ns/a").await;
+        assert_eq!(ports(&it), [vec![11], vec![]]);
+        let entry = it.reporter.current().listeners[&id("b")].clone();
+        assert_eq!((entry.state, entry.failure), (ListenerState::Failed, Some(failure)));
+        let mut third = (*second).clone();
+        third.listeners.insert(id("b"), Offer::Supported(listener(2, "ns/a")));
+        let before = std::mem::replace(&mut it.configuration, Arc::new(third));
+        let named = Named { listeners: BTreeSet::from([id("b")]), ..Named::default() };
+        it.apply(Some(before), Some(Step { from: second, named })).await;
+        assert_eq!((it.reporter.failed(), ports(&it)), (0, [vec![11], vec![11]]), "it is planned with all");
     }
 }

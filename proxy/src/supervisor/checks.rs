@@ -1,5 +1,7 @@
 //! Active checks: one task for each endpoint of each listener with a health check.
 
+mod turns;
+
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -10,9 +12,10 @@ use std::{
     time::Duration,
 };
 
-use proxy_api::{HealthCheck, ListenerId, Origin, SendHeader};
-use tokio::{sync::Semaphore, task::JoinHandle, time::sleep};
+use proxy_api::{HealthCheck, ListenerId, SendHeader};
+use tokio::{task::JoinHandle, time::sleep};
 
+use self::turns::{OfForward, Turns};
 use crate::{
     core::{
         address::Address,
@@ -24,27 +27,14 @@ use crate::{
     shared::{Counters, Shared},
 };
 
-/// Concurrent checks of the process; further checks wait.
-const AT_ONCE: usize = 256;
-/// Concurrent checks of one forward, so that a forward whose backends do not answer cannot delay the checks of others.
-const AT_ONCE_OF_ONE: usize = 16;
-
 /// The checks of one listener, by backend entry and endpoint.
 type OfOne = BTreeMap<(Arc<str>, Address), Running>;
 
 /// The checks of the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Checks {
-    turns: Arc<Semaphore>,
-    /// The share of each forward, by its namespace and name.
-    own_turns: BTreeMap<Origin, Arc<Semaphore>>,
+    turns: Turns,
     running: BTreeMap<ListenerId, OfOne>,
-}
-
-impl Default for Checks {
-    fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), own_turns: BTreeMap::new(), running: BTreeMap::new() }
-    }
 }
 
 /// The subject of a check task; a different subject needs a new task.
@@ -79,7 +69,7 @@ impl Checks {
         self.running.remove(gone);
         let next = live.range(ListenerId::new(gone.origin.clone(), "")..).next();
         if next.is_none_or(|(id, _)| id.origin != gone.origin) {
-            self.own_turns.remove(&gone.origin);
+            self.turns.forget(&gone.origin);
         }
     }
 
@@ -94,7 +84,7 @@ impl Checks {
         }
     }
 
-    /// The checks of one listener; those of `before` that it still needs go on.
+    /// The checks of one listener; those of `before` that it still needs continue.
     fn of_one(&mut self, process: &Process, id: &ListenerId, shared: &Arc<Shared>, mut before: OfOne) -> OfOne {
         let spec = shared.spec.load();
         let check = spec.health_check.as_deref();
@@ -113,13 +103,10 @@ impl Checks {
             let subject = Subject { check: HealthCheck { port, ..check.clone() }, send, endpoint: endpoint.clone() };
             let is_running = |running: &Running| running.subject == subject && !running.task.is_finished();
             let known = before.remove(&key).filter(is_running);
-            let own =
-                self.own_turns.entry(id.origin.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_OF_ONE)));
-            let turns = [own.clone(), self.turns.clone()];
             let running = known.unwrap_or_else(|| {
                 let of =
                     Of { listener: shared.id.clone(), counters: shared.counters.clone(), backend: entry.id.clone() };
-                let task = watch(process.clone(), turns, of, subject.clone());
+                let task = watch(process.clone(), self.turns.of(&id.origin), of, subject.clone());
                 Running { subject, task: tokio::spawn(task) }
             });
             now.insert(key, running);
@@ -131,12 +118,12 @@ impl Checks {
 /// Whose check a task runs. A listener that moves to another port keeps these, and so its running checks; the listener
 /// itself would be kept alive by a check.
 struct Of {
-    listener: Arc<ListenerId>,
+    listener: ListenerId,
     counters: Arc<Counters>,
     backend: Arc<str>,
 }
 
-async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Subject) {
+async fn watch(process: Process, turns: OfForward, of: Of, subject: Subject) {
     let Of { listener, counters, backend } = of;
     let Subject { check, send, endpoint } = subject;
     if endpoint.checked() == Checked::Not {
@@ -147,8 +134,7 @@ async fn watch(process: Process, turns: [Arc<Semaphore>; 2], of: Of, subject: Su
     let mut seed = u64::from(endpoint.address.port()) | 1;
     loop {
         let result = {
-            let Ok(_own) = turns[0].acquire().await else { return };
-            let Ok(_turn) = turns[1].acquire().await else { return };
+            let Some(_turn) = turns.take(&counters.checks_waited).await else { return };
             // Last, so that no check that waits for its turn holds a file that a connection could use.
             let _file = process.files.wait(1).await;
             result_of(probe::run(&process.agents, &endpoint.address, &check, send)).await

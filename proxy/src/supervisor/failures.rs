@@ -1,98 +1,46 @@
-//! Why listeners do not run as configured.
+//! What is logged of listeners that do not run as configured.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use proxy_api::{Configuration, Failure, FailureReason, ListenerId, Offer, SocketKey};
+use proxy_api::ListenerId;
 
-use super::{holders::Errors, logs::NoLogs};
-use crate::core::diff::{Blocked, Settled};
+use super::notices::notice;
+use crate::{
+    core::failures::{self, Failures},
+    log::{Level, Notice},
+};
 
-/// Further ports of a range that a message names.
-const NAMED: usize = 7;
-
-/// Failed listeners by name.
-pub(super) type Failures = BTreeMap<ListenerId, Failure>;
-
-/// The failures of a settled plan.
-pub(super) fn of(settled: &Settled, errors: &Errors, configuration: &Configuration, no_logs: &NoLogs) -> Failures {
-    let failure = |(id, blocked): (&ListenerId, &Blocked)| {
-        let (reason, message) = match blocked {
-            Blocked::Unsupported => match no_logs.get(id) {
-                Some(why) => (FailureReason::NoLog, why.clone()),
-                None => (FailureReason::Unsupported, unsupported(configuration.listeners.get(id))),
-            },
-            Blocked::Unbound(sockets) => unbound(sockets, errors),
-            Blocked::Held(socket, holder) => (
-                FailureReason::SocketHeld,
-                format!(
-                    "{socket} is still needed by {holder}, which could not be changed; see the message of {holder}"
-                ),
-            ),
-        };
-        let serving = settled.next.listeners.get(id).map(|listener| listener.revision.clone());
-        (id.clone(), Failure { reason, message, serving })
-    };
-    settled.blocked.iter().map(failure).collect()
-}
-
-fn unsupported(offer: Option<&Offer>) -> String {
-    match offer {
-        Some(Offer::Unsupported { what, .. }) => {
-            format!("this proxy does not support the listener: {what}; upgrade the proxy")
+/// Returns a notice for each failure that is new, and names the listeners that have another one than before, or none.
+pub(super) fn changes(before: &Failures, now: &Failures, named: &mut BTreeSet<ListenerId>) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for (id, failure) in failures::changes(before, now) {
+        if let Some(failure) = failure {
+            let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
+            notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
         }
-        _ => "this proxy does not support the listener; upgrade the proxy".to_owned(),
+        named.insert(id.clone());
     }
-}
-
-/// The error of the first socket that could not be opened, and the ports of the other sockets.
-fn unbound(sockets: &[SocketKey], errors: &Errors) -> (FailureReason, String) {
-    let known = sockets.iter().find_map(|socket| errors.get(socket));
-    let (reason, message) = match (known, sockets.first()) {
-        (Some(error), _) => (error.reason, error.to_string()),
-        (None, Some(socket)) => (FailureReason::BindFailed, format!("{socket} could not be opened")),
-        (None, None) => (FailureReason::BindFailed, "a socket could not be opened".to_owned()),
-    };
-    let others: Vec<String> = sockets.iter().skip(1).take(NAMED).map(|socket| socket.port.to_string()).collect();
-    if others.is_empty() {
-        return (reason, message);
-    }
-    let more = if sockets.len() > NAMED + 1 { ", …" } else { "" };
-    let others = others.join(", ");
-    (
-        reason,
-        format!("{message}; ports {others}{more} could not be opened either; a range is bound whole or not at all"),
-    )
+    notices
 }
 
 #[cfg(test)]
 mod tests {
+    use proxy_api::{Failure, FailureReason, Revision};
+
     use super::*;
-    use crate::supervisor::fixtures::{id, listener, listeners, socket};
-
-    fn settled(blocked: Blocked) -> Settled {
-        Settled { blocked: BTreeMap::from([(id("a"), blocked)]), ..Settled::default() }
-    }
-
-    fn failure(settled: &Settled) -> Failure {
-        of(settled, &Errors::new(), &Configuration::default(), &NoLogs::new())[&id("a")].clone()
-    }
+    use crate::supervisor::fixtures::id;
 
     #[test]
-    fn a_failure_names_the_revision_that_keeps_serving() {
-        let mut settled = settled(Blocked::Held(socket(1), id("b")));
-        assert_eq!(failure(&settled).serving, None);
-        let before = listener(2, "b");
-        settled.next.listeners = listeners([("a", before.clone())]);
-        assert_eq!(failure(&settled).serving.as_ref(), Some(&before.revision));
-    }
-
-    #[test]
-    fn a_long_range_names_its_first_ports_only() {
-        let short = failure(&settled(Blocked::Unbound((1..=3).map(socket).collect())));
-        assert!(short.message.contains("ports 2, 3 could"), "{}", short.message);
-        let long = failure(&settled(Blocked::Unbound((1..=20).map(socket).collect())));
-        assert!(long.message.contains("ports 2, 3, 4, 5, 6, 7, 8, … could"), "{}", long.message);
-        let single = failure(&settled(Blocked::Unbound(vec![socket(1)])));
-        assert!(!single.message.contains("ports"), "{}", single.message);
+    fn a_failure_is_logged_with_what_keeps_serving_and_its_end_is_not_logged() {
+        let failure = |serving| Failure { reason: FailureReason::BindFailed, message: "no port".to_owned(), serving };
+        let now = Failures::from([(id("a"), failure(None)), (id("b"), failure(Some(Revision("before".into()))))]);
+        let mut named = BTreeSet::new();
+        let messages: Vec<String> =
+            changes(&Failures::new(), &now, &mut named).into_iter().map(|notice| notice.message).collect();
+        assert_eq!(messages, ["no port", "no port; the previous version keeps serving"]);
+        let both = BTreeSet::from([id("a"), id("b")]);
+        assert_eq!(std::mem::take(&mut named), both);
+        assert!(changes(&now, &Failures::new(), &mut named).is_empty());
+        assert_eq!(named, both, "their entries in the report change");
     }
 }

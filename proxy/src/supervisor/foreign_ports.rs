@@ -1,12 +1,18 @@
 //! Ports of other programs in the pod: what the core decides about them, carried out and persisted.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, io, path::PathBuf, time::Instant};
 
 use proxy_api::{FailureReason, SocketKey};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use super::notices;
 use crate::{
-    core::foreign_ports,
+    core::{
+        fault::Fault,
+        foreign_ports,
+        writes::{self, Writes},
+    },
+    log::{Level, Notice},
     net::{BindError, OsSocket},
     persisted,
     settings::Settings,
@@ -20,14 +26,13 @@ pub(super) struct ForeignPorts {
     ports: foreign_ports::ForeignPorts,
     started: Instant,
     file: Option<PathBuf>,
-    persisted: BTreeSet<SocketKey>,
-    /// A write of the file that is under way.
-    writing: Option<JoinHandle<()>>,
-    /// Counts a file that cannot be written.
-    failed: Failed,
+    writes: Writes<BTreeSet<SocketKey>>,
+    /// The result of the write under way, when it ends.
+    writing: Option<oneshot::Receiver<io::Result<()>>>,
+    fault: Fault,
+    /// Counts a write that failed.
+    failed: Box<dyn Fn() + Send + Sync>,
 }
-
-type Failed = Arc<dyn Fn() + Send + Sync>;
 
 impl ForeignPorts {
     /// With the ports that an earlier run of the proxy in this pod has found. A damaged file counts as none.
@@ -37,7 +42,8 @@ impl ForeignPorts {
         let known: Vec<SocketKey> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let started = Instant::now();
         let ports = foreign_ports::ForeignPorts::new(settings.yield_for).known(known, started.elapsed());
-        Self { persisted: ports.all().collect(), ports, started, file, writing: None, failed: Arc::new(failed) }
+        let (writes, failed) = (Writes::new(ports.all().collect()), Box::new(failed));
+        Self { ports, started, file, writes, writing: None, fault: Fault::default(), failed }
     }
 
     /// These are the sockets to open now.
@@ -64,33 +70,75 @@ impl ForeignPorts {
         result.and_then(|sockets| if may_bind { Ok(sockets) } else { Err(BindError::yielded(key)) })
     }
 
-    /// The proxy serves these sockets now. Writes the ports of others if they changed.
+    /// The proxy serves these sockets now. Writes the ports of others if they changed; [`Self::written`] has the result.
     pub(super) fn settled(&mut self, served: impl Iterator<Item = SocketKey>) {
         served.for_each(|key| self.ports.served(key));
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return;
-        }
+        self.begin();
+    }
+
+    /// Whether the file has the ports of others, and no write is under way.
+    pub(super) fn are_written(&self) -> bool {
+        self.file.is_none() || self.writes.are_done(&self.ports.all().collect())
+    }
+
+    /// Takes the result of the write under way, if it has ended, and writes the ports of others if the file has not got
+    /// them now. Returns what to log.
+    pub(super) fn written(&mut self) -> Option<Notice> {
+        let ended = self.end();
+        self.begin();
+        ended
+    }
+
+    fn begin(&mut self) {
         let Some(file) = self.file.clone() else { return };
-        let ports: BTreeSet<SocketKey> = self.ports.all().collect();
-        if ports == self.persisted {
-            return;
-        }
-        let failed = self.failed.clone();
-        let bytes = serde_json::to_vec(&ports).unwrap_or_default();
-        self.persisted = ports;
-        // A failure is counted and no reason to stop: the ports are known until the process ends.
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            if persisted::write(&file, &bytes).is_err() {
-                failed();
+        let Some(ports) = self.writes.begin(self.ports.all().collect(), self.started.elapsed()) else { return };
+        let bytes = serde_json::to_vec(ports).unwrap_or_default();
+        let (done, writing) = oneshot::channel();
+        self.writing = Some(writing);
+        tokio::task::spawn_blocking(move || done.send(persisted::write(&file, &bytes)));
+    }
+
+    /// A failure is no reason to stop: the ports are known until the process ends.
+    fn end(&mut self) -> Option<Notice> {
+        let result = match self.writing.as_mut()?.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Closed) => Err(io::Error::other("its thread has died")),
+            Ok(result) => result,
+        };
+        self.writing = None;
+        self.writes.end(result.is_ok(), self.started.elapsed());
+        let name = self.file.as_deref()?.display();
+        let (level, message) = match result {
+            Ok(()) if self.fault.works() => (Level::Info, format!("{name} is written again")),
+            Ok(()) => return None,
+            Err(error) => {
+                (self.failed)();
+                let message = format!(
+                    "cannot write {name}: {error}; will retry every {} s; until then a proxy that restarts knows only \
+                     the ports of other programs that were written before",
+                    writes::LONGEST.as_secs()
+                );
+                if !self.fault.fails(&message) {
+                    return None;
+                }
+                (Level::Error, message)
             }
-        }));
+        };
+        Some(notices::notice(level, "state", "persisted state", message))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::{
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        time::Duration,
+    };
 
     use proxy_api::{Bind, Transport};
 
@@ -103,24 +151,86 @@ mod tests {
         ForeignPorts::new(&settings, || {})
     }
 
+    const KEY: SocketKey = SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port: 80 };
+
+    /// Waits for the end of the write under way. Returns what is logged when the supervisor looks at it.
+    async fn end_of_write(ports: &mut ForeignPorts) -> Option<Notice> {
+        let result = ports.writing.take().expect("a write is under way").await.expect("it ends");
+        let (done, writing) = oneshot::channel();
+        assert!(done.send(result).is_ok());
+        ports.writing = Some(writing);
+        ports.written()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_could_not_be_written_is_tried_again_and_the_fault_is_told_once() {
+        let parent = tempfile::tempdir().expect("folder");
+        let folder = parent.path().join("later");
+        let file = folder.join("foreign-ports.json");
+        let failures = Arc::new(AtomicUsize::new(0));
+        let counter = failures.clone();
+        let yield_for = Duration::from_secs(60);
+        let settings = Settings { yield_for, foreign_ports_file: Some(file.clone()), ..Settings::default() };
+        let mut ports = ForeignPorts::new(&settings, move || {
+            counter.fetch_add(1, Relaxed);
+        });
+        assert!(ports.are_written());
+        ports.ports.in_use(KEY, Duration::ZERO);
+        ports.ports.in_use(KEY, Duration::from_secs(10));
+        ports.settled(std::iter::empty());
+        let told = end_of_write(&mut ports).await.expect("the fault is logged").message;
+        assert!(told.starts_with(&format!("cannot write {}: ", file.display())), "{told}");
+        ports.settled(std::iter::empty());
+        assert!(ports.writing.is_none() && !ports.are_written(), "it is not tried again at once");
+
+        let pause = Duration::from_secs(30);
+        ports.started = ports.started.checked_sub(pause).expect("a machine that is up for longer");
+        assert!(ports.written().is_none() && end_of_write(&mut ports).await.is_none(), "the same fault is logged once");
+        assert_eq!(failures.load(Relaxed), 2);
+        std::fs::create_dir(&folder).expect("folder");
+        ports.started = ports.started.checked_sub(pause).expect("a machine that is up for longer");
+        assert!(ports.written().is_none());
+        let told = end_of_write(&mut ports).await.expect("the end of the fault is logged").message;
+        assert_eq!(told, format!("{} is written again", file.display()));
+        assert!(ports.are_written() && ports.writing.is_none());
+        let kept = std::fs::read(&file).expect("file");
+        assert_eq!(kept, serde_json::to_vec(&[KEY]).expect("JSON"));
+        assert_eq!(failures.load(Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn what_changes_while_the_file_is_written_is_written_when_that_ends() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("foreign-ports.json");
+        let mut ports = remembered(&file, Duration::from_secs(60));
+        ports.ports.in_use(KEY, Duration::ZERO);
+        ports.ports.in_use(KEY, Duration::from_secs(10));
+        ports.settled(std::iter::empty());
+        ports.settled([KEY].into_iter());
+        assert!(!ports.are_written());
+        assert!(end_of_write(&mut ports).await.is_none());
+        assert!(end_of_write(&mut ports).await.is_none());
+        assert_eq!(std::fs::read(&file).expect("file"), b"[]");
+        assert!(ports.are_written() && ports.writing.is_none());
+    }
+
     #[tokio::test]
     async fn ports_of_others_survive_the_process_until_they_are_served() {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("foreign-ports.json");
-        let key = SocketKey { transport: Transport::Tcp, bind: Bind::Loopback, port: 80 };
-        std::fs::write(&file, serde_json::to_vec(&[key]).expect("JSON")).expect("file");
+        std::fs::write(&file, serde_json::to_vec(&[KEY]).expect("JSON")).expect("file");
 
         let mut ports = remembered(&file, Duration::from_secs(60));
         let none = |_: SocketKey| Ok(Vec::new());
-        let error = ports.bind(key, |_| unreachable_socket(), none).expect_err("left to the app");
+        let error = ports.bind(KEY, |_| unreachable_socket(), none).expect_err("left to the app");
         assert_eq!(error.reason, FailureReason::AddressInUse);
-        ports.settled([key].into_iter());
-        ports.writing.take().expect("the file is written").await.expect("written");
+        ports.settled([KEY].into_iter());
+        assert!(end_of_write(&mut ports).await.is_none());
         assert_eq!(std::fs::read(&file).expect("file"), b"[]");
 
         std::fs::write(&file, b"no JSON").expect("file");
         let mut damaged = remembered(&file, Duration::from_secs(60));
-        assert!(damaged.bind(key, none, |_| unreachable_socket()).is_ok(), "a damaged file counts as none");
+        assert!(damaged.bind(KEY, none, |_| unreachable_socket()).is_ok(), "a damaged file counts as none");
         let mut laptop = remembered(&file, Duration::ZERO);
         laptop.settled(std::iter::empty());
         assert!(laptop.writing.is_none() && laptop.file.is_none());

@@ -2,18 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
 };
 
-use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, OnUpdate};
+use proxy_api::{Delivery, Listener, ListenerId, OnUpdate};
 
-use super::tenants::Tenants;
 use crate::{
     core::{
         diff::{self, Concern, Which},
         end::EndReason,
+        tenants::Tenants,
     },
-    shared::{Dropped, Shared},
+    shared::Shared,
     worker::Ending,
 };
 
@@ -25,6 +25,8 @@ pub(super) type ById = BTreeMap<ListenerId, Arc<Shared>>;
 pub(super) struct Listeners {
     /// Listeners that serve.
     live: ById,
+    /// Those of them that are durable.
+    durable: BTreeSet<ListenerId>,
     /// Removed listeners that still have sessions.
     retired: Vec<Arc<Shared>>,
     /// Listeners as they were before they moved to another socket or protocol, while they have sessions.
@@ -43,6 +45,11 @@ impl Listeners {
         &self.live
     }
 
+    /// The durable listeners that serve.
+    pub(super) fn durable(&self) -> impl Iterator<Item = (&ListenerId, &Arc<Shared>)> {
+        self.durable.iter().filter_map(|id| self.live.get_key_value(id))
+    }
+
     /// Removed listeners that still have sessions.
     pub(super) fn retired(&self) -> &[Arc<Shared>] {
         &self.retired
@@ -53,29 +60,9 @@ impl Listeners {
         !self.retired.is_empty() || !self.moved.is_empty()
     }
 
-    /// The listeners that have refused sessions because the share of their namespace was used up, with the number of
-    /// refusals.
-    pub(super) fn refused_by_share(&self) -> BTreeMap<&ListenerId, u64> {
-        let refused = self.live.iter().map(|(id, shared)| (id, shared.counters.refused_by_share()));
-        refused.filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// The listeners of whose datagrams the system has dropped some, with the number of them.
-    pub(super) fn lost(&self) -> BTreeMap<&ListenerId, u64> {
-        let full = [Dropped::ReceiveBufferFull, Dropped::ReplyBufferFull].map(Dropped::index);
-        let count = |shared: &Shared| full.iter().map(|at| shared.counters.dropped[*at].load(Relaxed)).sum::<u64>();
-        self.live.iter().map(|(id, shared)| (id, count(shared))).filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// The backend health of each live listener at `now` (seconds of the process clock).
-    pub(super) fn health(&self, now: u64) -> BTreeMap<&ListenerId, BackendHealth> {
-        self.live.iter().map(|(id, shared)| (id, shared.targets.load().health(now))).collect()
-    }
-
     /// How each live durable listener delivers. One that has not run for a second is left out.
     pub(super) fn deliveries(&self) -> BTreeMap<&ListenerId, Delivery> {
-        let durable = self.live.iter().filter(|(_, shared)| shared.spec.load().durable.is_some());
-        durable.filter_map(|(id, shared)| Some((id, shared.counters.delivery()?.into()))).collect()
+        self.durable().filter_map(|(id, shared)| Some((id, shared.counters.delivery()?.into()))).collect()
     }
 
     /// Makes `next` the live listeners; all but those in `changed` are live already. Returns the changed ones that were
@@ -88,9 +75,9 @@ impl Listeners {
         for (id, shared) in &before {
             self.tenants.left(id, &shared.spec.load());
         }
-        for shared in self.moved.iter().filter(|shared| changed.contains(&*shared.id)) {
+        for shared in self.moved.iter().filter(|shared| changed.contains(&shared.id)) {
             // Current limits and policies apply to old sessions too.
-            if let Some(spec) = next.get(&*shared.id) {
+            if let Some(spec) = next.get(&shared.id) {
                 shared.spec.store(spec.clone());
             }
         }
@@ -102,6 +89,13 @@ impl Listeners {
         }
         for (id, shared) in changed.iter().filter_map(|id| Some((id, self.live.get(id)?))) {
             self.tenants.joined(id, &shared.spec.load());
+        }
+        for id in changed {
+            if self.live.get(id).is_some_and(|shared| shared.spec.load().durable.is_some()) {
+                self.durable.insert(id.clone());
+            } else {
+                self.durable.remove(id);
+            }
         }
         self.tenants.share_out();
         before
@@ -125,7 +119,7 @@ impl Listeners {
                 }
             }
             _ => {
-                let before = known.or_else(|| self.retired.iter().find(|shared| *shared.id == *id)).cloned();
+                let before = known.or_else(|| self.retired.iter().find(|shared| shared.id == *id)).cloned();
                 limiter.set(spec.limits.as_deref());
                 let shared = match &before {
                     None => Shared::new(id.clone(), spec.clone(), Arc::default(), limiter),
@@ -153,7 +147,7 @@ impl Listeners {
             let present = before.get(&concern.listener);
             // No session of a listener from before a move fits the present one. One that moves now is the present one.
             let moved = self.moved.iter().filter(|shared| {
-                *shared.id == concern.listener && !present.is_some_and(|present| Arc::ptr_eq(present, shared))
+                shared.id == concern.listener && !present.is_some_and(|present| Arc::ptr_eq(present, shared))
             });
             let moved = moved.map(|shared| (shared, &all));
             let present = present.map(|shared| (shared, &concern.which));
@@ -172,7 +166,7 @@ impl Listeners {
         let Self { live, retired, .. } = self;
         let gone = before.iter().filter(|(id, _)| !live.contains_key(*id)).map(|(_, shared)| shared.clone());
         retired.extend(gone);
-        retired.retain(|shared| shared.counters.active() > 0 && !live.contains_key(&*shared.id));
+        retired.retain(|shared| shared.counters.active() > 0 && !live.contains_key(&shared.id));
     }
 
     /// Forgets old listeners whose last session has ended; true if a removed listener was among them.
@@ -191,10 +185,15 @@ fn has_sessions(shared: &Arc<Shared>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use proxy_api::{Origin, Sessions, TenantLimits};
 
     use super::*;
-    use crate::supervisor::fixtures::{id, listener, listeners};
+    use crate::{
+        fixtures::on_disk,
+        supervisor::fixtures::{id, listener, listeners},
+    };
 
     fn in_namespace(namespace: &str, limit: Option<u32>) -> (ListenerId, Arc<Listener>) {
         let limits =
@@ -242,11 +241,20 @@ mod tests {
     }
 
     #[test]
-    fn only_listeners_that_refused_sessions_for_the_share_are_named() {
+    fn the_durable_listeners_are_those_that_serve_as_such_now() {
+        let keeps = |port| {
+            let forwards = (*listener(port, "b")).clone();
+            Arc::new(Listener { durable: Some(Box::new(on_disk())), ..forwards }.sealed())
+        };
         let mut owner = Listeners::default();
-        place(&mut owner, &listeners([("a", listener(1, "b")), ("c", listener(2, "b"))]));
-        owner.live()[&id("c")].counters.closed[EndReason::TenantLimit.index()].fetch_add(3, Relaxed);
-        assert_eq!(owner.refused_by_share(), BTreeMap::from([(&id("c"), 3)]));
+        let mut durable = |next: &[(&str, Arc<Listener>)]| -> Vec<ListenerId> {
+            let next = next.iter().map(|(name, spec)| (id(name), spec.clone())).collect();
+            place(&mut owner, &next);
+            owner.durable().map(|(id, _)| id.clone()).collect()
+        };
+        assert_eq!(durable(&[("a", keeps(1)), ("b", listener(2, "b")), ("c", keeps(3))]), [id("a"), id("c")]);
+        assert_eq!(durable(&[("a", listener(1, "b")), ("b", keeps(2)), ("c", keeps(4))]), [id("b"), id("c")]);
+        assert_eq!(durable(&[("b", keeps(2))]), [id("b")]);
     }
 
     fn concern(on_update: OnUpdate) -> Concern {

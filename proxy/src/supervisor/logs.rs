@@ -6,10 +6,10 @@ use proxy_api::{ListenerId, Offer};
 
 use super::Supervisor;
 use crate::{
+    commands::{Command, WorkerHandle, ask::Ask},
     core::diff::Desired,
-    keeping::{self, OPEN_WITHIN, ask::Ask},
+    keeping::{self, OPEN_WITHIN},
     shared::Shared,
-    threads::{Command, WorkerHandle},
 };
 
 /// How long a retry waits for logs. The next one has those that take longer.
@@ -40,8 +40,7 @@ impl Supervisor {
     /// Has the thread run the durable listeners of the running configuration, and no others.
     pub(super) async fn run_durable(&self) {
         let Some(thread) = &self.workers.durable else { return };
-        let live = self.listeners.live().values();
-        let durable: Vec<Arc<Shared>> = live.filter(|shared| shared.spec.load().durable.is_some()).cloned().collect();
+        let durable: Vec<Arc<Shared>> = self.listeners.durable().map(|(_, shared)| shared.clone()).collect();
         thread.send(Command::Keep(Ask::Run(durable))).await;
     }
 }
@@ -64,7 +63,10 @@ mod tests {
     use proxy_api::{Durable, Listener};
 
     use super::*;
-    use crate::supervisor::fixtures::{durable, id, listener, on_disk, stream};
+    use crate::{
+        fixtures::{durable, on_disk, stream},
+        supervisor::fixtures::{id, listener},
+    };
 
     /// A listener that keeps messages so.
     fn with(durable: Durable) -> Arc<Listener> {

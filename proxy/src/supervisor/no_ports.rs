@@ -18,8 +18,8 @@ pub(super) fn read() -> Option<u64> {
 pub(super) fn about(count: u64) -> Notice {
     let message = format!(
         "{count} datagram(s) arrived for UDP ports without a socket in this network namespace, while UDP flows were \
-         live: answers from another port than the one that was asked (as of TFTP), which are dropped; answers after \
-         the end of their flow; or datagrams for other programs"
+         live: replies from another port than the one that the request went to (as TFTP sends them), which are \
+         dropped; replies after the end of their flow; or datagrams for other programs"
     );
     notice(Level::Info, "datagrams_without_port", "process", message)
 }

@@ -11,14 +11,15 @@ use arc_swap::ArcSwap;
 use proxy_api::ListenerId;
 use socket2::SockRef;
 
-use super::heat::Heat;
 use crate::{
+    commands::Command,
+    core::{heat::Heat, unrouted::Unrouted},
     files::{Files, Permit},
     log::Notice,
     net::{self, OsSocket},
-    route::{Route, Served, Unrouted},
+    route::{Route, Served},
     tcp::unrouted,
-    threads::{Command, Workers},
+    threads::Workers,
     udp::SocketId,
 };
 
@@ -41,7 +42,7 @@ pub(super) struct OpenSocket {
     parts: Vec<Part>,
     /// Seconds before keepalive probes, as set on the sockets.
     keepalive: u32,
-    heat: Heat,
+    heat: Heat<Served>,
     /// Connections that belong to no listener.
     unrouted: Arc<Unrouted>,
     files: Permit,
@@ -75,7 +76,7 @@ impl OpenSocket {
     }
 
     /// The name of the first listener.
-    pub(super) fn first(&self) -> Arc<ListenerId> {
+    pub(super) fn first(&self) -> ListenerId {
         self.route.load().first().id.clone()
     }
 
@@ -142,7 +143,11 @@ impl OpenSocket {
     /// Called once a second. True when a TCP socket has just become hot.
     pub(super) fn turns_hot(&mut self) -> bool {
         let is_tcp = matches!(self.parts.first().map(|part| &part.socket), Some(OsSocket::Tcp(_)));
-        is_tcp && self.heat.turns_hot(&self.route.load_full())
+        if !is_tcp {
+            return false;
+        }
+        let route = self.route.load_full();
+        self.heat.turns_hot(&route, route.opened())
     }
 
     /// Opens a shard for every worker that has no socket yet.
@@ -196,10 +201,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::Clock,
-        lives::Lives,
-        log::{Level, Log, LogFormat},
-        process::Process,
+        fixtures::process,
         settings::Settings,
         shared::Shared,
         supervisor::fixtures::{id, listener},
@@ -209,10 +211,7 @@ mod tests {
     #[test]
     fn shards_before_one_that_fails_have_keepalive_and_are_counted() {
         let settings = Settings { workers: NonZeroUsize::new(2).expect("two"), ..Settings::default() };
-        let lives = Lives::new(Clock::start());
-        let guard = lives.guard("log");
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), guard).expect("a thread").0;
-        let process = Process::new(&settings, None, lives, log);
+        let process = process(&settings, None);
         let workers = Workers::start(&settings, &process).expect("threads");
         let files = Arc::new(Files::new(100));
         let served = Served::One(Shared::new(id("a"), listener(80, "b"), Arc::default(), Arc::default()));

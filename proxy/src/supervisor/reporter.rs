@@ -6,20 +6,21 @@ use std::{
 };
 
 use proxy_api::{
-    BackendHealth, CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Report,
-    Revision,
+    BackendHealth, CONTRACT, Configuration, Failure, Listener, ListenerId, ListenerReport, ListenerState, Revision,
 };
 use tokio::sync::watch;
 
-use super::{
-    deliveries::Deliveries, failures::Failures, health::Health, listeners::ById, notices::notice, reached::Reached,
-    targets::Refusal,
-};
+use super::{listeners::ById, notices::notice, targets::Refusal};
 use crate::{
     core::{
+        deliveries::Deliveries,
         diff::Settled,
         edits::edits,
+        failures::Failures,
+        health::Health,
         logged_refusals::{LogAction, LoggedRefusals, MOST},
+        reached::Reached,
+        reports::{News, Published, Reports},
     },
     log::{Level, Notice},
     shared::Shared,
@@ -34,8 +35,9 @@ pub(super) struct Seen<'a> {
 
 /// Owns the last report and the state that the log already shows.
 pub(super) struct Reporter {
-    /// Shared with those who read it, and copied for a change while one of them holds it.
-    report: watch::Sender<Arc<Report>>,
+    /// Shared with those who read it.
+    report: watch::Sender<Published>,
+    reports: Reports,
     failures: Failures,
     /// Listeners whose entries in the report may have changed since it was published.
     stale: BTreeSet<ListenerId>,
@@ -51,15 +53,15 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// A reporter that knows no listener. With `quiet`, the listeners of the first apply are not logged.
-    pub(super) fn new(report: watch::Sender<Arc<Report>>, quiet: bool) -> Self {
+    pub(super) fn new(report: watch::Sender<Published>, quiet: bool) -> Self {
         let (stale, draining) = (BTreeSet::new(), BTreeSet::new());
         let (failures, previous, refused) = (Failures::new(), BTreeMap::new(), BTreeMap::new());
-        Self { report, failures, stale, draining, previous, refused, quiet }
+        Self { report, reports: Reports::default(), failures, stale, draining, previous, refused, quiet }
     }
 
-    /// Takes the outcome of an apply, and the listeners that it changed or removed, as they were. Returns a notice for
-    /// every listener whose state has changed.
-    pub(super) fn applied(&mut self, settled: &Settled, failures: Failures, before: &ById) -> Vec<Notice> {
+    /// Takes the outcome of an apply, and the listeners that it changed or removed, as they were. `failures` are those of
+    /// all; `None`: they are as before. Returns a notice for every listener whose state has changed.
+    pub(super) fn applied(&mut self, settled: &Settled, failures: Option<Failures>, before: &ById) -> Vec<Notice> {
         let next = &settled.next.listeners;
         let mut notices = Vec::new();
         for (id, after) in settled.applied.iter().filter_map(|id| Some((id, next.get(id)?))) {
@@ -83,14 +85,10 @@ impl Reporter {
             self.refused.remove(id);
             self.stale.insert(id.clone());
         }
-        for (id, failure) in failures.iter().filter(|(id, failure)| self.failures.get(*id) != Some(*failure)) {
-            let serving = if failure.serving.is_some() { "; the previous version keeps serving" } else { "" };
-            notices.push(notice(Level::Error, "failed", id, format!("{}{serving}", failure.message)));
+        if let Some(failures) = failures {
+            notices.extend(super::failures::changes(&self.failures, &failures, &mut self.stale));
+            self.failures = failures;
         }
-        let ended = self.failures.iter().filter(|(id, failure)| failures.get(*id) != Some(*failure));
-        let begun = failures.iter().filter(|(id, failure)| self.failures.get(*id) != Some(*failure));
-        self.stale.extend(ended.chain(begun).map(|(id, _)| id.clone()));
-        self.failures = failures;
         self.previous.extend(settled.applied.iter().filter_map(|id| Some((id.clone(), next.get(id)?.clone()))));
         self.quiet = false;
         notices
@@ -112,13 +110,18 @@ impl Reporter {
         notices
     }
 
+    /// Whether this listener has failed.
+    pub(super) fn has_failed(&self, id: &ListenerId) -> bool {
+        self.failures.contains_key(id)
+    }
+
     /// Count of failed listeners.
     pub(super) fn failed(&self) -> usize {
         self.failures.len()
     }
 
     /// The report that was published last.
-    pub(super) fn current(&self) -> Arc<Report> {
+    pub(super) fn current(&self) -> Published {
         self.report.borrow().clone()
     }
 
@@ -130,7 +133,7 @@ impl Reporter {
     /// Brings the entries that may have changed up to date, and publishes the report if any of them, or the version, has
     /// changed.
     pub(super) fn publish(&mut self, configuration: &Configuration, retired: &[Arc<Shared>], seen: &Seen<'_>) {
-        let draining = retired.iter().map(|shared| (*shared.id).clone()).collect();
+        let draining = retired.iter().map(|shared| shared.id.clone()).collect();
         let mut ids = std::mem::take(&mut self.stale);
         ids.extend(std::mem::replace(&mut self.draining, draining));
         ids.extend(self.draining.iter().cloned());
@@ -140,25 +143,25 @@ impl Reporter {
                 let (backends, reached, delivery) = (seen.health.of(id), seen.reached.of(id), seen.deliveries.of(id));
                 Some(ListenerReport { backends, reached, delivery, ..report })
             }
-            None => retired.iter().rev().find(|shared| *shared.id == *id).map(|shared| draining_report(shared)),
+            None => retired.iter().rev().find(|shared| shared.id == *id).map(|shared| draining_report(shared)),
         };
-        self.report.send_if_modified(|shared| {
-            let entries = ids.iter().map(|id| (id, entry(id)));
-            let news: Vec<_> = entries.filter(|(id, entry)| shared.listeners.get(*id) != entry.as_ref()).collect();
-            if news.is_empty() && shared.contract == CONTRACT && shared.version == configuration.version {
+        let entries: Vec<_> = ids.into_iter().map(|id| (entry(&id), id)).map(|(entry, id)| (id, entry)).collect();
+        let (report, reports) = (&self.report, &mut self.reports);
+        report.send_if_modified(|shared| {
+            let differs =
+                |(id, entry): &(ListenerId, Option<ListenerReport>)| shared.listeners.get(id) != entry.as_ref();
+            let entries: Vec<_> = entries.into_iter().filter(differs).collect();
+            if entries.is_empty() && shared.contract == CONTRACT && shared.version == configuration.version {
                 return false;
             }
-            let now = Arc::make_mut(shared);
-            now.contract = CONTRACT;
-            now.version.clone_from(&configuration.version);
-            for (id, entry) in news {
-                match entry {
-                    Some(report) => now.listeners.insert(id.clone(), report),
-                    None => now.listeners.remove(id),
-                };
-            }
+            reports.renew(shared, News { version: configuration.version.clone(), entries });
             true
         });
+    }
+
+    /// Called at intervals: gives back what only frequent reports need.
+    pub(super) fn rest(&mut self) {
+        self.reports.rest();
     }
 
     fn listener_report(&self, id: &ListenerId, revision: &Revision) -> ListenerReport {
@@ -218,7 +221,7 @@ fn change(before: Option<&Listener>, after: &Listener, live: u64) -> String {
 mod tests {
     use std::net::SocketAddr;
 
-    use proxy_api::{Delivery, Denial, FailureReason, Offer};
+    use proxy_api::{Delivery, Denial, FailureReason, Offer, Report};
 
     use super::*;
     use crate::{
@@ -226,8 +229,8 @@ mod tests {
         supervisor::fixtures::{id, listener, listeners},
     };
 
-    fn reporter(quiet: bool) -> (Reporter, watch::Receiver<Arc<Report>>) {
-        let (sender, receiver) = watch::channel(Arc::<Report>::default());
+    fn reporter(quiet: bool) -> (Reporter, watch::Receiver<Published>) {
+        let (sender, receiver) = watch::channel(Published::default());
         (Reporter::new(sender, quiet), receiver)
     }
 
@@ -253,21 +256,21 @@ mod tests {
     fn an_apply_without_a_change_logs_nothing() {
         let (mut reporter, _receiver) = reporter(false);
         let (first, again) = (settled(1, true), settled(1, false));
-        reporter.applied(&first, Failures::new(), &ById::new());
-        assert!(reporter.applied(&again, Failures::new(), &live(&first)).is_empty());
+        reporter.applied(&first, Some(Failures::new()), &ById::new());
+        assert!(reporter.applied(&again, Some(Failures::new()), &live(&first)).is_empty());
     }
 
     #[test]
     fn a_listener_is_logged_when_it_comes_changes_and_goes() {
         let (mut reporter, _receiver) = reporter(false);
         let (first, second) = (settled(1, true), settled(2, true));
-        let came = reporter.applied(&first, Failures::new(), &ById::new());
+        let came = reporter.applied(&first, Some(Failures::new()), &ById::new());
         assert_eq!(words(&came), [("bound", "127.0.0.1:1/TCP -> b")]);
-        let moved = reporter.applied(&second, Failures::new(), &live(&first));
+        let moved = reporter.applied(&second, Some(Failures::new()), &live(&first));
         assert_eq!(words(&moved), [("swapped", "127.0.0.1:2/TCP (was 127.0.0.1:1/TCP)")]);
         let before = live(&second);
         before[&id("a")].counters.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let gone = reporter.applied(&Settled::default(), Failures::new(), &before);
+        let gone = reporter.applied(&Settled::default(), Some(Failures::new()), &before);
         assert_eq!(words(&gone), [("removed", "no longer listens; 1 live session")]);
     }
 
@@ -288,9 +291,9 @@ mod tests {
     #[test]
     fn a_quiet_start_logs_no_listener_that_comes_up_with_it() {
         let (mut reporter, _receiver) = reporter(true);
-        assert!(reporter.applied(&settled(1, true), Failures::new(), &ById::new()).is_empty());
-        reporter.applied(&Settled::default(), Failures::new(), &ById::new());
-        assert_eq!(reporter.applied(&settled(1, true), Failures::new(), &ById::new()).len(), 1);
+        assert!(reporter.applied(&settled(1, true), Some(Failures::new()), &ById::new()).is_empty());
+        reporter.applied(&Settled::default(), Some(Failures::new()), &ById::new());
+        assert_eq!(reporter.applied(&settled(1, true), Some(Failures::new()), &ById::new()).len(), 1);
     }
 
     #[test]
@@ -300,7 +303,7 @@ mod tests {
             let (reason, message) = (FailureReason::AddressInUse, message.to_owned());
             Failures::from([(id("a"), Failure { reason, message, serving: None })])
         };
-        let mut failed = |message| reporter.applied(&Settled::default(), failures(message), &ById::new()).len();
+        let mut failed = |message| reporter.applied(&Settled::default(), Some(failures(message)), &ById::new()).len();
         assert_eq!([failed("one"), failed("one"), failed("two")], [1, 0, 1]);
     }
 
@@ -316,7 +319,7 @@ mod tests {
         let (mut reporter, _receiver) = reporter(false);
         let counts = [refused(&mut reporter, 0..0), refused(&mut reporter, 1..2), refused(&mut reporter, 1..2)];
         assert_eq!(counts, [0, 1, 0]);
-        reporter.applied(&Settled::default(), Failures::new(), &live(&settled(1, true)));
+        reporter.applied(&Settled::default(), Some(Failures::new()), &live(&settled(1, true)));
         assert_eq!(refused(&mut reporter, 1..2), 1);
     }
 
@@ -360,13 +363,13 @@ mod tests {
         let (mut reporter, receiver) = reporter(false);
         let before = reporter.current();
         publish(&mut reporter, &Configuration::default(), &[]);
-        assert!(!receiver.has_changed().expect("open") && Arc::ptr_eq(&before, &reporter.current()), "nor copied");
+        assert!(!receiver.has_changed().expect("open") && before.is(&reporter.current()), "nor copied");
         let retired: Vec<Arc<Shared>> = live(&settled(1, true)).into_values().collect();
         publish(&mut reporter, &Configuration::default(), &retired);
         assert!(receiver.has_changed().expect("open"));
         assert_eq!(reporter.current().listeners[&id("a")].state, ListenerState::Draining);
         assert!(before.listeners.is_empty(), "who holds a report keeps it as it was");
-        assert!(Arc::ptr_eq(&reporter.current(), &receiver.borrow()), "everybody has the same one");
+        assert!(reporter.current().is(&receiver.borrow()), "everybody has the same one");
     }
 
     #[test]

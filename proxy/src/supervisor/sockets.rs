@@ -22,11 +22,13 @@ use crate::{
         capacity,
         diff::{Plan, Settled},
         lacking::Lacking,
+        unrouted::Unrouted,
+        walk::Walk,
     },
     files::Files,
     log::{Level, Notice},
     net::{self, BindError, OsSocket},
-    route::{Served, Unrouted},
+    route::Served,
     shared::Shared,
     threads::Workers,
 };
@@ -81,11 +83,6 @@ impl Sockets {
         by_name.map(|(key, open)| (key.port, open.unrouted())).collect()
     }
 
-    /// What to log of connections that belong to no listener and that no line of the log covers yet.
-    pub(super) fn unrouted_rest(&self, now: u64) -> Vec<Notice> {
-        self.open.values().flat_map(|open| open.unrouted_rest(now)).collect()
-    }
-
     /// Opens the sockets of a plan, then settles the plan by the sockets that could not be opened. Sockets that serve
     /// already stay as they are.
     pub(super) fn bind(&mut self, plan: &Plan<'_>) -> Bound {
@@ -107,6 +104,16 @@ impl Sockets {
     /// Whether a socket could not be opened.
     pub(super) fn is_lacking(&self) -> bool {
         !self.lacking.is_empty()
+    }
+
+    /// Whether the file of ports of other programs has them, and is not being written.
+    pub(super) fn has_written_ports(&self) -> bool {
+        self.foreign.are_written()
+    }
+
+    /// Looks whether the file of ports of other programs is written, and writes it if it lacks any. Returns what to log.
+    pub(super) fn write_ports(&mut self) -> Option<Notice> {
+        self.foreign.written()
     }
 
     /// Tries the sockets that could not be opened, and no others. Returns whether the configuration should be applied
@@ -263,16 +270,25 @@ impl Sockets {
         let _ = timeout(CLOSE_WITHIN, dropped_elsewhere).await;
     }
 
-    /// Called once a second: gives sockets that have become hot a shard on every worker. Returns one notice for each.
-    pub(super) async fn shard(&mut self, workers: &Workers, files: &Arc<Files>) -> Vec<Notice> {
+    /// Looks at the next `most` sockets, at each once a second: those that have become hot get a shard on every worker. Returns
+    /// what to log of that, and of connections that belong to no listener and that no line of the log covers yet.
+    pub(super) async fn look(
+        &mut self,
+        walk: &mut Walk<SocketKey>,
+        most: usize,
+        now: u64,
+        workers: &Workers,
+        files: &Arc<Files>,
+    ) -> Vec<Notice> {
         let mut notices = std::mem::take(&mut self.unsharded);
-        if !may_shard(workers) {
-            return notices;
-        }
-        for (key, open) in &mut self.open {
-            if open.turns_hot() {
+        let may_shard = may_shard(workers);
+        let keys: Vec<SocketKey> = walk.step(&self.open, most).into_iter().map(|(key, _)| *key).collect();
+        for key in keys {
+            let Some(open) = self.open.get_mut(&key) else { continue };
+            notices.extend(open.unrouted_rest(now));
+            if may_shard && open.turns_hot() {
                 let result = open.add_shards(&mut self.ids, workers, files).await;
-                notices.push(sharded(*key, &open.first(), workers.handles.len(), result));
+                notices.push(sharded(key, &open.first(), workers.handles.len(), result));
             }
         }
         notices
@@ -305,22 +321,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::Clock,
-        core::diff::{self, Running},
-        lives::Lives,
-        log::{Log, LogFormat},
-        process::Process,
+        commands::Command,
+        core::{
+            diff::{self, Running},
+            unrouted::Unroutable,
+        },
+        fixtures::process,
         settings::Settings,
         supervisor::fixtures::{id, listener, socket},
-        threads::Command,
     };
-
-    fn process(settings: &Settings) -> Process {
-        let lives = Lives::new(Clock::start());
-        let guard = lives.guard("log");
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), guard).expect("a thread").0;
-        Process::new(settings, None, lives, log)
-    }
 
     /// A listener on a loopback port that is free now.
     fn free(transport: Transport) -> Arc<Listener> {
@@ -332,11 +341,31 @@ mod tests {
         Arc::new(Listener { socket: key(port), end_port: None, ..template }.sealed())
     }
 
+    #[tokio::test]
+    async fn a_look_has_few_sockets_and_a_round_has_all_of_them() {
+        let (foreign, files) = (ForeignPorts::new(&Settings::default(), || {}), Arc::new(Files::new(100)));
+        let mut sockets = Sockets::new(foreign);
+        let spec = Arc::new(Listener { hostnames: vec!["a.example".to_owned()], ..(*listener(1, "b")).clone() });
+        let shared = [Shared::new(id("a"), spec, Arc::default(), Arc::default())];
+        for (port, unrouted) in (1..=600).map(|port| (port, Arc::<Unrouted>::default())) {
+            assert_eq!(unrouted.due(Unroutable::NotTls, 0, unrouted.count(Unroutable::NotTls)), Some(1));
+            unrouted.count(Unroutable::NotTls);
+            let served = Served::of(&shared, &unrouted).expect("a listener");
+            sockets.open.insert(socket(port), OpenSocket::new(served, unrouted, files.take_anyway(0)));
+        }
+        let workers = Workers { handles: Vec::new(), durable: None, threads: Vec::new() };
+        let (mut walk, mut counts) = (Walk::default(), Vec::new());
+        while counts.is_empty() || walk.is_under_way() {
+            counts.push(sockets.look(&mut walk, 256, 100, &workers, &files).await.len());
+        }
+        assert_eq!(counts, [256, 256, 88]);
+    }
+
     // D20
     #[test]
     fn a_port_that_was_closed_is_free_at_once() {
         let settings = Settings::default();
-        let process = process(&settings);
+        let process = process(&settings, None);
         let workers = Workers::start(&settings, &process).expect("threads");
         let mut sockets = Sockets::new(ForeignPorts::new(&settings, || {}));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -2,7 +2,8 @@
 //!
 //! An idle session is three such blocks: its task, and tokio's registrations of its two sockets. musl aligns a block by
 //! allocating 112 bytes more, and its sizes are few: of 2,176 bytes of a session, 600 are padding. The pool cuts blocks of
-//! one size from chunks without padding. Everything else goes to the system.
+//! one size from chunks without padding. Most other blocks from 237 bytes to 73 KiB are the system's, and kept when they
+//! are free ([`recycled`]). Everything else goes to the system.
 //!
 //! # Invariant
 //! Blocks of one class, those of up to the same multiple of 128 bytes, lie in chunks of that class only. Chunks are aligned
@@ -15,11 +16,15 @@
 #![allow(unsafe_code, reason = "an allocator deals in raw memory; see the invariant")]
 #![allow(clippy::cast_ptr_alignment, reason = "regions and chunks are aligned to their size, and blocks to 128 bytes")]
 
+mod recycled;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     ptr::{NonNull, null_mut},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use self::recycled::Recycled;
 
 /// Alignment of the blocks, and the step between two classes, in bytes.
 const ALIGN: usize = 128;
@@ -37,6 +42,7 @@ const REGIONS: usize = 1 << 16;
 pub struct Pool {
     classes: [Line; CLASSES],
     chunks: Mutex<Chunks>,
+    recycled: Recycled,
 }
 
 /// The lock of a class, in cache lines of its own: a session takes blocks of several classes, on every worker.
@@ -115,6 +121,7 @@ impl Pool {
         Self {
             classes: [const { Line(Mutex::new(Class { first: null_mut() })) }; CLASSES],
             chunks: Mutex::new(Chunks { regions: [none; REGIONS], count: 0, first: 0 }),
+            recycled: Recycled::new(),
         }
     }
 
@@ -280,46 +287,62 @@ fn discard(chunk: *mut u8) {
     }
 }
 
-// SAFETY: blocks of the pool are distinct, as large and aligned as asked for, and stay until they are given back. Other
-// layouts are the system's alone: the layout decides, which is the same at both calls.
+// SAFETY: blocks of the pool and blocks that were kept are distinct, as large and aligned as asked for, and stay until they
+// are given back. Other layouts are the system's alone: the layout decides, which is the same at both calls.
 unsafe impl GlobalAlloc for Pool {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.class(layout) {
-            Some((size, class)) => self.take(size, class).map_or(null_mut(), NonNull::as_ptr),
+        if let Some((size, class)) = self.class(layout) {
+            return self.take(size, class).map_or(null_mut(), NonNull::as_ptr);
+        }
+        match self.recycled.class(layout) {
+            Some(class) => class.alloc(),
             // SAFETY: the caller's promises.
             None => unsafe { System.alloc(layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match self.class(layout) {
-            Some((size, class)) => self.take(size, class).map_or(null_mut(), |block| {
+        if let Some((size, class)) = self.class(layout) {
+            return self.take(size, class).map_or(null_mut(), |block| {
                 // SAFETY: the block is ours and has this size.
                 unsafe { block.write_bytes(0, size) };
                 block.as_ptr()
-            }),
+            });
+        }
+        match self.recycled.class(layout) {
+            Some(class) => class.alloc_zeroed(),
             // SAFETY: the caller's promises.
             None => unsafe { System.alloc_zeroed(layout) },
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match self.class(layout) {
+        if let Some((size, class)) = self.class(layout) {
             // SAFETY: a block with this layout is one of `take` for this class, by the caller's promise.
-            Some((size, class)) => unsafe { self.give(block, size, class) },
+            return unsafe { self.give(block, size, class) };
+        }
+        match self.recycled.class(layout) {
+            // SAFETY: a block with this layout is one of this class, by the caller's promise.
+            Some(class) => unsafe { class.dealloc(block) },
             // SAFETY: the caller's promises.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the size fits, by the caller's promise, and the alignment is one already.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         if layout.align() != ALIGN {
-            // SAFETY: the caller's promises; neither layout is the pool's.
-            return unsafe { System.realloc(block, layout, size) };
+            match (self.recycled.class(layout), self.recycled.class(wanted)) {
+                // SAFETY: the caller's promises; neither layout is the pool's, and neither has a class.
+                (None, None) => return unsafe { System.realloc(block, layout, size) },
+                (Some(old), Some(new)) if old.is(new) => return block,
+                _ => {}
+            }
         }
-        // SAFETY: the size fits, by the caller's promise, and the old block stays until its bytes are copied.
+        // SAFETY: the size is not zero, by the caller's promise, and the old block stays until its bytes are copied.
         unsafe {
-            let new = self.alloc(Layout::from_size_align_unchecked(size, ALIGN));
+            let new = self.alloc(wanted);
             if !new.is_null() {
                 block.copy_to_nonoverlapping(new, size.min(layout.size()));
                 self.dealloc(block, layout);

@@ -63,7 +63,7 @@ impl Socket {
     /// Reads what has arrived. If bytes are left, or the end of data has arrived, the connection stays ready for it.
     ///
     /// # Errors
-    /// As `recv(2)`; `WouldBlock` without a system call if no event has told of bytes.
+    /// As `recv(2)`; `WouldBlock` without a system call if no event has reported bytes.
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut last = 0;
         let result = self.0.try_io(Interest::READABLE, |mut stream| {
@@ -81,13 +81,13 @@ impl Socket {
     /// Writes what there is room for.
     ///
     /// # Errors
-    /// As `send(2)`; `WouldBlock` without a system call if no event has told of room.
+    /// As `send(2)`; `WouldBlock` without a system call if no event has reported room.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_io(Interest::WRITABLE, |mut stream| stream.write(bytes))
     }
 
-    /// Runs a system call on the connection if an event has told that it is ready for that. `WouldBlock` of the call
-    /// makes the runtime wait for the next event.
+    /// Runs a system call on the connection if an event has reported that it is ready for that. `WouldBlock` of the
+    /// call makes the runtime wait for the next event.
     ///
     /// # Errors
     /// Those of the call, and `WouldBlock` without the call.
@@ -127,7 +127,7 @@ impl Socket {
         self.0.get_ref().peer_addr()
     }
 
-    /// Whether urgent data may end a read or a splice although bytes follow. False only if no event so far has told of
+    /// Whether urgent data may end a read or a splice although bytes follow. False only if no event so far has reported
     /// urgent data, nor of the end of data, which the runtime does not tell apart from it; no system call.
     #[must_use]
     pub fn may_be_urgent(&self) -> bool {
@@ -146,7 +146,7 @@ impl AsFd for Socket {
     }
 }
 
-/// Once told, urgent data stays told, because nothing takes that readiness.
+/// Once reported, urgent data stays reported, because nothing takes that readiness.
 #[cfg(target_os = "linux")]
 fn may_be_urgent(watched: &AsyncFd<TcpStream>) -> bool {
     watched.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()

@@ -25,8 +25,9 @@ use super::throttle::Throttle;
 use crate::{
     agents::{Link, Side},
     core::{limiter::Bucket, turns::Place},
+    pipes::PooledPipe,
     sys::Socket,
-    worker::{Worker, pipes::PooledPipe},
+    worker::Worker,
 };
 
 /// Read size of a new direction, or after the sink was full.
@@ -225,7 +226,7 @@ impl Direction {
         Poll::Pending
     }
 
-    /// Moves bytes as long as `may_go_on`, which is told each number of them. `None`: there is more to do.
+    /// Moves bytes as long as `may_go_on`, which gets each number of them. `None`: there is more to do.
     fn poll_steps(
         &mut self,
         cx: &mut Context<'_>,

@@ -13,10 +13,11 @@ use crate::{
     core::{
         client_hello::{self, Hello, LONGEST_IN_RECORDS},
         end::EndReason,
+        unrouted::Unroutable,
     },
     deadline::within,
     door::Place,
-    route::{Names, Unroutable},
+    route::Names,
     sys::Socket,
     worker::Worker,
 };

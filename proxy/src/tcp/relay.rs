@@ -133,7 +133,7 @@ fn keep_alive(session: &Session, server: &End) {
 }
 
 /// Asks the socket itself for bytes, because urgent data may hide them from readiness. A direction that streams finds
-/// them by itself, unless it is about to count as silent, or is at urgent data that no event has told of.
+/// them by itself, unless it is about to count as silent, or is at urgent data that no event has reported.
 fn recheck(direction: &Direction, from: &End, is_silent: bool) {
     if direction.phase != Phase::Open || direction.blocked {
         return;

@@ -7,10 +7,10 @@ use proxy_api::AccessLogMode;
 
 use super::{admission, connect, direction::End, greeting, race::Connected, relay, unrouted};
 use crate::{
-    core::end::EndReason,
+    core::{end::EndReason, unrouted::Unroutable},
     log::Event,
     process::Permits,
-    route::{Route, Served, Unroutable},
+    route::{Route, Served},
     sys::Socket,
     worker::{Connection, LoadGuard, Worker, session::Session},
 };
@@ -128,7 +128,7 @@ fn run(mut live: Live, client: End, held: (Permits, LoadGuard)) -> impl Future<O
 /// Admits, connects and relays; the slot is released at the end. A client that waits, for its header or in the queue,
 /// has its place in the share of the namespace already.
 async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndReason, EndReason> {
-    let _place = session.listener.limiter.share.enter().ok_or(EndReason::TenantLimit)?;
+    let _place = session.listener.limiter.share.enter(worker.process.session_room()).ok_or(EndReason::TenantLimit)?;
     session.offset.set(offset(session, &client.stream));
     let _slot = admission::admit(worker, session, &client.stream).await?;
     // Connecting has the largest state by far. In place, it would be part of the size of every session to its end.

@@ -3,7 +3,7 @@
 use proxy_api::{LiveSessions, Selection};
 use tokio::sync::oneshot;
 
-use super::{Command, WorkerHandle};
+use crate::commands::{Command, WorkerHandle};
 
 /// Sends the selected sessions of all workers, unless the asker leaves before that.
 pub async fn inspect(workers: Vec<WorkerHandle>, selection: Selection, mut reply: oneshot::Sender<LiveSessions>) {
@@ -30,7 +30,6 @@ async fn of_all(workers: &[WorkerHandle], selection: &Selection) -> LiveSessions
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use proxy_api::Report;
     use tokio::{
         sync::{mpsc, watch},
         time::timeout,
@@ -38,11 +37,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::Clock,
-        lives::Lives,
-        log::{Level, Log, LogFormat},
+        core::reports::Published,
+        fixtures::process,
         metrics::Metrics,
-        process::Process,
         settings::Settings,
         supervisor::{Control, Supervisor},
         threads::Workers,
@@ -51,15 +48,10 @@ mod tests {
     /// Longest wait for anything.
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A worker that takes commands and does nothing, and its queue.
-    fn hung() -> (WorkerHandle, mpsc::Receiver<Command>) {
-        let (commands, queue) = mpsc::channel(8);
-        (WorkerHandle { commands, load: Arc::default() }, queue)
-    }
-
     #[tokio::test]
     async fn nobody_waits_for_a_worker_that_hangs_once_the_asker_has_left() {
-        let (worker, mut queue) = hung();
+        // It takes commands and does nothing.
+        let (worker, mut queue) = WorkerHandle::with_queue();
         let (reply, answer) = oneshot::channel();
         let waiting = tokio::spawn(inspect(vec![worker], Selection::default(), reply));
         let asked = timeout(PATIENCE, queue.recv()).await.expect("in time");
@@ -70,15 +62,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_control_thread_goes_on_while_a_worker_hangs() {
-        let (worker, _queue) = hung();
+        let (worker, _queue) = WorkerHandle::with_queue();
         let workers = Workers { handles: vec![worker], durable: None, threads: Vec::new() };
-        let lives = Lives::new(Clock::start());
-        let guard = lives.guard("log");
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
-        let process = Process::new(&Settings::default(), None, lives, log);
+        let process = process(&Settings::default(), None);
         let (control, requests) = mpsc::channel(2);
         let (answers, answered) = mpsc::channel(1);
-        let (reporter, _report) = watch::channel(Arc::<Report>::default());
+        let (reporter, _report) = watch::channel(Published::default());
         let metrics = Metrics::new(process.clone());
         let (agents, _) = watch::channel(Arc::default());
         let supervisor = Supervisor::new(process, workers, metrics, answers, reporter, agents, &Settings::default());

@@ -249,31 +249,25 @@ mod tests {
         pin::pin,
     };
 
-    use proxy_api::{Configuration, SessionId};
+    use proxy_api::SessionId;
     use tokio::time::timeout;
 
     use super::*;
     use crate::{
-        clock::Clock,
         core::{diff::Which, rounds::ROUND_MILLIS},
-        lives::Lives,
-        log::{Level, Log, LogFormat},
-        process::Process,
+        fixtures::{process, template_with_id},
         settings::Settings,
         udp::Sockets,
     };
 
     fn listener() -> Arc<Shared> {
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let (id, spec) = document.supported().next().expect("one");
-        Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default())
+        let (id, spec) = template_with_id();
+        Shared::new(id, Arc::new(spec), Arc::default(), Arc::default())
     }
 
     /// A worker without sessions.
-    fn thread(lives: &Arc<Lives>) -> Rc<Thread> {
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
-        let process = Process::new(&Settings::default(), None, lives.clone(), log.expect("a thread").0);
+    fn thread() -> Rc<Thread> {
+        let process = process(&Settings::default(), None);
         Rc::new(Thread {
             index: 0,
             load: Arc::default(),
@@ -286,12 +280,12 @@ mod tests {
 
     #[test]
     fn a_worker_without_sessions_takes_few_turns_a_round() {
-        let lives = Lives::new(Clock::start());
-        let thread = thread(&lives);
+        let thread = thread();
+        let life = thread.worker.process.lives.begin("a worker");
         let turns = Cell::new(0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let mut sweep = pin!(run(thread, lives.begin("a worker")));
+            let mut sweep = pin!(run(thread, life));
             let counted = poll_fn(|cx| {
                 turns.set(turns.get() + 1);
                 sweep.as_mut().poll(cx)
@@ -307,7 +301,7 @@ mod tests {
     /// What a worker with that many sessions of one listener answers, and the turns that it takes. The listener is returned
     /// too.
     fn answered(selection: &Selection) -> (LiveSessions, u32, Arc<Shared>) {
-        let thread = thread(&Lives::new(Clock::start()));
+        let thread = thread();
         let listener = listener();
         for _ in 0..NUMBER {
             let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
@@ -340,7 +334,10 @@ mod tests {
         let (live, turns, listener) = answered(&Selection { limit: 5, ..Selection::default() });
         assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(NUMBER), 5));
         assert!(turns <= 2, "{turns} turns");
-        assert!(live.sessions.iter().all(|session| Arc::ptr_eq(&session.listener, &listener.id)), "no copy of the id");
+        assert!(
+            live.sessions.iter().all(|session| std::ptr::eq(&raw const *session.listener, &raw const *listener.id)),
+            "no copy of the id"
+        );
         let (live, _, _) = answered(&Selection { limit: NUMBER + 1, ..Selection::default() });
         assert_eq!((usize::try_from(live.total), live.sessions.len()), (Ok(NUMBER), NUMBER), "of a shorter list too");
     }

@@ -8,16 +8,16 @@
 //! configuration that has agents, so that other sidecars run without it. The port is open while there are agents.
 
 mod gateway;
+mod start;
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
-    path::PathBuf,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -25,10 +25,9 @@ use std::{
 use proxy_api::{doors::Bounds, with_causes};
 use tokio::{
     net::TcpListener,
-    runtime::Runtime,
     select,
     sync::{Notify, mpsc, watch},
-    task::{AbortHandle, LocalSet, spawn_local},
+    task::{AbortHandle, spawn_local},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tunnel::{
@@ -36,10 +35,14 @@ use tunnel::{
     remote::Nobody,
     secure::ServerTls,
 };
-use tunnel_core::door;
+use tunnel_core::{Pool, door};
 
-use self::gateway::Gateway;
-use super::{BEAT, FAREWELL, LOOK, Shared, TunnelsError, answer, bind, connected, rules_of, trust};
+use self::{
+    gateway::Gateway,
+    start::{Parts, begin, start},
+};
+use super::{BEAT, FAREWELL, LOOK, Shared, answer, bind, connected, rules_of, tell_notices, trust};
+pub use crate::settings::SidecarSettings as Settings;
 use crate::{
     agents::{AgentNews, Agents, ForTunnels, Question, Seen},
     core::instances::Instances,
@@ -57,15 +60,6 @@ pub const MAX_AGENTS: usize = 256;
 /// Pause before another attempt to open the port.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The address for agents, and the folder.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The address that pods of gateways dial.
-    pub address: SocketAddr,
-    /// The folder for keys, which only this process uses.
-    pub folder: PathBuf,
-}
-
 /// The thread of the tunnels, once it has started.
 pub type Started = Arc<Mutex<Option<thread::JoinHandle<()>>>>;
 /// Starts the thread when it is needed.
@@ -79,37 +73,16 @@ type Names = Rc<ByName<ServerTls<Nobody>>>;
 pub fn wait(
     settings: &Settings,
     process: &Process,
-    mut configured: watch::Receiver<Arc<ForTunnels>>,
+    configured: watch::Receiver<Arc<ForTunnels>>,
     news: Arc<AgentNews>,
     to_operator: ToOperator,
     started: Started,
 ) -> (Agents, Starts) {
     let (agents, door, questions) = Agents::served();
-    let (settings, lives) = (settings.clone(), process.lives.clone());
-    let shared = Shared { door, log: process.log.clone(), files: process.files.clone(), lives: lives.clone(), news };
-    let starts = async move {
-        if configured.wait_for(|told| told.agents.values().any(|agent| agent.gateway.is_some())).await.is_err() {
-            return;
-        }
-        configured.mark_changed();
-        let log = shared.log.clone();
-        let run = move |runtime: Runtime| {
-            let life = lives.begin("tunnels");
-            LocalSet::new().block_on(&runtime, async move {
-                Thread::new(settings, shared, to_operator).run(questions, configured, life).await;
-            });
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let named = thread::Builder::new().name("tunnels".into());
-        match runtime.and_then(|runtime| named.spawn(move || run(runtime))) {
-            Ok(thread) => *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
-            Err(error) => {
-                let error = TunnelsError::Thread(error);
-                log.notice(Level::Error, "tunnels", "the agents of this sidecar", with_causes(&error));
-            }
-        }
-    };
-    (agents, Box::pin(starts))
+    let (log, files, lives) = (process.log.clone(), process.files.clone(), process.lives.clone());
+    let shared = Shared { door, log, files, lives, news, memory: process.tunnels.clone() };
+    let parts = Parts { settings: settings.clone(), shared, to_operator, questions, configured };
+    (agents, Box::pin(start(parts, started, begin)))
 }
 
 /// What tasks report to the thread.
@@ -125,6 +98,8 @@ struct Woken {
 struct Thread {
     settings: Settings,
     shared: Shared,
+    /// The memory of all sessions, with the agents of whatever gateway.
+    pool: Rc<Pool>,
     /// Asks the operator for certificates, and tells it which agents are connected.
     to_operator: ToOperator,
     /// The gateways, by uid.
@@ -143,7 +118,8 @@ impl Thread {
     fn new(settings: Settings, shared: Shared, to_operator: ToOperator) -> Self {
         let (gateways, names, woken) = (BTreeMap::new(), Names::default(), Rc::default());
         let (told, past) = (Instances::default(), Seen::default());
-        Self { settings, shared, to_operator, gateways, names, port: None, woken, told, past }
+        let pool = Pool::new(shared.memory.bytes(), MAX_GATEWAYS * MAX_AGENTS);
+        Self { settings, shared, pool, to_operator, gateways, names, port: None, woken, told, past }
     }
 
     async fn run(
@@ -203,7 +179,7 @@ impl Thread {
     /// Opens the endpoints of gateways that have got their serving certificate.
     fn open(&mut self) {
         for gateway in self.gateways.values_mut() {
-            if let Err(error) = gateway.open(&self.names, &self.woken) {
+            if let Err(error) = gateway.open(&self.names, &self.pool, &self.woken) {
                 self.shared.log.notice(Level::Error, "tunnels", "the agents of this sidecar", with_causes(&error));
             }
         }
@@ -295,9 +271,12 @@ impl Thread {
         for endpoint in self.endpoints() {
             views.extend(endpoint.agents());
             count(&mut seen, endpoint);
+            tell_notices(&self.shared.log, endpoint.notices());
         }
         seen.agents = views.iter().filter(|view| view.attached).count();
         seen.streams = views.iter().map(|view| view.streams).sum();
+        self.pool.resize(self.shared.memory.bytes());
+        seen.memory = (self.pool.used(), self.pool.most());
         trust::tell(&self.to_operator.connected, &views);
         self.shared.door.show(seen);
     }

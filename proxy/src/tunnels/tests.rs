@@ -30,10 +30,8 @@ use tunnel_core::{
 use self::peers::told;
 use super::*;
 use crate::{
-    clock::Clock,
     core::address::{Address as To, AgentAddress},
-    lives::Lives,
-    log::LogFormat,
+    fixtures,
     settings::Settings as ProxySettings,
     signing::{News, Room, desk},
     tcp::{dial::dial, direction::End},
@@ -146,11 +144,8 @@ async fn until_connected(news: &AgentNews, connected: &mut Instances, is_any: bo
     }
 }
 
-#[allow(clippy::expect_used, reason = "a test helper")]
 fn process() -> Process {
-    let lives = Lives::new(Clock::start());
-    let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(io::sink()), lives.guard("log"));
-    Process::new(&ProxySettings::default(), None, lives, log.expect("a thread").0)
+    fixtures::process(&ProxySettings::default(), None)
 }
 
 pub(super) fn home_agent(suspended: bool) -> Agent {

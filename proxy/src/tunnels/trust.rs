@@ -12,6 +12,7 @@ use tunnel::{
 use tunnel_core::{
     identity::EndpointId,
     join::{Address, AddressError},
+    notices::Notice,
     registry::Policy,
 };
 
@@ -124,6 +125,9 @@ impl Trust {
                 joins.look(Maker { local, addresses, log, now: Instant::now() });
                 if let Err(error) = local.renew() {
                     log.notice(Level::Error, "tunnels", "the certificate of this server", with_causes(&error));
+                }
+                for Notice { kind, subject, message } in local.notices() {
+                    log.notice(Level::Error, kind, subject, message);
                 }
             }
             Self::Operator { connected, .. } => tell(connected, views),

@@ -8,35 +8,16 @@ use std::{
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::{
-    core::trains::{self, Datagram},
+    core::{
+        batch::{self, Batch, SLOT_BYTES},
+        trains::Datagram,
+    },
     sys,
 };
 
-/// Bytes of the buffer for each entry of a batch: the largest datagram, with room to spare; also the largest train of
-/// datagrams that GRO joins.
-pub(super) const SLOT_BYTES: usize = 65_536;
-
-/// What receiving a batch has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Batch {
-    /// Datagrams; more may wait.
-    Full,
-    /// Datagrams; the socket was empty after them.
-    Last,
-    /// No datagrams, or an error.
-    Empty,
-}
-
-impl Batch {
-    /// A batch of `count` entries, received into `slots` of them. A batch that is not full has found the socket empty, so
-    /// that no further system call has to.
-    pub(super) fn of(count: usize, slots: usize) -> Self {
-        match count {
-            0 => Self::Empty,
-            _ if count < slots && sys::SHORT_BATCH_IS_LAST => Self::Last,
-            _ => Self::Full,
-        }
-    }
+/// What a batch of `count` entries has found, which was received into `slots` of them.
+pub(super) fn found(count: usize, slots: usize) -> Batch {
+    Batch::of(count, slots, sys::SHORT_BATCH_IS_LAST)
 }
 
 /// Receives what waits at a socket into the first `SLOTS` slots of `buffer`, at most [`BATCH_SIZE`]. Returns the number
@@ -58,21 +39,13 @@ pub(super) fn receive<const SLOTS: usize>(
 
 /// Places in the buffer of what was received into the slots from `first` on.
 pub(super) fn datagrams(metas: &[RecvMeta], first: usize) -> impl Iterator<Item = Datagram> {
-    metas.iter().zip(first..).flat_map(|(meta, slot)| trains::split(slot * SLOT_BYTES, meta.len, meta.stride))
+    batch::places(metas.iter().map(|meta| (meta.len, meta.stride)), first)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_a_batch_with_room_left_has_found_the_socket_empty() {
-        let short = if sys::SHORT_BATCH_IS_LAST { Batch::Last } else { Batch::Full };
-        let found = [0, 1, 2].map(|count| Batch::of(count, 2));
-        assert_eq!(found, [Batch::Empty, short, Batch::Full]);
-    }
-
-    #[cfg(target_os = "linux")]
     #[test]
     fn each_datagram_of_a_batch_begins_at_a_slot_of_its_own() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");

@@ -15,7 +15,7 @@ use std::{
 
 use proxy_api::{AccessLogMode, LiveSession, SessionId, Transport};
 
-pub(super) use self::{agent::ToAgent, requests::Gone};
+pub(super) use self::requests::Gone;
 use super::{
     UdpListener, count_lost, drop_datagrams,
     fragments::Fragments,
@@ -249,7 +249,7 @@ impl Flow {
     fn cause(&self) -> Option<String> {
         match &self.way {
             Way::Socket(_) => None,
-            Way::Agent(agent) => agent.take_cause(),
+            Way::Agent(agent) => agent.refusal.take_cause(),
         }
     }
 

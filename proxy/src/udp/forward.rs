@@ -6,13 +6,12 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef};
 use tokio::{sync::Notify, task::yield_now};
 
 use super::{
-    UdpListener,
-    batch::{self, Batch},
-    drop_datagrams,
+    UdpListener, batch, drop_datagrams,
     flow::{Flow, Gone},
 };
 use crate::{
     core::{
+        batch::Batch,
         end::EndReason,
         flows::FlowKey,
         trains::{Datagram, Stop, Trains},
@@ -68,7 +67,7 @@ impl UdpListener {
             slot += of_one_client.len();
             self.forward(worker, key_of(first), (&buffer[..], &datagrams[..]), now);
         }
-        Batch::of(count, BATCH_SIZE)
+        batch::found(count, BATCH_SIZE)
     }
 
     /// Forwards datagrams of one client, which were received into a buffer, to its endpoint.

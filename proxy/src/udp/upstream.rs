@@ -10,10 +10,11 @@ use std::{
 use rustix::io::Errno;
 use tokio::net::UdpSocket;
 
-use super::flow::ToAgent;
 use crate::{
+    agents::FlowEnd,
     core::{
         address::Address,
+        agent_refusal::AgentRefusal,
         balance::{Draw, EntryStats},
         endpoint::Endpoint,
     },
@@ -35,6 +36,12 @@ pub(super) enum Way {
     Socket(UdpSocket),
     /// An agent, by way of the thread of the tunnels. Boxed, so that flows with sockets are no larger for it.
     Agent(Box<ToAgent>),
+}
+
+/// The way of a flow to its agent.
+pub(super) struct ToAgent {
+    pub(super) end: FlowEnd,
+    pub(super) refusal: AgentRefusal,
 }
 
 /// A way with the endpoint that it leads to.
@@ -76,7 +83,8 @@ impl Upstream {
                 Address::Socket(to) => net::upstream_udp(to).and_then(UdpSocket::from_std).map(Way::Socket),
                 Address::Agent(to) => {
                     let end = worker.process.agents.open_flow(&to, canonical(client));
-                    end.map(|end| Way::Agent(Box::new(ToAgent::new(end, !tried.is_empty()))))
+                    let refusal = AgentRefusal::none(!tried.is_empty());
+                    end.map(|end| Way::Agent(Box::new(ToAgent { end, refusal })))
                 }
             };
             let error = match opened {
@@ -132,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_without_the_family_of_an_endpoint_is_no_way_to_it_and_a_host_without_room_is_another_matter() {
+    fn an_endpoint_is_charged_for_having_no_route_and_not_for_a_host_without_room() {
         let is_charged = |error: Errno| is_without_route(&io::Error::from(error));
         for error in [Errno::NETUNREACH, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::INVAL] {
             assert!(is_charged(error), "{error}");

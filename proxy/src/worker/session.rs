@@ -233,15 +233,12 @@ impl Session {
 mod tests {
     use std::pin::pin;
 
-    use proxy_api::Configuration;
-
     use super::*;
+    use crate::fixtures::template_with_id;
 
     fn session() -> Session {
-        let text = include_str!("../../../proxy-api/tests/documents/v1.yaml");
-        let document = Configuration::decode(text.as_bytes()).expect("v1");
-        let (id, spec) = document.supported().next().expect("one");
-        let listener = Shared::new(id.clone(), Arc::new(spec.clone()), Arc::default(), Arc::default());
+        let (id, spec) = template_with_id();
+        let listener = Shared::new(id, Arc::new(spec), Arc::default(), Arc::default());
         Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0)
     }
 

@@ -70,7 +70,7 @@ proptest! {
 }
 
 #[test]
-fn names_that_are_none() {
+fn an_address_and_what_no_host_may_be_called_are_no_server_name() {
     assert_eq!(read(&records(&message_with(&[]), 4096)), Hello::NoName);
     assert_eq!(read(&hello(b"192.0.2.1")), Hello::NoName);
     assert_eq!(read(&hello(b"2001:db8::1")), Hello::NoName);
@@ -81,6 +81,10 @@ fn names_that_are_none() {
     assert_eq!(read(&hello(b"a b")), Hello::NoName);
     assert_eq!(read(&hello("b\u{fc}cher.example".as_bytes())), Hello::NoName);
     assert_eq!(read(&records(&message_with(&names(&[])), 4096)), Hello::NoName);
+}
+
+#[test]
+fn a_server_name_is_read_in_lower_case_and_without_a_dot_at_its_end() {
     assert_eq!(read(&hello(b"DB.Example.COM.")), Hello::Name("db.example.com".to_owned()));
 }
 

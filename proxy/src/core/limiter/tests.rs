@@ -94,7 +94,7 @@ fn limits_that_change_admit_who_waits_and_send_nobody_away() {
 }
 
 #[test]
-fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
+fn a_source_is_an_address_and_comes_before_the_queue() {
     let limiter = limiter(&Limits {
         max_connections: Some(2),
         max_connections_per_source: Some(1),
@@ -104,8 +104,7 @@ fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
     });
     let at = |text: &str| text.parse::<IpAddr>().expect("an address");
     let one = admitted(limiter.admit(at("2001:db8::1"), 0));
-    let refusal = refused(&limiter.admit(at("2001:db8::2"), 0));
-    assert_eq!(refusal, Some(Refusal::Source));
+    assert_eq!(refused(&limiter.admit(at("2001:db8::1"), 0)), Some(Refusal::Source));
     let mapped = admitted(limiter.admit(at("::ffff:192.0.2.1"), 0));
     assert_eq!(refused(&limiter.admit(HERE, 0)), Some(Refusal::Source));
     let waiting = queued(limiter.admit(at("192.0.2.2"), 0));
@@ -113,6 +112,24 @@ fn a_source_is_an_address_or_a_64_and_comes_before_the_queue() {
     drop((waiting, one, mapped));
     assert_eq!(limiter.counts(), (0, 0));
     assert!(limiter.lock().sources.is_empty(), "the table only holds live sources");
+}
+
+// C3
+#[test]
+fn an_ipv6_source_leaves_sessions_to_its_64_which_has_three_times_as_many() {
+    let limits = |max_connections| Limits { max_connections, max_connections_per_source: Some(4), ..Limits::default() };
+    let limiter = limiter(&limits(None));
+    let six = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+    let slots: Vec<Slot> = (0..12).map(|at| admitted(limiter.admit(six(1 + at / 4), 0))).collect();
+    assert_eq!([1, 2, 3, 4].map(|last| refused(&limiter.admit(six(last), 0))), [Some(Refusal::Source); 4]);
+    assert!(limiter.admit_flow(six(5), 0).is_err_and(|refusal| refusal == Refusal::Source), "nor flows");
+    let other = admitted(limiter.admit(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1]), 0));
+    drop((slots, other));
+    assert!(limiter.lock().sources.is_empty());
+    limiter.set(Some(&limits(Some(8))));
+    let _slots: Vec<Slot> = (1..=6).map(|last| admitted(limiter.admit(six(last), 0))).collect();
+    assert_eq!(refused(&limiter.admit(six(7), 0)), Some(Refusal::Source), "three quarters of all");
+    assert!(refused(&limiter.admit(HERE, 0)).is_none());
 }
 
 #[test]
@@ -307,4 +324,11 @@ proptest! {
         let again: Vec<Slot> = (0..most).map(|_| admitted(limiter.admit(HERE, 0))).collect();
         prop_assert_eq!(again.len(), most as usize);
     }
+}
+
+#[test]
+fn flows_give_way_by_the_ipv4_address_and_by_the_ipv6_64() {
+    let of = |text: &str| network(text.parse().expect("an address")).to_string();
+    assert_eq!(["192.0.2.1", "::ffff:192.0.2.1"].map(of), ["192.0.2.1"; 2]);
+    assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
 }

@@ -12,7 +12,7 @@ fn layout(size: usize) -> Layout {
 }
 
 /// A pool on the heap: its table is too large for the stack of a test.
-fn pool() -> Box<Pool> {
+pub(super) fn pool() -> Box<Pool> {
     // SAFETY: an empty pool is zero: null pointers, zero counts, and free locks.
     unsafe { Box::<Pool>::new_zeroed().assume_init() }
 }
@@ -111,7 +111,7 @@ fn a_block_that_was_used_is_zero_when_asked_for_so_and_moves_with_its_bytes() {
 }
 
 #[test]
-fn other_layouts_are_the_systems() {
+fn other_layouts_take_no_chunk() {
     let pool = pool();
     for layout in [Layout::new::<[u64; 64]>(), layout(CLASSES * ALIGN + 1), Layout::from_size_align(64, 256).expect("")]
     {

@@ -1,4 +1,4 @@
-//! A direction on real sockets: what streams is spliced, whoever asks the socket, and passes urgent data.
+//! A direction on real sockets: what streams is spliced, whichever task reads the socket, and passes urgent data.
 
 use std::{
     cell::Cell,
@@ -11,14 +11,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::*;
-use crate::{
-    clock::Clock,
-    core::turns::TURN_BYTES,
-    lives::Lives,
-    log::{Level, Log, LogFormat},
-    process::Process,
-    settings::Settings,
-};
+use crate::{core::turns::TURN_BYTES, fixtures::process, settings::Settings};
 
 /// Longest time for what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,9 +34,7 @@ struct Bed {
 #[allow(clippy::expect_used, reason = "a test helper")]
 impl Bed {
     fn streaming() -> Self {
-        let lives = Lives::new(Clock::start());
-        let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), lives.guard("log"));
-        let process = Process::new(&Settings::default(), None, lives.clone(), log.expect("a thread").0);
+        let process = process(&Settings::default(), None);
         let (client, from) = connection();
         let (server, to) = connection();
         let direction = Direction { streaming: true, streak: STREAM_AFTER, ..Direction::default() };

@@ -66,7 +66,7 @@ async fn forward(endpoint: &Endpoint, to: &AgentAddress, flow: &Flow, worker: &F
                 } else if lost_at.get_or_insert_with(Instant::now).elapsed() >= AWAY
                     && endpoint.has_another(&to.uid, &to.instance)
                 {
-                    let message = "the instance has no connection, and another one has";
+                    let message = "the instance is not connected, but another one is";
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, message));
                 }
                 datagram.len()

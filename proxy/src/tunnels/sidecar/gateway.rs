@@ -13,7 +13,7 @@ use tunnel::{
     local::system_clock,
     remote::{Nobody, Remote},
 };
-use tunnel_core::{Limits, door::SIDECAR_CONNECTIONS_PER_SECOND, identity::EndpointId};
+use tunnel_core::{Limits, Pool, door::SIDECAR_CONNECTIONS_PER_SECOND, identity::EndpointId};
 
 use super::{MAX_AGENTS, Names, Woken};
 use crate::{
@@ -74,7 +74,7 @@ impl Gateway {
     }
 
     /// Opens the endpoint once there is a serving certificate, which has its id.
-    pub(super) fn open(&mut self, names: &Names, woken: &Rc<Woken>) -> Result<(), TunnelsError> {
+    pub(super) fn open(&mut self, names: &Names, pool: &Rc<Pool>, woken: &Rc<Woken>) -> Result<(), TunnelsError> {
         let Some(id) = self.remote.id().filter(|_| self.endpoint.is_none()) else { return Ok(()) };
         let settings = endpoint::Settings {
             id,
@@ -84,7 +84,7 @@ impl Gateway {
             connections_per_second: SIDECAR_CONNECTIONS_PER_SECOND,
         };
         let rules = self.rules.clone();
-        let endpoint = Endpoint::new(settings, move |uid| rules.borrow().get(uid).cloned());
+        let endpoint = Endpoint::within(settings, pool.clone(), move |uid| rules.borrow().get(uid).cloned());
         names.insert(endpoint.clone(), self.remote.tls());
         let watched_endpoint = endpoint.clone();
         let changed = async move || watched_endpoint.changed().await;

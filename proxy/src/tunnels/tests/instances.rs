@@ -42,3 +42,18 @@ async fn a_session_that_hangs_holds_up_a_thread_that_is_named_then() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn sessions_share_the_memory_that_the_process_has_for_them_now() {
+    within(async {
+        let bed = Bed::start();
+        let most = || bed.agents.seen().memory.1;
+        // The instances of all agents have 32 MiB for themselves,
+        let bytes = bed.process.tunnels.bytes();
+        until(|| most() == bytes - (32 << 20)).await;
+        // or half of what there is.
+        assert_eq!(bed.process.tunnels.resize(Some(64 << 20)), 0);
+        until(|| most() == 8 << 20).await;
+    })
+    .await;
+}

@@ -8,6 +8,7 @@ use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use super::Flow;
 use crate::{
     core::{
+        batch::Batch,
         end::EndReason,
         trains::{self, Datagram, Sent},
     },
@@ -15,9 +16,7 @@ use crate::{
     shared::Dropped,
     sys,
     udp::{
-        UdpListener,
-        batch::{self, Batch},
-        drop_datagrams,
+        UdpListener, batch, drop_datagrams,
         upstream::{Way, is_closed},
     },
     worker::Worker,
@@ -93,7 +92,7 @@ impl Flow {
         let (mut batch, mut count) = (Batch::Empty, 0);
         let read = upstream.try_io(interest, || {
             count = batch::receive(&socket.state, UdpSockRef::from(upstream), &mut buffer, &mut metas)?;
-            batch = Batch::of(count, REPLY_SLOTS);
+            batch = batch::found(count, REPLY_SLOTS);
             // The runtime then waits for the next event of the socket.
             if batch == Batch::Last { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });

@@ -39,7 +39,7 @@ fn classify(error: io::Error, is_train: bool) -> Result<Dropped, Gone> {
     if net::is_of_the_endpoint(&error) {
         return Err(Gone::Unreachable(error));
     }
-    // A socket that reports errors is told of a full queue of the network interface too.
+    // A socket that reports errors gets those of a full queue of the network interface too.
     let is_full = error.kind() == io::ErrorKind::WouldBlock
         || error.raw_os_error().is_some_and(|code| code == Errno::NOBUFS.raw_os_error());
     Ok(if is_full { Dropped::SendBufferFull } else { Dropped::SendFailed })

@@ -181,4 +181,26 @@ mod tests {
         assert!(one.take(1));
         assert_eq!(budget.reserved.load(Relaxed), RESERVE_BYTES);
     }
+
+    #[test]
+    fn reserves_may_be_a_quarter_of_the_budget() {
+        let budget = Arc::new(Budget::new(4 * 16 * RESERVE_BYTES));
+        let reserve = Reserve::new(budget.clone(), 16);
+        assert!(reserve.take(1));
+        assert_eq!(budget.reserved.load(Relaxed), RESERVE_BYTES);
+    }
+
+    #[test]
+    fn a_budget_that_shrinks_takes_nothing_until_what_is_held_fits() {
+        let budget = Budget::new(10);
+        assert!(budget.take(10) && !budget.take(1));
+        assert!(!budget.resize(10), "the same");
+        assert!(budget.resize(4));
+        assert_eq!((budget.limit(), budget.held()), (4, 10), "what is held stays");
+        assert!(!budget.take(0));
+        budget.give(7);
+        assert!(!budget.take(2) && budget.take(1));
+        assert!(!budget.take(usize::MAX), "more than can be counted");
+        assert_eq!(budget.held(), 4);
+    }
 }

@@ -6,22 +6,23 @@ use proxy_api::{Delivery, ListenerId};
 
 /// The delivery of each live durable listener that was looked at. The log has the notices.
 #[derive(Debug, Default)]
-pub(super) struct Deliveries(BTreeMap<ListenerId, Delivery>);
+pub struct Deliveries(BTreeMap<ListenerId, Delivery>);
 
 impl Deliveries {
     /// How a listener delivers; `None`: it is not durable, or was not looked at yet.
-    pub(super) fn of(&self, id: &ListenerId) -> Option<Delivery> {
+    #[must_use]
+    pub fn of(&self, id: &ListenerId) -> Option<Delivery> {
         self.0.get(id).copied()
     }
 
     /// This listener is gone.
-    pub(super) fn forget(&mut self, id: &ListenerId) {
+    pub fn forget(&mut self, id: &ListenerId) {
         self.0.remove(id);
     }
 
     /// Takes what is seen of all live durable listeners; other listeners are forgotten. Returns the listeners that
     /// deliver in another way than before.
-    pub(super) fn observe(&mut self, seen: &BTreeMap<&ListenerId, Delivery>) -> Vec<ListenerId> {
+    pub fn observe(&mut self, seen: &BTreeMap<&ListenerId, Delivery>) -> Vec<ListenerId> {
         let mut changed: Vec<ListenerId> = self.0.keys().filter(|id| !seen.contains_key(*id)).cloned().collect();
         self.0.retain(|id, _| seen.contains_key(id));
         for (&id, &delivery) in seen {
@@ -38,8 +39,13 @@ impl Deliveries {
 mod tests {
     use std::slice::from_ref;
 
+    use proxy_api::Origin;
+
     use super::*;
-    use crate::supervisor::fixtures::id;
+
+    fn id(name: &str) -> ListenerId {
+        ListenerId::new(Origin::port_forward("ns", "f"), name)
+    }
 
     #[test]
     fn a_listener_that_delivers_in_another_way_is_told_once() {

@@ -10,13 +10,13 @@ use crate::shared::Shared;
 /// What is asked.
 #[derive(Debug)]
 pub enum Ask {
-    /// Open the logs of these listeners, unless they are open. Others that are not open yet are wanted no more.
+    /// Open the logs of these listeners, unless they are open. Others that are not open yet are not needed any more.
     Open(Vec<Wanted>),
     /// Run these durable listeners, and no others.
     Run(Vec<Arc<Shared>>),
 }
 
-/// A log that is wanted.
+/// A log that is needed.
 #[derive(Debug)]
 pub struct Wanted {
     /// The listener.

@@ -1,0 +1,95 @@
+//! What other threads ask of the workers, and of the thread of durable listeners.
+
+pub mod ask;
+
+use std::sync::Arc;
+
+use proxy_api::{LiveSessions, Selection};
+use tokio::sync::{mpsc, oneshot};
+
+use self::ask::Ask;
+use crate::{
+    net::OsSocket,
+    route::Route,
+    udp::SocketId,
+    worker::{Accepted, Ending, Load},
+};
+
+/// Capacity of a worker's command queue.
+const COMMANDS: usize = 1024;
+
+/// A command to a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve this socket.
+    Listen {
+        /// Id of the socket.
+        id: SocketId,
+        /// The socket.
+        socket: OsSocket,
+        /// Listeners behind the socket.
+        route: Route,
+    },
+    /// Accept the queued connections of this socket, then close it.
+    Close(SocketId),
+    /// Run a connection that another worker accepted.
+    Adopt(Accepted),
+    /// End sessions; all that a change ends come together.
+    End(Arc<[Ending]>),
+    /// List live sessions.
+    Inspect {
+        /// The sessions to list.
+        selection: Selection,
+        /// Channel for the answer.
+        reply: oneshot::Sender<LiveSessions>,
+    },
+    /// For the thread of durable listeners only.
+    Keep(Ask),
+    /// Refuse new sessions and end the remaining ones at the deadline.
+    Drain {
+        /// Time until the deadline, in milliseconds.
+        millis: u64,
+    },
+}
+
+/// A worker as seen by other threads.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    commands: mpsc::Sender<Command>,
+    load: Arc<Load>,
+}
+
+impl WorkerHandle {
+    /// A handle of a thread, and the commands that reach it.
+    pub(crate) fn with_queue() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        (Self { commands, load: Arc::default() }, queue)
+    }
+
+    /// What counts the connections of the worker.
+    pub(crate) fn shared_load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
+    /// Connections, with those that are on their way to the worker.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.load.connections()
+    }
+
+    /// Sends a command; waits while the queue is full. False if the worker has ended.
+    pub async fn send(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Hands over a connection; returns it if the queue is full.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn adopt(&self, accepted: Accepted) -> Result<(), Accepted> {
+        self.commands.try_send(Command::Adopt(accepted)).map_err(|error| match error.into_inner() {
+            Command::Adopt(accepted) => accepted,
+            _ => unreachable!("only connections are sent here"),
+        })
+    }
+}

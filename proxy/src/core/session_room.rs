@@ -1,0 +1,32 @@
+//! The room of the process for TCP sessions, and who may have more of it.
+
+use proxy_api::doors::{leaves_room, most_leaving_room};
+
+/// Room of the process for TCP sessions, in sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRoom {
+    /// Most sessions.
+    pub most: usize,
+    /// Sessions that fit in beside those that have their room already, as the new one has.
+    pub free: usize,
+}
+
+impl SessionRoom {
+    /// Whether a source or namespace with `own` other sessions may have one more, by what is free: see [`leaves_room`].
+    #[must_use]
+    pub fn admits(self, own: usize) -> bool {
+        leaves_room(own, self.free, self.most)
+    }
+
+    /// The room as a session sees it that has not taken its own yet.
+    #[must_use]
+    pub fn with_one_more(self) -> Self {
+        Self { free: self.free.saturating_sub(1), ..self }
+    }
+
+    /// Sessions with which a source or namespace gets no more, by what is free.
+    #[must_use]
+    pub fn most_of_one(self) -> usize {
+        most_leaving_room(self.free, self.most)
+    }
+}

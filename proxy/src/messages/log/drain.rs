@@ -1,0 +1,156 @@
+//! What becomes of the messages of a listener that is gone.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{select, time::Instant};
+
+use super::Log;
+use crate::{
+    log::Level,
+    messages::{generations, settings},
+    process::Process,
+    shared::Shared,
+};
+
+impl Log {
+    /// Sends what the logs have for so long at most, closes them, and tells what stays.
+    pub(super) async fn drain(mut self, longest: Duration, process: Process) {
+        self.opening = None;
+        let Some(shared) = self.current.load_full() else { return self.close().await };
+        self.send_rest(longest, &shared, &process).await;
+        let (losses, stays) = (self.stores.losses(), self.stays());
+        if losses.is_empty() && stays.is_empty() {
+            let place = self.place.words(&self.durable);
+            // Another proxy may still send what is in a stream.
+            let what = if self.is_stream() { "no message waits here" } else { "the sink has all messages" };
+            process.log.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} stays"));
+        }
+        for loss in &losses {
+            self.tell_loss(loss, &shared, &process);
+        }
+        for message in stays {
+            process.log.notice(Level::Warn, "delivery", &shared.id, message);
+        }
+        shared.counters.show_durable(None);
+    }
+
+    /// The process ends: closes the logs, and tells what their streams do not have.
+    pub(in crate::messages) async fn end(self, process: Process) {
+        generations::close(self.stores.handles()).await;
+        let Some(shared) = self.current.load_full() else { return };
+        for (server, (_, unpublished)) in self.stores.waiting() {
+            for message in words(&self.place.words_of(server), "", (0, unpublished)) {
+                process.log.notice(Level::Warn, "delivery", &shared.id, message);
+            }
+        }
+    }
+
+    /// What stays where, in words, and how to have it sent: the listener sends what is in its folder or its own stream. And
+    /// what is lost.
+    fn stays(&self) -> Vec<String> {
+        let own = settings::server(&self.durable);
+        let words = |(server, counts): (Option<&str>, (u64, u64))| {
+            let is_other = server.is_some() && server != own;
+            let remedy =
+                if is_other { "create the listener again with that stream" } else { "create the listener again" };
+            words(&self.place.words_of(server), remedy, counts)
+        };
+        self.stores.waiting().into_iter().flat_map(words).collect()
+    }
+
+    /// Sends what the logs have, those that were begun first before others, until the sink has all or this time is over, and
+    /// closes them. A former stream that fails for too long holds up the others no longer.
+    async fn send_rest(&mut self, longest: Duration, shared: &Arc<Shared>, process: &Process) {
+        let until = Instant::now() + longest;
+        self.stores.stop();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let sending = self.stores.sending().stores().cloned().collect();
+            let is_given_up = select! {
+                () = generations::drain(sending, left) => false,
+                () = self.stores.until_given_up() => true,
+            };
+            // A stream that lacks messages was closed at the end of this time. What it lacks is told.
+            if !is_given_up && (self.stores.lacks_messages() || !self.stores.pass()) {
+                break;
+            }
+            self.send(shared, process);
+        }
+        generations::close(self.stores.handles()).await;
+        self.stores.until_closed().await;
+    }
+}
+
+/// What becomes of messages that stay in this place, and of those that did not reach it, in words.
+fn words(place: &str, remedy: &str, (messages, unpublished): (u64, u64)) -> impl Iterator<Item = String> + use<> {
+    let stay = (messages > 0).then(|| format!("{messages} message(s) stay in {place}: {remedy} to have them sent"));
+    let lost = (unpublished > 0)
+        .then(|| format!("{unpublished} message(s) that had not reached {place} are lost: check its NATS server"));
+    stay.into_iter().chain(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use proxy_api::{ListenerId, Origin};
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::messages::{
+        generation::Loss,
+        generations::Opened,
+        place::{PlaceOfLog, ServerFiles},
+        tests::{
+            disk,
+            leftovers::{lost, opened},
+            process_with, shared,
+        },
+    };
+
+    #[test]
+    fn messages_that_did_not_reach_their_stream_are_told_apart_from_those_that_stay_there() {
+        let told = |counts| words("the stream", "do it", counts).collect::<Vec<String>>();
+        let stay = "2 message(s) stay in the stream: do it to have them sent";
+        let lost = "3 message(s) that had not reached the stream are lost: check its NATS server";
+        assert_eq!(told((0, 0)), [""; 0]);
+        assert_eq!((told((2, 0)), told((0, 3))), (vec![stay.to_owned()], vec![lost.to_owned()]));
+        assert_eq!(told((2, 3)), [stay, lost]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_after_a_stream_that_fails_is_sent_although_its_listener_is_gone() {
+        let (home, process) = (tempfile::tempdir().expect("a folder"), process_with(None));
+        let id = ListenerId::new(Origin::port_forward("ns", "f"), "l");
+        let place = PlaceOfLog::new(&id, home.path(), ServerFiles::default());
+        let test = async {
+            let stream = lost(&home.path().join("a"), "nats://a").await;
+            let messages: u64 = stream.present.stores().map(|store| store.figures().backlog()).sum();
+            let mut log = Log::new(place, &disk(), stream, &process, Rc::default());
+            log.stores.change(opened(&home.path().join("l")).await, &process);
+            log.send_rest(Duration::from_secs(3600), &shared(disk()), &process).await;
+            assert!(log.stores.is_one() && !log.sending.is_empty(), "the folder sends");
+            let loss = Loss { server: "nats://a".to_owned(), messages, unpublished: 0 };
+            assert_eq!(log.stores.losses(), [loss]);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn what_stays_is_told_for_each_place_with_what_to_do() {
+        let (home, process) = (tempfile::tempdir().expect("a folder"), process_with(None));
+        let id = ListenerId::new(Origin::port_forward("ns", "f"), "l");
+        let place = PlaceOfLog::new(&id, home.path(), ServerFiles::default());
+        let test = async {
+            let stream = Opened { server: Some("nats://a".to_owned()), ..opened(&home.path().join("a")).await };
+            let mut log = Log::new(place, &disk(), stream, &process, Rc::default());
+            log.stores.change(opened(&home.path().join("l")).await, &process);
+            let again = "create the listener again";
+            let folder = format!("1 message(s) stay in {}: {again} to have them sent", log.place.words_of(None));
+            let stream = "1 message(s) stay in the stream portlane__ns__f__l of nats://a";
+            assert_eq!(log.stays(), [folder, format!("{stream}: {again} with that stream to have them sent")]);
+            log.close().await;
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}

@@ -1,0 +1,187 @@
+//! Looks, once a second, for what no event reports. All listeners and sockets are looked at in steps, between which the event
+//! loop has its turn: a change that arrives meanwhile waits for one step, and not for thousands of listeners.
+
+use std::{collections::BTreeSet, mem, sync::atomic::Ordering::Relaxed};
+
+use proxy_api::{ListenerId, SocketKey, Transport};
+use tokio::time::Instant;
+
+use super::{Supervisor, health, losses, no_ports, notices, reached, waits};
+use crate::{core::walk::Walk, net};
+
+/// Most listeners, and most sockets, of one step.
+const STEP: usize = 256;
+
+/// A round of looks at all listeners, and then at all sockets.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    walk: Walk<ListenerId>,
+    sockets: Walk<SocketKey>,
+    /// Whether the listeners of the round are done, and sockets are not.
+    are_at_sockets: bool,
+    /// Whether entries of the report may have changed since the round began.
+    have_news: bool,
+}
+
+impl Looks {
+    /// Whether some listeners or sockets of the round wait to be looked at.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.walk.is_under_way() || self.are_at_sockets
+    }
+}
+
+impl Supervisor {
+    /// Looks for a shortage of files or memory, another memory limit, how durable listeners deliver, datagrams that reach no
+    /// socket, and addresses that this host gained or lost. Begins to look at all listeners and sockets.
+    pub(super) async fn look(&mut self) {
+        let (files, sessions) = (&self.process.files, &self.process.sessions);
+        let now = self.process.clock.seconds();
+        let lacks_files = self.waits_for_files.is_due(files.paused.load(Relaxed), now);
+        let lacks_memory = self.waits_for_sessions.is_due(sessions.paused.load(Relaxed), now);
+        let waits = lacks_files.then(|| waits::no_files(files.usage()));
+        let more = lacks_memory.then(|| waits::no_sessions(sessions.usage()));
+        notices::write(&self.process.log, waits.into_iter().chain(more));
+        if let Some(resized) = self.memory_limit.follow(&self.process, Instant::now()) {
+            notices::write(&self.process.log, [resized]);
+            self.listeners.resize(self.process.most_sessions());
+        }
+        self.reporter.rest();
+        self.count_no_ports(now);
+        let delivered = self.deliveries.observe(&self.listeners.deliveries());
+        self.looks.have_news |= !delivered.is_empty();
+        self.reporter.touch(delivered);
+        self.look_on().await;
+        if self.own.get_mut().renew(net::is_own_address) {
+            let all = self.listeners.live().clone();
+            self.refresh(&all);
+        }
+    }
+
+    /// Looks at the next listeners of the round, or at the next sockets: whether they are hot, or have connections that belong
+    /// to no listener.
+    pub(super) async fn look_on(&mut self) {
+        let now = self.process.clock.seconds();
+        self.looks.are_at_sockets = self.looks.are_at_sockets || self.look_at_listeners(now);
+        if !self.looks.are_at_sockets {
+            return;
+        }
+        let walk = &mut self.looks.sockets;
+        let notices = self.sockets.look(walk, STEP, now, &self.workers, &self.process.files).await;
+        self.looks.are_at_sockets = walk.is_under_way();
+        notices::write(&self.process.log, notices);
+    }
+
+    /// Looks at the next listeners at `now` (seconds of the process clock): for changes of backend health, reached limits and
+    /// lost datagrams. Returns whether they were the last ones of the round. Then, the report is published.
+    fn look_at_listeners(&mut self, now: u64) -> bool {
+        let (mut notices, mut changed) = (Vec::new(), Vec::new());
+        for (id, shared) in self.looks.walk.step(self.listeners.live(), STEP) {
+            let health = self.health.observe(id, shared.targets.load().health(now), now);
+            let health = health.map(|change| health::about((id.clone(), change)));
+            let reached = self.reached.observe(id, shared.counters.refused_by_share(), now);
+            let reached = reached.map(|change| reached::about((id.clone(), change)));
+            for (id, notice) in health.into_iter().chain(reached) {
+                changed.push(id);
+                notices.push(notice);
+            }
+            let lost = self.losses.observe(id, shared.counters.lost(), now);
+            notices.extend(lost.map(|lost| losses::about((id.clone(), lost))));
+        }
+        notices::write(&self.process.log, notices);
+        self.looks.have_news |= !changed.is_empty();
+        self.reporter.touch(changed);
+        if self.looks.walk.is_under_way() {
+            return false;
+        }
+        let live = self.listeners.live();
+        let retired: BTreeSet<&ListenerId> = self.listeners.retired().iter().map(|shared| &shared.id).collect();
+        self.reached.keep(|id| live.contains_key(id) || retired.contains(id));
+        if mem::take(&mut self.looks.have_news) {
+            self.publish();
+        }
+        true
+    }
+
+    /// Counts the datagrams that reach no socket, at `now` (seconds). Only proxies with UDP listeners pay for it.
+    fn count_no_ports(&mut self, now: u64) {
+        // They are in order, those of UDP behind those of TCP.
+        let has_udp = self.running.sockets.keys().next_back().is_some_and(|key| key.transport == Transport::Udp);
+        let count = has_udp.then(no_ports::read).flatten();
+        let found = self.no_ports.observe(count, self.process.flows.usage().0 > 0, now);
+        self.metrics.control.no_ports.fetch_add(found.new, Relaxed);
+        notices::write(&self.process.log, found.to_log.map(no_ports::about));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use proxy_api::{Configuration, Offer, ReachedLimit, Report};
+
+    use super::*;
+    use crate::{
+        core::end::EndReason,
+        supervisor::fixtures::{id, listener, supervisor},
+    };
+
+    const COUNT: usize = 1000;
+
+    fn name(at: usize) -> ListenerId {
+        id(&format!("l{at:04}"))
+    }
+
+    /// A supervisor with a thousand listeners, each of which has refused a session for the share of its namespace.
+    fn with_refusals() -> Supervisor {
+        let (mut it, _told) = supervisor();
+        let spec = listener(1, "b");
+        it.running.listeners = (0..COUNT).map(|at| (name(at), spec.clone())).collect();
+        let changed = it.running.listeners.keys().cloned().collect();
+        it.listeners.place(&it.running.listeners, &changed);
+        let offers: BTreeMap<_, _> = changed.into_iter().map(|id| (id, Offer::Supported(spec.clone()))).collect();
+        it.configuration = Arc::new(Configuration { listeners: offers, ..Configuration::default() });
+        for shared in it.listeners.live().values() {
+            shared.counters.closed[EndReason::TenantLimit.index()].fetch_add(1, Relaxed);
+        }
+        it
+    }
+
+    /// Number of listeners that are known to have reached a limit.
+    fn reached(it: &Supervisor) -> usize {
+        it.listeners.live().keys().filter(|id| it.reached.of(id).is_some()).count()
+    }
+
+    fn reported(report: &Report) -> usize {
+        report.listeners.values().filter(|entry| entry.reached == Some(ReachedLimit::Tenant)).count()
+    }
+
+    #[tokio::test]
+    async fn a_step_looks_at_few_listeners_and_a_round_at_all_of_them() {
+        let mut it = with_refusals();
+        it.look().await;
+        assert_eq!((reached(&it), reported(&it.reporter.current())), (STEP, 0));
+        let mut steps = 1;
+        while it.looks.are_under_way() {
+            it.look_on().await;
+            steps += 1;
+        }
+        assert_eq!((steps, reached(&it)), (COUNT.div_ceil(STEP), COUNT));
+        assert_eq!(reported(&it.reporter.current()), COUNT, "once the round is over");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_leaves_during_a_round_is_forgotten_and_the_others_are_looked_at() {
+        let mut it = with_refusals();
+        it.look_on().await;
+        // One that was looked at, and one that was not.
+        let gone = BTreeSet::from([name(0), name(COUNT - 1)]);
+        it.running.listeners.retain(|id, _| !gone.contains(id));
+        let before = it.listeners.place(&it.running.listeners, &gone);
+        it.listeners.retire(&before);
+        while it.looks.are_under_way() {
+            it.look_on().await;
+        }
+        assert_eq!(reached(&it), COUNT - 2);
+        assert!(gone.iter().all(|id| it.reached.of(id).is_none()));
+    }
+}
