@@ -15,7 +15,6 @@ mod effects;
 mod leading;
 mod live;
 mod results;
-mod schedules;
 mod streams;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -27,11 +26,15 @@ use tokio::{
 };
 
 pub use self::effects::{Applied, Effects};
-use self::{leading::Leading, schedules::Schedules};
+use self::leading::Leading;
 use operator_core::{
-    Cache, Changes, Group, Subject, Touched,
+    Cache, Touched,
     desired::{ca::Trusted, gateway::Fleets},
-    schedule::{Dated, Effect, TermNumber, cut_off::Counted, debounce::Debounce},
+    schedule::{
+        Dated, Effect, TermNumber,
+        debounce::Debounce,
+        schedules::{Due, Looked, Schedules},
+    },
     status::events::of_growth,
     world::schema::{self, Dropped, Lack},
 };
@@ -41,10 +44,10 @@ use crate::{
         questions::Question,
         streams::FromStream,
         watch::{Message, Watches},
-        webhook::Selectors,
+        webhook::SharedSelectors,
     },
     outputs::status_writer::Written,
-    platform::{lease, liveness::Heartbeat, metrics::Metrics},
+    platform::{doors::ApiServers, lease, liveness::Heartbeat, metrics::Metrics},
 };
 
 /// Interval at which the schedules are asked for due effects.
@@ -79,7 +82,8 @@ pub struct Driver {
     watches: Watches,
     metrics: Arc<Metrics>,
     synced: watch::Sender<bool>,
-    selectors: Arc<Selectors>,
+    selectors: Arc<SharedSelectors>,
+    api_servers: Arc<ApiServers>,
     /// Settings that all fleets share.
     fleets: Fleets,
     trusted: watch::Receiver<Trusted>,
@@ -101,7 +105,7 @@ impl Driver {
         cache: Cache,
         watches: Watches,
         synced: watch::Sender<bool>,
-        selectors: Arc<Selectors>,
+        (selectors, api_servers): (Arc<SharedSelectors>, Arc<ApiServers>),
         (fleets, trusted): (Fleets, watch::Receiver<Trusted>),
         effects: Effects,
     ) -> Self {
@@ -112,6 +116,7 @@ impl Driver {
             metrics: effects.metrics.clone(),
             synced,
             selectors,
+            api_servers,
             schedules: Schedules::new(&fleets, effects.autoscaling, Duration::ZERO),
             fleets,
             trusted,
@@ -177,7 +182,7 @@ impl Driver {
         self.effects.begin(self.term);
         self.forget_sidecars();
         self.schedules = Schedules::new(&self.fleets, self.effects.autoscaling, self.now());
-        // Dropping the publisher ends every stream of the term.
+        // Dropping the channels ends every stream of the term.
         self.leading = term.map(Leading::new);
         self.debounce.touch(self.now());
         self.metrics.proxies.set(0);
@@ -197,13 +202,8 @@ impl Driver {
             self.metrics.left_out.set(i64::try_from(self.cache.left_out).unwrap_or(i64::MAX));
         }
         let now = self.now();
+        self.schedules.seen(&touched, &self.cache, self.leading.is_some(), now);
         if self.leading.is_some() {
-            for key in &touched.forwards {
-                self.schedules.statuses.seen(key, self.cache.forward(key).as_deref(), now);
-            }
-            for key in &touched.agents {
-                self.schedules.agents.seen(key, self.cache.agent(key).as_deref());
-            }
             let grown = touched.grown.iter().filter_map(|grown| of_growth(grown, &self.cache));
             self.effects.run_all(grown.map(Effect::Event));
         }
@@ -211,10 +211,6 @@ impl Driver {
             let sidecar =
                 self.cache.world.forwards.get(key).and_then(|forward| forward.spec.placement.sidecar.as_ref());
             self.selectors.set(key, sidecar.map(|sidecar| &sidecar.selector));
-        }
-        for key in &touched.gateways {
-            self.schedules.gateways.touch(key);
-            self.schedules.enrolments.gateway(key, &self.cache.world);
         }
         if touched.synced || !touched.changes.is_empty() || !touched.proxy_pods.is_empty() {
             self.debounce.touch(now);
@@ -241,7 +237,8 @@ impl Driver {
     /// Translates the changes since the last look, and publishes the result.
     fn look(&mut self) {
         let now = self.now();
-        let is_behind = self.leading.as_ref().is_some_and(|leading| leading.publisher.is_behind(&leading.proxies));
+        let is_behind =
+            self.leading.as_ref().is_some_and(|leading| leading.known.publisher.is_behind(&leading.known.proxies));
         if !self.debounce.take(is_behind, now) {
             return;
         }
@@ -249,6 +246,8 @@ impl Driver {
             self.follow_namespaces();
         }
         self.metrics.forwards.set(i64::try_from(self.cache.world.forwards.len()).unwrap_or(i64::MAX));
+        // Every replica serves the webhook.
+        self.api_servers.set(self.cache.world.api_servers().map(|address| address.ip()));
         let Some(leading) = &mut self.leading else {
             // A replica that begins to lead translates everything.
             self.touched = Touched::default();
@@ -258,38 +257,12 @@ impl Driver {
             return;
         }
         self.cache.open();
-        let mut touched = std::mem::take(&mut self.touched);
-        if !leading.published {
-            touched.changes = Changes::all();
-            touched.proxy_pods = self.cache.proxy_pods.keys().cloned().collect();
-        }
+        let touched = leading.known.covered(std::mem::take(&mut self.touched), &self.cache);
         let (moved, update) = leading.take(&touched, &self.cache, &self.metrics, now);
         let now = self.started.elapsed();
-        if !std::mem::replace(&mut leading.published, true) {
-            leading.began = now;
-        }
-        let Schedules { statuses, gateways, agents, enrolments, .. } = &mut self.schedules;
-        agents.translated(&touched.changes, &self.cache.world);
-        agents.reaching(&update.agents);
-        agents.reaching(&update.reaching);
-        enrolments.translated(&touched.changes, &self.cache.world);
-        statuses.verdicts(update.verdicts, now);
-        statuses.pods(touched.proxy_pods.iter().chain(&touched.changes.pods), now);
-        // A new generation is observed even if the new spec compiles to the same listeners.
-        statuses.look_at(touched.changes.forwards, now);
-        statuses.look_at(update.unreached, now);
-        statuses.fleets(&moved, &leading.translator, now);
-        for group in moved.keys() {
-            if let Group::Gateway(key) = group {
-                gateways.touch(key);
-                agents.fleet(key, &self.cache.world);
-            }
-        }
-        for group in &update.ports {
-            if let Group::Gateway(key) = group {
-                gateways.listeners(key);
-            }
-        }
+        leading.known.note_published(now);
+        let looked = Looked { touched, update, moved };
+        self.schedules.looked(looked, &self.cache.world, &leading.known.translator, now);
     }
 
     /// Watches pods only in namespaces with sidecar forwards.
@@ -309,14 +282,13 @@ impl Driver {
 
     fn evaluate(&mut self) {
         let now = self.now();
-        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else {
+        let Some(leading) = self.leading.as_ref().filter(|leading| leading.known.began().is_some()) else {
             self.schedules.statuses.pause();
             return;
         };
-        let Schedules { statuses, autoscalers, .. } = &mut self.schedules;
-        let scaling = |key: &_| autoscalers.finding(&Subject::Forward(Clone::clone(key)), &self.cache);
         let time = wall_clock();
-        let effects = statuses.evaluate(&leading.view(&self.cache, &time), &scaling, self.effects.room(), now);
+        let effects = self.schedules.evaluate(&leading.known.view(&self.cache, &time), self.effects.room(), now);
+        let statuses = &self.schedules.statuses;
         self.metrics.outstanding.set(i64::try_from(statuses.outstanding()).unwrap_or(i64::MAX));
         for (reason, count) in statuses.unready() {
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
@@ -331,44 +303,23 @@ impl Driver {
             tracing::info!(?source, "there is room for objects that were left out, listing again");
             self.watches.list_again(&source);
         }
-        let Some(leading) = self.leading.as_ref().filter(|leading| leading.published) else { return };
+        let Some(leading) = self.leading.as_ref().filter(|leading| leading.known.began().is_some()) else { return };
         if !self.cache.is_synced() {
             return;
         }
-        self.metrics.proxies.set(i64::try_from(leading.proxies.connected_count()).unwrap_or(i64::MAX));
+        self.metrics.proxies.set(i64::try_from(leading.known.proxies.connected_count()).unwrap_or(i64::MAX));
         let is_other = self.trusted.has_changed().unwrap_or(false);
         let trusted = self.trusted.borrow_and_update().clone();
-        let Schedules { statuses, gateways, agents, enrolments, roots, autoscalers, costs, drainers, cut_off, .. } =
-            &mut self.schedules;
-        statuses.refresh(now);
-        let (mut effects, others) = autoscalers.tick(&self.cache, now);
         let time = wall_clock();
-        let view = leading.view(&self.cache, &time);
-        if self.effects.deletion_costs.is_some() {
-            effects.extend(costs.tick(&view, now).into_iter().map(Effect::WriteCost));
+        let view = leading.known.view(&self.cache, &time);
+        let means = (self.effects.room(), self.effects.deletion_costs.is_some());
+        let Due { effects, cut_off } = self.schedules.tick(&view, (&trusted, is_other), means, now);
+        if let Some(counted) = cut_off {
+            self.cut_off(counted);
         }
-        if let Some(Counted { count, first }) = cut_off.tick(&view, &trusted, now) {
-            self.metrics.cut_off.set(i64::try_from(count).unwrap_or(i64::MAX));
-            if let Some(first) = first {
-                tracing::warn!(
-                    count,
-                    %first,
-                    "proxies are older than the operator's CA and do not trust it: replace their pods (docs/security.md)"
-                );
-            }
-        }
-        let scaling = |key: &_| autoscalers.finding(&Subject::Gateway(Clone::clone(key)), &self.cache);
-        effects.extend(gateways.tick(&view, &trusted, is_other, &scaling, now));
-        effects.extend(drainers.tick(&view, &trusted, now).into_iter().map(|step| Effect::Drain(Box::new(step))));
-        effects.extend(agents.tick(&view, self.effects.room(), now));
-        effects.extend(enrolments.tick(&self.cache, now));
-        effects.extend(roots.tick(&self.cache.world, now));
         self.effects.run_all(effects);
         self.count_fleets();
         self.count_sidecars(now);
-        for subject in others {
-            self.look_at(&subject, now);
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod autoscalers;
 pub mod children;
-pub mod deadline;
 pub mod deletion_costs;
 pub mod drainers;
 pub mod enrolments;

@@ -1,6 +1,7 @@
 //! Infrastructure of all parts: client, leader election, certificates, servers, supervision, metrics.
 
 pub mod client;
+pub mod deadline;
 pub mod doors;
 pub mod ending;
 pub mod http;

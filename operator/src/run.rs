@@ -23,12 +23,12 @@ use tokio::{
 use operator_core::{desired::ca::Trusted, world::schema::Lack};
 
 use crate::{
-    inputs::{schemas, streams::Streams, webhook::Selectors},
+    inputs::{schemas, streams::Streams, webhook::SharedSelectors},
     platform::{
         client, doors,
         ending::Ending,
         http,
-        lease::{Candidate, Election, Ended, Term},
+        lease::{Candidate, Election, Ended, Returns, Term},
         listen::{host, listen},
         liveness::Liveness,
         metrics::Metrics,
@@ -83,6 +83,8 @@ pub enum RunError {
 pub(super) struct Replica {
     settings: Settings,
     client: Client,
+    /// The client of watches.
+    watches: Client,
     /// The current term; absent while this replica does not lead.
     term: watch::Receiver<Term>,
     /// The CA bundle that proxies and API servers should trust.
@@ -95,12 +97,16 @@ pub(super) struct Replica {
     lacks: watch::Receiver<Vec<Lack>>,
     metrics: Arc<Metrics>,
     /// Pod selectors of sidecar forwards.
-    selectors: Arc<Selectors>,
+    selectors: Arc<SharedSelectors>,
+    /// Addresses of the API servers.
+    api_servers: Arc<doors::ApiServers>,
     tasks: Tasks,
     /// Heartbeats of the loops.
     liveness: Liveness,
     /// The end of this replica, for the servers of API servers.
     ending: Ending,
+    /// The API server answers again.
+    returns: Returns,
 }
 
 async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -114,7 +120,7 @@ async fn open(role: &'static str, address: SocketAddr) -> Result<TcpListener, Ru
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     // SIGHUP has no meaning here, and would end the process: a stream that exists replaces the default for good.
     let _hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    let client = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
+    let (client, watches) = client::connect().await.map_err(|error| RunError::Client(Box::new(error)))?;
     let health = open("health", settings.health_address).await?;
     let listener = open("stream", settings.stream_address).await?;
     let metrics = Arc::new(Metrics::default());
@@ -128,7 +134,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // The sender outlives the election: the driver runs until the process ends, whichever replica leads.
     let (term, terms) = watch::channel(None);
     let (end, ends) = watch::channel(false);
-    let election = Election::new(client.clone(), candidate(&settings), metrics.clone(), lease);
+    let (election, returns) = Election::new(client.clone(), candidate(&settings), metrics.clone(), lease);
     let election = tasks.job(ELECTION, election.run(term.clone(), ends.clone()));
     let (trust, trusted) = watch::channel(Trusted::default());
     let (authority, leaf) = authority(&settings, &client, trust);
@@ -139,23 +145,24 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let (compared, lacks) = watch::channel(Vec::new());
     let checks = liveness.heartbeat("the checks of the CRDs");
     tasks.service("checks of the CRDs", schemas::keep(client.clone(), compared, metrics.clone(), checks));
-    let selectors = Arc::default();
-    let ending = Ending::new(ends.clone());
     let own = Serving { leaf: leaf.clone(), trusted: trusted.clone() };
     let serving = serving(&settings, &client, own, &metrics, (&tasks, &liveness));
     let replica = Replica {
         settings,
         client,
+        watches,
         term: terms,
         trusted,
         leaf,
         serving,
         lacks,
         metrics,
-        selectors,
+        selectors: Arc::default(),
+        api_servers: Arc::default(),
         tasks,
         liveness,
-        ending,
+        ending: Ending::new(ends.clone()),
+        returns,
     };
     apis::webhook(&replica, ready).await?;
     let questions = apis::aggregated(&replica).await?;

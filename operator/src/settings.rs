@@ -152,8 +152,8 @@ pub struct Settings {
     /// proxies do not count.
     #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED", default_value_t = StreamPort::DEFAULT.strangers)]
     pub max_unauthenticated: usize,
-    /// How many of these connections may come from one source: an IPv4 address or an IPv6 /64. Raise this if the
-    /// proxies of many nodes reach the operator from one address.
+    /// How many of these connections may come from one source, which is an address. All addresses of an IPv6 /64
+    /// may have three times as many. Raise this if the proxies of many nodes reach the operator from one address.
     #[arg(long, env = "PORTLANE_MAX_UNAUTHENTICATED_PER_SOURCE", default_value_t = StreamPort::DEFAULT.per_source)]
     pub max_unauthenticated_per_source: usize,
     /// Most new connections per second at the port for the streams of proxies; a quarter of them from one source.

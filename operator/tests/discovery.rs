@@ -160,8 +160,9 @@ impl Scene {
         let (out, messages) = mpsc::channel(64);
         let (tasks, _) = Tasks::new();
         let rights = Rights { watched: Vec::new(), fleets: FleetNamespaces::All, claims: true, autoscaling: true };
-        let (watches, sources) =
-            Watches::start(client, (&rights, ""), out, Arc::new(Metrics::default()), (tasks, Liveness::default()));
+        let metrics = Arc::new(Metrics::default());
+        let together = (tasks, Liveness::default(), watch::channel(0).1);
+        let (watches, sources) = Watches::start(client, (&rights, ""), out, metrics, together);
         Self { server, messages, sources: sources.len(), watches }
     }
 

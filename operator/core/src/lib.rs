@@ -1,7 +1,7 @@
 //! Every decision of the operator. Data flows through the modules in this order:
 //!
 //! ```text
-//! watches ──▶ world ──▶ translate ──▶ snapshots for proxies
+//! watches ──▶ world ──▶ translate ──▶ publish ──▶ snapshots for proxies
 //!               │           │ verdicts
 //!               │           ▼
 //! reports ──────┴──────▶ status ──▶ statuses and Events        desired ──▶ children, sidecars, autoscalers
@@ -18,6 +18,7 @@ pub mod live_api;
 pub mod metrics_api;
 pub mod names;
 pub mod notices;
+pub mod publish;
 pub mod recent;
 pub mod review;
 pub mod schedule;

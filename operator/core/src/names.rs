@@ -8,6 +8,9 @@ pub const NAME: &str = "portlane-operator";
 /// manager the API server would reset the field to its default.
 pub const HANDOVER: &str = "portlane-operator-handover";
 
+/// Namespace and name of the API server's Service and of its `EndpointSlice`.
+pub const API_SERVER: (&str, &str) = ("default", "kubernetes");
+
 /// Label of pods with a proxy; its value is `gateway`, `sidecar` or [`DRAINER`].
 pub const PROXY_LABEL: &str = "portlane.dev/proxy";
 /// The role of a pod that sends the messages on a claim. It serves nothing, and does not belong to the fleet.

@@ -1,4 +1,7 @@
-//! The largest review of a pod that is parsed. Any pod may send reviews to the webhook.
+//! Reviews of new pods: the largest one that is parsed, as any pod may send reviews to the webhook, and their answers.
+
+pub mod answer;
+pub mod selectors;
 
 use proxy_api::weight::Weight;
 

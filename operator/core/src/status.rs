@@ -17,6 +17,7 @@ pub mod forward;
 pub mod gateway;
 pub(crate) mod injected;
 pub mod instances;
+mod kept;
 pub mod loads;
 pub mod patch;
 pub mod proxies;

@@ -35,6 +35,7 @@ use proxy_api::{Endpoint, Origin, OriginKind, Transport};
 use serde::{Deserialize, Serialize, Serializer};
 
 use self::{agents::Agents, reach::Reach};
+use crate::names::API_SERVER;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,6 +151,15 @@ impl World {
     pub fn origins_in(&self, namespace: &str) -> impl Iterator<Item = Origin> {
         let here = self.forwards.range(ObjectKey::new(namespace, "")..).map(|(key, _)| key);
         here.take_while(move |key| key.namespace == namespace).map(Origin::from)
+    }
+
+    /// The addresses of the API servers: the endpoints of their Service. None if the operator may not watch it.
+    pub fn api_servers(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let ports = match self.services.get(&ObjectKey::new(API_SERVER.0, API_SERVER.1)) {
+            Some(Service::Cluster(ports)) => ports.as_slice(),
+            _ => &[],
+        };
+        ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address)
     }
 
     /// Why the newest version of an origin cannot be read, if so.

@@ -151,6 +151,30 @@ fn endpoints_come_from_all_slices_of_a_service_and_go_with_them() {
 }
 
 #[test]
+fn the_service_of_the_api_server_comes_and_goes_with_its_own_watches() {
+    let of_default = |kind: Kind| Source { kind, namespace: Some("default".to_owned()) };
+    let (services, slices) = (of_default(Kind::ApiServer), of_default(Kind::ApiServerSlices));
+    let mut cache = Cache::new(World::default(), [services.clone(), slices.clone()]);
+    assert!(!cache.is_synced(), "its addresses are known before the operator works");
+    let kubernetes = ObjectKey::new("default", "kubernetes");
+    let info = ServiceInfo { ports: vec![("https".into(), Protocol::Tcp, 443)], ..ServiceInfo::default() };
+    cache.apply(&services, upsert(Object::Service(kubernetes.clone(), info)));
+    let addresses = std::iter::once(endpoint("192.0.2.10:6443")).collect();
+    let endpoints = BTreeMap::from([(("https".to_owned(), false), addresses)]);
+    let slice = SliceInfo { service: "kubernetes".into(), endpoints, ..SliceInfo::default() };
+    cache.apply(&slices, upsert(Object::Slice(kubernetes.clone(), slice)));
+    let known = |cache: &Cache| -> usize {
+        let Some(Service::Cluster(ports)) = cache.world.services.get(&kubernetes) else { return 0 };
+        ports.iter().map(|port| port.endpoints.len()).sum()
+    };
+    assert_eq!(known(&cache), 1);
+    let gone = cache.apply(&slices, Seen::Gone(kubernetes.clone()));
+    assert!(gone.changes.endpoints.contains(&kubernetes) && known(&cache) == 0);
+    cache.apply(&services, Seen::Gone(kubernetes.clone()));
+    assert!(cache.world.services.is_empty());
+}
+
+#[test]
 fn a_service_without_ports_has_the_pods_of_its_slices() {
     let (services, slices) = (source(Kind::Services), source(Kind::Slices));
     let mut cache = Cache::new(World::default(), [services.clone(), slices.clone()]);

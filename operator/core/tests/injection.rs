@@ -32,11 +32,12 @@ fn injected(pod: &Value) -> (Value, Vec<String>) {
 }
 
 fn injected_by(sidecar: &Sidecar, pod: &Value) -> (Value, Vec<String>) {
-    let Injection::Changed(patch, warnings) = inject(pod, sidecar) else { panic!("the pod is not changed: {pod}") };
-    let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).expect("a patch");
+    let injection = inject(pod, sidecar);
+    assert_ne!(injection, Injection::Carried, "the pod is not changed: {pod}");
+    let patch: json_patch::Patch = serde_json::from_value(json!(injection.patch())).expect("a patch");
     let mut after = pod.clone();
     json_patch::patch(&mut after, &patch).expect("the patch fits");
-    (after, warnings)
+    (after, injection.warnings().to_vec())
 }
 
 fn plain() -> Value {
@@ -123,6 +124,7 @@ fn a_pod_that_cannot_have_a_proxy_gets_nothing_but_the_reason() {
         let patch = json!([{"op": "add", "path": path, "value": value}]);
         json_patch::patch(&mut pod, &serde_json::from_value::<json_patch::Patch>(patch).expect("a patch"))
             .expect("the patch fits");
+        assert!(matches!(inject(&pod, &sidecar()), Injection::Refused(..)), "{word}");
         let (after, warnings) = injected(&pod);
         assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
         assert_eq!(after["metadata"]["annotations"], json!({PROBLEM: warnings[0]}));
@@ -185,6 +187,7 @@ fn a_pod_lists_the_ports_of_its_app() {
     assert_eq!(inject(&once, &sidecar()), Injection::Carried);
     let more = json!({"name": "more", "ports": [{"containerPort": 7000}]});
     once["spec"]["containers"].as_array_mut().expect("containers").push(more);
+    assert!(matches!(inject(&once, &sidecar()), Injection::Relisted(_)), "the pod has its proxy already");
     let (twice, _) = injected(&once);
     assert_eq!(twice["metadata"]["annotations"]["portlane.dev/app-ports"], "7000/TCP,53/UDP,-8000/TCP");
     assert_eq!(twice["spec"], once["spec"]);

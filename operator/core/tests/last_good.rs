@@ -95,6 +95,6 @@ fn a_forward_that_becomes_invalid_keeps_running_in_its_pods() {
     assert_eq!(update(2, ""), before, "a spec without listeners is a mistake");
     assert_ne!(update(3, &listener(3)), before);
     let won = update(4, &listener(2));
-    assert_eq!(won.len(), 1, "both forwards want one port");
+    assert_eq!(won.len(), 1, "both forwards claim one port");
     assert_eq!(update(5, ""), won, "a mistake does not hand the port to the forward that waits for it");
 }

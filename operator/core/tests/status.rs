@@ -194,6 +194,22 @@ fn a_forward_says_which_proxies_refuse_sessions_for_its_share_and_stays_ready() 
 }
 
 #[test]
+fn eight_proxies_that_refuse_sessions_are_named() {
+    let message = |pods: &[&str]| {
+        let mut scene = Scene::new(WORLD, pods);
+        scene.reached = Some(ReachedLimit::Tenant);
+        for pod in pods {
+            scene.report(pod, &[]);
+        }
+        let conditions = scene.status(1).conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "LimitReached").expect("the condition").message
+    };
+    assert!(message(&["p1", "p2"]).contains("p1, p2 refuses"), "{}", message(&["p1", "p2"]));
+    let nine = message(&["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]);
+    assert!(nine.contains("p7, p8, … refuses"), "{nine}");
+}
+
+#[test]
 fn proxies_that_join_or_leave_flip_no_condition_but_a_rejection_does() {
     let mut scene = Scene::new(WORLD, &["p1"]);
     scene.report("p1", &[]);
@@ -292,10 +308,14 @@ fn an_accepted_forward_says_which_setting_has_no_effect() {
 }
 
 #[test]
-fn a_gateway_without_a_ready_proxy_and_a_sidecar_without_pods() {
+fn a_forward_is_not_ready_in_a_gateway_without_a_ready_proxy() {
     let mut scene = Scene::new(WORLD, &[]);
     scene.fleets.values_mut().for_each(|fleet| fleet.ready = 0);
     assert_eq!(condition(&scene.status(1), "Ready"), pair("False", "NoProxies"));
+}
+
+#[test]
+fn a_forward_is_ready_in_sidecars_although_there_are_no_pods() {
     let sidecar = WORLD.replace("gateway: {name: edge}}", "sidecar: {selector: {}}}");
     let mut scene = Scene::new(&sidecar, &[]);
     assert_eq!(

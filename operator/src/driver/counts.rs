@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use operator_core::schedule::cut_off::Counted;
+
 use super::Driver;
 
 impl Driver {
@@ -20,6 +22,18 @@ impl Driver {
         }
         for namespace in counted.gone {
             self.metrics.sidecars_outdated.remove(&[("namespace", namespace)]);
+        }
+    }
+
+    /// Proxies that a new CA has cut off. The first one is logged.
+    pub(super) fn cut_off(&self, Counted { count, first }: Counted) {
+        self.metrics.cut_off.set(number(count));
+        if let Some(first) = first {
+            tracing::warn!(
+                count,
+                %first,
+                "proxies are older than the operator's CA and do not trust it: replace their pods (docs/security.md)"
+            );
         }
     }
 

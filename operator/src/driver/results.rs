@@ -1,15 +1,12 @@
 //! Results of effects.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use operator_core::{
-    Subject,
-    schedule::{
-        Dated,
-        autoscalers::Scaled,
-        children::{self, Ended},
-        drainers::Answered,
-    },
+use operator_core::schedule::{
+    Dated,
+    autoscalers::Scaled,
+    children::{self, Ended},
+    drainers::Answered,
 };
 
 use super::{Applied, Driver};
@@ -56,7 +53,7 @@ impl Driver {
 
     fn drained(&mut self, Answered { spare, answer }: Answered) {
         let Some(leading) = &mut self.leading else { return };
-        if leading.refusals.record(&spare.claim, answer, &self.cache) {
+        if leading.known.refusals.record(&spare.claim, answer, &self.cache) {
             self.schedules.gateways.touch(&spare.fleet);
         }
     }
@@ -64,17 +61,8 @@ impl Driver {
     fn scaled(&mut self, scaled: Scaled, now: Duration) -> &'static str {
         let result = if scaled.result.is_ok() { "applied" } else { "failed" };
         if let Some(subject) = self.schedules.autoscalers.scaled(scaled, now) {
-            self.look_at(&subject, now);
+            self.schedules.look_at(&subject, now);
         }
         result
-    }
-
-    /// Schedules the status of an object for evaluation.
-    pub(super) fn look_at(&mut self, subject: &Subject, now: Duration) {
-        match subject {
-            Subject::Forward(key) => self.schedules.statuses.look_at(BTreeSet::from([key.clone()]), now),
-            Subject::Gateway(key) => self.schedules.gateways.touch(key),
-            Subject::Agent(key) => self.schedules.agents.look_at(key),
-        }
     }
 }

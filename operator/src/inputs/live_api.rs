@@ -192,7 +192,7 @@ fn begun(selection: &Selection, proxies: &[LiveProxy]) -> Gathered {
 /// Asks one proxy. The error is the reason for a missing answer, as a label of a metric.
 async fn inquire(asks: &mpsc::Sender<Ask>, selection: Selection) -> Result<LiveSessions, &'static str> {
     let (reply, answer) = oneshot::channel();
-    asks.try_send(Ask { selection, reply }).map_err(|_| "refused")?;
+    asks.try_send(Ask { selection: Box::new(selection), reply }).map_err(|_| "refused")?;
     match timeout(PATIENCE, answer).await {
         Ok(Ok(live)) => Ok(live),
         Ok(Err(_)) => Err("refused"),

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::sleep};
 
 use crate::platform::{
+    deadline::RequestError,
     liveness::Heartbeat,
     metrics::{Metrics, count},
 };
@@ -35,13 +36,13 @@ enum CrdError {
     Own(#[source] serde_json::Error),
     /// The API server refused the request, or did not answer.
     #[error("cannot read the schemas that the API server publishes")]
-    Published(#[source] kube::Error),
+    Published(#[source] RequestError),
 }
 
 impl CrdError {
     /// Whether the API server publishes no schema of the group at all.
     fn is_about_missing_crds(&self) -> bool {
-        matches!(self, Self::Published(kube::Error::Api(status)) if status.code == 404)
+        matches!(self, Self::Published(error) if error.code() == Some(404))
     }
 }
 
@@ -51,7 +52,7 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
     let mut rounds = Rounds::new(LOOK, SOON, RETRY);
     let mut comparisons = Comparisons::default();
     loop {
-        let pause = match heartbeat.answers(Box::pin(check(&client))).await {
+        let pause = match Box::pin(check(&client, &heartbeat)).await {
             Ok(lacks) => {
                 let outcome = comparisons.compared(&lacks);
                 report(&lacks, outcome, &metrics);
@@ -75,10 +76,11 @@ pub async fn keep(client: Client, compared: watch::Sender<Vec<Lack>>, metrics: A
     }
 }
 
-async fn check(client: &Client) -> Result<Vec<Lack>, CrdError> {
+async fn check(client: &Client, heartbeat: &Heartbeat) -> Result<Vec<Lack>, CrdError> {
     let path = format!("/openapi/v3/apis/{}/{}", crds::GROUP, crds::VERSION);
-    let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError).map_err(CrdError::Published)?;
-    let published: Value = client.request(request).await.map_err(CrdError::Published)?;
+    let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError);
+    let published = async { client.request::<Value>(request?).await };
+    let published = heartbeat.answer(published).await.map_err(CrdError::Published)?;
     let own = crds::crds().map_err(CrdError::Own)?;
     Ok(lacks(own.iter().map(|crd| &crd.document), &published))
 }

@@ -46,7 +46,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A message from a stream to the driver.
 #[derive(Debug)]
 pub enum FromStream {
-    /// A proxy wants to follow.
+    /// A proxy asks to follow.
     Connected {
         /// The authenticated pod.
         identity: Identity,

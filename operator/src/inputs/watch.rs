@@ -8,11 +8,12 @@ mod children;
 mod fleets;
 mod optional;
 mod progress;
+mod retrying;
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use crds::{ForwardGateway, PortForward};
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use k8s_openapi::api::{
     autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Namespace, Pod, Service, ServiceAccount},
@@ -23,10 +24,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -48,10 +46,14 @@ use operator_core::{
     },
 };
 
-use self::progress::{Progress, classified};
+use self::{
+    progress::{Progress, classified},
+    retrying::Retrying,
+};
 
 use crate::platform::{
     client::WATCH_SECONDS,
+    lease::Returns,
     liveness::{Heartbeat, Liveness},
     metrics::Metrics,
     tasks::Tasks,
@@ -81,6 +83,7 @@ pub struct Watches {
     class: String,
     tasks: Tasks,
     liveness: Liveness,
+    returns: Returns,
     running: BTreeMap<Source, Running>,
 }
 
@@ -92,16 +95,19 @@ impl Watches {
         (rights, class): (&Rights, &str),
         out: mpsc::Sender<Message>,
         metrics: Arc<Metrics>,
-        (tasks, liveness): (Tasks, Liveness),
+        (tasks, liveness, returns): (Tasks, Liveness, Returns),
     ) -> (Self, Vec<Source>) {
         let (is_scoped, class) = (rights.is_scoped(), class.to_owned());
-        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, liveness, running: BTreeMap::new() };
+        let running = BTreeMap::new();
+        let mut watches = Self { client, out, metrics, is_scoped, class, tasks, liveness, returns, running };
         let kinds = [
             Kind::Forwards,
             Kind::Gateways,
             Kind::Agents,
             Kind::Services,
             Kind::Slices,
+            Kind::ApiServer,
+            Kind::ApiServerSlices,
             Kind::ProxyPods,
             Kind::Namespaces,
             Kind::Grants,
@@ -159,6 +165,7 @@ impl Watches {
             metrics: self.metrics.clone(),
             heartbeat: self.liveness.heartbeat(format!("a {name}")),
             again: again.clone(),
+            returns: self.returns.clone(),
         };
         let task = self.tasks.job(name, task.run());
         self.running.insert(source, Running { task, again });
@@ -177,6 +184,8 @@ struct Task {
     heartbeat: Heartbeat,
     /// The driver asks for another list.
     again: Arc<Notify>,
+    /// The API server answers again.
+    returns: Returns,
 }
 
 /// Why following a stream of events ended.
@@ -192,7 +201,7 @@ enum Ended {
 
 impl Task {
     async fn run(self) {
-        let all = config();
+        let all = config_of(self.source.kind);
         let labelled = |label: &str| all.clone().labels(label);
         match self.source.kind {
             Kind::Forwards => {
@@ -203,11 +212,11 @@ impl Task {
                 let api = self.api::<Guarded<ForwardGateway>>();
                 self.follow(|| watcher(api.clone(), all.clone()), read::gateway).await;
             }
-            Kind::Services => {
+            Kind::Services | Kind::ApiServer => {
                 let api = self.api::<Service>();
                 self.follow(|| watcher(api.clone(), all.clone()), |it| read::service(&it)).await;
             }
-            Kind::Slices => {
+            Kind::Slices | Kind::ApiServerSlices => {
                 let api = self.api::<EndpointSlice>();
                 self.follow(|| watcher(api.clone(), all.clone()), |it| read::slice(&it)).await;
             }
@@ -273,19 +282,20 @@ impl Task {
         K: Debug + Clone + DeserializeOwned + Send + 'static,
         S: Stream<Item = watcher::Result<Event<K>>> + Send,
     {
-        let mut events = Box::pin(events.default_backoff());
+        let (mut events, mut retrying) = (Box::pin(events), Retrying::new(self.returns.clone()));
         // The start of a list is passed on with its first answer: every retry begins with a start, and publishing waits
         // while a list is in progress.
         let mut begins = false;
         loop {
             let event = tokio::select! {
-                event = self.heartbeat.idle(events.next()) => event,
+                event = self.heartbeat.idle(retrying.next(&mut events)) => event,
                 () = self.again.notified() => return Ended::Again,
             };
             let Some(event) = event else { return Ended::Again };
             match event {
                 Ok(Event::Init) => begins = true,
                 Ok(event) => {
+                    retrying.succeeded();
                     let seen = self.seen(event, convert);
                     progress.succeeded(&seen);
                     if std::mem::take(&mut begins) && !self.send(Seen::Restarted).await {
@@ -339,6 +349,15 @@ fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
 }
 
+/// What a watch of a kind asks for, before labels. The operator may read one Service and one `EndpointSlice` of the
+/// namespace `default`, which RBAC permits to a watch that names them by this field.
+fn config_of(kind: Kind) -> watcher::Config {
+    match kind {
+        Kind::ApiServer | Kind::ApiServerSlices => config().fields(&format!("metadata.name={}", names::API_SERVER.1)),
+        _ => config(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,5 +366,15 @@ mod tests {
     fn every_watch_asks_for_an_end_so_that_a_dead_one_is_noticed() {
         // C7: without this the watcher waits 295 s for an end.
         assert_eq!(config().timeout, Some(WATCH_SECONDS));
+    }
+
+    #[test]
+    fn a_watch_of_the_api_server_names_the_one_object_that_it_may_read() {
+        let fields = |kind: Kind| config_of(kind).field_selector;
+        for kind in [Kind::ApiServer, Kind::ApiServerSlices] {
+            assert_eq!(fields(kind).as_deref(), Some("metadata.name=kubernetes"), "{kind:?}");
+            assert_eq!(config_of(kind).timeout, Some(WATCH_SECONDS), "{kind:?}");
+        }
+        assert_eq!((fields(Kind::Services), fields(Kind::Slices)), (None, None));
     }
 }

@@ -4,13 +4,12 @@
 //! `portlane.dev/inject: enabled` always gets a sidecar, because its forwards may be created later. In a namespace with
 //! that label, a pod gets a sidecar if a forward selects the pod.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use crds::Selector;
 use hyper::{Method, StatusCode, body::Bytes};
-use imbl::OrdMap;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     sync::{Semaphore, watch},
     task::spawn_blocking,
@@ -20,9 +19,13 @@ use operator_core::{
     ObjectKey,
     desired::{
         ca::Trusted,
-        sidecar::{Injection, Sidecar, inject},
+        sidecar::{Injection, Sidecar},
     },
-    review::HEAVIEST,
+    review::{
+        HEAVIEST,
+        answer::{self, Known},
+        selectors::Selectors,
+    },
 };
 use proxy_api::weight::Weight;
 
@@ -35,35 +38,18 @@ use crate::platform::{
 /// Larger reviews are read on another thread, one at a time.
 const READ_AT_ONCE: usize = 128 << 10;
 
-/// Pod selectors of sidecar forwards. The driver writes them from its cache; every request reads them. Forwards of one
-/// app, whose names are often neighbours, share a selector.
+/// The pod selectors of sidecar forwards. The driver writes them from its cache, which shares them; every request reads
+/// them.
 #[derive(Debug, Default)]
-pub struct Selectors(ArcSwap<OrdMap<ObjectKey, Arc<Selector>>>);
+pub struct SharedSelectors(ArcSwap<Selectors>);
 
-impl Selectors {
+impl SharedSelectors {
     /// Sets the selector of a forward. Absent: the forward is gone or has no sidecar placement.
-    pub fn set(&self, key: &ObjectKey, selector: Option<&Selector>) {
+    pub fn set(&self, key: &ObjectKey, selector: Option<&Arc<Selector>>) {
         let mut all = (**self.0.load()).clone();
-        if all.get(key).map(|known| &**known) == selector {
-            return;
+        if all.set(key, selector) {
+            self.0.store(Arc::new(all));
         }
-        match selector {
-            Some(selector) => {
-                let neighbours = [all.get_prev(key), all.get_next(key)].into_iter().flatten();
-                let shared = neighbours.map(|(_, known)| known).find(|known| ***known == *selector).cloned();
-                drop(all.insert(key.clone(), shared.unwrap_or_else(|| Arc::new(selector.clone()))));
-            }
-            None => drop(all.remove(key)),
-        }
-        self.0.store(Arc::new(all));
-    }
-
-    /// Whether any forward of a namespace selects a pod with these labels.
-    #[must_use]
-    pub fn select(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        let all = self.0.load();
-        let first = ObjectKey::new(namespace, "");
-        all.range(first..).take_while(|(key, _)| key.namespace == namespace).any(|(_, it)| it.matches(labels))
     }
 }
 
@@ -79,7 +65,7 @@ enum Unread {
 /// Answers admission reviews.
 #[derive(Clone)]
 pub struct Injector {
-    selectors: Arc<Selectors>,
+    selectors: Arc<SharedSelectors>,
     /// The sidecar without CA certificates, which each review takes from `trusted`.
     sidecar: Sidecar,
     trusted: watch::Receiver<Trusted>,
@@ -92,7 +78,7 @@ impl Injector {
     /// An injector of this sidecar.
     #[must_use]
     pub fn new(
-        selectors: Arc<Selectors>,
+        selectors: Arc<SharedSelectors>,
         sidecar: Sidecar,
         trusted: watch::Receiver<Trusted>,
         metrics: Arc<Metrics>,
@@ -104,34 +90,18 @@ impl Injector {
     #[must_use]
     pub fn review(&self, review: &Value) -> Option<Value> {
         let started = std::time::Instant::now();
-        let request = &review["request"];
-        let uid = request["uid"].as_str()?;
-        let mut response = json!({"uid": uid, "allowed": true});
-        let result = match self.decide(request) {
+        let (roots, selectors) = (self.trusted.borrow().bundle.clone(), self.selectors.0.load());
+        let known = Known { sidecar: &self.sidecar, roots: &roots, selectors: &selectors };
+        let answer = answer::answer(review, known)?;
+        let result = match answer.injection {
             None => "left",
-            Some(Injection::Carried) => "carried",
-            Some(Injection::Changed(patch, warnings)) => {
-                let bytes = k8s_openapi::ByteString(serde_json::to_vec(&patch).ok()?);
-                response["patchType"] = json!("JSONPatch");
-                response["patch"] = json!(bytes);
-                let refused = !warnings.is_empty() && patch.len() == 1;
-                let is_again = warnings.is_empty() && patch.len() == 1;
-                if !warnings.is_empty() {
-                    response["warnings"] =
-                        warnings.iter().map(|warning| json!(format!("portlane: {warning}"))).collect();
-                }
-                if refused {
-                    "refused"
-                } else if is_again {
-                    "carried"
-                } else {
-                    "injected"
-                }
-            }
+            Some(Injection::Carried | Injection::Relisted(_)) => "carried",
+            Some(Injection::Refused(..)) => "refused",
+            Some(Injection::Injected(..)) => "injected",
         };
         count(&self.metrics.injections, "result", result);
         self.metrics.injection.observe(started.elapsed().as_secs_f64());
-        Some(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+        Some(answer.review)
     }
 
     /// Reads a review and answers it.
@@ -158,22 +128,6 @@ impl Injector {
         let review = serde_json::from_slice(body).map_err(|_| Unread::NotAReview)?;
         self.review(&review).ok_or(Unread::NotAReview)
     }
-
-    fn decide(&self, request: &Value) -> Option<Injection> {
-        let pod = &request["object"];
-        // A mirror pod only represents a static pod of a kubelet; changing it has no effect.
-        let is_mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some();
-        if request["kind"]["kind"] != "Pod" || !pod.is_object() || is_mirror {
-            return None;
-        }
-        let labels: BTreeMap<String, String> =
-            serde_json::from_value(pod["metadata"]["labels"].clone()).unwrap_or_default();
-        let namespace = request["namespace"].as_str().unwrap_or_default();
-        let wanted = self.sidecar.is_for(&labels, || self.selectors.select(namespace, &labels));
-        let roots = self.trusted.borrow().bundle.clone();
-        // Without CA certificates, a sidecar would trust no operator. Without a sidecar, the pod still starts.
-        (wanted && !roots.is_empty()).then(|| inject(pod, &Sidecar { roots, ..self.sidecar.clone() }))
-    }
 }
 
 impl Answers for Injector {
@@ -196,26 +150,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forwards_of_one_app_share_a_selector_and_another_selector_is_their_own() {
-        let selector = |app: &str| -> Selector {
-            let text = format!("{{\"matchLabels\": {{\"app\": \"{app}\"}}}}");
-            serde_json::from_str(&text).expect("a selector")
-        };
-        let key = |name: &str| ObjectKey::new("ns", name);
-        let selectors = Selectors::default();
-        for (name, app) in [("a", "shop"), ("c", "shop"), ("b", "shop"), ("d", "other")] {
-            selectors.set(&key(name), Some(&selector(app)));
-        }
-        let all = selectors.0.load();
-        assert!(Arc::ptr_eq(&all[&key("a")], &all[&key("b")]) && Arc::ptr_eq(&all[&key("b")], &all[&key("c")]));
-        assert_eq!(*all[&key("d")], selector("other"));
-        selectors.set(&key("b"), Some(&selector("third")));
-        let labels = |app: &str| BTreeMap::from([("app".to_owned(), app.to_owned())]);
-        assert!(["shop", "other", "third"].iter().all(|app| selectors.select("ns", &labels(app))));
-        for name in ["a", "c"] {
-            selectors.set(&key(name), None);
-        }
-        assert!(!selectors.select("ns", &labels("shop")));
+    fn what_the_driver_sets_is_what_a_review_reads() {
+        let (selectors, key) = (SharedSelectors::default(), ObjectKey::new("ns", "web"));
+        let shop: Arc<Selector> = serde_json::from_str(r#"{"matchLabels": {"app": "shop"}}"#).expect("a selector");
+        let is_selected = || selectors.0.load().select("ns", &[("app".to_owned(), "shop".to_owned())].into());
+        selectors.set(&key, Some(&shop));
+        assert!(is_selected());
+        let before = selectors.0.load_full();
+        selectors.set(&key, Some(&shop));
+        assert!(Arc::ptr_eq(&before, &selectors.0.load_full()), "nothing is stored when nothing changes");
+        selectors.set(&key, None);
+        assert!(!is_selected());
     }
 
     /// The status of the answer to a review.

@@ -19,7 +19,7 @@ use operator_core::{
     names::NAME,
 };
 
-use crate::outputs::deadline::{RequestError, answer};
+use crate::platform::deadline::{RequestError, answer};
 
 /// Applies an HPA. If the target is missing, or another controller sets its replicas, an earlier HPA of this operator
 /// is deleted instead.

@@ -18,7 +18,7 @@ use operator_core::{
     world::child::{ChildKind, Mark},
 };
 
-use crate::outputs::deadline::{RequestError, answer};
+use crate::platform::deadline::{RequestError, answer};
 
 /// Why children could not be applied.
 #[derive(Debug, thiserror::Error)]

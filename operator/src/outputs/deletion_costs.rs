@@ -17,9 +17,9 @@ use operator_core::{
     world::{objects::Cost, read::cost_of},
 };
 
-use crate::{
-    outputs::deadline::{RequestError, answer},
-    platform::metrics::{Metrics, count},
+use crate::platform::{
+    deadline::{RequestError, answer},
+    metrics::{Metrics, count},
 };
 
 /// Writes costs, and logs and counts the results.

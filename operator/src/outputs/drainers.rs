@@ -19,8 +19,9 @@ use operator_core::{
         is_outdated,
     },
 };
+use tokio::try_join;
 
-use crate::outputs::deadline::{RequestError, answer};
+use crate::platform::deadline::{RequestError, answer};
 
 /// Executes one write. Returns the answer if the write is for a claim.
 pub async fn run(client: &Client, step: &Step) -> Option<Answered> {
@@ -57,11 +58,8 @@ async fn execute(client: &Client, step: &Step) -> Result<(), RequestError> {
 async fn create(client: &Client, drainer: &Drainer, spare: &Spare) -> Result<(), RequestError> {
     let fleet = read(client, spare).await?;
     // The pod is read last: a controller that has seen the generation no longer creates it.
-    let pods = Api::<Pod>::namespaced(client.clone(), &spare.pod.namespace);
-    let named = ListParams::default().fields(&format!("metadata.name={}", spare.pod.name));
-    let has_pod = !answer(pods.list_metadata(&named)).await?.items.is_empty();
-    let observed = fleet.status.and_then(|status| status.observed_generation);
-    if !spare.is_free(fleet.metadata.uid.as_deref(), fleet.metadata.generation, observed, has_pod) {
+    let has_pod = has_pod(client, spare).await?;
+    if !is_free(spare, &fleet, has_pod) {
         return Ok(());
     }
     let created = async {
@@ -79,10 +77,11 @@ fn creation(drainer: &Drainer) -> Result<Request<Vec<u8>>, request::Error> {
     kube::core::Request::new(Job::url_path(&(), Some(&drainer.key.namespace))).create(&parameters, body)
 }
 
-/// Deletes a claim. The watch of the `StatefulSet` may lag behind, so it is read again.
+/// Deletes a claim. The watches of the `StatefulSet` and its pods may lag behind, so both are read again, and at the same
+/// time: neither is older than one request. A pod that somebody else created shows in no generation.
 async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> {
-    let metadata = read(client, &emptied.spare).await?.metadata;
-    if !emptied.spare.holds(metadata.uid.as_deref(), metadata.generation) {
+    let (fleet, has_pod) = try_join!(read(client, &emptied.spare), has_pod(client, &emptied.spare))?;
+    if !is_free(&emptied.spare, &fleet, has_pod) {
         return Ok(());
     }
     let only = Preconditions { uid: Some(emptied.uid.clone()), resource_version: Some(emptied.version.clone()) };
@@ -95,6 +94,19 @@ async fn remove(client: &Client, emptied: &Emptied) -> Result<(), RequestError> 
 async fn read(client: &Client, spare: &Spare) -> Result<StatefulSet, RequestError> {
     let api = Api::<StatefulSet>::namespaced(client.clone(), &spare.fleet.namespace);
     Ok(answer(api.get_opt(&spare.fleet.name)).await?.unwrap_or_default())
+}
+
+/// Whether the pod of a claim exists now.
+async fn has_pod(client: &Client, spare: &Spare) -> Result<bool, RequestError> {
+    let pods = Api::<Pod>::namespaced(client.clone(), &spare.pod.namespace);
+    let named = ListParams::default().fields(&format!("metadata.name={}", spare.pod.name));
+    Ok(!answer(pods.list_metadata(&named)).await?.items.is_empty())
+}
+
+/// Whether no pod uses a claim, nor will, as this is the `StatefulSet`.
+fn is_free(spare: &Spare, fleet: &StatefulSet, has_pod: bool) -> bool {
+    let observed = fleet.status.as_ref().and_then(|status| status.observed_generation);
+    spare.is_free(fleet.metadata.uid.as_deref(), fleet.metadata.generation, observed, has_pod)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ use crate::{
 
 /// Events that may wait; further Events are dropped and counted.
 const WAITING: usize = 256;
+/// Most Events that are remembered, so that one of them that happens again becomes part of a series. Each takes some 3
+/// KiB for six minutes, and is looked at for every Event.
+const REMEMBERED: usize = 256;
 
 /// Writes Events to the API server, and sends notices of the important ones to a user's webhook.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ impl Events {
     ) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
         let reporter = Reporter { controller: NAME.to_owned(), instance: Some(instance) };
-        tasks.job("events", write(Recorder::new(client, reporter), waiting, metrics.clone(), heartbeat));
+        tasks.job("events", write(Recorders::new(client, reporter), waiting, metrics.clone(), heartbeat));
         Self { out, notices, rates: Arc::default(), started: Instant::now(), metrics }
     }
 
@@ -86,7 +89,37 @@ fn notice(happened: &Happened) -> Notice {
     }
 }
 
-async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metrics: Arc<Metrics>, heartbeat: Heartbeat) {
+/// A recorder of the client library remembers every Event that it has published. This bounds them.
+struct Recorders {
+    client: Client,
+    reporter: Reporter,
+    recorder: Recorder,
+    /// Events of this recorder.
+    published: usize,
+}
+
+impl Recorders {
+    fn new(client: Client, reporter: Reporter) -> Self {
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, reporter, recorder, published: 0 }
+    }
+
+    /// The recorder of the next Event: a new one, which remembers nothing, once the last one remembers enough.
+    fn next(&mut self) -> &Recorder {
+        if self.published >= REMEMBERED {
+            *self = Self::new(self.client.clone(), self.reporter.clone());
+        }
+        self.published += 1;
+        &self.recorder
+    }
+}
+
+async fn write(
+    mut recorders: Recorders,
+    mut waiting: mpsc::Receiver<Happened>,
+    metrics: Arc<Metrics>,
+    heartbeat: Heartbeat,
+) {
     while let Some(Happened { object, warning, reason, note }) = heartbeat.idle(waiting.recv()).await {
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
@@ -95,7 +128,7 @@ async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metric
             reason,
             secondary: None,
         };
-        let result = match heartbeat.answers(Box::pin(recorder.publish(&event, &object))).await {
+        let result = match heartbeat.answer(recorders.next().publish(&event, &object)).await {
             Ok(()) => "written",
             Err(error) => {
                 tracing::debug!(%error, "cannot write an Event, dropping it");
@@ -103,5 +136,25 @@ async fn write(recorder: Recorder, mut waiting: mpsc::Receiver<Happened>, metric
             }
         };
         count(&metrics.events, "result", result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_recorder_remembers_no_more_events_than_the_bound() {
+        let mut config = Config::new("http://127.0.0.1:1".parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let client = Client::try_from(config).expect("a client");
+        let reporter = Reporter { controller: NAME.to_owned(), instance: Some("pod".to_owned()) };
+        let mut recorders = Recorders::new(client, reporter);
+        for at in 0..3 * REMEMBERED {
+            let _ = recorders.next();
+            assert_eq!(recorders.published, at % REMEMBERED + 1);
+        }
     }
 }

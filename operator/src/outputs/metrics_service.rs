@@ -25,14 +25,12 @@ use operator_core::{
     schedule::upkeep::{Checked, Rounds},
 };
 
-use crate::{
-    outputs::deadline::{RequestError, answer},
-    platform::{
-        https::TlsContext,
-        lease::Term,
-        liveness::Heartbeat,
-        metrics::{Metrics, count},
-    },
+use crate::platform::{
+    deadline::RequestError,
+    https::TlsContext,
+    lease::Term,
+    liveness::Heartbeat,
+    metrics::{Metrics, count},
 };
 
 /// Interval between two checks, and the longest pause after checks that failed.
@@ -104,17 +102,17 @@ impl Upkeep {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some();
             let kept = async {
-                self.let_in(&mut let_in).await?;
+                self.let_in(&mut let_in, &heartbeat).await?;
                 if leads {
-                    self.lead_here().await?;
+                    self.lead_here(&heartbeat).await?;
                 }
                 // Without CA certificates, another client keeps `caBundle`.
                 if leads && !bundle.is_empty() {
-                    self.all_be_trusted(&bundle).await?;
+                    self.all_be_trusted(&bundle, &heartbeat).await?;
                 }
                 Ok::<_, UpkeepError>(())
             };
-            let next = match heartbeat.answers(Box::pin(kept)).await {
+            let next = match Box::pin(kept).await {
                 Ok(()) => rounds.checked(Checked::Done),
                 Err(error) => {
                     count(&self.metrics.api_errors, "request", "custom-metrics");
@@ -138,11 +136,16 @@ impl Upkeep {
     }
 
     /// Admits the aggregator by the client CA and the common names that the API server publishes now.
-    async fn let_in(&self, known: &mut Option<(String, BTreeSet<String>)>) -> Result<(), UpkeepError> {
+    async fn let_in(
+        &self,
+        known: &mut Option<(String, BTreeSet<String>)>,
+        heartbeat: &Heartbeat,
+    ) -> Result<(), UpkeepError> {
         let (namespace, name) = AUTHENTICATION;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let failed = |source| UpkeepError::Api { what: "ConfigMap extension-apiserver-authentication", source };
-        let data = answer(api.get_opt(name)).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
+        let data =
+            heartbeat.answer(api.get_opt(name)).await.map_err(failed)?.and_then(|it| it.data).unwrap_or_default();
         let Some(roots) = data.get("requestheader-client-ca-file") else {
             self.tls.send_replace(None);
             *known = None;
@@ -161,34 +164,34 @@ impl Upkeep {
     }
 
     /// Makes this replica the endpoint of the Service. The Service owns the `EndpointSlice`s.
-    async fn lead_here(&self) -> Result<(), UpkeepError> {
+    async fn lead_here(&self, heartbeat: &Heartbeat) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "the Service of the aggregated APIs", source };
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
-        let service = answer(services.get(&self.service)).await.map_err(failed)?;
+        let service = heartbeat.answer(services.get(&self.service)).await.map_err(failed)?;
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
         let failed = |source| UpkeepError::Api { what: "an EndpointSlice of the aggregated APIs", source };
         for (name, slice) in slices(&self.service, service.metadata.uid.as_deref(), &self.ips, self.port) {
             let patch = Patch::Apply(&slice);
-            answer(api.patch(&name, &PatchParams::apply(NAME).force(), &patch)).await.map_err(failed)?;
+            heartbeat.answer(api.patch(&name, &PatchParams::apply(NAME).force(), &patch)).await.map_err(failed)?;
         }
         Ok(())
     }
 
     /// Makes the aggregator trust the CA for every API. A failure for one API does not delay the others.
-    async fn all_be_trusted(&self, bundle: &str) -> Result<(), UpkeepError> {
+    async fn all_be_trusted(&self, bundle: &str, heartbeat: &Heartbeat) -> Result<(), UpkeepError> {
         let mut result = Ok(());
         for name in &self.apis {
-            result = result.and(self.be_trusted(name, bundle).await);
+            result = result.and(self.be_trusted(name, bundle, heartbeat).await);
         }
         result
     }
 
     /// Makes the aggregator trust the CA. An `APIService` that leads to another Service has another owner: it is left
     /// alone and reported.
-    async fn be_trusted(&self, name: &str, bundle: &str) -> Result<(), UpkeepError> {
+    async fn be_trusted(&self, name: &str, bundle: &str, heartbeat: &Heartbeat) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "an APIService of the operator", source };
         let api = Api::<APIService>::all(self.client.clone());
-        let Some(existing) = answer(api.get_opt(name)).await.map_err(failed)? else { return Ok(()) };
+        let Some(existing) = heartbeat.answer(api.get_opt(name)).await.map_err(failed)? else { return Ok(()) };
         let spec = existing.spec.unwrap_or_default();
         let is_ours = spec.service.as_ref().is_some_and(|service| {
             service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
@@ -205,6 +208,6 @@ impl Upkeep {
         let patch =
             json!({"metadata": {"resourceVersion": existing.metadata.resource_version}, "spec": {"caBundle": bundle}});
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-        answer(api.patch(name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
+        heartbeat.answer(api.patch(name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }
 }

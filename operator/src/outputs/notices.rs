@@ -74,14 +74,14 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
         {
             batch.push(next);
         }
-        let mut result = heartbeat.answers(Box::pin(sender.send(&batch))).await;
+        let mut result = heartbeat.request(Box::pin(sender.send(&batch))).await;
         let mut retries = 0;
         while matches!(result, Err(Sent::Again(_)))
             && let Some(pause) = pause(retries)
         {
             heartbeat.idle(sleep(pause)).await;
             retries += 1;
-            result = heartbeat.answers(Box::pin(sender.send(&batch))).await;
+            result = heartbeat.request(Box::pin(sender.send(&batch))).await;
         }
         let word = if result.is_ok() { "sent" } else { "failed" };
         for _ in &batch {
@@ -95,5 +95,34 @@ async fn deliver(sender: Sender, mut waiting: mpsc::Receiver<Notice>, metrics: A
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_of_a_failure_does_not_name_the_url() {
+        let file = std::env::temp_dir().join(format!("portlane-notices-{}", std::process::id()));
+        let sender = Sender::new(file.clone(), Format::Json).expect("TLS");
+        let notice = Notice {
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            warning: true,
+            reason: "BackendNotFound".to_owned(),
+            kind: "PortForward".to_owned(),
+            namespace: "shop".to_owned(),
+            name: "db".to_owned(),
+            listener: None,
+            message: "none".to_owned(),
+        };
+        // No server listens, the text is not a URL, and the scheme is not that of a webhook.
+        for url in ["http://127.0.0.1:1/hidden", "no URL/hidden", "ftp://127.0.0.1:1/hidden"] {
+            std::fs::write(&file, url).expect("a file");
+            let sent = sender.send(std::slice::from_ref(&notice)).await;
+            let Err(Sent::Again(why) | Sent::Refused(why)) = sent else { panic!("{url} takes notices") };
+            assert!(!why.is_empty() && !why.contains("hidden"), "{why}");
+        }
+        std::fs::remove_file(&file).expect("it is there");
     }
 }

@@ -19,13 +19,11 @@ use operator_core::{
     world::subject::Subject,
 };
 
-use crate::{
-    outputs::deadline::{RequestError, answer},
-    platform::{
-        liveness::Liveness,
-        metrics::{Metrics, count},
-        tasks::Tasks,
-    },
+use crate::platform::{
+    deadline::{RequestError, answer},
+    liveness::Liveness,
+    metrics::{Metrics, count},
+    tasks::Tasks,
 };
 
 /// Concurrent writes. An API server takes 400 to 500 of them per second.
@@ -126,7 +124,7 @@ impl StatusWriter {
                 return;
             }
             let result = tokio::select! {
-                result = heartbeat.answers(Box::pin(writer.patch(&write))) => result,
+                result = heartbeat.request(Box::pin(writer.patch(&write))) => result,
                 _ = current.wait_for(|now| *now != term) => return,
             };
             let result = writer.judge(write.subject, result);

@@ -20,13 +20,11 @@ use operator_core::{
     schedule::upkeep::{Checked, Gate, Rounds},
 };
 
-use crate::{
-    outputs::deadline::{RequestError, answer},
-    platform::{
-        lease::Term,
-        liveness::Heartbeat,
-        metrics::{Metrics, count},
-    },
+use crate::platform::{
+    deadline::RequestError,
+    lease::Term,
+    liveness::Heartbeat,
+    metrics::{Metrics, count},
 };
 
 /// Interval between two checks of the bundle: the configuration may have been recreated.
@@ -74,11 +72,8 @@ impl Webhook {
             let bundle = trusted.borrow_and_update().bundle.clone();
             let leads = term.borrow_and_update().is_some();
             // Without a bundle there is nothing to check yet.
-            let checked = if bundle.is_empty() {
-                Ok(false)
-            } else {
-                heartbeat.answers(Box::pin(self.trust(&bundle, leads))).await
-            };
+            let checked =
+                if bundle.is_empty() { Ok(false) } else { Box::pin(self.trust(&bundle, leads, &heartbeat)).await };
             let is_ready = gate.opens(matches!(checked, Ok(true)), started.elapsed());
             let next = match &checked {
                 Ok(_) => rounds.checked(if is_ready { Checked::Done } else { Checked::Incomplete }),
@@ -106,9 +101,11 @@ impl Webhook {
 
     /// Writes the bundle (PEM) into every entry that has another one; without `write`, only checks the entries. Returns
     /// whether nothing is left to wait for: all entries have the bundle, or the configuration does not exist.
-    async fn trust(&self, bundle: &str, write: bool) -> Result<bool, WebhookError> {
+    async fn trust(&self, bundle: &str, write: bool, heartbeat: &Heartbeat) -> Result<bool, WebhookError> {
         let failed = |source| WebhookError { name: self.name.clone(), source };
-        let Some(existing) = answer(self.api.get_opt(&self.name)).await.map_err(failed)? else { return Ok(true) };
+        let Some(existing) = heartbeat.answer(self.api.get_opt(&self.name)).await.map_err(failed)? else {
+            return Ok(true);
+        };
         let bundle = ByteString(bundle.as_bytes().to_vec());
         let entries = existing.webhooks.unwrap_or_default();
         let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
@@ -126,6 +123,6 @@ impl Webhook {
         let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
         let patch = Patch::<()>::Json(patch);
-        answer(self.api.patch(&self.name, &parameters, &patch)).await.map(|_| true).map_err(failed)
+        heartbeat.answer(self.api.patch(&self.name, &parameters, &patch)).await.map(|_| true).map_err(failed)
     }
 }

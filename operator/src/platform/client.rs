@@ -19,19 +19,28 @@ const STALL: Duration = Duration::from_secs(10);
 /// cannot detect.
 pub const WATCH_SECONDS: u32 = 25;
 
-/// A client from the `ServiceAccount` of the pod, or from a kubeconfig.
+/// A client for requests and one for watches, from the `ServiceAccount` of the pod or from a kubeconfig.
 ///
 /// # Errors
 /// No API server is configured, or the configuration cannot be used.
-pub async fn connect() -> Result<Client, kube::Error> {
-    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
-    Client::try_from(bounded(config))
+pub async fn connect() -> Result<(Client, Client), kube::Error> {
+    let config = bounded(Config::infer().await.map_err(kube::Error::InferConfig)?);
+    let watches = Client::try_from(unrepeated(config.clone()))?;
+    Ok((Client::try_from(config)?, watches))
 }
 
 /// The configuration with the deadlines of the operator.
 #[must_use]
 pub fn bounded(config: Config) -> Config {
     silent_for(SILENCE, config)
+}
+
+/// The configuration for watches. A client repeats a request up to 15 times while the status is 429, 503 or 504, with
+/// pauses that grow to minutes. A load balancer without an API server answers so. A request of a watch has no deadline
+/// that would end these pauses, and the watch is retried after shorter ones.
+fn unrepeated(mut config: Config) -> Config {
+    config.default_retry = false;
+    config
 }
 
 fn silent_for(silence: Duration, mut config: Config) -> Config {
@@ -46,7 +55,11 @@ fn silent_for(silence: Duration, mut config: Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{net::TcpListener, time::timeout};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::timeout,
+    };
 
     #[test]
     fn a_dead_connection_is_noticed_within_half_a_minute() {
@@ -69,5 +82,28 @@ mod tests {
         let client = Client::try_from(silent_for(Duration::from_millis(100), config)).expect("a client");
         let answer = timeout(Duration::from_secs(20), client.apiserver_version()).await;
         assert!(answer.expect("an end in time").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_load_balancer_without_an_api_server_fails_a_request_of_a_watch_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let client = Client::try_from(unrepeated(bounded(config))).expect("a client");
+        let unavailable = async {
+            let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            for asked in 1.. {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                assert_eq!(asked, 1, "the client repeats the request");
+                assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
+                stream.write_all(answer).await.expect("an answer");
+            }
+        };
+        let asking = timeout(Duration::from_secs(20), client.apiserver_version());
+        tokio::select! {
+            answer = asking => assert!(answer.expect("an end in time").is_err()),
+            () = unavailable => {}
+        }
     }
 }

@@ -27,7 +27,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy_api::doors::{Rate, Turns, source_of};
+use proxy_api::doors::{Rate, Turns};
 use proxy_grpc::{Closed, Door, Guest, Place};
 use rustls::{
     ServerConfig,
@@ -243,14 +243,14 @@ impl<A: Answers> Server<A> {
     /// Waits until it is the turn of a request of this source.
     async fn turn(&self, source: IpAddr) {
         let now = self.started.elapsed();
-        let wait = self.turns.lock().unwrap_or_else(PoisonError::into_inner).wait(source_of(source), now);
+        let wait = self.turns.lock().unwrap_or_else(PoisonError::into_inner).wait(source, now);
         if !wait.is_zero() {
             sleep(wait).await;
         }
     }
 
     async fn response(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Response<Pieces> {
-        let answered = self.answer(request, source).await;
+        let answered = self.answer(request, source, guest).await;
         let is_refused = answered.is_err();
         let answer = answered.unwrap_or_else(|refusal| refusal);
         let is_busy = answer.status == StatusCode::TOO_MANY_REQUESTS;
@@ -275,16 +275,21 @@ impl<A: Answers> Server<A> {
     }
 
     /// The answer of the API, or the refusal of this server.
-    async fn answer(&self, request: Request<Incoming>, source: IpAddr) -> Result<Answer, Answer> {
+    async fn answer(&self, request: Request<Incoming>, source: IpAddr, guest: &Guest) -> Result<Answer, Answer> {
         let refusal = |status, why| Err(Answer::plain(status, why));
         let (head, body) = request.into_parts();
         let Ok(_in_work) = self.requests.take(source, 1) else {
+            guest.waits();
             body::skip(body).await;
             return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests of this client are in work");
         };
         // The body of the request stays unread meanwhile.
         self.turn(source).await;
-        match self.room.collect(source, body).await {
+        // A client that never sends the body of its request is as silent as one without a request.
+        guest.waits();
+        let collected = self.room.collect((source, guest.is_known()), body).await;
+        guest.asks();
+        match collected {
             Err(BodyError::Late) => refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
             Err(BodyError::TooLarge) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
             Err(BodyError::Incomplete) => refusal(StatusCode::BAD_REQUEST, "the body is incomplete"),

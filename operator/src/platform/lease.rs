@@ -27,6 +27,9 @@ const RELEASE: Duration = Duration::from_secs(2);
 /// The unique name of the term in which this replica leads; absent while it does not lead.
 pub type Term = Option<String>;
 
+/// Number of times that the API server answered about the Lease again after it had failed to. Changes with each of them.
+pub type Returns = watch::Receiver<u64>;
+
 /// The Lease of an election, and the replica that stands for it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -66,17 +69,19 @@ pub struct Election {
     heartbeat: Heartbeat,
     started: Instant,
     standing: Standing,
+    returned: watch::Sender<u64>,
     /// While leading: the Lease as last written.
     held: Option<Lease>,
 }
 
 impl Election {
-    /// A candidate that has not seen the Lease yet.
+    /// A candidate that has not seen the Lease yet, and what tells others that the API server answers again.
     #[must_use]
-    pub fn new(client: Client, candidate: Candidate, metrics: Arc<Metrics>, heartbeat: Heartbeat) -> Self {
+    pub fn new(client: Client, candidate: Candidate, metrics: Arc<Metrics>, heartbeat: Heartbeat) -> (Self, Returns) {
         let api = Api::namespaced(client, &candidate.namespace);
         let standing = Standing::new(candidate.identity.clone());
-        Self { api, candidate, metrics, heartbeat, started: Instant::now(), standing, held: None }
+        let (started, (returned, returns)) = (Instant::now(), watch::channel(0));
+        (Self { api, candidate, metrics, heartbeat, started, standing, returned, held: None }, returns)
     }
 
     /// Time since the candidate joined.
@@ -100,6 +105,7 @@ impl Election {
                 }
             } else if std::mem::replace(&mut failing, false) {
                 tracing::info!("the Lease is readable and writable again");
+                self.returned.send_modify(|returns| *returns += 1);
             }
             let now = self.now();
             let pause = self.standing.rest(now);
@@ -185,7 +191,11 @@ impl Election {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
         }
-        let _ = timeout(RELEASE, self.api.replace(&self.candidate.name, &PostParams::default(), &lease)).await;
+        let parameters = PostParams::default();
+        let written = timeout(RELEASE, self.api.replace(&self.candidate.name, &parameters, &lease)).await;
+        if let Err(error) = written.map_or(Err(TryError::Late), |written| written.map_err(TryError::from)) {
+            tracing::warn!(%error, "cannot release the Lease: another replica takes over only once it has lapsed");
+        }
     }
 }
 
@@ -206,4 +216,45 @@ fn name(lease: &Lease) -> String {
     let acquired = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0.to_string()).unwrap_or_default();
     let transitions = spec.and_then(|spec| spec.lease_transitions).unwrap_or(0);
     format!("{}/{transitions}/{acquired}", lease.metadata.uid.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::platform::liveness::Liveness;
+
+    /// A Lease that another replica holds.
+    const LEASE: &str = r#"{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "lease",
+        "resourceVersion": "7"}, "spec": {"holderIdentity": "other", "leaseDurationSeconds": 12}}"#;
+
+    #[tokio::test]
+    async fn the_first_answer_after_failures_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut config =
+            Config::new(format!("http://{}", listener.local_addr().expect("an address")).parse().expect("a URL"));
+        config.root_cert = Some(Vec::new());
+        let client = Client::try_from(config).expect("a client");
+        let serving = async move {
+            for (status, body) in [("200 OK", LEASE), ("500 Internal Server Error", "{}"), ("200 OK", LEASE)] {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                stream.write_all((head + body).as_bytes()).await.expect("an answer");
+            }
+        };
+        let candidate = Candidate { namespace: "n".to_owned(), name: "lease".to_owned(), identity: "us".to_owned() };
+        let heartbeat = Liveness::default().heartbeat("the leader election");
+        let (election, mut returns) = Election::new(client, candidate, Arc::default(), heartbeat);
+        let (_end, ends) = watch::channel(false);
+        tokio::spawn(election.run(watch::channel(None).0, ends));
+        timeout(Duration::from_secs(20), serving).await.expect("three tries");
+        timeout(Duration::from_secs(20), returns.changed()).await.expect("in time").expect("the election runs");
+        assert_eq!(*returns.borrow(), 1, "an answer without a failure before it is no return");
+    }
 }

@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-use operator_core::schedule::liveness::{Pulse, ROUND, SILENCE, complaint};
+use operator_core::schedule::liveness::{Pulse, SILENCE, complaint};
 use tokio::time::{Instant, timeout};
+
+use crate::platform::deadline::{RequestError, answer};
 
 /// Interval between two signs of life of a loop that waits.
 const BEAT: Duration = Duration::from_secs(5);
@@ -50,14 +52,19 @@ impl Heartbeat {
         }
     }
 
-    /// Waits for a round of requests to other processes, and gives signs of life meanwhile, but no longer than the
-    /// deadlines of the requests allow. They stop if the thread of the loop is blocked.
-    pub async fn answers<T>(&self, round: impl Future<Output = T>) -> T {
-        let mut round = pin!(round);
-        if let Ok(result) = timeout(ROUND, self.idle(round.as_mut())).await {
-            return result;
-        }
-        let result = round.await;
+    /// The answer of the API server to one request of a loop, within the deadline of a request.
+    ///
+    /// # Errors
+    /// The API server refused the request, cannot be reached, or did not answer in time.
+    pub async fn answer<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
+        self.request(Box::pin(answer(request))).await
+    }
+
+    /// Waits for one request to another process, whose own deadline is shorter than the longest silence of a loop. So
+    /// there is a sign of life before it and one after it, and none meanwhile: a request that never ends is reported.
+    pub async fn request<T>(&self, request: impl Future<Output = T>) -> T {
+        self.beat();
+        let result = request.await;
         self.beat();
         result
     }
@@ -142,15 +149,30 @@ mod tests {
 
     // C4
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_waits_for_answers_lives_for_a_round_and_is_told_within_30_s_of_its_end() {
+    async fn an_api_server_that_does_not_answer_is_no_hang_however_many_requests_a_round_has() {
         let liveness = Liveness::default();
         let heartbeat = liveness.heartbeat("a watch");
-        let never = heartbeat.answers(std::future::pending::<()>());
-        let mut never = pin!(never);
-        assert!(timeout(ROUND, never.as_mut()).await.is_err());
-        assert_eq!(liveness.complaint(), None, "an API server that does not answer");
+        let round = async {
+            for _ in 0..20 {
+                let lost = heartbeat.answer(std::future::pending::<Result<(), kube::Error>>()).await;
+                assert!(matches!(lost, Err(RequestError::NoAnswer)));
+            }
+        };
+        let mut round = pin!(round);
+        while timeout(Duration::from_secs(1), round.as_mut()).await.is_err() {
+            assert_eq!(liveness.complaint(), None);
+        }
+    }
+
+    // C4
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_ends_is_told_within_30_s_of_its_begin() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.heartbeat("a watch");
+        heartbeat.idle(tokio::time::sleep(Duration::from_secs(600))).await;
+        let never = heartbeat.request(std::future::pending::<()>());
         assert!(timeout(Duration::from_secs(30), never).await.is_err());
-        assert!(liveness.complaint().is_some_and(|told| told.contains("a watch has")), "an answer that never comes");
+        assert!(liveness.complaint().is_some_and(|told| told.contains("a watch has")));
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ use time::OffsetDateTime;
 use tokio::{sync::watch, time::sleep};
 
 use crate::platform::{
+    deadline::RequestError,
     lease::Term,
     liveness::Heartbeat,
     metrics::{Metrics, count},
@@ -52,9 +53,9 @@ pub enum PkiError {
     Secret {
         /// Name of the Secret.
         name: String,
-        /// Error of the API server.
+        /// Why there is no answer.
         #[source]
-        source: Box<kube::Error>,
+        source: RequestError,
     },
     /// The content of the Secret does not parse.
     #[error("Secret {0} does not hold the CA of this operator; delete the Secret to have a new CA generated")]
@@ -124,7 +125,7 @@ impl Authority {
         let mut rounds = Rounds::new(LOOK.min(Duration::from_secs(self.life) / 8), SOON, RETRY);
         loop {
             let leads = term.borrow().is_some();
-            let pause = match heartbeat.answers(Box::pin(self.refresh(leads))).await {
+            let pause = match Box::pin(self.refresh(leads, &heartbeat)).await {
                 Ok(end) => {
                     metrics.certificate_end.set(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
                     rounds.checked(if end.is_some() { Checked::Done } else { Checked::Incomplete }).pause
@@ -153,16 +154,16 @@ impl Authority {
     ///
     /// # Errors
     /// See [`PkiError`]; the certificates in use stay in use.
-    pub async fn refresh(&mut self, leads: bool) -> Result<Option<u64>, PkiError> {
-        let (secret, kept) = self.read().await?;
+    pub async fn refresh(&mut self, leads: bool, heartbeat: &Heartbeat) -> Result<Option<u64>, PkiError> {
+        let (secret, kept) = self.read(heartbeat).await?;
         let kept = kept.unwrap_or_default();
         let has_expired = kept.has_expired(now());
         let (roots, changed) = kept.rotated(now(), || make_root(now()))?;
         if changed && (leads || secret.is_none()) {
             let is_missing = secret.is_none();
-            if let Err(error) = self.write(secret, &roots).await {
+            if let Err(error) = self.write(secret, &roots, heartbeat).await {
                 // The CA that is in the Secret keeps signing.
-                let kept = self.read().await?.1.unwrap_or_default();
+                let kept = self.read(heartbeat).await?.1.unwrap_or_default();
                 self.take(&kept)?;
                 return Err(error);
             }
@@ -173,7 +174,7 @@ impl Authority {
             }
         } else if changed {
             // The leader rotates the CA; until then this replica uses the CA as it is.
-            let kept = self.read().await?.1.unwrap_or_default();
+            let kept = self.read(heartbeat).await?.1.unwrap_or_default();
             return self.take(&kept);
         }
         self.take(&roots)
@@ -219,18 +220,18 @@ impl Authority {
         Ok(self.used.as_ref().map(|(_, end)| *end))
     }
 
-    fn failed(&self, source: kube::Error) -> PkiError {
-        PkiError::Secret { name: self.name.clone(), source: Box::new(source) }
+    fn failed(&self, source: RequestError) -> PkiError {
+        PkiError::Secret { name: self.name.clone(), source }
     }
 
-    async fn read(&self) -> Result<(Option<Secret>, Option<Roots>), PkiError> {
-        let secret = self.api.get_opt(&self.name).await.map_err(|error| self.failed(error))?;
+    async fn read(&self, heartbeat: &Heartbeat) -> Result<(Option<Secret>, Option<Roots>), PkiError> {
+        let secret = heartbeat.answer(self.api.get_opt(&self.name)).await.map_err(|error| self.failed(error))?;
         let data = secret.as_ref().and_then(|secret| secret.data.as_ref()).and_then(|data| data.get("roots.json"));
         let roots = data.map(|data| serde_json::from_slice(&data.0)).transpose();
         Ok((secret, roots.map_err(|_| PkiError::Content(self.name.clone()))?))
     }
 
-    async fn write(&self, secret: Option<Secret>, roots: &Roots) -> Result<(), PkiError> {
+    async fn write(&self, secret: Option<Secret>, roots: &Roots, heartbeat: &Heartbeat) -> Result<(), PkiError> {
         let content = serde_json::to_vec(roots).map_err(|_| PkiError::Content(self.name.clone()))?;
         let exists = secret.is_some();
         let mut next = secret.unwrap_or_default();
@@ -242,9 +243,9 @@ impl Authority {
         // Of two concurrent writers, one gets a conflict and reads the Secret again next time.
         let parameters = PostParams::default();
         let written = if exists {
-            self.api.replace(&self.name, &parameters, &next).await
+            heartbeat.answer(self.api.replace(&self.name, &parameters, &next)).await
         } else {
-            self.api.create(&parameters, &next).await
+            heartbeat.answer(self.api.create(&parameters, &next)).await
         };
         written.map(drop).map_err(|error| self.failed(error))
     }
@@ -293,15 +294,51 @@ fn make_leaf(root: &Root, end: u64, names: &[String]) -> Result<CertifiedKey, Pk
 
 #[cfg(test)]
 mod tests {
+    use kube::{Client, Config};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::platform::liveness::Liveness;
 
     #[test]
-    fn the_bundle_holds_every_ca_certificate_and_no_key() {
+    fn the_bundle_holds_every_ca_certificate_and_no_key_and_a_serving_certificate_signs_nothing() {
         let (ours, other) = (make_root(now()).expect("CA"), make_root(now()).expect("CA"));
-        make_leaf(&ours, now() + 60, &["example.svc".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+        let end = now() + 60;
+        let leaf = make_leaf(&ours, end, &["example.svc".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+        let leaf = leaf.cert.first().expect("a certificate");
+        let (_, leaf) = x509_parser::parse_x509_certificate(leaf).expect("a certificate");
+        let usage = leaf.extended_key_usage().expect("readable").expect("a usage").value;
+        assert!(!leaf.is_ca() && usage.server_auth && !usage.client_auth && !usage.any);
+        assert_eq!(u64::try_from(leaf.validity().not_after.timestamp()), Ok(end));
         let bundle = Roots { roots: vec![ours, other] }.bundle();
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
         assert!(!bundle.contains("PRIVATE"), "the bundle holds no private key");
         proxy_grpc::client_config(&bundle).expect("usable");
+    }
+
+    // C4
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_does_not_answer_is_no_hang_of_the_upkeep() {
+        // The kernel completes connections to a listener that never accepts them.
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut config = Config::new(format!("http://{address}").parse().expect("an address"));
+        config.root_cert = Some(Vec::new());
+        let api = Api::namespaced(Client::try_from(config).expect("a client"), "portlane");
+        let trusted = watch::channel(Trusted::default()).0;
+        let (authority, _leaf) = Authority::new(api, "roots", &[], Duration::from_secs(86_400), trusted);
+        let (liveness, metrics) = (Liveness::default(), Arc::<Metrics>::default());
+        let (_sender, term) = watch::channel(Term::default());
+        let heartbeat = liveness.heartbeat("the upkeep of the CA");
+        let looks = async {
+            for _ in 0..200 {
+                sleep(Duration::from_secs(1)).await;
+                assert_eq!(liveness.complaint(), None);
+            }
+        };
+        tokio::select! {
+            () = authority.keep(term, metrics, heartbeat) => unreachable!("it runs on"),
+            () = looks => {}
+        }
     }
 }

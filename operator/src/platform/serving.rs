@@ -28,6 +28,7 @@ use tokio::{sync::watch, time::sleep};
 use x509_parser::extensions::GeneralName;
 
 use crate::platform::{
+    deadline::RequestError,
     liveness::Heartbeat,
     metrics::{Metrics, count},
     pki::Leaf,
@@ -55,7 +56,7 @@ enum ServingError {
     Secret {
         name: String,
         #[source]
-        source: Box<kube::Error>,
+        source: RequestError,
     },
     #[error(
         "Secret {0} does not exist, so API servers reach neither webhook nor metrics API: create the Secret, or check \
@@ -112,7 +113,7 @@ impl Keeper {
     pub async fn keep(mut self, heartbeat: Heartbeat) {
         let mut rounds = Rounds::new(LOOK, SOON, LOOK);
         loop {
-            let read = heartbeat.answers(Box::pin(self.read())).await;
+            let read = Box::pin(self.read(&heartbeat)).await;
             self.show();
             let checked = match &read {
                 Ok(()) => rounds.checked(Checked::Done),
@@ -132,10 +133,10 @@ impl Keeper {
     }
 
     /// Reads the Secret and offers its certificate.
-    async fn read(&mut self) -> Result<(), ServingError> {
+    async fn read(&mut self, heartbeat: &Heartbeat) -> Result<(), ServingError> {
         let name = || self.name.clone();
-        let secret = self.api.get_opt(&self.name).await;
-        let secret = secret.map_err(|source| ServingError::Secret { name: name(), source: Box::new(source) })?;
+        let secret = heartbeat.answer(self.api.get_opt(&self.name)).await;
+        let secret = secret.map_err(|source| ServingError::Secret { name: name(), source })?;
         let data = secret.ok_or_else(|| ServingError::Missing(name()))?.data.unwrap_or_default();
         let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0)).unwrap_or_default();
         let (chain, key, ca) = (text("tls.crt"), text("tls.key"), text("ca.crt"));

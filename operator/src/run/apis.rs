@@ -53,7 +53,8 @@ pub(super) async fn webhook(replica: &Replica, ready: watch::Sender<bool>) -> Re
     let tls = TlsContext::without_client_auth(serving.leaf).map_err(RunError::Tls)?;
     // This TLS context never changes, so its sender is dropped.
     let (_, tls) = watch::channel(Some(Arc::new(tls)));
-    apart(listener, tls, injector, doors::webhook(&replica.metrics), replica).map_err(RunError::Webhook)?;
+    let door = doors::webhook(&replica.metrics, replica.api_servers.clone());
+    apart(listener, tls, injector, door, replica).map_err(RunError::Webhook)?;
     if let Some(name) = settings.webhook.clone() {
         let webhook = Webhook::new(replica.client.clone(), name, replica.metrics.clone());
         let heartbeat = replica.liveness.heartbeat("the upkeep of the webhook's CA bundle");

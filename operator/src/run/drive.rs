@@ -57,8 +57,8 @@ pub(super) fn start(
         autoscaling: settings.autoscaling,
     };
     let scope = (&rights, settings.controller_class.as_str());
-    let (watching, sources) =
-        Watches::start(client.clone(), scope, messages, metrics.clone(), (tasks.clone(), liveness.clone()));
+    let together = (tasks.clone(), liveness.clone(), replica.returns.clone());
+    let (watching, sources) = Watches::start(replica.watches.clone(), scope, messages, metrics.clone(), together);
     let world = World {
         any_service: settings.allow_all_services,
         reserved: BTreeMap::from([(HEALTH_PORT, "health".to_owned())]),
@@ -88,8 +88,8 @@ pub(super) fn start(
         running: JoinSet::new(),
         tasks: tasks.clone(),
     };
-    let selectors = replica.selectors.clone();
-    let driver = Driver::new(cache, watching, synced, selectors, (fleets(settings), trusted.clone()), effects);
+    let webhook = (replica.selectors.clone(), replica.api_servers.clone());
+    let driver = Driver::new(cache, watching, synced, webhook, (fleets(settings), trusted.clone()), effects);
     let (reports, streams) = mpsc::channel(MESSAGES);
     let (term, lacks) = (replica.term.clone(), replica.lacks.clone());
     let inputs = Inputs { watches: watched, streams, written, applied, questions, lacks, term, heartbeat };

@@ -1,6 +1,6 @@
 //! Injection of a proxy into a pod. The same pod and settings always give the same patch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use proxy_api::Transport;
 use serde_json::{Map, Value, json};
@@ -79,8 +79,33 @@ impl Sidecar {
 pub enum Injection {
     /// The pod already carries a proxy.
     Carried,
-    /// The JSON patch for the pod, and the warnings for the client that creates the pod.
-    Changed(Vec<Value>, Vec<String>),
+    /// The pod already carries a proxy, and has other ports than its annotation lists: the JSON patch that lists them.
+    Relisted(Vec<Value>),
+    /// The pod cannot carry a proxy, and starts without one: the JSON patch that notes the reason, and the reason.
+    Refused(Vec<Value>, String),
+    /// The pod gets a proxy: the JSON patch, and the warnings for the client that creates the pod.
+    Injected(Vec<Value>, Vec<String>),
+}
+
+impl Injection {
+    /// The JSON patch for the pod; empty if nothing changes.
+    #[must_use]
+    pub fn patch(&self) -> &[Value] {
+        match self {
+            Self::Carried => &[],
+            Self::Relisted(patch) | Self::Refused(patch, _) | Self::Injected(patch, _) => patch,
+        }
+    }
+
+    /// The warnings for the client that creates the pod.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Self::Carried | Self::Relisted(_) => &[],
+            Self::Refused(_, why) => slice::from_ref(why),
+            Self::Injected(_, warnings) => warnings,
+        }
+    }
 }
 
 /// Injects a proxy into a pod. A pod that cannot carry a proxy starts without one; an annotation has the reason.
@@ -124,7 +149,7 @@ pub fn inject(pod: &Value, sidecar: &Sidecar) -> Injection {
     patch.list(&spec["initContainers"], "/spec/initContainers", "0", &container(sidecar, &tuning, spec, &app_ports));
     pull_secrets(spec, &sidecar.pods, &mut patch);
     low_ports(spec, &mut patch);
-    Injection::Changed(patch.0, problems)
+    Injection::Injected(patch.0, problems)
 }
 
 /// Why a pod cannot carry a proxy, and the remedy.
@@ -181,7 +206,7 @@ fn carried(pod: &Value) -> Injection {
     }
     let mut patch = Patch(Vec::new());
     patch.map(annotations, "/metadata/annotations", APP_PORTS, &json!(written(&ports, &free)));
-    Injection::Changed(patch.0, Vec::new())
+    Injection::Relisted(patch.0)
 }
 
 /// The ports of the app, which containers declare or the annotation lists, and the ports that the annotation excludes.
@@ -224,7 +249,7 @@ fn is_ours(container: &Value) -> bool {
 fn refused(pod: &Value, why: &str) -> Injection {
     let mut patch = Patch(Vec::new());
     patch.map(&pod["metadata"]["annotations"], "/metadata/annotations", PROBLEM, &json!(why));
-    Injection::Changed(patch.0, vec![why.to_owned()])
+    Injection::Refused(patch.0, why.to_owned())
 }
 
 /// Adds the pull secrets of the proxy's image. The API server has added those of the `ServiceAccount` before.

@@ -1,11 +1,16 @@
 //! Paths and documents of the custom metrics API.
 
+use std::collections::BTreeMap;
+
 use percent_encoding::percent_decode_str;
 use proxy_api::Origin;
 use serde_json::{Value, json};
 
 use super::labels::Labels;
-use crate::status::loads::PodMetric;
+use crate::{
+    status::loads::PodMetric,
+    world::{ObjectKey, objects::PodInfo},
+};
 
 /// API group.
 pub const GROUP: &str = "custom.metrics.k8s.io";
@@ -41,6 +46,25 @@ pub enum Of {
     Pod(String),
     /// All pods that match these labels.
     All(Labels),
+}
+
+impl Of {
+    /// The requested pods among all with a proxy. A pod that is about to end is no pod of an autoscaler any more.
+    #[must_use]
+    pub fn among<'a>(
+        &self,
+        pods: &'a BTreeMap<ObjectKey, PodInfo>,
+        namespace: &str,
+    ) -> Vec<(&'a ObjectKey, &'a PodInfo)> {
+        match self {
+            Self::Pod(name) => pods.get_key_value(&ObjectKey::new(namespace, name.as_str())).into_iter().collect(),
+            Self::All(labels) => {
+                let here = pods.range(ObjectKey::new(namespace, "")..);
+                let here = here.take_while(|(pod, _)| pod.namespace == namespace);
+                here.filter(|(_, info)| !info.leaving && labels.matches(&info.labels)).collect()
+            }
+        }
+    }
 }
 
 /// Parses the path and query of a request.

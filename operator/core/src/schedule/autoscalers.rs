@@ -54,7 +54,7 @@ struct Entry {
 #[derive(Default)]
 pub struct Autoscalers {
     entries: BTreeMap<Subject, Entry>,
-    /// HPAs of ours that no object wants, and the time of their last deletion.
+    /// HPAs of ours that no object needs, and the time of their last deletion.
     unwanted: BTreeMap<ObjectKey, Duration>,
     /// Whether the operator may not write HPAs.
     is_off: bool,
@@ -153,7 +153,7 @@ impl Autoscalers {
         all
     }
 
-    /// Deletes the HPAs that no object wants. What an unreadable object wants is unknown, so its HPA stays.
+    /// Deletes the HPAs that no object needs. What an unreadable object needs is unknown, so its HPA stays.
     fn remove_unwanted(&mut self, keys: &BTreeSet<(ObjectKey, String)>, cache: &Cache, now: Duration) -> Vec<Effect> {
         let is_unwanted = |(key, state): &(&ObjectKey, &AutoscalerState)| {
             !keys.contains(&((*key).clone(), state.owner.clone())) && cache.can_read(&state.subject)

@@ -212,7 +212,7 @@ impl Gateways {
                 room = room.saturating_sub(1);
                 effects.push(Effect::ApplyChildren(Box::new(desired)));
             }
-            effects.extend(self.status(key, &gateway, view, scaling(key), now));
+            effects.extend(self.status(key, &gateway, view, scaling, now));
         }
         effects
     }
@@ -310,7 +310,7 @@ impl Gateways {
         key: &ObjectKey,
         gateway: &ForwardGateway,
         view: &View<'_>,
-        scaling: Option<Finding>,
+        scaling: &dyn Fn(&ObjectKey) -> Option<Finding>,
         now: Duration,
     ) -> Option<Effect> {
         let (entry, cache) = (self.entries.get_mut(key)?, view.cache);
@@ -330,7 +330,7 @@ impl Gateways {
         let known = FleetFacts {
             refused: refusal(key, gateway, cache, &self.fleets),
             children: failure,
-            scaling,
+            scaling: scaling(key),
             ..FleetFacts::default()
         };
         let facts = facts(key, gateway, view, entry, known, now);

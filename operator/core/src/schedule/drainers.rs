@@ -48,7 +48,7 @@ pub enum Step {
         /// Uid that the Job must still have.
         uid: String,
     },
-    /// Delete a claim, unless the `StatefulSet` has changed.
+    /// Delete a claim, unless the `StatefulSet` has changed or the pod of the claim exists.
     RemoveClaim(Emptied),
 }
 
@@ -110,16 +110,17 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// Whether the claim may be deleted while the `StatefulSet` has this uid and generation; both are absent without a
+    /// Whether the claim is still spare while the `StatefulSet` has this uid and generation; both are absent without a
     /// `StatefulSet`.
     #[must_use]
     pub fn holds(&self, uid: Option<&str>, generation: Option<i64>) -> bool {
         uid == Some(self.fleet_uid.as_str()) && generation == Some(self.generation)
     }
 
-    /// Whether the claim may be drained, given the uid and generation of the `StatefulSet`, the generation `observed`
-    /// that its controller has seen, and whether the pod of the claim existed after that read. A pod that runs beside a
-    /// drainer, or starts after it, may leave messages that the drainer has not seen.
+    /// Whether the claim may be drained, or deleted once it is empty, given the uid and generation of the `StatefulSet`, the
+    /// generation `observed` that its controller has seen, and whether the pod of the claim exists. A pod that runs beside
+    /// a drainer, or starts after it, may leave messages that the drainer has not seen. Before a drainer is created, the pod
+    /// is read after the `StatefulSet`.
     #[must_use]
     pub fn is_free(&self, uid: Option<&str>, generation: Option<i64>, observed: Option<i64>, has_pod: bool) -> bool {
         self.holds(uid, generation) && observed >= generation && !has_pod
@@ -286,7 +287,7 @@ fn drained_for(claim: &ClaimState, fleet: &FleetState, generation: i64) -> Strin
     format!("{}.{}.{generation}", claim.uid, fleet.uid)
 }
 
-/// Whether the gateway wants a pod of this ordinal, although its `StatefulSet` may not have the change yet. With
+/// Whether the gateway needs a pod of this ordinal, although its `StatefulSet` may not have the change yet. With
 /// `spec.autoscaling`, only the `StatefulSet` knows.
 fn is_asked(gateway: &ForwardGateway, fleet: &FleetState, ordinal: i32) -> bool {
     let asked = if gateway.spec.autoscaling.is_some() { 0 } else { gateway.spec.replicas.unwrap_or(2) };

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 /// Longest silence of a loop. The driver iterates four times a second, the loop of the leader election at least once in
-/// six seconds, and servers and loops that wait beat every five seconds. An iteration that translates the largest
-/// measured world takes less than this.
+/// six seconds, and servers and loops that wait beat every five seconds. A loop that sends requests beats before and
+/// after each of them, and their deadlines are shorter than this: an API server that does not answer must not restart an
+/// operator. An iteration that translates the largest measured world takes less than this.
 pub const SILENCE: Duration = Duration::from_secs(25);
-/// The longest time for which a loop that waits for answers of other processes gives signs of life. Its requests have
-/// deadlines of 10 to 40 s, and a round has several of them: an API server that does not answer must not restart an
-/// operator.
-pub const ROUND: Duration = Duration::from_secs(300);
 
 /// The last sign of life of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

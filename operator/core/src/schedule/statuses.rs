@@ -79,6 +79,24 @@ struct Entry {
     unseen: Option<Box<Unseen>>,
 }
 
+impl Entry {
+    /// The cache shows this version of the forward.
+    fn shown(&mut self, version: Option<&str>) {
+        if self.unseen.as_deref().is_some_and(|(_, unseen, _)| unseen.as_deref() == version) {
+            self.unseen = None;
+        }
+    }
+
+    /// The cache shows this version of the forward now, and perhaps did before the end of the write was known. It should
+    /// show every write in time.
+    fn shown_by(&mut self, version: Option<&str>, now: Duration) {
+        self.shown(version);
+        if self.unseen.as_deref().is_some_and(|(_, _, since)| now.saturating_sub(*since) > SHOWN) {
+            self.unseen = None;
+        }
+    }
+}
+
 /// The statuses of all forwards.
 #[derive(Default)]
 pub struct Statuses {
@@ -125,6 +143,11 @@ impl Statuses {
     /// Number of forwards to evaluate as soon as possible.
     pub fn queued(&self) -> usize {
         self.now.len()
+    }
+
+    /// Number of written statuses that are kept until the cache shows them.
+    pub fn unseen(&self) -> usize {
+        self.entries.values().filter(|entry| entry.unseen.is_some()).count()
     }
 
     fn soon(&mut self, at: Duration) {
@@ -249,8 +272,8 @@ impl Statuses {
             return 0;
         }
         // The cache never shows the status of an unreadable object, so the written status is kept.
-        if !is_unreadable && entry.unseen.as_deref().is_some_and(|(_, _, since)| now.saturating_sub(*since) > SHOWN) {
-            entry.unseen = None;
+        if !is_unreadable {
+            entry.shown_by(forward.metadata.resource_version.as_deref(), now);
         }
         let mut forward = forward.into_owned();
         if let Some((written, _, _)) = entry.unseen.as_deref() {

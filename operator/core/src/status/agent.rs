@@ -117,7 +117,7 @@ fn enrolled(facts: &AgentFacts) -> Finding {
         |status, reason: &str, message: String| Finding::new(ConditionType::Enrolled, status, reason, message);
     let Some(enrolment) = &facts.enrolment else {
         return if facts.admitted.is_err() {
-            finding(Truth::False, "NotAccepted", "nobody can enrol: the agent is not accepted".to_owned())
+            finding(Truth::False, "NotAccepted", "no instance can enrol: the agent is not accepted".to_owned())
         } else {
             finding(Truth::Unknown, "Pending", "the join string has not been issued yet".to_owned())
         };
@@ -125,7 +125,7 @@ fn enrolled(facts: &AgentFacts) -> Finding {
     let Enrolment { secret, enrolled, left, awaited, failure } = enrolment;
     if *enrolled > 0 {
         let others = match failure.as_ref().or(awaited.as_ref()) {
-            Some(why) => format!("no other can enrol now: {why}"),
+            Some(why) => format!("no further instance can enrol now: {why}"),
             None => format!("{left} more may enrol"),
         };
         return finding(Truth::True, "Enrolled", format!("{enrolled} instance(s) have enrolled; {others}"));
@@ -223,11 +223,59 @@ mod tests {
         for (enrolment, expected) in [
             (enrolment, "1 more may enrol"),
             (failing, "the Secret is not ours"),
-            (waiting, "no other can enrol now: waits"),
+            (waiting, "no further instance can enrol now: waits"),
         ] {
             let found = found(enrolment);
             assert_eq!(found.status, Truth::True, "the certificate that is there counts");
             assert!(found.message.ends_with(expected), "{}", found.message);
         }
+    }
+
+    #[test]
+    fn a_join_string_that_enrols_nobody_else_is_being_replaced() {
+        for (left, expected) in [(1, (Truth::False, "NotEnrolled")), (0, (Truth::Unknown, "Pending"))] {
+            let found = found(Enrolment { secret: Some("s".to_owned()), left, ..Enrolment::default() });
+            assert_eq!((found.status, found.reason.as_str()), expected, "{left} are left");
+        }
+    }
+
+    /// Type, status and reason of each condition of an agent after `Connected`.
+    fn sum(facts: &AgentFacts) -> Vec<String> {
+        let agent = ForwardAgent::new("home", crds::ForwardAgentSpec::default());
+        let conditions = agent_status(&agent, facts, "2026-01-01T00:00:00Z").conditions;
+        conditions.iter().skip(3).map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect()
+    }
+
+    #[test]
+    fn an_agent_is_as_ready_as_what_it_lacks_and_stalled_if_only_a_person_can_help() {
+        let enrolment = |enrolled: u32| Some(Enrolment { enrolled, ..Enrolment::default() });
+        let instance = Instance { name: "pi4".to_owned(), ..Instance::default() };
+        let facts = |admitted, enrolment, instances: &[Instance]| AgentFacts {
+            admitted,
+            warning: None,
+            left_out: 0,
+            enrolment,
+            connected: Some(instances.to_vec()),
+            ready: 1,
+            sidecars: 0,
+        };
+        let gateway = || Ok(ObjectKey::new("ns", "edge"));
+        assert_eq!(sum(&facts(gateway(), enrolment(0), std::slice::from_ref(&instance))), ["Ready True Ready"]);
+        assert_eq!(sum(&facts(gateway(), enrolment(1), &[])), ["Ready False NotConnected"]);
+        assert_eq!(
+            sum(&facts(gateway(), enrolment(0), &[])),
+            ["Ready Unknown Pending", "Reconciling True Pending"],
+            "its join string is being replaced"
+        );
+        let refused = |reason| Err(Condition::unmet(reason, "why".to_owned()));
+        assert_eq!(
+            sum(&facts(refused(Reason::QuotaExceeded), None, &[])),
+            ["Ready False QuotaExceeded", "Stalled True QuotaExceeded"]
+        );
+        assert_eq!(
+            sum(&facts(refused(Reason::GatewayNotFound), None, &[])),
+            ["Ready False GatewayNotFound"],
+            "the gateway may be applied after it"
+        );
     }
 }

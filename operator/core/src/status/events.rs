@@ -279,7 +279,7 @@ fn delivered(delivery: Delivery) -> (&'static str, &'static str) {
         Delivery::Flowing => ("DeliveryFlowing", "messages leave as they come"),
         Delivery::Behind => ("DeliveryBehind", "the oldest message that waits is older than 10 s"),
         Delivery::Stalled => ("DeliveryStalled", "messages wait, and the sink took none for 30 s"),
-        Delivery::Full => ("DeliveryFull", "messages are dropped, as the log has no room"),
+        Delivery::Full => ("DeliveryFull", "messages are dropped or refused, as the log has no room"),
         Delivery::StoreFailed => ("DeliveryStoreFailed", "the disk fails, so that messages are not safe"),
     }
 }

@@ -1,31 +1,23 @@
 //! The status of a `PortForward`, from its verdict and from the reports of its proxies.
 
 use crds::{
-    BackendHealth, DataPlaneStatus, Delivery, Durable, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus,
-    Protocol,
+    BackendHealth, DataPlaneStatus, Delivery, ForwardAddress, ListenerStatus, PortForward, PortForwardStatus, Protocol,
 };
 use proxy_api::Transport;
 
 use crate::{
     status::{
-        conditions::{ConditionType, Finding, Truth, conditions},
+        conditions::{ConditionType, Finding, conditions},
         data_plane::DataPlane,
         findings::{Before, findings},
         injected::injected,
+        kept::messages_kept,
     },
     translate::{
         validate::held_in,
         verdict::{ListenerVerdict, Reason, Verdict},
     },
 };
-
-/// Messages of `MessagesKept`.
-const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volume of each pod: the log survives \
-                      restarts of the proxy, not the pod";
-const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \
-                        the pod, not the volume";
-const IN_STREAM: &str = "messages of durable listeners are kept in streams of the NATS servers of the gateway, which all its \
-                         proxies share: they survive the pods";
 
 /// The inputs of a status beside the verdict and the proxies.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +45,8 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
     let generation = forward.metadata.generation;
     let is_sidecar = forward.spec.placement.sidecar.is_some();
     let injected = is_sidecar.then(|| injected(data_plane));
-    let informational =
-        injected.into_iter().chain(moment.scaling.clone()).chain(messages_kept(forward, verdict, moment));
+    let kept = messages_kept(forward, moment.has_claims).filter(|_| verdict.accepted.status);
+    let informational = injected.into_iter().chain(moment.scaling.clone()).chain(kept);
     let outstanding_seconds = moment.outstanding_seconds;
     let warnings = moment.warnings.as_slice();
     let before = Before { conditions: &old.conditions, generation, outstanding_seconds, warnings };
@@ -80,21 +72,6 @@ pub fn status(forward: &PortForward, verdict: &Verdict, data_plane: &DataPlane, 
         placement: placement.or_else(|| old.placement.clone()),
         addresses: moment.addresses.clone(),
     }
-}
-
-/// The condition `MessagesKept` of an accepted forward with durable listeners.
-fn messages_kept(forward: &PortForward, verdict: &Verdict, moment: &Moment) -> Option<Finding> {
-    let mut durable = forward.spec.listeners.iter().filter_map(|listener| listener.durable.as_ref()).peekable();
-    let is_kept = durable.peek().is_some() && verdict.accepted.status;
-    let is_stream = |part: &Durable| part.store.as_ref().is_some_and(|store| store.jet_stream.is_some());
-    let (reason, message) = if durable.all(is_stream) {
-        ("InStream", IN_STREAM)
-    } else if moment.has_claims {
-        ("OnClaim", ON_CLAIM)
-    } else {
-        ("InPod", IN_POD)
-    };
-    is_kept.then(|| Finding::new(ConditionType::MessagesKept, Truth::True, reason, message))
 }
 
 /// The part of a listener that a forward without pods still holds: what status already lists. The forward competes for

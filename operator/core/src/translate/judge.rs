@@ -67,6 +67,7 @@ impl Judgement {
     /// of thousands of forwards have one listener in one group.
     pub(crate) fn shrink(&mut self) {
         self.verdict.listeners.shrink_to_fit();
+        self.verdict.groups.shrink_to_fit();
         self.verdict.rejected.shrink_to_fit();
         self.verdict.warnings.shrink_to_fit();
         self.compiled.iter_mut().for_each(|compiled| compiled.groups.shrink_to_fit());
@@ -254,16 +255,16 @@ impl Judge<'_> {
             hostnames: item.names.clone(),
             backends,
             policy: item.policy,
-            health_check: item.health_check.clone().map(Box::new),
+            health_check: item.health_check.clone(),
             outlier: item.outlier,
             timeouts: Timeouts { handshake_seconds: handshake(forward, item), ..forward.timeouts },
             retry: forward.retry,
             sessions: forward.sessions,
             access_log: forward.access_log,
             destinations: destinations.clone(),
-            limits: forward.limits.clone().map(Box::new),
-            access: forward.access.clone().map(Box::new),
-            proxy_protocol: item.proxy_protocol.clone().map(Box::new),
+            limits: forward.limits.clone(),
+            access: forward.access.clone(),
+            proxy_protocol: item.proxy_protocol.clone(),
             tenant_limits: tenants::limits(self.world, forward, item.durable.is_some()).map(Box::new),
             durable: item.durable.as_deref().map(|durable| {
                 // A gateway without a server has not admitted the forward.

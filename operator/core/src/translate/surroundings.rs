@@ -8,12 +8,13 @@ use std::{
 
 use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED};
 
-use crate::world::{ObjectKey, Service, World, changes::Changes, reach::Reach};
+use crate::{
+    names::API_SERVER,
+    world::{ObjectKey, World, changes::Changes, reach::Reach},
+};
 
 /// Most addresses in one set. A fleet has at most 1000 pods, of two addresses each; the rest is for Services in front.
 const MOST_ADDRESSES: usize = 4096;
-/// Namespace and name of the API server's Service.
-const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// Whether a Service is that of the API server.
 fn is_api_server(service: &ObjectKey) -> bool {
@@ -44,9 +45,7 @@ pub(crate) fn sets(world: &World, gateway: &ObjectKey) -> BTreeMap<String, Endpo
     }
     let mut protected: BTreeSet<SocketAddr> = reach.nodes.iter().map(whole).collect();
     protected.extend(&world.api_server);
-    if let Some(Service::Cluster(ports)) = world.services.get(&ObjectKey::new(API_SERVER.0, API_SERVER.1)) {
-        protected.extend(ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address));
-    }
+    protected.extend(world.api_servers());
     let set = |name: &str, all: BTreeSet<SocketAddr>| -> (String, EndpointSet) {
         (name.to_owned(), all.into_iter().take(MOST_ADDRESSES).collect())
     };

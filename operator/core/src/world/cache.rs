@@ -5,6 +5,7 @@ mod children;
 mod classes;
 mod look_ups;
 mod reach;
+mod selectors;
 mod services;
 mod touched;
 mod watches;
@@ -239,7 +240,8 @@ impl Cache {
     fn take_forward(&mut self, key: ObjectKey, read: Result<PortForward, Unreadable>) -> Touched {
         let mut touched = Touched::default();
         let is_same = match read {
-            Ok(forward) => {
+            Ok(mut forward) => {
+                self.share_selector(&key, &mut forward);
                 self.unreadable_forwards.remove(&key);
                 let was_unreadable = self.world.unreadable.remove(&key).is_some();
                 let only_status = self.world.forwards.get(&key).is_some_and(|old| {
@@ -305,8 +307,10 @@ impl Cache {
 
     fn collect_grants(&mut self, touched: &mut Touched) {
         let grants = self.grants.values().flatten().cloned().collect();
-        touched.changes.grants |= self.world.grants != grants;
-        self.world.grants = grants;
+        if self.world.grants != grants {
+            touched.changes.grants = true;
+            self.world.grants = grants;
+        }
     }
 
     fn remove(&mut self, kind: Kind, key: &ObjectKey) -> Touched {
@@ -333,8 +337,8 @@ impl Cache {
                 touched.gateways.insert(key.clone());
             }
             Kind::Agents => self.lose_agent(key, &mut touched),
-            Kind::Services => self.lose_service(key, &mut touched),
-            Kind::Slices => self.slice(key, None, &mut touched),
+            Kind::Services | Kind::ApiServer => self.lose_service(key, &mut touched),
+            Kind::Slices | Kind::ApiServerSlices => self.slice(key, None, &mut touched),
             Kind::ProxyPods => self.proxy_pod(key, None, &mut touched),
             Kind::Pods => {
                 self.pods.remove(key);

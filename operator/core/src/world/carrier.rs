@@ -54,7 +54,7 @@ impl Cache {
                 }
                 _ => Carrier::Unexpected("the pod does not run under the ServiceAccount of the gateway that it drains"),
             },
-            _ => Carrier::Unexpected("the label portlane.dev/proxy is none of gateway, sidecar and drainer"),
+            _ => Carrier::Unexpected("the label portlane.dev/proxy is not one of gateway, sidecar and drainer"),
         }
     }
 }

@@ -129,10 +129,10 @@ mod tests {
     fn an_app_that_ran_for_a_minute_failed_at_its_start_and_one_that_ran_for_longer_did_not() {
         let ran = |finished: &str| {
             let end = json!({
-                "exitCode": 4, "reason": "Error", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": finished,
+                "exitCode": 4, "reason": "Error", "startedAt": "1970-01-01T00:01:00Z", "finishedAt": finished,
             });
             of("containerStatuses", &[container("app", 1, &json!({"terminated": end}), "Error", 4)]).is_some()
         };
-        assert!(ran("1970-01-01T00:01:00Z") && !ran("1970-01-01T00:01:01Z"));
+        assert!(ran("1970-01-01T00:02:00Z") && !ran("1970-01-01T00:02:01Z"));
     }
 }

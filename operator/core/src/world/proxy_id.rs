@@ -43,3 +43,14 @@ impl fmt::Display for ProxyId {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_named_by_its_pod() {
+        let proxy = ProxyId::from(ObjectKey::new("ns", "edge-0"));
+        assert_eq!((proxy.name(), proxy.to_string().as_str()), ("edge-0", "pod/ns/edge-0"));
+    }
+}

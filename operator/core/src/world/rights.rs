@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, convert::Infallible, str::FromStr};
 
-use crate::world::watched::Kind;
+use crate::{names::API_SERVER, world::watched::Kind};
 
 /// The limits of the operator's permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl Rights {
         match kind {
             // A Role cannot grant access to Namespace objects: their labels stay unknown.
             Kind::Namespaces if !self.watched.is_empty() => Vec::new(),
+            // No forward may use the addresses of the API server, so they are known in any case.
+            Kind::ApiServer | Kind::ApiServerSlices => {
+                let (namespace, _) = API_SERVER;
+                if self.watches(namespace) { Vec::new() } else { vec![Some(namespace.to_owned())] }
+            }
             Kind::Scalers if !self.autoscaling => Vec::new(),
             Kind::StatefulSets | Kind::Claims | Kind::Drainers if !self.claims => Vec::new(),
             // The children of gateways.

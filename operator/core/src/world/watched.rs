@@ -24,6 +24,10 @@ pub enum Kind {
     Services,
     /// `EndpointSlice`.
     Slices,
+    /// The Service of the API server, if its namespace is not watched otherwise.
+    ApiServer,
+    /// The `EndpointSlice` of that Service.
+    ApiServerSlices,
     /// Pods with a proxy.
     ProxyPods,
     /// Metadata of all pods of a namespace.
@@ -71,8 +75,8 @@ impl Kind {
             Self::Forwards => "PortForward",
             Self::Gateways => "ForwardGateway",
             Self::Agents => "ForwardAgent",
-            Self::Services => "Service",
-            Self::Slices => "EndpointSlice",
+            Self::Services | Self::ApiServer => "Service",
+            Self::Slices | Self::ApiServerSlices => "EndpointSlice",
             Self::ProxyPods => "ProxyPod",
             Self::Pods => "Pod",
             Self::Namespaces => "Namespace",

@@ -1,5 +1,5 @@
 //! Where the bytes of a listener may go, and where they may not.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -1,5 +1,5 @@
 //! Who has which port of a gateway or of a pod, and which port is given to whom.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use operator_core::{ListenerVerdict, ObjectKey, Outcome, Translation, World, translate};
 

@@ -189,7 +189,7 @@ fn an_injected_pod_carries_the_class_of_its_operator() {
     let pod = json!({"metadata": {}, "spec": {"serviceAccountName": "default", "containers": [{"name": "app"}]}});
     let labels = |class: &str| {
         let sidecar = Sidecar { class: class.to_owned(), ..Sidecar::default() };
-        let Injection::Changed(patch, _) = inject(&pod, &sidecar) else { panic!("the pod is changed") };
+        let Injection::Injected(patch, _) = inject(&pod, &sidecar) else { panic!("the pod gets a proxy") };
         patch.into_iter().find(|step| step["path"] == "/metadata/labels").expect("labels")["value"].clone()
     };
     assert_eq!(labels(""), json!({PROXY_LABEL: "sidecar"}));

@@ -156,6 +156,11 @@ fn proxies_of_a_gateway_with_tunnels_know_the_ready_pods_of_their_fleet() {
     assert_eq!(peers(&scene), named(&[("uidp1", "10.0.0.1"), ("uidp2", "10.0.0.2")]));
     let same = scene.see(pod("p2", true, &["10.0.0.2"]));
     assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
+    let ips = std::collections::BTreeSet::from([std::net::IpAddr::from([10, 0, 0, 2])]);
+    let recreated = PodInfo { uid: "uid-new".to_owned(), ips, ..fleet_pod("p2", true) };
+    scene.see(Object::ProxyPod(key("p2"), recreated));
+    assert_eq!(peers(&scene), named(&[("uidnew", "10.0.0.2"), ("uidp1", "10.0.0.1")]));
+    scene.see(pod("p2", true, &["10.0.0.2"]));
     scene.see(pod("p1", false, &["10.0.0.1", "2001:db8::1"]));
     assert_eq!(peers(&scene), named(&[("uidp2", "10.0.0.2")]));
     scene.gone(Kind::ProxyPods, "p2");

@@ -1,5 +1,5 @@
 //! The last good version of a listener with server names, beside others on its port.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use operator_core::{Changes, Group, Translator};
 use proxy_api::Version;

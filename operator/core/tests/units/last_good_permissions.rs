@@ -1,5 +1,5 @@
 //! What a forward may do in its last good version: the permissions of today, and the claims of any other forward.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::collections::BTreeSet;
 

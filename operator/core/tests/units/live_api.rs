@@ -1,6 +1,6 @@
 //! Paths and documents of the live API, and which proxies it asks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use operator_core::{
     Group, ObjectKey, ProxyId,
@@ -89,7 +89,7 @@ fn discovery_names_three_resources_to_get() {
 pub(crate) fn session(forward: &str) -> LiveSession {
     LiveSession {
         session: None,
-        listener: Arc::new(format!("ns/{forward}/a").parse().expect("an id")),
+        listener: format!("ns/{forward}/a").parse().expect("an id"),
         protocol: Transport::Tcp,
         client: "192.0.2.1:40000".parse().expect("an address"),
         backend: None,

@@ -1,6 +1,6 @@
 //! All forwards of a place in one response of the live API.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use operator_core::{
     Group, ProxyId,
@@ -56,7 +56,7 @@ fn the_sessions_of_all_forwards_are_counted_by_forward_also_beyond_the_list() {
 fn a_proxy_that_counts_no_forwards_is_believed_as_far_as_its_list_is_whole() {
     let forwards = Forwards { rates: [(Origin::port_forward("ns", "web"), None)].into(), omitted: 0 };
     let mut gathered = Gathered::new(of_all(10), keys(&["p1", "p2"])).counting(forwards);
-    let elsewhere = LiveSession { listener: Arc::new("other/web/a".parse().expect("an id")), ..session("web") };
+    let elsewhere = LiveSession { listener: "other/web/a".parse().expect("an id"), ..session("web") };
     gathered.take(&key("p1"), live(3, vec![session("web"), elsewhere.clone(), session("web")]));
     gathered.take(&key("p2"), live(900, vec![session("web"), elsewhere]));
     let list = document(gathered);

@@ -1,6 +1,6 @@
 //! The parts of the core one by one, each with a virtual clock where time matters. One program: linking takes longer than
 //! running.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod agents;
 mod backends;
@@ -23,23 +23,28 @@ mod hostile_proxies;
 mod installed_crds;
 mod last_good_names;
 mod last_good_permissions;
+mod leadership;
 mod live_api;
 mod live_together;
 mod metrics_api;
 mod outdated_sidecars;
+mod position;
 mod read_fleets;
 mod read_objects;
 mod read_surroundings;
 mod review;
 mod rights;
 mod scene;
+mod schedule_agents;
 mod schedule_autoscalers;
 mod schedule_children;
 mod schedule_drainers;
 mod schedule_election;
+mod schedule_enrolments;
 mod schedule_statuses;
 mod schedule_upkeep;
 mod schedule_watches;
+mod schedules;
 mod sidecar_agents;
 mod status_details;
 mod status_events;

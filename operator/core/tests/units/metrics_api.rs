@@ -268,3 +268,22 @@ fn a_proxy_that_reports_only_its_sum_has_been_heard_of() {
     let expected = Ok(values_of([("idle-1", 0), ("idle-2", 0)]));
     assert_eq!(fleet.asked(Some(&Origin::port_forward("ns", "web")), BEGAN), expected);
 }
+
+#[test]
+fn an_autoscaler_counts_the_pods_of_its_namespace_that_stay() {
+    let labelled = |app: &str, leaving: bool| {
+        let labels = [("app".to_owned(), app.to_owned())].into();
+        PodInfo { labels, leaving, ..PodInfo::default() }
+    };
+    let pods = BTreeMap::from([
+        (ObjectKey::new("a", "p"), labelled("shop", false)),
+        (key("leaves"), labelled("shop", true)),
+        (key("other"), labelled("other", false)),
+        (key("p"), labelled("shop", false)),
+        (ObjectKey::new("z", "p"), labelled("shop", false)),
+    ]);
+    let asked = |of: &Of| of.among(&pods, "ns").into_iter().map(|(pod, _)| pod.name.clone()).collect::<Vec<_>>();
+    assert_eq!(asked(&Of::All(Labels::parse("app=shop").expect("a selector"))), ["p"]);
+    assert_eq!(asked(&Of::Pod("leaves".to_owned())), ["leaves"], "it is asked for by its name");
+    assert!(asked(&Of::Pod("absent".to_owned())).is_empty());
+}

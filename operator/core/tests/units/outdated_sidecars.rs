@@ -35,6 +35,7 @@ fn sidecars_of_another_image_are_counted_every_ten_seconds() {
     scene.see(Object::ProxyPod(key("leaves"), PodInfo { leaving: true, ..sidecar("proxy:1") }));
     scene.see(Object::ProxyPod(key("fleet"), fleet_pod("fleet", true)));
     assert_eq!(sidecars.tick(&scene.cache, "proxy:2", ms(0)), counted(&[("ns", 1)], &[]));
+    assert!(sidecars.namespaces().iter().eq(["ns"]));
     assert_eq!(sidecars.tick(&scene.cache, "proxy:2", ms(9999)), None);
     scene.see(Object::ProxyPod(key("old"), sidecar("proxy:2")));
     assert_eq!(sidecars.tick(&scene.cache, "proxy:2", ms(10_000)), counted(&[], &["ns"]));

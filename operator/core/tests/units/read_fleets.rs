@@ -99,6 +99,7 @@ fn a_stateful_set_says_how_far_it_is_and_how_many_pods_it_should_have() {
     assert_eq!((done.is_observed, done.rollout), (true, Progress::Complete));
     assert_eq!(at(2, 3, 2, 3).rollout, Progress::Running);
     assert_eq!(at(2, 3, 3, 2).rollout, Progress::Unready);
+    assert_eq!(at(2, 2, 2, 2).rollout, Progress::Unready, "the fleet is scaling up");
     let old = at(1, 3, 3, 3);
     assert_eq!((old.is_observed, old.rollout), (false, Progress::Running));
     assert_eq!((at(2, 3, 2, 3).updated, fleet(json!({"metadata": {"name": "edge"}})).updated), (Some(2), None));

@@ -349,7 +349,7 @@ fn a_deployment_says_how_many_pods_there_are() {
     assert_eq!(full, FleetState { replicas: 3, ready: 2, wanted: 1, is_observed: true, mark, ..FleetState::default() });
     assert_ne!(mark, Mark::default());
     let new = state(json!({"metadata": {"name": "edge", "namespace": "ns"}}));
-    // One pod is wanted where the object does not say how many.
+    // One pod is due where the object does not say how many.
     assert_eq!(new, FleetState { wanted: 1, ..FleetState::default() });
 }
 

@@ -5,9 +5,12 @@ use std::{
     net::IpAddr,
 };
 
-use operator_core::world::{objects::Object, read};
-use proxy_api::Transport;
-use serde_json::json;
+use operator_core::{
+    Grant, ObjectKey,
+    world::{objects::Object, read},
+};
+use proxy_api::{OriginKind, Transport};
+use serde_json::{Value, json};
 
 use crate::read_objects::{of, proxy_pod, service, with_status};
 
@@ -68,4 +71,35 @@ fn a_pod_with_a_proxy_says_its_addresses_and_those_of_its_node() {
     );
     let of_two = json!({"podIP": "2001:db8::1", "podIPs": [{"ip": "2001:db8::1"}, {"ip": "10.0.0.1"}]});
     assert_eq!(proxy_pod(with_status(&of_two)).ip, "2001:db8::1".parse().ok(), "the first is the cluster's choice");
+}
+
+#[test]
+fn a_grant_is_for_forwards_of_each_namespace_that_it_names_and_for_services() {
+    let grants = |from: Value, to: Value| {
+        let object = of(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
+            "metadata": {"name": "g", "namespace": "data"}, "spec": {"from": from, "to": to},
+        }));
+        let Object::Grants(name, grants) = read::grants(&object) else { panic!("grants") };
+        assert_eq!(name, ObjectKey::new("data", "g"));
+        grants
+    };
+    let from = |group: &str, kind: &str, namespace: &str| json!({"group": group, "kind": kind, "namespace": namespace});
+    let forwards = |namespace: &str| from("portlane.dev", "PortForward", namespace);
+    let grant = |from: &str, service: Option<&str>| Grant {
+        kind: OriginKind::PortForward,
+        from: from.to_owned(),
+        to: "data".to_owned(),
+        service: service.map(str::to_owned),
+    };
+    let services = json!([{"group": "", "kind": "Service"}, {"kind": "Service", "name": "db"}]);
+    let expected = ["a", "b"].map(|from| [grant(from, None), grant(from, Some("db"))]);
+    let expected: BTreeSet<Grant> = expected.into_iter().flatten().collect();
+    assert_eq!(grants(json!([forwards("a"), forwards("b")]), services.clone()), expected);
+    for other in [from("example.com", "PortForward", "a"), from("portlane.dev", "TCPRoute", "a")] {
+        assert!(grants(json!([other]), services.clone()).is_empty(), "{other}");
+    }
+    for other in [json!({"group": "apps", "kind": "Service"}), json!({"group": "", "kind": "Secret"})] {
+        assert!(grants(json!([forwards("a")]), json!([other])).is_empty(), "{other}");
+    }
 }

@@ -42,6 +42,16 @@ fn an_operator_of_some_namespaces_watches_these_and_no_namespace_objects() {
 }
 
 #[test]
+fn the_service_of_the_api_server_is_watched_by_itself_if_its_namespace_is_not() {
+    for kind in [Kind::ApiServer, Kind::ApiServerSlices] {
+        assert_eq!(rights(&["a"], "*", true).scopes(kind), scopes(&["default"]), "{kind:?}");
+        for watched in [&[][..], &["a", "default"]] {
+            assert!(rights(watched, "*", true).scopes(kind).is_empty(), "{kind:?} {watched:?}");
+        }
+    }
+}
+
+#[test]
 fn children_of_gateways_are_watched_where_fleets_run() {
     assert_eq!(rights(&[], "c,a", true).scopes(Kind::Deployments), scopes(&["a", "c"]));
     assert_eq!(rights(&["a", "b"], "c,a", true).scopes(Kind::Deployments), scopes(&["a"]));
@@ -80,4 +90,13 @@ fn a_gateway_without_a_fleet_names_the_chart_value_that_gives_it_one() {
     assert!(elsewhere.contains("namespace a") && elsewhere.contains("gateways.namespaces"), "{elsewhere}");
     let off = fleets("").refusal("a").expect("refused");
     assert!(off.contains("gateways.enabled"), "{off}");
+}
+
+#[test]
+fn permissions_are_given_by_namespace_where_namespaces_are_named() {
+    for (watched, of, is_scoped) in
+        [(&["a"][..], "*", true), (&[], "a", true), (&["a"], "a", true), (&[], "*", false), (&[], "", false)]
+    {
+        assert_eq!(rights(watched, of, true).is_scoped(), is_scoped, "{watched:?} {of}");
+    }
 }

@@ -5,7 +5,7 @@ mod claims;
 mod drift;
 mod rollout;
 
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet};
 
 use operator_core::{
     ObjectKey, Subject,
@@ -373,4 +373,20 @@ fn a_gateway_without_claims_has_its_fleet_where_fleets_may_have_none() {
     assert_eq!(refusal(&json!({})), None);
     let refused = refusal(&json!({"durability": {"volumeClaim": {"size": "1Gi"}}})).expect("refused");
     assert!(refused.contains("claims.enabled"), "{refused}");
+}
+
+#[test]
+fn the_autoscaler_of_a_gateway_is_looked_at_only_when_its_status_is_evaluated() {
+    let mut desk = Desk::applied_at(0);
+    let looks = Cell::new(0);
+    let scaling = |_: &ObjectKey| {
+        looks.set(looks.get() + 1);
+        None
+    };
+    let view = desk.scene.view();
+    desk.gateways.tick(&view, &desk.trusted, false, &scaling, ms(2000));
+    assert_eq!(looks.get(), 0);
+    desk.gateways.touch(&key("edge"));
+    desk.gateways.tick(&view, &desk.trusted, false, &scaling, ms(2001));
+    assert_eq!(looks.get(), 1);
 }

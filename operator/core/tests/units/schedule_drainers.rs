@@ -1,6 +1,8 @@
 //! Claims of pods that a smaller fleet no longer has, in a virtual cluster: the tests play the controllers of
 //! `StatefulSet`s and Jobs.
 
+mod others;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use operator_core::{
@@ -300,7 +302,7 @@ fn the_status_says_what_the_claims_wait_for_that_need_a_person_most() {
     let (gateway, uid) = ("edge".to_owned(), "job-1".to_owned());
     let lacks_pod = DrainerState { gateway, ordinal: 1, uid, stage: Stage::LacksPod, ..DrainerState::default() };
     let news = yard.scene.see(Object::Drainer(job(1), lacks_pod));
-    assert!(news.touched.gateways.contains(&key("edge")), "the status is written anew");
+    assert!(news.touched.gateways.contains(&key("edge")), "the status is written again");
     is(&yard, "DrainLacksPod", "messages-edge-1: the Job has no pod");
     yard.drains(2, Drain::Unschedulable);
     is(&yard, "DrainUnschedulable", "messages-edge-2: no node");

@@ -6,6 +6,7 @@ use operator_core::{
     schedule::{
         access::{Access, Failure, Judged},
         discovery::{Discovery, Next, Served},
+        retries::{MOST, Retries, SPREAD, shortened},
     },
     world::watched::Kind,
 };
@@ -173,4 +174,32 @@ fn a_refused_watch_of_children_never_makes_them_look_deleted() {
             assert!(access.listed(), "permission is back");
         }
     }
+}
+
+#[test]
+fn the_pauses_of_a_watch_grow_to_a_bound_that_chance_does_not_exceed() {
+    let pauses = |chance: u32| {
+        let mut retries = Retries::default();
+        (0..8).map(|at| retries.failed(chance, s(60 * at)).as_millis()).collect::<Vec<u128>>()
+    };
+    assert_eq!(pauses(u32::MAX), [1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
+    assert_eq!(pauses(0), [800, 1600, 3200, 6400, 12_800, 15_000, 15_000, 15_000]);
+}
+
+#[test]
+fn the_pauses_of_a_watch_start_over_after_an_event_and_after_minutes_without_a_failure() {
+    let mut retries = Retries::default();
+    for _ in 0..8 {
+        retries.failed(0, s(1));
+    }
+    retries.succeeded();
+    assert_eq!(retries.failed(0, s(2)), ms(800));
+    assert_eq!(retries.failed(0, s(122)), ms(1600), "the watch may have hung until its deadline");
+    assert_eq!(retries.failed(0, s(243)), ms(800), "the watch has worked for two minutes");
+}
+
+#[test]
+fn a_pause_is_never_longer_for_a_return_of_the_api_server() {
+    assert_eq!((shortened(MOST, 0), shortened(MOST, u32::MAX)), (ms(0), SPREAD));
+    assert_eq!(shortened(ms(30), u32::MAX), ms(30));
 }

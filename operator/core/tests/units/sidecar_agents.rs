@@ -50,7 +50,7 @@ fn scene() -> Scene {
     scene
 }
 
-/// The sidecars in the configuration of `edge`, as addresses with the agents that are told of them, after every
+/// The sidecars in the configuration of `edge`, as addresses with the agents that learn of them, after every
 /// configuration is compared with a translation of the whole world.
 fn named(scene: &Scene) -> Vec<(String, Vec<String>)> {
     let (now, whole) = (scene.translator.translation(), translate(&scene.cache.world));
@@ -131,7 +131,7 @@ fn a_gateway_hears_of_sidecars_with_an_address_whether_they_are_ready_or_not() {
     assert!(same.touched.changes.is_empty() && same.update.programs.is_empty());
     scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ..pod }));
     let and_leaving = [of_home(&["10.0.0.1"]), vec![("10.0.0.2".to_owned(), Vec::new())]].concat();
-    assert_eq!(named(&scene), and_leaving, "it leaves, and its sessions go on");
+    assert_eq!(named(&scene), and_leaving, "it leaves, and its sessions continue");
     assert_eq!(scene.translator.reached(&key("edge"), "uid-home").map(BTreeSet::len), Some(1));
     scene.see(proxied("b", 2, 2, |pod| PodInfo { leaving: true, ended: true, ..pod }));
     assert_eq!(named(&scene), of_home(&["10.0.0.1"]), "it has ended");
@@ -205,7 +205,7 @@ fn report(uid: &str, names: &[&str], version: &str) -> Report {
 }
 
 #[test]
-fn the_status_counts_the_sidecars_of_instances_that_the_gateway_knows_of_those_that_the_agent_reaches() {
+fn a_sidecar_counts_as_reached_if_it_reports_an_instance_that_the_gateway_knows() {
     let mut scene = scene();
     scene.see(Object::ProxyPod(key("p1"), fleet_pod("p1", true)));
     let news = app(&mut scene, "b", 2, 2);
@@ -221,7 +221,7 @@ fn the_status_counts_the_sidecars_of_instances_that_the_gateway_knows_of_those_t
 }
 
 #[test]
-fn of_the_report_of_a_sidecar_the_operator_keeps_what_the_configuration_of_the_sidecar_has_room_for() {
+fn the_operator_keeps_no_more_of_the_report_of_a_sidecar_than_its_configuration_has_room_for() {
     let mut said = report("u-1", &["a", "b", "c"], "0.9.0");
     said.extend(report("u-2", &["a"], "0.9.0"));
     let most = |uid: &str| if uid == "u-1" { 2 } else { 0 };

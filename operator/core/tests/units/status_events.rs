@@ -6,7 +6,7 @@ use crds::{BackendHealth, Condition, Delivery, ListenerStatus, PortForward, Prot
 use k8s_openapi::api::core::v1::ObjectReference;
 use operator_core::{
     Grown, Subject,
-    status::events::{Happened, of_backends, of_cut, of_deliveries, of_growth, of_ready, reference},
+    status::events::{Happened, of_agent, of_backends, of_cut, of_deliveries, of_growth, of_ready, reference},
     world::{objects::Object, watched::Kind},
 };
 
@@ -206,4 +206,36 @@ fn warnings_and_growth_are_worth_a_notice() {
     assert!(growth.expect("an event").is_notable());
     assert!(of_cut(&key("p1"), 1, &scene.cache).is_notable());
     assert!(!change(&[], &ready("True", "Ready")).expect("an event").is_notable());
+}
+
+#[test]
+fn a_change_of_an_agent_is_an_event_if_somebody_caused_it_or_has_to_act() {
+    // Status and reason before, if any; the condition now; whether that is an event.
+    let cases = [
+        (None, ("Accepted", "True", "Accepted"), false),
+        (None, ("Accepted", "True", "Suspended"), true),
+        (Some(("True", "Accepted")), ("Accepted", "True", "Accepted"), false),
+        (Some(("False", "GatewayNotFound")), ("Accepted", "True", "Accepted"), true),
+        (None, ("Accepted", "False", "GatewayNotFound"), false),
+        (None, ("Accepted", "False", "NotAllowedByGateway"), true),
+        (Some(("True", "Accepted")), ("Accepted", "False", "GatewayNotFound"), true),
+        (None, ("Enrolled", "True", "Enrolled"), true),
+        (Some(("Unknown", "Pending")), ("Enrolled", "False", "NotEnrolled"), false),
+        (Some(("Unknown", "Pending")), ("Enrolled", "False", "EnrolmentFailed"), true),
+        (None, ("Connected", "True", "Connected"), true),
+        (None, ("Connected", "False", "NotConnected"), false),
+        (Some(("Unknown", "Pending")), ("Connected", "False", "NotConnected"), false),
+        (Some(("True", "Connected")), ("Connected", "False", "NotConnected"), true),
+        (Some(("True", "Connected")), ("Connected", "False", "Suspended"), false),
+        (Some(("True", "Connected")), ("Connected", "Unknown", "Pending"), false),
+        (Some(("True", "Ready")), ("Ready", "False", "NotConnected"), false),
+        (Some(("False", "NotConnected")), ("Ready", "True", "Ready"), false),
+    ];
+    for (before, (type_, status, reason), is_event) in cases {
+        let old: Vec<Condition> = before.iter().map(|(status, reason)| condition(type_, status, reason)).collect();
+        let events = of_agent(&object(), &old, &[condition(type_, status, reason)], &mut BTreeMap::new());
+        let told: Vec<(bool, &str)> = events.iter().map(|event| (event.warning, event.reason.as_str())).collect();
+        let expected: Vec<(bool, &str)> = is_event.then_some((status == "False", reason)).into_iter().collect();
+        assert_eq!(told, expected, "{before:?}, then {type_} {status} {reason}");
+    }
 }

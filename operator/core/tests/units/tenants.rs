@@ -1,5 +1,5 @@
 //! Namespaces that share a gateway: hostnames, ports, and how many ports and forwards each of them may have.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use operator_core::{Changes, Group, ObjectKey, Translator, World, translate};
 use proxy_api::{ListenerId, Origin, Version};

@@ -17,11 +17,12 @@ fn plain() -> Value {
 /// A pod as it is after the patch, and the warnings for its creator.
 fn injected(pod: &Value) -> (Value, Vec<String>) {
     let sidecar = Sidecar { image: "example.com/proxy:1".into(), ..Sidecar::default() };
-    let Injection::Changed(patch, warnings) = inject(pod, &sidecar) else { panic!("it is changed: {pod}") };
-    let patch: json_patch::Patch = serde_json::from_value(Value::Array(patch)).expect("a patch");
+    let injection = inject(pod, &sidecar);
+    assert_ne!(injection, Injection::Carried, "it is changed: {pod}");
+    let patch: json_patch::Patch = serde_json::from_value(json!(injection.patch())).expect("a patch");
     let mut after = pod.clone();
     json_patch::patch(&mut after, &patch).expect("it fits");
-    (after, warnings)
+    (after, injection.warnings().to_vec())
 }
 
 /// The proxy of a pod with these annotations, and how many of them cannot be followed.
@@ -241,8 +242,8 @@ fn volumes_that_are_no_reason_to_keep_a_node_are_named_once() {
 fn a_proxy_without_amounts_has_no_resources() {
     let resources: Resources = r#"{"limits": {"cpu": "2"}}"#.parse().expect("resources");
     let sidecar = Sidecar { resources, ..Sidecar::default() };
-    let Injection::Changed(patch, _) = inject(&plain(), &sidecar) else { panic!("it is changed") };
-    let container = patch.iter().find(|step| step["path"] == "/spec/initContainers").expect("a container");
+    let injection = inject(&plain(), &sidecar);
+    let container = injection.patch().iter().find(|step| step["path"] == "/spec/initContainers").expect("a container");
     assert_eq!(container["value"][0]["resources"], json!({"limits": {"cpu": "2"}}));
 }
 

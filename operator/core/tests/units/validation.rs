@@ -1,5 +1,5 @@
 //! Which objects are refused on their own: each rule at its bound.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use crds::PortForward;
 use operator_core::{ObjectKey, Pod, World, accepted_headers, translate, validate};

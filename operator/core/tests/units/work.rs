@@ -186,7 +186,11 @@ fn listeners_that_share_a_port_by_name_contend_for_the_name_alone() {
     let changed = scene.set(in_edge(7, &named("other.example".to_owned())));
     assert_eq!((changed.work.claims, changed.work.judged), (1, 1));
     let taken = scene.set(in_edge(9, &named("h8.example".to_owned())));
-    assert_eq!((taken.work.claims, taken.work.judged), (2, 1), "the holder of the name, and who wants it");
+    assert_eq!(
+        (taken.work.claims, taken.work.judged),
+        (2, 1),
+        "the holder of the name, and the forward that claims it"
+    );
     scene.set(in_edge(9, &named("h9.example".to_owned())));
     let whole = scene.set(in_edge(5, &tcp(443)));
     assert_eq!((whole.work.claims, whole.work.judged), (2000, 1), "a claim to the port itself concerns all of them");

@@ -24,7 +24,7 @@ impl Pending {
         }
         self.last += 1;
         self.inquiries.push((self.last, reply));
-        Some(Inquiry { id: self.last, selection })
+        Some(Inquiry { id: self.last, selection: *selection })
     }
 
     /// Passes an answer to the asker. Returns false if the inquiry is unknown or the asker has given up.
@@ -42,7 +42,7 @@ mod tests {
 
     fn ask(limit: usize) -> (Ask, oneshot::Receiver<LiveSessions>) {
         let (reply, answer) = oneshot::channel();
-        (Ask { selection: Selection { limit, ..Selection::default() }, reply }, answer)
+        (Ask { selection: Box::new(Selection { limit, ..Selection::default() }), reply }, answer)
     }
 
     fn live(total: u64) -> LiveSessions {

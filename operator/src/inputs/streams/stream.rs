@@ -3,14 +3,14 @@
 mod signing;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use proxy_api::{
-    AgentsReport, Digest, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_REPORT_BYTES, Origin, PARTS,
-    ReportPart, ToProxy, Trust, Version,
+    AgentsReport, Drained, FromProxy, Held, Hello, Inspected, Load, MAX_REPORT_BYTES, Origin, PARTS, ReportPart,
+    ToProxy, Trust,
     doors::{Bucket, Rate},
 };
 use proxy_grpc::{Code, Frame, Messages, Status, frame};
@@ -27,7 +27,11 @@ use super::{
     room::{Rooms, Share},
     versions::{Connected, Versions},
 };
-use operator_core::{ProxyId, Snapshot, desired::ca::Trusted};
+use operator_core::{
+    ProxyId, Snapshot,
+    desired::ca::Trusted,
+    publish::position::{Position, Reported, running},
+};
 
 use crate::{
     inputs::identity::Identity,
@@ -49,8 +53,6 @@ const SPARE: usize = 64 << 10;
 const LISTENERS: (u32, u32) = (2000, 60_000);
 /// Listeners that a message counts for in addition.
 const MESSAGE: u32 = 20;
-/// Most snapshots in flight, which are sent and not reported yet. Beyond that, newer snapshots wait.
-const UNREPORTED: usize = 8;
 
 /// The inputs of an admitted stream, as set by the driver.
 pub(super) struct Following {
@@ -155,25 +157,22 @@ impl Stream {
     }
 
     async fn follow(&mut self) -> Result<(), End> {
-        // The proxy is counted by its version while its stream is open.
-        let (mut at, _counted) = self.hello().await?;
+        // The proxy is counted by its version while its stream is open. Boxed, like what handles a message: the task mostly
+        // waits, and it has room for its largest state all the time.
+        let (at, _counted) = Box::pin(self.hello()).await?;
         self.send_trust().await?;
-        // Numbers with their digests of snapshots that were sent, from the one that the proxy reported last.
-        let mut sent: VecDeque<(u64, Digest)> = VecDeque::from([(number(&at), at.digest.clone())]);
-        let mut behind = false;
+        let mut position = Position::new(at);
         self.messages.allow(MAX_REPORT_BYTES);
         loop {
-            if behind && sent.len() < UNREPORTED {
-                at = self.step(&at).await?;
-                sent.push_back((number(&at), at.digest.clone()));
-                behind = false;
+            if let Some(at) = position.due().cloned() {
+                position.sent(self.step(&at).await?);
             }
             let wait = self.pace.wait();
             tokio::select! {
                 // The target closes when the term is over or a newer stream of this pod opens, whatever the proxy does.
                 changed = self.following.target.changed() => {
                     changed.map_err(|_| End::Replaced)?;
-                    behind = true;
+                    position.outdate();
                 }
                 changed = self.roots.changed() => {
                     changed.map_err(|_| End::Replaced)?;
@@ -185,7 +184,7 @@ impl Stream {
                 () = sleep(wait), if !wait.is_zero() => {}
                 message = self.messages.message(), if wait.is_zero() => {
                     let Some(message) = after_hello(message?)? else { return Ok(()) };
-                    if self.heard(message, &at, &mut sent).await? {
+                    if Box::pin(self.heard(message, &mut position)).await? {
                         return Ok(());
                     }
                 }
@@ -194,12 +193,7 @@ impl Stream {
     }
 
     /// Passes a message to its recipient. Returns whether it was the proxy's last one.
-    async fn heard(
-        &mut self,
-        message: FromProxy,
-        at: &Snapshot,
-        sent: &mut VecDeque<(u64, Digest)>,
-    ) -> Result<bool, End> {
+    async fn heard(&mut self, message: FromProxy, position: &mut Position) -> Result<bool, End> {
         let sessions = message.inspected.as_ref().map_or(0, |inspected| inspected.live.sessions.len());
         let agents = message.agents.as_ref().map_or(0, AgentsReport::items);
         self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items) + sessions + agents);
@@ -218,10 +212,7 @@ impl Stream {
             self.sign(sign).await?;
         }
         if let Some(part) = message.report {
-            while sent.len() > 1 && sent.front().is_some_and(|(number, _)| *number < part.version.number) {
-                sent.pop_front();
-            }
-            self.report(part, at, sent).await?;
+            self.report(part, position).await?;
         }
         let Some(Drained { cut }) = message.drained else { return Ok(false) };
         let drained = FromStream::Drained { proxy: self.proxy.clone(), id: self.id, cut };
@@ -256,16 +247,8 @@ impl Stream {
 
     /// The changes that bring a proxy that just connected to this snapshot.
     async fn first(&mut self, hello: &Hello, now: &Snapshot) -> Result<Arc<Vec<Frame>>, End> {
-        let nothing = Snapshot::empty(Version::default());
-        let known = if !self.following.unreadable.is_empty() {
-            None
-        } else if hello.digest == now.digest {
-            Some(now)
-        } else {
-            Some(&nothing).filter(|nothing| hello.digest == nothing.digest)
-        };
-        if let Some(known) = known {
-            return self.following.deltas.step(known, now).map_err(|_| End::Garbage("a message cannot be encoded"));
+        if let Some(known) = running(&hello.digest, &self.following.unreadable, now) {
+            return self.following.deltas.step(&known, now).map_err(|_| End::Garbage("a message cannot be encoded"));
         }
         let (held, _room) = self.held(now).await?;
         let parts = now.configuration().changes_from(&held, &self.following.unreadable, PARTS);
@@ -340,25 +323,18 @@ impl Stream {
 
     /// Passes a report to the driver, without listeners that are no longer published. A report about a version that was
     /// never sent ends the stream.
-    async fn report(&self, mut part: ReportPart, at: &Snapshot, sent: &VecDeque<(u64, Digest)>) -> Result<(), End> {
-        if part.version.epoch != at.version.epoch || part.version.number > number(at) {
+    async fn report(&self, mut part: ReportPart, position: &mut Position) -> Result<(), End> {
+        let Ok(Reported { agreed, is_outdated }) = position.reported(&mut part) else {
             self.metrics.bad_reports.inc();
             return Err(End::Garbage("a report about a version that was never sent"));
-        }
-        let known = part.listeners.len();
-        part.listeners.retain(|id, _| at.listeners.contains_key(id));
-        if part.listeners.len() != known {
+        };
+        if is_outdated {
             tracing::debug!(proxy = %self.proxy, "ignoring listeners of a report that are no longer published");
         }
-        let agreed = sent.iter().any(|(number, digest)| *number == part.version.number && *digest == part.digest);
         let (proxy, id, room) = (self.proxy.clone(), self.id, self.rooms.reports.take(part.weight()).await);
         let report = FromStream::Reported { proxy, id, part: Box::new(part), agreed, room };
         self.driver.send(report).await.map_err(|_| End::Replaced)
     }
-}
-
-fn number(snapshot: &Snapshot) -> u64 {
-    snapshot.version.number
 }
 
 /// The contents of a message after the hello; absent at the end of the stream. A message without any known field is

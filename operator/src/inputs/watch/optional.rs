@@ -7,9 +7,8 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::watcher::watcher,
 };
-use tokio::time::sleep;
 
-use super::{Ended, Progress, Task, config};
+use super::{Ended, Progress, Retrying, Task, config};
 use operator_core::{
     schedule::{
         access::Failure,
@@ -18,7 +17,7 @@ use operator_core::{
     world::{guarded::Guarded, read, watched::Kind},
 };
 
-use crate::platform::metrics::count;
+use crate::platform::{deadline::RequestError, metrics::count};
 
 /// A kind in discovery.
 struct Described {
@@ -36,8 +35,9 @@ pub(super) async fn run(task: &Task) {
     let kind = task.source.kind;
     let described = if kind == Kind::Agents { AGENTS } else { GRANTS };
     let (mut discovery, mut progress) = (Discovery::default(), Progress::new(task));
+    let mut retrying = Retrying::new(task.returns.clone());
     loop {
-        let (answers, error) = task.heartbeat.answers(Box::pin(ask(task, &described))).await;
+        let (answers, error) = Box::pin(ask(task, &described)).await;
         let pause = match discovery.answered(&answers) {
             Next::Watch(version) => {
                 if watch(task, &mut progress, version).await == Ended::Driver {
@@ -70,7 +70,7 @@ pub(super) async fn run(task: &Task) {
                 again
             }
         };
-        task.heartbeat.idle(sleep(pause)).await;
+        task.heartbeat.idle(retrying.rest(pause)).await;
     }
 }
 
@@ -110,10 +110,10 @@ async fn ask(task: &Task, described: &Described) -> (Vec<(&'static str, Served)>
     let kind = task.source.kind.name();
     for &version in described.versions {
         let path = format!("{}/{version}", described.group);
-        let served = match task.client.list_api_group_resources(&path).await {
+        let served = match task.heartbeat.answer(task.client.list_api_group_resources(&path)).await {
             Ok(list) if list.resources.iter().any(|resource| resource.kind == kind) => Served::Yes,
             Ok(_) => Served::No,
-            Err(error) if is_absence(&error) => Served::No,
+            Err(RequestError::Refused(error)) if is_absence(&error) => Served::No,
             Err(error) => {
                 count(&task.metrics.api_errors, "request", "discovery");
                 failed = Some(error.to_string());

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tunnel::identity::authority::{Authority, AuthorityError};
 use tunnel_core::identity::ValidityError;
 
-use crate::outputs::deadline::{RequestError, answer};
+use crate::platform::deadline::{RequestError, answer};
 
 /// Why no root can be used.
 #[derive(Debug, thiserror::Error)]

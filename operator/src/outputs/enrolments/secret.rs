@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::PostParams};
 use operator_core::enrolment::{Kept, Unusable, Wanted, kept_in, secret_with};
 
-use crate::outputs::deadline::{RequestError, answer};
+use crate::platform::deadline::{RequestError, answer};
 
 /// Why the Secret of an agent cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use operator_core::{
 };
 use tokio::time::timeout;
 
-/// Timeout of one request.
+/// Timeout of one request; shorter than the longest silence of the loop that waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a request failed. The reason never contains the URL, which is a secret.
@@ -76,5 +76,20 @@ fn judge(status: StatusCode) -> Result<(), Sent> {
         Answer::Delivered => Ok(()),
         Answer::Later => Err(Sent::Again(why)),
         Answer::Refused => Err(Sent::Refused(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_core::schedule::liveness::SILENCE;
+
+    use super::*;
+    use crate::platform::deadline::REQUEST;
+
+    // C4
+    #[test]
+    fn a_request_that_is_never_answered_ends_before_its_loop_counts_as_one_that_hangs() {
+        let margin = Duration::from_secs(10);
+        assert!([PATIENCE, REQUEST].iter().all(|deadline| *deadline + margin < SILENCE));
     }
 }

@@ -1,7 +1,6 @@
 //! The text of `/metrics`: bounds the concurrent clients, and renders one text for all of them.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -9,7 +8,7 @@ use std::{
 };
 
 use hyper::body::Bytes;
-use proxy_api::doors::source_of;
+use proxy_api::doors::Shares;
 
 /// Scrapes whose clients have not read the answer yet.
 const SCRAPES: usize = 8;
@@ -23,21 +22,22 @@ const FRESH: Duration = Duration::from_millis(100);
 pub(super) struct Scrape(OnceLock<Turn>);
 
 /// The turns that are taken, by source.
-#[derive(Clone, Default)]
-struct Turns(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+#[derive(Clone)]
+struct Turns(Arc<Mutex<Shares>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Shares::new(SCRAPES, OF_ONE_SOURCE))))
+    }
+}
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, Shares> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, source: IpAddr) -> Option<Turn> {
-        let mut taken = self.lock();
-        let of_source = taken.get(&source).copied().unwrap_or(0);
-        if of_source >= OF_ONE_SOURCE || taken.values().sum::<usize>() >= SCRAPES {
-            return None;
-        }
-        taken.insert(source, of_source + 1);
+        self.lock().take(source, 1).ok()?;
         Some(Turn { turns: self.clone(), source })
     }
 }
@@ -50,13 +50,7 @@ struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut taken = self.turns.lock();
-        match taken.get_mut(&self.source) {
-            Some(of_source) if *of_source > 1 => *of_source -= 1,
-            _ => {
-                taken.remove(&self.source);
-            }
-        }
+        self.turns.lock().give_back(self.source, 1);
     }
 }
 
@@ -70,7 +64,7 @@ pub(super) struct Scrapes {
 impl Scrapes {
     /// Takes a turn for a connection of this source. Returns false if all turns are taken.
     pub(super) fn begin(&self, scrape: &Scrape, source: IpAddr) -> bool {
-        let Some(turn) = self.turns.take(source_of(source)) else { return false };
+        let Some(turn) = self.turns.take(source) else { return false };
         // A connection has one request; the turn of a second one would be given back at once.
         let _ = scrape.0.set(turn);
         true

@@ -20,6 +20,8 @@ const MAX: usize = 8 << 20;
 const SMALL: usize = 128 << 10;
 /// Bytes of large bodies at the same time: of all sources, and of one.
 const LARGE: (usize, usize) = (64 << 20, 16 << 20);
+/// Bytes of these that strangers may have: the rest is for API servers that are known.
+const OF_STRANGERS: usize = 48 << 20;
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,26 +79,54 @@ impl Drop for Held {
     }
 }
 
+/// Who sends a body: its source, and whether the client is known.
+pub(super) type Sender = (IpAddr, bool);
+
 /// Room for large bodies, in bytes.
-pub(super) struct Room(Pool);
+pub(super) struct Room {
+    all: Pool,
+    /// What strangers have of it, so that they cannot take all.
+    strangers: Pool,
+}
 
 impl Default for Room {
     fn default() -> Self {
         let (all, per_source) = LARGE;
-        Self(Pool::new(all, per_source))
+        Self { all: Pool::new(all, per_source), strangers: Pool::new(OF_STRANGERS, per_source) }
+    }
+}
+
+/// The room of a large body.
+pub(super) struct Taken {
+    of_all: Held,
+    of_strangers: Option<Held>,
+}
+
+impl Taken {
+    /// Takes this many more bytes. A body that finds no room for them gives back what it has.
+    fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if let Some(held) = &mut self.of_strangers {
+            held.grow(bytes)?;
+        }
+        self.of_all.grow(bytes)
     }
 }
 
 impl Room {
+    fn take(&self, (source, is_known): Sender, bytes: usize) -> Result<Taken, Refusal> {
+        let of_strangers = if is_known { None } else { Some(self.strangers.take(source, bytes)?) };
+        Ok(Taken { of_all: self.all.take(source, bytes)?, of_strangers })
+    }
+
     /// The whole body, with its room if it is large. Room is taken as bytes arrive, so that a slow client holds no more
     /// than it has sent. A body without room is still read to its end, as by [`skip`].
     pub(super) async fn collect(
         &self,
-        source: IpAddr,
+        sender: Sender,
         mut body: impl Body<Data = Bytes> + Unpin,
-    ) -> Result<(Bytes, Option<Held>), BodyError> {
+    ) -> Result<(Bytes, Option<Taken>), BodyError> {
         let by = Instant::now() + BODY;
-        let collected = timeout_at(by, self.collected(source, &mut body)).await.unwrap_or(Err(BodyError::Late));
+        let collected = timeout_at(by, self.collected(sender, &mut body)).await.unwrap_or(Err(BodyError::Late));
         if matches!(collected, Err(BodyError::Busy)) {
             let _ = timeout_at(by, skipped(&mut body)).await;
         }
@@ -105,15 +135,15 @@ impl Room {
 
     async fn collected(
         &self,
-        source: IpAddr,
+        sender: Sender,
         body: &mut (impl Body<Data = Bytes> + Unpin),
-    ) -> Result<(Bytes, Option<Held>), BodyError> {
+    ) -> Result<(Bytes, Option<Taken>), BodyError> {
         // A body without a `Content-Length` may have any size.
         let most = body.size_hint().upper().map_or(Ok(MAX), usize::try_from).unwrap_or(usize::MAX);
         if most > MAX {
             return Err(BodyError::TooLarge);
         }
-        let (mut whole, mut room) = (Vec::new(), None::<Held>);
+        let (mut whole, mut room) = (Vec::new(), None::<Taken>);
         while let Some(frame) = body.frame().await {
             let data = frame.map_err(|_| BodyError::Incomplete)?.into_data().unwrap_or_default();
             let length = whole.len() + data.len();
@@ -122,7 +152,7 @@ impl Room {
             }
             let taken = match &mut room {
                 Some(room) => room.grow(data.len()),
-                None if length > SMALL => self.0.take(source, length).map(|held| room = Some(held)),
+                None if length > SMALL => self.take(sender, length).map(|held| room = Some(held)),
                 None => Ok(()),
             };
             taken.map_err(|_| BodyError::Busy)?;
@@ -163,14 +193,14 @@ mod tests {
 
     use super::*;
 
-    const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const STRANGER: Sender = (IpAddr::V4(Ipv4Addr::LOCALHOST), false);
 
     fn body(bytes: usize) -> Full<Bytes> {
         Full::new(Bytes::from(vec![b' '; bytes]))
     }
 
     fn held(room: &Room) -> usize {
-        room.0.with(|shares| shares.held())
+        room.all.with(|shares| shares.held())
     }
 
     /// A body of this many frames of a KiB that are still to come.
@@ -189,9 +219,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_room_is_read_before_it_is_refused_so_that_its_client_gets_the_answer() {
-        let room = Room(Pool::new(LARGE.0, SMALL));
+        let room = Room { all: Pool::new(LARGE.0, SMALL), ..Room::default() };
         let mut refused = Frames(1000);
-        assert_eq!(room.collect(SOURCE, &mut refused).await.map(|_| ()), Err(BodyError::Busy));
+        assert_eq!(room.collect(STRANGER, &mut refused).await.map(|_| ()), Err(BodyError::Busy));
         assert_eq!((refused.0, held(&room)), (0, 0));
         let mut endless = Frames(100_000);
         skip(&mut endless).await;
@@ -202,13 +232,13 @@ mod tests {
     #[tokio::test]
     async fn large_bodies_take_room_and_too_large_ones_are_refused_unread() {
         let room = Room::default();
-        let (small, none) = room.collect(SOURCE, body(SMALL)).await.expect("a body");
+        let (small, none) = room.collect(STRANGER, body(SMALL)).await.expect("a body");
         assert!(small.len() == SMALL && none.is_none());
-        let (large, taken) = room.collect(SOURCE, body(MAX)).await.expect("a body");
+        let (large, taken) = room.collect(STRANGER, body(MAX)).await.expect("a body");
         assert_eq!((large.len(), held(&room)), (MAX, MAX));
         drop(taken);
         assert_eq!(held(&room), 0);
-        assert_eq!(room.collect(SOURCE, body(MAX + 1)).await.map(|_| ()), Err(BodyError::TooLarge));
+        assert_eq!(room.collect(STRANGER, body(MAX + 1)).await.map(|_| ()), Err(BodyError::TooLarge));
     }
 
     #[tokio::test]
@@ -216,12 +246,32 @@ mod tests {
         let room = Room::default();
         let mut bodies = Vec::new();
         for _ in 0..2 {
-            bodies.push(room.collect(SOURCE, body(MAX)).await.expect("a body"));
+            bodies.push(room.collect(STRANGER, body(MAX)).await.expect("a body"));
         }
-        let further = room.collect(SOURCE, body(SMALL + 1)).await.map(|_| ());
+        let further = room.collect(STRANGER, body(SMALL + 1)).await.map(|_| ());
         assert_eq!(further, Err(BodyError::Busy), "at once, and not when its time is up");
-        assert!(room.collect(SOURCE, body(SMALL)).await.is_ok(), "small ones need no room");
+        assert!(room.collect(STRANGER, body(SMALL)).await.is_ok(), "small ones need no room");
         let other = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-        assert!(room.collect(other, body(MAX)).await.is_ok());
+        assert!(room.collect((other, false), body(MAX)).await.is_ok());
+    }
+
+    // C3
+    #[tokio::test]
+    async fn an_api_server_that_is_known_finds_room_while_strangers_have_all_of_theirs() {
+        let (room, address) = (Room::default(), |last: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));
+        let mut bodies = Vec::new();
+        for at in 0..6 {
+            bodies.push(room.collect((address(at / 2), false), body(MAX)).await.expect("a body"));
+        }
+        let further = room.collect((address(9), false), body(SMALL + 1)).await.map(|_| ());
+        assert_eq!((further, held(&room)), (Err(BodyError::Busy), OF_STRANGERS));
+        for _ in 0..2 {
+            bodies.push(room.collect((address(10), true), body(MAX)).await.expect("a body"));
+        }
+        let of_one = room.collect((address(10), true), body(SMALL + 1)).await.map(|_| ());
+        assert_eq!((of_one, held(&room)), (Err(BodyError::Busy), LARGE.0), "a source has its bound, known or not");
+        drop(bodies);
+        assert_eq!((held(&room), room.strangers.with(|shares| shares.held())), (0, 0));
+        assert!(room.collect((address(9), false), body(MAX)).await.is_ok(), "all of it is free again");
     }
 }

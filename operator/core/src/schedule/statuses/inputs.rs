@@ -22,11 +22,8 @@ impl Statuses {
             self.counts.forget(key);
             return;
         };
-        if let Some(entry) = self.entries.get_mut(key)
-            && let Some((_, version, _)) = entry.unseen.as_deref()
-            && *version == forward.metadata.resource_version
-        {
-            entry.unseen = None;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.shown(forward.metadata.resource_version.as_deref());
         }
         self.now.insert(key.clone());
         self.soon(now + AGAIN);

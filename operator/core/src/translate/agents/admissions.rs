@@ -143,8 +143,8 @@ fn words(full: Full, gateway: &ObjectKey, key: &ObjectKey) -> String {
         ),
         Full::Share(share) => format!(
             "ForwardGateway {gateway} takes {share} instances of all agents of namespace '{}', and this agent and the \
-             older ones want more: lower their spec.maxInstances, remove some of them, or ask the owner of the gateway \
-             for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
+             older ones ask for more: lower their spec.maxInstances, remove some of them, or ask the owner of the \
+             gateway for a higher spec.tunnels.allowedAgents.maxInstancesPerNamespace",
             key.namespace
         ),
     }

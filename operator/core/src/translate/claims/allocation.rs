@@ -18,7 +18,7 @@ type Ranges = Vec<(u16, u16)>;
 
 /// What an allocation asks about listeners that accept any port, and who learns the result.
 pub(super) trait Requesters {
-    /// What a listener wants.
+    /// What a listener requests.
     fn request(&self, listener: &ListenerRef) -> Option<AnyPort<'_>>;
 
     /// Whether a port may be given at all.
@@ -34,7 +34,7 @@ pub(super) trait Requesters {
     fn assign(&mut self, listener: &ListenerRef, given: Given);
 }
 
-/// What a listener that accepts any port wants.
+/// What a listener that accepts any port requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnyPort<'a> {
     pub(super) transport: Transport,
@@ -66,7 +66,7 @@ pub(super) struct Allocation {
     given: BTreeMap<Port, Arc<Rank>>,
     /// Ranges without a free port, each with the first listener that found none: those after it find none either.
     full: Vec<(Transport, Ranges, Arc<Rank>)>,
-    /// Ports that became free: listeners that passed over them might have them.
+    /// Ports that became free: listeners that skipped them might have them.
     freed: BTreeSet<Port>,
     /// Whether there was less room than there are listeners, at the last decision.
     was_short: bool,
@@ -102,13 +102,13 @@ impl Allocation {
         }
     }
 
-    /// A port is wanted by number from now on, so it cannot be given.
+    /// A port is requested by number from now on, so it cannot be allocated.
     pub(super) fn close(&mut self, port: Port) {
         self.freed.remove(&port);
         self.todo.extend(self.given.remove(&port));
     }
 
-    /// Nobody wants a port by number any more.
+    /// No listener requests a port by number any more.
     pub(super) fn open(&mut self, port: Port) {
         self.freed.insert(port);
     }

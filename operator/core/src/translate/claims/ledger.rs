@@ -34,7 +34,7 @@ pub(crate) struct Ledger {
     decided: Decided,
     /// What to decide again.
     dirty: BTreeSet<Place>,
-    /// How the ports were given, if the group wants more of them than its Service may have.
+    /// How the ports were given, if the group requests more of them than its Service may have.
     filled: Option<Filled>,
     /// Candidates for ports by number that were added since the last decision.
     newcomers: Vec<Arc<Rank>>,

@@ -1,7 +1,7 @@
 //! The claims of each namespace on a gateway, beside its share of the ports and forwards.
 //!
-//! Only a namespace that wants more than its share is counted. All its claims are then decided together, because each
-//! of them decides whether there is room for the others.
+//! Only a namespace that requests more than its share is counted. All its claims are then decided together, because
+//! each of them decides whether there is room for the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,11 +36,11 @@ struct Namespace {
     dynamic: usize,
     /// A claim changed since the last review.
     is_changed: bool,
-    /// Present if the namespace wants more than its share.
+    /// Present if the namespace requests more than its share.
     crowd: Option<Crowd>,
 }
 
-/// The count of a namespace that wants more than its share.
+/// The count of a namespace that requests more than its share.
 #[derive(Debug, Default)]
 struct Crowd {
     /// Forwards beyond the share.
@@ -126,7 +126,7 @@ impl Namespaces {
     }
 
     /// Whether allocated ports must be counted from the first on: the share that is left for them may be another one
-    /// than at the last call, or `is_due` and a namespace that is counted wants any.
+    /// than at the last call, or `is_due` and a namespace that is counted requests any.
     pub(super) fn take_recount(&mut self, is_due: bool) -> bool {
         let counts = |namespace: &Namespace| namespace.dynamic > 0 && namespace.crowd.is_some();
         std::mem::take(&mut self.recount) || (is_due && self.by_name.values().any(counts))

@@ -42,7 +42,7 @@ struct Named {
 }
 
 impl Wanted {
-    /// Number of ports that anybody wants.
+    /// Number of ports that are requested.
     pub(super) fn len(&self) -> usize {
         self.ports.len()
     }
@@ -51,7 +51,7 @@ impl Wanted {
         self.ports.contains_key(&port)
     }
 
-    /// Every port that anybody wants.
+    /// Every port that is requested.
     pub(super) fn ports(&self) -> impl Iterator<Item = Port> + '_ {
         self.ports.keys().copied()
     }

@@ -45,10 +45,7 @@ impl Known {
         let Declared { object, gateway: named, forward } = declared;
         // A recreated object (new UID) inherits nothing.
         let is_recreated = old.as_ref().is_some_and(|old| old.object.0 != object.0);
-        let mut read = valid_and_admitted(world, forward);
-        if let (Ok(read), Some(place)) = (&mut read, old.as_ref().and_then(Self::place)) {
-            read.placement.share(place);
-        }
+        let read = valid_and_admitted(world, forward);
         let is_mistaken = read.as_ref().is_err_and(|why| why.reason == Reason::Invalid);
         let good = old.as_mut().filter(|_| is_mistaken && !is_recreated).and_then(Self::take_good);
         let (services, agents, judgement) = match old {

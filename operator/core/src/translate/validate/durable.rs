@@ -11,6 +11,8 @@ use super::Violations;
 const MESSAGE_BYTES: u32 = 64 * 1024;
 /// Default of `store.disk.maxBytes`.
 const STORE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Why lanes are refused beside a stream.
+const DISK_LANES: &str = "is for store.disk: remove lanes, or keep messages with store.disk";
 /// Default of `syncMillis`.
 const SYNC_MILLIS: u32 = 500;
 
@@ -29,6 +31,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
         return None;
     };
     let enrich = spec.enrich.as_ref().and_then(|spec| enrich(spec, &send, &path, found));
+    let lanes = lanes(spec.lanes, &store, &path, found);
     let durable = Durable {
         framing: spec.framing.map_or_else(|| usual(item.protocol), framing),
         max_message_bytes: spec.max_message_bytes.unwrap_or(MESSAGE_BYTES),
@@ -44,6 +47,7 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
             crds::WhenFull::Block => WhenFull::Block,
         },
         sync_millis: spec.sync_millis.unwrap_or(SYNC_MILLIS),
+        lanes,
         send,
         dead_letter_bytes: spec.dead_letter.as_ref().map(|log| log.max_bytes).filter(|bytes| *bytes > 0),
         enrich,
@@ -52,6 +56,16 @@ pub(super) fn durable(item: &crds::Listener, path: &str, found: &mut Violations)
         found.add(path, &beyond);
     }
     Some(Box::new(durable))
+}
+
+/// The logs among which sources are divided. A stream is one.
+fn lanes(asked: Option<u32>, store: &Store, path: &str, found: &mut Violations) -> u32 {
+    let lanes = asked.unwrap_or(1);
+    if lanes > 1 && matches!(store, Store::JetStream { .. }) {
+        found.add(format!("{path}.lanes"), DISK_LANES);
+        return 1;
+    }
+    lanes
 }
 
 /// Checks where the server of a stream is named: on a laptop in the listener, in a cluster in its gateway.
@@ -75,7 +89,7 @@ fn surroundings(item: &crds::Listener, path: &str, found: &mut Violations) {
     if item.protocol == Protocol::Tls {
         found.add(
             format!("{path}.durable"),
-            "is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read",
+            "is not for TLS listeners: TLS is not decrypted, so its messages cannot be read",
         );
     }
     if item.end_port.is_some() {
@@ -102,7 +116,7 @@ fn receiving(protocol: Protocol, spec: &crds::Durable, path: &str, found: &mut V
         found.add(format!("{path}.framing"), "must be Datagram if, and only if, protocol is UDP");
     }
     if is_udp && spec.when_full == Some(crds::WhenFull::Block) {
-        found.add(format!("{path}.whenFull"), "must not be Block with protocol UDP: who sends datagrams does not wait");
+        found.add(format!("{path}.whenFull"), "must not be Block with protocol UDP: senders of datagrams do not wait");
     }
 }
 
@@ -249,13 +263,13 @@ mod tests {
     #[test]
     fn every_field_reaches_the_contract() {
         let spec = json!({
-            "framing": "Length2", "maxMessageBytes": 64, "oversize": "Drop", "store": {"disk": {"maxBytes": 16_777_216}},
-            "maxAgeSeconds": 60, "whenFull": "Block", "syncMillis": 0, "deadLetter": {"maxBytes": 16_777_217},
+            "framing": "Length2", "maxMessageBytes": 64, "oversize": "Drop", "store": {"disk": {"maxBytes": 33_554_432}},
+            "maxAgeSeconds": 60, "whenFull": "Block", "syncMillis": 0, "deadLetter": {"maxBytes": 33_554_433}, "lanes": 2,
             "enrich": {"structuredDataId": "a@1"},
             "send": {"http": {"path": "/x?y", "format": "Raw", "batchBytes": 1024, "batchMessages": 1, "lingerMillis": 0}},
         });
         let mut expected = spec.clone();
-        expected["deadLetterBytes"] = json!(16_777_217);
+        expected["deadLetterBytes"] = json!(33_554_433);
         expected["enrich"] = json!({"syslog": {"structuredDataId": "a@1"}});
         expected.as_object_mut().expect("an object").remove("deadLetter");
         assert_eq!(judged("TCP", &spec, &json!({})), (Some(expected), Vec::new()));
@@ -347,6 +361,8 @@ mod tests {
     #[test]
     fn what_a_durable_listener_cannot_be_is_refused_at_its_field() {
         let good = json!({"send": {"relp": {}}});
+        let (least_disk, least_stream) =
+            (json!({"disk": {"maxBytes": 16_777_216}}), json!({"jetStream": {"maxBytes": 16_777_216}}));
         for (protocol, durable, more, field) in [
             ("TCP", json!({"send": {}}), json!({}), "l.durable.send"),
             ("TCP", json!({"send": {"relp": {}, "udp": {}}}), json!({}), "l.durable.send"),
@@ -361,6 +377,9 @@ mod tests {
             ("TCP", json!({"send": {"http": {"path": "x"}}}), json!({}), "l.durable.send.http.path"),
             ("TCP", json!({"send": {"udp": {}}, "deadLetter": {"maxBytes": 1}}), json!({}), "l.durable"),
             ("TCP", json!({"send": {"udp": {}}, "maxMessageBytes": 63}), json!({}), "l.durable"),
+            ("TCP", json!({"send": {"udp": {}}, "lanes": 17}), json!({}), "l.durable"),
+            ("TCP", json!({"send": {"udp": {}}, "lanes": 2, "store": least_disk}), json!({}), "l.durable"),
+            ("TCP", json!({"send": {"udp": {}}, "lanes": 2, "store": least_stream}), json!({}), "l.durable.lanes"),
         ] {
             assert_eq!(fields(protocol, &durable, &more), [field], "{protocol} {durable} {more}");
         }

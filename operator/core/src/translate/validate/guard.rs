@@ -66,7 +66,10 @@ pub(super) fn proxy_protocol(item: &crds::Listener, path: &str, found: &mut Viol
     };
     let reads = protocol.accept != AcceptHeader::Disabled;
     if reads && protocol.trusted.is_empty() {
-        found.add(path.clone(), "trustedCIDRs is required unless accept is Disabled: anybody could claim any address");
+        found.add(
+            path.clone(),
+            "trustedCIDRs is required unless accept is Disabled: otherwise any client could claim any address",
+        );
     }
     let is_used = reads || protocol.send != SendHeader::Disabled;
     if is_used && transport(item.protocol) == Transport::Udp {

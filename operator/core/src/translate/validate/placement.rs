@@ -11,23 +11,13 @@ use crate::{hash::hash, world::ObjectKey};
 /// Where a forward runs.
 #[derive(Clone, Debug)]
 pub(crate) enum Placement {
-    /// In the pods that the selector matches. Shared, because the map of labels of a single selector takes more memory
-    /// than the rest of most forwards.
+    /// In the pods that the selector matches. It is the object's own copy.
     Sidecar(Arc<Selector>),
     /// In the proxies of this gateway.
     Gateway(ObjectKey),
 }
 
 impl Placement {
-    /// Uses the selector of this placement if it is the same.
-    pub(crate) fn share(&mut self, known: &Self) {
-        if let (Self::Sidecar(own), Self::Sidecar(known)) = (self, known)
-            && *own == *known
-        {
-            *own = known.clone();
-        }
-    }
-
     /// The placement in the form of status.
     pub(crate) fn words(&self) -> String {
         match self {
@@ -64,7 +54,7 @@ fn sidecar_words(selector: &Selector) -> String {
 /// The placement that a spec names.
 pub(super) fn placement(forward: &PortForward, key: &Origin, found: &mut Violations) -> Option<Placement> {
     match (&forward.spec.placement.sidecar, &forward.spec.placement.gateway) {
-        (Some(sidecar), None) => Some(Placement::Sidecar(Arc::new(sidecar.selector.clone()))),
+        (Some(sidecar), None) => Some(Placement::Sidecar(sidecar.selector.clone())),
         (None, Some(gateway)) => {
             let namespace = gateway.namespace.clone().unwrap_or_else(|| key.namespace.clone());
             Some(Placement::Gateway(ObjectKey::new(namespace, gateway.name.clone())))
@@ -78,20 +68,17 @@ pub(super) fn placement(forward: &PortForward, key: &Origin, found: &mut Violati
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn a_placement_that_is_read_again_shares_its_selector_unless_the_selector_changed() {
-        let sidecar = |app: &str| {
-            let text = format!("{{\"matchLabels\": {{\"app\": \"{app}\"}}}}");
-            Placement::Sidecar(Arc::new(serde_json::from_str(&text).expect("a selector")))
-        };
-        let shares = |known: &Placement, mut again: Placement| {
-            again.share(known);
-            matches!((known, &again), (Placement::Sidecar(one), Placement::Sidecar(other)) if Arc::ptr_eq(one, other))
-        };
-        assert!(shares(&sidecar("a"), sidecar("a")));
-        assert!(!shares(&sidecar("a"), sidecar("b")));
-        assert!(!shares(&Placement::Gateway(ObjectKey::new("ns", "g")), sidecar("a")));
+    fn a_placement_has_the_selector_of_its_object_and_no_copy() {
+        let placement = json!({"sidecar": {"selector": {"matchLabels": {"app": "shop"}}}});
+        let forward = json!({"metadata": {}, "spec": {"placement": placement, "listeners": []}});
+        let forward: PortForward = serde_json::from_value(forward).expect("a forward");
+        let own = &forward.spec.placement.sidecar.as_ref().expect("a sidecar").selector;
+        let read = super::placement(&forward, &Origin::port_forward("ns", "f"), &mut Violations::default());
+        assert!(matches!(read, Some(Placement::Sidecar(selector)) if Arc::ptr_eq(&selector, own)));
     }
 }

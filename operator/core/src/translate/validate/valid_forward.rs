@@ -25,8 +25,9 @@ pub struct ValidForward {
     pub(crate) retry: Retry,
     pub(crate) sessions: Sessions,
     pub(crate) access_log: proxy_api::AccessLog,
-    pub(crate) limits: Option<proxy_api::Limits>,
-    pub(crate) access: Option<proxy_api::Access>,
+    /// Boxed, like the other parts that few forwards have: an operator keeps tens of thousands of forwards.
+    pub(crate) limits: Option<Box<proxy_api::Limits>>,
+    pub(crate) access: Option<Box<proxy_api::Access>>,
 }
 
 /// A listener of a valid forward.
@@ -47,8 +48,8 @@ pub(crate) struct ValidListener {
     pub(crate) backends: Vec<ValidBackend>,
     pub(crate) policy: Policy,
     pub(crate) outlier: Outlier,
-    pub(crate) proxy_protocol: Option<proxy_api::ProxyProtocol>,
-    pub(crate) health_check: Option<proxy_api::HealthCheck>,
+    pub(crate) proxy_protocol: Option<Box<proxy_api::ProxyProtocol>>,
+    pub(crate) health_check: Option<Box<proxy_api::HealthCheck>>,
     /// Messages are kept and sent on; `None`: sessions are forwarded.
     pub(crate) durable: Option<Box<Durable>>,
     /// Settings without an effect, for a person.
@@ -105,4 +106,15 @@ pub fn accepted_headers(header: Option<(AcceptHeader, &[IpNet])>) -> Option<Acce
         AcceptHeader::Required => crds::AcceptHeader::Required,
     };
     Some(AcceptedHeaders { accept, trusted_cidrs: trusted.iter().map(ToString::to_string).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_few_forwards_have_takes_no_room_in_the_others() {
+        let sizes = (size_of::<ValidForward>(), size_of::<ValidListener>());
+        assert!(sizes.0 <= 304 && sizes.1 <= 256, "{sizes:?}");
+    }
 }

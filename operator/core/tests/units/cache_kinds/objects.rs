@@ -1,5 +1,6 @@
 //! Gateways, Services, endpoints, and what the cache knows of all objects together.
 
+use crate::cluster_agents::agent;
 use crate::scene::{
     forward, gateway, gateway_of, key, keys, ms, side, source, unreadable_forward, unreadable_gateway, web,
 };
@@ -7,7 +8,7 @@ use crds::Protocol;
 use operator_core::{
     Cache, Changes, Service, Subject, Touched, World,
     world::{
-        objects::{Object, ServiceInfo, SliceInfo},
+        objects::{Object, ServiceInfo, SliceInfo, Unreadable},
         watched::{Kind, Seen},
     },
 };
@@ -90,6 +91,12 @@ fn an_object_can_be_read_if_it_is_there_and_its_newest_version_can() {
     assert!(web_can(&cache));
     see(&mut cache, unreadable_forward("web", 2));
     assert!(!web_can(&cache));
+    let home_can = |cache: &Cache| cache.can_read(&Subject::Agent(key("home")));
+    assert!(!home_can(&cache));
+    see(&mut cache, agent("home", 1, &json!({})));
+    assert!(home_can(&cache));
+    see(&mut cache, Object::Agent(key("home"), Box::new(Err(Unreadable::default()))));
+    assert!(!home_can(&cache));
 }
 
 fn with_ports(ports: &[(&str, u16)], gateway: Option<&str>) -> Object {

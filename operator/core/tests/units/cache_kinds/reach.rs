@@ -131,3 +131,21 @@ fn readiness_and_ports_do_not_compute_the_reach_of_a_fleet() {
     see(&mut cache, Object::Service(key("s"), service("other")));
     assert_eq!((cache.reaches, fronts(&cache)), (before + 1, Vec::new()));
 }
+
+#[test]
+fn agents_reach_pods_with_a_sidecar_and_no_others() {
+    let mut cache = complete();
+    let pod = |role: &str, gateway: Option<&str>| {
+        let labels = [("portlane.dev/proxy".to_owned(), role.to_owned())].into();
+        let (uid, ip, gateway) = ("u".to_owned(), "10.0.0.1".parse().ok(), gateway.map(str::to_owned));
+        PodInfo { uid, labels, ip, gateway, ..PodInfo::default() }
+    };
+    let mut is_reached = |pod: PodInfo| {
+        see(&mut cache, Object::ProxyPod(key("a"), pod));
+        cache.world.sidecar_pods.contains_key(&key("a"))
+    };
+    assert!(is_reached(pod("sidecar", None)));
+    assert!(!is_reached(pod("drainer", None)) && !is_reached(pod("sidecar", Some("edge"))));
+    assert!(is_reached(pod("sidecar", None)));
+    assert!(!is_reached(PodInfo { uid: String::new(), ..pod("sidecar", None) }), "no certificate names this pod");
+}

@@ -279,3 +279,17 @@ fn a_fleet_that_was_applied_and_waits_for_its_turn_reports_its_new_generation_as
     assert!(begun(&effects).iter().all(|desired| desired.key != key("edge")));
     assert_eq!(condition_of(&writes(&effects)[0], "Programmed"), pair("Unknown", "Pending"));
 }
+
+#[test]
+fn what_changes_during_an_attempt_without_a_result_is_told_once_the_attempt_is_given_up() {
+    let mut desk = Desk::new();
+    desk.see(deployment(2, 1));
+    fails_at(&mut desk, 0, &[]);
+    let effects = desk.at(0);
+    desk.show(&effects);
+    children(&desk.at(5000));
+    desk.see(deployment(3, 1));
+    assert!(desk.at(64_999).is_empty());
+    let effects = desk.at(65_000);
+    assert_eq!((effects.len(), &writes(&effects)[0].status["replicas"]), (1, &json!(3)));
+}

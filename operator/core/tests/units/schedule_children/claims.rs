@@ -4,7 +4,7 @@ use operator_core::{
     desired::revision::revision,
     schedule::StatusWrite,
     world::{
-        objects::{FleetState, Hold, Object, PodInfo, Progress},
+        objects::{ClaimState, FleetState, Hold, Object, PodInfo, Progress},
         watched::Kind,
     },
 };
@@ -179,6 +179,7 @@ fn draining(name: &str) -> Object {
 #[test]
 fn a_rollout_on_claims_waits_for_a_pod_that_drains_and_has_ten_minutes_once_it_is_gone() {
     let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(Object::ProxyPod(key("edge-1"), fleet_pod("edge-1", true)));
     desk.see(draining("edge-2"));
     desk.see(rolling(&desk, 0, 2, true));
     let told = |desk: &mut Desk, millis: u64| events(&desk.at(millis)).len();
@@ -194,4 +195,28 @@ fn a_pod_that_is_there_beyond_its_grace_period_stops_a_rollout_on_claims() {
     desk.see(rolling(&desk, 0, 2, true));
     let told = |desk: &mut Desk, millis: u64| events(&desk.at(millis)).len();
     assert_eq!([3000, 3_662_999, 3_663_000].map(|millis| told(&mut desk, millis)), [0, 0, 1]);
+}
+
+#[test]
+fn a_pod_that_is_late_is_told_at_once_also_if_its_gateway_changes_at_that_moment() {
+    let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(held("edge-0", Hold::Unprepared));
+    assert!(desk.at(3000).is_empty(), "the node has just got it");
+    desk.gateways.touch(&key("edge"));
+    assert_eq!(condition_of(&written(&mut desk, 123_000), "ClaimsMounted"), pair("False", "PodNotStarted"));
+}
+
+#[test]
+fn the_status_has_the_claims_without_pods_and_warns_of_fields_that_the_api_server_drops() {
+    let mut desk = desk(&json!({"size": "1Gi"}));
+    desk.see(rolling(&desk, 3, 3, true));
+    for ordinal in 2..5 {
+        let (gateway, name) = ("edge".to_owned(), format!("messages-edge-{ordinal}"));
+        desk.see(Object::Claim(key(&name), ClaimState { gateway, ordinal, ..ClaimState::default() }));
+    }
+    desk.scene.cache.world.dropped = [("ForwardGateway".to_owned(), vec!["spec.tunnels".to_owned()])].into();
+    let write = written(&mut desk, 3000);
+    assert_eq!(write.status["drainingClaims"], 2, "the fleet has the pods 0 to 2");
+    assert_eq!(condition_of(&write, "ClaimsDrained"), pair("False", "Draining"));
+    assert!(message_of(&write, "Accepted").contains("spec.tunnels"));
 }

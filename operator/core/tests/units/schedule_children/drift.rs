@@ -205,3 +205,19 @@ fn a_repair_that_fails_is_tried_again_like_every_failure() {
     let effects = desk.at(15_000);
     assert_eq!(desk.end(&effects, Ok(marks("ours")), 15_000), Ended::Applied);
 }
+
+#[test]
+fn a_fight_over_a_child_is_over_once_the_child_needed_no_repair_for_600_s() {
+    let mut desk = settled();
+    desk.see(child(ChildKind::Deployment, "theirs"));
+    let effects = desk.at(10_000);
+    repairs(&mut desk, &effects, ChildKind::Deployment, 10_000);
+    desk.see(child(ChildKind::Deployment, "ours"));
+    desk.scene.see(forward(web("other", 81, 1)));
+    desk.gateways.listeners(&key("edge"));
+    let effects = desk.at(605_000);
+    assert_eq!(desk.end(&effects, Ok(marks("ours")), 605_000), Ended::Applied);
+    desk.see(child(ChildKind::Deployment, "theirs"));
+    let effects = desk.at(610_000);
+    repairs(&mut desk, &effects, ChildKind::Deployment, 610_000);
+}

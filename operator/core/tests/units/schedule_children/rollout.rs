@@ -360,3 +360,24 @@ fn a_status_names_the_image_and_is_written_ever_less_often_if_it_never_shows() {
     }
     assert!((5..15).contains(&count), "{count} writes in ten minutes");
 }
+
+#[test]
+fn a_fleet_whose_turn_it_is_is_rolling_before_its_deployment_has_the_changes() {
+    let mut yard = Yard::of(&["a", "b"]);
+    yard.gateways = Gateways::new(fleets("proxy:2", Rollout::OneByOne));
+    let trusted = Trusted { bundle: "A;".to_owned(), signing: "A;".to_owned(), since: 1 };
+    yard.gateways.tick(&yard.scene.view(), &trusted, false, &unscaled, ms(yard.now + 1));
+    assert_eq!(yard.counts(), [("queued", 1), ("rolling", 1)]);
+}
+
+#[test]
+fn a_fleet_that_has_adopted_all_changes_is_applied_with_its_pods() {
+    let mut yard = Yard::of(&["a"]);
+    yard.see(named("a", &json!({"replicas": 5})));
+    yard.tick();
+    let kept = yard.effects.iter().filter_map(|effect| {
+        let Effect::ApplyChildren(desired) = effect else { return None };
+        Some(desired.keeps_pods)
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), [false]);
+}

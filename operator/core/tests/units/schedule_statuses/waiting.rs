@@ -46,6 +46,8 @@ fn a_report_has_nothing_evaluated_that_waits_for_another_proxy() {
     assert_eq!(desk.statuses.queued(), 201);
     assert_eq!(writes(&desk.at_most(1110, 999)).len(), 201);
     assert_eq!(desk.statuses.outstanding(), 0);
+    desk.reported("p1", true, 1200);
+    assert_eq!(desk.statuses.queued(), 0, "nothing waits for it any more");
 }
 
 #[test]
@@ -116,4 +118,58 @@ fn a_verdict_on_another_kind_evaluates_no_forward_of_the_same_name() {
     assert_eq!(statuses.queued(), 0);
     statuses.verdicts([forward].into(), ms(0));
     assert_eq!(statuses.queued(), 1);
+}
+
+#[test]
+fn a_forward_whose_proxy_leaves_waits_for_the_next_one() {
+    let mut desk = waiting(&["p1", "p2"], 1);
+    desk.scene.gone(Kind::ProxyPods, "p1");
+    desk.statuses.pods(&keys(&["p1"]), ms(1100));
+    assert!(silent(&desk.at(1110)));
+    desk.scene.report("p2", &[]);
+    desk.reported("p2", true, 1200);
+    assert_eq!(desk.statuses.queued(), 1);
+}
+
+#[test]
+fn a_status_that_names_late_proxies_depends_on_each_of_them() {
+    let mut desk = waiting(&["p1", "p2"], 1);
+    assert!(!silent(&desk.at_most(31_000, 999)), "both are late");
+    desk.scene.report("p2", &[]);
+    desk.reported("p2", true, 31_100);
+    assert_eq!(desk.statuses.queued(), 1);
+}
+
+#[test]
+fn forwards_that_wait_are_evaluated_at_the_end_of_the_grace_and_not_before() {
+    let mut desk = waiting(&["p1"], 1);
+    desk.statuses.refresh(ms(1399));
+    assert_eq!(desk.statuses.queued(), 0);
+    desk.statuses.refresh(ms(1400));
+    assert_eq!(desk.statuses.queued(), 2);
+}
+
+#[test]
+fn a_forward_that_every_proxy_runs_is_evaluated_by_itself_no_more() {
+    let mut desk = Desk::new(Scene::with_web());
+    desk.scene.report("p1", &[]);
+    desk.step("web", 1000);
+    desk.at(1010);
+    desk.statuses.refresh(ms(600_000));
+    assert_eq!((desk.statuses.queued(), desk.statuses.due()), (0, None));
+}
+
+#[test]
+fn the_counts_of_a_forward_that_is_gone_are_refreshed_no_more() {
+    let mut desk = Desk::new(Scene::with_web());
+    desk.scene.report("p1", &[]);
+    desk.step("web", 1000);
+    desk.at(1010);
+    let moved = desk.scene.see(Object::ProxyPod(key("p2"), fleet_pod("p2", true))).moved;
+    desk.statuses.fleets(&moved, &desk.scene.translator, ms(2000));
+    desk.scene.gone(Kind::Forwards, "web");
+    desk.statuses.seen(&key("web"), None, ms(3000));
+    desk.at(3000);
+    desk.statuses.refresh(ms(60_000));
+    assert_eq!(desk.statuses.queued(), 0);
 }

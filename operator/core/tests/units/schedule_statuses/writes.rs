@@ -31,6 +31,20 @@ fn one_write_of_a_forward_is_under_way_at_a_time() {
 }
 
 #[test]
+fn a_status_that_the_cache_shows_before_the_end_of_its_write_is_not_kept() {
+    let mut desk = Desk::new(Scene::with_web());
+    desk.scene.report("p1", &[]);
+    let effects = desk.look("web", 1000);
+    assert_eq!((writes(&effects).len(), desk.statuses.unseen()), (1, 1));
+    desk.scene.show(&writes(&effects)[0], "2");
+    desk.statuses.seen(&key("web"), desk.scene.cache.forward(&key("web")).as_deref(), ms(1100));
+    assert!(silent(&desk.at(1200)), "the write has not ended");
+    desk.statuses.written(&Subject::Forward(key("web")), Some("2"), false, ms(1300));
+    assert!(silent(&desk.at(1300)), "the cache shows what was written");
+    assert_eq!(desk.statuses.unseen(), 0);
+}
+
+#[test]
 fn a_write_during_which_nothing_changed_has_nothing_evaluated() {
     let mut desk = Desk::new(Scene::with_web());
     desk.scene.report("p1", &[]);
@@ -232,6 +246,8 @@ fn a_forward_whose_state_flips_is_written_at_a_bounded_rate_and_its_last_state_i
         desk.write(&effects, now);
     }
     assert_eq!(written, 14, "10 at once, then one in two seconds");
+    desk.statuses.refresh(ms(10_999));
+    assert_eq!(desk.statuses.queued(), 0, "it is not looked at before it may be written");
     assert!(silent(&desk.at(10_999)));
     assert_eq!(condition_of(&writes(&desk.at(11_000))[0], "Programmed"), pair("False", "Rejected"));
 }

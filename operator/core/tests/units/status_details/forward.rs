@@ -115,6 +115,46 @@ fn messages_of_a_gateway_with_claims_survive_its_pods() {
     assert_eq!(condition_of(&status_of(&scene, "web", 0), "MessagesKept"), pair("True", "OnClaim"));
 }
 
+/// What `MessagesKept` says of a forward whose messages are sent in these ways.
+fn kept(scene: &mut Scene, sends: &[serde_json::Value], store: &serde_json::Value) -> String {
+    let listener = scene.forward("web").spec.listeners[0].clone();
+    let listeners = sends.iter().zip(1_u16..).map(|(send, number)| {
+        let durable = serde_json::from_value(json!({"send": send, "store": store})).expect("a durable part");
+        let (name, port) = (format!("l{number}"), Some(7000 + number));
+        crds::Listener { name, port, durable: Some(durable), ..listener.clone() }
+    });
+    let listeners: Vec<_> = listeners.collect();
+    scene.edit("web", |forward| forward.spec.listeners = listeners);
+    let status = status_of(scene, "web", 0);
+    let found = status.conditions.into_iter().find(|condition| condition.type_ == "MessagesKept");
+    found.expect("the condition").message
+}
+
+#[test]
+fn messages_that_are_kept_have_the_promises_of_their_sinks_and_no_others() {
+    let mut scene = Scene::with_web();
+    let disk = json!({"disk": {"maxBytes": 16_777_216}});
+    let ways = [
+        ("relp", "over RELP they are delivered at least once"),
+        ("http", "over HTTP they are delivered at least once"),
+        ("tcp", "over TCP they are acknowledged by the receiver's kernel"),
+        ("udp", "over UDP they are sent: nothing acknowledges them"),
+    ];
+    for (way, promise) in ways {
+        let told = kept(&mut scene, &[json!({ way: {} })], &disk);
+        assert!(told.starts_with("messages of durable listeners are kept in an emptyDir volume"), "{told}");
+        let others = ways.iter().filter(|(other, promise)| *other != way && told.contains(promise)).count();
+        assert!(told.contains(promise) && others == 0, "{way}: {told}");
+        assert!(told.contains("those of one source in order"), "{told}");
+    }
+    let told = kept(&mut scene, &[json!({"udp": {}}), json!({"relp": {}})], &disk);
+    let at = |promise: &str| told.find(promise).unwrap_or_else(|| panic!("{told}"));
+    assert!(at(ways[0].1) < at(ways[3].1), "the strongest one first: {told}");
+    scene.see(gateway(&json!({"jetStream": {"url": "nats://nats:4222"}})));
+    let told = kept(&mut scene, &[json!({"relp": {}})], &json!({"jetStream": {"maxBytes": 16_777_216}}));
+    assert!(told.contains("of 2 minutes, or of their sync_interval"), "{told}");
+}
+
 #[test]
 fn messages_in_a_stream_of_the_gateway_survive_its_pods_and_its_claims() {
     let mut scene = Scene::with_web();
@@ -184,11 +224,16 @@ fn listeners_with_names_and_ranges_are_held_as_such() {
 fn a_sidecar_forward_with_pods_holds_its_port_and_one_without_pods_what_it_held() {
     let held = |status: &PortForwardStatus| status.listeners.iter().map(|it| it.port).collect::<Vec<u16>>();
     let mut scene = sidecars(&["a"], &[]);
-    let with_pods = status_of(&scene, "web", 0);
+    let mut with_pods = status_of(&scene, "web", 0);
     assert_eq!((held(&with_pods), with_pods.ports.as_deref()), (vec![80], Some("80/TCP")));
+    with_pods.listeners[0].backends = Some(crds::BackendHealth::None);
+    with_pods.listeners[0].delivery = Some(crds::Delivery::Full);
     write(&mut scene, "web", with_pods);
     scene.gone(Kind::Pods, "a");
-    assert_eq!(held(&status_of(&scene, "web", 0)), [80], "no forward could have won the port");
+    let without_pods = status_of(&scene, "web", 0);
+    assert_eq!(held(&without_pods), [80], "no forward could have won the port");
+    let listener = &without_pods.listeners[0];
+    assert_eq!((listener.backends, listener.delivery), (None, None), "no proxy says anything");
     scene.edit("web", |forward| forward.spec.listeners[0].port = Some(81));
     assert!(held(&status_of(&scene, "web", 0)).is_empty(), "another port is for the pods to come");
 }

@@ -1,0 +1,61 @@
+//! When a watch that failed is tried again.
+//!
+//! While the API server is away, all watches of all replicas fail, so their pauses grow. The leader election asks the
+//! API server every few seconds all the time. Its first answer ends the pauses: a change need not wait for the pause of
+//! the watch that shows the change.
+
+use std::time::Duration;
+
+use super::backoff::Backoff;
+
+/// Longest first pause.
+const FIRST: Duration = Duration::from_millis(1600);
+/// Longest pause of all.
+pub const MOST: Duration = Duration::from_secs(30);
+/// Longest pause once the API server answers again. A replica may have hundreds of watches, each of which connects.
+pub const SPREAD: Duration = Duration::from_secs(2);
+/// A failure that comes later than this after the one before starts over. A watch of objects that do not change has no
+/// events that show that it works.
+const FORGET: Duration = Duration::from_secs(120);
+
+/// The pauses of one watch.
+#[derive(Debug)]
+pub struct Retries {
+    backoff: Backoff,
+    /// Time of the last failure.
+    last: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(FIRST, MOST), last: Duration::ZERO }
+    }
+}
+
+impl Retries {
+    /// The pause after one more failure: at least half of its bound. `chance`: a random number, so that watches which
+    /// failed together are not tried together.
+    pub fn failed(&mut self, chance: u32, now: Duration) -> Duration {
+        if now.saturating_sub(self.last) > FORGET {
+            self.backoff.reset();
+        }
+        self.last = now;
+        let half = self.backoff.pause() / 2;
+        half + part(half, chance)
+    }
+
+    /// The watch works: the next failure starts over.
+    pub fn succeeded(&mut self) {
+        self.backoff.reset();
+    }
+}
+
+/// What is left of a pause once the API server answers again. `chance`: a random number.
+#[must_use]
+pub fn shortened(left: Duration, chance: u32) -> Duration {
+    left.min(part(SPREAD, chance))
+}
+
+fn part(of: Duration, chance: u32) -> Duration {
+    of.mul_f64(f64::from(chance) / f64::from(u32::MAX))
+}

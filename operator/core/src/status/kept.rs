@@ -1,0 +1,48 @@
+//! The condition `MessagesKept`: what the logs of durable listeners survive, and what is promised of their messages.
+
+use crds::{Durable, DurableSend, PortForward};
+
+use crate::status::conditions::{ConditionType, Finding, Truth};
+
+/// Where messages are kept.
+const IN_POD: &str = "messages of durable listeners are kept in an emptyDir volume of each pod: the log survives \
+                      restarts of the proxy, not the pod";
+const ON_CLAIM: &str = "messages of durable listeners are kept on the claim of each pod of the gateway: the log survives \
+                        the pod, not the volume";
+const IN_STREAM: &str = "messages of durable listeners are kept in streams of the NATS servers of the gateway, which all its \
+                         proxies share: they survive the pods; a power cut of more than half of the servers of a stream \
+                         loses what they have not synced: that of 2 minutes, or of their sync_interval";
+
+/// Whether messages are sent in a way, and what is promised of them.
+type Promise = (fn(&DurableSend) -> bool, &'static str);
+
+/// The promises of each way, in the words of `docs/durable.md`.
+const PROMISES: [Promise; 4] = [
+    (|send| send.relp.is_some(), "over RELP they are delivered at least once: the sink acknowledges each of them"),
+    (|send| send.http.is_some(), "over HTTP they are delivered at least once: the sink acknowledges each request"),
+    (
+        |send| send.tcp.is_some(),
+        "over TCP they are acknowledged by the receiver's kernel: the receiver may not have read them",
+    ),
+    (|send| send.udp.is_some(), "over UDP they are sent: nothing acknowledges them"),
+];
+const ORDER: &str = "each proxy sends those of one source in order";
+const NOT_DELIVERED: &str = "what gives way to a bound, or is refused for ever, is counted";
+
+/// The condition of a forward with durable listeners. `has_claims`: the pods of its gateway have claims.
+pub(super) fn messages_kept(forward: &PortForward, has_claims: bool) -> Option<Finding> {
+    let durable: Vec<&Durable> = forward.spec.listeners.iter().filter_map(|it| it.durable.as_deref()).collect();
+    let is_stream = |part: &&Durable| part.store.as_ref().is_some_and(|store| store.jet_stream.is_some());
+    let (reason, kept) = if durable.iter().all(is_stream) {
+        ("InStream", IN_STREAM)
+    } else if has_claims {
+        ("OnClaim", ON_CLAIM)
+    } else {
+        ("InPod", IN_POD)
+    };
+    let sent = PROMISES.iter().filter(|(is_sent, _)| durable.iter().any(|part| is_sent(&part.send)));
+    let sentences: Vec<&str> =
+        [kept].into_iter().chain(sent.map(|(_, it)| *it)).chain([ORDER, NOT_DELIVERED]).collect();
+    let finding = || Finding::new(ConditionType::MessagesKept, Truth::True, reason, sentences.join("; "));
+    (!durable.is_empty()).then(finding)
+}
