@@ -129,6 +129,10 @@ pub(crate) enum Command {
   kubectl portlane conns pod/edge-5f7c --client 10.0.0.0/8")]
     Conns(Conns),
     /// List durable listeners and how they deliver messages, the worst first.
+    ///
+    /// Status says how the listeners of all forwards deliver; of one forward, the live API says it for each proxy. Neither
+    /// has ages and numbers of messages: they are in the metrics of the proxies, `portlane_durable_oldest_age_seconds` and
+    /// `portlane_durable_backlog_messages`.
     #[command(after_help = "Examples:
   kubectl portlane lag                  of all forwards of this namespace
   kubectl portlane lag logs             of one forward, in each of its proxies

@@ -137,7 +137,7 @@ pub(crate) enum Error {
         pod: String,
     },
     /// Nobody can be asked.
-    #[error("{plan} Add --yes: standard input is no terminal, so nobody can be asked")]
+    #[error("{plan} Add --yes: standard input is not a terminal, so nobody can confirm")]
     Unasked {
         /// What would be done.
         plan: String,

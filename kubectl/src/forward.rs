@@ -71,7 +71,7 @@ async fn serve(cluster: &Cluster, args: &Forward) -> Result<(), Error> {
     Ok(())
 }
 
-/// A local port in the format that the user wants.
+/// A local port in the format that the user asked for.
 fn text(port: &OpenPort, format: Format) -> Result<String, Error> {
     Ok(match format {
         Format::Text => port.line(),

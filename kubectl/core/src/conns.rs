@@ -188,4 +188,14 @@ mod tests {
         assert_eq!(shown(query(6)), (4, Some(1), vec!["[::ffff:10.1.0.1]:1".to_owned()]));
         assert_eq!(shown(query(8)), (4, Some(0), Vec::new()));
     }
+
+    #[test]
+    fn a_list_is_cut_if_it_has_more_sessions_than_may_be_shown() {
+        let items = vec![session("10.0.0.1:1", 1, 1), session("10.0.0.2:1", 1, 1)];
+        let list = SessionList { total: 2, items, ..SessionList::default() };
+        let reading = [(Of::Forward(ObjectKey::new("shop", "db")), Ok(list))];
+        let is_cut =
+            |limit| report(&reading, Query { sort: Sort::Bytes, client: None, session: None, limit }, None).is_cut;
+        assert_eq!([1, 2, 3].map(is_cut), [true, false, false]);
+    }
 }

@@ -17,7 +17,7 @@ const GRACE: i64 = 30;
 /// `sessions.drainSeconds` of forwards that name none.
 const DRAIN: u32 = 300;
 
-/// Whether a drain goes on.
+/// Whether a drain continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum State {
     /// Something is left.
@@ -32,7 +32,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Whether it goes on.
+    /// Whether it continues.
     pub state: State,
     /// What is left, or how it ended.
     pub detail: String,
@@ -255,5 +255,12 @@ mod tests {
         let plan = |role: &str| pod_plan(&evicted(Some(role)), 1).unwrap_or_default();
         assert!(plan("gateway").contains("1 session") && !plan("gateway").contains("application"));
         assert!(plan("sidecar").contains("the application in the pod ends too"));
+    }
+
+    #[test]
+    fn an_object_is_named_with_its_kind() {
+        let key = || ObjectKey::new("shop", "db");
+        assert_eq!(object(&Of::Forward(key())), "PortForward shop/db");
+        assert_eq!(object(&Of::Pod(key())), "pod shop/db");
     }
 }

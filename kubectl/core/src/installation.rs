@@ -232,7 +232,7 @@ fn webhook_check(operator: &Operator, webhook: &Fetched<Option<MutatingWebhookCo
         } else {
             "are refused (failurePolicy: Fail)"
         };
-        return Check::failed(NAME, format!("no operator answers it: new pods that want a sidecar {effect}"))
+        return Check::failed(NAME, format!("no operator answers it: new pods that need a sidecar {effect}"))
             .hint("correct the Service above; then create pods without a sidecar again: kubectl rollout restart");
     }
     Check::ok(NAME, format!("{title} has a CA bundle in each entry"))
@@ -263,4 +263,121 @@ fn aggregated(name: &str, readers: &str, service: &Fetched<Option<APIService>>) 
 /// What a reader must know of the list of operators.
 pub fn notes(operators: &Fetched<Listed<Deployment>>) -> Option<String> {
     operators.as_ref().ok().and_then(|_| note(operators, "Deployments"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::check::Outcome;
+
+    fn read<T: DeserializeOwned>(text: &str) -> T {
+        serde_yaml::from_str(text).expect("an object")
+    }
+
+    fn operator() -> Operator {
+        Operator {
+            namespace: "portlane".to_owned(),
+            name: "op".to_owned(),
+            version: Some("1".to_owned()),
+            lease: "lease".to_owned(),
+            service: "svc".to_owned(),
+            webhook: Some("hook".to_owned()),
+            serves_metrics: false,
+            serves_live: false,
+            proxy_image: None,
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_as_well_as_its_replicas() {
+        for (replicas, available, outcome, words) in [
+            (0, 0, Outcome::Failed, "has no replicas"),
+            (2, 0, Outcome::Failed, "0 of 2 replicas"),
+            (2, 1, Outcome::Warning, "1 of 2 replicas"),
+            (2, 2, Outcome::Ok, "2 of 2 replicas"),
+        ] {
+            let text = format!("{{spec: {{replicas: {replicas}}}, status: {{availableReplicas: {available}}}}}");
+            let check = deployment(&operator(), &read(&text));
+            assert!(check.outcome == outcome && check.detail.contains(words), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_learns_that_the_list_of_operators_is_cut() {
+        let listed = |is_cut| Ok(Listed { items: vec![Deployment::default()], is_cut });
+        assert_eq!(notes(&listed(true)).as_deref(), Some("only the first 1 Deployments were read"));
+        assert_eq!(notes(&listed(false)), None);
+    }
+
+    #[test]
+    fn an_operator_of_another_version_deserves_attention() {
+        assert_eq!(
+            (version(&operator(), "1").outcome, version(&operator(), "2").outcome),
+            (Outcome::Ok, Outcome::Warning)
+        );
+        let unknown = version(&Operator { version: None, ..operator() }, "1");
+        assert!(unknown.outcome == Outcome::Warning && unknown.detail.contains("no label"), "{unknown:?}");
+    }
+
+    #[test]
+    fn a_lease_has_lapsed_five_seconds_after_its_duration() {
+        let text =
+            "{spec: {holderIdentity: op-1_a, leaseDurationSeconds: 12, renewTime: '1970-01-01T00:00:00.000000Z'}}";
+        let at = |second: i64| {
+            let now = Timestamp::from_second(second).expect("a time");
+            leader(&operator(), &Ok(Some(read(text))), now).outcome
+        };
+        assert_eq!((at(17), at(18)), (Outcome::Ok, Outcome::Failed));
+    }
+
+    #[test]
+    fn an_endpoint_without_a_condition_is_ready() {
+        let slices: Vec<EndpointSlice> = read(
+            "[{endpoints: [{addresses: [a]}, {addresses: [b], conditions: {ready: false}}]}, \
+             {endpoints: [{addresses: [c], conditions: {ready: true}}, {addresses: [d], conditions: {}}]}]",
+        );
+        assert_eq!(ready(&slices), (3, 4));
+        let detail = |slices: &[EndpointSlice]| endpoints(&operator(), &Ok(Listed::from(slices.to_vec()))).detail;
+        assert!(detail(&slices).ends_with("has 3 ready endpoints") && detail(&[]).contains("has no ready endpoint"));
+        assert!(detail(&slices[..1]).ends_with("has 1 ready endpoint"), "{}", detail(&slices[..1]));
+    }
+
+    #[test]
+    fn a_webhook_is_trusted_in_each_of_its_entries_and_answered() {
+        let (good, bad) =
+            ("{clientConfig: {caBundle: 'QQ=='}, failurePolicy: Ignore}", "{clientConfig: {caBundle: ''}}");
+        let strict = good.replace("Ignore", "Fail");
+        let check = |entries: &[&str], answers: bool| {
+            let found = Ok(Some(read(&format!("{{webhooks: [{}]}}", entries.join(", ")))));
+            let check = webhook_check(&operator(), &found, answers);
+            (check.outcome, check.detail)
+        };
+        let is = |(outcome, detail): (Outcome, String), expected: Outcome, words: &str| {
+            assert!(outcome == expected && detail.contains(words), "{detail}");
+        };
+        is(check(&[good, good], true), Outcome::Ok, "has a CA bundle in each entry");
+        is(check(&[good, bad], true), Outcome::Failed, "in 1 of 2 entries");
+        is(check(&["{clientConfig: {}}"], true), Outcome::Failed, "in 0 of 1 entries");
+        is(check(&[], true), Outcome::Failed, "in 0 of 0 entries");
+        is(check(&[good, good], false), Outcome::Failed, "start without a sidecar");
+        is(check(&[good, &strict], false), Outcome::Failed, "are refused");
+    }
+
+    #[test]
+    fn an_aggregated_api_is_one_that_the_api_server_reaches() {
+        let check = |conditions: &str| {
+            let found = Ok(Some(read(&format!("{{metadata: {{name: a}}, status: {{conditions: [{conditions}]}}}}"))));
+            let check = aggregated("live API", "people", &found);
+            (check.outcome, check.detail)
+        };
+        let other = "{type: Other, status: 'False'}";
+        let (outcome, detail) = check(&format!("{other}, {{type: Available, status: 'True'}}"));
+        assert_eq!((outcome, detail.as_str()), (Outcome::Ok, "people can read it"));
+        let (outcome, detail) = check("{type: Available, status: 'False', reason: R, message: no route}");
+        assert_eq!((outcome, detail.as_str()), (Outcome::Failed, "the API server cannot reach it: no route"));
+        let (outcome, detail) = check(other);
+        assert!(outcome == Outcome::Failed && detail.starts_with("the API server has not tried"), "{detail}");
+    }
 }

@@ -38,7 +38,7 @@ pub struct Listener {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Figures {
-    /// Age of the oldest message that the sink does not have; 0: it has all.
+    /// Age of the oldest message that the sink does not have; 0 if it has all.
     pub oldest_seconds: u64,
     /// Messages that the sink does not have.
     pub backlog: u64,
@@ -177,5 +177,27 @@ mod tests {
     #[test]
     fn where_no_proxy_can_be_asked_status_tells_how_a_forward_delivers() {
         assert_eq!(rows(&of_pods(&forward(), &[])), [("shop/logs/udp", None, "Behind")]);
+    }
+
+    #[test]
+    fn the_oldest_messages_are_first_then_the_most_then_the_worst_word_and_then_the_name() {
+        let listener = |name: &str, figures: Option<(u64, u64)>, delivery: &str| Listener {
+            listener: name.to_owned(),
+            delivery: delivery.to_owned(),
+            figures: figures.map(|(oldest_seconds, backlog)| Figures { oldest_seconds, backlog, ..Figures::default() }),
+            ..Listener::default()
+        };
+        let all = vec![
+            listener("f", None, UNKNOWN),
+            listener("h", None, "Flowing"),
+            listener("g", None, "Flowing"),
+            listener("e", None, "StoreFailed"),
+            listener("d", Some((1, 9)), "Behind"),
+            listener("c", Some((1, 9)), "Full"),
+            listener("b", Some((1, 10)), "Behind"),
+            listener("a", Some((2, 1)), "Behind"),
+        ];
+        let sorted = report(all, Vec::new());
+        assert_eq!(rows(&sorted).iter().map(|(name, ..)| *name).collect::<String>(), "abcdeghf");
     }
 }

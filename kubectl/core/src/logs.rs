@@ -338,4 +338,23 @@ mod tests {
         assert_eq!(record.document(), json);
         assert_eq!((&json["pod"], &json["forward"]), (&Value::from("shop-1"), &Value::from("db")));
     }
+
+    #[test]
+    fn a_session_without_an_endpoint_shows_its_backend_or_that_it_has_none() {
+        let text = |backend: &str| {
+            let line = CLOSED.replace(r#""svc/pg:5432""#, backend).replace(r#""10.0.0.9:5432""#, "null");
+            parse(&line, "db").expect("a record").to_text()
+        };
+        assert!(text(r#""svc/pg:5432""#).contains(" 10.0.0.1:5000 -> svc/pg:5432 3 B up"));
+        assert!(text("null").contains(" 10.0.0.1:5000 -> no backend 3 B up"), "{}", text("null"));
+        let named = CLOSED.replace(r#""kind""#, r#""serverName":"a.example","kind""#);
+        assert!(parse(&named, "db").expect("a record").to_text().contains(" 10.0.0.1:5000 (a.example) -> "));
+    }
+
+    #[test]
+    fn a_record_has_numbers_where_the_proxy_wrote_them() {
+        let numbers = |line: &str| parse(line, "db").map(|record| (record.bytes_up(), record.seconds()));
+        assert_eq!(numbers(CLOSED), Some((Some(3), Some(0.25))));
+        assert_eq!(numbers(r#"{"event":"failed","subject":"shop/db/pg"}"#), Some((None, None)));
+    }
 }

@@ -61,4 +61,11 @@ mod tests {
         assert!(shown.contains("\\u009b2J\\u007f\\u202e\\udb40\\udc41 größe"), "{shown}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).expect("JSON"), [text]);
     }
+
+    #[test]
+    fn a_mark_belongs_to_its_letter_and_what_has_no_shape_is_escaped() {
+        assert_eq!(printable("e\u{301}"), "e\u{301}");
+        assert_eq!(printable("a\u{34f}\u{fe0f}\u{e0100}"), "a\\u{34f}\\u{fe0f}\\u{e0100}");
+        assert_eq!(printable("\"it's\" \\"), "\"it's\" \\");
+    }
 }

@@ -158,4 +158,46 @@ mod tests {
         assert!(remedy.starts_with("start the agent") && !remedy.contains("9182"), "{remedy}");
         assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
     }
+
+    #[test]
+    fn every_reason_for_which_a_session_is_refused_has_a_step_of_its_own() {
+        let db = forward("{gateway: {name: edge}}");
+        for (reason, start) in [
+            ("AccessDenied", "admit the address"),
+            ("SourceLimit", "raise spec.limits"),
+            ("RateLimit", "raise spec.limits"),
+            ("QueueFull", "raise spec.limits"),
+            ("QueueTimeout", "raise spec.limits"),
+            ("TenantLimit", "raise maxConnections of the namespace"),
+            ("SourceShare", "raise the memory limit of the proxy"),
+            ("UntrustedPeer", "send a PROXY header"),
+            ("BadHeader", "send a PROXY header"),
+        ] {
+            let step = of_session(&db, reason);
+            assert!(step.starts_with(start) && is_refusal(reason), "{reason}: {step}");
+        }
+    }
+
+    #[test]
+    fn a_forward_has_a_step_where_its_condition_names_none() {
+        let db = forward("{gateway: {name: edge}}");
+        let step = |reason: &str| of_forward(&db, reason).unwrap_or_default();
+        assert!(step("BackendLoop").starts_with("name the real server"));
+        assert!(step("Unsupported").starts_with("install CRDs and operator of the same release"));
+    }
+
+    #[test]
+    fn a_gateway_has_the_step_of_its_reason_or_is_described() {
+        let metadata = serde_json::json!({"metadata": {"name": "edge", "namespace": "net"}, "spec": {}});
+        let edge: ForwardGateway = serde_json::from_value(metadata).expect("a gateway");
+        for (reason, message, part) in [
+            ("NoProxies", "no proxy is ready", "kubectl -n net get events"),
+            ("ChildrenFailed", "pods is forbidden: exceeded quota: small", "kubectl -n net describe resourcequota"),
+            ("ChildrenFailed", "denied", "kubectl -n net describe forwardgateway edge"),
+            ("Pending", "exceeded quota", "kubectl -n net describe forwardgateway edge"),
+        ] {
+            let step = of_gateway(&edge, reason, message);
+            assert!(step.contains(part), "{reason}: {step}");
+        }
+    }
 }

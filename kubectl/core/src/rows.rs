@@ -128,7 +128,7 @@ pub(crate) fn undelivered(listener: &ListenerStatus) -> Option<&'static str> {
         Delivery::Flowing => None,
         Delivery::Behind => Some("the oldest message that waits is older than 10 s"),
         Delivery::Stalled => Some("messages wait, and the sink took none for 30 s"),
-        Delivery::Full => Some("messages are dropped, as the log has no room"),
+        Delivery::Full => Some("messages are dropped or refused, as the log has no room"),
         Delivery::StoreFailed => Some("the disk fails, so that messages are not safe"),
     }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod golden_files;
+mod responses;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +17,7 @@ use kubectl_core::{
     config,
     conns::{self, Sort},
     lag,
-    live::{Of, Reading, Request},
+    live::Reading,
     logs::Record,
     render::{self, Look},
     top::{
@@ -26,6 +27,7 @@ use kubectl_core::{
     trace::{self, Found, Probe, Target},
 };
 use operator_core::ObjectKey;
+use responses::response;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -60,7 +62,7 @@ impl Scene {
                 at: Duration::from_secs(seconds),
                 forwards: Listed::from(serde_json::from_value::<Vec<_>>(objects("forwards")).expect("forwards")),
                 pods: Ok(Listed::from(serde_json::from_value::<Vec<_>>(objects("pods")).expect("pods"))),
-                sessions: lists.map(reading).collect(),
+                sessions: lists.map(response).collect(),
             }
         };
         top::report(Some(&sample("before", 10)), &sample("now", 12))
@@ -106,7 +108,7 @@ impl Scene {
             Some("Bytes") => Sort::Bytes,
             other => panic!("{other:?}"),
         };
-        let reading: Vec<Reading> = self.responses.iter().map(reading).collect();
+        let reading: Vec<Reading> = self.responses.iter().map(response).collect();
         conns::report(&reading, conns::Query { sort, client, session: None, limit }, None)
     }
 }
@@ -135,22 +137,6 @@ fn probe(value: &Value) -> Probe {
         return Probe::Open { target, has_bytes: false, session: Ok(Found::Several(number)) };
     }
     Probe::Open { target, has_bytes: false, session: Ok(Found::One(Box::new(object(&value["open"])))) }
-}
-
-/// What was read of a forward or a pod: `of` is `KIND/NAMESPACE/NAME`.
-fn reading(response: &Value) -> Reading {
-    let of: Vec<&str> = response["of"].as_str().expect("an object").split('/').collect();
-    let of = match of.as_slice() {
-        ["portforwards", namespace, name] => Of::Forward(ObjectKey::new(*namespace, *name)),
-        ["pods", namespace, name] => Of::Pod(ObjectKey::new(*namespace, *name)),
-        other => panic!("{other:?}"),
-    };
-    let code = response["code"].as_u64().and_then(|code| u16::try_from(code).ok());
-    let read = match code {
-        Some(code) => Err(Request::sessions(&of, 1).refused(code, "", "refused")),
-        None => Ok(serde_json::from_value(response.clone()).expect("a SessionList")),
-    };
-    (of, read)
 }
 
 fn scenes() -> Vec<(String, Scene)> {

@@ -3,24 +3,25 @@
 //! review the diff.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod responses;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
     path::Path,
-    sync::Arc,
     time::Duration,
 };
 
 use kubectl_core::{
-    access::{Fetched, Listed, Place, Unknown},
+    access::{Listed, Place, Unknown},
     live::{Of, Rates, Request, Session},
     page::{LISTENERS, Notice, Page, Reading, State},
     top::Sample,
 };
-use operator_core::ObjectKey;
 use proxy::core::page::{Health, Listed as ProxyEndpoint, Seen, Totals, shown, state};
 use proxy_api::{BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, Revision};
+use responses::response;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -42,25 +43,9 @@ fn objects<T: DeserializeOwned>(scene: &Value, name: &str) -> Listed<T> {
     Listed::from(serde_json::from_value::<Vec<T>>(scene[name].clone()).expect("objects"))
 }
 
-/// A response of the live API, or the code of its refusal.
-fn response<T: DeserializeOwned>(response: &Value, request: impl Fn(&Of) -> Request) -> (Of, Fetched<T>) {
-    let of: Vec<&str> = response["of"].as_str().expect("an object").split('/').collect();
-    let of = match of.as_slice() {
-        ["portforwards", namespace, name] => Of::Forward(ObjectKey::new(*namespace, *name)),
-        ["pods", namespace, name] => Of::Pod(ObjectKey::new(*namespace, *name)),
-        other => panic!("{other:?}"),
-    };
-    let code = response["code"].as_u64().and_then(|code| u16::try_from(code).ok());
-    let read = match code {
-        Some(code) => Err(request(&of).refused(code, "", "refused")),
-        None => Ok(serde_json::from_value(response.clone()).expect("a response")),
-    };
-    (of, read)
-}
-
 fn reading(scene: &Value, sessions: &str, seconds: u64) -> Reading {
     let list = |name: &str| scene[name].as_array().expect("a list").clone();
-    let config = |found: &Value| match response(found, |of| Request::sessions(of, 1)) {
+    let config = |found: &Value| match response(found) {
         (Of::Pod(pod), Ok(config)) => (pod, Ok(config)),
         (Of::Pod(pod), Err(_)) => (pod.clone(), Err(Request::config(&pod).refused(403, "", "refused"))),
         (Of::Forward(_), _) => panic!("a pod"),
@@ -71,7 +56,7 @@ fn reading(scene: &Value, sessions: &str, seconds: u64) -> Reading {
             at: Duration::from_secs(seconds),
             forwards: objects(scene, "forwards"),
             pods: Ok(objects(scene, "pods")),
-            sessions: list(sessions).iter().map(|it| response(it, |of| Request::sessions(of, 1))).collect(),
+            sessions: list(sessions).iter().map(response).collect(),
         },
         configs: list("configs").iter().map(config).collect(),
         events: Ok(objects(scene, "events")),
@@ -192,7 +177,7 @@ fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
         healthy: 1,
         listed: vec![ProxyEndpoint { address, health: Health::Healthy, live: 0 }],
     };
-    let seen = BTreeMap::from([(Arc::new(id), Seen { backends: vec![backend], ..Seen::default() })]);
+    let seen = BTreeMap::from([(id, Seen { backends: vec![backend], ..Seen::default() })]);
     let of_proxy = serde_json::json!(state(&report, &shown(&report), seen, Totals::default(), 1));
     let of_cluster = serde_json::json!(page().take(reading(&scene(), "now", 10)));
     let (mut read, mut has) = (BTreeSet::new(), BTreeSet::new());

@@ -113,7 +113,7 @@ impl Services for Attached {
     }
 }
 
-/// Follows a Service until nobody wants its ports any more and their sessions have ended.
+/// Follows a Service until no port needs it any more and their sessions have ended.
 async fn follow(
     cluster: Cluster,
     service: ObjectKey,
@@ -142,7 +142,7 @@ async fn follow(
     }
 }
 
-/// The pods of a Service, as soon as the Service can be followed; `None` if nobody wants its ports any more.
+/// The pods of a Service, as soon as the Service can be followed; `None` if its ports are not needed any more.
 async fn source(
     cluster: &Cluster,
     service: &ObjectKey,

@@ -296,7 +296,7 @@ mod tests {
             let second = async { TcpStream::connect(address).await?.read_u8().await };
             let read = timeout(Duration::from_secs(10), second).await.expect("it ends at once");
             assert_eq!(read.expect_err("a reset").kind(), io::ErrorKind::ConnectionReset);
-            assert_eq!(shared.tally.borrow().summary(), "2 connections, of which went wrong: 1 Limit");
+            assert_eq!(shared.tally.borrow().summary(), "2 connections, of which failed: 1 Limit");
             let refusal = Refusal::Limit { most: 1, option: "--max-sessions" };
             assert_eq!(refusal.to_string(), "there are 1 sessions already: raise --max-sessions");
             assert_eq!(live.get(), 1);

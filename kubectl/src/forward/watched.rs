@@ -121,7 +121,7 @@ async fn follow<K: Kind>(
                 }
                 seen.problem = None;
             }),
-            // The watch is too old, and begins again by itself.
+            // The watch is too old, and restarts by itself.
             Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => out.send_modify(|seen| seen.problem = Some(unknown::<K>(error, place.clone()))),
         }

@@ -82,3 +82,73 @@ fn stopped(status: &ContainerStatus) -> Option<String> {
     let ended = state.terminated.as_ref()?;
     Some(format!("it ended with exit code {}", ended.exit_code))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check of a pod with a sidecar whose container has this status.
+    fn of(status: &str) -> Check {
+        let statuses = format!(
+            "initContainerStatuses: [{{name: portlane-proxy, image: i, imageID: i, ready: false, restartCount: 0, {status}}}]"
+        );
+        described(&format!("phase: Running, {statuses}"))
+    }
+
+    /// The check of a pod with this status.
+    fn described(status: &str) -> Check {
+        let text = format!(
+            "{{metadata: {{name: p}}, spec: {{initContainers: [{{name: portlane-proxy}}], containers: [{{name: app}}]}}, \
+             status: {{{status}}}}}"
+        );
+        item(&serde_yaml::from_str(&text).expect("a pod"), "portlane-proxy")
+    }
+
+    #[test]
+    fn a_proxy_runs_once_its_container_has_started_or_is_ready() {
+        for (status, outcome, detail) in [
+            ("started: true", Outcome::Ok, "the proxy runs"),
+            ("started: false", Outcome::Warning, "the proxy is not ready"),
+            ("state: {waiting: {reason: ContainerCreating}}", Outcome::Warning, "the proxy is not ready"),
+            ("state: {waiting: {reason: PodInitializing}}", Outcome::Warning, "the proxy is not ready"),
+            (
+                "state: {waiting: {reason: CrashLoopBackOff}}",
+                Outcome::Failed,
+                "the proxy does not run: CrashLoopBackOff",
+            ),
+            (
+                "started: true, state: {terminated: {exitCode: 3}}",
+                Outcome::Failed,
+                "the proxy does not run: it ended with exit code 3",
+            ),
+        ] {
+            let check = of(status);
+            assert_eq!((check.outcome, check.detail.as_str()), (outcome, detail), "{status}");
+        }
+        let detail = |status: &str| {
+            let container = format!("{{name: portlane-proxy, image: i, imageID: i, {status}}}");
+            described(&format!("containerStatuses: [{container}]")).detail
+        };
+        assert_eq!(detail("ready: true, restartCount: 0"), "the proxy runs");
+        assert_eq!(detail("ready: true, restartCount: 1"), "the proxy runs, 1 restart");
+        assert_eq!(detail("ready: false, restartCount: 2"), "the proxy is not ready, 2 restarts");
+        assert_eq!(described("phase: Pending").detail, "the proxy has not started: the pod is Pending");
+    }
+
+    #[test]
+    fn a_pod_that_leaves_or_has_no_proxy_says_so() {
+        let check = |pod: &str| item(&serde_yaml::from_str(pod).expect("a pod"), "portlane-proxy");
+        let leaves = check("{metadata: {name: p, deletionTimestamp: '2026-01-01T00:00:00Z'}}");
+        assert_eq!((leaves.outcome, leaves.detail.as_str()), (Outcome::Warning, "is terminating"));
+        let bare = check("{metadata: {name: p}, spec: {containers: [{name: app}]}}");
+        assert_eq!((bare.outcome, bare.hint.is_some()), (Outcome::Failed, true));
+    }
+
+    #[test]
+    fn a_pod_has_ended_in_either_way() {
+        for (phase, expected) in [("Succeeded", true), ("Failed", true), ("Running", false)] {
+            let pod = serde_yaml::from_str(&format!("{{status: {{phase: {phase}}}}}")).expect("a pod");
+            assert_eq!(has_ended(&pod), expected, "{phase}");
+        }
+    }
+}

@@ -48,7 +48,7 @@ impl Tally {
         let counts: Vec<String> =
             self.reasons.iter().map(|(reason, entry)| format!("{} {reason}", entry.count)).collect();
         if !counts.is_empty() {
-            text += &format!(", of which went wrong: {}", counts.join(", "));
+            text += &format!(", of which failed: {}", counts.join(", "));
         }
         text
     }
@@ -78,6 +78,6 @@ mod tests {
         for reason in ["Limit", "Broken", "Limit"] {
             tally.went_wrong(reason, Duration::ZERO);
         }
-        assert_eq!(tally.summary(), "2 connections, of which went wrong: 1 Broken, 2 Limit");
+        assert_eq!(tally.summary(), "2 connections, of which failed: 1 Broken, 2 Limit");
     }
 }

@@ -84,7 +84,7 @@ fn undelivered(delivery: Delivery) -> Option<(&'static str, &'static str)> {
         Delivery::Flowing | Delivery::Unknown => None,
         Delivery::Behind => Some(("Behind", "the oldest message that waits is older than 10 s")),
         Delivery::Stalled => Some(("Stalled", "messages wait, and the sink took none for 30 s")),
-        Delivery::Full => Some(("Full", "messages are dropped, as the log has no room")),
+        Delivery::Full => Some(("Full", "messages are dropped or refused, as the log has no room")),
         Delivery::StoreFailed => Some(("StoreFailed", "the disk fails, so that messages are not safe")),
     }
 }

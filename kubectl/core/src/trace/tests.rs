@@ -97,6 +97,10 @@ fn a_policy_restricts_the_pods_that_it_selects_in_its_directions() {
         ("{podSelector: {matchLabels: {app: web}}}", false, false),
         ("{podSelector: {matchExpressions: [{key: app, operator: In, values: [shop]}]}}", true, false),
         ("{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [shop]}]}}", false, false),
+        ("{podSelector: {matchExpressions: [{key: app, operator: In, values: [web]}]}}", false, false),
+        ("{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}", true, false),
+        ("{podSelector: {matchExpressions: [{key: app, operator: Exists}]}}", true, false),
+        ("{podSelector: {matchExpressions: [{key: app, operator: DoesNotExist}]}}", false, false),
         ("{podSelector: {matchExpressions: [{key: tier, operator: Exists}]}}", false, false),
         ("{podSelector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}}", true, false),
     ] {
@@ -120,4 +124,27 @@ fn a_report_is_complete_unless_a_step_or_an_item_could_not_be_judged() {
     };
     assert!(is_complete(Outcome::Ok, Outcome::Ok) && is_complete(Outcome::Failed, Outcome::Warning));
     assert!(!is_complete(Outcome::Unknown, Outcome::Ok) && !is_complete(Outcome::Ok, Outcome::Unknown));
+}
+
+#[test]
+fn a_connection_enters_no_pod_that_leaves_or_has_no_address() {
+    let (mut leaves, mut early) = (pod("a", "proxy", ""), pod("b", "proxy", ""));
+    leaves.metadata.deletion_timestamp = serde_yaml::from_str("2026-01-01T00:00:00Z").expect("a time");
+    early.status = None;
+    let proxies = [leaves, early, pod("c", "proxy", "")];
+    let entered = at(GATEWAY, "pg", "client", &proxies).map(|target| target.pod.name);
+    assert_eq!(entered, Ok("c".to_owned()));
+}
+
+#[test]
+fn only_a_sidecar_serves_the_pod_that_it_is_in_and_only_in_its_namespace() {
+    let of = |spec: &str, namespace: &str, proxies: &[Pod]| {
+        let forward = forward(spec);
+        let listener = listener(&forward, Some("pg")).expect("a listener");
+        target(&forward, listener, &ObjectKey::new(namespace, "b"), proxies).map(|target| target.pod.name)
+    };
+    let fleet = [pod("a", "proxy", ""), pod("b", "proxy", "")];
+    assert_eq!(of("placement: {gateway: {name: edge}}", "shop", &fleet), Ok("a".to_owned()));
+    let sidecars = [pod("a", "portlane-proxy", ""), pod("b", "portlane-proxy", "")];
+    assert_eq!(of(SIDECAR, "other", &sidecars), Ok("a".to_owned()), "another pod of that name");
 }
