@@ -80,8 +80,8 @@ fn start(args: &Agent) -> Result<(), Error> {
     let settings = Settings::new(&args.options, &file, variable, &host)?;
     let join = settings.join.as_ref().map(Join::read).transpose()?;
     let format = if settings.log == Log::Json { LogFormat::Json } else { LogFormat::text() };
-    // Each stream and flow is a file: with as many as a process has at first, whoever opens some in one session keeps the
-    // agent from its connections to others.
+    // Each stream and flow is a file: with as many as a process has at first, a client that opens some in one session
+    // keeps the agent from its connections to others.
     drop(files::of_process());
     let guard = Lives::new(Clock::start()).guard("log");
     let (log, writer) = Notices::start(format, Level::Info, QUEUE, Box::new(io::stdout()), guard)?;
@@ -152,7 +152,7 @@ fn renew(member: &Member, tls: AgentTls, teller: Rc<Teller>) -> impl Future<Outp
     async move { renewal.run_observed(&tls, enrolled, |renewed| teller.renewed(renewed)).await }
 }
 
-/// What the agent of the tunnels is told.
+/// The settings of the agent of the tunnels.
 fn told(settings: Settings, member: Member) -> tunnel_agent::Settings {
     tunnel_agent::Settings {
         addresses: member.addresses,

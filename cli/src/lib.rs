@@ -105,7 +105,7 @@ fn explain(error: &Error) {
     complain(&format!("error: {}", printable(&error.with_causes())));
 }
 
-/// Prints a line to standard error. Whoever reads it may have gone, which is no reason to fail.
+/// Prints a line to standard error. Its reader may have gone, which is no reason to fail.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

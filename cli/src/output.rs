@@ -47,8 +47,8 @@ impl From<Format> for Output {
     }
 }
 
-/// Prints a report in the format that the user wants; `text` makes the text of it. Returns false if nobody reads it any
-/// more.
+/// Prints a report in the format that the user asked for; `text` makes the text of it. Returns false if nobody reads it
+/// any more.
 pub fn print<R: Serialize>(report: &R, output: Output, text: fn(&R, Look) -> String) -> Result<bool, Error> {
     Ok(write(&document(report, output, text)?)?)
 }

@@ -115,7 +115,7 @@ impl Store {
             }
             // `null`, or a list without items: a program that wrote nothing, as with a file that is empty.
             FileChange::Documents(documents) if documents.is_empty() && self.has_objects(file) => {
-                self.file(file).keep_all(file, "has no object any more");
+                self.file(file).keep_all(file, "no longer has an object");
             }
             FileChange::Documents(documents) => {
                 let before = std::mem::take(self.file(file));
@@ -310,7 +310,7 @@ mod tests {
         };
         assert_eq!(take("null\n"), (0, String::new()), "a file that never had an object has no problem");
         assert_eq!(take(FORWARD), (1, String::new()));
-        let kept = "f:1: has no object any more; PortForward default/a keeps running";
+        let kept = "f:1: no longer has an object; PortForward default/a keeps running";
         assert_eq!(take("null\n"), (1, kept.to_owned()));
         assert_eq!(take("{apiVersion: v1, kind: List, items: []}\n"), (1, kept.to_owned()));
         assert_eq!(take(FORWARD), (1, String::new()), "the problem is fixed");

@@ -170,11 +170,12 @@ fn every_cel_rule_refuses_what_it_is_there_for() {
     refused(&with("selector: {}", "selector: {matchExpressions: [{key: a, operator: In}]}"), "values must be given");
 }
 
+fn gateway(spec: &str) -> String {
+    format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
+}
+
 #[test]
-fn gateway_rules() {
-    let gateway = |spec: &str| {
-        format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
-    };
+fn a_gateway_that_breaks_a_rule_is_refused_in_the_words_of_the_rule() {
     assert_eq!(verdict(&gateway("{}")), Ok(1));
     assert_eq!(verdict(&gateway("{allowedForwards: {namespaces: {from: All}, addressCIDRs: [10.0.0.0/8]}}")), Ok(1));
     refused(&gateway("{allowedForwards: {namespaces: {from: Selector}}}"), "selector must be set");
@@ -185,9 +186,6 @@ fn gateway_rules() {
 
 #[test]
 fn labels_and_selectors_of_a_gateway_and_of_a_forward_are_checked_too() {
-    let gateway = |spec: &str| {
-        format!("apiVersion: portlane.dev/v1alpha1\nkind: ForwardGateway\nmetadata: {{name: g}}\nspec: {spec}\n")
-    };
     let key = "f:4: ForwardGateway default/g: spec.podTemplate.labels: every key must be the name of a label, such as \
                app or example.com/app; 'a b' is none";
     refused_once(&gateway("{podTemplate: {labels: {a: b, 'a b': c}}}"), key);

@@ -15,13 +15,13 @@ use crate::options;
 /// What the help of `agent` ends with.
 pub(crate) const EXAMPLES: &str = "Examples:
   portlane agent --join-file join.txt --allow 127.0.0.1:5432           enrol, and serve a database of this machine
-  portlane agent --allow 127.0.0.1:5432                                go on, once enrolled
+  portlane agent --allow 127.0.0.1:5432                                start again, once enrolled
   portlane agent --config agent.yaml                                   with the options in a file
   portlane agent --allow 'db.home.lan:5432' --allow '10.0.0.0/8:80-90' names, networks and ranges of ports
 
-HTTPS_PROXY and NO_PROXY count. SIGTERM and Ctrl-C let streams end for --drain-seconds, and a second one ends
-them. Exits with 1 if the join string can never be used, and with 2 if the arguments cannot. A server that is away
-is waited for.";
+HTTPS_PROXY and NO_PROXY apply. SIGTERM and Ctrl-C let streams end for --drain-seconds, and a second one ends
+them. Exits with 1 if the join string can never be used, and with 2 if the arguments cannot. A server that
+does not answer is retried.";
 
 /// Arguments of `agent`.
 #[derive(clap::Args, Debug)]

@@ -115,14 +115,14 @@ impl Counts {
         };
         let one = |value: u64| [(String::new(), value)];
         let sessions = u64::try_from(self.sessions()).unwrap_or(u64::MAX);
-        put("portlane_agent_sessions", "gauge", "Tunnel endpoints to which a connection is there.", &one(sessions));
+        put("portlane_agent_sessions", "gauge", "Tunnel endpoints that the agent is connected to.", &one(sessions));
         put("portlane_agent_streams", "gauge", "Streams and flows that are open.", &one(self.streams.get()));
         let refused = REASONS.iter().zip(&self.refused);
         let refused: Vec<(String, u64)> =
             refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", word(*reason)), count.get())).collect();
         let help = "Streams and flows whose target was not connected.";
         put("portlane_agent_streams_refused_total", "counter", help, &refused);
-        let help = "Connections that took the place of one that was lost.";
+        let help = "Connections that replaced a lost one.";
         put("portlane_agent_reconnects_total", "counter", help, &one(self.reconnects.get()));
         let rows = [("up", &self.up), ("down", &self.down)];
         let rows = rows.map(|(direction, count)| (format!("{{direction=\"{direction}\"}}"), count.get()));

@@ -24,7 +24,7 @@ fn block(first: &str) -> &'static str {
     below.split_once("\n```").expect("the end of the block").0
 }
 
-/// What an agent is told by these words alone.
+/// What an agent is set to by these words alone.
 fn told(words: &[&str]) -> Settings {
     Settings::new(&options(words), &Options::default(), |_| None, "host").expect("valid options")
 }

@@ -31,7 +31,8 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Enrols if there is a join string that was not redeemed here, for as long as it takes, and otherwise goes on as before.
+    /// Enrols if there is a join string that was not redeemed here, for as long as it takes, and otherwise continues as
+    /// before.
     pub(super) async fn join(settings: &Settings, join: Option<&Secret>, log: &Log) -> Result<Self, Error> {
         let folder = AgentFolder::open(&settings.data)?;
         let clock = Arc::new(DefaultTimeProvider);
@@ -45,7 +46,7 @@ impl Member {
         let (enrolled, addresses) = match (kept, joined, text.zip(read)) {
             (Some(kept), Some(joined), _) => {
                 let left = Span(kept.not_after.saturating_sub(now));
-                let message = format!("goes on with its certificate, which is valid for another {left}");
+                let message = format!("uses its present certificate, which is valid for another {left}");
                 log.notice(Level::Info, "enrolled", kept.identity.agent().to_string(), message);
                 (kept, joined.addresses)
             }
@@ -77,7 +78,7 @@ async fn redeem(
     loop {
         match enrol(text, folder, way).await {
             Ok(enrolled) => {
-                log.notice(Level::Info, "enrolled", agent, "with the join string, which this agent needs no longer");
+                log.notice(Level::Info, "enrolled", agent, "with the join string, which this agent no longer needs");
                 return Ok(enrolled);
             }
             Err(error) if error.is_final() => return Err(error),

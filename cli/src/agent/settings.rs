@@ -1,4 +1,4 @@
-//! What an agent is told: by options, by variables, and by its file, in this order.
+//! The settings of an agent: by options, by variables, and by its file, in this order.
 
 use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -28,7 +28,7 @@ pub(super) struct Teller {
     drain: Duration,
     start: Instant,
     damper: RefCell<Damper>,
-    /// The loss of the last connection was not told, and so its return is not.
+    /// The loss of the last connection was not logged, and so its return is not.
     silent: Cell<bool>,
 }
 
@@ -45,7 +45,7 @@ impl Teller {
             Event::Connected { endpoint, address, resumed } => {
                 self.damper.borrow_mut().forget("unreached");
                 if !(self.silent.take() && *resumed) {
-                    let streams = if *resumed { ", and its streams go on" } else { "" };
+                    let streams = if *resumed { ", and its streams continue" } else { "" };
                     self.log.notice(Level::Info, "connected", endpoint.as_str(), format!("to {address}{streams}"));
                 }
             }
@@ -242,7 +242,7 @@ mod tests {
             connect(teller, false);
         });
         assert_eq!(events(&lines), ["connected", "lost", "connected", "connected"]);
-        assert!(lines[2].1.ends_with("and its streams go on"), "{}", lines[2].1);
+        assert!(lines[2].1.ends_with("and its streams continue"), "{}", lines[2].1);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     })
 }
 
-/// The documents of a text. The parser wants a space where kubectl accepts a tab after a ':', so that such tabs are
+/// The documents of a text. The parser requires a space where kubectl accepts a tab after a ':', so that such tabs are
 /// replaced, all at once.
 fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let text = tabs::judge(text).map_err(|refused| YamlError::new(refused.line, refused.message))?;

@@ -1,4 +1,4 @@
-//! What `portlane run` is told about the agents that dial it, and about what it keeps.
+//! The options of `portlane run` for the agents that dial it, and for what it keeps.
 
 use std::{
     env,

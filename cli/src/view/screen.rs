@@ -19,7 +19,7 @@ use crossterm::{
 use kubectl_core::top::view::Key;
 use tokio::sync::mpsc;
 
-/// Longest time until the thread that reads keys notices that nobody wants them.
+/// Longest time until the thread that reads keys notices that nobody reads them.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Inputs that may wait to be taken. A person who holds a key down waits for the screen.
 const WAITING: usize = 8;
@@ -27,7 +27,7 @@ const WAITING: usize = 8;
 /// What the user did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
-    /// The user wants to end the program.
+    /// The user ends the program.
     Quit,
     /// The user changes the view.
     View(Key),
@@ -77,13 +77,13 @@ fn paint(out: &mut impl Write, text: &str) -> io::Result<()> {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Nobody can be told that the terminal has gone.
+        // Nobody can read that the terminal has gone.
         let _ = execute!(self.out, EnableLineWrap, Show, LeaveAlternateScreen);
         let _ = terminal::disable_raw_mode();
     }
 }
 
-/// Sends inputs until nobody wants them, or the terminal has gone.
+/// Sends inputs until nobody reads them, or the terminal has gone.
 fn read(out: &mpsc::Sender<Input>) {
     while !out.is_closed() {
         let event = match event::poll(PATIENCE) {

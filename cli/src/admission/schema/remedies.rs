@@ -157,7 +157,7 @@ fn amount(name: &str, text: &str) -> Option<String> {
     Some(format!("write {name}: {number}"))
 }
 
-/// A time such as `1h` as the number of seconds, or of milliseconds, that a field wants.
+/// A time such as `1h` as the number of seconds, or of milliseconds, that a field takes.
 fn time(name: &str, text: &str) -> Option<String> {
     let divisor = match (name.ends_with("Seconds"), name.ends_with("Millis")) {
         (true, _) => 1000,

@@ -39,7 +39,8 @@ fn a_durable_listener_needs_one_sink_and_nothing_else() {
         refused_once(&stream(&format!("url: '{secret}'")), must);
     }
     refused_once(&durable("{send: {relp: {}}, framing: newline}"), "did you mean 'Newline'?");
-    refused_once(&durable("{send: {relp: {}}, lanes: 2}"), "durable.lanes: unknown field");
+    refused_once(&durable("{send: {relp: {}}, copies: 2}"), "durable.copies: unknown field");
+    refused_once(&durable("{send: {relp: {}}, lanes: 17}"), "must be at most 16");
     refused_once(&durable("{send: {udp: {port: 1}}}"), "durable.send.udp.port: unknown field");
     refused_once(&durable("{send: {http: {path: x}}}"), "begin with '/', and have only ASCII characters");
 }
