@@ -59,7 +59,7 @@ fn indented(text: &str, spaces: usize) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on panics")]
+#[allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 mod tests {
     use serde_yaml::Value;
 

@@ -160,7 +160,7 @@ fn row(path: &str, property: &Value, default: Option<&Value>) -> Result<String, 
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on panics")]
+#[allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 mod tests {
     use super::*;
 

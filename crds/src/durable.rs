@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.enrich) || has(self.enrich.structuredDataId) || (has(self.send.http) && (!has(self.send.http.format) || self.send.http.format != 'Raw'))").message("enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray"))]
 #[x_kube(validation = Rule::new("!has(self.enrich) || !has(self.enrich.structuredDataId) || !has(self.send.http) || (has(self.send.http.format) && self.send.http.format == 'Raw')").message("enrich.structuredDataId is not for send.http with the format Ndjson or JsonArray: write enrich: {}"))]
+#[x_kube(validation = Rule::new("!has(self.lanes) || self.lanes == 1 || !has(self.store) || !has(self.store.jetStream)").message("lanes is for store.disk: remove lanes, or keep messages with store.disk"))]
+#[x_kube(validation = Rule::new("!has(self.lanes) || !has(self.store) || !has(self.store.disk) || self.store.disk.maxBytes >= self.lanes * 16777216").message("store.disk.maxBytes must be at least 16777216 for each of the lanes"))]
+#[x_kube(validation = Rule::new("!has(self.lanes) || !has(self.deadLetter) || self.deadLetter.maxBytes == 0 || self.deadLetter.maxBytes >= self.lanes * 16777216").message("deadLetter.maxBytes must be 0, or at least 16777216 for each of the lanes"))]
 pub struct Durable {
-    /// How messages are told apart. Datagram, for UDP only: each datagram is a message; nothing is promised before the
+    /// How messages are delimited. Datagram, for UDP only: each datagram is a message; nothing is promised before the
     /// log. For TCP: Newline, Nul, OctetCounting, Syslog (RFC 6587, octet counting or lines), Length2 and Length4 (a
     /// length in network byte order before each message): what TCP acknowledged but was not synced is lost in a crash.
     /// Relp: what is acknowledged is on the disk of the proxy. Absent: Datagram with protocol UDP, Newline with TCP.
@@ -36,28 +39,35 @@ pub struct Durable {
     /// DropOldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
-    /// Time after which the sync of a message to the disk of `store.disk` is due, 0 to 10000 milliseconds; a power cut
-    /// loses what came within it, and what was not in the log yet. 0: after each write. An acknowledgement of RELP always
-    /// waits for the sync. Absent: 500.
+    /// Time until messages are synced to the disk of `store.disk`, 0 to 10000 milliseconds: a power cut loses messages
+    /// that arrived within this time, and those that were not in the log yet. 0: after each write. An acknowledgement
+    /// of RELP always waits for the sync. Absent: 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub sync_millis: Option<u32>,
+    /// Number of logs, 1 to 16, with `store.disk` only; the address of a client decides which log has its messages.
+    /// Each log has an equal part of the bytes, and its own connection to the sink, so that a message that the sink
+    /// does not take holds up only its own lane. Another number applies to messages that arrive then; those that wait
+    /// are sent before them. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub lanes: Option<u32>,
     /// How messages are sent to the backends of the listener: exactly one of `relp`, `tcp`, `udp` and `http`. Messages
-    /// of one source are sent in order within one proxy, retries included. What gives way to a bound of the store, or
-    /// is refused for ever, is not delivered, and counted.
+    /// of one source are sent in order within one proxy, retries included. A message that gives way to a bound of the
+    /// store, or that the sink permanently refuses, is not delivered, and is counted.
     pub send: DurableSend,
-    /// Where messages are put that the sink refuses for ever. Absent: they are dropped and counted.
+    /// Where messages are put that the sink permanently refuses. Absent: they are dropped and counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
-    /// Adds receive time, client address, forward and pod to messages, and rewrites nothing of them. For `send.http` with
-    /// the format Ndjson or JsonArray, `enrich: {}` makes an object of each message, with the fields `receivedAt`,
+    /// Adds receive time, client address, forward and pod to messages, and rewrites nothing in them. For `send.http`
+    /// with the format Ndjson or JsonArray, `enrich: {}` makes an object of each message, with the fields `receivedAt`,
     /// `client`, `forward`, `pod` and `message` (`messageBase64` if it is not UTF-8), so that any message can be sent.
     /// Absent: nothing is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrich: Option<Enrich>,
 }
 
-/// How messages are told apart in what clients send.
+/// How messages are delimited in what clients send.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum Framing {
@@ -99,9 +109,9 @@ pub struct DurableStore {
     /// disk loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
-    /// A stream of NATS JetStream, which all proxies of the listener share. A message that was acknowledged is lost only
-    /// with the servers that keep it. A server syncs it within its `sync_interval`, of 2 minutes unless it is set;
-    /// syncMillis says nothing here. In a cluster this needs placement.gateway, and spec.jetStream of the gateway.
+    /// A stream of NATS JetStream, which all proxies of the listener share. An acknowledged message is lost only with
+    /// the servers that keep it. A server syncs it within its `sync_interval`, 2 minutes by default; syncMillis does
+    /// not apply. In a cluster this needs placement.gateway, and spec.jetStream of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<JetStreamStore>,
 }
@@ -160,20 +170,20 @@ pub struct DiskStore {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.relp), has(self.tcp), has(self.udp), has(self.http)].exists_one(x, x)").message("exactly one of relp, tcp, udp and http must be set"))]
 pub struct DurableSend {
-    /// RELP: at least once, as the sink acknowledges each message. After a break no more than a window of messages
-    /// arrives twice, after a crash of the proxy more.
+    /// RELP: at least once, as the sink acknowledges each message. After a broken connection, at most a window of
+    /// messages arrives twice; after a crash of the proxy, more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relp: Option<RelpSink>,
     /// Framed TCP: each message is acknowledged by the receiver's kernel, which does not say that the receiver read it.
-    /// What was acknowledged and not read when a connection is reset is lost, but for `rewindBytes`.
+    /// Messages that were acknowledged and not read when a connection is reset are lost, except for `rewindBytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpSink>,
-    /// UDP: each message is sent once, in one datagram, unacknowledged; after a crash of the proxy some are sent again.
-    /// A message that is too long for a datagram is one that the sink refuses for ever.
+    /// UDP: each message is sent once, in one datagram, without acknowledgement; after a crash of the proxy some are
+    /// sent again. A message that is too long for a datagram counts as permanently refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpSink>,
-    /// HTTP POST: at least once, as the sink acknowledges each request by a status of 200 to 299. After a break no more
-    /// than a batch of messages arrives twice, after a crash of the proxy more.
+    /// HTTP POST: at least once, as the sink acknowledges each request by a status of 200 to 299. After a broken
+    /// connection, at most a batch of messages arrives twice; after a crash of the proxy, more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
 }
@@ -192,8 +202,8 @@ pub struct RelpSink {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpSink {
-    /// How messages are told apart. A message that the framing cannot carry, such as one with a line end within Newline,
-    /// is one that the sink refuses for ever. Absent: Newline.
+    /// How messages are delimited. A message that the framing cannot carry, such as one with a line end within Newline,
+    /// counts as permanently refused. Absent: Newline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framing: Option<SinkFraming>,
     /// Acknowledged bytes that are sent again after a connection was reset, 0 to 16777216: whole messages, which may
@@ -203,7 +213,7 @@ pub struct TcpSink {
     pub rewind_bytes: Option<u32>,
 }
 
-/// How messages are told apart in what is sent.
+/// How messages are delimited in what is sent.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum SinkFraming {
@@ -255,7 +265,7 @@ pub enum HttpFormat {
     Raw,
 }
 
-/// Where messages are put that the sink refuses for ever.
+/// Where messages are put that the sink permanently refuses.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.maxBytes == 0 || self.maxBytes >= 16777216").message("maxBytes of deadLetter must be 0, or at least 16777216"))]

@@ -27,8 +27,8 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub queue_seconds: Option<u32>,
-    /// Maximum number of live and queued sessions of one source (an IPv4 address or an IPv6 /64), 1 to 1000000; further
-    /// sessions are reset. Absent: no limit.
+    /// Maximum number of live and queued sessions of one source (an address; an IPv6 /64 may have three times as many), 1
+    /// to 1000000; further sessions are reset. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections_per_source: Option<u32>,
@@ -77,7 +77,7 @@ pub struct Access {
 /// backends.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.accept) || self.accept == 'Disabled' || (has(self.trustedCIDRs) && self.trustedCIDRs.size() > 0)").message("trustedCIDRs is required unless accept is Disabled: anybody could claim any address"))]
+#[x_kube(validation = Rule::new("!has(self.accept) || self.accept == 'Disabled' || (has(self.trustedCIDRs) && self.trustedCIDRs.size() > 0)").message("trustedCIDRs is required unless accept is Disabled: otherwise any client could claim any address"))]
 pub struct ProxyProtocol {
     /// PROXY headers from clients, version 1 or 2. Disabled: no header is read. Optional: peers in `trustedCIDRs` must
     /// send a header; other peers are served without one. Required: peers outside `trustedCIDRs` are refused. Absent:

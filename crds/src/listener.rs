@@ -19,9 +19,9 @@ use crate::{
 #[x_kube(validation = Rule::new("!has(self.endPort) || !has(self.port) || self.backends.all(b, (has(b.service) ? b.service.port : has(b.address) ? b.address.port : has(b.local) ? b.local.port : 0) + self.endPort - self.port <= 65535)").message("endPort leads the ports of a backend beyond 65535"))]
 #[x_kube(validation = Rule::new("has(self.healthCheck) || self.backends.all(b, !has(b.healthCheckPort))").message("healthCheckPort of a backend needs healthCheck"))]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.backends.all(b, !has(b.tunnel))").message("endPort is not for a listener with a tunnel backend: give each port a listener of its own"))]
-#[x_kube(validation = Rule::new("!has(self.durable) || self.protocol != 'TLS'").message("durable is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || self.protocol != 'TLS'").message("durable is not for TLS listeners: TLS is not decrypted, so its messages cannot be read"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.framing) || (self.durable.framing == 'Datagram') == (self.protocol == 'UDP')").message("durable.framing must be Datagram if, and only if, protocol is UDP"))]
-#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.whenFull) || self.durable.whenFull != 'Block' || self.protocol != 'UDP'").message("durable.whenFull must not be Block with protocol UDP: who sends datagrams does not wait"))]
+#[x_kube(validation = Rule::new("!has(self.durable) || !has(self.durable.whenFull) || self.durable.whenFull != 'Block' || self.protocol != 'UDP'").message("durable.whenFull must not be Block with protocol UDP: senders of datagrams do not wait"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.endPort)").message("endPort is not for a durable listener: give each port a listener of its own"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.proxyProtocol) || ((!has(self.proxyProtocol.accept) || self.proxyProtocol.accept == 'Disabled') && (!has(self.proxyProtocol.send) || self.proxyProtocol.send == 'Disabled'))").message("proxyProtocol is not for durable listeners"))]
 #[x_kube(validation = Rule::new("!has(self.durable) || !has(self.loadBalancing) || !has(self.loadBalancing.policy) || self.loadBalancing.policy != 'SourceHash'").message("loadBalancing.policy must not be SourceHash in a durable listener: one connection sends the messages of all clients"))]
@@ -60,7 +60,7 @@ pub struct Listener {
     /// Active checks of every endpoint of the listener. Absent: no active checks; endpoints that fail connections are
     /// still ejected (see `outlier`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health_check: Option<HealthCheck>,
+    pub health_check: Option<Box<HealthCheck>>,
     /// Ejection of endpoints that fail connections; always on. Absent: ejected for 30 seconds after 5 failures in a
     /// row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct Listener {
     /// messages out to one backend at a time. In a cluster the log survives restarts of the proxy, not the pod. Absent:
     /// sessions are forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub durable: Option<Durable>,
+    pub durable: Option<Box<Durable>>,
 }
 
 impl Listener {

@@ -1,5 +1,7 @@
 //! `PortForward`: the manifest that users write.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -85,7 +87,7 @@ pub struct PortForwardSpec {
     pub access_log: Option<AccessLog>,
     /// Scales the workload whose pods carry the sidecars by load. Absent: Portlane does not scale the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub autoscaling: Option<WorkloadAutoscaling>,
+    pub autoscaling: Option<Box<WorkloadAutoscaling>>,
 }
 
 /// Where listeners run: exactly one of `sidecar` and `gateway`.
@@ -106,7 +108,7 @@ pub struct Placement {
 #[serde(rename_all = "camelCase")]
 pub struct SidecarPlacement {
     /// Labels of the pods. An empty selector (`{}`) matches all pods of the namespace.
-    pub selector: Selector,
+    pub selector: Arc<Selector>,
 }
 
 /// Listeners in a managed fleet.
@@ -135,5 +137,17 @@ impl PortForward {
             spec,
             status: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An operator keeps tens of thousands of them.
+    #[test]
+    fn what_few_forwards_have_takes_no_room_in_the_others() {
+        let sizes = (size_of::<PortForwardSpec>(), size_of::<Listener>());
+        assert!(sizes.0 <= 384 && sizes.1 <= 192, "{sizes:?}");
     }
 }

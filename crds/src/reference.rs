@@ -200,7 +200,7 @@ fn escaped(plain: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on panics")]
+#[allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 mod tests {
     use serde_json::json;
 

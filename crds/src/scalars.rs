@@ -119,7 +119,7 @@ impl JsonSchema for Quantity {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test that cannot go on panics")]
+#[allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 mod tests {
     use super::*;
 

@@ -1,5 +1,5 @@
 //! The committed YAML and the pages about it are what the types generate.
-#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
 use std::{fs, path::Path};
 

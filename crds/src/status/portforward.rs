@@ -76,8 +76,9 @@ pub struct ListenerStatus {
     pub backends: Option<BackendHealth>,
     /// How a durable listener delivers, as the worst of its proxies. Flowing: messages leave as they come. Behind: the
     /// sink takes messages, and the oldest one that waits is older than 10 s. Stalled: messages wait, and the sink took
-    /// none for 30 s. Full: within the last 30 s a message was dropped, as the log had no room. `StoreFailed`: the disk
-    /// fails. The log survives restarts of the proxy, not the pod. Absent: not durable, or no proxy has reported.
+    /// none for 30 s. Full: within the last 30 s a message was dropped or refused, as the log had no room.
+    /// `StoreFailed`: the disk fails. The log survives restarts of the proxy, not the pod. Absent: not durable, or no proxy
+    /// has reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }
