@@ -107,7 +107,7 @@ impl Target {
         }
     }
 
-    /// C compiler that cargo is told to use. `None`: cargo finds it.
+    /// C compiler that cargo is set to use. `None`: cargo finds it.
     pub(crate) fn c_compiler(self, machine: &impl Machine) -> Option<&'static str> {
         match self {
             Self::MacOs(_) => None,

@@ -56,9 +56,11 @@
   value: {{ .Values.bindIP | quote }}
 - name: PORTLANE_FLEET_NETWORK_POLICIES
   value: {{ .Values.networkPolicy.fleets.enabled | quote }}
-{{- with .Values.networkPolicy.fleets.from }}
+{{- /* A peer without a selector is every source, for which a policy has no peers at all. */}}
+{{- $from := .Values.networkPolicy.fleets.from }}
+{{- if and $from (not (has (dict) $from)) }}
 - name: PORTLANE_FLEET_NETWORK_POLICY_FROM
-  value: {{ toJson . | quote }}
+  value: {{ toJson $from | quote }}
 {{- end }}
 - name: PORTLANE_AUTOSCALING
   value: {{ .Values.autoscaling.enabled | quote }}

@@ -227,7 +227,7 @@ replaces the tag: some runtimes refuse both.
 - apiGroups: [portlane.dev]
   resources: [forwardgateways/finalizers]
   verbs: [update]
-# outputs/children: get, create and patch apply a child, delete removes one that the gateway no longer wants.
+# outputs/children: get, create and patch apply a child, delete removes one that the gateway no longer needs.
 # inputs/watch: list and watch show by metadata whether another client changed or deleted a child.
 - apiGroups: [""]
   resources: [serviceaccounts]
