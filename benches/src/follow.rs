@@ -13,6 +13,8 @@
 mod cpu;
 #[path = "follow/follower.rs"]
 mod follower;
+#[path = "common/image.rs"]
+mod image;
 #[path = "common/listener.rs"]
 mod listener;
 #[allow(dead_code, reason = "another bench sends changes")]

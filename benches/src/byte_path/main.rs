@@ -15,6 +15,8 @@ mod bytes;
 mod cpu;
 #[path = "../common/host.rs"]
 mod host;
+#[path = "../common/image.rs"]
+mod image;
 #[path = "../common/listener.rs"]
 mod listener;
 mod load;
@@ -42,6 +44,9 @@ mod spread;
 mod subject;
 mod syscalls;
 mod table;
+#[allow(dead_code, reason = "durable uses all of it")]
+#[path = "../common/train.rs"]
+mod train;
 #[path = "../common/turns.rs"]
 mod turns;
 #[allow(dead_code, reason = "each bench has units of its own")]

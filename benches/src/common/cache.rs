@@ -12,7 +12,7 @@ pub(crate) fn portlane() -> Result<PathBuf, String> {
     built.map_err(|error| harness::chain(&error))
 }
 
-/// The program of a peer. `None`: there is none, and people were told why.
+/// The program of a peer. `None`: there is none, and the reason was printed.
 pub(crate) fn told(name: &str, built: Result<PathBuf, String>) -> Option<PathBuf> {
     built.inspect_err(|why| eprintln!("{name} is not measured: {why}")).ok()
 }

@@ -10,7 +10,7 @@ use std::{
 const FAILURES: usize = 4;
 
 /// Measures the rows of a plan in rounds, and gives the values of each measurement to `keep`, with the number of its
-/// round. No values: the measurement failed, which was told, or was left out because others of this kind had failed.
+/// round. No values: the measurement failed, which was printed, or was left out because others of this kind had failed.
 pub(crate) fn take<R: Copy, K: Copy + Ord, V>(
     rounds: usize,
     plan: &[(R, Vec<K>)],

@@ -39,6 +39,8 @@ mod sockets;
 mod spread;
 mod subject;
 mod table;
+#[path = "../common/train.rs"]
+mod train;
 #[path = "../common/turns.rs"]
 mod turns;
 #[allow(dead_code, reason = "each bench has units of its own")]

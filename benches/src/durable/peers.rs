@@ -67,7 +67,7 @@ impl Programs {
         }
     }
 
-    /// Whether it can send as this row wants.
+    /// Whether it can send as this row needs.
     pub(crate) fn speaks(&self, row: Row, kind: Kind) -> bool {
         row != Row::Relp || self.has_relp || !matches!(kind, Kind::Rsyslog(_))
     }

@@ -8,11 +8,10 @@ use std::{
 
 use clap::ValueEnum;
 use harness::{Listener, Program, connect, forward, free_port, http_get, until};
-use images::{Checkout, Image, Platform, Profile};
 use proxy_api::{Configuration, ListenerId, MAX_LIVE, Origin, Selection};
 use serde_json::json;
 
-use crate::{listener, operator::Operator};
+use crate::{image, listener, operator::Operator};
 
 /// Sessions that a list has, as the page asks for.
 const LISTED: &str = "/conns?limit=500";
@@ -122,10 +121,7 @@ fn page(port: u16, to: u16) -> (Program, Follower) {
 
 /// The program of the image, which follows an operator.
 fn kubectl(port: u16, to: u16) -> (Program, Follower) {
-    let package = Image::Proxy.package();
-    eprintln!("building {package} as for the image");
-    let built = Checkout::here().build(package, Platform::here().into(), Profile::Release);
-    let built = built.unwrap_or_else(|error| panic!("{}", harness::chain(&error)));
+    let built = image::proxy().unwrap_or_else(|error| panic!("{error}"));
     let operator = Box::new(Operator::start(configuration(port, to), || {}));
     let (health, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
     let mut command = Command::new(built);

@@ -2,22 +2,17 @@
 //! a train that the system parts.
 
 use std::{
-    io::IoSlice,
     net::UdpSocket,
     time::{Duration, Instant},
 };
 
-use socket2::{MsgHdr, SockRef};
-
 use super::{Done, Load};
-use crate::subject::udp_client;
+use crate::{subject::udp_client, train};
 
 /// Datagrams of a burst, few enough for every buffer on the way.
 const BURST: usize = 20;
 /// Size of the datagrams, in bytes.
 const BYTES: u16 = 1200;
-/// Level and type of the control message with the size of the datagrams of a train (`linux/udp.h`).
-const SEGMENT: [i32; 2] = [17, 103];
 /// Time without an answer after which a datagram is lost.
 const LOST: Duration = Duration::from_millis(200);
 
@@ -37,7 +32,7 @@ impl Trains {
 
     fn send(&self) {
         if self.is_train {
-            send_train(&self.client, &self.burst);
+            train::send(&self.client, &self.burst, BYTES).expect("send");
         } else {
             self.burst.chunks(usize::from(BYTES)).for_each(|datagram| {
                 self.client.send(datagram).expect("send");
@@ -58,17 +53,4 @@ impl Load for Trains {
         }
         done
     }
-}
-
-/// Sends datagrams of [`BYTES`] in one call.
-fn send_train(client: &UdpSocket, burst: &[u8]) {
-    // A control message as in cmsg(3): its length, level, type and value, padded to a word.
-    let [level, kind] = SEGMENT.map(i32::to_ne_bytes);
-    let header = size_of::<usize>() + size_of::<[i32; 2]>();
-    let mut control = (header + size_of_val(&BYTES)).to_ne_bytes().to_vec();
-    control.extend(level.into_iter().chain(kind).chain(BYTES.to_ne_bytes()));
-    control.resize(header + size_of::<usize>(), 0);
-    let parts = [IoSlice::new(burst)];
-    let message = MsgHdr::new().with_buffers(&parts).with_control(&control);
-    SockRef::from(client).sendmsg(&message, 0).expect("send");
 }

@@ -5,13 +5,13 @@ use std::{
     process::Command,
 };
 
-use images::{Checkout, Image, Platform, Profile};
+use images::{Checkout, Image};
 use proxy_api::{Configuration, Listener, ListenerId, Offer, Origin};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Ports, Variant, port, write};
-use crate::{listener, operator::Operator};
+use crate::{image, listener, operator::Operator};
 
 /// Port of the first further listener.
 const FURTHER: u16 = 10_000;
@@ -32,15 +32,13 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Builds what images contain with the function that builds images, and the other program if it is wanted.
+    /// Builds what images contain with the function that builds images, and the other program if it is asked for.
     pub(crate) fn build(glibc: bool) -> Result<Self, String> {
-        let (checkout, package) = (Checkout::here(), Image::Proxy.package());
-        eprintln!("building {package} as for the image");
-        let shipped = checkout.build(package, Platform::here().into(), Profile::Release);
-        let shipped = shipped.map_err(|error| harness::chain(&error))?;
+        let shipped = image::proxy()?;
         if !glibc {
             return Ok(Self { shipped, glibc: None });
         }
+        let (checkout, package) = (Checkout::here(), Image::Proxy.package());
         eprintln!("building {package} for the libc of this machine");
         let mut cargo = images::cargo();
         cargo.args(["build", "--locked", "--quiet", "--release", "--package", package]);

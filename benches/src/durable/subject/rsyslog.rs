@@ -18,7 +18,8 @@ pub(super) fn command(place: &Place, syncs: Syncs) -> Command {
 
 /// The program's own messages do not come to the ruleset. The file with the queue's state is written after each 1,000
 /// messages, as without one a crash loses the queue. With a sync of each write it is written after each message. A queue
-/// with the default light delay mark takes one message a second until it begins to use the disk, and so it has none.
+/// with the default light delay mark takes one message a second until it begins to use the disk, and so it has none. One
+/// of the default size, 1,000 messages, stands still for minutes when messages come faster than they go to disk.
 fn configuration(place: &Place, syncs: Syncs) -> String {
     let (folder, input, sink) = (place.logs(), place.input, place.sink);
     let module = if place.row.is_udp() { "imudp" } else { "imptcp" };
@@ -38,7 +39,7 @@ fn configuration(place: &Place, syncs: Syncs) -> String {
          input(type=\"{module}\" address=\"127.0.0.1\" port=\"{input}\" ruleset=\"bench\")\n\
          ruleset(name=\"bench\") {{ action(type=\"{output}\" target=\"127.0.0.1\" port=\"{sink}\" {protocol}template=\"raw\" \
          action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\" queue.type=\"{queue}\" \
-         queue.filename=\"queue\" queue.lightDelayMark=\"0\" queue.maxFileSize=\"64m\" queue.saveOnShutdown=\"on\" \
+         queue.filename=\"queue\" queue.size=\"100000\" queue.dequeueBatchSize=\"1024\" queue.lightDelayMark=\"0\" queue.maxFileSize=\"64m\" queue.saveOnShutdown=\"on\" \
          queue.checkpointInterval=\"{checkpoint}\" queue.syncQueueFiles=\"{sync}\") }}\n",
         folder = folder.display(),
     )

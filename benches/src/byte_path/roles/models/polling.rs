@@ -42,7 +42,7 @@ fn wait(pairs: &[(TcpListener, u16)], connections: &[Connection]) -> Vec<PollFla
     let mut files = Vec::with_capacity(2 * connections.len() + pairs.len());
     for Connection { client, server, up, down } in connections {
         for (socket, flags) in [(client, wanted(up, down)), (server, wanted(down, up))] {
-            // The end of a socket of which nothing is wanted would be told again and again. A listener has none.
+            // The end of a socket without interest would be reported again and again. A listener has none.
             let unwanted = pairs.first().filter(|_| flags.is_empty()).map(|(listener, _)| listener.as_fd());
             files.push(PollFd::from_borrowed_fd(unwanted.unwrap_or(socket.as_fd()), flags));
         }
@@ -52,7 +52,7 @@ fn wait(pairs: &[(TcpListener, u16)], connections: &[Connection]) -> Vec<PollFla
     files.iter().map(PollFd::revents).collect()
 }
 
-/// What is wanted of a socket, by the direction that reads from it and the one that writes to it.
+/// The interest in a socket, by the direction that reads from it and the one that writes to it.
 fn wanted(from: &Direction, to: &Direction) -> PollFlags {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::IN, from.held.is_empty() && !from.has_ended);
