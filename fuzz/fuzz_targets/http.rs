@@ -14,6 +14,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use proxy::{
     clock::Clock,
+    core::reports::Published,
     door::Door,
     http::{Role, Startup, View, serve_stream, serve_texts},
     lives::Lives,
@@ -24,7 +25,7 @@ use proxy::{
     supervisor::Control,
 };
 use proxy_api::{
-    Configuration, LiveSessions, Report,
+    Configuration, LiveSessions,
     doors::{Bounds, Evict},
 };
 use tokio::{
@@ -79,7 +80,7 @@ async fn converse(role: Option<Role>, closes: bool, sent: &[u8]) -> Vec<u8> {
     let (control, requests) = mpsc::channel(4);
     tokio::spawn(control_thread(requests));
     let (process, metrics) = PROXY.clone();
-    let report = watch::channel(Arc::<Report>::default()).1;
+    let report = watch::channel(Published::default()).1;
     let startup = Startup { since: Instant::now(), patience: Duration::ZERO, beside_app: true };
     let view = View::new(process, metrics, report, control, startup);
     let (client, server) = duplex(PIPE);

@@ -2,7 +2,7 @@
 //!
 //! The first byte says which end the session is, and the second in pieces of which length the rest comes: what the
 //! peer sends. After each piece the application answers, reads and writes a little. After a violation there is a new
-//! carrier, on which the peer says that it has no streams, or goes on with what it has.
+//! carrier, on which the peer says that it has no streams, or continues with what it has.
 
 #![no_main]
 
@@ -157,7 +157,7 @@ impl World {
         assert!(self.session.len() <= self.limits.streams + self.limits.unanswered);
     }
 
-    /// Nothing stays of a session that is closed and whose application wants nothing more.
+    /// Nothing stays of a session that is closed and whose application reads nothing more.
     fn close(mut self) {
         self.asked();
         self.session.lose(Loss::Closed);

@@ -16,12 +16,15 @@ use libfuzzer_sys::fuzz_target;
 use proxy::core::{
     flows::{FlowKey, FlowTable},
     limiter::{FlowRegistry, FlowSlot, Limiter, Mark, Member, Newcomer, Refusal},
-    share::{Place, Share},
+    session_room::SessionRoom,
+    share::{Bound, Place, Share},
 };
 use proxy_api::Limits;
 
 /// In the order in which the larger name gives way first.
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
+/// Connections take their places only in the shares.
+const ROOM: SessionRoom = SessionRoom { most: 1000, free: 1000 };
 /// Most flows of a socket.
 const TABLE: usize = 6;
 /// Idle time below which a flow does not give way, in milliseconds.
@@ -119,7 +122,7 @@ impl Real {
 
     fn set(&self, limits: Bounds) {
         for limiter in &self.limiters {
-            limiter.share.set(limits.share);
+            limiter.share.set(limits.share.map(Bound::of).unwrap_or_default());
             limiter.set(Some(&Limits {
                 max_flows: limits.flows,
                 max_connections_per_source: limits.source,
@@ -156,7 +159,7 @@ impl Real {
         if !begins {
             return self.connections[n].pop().is_some();
         }
-        let place = self.limiters[n].share.enter();
+        let place = self.limiters[n].share.enter(ROOM);
         let has_place = place.is_some();
         self.connections[n].extend(place);
         has_place
@@ -272,7 +275,8 @@ impl Plain {
         self.flows.iter().filter(|flow| flow.namespace == n && flow.key.client.ip() == source).count()
     }
 
-    /// The least recently used flow of the source with the most flows, of the flows of a namespace that are wanted.
+    /// The least recently used flow of the source with the most flows, of the flows of a namespace that the choice is
+    /// among.
     fn of_heaviest(&self, n: usize, wanted: impl Fn(usize, &PlainFlow) -> bool) -> Option<usize> {
         let flows = self.flows.iter().enumerate().filter(|(_, flow)| flow.namespace == n);
         let counted = flows.map(|(at, flow)| (self.of_source(n, flow.key.client.ip()), at, flow));
