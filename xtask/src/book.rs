@@ -1,15 +1,10 @@
 //! Builds the site of the documentation with mdBook, and checks what came out.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use images::{Checkout, Here, Machine};
 
-use crate::error::TaskError;
+use crate::error::{BookError, TaskError};
 
 /// Folder of the site in the checkout; `docs/book.toml` names it too.
 const SITE: &str = "target/book";
@@ -19,27 +14,6 @@ const SUMMARY: &str = "docs/SUMMARY.md";
 const SEARCH_INDEX: &str = "searchindex";
 /// A page of mdBook's own, whose links are relative to the root of a server.
 const NOT_FOUND: &str = "404.html";
-
-/// Why the site is not complete.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BookError {
-    #[error("{path} cannot be read")]
-    File {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the site has the faults listed above ({0}); correct the pages in docs, docs/SUMMARY.md or docs/book.toml")]
-    Faults(usize),
-}
-
-impl BookError {
-    /// The error of a file.
-    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::File { path, source }
-    }
-}
 
 /// Builds the site into `target/book`. Installs mdBook if there is none.
 pub(crate) fn run() -> Result<(), TaskError> {

@@ -1,11 +1,14 @@
 //! Why a task failed.
 
+mod book;
+mod release;
+
 use std::process::ExitStatus;
 
 use harness::programs;
 use images::ImageError;
 
-use crate::{book::BookError, release::ReleaseError};
+pub(crate) use self::{book::BookError, release::ReleaseError};
 
 /// Why a task failed.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,6 @@ mod changelog;
 mod charts;
 mod checksums;
 mod crates;
-mod error;
 mod licences;
 mod linked;
 mod make;
@@ -13,8 +12,6 @@ mod sbom;
 mod source;
 mod verify;
 mod version;
-
-pub(crate) use error::ReleaseError;
 
 use std::{
     env, fs, io,
@@ -30,7 +27,7 @@ use self::{
     sbom::Release,
     source::Commit,
 };
-use crate::error::TaskError;
+use crate::error::{ReleaseError, TaskError};
 
 const CHANGELOG: &str = "CHANGELOG.md";
 

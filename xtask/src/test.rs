@@ -14,9 +14,13 @@ mod pages;
 mod pictures;
 mod programs;
 #[cfg(test)]
+mod purity;
+#[cfg(test)]
 mod rings;
 mod space;
 mod summary;
+#[cfg(test)]
+mod tokens;
 
 use std::{env, path::Path, process::Stdio, thread, time::Instant};
 

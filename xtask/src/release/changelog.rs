@@ -1,6 +1,6 @@
 //! The changelog: the section of a version, and the cut that makes one. Pure.
 
-use super::error::ReleaseError;
+use crate::error::ReleaseError;
 
 const UNRELEASED: &str = "Unreleased";
 

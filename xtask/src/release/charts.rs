@@ -8,8 +8,8 @@ use std::{
 
 use harness::programs::{self, KubernetesVersion, Module};
 
-use super::{checksums::Files, error::ReleaseError, source::output};
-use crate::error::TaskError;
+use super::{checksums::Files, source::output};
+use crate::error::{ReleaseError, TaskError};
 
 /// The charts.
 const CHARTS: [&str; 2] = ["portlane-crds", "portlane"];

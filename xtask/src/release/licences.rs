@@ -5,10 +5,8 @@ use std::{
     path::Path,
 };
 
-use super::{
-    crates::{Crate, Id},
-    error::ReleaseError,
-};
+use super::crates::{Crate, Id};
+use crate::error::ReleaseError;
 
 /// Name of the file.
 pub(crate) const NOTICES: &str = "THIRD-PARTY-LICENSES.txt";

@@ -10,11 +10,10 @@ use images::{Checkout, Target};
 
 use super::{
     crates::{self, Crate, Id, Tree},
-    error::ReleaseError,
     licences,
     source::output,
 };
-use crate::error::TaskError;
+use crate::error::{ReleaseError, TaskError};
 
 /// Folders that a search for licence texts enters: a crate keeps those of its parts below the parts.
 const DEPTH: usize = 3;

@@ -11,13 +11,12 @@ use super::{
     charts,
     checksums::{Files, SUMS, missing, sums},
     crates::{Crate, Id, Tree},
-    error::ReleaseError,
     licences::NOTICES,
     linked,
     plan::{PROXY_IMAGE_BYTES, Plan},
     sbom::{self, Release, Subject},
 };
-use crate::error::TaskError;
+use crate::error::{ReleaseError, TaskError};
 
 /// Name of the file with the notices of Rust's standard library.
 const RUST_NOTICES: &str = "RUST-COPYRIGHT.html";

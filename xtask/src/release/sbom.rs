@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{
-    crates::{Crate, Id, Tree},
-    error::ReleaseError,
-};
+use super::crates::{Crate, Id, Tree};
+use crate::error::ReleaseError;
 
 const NONE: &str = "NOASSERTION";
 

@@ -7,8 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::error::ReleaseError;
-use crate::error::TaskError;
+use crate::error::{ReleaseError, TaskError};
 
 /// Last second of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;

@@ -6,10 +6,9 @@ use images::Checkout;
 
 use super::{
     checksums::{self, Files},
-    error::ReleaseError,
     source::Worktree,
 };
-use crate::error::TaskError;
+use crate::error::{ReleaseError, TaskError};
 
 /// Makes the release of a commit again, from a copy of the commit in this folder, with nothing compiled before, and
 /// compares the files.

@@ -35,7 +35,8 @@ pub(crate) fn stated<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
             let rest = text.get(place + before.len()..).unwrap_or_default();
             let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && !".-".contains(char));
             let (version, rest) = rest.split_at(end.unwrap_or(rest.len()));
-            // A sentence may end behind a version, and a name of a file goes on. Another tag, such as `next`, is no version.
+            // A sentence may end behind a version, and a name of a file continues. Another tag, such as `next`, is no
+            // version.
             let version = version.trim_end_matches(".tgz").trim_end_matches(".oci.tar").trim_end_matches('.');
             if version.starts_with(|char: char| char.is_ascii_digit()) && rest.starts_with(after) {
                 found.push(version);

@@ -1,6 +1,6 @@
 //! Alerts and dashboards of the chart, as texts: each alert has a case and a section to read, and each metric is one that
 //! a program has. `tests/tests/peers/monitoring.rs` runs both with Prometheus.
-#![allow(clippy::expect_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -101,4 +101,34 @@ fn every_label_of_a_metric_is_explained_and_every_explained_label_is_used() {
     assert!(used.len() > 10, "too few labels are found: {used:?}");
     // A label that names a client or an endpoint has no bound.
     assert_eq!(used, explained, "labels of metrics, and labels that {METRICS} explains");
+}
+
+#[test]
+fn what_is_grouped_by_forward_is_grouped_by_its_kind_too() {
+    let files = DASHBOARDS.into_iter().chain([RULES]);
+    let of_file = |file| groupings(&read(file)).into_iter().map(|labels| (file, labels)).collect::<Vec<_>>();
+    let found: Vec<(&str, Vec<String>)> =
+        files.flat_map(of_file).filter(|(_, labels)| has(labels, "forward")).collect();
+    assert!(found.len() > 10, "too few groupings are found: {found:?}");
+    // Objects of two kinds may have the same name.
+    let without: Vec<_> =
+        found.iter().filter(|(_, labels)| !has(labels, "kind") || !has(labels, "namespace")).collect();
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[test]
+fn a_grouping_has_the_labels_in_its_brackets() {
+    let text = "sum by (a, b) (x{by=\"c\"}) / on (a) max by(a)(y) without (b)";
+    assert_eq!(groupings(text), [vec!["a", "b"], vec!["a"]]);
+}
+
+/// The labels of each `by (...)` of a text.
+fn groupings(text: &str) -> Vec<Vec<String>> {
+    let after = text.split(" by").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('('));
+    let labels = after.filter_map(|rest| Some(rest.split_once(')')?.0));
+    labels.map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect()).collect()
+}
+
+fn has(labels: &[String], label: &str) -> bool {
+    labels.iter().any(|other| other == label)
 }

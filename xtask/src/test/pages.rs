@@ -1,5 +1,5 @@
 //! The pages for people: every relative link and anchor leads somewhere, and the book has every page of `docs`.
-#![allow(clippy::expect_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, reason = "a test that cannot continue panics")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

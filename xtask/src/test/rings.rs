@@ -1,4 +1,4 @@
-//! Modules beside each other do not use each other in a ring: whoever reads one of them need not read them all.
+//! Modules beside each other do not use each other in a ring: a reader of one of them need not read them all.
 //!
 //! A module and those below it count as one, so a parent and its own children may use each other. What a module
 //! re-exports is where it is defined. Sources are read as text, in the form that rustfmt gives them: `use`
@@ -14,34 +14,6 @@ use std::{
 
 use super::{limits::rust_files, pages::root};
 
-/// A use that may close a ring.
-struct Permitted {
-    /// The sources of the crate.
-    folder: &'static str,
-    from: &'static str,
-    to: &'static [&'static str],
-}
-
-/// Every use that closes a ring, with the reason.
-const PERMITTED: [Permitted; 6] = [
-    // It reads each collection up to the bound that stands beside the type of the items.
-    Permitted {
-        folder: "proxy-api/src",
-        from: "bounded",
-        to: &["agent", "live", "load", "peers", "signing", "stream"],
-    },
-    // The pools of all workers belong to the process.
-    Permitted { folder: "proxy/src", from: "process", to: &["worker"] },
-    // The settings of a proxy have those of its tunnels.
-    Permitted { folder: "proxy/src", from: "settings", to: &["tunnels"] },
-    // It starts the other threads, and its commands carry what is theirs.
-    Permitted { folder: "proxy/src", from: "threads", to: &["keeping", "messages"] },
-    // The way to a backend may be a flow to an agent.
-    Permitted { folder: "proxy/src", from: "udp::upstream", to: &["udp::flow"] },
-    // The error of all tasks has those of each.
-    Permitted { folder: "xtask/src", from: "error", to: &["book", "release"] },
-];
-
 /// Most re-exports on the way to a definition.
 const HOPS: usize = 8;
 
@@ -53,34 +25,18 @@ type Modules = BTreeMap<Name, Module>;
 
 #[test]
 fn modules_beside_each_other_use_each_other_in_no_ring() {
-    let (mut found, mut idle, mut count) = (Vec::new(), Vec::new(), 0);
+    let (mut found, mut count) = (Vec::new(), 0);
     for folder in source_folders() {
         let shown = folder.strip_prefix(root()).expect("below the root").display().to_string();
-        let permitted: Vec<(Name, Name)> = PERMITTED.iter().filter(|it| it.folder == shown).flat_map(pairs).collect();
-        let mut crates = ["lib.rs", "main.rs"].map(|file| {
+        for file in ["lib.rs", "main.rs"] {
             let mut modules = Modules::new();
             read(&folder.join(file), &folder, &Name::new(), &mut modules);
             count += modules.len();
-            uses(&modules)
-        });
-        for (from, to) in &permitted {
-            let is_used = |of_crate: &Uses| of_crate.get(from).is_some_and(|used| used.contains_key(to));
-            if !crates.iter().any(|of_crate| is_used(of_crate) && way(of_crate, to, from).is_some()) {
-                idle.push(format!("{shown}: {} uses {}", from.join("::"), to.join("::")));
-            }
-        }
-        for of_crate in &mut crates {
-            for (from, to) in &permitted {
-                if let Some(used) = of_crate.get_mut(from) {
-                    used.remove(to);
-                }
-            }
-            found.extend(rings(of_crate).into_iter().map(|ring| format!("{shown}: {ring}")));
+            found.extend(rings(&uses(&modules)).into_iter().map(|ring| format!("{shown}: {ring}")));
         }
     }
     assert!(count > 500, "only {count} modules are found");
     assert!(found.is_empty(), "modules use each other in a ring: move what they share to one of them: {found:#?}");
-    assert!(idle.is_empty(), "permitted, but closes no ring any more: {idle:#?}");
 }
 
 #[test]
@@ -105,14 +61,29 @@ fn a_ring_is_named_and_neither_children_nor_tests_make_one() {
     assert!(rings(&uses(&modules)).is_empty(), "what b has of a is a's");
 }
 
+#[test]
+fn what_is_compiled_for_tests_only_is_left_out_and_what_a_feature_has_too_is_not() {
+    for (predicate, is_left_out) in [
+        ("test", true),
+        (r#"all(test, target_os = "linux")"#, true),
+        ("all(unix, any(test))", true),
+        ("any(test, all(unix, test))", true),
+        (r#"any(test, feature = "x")"#, false),
+        (r#"all(unix, any(test, feature = "x"))"#, false),
+        (r#"feature = "test""#, false),
+        ("not(test)", false),
+        ("any()", false),
+    ] {
+        let source = format!("#[cfg({predicate})]\nfn f() {{\n    crate::a::g();\n}}\nfn h() {{\n}}\n");
+        let kept = without_tests(&source);
+        assert_eq!((kept.contains("crate::a"), kept.contains("fn h")), (!is_left_out, true), "{predicate}");
+    }
+}
+
 /// The folders of all sources of programs and libraries.
 fn source_folders() -> BTreeSet<PathBuf> {
     let is_source = |folder: &&Path| folder.file_name().is_some_and(|name| name == "src");
     rust_files(&root()).iter().filter_map(|file| file.ancestors().find(is_source)).map(Path::to_owned).collect()
-}
-
-fn pairs(permitted: &Permitted) -> Vec<(Name, Name)> {
-    permitted.to.iter().map(|to| (split(permitted.from), split(to))).collect()
 }
 
 /// The words of a path.
@@ -136,8 +107,8 @@ fn without_tests(source: &str) -> String {
     let mut kept = String::new();
     let mut lines = source.lines().map(|line| line.split("//").next().unwrap_or_default().trim_end());
     while let Some(line) = lines.next() {
-        let is_test = line.trim_start().starts_with("#[cfg(") && line.contains("(test");
-        if !is_test {
+        let predicate = line.trim_start().strip_prefix("#[cfg(").and_then(|rest| rest.strip_suffix(")]"));
+        if !predicate.is_some_and(holds_in_tests_only) {
             kept.push_str(line);
             kept.push('\n');
             continue;
@@ -149,6 +120,28 @@ fn without_tests(source: &str) -> String {
         }
     }
     kept
+}
+
+/// Whether what has this predicate of `cfg` is compiled for tests only.
+pub(super) fn holds_in_tests_only(predicate: &str) -> bool {
+    let predicate = predicate.trim();
+    let Some((name, rest)) = predicate.split_once('(') else { return predicate == "test" };
+    let parts = parts(rest.strip_suffix(')').unwrap_or(rest));
+    match name.trim() {
+        "all" => parts.into_iter().any(holds_in_tests_only),
+        "any" => !parts.is_empty() && parts.into_iter().all(holds_in_tests_only),
+        _ => false,
+    }
+}
+
+/// What commas separate outside of brackets.
+fn parts(list: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let parts = list.split(|letter: char| {
+        depth += i32::from(letter == '(') - i32::from(letter == ')');
+        letter == ',' && depth == 0
+    });
+    parts.filter(|part| !part.trim().is_empty()).collect()
 }
 
 /// Whether a line ends an item that began with this indentation.
