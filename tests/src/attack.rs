@@ -89,7 +89,7 @@ pub struct Toll {
     pub connections: BTreeMap<&'static str, usize>,
     /// Most connections that were open at the same time.
     pub most_open: usize,
-    /// Whether the attack went on until it was stopped, and did not end by its own limit.
+    /// Whether the attack continued until it was stopped, and did not end by its own limit.
     pub until_stopped: bool,
 }
 

@@ -34,14 +34,14 @@ pub use cluster::{Family, Folder, main as keeper};
 #[cfg(target_os = "linux")]
 pub use kubernetes::{
     Argo, CHARTS, Cluster, CommandOutput, ControlPlane, Fleet, FleetPod, FleetProxy, Holder, Namespace, Namespaced,
-    Node, OPERATOR, Operation, Operator, Outcomes, Outpost, Scene, Siege, block_on, expire_lease, helm_command,
+    Node, OPERATOR, Operation, Operator, Outcomes, Outpost, Page, Scene, Siege, block_on, expire_lease, helm_command,
     install, kustomize, processes_of, resource_overrides, roots, scene,
 };
 #[cfg(target_os = "linux")]
 pub use odd::{Asked, DeadMount, Dns, Kind, Machine, RecordingServer, Reply};
 pub use sockets::{
     Backend, Behaviour, EARLIER_PROGRAMS, Event, FRESH_PROGRAMS, Listener, PROGRAMS, Program, Terminal, UdpEcho,
-    binary, earlier, forward, free_port, free_range, send_relp, serve_relp,
+    binary, client_hello, earlier, forward, free_port, free_range, send_relp, serve_relp,
 };
 
 use std::{

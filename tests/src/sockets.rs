@@ -2,6 +2,7 @@
 
 mod backend;
 mod binary;
+mod hello;
 mod manifest;
 mod ports;
 mod process;
@@ -10,6 +11,7 @@ mod terminal;
 
 pub use backend::{Backend, Behaviour, UdpEcho};
 pub use binary::{EARLIER_PROGRAMS, FRESH_PROGRAMS, PROGRAMS, binary, earlier};
+pub use hello::client_hello;
 pub use manifest::{Listener, forward};
 pub use ports::{free_port, free_range};
 pub use process::{Event, Program};

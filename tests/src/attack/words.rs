@@ -1,6 +1,7 @@
 //! What clients say: honest beginnings, and lies.
 
 use super::Speaks;
+use crate::client_hello;
 
 /// The server name of the listener that is chosen by server names.
 pub(crate) const HOST: &str = "shop.example";
@@ -17,7 +18,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// An honest beginning, complete.
 pub(crate) fn opening(speaks: Speaks) -> Vec<u8> {
     match speaks {
-        Speaks::Http2 | Speaks::Https | Speaks::ServerName => hello(HOST.as_bytes()),
+        Speaks::Http2 | Speaks::Https | Speaks::ServerName => client_hello(HOST.as_bytes()),
         Speaks::Http => request("/livez"),
         Speaks::Header => b"PROXY TCP4 203.0.113.7 203.0.113.9 4000 81\r\n".to_vec(),
         Speaks::Bytes | Speaks::Datagrams => vec![b'x'; 100],
@@ -37,7 +38,7 @@ pub(super) fn half(speaks: Speaks) -> Vec<u8> {
 /// A beginning that does not end.
 pub(super) fn oversized(speaks: Speaks) -> Vec<u8> {
     match speaks {
-        // Fields of a request without its end, in frames that go on and on.
+        // Fields of a request without its end, in frames without an end.
         Speaks::Http2 => {
             let more = frame(CONTINUATION, 0, 1, &[METHOD_GET; BLOCK]);
             [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 0, 1, &[METHOD_GET]), &more.repeat(32)].concat()
@@ -51,7 +52,7 @@ pub(super) fn oversized(speaks: Speaks) -> Vec<u8> {
         Speaks::Http => endless_head(),
         // A header of version 2 that says it is as long as a header can be.
         Speaks::Header => [SIGNATURE, &[0x21, 0x11, 0xff, 0xff], &[0; BLOCK]].concat(),
-        Speaks::ServerName => hello(&[b'a'; 15_000]),
+        Speaks::ServerName => client_hello(&[b'a'; 15_000]),
         Speaks::Bytes | Speaks::Datagrams => vec![b'x'; 32 * BLOCK],
     }
 }
@@ -72,7 +73,7 @@ pub(super) fn flood(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
         }
         Speaks::Http => (Vec::new(), request("/livez").repeat(50)),
         Speaks::Header => (b"PROXY TCP4 203.0.113.66 203.0.113.9 6666 81\r\n".to_vec(), vec![b'x'; BLOCK]),
-        Speaks::ServerName => (hello(b"nowhere.example"), vec![b'x'; BLOCK]),
+        Speaks::ServerName => (client_hello(b"nowhere.example"), vec![b'x'; BLOCK]),
         Speaks::Bytes | Speaks::Datagrams => (Vec::new(), vec![b'x'; BLOCK]),
     }
 }
@@ -81,7 +82,7 @@ pub(super) fn flood(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
 pub(super) fn unread(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
     match speaks {
         Speaks::Https | Speaks::Http => (Vec::new(), request("/metrics").repeat(50)),
-        Speaks::ServerName => (hello(HOST.as_bytes()), vec![b'x'; BLOCK]),
+        Speaks::ServerName => (client_hello(HOST.as_bytes()), vec![b'x'; BLOCK]),
         Speaks::Http2 | Speaks::Header | Speaks::Bytes | Speaks::Datagrams => flood(speaks),
     }
 }
@@ -116,14 +117,4 @@ const METHOD_GET: u8 = 0x82;
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The smallest TLS hello with a server name (RFC 8446, 4.1.2; RFC 6066, 3).
-fn hello(name: &[u8]) -> Vec<u8> {
-    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
-    let names = sized(&[&[0][..], &sized(name)].concat());
-    let extension = [&[0, 0][..], &sized(&names)].concat();
-    let body = [&[3, 3][..], &[7; 32], &[0], &sized(&[0x13, 0x01]), &[1, 0], &sized(&extension)].concat();
-    let handshake = [&[1, 0][..], &sized(&body)].concat();
-    [&[22, 3, 1][..], &sized(&handshake)].concat()
 }

@@ -4,6 +4,8 @@ pub(super) mod diagnosis;
 
 use std::{
     fmt::Debug,
+    fs,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -16,7 +18,7 @@ use kube::{
     core::{NamespaceResourceScope, ObjectMeta, Request},
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     cluster::{Cluster, RUNTIME},
@@ -108,6 +110,20 @@ impl<'a> Namespace<'a> {
     /// kubectl in this namespace with a text on standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> CommandOutput {
         self.cluster.kubectl_with(&[&["--namespace", &self.name], arguments].concat(), input)
+    }
+
+    /// A kubeconfig in this folder, with the token of a `ServiceAccount`.
+    ///
+    /// # Panics
+    /// There is no such account, or the folder cannot be written to.
+    pub fn kubeconfig_of(&self, account: &str, folder: &Path) -> PathBuf {
+        let token = self.kubectl(&["create", "token", account]).ok();
+        let administrator = fs::read_to_string(self.cluster.kubeconfig()).expect("a kubeconfig");
+        let mut kubeconfig: Value = serde_yaml::from_str(&administrator).expect("YAML");
+        kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
+        let path = folder.join("kubeconfig");
+        fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
+        path
     }
 
     /// `kubectl apply` of manifests that must be accepted.

@@ -152,6 +152,18 @@ impl Node {
         })
     }
 
+    /// The answer to a datagram with `hello` from the host of the node.
+    ///
+    /// # Errors
+    /// None came within a second.
+    pub fn ask(&self, peer: SocketAddr) -> io::Result<String> {
+        let socket = self.udp(peer)?;
+        socket.send(b"hello")?;
+        let mut answer = [0; 64];
+        let length = socket.recv(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+
     /// A command inside the node: in its network, with its files and processes.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

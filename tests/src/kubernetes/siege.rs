@@ -1,4 +1,4 @@
-//! A node with everything that strangers can reach, a hostile pod, and what has to go on while that pod attacks.
+//! A node with everything that strangers can reach, a hostile pod, and what has to keep working while that pod attacks.
 
 mod hostile_namespace;
 mod objects;

@@ -68,7 +68,7 @@ impl Backend {
     /// Starts a server on this address.
     #[must_use]
     pub fn start_at(address: SocketAddr, behaviour: Behaviour) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
         socket.set_reuse_address(true).expect("option");
         socket.bind(&address.into()).expect("bind");
         socket.listen(4096).expect("listen");

@@ -16,7 +16,7 @@ use durable_core::{
 /// Answers each message once `take` has it, until the client has left or `goes_on` says no. A read that times out is
 /// repeated.
 pub fn serve_relp(mut stream: TcpStream, goes_on: impl Fn() -> bool, mut take: impl FnMut(String)) {
-    let mut server = Server::new(Limits { max_message_bytes: 1024, oversize: Oversize::Drop });
+    let mut server = Server::new(Limits { max_message_bytes: 1 << 16, oversize: Oversize::Drop });
     let mut buffer = [0; 4096];
     while goes_on() {
         let count = match stream.read(&mut buffer) {

@@ -5,7 +5,7 @@ use harness::{ControlPlane, Namespace};
 on_both!(numbers_have_the_bounds_that_their_descriptions_name, lists_and_strings_have_theirs);
 
 /// Field of a forward, part of the spec with `@` for the value, least and most.
-const NUMBERS: [(&str, &str, i64, i64); 22] = [
+const NUMBERS: [(&str, &str, i64, i64); 23] = [
     ("spec.accessLog.intervalSeconds", "accessLog: {intervalSeconds: @}", 1, 86_400),
     ("spec.retry.attempts", "retry: {attempts: @}", 1, 10),
     ("spec.retry.initialBackoffMillis", "retry: {initialBackoffMillis: @}", 1, 60_000),
@@ -57,6 +57,12 @@ const NUMBERS: [(&str, &str, i64, i64); 22] = [
         "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {relp: {}}, syncMillis: @}}]",
         0,
         10_000,
+    ),
+    (
+        "spec.listeners[0].durable.lanes",
+        "listeners: [{name: l, protocol: TCP, port: 2, backends: [{local: {port: 1}}], durable: {send: {relp: {}}, lanes: @}}]",
+        1,
+        16,
     ),
     (
         "spec.listeners[0].durable.send.relp.windowMessages",

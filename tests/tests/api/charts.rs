@@ -5,6 +5,7 @@ mod installed;
 mod manifests;
 mod mirror;
 mod monitoring;
+mod network;
 mod notes;
 mod packages;
 mod refused;

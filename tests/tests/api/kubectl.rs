@@ -6,7 +6,6 @@ mod forwarding;
 mod live;
 
 use std::{
-    fs,
     path::Path,
     process::{Child, Command},
 };
@@ -103,17 +102,6 @@ fn set_ready(namespace: &Namespace<'_>, ready: bool) {
         "endpoints": [{"addresses": [own_address()], "conditions": {"ready": ready}}],
     });
     namespace.apply(&slice.to_string());
-}
-
-/// A kubeconfig with the token of a `ServiceAccount`.
-fn kubeconfig_of(namespace: &Namespace<'_>, account: &str, folder: &Path) -> std::path::PathBuf {
-    let token = namespace.kubectl(&["create", "token", account]).ok();
-    let administrator = fs::read_to_string(namespace.cluster().kubeconfig()).expect("a kubeconfig");
-    let mut kubeconfig: Value = serde_yaml::from_str(&administrator).expect("YAML");
-    kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-    let path = folder.join("kubeconfig");
-    fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
-    path
 }
 
 #[test]
@@ -226,7 +214,7 @@ fn a_user_without_rights_is_told_which_right_is_missing() {
     namespace.kubectl(&["create", "rolebinding", "reader", "--role=reader", &account]).ok();
     namespace.apply(crate::FORWARD);
     let folder = tempfile::tempdir().expect("folder");
-    let kubeconfig = kubeconfig_of(&namespace, "reader", folder.path());
+    let kubeconfig = namespace.kubeconfig_of("reader", folder.path());
     let name = namespace.name();
     let status = || run(&kubeconfig, &["status", "-n", name, "--operator-namespace", name]);
     // The authorizer follows the binding a moment later.
@@ -323,7 +311,7 @@ fn what_cannot_be_forwarded_is_refused_with_its_reason() {
     // The authorizer follows the binding a moment later.
     until("the binding counts", || namespace.kubectl(&["auth", "can-i", "watch", "services", "--as", &user]).success);
     let folder = tempfile::tempdir().expect("folder");
-    let kubeconfig = kubeconfig_of(&namespace, "forwarder", folder.path());
+    let kubeconfig = namespace.kubeconfig_of("forwarder", folder.path());
     let right = format!(
         "cannot list endpointslices.discovery.k8s.io in namespace {name}: ask for `list` on `endpointslices.discovery.k8s.io`"
     );

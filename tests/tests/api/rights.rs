@@ -1,5 +1,5 @@
 //! What the chart grants to the operator: exactly these rights, which are enough for its work. Of a pod, the operator may
-//! change only its own annotations.
+//! change only the deletion cost.
 
 mod policies;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 on_both!(
-    a_patch_of_a_pod_by_the_operator_changes_its_own_annotations_and_nothing_else,
+    a_patch_of_a_pod_by_the_operator_changes_its_deletion_cost_and_nothing_else,
     a_patch_of_the_webhook_by_the_operator_changes_ca_bundles_and_nothing_else,
 );
 
@@ -38,7 +38,11 @@ impl<'a> Chart<'a> {
         namespace.cluster().kubectl_with(&["apply", "-f", "-"], &manifests).ok();
         let chart = Self { namespace, manifests };
         until("the API server knows the rights", || {
-            chart.can(&["list", "portforwards.portlane.dev"]) && chart.can(&["get", "leases/portlane-operator"])
+            let knows_api_server = !chart.manifests.contains("-api-server")
+                || chart.can(&["list", "services/kubernetes", "--namespace", "default"]);
+            chart.can(&["list", "portforwards.portlane.dev"])
+                && chart.can(&["get", "leases/portlane-operator"])
+                && knows_api_server
         });
         chart
     }
@@ -61,14 +65,14 @@ impl Drop for Chart<'_> {
     }
 }
 
-fn a_patch_of_a_pod_by_the_operator_changes_its_own_annotations_and_nothing_else(server: &ControlPlane) {
+fn a_patch_of_a_pod_by_the_operator_changes_its_deletion_cost_and_nothing_else(server: &ControlPlane) {
     if !crate::server::without_kubelets(server) {
         return;
     }
     let namespace = server.namespace("rights-pods");
     namespace.apply(
-        "{apiVersion: v1, kind: Pod, metadata: {name: shop, labels: {app: shop}, annotations: {note: a}, finalizers: \
-         [example.com/hold]}, spec: {containers: [{name: app, image: app}]}}",
+        "{apiVersion: v1, kind: Pod, metadata: {name: shop, labels: {app: shop}, annotations: {note: a, \
+         portlane.dev/app-ports: 80/TCP}, finalizers: [example.com/hold]}, spec: {containers: [{name: app, image: app}]}}",
     );
     let chart = Chart::apply(&namespace, &["serviceaccount", "rbac", "pod-patch-policy"], &[]);
     let account = chart.account();
@@ -83,8 +87,11 @@ fn a_patch_of_a_pod_by_the_operator_changes_its_own_annotations_and_nothing_else
     let cost = "controller.kubernetes.io/pod-deletion-cost";
     for (changed, allowed) in [
         (json!({"annotations": {cost: "5"}}), true),
-        (json!({"annotations": {cost: "7", "portlane.dev/injection-problem": "none"}}), true),
-        (json!({"annotations": {cost: null, "portlane.dev/injection-problem": null}}), true),
+        (json!({"annotations": {cost: "7"}}), true),
+        (json!({"annotations": {cost: null}}), true),
+        // The webhook writes these into new pods; what the operator reads of a pod is not the operator's to change.
+        (json!({"annotations": {cost: "7", "portlane.dev/injection-problem": "none"}}), false),
+        (json!({"annotations": {"portlane.dev/app-ports": null}}), false),
         (json!({"annotations": {"note": "b"}}), false),
         (json!({"annotations": {"note": null}}), false),
         (json!({"annotations": {"note": null, cost: "1"}}), false),
@@ -241,6 +248,10 @@ const FLEETS: [&str; 6] = [
     "services: get, create, patch, delete",
 ];
 
+/// The rights in the namespace of the API server's Service, if that is not watched.
+const API_SERVER: [&str; 2] =
+    ["default: discovery.k8s.io/endpointslices kubernetes: list, watch", "default: services kubernetes: list, watch"];
+
 /// The rights of fleets with claims.
 const CLAIMS: [&str; 3] = [
     "cluster: apps/statefulsets: get, list, watch, create, patch",
@@ -272,7 +283,9 @@ fn the_operator_has_these_rights_and_no_others() {
     assert_eq!(watched.iter().filter(|right| right.starts_with("cluster: ")).count(), 3, "{watched:?}");
     let accounts: Vec<&String> = watched.iter().filter(|right| right.contains("serviceaccounts")).collect();
     assert_eq!(accounts, ["b: serviceaccounts: get, list, watch, create, patch"]);
-    let policies = rights(server, &["--set", "networkPolicy.fleets.enabled=true"]);
+    let api_server: Vec<&String> = watched.iter().filter(|right| right.starts_with("default: ")).collect();
+    assert_eq!(api_server, API_SERVER);
+    let policies = rights(server, &["--set-json", r#"networkPolicy.fleets={"enabled": true, "from": [{}]}"#]);
     let expected = "cluster: networking.k8s.io/networkpolicies: get, list, watch, delete, create, patch";
     assert!(policies.iter().any(|right| right == expected), "{policies:?}");
     let metrics = rights(server, &["--set", "customMetrics.enabled=true,liveApi.enabled=false"]);

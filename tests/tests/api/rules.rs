@@ -244,7 +244,7 @@ fn of_listeners() -> Vec<Case> {
             "healthCheck: {tcp: {}, intervalSeconds: 1}",
         ),
         of_listener(
-            "trustedCIDRs is required unless accept is Disabled: anybody could claim any address",
+            "trustedCIDRs is required unless accept is Disabled: otherwise any client could claim any address",
             "proxyProtocol: {accept: Optional}",
             "proxyProtocol: {accept: Optional, trustedCIDRs: [10.0.0.0/8]}",
         ),

@@ -1,6 +1,10 @@
 //! The API servers that the tests share.
 
-use std::{io::Write, sync::OnceLock, thread};
+use std::{
+    io::Write,
+    sync::{OnceLock, RwLock},
+    thread,
+};
 
 use harness::{
     ControlPlane,
@@ -53,6 +57,20 @@ pub(crate) fn shared(version: KubernetesVersion) -> Option<&'static ControlPlane
 /// The shared server of a version for a test that plays its Pods itself: [`shared`] and [`without_kubelets`] in one.
 pub(crate) fn simulated(version: KubernetesVersion) -> Option<&'static ControlPlane> {
     shared(version).filter(|server| without_kubelets(server))
+}
+
+/// The server with a controller manager, which starts when the first test asks for it. Tests read it together; one that
+/// would disturb the others writes, and has it alone. `None`, with a printed line, if the tests were given another server.
+pub(crate) fn with_controllers() -> Option<&'static RwLock<ControlPlane>> {
+    static SERVER: OnceLock<RwLock<ControlPlane>> = OnceLock::new();
+    if !ours(&["kube-controller-manager"]) {
+        return None;
+    }
+    Some(SERVER.get_or_init(|| {
+        let server = ControlPlane::start_with_controller_manager(KubernetesVersion::Oldest);
+        server.install_crds();
+        RwLock::new(server)
+    }))
 }
 
 /// Runs a test on the shared server of a version.

@@ -1,6 +1,6 @@
 //! Health of `PortForward`s, `ForwardGateway`s and `ForwardAgent`s: the scripts for Argo CD, run by a real Lua, and the rules of kstatus, over
 //! every combination of conditions that `docs/conditions.md` allows. `docs/gitops.md` says what each must give.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 mod agents;
 mod kstatus;

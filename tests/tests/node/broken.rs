@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::{
     commands::{a_forward_is_drained, a_listener_is_forwarded, the_page_follows},
     fleet::{call, forward, operated, shop, wait_for},
-    port_forward::kubeconfig_of,
     troubleshooting,
 };
 
@@ -202,7 +201,7 @@ fn a_sidecar_is_old(namespace: &Namespace<'_>) {
 
 fn a_user_has_no_rights(namespace: &Namespace<'_>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let kubeconfig = kubeconfig_of(namespace, "default", folder.path());
+    let kubeconfig = namespace.kubeconfig_of("default", folder.path());
     let (forwards, config) = ("on `portforwards.portlane.dev`", "on `pods.live.portlane.dev/config`");
     for (words, right) in [
         (&["status"][..], forwards),

@@ -74,7 +74,7 @@ fn a_gateway_serves_both_families(family: Family, second: &str) {
             // A Service routes a moment after its pods are ready.
             until(&format!("a session by {service} at {at}"), || session(&node, at).is_ok_and(|first| first == name));
             let answer = format!("{name}hello");
-            until(&format!("a datagram by {service} at {at}"), || ask(&node, at).is_ok_and(|it| it == answer));
+            until(&format!("a datagram by {service} at {at}"), || node.ask(at).is_ok_and(|it| it == answer));
         }
     }
     let own: BTreeSet<String> = addresses(&namespace, "edge").iter().map(ToString::to_string).collect();
@@ -122,13 +122,4 @@ fn forward() -> String {
 /// What the backend of a new session from the host of the node says first.
 fn session(node: &Node, at: SocketAddr) -> io::Result<String> {
     greeting(&mut node.connect(at)?)
-}
-
-/// The answer to one datagram from the host of the node.
-fn ask(node: &Node, to: SocketAddr) -> io::Result<String> {
-    let socket = node.udp(to)?;
-    socket.send(b"hello")?;
-    let mut answer = [0; 64];
-    let length = socket.recv(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }

@@ -129,7 +129,7 @@ struct Senders {
 }
 
 impl Senders {
-    /// So many clients at each of these addresses. One whose connection breaks goes on at the address `then`.
+    /// So many clients at each of these addresses. One whose connection breaks continues at the address `then`.
     fn start(node: &'static Node, addresses: &[SocketAddr], then: SocketAddr) -> Self {
         let (stop, answers) = (Arc::<AtomicBool>::default(), Answers::default());
         let first = addresses.iter().flat_map(|address| [*address; CLIENTS]);
@@ -300,7 +300,7 @@ fn a_fleet_on_claims_that_shrinks_and_grows_under_load_loses_no_message_that_was
 
     scale(&namespace, 3);
     let so_far = senders.answered().len();
-    until("the load goes on", || senders.answered().len() >= so_far + BACKLOG);
+    until("the load continues", || senders.answered().len() >= so_far + BACKLOG);
     let answered = senders.stop();
     until("every message that was answered has arrived", || sink.lacks(&answered).is_empty());
     eprintln!("{} messages were answered, and all arrived", answered.len());

@@ -1,5 +1,5 @@
 //! A hostile pod tries every door of the operator, of a gateway and of a sidecar, floods a forward with datagrams and has
-//! proxies with valid tokens that lie, and nothing that goes on meanwhile is refused.
+//! proxies with valid tokens that lie, and nothing that runs meanwhile is refused.
 //!
 //! How much later things are under attack is measured by a bench: `benches/src/hostile.rs`.
 
@@ -63,7 +63,7 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     assert!(refused.is_empty(), "{} refused under attack: {refused:?}", refused.len());
     // Datagrams may be lost. A client that the flood starves has no answer at all.
     assert!(lost.len() * 10 <= quick.count(Operation::Datagram), "too many datagrams without an answer: {lost:?}");
-    assert!(all_went_on(&quick), "sessions and admissions go on all the time: {quick:?}");
+    assert!(all_went_on(&quick), "sessions and admissions continue all the time: {quick:?}");
     let restarts = siege.restarts();
     assert!(restarts.is_empty(), "no container was restarted: {}", restarts.join("\n"));
     assert!(toll.until_stopped, "the attack lasted as long as the operations");
@@ -71,7 +71,11 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     let is_tried = |name: &str| toll.connections.contains_key(name);
     let all_tried = doors.iter().all(|door| is_tried(door.name)) && is_tried(LYING_PROXIES);
     assert!(all_tried || rate.is_some(), "every door was tried, and lying proxies had streams: {toll:?}");
-    assert!(siege.accused().is_empty(), "what lying proxies say is told of forwards of others: {:?}", siege.accused());
+    assert!(
+        siege.accused().is_empty(),
+        "what lying proxies say is reported of forwards of others: {:?}",
+        siege.accused()
+    );
 }
 
 /// Whether something happens while the attack may still grow.

@@ -1,9 +1,6 @@
 //! A cluster with IPv6 only: control plane, node, Pods and Services.
 
-use std::{
-    io,
-    net::{Ipv6Addr, SocketAddr},
-};
+use std::net::Ipv6Addr;
 
 use harness::{Cluster, Family, Namespace, Node, greeting, install, round_trip, until};
 
@@ -55,22 +52,13 @@ fn a_fleet_forwards_changes_and_grows(node: &Node, namespace: &Namespace<'_>) {
         until(&format!("{protocol} goes to the other backend"), || call(namespace, protocol) == "other: hello");
     }
     until("datagrams of the host go to the other backend", || {
-        ask(node, proxy).is_ok_and(|answer| answer == "other: hello")
+        node.ask(proxy).is_ok_and(|answer| answer == "other: hello")
     });
     assert_eq!(round_trip(&mut session, b"two").expect("the session of before continues"), b"two");
     namespace.kubectl(&["scale", "forwardgateway/edge", "--replicas=2"]).ok();
     until("the forward runs in two proxies", || {
         namespace.kubectl(&["get", "pf", "web", "--no-headers"]).stdout.contains("2/2")
     });
-}
-
-/// The answer to one datagram from the host of the node.
-fn ask(node: &Node, to: SocketAddr) -> io::Result<String> {
-    let socket = node.udp(to)?;
-    socket.send(b"hello")?;
-    let mut answer = [0; 64];
-    let length = socket.recv(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 fn an_app_reaches_the_database_through_its_sidecar(namespace: &Namespace<'_>) {

@@ -46,7 +46,8 @@ fn limits_of_the_operator_are_accepted_and_contradictions_are_refused() {
     let chart = ["template", "portlane", CHARTS[1], "--namespace", "default", "--kube-version", "1.34.0"];
     let render = |how: &str, values: &str| cluster.helm(&[&chart[..], &[how, values]].concat());
     for values in [
-        "gateways.namespaces={default,kube-system},networkPolicy.fleets.enabled=true",
+        "gateways.namespaces={default,kube-system},networkPolicy.fleets.enabled=true,\
+         networkPolicy.fleets.from[0].namespaceSelector.matchLabels.team=shop",
         "gateways.enabled=false,autoscaling.enabled=false,networkPolicy.operator.enabled=false",
         "bindIP=0.0.0.0,podPatchPolicy.enabled=false",
         "networkPolicy.operator.metricsFrom[0].namespaceSelector.matchLabels.team=observability",

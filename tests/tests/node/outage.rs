@@ -7,6 +7,7 @@ use std::{
 };
 
 use harness::{Namespace, Node, assert_reset, connect, until, until_within};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     broken::names,
@@ -64,8 +65,12 @@ fn without_an_api_server_for_two_minutes_traffic_continues_and_a_killed_proxy_se
     eprintln!("the forwarder served {:?} after the API server was back", back.elapsed());
     drop(forwarder);
     until("the API server takes a change", || namespace.try_apply(&forward("other")));
+    eprintln!("the API server took a change {:?} after it was back", back.elapsed());
     until("new sessions go to the other backend", || call(&namespace, "tcp") == "other: hello");
     eprintln!("a change flowed {:?} after the API server was back", back.elapsed());
+    // A node that became unready takes its pods out of the endpoints, which has nothing to do with the operator.
+    let unready = ["get", "events", "--all-namespaces", "--field-selector=reason=NodeNotReady"];
+    eprintln!("Events of nodes and pods that became unready:\n{}", namespace.cluster().kubectl(&unready).ok());
     namespace.cluster().kubectl(&["delete", "lease", "portlane-operator", "-n", OPERATOR]).ok();
     namespace.apply(&forward("web"));
     until("a change flows under a new Lease", || call(&namespace, "tcp") == "web: hello");
@@ -84,10 +89,13 @@ fn the_leader_is_killed(namespace: &Namespace<'_>) {
     let holder = cluster.kubectl(&holder).ok();
     let pod = holder.split('_').next().expect("a pod").to_owned();
     cluster.kubectl(&["delete", "pod", &pod, "-n", OPERATOR, "--grace-period=0", "--force"]).ok();
-    let killed = Instant::now();
+    let (killed, at) = (Instant::now(), Timestamp::now());
     namespace.apply(&forward("other"));
     until("a change flows under the new leader", || call(namespace, "tcp") == "other: hello");
     eprintln!("a change flowed {:?} after the leader was killed", killed.elapsed());
+    // 2 s later: the leader released the Lease. 10 to 16 s later: the Lease lapsed. Earlier: the old leader still pushed.
+    let acquired = ["get", "lease", "portlane-operator", "-n", OPERATOR, "--output=jsonpath={.spec.acquireTime}"];
+    eprintln!("the leader was killed at {at}, and the Lease was acquired at {}", cluster.kubectl(&acquired).ok());
     namespace.apply(&forward("web"));
     until("a change flows back", || call(namespace, "tcp") == "web: hello");
 }
@@ -156,8 +164,8 @@ fn the_certificate_rotates(namespace: &Namespace<'_>) {
     };
     short("PORTLANE_CERTIFICATE_SECONDS=8");
     let (started, mut made) = (Instant::now(), 0);
-    // A certificate lasts for eight seconds and is replaced after four.
-    while started.elapsed() < Duration::from_secs(20) {
+    // A certificate lasts for eight seconds and is replaced after four. A slow machine takes longer for as many pods.
+    while started.elapsed() < Duration::from_secs(20) || made < 6 {
         let name = format!("made-{made}");
         namespace.apply(
             &"{apiVersion: v1, kind: Pod, metadata: {name: NAME, labels: {portlane.dev/inject: enabled}}, spec: \
@@ -171,6 +179,5 @@ fn the_certificate_rotates(namespace: &Namespace<'_>) {
         namespace.kubectl(&["delete", "pod", &name, "--wait=false"]).ok();
         made += 1;
     }
-    assert!(made > 5, "pods must be created all the time: {made}");
     short("PORTLANE_CERTIFICATE_SECONDS-");
 }

@@ -1,10 +1,10 @@
-//! `kubectl portlane forward` on a real node: pods are deleted under load, and a user without the right is told so.
+//! `kubectl portlane forward` on a real node: pods are deleted under load, and a user without the right gets a message.
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
     io::{self, BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -15,7 +15,6 @@ use std::{
 };
 
 use harness::{Namespace, assert_reset, binary, connect, greeting, round_trip, until};
-use serde_json::{Value, json};
 
 use crate::shared;
 
@@ -227,24 +226,13 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// A kubeconfig with the token of a `ServiceAccount`.
-pub(crate) fn kubeconfig_of(namespace: &Namespace<'_>, account: &str, folder: &Path) -> PathBuf {
-    let token = namespace.kubectl(&["create", "token", account]).ok();
-    let administrator = fs::read_to_string(namespace.cluster().kubeconfig()).expect("a kubeconfig");
-    let mut kubeconfig: Value = serde_yaml::from_str(&administrator).expect("YAML");
-    kubeconfig["users"][0]["user"] = json!({"token": token.trim()});
-    let path = folder.join("kubeconfig");
-    fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
-    path
-}
-
 /// `view` may read everything that the forwarder reads, and may not forward.
 fn a_missing_right_is_named(namespace: &Namespace<'_>) {
     namespace.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: viewer}}");
     let account = format!("--serviceaccount={}:viewer", namespace.name());
     namespace.kubectl(&["create", "rolebinding", "viewer", "--clusterrole=view", &account]).ok();
     let folder = tempfile::tempdir().expect("a folder");
-    let path = kubeconfig_of(namespace, "viewer", folder.path());
+    let path = namespace.kubeconfig_of("viewer", folder.path());
     // The authorizer follows the binding a moment later.
     let can_read = ["auth", "can-i", "watch", "services", "--as"];
     let user = format!("system:serviceaccount:{}:viewer", namespace.name());

@@ -86,7 +86,7 @@ fn walk(name: &str, text: &str, purpose: &str) {
     let Some(node) = shared::node_with_a_host() else { return };
     let namespace = operated().namespace(purpose).for_pods();
     let (_outside, cloud) = (Outside::of(text, node), Cloud::of(text));
-    // Whoever starts an agent is at a machine that nothing can connect to.
+    // The person who starts an agent is at a machine that nothing can connect to.
     let mut shell = if text.contains(" portlane agent ") {
         Shell::on(shared::outpost(), node, &namespace)
     } else {

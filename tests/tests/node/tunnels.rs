@@ -17,10 +17,7 @@ use harness::{Namespace, Node, Outpost, Program, greeting, round_trip, until};
 use k8s_openapi::api::core::v1::{Secret, Service};
 
 use self::scene::TUNNELS;
-use crate::{
-    fleet::{call, client, proxies, wait_for},
-    shared,
-};
+use crate::fleet::{call, client, proxies, wait_for};
 
 /// Port of the service on the machine of the agent.
 const TARGET: u16 = 7777;
@@ -46,11 +43,7 @@ spec:
 
 #[test]
 fn an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator() {
-    if !shared::are_nodes_ours() {
-        return;
-    }
-    let _turn = scene::turn();
-    let node = scene::node();
+    let Some((node, _turn)) = scene::node() else { return };
     let namespace = scene::namespace(node, "tunnels");
     client(&namespace);
     let outpost = Outpost::beside(node);
@@ -128,7 +121,7 @@ impl Bed<'_> {
         agent.wait_after(seen, "unreached", "");
         self.outpost.restore();
         let mut answer = [0; 3];
-        session.read_exact(&mut answer).expect("the session goes on");
+        session.read_exact(&mut answer).expect("the session continues");
         assert_eq!(&answer, b"two");
         assert_eq!(round_trip(&mut session, b"three").expect("an echo"), b"three");
     }
@@ -161,15 +154,14 @@ impl Bed<'_> {
             conditions.into_iter().any(|it| it.type_ == "Connected" && it.reason == "Suspended")
         };
         self.namespace.until::<ForwardAgent>("home", "is suspended", is_suspended);
-        until("the agent is told why", || {
-            agent.events().iter().any(|event| event.to_string().contains("is suspended"))
-        });
+        until("the agent logs why", || agent.events().iter().any(|event| event.to_string().contains("is suspended")));
         suspend(false);
         // The agent comes back by itself.
         self.until_served();
     }
 
-    /// Sessions go on, and an agent that has lost its carrier connects again with its certificate. The operator stays away.
+    /// Sessions continue, and an agent that has lost its carrier connects again with its certificate. The operator
+    /// stays away.
     fn without_an_operator(&self, agent: &Program) {
         scene::take_operator_away(self.node);
         self.a_session_outlives_its_carrier(agent);

@@ -1,5 +1,5 @@
 //! Names that resolve as the system's own resolver resolves them, and name servers and networks that go wrong: machines
-//! of the tests' own, with the hosts, resolv.conf and name servers that a test wants.
+//! of the tests' own, with the hosts, resolv.conf and name servers that a test needs.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]

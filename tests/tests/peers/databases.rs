@@ -43,10 +43,13 @@ impl Database {
     fn mariadb() -> Self {
         let (folder, port) = (tempfile::tempdir().expect("folder"), free_port());
         let data = format!("--datadir={}", folder.path().join("data").display());
+        // A server that starts deletes the temporary tables of all others in its folder for such tables.
+        let temporary = format!("--tmpdir={}", folder.path().display());
+        let common = ["--no-defaults", "--user=root", &data, &temporary];
         let mut install = Command::new("mariadb-install-db");
-        run(install.args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", &data]));
+        run(install.args(common).arg("--auth-root-authentication-method=normal"));
         let mut command = Command::new("mariadbd");
-        command.args(["--no-defaults", "--user=root", "--bind-address=0.0.0.0", "--performance-schema=ON", &data]);
+        command.args(common).args(["--bind-address=0.0.0.0", "--performance-schema=ON"]);
         // Clients on 127.0.0.1 are never blocked, so the proxy connects from another address of this machine.
         command.args(["--max-connect-errors=10", &format!("--port={port}")]);
         command.arg(format!("--socket={}", folder.path().join("socket").display()));

@@ -1,8 +1,13 @@
 //! Durable listeners that keep their messages in NATS `JetStream`.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod cluster;
+mod drops;
+
 use std::{
     collections::BTreeSet,
+    fs,
+    io::Write as _,
     net::TcpStream,
     path::Path,
     sync::{Arc, Mutex},
@@ -30,10 +35,32 @@ fn nats(folder: &Path, port: u16) -> Server {
     Server::start(folder, &line, listens(port))
 }
 
+/// Writes the configuration of a NATS server that takes messages of so many bytes.
+fn configure(folder: &Path, port: u16, max_payload: usize) {
+    let streams = folder.join("streams");
+    let text = format!(
+        "listen: \"127.0.0.1:{port}\"\nmax_payload: {max_payload}\njetstream: {{store_dir: \"{}\"}}\n",
+        streams.display()
+    );
+    fs::write(folder.join("nats.conf"), text).expect("it is written");
+}
+
+/// A NATS server that this configuration is for.
+fn configured(folder: &Path, port: u16) -> Server {
+    let program = programs::built(KubernetesVersion::Oldest, "nats-server").unwrap_or_else(|error| panic!("{error}"));
+    let line = format!("{} --config {}/nats.conf", program.display(), folder.display());
+    Server::start(folder, &line, listens(port))
+}
+
 /// A forward to `sink`, whose messages the server at `back` keeps.
 fn manifests(port: u16, back: u16, sink: u16) -> String {
+    framed("Relp", port, back, sink)
+}
+
+/// As [`manifests`], for messages of this framing.
+fn framed(framing: &str, port: u16, back: u16, sink: u16) -> String {
     let store = format!("{{jetStream: {{url: 'nats://127.0.0.1:{back}', maxBytes: 16777216}}}}");
-    let durable = format!("durable: {{framing: Relp, send: {{relp: {{}}}}, store: {store}}}");
+    let durable = format!("durable: {{framing: {framing}, send: {{relp: {{}}}}, store: {store}}}");
     forward("f", "", &[Listener::tcp("l", port).to(sink).with(&durable)])
 }
 
@@ -104,6 +131,40 @@ fn a_listener_whose_server_is_away_fails_with_its_url_and_runs_once_the_server_i
     assert!(told.contains(&format!("cannot connect to nats://127.0.0.1:{back}")), "{told}");
     let _server = nats(folder.path(), back);
     program.wait("bound", "default/f/l");
+}
+
+#[test]
+fn a_message_that_the_server_does_not_take_any_more_is_given_up_and_those_behind_it_arrive() {
+    let (folder, data) = (open_folder(), tempfile::tempdir().expect("a folder"));
+    let (back, port, sink_port) = (free_port(), free_port(), free_port());
+    configure(folder.path(), back, 1 << 20);
+    let mut server = configured(folder.path(), back);
+    let (_sink, taken) = sink(sink_port);
+    let program = run(&framed("Newline", port, back, sink_port), free_port(), data.path());
+    program.wait("bound", "default/f/l");
+    let mut client = connect(port).expect("a connection");
+    client.write_all(b"<13>before\n").expect("it is sent");
+    let has = |message: &str| taken.lock().expect("unpoisoned").iter().any(|it| it == message);
+    until("the sink has the first message", || has("<13>before"));
+    server.crash();
+    configure(folder.path(), back, 16 << 10);
+    server.come_back();
+    let long = "x".repeat(32 << 10);
+    client.write_all(format!("<13>first\n<13>{long}\n<13>last\n").as_bytes()).expect("it is sent");
+    until("the sink has the last message", || has("<13>last"));
+    assert!(has("<13>first"));
+    let longest = taken.lock().expect("unpoisoned").iter().map(String::len).max();
+    assert_eq!(longest, Some("<13>before".len()));
+    until("the message is logged", || {
+        program.events().iter().any(|event| event.to_string().contains("takes 16384 bytes with the headers"))
+    });
+    // A connection keeps the bound that was known when it began.
+    until("the sink has a message that is as long as the server takes", || {
+        let mut next = connect(port).expect("a connection");
+        next.write_all(format!("<13>next{long}\n").as_bytes()).expect("it is sent");
+        let taken = taken.lock().expect("unpoisoned");
+        taken.last().is_some_and(|message| message.starts_with("<13>next") && message.len() == 16384 - 2048)
+    });
 }
 
 /// The messages of a source, each as it came first.

@@ -20,7 +20,7 @@ fn openssh_serves_ssh_scp_sftp_and_rsync() {
          none\nUsePAM no\nPermitRootLogin prohibit-password\nStrictModes no\nSubsystem sftp internal-sftp\n"
     );
     fs::write(folder.path().join("sshd.conf"), configuration).expect("write");
-    // sshd wants to be started by its whole path.
+    // sshd has to be started by its whole path.
     let line = format!("/usr/sbin/sshd -D -e -f {place}/sshd.conf");
     let mut server = Server::start(folder.path(), &line, listens(back));
     let options = format!(

@@ -29,7 +29,8 @@ fn postgres(folder: &Path, port: u16) -> Server {
 
 fn mariadb(folder: &Path, port: u16) -> Server {
     let place = folder.display();
-    let data = format!("--no-defaults --user=root --datadir={place}/data");
+    // A server that starts deletes the temporary tables of all others in its folder for such tables.
+    let data = format!("--no-defaults --user=root --datadir={place}/data --tmpdir={place}");
     done(&format!("mariadb-install-db {data} --auth-root-authentication-method=normal"));
     let line = format!(
         "mariadbd {data} --bind-address=127.0.0.1 --port={port} --socket={place}/socket \

@@ -4,15 +4,20 @@
 mod answers;
 mod away;
 mod draining;
+mod edits;
+mod examples;
 mod flood;
 mod http;
+mod ipv6;
 mod kills;
+#[cfg(target_os = "linux")]
+mod lanes;
 mod refusals;
 
 use std::{
     fs,
     io::Write,
-    net::{TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
@@ -38,12 +43,16 @@ struct Sink {
 
 impl Sink {
     fn start(port: u16) -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    fn start_at(address: SocketAddr) -> Self {
         let taken = Arc::<Mutex<Vec<String>>>::default();
         let kept = taken.clone();
         let serve = move |stream: TcpStream| {
             serve_relp(stream, || true, |message| kept.lock().expect("unpoisoned").push(message));
         };
-        Self { _backend: Backend::start_on(port, Behaviour::Run(Arc::new(serve))), taken }
+        Self { _backend: Backend::start_at(address, Behaviour::Run(Arc::new(serve))), taken }
     }
 
     /// The messages that begin with this word, in the order of their arrival.

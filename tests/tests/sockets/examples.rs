@@ -1,7 +1,8 @@
 //! The examples carry traffic on this machine, and generated parts of them match their sources.
 //!
 //! A test replaces ports and hosts of an example, and nothing else. `rtp.yaml` has a test with calls (`peers`), the
-//! sidecars have one with pods (`node`), and shared gateways are validated by API servers (`api`).
+//! sidecars have one with pods (`node`), shared gateways are validated by API servers (`api`), and those with `durable`
+//! have theirs beside the others of durable listeners.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
@@ -13,21 +14,19 @@ use std::{
 };
 
 use harness::{
-    Backend, Behaviour, Program, UdpEcho, binary, connect, echoes, free_port, free_range, round_trip, until,
+    Backend, Behaviour, Program, UdpEcho, binary, client_hello, connect, echoes, free_port, free_range, round_trip,
+    until,
 };
 use serde_json::Value;
 
-use crate::{
-    loops::client_hello,
-    udp::{client, echo},
-};
+use crate::udp::{client, echo};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }
 
 /// `portlane run` of an example with these replacements, the backends' first, and further arguments.
-fn run(name: &str, swaps: &[(&str, String)], arguments: &[&str]) -> Program {
+pub(super) fn run(name: &str, swaps: &[(&str, String)], arguments: &[&str]) -> Program {
     let text = std::fs::read_to_string(example(name)).expect("readable");
     let text = swaps.iter().fold(text, |text, (old, new)| {
         assert!(text.contains(old), "{name} does not contain {old:?}");
@@ -37,7 +36,7 @@ fn run(name: &str, swaps: &[(&str, String)], arguments: &[&str]) -> Program {
 }
 
 /// A backend at this port of this machine.
-fn local(port: u16) -> String {
+pub(super) fn local(port: u16) -> String {
     format!("host: 127.0.0.1, port: {port}")
 }
 
@@ -202,7 +201,7 @@ fn the_tls_example_carries_a_session_to_the_server_of_each_name() {
     ];
     let _program = run("tls.yaml", &swaps, &[]);
     for (name, counts) in [("orders.redis.example.com", (1, 0)), ("a.b.redis.example.com", (1, 1))] {
-        let hello = client_hello(name);
+        let hello = client_hello(name.as_bytes());
         assert_eq!(round_trip(&mut connect(port).expect("connect"), &hello).expect("echo"), hello, "{name}");
         assert_eq!((orders.count(), rest.count()), counts, "{name}");
     }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use harness::{Backend, Behaviour, Program, connect, free_port, http_get, metric, round_trip, until};
+use harness::{Backend, Behaviour, Program, client_hello, connect, free_port, http_get, metric, round_trip, until};
 use socket2::{Domain, Socket, Type};
 
 /// The address from which the load balancer connects to the proxy: that of another pod of the fleet.
@@ -129,7 +129,7 @@ fn a_connection_that_comes_back_ends_also_if_only_the_header_of_the_load_balance
 #[test]
 fn a_connection_that_comes_back_to_a_server_name_ends_although_its_header_names_another_client() {
     let more = "    hostnames: [a.example]\n    proxyProtocol: {accept: Required, trusted: [127.0.0.0/8]}\n";
-    let said = [header("192.0.2.1"), client_hello("a.example")].concat();
+    let said = [header("192.0.2.1"), client_hello(b"a.example")].concat();
     let again = said.clone();
     goes_round_once(more, &said, move |port| balancer_at(POD, port, again.clone()));
 }
@@ -150,14 +150,4 @@ fn a_loop_that_hides_its_source_ends_before_it_has_taken_all_sessions() {
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "the loop ends with its last session");
     assert_eq!(balancer.count(), 12, "a quarter of the sessions is left to others");
     drop(program);
-}
-
-/// The smallest `ClientHello` with a server name (RFC 8446, 4.1.2; RFC 6066, 3).
-pub(super) fn client_hello(name: &str) -> Vec<u8> {
-    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
-    let names = sized(&[&[0][..], &sized(name.as_bytes())].concat());
-    let extension = [&[0, 0][..], &sized(&names)].concat();
-    let body = [&[3, 3][..], &[7; 32], &[0], &sized(&[0x13, 0x01]), &[1, 0], &sized(&extension)].concat();
-    let handshake = [&[1, 0][..], &sized(&body)].concat();
-    [&[22, 3, 1][..], &sized(&handshake)].concat()
 }

@@ -264,7 +264,7 @@ fn sighup_reads_the_files_again_and_ends_nothing() {
         program.signal(Signal::HUP);
         let told = program.wait("reading", "");
         assert!(told["message"].as_str().is_some_and(|text| text.contains("SIGHUP")), "{told}");
-        round_trip(&mut live, b"x").expect("the session goes on");
+        round_trip(&mut live, b"x").expect("the session continues");
         round_trip(&mut connect(port).expect("connect"), b"x").expect("new sessions too");
         assert!(program.is_running());
     }

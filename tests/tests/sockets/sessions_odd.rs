@@ -12,11 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Backend, Behaviour, Listener, Program, connect, forward, free_port, http_get, round_trip, until};
+use harness::{
+    Backend, Behaviour, Listener, Program, client_hello, connect, forward, free_port, http_get, round_trip, until,
+};
 use rustix::process::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::{loops::client_hello, run, run_with};
+use crate::{run, run_with};
 
 /// A server whose accept queue is full: a new connection is not answered.
 pub(super) struct Stuck {
@@ -76,7 +78,7 @@ fn a_client_of_a_tls_listener_that_closes_while_it_waits_frees_its_session() {
     let (program, health) = run_with(&spec, &[named("gone", port), named("l", queue)], &[]);
     let greeted = |port: u16| {
         let mut client = connect(port).expect("connect");
-        client.write_all(&client_hello("a.example")).expect("hello");
+        client.write_all(&client_hello(b"a.example")).expect("hello");
         client
     };
     drop(greeted(port));

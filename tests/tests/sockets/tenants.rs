@@ -27,9 +27,14 @@ fn limit(sessions: u32) -> String {
 
 /// A proxy with these listeners, and its health and admin ports.
 fn proxy(listeners: &[String]) -> (Program, u16, u16) {
+    proxy_with(listeners, &[])
+}
+
+/// As [`proxy`], with these arguments.
+fn proxy_with(listeners: &[String], arguments: &[&str]) -> (Program, u16, u16) {
     let (health, admin) = (free_port(), free_port());
     let document = format!("contract: 1\nepoch: e\nnumber: 1\nlisteners:\n{}", listeners.concat());
-    (Program::proxy(&document, health, admin, &[]), health, admin)
+    (Program::proxy(&document, health, admin, arguments), health, admin)
 }
 
 fn session(port: u16) -> TcpStream {
@@ -72,6 +77,28 @@ fn the_forwards_of_a_namespace_share_its_sessions_and_another_namespace_keeps_it
     });
     drop(first);
     until("a session that ends makes room for a session of the other forward", || echoes(two));
+}
+
+// D7
+#[test]
+fn two_namespaces_of_three_without_limits_leave_sessions_to_the_third() {
+    let backend = Backend::start(Behaviour::Echo);
+    let [one, two, three] = [free_port(), free_port(), free_port()];
+    let listeners = [("a/f", one), ("b/f", two), ("c/f", three)];
+    let listeners = listeners.map(|(forward, port)| listener(forward, "TCP", port, backend.port, ""));
+    // Another worker could hold room for a connection that it does not find.
+    let (_program, health, _) = proxy_with(&listeners, &["--max-sessions", "16", "--workers", "1"]);
+    let _first: Vec<TcpStream> = (0..8).map(|_| session(one)).collect();
+    assert_reset(connect(one), b"x");
+    let _second: Vec<TcpStream> = (0..5).map(|_| session(two)).collect();
+    assert_reset(connect(two), b"x");
+    until("both resets are counted", || refused(health, "a/f") == Some(1.0) && refused(health, "b/f") == Some(1.0));
+    let shown =
+        |namespace: &str| count(health, &format!("portlane_tenant_connections_limit{{namespace=\"{namespace}\"}}"));
+    until("the limit that is shown is the one that refused", || {
+        ["a", "b", "c"].map(shown).iter().all(|limit| limit.is_some_and(|limit| (1.0..=5.0).contains(&limit)))
+    });
+    let _third = session(three);
 }
 
 #[test]

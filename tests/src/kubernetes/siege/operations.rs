@@ -1,4 +1,4 @@
-//! What goes on under attack: each operation either succeeds in a measured time, or is refused.
+//! What keeps working under attack: each operation either succeeds in a measured time, or is refused.
 
 use std::{
     collections::BTreeMap,

@@ -89,6 +89,11 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
          enabled to true, or empty the list",
     ),
     (
+        "{networkPolicy: {fleets: {enabled: true}}}",
+        "networkPolicy.fleets.enabled is true and networkPolicy.fleets.from is empty, which would open the ports of all \
+         fleets to every source: add the peers that may connect, or {} if every source may",
+    ),
+    (
         "{networkPolicy: {operator: {enabled: false, metricsFrom: [{podSelector: {}}]}}}",
         "networkPolicy.operator.metricsFrom has peers and networkPolicy.operator.enabled is false, so the operator gets \
          no policy: set enabled to true, or empty the list",

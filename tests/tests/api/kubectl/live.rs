@@ -1,15 +1,14 @@
 //! `conns`, `config`, `top` and `drain` against an operator that serves the live API.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     net::TcpListener,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use crds::PortForward;
 use harness::{
-    ControlPlane, Namespace, Scene, Terminal, binary, connect, free_port, http_get,
+    ControlPlane, Namespace, Page, Scene, Terminal, binary, connect, free_port, http_get,
     programs::KubernetesVersion,
     round_trip,
     scene::{forward, own_address, until_ready},
@@ -17,7 +16,7 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-use super::{Output, Running, kubeconfig_of, run};
+use super::{Output, Running, run};
 use crate::live_api;
 
 /// An account that may list all forwards, and see the sessions of those in one namespace.
@@ -141,7 +140,7 @@ fn sessions_are_shown_as_far_as_the_rights_go(scene: &Scene<'_>, other: &Namespa
     namespace.apply(&VIEWER.replace("NAMESPACE", namespace.name()));
     other.apply(crate::FORWARD);
     let folder = tempfile::tempdir().expect("folder");
-    let kubeconfig = kubeconfig_of(namespace, "viewer", folder.path());
+    let kubeconfig = namespace.kubeconfig_of("viewer", folder.path());
     let _session = connect(scene.port).expect("it listens");
     let resource = "portforwards.live.portlane.dev/sessions";
     let missing = format!("cannot get {resource} in namespace {}: ask for `get` on `{resource}`", other.name());
@@ -159,31 +158,18 @@ fn ui_follows_sessions(scene: &Scene<'_>) {
     round_trip(&mut session, b"bytes").expect("echo");
     let client = session.local_addr().expect("an address").to_string();
     let namespace = &scene.namespace;
-    let mut command = Command::new(binary("kubectl-portlane"));
-    command.env("KUBECONFIG", namespace.cluster().kubeconfig()).args(["ui", "web", "-n", namespace.name()]);
-    let mut plugin = Running(command.stdout(Stdio::piped()).spawn().expect("the plugin runs"));
-    let mut line = String::new();
-    BufReader::new(plugin.0.stdout.take().expect("piped")).read_line(&mut line).expect("an address");
-    let place = line.trim().strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split_once('/'));
-    let (port, path) = place.unwrap_or_else(|| panic!("{line}"));
-    let port: u16 = port.parse().expect("a port");
-    let get = |path: &str| http_get(port, path).expect("an answer");
-    assert_eq!(get("/").0, 404, "without the token");
-    let (code, page) = get(&format!("/{path}"));
-    assert!(code == 200 && page.contains("page.js"), "{page}");
+    let page = Page::of(namespace, "web");
+    assert_eq!(http_get(page.port, "/").expect("an answer").0, 404, "without the token");
+    let (code, html) = page.get("");
+    assert!(code == 200 && html.contains("page.js"), "{html}");
 
-    let mut events = connect(port).expect("it listens");
-    events.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-    write!(events, "GET /{path}events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
-    let lines = BufReader::new(events).lines().map(|line| line.expect("the stream continues"));
-    let mut states = lines.filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
     let name = format!("{}/web", namespace.name());
-    let state = states.find(|it| it["totals"]["live"] == 1).expect("a state with the session");
+    let state = page.states().find(|it| it["totals"]["live"] == 1).expect("a state with the session");
     let forward = &state["forwards"][0];
     assert_eq!((&forward["name"], &state["cluster"]["notes"]), (&json!(name), &json!([])), "{state}");
     let listener = &forward["listeners"][0];
     assert!(listener["state"] == "Bound" && listener["counts"]["live"] == 1, "{state}");
-    let (_, sessions) = get(&format!("/{path}conns"));
+    let (_, sessions) = page.get("conns");
     assert!(sessions.contains(&client), "{client} is not in {sessions}");
 }
 
@@ -272,7 +258,7 @@ fn conns_follows_until_its_reader_ends(scene: &Scene<'_>) {
 fn drain_ends_with_the_last_session(scene: &Scene<'_>) {
     let namespace = &scene.namespace;
     let Output { errors, code, .. } = verb(scene, &["drain", "web"]);
-    assert_eq!(code, Some(2), "nobody can be asked: {errors}");
+    assert_eq!(code, Some(2), "nobody can confirm: {errors}");
     assert!(errors.contains("closes its ports") && errors.contains("Add --yes"), "{errors}");
 
     let session = connect(scene.port).expect("it listens");
@@ -308,7 +294,7 @@ fn drain_evicts_a_pod_once_its_budget_permits(scene: &Scene<'_>) {
     let exists = |object: &str| namespace.kubectl(&["get", object]).success;
     until("the operator has created the budget", || exists("poddisruptionbudget/edge"));
     let Output { errors, code, .. } = verb(scene, &["drain", "pod/p1"]);
-    assert_eq!(code, Some(2), "nobody can be asked: {errors}");
+    assert_eq!(code, Some(2), "nobody can confirm: {errors}");
     assert!(errors.contains("Evicting pod") && errors.contains("Add --yes"), "{errors}");
 
     let Output { text, errors, code } = verb(scene, &["drain", "pod/p1", "--yes", "--timeout", "1s"]);

@@ -47,7 +47,7 @@ fn names_and_ranges_reach_status_and_the_service_of_the_fleet() {
     let _fleet = Fleet::open(&namespace);
     let backend = Backend::reachable(Behaviour::Echo);
 
-    // Two forwards share a port by server name; a third one wants the name of the first.
+    // Two forwards share a port by server name; a third one asks for the name of the first.
     let (shared, first) = (free_port(), free_range(3));
     let named = |name: &str, host: &str| {
         let listener =

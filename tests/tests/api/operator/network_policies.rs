@@ -1,4 +1,4 @@
-//! Network policies of fleets, which the operator creates only if it is told to.
+//! Network policies of fleets, which the operator creates only with the option for them.
 
 use crds::ForwardGateway;
 use harness::{Operator, programs::KubernetesVersion};

@@ -21,7 +21,7 @@ fn each_forward_reports_what_is_wrong_with_it_and_heals_when_corrected(server: &
     write("good", port, "{service: {name: web, port: 80}}");
     let good = until_ready(&namespace, "good", "True", "Ready");
 
-    // Another forward wants the same port: the message names the holder.
+    // Another forward asks for the same port: the message names the holder.
     write("second", port, "{service: {name: web, port: 80}}");
     let second = until_ready(&namespace, "second", "False", "PortConflict");
     let message = &second.status.expect("status").conditions[0].message;

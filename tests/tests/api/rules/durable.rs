@@ -3,7 +3,7 @@
 use super::{Case, LISTENER, SIDECAR, of_flows, of_forward, of_gateway, of_listener};
 
 pub(super) fn cases() -> Vec<Case> {
-    stores().into_iter().chain(others()).collect()
+    stores().into_iter().chain(lanes()).chain(others()).collect()
 }
 
 /// The rules of where messages are kept.
@@ -42,6 +42,27 @@ fn stores() -> Vec<Case> {
     ]
 }
 
+/// The rules of the logs among which clients are divided.
+fn lanes() -> Vec<Case> {
+    vec![
+        of_listener(
+            "lanes is for store.disk: remove lanes, or keep messages with store.disk",
+            "durable: {send: {relp: {}}, lanes: 2, store: {jetStream: {url: 'nats://a', maxBytes: 16777216}}}",
+            "durable: {send: {relp: {}}, lanes: 1, store: {jetStream: {url: 'nats://a', maxBytes: 16777216}}}",
+        ),
+        of_listener(
+            "store.disk.maxBytes must be at least 16777216 for each of the lanes",
+            "durable: {send: {relp: {}}, lanes: 2, store: {disk: {maxBytes: 33554431}}}",
+            "durable: {send: {relp: {}}, lanes: 2, store: {disk: {maxBytes: 33554432}}}",
+        ),
+        of_listener(
+            "deadLetter.maxBytes must be 0, or at least 16777216 for each of the lanes",
+            "durable: {send: {relp: {}}, lanes: 2, deadLetter: {maxBytes: 33554431}}",
+            "durable: {send: {relp: {}}, lanes: 2, deadLetter: {maxBytes: 33554432}}",
+        ),
+    ]
+}
+
 fn others() -> Vec<Case> {
     let tls = LISTENER.replace("TCP", "TLS, tls: {hostnames: [a.example]}");
     vec![
@@ -66,12 +87,12 @@ fn others() -> Vec<Case> {
             "durable: {framing: Nul, send: {udp: {}}}",
         ),
         of_flows(
-            "durable.whenFull must not be Block with protocol UDP: who sends datagrams does not wait",
+            "durable.whenFull must not be Block with protocol UDP: senders of datagrams do not wait",
             "durable: {whenFull: Block, send: {udp: {}}}",
             "durable: {whenFull: DropNewest, framing: Datagram, send: {udp: {}}}",
         ),
         of_forward(
-            "durable is not for TLS listeners: TLS is not decrypted, so that its messages cannot be read",
+            "durable is not for TLS listeners: TLS is not decrypted, so its messages cannot be read",
             [SIDECAR, &tls.replace("}]}", "}], durable: {send: {http: {}}}}"), ""],
             [SIDECAR, &tls, ""],
         ),

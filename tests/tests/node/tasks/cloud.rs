@@ -19,12 +19,12 @@ impl Cloud {
         Self { address: page.contains("{.status.loadBalancer.").then(address) }
     }
 
-    /// Waits for the Service that wants a load balancer, and gives it the address.
+    /// Waits for the Service that needs a load balancer, and gives it the address.
     #[track_caller]
     pub(super) fn serve(&self, namespace: &Namespace<'_>) {
         let Some(address) = &self.address else { return };
         let status = format!(r#"{{"status": {{"loadBalancer": {{"ingress": [{{"ip": "{address}"}}]}}}}}}"#);
-        until("a Service wants a load balancer", || {
+        until("a Service needs a load balancer", || {
             let wanting = "--field-selector=spec.type=LoadBalancer";
             let services = namespace.kubectl(&["get", "services", wanting, "--output=name"]).ok();
             for service in services.lines() {

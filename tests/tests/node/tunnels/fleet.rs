@@ -17,10 +17,7 @@ use super::{
     load::{Sessions, benchmark, visitors},
     scene::{self, TUNNELS},
 };
-use crate::{
-    fleet::{proxies, wait_for},
-    shared,
-};
+use crate::fleet::{proxies, wait_for};
 
 /// Port of the service that greets, on the machine of each instance.
 const GREETER: u16 = 7777;
@@ -54,11 +51,7 @@ spec:
 
 #[test]
 fn a_fleet_and_two_instances_lose_carriers_a_pod_the_operator_and_an_instance_and_no_session_breaks() {
-    if !shared::are_nodes_ours() {
-        return;
-    }
-    let _turn = scene::turn();
-    let node = scene::node();
+    let Some((node, _turn)) = scene::node() else { return };
     let begun = Instant::now();
     let mut fleet = Fleet::start(node);
     let mut held = Held::new();
@@ -214,7 +207,7 @@ impl Fleet {
     #[track_caller]
     fn go_on(&self, held: &Held) {
         let seen: Vec<usize> = held.values().map(|sessions| sessions.work.rounds()).collect();
-        self.until("the sessions on every pod go on", || {
+        self.until("the sessions on every pod continue", || {
             held.values().zip(&seen).all(|(sessions, seen)| sessions.work.rounds() > seen + 3)
         });
     }
@@ -256,7 +249,9 @@ impl Fleet {
     fn drains(&self, pod: &str, sessions: Sessions) {
         self.until(&format!("pod {pod} takes no new sessions"), || self.node.connect(sessions.address).is_err());
         let seen = sessions.work.rounds();
-        self.until(&format!("the sessions on pod {pod} go on while it drains"), || sessions.work.rounds() > seen + 10);
+        self.until(&format!("the sessions on pod {pod} continue while it drains"), || {
+            sessions.work.rounds() > seen + 10
+        });
         sessions.work.stop();
         self.namespace.until_gone::<Pod>(pod);
     }

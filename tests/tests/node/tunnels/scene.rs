@@ -9,7 +9,7 @@ use std::{
 use harness::{Namespace, Node, OPERATOR, Outpost, Program, binary, install, until};
 use k8s_openapi::api::core::v1::{Secret, Service};
 
-use crate::fleet::wait_for;
+use crate::{fleet::wait_for, shared};
 
 /// Port of the gateway that agents dial.
 pub(super) const TUNNELS: u16 = 7443;
@@ -19,22 +19,27 @@ const PERSONAL: [&str; 7] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"];
 
 /// The turn of a test to have the node, until it is dropped. Each of them takes the operator away.
-pub(super) fn turn() -> MutexGuard<'static, ()> {
+fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     // After a test that failed the next one has its turn, too.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The node of these tests, with an operator: the tests of other modules need theirs.
-pub(super) fn node() -> &'static Node {
+/// The node of these tests, with an operator, and the turn of the caller: the tests of other modules need their operator.
+/// `None`, with a printed line, if the tests were given a cluster.
+pub(super) fn node() -> Option<(&'static Node, MutexGuard<'static, ()>)> {
     static NODE: OnceLock<Node> = OnceLock::new();
+    if !shared::are_nodes_ours() {
+        return None;
+    }
+    let turn = turn();
     let node = NODE.get_or_init(|| {
         let node = Node::start();
         install(&node, &["--set", "tunnels.enabled=true", "--set", "replicas=1"]);
         node
     });
     bring_operator_back(node);
-    node
+    Some((node, turn))
 }
 
 /// Takes the operator away.

@@ -7,10 +7,7 @@ use harness::{Namespace, Outpost, greeting, until};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{TARGET, load::Sessions, scene};
-use crate::{
-    fleet::{proxies, wait_for},
-    shared,
-};
+use crate::fleet::{proxies, wait_for};
 
 /// Number of the machine of the agent.
 const MACHINE: u8 = 81;
@@ -44,11 +41,7 @@ const APP: &str = "{apiVersion: v1, kind: Pod, metadata: {name: shop, labels: {a
 
 #[test]
 fn a_rollout_of_the_gateway_and_the_loss_of_all_its_pods_break_no_session_of_a_sidecar() {
-    if !shared::are_nodes_ours() {
-        return;
-    }
-    let _turn = scene::turn();
-    let node = scene::node();
+    let Some((node, _turn)) = scene::node() else { return };
     let namespace = scene::namespace(node, "tunnel-sidecars");
     let outpost = Outpost::numbered(node, MACHINE);
     let _service = scene::echo(&outpost, TARGET, "home: ");
@@ -88,7 +81,7 @@ fn a_rollout_of_the_gateway_and_the_loss_of_all_its_pods_break_no_session_of_a_s
 #[track_caller]
 fn go_on(sessions: &Sessions) {
     let seen = sessions.work.rounds();
-    until("the sessions go on", || sessions.work.rounds() > seen + 10);
+    until("the sessions continue", || sessions.work.rounds() > seen + 10);
 }
 
 /// Kills every pod of the gateway, and waits until others are ready.

@@ -79,9 +79,13 @@ fn one_message_of_ten_thousand_that_a_sink_refuses_holds_none_of_the_others() {
 #[test]
 fn a_sink_that_takes_no_message_now_gets_it_later_and_its_answer_is_told_with_a_remedy() {
     let cases = [
-        (status(401, ""), "the sink answers 401: it wants credentials", Duration::ZERO),
+        (status(401, ""), "the sink answers 401: it requires credentials", Duration::ZERO),
         (status(404, ""), "correct send.http.path", Duration::ZERO),
-        (status(429, "Retry-After: 1\r\n"), "the sink answers 429: it wants less", Duration::from_secs(1)),
+        (
+            status(429, "Retry-After: 1\r\n"),
+            "the sink answers 429: it limits the rate of requests",
+            Duration::from_secs(1),
+        ),
         (status(500, ""), "the sink answers 500: it failed: see its log", Duration::ZERO),
     ];
     // The log has one such line in ten seconds, so each case has a program of its own.
@@ -100,7 +104,7 @@ fn a_sink_that_takes_no_message_now_gets_it_later_and_its_answer_is_told_with_a_
         scene.send(&[line(0)]);
         let told = scene.program.wait("sink", "default/f/l").to_string();
         assert!(told.contains(words), "{told}");
-        until("it is told that the sink takes messages", || {
+        until("it is logged that the sink takes messages", || {
             let events = scene.program.events();
             events.iter().any(|event| event.to_string().contains("the sink takes messages again"))
         });

@@ -62,6 +62,23 @@ fn a_proxy_that_only_drains_sends_what_a_killed_one_has_left_listens_nowhere_and
 }
 
 #[test]
+fn a_proxy_that_only_drains_sends_what_a_listener_has_in_all_lanes_that_it_has_had_in_order() {
+    let (port, sink) = (free_port(), free_port());
+    let durable =
+        "durable: {framing: Relp, send: {relp: {}}, syncMillis: 0, store: {disk: {maxBytes: 67108864}}, lanes: ";
+    let manifests =
+        |lanes: u32| forward("f", "", &[Listener::tcp("l", port).to(sink).with(&format!("{durable}{lanes}}}"))]);
+    let (first, later) = (messages("first"), messages("later"));
+    let data = left(&manifests(1), &[(port, first.as_slice())]);
+    let program = run(&manifests(4), free_port(), data.path());
+    fill(port, &later);
+    drop(program.kill());
+    let sink = Sink::start(sink);
+    assert!(drain(&manifests(4), data.path()).wait_for_end(ENDS).success());
+    assert_eq!(sink.taken(""), [first, later].concat());
+}
+
+#[test]
 fn a_proxy_that_is_asked_to_end_before_the_sink_has_all_fails_and_the_messages_stay() {
     let (port, sink) = (free_port(), free_port());
     let (manifests, kept) = (forward("f", "", &[listener("l", port, sink)]), messages("message"));

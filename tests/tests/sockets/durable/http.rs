@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     sync::{Arc, Mutex},
 };
 
@@ -12,9 +12,17 @@ use tempfile::tempdir;
 
 use super::run;
 
+/// Where sinks are, on a port of the system's choice.
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A sink that answers each body as a function says.
 pub(super) fn sink(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Backend {
-    Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| {
+    sink_at(HERE, answer)
+}
+
+/// As [`sink`], at this address.
+fn sink_at(address: SocketAddr, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Backend {
+    let serve = move |stream: TcpStream| {
         let mut requests = BufReader::new(stream);
         while let Some(body) = posted(&mut requests) {
             let answer = answer(&body);
@@ -22,7 +30,8 @@ pub(super) fn sink(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> B
                 return;
             }
         }
-    })))
+    };
+    Backend::start_at(address, Behaviour::Run(Arc::new(serve)))
 }
 
 /// The body of the next request. `None`: the connection has ended.
@@ -50,16 +59,20 @@ pub(super) fn status(status: u16, header: &str) -> String {
 }
 
 /// A sink that takes everything.
-struct Sink {
-    backend: Backend,
+pub(super) struct Sink {
+    pub(super) backend: Backend,
     bodies: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sink {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
+        Self::start_at(HERE)
+    }
+
+    pub(super) fn start_at(address: SocketAddr) -> Self {
         let bodies = Arc::<Mutex<Vec<String>>>::default();
         let kept = bodies.clone();
-        let backend = sink(move |body| {
+        let backend = sink_at(address, move |body| {
             kept.lock().expect("unpoisoned").push(body.to_owned());
             status(200, "")
         });
@@ -67,7 +80,7 @@ impl Sink {
     }
 
     /// What came, in the order of its arrival.
-    fn taken(&self) -> Vec<Value> {
+    pub(super) fn taken(&self) -> Vec<Value> {
         self.bodies.lock().expect("unpoisoned").iter().flat_map(|body| values(body)).collect()
     }
 }

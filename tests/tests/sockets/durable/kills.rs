@@ -22,18 +22,18 @@ use super::run;
 const KILLS: usize = 20;
 /// The number of kills of a long run.
 const LONG: &str = "PORTLANE_KILLS";
-/// Messages that are answered between two kills, at least.
-const BETWEEN: u64 = 50;
+/// Messages that are answered between two kills, or edits, at least.
+pub(super) const BETWEEN: u64 = 50;
 /// Messages of the client without an answer.
 const WINDOW: u64 = 32;
 
 /// What the sink may be sent.
 #[derive(Default)]
-struct Oracle {
+pub(super) struct Oracle {
     /// The message that never came yet.
-    next: u64,
+    pub(super) next: u64,
     taken: u64,
-    faults: Vec<String>,
+    pub(super) faults: Vec<String>,
 }
 
 impl Oracle {
@@ -42,7 +42,7 @@ impl Oracle {
         if number > self.next {
             self.faults.push(format!("{number} came, and {} never did", self.next));
         }
-        // Each program that was killed has the client send its window again, and then goes on from there.
+        // Each program that was killed has the client send its window again, and then continues from there.
         if before.is_some_and(|before| number > before + 1 || number + WINDOW < before + 1) {
             self.faults.push(format!("{number} came after {before:?}"));
         }
@@ -52,7 +52,7 @@ impl Oracle {
 }
 
 /// Answers every message, and asks the oracle.
-fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
+pub(super) fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
     let mut before = None;
     let take = |text: String| {
         let number: u64 = text.trim_start_matches("message ").parse().expect("a number");
@@ -63,7 +63,7 @@ fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
 }
 
 /// A client that sends numbered messages, and after a break those again that have no answer.
-struct Client {
+pub(super) struct Client {
     ends: Arc<AtomicBool>,
     /// Every message before this one was answered.
     acknowledged: Arc<AtomicU64>,
@@ -71,7 +71,7 @@ struct Client {
 }
 
 impl Client {
-    fn start(port: u16) -> Self {
+    pub(super) fn start(port: u16) -> Self {
         let (ends, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (ending, answered) = (ends.clone(), acknowledged.clone());
         let thread = thread::spawn(move || {
@@ -90,12 +90,12 @@ impl Client {
         Self { ends, acknowledged, thread }
     }
 
-    fn answered(&self) -> u64 {
+    pub(super) fn answered(&self) -> u64 {
         self.acknowledged.load(Relaxed)
     }
 
     /// Ends the client. Returns how many messages were answered.
-    fn stop(self) -> u64 {
+    pub(super) fn stop(self) -> u64 {
         self.ends.store(true, Relaxed);
         self.thread.join().expect("the client does not panic");
         self.acknowledged.load(Relaxed)

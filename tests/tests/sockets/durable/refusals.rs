@@ -55,7 +55,7 @@ fn a_folder_that_is_removed_is_told_and_made_anew_and_what_it_had_counts_as_lost
     until("what was removed counts as lost, once", || {
         is_counted() && figure(health, "store_failed", "u", "") == Some(0)
     });
-    assert!(data.path().join("durable/default/f/u/LOCK").exists(), "it is made anew");
+    assert!(data.path().join("durable/default/f/u/LOCK").exists(), "it is recreated");
     let sink = Sink::start(sink);
     send_datagrams(udp, &messages("late"));
     until("later messages arrive", || sink.taken("").len() >= COUNT);

@@ -1,4 +1,4 @@
-//! What a tunnel does not carry, who may not connect, and what they are told.
+//! What a tunnel does not carry, who may not connect, and their messages.
 
 use std::fs;
 
@@ -45,6 +45,7 @@ fn a_suspended_agent_comes_back_by_itself_and_a_rotated_one_with_a_new_join_stri
     server.program.edit(&rotated);
     assert_reset(Ok(visitor), b"");
     line(&agent.program, &["was revoked by rotation 1", "new join string"]);
+    line(&server.program, &["revoked", "default/home", "was revoked by rotation 1"]);
     let next = server.join(&join);
     drop(agent);
     let (_, said) = refused(tempfile::tempdir().expect("folder").path(), &join);

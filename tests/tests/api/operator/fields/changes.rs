@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Listener, PATIENCE, connect, free_port, free_range, until};
+use harness::{Listener, PATIENCE, client_hello, connect, free_port, free_range, until};
 
 use super::{TestBed, Write, connect_outside, servers, session_at};
 
@@ -251,7 +251,7 @@ pub(super) fn names(bed: &TestBed<'_>) {
     // The backend's greeting, and the first byte of the TLS record, which arrives unchanged.
     let asks = |name: &str| {
         let mut stream = connect(bed.port).ok()?;
-        stream.write_all(&servers::hello(name)).ok()?;
+        stream.write_all(&client_hello(name.as_bytes())).ok()?;
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).ok().map(|()| answer)
     };

@@ -1,0 +1,194 @@
+//! Three NATS servers that keep each message three times, with TLS by a CA of their own, and with a user who may do no more
+//! than `docs/durable.md` says.
+
+use std::{fs, path::Path, process::Command, time::SystemTime};
+
+use data_encoding::BASE64URL_NOPAD;
+use harness::{
+    Listener, Program, binary, forward, free_port,
+    programs::{self, KubernetesVersion},
+    until,
+};
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa};
+use serde_json::{Value, json};
+
+use super::{COUNT, all, of, send, sink};
+use crate::server::{Server, done, listens, open_folder};
+
+/// Servers of the cluster.
+const SERVERS: usize = 3;
+/// The stream of the listener, which is its subject, too.
+const STREAM: &str = "portlane__default__f__l";
+/// How long the servers know messages that they have, as `docs/durable.md` says.
+const DUPLICATES_NANOSECONDS: u64 = 120_000_000_000;
+
+/// A signed claim of NATS (JWT) on `subject`.
+fn claim(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: &Value) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
+    let claims = json!({
+        "iss": issuer.public_key(), "sub": subject.public_key(), "name": name, "iat": now, "nats": nats,
+    });
+    let head = BASE64URL_NOPAD.encode(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
+    let signed = format!("{head}.{}", BASE64URL_NOPAD.encode(claims.to_string().as_bytes()));
+    let signature = issuer.sign(signed.as_bytes()).expect("a signature");
+    format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
+}
+
+/// Whom the servers trust.
+struct Accounts {
+    /// What their configuration says of it.
+    configuration: String,
+    /// The credentials file of the user.
+    credentials: String,
+}
+
+impl Accounts {
+    fn new() -> Self {
+        let (operator, user) = (KeyPair::new_operator(), KeyPair::new_user());
+        let (system, account) = (KeyPair::new_account(), KeyPair::new_account());
+        let limits = json!({
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        });
+        let mut streams = limits.clone();
+        for limit in ["mem_storage", "disk_storage", "streams", "consumer"] {
+            streams[limit] = json!(-1);
+        }
+        let of_operator = json!({"type": "operator", "version": 2, "system_account": system.public_key()});
+        let of_operator = claim(&operator, &operator, "operator", &of_operator);
+        let of_account = |key: &KeyPair, name: &str, limits: &Value| {
+            claim(&operator, key, name, &json!({"type": "account", "version": 2, "limits": limits}))
+        };
+        let holder = format!("{STREAM}-holder.*");
+        let publishes = [STREAM, &format!("{STREAM}-dead"), &holder, "_INBOX.>", "$JS.API.>", "$JS.ACK.>"];
+        let of_user = json!({
+            "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
+            "pub": {"allow": publishes}, "sub": {"allow": [holder, "_INBOX.>"]},
+        });
+        let of_user = claim(&account, &user, "portlane", &of_user);
+        let configuration = format!(
+            "operator: \"{of_operator}\"\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n  {}: \"{}\"\n  {}: \
+             \"{}\"\n}}\n",
+            system.public_key(),
+            system.public_key(),
+            of_account(&system, "system", &limits),
+            account.public_key(),
+            of_account(&account, "logs", &streams),
+        );
+        let seed = user.seed().expect("a seed");
+        let credentials = format!(
+            "-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY \
+             SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        Self { configuration, credentials }
+    }
+}
+
+/// Writes a CA, and a certificate of it for this machine, as `ca.pem`, `cert.pem` and `key.pem`.
+fn certify(folder: &Path) {
+    let put = |name: &str, text: String| fs::write(folder.join(name), text).expect("it is written");
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, "authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(authority, key).expect("a CA certificate");
+    put("ca.pem", authority.pem());
+    let mut certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    certificate.distinguished_name.push(DnType::CommonName, "nats");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    put("cert.pem", certificate.signed_by(&key, &authority).expect("a certificate").pem());
+    put("key.pem", key.serialize_pem());
+}
+
+/// The ports of a server: of clients, of the other servers, and of its monitoring.
+#[derive(Clone, Copy)]
+struct Ports {
+    clients: u16,
+    servers: u16,
+    monitoring: u16,
+}
+
+impl Ports {
+    fn free() -> Self {
+        Self { clients: free_port(), servers: free_port(), monitoring: free_port() }
+    }
+}
+
+/// Starts one of the servers. Files that they share are in `folder`, its own ones in a folder within.
+fn server(folder: &Path, accounts: &Accounts, ports: &[Ports; SERVERS], at: usize) -> Server {
+    let own = folder.join(format!("n{at}"));
+    fs::create_dir(&own).expect("a folder");
+    let Ports { clients, servers, monitoring } = ports[at];
+    let routes = ports.map(|ports| format!("\"nats://127.0.0.1:{}\"", ports.servers)).join(", ");
+    let (shared, place) = (folder.display(), own.display());
+    let text = format!(
+        "server_name: n{at}\nlisten: \"127.0.0.1:{clients}\"\nhttp: \"127.0.0.1:{monitoring}\"\njetstream: {{store_dir: \
+         \"{place}/streams\"}}\ncluster: {{name: c, listen: \"127.0.0.1:{servers}\", routes: [{routes}]}}\ntls: \
+         {{cert_file: \"{shared}/cert.pem\", key_file: \"{shared}/key.pem\", timeout: 5}}\n{}",
+        accounts.configuration
+    );
+    fs::write(own.join("nats.conf"), text).expect("it is written");
+    let program = programs::built(KubernetesVersion::Oldest, "nats-server").unwrap_or_else(|error| panic!("{error}"));
+    Server::start(&own, &format!("{} --config {place}/nats.conf", program.display()), listens(clients))
+}
+
+/// `portlane-proxy`, as a pod of a gateway runs it, with a listener whose messages these servers keep.
+fn proxy(folder: &Path, port: u16, back: u16, to: u16) -> Program {
+    let store = format!(
+        "{{jetStream: {{url: 'tls://127.0.0.1:{back}', credentialsRef: {{name: nats}}, replicas: {SERVERS}, maxBytes: \
+         16777216}}}}"
+    );
+    let durable = format!("durable: {{framing: Relp, send: {{relp: {{}}}}, store: {store}}}");
+    let source = folder.join("forward.yaml");
+    fs::write(&source, forward("f", "", &[Listener::tcp("l", port).to(to).with(&durable)])).expect("it is written");
+    let translated = Command::new(binary("portlane")).args(["translate", "-f"]).arg(&source).output();
+    let document = String::from_utf8(translated.expect("portlane should run").stdout).expect("text");
+    let options = [("--data", "data"), ("--jetstream-credentials", "creds"), ("--jetstream-ca", "ca.pem")];
+    let options = options.map(|(option, file)| (option, folder.join(file)));
+    let options = options.iter().flat_map(|(option, file)| [*option, file.to_str().expect("UTF-8")]);
+    let options: Vec<&str> = options.collect();
+    Program::proxy(&document, free_port(), free_port(), &options)
+}
+
+/// The configuration of the stream, as a server has it.
+fn stream_at(monitoring: u16) -> Value {
+    let page = done(&format!(
+        "curl --silent --show-error 'http://127.0.0.1:{monitoring}/jsz?accounts=true&streams=true&config=true'"
+    ));
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let accounts = page["account_details"].as_array().cloned().unwrap_or_default();
+    let mut streams = accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+    streams.find(|stream| stream["name"] == STREAM).map(|stream| stream["config"].clone()).unwrap_or_default()
+}
+
+#[test]
+fn what_three_servers_acknowledged_outlives_one_of_them_with_tls_and_credentials() {
+    let folder = open_folder();
+    let (port, to, accounts) = (free_port(), free_port(), Accounts::new());
+    certify(folder.path());
+    fs::write(folder.path().join("creds"), &accounts.credentials).expect("it is written");
+    fs::create_dir(folder.path().join("data")).expect("a folder");
+    let ports = [(); SERVERS].map(|()| Ports::free());
+    let mut servers: Vec<Server> = (0..SERVERS).map(|at| server(folder.path(), &accounts, &ports, at)).collect();
+    let (_sink, taken) = sink(to);
+    let program = proxy(folder.path(), port, ports[0].clients, to);
+    program.wait("bound", "default/f/l");
+    let mut crashes = 0;
+    send("a", port, |kept| {
+        // The rest of the window is on its way to the server that the listener names.
+        if crashes == 0 && kept >= COUNT / 3 {
+            crashes += 1;
+            servers[0].crash();
+        }
+    });
+    assert_eq!(crashes, 1);
+    let kept = stream_at(ports[1].monitoring);
+    assert_eq!(kept["num_replicas"], SERVERS, "{kept}");
+    assert_eq!(kept["duplicate_window"], DUPLICATES_NANOSECONDS, "{kept}");
+    let sent = all("a");
+    until("the sink has the last message", || {
+        sent.last().is_some_and(|last| taken.lock().expect("unpoisoned").contains(last))
+    });
+    // What the sink had and the servers had not heard of comes again.
+    assert_eq!(of("a", &taken.lock().expect("unpoisoned")), sent);
+}
