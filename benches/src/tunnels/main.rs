@@ -16,6 +16,7 @@ mod cache;
 mod cpu;
 #[path = "../common/host.rs"]
 mod host;
+mod kind;
 mod load;
 #[allow(dead_code, reason = "byte-path uses all of it")]
 #[path = "../common/measure.rs"]
@@ -60,12 +61,12 @@ use std::{
 use clap::Parser;
 
 use self::{
+    kind::Kind,
     namespace::Cpus,
     peers::{FRP, Programs, RATHOLE},
     role::{Role, Servers},
     rows::Row,
     run::Bench,
-    subject::Kind,
     table::{Cell, Results},
 };
 

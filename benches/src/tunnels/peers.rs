@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     cache::{self, folder, run},
-    subject::Kind,
+    kind::Kind,
 };
 
 /// Version of rathole's crate.
@@ -43,7 +43,7 @@ impl Programs {
     /// Whether the programs of this kind are there.
     pub(crate) fn has(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Portlane | Kind::Direct => true,
+            Kind::Portlane | Kind::NoTunnel => true,
             Kind::Rathole(_) => self.rathole.is_some(),
             Kind::Frp(_) => self.frp.is_some(),
         }

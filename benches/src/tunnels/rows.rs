@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::{subject::Kind, unit::Unit};
+use crate::{kind::Kind, unit::Unit};
 
 const KIB: f64 = 1024.0;
 
@@ -88,7 +88,7 @@ impl Row {
 
     /// Whether the row says something about this tunnel.
     pub(crate) fn suits(self, kind: Kind) -> bool {
-        kind != Kind::Direct || !matches!(self, Self::Carrier | Self::Stream)
+        kind != Kind::NoTunnel || !matches!(self, Self::Carrier | Self::Stream)
     }
 
     pub(crate) fn quantities(self) -> &'static [Quantity] {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    kind::Kind,
     load::{Bulk, Calls, Connections, Done, Load},
     measure::{Meter, Usage, percentile},
     memory,
@@ -11,7 +12,7 @@ use crate::{
     poll::EventFlags,
     role::Servers,
     rows::{Quantity, Row},
-    subject::{Kind, Ports, Subject},
+    subject::{Ports, Subject},
 };
 
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -50,7 +51,7 @@ impl Bench {
         let found = figures(row, done, meter.stop());
         // Without a tunnel there is no CPU of a tunnel.
         let of_tunnel = |quantity| matches!(quantity, Quantity::Cpu | Quantity::Busy);
-        found.into_iter().filter(|(it, _)| kind != Kind::Direct || !of_tunnel(*it)).collect()
+        found.into_iter().filter(|(it, _)| kind != Kind::NoTunnel || !of_tunnel(*it)).collect()
     }
 }
 

@@ -16,8 +16,8 @@ use harness::{connect, http_get, metric, round_trip, until};
 use tempfile::TempDir;
 
 use crate::{
-    measure::Processes, namespace::Cpus, peers::Programs, ports, process::Process, role::Servers, servers::port,
-    sockets::listening,
+    kind::Kind, measure::Processes, namespace::Cpus, peers::Programs, ports, process::Process, role::Servers,
+    servers::port, sockets::listening,
 };
 
 /// Ports of one tunnel.
@@ -29,47 +29,6 @@ const AT_ONCE: u16 = 8;
 /// Variables by which people lead connections elsewhere, or give an agent a join string.
 const FOREIGN: [&str; 7] =
     ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"];
-
-/// A tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// `portlane run` and `portlane agent`.
-    Portlane,
-    Rathole(Carrier),
-    Frp(Carrier),
-    /// No tunnel: the client connects to the target.
-    Direct,
-}
-
-/// What connects an agent to its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Carrier {
-    Tls,
-    Plain,
-}
-
-impl Kind {
-    /// All of them; Portlane first.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Portlane,
-        Self::Rathole(Carrier::Tls),
-        Self::Rathole(Carrier::Plain),
-        Self::Frp(Carrier::Tls),
-        Self::Frp(Carrier::Plain),
-        Self::Direct,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Portlane => "Portlane, TLS",
-            Self::Rathole(Carrier::Tls) => "rathole, TLS",
-            Self::Rathole(Carrier::Plain) => "rathole, plain",
-            Self::Frp(Carrier::Tls) => "frp, TLS",
-            Self::Frp(Carrier::Plain) => "frp, plain",
-            Self::Direct => "no tunnel",
-        }
-    }
-}
 
 /// Ports of a tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +102,7 @@ impl Subject {
         let place = Place { programs: programs.clone(), ports, folder, further };
         let processes = Processes { forwarder: Vec::new(), servers: servers.ids() };
         let mut subject = Self { kind, ports, processes, cpus, server: None, agents: Vec::new(), place };
-        if kind == Kind::Direct {
+        if kind == Kind::NoTunnel {
             subject.ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, ..ports };
             return subject;
         }
@@ -168,7 +127,7 @@ impl Subject {
             Kind::Portlane => portlane::server(&self.place),
             Kind::Rathole(carrier) => rathole::server(&self.place, carrier),
             Kind::Frp(_) => frp::server(&self.place),
-            Kind::Direct => panic!("a tunnel has a server"),
+            Kind::NoTunnel => panic!("a tunnel has a server"),
         }
     }
 
@@ -177,7 +136,7 @@ impl Subject {
             Kind::Portlane => portlane::agent(&self.place, at),
             Kind::Rathole(carrier) => rathole::agent(&self.place, carrier, at),
             Kind::Frp(carrier) => frp::agent(&self.place, carrier, at),
-            Kind::Direct => panic!("a tunnel has an agent"),
+            Kind::NoTunnel => panic!("a tunnel has an agent"),
         };
         let agent = self.spawn(command);
         self.agents.push(agent);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    kind::{Carrier, Kind},
     rows::{Goal, Quantity, Row},
     spread::Spread,
-    subject::{Carrier, Kind},
 };
 
 /// What the goals are a multiple of.

@@ -2,8 +2,8 @@
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
-use super::{Carrier, FURTHER, Place, plain};
-use crate::peers::FRP_PROGRAMS;
+use super::{FURTHER, Place, plain};
+use crate::{kind::Carrier, peers::FRP_PROGRAMS};
 
 /// The command of the server, which takes both carriers.
 pub(super) fn server(place: &Place) -> Command {

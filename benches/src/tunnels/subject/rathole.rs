@@ -6,7 +6,8 @@ use std::{
     process::Command,
 };
 
-use super::{Carrier, FURTHER, Place, local, plain};
+use super::{FURTHER, Place, local, plain};
+use crate::kind::Carrier;
 
 /// The secret of all services, and of the file with key and certificate.
 const SECRET: &str = "bench";
