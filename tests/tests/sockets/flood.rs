@@ -43,23 +43,34 @@ fn one_datagram_of_another_source_is_answered_while_one_source_floods_and_connec
     floods();
     // All its flows are in use: no place is free but the spare ones. The answer comes after the flood was read, as the
     // question waits behind it; connections would take the room of a flood that is still unread.
-    asks(3, flooded);
+    asks(3, flooded, health);
     let _connections: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(tcp).expect("connect")).collect();
     until("connections get the files of idle flows", || backend.count() >= 25);
     until("the others wait", || paused(health) > Some(0.0));
     // Few sources, whose flows stay: connections leave some 14 flows, and the flood must have most of them.
     for last in 4..7 {
         floods();
-        asks(last, quiet);
-        asks(last, flooded);
+        asks(last, quiet, health);
+        asks(last, flooded, health);
     }
     assert!(backend.count() < CONNECTIONS, "they waited all the time");
 }
 
 /// One datagram, which is not sent again, and its answer.
-fn asks(last: u8, port: u16) {
+fn asks(last: u8, port: u16, health: u16) {
     let client = client(last, port);
     client.send(b"question").expect("send");
-    let length = client.recv(&mut [0; 16]).unwrap_or_else(|error| panic!("no answer to 127.0.0.{last}: {error}"));
+    let length = client.recv(&mut [0; 16]).unwrap_or_else(|error| {
+        panic!("no answer to 127.0.0.{last} at port {port}: {error}\n{}", dropped(health));
+    });
     assert_eq!(length, b"question".len());
+}
+
+/// The metrics that say where a datagram was lost, and how many flows there are.
+fn dropped(health: u16) -> String {
+    let (_, text) = http_get(health, "/metrics").expect("metrics");
+    let says = |line: &&str| {
+        !line.starts_with('#') && ["dropped", "drops", "flows", "files"].iter().any(|it| line.contains(it))
+    };
+    text.lines().filter(says).collect::<Vec<_>>().join("\n")
 }
