@@ -42,6 +42,14 @@ pub const MAX_CONNECTED: usize = 1024;
 pub const MAX_LIVE: usize = 1000;
 /// Most objects whose sessions an answer counts one by one.
 pub const MAX_COUNTED: usize = 256;
+/// Most durable listeners in one answer.
+pub const MAX_LAGS: usize = 256;
+/// Most reasons for which a durable listener drops messages.
+pub const MAX_REASONS: usize = 32;
+/// Longest name of such a reason, in bytes.
+pub const MAX_REASON_BYTES: usize = 64;
+/// Longest error of a durable listener, in bytes. A longer one is cut when it is written.
+pub const MAX_LAG_ERROR_BYTES: usize = 512;
 /// Most forwards that a proxy reports individually; beyond that it reports only the sum.
 pub const MAX_LOADS: usize = 64;
 /// Most items in one part of an update, of held revisions or of a report: about one megabyte.
@@ -97,6 +105,16 @@ pub(crate) fn refusal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stri
 /// Writes the detail of a refusal, cut to what the other side reads.
 pub(crate) fn cut_refusal<S: Serializer>(detail: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cut(detail, MAX_REFUSAL_BYTES))
+}
+
+/// The error of a durable listener.
+pub(crate) fn lag_error<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_str(Text("the error of a durable listener", MAX_LAG_ERROR_BYTES))
+}
+
+/// Writes the error of a durable listener, cut to what the other side reads.
+pub(crate) fn cut_lag_error<S: Serializer>(error: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cut(error, MAX_LAG_ERROR_BYTES))
 }
 
 /// A request for a certificate, as base64.
@@ -296,6 +314,30 @@ where
     V: Deserialize<'de>,
 {
     deserializer.deserialize_seq(List::<V> { most: MAX_LIVE, of: PhantomData })
+}
+
+/// The durable listeners of one answer.
+pub(crate) fn lags<'de, D, V>(deserializer: D) -> Result<Option<Vec<V>>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    deserializer.deserialize_seq(List::<V> { most: MAX_LAGS, of: PhantomData }).map(Some)
+}
+
+/// The numbers of messages that a durable listener dropped, by reason.
+pub(crate) fn reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u64>, D::Error> {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    struct Reason(String);
+
+    impl<'de> Deserialize<'de> for Reason {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_str(Text("a reason", MAX_REASON_BYTES)).map(Self)
+        }
+    }
+
+    let reasons = deserializer.deserialize_map(Map::<Reason, u64> { most: MAX_REASONS, of: PhantomData })?;
+    Ok(reasons.into_iter().map(|(reason, count)| (reason.0, count)).collect())
 }
 
 /// The numbers of sessions of one answer, by object.

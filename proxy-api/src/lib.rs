@@ -51,9 +51,9 @@ pub mod weight;
 pub use agent::{Agent, Enrolment};
 pub use bounded::{
     MAX_AGENTS, MAX_CERTIFICATE_BYTES, MAX_CONNECTED, MAX_COUNTED, MAX_ENDPOINT_ID_BYTES, MAX_EPOCH_BYTES,
-    MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES, MAX_PEERS,
-    MAX_REFUSAL_BYTES, MAX_SIDECARS, MAX_SIGN_REQUEST_BYTES, MAX_SOFTWARE_BYTES, MAX_TARGET_BYTES, MAX_TARGETS,
-    MAX_TOKEN_BYTES, PARTS,
+    MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_LAG_ERROR_BYTES, MAX_LAGS, MAX_LIVE, MAX_LOADS,
+    MAX_NAME_BYTES, MAX_PEERS, MAX_REASON_BYTES, MAX_REASONS, MAX_REFUSAL_BYTES, MAX_SIDECARS, MAX_SIGN_REQUEST_BYTES,
+    MAX_SOFTWARE_BYTES, MAX_TARGET_BYTES, MAX_TARGETS, MAX_TOKEN_BYTES, PARTS,
 };
 pub use causes::with_causes;
 pub use change::{Assembler, Change, ChangeError, Named};
@@ -73,7 +73,7 @@ pub use listener::{
     AccessLog, AccessLogMode, Backend, Bind, Listener, OnUnhealthy, OnUpdate, Outlier, Policy, Retry, Revision,
     Sessions, SocketKey, Target, Timeouts,
 };
-pub use live::{Inquiry, Inspected, LiveSession, LiveSessions, Selection};
+pub use live::{Inquiry, Inspected, Lag, LiveSession, LiveSessions, Selection};
 pub use load::{Load, Work};
 pub use peers::{MAX_SIDECAR_AGENTS, SIDECAR_TUNNEL_PORT, Sidecar, Tunnels, peer_revision};
 pub use report::{

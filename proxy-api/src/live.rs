@@ -1,12 +1,14 @@
-//! Live sessions of a proxy: what the operator asks for, and the answer.
+//! Live sessions of a proxy, and what its durable listeners have for their sinks: what the operator asks for, and the
+//! answer.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListenerId, MAX_COUNTED, Origin, SessionId, Transport};
+use crate::{Delivery, ListenerId, MAX_COUNTED, Origin, SessionId, Transport};
 
-/// A request for live sessions. A proxy that does not know such requests sends no answer.
+/// A request for live sessions, or for the lag of durable listeners. A proxy that does not know such requests sends no
+/// answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inquiry {
@@ -34,6 +36,9 @@ pub struct Selection {
     /// Only the session with this id. A proxy that knows no ids lists the others too. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
+    /// Tell the lag of durable listeners in place of sessions. A proxy that does not know of it lists sessions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lag: bool,
     /// Most sessions to list.
     #[serde(default)]
     pub limit: usize,
@@ -66,7 +71,7 @@ pub struct Inspected {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSessions {
-    /// Number of selected sessions, also of those that are not listed.
+    /// Number of selected sessions, also of those that are not listed. With `lag`, that of selected durable listeners.
     #[serde(default)]
     pub total: u64,
     /// Some of them: in an answer at most [`crate::MAX_LIVE`].
@@ -76,9 +81,19 @@ pub struct LiveSessions {
     /// not to be counted, and in the answer of a proxy that does not count them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::counts")]
     pub origins: BTreeMap<Origin, u64>,
+    /// Selected durable listeners: at most [`crate::MAX_LAGS`]. Absent if they were not asked for, and in the answer of a
+    /// proxy that does not tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounded::lags")]
+    pub lag: Option<Vec<Lag>>,
 }
 
 impl LiveSessions {
+    /// Number of sessions and durable listeners that are listed.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.sessions.len() + self.lag.as_ref().map_or(0, Vec::len)
+    }
+
     /// Counts a selected session of this object.
     pub fn count(&mut self, selection: &Selection, origin: &Origin) {
         self.total += 1;
@@ -147,6 +162,65 @@ impl LiveSession {
     pub fn weight(&self) -> usize {
         let names = [&self.backend, &self.instance, &self.server_name].into_iter().flatten();
         written(&self.listener.to_string()) + names.map(|name| written(name)).sum::<usize>()
+    }
+}
+
+/// What a durable listener has for its sink, and what became of its messages since the process started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lag {
+    /// The listener.
+    pub listener: ListenerId,
+    /// How it delivers.
+    pub delivery: Delivery,
+    /// Age of the oldest message that the sink does not have, in seconds; 0 if it has all.
+    #[serde(default)]
+    pub oldest_seconds: u64,
+    /// Messages that the sink does not have.
+    #[serde(default)]
+    pub backlog: u64,
+    /// Bytes of the log.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// Messages that came.
+    #[serde(default)]
+    pub received: u64,
+    /// Messages that the sink took.
+    #[serde(default)]
+    pub delivered: u64,
+    /// Messages that were sent once more.
+    #[serde(default)]
+    pub resent: u64,
+    /// Messages that were dropped or lost.
+    #[serde(default)]
+    pub dropped: u64,
+    /// The same by reason: at most [`crate::MAX_REASONS`], and none without a message.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::bounded::reasons")]
+    pub dropped_by_reason: BTreeMap<String, u64>,
+    /// Messages that were put aside, as the sink refuses them.
+    #[serde(default)]
+    pub dead_lettered: u64,
+    /// Number of lanes that send.
+    #[serde(default)]
+    pub lanes: u64,
+    /// Why the log is not safe, or why the sink took no message since it took its last one. Empty: nothing fails.
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        serialize_with = "crate::bounded::cut_lag_error",
+        deserialize_with = "crate::bounded::lag_error"
+    )]
+    pub error: String,
+}
+
+impl Lag {
+    /// Bytes of the texts of this listener in JSON, and of the numbers beside reasons.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        /// Bytes of the longest number, with what is around it.
+        const NUMBER: usize = 24;
+        let reasons = self.dropped_by_reason.keys().map(|reason| written(reason) + NUMBER);
+        written(&self.listener.to_string()) + written(&self.error) + reasons.sum::<usize>()
     }
 }
 

@@ -9,7 +9,7 @@
 //!       ── Load ──▶                                 when it changes, at most once every few seconds
 //!       ── Drained ──▶                              the last message, if sessions were cut
 //!       ◀── Trust ──                                when the trusted CAs change
-//!       ◀── Inquiry ──                              when a person asks for live sessions
+//!       ◀── Inquiry ──                              when a person asks for live sessions, or for what waits for sinks
 //! proxy ── Inspected ──▶                            the answer
 //!       ── Sign ──▶                                 when an endpoint of tunnels or an agent needs a certificate
 //!       ◀── Signed ──                               the answer
@@ -105,7 +105,7 @@ pub struct ToProxy {
     /// CAs to trust from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
-    /// Asks for live sessions.
+    /// Asks for live sessions, or for the lag of durable listeners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inquiry: Option<Inquiry>,
     /// The answer to a request for a certificate.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proxy_api::{
-    Agent, Assembler, Change, ChangeError, Configuration, EndpointSet, FromProxy, HealthCheck, Held, Inquiry,
+    Agent, Assembler, Change, ChangeError, Configuration, Delivery, EndpointSet, FromProxy, HealthCheck, Held, Inquiry,
     ListenerId, ListenerState, LiveSession, LiveSessions, MAX_DOCUMENT_BYTES, Octets, Offer, Origin, Probe, Report,
     Selection, SessionId, Sidecar, ToProxy, Version,
 };
@@ -207,6 +207,28 @@ fn sessions_are_counted_by_object_only_between_peers_that_know_of_it() {
     let written = serde_json::to_value(&new).expect("encodes");
     assert_eq!(written["origins"], serde_json::json!({"shop/db": 8, "TCPRoute/shop/db": 1}));
     assert_eq!(serde_json::from_value::<LiveSessions>(written).expect("decodes"), new);
+}
+
+#[test]
+fn the_lag_of_durable_listeners_is_told_only_between_peers_that_know_of_it() {
+    let selection = Selection { lag: true, ..Selection::default() };
+    let inquiry = Inquiry { id: 7, selection };
+    let written = serde_json::to_value(&inquiry).expect("encodes");
+    assert_eq!(written, serde_json::json!({"id": 7, "lag": true, "limit": 0}), "an older proxy lists no session");
+    assert_eq!(serde_json::from_value::<Inquiry>(written).expect("decodes"), inquiry);
+
+    let old: LiveSessions = serde_json::from_str(r#"{"total": 9}"#).expect("decodes");
+    assert!(old.lag.is_none() && serde_json::to_value(&old).expect("encodes").get("lag").is_none());
+    let newer =
+        r#"{"total": 1, "lag": [{"listener": "shop/shop-db/pg", "delivery": "Napping", "backlog": 3, "mood": 1}]}"#;
+    let new: LiveSessions = serde_json::from_str(newer).expect("decodes");
+    let lag = new.lag.as_deref().expect("durable listeners");
+    assert_eq!((lag[0].delivery, lag[0].backlog, lag[0].error.as_str()), (Delivery::Unknown, 3, ""));
+    let written = serde_json::to_value(&new).expect("encodes");
+    assert_eq!(serde_json::from_value::<LiveSessions>(written).expect("decodes"), new);
+    let none: LiveSessions = serde_json::from_str(r#"{"lag": []}"#).expect("decodes");
+    let written = serde_json::to_value(&none).expect("encodes");
+    assert_eq!(written["lag"], serde_json::json!([]), "a proxy without durable listeners is no older one");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proxy_api::{
-    Digest, Failure, FailureReason, FromProxy, Held, Inspected, ListenerId, ListenerReport, ListenerState, LiveSession,
-    LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES, MAX_INSTANCE_BYTES, MAX_LIVE,
-    MAX_LOADS, MAX_NAME_BYTES, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Origin, PARTS, ReportPart, Revision, SessionId,
-    Transport, Version,
+    Delivery, Digest, Failure, FailureReason, FromProxy, Held, Inspected, Lag, ListenerId, ListenerReport,
+    ListenerState, LiveSession, LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES,
+    MAX_INSTANCE_BYTES, MAX_LAG_ERROR_BYTES, MAX_LAGS, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES, MAX_REASON_BYTES,
+    MAX_REASONS, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Origin, PARTS, ReportPart, Revision, SessionId, Transport,
+    Version,
 };
 use serde_json::{Value, json};
 
@@ -50,14 +51,29 @@ fn texts_of_a_peer_are_bounded() {
     holds(MAX_NAME_BYTES, |bytes| inspected(&[session(json!({"serverName": text(bytes)}))]));
     holds(MAX_INSTANCE_BYTES, |bytes| inspected(&[session(json!({"instance": text(bytes)}))]));
     assert!(read(inspected(&[session(json!({"listener": id(0, 513)}))])).is_err(), "an id of a listener is bounded");
+    holds(MAX_REASON_BYTES, |bytes| lags(&[lag(json!({"droppedByReason": {text(bytes): 1}}))]));
+    holds(MAX_LAG_ERROR_BYTES, |bytes| lags(&[lag(json!({"error": text(bytes)}))]));
+    assert!(read(lags(&[lag(json!({"listener": id(0, 513)}))])).is_err(), "an id of a listener is bounded");
 }
 
 /// A live session with these fields.
 fn session(fields: Value) -> Value {
-    let mut session = json!({"listener": "a/b/c", "protocol": "TCP", "client": "192.0.2.1:1"});
-    let (Value::Object(all), Value::Object(more)) = (&mut session, fields) else { panic!("objects") };
+    with(json!({"listener": "a/b/c", "protocol": "TCP", "client": "192.0.2.1:1"}), fields)
+}
+
+/// A durable listener with these fields.
+fn lag(fields: Value) -> Value {
+    with(json!({"listener": "a/b/c", "delivery": "Behind"}), fields)
+}
+
+fn with(mut object: Value, fields: Value) -> Value {
+    let (Value::Object(all), Value::Object(more)) = (&mut object, fields) else { panic!("objects") };
     all.extend(more);
-    session
+    object
+}
+
+fn lags(lag: &[Value]) -> Value {
+    json!({"inspected": {"id": 7, "live": {"total": lag.len(), "lag": lag}}})
 }
 
 fn inspected(sessions: &[Value]) -> Value {
@@ -102,6 +118,9 @@ fn items_of_a_message_are_bounded() {
     holds(MAX_LIVE, |items| inspected(&vec![session(json!({})); items]));
     let counts = |items: usize| (0..items).map(|at| (format!("ns/{at}"), json!(1))).collect::<Value>();
     holds(MAX_COUNTED, |items| json!({"inspected": {"live": {"origins": counts(items)}}}));
+    holds(MAX_LAGS, |items| lags(&vec![lag(json!({})); items]));
+    let reasons = |items: usize| (0..items).map(|at| (format!("r{at}"), json!(1))).collect::<Value>();
+    holds(MAX_REASONS, |items| lags(&[lag(json!({"droppedByReason": reasons(items)}))]));
 }
 
 #[test]
@@ -161,11 +180,44 @@ fn the_largest_answer_about_sessions_fits() {
         total: u64::MAX,
         sessions: (0..MAX_LIVE).map(session).collect(),
         origins: (0..MAX_COUNTED).map(|at| (origin(at), u64::MAX)).collect(),
+        lag: None,
     };
     let answer = FromProxy { inspected: Some(Inspected { id: u64::MAX, live }), ..FromProxy::default() };
     let json = serde_json::to_vec(&answer).expect("encodes");
     assert!(json.len() <= MAX_REPORT_BYTES, "{} bytes", json.len());
     assert_eq!(serde_json::from_slice::<FromProxy>(&json).expect("decodes"), answer);
+}
+
+/// Errors may have what a sink answered, so any character.
+#[test]
+fn the_largest_answer_about_durable_listeners_fits_and_longer_errors_are_cut() {
+    let reasons =
+        || (0..MAX_REASONS).map(|at| (format!("{at:0>width$}", width = MAX_REASON_BYTES), u64::MAX)).collect();
+    let listener = |at: usize| Lag {
+        listener: id(at, 512).parse().expect("an id"),
+        delivery: Delivery::StoreFailed,
+        oldest_seconds: u64::MAX,
+        backlog: u64::MAX,
+        log_bytes: u64::MAX,
+        received: u64::MAX,
+        delivered: u64::MAX,
+        resent: u64::MAX,
+        dropped: u64::MAX,
+        dropped_by_reason: reasons(),
+        dead_lettered: u64::MAX,
+        lanes: u64::MAX,
+        error: "\u{1}".repeat(2 * MAX_LAG_ERROR_BYTES),
+    };
+    let live =
+        LiveSessions { total: u64::MAX, lag: Some((0..MAX_LAGS).map(listener).collect()), ..LiveSessions::default() };
+    let answer = FromProxy { inspected: Some(Inspected { id: u64::MAX, live }), ..FromProxy::default() };
+    let json = serde_json::to_vec(&answer).expect("encodes");
+    assert!(json.len() <= MAX_REPORT_BYTES, "{} bytes", json.len());
+    let read = serde_json::from_slice::<FromProxy>(&json).expect("decodes").inspected.expect("an answer").live;
+    let lag = read.lag.expect("durable listeners");
+    assert_eq!((read.total, lag.len(), lag[0].error.len()), (u64::MAX, MAX_LAGS, MAX_LAG_ERROR_BYTES));
+    let texts = lag.iter().map(Lag::weight).sum::<usize>();
+    assert!(json.len() > texts && json.len() < 2 * texts, "{} bytes, {texts} of texts", json.len());
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl LiveApi {
         let (proxies, forwards) = ask(&self.questions, question, answer).await?;
         // The list of one session is never cut, so its items are counted.
         let by_origin = session.is_none();
-        let selection = Selection { origin: None, namespace, by_origin, session, limit };
+        let selection = Selection { namespace, by_origin, session, limit, ..Selection::default() };
         let gathered = begun(&selection, &proxies).counting(forwards);
         Ok(written(self.gather(gathered, selection, proxies).await.document(), places))
     }

@@ -194,9 +194,9 @@ impl Stream {
 
     /// Passes a message to its recipient. Returns whether it was the proxy's last one.
     async fn heard(&mut self, message: FromProxy, position: &mut Position) -> Result<bool, End> {
-        let sessions = message.inspected.as_ref().map_or(0, |inspected| inspected.live.sessions.len());
+        let listed = message.inspected.as_ref().map_or(0, |inspected| inspected.live.items());
         let agents = message.agents.as_ref().map_or(0, AgentsReport::items);
-        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items) + sessions + agents);
+        self.pace.spend(message.report.as_ref().map_or(0, ReportPart::items) + listed + agents);
         if let Some(Inspected { id, live }) = message.inspected
             && !self.pending.answer(id, live)
         {
