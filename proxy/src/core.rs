@@ -36,6 +36,7 @@ pub mod in_place;
 pub mod instances;
 pub mod intake_ends;
 pub mod lacking;
+pub mod lag;
 pub mod limiter;
 pub mod load;
 #[cfg(feature = "durable")]

@@ -150,7 +150,7 @@ impl Watches {
     }
 }
 
-/// What metrics show of a durable listener, about a second old.
+/// What metrics and documents show of a durable listener, about a second old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Its delivery state.
@@ -189,6 +189,10 @@ pub struct Seen {
     pub syncs: u64,
     /// The total time of these syncs.
     pub sync_time: Duration,
+    /// Number of lanes that send.
+    pub lanes: u64,
+    /// Why the log is not safe, or why the sink took no message since it took its last one.
+    pub error: Option<String>,
 }
 
 #[cfg(test)]

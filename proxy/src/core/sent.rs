@@ -60,6 +60,13 @@ impl Sent {
         self.errors.borrow().contains_key(&lane)
     }
 
+    /// Why the sink took no message of this lane since it took its last one, or else of another lane.
+    #[must_use]
+    pub fn error(&self, lane: usize) -> Option<String> {
+        let errors = self.errors.borrow();
+        errors.get(&lane).or_else(|| errors.values().next()).cloned()
+    }
+
     /// Forgets why the sink took no messages of lanes beyond so many.
     pub fn keep(&self, lanes: usize) {
         self.errors.borrow_mut().retain(|lane, _| *lane < lanes);
@@ -188,6 +195,21 @@ mod tests {
         assert!(sent.ended(2, "refused", 100).is_some());
         sent.keep(2);
         assert!(!sent.fails(2), "there is no such lane any more");
+    }
+
+    #[test]
+    fn the_error_of_a_lane_comes_first_and_lasts_until_the_sink_takes_a_message() {
+        let sent = Sent::default();
+        assert_eq!(sent.error(0), None);
+        let _ = (sent.ended(1, "refused", 0), sent.ended(2, "timed out", 1));
+        assert_eq!(
+            [0, 1, 2].map(|lane| sent.error(lane)),
+            ["refused", "refused", "timed out"].map(|it| Some(it.to_owned()))
+        );
+        let _ = sent.took(1, 1);
+        assert_eq!(sent.error(1).as_deref(), Some("timed out"), "another lane fails");
+        let _ = sent.took(2, 1);
+        assert_eq!(sent.error(1), None);
     }
 
     #[test]

@@ -1,45 +1,11 @@
-//! What durable listeners have for their sinks, for the admin address.
+//! What durable listeners have for their sinks, for the admin address and the operator.
 
 use std::{collections::BTreeMap, sync::PoisonError};
 
-use proxy_api::ListenerId;
-use serde::Serialize;
+use proxy_api::{Lag, ListenerId};
 
 use super::Metrics;
-use crate::core::delivery::Seen;
-
-/// One durable listener.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Lag {
-    listener: String,
-    delivery: &'static str,
-    oldest_seconds: u64,
-    backlog: u64,
-    log_bytes: u64,
-    received: u64,
-    delivered: u64,
-    resent: u64,
-    dropped: u64,
-    dead_lettered: u64,
-}
-
-impl Lag {
-    fn of(id: &ListenerId, seen: &Seen) -> Self {
-        Self {
-            listener: id.to_string(),
-            delivery: seen.delivery.as_str(),
-            oldest_seconds: seen.oldest_seconds,
-            backlog: seen.backlog,
-            log_bytes: seen.bytes,
-            received: seen.received,
-            delivered: seen.delivered,
-            resent: seen.resent,
-            dropped: seen.dropped.iter().map(|(_, count)| count).sum::<u64>() + seen.kernel_drops + seen.lost,
-            dead_lettered: seen.dead_lettered,
-        }
-    }
-}
+use crate::core::{delivery::Seen, lag};
 
 impl Metrics {
     /// What was last seen of the messages of durable listeners.
@@ -52,6 +18,6 @@ impl Metrics {
     /// All durable listeners.
     pub(crate) fn lag(&self) -> Vec<Lag> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.iter().filter_map(|shared| Some(Lag::of(&shared.id, &shared.counters.durable()?))).collect()
+        listeners.iter().filter_map(|shared| Some(lag::of(&shared.id, &shared.counters.durable()?))).collect()
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{meter::Meter, state::State};
 use crate::{
-    core::{backoff::Backoff, in_place::Step, reports::Published},
+    core::{backoff::Backoff, in_place::Step, lag, reports::Published},
     handle::{Ended, Proxy},
     signing::{Desk, News, Room, Unanswered},
 };
@@ -216,6 +216,10 @@ impl Stream<'_> {
     }
 
     async fn inspect(&self, Inquiry { id, mut selection }: Inquiry) -> Result<(), End> {
+        if selection.lag {
+            let live = lag::answer(self.proxy.metrics().lag(), &selection);
+            return self.send(FromProxy { inspected: Some(Inspected { id, live }), ..FromProxy::default() }).await;
+        }
         selection.limit = selection.limit.min(MAX_LIVE);
         // Without an answer, the operator names this proxy as one that has not answered.
         let Ok(live) = timeout(INSPECT, self.proxy.inspect(selection)).await else { return Ok(()) };

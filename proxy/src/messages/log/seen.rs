@@ -66,6 +66,8 @@ impl Log {
             lost: self.gone.messages() + figures.lost,
             syncs: figures.syncs,
             sync_time: figures.sync_time,
+            lanes: looks.len() as u64,
+            error: self.failure.as_ref().or(figures.failure.as_ref()).cloned().or_else(|| self.sent.error(worst)),
         }
     }
 }
