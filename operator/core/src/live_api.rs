@@ -1,8 +1,10 @@
-//! Requests and responses of the live API (`live.portlane.dev`): live sessions, and what a proxy runs.
+//! Requests and responses of the live API (`live.portlane.dev`): live sessions, the lag of durable listeners, and what a
+//! proxy runs.
 
 pub mod api;
 pub mod carriers;
 pub mod config;
+pub mod lag;
 pub mod rates;
 pub mod sessions;
 pub mod together;
@@ -13,6 +15,9 @@ pub use proxy_api::SessionId;
 pub const GROUP: &str = "live.portlane.dev";
 /// Version of the API group.
 pub const VERSION: &str = "v1alpha1";
+
+/// The highest number in a response: clients read numbers as signed 64-bit integers.
+const HIGHEST: u64 = i64::MAX.unsigned_abs();
 
 /// Group and version, as `apiVersion` has them.
 fn group_version() -> String {

@@ -1,4 +1,5 @@
-//! The live API (`live.portlane.dev/v1alpha1`): live sessions of forwards and pods, and what a proxy runs.
+//! The live API (`live.portlane.dev/v1alpha1`): live sessions of forwards and pods, the lag of their durable listeners, and
+//! what a proxy runs.
 //!
 //! The driver only names the proxies; the requests wait for the proxies' answers here. All requests together have few
 //! inquiries and few large answers at the same time.
@@ -24,7 +25,9 @@ use operator_core::{
     ObjectKey,
     live_api::{
         api::{Asked, Of, group, resources, route},
+        lag::Lags,
         sessions::{Gathered, MAX_PROXIES},
+        together::Forwards,
     },
 };
 
@@ -48,6 +51,9 @@ const INQUIRIES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Timeout of the answers of all proxies to one request. The server closes the connection after 20 s.
 const WHOLE: Duration = Duration::from_secs(12);
+
+/// The places of a request, until its client has read the answer.
+type Places = Vec<OwnedSemaphorePermit>;
 
 /// Answers requests about proxies.
 pub struct LiveApi {
@@ -73,6 +79,8 @@ impl LiveApi {
             Ok(Asked::Resources) => Ok(Answer::json(StatusCode::OK, resources())),
             Ok(Asked::Sessions { of, limit, session }) => self.sessions(of, limit, session).await,
             Ok(Asked::Together { namespace, limit, session }) => self.together(namespace, limit, session).await,
+            Ok(Asked::Lag(of)) => self.lag(of).await,
+            Ok(Asked::LagTogether { namespace }) => self.lag_together(namespace).await,
             Ok(Asked::Config(pod)) => self.config(pod).await,
             Ok(Asked::Nothing) => Err(not_found("no such resource")),
             Err(why) => Err(bad_request(&why)),
@@ -81,7 +89,7 @@ impl LiveApi {
     }
 
     /// Takes places among the requests in progress, and among those about this namespace.
-    fn places(&self, namespace: &str) -> Result<Vec<OwnedSemaphorePermit>, Answer> {
+    fn places(&self, namespace: &str) -> Result<Places, Answer> {
         let of_namespace = {
             let mut all = self.of_namespaces.lock().unwrap_or_else(PoisonError::into_inner);
             all.retain(|_, requests| requests.strong_count() > 0);
@@ -102,6 +110,43 @@ impl LiveApi {
     }
 
     async fn sessions(&self, of: Of, limit: usize, session: Option<SessionId>) -> Result<Answer, Answer> {
+        let (places, origin, proxies) = self.proxies(of).await?;
+        let selection = Selection { origin, session, limit, ..Selection::default() };
+        let gathered = self.gather(begun(&selection, &proxies), selection, proxies).await;
+        Ok(written(gathered.document(), places))
+    }
+
+    /// The sessions of all forwards of a namespace, or of all: each proxy is asked once for all of them.
+    async fn together(
+        &self,
+        namespace: Option<String>,
+        limit: usize,
+        session: Option<SessionId>,
+    ) -> Result<Answer, Answer> {
+        let (places, proxies, forwards) = self.all_proxies(namespace.clone()).await?;
+        // The list of one session is never cut, so its items are counted.
+        let by_origin = session.is_none();
+        let selection = Selection { namespace, by_origin, session, limit, ..Selection::default() };
+        let gathered = self.gather(begun(&selection, &proxies).counting(forwards), selection, proxies).await;
+        Ok(written(gathered.document(), places))
+    }
+
+    /// The lag of the durable listeners of a forward, or of all in the proxy of a pod.
+    async fn lag(&self, of: Of) -> Result<Answer, Answer> {
+        let (places, origin, proxies) = self.proxies(of).await?;
+        let selection = Selection { origin, lag: true, ..Selection::default() };
+        Ok(written(self.gather_lag(selection, proxies).await.document(), places))
+    }
+
+    /// The same of all forwards of a namespace, or of all.
+    async fn lag_together(&self, namespace: Option<String>) -> Result<Answer, Answer> {
+        let (places, proxies, _) = self.all_proxies(namespace.clone()).await?;
+        let selection = Selection { namespace, lag: true, ..Selection::default() };
+        Ok(written(self.gather_lag(selection, proxies).await.document(), places))
+    }
+
+    /// Takes places, and finds the proxies of an object. The origin is that of a forward.
+    async fn proxies(&self, of: Of) -> Result<(Places, Option<Origin>, Vec<LiveProxy>), Answer> {
         let (Of::Forward(Origin { namespace, .. }) | Of::Pod(ObjectKey { namespace, .. })) = &of;
         let places = self.places(namespace)?;
         let (reply, answer) = oneshot::channel();
@@ -114,28 +159,17 @@ impl LiveApi {
         };
         let question = Question::Live(LiveQuestion::Proxies { of, reply });
         let Some(proxies) = ask(&self.questions, question, answer).await? else { return Err(not_found(&unknown)) };
-        let selection = Selection { origin, session, limit, ..Selection::default() };
-        let gathered = begun(&selection, &proxies);
-        Ok(written(self.gather(gathered, selection, proxies).await.document(), places))
+        Ok((places, origin, proxies))
     }
 
-    /// The sessions of all forwards of a namespace, or of all: each proxy is asked once for all of them.
-    async fn together(
-        &self,
-        namespace: Option<String>,
-        limit: usize,
-        session: Option<SessionId>,
-    ) -> Result<Answer, Answer> {
+    /// Takes places, and finds the proxies of all forwards of a namespace, or of all.
+    async fn all_proxies(&self, namespace: Option<String>) -> Result<(Places, Vec<LiveProxy>, Forwards), Answer> {
         // No namespace has an empty name, so requests about all namespaces have their own places.
         let places = self.places(namespace.as_deref().unwrap_or_default())?;
         let (reply, answer) = oneshot::channel();
-        let question = Question::Live(LiveQuestion::Together { namespace: namespace.clone(), reply });
+        let question = Question::Live(LiveQuestion::Together { namespace, reply });
         let (proxies, forwards) = ask(&self.questions, question, answer).await?;
-        // The list of one session is never cut, so its items are counted.
-        let by_origin = session.is_none();
-        let selection = Selection { namespace, by_origin, session, limit, ..Selection::default() };
-        let gathered = begun(&selection, &proxies).counting(forwards);
-        Ok(written(self.gather(gathered, selection, proxies).await.document(), places))
+        Ok((places, proxies, forwards))
     }
 
     async fn config(&self, pod: ObjectKey) -> Result<Answer, Answer> {
@@ -148,10 +182,38 @@ impl LiveApi {
         Ok(written(configured.document(), places))
     }
 
-    /// Asks proxies for these sessions, and waits for their answers for a limited time.
+    /// Asks proxies for these sessions.
     async fn gather(&self, mut gathered: Gathered, wanted: Selection, proxies: Vec<LiveProxy>) -> Gathered {
+        let wanted = Selection { limit: gathered.room(), ..wanted };
+        let take = |pod: &ObjectKey, live| {
+            gathered.take(pod, live);
+            gathered.room()
+        };
+        self.inquire_all(wanted, proxies, take).await;
+        gathered
+    }
+
+    /// Asks proxies for the lag of these listeners. An older proxy lists sessions: with a limit of 0 it counts them.
+    async fn gather_lag(&self, wanted: Selection, proxies: Vec<LiveProxy>) -> Lags {
+        let mut lags = Lags::new(wanted.clone(), proxies.iter().map(|proxy| proxy.pod.clone()).collect());
+        let take = |pod: &ObjectKey, live| {
+            lags.take(pod, live);
+            0
+        };
+        self.inquire_all(wanted, proxies, take).await;
+        lags
+    }
+
+    /// Asks proxies, and waits for their answers for a limited time. `take` gets each answer, and returns the limit for the
+    /// proxies that are asked after it.
+    async fn inquire_all(
+        &self,
+        wanted: Selection,
+        proxies: Vec<LiveProxy>,
+        mut take: impl FnMut(&ObjectKey, LiveSessions) -> usize,
+    ) {
         let end = Instant::now() + WHOLE;
-        let room = Arc::new(AtomicUsize::new(gathered.room()));
+        let room = Arc::new(AtomicUsize::new(wanted.limit));
         let inquiries = Arc::new(Semaphore::new(INQUIRIES));
         let mut connected = proxies.into_iter().filter_map(|proxy| Some((proxy.pod, proxy.asks?)));
         let mut asking = JoinSet::new();
@@ -170,15 +232,13 @@ impl LiveApi {
             match answer {
                 Ok(live) => {
                     count(&self.metrics.inquiries, "result", "answered");
-                    gathered.take(&pod, live);
-                    room.store(gathered.room(), Relaxed);
+                    room.store(take(&pod, live), Relaxed);
                 }
                 Err(why) => count(&self.metrics.inquiries, "result", why),
             }
         }
         not_asked += asking.len();
         self.metrics.inquiries.get_or_create(&[("result", "limited")]).inc_by(not_asked as u64);
-        gathered
     }
 }
 
@@ -204,7 +264,7 @@ fn no_proxy(pod: &ObjectKey) -> String {
     format!("pod {pod} does not exist, or runs no proxy that the operator knows")
 }
 
-fn written(json: Result<String, serde_json::Error>, places: Vec<OwnedSemaphorePermit>) -> Answer {
+fn written(json: Result<String, serde_json::Error>, places: Places) -> Answer {
     match json {
         Ok(json) => Answer { status: StatusCode::OK, content: Content::Written { json, places } },
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &error.to_string()),

@@ -44,6 +44,13 @@ pub enum Asked {
         /// Only the session with this id.
         session: Option<SessionId>,
     },
+    /// The lag of durable listeners.
+    Lag(Of),
+    /// The lag of the durable listeners of all forwards of a place.
+    LagTogether {
+        /// Namespace of the forwards. Absent: all namespaces.
+        namespace: Option<String>,
+    },
     /// The configuration of the proxy of this pod.
     Config(ObjectKey),
     /// A path that this API does not serve.
@@ -101,18 +108,26 @@ pub fn route(path: &str, query: &str) -> Result<Asked, String> {
 }
 
 fn sessions(of: Of, query: &str) -> Result<Asked, String> {
-    let (limit, session) = parameters(query)?;
-    Ok(Asked::Sessions { of, limit, session })
+    let Parameters { limit, session, lag } = parameters(query)?;
+    Ok(if lag { Asked::Lag(of) } else { Asked::Sessions { of, limit, session } })
 }
 
 fn together(namespace: Option<String>, query: &str) -> Result<Asked, String> {
-    let (limit, session) = parameters(query)?;
-    Ok(Asked::Together { namespace, limit, session })
+    let Parameters { limit, session, lag } = parameters(query)?;
+    Ok(if lag { Asked::LagTogether { namespace } } else { Asked::Together { namespace, limit, session } })
 }
 
-/// The parameters `limit` and `session` of a request for sessions.
-fn parameters(query: &str) -> Result<(usize, Option<SessionId>), String> {
-    let (mut limit, mut session) = (DEFAULT_LIMIT, None);
+/// The parameters of a request for sessions.
+struct Parameters {
+    limit: usize,
+    session: Option<SessionId>,
+    /// The lag of durable listeners is asked for in place of sessions. A parameter and no resource of its own: whoever may
+    /// see sessions may see this, and a new right would be missing from every role that exists.
+    lag: bool,
+}
+
+fn parameters(query: &str) -> Result<Parameters, String> {
+    let (mut limit, mut session, mut lag) = (DEFAULT_LIMIT, None, false);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "limit" => {
@@ -123,10 +138,11 @@ fn parameters(query: &str) -> Result<(usize, Option<SessionId>), String> {
                 let parsed = value.parse::<SessionId>();
                 session = Some(parsed.map_err(|error| format!("session '{value:.20}' {error}"))?);
             }
+            "lag" => lag = value.parse().map_err(|_| format!("lag '{value:.20}' is neither true nor false"))?,
             _ => {}
         }
     }
-    Ok((limit.min(MAX_LIMIT), session))
+    Ok(Parameters { limit: limit.min(MAX_LIMIT), session, lag })
 }
 
 /// The discovery document of the group, with its only version.

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, Origin, Selection};
 use serde::Serialize;
 
-use super::{group_version, rates::Rates, together::Forwards};
+use super::{HIGHEST, group_version, rates::Rates, together::Forwards};
 use crate::world::ObjectKey;
 
 /// The most proxies that one request asks. Further proxies are reported as unanswered.
 pub const MAX_PROXIES: usize = 500;
 /// The most bytes of JSON text for listed sessions. Further sessions are counted, but not listed.
 pub const MAX_TEXTS: usize = 4 << 20;
-/// The highest number in a response: clients read numbers as signed 64-bit integers.
-const HIGHEST: u64 = i64::MAX.unsigned_abs();
 
 /// The answers of proxies to one request.
 #[derive(Debug)]

@@ -52,6 +52,11 @@ fn paths_name_a_forward_or_a_pod_and_what_is_asked_of_it() {
     let other = route("/apis/live.portlane.dev/v1/namespaces/shop/pods/db/config", "");
     assert_eq!((other, route("/apis/portlane.dev", "")), (Ok(Asked::Nothing), Ok(Asked::Nothing)));
     assert!(route(&format!("{BASE}/namespaces/%ff/pods/db/config"), "").is_err());
+    let lag = |path: &str, query: &str| route(&format!("{BASE}/namespaces/shop/{path}/sessions"), query);
+    assert_eq!(lag("portforwards/db", "limit=0&lag=true"), Ok(Asked::Lag(forward())));
+    assert_eq!(lag("portforwards/*", "lag=true"), Ok(Asked::LagTogether { namespace: Some("shop".to_owned()) }));
+    assert_eq!(lag("portforwards/db", "lag=false"), sessions(forward()));
+    assert!(lag("portforwards/db", "lag=1").is_err_and(|why| why.contains("lag '1' is neither true nor false")));
     assert!(serves(BASE) && serves("/apis/live.portlane.dev"));
     assert!(!serves("/apis/live.portlane.devil/v1alpha1") && !serves("/apis") && !serves("/apis/portlane.dev"));
 }

@@ -25,6 +25,7 @@ mod last_good_names;
 mod last_good_permissions;
 mod leadership;
 mod live_api;
+mod live_lag;
 mod live_together;
 mod metrics_api;
 mod outdated_sidecars;

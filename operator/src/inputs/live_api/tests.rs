@@ -1,6 +1,5 @@
 //! Requests whose driver and proxies are played by the test.
 
-use operator_core::live_api::together::Forwards;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
@@ -167,6 +166,23 @@ async fn each_proxy_is_asked_once_for_all_forwards_of_a_namespace() {
     assert_eq!((status, &list["total"], &list["forwards"]), (200, &json!(5), &forwards));
     assert!(all.recv().await.is_none(), "the proxy is asked once");
     assert_eq!(counted(&api, "answered"), 1);
+}
+
+#[tokio::test]
+async fn the_lag_of_a_forward_is_asked_for_without_sessions_and_an_older_proxy_is_named() {
+    let (api, mut asked) = api();
+    let request = request(&api, "lag=true&limit=7");
+    let ((one, mut of_one), (two, mut of_two)) = (mpsc::channel(1), mpsc::channel(1));
+    let proxies = vec![("p1".into(), Some(one)), ("p2".into(), Some(two)), ("p3".into(), None)];
+    has_proxies(&mut asked, proxies).await;
+    let Ask { selection, reply } = of_one.recv().await.expect("an ask");
+    assert_eq!((selection.origin, selection.limit), (Some(Origin::port_forward("ns", "web")), 0));
+    assert!(selection.lag);
+    reply.send(LiveSessions { lag: Some(Vec::new()), ..live(0) }).expect("the request waits");
+    of_two.recv().await.expect("an ask").reply.send(live(9)).expect("the request waits");
+    let (status, list) = value(request.await.expect("an answer"));
+    assert_eq!((status, &list["kind"], &list["items"]), (200, &json!("LagList"), &json!([])));
+    assert_eq!((&list["older"], &list["unanswered"]), (&json!(["ns/p2"]), &json!(["ns/p3"])));
 }
 
 #[tokio::test]

@@ -1,0 +1,123 @@
+//! What durable listeners of several proxies have for their sinks, in one list.
+
+use std::collections::BTreeSet;
+
+use proxy_api::{Lag, LiveSessions, Selection};
+use serde::Serialize;
+
+use super::{HIGHEST, group_version, sessions::MAX_TEXTS};
+use crate::world::ObjectKey;
+
+/// The most durable listeners of a response, where each proxy of a listener counts.
+pub const MAX_LISTED: usize = 5000;
+
+/// The answers of proxies to one request.
+#[derive(Debug)]
+pub struct Lags {
+    /// The requested listeners, of all proxies.
+    selection: Selection,
+    items: Vec<(ObjectKey, Lag)>,
+    /// Bytes of the texts in `items`.
+    texts: usize,
+    /// Listeners of proxies that are not in `items`.
+    omitted: u64,
+    /// Pods whose proxies have not answered.
+    unanswered: BTreeSet<ObjectKey>,
+    /// Pods whose proxies have answered, and cannot tell this.
+    older: BTreeSet<ObjectKey>,
+}
+
+impl Lags {
+    /// The state before any of these pods' proxies has answered.
+    #[must_use]
+    pub fn new(selection: Selection, pods: BTreeSet<ObjectKey>) -> Self {
+        Self { selection, items: Vec::new(), texts: 0, omitted: 0, unanswered: pods, older: BTreeSet::new() }
+    }
+
+    /// Takes the answer of a pod's proxy: only the first one counts. Listeners that were not requested are dropped.
+    pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
+        if !self.unanswered.remove(pod) {
+            return;
+        }
+        let Some(mut lag) = live.lag else {
+            self.older.insert(pod.clone());
+            return;
+        };
+        self.omit(live.total.saturating_sub(lag.len() as u64));
+        lag.retain(|lag| self.selection.has(&lag.listener, None));
+        for mut lag in lag {
+            let texts = self.texts.saturating_add(lag.weight());
+            if self.items.len() >= MAX_LISTED || texts > MAX_TEXTS {
+                self.omit(1);
+                continue;
+            }
+            self.texts = texts;
+            bound(&mut lag);
+            self.items.push((pod.clone(), lag));
+        }
+    }
+
+    fn omit(&mut self, number: u64) {
+        self.omitted = self.omitted.saturating_add(number).min(HIGHEST);
+    }
+
+    /// The response: a `LagList` as JSON, sorted by pod.
+    ///
+    /// # Errors
+    /// Never for these types.
+    pub fn document(mut self) -> Result<String, serde_json::Error> {
+        // A stable sort: the listeners of a pod keep their order.
+        self.items.sort_by(|(one, _), (other, _)| one.cmp(other));
+        serde_json::to_string(&LagList {
+            kind: "LagList",
+            api_version: group_version(),
+            metadata: Metadata {},
+            items: self.items.iter().map(|(pod, lag)| Item { pod, lag }).collect(),
+            omitted: (self.omitted > 0).then_some(self.omitted),
+            unanswered: &self.unanswered,
+            older: &self.older,
+        })
+    }
+}
+
+/// Bounds the numbers of a listener.
+fn bound(lag: &mut Lag) {
+    let numbers = [
+        &mut lag.oldest_seconds,
+        &mut lag.backlog,
+        &mut lag.log_bytes,
+        &mut lag.received,
+        &mut lag.delivered,
+        &mut lag.resent,
+        &mut lag.dropped,
+        &mut lag.dead_lettered,
+        &mut lag.lanes,
+    ];
+    for number in numbers.into_iter().chain(lag.dropped_by_reason.values_mut()) {
+        *number = HIGHEST.min(*number);
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LagList<'a> {
+    kind: &'static str,
+    api_version: String,
+    metadata: Metadata,
+    items: Vec<Item<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    omitted: Option<u64>,
+    unanswered: &'a BTreeSet<ObjectKey>,
+    older: &'a BTreeSet<ObjectKey>,
+}
+
+/// Kubernetes expects metadata in every object.
+#[derive(Serialize)]
+struct Metadata {}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    pod: &'a ObjectKey,
+    #[serde(flatten)]
+    lag: &'a Lag,
+}
