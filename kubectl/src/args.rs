@@ -128,15 +128,15 @@ pub(crate) enum Command {
   kubectl portlane conns db --sort age --watch
   kubectl portlane conns pod/edge-5f7c --client 10.0.0.0/8")]
     Conns(Conns),
-    /// List durable listeners and how they deliver messages, the worst first.
+    /// List durable listeners in each of their proxies: the age of the oldest message that a sink does not have, how many
+    /// wait, and why messages wait or were dropped.
     ///
-    /// Status says how the listeners of all forwards deliver; of one forward, the live API says it for each proxy. Neither
-    /// has ages and numbers of messages: they are in the metrics of the proxies, `portlane_durable_oldest_age_seconds` and
-    /// `portlane_durable_backlog_messages`.
+    /// The figures come through the live API, which takes the rights of `conns`. Where it has none, status tells how a
+    /// listener delivers, and a line says why.
     #[command(after_help = "Examples:
-  kubectl portlane lag                  of all forwards of this namespace
-  kubectl portlane lag logs             of one forward, in each of its proxies
-  kubectl portlane lag -A -o wide       of all namespaces, and how many proxies run them")]
+  kubectl portlane lag                  of all forwards of this namespace, the oldest message first
+  kubectl portlane lag logs -o wide     of one forward, with what was delivered, resent and dropped
+  kubectl portlane lag -A -o json       of all namespaces, for a program")]
     Lag(Lag),
     /// Show what the proxy of a pod should run, what it reports, and the difference.
     #[command(after_help = "Examples:

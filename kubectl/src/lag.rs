@@ -1,49 +1,47 @@
-//! `kubectl portlane lag`: how durable listeners deliver. Of all forwards status tells, of one each of its proxies.
+//! `kubectl portlane lag`: what durable listeners have for their sinks, as their proxies tell it through the live API.
 
-use std::slice::from_ref;
-
-use crds::PortForward;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use kubectl_core::{
-    access::{Place, note},
-    lag::{Report, of_forwards, of_pods, report},
-    page::{CONFIGS, proxies},
-    placement::pods,
+    access::{Listed, Place},
+    lag::{Answer, Question, durable, instead, of_cluster, request},
     render,
 };
+use tokio::time::Instant;
 
 use crate::{args, cluster::Cluster, describe::find, error::Error, live, output};
 
 /// Prints the listeners. Returns whether everything could be read.
 pub(crate) async fn run(cluster: &Cluster, args: &args::Lag) -> Result<bool, Error> {
-    let report = if let Some(name) = &args.forward {
-        let forward = find(cluster, name).await?;
-        Box::pin(one(cluster, &forward)).await
+    let forwards = if let Some(name) = &args.forward {
+        Listed::from(vec![find(cluster, name).await?])
     } else {
-        let forwards = live::all_forwards(cluster, args.all_namespaces).await?;
-        let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
-        report(of_forwards(&forwards.items), note.into_iter().collect())
+        live::all_forwards(cluster, args.all_namespaces).await?
     };
+    let place = if args.all_namespaces { Place::Everywhere } else { Place::Namespace(cluster.namespace.clone()) };
+    let asked = durable(&forwards.items);
+    let answers = if asked.is_empty() { Vec::new() } else { Box::pin(ask(cluster, (place, asked))).await };
+    let note = forwards.is_cut.then(|| format!("only the first {} forwards were read", forwards.items.len()));
+    let report = of_cluster(&forwards.items, answers, note);
     output::print(&report, args.output, render::lag)?;
     Ok(report.notes.is_empty())
 }
 
-/// One forward in its proxies.
-async fn one(cluster: &Cluster, forward: &PortForward) -> Report {
-    if of_forwards(from_ref(forward)).is_empty() {
-        return of_pods(forward, &[]);
+/// The answers to a question, or to narrower ones as far as the rights of the user go. No question is asked once the time
+/// of one request is over.
+async fn ask(cluster: &Cluster, question: Question) -> Vec<Answer> {
+    let end = Instant::now() + cluster.deadline();
+    let (mut answers, mut left) = (Vec::new(), vec![question]);
+    while let Some(question) = left.pop() {
+        let request = request(&question);
+        if Instant::now() >= end {
+            answers.push(Err(request.failed("other requests have taken the time")));
+            break;
+        }
+        let answer: Answer = live::read(cluster, &request).await;
+        let narrower = instead(&question, &answer);
+        if narrower.is_empty() {
+            answers.push(answer);
+        }
+        left.extend(narrower);
     }
-    let query = pods(forward);
-    let place = Place::Namespace(query.namespace);
-    let listed = cluster.list::<Pod>(&place, ListParams::default().labels(&query.labels)).await;
-    let mut asked = proxies(&listed);
-    let all = asked.len();
-    asked.truncate(CONFIGS);
-    let mut report = of_pods(forward, &live::configs(cluster, asked).await);
-    report.notes.extend(note(&listed, "pods"));
-    if all > CONFIGS {
-        report.notes.push(format!("only the first {CONFIGS} of {all} proxies were asked"));
-    }
-    report
+    answers
 }

@@ -1,26 +1,23 @@
-//! `lag`: what durable listeners have for their sinks. A process on this machine tells all of it; of a cluster, status
-//! and the live API have how the listeners deliver.
+//! `lag`: what durable listeners have for their sinks, as a process on this machine or the proxies of a cluster tell it.
 
-use std::{cmp::Reverse, slice::from_ref};
+mod cluster;
 
-use crds::{Delivery, PortForward};
-use operator_core::ObjectKey;
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{access::Fetched, config::ProxyConfig, placement::key};
+pub use self::cluster::{Answer, LagList, Question, durable, instead, of_cluster, request};
 
 /// How listeners deliver, from best to worst.
 const WORDS: [&str; 5] = ["Flowing", "Behind", "Stalled", "Full", "StoreFailed"];
-/// How a listener delivers of which no proxy has said it.
-const UNKNOWN: &str = "Unknown";
 
-/// One durable listener.
+/// One durable listener in one process, or in all of its proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Listener {
     /// Its name with those of its forward.
     pub listener: String,
-    /// The pod of its proxy, as `NAMESPACE/NAME`. Absent: all of its proxies together.
+    /// The pod of its proxy, as `NAMESPACE/NAME`. Absent: all of its proxies together, or a process on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// How it delivers, in a word; of several proxies the worst.
@@ -29,12 +26,13 @@ pub struct Listener {
     /// operator has reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxies: Option<String>,
-    /// What its process counts. Absent: it runs in a cluster, where metrics have them.
+    /// What its process counts. Absent: no proxy has told it.
     #[serde(flatten)]
     pub figures: Option<Figures>,
 }
 
-/// The figures of a listener, as `/lag` of a process tells them. What an earlier release does not tell is 0.
+/// The figures of a listener, as `/lag` of a process and the live API tell them. What an earlier release does not tell
+/// is 0 or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Figures {
@@ -52,8 +50,16 @@ pub struct Figures {
     pub resent: u64,
     /// Messages that were dropped or lost.
     pub dropped: u64,
+    /// The same by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_by_reason: BTreeMap<String, u64>,
     /// Messages that were put aside, as the sink refuses them.
     pub dead_lettered: u64,
+    /// Number of lanes that send.
+    pub lanes: u64,
+    /// Why the log is not safe, or why the sink took no message since it took its last one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 /// Durable listeners, those with the oldest messages first, and among equals those that deliver worst.
@@ -80,104 +86,9 @@ fn rank(listener: &Listener) -> Reverse<(u64, u64, usize)> {
     Reverse((oldest, backlog, severity))
 }
 
-/// The durable listeners of these forwards, as status has them.
-pub fn of_forwards(forwards: &[PortForward]) -> Vec<Listener> {
-    forwards.iter().flat_map(of_forward).collect()
-}
-
-fn of_forward(forward: &PortForward) -> Vec<Listener> {
-    let status = forward.status.as_ref();
-    let proxies = status.and_then(|status| Some(status.data_plane.as_ref()?.summary.clone()));
-    let delivery = |name: &str| {
-        let listeners = status.map(|status| status.listeners.as_slice()).unwrap_or_default();
-        listeners.iter().find(|listener| listener.name == name)?.delivery.map(word)
-    };
-    let durable = forward.spec.listeners.iter().filter(|listener| listener.durable.is_some());
-    let row = |name: &str| Listener {
-        listener: format!("{}/{name}", key(forward)),
-        pod: None,
-        delivery: delivery(name).unwrap_or(UNKNOWN).to_owned(),
-        proxies: proxies.clone(),
-        figures: None,
-    };
-    durable.map(|listener| row(&listener.name)).collect()
-}
-
-/// The report on the durable listeners of one forward in each of its proxies. Where no proxy could be asked, it is that
-/// of status.
-pub fn of_pods(forward: &PortForward, pods: &[(ObjectKey, Fetched<ProxyConfig>)]) -> Report {
-    let together = of_forwards(from_ref(forward));
-    let is_of_it = |id: &str| together.iter().any(|listener| listener.listener == id);
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    for (pod, answer) in pods {
-        match answer {
-            Ok(config) => rows.extend(config.listeners.iter().filter(|it| is_of_it(&it.id)).map(|it| Listener {
-                listener: it.id.clone(),
-                pod: Some(pod.to_string()),
-                delivery: it.delivery.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
-                proxies: None,
-                figures: None,
-            })),
-            Err(why) => notes.push(why.to_string()),
-        }
-    }
-    notes.sort();
-    notes.dedup();
-    report(if rows.is_empty() { together } else { rows }, notes)
-}
-
-const fn word(delivery: Delivery) -> &'static str {
-    match delivery {
-        Delivery::Flowing => "Flowing",
-        Delivery::Behind => "Behind",
-        Delivery::Stalled => "Stalled",
-        Delivery::Full => "Full",
-        Delivery::StoreFailed => "StoreFailed",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::Request;
-
-    /// The forward shop/logs with a listener that is durable, and one that is not.
-    fn forward() -> PortForward {
-        let text = "{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {name: logs, namespace: shop}, \
-            spec: {placement: {sidecar: {selector: {}}}, listeners: [\
-            {name: udp, protocol: UDP, port: 514, durable: {send: {udp: {}}}, backends: []}, \
-            {name: web, protocol: TCP, port: 80, backends: []}]}, \
-            status: {observedGeneration: 1, listeners: [{name: udp, protocol: UDP, port: 514, delivery: Behind}]}}";
-        serde_yaml::from_str(text).expect("a forward")
-    }
-
-    /// Listener, pod and delivery of each row.
-    fn rows(report: &Report) -> Vec<(&str, Option<&str>, &str)> {
-        report.listeners.iter().map(|it| (it.listener.as_str(), it.pod.as_deref(), it.delivery.as_str())).collect()
-    }
-
-    #[test]
-    fn each_proxy_of_a_forward_has_a_row_and_the_worst_is_the_first() {
-        let config = |delivery: &str| -> Fetched<ProxyConfig> {
-            let text = format!(
-                "{{listeners: [{{id: shop/logs/udp, delivery: {delivery}}}, {{id: shop/logs/web}}, \
-                 {{id: shop/other/udp, delivery: Full}}]}}"
-            );
-            Ok(serde_yaml::from_str(&text).expect("a configuration"))
-        };
-        let pod = |name: &str| ObjectKey::new("shop", name);
-        let refused = |name: &str| (pod(name), Err(Request::config(&pod("c")).refused(403, "", "")));
-        let pods = [(pod("a"), config("Flowing")), (pod("b"), config("Stalled")), refused("c"), refused("d")];
-        let report = of_pods(&forward(), &pods);
-        let all = [("shop/logs/udp", Some("shop/b"), "Stalled"), ("shop/logs/udp", Some("shop/a"), "Flowing")];
-        assert_eq!(rows(&report), all);
-        assert_eq!(report.notes.len(), 1, "{:?}", report.notes);
-    }
-
-    #[test]
-    fn where_no_proxy_can_be_asked_status_tells_how_a_forward_delivers() {
-        assert_eq!(rows(&of_pods(&forward(), &[])), [("shop/logs/udp", None, "Behind")]);
-    }
 
     #[test]
     fn the_oldest_messages_are_first_then_the_most_then_the_worst_word_and_then_the_name() {
@@ -188,7 +99,7 @@ mod tests {
             ..Listener::default()
         };
         let all = vec![
-            listener("f", None, UNKNOWN),
+            listener("f", None, "Unknown"),
             listener("h", None, "Flowing"),
             listener("g", None, "Flowing"),
             listener("e", None, "StoreFailed"),
@@ -198,6 +109,6 @@ mod tests {
             listener("a", Some((2, 1)), "Behind"),
         ];
         let sorted = report(all, Vec::new());
-        assert_eq!(rows(&sorted).iter().map(|(name, ..)| *name).collect::<String>(), "abcdeghf");
+        assert_eq!(sorted.listeners.iter().map(|it| it.listener.as_str()).collect::<String>(), "abcdeghf");
     }
 }

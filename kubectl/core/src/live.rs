@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Fetched, Place, Unknown};
 
 pub use self::{
-    notes::{notes, unanswered},
-    together::{Next, next},
+    notes::{notes, older, unanswered},
+    together::{Next, by_namespace, next},
 };
 use operator_core::live_api::api::ALL;
 pub use operator_core::live_api::{GROUP, SessionId, VERSION, api::MAX_LIMIT};
@@ -76,6 +76,12 @@ impl Request {
     #[must_use]
     pub fn only(self, session: SessionId) -> Self {
         Self { path: format!("{}&session={session}", self.path), ..self }
+    }
+
+    /// The same request, but for the lag of durable listeners. An older operator lists the sessions.
+    #[must_use]
+    pub fn lag(self) -> Self {
+        Self { path: format!("{}&lag=true", self.path), ..self }
     }
 
     /// Asks for the configuration of the proxy of a pod.

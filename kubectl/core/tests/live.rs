@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crds::PortForward;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kubectl_core::{
-    access::{Fetched, Listed},
+    access::{Fetched, Listed, Place},
     config,
     conns::{self, Sort},
     lag,
@@ -95,7 +95,13 @@ impl Scene {
 
     fn lag(&self) -> lag::Report {
         if self.head["forwards"].is_array() {
-            return lag::report(lag::of_forwards(&object::<Vec<PortForward>>(&self.head["forwards"])), Vec::new());
+            let forwards: Vec<PortForward> = object(&self.head["forwards"]);
+            let asked = lag::request(&(Place::Everywhere, lag::durable(&forwards)));
+            let answer = |value: &Value| match value["code"].as_u64().and_then(|code| u16::try_from(code).ok()) {
+                Some(code) => Err(asked.refused(code, "", "refused")),
+                None => Ok(object(value)),
+            };
+            return lag::of_cluster(&forwards, self.responses.iter().map(answer).collect(), None);
         }
         let response = self.responses.first().cloned().expect("a response");
         lag::report(serde_json::from_value(response).expect("listeners"), Vec::new())

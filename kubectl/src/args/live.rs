@@ -108,11 +108,9 @@ pub(crate) struct Trace {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     use crate::args::Cli;
-
-    const METRICS: &str = include_str!("../../../docs/metrics.md");
 
     #[test]
     fn a_format_that_would_show_no_more_is_refused_with_those_that_there_are() {
@@ -155,20 +153,6 @@ mod tests {
             assert!(parsed(words), "{words:?}");
         }
         assert!(!parsed(&["logs", "-A"]) && !parsed(&["-A", "-n", "shop"]));
-    }
-
-    #[test]
-    fn the_help_of_lag_names_the_metrics_that_have_the_figures_of_a_cluster() {
-        let mut cli = Cli::command();
-        // A verb alone lacks the options of all verbs.
-        cli.build();
-        let help = cli.find_subcommand_mut("lag").expect("a verb").render_long_help().to_string();
-        let words = help.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
-        let named: Vec<&str> = words.filter(|word| word.starts_with("portlane_")).collect();
-        assert_eq!(named.len(), 2, "{help}");
-        for metric in named {
-            assert!(METRICS.contains(&format!("| `{metric}` |")), "{metric}");
-        }
     }
 
     #[test]

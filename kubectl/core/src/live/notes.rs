@@ -43,12 +43,23 @@ pub fn notes(reading: &[Reading]) -> Vec<String> {
 
 /// The proxies that have not answered, if any.
 pub fn unanswered(pods: &[String]) -> Option<String> {
+    proxies(pods, "has not answered", "have not answered")
+}
+
+/// The proxies that cannot tell what was asked for, if any.
+pub fn older(pods: &[String]) -> Option<String> {
+    let line = proxies(pods, "is older, and tells no figures", "are older, and tell no figures")?;
+    Some(format!("{line}; kubectl portlane status shows what to upgrade"))
+}
+
+/// What is said of one proxy, or of several.
+fn proxies(pods: &[String], one: &str, several: &str) -> Option<String> {
     let named = pods.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match pods.len() {
         0 => None,
-        1 => Some(format!("the proxy of pod {named} has not answered")),
-        all if all > NAMED => Some(format!("the proxies of {all} pods have not answered: {named}, …")),
-        _ => Some(format!("the proxies of pods {named} have not answered")),
+        1 => Some(format!("the proxy of pod {named} {one}")),
+        all if all > NAMED => Some(format!("the proxies of {all} pods {several}: {named}, …")),
+        _ => Some(format!("the proxies of pods {named} {several}")),
     }
 }
 

@@ -22,16 +22,19 @@ pub enum Next {
 pub fn next(place: &Place, forwards: Vec<ObjectKey>, answer: Fetched<SessionList>) -> Next {
     match answer {
         Ok(list) => Next::Read(by_forward(forwards, list)),
-        Err(Unknown::Forbidden { .. }) if *place == Place::Everywhere => {
-            let mut namespaces: BTreeMap<String, Vec<ObjectKey>> = BTreeMap::new();
-            for forward in forwards {
-                namespaces.entry(forward.namespace.clone()).or_default().push(forward);
-            }
-            Next::Namespaces(namespaces.into_iter().map(|(name, of)| (Place::Namespace(name), of)).collect())
-        }
+        Err(Unknown::Forbidden { .. }) if *place == Place::Everywhere => Next::Namespaces(by_namespace(forwards)),
         Err(Unknown::Forbidden { .. } | Unknown::Older) => Next::Each(forwards),
         Err(why) => Next::Read(forwards.into_iter().map(|forward| (Of::Forward(forward), Err(why.clone()))).collect()),
     }
+}
+
+/// The forwards of each namespace.
+pub fn by_namespace(forwards: Vec<ObjectKey>) -> Vec<(Place, Vec<ObjectKey>)> {
+    let mut namespaces: BTreeMap<String, Vec<ObjectKey>> = BTreeMap::new();
+    for forward in forwards {
+        namespaces.entry(forward.namespace.clone()).or_default().push(forward);
+    }
+    namespaces.into_iter().map(|(name, of)| (Place::Namespace(name), of)).collect()
 }
 
 /// The list of each forward. What is of the place as a whole (rates of pods, silent proxies) is in the first list.
