@@ -152,7 +152,10 @@ fn portlane_lag_lists_what_waits_for_the_sinks_of_durable_listeners() {
     assert_eq!(listed["listeners"].as_array().map(Vec::len), Some(1), "the other listener is not durable: {listed}");
     let listener = &listed["listeners"][0];
     assert_eq!(listener["listener"], "default/f/u");
-    assert_eq!((&listener["backlog"], &listener["delivered"]), (&json!(COUNT), &json!(0)));
+    assert_eq!(
+        (&listener["backlog"], &listener["delivered"], &listener["lanes"]),
+        (&json!(COUNT), &json!(0), &json!(1))
+    );
     let text = String::from_utf8(lag(&[]).stdout).expect("text");
     assert!(text.contains("OLDEST") && text.contains("1 durable listener, 20 messages not delivered"), "{text}");
     let refused = lag(&["nosuch"]);

@@ -1,7 +1,7 @@
-//! `conns`, `config`, `top` and `drain` against an operator that serves the live API.
+//! `conns`, `lag`, `config`, `top` and `drain` against an operator that serves the live API.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     process::{Command, Stdio},
 };
@@ -79,6 +79,7 @@ fn sessions_are_listed_followed_and_drained_through_the_live_api() {
     conns_lists_sessions(&scene);
     each_proxy_is_asked_once_for_all_forwards(&scene);
     sessions_are_shown_as_far_as_the_rights_go(&scene, &server.namespace("kubectl-live-other"));
+    lag_has_the_figures_of_the_proxy(&scene);
     config_shows_a_difference(&scene);
     top_counts(&scene);
     top_and_conns_follow_on_a_terminal(&scene);
@@ -151,6 +152,35 @@ fn sessions_are_shown_as_far_as_the_rights_go(scene: &Scene<'_>, other: &Namespa
         code == Some(3) && list["total"] == 1 && list["notes"] == json!([missing])
     });
     other.kubectl(&["delete", "--all", "portforwards"]).ok();
+}
+
+/// The web server is no sink: it sends back what it gets, so both messages wait.
+fn lag_has_the_figures_of_the_proxy(scene: &Scene<'_>) {
+    let (namespace, port) = (&scene.namespace, free_port());
+    let Output { text, code, .. } = verb(scene, &["lag"]);
+    assert_eq!((text.as_str(), code), ("0 durable listeners, 0 messages not delivered\n", Some(0)));
+    let durable = "durable: {send: {relp: {}}, syncMillis: 0, store: {disk: {maxBytes: 16777216}}}, backends:";
+    namespace.apply(&forward("logs", port, "{service: {name: web, port: 80}}").replace("backends:", durable));
+    until_ready(namespace, "logs", "True", "Ready");
+    let mut client = connect(port).expect("it listens");
+    client.write_all(b"one\ntwo\n").expect("it is sent");
+    until("both messages wait, and the sink has an error", || {
+        let listener = &document(scene, &["lag", "logs"])["listeners"][0];
+        listener["backlog"] == 2 && listener["error"].is_string()
+    });
+
+    let (pod, name) = (format!("{}/p1", namespace.name()), format!("{}/logs/tcp", namespace.name()));
+    let report = document(scene, &["lag"]);
+    let listener = &report["listeners"][0];
+    assert_eq!((&listener["listener"], &listener["pod"]), (&json!(name), &json!(pod)), "{report}");
+    assert_eq!((&listener["received"], &listener["delivered"], &listener["lanes"]), (&json!(2), &json!(0), &json!(1)));
+    assert_eq!(report["notes"], json!([]), "{report}");
+    let Output { text, code, .. } = verb(scene, &["lag"]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in ["OLDEST", &pod, "1 durable listener, 2 messages not delivered", "error: "] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    namespace.kubectl(&["delete", "portforward", "logs"]).ok();
 }
 
 fn ui_follows_sessions(scene: &Scene<'_>) {

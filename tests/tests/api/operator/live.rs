@@ -123,9 +123,11 @@ fn only_those_who_may_see_them(namespace: &Namespace<'_>) {
     let raw = |rest: &str, user: &str| namespace.kubectl(&["get", "--raw", &path(namespace, rest), "--as", user]);
     raw("portforwards/web/sessions", "viewer").ok();
     raw("portforwards/*/sessions", "viewer").ok();
+    assert!(raw("portforwards/web/sessions?lag=true", "viewer").ok().contains("LagList"), "with the same right");
     for (rest, user) in [
         ("portforwards/web/sessions", "stranger"),
         ("portforwards/*/sessions", "stranger"),
+        ("portforwards/web/sessions?lag=true", "stranger"),
         ("pods/p1/sessions", "viewer"),
         ("pods/p1/config", "viewer"),
     ] {
