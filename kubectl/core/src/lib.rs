@@ -5,6 +5,7 @@
 //!                                    ├──▶ describe::report ─▶ render::describe ┤
 //!                                    └──▶ trace::report ────▶ render::trace ───┤
 //! documents of the live API ─────────┬──▶ conns::report ────▶ render::conns ───┤
+//!                                    ├──▶ lag::of_cluster ──▶ render::lag ─────┤
 //!                                    └──▶ config::report ───▶ render::config ──┤
 //! two readings of sessions ──────────┬───▶ top::report ──────▶ render::top ─────┘
 //!                                    └───▶ page::Page ───────▶ JSON of the page
