@@ -42,6 +42,11 @@ impl Lanes {
         self.stores().fold(limits, |limits, store| store.limits(limits))
     }
 
+    /// The store of all sources, if there are no others.
+    pub(crate) fn only(&self) -> Option<&Store> {
+        self.others.is_empty().then_some(&self.first)
+    }
+
     /// The lane of a source.
     pub(crate) fn of(&self, source: IpAddr) -> usize {
         lane_of(source, self.count())

@@ -185,7 +185,7 @@ impl Store {
     ) -> Result<Receipt, StoreError> {
         self.check(&messages)?;
         let cost: usize = messages.iter().map(Incoming::cost).sum();
-        let has_memory = memory.as_mut().is_none_or(|memory| memory.takes(cost)) || self.has_empty_queue();
+        let has_memory = memory.as_mut().is_none_or(|memory| memory.takes(cost)) || self.has_room(usize::MAX);
         let room = self.shared.room.clone().try_acquire_many_owned(self.permits(&messages));
         match room.and_then(|room| if has_memory { Ok(room) } else { Err(TryAcquireError::NoPermits) }) {
             Ok(room) => self.enqueue(messages, false, room, memory),
@@ -197,14 +197,15 @@ impl Store {
         }
     }
 
-    fn has_empty_queue(&self) -> bool {
-        self.shared.room.available_permits() == self.shared.queue_bytes
+    /// Whether the queue has room for so many bytes of messages, or is empty.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.shared.room.available_permits() >= bytes.min(self.shared.queue_bytes)
     }
 
-    /// Waits until the log has all messages that were given to it.
-    pub(crate) async fn until_empty_queue(&self) -> Result<(), StoreError> {
-        let all = u32::try_from(self.shared.queue_bytes).unwrap_or(u32::MAX);
-        self.shared.room.acquire_many(all).await.map(drop).map_err(|_| StoreError::Stopped)
+    /// Waits until the queue has room for so many bytes of messages, or is empty: then the log has all that came before.
+    pub(crate) async fn until_room(&self, bytes: usize) -> Result<(), StoreError> {
+        let bytes = u32::try_from(bytes.min(self.shared.queue_bytes)).unwrap_or(u32::MAX);
+        self.shared.room.acquire_many(bytes).await.map(drop).map_err(|_| StoreError::Stopped)
     }
 
     /// Cuts messages into batches, each for one call: a longer one may not fit into a segment, or waits until the queue

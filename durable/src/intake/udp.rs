@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proxy_api::partials::Partial;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
@@ -12,6 +13,7 @@ use rustix::net::{AddressFamily, SocketType};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use super::{Intake, Limits, Oversize, incoming, source};
 use crate::{Incoming, Lanes, Store, StoreError};
@@ -21,6 +23,10 @@ const SLOT: usize = 64 * 1024;
 /// Datagrams, and bytes of them, that are read before others have their turn.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
+/// Room for a turn: its bytes, the longest datagram beyond them, and as much for what messages count beside their bytes.
+const ROOM: usize = BATCH_BYTES + 2 * SLOT;
+/// How long datagrams stay in the socket while there is no such room.
+const CATCH_UP: Duration = Duration::from_millis(10);
 /// Whether a call that reads fewer datagrams than it may has found the socket empty. Other systems return one at a time.
 const SHORT_IS_LAST: bool = cfg!(target_os = "linux");
 thread_local! {
@@ -30,9 +36,10 @@ thread_local! {
 }
 
 /// Appends the datagrams of this socket, each to the store of its lane, until this future is dropped or the socket fails.
-/// What that store, or the share of [`Intake::within`], has no room for is dropped, and counted there. The bound of `limits`
-/// is that of the stores. A datagram without a byte is no message, as an empty line is none. The system must not join
-/// datagrams of this socket to trains, each of which would be a message.
+/// While the only store is full, they wait in the socket. What its store, or the share of [`Intake::within`], has no
+/// room for is dropped, and counted there. The bound of `limits` is that of the stores. A datagram without a byte is no
+/// message, as an empty line is none. The system must not join datagrams of this socket to trains, each of which would be a
+/// message.
 ///
 /// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows; `counted`
 /// has how many of them are counted, which the caller keeps for the next call.
@@ -55,6 +62,7 @@ pub async fn receive(
         if let Err(error) = socket.readable().await {
             return error;
         }
+        catch_up(&lanes).await;
         if !lanes.takes() {
             // The socket keeps its datagrams for the store that is opened next.
             return io::Error::other(StoreError::Stopped);
@@ -76,6 +84,17 @@ pub async fn receive(
             Some(error) if error.kind() == ErrorKind::WouldBlock => {}
             Some(error) => return error,
         }
+    }
+}
+
+/// Waits while the log has no room for a turn, as the socket has room. To read what is dropped then would take the time that
+/// the log needs. Of several lanes, one that has no room holds up no other.
+async fn catch_up(lanes: &Lanes) {
+    if let Some(store) = lanes.only()
+        && !store.has_room(ROOM)
+    {
+        // What finds no room after that is dropped and counted, so that people see why.
+        let _ = timeout(CATCH_UP, store.until_room(ROOM)).await;
     }
 }
 
@@ -245,10 +264,6 @@ fn bounded(datagram: &[u8], limits: Limits, intake: &Intake) -> Option<Vec<u8>> 
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use durable::intake::{Intake, IntakeFigures, Limits, Oversize, receive};
 use durable::{Folder, ReadBound, Store, StoreError};
@@ -16,6 +17,7 @@ use tempfile::tempdir;
 use tokio::net::UdpSocket;
 use tokio::select;
 use tokio::task::yield_now;
+use tokio::time::pause;
 
 use crate::disk::Disk;
 use crate::world::{figures, messages, open, read, settings, within};
@@ -186,6 +188,37 @@ async fn datagrams_beyond_what_may_wait_for_the_disk_are_dropped_and_counted() {
         assert_eq!((taken, store.figures().dropped.queue), (3, 5));
         disk.hold(false);
         store.wait_for(taken - 1).await.expect("it runs");
+    };
+    is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
+}
+
+#[tokio::test]
+async fn datagrams_stay_in_the_socket_until_the_log_has_room_again_if_that_is_soon() {
+    let disk = Disk::default();
+    let mut small = settings();
+    small.queue_bytes = 100;
+    let store = Store::open(disk.clone(), small).expect("a log");
+    disk.hold(true);
+    let intake = Intake::default();
+    let (socket, address, _) = sockets().await;
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let test = async {
+        sender.send_to(b"one", address).expect("it is sent");
+        until(&intake, |figures| figures.messages == 1).await;
+        // The clock stands still, as the test always has something to do.
+        pause();
+        sender.send_to(b"two", address).expect("it is sent");
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!((intake.figures().messages, store.figures().dropped.queue), (1, 0), "there is no room");
+        disk.hold(false);
+        let began = Instant::now();
+        while intake.figures().messages < 2 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not read");
+            yield_now().await;
+        }
+        assert_eq!(store.figures().dropped.queue, 0);
     };
     is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
 }
