@@ -24,8 +24,11 @@ pub use event::{StoreEvent, StoreEvents};
 pub use figures::{Drops, Figures};
 pub use messages::{Incoming, Kept, ReadBound, ReadMessages};
 
-/// Commands that share one write and one sync at most.
+/// Commands that share one sync at most.
 pub const TURN: usize = 256;
+/// Bytes of commands that share one write. What is encoded is read again by the system: so much is still in the caches of
+/// a processor then, and the memory of so much is free, and in use again, before the next ones are encoded.
+const WRITE_BYTES: u64 = 256 * 1024;
 /// The pause after the disk failed, or was full.
 const RETRY: Duration = Duration::from_secs(1);
 /// The cursor is saved no more often than this, as that costs two syncs.
@@ -270,7 +273,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
 
     /// How many of the commands that wait share one write. Half a segment leaves room in it for each batch.
     fn joined(&self) -> usize {
-        let most = self.settings.log.segment_bytes() / 2;
+        let most = WRITE_BYTES.min(self.settings.log.segment_bytes() / 2);
         let mut bytes: u64 = 0;
         let fits = |append: &&Append<M, R>| {
             bytes = bytes.saturating_add(append.bytes);

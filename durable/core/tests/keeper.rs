@@ -79,6 +79,22 @@ fn commands_that_fill_no_more_than_half_a_segment_together_share_a_write() {
 }
 
 #[test]
+fn commands_share_a_write_of_256_kib_at_most_and_one_sync() {
+    for (bytes, calls) in [([128 << 10, 128 << 10], 2), ([128 << 10, (128 << 10) + 1], 3)] {
+        let mut large = settings();
+        large.log.max_bytes = 1 << 24;
+        let mut keeping = Keeping::new(large);
+        keeping.fill(0..1);
+        let before = keeping.world.disk.calls;
+        for (reply, bytes) in (1..).zip(bytes) {
+            keeping.keeper.append(Append { messages: vec![message(reply)], bytes, sync: true, reply });
+        }
+        assert_eq!(keeping.turn(), [(1, Ok(())), (2, Ok(()))]);
+        assert_eq!(keeping.world.disk.calls - before, calls, "{bytes:?}");
+    }
+}
+
+#[test]
 fn what_nobody_waits_for_is_synced_when_it_is_due_and_not_before() {
     let mut keeping = Keeping::new(settings());
     keeping.append(0, false);
