@@ -5,7 +5,7 @@ use std::mem::take;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::record::{SEGMENT_HEAD_BYTES, encode, segment_head};
+use crate::record::{SEGMENT_HEAD_BYTES, SourceSum, encode, segment_head};
 use crate::{Error, FileError, Message, Now, Outside, Reported, Settings};
 
 mod open;
@@ -164,9 +164,9 @@ impl Log {
     }
 
     fn encode(&self, batch: &mut Vec<u8>, messages: &[Message<'_>]) -> Result<(), Error> {
-        let max = self.settings.max_message_bytes;
+        let (max, mut last) = (self.settings.max_message_bytes, SourceSum::default());
         for (number, message) in (self.next..).zip(messages) {
-            let fits = message.payload.len() <= max && encode(batch, number, message).is_some();
+            let fits = message.payload.len() <= max && encode(batch, number, message, &mut last).is_some();
             if !fits {
                 let (bytes, source_bytes) = (message.payload.len(), message.source.len());
                 return Err(Error::TooLong { bytes, source_bytes, max });
