@@ -211,6 +211,11 @@ impl Store {
     /// Cuts messages into batches, each for one call: a longer one may not fit into a segment, or waits until the queue
     /// is empty. A message that is longer by itself is a batch, too.
     pub(crate) fn batches(&self, messages: Vec<Incoming>) -> Vec<Vec<Incoming>> {
+        let all: usize = messages.iter().map(Incoming::cost).sum();
+        if all <= self.shared.batch_bytes && !messages.is_empty() {
+            // As a rule: none of them is moved.
+            return vec![messages];
+        }
         let mut batches: Vec<Vec<Incoming>> = Vec::new();
         let mut bytes = 0;
         for message in messages {
