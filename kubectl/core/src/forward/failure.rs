@@ -229,4 +229,26 @@ mod tests {
         let wrong = [End::PodEnded(pod()), End::Reset(pod(), String::new()), End::Broken(pod())];
         assert_eq!(wrong.map(|end| end.reason()), [Some("PodEnded"), Some("Reset"), Some("Broken")]);
     }
+
+    #[test]
+    fn what_went_wrong_is_counted_by_one_word() {
+        let text = || "x".to_owned();
+        let failures = [
+            Failure::Forbidden { namespace: text(), message: text() },
+            Failure::Credentials,
+            Failure::Unreachable(text()),
+            Failure::Gone,
+            Failure::Refused(text()),
+            Failure::Late,
+        ];
+        let words = failures.map(|failure| failure.reason());
+        assert_eq!(words, ["Forbidden", "Credentials", "Unreachable", "PodGone", "Refused", "Timeout"]);
+        let refusals = [
+            Refusal::NoReadyPod { wait: Duration::ZERO, ready: 0, known: 0 },
+            Refusal::Failed { pod: PodId { name: text(), uid: text() }, failure: Failure::Late, attempts: 1 },
+            Refusal::Limit { most: 1, option: "--option" },
+        ];
+        let words = refusals.map(|refusal| refusal.reason());
+        assert_eq!(words, ["NoReadyPod", "Timeout", "Limit"], "a failure has its own word");
+    }
 }

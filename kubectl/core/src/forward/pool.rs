@@ -93,7 +93,7 @@ impl Pool {
         }
         for endpoint in endpoints {
             let pod = self.pods.entry(endpoint.pod).or_default();
-            if endpoint.is_ready && !pod.is_ready && pod.port != endpoint.port {
+            if endpoint.is_ready && pod.port != endpoint.port {
                 // Failures were those of another port.
                 (pod.failures, pod.not_before) = (0, Duration::ZERO);
             }

@@ -126,4 +126,10 @@ mod tests {
         let is_target = |length: usize| format!("svc/{}", "a".repeat(length)).parse::<Target>().is_ok();
         assert_eq!([1, 253, 254].map(is_target), [true, true, false]);
     }
+
+    #[test]
+    fn a_kind_has_the_name_that_manifests_give_it() {
+        let names = [Kind::Service, Kind::Pod, Kind::Deployment, Kind::Forward].map(Kind::name);
+        assert_eq!(names, ["Service", "Pod", "Deployment", "PortForward"]);
+    }
 }

@@ -133,3 +133,44 @@ fn a_pod_that_is_being_deleted_takes_no_new_connections() {
     let endpoints = of_pods(&target("pod/a"), [&ending], &number(80), Takes::Running).expect("endpoints");
     assert_eq!(found(&endpoints), [("a", 80, false)]);
 }
+
+#[test]
+fn a_service_without_pods_yet_is_no_mistake_and_its_pods_count_beside_other_addresses() {
+    let of = |slices: &[EndpointSlice]| of_service(&target("svc/db"), &service(), slices, &number(5432));
+    assert_eq!(of(&[]), Ok(Vec::new()));
+    let mixed = slice(5432, &json!([{"addresses": ["192.0.2.1"]}, endpoint("a", &json!({}))]));
+    assert_eq!(found(&of(&[mixed]).expect("endpoints")), [("a", 5432, true)]);
+}
+
+#[test]
+fn a_pod_that_is_ready_in_both_families_is_ready() {
+    let of_family = || slice(5432, &json!([endpoint("a", &json!({"ready": true}))]));
+    let both = [of_family(), of_family()];
+    let endpoints = of_service(&target("svc/db"), &service(), &both, &name("pg")).expect("endpoints");
+    assert_eq!(found(&endpoints), [("a", 5432, true)]);
+}
+
+#[test]
+fn the_only_tcp_port_needs_no_name() {
+    let ports = json!([{"name": "pg", "port": 5432}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
+    let service: Service = object(json!({"spec": {"ports": ports}}));
+    let port = service_port(&target("svc/db"), &service, &Remote::Only).expect("a port").expect("declared");
+    assert_eq!(port.port, 5432);
+}
+
+#[test]
+fn of_pods_that_get_a_port_by_a_rollout_those_that_have_it_are_used() {
+    let running = json!({"phase": "Running"});
+    let old = json!({"metadata": {"name": "old"}, "spec": {"containers": [{"name": "c"}]}, "status": running});
+    let pods = [pod("new", 5432, &running), object(old)];
+    let endpoints = of_pods(&target("deploy/db"), &pods, &name("pg"), Takes::Running).expect("endpoints");
+    assert_eq!(found(&endpoints), [("new", 5432, true)]);
+}
+
+#[test]
+fn no_other_condition_makes_a_pod_ready() {
+    let conditions = json!([{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "False"}]);
+    let early = pod("a", 80, &json!({"phase": "Running", "conditions": conditions}));
+    let endpoints = of_pods(&target("pod/a"), [&early], &number(80), Takes::Ready).expect("endpoints");
+    assert_eq!(found(&endpoints), [("a", 80, false)]);
+}

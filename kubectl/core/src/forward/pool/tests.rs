@@ -185,3 +185,37 @@ fn the_time_without_attempts_doubles_up_to_its_limit_however_many_failures_there
     let pauses = [0, 1, 3, 4, 31, 32, u32::MAX].map(|failures| backoff(failures, at(1000)));
     assert_eq!(pauses, [100, 200, 800, 1000, 1000, 1000, 1000].map(at));
 }
+
+#[test]
+fn a_pod_with_another_port_is_tried_at_once_and_with_the_same_one_its_failures_count() {
+    let mut pool = pool(&["a"]);
+    let (session, _) = open(&mut pool, at(0));
+    pool.failed(session, refused(), at(0));
+    pool.set(ready(&["a"]));
+    assert_eq!(pool.next(session, at(1)), Step::Wait(at(100)));
+    pool.set(vec![Endpoint { port: 81, ..ready(&["a"]).remove(0) }]);
+    assert!(matches!(pool.next(session, at(1)), Step::Attach { port: 81, .. }));
+}
+
+#[test]
+fn a_failure_after_an_answer_is_a_first_one() {
+    let mut pool = pool(&["a"]);
+    let (session, _) = open(&mut pool, at(0));
+    pool.failed(session, refused(), at(0));
+    attach(&mut pool, session, at(100));
+    pool.answered(session);
+    pool.close(session);
+    let (later, _) = open(&mut pool, at(200));
+    pool.failed(later, refused(), at(200));
+    assert_eq!(pool.next(later, at(200)), Step::Wait(at(300)));
+}
+
+#[test]
+fn a_pod_that_is_no_endpoint_is_forgotten_with_its_last_session() {
+    let mut pool = pool(&["a"]);
+    let (session, _) = open(&mut pool, at(0));
+    pool.set(ready(&["b"]));
+    assert_eq!(pool.pods.len(), 2, "its session continues");
+    pool.close(session);
+    assert!(pool.pods.keys().eq([&id("b")]));
+}
