@@ -334,3 +334,6 @@ pub(crate) fn last(event: &Event) -> Option<Timestamp> {
     let micro = event.event_time.as_ref().map(|time| time.0);
     series.or(stamp).or(micro).or_else(|| event.metadata.creation_timestamp.as_ref().map(|time| time.0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ use super::{
 };
 use crate::check::Check;
 
+mod judged;
+
 fn forward(spec: &str) -> PortForward {
     let text = format!(
         "{{apiVersion: portlane.dev/v1alpha1, kind: PortForward, metadata: {{name: db, namespace: shop}}, spec: {{{spec}, \
