@@ -276,6 +276,8 @@ mod tests {
         let told = "the process at 127.0.0.1:9181 runs no forward of namespace shpo; did you mean shop?";
         assert_eq!(missing(Some("shpo"), None), told);
         assert!(missing(Some("other"), Some("nosuch")).ends_with("runs no forward nosuch of namespace other"));
+        assert!(missing(Some("shop"), Some("dbb")).ends_with("of namespace shop; did you mean db?"));
+        assert!(missing(Some("other"), Some("dbb")).ends_with("dbb of namespace other"), "it is in another namespace");
         assert_eq!(Process::default().missing(&Scope::default()), None);
     }
 

@@ -291,6 +291,8 @@ fn pod_health(sample: &Sample, changes: &Changes) -> BTreeMap<String, (Outcome, 
 
 #[cfg(test)]
 mod tests {
+    use operator_core::ObjectKey;
+
     use super::*;
 
     fn session(seconds: u64, bytes_up: u64) -> Session {
@@ -352,5 +354,14 @@ mod tests {
     fn a_session_that_was_not_listed_is_new_if_it_began_after_the_reading_before() {
         let is_new = |seconds: u64| moved(None, &session(seconds, 1), Duration::from_millis(2999)).is_new;
         assert_eq!([0, 2, 3].map(is_new), [true, true, false]);
+    }
+
+    #[test]
+    fn a_process_on_this_machine_is_no_pod() {
+        let list = SessionList { total: 1, items: vec![session(1, 1)], ..SessionList::default() };
+        let sessions = vec![(Of::Forward(ObjectKey::new("shop", "db")), Ok(list))];
+        let now = Sample { at: Duration::ZERO, forwards: Listed::default(), pods: Ok(Listed::default()), sessions };
+        assert!(local(None, &now, Vec::new()).pods.is_empty());
+        assert_eq!(report(None, &now).pods.len(), 1, "the pod of the session");
     }
 }

@@ -16,9 +16,10 @@ use std::{
 use kubectl_core::{
     access::{Listed, Place, Unknown},
     live::{Of, Rates, Request, Session},
-    page::{LISTENERS, Notice, Page, Reading, State},
+    page::{LISTENERS, Notice, Page, Reading, State, proxies},
     top::Sample,
 };
+use operator_core::ObjectKey;
 use proxy::core::page::{Health, Listed as ProxyEndpoint, Seen, Totals, shown, state};
 use proxy_api::{BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, Revision};
 use responses::response;
@@ -185,4 +186,32 @@ fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
     fields(&of_cluster, "", &mut has);
     let missing: Vec<&String> = read.difference(&has).collect();
     assert!(read.len() > 20 && missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_reader_learns_that_not_every_proxy_was_asked() {
+    let is_told = |asked: usize| {
+        let mut scene = scene();
+        scene["configs"].as_array_mut().expect("a list").truncate(asked);
+        let notes = page().take(reading(&scene, "now", 10)).cluster.notes;
+        notes.iter().any(|note| note.starts_with(&format!("the listeners of {asked} of 2 proxies were read")))
+    };
+    assert_eq!([0, 1, 2].map(is_told), [false, true, false], "without the right, none is asked");
+}
+
+#[test]
+fn proxies_that_can_be_asked_are_in_pods_that_live_and_carry_one() {
+    let pod = |name: &str, metadata: &str, phase: &str| {
+        let text = format!("{{metadata: {{name: {name}, namespace: shop{metadata}}}, status: {{phase: {phase}}}}}");
+        serde_yaml::from_str(&text).expect("a pod")
+    };
+    let (carries, leaves) = (", labels: {portlane.dev/proxy: sidecar}", ", deletionTimestamp: '2026-01-01T00:00:00Z'");
+    let pods = vec![
+        pod("b", carries, "Running"),
+        pod("a", carries, "Pending"),
+        pod("ended", carries, "Succeeded"),
+        pod("leaves", &format!("{carries}{leaves}"), "Running"),
+        pod("bare", "", "Running"),
+    ];
+    assert_eq!(proxies(&Ok(Listed::from(pods))), ["a", "b"].map(|name| ObjectKey::new("shop", name)));
 }

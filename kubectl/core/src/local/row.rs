@@ -112,6 +112,8 @@ fn health(health: BackendHealth) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proxy_api::{Configuration, SocketKey};
+
     use super::*;
     use crate::local::Scope;
 
@@ -137,5 +139,19 @@ mod tests {
             assert_eq!((row.outcome, row.ready.as_str(), row.reason.as_str()), (outcome, ready, reason), "{report}");
             assert_eq!(row.message.is_empty(), outcome == Outcome::Ok, "{report}: {}", row.message);
         }
+    }
+
+    #[test]
+    fn a_listener_is_shown_with_its_ports_its_protocol_and_the_health_of_its_backends() {
+        let document = include_str!("../../../../proxy-api/tests/documents/v1.yaml");
+        let document = Configuration::decode(document.as_bytes()).expect("v1");
+        let (_, template) = document.supported().next().expect("a listener");
+        assert_eq!(port(template), "5432/TCP");
+        let hostnames = vec!["a.example".to_owned()];
+        assert_eq!(port(&Listener { hostnames, ..template.clone() }), "5432/TLS");
+        let socket = SocketKey { transport: Transport::Udp, ..template.socket };
+        assert_eq!(port(&Listener { socket, end_port: Some(5439), ..template.clone() }), "5432-5439/UDP");
+        let healths = [BackendHealth::All, BackendHealth::Some, BackendHealth::None].map(health);
+        assert_eq!(healths, ["All", "Some", "None"]);
     }
 }

@@ -227,3 +227,52 @@ fn from_spec(forward: &PortForward, listener: &Listener, live: &Live<'_>) -> Vec
     };
     listener.backends.iter().map(backend).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_listener_of_which_no_proxy_was_asked_is_bound_once_every_proxy_runs_its_forward() {
+        let of = |acked: u32, total: u32, holds_port: bool| {
+            let object = json!({
+                "metadata": {"name": "db", "namespace": "shop"},
+                "spec": {"placement": {}, "listeners": []},
+                "status": {
+                    "listeners": [{"name": "pg", "protocol": "TCP", "port": 5432}],
+                    "dataPlane": {"acked": acked, "total": total, "summary": "", "rejectedCount": 0},
+                },
+            });
+            let forward: PortForward = serde_json::from_value(object).expect("a forward");
+            let held = forward.status.as_ref().and_then(|it| it.listeners.first()).filter(|_| holds_port);
+            state(&forward, &rows::forward(&forward), held, &[]).0
+        };
+        assert_eq!(of(2, 2, true), "Bound");
+        assert_eq!(of(1, 2, true), "Pending");
+        assert_eq!(of(0, 0, true), "Pending", "no proxy should run it yet");
+        assert_eq!(of(2, 2, false), "Pending", "it holds no port yet");
+    }
+
+    #[test]
+    fn of_many_listeners_one_that_serves_and_deserves_attention_is_shown() {
+        let row = |note: Option<&str>| Row {
+            name: "l".to_owned(),
+            state: "Bound",
+            failure: None,
+            note: note.map(str::to_owned),
+            health: None,
+            address: None,
+            hostnames: Vec::new(),
+            counts: Counts::default(),
+            backends: Vec::new(),
+        };
+        let forward = |name: &str, listeners| Forward { name: name.to_owned(), listeners };
+        let quiet = (0..LISTENERS).map(|_| row(None)).collect();
+        let mut all = vec![forward("a", quiet), forward("b", vec![row(Some("no backend is healthy"))])];
+        assert_eq!(bounded(&mut all).omitted, 1);
+        let shown: Vec<usize> = all.iter().map(|forward| forward.listeners.len()).collect();
+        assert_eq!(shown, [LISTENERS - 1, 1]);
+    }
+}

@@ -176,7 +176,7 @@ fn summary(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows;
+    use crate::{check::Check, rows};
 
     fn row(namespace: &str) -> ForwardRow {
         let text = format!(
@@ -197,5 +197,15 @@ mod tests {
         };
         assert_eq!(head("net"), "    NAMESPACE  NAME");
         assert_eq!(head("shop"), "    NAME  REASON");
+    }
+
+    #[test]
+    fn a_summary_counts_the_warnings_of_checks_and_of_rows_together() {
+        let (program, checks) = (String::new(), vec![Check::warning("version", "the operator is older")]);
+        let (gateways, agents, notes) = (Vec::new(), Vec::new(), Vec::new());
+        let report = Report { program, checks, gateways, agents, forwards: vec![row("shop")], notes };
+        let texts = [status, local_status].map(|render| render(&report, Look::default()));
+        assert!(texts.iter().all(|text| text.ends_with("\nno failure, 2 warnings\n")), "{texts:?}");
+        assert!(texts[0].starts_with("Installation\n") && texts[1].starts_with("This machine\n"), "{texts:?}");
     }
 }

@@ -170,6 +170,7 @@ mod tests {
     fn lines_end_before_the_edge_and_begin_at_the_margin() {
         let text = "one two three four five six seven";
         assert_eq!(wrapped(text, 4, Some(26)), "one two three four\n    five six seven");
+        assert_eq!(wrapped("one two three four six", 4, Some(26)), "one two three four six", "as wide as the room");
         assert_eq!(wrapped(text, 4, None), text);
         assert_eq!(wrapped(text, 4, Some(10)), text, "a terminal that is too narrow wraps by itself");
         let long = "a".repeat(50);
