@@ -348,3 +348,6 @@ impl Assembler {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,5 +129,7 @@ mod tests {
         let error =
             serde_json::from_str::<EndpointSet>(r#"{"addresses":["10.0.0.1"]}"#).expect_err("no port").to_string();
         assert!(error.contains("'10.0.0.1': invalid socket address"), "{error}");
+        let error = serde_json::from_str::<EndpointSet>(r#"{"addresses":[7]}"#).expect_err("a number").to_string();
+        assert!(error.contains("expected an address such as 10.0.0.1:80"), "{error}");
     }
 }

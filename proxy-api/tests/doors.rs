@@ -207,6 +207,21 @@ fn strangers_take_no_room_of_peers_that_have_authenticated() {
 }
 
 #[test]
+fn a_peer_is_known_once_it_has_authenticated() {
+    let mut places = Places::new(bounds(1, 1, 1, Evict::Never));
+    let place = admitted(places.admit(ip(1), ms(0)));
+    assert!(!places.is_known(place));
+    assert_eq!(places.authenticate(place, ms(1)), Ok(None));
+    assert!(places.is_known(place));
+}
+
+#[test]
+fn each_refusal_has_a_label_of_its_own() {
+    let labels = [Refusal::Rate, Refusal::SourceRate, Refusal::Full, Refusal::SourceFull].map(Refusal::as_str);
+    assert_eq!(labels, ["rate", "source_rate", "full", "source_full"]);
+}
+
+#[test]
 fn known_peers_that_are_silent_leave_for_known_newcomers() {
     let mut places = Places::new(bounds(2, 2, 1, Evict::Any));
     let old = admitted(places.admit(ip(1), ms(0)));

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proxy_api::{
-    AcceptHeader, Access, Bind, Configuration, Listener, ListenerId, ProxyProtocol, Revision, SendHeader, SocketKey,
-    Transport,
+    AcceptHeader, Access, Backend, Bind, Configuration, HealthCheck, Listener, ListenerId, Probe, ProxyProtocol,
+    Revision, SendHeader, SocketKey, Transport,
 };
 
 fn listener() -> Listener {
@@ -109,4 +109,25 @@ fn an_empty_list_admits_everyone_and_a_denied_network_is_refused_even_if_allowed
     assert!(denying.admits(ip("198.51.100.1")) && !denying.admits(ip("192.0.2.1")));
     let both = access(&["192.0.2.0/24"], &["192.0.2.128/25"]);
     assert!(both.admits(ip("192.0.2.1")) && !both.admits(ip("192.0.2.129")) && !both.admits(ip("198.51.100.1")));
+}
+
+#[test]
+fn a_check_connects_to_the_port_of_the_backend_or_else_to_that_of_all_checks() {
+    let check = |port| HealthCheck {
+        probe: Probe::Tcp,
+        port,
+        interval_seconds: 5,
+        timeout_seconds: 2,
+        unhealthy_threshold: 3,
+        healthy_threshold: 2,
+    };
+    let checked = |check: Option<HealthCheck>, of_backend| {
+        let listener = Listener { health_check: check.map(Box::new), ..listener() };
+        let backend = Backend { check_port: of_backend, ..listener.backends[0].clone() };
+        listener.checked_port(&backend)
+    };
+    assert_eq!(checked(Some(check(Some(8008))), None), Some(8008));
+    assert_eq!(checked(Some(check(Some(8008))), Some(9009)), Some(9009));
+    assert_eq!(checked(Some(check(None)), None), None, "the port of the endpoint");
+    assert_eq!(checked(None, Some(9009)), None, "nothing is checked");
 }

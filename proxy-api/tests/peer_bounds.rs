@@ -5,8 +5,8 @@ use proxy_api::{
     Delivery, Digest, Failure, FailureReason, FromProxy, Held, Inspected, Lag, ListenerId, ListenerReport,
     ListenerState, LiveSession, LiveSessions, MAX_COUNTED, MAX_EPOCH_BYTES, MAX_FAILURE_BYTES, MAX_HASH_BYTES,
     MAX_INSTANCE_BYTES, MAX_LAG_ERROR_BYTES, MAX_LAGS, MAX_LIVE, MAX_LOADS, MAX_NAME_BYTES, MAX_REASON_BYTES,
-    MAX_REASONS, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Origin, PARTS, ReportPart, Revision, SessionId, Transport,
-    Version,
+    MAX_REASONS, MAX_REPORT_BYTES, MAX_SOFTWARE_BYTES, Octets, Origin, PARTS, ReportPart, Revision, SessionId,
+    Transport, Version,
 };
 use serde_json::{Value, json};
 
@@ -230,4 +230,21 @@ fn the_weight_of_a_message_grows_with_its_items_and_texts() {
     assert!(held(2, 16).weight() > held(1, 16).weight() && held(1, 500).weight() > held(1, 16).weight() + 400);
     let gone = ReportPart { gone: [id(0, 500).parse().expect("an id")].into(), ..ReportPart::default() };
     assert!(gone.weight() > ReportPart::default().weight() + 500);
+}
+
+#[test]
+fn a_value_of_another_form_is_refused_with_what_it_should_be() {
+    for (message, expected) in [
+        (json!({"hello": {"software": 7}}), "a software version of at most 256 bytes"),
+        (json!({"held": {"listeners": 7}}), "a map of at most 1000 items"),
+        (json!({"report": {"gone": 7}}), "a list of at most 1000 items"),
+        (json!({"inspected": {"live": {"sessions": 7}}}), "a list of at most 1000 items"),
+        (json!({"agents": {"agents": 7}}), "at most 1024 instances of agents"),
+        (inspected(&[session(json!({"session": 7}))]), "16 hexadecimal digits"),
+    ] {
+        let error = read(message).expect_err(expected).to_string();
+        assert!(error.contains(&format!("expected {expected}")), "{error}");
+    }
+    let error = serde_json::from_value::<Octets>(json!("no digits")).expect_err("other text").to_string();
+    assert!(error.contains("expected at most 256 bytes as pairs of hexadecimal digits"), "{error}");
 }

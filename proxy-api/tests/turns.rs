@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    ops::Range,
     time::Duration,
 };
 
@@ -43,4 +44,18 @@ fn sources_are_forgotten_and_a_flood_of_them_keeps_no_newcomer_out() {
     assert!(!turns.take(ip(0), ms(0)), "those that are remembered stay bounded");
     assert!(turns.take(ip(60_000), ms(2_000)));
     assert_eq!(turns.sources(), 1);
+}
+
+#[test]
+fn sources_to_forget_are_looked_for_once_the_number_of_all_has_doubled() {
+    let mut turns = Turns::new(Rate::per_second(1, 1));
+    let mut come = |numbers: Range<u32>, now: Duration| {
+        for number in numbers {
+            assert!(turns.take(ip(number), now));
+        }
+        turns.sources()
+    };
+    assert_eq!(come(0..65, ms(0)), 65, "all have asked a moment ago");
+    assert_eq!(come(65..128, ms(10_000)), 128, "nobody looks yet");
+    assert_eq!(come(128..129, ms(10_000)), 64, "those that asked long ago are forgotten");
 }
