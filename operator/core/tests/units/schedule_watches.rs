@@ -203,3 +203,9 @@ fn a_pause_is_never_longer_for_a_return_of_the_api_server() {
     assert_eq!((shortened(MOST, 0), shortened(MOST, u32::MAX)), (ms(0), SPREAD));
     assert_eq!(shortened(ms(30), u32::MAX), ms(30));
 }
+
+#[test]
+fn a_cluster_may_lack_agents_and_grants_and_nothing_else_that_is_waited_for() {
+    let kinds = [Kind::Agents, Kind::Grants, Kind::Forwards, Kind::Gateways, Kind::Services, Kind::Slices];
+    assert_eq!(kinds.map(Kind::is_optional), [true, true, false, false, false, false]);
+}
