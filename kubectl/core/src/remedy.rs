@@ -126,6 +126,8 @@ pub fn is_refusal(reason: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proxy::core::end::EndReason;
+
     use super::*;
     use crate::placement::tests::forward;
 
@@ -199,5 +201,13 @@ mod tests {
             let step = of_gateway(&edge, reason, message);
             assert!(step.contains(part), "{reason}: {step}");
         }
+    }
+
+    #[test]
+    fn a_session_is_refused_for_the_reasons_that_a_proxy_counts_as_refusals() {
+        for reason in EndReason::ALL {
+            assert_eq!(is_refusal(reason.as_str()), reason.is_refusal(), "{reason:?}");
+        }
+        assert!(EndReason::AccessDenied.is_refusal() && !EndReason::NoBackend.is_refusal());
     }
 }
