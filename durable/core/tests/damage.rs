@@ -277,3 +277,16 @@ fn the_bytes_of_a_log_are_those_of_its_files_when_damaged_segments_have_gone() {
     let cursor = disk.bytes("queue-cursor").len() as u64;
     assert_eq!(log.bytes(), disk.used() - cursor);
 }
+
+#[test]
+fn files_that_spell_a_number_otherwise_are_those_of_somebody_else() {
+    let mut disk = written(3);
+    let others = ["queue-1.log", "queue-000000000000000A.log", "queue-+000000000000001.log"];
+    for name in others {
+        disk.create(name).expect("a new file");
+        disk.append(name, &[7; 100]).expect("space");
+    }
+    let (log, reported) = open(&mut disk);
+    assert_eq!((log.backlog(), reported.len()), (3, 0));
+    assert!(others.iter().all(|name| disk.names().iter().any(|there| there == name)));
+}

@@ -37,6 +37,8 @@ fn each_format_has_its_body() {
         assert_eq!((outcome, verdicts), (HttpOutcome::Settled, vec![Verdict::Delivered { through: 1 }]));
         assert_eq!(http.due(), None);
     }
+    let types = [Format::Ndjson, Format::JsonArray, Format::Raw].map(Format::content_type);
+    assert_eq!(types, ["application/x-ndjson", "application/json", "application/octet-stream"]);
 }
 
 #[test]
@@ -94,6 +96,13 @@ fn a_sink_has_messages_by_2xx_and_refuses_them_by_those_4xx_that_are_not_about_a
     for status in [199, 300, 399, 403, 408, 411, 414, 417, 421, 425, 426, 428, 500] {
         assert_eq!(status::meaning(status), Meaning::Retry, "{status}");
     }
+}
+
+#[test]
+fn of_a_body_that_is_too_long_the_length_is_the_fault_and_what_the_sink_says_follows() {
+    let words = status::words(413, "over 1 MB");
+    assert!(words.contains("lower send.http.batchBytes") && words.ends_with(": over 1 MB"), "{words}");
+    assert!(status::words(413, "").ends_with("the bound of the sink"));
 }
 
 #[test]
