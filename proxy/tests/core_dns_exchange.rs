@@ -117,6 +117,18 @@ fn a_server_that_fails_or_knows_nothing_is_passed_over_and_another_error_is_defi
 }
 
 #[test]
+fn an_error_of_a_name_server_is_told_by_its_name_if_it_is_a_usual_one() {
+    let why = |code: u16| match judge(&message(USUAL | code, &[], b""), Via::Udp) {
+        Judgement::NextServer(Answer::Failed { why, .. }) | Judgement::Definite(Answer::Failed { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    for (code, name) in [(1, "FORMERR"), (2, "SERVFAIL"), (4, "NOTIMP"), (5, "REFUSED")] {
+        assert_eq!(why(code), format!("the name server answered {name}"));
+    }
+    assert_eq!(why(9), "the name server answered with error 9");
+}
+
+#[test]
 fn records_of_a_name_that_does_not_exist_do_not_count() {
     assert_eq!(judge(&message(USUAL | 3, &[a(1)], b""), Via::Udp), Judgement::Definite(Answer::NxDomain));
 }

@@ -46,6 +46,14 @@ fn every_reason_has_its_own_name_and_position() {
 }
 
 #[test]
+fn a_session_is_refused_before_it_could_use_a_backend() {
+    let refused = [EndReason::AccessDenied, EndReason::ConnectionLimit, EndReason::BadHeader, EndReason::SourceShare];
+    assert!(refused.into_iter().all(EndReason::is_refusal));
+    let others = [EndReason::Finished, EndReason::NoBackend, EndReason::NoInstance, EndReason::ClientReset];
+    assert!(!others.into_iter().any(EndReason::is_refusal));
+}
+
+#[test]
 fn a_refusal_ends_a_session_for_the_reason_of_its_limit() {
     assert_eq!(EndReason::from(Refusal::Connections), EndReason::ConnectionLimit);
     assert_eq!(EndReason::from(Refusal::Source), EndReason::SourceLimit);

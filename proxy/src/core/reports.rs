@@ -230,6 +230,19 @@ mod tests {
         assert_eq!(last.concerned_since(&before), Some(BTreeSet::from([id(7)])));
     }
 
+    #[test]
+    fn a_report_differs_by_its_version_or_an_entry_and_not_by_an_entry_that_is_again_as_it_was() {
+        let (mut reports, mut last) = (Reports::default(), Published::default());
+        let mut tell = |number, entries: &[(u16, Option<u8>)]| {
+            reports.renew(&mut last, news(number, entries));
+            last.clone()
+        };
+        let [first, other, again] = [0, 1, 0].map(|revision| tell(1, &[(7, Some(revision))]));
+        assert!(other.differs_from(&first) && again.differs_from(&other));
+        assert!(!again.differs_from(&first) && !again.differs_from(&again));
+        assert!(tell(2, &[]).differs_from(&again), "another version");
+    }
+
     proptest! {
         #[test]
         fn reports_say_what_copies_of_them_would_say(

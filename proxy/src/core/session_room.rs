@@ -30,3 +30,22 @@ impl SessionRoom {
         most_leaving_room(self.free, self.most)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_place_yet_sees_the_room_without_its_own() {
+        let room = |free| SessionRoom { most: 8, free };
+        assert_eq!([3, 1, 0].map(|free| room(free).with_one_more()), [2, 0, 0].map(room));
+    }
+
+    #[test]
+    fn one_gets_a_place_exactly_while_it_has_fewer_than_the_most_of_one() {
+        for free in 0..=8 {
+            let room = SessionRoom { most: 8, free };
+            assert!(room.admits(room.most_of_one() - 1) && !room.admits(room.most_of_one()), "{free} free");
+        }
+    }
+}

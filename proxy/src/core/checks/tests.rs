@@ -162,6 +162,20 @@ fn what_is_no_mysql_server_is_quoted() {
 }
 
 #[test]
+fn a_mysql_server_that_is_silent_owes_its_greeting_and_then_an_answer() {
+    assert_eq!(dialogue(&mysql(None)).late(2), "did not send the greeting of a MySQL server within 2 s");
+    assert_eq!(logged_in(None).0.late(2), "did not send an answer to the login within 2 s");
+}
+
+#[test]
+fn a_mysql_server_that_does_not_know_this_login_is_too_old() {
+    let mut old = greeting("mysql_native_password");
+    let at = old.windows(2).position(|pair| pair == [0xfe, 0xf7]).expect("what the server can do");
+    old[at + 1] ^= 2;
+    assert_eq!(why(dialogue(&mysql(None)).take(&old)), "is a MySQL server older than 4.1");
+}
+
+#[test]
 fn a_postgres_server_answers_a_request_for_encryption() {
     for answer in [b"G", b"N"] {
         let mut check = dialogue(&postgres(None));
