@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 
 use kubectl_core::{
     access::{Fetched, Listed, Place, Unknown, items},
+    check::Outcome,
     describe,
-    installation::{Operator, OperatorFacts},
+    installation::{Operator, OperatorFacts, crds as schemas},
     live::{Of, Reading, SessionList},
     render::{self, Look},
     status,
@@ -299,4 +300,20 @@ fn the_verdict_counts_failures_before_missing_rights() {
     assert_eq!(verdict("/broken"), status::Verdict::Failed);
     assert_eq!(verdict("/without-rights"), status::Verdict::Incomplete);
     assert_eq!(verdict("/without-crds"), status::Verdict::Failed);
+}
+
+#[test]
+fn fields_and_kinds_that_a_cluster_lacks_are_named() {
+    let without = |path: &str, name: &str| {
+        let mut published = Scene::read("{}").published().expect("schemas");
+        let parent = published.pointer_mut(path).and_then(Value::as_object_mut).expect("an object");
+        parent.remove(name);
+        let check = schemas(VERSION, &Ok(Some(published)));
+        (check.outcome, check.detail)
+    };
+    assert_eq!(without("/components/schemas", "NoSuchKind").0, Outcome::Ok);
+    let (outcome, detail) = without("/components/schemas/PortForward/properties/spec/properties", "suspend");
+    assert!(outcome == Outcome::Warning && detail.ends_with(": PortForward lacks 1 (spec.suspend)"), "{detail}");
+    let missing = (Outcome::Failed, "the CRD of ForwardAgent is missing".to_owned());
+    assert_eq!(without("/components/schemas", "ForwardAgent"), missing);
 }
