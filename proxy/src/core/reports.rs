@@ -241,6 +241,7 @@ mod tests {
         assert!(other.differs_from(&first) && again.differs_from(&other));
         assert!(!again.differs_from(&first) && !again.differs_from(&again));
         assert!(tell(2, &[]).differs_from(&again), "another version");
+        assert!(again.is(&again.clone()) && !again.is(&first), "it says the same, and is another one");
     }
 
     proptest! {
