@@ -1,20 +1,29 @@
 //! Bytes between two absolute positions of a stream.
 
 use std::collections::VecDeque;
+use std::{iter, mem};
 
 use crate::frame::MAX_PAYLOAD;
 
-/// A queue of bytes that knows their positions in the stream. Each block but the last is full, so a position is found
-/// without a search.
+/// A queue of bytes that knows their positions in the stream. An idle stream has two, so that an empty one is small.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
+    /// Position after the last byte.
+    end: u64,
+    /// `None`: no byte is kept.
+    kept: Option<Box<Kept>>,
+}
+
+/// The bytes of a queue, at least one. Each block but the last is full, so a position is found without a search.
+#[derive(Debug)]
+struct Kept {
     /// Position of the first byte kept.
     start: u64,
-    /// Position after the last one.
-    end: u64,
     /// Position of the first byte of the first block.
     base: u64,
-    blocks: VecDeque<Vec<u8>>,
+    /// The first block. Most queues have no other, and need no memory for a list.
+    first: Vec<u8>,
+    more: VecDeque<Vec<u8>>,
 }
 
 const BLOCK: usize = MAX_PAYLOAD;
@@ -55,7 +64,7 @@ impl FreeBlocks {
 
     /// Frees the memory if no block was used since the last call.
     pub(crate) fn look(&mut self) {
-        if !std::mem::take(&mut self.is_used) {
+        if !mem::take(&mut self.is_used) {
             self.blocks = Vec::new();
         }
     }
@@ -63,12 +72,12 @@ impl FreeBlocks {
 
 impl Backlog {
     pub(crate) const fn new() -> Self {
-        Self { start: 0, end: 0, base: 0, blocks: VecDeque::new() }
+        Self { end: 0, kept: None }
     }
 
     /// Position of the first byte kept.
-    pub(crate) const fn start(&self) -> u64 {
-        self.start
+    pub(crate) fn start(&self) -> u64 {
+        self.kept.as_ref().map_or(self.end, |kept| kept.start)
     }
 
     /// Position after the last byte.
@@ -77,27 +86,28 @@ impl Backlog {
     }
 
     /// Bytes kept.
-    pub(crate) const fn len(&self) -> u64 {
-        self.end - self.start
+    pub(crate) fn len(&self) -> u64 {
+        self.end - self.start()
     }
 
     /// Whether no byte is kept.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.end == self.start
+        self.kept.is_none()
     }
 
     /// Appends `bytes`.
     pub(crate) fn push(&mut self, mut bytes: &[u8], free: &mut FreeBlocks) {
+        if bytes.is_empty() {
+            return;
+        }
+        let start = self.end;
         self.end += bytes.len() as u64;
+        let kept = self.kept.get_or_insert_with(|| {
+            let first = new_block(bytes.len(), free);
+            Box::new(Kept { start, base: start, first, more: VecDeque::new() })
+        });
         while !bytes.is_empty() {
-            if self.blocks.back().is_none_or(|last| last.len() == BLOCK) {
-                // The block is reused only for half a block or more: see the bound on the memory held.
-                let block = if bytes.len() > BLOCK / 2 { free.take() } else { None };
-                self.blocks.push_back(block.unwrap_or_default());
-            }
-            let Some(last) = self.blocks.back_mut() else {
-                return;
-            };
+            let last = kept.last_block(bytes.len(), free);
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK - last.len()));
             let length = last.len() + now.len();
             if length > last.capacity() {
@@ -111,66 +121,91 @@ impl Backlog {
 
     /// The contiguous bytes from `position` on: at most one block.
     pub(crate) fn at(&self, position: u64) -> &[u8] {
-        if position < self.start || position >= self.end {
-            return &[];
+        match &self.kept {
+            Some(kept) if position >= kept.start && position < self.end => kept.at(position),
+            _ => &[],
         }
-        let distance = usize::try_from(position - self.base).unwrap_or(usize::MAX);
-        let block = self.blocks.get(distance / BLOCK);
-        block.and_then(|block| block.get(distance % BLOCK..)).unwrap_or_default()
     }
 
     /// All bytes, block by block.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let released = usize::try_from(self.start - self.base).unwrap_or(usize::MAX);
-        let blocks = self.blocks.iter().enumerate();
-        blocks.map(move |(at, block)| {
-            let from = if at == 0 { released } else { 0 };
-            block.get(from..).unwrap_or_default()
-        })
+        self.kept.as_deref().into_iter().flat_map(Kept::pieces)
     }
 
     /// Forgets the bytes before `position`.
     pub(crate) fn release(&mut self, position: u64, free: &mut FreeBlocks) {
-        self.start = position.clamp(self.start, self.end);
-        if self.is_empty() {
-            for block in std::mem::take(&mut self.blocks) {
+        let Some(kept) = &mut self.kept else { return };
+        kept.start = position.clamp(kept.start, self.end);
+        if kept.start < self.end {
+            kept.release(free);
+            kept.shrink(self.end);
+        } else if let Some(kept) = self.kept.take() {
+            let Kept { first, more, .. } = *kept;
+            for block in iter::once(first).chain(more) {
                 free.put(block);
             }
-            self.base = self.end;
-            return;
         }
-        while self.start - self.base >= BLOCK as u64 {
-            if let Some(block) = self.blocks.pop_front() {
-                free.put(block);
-            }
-            self.base += BLOCK as u64;
-        }
-        self.shrink();
-    }
-
-    /// Copies a small remainder, so that one byte does not hold a whole block. A copy moves no more bytes than were
-    /// released since the copy before.
-    fn shrink(&mut self) {
-        let held = self.end - self.base;
-        if self.len() > BLOCK as u64 || self.len() * 2 > held {
-            return;
-        }
-        let mut rest = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(BLOCK));
-        loop {
-            let piece = self.at(self.start + rest.len() as u64);
-            if piece.is_empty() {
-                break;
-            }
-            rest.extend_from_slice(piece);
-        }
-        self.blocks = VecDeque::from([rest]);
-        self.base = self.start;
     }
 
     /// Forgets all bytes.
     pub(crate) fn clear(&mut self) {
-        self.blocks = VecDeque::new();
-        (self.start, self.base) = (self.end, self.end);
+        self.kept = None;
+    }
+}
+
+/// A block for so many bytes, or for the first of them. An empty block is reused only for half a block or more: see the
+/// bound on the memory held.
+fn new_block(bytes: usize, free: &mut FreeBlocks) -> Vec<u8> {
+    let block = if bytes > BLOCK / 2 { free.take() } else { None };
+    block.unwrap_or_default()
+}
+
+impl Kept {
+    /// The last block, or one after it if that is full, before so many bytes are appended.
+    fn last_block(&mut self, bytes: usize, free: &mut FreeBlocks) -> &mut Vec<u8> {
+        if self.more.back().unwrap_or(&self.first).len() == BLOCK {
+            self.more.push_back(new_block(bytes, free));
+        }
+        self.more.back_mut().unwrap_or(&mut self.first)
+    }
+
+    /// The contiguous bytes from `position` on, which is not before the first block.
+    fn at(&self, position: u64) -> &[u8] {
+        let distance = usize::try_from(position - self.base).unwrap_or(usize::MAX);
+        let block = match (distance / BLOCK).checked_sub(1) {
+            None => Some(&self.first),
+            Some(after) => self.more.get(after),
+        };
+        block.and_then(|block| block.get(distance % BLOCK..)).unwrap_or_default()
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let released = usize::try_from(self.start - self.base).unwrap_or(usize::MAX);
+        let first = self.first.get(released..).unwrap_or_default();
+        iter::once(first).chain(self.more.iter().map(Vec::as_slice))
+    }
+
+    /// Drops the blocks before `start`.
+    fn release(&mut self, free: &mut FreeBlocks) {
+        while self.start - self.base >= BLOCK as u64 {
+            let next = self.more.pop_front().unwrap_or_default();
+            free.put(mem::replace(&mut self.first, next));
+            self.base += BLOCK as u64;
+        }
+    }
+
+    /// Copies a small remainder, so that one byte does not hold a whole block. A copy moves no more bytes than were
+    /// released since the copy before.
+    fn shrink(&mut self, end: u64) {
+        let (kept, held) = (end - self.start, end - self.base);
+        if kept > BLOCK as u64 || kept * 2 > held {
+            return;
+        }
+        let mut rest = Vec::with_capacity(usize::try_from(kept).unwrap_or(BLOCK));
+        for piece in self.pieces() {
+            rest.extend_from_slice(piece);
+        }
+        (self.base, self.first, self.more) = (self.start, rest, VecDeque::new());
     }
 }
 
@@ -223,6 +258,10 @@ mod tests {
         }
     }
 
+    fn blocks(kept: &Kept) -> impl Iterator<Item = &Vec<u8>> {
+        iter::once(&kept.first).chain(&kept.more)
+    }
+
     fn compare(backlog: &Backlog, model: &Model) {
         let (start, end) = (model.start as u64, model.bytes.len() as u64);
         assert_eq!((backlog.start(), backlog.end(), backlog.len()), (start, end, end - start));
@@ -241,10 +280,11 @@ mod tests {
             assert_eq!(backlog.at(position + piece.len() as u64 - 1), &piece[piece.len() - 1..]);
             position += piece.len() as u64;
         }
-        assert!(backlog.blocks.iter().all(|block| block.capacity() <= BLOCK), "a block is no larger than its bound");
-        assert!(backlog.blocks.len() as u64 <= backlog.len() / BLOCK as u64 + 2, "blocks that were read are gone");
-        assert!(!backlog.is_empty() || backlog.blocks.is_empty(), "nothing costs nothing");
-        let held: usize = backlog.blocks.iter().map(Vec::capacity).sum();
+        let capacities: Vec<usize> = backlog.kept.as_deref().into_iter().flat_map(blocks).map(Vec::capacity).collect();
+        assert!(capacities.iter().all(|capacity| *capacity <= BLOCK), "a block is no larger than its bound");
+        assert!(capacities.len() as u64 <= backlog.len() / BLOCK as u64 + 2, "blocks that were read are gone");
+        assert!(!backlog.is_empty() || capacities.is_empty(), "nothing costs nothing");
+        let held: usize = capacities.iter().sum();
         assert!(held as u64 <= backlog.len() * 4, "{held} bytes are held for {}", backlog.len());
     }
 
@@ -275,6 +315,14 @@ mod tests {
                 prop_assert!(free.blocks.len() <= MOST_FREE);
             }
         }
+    }
+
+    #[test]
+    fn an_empty_backlog_is_two_words_however_much_it_had() {
+        let (mut backlog, mut free) = (Backlog::new(), FreeBlocks::default());
+        backlog.push(&[1; 3 * BLOCK], &mut free);
+        backlog.release(backlog.end(), &mut free);
+        assert!(backlog.kept.is_none() && size_of::<Backlog>() <= 16);
     }
 
     #[test]

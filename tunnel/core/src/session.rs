@@ -353,7 +353,7 @@ impl Session {
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         // The application may never have heard of a stream that was refused.
-        if !stream.noticed && !matches!(stream.phase, Phase::Refusing(_)) {
+        if !stream.noticed && stream.phase != Phase::Refusing {
             stream.noticed = true;
             self.notices.push_back(Notice::Changed(StreamId(id)));
         }

@@ -22,27 +22,54 @@ pub enum End {
 }
 
 /// The state of a stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// We asked, and the peer has not answered.
     Opening,
     /// The peer asked, and the application has not answered.
     Asked,
     /// The application has refused, and the refusal is to be sent.
-    Refusing(Refusal),
+    Refusing,
     /// Connected.
     Open,
 }
 
+/// What one end says to the other before a stream is connected.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// The request, by either end.
+    Request(Open),
+    /// The answer that the target is not connected.
+    Refusal(Refusal),
+}
+
+/// The datagrams of a flow that wait for its reader.
+#[derive(Debug, Default)]
+struct Waiting {
+    datagrams: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let datagram = self.datagrams.pop_front()?;
+        self.bytes -= DATAGRAM_COST + datagram.len();
+        Some(datagram)
+    }
+}
+
+/// Most streams are connected and idle, so that what others need lies elsewhere.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "what is due, and which queues hold the stream, are independent")]
 pub(crate) struct Stream {
-    pub(crate) open: Open,
-    pub(crate) phase: Phase,
     pub(crate) send: SendHalf,
     pub(crate) receive: ReceiveHalf,
-    pub(crate) datagrams: VecDeque<Vec<u8>>,
-    datagram_bytes: usize,
+    /// The request until it is answered, or the refusal.
+    pub(crate) word: Option<Box<Word>>,
+    /// `None`: no datagram has come.
+    waiting: Option<Box<Waiting>>,
+    pub(crate) phase: Phase,
+    is_flow: bool,
     /// Whether a request or an answer is due on this carrier.
     pub(crate) word_due: bool,
     /// Whether the request was sent to the peer on any carrier.
@@ -74,13 +101,13 @@ impl Stream {
 
     fn new(open: Open, phase: Phase, window: u64, promised: u64, now: Duration) -> Self {
         Self {
-            open,
-            word_due: phase == Phase::Opening,
-            phase,
             send: SendHalf::new(EARLY_CREDIT),
             receive: ReceiveHalf::new(window, promised, now),
-            datagrams: VecDeque::new(),
-            datagram_bytes: 0,
+            is_flow: open.target.protocol == Protocol::Udp,
+            word: Some(Box::new(Word::Request(open))),
+            waiting: None,
+            phase,
+            word_due: phase == Phase::Opening,
             asked: false,
             ack_due: false,
             end_taken: false,
@@ -92,8 +119,29 @@ impl Stream {
         }
     }
 
-    pub(crate) fn is_flow(&self) -> bool {
-        self.open.target.protocol == Protocol::Udp
+    pub(crate) const fn is_flow(&self) -> bool {
+        self.is_flow
+    }
+
+    /// The request, until it is answered.
+    pub(crate) fn request(&self) -> Option<&Open> {
+        match self.word.as_deref() {
+            Some(Word::Request(open)) => Some(open),
+            Some(Word::Refusal(_)) | None => None,
+        }
+    }
+
+    /// The target is connected, or the wait for the answer has ended. The request is not needed again.
+    pub(crate) fn begin(&mut self) {
+        self.phase = Phase::Open;
+        self.word = None;
+    }
+
+    /// The target is not connected, and the peer is to hear why.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        self.phase = Phase::Refusing;
+        self.word = Some(Box::new(Word::Refusal(refusal)));
+        self.word_due = true;
     }
 
     /// Whether a frame of the stream can be sent now.
@@ -130,33 +178,57 @@ impl Stream {
     /// Keeps a datagram for the reader, as far as the session has `spare` bytes. Returns how many were dropped: older
     /// datagrams that gave way, or this one.
     pub(crate) fn keep_datagram(&mut self, datagram: &[u8], spare: usize) -> u64 {
-        let most = FLOW_BYTES.min(self.datagram_bytes.saturating_add(spare));
+        let waiting = self.waiting.get_or_insert_default();
+        let most = FLOW_BYTES.min(waiting.bytes.saturating_add(spare));
         let cost = DATAGRAM_COST + datagram.len();
         if cost > most {
             return 1;
         }
         let mut dropped = 0;
-        while self.datagram_bytes + cost > most && self.take_datagram().is_some() {
+        while waiting.bytes + cost > most && waiting.pop().is_some() {
             dropped += 1;
         }
-        self.datagram_bytes += cost;
-        self.datagrams.push_back(datagram.to_vec());
+        waiting.bytes += cost;
+        waiting.datagrams.push_back(datagram.to_vec());
         dropped
     }
 
     pub(crate) fn take_datagram(&mut self) -> Option<Vec<u8>> {
-        let datagram = self.datagrams.pop_front()?;
-        self.datagram_bytes -= DATAGRAM_COST + datagram.len();
-        Some(datagram)
+        self.waiting.as_mut()?.pop()
     }
 
     /// Drops the datagrams that wait, because nobody will read them, and returns their number.
     pub(crate) fn drop_datagrams(&mut self) -> u64 {
-        self.datagram_bytes = 0;
-        std::mem::take(&mut self.datagrams).len() as u64
+        self.waiting.take().map_or(0, |waiting| waiting.datagrams.len() as u64)
     }
 
-    pub(crate) const fn datagram_bytes(&self) -> usize {
-        self.datagram_bytes
+    pub(crate) fn datagram_bytes(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::{Reason, Target};
+
+    fn stream() -> Stream {
+        let target = Target { protocol: Protocol::Tcp, host: "db".to_owned(), port: 5432 };
+        Stream::theirs(Open { target, source: None }, 1, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_stream_fits_into_160_bytes_with_what_the_allocator_adds() {
+        assert!(size_of::<Stream>() <= 160 - 4, "{} bytes", size_of::<Stream>());
+    }
+
+    #[test]
+    fn a_request_is_kept_until_it_is_answered() {
+        let [mut connected, mut refused] = [stream(), stream()];
+        assert_eq!(connected.request().map(|open| open.target.port), Some(5432));
+        connected.begin();
+        assert!(connected.word.is_none() && connected.phase == Phase::Open);
+        refused.refuse(Refusal { reason: Reason::Full, detail: String::new() });
+        assert!(refused.request().is_none() && refused.phase == Phase::Refusing && refused.word_due);
     }
 }

@@ -38,16 +38,16 @@ impl Session {
         }
     }
 
-    /// The request of the peer for this stream.
+    /// The request for this stream, until it is answered.
     pub fn request(&self, id: StreamId) -> Option<&Open> {
-        self.streams.get(&id.0).map(|stream| &stream.open)
+        self.streams.get(&id.0)?.request()
     }
 
     /// The target is connected.
     pub fn accept(&mut self, id: StreamId) {
         self.with(id.0, |stream| {
             if stream.phase == Phase::Asked {
-                stream.phase = Phase::Open;
+                stream.begin();
                 stream.word_due = true;
             }
         });
@@ -61,8 +61,7 @@ impl Session {
             if stream.phase != Phase::Asked {
                 return false;
             }
-            stream.phase = Phase::Refusing(refusal);
-            stream.word_due = true;
+            stream.refuse(refusal);
             dropped = stream.drop_datagrams();
             stream.receive.stop();
             // A peer that has given the stream up also waits for an answer, until it has one.

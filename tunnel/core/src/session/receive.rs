@@ -103,8 +103,7 @@ impl Session {
         if self.streams.len() >= self.limits.streams + self.limits.unanswered {
             return;
         }
-        stream.phase = Phase::Refusing(refusal);
-        stream.word_due = true;
+        stream.refuse(refusal);
         stream.receive.stop();
         self.add(id, stream);
         self.settle(id);
@@ -133,7 +132,7 @@ impl Session {
             Kind::Opened => {
                 let expected = ours && stream.phase == Phase::Opening;
                 if expected {
-                    stream.phase = Phase::Open;
+                    stream.begin();
                     stream.send.acknowledge(0, offset, free);
                 }
                 expected

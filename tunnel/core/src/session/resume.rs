@@ -24,7 +24,7 @@ impl Session {
             stream.untold = false;
             stream.ack_due = false;
             // The entry carries an answer. Whether a request is due follows from the peer's entries.
-            stream.word_due = matches!(stream.phase, Phase::Refusing(_));
+            stream.word_due = stream.phase == Phase::Refusing;
             let (received, credit) = stream.receive.tell();
             entries.extend_from_slice(&id.to_be_bytes());
             entries.push(if stream.phase == Phase::Open { ANSWERED } else { 0 });
@@ -60,7 +60,7 @@ impl Session {
             let agreed = self.with_blocks(id, |stream, free| {
                 stream.listed = true;
                 if flags & ANSWERED != 0 && stream.phase == Phase::Opening {
-                    stream.phase = Phase::Open;
+                    stream.begin();
                 }
                 stream.word_due &= stream.phase != Phase::Opening;
                 stream.send.resume(received, credit, free)
@@ -118,7 +118,7 @@ impl Session {
     /// The bytes that arrived stay readable, and then the stream ends with a reset. A stream that this end refused is
     /// removed.
     pub(super) fn break_off(&mut self, id: u32) {
-        if self.streams.get(&id).is_some_and(|stream| matches!(stream.phase, Phase::Refusing(_))) {
+        if self.streams.get(&id).is_some_and(|stream| stream.phase == Phase::Refusing) {
             self.forget(id);
             return;
         }
@@ -129,7 +129,7 @@ impl Session {
             stream.send.stop();
             stream.receive.break_off();
             if stream.phase == Phase::Opening {
-                stream.phase = Phase::Open;
+                stream.begin();
             }
         });
     }

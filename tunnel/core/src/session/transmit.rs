@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Session, Violation};
 use crate::frame::{FINAL, Kind, put};
 use crate::stream::send::Piece;
-use crate::stream::{Phase, Stream};
+use crate::stream::{Phase, Stream, Word};
 
 impl Session {
     /// Appends frames until `out` has `limit` bytes or nothing is left to send. Streams take turns of one data frame,
@@ -89,19 +89,19 @@ fn word(id: u32, ours: bool, stream: &mut Stream, out: &mut Vec<u8>) -> bool {
     if !std::mem::take(&mut stream.word_due) {
         return false;
     }
-    match &stream.phase {
-        Phase::Opening if ours => {
-            put(out, Kind::Open, 0, id, stream.receive.tell_credit(), &stream.open.encode());
+    match (stream.phase, stream.word.as_deref()) {
+        (Phase::Opening, Some(Word::Request(open))) if ours => {
+            put(out, Kind::Open, 0, id, stream.receive.tell_credit(), &open.encode());
             stream.asked = true;
         }
-        Phase::Open => {
+        (Phase::Open, _) => {
             put(out, Kind::Opened, 0, id, stream.receive.tell_credit(), &[]);
         }
-        Phase::Refusing(refusal) => {
+        (Phase::Refusing, Some(Word::Refusal(refusal))) => {
             put(out, Kind::Refused, 0, id, 0, &refusal.encode());
             return true;
         }
-        Phase::Opening | Phase::Asked => {}
+        _ => {}
     }
     false
 }

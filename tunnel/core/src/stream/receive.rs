@@ -24,7 +24,8 @@ pub(crate) struct ReceiveHalf {
     /// The peer may send bytes up to this position.
     granted: u64,
     window: u64,
-    granted_at: Duration,
+    /// In nanoseconds: a `Duration` is twice as large.
+    granted_at: u64,
     finished: bool,
     reset: bool,
     /// Whether the application has taken the end, or reads nothing more.
@@ -35,12 +36,12 @@ pub(crate) struct ReceiveHalf {
 }
 
 impl ReceiveHalf {
-    pub(crate) const fn new(window: u64, promised: u64, now: Duration) -> Self {
+    pub(crate) fn new(window: u64, promised: u64, now: Duration) -> Self {
         Self {
             bytes: Backlog::new(),
             granted: window,
             window,
-            granted_at: now,
+            granted_at: nanos(now),
             finished: false,
             reset: false,
             done: false,
@@ -143,7 +144,9 @@ impl ReceiveHalf {
         if self.has_end() || wanted.saturating_sub(self.granted) < self.window / 2 {
             return;
         }
-        let is_quick = !rtt.is_zero() && now.saturating_sub(self.granted_at) < QUICK.max(rtt * 2);
+        let now = nanos(now);
+        let since = Duration::from_nanos(now.saturating_sub(self.granted_at));
+        let is_quick = !rtt.is_zero() && since < QUICK.max(rtt * 2);
         self.window = next_window(self.window, is_quick, room);
         self.granted = self.granted.max(self.bytes.start() + self.window);
         self.granted_at = now;
@@ -176,6 +179,10 @@ impl ReceiveHalf {
         self.told_credit = self.granted;
         self.told_credit
     }
+}
+
+fn nanos(now: Duration) -> u64 {
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The window that follows a window of which half was used. It leaves as many bytes free as it has itself, so that

@@ -61,7 +61,7 @@ impl SendHalf {
     }
 
     /// Bytes that the peer has not acknowledged.
-    pub(crate) const fn kept(&self) -> u64 {
+    pub(crate) fn kept(&self) -> u64 {
         self.bytes.len()
     }
 
