@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tunnel_core::{Open, Reason, Refusal, Session, StreamId};
+use tunnel_core::{End, Open, Reason, Refusal, Session, StreamId};
 
 use super::OpenError;
 use super::shared::{Shared, Slot};
@@ -27,11 +27,23 @@ pub(super) struct Handle {
     id: StreamId,
     slot: Rc<Slot>,
     farewell: Cell<Farewell>,
+    // A stream of bytes keeps these two here, where they take no memory: there is room behind `farewell`.
+    /// How reading has ended. The session may have forgotten the stream after that.
+    pub(super) ended: Option<End>,
+    /// Whether writing has ended.
+    pub(super) finished: bool,
 }
 
 impl Handle {
     pub(super) fn new(shared: &Rc<Shared>, id: StreamId, farewell: Farewell) -> Self {
-        Self { shared: Rc::clone(shared), id, slot: shared.claim(id), farewell: Cell::new(farewell) }
+        Self {
+            shared: Rc::clone(shared),
+            id,
+            slot: shared.claim(id),
+            farewell: Cell::new(farewell),
+            ended: None,
+            finished: false,
+        }
     }
 
     /// Asks the peer for a stream.
@@ -63,7 +75,7 @@ impl Handle {
     /// The answer of the peer. A stream that was reset after bytes had arrived can still be read.
     pub(super) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Result<(), OpenError>> {
         if let Some(refusal) = self.slot.refusal.take() {
-            return Poll::Ready(Err(OpenError::Refused(refusal)));
+            return Poll::Ready(Err(OpenError::Refused(*refusal)));
         }
         let session = self.shared.session();
         let is_reset = session.is_reset(self.id);

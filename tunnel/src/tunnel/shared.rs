@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,32 +15,46 @@ use tunnel_core::{Loss, Notice, Open, Reason, Refusal, Session, StreamId};
 use super::Hint;
 
 /// The one task that waits for an event.
-#[derive(Debug, Default)]
-pub(crate) struct Waiter(RefCell<Option<Waker>>);
+#[derive(Default)]
+pub(crate) struct Waiter(Cell<Option<Waker>>);
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").finish_non_exhaustive()
+    }
+}
 
 impl Waiter {
     pub(crate) fn wait(&self, cx: &Context<'_>) {
-        let mut waiting = self.0.borrow_mut();
-        match &mut *waiting {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waiting = Some(cx.waker().clone()),
-        }
+        let waker = match self.0.take() {
+            Some(mut waker) => {
+                waker.clone_from(cx.waker());
+                waker
+            }
+            None => cx.waker().clone(),
+        };
+        self.0.set(Some(waker));
     }
 
     fn wake(&self) {
-        let waiting = self.0.take();
-        if let Some(waker) = waiting {
+        if let Some(waker) = self.0.take() {
             waker.wake();
         }
     }
 }
 
-/// The tasks that wait for one stream.
-#[derive(Debug, Default)]
+/// The tasks that wait for one stream. Each stream has one, so that what few have is boxed.
+#[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) reader: Waiter,
     pub(crate) writer: Waiter,
-    pub(crate) refusal: RefCell<Option<Refusal>>,
+    pub(crate) refusal: Cell<Option<Box<Refusal>>>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
 }
 
 impl Slot {
@@ -121,7 +136,7 @@ impl Shared {
             }
             Notice::Refused(id, refusal) => {
                 if let Some(slot) = self.slot(id) {
-                    *slot.refusal.borrow_mut() = Some(refusal);
+                    slot.refusal.set(Some(Box::new(refusal)));
                     slot.wake();
                 }
             }
@@ -238,5 +253,16 @@ impl Shared {
         if !is_current || (has_output && self.is_idle.replace(false)) {
             self.carrier.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_stream_fits_into_64_bytes_with_its_counts_and_what_the_allocator_adds() {
+        let counts = 2 * size_of::<usize>();
+        assert!(size_of::<Slot>() + counts <= 64 - 4, "{} bytes", size_of::<Slot>());
     }
 }

@@ -29,19 +29,16 @@ pub enum Readable {
 #[derive(Debug)]
 pub struct Stream {
     handle: Handle,
-    /// How reading ended. The session may have forgotten the stream after that.
-    ended: Option<End>,
-    finished: bool,
 }
 
 impl Stream {
     pub(super) const fn new(handle: Handle) -> Self {
-        Self { handle, ended: None, finished: false }
+        Self { handle }
     }
 
     /// Waits for bytes or the end.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<Readable> {
-        if let Some(end) = self.ended {
+        if let Some(end) = self.handle.ended {
             return Poll::Ready(Readable::End(end));
         }
         if !self.peek(<[u8]>::is_empty) {
@@ -51,7 +48,7 @@ impl Stream {
             self.handle.wait_to_read(cx);
             return Poll::Pending;
         };
-        self.ended = Some(end);
+        self.handle.ended = Some(end);
         self.part();
         Poll::Ready(Readable::End(end))
     }
@@ -82,7 +79,7 @@ impl Stream {
 
     /// Waits until bytes can be written, and returns how many.
     pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.finished {
+        if self.handle.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.is_reset() {
@@ -103,9 +100,9 @@ impl Stream {
 
     /// Ends the writing half.
     pub fn finish(&mut self) {
-        if !self.finished {
+        if !self.handle.finished {
             self.handle.with(|session, id, _| session.finish(id));
-            self.finished = true;
+            self.handle.finished = true;
             self.part();
         }
     }
@@ -117,10 +114,10 @@ impl Stream {
 
     /// Whether either end gave the stream up. Received bytes may still be unread.
     pub fn is_reset(&self) -> bool {
-        match self.ended {
+        match self.handle.ended {
             Some(End::Reset) => true,
             // The session forgets a stream when both directions have ended.
-            Some(End::Finished) if self.finished => false,
+            Some(End::Finished) if self.handle.finished => false,
             _ => self.handle.look(Session::is_reset),
         }
     }
@@ -135,7 +132,7 @@ impl Stream {
     }
 
     fn part(&self) {
-        if self.ended == Some(End::Reset) || (self.finished && self.ended.is_some()) {
+        if self.handle.ended == Some(End::Reset) || (self.handle.finished && self.handle.ended.is_some()) {
             self.handle.on_drop(Farewell::Nothing);
         }
     }
@@ -181,5 +178,15 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().finish();
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_of_a_stream_is_three_words() {
+        assert!(size_of::<Stream>() <= 3 * size_of::<usize>(), "{} bytes", size_of::<Stream>());
     }
 }
