@@ -53,6 +53,9 @@ pub trait Socket {
 
     /// Makes the connection end with a reset.
     fn reset(&self);
+
+    /// The relay has ended, and the connection is dropped next.
+    fn ended(&self, _relayed: &Relayed) {}
 }
 
 impl Socket for TcpStream {
@@ -125,48 +128,45 @@ pub fn relay<S: Socket>(
     unacknowledged: impl Fn(&S) -> usize,
 ) -> impl Future<Output = Relayed> {
     // Outside of the async block, so that a future that was never polled resets both, too.
-    let mut socket = Guarded { socket, is_finished: false };
-    let mut pair =
-        Pair { stream, to_socket: 0, from_socket: 0, is_read: false, is_written: false, is_broken: false, stall: None };
+    let mut joined = Joined { pair: Pair::new(stream), socket };
     // A block instead of an async function, which would have room for its arguments twice.
     async move {
         let end = {
+            let (pair, socket) = (&mut joined.pair, &joined.socket);
             let mut watch = None;
-            poll_fn(|cx| pair.poll(cx, &socket.socket, &mut watch)).await
+            // What the closure has by itself needs no room beside it.
+            poll_fn(move |cx| pair.poll(cx, socket, &mut watch, S::gone)).await
         };
-        match end {
-            RelayEnd::Finished => socket.finish(),
+        if end == RelayEnd::StreamReset {
             // Boxed: few relays get here, and every relay would have room for it.
-            RelayEnd::StreamReset => Box::pin(deliver(&socket.socket, unacknowledged)).await,
-            RelayEnd::SocketReset => {}
+            Box::pin(deliver(&joined.socket, unacknowledged)).await;
         }
-        Relayed { to_socket: pair.to_socket, from_socket: pair.from_socket, end }
+        joined.pair.end = Some(end);
+        let relayed = Relayed { to_socket: joined.pair.to_socket, from_socket: joined.pair.from_socket, end };
+        joined.socket.ended(&relayed);
+        relayed
     }
 }
 
-/// A socket that is reset when it is dropped, unless both directions have finished.
-struct Guarded<S: Socket> {
+/// A stream and a socket, which is reset when it is dropped, unless both directions have finished.
+struct Joined<S: Socket> {
+    // Dropped first, as a stream that is given up is reset before its socket is closed.
+    pair: Pair,
     socket: S,
-    is_finished: bool,
 }
 
-impl<S: Socket> Guarded<S> {
-    fn finish(&mut self) {
-        self.is_finished = true;
-    }
-}
-
-impl<S: Socket> Drop for Guarded<S> {
+impl<S: Socket> Drop for Joined<S> {
     fn drop(&mut self) {
-        if !self.is_finished {
+        if self.pair.end != Some(RelayEnd::Finished) {
             self.socket.reset();
         }
     }
 }
 
 /// The wait until a socket is gone, which few relays need.
-type Watch<'a> = Option<Pin<Box<dyn Future<Output = ()> + 'a>>>;
+type Watch<F> = Option<Pin<Box<F>>>;
 
+/// A stream, and how far its relay is. Most streams are idle, and have this as long as they live: each word counts.
 struct Pair {
     stream: Stream,
     to_socket: u64,
@@ -177,6 +177,8 @@ struct Pair {
     is_written: bool,
     /// Whether a write to the socket has failed. Bytes that the socket received before may still be unread.
     is_broken: bool,
+    /// How the relay has ended.
+    end: Option<RelayEnd>,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
@@ -184,7 +186,27 @@ struct Pair {
 type Step = Poll<Option<RelayEnd>>;
 
 impl Pair {
-    fn poll<'a, S: Socket>(&mut self, cx: &mut Context<'_>, socket: &'a S, watch: &mut Watch<'a>) -> Poll<RelayEnd> {
+    const fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            to_socket: 0,
+            from_socket: 0,
+            is_read: false,
+            is_written: false,
+            is_broken: false,
+            end: None,
+            stall: None,
+        }
+    }
+
+    /// `gone` gives what `watch` waits for.
+    fn poll<'a, S: Socket, F: Future<Output = ()>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &'a S,
+        watch: &mut Watch<F>,
+        gone: impl FnOnce(&'a S) -> F,
+    ) -> Poll<RelayEnd> {
         let before = (self.to_socket, self.from_socket);
         // A failure in the first direction changes what the second does.
         for step in [self.poll_to_socket(cx, socket), self.poll_from_socket(cx, socket)] {
@@ -199,7 +221,7 @@ impl Pair {
         }
         // After the end of its data, nothing else reports that a socket is gone.
         if self.is_read {
-            let gone = watch.get_or_insert_with(|| Box::pin(socket.gone()));
+            let gone = watch.get_or_insert_with(|| Box::pin(gone(socket)));
             if gone.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(RelayEnd::SocketReset);
             }

@@ -1,20 +1,57 @@
-//! The socket of a target, which reports bytes as they flow.
+//! The socket of a target, which reports bytes as they flow, and its end.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
+use tunnel_core::Open;
 
-use super::{Event, Observer};
-use crate::Socket;
+use super::{Agent, Event};
+use crate::{Relayed, Socket};
 
 /// The connection to a target.
-pub(super) struct Counted {
-    pub(super) tcp: TcpStream,
-    pub(super) observer: Observer,
+pub(super) struct Counted<C> {
+    // Dropped first: the end is reported when the connection is closed.
+    tcp: TcpStream,
+    /// Boxed, so that the task of a stream fits into a block of 256 bytes.
+    live: Box<Live<C>>,
 }
 
-impl Socket for Counted {
+impl<C> Counted<C> {
+    /// The target of the request is connected.
+    pub(super) fn new(agent: &Rc<Agent<C>>, tcp: TcpStream, open: Open) -> Self {
+        Self { tcp, live: Box::new(Live::new(agent, open)) }
+    }
+
+    /// How many bytes the target has not acknowledged.
+    pub(super) fn unacknowledged(&self) -> usize {
+        (self.live.agent.settings.unacknowledged)(&self.tcp)
+    }
+}
+
+/// A stream or a flow while it lasts. Reports its end even if the session ends first.
+pub(super) struct Live<C> {
+    agent: Rc<Agent<C>>,
+    open: Open,
+    relayed: Cell<Option<Relayed>>,
+}
+
+impl<C> Live<C> {
+    pub(super) fn new(agent: &Rc<Agent<C>>, open: Open) -> Self {
+        agent.tell(&Event::Opened(&open));
+        Self { agent: Rc::clone(agent), open, relayed: Cell::new(None) }
+    }
+}
+
+impl<C> Drop for Live<C> {
+    fn drop(&mut self) {
+        self.agent.tell(&Event::Closed { open: &self.open, relayed: self.relayed.get() });
+    }
+}
+
+impl<C> Socket for Counted<C> {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.tcp.poll_read_ready(cx)
     }
@@ -25,13 +62,13 @@ impl Socket for Counted {
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.tcp.try_read(into)?;
-        (self.observer)(&Event::Moved { to_target: 0, from_target: count as u64 });
+        self.live.agent.tell(&Event::Moved { to_target: 0, from_target: count as u64 });
         Ok(count)
     }
 
     fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let count = self.tcp.try_write_vectored(pieces)?;
-        (self.observer)(&Event::Moved { to_target: count as u64, from_target: 0 });
+        self.live.agent.tell(&Event::Moved { to_target: count as u64, from_target: 0 });
         Ok(count)
     }
 
@@ -49,5 +86,9 @@ impl Socket for Counted {
 
     fn reset(&self) {
         Socket::reset(&self.tcp);
+    }
+
+    fn ended(&self, relayed: &Relayed) {
+        self.live.relayed.set(Some(*relayed));
     }
 }

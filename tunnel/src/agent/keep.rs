@@ -26,9 +26,7 @@ pub(super) async fn keep<C: Connector>(agent: Rc<Agent<C>>, id: EndpointId, held
             tell_dropped(&agent, &held);
             select! {
                 loss = &mut run => break loss,
-                Some(incoming) = tunnel.accept() => {
-                    streams.spawn_local(serve::serve(agent.clone(), incoming));
-                }
+                Some(incoming) = tunnel.accept() => serve::begin(&mut streams, agent.clone(), incoming),
                 Some(_) = streams.join_next(), if !streams.is_empty() => {}
                 named = tunnel.peers() => agent.told(&held, &id, named),
                 hint = tunnel.hint() => {

@@ -9,67 +9,69 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::select;
-use tunnel_core::{MAX_DATAGRAM, Open, Protocol};
+use tokio::task::JoinSet;
+use tunnel_core::{MAX_DATAGRAM, Open, Protocol, Refusal};
 
-use super::counted::Counted;
+use super::counted::{Counted, Live};
 use super::targets::{addresses, connect, unreachable};
 use super::{Agent, Connector, Drops, Event, Observer};
-use crate::{Flow, Incoming, Relayed, relay};
+use crate::{Flow, Incoming, Stream, relay};
 
 thread_local! {
     /// Shared by all flows: a datagram is sent on at once, so no flow keeps one here.
     static DATAGRAM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_DATAGRAM].into_boxed_slice());
 }
 
-/// A stream or a flow while it lasts. Reports its end even if the session ends first.
-struct Live<'a> {
-    observer: &'a Observer,
-    open: &'a Open,
-    relayed: Option<Relayed>,
-}
-
-impl<'a> Live<'a> {
-    fn new(observer: &'a Observer, open: &'a Open) -> Self {
-        observer(&Event::Opened(open));
-        Self { observer, open, relayed: None }
-    }
-}
-
-impl Drop for Live<'_> {
-    fn drop(&mut self) {
-        (self.observer)(&Event::Closed { open: self.open, relayed: self.relayed });
-    }
+/// Begins a task that serves a request of the far end, until its stream or its flow ends.
+pub(super) fn begin<C: Connector>(tasks: &mut JoinSet<()>, agent: Rc<Agent<C>>, incoming: Incoming) {
+    match incoming.request().target.protocol {
+        Protocol::Tcp => tasks.spawn_local(stream(agent, incoming)),
+        Protocol::Udp => tasks.spawn_local(flow(agent, incoming)),
+    };
 }
 
 /// Connects the target, and relays until the stream ends.
-pub(super) async fn serve<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming) {
+fn stream<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming) -> impl Future<Output = ()> {
+    // Boxed outside of the block, so that a stream has no room for what only its beginning needs.
+    let connected = Box::pin(connected(agent, incoming));
+    async move {
+        let Some((stream, socket)) = connected.await else { return };
+        relay(stream, socket, Counted::unacknowledged).await;
+    }
+}
+
+async fn connected<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming) -> Option<(Stream, Counted<C>)> {
     let open = incoming.request().clone();
-    let (allow, within) = (&agent.settings.allow, agent.settings.connect_within);
-    let refusal = match open.target.protocol {
-        // Boxed, so that the memory of the attempt is freed before the relay begins.
-        Protocol::Tcp => match Box::pin(connect(allow, &open.target, within)).await {
-            Ok(tcp) => {
-                let mut live = Live::new(&agent.observer, &open);
-                let unacknowledged = agent.settings.unacknowledged;
-                let socket = Counted { tcp, observer: agent.observer.clone() };
-                let relayed = relay(incoming.accept(), socket, |socket: &Counted| unacknowledged(&socket.tcp)).await;
-                live.relayed = Some(relayed);
-                return;
+    match connect(&agent.settings.allow, &open.target, agent.settings.connect_within).await {
+        Ok(tcp) => {
+            let socket = Counted::new(&agent, tcp, open);
+            Some((incoming.accept(), socket))
+        }
+        Err(refusal) => {
+            refuse(&agent, &open, incoming, refusal);
+            None
+        }
+    }
+}
+
+/// Associates a socket with the target, and forwards datagrams until the flow ends.
+async fn flow<C: Connector>(agent: Rc<Agent<C>>, incoming: Incoming) {
+    let open = incoming.request().clone();
+    let refusal = match addresses(&agent.settings.allow, &open.target, agent.settings.connect_within).await {
+        Ok(addresses) => match associate(&addresses).await {
+            Ok(socket) => {
+                let _live = Live::new(&agent, open);
+                return forward(&incoming.accept_flow(), &socket, &agent.observer).await;
             }
-            Err(refusal) => refusal,
+            Err(error) => unreachable(&open.target, &error),
         },
-        Protocol::Udp => match addresses(allow, &open.target, within).await {
-            Ok(addresses) => match associate(&addresses).await {
-                Ok(socket) => {
-                    let _live = Live::new(&agent.observer, &open);
-                    return forward(&incoming.accept_flow(), &socket, &agent.observer).await;
-                }
-                Err(error) => unreachable(&open.target, &error),
-            },
-            Err(refusal) => refusal,
-        },
+        Err(refusal) => refusal,
     };
-    agent.tell(&Event::Refused { open: &open, refusal: &refusal });
+    refuse(&agent, &open, incoming, refusal);
+}
+
+fn refuse<C>(agent: &Agent<C>, open: &Open, incoming: Incoming, refusal: Refusal) {
+    agent.tell(&Event::Refused { open, refusal: &refusal });
     incoming.refuse(refusal);
 }
 
@@ -139,5 +141,24 @@ fn send(socket: &UdpSocket, datagram: &[u8], dropped: impl Fn(Drops)) {
     }
     if let Err(error) = sent {
         dropped(if error.kind() == io::ErrorKind::WouldBlock { Drops::Full } else { Drops::Refused });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secure::AgentTls;
+
+    /// What tokio adds to a future that is a task.
+    const TASK: usize = 104;
+
+    fn size_of_future<F: Future>(_: fn(Rc<Agent<AgentTls>>, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_stream_fits_into_256_bytes() {
+        let size = TASK + size_of_future(stream::<AgentTls>);
+        assert!(size <= 256, "{size} bytes");
     }
 }
