@@ -27,20 +27,58 @@ const CLOSED: u8 = 1;
 /// It was reset.
 const RESET: u8 = 2;
 
-#[derive(Debug, Default)]
-struct Leaving {
-    how: AtomicU8,
+#[derive(Debug)]
+struct Pair {
+    /// How each end was left.
+    worker: AtomicU8,
+    agent: AtomicU8,
+    /// Notified when either was.
     told: Notify,
+    /// The descriptor that a session has beside those of its two connections.
+    _file: Permit,
 }
 
-impl Leaving {
-    /// Waits until the end was left in such a way.
+/// What one end says and knows beside its socket: the worker's, or that of the thread of the tunnels.
+#[derive(Debug)]
+pub struct Side<const IS_WORKER: bool = true>(Arc<Pair>);
+
+impl<const IS_WORKER: bool> Side<IS_WORKER> {
+    fn ends(&self) -> (&AtomicU8, &AtomicU8) {
+        let (worker, agent) = (&self.0.worker, &self.0.agent);
+        if IS_WORKER { (worker, agent) } else { (agent, worker) }
+    }
+
+    /// Says how this end is left; what is said first counts. The socket is closed afterwards.
+    pub fn leave(&self, is_reset: bool) {
+        let how = if is_reset { RESET } else { CLOSED };
+        if self.ends().0.compare_exchange(HERE, how, AcqRel, Acquire).is_ok() {
+            self.0.told.notify_waiters();
+        }
+    }
+
+    /// Whether the other end was reset.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.ends().1.load(Acquire) == RESET
+    }
+
+    /// Waits until the other end is reset.
+    pub async fn reset(&self) {
+        self.until(|how| how == RESET).await;
+    }
+
+    /// Waits until the other end is left, however that is.
+    pub async fn left(&self) {
+        self.until(|how| how != HERE).await;
+    }
+
+    /// Waits until the other end was left in such a way.
     async fn until(&self, is_it: fn(u8) -> bool) {
         loop {
-            let mut told = pin!(self.told.notified());
+            let mut told = pin!(self.0.told.notified());
             // From here on, the end cannot be left unnoticed.
             told.as_mut().enable();
-            if is_it(self.how.load(Acquire)) {
+            if is_it(self.ends().1.load(Acquire)) {
                 return;
             }
             told.await;
@@ -48,66 +86,19 @@ impl Leaving {
     }
 }
 
-#[derive(Debug)]
-struct Pair {
-    worker: Leaving,
-    agent: Leaving,
-    /// The descriptor that a session has beside those of its two connections.
-    _file: Permit,
-}
-
-/// What one end says and knows beside its socket.
-#[derive(Debug)]
-pub struct Side {
-    pair: Arc<Pair>,
-    is_worker: bool,
-}
-
-impl Side {
-    fn ends(&self) -> (&Leaving, &Leaving) {
-        let (worker, agent) = (&self.pair.worker, &self.pair.agent);
-        if self.is_worker { (worker, agent) } else { (agent, worker) }
-    }
-
-    /// Says how this end is left; what is said first counts. The socket is closed afterwards.
-    pub fn leave(&self, is_reset: bool) {
-        let own = self.ends().0;
-        let how = if is_reset { RESET } else { CLOSED };
-        if own.how.compare_exchange(HERE, how, AcqRel, Acquire).is_ok() {
-            own.told.notify_waiters();
-        }
-    }
-
-    /// Whether the other end was reset.
-    #[must_use]
-    pub fn is_reset(&self) -> bool {
-        self.ends().1.how.load(Acquire) == RESET
-    }
-
-    /// Waits until the other end is reset.
-    pub async fn reset(&self) {
-        self.ends().1.until(|how| how == RESET).await;
-    }
-
-    /// Waits until the other end is left, however that is.
-    pub async fn left(&self) {
-        self.ends().1.until(|how| how != HERE).await;
-    }
-}
-
 /// A worker that says nothing else has given its end up. The relay at the other end says so itself.
-impl Drop for Side {
+impl<const IS_WORKER: bool> Drop for Side<IS_WORKER> {
     fn drop(&mut self) {
-        self.leave(self.is_worker);
+        self.leave(IS_WORKER);
     }
 }
 
 /// One end of a pair.
 #[derive(Debug)]
-pub struct Link {
+pub struct Link<const IS_WORKER: bool = true> {
     // Dropped first, so that how the end is left is known before the other end reads the end of data.
     /// How the ends are left.
-    pub side: Side,
+    pub side: Side<IS_WORKER>,
     /// The socket, which does not block.
     pub socket: UnixStream,
 }
@@ -117,13 +108,13 @@ impl Link {
     ///
     /// # Errors
     /// As `socketpair(2)`.
-    pub fn pair(file: Permit) -> io::Result<(Self, Self)> {
+    pub fn pair(file: Permit) -> io::Result<(Self, Link<false>)> {
         let (near, far) = UnixStream::pair()?;
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
-        let pair = Arc::new(Pair { worker: Leaving::default(), agent: Leaving::default(), _file: file });
-        let side = |is_worker| Side { pair: pair.clone(), is_worker };
-        Ok((Self { side: side(true), socket: near }, Self { side: side(false), socket: far }))
+        let (worker, agent, told) = (AtomicU8::new(HERE), AtomicU8::new(HERE), Notify::new());
+        let pair = Arc::new(Pair { worker, agent, told, _file: file });
+        Ok((Self { side: Side(pair.clone()), socket: near }, Link { side: Side(pair), socket: far }))
     }
 }
 
@@ -155,6 +146,25 @@ mod tests {
             drop(agent);
             assert_eq!(room.usage().0, 0);
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_reset_goes_on_waiting_when_the_other_end_is_closed_or_its_own_is_left() {
+        let room = Arc::new(Room::new(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (worker, agent) = Link::pair(room.take(1).expect("room")).expect("sockets");
+        let mut reset = Box::pin(worker.side.reset());
+        assert!(reset.as_mut().poll(&mut cx).is_pending());
+        worker.side.leave(true);
+        assert!(reset.as_mut().poll(&mut cx).is_pending(), "its own end");
+        agent.side.leave(false);
+        assert!(reset.as_mut().poll(&mut cx).is_pending(), "the other end was closed");
+    }
+
+    #[test]
+    fn a_pair_takes_80_bytes_with_its_counts_and_what_the_allocator_adds() {
+        let counts = 2 * size_of::<usize>();
+        assert!(size_of::<Pair>() + counts <= 80 - 4, "{} bytes", size_of::<Pair>());
     }
 
     #[test]

@@ -12,9 +12,9 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{io::Interest, net::UnixStream, select, sync::oneshot, time::sleep};
+use tokio::{io::Interest, net::UnixStream, select, sync::oneshot, task::spawn_local, time::sleep};
 use tunnel::{
-    OpenError, Stream,
+    OpenError, Relayed, Stream,
     endpoint::{Endpoint, Unopened},
     relay,
 };
@@ -30,12 +30,18 @@ use crate::{
 /// connections (`tcp_fin_timeout`).
 const ORPHAN: Duration = Duration::from_secs(60);
 
-/// Answers a question, and relays until the connection or the flow has ended.
+/// Answers a question. Forwards a flow until it has ended; a stream has a task of its own, which relays.
 pub(super) async fn answer(endpoint: Rc<Endpoint>, files: Arc<Files>, question: Question) {
     let Question { to, client, wanted } = question;
     match wanted {
-        Wanted::Stream(reply) => connect(&endpoint, &files, &to, client, reply).await,
-        // Boxed, so that a stream has no room for the future of a flow; below, for the future of the request.
+        Wanted::Stream(reply) => {
+            if let Some((stream, near)) = connect(&endpoint, &files, to, client, reply).await {
+                // A task of its own has no room for what only the beginning needs. Closing a Unix socket leaves its
+                // bytes to the other end, so a reset need not wait for them.
+                spawn_local(relay(stream, near, |_| 0));
+            }
+        }
+        // Boxed, so that a stream has no room for the future of a flow; below, so that a flow has none for a request.
         Wanted::Flow(worker) => Box::pin(flows::answer(&endpoint, &to, client, worker)).await,
     }
 }
@@ -52,33 +58,27 @@ pub(super) fn refuse(question: Question) {
     }
 }
 
+/// Opens a stream, and gives the worker its end. Returns what is to be relayed, if the worker still waits.
 async fn connect(
     endpoint: &Endpoint,
     files: &Arc<Files>,
-    to: &AgentAddress,
+    to: Arc<AgentAddress>,
     client: Option<SocketAddr>,
     mut reply: oneshot::Sender<io::Result<Link>>,
-) {
+) -> Option<(Stream, Near)> {
     let opened = select! {
         // Dropping the attempt gives the stream up.
-        () = reply.closed() => return,
-        opened = Box::pin(open(endpoint, to, client)) => opened,
+        () = reply.closed() => return None,
+        opened = Box::pin(open(endpoint, &to, client)) => opened,
     };
-    let linked = opened.and_then(|stream| Ok((stream, link(files)?)));
-    let (stream, worker, near) = match linked {
-        Ok((stream, (worker, near))) => (stream, worker, near),
+    match opened.and_then(|stream| Ok((stream, link(files, to, client)?))) {
+        Ok((stream, (worker, near))) => reply.send(Ok(worker)).is_ok().then_some((stream, near)),
         Err(error) => {
             // The worker may no longer wait for the answer.
             let _ = reply.send(Err(error));
-            return;
+            None
         }
-    };
-    if reply.send(Ok(worker)).is_err() {
-        return;
     }
-    // Closing a Unix socket leaves its bytes to the other end, so a reset need not wait for them.
-    let relayed = relay(stream, near, |_| 0).await;
-    tracing::debug!(agent = %to.agent, instance = %to.instance, ?client, ?relayed, "a stream to an agent has ended");
 }
 
 async fn open(endpoint: &Endpoint, to: &AgentAddress, client: Option<SocketAddr>) -> io::Result<Stream> {
@@ -94,10 +94,10 @@ fn request(to: &AgentAddress, protocol: Protocol, client: Option<SocketAddr>) ->
 }
 
 /// The worker's end of the pair, and the end to relay.
-fn link(files: &Arc<Files>) -> io::Result<(Link, Near)> {
+fn link(files: &Arc<Files>, to: Arc<AgentAddress>, client: Option<SocketAddr>) -> io::Result<(Link, Near)> {
     let none = || io::Error::new(io::ErrorKind::QuotaExceeded, "no file descriptor is free");
     let (worker, Link { side, socket }) = Link::pair(files.take(1).ok_or_else(none)?)?;
-    Ok((worker, Near { side, socket: UnixStream::from_std(socket)? }))
+    Ok((worker, Near { side, socket: UnixStream::from_std(socket)?, whose: Box::new((to, client)) }))
 }
 
 /// The error of an attempt. Its kind says whether another instance may succeed.
@@ -126,8 +126,10 @@ fn failure(error: Unopened) -> io::Error {
 /// This thread's end of the pair.
 struct Near {
     // Dropped first, so that the reason is known before the worker reads the end of data.
-    side: Side,
+    side: Side<false>,
     socket: UnixStream,
+    /// Where to, and whose connection it is. Boxed, so that the task of a stream fits into a block of 256 bytes.
+    whose: Box<(Arc<AgentAddress>, Option<SocketAddr>)>,
 }
 
 impl tunnel::Socket for Near {
@@ -169,5 +171,31 @@ impl tunnel::Socket for Near {
 
     fn reset(&self) {
         self.side.leave(true);
+    }
+
+    fn ended(&self, relayed: &Relayed) {
+        let (to, client) = &*self.whose;
+        tracing::debug!(
+            agent = %to.agent, instance = %to.instance, ?client, ?relayed,
+            "a stream to an agent has ended"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What tokio adds to a future that is a task.
+    const TASK: usize = 104;
+
+    fn size_of_future<F: Future>(_: impl FnOnce(Stream, Near) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_stream_fits_into_256_bytes() {
+        let size = TASK + size_of_future(|stream, near| relay(stream, near, |_| 0));
+        assert!(size <= 256, "{size} bytes");
     }
 }
