@@ -102,7 +102,7 @@ async fn introduce(
     drop(place);
     if let Some((source, destination)) = named {
         session.client.set(source);
-        session.destination.set(Some(destination));
+        session.set_destination(destination);
     }
     // Data may have arrived together with the header.
     session.recheck.set(true);

@@ -130,16 +130,17 @@ struct Kept {
     at: usize,
 }
 
-/// Bytes on their way from a source to a sink.
+/// Bytes on their way from a source to a sink. An idle session has two: what few have is boxed.
 #[derive(Debug)]
 pub struct Direction {
     /// Progress of the direction.
     pub phase: Phase,
     /// Whether the sink is full.
     pub blocked: bool,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
     pipe: Option<(PooledPipe, usize)>,
-    read_size: usize,
+    /// How often the size of a read was doubled.
+    doublings: u8,
     streak: u8,
     streaming: bool,
     /// Whether the stream was counted as copied for lack of a pipe.
@@ -156,7 +157,7 @@ impl Default for Direction {
             blocked: false,
             kept: None,
             pipe: None,
-            read_size: SMALL_READ,
+            doublings: 0,
             streak: 0,
             streaming: false,
             lacked_pipe: false,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::direction::{Direction, End, Phase};
 use crate::{
-    core::{end::EndReason, limiter::Bucket},
+    core::end::EndReason,
     net, sys,
     worker::{Worker, session::Session},
 };
@@ -21,80 +21,101 @@ use crate::{
 const NOT_READING: Duration = Duration::from_secs(2);
 
 /// Relays until the session is over and returns the reason. The caller closes the connections accordingly.
-pub async fn run(worker: &Worker, session: &Session, client: &End, server: &End) -> EndReason {
-    let mut pair =
-        Pair { up: Direction::default(), down: Direction::default(), worker, limit: &session.listener.limiter.bytes };
-    let Pair { up, down, .. } = &mut pair;
-    let reason = {
-        let (mut client_error, mut server_error) = (None, None);
-        let mut stall = Stall::default();
-        poll_fn(|cx| {
-            let is_silent = match session.poll_ended(cx) {
-                Poll::Ready(reason) if reason != EndReason::Idle => return Poll::Ready(reason),
-                asked => asked.is_ready(),
-            };
-            if session.recheck.take() || is_silent {
-                keep_alive(session, server);
-                recheck(up, client, is_silent);
-                recheck(down, server, is_silent);
+pub fn run<'a>(
+    worker: &'a Worker,
+    session: &'a Session,
+    client: &'a End,
+    server: &'a End,
+) -> impl Future<Output = EndReason> {
+    // Outside of the block: an async function would keep its arguments twice, as long as the session lives.
+    let (up, down) = (Direction::default(), Direction::default());
+    let mut relay = Relay { up, down, worker, session, client, server, rare: None };
+    async move {
+        let reason = poll_fn(|cx| relay.poll(cx)).await;
+        relay.rare = None;
+        let (session, client, server) = (relay.session, relay.client, relay.server);
+        // A session has room for its largest step as long as it lives. This step, which few need, has room of its own.
+        let left = match reason {
+            EndReason::ClientReset => Box::pin(deliver(session, server)).await,
+            EndReason::BackendReset => Box::pin(deliver(session, client)).await,
+            EndReason::Idle => {
+                let in_flight = is_in_flight(&relay.up, client, server) || is_in_flight(&relay.down, server, client);
+                Some(EndReason::of_silence(session.half_closed.get(), in_flight))
             }
-            let before = (session.up.get() + session.down.get(), session.half_closed.get());
-            let limit = &session.listener.limiter.bytes;
-            let _ = up.poll(cx, worker, limit, (client, server), &|bytes| {
-                session.up.set(session.up.get() + bytes as u64);
-            });
-            let _ = down.poll(cx, worker, limit, (server, client), &|bytes| {
-                session.down.set(session.down.get() + bytes as u64);
-            });
-            let progress = session.up.get() + session.down.get() != before.0;
-            if progress {
-                session.active_at.set(worker.process.clock.millis());
-            }
-            watch_for_errors(cx, up, client, &mut client_error);
-            watch_for_errors(cx, down, server, &mut server_error);
-            let over = decide(cx, worker, session, (up, client), (down, server), |cx| {
-                stall.poll(cx, worker, session, progress)
-            });
-            if over.is_ready() || !is_silent {
-                return over;
-            }
-            // The sockets held something, or the session waits for bandwidth or its turn: it is not idle.
-            let waits = [&*up, down].into_iter().any(|way| way.is_waiting() || way.waits_for_turn());
-            if progress || session.half_closed.get() != before.1 || waits {
-                session.stay(cx);
-                return Poll::Pending;
-            }
-            Poll::Ready(EndReason::Idle)
-        })
-        .await
-    };
-    // A session has room for its largest step as long as it lives, so this step, which few need, has room of its own.
-    let left = match reason {
-        EndReason::ClientReset => Box::pin(deliver(session, server)).await,
-        EndReason::BackendReset => Box::pin(deliver(session, client)).await,
-        EndReason::Idle => {
-            let in_flight = is_in_flight(&pair.up, client, server) || is_in_flight(&pair.down, server, client);
-            Some(EndReason::of_silence(session.half_closed.get(), in_flight))
-        }
-        _ => None,
-    };
-    left.unwrap_or(reason)
+            _ => None,
+        };
+        left.unwrap_or(reason)
+    }
 }
 
-/// Both directions; returns what they hold, however the session ends.
-struct Pair<'a> {
+/// Both directions between two ends; returns what the directions hold, however the session ends.
+struct Relay<'a> {
     up: Direction,
     down: Direction,
     worker: &'a Worker,
-    limit: &'a Bucket,
+    session: &'a Session,
+    client: &'a End,
+    server: &'a End,
+    rare: Option<Box<Rare<'a>>>,
 }
 
-impl Drop for Pair<'_> {
+/// What most sessions never need, so that it has no room in them.
+#[derive(Default)]
+struct Rare<'a> {
+    /// Of the client and of the server.
+    errors: [ErrorWatch<'a>; 2],
+    stall: Stall,
+}
+
+impl Relay<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        let (worker, session, client, server) = (self.worker, self.session, self.client, self.server);
+        let is_silent = match session.poll_ended(cx) {
+            Poll::Ready(reason) if reason != EndReason::Idle => return Poll::Ready(reason),
+            asked => asked.is_ready(),
+        };
+        if session.recheck.take() || is_silent {
+            keep_alive(session, server);
+            recheck(&self.up, client, is_silent);
+            recheck(&self.down, server, is_silent);
+        }
+        let before = (session.up.get() + session.down.get(), session.half_closed.get());
+        let limit = &session.listener.limiter.bytes;
+        let _ = self.up.poll(cx, worker, limit, (client, server), &|bytes| {
+            session.up.set(session.up.get() + bytes as u64);
+        });
+        let _ = self.down.poll(cx, worker, limit, (server, client), &|bytes| {
+            session.down.set(session.down.get() + bytes as u64);
+        });
+        let progress = session.up.get() + session.down.get() != before.0;
+        if progress {
+            session.active_at.set(worker.process.clock.millis());
+        }
+        watch_for_errors(cx, &mut self.up, (client, 0), &mut self.rare);
+        watch_for_errors(cx, &mut self.down, (server, 1), &mut self.rare);
+        let over = decide(cx, worker, session, (&self.up, client), (&self.down, server), |cx| {
+            self.rare.get_or_insert_default().stall.poll(cx, worker, session, progress)
+        });
+        if over.is_ready() || !is_silent {
+            return over;
+        }
+        // The sockets held something, or the session waits for bandwidth or its turn: it is not idle.
+        let waits = [&self.up, &self.down].into_iter().any(|way| way.is_waiting() || way.waits_for_turn());
+        if progress || session.half_closed.get() != before.1 || waits {
+            session.stay(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(EndReason::Idle)
+    }
+}
+
+impl Drop for Relay<'_> {
     fn drop(&mut self) {
+        let limit = &self.session.listener.limiter.bytes;
         self.up.abandon(self.worker);
         self.down.abandon(self.worker);
-        self.up.leave(self.limit);
-        self.down.leave(self.limit);
+        self.up.leave(limit);
+        self.down.leave(limit);
     }
 }
 
@@ -154,14 +175,20 @@ fn is_in_flight(direction: &Direction, from: &End, to: &End) -> bool {
     direction.is_holding() || has_unread(from) || sys::unacknowledged(&to.stream) > 0
 }
 
-/// The wait for the error state of an end. Most sessions need none, so it has no room in them.
+/// The wait for the error state of an end.
 type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = ()> + 'a>>>;
 
 /// Watches an end that is not being read, where only the error state reveals that it is gone. What a broken end has sent
-/// before is read without waiting for bandwidth, and counts against the limit later.
-fn watch_for_errors<'a>(cx: &mut Context<'_>, direction: &mut Direction, end: &'a End, watch: &mut ErrorWatch<'a>) {
+/// before is read without waiting for bandwidth, and counts against the limit later. `which` is the place of the watch.
+fn watch_for_errors<'a>(
+    cx: &mut Context<'_>,
+    direction: &mut Direction,
+    (end, which): (&'a End, usize),
+    rare: &mut Option<Box<Rare<'a>>>,
+) {
     let unread = direction.blocked || direction.phase != Phase::Open || direction.is_waiting();
     if unread && !end.broken.get() {
+        let watch = &mut rare.get_or_insert_default().errors[which];
         let error = watch.get_or_insert_with(|| Box::pin(end.gone()));
         if error.as_mut().poll(cx).is_ready() {
             end.broken.set(true);

@@ -50,7 +50,9 @@ pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
                 };
                 let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
                 let session = Session::new(id, listener, greeted.client, Some(greeted.name), now);
-                session.destination.set(greeted.destination);
+                if let Some(destination) = greeted.destination {
+                    session.set_destination(destination);
+                }
                 session.recheck.set(true);
                 let live = Live::begin(&worker, session);
                 // A task of its own does not keep the room that the greeting took.
@@ -113,8 +115,8 @@ impl Drop for Live {
 #[allow(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice, as long as the session lives")]
 fn run(mut live: Live, client: End, held: (Permits, LoadGuard)) -> impl Future<Output = ()> {
     async move {
-        let (worker, session) = (live.worker.clone(), live.session.clone());
-        live.reason = match serve(&worker, &session, &client).await {
+        let ended = serve(&live, &client).await;
+        live.reason = match ended {
             Ok(reason) | Err(reason) => reason,
         };
         // Close sessions that ended by themselves; reset those that were cut.
@@ -127,16 +129,22 @@ fn run(mut live: Live, client: End, held: (Permits, LoadGuard)) -> impl Future<O
 
 /// Admits, connects and relays; the slot is released at the end. A client that waits, for its header or in the queue,
 /// has its place in the share of the namespace already.
-async fn serve(worker: &Worker, session: &Session, client: &End) -> Result<EndReason, EndReason> {
-    let _place = session.listener.limiter.share.enter(worker.process.session_room()).ok_or(EndReason::TenantLimit)?;
-    session.offset.set(offset(session, &client.stream));
-    let _slot = admission::admit(worker, session, &client.stream).await?;
-    // Connecting has the largest state by far. In place, it would be part of the size of every session to its end.
-    let Connected { server, counted: _counted } = Box::pin(connect::connect(worker, session, &client.stream)).await?;
-    opened(worker, session);
-    let reason = relay::run(worker, session, client, &server).await;
-    server.clean.set(reason.is_clean());
-    Ok(reason)
+#[allow(clippy::manual_async_fn, reason = "as above")]
+fn serve<'a>(live: &'a Live, client: &'a End) -> impl Future<Output = Result<EndReason, EndReason>> {
+    // Worker and session are reached through `live` each time: as variables, they would be part of every session.
+    async move {
+        let room = live.worker.process.session_room();
+        let _place = live.session.listener.limiter.share.enter(room).ok_or(EndReason::TenantLimit)?;
+        live.session.offset.set(offset(&live.session, &client.stream));
+        let _slot = admission::admit(&live.worker, &live.session, &client.stream).await?;
+        // Connecting has the largest state by far. In place, it would be part of the size of every session to its end.
+        let connecting = Box::pin(connect::connect(&live.worker, &live.session, &client.stream));
+        let Connected { server, counted: _counted } = connecting.await?;
+        opened(&live.worker, &live.session);
+        let reason = relay::run(&live.worker, &live.session, client, &server).await;
+        server.clean.set(reason.is_clean());
+        Ok(reason)
+    }
 }
 
 /// Position of the connection's port in the listener's range.
@@ -154,5 +162,23 @@ fn opened(worker: &Worker, session: &Session) {
     session.active_at.set(now);
     if session.listener.spec.load().access_log.mode == AccessLogMode::OpenAndClose {
         worker.process.log.emit(Event::Session(Box::new(session.record("opened", now, None))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What tokio adds to a future that is a task.
+    const TASK: usize = 104;
+
+    fn size_of_future<F: Future>(_: fn(Live, End, (Permits, LoadGuard)) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_session_fits_into_512_bytes() {
+        let size = TASK + size_of_future(run);
+        assert!(size <= 512, "{size} bytes");
     }
 }

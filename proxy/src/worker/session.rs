@@ -1,7 +1,7 @@
 //! A live session as the worker sees it, apart from the session's task.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -27,8 +27,8 @@ pub struct Session {
     pub listener: Arc<Shared>,
     /// Client address: the peer, or the source in its PROXY header.
     pub client: Cell<SocketAddr>,
-    /// Destination in the client's PROXY header.
-    pub destination: Cell<Option<SocketAddr>>,
+    /// Destination in the client's PROXY header. Boxed, because few clients send one.
+    pub destination: OnceCell<Box<SocketAddr>>,
     /// Whether the session is counted for the source of `client`, which stays the same from then on.
     pub has_source: Cell<bool>,
     /// Server name from the client's `ClientHello`.
@@ -79,7 +79,7 @@ impl Session {
             id,
             listener,
             client: Cell::new(client),
-            destination: Cell::new(None),
+            destination: OnceCell::new(),
             has_source: Cell::new(false),
             name: name.map(String::into_boxed_str),
             offset: Cell::new(0),
@@ -99,6 +99,11 @@ impl Session {
             counted: Cell::new((0, 0)),
             waker: RefCell::default(),
         }
+    }
+
+    /// Keeps the destination in the client's PROXY header. A client sends one header, so that the first one stays.
+    pub fn set_destination(&self, destination: SocketAddr) {
+        self.destination.get_or_init(|| Box::new(destination));
     }
 
     /// The address to connect to at an endpoint: in a range, its port is shifted by the session's offset.
@@ -235,6 +240,12 @@ mod tests {
 
     use super::*;
     use crate::fixtures::template_with_id;
+
+    #[test]
+    fn the_state_of_a_session_fits_into_240_bytes_with_its_counts_and_what_the_allocator_adds() {
+        let counts = 2 * size_of::<usize>();
+        assert!(size_of::<Session>() + counts <= 240 - 4, "{} bytes", size_of::<Session>());
+    }
 
     fn session() -> Session {
         let (id, spec) = template_with_id();

@@ -29,7 +29,7 @@ impl Direction {
         if !from.read_anyway.get() {
             ready!(poll_source(cx, from));
         }
-        let asked = ready!(self.throttle.poll(cx, limit, &worker.process.clock, self.read_size));
+        let asked = ready!(self.throttle.poll(cx, limit, &worker.process.clock, self.read_size()));
         let anyway = from.read_anyway.take();
         if !worker.reserve.take(asked) {
             from.read_anyway.set(anyway);
@@ -63,6 +63,10 @@ impl Direction {
         Poll::Ready(moved)
     }
 
+    fn read_size(&self) -> usize {
+        (SMALL_READ << self.doublings).min(SCRATCH_BYTES)
+    }
+
     /// Writes at once and keeps what the sink does not accept. Returns the number of bytes written.
     fn write(&mut self, bytes: &[u8], full_read: bool, worker: &Worker, to: &End) -> usize {
         let written = match to.stream.try_write(bytes) {
@@ -74,16 +78,16 @@ impl Direction {
             }
         };
         if written < bytes.len() {
-            self.kept = Some(Kept { bytes: bytes[written..].into(), at: 0 });
+            self.kept = Some(Box::new(Kept { bytes: bytes[written..].into(), at: 0 }));
             self.blocked = true;
-            self.read_size = SMALL_READ;
+            self.doublings = 0;
             self.streak = 0;
         } else if full_read {
             self.streak = self.streak.saturating_add(1).min(STREAM_AFTER);
-            if self.read_size >= STREAMING && self.streak >= STREAM_AFTER {
+            if self.read_size() >= STREAMING && self.streak >= STREAM_AFTER {
                 self.streaming = true;
             }
-            self.read_size = (self.read_size * 2).min(SCRATCH_BYTES);
+            self.doublings += u8::from(self.read_size() < SCRATCH_BYTES);
         } else if self.streaming {
             self.judge_stream(written);
         } else {

@@ -215,7 +215,7 @@ async fn a_stream_that_can_move_nothing_waits_for_no_turn_and_so_counts_as_idle(
     full.worker.turns.moved(TURN_BYTES);
     timeout(PATIENCE, full.to.stream.ready(Interest::WRITABLE)).await.expect("in time").expect("a runtime");
     while full.to.stream.try_write(&bytes()).is_ok() {}
-    full.direction.kept = Some(Kept { bytes: Box::new([7_u8]), at: 0 });
+    full.direction.kept = Some(Box::new(Kept { bytes: Box::new([7_u8]), at: 0 }));
     assert!(full.moves_nothing().await.is_pending());
     assert!(!full.direction.waits_for_turn() && full.direction.blocked, "its server is full");
 }
