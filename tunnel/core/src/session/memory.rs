@@ -1,5 +1,6 @@
 //! What the streams of a session may have of its memory, and the session of the memory of the process.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Session;
@@ -8,6 +9,9 @@ use crate::limits::{EARLY_CREDIT, FIRST_WINDOW};
 use crate::open::Protocol;
 use crate::pool::{OWN_BYTES, Pool, Share};
 use crate::stream::receive::WindowRoom;
+
+/// The most places that an empty queue keeps.
+pub(super) const FEW: usize = 64;
 
 impl Session {
     /// Bounds what this session grants and keeps by the memory that the sessions of a process share.
@@ -66,11 +70,24 @@ impl Session {
         }
     }
 
+    /// Gives up the places that empty queues have from a burst. Called at heartbeats: busy sessions seldom need new ones.
+    pub(super) fn shrink_queues(&mut self) {
+        shrink(&mut self.ready);
+        shrink(&mut self.starved);
+        shrink(&mut self.notices);
+    }
+
     fn share_room(&self) -> u64 {
         self.share.as_ref().map_or(u64::MAX, Share::room)
     }
 
     fn last_room(&self) -> u64 {
         self.share.as_ref().map_or(u64::MAX, Share::last_room)
+    }
+}
+
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > FEW {
+        *queue = VecDeque::new();
     }
 }

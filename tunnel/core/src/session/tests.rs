@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::memory::FEW;
 use super::{Loss, Notice, Session, Side, StreamId};
 use crate::frame::{FINAL, Kind, MAX_PAYLOAD, put};
 use crate::limits::Limits;
@@ -152,6 +153,17 @@ fn emptied_blocks_are_kept_until_a_heartbeat_finds_that_none_was_used() {
     for (beat, kept) in [(0, 1), (1, 1), (2, 0)] {
         ends[1].advance(START + heartbeat * beat);
         assert_eq!((ends[1].readable(ids[0]).len(), ends[1].free.len()), (0, kept), "heartbeat {beat}");
+    }
+}
+
+#[test]
+fn the_places_that_a_burst_of_streams_took_in_queues_are_given_up_at_a_heartbeat() {
+    let (mut ends, _) = busy(1000);
+    let places = |end: &Session| end.ready.capacity() + end.notices.capacity();
+    for end in &mut ends {
+        assert!(places(end) > 1000);
+        end.advance(START + Limits::default().heartbeat);
+        assert!(places(end) <= 2 * FEW, "{} places", places(end));
     }
 }
 

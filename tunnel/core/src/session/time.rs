@@ -56,6 +56,7 @@ impl Session {
             if carrier.words.is_empty() {
                 put(&mut carrier.words, Kind::Ping, 0, 0, micros(now), &[]);
             }
+            self.shrink_queues();
             self.count_memory();
         }
     }
