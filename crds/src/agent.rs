@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::ForwardAgentStatus;
 
-/// A `ForwardAgent` is an agent that dials out to Portlane from a network which Portlane cannot reach. It defines how the
-/// agent enrols, and what forwards may reach through it.
+/// A `ForwardAgent` is an agent that dials out to Portlane from a network that Portlane cannot reach. It defines how
+/// the agent enrols, and what forwards may reach through it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "portlane.dev",
@@ -38,17 +38,17 @@ pub struct ForwardAgentSpec {
     /// cluster an agent without a gateway is not accepted; `portlane run` ignores the field. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<AgentGateway>,
-    /// While true, no instance of the agent may connect, and those that are connected are closed. Absent: false.
+    /// While true, no instance of the agent may connect, and existing connections are closed. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// What forwards may reach through the agent, 1 to 64 entries. The agent has a list of its own (`--allow`), and both
+    /// What forwards may reach through the agent, 1 to 64 entries. The agent has its own list (`--allow`), and both
     /// must allow a target.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub targets: Vec<AgentTarget>,
     /// How the agent gets its certificate. Absent: each field has the default that its description names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<AgentEnrolment>,
-    /// Most instances of the agent that are connected at once, 1 to 64. They share the sessions, and take over for each
+    /// Maximum number of connected instances of the agent, 1 to 64. They share the sessions, and take over for each
     /// other. Absent: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
@@ -73,8 +73,8 @@ pub struct AgentGateway {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.endPort) || self.endPort >= self.port").message("endPort of a target must not be less than port"))]
 pub struct AgentTarget {
-    /// IP address, network such as 10.0.0.0/8, or DNS name that the agent resolves, 1 to 253 characters. A name allows no
-    /// backend that names an address, and an address or a network none that names a name.
+    /// IP address, network such as 10.0.0.0/8, or DNS name that the agent resolves, 1 to 253 characters. A name does
+    /// not allow a backend with an address, and an address or a network does not allow a backend with a name.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("isIP(self) || isCIDR(self) && !self.matches('^0[0-9]+[.]|[./]0[0-9]') || self.matches('^([a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.])*[a-zA-Z]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?[.]?$')").message("must be an IP address, a network or a DNS name"))]
     pub host: String,
@@ -107,12 +107,12 @@ pub struct AgentEnrolment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub redemptions: Option<u32>,
-    /// How long a join string counts, 300 to 604800 seconds. Absent: 3600.
+    /// How long a join string is valid, 300 to 604800 seconds. Absent: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 300, max = 604_800))]
     pub expire_seconds: Option<u32>,
-    /// Raise this number to revoke every certificate of the agent, 0 to 1000000: its instances are closed, and enrol again
-    /// with a new join string. Absent: 0.
+    /// Raise this number to revoke every certificate of the agent, 0 to 1000000: its instances are disconnected, and
+    /// have to enrol again with a new join string. Absent: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub rotation: Option<u32>,

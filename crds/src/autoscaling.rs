@@ -22,7 +22,7 @@ pub struct Autoscaling {
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
     /// Target for the average number of live TCP connections and UDP flows per proxy, 1 to 1000000. Absent: the fleet
-    /// scales on metrics only.
+    /// scales only on metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_connections_per_pod: Option<i32>,
@@ -36,7 +36,7 @@ pub struct Autoscaling {
     pub behavior: Option<Raw>,
 }
 
-/// Bounds and targets of the HorizontalPodAutoscaler (HPA) that scales the workload whose pods carry the sidecars. At
+/// Bounds and targets of the HorizontalPodAutoscaler (HPA) that scales the workload whose pods have the sidecars. At
 /// least one of targetConnectionsPerPod and metrics is required.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,7 +55,7 @@ pub struct WorkloadAutoscaling {
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
     /// Target for the average number of live TCP connections and UDP flows of this forward per pod, 1 to 1000000.
-    /// Absent: the workload scales on metrics only.
+    /// Absent: the workload scales only on metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_connections_per_pod: Option<i32>,

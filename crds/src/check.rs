@@ -16,11 +16,11 @@ pub struct HealthCheck {
     /// block hosts that connect without logging in: use `mysql` for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpCheck>,
-    /// A login to MySQL or MariaDB, which succeeds if the server answers it. Unlike `tcp` it never gets the proxy
-    /// blocked by `max_connect_errors`.
+    /// A login to MySQL or MariaDB, which succeeds if the server answers it. Unlike `tcp`, it never causes
+    /// `max_connect_errors` to block the proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mysql: Option<MysqlCheck>,
-    /// A question to PostgreSQL, which succeeds if the server answers it.
+    /// A request to PostgreSQL, which succeeds if the server answers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<PostgresCheck>,
     /// Time between checks, 1 to 3600 seconds. Absent: 5, or `timeoutSeconds` if that is more.
@@ -31,18 +31,18 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: Option<u32>,
-    /// Failures in a row that make an endpoint unhealthy, 1 to 100. The first check of an endpoint counts at once,
-    /// whatever the thresholds. Absent: 3.
+    /// Number of consecutive failures that make an endpoint unhealthy, 1 to 100. The first check of an endpoint counts
+    /// immediately, regardless of the thresholds. Absent: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub unhealthy_threshold: Option<u32>,
-    /// Successes in a row that make an endpoint healthy again, 1 to 100. Absent: 2.
+    /// Number of consecutive successes that make an endpoint healthy again, 1 to 100. Absent: 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub healthy_threshold: Option<u32>,
 }
 
-/// An active check over HTTP.
+/// An active health check over HTTP.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpCheck {
@@ -56,7 +56,7 @@ pub struct HttpCheck {
     pub path: Option<String>,
 }
 
-/// An active check by TCP connect.
+/// An active health check by TCP connect.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.send) || has(self.expect)").message("send needs expect: without expect, no check reads the answer"))]
@@ -77,7 +77,7 @@ pub struct TcpCheck {
     pub expect: Option<String>,
 }
 
-/// An active check of MySQL or MariaDB.
+/// An active health check of MySQL or MariaDB.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MysqlCheck {
@@ -85,15 +85,15 @@ pub struct MysqlCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Account without a password and without rights, 1 to 80 printable ASCII characters, which the server must let in.
-    /// Absent: an account that does not exist (`portlane-check`), which the server refuses; servers may log each
-    /// refusal.
+    /// Account without a password and without privileges, 1 to 80 printable ASCII characters, whose login the server
+    /// must accept. Absent: an account that does not exist (`portlane-check`), whose login the server refuses; servers
+    /// may log each refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), pattern(r"^[!-~]+$"))]
     pub user: Option<String>,
 }
 
-/// An active check of PostgreSQL.
+/// An active health check of PostgreSQL.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresCheck {
@@ -101,9 +101,9 @@ pub struct PostgresCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Account, 1 to 80 printable ASCII characters, with which the check begins a session in the database `postgres`,
-    /// up to the question for a password: it fails while the server starts up or shuts down. Absent: the check only
-    /// asks whether the server encrypts, which a server that starts up answers too.
+    /// Account, 1 to 80 printable ASCII characters, with which the check starts a session in the database `postgres`,
+    /// up to the password request: it fails while the server starts up or shuts down. Absent: the check only asks
+    /// whether the server supports encryption, which a server that is starting up also answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), pattern(r"^[!-~]+$"))]
     pub user: Option<String>,

@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Durability {
-    /// The claim messages-GATEWAY-ORDINAL of each proxy, ReadWriteOnce. It is deleted once the sinks have the messages of
-    /// a proxy that a smaller fleet no longer has, and stays when the gateway is deleted. The fleet is a StatefulSet, which
-    /// replaces one pod at a time.
+    /// The PersistentVolumeClaim messages-GATEWAY-ORDINAL of each proxy, ReadWriteOnce. After a scale-in, the claim of
+    /// a removed proxy is deleted once the sinks have its messages. Claims are kept when the gateway is deleted. The
+    /// fleet is a StatefulSet, which replaces one pod at a time.
     pub volume_claim: VolumeClaim,
 }
 
-/// What the claim of a proxy asks for.
+/// What the claim of a proxy requests.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeClaim {
-    /// Size of the volume, 1Gi to 16Ti, as a whole number of Gi or Ti. 15/16 of it are for messages.
+    /// Size of the volume, 1Gi to 16Ti, as a whole number of Gi or Ti. 15/16 of it is for messages.
     #[schemars(
         length(min = 3, max = 7),
         pattern(r"^(([1-9][0-9]{0,3}|1[0-5][0-9]{3}|16[0-2][0-9]{2}|163[0-7][0-9]|1638[0-4])Gi|([1-9]|1[0-6])Ti)$")

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Durable forwarding: messages in, a log on disk, messages out.
+/// Durable forwarding: messages are kept in a log until they are sent to a backend.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.enrich) || has(self.enrich.structuredDataId) || (has(self.send.http) && (!has(self.send.http.format) || self.send.http.format != 'Raw'))").message("enrich.structuredDataId is required unless send.http has the format Ndjson or JsonArray"))]
@@ -13,54 +13,56 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("!has(self.lanes) || !has(self.store) || !has(self.store.disk) || self.store.disk.maxBytes >= self.lanes * 16777216").message("store.disk.maxBytes must be at least 16777216 for each of the lanes"))]
 #[x_kube(validation = Rule::new("!has(self.lanes) || !has(self.deadLetter) || self.deadLetter.maxBytes == 0 || self.deadLetter.maxBytes >= self.lanes * 16777216").message("deadLetter.maxBytes must be 0, or at least 16777216 for each of the lanes"))]
 pub struct Durable {
-    /// How messages are delimited. Datagram, for UDP only: each datagram is a message; nothing is promised before the
-    /// log. For TCP: Newline, Nul, OctetCounting, Syslog (RFC 6587, octet counting or lines), Length2 and Length4 (a
-    /// length in network byte order before each message): what TCP acknowledged but was not synced is lost in a crash.
-    /// Relp: what is acknowledged is on the disk of the proxy. Absent: Datagram with protocol UDP, Newline with TCP.
+    /// How messages are delimited. Datagram, for UDP only: each datagram is a message; there is no guarantee until it
+    /// is in the log. For TCP: Newline, Nul, OctetCounting, Syslog (RFC 6587, octet counting or lines), Length2 and
+    /// Length4 (a length in network byte order before each message): what TCP has acknowledged but is not synced yet is
+    /// lost in a crash. Relp: an acknowledged message is on the disk of the proxy. Absent: Datagram with protocol UDP,
+    /// Newline with TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framing: Option<Framing>,
-    /// Length of the longest message, 64 to 1048576 bytes. Absent: 65536.
+    /// Maximum length of a message, 64 to 1048576 bytes. Absent: 65536.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 64, max = 1_048_576))]
     pub max_message_bytes: Option<u32>,
-    /// What happens to a longer message. Truncate: its beginning is kept. Drop: it is dropped. Both are counted. Absent:
-    /// Truncate.
+    /// What happens to a longer message. Truncate: only its beginning is kept. Drop: it is dropped. Both are counted.
+    /// Absent: Truncate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oversize: Option<Oversize>,
-    /// Where messages are kept until the sink has them. Absent: on the disk of the proxy, up to 1 GiB.
+    /// Where messages are kept until the sink has taken them. Absent: on the disk of the proxy, up to 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<DurableStore>,
-    /// Age at which messages are dropped and counted, 60 to 2592000 seconds. Absent: messages are not dropped by age.
+    /// Age at which messages are dropped and counted, 60 to 2592000 seconds. Absent: messages are not dropped because
+    /// of their age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 2_592_000))]
     pub max_age_seconds: Option<u32>,
-    /// What gives way when the store is full. DropOldest: the oldest messages. DropNewest: the new message. Block, not
-    /// with protocol UDP: nothing is read from clients until there is room. What is dropped is counted. Absent:
-    /// DropOldest.
+    /// What happens when the store is full. DropOldest: the oldest messages are dropped. DropNewest: the new message is
+    /// dropped. Block, not with protocol UDP: clients are not read until there is space (backpressure). Dropped
+    /// messages are counted. Absent: DropOldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
-    /// Time until messages are synced to the disk of `store.disk`, 0 to 10000 milliseconds: a power cut loses messages
-    /// that arrived within this time, and those that were not in the log yet. 0: after each write. An acknowledgement
-    /// of RELP always waits for the sync. Absent: 500.
+    /// Time until messages are synced to the disk of `store.disk`, 0 to 10000 milliseconds: a power failure loses
+    /// messages that arrived within this time, and those that were not in the log yet. 0: after each write. A RELP
+    /// acknowledgement always waits for the sync. Absent: 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub sync_millis: Option<u32>,
-    /// Number of logs, 1 to 16, with `store.disk` only; the address of a client decides which log has its messages.
+    /// Number of logs, 1 to 16, with `store.disk` only; the address of a client decides which log its messages go to.
     /// Each log has an equal part of the bytes, and its own connection to the sink, so that a message that the sink
-    /// does not take holds up only its own lane. Another number applies to messages that arrive then; those that wait
-    /// are sent before them. Absent: 1.
+    /// does not take blocks only its own lane. A changed number applies to new messages; those that wait are sent
+    /// first. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub lanes: Option<u32>,
     /// How messages are sent to the backends of the listener: exactly one of `relp`, `tcp`, `udp` and `http`. Messages
-    /// of one source are sent in order within one proxy, retries included. A message that gives way to a bound of the
-    /// store, or that the sink permanently refuses, is not delivered, and is counted.
+    /// of one source are sent in order within one proxy, retries included. A message that is dropped because of a bound
+    /// of the store, or that the sink permanently refuses, is not delivered, and is counted.
     pub send: DurableSend,
-    /// Where messages are put that the sink permanently refuses. Absent: they are dropped and counted.
+    /// Keeps messages that the sink permanently refuses as dead letters. Absent: they are dropped and counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
-    /// Adds receive time, client address, forward and pod to messages, and rewrites nothing in them. For `send.http`
-    /// with the format Ndjson or JsonArray, `enrich: {}` makes an object of each message, with the fields `receivedAt`,
+    /// Adds receive time, client address, forward and pod to messages, without rewriting them. For `send.http` with the
+    /// format Ndjson or JsonArray, `enrich: {}` wraps each message in an object, with the fields `receivedAt`,
     /// `client`, `forward`, `pod` and `message` (`messageBase64` if it is not UTF-8), so that any message can be sent.
     /// Absent: nothing is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +92,7 @@ pub enum Oversize {
     Drop,
 }
 
-/// What gives way when the store is full.
+/// What happens when the store is full.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum WhenFull {
@@ -100,7 +102,7 @@ pub enum WhenFull {
     Block,
 }
 
-/// Where messages are kept until the sink has them: exactly one of `disk` and `jetStream`.
+/// Where messages are kept until the sink has taken them: exactly one of `disk` and `jetStream`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.disk), has(self.jetStream)].exists_one(x, x)").message("exactly one of disk and jetStream must be set"))]
@@ -109,15 +111,15 @@ pub struct DurableStore {
     /// disk loses the log, and so does the deletion of the pod. Absent: up to 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStore>,
-    /// A stream of NATS JetStream, which all proxies of the listener share. An acknowledged message is lost only with
-    /// the servers that keep it. A server syncs it within its `sync_interval`, 2 minutes by default; syncMillis does
-    /// not apply. In a cluster this needs placement.gateway, and spec.jetStream of the gateway.
+    /// A stream of NATS JetStream, which all proxies of the listener share. An acknowledged message is lost only if the
+    /// servers that keep it are lost. A server syncs it within its `sync_interval`, 2 minutes by default; syncMillis
+    /// does not apply. In a cluster this needs placement.gateway, and spec.jetStream of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<JetStreamStore>,
 }
 
-/// A stream of NATS JetStream. Its name is made of the names of the namespace, the forward and the listener. All proxies
-/// of the listener put messages into it, and one of them sends those of all.
+/// A stream of NATS JetStream. Its name is built from the names of the namespace, the forward and the listener. All
+/// proxies of the listener publish messages to it, and one of them sends the messages of all.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -125,21 +127,21 @@ pub struct DurableStore {
     validation = Rule::new("has(self.url) || !has(self.credentialsRef) && !has(self.replicas)").message("credentialsRef and replicas of jetStream need url: without it they are those of the gateway")
 )]
 pub struct JetStreamStore {
-    /// For `portlane run`, and required there: a server, as `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. It names the
-    /// others of its cluster. Operators refuse it (Accepted is False). Absent: the server is that of spec.jetStream of the
-    /// gateway.
+    /// For `portlane run`, and required there: a server, as `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The
+    /// client learns the other servers of the cluster from it. Operators refuse this field (Accepted is False). Absent:
+    /// the server in spec.jetStream of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
     pub url: Option<String>,
-    /// The Secret that the file of `portlane run --jetstream-credentials` stands for: its key `creds` is a credentials file
-    /// of NATS. Absent: the server asks for none, or the gateway names the Secret.
+    /// The Secret whose key `creds` is a NATS credentials file; for `portlane run`, `--jetstream-credentials FILE`
+    /// takes its place. Absent: the server requires none, or the gateway names the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// Servers of a cluster that keep each message: 1, 3 or 5. Absent: 1, or what the gateway says.
+    /// Number of servers of a cluster that keep each message: 1, 3 or 5. Absent: 1, or the number of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<u32>,
-    /// Bytes of the stream, 16777216 (16 MiB) to 1099511627776 (1 TiB).
+    /// Maximum size of the stream, 16777216 (16 MiB) to 1099511627776 (1 TiB) bytes.
     #[schemars(range(min = 16_777_216, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
     pub max_bytes: u64,
 }
@@ -160,7 +162,7 @@ pub struct CredentialsRef {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskStore {
-    /// Bytes of the log, 16777216 (16 MiB) to 1099511627776 (1 TiB), in each proxy.
+    /// Maximum size of the log, 16777216 (16 MiB) to 1099511627776 (1 TiB) bytes, in each proxy.
     #[schemars(range(min = 16_777_216, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
     pub max_bytes: u64,
 }
@@ -170,20 +172,20 @@ pub struct DiskStore {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.relp), has(self.tcp), has(self.udp), has(self.http)].exists_one(x, x)").message("exactly one of relp, tcp, udp and http must be set"))]
 pub struct DurableSend {
-    /// RELP: at least once, as the sink acknowledges each message. After a broken connection, at most a window of
-    /// messages arrives twice; after a crash of the proxy, more.
+    /// RELP: at-least-once delivery, because the sink acknowledges each message. After a broken connection, at most one
+    /// window of messages arrives twice; after a crash of the proxy, more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relp: Option<RelpSink>,
     /// Framed TCP: each message is acknowledged by the receiver's kernel, which does not say that the receiver read it.
-    /// Messages that were acknowledged and not read when a connection is reset are lost, except for `rewindBytes`.
+    /// Messages that were acknowledged but not read when a connection is reset are lost, except for `rewindBytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpSink>,
     /// UDP: each message is sent once, in one datagram, without acknowledgement; after a crash of the proxy some are
     /// sent again. A message that is too long for a datagram counts as permanently refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpSink>,
-    /// HTTP POST: at least once, as the sink acknowledges each request by a status of 200 to 299. After a broken
-    /// connection, at most a batch of messages arrives twice; after a crash of the proxy, more.
+    /// HTTP POST: at-least-once delivery, because the sink acknowledges each request with a status of 200 to 299. After
+    /// a broken connection, at most one batch of messages arrives twice; after a crash of the proxy, more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
 }
@@ -192,7 +194,7 @@ pub struct DurableSend {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelpSink {
-    /// Messages that are sent before the first of them is acknowledged, 1 to 1024. Absent: 128.
+    /// Maximum number of unacknowledged messages in flight, 1 to 1024. Absent: 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub window_messages: Option<u32>,
@@ -202,12 +204,12 @@ pub struct RelpSink {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TcpSink {
-    /// How messages are delimited. A message that the framing cannot carry, such as one with a line end within Newline,
-    /// counts as permanently refused. Absent: Newline.
+    /// How messages are delimited. A message that the framing cannot carry, such as one that contains a line end with
+    /// Newline, counts as permanently refused. Absent: Newline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framing: Option<SinkFraming>,
-    /// Acknowledged bytes that are sent again after a connection was reset, 0 to 16777216: whole messages, which may
-    /// arrive twice. Absent: 0.
+    /// Number of acknowledged bytes that are sent again after a connection was reset, 0 to 16777216, as whole messages,
+    /// which may arrive twice. Absent: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16_777_216))]
     pub rewind_bytes: Option<u32>,
@@ -241,15 +243,15 @@ pub struct HttpSink {
     /// after the other. Absent: Ndjson.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<HttpFormat>,
-    /// Bytes of messages in a request, 1024 to 16777216; a longer message is sent alone. Absent: 1048576.
+    /// Maximum bytes of messages in a request, 1024 to 16777216; a longer message is sent alone. Absent: 1048576.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 16_777_216))]
     pub batch_bytes: Option<u32>,
-    /// Most messages in a request, 1 to 10000. Absent: 1000.
+    /// Maximum number of messages in a request, 1 to 10000. Absent: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub batch_messages: Option<u32>,
-    /// Longest time that a message waits for others to fill its request, 0 to 60000 milliseconds. Absent: 1000.
+    /// Maximum time that a message waits for others to fill its request, 0 to 60000 milliseconds. Absent: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 60_000))]
     pub linger_millis: Option<u32>,
@@ -265,24 +267,25 @@ pub enum HttpFormat {
     Raw,
 }
 
-/// Where messages are put that the sink permanently refuses.
+/// A log of messages that the sink permanently refuses.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.maxBytes == 0 || self.maxBytes >= 16777216").message("maxBytes of deadLetter must be 0, or at least 16777216"))]
 pub struct DeadLetter {
-    /// Bytes of a log of such messages beside the store, 16777216 (16 MiB) to 1099511627776 (1 TiB): on the disk of the
-    /// proxy, or a second stream. The oldest give way. 0: such messages are dropped and counted.
+    /// Maximum size of a separate log of such messages, 16777216 (16 MiB) to 1099511627776 (1 TiB) bytes, on the disk
+    /// of the proxy or in a second stream. The oldest are dropped when it is full. 0: such messages are dropped and
+    /// counted.
     #[schemars(range(min = 0, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
     pub max_bytes: u64,
 }
 
-/// The form in which messages get receive time, client address, forward and pod.
+/// How receive time, client address, forward and pod are added to messages.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Enrich {
-    /// Name of the structured data that each syslog message (RFC 5424) gets, such as `portlane@32473`: a name, '@' and a
-    /// private enterprise number, 3 to 32 characters; other messages stay as they are. Required, unless `send.http` has
-    /// the format Ndjson or JsonArray, with which it is refused.
+    /// Name of the structured data that each syslog message (RFC 5424) gets, such as `portlane@32473`: a name, '@' and
+    /// a private enterprise number, 3 to 32 characters; other messages stay as they are. Required, unless `send.http`
+    /// has the format Ndjson or JsonArray, which do not allow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 32), pattern(r"^[!#-<>?A-\\^-~]+@[0-9]+([.][0-9]+)*$"))]
     pub structured_data_id: Option<String>,

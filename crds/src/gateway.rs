@@ -73,8 +73,8 @@ pub struct ForwardGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
     /// Which forwards may attach, which ports and hostnames they may claim, and where `address` backends may point.
-    /// Absent: forwards of the gateway's own namespace, every port, and any address but those that `addressCIDRs` must
-    /// name.
+    /// Absent: forwards of the gateway's own namespace, every port, and any address except those that `addressCIDRs`
+    /// must name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_forwards: Option<AllowedForwards>,
     /// Port ranges for listeners without `port`, at most 16. Absent: 20000 to 29999.
@@ -86,18 +86,19 @@ pub struct ForwardGatewaySpec {
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: Option<u32>,
     /// Pins the proxies of this fleet to a tag or digest in the repository of the installation's proxy image. A change
-    /// rolls the fleet at once. Absent: the image of the installation, once it is the fleet's turn.
+    /// rolls out the fleet immediately. Absent: the image of the installation, once it is the fleet's turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_image: Option<ProxyImage>,
-    /// Lets agents connect to the fleet. Absent: none may.
+    /// Lets agents connect to the fleet. Absent: agents cannot connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnels: Option<GatewayTunnels>,
-    /// Keeps the messages of durable listeners on claims instead of in the pods. It cannot be added, changed or removed.
-    /// Absent: the messages are in an emptyDir of each pod.
+    /// Keeps the messages of durable listeners on PersistentVolumeClaims instead of in the pods. It cannot be added,
+    /// changed or removed. Absent: the messages are in an emptyDir of each pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
     /// NATS servers in which durable listeners may keep messages (store.jetStream), instead of in the pods or on their
-    /// claims. Another credentialsRef or caRef rolls the fleet. Absent: listeners with such a store are not accepted.
+    /// claims. A change of credentialsRef or caRef rolls out the fleet. Absent: listeners with such a store are not
+    /// accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<GatewayJetStream>,
 }
@@ -145,7 +146,8 @@ pub struct GatewayService {
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "x-kubernetes-validations" = [{"rule": ANNOTATION_KEYS, "message": ANNOTATION_KEYS_MESSAGE}]))]
     pub annotations: std::collections::BTreeMap<String, AnnotationValue>,
-    /// Whether each Service port also takes a node port, which many load balancers do not need. Absent: true.
+    /// Whether a node port is also allocated for each Service port, which many load balancers do not need. Absent:
+    /// true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
 }
@@ -180,16 +182,16 @@ pub struct AllowedForwards {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ProtocolPorts>,
     /// Networks that `address` backends may point into, at most 64 CIDRs. Required for `address` backends of forwards
-    /// from other namespaces, and for their Services' endpoints that are not pods; keep networks of pods and Services out.
-    /// Absent: any network for forwards of the gateway's own namespace, none for others. Link-local addresses, metadata
-    /// services of clouds, kubelets, nodes of the fleet and the API server are used only if a /32 or /128 names the
-    /// address; loopback, multicast and unspecified addresses never.
+    /// from other namespaces, and for their Services' endpoints that are not pods; do not include the pod and Service
+    /// networks. Absent: any network for forwards of the gateway's own namespace, none for others. Link-local
+    /// addresses, cloud metadata services, kubelets, nodes of the fleet and the API server are used only if a /32 or
+    /// /128 names the address; loopback, multicast and unspecified addresses are never used.
     #[serde(default, rename = "addressCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub address_cidrs: Vec<Cidr>,
-    /// What single namespaces may claim and use, at most 64 entries, identified by `name`. A namespace without an entry
-    /// may claim what no entry reserves; unless it is the gateway's own namespace, it may hold at most half of
-    /// `service.maxPorts`. Absent: every namespace is a namespace without an entry.
+    /// What individual namespaces may claim and use, at most 64 entries, identified by `name`. A namespace without an
+    /// entry may claim what no entry reserves; unless it is the gateway's own namespace, it may hold at most half of
+    /// `service.maxPorts`. Absent: no namespace has an entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tenants: Vec<Tenant>,

@@ -19,7 +19,7 @@ pub struct Limits {
     /// a free slot. Reject: the connection is reset. Absent: Queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_limit: Option<OnLimit>,
-    /// Maximum number of TCP connections in the queue, 1 to 100000; further connections are reset. Absent: 1000.
+    /// Maximum number of TCP connections in the queue, 1 to 100000; excess connections are reset. Absent: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_queued: Option<u32>,
@@ -27,24 +27,24 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub queue_seconds: Option<u32>,
-    /// Maximum number of live and queued sessions of one source (an address; an IPv6 /64 may have three times as many), 1
-    /// to 1000000; further sessions are reset. Absent: no limit.
+    /// Maximum number of live and queued sessions of one source (an address; an IPv6 /64 may have three times as many),
+    /// 1 to 1000000; excess sessions are reset. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections_per_source: Option<u32>,
-    /// Maximum number of new sessions per second, with a burst of one second, 1 to 1000000; further sessions are reset.
+    /// Maximum number of new sessions per second, with a burst of one second, 1 to 1000000; excess sessions are reset.
     /// Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub new_connections_per_second: Option<u32>,
-    /// Maximum number of bytes per second, both directions together, 1 to 1000000000000. TCP is slowed down; UDP
+    /// Maximum number of bytes per second, both directions together, 1 to 1000000000000. TCP is throttled; UDP
     /// datagrams beyond the limit are dropped. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64), extend("format" = "int64"))]
     pub bytes_per_second: Option<u64>,
-    /// Maximum number of live UDP flows, 1 to 1000000. At the limit, a new flow replaces the least recently used flow
-    /// if that flow has been idle for at least one second; otherwise the new datagram is dropped. Absent: only the
-    /// proxy's own limit applies.
+    /// Maximum number of live UDP flows, 1 to 1000000. At the limit, a new flow evicts the least recently used flow if
+    /// that flow has been idle for at least one second; otherwise the new datagram is dropped. Absent: only the proxy's
+    /// own limit applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_flows: Option<u32>,
@@ -59,15 +59,15 @@ pub enum OnLimit {
     Reject,
 }
 
-/// Which clients are admitted, by address. If a PROXY header was accepted, the address in the header counts.
+/// Which clients are allowed, by address. If a PROXY header was accepted, the address in the header counts.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Access {
-    /// Networks whose clients are admitted, at most 64. Absent or empty: all networks.
+    /// Networks whose clients are allowed, at most 64. Absent or empty: all networks.
     #[serde(default, rename = "allowCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub allow_cidrs: Vec<Cidr>,
-    /// Networks whose clients are refused, even if `allowCIDRs` admits them, at most 64. Absent: none.
+    /// Networks whose clients are denied, even if `allowCIDRs` allows them, at most 64. Absent: none.
     #[serde(default, rename = "denyCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub deny_cidrs: Vec<Cidr>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable::CredentialsRef;
 
 /// The NATS servers in which durable listeners of a gateway may keep messages (store.jetStream). The server and the
-/// credentials are those of the gateway: a listener only asks for a stream.
+/// credentials are those of the gateway: a listener only requests a stream.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -14,18 +14,19 @@ use crate::durable::CredentialsRef;
     validation = Rule::new("!has(self.url) || !self.url.matches('^tls:') || has(self.caRef)").message("url with tls needs caRef: the image of proxies has no CA certificates")
 )]
 pub struct GatewayJetStream {
-    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. It names the others of its cluster.
+    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The client learns the other servers of the cluster
+    /// from it.
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
     pub url: String,
-    /// The Secret whose key `creds` is a credentials file of NATS. A new pod of the fleet starts once it is there. Absent:
-    /// the server asks for none.
+    /// The Secret whose key `creds` is a NATS credentials file. A new pod of the fleet starts once the Secret exists.
+    /// Absent: the server requires none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
-    /// The ConfigMap whose key `ca.crt` has the CA certificates, in PEM, that may sign those of the servers. A new pod of
-    /// the fleet starts once it is there. Absent: without TLS.
+    /// The ConfigMap whose key `ca.crt` contains the CA certificates, in PEM, that may sign the certificates of the
+    /// servers. A new pod of the fleet starts once the ConfigMap exists. Absent: without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
-    /// Servers of a cluster that keep each message: 1, 3 or 5. Absent: 1.
+    /// Number of servers of a cluster that keep each message: 1, 3 or 5. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<u32>,

@@ -31,7 +31,7 @@ pub struct Listener {
     pub name: String,
     /// TCP, UDP or TLS. TLS is TCP that is routed by the server name (SNI) that the client asks for.
     pub protocol: Protocol,
-    /// Port to listen on, 1 to 65535. Absent, on a gateway only: a port is allocated and reported in status.
+    /// Port to listen on, 1 to 65535. Absent, on a gateway only: a port is allocated and reported in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -48,7 +48,7 @@ pub struct Listener {
     /// in a sidecar and on a laptop, All in a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind: Option<Bind>,
-    /// Destinations of the sessions, 1 to 16 entries.
+    /// Destinations of sessions, 1 to 16 entries.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub backends: Vec<Backend>,
     /// How an endpoint is picked for a new session. Absent: `RoundRobin`.
@@ -57,17 +57,17 @@ pub struct Listener {
     /// PROXY protocol headers; not supported on UDP. Absent: headers are neither read nor sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Active checks of every endpoint of the listener. Absent: no active checks; endpoints that fail connections are
-    /// still ejected (see `outlier`).
+    /// Active health checks of every endpoint of the listener. Absent: no active checks; endpoints to which connections
+    /// fail are still ejected (see `outlier`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<Box<HealthCheck>>,
-    /// Ejection of endpoints that fail connections; always on. Absent: ejected for 30 seconds after 5 failures in a
-    /// row.
+    /// Ejection of endpoints to which connections fail; always on. Absent: ejected for 30 seconds after 5 consecutive
+    /// failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
-    /// Keeps messages on disk while no backend takes them. The listener is one-way: messages of clients in, a log,
-    /// messages out to one backend at a time. In a cluster the log survives restarts of the proxy, not the pod. Absent:
-    /// sessions are forwarded.
+    /// Keeps messages on disk until a backend has taken them. The listener is one-way: messages of clients go into a
+    /// log, and from there to one backend at a time. In a cluster the log survives restarts of the proxy, not the pod.
+    /// Absent: sessions are forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<Box<Durable>>,
 }
@@ -126,7 +126,7 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelBackend>,
     /// Share of sessions relative to the other backends of the same priority, 0 to 1000000, divided equally among the
-    /// backend's usable endpoints, however many there are. 0: no new sessions. Absent: 1.
+    /// backend's usable endpoints, regardless of their number. 0: no new sessions. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<u32>,
@@ -201,11 +201,11 @@ pub struct TunnelBackend {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadBalancing {
-    /// Policy among the backends of one priority; each counts by its `weight`. RoundRobin: backends in turn, exactly by
-    /// weight, and the endpoints of each in turn. LeastConnections: the endpoint with the fewest live sessions relative
-    /// to its share of the weight; among more than 64 endpoints, the better of two at random. Random: a backend at
-    /// random by weight, and any of its endpoints. SourceHash: by client address, so that a client stays with its
-    /// endpoint while other endpoints come and go. Absent: `RoundRobin`.
+    /// Policy among the backends of one priority, which respects their `weight`. RoundRobin: backends in turn, exactly
+    /// by weight, and the endpoints of each in turn. LeastConnections: the endpoint with the fewest live sessions
+    /// relative to its share of the weight; among more than 64 endpoints, the better of two at random. Random: a
+    /// backend at random by weight, and any of its endpoints. SourceHash: by client address, so that a client stays
+    /// with its endpoint while other endpoints are added and removed. Absent: `RoundRobin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<LoadBalancingPolicy>,
 }
@@ -220,15 +220,15 @@ pub enum LoadBalancingPolicy {
     SourceHash,
 }
 
-/// Passive health check: an endpoint that fails connections is ejected for a while.
+/// Passive health check: an endpoint to which connections fail is ejected for a while.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outlier {
-    /// Failed connects in a row that eject an endpoint, 1 to 1000. Absent: 5.
+    /// Number of consecutive failed connections that eject an endpoint, 1 to 1000. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub consecutive_failures: Option<u32>,
-    /// Length of the ejection, 1 to 3600 seconds. Absent: 30.
+    /// Duration of the ejection, 1 to 3600 seconds. Absent: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
     pub eject_seconds: Option<u32>,

@@ -14,7 +14,7 @@ use crate::{
     scheduling::{Affinity, TopologySpread},
 };
 
-/// Additions to the pods of a fleet. A change rolls the fleet.
+/// Additions to the pods of a fleet. A change rolls out the fleet.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplate {

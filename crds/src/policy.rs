@@ -16,8 +16,8 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub idle_seconds: Option<u32>,
-    /// Idle timeout of a TCP session that one side has finished sending on, 1 to 604800 seconds. Absent: 300, or
-    /// `idleSeconds` if that is less.
+    /// Idle timeout of a half-closed TCP session, on which one side has finished sending, 1 to 604800 seconds. Absent:
+    /// 300, or `idleSeconds` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub half_close_seconds: Option<u32>,
@@ -29,8 +29,8 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7200))]
     pub keepalive_seconds: Option<u32>,
-    /// Time for a client to send what its session needs to begin, such as a PROXY header, 1 to 300 seconds; after that
-    /// the client is reset. Absent: 5.
+    /// Time for a client to send what its session needs to start, such as a PROXY header, 1 to 300 seconds; after that
+    /// its connection is reset. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 300))]
     pub handshake_seconds: Option<u32>,
@@ -52,7 +52,7 @@ pub struct Retry {
     #[schemars(range(min = 1, max = 10))]
     pub attempts: Option<u32>,
     /// Backoff before the same endpoint is tried again, doubled with each further attempt, 1 to 60000 milliseconds;
-    /// another endpoint is tried at once. Absent: 50, or `maxBackoffMillis` if that is less.
+    /// another endpoint is tried immediately. Absent: 50, or `maxBackoffMillis` if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000))]
     pub initial_backoff_millis: Option<u32>,
@@ -64,13 +64,13 @@ pub struct Retry {
 }
 
 /// What happens to live sessions affected by a change: their backend entry was removed, the port, bind or protocol of
-/// their listener changed, or the listener, the object or the pod is going away.
+/// their listener changed, or the listener, the object or the pod is being removed.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sessions {
     /// Keep: affected sessions stay until they end. Drain: they are closed within `drainSeconds`, spread over that
-    /// time. Close: they are reset at once. A drain continues even if the change is reverted. Sessions of an address that
-    /// its name or Service loses are not affected and stay. Absent: Keep.
+    /// time. Close: they are reset immediately. A drain continues even if the change is reverted. Sessions to an
+    /// address that is removed from its DNS name or Service are not affected and stay. Absent: Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_update: Option<OnUpdate>,
     /// Treatment of sessions whose endpoint is ejected as unhealthy. Keep: they stay. Close: they are reset. Absent:
@@ -106,11 +106,11 @@ pub enum OnUnhealthy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessLog {
-    /// Disabled: no records. Close: one record per session, when it closes. `OpenAndClose`: a record when it opens as
-    /// well. Absent: Close.
+    /// Disabled: no records. Close: one record per session, when it closes. `OpenAndClose`: also a record when it
+    /// opens. Absent: Close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<AccessLogMode>,
-    /// Interval of further records for long sessions, 1 to 86400 seconds. Absent: no records between open and close.
+    /// Interval of additional records for long sessions, 1 to 86400 seconds. Absent: no records between open and close.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub interval_seconds: Option<u32>,

@@ -70,7 +70,7 @@ pub struct PortForwardSpec {
     /// Limits on connections and traffic, separately in each proxy. Absent: no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
-    /// Which clients are admitted, by address. Absent: all clients.
+    /// Which clients are allowed, by address. Absent: all clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// Timeouts. Absent: each field has the default that its description names.
@@ -85,7 +85,7 @@ pub struct PortForwardSpec {
     /// Which sessions are written to the access log. Absent: one record per session, when it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
-    /// Scales the workload whose pods carry the sidecars by load. Absent: Portlane does not scale the workload.
+    /// Scales the workload whose pods have the sidecars by load. Absent: Portlane does not scale the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Box<WorkloadAutoscaling>>,
 }

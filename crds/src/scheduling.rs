@@ -148,7 +148,8 @@ pub struct PreferredPods {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologySpread {
-    /// Maximum difference in pods between a topology domain and the emptiest domain, 1 to 100.
+    /// Maximum difference between the number of pods in a topology domain and in the domain with the fewest pods, 1 to
+    /// 100.
     #[schemars(range(min = 1, max = 100))]
     pub max_skew: i32,
     /// Node label whose values are the topology domains, such as topology.kubernetes.io/zone.

@@ -9,15 +9,15 @@ use crate::{
     selector::Selector,
 };
 
-/// What some namespaces may claim and use on a gateway. Each number is the share of one namespace, also where an entry
-/// is for several namespaces.
+/// What some namespaces may claim and use on a gateway. Each number is the share of one namespace, even if an entry
+/// applies to several namespaces.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tenant {
     /// Name of the entry in messages: a DNS-1123 label, unique in this object.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Namespaces that the entry is for: exactly one of `names` and `selector`.
+    /// Namespaces that the entry applies to: exactly one of `names` and `selector`.
     pub namespaces: TenantNamespaces,
     /// TLS server names that the namespaces may claim, at most 64, and no others. A wildcard such as `*.a.example.com`
     /// also permits every name and wildcard below it. Other namespaces may not claim these names, nor a wildcard that
@@ -26,30 +26,32 @@ pub struct Tenant {
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<Hostname>,
     /// Ports that the namespaces may claim, at most 16 ranges, and no others; allocated ports are always permitted.
-    /// Other namespaces may not claim these ports, unless an entry permits that too; but ports of protocol TLS are open
-    /// to TLS listeners of all namespaces. Absent: every port that no other entry lists.
+    /// Other namespaces may not claim these ports, unless an entry permits that too; but ports with the protocol TLS
+    /// remain available to TLS listeners of all namespaces. Absent: every port that no other entry lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ProtocolPorts>,
-    /// Most ports that a namespace holds, 1 to 65535; each port of a range counts. Further listeners are not accepted.
-    /// Absent: half of `service.maxPorts`; no limit for the gateway's own namespace, and for a gateway without a
-    /// Service.
+    /// Maximum number of ports of a namespace, 1 to 65535; each port of a range counts. Listeners beyond this limit are
+    /// not accepted. Absent: half of `service.maxPorts`; no limit for the gateway's own namespace, and for a gateway
+    /// without a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub max_ports: Option<u16>,
-    /// Most forwards of a namespace on this gateway, 1 to 10000. Further forwards are not accepted. Absent: no limit.
+    /// Maximum number of forwards of a namespace on this gateway, 1 to 10000. Forwards beyond this limit are not
+    /// accepted. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_forwards: Option<u16>,
-    /// Most live and queued sessions (TCP connections and UDP flows) of all forwards of a namespace, separately in each
-    /// proxy, 1 to 1000000. Further sessions are reset. Absent: half of what fits into the proxy while the proxy serves
-    /// several namespaces, otherwise no limit.
+    /// Maximum number of live and queued sessions (TCP connections and UDP flows) of all forwards of a namespace,
+    /// separately in each proxy, 1 to 1000000. Sessions beyond this limit are reset. Absent: half of what fits into the
+    /// proxy while the proxy serves several namespaces, otherwise no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,
-    /// Most bytes that the logs of durable listeners of a namespace may take on disk, with their dead letters and
-    /// separately in each proxy, 16777216 (16 MiB) to 1099511627776 (1 TiB). Further listeners do not run. Absent: half
-    /// of what the proxy has for logs while several namespaces have some there, otherwise no limit.
+    /// Maximum number of bytes that the logs of a namespace's durable listeners may take on disk, including their dead
+    /// letters, separately in each proxy, 16777216 (16 MiB) to 1099511627776 (1 TiB). Listeners beyond this limit do
+    /// not run. Absent: half of the proxy's space for logs while several namespaces have logs there, otherwise no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16_777_216, max = 1_099_511_627_776_u64), extend("format" = "int64"))]
     pub max_log_bytes: Option<u64>,

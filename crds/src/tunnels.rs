@@ -13,12 +13,12 @@ pub struct GatewayTunnels {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Where agents reach that port, as `HOST:PORT`, for join strings; at most 8, and an agent tries them in this order.
-    /// Absent: the addresses of the Service.
+    /// Addresses at which agents reach that port, as `HOST:PORT`, for join strings; at most 8, and an agent tries them
+    /// in this order. Absent: the addresses of the Service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 3, max = 261)), extend("x-kubernetes-list-type" = "atomic"))]
     pub advertise: Vec<String>,
-    /// Most instances of agents that are connected to one proxy of the fleet, 1 to 1024. Absent: 1024.
+    /// Maximum number of instances of agents that are connected to one proxy of the fleet, 1 to 1024. Absent: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_agents: Option<u32>,
@@ -34,8 +34,9 @@ pub struct AllowedAgents {
     /// Namespaces whose agents may connect. Absent: the gateway's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceScope>,
-    /// Most instances that the agents of one namespace have together, by their `maxInstances`, 1 to 1024. The oldest
-    /// agents come first, and one that does not fit is not accepted. Absent: as many as `maxAgents` permits.
+    /// Maximum number of instances of all agents of one namespace, as the sum of their `maxInstances`, 1 to 1024. The
+    /// oldest agents come first, and one that exceeds the number is not accepted. Absent: as many as `maxAgents`
+    /// permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_instances_per_namespace: Option<u32>,

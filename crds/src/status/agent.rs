@@ -16,7 +16,7 @@ pub struct ForwardAgentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Name of the Secret whose key `join` is the join string, while one may be redeemed.
+    /// Name of the Secret whose key `join` is the join string, while there is one to redeem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub enrolment_secret: Option<String>,
@@ -33,14 +33,14 @@ pub struct AgentInstance {
     /// Name that the instance gives itself.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Version of its `portlane`.
+    /// Version of `portlane` that the instance runs.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// Proxies that the instance is connected to, of the ready proxies of the gateway, such as `3/3`.
+    /// Proxies that the instance is connected to, out of the ready proxies of the gateway, such as `3/3`.
     #[schemars(length(max = 32))]
     pub carriers: String,
-    /// Sidecars that the instance is connected to, of those that the agent reaches, such as `12/12`; absent if it reaches
-    /// none.
+    /// Sidecars that the instance is connected to, out of those that the agent is to reach, such as `12/12`; absent if
+    /// there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub sidecars: Option<String>,

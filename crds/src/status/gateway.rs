@@ -28,11 +28,11 @@ pub struct ForwardGatewayStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
-    /// Number of claims of proxies that the fleet no longer has, from which messages still go to their sinks. Absent: none.
+    /// Number of claims of removed proxies that are still being drained to their sinks. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub draining_claims: Option<u32>,
-    /// Image of the proxies, as the Deployment or StatefulSet of the fleet has it.
+    /// Image of the proxies in the Deployment or StatefulSet of the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub proxy_image: Option<String>,

@@ -67,18 +67,18 @@ pub struct ListenerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
     pub hostnames: Vec<String>,
-    /// PROXY headers that are read on this port; all TLS listeners on the port share this setting. Absent: no header is
-    /// read.
+    /// Whether PROXY headers are read on this port; all TLS listeners on the port share this setting. Absent: no header
+    /// is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<AcceptedHeaders>,
     /// Health of the backends' endpoints: All, Some or None are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<BackendHealth>,
-    /// How a durable listener delivers, as the worst of its proxies. Flowing: messages leave as they come. Behind: the
-    /// sink takes messages, and the oldest one that waits is older than 10 s. Stalled: messages wait, and the sink took
-    /// none for 30 s. Full: within the last 30 s a message was dropped or refused, as the log had no room.
-    /// `StoreFailed`: the disk fails. The log survives restarts of the proxy, not the pod. Absent: not durable, or no proxy
-    /// has reported.
+    /// Delivery state of a durable listener, the worst of its proxies. Flowing: messages are delivered as they arrive.
+    /// Behind: the sink takes messages, but the oldest waiting message is older than 10 s. Stalled: messages wait, and
+    /// the sink has taken none for 30 s. Full: within the last 30 s a message was dropped or refused because the log
+    /// had no space. `StoreFailed`: the disk fails. The log survives restarts of the proxy, not the pod. Absent: not
+    /// durable, or no proxy has reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }
@@ -104,7 +104,7 @@ pub enum BackendHealth {
     None,
 }
 
-/// How a durable listener delivers, from best to worst.
+/// Delivery states of a durable listener, from best to worst.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "a doc on a variant would turn the schema's enum into a oneOf")]
 pub enum Delivery {
