@@ -156,8 +156,8 @@ mod tests {
         serde_yaml::from_str(&text).expect("a forward")
     }
 
-    fn list(text: &str) -> Answer {
-        Ok(serde_yaml::from_str(text).expect("a response"))
+    fn list(text: &str) -> LagList {
+        serde_yaml::from_str(text).expect("a response")
     }
 
     /// Listener, pod, delivery and backlog of each row.
@@ -175,7 +175,7 @@ mod tests {
              {pod: shop/b, listener: shop/logs/udp, delivery: Stalled, backlog: 7, oldestSeconds: 40}, \
              {pod: shop/a, listener: shop/other/udp, delivery: Full, backlog: 9}]}",
         );
-        let report = of_cluster(&[forward("shop", "logs")], vec![answer], Some("cut".to_owned()));
+        let report = of_cluster(&[forward("shop", "logs")], vec![Ok(answer)], Some("cut".to_owned()));
         let all = [
             ("shop/logs/udp", Some("shop/b"), "Stalled", Some(7)),
             ("shop/logs/udp", Some("shop/a"), "Flowing", Some(0)),
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn where_the_operator_is_older_status_tells_how_a_forward_delivers_and_the_reason_is_named() {
         let forwards = [forward("shop", "logs"), forward("shop", "audit")];
-        let sessions = || list("{kind: SessionList, total: 4, items: [], unanswered: []}");
+        let sessions = || Ok(list("{kind: SessionList, total: 4, items: [], unanswered: []}"));
         let report = of_cluster(&forwards, vec![sessions(), sessions()], None);
         let by_status = |listener| (listener, None, "Behind", None);
         assert_eq!(rows(&report), [by_status("shop/audit/udp"), by_status("shop/logs/udp")]);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_no_proxy_runs_is_as_status_has_it_and_nothing_is_missing() {
-        let report = of_cluster(&[forward("shop", "logs")], vec![list("{kind: LagList}")], None);
+        let report = of_cluster(&[forward("shop", "logs")], vec![Ok(list("{kind: LagList}"))], None);
         assert_eq!((rows(&report), report.notes.len()), (vec![("shop/logs/udp", None, "Behind", None)], 0));
     }
 
@@ -233,6 +233,6 @@ mod tests {
         };
         assert_eq!(paths, [path("a"), path("b")]);
         assert!(refused(&each[0]).is_empty(), "there is no narrower question");
-        assert!(instead(&all, &list("{}")).is_empty() && instead(&all, &Err(Unknown::NotInstalled)).is_empty());
+        assert!(instead(&all, &Ok(list("{}"))).is_empty() && instead(&all, &Err(Unknown::NotInstalled)).is_empty());
     }
 }
