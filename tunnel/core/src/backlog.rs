@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn an_empty_backlog_is_two_words_however_much_it_had() {
         let (mut backlog, mut free) = (Backlog::new(), FreeBlocks::default());
-        backlog.push(&[1; 3 * BLOCK], &mut free);
+        backlog.push(&vec![1; 3 * BLOCK], &mut free);
         backlog.release(backlog.end(), &mut free);
         assert!(backlog.kept.is_none() && size_of::<Backlog>() <= 16);
     }
