@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy::core::checks::{Dialogue, LONGEST, Step};
+use proxy::core::backends::checks::{Dialogue, LONGEST, Step};
 use proxy_api::{Octets, Probe};
 
 /// Most bytes that a check sends at once: a login with the longest method of authentication.

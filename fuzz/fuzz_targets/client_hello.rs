@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy::core::client_hello::{Hello, LONGEST_IN_RECORDS, candidates, read};
+use proxy::core::sessions::client_hello::{Hello, LONGEST_IN_RECORDS, candidates, read};
 
 fuzz_target!(|bytes: &[u8]| {
     let hello = read(bytes);

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy::core::dns::{
+use proxy::core::resolution::dns::{
     answer::{Answer, Family},
     exchange::{Judgement, Question, Via},
 };

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
-use proxy::core::dns::{
+use proxy::core::resolution::dns::{
     candidates::candidates,
     hosts::Hosts,
     resolv_conf::{MOST_DOMAINS, MOST_SERVERS, ResolvConf},

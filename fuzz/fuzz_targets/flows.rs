@@ -5,7 +5,7 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use libfuzzer_sys::fuzz_target;
-use proxy::core::flows::{FlowKey, FlowTable};
+use proxy::core::udp::flows::{FlowKey, FlowTable};
 
 const LIMIT: usize = 8;
 

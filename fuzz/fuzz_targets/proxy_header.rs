@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy::core::proxy_header::{Decoded, LONGEST, decode};
+use proxy::core::sessions::proxy_header::{Decoded, LONGEST, decode};
 
 fuzz_target!(|bytes: &[u8]| {
     let decoded = decode(bytes);

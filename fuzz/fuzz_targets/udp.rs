@@ -14,10 +14,12 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use proxy::core::{
-    flows::{FlowKey, FlowTable},
-    limiter::{FlowRegistry, FlowSlot, Limiter, Mark, Member, Newcomer, Refusal},
-    session_room::SessionRoom,
-    share::{Bound, Place, Share},
+    limits::{
+        limiter::{FlowRegistry, FlowSlot, Limiter, Mark, Member, Newcomer, Refusal},
+        session_room::SessionRoom,
+        share::{Bound, Place, Share},
+    },
+    udp::flows::{FlowKey, FlowTable},
 };
 use proxy_api::Limits;
 

@@ -3,7 +3,7 @@
 //! cluster.
 //!
 //! The page reads `events`, a stream of states and notices, and `conns`, a list of sessions, both relative to its own
-//! address. Each program has types of its own for them: `proxy::core::page`, and `kubectl_core::page`, whose states have
+//! address. Each program has types of its own for them: `proxy::core::control::page`, and `kubectl_core::page`, whose states have
 //! every field of a proxy's state. The fields are no interface for other programs.
 //!
 //! The crate depends on nothing: the proxy knows no Kubernetes, and the plugin needs nothing else of the proxy for this.

@@ -191,8 +191,7 @@ fn the_largest_answer_about_sessions_fits() {
 /// Errors may have what a sink answered, so any character.
 #[test]
 fn the_largest_answer_about_durable_listeners_fits_and_longer_errors_are_cut() {
-    let reasons =
-        || (0..MAX_REASONS).map(|at| (format!("{at:0>MAX_REASON_BYTES$}"), u64::MAX)).collect();
+    let reasons = || (0..MAX_REASONS).map(|at| (format!("{at:0>MAX_REASON_BYTES$}"), u64::MAX)).collect();
     let listener = |at: usize| Lag {
         listener: id(at, 512).parse().expect("an id"),
         delivery: Delivery::StoreFailed,

@@ -25,7 +25,7 @@ pub use self::{
     news::AgentNews,
     told::ForTunnels,
 };
-use crate::core::address::AgentAddress;
+use crate::core::backends::address::AgentAddress;
 
 /// Questions that wait for the thread of the tunnels. One more fails, and counts as a failed attempt.
 pub const QUESTIONS: usize = 256;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 pub use crate::messages::LeftError;
 use crate::{
-    core::{
+    core::durable::{
         delivery::Seen,
         draining::{self, Left, Owner},
     },

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use proxy_api::Listener;
 use tokio::sync::Notify;
 
-use crate::{core::balance::Targets, deadline::within};
+use crate::{core::backends::balance::Targets, deadline::within};
 
 /// No name is awaited. Greater than every priority.
 const NONE: u64 = u64::MAX;
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{balance::Entry, endpoint::Endpoint},
+        core::backends::{balance::Entry, endpoint::Endpoint},
         fixtures::template_with_id,
         shared::Shared,
     };

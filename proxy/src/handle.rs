@@ -20,7 +20,7 @@ pub use self::errors::{Died, Ended, StartError};
 use self::tunnels::{Started, Tunnels, spawn_guarded};
 use crate::{
     clock::Clock,
-    core::reports::Published,
+    core::control::reports::Published,
     files, holder,
     http::{self, Role, Startup, View},
     lives::{Life, Lives},

@@ -10,7 +10,7 @@ use std::{
 
 use proxy_api::Transport;
 
-use crate::core::holder::{self, Inode};
+use crate::core::ports::holder::{self, Inode};
 
 /// Most bytes of a table of sockets: about 50,000 sockets.
 const MOST_TABLE_BYTES: u64 = 8 << 20;

@@ -29,7 +29,7 @@ use self::{
     scrape::Scraped,
     serve::Guest,
 };
-use crate::{core::reports::Published, listen, metrics::Metrics, process::Process, supervisor::Control};
+use crate::{core::control::reports::Published, listen, metrics::Metrics, process::Process, supervisor::Control};
 
 /// Most sessions that /conns lists.
 pub const SESSIONS: usize = 10_000;
@@ -305,7 +305,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::{core::heartbeat::LONGEST_SILENCE, fixtures::process, settings::Settings};
+    use crate::{core::workers::heartbeat::LONGEST_SILENCE, fixtures::process, settings::Settings};
 
     fn view() -> View {
         let process = process(&Settings::default(), None);

@@ -1,6 +1,6 @@
 //! Signs of life of the threads and tasks on which the process depends.
 //!
-//! A thread that hangs is found by its missing beats ([`crate::core::heartbeat`]), one that panics by its guard. /livez
+//! A thread that hangs is found by its missing beats ([`crate::core::workers::heartbeat`]), one that panics by its guard. /livez
 //! fails for both and names the thread; a death also ends the process.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    core::heartbeat::{Beat, LONGEST_SILENCE, hung},
+    core::workers::heartbeat::{Beat, LONGEST_SILENCE, hung},
 };
 
 /// The threads and tasks that give signs of life, and those that have died.

@@ -25,7 +25,7 @@ use serde::Serialize;
 use self::{gather::Gather, recent::Recent, text::Grid};
 pub use self::{recent::Recorded, subject::Subject, text::printable};
 use crate::{
-    core::{address::Address, end::EndReason},
+    core::{backends::address::Address, sessions::end::EndReason},
     lives::Guard,
 };
 

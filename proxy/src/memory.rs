@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use crate::core::cgroup;
+use crate::core::limits::cgroup;
 
 /// The memory limit of the process's control groups in bytes; `None` without a limit. It may change while the process
 /// runs: Kubernetes resizes pods in place.

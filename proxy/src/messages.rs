@@ -57,7 +57,7 @@ use crate::{
         Command, WorkerHandle,
         ask::{Ask, Wanted},
     },
-    core::log_room::{self, Need},
+    core::durable::log_room::{self, Need},
     keeping::late,
     log::Level,
     net::OsSocket,

@@ -38,7 +38,13 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    core::{balance::Entry, capacity::SESSION_PLACES, end::EndReason, load::ByForward, unrouted::Unrouted, walk::Walk},
+    core::{
+        backends::balance::Entry,
+        limits::capacity::SESSION_PLACES,
+        logging::unrouted::Unrouted,
+        sessions::end::EndReason,
+        workers::{load::ByForward, walk::Walk},
+    },
     process::Process,
     shared::{Dropped, Shared},
     timings::Histogram,

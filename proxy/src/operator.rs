@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use self::state::State;
 pub use self::stream::GOODBYE;
 use crate::{
-    core::{backoff::Backoff, dns::search::NO_ADDRESS},
+    core::{control::backoff::Backoff, resolution::dns::search::NO_ADDRESS},
     handle::{Ended, Proxy},
     log::Level,
     resolver::Lookup,

@@ -18,9 +18,11 @@ use tokio::{
 use crate::{
     agents::{Agents, Link},
     core::{
-        address::Address,
-        checks::{Dialogue, Step},
-        proxy_header,
+        backends::{
+            address::Address,
+            checks::{Dialogue, Step},
+        },
+        sessions::proxy_header,
     },
     deadline::within,
     net,

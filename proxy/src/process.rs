@@ -12,12 +12,14 @@ use crate::{
     agents::Agents,
     clock::Clock,
     core::{
-        budget::Budget,
-        capacity::{Capacity, FLOW_PLACES, FlowBounds, Messages, SESSION_PLACES, TunnelMemory},
-        limiter::{FlowRegistry, Newcomer, Victim},
-        session_ids::SessionIds,
-        session_room::SessionRoom,
-        session_sources::SessionSources,
+        limits::{
+            budget::Budget,
+            capacity::{Capacity, FLOW_PLACES, FlowBounds, Messages, SESSION_PLACES, TunnelMemory},
+            limiter::{FlowRegistry, Newcomer, Victim},
+            session_room::SessionRoom,
+            session_sources::SessionSources,
+        },
+        sessions::session_ids::SessionIds,
     },
     deadline::within,
     door::Door,
@@ -51,7 +53,7 @@ pub struct Process {
     pub clock: Clock,
     /// File descriptor budget.
     pub files: Arc<Files>,
-    /// Room for sessions, by memory; in the places of [`crate::core::capacity`].
+    /// Room for sessions, by memory; in the places of [`crate::core::limits::capacity`].
     pub sessions: Arc<Room>,
     /// The part of `sessions` that UDP flows may take.
     pub flows: Arc<Room>,

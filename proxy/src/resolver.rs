@@ -1,4 +1,4 @@
-//! Keeps names resolved, by the rules of [`crate::core::dns`].
+//! Keeps names resolved, by the rules of [`crate::core::resolution::dns`].
 //!
 //! `getaddrinfo` returns no TTL and can neither be bounded nor be given up, so names are resolved here. The core decides
 //! what is asked and what a message says; `exchange` asks one server for one full name in one family. Each namespace
@@ -30,7 +30,7 @@ use self::{
     system::{Latest, Systems},
 };
 use crate::{
-    core::dns::{
+    core::resolution::dns::{
         answer::{Answer, Family, Pair},
         candidates::candidates,
         families::{Due, Resolution},
@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
-/// [`crate::core::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
+/// [`crate::core::resolution::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
 /// Most file descriptors of a lookup: a socket for each server and address family.
 const SOCKETS: usize = 2 * MOST_SERVERS;

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use arc_swap::ArcSwap;
 
 use crate::{
-    core::{server_names::ServerNames, unrouted::Unrouted},
+    core::{logging::unrouted::Unrouted, sessions::server_names::ServerNames},
     shared::Shared,
 };
 

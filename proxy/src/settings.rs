@@ -8,7 +8,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Durat
 #[cfg(feature = "tunnels")]
 pub use self::tunnels::{SidecarSettings, TunnelSettings};
 use crate::{
-    core::capacity,
+    core::limits::capacity,
     log::{Level, LogFormat},
 };
 
@@ -67,7 +67,7 @@ pub struct Settings {
     pub data_bytes: Option<u64>,
     /// How long sinks still get messages when the process ends, in seconds; 0: what they do not have stays in the folder.
     pub data_drain_seconds: u32,
-    /// Serve nothing, and send only what is in this folder; see [`crate::core::draining`].
+    /// Serve nothing, and send only what is in this folder; see [`crate::core::durable::draining`].
     pub drain_only: bool,
     /// Where agents connect; `None`: nowhere.
     #[cfg(feature = "tunnels")]

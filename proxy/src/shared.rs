@@ -11,9 +11,12 @@ use std::{
 use arc_swap::ArcSwap;
 use proxy_api::{Denial, Listener, ListenerId, Surroundings};
 
-pub use crate::core::dropped::Dropped;
+pub use crate::core::sessions::dropped::Dropped;
 use crate::{
-    core::{balance::Targets, delivery, diff, end::EndReason, limiter::Limiter},
+    core::{
+        backends::balance::Targets, changes::diff, durable::delivery, limits::limiter::Limiter,
+        sessions::end::EndReason,
+    },
     first_answer::FirstAnswer,
     waiters::Waiters,
 };

@@ -23,7 +23,7 @@ use tokio::{
 pub use self::gather::inspect;
 use crate::{
     commands::{Command, WorkerHandle},
-    core::hand_over,
+    core::workers::hand_over,
     lives::Guard,
     net::OsSocket,
     process::{Permits, Process},

@@ -55,7 +55,7 @@ use self::trust::Trust;
 pub use crate::settings::TunnelSettings as Settings;
 use crate::{
     agents::{AgentNews, Agents, Door, ForTunnels, Question, Seen},
-    core::{capacity::TunnelMemory, instances::Instances},
+    core::{backends::instances::Instances, limits::capacity::TunnelMemory},
     files::Files,
     lives::{Life, Lives},
     log::{Level, Log},

@@ -28,10 +28,12 @@ use tokio::{io::unix::AsyncFd, sync::Notify, task::yield_now};
 use self::{flow::Flow, fragments::Fragments};
 use crate::{
     core::{
-        end::{self, EndReason},
-        flows::{FlowKey, FlowTable, QUIET_MILLIS},
-        rounds::{self, SLICES, Visit},
-        timers,
+        sessions::{
+            end::{self, EndReason},
+            timers,
+        },
+        udp::flows::{FlowKey, FlowTable, QUIET_MILLIS},
+        workers::rounds::{self, SLICES, Visit},
     },
     lives::Guard,
     log::Level,

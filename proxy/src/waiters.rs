@@ -18,9 +18,11 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     agents::QUESTIONS,
     core::{
-        absence::{Step, step},
-        balance::Targets,
-        end::EndReason,
+        backends::{
+            absence::{Step, step},
+            balance::Targets,
+        },
+        sessions::end::EndReason,
     },
     deadline::within,
 };
@@ -97,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{balance::Entry, endpoint::Endpoint},
+        core::backends::{balance::Entry, endpoint::Endpoint},
         fixtures::template_with_id,
         shared::Shared,
     };

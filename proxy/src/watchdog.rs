@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{core::heartbeat::Judge, log::Level, process::Process, supervisor::Control};
+use crate::{core::workers::heartbeat::Judge, log::Level, process::Process, supervisor::Control};
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);

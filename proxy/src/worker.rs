@@ -18,7 +18,13 @@ use slab::Slab;
 use self::{session::Session, turns::StreamTurns};
 use crate::route::Route;
 use crate::{
-    core::{budget::Reserve, diff::Which, end::EndReason, rounds::Occupied, session_ids::WorkerIds, trains::Datagram},
+    core::{
+        changes::diff::Which,
+        limits::budget::Reserve,
+        sessions::{end::EndReason, session_ids::WorkerIds},
+        udp::trains::Datagram,
+        workers::rounds::Occupied,
+    },
     process::{Permits, Process},
     settings::Settings,
     shared::Shared,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use entries::{address, entry};
-use proxy::core::{
+use proxy::core::backends::{
     address::{Address, AgentAddress},
     balance::{DEPARTED_MOST, Draw, Entry, Targets},
     endpoint::{Checked, Counted, Endpoint},

@@ -10,11 +10,13 @@ use std::{
 };
 
 use proxy::core::{
-    dns::families::Resolution,
-    lacking::Lacking,
-    logged_refusals::{LogAction, LoggedRefusals, MOST},
-    names::{Change, Failing, Names, Transition, hosts_of},
-    own_addresses::OwnAddresses,
+    changes::lacking::Lacking,
+    logging::logged_refusals::{LogAction, LoggedRefusals, MOST},
+    ports::own_addresses::OwnAddresses,
+    resolution::{
+        dns::families::Resolution,
+        names::{Change, Failing, Names, Transition, hosts_of},
+    },
 };
 use proxy_api::{Backend, Bind, FailureReason, Listener, ListenerId, Origin, SocketKey, Target, Transport};
 

@@ -1,7 +1,7 @@
 //! Sixty-four workers, simulated: how evenly long connections lie on them. `--nocapture` prints the numbers of ADR 0115.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use proxy::core::hand_over;
+use proxy::core::workers::hand_over;
 
 /// Random numbers (`splitmix64`).
 struct Dice(u64);

@@ -8,7 +8,9 @@ use std::{
 };
 
 use ipnet::IpNet;
-use proxy::core::diff::{Blocked, Concern, Desired, Facts, Lost, Running, Settled, Which, can_follow, desired, diff};
+use proxy::core::changes::diff::{
+    Blocked, Concern, Desired, Facts, Lost, Running, Settled, Which, can_follow, desired, diff,
+};
 use proxy_api::{
     AcceptHeader, Access, Backend, Bind, Configuration, Listener, ListenerId, OnUpdate, ProxyProtocol, SendHeader,
     Sessions, SocketKey, Target, Transport,

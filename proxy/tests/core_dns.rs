@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use proxy::core::dns::{
+use proxy::core::resolution::dns::{
     answer::{Answer, Family, Pair},
     families::{Due, Families, MOST_ADDRESSES, RETRY, Resolution, TTL},
     hosts::Hosts,

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use proptest::prelude::*;
-use proxy::core::dns::{
+use proxy::core::resolution::dns::{
     answer::{Answer, Family},
     exchange::{Judgement, Question, Via},
     wire::{Reader, WireName},

@@ -1,7 +1,7 @@
 //! The names of the settings that differ between two versions of a listener.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
-use proxy::core::edits::edits;
+use proxy::core::changes::edits::edits;
 use proxy_api::{AccessLogMode, Configuration, Limits, Listener, Policy, Target};
 
 const V1: &str = include_str!("../../proxy-api/tests/documents/v1.yaml");

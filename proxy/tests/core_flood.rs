@@ -10,9 +10,11 @@ use std::{
 };
 
 use proxy::core::{
-    capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
-    flows::FlowKey,
-    limiter::{FlowRegistry, Mark, Member, Newcomer},
+    limits::{
+        capacity::{Capacity, FLOW_PLACES, FlowBounds, SESSION_PLACES},
+        limiter::{FlowRegistry, Mark, Member, Newcomer},
+    },
+    udp::flows::FlowKey,
 };
 
 /// Memory limit of a proxy of the siege, in bytes.

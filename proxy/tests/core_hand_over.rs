@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proptest::prelude::*;
-use proxy::core::hand_over::worker;
+use proxy::core::workers::hand_over::worker;
 
 /// A random number for each connection (`splitmix64`).
 fn chance(n: u64) -> u64 {

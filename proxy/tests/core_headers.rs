@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use proxy::core::{
+use proxy::core::sessions::{
     client_hello::{self, Hello},
     proxy_header::{self, Decoded, encode},
 };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use proxy::core::backoff::Backoff;
+use proxy::core::control::backoff::Backoff;
 use proxy_api::doors::{Admission, PlaceId, Places, StreamPort};
 
 /// As many as the operator takes unless its settings say otherwise.

@@ -11,7 +11,7 @@ use std::{
 
 use document::template;
 use proptest::prelude::*;
-use proxy::core::{
+use proxy::core::changes::{
     diff::{self, Running, Settled},
     in_place::{self, Part},
     set_users::SetUsers,

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use proxy::core::{
+use proxy::core::limits::{
     limiter::{Admission, Allowance, Bucket, FlowSlot, Limiter, Refusal, Slot, Waiting},
     session_room::SessionRoom,
     share::{Bound, Share},

@@ -8,9 +8,11 @@ use std::{
 };
 
 use proxy::core::{
-    balance::Entry,
-    endpoint::{Checked, Endpoint},
-    page::{ALL_ENDPOINTS, ENDPOINTS, Health, LISTENERS, Seen, Tally, Totals, backend, shown, state},
+    backends::{
+        balance::Entry,
+        endpoint::{Checked, Endpoint},
+    },
+    control::page::{ALL_ENDPOINTS, ENDPOINTS, Health, LISTENERS, Seen, Tally, Totals, backend, shown, state},
 };
 use proxy_api::{
     BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Outlier, Report, Revision,

@@ -8,13 +8,15 @@ use std::{
 };
 
 use proxy::core::{
-    capacity::{
-        Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, TunnelMemory,
-        message_bytes, shards_datagrams, tunnel_bytes, workers,
+    limits::{
+        capacity::{
+            Capacity, FLOW_BYTES, FLOW_PLACES, FlowBounds, Messages, SESSION_BYTES, SESSION_PLACES, TunnelMemory,
+            message_bytes, shards_datagrams, tunnel_bytes, workers,
+        },
+        cgroup::{lowest, memory_files},
     },
-    cgroup::{lowest, memory_files},
-    heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
-    no_ports::{self, Found, NoPorts},
+    ports::no_ports::{self, Found, NoPorts},
+    workers::heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
 };
 use proxy_api::doors::{Admission, Evict, Places};
 

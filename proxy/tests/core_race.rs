@@ -11,7 +11,7 @@ use std::{
 };
 
 use entries::{address, entry};
-use proxy::core::{
+use proxy::core::backends::{
     address::{Address, AgentAddress},
     balance::{Draw, Entry, Targets},
     endpoint::{Checked, Endpoint},

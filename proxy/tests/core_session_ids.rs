@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, thread};
 
 use proptest::prelude::*;
-use proxy::core::session_ids::SessionIds;
+use proxy::core::sessions::session_ids::SessionIds;
 use proxy_api::SessionId;
 
 #[test]

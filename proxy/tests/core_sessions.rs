@@ -12,15 +12,17 @@ use std::{
 
 use document::template;
 use proxy::core::{
-    damped::Damped,
-    end::{EndReason, spread},
-    endpoint::{Checked, Counted, Endpoint},
-    flows::{FlowKey, FlowTable, Full},
-    limiter::Refusal,
-    load::{ByForward, Counts, Summing},
-    rounds::{Occupied, SLICES, first_slice},
-    session_room::SessionRoom,
-    session_sources::SessionSources,
+    backends::{
+        damped::Damped,
+        endpoint::{Checked, Counted, Endpoint},
+    },
+    limits::{limiter::Refusal, session_room::SessionRoom, session_sources::SessionSources},
+    sessions::end::{EndReason, spread},
+    udp::flows::{FlowKey, FlowTable, Full},
+    workers::{
+        load::{ByForward, Counts, Summing},
+        rounds::{Occupied, SLICES, first_slice},
+    },
 };
 use proxy_api::{
     AcceptHeader, Backend, BackendHealth, Destinations, Limits, Listener, MAX_LOADS, OnLimit, Outlier, ProxyProtocol,

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proxy::core::{
-    end::EndReason,
-    rounds::{Occupied, ROUND_MILLIS, Rounds, SLICE_MILLIS, SLICES, Visit, first_slice, places_of, slice_of},
-    timers::{TimerState, cut, has_passed, is_silent},
+    sessions::{
+        end::EndReason,
+        timers::{TimerState, cut, has_passed, is_silent},
+    },
+    workers::rounds::{Occupied, ROUND_MILLIS, Rounds, SLICE_MILLIS, SLICES, Visit, first_slice, places_of, slice_of},
 };
 use proxy_api::Timeouts;
 

@@ -6,7 +6,7 @@ mod document;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use document::template;
-use proxy::core::{
+use proxy::core::changes::{
     diff::{self, Running},
     touched::{Touched, offers},
 };

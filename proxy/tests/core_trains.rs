@@ -2,7 +2,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use proptest::prelude::*;
-use proxy::core::trains::{Datagram, MAX_BYTES, MAX_DATAGRAMS, Sent, Stop, Trains, join, pass, segment, split, train};
+use proxy::core::udp::trains::{
+    Datagram, MAX_BYTES, MAX_DATAGRAMS, Sent, Stop, Trains, join, pass, segment, split, train,
+};
 
 /// Datagrams of these sizes, each in a slot of its own as they are received.
 fn received(sizes: &[usize]) -> Vec<Datagram> {

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use document::template;
 use proptest::prelude::*;
-use proxy::core::diff::{Blocked, Desired, Facts, Lost, Running, Which, diff};
+use proxy::core::changes::diff::{Blocked, Desired, Facts, Lost, Running, Which, diff};
 use proxy_api::{Backend, Bind, Listener, ListenerId, SocketKey, Target, Transport};
 
 fn id(n: u8) -> ListenerId {
@@ -30,7 +30,7 @@ fn desired(listeners: &[(u8, SocketKey, &[u8])]) -> Desired {
     listeners.iter().map(|(n, socket, backends)| (id(*n), Some(listener(*socket, backends)))).collect()
 }
 
-fn run(running: &Running, desired: &Desired, unbound: &[SocketKey]) -> proxy::core::diff::Settled {
+fn run(running: &Running, desired: &Desired, unbound: &[SocketKey]) -> proxy::core::changes::diff::Settled {
     diff(running, desired).settle(&unbound.iter().copied().collect())
 }
 

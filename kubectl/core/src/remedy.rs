@@ -126,7 +126,7 @@ pub fn is_refusal(reason: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proxy::core::end::EndReason;
+    use proxy::core::sessions::end::EndReason;
 
     use super::*;
     use crate::placement::tests::forward;

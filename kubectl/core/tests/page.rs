@@ -20,7 +20,7 @@ use kubectl_core::{
     top::Sample,
 };
 use operator_core::ObjectKey;
-use proxy::core::page::{Health, Listed as ProxyEndpoint, Seen, Totals, shown, state};
+use proxy::core::control::page::{Health, Listed as ProxyEndpoint, Seen, Totals, shown, state};
 use proxy_api::{BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Report, Revision};
 use responses::response;
 use serde::{Serialize, de::DeserializeOwned};
@@ -168,7 +168,7 @@ fn a_state_has_every_field_that_the_page_reads_of_a_proxy() {
     };
     let report = Report { listeners: BTreeMap::from([(id.clone(), listener)]), ..Report::default() };
     let address = SocketAddr::from(([192, 0, 2, 1], 1)).into();
-    let backend = proxy::core::page::Backend {
+    let backend = proxy::core::control::page::Backend {
         name: String::new(),
         weight: 1,
         priority: 0,

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::core::instances::Changes;
+use crate::core::backends::instances::Changes;
 
 /// Changes that the control thread has not taken yet: one for each agent, the latest.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Ended, Proxy};
 use crate::{
-    core::{in_place::Step, reports::Published},
+    core::{changes::in_place::Step, control::reports::Published},
     supervisor::Control,
 };
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::View;
-use crate::{core::page, log::Recorded};
+use crate::{core::control::page, log::Recorded};
 
 /// Pause between two states.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use proxy_api::{IdParts, SessionId};
 use serde::{Serialize, Serializer};
 
 use super::{Event, Level, Notice, SessionRecord, Subject};
-use crate::core::{address::Address, end::EndReason};
+use crate::core::{backends::address::Address, sessions::end::EndReason};
 
 /// The record of a session. Written without a tree of values: a busy proxy logs as often as it accepts.
 #[derive(Serialize)]

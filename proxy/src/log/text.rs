@@ -120,7 +120,7 @@ mod tests {
     use proxy_api::{SessionId, Transport};
 
     use super::*;
-    use crate::{core::end::EndReason, log::Notice};
+    use crate::{core::sessions::end::EndReason, log::Notice};
 
     fn notice(level: Level, subject: &str, message: &str) -> Event {
         Event::Notice(Notice { level, event: "event", subject: subject.into(), message: message.to_owned() })

@@ -17,7 +17,7 @@ use super::{
     machine,
     settings::{least_bytes, of_former, of_lane},
 };
-use crate::core::log_files::{PREFIX, repairs};
+use crate::core::durable::log_files::{PREFIX, repairs};
 
 /// Opens the logs of a listener that has so many lanes, which share the bounds of `whole`. While the logs of another number
 /// of lanes leave no room to those beside them, these stay. This blocks while the last part of each log is read.

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::removal::Removal;
 use crate::{
-    core::{
+    core::durable::{
         arrivals::{Age, Arrivals},
         lost_stream::LostStream,
     },

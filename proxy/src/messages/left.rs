@@ -18,7 +18,7 @@ use super::{
     folder::{count, now, unbounded},
     place::path,
 };
-use crate::core::{
+use crate::core::durable::{
     draining::Left,
     log_files::{self, LETTERS, PREFIX},
 };

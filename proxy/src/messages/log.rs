@@ -30,12 +30,14 @@ use super::{
 };
 use crate::{
     core::{
-        delivery::{Delivery, Watches},
-        gone::Gone,
-        intake_ends::IntakeEnds,
-        pace::Pace,
-        reopening::{self, Due},
-        sent::Sent,
+        durable::{
+            delivery::{Delivery, Watches},
+            gone::Gone,
+            intake_ends::IntakeEnds,
+            reopening::{self, Due},
+            sent::Sent,
+        },
+        logging::pace::Pace,
     },
     keeping::late,
     log::Level,

@@ -9,7 +9,10 @@ use arc_swap::ArcSwapOption;
 use durable::intake::Hold;
 
 use crate::{
-    core::{end::EndReason, session_sources::SessionSources, share},
+    core::{
+        limits::{session_sources::SessionSources, share},
+        sessions::end::EndReason,
+    },
     process::{Permits, Process},
     shared::Shared,
 };
@@ -57,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::limiter::Newcomer,
+        core::limits::limiter::Newcomer,
         messages::tests::{disk, process_with, shared},
         process::FlowPermits,
     };

@@ -12,7 +12,7 @@ use durable_core::{
 };
 use proxy_api::{self as api, Access, Backend, Durable, HttpFormat, Listener, ListenerId, SinkFraming, Target};
 
-use crate::core::{log_files::PREFIX, log_room::Need};
+use crate::core::durable::{log_files::PREFIX, log_room::Need};
 
 /// Most connections of a listener. Each may hold a message of the longest length.
 const CONNECTIONS: u32 = 512;

@@ -25,9 +25,11 @@ use tokio::{
 use super::settings;
 use crate::{
     core::{
-        balance::{Draw, EntryStats},
-        endpoint::{Counted, Endpoint},
-        sent::Sent,
+        backends::{
+            balance::{Draw, EntryStats},
+            endpoint::{Counted, Endpoint},
+        },
+        durable::sent::Sent,
     },
     log::Level,
     net,

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::settings::Taking;
 use crate::{
-    core::intake_ends::{IntakeEnds, PAUSE},
+    core::durable::intake_ends::{IntakeEnds, PAUSE},
     log::Level,
     net::OsSocket,
     process::Process,

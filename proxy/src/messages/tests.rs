@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{core::delivery::Delivery, fixtures, messages::generations::Opened};
+use crate::{core::durable::delivery::Delivery, fixtures, messages::generations::Opened};
 
 mod ages;
 mod lanes;
@@ -248,7 +248,7 @@ async fn what_a_proxy_of_the_same_fleet_sends_has_come_back_and_is_dropped_and_c
 async fn connections_beyond_the_share_of_their_namespace_are_closed_and_counted_as_sessions_are() {
     let (folder, process, wake) = (tempdir().expect("a folder"), process(), Rc::<Notify>::default());
     let shared = shared(Durable { framing: api::Framing::Newline, ..disk() });
-    shared.limiter.share.set(crate::core::share::Bound::of(0));
+    shared.limiter.share.set(crate::core::limits::share::Bound::of(0));
     let (mut socket, address) = over_tcp(&shared);
     let test = async {
         let mut log = log(free(), folder.path(), &process, &wake);

@@ -1,7 +1,7 @@
 //! How a listener delivers, for the log.
 
 use crate::{
-    core::delivery::{Delivery, Seen},
+    core::durable::delivery::{Delivery, Seen},
     log::Level,
 };
 

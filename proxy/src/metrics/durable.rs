@@ -8,7 +8,7 @@ use prometheus_client::{
 };
 
 use super::{Labels, family, labels};
-use crate::{core::delivery::Seen, shared::Shared};
+use crate::{core::durable::delivery::Seen, shared::Shared};
 
 /// Name and help of a family, and its value.
 type Row = (&'static str, &'static str, fn(&Seen) -> u64);

@@ -8,7 +8,7 @@ use std::{
 use proxy_api::ListenerId;
 
 use crate::{
-    core::{load::ByForward, walk::Walk},
+    core::workers::{load::ByForward, walk::Walk},
     shared::Shared,
 };
 

@@ -8,7 +8,7 @@ use std::{
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{family, origin_labels};
-use crate::{core::session_room::SessionRoom, shared::Shared};
+use crate::{core::limits::session_room::SessionRoom, shared::Shared};
 
 /// Limits belong to the forward, so only its first listener is shown.
 pub(super) fn limits_text(out: &mut DescriptorEncoder<'_>, all: &[Arc<Shared>]) -> Result<(), std::fmt::Error> {
@@ -51,7 +51,7 @@ mod tests {
     use proxy_api::{Limits, Listener, ListenerId, Origin};
 
     use super::*;
-    use crate::{core::limiter::Limiter, fixtures::template};
+    use crate::{core::limits::limiter::Limiter, fixtures::template};
 
     #[test]
     fn the_queue_of_a_forward_is_shown_once_however_many_listeners_it_has() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::PoisonError};
 use proxy_api::{Lag, ListenerId};
 
 use super::Metrics;
-use crate::core::{delivery::Seen, lag};
+use crate::core::durable::{delivery::Seen, lag};
 
 impl Metrics {
     /// What was last seen of the messages of durable listeners.

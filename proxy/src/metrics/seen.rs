@@ -13,8 +13,8 @@ use proxy_api::{Denial, ListenerId};
 use super::Metrics;
 use crate::{
     core::{
-        end::EndReason,
-        page::{self, Reasons, Seen, Totals},
+        control::page::{self, Reasons, Seen, Totals},
+        sessions::end::EndReason,
     },
     shared::{Counters, Dropped, Shared},
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::family;
-use crate::core::unrouted::{Unroutable, Unrouted};
+use crate::core::logging::unrouted::{Unroutable, Unrouted};
 
 /// These connections of the ports that listeners share by server name.
 pub(super) fn unrouted_text(

@@ -6,7 +6,7 @@ use proxy_api::{ListenerId, Load};
 use tokio::time::Instant;
 
 use crate::{
-    core::{
+    core::workers::{
         load::{ByForward, Summing},
         walk::Walk,
     },

@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::stretches;
 use crate::{
-    core::{fault::Fault, writes},
+    core::{control::writes, logging::fault::Fault},
     handle::Proxy,
     log::Level,
     persisted,

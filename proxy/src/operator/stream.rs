@@ -14,7 +14,11 @@ use tokio::{
 
 use super::{meter::Meter, state::State};
 use crate::{
-    core::{backoff::Backoff, in_place::Step, lag, reports::Published},
+    core::{
+        changes::in_place::Step,
+        control::{backoff::Backoff, reports::Published},
+        durable::lag,
+    },
     handle::{Ended, Proxy},
     signing::{Desk, News, Room, Unanswered},
 };

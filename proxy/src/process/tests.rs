@@ -9,8 +9,8 @@ use std::{
 use super::*;
 use crate::{
     core::{
-        flows::FlowKey,
-        limiter::{Mark, Member},
+        limits::limiter::{Mark, Member},
+        udp::flows::FlowKey,
     },
     fixtures::{process, process_of},
 };

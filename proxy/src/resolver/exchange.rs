@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    core::dns::{
+    core::resolution::dns::{
         answer::Answer,
         exchange::{Judgement, Question, Via},
         resolv_conf::{Flag, ResolvConf, Server},
@@ -165,7 +165,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::core::dns::answer::Family;
+    use crate::core::resolution::dns::answer::Family;
 
     const LIMIT: Duration = Duration::from_secs(30);
 

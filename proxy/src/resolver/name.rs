@@ -14,7 +14,7 @@ use super::{
     system::{System, Systems},
 };
 use crate::{
-    core::dns::{
+    core::resolution::dns::{
         answer::{Answer, Family, Pair},
         candidates::candidates,
         families::{Due, Families, RETRY, Resolution},

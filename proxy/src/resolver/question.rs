@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{exchange::NameServer, system::System};
-use crate::core::dns::{
+use crate::core::resolution::dns::{
     answer::{Answer, Family},
     exchange::Question,
     resolv_conf::Flag,

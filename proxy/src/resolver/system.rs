@@ -20,7 +20,7 @@ use super::{
     reader::{Look, Reader, State},
 };
 use crate::{
-    core::dns::{
+    core::resolution::dns::{
         hosts::Hosts,
         resolv_conf::ResolvConf,
         tries::{self, Try},

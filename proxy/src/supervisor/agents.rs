@@ -7,7 +7,7 @@ use proxy_api::{Configuration, ListenerId};
 use super::Supervisor;
 use crate::{
     agents::ForTunnels,
-    core::instances::{Changes, came_or_went},
+    core::backends::instances::{Changes, came_or_went},
 };
 
 impl Supervisor {
@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{balance::Targets, endpoint::Counted},
+        core::backends::{balance::Targets, endpoint::Counted},
         supervisor::fixtures::{self, id, listener, listeners},
     };
 

@@ -1,4 +1,4 @@
-//! Applies configurations: carries out the plans of [`crate::core::diff`] for what [`crate::core::touched`] names.
+//! Applies configurations: carries out the plans of [`crate::core::changes::diff`] for what [`crate::core::changes::touched`] names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use proxy_api::{Configuration, ListenerId, Named, SocketKey, Surroundings};
 use super::{Supervisor, listeners::ById, notices, reporter::Seen, sockets::Bound, targets::Sources};
 use crate::{
     commands::Command,
-    core::{
+    core::changes::{
         diff::{self, Running},
         failures::{self, Failures},
         in_place::{self, Part, Step},
@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::diff::Settled,
+        core::changes::diff::Settled,
         supervisor::fixtures::{id, listener, listeners, supervisor},
     };
 

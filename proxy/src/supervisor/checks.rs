@@ -17,7 +17,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use self::turns::{OfForward, Turns};
 use crate::{
-    core::{
+    core::backends::{
         address::Address,
         endpoint::{Checked, Endpoint, Streak},
     },

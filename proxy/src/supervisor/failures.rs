@@ -6,7 +6,7 @@ use proxy_api::ListenerId;
 
 use super::notices::notice;
 use crate::{
-    core::failures::{self, Failures},
+    core::changes::failures::{self, Failures},
     log::{Level, Notice},
 };
 

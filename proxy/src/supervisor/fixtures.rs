@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::Supervisor;
 use crate::{
     agents::ForTunnels,
-    core::reports::Published,
+    core::control::reports::Published,
     fixtures::{process, template},
     metrics::Metrics,
     settings::Settings,

@@ -8,9 +8,9 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::notices;
 use crate::{
     core::{
-        fault::Fault,
-        foreign_ports,
-        writes::{self, Writes},
+        control::writes::{self, Writes},
+        logging::fault::Fault,
+        ports::foreign_ports,
     },
     log::{Level, Notice},
     net::{BindError, OsSocket},

@@ -3,7 +3,7 @@
 use proxy_api::{BackendHealth, ListenerId};
 
 use super::notices::{About, notice};
-use crate::{core::health::Change, log::Level};
+use crate::{core::backends::health::Change, log::Level};
 
 /// A notice of this change.
 pub(super) fn about((id, change): (ListenerId, Change)) -> About {

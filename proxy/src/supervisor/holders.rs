@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proxy_api::SocketKey;
 
-use crate::{core::lacking::Why, net::BindError};
+use crate::{core::changes::lacking::Why, net::BindError};
 
 /// Sockets that could not be opened.
 pub(super) type Errors = BTreeMap<SocketKey, BindError>;

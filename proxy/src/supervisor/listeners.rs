@@ -9,9 +9,9 @@ use proxy_api::{Delivery, Listener, ListenerId, OnUpdate};
 
 use crate::{
     core::{
-        diff::{self, Concern, Which},
-        end::EndReason,
-        tenants::Tenants,
+        changes::diff::{self, Concern, Which},
+        limits::tenants::Tenants,
+        sessions::end::EndReason,
     },
     shared::Shared,
     worker::Ending,

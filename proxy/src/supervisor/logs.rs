@@ -7,7 +7,7 @@ use proxy_api::{ListenerId, Offer};
 use super::Supervisor;
 use crate::{
     commands::{Command, WorkerHandle, ask::Ask},
-    core::diff::Desired,
+    core::changes::diff::Desired,
     keeping::{self, OPEN_WITHIN},
     shared::Shared,
 };
@@ -87,7 +87,7 @@ mod tests {
         let mut desired =
             Desired::from([(id("a"), Some(with(on_disk()))), (id("b"), Some(listener(2, "b"))), (id("c"), None)]);
         desired.insert(id("d"), Some(stream));
-        crate::core::diff::leave_durable(&mut desired);
+        crate::core::changes::diff::leave_durable(&mut desired);
         assert_eq!(desired.keys().collect::<Vec<_>>(), [&id("a")]);
     }
 }

@@ -7,7 +7,7 @@ use proxy_api::{ListenerId, SocketKey, Transport};
 use tokio::time::Instant;
 
 use super::{Supervisor, health, losses, no_ports, notices, reached, waits};
-use crate::{core::walk::Walk, net};
+use crate::{core::workers::walk::Walk, net};
 
 /// Most listeners, and most sockets, of one step.
 const STEP: usize = 256;
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::end::EndReason,
+        core::sessions::end::EndReason,
         supervisor::fixtures::{id, listener, supervisor},
     };
 

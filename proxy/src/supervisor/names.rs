@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::notices;
 use crate::{
-    core::{
+    core::resolution::{
         dns::families::{MOST_ADDRESSES, Resolution},
         names::{self, Failing, Transition},
     },

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::notices::notice;
 use crate::{
-    core::no_ports,
+    core::ports::no_ports,
     log::{Level, Notice},
 };
 

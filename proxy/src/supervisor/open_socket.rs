@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 use crate::{
     commands::Command,
-    core::{heat::Heat, unrouted::Unrouted},
+    core::{logging::unrouted::Unrouted, workers::heat::Heat},
     files::{Files, Permit},
     log::Notice,
     net::{self, OsSocket},

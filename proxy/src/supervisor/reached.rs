@@ -4,7 +4,7 @@ use proxy_api::ListenerId;
 
 use super::notices::{About, notice};
 use crate::{
-    core::reached::{Change, LASTS},
+    core::limits::reached::{Change, LASTS},
     log::Level,
 };
 

@@ -13,14 +13,12 @@ use tokio::sync::watch;
 use super::{listeners::ById, notices::notice, targets::Refusal};
 use crate::{
     core::{
-        deliveries::Deliveries,
-        diff::Settled,
-        edits::edits,
-        failures::Failures,
-        health::Health,
-        logged_refusals::{LogAction, LoggedRefusals, MOST},
-        reached::Reached,
-        reports::{News, Published, Reports},
+        backends::health::Health,
+        changes::{diff::Settled, edits::edits, failures::Failures},
+        control::reports::{News, Published, Reports},
+        durable::deliveries::Deliveries,
+        limits::reached::Reached,
+        logging::logged_refusals::{LogAction, LoggedRefusals, MOST},
     },
     log::{Level, Notice},
     shared::Shared,
@@ -225,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::diff::Running,
+        core::changes::diff::Running,
         supervisor::fixtures::{id, listener, listeners},
     };
 

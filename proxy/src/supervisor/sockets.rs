@@ -19,11 +19,13 @@ use super::{
 };
 use crate::{
     core::{
-        capacity,
-        diff::{Plan, Settled},
-        lacking::Lacking,
-        unrouted::Unrouted,
-        walk::Walk,
+        changes::{
+            diff::{Plan, Settled},
+            lacking::Lacking,
+        },
+        limits::capacity,
+        logging::unrouted::Unrouted,
+        workers::walk::Walk,
     },
     files::Files,
     log::{Level, Notice},
@@ -323,8 +325,8 @@ mod tests {
     use crate::{
         commands::Command,
         core::{
-            diff::{self, Running},
-            unrouted::Unroutable,
+            changes::diff::{self, Running},
+            logging::unrouted::Unroutable,
         },
         fixtures::process,
         settings::Settings,

@@ -13,11 +13,13 @@ use proxy_api::{Agent, Backend, Bind, Denial, EndpointSet, Listener, ListenerId,
 use super::{listeners::ById, names::Names};
 use crate::{
     core::{
-        address::{Address, AgentAddress},
-        balance::{Entry, Targets},
-        endpoint::{Checked, Endpoint},
-        instances::Instances,
-        own_addresses::OwnAddresses,
+        backends::{
+            address::{Address, AgentAddress},
+            balance::{Entry, Targets},
+            endpoint::{Checked, Endpoint},
+            instances::Instances,
+        },
+        ports::own_addresses::OwnAddresses,
     },
     net,
     shared::Shared,

@@ -2,7 +2,7 @@
 
 use super::notices::notice;
 use crate::{
-    core::capacity::SESSION_PLACES,
+    core::limits::capacity::SESSION_PLACES,
     files::RESERVE,
     log::{Level, Notice},
 };

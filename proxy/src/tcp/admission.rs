@@ -12,9 +12,11 @@ use tokio::io::Interest;
 
 use crate::{
     core::{
-        end::EndReason,
-        limiter::{Admission, Slot, Waiting},
-        proxy_header::{self, Decoded},
+        limits::limiter::{Admission, Slot, Waiting},
+        sessions::{
+            end::EndReason,
+            proxy_header::{self, Decoded},
+        },
     },
     deadline::{within, within_or_soon_after_freeze},
     sys::Socket,

@@ -13,7 +13,10 @@ use super::{
     race::{AttemptLog, Connected, Step},
 };
 use crate::{
-    core::{balance::Draw, end::EndReason, proxy_header},
+    core::{
+        backends::balance::Draw,
+        sessions::{end::EndReason, proxy_header},
+    },
     sys::Socket,
     worker::{Worker, session::Session},
 };

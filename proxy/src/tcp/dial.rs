@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 
 use super::direction::End;
-use crate::{agents::Agents, core::address::Address, net, sys::Socket};
+use crate::{agents::Agents, core::backends::address::Address, net, sys::Socket};
 
 /// Connects for `client`, and sends `header`. A connection that is given up ends by reset, also if the kernel has
 /// completed it and the runtime does not know yet: servers such as `MySQL` count an end without a byte as an error of the

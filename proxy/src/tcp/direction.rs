@@ -24,7 +24,7 @@ use tokio::{io::Interest, select};
 use super::throttle::Throttle;
 use crate::{
     agents::{Link, Side},
-    core::{limiter::Bucket, turns::Place},
+    core::{limits::limiter::Bucket, workers::turns::Place},
     pipes::PooledPipe,
     sys::Socket,
     worker::Worker,

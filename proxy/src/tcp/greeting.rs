@@ -11,9 +11,11 @@ use tokio::io::Interest;
 use super::admission::{HANDSHAKE_SECONDS, read_header};
 use crate::{
     core::{
-        client_hello::{self, Hello, LONGEST_IN_RECORDS},
-        end::EndReason,
-        unrouted::Unroutable,
+        logging::unrouted::Unroutable,
+        sessions::{
+            client_hello::{self, Hello, LONGEST_IN_RECORDS},
+            end::EndReason,
+        },
     },
     deadline::within,
     door::Place,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{dial::dial, direction::End};
 use crate::{
-    core::{
+    core::backends::{
         address::Address,
         balance::{Draw, Entry, Targets},
         endpoint::{Counted, Endpoint},

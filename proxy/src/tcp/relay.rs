@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::direction::{Direction, End, Phase};
 use crate::{
-    core::end::EndReason,
+    core::sessions::end::EndReason,
     net, sys,
     worker::{Worker, session::Session},
 };

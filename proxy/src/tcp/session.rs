@@ -7,7 +7,7 @@ use proxy_api::AccessLogMode;
 
 use super::{admission, connect, direction::End, greeting, race::Connected, relay, unrouted};
 use crate::{
-    core::{end::EndReason, unrouted::Unroutable},
+    core::{logging::unrouted::Unroutable, sessions::end::EndReason},
     log::Event,
     process::Permits,
     route::{Route, Served},

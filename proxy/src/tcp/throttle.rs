@@ -10,7 +10,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     clock::Clock,
-    core::limiter::{Allowance, Bucket},
+    core::limits::limiter::{Allowance, Bucket},
 };
 
 /// Longest sleep in milliseconds before checking whether the limit has changed.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    core::unrouted::Unroutable,
+    core::logging::unrouted::Unroutable,
     log::{Level, Notice},
     route::Names,
     worker::Worker,
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_last_connections_of_a_flood_are_told_when_a_line_is_due_again() {
-        let unrouted = crate::core::unrouted::Unrouted::default();
+        let unrouted = crate::core::logging::unrouted::Unrouted::default();
         let told = (0..40).filter_map(|_| unrouted.due(Unroutable::NotTls, 0, unrouted.count(Unroutable::NotTls)));
         assert_eq!(told.collect::<Vec<_>>(), [1]);
         unrouted.count(Unroutable::Probe);

@@ -37,7 +37,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::reports::Published,
+        core::control::reports::Published,
         fixtures::process,
         metrics::Metrics,
         settings::Settings,

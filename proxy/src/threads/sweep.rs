@@ -15,10 +15,12 @@ use tokio::{sync::oneshot, task::yield_now, time::sleep};
 use super::Thread;
 use crate::{
     core::{
-        diff::Facts,
-        end::{self, EndReason},
-        rounds::{Rounds, Visit, places_of},
-        timers,
+        changes::diff::Facts,
+        sessions::{
+            end::{self, EndReason},
+            timers,
+        },
+        workers::rounds::{Rounds, Visit, places_of},
     },
     lives::Life,
     log::Event,
@@ -254,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{diff::Which, rounds::ROUND_MILLIS},
+        core::{changes::diff::Which, workers::rounds::ROUND_MILLIS},
         fixtures::{process, template_with_id},
         settings::Settings,
         udp::Sockets,

@@ -22,7 +22,7 @@ use tunnel_core::{Open, Protocol, Reason, Target, hello::Instance};
 
 use crate::{
     agents::{Link, Question, Side, Wanted},
-    core::address::AgentAddress,
+    core::backends::address::AgentAddress,
     files::Files,
 };
 

@@ -11,7 +11,7 @@ use tunnel_core::{
 };
 
 use crate::{
-    core::fault::Fault,
+    core::logging::fault::Fault,
     log::{Level, Log},
 };
 

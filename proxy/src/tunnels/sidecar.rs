@@ -45,7 +45,7 @@ use super::{BEAT, FAREWELL, LOOK, Shared, answer, bind, connected, rules_of, tel
 pub use crate::settings::SidecarSettings as Settings;
 use crate::{
     agents::{AgentNews, Agents, ForTunnels, Question, Seen},
-    core::instances::Instances,
+    core::backends::instances::Instances,
     files::Files,
     lives::Life,
     log::{Level, Log},

@@ -30,7 +30,7 @@ use tunnel_core::{
 use self::peers::told;
 use super::*;
 use crate::{
-    core::address::{Address as To, AgentAddress},
+    core::backends::address::{Address as To, AgentAddress},
     fixtures,
     settings::Settings as ProxySettings,
     signing::{News, Room, desk},

@@ -21,7 +21,7 @@ use super::{
     joins::{Joins, Maker},
 };
 use crate::{
-    core::fault::Fault,
+    core::logging::fault::Fault,
     files::Files,
     lives::{Guard, Lives},
     log::{Level, Log},

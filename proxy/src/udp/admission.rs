@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::{UdpListener, flow::Flow};
 use crate::{
     core::{
-        end::EndReason,
-        flows::FlowKey,
-        limiter::{FlowSlot, Newcomer, Victim},
+        limits::limiter::{FlowSlot, Newcomer, Victim},
+        sessions::end::EndReason,
+        udp::flows::FlowKey,
     },
     process::FlowPermits,
     shared::{Dropped, Shared},

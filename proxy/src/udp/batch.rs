@@ -8,7 +8,7 @@ use std::{
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::{
-    core::{
+    core::udp::{
         batch::{self, Batch, SLOT_BYTES},
         trains::Datagram,
     },

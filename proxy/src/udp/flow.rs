@@ -23,15 +23,15 @@ use super::{
 };
 use crate::{
     core::{
-        address::Address,
-        balance::EntryStats,
-        diff::Facts,
-        end::EndReason,
-        endpoint::{Counted, Endpoint},
-        flows::FlowKey,
-        limiter::{FlowSlot, Mark, Member},
-        timers,
-        trains::Trains,
+        backends::{
+            address::Address,
+            balance::EntryStats,
+            endpoint::{Counted, Endpoint},
+        },
+        changes::diff::Facts,
+        limits::limiter::{FlowSlot, Mark, Member},
+        sessions::{end::EndReason, timers},
+        udp::{flows::FlowKey, trains::Trains},
     },
     files::Permit,
     log::{Event, SessionRecord},

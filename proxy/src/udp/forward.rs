@@ -11,10 +11,12 @@ use super::{
 };
 use crate::{
     core::{
-        batch::Batch,
-        end::EndReason,
-        flows::FlowKey,
-        trains::{Datagram, Stop, Trains},
+        sessions::end::EndReason,
+        udp::{
+            batch::Batch,
+            flows::FlowKey,
+            trains::{Datagram, Stop, Trains},
+        },
     },
     shared::Dropped,
     worker::Worker,

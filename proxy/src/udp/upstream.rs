@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 use crate::{
     agents::FlowEnd,
-    core::{
+    core::backends::{
         address::Address,
         agent_refusal::AgentRefusal,
         balance::{Draw, EntryStats},

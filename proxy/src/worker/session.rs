@@ -13,7 +13,10 @@ use std::{
 use proxy_api::{LiveSession, SessionId, Transport};
 
 use crate::{
-    core::{address::Address, end::EndReason, endpoint::Endpoint, timers::TimerState},
+    core::{
+        backends::{address::Address, endpoint::Endpoint},
+        sessions::{end::EndReason, timers::TimerState},
+    },
     log::SessionRecord,
     shared::Shared,
 };

@@ -4,7 +4,7 @@ use std::{cell::RefCell, task::Waker};
 
 use tokio::{sync::Notify, task::yield_now};
 
-use crate::core::turns::{Place, Turns};
+use crate::core::workers::turns::{Place, Turns};
 
 /// Turns of the streams of one worker.
 #[derive(Debug, Default)]

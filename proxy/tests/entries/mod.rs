@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxy::core::{address::Address, balance::Entry, endpoint::Endpoint};
+use proxy::core::backends::{address::Address, balance::Entry, endpoint::Endpoint};
 
 pub(crate) fn address(text: &str) -> Address {
     Address::Socket(text.parse().expect("an address with a port"))

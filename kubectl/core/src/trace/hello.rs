@@ -53,7 +53,7 @@ fn prefixed(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use proxy::core::client_hello::{Hello, read};
+    use proxy::core::sessions::client_hello::{Hello, read};
 
     use super::*;
 

@@ -9,7 +9,7 @@ use durable::{Figures, intake::IntakeFigures};
 
 use super::Log;
 use crate::{
-    core::delivery::{Look, Seen},
+    core::durable::delivery::{Look, Seen},
     messages::settings,
 };
 
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::delivery::Delivery,
+        core::durable::delivery::Delivery,
         messages::{
             generations::Opened,
             place::{PlaceOfLog, ServerFiles},

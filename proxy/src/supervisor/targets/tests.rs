@@ -4,7 +4,7 @@ use proxy_api::{Destinations, HealthCheck, Outlier, Probe, Transport};
 
 use super::*;
 use crate::{
-    core::{dns::families::Resolution, endpoint::Counted},
+    core::{backends::endpoint::Counted, resolution::dns::families::Resolution},
     supervisor::fixtures::{id, listener, socket},
 };
 

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 
 use super::{Direction, End, Kept, Moved, SMALL_READ, STREAM_AFTER, STREAMING, poll_source};
 use crate::{
-    core::limiter::Bucket,
+    core::limits::limiter::Bucket,
     worker::{SCRATCH_BYTES, Worker},
 };
 

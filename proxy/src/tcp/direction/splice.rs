@@ -8,7 +8,7 @@ use std::{
 use tokio::io::Interest;
 
 use super::{Direction, End, Moved, STREAM_AFTER, STREAMING, poll_source};
-use crate::{core::limiter::Bucket, sys, worker::Worker};
+use crate::{core::limits::limiter::Bucket, sys, worker::Worker};
 
 impl Direction {
     /// Borrows a pipe. A stream for which there is none is copied, and counted once.

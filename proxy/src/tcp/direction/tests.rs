@@ -11,7 +11,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::*;
-use crate::{core::turns::TURN_BYTES, fixtures::process, settings::Settings};
+use crate::{core::workers::turns::TURN_BYTES, fixtures::process, settings::Settings};
 
 /// Longest time for what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -14,7 +14,7 @@ use tunnel::{
 use tunnel_core::Protocol;
 
 use super::{failure, request};
-use crate::{agents::FlowEnd, core::address::AgentAddress};
+use crate::{agents::FlowEnd, core::backends::address::AgentAddress};
 
 /// How long an agent may take to confirm the target.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);

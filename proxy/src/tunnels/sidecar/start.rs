@@ -122,7 +122,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::{agents::Agents, clock::Clock, core::address::AgentAddress, lives::Lives, log::LogFormat};
+    use crate::{agents::Agents, clock::Clock, core::backends::address::AgentAddress, lives::Lives, log::LogFormat};
 
     fn log() -> Log {
         let guard = Lives::new(Clock::start()).guard("log");

@@ -6,7 +6,7 @@ use tokio::task::yield_now;
 
 use super::{Flow, Gone};
 use crate::{
-    core::{end::EndReason, trains::Datagram},
+    core::{sessions::end::EndReason, udp::trains::Datagram},
     net,
     shared::Dropped,
     udp::{

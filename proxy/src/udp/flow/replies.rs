@@ -8,9 +8,11 @@ use tokio::{io::Interest, net::UdpSocket, task::yield_now};
 use super::Flow;
 use crate::{
     core::{
-        batch::Batch,
-        end::EndReason,
-        trains::{self, Datagram, Sent},
+        sessions::end::EndReason,
+        udp::{
+            batch::Batch,
+            trains::{self, Datagram, Sent},
+        },
     },
     net,
     shared::Dropped,

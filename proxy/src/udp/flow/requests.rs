@@ -7,7 +7,7 @@ use socket2::SockRef;
 
 use super::Flow;
 use crate::{
-    core::trains::{self, Datagram, Sent, Stop},
+    core::udp::trains::{self, Datagram, Sent, Stop},
     net,
     shared::Dropped,
     sys,

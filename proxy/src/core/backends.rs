@@ -1,0 +1,12 @@
+//! Backends: where they are, which one a session gets, and whether they are healthy.
+
+pub mod absence;
+pub mod address;
+pub mod agent_refusal;
+pub mod balance;
+pub mod checks;
+pub mod damped;
+pub mod endpoint;
+pub mod health;
+pub mod instances;
+pub mod race;

@@ -1,0 +1,11 @@
+//! Limits: what a process, a namespace, a forward and a source may have.
+
+pub mod budget;
+pub mod capacity;
+pub mod cgroup;
+pub mod limiter;
+pub mod reached;
+pub mod session_room;
+pub mod session_sources;
+pub mod share;
+pub mod tenants;

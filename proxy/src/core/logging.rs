@@ -1,0 +1,8 @@
+//! What is logged of events that repeat.
+
+pub mod fault;
+pub mod logged_refusals;
+pub mod losses;
+pub mod pace;
+pub mod unrouted;
+pub mod waits;

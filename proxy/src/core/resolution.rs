@@ -1,0 +1,4 @@
+//! DNS names of backends.
+
+pub mod dns;
+pub mod names;

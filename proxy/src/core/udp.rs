@@ -1,0 +1,5 @@
+//! Flows and datagrams.
+
+pub mod batch;
+pub mod flows;
+pub mod trains;

@@ -1,0 +1,61 @@
+//! What was received of a socket in one system call: several datagrams, or trains of them.
+
+use crate::core::udp::trains::{self, Datagram};
+
+/// Bytes of the buffer for each entry of a batch: the largest datagram, with room to spare; also the largest train of
+/// datagrams that GRO joins.
+pub const SLOT_BYTES: usize = 65_536;
+
+/// What receiving a batch has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Datagrams; more may wait.
+    Full,
+    /// Datagrams; the socket was empty after them.
+    Last,
+    /// No datagrams, or an error.
+    Empty,
+}
+
+impl Batch {
+    /// A batch of `count` entries, received into `slots` of them. Where `short_is_last`, a batch that is not full has found
+    /// the socket empty, so that no further system call has to.
+    #[must_use]
+    pub fn of(count: usize, slots: usize, short_is_last: bool) -> Self {
+        match count {
+            0 => Self::Empty,
+            _ if count < slots && short_is_last => Self::Last,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// Places in the buffer of what was received into the slots from `first` on: each entry has a length, and the stride of
+/// its datagrams.
+pub fn places(received: impl Iterator<Item = (usize, usize)>, first: usize) -> impl Iterator<Item = Datagram> {
+    received.zip(first..).flat_map(|((len, stride), slot)| trains::split(slot * SLOT_BYTES, len, stride))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_batch_with_room_left_has_found_the_socket_empty() {
+        let found = [0, 1, 2].map(|count| Batch::of(count, 2, true));
+        assert_eq!(found, [Batch::Empty, Batch::Last, Batch::Full]);
+    }
+
+    #[test]
+    fn where_a_short_batch_says_nothing_the_socket_is_asked_again() {
+        let found = [0, 1, 2].map(|count| Batch::of(count, 2, false));
+        assert_eq!(found, [Batch::Empty, Batch::Full, Batch::Full]);
+    }
+
+    #[test]
+    fn each_entry_begins_at_its_slot_and_its_datagrams_follow_each_other() {
+        let places: Vec<Datagram> = places([(5, 0), (0, 0), (250, 100)].into_iter(), 2).collect();
+        let at = |slot: usize, from: usize, len: usize| Datagram { at: slot * SLOT_BYTES + from, len };
+        assert_eq!(places, [at(2, 0, 5), at(3, 0, 0), at(4, 0, 100), at(4, 100, 100), at(4, 200, 50)]);
+    }
+}
