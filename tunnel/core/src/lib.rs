@@ -24,6 +24,7 @@ mod open;
 pub mod order;
 pub mod places;
 mod pool;
+mod queue;
 pub mod registry;
 mod session;
 mod stream;

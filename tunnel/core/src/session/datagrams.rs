@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::limits::{DATAGRAM_COST, LANE_AGE, LANE_BYTES};
+use crate::queue::shrink;
 
 #[derive(Debug)]
 struct Waiting {
@@ -46,6 +47,16 @@ impl Lane {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Gives up the places of a burst, if nothing waits.
+    pub(super) fn shrink(&mut self) {
+        shrink(&mut self.waiting);
+    }
+
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.waiting.capacity()
     }
 
     fn take(&mut self) -> Option<Waiting> {

@@ -1,6 +1,5 @@
 //! What the streams of a session may have of its memory, and the session of the memory of the process.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Session;
@@ -8,10 +7,8 @@ use crate::backlog::FreeBlocks;
 use crate::limits::{EARLY_CREDIT, FIRST_WINDOW};
 use crate::open::Protocol;
 use crate::pool::{OWN_BYTES, Pool, Share};
+use crate::queue::shrink;
 use crate::stream::receive::WindowRoom;
-
-/// The most places that an empty queue keeps.
-pub(super) const FEW: usize = 64;
 
 impl Session {
     /// Bounds what this session grants and keeps by the memory that the sessions of a process share.
@@ -75,6 +72,7 @@ impl Session {
         shrink(&mut self.ready);
         shrink(&mut self.starved);
         shrink(&mut self.notices);
+        self.lane.shrink();
     }
 
     fn share_room(&self) -> u64 {
@@ -83,11 +81,5 @@ impl Session {
 
     fn last_room(&self) -> u64 {
         self.share.as_ref().map_or(u64::MAX, Share::last_room)
-    }
-}
-
-fn shrink<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > FEW {
-        *queue = VecDeque::new();
     }
 }

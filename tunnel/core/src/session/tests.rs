@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::memory::FEW;
 use super::{Loss, Notice, Session, Side, StreamId};
 use crate::frame::{FINAL, Kind, MAX_PAYLOAD, put};
 use crate::limits::Limits;
 use crate::open::{Open, Protocol, Target};
+use crate::queue::FEW;
 use crate::stream::End;
 
 const START: Duration = Duration::ZERO;
@@ -165,6 +165,23 @@ fn the_places_that_a_burst_of_streams_took_in_queues_are_given_up_at_a_heartbeat
         end.advance(START + Limits::default().heartbeat);
         assert!(places(end) <= 2 * FEW, "{} places", places(end));
     }
+}
+
+#[test]
+fn the_places_that_a_burst_of_datagrams_took_on_their_way_to_the_carrier_are_given_up_at_a_heartbeat() {
+    let mut ends = [Side::Dialler, Side::Listener].map(|side| Session::new(side, Limits::default(), START));
+    connect(&mut ends, 1);
+    let target = Target { protocol: Protocol::Udp, ..open().target };
+    let flow = ends[0].open(Open { target, source: None }, START).unwrap();
+    exchange(&mut ends, 1);
+    for _ in 0..1000 {
+        ends[0].send_datagram(flow, &[], START);
+    }
+    exchange(&mut ends, 1);
+    let sender = &mut ends[0];
+    assert!(sender.lane.is_empty() && sender.lane.places() >= 1000);
+    sender.advance(START + Limits::default().heartbeat);
+    assert!(sender.lane.places() <= FEW, "{} places", sender.lane.places());
 }
 
 #[test]
