@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::limits::{DATAGRAM_COST, EARLY_CREDIT, FLOW_BYTES};
 use crate::open::{Open, Protocol, Refusal};
+use crate::queue::shrink;
 
 pub(crate) mod receive;
 pub(crate) mod send;
@@ -194,7 +195,11 @@ impl Stream {
     }
 
     pub(crate) fn take_datagram(&mut self) -> Option<Vec<u8>> {
-        self.waiting.as_mut()?.pop()
+        let waiting = self.waiting.as_mut()?;
+        let datagram = waiting.pop();
+        // What waits counts against the memory of the session, and its places must not outlast it.
+        shrink(&mut waiting.datagrams);
+        datagram
     }
 
     /// Drops the datagrams that wait, because nobody will read them, and returns their number.
@@ -211,6 +216,7 @@ impl Stream {
 mod tests {
     use super::*;
     use crate::open::{Reason, Target};
+    use crate::queue::FEW;
 
     fn stream() -> Stream {
         let target = Target { protocol: Protocol::Tcp, host: "db".to_owned(), port: 5432 };
@@ -220,6 +226,21 @@ mod tests {
     #[test]
     fn a_stream_fits_into_160_bytes_with_what_the_allocator_adds() {
         assert!(size_of::<Stream>() <= 160 - 4, "{} bytes", size_of::<Stream>());
+    }
+
+    #[test]
+    fn the_places_of_a_burst_of_datagrams_go_with_the_last_one_and_those_of_a_few_stay() {
+        let mut flow = stream();
+        let mut places_after = |count: usize| {
+            let dropped: u64 = (0..count).map(|_| flow.keep_datagram(&[], usize::MAX)).sum();
+            let taken = std::iter::from_fn(|| flow.take_datagram()).count();
+            assert_eq!((dropped, taken, flow.datagram_bytes()), (0, count, 0));
+            flow.waiting.as_ref().map_or(0, |waiting| waiting.datagrams.capacity())
+        };
+        let few = places_after(1);
+        assert!(few > 0 && few <= FEW, "a flow of single datagrams takes no memory for each: {few}");
+        let many = places_after(1000);
+        assert!(many <= FEW, "{many} places");
     }
 
     #[test]
