@@ -20,6 +20,8 @@ const QUEUE_BYTES: usize = 256 * 1024;
 const ALL_BYTES: usize = 16 * 1024 * 1024;
 /// What a datagram costs beside its bytes.
 const COST: usize = 64;
+/// The most places that an empty queue keeps.
+const FEW: usize = 64;
 
 const WORKER: usize = 0;
 const TUNNELS: usize = 1;
@@ -58,6 +60,10 @@ impl Queue {
         let cost = COST + datagram.len();
         self.bytes -= cost;
         all.fetch_sub(cost, Relaxed);
+        // What waits counts against the bounds, and its places must not outlast it.
+        if self.waiting.is_empty() && self.waiting.capacity() > FEW {
+            self.waiting = VecDeque::new();
+        }
         Some(datagram)
     }
 }
@@ -243,6 +249,19 @@ mod tests {
         let dropped: usize = (0..empty + 5).map(|_| worker.send(&[]).expect("the end is there")).sum();
         assert_eq!((dropped, worker.unread()), (5, empty), "empty ones are bounded too");
         assert_eq!(tunnels.lost(), 5);
+    }
+
+    #[tokio::test]
+    async fn the_places_of_a_burst_go_with_its_last_datagram_and_those_of_a_few_stay() {
+        let (worker, tunnels, _) = pair();
+        let places = || worker.pair.state().queues[TUNNELS].waiting.capacity();
+        assert_eq!(worker.send(b"one"), Some(0));
+        assert_eq!(tunnels.recv().await.as_deref(), Some(b"one".as_slice()));
+        assert!((1..=FEW).contains(&places()), "single datagrams take no places each: {}", places());
+        assert!((0..1000).all(|_| worker.send(&[]) == Some(0)));
+        assert!(places() >= 1000);
+        assert!(firsts(&tunnels, 1000).await.is_empty(), "all are empty");
+        assert!(places() <= FEW, "{} places", places());
     }
 
     #[test]
