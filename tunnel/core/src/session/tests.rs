@@ -168,6 +168,16 @@ fn the_places_that_a_burst_of_streams_took_in_queues_are_given_up_at_a_heartbeat
 }
 
 #[test]
+fn the_memory_of_the_frames_of_a_resumption_is_freed_once_they_are_sent() {
+    let (mut ends, _) = busy(1000);
+    connect(&mut ends, 2);
+    for end in &ends {
+        let kept = end.carrier.as_ref().map(|carrier| carrier.words.capacity());
+        assert!(kept.is_some_and(|kept| kept < 1000), "{kept:?} bytes");
+    }
+}
+
+#[test]
 fn the_places_that_a_burst_of_datagrams_took_on_their_way_to_the_carrier_are_given_up_at_a_heartbeat() {
     let mut ends = [Side::Dialler, Side::Listener].map(|side| Session::new(side, Limits::default(), START));
     connect(&mut ends, 1);
