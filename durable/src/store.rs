@@ -174,19 +174,24 @@ impl Store {
 
     /// As [`Store::append`], for a sender that cannot wait: without room the messages are dropped, and counted.
     pub fn try_append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
-        self.try_append_within(messages, None)
+        self.try_append_within(messages, None, None)
     }
 
-    /// As [`Store::try_append`]. Messages for which `memory` has no room find some in an empty queue only.
+    /// As [`Store::try_append`]. Messages for which `memory` has no room find some in an empty queue only. Where `held` has
+    /// room for them, that is taken, and else what nobody holds.
     pub(crate) fn try_append_within(
         &self,
         messages: Vec<Incoming>,
         mut memory: Option<Partial>,
+        held: Option<&mut OwnedSemaphorePermit>,
     ) -> Result<Receipt, StoreError> {
         self.check(&messages)?;
         let cost: usize = messages.iter().map(Incoming::cost).sum();
-        let has_memory = memory.as_mut().is_none_or(|memory| memory.takes(cost)) || self.has_room(usize::MAX);
-        let room = self.shared.room.clone().try_acquire_many_owned(self.permits(&messages));
+        let free = self.shared.room.available_permits() + held.as_deref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let has_memory = memory.as_mut().is_none_or(|memory| memory.takes(cost)) || free == self.shared.queue_bytes;
+        let of_held = held.filter(|_| self.takes()).and_then(|held| held.split(cost.min(self.shared.queue_bytes)));
+        let others = || self.shared.room.clone().try_acquire_many_owned(self.permits(&messages));
+        let room = of_held.map_or_else(others, Ok);
         match room.and_then(|room| if has_memory { Ok(room) } else { Err(TryAcquireError::NoPermits) }) {
             Ok(room) => self.enqueue(messages, false, room, memory),
             Err(TryAcquireError::Closed) => Err(StoreError::Stopped),
@@ -203,9 +208,10 @@ impl Store {
     }
 
     /// Waits until the queue has room for so many bytes of messages, or is empty: then the log has all that came before.
-    pub(crate) async fn until_room(&self, bytes: usize) -> Result<(), StoreError> {
+    /// The room is the caller's: what is let go is that of others who wait, before it is free.
+    pub(crate) async fn until_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
         let bytes = u32::try_from(bytes.min(self.shared.queue_bytes)).unwrap_or(u32::MAX);
-        self.shared.room.acquire_many(bytes).await.map(drop).map_err(|_| StoreError::Stopped)
+        self.shared.room.clone().acquire_many_owned(bytes).await.map_err(|_| StoreError::Stopped)
     }
 
     /// Cuts messages into batches, each for one call: a longer one may not fit into a segment, or waits until the queue

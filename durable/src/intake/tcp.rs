@@ -294,7 +294,7 @@ impl Connection {
         if room.is_some() {
             return room;
         }
-        self.store.until_room(usize::MAX).await.ok()?;
+        drop(self.store.until_room(usize::MAX).await.ok()?);
         Some(self.memory_to_read().unwrap_or(self.room.least_read))
     }
 

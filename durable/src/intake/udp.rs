@@ -12,6 +12,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::net::{AddressFamily, SocketType};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -62,7 +63,7 @@ pub async fn receive(
         if let Err(error) = socket.readable().await {
             return error;
         }
-        catch_up(&lanes).await;
+        let mut held = catch_up(&lanes).await;
         if !lanes.takes() {
             // The socket keeps its datagrams for the store that is opened next.
             return io::Error::other(StoreError::Stopped);
@@ -74,10 +75,11 @@ pub async fn receive(
             intake.count(|figures| figures.kernel_drops += more);
         }
         for (store, messages) in lanes.stores().zip(messages) {
-            if let Err(StoreError::Stopped) = append(store, messages, &memory, &mut unkept) {
+            if let Err(StoreError::Stopped) = append(store, messages, &memory, &mut unkept, &mut held) {
                 return io::Error::other(StoreError::Stopped);
             }
         }
+        drop(held);
         match ended {
             // There may be more. The socket stays readable, so nothing else here would wait.
             None => yield_now().await,
@@ -88,14 +90,12 @@ pub async fn receive(
 }
 
 /// Waits while the log has no room for a turn, as the socket has room. To read what is dropped then would take the time that
-/// the log needs. Of several lanes, one that has no room holds up no other.
-async fn catch_up(lanes: &Lanes) {
-    if let Some(store) = lanes.only()
-        && !store.has_room(ROOM)
-    {
-        // What finds no room after that is dropped and counted, so that people see why.
-        let _ = timeout(CATCH_UP, store.until_room(ROOM)).await;
-    }
+/// the log needs. Of several lanes, one that has no room holds up no other. The room that comes is held for the turn: other
+/// sockets of the listener may wait for it, too, and would have it before the turn takes it.
+async fn catch_up(lanes: &Lanes) -> Option<OwnedSemaphorePermit> {
+    let store = lanes.only().filter(|store| !store.has_room(ROOM))?;
+    // What finds no room after that is dropped and counted, so that people see why.
+    timeout(CATCH_UP, store.until_room(ROOM)).await.ok()?.ok()
 }
 
 /// What reads the datagrams of a socket.
@@ -174,10 +174,16 @@ impl Drop for Unkept<'_> {
     }
 }
 
-fn append(store: &Store, messages: Vec<Incoming>, memory: &Partial, unkept: &mut Unkept<'_>) -> Result<(), StoreError> {
+fn append(
+    store: &Store,
+    messages: Vec<Incoming>,
+    memory: &Partial,
+    unkept: &mut Unkept<'_>,
+    held: &mut Option<OwnedSemaphorePermit>,
+) -> Result<(), StoreError> {
     for batch in store.batches(messages) {
         let count = batch.len() as u64;
-        match store.try_append_within(batch, Some(memory.waiting())) {
+        match store.try_append_within(batch, Some(memory.waiting()), held.as_mut()) {
             Ok(receipt) => {
                 // Nobody waits for the sync.
                 drop(receipt);

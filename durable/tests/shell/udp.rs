@@ -223,6 +223,45 @@ async fn datagrams_stay_in_the_socket_until_the_log_has_room_again_if_that_is_so
     is_served(receive(&socket, &store, TRUNCATE, &intake, |_| None, &Cell::new(0)), test).await;
 }
 
+#[tokio::test]
+async fn sockets_that_wait_for_one_log_do_not_take_the_room_of_each_other() {
+    let disk = Disk::default();
+    let mut small = settings();
+    small.queue_bytes = 100;
+    let store = Store::open(disk.clone(), small).expect("a log");
+    disk.hold(true);
+    let intake = Intake::default();
+    let ((one, first, _), (two, second, _)) = (sockets().await, sockets().await);
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let counted = [Cell::new(0), Cell::new(0)];
+    let serving = async {
+        select! {
+            error = receive(&one, &store, TRUNCATE, &intake, |_| None, &counted[0]) => error,
+            error = receive(&two, &store, TRUNCATE, &intake, |_| None, &counted[1]) => error,
+        }
+    };
+    let test = async {
+        sender.send_to(b"one", first).expect("it is sent");
+        until(&intake, |figures| figures.messages == 1).await;
+        // The clock stands still, as the test always has something to do.
+        pause();
+        sender.send_to(b"two", first).expect("it is sent");
+        sender.send_to(b"three", second).expect("it is sent");
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!((intake.figures().messages, store.figures().dropped.queue), (1, 0), "there is no room");
+        disk.hold(false);
+        let began = Instant::now();
+        while intake.figures().messages + store.figures().dropped.queue < 3 {
+            assert!(began.elapsed() < Duration::from_secs(20), "they are not read");
+            yield_now().await;
+        }
+        assert_eq!(store.figures().dropped.queue, 0);
+    };
+    is_served(serving, test).await;
+}
+
 // D7
 #[tokio::test]
 async fn datagrams_for_which_there_is_no_memory_are_dropped_and_counted_unless_none_waits_for_the_log() {
