@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::{Driver, leading::Leading};
 use operator_core::{
     ProxyId,
-    live_api::{rates::Rates, together::Together},
+    live_api::{
+        rates::Rates,
+        together::{Carried, Together},
+    },
 };
 
 use crate::{
@@ -19,11 +22,11 @@ impl Driver {
         // The caller may have given up.
         match question {
             LiveQuestion::Proxies { of, reply } => {
-                drop(reply.send(known.live(&self.cache, &of).map(|live| with_asks(live, channels))));
+                drop(reply.send(known.live(&self.cache, &of).map(|live| with_asks(live, &BTreeMap::new(), channels))));
             }
             LiveQuestion::Together { namespace, reply } => {
-                let Together { forwards, proxies } = known.live_together(namespace.as_deref());
-                drop(reply.send((with_asks(proxies, channels), forwards)));
+                let Together { forwards, proxies, carried } = known.live_together(namespace.as_deref());
+                drop(reply.send((with_asks(proxies, &carried, channels), forwards)));
             }
             LiveQuestion::Config { pod, reply } => drop(reply.send(known.configured(&self.cache, pod))),
         }
@@ -31,10 +34,14 @@ impl Driver {
 }
 
 /// The proxies with the queues of their streams.
-fn with_asks(live: BTreeMap<ProxyId, Option<Rates>>, channels: &Channels) -> Vec<LiveProxy> {
+fn with_asks(
+    live: BTreeMap<ProxyId, Option<Rates>>,
+    carried: &BTreeMap<ProxyId, Carried>,
+    channels: &Channels,
+) -> Vec<LiveProxy> {
     let asked = |(proxy, rates): (ProxyId, Option<Rates>)| {
         let pod = proxy.pod()?.clone();
-        Some(LiveProxy { pod, asks: channels.asks(&proxy), rates })
+        Some(LiveProxy { pod, asks: channels.asks(&proxy), rates, carried: carried.get(&proxy).cloned() })
     };
     live.into_iter().filter_map(asked).collect()
 }

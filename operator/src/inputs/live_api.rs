@@ -195,7 +195,9 @@ impl LiveApi {
 
     /// Asks proxies for the lag of these listeners. An older proxy lists sessions: with a limit of 0 it counts them.
     async fn gather_lag(&self, wanted: Selection, proxies: Vec<LiveProxy>) -> Lags {
-        let mut lags = Lags::new(wanted.clone(), proxies.iter().map(|proxy| proxy.pod.clone()).collect());
+        let carried = proxies.iter().filter_map(|proxy| Some((proxy.pod.clone(), proxy.carried.clone()?))).collect();
+        let pods = proxies.iter().map(|proxy| proxy.pod.clone()).collect();
+        let mut lags = Lags::new(wanted.clone(), pods).carrying(carried);
         let take = |pod: &ObjectKey, live| {
             lags.take(pod, live);
             0

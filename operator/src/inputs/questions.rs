@@ -11,7 +11,12 @@ use tokio::{
 
 use operator_core::{
     ObjectKey, PodMetric, Unheard,
-    live_api::{api::Of, config::Configured, rates::Rates, together::Forwards},
+    live_api::{
+        api::Of,
+        config::Configured,
+        rates::Rates,
+        together::{Carried, Forwards},
+    },
     metrics_api::api::{self as metrics_api, failure},
 };
 
@@ -81,6 +86,8 @@ pub struct LiveProxy {
     pub asks: Option<mpsc::Sender<Ask>>,
     /// The rates of the requested sessions, by the proxy's last report of its load. Absent: unknown.
     pub rates: Option<Rates>,
+    /// The namespaces of the forwards that it carries. Absent where one object is asked about.
+    pub carried: Option<Carried>,
 }
 
 /// Asks the driver. The error is the answer to the client.

@@ -1,11 +1,11 @@
 //! What durable listeners of several proxies have for their sinks, in one list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_api::{Lag, LiveSessions, Selection};
 use serde::Serialize;
 
-use super::{HIGHEST, group_version, sessions::MAX_TEXTS};
+use super::{HIGHEST, group_version, sessions::MAX_TEXTS, together::Carried};
 use crate::world::ObjectKey;
 
 /// The most durable listeners of a response, where each proxy of a listener counts.
@@ -16,6 +16,8 @@ pub const MAX_LISTED: usize = 5000;
 pub struct Lags {
     /// The requested listeners, of all proxies.
     selection: Selection,
+    /// The namespaces of the forwards that the proxies of pods carry, as far as that is known.
+    carried: BTreeMap<ObjectKey, Carried>,
     items: Vec<(ObjectKey, Lag)>,
     /// Bytes of the texts in `items`.
     texts: usize,
@@ -31,10 +33,18 @@ impl Lags {
     /// The state before any of these pods' proxies has answered.
     #[must_use]
     pub fn new(selection: Selection, pods: BTreeSet<ObjectKey>) -> Self {
-        Self { selection, items: Vec::new(), texts: 0, omitted: 0, unanswered: pods, older: BTreeSet::new() }
+        let (carried, items, older) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        Self { selection, carried, items, texts: 0, omitted: 0, unanswered: pods, older }
     }
 
-    /// Takes the answer of a pod's proxy: only the first one counts. Listeners that were not requested are dropped.
+    /// Takes from the proxies of these pods only what concerns the namespaces of the forwards that they carry.
+    #[must_use]
+    pub fn carrying(self, carried: BTreeMap<ObjectKey, Carried>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// Takes the answer of a pod's proxy: only the first one counts, and so it is for each listener. Listeners that were
+    /// not requested, or that the proxy cannot have, are dropped: a proxy may lie.
     pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
         if !self.unanswered.remove(pod) {
             return;
@@ -44,7 +54,15 @@ impl Lags {
             return;
         };
         self.omit(live.total.saturating_sub(lag.len() as u64));
-        lag.retain(|lag| self.selection.has(&lag.listener, None));
+        let mut told = BTreeSet::new();
+        let carried = self.carried.get(pod);
+        let is_carried = |namespace: &String| {
+            carried.is_none_or(|carried| carried.iter().any(|namespaces| namespaces.contains(namespace)))
+        };
+        lag.retain(|Lag { listener, .. }| {
+            let is_requested = self.selection.has(listener, None) && is_carried(&listener.origin.namespace);
+            is_requested && told.insert(listener.clone())
+        });
         for mut lag in lag {
             let texts = self.texts.saturating_add(lag.weight());
             if self.items.len() >= MAX_LISTED || texts > MAX_TEXTS {

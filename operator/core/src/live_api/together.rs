@@ -1,6 +1,9 @@
 //! All forwards of a namespace, or of all namespaces, in one response: which proxies carry them, and their rates.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proxy_api::Origin;
 
@@ -23,6 +26,9 @@ pub struct Forwards {
     pub omitted: usize,
 }
 
+/// The namespaces of the forwards that a proxy carries, by its groups: proxies of one group share them.
+pub type Carried = Vec<Arc<BTreeSet<String>>>;
+
 /// What is known about all forwards of a place before their proxies are asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Together {
@@ -30,6 +36,8 @@ pub struct Together {
     pub forwards: Forwards,
     /// The proxies that carry any of them, with their rates for all of them; absent if these are unknown.
     pub proxies: BTreeMap<ProxyId, Option<Rates>>,
+    /// The namespaces of those that each of these proxies carries.
+    pub carried: BTreeMap<ProxyId, Carried>,
 }
 
 impl Together {
@@ -43,15 +51,18 @@ impl Together {
     ) -> Self {
         let is_inside = |origin: &Origin| namespace.is_none_or(|namespace| origin.namespace == namespace);
         let mut forwards: BTreeMap<&Origin, &Verdict> = verdicts.filter(|it| is_inside(it.0)).collect();
-        let groups: BTreeSet<&Group> = forwards.values().flat_map(|verdict| &verdict.groups).collect();
+        let groups = namespaces_of_groups(&forwards);
         let beyond = forwards.keys().nth(MAX_FORWARDS).copied();
         let omitted = beyond.map_or(0, |first| forwards.split_off(first).len());
 
         let mut of_proxies: BTreeMap<ProxyId, Option<Rates>> = BTreeMap::new();
+        let mut carried: BTreeMap<ProxyId, Carried> = BTreeMap::new();
         let mut sums: BTreeMap<Origin, Rates> = BTreeMap::new();
         let mut unknown: BTreeSet<&Group> = BTreeSet::new();
-        for group in groups {
+        for (group, namespaces) in groups {
+            let namespaces = Arc::new(namespaces);
             for proxy in carriers(group) {
+                carried.entry(proxy.clone()).or_default().push(namespaces.clone());
                 let rates = of_proxies.entry(proxy).or_insert_with_key(|proxy| {
                     let mut all = Rates::default();
                     for (name, work) in proxies.loads(proxy)? {
@@ -74,6 +85,20 @@ impl Together {
             (origin.clone(), is_known.then(|| sums.get(origin).copied().unwrap_or_default()))
         };
         let rates = forwards.into_iter().map(rates).collect();
-        Self { forwards: Forwards { rates, omitted }, proxies: of_proxies }
+        Self { forwards: Forwards { rates, omitted }, proxies: of_proxies, carried }
     }
+}
+
+/// The groups that carry forwards, and the namespaces of these.
+fn namespaces_of_groups<'a>(forwards: &BTreeMap<&Origin, &'a Verdict>) -> BTreeMap<&'a Group, BTreeSet<String>> {
+    let mut groups: BTreeMap<&Group, BTreeSet<String>> = BTreeMap::new();
+    for (origin, verdict) in forwards {
+        for group in &verdict.groups {
+            let namespaces = groups.entry(group).or_default();
+            if !namespaces.contains(&origin.namespace) {
+                namespaces.insert(origin.namespace.clone());
+            }
+        }
+    }
+    groups
 }

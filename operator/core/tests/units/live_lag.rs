@@ -1,5 +1,7 @@
 //! The lag of durable listeners in a response of the live API.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use operator_core::live_api::{
     lag::{Lags, MAX_LISTED},
     sessions::MAX_TEXTS,
@@ -32,6 +34,12 @@ fn of_logs() -> Selection {
     Selection { origin: Some(Origin::port_forward("ns", "logs")), lag: true, ..Selection::default() }
 }
 
+/// As many durable listeners as an answer has, each as this one.
+fn many(lag: &Lag) -> Vec<Lag> {
+    let named = |at: usize| Lag { listener: format!("ns/logs/l{at}").parse().expect("an id"), ..lag.clone() };
+    (0..MAX_LAGS).map(named).collect()
+}
+
 /// An answer with these durable listeners.
 fn answer(lag: Vec<Lag>) -> LiveSessions {
     LiveSessions { total: lag.len() as u64, lag: Some(lag), ..LiveSessions::default() }
@@ -62,13 +70,33 @@ fn the_listeners_of_all_proxies_are_one_list_with_those_that_did_not_answer_or_c
 }
 
 #[test]
+fn a_proxy_tells_each_listener_once_and_none_of_namespaces_whose_forwards_it_does_not_carry() {
+    let of_all = Selection { lag: true, ..Selection::default() };
+    let carried = |namespaces: &[&str]| {
+        let one = |namespace: &&str| Arc::new(BTreeSet::from([(*namespace).to_owned()]));
+        namespaces.iter().map(one).collect::<Vec<_>>()
+    };
+    let carried = [(key("gateway"), carried(&["ns", "other"])), (key("liar"), carried(&["other"]))];
+    let mut lags = Lags::new(of_all, keys(&["gateway", "liar"])).carrying(carried.into());
+    let elsewhere = Lag { listener: "other/logs/a".parse().expect("an id"), ..lag("logs") };
+    lags.take(&key("gateway"), answer(vec![lag("logs"), elsewhere.clone()]));
+    lags.take(&key("liar"), answer(vec![lag("logs"), elsewhere.clone(), elsewhere]));
+    let list = document(lags);
+    let items = list["items"].as_array().expect("a list");
+    let told: Vec<_> = items.iter().map(|item| (item["pod"].as_str(), item["listener"].as_str())).collect();
+    let of = |pod, listener| (Some(pod), Some(listener));
+    let expected = [of("ns/gateway", "ns/logs/a"), of("ns/gateway", "other/logs/a"), of("ns/liar", "other/logs/a")];
+    assert_eq!((told.as_slice(), list.get("omitted")), (&expected[..], None));
+}
+
+#[test]
 fn what_does_not_fit_into_a_response_is_counted_and_numbers_have_a_sign() {
     let pods: Vec<String> = (0..=MAX_LISTED / MAX_LAGS).map(|at| format!("p{at:02}")).collect();
     let names: Vec<&str> = pods.iter().map(String::as_str).collect();
     let mut lags = Lags::new(of_logs(), keys(&names));
     let large = Lag { backlog: u64::MAX, dropped_by_reason: [("Full".to_owned(), u64::MAX)].into(), ..lag("logs") };
     for pod in &names {
-        lags.take(&key(pod), answer(vec![large.clone(); MAX_LAGS]));
+        lags.take(&key(pod), answer(many(&large)));
     }
     let list = document(lags);
     assert_eq!(list["items"].as_array().map(Vec::len), Some(MAX_LISTED));
@@ -88,7 +116,7 @@ fn the_texts_of_a_list_are_bounded_also_if_they_are_escaped() {
     let names: Vec<&str> = pods.iter().map(String::as_str).collect();
     let mut lags = Lags::new(of_logs(), keys(&names));
     for pod in &names {
-        lags.take(&key(pod), answer(vec![long.clone(); MAX_LAGS]));
+        lags.take(&key(pod), answer(many(&long)));
     }
     let text = lags.document().expect("JSON");
     assert!(text.len() < 2 * MAX_TEXTS, "{} bytes", text.len());

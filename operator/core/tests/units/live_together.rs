@@ -92,6 +92,11 @@ fn forwards_of_a_place_have_the_proxies_of_their_groups_and_the_rates_that_all_o
     let all = together(&scene, Some("ns"));
     let pods: Vec<&str> = all.proxies.keys().map(ProxyId::name).collect();
     assert_eq!(pods, ["app", "p1", "p2"]);
+    for proxy in all.proxies.keys() {
+        let namespaces: Vec<&str> =
+            all.carried[proxy].iter().flat_map(|of_group| of_group.iter()).map(String::as_str).collect();
+        assert_eq!(namespaces, ["ns"], "{proxy:?}");
+    }
     let new: Vec<_> = all.proxies.values().map(|rates| rates.map(|it| it.new_per_second)).collect();
     assert_eq!(new, [Some(5), Some(3), None], "of this namespace");
     let forwards = all.forwards.rates.iter();

@@ -23,8 +23,12 @@ fn request(api: &Arc<LiveApi>, query: &'static str) -> tokio::task::JoinHandle<A
 async fn has_proxies(asked: &mut mpsc::Receiver<Question>, proxies: Vec<(String, Option<mpsc::Sender<Ask>>)>) {
     let Some(Question::Live(LiveQuestion::Proxies { of, reply })) = asked.recv().await else { panic!("no question") };
     assert_eq!(of, Of::Forward(Origin::port_forward("ns", "web")));
-    let proxies =
-        proxies.into_iter().map(|(name, asks)| LiveProxy { pod: ObjectKey::new("ns", name), asks, rates: None });
+    let proxies = proxies.into_iter().map(|(name, asks)| LiveProxy {
+        pod: ObjectKey::new("ns", name),
+        asks,
+        rates: None,
+        carried: None,
+    });
     reply.send(Some(proxies.collect())).expect("the request waits");
 }
 
@@ -153,7 +157,7 @@ async fn each_proxy_is_asked_once_for_all_forwards_of_a_namespace() {
     let Some(Question::Live(LiveQuestion::Together { namespace, reply })) = question else { panic!("no question") };
     assert_eq!(namespace.as_deref(), Some("ns"));
     let (asks, mut all) = mpsc::channel(2);
-    let proxies = vec![LiveProxy { pod: ObjectKey::new("ns", "p1"), asks: Some(asks), rates: None }];
+    let proxies = vec![LiveProxy { pod: ObjectKey::new("ns", "p1"), asks: Some(asks), rates: None, carried: None }];
     let (db, web) = (Origin::port_forward("ns", "db"), Origin::port_forward("ns", "web"));
     let rates = [(db.clone(), None), (web.clone(), None)].into();
     reply.send((proxies, Forwards { rates, omitted: 0 })).expect("the request waits");
@@ -183,6 +187,29 @@ async fn the_lag_of_a_forward_is_asked_for_without_sessions_and_an_older_proxy_i
     let (status, list) = value(request.await.expect("an answer"));
     assert_eq!((status, &list["kind"], &list["items"]), (200, &json!("LagList"), &json!([])));
     assert_eq!((&list["older"], &list["unanswered"]), (&json!(["ns/p2"]), &json!(["ns/p3"])));
+}
+
+#[tokio::test]
+async fn of_all_forwards_a_proxy_tells_the_lag_of_those_of_namespaces_that_it_carries() {
+    let (api, mut asked) = api();
+    let own = api.clone();
+    let path = "/apis/live.portlane.dev/v1alpha1/portforwards/*/sessions";
+    let request = tokio::spawn(async move { own.answer(path, "lag=true").await });
+    let question = asked.recv().await;
+    let Some(Question::Live(LiveQuestion::Together { namespace: None, reply })) = question else {
+        panic!("no question about all namespaces")
+    };
+    let (asks, mut all) = mpsc::channel(1);
+    let carried = Some(vec![Arc::new(["ns".to_owned()].into())]);
+    let proxies = vec![LiveProxy { pod: ObjectKey::new("ns", "p1"), asks: Some(asks), rates: None, carried }];
+    reply.send((proxies, Forwards::default())).expect("the request waits");
+    let lag =
+        |listener: &str| serde_json::from_value(json!({"listener": listener, "delivery": "Behind"})).expect("a lag");
+    let told = LiveSessions { lag: Some(vec![lag("ns/web/a"), lag("other/web/a")]), ..live(2) };
+    all.recv().await.expect("an ask").reply.send(told).expect("the request waits");
+    let (status, list) = value(request.await.expect("an answer"));
+    assert_eq!((status, list["items"].as_array().map(Vec::len)), (200, Some(1)));
+    assert_eq!(list["items"][0]["listener"], json!("ns/web/a"));
 }
 
 #[tokio::test]
