@@ -88,10 +88,11 @@ pub struct LiveSessions {
 }
 
 impl LiveSessions {
-    /// Number of sessions and durable listeners that are listed.
+    /// Number of sessions, durable listeners and reasons that are listed, and of objects that are counted.
     #[must_use]
     pub fn items(&self) -> usize {
-        self.sessions.len() + self.lag.as_ref().map_or(0, Vec::len)
+        let of_listener = |lag: &Lag| 1 + lag.dropped_by_reason.len();
+        self.sessions.len() + self.origins.len() + self.lag.iter().flatten().map(of_listener).sum::<usize>()
     }
 
     /// Counts a selected session of this object.

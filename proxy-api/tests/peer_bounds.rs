@@ -124,6 +124,15 @@ fn items_of_a_message_are_bounded() {
 }
 
 #[test]
+fn whatever_repeats_in_an_answer_is_an_item() {
+    let dropped = lag(json!({"droppedByReason": {"Full": 1, "TooOld": 2}}));
+    let live =
+        json!({"sessions": [session(json!({}))], "origins": {"ns/a": 1, "ns/b": 2}, "lag": [dropped, lag(json!({}))]});
+    let live: LiveSessions = serde_json::from_value(live).expect("decodes");
+    assert_eq!(live.items(), 1 + 2 + (2 + 2));
+}
+
+#[test]
 fn a_long_failure_is_cut_where_it_is_written_so_that_it_is_read() {
     let failure = Failure { reason: FailureReason::BindFailed, message: "ü".repeat(MAX_FAILURE_BYTES), serving: None };
     let written = serde_json::to_string(&failure).expect("encodes");
