@@ -52,6 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_file_is_found_by_its_path_and_no_other_path_has_one() {
+        for expected in FILES {
+            assert_eq!(file(expected.path), Some(expected));
+        }
+        assert_eq!(file("/other"), None);
+    }
+
+    #[test]
     fn the_page_is_small() {
         let bytes: usize = FILES.iter().map(|file| file.content.len()).sum();
         assert!(bytes < 40 << 10, "{bytes} bytes");

@@ -94,6 +94,9 @@ mod tests {
         for foreign in ["", "/", "/abc", "/ab/", "/abd/", "/abcd/", "//abc/", "abc/", "/x/abc/"] {
             assert_eq!(below(foreign, "abc"), None, "{foreign}");
         }
+        for mixed in ["/bac/", "/cba/", "/bca/"] {
+            assert_eq!(below(mixed, "abc"), None, "{mixed} has the letters of the token");
+        }
     }
 
     #[test]
