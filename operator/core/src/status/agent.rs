@@ -278,4 +278,24 @@ mod tests {
             "the gateway may be applied after it"
         );
     }
+
+    #[test]
+    fn a_new_leader_repeats_what_the_status_says_of_instances_until_proxies_report() {
+        let mut agent = ForwardAgent::new("home", crds::ForwardAgentSpec::default());
+        let instance = Instance { name: "pi4".to_owned(), carriers: 1, ..Instance::default() };
+        let reported = AgentFacts {
+            admitted: Ok(ObjectKey::new("ns", "edge")),
+            warning: None,
+            left_out: 0,
+            enrolment: Some(Enrolment { enrolled: 1, ..Enrolment::default() }),
+            connected: Some(vec![instance]),
+            ready: 1,
+            sidecars: 0,
+        };
+        let now = "2026-01-01T00:00:00Z";
+        let first = agent_status(&agent, &reported, now);
+        agent.status = Some(first.clone());
+        let next = agent_status(&agent, &AgentFacts { connected: None, ..reported }, now);
+        assert_eq!((next.conditions, next.instances), (first.conditions, first.instances));
+    }
 }

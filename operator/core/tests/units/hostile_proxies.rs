@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use operator_core::{
     Ack, Cache, Carrier, DrainRates, EventRates, ObjectKey, Proxies, ProxyId, Recent, World,
-    status::proxies::FAILURE_TEXTS,
+    status::proxies::{FAILURE_TEXTS, LISTENERS},
     world::{
         objects::{Object, PodInfo},
         watched::{Kind, Seen, Source},
@@ -72,6 +72,32 @@ fn messages_of_failures_have_a_budget_for_each_proxy_and_no_failure_is_lost() {
     proxies.reported(&proxy("p"), failed(0..200, 1024), true);
     proxies.reported(&proxy("p"), ReportPart { whole: true, ..failed(0..60, 1024) }, true);
     assert_eq!(messages(&proxies, 60).concat().len(), 60 * 1024);
+}
+
+// C2
+#[test]
+fn a_message_that_is_replaced_leaves_its_room_to_others() {
+    let mut proxies = Proxies::default();
+    proxies.connected(&proxy("p"));
+    let fitting = FAILURE_TEXTS / 1024;
+    for bytes in [1024, 1, 1024] {
+        proxies.reported(&proxy("p"), failed(0..fitting, bytes), true);
+    }
+    assert!(messages(&proxies, fitting).iter().all(|message| message.len() == 1024));
+}
+
+// C2
+#[test]
+fn an_agreement_implies_nothing_once_listeners_were_left_out_until_a_complete_report() {
+    let mut proxies = Proxies::default();
+    proxies.connected(&proxy("p"));
+    proxies.reported(&proxy("p"), failed(0..LISTENERS, 0), true);
+    let ack = |proxies: &Proxies, at: usize| proxies.get(&proxy("p")).expect("connected").ack(&id(at), &revision(), 0);
+    assert_eq!(ack(&proxies, LISTENERS), Ack::Bound, "every failure was kept");
+    proxies.reported(&proxy("p"), failed([LISTENERS], 0), true);
+    assert_eq!(ack(&proxies, LISTENERS), Ack::Pending, "there was no room for its failure");
+    proxies.reported(&proxy("p"), ReportPart { whole: true, ..failed([], 0) }, true);
+    assert_eq!(ack(&proxies, LISTENERS), Ack::Bound);
 }
 
 // C12

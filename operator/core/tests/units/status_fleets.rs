@@ -61,6 +61,16 @@ fn a_drainer_runs_what_the_fleet_runs_and_is_not_counted() {
 }
 
 #[test]
+fn a_drainer_that_is_there_before_its_gateway_runs_what_the_fleet_runs_once_it_comes() {
+    let mut scene = Scene::new();
+    let drainer = PodInfo { gateway: None, drains: Some("edge".to_owned()), ..fleet_pod("d1", true) };
+    see_pod(&mut scene, "d1", drainer);
+    assert_eq!(scene.fleets.group_of(&key("d1"), &scene.translator), None);
+    scene.see(gateway(&json!({})));
+    assert_eq!(scene.fleets.group_of(&key("d1"), &scene.translator), Some(&edge()));
+}
+
+#[test]
 fn the_last_ready_pod_that_goes_is_urgent() {
     let mut scene = Scene::new();
     scene.see(gateway(&json!({})));

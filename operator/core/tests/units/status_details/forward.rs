@@ -260,6 +260,16 @@ fn a_forward_keeps_its_port_while_its_gateway_is_missing_and_not_once_it_is_refu
 }
 
 #[test]
+fn the_status_names_the_placement_and_keeps_it_while_the_gateway_is_missing() {
+    let mut scene = Scene::with_web();
+    let status = status_of(&scene, "web", 0);
+    assert_eq!(status.placement.as_deref(), Some("gateway ns/edge"));
+    write(&mut scene, "web", status);
+    scene.gone(Kind::Gateways, "edge");
+    assert_eq!(status_of(&scene, "web", 0).placement.as_deref(), Some("gateway ns/edge"));
+}
+
+#[test]
 fn an_object_that_cannot_be_read_is_stalled_and_not_reconciling() {
     let mut scene = Scene::with_web();
     scene.see(crate::scene::unreadable_forward("newer", 2));
