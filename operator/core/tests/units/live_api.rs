@@ -62,6 +62,13 @@ fn paths_name_a_forward_or_a_pod_and_what_is_asked_of_it() {
 }
 
 #[test]
+fn another_version_has_neither_resources_nor_the_sessions_of_all_forwards() {
+    for path in ["", "/portforwards/*/sessions", "/namespaces/shop/portforwards/*/sessions"] {
+        assert_eq!(route(&format!("/apis/live.portlane.dev/v1{path}"), ""), Ok(Asked::Nothing), "{path}");
+    }
+}
+
+#[test]
 fn a_limit_is_a_number_and_has_a_maximum() {
     let limit = |query: &str| match route(&format!("{BASE}/namespaces/shop/pods/db/sessions"), query) {
         Ok(Asked::Sessions { limit, .. }) => Ok(limit),
@@ -153,6 +160,17 @@ fn sessions_beyond_the_limit_count_and_are_not_listed() {
         "clients read it as a number with a sign"
     );
     assert_eq!(Gathered::new(of_web(MAX_LIMIT), keys(&[])).room(), MAX_LIVE, "no proxy lists more");
+}
+
+#[test]
+fn a_full_list_stays_full_whoever_answers_later() {
+    let mut gathered = Gathered::new(of_web(1), keys(&["p1", "p2", "p3"]));
+    for pod in ["p1", "p2", "p3"] {
+        gathered.take(&key(pod), live(2, vec![session("web"); 2]));
+    }
+    assert_eq!(gathered.room(), 0);
+    let list = document(gathered);
+    assert_eq!((list["items"].as_array().map(Vec::len), &list["total"]), (Some(1), &json!(6)));
 }
 
 #[test]
