@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use operator_core::{Changes, Group, ObjectKey, Pod, Translator, World};
-use proxy_api::{Listener, Transport, Version};
+use proxy_api::{Listener, Target, Transport, Version};
 
 /// The gateway `infra/edge`, which admits everything that the tests need, and a Service of another namespace.
 const WORLD: &str = "kind: World
@@ -124,6 +124,50 @@ fn it_keeps_the_backends_that_it_may_still_use() {
         assert_eq!(backends, ["addr/10.0.0.1:1"]);
         assert_eq!(listeners[0].clone().sealed(), listeners[0], "the revision is that of what runs");
     }
+}
+
+#[test]
+fn endpoints_that_one_gateway_lets_it_use_are_not_used_in_another() {
+    let two = "---\nkind: ForwardGateway\nmetadata: {name: two, namespace: infra}\nspec: {allowedForwards: \
+               {namespaces: {from: All}, addressCIDRs: [10.0.0.0/8]}}\n";
+    let mut scene = Scene::new(&(WORLD.to_owned() + two + &forward("a", &tcp(80, &format!("{GRANTED}, {ADDRESS}")))));
+    scene.edit(&forward("a", &tcp(81, MISSING)).replace("name: edge", "name: two"));
+    let two = Group::Gateway(ObjectKey::new("infra", "two"));
+    let configuration = scene.translator.snapshot(&two).expect("the gateway has a program").configuration();
+    let backends = configuration.supported().flat_map(|(_, listener)| &listener.backends);
+    assert_eq!(backends.map(|backend| backend.id.as_str()).collect::<Vec<_>>(), ["addr/10.0.0.1:1"]);
+}
+
+/// A scene whose only forward, in the gateway's own namespace, runs in its last good version with this endpoint set.
+fn mistaken_at_home(podless: &str, set: &str) -> Scene {
+    let home = |listener: &str| forward("a", listener).replace("namespace: shop", "namespace: infra");
+    let world = format!(
+        "kind: World\nservices: {{infra/db: {{cluster: [{{protocol: TCP, port: 1, endpoints: ['10.0.0.8:1']}}]}}}}\n\
+         podless: {podless}\n---\nkind: ForwardGateway\nmetadata: {{name: edge, namespace: infra}}\nspec: \
+         {{allowedForwards: {{addressCIDRs: [10.0.0.0/8]}}}}\n"
+    );
+    let mut scene = Scene::new(&(world + &home(&tcp(80, "{service: {name: db, port: 1}}"))));
+    let good = scene.listeners();
+    let sets: Vec<&Target> = good.iter().flat_map(|it| &it.backends).map(|backend| &backend.target).collect();
+    assert_eq!(sets, [&Target::Endpoints(set.to_owned())]);
+    scene.edit(&home(&tcp(81, MISSING)));
+    assert_eq!(scene.listeners(), good, "a mistake stops nothing");
+    scene
+}
+
+#[test]
+fn a_service_of_the_gateways_own_namespace_is_used_on_whether_pods_back_it_or_not() {
+    mistaken_at_home("{}", "infra/db:1/TCP");
+    mistaken_at_home("{infra/db: [10.0.0.8]}", "infra/db:1/TCP@infra/edge!");
+}
+
+#[test]
+fn endpoints_that_lose_their_pods_are_not_used_unjudged() {
+    let mut scene = mistaken_at_home("{}", "infra/db:1/TCP");
+    let address = "10.0.0.8".parse().expect("an address");
+    scene.world.podless.insert(ObjectKey::new("infra", "db"), BTreeSet::from([address]));
+    scene.update(&Changes::all());
+    assert!(scene.listeners().is_empty());
 }
 
 #[test]
