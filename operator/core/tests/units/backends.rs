@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use operator_core::{Changes, Grant, Group, ObjectKey, Service, ServicePort, Translator, Verdict, World, translate};
 use proxy_api::{Configuration, Target, Version};
+use serde_json::json;
 
 /// A pod `p` with these forwards; each is a name and its listeners.
 fn sidecars(forwards: &[(&str, &str)]) -> World {
@@ -201,6 +202,25 @@ fn endpoints_of_ranges_follow_the_pods_of_their_service() {
     let changes = Changes { endpoints: [key("ns", "rtp")].into(), ..Changes::default() };
     update(&mut translator, &world, &changes, 2);
     assert_eq!(addresses(&translator), ["10.0.0.2:7000"]);
+}
+
+#[test]
+fn a_port_of_a_service_is_found_by_its_number_and_its_transport() {
+    let ports = json!({"cluster": [
+        {"protocol": "UDP", "port": 53, "endpoints": ["10.0.0.1:5300"]},
+        {"protocol": "TCP", "port": 53, "endpoints": ["10.0.0.2:5301"]},
+        {"protocol": "TCP", "port": 80, "endpoints": ["10.0.0.3:8080"]},
+    ]});
+    let service: Service = serde_json::from_value(ports).expect("a Service");
+    for (port, endpoint) in [(53, "10.0.0.2:5301"), (80, "10.0.0.3:8080")] {
+        let mut world = sidecars(&[("a", &tcp("5000", &format!("{{service: {{name: dns, port: {port}}}}}")))]);
+        world.services.insert(key("ns", "dns"), service.clone());
+        let mut translator = Translator::default();
+        update(&mut translator, &world, &Changes::all(), 1);
+        let sets = running(&translator).endpoints;
+        let found = sets.values().flat_map(|set| &set.endpoints).map(|endpoint| endpoint.address.to_string());
+        assert_eq!(found.collect::<Vec<_>>(), [endpoint]);
+    }
 }
 
 #[test]

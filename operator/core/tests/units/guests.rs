@@ -245,6 +245,17 @@ fn a_backend_becomes_a_loop_when_a_service_comes_before_the_fleet_or_a_listener_
 }
 
 #[test]
+fn a_service_beside_the_one_before_the_fleet_is_no_loop() {
+    let text = "kind: World\nservices: {infra/pg: {cluster: [{protocol: TCP, port: 5432}]}}\n".to_owned()
+        + EDGE
+        + &forward("infra", "a", 5432, "{service: {name: pg, port: 5432}}");
+    let mut followed = Followed::new(&text);
+    let front = Front { addresses: ips(&["10.96.0.5"]), ..Front::default() };
+    followed.reach(Reach { fronts: [("edge".to_owned(), front)].into(), ..Reach::default() });
+    assert_eq!(followed.reason("infra", "a"), "ResolvedRefs");
+}
+
+#[test]
 fn proxies_are_told_the_api_server_by_its_service_and_by_the_operators_own_environment() {
     let text = "kind: World\napiServer: ['10.96.0.1:443']\nservices: {default/kubernetes: {cluster: [{protocol: TCP, \
                 port: 443, endpoints: ['192.0.2.10:6443']}]}}\n"
