@@ -170,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn each_port_of_the_app_has_a_hash_of_its_own_that_changes_the_fingerprint() {
+        let ports = (0..100).flat_map(|port| [(Transport::Tcp, port), (Transport::Udp, port)]);
+        let hashes: BTreeSet<u64> = ports.map(of_port).collect();
+        assert_eq!(hashes.len(), 200);
+        assert!(!hashes.contains(&0));
+    }
+
+    #[test]
     fn short_lists_of_names_are_in_their_order_and_ports_of_the_app_come_after_the_names() {
         let of = |names: &[&str], ports: &[(Transport, u16)]| group(names.iter().map(|it| (*it).to_owned()), ports);
         let mut groups = [

@@ -104,3 +104,32 @@ fn canonical(network: IpNet) -> IpNet {
     let four = mapped.and_then(|ip| ipnet::Ipv4Net::new(ip, six.prefix_len() - 96).ok());
     four.map_or(network, IpNet::V4).trunc()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What a TCP listener with this `proxyProtocol` has, without a violation.
+    fn valid(spec: &Value) -> Option<ProxyProtocol> {
+        let item = json!({"name": "l", "protocol": "TCP", "port": 80, "backends": [], "proxyProtocol": spec});
+        let mut found = Violations::default();
+        let protocol = proxy_protocol(&serde_json::from_value(item).expect("a listener"), "spec", &mut found);
+        assert!(found.0.is_empty(), "{spec}");
+        protocol
+    }
+
+    #[test]
+    fn networks_that_may_send_headers_count_only_if_headers_are_read() {
+        let trusted = json!(["10.0.0.0/8"]);
+        let sends = ProxyProtocol { send: SendHeader::V2, ..ProxyProtocol::default() };
+        assert_eq!(valid(&json!({"send": "V2"})), Some(sends.clone()));
+        assert_eq!(valid(&json!({"send": "V2", "trustedCIDRs": trusted})), Some(sends), "the same revision");
+        let reads = valid(&json!({"accept": "Required", "trustedCIDRs": trusted})).expect("it reads headers");
+        assert_eq!((reads.accept, reads.trusted.len()), (AcceptHeader::Required, 1));
+        for idle in [json!({}), json!({"trustedCIDRs": trusted}), json!({"accept": "Disabled", "send": "Disabled"})] {
+            assert_eq!(valid(&idle), None, "{idle}");
+        }
+    }
+}

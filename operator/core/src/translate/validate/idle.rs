@@ -73,3 +73,31 @@ fn is_one_endpoint(backend: &Backend) -> bool {
     let is_address = backend.address.as_ref().is_some_and(|address| address.host.parse::<IpAddr>().is_ok());
     is_address || backend.local.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Why a policy of a listener with these backends has no effect.
+    fn why(backends: &Value) -> String {
+        let item = json!({
+            "name": "l", "protocol": "TCP", "port": 80, "loadBalancing": {"policy": "Random"}, "backends": backends,
+        });
+        let found = settings(&serde_json::from_value(item).expect("a listener"));
+        let [text] = found.as_slice() else { panic!("{found:?}") };
+        let (_, why) = text.split_once("policy Random in listener 'l' has no effect: ").expect("about the policy");
+        why.to_owned()
+    }
+
+    #[test]
+    fn a_policy_without_a_choice_is_told_what_leaves_it_none() {
+        let address = json!({"address": {"host": "192.0.2.1", "port": 1}});
+        let idle = json!({"local": {"port": 2}, "weight": 0});
+        let next = json!({"local": {"port": 2}, "priority": 1});
+        assert_eq!(why(&json!([address])), "the only backend is one endpoint");
+        assert_eq!(why(&json!([address, idle])), "the only backend with a weight above 0 is one endpoint");
+        assert_eq!(why(&json!([address, next])), "each priority has one endpoint");
+    }
+}
