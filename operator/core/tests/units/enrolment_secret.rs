@@ -47,3 +47,31 @@ fn a_secret_of_an_earlier_agent_of_somebody_else_or_with_another_content_is_not_
     secret.metadata.owner_references = None;
     assert_eq!(kept_in(&secret, &home).err(), Some(Unusable::Taken(name())));
 }
+
+#[test]
+fn a_secret_is_made_beside_its_agent_and_says_who_manages_it() {
+    let metadata = secret_with(None, &wanted("uid-home"), &joinable()).expect("a Secret").metadata;
+    assert_eq!((metadata.name.as_deref(), metadata.namespace.as_deref()), (Some("home-enrolment"), Some("ns")));
+    let labels = [("app.kubernetes.io/managed-by".to_owned(), "portlane-operator".to_owned())];
+    assert_eq!(metadata.labels, Some(labels.into()));
+    let owners = metadata.owner_references.unwrap_or_default();
+    let [owner] = owners.as_slice() else { panic!("{owners:?}") };
+    assert_eq!((owner.api_version.as_str(), owner.name.as_str()), ("portlane.dev/v1alpha1", "home"));
+    assert_eq!(owner.controller, Some(true));
+}
+
+#[test]
+fn only_an_agent_of_the_same_name_was_an_earlier_one() {
+    let home = wanted("uid-home");
+    let of = |kind: &str, name: &str| {
+        let mut secret = secret_with(None, &wanted("uid-other"), &joinable()).expect("a Secret");
+        for owner in secret.metadata.owner_references.iter_mut().flatten() {
+            (owner.kind, owner.name) = (kind.to_owned(), name.to_owned());
+        }
+        kept_in(&secret, &home).err()
+    };
+    let name = || "home-enrolment".to_owned();
+    assert_eq!(of("ForwardAgent", "home"), Some(Unusable::Earlier(name())));
+    assert_eq!(of("ForwardAgent", "office"), Some(Unusable::Taken(name())));
+    assert_eq!(of("ForwardGateway", "home"), Some(Unusable::Taken(name())));
+}

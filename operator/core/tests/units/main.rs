@@ -15,6 +15,7 @@ mod desired_objects;
 mod desired_plan;
 mod desired_tunnels;
 mod enrolment;
+mod enrolment_elsewhere;
 mod enrolment_roots;
 mod enrolment_secret;
 mod followers;
