@@ -111,4 +111,24 @@ mod tests {
         assert_ne!(tunnels(json!({"port": 7444})), tunnels(json!({})));
         assert_ne!(tunnels(json!({"maxAgents": 7})), tunnels(json!({})));
     }
+
+    #[test]
+    fn the_objects_of_a_gateways_nats_servers_belong_to_its_part_and_their_address_does_not() {
+        let of = |spec: serde_json::Value| {
+            let gateway = ForwardGateway::new("edge", serde_json::from_value(spec).expect("a spec"));
+            revision(&gateway, &Fleets { image: "proxy:1".to_owned(), ..Fleets::default() })
+        };
+        let plain = of(json!({}));
+        let url = "nats://nats:4222";
+        assert_eq!(of(json!({"jetStream": {"url": url}})), plain, "no pod changes");
+        let [one, other, authority] = [
+            json!({"url": url, "credentialsRef": {"name": "a"}}),
+            json!({"url": url, "credentialsRef": {"name": "b"}}),
+            json!({"url": url, "caRef": {"name": "a"}}),
+        ]
+        .map(|server| of(json!({"jetStream": server})));
+        assert!(one.installation == plain.installation && one.gateway != plain.gateway);
+        assert!(other.gateway != one.gateway && other.gateway != plain.gateway);
+        assert!(authority.gateway != one.gateway && authority.gateway != plain.gateway);
+    }
 }

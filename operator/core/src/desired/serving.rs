@@ -222,6 +222,13 @@ mod tests {
         assert!(many.starts_with("is valid for a, b, c, d, e, …,"), "{many}");
     }
 
+    #[test]
+    fn five_names_of_a_certificate_are_all_told() {
+        let five = facts(&["a", "b", "c", "d", "e"]);
+        let told = flaw(&five, &hosts(&["operator.portlane.svc"]), 150).expect("a flaw").to_string();
+        assert!(told.starts_with("is valid for a, b, c, d, e, but"), "{told}");
+    }
+
     fn pem(body: &str) -> String {
         format!("{BEGIN}\n{body}\n{END}\n")
     }

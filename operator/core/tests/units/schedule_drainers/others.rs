@@ -2,8 +2,9 @@
 
 use operator_core::{
     ObjectKey,
+    desired::gateway::Fleets,
     schedule::drainers::{Drainers, Step},
-    world::objects::{Drain, DrainerState, Object, PodInfo, Stage},
+    world::objects::{Drain, DrainerState, FleetState, Object, PodInfo, Stage},
 };
 use serde_json::json;
 
@@ -49,6 +50,20 @@ fn a_write_for_a_claim_says_which_claim_is_spare() {
     yard.drainers = Drainers::default();
     yard.claim(1, true);
     assert_eq!(spare(&mut yard), None, "a drainer is deleted");
+}
+
+#[test]
+fn a_drainer_runs_the_image_of_its_fleet_or_that_of_the_installation() {
+    for (image, expected) in [("r.example/proxy:7", "r.example/proxy:7"), ("", "r.example/proxy:8")] {
+        let mut yard = Yard::new(1, &[1]);
+        let (uid, image, owners) = ("fleet".to_owned(), image.to_owned(), vec!["uid-edge".to_owned()]);
+        let state = FleetState { uid, image, owners, wanted: 1, generation: Some(1), ..FleetState::default() };
+        yard.scene.see(Object::StatefulSet(key("edge"), FleetState { is_observed: true, ..state }));
+        yard.drainers = Drainers::new(Fleets { image: "r.example/proxy:8".to_owned(), ..Fleets::default() });
+        let steps = yard.drainers.tick(&yard.scene.view(), &Yard::trusted(), ms(0));
+        let [Step::Create(made, _)] = steps.as_slice() else { panic!("{steps:?}") };
+        assert_eq!(made.manifest["spec"]["template"]["spec"]["containers"][0]["image"], expected);
+    }
 }
 
 #[test]
