@@ -132,7 +132,7 @@ impl Enrolments {
         let entry = self.entries.get_mut(&key)?;
         entry.running = false;
         let is_current = entry.done.as_ref().is_none_or(|wanted| wanted.identity.uid() == uid);
-        if std::mem::take(&mut entry.again) || entry.done.is_none() {
+        if std::mem::take(&mut entry.again) {
             self.changed.insert(key.clone());
         }
         let pause = match result {
