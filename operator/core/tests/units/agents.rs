@@ -72,6 +72,36 @@ fn a_port_of_checks_must_be_listed_too() {
     assert_eq!(reason("{host: 127.0.0.1, port: 5432, endPort: 8008}").0, "ResolvedRefs");
 }
 
+#[test]
+fn manifests_are_warned_about_tunnels_that_no_cluster_makes() {
+    let warnings = |of_agent: &str, placement: &str, any_agent: bool| {
+        let text = format!(
+            "kind: World\npods: {{ns/p: {{}}}}\n---\nkind: ForwardGateway\nmetadata: {{name: edge, namespace: ns}}\n\
+             spec: {{}}\n---\nkind: ForwardAgent\nmetadata: {{name: home, namespace: ns}}\nspec: {{{of_agent}targets: \
+             [{PG}]}}\n---\nkind: PortForward\nmetadata: {{name: a, namespace: ns}}\nspec: {{placement: {{{placement}}}, \
+             listeners: [{{name: l, protocol: TCP, port: 5000, backends: [{}]}}]}}\n",
+            tunnel("home")
+        );
+        let world = World { any_agent, ..crate::support::world(&text) };
+        translate(&world).verdicts.into_values().next().expect("a verdict").warnings
+    };
+    let (edge, other, gateway) = ("gateway: {name: edge}, ", "gateway: {name: other}, ", "gateway: {name: edge}");
+    assert!(warnings(edge, gateway, true).is_empty());
+    assert!(warnings(other, "sidecar: {selector: {}}", true).is_empty(), "the agent reaches sidecars");
+    assert!(warnings(other, gateway, false).is_empty(), "in a cluster, the status says it");
+    for (of_agent, remedy) in [
+        (other, "place the forward on ForwardGateway ns/other, which the agent dials"),
+        ("", "ForwardAgent ns/home needs spec.gateway"),
+    ] {
+        let found = warnings(of_agent, gateway, true);
+        let [warning] = found.as_slice() else { panic!("{found:?}") };
+        assert!(
+            warning.starts_with("backend agent/home/127.0.0.1:5432 of listener 'l' works with portlane run only: ")
+        );
+        assert!(warning.contains(remedy), "{warning}");
+    }
+}
+
 /// An agent of this name, with one target on this port.
 fn agent(name: u8, port: u16) -> (ObjectKey, crds::ForwardAgent) {
     let name = format!("a{name}");

@@ -103,6 +103,18 @@ fn a_port_of_the_proxy_is_nobody_else_s_in_a_gateway_and_free_in_a_sidecar() {
     assert_eq!(ports(&world, &["g", "s"]), [refused("PortConflict"), refused("PortConflict")]);
 }
 
+#[test]
+fn a_listener_that_loses_several_names_is_told_the_oldest_holder() {
+    let tls = |names: &str| listener(&format!("protocol: TLS, port: 443, tls: {{hostnames: [{names}]}}"));
+    let text = gateway("{}")
+        + &forward("first", 1, &tls("z.example"))
+        + &forward("second", 2, &tls("a.example"))
+        + &forward("both", 3, &tls("a.example, z.example"));
+    let lost = of(&translate(&crate::support::world(&text)), "both").outcome;
+    let Outcome::Refused { message, .. } = lost else { panic!("{lost:?}") };
+    assert!(message.starts_with("hostname z.example on port 443 of listener 'l' is held by ns/first "), "{message}");
+}
+
 /// A gateway whose Service takes so many ports, with these forwards from the oldest to the youngest.
 fn limited(service: &str, listeners: &[(&str, &str)]) -> World {
     let forwards = (1..).zip(listeners).map(|(day, (name, fields))| forward(name, day, &listener(fields)));

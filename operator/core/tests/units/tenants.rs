@@ -73,7 +73,9 @@ fn no_name_lies_within_a_wildcard_of_another_namespace_whichever_came_first() {
     assert_eq!(two_names("", ("a", wildcard), ("b", "'*.x.example'")), FIRST);
     assert_eq!(two_names("", ("a", "x.example"), ("b", wildcard)), FIRST);
     assert_eq!(two_names("", ("a", "'*.x.y.example'"), ("b", wildcard)), FIRST);
-    for (one, other) in [("x.example", "y.example"), (wildcard, "example"), (wildcard, "x.examples")] {
+    for (one, other) in
+        [("x.example", "y.example"), (wildcard, "example"), (wildcard, "x.examples"), ("x.test", wildcard)]
+    {
         assert_eq!(two_names("", ("a", one), ("b", other)), BOTH, "{one} {other}");
     }
     assert_eq!(two_names("", ("a", wildcard), ("b", "'*.example'")), ["Accepted", "PortConflict"], "the same name");
@@ -87,10 +89,14 @@ fn a_namespace_nests_its_own_names_as_it_likes() {
 
 #[test]
 fn names_of_different_ports_do_not_meet() {
-    let text = gateway("", "")
-        + &forward("a", "old", 1, &[&tls("'*.example'")])
-        + &forward("b", "young", 2, &[&tls("x.example").replace("443", "444")]);
-    assert_eq!(reasons(&text, &["a/old", "b/young"]), BOTH);
+    for (old, young) in [("'*.example'", "x.example"), ("x.example", "'*.example'")] {
+        for (one, other) in [("443", "444"), ("444", "443")] {
+            let text = gateway("", "")
+                + &forward("a", "old", 1, &[&tls(old).replace("443", one)])
+                + &forward("b", "young", 2, &[&tls(young).replace("443", other)]);
+            assert_eq!(reasons(&text, &["a/old", "b/young"]), BOTH, "{old} on {one}");
+        }
+    }
 }
 
 #[test]
