@@ -272,4 +272,54 @@ mod tests {
         program.remove(&id("b"));
         assert_eq!(program.ports().into_iter().collect::<Vec<_>>(), [(Transport::Tcp, 2)]);
     }
+
+    /// A program whose first snapshot is published, with these listeners, each on a port of its own.
+    fn running(listeners: &[(&str, u16)]) -> Program {
+        let mut program = Program::default();
+        for (name, port) in listeners {
+            program.put(&id(name), &offer(*port, "x"), 1, &Sets::new());
+        }
+        assert!(program.publish(&Version { epoch: String::new(), number: 1 }).is_some());
+        assert!(program.take_ports_changed(), "the first ports");
+        program
+    }
+
+    #[test]
+    fn ports_that_change_twice_have_changed() {
+        let mut program = running(&[("a", 1), ("b", 2)]);
+        program.remove(&id("a"));
+        program.remove(&id("b"));
+        assert!(program.take_ports_changed() && !program.take_ports_changed());
+        let key = Origin::port_forward("ns", "suspended");
+        let hold = |program: &mut Program, port: u16| program.hold(&key, &BTreeSet::from([(Transport::Tcp, port)]));
+        hold(&mut program, 7);
+        assert!(program.take_ports_changed());
+        hold(&mut program, 7);
+        assert!(!program.take_ports_changed(), "the same ports");
+        hold(&mut program, 8);
+        hold(&mut program, 9);
+        assert!(program.take_ports_changed());
+    }
+
+    #[test]
+    fn endpoints_are_published_if_they_change_and_a_listener_uses_them() {
+        let set = |text: &str| EndpointSet::from_iter([text.parse::<std::net::SocketAddr>().expect("address")]);
+        let mut program = running(&[("a", 1)]);
+        let mut publish = |name: &str, text: &str, number: u64| {
+            program.set_endpoints(name, &set(text));
+            program.publish(&Version { epoch: String::new(), number }).map(|snapshot| snapshot.endpoints.len())
+        };
+        assert_eq!(publish("y", "10.0.0.1:1", 2), None, "no listener uses them");
+        assert_eq!(publish("x", "10.0.0.1:1", 3), Some(1));
+        assert_eq!(publish("x", "10.0.0.1:1", 4), None, "they are the same");
+        assert_eq!(publish("x", "10.0.0.2:1", 5), Some(1));
+    }
+
+    #[test]
+    fn a_published_listener_is_another_one_in_another_revision_or_since_another_version() {
+        let published = |set: &str, since: u64| Published { offer: offer(1, set), since };
+        assert_eq!(published("x", 1), published("x", 1));
+        assert_ne!(published("x", 1), published("y", 1));
+        assert_ne!(published("x", 1), published("x", 2));
+    }
 }
