@@ -107,6 +107,42 @@ fn a_listener_of_another_forward_in_the_same_pod_is_a_loop() {
 }
 
 #[test]
+fn two_backends_on_the_own_host_are_both_watched_for_loops() {
+    let real = "{address: {host: 192.0.2.1, port: 1}}";
+    let forwards = |other: &str| {
+        sidecars(&[("a", &tcp("5000", "{local: {port: 6000}}, {local: {port: 6001}}")), ("b", &tcp(other, real))])
+    };
+    let mut translator = Translator::default();
+    let now = |translator: &Translator| {
+        let verdict = translator.verdict(&(&key("ns", "a")).into()).expect("a verdict");
+        verdict.resolved_refs.reason.as_str()
+    };
+    update(&mut translator, &forwards("7000"), &Changes::all(), 1);
+    assert_eq!(now(&translator), "ResolvedRefs");
+    let changes = Changes { forwards: [key("ns", "b")].into(), ..Changes::default() };
+    update(&mut translator, &forwards("6000"), &changes, 2);
+    assert_eq!(now(&translator), "BackendLoop");
+}
+
+#[test]
+fn a_grant_that_comes_later_counts_for_every_backend_that_waits_for_it() {
+    let backends = "{service: {name: one, namespace: data, port: 1}}, {service: {name: two, namespace: data, port: 1}}";
+    let mut world = sidecars(&[("a", &tcp("80", backends))]);
+    let port = ServicePort { protocol: crds::Protocol::Tcp, port: 1, endpoints: BTreeSet::new() };
+    world.services = ["one", "two"].map(|name| (key("data", name), Service::Cluster(vec![port.clone()]))).into();
+    let mut translator = Translator::default();
+    let mut now = |world: &World, changes: &Changes, number: u64| {
+        update(&mut translator, world, changes, number);
+        let verdict = translator.verdict(&(&key("ns", "a")).into()).expect("a verdict");
+        verdict.resolved_refs.reason.as_str()
+    };
+    assert_eq!(now(&world, &Changes::all(), 1), "RefNotPermitted");
+    let kind = proxy_api::OriginKind::PortForward;
+    world.grants.insert(Grant { kind, from: "ns".to_owned(), to: "data".to_owned(), service: None });
+    assert_eq!(now(&world, &Changes { grants: true, ..Changes::default() }, 2), "ResolvedRefs");
+}
+
+#[test]
 fn a_service_of_another_namespace_needs_a_grant_of_that_namespace_for_that_service() {
     let backend = "{service: {name: pg, namespace: data, port: 5432}}";
     let mut world = sidecars(&[("a", &tcp("5432", backend))]);

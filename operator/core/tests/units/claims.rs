@@ -1,7 +1,8 @@
 //! Who has which port of a gateway or of a pod, and which port is given to whom.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
-use operator_core::{ListenerVerdict, ObjectKey, Outcome, Translation, World, translate};
+use operator_core::{Changes, ListenerVerdict, ObjectKey, Outcome, Translation, Translator, World, translate};
+use proxy_api::Version;
 
 /// A gateway `edge` with this spec.
 fn gateway(spec: &str) -> String {
@@ -165,6 +166,26 @@ fn a_port_that_nobody_can_have_takes_no_place_in_the_service() {
     world.reserved.insert(9180, "health".to_owned());
     let all = ports(&world, &["a", "b", "c"]);
     assert_eq!((&all[0], &all[1], all[2].is_ok()), (&refused("PortConflict"), &Ok(1000), true));
+}
+
+#[test]
+fn the_ports_of_a_forward_that_is_gone_go_to_those_that_had_no_place() {
+    let numbered = |port: u16| listener(&format!("protocol: TCP, port: {port}"));
+    let several = format!("{}, {}", numbered(1001), numbered(1002).replace("name: l,", "name: m,"));
+    let others = [("b", 2, 1003), ("c", 3, 1004), ("d", 4, 1005)];
+    let others: String = others.iter().map(|(name, day, port)| forward(name, *day, &numbered(*port))).collect();
+    let service = gateway("{service: {maxPorts: 2}}");
+    let mut translator = Translator::default();
+    let mut ports_in = |text: &str, number: u64| {
+        let version = Version { epoch: String::new(), number };
+        translator.update(&crate::support::world(text), &Changes::all(), &version);
+        ["b", "c", "d"].map(|name| {
+            let verdict = translator.verdict(&proxy_api::Origin::port_forward("ns", name)).expect("a verdict");
+            verdict.listeners[0].port
+        })
+    };
+    assert_eq!(ports_in(&(service.clone() + &forward("a", 1, &several) + &others), 1), [None; 3]);
+    assert_eq!(ports_in(&(service + &others), 2), [Some(1003), Some(1004), None]);
 }
 
 #[test]

@@ -256,6 +256,20 @@ fn a_service_beside_the_one_before_the_fleet_is_no_loop() {
 }
 
 #[test]
+fn two_listeners_before_the_own_fleet_are_both_watched_for_loops() {
+    let text = EDGE.replace("---\n", "")
+        + "---\nkind: PortForward\nmetadata: {name: b, namespace: infra}\nspec: {placement: {gateway: {name: edge}}, \
+           listeners: [{name: l, protocol: TCP, port: 81, backends: [{address: {host: 10.96.0.5, port: 7000}}]}, {name: m, \
+           protocol: TCP, port: 82, backends: [{address: {host: 10.96.0.5, port: 7001}}]}]}\n";
+    let mut followed = Followed::new(&text);
+    let front = Front { addresses: ips(&["10.96.0.5"]), ..Front::default() };
+    followed.reach(Reach { fronts: [("edge".to_owned(), front)].into(), ..Reach::default() });
+    assert_eq!(followed.reason("infra", "b"), "ResolvedRefs");
+    followed.add(&forward("infra", "d", 7000, "{address: {host: 192.0.2.1, port: 1}}"));
+    assert_eq!(followed.reason("infra", "b"), "BackendLoop");
+}
+
+#[test]
 fn proxies_are_told_the_api_server_by_its_service_and_by_the_operators_own_environment() {
     let text = "kind: World\napiServer: ['10.96.0.1:443']\nservices: {default/kubernetes: {cluster: [{protocol: TCP, \
                 port: 443, endpoints: ['192.0.2.10:6443']}]}}\n"

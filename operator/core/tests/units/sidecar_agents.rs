@@ -24,7 +24,10 @@ use serde_json::json;
 
 use crate::{
     cluster_agents::{agent, open, tunnelled, written},
-    scene::{News, Scene, app_pod, condition_of, fleet_pod, gateway, key, keys, ms, pair, proxy, unscaled, writes},
+    scene::{
+        News, Scene, app_pod, condition_of, fleet_pod, forward, gateway, key, keys, ms, pair, proxy, side, unscaled,
+        writes,
+    },
 };
 
 /// A pod with a sidecar that was created at this second and has the address 10.0.0.`end`.
@@ -93,6 +96,14 @@ fn a_sidecar_hears_of_the_agents_that_its_listeners_reach_with_the_gateway_that_
     assert_eq!((met(&scene).len(), named(&scene)), (1, of_home(&["10.0.0.1"])));
     scene.see(tunnelled(&json!({"gateway": {"name": "edge"}})));
     assert!(named(&scene).is_empty(), "the forward is on the gateway itself");
+}
+
+#[test]
+fn a_sidecar_forgets_an_agent_that_its_listeners_no_longer_reach() {
+    let mut scene = scene();
+    assert_eq!(met(&scene).len(), 1);
+    scene.see(forward(side("db", 5432)));
+    assert!(met(&scene).is_empty() && named(&scene).is_empty());
 }
 
 #[test]
