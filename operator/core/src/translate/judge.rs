@@ -355,3 +355,17 @@ fn warn(item: &ValidListener, port: u16, verdict: &mut Verdict) {
     }
     verdict.warnings.extend(item.idle.iter().cloned());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_judgement_keeps_no_room_for_items_that_do_not_come() {
+        let mut judgement = Judgement::refused(Condition::unmet(Reason::Invalid, "why".to_owned()));
+        judgement.verdict.warnings.reserve_exact(4);
+        judgement.verdict.warnings.push("one".to_owned());
+        judgement.shrink();
+        assert_eq!(judgement.verdict.warnings.capacity(), 1);
+    }
+}

@@ -82,7 +82,8 @@ fn manifests_are_warned_about_tunnels_that_no_cluster_makes() {
              listeners: [{{name: l, protocol: TCP, port: 5000, backends: [{}]}}]}}\n",
             tunnel("home")
         );
-        let world = World { any_agent, ..crate::support::world(&text) };
+        let mut world = crate::support::world(&text);
+        world.any_agent = any_agent;
         translate(&world).verdicts.into_values().next().expect("a verdict").warnings
     };
     let (edge, other, gateway) = ("gateway: {name: edge}, ", "gateway: {name: other}, ", "gateway: {name: edge}");
