@@ -196,7 +196,7 @@ impl<'a> Namespace<'a> {
     /// Waits until an object fulfils a condition, and gives the object.
     ///
     /// # Panics
-    /// The condition did not hold within a minute. The message has the object, events and logs.
+    /// The condition did not hold in time. The message has the object, events and logs.
     #[track_caller]
     pub fn until<K: Namespaced>(&self, name: &str, what: &str, condition: impl Fn(&K) -> bool) -> K {
         self.poll(name, what, |found| found.filter(|object| condition(object)))
@@ -205,7 +205,7 @@ impl<'a> Namespace<'a> {
     /// Waits until an object is gone.
     ///
     /// # Panics
-    /// The object still exists after a minute. The message has the object, events and logs.
+    /// The object still exists in the end. The message has the object, events and logs.
     #[track_caller]
     pub fn until_gone<K: Namespaced>(&self, name: &str) {
         self.poll(name, "is gone", |found: Option<K>| found.is_none().then_some(()));
