@@ -128,7 +128,7 @@ pub struct DurableStore {
 )]
 pub struct JetStreamStore {
     /// For `portlane run`, and required there: a server, as `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The
-    /// client learns the other servers of the cluster from it. Operators refuse this field (Accepted is False). Absent:
+    /// proxy learns the other servers of the cluster from it. Operators refuse this field (Accepted is False). Absent:
     /// the server in spec.jetStream of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]

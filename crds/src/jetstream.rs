@@ -14,7 +14,7 @@ use crate::durable::CredentialsRef;
     validation = Rule::new("!has(self.url) || !self.url.matches('^tls:') || has(self.caRef)").message("url with tls needs caRef: the image of proxies has no CA certificates")
 )]
 pub struct GatewayJetStream {
-    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The client learns the other servers of the cluster
+    /// A server: `nats://HOST:PORT`, or `tls://HOST:PORT` for TLS. The proxy learns the other servers of the cluster
     /// from it.
     #[schemars(length(min = 1, max = 1024), pattern(r"^(nats|tls)://[^/@?# ]+$"))]
     pub url: String,

@@ -224,7 +224,7 @@ pub enum LoadBalancingPolicy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outlier {
-    /// Number of consecutive failed connections that eject an endpoint, 1 to 1000. Absent: 5.
+    /// Number of consecutive failed connection attempts that eject an endpoint, 1 to 1000. Absent: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub consecutive_failures: Option<u32>,
