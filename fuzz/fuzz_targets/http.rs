@@ -14,7 +14,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use proxy::{
     clock::Clock,
-    core::reports::Published,
+    core::control::reports::Published,
     door::Door,
     http::{Role, Startup, View, serve_stream, serve_texts},
     lives::Lives,

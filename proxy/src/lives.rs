@@ -1,7 +1,7 @@
 //! Signs of life of the threads and tasks on which the process depends.
 //!
-//! A thread that hangs is found by its missing beats ([`crate::core::workers::heartbeat`]), one that panics by its guard. /livez
-//! fails for both and names the thread; a death also ends the process.
+//! A thread that hangs is found by its missing beats ([`crate::core::workers::heartbeat`]), one that panics by its guard.
+//! /livez fails for both and names the thread; a death also ends the process.
 
 use std::{
     collections::BTreeSet,

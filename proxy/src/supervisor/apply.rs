@@ -1,4 +1,5 @@
-//! Applies configurations: carries out the plans of [`crate::core::changes::diff`] for what [`crate::core::changes::touched`] names.
+//! Applies configurations: carries out the plans of [`crate::core::changes::diff`] for what
+//! [`crate::core::changes::touched`] names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

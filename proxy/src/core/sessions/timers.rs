@@ -2,8 +2,8 @@
 //!
 //! Times are milliseconds of the process clock, truncated to whole ones. An event at 1.9 ms is recorded at 1, and 2.1
 //! ms is read as 2: their difference is one, although only a fifth of that has passed. So a limit is over only when the
-//! difference exceeds it by the grain. The sweep visits each session once per round ([`super::rounds`]), so no end is
-//! more than a second late.
+//! difference exceeds it by the grain. The sweep visits each session once per round
+//! ([`crate::core::workers::rounds`]), so no end is more than a second late.
 
 use proxy_api::Timeouts;
 
