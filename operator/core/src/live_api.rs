@@ -19,6 +19,10 @@ pub const VERSION: &str = "v1alpha1";
 /// The highest number in a response: clients read numbers as signed 64-bit integers.
 const HIGHEST: u64 = i64::MAX.unsigned_abs();
 
+/// The metadata of a list: Kubernetes expects some in every object.
+#[derive(serde::Serialize)]
+struct Metadata {}
+
 /// Group and version, as `apiVersion` has them.
 fn group_version() -> String {
     format!("{GROUP}/{VERSION}")

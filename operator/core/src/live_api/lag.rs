@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::{Lag, LiveSessions, Selection};
 use serde::Serialize;
 
-use super::{HIGHEST, group_version, sessions::MAX_TEXTS, together::Carried};
+use super::{HIGHEST, Metadata, group_version, sessions::MAX_TEXTS, together::Carried};
 use crate::world::ObjectKey;
 
 /// The most durable listeners of a response, where each proxy of a listener counts.
@@ -128,10 +128,6 @@ struct LagList<'a> {
     unanswered: &'a BTreeSet<ObjectKey>,
     older: &'a BTreeSet<ObjectKey>,
 }
-
-/// Kubernetes expects metadata in every object.
-#[derive(Serialize)]
-struct Metadata {}
 
 #[derive(Serialize)]
 struct Item<'a> {

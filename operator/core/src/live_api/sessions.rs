@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::{LiveSession, LiveSessions, MAX_LIVE, Origin, Selection};
 use serde::Serialize;
 
-use super::{HIGHEST, group_version, rates::Rates, together::Forwards};
+use super::{HIGHEST, Metadata, group_version, rates::Rates, together::Forwards};
 use crate::world::ObjectKey;
 
 /// The most proxies that one request asks. Further proxies are reported as unanswered.
@@ -208,10 +208,6 @@ struct RatesOfPod<'a> {
     #[serde(flatten)]
     rates: Rates,
 }
-
-/// Kubernetes expects metadata in every object.
-#[derive(Serialize)]
-struct Metadata {}
 
 #[derive(Serialize)]
 struct Item<'a> {
