@@ -1,17 +1,17 @@
 //! A node with everything that strangers can reach, a hostile pod, and what has to keep working while that pod attacks.
 
+mod figures;
 mod hostile_namespace;
 mod objects;
 mod operations;
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     panic::resume_unwind,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crds::PortForward;
@@ -24,7 +24,7 @@ use kube::{Api, api::ListParams};
 pub use self::operations::{Operation, Outcomes};
 use self::{hostile_namespace::HostileNamespace, objects::forward};
 use super::{Namespace, Node, OPERATOR, block_on, install, scene::until_ready};
-use crate::{Attack, Door, Force, Speaks, greeting, http_get_on, until};
+use crate::{Attack, Door, Force, Speaks, greeting, until};
 
 /// Lifetime of the serving certificates, seconds. They are renewed at half of it.
 const CERTIFICATE_SECONDS: u32 = 16;
@@ -97,6 +97,8 @@ pub struct Siege<'a> {
     hostile: HostileNamespace<'a>,
     /// Pods with a sidecar so far.
     pods: AtomicUsize,
+    /// When everything worked for the first time.
+    begun: Instant,
 }
 
 impl<'a> Siege<'a> {
@@ -121,7 +123,8 @@ impl<'a> Siege<'a> {
         let attacker = process_of(node, "attacker");
         let service = service.parse().expect("an address");
         let hostile = HostileNamespace::prepare(node);
-        let siege = Self { node, namespace, service, attacker, hostile, pods: AtomicUsize::new(0) };
+        let pods = AtomicUsize::new(0);
+        let mut siege = Self { node, namespace, service, attacker, hostile, pods, begun: Instant::now() };
         // What is new takes a moment: Services route, the aggregator finds the leader, API servers trust the webhook.
         for operation in Operation::QUICK {
             until(operation.name(), || siege.run(operation).is_ok());
@@ -135,6 +138,7 @@ impl<'a> Siege<'a> {
         for door in siege.doors().iter().filter(|door| [AGENTS, AGENTS_OF_SIDECAR].contains(&door.at.port())) {
             until(&format!("{} is open", door.name), || node.connect(door.at).is_ok());
         }
+        siege.begun = Instant::now();
         siege
     }
 
@@ -154,6 +158,11 @@ impl<'a> Siege<'a> {
         let attack = Attack::start(self.attacker, force, self.hostile.proxies.clone());
         attack.aim(self.doors());
         attack
+    }
+
+    /// Time since everything worked.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Does what is quick all the time while `work` runs.
@@ -177,113 +186,12 @@ impl<'a> Siege<'a> {
         })
     }
 
-    /// Containers of the operator, of the gateway and of the pod with a sidecar that were restarted, with the end of what
-    /// each had to say.
-    pub fn restarts(&self) -> Vec<String> {
-        let mut restarted = Vec::new();
-        for pod in self.operators().into_iter().chain(self.proxies()).chain(self.sidecars()) {
-            let [name, namespace] = [pod.metadata.name, pod.metadata.namespace].map(Option::unwrap_or_default);
-            let status = pod.status.unwrap_or_default();
-            let containers =
-                [status.container_statuses, status.init_container_statuses].into_iter().flatten().flatten();
-            for container in containers.filter(|container| container.restart_count > 0) {
-                let last = container.last_state.and_then(|state| state.terminated).unwrap_or_default();
-                let of = ["--namespace", &namespace, &name, "--container", &container.name];
-                let log = self.node.kubectl(&[&["logs", "--previous", "--tail=15"], &of[..]].concat()).stdout;
-                restarted.push(format!(
-                    "{name}: {} restarts, the last one after {} with exit code {}:\n{}",
-                    container.restart_count,
-                    last.reason.unwrap_or_default(),
-                    last.exit_code,
-                    log,
-                ));
-            }
-        }
-        restarted
-    }
-
     /// What the conditions of our forwards say about proxies that lie: those are somebody else's.
     pub fn accused(&self) -> Vec<String> {
         let ours = ["web", "flooded", "inside", "kept", "stays"];
         let forwards = ours.into_iter().filter_map(|name| self.namespace.get::<PortForward>(name));
         let conditions = forwards.filter_map(|forward| forward.status).flat_map(|status| status.conditions);
         conditions.map(|condition| condition.message).filter(|message| hostile_namespace::is_named(message)).collect()
-    }
-
-    /// Connections and streams that the doors closed by themselves, by door or reason, as counted by the pods that are
-    /// there now.
-    #[track_caller]
-    pub fn closed(&self) -> BTreeMap<String, f64> {
-        let mut closed = BTreeMap::new();
-        let mut count = |pods: Vec<Pod>, port: u16, series: &str, label: &str| {
-            for pod in pods {
-                let at = SocketAddr::new(address(&pod).expect("an address"), port);
-                let text = self.metrics(at);
-                let lines =
-                    text.lines().filter_map(|line| line.strip_prefix(series)).filter(|line| line.contains(label));
-                let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-                *closed.entry(label.to_owned()).or_default() += values.sum::<f64>();
-            }
-        };
-        for port in ["stream", "webhook", "metrics-api", "health"] {
-            let label = format!("port=\"{port}\"");
-            count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_connections_closed_total", &label);
-        }
-        // What lying proxies say is garbage, or too large, or one of their streams replaces another.
-        for reason in ["garbage", "too_large", "replaced"] {
-            let label = format!("reason=\"{reason}\"");
-            count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_streams_ended_total", &label);
-        }
-        count(self.proxies(), HEALTH_OF_PROXY, "portlane_http_connections_closed_total", "door=\"health\"");
-        // Strangers at the port for agents show no certificate, and what they say is not RELP.
-        let (agents, messages) =
-            ("portlane_tunnel_connections_closed_total", "portlane_durable_connections_closed_total");
-        count(self.proxies(), HEALTH_OF_PROXY, agents, "reason=\"handshake\"");
-        count(self.proxies(), HEALTH_OF_PROXY, messages, "reason=\"Framing\"");
-        // Before its server name has arrived, a connection belongs to no listener.
-        for family in ["portlane_connections_closed_total", "portlane_connections_unrouted_total"] {
-            count(self.proxies(), HEALTH_OF_PROXY, family, "reason=\"HandshakeLimit\"");
-        }
-        closed
-    }
-
-    /// Datagrams that the proxies that are there now have dropped, by the labels of the series.
-    #[track_caller]
-    pub fn dropped(&self) -> BTreeMap<String, f64> {
-        let mut dropped = BTreeMap::new();
-        for pod in self.proxies() {
-            let text = self.metrics(SocketAddr::new(address(&pod).expect("an address"), HEALTH_OF_PROXY));
-            let series = text.lines().filter_map(|line| line.strip_prefix("portlane_datagrams_dropped_total"));
-            for (labels, value) in series.filter_map(|line| line.rsplit_once(' ')) {
-                let count: f64 = value.parse().unwrap_or_default();
-                if count > 0.0 {
-                    *dropped.entry(labels.to_owned()).or_default() += count;
-                }
-            }
-        }
-        dropped
-    }
-
-    /// What the system has counted of the datagrams for the server `web`, as names and values. `RcvbufErrors` were
-    /// dropped because the server did not read them in time.
-    #[track_caller]
-    pub fn received(&self) -> String {
-        let file = format!("/proc/{}/net/snmp", process_of(self.node, "web"));
-        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
-        text.lines().filter(|line| line.starts_with("Udp:")).collect::<Vec<_>>().join(" ")
-    }
-
-    #[track_caller]
-    fn metrics(&self, at: SocketAddr) -> String {
-        let mut text = String::new();
-        until(&format!("{at} answers a scrape"), || {
-            let answer = self.node.connect(at).and_then(|stream| http_get_on(stream, "/metrics"));
-            answer.is_ok_and(|(status, body)| {
-                text = body;
-                status == 200
-            })
-        });
-        text
     }
 
     /// What the backend of a new session says first, after this opening.

@@ -36,7 +36,7 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
         comes_true(|| attack.open() > MANY && siege.doors().iter().all(|door| attack.has_tried(door.name)));
         for operation in Operation::LONG {
             let outcome = siege.run(operation);
-            eprintln!("{}: {outcome:?}", operation.name());
+            eprintln!("{}: {outcome:?}, {:.1?} after the start", operation.name(), siege.elapsed());
             assert!(outcome.is_ok(), "refused under attack: {outcome:?}");
             // Some operations replace pods; the new ones have doors, too.
             attack.aim(siege.doors());
@@ -58,6 +58,7 @@ fn while_a_hostile_pod_tries_every_door_nothing_is_refused() {
     }
     eprintln!("{toll:?}\nclosed by the doors: {closed:?}");
     eprintln!("datagrams dropped by the proxies: {:?}; at the server: {}", siege.dropped(), siege.received());
+    eprintln!("sessions ended by the proxies: {:?}", siege.ended());
     let is_datagram = |why: &&String| why.starts_with(Operation::Datagram.name());
     let (lost, refused): (Vec<_>, Vec<_>) = quick.refused.iter().partition(is_datagram);
     assert!(refused.is_empty(), "{} refused under attack: {refused:?}", refused.len());

@@ -150,7 +150,7 @@ impl Siege<'_> {
             Operation::Leader => self.change_of_leader(),
             Operation::Rotation => self.rotation(),
         };
-        done.map_err(|why| format!("{}: {why}", operation.name()))
+        done.map_err(|why| format!("{}: {why}, {:.1?} after the start", operation.name(), self.elapsed()))
     }
 
     fn session(&self, port: u16, opening: &[u8]) -> Result<Duration, String> {
