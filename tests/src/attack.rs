@@ -33,7 +33,7 @@ pub use self::{
 };
 pub(crate) use self::{
     tls::leaf,
-    words::{HOST, opening},
+    words::{HOST, NAMED_BY_FLOOD, opening},
 };
 use crate::{netns, raise_file_limit};
 

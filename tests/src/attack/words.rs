@@ -6,6 +6,9 @@ use crate::client_hello;
 /// The server name of the listener that is chosen by server names.
 pub(crate) const HOST: &str = "shop.example";
 
+/// The client that a flooding client names in its PROXY header. No other client has this address.
+pub(crate) const NAMED_BY_FLOOD: &str = "203.0.113.66";
+
 /// Objects of a review that are small as text and large in memory: more than the webhook parses.
 const OBJECTS: usize = 150_000;
 /// Bytes of a large block.
@@ -72,7 +75,10 @@ pub(super) fn flood(speaks: Speaks) -> (Vec<u8>, Vec<u8>) {
             (head.into(), vec![b' '; BLOCK])
         }
         Speaks::Http => (Vec::new(), request("/livez").repeat(50)),
-        Speaks::Header => (b"PROXY TCP4 203.0.113.66 203.0.113.9 6666 81\r\n".to_vec(), vec![b'x'; BLOCK]),
+        Speaks::Header => {
+            let header = format!("PROXY TCP4 {NAMED_BY_FLOOD} 203.0.113.9 6666 81\r\n");
+            (header.into_bytes(), vec![b'x'; BLOCK])
+        }
         Speaks::ServerName => (client_hello(b"nowhere.example"), vec![b'x'; BLOCK]),
         Speaks::Bytes | Speaks::Datagrams => (Vec::new(), vec![b'x'; BLOCK]),
     }

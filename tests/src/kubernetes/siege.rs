@@ -30,6 +30,8 @@ use crate::{Attack, Door, Force, Speaks, greeting, until};
 const CERTIFICATE_SECONDS: u32 = 16;
 /// Pause between two rounds of what is done all the time.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Label of the proxies of the gateway.
+const EDGE: &str = "portlane.dev/gateway=edge";
 /// A port of a pod: name for people, number, what it expects, and the size of the crowd there.
 type Port = (&'static str, u16, Speaks, usize);
 /// Ports of a replica of the operator.
@@ -173,7 +175,7 @@ impl<'a> Siege<'a> {
                 let mut outcomes = Outcomes::default();
                 while !ended.load(Relaxed) {
                     for operation in Operation::QUICK {
-                        outcomes.add(operation, self.run(operation));
+                        outcomes.add(operation, self.run_explained(operation));
                     }
                     thread::park_timeout(PAUSE);
                 }
@@ -208,7 +210,7 @@ impl<'a> Siege<'a> {
 
     /// The proxies of the gateway that stay.
     fn proxies(&self) -> Vec<Pod> {
-        self.staying(self.namespace.name(), "portlane.dev/gateway=edge")
+        self.staying(self.namespace.name(), EDGE)
     }
 
     /// The pod whose sidecar stays.

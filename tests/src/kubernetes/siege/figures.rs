@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr};
 
-use super::{HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, Siege, address, process_of};
-use crate::{http_get_on, until};
 use k8s_openapi::api::core::v1::Pod;
+
+use super::{EDGE, HEALTH_OF_OPERATOR, HEALTH_OF_PROXY, Siege, address, process_of};
+use crate::{attack, http_get_on, until};
+
+/// Most records of sessions that are shown with a refusal.
+const RECORDS: usize = 10;
 
 impl Siege<'_> {
     /// Containers of the operator, of the gateway and of the pod with a sidecar that were restarted, with the end of what
@@ -30,6 +34,27 @@ impl Siege<'_> {
             }
         }
         restarted
+    }
+
+    /// Sessions of the gateway's clients, but not of the attack, that proxies have cut in the last minute, as they recorded
+    /// them. A connection that no listener got has no record.
+    pub(super) fn cut(&self) -> String {
+        let output =
+            self.namespace.kubectl(&["logs", "--selector", EDGE, "--prefix", "--tail=-1", "--since=60s"]).stdout;
+        let attacker = self.namespace.get::<Pod>("attacker").as_ref().and_then(address).map(|ip| ip.to_string());
+        let of_attack: Vec<String> = attacker
+            .iter()
+            .map(String::as_str)
+            .chain([attack::NAMED_BY_FLOOD])
+            .map(|ip| format!("\"client\":\"{ip}:"))
+            .collect();
+        let has_any = |line: &str, signs: &[String]| signs.iter().any(|sign| line.contains(sign.as_str()));
+        let ended = ["Finished", "ClientReset", "Idle"].map(|reason| format!("\"reason\":\"{reason}\""));
+        let is_cut = |line: &&str| {
+            line.contains("\"event\":\"session_closed\"") && !has_any(line, &of_attack) && !has_any(line, &ended)
+        };
+        let cut: Vec<&str> = output.lines().rev().filter(is_cut).take(RECORDS).collect();
+        cut.join("\n")
     }
 
     /// Connections and streams that the doors closed by themselves, by door or reason, as counted by the pods that are

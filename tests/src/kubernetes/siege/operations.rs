@@ -70,6 +70,8 @@ impl Operation {
     /// Those that take milliseconds.
     pub const QUICK: [Self; 6] =
         [Self::Session, Self::Header, Self::ServerName, Self::Datagram, Self::Message, Self::Admission];
+    /// Sessions through the gateway.
+    const SESSIONS: [Self; 3] = [Self::Session, Self::Header, Self::ServerName];
     /// Those that take seconds, or change something.
     pub const LONG: [Self; 6] = [Self::Probe, Self::Metric, Self::Sidecar, Self::Scale, Self::Leader, Self::Rotation];
 
@@ -151,6 +153,16 @@ impl Siege<'_> {
             Operation::Rotation => self.rotation(),
         };
         done.map_err(|why| format!("{}: {why}, {:.1?} after the start", operation.name(), self.elapsed()))
+    }
+
+    /// As [`Self::run`]. The proxies close a session by a reset, whatever the reason: for a session that was refused, their
+    /// records say which.
+    pub(super) fn run_explained(&self, operation: Operation) -> Result<Duration, String> {
+        let done = self.run(operation);
+        if !Operation::SESSIONS.contains(&operation) {
+            return done;
+        }
+        done.map_err(|why| format!("{why}; cut by the proxies in the last minute: [{}]", self.cut()))
     }
 
     fn session(&self, port: u16, opening: &[u8]) -> Result<Duration, String> {
