@@ -4,6 +4,7 @@
 pub mod api;
 pub mod carriers;
 pub mod config;
+mod fair_list;
 pub mod lag;
 pub mod rates;
 pub mod sessions;

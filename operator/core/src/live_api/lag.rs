@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_api::{Lag, LiveSessions, Selection};
 use serde::Serialize;
 
-use super::{HIGHEST, Metadata, group_version, sessions::MAX_TEXTS, together::Carried};
+use super::{HIGHEST, Metadata, fair_list::FairList, group_version, sessions::MAX_TEXTS, together::Carried};
 use crate::world::ObjectKey;
 
 /// The most durable listeners of a response, where each proxy of a listener counts.
@@ -18,9 +18,7 @@ pub struct Lags {
     selection: Selection,
     /// The namespaces of the forwards that the proxies of pods carry, as far as that is known.
     carried: BTreeMap<ObjectKey, Carried>,
-    items: Vec<(ObjectKey, Lag)>,
-    /// Bytes of the texts in `items`.
-    texts: usize,
+    items: FairList<Lag>,
     /// Listeners of proxies that are not in `items`.
     omitted: u64,
     /// Pods whose proxies have not answered.
@@ -33,8 +31,8 @@ impl Lags {
     /// The state before any of these pods' proxies has answered.
     #[must_use]
     pub fn new(selection: Selection, pods: BTreeSet<ObjectKey>) -> Self {
-        let (carried, items, older) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-        Self { selection, carried, items, texts: 0, omitted: 0, unanswered: pods, older }
+        let (carried, items, older) = (BTreeMap::new(), FairList::new(MAX_LISTED, MAX_TEXTS), BTreeSet::new());
+        Self { selection, carried, items, omitted: 0, unanswered: pods, older }
     }
 
     /// Takes from the proxies of these pods only what concerns the namespaces of the forwards that they carry.
@@ -44,7 +42,8 @@ impl Lags {
     }
 
     /// Takes the answer of a pod's proxy: only the first one counts, and so it is for each listener. Listeners that were
-    /// not requested, or that the proxy cannot have, are dropped: a proxy may lie.
+    /// not requested, or that the proxy cannot have, are dropped: a proxy may lie. One that does takes no room in the list from
+    /// others.
     pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
         if !self.unanswered.remove(pod) {
             return;
@@ -63,16 +62,12 @@ impl Lags {
             let is_requested = self.selection.has(listener, None) && is_carried(&listener.origin.namespace);
             is_requested && told.insert(listener.clone())
         });
-        for mut lag in lag {
-            let texts = self.texts.saturating_add(lag.weight());
-            if self.items.len() >= MAX_LISTED || texts > MAX_TEXTS {
-                self.omit(1);
-                continue;
-            }
-            self.texts = texts;
+        let rows = lag.into_iter().map(|mut lag| {
             bound(&mut lag);
-            self.items.push((pod.clone(), lag));
-        }
+            (lag.weight(), lag)
+        });
+        let left_out = self.items.add(pod, rows);
+        self.omit(left_out);
     }
 
     fn omit(&mut self, number: u64) {
@@ -83,14 +78,12 @@ impl Lags {
     ///
     /// # Errors
     /// Never for these types.
-    pub fn document(mut self) -> Result<String, serde_json::Error> {
-        // A stable sort: the listeners of a pod keep their order.
-        self.items.sort_by(|(one, _), (other, _)| one.cmp(other));
+    pub fn document(self) -> Result<String, serde_json::Error> {
         serde_json::to_string(&LagList {
             kind: "LagList",
             api_version: group_version(),
             metadata: Metadata {},
-            items: self.items.iter().map(|(pod, lag)| Item { pod, lag }).collect(),
+            items: self.items.rows().into_iter().map(|(pod, lag)| Item { pod, lag }).collect(),
             omitted: (self.omitted > 0).then_some(self.omitted),
             unanswered: &self.unanswered,
             older: &self.older,

@@ -6,7 +6,9 @@ use operator_core::live_api::{
     lag::{Lags, MAX_LISTED},
     sessions::MAX_TEXTS,
 };
-use proxy_api::{Delivery, Lag, LiveSessions, MAX_LAG_ERROR_BYTES, MAX_LAGS, Origin, Selection};
+use proxy_api::{
+    Delivery, Lag, LiveSessions, MAX_LAG_ERROR_BYTES, MAX_LAGS, MAX_REASON_BYTES, MAX_REASONS, Origin, Selection,
+};
 use serde_json::{Value, json};
 
 use crate::scene::{key, keys};
@@ -122,4 +124,25 @@ fn the_texts_of_a_list_are_bounded_also_if_they_are_escaped() {
     assert!(text.len() < 2 * MAX_TEXTS, "{} bytes", text.len());
     let list: Value = serde_json::from_str(&text).expect("JSON");
     assert!(list["omitted"].as_u64() > Some(0), "{} items", list["items"].as_array().map_or(0, Vec::len));
+}
+
+#[test]
+fn proxies_that_lie_take_no_room_from_those_that_answer_after_them() {
+    let reason = |at: usize| (format!("{at:02}{}", "\u{1}".repeat(MAX_REASON_BYTES - 2)), 1);
+    let long = Lag {
+        error: "\u{1}".repeat(MAX_LAG_ERROR_BYTES),
+        dropped_by_reason: (0..MAX_REASONS).map(reason).collect(),
+        ..lag("logs")
+    };
+    assert!(2 * MAX_LAGS * long.weight() > MAX_TEXTS, "both together have more than all the room");
+    let mut lags = Lags::new(of_logs(), keys(&["honest", "liar1", "liar2"]));
+    for (pod, lag) in [("liar1", &long), ("liar2", &long), ("honest", &lag("logs"))] {
+        lags.take(&key(pod), answer(many(lag)));
+    }
+    let list = document(lags);
+    let items = list["items"].as_array().expect("a list");
+    let count = |pod: &str| items.iter().filter(|item| item["pod"] == pod).count();
+    assert_eq!(count("ns/honest"), MAX_LAGS);
+    assert_eq!(list["omitted"], 2 * MAX_LAGS - count("ns/liar1") - count("ns/liar2"));
+    assert!(count("ns/liar1") > 0, "it has its part, too");
 }
