@@ -3,6 +3,7 @@
 pub mod arrivals;
 pub mod deliveries;
 pub mod delivery;
+pub mod drained;
 pub mod draining;
 pub mod gone;
 pub mod intake_ends;

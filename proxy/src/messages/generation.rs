@@ -7,6 +7,7 @@ use super::removal::Removal;
 use crate::{
     core::durable::{
         arrivals::{Age, Arrivals},
+        drained::Drained,
         lost_stream::LostStream,
     },
     files::Permit,
@@ -86,6 +87,11 @@ impl Generation {
     /// Messages that its stream did not have when it was closed.
     pub(super) fn unpublished(&self) -> u64 {
         self.lanes.stores().map(|store| store.figures().dropped.unpublished).fold(0, u64::saturating_add)
+    }
+
+    /// What it has left, once its drain has ended.
+    pub(super) fn drained(&self) -> Drained {
+        Drained { backlog: self.backlog(), unpublished: self.unpublished() }
     }
 
     /// Whether the sink has all of it.

@@ -345,9 +345,9 @@ impl Generations {
         losses
     }
 
-    /// Whether those that send are a stream that was closed before it had all of their messages.
-    pub(super) fn lacks_messages(&self) -> bool {
-        self.former.front().is_some_and(|first| first.unpublished() > 0)
+    /// As [`Self::pass`], for those whose drain has ended: a stream that lacks messages stays.
+    pub(super) fn pass_drained(&mut self) -> bool {
+        self.former.front().is_some_and(|first| first.drained().is_complete()) && self.pass()
     }
 
     /// Lets those go that send, which are closed, if they are followed by others and their sink has all. Returns whether

@@ -70,8 +70,7 @@ impl Log {
                 () = generations::drain(sending, left) => false,
                 () = self.stores.until_given_up() => true,
             };
-            // A stream that lacks messages was closed at the end of this time. What it lacks is told.
-            if !is_given_up && (self.stores.lacks_messages() || !self.stores.pass()) {
+            if !is_given_up && !self.stores.pass_drained() {
                 break;
             }
             self.send(shared, process);
@@ -103,7 +102,7 @@ mod tests {
         place::{PlaceOfLog, ServerFiles},
         tests::{
             disk,
-            leftovers::{lost, opened},
+            leftovers::{acknowledge, lost, opened},
             process_with, shared,
         },
     };
@@ -132,6 +131,26 @@ mod tests {
             assert!(log.stores.is_one() && !log.sending.is_empty(), "the folder sends");
             let loss = Loss { server: "nats://a".to_owned(), messages, unpublished: 0 };
             assert_eq!(log.stores.losses(), [loss]);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_former_stream_is_followed_by_the_next_log_once_its_sink_has_all() {
+        let (id, process) = (ListenerId::new(Origin::port_forward("ns", "f"), "l"), process_with(None));
+        let test = async {
+            for (has_all, left) in [(false, vec![Some("nats://a"), None]), (true, vec![None])] {
+                let home = tempfile::tempdir().expect("a folder");
+                let place = PlaceOfLog::new(&id, home.path(), ServerFiles::default());
+                let stream = Opened { server: Some("nats://a".to_owned()), ..opened(&home.path().join("a")).await };
+                if has_all {
+                    acknowledge(&stream.present).await;
+                }
+                let mut log = Log::new(place, &disk(), stream, &process, Rc::default());
+                log.stores.change(opened(&home.path().join("l")).await, &process);
+                log.send_rest(Duration::ZERO, &shared(disk()), &process).await;
+                assert_eq!(log.stores.servers(), left);
+            }
         };
         LocalSet::new().run_until(test).await;
     }

@@ -108,7 +108,7 @@ pub(in crate::messages) async fn lost(path: &Path, server: &str) -> Opened {
 }
 
 /// The sink has all messages.
-async fn acknowledge(lanes: &Lanes) {
+pub(in crate::messages) async fn acknowledge(lanes: &Lanes) {
     for store in lanes.stores() {
         store.acknowledge(u64::MAX).await.expect("it runs");
     }
