@@ -13,6 +13,7 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{io::Interest, net::UnixStream, select, sync::oneshot, task::spawn_local, time::sleep};
+use tracing::Level;
 use tunnel::{
     OpenError, Relayed, Stream,
     endpoint::{Endpoint, Unopened},
@@ -97,7 +98,12 @@ fn request(to: &AgentAddress, protocol: Protocol, client: Option<SocketAddr>) ->
 fn link(files: &Arc<Files>, to: Arc<AgentAddress>, client: Option<SocketAddr>) -> io::Result<(Link, Near)> {
     let none = || io::Error::new(io::ErrorKind::QuotaExceeded, "no file descriptor is free");
     let (worker, Link { side, socket }) = Link::pair(files.take(1).ok_or_else(none)?)?;
-    Ok((worker, Near { side, socket: UnixStream::from_std(socket)?, whose: Box::new((to, client)) }))
+    Ok((worker, Near { side, socket: UnixStream::from_std(socket)?, whose: whose(to, client) }))
+}
+
+/// What the event at the end of a stream tells of it.
+fn whose(to: Arc<AgentAddress>, client: Option<SocketAddr>) -> Whose {
+    tracing::event_enabled!(Level::DEBUG).then(|| Box::new((to, client)))
 }
 
 /// The error of an attempt. Its kind says whether another instance may succeed.
@@ -123,13 +129,15 @@ fn failure(error: Unopened) -> io::Error {
     io::Error::new(kind, error)
 }
 
+/// Where to, and whose connection it is. `None`: nobody hears of the end of the stream, as in most processes.
+type Whose = Option<Box<(Arc<AgentAddress>, Option<SocketAddr>)>>;
+
 /// This thread's end of the pair.
 struct Near {
     // Dropped first, so that the reason is known before the worker reads the end of data.
     side: Side<false>,
     socket: UnixStream,
-    /// Where to, and whose connection it is. Boxed, so that the task of a stream fits into a block of 256 bytes.
-    whose: Box<(Arc<AgentAddress>, Option<SocketAddr>)>,
+    whose: Whose,
 }
 
 impl tunnel::Socket for Near {
@@ -174,7 +182,7 @@ impl tunnel::Socket for Near {
     }
 
     fn ended(&self, relayed: &Relayed) {
-        let (to, client) = &*self.whose;
+        let Some((to, client)) = self.whose.as_deref() else { return };
         tracing::debug!(
             agent = %to.agent, instance = %to.instance, ?client, ?relayed,
             "a stream to an agent has ended"
@@ -188,6 +196,18 @@ mod tests {
 
     /// What tokio adds to a future that is a task.
     const TASK: usize = 104;
+
+    fn whose_it_is() -> Whose {
+        let [uid, agent, instance, host] = ["u", "infra/home", "pi4", "127.0.0.1"].map(Arc::<str>::from);
+        whose(Arc::new(AgentAddress { uid, agent, instance, host, port: 80 }), None)
+    }
+
+    #[test]
+    fn whose_a_stream_is_takes_memory_only_where_somebody_hears_of_its_end() {
+        assert!(whose_it_is().is_none());
+        let listens = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_writer(io::sink).finish();
+        assert!(tracing::subscriber::with_default(listens, whose_it_is).is_some());
+    }
 
     fn size_of_future<F: Future>(_: impl FnOnce(Stream, Near) -> F) -> usize {
         size_of::<F>()
