@@ -22,7 +22,7 @@ const PIPE_BYTES: usize = 1 << 20;
 /// Seconds without another attempt after the system has refused a pipe.
 const RETRY_AFTER: u64 = 10;
 
-/// A pipe, with its place in the budget and its two file descriptors. Boxed, because every session has room for two.
+/// A pipe, with its place in the budget and its two file descriptors. Boxed, because it passes from stream to stream.
 #[derive(Debug)]
 pub struct PooledPipe(Box<(Pipe, [Permit; 2])>);
 

@@ -138,7 +138,8 @@ pub struct Direction {
     /// Whether the sink is full.
     pub blocked: bool,
     kept: Option<Box<Kept>>,
-    pipe: Option<(PooledPipe, usize)>,
+    /// `None` until the direction has a pipe or waits for its turn for the first time.
+    streamed: Option<Box<Streamed>>,
     /// How often the size of a read was doubled.
     doublings: u8,
     streak: u8,
@@ -146,6 +147,13 @@ pub struct Direction {
     /// Whether the stream was counted as copied for lack of a pipe.
     lacked_pipe: bool,
     throttle: Throttle,
+}
+
+/// What a direction has while it streams.
+#[derive(Debug, Default)]
+struct Streamed {
+    /// A pipe, and how many bytes are in it.
+    pipe: Option<(PooledPipe, usize)>,
     /// Place in the queue of the worker's streams.
     place: Option<Place>,
 }
@@ -156,13 +164,12 @@ impl Default for Direction {
             phase: Phase::Open,
             blocked: false,
             kept: None,
-            pipe: None,
+            streamed: None,
             doublings: 0,
             streak: 0,
             streaming: false,
             lacked_pipe: false,
             throttle: Throttle::default(),
-            place: None,
         }
     }
 }
@@ -181,14 +188,26 @@ impl Direction {
         match self.phase {
             Phase::Open | Phase::Finishing => false,
             Phase::Finished | Phase::Dead => true,
-            Phase::Cut => self.kept.is_none() && self.pipe.is_none(),
+            Phase::Cut => self.kept.is_none() && self.pipe().is_none(),
         }
     }
 
     /// Whether bytes wait for the sink.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        self.blocked || self.kept.is_some() || self.pipe.as_ref().is_some_and(|(_, left)| *left > 0)
+        self.blocked || self.kept.is_some() || self.is_pipe_filled()
+    }
+
+    fn pipe(&self) -> Option<&(PooledPipe, usize)> {
+        self.streamed.as_ref()?.pipe.as_ref()
+    }
+
+    fn pipe_mut(&mut self) -> Option<&mut (PooledPipe, usize)> {
+        self.streamed.as_mut()?.pipe.as_mut()
+    }
+
+    fn is_pipe_filled(&self) -> bool {
+        self.pipe().is_some_and(|(_, left)| *left > 0)
     }
 
     /// Whether the direction is spliced while there are pipes.
@@ -264,7 +283,7 @@ impl Direction {
         if self.kept.is_some() {
             return self.poll_flush(cx, worker, to);
         }
-        if self.pipe.as_ref().is_some_and(|(_, left)| *left > 0) {
+        if self.is_pipe_filled() {
             return self.poll_splice_out(cx, worker, to);
         }
         match self.phase {
@@ -279,14 +298,14 @@ impl Direction {
                 return Poll::Ready(Moved::Phase);
             }
         }
-        if self.streaming && self.pipe.is_none() {
+        if self.streaming && self.pipe().is_none() {
             // A pipe is lent to bytes, and a stream that has none counts as neither spliced nor copied.
             if !from.read_anyway.get() {
                 ready!(poll_source(cx, from));
             }
             self.borrow_pipe(worker);
         }
-        if self.pipe.is_some() {
+        if self.pipe().is_some() {
             return self.poll_splice_in(cx, worker, limit, from);
         }
         if self.blocked {

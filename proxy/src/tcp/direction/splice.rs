@@ -14,7 +14,7 @@ impl Direction {
     /// Borrows a pipe. A stream for which there is none is copied, and counted once.
     pub(super) fn borrow_pipe(&mut self, worker: &Worker) {
         match worker.process.pipes.lend(worker.process.clock.seconds()) {
-            Ok(pipe) => self.pipe = Some((pipe, 0)),
+            Ok(pipe) => self.streamed.get_or_insert_default().pipe = Some((pipe, 0)),
             Err(why) => {
                 if !std::mem::replace(&mut self.lacked_pipe, true) {
                     worker.process.pipes.count_copied(why);
@@ -42,12 +42,12 @@ impl Direction {
             self.release(worker);
             return Poll::Pending;
         }
-        let size = self.pipe.as_ref().map_or(0, |(pooled, _)| pooled.pipe().size);
+        let size = self.pipe().map_or(0, |(pooled, _)| pooled.pipe().size);
         let Poll::Ready(most) = self.throttle.poll(cx, limit, &worker.process.clock, size) else {
             self.release(worker);
             return Poll::Pending;
         };
-        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
+        let Some((pooled, left)) = self.pipe_mut() else { return Poll::Ready(Moved::Bytes(0)) };
         let splice = || sys::splice_in(&from.stream, pooled.pipe(), most);
         // A splice that ignores readiness is followed by one that does not, and whose result counts.
         let anyway = from.read_anyway.take();
@@ -80,7 +80,7 @@ impl Direction {
 
     pub(super) fn poll_splice_out(&mut self, cx: &mut Context<'_>, worker: &Worker, to: &End) -> Poll<Moved> {
         ready!(self.poll_sink(cx, to));
-        let Some((pooled, left)) = &mut self.pipe else { return Poll::Ready(Moved::Bytes(0)) };
+        let Some((pooled, left)) = self.pipe_mut() else { return Poll::Ready(Moved::Bytes(0)) };
         match to.stream.try_io(Interest::WRITABLE, || sys::splice_out(pooled.pipe(), &to.stream, *left)) {
             Ok(moved) => {
                 *left -= moved;
@@ -121,7 +121,7 @@ impl Direction {
 
     /// Returns the pipe to the pool.
     pub(super) fn release(&mut self, worker: &Worker) {
-        if let Some((pipe, left)) = self.pipe.take() {
+        if let Some((pipe, left)) = self.streamed.as_mut().and_then(|streamed| streamed.pipe.take()) {
             worker.process.pipes.take_back(pipe, left);
         }
     }

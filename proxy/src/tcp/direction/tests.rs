@@ -74,6 +74,12 @@ fn connection() -> (StdStream, End) {
     (outside, End::new(Socket::watch(inside).expect("a runtime")))
 }
 
+#[test]
+fn a_direction_that_never_streamed_is_four_words() {
+    assert!(Direction::default().streamed.is_none());
+    assert!(size_of::<Direction>() <= 4 * size_of::<usize>(), "{} bytes", size_of::<Direction>());
+}
+
 // D4
 #[tokio::test]
 async fn what_streams_stays_spliced_when_the_sweep_asks_the_socket() {
@@ -91,7 +97,7 @@ async fn a_direction_without_bytes_in_its_pipe_leaves_it_to_others() {
     let mut bed = Bed::streaming();
     bed.client.write_all(&bytes()).expect("room");
     bed.moves(64 << 10).await;
-    assert!(bed.direction.is_streaming() && bed.direction.pipe.is_none());
+    assert!(bed.direction.is_streaming() && bed.direction.pipe().is_none());
     assert_eq!(bed.worker.process.pipes.usage().0, 1, "the pipe that was lent");
 }
 
@@ -231,6 +237,6 @@ async fn a_stream_that_is_copied_ends_when_messages_follow_and_they_wait_for_no_
         bed.client.write_all(b"message").expect("room");
         bed.moves(7).await;
     }
-    assert!(!bed.direction.is_streaming() && bed.direction.pipe.is_none());
+    assert!(!bed.direction.is_streaming() && bed.direction.pipe().is_none());
     drop(lent);
 }

@@ -9,7 +9,7 @@ impl Direction {
     /// Whether the direction waits for its turn.
     #[must_use]
     pub fn waits_for_turn(&self) -> bool {
-        self.place.is_some()
+        self.streamed.as_ref().is_some_and(|streamed| streamed.place.is_some())
     }
 
     /// Waits for a turn if this direction streams and may have bytes to move, and the streams of the worker have used up
@@ -18,11 +18,13 @@ impl Direction {
     /// A direction that can move nothing waits for its ends only: its place would be one that others lack, and a silent
     /// session that has one whenever it is asked would never be idle.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, worker: &Worker, (from, to): (&End, &End)) -> Poll<()> {
-        if let Some(place) = self.place {
+        if let Some(streamed) = &mut self.streamed
+            && let Some(place) = streamed.place
+        {
             if worker.turns.still_waits(place, cx.waker()) {
                 return Poll::Pending;
             }
-            self.place = None;
+            streamed.place = None;
             return Poll::Ready(());
         }
         if !self.streaming || worker.turns.has_room() {
@@ -38,7 +40,7 @@ impl Direction {
             self.release(worker);
             return Poll::Pending;
         }
-        self.place = Some(worker.turns.wait(cx.waker()));
+        self.streamed.get_or_insert_default().place = Some(worker.turns.wait(cx.waker()));
         Poll::Pending
     }
 }
