@@ -5,6 +5,7 @@ pub mod connect;
 pub mod dial;
 pub mod direction;
 pub mod greeting;
+pub mod live;
 pub mod race;
 pub mod relay;
 pub mod session;

@@ -28,11 +28,21 @@ const LOOK: usize = 256;
 /// Handshake timeout if a listener needs one but sets none.
 pub(super) const HANDSHAKE_SECONDS: u32 = 5;
 
+/// The slot of a session; released on drop. The session knows the limiter, and the source, which stays the same from its
+/// admission on.
+pub struct Admitted<'a>(&'a Session);
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.0.listener.limiter.leave(self.0.client.get().ip());
+    }
+}
+
 /// Admits the client or returns the reason to refuse it.
 ///
 /// # Errors
 /// The reason to end the session.
-pub async fn admit(worker: &Worker, session: &Session, client: &Socket) -> Result<Slot, EndReason> {
+pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -> Result<Admitted<'a>, EndReason> {
     let listener = &session.listener;
     if listener.returns(peer(session, client)) {
         return Err(EndReason::Loop);
@@ -60,21 +70,23 @@ pub async fn admit(worker: &Worker, session: &Session, client: &Socket) -> Resul
         return Err(EndReason::SourceShare);
     }
     session.has_source.set(true);
-    match listener.limiter.admit(source, worker.process.clock.millis()) {
-        Admission::Admitted(slot) => Ok(slot),
-        Admission::Refused(refusal) => Err(refusal.into()),
+    let slot = match listener.limiter.admit(source, worker.process.clock.millis()) {
+        Admission::Admitted(slot) => slot,
+        Admission::Refused(refusal) => return Err(refusal.into()),
         // Boxed, as the header.
         Admission::Queued(waiting) => {
             let seconds = listener.spec.load().limits.as_ref().map_or(0, |limits| limits.queue_seconds);
-            Box::pin(wait(session, client, Duration::from_secs(seconds.into()), waiting)).await
+            Box::pin(wait(session, client, Duration::from_secs(seconds.into()), waiting)).await?
         }
-    }
+    };
+    slot.keep();
+    Ok(Admitted(session))
 }
 
 /// The address that the connection comes from, whatever client a header names. With hostnames, the header was read before.
 fn peer(session: &Session, client: &Socket) -> IpAddr {
     let named = session.client.get().ip();
-    if session.name.is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }
+    if session.name().is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }
 }
 
 /// Reads the client's address from a PROXY header, if the listener accepts one from this peer.
@@ -167,7 +179,7 @@ async fn wait(session: &Session, client: &Socket, limit: Duration, waiting: Wait
 /// Ready once the client has left: it has reset the connection, or closed it without sending data. The `ClientHello` that
 /// named the server is still unread and says nothing, but no TLS client finishes sending before the server answers.
 pub(super) async fn left(session: &Session, client: &Socket) {
-    let is_tls = session.name.is_some();
+    let is_tls = session.name().is_some();
     loop {
         let Ok(ready) = client.ready(Interest::READABLE | Interest::ERROR).await else { return };
         if ready.is_error() {

@@ -77,7 +77,7 @@ fn header(session: &Session, client: &Socket, spec: &Listener) -> Vec<u8> {
         return Vec::new();
     };
     let own = || client.local_addr().ok().map(|own| SocketAddr::new(own.ip().to_canonical(), own.port()));
-    let destination = session.destination.get().map(|destination| **destination).or_else(own);
+    let destination = session.destination().or_else(own);
     let addresses = destination.map(|destination| (session.client.get(), destination));
     proxy_header::encode(protocol.send, addresses, Some(session.id))
 }

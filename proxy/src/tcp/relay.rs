@@ -10,7 +10,10 @@ use std::{
 use socket2::SockRef;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::direction::{Direction, End, Phase};
+use super::{
+    direction::{Direction, End, Phase},
+    live::Live,
+};
 use crate::{
     core::sessions::end::EndReason,
     net, sys,
@@ -21,19 +24,15 @@ use crate::{
 const NOT_READING: Duration = Duration::from_secs(2);
 
 /// Relays until the session is over and returns the reason. The caller closes the connections accordingly.
-pub fn run<'a>(
-    worker: &'a Worker,
-    session: &'a Session,
-    client: &'a End,
-    server: &'a End,
-) -> impl Future<Output = EndReason> {
+pub fn run<'a>(live: &'a Live, server: &'a End) -> impl Future<Output = EndReason> {
     // Outside of the block: an async function would keep its arguments twice, as long as the session lives.
     let (up, down) = (Direction::default(), Direction::default());
-    let mut relay = Relay { up, down, worker, session, client, server, rare: None };
+    let mut relay = Relay { up, down, live, server, rare: None };
     async move {
         let reason = poll_fn(|cx| relay.poll(cx)).await;
         relay.rare = None;
-        let (session, client, server) = (relay.session, relay.client, relay.server);
+        let (live, server) = (relay.live, relay.server);
+        let (session, client) = (live.session(), &live.client);
         // A session has room for its largest step as long as it lives. This step, which few need, has room of its own.
         let left = match reason {
             EndReason::ClientReset => Box::pin(deliver(session, server)).await,
@@ -52,9 +51,7 @@ pub fn run<'a>(
 struct Relay<'a> {
     up: Direction,
     down: Direction,
-    worker: &'a Worker,
-    session: &'a Session,
-    client: &'a End,
+    live: &'a Live,
     server: &'a End,
     rare: Option<Box<Rare<'a>>>,
 }
@@ -69,7 +66,8 @@ struct Rare<'a> {
 
 impl Relay<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
-        let (worker, session, client, server) = (self.worker, self.session, self.client, self.server);
+        let (live, server) = (self.live, self.server);
+        let (worker, session, client) = (live.worker(), live.session(), &live.client);
         let is_silent = match session.poll_ended(cx) {
             Poll::Ready(reason) if reason != EndReason::Idle => return Poll::Ready(reason),
             asked => asked.is_ready(),
@@ -111,9 +109,10 @@ impl Relay<'_> {
 
 impl Drop for Relay<'_> {
     fn drop(&mut self) {
-        let limit = &self.session.listener.limiter.bytes;
-        self.up.abandon(self.worker);
-        self.down.abandon(self.worker);
+        let live = self.live;
+        let limit = &live.session().listener.limiter.bytes;
+        self.up.abandon(live.worker());
+        self.down.abandon(live.worker());
         self.up.leave(limit);
         self.down.leave(limit);
     }

@@ -129,10 +129,7 @@ fn end_some(ending: &Ending, sessions: &[Rc<Session>], now: u64) {
         if ending.over_millis == 0 {
             session.end(ending.reason);
         } else {
-            let at = now + end::spread(at, sessions.len(), ending.over_millis);
-            // A later change never extends a session.
-            let sooner = session.end_at.get().filter(|(before, _)| *before <= at);
-            session.end_at.set(sooner.or(Some((at, ending.reason))));
+            session.end_at(now + end::spread(at, sessions.len(), ending.over_millis), ending.reason);
         }
     }
 }
@@ -143,7 +140,7 @@ fn concerns(ending: &Ending, session: &Session) -> bool {
         client: session.client.get().ip(),
         backend: session.to.borrow().as_ref().map(|(backend, _)| &**backend),
         offset: session.offset.get(),
-        name: session.name.as_deref(),
+        name: session.name(),
     })
 }
 
@@ -306,7 +303,7 @@ mod tests {
         let thread = thread();
         let listener = listener();
         for _ in 0..NUMBER {
-            let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
+            let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0, None);
             thread.worker.sessions.borrow_mut().insert(Rc::new(session));
         }
         let turns = Cell::new(0);
@@ -349,7 +346,7 @@ mod tests {
     fn a_change_of_many_listeners_looks_at_each_session_once() {
         let listeners: Vec<Arc<Shared>> = (0..50).map(|_| listener()).collect();
         let open = |listener: &Arc<Shared>| {
-            Rc::new(Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0))
+            Rc::new(Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0, None))
         };
         // Two sessions of each listener.
         let sessions: Vec<Rc<Session>> = listeners.iter().chain(&listeners).map(open).collect();
@@ -363,7 +360,7 @@ mod tests {
         let looks = Cell::new(0);
         end_sessions(&endings, sessions.iter().inspect(|_| looks.set(looks.get() + 1)), 5);
         assert_eq!(looks.get(), sessions.len());
-        let ended = sessions.iter().filter(|session| session.end_at.get().is_some()).count();
+        let ended = sessions.iter().filter(|session| session.scheduled_end().is_some()).count();
         assert_eq!(ended, sessions.len() - 2, "those of the first listener stay");
     }
 }

@@ -18,11 +18,18 @@ use crate::{
         sessions::{end::EndReason, timers::TimerState},
     },
     log::SessionRecord,
+    process::Permits,
     shared::Shared,
 };
 
+/// What few clients say before their session is connected.
+#[derive(Debug, Default)]
+struct Introduced {
+    name: Option<Box<str>>,
+    destination: OnceCell<SocketAddr>,
+}
+
 /// A live TCP session. The sweep and the control thread reach the session's task through this type.
-#[derive(Debug)]
 pub struct Session {
     /// Identity of the session.
     pub id: SessionId,
@@ -30,12 +37,9 @@ pub struct Session {
     pub listener: Arc<Shared>,
     /// Client address: the peer, or the source in its PROXY header.
     pub client: Cell<SocketAddr>,
-    /// Destination in the client's PROXY header. Boxed, because few clients send one.
-    pub destination: OnceCell<Box<SocketAddr>>,
+    introduced: OnceCell<Box<Introduced>>,
     /// Whether the session is counted for the source of `client`, which stays the same from then on.
     pub has_source: Cell<bool>,
-    /// Server name from the client's `ClientHello`.
-    pub name: Option<Box<str>>,
     /// Position of the session's port in the listener's range, counted from the first port.
     pub offset: Cell<u16>,
     /// Start time in milliseconds of the process clock.
@@ -54,8 +58,9 @@ pub struct Session {
     pub up: Cell<u64>,
     /// Bytes to the client.
     pub down: Cell<u64>,
-    /// Scheduled end in milliseconds of the process clock, with its reason.
-    pub end_at: Cell<Option<(u64, EndReason)>>,
+    /// When the session is scheduled to end, in milliseconds of the process clock, if there is a reason.
+    ends_at: Cell<u64>,
+    ends_for: Cell<Option<EndReason>>,
     /// Time of the last access log record in milliseconds of the process clock.
     pub logged_at: Cell<u64>,
     /// Set for one poll that ignores cached readiness.
@@ -63,13 +68,17 @@ pub struct Session {
     /// Whether the upstream connection has keepalive. It gets it from the first round of the sweep, which saves sessions
     /// that end before four system calls.
     pub has_keepalive: Cell<bool>,
+    /// Why its task has ended; [`EndReason::Internal`] until it has.
+    pub outcome: Cell<EndReason>,
     ended: Cell<Option<EndReason>>,
     counted: Cell<(u64, u64)>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
+    /// What the session takes of the process.
+    _permits: Option<Permits>,
 }
 
 impl Session {
-    /// A session that starts now.
+    /// A session that starts now. `permits` is what it takes of the process.
     #[must_use]
     pub fn new(
         id: SessionId,
@@ -77,14 +86,15 @@ impl Session {
         client: SocketAddr,
         name: Option<String>,
         now_millis: u64,
+        permits: Option<Permits>,
     ) -> Self {
+        let introduced = name.map(|name| Box::new(Introduced { name: Some(name.into()), ..Introduced::default() }));
         Self {
             id,
             listener,
             client: Cell::new(client),
-            destination: OnceCell::new(),
+            introduced: introduced.map_or_else(OnceCell::new, OnceCell::from),
             has_source: Cell::new(false),
-            name: name.map(String::into_boxed_str),
             offset: Cell::new(0),
             started: now_millis,
             to: RefCell::default(),
@@ -94,19 +104,34 @@ impl Session {
             half_closed: Cell::new(false),
             up: Cell::new(0),
             down: Cell::new(0),
-            end_at: Cell::new(None),
+            ends_at: Cell::new(0),
+            ends_for: Cell::new(None),
             logged_at: Cell::new(now_millis),
             recheck: Cell::new(false),
             has_keepalive: Cell::new(false),
+            outcome: Cell::new(EndReason::Internal),
             ended: Cell::new(None),
             counted: Cell::new((0, 0)),
-            waker: RefCell::default(),
+            waker: Cell::default(),
+            _permits: permits,
         }
     }
 
     /// Keeps the destination in the client's PROXY header. A client sends one header, so that the first one stays.
     pub fn set_destination(&self, destination: SocketAddr) {
-        self.destination.get_or_init(|| Box::new(destination));
+        self.introduced.get_or_init(Box::default).destination.get_or_init(|| destination);
+    }
+
+    /// Destination in the client's PROXY header.
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.introduced.get()?.destination.get().copied()
+    }
+
+    /// Server name from the client's `ClientHello`.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.introduced.get()?.name.as_deref()
     }
 
     /// The address to connect to at an endpoint: in a range, its port is shifted by the session's offset.
@@ -124,6 +149,20 @@ impl Session {
         self.wake();
     }
 
+    /// Schedules the end for a time in milliseconds of the process clock. A later end never extends a session.
+    pub fn end_at(&self, millis: u64, reason: EndReason) {
+        if self.scheduled_end().is_none_or(|(before, _)| before > millis) {
+            self.ends_at.set(millis);
+            self.ends_for.set(Some(reason));
+        }
+    }
+
+    /// Scheduled end in milliseconds of the process clock, with its reason.
+    #[must_use]
+    pub fn scheduled_end(&self) -> Option<(u64, EndReason)> {
+        self.ends_for.get().map(|reason| (self.ends_at.get(), reason))
+    }
+
     /// Denies that the session is idle, and registers the task's waker again.
     pub fn stay(&self, cx: &Context<'_>) {
         if self.ended.get() == Some(EndReason::Idle) {
@@ -139,14 +178,15 @@ impl Session {
             started: self.started,
             active_at: self.active_at.get(),
             half_closed: self.half_closed.get(),
-            end_at: self.end_at.get(),
+            end_at: self.scheduled_end(),
         }
     }
 
     /// Wakes the task.
     pub fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
+        if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();
+            self.waker.set(Some(waker));
         }
     }
 
@@ -155,10 +195,8 @@ impl Session {
         if let Some(reason) = self.ended.get() {
             return Poll::Ready(reason);
         }
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
+        let known = self.waker.take().filter(|waker| waker.will_wake(cx.waker()));
+        self.waker.set(Some(known.unwrap_or_else(|| cx.waker().clone())));
         Poll::Pending
     }
 
@@ -204,7 +242,7 @@ impl Session {
             client: self.client.get(),
             backend: to.as_ref().map(|(backend, _)| backend.clone()),
             endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint)),
-            name: self.name.clone(),
+            name: self.name().map(Box::from),
             up: self.up.get(),
             down: self.down.get(),
             duration: Duration::from_millis(now_millis.saturating_sub(self.started)),
@@ -229,7 +267,7 @@ impl Session {
             backend: to.as_ref().map(|(backend, _)| (**backend).to_owned()),
             endpoint: endpoint.as_ref().and_then(Address::socket),
             instance: endpoint.as_ref().and_then(Address::agent).map(|agent| agent.instance.to_string()),
-            server_name: self.name.as_deref().map(str::to_owned),
+            server_name: self.name().map(str::to_owned),
             bytes_up: self.up.get(),
             bytes_down: self.down.get(),
             seconds: now_millis.saturating_sub(self.started) / 1000,
@@ -253,7 +291,34 @@ mod tests {
     fn session() -> Session {
         let (id, spec) = template_with_id();
         let listener = Shared::new(id, Arc::new(spec), Arc::default(), Arc::default());
-        Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0)
+        Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0, None)
+    }
+
+    #[test]
+    fn of_two_scheduled_ends_the_earlier_one_stays() {
+        let session = session();
+        assert_eq!(session.scheduled_end(), None);
+        for (millis, reason, expected) in [
+            (9, EndReason::Drained, (9, EndReason::Drained)),
+            (9, EndReason::Updated, (9, EndReason::Drained)),
+            (10, EndReason::Updated, (9, EndReason::Drained)),
+            (8, EndReason::Updated, (8, EndReason::Updated)),
+        ] {
+            session.end_at(millis, reason);
+            assert_eq!(session.scheduled_end(), Some(expected));
+        }
+        assert_eq!(session.timer_state().end_at, Some((8, EndReason::Updated)));
+    }
+
+    #[test]
+    fn a_session_keeps_its_server_name_beside_the_first_destination_of_its_client() {
+        let (listener, client) = (session().listener, ([192, 0, 2, 1], 1).into());
+        let session = Session::new(SessionId(7), listener, client, Some("db.example".to_owned()), 0, None);
+        assert_eq!((session.name(), session.destination()), (Some("db.example"), None));
+        let [first, second] = [5, 6].map(|port| SocketAddr::from(([192, 0, 2, 9], port)));
+        session.set_destination(first);
+        session.set_destination(second);
+        assert_eq!((session.name(), session.destination()), (Some("db.example"), Some(first)));
     }
 
     #[test]

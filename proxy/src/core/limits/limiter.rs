@@ -123,7 +123,7 @@ impl Limiter {
         state.join_source(source);
         if has_room {
             state.connections += 1;
-            return Admission::Admitted(Slot { limiter: self.clone(), source });
+            return Admission::Admitted(Slot { limiter: Some(self.clone()), source });
         }
         let number = state.next;
         state.next += 1;
@@ -158,6 +158,13 @@ impl Limiter {
             mark.evict();
         }
         admitted
+    }
+
+    /// Releases the slot of a connection of this source, which was kept.
+    pub fn leave(&self, source: IpAddr) {
+        let mut state = self.lock();
+        state.connections = state.connections.saturating_sub(1);
+        give_back(state, source);
     }
 
     /// Numbers of live sessions and of waiting connections.
@@ -288,15 +295,23 @@ fn give_back(mut state: MutexGuard<'_, State>, source: IpAddr) {
 /// A connection's slot; released on drop.
 #[derive(Debug)]
 pub struct Slot {
-    limiter: Arc<Limiter>,
+    /// `None`: the slot is kept.
+    limiter: Option<Arc<Limiter>>,
     source: IpAddr,
+}
+
+impl Slot {
+    /// Keeps the slot until [`Limiter::leave`] releases it, for who knows the limiter and the source anyway.
+    pub fn keep(mut self) {
+        self.limiter = None;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.limiter.lock();
-        state.connections = state.connections.saturating_sub(1);
-        give_back(state, self.source);
+        if let Some(limiter) = &self.limiter {
+            limiter.leave(self.source);
+        }
     }
 }
 
@@ -345,7 +360,7 @@ impl Future for Waiting {
         let mut state = limiter.lock();
         if state.granted.remove(&self.number) {
             self.done = true;
-            return Poll::Ready(Slot { limiter: limiter.clone(), source: self.source });
+            return Poll::Ready(Slot { limiter: Some(limiter.clone()), source: self.source });
         }
         if let Some(waker) = state.waiting.get_mut(&self.number) {
             *waker = Some(cx.waker().clone());

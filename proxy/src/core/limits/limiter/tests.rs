@@ -54,6 +54,29 @@ fn poll(waiting: &mut Waiting) -> Option<Slot> {
 }
 
 #[test]
+fn a_slot_that_is_kept_is_released_once_for_its_source_and_goes_to_the_queue() {
+    let limits = Limits {
+        max_connections: Some(1),
+        max_connections_per_source: Some(2),
+        on_limit: OnLimit::Queue,
+        max_queued: 2,
+        ..Limits::default()
+    };
+    let limiter = limiter(&limits);
+    admitted(limiter.admit(HERE, 0)).keep();
+    assert_eq!(limiter.counts(), (1, 0));
+    let mut next = queued(limiter.admit(HERE, 0));
+    assert!(poll(&mut next).is_none());
+    assert_eq!(refused(&limiter.admit(HERE, 0)), Some(Refusal::Source));
+    limiter.leave(HERE);
+    let slot = poll(&mut next).expect("the slot that was kept");
+    assert_eq!(limiter.counts(), (1, 0));
+    drop((slot, next));
+    assert_eq!(limiter.counts(), (0, 0));
+    assert!(limiter.lock().takes_source(HERE).is_ok());
+}
+
+#[test]
 fn the_queue_is_first_come_first_served_and_bounded() {
     let limiter =
         limiter(&Limits { max_connections: Some(1), on_limit: OnLimit::Queue, max_queued: 2, ..Limits::default() });

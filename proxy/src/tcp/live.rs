@@ -1,0 +1,77 @@
+//! A session in the table of its worker, with the connection of its client.
+
+use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use proxy_api::AccessLogMode;
+
+use super::direction::End;
+use crate::{
+    core::sessions::end::EndReason,
+    log::Event,
+    worker::{LoadGuard, Worker, session::Session},
+};
+
+/// A live session. However its task ends, the connection of the client is closed first, and then the session leaves the
+/// table.
+pub struct Live {
+    /// The connection of the client.
+    pub client: End,
+    entry: Entry,
+    /// Its part of the load of the worker.
+    _load: LoadGuard,
+}
+
+impl Live {
+    /// Puts a session in the table.
+    #[must_use]
+    pub fn begin(worker: &Rc<Worker>, session: Session, client: End, load: LoadGuard) -> Self {
+        let session = Rc::new(session);
+        session.listener.counters.opened.fetch_add(1, Relaxed);
+        let entry = Entry { key: worker.enter(session.clone()), session, worker: worker.clone() };
+        Self { client, entry, _load: load }
+    }
+
+    /// The worker of the session.
+    #[must_use]
+    pub fn worker(&self) -> &Worker {
+        &self.entry.worker
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.entry.session
+    }
+
+    /// Notes why the session has ended. The connection of a session that ended by itself is closed, and that of one that
+    /// was cut is reset.
+    pub fn ended(&self, reason: EndReason) {
+        self.session().outcome.set(reason);
+        self.client.clean.set(reason.is_clean());
+    }
+}
+
+/// A place in the table; on drop, the session is removed, counted and logged.
+struct Entry {
+    worker: Rc<Worker>,
+    session: Rc<Session>,
+    key: usize,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let (worker, session) = (&self.worker, &self.session);
+        worker.leave(self.key);
+        session.count_bytes();
+        if session.has_source.get() {
+            worker.process.session_sources.leave(session.client.get().ip());
+        }
+        let reason = session.outcome.get();
+        session.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
+        let now = worker.process.clock.millis();
+        worker.timings.ended(Duration::from_millis(now.saturating_sub(session.started)));
+        if session.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
+            worker.process.log.emit(Event::Session(Box::new(session.record("closed", now, Some(reason)))));
+        }
+    }
+}
