@@ -224,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_fits_into_160_bytes_with_what_the_allocator_adds() {
-        assert!(size_of::<Stream>() <= 160 - 4, "{} bytes", size_of::<Stream>());
+    fn a_stream_fits_into_144_bytes_with_what_the_allocator_adds() {
+        assert!(size_of::<Stream>() <= 144 - 4, "{} bytes", size_of::<Stream>());
     }
 
     #[test]

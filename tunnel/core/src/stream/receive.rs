@@ -19,6 +19,7 @@ pub(crate) struct WindowRoom {
 
 /// Received bytes, until the application has consumed them.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what has come, and what is due, are independent")]
 pub(crate) struct ReceiveHalf {
     bytes: Backlog,
     /// The peer may send bytes up to this position.
@@ -30,9 +31,10 @@ pub(crate) struct ReceiveHalf {
     reset: bool,
     /// Whether the application has taken the end, or reads nothing more.
     done: bool,
-    /// The position in the last acknowledgement.
-    told: u64,
-    told_credit: u64,
+    /// Whether more is granted than the peer was told.
+    is_credit_due: bool,
+    /// Positions received since the last acknowledgement: no more than were granted, which is far less than 4 GiB.
+    unheard: u32,
 }
 
 impl ReceiveHalf {
@@ -45,8 +47,8 @@ impl ReceiveHalf {
             finished: false,
             reset: false,
             done: false,
-            told: 0,
-            told_credit: promised,
+            is_credit_due: window > promised,
+            unheard: 0,
         }
     }
 
@@ -75,6 +77,8 @@ impl ReceiveHalf {
             self.bytes.clear();
         }
         self.finished = finish;
+        let count = u32::try_from(payload.len()).unwrap_or(u32::MAX).saturating_add(u32::from(finish));
+        self.unheard = self.unheard.saturating_add(count);
         true
     }
 
@@ -84,6 +88,7 @@ impl ReceiveHalf {
             return false;
         }
         self.reset = true;
+        self.unheard = self.unheard.saturating_add(1);
         true
     }
 
@@ -148,36 +153,40 @@ impl ReceiveHalf {
         let since = Duration::from_nanos(now.saturating_sub(self.granted_at));
         let is_quick = !rtt.is_zero() && since < QUICK.max(rtt * 2);
         self.window = next_window(self.window, is_quick, room);
-        self.granted = self.granted.max(self.bytes.start() + self.window);
+        let granted = self.bytes.start() + self.window;
+        if granted > self.granted {
+            self.granted = granted;
+            self.is_credit_due = true;
+        }
         self.granted_at = now;
     }
 
     /// Whether an acknowledgement is urgent: the peer could run out of credit, or waits for the end.
     pub(crate) const fn is_urgent(&self) -> bool {
-        let unheard = self.received() - self.told;
-        self.granted > self.told_credit || self.is_untold_end() || (unheard > 0 && unheard >= self.window / 4)
+        let unheard = self.unheard as u64;
+        self.is_credit_due || self.is_untold_end() || (unheard > 0 && unheard >= self.window / 4)
     }
 
     /// Whether an acknowledgement is due at some time.
     pub(crate) const fn is_untold(&self) -> bool {
-        self.granted > self.told_credit || self.received() > self.told
+        self.is_credit_due || self.unheard > 0
     }
 
     /// Whether the peer does not know yet that its end has arrived.
     pub(crate) const fn is_untold_end(&self) -> bool {
-        self.has_end() && self.told < self.received()
+        self.has_end() && self.unheard > 0
     }
 
     /// The content of an acknowledgement, which counts as sent.
     pub(crate) fn tell(&mut self) -> (u64, u64) {
-        self.told = self.received();
-        (self.told, self.tell_credit())
+        self.unheard = 0;
+        (self.received(), self.tell_credit())
     }
 
     /// The credit in a request or an answer, which counts as sent.
     pub(crate) fn tell_credit(&mut self) -> u64 {
-        self.told_credit = self.granted;
-        self.told_credit
+        self.is_credit_due = false;
+        self.granted
     }
 }
 
@@ -239,7 +248,7 @@ mod tests {
         };
         assert_eq!(use_up(&mut half, 0, 199), 400, "less than half was used");
         assert_eq!(use_up(&mut half, 199, 1), 200, "half was used, and the rest is the window");
-        assert!(!half.is_untold_end() && half.told_credit == 400 && half.granted == 400, "nothing more is granted");
+        assert!(!half.is_untold_end() && !half.is_credit_due && half.granted == 400, "nothing more is granted");
         assert_eq!(use_up(&mut half, 200, 100), 100);
         assert_eq!(use_up(&mut half, 300, 100), 64);
         assert_eq!(half.granted, 464, "a peer without credit gets some");
