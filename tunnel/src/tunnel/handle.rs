@@ -65,7 +65,7 @@ impl Handle {
     }
 
     pub(super) fn wait_to_write(&self, cx: &Context<'_>) {
-        self.slot.writer.wait(cx);
+        self.slot.writer().wait(cx);
     }
 
     pub(super) fn on_drop(&self, farewell: Farewell) {
@@ -74,8 +74,8 @@ impl Handle {
 
     /// The answer of the peer. A stream that was reset after bytes had arrived can still be read.
     pub(super) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Result<(), OpenError>> {
-        if let Some(refusal) = self.slot.refusal.take() {
-            return Poll::Ready(Err(OpenError::Refused(*refusal)));
+        if let Some(refusal) = self.slot.take_refusal() {
+            return Poll::Ready(Err(OpenError::Refused(refusal)));
         }
         let session = self.shared.session();
         let is_reset = session.is_reset(self.id);

@@ -1,6 +1,6 @@
 //! What the handles of one tunnel share: the session, and the tasks that wait.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
@@ -43,12 +43,19 @@ impl Waiter {
     }
 }
 
-/// The tasks that wait for one stream. Each stream has one, so that what few have is boxed.
+/// The tasks that wait for one stream. Each stream has one, and an idle one is only read.
 #[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) reader: Waiter,
-    pub(crate) writer: Waiter,
-    pub(crate) refusal: Cell<Option<Box<Refusal>>>,
+    /// `None`: nobody has waited to write, and the request was not refused.
+    rare: OnceCell<Box<Rare>>,
+}
+
+/// What few streams have.
+#[derive(Default)]
+struct Rare {
+    writer: Waiter,
+    refusal: Cell<Option<Refusal>>,
 }
 
 impl fmt::Debug for Slot {
@@ -58,9 +65,30 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    /// Where a task waits to write.
+    pub(crate) fn writer(&self) -> &Waiter {
+        &self.rare().writer
+    }
+
+    /// The refusal of the request, once.
+    pub(crate) fn take_refusal(&self) -> Option<Refusal> {
+        self.rare.get()?.refusal.take()
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        self.rare().refusal.set(Some(refusal));
+        self.wake();
+    }
+
     fn wake(&self) {
         self.reader.wake();
-        self.writer.wake();
+        if let Some(rare) = self.rare.get() {
+            rare.writer.wake();
+        }
     }
 }
 
@@ -136,8 +164,7 @@ impl Shared {
             }
             Notice::Refused(id, refusal) => {
                 if let Some(slot) = self.slot(id) {
-                    slot.refusal.set(Some(Box::new(refusal)));
-                    slot.wake();
+                    slot.refuse(refusal);
                 }
             }
             Notice::Changed(id) => {
@@ -261,8 +288,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_for_a_stream_fits_into_64_bytes_with_its_counts_and_what_the_allocator_adds() {
+    fn what_waits_for_a_stream_fits_into_48_bytes_with_its_counts_and_what_the_allocator_adds() {
         let counts = 2 * size_of::<usize>();
-        assert!(size_of::<Slot>() + counts <= 64 - 4, "{} bytes", size_of::<Slot>());
+        assert!(size_of::<Slot>() + counts <= 48 - 4, "{} bytes", size_of::<Slot>());
+    }
+
+    #[test]
+    fn who_reads_takes_no_memory_of_its_own_and_a_refusal_is_there_once() {
+        let slot = Slot::default();
+        slot.reader.wait(&Context::from_waker(Waker::noop()));
+        slot.wake();
+        assert!(slot.take_refusal().is_none() && slot.rare.get().is_none());
+        let refusal = Refusal { reason: Reason::Full, detail: "full".to_owned() };
+        slot.refuse(refusal.clone());
+        assert_eq!([slot.take_refusal(), slot.take_refusal()], [Some(refusal), None]);
     }
 }
