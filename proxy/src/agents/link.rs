@@ -8,10 +8,11 @@ use std::{
     os::unix::net::UnixStream,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicU8,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, SeqCst},
+            fence,
         },
     },
 };
@@ -32,8 +33,8 @@ struct Pair {
     /// How each end was left.
     worker: AtomicU8,
     agent: AtomicU8,
-    /// Notified when either was.
-    told: Notify,
+    /// Notified when either was. Few wait for that, so that it is made for the first who does.
+    told: OnceLock<Box<Notify>>,
     /// The descriptor that a session has beside those of its two connections.
     _file: Permit,
 }
@@ -52,7 +53,12 @@ impl<const IS_WORKER: bool> Side<IS_WORKER> {
     pub fn leave(&self, is_reset: bool) {
         let how = if is_reset { RESET } else { CLOSED };
         if self.ends().0.compare_exchange(HERE, how, AcqRel, Acquire).is_ok() {
-            self.0.told.notify_waiters();
+            // In the one order of this fence and that of a waiter, either the waiter finds the end left, or it is found
+            // here.
+            fence(SeqCst);
+            if let Some(told) = self.0.told.get() {
+                told.notify_waiters();
+            }
         }
     }
 
@@ -74,8 +80,11 @@ impl<const IS_WORKER: bool> Side<IS_WORKER> {
 
     /// Waits until the other end was left in such a way.
     async fn until(&self, is_it: fn(u8) -> bool) {
+        let told = self.0.told.get_or_init(Box::default);
+        // See `leave`.
+        fence(SeqCst);
         loop {
-            let mut told = pin!(self.0.told.notified());
+            let mut told = pin!(told.notified());
             // From here on, the end cannot be left unnoticed.
             told.as_mut().enable();
             if is_it(self.ends().1.load(Acquire)) {
@@ -112,8 +121,8 @@ impl Link {
         let (near, far) = UnixStream::pair()?;
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
-        let (worker, agent, told) = (AtomicU8::new(HERE), AtomicU8::new(HERE), Notify::new());
-        let pair = Arc::new(Pair { worker, agent, told, _file: file });
+        let (worker, agent) = (AtomicU8::new(HERE), AtomicU8::new(HERE));
+        let pair = Arc::new(Pair { worker, agent, told: OnceLock::new(), _file: file });
         Ok((Self { side: Side(pair.clone()), socket: near }, Link { side: Side(pair), socket: far }))
     }
 }
@@ -149,6 +158,22 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_is_left_while_another_thread_begins_to_wait_for_that_is_noticed() {
+        let (room, patience) = (Arc::new(Room::new(1)), std::time::Duration::from_secs(60));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        for _ in 0..1000 {
+            let (worker, agent) = Link::pair(room.take(1).expect("room")).expect("sockets");
+            assert!(agent.side.0.told.get().is_none(), "nobody waits");
+            std::thread::scope(|scope| {
+                scope.spawn(move || drop(worker));
+                runtime.block_on(async {
+                    tokio::time::timeout(patience, agent.side.left()).await.expect("no notice is lost");
+                });
+            });
+        }
+    }
+
+    #[test]
     fn who_waits_for_a_reset_goes_on_waiting_when_the_other_end_is_closed_or_its_own_is_left() {
         let room = Arc::new(Room::new(1));
         let mut cx = Context::from_waker(Waker::noop());
@@ -162,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_takes_80_bytes_with_its_counts_and_what_the_allocator_adds() {
+    fn a_pair_takes_64_bytes_with_its_counts_and_what_the_allocator_adds() {
         let counts = 2 * size_of::<usize>();
-        assert!(size_of::<Pair>() + counts <= 80 - 4, "{} bytes", size_of::<Pair>());
+        assert!(size_of::<Pair>() + counts <= 64 - 4, "{} bytes", size_of::<Pair>());
     }
 
     #[test]
