@@ -225,6 +225,12 @@ impl Process {
         Some([self.sessions.take_leaving(SESSION_PLACES, left)?, self.files.take_leaving(FILES_PER_SESSION, left)?])
     }
 
+    /// Gives back the room of a TCP session whose permits were kept.
+    pub fn leave_session(&self) {
+        self.sessions.give(SESSION_PLACES);
+        self.files.give(FILES_PER_SESSION);
+    }
+
     /// Takes the room of a UDP flow. While a connection waits, the room that flows have given up is for it. A flow of a
     /// source with few flows takes room also then, as a flow of another source gives way to it.
     ///

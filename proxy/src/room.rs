@@ -46,7 +46,7 @@ impl Room {
     pub fn take_leaving(self: &Arc<Self>, count: usize, left: usize) -> Option<Permit> {
         let most = self.limit.load(Relaxed).checked_sub(left)?;
         let fits = |used: usize| used.checked_add(count).filter(|total| *total <= most);
-        // The order of a waiter's look, see [`Permit::drop`].
+        // The order of a waiter's look, see [`Room::give`].
         self.used.fetch_update(Relaxed, SeqCst, fits).ok().map(|_| Permit { room: self.clone(), count })
     }
 
@@ -55,6 +55,21 @@ impl Room {
     pub fn take_anyway(self: &Arc<Self>, count: usize) -> Permit {
         self.occupy(count);
         Permit { room: self.clone(), count }
+    }
+
+    /// Gives back `count` places whose permit was kept.
+    pub fn give(&self, count: usize) {
+        self.used.fetch_sub(count, SeqCst);
+        // As a rule nobody waits, and then a notice would be a write for each place that all workers share. A waiter counts
+        // itself before it looks for places. In the one order of these four steps, either it finds the places free, or it is
+        // found here.
+        if self.waiting.load(SeqCst) == 0 {
+            return;
+        }
+        // Each freed place may complete the wait of another waiter.
+        for _ in 0..count {
+            self.freed.notify_one();
+        }
     }
 
     /// Accounts for `count` places that stay in use for the life of the process.
@@ -138,18 +153,17 @@ pub struct Permit {
     count: usize,
 }
 
+impl Permit {
+    /// Keeps the places until [`Room::give`] gives them back, for who knows the room and their number anyway.
+    pub fn keep(mut self) {
+        self.count = 0;
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.count, SeqCst);
-        // As a rule nobody waits, and then a notice would be a write for each place that all workers share. A waiter counts
-        // itself before it looks for places. In the one order of these four steps, either it finds the places free, or it is
-        // found here.
-        if self.room.waiting.load(SeqCst) == 0 {
-            return;
-        }
-        // Each freed place may complete the wait of another waiter.
-        for _ in 0..self.count {
-            self.room.freed.notify_one();
+        if self.count > 0 {
+            self.room.give(self.count);
         }
     }
 }
@@ -168,6 +182,19 @@ mod tests {
         assert!(room.take(1).is_none());
         drop(first);
         assert!(room.take(2).is_some());
+    }
+
+    #[test]
+    fn places_that_are_kept_are_taken_until_they_are_given_back_and_then_wake_a_waiter() {
+        let room = Arc::new(Room::new(2));
+        room.take(2).expect("room").keep();
+        assert_eq!(room.usage(), (2, 2));
+        let mut waiter = pin!(room.wait(2));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiter.as_mut().poll(&mut cx).is_pending());
+        room.give(2);
+        assert!(waiter.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(room.usage(), (0, 2), "the waiter's permit was dropped");
     }
 
     #[test]

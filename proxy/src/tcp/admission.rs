@@ -34,7 +34,7 @@ pub struct Admitted<'a>(&'a Session);
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.0.listener.limiter.leave(self.0.client.get().ip());
+        self.0.listener.limiter.leave(self.0.client().ip());
     }
 }
 
@@ -56,7 +56,7 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
             Box::pin(introduce(worker, session, client, (&spec, protocol))).await?;
         }
     }
-    let source = session.client.get().ip();
+    let source = session.client().ip();
     // A load balancer that hides the source address may name it in its header.
     if listener.returns(source) {
         return Err(EndReason::Loop);
@@ -85,7 +85,7 @@ pub async fn admit<'a>(worker: &Worker, session: &'a Session, client: &Socket) -
 
 /// The address that the connection comes from, whatever client a header names. With hostnames, the header was read before.
 fn peer(session: &Session, client: &Socket) -> IpAddr {
-    let named = session.client.get().ip();
+    let named = session.client().ip();
     if session.name().is_some() { client.peer_addr().map_or(named, |peer| peer.ip()) } else { named }
 }
 
@@ -96,13 +96,13 @@ async fn introduce(
     client: &Socket,
     (spec, protocol): (&Listener, &ProxyProtocol),
 ) -> Result<(), EndReason> {
-    match (protocol.accept, protocol.trusts(session.client.get().ip())) {
+    match (protocol.accept, protocol.trusts(session.client().ip())) {
         (AcceptHeader::Disabled, _) | (AcceptHeader::Optional, false) => return Ok(()),
         (AcceptHeader::Required, false) => return Err(EndReason::UntrustedPeer),
         (AcceptHeader::Optional | AcceptHeader::Required, true) => {}
     }
     let limit = Duration::from_secs(spec.timeouts.handshake_seconds.unwrap_or(HANDSHAKE_SECONDS).into());
-    let source = session.client.get().ip();
+    let source = session.client().ip();
     let place = worker.process.handshakes.enter_known(source).map_err(|_| EndReason::HandshakeLimit)?;
     let named = {
         let mut header = pin!(read_header(client));
@@ -115,7 +115,7 @@ async fn introduce(
     };
     drop(place);
     if let Some((source, destination)) = named {
-        session.client.set(source);
+        session.set_client(source);
         session.set_destination(destination);
     }
     // Data may have arrived together with the header.

@@ -78,7 +78,7 @@ fn header(session: &Session, client: &Socket, spec: &Listener) -> Vec<u8> {
     };
     let own = || client.local_addr().ok().map(|own| SocketAddr::new(own.ip().to_canonical(), own.port()));
     let destination = session.destination().or_else(own);
-    let addresses = destination.map(|destination| (session.client.get(), destination));
+    let addresses = destination.map(|destination| (session.client(), destination));
     proxy_header::encode(protocol.send, addresses, Some(session.id))
 }
 
@@ -97,12 +97,8 @@ async fn step(
     log: &mut AttemptLog,
 ) -> Option<Connected> {
     log.begin(session);
-    let draw = Draw {
-        ticket,
-        chance: worker.chance(),
-        source: session.client.get().ip(),
-        now: worker.process.clock.seconds(),
-    };
+    let draw =
+        Draw { ticket, chance: worker.chance(), source: session.client().ip(), now: worker.process.clock.seconds() };
     let targets = session.listener.targets.load_full();
     let (entry, first) = targets.pick(spec.policy, draw, &log.tried)?;
     Step { worker, session, spec, header, targets: &targets, entry, draw }.run(first, log).await

@@ -7,7 +7,9 @@ use proxy_api::AccessLogMode;
 use super::direction::End;
 use crate::{
     core::sessions::end::EndReason,
+    files::Permit,
     log::Event,
+    process::Permits,
     worker::{LoadGuard, Worker, session::Session},
 };
 
@@ -22,12 +24,13 @@ pub struct Live {
 }
 
 impl Live {
-    /// Puts a session in the table.
+    /// Puts a session in the table; `permits` and `load` are what it takes of the process and of its worker.
     #[must_use]
-    pub fn begin(worker: &Rc<Worker>, session: Session, client: End, load: LoadGuard) -> Self {
+    pub fn begin(worker: &Rc<Worker>, session: Session, client: End, (permits, load): (Permits, LoadGuard)) -> Self {
         let session = Rc::new(session);
         session.listener.counters.opened.fetch_add(1, Relaxed);
         let entry = Entry { key: worker.enter(session.clone()), session, worker: worker.clone() };
+        permits.into_iter().for_each(Permit::keep);
         Self { client, entry, _load: load }
     }
 
@@ -51,7 +54,7 @@ impl Live {
     }
 }
 
-/// A place in the table; on drop, the session is removed, counted and logged.
+/// A place in the table; on drop, the session is removed, counted and logged, and gives back its room in the process.
 struct Entry {
     worker: Rc<Worker>,
     session: Rc<Session>,
@@ -64,7 +67,7 @@ impl Drop for Entry {
         worker.leave(self.key);
         session.count_bytes();
         if session.has_source.get() {
-            worker.process.session_sources.leave(session.client.get().ip());
+            worker.process.session_sources.leave(session.client().ip());
         }
         let reason = session.outcome.get();
         session.listener.counters.closed[reason.index()].fetch_add(1, Relaxed);
@@ -73,5 +76,6 @@ impl Drop for Entry {
         if session.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             worker.process.log.emit(Event::Session(Box::new(session.record("closed", now, Some(reason)))));
         }
+        worker.process.leave_session();
     }
 }

@@ -160,7 +160,7 @@ impl<'a> Step<'a> {
     fn begin(self, endpoint: &'a Arc<Endpoint>, log: &mut AttemptLog, file: Option<Permit>) -> Attempt<'a> {
         self.show(endpoint);
         log.tried.push(endpoint.address.clone());
-        let (agents, client, header) = (&self.worker.process.agents, self.session.client.get(), self.header);
+        let (agents, client, header) = (&self.worker.process.agents, self.session.client(), self.header);
         let to = self.session.address_of(endpoint);
         Attempt {
             endpoint,

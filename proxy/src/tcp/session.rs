@@ -27,6 +27,7 @@ use crate::{
 /// Starts a session on this worker, on shared sockets once the server name is known.
 pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
     let Connection { stream, peer, permits, load } = connection;
+    let held = (permits, load);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let Ok(stream) = Socket::watch(stream) else { return };
     let client = End::new(stream);
@@ -34,8 +35,8 @@ pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
     let served = route.load();
     if let Served::One(listener) = &**served {
         let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
-        let session = Session::new(id, listener.clone(), peer, None, now, Some(permits));
-        tokio::task::spawn_local(run(Live::begin(worker, session, client, load)));
+        let session = Session::new(id, listener.clone(), peer, None, now);
+        tokio::task::spawn_local(run(Live::begin(worker, session, client, held)));
         return;
     }
     let (served, route) = (Guard::into_inner(served), route.clone());
@@ -57,13 +58,13 @@ pub fn begin(worker: &Rc<Worker>, connection: Connection, route: &Route) {
                     return unrouted::refuse(&worker, names, Unroutable::UnknownServerName, source, name);
                 };
                 let (id, now) = (worker.ids.next_id(), worker.process.clock.millis());
-                let session = Session::new(id, listener, greeted.client, Some(greeted.name), now, Some(permits));
+                let session = Session::new(id, listener, greeted.client, Some(greeted.name), now);
                 if let Some(destination) = greeted.destination {
                     session.set_destination(destination);
                 }
                 session.recheck.set(true);
                 // A task of its own does not keep the room that the greeting took.
-                tokio::task::spawn_local(run(Live::begin(&worker, session, client, load)));
+                tokio::task::spawn_local(run(Live::begin(&worker, session, client, held)));
             }
         }
     });

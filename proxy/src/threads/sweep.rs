@@ -137,7 +137,7 @@ fn end_some(ending: &Ending, sessions: &[Rc<Session>], now: u64) {
 /// Whether an ending of the session's listener concerns it.
 fn concerns(ending: &Ending, session: &Session) -> bool {
     ending.which.has(Facts {
-        client: session.client.get().ip(),
+        client: session.client().ip(),
         backend: session.to.borrow().as_ref().map(|(backend, _)| &**backend),
         offset: session.offset.get(),
         name: session.name(),
@@ -303,7 +303,7 @@ mod tests {
         let thread = thread();
         let listener = listener();
         for _ in 0..NUMBER {
-            let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0, None);
+            let session = Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0);
             thread.worker.sessions.borrow_mut().insert(Rc::new(session));
         }
         let turns = Cell::new(0);
@@ -346,7 +346,7 @@ mod tests {
     fn a_change_of_many_listeners_looks_at_each_session_once() {
         let listeners: Vec<Arc<Shared>> = (0..50).map(|_| listener()).collect();
         let open = |listener: &Arc<Shared>| {
-            Rc::new(Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0, None))
+            Rc::new(Session::new(SessionId(7), listener.clone(), ([192, 0, 2, 1], 1).into(), None, 0))
         };
         // Two sessions of each listener.
         let sessions: Vec<Rc<Session>> = listeners.iter().chain(&listeners).map(open).collect();

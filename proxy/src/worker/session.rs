@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -18,7 +18,6 @@ use crate::{
         sessions::{end::EndReason, timers::TimerState},
     },
     log::SessionRecord,
-    process::Permits,
     shared::Shared,
 };
 
@@ -35,8 +34,8 @@ pub struct Session {
     pub id: SessionId,
     /// Listener of the session.
     pub listener: Arc<Shared>,
-    /// Client address: the peer, or the source in its PROXY header.
-    pub client: Cell<SocketAddr>,
+    /// See [`Session::client`]. A `SocketAddr` is larger, as it has room for the flow and the scope of IPv6.
+    client: Cell<(IpAddr, u16)>,
     introduced: OnceCell<Box<Introduced>>,
     /// Whether the session is counted for the source of `client`, which stays the same from then on.
     pub has_source: Cell<bool>,
@@ -73,12 +72,10 @@ pub struct Session {
     ended: Cell<Option<EndReason>>,
     counted: Cell<(u64, u64)>,
     waker: Cell<Option<Waker>>,
-    /// What the session takes of the process.
-    _permits: Option<Permits>,
 }
 
 impl Session {
-    /// A session that starts now. `permits` is what it takes of the process.
+    /// A session that starts now.
     #[must_use]
     pub fn new(
         id: SessionId,
@@ -86,13 +83,12 @@ impl Session {
         client: SocketAddr,
         name: Option<String>,
         now_millis: u64,
-        permits: Option<Permits>,
     ) -> Self {
         let introduced = name.map(|name| Box::new(Introduced { name: Some(name.into()), ..Introduced::default() }));
         Self {
             id,
             listener,
-            client: Cell::new(client),
+            client: Cell::new((client.ip(), client.port())),
             introduced: introduced.map_or_else(OnceCell::new, OnceCell::from),
             has_source: Cell::new(false),
             offset: Cell::new(0),
@@ -113,8 +109,18 @@ impl Session {
             ended: Cell::new(None),
             counted: Cell::new((0, 0)),
             waker: Cell::default(),
-            _permits: permits,
         }
+    }
+
+    /// Client address: the peer, or the source in its PROXY header.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.client.get().into()
+    }
+
+    /// Replaces the client address by the source in its PROXY header.
+    pub fn set_client(&self, client: SocketAddr) {
+        self.client.set((client.ip(), client.port()));
     }
 
     /// Keeps the destination in the client's PROXY header. A client sends one header, so that the first one stays.
@@ -239,7 +245,7 @@ impl Session {
             phase,
             listener: self.listener.id.clone(),
             transport: Transport::Tcp,
-            client: self.client.get(),
+            client: self.client(),
             backend: to.as_ref().map(|(backend, _)| backend.clone()),
             endpoint: to.as_ref().map(|(_, endpoint)| self.address_of(endpoint)),
             name: self.name().map(Box::from),
@@ -263,7 +269,7 @@ impl Session {
             session: Some(self.id),
             listener: self.listener.id.clone(),
             protocol: Transport::Tcp,
-            client: self.client.get(),
+            client: self.client(),
             backend: to.as_ref().map(|(backend, _)| (**backend).to_owned()),
             endpoint: endpoint.as_ref().and_then(Address::socket),
             instance: endpoint.as_ref().and_then(Address::agent).map(|agent| agent.instance.to_string()),
@@ -283,15 +289,15 @@ mod tests {
     use crate::fixtures::template_with_id;
 
     #[test]
-    fn the_state_of_a_session_fits_into_240_bytes_with_its_counts_and_what_the_allocator_adds() {
+    fn the_state_of_a_session_fits_into_192_bytes_with_its_counts_and_what_the_allocator_adds() {
         let counts = 2 * size_of::<usize>();
-        assert!(size_of::<Session>() + counts <= 240 - 4, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() + counts <= 192 - 4, "{} bytes", size_of::<Session>());
     }
 
     fn session() -> Session {
         let (id, spec) = template_with_id();
         let listener = Shared::new(id, Arc::new(spec), Arc::default(), Arc::default());
-        Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0, None)
+        Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0)
     }
 
     #[test]
@@ -313,7 +319,7 @@ mod tests {
     #[test]
     fn a_session_keeps_its_server_name_beside_the_first_destination_of_its_client() {
         let (listener, client) = (session().listener, ([192, 0, 2, 1], 1).into());
-        let session = Session::new(SessionId(7), listener, client, Some("db.example".to_owned()), 0, None);
+        let session = Session::new(SessionId(7), listener, client, Some("db.example".to_owned()), 0);
         assert_eq!((session.name(), session.destination()), (Some("db.example"), None));
         let [first, second] = [5, 6].map(|port| SocketAddr::from(([192, 0, 2, 9], port)));
         session.set_destination(first);
