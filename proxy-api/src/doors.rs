@@ -135,6 +135,12 @@ impl Places {
         }
     }
 
+    /// Replaces the bounds. Connections that have a place keep it; while there are more than the new bounds, a newcomer gets
+    /// the place of another one.
+    pub fn resize(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// A new connection, of a stranger that has not sent anything yet.
     pub fn admit(&mut self, source: IpAddr, now: Duration) -> Admission {
         self.sources.sweep(now);

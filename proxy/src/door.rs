@@ -43,6 +43,11 @@ impl Door {
         Arc::new(Self { clock, state: Mutex::new(state), evicted: AtomicU64::new(0), refused: Default::default() })
     }
 
+    /// Replaces the bounds, see [`Places::resize`].
+    pub fn resize(&self, bounds: Bounds) {
+        self.lock().places.resize(bounds);
+    }
+
     /// A place for a new connection from this source. The place may be that of another connection, whose task is woken.
     ///
     /// # Errors
@@ -222,6 +227,16 @@ mod tests {
         assert_eq!(known.iter().filter(|place| is_taken_back(place)).count(), 1);
         assert!(!is_taken_back(&stranger), "a known peer takes no place from a stranger");
         assert_eq!(door.taken(), 4);
+    }
+
+    #[test]
+    fn a_door_that_becomes_narrower_evicts_nobody_before_a_newcomer_needs_the_place() {
+        let door = door(2, Evict::Silent);
+        let places = [1, 2].map(|last| door.enter(source(last)).expect("free"));
+        door.resize(Bounds { strangers: 1, per_source: 1, known: 0, evict: Evict::Silent, rates: None });
+        assert!(!places.iter().any(is_taken_back));
+        let _next = door.enter(source(3)).expect("the longest wait ends");
+        assert!(is_taken_back(&places[0]) && !is_taken_back(&places[1]));
     }
 
     #[test]

@@ -155,9 +155,9 @@ impl Process {
         }
     }
 
-    /// Adapts the room for sessions and the budget of buffered bytes to this memory limit in bytes, if any, and to whether
-    /// durable listeners run and agents can connect. Returns whether they differ from before. What is in use beyond them
-    /// stays until it ends. Worker threads and handshakes stay as they are: they take a small part of the memory.
+    /// Adapts the room for sessions, their handshakes and the budget of buffered bytes to this memory limit in bytes, if any,
+    /// and to whether durable listeners run and agents can connect. Returns whether room or budget differ from before. What
+    /// is in use beyond them stays until it ends. Worker threads stay as they are: they take a small part of the memory.
     #[must_use]
     pub fn resize(&self, memory: Option<u64>) -> bool {
         let left = self.tunnels.resize(memory);
@@ -165,6 +165,7 @@ impl Process {
         let capacity = self.limits.capacity(beside);
         let sessions = self.sessions.resize(capacity.places());
         let flows = self.flows.resize(capacity.flow_places());
+        self.handshakes.resize(capacity.handshakes());
         self.budget.resize(capacity.held_bytes) || sessions || flows
     }
 

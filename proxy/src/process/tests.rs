@@ -172,6 +172,19 @@ fn a_pod_that_is_resized_holds_as_many_sessions_as_one_that_starts_with_that_mem
 }
 
 #[test]
+fn the_handshakes_of_strangers_follow_the_room_for_sessions() {
+    let process = process(&Settings::default(), Some(64 << 20));
+    let most = |process: &Process| {
+        let _places: Vec<_> = (0..1024).map(|_| process.handshakes.enter(IpAddr::from([192, 0, 2, 1]))).collect();
+        process.handshakes.taken()
+    };
+    let before = most(&process);
+    process.tunnels.begin();
+    assert!(process.resize(Some(64 << 20)));
+    assert!(most(&process) < before, "{before}");
+}
+
+#[test]
 fn sessions_leave_memory_to_those_with_agents_once_agents_can_connect() {
     let memory = Some(512 << 20);
     let process = process(&Settings::default(), memory);

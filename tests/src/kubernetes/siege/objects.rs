@@ -3,8 +3,8 @@
 use super::{DATAGRAMS, HEADER, KEPT_DATAGRAMS, LINES, MESSAGES, PLAIN, SERVER_NAME};
 use crate::attack;
 
-/// The memory limit bounds sessions to about 1,700. Some 210 of them may wait for a PROXY header, and some 50 of one
-/// source for a server name: fewer than the clients that do.
+/// The memory limit bounds sessions to about 770, beside agents and messages. Some 95 of them may wait for a PROXY header,
+/// and as many for a server name: fewer than the clients that do.
 const GATEWAY: &str = "{apiVersion: portlane.dev/v1alpha1, kind: ForwardGateway, metadata: {name: edge}, spec: {replicas: 2, \
      drainSeconds: 5, tunnels: {}, podTemplate: {resources: {requests: {cpu: 50m, memory: 64Mi}, limits: {memory: 96Mi}}}}}";
 
