@@ -12,15 +12,29 @@ use super::{Admission, Places, Refusal, Source, weight};
 
 /// One may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
 const TIMES: usize = 12;
+/// One of this part of the room is admitted whatever is free, up to [`MOST_FIRST`] and at least one: a client that opens a
+/// connection when the one before ends has both for a moment, and few clients have a single connection.
+const FIRST_PART: usize = 32;
+/// Most places of one that are admitted whatever is free.
+const MOST_FIRST: usize = 4;
 
 /// Whether one that has `own` places of a room of `most` may have one more, which leaves `free` places.
 ///
-/// A first place is always admitted. One alone gets three quarters of the room, rounded down. However they come, stay and
-/// go, `n` of them leave 1/(1 + 12 n) of the room free, less one place for each. So the room has a place for another one as
-/// long as 6 n² is not more than `most`.
+/// The first places, four in a room of 128 or more, are always admitted. One alone gets three quarters of the room, rounded down. However they
+/// come, stay and go, `n` of them leave 1/(1 + 12 n) of the room free, less their first places. So a room of 128 or more
+/// has a place for another one as long as 24 n² is not more than `most`, and a small one as long as 6 n² is not.
 #[must_use]
 pub const fn leaves_room(own: usize, free: usize, most: usize) -> bool {
-    own.saturating_mul(most) <= free.saturating_mul(free).saturating_mul(TIMES)
+    own < first_places(most) || own.saturating_mul(most) <= free.saturating_mul(free).saturating_mul(TIMES)
+}
+
+/// Places of one that are admitted while a place of a room of `most` is free: one, and four in a room of 128 or more.
+const fn first_places(most: usize) -> usize {
+    match most / FIRST_PART {
+        0 => 1,
+        part if part < MOST_FIRST => part,
+        _ => MOST_FIRST,
+    }
 }
 
 /// How many places of a room of `most` one has with which it gets no more, while another one leaves `free` places: who has
@@ -29,7 +43,10 @@ pub const fn leaves_room(own: usize, free: usize, most: usize) -> bool {
 pub const fn most_leaving_room(free: usize, most: usize) -> usize {
     let part = free.saturating_mul(free).saturating_mul(TIMES);
     match part.checked_div(most) {
-        Some(own) if part < usize::MAX => own.saturating_add(1),
+        Some(own) if part < usize::MAX => {
+            let (own, first) = (own.saturating_add(1), first_places(most));
+            if own > first { own } else { first }
+        }
         // There is no bound, or room for more than can be counted.
         _ => usize::MAX,
     }
@@ -91,7 +108,7 @@ mod tests {
         assert_eq!(Room::filled_by(4, 16).held, [12, 2, 1, 1], "a first place is admitted while one is free");
         assert_eq!(Room::filled_by(3, 25_000).held, [18_750, 3536, 1160]);
         let free = |count| Room::filled_by(count, 25_000).free();
-        assert!(free(20) >= 25_000 / 241 - 20, "{}", free(20));
+        assert!(free(20) >= 25_000 / 241 - 4 * 20, "{}", free(20));
     }
 
     #[test]
@@ -118,7 +135,14 @@ mod tests {
             [(0, 0), (usize::MAX, usize::MAX)].map(|(free, most)| most_leaving_room(free, most)),
             [usize::MAX; 2]
         );
-        assert_eq!(most_leaving_room(0, usize::MAX), 1, "the first place");
+        assert_eq!(most_leaving_room(0, usize::MAX), MOST_FIRST, "the first places");
+    }
+
+    #[test]
+    fn a_client_with_few_connections_gets_the_next_one_in_a_room_that_is_nearly_full() {
+        assert_eq!([0, 31, 32, 63, 64, 96, 128, 25_000].map(first_places), [1, 1, 1, 1, 2, 3, 4, 4]);
+        assert_eq!([0, 1, 3, 4].map(|own| leaves_room(own, 0, 624)), [true, true, true, false]);
+        assert_eq!([0, 1].map(|own| leaves_room(own, 0, 63)), [true, false]);
     }
 
     proptest! {
@@ -139,7 +163,8 @@ mod tests {
             count in 1_usize..20,
             steps in vec((0_usize..20, 0_usize..2000, any::<bool>()), 0..60),
         ) {
-            let count = count.min((most / 6).isqrt()).max(1);
+            let first = first_places(most);
+            let count = count.min((most / 6 / first).isqrt()).max(1);
             let mut room = Room { most, held: vec![0; count] };
             for (who, places, comes) in steps {
                 let who = who % count;
@@ -151,7 +176,7 @@ mod tests {
                     room.held[who] = room.held[who].saturating_sub(places);
                 }
                 prop_assert!(room.free() >= 1, "{:?} of {}", room.held, most);
-                prop_assert!(room.free() + count >= most / (1 + TIMES * count));
+                prop_assert!(room.free() + first * count >= most / (1 + TIMES * count));
             }
         }
     }
