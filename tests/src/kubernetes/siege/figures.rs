@@ -50,8 +50,10 @@ impl Siege<'_> {
             .collect();
         let has_any = |line: &str, signs: &[String]| signs.iter().any(|sign| line.contains(sign.as_str()));
         let ended = ["Finished", "ClientReset", "Idle"].map(|reason| format!("\"reason\":\"{reason}\""));
+        let of_flow = ["\"protocol\":\"UDP\"".to_owned()];
         let is_cut = |line: &&str| {
-            line.contains("\"event\":\"session_closed\"") && !has_any(line, &of_attack) && !has_any(line, &ended)
+            line.contains("\"event\":\"session_closed\"")
+                && ![&of_attack[..], &ended, &of_flow].into_iter().any(|signs| has_any(line, signs))
         };
         let cut: Vec<&str> = output.lines().rev().filter(is_cut).take(RECORDS).collect();
         cut.join("\n")
@@ -82,11 +84,12 @@ impl Siege<'_> {
             count(self.operators(), HEALTH_OF_OPERATOR, "portlane_operator_streams_ended_total", &label);
         }
         count(self.proxies(), HEALTH_OF_PROXY, "portlane_http_connections_closed_total", "door=\"health\"");
-        // Strangers at the port for agents show no certificate, and what they say is not RELP.
-        let (agents, messages) =
-            ("portlane_tunnel_connections_closed_total", "portlane_durable_connections_closed_total");
-        count(self.proxies(), HEALTH_OF_PROXY, agents, "reason=\"handshake\"");
-        count(self.proxies(), HEALTH_OF_PROXY, messages, "reason=\"Framing\"");
+        // Strangers at the port for agents show no certificate.
+        count(self.proxies(), HEALTH_OF_PROXY, "portlane_tunnel_connections_closed_total", "reason=\"handshake\"");
+        // What they say is not RELP, or their source has too many sessions for a connection there.
+        for family in ["portlane_durable_connections_closed_total", "portlane_connections_closed_total"] {
+            count(self.proxies(), HEALTH_OF_PROXY, family, "listener=\"relp\"");
+        }
         // Before its server name has arrived, a connection belongs to no listener.
         for family in ["portlane_connections_closed_total", "portlane_connections_unrouted_total"] {
             count(self.proxies(), HEALTH_OF_PROXY, family, "reason=\"HandshakeLimit\"");
