@@ -163,8 +163,8 @@ mod tests {
             count in 1_usize..20,
             steps in vec((0_usize..20, 0_usize..2000, any::<bool>()), 0..60),
         ) {
-            let first = first_places(most);
-            let count = count.min((most / 6 / first).isqrt()).max(1);
+            let (first, part) = (first_places(most), if most < MOST_FIRST * FIRST_PART { 6 } else { 24 });
+            let count = count.min((most / part).isqrt()).max(1);
             let mut room = Room { most, held: vec![0; count] };
             for (who, places, comes) in steps {
                 let who = who % count;
