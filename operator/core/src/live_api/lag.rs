@@ -42,8 +42,8 @@ impl Lags {
     }
 
     /// Takes the answer of a pod's proxy: only the first one counts, and so it is for each listener. Listeners that were
-    /// not requested, or that the proxy cannot have, are dropped: a proxy may lie. One that does takes no room in the list from
-    /// others.
+    /// not requested, or that the proxy cannot have, are dropped: a proxy may lie. One that does takes no more than
+    /// its part of the list.
     pub fn take(&mut self, pod: &ObjectKey, live: LiveSessions) {
         if !self.unanswered.remove(pod) {
             return;
