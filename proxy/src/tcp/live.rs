@@ -9,7 +9,7 @@ use crate::{
     core::sessions::end::EndReason,
     files::Permit,
     log::Event,
-    process::Permits,
+    process::{Permits, Process},
     worker::{LoadGuard, Worker, session::Session},
 };
 
@@ -64,6 +64,7 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let (worker, session) = (&self.worker, &self.session);
+        let _room = Room(&worker.process);
         worker.leave(self.key);
         session.count_bytes();
         if session.has_source.get() {
@@ -76,6 +77,14 @@ impl Drop for Entry {
         if session.listener.spec.load().access_log.mode != AccessLogMode::Disabled {
             worker.process.log.emit(Event::Session(Box::new(session.record("closed", now, Some(reason)))));
         }
-        worker.process.leave_session();
+    }
+}
+
+/// The room of a session in the process, given back last, and also if something panics before.
+struct Room<'a>(&'a Process);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.leave_session();
     }
 }
