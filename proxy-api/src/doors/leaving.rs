@@ -12,17 +12,18 @@ use super::{Admission, Places, Refusal, Source, weight};
 
 /// One may have this many times the free part of the room, squared: alone three quarters, 12 × (1/4)².
 const TIMES: usize = 12;
-/// One of this part of the room is admitted whatever is free, up to [`MOST_FIRST`] and at least one: a client that opens a
-/// connection when the one before ends has both for a moment, and few clients have a single connection.
+/// A source has its first places whatever is free: one for each so many places of the room, at least one and at most
+/// [`MOST_FIRST`]. A client that opens a connection when the one before ends has both for a moment.
 const FIRST_PART: usize = 32;
 /// Most places of one that are admitted whatever is free.
 const MOST_FIRST: usize = 4;
 
 /// Whether one that has `own` places of a room of `most` may have one more, which leaves `free` places.
 ///
-/// The first places, four in a room of 128 or more, are always admitted. One alone gets three quarters of the room, rounded down. However they
-/// come, stay and go, `n` of them leave 1/(1 + 12 n) of the room free, less their first places. So a room of 128 or more
-/// has a place for another one as long as 24 n² is not more than `most`, and a small one as long as 6 n² is not.
+/// The first places, four in a room of 128 or more, are always admitted. One alone gets three quarters of the room, rounded
+/// down. However they come, stay and go, `n` of them leave 1/(1 + 12 n) of the room free, less their first places. So a room
+/// of 128 or more has a place for another one as long as 24 n² is not more than `most`, and a small one as long as 6 n² is
+/// not.
 #[must_use]
 pub const fn leaves_room(own: usize, free: usize, most: usize) -> bool {
     own < first_places(most) || own.saturating_mul(most) <= free.saturating_mul(free).saturating_mul(TIMES)
