@@ -1,4 +1,5 @@
-//! A backend that leads back to the proxy through an address that is not the proxy's own, as a load balancer does.
+//! A backend that leads back to the proxy through an address that is not the proxy's own, as a load balancer does, or a
+//! proxy of another fleet.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
@@ -61,10 +62,18 @@ listeners:
     )
 }
 
+/// Labels of the series of the listener.
+const LABELS: &str = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"l\"";
+
 fn count(health: u16, family: &str, reason: &str) -> Option<f64> {
-    let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"l\"";
     let (_, text) = http_get(health, "/metrics").expect("metrics");
-    metric(&text, &format!("{family}{{{labels},reason=\"{reason}\"}}"))
+    metric(&text, &format!("{family}{{{LABELS},reason=\"{reason}\"}}"))
+}
+
+/// The sessions that the listener has begun, with those that it has refused.
+fn opened(health: u16) -> Option<f64> {
+    let (_, text) = http_get(health, "/metrics").expect("metrics");
+    metric(&text, &format!("portlane_connections_opened_total{{{LABELS}}}"))
 }
 
 // D1, T16
@@ -150,4 +159,24 @@ fn a_loop_that_hides_its_source_ends_before_it_has_taken_all_sessions() {
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "the loop ends with its last session");
     assert_eq!(balancer.count(), 12, "a quarter of the sessions is left to others");
     drop(program);
+}
+
+#[test]
+fn a_loop_through_two_fleets_ends_before_it_has_taken_all_sessions_of_either() {
+    let (ports, healths) = ([free_port(), free_port()], [free_port(), free_port()]);
+    // The client that the headers name is the one source of all rounds.
+    let more = "    proxyProtocol: {accept: Required, trusted: [127.0.0.0/8], send: V1}\n";
+    // Each proxy knows its own fleet only, and leads to the other proxy.
+    let start = |at: usize| {
+        let document = document_with(ports[at], ports[1 - at], ("fleet", "127.0.0.2:0"), more);
+        Program::proxy(&document, healths[at], free_port(), &["--max-sessions", "16", "--workers", "1"])
+    };
+    let programs = [start(0), start(1)];
+    let mut client = connect(ports[0]).expect("connect");
+    client.write_all(&header("192.0.2.1")).expect("write");
+    until("the loop is refused", || count(healths[0], "portlane_connections_closed_total", "SourceShare") == Some(1.0));
+    assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "the loop ends with its last session");
+    let is_bounded = || healths.map(opened) == [Some(13.0), Some(12.0)];
+    until("twelve sessions of sixteen are all that each proxy has admitted", is_bounded);
+    drop(programs);
 }
