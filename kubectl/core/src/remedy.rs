@@ -85,7 +85,8 @@ pub fn of_session(forward: &PortForward, reason: &str) -> String {
         }
         "SourceShare" => {
             "raise the memory limit of the proxy or add replicas; a load balancer that hides its clients should \
-                          send PROXY headers"
+                          send PROXY headers; if the sources are pods of another gateway, see that its forwards do not \
+                          lead back to this forward"
                 .to_owned()
         }
         "UntrustedPeer" | "BadHeader" => {
@@ -156,6 +157,10 @@ mod tests {
         assert!(of_session(&db, "ConnectionLimit").starts_with("raise spec.limits"));
         assert!(of_session(&db, "AccessDenied").contains("spec.access"));
         assert_eq!(of_session(&db, "NoBackend"), "kubectl portlane describe db");
+        assert!(
+            of_session(&db, "SourceShare").contains("pods of another gateway"),
+            "a loop through two is not refused"
+        );
         let remedy = of_session(&db, "NoInstance");
         assert!(remedy.starts_with("start the agent") && !remedy.contains("9182"), "{remedy}");
         assert!(is_refusal("ConnectionLimit") && !is_refusal("NoBackend"));
