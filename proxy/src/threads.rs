@@ -102,14 +102,8 @@ fn start_worker(
         };
         // The starter counts the files that are open after this.
         let _ = made.send(Ok(()));
-        let thread = Rc::new(Thread {
-            index,
-            load: peers[index].shared_load().clone(),
-            worker: Worker::new(index, process, &settings),
-            udp: Sockets::default(),
-            peers: RefCell::new(peers),
-            sockets: RefCell::default(),
-        });
+        let load = peers[index].shared_load().clone();
+        let thread = Thread::new(index, Worker::new(index, process, &settings), load, peers);
         runtime.block_on(thread.run(queue));
     })?;
     answer.recv().map_err(io::Error::other)??;
@@ -147,6 +141,12 @@ struct Thread {
 }
 
 impl Thread {
+    /// A worker without sockets.
+    fn new(index: usize, worker: Rc<Worker>, load: Arc<Load>, peers: Vec<WorkerHandle>) -> Rc<Self> {
+        let (udp, peers, sockets) = (Sockets::default(), RefCell::new(peers), RefCell::default());
+        Rc::new(Self { index, load, worker, udp, peers, sockets })
+    }
+
     async fn run(self: Rc<Self>, mut queue: mpsc::Receiver<Command>) {
         let life = self.worker.process.lives.begin(own_name());
         let sweeper = tokio::task::spawn_local(sweep::run(self.clone(), life));

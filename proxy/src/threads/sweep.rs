@@ -242,11 +242,7 @@ fn list(worker: &Worker, places: Range<usize>, selection: &Selection, now: u64, 
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::{Cell, RefCell},
-        future::poll_fn,
-        pin::pin,
-    };
+    use std::{cell::Cell, future::poll_fn, pin::pin};
 
     use proxy_api::SessionId;
     use tokio::time::timeout;
@@ -256,7 +252,6 @@ mod tests {
         core::{changes::diff::Which, workers::rounds::ROUND_MILLIS},
         fixtures::{process, template_with_id},
         settings::Settings,
-        udp::Sockets,
     };
 
     fn listener() -> Arc<Shared> {
@@ -267,14 +262,7 @@ mod tests {
     /// A worker without sessions.
     fn thread() -> Rc<Thread> {
         let process = process(&Settings::default(), None);
-        Rc::new(Thread {
-            index: 0,
-            load: Arc::default(),
-            worker: Worker::new(0, process, &Settings::default()),
-            udp: Sockets::default(),
-            peers: RefCell::default(),
-            sockets: RefCell::default(),
-        })
+        Thread::new(0, Worker::new(0, process, &Settings::default()), Arc::default(), Vec::new())
     }
 
     #[test]
