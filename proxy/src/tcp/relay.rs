@@ -56,7 +56,7 @@ struct Relay<'a> {
     rare: Option<Box<Rare<'a>>>,
 }
 
-/// What most sessions never need, so that it has no room in them.
+/// What most sessions do not need, so that it has no room in them.
 #[derive(Default)]
 struct Rare<'a> {
     /// Of the client and of the server.
@@ -72,7 +72,8 @@ impl Relay<'_> {
             Poll::Ready(reason) if reason != EndReason::Idle => return Poll::Ready(reason),
             asked => asked.is_ready(),
         };
-        if session.recheck.take() || is_silent {
+        let is_asked = session.recheck.take() || is_silent;
+        if is_asked {
             keep_alive(session, server);
             recheck(&self.up, client, is_silent);
             recheck(&self.down, server, is_silent);
@@ -91,6 +92,9 @@ impl Relay<'_> {
         }
         watch_for_errors(cx, &mut self.up, (client, 0), &mut self.rare);
         watch_for_errors(cx, &mut self.down, (server, 1), &mut self.rare);
+        if is_asked {
+            self.calm_down();
+        }
         let over = decide(cx, worker, session, (&self.up, client), (&self.down, server), |cx| {
             self.rare.get_or_insert_default().stall.poll(cx, worker, session, progress)
         });
@@ -104,6 +108,14 @@ impl Relay<'_> {
             return Poll::Pending;
         }
         Poll::Ready(EndReason::Idle)
+    }
+
+    /// Gives up what is rare if both ends are read again. Only when the sweep asks, as it does after bytes have moved: a
+    /// sink that is full again and again would otherwise cost a watch each time.
+    fn calm_down(&mut self) {
+        if !is_unread(&self.up) && !is_unread(&self.down) {
+            self.rare = None;
+        }
     }
 }
 
@@ -174,6 +186,11 @@ fn is_in_flight(direction: &Direction, from: &End, to: &End) -> bool {
     direction.is_holding() || has_unread(from) || sys::unacknowledged(&to.stream) > 0
 }
 
+/// Whether nobody reads the end that a direction comes from.
+fn is_unread(direction: &Direction) -> bool {
+    direction.blocked || direction.phase != Phase::Open || direction.is_waiting()
+}
+
 /// The wait for the error state of an end.
 type ErrorWatch<'a> = Option<Pin<Box<dyn Future<Output = ()> + 'a>>>;
 
@@ -185,8 +202,7 @@ fn watch_for_errors<'a>(
     (end, which): (&'a End, usize),
     rare: &mut Option<Box<Rare<'a>>>,
 ) {
-    let unread = direction.blocked || direction.phase != Phase::Open || direction.is_waiting();
-    if unread && !end.broken.get() {
+    if is_unread(direction) && !end.broken.get() {
         let watch = &mut rare.get_or_insert_default().errors[which];
         let error = watch.get_or_insert_with(|| Box::pin(end.gone()));
         if error.as_mut().poll(cx).is_ready() {
@@ -250,4 +266,79 @@ async fn deliver(session: &Session, end: &End) -> Option<EndReason> {
         left = now;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+        sync::Arc,
+    };
+
+    use proxy_api::SessionId;
+    use tokio::{io::Interest, time::timeout};
+
+    use super::*;
+    use crate::{
+        fixtures::{process, template_with_id},
+        settings::Settings,
+        shared::Shared,
+        sys::Socket,
+        worker::LoadGuard,
+    };
+
+    /// Longest time for what a test waits for.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A connection of which one end is outside.
+    fn connection() -> (TcpStream, End) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let outside = TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
+        let (inside, _) = listener.accept().expect("a connection");
+        inside.set_nonblocking(true).expect("an option");
+        (outside, End::new(Socket::watch(inside).expect("a runtime")))
+    }
+
+    /// A session of this client.
+    fn live(client: End) -> Live {
+        let worker = Worker::new(0, process(&Settings::default(), None), &Settings::default());
+        let (id, spec) = template_with_id();
+        let listener = Shared::new(id, Arc::new(spec), Arc::default(), Arc::default());
+        let session = Session::new(SessionId(7), listener, ([192, 0, 2, 1], 1).into(), None, 0);
+        let held = (worker.process.take_session().expect("room"), LoadGuard::new(&Arc::default()));
+        Live::begin(&worker, session, client, held)
+    }
+
+    /// Waits for an event of an end.
+    async fn event(end: &End, interest: Interest) {
+        timeout(PATIENCE, end.stream.ready(interest)).await.expect("in time").expect("a runtime");
+    }
+
+    /// Polls a relay once; `is_asked`: for the sweep. Returns whether the server is full, and whether the relay has what is
+    /// rare.
+    async fn polled(relay: &mut Relay<'_>, is_asked: bool) -> (bool, bool) {
+        relay.live.session().recheck.set(is_asked);
+        let polled = poll_fn(|cx| Poll::Ready(relay.poll(cx))).await;
+        assert!(polled.is_pending(), "the session continues");
+        (relay.up.blocked, relay.rare.is_some())
+    }
+
+    #[tokio::test]
+    async fn a_client_is_watched_while_its_server_is_full_and_until_the_sweep_asks_after_that() {
+        let (mut outside, client) = connection();
+        let live = live(client);
+        outside.write_all(b"bytes").expect("room");
+        event(&live.client, Interest::READABLE).await;
+        // To the runtime, a new connection is full until an event says otherwise.
+        let (_far, server) = connection();
+        let (up, down) = (Direction::default(), Direction::default());
+        let mut relay = Relay { up, down, live: &live, server: &server, rare: None };
+        for is_asked in [false, true] {
+            assert_eq!(polled(&mut relay, is_asked).await, (true, true));
+        }
+        event(&server, Interest::WRITABLE).await;
+        assert_eq!(polled(&mut relay, false).await, (false, true), "it may be full again soon");
+        assert_eq!(polled(&mut relay, true).await, (false, false));
+    }
 }
