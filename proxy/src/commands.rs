@@ -82,7 +82,7 @@ impl WorkerHandle {
         self.commands.send(command).await.is_ok()
     }
 
-    /// Hands over a connection; returns it if the queue is full.
+    /// Hands over a connection; returns it if the queue is full, or the worker drains.
     ///
     /// # Errors
     /// The connection.

@@ -3,13 +3,14 @@
 mod accept;
 mod gather;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::RefCell,
     collections::HashMap,
     io,
     net::{SocketAddr, TcpStream},
-    pin::pin,
     rc::Rc,
     sync::{Arc, mpsc::sync_channel},
     thread,
@@ -167,9 +168,10 @@ impl Thread {
                     self.worker.draining.set(true);
                     self.worker.process.agents.drain();
                     self.close_tcp();
-                    // Stop handing over connections; connections handed over earlier still start below.
+                    // From here on, this worker runs itself what it accepts.
                     self.peers.borrow_mut().clear();
-                    self.drain(&mut queue, millis).await;
+                    self.begin_queued(&mut queue).await;
+                    sweep::drain(&self, millis).await;
                     break;
                 }
             }
@@ -183,17 +185,13 @@ impl Thread {
         lives.watch(format!("the turns of streams on {}", own_name()), self.worker.turns.give()).await;
     }
 
-    async fn drain(self: &Rc<Self>, queue: &mut mpsc::Receiver<Command>, millis: u64) {
-        let mut drained = pin!(sweep::drain(self, millis));
-        let mut open = true;
-        loop {
-            tokio::select! {
-                command = queue.recv(), if open => match command {
-                    Some(Command::Adopt(accepted)) => self.begin(accepted),
-                    Some(_) => {}
-                    None => open = false,
-                },
-                () = &mut drained => return,
+    /// Runs the connections that are on their way to this worker, and takes no later ones: the workers that have accepted
+    /// those keep them. A connection that came while this worker ends would be lost.
+    async fn begin_queued(&self, queue: &mut mpsc::Receiver<Command>) {
+        queue.close();
+        while let Some(command) = queue.recv().await {
+            if let Command::Adopt(accepted) = command {
+                self.begin(accepted);
             }
         }
     }
