@@ -6,7 +6,12 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 
 use super::direction::End;
-use crate::{agents::Agents, core::backends::address::Address, net, sys::Socket};
+use crate::{
+    agents::{Agents, Link},
+    core::backends::address::Address,
+    net,
+    sys::Socket,
+};
 
 /// Connects for `client`, and sends `header`. A connection that is given up ends by reset, also if the kernel has
 /// completed it and the runtime does not know yet: servers such as `MySQL` count an end without a byte as an error of the
@@ -17,7 +22,7 @@ use crate::{agents::Agents, core::backends::address::Address, net, sys::Socket};
 pub async fn dial(agents: &Agents, to: &Address, client: SocketAddr, header: &[u8]) -> io::Result<End> {
     let server = match to {
         Address::Socket(to) => connect(*to).await?,
-        Address::Agent(to) => End::behind_agent(agents.open(to, client).await?)?,
+        Address::Agent(to) => behind_agent(agents.open(to, client).await?).await?,
     };
     write(&server.stream, header).await?;
     Ok(server)
@@ -45,6 +50,14 @@ async fn connect(to: SocketAddr) -> io::Result<End> {
     Ok(server)
 }
 
+/// Takes the connection to an agent once the runtime knows that there is room. Until it does, a session would keep the
+/// first bytes of its client, and watch for errors of the client, which it does not read meanwhile.
+async fn behind_agent(link: Link) -> io::Result<End> {
+    let server = End::behind_agent(link)?;
+    server.stream.ready(Interest::WRITABLE).await?;
+    Ok(server)
+}
+
 /// Writes the header. The connection is new, so the send buffer takes it at once.
 async fn write(stream: &Socket, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -60,11 +73,12 @@ async fn write(stream: &Socket, mut bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
+    use std::{future::ready, sync::Arc};
 
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{io::AsyncReadExt, join, net::TcpListener};
 
     use super::*;
+    use crate::{agents::Wanted, core::backends::address::AgentAddress, files::Files};
 
     async fn dial_socket(to: SocketAddr, header: &[u8]) -> io::Result<End> {
         dial(&Agents::none(), &Address::Socket(to), SocketAddr::from(([127, 0, 0, 1], 9)), header).await
@@ -108,5 +122,24 @@ mod tests {
         let to = listener.local_addr().expect("an address");
         drop(listener);
         assert_eq!(dial_socket(to, b"").await.expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_an_agent_takes_the_first_bytes_at_once() {
+        let (agents, _door, mut asked) = Agents::served();
+        let [uid, agent, instance, host] = ["u", "infra/home", "pi4", "127.0.0.1"].map(Arc::<str>::from);
+        let to = Address::Agent(Arc::new(AgentAddress { uid, agent, instance, host, port: 80 }));
+        let files = Arc::new(Files::new(1));
+        let answer = async {
+            let question = asked.recv().await.expect("a question");
+            let Wanted::Stream(reply) = question.wanted else { panic!("no connection is asked for") };
+            let (worker, far) = Link::pair(files.take(1).expect("room")).expect("sockets");
+            reply.send(Ok(worker)).expect("somebody waits");
+            far
+        };
+        let client = SocketAddr::from(([127, 0, 0, 1], 9));
+        let (server, _far) = join!(dial(&agents, &to, client, b""), answer);
+        let server = server.expect("connects");
+        assert_eq!(server.stream.try_write(b"first").expect("room"), 5);
     }
 }
