@@ -34,7 +34,7 @@ use crate::{
 const SMALL_READ: usize = 16 * 1024;
 /// A read or splice of fewer bytes is not streaming.
 const STREAMING: usize = 32 * 1024;
-/// Consecutive full reads that count as streaming.
+/// Consecutive reads of at least [`STREAMING`] that count as streaming.
 const STREAM_AFTER: u8 = 3;
 /// Reads before yielding to other tasks of the worker.
 const TURNS: usize = 16;

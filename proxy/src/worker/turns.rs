@@ -46,7 +46,9 @@ impl StreamTurns {
                 // tokio looks at the reactor before it wakes a task that has yielded.
                 yield_now().await;
                 let called = self.turns.borrow_mut().renew();
-                called.into_iter().flatten().for_each(Waker::wake);
+                if let Some(waker) = called {
+                    waker.wake();
+                }
             }
         }
     }

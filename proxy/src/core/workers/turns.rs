@@ -1,13 +1,11 @@
 //! Turns of the streams of one worker. Between two looks at the reactor, where new connections and small messages wait,
 //! streams move a bounded number of bytes together ([ADR 0113](../../../docs/adr/0113-bulk-streams-take-turns.md)).
 
-use std::{array, collections::VecDeque, num::NonZeroU64};
+use std::{collections::VecDeque, num::NonZeroU64};
 
 /// Bytes that the streams of a worker move together between two looks at the reactor. A stream moves more than its part
 /// by what it had begun.
 pub const TURN_BYTES: usize = 512 * 1024;
-/// Streams that are called after each look: as many as use up the bytes of a turn.
-const CALLED: usize = 2;
 
 /// Who may move bytes, and who waits for the next turn, first come first served. `W` wakes a stream.
 ///
@@ -56,12 +54,13 @@ impl<W> Turns<W> {
         self.waiting.get_mut(usize::try_from(at).ok()?)
     }
 
-    /// Begins the next turn, after a look at the reactor. Returns the streams that are called.
+    /// Begins the next turn, after a look at the reactor. Returns the stream that is called: one, because with a large pipe
+    /// it moves more than the bytes of a turn at once.
     #[must_use]
-    pub fn renew(&mut self) -> [Option<W>; CALLED] {
+    pub fn renew(&mut self) -> Option<W> {
         self.left = TURN_BYTES;
-        let called = array::from_fn(|_| self.waiting.pop_front());
-        self.called += called.iter().flatten().count() as u64;
+        let called = self.waiting.pop_front();
+        self.called += u64::from(called.is_some());
         called
     }
 
@@ -83,23 +82,23 @@ mod tests {
         assert!(turns.has_room());
         turns.moved(TURN_BYTES);
         assert!(!turns.has_room(), "what a stream had begun counts, and is not owed");
-        assert_eq!(turns.renew(), [None, None]);
+        assert_eq!(turns.renew(), None);
         assert!(turns.has_room());
     }
 
     #[test]
     fn who_came_first_is_called_first() {
         let mut turns = Turns::default();
-        let places: Vec<_> = (0..5).map(|stream| turns.wait(stream)).collect();
-        assert_eq!(turns.renew(), [Some(0), Some(1)]);
-        assert!(turns.waiter(places[0]).is_none() && turns.waiter(places[1]).is_none());
-        assert_eq!(turns.waiter(places[2]), Some(&mut 2));
+        let places: Vec<_> = (0..3).map(|stream| turns.wait(stream)).collect();
+        assert_eq!(turns.renew(), Some(0));
+        assert!(turns.waiter(places[0]).is_none());
+        assert_eq!(turns.waiter(places[1]), Some(&mut 1));
         let again = turns.wait(0);
-        assert_eq!(turns.renew(), [Some(2), Some(3)]);
+        assert_eq!(turns.renew(), Some(1));
         assert_eq!(turns.waiter(again), Some(&mut 0));
-        assert_eq!(turns.renew(), [Some(4), Some(0)]);
+        assert_eq!([turns.renew(), turns.renew()], [Some(2), Some(0)]);
         assert!(turns.waiter(again).is_none() && turns.is_idle());
-        assert_eq!(turns.renew(), [None, None]);
+        assert_eq!(turns.renew(), None);
     }
 
     #[test]
@@ -108,11 +107,10 @@ mod tests {
         let first = turns.wait("first");
         turns.moved(TURN_BYTES);
         turns.wait("second");
-        turns.wait("third");
-        assert_eq!(turns.renew(), [Some("first"), Some("second")]);
+        assert_eq!(turns.renew(), Some("first"));
         assert!(turns.waiter(first).is_none());
         turns.moved(TURN_BYTES);
         assert!(!turns.has_room(), "a task that was called need not ask");
-        assert_eq!(turns.renew(), [Some("third"), None]);
+        assert_eq!(turns.renew(), Some("second"));
     }
 }

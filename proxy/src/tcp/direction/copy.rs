@@ -63,7 +63,7 @@ impl Direction {
         Poll::Ready(moved)
     }
 
-    fn read_size(&self) -> usize {
+    pub(super) fn read_size(&self) -> usize {
         (SMALL_READ << self.doublings).min(SCRATCH_BYTES)
     }
 
@@ -82,18 +82,24 @@ impl Direction {
             self.blocked = true;
             self.doublings = 0;
             self.streak = 0;
-        } else if full_read {
-            self.streak = self.streak.saturating_add(1).min(STREAM_AFTER);
-            if self.read_size() >= STREAMING && self.streak >= STREAM_AFTER {
-                self.streaming = true;
-            }
-            self.doublings += u8::from(self.read_size() < SCRATCH_BYTES);
-        } else if self.streaming {
-            self.judge_stream(written);
         } else {
-            self.streak = 0;
+            if full_read {
+                self.doublings += u8::from(self.read_size() < SCRATCH_BYTES);
+            }
+            self.judge_copy(written);
         }
         written
+    }
+
+    /// Whether a direction streams, after a copy of so many bytes. Full reads are no measure: who is read as soon as bytes
+    /// arrive has none, however fast they come.
+    fn judge_copy(&mut self, moved: usize) {
+        if self.streaming {
+            self.judge_stream(moved);
+        } else {
+            self.streak = if moved < STREAMING { 0 } else { self.streak.saturating_add(1) };
+            self.streaming = self.streak >= STREAM_AFTER;
+        }
     }
 
     /// Copies without a buffer budget: peek, write, then consume what was written.

@@ -93,6 +93,28 @@ async fn what_streams_stays_spliced_when_the_sweep_asks_the_socket() {
 }
 
 #[tokio::test]
+async fn a_direction_streams_after_three_large_reads_although_none_is_full() {
+    let mut bed = Bed { direction: Direction { doublings: 2, ..Direction::default() }, ..Bed::streaming() };
+    for large in 1..=3 {
+        assert!(!bed.direction.is_streaming() && bed.direction.read_size() == 64 << 10);
+        bed.client.write_all(&bytes()[..40 << 10]).expect("room");
+        bed.moves(40 << 10).await;
+        assert_eq!(bed.direction.is_streaming(), large == 3);
+    }
+}
+
+#[tokio::test]
+async fn full_reads_that_are_small_are_no_stream() {
+    let mut bed = Bed { direction: Direction::default(), ..Bed::streaming() };
+    for _ in 0..4 {
+        bed.direction.doublings = 0;
+        bed.client.write_all(&bytes()[..SMALL_READ]).expect("room");
+        bed.moves(SMALL_READ).await;
+        assert!(!bed.direction.is_streaming());
+    }
+}
+
+#[tokio::test]
 async fn a_direction_without_bytes_in_its_pipe_leaves_it_to_others() {
     let mut bed = Bed::streaming();
     bed.client.write_all(&bytes()).expect("room");
