@@ -55,7 +55,8 @@ async fn connect(to: SocketAddr) -> io::Result<End> {
 async fn behind_agent(link: Link) -> io::Result<End> {
     let server = End::behind_agent(link)?;
     server.stream.ready(Interest::WRITABLE).await?;
-    Ok(server)
+    // A reset makes it ready, too.
+    if server.is_reset() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(server) }
 }
 
 /// Writes the header. The connection is new, so the send buffer takes it at once.

@@ -54,8 +54,8 @@ impl<W> Turns<W> {
         self.waiting.get_mut(usize::try_from(at).ok()?)
     }
 
-    /// Begins the next turn, after a look at the reactor. Returns the stream that is called: one, because with a large pipe
-    /// it moves more than the bytes of a turn at once.
+    /// Begins the next turn, after a look at the reactor. Returns the stream that is called: one, because a pipe of 1 MiB
+    /// moves more than a turn at once, and beside 256 KiB that are copied a look costs little.
     #[must_use]
     pub fn renew(&mut self) -> Option<W> {
         self.left = TURN_BYTES;
