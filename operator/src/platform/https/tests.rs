@@ -51,9 +51,15 @@ async fn begin(stream: TcpStream, root: &str) -> TlsStream<TcpStream> {
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
 }
 
+/// Sends a request. What the connection has no room for stays in the buffer of TLS until it is flushed.
+async fn send(client: &mut TlsStream<TcpStream>, request: &[u8]) {
+    client.write_all(request).await.expect("sent");
+    client.flush().await.expect("sent");
+}
+
 /// Sends a request, and reads its answer.
 async fn ask(client: &mut TlsStream<TcpStream>) -> String {
-    client.write_all(b"GET /path HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+    send(client, b"GET /path HTTP/1.1\r\nHost: h\r\n\r\n").await;
     read_through(client, b"}").await
 }
 
@@ -254,7 +260,7 @@ async fn sixty_pods_with_silent_connections_end_no_request_of_an_api_server_with
     let mut clients = Vec::new();
     for _ in 0..10 {
         let mut client = connect(address, &root).await;
-        client.write_all(b"GET /path HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+        send(&mut client, b"GET /path HTTP/1.1\r\nHost: h\r\n\r\n").await;
         clients.push(client);
     }
     timeout(PATIENCE, in_work.wait_for(|count| *count == clients.len())).await.expect("in time").expect("a server");
@@ -300,17 +306,17 @@ async fn strangers_with_large_bodies_leave_room_to_an_api_server_whose_address_i
     let mut held = Vec::new();
     for pod in [1, 1, 2, 2, 3, 3] {
         let mut stranger = begin(connect_from(pod, address).await, &root).await;
-        stranger.write_all(&largest).await.expect("sent");
+        send(&mut stranger, &largest).await;
         held.push(stranger);
     }
     timeout(PATIENCE, in_work.wait_for(|count| *count == 6)).await.expect("in time").expect("a server");
     let mut further = begin(connect_from(4, address).await, &root).await;
-    further.write_all(&large).await.expect("sent");
+    send(&mut further, &large).await;
     let mut status = [0; 12];
     timeout(PATIENCE, further.read_exact(&mut status)).await.expect("in time").expect("an answer");
     assert_eq!(&status, b"HTTP/1.1 429", "strangers have all of their room");
     let mut client = connect(address, &root).await;
-    client.write_all(&large).await.expect("sent");
+    send(&mut client, &large).await;
     timeout(PATIENCE, in_work.wait_for(|count| *count == 7)).await.expect("in time").expect("a server");
     due.send_replace(true);
     timeout(PATIENCE, client.read_exact(&mut status)).await.expect("in time").expect("an answer");
