@@ -185,6 +185,7 @@ fn what_three_servers_acknowledged_outlives_one_of_them_with_tls_and_credentials
     let kept = stream_at(ports[1].monitoring);
     assert_eq!(kept["num_replicas"], SERVERS, "{kept}");
     assert_eq!(kept["duplicate_window"], DUPLICATES_NANOSECONDS, "{kept}");
+    assert_eq!(kept["retention"], "workqueue", "what the sink has leaves the stream: {kept}");
     let sent = all("a");
     until("the sink has the last message", || {
         sent.last().is_some_and(|last| taken.lock().expect("unpoisoned").contains(last))
