@@ -2,6 +2,8 @@
 //! and the reports of proxies.
 #![allow(dead_code, reason = "each test uses some of these functions")]
 
+mod deliveries;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use crds::{ForwardGateway, PortForward, PortForwardStatus};

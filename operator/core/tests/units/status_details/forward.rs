@@ -1,9 +1,9 @@
 //! Statuses of forwards in special situations.
 
-use crate::scene::{Scene, forward, gateway, key, proxy, web};
+use crate::scene::{Scene, forward, gateway, key, web};
 use crds::{DataPlaneStatus, PortForwardStatus};
 use operator_core::{Moment, same_but_for_counts, status, status::patch::has_claims, world::watched::Kind};
-use proxy_api::{BackendHealth, Delivery, ListenerReport, ListenerState, ReportPart};
+use proxy_api::Delivery;
 use serde_json::json;
 
 use super::{NINE, condition, sidecars, sum};
@@ -89,22 +89,6 @@ fn a_forward_none_of_whose_pods_has_a_proxy_says_so() {
     );
 }
 
-/// A proxy reports that it runs all listeners, with their delivery states.
-fn deliver(scene: &mut Scene, pod: &str, delivery: Delivery) {
-    scene.report(pod, &[]);
-    let group = scene.fleets.group_of(&key(pod), &scene.translator).expect("the pod is in a group").clone();
-    let snapshot = scene.translator.snapshot(&group).expect("the group runs something").clone();
-    let mut part = ReportPart { version: snapshot.version.clone(), commit: true, ..ReportPart::default() };
-    for (id, published) in &snapshot.listeners {
-        let (revision, state, backends) =
-            (published.offer.revision().clone(), ListenerState::Bound, BackendHealth::All);
-        let delivery = Some(delivery);
-        let report = ListenerReport { revision, state, failure: None, backends, reached: None, delivery };
-        part.listeners.insert(id.clone(), report);
-    }
-    scene.proxies.reported(&proxy(pod), part, true);
-}
-
 #[test]
 fn messages_of_a_gateway_with_claims_survive_its_pods() {
     let mut scene = Scene::with_web();
@@ -186,7 +170,7 @@ fn a_durable_listener_delivers_as_the_worst_of_its_proxies_and_says_what_its_log
         ("b", Delivery::Full, crds::Delivery::StoreFailed),
         ("a", Delivery::Unknown, crds::Delivery::Full),
     ] {
-        deliver(&mut scene, pod, delivery);
+        scene.deliver(pod, delivery);
         let now = status_of(&scene, "web", 0);
         assert_eq!(now.listeners[0].delivery, Some(worst), "{pod} {delivery:?}");
         assert!(same_but_for_counts(&unknown, &now), "it is no transition");
