@@ -1,4 +1,4 @@
-//! How statuses are written: one at a time, again if that fails, and what the cache shows of it.
+//! How statuses are written: one at a time, again if that fails, what the cache shows of it, and the Events beside it.
 
 use crate::scene::{
     Scene, condition_of, events, fleet_pod, forward, gateway, key, keys, ms, pair, side, source, unreadable_forward,
@@ -12,6 +12,7 @@ use operator_core::{
         watched::{Kind, Seen},
     },
 };
+use proxy_api::Delivery;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -285,4 +286,24 @@ fn a_new_leader_says_nothing_of_a_fleet_that_an_earlier_leader_has_warned_of() {
     desk.scene.see(Object::Forward(key("web"), Box::new(Ok(forward))));
     desk.statuses = Statuses::new(ms(50_000));
     assert!(events(&desk.look("web", 50_000)).is_empty() && events(&desk.at(170_000)).is_empty());
+}
+
+#[test]
+fn a_listener_whose_delivery_falls_behind_and_flows_again_is_an_event_each_beside_its_status() {
+    let mut desk = Desk::new(Scene::with_web());
+    let durable = serde_json::from_value(json!({"send": {"relp": {}}})).expect("a durable part");
+    desk.scene.edit("web", |forward| forward.spec.listeners[0].durable = Some(durable));
+    desk.scene.deliver("p1", Delivery::Flowing);
+    assert_eq!(desk.step("web", 1000), pair("True", "Programmed"));
+    for (millis, delivery, warning, reason) in
+        [(40_000, Delivery::Behind, true, "DeliveryBehind"), (80_000, Delivery::Flowing, false, "DeliveryFlowing")]
+    {
+        desk.scene.deliver("p1", delivery);
+        let effects = desk.look("web", millis);
+        assert_eq!(writes(&effects)[0].status["listeners"][0]["delivery"], format!("{delivery:?}"));
+        let sent = events(&effects);
+        assert_eq!(sent.iter().map(|it| (it.warning, it.reason.as_str())).collect::<Vec<_>>(), [(warning, reason)]);
+        assert_eq!((sent[0].object.name.as_deref(), sent[0].listener()), (Some("web"), Some("a")));
+        desk.write(&effects, millis);
+    }
 }
