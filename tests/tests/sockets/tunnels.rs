@@ -57,6 +57,18 @@ fn echoed(port: u16, bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(back)
 }
 
+/// Less than the 30 s that streams of an agent may take to end, and than the 120 s that they wait for a connection: what is
+/// over this soon did not wait for either. It takes a fraction of a second, and a few seconds on a slow machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// As [`assert_reset`], but soon. [`harness::PATIENCE`] is longer than streams wait for a connection, and they are reset
+/// after that in any case.
+#[track_caller]
+fn assert_reset_soon(visitor: TcpStream, message: &[u8]) {
+    visitor.set_read_timeout(Some(SOON)).expect("an option");
+    assert_reset(Ok(visitor), message);
+}
+
 /// A session that is served, as soon as one is.
 fn session(port: u16) -> TcpStream {
     let mut served = None;
@@ -125,7 +137,7 @@ fn another_instance_takes_over_for_one_that_was_killed_and_later_serves_without_
     let second = Agent::connected("second", second_folder.path(), &target, Some(&join));
     until("the second instance serves", || echoes(port));
     let _first = Agent::connected("first", first_folder.path(), &target, None);
-    assert_reset(Ok(visitor), b"x");
+    assert_reset_soon(visitor, b"x");
     drop(second);
     until("the first instance serves again", || echoes(port));
 }

@@ -1,18 +1,14 @@
 //! What is over at once, and does not wait for a time to pass.
 
-use std::time::Duration;
-
-use harness::{Backend, Behaviour, assert_reset, free_port, round_trip, until_within};
+use harness::{Backend, Behaviour, free_port, round_trip, until_within};
 use rustix::process::Signal;
 
 use super::{
+    SOON, assert_reset_soon,
     bed::{Agent, Server, line, manifests},
     cutter::Cutter,
     session,
 };
-
-/// Less than the 30 s that streams of an agent may take to end, and than the 120 s that they wait for a connection.
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give_its_old_streams_up() {
@@ -54,6 +50,5 @@ fn a_second_sigterm_ends_an_agent_and_resets_its_streams() {
     line(&agent.program, &["no new streams are taken"]);
     agent.program.signal(Signal::TERM);
     assert!(agent.program.wait_for_end(SOON).success());
-    visitor.set_read_timeout(Some(SOON)).expect("an option");
-    assert_reset(Ok(visitor), b"");
+    assert_reset_soon(visitor, b"");
 }

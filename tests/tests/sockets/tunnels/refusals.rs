@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use harness::{Backend, Behaviour, assert_reset, echoes, forward, free_port, until};
+use harness::{Backend, Behaviour, echoes, forward, free_port, until};
 
 use super::{
+    assert_reset_soon,
     bed::{Agent, Server, home, line, listener, manifests, refused},
     session,
 };
@@ -36,14 +37,14 @@ fn a_suspended_agent_comes_back_by_itself_and_a_rotated_one_with_a_new_join_stri
     let agent = Agent::connected("one", folder.path(), &target, Some(&join));
     let visitor = session(port);
     server.program.edit(&manifests(port, backend.port, "suspend: true"));
-    assert_reset(Ok(visitor), b"");
+    assert_reset_soon(visitor, b"");
     line(&agent.program, &["is suspended"]);
     assert!(!agent.is_connected() && !echoes(port));
     server.program.edit(&manifests(port, backend.port, ""));
     let visitor = session(port);
     let rotated = manifests(port, backend.port, "enrolment: {rotation: 1}");
     server.program.edit(&rotated);
-    assert_reset(Ok(visitor), b"");
+    assert_reset_soon(visitor, b"");
     line(&agent.program, &["was revoked by rotation 1", "new join string"]);
     line(&server.program, &["revoked", "default/home", "was revoked by rotation 1"]);
     let next = server.join(&join);
