@@ -40,15 +40,23 @@ fn document(port: u16, balancer: u16, set: &str, address: &str) -> String {
 }
 
 /// As [`document`], with more fields of the listener.
-fn document_with(port: u16, balancer: u16, (set, address): (&str, &str), more: &str) -> String {
+fn document_with(port: u16, balancer: u16, set: (&str, &str), more: &str) -> String {
+    configuration(&listener("ns/f/l", ("TCP", port), balancer, more), set)
+}
+
+/// A configuration of these listeners with one reserved endpoint set.
+fn configuration(listeners: &str, (set, address): (&str, &str)) -> String {
+    format!("contract: 1\nlisteners:\n{listeners}endpoints:\n  {set}: {{addresses: ['{address}']}}\n")
+}
+
+/// A listener of a configuration, with the port of its backend and more of its fields.
+fn listener(id: &str, (transport, port): (&str, u16), backend: u16, more: &str) -> String {
     format!(
-        "contract: 1
-listeners:
-  ns/f/l:
+        "  {id}:
     revision: r1
-    socket: {{transport: TCP, bind: Loopback, port: {port}}}
+    socket: {{transport: {transport}, bind: Loopback, port: {port}}}
     backends:
-    - {{id: 'addr/127.0.0.1:{balancer}', weight: 1, target: {{address: {{host: 127.0.0.1, port: {balancer}}}}}}}
+    - {{id: 'addr/127.0.0.1:{backend}', weight: 1, target: {{address: {{host: 127.0.0.1, port: {backend}}}}}}}
     policy: RoundRobin
     outlier: {{consecutiveFailures: 5, ejectSeconds: 30}}
     timeouts: {{connectSeconds: 5, idleSeconds: 3600, halfCloseSeconds: 300, udpIdleSeconds: 60, keepaliveSeconds: 60}}
@@ -56,9 +64,7 @@ listeners:
     sessions: {{onUpdate: Keep, onUnhealthy: Keep, drainSeconds: 300}}
     accessLog: {{mode: Close, intervalSeconds: 0}}
     destinations: {{refuseLocal: false, cidrs: []}}
-{more}endpoints:
-  {set}: {{addresses: ['{address}']}}
-"
+{more}"
     )
 }
 
