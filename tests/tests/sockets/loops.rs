@@ -4,7 +4,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
     sync::Arc,
 };
 
@@ -109,6 +109,36 @@ fn a_connection_that_comes_back_through_a_load_balancer_that_nobody_knows_ends_t
     });
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "nothing answers");
     assert_eq!(balancer.count(), 1, "it went round once");
+    drop(program);
+}
+
+/// A socket of this address for the datagrams of one flow to this port.
+fn datagrams(address: [u8; 4], port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::from((address, 0))).expect("bind");
+    socket.connect(("127.0.0.1", port)).expect("connect");
+    socket.set_read_timeout(Some(harness::PATIENCE)).expect("option");
+    socket
+}
+
+// D1, T16
+#[test]
+fn a_datagram_that_comes_back_through_a_load_balancer_that_nobody_knows_is_dropped_there() {
+    let (port, health) = (free_port(), free_port());
+    let balancer = UdpSocket::bind(("127.0.0.1", 0)).expect("bind");
+    balancer.set_read_timeout(Some(harness::PATIENCE)).expect("option");
+    let to = balancer.local_addr().expect("address").port();
+    let pod = SocketAddr::from((POD, 0)).to_string();
+    let document = configuration(&listener("ns/f/l", ("UDP", port), to, ""), ("fleet", &pod));
+    let program = Program::proxy(&document, health, free_port(), &[]);
+    let client = datagrams([127, 0, 0, 1], port);
+    client.send(b"x").expect("send");
+    assert_eq!(balancer.recv(&mut [0; 8]).expect("the load balancer has the datagram"), 1);
+    let back = datagrams(POD, port);
+    back.send(b"x").expect("send");
+    until("the datagram that came back is dropped", || {
+        count(health, "portlane_datagrams_dropped_total", "Loop") == Some(1.0)
+    });
+    assert_eq!(opened(health), Some(1.0), "it went round once");
     drop(program);
 }
 
