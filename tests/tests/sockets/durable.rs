@@ -7,6 +7,7 @@ mod draining;
 mod edits;
 mod examples;
 mod flood;
+mod framings;
 mod http;
 mod ipv6;
 mod kills;
