@@ -77,15 +77,27 @@ async fn keep(endpoint: Rc<Endpoint>, uid: String, held: Rc<Held>) -> Loss {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::duplex;
+    use tokio::join;
     use tokio::task::LocalSet;
+    use tokio::time::timeout;
     use tunnel_core::allow::AllowList;
     use tunnel_core::hello::{Boot, Hello, Instance, SessionName, VERSIONS};
     use tunnel_core::identity::{AgentIdentity, AgentName, EndpointId};
     use tunnel_core::registry::Policy;
-    use tunnel_core::{Limits, Session, Side};
+    use tunnel_core::{Limits, Open, Protocol, Session, Side, Target};
 
     use super::super::{Rules, Settings};
     use super::*;
+    use crate::handshake::greet;
+    use crate::{OpenError, Tunnel};
+
+    /// A target that the rules of the endpoint allow.
+    fn request(protocol: Protocol) -> Open {
+        Open { target: Target { protocol, host: "127.0.0.1".to_owned(), port: 5432 }, source: None }
+    }
 
     fn endpoint() -> Rc<Endpoint> {
         let settings = Settings {
@@ -96,7 +108,8 @@ mod tests {
             connections_per_second: 1,
         };
         let policy = Policy { rotation: 0, suspended: false, is_newer: false, max_instances: 1 };
-        let rules = Rc::new(Rules { policy, targets: AllowList::nothing(Side::Listener) });
+        let targets = AllowList::parse(Side::Listener, &["127.0.0.1:5432", "udp/127.0.0.1:5432"]).expect("a list");
+        let rules = Rc::new(Rules { policy, targets });
         Endpoint::new(settings, move |_| Some(rules.clone()))
     }
 
@@ -111,12 +124,15 @@ mod tests {
         }
     }
 
+    fn identity() -> AgentIdentity {
+        let agent = AgentName::new("home", "pi4").expect("names");
+        AgentIdentity::new(agent, "u-1", 0).expect("an identity")
+    }
+
     // D12
     #[tokio::test]
     async fn a_session_whose_task_panics_ends_and_is_counted_and_its_agent_begins_another_one() {
-        let endpoint = endpoint();
-        let agent = AgentName::new("home", "pi4").expect("names");
-        let identity = AgentIdentity::new(agent, "u-1", 0).expect("an identity");
+        let (endpoint, identity) = (endpoint(), identity());
         let test = async {
             let (_, held) = endpoint.decide(&identity, &hello(1, Vec::new())).expect("it is admitted");
             let key = endpoint.sessions.borrow().keys().next().cloned().expect("a session");
@@ -128,5 +144,34 @@ mod tests {
             assert!(!again.0.resumed);
         };
         LocalSet::new().run_until(test).await;
+    }
+
+    // Whoever takes an agent over reaches nothing through the endpoint, not even what is reached through the agent.
+    #[tokio::test(start_paused = true)]
+    async fn what_an_agent_asks_for_is_refused_and_its_session_goes_on() {
+        let (endpoint, identity) = (endpoint(), identity());
+        let test = async {
+            let (mut near, far) = duplex(4096);
+            let hello = hello(1, Vec::new());
+            let (greeted, admitted) = join!(greet(&mut near, &hello), endpoint.admit(&identity, far));
+            greeted.expect("it is admitted");
+            spawn_local(admitted.expect("it is admitted").carry());
+            let agent = Tunnel::new(Side::Dialler, Limits::default());
+            let (runs, carries) = (agent.clone(), agent.clone());
+            spawn_local(async move { runs.run().await });
+            spawn_local(async move { carries.carry(1, near).await });
+
+            let detail = "an endpoint connects no targets for agents".to_owned();
+            let refused = OpenError::Refused(Refusal { reason: Reason::NotAllowed, detail });
+            assert_eq!(agent.open(request(Protocol::Tcp)).await.err(), Some(refused.clone()));
+            assert_eq!(agent.open_flow(request(Protocol::Udp)).await.err(), Some(refused));
+
+            let asked = request(Protocol::Tcp);
+            let accepts = async { agent.accept().await.expect("a request").accept() };
+            let (opened, _accepted) = join!(endpoint.open(identity.uid(), &asked), accepts);
+            assert!(opened.is_ok(), "the endpoint opens streams to the agent: {opened:?}");
+        };
+        // Virtual time: a request that nobody answers fails the test.
+        LocalSet::new().run_until(timeout(Duration::from_secs(60), test)).await.expect("an answer");
     }
 }
