@@ -1,6 +1,6 @@
 //! What can fail, and the test that shows the consequences. Tests are named as `file::name`, those of
 //! `tunnel/core/tests` and of `tunnel/tests` by their path there, and those of programs, in `tests/tests/sockets`, from
-//! `tunnels` on, or in `tests/tests/node` with the word "node". "Needs a node" marks what no test on loopback can show.
+//! `tunnels` on, or in `tests/tests/node` with the word "node". "No test" marks what none of them shows.
 //!
 //! | what fails | what is shown | by |
 //! |---|---|---|
@@ -15,13 +15,15 @@
 //! | nothing, but acknowledgements take 120 ms | backpressure, a window that grows, bounded memory | `failures::carriers::a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_window_grows` |
 //! | the process of an endpoint is killed | the agent's targets are freed | `agents::an_endpoint_that_restarts_frees_the_targets_of_its_old_streams` |
 //! | | its visitors are reset, and its agents come back to the next one | `tunnels::losses::a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give_its_old_streams_up` |
-//! | | other endpoints serve within a second | needs a node |
+//! | | streams of other endpoints continue | `enrolment::sidecars::streams_of_a_sidecar_outlive_the_loss_of_all_pods_of_the_gateway_at_once`; node `tunnels::sidecars` |
+//! | | new visitors of other endpoints are served within a second | no test |
 //! | the process of an endpoint is frozen | streams continue afterwards | `failures::carriers::an_endpoint_that_is_frozen_for_less_than_the_grace_period_keeps_its_streams` |
 //! | gateways roll out | no stream breaks before the drain deadline | node `tunnels::fleet` |
 //! | an agent is killed and restarts | old streams are reset at once | `agents::an_agent_that_restarts_has_its_old_streams_reset_at_once` |
 //! | | the port never refuses | `tunnels::another_instance_takes_over_for_one_that_was_killed_and_later_serves_without_a_join_string` |
 //! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
-//! | the operator and the API server, for ten minutes | known agents reconnect | needs a node |
+//! | the operator | known agents reconnect | node `tunnels::fleet`, `tunnels::an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator` |
+//! | the API server, for twenty seconds, or for ten minutes with `PORTLANE_AWAY_SECONDS=600` | known agents reconnect, and new visitors are served | node `tunnels::away::without_an_api_server_sessions_new_visitors_and_an_agent_that_connects_again_are_served` |
 //! | a clock is wrong by a day | the certificate that is not valid says so | `tunnel/src/identity/tls/tests.rs`: `an_agent_whose_clock_is_wrong_is_told_to_check_its_clock`, `a_server_whose_clock_is_behind_says_so` |
 //! | | the log of the server says so once a minute | `enrolment::clocks::a_server_whose_clock_is_wrong_says_so_to_its_owner` |
 //! | | live carriers stay | `enrolment::a_clock_that_jumps_by_a_day_ends_no_connection_that_is_there` |
@@ -34,7 +36,7 @@
 //! | an endpoint of a fleet of three, with a thousand agents | all connections to the others are back within ten seconds | `herd::a_thousand_agents_have_all_their_connections_back_within_ten_seconds_after_an_endpoint_is_lost` |
 //! | an endpoint closes what it accepts | pauses grow to ten seconds | core `dial::tests::pauses_grow_to_ten_seconds_while_no_carrier_comes_or_holds` |
 //! | a load balancer always picks one pod | carriers to all, by directed dial | `enrolment::peers::an_agent_reaches_each_endpoint_that_is_named_through_the_address_that_it_knows`; node `tunnels::fleet` |
-//! | | the endpoint that answers for another one is left, and counts it | `enrolment::an_endpoint_that_is_dialled_by_the_id_of_another_one_is_left_and_counts_it` |
+//! | | the endpoint that answers for another one is left, and the error names both | `enrolment::an_agent_leaves_an_endpoint_that_answers_in_place_of_another_one` |
 //! | a load balancer has no server behind it | the next address is used, and kept | `agents::addresses::an_address_that_accepts_and_leads_to_no_server_gives_way_to_the_next_one`, `enrolment::addresses::an_agent_enrols_and_renews_at_the_first_address_that_leads_to_the_server` |
 //! | IPv6 or IPv4 leads nowhere | the other is used after 250 ms | `tunnel/src/reach.rs`: `a_family_that_leads_nowhere_costs_a_quarter_of_a_second` |
 //! | a load balancer ends connections that are idle | no carrier is ever idle | `failures::idle::an_idle_carrier_outlives_a_load_balancer_that_ends_idle_connections` |
