@@ -4,7 +4,7 @@
 //! "bound, as published", so an entry keeps only the number that the proxy has applied and the listeners that differ.
 //!
 //! What the operator stores of one proxy is bounded: listeners by the configuration that the proxy was sent, and texts
-//! of failures by a budget.
+//! of failures by a budget of the proxy and by one of all proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +20,9 @@ use crate::{status::rates::DrainRates, world::proxy_id::ProxyId};
 
 /// Bytes of the messages of failures that are kept of one proxy. A status names eight rejections.
 pub const FAILURE_TEXTS: usize = 64 << 10;
+/// Bytes of the messages of failures that are kept of all proxies: 6 KiB for each of 5,000, and a sixteenth of the
+/// memory limit of the chart.
+pub const ALL_FAILURE_TEXTS: usize = 32 << 20;
 /// The most listeners that are stored of one proxy: twice as many as it may run, because a removed listener stays until
 /// the proxy reports its removal.
 pub const LISTENERS: usize = 2 * MAX_LISTENERS;
@@ -29,14 +32,25 @@ pub const LISTENERS: usize = 2 * MAX_LISTENERS;
 pub const GRACE: Duration = Duration::from_secs(60);
 /// The message of a failure beyond [`FAILURE_TEXTS`].
 const OMITTED: &str = "too many failures to name each: see the log of the proxy";
+/// The message of a failure beyond [`ALL_FAILURE_TEXTS`].
+const NOT_KEPT: &str =
+    "the proxy's message is not kept: the messages of all proxies take too much memory; see the log of the proxy";
 
 /// The proxies with an open stream, by pod.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Proxies {
     by_id: BTreeMap<ProxyId, ProxyState>,
     /// The last loads of proxies whose streams ended, and when. At most one for each known pod.
     ended: BTreeMap<ProxyId, (Load, Duration)>,
     drains: DrainRates,
+    /// Bytes that are free for messages of failures.
+    room: usize,
+}
+
+impl Default for Proxies {
+    fn default() -> Self {
+        Self::with_room(ALL_FAILURE_TEXTS)
+    }
 }
 
 /// What one proxy has reported.
@@ -46,7 +60,7 @@ pub struct ProxyState {
     pub applied: u64,
     /// Listeners that are not bound as published under that number, or whose reports came without agreement.
     reported: BTreeMap<ListenerId, ListenerReport>,
-    /// Bytes of the messages of failures in `reported`.
+    /// Bytes of the messages of failures in `reported`, without the fixed ones.
     texts: usize,
     /// The proxy reported more than the operator keeps, so an agreed digest implies nothing.
     is_full: bool,
@@ -68,22 +82,37 @@ pub enum Ack {
 }
 
 impl Proxies {
+    /// No proxies yet, and room for this many bytes of their messages of failures. First come, first served: a message
+    /// stays until its proxy replaces it or leaves.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self { by_id: BTreeMap::new(), ended: BTreeMap::new(), drains: DrainRates::default(), room: bytes }
+    }
+
+    /// Forgets the reports of a proxy, whose messages leave their room to others.
+    fn forget(&mut self, id: &ProxyId) -> Option<ProxyState> {
+        let state = self.by_id.remove(id)?;
+        self.room += state.texts;
+        Some(state)
+    }
+
     /// A proxy opened a stream: its earlier reports no longer count.
     pub fn connected(&mut self, id: &ProxyId) {
+        self.forget(id);
         self.by_id.insert(id.clone(), ProxyState::default());
     }
 
     /// The stream of a proxy ended. Its last load counts for [`GRACE`]: the proxy opens another stream soon, and its
     /// sessions continue.
     pub fn ended(&mut self, id: &ProxyId, now: Duration) {
-        if let Some(load) = self.by_id.remove(id).and_then(|state| state.load) {
+        if let Some(load) = self.forget(id).and_then(|state| state.load) {
             self.ended.insert(id.clone(), (load, now));
         }
     }
 
     /// The pod of a proxy is gone.
     pub fn gone(&mut self, id: &ProxyId) {
-        self.by_id.remove(id);
+        self.forget(id);
         self.ended.remove(id);
     }
 
@@ -134,6 +163,8 @@ impl Proxies {
     /// that was published under its number.
     pub fn reported(&mut self, id: &ProxyId, part: ReportPart, agreed: bool) -> BTreeSet<ListenerId> {
         let Some(state) = self.by_id.get_mut(id) else { return BTreeSet::new() };
+        // What the other proxies leave to this one.
+        let room = self.room + state.texts;
         let mut changed = BTreeSet::new();
         if part.whole {
             changed.extend(std::mem::take(&mut state.reported).into_keys());
@@ -146,12 +177,13 @@ impl Proxies {
             let before = state.forget(&id);
             // The usual state, bound with healthy backends, is implied by agreement.
             if !agreed || !report.is_usual() {
-                state.keep(id.clone(), report);
+                state.keep(id.clone(), report, room);
             }
             if state.reported.get(&id) != before.as_ref() {
                 changed.insert(id);
             }
         }
+        self.room = room.saturating_sub(state.texts);
         if part.commit {
             state.agreed = agreed;
             state.applied = state.applied.max(part.version.number);
@@ -161,16 +193,20 @@ impl Proxies {
 }
 
 impl ProxyState {
-    fn keep(&mut self, id: ListenerId, mut report: ListenerReport) {
+    /// Keeps a report. `room`: bytes for the messages of this proxy, beside those of all others.
+    fn keep(&mut self, id: ListenerId, mut report: ListenerReport, room: usize) {
         if self.reported.len() >= LISTENERS {
             self.is_full = true;
             return;
         }
         if let Some(failure) = &mut report.failure {
-            if self.texts + failure.message.len() > FAILURE_TEXTS {
+            let texts = self.texts + counted(failure);
+            if texts > FAILURE_TEXTS {
                 failure.message = OMITTED.into();
+            } else if texts > room {
+                failure.message = NOT_KEPT.into();
             } else {
-                self.texts += failure.message.len();
+                self.texts = texts;
             }
         }
         self.reported.insert(id, report);
@@ -178,8 +214,7 @@ impl ProxyState {
 
     fn forget(&mut self, id: &ListenerId) -> Option<ListenerReport> {
         let forgotten = self.reported.remove(id)?;
-        let failure = forgotten.failure.as_ref().filter(|failure| failure.message != OMITTED);
-        self.texts = self.texts.saturating_sub(failure.map_or(0, |failure| failure.message.len()));
+        self.texts = self.texts.saturating_sub(forgotten.failure.as_ref().map_or(0, counted));
         Some(forgotten)
     }
 
@@ -215,4 +250,9 @@ impl ProxyState {
             Some(_) | None => Ack::Pending,
         }
     }
+}
+
+/// Bytes of a message that count. A fixed one is part of the bound of the listeners, whoever wrote it.
+fn counted(failure: &Failure) -> usize {
+    if [OMITTED, NOT_KEPT].contains(&failure.message.as_str()) { 0 } else { failure.message.len() }
 }

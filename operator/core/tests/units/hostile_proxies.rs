@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use operator_core::{
     Ack, Cache, Carrier, DrainRates, EventRates, ObjectKey, Proxies, ProxyId, Recent, World,
-    status::proxies::{FAILURE_TEXTS, LISTENERS},
+    status::proxies::{ALL_FAILURE_TEXTS, FAILURE_TEXTS, LISTENERS},
     world::{
         objects::{Object, PodInfo},
         watched::{Kind, Seen, Source},
     },
 };
+use proptest::prelude::*;
 use proxy_api::{
     BackendHealth, Failure, FailureReason, ListenerId, ListenerReport, ListenerState, Origin, ReportPart, Revision,
 };
@@ -84,6 +85,120 @@ fn a_message_that_is_replaced_leaves_its_room_to_others() {
         proxies.reported(&proxy("p"), failed(0..fitting, bytes), true);
     }
     assert!(messages(&proxies, fitting).iter().all(|message| message.len() == 1024));
+}
+
+/// The failure of a listener of a proxy.
+fn failure(proxies: &Proxies, name: &str, at: usize) -> Option<Failure> {
+    match proxies.get(&proxy(name))?.ack(&id(at), &revision(), 0) {
+        Ack::Failed(failure) => Some(failure),
+        Ack::Bound | Ack::Pending => None,
+    }
+}
+
+// C2
+#[test]
+fn messages_of_all_proxies_have_a_budget_and_a_failure_beyond_it_counts_with_its_reason() {
+    let mut proxies = Proxies::default();
+    let liars: Vec<String> = (0..ALL_FAILURE_TEXTS / FAILURE_TEXTS).map(|at| format!("liar{at}")).collect();
+    for name in liars.iter().map(String::as_str).chain(["honest"]) {
+        proxies.connected(&proxy(name));
+        proxies.reported(&proxy(name), failed([0], FAILURE_TEXTS), true);
+    }
+    let bytes = |name: &str| failure(&proxies, name, 0).expect("it fails").message.len();
+    assert!(liars.iter().all(|name| bytes(name) == FAILURE_TEXTS), "who comes first keeps its message");
+    let honest = failure(&proxies, "honest", 0).expect("it fails");
+    assert_eq!(honest.reason, FailureReason::BindFailed);
+    assert!(honest.message.starts_with("the proxy's message is not kept: "), "{}", honest.message);
+    // The proxy reports again after a liar has left.
+    proxies.gone(&proxy("liar0"));
+    proxies.reported(&proxy("honest"), failed([0], 100), true);
+    assert_eq!(failure(&proxies, "honest", 0).expect("it fails").message.len(), 100);
+}
+
+// C2
+#[test]
+fn a_fixed_message_takes_no_room_whoever_wrote_it() {
+    let mut proxies = Proxies::with_room(200);
+    proxies.connected(&proxy("p"));
+    proxies.reported(&proxy("p"), failed([0], 201), true);
+    let mut copied = failed([1], 0);
+    for report in copied.listeners.values_mut() {
+        report.failure = failure(&proxies, "p", 0);
+    }
+    proxies.reported(&proxy("p"), copied, true);
+    proxies.reported(&proxy("p"), failed([0, 1], 100), true);
+    assert!(messages(&proxies, 2).iter().all(|message| message.len() == 100), "both fit");
+}
+
+/// What happens to a proxy.
+#[derive(Clone, Debug)]
+enum Step {
+    Reports(Box<ReportPart>),
+    Connects,
+    Ends,
+    Leaves,
+}
+
+/// The proxies of the property.
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Bytes for all of their messages.
+const ROOM: usize = 1000;
+
+fn step() -> impl Strategy<Value = Step> {
+    let listeners = || prop::collection::btree_set(0_usize..6, 0..6);
+    let failing = (any::<bool>(), listeners(), 0_usize..400)
+        .prop_map(|(whole, failing, bytes)| Step::Reports(Box::new(ReportPart { whole, ..failed(failing, bytes) })));
+    let removed = listeners().prop_map(|removed| {
+        Step::Reports(Box::new(ReportPart { gone: removed.into_iter().map(id).collect(), ..failed([], 0) }))
+    });
+    prop_oneof![4 => failing, 2 => removed, 1 => Just(Step::Connects), 1 => Just(Step::Ends), 1 => Just(Step::Leaves)]
+}
+
+fn happen(proxies: &mut Proxies, id: &ProxyId, step: Step) {
+    match step {
+        Step::Reports(part) => {
+            if proxies.get(id).is_none() {
+                proxies.connected(id);
+            }
+            proxies.reported(id, *part, true);
+        }
+        Step::Connects => proxies.connected(id),
+        Step::Ends => proxies.ended(id, seconds(0)),
+        Step::Leaves => proxies.gone(id),
+    }
+}
+
+/// The failures of some proxies.
+fn failures<'a>(proxies: &Proxies, names: impl IntoIterator<Item = &'a str>) -> Vec<Failure> {
+    names.into_iter().flat_map(|name| (0..6).filter_map(move |at| failure(proxies, name, at))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    // C2
+    #[test]
+    fn whatever_proxies_report_and_whoever_leaves_the_sum_of_messages_is_bounded_and_others_keep_theirs(
+        steps in prop::collection::vec((prop::sample::select(NAMES.to_vec()), step()), 1..40),
+    ) {
+        let mut proxies = Proxies::with_room(ROOM);
+        for (name, step) in steps {
+            let others: Vec<&str> = NAMES.into_iter().filter(|other| *other != name).collect();
+            let before = failures(&proxies, others.iter().copied());
+            happen(&mut proxies, &proxy(name), step);
+            prop_assert_eq!(failures(&proxies, others), before);
+            // The messages of these proxies have no other letter, and the fixed ones do not start with it.
+            let all = failures(&proxies, NAMES);
+            let kept = all.iter().filter(|failure| failure.message.starts_with('m')).map(|failure| failure.message.len());
+            let sum: usize = kept.sum();
+            prop_assert!(sum <= ROOM, "{sum} bytes");
+        }
+        for name in NAMES {
+            proxies.gone(&proxy(name));
+        }
+        happen(&mut proxies, &proxy("a"), Step::Reports(Box::new(failed([0], ROOM))));
+        prop_assert_eq!(failure(&proxies, "a", 0).map(|failure| failure.message.len()), Some(ROOM), "all room is back");
+    }
 }
 
 // C2
