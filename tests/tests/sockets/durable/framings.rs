@@ -1,4 +1,5 @@
-//! What clients delimit in one way arrives at sinks in another: each framing, in what is taken and in what is sent.
+//! What clients delimit in one way arrives at sinks in another: each framing, in what is taken and in what is sent, and
+//! messages that are too long.
 
 use std::{
     io::{Read, Write},
@@ -95,4 +96,26 @@ fn messages_of_each_framing_arrive_at_a_sink_in_each_framing_and_in_datagrams() 
     until("a client without counts is closed", || {
         figure(health, "connections_closed_total", "octets", ",reason=\"Framing\"") == Some(1)
     });
+}
+
+#[test]
+fn the_beginning_of_a_message_that_is_too_long_arrives_or_it_is_dropped_and_counted() {
+    let (cut, drop, health, data) = (free_port(), free_port(), free_port(), tempdir().expect("a folder"));
+    let sinks = [Sink::start(), Sink::start()];
+    let listeners =
+        [("cut", cut, "Truncate", &sinks[0]), ("drop", drop, "Drop", &sinks[1])].map(|(name, port, oversize, sink)| {
+            let takes = format!("maxMessageBytes: 64, oversize: {oversize}");
+            durable(name, port, sink.backend.port, &takes, "tcp: {}")
+        });
+    let _program = run(&forward("f", "", &listeners), health, data.path());
+    let sent = format!("{}\nbee\n", "a".repeat(65));
+    let _clients = [cut, drop].map(|port| send(port, sent.as_bytes()));
+    assert_eq!(sinks[0].taken("cut", 69), format!("{}\\nbee\\n", "a".repeat(64)));
+    assert_eq!(sinks[1].taken("drop", 4), "bee\\n");
+    for (name, received, dropped) in [("cut", 2, 0), ("drop", 1, 1)] {
+        until(&format!("{name} has received {received} and dropped {dropped}"), || {
+            let figures = [("received_total", ""), ("dropped_total", ",reason=\"TooLong\"")];
+            figures.map(|(figure_of, more)| figure(health, figure_of, name, more)) == [Some(received), Some(dropped)]
+        });
+    }
 }
