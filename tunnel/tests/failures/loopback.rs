@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,6 +43,33 @@ async fn streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_r
             gate.reset();
             until(|| gate.accepted.get() > before).await;
         }
+        for [written, read] in streams.join_all().await {
+            assert_eq!(written, read, "what comes back is what was written");
+        }
+        until(|| target.live.get() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_are_whole_after_an_agent_has_moved_to_another_address_of_which_its_endpoint_is_not_told() {
+    within(async {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let slow = Impairment { delay: Duration::from_millis(20), speed: 2000, part: 4096 };
+        let gate = Gate::start(server.address, slow).await;
+        let _agent = agent(gate.address, "pi4", 1);
+        server.has(1).await;
+        let mut streams = JoinSet::new();
+        for seed in 0..4 {
+            let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
+            streams.spawn_local(exchange(stream, seed, 250_000));
+        }
+        // The bytes take half a second.
+        sleep(STEP).await;
+        gate.freeze(true);
+        let before = gate.accepted.get();
+        let _silent = gate.move_clients(Ipv4Addr::new(127, 0, 0, 9));
+        until(|| gate.accepted.get() > before).await;
         for [written, read] in streams.join_all().await {
             assert_eq!(written, read, "what comes back is what was written");
         }

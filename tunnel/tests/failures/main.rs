@@ -12,6 +12,7 @@
 //! | | frames of the old carrier are not taken | core `hour`; `streams::resumption::a_carrier_that_thaws_late_adds_nothing` |
 //! | an end speaks, and never says what it has received | the carrier is closed for that after `dead_after` | `streams::resumption::a_far_end_that_never_says_what_it_has_received_is_closed_for_that` |
 //! | the network: slow, frozen, reset | bytes that come back are equal | `failures::loopback::streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_resets` |
+//! | an agent moves to another address, and its endpoint is not told | bytes that come back are equal | `failures::loopback::streams_are_whole_after_an_agent_has_moved_to_another_address_of_which_its_endpoint_is_not_told` |
 //! | nothing, but acknowledgements take 120 ms | backpressure, a window that grows, bounded memory | `failures::carriers::a_stream_over_a_delay_of_120_ms_is_held_back_by_its_window_and_the_window_grows` |
 //! | the process of an endpoint is killed | the agent's targets are freed | `agents::an_endpoint_that_restarts_frees_the_targets_of_its_old_streams` |
 //! | | its visitors are reset, and its agents come back to the next one | `tunnels::losses::a_server_that_was_killed_has_its_agents_back_when_it_runs_again_and_they_give_its_old_streams_up` |

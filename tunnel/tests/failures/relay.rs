@@ -1,12 +1,13 @@
 //! A network that delays, limits, freezes, thaws, cuts and resets connections.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -117,7 +118,10 @@ pub(crate) struct Gate {
     pub(crate) address: SocketAddr,
     /// Connections so far.
     pub(crate) accepted: Rc<Cell<usize>>,
-    relays: Rc<RefCell<Vec<Relay>>>,
+    /// What the server sees as the address of a new connection.
+    source: Rc<Cell<Ipv4Addr>>,
+    /// Each with another handle to the connection at the server.
+    relays: Rc<RefCell<Vec<(Relay, Socket)>>>,
 }
 
 impl Gate {
@@ -125,16 +129,18 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (accepted, relays) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Vec::new())));
-        let gate = Self { address, accepted: accepted.clone(), relays: relays.clone() };
+        let source = Rc::new(Cell::new(Ipv4Addr::LOCALHOST));
+        let gate = Self { address, accepted: accepted.clone(), source: source.clone(), relays: relays.clone() };
         spawn_local(async move {
             loop {
                 let (near, _) = listener.accept().await.expect("a connection");
-                let far = TcpStream::connect(to).await.expect("a connection");
+                let far = connect_from(source.get(), to).await;
                 for tcp in [&near, &far] {
                     tcp.set_nodelay(true).expect("an option");
                     tcp.set_zero_linger().expect("an option");
                 }
-                relays.borrow_mut().push(Relay::start(near, far, impairment));
+                let handle = SockRef::from(&far).try_clone().expect("a handle");
+                relays.borrow_mut().push((Relay::start(near, far, impairment), handle));
                 accepted.set(accepted.get() + 1);
             }
         });
@@ -142,7 +148,7 @@ impl Gate {
     }
 
     pub(crate) fn freeze(&self, is_frozen: bool) {
-        for relay in self.relays.borrow().iter() {
+        for (relay, _) in self.relays.borrow().iter() {
             relay.freeze(0, is_frozen);
             relay.freeze(1, is_frozen);
         }
@@ -150,8 +156,27 @@ impl Gate {
 
     /// Resets each connection at both ends.
     pub(crate) fn reset(&self) {
-        for relay in self.relays.borrow_mut().drain(..) {
+        for (relay, _) in self.relays.borrow_mut().drain(..) {
             relay.cut();
         }
     }
+
+    /// The address of the clients changes: their connections are reset, and the next ones come from `source`. The server
+    /// is not told: what it has of the old ones stays open and silent while the result is kept.
+    #[must_use]
+    pub(crate) fn move_clients(&self, source: Ipv4Addr) -> Vec<Socket> {
+        self.source.set(source);
+        let relays = self.relays.take().into_iter();
+        let old = relays.map(|(relay, handle)| {
+            relay.cut();
+            handle
+        });
+        old.collect()
+    }
+}
+
+async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::new(IpAddr::V4(source), 0)).expect("an address of loopback");
+    socket.connect(to).await.expect("a connection")
 }
