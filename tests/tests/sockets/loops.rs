@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use harness::{Backend, Behaviour, Program, client_hello, connect, free_port, http_get, metric, round_trip, until};
+use harness::{
+    Backend, Behaviour, Program, UdpEcho, client_hello, connect, free_port, http_get, metric, round_trip, until,
+};
 use socket2::{Domain, Socket, Type};
 
 /// The address from which the load balancer connects to the proxy: that of another pod of the fleet.
@@ -214,5 +216,44 @@ fn a_loop_through_two_fleets_ends_before_it_has_taken_all_sessions_of_either() {
     assert!(client.read(&mut [0; 1]).map_or(0, |read| read) == 0, "the loop ends with its last session");
     let is_bounded = || healths.map(opened) == [Some(13.0), Some(12.0)];
     until("twelve sessions of sixteen are all that each proxy has admitted", is_bounded);
+    drop(programs);
+}
+
+/// One datagram of this client, which is not sent again, and its answer.
+fn asks(last: u8, port: u16) {
+    let client = datagrams([127, 0, 0, last], port);
+    client.send(b"question").expect("send");
+    let length = client.recv(&mut [0; 16]).expect("an answer");
+    assert_eq!(length, b"question".len());
+}
+
+#[test]
+fn a_datagram_in_a_loop_through_two_fleets_ends_where_no_further_flow_fits_and_others_are_answered_meanwhile() {
+    let server = UdpEcho::start();
+    let (ports, healths) = ([free_port(), free_port()], [free_port(), free_port()]);
+    let others = [free_port(), free_port()];
+    // Each proxy knows its own fleet only, leads to the other proxy, and serves another forward as well.
+    let start = |at: usize| {
+        let round = listener("ns/f/l", ("UDP", ports[at]), ports[1 - at], "");
+        let other = listener("ns/other/l", ("UDP", others[at]), server.port, "");
+        // Room for 24 flows, of which one source with many leaves one free. So many rounds take less than a second, in
+        // which no flow of the loop is idle. On a machine that is too busy for that, the loop goes on until they do.
+        let document = configuration(&(round + &other), ("fleet", "127.0.0.2:0"));
+        Program::proxy(&document, healths[at], free_port(), &["--max-sessions", "16", "--workers", "1"])
+    };
+    let programs = [start(0), start(1)];
+    let client = datagrams([127, 0, 0, 1], ports[0]);
+    client.send(b"round").expect("send");
+    others.iter().for_each(|port| asks(3, *port));
+    // There is one datagram: who drops it ends the loop.
+    until("the datagram finds no room for a flow", || {
+        healths.map(|health| count(health, "portlane_datagrams_dropped_total", "SessionLimit")).contains(&Some(1.0))
+    });
+    assert!(
+        healths.map(opened).iter().all(|flows| *flows > Some(12.0)),
+        "the flows of the loop have taken most of the room"
+    );
+    // The flows of the loop stay until they are idle, and give way to another client at once.
+    others.iter().for_each(|port| asks(4, *port));
     drop(programs);
 }
