@@ -244,7 +244,9 @@ fn a_datagram_in_a_loop_through_two_fleets_ends_where_no_further_flow_fits_and_o
     let programs = [start(0), start(1)];
     let client = datagrams([127, 0, 0, 1], ports[0]);
     client.send(b"round").expect("send");
-    others.iter().for_each(|port| asks(3, *port));
+    for port in others {
+        asks(3, port);
+    }
     // There is one datagram: who drops it ends the loop.
     until("the datagram finds no room for a flow", || {
         healths.map(|health| count(health, "portlane_datagrams_dropped_total", "SessionLimit")).contains(&Some(1.0))
@@ -254,6 +256,8 @@ fn a_datagram_in_a_loop_through_two_fleets_ends_where_no_further_flow_fits_and_o
         "the flows of the loop have taken most of the room"
     );
     // The flows of the loop stay until they are idle, and give way to another client at once.
-    others.iter().for_each(|port| asks(4, *port));
+    for port in others {
+        asks(4, port);
+    }
     drop(programs);
 }
