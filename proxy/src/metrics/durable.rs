@@ -27,7 +27,7 @@ const GAUGES: [Row; 5] = [
     }),
 ];
 
-const COUNTERS: [Row; 9] = [
+const COUNTERS: [Row; 10] = [
     ("portlane_durable_received", "Messages received from clients.", |seen| seen.received),
     ("portlane_durable_delivered", "Messages that were delivered, as far as this kind of sink confirms it.", |seen| {
         seen.delivered
@@ -39,6 +39,11 @@ const COUNTERS: [Row; 9] = [
         "portlane_durable_dead_lettered",
         "Messages that were put aside as dead letters because the sink refuses them.",
         |seen| seen.dead_lettered,
+    ),
+    (
+        "portlane_durable_truncated",
+        "Messages of which only the beginning was kept, because they were too long.",
+        |seen| seen.truncated,
     ),
     ("portlane_durable_kernel_drops", "Datagrams that the system dropped before they were read.", |seen| {
         seen.kernel_drops
@@ -131,6 +136,7 @@ mod tests {
             store_fails: true,
             received: 3,
             panics: 5,
+            truncated: 6,
             dropped: vec![("Full", 2)],
             closed: vec![("SourceLimit", 4)],
             sync_time: Duration::from_millis(1500),
@@ -141,13 +147,14 @@ mod tests {
         registry.register_collector(Box::new(Page(vec![durable, other])));
         text::encode(&mut text, &registry).expect("a text");
         let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(series.len(), 17, "{series:#?}");
+        assert_eq!(series.len(), 18, "{series:#?}");
         let labels = "kind=\"PortForward\",namespace=\"ns\",forward=\"f\",listener=\"d\"";
         assert_eq!(series[0], format!("portlane_durable_oldest_age_seconds{{{labels}}} 7"));
         for line in [
             format!("portlane_durable_dropped_total{{{labels},reason=\"Full\"}} 2"),
             format!("portlane_durable_connections_closed_total{{{labels},reason=\"SourceLimit\"}} 4"),
             format!("portlane_durable_intake_panics_total{{{labels}}} 5"),
+            format!("portlane_durable_truncated_total{{{labels}}} 6"),
             format!("portlane_durable_store_failed{{{labels}}} 1"),
             format!("portlane_durable_sync_seconds_total{{{labels}}} 1.5"),
         ] {

@@ -171,6 +171,8 @@ pub struct Seen {
     pub delivered: u64,
     /// Messages that were sent again.
     pub resent: u64,
+    /// Messages of which only the beginning was kept, because they were too long.
+    pub truncated: u64,
     /// Messages that were dropped, by reason.
     pub dropped: Vec<(&'static str, u64)>,
     /// Connections of clients that were closed, by reason.

@@ -46,6 +46,7 @@ impl Log {
             received: intake.messages,
             delivered: self.sent.delivered(),
             resent: self.sent.resent(),
+            truncated: intake.truncated,
             dropped: vec![
                 ("AccessDenied", intake.denied.saturating_sub(returned)),
                 ("Loop", returned),
