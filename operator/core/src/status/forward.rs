@@ -90,7 +90,7 @@ fn held_before(old: &PortForwardStatus, verdict: &Verdict, listener: &ListenerSt
 pub fn same_but_for_counts(one: &PortForwardStatus, other: &PortForwardStatus) -> bool {
     let plain = |status: &PortForwardStatus| {
         let mut plain = PortForwardStatus { data_plane: None, ..status.clone() };
-        // Backend health and delivery change often; events and metrics show them at once.
+        // Backend health and delivery change often. Their events wait for the status, and metrics of proxies do not.
         plain.listeners.iter_mut().for_each(|it| (it.backends, it.delivery) = (None, None));
         // The message of `Injected` names and counts pods; its status and reason are no counts.
         plain
