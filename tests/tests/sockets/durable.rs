@@ -164,6 +164,24 @@ fn portlane_lag_lists_what_waits_for_the_sinks_of_durable_listeners() {
 }
 
 #[test]
+fn only_syslog_of_rfc_5424_gets_an_element_on_its_way_to_a_sink_over_relp() {
+    let (tcp, to, data) = (free_port(), free_port(), tempdir().expect("a folder"));
+    let durable = "durable: {framing: Syslog, syncMillis: 0, store: {disk: {maxBytes: 16777216}}, send: {relp: {}}, \
+                   enrich: {structuredDataId: portlane@32473}}";
+    let sink = Sink::start(to);
+    let _program = run(&forward("f", "", &[Listener::tcp("t", tcp).to(to).with(durable)]), free_port(), data.path());
+    let mut client = connect(tcp).expect("a connection");
+    client.write_all(b"<34>1 - web su - - - failed\n<13>Oct 11 22:14:16 web cron: done\n").expect("it is sent");
+    until("the sink has both messages", || sink.taken("").len() >= 2);
+    let taken = sink.taken("");
+    let (element, rest) = taken[0].split_once(" client=").expect("the element has the client");
+    assert!(element.starts_with("<34>1 - web su - - [portlane@32473 receivedAt=\""), "{taken:?}");
+    assert!(rest.starts_with("\"127.0.0.1\" forward=\"default/f\" pod=\""), "{taken:?}");
+    assert!(rest.ends_with("\"] failed"), "{taken:?}");
+    assert_eq!(taken[1..], ["<13>Oct 11 22:14:16 web cron: done"]);
+}
+
+#[test]
 fn messages_that_wait_go_to_another_sink_when_the_backend_changes() {
     let (udp, nowhere, health) = (free_port(), free_port(), free_port());
     let data = tempdir().expect("a folder");
