@@ -53,7 +53,7 @@ static PROXY: LazyLock<(Process, Arc<Metrics>)> = LazyLock::new(|| {
     let lives = Lives::new(Clock::start());
     let guard = lives.guard("log");
     let log = Log::start(LogFormat::Text, Level::Error, 1, Box::new(std::io::sink()), guard).expect("a thread").0;
-    let process = Process::new(&Settings::default(), None, lives, log);
+    let process = Process::new(&Settings::default(), None, None, lives, log);
     (process.clone(), Metrics::new(process))
 });
 

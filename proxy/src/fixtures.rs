@@ -17,9 +17,19 @@ pub(crate) fn process(settings: &Settings, memory: Option<u64>) -> Process {
 
 /// As [`process`], by this clock.
 pub(crate) fn process_of(clock: Clock, settings: &Settings, memory: Option<u64>) -> Process {
+    process_with_ports(clock, settings, memory, None)
+}
+
+/// As [`process_of`], on a system with this many local ports, if that is known.
+pub(crate) fn process_with_ports(
+    clock: Clock,
+    settings: &Settings,
+    memory: Option<u64>,
+    local_ports: Option<usize>,
+) -> Process {
     let lives = Lives::new(clock);
     let log = Log::start(LogFormat::Text, Level::Error, 16, Box::new(std::io::sink()), lives.guard("log"));
-    Process::new(settings, memory, lives, log.expect("a thread").0)
+    Process::new(settings, memory, local_ports, lives, log.expect("a thread").0)
 }
 
 /// The listener of the document of version 1.

@@ -27,6 +27,7 @@ use crate::{
     log::{Level, Log, LogWriter},
     memory,
     metrics::Metrics,
+    net,
     process::Process,
     settings::Settings,
     signing::Desk,
@@ -70,7 +71,7 @@ impl Proxy {
         let guard = lives.guard("log");
         let (log, writer) = Log::start(settings.log_format, settings.log_level, settings.log_queue, output, guard)
             .map_err(StartError::Threads)?;
-        let mut process = Process::new(settings, memory::limit().ok().flatten(), lives, log);
+        let mut process = Process::new(settings, memory::limit().ok().flatten(), net::local_ports(), lives, log);
         let addresses = addresses(settings, &process)?;
         let file = settings.socket.as_deref().map(socket).transpose()?;
         let bound =

@@ -4,7 +4,7 @@ mod bind_error;
 mod reachability;
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use proxy_api::{Bind, SocketKey, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 pub use self::{bind_error::BindError, reachability::is_of_the_endpoint};
-use crate::sys;
+use crate::{core::limits::local_ports, sys};
 
 /// Backlog of accepted connections; the system caps it (`somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -272,6 +272,12 @@ pub fn upstream_udp(to: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.connect(&to.into())?;
     Ok(socket.into())
+}
+
+/// How many local ports the system has for sockets that name none, such as those of [`upstream_udp`]; `None` where it
+/// does not say. The range is that of IPv6 as well.
+pub(crate) fn local_ports() -> Option<usize> {
+    local_ports::count(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
 }
 
 /// Whether an address belongs to this host by the routing table. No packet is sent.

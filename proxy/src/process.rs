@@ -90,12 +90,13 @@ pub struct Process {
     limits: Limits,
 }
 
-/// The settings that bound the process beside its memory.
+/// What bounds the process beside its memory: settings, and the local ports of the system, if they are known.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     workers: NonZeroUsize,
     held_bytes: usize,
     sessions: usize,
+    local_ports: Option<usize>,
 }
 
 impl Limits {
@@ -118,11 +119,18 @@ pub struct FlowPermits {
 }
 
 impl Process {
-    /// The state of a process with this memory limit in bytes, if any.
+    /// The state of a process with this memory limit in bytes, if any, and this many local ports, if their number is
+    /// known.
     #[must_use]
-    pub fn new(settings: &Settings, memory: Option<u64>, lives: Arc<Lives>, log: Log) -> Self {
+    pub fn new(
+        settings: &Settings,
+        memory: Option<u64>,
+        local_ports: Option<usize>,
+        lives: Arc<Lives>,
+        log: Log,
+    ) -> Self {
         let Settings { workers, held_bytes, max_sessions: sessions, .. } = *settings;
-        let limits = Limits { workers, held_bytes, sessions };
+        let limits = Limits { workers, held_bytes, sessions, local_ports };
         let tunnels = TunnelMemory::new(memory);
         // A sidecar has agents only later.
         if can_agents_connect(settings) {
@@ -136,7 +144,7 @@ impl Process {
             pipes: Arc::new(Pipes::new(settings.pipe_bytes, files.clone())),
             files,
             sessions: Arc::new(Room::new(capacity.places())),
-            flows: Arc::new(Room::new(capacity.flow_places())),
+            flows: Arc::new(Room::new(capacity.flow_places(local_ports))),
             waiting: Arc::new(Room::new(MOST_WAITING)),
             session_sources: Arc::default(),
             session_ids: Arc::new(SessionIds::new(seed())),
@@ -164,7 +172,7 @@ impl Process {
         let beside = self.messages.beside(memory).map(|memory| memory.saturating_sub(left));
         let capacity = self.limits.capacity(beside);
         let sessions = self.sessions.resize(capacity.places());
-        let flows = self.flows.resize(capacity.flow_places());
+        let flows = self.flows.resize(capacity.flow_places(self.limits.local_ports));
         self.handshakes.resize(capacity.handshakes());
         self.budget.resize(capacity.held_bytes) || sessions || flows
     }

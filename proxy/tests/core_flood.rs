@@ -53,7 +53,7 @@ struct Gateway {
 impl Gateway {
     fn new() -> Self {
         let capacity = Capacity::of(Some(MEMORY), NonZeroUsize::new(2).expect("two"), HELD, 0);
-        let bounds = FlowBounds::of(capacity.flow_places(), FILES.0, FILES.1);
+        let bounds = FlowBounds::of(capacity.flow_places(None), FILES.0, FILES.1);
         let (places, registry) = (capacity.places(), Arc::default());
         Self { places, bounds, registry, flows: HashMap::new(), sessions: 0, waiting: 0 }
     }

@@ -14,6 +14,7 @@ use proxy::core::{
             message_bytes, shards_datagrams, tunnel_bytes, workers,
         },
         cgroup::{lowest, memory_files},
+        local_ports,
     },
     ports::no_ports::{self, Found, NoPorts},
     workers::heartbeat::{Beat, Judge, LONGEST_SILENCE, hung},
@@ -102,8 +103,8 @@ fn a_flow_takes_half_the_places_of_a_session_as_it_takes_half_the_memory() {
     assert_eq!(SESSION_BYTES / FLOW_BYTES, (SESSION_PLACES / FLOW_PLACES) as u64);
     let capacity = Capacity { held_bytes: 0, sessions: Some(10) };
     assert_eq!(capacity.places(), 10 * SESSION_PLACES);
-    assert_eq!(capacity.flow_places(), 15, "sessions keep a quarter");
-    assert_eq!(Capacity { held_bytes: 0, sessions: Some(1) }.flow_places(), 2);
+    assert_eq!(capacity.flow_places(None), 15, "sessions keep a quarter");
+    assert_eq!(Capacity { held_bytes: 0, sessions: Some(1) }.flow_places(None), 2);
 }
 
 #[test]
@@ -112,7 +113,27 @@ fn flows_have_three_quarters_of_the_files_that_listeners_leave_and_no_more_than_
     assert_eq!(FlowBounds::of(usize::MAX, 136, 36), FlowBounds { most: 75, kept: 14, spare: 4 });
     assert_eq!(FlowBounds::of(20, 136, 36), FlowBounds { most: 20, kept: 4, spare: 1 });
     assert_eq!(FlowBounds::of(20, 136, 200).most, 0);
-    assert_eq!(Capacity { held_bytes: 0, sessions: None }.flow_places(), 65_536, "not all files of a process");
+    assert_eq!(Capacity { held_bytes: 0, sessions: None }.flow_places(None), 65_536, "not all files of a process");
+}
+
+#[test]
+fn flows_leave_an_eighth_of_the_local_ports_to_others() {
+    let (linux, unlimited) = (Some(28_232), Capacity::of(None, some(2), HELD, 0));
+    let with_512_mib = capacity(512 * MIB);
+    assert_eq!((with_512_mib.flow_places(None), with_512_mib.flow_places(linux)), (32_102, 24_703));
+    assert_eq!(unlimited.flow_places(linux), 24_703);
+    assert_eq!(Capacity::of(None, some(2), HELD, 50_000).flow_places(linux), 24_703, "also if the user asks for more");
+    assert_eq!(capacity(64 * MIB).flow_places(linux), 1382, "memory is what runs short");
+    assert_eq!(unlimited.flow_places(Some(1)), 1);
+}
+
+#[test]
+fn local_ports_are_counted_from_the_first_to_the_last_and_nonsense_is_no_bound() {
+    assert_eq!(local_ports::count("32768\t60999\n"), Some(28_232));
+    assert_eq!((local_ports::count("7 7"), local_ports::count("0 65535")), (Some(1), Some(65_536)));
+    for text in ["", "32768", "60999 32768", "1 65536", "1 2 3", "-1 2", "a b"] {
+        assert_eq!(local_ports::count(text), None, "{text}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod budget;
 pub mod capacity;
 pub mod cgroup;
 pub mod limiter;
+pub mod local_ports;
 pub mod reached;
 pub mod session_room;
 pub mod session_sources;

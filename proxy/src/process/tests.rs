@@ -12,7 +12,7 @@ use crate::{
         limits::limiter::{Mark, Member},
         udp::flows::FlowKey,
     },
-    fixtures::{process, process_of},
+    fixtures::{process, process_of, process_with_ports},
 };
 
 const NEWCOMER: Newcomer<'static> = Newcomer { namespace: "a", source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -169,6 +169,14 @@ fn a_pod_that_is_resized_holds_as_many_sessions_as_one_that_starts_with_that_mem
     assert_eq!(bounds(&resized), bounds(&process(large)));
     assert!(resized.resize(small) && resized.resize(None));
     assert_eq!(bounds(&resized), bounds(&process(None)));
+}
+
+#[test]
+fn flows_fit_into_the_local_ports_whatever_the_memory() {
+    let process = process_with_ports(Clock::start(), &Settings::default(), Some(512 << 20), Some(80));
+    assert_eq!(process.flows.usage().1, 70);
+    assert!(process.resize(None), "there is room for more sessions");
+    assert_eq!(process.flows.usage().1, 70);
 }
 
 #[test]

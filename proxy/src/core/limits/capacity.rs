@@ -67,6 +67,9 @@ const SPARE_PART: usize = 16;
 const MOST_SPARE: usize = 64;
 /// The most UDP flows of a process without a limit of memory or sessions; they take at most 640 MiB.
 const MOST_FLOWS: usize = 1 << 16;
+/// UDP flows leave this part of the local ports to other programs of the pod, to questions to name servers, and to flows
+/// that have given way and whose sockets are closed a moment later.
+const OTHER_PORTS_PART: usize = 8;
 /// Flows give way to new ones when no more than this part of their room is left, because the file of an evicted flow is
 /// freed only a moment later.
 const EARLY_PART: usize = 8;
@@ -208,14 +211,15 @@ impl Capacity {
         self.sessions.map_or(usize::MAX, |sessions| sessions.saturating_mul(SESSION_PLACES))
     }
 
-    /// How many of the places UDP flows may take.
+    /// How many of the places UDP flows may take, where the system has this many local ports for sockets that name none
+    /// ([`super::local_ports`]); absent: ports are no bound. The socket of each flow takes a port. If ports ran out, every
+    /// new flow would fail, whatever its source; if places run out, flows give way. A flow to an agent has no socket, but
+    /// counts as well: a flow has its place before it is known where it leads.
     #[must_use]
-    pub fn flow_places(&self) -> usize {
-        if self.sessions.is_none() {
-            return MOST_FLOWS;
-        }
+    pub fn flow_places(&self, local_ports: Option<usize>) -> usize {
         let places = self.places();
-        places - places / TCP_PART
+        let fit = if self.sessions.is_none() { MOST_FLOWS } else { places - places / TCP_PART };
+        local_ports.map_or(fit, |ports| fit.min(ports - ports / OTHER_PORTS_PART))
     }
 
     /// Bounds of the handshakes, the phase in which a client has not yet sent its PROXY header or server name. When all
