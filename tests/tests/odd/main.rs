@@ -9,6 +9,7 @@ mod edits;
 mod families;
 mod faults;
 mod icmp;
+mod local_ports;
 mod options;
 mod system;
 
