@@ -17,7 +17,7 @@ use harness::{
 };
 
 /// A server that answers each byte with its name.
-fn named(ip: [u8; 4], port: u16, name: u8) -> Backend {
+pub(super) fn named(ip: [u8; 4], port: u16, name: u8) -> Backend {
     let serve = move |mut stream: TcpStream| {
         let mut byte = [0];
         while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&[name])).is_ok() {}
@@ -47,7 +47,8 @@ fn answering(port: u16) -> Option<u8> {
     ask(&mut stream)
 }
 
-fn ask(stream: &mut TcpStream) -> Option<u8> {
+/// Name of the server of a session.
+pub(super) fn ask(stream: &mut TcpStream) -> Option<u8> {
     let mut answer = [0];
     stream.write_all(b"?").ok()?;
     stream.read_exact(&mut answer).ok().map(|()| answer[0])
@@ -58,8 +59,9 @@ fn count(health: u16, series: &str) -> Option<f64> {
     metric(&text, series)
 }
 
-const LABELS: &str = "kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\"";
-const ONE: [u8; 4] = [127, 0, 0, 1];
+/// Labels of listener `l` of forward `f`.
+pub(super) const LABELS: &str = "kind=\"PortForward\",namespace=\"default\",forward=\"f\",listener=\"l\"";
+pub(super) const ONE: [u8; 4] = [127, 0, 0, 1];
 const TWO: [u8; 4] = [127, 0, 0, 2];
 
 #[test]

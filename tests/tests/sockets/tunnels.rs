@@ -1,6 +1,7 @@
 //! Reverse tunnels from outside: `portlane run` as the server, `portlane agent` behind it, and visitors.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
+mod backends;
 mod bed;
 mod cutter;
 mod datagrams;

@@ -22,6 +22,9 @@
 //! | gateways roll out | no stream breaks before the drain deadline | node `tunnels::fleet` |
 //! | an agent is killed and restarts | old streams are reset at once | `agents::an_agent_that_restarts_has_its_old_streams_reset_at_once` |
 //! | | the port never refuses | `tunnels::another_instance_takes_over_for_one_that_was_killed_and_later_serves_without_a_join_string` |
+//! | an agent is stopped | the backend of the next priority serves | `tunnels::backends::the_agent_of_the_next_priority_serves_while_the_first_one_is_stopped` |
+//! | nothing listens at the target of an agent | checks lead new visitors to another agent until it is back | `tunnels::backends::a_check_through_an_agent_leads_sessions_away_while_nothing_listens_at_its_target` |
+//! | | connections that fail eject the agent | `tunnels::backends::an_agent_whose_target_refuses_connections_is_ejected_after_so_many_in_a_row` |
 //! | one instance of an agent is killed | new streams go to the other | `agents::instances_share_the_streams_and_take_over_for_each_other` |
 //! | the operator | known agents reconnect | node `tunnels::fleet`, `tunnels::an_agent_without_a_way_in_serves_visitors_of_a_gateway_through_cuts_new_pods_and_an_absent_operator` |
 //! | the API server, for twenty seconds, or for ten minutes with `PORTLANE_AWAY_SECONDS=600` | known agents reconnect, and new visitors are served | node `tunnels::away::without_an_api_server_sessions_new_visitors_and_an_agent_that_connects_again_are_served` |

@@ -54,30 +54,47 @@ impl Server {
 
     /// Where the join string of agent `home` is.
     pub(super) fn join_file(&self) -> PathBuf {
-        self.data.path().join("tunnels/join/default.home")
+        self.join_file_of("home")
+    }
+
+    fn join_file_of(&self, agent: &str) -> PathBuf {
+        self.data.path().join(format!("tunnels/join/default.{agent}"))
     }
 
     /// The join string of agent `home`, when there is another one than `before`.
     #[track_caller]
     pub(super) fn join(&self, before: &str) -> String {
+        self.join_of("home", before)
+    }
+
+    /// The join string of an agent, when there is another one than `before`.
+    #[track_caller]
+    pub(super) fn join_of(&self, agent: &str, before: &str) -> String {
         let mut text = String::new();
         until("a join string is there", || {
-            fs::read_to_string(self.join_file()).unwrap_or_default().trim().clone_into(&mut text);
+            fs::read_to_string(self.join_file_of(agent)).unwrap_or_default().trim().clone_into(&mut text);
             text.starts_with("portlane-join-1.") && text != before
         });
         text
     }
 }
 
-/// Agent `home`, which may lead to these ports of its machine, by TCP and UDP. `more` holds further spec fields, one per line.
+/// Agent `home`, as [`agent`].
 pub(super) fn home(targets: &[u16], more: &str) -> String {
+    agent("home", targets, more)
+}
+
+/// An agent that may lead to these ports of its machine, by TCP and UDP. `more` holds further spec fields, one per
+/// line.
+pub(super) fn agent(name: &str, targets: &[u16], more: &str) -> String {
     let target = |port: &u16| {
         let of = |more: &str| format!("{{host: 127.0.0.1, port: {port}{more}}}");
         [of(""), of(", protocol: UDP")].join(", ")
     };
     let targets: Vec<String> = targets.iter().map(target).collect();
     let mut text = format!(
-        "---\napiVersion: portlane.dev/v1alpha1\nkind: ForwardAgent\nmetadata: {{name: home}}\nspec:\n  targets: [{}]\n",
+        "---\napiVersion: portlane.dev/v1alpha1\nkind: ForwardAgent\nmetadata: {{name: {name}}}\nspec:\n  targets: \
+         [{}]\n",
         targets.join(", ")
     );
     for line in more.lines() {
@@ -93,7 +110,12 @@ pub(super) fn listener(name: &str, port: u16, target: u16) -> Listener {
 
 /// A backend at this port of the machine of agent `home`.
 pub(super) fn behind_home(target: u16) -> String {
-    format!("tunnel: {{agent: home, host: 127.0.0.1, port: {target}}}")
+    behind("home", target)
+}
+
+/// A backend at this port of the machine of an agent.
+pub(super) fn behind(agent: &str, target: u16) -> String {
+    format!("tunnel: {{agent: {agent}, host: 127.0.0.1, port: {target}}}")
 }
 
 /// Agent `home` and a forward to one port of its machine, which gives up early.
@@ -101,7 +123,7 @@ pub(super) fn manifests(port: u16, target: u16, more: &str) -> String {
     home(&[target], more) + &forward("f", "timeouts: {connectSeconds: 1}", &[listener("l", port, target)])
 }
 
-/// One process of agent `home`.
+/// One process of an agent.
 pub(super) struct Agent {
     pub(super) program: Program,
     health: u16,
