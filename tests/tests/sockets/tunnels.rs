@@ -6,6 +6,7 @@ mod bed;
 mod cutter;
 mod datagrams;
 mod losses;
+mod options;
 mod quickstart;
 mod refusals;
 mod waiting;

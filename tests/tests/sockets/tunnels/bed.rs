@@ -9,6 +9,19 @@ use std::{
 use harness::{Listener, Program, binary, forward, free_port, http_get, metric, until};
 use tempfile::TempDir;
 
+/// What an agent reads of its environment, and proxies that it does not use.
+const VARIABLES: [&str; 9] = [
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "http_proxy",
+    "HTTP_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "PORTLANE_JOIN",
+];
+
 /// `portlane run` with agents on loopback.
 pub(super) struct Server {
     pub(super) program: Program,
@@ -147,7 +160,8 @@ impl Agent {
         Self::start_as(command, "one", Some(join))
     }
 
-    fn start_as(mut command: Command, name: &str, join: Option<&str>) -> Self {
+    /// Starts this command with a name and, if there is one, with a join string in a file.
+    pub(super) fn start_as(mut command: Command, name: &str, join: Option<&str>) -> Self {
         let health = free_port();
         let files = tempfile::tempdir().expect("folder");
         command.args(["--name", name, "--drain-seconds", "30"]);
@@ -155,6 +169,16 @@ impl Agent {
         if let Some(join) = join {
             command.arg("--join-file").arg(written(&files, join));
         }
+        Self { program: Program::start(command, files), health }
+    }
+
+    /// Starts `portlane agent` with its options in a file, which says that this is the port of its health address.
+    pub(super) fn with_config(options: &str, health: u16) -> Self {
+        let files = tempfile::tempdir().expect("folder");
+        let path = files.path().join("agent.yaml");
+        fs::write(&path, options).expect("written");
+        let mut command = bare();
+        command.arg("--config").arg(path);
         Self { program: Program::start(command, files), health }
     }
 
@@ -199,14 +223,20 @@ pub(super) fn refused(folder: &Path, join: &str) -> (Option<i32>, String) {
 }
 
 /// `portlane agent` with its data in this folder, and with targets on loopback.
-fn command(folder: &Path, allowed: &[u16]) -> Command {
-    let mut command = Command::new(binary("portlane"));
-    command.args(["agent", "--log", "json", "--data"]).arg(folder);
+pub(super) fn command(folder: &Path, allowed: &[u16]) -> Command {
+    let mut command = bare();
+    command.args(["--log", "json", "--data"]).arg(folder);
     for port in allowed {
         command.args(["--allow", &format!("127.0.0.1:{port}"), "--allow", &format!("udp/127.0.0.1:{port}")]);
     }
-    // What the person who runs the tests has set does not count.
-    for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "PORTLANE_JOIN"] {
+    command
+}
+
+/// `portlane agent`, for which the variables of the person who runs the tests do not count.
+fn bare() -> Command {
+    let mut command = Command::new(binary("portlane"));
+    command.arg("agent");
+    for name in VARIABLES {
         command.env_remove(name);
     }
     command

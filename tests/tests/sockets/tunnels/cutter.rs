@@ -1,7 +1,7 @@
 //! A bad way between an agent and its server.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     sync::{
         Arc,
@@ -28,9 +28,22 @@ struct Way {
 impl Cutter {
     /// Cuts so many connections, each after so many bytes.
     pub(super) fn start(cuts: usize, after: usize) -> Self {
+        Self::start_with(cuts, after, |_| Ok(()))
+    }
+
+    /// As [`Cutter::start`], and each connection begins with this before it leads anywhere.
+    pub(super) fn start_with(
+        cuts: usize,
+        after: usize,
+        begin: impl Fn(&TcpStream) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let way = Arc::new(Way { target: AtomicU16::new(0), after, cuts_left: AtomicUsize::new(cuts) });
         let relay = way.clone();
-        let run = move |near: TcpStream| relay.relay(&near);
+        let run = move |near: TcpStream| {
+            if begin(&near).is_ok() {
+                relay.relay(&near);
+            }
+        };
         Self { backend: Backend::start(Behaviour::Run(Arc::new(run))), way }
     }
 
