@@ -16,23 +16,49 @@ use tunnel_core::{MAX_DATAGRAM, Protocol};
 
 use super::bytes::{exchange, pattern};
 use super::relay::{Gate, Impairment, QUICK};
-use super::world::{Echo, Server, UID, agent, open, to, until, within};
+use super::world::{Echo, Running, Server, UID, agent, open, to, until, within};
 
 const STEP: Duration = Duration::from_millis(100);
+
+/// Streams that exchange 250,000 bytes each with a target, through a slow network between the agent and its endpoint.
+struct Exchanges {
+    gate: Gate,
+    target: Echo,
+    /// The hashes of what each has written and read.
+    streams: JoinSet<[Vec<u8>; 2]>,
+    _server: Server,
+    _agent: Running,
+}
+
+impl Exchanges {
+    async fn start(count: u64) -> Self {
+        let (server, target) = (Server::start(1).await, Echo::start().await);
+        let slow = Impairment { delay: Duration::from_millis(20), speed: 2000, part: 4096 };
+        let gate = Gate::start(server.address, slow).await;
+        let agent = agent(gate.address, "pi4", 1);
+        server.has(1).await;
+        let mut streams = JoinSet::new();
+        for seed in 0..count {
+            let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
+            streams.spawn_local(exchange(stream, seed, 250_000));
+        }
+        Self { gate, target, streams, _server: server, _agent: agent }
+    }
+
+    /// What comes back is what was written, and then no stream is left.
+    async fn are_whole(self) {
+        for [written, read] in self.streams.join_all().await {
+            assert_eq!(written, read, "what comes back is what was written");
+        }
+        until(|| self.target.live.get() == 0).await;
+    }
+}
 
 #[tokio::test]
 async fn streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_resets() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let slow = Impairment { delay: Duration::from_millis(20), speed: 2000, part: 4096 };
-        let gate = Gate::start(server.address, slow).await;
-        let _agent = agent(gate.address, "pi4", 1);
-        server.has(1).await;
-        let mut streams = JoinSet::new();
-        for seed in 0..8 {
-            let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
-            streams.spawn_local(exchange(stream, seed, 250_000));
-        }
+        let exchanges = Exchanges::start(8).await;
+        let gate = &exchanges.gate;
         for _ in 0..4 {
             sleep(STEP).await;
             gate.freeze(true);
@@ -43,10 +69,7 @@ async fn streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_r
             gate.reset();
             until(|| gate.accepted.get() > before).await;
         }
-        for [written, read] in streams.join_all().await {
-            assert_eq!(written, read, "what comes back is what was written");
-        }
-        until(|| target.live.get() == 0).await;
+        exchanges.are_whole().await;
     })
     .await;
 }
@@ -54,26 +77,15 @@ async fn streams_are_whole_over_a_network_that_delays_limits_freezes_thaws_and_r
 #[tokio::test]
 async fn streams_are_whole_after_an_agent_has_moved_to_another_address_of_which_its_endpoint_is_not_told() {
     within(async {
-        let (server, target) = (Server::start(1).await, Echo::start().await);
-        let slow = Impairment { delay: Duration::from_millis(20), speed: 2000, part: 4096 };
-        let gate = Gate::start(server.address, slow).await;
-        let _agent = agent(gate.address, "pi4", 1);
-        server.has(1).await;
-        let mut streams = JoinSet::new();
-        for seed in 0..4 {
-            let stream = server.endpoint.open(UID, &to(target.address)).await.expect("a stream");
-            streams.spawn_local(exchange(stream, seed, 250_000));
-        }
+        let exchanges = Exchanges::start(4).await;
+        let gate = &exchanges.gate;
         // The bytes take half a second.
         sleep(STEP).await;
         gate.freeze(true);
         let before = gate.accepted.get();
         let _silent = gate.move_clients(Ipv4Addr::new(127, 0, 0, 9));
         until(|| gate.accepted.get() > before).await;
-        for [written, read] in streams.join_all().await {
-            assert_eq!(written, read, "what comes back is what was written");
-        }
-        until(|| target.live.get() == 0).await;
+        exchanges.are_whole().await;
     })
     .await;
 }
