@@ -52,6 +52,11 @@ impl ObjectKey {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
+
+    /// Whether this is the Service of the API server.
+    pub(crate) fn is_api_server(&self) -> bool {
+        (self.namespace.as_str(), self.name.as_str()) == API_SERVER
+    }
 }
 
 impl From<&Origin> for ObjectKey {
@@ -107,8 +112,10 @@ pub struct World {
     /// The pods with a sidecar that have an address and are not about to end. Agents may reach a pod before it is
     /// ready: the app may become ready only with what its sidecar forwards to.
     pub sidecar_pods: BTreeMap<ObjectKey, SidecarPod>,
-    /// Addresses of the API server, besides the endpoints of its Service.
+    /// Addresses of the API server, besides those of its Service.
     pub api_server: BTreeSet<SocketAddr>,
+    /// Where the Service of the API server listens.
+    pub api_service: BTreeSet<SocketAddr>,
     /// Pods that may have a sidecar.
     pub pods: BTreeMap<ObjectKey, Pod>,
     /// Labels by namespace.

@@ -8,23 +8,15 @@ use std::{
 
 use proxy_api::{EndpointSet, FLEET, FRONTS, PROTECTED};
 
-use crate::{
-    names::API_SERVER,
-    world::{ObjectKey, World, changes::Changes, reach::Reach},
-};
+use crate::world::{ObjectKey, World, changes::Changes, reach::Reach};
 
 /// Most addresses in one set. A fleet has at most 1000 pods, of two addresses each; the rest is for Services in front.
 const MOST_ADDRESSES: usize = 4096;
 
-/// Whether a Service is that of the API server.
-fn is_api_server(service: &ObjectKey) -> bool {
-    (service.namespace.as_str(), service.name.as_str()) == API_SERVER
-}
-
 /// The gateways whose surroundings, or whose networks for guests, may have changed.
 pub(crate) fn changed(world: &World, changes: &Changes) -> BTreeSet<ObjectKey> {
     let mut services = changes.services.iter().chain(&changes.endpoints);
-    if changes.all || services.any(is_api_server) {
+    if changes.all || services.any(ObjectKey::is_api_server) {
         return world.gateways.keys().cloned().collect();
     }
     changes.reach.union(&changes.gateways).cloned().collect()
@@ -45,6 +37,7 @@ pub(crate) fn sets(world: &World, gateway: &ObjectKey) -> BTreeMap<String, Endpo
     }
     let mut protected: BTreeSet<SocketAddr> = reach.nodes.iter().map(whole).collect();
     protected.extend(&world.api_server);
+    protected.extend(&world.api_service);
     protected.extend(world.api_servers());
     let set = |name: &str, all: BTreeSet<SocketAddr>| -> (String, EndpointSet) {
         (name.to_owned(), all.into_iter().take(MOST_ADDRESSES).collect())

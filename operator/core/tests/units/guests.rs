@@ -2,11 +2,19 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use crds::Protocol;
 use operator_core::{
     Changes, Group, ObjectKey, Translator, World, translate,
-    world::reach::{Front, Reach},
+    world::{
+        objects::{Object, ServiceInfo},
+        reach::{Front, Reach},
+        watched::{Kind, Seen},
+    },
 };
 use proxy_api::{Configuration, Origin, Version};
+use serde_json::json;
+
+use crate::scene::{Scene, gateway, key};
 
 /// The gateway `infra/edge`, which admits every namespace.
 const EDGE: &str = "---\nkind: ForwardGateway\nmetadata: {name: edge, namespace: infra}\nspec: {allowedForwards: \
@@ -281,4 +289,28 @@ fn proxies_are_told_the_api_server_by_its_service_and_by_the_operators_own_envir
     followed.world.services.remove(&kubernetes);
     followed.update(&Changes { services: [kubernetes].into(), ..Changes::default() });
     assert_eq!(followed.endpoints("protected"), ["10.96.0.1:443"]);
+}
+
+#[test]
+fn proxies_are_told_where_the_service_of_the_api_server_listens_whatever_the_environment_says() {
+    let mut scene = Scene::new();
+    scene.see(gateway(&json!({})));
+    let kubernetes = ObjectKey::new("default", "kubernetes");
+    let at = |address: &str| {
+        let front = Front { addresses: ips(&[address]), ..Front::default() };
+        let ports = vec![("https".to_owned(), Protocol::Tcp, 443)];
+        Object::Service(kubernetes.clone(), ServiceInfo { ports, front, ..ServiceInfo::default() })
+    };
+    let protected = |scene: &Scene| {
+        let snapshot = scene.translator.snapshot(&Group::Gateway(key("edge"))).expect("the gateway has a program");
+        let configuration = snapshot.configuration();
+        let set = &configuration.endpoints["protected"];
+        set.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<String>>()
+    };
+    scene.see(at("10.96.0.1"));
+    assert_eq!(protected(&scene), ["10.96.0.1:443"]);
+    scene.see(at("2001:db8::1"));
+    assert_eq!(protected(&scene), ["[2001:db8::1]:443"]);
+    scene.take(Kind::Services, Seen::Gone(kubernetes.clone()));
+    assert!(protected(&scene).is_empty());
 }

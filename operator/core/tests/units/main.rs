@@ -29,6 +29,7 @@ mod live_api;
 mod live_lag;
 mod live_together;
 mod metrics_api;
+mod moved_slices;
 mod outdated_sidecars;
 mod position;
 mod read_fleets;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use crds::Protocol;
@@ -24,6 +24,12 @@ fn reach_parts(info: &ServiceInfo) -> (&BTreeMap<String, String>, Option<&String
     (&info.selector, info.gateway.as_ref(), &info.front)
 }
 
+/// The addresses at which a Service listens.
+fn listening(info: &ServiceInfo) -> BTreeSet<SocketAddr> {
+    let at = |ip: IpAddr| info.ports.iter().map(move |(_, _, port)| SocketAddr::new(ip, *port));
+    info.front.addresses.iter().copied().flat_map(at).collect()
+}
+
 impl Cache {
     /// Replaces a Service, and touches the gateways that the Service belonged or belongs to.
     pub(super) fn take_service(&mut self, key: &ObjectKey, info: ServiceInfo, touched: &mut Touched) {
@@ -32,6 +38,7 @@ impl Cache {
         touched.gateways.extend(before.as_ref().and_then(|before| of_gateway(key, before)));
         self.touch_namesake(key, touched);
         self.service(key, touched);
+        self.api_service(key, touched);
         let now = self.services.get(key);
         if before.as_ref().map(reach_parts) != now.map(reach_parts) {
             self.reach_in(&key.namespace, touched);
@@ -53,7 +60,21 @@ impl Cache {
         touched.gateways.extend(before.and_then(|before| of_gateway(key, &before)));
         self.touch_namesake(key, touched);
         touched.changes.services.insert(key.clone());
+        self.api_service(key, touched);
         self.reach_in(&key.namespace, touched);
+    }
+
+    /// Updates where the Service of the API server listens. The environment of the operator does not always say: a
+    /// provider may set a name there.
+    fn api_service(&mut self, key: &ObjectKey, touched: &mut Touched) {
+        if !key.is_api_server() {
+            return;
+        }
+        let now = self.services.get(key).map(listening).unwrap_or_default();
+        if self.world.api_service != now {
+            self.world.api_service = now;
+            touched.changes.services.insert(key.clone());
+        }
     }
 
     /// Touches the gateway of the same name: a Service of another owner takes or frees that name.
