@@ -22,7 +22,7 @@ use crate::{
     check::{Check, Outcome, worst},
     placement::{gateway, key},
     remedy,
-    rows::{condition, health, port, undelivered},
+    rows::{condition, health, outdated, port, undelivered},
     time::{age, seconds},
 };
 
@@ -231,9 +231,13 @@ fn gateway_item(forward: &PortForward, found: &Fetched<Option<ForwardGateway>>) 
             let conditions = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
             let ready = condition(conditions, "Ready");
             let check = from_condition(&name, ready);
-            match ready.filter(|_| check.outcome != Outcome::Ok) {
-                Some(ready) => check.hint(remedy::of_gateway(gateway, &ready.reason, &ready.message)),
-                None => check,
+            match (ready.filter(|_| check.outcome != Outcome::Ok), outdated(conditions)) {
+                (Some(ready), _) => check.hint(remedy::of_gateway(gateway, &ready.reason, &ready.message)),
+                (None, Some(outdated)) => {
+                    let hint = remedy::of_outdated(gateway, &outdated.reason);
+                    Check { outcome: Outcome::Warning, hint, ..from_condition(&name, Some(outdated)) }
+                }
+                (None, None) => check,
             }
         }
     }

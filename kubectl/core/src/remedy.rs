@@ -4,6 +4,7 @@
 //! names of the objects around.
 
 use crds::{ForwardAgent, ForwardGateway, PortForward};
+use operator_core::names::GATEWAY_LABEL;
 
 use crate::placement::{gateway, key, pods};
 
@@ -45,6 +46,15 @@ pub fn of_gateway(gateway: &ForwardGateway, reason: &str, message: &str) -> Stri
         }
         _ => format!("kubectl -n {namespace} describe forwardgateway {name}"),
     }
+}
+
+/// The next step for a fleet that is outdated for this reason; `None` where the message of the condition says what it
+/// waits for.
+pub fn of_outdated(gateway: &ForwardGateway, reason: &str) -> Option<String> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (namespace, name) = (text(&gateway.metadata.namespace), text(&gateway.metadata.name));
+    (reason == "ProgressDeadlineExceeded")
+        .then(|| format!("see its pods: kubectl -n {namespace} get pods -l {GATEWAY_LABEL}={name}"))
 }
 
 /// The next step for an agent that is not ready for this reason, or deserves attention.

@@ -84,7 +84,7 @@ pub struct GatewayRow {
     pub ready: String,
     /// Reason of the condition `Ready`.
     pub reason: String,
-    /// Message of the condition `Ready`.
+    /// Message of the condition `Ready`. Of a gateway that is ready and deserves attention: why.
     pub message: String,
     /// The next step, if there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +102,12 @@ pub struct GatewayRow {
 /// The condition of a type.
 pub(crate) fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// The condition of a fleet that has not adopted changes of the installation, such as its image. It never affects
+/// `Ready`.
+pub(crate) fn outdated(conditions: &[Condition]) -> Option<&Condition> {
+    condition(conditions, "Outdated").filter(|outdated| outdated.status == "True")
 }
 
 /// Port or range of a listener with its protocol.
@@ -212,12 +218,16 @@ pub fn gateway(gateway: &ForwardGateway) -> GatewayRow {
     let status = gateway.status.clone().unwrap_or_default();
     let ready = condition(&status.conditions, "Ready");
     let is_current = status.observed_generation == gateway.metadata.generation;
-    let outcome = outcome(ready, is_current);
-    let hint = (outcome != Outcome::Ok).then(|| match ready {
+    let mut outcome = outcome(ready, is_current);
+    let mut hint = (outcome != Outcome::Ok).then(|| match ready {
         Some(ready) => remedy::of_gateway(gateway, &ready.reason, &ready.message),
         None => UNREPORTED.to_owned(),
     });
-    let [ready_status, reason, message] = words(ready, is_current);
+    let [ready_status, reason, mut message] = words(ready, is_current);
+    if let (Outcome::Ok, Some(outdated)) = (outcome, outdated(&status.conditions)) {
+        (outcome, message) = (Outcome::Warning, outdated.message.clone());
+        hint = remedy::of_outdated(gateway, &outdated.reason);
+    }
     GatewayRow {
         namespace: gateway.metadata.namespace.clone().unwrap_or_default(),
         name: gateway.metadata.name.clone().unwrap_or_default(),

@@ -4,27 +4,28 @@ mod sessions;
 
 pub use self::sessions::counted;
 
+use std::collections::BTreeSet;
+
 use crds::{ForwardAgent, ForwardGateway, PortForward};
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::Pod},
     jiff::Timestamp,
 };
-use operator_core::names::{CONTAINER, PROXY_LABEL};
+use operator_core::names::{PROXY_LABEL, SIDECAR_IMAGE};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     access::{Fetched, Listed, Place, items, note},
     check::{Check, Outcome},
+    describe::pods::has_ended,
     installation::{self, OperatorFacts},
     live::Reading,
-    placement::key,
+    placement::{container, key},
     rows::{self, AgentRow, ForwardRow, GatewayRow},
 };
 
-/// Annotation of a pod that names the image of its proxy.
-const IMAGE: &str = "portlane.dev/proxy-image";
-/// Most pods that a check names; further pods are counted.
+/// Most pods, or images, that a check names; further pods are counted.
 const NAMED: usize = 5;
 
 /// What was read of the cluster.
@@ -113,8 +114,11 @@ pub fn report(facts: &Facts) -> Report {
         checks.extend(installation::checks(operator, &facts.program, facts.now));
     }
     // Of several operators, nobody knows which one a pod belongs to.
-    if let [only] = facts.operators.as_slice() {
-        checks.extend(proxies(only.operator.proxy_image.as_deref(), items(&facts.proxies)));
+    if let [only] = facts.operators.as_slice()
+        && let Some(image) = only.operator.proxy_image.as_deref()
+    {
+        checks.extend(fleets(image, items(&facts.proxies)));
+        checks.push(sidecars(image, items(&facts.proxies)));
     }
     let mut gateways: Vec<GatewayRow> = items(&facts.gateways).iter().map(rows::gateway).collect();
     gateways.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -139,43 +143,66 @@ pub fn report(facts: &Facts) -> Report {
     Report { program: facts.program.clone(), checks, gateways, agents, forwards, notes }
 }
 
-/// Checks that proxies run the image that the operator gives to new ones. Fleets roll by themselves, and sidecars only
-/// when their pods are created again.
-fn proxies(image: Option<&str>, pods: &[Pod]) -> Option<Check> {
-    const NAME: &str = "sidecars";
-    let image = image?;
-    let sidecars: Vec<&Pod> = pods.iter().filter(|pod| is_sidecar(pod)).collect();
-    let other: Vec<String> =
-        sidecars.iter().filter(|pod| runs(pod).is_some_and(|runs| runs != image)).map(|pod| name(pod)).collect();
+/// Checks that the pods of fleets run the image of the operator. `None`: there are no such pods. During a rollout, and
+/// while a fleet is pinned or waits for its turn, some run another one.
+fn fleets(image: &str, pods: &[Pod]) -> Option<Check> {
+    const NAME: &str = "fleets";
+    let fleets: Vec<&Pod> = pods.iter().filter(|pod| is_alive(pod, "gateway")).collect();
+    let (other, all) = (others(image, &fleets), fleets.len());
     if other.is_empty() {
-        return Some(Check::ok(NAME, format!("{} pods have one, all with the image of the operator", sidecars.len())));
+        return (all > 0).then(|| Check::ok(NAME, format!("{all} of {all} pods run the image of the operator")));
     }
-    let named = other.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = if other.len() > NAMED { ", …" } else { "" };
+    let images: BTreeSet<&str> = other.iter().filter_map(|pod| runs(pod)).collect();
     let detail = format!(
-        "{} of {} run another image than the operator gives to new pods: {named}{more}",
+        "{} of {all} pods run another image ({}) than the operator has ({image}): {}",
         other.len(),
-        sidecars.len()
+        named(images.into_iter().map(str::to_owned)),
+        named(other.iter().map(|pod| name(pod)))
     );
-    Some(Check::warning(NAME, detail).hint("create the pods again: kubectl rollout restart"))
+    Some(Check::warning(NAME, detail).hint("the operator replaces them: the gateways below say why some wait"))
 }
 
-/// Whether a pod that is alive has a sidecar with an image that the operator chooses.
-fn is_sidecar(pod: &Pod) -> bool {
+/// Checks that sidecars run the image that the operator gives to new pods: only a restart of a pod replaces its sidecar.
+fn sidecars(image: &str, pods: &[Pod]) -> Check {
+    const NAME: &str = "sidecars";
+    let sidecars: Vec<&Pod> = pods.iter().filter(|pod| is_alive(pod, "sidecar") && !has_own_image(pod)).collect();
+    let (other, all) = (others(image, &sidecars), sidecars.len());
+    if other.is_empty() {
+        return Check::ok(NAME, format!("{all} pods have one, all with the image of the operator"));
+    }
+    let named = named(other.iter().map(|pod| name(pod)));
+    let detail = format!("{} of {all} run another image than the operator gives to new pods: {named}", other.len());
+    Check::warning(NAME, detail).hint("create the pods again: kubectl rollout restart")
+}
+
+/// The pods whose proxy has another image than this one.
+fn others<'a>(image: &str, pods: &[&'a Pod]) -> Vec<&'a Pod> {
+    pods.iter().copied().filter(|pod| runs(pod).is_some_and(|runs| runs != image)).collect()
+}
+
+/// The first names, and whether there are more.
+fn named(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", names.take(NAMED).collect::<Vec<_>>().join(", "))
+}
+
+/// Whether a pod has a proxy of this role, and neither ends nor has ended.
+fn is_alive(pod: &Pod, role: &str) -> bool {
     let metadata = &pod.metadata;
-    let has_label =
-        metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_LABEL)).is_some_and(|it| it == "sidecar");
-    let has_own = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(IMAGE));
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let has_ended = metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"));
-    has_label && !has_own && !has_ended
+    let has_role = metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_LABEL)).is_some_and(|it| it == role);
+    has_role && metadata.deletion_timestamp.is_none() && !has_ended(pod)
 }
 
-/// The image of a pod's sidecar.
+/// Whether a pod chooses the image of its sidecar.
+fn has_own_image(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SIDECAR_IMAGE))
+}
+
+/// The image of a pod's proxy.
 fn runs(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers.find(|container| container.name == CONTAINER)?.image.as_deref()
+    containers.find(|found| found.name == container(pod))?.image.as_deref()
 }
 
 fn name(pod: &Pod) -> String {
@@ -185,6 +212,7 @@ fn name(pod: &Pod) -> String {
 
 #[cfg(test)]
 mod tests {
+    use operator_core::names::CONTAINER;
     use serde_json::json;
 
     use super::*;
@@ -199,10 +227,6 @@ mod tests {
         serde_json::from_value(pod).expect("a pod")
     }
 
-    fn check(pods: &[Pod]) -> Check {
-        proxies(Some("new"), pods).expect("the operator has an image")
-    }
-
     fn none() -> (&'static str, serde_json::Value) {
         ("annotations", json!({}))
     }
@@ -211,22 +235,41 @@ mod tests {
     fn only_living_sidecars_whose_image_the_operator_chooses_are_compared() {
         let pods = [
             pod(0, "old", ("labels", json!({PROXY_LABEL: "gateway"})), "Running"),
-            pod(1, "old", ("annotations", json!({IMAGE: "old"})), "Running"),
+            pod(1, "old", ("annotations", json!({SIDECAR_IMAGE: "old"})), "Running"),
             pod(2, "old", ("deletionTimestamp", json!("2026-01-01T00:00:00Z")), "Running"),
             pod(3, "old", none(), "Succeeded"),
             pod(4, "old", none(), "Failed"),
             pod(5, "new", none(), "Running"),
         ];
-        let it = check(&pods);
+        let it = sidecars("new", &pods);
         let all = "1 pods have one, all with the image of the operator";
         assert_eq!((it.outcome, it.detail.as_str()), (Outcome::Ok, all));
     }
 
     #[test]
     fn five_old_sidecars_are_named_and_the_rest_is_counted() {
-        let old = |count| check(&(0..count).map(|at| pod(at, "old", none(), "Running")).collect::<Vec<_>>()).detail;
+        let pods = |count| (0..count).map(|at| pod(at, "old", none(), "Running")).collect::<Vec<_>>();
+        let old = |count| sidecars("new", &pods(count)).detail;
         let (five, six) = (old(5), old(6));
         assert!(five.starts_with("5 of 5 run another image") && five.ends_with("shop/p3, shop/p4"), "{five}");
         assert!(six.starts_with("6 of 6 run another image") && six.ends_with("shop/p4, …"), "{six}");
+    }
+
+    #[test]
+    fn living_pods_of_fleets_are_compared_with_the_image_of_the_operator() {
+        let of_fleet = |number: usize, image: &str, phase: &str| {
+            let mut pod = pod(number, "", ("labels", json!({PROXY_LABEL: "gateway"})), phase);
+            let spec = json!({"containers": [{"name": "proxy", "image": image}]});
+            pod.spec = Some(serde_json::from_value(spec).expect("a spec"));
+            pod
+        };
+        let sidecar = || pod(9, "old", none(), "Running");
+        assert_eq!(fleets("new", &[sidecar(), of_fleet(0, "old", "Failed")]), None);
+        let found = |pods: &[Pod]| fleets("new", pods).map(|it| (it.outcome, it.detail));
+        let (new, old) = (of_fleet(0, "new", "Running"), of_fleet(1, "old", "Running"));
+        let all = (Outcome::Ok, "1 of 1 pods run the image of the operator".to_owned());
+        assert_eq!(found(&[new.clone(), sidecar()]), Some(all));
+        let some = "1 of 2 pods run another image (old) than the operator has (new): shop/p1".to_owned();
+        assert_eq!(found(&[new, old]), Some((Outcome::Warning, some)));
     }
 }

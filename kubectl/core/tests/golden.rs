@@ -185,13 +185,14 @@ fn scenes() -> Vec<(String, Scene)> {
 }
 
 /// The broken installations that the plugin must explain, and the scenes in which it does.
-const BROKEN: [(&str, &[&str]); 13] = [
+const BROKEN: [(&str, &[&str]); 14] = [
     ("no CRDs", &["without-crds"]),
     ("webhook down", &["webhook-down"]),
     ("a port taken", &["forwards", "describe-port-taken"]),
     ("a missing Service", &["forwards", "describe-missing-service"]),
     ("a forbidden address", &["forwards", "describe-forbidden-address"]),
     ("an old sidecar", &["old-sidecar"]),
+    ("a fleet that waits for another", &["old-fleet"]),
     ("a full limit", &["forwards", "describe-full-limit"]),
     ("a dead backend", &["forwards", "describe-dead-backend"]),
     ("a proxy that cannot reach the operator", &["forwards", "describe-cut-off"]),

@@ -113,3 +113,22 @@ fn twenty_pods_are_named_and_further_ones_are_counted_with_the_worst_of_them() {
     assert_eq!(last(22), (21, Some((Outcome::Failed, "2 more pods".to_owned()))));
     assert_eq!(last(20), (20, Some((Outcome::Failed, "has no proxy".to_owned()))));
 }
+
+#[test]
+fn a_gateway_whose_fleet_is_outdated_deserves_attention() {
+    let item = |reason: &str| {
+        let condition = |type_: &str, reason: &str| with_condition(type_, "True", reason)["conditions"][0].clone();
+        let gateway = json!({
+            "metadata": {"name": "edge", "namespace": "shop"},
+            "spec": {},
+            "status": {"conditions": [condition("Ready", "Ready"), condition("Outdated", reason)]},
+        });
+        let mut facts = facts(false, &json!({}));
+        facts.gateway = Some(Ok(Some(serde_json::from_value(gateway).expect("a gateway"))));
+        let claims = report(&facts).steps.into_iter().nth(1).map(|step| step.items);
+        claims.into_iter().flatten().next().map(|item| (item.outcome, item.detail, item.hint.is_some()))
+    };
+    let said = |detail: &str, has_hint| Some((Outcome::Warning, detail.to_owned(), has_hint));
+    assert_eq!(item("Queued"), said("Queued: m", false), "the message names the fleet that goes first");
+    assert_eq!(item("ProgressDeadlineExceeded"), said("ProgressDeadlineExceeded: m", true));
+}
