@@ -209,7 +209,8 @@
       nodes.push(line(`${failure.message}.`.replace(/\.\.$/, ".") + serving, "bad"));
     }
     if (note) nodes.push(line(note, "warn"));
-    if (reached) nodes.push(line("The share of the namespace is used up: sessions are refused.", "warn"));
+    if (reached === "Tenant") nodes.push(line("The share of the namespace is used up: sessions are refused.", "warn"));
+    if (reached === "Lookups") nodes.push(line("The lookups of the namespace are used up: DNS names wait.", "warn"));
     nodes.push(make("h3", {}, "Backends"));
     nodes.push(backends.length ? make("ul", {}, ...backends.map(backendItem)) : line("none"));
     nodes.push(make("h3", {}, state.cluster ? "Since the page is followed" : "Since the listener exists"));

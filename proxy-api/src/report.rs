@@ -201,7 +201,7 @@ pub struct ListenerReport {
     /// Health of the backends.
     #[serde(default, skip_serializing_if = "BackendHealth::is_all")]
     pub backends: BackendHealth,
-    /// A limit because of which the listener recently refused sessions.
+    /// A limit of the namespace that the listener recently met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<ReachedLimit>,
     /// How a durable listener delivers; `None`: it is not durable, or has not run for a second.
@@ -226,11 +226,13 @@ impl ListenerReport {
     }
 }
 
-/// A limit because of which a listener refuses sessions.
+/// A limit of the namespace of a listener. A listener that meets several of them reports the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReachedLimit {
-    /// The sessions of all listeners of the namespace.
+    /// The sessions of all listeners of the namespace: the listener refuses sessions.
     Tenant,
+    /// The lookups of all DNS names of the namespace: the names of the listener may wait for their turn.
+    Lookups,
     /// A limit added by a newer proxy.
     #[serde(other)]
     Unknown,

@@ -58,11 +58,14 @@ fn only_a_bound_listener_with_all_backends_healthy_is_usual() {
 #[test]
 fn a_reached_limit_is_news_and_one_of_a_newer_proxy_is_read_as_unknown() {
     let usual = state(ListenerState::Bound, BackendHealth::All);
-    let limited = ListenerReport { reached: Some(ReachedLimit::Tenant), ..usual.clone() };
-    assert!(usual.is_usual() && !limited.is_usual());
-    let json = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Tenant"});
-    assert_eq!(serde_json::to_value(&limited).expect("encodes"), json);
-    assert_eq!(serde_json::from_value::<ListenerReport>(json).expect("decodes"), limited);
+    assert!(usual.is_usual());
+    for (limit, text) in [(ReachedLimit::Tenant, "Tenant"), (ReachedLimit::Lookups, "Lookups")] {
+        let limited = ListenerReport { reached: Some(limit), ..usual.clone() };
+        assert!(!limited.is_usual());
+        let json = serde_json::json!({"revision": "r", "state": "Bound", "reached": text});
+        assert_eq!(serde_json::to_value(&limited).expect("encodes"), json);
+        assert_eq!(serde_json::from_value::<ListenerReport>(json).expect("decodes"), limited);
+    }
     let newer = serde_json::json!({"revision": "r", "state": "Bound", "reached": "Memory"});
     let read: ListenerReport = serde_json::from_value(newer).expect("decodes");
     assert_eq!(read.reached, Some(ReachedLimit::Unknown));

@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -33,7 +33,7 @@ use crate::{
     core::resolution::dns::{
         answer::{Answer, Family, Pair},
         candidates::candidates,
-        families::{Due, Resolution},
+        families::{Due, Resolution, TTL},
         resolv_conf::MOST_SERVERS,
         search::{Outcome, Search},
     },
@@ -45,6 +45,9 @@ use crate::{
 /// Most lookups of one namespace at a time, and most of families that have failed, beside them. A lookup asks at most
 /// [`crate::core::resolution::dns::resolv_conf::MOST_SERVERS`] servers for each address family at a time.
 const LOOKUPS: usize = 32;
+/// A lookup that has waited this long for its turn shows that its namespace needs more than [`LOOKUPS`]. Until then it
+/// may be one of many names that begin at once. No name is due again sooner than that.
+const LONG_WAIT: Duration = TTL.0;
 /// Most file descriptors of a lookup: a socket for each server and address family.
 const SOCKETS: usize = 2 * MOST_SERVERS;
 /// Most lookups of the process at a time that use the reserve of file descriptors, because no others are free. Such a lookup
@@ -106,13 +109,28 @@ struct LookupSlots {
     reserved: Turns,
     /// Those of them of a family that has failed.
     retried: Turns,
+    /// When a lookup of both families was last found to have waited for [`LONG_WAIT`].
+    last_long_wait: Mutex<Option<Instant>>,
 }
 
 impl LookupSlots {
-    /// Waits for a slot.
+    /// Waits for a slot. Retries that wait are not noted: lookups of both families take their place in time.
     async fn slot(&self, due: Due) -> Option<SemaphorePermit<'_>> {
-        let slots = if matches!(due, Due::Family(_)) { &self.retry } else { &self.both };
-        slots.acquire().await.ok()
+        if matches!(due, Due::Family(_)) {
+            return self.retry.acquire().await.ok();
+        }
+        let mut acquired = pin!(self.both.acquire());
+        loop {
+            if let Some(slot) = within(LONG_WAIT, acquired.as_mut()).await {
+                return slot.ok();
+            }
+            *self.last_long_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// How long ago a lookup was last found to have waited too long for a slot.
+    fn since_long_wait(&self) -> Option<Duration> {
+        self.last_long_wait.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     /// Waits for a turn to use the reserve of file descriptors.
@@ -165,6 +183,7 @@ impl Shares {
             retry: Semaphore::new(LOOKUPS),
             reserved: turns(RESERVED_EACH, &self.reserved),
             retried: turns(RESERVED_EACH / RETRIED, &self.retried),
+            last_long_wait: Mutex::default(),
         };
         self.slots.entry(namespace.to_owned()).or_insert_with(|| Arc::new(slots())).clone()
     }
@@ -197,6 +216,12 @@ impl Resolver {
             self.tasks.insert(name, tokio::spawn(name::follow(task)));
         }
         self.shares.forget_unused();
+    }
+
+    /// How long ago a lookup of this namespace was last found to have waited too long for its turn.
+    #[must_use]
+    pub fn since_long_wait(&self, namespace: &str) -> Option<Duration> {
+        self.shares.slots.get(namespace)?.since_long_wait()
     }
 }
 
@@ -309,6 +334,20 @@ mod tests {
         drop(busy);
         shares.forget_unused();
         assert_eq!(shares.slots.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_waits_long_for_its_turn_is_noted_for_its_namespace() {
+        let mut shares = Shares::default();
+        let (busy, other) = (shares.of("a"), shares.of("b"));
+        let _retries: Vec<_> = (0..LOOKUPS).map(|_| busy.retry.try_acquire().expect("a slot")).collect();
+        let _lookups: Vec<_> = (0..LOOKUPS).map(|_| busy.both.try_acquire().expect("a slot")).collect();
+        let waits = async |due, long| within(long, pin!(busy.slot(due))).await.is_none();
+        assert!(waits(Due::Family(Family::Six), LONG_WAIT * 3).await && waits(Due::Whole, LONG_WAIT / 2).await);
+        assert_eq!(busy.since_long_wait(), None, "names that begin at once wait a little");
+        assert!(waits(Due::Whole, LONG_WAIT * 5 / 2).await);
+        assert!(busy.since_long_wait().is_some_and(|ago| ago < LONG_WAIT), "noted for as long as it waits");
+        assert_eq!(other.since_long_wait(), None);
     }
 
     /// The turns at the reserve that a namespace gets at once.

@@ -80,7 +80,9 @@ impl Supervisor {
             let health = health.map(|change| health::about((id.clone(), change)));
             let reached = self.reached.observe(id, shared.counters.refused_by_share(), now);
             let reached = reached.map(|change| reached::about((id.clone(), change)));
-            for (id, notice) in health.into_iter().chain(reached) {
+            let waits = self.reached.observe_lookups(id, self.names.since_long_wait(id));
+            let waits = waits.map(|change| reached::about_lookups((id.clone(), change)));
+            for (id, notice) in health.into_iter().chain(reached).chain(waits) {
                 changed.push(id);
                 notices.push(notice);
             }

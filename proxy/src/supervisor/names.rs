@@ -1,6 +1,6 @@
 //! DNS names of backends: follows them with the resolver, and says in the log what fails.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use proxy_api::{Listener, ListenerId};
 use tokio::sync::mpsc;
@@ -96,6 +96,15 @@ impl Names {
     pub(super) fn unreadable(problems: &[String]) -> Notice {
         let message = format!("{}; everything else is in force", problems.join("; "));
         notices::notice(Level::Warn, "resolver", "settings of the resolver", message)
+    }
+
+    /// How long ago a lookup of the listener's namespace was last found to have waited too long for its turn. `None` also
+    /// for a listener without names, which no lookup delays.
+    pub(super) fn since_long_wait(&self, id: &ListenerId) -> Option<Duration> {
+        if !self.names.has_any(id) {
+            return None;
+        }
+        self.resolver.since_long_wait(&id.origin.namespace)
     }
 
     /// Whether nothing was heard of a name yet.

@@ -1,4 +1,5 @@
-//! What is logged of listeners that refuse sessions because the share of their namespace is used up.
+//! What is logged of listeners that refuse sessions, or whose names wait, because the share of their namespace is used
+//! up.
 
 use proxy_api::ListenerId;
 
@@ -8,7 +9,7 @@ use crate::{
     log::Level,
 };
 
-/// A notice of this change.
+/// A notice of this change of the sessions.
 pub(super) fn about((id, change): (ListenerId, Change)) -> About {
     let notice = match change {
         Change::Reached => {
@@ -20,6 +21,22 @@ pub(super) fn about((id, change): (ListenerId, Change)) -> About {
             notice(Level::Warn, "limit_reached", &id, message)
         }
         Change::Left => notice(Level::Info, "limit_left", &id, format!("no session was refused for {LASTS} s")),
+    };
+    (id, notice)
+}
+
+/// A notice of this change of the lookups.
+pub(super) fn about_lookups((id, change): (ListenerId, Change)) -> About {
+    let notice = match change {
+        Change::Reached => {
+            let message = format!(
+                "DNS names wait for their turn to be looked up: namespace {} has used up its lookups in this proxy (reason \
+                 LookupLimit)",
+                id.origin.namespace
+            );
+            notice(Level::Warn, "limit_reached", &id, message)
+        }
+        Change::Left => notice(Level::Info, "limit_left", &id, format!("no name has waited long for {LASTS} s")),
     };
     (id, notice)
 }
@@ -36,5 +53,15 @@ mod tests {
         assert!(warning.message.contains("namespace ns has used up"), "{}", warning.message);
         assert_eq!((end.level, end.event), (Level::Info, "limit_left"));
         assert_eq!(end.message, "no session was refused for 60 s");
+    }
+
+    #[test]
+    fn lookups_that_are_used_up_are_told_with_the_namespace() {
+        let (of, warning) = about_lookups((id("a"), Change::Reached));
+        assert_eq!((of, warning.level, warning.event), (id("a"), Level::Warn, "limit_reached"));
+        assert!(warning.message.contains("namespace ns has used up its lookups"), "{}", warning.message);
+        let (_, end) = about_lookups((id("a"), Change::Left));
+        assert_eq!((end.level, end.event), (Level::Info, "limit_left"));
+        assert_eq!(end.message, "no name has waited long for 60 s");
     }
 }

@@ -90,6 +90,20 @@ fn a_session_waits_no_longer_for_an_answer_than_for_a_connection() {
 }
 
 #[test]
+fn names_that_wait_for_the_lookups_of_their_namespace_are_told_for_each_forward() {
+    // Silence costs ten seconds a name, and the last eight of forty names wait for others.
+    let machine = Machine::start(b"", b"nameserver 127.0.0.1\n");
+    let _dns = Dns::start(&machine, "127.0.0.1", "* silent\n");
+    let manifest: String = (0..40).map(|number| forward_to(number, &format!("n{number}.test"), "")).collect();
+    let program = machine.run(&manifest);
+    until("the log tells of all forwards", || {
+        let events = program.events();
+        let told = events.iter().filter(|line| line["event"] == "limit_reached");
+        told.filter(|line| line.to_string().contains("LookupLimit")).count() == 40
+    });
+}
+
+#[test]
 fn thousands_of_addresses_are_cut_to_a_bound_and_the_log_says_so() {
     // D8
     let machine = Machine::start(b"", QUICK);

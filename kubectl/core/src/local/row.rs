@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use operator_core::ObjectKey;
-use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, Transport};
+use proxy_api::{BackendHealth, Delivery, Listener, ListenerId, ListenerState, Offer, ReachedLimit, Transport};
 
 use super::Process;
 use crate::{
@@ -71,10 +71,19 @@ fn fault(process: &Process, id: &ListenerId) -> Option<Fault> {
         ListenerState::Draining => warning("Draining", "it is removed, and its sessions continue"),
         ListenerState::Unknown => warning("Unknown", "this program does not know its state: the process is newer"),
         ListenerState::Bound if report.backends == BackendHealth::None => warning("Bound", "no backend is healthy"),
-        ListenerState::Bound if report.reached.is_some() => {
-            warning("LimitReached", "it refuses sessions: the limit of its namespace is reached")
+        ListenerState::Bound => {
+            let (reason, what) = report.reached.and_then(limited).or_else(|| undelivered(report.delivery?))?;
+            warning(reason, what)
         }
-        ListenerState::Bound => undelivered(report.delivery?).and_then(|(reason, what)| warning(reason, what)),
+    }
+}
+
+/// What a limit of the namespace does to a listener.
+fn limited(limit: ReachedLimit) -> Option<(&'static str, &'static str)> {
+    match limit {
+        ReachedLimit::Tenant => Some(("LimitReached", "it refuses sessions: the limit of its namespace is reached")),
+        ReachedLimit::Lookups => Some(("LimitReached", "DNS names wait: the lookups of its namespace are used up")),
+        ReachedLimit::Unknown => None,
     }
 }
 
@@ -129,6 +138,8 @@ mod tests {
             (r#"{"revision": "r", "state": "Bound"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "backends": "None"}"#, Outcome::Warning, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "reached": "Tenant"}"#, Outcome::Warning, "True", "LimitReached"),
+            (r#"{"revision": "r", "state": "Bound", "reached": "Lookups"}"#, Outcome::Warning, "True", "LimitReached"),
+            (r#"{"revision": "r", "state": "Bound", "reached": "Newer"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "delivery": "Flowing"}"#, Outcome::Ok, "True", "Bound"),
             (r#"{"revision": "r", "state": "Bound", "delivery": "Full"}"#, Outcome::Warning, "True", "Full"),
             (r#"{"revision": "r", "state": "Draining"}"#, Outcome::Warning, "False", "Draining"),

@@ -212,7 +212,7 @@ pub struct Row<'a> {
     pub failure: Option<&'a Failure>,
     /// Health of its backends.
     pub health: BackendHealth,
-    /// The limit for which it recently refused sessions.
+    /// The limit of its namespace that it recently met.
     pub reached: Option<ReachedLimit>,
     /// The data of the listener.
     #[serde(flatten)]

@@ -1,16 +1,25 @@
-//! Listeners that lately refused sessions because the share of their namespace was used up.
+//! Listeners that lately refused sessions, or whose DNS names lately waited for their lookups, because the share of
+//! their namespace was used up.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    time::Duration,
+};
 
 use proxy_api::{ListenerId, ReachedLimit};
 
-/// Seconds without a refusal after which a limit no longer counts as reached. So long, because each change is reported
-/// to the operator.
+/// Seconds without a refusal, or a long wait, after which a limit no longer counts as reached. So long, because each
+/// change is reported to the operator.
 pub const LASTS: u64 = 60;
 
 /// The limits that count as reached.
 #[derive(Debug, Default)]
-pub struct Reached(BTreeMap<ListenerId, Refusals>);
+pub struct Reached {
+    refusals: BTreeMap<ListenerId, Refusals>,
+    /// Listeners with names whose namespace has used up its lookups.
+    lookups: BTreeSet<ListenerId>,
+}
 
 #[derive(Debug)]
 struct Refusals {
@@ -31,27 +40,31 @@ pub enum Change {
 }
 
 impl Reached {
-    /// The limit that a listener has reached.
+    /// The limit that a listener has reached. A session that is refused is worse than a name that waits.
     #[must_use]
     pub fn of(&self, id: &ListenerId) -> Option<ReachedLimit> {
-        self.0.get(id).filter(|refusals| refusals.is_told).map(|_| ReachedLimit::Tenant)
+        if self.refusals.get(id).is_some_and(|refusals| refusals.is_told) {
+            return Some(ReachedLimit::Tenant);
+        }
+        self.lookups.contains(id).then_some(ReachedLimit::Lookups)
     }
 
     /// This listener is gone. While it is retired, its refusals stay known: it comes back with its counters.
     pub fn forget(&mut self, id: &ListenerId) {
-        if let Some(refusals) = self.0.get_mut(id) {
+        if let Some(refusals) = self.refusals.get_mut(id) {
             refusals.is_told = false;
         }
+        self.lookups.remove(id);
     }
 
     /// Takes the number of refusals of a live listener at `now` (seconds of the process clock). Returns whether it begins
     /// or ceases to count.
     pub fn observe(&mut self, id: &ListenerId, count: u64, now: u64) -> Option<Change> {
         if count == 0 {
-            self.0.remove(id);
+            self.refusals.remove(id);
             return None;
         }
-        let known = self.0.entry(id.clone()).or_insert(Refusals { count: 0, at: now, is_told: false });
+        let known = self.refusals.entry(id.clone()).or_insert(Refusals { count: 0, at: now, is_told: false });
         if known.count != count {
             (known.count, known.at) = (count, now);
             return (!mem::replace(&mut known.is_told, true)).then_some(Change::Reached);
@@ -63,9 +76,19 @@ impl Reached {
         Some(Change::Left)
     }
 
+    /// Takes how long ago a lookup of the namespace of a live listener with names last waited too long. Returns whether
+    /// the lookups begin or cease to count as used up.
+    pub fn observe_lookups(&mut self, id: &ListenerId, since_long_wait: Option<Duration>) -> Option<Change> {
+        if since_long_wait.is_some_and(|ago| ago.as_secs() < LASTS) {
+            return (!self.lookups.contains(id) && self.lookups.insert(id.clone())).then_some(Change::Reached);
+        }
+        self.lookups.remove(id).then_some(Change::Left)
+    }
+
     /// Forgets the listeners that are gone: neither live nor retired.
     pub fn keep(&mut self, is_there: impl Fn(&ListenerId) -> bool) {
-        self.0.retain(|id, _| is_there(id));
+        self.refusals.retain(|id, _| is_there(id));
+        self.lookups.retain(is_there);
     }
 }
 
@@ -103,8 +126,38 @@ mod tests {
         assert_eq!(reached.of(&id), Some(ReachedLimit::Tenant));
         reached.forget(&id);
         assert_eq!(reached.of(&id), None, "at once, before the next look");
+        assert_eq!(reached.observe_lookups(&id, Some(Duration::ZERO)), Some(Change::Reached));
+        reached.forget(&id);
+        assert_eq!(reached.of(&id), None);
+        reached.observe_lookups(&id, Some(Duration::ZERO));
         reached.keep(|_| false);
-        assert!(reached.0.is_empty());
+        assert!(reached.refusals.is_empty() && reached.lookups.is_empty());
+    }
+
+    #[test]
+    fn lookups_count_as_used_up_until_none_has_waited_long_for_a_minute() {
+        let (id, mut reached) = (id("a"), Reached::default());
+        let mut observe = |seconds: Option<u64>| {
+            let change = reached.observe_lookups(&id, seconds.map(Duration::from_secs));
+            (change, reached.of(&id))
+        };
+        let lookups = Some(ReachedLimit::Lookups);
+        assert_eq!(observe(None), (None, None));
+        assert_eq!(observe(Some(0)), (Some(Change::Reached), lookups));
+        assert_eq!(observe(Some(LASTS - 1)), (None, lookups));
+        assert_eq!(observe(Some(LASTS)), (Some(Change::Left), None));
+        assert_eq!(observe(Some(1)), (Some(Change::Reached), lookups));
+        assert_eq!(observe(None), (Some(Change::Left), None), "it has no names any more");
+    }
+
+    #[test]
+    fn a_listener_that_refuses_sessions_says_that_first() {
+        let (id, mut reached) = (id("a"), Reached::default());
+        reached.observe_lookups(&id, Some(Duration::ZERO));
+        reached.observe(&id, 1, 0);
+        assert_eq!(reached.of(&id), Some(ReachedLimit::Tenant));
+        reached.observe(&id, 1, LASTS);
+        assert_eq!(reached.of(&id), Some(ReachedLimit::Lookups));
     }
 
     #[test]

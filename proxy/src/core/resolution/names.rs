@@ -158,6 +158,12 @@ impl Names {
         Some(Transition::Resolves)
     }
 
+    /// Whether a listener uses any name.
+    #[must_use]
+    pub fn has_any(&self, id: &ListenerId) -> bool {
+        self.of_listener.contains_key(id)
+    }
+
     /// The names that are followed.
     pub fn hosts(&self) -> impl Iterator<Item = &String> {
         self.users.keys()
