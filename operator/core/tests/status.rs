@@ -1,6 +1,8 @@
 //! The status that a person reads, from the world and the reports of proxies.
 #![allow(clippy::expect_used, clippy::panic, clippy::large_stack_arrays, reason = "a test that cannot continue panics")]
 
+#[path = "status/limits.rs"]
+mod limits;
 mod support;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -171,42 +173,6 @@ fn a_forward_is_ready_once_every_proxy_has_reported() {
     assert!(ready.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
     assert_eq!((ready.ports.as_deref(), ready.to.as_deref()), (Some("80/TCP,81/TCP"), Some("192.0.2.1:1 (+1)")));
     assert_eq!(scene.status(9), ready, "time alone changes nothing");
-}
-
-#[test]
-fn a_forward_says_which_proxies_refuse_sessions_for_its_share_and_stays_ready() {
-    let mut scene = Scene::new(WORLD, &["p1", "p2"]);
-    scene.report("p1", &[]);
-    scene.report("p2", &[]);
-    let usual = scene.status(1);
-    assert_eq!(condition(&usual, "LimitReached"), pair("", ""));
-    scene.reached = Some(ReachedLimit::Tenant);
-    scene.report("p2", &[]);
-    let limited = scene.status(2);
-    assert_eq!(condition(&limited, "LimitReached"), pair("True", "TenantLimit"));
-    assert_eq!(condition(&limited, "Ready"), pair("True", "Ready"));
-    let reached = limited.conditions.iter().find(|condition| condition.type_ == "LimitReached").expect("the condition");
-    assert!(reached.message.contains("p2") && !reached.message.contains("p1"), "{}", reached.message);
-    assert!(same_but_for_counts(&usual, &limited), "load is no transition");
-    scene.reached = None;
-    scene.report("p2", &[]);
-    assert_eq!(condition(&scene.status(3), "LimitReached"), pair("", ""));
-}
-
-#[test]
-fn eight_proxies_that_refuse_sessions_are_named() {
-    let message = |pods: &[&str]| {
-        let mut scene = Scene::new(WORLD, pods);
-        scene.reached = Some(ReachedLimit::Tenant);
-        for pod in pods {
-            scene.report(pod, &[]);
-        }
-        let conditions = scene.status(1).conditions;
-        conditions.into_iter().find(|condition| condition.type_ == "LimitReached").expect("the condition").message
-    };
-    assert!(message(&["p1", "p2"]).contains("p1, p2 refuses"), "{}", message(&["p1", "p2"]));
-    let nine = message(&["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]);
-    assert!(nine.contains("p7, p8, … refuses"), "{nine}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crds::RejectedListener;
-use proxy_api::{BackendHealth, Delivery, ListenerId, Origin};
+use proxy_api::{BackendHealth, Delivery, ListenerId, Origin, ReachedLimit};
 
 use crate::{
     status::proxies::{Ack, Proxies},
@@ -87,6 +87,9 @@ pub struct DataPlane {
     /// Pods whose proxies recently refused sessions of a listener because its namespace has used up its share; at most
     /// eight.
     pub limited: Vec<String>,
+    /// Pods in whose proxies DNS names recently waited for their lookups because the namespace has used up its share of
+    /// these; at most eight.
+    pub lookups_limited: Vec<String>,
     /// Pods without a proxy.
     pub uninjected: u32,
     /// Pods with an app in a crash loop.
@@ -143,8 +146,14 @@ impl DataPlane {
             self.late(proxy);
             return false;
         };
-        if published.iter().any(|id| state.reached(id).is_some()) && self.limited.len() < NAMED {
-            self.limited.push(proxy.name().to_owned());
+        // Limits of newer proxies are not told: nothing is known of what they mean.
+        let reached: Vec<ReachedLimit> = published.iter().filter_map(|id| state.reached(id)).collect();
+        for (limit, pods) in
+            [(ReachedLimit::Tenant, &mut self.limited), (ReachedLimit::Lookups, &mut self.lookups_limited)]
+        {
+            if reached.contains(&limit) && pods.len() < NAMED {
+                pods.push(proxy.name().to_owned());
+            }
         }
         let (mut all, mut is_late) = (true, false);
         for id in published {

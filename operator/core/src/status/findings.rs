@@ -65,17 +65,33 @@ fn accepted(verdict: &Verdict, further: &[String]) -> Finding {
     finding
 }
 
-/// The condition `LimitReached`, present only while proxies refuse sessions.
+/// The condition `LimitReached`, present only while proxies refuse sessions, or let names wait, for the share of the
+/// namespace. The reason is that of the sessions, if both are used up.
 fn limit_reached(data_plane: &DataPlane) -> Option<Finding> {
-    let limited = &data_plane.limited;
-    let more = if limited.len() < NAMED { "" } else { ", …" };
-    let message = format!(
-        "the proxy of {}{more} refuses sessions, because the forwards of this namespace have used up their share of \
-         the proxy: raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or \
-         add replicas",
-        limited.join(", ")
-    );
-    (!limited.is_empty()).then(|| Finding::new(ConditionType::LimitReached, Truth::True, "TenantLimit", message))
+    let named = |pods: &[String]| {
+        let more = if pods.len() < NAMED { "" } else { ", …" };
+        (!pods.is_empty()).then(|| pods.join(", ") + more)
+    };
+    let refuses = named(&data_plane.limited).map(|pods| {
+        let message = format!(
+            "the proxy of {pods} refuses sessions, because the forwards of this namespace have used up their share of \
+             the proxy: raise maxConnections of the namespace in spec.allowedForwards.tenants of the ForwardGateway, or \
+             add replicas"
+        );
+        ("TenantLimit", message)
+    });
+    let delays = named(&data_plane.lookups_limited).map(|pods| {
+        let message = format!(
+            "the proxy of {pods} delays lookups of DNS names, because the forwards of this namespace have used up \
+             their lookups in the proxy: correct or remove names that are answered slowly or not at all, or use fewer \
+             names"
+        );
+        ("LookupLimit", message)
+    });
+    let told: Vec<(&str, String)> = refuses.into_iter().chain(delays).collect();
+    let (reason, _) = told.first()?;
+    let messages: Vec<&str> = told.iter().map(|(_, message)| message.as_str()).collect();
+    Some(Finding::new(ConditionType::LimitReached, Truth::True, reason, messages.join("; ")))
 }
 
 fn ready(verdict: &Verdict, programmed: &Finding) -> Finding {

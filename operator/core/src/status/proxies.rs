@@ -224,7 +224,7 @@ impl ProxyState {
         self.reported.get(id).map_or(BackendHealth::All, |report| report.backends)
     }
 
-    /// The limit for which a listener recently refused sessions in this proxy.
+    /// The limit of its namespace that a listener recently met in this proxy.
     #[must_use]
     pub fn reached(&self, id: &ListenerId) -> Option<ReachedLimit> {
         self.reported.get(id).and_then(|report| report.reached)
