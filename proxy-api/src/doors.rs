@@ -9,6 +9,7 @@
 mod bounds;
 mod lanes;
 mod leaving;
+mod namespaces;
 mod rates;
 mod shares;
 mod source;
@@ -30,6 +31,7 @@ pub use self::{
 };
 use self::{
     lanes::Lanes,
+    namespaces::Namespaces,
     source::{most_of_network, rate_of_network},
     sources::Sources,
 };
@@ -110,6 +112,7 @@ pub struct Places {
     next: u64,
     strangers: BTreeMap<PlaceId, Place>,
     known: BTreeMap<PlaceId, Place>,
+    namespaces: Namespaces,
     sources: Sources,
     /// The rate of all.
     bucket: Bucket,
@@ -128,6 +131,7 @@ impl Places {
             next: 0,
             strangers: BTreeMap::new(),
             known: BTreeMap::new(),
+            namespaces: Namespaces::default(),
             sources: Sources::default(),
             bucket: Bucket::default(),
             known_bucket: Bucket::default(),
@@ -219,6 +223,7 @@ impl Places {
     /// The connection is closed. Releasing a place that was already taken back does nothing.
     pub fn release(&mut self, place: PlaceId, now: Duration) {
         if let Some(known) = self.known.remove(&place) {
+            self.namespaces.leave(place);
             // However long it was connected: it may come back now.
             self.recognise(known.peer, now);
         } else if let Some(stranger) = self.strangers.remove(&place) {

@@ -21,7 +21,7 @@ use proxy_api::{
     CONTRACT, Change, Configuration, Digest, DigestSum, FromProxy, Held, Inquiry, ListenerId, LiveSessions,
     MAX_REPORT_BYTES, Offer, PARTS, Selection, ToProxy, Trust, Version, doors::StreamPort,
 };
-use proxy_grpc::{Answer, Door, Follower, Frame, Messages, SERVER_NAME, Status};
+use proxy_grpc::{Admitted, Door, Follower, Frame, Messages, SERVER_NAME, Status};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::{
     net::TcpListener,
@@ -147,7 +147,7 @@ struct Plan {
 struct Host(Mutex<Option<Plan>>);
 
 impl Follower for Host {
-    async fn follow(&self, token: Option<String>, messages: Messages) -> Result<Answer, Status> {
+    async fn follow(&self, token: Option<String>, messages: Messages) -> Result<Admitted, Status> {
         if token.as_deref() != Some(TOKEN) {
             return Err(Status::unauthenticated("this is not the token of the bench"));
         }
@@ -157,7 +157,7 @@ impl Follower for Host {
         let sum = plan.configuration.digest_sum();
         let (sent, asked, last) = (BTreeMap::new(), BTreeMap::new(), 0);
         tokio::spawn(Stream { plan, sum, sent, asked, last, messages, out }.run());
-        Ok(answer)
+        Ok(Admitted { namespace: String::new(), answer })
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use proxy_api::{AgentsReport, Load, Origin, ReportPart, Sign, SignOutcome};
-use proxy_grpc::{Answer, Follower, Messages, Status, with_retry_after};
+use proxy_grpc::{Admitted, Follower, Messages, Status, with_retry_after};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::timeout,
@@ -200,7 +200,7 @@ impl Streams {
 }
 
 impl Follower for Streams {
-    async fn follow(&self, token: Option<String>, messages: Messages) -> Result<Answer, Status> {
+    async fn follow(&self, token: Option<String>, messages: Messages) -> Result<Admitted, Status> {
         // Before the review: without a leader, all proxies ask all replicas again and again.
         if self.term.borrow().is_none() {
             return self.refuse("not_leader", Self::not_leader());
@@ -218,6 +218,7 @@ impl Follower for Streams {
         };
         let id = self.next.fetch_add(1, Relaxed);
         let following = self.admit(&identity, id).await?;
+        let namespace = identity.pod.namespace.clone();
         let (out, answer) = mpsc::channel(WAITING);
         let stream = stream::Stream {
             proxy: identity.proxy(),
@@ -236,6 +237,6 @@ impl Follower for Streams {
             versions: self.versions.clone(),
         };
         tokio::spawn(stream.run());
-        Ok(answer)
+        Ok(Admitted { namespace, answer })
     }
 }

@@ -183,8 +183,18 @@ impl Guest {
     /// must end.
     #[must_use]
     pub fn authenticate(&self) -> bool {
+        self.becomes_known(|places, now| places.authenticate(self.id, now))
+    }
+
+    /// As [`Guest::authenticate`], for a client of this namespace: see [`Places::authenticate_in`].
+    #[must_use]
+    pub fn authenticate_in(&self, namespace: &str) -> bool {
+        self.becomes_known(|places, now| places.authenticate_in(self.id, namespace, now))
+    }
+
+    fn becomes_known(&self, decide: impl FnOnce(&mut Places, Duration) -> Result<Option<PlaceId>, Refusal>) -> bool {
         let mut state = self.door.lock();
-        let closed = match state.places.authenticate(self.id, self.door.now()) {
+        let closed = match decide(&mut state.places, self.door.now()) {
             Ok(None) => return true,
             Ok(Some(evicted)) => {
                 state.evict(evicted);

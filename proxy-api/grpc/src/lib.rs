@@ -15,7 +15,7 @@ pub use client::{Connection, Endpoint, OpenError, open};
 pub use codec::{Frame, frame};
 pub use door::{Closed, Door, Guest, Place};
 pub use pushback::{retry_after, with_retry_after};
-pub use server::{Answer, Follower, Messages, serve};
+pub use server::{Admitted, Answer, Follower, Messages, serve};
 pub use tls::{TlsError, client_config, roots, server_config};
 pub use tonic::{Code, Status, Streaming};
 

@@ -66,13 +66,25 @@ const RESETS: usize = 4;
 /// The response stream: frames, then optionally the status it ends with.
 pub type Answer = mpsc::Receiver<Result<Frame, Status>>;
 
+/// A stream that has begun.
+pub struct Admitted {
+    /// The namespace of the proxy.
+    pub namespace: String,
+    /// What the proxy gets.
+    pub answer: Answer,
+}
+
 /// Handles the streams of proxies.
 pub trait Follower: Send + Sync + 'static {
     /// Starts one stream, which makes its client a known one.
     ///
     /// # Errors
     /// The refusal; [`not_leader`](Follower::not_leader) sends the proxy to another replica.
-    fn follow(&self, token: Option<String>, messages: Messages) -> impl Future<Output = Result<Answer, Status>> + Send;
+    fn follow(
+        &self,
+        token: Option<String>,
+        messages: Messages,
+    ) -> impl Future<Output = Result<Admitted, Status>> + Send;
 
     /// The refusal sent by a replica that is not the leader.
     #[must_use]
@@ -239,9 +251,9 @@ impl<F: Follower> Server<F> {
         let bearer = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
         let messages = Messages::new(request.into_body(), self.room.clone()).held_by(following);
-        let answer = timeout(ADMISSION, self.follower.follow(token, messages)).await;
-        let answer = answer.map_err(|_| Status::unavailable("the operator is busy"))??;
-        if guest.authenticate() {
+        let admitted = timeout(ADMISSION, self.follower.follow(token, messages)).await;
+        let Admitted { namespace, answer } = admitted.map_err(|_| Status::unavailable("the operator is busy"))??;
+        if guest.authenticate_in(&namespace) {
             return Ok(answer);
         }
         Err(with_retry_after(Status::resource_exhausted("the operator has no place for another proxy"), FULL))

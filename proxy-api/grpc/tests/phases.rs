@@ -14,7 +14,7 @@ use proxy_api::{
     FromProxy, METHOD, SERVICE, ToProxy,
     doors::{Bounds, Evict, Rate, Rates},
 };
-use proxy_grpc::{Answer, Connection, Door, Endpoint, Follower, Messages, OpenError, SERVER_NAME, Status, frame};
+use proxy_grpc::{Admitted, Connection, Door, Endpoint, Follower, Messages, OpenError, SERVER_NAME, Status, frame};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     pki_types::{PrivateKeyDer, ServerName},
@@ -33,21 +33,21 @@ use tower::Service as _;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Admits everyone, sends one message, and ends the stream when the proxy ends it.
+/// Admits everyone with the token `good`, or `good-NAMESPACE`, sends one message, and ends the stream when the proxy
+/// ends it.
 struct Host;
 
 impl Follower for Host {
-    async fn follow(&self, token: Option<String>, mut messages: Messages) -> Result<Answer, Status> {
-        if token.as_deref() != Some("good") {
-            return Err(Status::unauthenticated("a bad token"));
-        }
+    async fn follow(&self, token: Option<String>, mut messages: Messages) -> Result<Admitted, Status> {
+        let namespace = token.as_deref().and_then(|token| token.strip_prefix("good")).map(str::to_owned);
+        let namespace = namespace.ok_or_else(|| Status::unauthenticated("a bad token"))?;
         let (out, answer) = mpsc::channel(1);
         tokio::spawn(async move {
             let hello = frame(&ToProxy { tell_held: true, ..ToProxy::default() }).expect("encodes");
             let _ = out.send(Ok(hello)).await;
             let _ = messages.message().await;
         });
-        Ok(answer)
+        Ok(Admitted { namespace, answer })
     }
 }
 
@@ -190,6 +190,22 @@ async fn a_connection_ends_with_its_stream_and_leaves_its_place() {
     while let Err(error) = scene.open("good").await {
         assert!(Instant::now() < deadline, "the place stays taken: {error}");
     }
+}
+
+#[tokio::test]
+async fn at_a_full_port_a_proxy_gets_a_place_of_the_namespace_with_the_most() {
+    let scene = Scene::serve(8, 2).await;
+    let mut first = scene.open("good-a").await.expect("admitted");
+    greeted(&mut first).await;
+    let mut second = scene.open("good-a").await.expect("admitted");
+    greeted(&mut second).await;
+    let mut other = scene.open("good-b").await.expect("admitted in spite of them");
+    greeted(&mut other).await;
+    let end = timeout(PATIENCE, second.messages.message()).await.expect("in time");
+    assert!(!matches!(end, Ok(Some(_))), "the youngest stream of the other namespace has ended: {end:?}");
+    assert!(scene.open("good-a").await.is_err(), "it takes nothing from one with as many");
+    assert_eq!(scene.counts("evicted"), 1);
+    first.send(&FromProxy::default()).await.expect("the first stream is still open");
 }
 
 #[tokio::test]
