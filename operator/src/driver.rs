@@ -14,6 +14,7 @@ mod counts;
 mod effects;
 mod leading;
 mod live;
+mod patience;
 mod results;
 mod streams;
 
@@ -25,8 +26,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::effects::{Applied, Effects};
 use self::leading::Leading;
+pub use self::{
+    effects::{Applied, Effects},
+    patience::Patience,
+};
 use operator_core::{
     Cache, Touched,
     desired::{ca::Trusted, gateway::Fleets},

@@ -39,13 +39,16 @@ use crate::{
     world::{ObjectKey, cache::Cache, subject::Subject},
 };
 
-/// Longest time that applying the children of a gateway, or an HPA, may take. The driver aborts an apply that takes
-/// longer.
+/// Longest time that applying the children of a gateway may take. An apply that takes longer is given up.
 pub const LIMIT: Duration = Duration::from_secs(45);
+/// Longest time that any other effect may take. Each is a few requests.
+pub const EFFECT_LIMIT: Duration = Duration::from_secs(20);
 /// How long a schedule waits for the result of an apply. A result that is missing after that never arrives.
 pub const SILENCE: Duration = Duration::from_secs(60);
 // An apply that is still running must not write over its successor.
 const _: () = assert!(LIMIT.as_secs() < SILENCE.as_secs());
+// An effect gives no sign of life. One that is only slow is given up before it counts as hanging.
+const _: () = assert!(EFFECT_LIMIT.as_secs() < liveness::SILENCE.as_secs());
 
 /// Whether this status code says that the object of a write is gone, was recreated, or has changed since it was read.
 /// Such a write is not retried: the watch shows the present object, and what is due is derived from it.

@@ -11,10 +11,13 @@ use tokio::{
 
 use operator_core::{
     ObjectKey,
-    enrolment::{Judged, Offered},
-    schedule::{Dated, Effect, TermNumber, autoscalers::Scaled, children as schedule, drainers::Answered},
+    enrolment::{Judged, Offered, Wanted},
+    schedule::{
+        Dated, EFFECT_LIMIT, Effect, TermNumber, autoscalers::Scaled, children as schedule, drainers::Answered,
+    },
 };
 
+use super::patience::Patience;
 use crate::{
     outputs::{
         autoscalers, children,
@@ -26,6 +29,9 @@ use crate::{
     },
     platform::{metrics::Metrics, tasks::Tasks},
 };
+
+/// The effect that applies the children of a gateway.
+const CHILDREN: &str = "children of gateways";
 
 /// The result of writing an object other than a status.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ pub struct Effects {
     pub running: JoinSet<Option<()>>,
     /// Supervises effects. An effect without a result would block its object for ever, so a panic ends the process.
     pub tasks: Tasks,
+    /// Bounds how long an effect may take, for the same reason.
+    pub patience: Patience,
 }
 
 impl Effects {
@@ -88,58 +96,68 @@ impl Effects {
     }
 
     fn run(&mut self, effect: Effect) {
-        let (client, results, term) = (self.client.clone(), self.results.clone(), self.term);
+        let client = self.client.clone();
         match effect {
             Effect::WriteStatus(write) => self.statuses.write(write),
             Effect::Event(happened) => self.events.report(happened),
             Effect::ApplyChildren(desired) => {
-                self.start("children of gateways", async move {
-                    let result = children::apply(&client, &desired).await.map_err(|error| error.to_string());
-                    let applied = schedule::Applied { key: desired.key, attempt: desired.attempt, result };
-                    let _ = results.send(Dated { term, result: Applied::Children(applied) }).await;
+                let heartbeat = self.patience.heartbeat(CHILDREN);
+                // It takes many requests, so it has a limit of its own, and a sign of life for each of them.
+                self.spawn(CHILDREN, async move {
+                    let result =
+                        children::apply(&client, &desired, &heartbeat).await.map_err(|error| error.to_string());
+                    Some(Applied::Children(schedule::Applied { key: desired.key, attempt: desired.attempt, result }))
                 });
             }
             Effect::ApplyAutoscaler(subject, scaler) => {
-                self.start("autoscalers", async move {
+                let result = Err(autoscalers::failed(&scaler.target, &no_result()));
+                let late = Scaled { subject: subject.clone(), scaler: scaler.clone(), result };
+                self.start("autoscalers", Some(Applied::Autoscaler(late)), async move {
                     let result = autoscalers::apply(&client, &scaler).await;
-                    let done = Scaled { subject, scaler, result };
-                    let _ = results.send(Dated { term, result: Applied::Autoscaler(done) }).await;
+                    Some(Applied::Autoscaler(Scaled { subject, scaler, result }))
                 });
             }
             Effect::DeleteAutoscaler(key, owner) => {
-                self.start("autoscalers", async move {
+                self.start("autoscalers", None, async move {
                     if let Err(error) = autoscalers::remove(&client, &key, &owner).await {
                         tracing::warn!(autoscaler = %key, error = error.message, "cannot delete the autoscaler, will retry");
                     }
+                    None
                 });
             }
             Effect::Drain(step) => {
-                self.start("drainers", async move {
-                    if let Some(answered) = drainers::run(&client, &step).await {
-                        let _ = results.send(Dated { term, result: Applied::Drained(answered) }).await;
-                    }
-                });
+                self.start("drainers", None, async move { drainers::run(&client, &step).await.map(Applied::Drained) });
             }
             Effect::WriteCost(cost) => {
                 if let Some(costs) = self.deletion_costs.clone() {
-                    self.start("deletion costs", costs.write(cost));
+                    self.start("deletion costs", None, async move {
+                        costs.write(cost).await;
+                        None
+                    });
                 }
             }
             Effect::RemoveUnusedRoots => self.remove_unused_roots(),
-            Effect::OfferEnrolment(wanted) => {
-                let enroller = self.enroller.clone();
-                self.start("Secrets of agents", async move {
-                    let offered = enroller.offer(*wanted).await;
-                    let _ = results.send(Dated { term, result: Applied::Enrolment(offered) }).await;
-                });
-            }
+            Effect::OfferEnrolment(wanted) => self.offer(*wanted),
         }
+    }
+
+    /// Checks the Secret of an agent.
+    fn offer(&mut self, wanted: Wanted) {
+        let enroller = self.enroller.clone();
+        let result = Err(format!("cannot check Secret {}: {}", wanted.secret(), no_result()));
+        let late = Offered { key: wanted.key.clone(), uid: wanted.identity.uid().to_owned(), result };
+        self.start("Secrets of agents", Some(Applied::Enrolment(late)), async move {
+            Some(Applied::Enrolment(enroller.offer(wanted).await))
+        });
     }
 
     /// Removes the tunnel roots that nothing needs any more.
     fn remove_unused_roots(&mut self) {
         let enroller = self.enroller.clone();
-        self.start("roots of the tunnels", enroller.remove_unused_roots());
+        self.start("roots of the tunnels", None, async move {
+            enroller.remove_unused_roots().await;
+            None
+        });
     }
 
     /// Signs a certificate. The stream may have ended before the answer.
@@ -149,19 +167,40 @@ impl Effects {
             let _ = reply.send(busy());
             return;
         };
-        let (enroller, results, term) = (self.enroller.clone(), self.results.clone(), self.term);
-        self.start("certificates of tunnels", async move {
+        let enroller = self.enroller.clone();
+        // If it is given up, the reply is dropped, and the stream tells its proxy to ask again.
+        self.start("certificates of tunnels", None, async move {
             let answered = enroller.sign(&judged, &request).await;
             drop(place);
             let _ = reply.send(answered.outcome);
-            if let Some(key) = answered.redeemed {
-                let _ = results.send(Dated { term, result: Applied::Redeemed(key) }).await;
-            }
+            answered.redeemed.map(Applied::Redeemed)
         });
     }
 
-    /// Starts an effect of the current term.
-    fn start(&mut self, name: &'static str, effect: impl Future<Output = ()> + Send + 'static) {
-        self.running.spawn(self.tasks.watched(name, effect));
+    /// Starts an effect. If it is given up, its result is `late`.
+    fn start(
+        &mut self,
+        name: &'static str,
+        late: Option<Applied>,
+        effect: impl Future<Output = Option<Applied>> + Send + 'static,
+    ) {
+        let bounded = self.patience.bound(name, effect);
+        self.spawn(name, async move { bounded.await.unwrap_or(late) });
     }
+
+    /// Runs an effect of the current term, and sends its result to the driver, which has a heartbeat of its own.
+    fn spawn(&mut self, name: &'static str, effect: impl Future<Output = Option<Applied>> + Send + 'static) {
+        let (results, term) = (self.results.clone(), self.term);
+        let sent = async move {
+            if let Some(result) = effect.await {
+                let _ = results.send(Dated { term, result }).await;
+            }
+        };
+        self.running.spawn(self.tasks.watched(name, sent));
+    }
+}
+
+/// Why an effect that was given up has failed.
+fn no_result() -> String {
+    format!("no result within {} s: the API server is slow", EFFECT_LIMIT.as_secs())
 }

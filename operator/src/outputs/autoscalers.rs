@@ -1,5 +1,7 @@
 //! Applies and deletes HPAs.
 
+use std::fmt::Display;
+
 use crds::TargetKind;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
@@ -97,6 +99,8 @@ async fn target(client: &Client, scaler: &Scaler) -> Result<Option<(ObjectMeta, 
     })
 }
 
-fn failed(name: &str, error: &RequestError) -> NoScaler {
+/// The HPA of the workload of this name could not be applied or deleted.
+#[must_use]
+pub fn failed(name: &str, error: &impl Display) -> NoScaler {
     NoScaler { reason: FAILED, message: format!("cannot reconcile the HorizontalPodAutoscaler of {name}: {error}") }
 }

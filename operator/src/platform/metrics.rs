@@ -259,7 +259,7 @@ impl Metrics {
             (&self.tunnel_certificates, "result", &["issued", "refused", "unavailable", "limited"]),
             (&self.enrolment_secrets, "result", &["kept", "written", "failed"]),
             (&self.status_writes, "result", &["written", "outdated", "failed"]),
-            (&self.api_errors, "request", &["certificates", "lease", "status", "webhook", "discovery"]),
+            (&self.api_errors, "request", &["certificates", "lease", "status", "webhook", "discovery", "unfinished"]),
             (&self.inquiries, "result", &["answered", "timeout", "refused", "limited", "ignored", "busy"]),
             (
                 &self.serving_checks,

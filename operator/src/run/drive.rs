@@ -22,7 +22,7 @@ use operator_core::{
 };
 
 use crate::{
-    driver::{Driver, Effects, Inputs},
+    driver::{Driver, Effects, Inputs, Patience},
     inputs::{identity::Identities, questions::Question, streams::Streams, watch::Watches},
     outputs::{
         deletion_costs::CostWriter,
@@ -87,6 +87,7 @@ pub(super) fn start(
         term: TermNumber::default(),
         running: JoinSet::new(),
         tasks: tasks.clone(),
+        patience: Patience::new(liveness.clone(), metrics.clone()),
     };
     let webhook = (replica.selectors.clone(), replica.api_servers.clone());
     let driver = Driver::new(cache, watching, synced, webhook, (fleets(settings), trusted.clone()), effects);
