@@ -16,11 +16,12 @@ use tokio::{
         Notify,
         mpsc::{self, error::TrySendError},
     },
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
 use super::View;
-use crate::{core::control::page, log::Recorded};
+use crate::{core::control::page, lives::Lives, log::Recorded};
 
 /// Pause between two states.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -150,9 +151,14 @@ impl Followers {
 pub(super) fn follow(view: &View, cut: Arc<Notify>) -> Content {
     let (content, must_run) = view.feed.join(cut);
     if must_run {
-        tokio::spawn(run(view.clone()));
+        spawn_guarded(run(view.clone()), view.process.lives.clone());
     }
     content
+}
+
+/// Runs what sends the states. A panic is reported: nothing would send them to later followers.
+fn spawn_guarded(sends: impl Future<Output = ()> + Send + 'static, lives: Arc<Lives>) -> JoinHandle<()> {
+    tokio::spawn(lives.shield("the stream of states", sends))
 }
 
 /// Sends states until the last follower has left.
@@ -208,9 +214,12 @@ fn frame(event: &str, data: &impl Serialize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, future::poll_fn};
+
     use tokio::time::timeout;
 
     use super::*;
+    use crate::clock::Clock;
 
     fn receiver(content: Content) -> mpsc::Receiver<Bytes> {
         match content {
@@ -261,6 +270,16 @@ mod tests {
         assert_eq!(send(), 1, "the one that has read nothing");
         assert_eq!(feed.lock().all.len(), 1);
         timeout(PERIOD, cut.notified()).await.expect("its connection is closed");
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_what_sends_the_states_is_told_and_its_end_is_none() {
+        let lives = Lives::new(Clock::start());
+        spawn_guarded(async {}, lives.clone()).await.expect("the last follower has left");
+        assert!(lives.died().is_empty());
+        let panics = poll_fn(|_| -> Poll<()> { panic!("as the test wants") });
+        spawn_guarded(panics, lives.clone()).await.expect_err("a panic");
+        assert_eq!(lives.died(), BTreeSet::from(["the stream of states".to_owned()]));
     }
 
     #[test]
