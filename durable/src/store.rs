@@ -18,12 +18,14 @@ mod error;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod keeper;
+mod turn;
 
 use self::command::{Append, Call, Command, Commands};
 pub use self::error::StoreError;
 #[cfg(feature = "jetstream")]
 pub use self::jetstream::JetStreamSettings;
 use self::keeper::Keeper;
+use self::turn::Turn;
 
 /// Bytes of messages that wait for the log of a listener.
 pub const QUEUE_BYTES: u32 = 1 << 20;
@@ -85,6 +87,7 @@ struct Shared {
     /// The number of the next message.
     next: watch::Receiver<u64>,
     figures: Arc<Mutex<Figures>>,
+    turn: Turn,
     /// Messages that found no room in the queue.
     dropped: AtomicU64,
     max_message_bytes: usize,
@@ -92,8 +95,9 @@ struct Shared {
     batch_bytes: usize,
 }
 
-/// What a store's thread lets handles look at: the number after the last message that can be read, and the figures.
-type Seen = (watch::Receiver<u64>, Arc<Mutex<Figures>>);
+/// What a store's thread lets handles look at: the number after the last message that can be read, the figures, and its
+/// turn.
+type Seen = (watch::Receiver<u64>, Arc<Mutex<Figures>>, Turn);
 
 /// What a store takes.
 struct Bounds {
@@ -132,7 +136,7 @@ impl Store {
         Ok(Self::new(Commands::Stream(commands), seen, &bounds))
     }
 
-    fn new(commands: Commands, (next, figures): Seen, bounds: &Bounds) -> Self {
+    fn new(commands: Commands, (next, figures, turn): Seen, bounds: &Bounds) -> Self {
         let queue_bytes = usize::try_from(bounds.queue_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Shared {
             commands,
@@ -141,6 +145,7 @@ impl Store {
             calls: Arc::new(Semaphore::new(CALLS)),
             next,
             figures,
+            turn,
             dropped: AtomicU64::new(0),
             max_message_bytes: bounds.max_message_bytes,
             batch_bytes: usize::try_from(bounds.batch_bytes).unwrap_or(usize::MAX).min(queue_bytes),
@@ -320,10 +325,11 @@ impl Store {
         while next.changed().await.is_ok() {}
     }
 
-    /// What was counted, as of the last turn of the thread. Does not wait for the disk.
+    /// What was counted, as of the last turn of the thread. Does not wait for the disk: that it hangs is in there.
     pub fn figures(&self) -> Figures {
         let mut figures = self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         figures.dropped.queue = self.shared.dropped.load(Ordering::Relaxed);
+        figures.take_turn(self.turn());
         figures
     }
 

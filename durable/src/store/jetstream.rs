@@ -30,7 +30,7 @@ use self::long::most_of;
 use self::memory::Memory;
 use self::server::{connect, dead_letters, make, stores_batches, stream};
 use super::command::{Append, Call, Command};
-use super::{Figures, Seen, StoreError};
+use super::{Figures, Seen, StoreError, Turn};
 
 mod answer;
 mod aside;
@@ -244,7 +244,7 @@ impl Keeper {
             figures: figures.clone(),
             next,
         };
-        Ok((keeper, (receiver, figures)))
+        Ok((keeper, (receiver, figures, Turn::default())))
     }
 
     async fn run(self, commands: UnboundedReceiver<Command>) -> Option<oneshot::Sender<()>> {

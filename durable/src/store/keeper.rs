@@ -11,7 +11,7 @@ use proxy_api::partials::Partial;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::command::{Append, Call, Command};
-use super::{Fate, Figures, Incoming, Seen, StoreError, StoreSettings};
+use super::{Fate, Figures, Incoming, Seen, StoreError, StoreSettings, Turn};
 use crate::clock::unix_millis;
 
 /// The folder and the clocks.
@@ -58,6 +58,7 @@ pub(super) struct Keeper {
     /// Whether somebody has waited for that, so that the log is left for a while.
     is_left: bool,
     published: Arc<Mutex<Figures>>,
+    turn: Turn,
     next: watch::Sender<u64>,
 }
 
@@ -73,16 +74,20 @@ impl Keeper {
         let core = keeper::Keeper::open(&mut disk, KeeperSettings { prefix, log, blocks, dead_bytes })?;
         let (next, receiver) = watch::channel(core.next());
         let published = Arc::new(Mutex::new(Figures::default()));
-        let (drains, is_left) = (Vec::new(), false);
-        let mut keeper = Self { disk, core, commands, drains, is_left, published: published.clone(), next };
+        let (turn, drains, is_left) = (Turn::default(), Vec::new(), false);
+        let seen = (receiver, published.clone(), turn.clone());
+        let mut keeper = Self { disk, core, commands, drains, is_left, published, turn, next };
         keeper.publish();
-        Ok((keeper, (receiver, published)))
+        Ok((keeper, seen))
     }
 
     /// Takes turns until the store is closed, or the last handle is gone.
     pub(super) fn run(mut self) {
         let closed = loop {
-            match self.receive() {
+            self.turn.end();
+            let received = self.receive();
+            self.turn.begin();
+            match received {
                 Ok(command) => {
                     if let Some(closed) = self.take_all(command) {
                         break Some(closed);

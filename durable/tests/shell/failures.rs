@@ -6,6 +6,7 @@ use durable::intake::Protocol;
 use durable::{Incoming, ReadBound, Store, StoreError, StoreEvent, StoreSettings};
 use durable_core::{Settings, WhenFull};
 use tokio::io::AsyncWriteExt;
+use tokio::task::yield_now;
 
 use crate::disk::Disk;
 use crate::port::{Port, settings_of};
@@ -54,6 +55,26 @@ async fn a_disk_that_fails_is_told_once_until_a_sync_succeeds() {
         let events = figures(&store, |figures| figures.synced == 1).await.events;
         let error = "messages were not synced: input/output error; check the disk".to_owned();
         assert_eq!(events.after(0).cloned().collect::<Vec<_>>(), [StoreEvent::Failed { error }]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_waits_for_the_disk_is_seen_until_the_disk_answers() {
+    within(async {
+        let disk = Disk::default();
+        let store = open(&disk, settings());
+        disk.hold(true);
+        let receipt = store.append_and_sync(messages(0..1)).await.expect("room");
+        while store.turn().is_none_or(|so_far| so_far < Duration::from_millis(20)) {
+            yield_now().await;
+        }
+        assert_eq!(store.figures().appended, 0, "the figures are those of the turn before");
+        disk.hold(false);
+        receipt.synced().await.expect("synced");
+        while store.turn().is_some() {
+            yield_now().await;
+        }
     })
     .await;
 }

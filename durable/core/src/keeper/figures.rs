@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::event::StoreEvents;
 
+/// A disk that does not answer for so long hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(20);
+
 /// What a store has done since it was opened, and what it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -87,6 +90,15 @@ impl Figures {
         }
     }
 
+    /// The present turn, if there is one, has taken so long: if that is long, the disk hangs, which is a failure until
+    /// it answers.
+    pub fn take_turn(&mut self, so_far: Option<Duration>) {
+        if so_far.is_some_and(|so_far| so_far >= HANGS_AFTER) {
+            let hangs = || format!("the disk has not answered for {} s; check it", HANGS_AFTER.as_secs());
+            self.failure.get_or_insert_with(hangs);
+        }
+    }
+
     /// The age of the oldest message that is not acknowledged.
     pub fn oldest_age(&self, unix_millis: u64) -> Option<Duration> {
         self.oldest_received_millis.map(|received| Duration::from_millis(unix_millis.saturating_sub(received)))
@@ -132,6 +144,18 @@ mod tests {
     #[test]
     fn the_backlog_is_what_the_cursor_has_not_passed() {
         assert_eq!(Figures { next: 12, cursor: 5, ..Figures::default() }.backlog(), 7);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_for_20_s_fails_and_what_failed_before_is_still_told() {
+        let after = |seconds: Option<u64>, before: Option<&str>| {
+            let mut figures = Figures { failure: before.map(str::to_owned), ..Figures::default() };
+            figures.take_turn(seconds.map(Duration::from_secs));
+            figures.failure
+        };
+        assert_eq!((after(None, None), after(Some(19), None)), (None, None));
+        assert_eq!(after(Some(20), None).as_deref(), Some("the disk has not answered for 20 s; check it"));
+        assert_eq!(after(Some(20), Some("no disk")).as_deref(), Some("no disk"));
     }
 
     #[test]
