@@ -260,8 +260,9 @@ impl Store {
         self.call(|reply| Call::Read { from, bound, reply }).await?
     }
 
-    /// The sink has acknowledged every message before `next`. That is saved when messages are synced, so what it has
-    /// acknowledged since may come again after a crash.
+    /// The sink has acknowledged every message before `next`. A log on disk has written that when this returns: a caller
+    /// that waits for it before it sends more repeats, after a kill, no more than it had without an answer. It is synced
+    /// when messages are, so a power failure may repeat what was acknowledged since.
     pub async fn acknowledge(&self, next: u64) -> Result<(), StoreError> {
         self.call(|reply| Call::Acknowledge { next, reply }).await
     }

@@ -31,7 +31,7 @@ pub const TURN: usize = 256;
 const WRITE_BYTES: u64 = 256 * 1024;
 /// The pause after the disk failed, or was full.
 const RETRY: Duration = Duration::from_secs(1);
-/// The cursor is saved no more often than this, as that costs two syncs.
+/// The cursor is saved no more often than this, as that costs two syncs. A note of it is written each time it moves.
 const COMMIT_AFTER: Duration = Duration::from_millis(100);
 /// How often the age of the oldest message is looked up, and old segments are.
 const TICK: Duration = Duration::from_secs(1);

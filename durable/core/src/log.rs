@@ -5,9 +5,11 @@ use std::mem::take;
 use std::ops::Range;
 use std::time::Duration;
 
+use self::notes::Notes;
 use crate::record::{SEGMENT_HEAD_BYTES, SourceSum, encode, segment_head};
 use crate::{Error, FileError, Message, Now, Outside, Reported, Settings};
 
+mod notes;
 mod open;
 mod read;
 mod space;
@@ -40,6 +42,7 @@ pub struct Log {
     cursor: u64,
     /// The cursor on disk.
     saved: u64,
+    notes: Notes,
     /// What waits for a sync, all of it in the last segment.
     unsynced: Option<Unsynced>,
     /// Whether a name in the folder may not be on disk.

@@ -13,7 +13,7 @@ const SEGMENTS: u64 = 8;
 /// The bounds of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of all files of the log, except its cursor of 4 KiB.
+    /// Bytes of all files of the log, except its cursor and the two files with notes of it, of 4 KiB each.
     pub max_bytes: u64,
     /// The longest message.
     pub max_message_bytes: usize,

@@ -18,6 +18,7 @@ enum Step {
     Sync,
     Read(usize),
     Acknowledge,
+    Note,
     Wait(u64),
     SetClock(u64),
     /// The machine stops at this call to the disk.
@@ -36,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Sync),
         8 => (1_usize..8).prop_map(Step::Read),
         3 => Just(Step::Acknowledge),
+        3 => Just(Step::Note),
         3 => (1_u64..3000).prop_map(Step::Wait),
         1 => (0_u64..4_000_000_000_000).prop_map(Step::SetClock),
         3 => (1_u32..20).prop_map(Step::Stop),
@@ -67,6 +69,7 @@ fn take(world: &mut World, step: &Step) {
             }
         }
         Step::Acknowledge => drop(world.acknowledge()),
+        Step::Note => drop(world.note()),
         Step::Wait(millis) => {
             world.now.steady += Duration::from_millis(millis);
             drop(world.call(Log::tend));
@@ -106,7 +109,7 @@ proptest! {
     }
 }
 
-/// A life with every kind of call: segments begin and end, the cursor moves, files go. What fails
+/// A life with every kind of call: segments begin and end, the cursor moves, is noted and saved, files go. What fails
 /// because the machine stopped ends it.
 fn life(world: &mut World) -> Option<()> {
     for round in 0..12 {
@@ -117,6 +120,8 @@ fn life(world: &mut World) -> Option<()> {
         for _ in 0..4 + round % 3 {
             world.read().ok()?;
         }
+        world.note().ok()?;
+        world.read().ok()?;
         world.acknowledge().ok()?;
         world.now.steady += Duration::from_secs(1);
         world.call(Log::tend).ok()?;

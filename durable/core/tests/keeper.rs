@@ -308,6 +308,7 @@ fn closing_writes_what_waits_for_its_pause_and_saves_the_cursor() {
     keeping.world.disk.space = None;
     keeping.keeper.close(&mut keeping.world);
     assert_eq!(keeping.answers(), [(2, Ok(()))]);
+    assert_eq!(keeping.saved(), 1);
     let figures = keeping.restart(blocking()).figures();
     assert_eq!((figures.cursor, figures.next), (1, 3));
 }

@@ -125,7 +125,7 @@ fn the_cursor_is_saved_a_while_after_it_moves_and_later_moves_do_not_put_that_of
     assert!(!keeping.is_silent());
     keeping.acknowledge(2);
     assert_eq!(keeping.due(), None, "it has not moved");
-    assert_eq!(keeping.restart(saves_at_once()).figures().cursor, 2);
+    assert_eq!(keeping.saved(), 2);
 }
 
 #[test]
@@ -152,7 +152,49 @@ fn a_cursor_that_cannot_be_saved_is_tried_again_a_second_after_the_failure() {
     keeping.wait(1);
     assert!(!keeping.is_silent());
     assert_eq!(keeping.due(), None);
-    assert_eq!(keeping.restart(settings()).figures().cursor, 1);
+    assert_eq!(keeping.saved(), 1);
+}
+
+#[test]
+fn what_the_sink_acknowledges_outlives_the_process_before_the_caller_goes_on() {
+    let mut keeping = twelve();
+    for acknowledged in [1, 5, 11] {
+        keeping.acknowledge(acknowledged);
+        // Without a turn.
+        keeping = keeping.restart(settings());
+        assert_eq!(keeping.figures().cursor, acknowledged);
+    }
+    let read = keeping.keeper.read(&mut keeping.world, 11, ALL).expect("the disk is well");
+    assert_eq!((ids(&read.messages), keeping.figures().cursors_lost), (vec![11], 0));
+}
+
+#[test]
+fn an_acknowledgement_costs_one_write_however_many_messages_it_is_about_and_none_if_it_says_nothing_new() {
+    let mut keeping = twelve();
+    let mut calls = |acknowledged| {
+        let before = keeping.world.disk.calls;
+        keeping.acknowledge(acknowledged);
+        keeping.world.disk.calls - before
+    };
+    assert!(calls(1) > 1, "a file is begun");
+    assert_eq!([2, 10, 10, 9, 12].map(calls), [1, 1, 0, 0, 1]);
+}
+
+#[test]
+fn a_disk_without_space_for_a_note_is_left_alone_until_the_cursor_is_saved() {
+    let mut keeping = twelve();
+    keeping.world.disk.space = Some(10);
+    keeping.acknowledge(1);
+    let calls = keeping.world.disk.calls;
+    keeping.acknowledge(2);
+    assert_eq!(keeping.world.disk.calls, calls);
+    assert_eq!((keeping.figures().failure, keeping.due()), (None, Some(500)), "full is not broken");
+    keeping.world.disk.space = None;
+    keeping.wait(500);
+    keeping.turn();
+    assert_eq!(keeping.saved(), 2);
+    keeping.acknowledge(3);
+    assert_eq!(keeping.restart(settings()).figures().cursor, 3);
 }
 
 #[test]

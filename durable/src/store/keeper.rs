@@ -150,7 +150,7 @@ impl Keeper {
                 let _ = reply.send(read.map_err(StoreError::from));
             }
             Call::Acknowledge { next, reply } => {
-                self.core.acknowledge(&self.disk, next);
+                self.core.acknowledge(&mut self.disk, next);
                 let _ = reply.send(());
             }
             Call::Dead { number, why, reply } => {

@@ -55,12 +55,18 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         self.settings.log.max_bytes = self.log.bound(max_bytes);
     }
 
-    /// The sink has acknowledged every message before `next`. The cursor is saved a while after it moves, and not each
-    /// time.
-    pub fn acknowledge(&mut self, world: &dyn World, next: u64) {
+    /// The sink has acknowledged every message before `next`. When this returns, that outlives this process: a caller
+    /// that sends no more before then repeats, after a kill, no more than it had without an answer. The cursor is saved,
+    /// so that it also outlives the machine, a while after it moves, and not each time.
+    pub fn acknowledge(&mut self, world: &mut dyn World, next: u64) {
         let before = self.log.cursor();
         self.log.acknowledge(next);
-        if self.log.cursor() > before && self.commit_at.is_none() {
+        if self.log.cursor() == before {
+            return;
+        }
+        // A disk that does not take it is reported when the cursor is saved. Until then a kill repeats more.
+        let _ = self.log.note(&mut outside(world, &mut self.reported));
+        if self.commit_at.is_none() {
             // A crash costs as much of what was acknowledged as of what came.
             self.commit_at = Some(world.now().steady + self.settings.log.sync_after.max(COMMIT_AFTER));
         }

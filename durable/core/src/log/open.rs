@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::notes::Notes;
 use super::space::remove;
 use super::window::Window;
 use super::{Log, SEGMENT_HEAD, Segment, failed};
@@ -29,6 +30,7 @@ impl Log {
             index: 0,
             cursor: 0,
             saved: 0,
+            notes: Notes::default(),
             unsynced: None,
             folder_unsynced: true,
             bytes: 0,
@@ -172,7 +174,7 @@ impl Log {
         Ok(None)
     }
 
-    /// Finds the cursor. Without one, delivery starts at the oldest message.
+    /// Finds the cursor, and the notes that are ahead of it. Without any, delivery starts at the oldest message.
     fn find_cursor(&mut self, outside: &mut Outside<'_>, listed: &Listed) -> Result<(), Error> {
         let name = self.cursor_name();
         let oldest = self.segments.front().map_or(0, |oldest| oldest.first);
@@ -198,6 +200,6 @@ impl Log {
             }
             outside.reported.push(Reported::CursorLost);
         }
-        Ok(())
+        self.find_notes(outside, listed)
     }
 }

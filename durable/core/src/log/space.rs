@@ -7,14 +7,14 @@ use crate::record::cursor;
 use crate::{Error, FileError, Outside, Reported, Settings, WhenFull, Why};
 
 impl Log {
-    /// The sink has acknowledged every message before `next`. In memory only: [`Log::commit`] makes it
-    /// last. What the cursor has passed already stays passed.
+    /// The sink has acknowledged every message before `next`. In memory only: [`Log::note`] and
+    /// [`Log::commit`] make it last. What the cursor has passed already stays passed.
     pub fn acknowledge(&mut self, next: u64) {
         self.cursor = self.cursor.max(next.min(self.next));
     }
 
-    /// Saves the cursor, and then removes the segments that it has passed. After a crash, delivery
-    /// starts at the saved cursor.
+    /// Saves the cursor, and then removes the segments that it has passed. After a crash of the
+    /// machine, delivery starts at the saved cursor.
     pub fn commit(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         let saved = self.save(outside);
         // On a full disk the acknowledged segments are the space that the cursor needs.
@@ -179,7 +179,7 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the cursor into a new file that replaces the old one.
+    /// Writes the cursor into a new file that replaces the old one, and forgets the notes, which are not ahead of it.
     pub(super) fn save(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.saved == self.cursor {
             return Ok(());
@@ -197,6 +197,7 @@ impl Log {
             .map_err(failed("write", &file))?;
         self.folder_unsynced = false;
         self.saved = self.cursor;
+        self.forget_notes(outside);
         Ok(())
     }
 

@@ -114,7 +114,13 @@ impl Keeping {
     }
 
     pub(crate) fn acknowledge(&mut self, next: u64) {
-        self.keeper.acknowledge(&self.world, next);
+        self.keeper.acknowledge(&mut self.world, next);
+    }
+
+    /// The cursor that is saved: notes of it do not count.
+    pub(crate) fn saved(&mut self) -> u64 {
+        let bytes = self.world.disk.bytes("log-cursor");
+        u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"))
     }
 
     pub(crate) fn figures(&mut self) -> Figures {

@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) filled: bool,
     /// Whether a cursor was saved. Before that, the oldest segment may go because its sync failed.
     saved: bool,
+    /// The cursor that was noted since the machine started.
+    pub(crate) noted: u64,
     next_id: u64,
     /// The ids of numbers, as last appended.
     ids: BTreeMap<u64, u64>,
@@ -58,6 +60,7 @@ impl World {
             heard: 0,
             filled: false,
             saved: false,
+            noted: 0,
             next_id: 0,
             ids: BTreeMap::new(),
             owed: BTreeMap::new(),
@@ -150,10 +153,32 @@ impl World {
         committed
     }
 
+    /// The sink acknowledges all that it got, and the cursor is noted.
+    pub(crate) fn note(&mut self) -> Result<(), Error> {
+        let wanted = self.passed;
+        self.owed = self.owed.split_off(&wanted);
+        let noted = self.call(|log, outside| {
+            log.acknowledge(wanted);
+            log.note(outside)
+        });
+        // On a full disk no more notes are written, and this is no error.
+        if noted.is_ok() && !self.filled {
+            self.noted = self.log.cursor();
+        }
+        noted
+    }
+
+    /// The process is killed and starts again, while the machine runs on.
+    pub(crate) fn kill(&mut self) {
+        (self.disk.fuel, self.disk.crashed) = (None, false);
+        self.restart();
+    }
+
     /// If the machine stopped, starts it and the process.
     pub(crate) fn revive(&mut self) {
         if self.disk.crashed {
             self.disk.crash();
+            self.noted = 0;
             self.restart();
         }
     }
@@ -176,6 +201,7 @@ impl World {
         self.passed = self.log.cursor();
         self.hear();
         assert_eq!(self.owed.range(..self.passed).next(), None, "the cursor passes none that is owed");
+        assert!(self.passed >= self.noted, "what was noted outlives the process");
     }
 
     /// Nothing goes wrong any more: the sink gets all that it is owed.
