@@ -173,7 +173,7 @@ pub struct DiskStore {
 #[x_kube(validation = Rule::new("[has(self.relp), has(self.tcp), has(self.udp), has(self.http)].exists_one(x, x)").message("exactly one of relp, tcp, udp and http must be set"))]
 pub struct DurableSend {
     /// RELP: at-least-once delivery, because the sink acknowledges each message. After a broken connection, at most one
-    /// window of messages arrives twice; after a crash of the proxy, more.
+    /// window of messages arrives twice, with store.disk also after a crash of the proxy; after a power failure, more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relp: Option<RelpSink>,
     /// Framed TCP: each message is acknowledged by the receiver's kernel, which does not say that the receiver read it.
@@ -185,7 +185,8 @@ pub struct DurableSend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpSink>,
     /// HTTP POST: at-least-once delivery, because the sink acknowledges each request with a status of 200 to 299. After
-    /// a broken connection, at most one batch of messages arrives twice; after a crash of the proxy, more.
+    /// a broken connection, at most one batch of messages arrives twice, with store.disk also after a crash of the
+    /// proxy; after a power failure, more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
 }
