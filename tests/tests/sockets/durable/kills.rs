@@ -1,8 +1,9 @@
 //! `portlane run` is killed again and again (SIGKILL) while a client sends over RELP. An oracle at the sink knows what
-//! may come: no message that the client had an answer for is missing, none comes before one that was sent earlier, and
-//! what the client sends again is within its window.
+//! may come: no message that the client had an answer for is missing, none comes before one that was sent earlier, what
+//! the client sends again is within its window, and what the next program sends again is within that of the sink.
 
 use std::{
+    collections::VecDeque,
     env, io,
     net::TcpStream,
     sync::{
@@ -26,6 +27,8 @@ const LONG: &str = "PORTLANE_KILLS";
 pub(super) const BETWEEN: u64 = 50;
 /// Messages of the client without an answer.
 const WINDOW: u64 = 32;
+/// Messages of the program without an answer of the sink.
+const SINK_WINDOW: usize = 128;
 
 /// What the sink may be sent.
 #[derive(Default)]
@@ -33,22 +36,61 @@ pub(super) struct Oracle {
     /// The message that never came yet.
     pub(super) next: u64,
     taken: u64,
+    /// The last messages that came, as many as the program may have sent without an answer. `None`: connections may
+    /// overlap.
+    last: Option<VecDeque<u64>>,
+    /// The most of them that came again over another connection.
+    again: usize,
     pub(super) faults: Vec<String>,
 }
 
 impl Oracle {
+    /// That of connections that take turns.
+    fn of_turns() -> Self {
+        Self { last: Some(VecDeque::new()), ..Self::default() }
+    }
+
     /// A message comes after another one of the same connection, if there was one.
     fn take(&mut self, before: Option<u64>, number: u64) {
         if number > self.next {
             self.faults.push(format!("{number} came, and {} never did", self.next));
         }
-        // Each program that was killed has the client send its window again, and then continues from there.
-        if before.is_some_and(|before| number > before + 1 || number + WINDOW < before + 1) {
+        if before.is_some_and(|before| !follows(before, number)) {
             self.faults.push(format!("{number} came after {before:?}"));
+        }
+        if before.is_none() {
+            self.begin(number);
+        }
+        if let Some(last) = &mut self.last {
+            if last.len() == SINK_WINDOW {
+                last.pop_front();
+            }
+            last.push_back(number);
         }
         self.next = self.next.max(number + 1);
         self.taken += 1;
     }
+
+    /// A connection begins with this message: one that an earlier program had no answer for, or the next one.
+    fn begin(&mut self, number: u64) {
+        let Some(last) = &self.last else {
+            return;
+        };
+        match last.iter().rev().position(|came| *came == number) {
+            Some(behind) => self.again = self.again.max(behind + 1),
+            None if last.back().is_none_or(|last| follows(*last, number)) => {}
+            None => {
+                let faults = &mut self.faults;
+                faults.push(format!("a connection begins with {number}, more than a window before {:?}", last.back()));
+            }
+        }
+    }
+}
+
+/// Whether a message may be in the log behind this one: each program that was killed has the client send its window
+/// again, and then continue from there.
+const fn follows(before: u64, number: u64) -> bool {
+    number <= before + 1 && number + WINDOW > before
 }
 
 /// Answers every message, and asks the oracle.
@@ -60,6 +102,13 @@ pub(super) fn serve(stream: TcpStream, oracle: &Mutex<Oracle>) {
         before = Some(number);
     };
     serve_relp(stream, || true, take);
+}
+
+/// As [`serve`], one connection after the other: what a program sent that was killed is taken before what the next one
+/// sends.
+fn serve_in_turn(stream: TcpStream, oracle: &Mutex<Oracle>, turn: &Mutex<()>) {
+    let _turn = turn.lock().expect("unpoisoned");
+    serve(stream, oracle);
 }
 
 /// A client that sends numbered messages, and after a break those again that have no answer.
@@ -115,12 +164,16 @@ fn every_message_that_was_answered_arrives_in_order_however_often_the_program_is
     let long = env::var(LONG).ok().map(|number| number.parse::<usize>().expect("PORTLANE_KILLS is a number"));
     let kills = long.unwrap_or(KILLS);
     let (port, health, data) = (free_port(), free_port(), tempdir().expect("a folder"));
-    let oracle = Arc::<Mutex<Oracle>>::default();
+    let (oracle, turn) = (Arc::new(Mutex::new(Oracle::of_turns())), Mutex::new(()));
     let asked = oracle.clone();
-    let sink = Backend::start(Behaviour::Run(Arc::new(move |stream: TcpStream| serve(stream, &asked))));
+    let sink = move |stream: TcpStream| serve_in_turn(stream, &asked, &turn);
+    let sink = Backend::start(Behaviour::Run(Arc::new(sink)));
     // A client that is quicker than the sink waits, and nothing is dropped.
-    let durable = "durable: {framing: Relp, syncMillis: 0, whenFull: Block, store: {disk: {maxBytes: 16777216}}, send: {relp: {}}}";
-    let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(durable)]);
+    let durable = format!(
+        "durable: {{framing: Relp, syncMillis: 0, whenFull: Block, store: {{disk: {{maxBytes: 16777216}}}}, \
+         send: {{relp: {{windowMessages: {SINK_WINDOW}}}}}}}"
+    );
+    let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(&durable)]);
     let arrived = || oracle.lock().expect("unpoisoned").next;
     let started = Instant::now();
     let mut program = run(&manifests, health, data.path());
@@ -137,9 +190,14 @@ fn every_message_that_was_answered_arrives_in_order_however_often_the_program_is
     until("every message that was answered arrives", || arrived() >= answered);
     let oracle = oracle.lock().expect("unpoisoned");
     eprintln!(
-        "{kills} kills in {:?}: {answered} messages were answered, and {} arrived, with those that came again",
+        "{kills} kills in {:?}: {answered} messages were answered, and {} arrived, of which {} came again, no more than \
+         {} over one connection",
         started.elapsed(),
-        oracle.taken
+        oracle.taken,
+        oracle.taken - oracle.next,
+        oracle.again
     );
     assert!(oracle.faults.is_empty(), "{} faults: {:?}", oracle.faults.len(), oracle.faults.iter().take(8));
+    let windows = SINK_WINDOW as u64 + WINDOW;
+    assert!(oracle.taken - oracle.next <= kills as u64 * windows, "more than both windows for each kill");
 }
