@@ -1,5 +1,6 @@
 //! The store on a real folder.
 
+use std::fs;
 use std::time::Duration;
 
 use durable::{Fate, Folder, ReadBound, Store, StoreError, StoreSettings};
@@ -27,6 +28,26 @@ async fn after_a_restart_the_sink_reads_on_from_the_cursor() {
         let expected: Vec<_> = (4..12).map(|id| (id, payload(id))).collect();
         assert_eq!(read(&store, figures.cursor).await, expected);
         assert_eq!(read(&store, 9).await, expected[5..], "a sink may go back");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_sink_has_acknowledged_is_written_when_the_call_returns() {
+    within(async {
+        let (home, killed) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
+        let store = open(home.path());
+        append(&store, messages(0..5)).await;
+        for next in [1, 3] {
+            store.acknowledge(next).await.expect("it runs");
+        }
+        // The files are as a kill leaves them. No sync is due for an hour.
+        for file in fs::read_dir(home.path()).expect("a folder") {
+            let file = file.expect("a file");
+            fs::copy(file.path(), killed.path().join(file.file_name())).expect("a copy");
+        }
+        let figures = open(killed.path()).figures();
+        assert_eq!((figures.cursor, figures.next, figures.cursors_lost), (3, 5, 0));
     })
     .await;
 }
