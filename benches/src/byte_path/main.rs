@@ -34,6 +34,7 @@ mod poll;
 mod ports;
 #[path = "../common/process.rs"]
 mod process;
+mod profile;
 mod roles;
 mod rows;
 mod run;
@@ -69,7 +70,7 @@ use self::{
     rows::{Row, Section},
     run::Bench,
     subject::{Kind, Programs, Servers},
-    table::{Cell, Results, print_calls},
+    table::{Cell, Results, print_calls, print_profiles},
 };
 
 /// Measure the byte path and compare it with other forwarders.
@@ -95,6 +96,9 @@ struct Args {
     /// Count the system calls of each forwarder with strace instead of measuring.
     #[arg(long)]
     syscalls: bool,
+    /// Sample with perf where the CPU time of each forwarder goes instead of measuring.
+    #[arg(long, conflicts_with = "syscalls")]
+    profile: bool,
     /// The program of the image, built before the bench entered its namespace.
     #[arg(long, hide = true)]
     built: Option<PathBuf>,
@@ -163,7 +167,13 @@ fn measure(args: &Args, shipped: &Path) -> Result<(), String> {
     let bench = Bench { programs, servers: Servers::start(), cpus: args.cpus, length };
     let plan = plan(args, &missing);
     if args.syscalls {
-        count_calls(&bench, &plan);
+        let found = once_each(&plan, "strace", |kind, row| bench.system_calls(kind, row));
+        print_calls(&found);
+        return Ok(());
+    }
+    if args.profile {
+        let found = once_each(&plan, "perf", |kind, row| bench.profile(kind, row));
+        print_profiles(&found);
         return Ok(());
     }
     let results = rounds(&bench, &plan, args.rounds.into());
@@ -223,22 +233,22 @@ fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
     results
 }
 
-/// Counts system calls, once for each row of the first table and each forwarder.
-fn count_calls(bench: &Bench, plan: &[Planned]) {
-    if std::process::Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("strace is not installed: no system calls are counted");
-        return;
-    }
+/// Watches each forwarder with a tool, once for each row of the first table.
+fn once_each<T>(plan: &[Planned], tool: &str, watch: impl Fn(Kind, Row) -> T) -> BTreeMap<(Row, Kind), T> {
     let mut found = BTreeMap::new();
+    if std::process::Command::new(tool).arg("-h").output().is_err() {
+        eprintln!("{tool} is not installed: nothing is measured");
+        return found;
+    }
     for Planned { row, kinds, .. } in
         plan.iter().filter(|it| it.section == Section::Compared && it.row.has_operations())
     {
         for kind in kinds.iter().copied().filter(|kind| *kind != Kind::Direct && !kind.forks()) {
-            eprintln!("system calls: {}, {}", row.name(), kind.name());
-            if let Ok(calls) = catch_unwind(AssertUnwindSafe(|| bench.system_calls(kind, *row))) {
-                found.insert((*row, kind), calls);
+            eprintln!("{tool}: {}, {}", row.name(), kind.name());
+            if let Ok(of_row) = catch_unwind(AssertUnwindSafe(|| watch(kind, *row))) {
+                found.insert((*row, kind), of_row);
             }
         }
     }
-    print_calls(&found);
+    found
 }

@@ -10,6 +10,7 @@ use crate::{
     measure::{Meter, Usage, percentile, status_bytes},
     namespace::Cpus,
     poll::EventFlags,
+    profile::{self, Shares},
     rows::{Quantity, Row},
     subject::{Kind, Ports, Programs, Servers, Source, Subject},
     syscalls::{self, Calls as SystemCalls},
@@ -75,6 +76,20 @@ impl Bench {
         let (done, counted) = syscalls::count(&subject, || load.run(Instant::now() + self.length));
         let operations = if row.is_bulk() { done.bytes as f64 / MIB } else { done.operations as f64 };
         counted.into_iter().map(|(name, calls)| (name, calls as f64 / operations)).collect()
+    }
+
+    /// Samples where the CPU time of a forwarder goes in a row.
+    ///
+    /// # Panics
+    /// The forwarder or perf failed.
+    pub(crate) fn profile(&self, kind: Kind, row: Row) -> Shares {
+        let subject = self.start(kind, row.source());
+        let _preferred = matches!(row, Row::Accepts).then(|| self.servers.prefer_echoes());
+        let mut load = load(row, subject.ports);
+        load.run(Instant::now() + self.length / 10);
+        profile::sample(&subject, || {
+            load.run(Instant::now() + self.length);
+        })
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    profile::Shares,
     rows::{Goal, Quantity, Row, Section},
     spread::Spread,
     subject::Kind,
     syscalls::Calls,
 };
 
+/// Calls with a smaller share of the CPU time are not shown by name.
+const LITTLE: f64 = 0.02;
 /// Calls that are fewer for each operation are not shown by name.
 const FEW: f64 = 0.005;
 
@@ -189,6 +192,22 @@ pub(crate) fn print_calls(found: &BTreeMap<(Row, Kind), Calls>) {
         let shown = shown.collect::<Vec<_>>().join(", ");
         let all: f64 = calls.values().sum();
         println!("| {} | {} | {all:.2} | {shown} |", row.title(), kind.name());
+    }
+}
+
+/// Prints where the CPU time of each forwarder went.
+pub(crate) fn print_profiles(found: &BTreeMap<(Row, Kind), Shares>) {
+    println!("\n### Where the CPU time of the forwarder goes\n");
+    println!(
+        "| | forwarder | in the program, % | packets that arrived, % | by system call, % |\n|---|---|---|---|---|"
+    );
+    for ((row, kind), shares) in found {
+        let mut by_call: Vec<(&String, f64)> = shares.calls.iter().map(|(name, share)| (name, *share)).collect();
+        by_call.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let shown = by_call.iter().filter(|(_, share)| *share >= LITTLE);
+        let shown = shown.map(|(name, share)| format!("{name} {:.0}", share * 100.0)).collect::<Vec<_>>().join(", ");
+        let (program, packets) = (shares.program * 100.0, shares.packets * 100.0);
+        println!("| {} | {} | {program:.0} | {packets:.0} | {shown} |", row.title(), kind.name());
     }
 }
 
