@@ -13,8 +13,10 @@ use rustix::io::Errno;
 
 use self::lock::Lock;
 pub use self::lock::Presence;
+pub use self::view::FolderView;
 
 mod lock;
+mod view;
 
 /// Files that stay open between two calls: those that are written, and one for each reader.
 const OPEN: usize = 8;
@@ -65,9 +67,7 @@ impl Folder {
     /// Opens a folder, which is made with mode 0700 if it is not there, and locks it.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         make(path).map_err(failed("create", path))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory =
-            open(path, flags, Mode::empty()).map_err(|error| failed("open", path)(io::Error::from(error)))?;
+        let directory = open_directory(path)?;
         let lock = Lock::take(&directory, path)?;
         Ok(Self { directory, open: Vec::new(), lock: Arc::new(lock) })
     }
@@ -162,23 +162,33 @@ impl Files for Folder {
     }
 
     fn list(&mut self) -> Result<Vec<(String, u64)>, FileError> {
-        let mut files = Vec::new();
-        for entry in Dir::read_from(&self.directory).map_err(file_error)? {
-            let entry = entry.map_err(file_error)?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            let stat = match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(file_error(error)),
-            };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                files.push((name.to_owned(), u64::try_from(stat.st_size).unwrap_or(0)));
-            }
-        }
-        Ok(files)
+        list(&self.directory)
     }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, FolderError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(|error| failed("open", path)(io::Error::from(error)))
+}
+
+/// Names and lengths of the files in a folder.
+fn list(directory: &OwnedFd) -> Result<Vec<(String, u64)>, FileError> {
+    let mut files = Vec::new();
+    for entry in Dir::read_from(directory).map_err(file_error)? {
+        let entry = entry.map_err(file_error)?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(file_error(error)),
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            files.push((name.to_owned(), u64::try_from(stat.st_size).unwrap_or(0)));
+        }
+    }
+    Ok(files)
 }
 
 /// Makes the folder, and those above it that are missing, and sees to it that their names are on the disk.

@@ -2,19 +2,21 @@
 //!
 //! A [`Store`] is the handle to one thread that owns a log in a [`Folder`]. [`intake`] reads messages
 //! from sockets that the caller has bound, and appends them. A [`Sender`] gives them to a sink. A listener with several
-//! [`Lanes`] has a store and a sender for each.
+//! [`Lanes`] has a store and a sender for each. [`Letters`] are read beside a store.
 
 mod clock;
 mod folder;
 pub mod intake;
 mod lanes;
+mod letters;
 mod sender;
 mod store;
 
 pub use durable_core::send::Format;
 
-pub use self::folder::{Folder, FolderError, Presence};
+pub use self::folder::{Folder, FolderError, FolderView, Presence};
 pub use self::lanes::Lanes;
+pub use self::letters::Letters;
 pub use self::sender::{Dial, HttpSettings, Sender, SenderEvent, Sink};
 #[cfg(feature = "jetstream")]
 pub use self::store::JetStreamSettings;

@@ -1,7 +1,11 @@
 //! Messages that the sink will never take.
 
 use crate::log::{Log, Reader};
-use crate::{Error, Message, Outside, Record, Reported, Settings, WhenFull, Why};
+use crate::{Error, MAX_MESSAGE_BYTES, Message, Outside, Record, Reported, Settings, WhenFull, Why};
+
+mod line;
+
+pub use line::LetterLine;
 
 /// A reason is cut after so many bytes.
 const WHY_BYTES: usize = 512;
@@ -37,15 +41,16 @@ impl DeadLetters {
         if max_bytes == 0 {
             return Ok(Self { log: None });
         }
-        let settings = Settings {
-            max_bytes,
-            max_message_bytes: max_message_bytes.saturating_add(HEAD_BYTES + WHY_BYTES),
-            max_age: None,
-            when_full: WhenFull::DropOldest,
-            sync_after: std::time::Duration::ZERO,
-            sync_bytes: 0,
-        };
+        let settings = settings(max_bytes, max_message_bytes.saturating_add(HEAD_BYTES + WHY_BYTES));
         Ok(Self { log: Some(Log::open(outside, prefix, settings)?) })
+    }
+
+    /// Opens the dead letters whose files start with `prefix`, whatever their bounds are, with a reader of all of them.
+    /// Like every log that is opened, they are repaired, unless the folder takes no changes.
+    pub fn look(outside: &mut Outside<'_>, prefix: &str) -> Result<(Self, Reader), Error> {
+        let log = Log::open(outside, prefix, settings(u64::MAX, MAX_MESSAGE_BYTES))?;
+        let reader = log.reader();
+        Ok((Self { log: Some(log) }, reader))
     }
 
     /// Puts a message aside, and syncs it: after this, and not before, the log may acknowledge it.
@@ -103,6 +108,18 @@ impl DeadLetters {
     /// Bytes of the letters' files.
     pub fn bytes(&self) -> u64 {
         self.log.as_ref().map_or(0, Log::bytes)
+    }
+}
+
+/// The settings of the log that dead letters are.
+const fn settings(max_bytes: u64, max_message_bytes: usize) -> Settings {
+    Settings {
+        max_bytes,
+        max_message_bytes,
+        max_age: None,
+        when_full: WhenFull::DropOldest,
+        sync_after: std::time::Duration::ZERO,
+        sync_bytes: 0,
     }
 }
 

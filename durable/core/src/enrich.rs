@@ -66,8 +66,7 @@ impl Enricher {
 
     /// The bytes for the sink of a message from `client`: an address, whose port is not added if it has one.
     pub fn enrich(&mut self, client: &str, message: &Message<'_>) -> Vec<u8> {
-        let received = UNIX_EPOCH + Duration::from_millis(message.received_millis.min(LAST_MILLIS));
-        let received_at = humantime::format_rfc3339_millis(received).to_string();
+        let received_at = time(message.received_millis);
         let client = address(client);
         let labels = Labels { received_at: &received_at, client: &client, forward: &self.forward, pod: &self.pod };
         let enriched = match &self.form {
@@ -86,16 +85,29 @@ impl Enricher {
     }
 }
 
+/// The time that is so many milliseconds after the start of 1970, as RFC 3339 has it.
+pub(crate) fn time(millis: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(millis.min(LAST_MILLIS));
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
 /// An address without its port, which changes with each connection and would tell one client from itself.
-fn address(client: &str) -> Cow<'_, str> {
+pub(crate) fn address(client: &str) -> Cow<'_, str> {
     let with_port = client.parse::<SocketAddr>();
     with_port.map_or(Cow::Borrowed(client), |client| Cow::Owned(client.ip().to_string()))
 }
 
-/// The message in an object: as a string, or in base64 if it is not UTF-8.
+/// A message as a string, or in base64 if it is not UTF-8.
+pub(crate) fn string(payload: &[u8]) -> (Option<&str>, Option<String>) {
+    match std::str::from_utf8(payload) {
+        Ok(message) => (Some(message), None),
+        Err(_) => (None, Some(BASE64.encode(payload))),
+    }
+}
+
+/// The message in an object.
 fn object(labels: &Labels<'_>, payload: &[u8]) -> Option<Vec<u8>> {
-    let message = std::str::from_utf8(payload).ok();
-    let message_base64 = if message.is_none() { Some(BASE64.encode(payload)) } else { None };
+    let (message, message_base64) = string(payload);
     let Labels { received_at, client, forward, pod } = *labels;
     serde_json::to_vec(&Object { received_at, client, forward, pod, message, message_base64 }).ok()
 }

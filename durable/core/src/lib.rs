@@ -28,7 +28,7 @@ pub mod send;
 mod settings;
 pub mod stream;
 
-pub use dead::{DeadLetters, Letter};
+pub use dead::{DeadLetters, Letter, LetterLine};
 pub use error::{Error, FileError, Reported, Why};
 pub use files::{Files, Now, Outside};
 pub use log::{Log, Reader};

@@ -9,6 +9,7 @@ mod folder;
 mod kills;
 #[cfg(target_os = "linux")]
 mod lanes;
+mod letters;
 mod panics;
 mod port;
 mod room;
