@@ -8,6 +8,8 @@ use clap_complete::Shell;
 
 #[cfg(feature = "tunnels")]
 use crate::agent;
+#[cfg(feature = "durable")]
+use crate::letters;
 use crate::{
     check::{Translate, Validate},
     input::flaw,
@@ -97,6 +99,10 @@ Enter shows the table again; without a terminal, SIGUSR1 does.")]
     Agent(agent::Agent),
     #[command(flatten)]
     Local(local::Verb),
+    /// Print the messages that sinks permanently refuse (dead letters), one JSON object on each line.
+    #[cfg(feature = "durable")]
+    #[command(after_help = letters::EXAMPLES)]
+    Letters(letters::Letters),
     /// Print a completion script for a shell.
     // The plugin of kubectl has the word in the singular, as kubectl does.
     #[command(alias = "completion", after_help = "Example:\n  source <(portlane completions bash)")]

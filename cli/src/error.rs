@@ -96,6 +96,10 @@ pub enum Error {
         /// The verb, or the option that names a cluster.
         word: String,
     },
+    /// Not all dead letters are printed.
+    #[cfg(feature = "durable")]
+    #[error(transparent)]
+    Letters(#[from] proxy::letters::LettersError),
     /// The data plane did not start.
     #[error(transparent)]
     Start(#[from] proxy::handle::StartError),

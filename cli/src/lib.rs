@@ -12,6 +12,8 @@ mod check;
 mod error;
 mod forward;
 mod input;
+#[cfg(feature = "durable")]
+mod letters;
 mod listing;
 mod local;
 mod manifest;
@@ -69,6 +71,10 @@ pub fn start() -> ExitCode {
         Command::Translate(args) => check::translate_to_stdout(&args),
         #[cfg(feature = "tunnels")]
         Command::Agent(args) => return agent::run(&args),
+        #[cfg(feature = "durable")]
+        Command::Letters(args) => {
+            return letters::print(&args).map_or_else(|error| unusable(&error), |()| ExitCode::SUCCESS);
+        }
         Command::Local(verb) => return local::run(&verb).map_or_else(|error| unusable(&error), ExitCode::from),
         Command::Completions { shell } => {
             let mut script = Vec::new();

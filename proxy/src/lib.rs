@@ -28,6 +28,8 @@ mod holder;
 pub mod http;
 pub mod http_doors;
 pub mod keeping;
+#[cfg(feature = "durable")]
+pub mod letters;
 pub mod listen;
 pub mod lives;
 pub mod log;

@@ -23,7 +23,11 @@ use proxy_api::{ListenerId, SessionId, Transport};
 use serde::Serialize;
 
 use self::{gather::Gather, recent::Recent, text::Grid};
-pub use self::{recent::Recorded, subject::Subject, text::printable};
+pub use self::{
+    recent::Recorded,
+    subject::Subject,
+    text::{PrintableJson, printable},
+};
 use crate::{
     core::{backends::address::Address, sessions::end::EndReason},
     lives::Guard,

@@ -18,10 +18,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use proxy::{
     draining::{self, Draining},
     handle::{Ended, Proxy},
+    letters,
     log::{Level, LogFormat},
     operator::{self, GOODBYE, Operator},
     settings::{self, FEW_WORKERS, Settings},
 };
+use proxy_api::ListenerId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::options::{Log, LogLevel, MaybeAddress, Messages, Tunnels, address};
@@ -150,6 +152,17 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "PORTLANE_SOCKET")]
         socket: PathBuf,
     },
+    /// Prints the messages that sinks permanently refuse (dead letters), one JSON object on each line. Only reads their
+    /// folder, which a proxy may use meanwhile.
+    #[command(after_help = "Example:\n  kubectl exec edge-0 -c proxy -- /portlane-proxy letters shop/logs/syslog")]
+    Letters {
+        /// Listeners. Absent: all.
+        #[arg(value_name = "NAMESPACE/FORWARD/LISTENER")]
+        listeners: Vec<ListenerId>,
+        /// Folder for the messages of durable listeners.
+        #[arg(long, value_name = "DIR", env = "PORTLANE_DATA")]
+        data: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -212,6 +225,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.command {
         Some(Command::Probe { what, socket }) => probe(*what, socket),
+        Some(Command::Letters { listeners, data }) => {
+            letters::print(data, listeners, io::stdout().lock()).map_err(Into::into)
+        }
         None => run(&args),
     };
     match done {

@@ -43,7 +43,7 @@ use tokio::{
 };
 
 pub use self::left::LeftError;
-pub(crate) use self::left::{damage, find, name, waiting};
+pub(crate) use self::left::{damage, find, name, waiting, with_letters};
 use self::{
     leaving::Leaving,
     log::Log,

@@ -9,6 +9,9 @@ use std::time::Duration;
 use disk::{Disk, large};
 use durable_core::{DeadLetters, Letter, Log, Message, Now, Outside, Record, Reported, Why};
 
+/// The page that shows what a person reads of dead letters.
+const PAGE: &str = include_str!("../../../docs/durable.md");
+
 const NOW: Now = Now { steady: Duration::ZERO, unix_millis: 0 };
 
 fn record(number: u64, payload: &[u8]) -> Record<'_> {
@@ -106,4 +109,26 @@ fn a_message_longer_than_the_letters_that_are_kept_does_not_hold_the_others() {
     let letter = dead.read(&mut outside, &mut reader).expect("the disk is well").expect("a letter");
     assert_eq!(letter.record.number, 8);
     assert!(reported.contains(&Reported::Dropped { messages: 7..8, why: Why::Dead }), "{reported:?}");
+}
+
+#[test]
+fn a_letter_is_a_line_of_json_as_the_page_shows_it_and_in_base64_if_it_is_not_utf_8() {
+    let mut disk = Disk::new(1);
+    let mut reported = Vec::new();
+    let mut outside = Outside { files: &mut disk, now: NOW, reported: &mut reported };
+    let mut dead = DeadLetters::open(&mut outside, "dead-", 1 << 20, 64).expect("an empty folder");
+    let payload = b"<34>Oct 11 22:14:15 web su: failed";
+    let message = Message { source: b"192.0.2.1:40000", received_millis: 1_795_860_000_123, payload };
+    let why = "the sink answers 400: it refuses a message because of its contents: no date";
+    dead.put(&mut outside, &Record { number: 17, message }, why).expect("room");
+    dead.put(&mut outside, &record(18, b"\xFF\x00"), "no").expect("room");
+    let (mut letters, mut reader) = DeadLetters::look(&mut outside, "dead-").expect("a log");
+    let mut next = || {
+        let letter = letters.read(&mut outside, &mut reader).expect("the disk is well").expect("a letter");
+        serde_json::to_string(&letter.line("default/logs/syslog")).expect("JSON")
+    };
+    let first = next();
+    assert!(PAGE.lines().any(|line| line == first), "docs/durable.md does not show {first}");
+    let second = r#"{"listener":"default/logs/syslog","number":18,"receivedAt":"1970-01-01T00:00:00.005Z","client":"192.0.2.1","reason":"no","messageBase64":"/wA="}"#;
+    assert_eq!(next(), second);
 }

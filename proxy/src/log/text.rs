@@ -1,8 +1,9 @@
 //! Records for people: one line each, in the columns time, event, subject and message.
 
-use std::{borrow::Cow, fmt::Write as _, time::SystemTime};
+use std::{borrow::Cow, fmt::Write as _, io, time::SystemTime};
 
 use anstyle::{AnsiColor, Style};
+use serde_json::ser::Formatter;
 
 use super::{Event, Level, SessionRecord};
 
@@ -82,6 +83,26 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// JSON on one line in which the characters that [`printable`] escapes are escaped as JSON does it, so that every reader
+/// reads the same.
+#[derive(Clone, Copy, Debug)]
+pub struct PrintableJson;
+
+impl Formatter for PrintableJson {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, hidden)) = rest.char_indices().find(|(_, character)| is_hidden(*character)) {
+            let (shown, from) = rest.split_at(at);
+            writer.write_all(shown.as_bytes())?;
+            for unit in hidden.encode_utf16(&mut [0; 2]) {
+                writer.write_all(format!("\\u{unit:04x}").as_bytes())?;
+            }
+            rest = from.get(hidden.len_utf8()..).unwrap_or_default();
+        }
+        writer.write_all(rest.as_bytes())
+    }
 }
 
 /// Whether a character shows nothing, or more than itself. Marks that belong to the letter before them are shown.

@@ -1,7 +1,7 @@
 //! What is left in the folder of all logs.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, DirEntry},
     io,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use proxy_api::ListenerId;
 
 use super::{
     folder::{count, now, unbounded},
-    place::path,
+    place::{self, path},
 };
 use crate::core::durable::{
     draining::Left,
@@ -54,18 +54,21 @@ pub enum LeftError {
 
 /// The logs in the folder of all logs. Their messages are not counted.
 pub(crate) fn find(all: &Path) -> Result<Vec<Left>, LeftError> {
-    let mut folders = Vec::new();
-    match search(all, DEPTH, &mut folders) {
-        // No durable listener has run here.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        searched => searched.map_err(|source| LeftError::Search { folder: all.to_owned(), source })?,
-    }
     let left = |(folder, with_letters): (PathBuf, BTreeSet<Generation>)| -> Result<Left, LeftError> {
         let letters = if with_letters.is_empty() { 0 } else { count_all(&folder, &with_letters, LETTERS)? };
         let folder = folder.strip_prefix(all).unwrap_or(&folder).display().to_string();
         Ok(Left { folder, letters, ..Left::default() })
     };
-    folders.into_iter().map(left).collect()
+    folders(all)?.into_iter().map(left).collect()
+}
+
+/// The folders of the logs of listeners in the folder of all logs, and the generations that have dead letters there.
+pub(crate) fn with_letters(all: &Path) -> Result<BTreeMap<ListenerId, (PathBuf, BTreeSet<Generation>)>, LeftError> {
+    let of_listener = |(folder, with_letters): (PathBuf, BTreeSet<Generation>)| {
+        let id = place::id(folder.strip_prefix(all).ok()?)?;
+        Some((id, (folder, with_letters)))
+    };
+    Ok(folders(all)?.into_iter().filter_map(of_listener).collect())
 }
 
 /// Messages that wait in the logs of this name. Nobody else may have them open.
@@ -85,6 +88,16 @@ fn generations(folder: &Path, files: &mut Folder) -> Result<BTreeSet<Generation>
     let failed = |error: FileError| LeftError::Search { folder: folder.to_owned(), source: io::Error::other(error) };
     let listed = files.list().map_err(failed)?;
     Ok(lanes::with_logs(listed.iter().map(|(name, _)| name.as_str()), PREFIX))
+}
+
+/// The folders that have files of a log, and the generations that have dead letters there.
+fn folders(all: &Path) -> Result<Vec<(PathBuf, BTreeSet<Generation>)>, LeftError> {
+    let mut folders = Vec::new();
+    match search(all, DEPTH, &mut folders) {
+        // No durable listener has run here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        searched => searched.map(|()| folders).map_err(|source| LeftError::Search { folder: all.to_owned(), source }),
+    }
 }
 
 /// Finds the folders that have files of a log, and the generations that have dead letters there.

@@ -2,11 +2,13 @@
 
 use std::{
     io::Write,
+    process::Command,
     sync::{Arc, Mutex, mpsc::sync_channel},
     time::{Duration, Instant},
 };
 
-use harness::{Backend, Listener, Program, connect, forward, free_port, until};
+use harness::{Backend, Listener, Program, binary, connect, forward, free_port, until};
+use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use super::{
@@ -23,7 +25,7 @@ struct Scene {
     program: Program,
     port: u16,
     health: u16,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Scene {
@@ -32,12 +34,22 @@ impl Scene {
         let durable = "durable: {syncMillis: 0, store: {disk: {maxBytes: 16777216}}, deadLetter: {maxBytes: 16777216}, \
                        send: {http: {lingerMillis: 0}}}";
         let manifests = forward("f", "", &[Listener::tcp("l", port).to(sink.port).with(durable)]);
-        Self { program: run(&manifests, health, data.path()), port, health, _data: data }
+        Self { program: run(&manifests, health, data.path()), port, health, data }
     }
 
     fn send(&self, lines: &[String]) {
         let mut client = connect(self.port).expect("a connection");
         client.write_all((lines.join("\n") + "\n").as_bytes()).expect("it is sent");
+    }
+
+    /// The dead letters that a program prints.
+    fn letters(&self, program: &str) -> Vec<Value> {
+        let mut command = Command::new(binary(program));
+        command.args(["letters", "default/f/l", "--data"]).arg(self.data.path());
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 }
 
@@ -74,6 +86,13 @@ fn one_message_of_ten_thousand_that_a_sink_refuses_holds_none_of_the_others() {
     let told = scene.program.wait("sink", "default/f/l").to_string();
     assert!(told.contains("put aside") && told.contains("the sink answers 400"), "{told}");
     until_kept(scene.health, "l", 0);
+    for program in ["portlane", "portlane-proxy"] {
+        let letters = scene.letters(program);
+        let [letter] = letters.as_slice() else { panic!("{program}: {letters:?}") };
+        assert_eq!((&letter["listener"], &letter["client"]), (&json!("default/f/l"), &json!("127.0.0.1")));
+        assert_eq!((&letter["number"], &letter["message"]), (&json!(4_321), &json!(line(4_321))));
+        assert!(letter["reason"].as_str().is_some_and(|why| why.contains("the sink answers 400")), "{letter}");
+    }
 }
 
 #[test]
