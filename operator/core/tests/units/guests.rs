@@ -304,8 +304,9 @@ fn proxies_are_told_where_the_service_of_the_api_server_listens_whatever_the_env
     let protected = |scene: &Scene| {
         let snapshot = scene.translator.snapshot(&Group::Gateway(key("edge"))).expect("the gateway has a program");
         let configuration = snapshot.configuration();
-        let set = &configuration.endpoints["protected"];
-        set.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<String>>()
+        let set = configuration.endpoints.get("protected");
+        let endpoints = set.iter().flat_map(|set| &set.endpoints);
+        endpoints.map(|endpoint| endpoint.address.to_string()).collect::<Vec<String>>()
     };
     scene.see(at("10.96.0.1"));
     assert_eq!(protected(&scene), ["10.96.0.1:443"]);
