@@ -167,12 +167,12 @@ fn measure(args: &Args, shipped: &Path) -> Result<(), String> {
     let bench = Bench { programs, servers: Servers::start(), cpus: args.cpus, length };
     let plan = plan(args, &missing);
     if args.syscalls {
-        let found = once_each(&plan, "strace", |kind, row| bench.system_calls(kind, row));
+        let found = once_each(&plan, "strace", Row::has_calls_of_operations, |kind, row| bench.system_calls(kind, row));
         print_calls(&found);
         return Ok(());
     }
     if args.profile {
-        let found = once_each(&plan, "perf", |kind, row| bench.profile(kind, row));
+        let found = once_each(&plan, "perf", Row::has_operations, |kind, row| bench.profile(kind, row));
         print_profiles(&found);
         return Ok(());
     }
@@ -233,16 +233,19 @@ fn rounds(bench: &Bench, plan: &[Planned], rounds: usize) -> Results {
     results
 }
 
-/// Watches each forwarder with a tool, once for each row of the first table.
-fn once_each<T>(plan: &[Planned], tool: &str, watch: impl Fn(Kind, Row) -> T) -> BTreeMap<(Row, Kind), T> {
+/// Watches each forwarder with a tool, once for each row of the first table that suits the tool.
+fn once_each<T>(
+    plan: &[Planned],
+    tool: &str,
+    suits: impl Fn(Row) -> bool,
+    watch: impl Fn(Kind, Row) -> T,
+) -> BTreeMap<(Row, Kind), T> {
     let mut found = BTreeMap::new();
     if std::process::Command::new(tool).arg("-h").output().is_err() {
         eprintln!("{tool} is not installed: nothing is measured");
         return found;
     }
-    for Planned { row, kinds, .. } in
-        plan.iter().filter(|it| it.section == Section::Compared && it.row.has_operations())
-    {
+    for Planned { row, kinds, .. } in plan.iter().filter(|it| it.section == Section::Compared && suits(it.row)) {
         for kind in kinds.iter().copied().filter(|kind| *kind != Kind::Direct && !kind.forks()) {
             eprintln!("{tool}: {}, {}", row.name(), kind.name());
             if let Ok(of_row) = catch_unwind(AssertUnwindSafe(|| watch(kind, *row))) {

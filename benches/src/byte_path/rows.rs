@@ -134,9 +134,14 @@ impl Row {
         matches!(self, Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains)
     }
 
-    /// Whether the row has operations whose system calls can be counted.
+    /// Whether the row is a load all the time, so that samples say where the CPU time goes.
     pub(crate) fn has_operations(self) -> bool {
-        !matches!(self, Self::Idle | Self::Empty | Self::Changes | Self::ChangesPushed | Self::Accepts)
+        !matches!(self, Self::Idle | Self::Empty | Self::Changes | Self::ChangesPushed)
+    }
+
+    /// Whether the system calls belong to the operations that are counted. Beside streams, most are of the streams.
+    pub(crate) fn has_calls_of_operations(self) -> bool {
+        self.has_operations() && self != Self::Accepts
     }
 
     /// Where Portlane has its configuration from.
