@@ -19,6 +19,7 @@ pub(crate) enum Row {
     Calls1000,
     OpenLoop,
     Accepts,
+    Refusals,
     Idle,
     Empty,
     Udp1,
@@ -63,7 +64,7 @@ pub(crate) enum Goal {
 }
 
 impl Row {
-    pub(crate) const COMPARED: [Self; 15] = [
+    pub(crate) const COMPARED: [Self; 16] = [
         Self::Bulk1,
         Self::Bulk8,
         Self::Both8,
@@ -72,6 +73,7 @@ impl Row {
         Self::Calls1000,
         Self::OpenLoop,
         Self::Accepts,
+        Self::Refusals,
         Self::Idle,
         Self::Empty,
         Self::Udp1,
@@ -92,6 +94,7 @@ impl Row {
             Self::Calls1000 => "calls-1000",
             Self::OpenLoop => "open-loop",
             Self::Accepts => "accepts",
+            Self::Refusals => "refusals",
             Self::Idle => "idle",
             Self::Empty => "empty",
             Self::Udp1 => "udp-1",
@@ -114,6 +117,7 @@ impl Row {
             Self::Calls1000 => "1,000 busy connections of 64 B",
             Self::OpenLoop => "open loop, 10,000/s over 200 connections",
             Self::Accepts => "first byte of a new connection beside 8 bulk streams",
+            Self::Refusals => "refusal of a new connection beside 8 bulk streams",
             Self::Idle => "idle connection",
             Self::Empty => "forwarder without connections",
             Self::Udp1 => "UDP echo 64 B, 1 flow",
@@ -141,7 +145,7 @@ impl Row {
 
     /// Whether the system calls belong to the operations that are counted. Beside streams, most are of the streams.
     pub(crate) fn has_calls_of_operations(self) -> bool {
-        self.has_operations() && self != Self::Accepts
+        self.has_operations() && !matches!(self, Self::Accepts | Self::Refusals)
     }
 
     /// Where Portlane has its configuration from.
@@ -156,6 +160,7 @@ impl Row {
         }
         match self {
             Self::Idle | Self::Empty => kind != Kind::Direct && !kind.forks(),
+            Self::Refusals => kind.refuses(),
             // A process for each connection.
             Self::Bulk8 | Self::Both8 | Self::Calls1000 | Self::OpenLoop | Self::Accepts => !kind.forks(),
             _ => true,
@@ -171,7 +176,7 @@ impl Row {
             Self::Bulk1 | Self::Bulk8 | Self::Both8 => &[Rate, Cpu, Sum, Busy],
             Self::Calls64 | Self::Calls1000 => &[Rate, Cpu, Sum, Busy, P50, P99],
             Self::OpenLoop => &[P50, P99, P999, Cpu, Sum, Lost],
-            Self::Accepts => &[P50, P99, Lost],
+            Self::Accepts | Self::Refusals => &[P50, P99, Lost],
             Self::Idle => &[Cold, Warm, Left, Files],
             Self::Empty => &[Anon, Rss],
             Self::Connections | Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains => {
@@ -201,7 +206,7 @@ impl Row {
             (Self::Calls64, Cpu) => AtMost(0.95),
             (Self::Calls64 | Self::Calls1000, P99) => AtMost(1.0),
             (Self::OpenLoop, P99 | P999) => AtMost(0.9),
-            (Self::Accepts, P99) => Most(100e-6),
+            (Self::Accepts | Self::Refusals, P99) => Most(100e-6),
             (Self::Idle, Cold | Warm) => Most(1800.0),
             (Self::Idle, Files) => Most(2.0),
             (Self::Empty, Anon) => Most(1.5 * MIB),

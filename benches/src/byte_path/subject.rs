@@ -140,6 +140,11 @@ impl Kind {
         self.is_portlane() || matches!(self, Self::Nginx | Self::Tokio | Self::Direct)
     }
 
+    /// Whether the forwarder has a port that refuses every client by address, before it connects to a server.
+    pub(crate) fn refuses(self) -> bool {
+        self.is_portlane() || matches!(self, Self::HaProxy | Self::HaProxySplice | Self::Nginx | Self::Rinetd)
+    }
+
     /// Whether the forwarder forks a process for each connection.
     pub(crate) fn forks(self) -> bool {
         self == Self::Socat
@@ -159,6 +164,8 @@ pub(crate) struct Ports {
     pub(crate) udp: u16,
     /// Where the server changes; to the echo server at first. Portlane only.
     pub(crate) flip: u16,
+    /// Where every client is refused, by forwarders that can.
+    pub(crate) denied: u16,
     /// Endpoints of Portlane.
     health: u16,
 }
@@ -167,8 +174,8 @@ impl Ports {
     /// Ports that no forwarder has had: connections of an earlier one may be in `TIME_WAIT`.
     fn fresh() -> Self {
         let first = ports::fresh(PORTS);
-        let [echo, sink, both, udp, flip, health] = [0, 1, 2, 3, 4, 5].map(|offset| first + offset);
-        Self { echo, sink, both, udp, flip, health }
+        let [echo, sink, both, udp, flip, denied, health] = [0, 1, 2, 3, 4, 5, 6].map(|offset| first + offset);
+        Self { echo, sink, both, udp, flip, denied, health }
     }
 
     /// TCP ports, and the servers behind them.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use images::{Checkout, Image};
-use proxy_api::{Configuration, Listener, ListenerId, Offer, Origin};
+use proxy_api::{Access, Configuration, Listener, ListenerId, Offer, Origin};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -114,13 +114,21 @@ pub(super) fn configuration(variant: Variant, ports: Ports) -> Configuration {
             add(&format!("l{at}"), json!({"transport": "TCP", "bind": "All", "port": at}), port::ECHO);
         }
     }
-    configuration.listeners.extend([flip(variant, ports, port::ECHO)]);
+    configuration.listeners.extend([denied(variant, ports), flip(variant, ports, port::ECHO)]);
     configuration
 }
 
 /// The listener that changes, when it leads to the server at this port.
 pub(crate) fn flip(variant: Variant, ports: Ports, to: u16) -> (ListenerId, Offer) {
     (id("flip"), compiled(&loopback("TCP", ports.flip), to, variant).into())
+}
+
+/// The listener that refuses every client.
+fn denied(variant: Variant, ports: Ports) -> (ListenerId, Offer) {
+    let mut listener = compiled(&loopback("TCP", ports.denied), port::ECHO, variant);
+    let deny = vec!["127.0.0.0/8".parse().expect("a network")];
+    listener.access = Some(Box::new(Access { allow: Vec::new(), deny }));
+    (id("denied"), listener.sealed().into())
 }
 
 fn id(name: &str) -> ListenerId {
