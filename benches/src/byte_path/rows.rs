@@ -16,6 +16,8 @@ pub(crate) enum Row {
     Both8,
     Connections,
     Calls64,
+    /// Beside idle connections.
+    Calls64Idle,
     Calls1000,
     OpenLoop,
     Accepts,
@@ -91,6 +93,7 @@ impl Row {
             Self::Both8 => "both-8",
             Self::Connections => "connections",
             Self::Calls64 => "calls-64",
+            Self::Calls64Idle => "calls-64-idle",
             Self::Calls1000 => "calls-1000",
             Self::OpenLoop => "open-loop",
             Self::Accepts => "accepts",
@@ -114,6 +117,7 @@ impl Row {
             Self::Both8 => "bulk, 8 connections both ways",
             Self::Connections => "connections",
             Self::Calls64 => "64 busy connections of 64 B",
+            Self::Calls64Idle => "64 busy connections of 64 B beside 1,000 idle ones",
             Self::Calls1000 => "1,000 busy connections of 64 B",
             Self::OpenLoop => "open loop, 10,000/s over 200 connections",
             Self::Accepts => "first byte of a new connection beside 8 bulk streams",
@@ -162,7 +166,9 @@ impl Row {
             Self::Idle | Self::Empty => kind != Kind::Direct && !kind.forks(),
             Self::Refusals => kind.refuses(),
             // A process for each connection.
-            Self::Bulk8 | Self::Both8 | Self::Calls1000 | Self::OpenLoop | Self::Accepts => !kind.forks(),
+            Self::Bulk8 | Self::Both8 | Self::Calls64Idle | Self::Calls1000 | Self::OpenLoop | Self::Accepts => {
+                !kind.forks()
+            }
             _ => true,
         }
     }
@@ -174,7 +180,7 @@ impl Row {
         };
         match self {
             Self::Bulk1 | Self::Bulk8 | Self::Both8 => &[Rate, Cpu, Sum, Busy],
-            Self::Calls64 | Self::Calls1000 => &[Rate, Cpu, Sum, Busy, P50, P99],
+            Self::Calls64 | Self::Calls64Idle | Self::Calls1000 => &[Rate, Cpu, Sum, Busy, P50, P99],
             Self::OpenLoop => &[P50, P99, P999, Cpu, Sum, Lost],
             Self::Accepts | Self::Refusals => &[P50, P99, Lost],
             Self::Idle => &[Cold, Warm, Left, Files],
@@ -286,15 +292,16 @@ impl Section {
         matches!(self, Self::Changes | Self::ChangesPushed)
     }
 
-    /// Whether a row of the table is measured with this forwarder. Models are compared in all rows.
+    /// Whether a row of the table is measured with this forwarder. Models are compared in all rows but one, for which a
+    /// process for each connection is too many.
     pub(crate) fn has(self, row: Row, kind: Kind) -> bool {
-        self == Self::Models || row.suits(kind)
+        row.suits(kind) || (self == Self::Models && row != Row::Calls64Idle)
     }
 
     pub(crate) fn rows(self) -> &'static [Row] {
         match self {
             Self::Compared => &Row::COMPARED,
-            Self::Models => &[Row::Bulk8, Row::Connections, Row::Calls64, Row::Idle],
+            Self::Models => &[Row::Bulk8, Row::Connections, Row::Calls64, Row::Calls64Idle, Row::Idle],
             Self::Workers => &[Row::Bulk8, Row::Connections, Row::Calls64, Row::Empty],
             Self::AccessLog => &[Row::Connections],
             Self::Limits => &[Row::Bulk8, Row::Connections, Row::Calls64],

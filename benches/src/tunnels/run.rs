@@ -63,7 +63,7 @@ fn load(row: Row, ports: Ports) -> Box<dyn Load> {
         Row::Down1 => Box::new(Bulk::new(ports.both, 1, EventFlags::IN)),
         Row::Down8 => Box::new(Bulk::new(ports.both, 8, EventFlags::IN)),
         Row::Connections => Box::new(Connections::new(ports.echo)),
-        Row::Calls => Box::new(Calls::new(ports.echo, CALLS)),
+        Row::Calls => Box::new(Calls::new(ports.echo, CALLS, 0)),
         Row::Carrier | Row::Stream => panic!("{} has no operations", row.title()),
     }
 }

@@ -25,22 +25,30 @@ struct Call {
 pub(crate) struct Calls {
     poll: Poll,
     calls: Vec<Call>,
+    /// Open, and without traffic.
+    _idle: Vec<TcpStream>,
 }
 
 impl Calls {
-    pub(crate) fn new(port: u16, count: usize) -> Self {
+    /// So many busy connections, and so many idle ones, which are there first.
+    pub(crate) fn new(port: u16, count: usize, idle: usize) -> Self {
         let poll = Poll::new();
-        let open = |token| {
+        let connected = || {
             let mut stream = connect(port).expect("connect");
             stream.set_nodelay(true).expect("option");
             // One after the other, so that no queue of new connections overflows.
             round_trip(&mut stream, &[5; MESSAGE]).expect("echo");
+            stream
+        };
+        let idle = (0..idle).map(|_| connected()).collect();
+        let open = |token| {
+            let stream = connected();
             stream.set_nonblocking(true).expect("option");
             poll.add(&stream, token, EventFlags::IN);
             Call { stream, sent: None, answered: 0 }
         };
         let calls = (0..count).map(open).collect();
-        Self { poll, calls }
+        Self { poll, calls, _idle: idle }
     }
 }
 
