@@ -27,6 +27,8 @@ pub(crate) enum Row {
     Udp1,
     Udp100,
     Udp1000,
+    /// Datagrams that nothing can join.
+    Singles,
     Bursts,
     Trains,
     /// The changes come in a document.
@@ -66,7 +68,7 @@ pub(crate) enum Goal {
 }
 
 impl Row {
-    pub(crate) const COMPARED: [Self; 16] = [
+    pub(crate) const COMPARED: [Self; 17] = [
         Self::Bulk1,
         Self::Bulk8,
         Self::Both8,
@@ -81,6 +83,7 @@ impl Row {
         Self::Udp1,
         Self::Udp100,
         Self::Udp1000,
+        Self::Singles,
         Self::Bursts,
         Self::Trains,
     ];
@@ -103,6 +106,7 @@ impl Row {
             Self::Udp1 => "udp-1",
             Self::Udp100 => "udp-100",
             Self::Udp1000 => "udp-1000",
+            Self::Singles => "singles",
             Self::Bursts => "bursts",
             Self::Trains => "trains",
             Self::Changes => "changes",
@@ -127,6 +131,7 @@ impl Row {
             Self::Udp1 => "UDP echo 64 B, 1 flow",
             Self::Udp100 => "UDP echo 64 B, 100 flows",
             Self::Udp1000 => "UDP echo 64 B, 1,000 flows",
+            Self::Singles => "UDP 1,200 B one by one, 20 flows",
             Self::Bursts => "UDP 1,200 B in bursts of 20",
             Self::Trains => "UDP 1,200 B in trains of 20",
             Self::Changes => "changes beside traffic",
@@ -139,7 +144,7 @@ impl Row {
     }
 
     pub(crate) fn is_udp(self) -> bool {
-        matches!(self, Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains)
+        matches!(self, Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Singles | Self::Bursts | Self::Trains)
     }
 
     /// Whether the row is a load all the time, so that samples say where the CPU time goes.
@@ -185,9 +190,13 @@ impl Row {
             Self::Accepts | Self::Refusals => &[P50, P99, Lost],
             Self::Idle => &[Cold, Warm, Left, Files],
             Self::Empty => &[Anon, Rss],
-            Self::Connections | Self::Udp1 | Self::Udp100 | Self::Udp1000 | Self::Bursts | Self::Trains => {
-                &[Rate, Cpu, Sum, Busy, Lost]
-            }
+            Self::Connections
+            | Self::Udp1
+            | Self::Udp100
+            | Self::Udp1000
+            | Self::Singles
+            | Self::Bursts
+            | Self::Trains => &[Rate, Cpu, Sum, Busy, Lost],
             Self::Changes | Self::ChangesPushed => {
                 &[Edits, Broken, Refused, Corrupt, CalmStall, Stall, EffectP50, EffectP99]
             }
@@ -222,7 +231,7 @@ impl Row {
             (Self::Udp100 | Self::Udp1000, Rate) => AtLeast(1.2),
             (Self::Udp100 | Self::Udp1000, Cpu) => AtMost(0.7),
             (Self::Udp1000, Lost) | (Self::Changes | Self::ChangesPushed, Broken | Refused | Corrupt) => Most(0.0),
-            (Self::Trains, Cpu) => Of(Self::Bursts, 0.3),
+            (Self::Trains, Cpu) => Of(Self::Singles, 0.3),
             (Self::Changes | Self::ChangesPushed, Stall) => Above(CalmStall, 2e-3),
             (Self::Changes | Self::ChangesPushed, EffectP99) => Most(10e-3),
             _ => return None,
@@ -322,5 +331,31 @@ impl Section {
             Self::Changes | Self::ChangesPushed => &[Variant::Plain, Variant::Listeners(9000)],
         };
         variants.iter().map(|variant| Kind::Portlane(*variant)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_beside_streams_are_sampled_and_their_calls_are_not_counted() {
+        let rows = [Row::Connections, Row::Accepts, Row::Refusals, Row::Idle];
+        assert_eq!(rows.map(Row::has_operations), [true, true, true, false]);
+        assert_eq!(rows.map(Row::has_calls_of_operations), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_forwarder_with_a_process_for_each_connection_has_no_row_with_a_thousand() {
+        let rows = [Row::Calls64, Row::Calls64Idle, Row::Idle];
+        assert_eq!(rows.map(|row| Section::Models.has(row, Kind::Socat)), [true, false, true]);
+        assert!(rows.into_iter().all(|row| Section::Models.has(row, Kind::Rinetd)));
+    }
+
+    #[test]
+    fn only_forwarders_that_refuse_by_address_have_the_row_of_refusals() {
+        let kinds = Kind::compared(false).into_iter().filter(|kind| Section::Compared.has(Row::Refusals, *kind));
+        let expected = [Kind::PLAIN, Kind::HaProxy, Kind::HaProxySplice, Kind::Nginx, Kind::Rinetd];
+        assert_eq!(kinds.collect::<Vec<_>>(), expected);
     }
 }

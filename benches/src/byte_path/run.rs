@@ -22,6 +22,8 @@ const GIB: f64 = (1_u64 << 30) as f64;
 const PER_SECOND: u32 = 10_000;
 /// Datagrams on their way for each flow. All together fit into a receive buffer of usual size, but those of 1,000 flows.
 const WINDOWS: [u64; 3] = [32, 2, 1];
+/// Bytes of a small datagram.
+const SMALL: usize = 64;
 
 /// What is the same for all rows.
 pub(crate) struct Bench {
@@ -106,9 +108,11 @@ fn load(row: Row, ports: Ports) -> Box<dyn Load> {
         Row::OpenLoop => Box::new(OpenLoop::new(ports.echo, 200, PER_SECOND)),
         Row::Accepts => Box::new(Accepts::answered(Bulk::new(ports.sink, 8, EventFlags::OUT), ports.echo)),
         Row::Refusals => Box::new(Accepts::refused(Bulk::new(ports.sink, 8, EventFlags::OUT), ports.denied)),
-        Row::Udp1 => Box::new(Datagrams::new(ports.udp, 1, one)),
-        Row::Udp100 => Box::new(Datagrams::new(ports.udp, 100, hundred)),
-        Row::Udp1000 => Box::new(Datagrams::new(ports.udp, 1000, thousand)),
+        Row::Udp1 => Box::new(Datagrams::new(ports.udp, 1, one, SMALL)),
+        Row::Udp100 => Box::new(Datagrams::new(ports.udp, 100, hundred, SMALL)),
+        Row::Udp1000 => Box::new(Datagrams::new(ports.udp, 1000, thousand, SMALL)),
+        // As many datagrams of the same size at a time as in a train, but no two of one flow.
+        Row::Singles => Box::new(Datagrams::new(ports.udp, Trains::DATAGRAMS, 1, Trains::BYTES.into())),
         Row::Bursts => Box::new(Trains::new(ports.udp, false)),
         Row::Trains => Box::new(Trains::new(ports.udp, true)),
         Row::Idle | Row::Empty | Row::Changes | Row::ChangesPushed => panic!("{} has no operations", row.name()),

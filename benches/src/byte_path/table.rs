@@ -267,6 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn trains_are_measured_by_datagrams_that_nothing_has_joined() {
+        let (section, kind, quantity) = (Section::Compared, Kind::PLAIN, Quantity::Cpu);
+        let is_met = |trains| {
+            let mut results = Results::default();
+            for (row, value) in [(Row::Singles, 1.0), (Row::Bursts, 0.5), (Row::Trains, trains)] {
+                results.add(Cell { section, row, kind, quantity }, value);
+            }
+            let verdict = results.verdict(Cell { section, row: Row::Trains, kind, quantity }, &[kind]);
+            verdict.and_then(|(_, is_met)| is_met)
+        };
+        assert_eq!([is_met(0.29), is_met(0.31)], [Some(true), Some(false)]);
+    }
+
+    #[test]
     fn a_goal_is_measured_by_the_best_of_the_others_and_never_by_no_forwarder() {
         // Eight connections up: at least 1.08 times the rate, and at most 0.9 times the CPU.
         let is_met = |quantity, own, others| {

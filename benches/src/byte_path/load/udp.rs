@@ -11,9 +11,7 @@ use crate::{
     subject::udp_client,
 };
 
-/// Bytes of a datagram.
-const BYTES: usize = 64;
-/// Bytes of the number at its start.
+/// Bytes of the number at the start of a datagram.
 const NUMBER: usize = size_of::<u64>();
 /// Time without an answer after which a datagram is lost.
 const LOST: Duration = Duration::from_millis(200);
@@ -35,11 +33,13 @@ pub(crate) struct Datagrams {
     poll: Poll,
     flows: Vec<Flow>,
     window: u64,
+    /// What is sent, with a number at its start, and the place for answers.
+    datagram: Vec<u8>,
 }
 
 impl Datagrams {
-    /// Flows with up to `window` datagrams on their way each.
-    pub(crate) fn new(port: u16, count: usize, window: u64) -> Self {
+    /// Flows with up to `window` datagrams of so many bytes on their way each.
+    pub(crate) fn new(port: u16, count: usize, window: u64, bytes: usize) -> Self {
         let poll = Poll::new();
         let open = |token| {
             let socket = udp_client(port);
@@ -48,16 +48,15 @@ impl Datagrams {
             Flow { socket, next: 0, expected: 0, heard: Instant::now() }
         };
         let flows = (0..count).map(open).collect();
-        Self { poll, flows, window }
+        Self { poll, flows, window, datagram: vec![5; bytes] }
     }
 }
 
 impl Flow {
-    fn fill(&mut self, window: u64) {
-        let mut datagram = [5; BYTES];
+    fn fill(&mut self, window: u64, datagram: &mut [u8]) {
         while self.next < self.expected + window {
             datagram[..NUMBER].copy_from_slice(&self.next.to_le_bytes());
-            if self.socket.send(&datagram).is_err() {
+            if self.socket.send(datagram).is_err() {
                 return;
             }
             self.next += 1;
@@ -65,10 +64,9 @@ impl Flow {
     }
 
     /// Takes the answers that are there. The numbers that one skips are lost, unless their answers are only late.
-    fn take(&mut self, done: &mut Done) {
-        let mut buffer = [0; BYTES];
+    fn take(&mut self, done: &mut Done, buffer: &mut [u8]) {
         let mut number = [0; NUMBER];
-        while self.socket.recv(&mut buffer).is_ok() {
+        while self.socket.recv(buffer).is_ok() {
             number.copy_from_slice(&buffer[..NUMBER]);
             let answered = u64::from_le_bytes(number);
             assert!(answered < self.next, "an answer to a datagram that was not sent");
@@ -102,21 +100,21 @@ impl Load for Datagrams {
         let mut look = Instant::now();
         for flow in &mut self.flows {
             flow.heard = look;
-            flow.fill(self.window);
+            flow.fill(self.window, &mut self.datagram);
         }
         loop {
             for ready in self.poll.wait(until.min(look + LOOK)) {
                 let Some(flow) = self.flows.get_mut(ready.token) else { continue };
-                flow.take(&mut done);
+                flow.take(&mut done, &mut self.datagram);
                 flow.heard = Instant::now();
-                flow.fill(self.window);
+                flow.fill(self.window, &mut self.datagram);
             }
             let now = Instant::now();
             if now >= look + LOOK {
                 look = now;
                 for flow in &mut self.flows {
                     done.lost += flow.give_up(now);
-                    flow.fill(self.window);
+                    flow.fill(self.window, &mut self.datagram);
                 }
             }
             if now >= until {
