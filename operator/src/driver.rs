@@ -1,11 +1,5 @@
 //! The driver: the one task that owns all state. The driver takes inputs, asks the core which effects are due, and runs
-//! those effects.
-//!
-//! ```text
-//! watches ──▶ cache ──▶ (debounce) ──▶ translate ──▶ publisher ──▶ streams
-//! streams ──▶ proxies ─┐
-//! results ──▶ schedules ┴─▶ effects ──▶ writes to the API server
-//! ```
+//! those effects. `docs/architecture.md` has a picture.
 //!
 //! Nothing is translated, published or written before every cache has synced, nor while another replica leads.
 

@@ -1,12 +1,4 @@
-//! Every decision of the operator. Data flows through the modules in this order:
-//!
-//! ```text
-//! watches ──▶ world ──▶ translate ──▶ publish ──▶ snapshots for proxies
-//!               │           │ verdicts
-//!               │           ▼
-//! reports ──────┴──────▶ status ──▶ statuses and Events        desired ──▶ children, sidecars, autoscalers
-//!                           schedule decides when each of them is due
-//! ```
+//! Every decision of the operator. `docs/architecture.md` shows how data flows through the modules.
 //!
 //! The crate is pure: no async, no client, no clock, no environment. The same code runs in the operator and in
 //! `portlane run`.
