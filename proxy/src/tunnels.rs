@@ -83,7 +83,7 @@ pub enum TunnelsError {
     #[error("cannot start the thread of the tunnels")]
     Thread(#[source] io::Error),
     /// The system gives no random numbers.
-    #[error("the system gives no random numbers for the tunnels")]
+    #[error("cannot get random numbers for the tunnels from the system")]
     Chance(#[source] io::Error),
     /// Not where agents reach the server.
     #[error(transparent)]

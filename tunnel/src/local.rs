@@ -52,7 +52,7 @@ pub enum LocalError {
     #[error(transparent)]
     Join(#[from] JoinError),
     /// No token can be generated.
-    #[error("the system gives no random numbers for a token")]
+    #[error("cannot get random numbers for a token from the system")]
     Chance(#[source] io::Error),
 }
 

@@ -49,7 +49,7 @@ pub(super) fn explain(field: &str, message: String, object: &Value) -> Explained
         }),
         text if text.starts_with("every key must be the name of") => wrong_key(object, field).map(|key| {
             at = Some(format!("{field}.{key}"));
-            format!("'{}' is none", cut(key))
+            format!("'{}' is not one", cut(key))
         }),
         text => values::of(text, field, object).map(|(words, place)| {
             at = place;
@@ -103,7 +103,7 @@ fn place(text: &str) -> String {
     } else {
         instead_of_host(text)
     };
-    format!("'{}' is none of them: {remedy}", cut(text))
+    format!("'{}' is not one of these: {remedy}", cut(text))
 }
 
 /// What to write instead of a text that is no host.
@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn what_is_neither_a_host_nor_a_network_is_quoted_with_the_fix() {
         let network = "a network is an address, '/' and the number of its leading bits, such as 10.0.0.0/8 or fd00::/8";
-        assert_eq!(place("10.0.0.0/33"), format!("'10.0.0.0/33' is none of them: {network}"));
-        assert_eq!(place("db:80"), "'db:80' is none of them: the port goes into port: host: db, port: 80");
+        assert_eq!(place("10.0.0.0/33"), format!("'10.0.0.0/33' is not one of these: {network}"));
+        assert_eq!(place("db:80"), "'db:80' is not one of these: the port goes into port: host: db, port: 80");
         let url = place("http://db.example/x");
         assert!(url.ends_with("a host has no scheme and no path: host: db.example"), "{url}");
     }

@@ -187,9 +187,9 @@ fn a_gateway_that_breaks_a_rule_is_refused_in_the_words_of_the_rule() {
 #[test]
 fn labels_and_selectors_of_a_gateway_and_of_a_forward_are_checked_too() {
     let key = "f:4: ForwardGateway default/g: spec.podTemplate.labels: every key must be the name of a label, such as \
-               app or example.com/app; 'a b' is none";
+               app or example.com/app; 'a b' is not one";
     refused_once(&gateway("{podTemplate: {labels: {a: b, 'a b': c}}}"), key);
-    refused_once(&gateway("{podTemplate: {labels: {Example.com/a: c}}}"), "'Example.com/a' is none");
+    refused_once(&gateway("{podTemplate: {labels: {Example.com/a: c}}}"), "'Example.com/a' is not one");
     assert_eq!(verdict(&gateway("{podTemplate: {annotations: {Example.com/a: c}}}")), Ok(1));
     refused_once(&gateway("{service: {annotations: {a/b/c: d}}}"), "the name of an annotation");
     refused_once(&gateway("{podTemplate: {nodeSelector: {a: 'b c'}}}"), "nodeSelector.a: must have only letters");

@@ -73,7 +73,7 @@ impl Teller {
                 self.log.notice(Level::Info, "draining", "portlane", message);
             }
             Event::Cut(streams) => {
-                let message = format!("the time to finish is over: {streams} stream(s) are reset");
+                let message = format!("{streams} stream(s) did not finish in time and are reset");
                 self.log.notice(Level::Warn, "cut", "portlane", message);
             }
             Event::Disconnected { pause: None, .. }

@@ -51,7 +51,7 @@ pub enum EnrolmentError {
     #[error("another client keeps changing Secret {0}: find out which, and stop it")]
     Contended(String),
     /// No token can be generated.
-    #[error("the system gives no random numbers for a token: {0}")]
+    #[error("cannot get random numbers for a token from the system: {0}")]
     Chance(getrandom::Error),
     /// The certificate cannot be signed.
     #[error("cannot sign a certificate: {}", with_causes(.0))]

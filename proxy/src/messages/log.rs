@@ -212,7 +212,7 @@ impl Log {
                 if self.failure.as_ref() != Some(&why)
                     && let Some(shared) = self.current.load_full()
                 {
-                    process.log.notice(Level::Error, "failed", &shared.id, format!("no message is taken: {why}"));
+                    process.log.notice(Level::Error, "failed", &shared.id, format!("cannot accept messages: {why}"));
                 }
                 self.failure = Some(why);
             }

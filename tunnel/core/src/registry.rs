@@ -158,7 +158,7 @@ impl Registry {
             return Admission::Denied(Denied { reason: Denial::Instances, detail });
         }
         if self.instances.len() >= self.max {
-            let detail = format!("the endpoint serves {} agents, as many as it may: raise maxAgents there", self.max);
+            let detail = format!("the endpoint serves {} agents, which is its limit: raise maxAgents there", self.max);
             return Admission::Denied(Denied { reason: Denial::Full, detail });
         }
         let known = Known {

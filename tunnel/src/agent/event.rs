@@ -142,7 +142,7 @@ impl Event<'_> {
                 tracing::info!("stopping: takes no new streams, and open streams may finish");
             }
             Self::Cut(streams) => {
-                tracing::warn!(streams, "the time to finish is over: resetting the remaining streams");
+                tracing::warn!(streams, "streams did not finish in time: resetting them");
             }
         }
     }

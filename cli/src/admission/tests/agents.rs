@@ -18,9 +18,9 @@ fn an_agent_has_a_bounded_list_of_targets_and_a_refusal_says_what_to_write() {
     }
     let place = "f:5: ForwardAgent default/home: spec.targets[0]";
     let host = |host: &str| agent(&format!("{{host: '{host}', port: 1}}"), "");
-    let message = "must be an IP address, a network or a DNS name; '10.0.0.0/33' is none of them: a network is";
+    let message = "must be an IP address, a network or a DNS name; '10.0.0.0/33' is not one of these: a network is";
     refused_once(&host("10.0.0.0/33"), &format!("{place}.host: {message}"));
-    refused_once(&host("db:5432"), "'db:5432' is none of them: the port goes into port: host: db, port: 5432");
+    refused_once(&host("db:5432"), "'db:5432' is not one of these: the port goes into port: host: db, port: 5432");
     refused_once(&agent("{host: db, port: 2, endPort: 1}", ""), "endPort of a target must not be less than port; here");
     let twice = "f:5: ForwardAgent default/home: spec: two targets are the same: remove one of them; here number 1 and \
                  number 2";

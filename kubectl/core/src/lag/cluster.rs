@@ -184,7 +184,7 @@ mod tests {
         let notes = [
             "cut",
             "the proxy of pod shop/c has not answered",
-            "the proxy of pod shop/d is older, and tells no figures; kubectl portlane status shows what to upgrade",
+            "the proxy of pod shop/d is too old to report figures; kubectl portlane status shows what to upgrade",
             "too many to list, and left out: 2 durable listeners",
         ];
         assert_eq!(report.notes, notes);

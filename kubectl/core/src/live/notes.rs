@@ -48,7 +48,7 @@ pub fn unanswered(pods: &[String]) -> Option<String> {
 
 /// The proxies that cannot tell what was asked for, if any.
 pub fn older(pods: &[String]) -> Option<String> {
-    let line = proxies(pods, "is older, and tells no figures", "are older, and tell no figures")?;
+    let line = proxies(pods, "is too old to report figures", "are too old to report figures")?;
     Some(format!("{line}; kubectl portlane status shows what to upgrade"))
 }
 

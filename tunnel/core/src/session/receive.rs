@@ -88,7 +88,7 @@ impl Session {
             return Err(Refusal { reason: Reason::Draining, detail });
         }
         if self.streams.len() >= streams {
-            return Err(full(format!("the session has {streams} streams, as many as it may have")));
+            return Err(full(format!("the session has {streams} streams, which is the limit")));
         }
         if self.unanswered[1] >= unanswered {
             return Err(full(format!("{unanswered} requests wait for their targets, which is the limit")));

@@ -35,7 +35,7 @@ pub(super) fn words(status: u16, said: &str) -> String {
         401 => "it requires credentials, which are not sent: configure it to accept messages by source address instead",
         403 => "it forbids this: permit the path and the source address at the sink",
         404 | 410 => "it has nothing at this path: correct send.http.path",
-        405 => "it takes no POST at this path: correct send.http.path",
+        405 => "it does not accept POST at this path: correct send.http.path",
         408 => "the request came too slowly: see the network, or lower send.http.batchBytes",
         415 => "it takes another kind of body: set send.http.format to what it reads",
         413 => "the body is too long: lower send.http.batchBytes, or raise the bound of the sink",
