@@ -1,6 +1,6 @@
 //! Bounded decoding: the size of a document is checked before parsing, its number of listeners after.
 
-use std::io;
+use std::io::Write;
 
 use serde::Deserialize;
 
@@ -87,7 +87,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Also if it cannot be written.
-    pub fn encode_to(&self, to: impl io::Write) -> Result<(), serde_json::Error> {
+    pub fn encode_to(&self, to: impl Write) -> Result<(), serde_json::Error> {
         serde_json::to_writer_pretty(to, self)
     }
 

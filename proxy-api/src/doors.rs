@@ -274,12 +274,13 @@ impl Places {
         if self.known.len() < self.bounds.known {
             return Ok(None);
         }
-        let mut held: Tally = Tally::default();
+        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
         for place in self.known.values() {
-            held.add(place.source, 1);
+            *held.entry(place.source.address).or_default() += 1;
         }
         // By source alone: who has authenticated does not pay for others of its network.
-        let evicted = self.longest(&self.known, |_| true, |source| (held.of_source(source), 0)).ok_or(Refusal::Full)?;
+        let of_source = |source: Source| (held.get(&source.address).copied().unwrap_or_default(), 0);
+        let evicted = self.longest(&self.known, |_| true, of_source).ok_or(Refusal::Full)?;
         self.release(evicted, now);
         Ok(Some(evicted))
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot continue panics")]
 
 use std::{
+    hash::RandomState,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -263,7 +264,7 @@ fn known_peers_take_no_places_of_strangers_and_the_greediest_of_them_pays() {
 
 #[test]
 fn a_source_holds_no_more_than_its_share_and_all_together_no_more_than_there_is() {
-    let mut shares = Shares::new(10, 4);
+    let mut shares = Shares::<RandomState>::new(10, 4);
     assert_eq!((shares.take(ip(1), 4), shares.take(ip(1), 1)), (Ok(()), Err(Refusal::SourceFull)));
     assert_eq!((shares.take(ip(2), 4), shares.take(ip(3), 3)), (Ok(()), Err(Refusal::Full)));
     assert_eq!((shares.take(ip(3), 2), shares.held(), shares.sources()), (Ok(()), 10, 3));

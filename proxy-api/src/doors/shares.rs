@@ -1,22 +1,22 @@
 //! What sources hold of something at the same time, such as requests in work or bytes of bodies.
 
-use std::net::IpAddr;
+use std::{hash::BuildHasher, net::IpAddr};
 
 use super::{
     Refusal,
     source::{Source, Tally},
 };
 
-/// Units that are held, by source.
+/// Units that are held, by source. The hasher is that of [`Tally`].
 #[derive(Clone, Debug)]
-pub struct Shares {
+pub struct Shares<S> {
     all: usize,
     per_source: usize,
     held: usize,
-    by_source: Tally,
+    by_source: Tally<S>,
 }
 
-impl Shares {
+impl<S: BuildHasher + Default> Shares<S> {
     /// At most `all` units, and `per_source` of them for one source. The sources of an IPv6 /64 have three times as many,
     /// but no more than three quarters of all.
     #[must_use]

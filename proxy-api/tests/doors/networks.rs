@@ -2,6 +2,7 @@
 //! takes none from others.
 
 use std::{
+    hash::RandomState,
     net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
@@ -165,7 +166,7 @@ fn one_network_cannot_fill_the_table_of_sources() {
 
 #[test]
 fn what_is_held_is_bounded_by_address_and_by_network() {
-    let mut shares = Shares::new(16, 4);
+    let mut shares = Shares::<RandomState>::new(16, 4);
     for host in 1..=3 {
         assert_eq!((shares.take(six(1, host), 4), shares.take(six(1, host), 1)), (Ok(()), Err(Refusal::SourceFull)));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::RandomState,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ pub(super) struct Scrape(OnceLock<Turn>);
 
 /// The turns that are taken, by source.
 #[derive(Clone)]
-struct Turns(Arc<Mutex<Shares>>);
+struct Turns(Arc<Mutex<Shares<RandomState>>>);
 
 impl Default for Turns {
     fn default() -> Self {
@@ -32,7 +33,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, Shares> {
+    fn lock(&self) -> MutexGuard<'_, Shares<RandomState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

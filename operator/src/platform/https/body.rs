@@ -2,6 +2,7 @@
 //! large bodies at once.
 
 use std::{
+    hash::RandomState,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -38,7 +39,7 @@ pub(super) enum BodyError {
 
 /// Units that sources hold, shared by all connections.
 #[derive(Clone)]
-pub(super) struct Pool(Arc<Mutex<Shares>>);
+pub(super) struct Pool(Arc<Mutex<Shares<RandomState>>>);
 
 impl Pool {
     /// Like [`Shares::new`].
@@ -52,7 +53,7 @@ impl Pool {
         held.grow(units).map(|()| held)
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Shares) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Shares<RandomState>) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
