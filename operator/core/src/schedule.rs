@@ -3,7 +3,7 @@
 //!
 //! Times are durations since the driver started. A state machine never sleeps or retries on its own: the driver calls
 //! it again when it is due, or at the next tick. The machines of single tasks (`access`, `discovery`, `election`,
-//! `retries`, `schemas`, `upkeep`) work the same way with the task in place of the driver.
+//! `retries`, `schemas`, `status_writes`, `upkeep`) work the same way with the task in place of the driver.
 
 pub mod access;
 pub mod agents;
@@ -23,6 +23,7 @@ pub mod outdated_sidecars;
 pub mod retries;
 pub mod schedules;
 pub mod schemas;
+pub mod status_writes;
 pub mod statuses;
 pub mod unused_roots;
 pub mod upkeep;

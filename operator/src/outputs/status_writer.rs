@@ -1,8 +1,8 @@
 //! Writes statuses, with a bound on concurrent writes and a bounded queue.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use crds::{ForwardAgent, ForwardGateway, PortForward};
@@ -15,7 +15,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use operator_core::{
     names::NAME,
-    schedule::{Dated, StatusWrite, TermNumber, is_outdated},
+    schedule::{
+        Dated, StatusWrite, TermNumber,
+        status_writes::{News, Outcome, StatusWrites},
+    },
     world::subject::Subject,
 };
 
@@ -55,8 +58,8 @@ pub struct StatusWriter {
     liveness: Liveness,
     /// Number of the current term. A write that waits or is in flight when its term ends is dropped.
     term: Arc<watch::Sender<u64>>,
-    /// Writes fail, and the failure has been logged.
-    failing: Arc<AtomicBool>,
+    /// Whether writes fail.
+    writes: Arc<Mutex<StatusWrites>>,
 }
 
 /// The place of one write that waits or is in flight, given back on drop.
@@ -94,7 +97,7 @@ impl StatusWriter {
             tasks,
             liveness,
             term: Arc::new(watch::Sender::new(0)),
-            failing: Arc::default(),
+            writes: Arc::default(),
         }
     }
 
@@ -127,7 +130,7 @@ impl StatusWriter {
                 result = heartbeat.request(Box::pin(writer.patch(&write))) => result,
                 _ = current.wait_for(|now| *now != term) => return,
             };
-            let result = writer.judge(write.subject, result);
+            let result = writer.ended(write.subject, result);
             // From here it waits for the driver, which has a heartbeat of its own.
             drop((place, heartbeat));
             let _ = writer.results.send(Dated { term: TermNumber(term), result }).await;
@@ -160,27 +163,21 @@ impl StatusWriter {
         }
     }
 
-    fn judge(&self, subject: Subject, result: Result<Option<String>, RequestError>) -> Written {
-        let (outcome, version, again) = match result {
-            Ok(version) => {
-                if self.failing.swap(false, Relaxed) {
-                    tracing::info!("status writes succeed again");
-                }
-                ("written", version, false)
-            }
-            // The object is gone or was recreated. The watch reports the current one.
-            Err(error) if is_outdated(error.code()) => ("outdated", None, false),
-            Err(error) => {
-                count(&self.metrics.api_errors, "request", "status");
-                // Logged once: without an API server there would be a line for every forward.
-                if !self.failing.swap(true, Relaxed) {
-                    tracing::warn!(?subject, %error, "cannot write statuses, will retry");
-                }
-                ("failed", None, true)
-            }
-        };
-        count(&self.metrics.status_writes, "result", outcome);
-        Written { subject, version, again }
+    /// Counts and logs the result of a write.
+    fn ended(&self, subject: Subject, result: Result<Option<String>, RequestError>) -> Written {
+        let outcome = Outcome::of(result.as_ref().map(|_| ()).map_err(RequestError::code));
+        let news = self.writes.lock().unwrap_or_else(PoisonError::into_inner).ended(outcome);
+        match (news, &result) {
+            (Some(News::Fail), Err(error)) => tracing::warn!(?subject, %error, "cannot write statuses, will retry"),
+            (Some(News::Succeed), _) => tracing::info!("status writes succeed again"),
+            _ => {}
+        }
+        let again = outcome == Outcome::Failed;
+        if again {
+            count(&self.metrics.api_errors, "request", "status");
+        }
+        count(&self.metrics.status_writes, "result", outcome.name());
+        Written { subject, version: result.ok().flatten(), again }
     }
 }
 
