@@ -45,8 +45,8 @@ use tokio::{
 };
 
 use self::{
-    checks::Checks, foreign_ports::ForeignPorts, listeners::Listeners, logs::NoLogs, looks::Looks,
-    memory_limit::MemoryLimit, names::Names, reporter::Reporter, sockets::Sockets,
+    checks::Checks, foreign_ports::ForeignPorts, listeners::Listeners, logs::NoLogs, looks::Looks, names::Names,
+    reporter::Reporter, sockets::Sockets,
 };
 use crate::{
     agents::{AgentNews, ForTunnels},
@@ -56,7 +56,7 @@ use crate::{
         changes::{diff::Running, in_place::Step, set_users::SetUsers},
         control::reports::Published,
         durable::deliveries::Deliveries,
-        limits::reached::Reached,
+        limits::{memory_looks::MemoryLooks, reached::Reached},
         logging::{losses::Losses, waits::Waits},
         ports::{no_ports::NoPorts, own_addresses::OwnAddresses},
         workers::schedule::{Schedule, Work},
@@ -129,7 +129,7 @@ pub struct Supervisor {
     reporter: Reporter,
     waits_for_files: Waits,
     waits_for_sessions: Waits,
-    memory_limit: MemoryLimit,
+    memory_looks: MemoryLooks,
 }
 
 impl Supervisor {
@@ -149,7 +149,7 @@ impl Supervisor {
             counters.control.state_failures.fetch_add(1, Relaxed);
         };
         let sockets = Sockets::new(ForeignPorts::new(settings, failed));
-        let room = process.most_sessions();
+        let (room, memory_looks) = (process.most_sessions(), MemoryLooks::new(process.clock.seconds()));
         let names = Names::new(answers, process.files.clone(), process.lives.clone());
         Self {
             process,
@@ -177,7 +177,7 @@ impl Supervisor {
             reporter: Reporter::new(report, settings.quiet_start || settings.drain_only),
             waits_for_files: Waits::default(),
             waits_for_sessions: Waits::default(),
-            memory_limit: MemoryLimit::new(Instant::now()),
+            memory_looks,
         }
     }
 

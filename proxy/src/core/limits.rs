@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod cgroup;
 pub mod limiter;
 pub mod local_ports;
+pub mod memory_looks;
 pub mod reached;
 pub mod session_room;
 pub mod session_sources;

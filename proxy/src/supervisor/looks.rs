@@ -4,9 +4,8 @@
 use std::{collections::BTreeSet, mem, sync::atomic::Ordering::Relaxed};
 
 use proxy_api::{ListenerId, SocketKey, Transport};
-use tokio::time::Instant;
 
-use super::{Supervisor, health, losses, no_ports, notices, reached, waits};
+use super::{Supervisor, health, losses, memory_limit, no_ports, notices, reached, waits};
 use crate::{core::workers::walk::Walk, net};
 
 /// Most listeners, and most sockets, of one step.
@@ -41,7 +40,9 @@ impl Supervisor {
         let waits = lacks_files.then(|| waits::no_files(files.usage()));
         let more = lacks_memory.then(|| waits::no_sessions(sessions.usage()));
         notices::write(&self.process.log, waits.into_iter().chain(more));
-        if let Some(resized) = self.memory_limit.follow(&self.process, Instant::now()) {
+        if self.memory_looks.take_due(now)
+            && let Some(resized) = memory_limit::follow(&self.process)
+        {
             notices::write(&self.process.log, [resized]);
             self.listeners.resize(self.process.most_sessions());
         }

@@ -1,9 +1,5 @@
 //! Follows the memory limit of the process, which Kubernetes may change while the process runs.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use super::notices::notice;
 use crate::{
     log::{Level, Notice},
@@ -11,32 +7,12 @@ use crate::{
     process::Process,
 };
 
-/// Pause between two looks at the limit.
-const EVERY: Duration = Duration::from_secs(10);
-
-/// When to look at the limit again.
-#[derive(Debug)]
-pub(super) struct MemoryLimit {
-    due: Instant,
-}
-
-impl MemoryLimit {
-    /// The first look is due one pause after `now`.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { due: now + EVERY }
-    }
-
-    /// Adapts the process to its memory limit, and to what else takes memory, if a look is due at `now`. Returns a
-    /// notice if that changed the bounds of the process. A limit that cannot be read stays in force.
-    pub(super) fn follow(&mut self, process: &Process, now: Instant) -> Option<Notice> {
-        if now < self.due {
-            return None;
-        }
-        self.due = now + EVERY;
-        let limit = memory::limit().ok()?;
-        let text = || message(limit, &beside(process), process.most_sessions());
-        process.resize(limit).then(|| notice(Level::Info, "resized", "process", text()))
-    }
+/// Adapts the process to its memory limit, and to what else takes memory. Returns a notice if that changed the bounds
+/// of the process. A limit that cannot be read stays in force.
+pub(super) fn follow(process: &Process) -> Option<Notice> {
+    let limit = memory::limit().ok()?;
+    let text = || message(limit, &beside(process), process.most_sessions());
+    process.resize(limit).then(|| notice(Level::Info, "resized", "process", text()))
 }
 
 /// What takes memory beside sessions.
