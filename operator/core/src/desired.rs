@@ -2,6 +2,7 @@
 
 pub mod autoscaler;
 pub mod ca;
+pub mod ca_bundles;
 pub mod drainer;
 mod durability;
 pub mod fleets;

@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::{
-    ByteString,
     api::{
         core::v1::{ConfigMap, Service},
         discovery::v1::EndpointSlice,
@@ -16,11 +15,14 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use rustls::server::ResolvesServerCert;
-use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
 use operator_core::{
-    desired::{ca::Trusted, metrics_endpoints::slices},
+    desired::{
+        ca::Trusted,
+        ca_bundles::{OfApi, of_api},
+        metrics_endpoints::slices,
+    },
     names::NAME,
     schedule::upkeep::{Checked, Rounds},
 };
@@ -186,27 +188,16 @@ impl Upkeep {
         result
     }
 
-    /// Makes the aggregator trust the CA. An `APIService` that leads to another Service has another owner: it is left
-    /// alone and reported.
+    /// Makes the aggregator trust the CA for an API.
     async fn be_trusted(&self, name: &str, bundle: &str, heartbeat: &Heartbeat) -> Result<(), UpkeepError> {
         let failed = |source| UpkeepError::Api { what: "an APIService of the operator", source };
         let api = Api::<APIService>::all(self.client.clone());
         let Some(existing) = heartbeat.answer(api.get_opt(name)).await.map_err(failed)? else { return Ok(()) };
-        let spec = existing.spec.unwrap_or_default();
-        let is_ours = spec.service.as_ref().is_some_and(|service| {
-            service.namespace.as_ref() == Some(&self.namespace) && service.name.as_ref() == Some(&self.service)
-        });
-        if !is_ours {
-            let service = spec.service.unwrap_or_default();
-            let (namespace, service) = (service.namespace.unwrap_or_default(), service.name.unwrap_or_default());
-            return Err(UpkeepError::Foreign { api: name.to_owned(), service: format!("{namespace}/{service}") });
-        }
-        let bundle = ByteString(bundle.as_bytes().to_vec());
-        if spec.ca_bundle.as_ref() == Some(&bundle) {
-            return Ok(());
-        }
-        let patch =
-            json!({"metadata": {"resourceVersion": existing.metadata.resource_version}, "spec": {"caBundle": bundle}});
+        let patch = match of_api(existing, (self.namespace.as_str(), self.service.as_str()), bundle) {
+            OfApi::Current => return Ok(()),
+            OfApi::Outdated(patch) => patch,
+            OfApi::Foreign(service) => return Err(UpkeepError::Foreign { api: name.to_owned(), service }),
+        };
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
         heartbeat.answer(api.patch(name, &parameters, &Patch::Merge(patch))).await.map(drop).map_err(failed)
     }

@@ -3,19 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{ByteString, api::admissionregistration::v1::MutatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
 use operator_core::{
-    desired::ca::Trusted,
+    desired::{ca::Trusted, ca_bundles::of_webhook},
     names::NAME,
     schedule::upkeep::{Checked, Gate, Rounds},
 };
@@ -106,21 +105,11 @@ impl Webhook {
         let Some(existing) = heartbeat.answer(self.api.get_opt(&self.name)).await.map_err(failed)? else {
             return Ok(true);
         };
-        let bundle = ByteString(bundle.as_bytes().to_vec());
-        let entries = existing.webhooks.unwrap_or_default();
-        let outdated = |(at, entry): (usize, &k8s_openapi::api::admissionregistration::v1::MutatingWebhook)| {
-            let path = format!("/webhooks/{at}/clientConfig/caBundle");
-            let is_outdated = entry.client_config.ca_bundle.as_ref() != Some(&bundle);
-            is_outdated.then(|| json!({"op": "add", "path": path, "value": bundle}))
-        };
-        let mut patch: Vec<Value> = entries.iter().enumerate().filter_map(outdated).collect();
-        if patch.is_empty() || !write {
-            return Ok(patch.is_empty());
+        let Some(patch) = of_webhook(&existing, bundle) else { return Ok(true) };
+        if !write {
+            return Ok(false);
         }
-        // The patch addresses entries by index, so it must fail if they have moved.
-        let version = existing.metadata.resource_version;
-        patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
-        let patch = serde_json::from_value(Value::Array(patch)).unwrap_or_default();
+        let patch = serde_json::from_value(patch).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
         let patch = Patch::<()>::Json(patch);
         heartbeat.answer(self.api.patch(&self.name, &parameters, &patch)).await.map(|_| true).map_err(failed)
