@@ -72,6 +72,7 @@ pub struct Pipes {
     /// No pipe is made before this time, in seconds of the process clock.
     resume_at: AtomicU64,
     make: fn(usize) -> io::Result<Pipe>,
+    spliced: AtomicU64,
     copied: [AtomicU64; NoPipe::ALL.len()],
 }
 
@@ -86,6 +87,7 @@ impl Pipes {
             files,
             resume_at: AtomicU64::new(0),
             make: Pipe::new,
+            spliced: AtomicU64::new(0),
             copied: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -130,6 +132,17 @@ impl Pipes {
             idle.push(pipe);
             self.spare.store(idle.len(), Relaxed);
         }
+    }
+
+    /// Counts a stream whose first bytes are in a pipe.
+    pub fn count_spliced(&self) {
+        self.spliced.fetch_add(1, Relaxed);
+    }
+
+    /// Streams that were spliced.
+    #[must_use]
+    pub fn spliced(&self) -> u64 {
+        self.spliced.load(Relaxed)
     }
 
     /// Counts a stream that is copied for lack of a pipe. Nothing lacks where splicing is off.

@@ -156,6 +156,8 @@ struct Streamed {
     pipe: Option<(PooledPipe, usize)>,
     /// Place in the queue of the worker's streams.
     place: Option<Place>,
+    /// Whether the direction was counted as spliced.
+    spliced: bool,
 }
 
 impl Default for Direction {

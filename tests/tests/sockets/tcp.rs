@@ -59,6 +59,10 @@ fn one_gib_passes_both_ways_at_once_unchanged() {
         let total = Some(TOTAL as f64);
         bytes("up") == total && bytes("down") == total
     });
+    if cfg!(target_os = "linux") {
+        let (_, text) = http_get(health, "/metrics").expect("metrics");
+        assert_eq!(metric(&text, "portlane_streams_spliced_total "), Some(2.0), "both directions");
+    }
 }
 
 fn send(mut stream: TcpStream, total: usize) -> Vec<u8> {

@@ -60,6 +60,7 @@ impl Direction {
             }
             Ok(moved) => {
                 *left = moved;
+                self.count_spliced(worker);
                 self.judge_stream(moved);
                 Poll::Ready(Moved::Bytes(0))
             }
@@ -98,6 +99,15 @@ impl Direction {
                 self.sink_broke(worker, to);
                 Poll::Ready(Moved::Phase)
             }
+        }
+    }
+
+    /// Counts a direction once, however often it borrows a pipe.
+    fn count_spliced(&mut self, worker: &Worker) {
+        if let Some(streamed) = &mut self.streamed
+            && !std::mem::replace(&mut streamed.spliced, true)
+        {
+            worker.process.pipes.count_spliced();
         }
     }
 

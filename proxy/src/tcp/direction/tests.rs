@@ -11,7 +11,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::*;
-use crate::{core::workers::turns::TURN_BYTES, fixtures::process, settings::Settings};
+use crate::{core::workers::turns::TURN_BYTES, fixtures::process, pipes::NoPipe, settings::Settings};
 
 /// Longest time for what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,6 +90,7 @@ async fn what_streams_stays_spliced_when_the_sweep_asks_the_socket() {
         bed.moves(64 << 10).await;
         assert!(bed.direction.is_streaming() && !bed.from.read_anyway.get());
     }
+    assert_eq!(bed.worker.process.pipes.spliced(), 1, "a stream counts once");
 }
 
 #[tokio::test]
@@ -260,5 +261,7 @@ async fn a_stream_that_is_copied_ends_when_messages_follow_and_they_wait_for_no_
         bed.moves(7).await;
     }
     assert!(!bed.direction.is_streaming() && bed.direction.pipe().is_none());
+    let copied: u64 = NoPipe::ALL.into_iter().map(|why| pipes.copied(why)).sum();
+    assert_eq!((pipes.spliced(), copied), (0, 1));
     drop(lent);
 }
