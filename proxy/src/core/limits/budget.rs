@@ -115,6 +115,10 @@ impl Drop for Reserve {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn budget(limit: usize) -> (Arc<Budget>, Reserve) {
@@ -202,5 +206,82 @@ mod tests {
         assert!(!budget.take(2) && budget.take(1));
         assert!(!budget.take(usize::MAX), "more than can be counted");
         assert_eq!(budget.held(), 4);
+    }
+
+    #[test]
+    fn workers_that_read_at_once_stay_within_the_limit() {
+        let budget = Arc::new(Budget::new(3 * RESERVE_BYTES));
+        thread::scope(|scope| {
+            for worker in 1..=4 {
+                let budget = budget.clone();
+                scope.spawn(move || {
+                    let reserve = Reserve::new(budget.clone(), 0);
+                    for n in 0..2000 {
+                        let bytes = n * worker * 7919 % (2 * RESERVE_BYTES) + 1;
+                        if reserve.take(bytes) {
+                            assert!(budget.taken.load(Relaxed) <= budget.limit());
+                            reserve.keep(bytes, bytes / 2);
+                            budget.give(bytes / 2);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!((budget.taken.load(Relaxed), budget.reserved.load(Relaxed)), (0, 0));
+    }
+
+    proptest! {
+        /// Three workers read, one read each at a time, sinks take what was kept, and the limit changes. What does not
+        /// fit is refused and takes nothing, what fits is not refused, and nothing is lost or counted twice.
+        #[test]
+        fn what_is_taken_stays_within_the_limit_and_all_of_it_comes_back(
+            limit in 0..=24 * RESERVE_BYTES,
+            steps in prop::collection::vec((0..6_u8, 0..3_usize, 1..=2 * RESERVE_BYTES), 0..200),
+        ) {
+            let budget = Arc::new(Budget::new(limit));
+            let taken = || budget.taken.load(Relaxed);
+            let reserves = [(); 3].map(|()| Reserve::new(budget.clone(), 3));
+            let (mut reads, mut kept) = ([0_usize; 3], Vec::<usize>::new());
+            for (step, worker, bytes) in steps {
+                let (before, reserve) = (taken(), &reserves[worker]);
+                match step {
+                    0 => {
+                        budget.resize(8 * bytes);
+                    }
+                    1 => budget.give(kept.pop().unwrap_or_default()),
+                    _ if reads[worker] > 0 => {
+                        let read = std::mem::take(&mut reads[worker]);
+                        kept.push(bytes % (read + 1));
+                        reserve.keep(read, bytes % (read + 1));
+                    }
+                    _ => {
+                        let left = reserve.left.get();
+                        let lacking = if bytes > reserve.most {
+                            bytes
+                        } else if bytes > left {
+                            reserve.most - left
+                        } else {
+                            0
+                        };
+                        let fits = lacking == 0 || before + lacking <= budget.limit();
+                        prop_assert_eq!(reserve.take(bytes), fits);
+                        prop_assert_eq!(taken() - before, if fits { lacking } else { 0 });
+                        reads[worker] = if fits { bytes } else { 0 };
+                    }
+                }
+                let large: usize = reads.iter().filter(|read| **read > reserve.most).sum();
+                let ready: usize = reserves.iter().map(|reserve| reserve.left.get()).sum();
+                prop_assert_eq!(budget.held(), kept.iter().sum::<usize>() + large);
+                prop_assert_eq!(taken(), budget.held() + ready);
+                prop_assert!(taken() <= before.max(budget.limit()), "only a limit that shrinks is below what is taken");
+            }
+            for (read, reserve) in reads.into_iter().zip(reserves) {
+                if read > 0 {
+                    reserve.keep(read, 0);
+                }
+            }
+            kept.into_iter().for_each(|bytes| budget.give(bytes));
+            prop_assert_eq!((taken(), budget.reserved.load(Relaxed)), (0, 0));
+        }
     }
 }

@@ -73,6 +73,8 @@ impl<W> Turns<W> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -112,5 +114,52 @@ mod tests {
         turns.moved(TURN_BYTES);
         assert!(!turns.has_room(), "a task that was called need not ask");
         assert_eq!(turns.renew(), Some("second"));
+    }
+
+    proptest! {
+        /// Streams ask, move bytes and end in whatever order. Each call is for the one that has waited longest, so that
+        /// a stream behind `n` others is called after `n` calls, whoever comes later.
+        #[test]
+        fn one_stream_is_called_at_a_time_and_none_starves(
+            steps in prop::collection::vec((0..5_u8, 0..6_usize, 0..=TURN_BYTES), 0..200),
+        ) {
+            let mut turns = Turns::<u64>::default();
+            // The place of each stream that waits, and how many had waited before it.
+            let mut places = [None::<(Place, u64)>; 6];
+            let (mut waited, mut called, mut left) = (0_u64, 0_u64, TURN_BYTES);
+            for (step, stream, bytes) in steps {
+                match step {
+                    // It ends. Nobody tells the queue, where it is called as others are.
+                    0 => places[stream] = None,
+                    1 => {
+                        let next = (called < waited).then_some(called);
+                        prop_assert_eq!(turns.renew(), next);
+                        called += u64::from(next.is_some());
+                        left = TURN_BYTES;
+                    }
+                    _ => {
+                        let may_move = if let Some((place, before)) = places[stream] {
+                            let found = turns.waiter(place).copied();
+                            prop_assert_eq!(found, (before >= called).then_some(before));
+                            found.is_none()
+                        } else {
+                            turns.has_room()
+                        };
+                        if may_move {
+                            places[stream] = None;
+                            turns.moved(bytes);
+                            left = left.saturating_sub(bytes);
+                        } else if places[stream].is_none() {
+                            places[stream] = Some((turns.wait(waited), waited));
+                            waited += 1;
+                        }
+                    }
+                }
+                prop_assert_eq!(turns.has_room(), left > 0);
+                prop_assert_eq!(turns.is_idle(), called == waited);
+            }
+            let rest: Vec<u64> = std::iter::from_fn(|| turns.renew()).collect();
+            prop_assert!(rest.into_iter().eq(called..waited), "all that wait are called, and then nobody");
+        }
     }
 }
