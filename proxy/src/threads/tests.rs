@@ -1,9 +1,10 @@
-//! Tests of the end of a worker.
+//! Tests of the workers: how long connections lie on them, and the end of one.
 
 use std::{
     future::poll_fn,
-    io::Write,
+    io::{Read, Write},
     net::{Ipv4Addr, TcpListener},
+    num::NonZeroUsize,
     pin::{Pin, pin},
     sync::atomic::Ordering::Relaxed,
     task::Poll,
@@ -11,12 +12,19 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use proxy_api::{Listener, Retry};
-use tokio::time::timeout;
+use proxy_api::{Listener, Retry, Selection};
+use socket2::{Domain, Socket, Type};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::*;
 use crate::{
-    core::sessions::end::EndReason,
+    core::{
+        backends::{
+            balance::{Entry, Targets},
+            endpoint::Endpoint,
+        },
+        sessions::end::EndReason,
+    },
     fixtures::process,
     route::Served,
     shared::Shared,
@@ -104,5 +112,84 @@ fn a_worker_that_drains_runs_the_connections_on_their_way_to_it_and_takes_no_lat
         handle.adopt(accepted()).expect_err("the worker that has accepted it keeps it");
         run.await;
         assert_eq!(counted(&listener, EndReason::NoBackend), (1, 1));
+    });
+}
+
+/// Connections that are held.
+const HELD: usize = 1000;
+
+/// A socket that listens, with room in its queue for all of them.
+fn listening() -> (TcpListener, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+    socket.listen(i32::try_from(HELD).expect("few")).expect("a queue");
+    let socket = TcpListener::from(socket);
+    let address = socket.local_addr().expect("bound");
+    (socket, address)
+}
+
+/// A listener with this endpoint.
+fn serving(address: SocketAddr) -> Arc<Shared> {
+    let shared = Shared::new(id("a"), listener(1, "b"), Arc::default(), Arc::default());
+    let endpoints = vec![Arc::new(Endpoint::new(address))];
+    let entry = Entry { id: "b".into(), weight: 1, priority: 0, endpoints, stats: Arc::default() };
+    shared.targets.store(Arc::new(Targets::new(vec![entry])));
+    shared
+}
+
+/// A server that greets each of the clients with a byte, and returns what holds their connections.
+fn greet(server: TcpListener) -> thread::JoinHandle<Vec<TcpStream>> {
+    thread::spawn(move || {
+        let greeted = (0..HELD).map(|_| {
+            let (mut connection, _) = server.accept().expect("a connection");
+            connection.write_all(b"x").expect("connected");
+            connection
+        });
+        greeted.collect()
+    })
+}
+
+/// The live sessions of each worker.
+async fn sessions(workers: &Workers) -> Vec<u64> {
+    let mut sessions = Vec::new();
+    for worker in &workers.handles {
+        let (reply, answer) = oneshot::channel();
+        assert!(worker.send(Command::Inspect { selection: Selection::default(), reply }).await);
+        sessions.push(answer.await.expect("an answer").total);
+    }
+    sessions
+}
+
+#[test]
+fn no_worker_runs_over_1_3_times_the_mean_of_a_thousand_held_connections() {
+    in_time(async {
+        let settings = Settings { workers: NonZeroUsize::new(4).expect("some"), ..Settings::default() };
+        let process = process(&settings, None);
+        // Client, both ends of the proxy, and server.
+        if process.files.free() < 4 * HELD {
+            return eprintln!("not run: the process may not open {} files", 4 * HELD);
+        }
+        let workers = Workers::start(&settings, &process).expect("threads");
+        let ((server, backend), (socket, address)) = (listening(), listening());
+        let greeted = greet(server);
+        socket.set_nonblocking(true).expect("an option");
+        let (id, socket, route) = (SocketId(1), OsSocket::Tcp(Arc::new(socket)), route(Served::One(serving(backend))));
+        // One worker accepts them all.
+        assert!(workers.handles[0].send(Command::Listen { id, socket, route }).await);
+        let connect = |_| TcpStream::connect_timeout(&address, PATIENCE).expect("a place in the queue");
+        let mut clients: Vec<TcpStream> = (0..HELD).map(connect).collect();
+        for client in &mut clients {
+            client.set_read_timeout(Some(PATIENCE)).expect("an option");
+            client.read_exact(&mut [0]).expect("the greeting");
+        }
+        let held = greeted.join().expect("no panic");
+        let sessions = sessions(&workers).await;
+        assert_eq!(sessions.iter().sum::<u64>(), HELD as u64);
+        assert!(sessions.iter().all(|worker| worker * 10 * 4 <= HELD as u64 * 13), "{sessions:?}");
+        drop((clients, held));
+        for worker in &workers.handles {
+            assert!(worker.send(Command::Drain { millis: 0 }).await);
+        }
+        workers.join();
     });
 }
