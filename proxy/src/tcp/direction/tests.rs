@@ -1,5 +1,7 @@
 //! A direction on real sockets: what streams is spliced, whichever task reads the socket, and passes urgent data.
 
+mod schedules;
+
 use std::{
     cell::Cell,
     future::poll_fn,
