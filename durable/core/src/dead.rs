@@ -7,7 +7,7 @@ mod line;
 
 pub use line::LetterLine;
 
-/// A reason is cut after so many bytes.
+/// The most bytes of a reason, whose rest is cut off.
 const WHY_BYTES: usize = 512;
 /// The number of the message, and the length of the reason.
 const HEAD_BYTES: usize = 10;
@@ -24,14 +24,14 @@ pub struct DeadLetters {
 pub struct Letter<'a> {
     /// The message, with its number in the log that it comes from.
     pub record: Record<'a>,
-    /// What the sink said.
+    /// The answer of the sink.
     pub why: &'a str,
 }
 
 impl DeadLetters {
-    /// Opens the dead letters whose files start with `prefix`, of at most `max_bytes`, for messages of
-    /// at most `max_message_bytes`. With `max_bytes` 0 none are kept. What is reported has numbers of
-    /// letters, so give these calls another list than those of the log.
+    /// Opens the dead letters whose files start with `prefix`, of at most `max_bytes`, for messages of at most
+    /// `max_message_bytes`. With `max_bytes` 0, none are kept. Reports contain the numbers of letters, so give these
+    /// calls another list than those of the log.
     pub fn open(
         outside: &mut Outside<'_>,
         prefix: &str,
@@ -53,9 +53,8 @@ impl DeadLetters {
         Ok((Self { log: Some(log) }, reader))
     }
 
-    /// Puts a message aside, and syncs it: after this, and not before, the log may acknowledge it.
-    /// Where none are kept, or only shorter ones, it is reported as dropped, by its number in the log that
-    /// it comes from.
+    /// Puts a message aside, and syncs it: after this, and not before, the log may acknowledge it. Where no letters are
+    /// kept, or only shorter ones, the message is reported as dropped, by its number in the log that it comes from.
     pub fn put(&mut self, outside: &mut Outside<'_>, record: &Record<'_>, why: &str) -> Result<(), Error> {
         let Some(log) = &mut self.log else {
             drop_dead(outside, record.number);
@@ -73,7 +72,8 @@ impl DeadLetters {
         payload.extend_from_slice(record.message.payload);
         match log.append(outside, &[Message { payload: &payload, ..record.message }]) {
             Ok(_) => {}
-            // Its log took it when the bound was higher. It would stop the messages behind it for ever.
+            // The log took the message when its bound was higher. Kept there, it would block the messages behind it for
+            // ever.
             Err(Error::TooLong { .. }) => {
                 drop_dead(outside, record.number);
                 return Ok(());
@@ -83,12 +83,12 @@ impl DeadLetters {
         log.sync(outside).map_err(|why| Error::File { doing: "sync", file: "the dead letters".to_owned(), why })
     }
 
-    /// A reader of all letters that are kept. `None`: none are.
+    /// A reader of all letters. `None`: none are kept.
     pub fn reader(&self) -> Option<Reader> {
         self.log.as_ref().map(Log::reader)
     }
 
-    /// The next letter.
+    /// Reads the next letter.
     pub fn read<'r>(&mut self, outside: &mut Outside<'_>, reader: &'r mut Reader) -> Result<Option<Letter<'r>>, Error> {
         let Some(log) = &mut self.log else {
             return Ok(None);
@@ -97,7 +97,7 @@ impl DeadLetters {
             return Ok(None);
         };
         let letter = letter(message);
-        // The checksum is right and the form is not: another program wrote it.
+        // The checksum is right and the form is not: another program wrote the record.
         letter.map(Some).ok_or_else(|| Error::File {
             doing: "read",
             file: "the dead letters".to_owned(),
@@ -111,7 +111,7 @@ impl DeadLetters {
     }
 }
 
-/// The settings of the log that dead letters are.
+/// The settings of the log of dead letters.
 const fn settings(max_bytes: u64, max_message_bytes: usize) -> Settings {
     Settings {
         max_bytes,
@@ -123,7 +123,7 @@ const fn settings(max_bytes: u64, max_message_bytes: usize) -> Settings {
     }
 }
 
-/// Tells that a message is not put aside.
+/// Reports that a message is dropped rather than put aside.
 fn drop_dead(outside: &mut Outside<'_>, number: u64) {
     let messages = number..number.saturating_add(1);
     outside.reported.push(Reported::Dropped { messages, why: Why::Dead });

@@ -1,4 +1,4 @@
-//! What is added to messages on their way to the sink: when they came, from whom, and where.
+//! Labels that are added to messages on their way to the sink: time of receipt, client, forward and pod.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ mod structured;
 /// The last millisecond of the year 9999. A later time is shown as this one.
 const LAST_MILLIS: u64 = 253_402_300_799_999;
 
-/// The form in which a sink takes what is added.
+/// The form in which labels are added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
     /// An object of JSON around each message, for a sink over HTTP that takes JSON.
@@ -26,7 +26,7 @@ pub enum Form {
     },
 }
 
-/// Adds to the messages of one listener. It rewrites nothing of them.
+/// Adds labels to the messages of one listener, and changes nothing else in them.
 #[derive(Debug)]
 pub struct Enricher {
     form: Form,
@@ -35,7 +35,7 @@ pub struct Enricher {
     untouched: u64,
 }
 
-/// What is added to one message.
+/// The labels of one message.
 #[derive(Clone, Copy, Debug)]
 struct Labels<'a> {
     received_at: &'a str,
@@ -59,12 +59,12 @@ struct Object<'a> {
 }
 
 impl Enricher {
-    /// Adds the name of the forward, and that of the pod or machine on which this runs.
+    /// An enricher that adds the names of the forward and of the pod or machine on which it runs.
     pub const fn new(form: Form, forward: String, pod: String) -> Self {
         Self { form, forward, pod, untouched: 0 }
     }
 
-    /// The bytes for the sink of a message from `client`: an address, whose port is not added if it has one.
+    /// The bytes of a message for the sink. `client` is the address of its sender; a port in it is not added.
     pub fn enrich(&mut self, client: &str, message: &Message<'_>) -> Vec<u8> {
         let received_at = time(message.received_millis);
         let client = address(client);
@@ -79,19 +79,19 @@ impl Enricher {
         })
     }
 
-    /// Messages that nothing could be added to: no RFC 5424, or with an element of this name already.
+    /// Messages that got no labels, as they are not RFC 5424 or have an element of this name already.
     pub const fn untouched(&self) -> u64 {
         self.untouched
     }
 }
 
-/// The time that is so many milliseconds after the start of 1970, as RFC 3339 has it.
+/// The time that is `millis` milliseconds after the start of 1970, in the form of RFC 3339.
 pub(crate) fn time(millis: u64) -> String {
     let time = UNIX_EPOCH + Duration::from_millis(millis.min(LAST_MILLIS));
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// An address without its port, which changes with each connection and would tell one client from itself.
+/// An address without its port, which changes with each connection and so does not identify a client.
 pub(crate) fn address(client: &str) -> Cow<'_, str> {
     let with_port = client.parse::<SocketAddr>();
     with_port.map_or(Cow::Borrowed(client), |client| Cow::Owned(client.ip().to_string()))
@@ -105,7 +105,7 @@ pub(crate) fn string(payload: &[u8]) -> (Option<&str>, Option<String>) {
     }
 }
 
-/// The message in an object.
+/// The message and its labels as an object of JSON.
 fn object(labels: &Labels<'_>, payload: &[u8]) -> Option<Vec<u8>> {
     let (message, message_base64) = string(payload);
     let Labels { received_at, client, forward, pod } = *labels;

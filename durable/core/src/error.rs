@@ -1,4 +1,4 @@
-//! What fails, and what is reported.
+//! Errors of a log, and the reports that come with a result.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub enum FileError {
     Other(String),
 }
 
-/// Why a call failed.
+/// Why a call to a log failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bounds contradict each other.
@@ -40,7 +40,7 @@ pub enum Error {
     Newer {
         /// The segment.
         file: String,
-        /// Its version.
+        /// The version of the segment.
         found: u32,
         /// The latest version that this program knows.
         known: u32,
@@ -48,9 +48,9 @@ pub enum Error {
     /// The log has all the bytes that it may have.
     #[error("the log is full with {held} of {max} bytes: raise its bound, or see why the sink takes nothing")]
     Full {
-        /// The bytes of its files.
+        /// The bytes of the log's files.
         held: u64,
-        /// Its bound.
+        /// The bound of the log.
         max: u64,
     },
     /// A message, or its source, is over the bound.
@@ -58,7 +58,7 @@ pub enum Error {
     TooLong {
         /// The length of the message.
         bytes: usize,
-        /// The length of its source.
+        /// The length of the message's source.
         source_bytes: usize,
         /// The bound of the log.
         max: usize,
@@ -74,11 +74,11 @@ pub enum Error {
     /// The folder failed.
     #[error("cannot {doing} {file}: {why}; check the disk")]
     File {
-        /// What failed.
+        /// The operation that failed.
         doing: &'static str,
         /// The file, or the folder.
         file: String,
-        /// Why.
+        /// Why the operation failed.
         why: FileError,
     },
 }
@@ -90,7 +90,7 @@ impl Error {
     }
 }
 
-/// What a caller must know beside the result of its call. Messages are named by their numbers.
+/// A report to the caller, beside the result of its call. Messages are identified by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reported {
     /// These messages are on the disk. Their senders may get an answer.
@@ -103,7 +103,7 @@ pub enum Reported {
     SyncFailed {
         /// The messages.
         messages: Range<u64>,
-        /// What the system says.
+        /// The error of the system.
         why: FileError,
     },
     /// These messages gave way to a bound before they were acknowledged.
@@ -119,8 +119,8 @@ pub enum Reported {
         /// The messages.
         messages: Range<u64>,
     },
-    /// The end of the newest segment is not a message: cut off by a crash before it was synced, or
-    /// damaged since. Damage with messages behind it is reported as [`Reported::Lost`] instead, to who reads.
+    /// The end of the newest segment is not a message: cut off by a crash before it was synced, or damaged since.
+    /// Damage with messages behind it is reported as [`Reported::Lost`] instead, when the log is read.
     Cut {
         /// The segment.
         file: String,
@@ -144,6 +144,6 @@ pub enum Why {
     Full,
     /// The age of messages.
     Age,
-    /// A dead letter where none are kept, or none so long.
+    /// The sink will never take them, and no dead letters are kept, or none of this length, or the disk is full.
     Dead,
 }

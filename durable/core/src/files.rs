@@ -1,4 +1,4 @@
-//! What the log needs of the outside: a folder and the time.
+//! The log's interface to the outside: a folder and the time.
 
 use std::time::Duration;
 
@@ -24,21 +24,21 @@ pub trait Files {
     fn list(&mut self) -> Result<Vec<(String, u64)>, FileError>;
 }
 
-/// The time, twice: one clock may be set, the other cannot.
+/// The time on two clocks: one may be set, the other cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Since any fixed start, from a clock that does not jump. Decides what is due within a process.
+    /// The time since any fixed start, from a clock that does not jump. It decides what is due within a process.
     pub steady: Duration,
-    /// Milliseconds since 1970. Says how old a segment of an earlier process is, and nothing else.
+    /// Milliseconds since 1970. Used only for the age of segments of an earlier process.
     pub unix_millis: u64,
 }
 
-/// What a call to a [`Log`](crate::Log) may use.
+/// The resources of a call to a [`Log`](crate::Log).
 pub struct Outside<'a> {
     /// The folder.
     pub files: &'a mut dyn Files,
     /// The time of this call.
     pub now: Now,
-    /// Where the call adds what its caller must know, also when it fails.
+    /// Reports to the caller. A call that fails may add some, too.
     pub reported: &'a mut Vec<Reported>,
 }

@@ -1,8 +1,8 @@
-//! What senders say: a stream of bytes becomes messages, and messages become a stream.
+//! Framing: a stream of bytes becomes messages, and messages become a stream.
 //!
 //! A [`Decoder`] takes the bytes of one connection in pieces of any size and keeps one message at
 //! most, cut at the bound. [`encode`] is the other direction. [`relp`] is the protocol in which the
-//! sender hears what was kept.
+//! sender learns which messages were kept.
 
 mod body;
 mod error;
@@ -32,12 +32,12 @@ pub enum Framing {
     Length4,
 }
 
-/// What happens to a message that is longer than the bound.
+/// The treatment of a message that is longer than the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oversize {
-    /// Its first bytes are a message.
+    /// The first bytes of the message are kept, up to the bound.
     Truncate,
-    /// It is dropped.
+    /// The message is dropped.
     Drop,
 }
 
@@ -46,12 +46,12 @@ pub enum Oversize {
 pub struct Limits {
     /// The longest message.
     pub max_message_bytes: usize,
-    /// What happens to longer ones.
+    /// The treatment of longer messages.
     pub oversize: Oversize,
 }
 
 impl Limits {
-    /// As they are, or with a lower bound, if what keeps the messages takes none that is longer.
+    /// These limits, with the bound `longest` if that is lower: the log takes no longer messages.
     #[must_use]
     pub fn within(self, longest: Option<usize>) -> Self {
         let max_message_bytes = longest.map_or(self.max_message_bytes, |longest| longest.min(self.max_message_bytes));
@@ -62,9 +62,9 @@ impl Limits {
 /// Messages of one connection that were longer than the bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages of which the first bytes are left.
+    /// Messages that were truncated to the bound.
     pub truncated: u64,
-    /// Messages of which nothing is left.
+    /// Messages that were dropped.
     pub dropped: u64,
 }
 
@@ -87,7 +87,7 @@ enum State {
     Count(usize),
     /// Within a length: how many bytes of it are to come, and its value.
     Length { missing: u8, value: usize },
-    /// Within a message of this length, of which so much is to come.
+    /// Within a message of this length, of which `missing` bytes are to come.
     Counted { missing: usize, length: usize },
     /// Within a message that this byte ends.
     Delimited(u8),
@@ -117,8 +117,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// The sender has closed its side. A last message without its newline or NUL is a message; one
-    /// that is shorter than its length is an error, and nothing of it is left.
+    /// Ends the stream, as the sender has closed its side. A last message without its newline or NUL is a message; one
+    /// that is shorter than its length is an error, and nothing of it is kept.
     pub fn end(&mut self, messages: &mut Vec<Vec<u8>>) -> Result<(), FramingError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -152,7 +152,7 @@ impl Decoder {
         Err(error)
     }
 
-    /// Goes on by one state, and says how many bytes that took. `first` is the first of `bytes`.
+    /// Advances by one state, and returns how many bytes that took. `first` is the first of `bytes`.
     fn step(&mut self, first: u8, bytes: &[u8], messages: &mut Vec<Vec<u8>>) -> Result<usize, FramingError> {
         match self.state {
             State::Start => {
@@ -203,7 +203,7 @@ impl Decoder {
     }
 }
 
-/// What a message is within, whose first byte is `first`.
+/// The state in a message whose first byte is `first`.
 fn start(framing: Framing, first: u8) -> Result<State, FramingError> {
     match framing {
         Framing::OctetCounting | Framing::Syslog if first.is_ascii_digit() => Ok(State::Count(0)),
@@ -215,7 +215,7 @@ fn start(framing: Framing, first: u8) -> Result<State, FramingError> {
     }
 }
 
-/// One more byte of a count whose value is `value`: 0 before the first digit.
+/// The state after one more byte of a count. `value` is its value so far: 0 before the first digit.
 fn count(value: usize, byte: u8) -> Result<State, FramingError> {
     match byte {
         b'0' if value == 0 => Err(FramingError::LeadingZero),
@@ -228,7 +228,7 @@ fn count(value: usize, byte: u8) -> Result<State, FramingError> {
     }
 }
 
-/// The begin of a message of this length.
+/// The state at the start of a message of this length.
 const fn counted(length: usize) -> Result<State, FramingError> {
     if length > MAX_MESSAGE_BYTES {
         return Err(FramingError::Length { length, max: MAX_MESSAGE_BYTES });

@@ -1,10 +1,10 @@
-//! What owns a log: what is written when, who waits and who is refused, when the cursor is saved, what is given up, and
-//! what is counted and reported of it.
+//! The owner of a log. It decides when messages are written, who waits and who is refused, when the cursor is saved and
+//! what is given up, and it counts and reports all of that.
 //!
-//! A [`Keeper`] has a log, its dead letters and the messages that wait for them. Its shell has a thread, the way to it,
-//! and those who wait for answers. It hands over up to [`TURN`] commands, and takes a turn: [`Keeper::write`] and then
-//! [`Keeper::tend`], with [`Keeper::answers`] after each, as a sync takes long. The next turn is due at
-//! [`Keeper::due`], or when there are commands.
+//! A [`Keeper`] has a log, its dead letters and the messages that wait for them. Its shell has a thread, the queue to
+//! it, and those who wait for answers. The shell hands over up to [`TURN`] commands, and takes a turn:
+//! [`Keeper::write`] and then [`Keeper::tend`], with [`Keeper::answers`] after each, as a sync takes long. The next
+//! turn is due at [`Keeper::due`], or when there are commands.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -24,64 +24,65 @@ pub use event::{StoreEvent, StoreEvents};
 pub use figures::{Drops, Figures};
 pub use messages::{Incoming, Kept, ReadBound, ReadMessages};
 
-/// Commands that share one sync at most.
+/// The most commands that share one sync.
 pub const TURN: usize = 256;
-/// Bytes of commands that share one write. What is encoded is read again by the system: so much is still in the caches of
-/// a processor then, and the memory of so much is free, and in use again, before the next ones are encoded.
+/// The most bytes of commands that share one write. The system reads the encoded records again: a batch of this size is
+/// still in the caches of the processor then, and its memory is free for the next batch before that is encoded.
 const WRITE_BYTES: u64 = 256 * 1024;
 /// The pause after the disk failed, or was full.
 const RETRY: Duration = Duration::from_secs(1);
-/// The cursor is saved no more often than this, as that costs two syncs. A note of it is written each time it moves.
+/// The cursor is saved no more often than this, as a save costs two syncs. A note is written each time the cursor
+/// moves.
 const COMMIT_AFTER: Duration = Duration::from_millis(100);
-/// How often the age of the oldest message is looked up, and old segments are.
+/// The interval at which the oldest message and old segments are looked up.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The disk and the clocks.
 pub trait World {
     /// The folder.
     fn files(&mut self) -> &mut dyn Files;
-    /// The time. It is asked for before each step and after what failed, as a disk that fails may take long.
+    /// The time. It is read before each step and after each failure, as a disk that fails may take long.
     fn now(&self) -> Now;
 }
 
-/// What a log may use of the world.
+/// The world for one call to a log.
 fn outside<'a>(world: &'a mut dyn World, reported: &'a mut Vec<Reported>) -> Outside<'a> {
     let now = world.now();
     Outside { files: world.files(), now, reported }
 }
 
-/// What a keeper keeps, and how.
+/// The settings of a keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeeperSettings {
-    /// The names of its files start with this.
+    /// The prefix of the file names.
     pub prefix: String,
     /// The bounds of the log.
     pub log: Settings,
     /// Whether messages that the log or the disk has no room for wait until there is some, rather than being dropped.
     pub blocks: bool,
-    /// Bytes of dead letters; 0: none are kept.
+    /// The most bytes of dead letters; 0: none are kept.
     pub dead_bytes: u64,
 }
 
-/// Messages to append with one write, and in the order of the commands.
+/// A command to append messages with one write. Commands are executed in order.
 #[derive(Debug)]
 pub struct Append<M, R> {
-    /// The messages, and whatever goes with them: it is let go once they are written or refused.
+    /// The messages, and whatever is held with them: it is dropped once they are written or refused.
     pub messages: M,
-    /// What they count in the queue, which is more than their records have on disk.
+    /// The bytes that the messages count in the queue, which are more than those of their records on disk.
     pub bytes: u64,
-    /// Whether they are synced at once, as their sender waits for it.
+    /// Whether the messages are synced at once, as their sender waits for the sync.
     pub sync: bool,
-    /// Whom to answer.
+    /// The recipient of the answer.
     pub reply: R,
 }
 
-/// What became of appended messages.
+/// The outcome of an append.
 #[derive(Debug)]
 pub struct Answer<R> {
-    /// Whom to answer.
+    /// The recipient of the answer.
     pub reply: R,
-    /// `Ok`: a sync has named them all. Only then may their sender get an answer.
+    /// `Ok`: all of the messages are synced. Only then may their sender get an acknowledgement.
     pub outcome: Result<(), NotKept>,
 }
 
@@ -94,37 +95,37 @@ pub enum NotKept {
     NotSynced(NotSynced),
 }
 
-/// Messages may never get to the disk.
+/// A sync failed, so its messages may never get to the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("messages were not synced: {0}; check the disk")]
 pub struct NotSynced(pub FileError);
 
-/// The owner of a log. `M`: how messages are held while they wait for the log. `R`: who waits until they are synced; it
-/// is given back in an [`Answer`].
+/// The owner of a log. `M` holds messages while they wait for the log. `R` identifies who waits until they are synced;
+/// it is returned in an [`Answer`].
 #[derive(Debug)]
 pub struct Keeper<M, R> {
     log: Log,
-    /// What the log reports.
+    /// Reports of the log.
     reported: Vec<Reported>,
     dead: DeadLetters,
-    /// What dead letters report.
+    /// Reports of the dead letters.
     letters: Vec<Reported>,
-    /// Where the sink reads.
+    /// The reader of the sink.
     reader: Reader,
-    /// Where single messages are read.
+    /// The reader of single messages.
     aside: Reader,
     settings: KeeperSettings,
     waiting: VecDeque<Append<M, R>>,
     /// Whether a sender waits for the sync.
     sync: bool,
-    /// No append is tried before.
+    /// The time before which no append is tried.
     retry_at: Option<Duration>,
-    /// When the cursor is saved.
+    /// The time at which the cursor is saved.
     commit_at: Option<Duration>,
     ticked: Option<Duration>,
     /// The number that `oldest_received_millis` of the figures belongs to.
     oldest: Option<u64>,
-    /// The message that cannot be read, and since when.
+    /// The message that cannot be read, and the time of its first failure.
     unread: Option<(u64, Duration)>,
     ledger: Ledger<R>,
 }
@@ -161,7 +162,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         Ok(keeper)
     }
 
-    /// When the next turn is due, on the steady clock. `None`: when there are commands.
+    /// When the next turn is due, on the steady clock. `None`: only when there are commands.
     pub fn due(&self) -> Option<Duration> {
         let tick = (self.log.backlog() > 0).then(|| self.ticked.map_or(Duration::ZERO, |ticked| ticked + TICK));
         [self.log.sync_at(), self.commit_at, self.retry_at, tick].into_iter().flatten().min()
@@ -172,7 +173,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         self.waiting.push_back(append);
     }
 
-    /// Begins a turn: saves the cursor if that is due, and writes what waits unless there is a pause.
+    /// Begins a turn: saves the cursor if that is due, and writes the waiting messages unless there is a pause.
     pub fn write(&mut self, world: &mut dyn World) {
         let now = world.now().steady;
         if self.commit_at.is_some_and(|at| at <= now) {
@@ -188,7 +189,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     pub fn tend(&mut self, world: &mut dyn World) {
         let now = world.now().steady;
         if take(&mut self.sync) {
-            // A failure is reported.
+            // `Log::sync` reports a failure itself.
             let _ = self.log.sync(&mut outside(world, &mut self.reported));
         }
         let tended = self.log.tend(&mut outside(world, &mut self.reported));
@@ -209,17 +210,17 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
     }
 
-    /// Writes what waits, syncs it and saves the cursor, due or not. What the log still refuses to a keeper that blocks
-    /// gets no answer.
+    /// Writes and syncs the waiting messages and saves the cursor, due or not. If the keeper blocks, messages that the
+    /// log still refuses get no answer.
     pub fn close(&mut self, world: &mut dyn World) {
         self.append_waiting(world);
-        // A failure is reported.
+        // `Log::sync` reports a failure itself.
         let _ = self.log.sync(&mut outside(world, &mut self.reported));
         self.hear();
         self.commit(world);
     }
 
-    /// Gives back the disk that a log has whose sink has all, once it is closed and its listener is gone.
+    /// Frees the disk space of a log whose messages are all acknowledged, once it is closed and its listener is gone.
     pub fn release(&mut self, world: &mut dyn World) {
         let released = self.log.release(&mut outside(world, &mut self.reported));
         self.hear();
@@ -228,7 +229,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
     }
 
-    /// Who is to be answered by now, each once.
+    /// The answers that are due by now, each once.
     pub fn answers(&mut self) -> Drain<'_, Answer<R>> {
         self.ledger.answers.drain(..)
     }
@@ -243,7 +244,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         self.waiting.is_empty() && self.log.backlog() == 0
     }
 
-    /// What is counted by now.
+    /// The present figures.
     pub fn figures(&mut self) -> &Figures {
         let figures = &mut self.ledger.figures;
         (figures.next, figures.cursor) = (self.log.next(), self.log.cursor());
@@ -271,7 +272,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
     }
 
-    /// How many of the commands that wait share one write. Half a segment leaves room in it for each batch.
+    /// How many waiting commands share the next write: at most half a segment, so that each batch has room in one.
     fn joined(&self) -> usize {
         let most = WRITE_BYTES.min(self.settings.log.segment_bytes() / 2);
         let mut bytes: u64 = 0;
@@ -287,7 +288,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         let messages: Vec<Message<'_>> = first.map(Incoming::message).collect();
         let appended = self.log.append(&mut outside(world, &mut self.reported), &messages);
         drop(messages);
-        // Earlier messages, whose segment has ended.
+        // The append may have ended a segment, and so synced earlier messages.
         self.hear();
         let mut end = appended?.start;
         for append in self.waiting.drain(..count) {
@@ -309,7 +310,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             let Figures { dropped, refused, refused_full, .. } = &mut self.ledger.figures;
             let messages = append.messages.as_ref().len() as u64;
             match (append.sync, is_full) {
-                // Its sender hears so, and sends them again.
+                // The sender learns of the refusal, and sends the messages again.
                 (true, _) => *refused += messages,
                 (false, true) => dropped.full += messages,
                 (false, false) => dropped.failed += messages,
@@ -321,7 +322,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
     }
 
-    /// Saves the cursor, and removes what it has passed.
+    /// Saves the cursor, and removes the segments that it has passed.
     fn commit(&mut self, world: &mut dyn World) {
         let committed = self.log.commit(&mut outside(world, &mut self.reported));
         self.hear();
@@ -335,12 +336,12 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
     }
 
-    /// Takes what the log has reported.
+    /// Takes the reports of the log.
     fn hear(&mut self) {
         self.ledger.hear(&mut self.reported);
     }
 
-    /// Takes what the dead letters have reported. Returns whether a message was dropped rather than put aside.
+    /// Takes the reports of the dead letters. Returns whether a message was dropped rather than put aside.
     fn hear_letters(&mut self) -> bool {
         self.ledger.hear_letters(&mut self.letters)
     }

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 /// Most lanes of a listener.
 pub const MAX_LANES: usize = 16;
 
-/// The lane, of so many, that messages of this source take. A client that connects again has another port, and its
-/// messages stay in order: so it is the address alone that counts. The answer is the same in every process and release,
-/// as it is what keeps the order of messages that wait on disk.
+/// Which of `lanes` lanes messages from this source take. Only the address counts: a client that connects again has
+/// another port, and its messages stay in order. The result is the same in every process and release, as the order of
+/// messages that wait on disk depends on it.
 #[must_use]
 pub fn lane_of(source: IpAddr, lanes: usize) -> usize {
     let hash = match source.to_canonical() {
@@ -25,17 +25,17 @@ pub fn lane_of(source: IpAddr, lanes: usize) -> usize {
 /// Logs that were begun together, one for each lane. A later generation has a higher number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation {
-    /// Its number.
+    /// The number of the generation.
     pub number: u32,
-    /// Its lanes, 1 to [`MAX_LANES`].
+    /// The number of lanes, 1 to [`MAX_LANES`].
     pub lanes: usize,
 }
 
 impl Generation {
-    /// The one log of a listener that has never had lanes. Its files have the names that they had before there were any.
+    /// The one log of a listener that has never had several lanes. The names of its files contain no generation.
     pub const FIRST: Self = Self { number: 0, lanes: 1 };
 
-    /// What the names of the files of each lane start with, in the order of the lanes.
+    /// The prefix of the file names of each lane, in the order of the lanes.
     pub fn prefixes(self, prefix: &str) -> impl Iterator<Item = String> {
         let Self { number, lanes } = self;
         (0..lanes).map(move |lane| match self {
@@ -44,7 +44,7 @@ impl Generation {
         })
     }
 
-    /// The generation of a file, and what it is for its lane; `None`: it is none of these.
+    /// The generation of a file, and its part in the lane; `None`: the file belongs to no known generation.
     fn of_file(name: &str, prefix: &str) -> Option<(Self, Part)> {
         let rest = name.strip_prefix(prefix)?;
         let (generation, file) = Self::split(rest).unwrap_or((Self::FIRST, rest));
@@ -52,7 +52,7 @@ impl Generation {
         let part = if file.starts_with("dead-") {
             Part::Letters
         } else if file.contains('-') {
-            // A later release may have written it.
+            // A later release may have written the file.
             return None;
         } else if file == "cursor" || has_extension("log") {
             Part::Log
@@ -73,7 +73,7 @@ impl Generation {
     }
 }
 
-/// What a file is for its lane.
+/// The part of a file in its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Log,
@@ -87,7 +87,7 @@ pub fn with_logs<'a>(names: impl IntoIterator<Item = &'a str>, prefix: &str) -> 
     with(names, prefix, Part::Log)
 }
 
-/// Those that have dead letters.
+/// The generations that have dead letters.
 #[must_use]
 pub fn with_letters<'a>(names: impl IntoIterator<Item = &'a str>, prefix: &str) -> BTreeSet<Generation> {
     with(names, prefix, Part::Letters)
@@ -104,7 +104,7 @@ pub fn is_before(name: &str, prefix: &str, number: u32) -> bool {
     Generation::of_file(name, prefix).is_some_and(|(generation, _)| generation.number < number)
 }
 
-/// Bytes of files, which have these lengths, of generations before the one of this number: those of logs, and those of dead
+/// Bytes of the files of generations before `number`, by these names and lengths: those of logs, and those of dead
 /// letters.
 #[must_use]
 pub fn bytes_before(files: &[(String, u64)], prefix: &str, number: u32) -> (u64, u64) {
@@ -132,7 +132,7 @@ pub fn bytes_beside(files: &[(String, u64)], prefix: &str, opened: &[Generation]
     beside.map(|(_, bytes)| *bytes).fold(0, u64::saturating_add)
 }
 
-/// The bytes that each of so many logs may have: an equal part of what earlier ones leave of `all`, and no less than
+/// The bytes that each of `lanes` logs may have: an equal part of what earlier logs leave of `all`, and no less than
 /// `least`.
 #[must_use]
 pub fn part(all: u64, earlier: u64, lanes: usize, least: u64) -> u64 {
@@ -142,39 +142,39 @@ pub fn part(all: u64, earlier: u64, lanes: usize, least: u64) -> u64 {
 /// The bytes of a listener, for a change of its lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
-    /// What its logs may have together.
+    /// The bytes that all logs may have together.
     pub all: u64,
-    /// What each log may have at least.
+    /// The bytes that each log may have at least.
     pub least: u64,
 }
 
 impl Bytes {
-    /// Whether so many logs beside earlier ones, which have `earlier` bytes, stay within the bytes of the listener. The
-    /// `present` logs may have more than those: each has the least of a log.
+    /// Whether `wanted` logs beside earlier ones, which have `earlier` bytes, stay within the bytes of the listener.
+    /// The `present` logs may have more than those, as each has at least the least of a log.
     #[must_use]
     pub fn fit(self, earlier: u64, present: usize, wanted: usize) -> bool {
         let least = |lanes: usize| self.least.saturating_mul(lanes as u64);
         earlier.saturating_add(least(wanted)) <= self.all.max(least(present))
     }
 
-    /// The lanes that a listener has now whose folder has these files, and whose latest generation is `last`: the `wanted`
-    /// number, or still that of `last` while its logs leave too few bytes to others beside them.
+    /// The number of lanes of a listener whose folder has these files and whose latest generation is `last`: `wanted`,
+    /// or still that of `last` while its logs leave too few bytes to others beside them.
     #[must_use]
     pub fn lanes(self, files: &[(String, u64)], prefix: &str, last: Option<Generation>, wanted: usize) -> usize {
         let Some(last) = last else { return wanted };
-        // The files of those before it go when another generation begins.
+        // The files of generations before `last` are removed when another generation begins.
         let before = |number| bytes_before(files, prefix, number).0;
         let stay = before(last.number.saturating_add(1)).saturating_sub(before(last.number));
         if last.lanes == wanted || self.fit(stay, last.lanes, wanted) { wanted } else { last.lanes }
     }
 }
 
-/// What a listener opens.
+/// The generations that a listener opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Those with messages that are sent before any of `present`, in their order.
+    /// Generations whose messages are sent before any of `present`, in order.
     pub former: Vec<Generation>,
-    /// The one that takes messages.
+    /// The generation that takes messages.
     pub present: Generation,
     /// The files of generations before this number are removed, with their dead letters. So a folder has the files of two
     /// generations, however often the number of lanes changes.
@@ -182,9 +182,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a listener with so many lanes opens in a folder that has these generations, in order, with so many messages in
-    /// each that the sink does not have. While messages wait in an earlier generation, the latest one stays, whatever is
-    /// wanted: the number of lanes then changes later, once.
+    /// The plan of a listener for `wanted` lanes. `found` has the generations in its folder, in order, each with the
+    /// number of its messages that the sink does not have. While messages wait in an earlier generation, the latest one
+    /// stays, whatever is wanted: the number of lanes then changes later, once.
     #[must_use]
     pub fn of(found: &[(Generation, u64)], wanted: usize) -> Self {
         let Some(((last, waiting), earlier)) = found.split_last() else {

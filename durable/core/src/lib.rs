@@ -8,8 +8,8 @@
 //! A [`keeper`] owns a log: it says when messages are written and synced, who waits for it, and what is given up. A log in
 //! a [`stream`] is that of a server, which several processes share. A listener may have several logs, its [`lanes`].
 //!
-//! [`intake`] cuts what senders send into such messages, [`send`] has the machines that bring them to a sink, and
-//! [`enrich`] what is added on the way.
+//! [`intake`] splits the bytes of senders into messages, [`send`] has the state machines that deliver them to a sink,
+//! and [`enrich`] adds labels to them on the way.
 //!
 //! The crate is pure: the folder and the time are arguments ([`Outside`]), and each call to the
 //! folder may fail. One folder belongs to one process; the shell sees to that.

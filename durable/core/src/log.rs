@@ -1,4 +1,4 @@
-//! The log: what is appended, and when it is synced.
+//! The log: appends and syncs.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -29,7 +29,7 @@ const SEGMENT_HEAD: u64 = SEGMENT_HEAD_BYTES as u64;
 pub struct Log {
     prefix: String,
     settings: Settings,
-    /// In order of their indices, which is that of their messages. The last one stays, unless its space
+    /// Segments in order of their indices, which is the order of their messages. The last one stays, unless its space
     /// is needed.
     segments: VecDeque<Segment>,
     /// Whether the last segment takes more messages.
@@ -43,7 +43,7 @@ pub struct Log {
     /// The cursor on disk.
     saved: u64,
     notes: Notes,
-    /// What waits for a sync, all of it in the last segment.
+    /// Records that wait for a sync, all of them in the last segment.
     unsynced: Option<Unsynced>,
     /// Whether a name in the folder may not be on disk.
     folder_unsynced: bool,
@@ -59,14 +59,14 @@ pub struct Log {
 #[derive(Debug)]
 struct Segment {
     index: u64,
-    /// The number of its first message. They end where the next segment starts.
+    /// The number of the segment's first message. Its messages end where the next segment starts.
     first: u64,
-    /// Its bytes; if a write failed, at most these.
+    /// The length of the file; after a failed write, an upper bound.
     bytes: u64,
-    /// How old it was at `seen`.
+    /// The age of the segment at `seen`.
     age: Duration,
     seen: Duration,
-    /// Whether messages of it were lost.
+    /// Whether messages of the segment were lost.
     damaged: bool,
 }
 
@@ -131,9 +131,9 @@ impl Log {
         Some(if full { waiting.since } else { waiting.since.saturating_add(self.settings.sync_after) })
     }
 
-    /// Syncs what waits for it, due or not, and tells which messages are synced, or are not. A segment
-    /// whose sync failed gets no more messages and is not synced again: the system may have forgotten
-    /// what it did not write.
+    /// Syncs the records that wait for it, due or not, and reports which messages are synced, or are not. A segment
+    /// whose sync failed gets no more messages and is not synced again: the system may have discarded the data that it
+    /// could not write.
     pub fn sync(&mut self, outside: &mut Outside<'_>) -> Result<(), FileError> {
         let Some((waiting, last)) = self.unsynced.take().zip(self.segments.back()) else {
             return Ok(());
@@ -156,11 +156,11 @@ impl Log {
         }
     }
 
-    /// Does what is due: a sync, the removal of segments that are older than the greatest age, and the
-    /// end of one that is an eighth of it old.
+    /// Does the work that is due: a sync, the removal of segments that are older than the greatest age, and the end of
+    /// one that is an eighth of it old.
     pub fn tend(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.sync_at().is_some_and(|at| at <= outside.now.steady) {
-            // A failure is reported, and does not concern later messages.
+            // `sync` reports a failure, which does not concern later messages.
             let _ = self.sync(outside);
         }
         self.expire(outside)
@@ -178,7 +178,7 @@ impl Log {
         Ok(())
     }
 
-    /// Writes a batch, if need be into space that is made for it.
+    /// Writes a batch, and frees space for it if need be.
     fn append_bytes(&mut self, outside: &mut Outside<'_>, batch: &[u8]) -> Result<(), Error> {
         let bytes = batch.len() as u64;
         let max = self.settings.segment_bytes() - SEGMENT_HEAD;
@@ -187,7 +187,7 @@ impl Log {
         }
         self.make_room(outside, bytes)?;
         match self.write(outside, batch) {
-            // Once: a disk that others fill would otherwise take the whole log with it.
+            // Space is freed only once: on a disk that others fill, the whole log would be dropped otherwise.
             Err(full) if full.is_no_space() => {
                 if self.free_one(outside).is_err() {
                     return Err(full);
@@ -210,7 +210,7 @@ impl Log {
         }
         let name = self.segments.back().map(|last| self.segment_name(last.index)).unwrap_or_default();
         let written = outside.files.append(&name, batch);
-        // How much a failed write has written is unknown, so it counts as all of it.
+        // A failed write may have written any part of the batch, so the whole batch counts.
         self.bytes += bytes;
         if let Some(last) = self.segments.back_mut() {
             last.bytes += bytes;
@@ -223,12 +223,12 @@ impl Log {
 
     /// Ends the active segment. The next message goes to a new one.
     fn end(&mut self, outside: &mut Outside<'_>) {
-        // A failure is reported.
+        // `sync` reports a failure itself.
         let _ = self.sync(outside);
         self.active = false;
     }
 
-    /// Ends a segment with a part of a record at its end, and removes it if it has no other.
+    /// Ends a segment that may end with an incomplete record, and removes it if it has no complete one.
     fn abandon(&mut self, outside: &mut Outside<'_>) {
         self.end(outside);
         let empty = self.segments.back().is_some_and(|last| last.first == self.next);
@@ -250,7 +250,7 @@ impl Log {
         let head = segment_head(self.next, outside.now.unix_millis);
         let begun = outside.files.create(&name).and_then(|()| outside.files.append(&name, &head));
         if let Err(why) = begun {
-            // What is left of it holds no message; the next start removes it if this fails.
+            // The rest of the file holds no message. If it cannot be removed now, the next start removes it.
             let _ = outside.files.remove(&name);
             return Err(Error::File { doing: "begin", file: name, why });
         }

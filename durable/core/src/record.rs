@@ -32,18 +32,18 @@ const CURSOR_MAGIC: &[u8; 8] = b"PLDURCUR";
 /// A message to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Who sent it, in the caller's form.
+    /// The sender, in the caller's form.
     pub source: &'a [u8],
-    /// When it came, in milliseconds since 1970.
+    /// The time of receipt, in milliseconds since 1970.
     pub received_millis: u64,
-    /// Its bytes.
+    /// The bytes of the message.
     pub payload: &'a [u8],
 }
 
 /// A message that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its number: later messages have higher ones.
+    /// The number of the message. Later messages have higher numbers.
     pub number: u64,
     /// The message.
     pub message: Message<'a>,
@@ -76,7 +76,7 @@ impl Head {
         })
     }
 
-    /// The number in what may be the head at the start of `bytes`.
+    /// The number in a possible head at the start of `bytes`, whose checksum is not verified.
     pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
         number_at(bytes, 8)
     }
@@ -92,8 +92,8 @@ impl Head {
     }
 }
 
-/// The source of a message, and the checksum over it, with which that over the body begins. The next message often has the
-/// same source, and short pieces of bytes cost the most for each.
+/// A source and its checksum, from which the checksum of a body continues. Consecutive messages often have the same
+/// source, and short inputs cost the most per byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SourceSum<'a> {
     source: &'a [u8],
@@ -101,14 +101,14 @@ pub(crate) struct SourceSum<'a> {
 }
 
 impl<'a> SourceSum<'a> {
-    /// That of this source, which is this one if it is the same.
+    /// The sum of `source`, which is computed only if `source` differs from the last one.
     fn of(self, source: &'a [u8]) -> Self {
         if self.source == source { self } else { Self { source, checksum: crc32fast::hash(source) } }
     }
 }
 
-/// Appends the record of `message` to `bytes`. A message beyond the format's bounds is refused. `last` is the source of the
-/// message before it, and of this one then.
+/// Appends the record of `message` to `bytes`. A message beyond the format's bounds is refused. `last` is the source of
+/// the previous message, and is replaced by that of this one.
 pub(crate) fn encode<'a>(
     bytes: &mut Vec<u8>,
     number: u64,

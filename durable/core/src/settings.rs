@@ -19,15 +19,15 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// Messages that are older are dropped, a whole segment at a time, so up to an eighth of this later.
     pub max_age: Option<Duration>,
-    /// What gives way when `max_bytes` are used.
+    /// Which messages give way when `max_bytes` are used.
     pub when_full: WhenFull,
-    /// A sync is due so long after the first message that waits for it; zero: after each append.
+    /// A sync is due this long after the first message that waits for it; zero: after each append.
     pub sync_after: Duration,
-    /// A sync is due when so many bytes wait for it.
+    /// A sync is due when this many bytes wait for it.
     pub sync_bytes: u64,
 }
 
-/// What gives way in a full log.
+/// Which messages give way in a full log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// The new message: [`Error::Full`].

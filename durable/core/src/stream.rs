@@ -1,5 +1,6 @@
-//! A log in a stream of a server: what is published again or given up, whose messages this process gives to the sink and
-//! which they are, what fails, and when nothing is left. Its shell speaks with the server.
+//! The decisions for a log in a stream of a server: which messages are published again or given up, which process has
+//! the consumer, which messages it holds for the sink, which failures are reported, and when a process is drained. The
+//! shell talks to the server.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ pub struct LetterLine<'a> {
 }
 
 impl<'a> Letter<'a> {
-    /// This letter of a listener. A message that is not UTF-8 is in base64.
+    /// The line of this letter of a listener. A message that is not UTF-8 is in base64.
     pub fn line(&self, listener: &'a str) -> LetterLine<'a> {
         let Record { number, message: Message { source, received_millis, payload } } = self.record;
         let (message, message_base64) = string(payload);

@@ -2,14 +2,14 @@
 
 use super::Labels;
 
-/// The message with one more element at the end of its structured data. `None`: it is no message of
-/// RFC 5424, or has an element of this name, which may not come twice.
+/// The message with one more element at the end of its structured data. `None`: the message is not RFC 5424, or has an
+/// element of this name, which may not come twice.
 pub(super) fn add(id: &str, labels: &Labels<'_>, payload: &[u8]) -> Option<Vec<u8>> {
     let data = payload.get(header(payload)?..)?;
     let nil = data.strip_prefix(b"-");
     let behind = nil.or_else(|| elements(data, id.as_bytes()));
     let behind = behind.filter(|behind| behind.is_empty() || behind.starts_with(b" "))?;
-    // The sign for no data gives way to the element.
+    // The NILVALUE `-` gives way to the element.
     let kept = if nil.is_some() { data } else { behind };
     let mut enriched = payload.get(..payload.len() - kept.len())?.to_vec();
     enriched.extend_from_slice(element(id, labels).as_bytes());
@@ -32,7 +32,7 @@ fn header(payload: &[u8]) -> Option<usize> {
     Some(payload.len() - rest.len())
 }
 
-/// What is behind the elements at the start of `data`, none of which may have the name `id`.
+/// The rest behind the elements at the start of `data`, none of which may have the name `id`.
 fn elements<'a>(data: &'a [u8], id: &[u8]) -> Option<&'a [u8]> {
     let mut rest = data.strip_prefix(b"[")?;
     loop {
@@ -53,7 +53,7 @@ fn elements<'a>(data: &'a [u8], id: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// What is behind a parameter: a name, an equals sign, and a quoted value.
+/// The rest behind a parameter: a name, an equals sign, and a quoted value.
 fn value(parameter: &[u8]) -> Option<&[u8]> {
     let end = parameter.iter().position(|byte| *byte == b'=').filter(|end| *end > 0)?;
     let (name, rest) = parameter.split_at_checked(end)?;

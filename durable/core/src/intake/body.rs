@@ -1,4 +1,4 @@
-//! A message while it comes.
+//! The body of a message while it is received.
 
 use super::{Counts, Limits, Oversize};
 
@@ -15,13 +15,13 @@ impl Body {
         Self { bytes: Vec::new(), over: false }
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory that hold the body.
     pub(super) const fn held(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Adds what fits. With `trims`, returns and NULs may turn out to be no part of the message, and do
-    /// not make it too long.
+    /// Adds the bytes that fit. With `trims`, returns and NULs may turn out to be no part of the message, and do not
+    /// make it too long.
     pub(super) fn push(&mut self, limits: Limits, more: &[u8], trims: bool) {
         if self.over {
             return;

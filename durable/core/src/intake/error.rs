@@ -41,9 +41,9 @@ pub enum FramingError {
     /// The stream ended before the message did.
     #[error("the connection ended after {bytes} of the {length} bytes of a message: see why the sender broke off")]
     Cut {
-        /// What came.
+        /// The bytes that came.
         bytes: usize,
-        /// What should have come.
+        /// The length of the message.
         length: usize,
     },
     /// A message with the byte that ends messages.
@@ -61,7 +61,7 @@ pub enum FramingError {
          lower `maxMessageBytes`"
     )]
     TooLong {
-        /// Its length.
+        /// The length of the message.
         bytes: usize,
         /// The greatest length.
         most: usize,

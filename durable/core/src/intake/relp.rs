@@ -1,4 +1,4 @@
-//! RELP, the protocol in which rsyslog hears what was kept: the server's side.
+//! RELP, the protocol in which rsyslog learns which messages were kept: the server's side.
 //!
 //! A frame is the number of its transaction, a command, the length of its data, the data if there are
 //! any, and a newline: `2 syslog 5 hello`. A client opens a session, sends messages, and closes the
@@ -18,7 +18,7 @@ use crate::MAX_MESSAGE_BYTES;
 
 /// Transactions without an answer at which the server takes no more.
 pub const WINDOW: usize = 1024;
-/// The most data of what is no message.
+/// The most bytes of data in a frame that is no message.
 const DATA_BYTES: usize = 4096;
 /// The number after which the next one is 1.
 const LAST: u32 = 999_999_999;
@@ -26,13 +26,13 @@ const LAST: u32 = 999_999_999;
 const DIGITS: u8 = 9;
 /// Letters of a command.
 const COMMAND_BYTES: usize = 32;
-/// The hint that the server goes.
+/// The hint that the server closes the connection.
 const GOING: &[u8] = b"0 serverclose 0\n";
 
-/// A message that came.
+/// A message that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// What [`Server::answer`] takes.
+    /// The number of the transaction, for [`Server::answer`].
     pub transaction: u32,
     /// The message.
     pub payload: Vec<u8>,
@@ -45,24 +45,24 @@ pub struct Server {
     limits: Limits,
     state: State,
     phase: Phase,
-    /// The number that comes next.
+    /// The number of the next transaction.
     next: u32,
-    /// Of the frame that comes now.
+    /// The number of the frame that is being received.
     number: u32,
     command: Vec<u8>,
     body: Body,
-    /// In the order in which they came, which is that of their answers.
+    /// Transactions without an answer, in the order of receipt, which is the order of the answers.
     waiting: VecDeque<Waiting>,
     counts: Counts,
     failed: Option<Violation>,
-    /// What the client is sent about a violation, once all before it is answered.
+    /// The answer to a violation, which is sent once all transactions before it are answered.
     farewell: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
     transaction: u32,
-    /// Whether only earlier ones hold up its answer.
+    /// Whether only earlier transactions hold up the answer.
     answered: bool,
 }
 
@@ -79,15 +79,15 @@ enum Phase {
 enum State {
     /// Between two frames.
     Start,
-    /// Within the number: digits of it.
+    /// Within the number: how many digits were read.
     Number(u8),
     Command,
-    /// Within the length: digits of it, and its value.
+    /// Within the length: how many digits were read, and its value so far.
     Length {
         digits: u8,
         value: usize,
     },
-    /// Within the data, of which so much is to come.
+    /// Within the data, of which `missing` bytes are to come.
     Data {
         kind: Kind,
         missing: usize,
@@ -122,10 +122,9 @@ impl Server {
         }
     }
 
-    /// Takes the next bytes, adds the messages that end in them, and writes to `out` what the client
-    /// has to hear now. After a violation the connection is to be closed once the messages before it are
-    /// answered and `out` is sent: every later call fails alike, and the client sends again what has no
-    /// answer.
+    /// Takes the next bytes, adds the messages that end in them, and writes the answers that are due to `out`. After a
+    /// violation the connection is to be closed once the messages before it are answered and `out` is sent: every later
+    /// call fails alike, and the client resends messages that have no answer.
     pub fn feed(&mut self, bytes: &[u8], received: &mut Vec<Received>, out: &mut Vec<u8>) -> Result<(), Violation> {
         if let Some(violation) = &self.failed {
             return Err(violation.clone());
@@ -149,9 +148,9 @@ impl Server {
         Ok(())
     }
 
-    /// Says that the message of this transaction is kept, and writes every answer that this allows:
-    /// answers are in the order of the transactions. Messages that are too long and dropped by the
-    /// bounds are answered like others, as the client would send them for ever.
+    /// Records that the message of this transaction is kept, and writes every answer that this allows: answers are in
+    /// the order of the transactions. Messages that are too long and dropped by the bounds are answered like others, as
+    /// the client would send them for ever.
     pub fn answer(&mut self, transaction: u32, out: &mut Vec<u8>) {
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.transaction == transaction) {
             waiting.answered = true;
@@ -159,8 +158,8 @@ impl Server {
         self.flush(out);
     }
 
-    /// Whether to feed no more until there are answers. What was read already may be fed, so the
-    /// transactions without an answer are [`WINDOW`] and what one read holds.
+    /// Whether to feed no more until there are answers. Bytes that were read already may be fed, so the transactions
+    /// without an answer are at most [`WINDOW`] and those in one read.
     pub fn is_full(&self) -> bool {
         self.waiting.len() >= WINDOW
     }
@@ -178,7 +177,7 @@ impl Server {
         }
     }
 
-    /// The client has closed its side of the connection.
+    /// Ends the stream, as the client has closed its side of the connection.
     pub fn end(&self) -> Result<(), Violation> {
         match (&self.failed, self.state) {
             (Some(violation), _) => Err(violation.clone()),
@@ -198,7 +197,7 @@ impl Server {
         self.body.held()
     }
 
-    /// Goes on by one state, and says how many bytes that took. `first` is the first of `bytes`.
+    /// Advances by one state, and returns how many bytes that took. `first` is the first of `bytes`.
     fn step(
         &mut self,
         first: u8,
@@ -269,7 +268,7 @@ impl Server {
         }
     }
 
-    /// Judges a frame by all that comes before its data.
+    /// Checks everything in a frame that comes before its data.
     fn head(&mut self, length: usize) -> Result<Kind, Violation> {
         let (kind, max) = match self.command.as_slice() {
             b"open" => (Kind::Open, DATA_BYTES),
@@ -314,7 +313,7 @@ impl Server {
         used
     }
 
-    /// Does what a whole frame says.
+    /// Executes a complete frame.
     fn dispatch(&mut self, kind: Kind, received: &mut Vec<Received>, out: &mut Vec<u8>) -> Result<(), Violation> {
         let transaction = self.number;
         match kind {
@@ -351,7 +350,7 @@ impl Server {
             out.append(&mut self.farewell);
             self.waiting.shrink_to(WINDOW);
         }
-        // The last one answers the close.
+        // The last answer is that to the close.
         if self.phase == Phase::Closing && self.waiting.is_empty() {
             self.phase = Phase::Closed;
         }

@@ -1,17 +1,17 @@
-//! What a keeper does for its callers, at once.
+//! The calls of a keeper that take effect at once, not in a turn.
 
 use std::time::Duration;
 
 use super::{COMMIT_AFTER, Incoming, Keeper, Kept, ReadBound, ReadMessages, World, outside};
 use crate::{Error, Reported, Why};
 
-/// A segment is given up when a message in it could not be read for so long, though the disk takes what is written.
+/// A segment is given up if a message in it cannot be read for this long, though the disk takes writes.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
 impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
-    /// Reads from this number on; nothing if there are no such messages yet. An error may go away. One that stays for a
-    /// minute costs the segment, if the disk takes the cursor: then nothing is read, and the next number is the one
-    /// behind it.
+    /// Reads messages from this number on; none if there are none yet. An error may be temporary. If it lasts for a
+    /// minute and the disk takes the cursor, the segment is given up: then no message is returned, and the next number
+    /// is the one behind the segment.
     pub fn read(&mut self, world: &mut dyn World, from: u64, bound: ReadBound) -> Result<ReadMessages, Error> {
         self.reader.seek(from);
         let mut messages = Vec::new();
@@ -42,7 +42,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         }
         if let Some(error) = failed {
             self.ledger.fails(error.to_string());
-            // What was read before is delivered first. The next call starts at the failure.
+            // Messages that were read before the failure are delivered first. The next call starts at the failure.
             if messages.is_empty() && !self.gives_up(world) {
                 return Err(error);
             }
@@ -50,29 +50,32 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         Ok(ReadMessages { messages, next: self.reader.wanted() })
     }
 
-    /// The log may have so many bytes from now on, as [`Log::bound`](crate::Log::bound) says.
+    /// Changes the bound of the log, as [`Log::bound`](crate::Log::bound) does.
     pub fn bound(&mut self, max_bytes: u64) {
         self.settings.log.max_bytes = self.log.bound(max_bytes);
     }
 
-    /// The sink has acknowledged every message before `next`. When this returns, that outlives this process: a caller
-    /// that sends no more before then repeats, after a kill, no more than it had without an answer. The cursor is saved,
-    /// so that it also outlives the machine, a while after it moves, and not each time.
+    /// Moves the cursor to `next`, as the sink has acknowledged every message before it. When this returns, the cursor
+    /// outlives the process: a caller that sends nothing before then resends, after a kill, only messages that had no
+    /// answer. The cursor is saved, so that it also outlives a crash of the machine, a while after it moves, not each
+    /// time.
     pub fn acknowledge(&mut self, world: &mut dyn World, next: u64) {
         let before = self.log.cursor();
         self.log.acknowledge(next);
         if self.log.cursor() == before {
             return;
         }
-        // A disk that does not take it is reported when the cursor is saved. Until then a kill repeats more.
+        // A disk that does not take the note is reported when the cursor is saved. Until then, a kill causes more
+        // resends.
         let _ = self.log.note(&mut outside(world, &mut self.reported));
         if self.commit_at.is_none() {
-            // A crash costs as much of what was acknowledged as of what came.
+            // The cursor may stay unsaved for as long as messages may stay unsynced: a crash of the machine affects
+            // both alike.
             self.commit_at = Some(world.now().steady + self.settings.log.sync_after.max(COMMIT_AFTER));
         }
     }
 
-    /// Puts one message into the dead letters. Returns whether it is there.
+    /// Puts one message into the dead letters. Returns whether it is kept there.
     pub fn put_aside(&mut self, world: &mut dyn World, number: u64, why: &str) -> Result<bool, Error> {
         self.aside.seek(number);
         let read = self.log.read(&mut outside(world, &mut self.reported), &mut self.aside);
@@ -80,19 +83,20 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
             Ok(Some(record)) if record.number == number => {
                 let mut put = self.dead.put(&mut outside(world, &mut self.letters), &record, why);
                 if put.as_ref().is_err_and(Error::is_no_space) {
-                    // Segments that the cursor has passed are the space that it needs. A failure is that of the disk.
+                    // Segments that the cursor has passed may free the space for the letter. The second attempt shows
+                    // whether they did.
                     let _ = self.log.commit(&mut outside(world, &mut self.reported));
                     put = self.dead.put(&mut outside(world, &mut self.letters), &record, why);
                 }
                 if put.as_ref().is_err_and(Error::is_no_space) {
-                    // It would hold up all behind it until somebody makes room.
+                    // The message would block all behind it until somebody makes room, so it is dropped.
                     let messages = number..number.saturating_add(1);
                     self.letters.push(Reported::Dropped { messages, why: Why::Dead });
                     put = Ok(());
                 }
                 put.map(|()| true)
             }
-            // It was dropped or is lost, and is reported as such.
+            // The message was dropped or is lost, and is reported as such.
             Ok(_) => Ok(false),
             Err(error) => Err(error),
         };
@@ -120,7 +124,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
     }
 
     /// Gives up the segment of a message that could not be read for too long. Returns whether it did: a disk that does
-    /// not take the cursor either is away, and its messages are not.
+    /// not take the cursor either is unavailable, and its messages are not lost.
     fn gives_up(&mut self, world: &mut dyn World) -> bool {
         let (number, now) = (self.reader.wanted(), world.now().steady);
         let since = self.unread.filter(|unread| unread.0 == number).map_or(now, |unread| unread.1);
@@ -157,7 +161,7 @@ impl<M: AsRef<[Incoming]>, R> Keeper<M, R> {
         self.hear_aside();
     }
 
-    /// As [`Self::hear`], after a message was read that the sink reads, too: what is lost is reported then.
+    /// Like [`Self::hear`], after a read beside the sink's: lost messages are reported when the sink reads them.
     fn hear_aside(&mut self) {
         self.reported.retain(|reported| !matches!(reported, Reported::Lost { .. }));
         self.hear();

@@ -1,24 +1,24 @@
-//! What a store tells people, beside what it counts.
+//! Events of a store, for people, beside its counts.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Events that are kept until somebody looks.
+/// The most events that are kept.
 const KEPT: usize = 16;
 
-/// What happened to a log.
+/// An event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
     /// The disk or the server fails. Reported once until it takes messages again.
     Failed {
-        /// Why, for people.
+        /// The error, for people.
         error: String,
     },
     /// These messages are lost.
     Lost {
-        /// Their numbers.
+        /// The numbers of the messages.
         messages: Range<u64>,
     },
     /// The end of a file is an incomplete message, as after a crash.
@@ -33,21 +33,21 @@ pub enum StoreEvent {
         /// The file.
         file: String,
     },
-    /// Nobody knows what the sink has.
+    /// The cursor was lost, so it is not known which messages the sink has.
     CursorLost,
-    /// The server takes no messages so long. Reported once in a while.
+    /// The server takes no messages of this length. Reported once in a while.
     TooLong {
-        /// Messages since the last report of this.
+        /// Messages since the last such event.
         messages: u64,
-        /// Bytes of the longest of the last ones.
+        /// The length of the longest message among those that were given up last.
         bytes: usize,
-        /// What the server takes, and how that is changed, for people.
+        /// The bound of the server, and how to change it, for people.
         why: String,
     },
 }
 
 impl StoreEvent {
-    /// Whether nothing is lost by it, and nothing is to be done.
+    /// Whether the event loses no message and requires no action.
     pub const fn is_harmless(&self) -> bool {
         matches!(self, Self::Cut { .. })
     }
@@ -80,16 +80,16 @@ impl fmt::Display for StoreEvent {
     }
 }
 
-/// What happened to a log since it was opened: the latest 16 events, and how many there were.
+/// The events of a log since it was opened: the latest 16, and the count of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreEvents {
     count: u64,
-    /// In order.
+    /// The latest events, in order.
     kept: Arc<VecDeque<StoreEvent>>,
 }
 
 impl StoreEvents {
-    /// Adds the latest one.
+    /// Adds the latest event.
     pub fn push(&mut self, event: StoreEvent) {
         let kept = Arc::make_mut(&mut self.kept);
         if kept.len() == KEPT {
@@ -99,12 +99,12 @@ impl StoreEvents {
         self.count += 1;
     }
 
-    /// How many there were.
+    /// The count of all events.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Those after the first `known` ones, if they are kept.
+    /// The events after the first `known` ones, as far as they are kept.
     pub fn after(&self, known: u64) -> impl Iterator<Item = &StoreEvent> {
         let news = usize::try_from(self.count.saturating_sub(known)).unwrap_or(usize::MAX);
         self.kept.iter().skip(self.kept.len().saturating_sub(news))

@@ -1,13 +1,13 @@
-//! What a store counts.
+//! The figures of a store.
 
 use std::time::Duration;
 
 use super::event::StoreEvents;
 
-/// A disk that does not answer for so long hangs.
+/// A disk that has not answered for this long counts as hung.
 const HANGS_AFTER: Duration = Duration::from_secs(20);
 
-/// What a store has done since it was opened, and what it holds.
+/// The counts of a store since it was opened, and its present state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// The number of the next message.
@@ -23,36 +23,36 @@ pub struct Figures {
     pub oldest_received_millis: Option<u64>,
     /// Messages that were appended.
     pub appended: u64,
-    /// Messages that a sync has named.
+    /// Messages that were synced.
     pub synced: u64,
-    /// Messages that a sync has failed for.
+    /// Messages whose sync failed.
     pub not_synced: u64,
     /// Syncs of messages.
     pub syncs: u64,
-    /// The time that they took.
+    /// The time that the syncs took.
     pub sync_time: Duration,
     /// Messages that were dropped.
     pub dropped: Drops,
-    /// Messages that were not taken, as the log or the disk was full or failed, or as the server takes none so long, and
-    /// whose senders hear so.
+    /// Messages that were refused, as the log or the disk was full or failed, or as they are too long for the server.
+    /// Their senders learn of it.
     pub refused: u64,
-    /// Those of them for which the log or the disk was full.
+    /// Refused messages for which the log or the disk was full.
     pub refused_full: u64,
     /// Messages that were lost: damaged, or gone with their file.
     pub lost: u64,
     /// Bytes at the end of a log that are an incomplete message: cut off by a crash, or damaged since.
     pub cut_bytes: u64,
-    /// How often the cursor was lost, so that messages come twice.
+    /// How often the cursor was lost, so that messages may be delivered twice.
     pub cursors_lost: u64,
     /// Dead letters that were put aside.
     pub dead_letters: u64,
     /// Dead letters that gave way to later ones.
     pub dead_letters_dropped: u64,
-    /// The longest message that is taken, if that is less than what the settings say: a server may lower its bound.
+    /// The longest message that is accepted, if that is less than in the settings: a server may have a lower bound.
     pub longest: Option<usize>,
-    /// What fails, until a sync succeeds.
+    /// The present failure, until a sync succeeds.
     pub failure: Option<String>,
-    /// What happened to the log.
+    /// The events of the log.
     pub events: StoreEvents,
 }
 
@@ -62,8 +62,8 @@ impl Figures {
         self.next - self.cursor
     }
 
-    /// Adds those of another store of the same listener: the oldest message is the oldest of both, and what fails is what
-    /// fails in either. Events are not added, as each store counts its own.
+    /// Adds the figures of another store of the same listener: the oldest message is the oldest of both, and the
+    /// failure is that of either. Events are not added, as each store counts its own.
     pub fn add(&mut self, other: &Self) {
         self.next += other.next;
         self.cursor += other.cursor;
@@ -90,8 +90,8 @@ impl Figures {
         }
     }
 
-    /// The present turn, if there is one, has taken so long: if that is long, the disk hangs, which is a failure until
-    /// it answers.
+    /// Takes the time that the present turn has taken, if there is one. If that is too long, the disk hangs, which is a
+    /// failure until it answers.
     pub fn take_turn(&mut self, so_far: Option<Duration>) {
         if so_far.is_some_and(|so_far| so_far >= HANGS_AFTER) {
             let hangs = || format!("the disk has not answered for {} s; check it", HANGS_AFTER.as_secs());
@@ -108,19 +108,20 @@ impl Figures {
 /// Messages that were dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
-    /// Too many waited for the log.
+    /// Too many messages waited for the log.
     pub queue: u64,
     /// The log or the disk was full.
     pub full: u64,
-    /// They are longer than the server takes.
+    /// The messages are too long for the server.
     pub too_long: u64,
-    /// They were too old.
+    /// The messages were too old.
     pub age: u64,
-    /// The sink will never take them, and none are put aside, or none so long, or the disk is full.
+    /// The sink will never take the messages, and no dead letters are kept, or none of this length, or the disk is
+    /// full.
     pub dead: u64,
     /// The disk failed.
     pub failed: u64,
-    /// Their stream was closed before it had them, as far as is known.
+    /// The stream was closed before it had the messages, as far as is known.
     pub unpublished: u64,
 }
 

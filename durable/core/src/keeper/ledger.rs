@@ -1,4 +1,4 @@
-//! What is counted and reported of a log, and who waits for its messages to be synced.
+//! The counts and events of a log, and those who wait for its messages to be synced.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use crate::{Reported, Why};
 /// Messages that wait for their sync.
 #[derive(Debug)]
 struct Pending<R> {
-    /// The number after the last of them.
+    /// The number after the last of the messages.
     end: u64,
     reply: R,
 }
@@ -17,11 +17,11 @@ struct Pending<R> {
 #[derive(Debug)]
 pub(super) struct Ledger<R> {
     pub(super) figures: Figures,
-    /// In order of their numbers.
+    /// Waiting messages, in order of their numbers.
     pending: VecDeque<Pending<R>>,
-    /// Those that the shell has not given.
+    /// Answers that the shell has not given yet.
     pub(super) answers: Vec<Answer<R>>,
-    /// What is lost before this message was counted.
+    /// Lost messages before this number were counted.
     lost_before: u64,
 }
 
@@ -30,7 +30,7 @@ impl<R> Ledger<R> {
         Self { figures: Figures::default(), pending: VecDeque::new(), answers: Vec::new(), lost_before: 0 }
     }
 
-    /// Messages before `end`, which are behind those of all others that wait, wait for their sync.
+    /// Keeps `reply` until the messages before `end`, which are behind all others that wait, are synced.
     pub(super) fn wait(&mut self, end: u64, reply: R) {
         self.pending.push_back(Pending { end, reply });
     }
@@ -39,7 +39,7 @@ impl<R> Ledger<R> {
         self.answers.push(Answer { reply, outcome });
     }
 
-    /// Tells a failure, once until a sync succeeds.
+    /// Records a failure, as one event until a sync succeeds.
     pub(super) fn fails(&mut self, error: String) {
         if self.figures.failure.is_none() {
             self.figures.events.push(StoreEvent::Failed { error: error.clone() });
@@ -47,7 +47,7 @@ impl<R> Ledger<R> {
         self.figures.failure = Some(error);
     }
 
-    /// Takes what the log has reported.
+    /// Takes the reports of the log.
     pub(super) fn hear(&mut self, reported: &mut Vec<Reported>) {
         for reported in reported.drain(..) {
             match reported {
@@ -72,7 +72,7 @@ impl<R> Ledger<R> {
                     *dropped += count(&messages);
                 }
                 Reported::Lost { messages } => {
-                    // A sink that goes back reads past them again.
+                    // A sink that goes back passes the same lost messages again.
                     let messages = messages.start.max(self.lost_before)..messages.end;
                     if !messages.is_empty() {
                         self.lost_before = messages.end;
@@ -93,7 +93,7 @@ impl<R> Ledger<R> {
         }
     }
 
-    /// Takes what the dead letters have reported. Returns whether a message was dropped rather than put aside.
+    /// Takes the reports of the dead letters. Returns whether a message was dropped rather than put aside.
     pub(super) fn hear_letters(&mut self, letters: &mut Vec<Reported>) -> bool {
         let mut is_dropped = false;
         for reported in letters.drain(..) {

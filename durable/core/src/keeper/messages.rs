@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Message;
 
-/// What a message counts beside its bytes and its source. So the queue has a bound in messages, too.
+/// The bytes that a message counts beside its payload and its source, so that the queue has a bound in messages, too.
 const MESSAGE_COST: usize = 64;
 /// The fewest bytes that a message takes in a stream: a byte and its end, or the length of an empty one.
 const LEAST_IN_STREAM: usize = 2;
@@ -12,26 +12,26 @@ const LEAST_IN_STREAM: usize = 2;
 /// A message on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming {
-    /// Who sent it.
+    /// The sender.
     pub source: Arc<[u8]>,
-    /// When it came, in milliseconds since 1970.
+    /// The time of receipt, in milliseconds since 1970.
     pub received_millis: u64,
-    /// Its bytes.
+    /// The bytes of the message.
     pub payload: Vec<u8>,
 }
 
 impl Incoming {
-    /// As the log takes it.
+    /// The message in the form that the log takes.
     pub fn message(&self) -> Message<'_> {
         Message { source: &self.source, received_millis: self.received_millis, payload: &self.payload }
     }
 
-    /// What it counts in the queue.
+    /// The bytes that the message counts in the queue.
     pub fn cost(&self) -> usize {
         MESSAGE_COST + self.source.len() + self.payload.len()
     }
 
-    /// What messages of this source count at most that come in so many bytes of a stream, and begin in them.
+    /// The most that messages of this source count if they begin within `bytes` bytes of a stream.
     #[must_use]
     pub const fn most_cost(bytes: usize, source: &[u8]) -> usize {
         bytes.div_ceil(LEAST_IN_STREAM) * (MESSAGE_COST + source.len()) + bytes
@@ -41,26 +41,26 @@ impl Incoming {
 /// A message that the log keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Its number.
+    /// The number of the message.
     pub number: u64,
-    /// Who sent it.
+    /// The sender.
     pub source: Vec<u8>,
-    /// When it came, in milliseconds since 1970.
+    /// The time of receipt, in milliseconds since 1970.
     pub received_millis: u64,
-    /// Its bytes.
+    /// The bytes of the message.
     pub payload: Vec<u8>,
 }
 
-/// How much is read at once: no more messages, and none after the one that reaches the bytes.
+/// The bounds of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadBound {
-    /// Messages.
+    /// The most messages.
     pub messages: usize,
-    /// Bytes of messages.
+    /// No message is read after the one that reaches this many bytes.
     pub bytes: usize,
 }
 
-/// What was read.
+/// The result of a read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadMessages {
     /// The messages. Numbers that are missing are lost or dropped.

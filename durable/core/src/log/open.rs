@@ -1,4 +1,4 @@
-//! How a log continues after a crash: from the heads of its segments, and the end of the last one.
+//! Recovery of a log after a crash, from the heads of its segments and the end of the last one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::{Error, FileError, Outside, Reported, Settings};
 type Listed = [(String, u64)];
 
 impl Log {
-    /// Opens the log whose files start with `prefix`, or begins one. Of each segment the head is read,
-    /// of the last one also the heads of its records, to find the end.
+    /// Opens the log whose files start with `prefix`, or begins one. Reads the head of each segment, and of the last
+    /// one also the heads of its records, to find the end.
     ///
-    /// Messages of an earlier process that are found count as synced. An old segment gets no new
-    /// messages, so that a torn end is never written behind.
+    /// Messages of an earlier process that are found count as synced. An old segment gets no new messages, so that
+    /// nothing is ever written behind a torn end.
     pub fn open(outside: &mut Outside<'_>, prefix: &str, settings: Settings) -> Result<Self, Error> {
         settings.check()?;
         let listed = outside.files.list().map_err(failed("list", "the folder"))?;
@@ -49,7 +49,7 @@ impl Log {
         let index = |name: &str| {
             let digits = name.strip_prefix(self.prefix.as_str())?.strip_suffix(suffix)?;
             let index = u64::from_str_radix(digits, 16).ok()?;
-            // Other spellings are files of somebody else.
+            // A file whose name is spelled otherwise does not belong to the log.
             (index < NUMBERS && digits == format!("{index:016x}")).then_some(index)
         };
         let mut found: Vec<_> = listed.iter().filter_map(|(name, bytes)| Some((index(name)?, *bytes))).collect();
@@ -75,7 +75,7 @@ impl Log {
                 self.bytes += bytes;
                 self.segments.push_back(segment);
             } else if bytes <= SEGMENT_HEAD {
-                // A crash while it was begun: no message can be in it.
+                // A process crashed while it began the segment, so no message can be in it.
                 remove(outside, &self.segment_name(index))?;
             } else {
                 self.bytes += bytes;
@@ -85,7 +85,7 @@ impl Log {
         Ok(())
     }
 
-    /// The segment of a file. Without a head, the first record says where it starts.
+    /// The segment of a file. If its head is damaged, the first record says where it starts.
     fn find_segment(&self, outside: &mut Outside<'_>, index: u64, bytes: u64) -> Result<Option<Segment>, Error> {
         let name = self.segment_name(index);
         let mut window = Window::default();
@@ -107,9 +107,9 @@ impl Log {
         Ok(Some(Segment { index, first, bytes, age, seen: outside.now.steady, damaged }))
     }
 
-    /// Finds the end of the last segment, and syncs it: a process that was killed may have left
-    /// messages that are not on disk yet. What is no message but has messages behind it is damage, and
-    /// it is reported to who reads the log. The end alone may be cut off.
+    /// Finds the end of the last segment, and syncs it: a process that was killed may have left messages that are not
+    /// on disk yet. Bytes that are no message but have messages behind them are damage, which is reported when the log
+    /// is read. Only the end may be cut off.
     fn find_end(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         let Some(&Segment { index, first, bytes, .. }) = self.segments.back() else {
             return Ok(());
@@ -142,7 +142,7 @@ impl Log {
         Ok(())
     }
 
-    /// Where the next message is behind this place of the last segment, at which there is none.
+    /// The offset of the next message in the last segment behind `from`, at which there is none.
     fn find_behind(&self, outside: &mut Outside<'_>, window: &mut Window, from: u64) -> Result<Option<u64>, FileError> {
         let Some(&Segment { index, bytes, .. }) = self.segments.back() else {
             return Ok(None);
@@ -150,11 +150,11 @@ impl Log {
         let name = self.segment_name(index);
         let mut offset = from + 1;
         while offset + HEAD_BYTES as u64 <= bytes {
-            // More comes with it, and all of that is searched.
+            // The window holds more bytes than these, and all of them are searched.
             window.get(outside.files, (index, &name), offset, HEAD_BYTES, bytes)?;
             let part = window.held(offset, usize::MAX);
             let fits = |(at, head): &(usize, &[u8])| {
-                // As many messages at most are before it as have room there. That costs less than a checksum.
+                // The room before a head bounds the number in it. This check costs less than a checksum.
                 let before = (offset + *at as u64 - from) / HEAD_BYTES as u64;
                 let numbers = self.next..=self.next.saturating_add(before);
                 Head::number(head).is_some_and(|number| numbers.contains(&number))
@@ -174,7 +174,7 @@ impl Log {
         Ok(None)
     }
 
-    /// Finds the cursor, and the notes that are ahead of it. Without any, delivery starts at the oldest message.
+    /// Finds the cursor, and the notes that are ahead of it. Without either, delivery starts at the oldest message.
     fn find_cursor(&mut self, outside: &mut Outside<'_>, listed: &Listed) -> Result<(), Error> {
         let name = self.cursor_name();
         let oldest = self.segments.front().map_or(0, |oldest| oldest.first);
@@ -188,14 +188,16 @@ impl Log {
             }
         }
         if let Some(position) = position {
-            // Its name may not be on disk: then it is saved again before a segment goes.
+            // The name of the cursor's file may not be on disk, so the cursor is saved again before a segment is
+            // removed.
             let unsure = self.folder_unsynced && !self.segments.is_empty();
             (self.cursor, self.saved) = (position, if unsure { u64::MAX } else { position });
         } else if there || oldest > 0 {
-            // Saved again at the next commit, whatever it is then.
+            // `saved` differs from every cursor, so the next commit saves the cursor.
             (self.cursor, self.saved) = (oldest, u64::MAX);
             if unreadable {
-                // At once: numbers are used again that this file, if it is read one day, has passed.
+                // The cursor is saved at once: the unreadable file, if it can be read one day, has passed numbers that
+                // are used again.
                 self.save(outside)?;
             }
             outside.reported.push(Reported::CursorLost);

@@ -1,11 +1,11 @@
-//! How messages are read.
+//! Reading the messages of a log.
 
 use super::window::Window;
 use super::{Log, SEGMENT_HEAD, Segment, failed};
 use crate::record::{HEAD_BYTES, Head};
 use crate::{Error, FileError, Message, Outside, Record, Reported};
 
-/// A place in a log. It keeps one window of one segment in memory: 64 KiB, or one message if that is
+/// A position in a log. It keeps one window of one segment in memory: 64 KiB, or one message if that is
 /// longer.
 #[derive(Debug)]
 pub struct Reader {
@@ -32,7 +32,7 @@ impl Reader {
     }
 }
 
-/// What one step through a segment found.
+/// The result of one step through a segment.
 enum Step {
     /// The wanted message, with its body at this offset.
     Found(Head, u64),
@@ -48,9 +48,9 @@ impl Log {
         Reader { wanted: self.cursor, place: None, window: Window::default() }
     }
 
-    /// The next message. `None`: all that were appended are read. Messages that cannot be read are
-    /// reported and skipped: one whose body is damaged alone, one whose head is damaged with the rest
-    /// of its segment. An error of the folder may go away; [`Log::skip_segment`] is for one that stays.
+    /// Reads the next message. `None`: all that were appended are read. Messages that cannot be read are reported and
+    /// skipped: only the message itself if its body is damaged, and the rest of its segment if its head is damaged. An
+    /// error of the folder may be temporary; [`Log::skip_segment`] is for a permanent one.
     ///
     /// A caller that has acknowledged all that was read acknowledges [`Reader::wanted`]: lost messages at the
     /// end would otherwise count as backlog until later ones are acknowledged.
@@ -61,7 +61,7 @@ impl Log {
             }
             let Some(at) = self.holder(reader.wanted) else {
                 let oldest = self.segments.front().map_or(self.next, |oldest| oldest.first);
-                // What the cursor has passed was delivered or dropped.
+                // Messages that the cursor has passed were delivered or dropped.
                 Self::lost(outside, reader.wanted.max(self.cursor)..oldest);
                 reader.wanted = oldest;
                 continue;
@@ -93,20 +93,20 @@ impl Log {
         self.segments.partition_point(|segment| segment.first <= number).checked_sub(1)
     }
 
-    /// Passes over what is lost.
+    /// Passes over the lost messages before `next`.
     fn pass(&mut self, outside: &mut Outside<'_>, reader: &mut Reader, at: usize, next: u64) {
         Self::lost(outside, reader.wanted..next);
         reader.wanted = next;
         if let Some(segment) = self.segments.get_mut(at) {
             segment.damaged = true;
         }
-        // The sync of these messages would name what is lost: its sender still has it.
+        // A later sync would report the lost messages as synced, though their senders may still have them.
         if let Some(waiting) = self.unsynced.take_if(|waiting| next > waiting.first) {
             let why = FileError::Other("a message was lost before it was synced".to_owned());
             outside.reported.push(Reported::SyncFailed { messages: waiting.first..self.next, why });
             self.active = false;
         }
-        // Behind damage nothing can be found again, so new messages need another segment.
+        // Messages behind the damage could not be found, so new ones need another segment.
         if at + 1 == self.segments.len() && next == self.next {
             self.end(outside);
         }

@@ -1,4 +1,4 @@
-//! Which files go: the acknowledged, the damaged, and those that give way to a bound.
+//! Removal of files: acknowledged ones, damaged ones, and those that give way to a bound.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use crate::record::cursor;
 use crate::{Error, FileError, Outside, Reported, Settings, WhenFull, Why};
 
 impl Log {
-    /// The sink has acknowledged every message before `next`. In memory only: [`Log::note`] and
-    /// [`Log::commit`] make it last. What the cursor has passed already stays passed.
+    /// Moves the cursor to `next`, as the sink has acknowledged every message before it. The cursor never moves back.
+    /// It moves in memory only: [`Log::note`] and [`Log::commit`] write it.
     pub fn acknowledge(&mut self, next: u64) {
         self.cursor = self.cursor.max(next.min(self.next));
     }
@@ -24,21 +24,22 @@ impl Log {
         while self.segments.get(1).is_some_and(|second| second.first <= self.cursor) {
             self.remove_oldest(outside)?;
         }
-        // Also the last one, if a failed write has ended it: otherwise nothing frees the disk before the next message.
+        // The last segment goes, too, if a failed write has ended it: otherwise nothing frees the disk before the next
+        // message.
         if saved.is_err() && !self.active && self.segments.len() == 1 && self.cursor == self.next {
             self.remove_oldest(outside)?;
         }
         saved.or_else(|_| self.save(outside))
     }
 
-    /// As [`Log::commit`], and writes the cursor also if it has not moved: a disk that takes it is there.
+    /// Like [`Log::commit`], but writes the cursor even if it has not moved, which shows whether the disk takes writes.
     pub fn commit_again(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         self.saved = u64::MAX;
         self.commit(outside)
     }
 
-    /// Removes the last segment, too, if the sink has all: nothing is appended for a while. The cursor on disk says which
-    /// number comes next.
+    /// Removes all segments, including the last one, if the sink has acknowledged all messages. This is for a log to
+    /// which nothing is appended for a while. The cursor on disk says which number comes next.
     pub fn release(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         if self.backlog() > 0 || self.saved != self.cursor {
             return Ok(());
@@ -50,8 +51,8 @@ impl Log {
         Ok(())
     }
 
-    /// From now on it may have so many bytes, unless that is too few for its messages. Returns how many it may have. What
-    /// it has beyond them gives way when messages come.
+    /// Changes the bound of the log to `max_bytes`, unless that is too small for its messages. Returns the bound that
+    /// applies. Segments beyond a lower bound give way when messages come.
     pub fn bound(&mut self, max_bytes: u64) -> u64 {
         let settings = Settings { max_bytes, ..self.settings.clone() };
         if settings.check().is_ok() {
@@ -60,7 +61,7 @@ impl Log {
         self.settings.max_bytes
     }
 
-    /// Frees files until so many bytes, and the head of a segment, are within the bound.
+    /// Removes files until `bytes` more, and the head of a segment, are within the bound.
     pub(super) fn make_room(&mut self, outside: &mut Outside<'_>, bytes: u64) -> Result<(), Error> {
         while self.bytes + SEGMENT_HEAD + bytes > self.settings.max_bytes {
             self.free_one(outside)?;
@@ -80,14 +81,15 @@ impl Log {
             }
             return removed;
         }
-        // A bound that was lowered below it would never be kept: no message gets so far that it ends the segment.
+        // The only segment may exceed a bound that was lowered. It is ended here, as no append gets so far as to end
+        // it.
         if self.active && self.segments.len() == 1 && self.bytes > self.settings.segment_bytes() {
             self.end(outside);
         }
         let full = Error::Full { held: self.bytes, max: self.settings.max_bytes };
         let limit = match self.segments.get(1) {
             Some(second) => second.first,
-            // The only one, if it has ended: it may be longer than a bound that is smaller now.
+            // The only segment may go if it has ended: it may exceed a bound that was lowered.
             None if !self.active && !self.segments.is_empty() => self.next,
             None => return Err(full),
         };
@@ -97,14 +99,14 @@ impl Log {
         self.drop_oldest(outside, limit, Why::Full)
     }
 
-    /// Removes the segments whose messages are all older than the greatest age: those with a successor
-    /// that is. Ends the last one when it is an eighth of that age old.
+    /// Removes the segments whose messages are all older than the greatest age, which are those whose successor is
+    /// older than that. Ends the last segment when it is an eighth of that age old.
     pub(super) fn expire(&mut self, outside: &mut Outside<'_>) -> Result<(), Error> {
         let Some(most) = self.settings.max_age else {
             return Ok(());
         };
         let now = outside.now;
-        // First, as a new segment may need the space.
+        // Old segments go first, as a new one may need their space.
         while let Some(second) = self.segments.get(1).filter(|second| second.age(now) > most) {
             let limit = second.first;
             self.drop_oldest(outside, limit, Why::Age)?;
@@ -131,7 +133,7 @@ impl Log {
         }
         self.remove_oldest(outside)?;
         if saved.is_err() {
-            // The space is there now. If it is not, the next commit tries again.
+            // There should be space now. If there is none, the next commit tries again.
             let _ = self.save(outside);
         }
         Ok(())
@@ -171,7 +173,7 @@ impl Log {
         let (name, file) = (self.segment_name(index), format!("{}{index:016x}.damaged", self.prefix));
         match outside.files.rename(&name, &file) {
             Ok(()) => outside.reported.push(Reported::Quarantined { file: file.clone() }),
-            // Gone, or renamed by a call that failed: its bytes count until their space is needed.
+            // The file is gone, or a call that failed has renamed it. Its bytes count until their space is needed.
             Err(FileError::Missing) => {}
             Err(why) => return Err(failed("rename", &name)(why)),
         }
@@ -201,7 +203,7 @@ impl Log {
         Ok(())
     }
 
-    /// Tells that messages cannot be read.
+    /// Reports that messages cannot be read.
     pub(super) fn lost(outside: &mut Outside<'_>, messages: Range<u64>) {
         if !messages.is_empty() {
             outside.reported.push(Reported::Lost { messages });

@@ -35,7 +35,7 @@ impl Window {
         Ok(self.held(offset, count))
     }
 
-    /// What is in memory of `count` bytes from `offset`.
+    /// The part of `count` bytes from `offset` that is in memory.
     pub(super) fn held(&self, offset: u64, count: usize) -> &[u8] {
         let from = offset.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
         let bytes = from.and_then(|from| self.bytes.get(from..)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! When a system is asked what the kernel of a sink has acknowledged.
+//! When the system is asked how much the kernel of a sink has acknowledged.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// So many bytes are acknowledged in all, a number that never falls, and the sink `owes` more or not.
+    /// Takes the total of acknowledged bytes, which never falls, and whether the sink `owes` more.
     pub fn hears(&mut self, acknowledged: u64, owes: bool, now: Duration) -> Result<(), Silent> {
         self.owes = owes;
         if self.silence.hears(acknowledged, owes, now)? {
@@ -31,7 +31,7 @@ impl Asking {
         self.owes.then_some(self.pause)
     }
 
-    /// The pause is over, and the next one longer.
+    /// Ends the pause. The next one is longer.
     pub fn waited(&mut self) {
         self.pause = self.pause.saturating_mul(2).min(LAST);
     }

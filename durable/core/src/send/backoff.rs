@@ -29,7 +29,7 @@ impl Backoff {
         self.pause(chance)
     }
 
-    /// The sink took a message, or refused one: the next failure starts over.
+    /// Makes the next failure start over, as the sink took a message, or refused one.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }

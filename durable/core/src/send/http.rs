@@ -1,4 +1,4 @@
-//! A sink over HTTP: what goes into one request, and what its answer means.
+//! A sink over HTTP: the messages in one request, and the meaning of its answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use status::Meaning;
 /// The bounds of requests to a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// How messages make a body.
+    /// The format of bodies.
     pub format: Format,
     /// The longest body, unless one message alone is longer.
     pub batch_bytes: usize,
     /// The most messages in a body.
     pub batch_messages: usize,
-    /// A body that is not full waits so long for more messages, from the first one on.
+    /// How long a body that is not full waits for more messages, from the first one on.
     pub linger: Duration,
 }
 
@@ -36,21 +36,21 @@ pub struct HttpAnswer<'a> {
     pub body: &'a [u8],
 }
 
-/// What comes of an answer, beside the verdicts.
+/// The consequence of an answer, beside the verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpOutcome {
     /// The sink has all messages of the request, or the only one in it is poison.
     Settled,
     /// One of the messages is poison. Fewer are posted next, at once, to find it.
     Bisected {
-        /// What the sink says, for people.
+        /// The answer of the sink, for people.
         why: String,
     },
     /// The messages are posted again.
     Retried {
-        /// When, on the clock of the call.
+        /// When they are posted, on the clock of the call.
         at: Duration,
-        /// What the sink says and what to do, for people.
+        /// The answer of the sink and the remedy, for people.
         why: String,
     },
 }
@@ -58,19 +58,19 @@ pub enum HttpOutcome {
 /// Batches of messages to a sink over HTTP, one request after another, over any number of connections.
 /// A message is delivered when the sink has answered 2xx to its request.
 ///
-/// A batch that the sink refuses for what is in it is posted again in halves until the message is
-/// alone that it refuses. Each half goes in order, so none passes another.
+/// A batch that the sink refuses because of its contents is posted again in halves, until the message that it refuses
+/// is alone. Halves are posted in order, so no message passes another.
 #[derive(Debug)]
 pub struct Http {
     settings: HttpSettings,
-    /// Messages whose verdict is not given, in order.
+    /// Messages without a verdict, in order.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
-    /// How many of them, from the first on, are in the request that is on its way.
+    /// How many waiting messages, from the first on, are in the request that is on its way.
     posted: usize,
-    /// How many of them, from the first on, have at least one that the sink refuses. 0: none is known.
+    /// How many waiting messages, from the first on, include at least one that the sink refuses. 0: none is known.
     suspects: usize,
-    /// Nothing is posted before.
+    /// The time before which nothing is posted.
     retry_at: Option<Duration>,
     backoff: Backoff,
 }
@@ -79,7 +79,7 @@ pub struct Http {
 struct Waiting {
     message: Outgoing,
     since: Duration,
-    /// Why the format cannot carry it.
+    /// Why the format cannot carry the message.
     fault: Option<&'static str>,
 }
 
@@ -97,8 +97,8 @@ impl Http {
         }
     }
 
-    /// How many messages it takes now, so that it has two batches at most. Ask before each push: long
-    /// ones leave less room.
+    /// How many messages may be pushed now, so that at most two batches wait. Ask before each push: long messages leave
+    /// less room.
     pub fn room(&self) -> usize {
         let most = self.most_messages().saturating_mul(2);
         let has_bytes = self.waiting_bytes >= self.settings.batch_bytes.saturating_mul(2);
@@ -121,8 +121,8 @@ impl Http {
         Some(self.retry_at.map_or(due, |retry_at| retry_at.max(due)))
     }
 
-    /// Makes `body` the next one and returns how many messages are in it. 0: there is nothing to post
-    /// now. Its answer goes to [`Http::answered`], or [`Http::failed`] is called.
+    /// Makes `body` the next body and returns how many messages are in it. 0: there is nothing to post now. Pass the
+    /// answer to [`Http::answered`], or call [`Http::failed`].
     pub fn post(&mut self, now: Duration, body: &mut Vec<u8>, verdicts: &mut Vec<Verdict>) -> usize {
         body.clear();
         if self.due().is_none_or(|due| due > now) {
@@ -145,7 +145,7 @@ impl Http {
         self.posted
     }
 
-    /// The sink answered. `chance` is from 0 up to, but not including, 1.
+    /// Takes the sink's answer. `chance` is from 0 up to, but not including, 1.
     pub fn answered(
         &mut self,
         answer: &HttpAnswer<'_>,
@@ -173,7 +173,7 @@ impl Http {
         }
     }
 
-    /// There was no answer: no connection, or none that held. Returns when to post again.
+    /// Takes a failure: there was no connection, or it broke before the answer. Returns when to post again.
     pub fn failed(&mut self, now: Duration, chance: f64) -> Duration {
         self.retry(now, chance, Duration::ZERO)
     }
@@ -199,7 +199,7 @@ impl Http {
         at
     }
 
-    /// The sink refused what was posted.
+    /// Takes the sink's refusal of the posted messages.
     fn refused(&mut self, why: String, verdicts: &mut Vec<Verdict>) -> HttpOutcome {
         if self.posted > 1 {
             self.suspects = self.posted;

@@ -1,4 +1,4 @@
-//! Where the messages of a log are on their way to a sink.
+//! The progress of a log's messages to a sink.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -24,12 +24,12 @@ pub struct Passage {
     put_aside: u64,
 }
 
-/// How far the sink has come.
+/// A step of the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// The cursor, for [`Log::acknowledge`](crate::Log::acknowledge).
+    /// The new cursor, for [`Log::acknowledge`](crate::Log::acknowledge).
     pub cursor: u64,
-    /// Messages that the sink has. Those that are lost or were put aside are none of them.
+    /// Messages before the cursor that were delivered since the last step: neither lost nor put aside.
     pub delivered: u64,
 }
 
@@ -46,7 +46,7 @@ impl Passage {
         }
     }
 
-    /// The first message that is neither delivered nor put aside. It never goes back.
+    /// The first message that is neither delivered nor put aside. The cursor never moves back.
     pub const fn cursor(&self) -> u64 {
         self.progress.cursor()
     }
@@ -56,20 +56,20 @@ impl Passage {
         self.next
     }
 
-    /// A connection ended: messages are read from the cursor on again.
+    /// Starts over after a connection: messages are read from the cursor on again.
     pub fn start_over(&mut self) {
         self.progress.broke();
         self.next = self.progress.cursor();
         self.read.clear();
     }
 
-    /// These messages were read, and the next one is read then. Numbers that are missing are lost or dropped.
+    /// Takes the numbers of messages that were read, and the number to read next. Missing numbers are lost or dropped.
     pub fn read(&mut self, numbers: impl IntoIterator<Item = u64>, next: u64) {
         self.read.extend(numbers);
         self.next = next;
     }
 
-    /// Messages that were read are given to a connection. Returns how many of them an earlier one had.
+    /// Takes the numbers of messages that are given to a connection. Returns how many of them an earlier one had.
     pub fn sends(&mut self, numbers: impl IntoIterator<Item = u64>) -> usize {
         let (fresh, mut again) = (self.fresh, 0);
         for number in numbers {
@@ -89,14 +89,14 @@ impl Passage {
         self.progress.poison()
     }
 
-    /// [`Passage::poison`] is in the dead letters, or dropped.
+    /// Passes [`Passage::poison`], which is in the dead letters, or dropped.
     pub fn put_aside(&mut self) {
         self.progress.put_aside();
         self.put_aside += 1;
     }
 
-    /// Moves the cursor by what was taken and put aside. A sink that `owes` no word has all that was read: what is left
-    /// is lost, and no sink says a word of it. `None`: the cursor stays.
+    /// Moves the cursor over messages that were delivered or put aside; `None`: it stays. A sink that `owes` no answer
+    /// has all messages that were read: the others are lost, and get no verdict.
     pub fn settle(&mut self, owes: bool) -> Option<Settled> {
         if !owes && self.progress.poison().is_none() && self.next > self.progress.cursor() {
             self.progress.take(&mut vec![Verdict::Delivered { through: self.next - 1 }]);

@@ -9,7 +9,7 @@ use super::Verdict;
 #[derive(Clone, Debug)]
 pub struct Progress {
     cursor: u64,
-    /// What waits for a dead letter. The first one is poison.
+    /// Verdicts that wait for a dead letter. The first one is poison.
     waiting: VecDeque<Verdict>,
 }
 
@@ -19,8 +19,8 @@ impl Progress {
         Self { cursor, waiting: VecDeque::new() }
     }
 
-    /// Takes all `verdicts` of a machine, in the order in which it gave them. Those that wait are at
-    /// most as many as the machine has room for, if the caller does not push while poison waits.
+    /// Takes all `verdicts` of a machine, in the order in which it gave them. The waiting verdicts are at most as many
+    /// as the machine has room for, if the caller does not push while poison waits.
     pub fn take(&mut self, verdicts: &mut Vec<Verdict>) {
         self.waiting.extend(verdicts.drain(..));
         self.pass_delivered();
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// The dead letter of [`Progress::poison`] is synced, or reported as dropped.
+    /// Passes [`Progress::poison`], whose dead letter is synced, or reported as dropped.
     pub fn put_aside(&mut self) {
         if let Some(&Verdict::Poison { number, .. }) = self.waiting.front() {
             self.waiting.pop_front();
@@ -43,13 +43,13 @@ impl Progress {
         }
     }
 
-    /// The first message that is neither delivered nor put aside, as
-    /// [`Log::acknowledge`](crate::Log::acknowledge) takes it. It never goes back.
+    /// The first message that is neither delivered nor put aside, as [`Log::acknowledge`](crate::Log::acknowledge)
+    /// takes it. The cursor never moves back.
     pub const fn cursor(&self) -> u64 {
         self.cursor
     }
 
-    /// The connection broke. What waits is forgotten, as it is sent again from the cursor on.
+    /// Forgets waiting verdicts, as the connection broke: their messages are sent again, from the cursor on.
     pub fn broke(&mut self) {
         self.waiting.clear();
     }

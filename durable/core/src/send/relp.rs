@@ -11,10 +11,10 @@ use frame::Frame;
 
 /// Messages without an answer, at most, whatever the settings say.
 const MOST_MESSAGES: usize = 1024;
-/// The transaction of the first command. The one after the last is this again.
+/// The transaction of the first command, and of the command after `LAST`.
 const FIRST: u32 = 1;
 const LAST: u32 = 999_999_999;
-/// Version 0 is what librelp offers, and takes.
+/// The offers of this client. librelp offers and takes version 0.
 const OFFERS: &[u8] = b"relp_version=0\nrelp_software=portlane\ncommands=syslog";
 
 /// One RELP session. A message is delivered when the sink has answered 200 to it and has answered each
@@ -25,7 +25,7 @@ pub struct Relp {
     state: State,
     /// The transaction of the last command.
     transaction: u32,
-    /// Messages whose verdict is not given, in order.
+    /// Messages without a verdict, in order.
     pushed: VecDeque<Pushed>,
     /// The start of a frame whose end has not come.
     held: Vec<u8>,
@@ -70,7 +70,7 @@ impl Relp {
         }
     }
 
-    /// How many messages it takes now: none until the sink has answered the offers.
+    /// How many messages may be pushed now: none until the sink has answered the offers.
     pub fn room(&self) -> usize {
         if self.state == State::Open { self.window.saturating_sub(self.pushed.len()) } else { 0 }
     }
@@ -109,7 +109,7 @@ impl Relp {
         self.answers
     }
 
-    /// Takes bytes of the sink. Verdicts count also if it fails; then the connection must be closed.
+    /// Takes bytes from the sink. After an error, the verdicts count, too, and the connection must be closed.
     pub fn received(&mut self, bytes: &[u8], verdicts: &mut Vec<Verdict>) -> Result<(), SendError> {
         let mut held = take(&mut self.held);
         held.extend_from_slice(bytes);

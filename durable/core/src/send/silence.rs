@@ -1,15 +1,16 @@
-//! How long a sink has given no word.
+//! How long a sink has been silent.
 
 use std::time::Duration;
 
 use super::ANSWER_WITHIN;
 
-/// A sink that owes a word has done nothing for [`ANSWER_WITHIN`].
+/// A sink that owes an answer has done nothing for [`ANSWER_WITHIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sink was silent for {} seconds", ANSWER_WITHIN.as_secs())]
 pub struct Silent;
 
-/// Since when a sink that owes a word has done nothing. Only what it does moves this, whatever else wakes a session.
+/// The time since which a sink that owes an answer has done nothing. Only progress of the sink moves it, whatever else
+/// wakes a session.
 #[derive(Clone, Debug, Default)]
 pub struct Silence {
     done: u64,
@@ -17,11 +18,11 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// The sink has done so much in all, a number that never falls, and `owes` more or not. Returns whether its time
-    /// starts again.
+    /// Takes the total that the sink has done, which never falls, and whether it `owes` more. Returns whether the time
+    /// of the sink starts again.
     ///
     /// # Errors
-    /// Its time is over.
+    /// The time of the sink is over.
     pub fn hears(&mut self, done: u64, owes: bool, now: Duration) -> Result<bool, Silent> {
         let is_more = done > self.done;
         self.done = done;
@@ -35,7 +36,7 @@ impl Silence {
         }
     }
 
-    /// When its time is over, if it owes something.
+    /// When the time of the sink is over, if it owes an answer.
     pub fn due(&self) -> Option<Duration> {
         self.since.map(|since| since.saturating_add(ANSWER_WITHIN))
     }

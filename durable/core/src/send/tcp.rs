@@ -7,7 +7,7 @@ use crate::intake::{Framing, encode};
 
 /// Messages that are not acknowledged, at most.
 const MOST_MESSAGES: usize = 8 * 1024;
-/// No message is taken while so many bytes are not acknowledged.
+/// No message is taken while this many bytes are not acknowledged.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Framed messages to a sink over TCP, one connection after another. A message is delivered when the
@@ -17,13 +17,13 @@ const MOST_BYTES: u64 = 1 << 20;
 pub struct Tcp {
     framing: Framing,
     rewind_bytes: usize,
-    /// Bytes for this connection.
+    /// Bytes that were given to this connection.
     given: u64,
-    /// Those of them that are acknowledged.
+    /// Bytes of this connection that are acknowledged.
     acknowledged: u64,
     /// Messages that are not acknowledged, in order.
     pushed: VecDeque<Pushed>,
-    /// The newest messages that are, in order.
+    /// The newest acknowledged messages, in order.
     kept: VecDeque<Outgoing>,
     kept_bytes: usize,
 }
@@ -31,15 +31,15 @@ pub struct Tcp {
 #[derive(Debug)]
 struct Pushed {
     message: Outgoing,
-    /// It is acknowledged when so many bytes of the connection are.
+    /// The message is acknowledged when this many bytes of the connection are.
     end: u64,
-    /// Why the framing cannot carry it. It has no bytes then.
+    /// Why the framing cannot carry the message, which has no bytes then.
     fault: Option<String>,
 }
 
 impl Tcp {
-    /// A sink that is sent `rewind_bytes` of what it had acknowledged again after each break, in whole
-    /// messages, none of which counts less than 32 bytes. So many bytes are kept in memory.
+    /// A sink to which the last `rewind_bytes` of acknowledged messages are sent again after each break, in whole
+    /// messages, none of which counts less than 32 bytes. These bytes are kept in memory.
     pub const fn new(framing: Framing, rewind_bytes: usize) -> Self {
         Self {
             framing,
@@ -52,8 +52,8 @@ impl Tcp {
         }
     }
 
-    /// A new connection is there: adds what is sent again to `out`, and returns how many messages that are.
-    /// Messages from `cursor` on are for the caller to push again.
+    /// Starts a new connection: adds the messages to send again to `out`, and returns how many these are. Messages from
+    /// `cursor` on are for the caller to push again.
     pub fn connected(&mut self, cursor: u64, out: &mut Vec<u8>) -> usize {
         self.pushed.clear();
         while self.kept.back().is_some_and(|newest| newest.number >= cursor)
@@ -64,7 +64,7 @@ impl Tcp {
         let start = out.len();
         for message in &self.kept {
             let length = out.len();
-            // It was carried once.
+            // The framing has carried the message before.
             if encode(self.framing, &message.payload, out).is_err() {
                 out.truncate(length);
             }
@@ -74,7 +74,7 @@ impl Tcp {
         self.kept.len()
     }
 
-    /// How many messages it takes now. Ask before each push: long ones leave less room.
+    /// How many messages may be pushed now. Ask before each push: long ones leave less room.
     pub fn room(&self) -> usize {
         let waiting = self.given - self.acknowledged;
         if waiting < MOST_BYTES { MOST_MESSAGES.saturating_sub(self.pushed.len()) } else { 0 }
@@ -87,15 +87,15 @@ impl Tcp {
         let fault = encoded.err().map(|error| said(error.to_string().as_bytes()));
         if fault.is_some() {
             out.truncate(start);
-            // Nobody reads it again, and its bytes are not among those that `room` counts.
+            // Nobody reads the payload again, and `room` does not count its bytes.
             message.payload = Vec::new();
         }
         self.given += (out.len() - start) as u64;
         self.pushed.push_back(Pushed { message, end: self.given, fault });
     }
 
-    /// The kernel of the sink has acknowledged `bytes` of this connection in all. Call it after pushes
-    /// too, with the last number: it tells of messages without bytes.
+    /// Takes how many `bytes` of this connection the kernel of the sink has acknowledged in all. Call this after pushes
+    /// too, with the last number: it gives the verdicts on messages without bytes.
     pub fn acknowledged(&mut self, bytes: u64, verdicts: &mut Vec<Verdict>) {
         self.acknowledged = self.acknowledged.max(bytes.min(self.given));
         while self.pushed.front().is_some_and(|oldest| oldest.end <= self.acknowledged) {
@@ -111,7 +111,7 @@ impl Tcp {
         }
     }
 
-    /// Whether the sink owes a word.
+    /// Whether the sink owes an acknowledgement.
     pub fn waits(&self) -> bool {
         self.given > self.acknowledged
     }
@@ -127,7 +127,7 @@ impl Tcp {
     }
 }
 
-/// What a kept message counts: not less than it costs beside its bytes.
+/// The bytes that a kept message counts: not less than it takes beside its payload.
 fn weight(message: &Outgoing) -> usize {
     message.payload.len().max(size_of::<Outgoing>())
 }

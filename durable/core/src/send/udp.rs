@@ -11,12 +11,12 @@ const BATCH: usize = 64;
 /// once.
 #[derive(Debug, Default)]
 pub struct Udp {
-    /// Numbers and lengths of what the caller has not sent yet.
+    /// Numbers and lengths of datagrams that the caller has not sent yet.
     pushed: VecDeque<(u64, usize)>,
 }
 
 impl Udp {
-    /// How many messages it takes now.
+    /// How many messages may be pushed now.
     pub fn room(&self) -> usize {
         BATCH.saturating_sub(self.pushed.len())
     }
@@ -29,14 +29,14 @@ impl Udp {
         self.pushed.push_back((number, payload.len()));
     }
 
-    /// The system took the oldest datagram.
+    /// Settles the oldest datagram, which the system took.
     pub fn sent(&mut self, verdicts: &mut Vec<Verdict>) {
         if let Some((number, _)) = self.pushed.pop_front() {
             delivered(verdicts, number);
         }
     }
 
-    /// The system says that the oldest datagram is too long (`EMSGSIZE`). No later attempt differs.
+    /// Settles the oldest datagram, which is too long for the system (`EMSGSIZE`). No later attempt would differ.
     pub fn too_long(&mut self, verdicts: &mut Vec<Verdict>) {
         if let Some((number, bytes)) = self.pushed.pop_front() {
             let reason = format!(

@@ -1,4 +1,4 @@
-//! When a stream is read again.
+//! The pauses before a stream is read again.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use super::PAUSE;
 /// The pause while reading fails again and again.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
-/// The breaks of what reads a stream.
+/// The breaks in reading one stream.
 #[derive(Debug, Default)]
 pub struct Breaks {
     failed_before: bool,
 }
 
-/// What follows a break.
+/// The consequence of a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Break {
     /// The pause before the stream is read again.
     pub pause: Duration,
-    /// Whether it is reported as a failure.
+    /// Whether the break is reported as a failure.
     pub is_failure: bool,
 }
 
 impl Breaks {
-    /// Reading has ended, because it `failed` or the connection changed. A server that restarts fails once, which is no
-    /// failure yet.
+    /// Takes the end of reading, because it `failed` or the connection changed. A single failure is not reported, as a
+    /// restart of the server causes one.
     pub fn ends(&mut self, failed: bool) -> Break {
         let is_failure = failed && self.failed_before;
         self.failed_before = failed;

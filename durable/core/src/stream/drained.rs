@@ -1,8 +1,8 @@
 //! When a process has nothing left for the sink.
 
-/// Whether this process has nothing left for the sink, where so many messages wait for the server, and so many are held
-/// for the sink. What the stream has is for the process with the consumer. Unless that is another process (`follows`),
-/// the server has to say that there is nothing: what was published a moment ago may not have come back yet.
+/// Whether this process has nothing left for the sink, if `waiting` messages wait for the server and `held` ones for
+/// the sink. Messages in the stream are for the process with the consumer. Unless that is another process (`follows`),
+/// the server has to say that the stream is empty: messages that were just published may not have come back yet.
 pub fn is_drained((waiting, held): (usize, usize), follows: bool, in_stream: Option<u64>) -> bool {
     waiting == 0 && held == 0 && (follows || in_stream == Some(0))
 }

@@ -1,15 +1,15 @@
-//! What fails of a stream.
+//! Failures of a stream.
 
-/// A way of messages, which fails for itself.
+/// A direction of messages, which fails independently of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Into the stream.
     In,
-    /// Out of it.
+    /// Out of the stream.
     Out,
 }
 
-/// What fails on the ways of one stream.
+/// The present failures of one stream, by way.
 #[derive(Debug, Default)]
 pub struct Failures {
     inward: Option<String>,
@@ -17,8 +17,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// A way fails. Returns whether that is logged, which it is once until the way works again. What breaks both is
-    /// logged once.
+    /// Records that a way fails. Returns whether that is logged: once until the way works again. A failure of both ways
+    /// for the same reason is logged once.
     pub fn fails(&mut self, way: Way, why: String) -> bool {
         let (own, other) = match way {
             Way::In => (&mut self.inward, &self.outward),
@@ -29,7 +29,7 @@ impl Failures {
         is_news
     }
 
-    /// A way works.
+    /// Records that a way works.
     pub fn works(&mut self, way: Way) {
         match way {
             Way::In => self.inward = None,
@@ -37,7 +37,7 @@ impl Failures {
         }
     }
 
-    /// What fails now.
+    /// The present failure. That of the way in comes first.
     pub fn present(&self) -> Option<&str> {
         self.inward.as_deref().or(self.outward.as_deref())
     }

@@ -1,35 +1,35 @@
-//! Who has the consumer of a stream, and whether that process is still there. A stream of work has one consumer at most,
-//! so that its consumer is a lease.
+//! The holder of a stream's consumer, and whether that process is still alive. A work-queue stream has at most one
+//! consumer, so that its consumer is a lease.
 
-/// The names of our consumers start with this, and then have the id of their process.
+/// The prefix of the names of our consumers, before the id of the process.
 const PREFIX: &str = "portlane-";
-/// A process that has not answered so often in a row is gone, though its connection seems to be there.
+/// After this many misses in a row, a process counts as gone, though its connection seems to be there.
 const MISSES: u32 = 3;
 
-/// The name of the consumer that this process makes after so many others.
+/// The name of the consumer that process `id` creates after `count` others.
 pub fn consumer(id: &str, count: u64) -> String {
     format!("{PREFIX}{id}-{count}")
 }
 
-/// The process that made the consumer of this name; `None`: it is none of ours.
+/// The process that created the consumer of this name; `None`: the consumer is none of ours.
 pub fn process(consumer: &str) -> Option<&str> {
     consumer.strip_prefix(PREFIX)?.rsplit_once('-').map(|(id, _)| id)
 }
 
-/// What a process says when it is asked whether it is there.
+/// The outcome of asking a process whether it is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It answers.
+    /// The process answered.
     Here,
-    /// It does not, in time.
+    /// The process did not answer in time.
     Silent,
-    /// The server knows nobody who would.
+    /// The server knows nobody who would answer.
     Gone,
-    /// It could not be asked.
+    /// The process could not be asked.
     Unknown,
 }
 
-/// What was heard of the process that has the consumer.
+/// The recent answers of the process that has the consumer.
 #[derive(Debug, Default)]
 pub struct Patience {
     process: String,
@@ -37,7 +37,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Takes an answer of this process. Returns whether it is gone, so that another one may have the consumer.
+    /// Takes an answer of this process. Returns whether the process is gone, so that another one may have the consumer.
     pub fn hears(&mut self, process: &str, answer: Answer) -> bool {
         if self.process != process {
             *self = Self { process: process.to_owned(), misses: 0 };

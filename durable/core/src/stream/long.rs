@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use crate::keeper::StoreEvent;
 
-/// The least time between two lines about them: each message of a client may be one.
+/// The least time between two log lines about such messages, as each message of a client may be one.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What was logged of messages that are too long. All of them are counted elsewhere.
+/// Messages that are too long, for the log lines about them. They are counted elsewhere.
 #[derive(Debug, Default)]
 pub struct LongMessages {
     /// Messages that were not logged.
     unreported: u64,
-    /// Bytes of the longest one of the last ones.
+    /// The length of the longest message among those that came last.
     bytes: usize,
     why: String,
     reported: Option<Duration>,
 }
 
 impl LongMessages {
-    /// So many were given up, of which the longest one has so many bytes. `why` says what the server takes.
+    /// Takes messages that were given up, the longest of which has `bytes` bytes. `why` says what the server takes.
     pub fn come(&mut self, messages: u64, bytes: usize, why: String) {
         self.unreported += messages;
         (self.bytes, self.why) = (bytes, why);
     }
 
-    /// What is to be logged at this time of a steady clock, if there is anything: so the last ones are logged, too.
+    /// The event to log at `now` of a steady clock, if any. Ask again later, so that the last messages are logged, too.
     pub fn due(&mut self, now: Duration) -> Option<StoreEvent> {
         if self.unreported == 0 || self.reported.is_some_and(|reported| now < reported + EVERY) {
             return None;

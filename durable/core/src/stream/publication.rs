@@ -12,18 +12,19 @@ pub const BATCH: usize = 256;
 /// The pause before a stream that had no room is asked again.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// What became of messages that were sent, of which the stream has all or none.
+/// The outcome of a batch, of which the stream stores all messages or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has them.
+    /// The stream has the messages.
     Stored,
-    /// It has no room for them.
+    /// The stream has no room for the messages.
     Full,
-    /// It has none, and never takes one of them, which is too long.
+    /// The stream has none of the messages, and never takes one of them, which is too long.
     TooLong,
-    /// It has none, as it did not take one of them. It does not say why: that one may be too long.
+    /// The stream has none of the messages, as it did not take one of them. The server does not say why: that message
+    /// may be too long.
     Incomplete,
-    /// Nobody knows whether it has them.
+    /// It is not known whether the stream has the messages.
     Broken,
 }
 
@@ -35,30 +36,30 @@ impl Outcome {
     }
 }
 
-/// Messages that are sent in their order, some at a time, until the stream has all of them, or has no room for the rest.
-/// Those that are too long for it are given up, and those behind them continue.
+/// Messages that are sent in their order, some at a time, until the stream has all of them, or has no room for the
+/// rest. Messages that are too long for it are given up, and those behind them continue.
 #[derive(Debug)]
 pub struct Publication {
     messages: usize,
     /// Whether messages wait for room.
     blocks: bool,
-    /// The first ones, which the stream has, or which were given up.
+    /// How many messages, from the first on, are in the stream or were given up.
     passed: usize,
-    /// Which of those were given up, in their order.
+    /// The places of messages that were given up, in order.
     too_long: Vec<usize>,
-    /// How many were sent last.
+    /// How many messages were sent last.
     sent: usize,
-    /// How many are sent at once: fewer while one that is too long is looked for.
+    /// How many messages are sent at once: fewer while one that is too long is searched for.
     at_once: usize,
-    /// Where batches ended of which nobody knows whether the stream has them. No later batch goes beyond such an end: the
-    /// server says of one that has old and new messages that it has old ones, and stores none.
+    /// The ends of batches for which it is not known whether the stream has them. No later batch goes beyond such an
+    /// end: the server rejects a batch with old and new messages because of the old ones, and stores none.
     ends: BTreeSet<usize>,
     is_refused: bool,
     is_given_up: bool,
 }
 
 impl Publication {
-    /// So many messages, none of which was sent.
+    /// A publication of this many messages, none of which was sent.
     pub const fn new(messages: usize, blocks: bool) -> Self {
         Self {
             messages,
@@ -73,8 +74,9 @@ impl Publication {
         }
     }
 
-    /// Which messages are to be sent. After a break they are the same ones, so that the server knows them again. One that
-    /// may be too long, as `fits` is false for it, is sent alone: its batch would be lost with it. `None`: none are.
+    /// The messages to send next; `None`: there are none. After a break they are the same ones, so that the server
+    /// recognizes them. A message that may be too long, as `fits` is false for it, is sent alone: its batch would be
+    /// refused with it.
     pub fn wanted(&mut self, fits: impl Fn(usize) -> bool) -> Option<Range<usize>> {
         let start = self.passed;
         if self.is_refused || self.is_given_up || start >= self.messages {
@@ -86,7 +88,7 @@ impl Publication {
         Some(start..start + self.sent)
     }
 
-    /// What became of the wanted messages. Returns the pause before others are sent.
+    /// Takes the outcome of the wanted messages. Returns the pause before the next ones are sent.
     pub fn hears(&mut self, outcome: Outcome) -> Duration {
         match outcome {
             Outcome::Stored => {
@@ -115,8 +117,8 @@ impl Publication {
         }
     }
 
-    /// The stream is closed: no more are sent. Of those that were sent last and have no answer, nobody knows whether the
-    /// stream has them.
+    /// Gives up the rest, as the stream is closed. It is not known whether the stream has messages that were sent last
+    /// and have no answer.
     pub const fn give_up(&mut self) {
         self.is_given_up = true;
     }
@@ -126,7 +128,7 @@ impl Publication {
         &self.too_long
     }
 
-    /// What became of messages that were appended together, `counts` of them, in their order.
+    /// The outcome of each append, in order. `counts` has the number of messages in each.
     pub fn shares(&self, counts: impl IntoIterator<Item = usize>) -> impl Iterator<Item = Share> {
         let mut start = 0;
         let given_up_before = |at: usize| self.too_long.partition_point(|given_up| *given_up < at);
@@ -142,16 +144,16 @@ impl Publication {
     }
 }
 
-/// What became of messages that were appended together.
+/// The outcome of messages that were appended together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// The stream has so many.
+    /// Messages that the stream has.
     pub kept: u64,
-    /// It has no room for so many.
+    /// Messages that the stream has no room for.
     pub refused: u64,
-    /// So many are longer than it takes.
+    /// Messages that are too long for the stream.
     pub too_long: u64,
-    /// It was closed before it had so many, as far as is known.
+    /// Messages that the stream did not have when it was closed, as far as is known.
     pub unpublished: u64,
 }
 
@@ -161,7 +163,7 @@ impl Share {
         self.refused == 0 && self.too_long == 0 && self.unpublished == 0
     }
 
-    /// Counts them. A sender that `waits` learns of those that the stream does not have, and sends them again.
+    /// Counts the messages. A sender that `waits` learns of those that the stream does not have, and sends them again.
     pub const fn count(self, waits: bool, figures: &mut Figures) {
         figures.appended += self.kept;
         figures.synced += self.kept;

@@ -6,15 +6,15 @@ use crate::keeper::{Figures, Kept, ReadBound, ReadMessages};
 
 /// Messages that are held for the sink: no fewer than the longest batch over HTTP has.
 pub const HELD: usize = 10_000;
-/// No more are asked for while so many bytes of them are held.
+/// No more messages are requested while this many bytes of them are held.
 const HELD_BYTES: usize = 16 << 20;
-/// Bytes that are asked for at once, or as many as the longest message of the server may have.
+/// Bytes that are requested at once, or those of the longest message if that may have more.
 const ASKED_BYTES: usize = 2 << 20;
 
-/// Some messages, from the cursor on. Each has a way `W` on which the server hears that it is acknowledged.
+/// The held messages, from the cursor on. Each has a way `W` on which its acknowledgement goes to the server.
 ///
-/// Messages have numbers of this process, which go up whatever becomes of the stream and of who reads it: a sender that
-/// waits for a number never waits in vain.
+/// Messages have numbers of this process, which always go up, whatever happens to the stream and to its consumer: a
+/// sender that waits for a number never waits in vain.
 #[derive(Debug)]
 pub struct Window<W> {
     held: VecDeque<(Kept, W)>,
@@ -24,32 +24,32 @@ pub struct Window<W> {
     cursor: u64,
     /// The number after the last message that was read.
     end: u64,
-    /// What makes numbers of sequences, modulo 2^64; `None`: the next message gets the number `end`.
+    /// The difference from sequences to numbers, modulo 2^64; `None`: the next message gets the number `end`.
     shift: Option<u64>,
 }
 
-/// What became of a message that the server gave.
+/// The result for a message that the server gave.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Given<W> {
-    /// It is held, and so many before it are missing: the server has dropped them.
+    /// The message is held. Messages before it may be missing: the server has dropped them.
     New {
-        /// How many.
+        /// How many messages are missing.
         missing: u64,
     },
-    /// It is held already, and is acknowledged on the later way.
+    /// The message was held already, and will be acknowledged on the later way.
     Again,
-    /// It is acknowledged, which the server has to hear once more.
+    /// The message was acknowledged already, which the server has to be told once more.
     Acknowledged(W),
 }
 
-/// What is to become of a message that the sink will never take.
+/// The treatment of a message that the sink will never take.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Poison {
-    /// It is put aside.
+    /// The message is put aside.
     PutAside(Kept),
-    /// It is dropped, as no dead letters are kept.
+    /// The message is dropped, as no dead letters are kept.
     Dropped,
-    /// It was let go meanwhile. It is still in the stream, and whoever gets it next sends it.
+    /// The message was let go meanwhile. It is still in the stream, and the process that gets it next sends it.
     LetGo,
 }
 
@@ -60,7 +60,7 @@ impl<W> Default for Window<W> {
 }
 
 impl<W> Window<W> {
-    /// Lets go of all messages: they come again, to this process or another one. Whatever comes next has a later number
+    /// Lets go of all messages: they come again, to this process or another one. The next message has a higher number
     /// than all before.
     pub fn let_go(&mut self) {
         self.held.clear();
@@ -74,8 +74,8 @@ impl<W> Window<W> {
         self.shift.map(|shift| self.end.wrapping_sub(1).wrapping_sub(shift))
     }
 
-    /// Whether messages were read that come after this one, the last of the stream. A server that has lost them gives
-    /// their sequences to others.
+    /// Whether messages were read that come after this one, the last of the stream. A server that has lost messages
+    /// gives their sequences to others.
     pub fn is_past(&self, last_sequence: u64) -> bool {
         self.last_sequence().is_some_and(|read| read > last_sequence)
     }
@@ -85,17 +85,17 @@ impl<W> Window<W> {
         self.last_sequence().map_or(0, |read| first_sequence.saturating_sub(read.saturating_add(1)))
     }
 
-    /// Passes over those, which the server has dropped for want of room or for their age, and counts them: no later message
-    /// counts them again.
+    /// Passes over the missing messages, which the server has dropped for want of room or for their age, and counts
+    /// them: no later message counts them again.
     pub fn begins_at(&mut self, first_sequence: u64, figures: &mut Figures) {
         let missing = self.missing(first_sequence);
-        // They get no numbers, as nobody would ever have them.
+        // Missing messages get no numbers, as nobody would ever have them.
         self.shift = self.shift.map(|shift| shift.wrapping_sub(missing));
         figures.dropped.full += missing;
     }
 
-    /// How many messages are asked for next, and bytes of them, where the longest one may have so many. `None`: there is
-    /// no room for more.
+    /// How many messages to request next, and bytes of them, if the longest message may have `longest` bytes. `None`:
+    /// there is no room for more.
     pub fn room(&self, longest: usize) -> Option<(usize, usize)> {
         let (messages, bytes) = self.held();
         let has_room = messages < HELD && bytes < HELD_BYTES;
@@ -144,8 +144,8 @@ impl<W> Window<W> {
         Given::New { missing }
     }
 
-    /// Reads from this number on. What is before the cursor never comes, and a reader that waited for it would ask at
-    /// once again.
+    /// Reads messages from this number on. Messages before the cursor never come, and a reader that waited for them
+    /// would ask again at once.
     pub fn read(&self, from: u64, bound: ReadBound) -> ReadMessages {
         let mut read = ReadMessages { messages: Vec::new(), next: from.max(self.cursor) };
         let mut bytes = 0;
@@ -167,7 +167,7 @@ impl<W> Window<W> {
         self.held.get(at).map(|(kept, _)| kept)
     }
 
-    /// What is to become of the message of this number, which the sink will never take, where dead letters are kept or not.
+    /// The treatment of the message of this number, which the sink will never take.
     pub fn poison(&self, number: u64, keeps_letters: bool) -> Poison {
         match self.find(number) {
             None => Poison::LetGo,

@@ -1,4 +1,4 @@
-//! What a client of RELP must not do.
+//! Violations of RELP by a client.
 
 /// How a client violates the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +87,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// What the client hears in answer to its command. `None`: there is no whole command.
+    /// The answer to the client's command. `None`: there is no complete command.
     pub(super) const fn answer(&self) -> Option<&'static str> {
         match self {
             Self::NotOpen => Some("500 open the session first"),

@@ -1,24 +1,24 @@
-//! How messages make a body.
+//! The formats of bodies.
 
 use serde::de::IgnoredAny;
 
 /// Bytes around a message in a body, at most.
 pub(super) const AROUND: usize = 2;
 
-/// How messages make the body of a request.
+/// The format of the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Each message is a JSON value, with a newline behind it.
     Ndjson,
     /// Each message is a JSON value in one array.
     JsonArray,
-    /// Messages as they are, with a newline between two. One that has a newline looks like two, unless
-    /// a request has one message.
+    /// Messages as they are, with a newline between two. A message that has a newline looks like two, unless a request
+    /// has one message.
     Raw,
 }
 
 impl Format {
-    /// The header `Content-Type` of its bodies.
+    /// The header `Content-Type` of bodies in this format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Ndjson => "application/x-ndjson",

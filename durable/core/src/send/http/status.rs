@@ -1,17 +1,17 @@
-//! What an answer of a sink means.
+//! The meaning of a sink's answer.
 
 use std::time::Duration;
 
-/// A sink may ask for so long a pause.
+/// The longest pause that a sink may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What a status says about the messages of its request.
+/// The meaning of a status for the messages of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Delivered,
-    /// At least one of them is refused because of its contents.
+    /// At least one message is refused because of its contents.
     Poison,
-    /// It says nothing about them.
+    /// The status says nothing about the messages.
     Retry,
 }
 
@@ -23,13 +23,13 @@ pub(super) const fn meaning(status: u16) -> Meaning {
     }
 }
 
-/// Whether a status of 400 to 499 is about what all requests have alike, such as their path, their headers or their
-/// number: a sink that is set wrongly would otherwise get none of the messages, and all would be put aside.
+/// Whether a status of 400 to 499 is about properties that all requests share, such as their path, their headers or
+/// their number: a misconfigured sink would otherwise get none of the messages, and all would be put aside.
 const fn is_of_all(status: u16) -> bool {
     matches!(status, 401 | 403..=408 | 410 | 411 | 414 | 415 | 417 | 421 | 425 | 426 | 428 | 429 | 431)
 }
 
-/// What a sink says, for people.
+/// The answer of a sink, for people.
 pub(super) fn words(status: u16, said: &str) -> String {
     let advice = match status {
         401 => "it requires credentials, which are not sent: configure it to accept messages by source address instead",

@@ -10,10 +10,10 @@ const MOST_LETTERS: usize = 32;
 /// The longest data of an answer, as librelp has it.
 const MOST_DATA_BYTES: usize = 128 * 1024;
 
-/// What the sink sends at once.
+/// A frame from the sink.
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
-    /// 0: a hint.
+    /// The number of the transaction; 0 for a hint.
     pub(super) transaction: u32,
     pub(super) command: &'a [u8],
     pub(super) data: &'a [u8],
@@ -22,14 +22,14 @@ pub(super) struct Frame<'a> {
 /// The data of an answer.
 #[derive(Debug)]
 pub(super) struct Response<'a> {
-    /// The first line: the code, and what it says to people.
+    /// The first line: the code, and a text for people.
     pub(super) line: &'a [u8],
-    /// The rest.
+    /// The data behind the first line.
     pub(super) data: &'a [u8],
 }
 
 impl Response<'_> {
-    /// All other codes are errors.
+    /// Whether the code is 200. All other codes are errors.
     pub(super) fn is_ok(&self) -> bool {
         self.line.starts_with(b"200")
     }
@@ -45,7 +45,7 @@ pub(super) fn write(transaction: u32, command: &str, data: &[u8], out: &mut Vec<
     out.push(b'\n');
 }
 
-/// The frame at the start of `bytes`, and what is behind it. `None`: its end has not come.
+/// The frame at the start of `bytes`, and the rest behind it. `None`: the end of the frame has not come.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, &[u8])>, SendError> {
     let Some((transaction, rest)) = word(bytes, MOST_DIGITS, u8::is_ascii_digit)? else {
         return Ok(None);
@@ -101,10 +101,10 @@ pub(super) fn check_offers(offers: &[u8]) -> Result<(), SendError> {
     Ok(())
 }
 
-/// A word, and what is behind it.
+/// A word, and the rest behind it.
 type Cut<'a> = (&'a [u8], &'a [u8]);
 
-/// A word of at least one byte, and what is behind it. `None`: its end has not come.
+/// A word of at least one byte, and the rest behind it. `None`: the end of the word has not come.
 fn word(bytes: &[u8], most: usize, allowed: fn(&u8) -> bool) -> Result<Option<Cut<'_>>, SendError> {
     let length = bytes.iter().take(most + 1).take_while(|byte| allowed(byte)).count();
     if length > most || (length == 0 && !bytes.is_empty()) {
@@ -116,7 +116,7 @@ fn word(bytes: &[u8], most: usize, allowed: fn(&u8) -> bool) -> Result<Option<Cu
     Ok(Some(bytes.split_at(length)))
 }
 
-/// What is behind `mark`.
+/// The rest behind `mark`.
 fn past(bytes: &[u8], mark: u8) -> Result<&[u8], SendError> {
     bytes.strip_prefix(&[mark]).ok_or(SendError::Protocol { what: "a frame is malformed" })
 }
