@@ -18,7 +18,7 @@ pub use self::view::FolderView;
 mod lock;
 mod view;
 
-/// Files that stay open between two calls: those that are written, and one for each reader.
+/// The most files that stay open between two calls: those that are written, and one for each reader.
 const OPEN: usize = 8;
 
 /// Why a folder cannot be used.
@@ -27,7 +27,7 @@ pub enum FolderError {
     /// An error of the system.
     #[error("cannot {doing} the folder {}: check that the path is right and that this user owns it", .path.display())]
     Io {
-        /// What failed.
+        /// The operation that failed.
         doing: &'static str,
         /// The folder.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum FolderError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else uses it.
+    /// Another process uses the folder.
     #[error("another process keeps messages in {}: stop it, or give this one another folder", .0.display())]
     Locked(PathBuf),
 }
@@ -49,7 +49,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderE
 #[derive(Debug)]
 pub struct Folder {
     directory: OwnedFd,
-    /// In order of their last use.
+    /// Open files, in order of their last use.
     open: Vec<Open>,
     lock: Arc<Lock>,
 }
@@ -77,7 +77,7 @@ impl Folder {
         Ok(Self { directory: self.directory.try_clone()?, open: Vec::new(), lock: self.lock.clone() })
     }
 
-    /// Tells whether the folder was removed, also once this is in other hands.
+    /// A handle that tells whether the folder was removed, also once this one is in other hands.
     pub fn presence(&self) -> io::Result<Presence> {
         Presence::of(&self.directory)
     }
@@ -101,7 +101,8 @@ impl Folder {
 
     fn keep(&mut self, name: &str, file: File) {
         if self.open.len() >= OPEN {
-            // One that waits for its sync stays open: the system tells a failed write to those who had the file open.
+            // A file that waits for its sync stays open: the system reports a failed write to those who had the file
+            // open.
             let at = self.open.iter().position(|open| !open.is_unsynced).unwrap_or(0);
             self.open.remove(at);
         }
@@ -156,7 +157,7 @@ impl Files for Folder {
     }
 
     fn remove(&mut self, name: &str) -> Result<(), FileError> {
-        // Before its removal: an open file keeps its space.
+        // The file is closed before its removal, as an open file keeps its space.
         self.close(name);
         unlinkat(&self.directory, name, AtFlags::empty()).map_err(file_error)
     }
@@ -191,7 +192,7 @@ fn list(directory: &OwnedFd) -> Result<Vec<(String, u64)>, FileError> {
     Ok(files)
 }
 
-/// Makes the folder, and those above it that are missing, and sees to it that their names are on the disk.
+/// Creates the folder, and those above it that are missing, and syncs their names.
 fn make(path: &Path) -> io::Result<()> {
     let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = DirBuilder::new();
@@ -199,15 +200,15 @@ fn make(path: &Path) -> io::Result<()> {
     match builder.create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            // A process that was killed may have made it and not got to the sync. A folder that is mounted here may be
-            // below one that this user cannot open.
+            // A process that was killed may have created the folder and not synced its name. A folder that is mounted
+            // here may be below one that this user cannot open.
             let _ = File::open(above).and_then(|above| above.sync_all());
             return Ok(());
         }
         Err(error) if error.kind() == ErrorKind::NotFound && above != path => {
             make(above)?;
             match builder.create(path) {
-                // Another log has made it meanwhile.
+                // Another log has created the folder meanwhile.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 made => made?,
             }

@@ -1,4 +1,4 @@
-//! What takes messages in: sockets that the caller has bound, and [`durable_core::intake`] on their bytes.
+//! The intake of messages: sockets that the caller has bound, and [`durable_core::intake`] on their bytes.
 
 use std::any::Any;
 use std::fmt;
@@ -27,13 +27,13 @@ pub use durable_core::intake::{Framing, Limits, Oversize};
 /// Bytes of the longest source: an IPv6 address in brackets, with a colon and a port.
 const LONGEST_SOURCE: usize = 47;
 
-/// What a connection takes of the process, which is free again on drop.
+/// A resource of the process that a connection holds. It is free again on drop.
 pub type Hold = Box<dyn Any + Send>;
 
-/// What a connection takes, once it is there; `None`: there is no room for it.
+/// A future for the resource of a connection; `None`: there is no room for the connection.
 type Asked = Pin<Box<dyn Future<Output = Option<Hold>> + Send>>;
 
-/// Whom the sockets of one listener admit, and what was counted there.
+/// The admission to the sockets of one listener, and their counts.
 #[derive(Clone, Default)]
 pub struct Intake {
     figures: Arc<Mutex<IntakeFigures>>,
@@ -50,12 +50,12 @@ impl fmt::Debug for Intake {
     }
 }
 
-/// What came, and what was refused, since the start.
+/// Messages and connections since the start, and those that were refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntakeFigures {
     /// Messages that were given to the store.
     pub messages: u64,
-    /// Messages of which the first bytes are left.
+    /// Messages that were truncated to the bound.
     pub truncated: u64,
     /// Messages that were dropped because they are too long.
     pub too_long: u64,
@@ -67,7 +67,7 @@ pub struct IntakeFigures {
     pub denied: u64,
     /// Connections that were closed at once, as there are too many in all.
     pub refused_full: u64,
-    /// Connections that were closed at once, as there are too many of their source.
+    /// Connections that were closed at once, as there are too many from their source.
     pub refused_source: u64,
     /// Connections that were closed, as the process has no room for them.
     pub refused_room: u64,
@@ -92,13 +92,13 @@ pub struct IntakeFigures {
 }
 
 impl Intake {
-    /// One that takes messages only of addresses for which `admits` is true. Others admit everybody.
+    /// An intake that takes messages only from addresses for which `admits` is true. Others admit everybody.
     pub fn guarded(admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { admits: Some(Arc::new(admits)), ..Self::default() }
     }
 
-    /// As it is, and each connection keeps what `hold` comes to for its source for as long as it is open. It is closed if
-    /// that is nothing. While it waits, no other one of its socket is accepted.
+    /// Has each connection hold what `hold` returns for its source, for as long as the connection is open. A connection
+    /// for which it returns `None` is closed. While one waits for it, no other connection of its socket is accepted.
     #[must_use]
     pub fn holding<F>(self, hold: impl Fn(IpAddr) -> F + Send + Sync + 'static) -> Self
     where
@@ -108,14 +108,14 @@ impl Intake {
         Self { hold: Some(Arc::new(hold)), ..self }
     }
 
-    /// As it is, and messages that have not ended, and those that wait for the log, have this share of memory. Without one
-    /// they have no bound.
+    /// Gives incomplete messages, and those that wait for the log, this share of memory. Without a share they have no
+    /// bound.
     #[must_use]
     pub fn within(self, share: PartialShare) -> Self {
         Self { share, ..self }
     }
 
-    /// Asks for what a connection from this source keeps.
+    /// Asks for the resource that a connection from this source holds.
     fn hold(&self, source: IpAddr) -> Asked {
         match &self.hold {
             Some(hold) => hold(source.to_canonical()),
@@ -123,7 +123,7 @@ impl Intake {
         }
     }
 
-    /// Whether messages of this source are taken, which is counted if not.
+    /// Whether messages from this source are taken. A refusal is counted.
     fn admits(&self, source: IpAddr) -> bool {
         let admitted = self.admits.as_ref().is_none_or(|admits| admits(source.to_canonical()));
         if !admitted {
@@ -132,7 +132,7 @@ impl Intake {
         admitted
     }
 
-    /// What was counted.
+    /// The counts.
     pub fn figures(&self) -> IntakeFigures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +142,7 @@ impl Intake {
         self.violation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers what is wrong with the bytes of a connection, and counts it.
+    /// Records a violation of the framing by a connection, and counts it.
     fn violates(&self, peer: SocketAddr, why: &str) {
         *self.violation.lock().unwrap_or_else(PoisonError::into_inner) = format!("{peer}: {why}");
         self.count(|figures| figures.violations += 1);
@@ -166,7 +166,7 @@ impl Intake {
 fn source(peer: SocketAddr) -> Arc<[u8]> {
     let mut words = [0_u8; LONGEST_SOURCE];
     let mut rest = words.as_mut_slice();
-    // There is room for every source.
+    // The buffer has room for every source.
     let _ = write!(rest, "{}", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let count = LONGEST_SOURCE - rest.len();
     words.get(..count).unwrap_or_default().into()

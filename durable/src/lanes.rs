@@ -17,12 +17,12 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Of these stores, in this order.
+    /// A handle to these stores, in this order.
     pub fn new(first: Store, others: Vec<Store>) -> Self {
         Self { first, others: others.into() }
     }
 
-    /// How many there are.
+    /// The number of lanes.
     pub fn count(&self) -> usize {
         1 + self.others.len()
     }
@@ -32,7 +32,7 @@ impl Lanes {
         once(&self.first).chain(self.others.iter())
     }
 
-    /// Whether all of them take messages.
+    /// Whether all stores take messages.
     pub(crate) fn takes(&self) -> bool {
         self.stores().all(Store::takes)
     }

@@ -1,4 +1,4 @@
-//! Dead letters that are read beside the process that puts them aside.
+//! Reading dead letters while another process may put some aside.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub struct Letters {
 }
 
 impl Letters {
-    /// Those whose files start with `prefix`, as they are now: later ones are not read, nor is one of which a part was
-    /// written.
+    /// The letters whose files start with `prefix`, as they are now: later letters are not read, nor is one that is not
+    /// written completely.
     pub fn open(mut folder: FolderView, prefix: &str) -> Result<Self, Error> {
         let mut reported = Vec::new();
         let mut outside = Outside { files: &mut folder, now: NOW, reported: &mut reported };
@@ -28,7 +28,7 @@ impl Letters {
         Ok(Self { folder, letters, reader, unread: 0 })
     }
 
-    /// The next one. `None`: all were read.
+    /// Reads the next letter. `None`: all were read.
     pub fn read(&mut self) -> Result<Option<Letter<'_>>, Error> {
         let mut reported = Vec::new();
         let mut outside = Outside { files: &mut self.folder, now: NOW, reported: &mut reported };
@@ -41,7 +41,7 @@ impl Letters {
         Ok(letter)
     }
 
-    /// How many could not be read so far: they are damaged, or gave way to newer ones meanwhile.
+    /// How many letters could not be read so far, as they are damaged, or gave way to newer ones meanwhile.
     pub const fn unread(&self) -> u64 {
         self.unread
     }

@@ -1,8 +1,8 @@
-//! Durable forwarding on files and sockets. [`durable_core`] decides.
+//! Durable forwarding on files and sockets: the shell of [`durable_core`], which decides.
 //!
-//! A [`Store`] is the handle to one thread that owns a log in a [`Folder`]. [`intake`] reads messages
-//! from sockets that the caller has bound, and appends them. A [`Sender`] gives them to a sink. A listener with several
-//! [`Lanes`] has a store and a sender for each. [`Letters`] are read beside a store.
+//! A [`Store`] is the handle to one thread that owns a log in a [`Folder`]. [`intake`] reads messages from sockets that
+//! the caller has bound, and appends them. A [`Sender`] delivers them to a sink. A listener with several [`Lanes`] has
+//! a store and a sender for each. [`Letters`] reads dead letters while another process may own the log.
 
 mod clock;
 mod folder;

@@ -1,4 +1,4 @@
-//! What gives the messages of a store to its sink.
+//! Delivery of a store's messages to its sink.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,10 +19,10 @@ mod tcp;
 mod udp;
 mod work;
 
-/// A connection that is not there by then is given up.
+/// The time within which a connection must be established.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a sink speaks.
+/// The protocol of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sink {
     /// RELP.
@@ -48,13 +48,13 @@ pub enum Sink {
 pub struct HttpSettings {
     /// The path, with a query if there is one.
     pub path: String,
-    /// How messages make a body.
+    /// The format of bodies.
     pub format: Format,
     /// The longest body, unless one message alone is longer.
     pub batch_bytes: usize,
     /// The most messages in a body.
     pub batch_messages: usize,
-    /// A body that is not full waits so long for more messages.
+    /// How long a body that is not full waits for more messages.
     pub linger: Duration,
 }
 
@@ -76,38 +76,38 @@ pub trait Dial {
     fn unacknowledged(&self, stream: &TcpStream) -> io::Result<u64>;
 }
 
-/// What a sender tells, so that it can be counted and seen.
+/// The events of a sender, for metrics and people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SenderEvent {
     /// The sink is away, broke off, or does not take messages now, though some wait. It is tried again.
     Ended {
-        /// Why, for people.
+        /// The reason, for people.
         error: String,
-        /// The pause before that.
+        /// The pause before the next attempt.
         pause: Duration,
     },
     /// The sink has these messages.
     Delivered {
-        /// How many.
+        /// How many messages.
         messages: u64,
     },
     /// These messages are on their way once more, as the sink may not have them.
     Resent {
-        /// How many.
+        /// How many messages.
         messages: u64,
     },
     /// The sink will never take these messages. They were put aside.
     DeadLettered {
-        /// How many.
+        /// How many messages.
         messages: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The sink will never take these messages. They were dropped, as no dead letters are kept.
     DroppedPoison {
-        /// How many.
+        /// How many messages.
         messages: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -119,9 +119,9 @@ pub struct Sender<D, E, C> {
     pub dial: D,
     /// The bytes of a message for the sink.
     pub enrich: E,
-    /// From 0 up to, but not including, 1.
+    /// Random numbers from 0 up to, but not including, 1.
     pub chance: C,
-    /// What the sink speaks.
+    /// The protocol of the sink.
     pub sink: Sink,
     /// The messages.
     pub store: Store,
@@ -135,7 +135,7 @@ impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> Sender<D, E, C> {
         let mut sending = Sending { dial, chance, machine: Machine::from(sink), work };
         let sending = Box::pin(sending.run());
         select! {
-            // What the sink said before the store was closed is reported.
+            // Answers of the sink from before the store was closed are reported.
             biased;
             () = sending => {}
             () = store.closed() => {}
@@ -143,30 +143,30 @@ impl<D: Dial, E: FnMut(Kept) -> Vec<u8>, C: FnMut() -> f64> Sender<D, E, C> {
     }
 }
 
-/// Why there is no connection any more.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    /// It cannot be opened, or broke.
+    /// The connection cannot be opened, or broke.
     #[error("cannot reach the sink: {0}")]
     Io(#[from] io::Error),
     /// The sink owes an answer.
     #[error(transparent)]
     Silent(#[from] Silent),
-    /// What the sink says.
+    /// The sink violates the protocol, refuses, or closes the connection.
     #[error(transparent)]
     Sink(#[from] SendError),
     /// The sink does not answer a request.
     #[error("the sink broke a request off: {0}")]
     Http(#[from] hyper::Error),
-    /// There is no such request.
+    /// The request cannot be built.
     #[error("cannot make a request: {0}; correct send.http.path")]
     Request(#[from] hyper::http::Error),
-    /// The store.
+    /// The store failed or was closed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What outlives a connection.
+/// The state that outlives a connection.
 enum Machine {
     Relp { window: usize },
     Tcp(Tcp),
@@ -234,7 +234,7 @@ where
 }
 
 impl HttpSettings {
-    /// Those of the machine.
+    /// The settings of the core's machine.
     fn batches(&self) -> send::HttpSettings {
         let Self { format, batch_bytes, batch_messages, linger, .. } = *self;
         send::HttpSettings { format, batch_bytes: batch_bytes.max(1), batch_messages: batch_messages.max(1), linger }

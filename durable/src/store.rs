@@ -1,5 +1,5 @@
-//! The store of one listener: a handle to the thread that owns its log, on disk or in `JetStream`. What a handle asks
-//! of either is a `Command`.
+//! The store of one listener: a handle to the thread that owns its log, on disk or in `JetStream`. A handle sends a
+//! `Command` to either.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -32,18 +32,18 @@ pub const QUEUE_BYTES: u32 = 1 << 20;
 /// Calls that wait for an answer, beside appended messages.
 const CALLS: usize = 16;
 
-/// What a store keeps, and how.
+/// The settings of a store on disk.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The names of its files start with this.
+    /// The prefix of the file names.
     pub prefix: String,
     /// The bounds of the log.
     pub log: Settings,
     /// Whether messages that the log or the disk has no room for wait until there is some, rather than being dropped.
     pub blocks: bool,
-    /// Bytes of dead letters; 0: none are kept.
+    /// The most bytes of dead letters; 0: none are kept.
     pub dead_bytes: u64,
-    /// Bytes of messages that wait for the log.
+    /// The most bytes of messages that wait for the log.
     pub queue_bytes: u32,
 }
 
@@ -53,24 +53,24 @@ pub struct StoreSettings {
 pub struct Receipt(oneshot::Receiver<Result<(), StoreError>>);
 
 impl Receipt {
-    /// Waits until a sync has named every message of the call. Only then may their sender get an answer.
+    /// Waits until every message of the call is synced. Only then may their sender get an answer.
     pub async fn synced(self) -> Result<(), StoreError> {
         self.0.await.unwrap_or(Err(StoreError::Stopped))
     }
 }
 
-/// What became of a message that the sink will never take.
+/// The fate of a message that the sink will never take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is among the dead letters.
+    /// The message is among the dead letters.
     PutAside,
-    /// It is dropped.
+    /// The message is dropped.
     Dropped,
-    /// It is still in the stream: this process let go of it meanwhile, and whoever gets it next sends it.
+    /// The message is still in the stream: this process let go of it, and the process that gets it next sends it.
     LetGo,
 }
 
-/// A handle to a store, which ends with its last handle: what waits is then appended and synced.
+/// A handle to a store, which ends with its last handle: waiting messages are then appended and synced.
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -91,15 +91,15 @@ struct Shared {
     /// Messages that found no room in the queue.
     dropped: AtomicU64,
     max_message_bytes: usize,
-    /// What one call appends at most, as messages count in the queue.
+    /// The most bytes that one call appends, as messages count in the queue.
     batch_bytes: usize,
 }
 
-/// What a store's thread lets handles look at: the number after the last message that can be read, the figures, and its
-/// turn.
+/// The state of a store's thread that handles see: the number after the last message that can be read, the figures, and
+/// its turn.
 type Seen = (watch::Receiver<u64>, Arc<Mutex<Figures>>, Turn);
 
-/// What a store takes.
+/// The bounds of a store.
 struct Bounds {
     queue_bytes: u32,
     max_message_bytes: usize,
@@ -120,8 +120,8 @@ impl Store {
         Ok(Self::new(Commands::Disk(commands), seen, &bounds))
     }
 
-    /// Opens a stream of a NATS server, which is made if it is not there, and starts the thread. Other processes that
-    /// have the stream share it: one of them reads messages, those of all.
+    /// Opens a stream of a NATS server, which is created if it is not there, and starts the thread. Processes that open
+    /// the same stream share it: one of them reads messages, those of all.
     #[cfg(feature = "jetstream")]
     pub async fn open_stream(settings: JetStreamSettings) -> Result<Self, StoreError> {
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -159,12 +159,12 @@ impl Store {
         self.append_with(messages, false, None).await
     }
 
-    /// As [`Store::append`], for a sender that waits for the receipt: they are synced at once, with all that wait.
+    /// Like [`Store::append`], for a sender that waits for the receipt: the messages are synced at once.
     pub async fn append_and_sync(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
         self.append_with(messages, true, None).await
     }
 
-    /// As [`Store::append`], or as [`Store::append_and_sync`]. `memory` is free again once the log has the messages.
+    /// Like [`Store::append`] or [`Store::append_and_sync`]. `memory` is free again once the log has the messages.
     pub(crate) async fn append_with(
         &self,
         messages: Vec<Incoming>,
@@ -177,13 +177,13 @@ impl Store {
         self.enqueue(messages, sync, room, memory)
     }
 
-    /// As [`Store::append`], for a sender that cannot wait: without room the messages are dropped, and counted.
+    /// Like [`Store::append`], for a sender that cannot wait: without room the messages are dropped, and counted.
     pub fn try_append(&self, messages: Vec<Incoming>) -> Result<Receipt, StoreError> {
         self.try_append_within(messages, None, None)
     }
 
-    /// As [`Store::try_append`]. Messages for which `memory` has no room find some in an empty queue only. Where `held` has
-    /// room for them, that is taken, and else what nobody holds.
+    /// Like [`Store::try_append`]. If `memory` has no room for the messages, they are only taken into an empty queue.
+    /// Their room in the queue is taken from `held` if that suffices, and otherwise from the free room.
     pub(crate) fn try_append_within(
         &self,
         messages: Vec<Incoming>,
@@ -207,13 +207,13 @@ impl Store {
         }
     }
 
-    /// Whether the queue has room for so many bytes of messages, or is empty.
+    /// Whether the queue has room for this many bytes of messages, or is empty.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.shared.room.available_permits() >= bytes.min(self.shared.queue_bytes)
     }
 
-    /// Waits until the queue has room for so many bytes of messages, or is empty: then the log has all that came before.
-    /// The room is the caller's: what is let go is that of others who wait, before it is free.
+    /// Waits until the queue has room for this many bytes of messages, or is empty: then the log has all that came
+    /// before. The caller holds the room, as free room would go to others who wait.
     pub(crate) async fn until_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
         let bytes = u32::try_from(bytes.min(self.shared.queue_bytes)).unwrap_or(u32::MAX);
         self.shared.room.clone().acquire_many_owned(bytes).await.map_err(|_| StoreError::Stopped)
@@ -224,7 +224,7 @@ impl Store {
     pub(crate) fn batches(&self, messages: Vec<Incoming>) -> Vec<Vec<Incoming>> {
         let all: usize = messages.iter().map(Incoming::cost).sum();
         if all <= self.shared.batch_bytes && !messages.is_empty() {
-            // As a rule: none of them is moved.
+            // In the usual case, no message is moved.
             return vec![messages];
         }
         let mut batches: Vec<Vec<Incoming>> = Vec::new();
@@ -248,27 +248,27 @@ impl Store {
         next.wait_for(|next| *next > number).await.map(drop).map_err(|_| StoreError::Stopped)
     }
 
-    /// Whether there is such a message, or a later one.
+    /// Whether there is a message of this number, or a later one.
     pub(crate) fn has(&self, number: u64) -> bool {
         *self.shared.next.borrow() > number
     }
 
-    /// Reads from this number on; nothing if there are no such messages yet. An error of the disk may go away;
-    /// one that stays for a minute costs the segment, if the disk takes the cursor: then nothing is read, and the next
-    /// number is the one behind it. [`Store::skip_segment`] does so at once.
+    /// Reads messages from this number on; none if there are none yet. An error of the disk may be temporary. If it
+    /// lasts for a minute and the disk takes the cursor, the segment is given up: then no message is returned, and the
+    /// next number is the one behind it. [`Store::skip_segment`] gives it up at once.
     pub async fn read(&self, from: u64, bound: ReadBound) -> Result<ReadMessages, StoreError> {
         self.call(|reply| Call::Read { from, bound, reply }).await?
     }
 
-    /// The sink has acknowledged every message before `next`. A log on disk has written that when this returns: a caller
-    /// that waits for it before it sends more repeats, after a kill, no more than it had without an answer. It is synced
-    /// when messages are, so a power failure may repeat what was acknowledged since.
+    /// Moves the cursor to `next`, as the sink has acknowledged every message before it. When this returns, a log on
+    /// disk has written it: a caller that waits for that before it sends more resends, after a kill, only messages that
+    /// had no answer. It is synced when messages are, so a power failure may undo later acknowledgements.
     pub async fn acknowledge(&self, next: u64) -> Result<(), StoreError> {
         self.call(|reply| Call::Acknowledge { next, reply }).await
     }
 
     /// Puts a message aside that the sink will never take, if dead letters are kept. After this it may be acknowledged.
-    /// One that a log on disk does not have counts as dropped here, and is reported as what became of it.
+    /// A message that a log on disk does not have is [`Fate::Dropped`] here, and is reported as dropped or lost.
     pub async fn dead(&self, number: u64, why: String) -> Result<Fate, StoreError> {
         self.call(|reply| Call::Dead { number, why, reply }).await?
     }
@@ -278,8 +278,8 @@ impl Store {
         self.call(|reply| Call::SkipSegment { from, reply }).await
     }
 
-    /// The log on disk may have so many bytes from now on, unless that is too few for its messages. This waits for nothing:
-    /// where other calls wait, it has no effect.
+    /// Changes the bound of the log on disk to `max_bytes`, unless that is too small for its messages. This waits for
+    /// nothing: while too many other calls wait, it has no effect.
     pub fn bound(&self, max_bytes: u64) {
         if let Ok(place) = self.shared.calls.clone().try_acquire_owned() {
             // A store that has ended has no bound.
@@ -287,17 +287,17 @@ impl Store {
         }
     }
 
-    /// Takes no messages any more, appends and syncs what waits, saves the cursor, and gives the folder back. Messages
-    /// that a full log still refuses are not appended, and their receipts say so.
+    /// Takes no messages any more, appends and syncs those that wait, saves the cursor, and gives the folder back.
+    /// Messages that a full log still refuses are not appended, and their receipts say so.
     pub async fn close(&self) -> Result<(), StoreError> {
-        // What came after the call would be taken and lost.
+        // Messages that came after the call would be taken and lost.
         self.shared.room.close();
         self.call(Call::Close).await
     }
 
-    /// Takes no messages any more, waits until the sink has acknowledged all of them, or has not within this time, and
-    /// closes the store. What the sink has not acknowledged is sent after the next start. A log on disk whose sink has all
-    /// gives its space back.
+    /// Takes no messages any more, waits up to `within` until the sink has acknowledged all of them, and closes the
+    /// store. Messages that the sink has not acknowledged are sent after the next start. A log on disk frees its space
+    /// if the sink has all messages.
     pub async fn drain(&self, within: Duration) -> Result<(), StoreError> {
         self.shared.room.close();
         // Whether all are acknowledged is in the figures.
@@ -305,17 +305,17 @@ impl Store {
         self.close().await
     }
 
-    /// Takes no messages any more. What has been taken stays, and can be read.
+    /// Takes no messages any more. Messages that were taken stay, and can be read.
     pub fn stop(&self) {
         self.shared.room.close();
     }
 
-    /// Whether messages are taken. Who has not read them yet leaves them where they are if not.
+    /// Whether messages are taken. If not, readers of sockets leave unread messages there.
     pub(crate) fn takes(&self) -> bool {
         !self.shared.room.is_closed()
     }
 
-    /// Whether it is closed, or its thread has ended by itself.
+    /// Whether the store is closed, or its thread has ended by itself.
     pub fn has_ended(&self) -> bool {
         self.shared.next.has_changed().is_err()
     }
@@ -326,7 +326,7 @@ impl Store {
         while next.changed().await.is_ok() {}
     }
 
-    /// What was counted, as of the last turn of the thread. Does not wait for the disk: that it hangs is in there.
+    /// The figures as of the thread's last turn. A disk that hangs does not delay this: it is a failure in them.
     pub fn figures(&self) -> Figures {
         let mut figures = self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
         figures.dropped.queue = self.shared.dropped.load(Ordering::Relaxed);
@@ -334,7 +334,7 @@ impl Store {
         figures
     }
 
-    /// Bytes of this machine's disk that the log and its dead letters have. Those of a stream are on a server.
+    /// Bytes of this machine's disk that the log and its dead letters take. Those of a stream are on a server.
     pub fn disk_bytes(&self) -> u64 {
         let Figures { bytes, dead_bytes, .. } = self.figures();
         match self.shared.commands {
@@ -356,7 +356,7 @@ impl Store {
         answer.await.map_err(|_| StoreError::Stopped)
     }
 
-    /// Refuses what the log would refuse, together with the messages that share its write.
+    /// Refuses messages that the log would refuse, together with all that share their write.
     fn check(&self, messages: &[Incoming]) -> Result<(), StoreError> {
         let max = self.shared.max_message_bytes;
         let long = |message: &&Incoming| message.payload.len() > max || message.source.len() > MAX_SOURCE_BYTES;
@@ -369,7 +369,7 @@ impl Store {
         }
     }
 
-    /// Permits for messages. More than the queue has wait until it is empty.
+    /// Permits for messages. Messages that need more than the queue has wait until it is empty.
     fn permits(&self, messages: &[Incoming]) -> u32 {
         let bytes = messages.iter().map(Incoming::cost).sum::<usize>().min(self.shared.queue_bytes);
         u32::try_from(bytes).unwrap_or(u32::MAX)

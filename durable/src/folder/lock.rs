@@ -1,4 +1,4 @@
-//! One process uses a folder.
+//! The lock of a folder, which one process uses at a time.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,7 +19,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the right, or says who cannot have it.
+    /// Takes the right to use the folder.
     pub(super) fn take(directory: &OwnedFd, path: &Path) -> Result<Self, FolderError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(directory, NAME, flags, Mode::RUSR | Mode::WUSR)
@@ -40,10 +40,10 @@ impl Drop for Lock {
     }
 }
 
-/// Tells whether a folder was removed while it is in use. It does not keep the folder from others.
+/// Tells whether a folder was removed while it is in use. This does not keep the folder from others.
 #[derive(Debug)]
 pub struct Presence {
-    /// Opened once more: what is opened with the lock has it, too.
+    /// The lock's file, opened once more: a copy of the lock's descriptor would hold the lock, too.
     file: OwnedFd,
 }
 

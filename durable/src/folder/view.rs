@@ -1,4 +1,4 @@
-//! A folder that another process may use meanwhile.
+//! A read-only view of a folder that another process may use meanwhile.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -10,8 +10,8 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::{FolderError, file_error, list, open_directory};
 
-/// One folder that is only looked at: it is not locked, so another process may use it meanwhile. A log can be opened in
-/// it, as calls that would change the folder succeed and have no effect. A file that is removed meanwhile is read as one
+/// One folder that is only read: it is not locked, so another process may use it meanwhile. A log can be opened in it,
+/// as calls that would change the folder succeed and have no effect. A file that is removed meanwhile is read as one
 /// that has no more bytes.
 #[derive(Debug)]
 pub struct FolderView {

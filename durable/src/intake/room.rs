@@ -1,4 +1,4 @@
-//! What the connections of one socket share that have the same lane.
+//! The memory that connections of one socket and lane share.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ impl Room {
         self.turn.lock().await
     }
 
-    /// What a connection of this source has of a message that has not ended.
+    /// The memory for an incomplete message of a connection from this source.
     pub(super) fn partial(&self, source: IpAddr) -> Partial {
         self.share.partial(source)
     }

@@ -29,19 +29,19 @@ const READS: [usize; 3] = [64 * 1024, 16 * 1024, 4 * 1024];
 /// waits for the log. So a listener keeps reading while those of others have all memory.
 const LEAST_READ: usize = 2 * 1024;
 thread_local! {
-    /// What is read, by one connection of the thread at a time, as reading waits for nothing. The memory is not given back:
-    /// to get it anew for each read costs more than the read.
+    /// The buffer for a read, used by one connection of the thread at a time, as reading waits for nothing. The memory
+    /// is kept: allocating it for each read would cost more than the read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// After an error of the listening socket, such as too many open files.
+/// The pause after an error of the listening socket, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How messages are taken over TCP. The memory of a socket is what [`Intake::within`] says, what one connection reads
 /// beyond it, and for each RELP connection the answers to one read: some 100 KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpSettings {
-    /// What senders speak.
+    /// The protocol of the senders.
     pub protocol: Protocol,
     /// The bounds on messages: no more than the store takes.
     pub limits: Limits,
@@ -50,18 +50,18 @@ pub struct TcpSettings {
     /// Most connections of one source, which is an address; those of an IPv6 /64 have three times as many. `None`: what it
     /// may have follows what is free ([`Places::admit_leaving_room`]).
     pub connections_per_source: Option<usize>,
-    /// A connection is closed when nothing comes for so long, or an answer is not taken.
+    /// A connection is closed when nothing comes for this long, or an answer is not taken.
     pub idle: Duration,
 }
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// By its sender, or by an error of the socket.
+    /// The sender ended the connection, or the socket failed.
     Sender,
     Idle,
     Violation,
-    /// Too much is held of messages that have not ended.
+    /// Incomplete messages take too much memory.
     Crowded,
     /// The store has no room for messages whose sender waits for an answer.
     Full,
@@ -86,7 +86,7 @@ pub async fn serve(listener: &TcpListener, lanes: impl Into<Lanes>, settings: Tc
         evict: Evict::Never,
         rates: None,
     });
-    // A connection that waits for the store of its lane holds up those of its lane alone.
+    // A connection that waits for the store of its lane holds up only those of the same lane.
     let least_read = least_read(lanes.count());
     let with_room = |store: &Store| (store.clone(), Arc::new(Room::new(intake.share.clone(), least_read)));
     let stores: Vec<(Store, Arc<Room>)> = lanes.stores().map(with_room).collect();
@@ -131,8 +131,8 @@ pub async fn serve(listener: &TcpListener, lanes: impl Into<Lanes>, settings: Tc
     }
 }
 
-/// A connection that has its place, and waits for what it takes of the process. It is the only one of its socket: others wait
-/// in the queue of the system.
+/// A connection that has its place, and waits for its resource of the process. It is the only one of its socket: others
+/// wait in the queue of the system.
 struct Waiting {
     stream: TcpStream,
     peer: SocketAddr,
@@ -141,7 +141,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// What it gets; for ever without one. Another call continues one that was dropped.
+    /// Waits for the resource of the connection; for ever if there is no connection. Another call continues one that
+    /// was dropped.
     async fn held(waiting: &mut Option<Self>) -> Option<Hold> {
         match waiting {
             Some(waiting) => waiting.asked.as_mut().await,
@@ -164,7 +165,7 @@ fn admit(
         None => places.admit_leaving_room(peer.ip(), now),
     };
     match admission {
-        // Room is asked for last: to make it for a connection costs others theirs.
+        // Room is asked for last: making room for a connection may cost others theirs.
         Admission::Admit(place) | Admission::AdmitAfterEvicting { place, .. } => {
             Some(Waiting { stream, peer, place, asked: intake.hold(peer.ip()) })
         }
@@ -178,7 +179,7 @@ fn admit(
     }
 }
 
-/// The connections that are open, which end with this.
+/// The open connections, which end when this is dropped.
 struct Open<'a> {
     intake: &'a Intake,
     connections: u64,
@@ -272,19 +273,19 @@ impl Connection {
         }
     }
 
-    /// Nothing comes any more. The beginning of a line is a message then, as at the end of the stream.
+    /// Ends an idle connection. An incomplete line is a message then, as at the end of the stream.
     async fn end_idle(&mut self, room: &Room) -> End {
         let turn = room.turn().await;
         let mut taken = Taken::default();
         let before = self.wire.counts();
-        // What has a length and is not whole is none.
+        // An incomplete message with a length is no message.
         let _ = self.wire.end(&mut taken);
         self.intake.count_long(before, self.wire.counts());
         self.keep(&mut taken, turn).await.err().unwrap_or(End::Idle)
     }
 
-    /// How many bytes may be read. Without memory for the messages in a few of them, that waits until the log has all
-    /// messages of this lane; it waits for no other one. `None`: the store is closed.
+    /// How many bytes may be read. Without memory for the messages in even a few bytes, this waits until the log has
+    /// all messages of this lane, and for no other lane. `None`: the store is closed.
     async fn room_to_read(&self) -> Option<usize> {
         let [full, ..] = READS;
         let room = self.memory_to_read();
@@ -298,7 +299,7 @@ impl Connection {
         Some(self.memory_to_read().unwrap_or(self.room.least_read))
     }
 
-    /// How many bytes memory has room for, as messages at their worst.
+    /// How many bytes may be read if the messages in them take as much memory as they can.
     fn memory_to_read(&self) -> Option<usize> {
         let mut memory = self.partial.waiting();
         READS.into_iter().find(|bytes| memory.takes(Incoming::most_cost(*bytes, &self.source)))
@@ -325,18 +326,18 @@ impl Connection {
         ends.then_some(End::Sender)
     }
 
-    /// Gives what was taken to the store, once it has room, and waits for the sync if the sender does.
+    /// Gives the taken messages to the store, once it has room, and waits for the sync if the sender does.
     async fn keep(&mut self, taken: &mut Taken, turn: MutexGuard<'_, ()>) -> Result<(), End> {
         let messages: Vec<_> =
             take(&mut taken.messages).into_iter().map(|payload| incoming(&self.source, payload)).collect();
         let mut memory = self.partial.waiting();
-        // There was room for them before they were read, or they had it when they had not ended.
+        // The messages had room before they were read, or while they were incomplete.
         let _ = memory.holds(messages.iter().map(Incoming::cost).sum());
         let (mut memory, mut receipts) = (Some(memory), Vec::new());
         let mut batches = self.store.batches(messages).into_iter().peekable();
         while let Some(batch) = batches.next() {
             let count = batch.len() as u64;
-            // The last one has it: the log takes them in their order.
+            // The last batch holds the memory, as the log takes batches in their order.
             let memory = memory.take_if(|_| batches.peek().is_none());
             let receipt = self.store.append_with(batch, self.wire.answers(), memory).await?;
             if self.wire.answers() {
@@ -353,8 +354,8 @@ impl Connection {
     }
 }
 
-/// Bytes that each of so many lanes reads although there is no memory. A lane waits for no other one, so all of them may
-/// have read at the same time.
+/// Bytes that each of `lanes` lanes reads although there is no memory. A lane waits for no other one, so all of them
+/// may have read at the same time.
 fn least_read(lanes: usize) -> usize {
     (LEAST_READ / lanes.max(1)).max(1)
 }

@@ -31,16 +31,16 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 /// Whether a call that reads fewer datagrams than it may has found the socket empty. Other systems return one at a time.
 const SHORT_IS_LAST: bool = cfg!(target_os = "linux");
 thread_local! {
-    /// What one call reads, for one socket of the thread at a time: nothing waits between a call and its last message. It
-    /// is 2 MiB of addresses. A page of it has memory once a datagram was written there, and keeps it.
+    /// The buffer for one call, used by one socket of the thread at a time: nothing waits between a call and its last
+    /// message. It is 2 MiB of addresses. A page of it has memory once a datagram was written there, and keeps it.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Appends the datagrams of this socket, each to the store of its lane, until this future is dropped or the socket fails.
-/// While the only store is full, they wait in the socket. What its store, or the share of [`Intake::within`], has no
-/// room for is dropped, and counted there. The bound of `limits` is that of the stores. A datagram without a byte is no
-/// message, as an empty line is none. The system must not join datagrams of this socket to trains, each of which would be a
-/// message.
+/// Appends the datagrams of this socket, each to the store of its lane, until this future is dropped or the socket
+/// fails. While the only store is full, they wait in the socket. Datagrams for which their store, or the share of
+/// [`Intake::within`], has no room are dropped, and counted by the store. The bound of `limits` is that of the stores.
+/// A datagram without a byte is no message, as an empty line is none. The system must not coalesce datagrams of this
+/// socket (GRO), as several would become one message.
 ///
 /// `dropped` says how many datagrams the system has dropped at the socket so far, modulo 2^32, if it knows; `counted`
 /// has how many of them are counted, which the caller keeps for the next call.
@@ -57,7 +57,7 @@ pub async fn receive(
         Ok(reader) => reader,
         Err(error) => return error,
     };
-    // Anybody may write any source into a datagram: all of them are one.
+    // Anybody may forge the source of a datagram, so all sources are treated as one.
     let memory = intake.share.partial(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     loop {
         if let Err(error) = socket.readable().await {
@@ -81,7 +81,7 @@ pub async fn receive(
         }
         drop(held);
         match ended {
-            // There may be more. The socket stays readable, so nothing else here would wait.
+            // There may be more datagrams. The socket stays readable, so nothing else here would wait.
             None => yield_now().await,
             Some(error) if error.kind() == ErrorKind::WouldBlock => {}
             Some(error) => return error,
@@ -89,16 +89,16 @@ pub async fn receive(
     }
 }
 
-/// Waits while the log has no room for a turn, as the socket has room. To read what is dropped then would take the time that
-/// the log needs. Of several lanes, one that has no room holds up no other. The room that comes is held for the turn: other
-/// sockets of the listener may wait for it, too, and would have it before the turn takes it.
+/// Waits while the log has no room for a turn, as the socket has room: reading datagrams only to drop them would take
+/// time that the log needs. Of several lanes, one that has no room holds up no other. The room is held for the turn:
+/// other sockets of the listener may wait for it, too, and would have it before the turn takes it.
 async fn catch_up(lanes: &Lanes) -> Option<OwnedSemaphorePermit> {
     let store = lanes.only().filter(|store| !store.has_room(ROOM))?;
-    // What finds no room after that is dropped and counted, so that people see why.
+    // Datagrams that find no room after that are dropped and counted, so that people see why.
     timeout(CATCH_UP, store.until_room(ROOM)).await.ok()?.ok()
 }
 
-/// What reads the datagrams of a socket.
+/// The reader of a socket's datagrams.
 struct Reader {
     state: UdpSocketState,
     /// Bytes of the longest datagram of the last call.
@@ -116,7 +116,7 @@ impl Reader {
         Ok(Self { state: UdpSocketState::new(UdpSockRef::from(&other))?, longest: 0, source: None })
     }
 
-    /// Reads at most so many datagrams with one call, each into a slot of its own. Returns their number, and the error
+    /// Reads at most `most` datagrams with one call, each into a slot of its own. Returns their number, and the error
     /// after them if there are no more for now.
     fn read(
         &mut self,
@@ -126,7 +126,7 @@ impl Reader {
         most: usize,
     ) -> (usize, Option<io::Error>) {
         if buffer.is_empty() {
-            // To resize it would write to all pages.
+            // Resizing the buffer would write to all its pages.
             *buffer = vec![0; SLOT * BATCH_SIZE];
         }
         let mut slots = buffer.chunks_mut(SLOT);
@@ -153,14 +153,14 @@ impl Reader {
     }
 }
 
-/// How many datagrams the next call may read where a turn has so many, and so many bytes, left: those that it would read
-/// one by one if none was longer than the longest one of the last call. Only datagrams that are longer exceed the turn.
+/// How many datagrams the next call may read if a turn has `datagrams` and `bytes` left: as many as it would read one
+/// by one if none was longer than the longest one of the last call. Only longer datagrams exceed the turn.
 fn at_once(datagrams: usize, bytes: usize, longest: usize) -> usize {
     bytes.div_ceil(longest.max(1)).min(datagrams).min(BATCH_SIZE)
 }
 
-/// Datagrams of a batch that were read, and that are neither given to the store nor counted yet. What is left of them at
-/// the end, as after a panic, is lost, and counted then.
+/// Datagrams of a batch that were read, and that are neither given to the store nor counted yet. Those that remain at
+/// the end, as after a panic, are lost, and counted then.
 struct Unkept<'a> {
     intake: &'a Intake,
     datagrams: u64,
@@ -190,7 +190,7 @@ fn append(
                 unkept.intake.count(|figures| figures.messages += count);
             }
             Err(StoreError::Stopped) => return Err(StoreError::Stopped),
-            // The store counts it.
+            // The store counts the refusal.
             Err(_) => {}
         }
         unkept.datagrams -= count;
@@ -210,7 +210,7 @@ fn batch(
     let (mut datagrams, mut bytes) = (0, 0);
     let ended = BUFFER.with_borrow_mut(|buffer| {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        // Those that are dropped count, too.
+        // Dropped datagrams count towards the bounds, too.
         while datagrams < BATCH && bytes < BATCH_BYTES {
             let most = at_once(BATCH - datagrams, BATCH_BYTES - bytes, reader.longest);
             let (count, ended) = reader.read(socket, buffer, &mut metas, most);
@@ -222,7 +222,7 @@ fn batch(
                 let message = message(reader, (datagram, meta.addr), limits, unkept.intake);
                 match (message, messages.get_mut(lanes.of(meta.addr.ip()))) {
                     (Some(message), Some(lane)) => lane.push(message),
-                    // It is counted.
+                    // The reason is counted already.
                     _ => unkept.datagrams -= 1,
                 }
             }
@@ -235,7 +235,7 @@ fn batch(
     (messages, ended)
 }
 
-/// What a datagram from this source is to the store.
+/// The message of a datagram. `None`: its source is not admitted, or it is empty or too long, which is counted.
 fn message(
     reader: &mut Reader,
     (datagram, peer): (&[u8], SocketAddr),

@@ -1,9 +1,9 @@
-//! What a connection speaks: the machines of [`durable_core::intake`], in one form.
+//! The protocol of a connection: the machines of [`durable_core::intake`], in one form.
 
 use durable_core::intake::relp::{Received, Server};
 use durable_core::intake::{Counts, Decoder, Framing, Limits};
 
-/// What senders speak.
+/// The protocol of senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Messages one after the other, which nobody answers.
@@ -12,17 +12,17 @@ pub enum Protocol {
     Relp,
 }
 
-/// One connection.
+/// The state of one connection.
 pub(super) enum Wire {
     Framed(Decoder),
     Relp(Box<Server>),
 }
 
-/// What came, and what the sender has to hear.
+/// Messages that were received, and answers to the sender.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) messages: Vec<Vec<u8>>,
-    /// Of RELP: what is answered once the messages are synced.
+    /// Transactions of RELP to answer once the messages are synced.
     pub(super) transactions: Vec<u32>,
     pub(super) out: Vec<u8>,
 }
@@ -35,7 +35,7 @@ impl Wire {
         }
     }
 
-    /// Takes the next bytes. After an error the connection is of no more use; what was taken before counts.
+    /// Takes the next bytes. After an error the connection is of no more use; messages that were taken before count.
     pub(super) fn feed(&mut self, bytes: &[u8], taken: &mut Taken) -> Result<(), String> {
         match self {
             Self::Framed(decoder) => decoder.feed(bytes, &mut taken.messages).map_err(|error| error.to_string()),
@@ -51,7 +51,7 @@ impl Wire {
         }
     }
 
-    /// The sender has ended its side.
+    /// Ends the stream, as the sender has ended its side.
     pub(super) fn end(&mut self, taken: &mut Taken) -> Result<(), String> {
         match self {
             Self::Framed(decoder) => decoder.end(&mut taken.messages).map_err(|error| error.to_string()),
@@ -64,7 +64,7 @@ impl Wire {
         matches!(self, Self::Relp(_))
     }
 
-    /// The messages are synced.
+    /// Answers the messages, which are synced.
     pub(super) fn synced(&mut self, taken: &mut Taken) {
         if let Self::Relp(server) = self {
             for transaction in taken.transactions.drain(..) {
@@ -73,7 +73,7 @@ impl Wire {
         }
     }
 
-    /// Whether both sides have said that this is the end.
+    /// Whether both sides have closed the session.
     pub(super) fn is_closed(&self) -> bool {
         match self {
             Self::Framed(_) => false,

@@ -18,9 +18,9 @@ use super::work::Work;
 use super::{Dial, HttpSettings, SenderEvent, SessionError, connect};
 use crate::{Kept, StoreError};
 
-/// The longest head of an answer, and so much of its body is read. A longer one costs the connection.
+/// The longest head of an answer, and the most bytes of its body that are read. A longer one costs the connection.
 const ANSWER_BYTES: usize = 16 * 1024;
-/// The head of an answer says all. Its body is waited for so long.
+/// How long the body of an answer is awaited: its head says all.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Posts from the cursor on, over one connection after another, until the store fails.
@@ -48,7 +48,7 @@ struct Session<'a, D, E, C, F> {
     work: &'a mut Work<E, F>,
     http: Http,
     started: Instant,
-    /// How many of the messages that wait, from the first on, were posted before.
+    /// How many waiting messages, from the first on, were posted before.
     again: usize,
 }
 
@@ -80,7 +80,7 @@ where
         }
     }
 
-    /// Posts the next batch, and hears what the sink says of it.
+    /// Posts the next batch, and takes the answer of the sink.
     async fn post(&mut self) -> Result<(), StoreError> {
         let (mut body, mut verdicts) = (Vec::new(), Vec::new());
         let count = self.http.post(self.started.elapsed(), &mut body, &mut verdicts);
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// What posts.
+/// The HTTP client of a sender.
 struct Client<'a, D> {
     dial: &'a D,
     settings: &'a HttpSettings,
@@ -124,11 +124,11 @@ struct Link {
     /// The header `Host` of its requests.
     host: String,
     requests: SendRequest<Full<Bytes>>,
-    /// The task that reads and writes. It ends with this.
+    /// The task that reads and writes. It ends when this is dropped.
     _driver: JoinSet<()>,
 }
 
-/// An answer, as far as it is of interest.
+/// The parts of an answer that matter.
 struct Answer {
     status: u16,
     retry_after: Option<String>,
@@ -161,7 +161,7 @@ impl<D: Dial> Client<'_, D> {
         Ok(answer)
     }
 
-    /// The connection of the last request, or another one if that is closed.
+    /// The connection of the last request, or a new one if that is closed.
     async fn link(&mut self) -> Result<Link, SessionError> {
         if let Some(mut link) = self.link.take() {
             let ready = timeout(BODY_WITHIN, link.requests.ready()).await;
@@ -177,7 +177,7 @@ impl<D: Dial> Client<'_, D> {
         let (requests, connection) = builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
-            // An error is that of the request, too.
+            // The request fails with the same error.
             let _ = connection.await;
         });
         Ok(Link { host: self.dial.host(), requests, _driver: driver })

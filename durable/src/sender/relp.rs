@@ -14,8 +14,8 @@ use crate::{Kept, StoreError};
 /// Bytes of answers that are read at once.
 const READ: usize = 16 * 1024;
 
-/// Sends from the cursor on, over one connection. A message that cannot be read ends it, once the sink has answered
-/// those before it.
+/// Sends from the cursor on, over one connection. A message that cannot be read ends the session, once the sink has
+/// answered those before it.
 pub(super) async fn session<D, E, F>(dial: &D, window: usize, work: &mut Work<E, F>) -> Result<Infallible, SessionError>
 where
     D: Dial,
@@ -29,7 +29,8 @@ where
     let mut buffer = vec![0; READ];
     let mut verdicts = Vec::new();
     let mut failure: Option<StoreError> = None;
-    // A sink that is slow takes bytes meanwhile. Those of a window are bounded, so that it has to answer at last.
+    // A slow sink takes bytes before it answers, which counts as progress. The bytes of a window are bounded, so it has
+    // to answer at last.
     let (mut written, mut silence, started) = (0, Silence::default(), Instant::now());
     loop {
         let owes = relp.waits();
@@ -45,7 +46,7 @@ where
                     return Err(SendError::Closed.into());
                 }
                 let received = relp.received(buffer.get(..count).unwrap_or_default(), &mut verdicts);
-                // Verdicts count also if the rest is no RELP.
+                // Verdicts before malformed data count, too.
                 work.settle(&mut verdicts, relp.waits()).await?;
                 received?;
             }

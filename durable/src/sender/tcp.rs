@@ -14,7 +14,7 @@ use super::work::Work;
 use super::{Dial, SenderEvent, SessionError, connect};
 use crate::Kept;
 
-/// Bytes that are read at once, and mean nothing.
+/// Bytes that are read at once. They mean nothing.
 const READ: usize = 1024;
 
 /// Sends from the cursor on, over one connection.
@@ -43,7 +43,7 @@ where
             ready = line.ready() => {
                 ready?;
                 line.read()?;
-                // Nothing else counts what a sink says that never ends.
+                // Without this, a sink that sends without end would keep the thread busy.
                 yield_now().await;
             }
             there = work.wait(), if tcp.room() > 0 => {
@@ -64,7 +64,7 @@ struct Line {
     stream: TcpStream,
     /// Bytes that the system has not taken.
     out: Vec<u8>,
-    /// How many it took.
+    /// How many bytes the system has taken.
     written: u64,
     /// Whether the sink has closed its end.
     is_closed: bool,
@@ -96,7 +96,7 @@ impl Line {
         failed
     }
 
-    /// Passes over what the sink says, and sees its end.
+    /// Discards bytes from the sink, and notices its end.
     fn read(&mut self) -> io::Result<()> {
         match self.stream.try_read(&mut [0; READ]) {
             Ok(count) => {

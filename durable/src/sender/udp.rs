@@ -12,8 +12,8 @@ use super::work::Work;
 use super::{DIAL_WITHIN, Dial, SenderEvent, SessionError};
 use crate::Kept;
 
-/// Sends from the cursor on, until the system refuses a datagram. It does so after the system of the sink has said that
-/// nobody has the port.
+/// Sends from the cursor on, until the system refuses a datagram, as it does after the system of the sink has reported
+/// that nobody has the port.
 pub(super) async fn session<D, E, F>(dial: &D, work: &mut Work<E, F>) -> Result<Infallible, SessionError>
 where
     D: Dial,
@@ -28,7 +28,7 @@ where
         work.wait().await?;
         let messages = work.read(udp.room()).await?;
         let sent = send(&socket, &mut udp, messages, &mut verdicts).await;
-        // Those before a refused one are sent.
+        // The datagrams before a refused one are sent.
         work.settle(&mut verdicts, sent.is_err()).await?;
         sent?;
     }

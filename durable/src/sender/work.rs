@@ -1,4 +1,4 @@
-//! What all kinds of sinks share: where the messages of a store are on their way, and who is notified.
+//! The part that all kinds of sinks share: the progress of a store's messages, and the reports of it.
 
 use durable_core::send::{Outgoing, Passage, Settled, Verdict};
 
@@ -45,8 +45,8 @@ impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
         self.store.has(self.passage.cursor())
     }
 
-    /// Reads messages, no more than this. Call [`Work::settle`] after it, too: messages that are missing are lost, and
-    /// no sink says a word of them.
+    /// Reads at most `room` messages. Call [`Work::settle`] after it, too: messages that are missing are lost, and get
+    /// no verdict.
     pub(super) async fn read(&mut self, room: usize) -> Result<Vec<Outgoing>, StoreError> {
         let read = self.store.read(self.passage.next(), ReadBound { messages: room, bytes: READ }).await?;
         self.passage.read(read.messages.iter().map(|kept| kept.number), read.next);
@@ -58,24 +58,24 @@ impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
         Ok(messages)
     }
 
-    /// Messages that were read are given to a connection.
+    /// Takes messages that are given to a connection, and reports those that are sent again.
     pub(super) fn sends(&mut self, messages: &[Outgoing]) {
         let again = self.passage.sends(messages.iter().map(|message| message.number));
         self.resends(again);
     }
 
-    /// So many messages are sent again.
+    /// Reports that this many messages are sent again.
     pub(super) fn resends(&mut self, messages: usize) {
         if messages > 0 {
             self.tell(&SenderEvent::Resent { messages: messages as u64 });
         }
     }
 
-    /// Moves the cursor by what the sink said. If it `owes` no word, it has all that was read.
+    /// Moves the cursor by the verdicts. A sink that `owes` no answer has all messages that were read.
     pub(super) async fn settle(&mut self, verdicts: &mut Vec<Verdict>, owes: bool) -> Result<(), StoreError> {
         self.passage.take(verdicts);
         let mut settled = self.put_aside().await;
-        // Also if a message could not be put aside: the cursor passes those before it.
+        // Even if a message could not be put aside, the cursor passes those before it.
         if let Some(Settled { cursor, delivered }) = self.passage.settle(owes) {
             settled = self.store.acknowledge(cursor).await.and(settled);
             if delivered > 0 {
@@ -103,12 +103,12 @@ impl<E: FnMut(Kept) -> Vec<u8>, F: FnMut(&SenderEvent)> Work<E, F> {
     }
 }
 
-/// What is told of one message that the sink will never take.
+/// The event for one message that the sink will never take.
 fn told(fate: Fate, reason: String) -> Option<SenderEvent> {
     match fate {
         Fate::PutAside => Some(SenderEvent::DeadLettered { messages: 1, reason }),
         Fate::Dropped => Some(SenderEvent::DroppedPoison { messages: 1, reason }),
-        // Nothing has become of it: whoever gets it next tells of it.
+        // The process that gets the message next reports it.
         Fate::LetGo => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What handles ask of the thread.
+//! The commands of handles to the thread.
 
 use std::sync::mpsc;
 
@@ -7,12 +7,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Fate, Incoming, ReadBound, ReadMessages, StoreError};
 
-/// The way to the thread. What waits there has its bounds in the handle.
+/// The channel to the thread. The handle bounds the commands in it.
 #[derive(Debug)]
 pub(super) enum Commands {
-    /// Its log is on disk.
+    /// To a thread whose log is on disk.
     Disk(mpsc::Sender<Command>),
-    /// Its log is a stream of a server.
+    /// To a thread whose log is a stream of a server.
     #[cfg(feature = "jetstream")]
     Stream(tokio::sync::mpsc::UnboundedSender<Command>),
 }
@@ -31,22 +31,22 @@ pub(super) enum Command {
     Append(Append),
     Call {
         call: Call,
-        /// The place among those that wait, which is free again when this is dropped.
+        /// The place among waiting calls, which is free again when this is dropped.
         _place: OwnedSemaphorePermit,
     },
 }
 
-/// Messages to append with one write, and in the order of the commands.
+/// A command to append messages with one write. Commands are executed in order.
 pub(super) struct Append {
     pub(super) messages: Vec<Incoming>,
-    /// What they count in the queue, which is more than their records have on disk.
+    /// The bytes that the messages count in the queue, which are more than those of their records on disk.
     pub(super) bytes: u64,
-    /// Whether they are synced at once.
+    /// Whether the messages are synced at once.
     pub(super) sync: bool,
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
     /// The room in the queue, which is free again when this is dropped.
     pub(super) room: OwnedSemaphorePermit,
-    /// What they have of the memory of the process, which is free again then, too.
+    /// The memory of the process that the messages hold, which is free again then, too.
     pub(super) memory: Option<Partial>,
 }
 

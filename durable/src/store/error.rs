@@ -1,12 +1,12 @@
-//! Why a store did not do something.
+//! Errors of a store.
 
 use durable_core::Error;
 use durable_core::keeper::{NotKept, NotSynced};
 
-/// Why the store did not do something.
+/// Why a call to the store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It was closed.
+    /// The store was closed.
     #[error("the store is closed: open it again")]
     Stopped,
     /// The log refused or failed.
@@ -24,7 +24,7 @@ pub enum StoreError {
     /// The server that keeps the messages refused or failed.
     #[error("{0}")]
     Server(String),
-    /// There is no thread for it.
+    /// There is no thread for the store.
     #[error("cannot start the thread of a store: {0}; raise the limit of threads")]
     Thread(String),
 }

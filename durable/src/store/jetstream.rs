@@ -1,10 +1,10 @@
 //! A log in `JetStream`: a work-queue stream of a NATS server, and the thread that speaks with it.
 //!
-//! All proxies of a listener share the stream. Each publishes what it takes in batches, of which the server stores all
-//! or nothing, one after the other, so that messages stay in the order in which they came, whatever breaks. One proxy
-//! has the consumer, and gives the messages of all to the sink; the others wait until it ends. The consumer is
-//! created again after each break: a new one begins with the oldest message, where an old one would give what was on
-//! its way only after a while, behind later messages.
+//! All proxies of a listener share the stream. Each publishes its messages in batches, one after the other, of which
+//! the server stores all messages or none, so that messages stay in the order in which they came, whatever breaks. One
+//! proxy has the consumer, and gives the messages of all to the sink; the others wait until it ends. The consumer is
+//! created again after each break: a new one begins with the oldest message, where an old one would give messages that
+//! were on their way only after a while, behind later ones.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -42,62 +42,62 @@ mod pull;
 mod seen;
 mod server;
 
-/// An answer of the server that is not there by then is given up, and asked for again.
+/// The time within which the server must answer. After it, the request is made again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long messages that wait are published when the store is closed.
+/// How long waiting messages are published when the store is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long acknowledgements are sent, and the consumer is given up, when the store is closed.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of a message beside its payload: its headers.
 const HEADERS: usize = 2048;
 
-/// What a stream keeps, and how.
+/// The settings of a store in a stream.
 #[derive(Clone)]
 pub struct JetStreamSettings {
     /// The server: `nats://HOST:PORT`, or `tls://HOST:PORT`.
     pub url: String,
     /// The text of a credentials file.
     pub credentials: Option<String>,
-    /// A file with the certificates that may sign that of the server; `None`: those of the system.
+    /// A file with the certificates that may sign that of the server; `None`: the certificates of the system.
     pub ca: Option<PathBuf>,
     /// The name of the stream, which is also its subject.
     pub stream: String,
     /// Servers of a cluster that keep each message.
     pub replicas: usize,
-    /// Bytes of the stream.
+    /// The most bytes of the stream.
     pub max_bytes: u64,
     /// The longest message.
     pub max_message_bytes: usize,
     /// Messages that are older are dropped.
     pub max_age: Option<Duration>,
-    /// What gives way when `max_bytes` are used.
+    /// Which messages give way when `max_bytes` are used.
     pub when_full: WhenFull,
     /// Whether messages that the stream has no room for wait until there is some, rather than being dropped.
     pub blocks: bool,
-    /// Bytes of a second stream, for dead letters; 0: none are kept.
+    /// The most bytes of a second stream, for dead letters; 0: none are kept.
     pub dead_bytes: u64,
-    /// Bytes of messages that wait for the server.
+    /// The most bytes of messages that wait for the server.
     pub queue_bytes: u32,
     /// The memory of messages that wait for their sinks, of which the stream has a share once it is open.
     pub memory: Arc<Partials>,
-    /// The namespace whose share that is.
+    /// The namespace that the share belongs to.
     pub namespace: String,
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Keeper {
     settings: JetStreamSettings,
     client: Client,
     context: Context,
-    /// What tells this process from others that share the stream.
+    /// The id of this process among those that share the stream.
     id: String,
-    /// Counts how often the connection broke, or was there again.
+    /// Counts how often the connection broke or was restored.
     links: watch::Receiver<u64>,
-    /// The messages for the sink. It has some only while this process has the consumer.
+    /// The messages for the sink. There are some only while this process has the consumer.
     window: RefCell<Window<Subject>>,
-    /// What the window takes of the memory.
+    /// The memory that the window holds.
     memory: Memory,
-    /// The window let messages go.
+    /// Notified when the window let messages go.
     has_room: Notify,
     /// Whether nothing is read from the stream for want of room.
     is_stopped: Cell<bool>,
@@ -105,9 +105,9 @@ struct Keeper {
     holds: RefCell<Option<String>>,
     /// Whether another process has the consumer, as far as is known.
     follows: Cell<bool>,
-    /// What was heard of the process that has the consumer.
+    /// The recent answers of the process that has the consumer.
     patience: RefCell<Patience>,
-    /// Consumers that this process made.
+    /// Consumers that this process created.
     consumers: Cell<u64>,
     /// Messages of the stream that the window does not have yet.
     ahead: Cell<u64>,
@@ -123,14 +123,14 @@ struct Keeper {
     opened: Instant,
     /// Appends that are not published.
     waiting: Cell<usize>,
-    /// Whether what is not published by now is given up.
+    /// Whether messages that are not published by now are given up.
     gives_up: watch::Sender<bool>,
     /// Acknowledgements for the server.
     acks: RefCell<VecDeque<Subject>>,
     has_acks: Notify,
-    /// The last one that was sent.
+    /// The last acknowledgement that was sent.
     last_ack: RefCell<Option<Subject>>,
-    /// Who waits until the sink has acknowledged all messages.
+    /// Callers that wait until the sink has acknowledged all messages.
     drains: RefCell<Vec<oneshot::Sender<()>>>,
     has_drains: Notify,
     failures: RefCell<Failures>,
@@ -139,7 +139,7 @@ struct Keeper {
     next: watch::Sender<u64>,
 }
 
-/// Opens the stream, says so, and serves the handles until the store is closed or the last one is gone.
+/// Opens the stream, reports that, and serves the handles until the store is closed or the last one is gone.
 pub(super) fn run(
     settings: JetStreamSettings,
     commands: UnboundedReceiver<Command>,
@@ -174,7 +174,7 @@ async fn serve(
             Box::pin(keeper.run(commands)).await
         }
         Err(error) => {
-            // The same.
+            // The caller may have gone.
             let _ = opened.send(Err(error));
             None
         }
@@ -268,26 +268,26 @@ impl Keeper {
             }
         };
         if timeout(CLOSE_WITHIN, rest).await.is_err() {
-            // What was not published by then is counted, and its receipts say so. This waits for nothing.
+            // Messages that are not published by then are counted, and their receipts say so. This waits for nothing.
             self.gives_up.send_replace(true);
             publishing.await;
         } else {
             drop(publishing);
         }
         drop(beside);
-        // A process that takes this consumer before it was left gets more messages twice.
+        // Another process that removes this consumer before it is given up sends more messages twice.
         let left = async {
             select! {
                 () = self.leave() => {}
                 () = answering => {}
             }
         };
-        // What the server does not hear comes again, to the next process with the consumer.
+        // Messages whose acknowledgement does not reach the server come again, to the next process with the consumer.
         let _ = timeout(LEAVE_WITHIN, Box::pin(left)).await;
         closed
     }
 
-    /// Takes commands. Returns whom to tell when the store is closed.
+    /// Takes commands. Returns the caller to notify when the store is closed.
     async fn take(
         &self,
         mut commands: UnboundedReceiver<Command>,
@@ -320,11 +320,11 @@ impl Keeper {
                 let _ = reply.send(());
             }
             Call::Dead { number, why, reply } => self.put_aside(number, &why, reply),
-            // There are no segments.
+            // A stream has no segments.
             Call::SkipSegment { from, reply } => {
                 let _ = reply.send(from);
             }
-            // The server has the bound.
+            // The server enforces the bound.
             Call::Bound(_) => {}
             Call::Drain(reply) => {
                 self.drains.borrow_mut().push(reply);
@@ -357,7 +357,7 @@ impl Keeper {
             let first = self.acks.borrow().front().cloned();
             let Some(way) = first else { return };
             if self.client.publish(way.clone(), Bytes::new()).await.is_err() {
-                // The message comes again, and its acknowledgement then.
+                // The message comes again, and is acknowledged then.
                 self.acks.borrow_mut().clear();
                 return;
             }
@@ -370,7 +370,7 @@ impl Keeper {
         self.client.connection_state() == State::Connected
     }
 
-    /// Waits until there is a connection: what is asked before waits in memory. `links` changes with the next break.
+    /// Waits until there is a connection: earlier requests would wait in memory. `links` changes with the next break.
     async fn connected(&self, way: Way, links: &mut watch::Receiver<u64>) -> Result<(), String> {
         loop {
             links.mark_unchanged();

@@ -33,9 +33,9 @@ impl World for Disk {
 /// Messages that wait for the log, and their room in the queue.
 struct Waiting {
     messages: Vec<Incoming>,
-    /// Free again when this is dropped.
+    /// Room in the queue, which is free again when this is dropped.
     _room: OwnedSemaphorePermit,
-    /// Of the memory of the process, and free again then, too.
+    /// Memory of the process, which is free again then, too.
     _memory: Option<Partial>,
 }
 
@@ -45,17 +45,17 @@ impl AsRef<[Incoming]> for Waiting {
     }
 }
 
-/// Who waits until messages are synced.
+/// The channel to a caller that waits until messages are synced.
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct Keeper {
     disk: Disk,
     core: keeper::Keeper<Waiting, Reply>,
     commands: Receiver<Command>,
-    /// Who waits until the sink has acknowledged all messages.
+    /// Callers that wait until the sink has acknowledged all messages.
     drains: Vec<oneshot::Sender<()>>,
-    /// Whether somebody has waited for that, so that the log is left for a while.
+    /// Whether a caller has waited for that, so that the log stays unused for a while.
     is_left: bool,
     published: Arc<Mutex<Figures>>,
     turn: Turn,
@@ -63,7 +63,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the log. Returns what handles look at, too.
+    /// Opens the log. Also returns the state that handles see.
     pub(super) fn open(
         files: Box<dyn Files + Send>,
         settings: StoreSettings,
@@ -118,8 +118,8 @@ impl Keeper {
         }
     }
 
-    /// Takes a command, and those that came meanwhile: they share the write and the sync. Returns whom to tell when the
-    /// store is closed.
+    /// Takes a command, and those that came meanwhile: they share the write and the sync. Returns the caller to notify
+    /// when the store is closed.
     fn take_all(&mut self, mut command: Command) -> Option<oneshot::Sender<()>> {
         for _ in 1..TURN {
             if let Some(closed) = self.take_one(command) {
@@ -166,7 +166,7 @@ impl Keeper {
                 self.is_left = true;
                 self.drains.push(drained);
             }
-            // The caller of this function has taken it.
+            // The caller of this function has taken the call to close.
             Call::Close(_) => {}
         }
     }
@@ -184,14 +184,14 @@ impl Keeper {
         }
     }
 
-    /// Tells who waits for messages which there are, and who waits for their sync what became of them.
+    /// Notifies readers of new messages, and senders of the outcome of their appends.
     fn tell(&mut self) {
-        // Who gets an answer finds in the figures what it is about.
+        // The figures are published first: whoever gets an answer finds its messages counted.
         self.publish();
         let next = self.core.next();
         self.next.send_if_modified(|known| replace(known, next) != next);
         for Answer { reply, outcome } in self.core.answers() {
-            // The sender may not wait for it.
+            // The sender may not wait for the answer.
             let _ = reply.send(outcome.map_err(StoreError::from));
         }
     }

@@ -1,4 +1,4 @@
-//! What the server, or the client in its place, says of messages that were published.
+//! The answers of the server, or of the client in its place, to messages that were published.
 
 use std::error::Error as _;
 
@@ -6,12 +6,12 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use durable_core::stream::Outcome;
 
-/// What an error means for messages. The client itself sends none that is longer than the server takes.
+/// The outcome of an error for messages. The client itself refuses to send one that is too long for the server.
 pub(super) fn outcome_of(error: &PublishError) -> Outcome {
     if error.kind() == PublishErrorKind::MaxPayloadExceeded { Outcome::TooLong } else { outcome(code(error)) }
 }
 
-/// What an error of the server means for messages; `None`: it is none of the server.
+/// The outcome of an error of the server for messages; `None`: the error is not one of the server.
 fn outcome(code: Option<ErrorCode>) -> Outcome {
     match code {
         // The answer to an earlier try was lost.
@@ -22,7 +22,7 @@ fn outcome(code: Option<ErrorCode>) -> Outcome {
             | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
         ) => Outcome::Full,
         Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM) => Outcome::TooLong,
-        // It leaves out of a batch what it does not take, and says no more than that.
+        // The server leaves messages that it does not take out of a batch, and says no more than that.
         Some(ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH) => Outcome::Incomplete,
         _ => Outcome::Broken,
     }

@@ -16,11 +16,11 @@ use super::answer::outcome_of;
 use super::server::dead_name;
 use crate::{Fate, StoreError};
 
-/// Who sent the message.
+/// The sender of the message.
 const SOURCE: &str = "Portlane-Source";
-/// When it came, in milliseconds since 1970.
+/// The time of receipt, in milliseconds since 1970.
 const RECEIVED: &str = "Portlane-Received";
-/// Why the sink refuses it.
+/// Why the sink refuses the message.
 const WHY: &str = "Portlane-Refused";
 
 /// A message for a stream.
@@ -31,7 +31,7 @@ pub(super) fn message(source: &[u8], received_millis: u64, payload: &[u8]) -> Pu
         .header(RECEIVED, received_millis.to_string())
 }
 
-/// Who sent a message, and when it came.
+/// The sender and the time of receipt of a message.
 pub(super) fn origin(headers: Option<&HeaderMap>) -> (Vec<u8>, u64) {
     let header = |name: &str| headers.and_then(|headers| headers.get(name)).map_or("", HeaderValue::as_str);
     (header(SOURCE).as_bytes().to_vec(), header(RECEIVED).parse().unwrap_or(0))
@@ -44,8 +44,8 @@ fn line(bytes: &[u8]) -> String {
 }
 
 impl Keeper {
-    /// The id of the message that this process publishes with this number. That of another process differs: the server
-    /// would take the later one for the earlier one, and drop it.
+    /// The id of the message that this process publishes with this number. Ids of different processes must differ: the
+    /// server would take the later message for the earlier one, and drop it.
     pub(super) fn id_of(&self, number: u64) -> String {
         format!("{}/{number}", self.id)
     }
@@ -62,7 +62,7 @@ impl Keeper {
                 return;
             }
             Poison::LetGo => {
-                // The same.
+                // The caller may have gone.
                 let _ = reply.send(Ok(Fate::LetGo));
                 return;
             }
@@ -88,7 +88,7 @@ impl Keeper {
     }
 }
 
-/// What became of a dead letter, which is dropped if it is longer than the server takes. An error: nobody knows.
+/// The fate of a dead letter, which is dropped if it is too long for the server. After an error it is not known.
 fn fate<T>(put: Result<T, PublishError>) -> Result<Fate, PublishError> {
     match put {
         Ok(_) => Ok(Fate::PutAside),

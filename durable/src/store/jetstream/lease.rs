@@ -21,26 +21,27 @@ use tokio::time::sleep;
 use super::Keeper;
 use super::server::holder_subject;
 
-/// The server gives a message again after so long. It has no need to, as a new consumer gives all after a break.
+/// The time after which the server gives a message again. It is long, as a new consumer gives all messages after a
+/// break.
 const GIVE_AGAIN: Duration = Duration::from_secs(3600);
 /// The pause between two questions to the process that has the consumer.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// How long it has to answer.
+/// The time within which that process must answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
-/// After so many answers the consumers are looked up again.
+/// After this many answers the consumers are looked up again.
 const LOOK_AFTER: u32 = 10;
 
-/// What became of a try to get the consumer.
+/// The outcome of an attempt to get the consumer.
 enum Tried {
-    /// This process has it.
+    /// This process has the consumer.
     Taken(Box<PullConsumer>),
-    /// Another one has it: this one, if it is known.
+    /// Another process has the consumer: this one, if it is known.
     Held(Option<String>),
 }
 
 impl Keeper {
-    /// Answers those who ask whether this process is there. Never ends: one that cannot is not heard, and so has no
-    /// consumer.
+    /// Answers processes that ask whether this one is alive. This never ends, even if it cannot answer: the process
+    /// then counts as gone, and loses its consumer.
     pub(super) async fn answer(&self) {
         if let Ok(mut questions) = self.client.subscribe(holder_subject(&self.settings, &self.id)).await {
             while let Some(question) = questions.next().await {
@@ -53,7 +54,7 @@ impl Keeper {
         pending::<()>().await;
     }
 
-    /// Waits until this process has the consumer, and makes one. `None`: the connection changed before.
+    /// Waits until this process can have the consumer, and creates it. `None`: the connection changed before.
     pub(super) async fn lease(&self, links: &mut watch::Receiver<u64>) -> Result<Option<PullConsumer>, String> {
         loop {
             let holder = match Box::pin(self.try_lease()).await? {
@@ -91,14 +92,14 @@ impl Keeper {
                 }
             }
         }
-        // Without a consumer of its own meanwhile, nobody knows who has read.
+        // Without a consumer of its own meanwhile, this process does not know what others have read.
         if !is_kept {
             self.let_go();
         }
         self.take_consumer().await
     }
 
-    /// Makes a consumer, unless somebody else has been faster.
+    /// Creates a consumer, unless another process has been faster.
     async fn take_consumer(&self) -> Result<Tried, String> {
         if self.ask(&self.id).await != Answer::Here {
             let subject = holder_subject(&self.settings, "*");
@@ -143,7 +144,7 @@ impl Keeper {
         Ok(there)
     }
 
-    /// Removes a consumer. Returns whether it was there until now.
+    /// Removes a consumer. Returns whether the consumer was there until now.
     async fn remove(&self, name: &str) -> Result<bool, String> {
         let stream = self.settings.stream.as_str();
         match Box::pin(self.context.delete_consumer_from_stream(name, stream)).await {
@@ -153,7 +154,7 @@ impl Keeper {
         }
     }
 
-    /// This process has no consumer, so the messages of the window are those of others.
+    /// Lets go of the messages in the window, as this process has no consumer: they are for another process.
     fn let_go(&self) {
         self.holds.borrow_mut().take();
         self.window.borrow_mut().let_go();
@@ -162,7 +163,7 @@ impl Keeper {
         self.show();
     }
 
-    /// Waits until this process, which has the consumer, is gone, or it is time to look again.
+    /// Waits until `holder`, which has the consumer, is gone, or it is time to look again.
     async fn outlast(&self, holder: Option<&str>) {
         for _ in 0..LOOK_AFTER {
             sleep(ASK_AFTER).await;
@@ -178,19 +179,20 @@ impl Keeper {
         self.patience.borrow_mut().hears(process, answer)
     }
 
-    /// Asks whether a process is there.
+    /// Asks a process whether it is alive.
     async fn ask(&self, process: &str) -> Answer {
         let request = Request::new().timeout(Some(ANSWERS_WITHIN));
         let asked = Box::pin(self.client.send_request(holder_subject(&self.settings, process), request)).await;
         heard(asked.err().map(|error| error.kind()), self.is_connected())
     }
 
-    /// Sends what acknowledgements are left, and gives the consumer up, so that another process need not wait.
+    /// Sends the remaining acknowledgements, and gives the consumer up, so that another process need not wait.
     pub(super) async fn leave(&self) {
         self.send_waiting_acks().await;
         let last = self.last_ack.borrow_mut().take();
         if let Some(way) = last {
-            // Once more, and answered: the server has then heard those before it.
+            // The last acknowledgement is sent once more, as a request: once it is answered, the server has all before
+            // it.
             let _ = Box::pin(self.client.request(way, Bytes::new())).await;
         }
         let held = self.holds.borrow_mut().take();
@@ -201,7 +203,7 @@ impl Keeper {
     }
 }
 
-/// What a process says by how a question to it ended. Without a connection, nobody can say that it is silent.
+/// The answer of a process, by how the request to it ended. Without a connection, it is unknown whether it is silent.
 fn heard(failed: Option<RequestErrorKind>, is_connected: bool) -> Answer {
     match failed {
         None => Answer::Here,

@@ -1,12 +1,12 @@
-//! Messages that are longer than the server takes. The bound of the listener fits when the store is opened, but the server
-//! may come back with a lower one, and so may the stream be changed.
+//! Messages that are too long for the server. The bound of the listener fits when the store is opened, but the server
+//! may come back with a lower one, and the stream may be changed.
 
 use async_nats::jetstream::stream::Config;
 
 use super::{HEADERS, Keeper};
 use crate::Incoming;
 
-/// Bytes of a message and its headers that a stream takes.
+/// The most bytes of a message and its headers that a stream takes.
 pub(super) fn most_of(stream: &Config) -> usize {
     match usize::try_from(stream.max_message_size) {
         // A stream without a bound says -1, or nothing.
@@ -15,14 +15,14 @@ pub(super) fn most_of(stream: &Config) -> usize {
     }
 }
 
-/// Bytes of the longest message that connections may bring, where the server takes so many with the headers. Headers have
-/// less than half of them unless that is very little.
+/// The longest message that connections may bring, if the server takes `takes` bytes with the headers. Headers have
+/// less than half of these unless that is very little.
 fn longest_of(takes: usize) -> usize {
     takes.saturating_sub(HEADERS).max(takes / 2).max(1)
 }
 
 impl Keeper {
-    /// Bytes of a message and its headers that the server takes, as it said when the connection was made, and its stream.
+    /// The most bytes of a message and its headers that the server, as it said on connecting, and the stream take.
     fn takes(&self) -> usize {
         self.client.max_payload().min(self.stream_takes.get())
     }
@@ -32,25 +32,25 @@ impl Keeper {
         message.payload.len().saturating_add(HEADERS) <= self.takes()
     }
 
-    /// What the server takes, in words. An answer that says that a message is too long does not say what is not, so that is
-    /// looked up unless it `is_known`.
+    /// The bound of the server, in words. An answer that says that a message is too long does not say what is not, so
+    /// the bound is looked up unless it `is_known`.
     pub(super) async fn look_up_bound(&self, is_known: bool) -> String {
         // Without an answer, a message is given up all the same.
         if !is_known && let Ok(info) = self.info().await {
             self.stream_takes.set(most_of(&info.config));
         }
-        // Before clients are notified: one that reconnects has the bound then.
+        // The bound is shown before clients are notified, so that it applies to one that reconnects.
         self.show_bound();
         self.words_of_bound()
     }
 
-    /// Shows how long messages may be, if that is less than what the settings say.
+    /// Shows how long messages may be, if that is less than in the settings.
     pub(super) fn show_bound(&self) {
         let longest = longest_of(self.takes());
         self.figures().longest = (longest < self.settings.max_message_bytes).then_some(longest);
     }
 
-    /// What the server takes, and what is to be changed.
+    /// The bound of the server or the stream, and the remedy.
     fn words_of_bound(&self) -> String {
         let (url, stream) = (&self.settings.url, &self.settings.stream);
         let (server, of_stream) = (self.client.max_payload(), self.stream_takes.get());
@@ -63,13 +63,13 @@ impl Keeper {
         format!("{url} takes {server} bytes with the headers; raise max_payload of the server, {way}")
     }
 
-    /// Messages were given up, as they are too long: so many, and the longest one of them has so many bytes.
+    /// Records messages that were given up, as they are too long. The longest one has `longest` bytes.
     pub(super) fn gave_up(&self, messages: usize, longest: usize) {
         self.long.borrow_mut().come(messages as u64, longest, self.words_of_bound());
         self.tell_long();
     }
 
-    /// Tells of messages that are too long, if it is time to.
+    /// Reports messages that are too long, if that is due.
     pub(super) fn tell_long(&self) {
         if let Some(event) = self.long.borrow_mut().due(self.opened.elapsed()) {
             self.figures().events.push(event);

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proxy_api::partials::{Partial, PartialShare};
 
-/// Bytes of a message in the window beside its payload: who sent it, the way of its acknowledgement, and its place.
+/// Bytes of a message in the window beside its payload: its sender, the way of its acknowledgement, and its place.
 const MESSAGE_COST: usize = 256;
 
-/// What a window takes of the memory, which is free again on drop.
+/// The memory that a window holds, which is free again on drop.
 #[derive(Debug)]
 pub(super) struct Memory(RefCell<Partial>);
 
@@ -18,18 +18,18 @@ impl Memory {
         Self(RefCell::new(share.partial(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
     }
 
-    /// The window holds so many messages, and bytes of them.
+    /// Takes how many messages the window holds, and bytes of them.
     pub(super) fn holds(&self, held: (usize, usize)) {
-        // Whether there is room was asked before they came.
+        // The caller has asked for room before the messages came.
         let _ = self.0.borrow_mut().holds(bytes(held));
     }
 
-    /// Whether there is room for so many bytes beside the messages and bytes that the window holds. There is for an empty
-    /// one: without a message its stream would never move.
+    /// Whether there is room for `more` bytes beside the messages and bytes that the window holds. An empty window
+    /// always has room: without a message its stream would never move.
     pub(super) fn has_room(&self, held: (usize, usize), more: usize) -> bool {
         let mut partial = self.0.borrow_mut();
         let has_room = partial.holds(bytes(held).saturating_add(more));
-        // Nothing is set aside: the server may have no message.
+        // Nothing is reserved: the server may have no message.
         let _ = partial.holds(bytes(held));
         has_room || held.0 == 0
     }

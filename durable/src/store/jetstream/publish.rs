@@ -28,7 +28,7 @@ impl Failed {
 }
 
 impl Keeper {
-    /// Publishes messages in their order, until there is nobody who appends any.
+    /// Publishes messages in their order, until nobody appends any more.
     pub(super) async fn publish_all(&self, mut queue: UnboundedReceiver<Append>) {
         while let Some(first) = queue.recv().await {
             let mut messages = first.messages.len();
@@ -43,8 +43,8 @@ impl Keeper {
         }
     }
 
-    /// Publishes messages until the stream has all of them, or refuses some, or they are given up. Then it is known what
-    /// became of each.
+    /// Publishes messages until the stream has all of them, or refuses some, or they are given up. Then the outcome of
+    /// each is known.
     async fn publish(&self, batch: Vec<Append>) {
         let started = Instant::now();
         let messages: Vec<&Incoming> = batch.iter().flat_map(|append| &append.messages).collect();
@@ -52,7 +52,7 @@ impl Keeper {
         let mut gives_up = self.gives_up.subscribe();
         let refusal = select! {
             biased;
-            // The keeper has the sender.
+            // The keeper holds the sender, so this does not fail.
             _ = gives_up.wait_for(|gives_up| *gives_up) => None,
             refusal = Box::pin(self.send_all(&messages, &mut publication)) => Some(refusal),
         };
@@ -87,7 +87,7 @@ impl Keeper {
                 Ok(()) => {}
                 Err(Failed { outcome: Outcome::Broken, why }) => self.fails(Way::In, why),
                 Err(Failed { outcome: Outcome::TooLong | Outcome::Incomplete, .. }) => {
-                    // What the server is known not to take begins no batch.
+                    // A message that the server is known not to take begins no batch.
                     refusal = self.look_up_bound(!fits(start)).await;
                 }
                 Err(Failed { why, .. }) => refusal = why,
@@ -100,7 +100,7 @@ impl Keeper {
         refusal
     }
 
-    /// Sends messages, of which the stream has all then, or none. `first` is the number of the first one.
+    /// Sends messages, of which the stream then has all or none. `first` is the number of the first one.
     async fn send(&self, first: u64, messages: &[&Incoming]) -> Result<(), Failed> {
         let mut links = self.links.clone();
         self.connected(Way::In, &mut links).await.map_err(Failed::broken)?;
@@ -116,16 +116,16 @@ impl Keeper {
         }
     }
 
-    /// Sends messages as one batch. Returns the answer to come, if there are any.
+    /// Sends messages as one batch. Returns the pending answer, if there are any messages.
     async fn begin(&self, first: u64, messages: &[&Incoming]) -> Result<Option<PublishAckFuture>, Failed> {
-        // What an earlier try left on its way is no part of this one.
+        // Messages of an earlier attempt that are still on their way are no part of this batch.
         let batch = self.batches.replace(self.batches.get() + 1);
         let batch = format!("{}-{batch}", self.id);
         let (subject, last) = (self.settings.stream.as_str(), messages.len());
         for ((number, at), incoming) in (first..).zip(1_usize..).zip(messages) {
             let message = message(&incoming.source, incoming.received_millis, &incoming.payload);
             let mut message = message.message_id(self.id_of(number));
-            // A message that is alone needs no batch.
+            // A single message needs no batch.
             if last > 1 {
                 message = message.header(NATS_BATCH_ID, batch.as_str()).header(NATS_BATCH_SEQUENCE, at.to_string());
             }
@@ -138,7 +138,7 @@ impl Keeper {
             }
             let message = message.outbound_message(subject.to_owned());
             let headers = message.headers.unwrap_or_default();
-            // The server says of the last one what is wrong with others.
+            // The server reports faults of all messages in its answer to the last one.
             let sent = self.client.publish_with_headers(message.subject, headers, message.payload).await;
             sent.map_err(|error| {
                 let is_long = error.kind() == async_nats::PublishErrorKind::MaxPayloadExceeded;
@@ -153,20 +153,20 @@ impl Keeper {
         Failed { outcome: outcome_of(error), why: self.words("publish to", error) }
     }
 
-    /// Answers who appended the messages. `refusal` is why the stream does not have some.
+    /// Answers the callers that appended the messages. `refusal` is why the stream does not have some.
     fn settle(&self, batch: Vec<Append>, publication: &Publication, refusal: &str) {
         self.waiting.set(self.waiting.get().saturating_sub(batch.len()));
         let mut figures = self.figures();
         let counts: Vec<usize> = batch.iter().map(|append| append.messages.len()).collect();
         for (append, share) in batch.into_iter().zip(publication.shares(counts)) {
             share.count(append.sync, &mut figures);
-            // The sender may not wait for it.
+            // The sender may not wait for the answer.
             let _ = append.reply.send(answer(share, refusal));
         }
     }
 }
 
-/// What who appended messages hears, of which the stream has this share. `refusal` is why it does not have some.
+/// The answer to an append of which the stream has this share. `refusal` is why it does not have the rest.
 fn answer(share: Share, refusal: &str) -> Result<(), StoreError> {
     if share.is_kept() {
         Ok(())
@@ -175,7 +175,7 @@ fn answer(share: Share, refusal: &str) -> Result<(), StoreError> {
     } else if share.refused > 0 {
         Err(StoreError::Full(refusal.to_owned()))
     } else {
-        // They are too long, and would be with more room, too.
+        // The messages are too long, and more room would not help.
         Err(StoreError::Server(refusal.to_owned()))
     }
 }

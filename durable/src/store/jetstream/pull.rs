@@ -52,7 +52,7 @@ impl Keeper {
                         count += 1;
                         self.given(&message)?;
                     }
-                    // Its bytes are full. If it is something else, the next one says so.
+                    // The bytes of the batch are full. Any other error comes again with the next batch.
                     Some(Err(_)) if count > 0 => break,
                     Some(Err(error)) => return Err(self.words("read", &error)),
                 }
@@ -61,8 +61,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits until there is room in the window, and memory for it. Returns for how many messages, and bytes of them; `None`:
-    /// the connection changed.
+    /// Waits until there is room in the window, and memory for it. Returns how many messages have room, and bytes of
+    /// them; `None`: the connection changed.
     async fn room(&self, links: &mut watch::Receiver<u64>) -> Option<(usize, usize)> {
         loop {
             let held = self.window.borrow().held();

@@ -1,4 +1,4 @@
-//! What a thread with a stream shows and tells.
+//! The figures and notifications of a thread with a stream.
 
 use std::fmt::Display;
 use std::sync::{MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::{Figures, StoreEvent};
 
 /// How often the size of the stream is looked up.
 const TICK: Duration = Duration::from_secs(5);
-/// The same while somebody waits until the sink has all messages.
+/// How often it is looked up while a caller waits until the sink has all messages.
 const DRAIN_TICK: Duration = Duration::from_millis(200);
 
 impl Keeper {
@@ -34,11 +34,11 @@ impl Keeper {
     }
 
     async fn look_once(&self) {
-        // What is published after the look is not in it.
+        // Messages that are published after the look-up are not in its result.
         let waiting = self.waiting.get();
         let is_draining = !self.drains.borrow().is_empty();
         self.tell_long();
-        // The bound of a stream that has one may go away.
+        // The bound of a stream may be removed.
         let is_wanted = is_draining || self.holds.borrow().is_some() || self.stream_takes.get() < usize::MAX;
         // The tasks that publish and pull report a failure.
         let info = if is_wanted && self.is_connected() { self.info().await.ok() } else { None };
@@ -50,7 +50,7 @@ impl Keeper {
         let holds = self.holds.borrow().is_some();
         if let Some(info) = info.as_ref().filter(|_| holds) {
             self.figures().bytes = info.state.bytes;
-            // While there is room, each message that comes says how many there are behind it.
+            // While there is room, each message says how many are behind it.
             if is_draining || self.is_stopped.get() {
                 self.see_ahead(info);
             }
@@ -83,7 +83,7 @@ impl Keeper {
         self.show();
     }
 
-    /// Shows what changed.
+    /// Updates the memory and the figures from the window.
     pub(super) fn show(&self) {
         let window = self.window.borrow();
         self.memory.holds(window.held());

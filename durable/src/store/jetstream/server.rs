@@ -1,4 +1,4 @@
-//! The server of a stream, and what it is asked for.
+//! The server of a stream, and the configuration of its streams.
 
 use std::fmt::Display;
 use std::future::ready;
@@ -14,19 +14,19 @@ use tokio::sync::watch;
 use super::JetStreamSettings;
 use crate::StoreError;
 
-/// A connection that is not there by then is given up.
+/// The time within which a connection must be established.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// The longest pause between two tries to connect again.
 const RECONNECT: Duration = Duration::from_secs(2);
-/// The server knows for so long which messages it has, but for no longer than it keeps them.
+/// How long the server recognizes duplicates, but no longer than it keeps messages.
 const DUPLICATES: Duration = Duration::from_secs(120);
 
-/// What fails, and where.
+/// The words for a failure, with the stream and the server.
 pub(super) fn words(settings: &JetStreamSettings, doing: &str, error: &dyn Display) -> String {
     format!("cannot {doing} the stream {} of {}: {error}; check the NATS server", settings.stream, settings.url)
 }
 
-/// Connects, and keeps the connection. `link` counts how often it broke, or was there again.
+/// Connects, and keeps the connection. `link` counts how often it broke or was restored.
 pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u64>) -> Result<Client, StoreError> {
     let options = match &settings.credentials {
         None => ConnectOptions::new(),
@@ -53,18 +53,19 @@ pub(super) async fn connect(settings: &JetStreamSettings, link: watch::Sender<u6
     connected.map_err(|error| StoreError::Server(format!("cannot connect to {}: {error}", settings.url)))
 }
 
-/// Makes a stream, or changes it.
+/// Creates a stream, or changes it.
 pub(super) async fn make(context: &Context, settings: &JetStreamSettings, config: Config) -> Result<Info, StoreError> {
     let made = Box::pin(context.create_or_update_stream(config)).await;
     made.map_err(|error| StoreError::Server(words(settings, "open", &error)))
 }
 
-/// Whether the server takes batches of which it stores all or nothing: it leaves out of a stream what it does not know.
+/// Whether the server takes batches of which it stores all or nothing: it omits settings of a stream that it does not
+/// know.
 pub(super) fn stores_batches(made: &Info) -> bool {
     made.config.allow_atomic_publish
 }
 
-/// The subject on which a process says that it is there. No stream has it.
+/// The subject on which a process answers that it is alive. No stream has it.
 pub(super) fn holder_subject(settings: &JetStreamSettings, process: &str) -> String {
     format!("{}-holder.{process}", settings.stream)
 }
@@ -100,7 +101,7 @@ pub(super) fn dead_letters(settings: &JetStreamSettings) -> Config {
     }
 }
 
-/// The name of that stream.
+/// The name of the stream of dead letters.
 pub(super) fn dead_name(settings: &JetStreamSettings) -> String {
     format!("{}-dead", settings.stream)
 }
