@@ -75,17 +75,17 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long logs may take to write what they have when the process ends, all at the same time.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where the logs are, and what becomes of them.
+/// The place of the logs, and what happens to them when the process ends.
 pub(crate) struct Place {
     /// Each log on disk has a folder within this one.
     folder: PathBuf,
-    /// What servers that have streams are reached with.
+    /// The files for connections to servers of streams.
     servers: ServerFiles,
-    /// Bytes that the logs may have together; `None`: as many as their own bounds add up to.
+    /// Bytes that the logs may have together; `None`: the sum of their own bounds.
     room: Option<u64>,
     /// How long sinks still get messages when the process ends.
     drain: Duration,
-    /// Whether no log is begun, and those that are there have only to become empty.
+    /// Whether no log is begun, and existing logs only have to become empty.
     drains_only: bool,
 }
 
@@ -102,7 +102,7 @@ impl Place {
         Some(Self { folder, servers, room, drain, drains_only })
     }
 
-    /// Where the log of this listener is.
+    /// The place of this listener's log.
     fn of_log(&self, id: &ListenerId, process: &Process) -> PlaceOfLog {
         let place = PlaceOfLog::new(id, &self.folder, self.servers.clone());
         place.within(process.messages.waiting.clone()).draining(self.drains_only)
@@ -131,13 +131,13 @@ struct Thread {
     process: Process,
     /// The logs that are open.
     logs: BTreeMap<ListenerId, Log>,
-    /// Those that are not open yet.
+    /// The logs that are not open yet.
     begun: BTreeMap<ListenerId, Begun>,
-    /// Notified when one is open, or cannot be opened.
+    /// Notified when a log is open, or cannot be opened.
     wake: Rc<Notify>,
     /// The logs of listeners that are gone, until their sinks have all messages or their time is over.
     leaving: BTreeMap<ListenerId, Leaving>,
-    /// What others have on the disk.
+    /// The bytes that other logs have on the disk.
     rest: Rest,
     sockets: HashMap<SocketId, Socket>,
 }
@@ -145,7 +145,7 @@ struct Thread {
 /// A log that is not open yet.
 struct Begun {
     opening: Opening,
-    /// Who waits for it; `None`: nobody any more, and the next ask takes it.
+    /// The caller that waits for the log; `None`: nobody waits any more, and the next ask takes it.
     asked: Option<oneshot::Sender<Result<(), String>>>,
 }
 
@@ -177,7 +177,7 @@ impl Thread {
                 }
             }
         }
-        // What is sent from here on fails at once.
+        // Commands that are sent from here on fail at once.
         drop((queue, life));
         self.end().await;
     }
@@ -196,13 +196,13 @@ impl Thread {
                 self.settle().await;
             }
             Command::Keep(Ask::Run(listeners)) => self.follow(&listeners).await,
-            // These are about sessions, which are those of workers.
+            // These commands are about sessions, which belong to workers.
             Command::Adopt(_) | Command::End(_) | Command::Inspect { .. } | Command::Drain { .. } => {}
         }
     }
 
     /// Begins to open these logs, unless they are open. There must be room for what each may become, with its new
-    /// bounds if it is open. Logs that are not open yet, and are none of these, are given up.
+    /// bounds if it is open. Other logs that are not open yet are given up.
     fn open(&mut self, wanted: Vec<Wanted>) {
         let mut begun = take(&mut self.begun);
         let mut failed = self.without_room(&wanted);
@@ -223,7 +223,7 @@ impl Thread {
         }
     }
 
-    /// Those of these logs for which there is no room beside the logs that are open or on the disk, and why.
+    /// The logs for which there is no room beside those that are open or on the disk, and why.
     fn without_room(&self, wanted: &[Wanted]) -> BTreeMap<ListenerId, String> {
         let Some(room) = self.place.room else { return BTreeMap::new() };
         let open = self.logs.iter().map(|(id, log)| (id.clone(), log.most_bytes())).collect();
@@ -239,7 +239,7 @@ impl Thread {
         held
     }
 
-    /// Begins to open a log, once the one that its listener had before is closed.
+    /// Begins to open a log, once the previous log of its listener is closed.
     fn begin(&mut self, id: &ListenerId, durable: &Durable) -> Opening {
         let (place, drains_only) = (self.place.of_log(id, &self.process), self.place.drains_only);
         let leaving = self.leaving.remove(id);
@@ -256,7 +256,7 @@ impl Thread {
         Opening::start(place, durable, before, self.wake.clone())
     }
 
-    /// Takes what is open now, and notifies those who wait for a log.
+    /// Takes the logs that are open now, and notifies those who wait for a log.
     async fn settle(&mut self) {
         for (id, mut begun) in take(&mut self.begun) {
             let Some(asked) = begun.asked.take_if(|asked| !asked.is_closed()) else {
@@ -317,14 +317,14 @@ impl Thread {
         self.serve().await;
     }
 
-    /// Serves each socket for the listener behind it, as that is now.
+    /// Serves each socket for the present listener behind it.
     async fn serve(&mut self) {
         for socket in self.sockets.values_mut() {
             socket.serve(&self.logs, &self.process).await;
         }
     }
 
-    /// Once a second: what metrics and people see, and logs that could not be opened again.
+    /// Once a second: updates metrics and status, and retries logs that could not be opened again.
     async fn look(&mut self) {
         let rest = &mut self.rest;
         self.leaving.retain(|id, leaving| {
@@ -340,8 +340,9 @@ impl Thread {
         self.serve().await;
     }
 
-    /// The process ends. Sinks get messages for as long as the place says, all at the same time. What they do not have
-    /// then stays on the disk. What is in a stream stays there anyway. Logs are closed at the same time, too.
+    /// Ends the thread, as the process ends. Sinks get messages for as long as the place says, all at the same time.
+    /// Messages on the disk that they do not have then stay there, as those in streams do anyway. Logs are closed at
+    /// the same time, too.
     async fn end(mut self) {
         for mut socket in take(&mut self.sockets).into_values() {
             socket.stop().await;

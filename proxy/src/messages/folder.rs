@@ -19,8 +19,9 @@ use super::{
 };
 use crate::core::durable::log_files::{PREFIX, repairs};
 
-/// Opens the logs of a listener that has so many lanes, which share the bounds of `whole`. While the logs of another number
-/// of lanes leave no room to those beside them, these stay. This blocks while the last part of each log is read.
+/// Opens the logs of a listener that has `wanted` lanes, which share the bounds of `whole`. While the logs of another
+/// number of lanes leave no room to others beside them, these stay. This blocks while the last part of each log is
+/// read.
 pub(super) fn open(path: &Path, wanted: usize, whole: &StoreSettings) -> Result<Opened, String> {
     let mut folder = open_folder(path)?;
     let presence = folder.presence().map_err(|error| error.to_string())?;
@@ -29,7 +30,7 @@ pub(super) fn open(path: &Path, wanted: usize, whole: &StoreSettings) -> Result<
     let found = found(&mut folder, &files, wanted, &mut reported)?;
     let last = found.last().map(|(last, _)| *last);
     let plan = Plan::of(&found, bytes(whole).lanes(&files, PREFIX, last, wanted));
-    // What cannot be removed is so with the next change.
+    // Files that cannot be removed now are removed with the next change.
     files.retain(|(name, _)| !is_before(name, PREFIX, plan.removes_before) || folder.remove(name).is_err());
     let opened: Vec<Generation> = plan.former.iter().chain([&plan.present]).copied().collect();
     let left = bytes_beside(&files, PREFIX, &opened, whole.dead_bytes > 0);
@@ -44,21 +45,21 @@ pub(super) fn open(path: &Path, wanted: usize, whole: &StoreSettings) -> Result<
     Ok(Opened { present, server: None, former, presence: Some(presence), machine: machine::name(), repaired, left })
 }
 
-/// What is in the folder of a listener that has another store by now.
+/// The contents of the folder of a listener that has another store by now.
 #[derive(Default)]
 pub(super) struct Rest {
     /// The logs in which messages wait. They only send.
     pub(super) former: VecDeque<Lanes>,
-    /// What was repaired before they were open.
+    /// Repairs before they were open.
     pub(super) repaired: Vec<StoreEvent>,
     /// Bytes of the files that those logs do not count.
     pub(super) left: u64,
-    /// What tells that the folder was removed; `None`: there is none.
+    /// A handle that tells whether the folder was removed; `None`: there is none.
     pub(super) presence: Option<Presence>,
 }
 
-/// Opens the logs in which messages wait of a listener that has another store by now. A folder that is not there is not
-/// made.
+/// Opens the logs in which messages wait, for a listener that has another store by now. A folder that is not there is
+/// not created.
 pub(super) fn open_rest(path: &Path, whole: &StoreSettings) -> Result<Rest, String> {
     let (mut former, mut opened, mut reported) = (VecDeque::new(), Vec::new(), Vec::new());
     if !path.exists() {
@@ -78,7 +79,7 @@ pub(super) fn open_rest(path: &Path, whole: &StoreSettings) -> Result<Rest, Stri
     Ok(Rest { former, repaired, left, presence: Some(presence) })
 }
 
-/// What logs reported as repaired while their messages were counted, and the stores that were opened since do not tell.
+/// Repairs that logs reported while their messages were counted, and that the stores opened since do not report.
 fn untold<'a>(reported: Vec<Reported>, opened: impl Iterator<Item = &'a Lanes>) -> Vec<StoreEvent> {
     let told: Vec<Figures> = opened.flat_map(Lanes::stores).map(Store::figures).collect();
     let mut repaired = repairs(reported);
@@ -102,8 +103,8 @@ fn list(folder: &mut Folder) -> Result<Vec<(String, u64)>, String> {
     folder.list().map_err(|error| format!("cannot list the files of the log: {error}"))
 }
 
-/// The generations that these files are of, and how many messages of each the sink does not have. Where only the wanted
-/// one is there, nobody asks for the number.
+/// The generations of these files, each with the number of messages that the sink does not have. If only the wanted
+/// generation is there, its number is not needed.
 fn found(
     folder: &mut Folder,
     files: &[(String, u64)],
@@ -145,7 +146,7 @@ pub(super) fn count(files: &mut Folder, prefix: &str, reported: &mut Vec<Reporte
     log.map(|log| log.backlog())
 }
 
-/// The time for a log that is only looked at.
+/// The time for a log that is only read.
 pub(super) fn now() -> Now {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { steady: Duration::ZERO, unix_millis: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }

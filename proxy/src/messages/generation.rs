@@ -19,18 +19,18 @@ const FILES: usize = 16;
 
 /// Logs that were begun together.
 pub(super) struct Generation {
-    /// One for each lane.
+    /// The stores, one for each lane.
     pub(super) lanes: Lanes,
-    /// The server whose stream that is; `None`: they are on disk.
+    /// The server of their stream; `None`: the logs are on disk.
     pub(super) server: Option<String>,
-    /// Events of each log that were logged.
+    /// How many events of each log were logged.
     pub(super) told: Vec<u64>,
-    /// When the messages of each log came.
+    /// The arrival times of each log's messages.
     arrivals: Vec<Arrivals>,
-    /// How long its server has failed.
+    /// How long the server has failed.
     lost: LostStream,
-    /// The task that closes it, once its sink has all. What its sink has is saved then: after a crash it would be sent
-    /// again, behind what is sent next.
+    /// The task that closes the generation, once its sink has all messages. Closing saves the cursor: otherwise, after
+    /// a crash, messages would be sent again, behind the next ones.
     pub(super) closing: Option<JoinHandle<()>>,
     _files: Permit,
 }
@@ -51,7 +51,7 @@ impl Generation {
             let of_clock = figures.oldest_age(millis).unwrap_or_default().as_secs();
             match arrivals.age(figures.cursor, now) {
                 _ if figures.backlog() == 0 => 0,
-                // Others may have put it into the stream before.
+                // In a stream, another proxy may have published the message earlier.
                 Age::Known(seconds) if !is_stream => seconds,
                 Age::Known(seconds) | Age::AtLeast(seconds) => seconds.max(of_clock),
             }
@@ -59,20 +59,20 @@ impl Generation {
         self.lanes.stores().zip(&mut self.arrivals).map(age).collect()
     }
 
-    /// Whether it stays open while the listener changes to a store of this server, or of the disk: the stream of another
-    /// server is in nobody's way, and nobody else knows of it.
+    /// Whether the generation stays open while the listener changes to a store of this server, or of the disk: the
+    /// stream of another server is in nobody's way, and nobody else knows of it.
     pub(super) fn stays(&self, server: Option<&str>) -> bool {
         let is_other = self.server.as_deref().is_some_and(|own| Some(own) != server);
         is_other && !self.lanes.stores().any(Store::has_ended)
     }
 
-    /// The figures of each log, whose folder may be removed. That of a stream is nowhere.
+    /// The figures of each log, whose folder may be removed. A stream has no folder.
     pub(super) fn figures<'a>(&'a self, removal: &'a Removal) -> impl Iterator<Item = Figures> + 'a {
         let figures = self.lanes.stores().map(Store::figures);
         figures.map(move |figures| if self.server.is_none() { removal.left(figures) } else { figures })
     }
 
-    /// Once a second: whether it is a stream that has failed for too long to wait for it.
+    /// Once a second: whether the generation is a stream that has failed for too long to wait for it.
     pub(super) fn is_lost(&mut self) -> bool {
         let figures: Vec<Figures> = self.lanes.stores().map(Store::figures).collect();
         let fails = self.server.is_some() && figures.iter().any(|figures| figures.failure.is_some());
@@ -84,43 +84,43 @@ impl Generation {
         self.lanes.stores().map(|store| store.figures().backlog()).fold(0, u64::saturating_add)
     }
 
-    /// Messages that its stream did not have when it was closed.
+    /// Messages that the stream did not have when it was closed.
     pub(super) fn unpublished(&self) -> u64 {
         self.lanes.stores().map(|store| store.figures().dropped.unpublished).fold(0, u64::saturating_add)
     }
 
-    /// What it has left, once its drain has ended.
+    /// The messages that are left once the drain has ended.
     pub(super) fn drained(&self) -> Drained {
         Drained { backlog: self.backlog(), unpublished: self.unpublished() }
     }
 
-    /// Whether the sink has all of it.
+    /// Whether the sink has all messages.
     pub(super) fn is_done(&self) -> bool {
         self.lanes.stores().all(|store| store.figures().backlog() == 0)
     }
 }
 
-/// A stream that failed for too long, so that later messages are sent without what it has. To close it takes seconds where
-/// its server does not answer, and only then is it known what it does not have.
+/// A stream that failed for too long, so that later messages are sent without waiting for its own. Closing it takes
+/// seconds if its server does not answer, and only then is it known which messages it does not have.
 pub(super) struct GivenUp {
     generation: Generation,
-    /// Messages that stay in it, as far as is known.
+    /// Messages that stay in the stream, as far as is known.
     messages: u64,
 }
 
-/// What a stream that was given up costs.
+/// The loss from a stream that was given up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Loss {
-    /// Its server.
+    /// The server of the stream.
     pub(super) server: String,
-    /// Messages that stay in it, as far as is known.
+    /// Messages that stay in the stream, as far as is known.
     pub(super) messages: u64,
-    /// Messages that it does not have, and that are lost.
+    /// Messages that the stream does not have, and that are lost.
     pub(super) unpublished: u64,
 }
 
 impl GivenUp {
-    /// The stores of this generation are closed by this task.
+    /// Gives up a generation, whose stores the task `closing` closes.
     pub(super) fn new(mut generation: Generation, closing: JoinHandle<()>) -> Self {
         if let Some(draining) = generation.closing.replace(closing) {
             draining.abort();
@@ -129,7 +129,7 @@ impl GivenUp {
         Self { generation, messages }
     }
 
-    /// What its stores have counted. Nothing waits in them any more.
+    /// The figures of the stores, in which nothing waits any more.
     pub(super) fn figures(&self) -> Figures {
         let mut all = Figures::default();
         for store in self.generation.lanes.stores() {
@@ -139,15 +139,15 @@ impl GivenUp {
         all
     }
 
-    /// Waits until it is closed.
+    /// Waits until the stream is closed.
     pub(super) async fn closed(&mut self) {
         if let Some(closing) = self.generation.closing.take() {
-            // It has ended in either case.
+            // The task has ended in either case.
             let _ = closing.await;
         }
     }
 
-    /// What it costs, once it is closed.
+    /// The loss, once the stream is closed.
     pub(super) fn loss(&self) -> Option<Loss> {
         let Generation { server, closing, .. } = &self.generation;
         let is_closed = closing.as_ref().is_none_or(JoinHandle::is_finished);

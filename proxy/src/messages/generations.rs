@@ -1,5 +1,5 @@
-//! The logs of a listener that are open: those that take messages, and those of earlier numbers of lanes or of another
-//! store, whose messages are sent first.
+//! The open logs of a listener: those that take messages, and those of earlier numbers of lanes or of another store,
+//! whose messages are sent first.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,21 +26,21 @@ use crate::process::Process;
 /// Pause between two looks at a stream that may fail.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The stores of a listener, which were opened.
+/// The opened stores of a listener.
 pub(super) struct Opened {
-    /// Those that take messages.
+    /// The stores that take messages.
     pub(super) present: Lanes,
-    /// The server whose stream that is; `None`: they are on disk.
+    /// The server of their stream; `None`: these stores are on disk.
     pub(super) server: Option<String>,
-    /// Those on disk that are of earlier numbers of lanes, or were there before the stream. Their messages are sent first.
+    /// Stores on disk of earlier numbers of lanes, or from before the stream. Their messages are sent first.
     pub(super) former: VecDeque<Lanes>,
-    /// What tells that their folder was removed; `None`: it has no folder.
+    /// A handle that tells whether their folder was removed; `None`: there is no folder.
     pub(super) presence: Option<Presence>,
     /// The pod or machine that takes the messages, or took them.
     pub(super) machine: String,
-    /// What was repaired before the stores were open, which tell of the rest.
+    /// Repairs before the stores were open. The stores report later ones.
     pub(super) repaired: Vec<StoreEvent>,
-    /// Bytes of the files in their folder that none of them counts.
+    /// Bytes of the files in their folder that no store counts.
     pub(super) left: u64,
 }
 
@@ -51,28 +51,28 @@ impl From<Store> for Opened {
     }
 }
 
-/// The logs of a listener. Those that were begun first send, and those that were begun last take messages.
+/// The logs of a listener. The first generation sends, and the last one takes messages.
 pub(super) struct Generations {
-    /// In the order in which they were begun. They take no messages.
+    /// Earlier generations, in the order in which they were begun. They take no messages.
     former: VecDeque<Generation>,
     present: Generation,
-    /// The streams that were given up, until they are closed and what they cost is told.
+    /// The streams that were given up, until they are closed and their loss is reported.
     given_up: Vec<GivenUp>,
-    /// What those have counted that are closed.
+    /// The figures of closed generations.
     past: Figures,
-    /// Bytes of the files in their folder that none of them counts, nor those that are closed.
+    /// Bytes of the files in their folder that neither open nor closed generations count.
     left: u64,
-    /// What was repaired before they were open, and nobody was told.
+    /// Repairs before they were open that are not reported yet.
     repaired: Vec<StoreEvent>,
-    /// Whether there was one before the present one.
+    /// Whether there was a generation before the present one.
     is_shared: bool,
 }
 
 /// How many seconds messages have waited.
 pub(super) struct Ages {
-    /// The oldest one of each log that sends.
+    /// The age of the oldest message of each log that sends.
     pub(super) sending: Vec<u64>,
-    /// The oldest one of all.
+    /// The age of the oldest message of all.
     pub(super) oldest: u64,
 }
 
@@ -94,18 +94,18 @@ impl Generations {
         }
     }
 
-    /// The stores that take the place of these. Streams of other servers stay, and all of them send in the order in which
-    /// they took messages.
+    /// Replaces the stores by those that were opened. Streams of other servers stay, and all stores send in the order
+    /// in which they took messages.
     pub(super) fn change(&mut self, opened: Opened, process: &Process) {
         let before = replace(self, Self::new(opened, process));
         let server = self.present.server.as_deref();
         let (mut former, mut on_disk) = (VecDeque::new(), take(&mut self.former));
         self.given_up = before.given_up;
-        // Nobody may have seen yet what was lost last.
+        // The last loss may not have been read yet.
         self.past.dropped.unpublished = before.past.dropped.unpublished;
         for generation in before.former.into_iter().chain(once(before.present)) {
             if generation.server.is_none() {
-                // They were opened again, and keep their turn.
+                // Stores on disk were opened again, and keep their turn.
                 former.append(&mut on_disk);
             } else if generation.stays(server) {
                 generation.lanes.stores().for_each(Store::stop);
@@ -118,13 +118,13 @@ impl Generations {
         self.former = former;
     }
 
-    /// Handles to those that are closed before the listener has a store of this server, or of the disk.
+    /// Handles to stores that are closed before the listener has a store of this server, or of the disk.
     pub(super) fn handles_without(&self, server: Option<&str>) -> Vec<Store> {
         let close = self.all().filter(|generation| !generation.stays(server));
         close.flat_map(|generation| generation.lanes.stores()).cloned().collect()
     }
 
-    /// Whether servers have all of them, so that they survive this process and its machine.
+    /// Whether all logs are on servers, so that they survive this process and its machine.
     pub(super) fn is_stream(&self) -> bool {
         self.all().all(|generation| generation.server.is_some())
     }
@@ -133,18 +133,18 @@ impl Generations {
         self.former.iter().chain(once(&self.present))
     }
 
-    /// The server of each, in the order in which they send.
+    /// The server of each generation, in the order in which they send.
     #[cfg(test)]
     pub(super) fn servers(&self) -> Vec<Option<&str>> {
         self.all().map(|generation| generation.server.as_deref()).collect()
     }
 
-    /// Those that take messages.
+    /// The stores that take messages.
     pub(super) const fn present(&self) -> &Lanes {
         &self.present.lanes
     }
 
-    /// Those that send.
+    /// The stores that send.
     pub(super) fn sending(&self) -> &Lanes {
         &self.former.front().unwrap_or(&self.present).lanes
     }
@@ -158,12 +158,12 @@ impl Generations {
         self.all().flat_map(|generation| generation.lanes.stores())
     }
 
-    /// Handles to all of them.
+    /// Handles to all stores.
     pub(super) fn handles(&self) -> Vec<Store> {
         self.stores().cloned().collect()
     }
 
-    /// What they have together, except events, where the folder is there.
+    /// The figures of all, except events, if the folder is there.
     #[cfg(test)]
     pub(super) fn figures(&self) -> Figures {
         let mut all = self.past.clone();
@@ -176,7 +176,7 @@ impl Generations {
         all
     }
 
-    /// What they have together, except events. In a folder that was removed nothing waits any more, but in streams it does.
+    /// The figures of all, except events. In a folder that was removed nothing waits any more, unlike in streams.
     pub(super) fn figures_beside(&self, removal: &Removal) -> Figures {
         let mut all = removal.left(self.past.clone());
         for figures in self.all().flat_map(|generation| generation.figures(removal)) {
@@ -188,12 +188,12 @@ impl Generations {
         all
     }
 
-    /// The figures of each log that sends, where the folder may be removed.
+    /// The figures of each log that sends. The folder may be removed.
     pub(super) fn sending_figures<'a>(&'a self, removal: &'a Removal) -> impl Iterator<Item = Figures> + 'a {
         self.former.front().unwrap_or(&self.present).figures(removal)
     }
 
-    /// Whether some are on disk.
+    /// Whether some logs are on disk.
     pub(super) fn has_folder(&self) -> bool {
         self.all().any(|generation| generation.server.is_none())
     }
@@ -204,7 +204,7 @@ impl Generations {
         on_disk.flat_map(|generation| generation.lanes.stores()).map(|store| store.figures().backlog()).sum()
     }
 
-    /// Messages that the sink does not have, and those that their stream did not have when it was closed, by its server.
+    /// By server, messages that the sink does not have, and those that the stream did not have when it was closed.
     pub(super) fn waiting(&self) -> BTreeMap<Option<&str>, (u64, u64)> {
         let mut waiting = BTreeMap::<Option<&str>, (u64, u64)>::new();
         for generation in self.all() {
@@ -215,26 +215,26 @@ impl Generations {
         waiting
     }
 
-    /// Bytes that they have on the disk, with those that were closed and what else is in their folder.
+    /// Bytes of all logs on the disk, with closed ones and other files in their folder.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.stores().map(Store::disk_bytes).fold(self.past_bytes(), u64::saturating_add)
     }
 
-    /// Bytes on the disk of those that were closed, and of what else is in their folder.
+    /// Bytes on the disk of closed logs, and of other files in their folder.
     pub(super) const fn past_bytes(&self) -> u64 {
         self.past.bytes.saturating_add(self.past.dead_bytes).saturating_add(self.left)
     }
 
-    /// Whether another number of lanes than there are is `wanted`, and can have logs now: the sink has all that came before
-    /// the present ones, and these leave enough of the bytes of the listener.
+    /// Whether the `wanted` number of lanes differs from the present one, and can have logs now: the sink has all
+    /// messages from before the present logs, and these leave enough of the bytes of the listener.
     pub(super) fn may_change(&self, wanted: usize, bytes: Bytes) -> bool {
         let lanes = self.present();
         let present = || lanes.stores().map(|store| store.figures().bytes).fold(0, u64::saturating_add);
         self.is_one() && lanes.count() != wanted && bytes.fit(present(), lanes.count(), wanted)
     }
 
-    /// Once a second: of the bytes of the listener, those that take messages have what earlier ones leave, and each no less
-    /// than the least.
+    /// Once a second: the logs that take messages share the bytes that earlier ones leave of those of the listener.
+    /// Each has no less than the least.
     pub(super) fn share(&self, bytes: Bytes) {
         if !self.is_shared {
             return;
@@ -256,13 +256,13 @@ impl Generations {
         Ages { sending: former.into_iter().next().unwrap_or(present), oldest }
     }
 
-    /// Whether one was closed, or its thread has ended by itself.
+    /// Whether a store was closed, or its thread has ended by itself.
     pub(super) fn has_ended(&self) -> bool {
         let open = self.all().filter(|generation| generation.closing.is_none());
         open.flat_map(|generation| generation.lanes.stores()).any(Store::has_ended)
     }
 
-    /// What happened to them since the last call.
+    /// The events of the stores since the last call.
     pub(super) fn news(&mut self) -> Vec<StoreEvent> {
         let mut news = take(&mut self.repaired);
         for generation in self.former.iter_mut().chain(once(&mut self.present)) {
@@ -280,9 +280,9 @@ impl Generations {
         self.stores().for_each(Store::stop);
     }
 
-    /// Once a second: closes those that send, if they are followed by others and their sink has all. Returns whether others
-    /// send from now on. Whether a sink has all of a stream is for its server to say, which `drain` waits for, unless it
-    /// fails for too long.
+    /// Once a second: closes the first generation, if others follow it and its sink has all messages. Returns whether
+    /// others send from now on. Only the server knows whether the sink has all of a stream, which `drain` waits for,
+    /// unless the server fails for too long.
     pub(super) fn advance(&mut self) -> bool {
         let Some(first) = self.former.front_mut() else { return false };
         if first.is_lost() {
@@ -292,7 +292,7 @@ impl Generations {
         match &first.closing {
             None if first.server.is_some() || first.is_done() => {
                 let stores = first.lanes.stores().cloned().collect();
-                // Between logs on disk, the last part stays for those who look for damage.
+                // Between logs on disk, the last part stays, as the search for damage reads it.
                 let is_on_disk = first.server.is_none() && self.present.server.is_none();
                 let closing =
                     async move { if is_on_disk { close(stores).await } else { drain(stores, Duration::MAX).await } };
@@ -307,8 +307,8 @@ impl Generations {
         }
     }
 
-    /// Waits until those that send are given up, as they are a stream that has failed for too long. If they are followed by
-    /// no others, that never happens.
+    /// Waits until the first generation is given up, as it is a stream that has failed for too long. Never ends if no
+    /// other follows it.
     pub(super) async fn until_given_up(&mut self) {
         loop {
             sleep(LOOK).await;
@@ -326,14 +326,14 @@ impl Generations {
         }
     }
 
-    /// Leaves what the first one has where it is.
+    /// Gives up the first generation, whose messages stay in its stream.
     fn give_up(&mut self) {
         let Some(first) = self.former.pop_front() else { return };
         let closing = spawn_local(close(first.lanes.stores().cloned().collect()));
         self.given_up.push(GivenUp::new(first, closing));
     }
 
-    /// What the streams cost that were given up, and are closed since the last call.
+    /// The losses from streams that were given up, and closed since the last call.
     pub(super) fn losses(&mut self) -> Vec<Loss> {
         let (past, mut losses) = (&mut self.past, Vec::new());
         self.given_up.retain(|given_up| {
@@ -345,12 +345,12 @@ impl Generations {
         losses
     }
 
-    /// As [`Self::pass`], for those whose drain has ended: a stream that lacks messages stays.
+    /// Like [`Self::pass`], after a drain has ended: a stream that lacks messages stays.
     pub(super) fn pass_drained(&mut self) -> bool {
         self.former.front().is_some_and(|first| first.drained().is_complete()) && self.pass()
     }
 
-    /// Lets those go that send, which are closed, if they are followed by others and their sink has all. Returns whether
+    /// Drops the first generation, which is closed, if others follow it and its sink has all messages. Returns whether
     /// that is so.
     pub(super) fn pass(&mut self) -> bool {
         if !self.former.front().is_some_and(Generation::is_done) {
@@ -375,19 +375,19 @@ pub(super) async fn close(stores: Vec<Store>) {
     let mut closing = JoinSet::new();
     for store in stores {
         closing.spawn_local(async move {
-            // It may be closed already.
+            // The store may be closed already.
             let _ = store.close().await;
         });
     }
     while closing.join_next().await.is_some() {}
 }
 
-/// Waits until the sink has all messages of these stores, or has not within this time, and closes them.
+/// Waits up to `within` until the sink has all messages of these stores, and closes them.
 pub(super) async fn drain(stores: Vec<Store>, within: Duration) {
     let mut draining = JoinSet::new();
     for store in stores {
         draining.spawn_local(async move {
-            // It may be closed already.
+            // The store may be closed already.
             let _ = store.drain(within).await;
         });
     }

@@ -17,7 +17,7 @@ use crate::lives::Guard;
 /// Pause between two looks whether anybody still waits for the end of the process.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Longest wait for what a task tells of stores that are closed.
+/// Longest wait for the reports of a task about stores that are closed.
 const TELL: Duration = Duration::from_secs(1);
 
 /// The log of a listener that is gone.
@@ -39,7 +39,7 @@ impl Leaving {
         Self { stores, past, task: spawn_local(task) }
     }
 
-    /// Bytes that it has on the disk.
+    /// Bytes of the log on the disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.stores.iter().map(Store::disk_bytes).fold(self.past, u64::saturating_add)
     }
@@ -48,15 +48,15 @@ impl Leaving {
         self.task.is_finished()
     }
 
-    /// Waits until it is closed, or until this time, or until `stop` is set.
+    /// Waits until the log is closed, or until this time, or until `stop` is set.
     pub(super) async fn wait(&mut self, until: Instant, stop: &AtomicBool) {
         while !self.has_ended() && Instant::now() < until && !stop.load(Relaxed) {
-            // Whether it is closed is asked again.
+            // The loop checks whether the log is closed.
             let _ = timeout_at(until.min(Instant::now() + PAUSE), &mut self.task).await;
         }
     }
 
-    /// Closes it now, so that its folder is free.
+    /// Closes the log now, so that its folder is free.
     pub(super) async fn close(mut self) {
         if self.has_ended() {
             return;
@@ -64,7 +64,7 @@ impl Leaving {
         generations::close(self.stores).await;
         if timeout(TELL, &mut self.task).await.is_err() {
             self.task.abort();
-            // It was aborted.
+            // The task was aborted.
             let _ = self.task.await;
         }
     }

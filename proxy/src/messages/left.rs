@@ -1,4 +1,4 @@
-//! What is left in the folder of all logs.
+//! The logs that are left in the folder of all logs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ use crate::core::durable::{
 /// The parts of the id of a listener, each of which is a folder.
 pub(super) const DEPTH: usize = 4;
 
-/// Why it is not known what is left.
+/// Why the search for logs failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LeftError {
     /// The folder of all logs cannot be searched.
@@ -44,9 +44,9 @@ pub enum LeftError {
     /// A log cannot be opened.
     #[error("cannot open the log in {}", .folder.display())]
     Log {
-        /// Its folder.
+        /// The folder of the log.
         folder: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: Error,
     },
@@ -71,7 +71,7 @@ pub(crate) fn with_letters(all: &Path) -> Result<BTreeMap<ListenerId, (PathBuf, 
     Ok(folders(all)?.into_iter().filter_map(of_listener).collect())
 }
 
-/// Messages that wait in the logs of this name. Nobody else may have them open.
+/// Messages that wait in the logs of this name. No other process may have them open.
 pub(crate) fn waiting(all: &Path, name: &str) -> Result<u64, LeftError> {
     let folder = all.join(name);
     let generations = generations(&folder, &mut Folder::open(&folder)?)?;
@@ -117,7 +117,8 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, BTreeSet<Genera
     Ok(())
 }
 
-/// Messages that are not acknowledged in the logs of these generations, or in those beside them that `more` says.
+/// Messages that are not acknowledged in the logs of these generations, or of their dead letters, as `more` extends the
+/// prefix.
 fn count_all(folder: &Path, generations: &BTreeSet<Generation>, more: &str) -> Result<u64, LeftError> {
     let mut files = Folder::open(folder)?;
     let prefixes = generations.iter().flat_map(|generation| generation.prefixes(PREFIX));
@@ -125,12 +126,13 @@ fn count_all(folder: &Path, generations: &BTreeSet<Generation>, more: &str) -> R
     counted.sum::<Result<u64, Error>>().map_err(|source| LeftError::Log { folder: folder.to_owned(), source })
 }
 
-/// What is damaged of the logs of this name, in words; `None`: nothing. Nobody else may have them open. Damage stays
-/// noticed after the cursor has passed it: a damaged part is kept under another name, and the last part, which is read
-/// for this, stays. If a listener is removed and its sink has all, that part goes with an incomplete message at its end.
+/// The damage to the logs of this name, in words; `None`: there is none. No other process may have them open. Damage
+/// stays noticed after the cursor has passed it: a damaged part is kept under another name, and the last part, which is
+/// read for this, stays. If a listener is removed and its sink has all, that part goes with an incomplete message at
+/// its end.
 pub(crate) fn damage(all: &Path, name: &str) -> Result<Option<String>, LeftError> {
     let folder = all.join(name);
-    // To open it would make it.
+    // Opening the folder would create it.
     if !folder.exists() {
         return Ok(None);
     }

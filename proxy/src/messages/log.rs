@@ -1,4 +1,4 @@
-//! The logs of one listener, and what sends their messages.
+//! The logs of one listener, and the senders of their messages.
 
 use std::{
     mem::take,
@@ -48,7 +48,7 @@ use crate::{
 mod drain;
 mod seen;
 
-/// The logs of one listener. They are one unless it has lanes.
+/// The logs of one listener: one, unless it has lanes.
 pub(super) struct Log {
     place: PlaceOfLog,
     /// The stores, which are closed while there is a `failure` or an `opening`.
@@ -56,18 +56,18 @@ pub(super) struct Log {
     removal: Removal,
     /// The pod or machine that takes the messages, or took them.
     machine: String,
-    /// Why they are closed, unless that is only for a moment.
+    /// Why the stores are closed, unless that is only for a moment.
     failure: Option<String>,
-    /// The stores that take the place of these.
+    /// The opening of stores that replace these.
     opening: Option<Opening>,
-    /// Notified when that is open.
+    /// Notified when the stores that replace these are open.
     wake: Rc<Notify>,
     gone: Gone,
-    /// What the log and its sender run by.
+    /// The settings of the log and its sender.
     durable: Durable,
     /// How messages are taken; `None`: the listener does not run yet.
     taking: Option<Taking>,
-    /// Another one each time that sockets have to be served again.
+    /// The version, which is replaced each time that sockets have to be served again.
     version: Rc<()>,
     intake: Intake,
     ends: Rc<IntakeEnds>,
@@ -90,7 +90,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log in this place, which was opened so. `wake` is notified when `settle` has something to do.
+    /// The log in this place, with these opened stores. `wake` is notified when `settle` has something to do.
     pub(super) fn new(
         place: PlaceOfLog,
         durable: &Durable,
@@ -139,7 +139,7 @@ impl Log {
         }
     }
 
-    /// Runs the listener as it is now.
+    /// Runs the present version of the listener.
     pub(super) fn run(&mut self, shared: &Arc<Shared>, process: &Process) {
         let spec = shared.spec.load_full();
         let Some(durable) = spec.durable.as_deref() else { return };
@@ -169,11 +169,11 @@ impl Log {
         self.failure.is_none() && self.opening.is_none()
     }
 
-    /// Closes the stores, and opens those of the settings as they are now. Meanwhile the listener takes no messages. Streams
-    /// of other servers stay open, as what waits there is sent first.
+    /// Closes the stores, and opens those of the present settings. Meanwhile the listener takes no messages. Streams of
+    /// other servers stay open, as their messages are sent first.
     fn open_again(&mut self) {
         self.sending.clear();
-        // What is on its way with other settings is opened first.
+        // An opening with other settings is completed first.
         if self.opening.is_none() {
             let stores = self.stores.handles_without(settings::server(&self.durable));
             let before = async move {
@@ -184,7 +184,7 @@ impl Log {
         }
     }
 
-    /// Takes the stores that are open now, if so.
+    /// Takes the stores if they are open now.
     pub(super) fn settle(&mut self, process: &Process) {
         let Some((opened, is_current)) =
             self.opening.as_mut().and_then(|opening| Some((opening.take()?, opening.is_of(&self.durable))))
@@ -220,7 +220,7 @@ impl Log {
     }
 
     fn send(&mut self, shared: &Arc<Shared>, process: &Process) {
-        // The senders before these have ended first: two would send the same.
+        // The previous senders end first: two would send the same messages.
         self.sending.clear();
         let lanes = self.stores.sending();
         self.sent.keep(lanes.count());
@@ -229,14 +229,14 @@ impl Log {
         self.sending = lanes.stores().cloned().enumerate().map(start).collect();
     }
 
-    /// What takes the messages of a socket; `None`: the listener does not run.
+    /// The taker of a socket's messages; `None`: the listener does not run.
     pub(super) fn taker(&self) -> Option<Taker> {
         let taking = self.taking.clone().filter(|_| self.is_open())?;
         let (lanes, intake, version) = (self.stores.present().clone(), self.intake.clone(), self.version.clone());
         Some(Taker { lanes, taking, intake, version, ends: self.ends.clone() })
     }
 
-    /// The folder was removed, and what waits with it. Another one is made.
+    /// Handles the removal of the folder, with the messages that waited in it. Another folder is created.
     fn lose(&mut self) {
         let (messages, place) = (self.stores.disk_backlog(), self.place.words_of(None));
         self.gone.lose(messages);
@@ -251,8 +251,8 @@ impl Log {
         reopening::Look { late, fails: self.failure.is_some(), has_ended: self.stores.has_ended() }.due()
     }
 
-    /// Once the sink has what came before the number of lanes changed, what came since is sent. A change that waited for
-    /// that, or for room beside the logs, is made now.
+    /// Once the sink has the messages from before the number of lanes changed, later ones are sent. A change that
+    /// waited for that, or for room beside the logs, is made now.
     fn advance(&mut self, shared: &Arc<Shared>, process: &Process) {
         if !self.is_open() {
             return;
@@ -273,7 +273,7 @@ impl Log {
         }
     }
 
-    /// Once a second: opens the store again if that failed, and shows what is seen of the messages.
+    /// Once a second: opens the store again if that failed, and shows the state of the messages.
     pub(super) async fn look(&mut self, process: &Process) {
         let Some(shared) = self.current.load_full() else { return };
         match self.due() {
@@ -291,7 +291,7 @@ impl Log {
             Some(Due::FindFolder) if self.stores.has_folder() && self.removal.is_seen().await => self.lose(),
             None | Some(Due::FindFolder) => {}
         }
-        // First: what is advanced beyond takes its events with it.
+        // Events come first, as a generation that is dropped takes its events with it.
         self.tell_events(&shared, process);
         self.advance(&shared, process);
         let figures = self.stores.figures_beside(&self.removal);
@@ -306,7 +306,7 @@ impl Log {
         if seen.delivery != self.delivery {
             self.delivery = seen.delivery;
             let why = self.failure.clone().or(figures.failure);
-            // While messages leave as they come there is nothing to explain.
+            // While messages flow there is nothing to explain.
             let why =
                 if seen.delivery == Delivery::Flowing { None } else { why.or_else(|| self.sent.untold(self.worst)) };
             process.log.notice(level(seen.delivery), "delivery", &shared.id, words(&seen, why.as_deref()));
@@ -314,7 +314,7 @@ impl Log {
         shared.counters.show_durable(Some(seen));
     }
 
-    /// Tells what happened to the logs since the last look.
+    /// Logs the events of the stores since the last look.
     fn tell_events(&mut self, shared: &Shared, process: &Process) {
         for event in self.stores.news() {
             let level = if event.is_harmless() { Level::Info } else { Level::Warn };
@@ -322,7 +322,7 @@ impl Log {
         }
     }
 
-    /// Tells that a stream is waited for no longer, and what that costs.
+    /// Logs that a stream was given up, and the loss.
     fn tell_loss(&self, Loss { server, messages, unpublished }: &Loss, shared: &Shared, process: &Process) {
         let place = self.place.words_of(Some(server));
         let message = format!(
@@ -333,7 +333,7 @@ impl Log {
         process.log.notice(Level::Warn, "store", &shared.id, message);
     }
 
-    /// Tells of clients that were disconnected, as what they sent is not what the framing says.
+    /// Logs that clients were disconnected, as they violated the framing.
     fn tell_violations(&mut self, shared: &Shared, process: &Process) {
         let violations = self.intake.figures().violations;
         if violations > self.violations
@@ -347,7 +347,7 @@ impl Log {
         }
     }
 
-    /// Whether servers have the logs, so that they survive this process and its machine.
+    /// Whether the logs are on servers, so that they survive this process and its machine.
     pub(super) fn is_stream(&self) -> bool {
         self.stores.is_stream()
     }
@@ -362,18 +362,18 @@ impl Log {
         self.stores.disk_bytes()
     }
 
-    /// Writes what was taken, and closes the logs.
+    /// Writes the messages that were taken, and closes the logs.
     pub(super) async fn close(self) {
         generations::close(self.stores.handles()).await;
     }
 
-    /// The listener is gone. Its sink gets messages until it has all, or the drain time is over.
+    /// Leaves the log of a removed listener. Its sink gets messages until it has all, or the drain time is over.
     pub(super) fn leave(self, process: &Process) -> Leaving {
         let seconds = self.current.load_full().map_or(0, |shared| shared.spec.load().sessions.drain_seconds);
         self.leave_within(Duration::from_secs(seconds.into()), process)
     }
 
-    /// Its sink gets messages until it has all, or this time is over.
+    /// Leaves the log. Its sink gets messages until it has all, or this time is over.
     pub(super) fn leave_within(self, longest: Duration, process: &Process) -> Leaving {
         let guard = process.lives.guard(format!("the drain of {}", self.place.words(&self.durable)));
         let (stores, past, process) = (self.stores.handles(), self.stores.past_bytes(), process.clone());

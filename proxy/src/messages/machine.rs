@@ -1,10 +1,10 @@
-//! The name of the pod or machine that took the messages of a log, which whoever drains its folder later tells the sink.
+//! The name of the pod or machine that took the messages of a log, for the sink if another one drains the folder later.
 
 use std::{fs, io, path::Path};
 
 /// The file with that name, in the folder of a log.
 const FILE: &str = "machine";
-/// No name of a machine is longer.
+/// The longest name of a machine.
 const LONGEST: usize = 255;
 
 /// The name of this machine.
@@ -12,15 +12,15 @@ pub(super) fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Who takes, or took, the messages in this folder, which is there: this machine, whose name is put there, unless the
-/// folder has only to become empty.
+/// The machine that takes, or took, the messages in this folder, which exists: this machine, whose name is put there,
+/// unless the folder only has to become empty.
 pub(super) fn taker(folder: &Path, drains_only: bool) -> String {
     let (own, there) = (name(), read(folder));
     if drains_only {
         return there.unwrap_or(own);
     }
     if there.as_ref() != Some(&own) {
-        // It is no more than a name: a disk that does not take it takes no messages either, and says so.
+        // A failure needs no report: a disk that does not take the name takes no messages either, which is reported.
         let _ = write(folder, &own);
     }
     own
@@ -31,7 +31,7 @@ fn read(folder: &Path) -> Option<String> {
     (!name.is_empty() && name.len() <= LONGEST && !name.contains(char::is_control)).then_some(name)
 }
 
-/// Writes the name whole, or not at all.
+/// Writes the name completely, or not at all.
 fn write(folder: &Path, name: &str) -> io::Result<()> {
     let new = folder.join(format!("{FILE}.new"));
     fs::write(&new, name)?;

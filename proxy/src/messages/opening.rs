@@ -24,7 +24,7 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// Waits for `before`, and opens the store if that is true. `wake` is notified when this has ended.
+    /// Waits for `before`, and opens the store if it returns true. `wake` is notified when this has ended.
     pub(super) fn start(
         place: PlaceOfLog,
         durable: &Durable,
@@ -35,14 +35,14 @@ impl Opening {
         let settings = durable.clone();
         spawn_local(async move {
             let answer = if before.await { place.open(&settings).await.map(Some) } else { Ok(None) };
-            // Nobody may want it any more: a store without a handle closes itself.
+            // The store may not be wanted any more: one without a handle closes itself.
             let _ = done.send(answer);
             wake.notify_one();
         });
         Self { durable: durable.clone(), since: Instant::now(), opened }
     }
 
-    /// What became of it, which is logged once. `None`: it is not open yet.
+    /// The outcome, once. `None`: the store is not open yet.
     pub(super) fn take(&mut self) -> Option<Result<Option<Opened>, String>> {
         match self.opened.try_recv() {
             Ok(opened) => Some(opened),
@@ -51,17 +51,17 @@ impl Opening {
         }
     }
 
-    /// Whether it takes longer than anybody waits for it.
+    /// Whether opening takes longer than anybody waits for it.
     pub(super) fn is_late(&self) -> bool {
         self.since.elapsed() >= OPEN_WITHIN
     }
 
-    /// Whether it is opened with these settings.
+    /// Whether the store is opened with these settings.
     pub(super) fn is_of(&self, durable: &Durable) -> bool {
         settings::is_same_store(&self.durable, durable)
     }
 
-    /// What it is opened with.
+    /// The settings with which the store is opened.
     pub(super) const fn durable(&self) -> &Durable {
         &self.durable
     }

@@ -1,4 +1,4 @@
-//! Where the messages of a listener are kept: a folder of this machine, or a stream of a server.
+//! The place of a listener's messages: a folder of this machine, or a stream of a server.
 
 use std::{
     fmt::Write as _,
@@ -12,17 +12,17 @@ use tokio::task::spawn_blocking;
 
 use super::{folder, generations::Opened, machine, settings};
 
-/// What servers that have streams are reached with.
+/// The files for connections to servers of streams.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
 pub(super) struct ServerFiles {
     /// The file with the credentials.
     pub(super) credentials: Option<PathBuf>,
-    /// The certificates that may sign those of the servers; `None`: those of the system.
+    /// The certificates that may sign those of the servers; `None`: the certificates of the system.
     pub(super) ca: Option<PathBuf>,
 }
 
-/// Where the messages of one listener are, whichever store it has.
+/// The place of one listener's messages, whichever store it has.
 #[derive(Clone, Debug)]
 pub(super) struct PlaceOfLog {
     folder: PathBuf,
@@ -34,10 +34,10 @@ pub(super) struct PlaceOfLog {
     /// The memory of messages of streams that wait for sinks.
     #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
     memory: Arc<Partials>,
-    /// What its server is reached with.
+    /// The files for connections to the server.
     #[cfg_attr(not(feature = "jetstream"), expect(dead_code, reason = "this build has no streams"))]
     server: ServerFiles,
-    /// Whether the log has only to become empty.
+    /// Whether the log only has to become empty.
     drains_only: bool,
 }
 
@@ -53,13 +53,13 @@ impl PlaceOfLog {
         Self { memory, ..self }
     }
 
-    /// The same place, whose log has only to become empty if that is true.
+    /// The same place, whose log only has to become empty if `drains_only` is true.
     pub(super) fn draining(self, drains_only: bool) -> Self {
         Self { drains_only, ..self }
     }
 
-    /// The settings of a log on disk. One that has only to become empty drops nothing by age: its claim goes afterwards,
-    /// and the clock of the node where it was mounted may be ahead.
+    /// The settings of a log on disk. A log that only has to become empty drops nothing by age: its claim goes
+    /// afterwards, and the clock of the node where it was mounted may be ahead.
     fn disk(&self, durable: &Durable, max_bytes: u64) -> StoreSettings {
         let mut settings = settings::disk(durable, max_bytes);
         settings.log.max_age = settings.log.max_age.filter(|_| !self.drains_only);
@@ -101,9 +101,9 @@ impl PlaceOfLog {
         }
     }
 
-    /// Opens what is left on disk of a listener that has a stream by now.
+    /// Opens the logs that are left on disk of a listener that has a stream by now.
     async fn open_rest(&self, durable: &Durable) -> Result<folder::Rest, String> {
-        // What only sends takes nothing that a bound could be for.
+        // Logs that only send need no bound.
         let (folder, settings) = (self.folder.clone(), self.disk(durable, u64::MAX));
         let opened = spawn_blocking(move || folder::open_rest(&folder, &settings)).await;
         opened.unwrap_or_else(|error| Err(error.to_string()))
@@ -189,7 +189,7 @@ fn has_no_secret(url: &str) -> Result<(), String> {
         .to_owned())
 }
 
-/// A server that has not opened the stream by then is tried again.
+/// The time within which a server must open the stream. After it, the server is tried again.
 #[cfg(feature = "jetstream")]
 const OPEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -199,7 +199,7 @@ pub(super) fn path(id: &ListenerId) -> PathBuf {
     id.to_string().split('/').map(escaped).collect()
 }
 
-/// The listener whose log is in this folder within the folder of all; `None`: it is of somebody else.
+/// The listener whose log is in this folder within the folder of all; `None`: the folder is not one of a log.
 pub(super) fn id(folder: &Path) -> Option<ListenerId> {
     let parts: Option<Vec<String>> = folder.iter().map(|part| unescaped(part.to_str()?)).collect();
     let id: ListenerId = parts?.join("/").parse().ok()?;

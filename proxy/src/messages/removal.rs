@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a look waits for the disk. A later look has an answer that takes longer.
+/// How long a look waits for the disk. A later look gets an answer that takes longer.
 const WAIT: Duration = Duration::from_millis(10);
 
 /// Asks the disk whether a folder was removed, once at a time.

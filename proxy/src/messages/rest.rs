@@ -1,4 +1,4 @@
-//! What logs have on the disk that are not open, as their listeners are gone or have not begun.
+//! The bytes on the disk of logs that are not open, as their listeners are gone or have not begun.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{left::DEPTH, place};
 
-/// How long those wait for the disk who want to open a log. A disk that takes longer opens no log either.
+/// How long a request to open a log waits for this search. A disk that takes longer opens no log either.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Bytes on the disk of the logs that are not open.
@@ -37,17 +37,17 @@ impl Rest {
         let Ok(found) = timeout(WAIT, asked).await else { return };
         self.asked = None;
         for (id, bytes) in found.unwrap_or_default() {
-            // What a log has left since then is newer.
+            // Bytes that a log has left since then are newer.
             self.bytes.entry(id).or_insert(bytes);
         }
     }
 
-    /// The log of this listener is closed, and has so many bytes.
+    /// Records that the log of this listener is closed, and has this many bytes.
     pub(super) fn put(&mut self, id: ListenerId, bytes: u64) {
         self.bytes.insert(id, bytes);
     }
 
-    /// Those that are known. Logs that are open by now have other bytes.
+    /// The known bytes. Logs that are open by now have others.
     pub(super) const fn bytes(&self) -> &BTreeMap<ListenerId, u64> {
         &self.bytes
     }
@@ -60,7 +60,8 @@ fn sizes(all: &Path) -> BTreeMap<ListenerId, u64> {
     found
 }
 
-/// Adds the logs in the folder of this name, and in those within it. What cannot be read is none of this process.
+/// Adds the logs in the folder of this name, and in those within it. Folders that cannot be read do not belong to this
+/// process.
 fn add(folder: &Path, name: &Path, depth: usize, found: &mut BTreeMap<ListenerId, u64>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut bytes: u64 = 0;
@@ -79,7 +80,7 @@ fn add(folder: &Path, name: &Path, depth: usize, found: &mut BTreeMap<ListenerId
     }
 }
 
-/// Whether the bounds of a log are about this file: they leave out its cursor.
+/// Whether this file counts towards the bounds of a log. The cursor does not.
 fn is_counted(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "log" || extension == "damaged")
 }

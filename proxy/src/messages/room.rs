@@ -17,7 +17,7 @@ use crate::{
     shared::Shared,
 };
 
-/// What a connection has, until it is dropped.
+/// The places that a connection holds, until this is dropped.
 struct Held {
     source: IpAddr,
     sources: Arc<SessionSources>,
@@ -31,12 +31,12 @@ impl Drop for Held {
     }
 }
 
-/// What a connection of this listener takes: of the process, of the share of its namespace, and of what its source may have
-/// over all listeners. It waits for room as sessions do, and UDP flows give way, but not for ever: it is accepted already, so
-/// that its source and its place at the listener are known.
+/// Takes the places of a connection of this listener: in the process, in the share of its namespace, and among those of
+/// its source over all listeners. The connection waits for room as sessions do, and UDP flows give way, but not for
+/// ever: it is accepted already, so that its source and its place at the listener are known.
 pub(super) async fn take(listener: Arc<ArcSwapOption<Shared>>, process: Arc<Process>, source: IpAddr) -> Option<Hold> {
     let permits = process.wait_with_connection().await?;
-    // It may have changed meanwhile.
+    // The listener may have changed meanwhile.
     let shared = listener.load_full()?;
     // Status names the namespace, as for sessions.
     let closed = |reason: EndReason| shared.counters.closed[reason.index()].fetch_add(1, Relaxed);

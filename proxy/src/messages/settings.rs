@@ -1,4 +1,4 @@
-//! From the contract to the settings of the log, of what takes messages and of what sends them.
+//! Translation of the contract to the settings of the log, the intake and the sender.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -42,8 +42,8 @@ pub(super) const fn least_bytes(max_message_bytes: usize) -> u64 {
     8 * (max_message_bytes as u64 + OVERHEAD)
 }
 
-/// The settings of each of so many logs on disk beside earlier ones, whose logs and dead letters have so many bytes. They
-/// have equal parts of what those leave of the `whole`.
+/// The settings of each of `lanes` logs on disk beside earlier ones, whose logs and dead letters have these bytes. The
+/// logs have equal parts of the bytes that those leave of the `whole`.
 pub(super) fn of_lane(whole: &StoreSettings, lanes: usize, (logs, letters): (u64, u64)) -> StoreSettings {
     let mut settings = whole.clone();
     if (lanes, logs, letters) == (1, 0, 0) {
@@ -58,8 +58,8 @@ pub(super) fn of_lane(whole: &StoreSettings, lanes: usize, (logs, letters): (u64
     settings
 }
 
-/// The settings of each of so many logs that only send. They take nothing, so that nothing in them gives way to what comes.
-/// Their dead letters leave half of the bytes to those of later ones.
+/// The settings of each of `lanes` logs that only send. They take no messages, so nothing in them gives way. Their dead
+/// letters leave half of the bytes to those of later logs.
 pub(super) fn of_former(whole: &StoreSettings, lanes: usize) -> StoreSettings {
     let letters = (whole.dead_bytes > 0).then(|| (whole.dead_bytes / 2).max(least_bytes(whole.log.max_message_bytes)));
     let half = StoreSettings { dead_bytes: letters.unwrap_or(0), ..whole.clone() };
@@ -117,7 +117,7 @@ pub(super) const fn limit_bytes(durable: &Durable) -> u64 {
     }
 }
 
-/// As [`log_bytes`], with its dead letters.
+/// Like [`log_bytes`], with the dead letters.
 pub(super) fn most_bytes(durable: &Durable) -> u64 {
     match durable.store {
         api::Store::Disk { .. } => log_bytes(durable).saturating_add(durable.dead_letter_bytes.unwrap_or(0)),
@@ -125,7 +125,7 @@ pub(super) fn most_bytes(durable: &Durable) -> u64 {
     }
 }
 
-/// What the log of this listener needs of the room that logs share; `None`: the listener has none.
+/// The need of this listener's log for the room that logs share; `None`: the listener has no log.
 pub(super) fn need(id: &ListenerId, spec: &Listener) -> Option<Need> {
     let bytes = most_bytes(spec.durable.as_deref()?);
     let of_namespace = spec.tenant_limits.as_deref().and_then(|limits| limits.max_log_bytes);
@@ -143,7 +143,7 @@ pub(super) fn is_same_store(one: &Durable, other: &Durable) -> bool {
         && one.dead_letter_bytes == other.dead_letter_bytes
 }
 
-/// How messages are taken. What is equal needs no other sockets or connections.
+/// How messages are taken. A change of the listener that leaves this equal needs no new sockets or connections.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Taking {
     framing: api::Framing,
@@ -176,7 +176,7 @@ impl Taking {
         }
     }
 
-    /// How they are taken over TCP; `None`: they come in datagrams.
+    /// The settings of the intake over TCP; `None`: messages come in datagrams.
     pub(super) fn tcp(&self) -> Option<TcpSettings> {
         let protocol = match self.framing {
             api::Framing::Datagram => return None,
@@ -193,7 +193,7 @@ impl Taking {
     }
 }
 
-/// What the sink of a listener speaks.
+/// The protocol of a listener's sink.
 pub(super) fn sink(durable: &Durable) -> Sink {
     match &durable.send {
         api::Sink::Relp { window_messages } => {

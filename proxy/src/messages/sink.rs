@@ -1,4 +1,4 @@
-//! What sends the messages of a log to a backend of its listener.
+//! The senders of a log's messages to a backend of its listener.
 
 use std::{
     cell::RefCell,
@@ -38,17 +38,18 @@ use crate::{
     sys,
 };
 
-/// A connection that is not there by then counts against the endpoint: the sender gives it up a second later.
+/// The time within which a connection must be established, or it counts against the endpoint. The sender gives up a
+/// second later.
 const CONNECT_WITHIN: Duration = Duration::from_secs(9);
 
-/// Counts what the sender of a lane tells, and has the log say what is new.
+/// Counts an event of a lane's sender, and logs what is new.
 fn hear(sent: &Sent, lane: usize, event: &SenderEvent, shared: &Shared, process: &Process) {
     if let Some((level, message)) = line(sent, lane, event, process.clock.seconds()) {
         process.log.notice(level, "sink", &shared.id, message);
     }
 }
 
-/// Counts what the sender of a lane tells at second `now`. Returns a line for the log if there is one.
+/// Counts an event of a lane's sender at second `now`. Returns a line for the log if there is one.
 fn line(sent: &Sent, lane: usize, event: &SenderEvent, now: u64) -> Option<(Level, String)> {
     let warning = match event {
         SenderEvent::Ended { error, .. } => sent.ended(lane, error, now),
@@ -116,7 +117,7 @@ async fn run(
     Sender { dial, enrich, chance, sink, store }.run(|event| hear(&sent, lane, event, &shared, &process)).await;
 }
 
-/// From 0 up to, but not including, 1.
+/// A random number from 0 up to, but not including, 1.
 fn chance() -> f64 {
     f64::from(getrandom::u32().unwrap_or(0)) / 4_294_967_296.0
 }
@@ -142,7 +143,7 @@ struct Way {
     shared: Arc<Shared>,
     process: Process,
     backend: Rc<RefCell<Option<Arc<str>>>>,
-    /// What requests to that backend name as their host.
+    /// The host in requests to that backend.
     host: RefCell<String>,
     /// Counts the connection at its endpoint.
     counted: RefCell<Option<Counted>>,

@@ -19,7 +19,7 @@ pub(super) struct Socket {
 
 struct Served {
     listener: ListenerId,
-    /// The way in which its messages are taken.
+    /// The version of the log by which its messages are taken.
     version: Rc<()>,
     task: JoinHandle<()>,
 }
@@ -33,7 +33,7 @@ impl Socket {
         Self { socket, route, counted: Rc::new(Cell::new(dropped.unwrap_or(0))), served: None }
     }
 
-    /// Serves the listener behind the socket, as that is now.
+    /// Serves the present listener behind the socket.
     pub(super) async fn serve(&mut self, logs: &BTreeMap<ListenerId, Log>, process: &Process) {
         let listener = self.route.load().first().id.clone();
         let taker = logs.get(&listener).and_then(Log::taker);
@@ -51,11 +51,11 @@ impl Socket {
         }
     }
 
-    /// Serves it no longer. Connections that were accepted are closed.
+    /// Stops serving the socket. Accepted connections are closed.
     pub(super) async fn stop(&mut self) {
         if let Some(served) = self.served.take() {
             served.task.abort();
-            // It was aborted.
+            // The task was aborted.
             let _ = served.task.await;
         }
     }

@@ -1,4 +1,4 @@
-//! What takes the messages of a socket.
+//! The intake of a socket's messages.
 
 use std::{
     cell::Cell,
@@ -30,7 +30,7 @@ use crate::{
     sys,
 };
 
-/// What takes the messages of a socket.
+/// The intake of a socket's messages, for the stores of its listener.
 pub(super) struct Taker {
     pub(super) lanes: Lanes,
     pub(super) taking: Taking,
@@ -81,10 +81,10 @@ impl Taker {
     }
 }
 
-/// What a future comes to; `None`: it has panicked, which standard error has.
+/// The output of a future; `None`: the future has panicked, which is on standard error.
 async fn unless_it_panics<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    // It is not polled again after a panic.
+    // The future is not polled again after a panic.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Some),
         Err(_) => Poll::Ready(None),

@@ -5,7 +5,7 @@ use crate::{
     log::Level,
 };
 
-/// How severe it is.
+/// The level of a log line about the delivery.
 pub(super) const fn level(delivery: Delivery) -> Level {
     match delivery {
         Delivery::Flowing => Level::Info,

@@ -1,4 +1,4 @@
-//! What becomes of the messages of a listener that is gone.
+//! The drain of a listener that is gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Log {
-    /// Sends what the logs have for so long at most, closes them, and tells what stays.
+    /// Sends the messages in the logs for at most this time, closes the logs, and reports the messages that stay.
     pub(super) async fn drain(mut self, longest: Duration, process: Process) {
         self.opening = None;
         let Some(shared) = self.current.load_full() else { return self.close().await };
@@ -21,7 +21,7 @@ impl Log {
         let (losses, stays) = (self.stores.losses(), self.stays());
         if losses.is_empty() && stays.is_empty() {
             let place = self.place.words(&self.durable);
-            // Another proxy may still send what is in a stream.
+            // Another proxy may still send the messages in a stream.
             let what = if self.is_stream() { "no message waits here" } else { "the sink has all messages" };
             process.log.notice(Level::Info, "delivery", &shared.id, format!("{what}; {place} stays"));
         }
@@ -34,7 +34,7 @@ impl Log {
         shared.counters.show_durable(None);
     }
 
-    /// The process ends: closes the logs, and tells what their streams do not have.
+    /// Closes the logs as the process ends, and reports messages that their streams do not have.
     pub(in crate::messages) async fn end(self, process: Process) {
         generations::close(self.stores.handles()).await;
         let Some(shared) = self.current.load_full() else { return };
@@ -45,8 +45,8 @@ impl Log {
         }
     }
 
-    /// What stays where, in words, and how to have it sent: the listener sends what is in its folder or its own stream. And
-    /// what is lost.
+    /// Messages that stay, with their place and the remedy, in words, and messages that are lost. The listener sends
+    /// those in its folder or its own stream.
     fn stays(&self) -> Vec<String> {
         let own = settings::server(&self.durable);
         let words = |(server, counts): (Option<&str>, (u64, u64))| {
@@ -58,8 +58,8 @@ impl Log {
         self.stores.waiting().into_iter().flat_map(words).collect()
     }
 
-    /// Sends what the logs have, those that were begun first before others, until the sink has all or this time is over, and
-    /// closes them. A former stream that fails for too long holds up the others no longer.
+    /// Sends the messages in the logs, of earlier generations first, until the sink has all or this time is over, and
+    /// closes the logs. A former stream that fails for too long holds up the others no longer.
     async fn send_rest(&mut self, longest: Duration, shared: &Arc<Shared>, process: &Process) {
         let until = Instant::now() + longest;
         self.stores.stop();
@@ -80,7 +80,7 @@ impl Log {
     }
 }
 
-/// What becomes of messages that stay in this place, and of those that did not reach it, in words.
+/// The fate of messages that stay in this place, and of those that did not reach it, in words.
 fn words(place: &str, remedy: &str, (messages, unpublished): (u64, u64)) -> impl Iterator<Item = String> + use<> {
     let stay = (messages > 0).then(|| format!("{messages} message(s) stay in {place}: {remedy} to have them sent"));
     let lost = (unpublished > 0)

@@ -1,4 +1,4 @@
-//! What is seen of the messages of a listener.
+//! The state of a listener's messages, for metrics and status.
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Log {
-    /// What is seen of the messages at second `now`. `figures` are those of all logs.
+    /// The state of the messages at second `now`. `figures` are those of all logs.
     pub(super) fn seen(&mut self, figures: &Figures, now: u64) -> Seen {
         let (intake, dropped, returned) = (self.intake.figures(), figures.dropped, self.returned.load(Relaxed));
         let store_fails = self.failure.is_some() || figures.failure.is_some();
