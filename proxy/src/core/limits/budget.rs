@@ -280,7 +280,9 @@ mod tests {
                     reserve.keep(read, 0);
                 }
             }
-            kept.into_iter().for_each(|bytes| budget.give(bytes));
+            for bytes in kept {
+                budget.give(bytes);
+            }
             prop_assert_eq!((taken(), budget.reserved.load(Relaxed)), (0, 0));
         }
     }
