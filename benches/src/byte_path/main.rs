@@ -48,6 +48,7 @@ mod table;
 #[allow(dead_code, reason = "durable uses all of it")]
 #[path = "../common/train.rs"]
 mod train;
+mod train_socket;
 #[path = "../common/turns.rs"]
 mod turns;
 #[allow(dead_code, reason = "each bench has units of its own")]

@@ -5,7 +5,7 @@
 mod models;
 mod tokio_forwarder;
 
-use std::{env, process::Command};
+use std::{env, process::Command, thread};
 
 use clap::Subcommand;
 
@@ -13,6 +13,7 @@ pub(crate) use self::models::Model;
 use crate::{
     process::{Process, end_with_input},
     servers::{self, port},
+    train_socket::TrainSocket,
 };
 
 /// The TCP ports of a forwarder.
@@ -55,9 +56,12 @@ pub(crate) enum Role {
     Tokio {
         #[command(flatten)]
         ports: TcpPorts,
-        /// UDP port before the echo server.
+        /// UDP port of the forwarder.
         #[arg(long)]
         udp: u16,
+        /// Port of the server behind the UDP port.
+        #[arg(long)]
+        udp_server: u16,
     },
     /// Forward ports on loopback by one model of I/O.
     #[command(hide = true)]
@@ -76,9 +80,13 @@ impl Role {
         end_with_input();
         harness::raise_file_limit();
         match self {
-            Self::Echo => servers::echo(),
+            Self::Echo => {
+                let trains = TrainSocket::new(servers::datagrams(port::TRAINS)).expect("a socket");
+                thread::spawn(move || trains.echo());
+                servers::echo();
+            }
             Self::Sink => servers::sink(),
-            Self::Tokio { ports, udp } => tokio_forwarder::run(&ports.pairs(), (udp, port::ECHO)),
+            Self::Tokio { ports, udp, udp_server } => tokio_forwarder::run(&ports.pairs(), (udp, udp_server)),
             Self::Model { model, ports } => {
                 model.run(ports.pairs().map(|(from, to)| (servers::listen(from), to)).into());
             }
@@ -97,9 +105,9 @@ impl Role {
                 command.arg("sink");
                 Vec::new()
             }
-            Self::Tokio { ports, udp } => {
+            Self::Tokio { ports, udp, udp_server } => {
                 command.arg("tokio");
-                [ports.options(), vec![("--udp", udp)]].concat()
+                [ports.options(), vec![("--udp", udp), ("--udp-server", udp_server)]].concat()
             }
             Self::Model { model, ports } => {
                 command.args(["model", "--model", &model.name()]);

@@ -4,6 +4,7 @@ mod quantity;
 
 pub(crate) use self::quantity::Quantity;
 use crate::{
+    servers::port,
     subject::{Kind, Source, Variant},
     unit::{MIB, Unit},
 };
@@ -160,6 +161,11 @@ impl Row {
     /// Where Portlane has its configuration from.
     pub(crate) fn source(self) -> Source {
         if self == Self::ChangesPushed { Source::Operator } else { Source::File }
+    }
+
+    /// Port of the server that datagrams are forwarded to.
+    pub(crate) fn udp_server(self) -> u16 {
+        if self == Self::Trains { port::TRAINS } else { port::ECHO }
     }
 
     /// Whether the row says something about this forwarder.
@@ -343,6 +349,12 @@ mod tests {
         let rows = [Row::Connections, Row::Accepts, Row::Refusals, Row::Idle];
         assert_eq!(rows.map(Row::has_operations), [true, true, true, false]);
         assert_eq!(rows.map(Row::has_calls_of_operations), [true, false, false, false]);
+    }
+
+    #[test]
+    fn datagrams_are_answered_with_trains_in_the_row_of_trains_alone() {
+        let rows = Row::COMPARED.into_iter().filter(|row| row.udp_server() == port::TRAINS);
+        assert_eq!(rows.collect::<Vec<_>>(), [Row::Trains]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     poll::EventFlags,
     profile::{self, Shares},
     rows::{Quantity, Row},
-    subject::{Kind, Ports, Programs, Servers, Source, Subject},
+    subject::{Kind, Ports, Programs, Servers, Subject},
     syscalls::{self, Calls as SystemCalls},
     unit::MIB,
 };
@@ -40,7 +40,7 @@ impl Bench {
     /// # Panics
     /// The forwarder failed.
     pub(crate) fn measure(&self, kind: Kind, row: Row) -> Vec<(Quantity, f64)> {
-        let subject = self.start(kind, row.source());
+        let subject = self.start(kind, row);
         let _preferred =
             matches!(row, Row::Accepts | Row::Changes | Row::ChangesPushed).then(|| self.servers.prefer_echoes());
         match row {
@@ -51,8 +51,8 @@ impl Bench {
         }
     }
 
-    fn start(&self, kind: Kind, source: Source) -> Subject {
-        Subject::start(kind, source, &self.programs, &self.servers, self.cpus)
+    fn start(&self, kind: Kind, row: Row) -> Subject {
+        Subject::start(kind, row.source(), row.udp_server(), &self.programs, &self.servers, self.cpus)
     }
 
     fn operations(&self, subject: &Subject, row: Row) -> Vec<(Quantity, f64)> {
@@ -72,7 +72,7 @@ impl Bench {
     /// # Panics
     /// The forwarder or strace failed.
     pub(crate) fn system_calls(&self, kind: Kind, row: Row) -> SystemCalls {
-        let subject = self.start(kind, row.source());
+        let subject = self.start(kind, row);
         let mut load = load(row, subject.ports);
         load.run(Instant::now() + self.length / 10);
         let (done, counted) = syscalls::count(&subject, || load.run(Instant::now() + self.length));
@@ -85,7 +85,7 @@ impl Bench {
     /// # Panics
     /// The forwarder or perf failed.
     pub(crate) fn profile(&self, kind: Kind, row: Row) -> Shares {
-        let subject = self.start(kind, row.source());
+        let subject = self.start(kind, row);
         let _preferred = matches!(row, Row::Accepts).then(|| self.servers.prefer_echoes());
         let mut load = load(row, subject.ports);
         load.run(Instant::now() + self.length / 10);

@@ -162,6 +162,8 @@ pub(crate) struct Ports {
     pub(crate) sink: u16,
     pub(crate) both: u16,
     pub(crate) udp: u16,
+    /// The server behind the UDP port.
+    udp_server: u16,
     /// Where the server changes; to the echo server at first. Portlane only.
     pub(crate) flip: u16,
     /// Where every client is refused, by forwarders that can.
@@ -172,10 +174,10 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// Ports that no forwarder has had: connections of an earlier one may be in `TIME_WAIT`.
-    fn fresh() -> Self {
+    fn fresh(udp_server: u16) -> Self {
         let first = ports::fresh(PORTS);
         let [echo, sink, both, udp, flip, denied, health] = [0, 1, 2, 3, 4, 5, 6].map(|offset| first + offset);
-        Self { echo, sink, both, udp, flip, denied, health }
+        Self { echo, sink, both, udp, udp_server, flip, denied, health }
     }
 
     /// TCP ports, and the servers behind them.
@@ -217,13 +219,20 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts the forwarder and waits until it forwards.
+    /// Starts the forwarder, whose UDP port leads to a server at `udp_server`, and waits until it forwards.
     ///
     /// # Panics
     /// The program is not installed, or does not forward in time.
-    pub(crate) fn start(kind: Kind, source: Source, programs: &Programs, servers: &Servers, cpus: Cpus) -> Self {
+    pub(crate) fn start(
+        kind: Kind,
+        source: Source,
+        udp_server: u16,
+        programs: &Programs,
+        servers: &Servers,
+        cpus: Cpus,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("folder");
-        let mut ports = Ports::fresh();
+        let mut ports = Ports::fresh(udp_server);
         // Its thread is on the CPU of the load, and prompt: the wait in the proxy is what is measured.
         let operator = (source == Source::Operator)
             .then(|| Operator::start(portlane::configuration(kind.variant(), ports), prefer_this_thread));
@@ -248,7 +257,7 @@ impl Subject {
         });
         running.extend(role(kind, ports).map(|role| cpus.spawn(false, || role.start())));
         if kind == Kind::Direct {
-            ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, udp: port::ECHO, ..ports };
+            ports = Ports { echo: port::ECHO, sink: port::SINK, both: port::BOTH, udp: udp_server, ..ports };
         }
         until_forwarding(kind, ports, &mut running);
         if let Some(operator) = &operator {
@@ -289,7 +298,7 @@ impl Subject {
 fn role(kind: Kind, ports: Ports) -> Option<Role> {
     let tcp = TcpPorts { echo: ports.echo, sink: ports.sink, both: ports.both };
     match kind {
-        Kind::Tokio => Some(Role::Tokio { ports: tcp, udp: ports.udp }),
+        Kind::Tokio => Some(Role::Tokio { ports: tcp, udp: ports.udp, udp_server: ports.udp_server }),
         Kind::Model(model) => Some(Role::Model { model, ports: tcp }),
         _ => None,
     }

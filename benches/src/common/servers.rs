@@ -24,6 +24,8 @@ pub(crate) mod port {
     pub(crate) const BOTH: u16 = 7003;
     /// Answers each byte with the next one, so that a client sees which server it has reached.
     pub(crate) const NEXT: u16 = 7004;
+    /// Echoes datagrams, and answers a train with a train.
+    pub(crate) const TRAINS: u16 = 7005;
 }
 
 /// Connections that may wait to be accepted.
@@ -59,11 +61,17 @@ struct Servers {
 
 /// Serves echoes until the process ends.
 pub(crate) fn echo() {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port::ECHO)).expect("bind");
+    let socket = datagrams(port::ECHO);
     socket.set_nonblocking(true).expect("option");
+    Servers::new(&[(port::ECHO, Behaviour::Echo), (port::NEXT, Behaviour::Next)], Some(socket)).serve();
+}
+
+/// A UDP socket on loopback with large buffers.
+pub(crate) fn datagrams(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).expect("bind");
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, UDP_BUFFER);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, UDP_BUFFER);
-    Servers::new(&[(port::ECHO, Behaviour::Echo), (port::NEXT, Behaviour::Next)], Some(socket)).serve();
+    socket
 }
 
 /// Serves bulk until the process ends.

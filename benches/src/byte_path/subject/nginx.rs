@@ -19,13 +19,14 @@ pub(super) fn command(ports: Ports, folder: &TempDir) -> Command {
             "server {{ listen 127.0.0.1:{from} backlog=4096; proxy_pass 127.0.0.1:{to}; proxy_timeout 1h; }}"
         );
     }
-    let (udp, denied, to) = (ports.udp, ports.denied, port::ECHO);
+    let (denied, to) = (ports.denied, port::ECHO);
     // At the usual level, each refusal is an error.
     let _ = writeln!(
         text,
         "server {{ listen 127.0.0.1:{denied} backlog=4096; error_log {place}/error.log crit; deny all; \
          proxy_pass 127.0.0.1:{to}; }}"
     );
+    let (udp, to) = (ports.udp, ports.udp_server);
     let _ = writeln!(text, "server {{ listen 127.0.0.1:{udp} udp; proxy_pass 127.0.0.1:{to}; proxy_timeout 1m; }}\n}}");
     let mut command = Command::new("nginx");
     command.arg("-c").arg(write(folder, "nginx.conf", &text));

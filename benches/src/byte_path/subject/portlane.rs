@@ -107,7 +107,7 @@ pub(super) fn configuration(variant: Variant, ports: Ports) -> Configuration {
     add("echo", loopback("TCP", ports.echo), port::ECHO);
     add("sink", loopback("TCP", ports.sink), port::SINK);
     add("both", loopback("TCP", ports.both), port::BOTH);
-    add("udp", loopback("UDP", ports.udp), port::ECHO);
+    add("udp", loopback("UDP", ports.udp), ports.udp_server);
     if let Variant::Listeners(further) = variant {
         for at in FURTHER..FURTHER.saturating_add(further) {
             // As in a gateway: one socket for both IP families.
@@ -152,4 +152,18 @@ fn compiled(socket: &Value, to: u16, variant: Variant) -> Listener {
     }
     let listener: Listener = serde_json::from_value(document).expect("a listener");
     listener.sealed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_are_forwarded_to_the_server_that_the_row_names() {
+        for server in [port::ECHO, port::TRAINS] {
+            let configuration = configuration(Variant::Plain, Ports::fresh(server));
+            let offer = serde_json::to_value(configuration.listeners.get(&id("udp"))).expect("a listener");
+            assert!(offer.to_string().contains(&format!("127.0.0.1:{server}")), "{offer}");
+        }
+    }
 }
